@@ -1,0 +1,94 @@
+"""Typed settings of learning: the teacher's shape, the students, the objectives and the training loop."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from feature_store.config import Config
+
+
+class TrainingConfig(Config):
+    """One training loop. The checkpoint that validation prefers is kept; nothing else is fitted on validation."""
+
+    epochs: float = Field(2.0, gt=0, description="passes over the training rows; a fraction is allowed")
+    batch_size: int = Field(2048, ge=1, description="rows (or sequences, in pretraining) per step")
+    learning_rate: float = Field(1e-3, gt=0, description="peak rate of AdamW for newly initialised parameters")
+    warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps over which the rate rises linearly; it then falls to zero along a cosine")
+    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay of matrices outside the embeddings")
+    embedding_decay: float = Field(0.0, ge=0, description="decoupled weight decay of embedding tables: regularises ids")
+    unknown_rate: float = Field(0.1, ge=0, lt=1, description="share of item tokens replaced by the unknown token, which trains its embedding")
+    statistics_rate: float = Field(0.02, ge=0, lt=1, description="share of rows whose dense inputs are all hidden, so that null statistics can be scored")
+    clip: float = Field(1.0, gt=0, description="largest norm of a step's gradient")
+    validations: int = Field(4, ge=1, description="how often per training validation is measured; the best checkpoint is kept")
+    checkpoint_seconds: float = Field(60.0, gt=0, description="seconds between checkpoints from which a killed run continues")
+
+
+class EncoderConfig(Config):
+    """Shape of the BERT encoder (names as in Hugging Face's BertConfig, in the field's short form)."""
+
+    width: int = Field(64, ge=8, description="hidden size")
+    layers: int = Field(2, ge=1, description="transformer layers")
+    heads: int = Field(2, ge=1, description="attention heads; must divide the width")
+    feed_forward: int | None = Field(None, ge=8, description="width of the feed-forward layer; null is four times the width")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout of embeddings, attention and hidden states")
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> EncoderConfig:
+        if self.width % self.heads:
+            raise ValueError(f"heads ({self.heads}) must divide the width ({self.width})")
+        return self
+
+
+class PretrainConfig(Config):
+    encoder: EncoderConfig = Field(EncoderConfig(), description="the teacher's encoder")
+    training: TrainingConfig = Field(
+        TrainingConfig(epochs=5, batch_size=256, learning_rate=1e-3, unknown_rate=0.02), description="training loop of pretraining"
+    )
+    clicks: Literal["before_labels", "all"] = Field(
+        "before_labels",
+        description="sequences end before the fine-tuning labels begin (they stay unseen targets), or run to the end of training",
+    )
+    mask_rate: float = Field(0.2, gt=0, lt=1, description="share of items that are masked")
+    last_item_rate: float = Field(0.3, ge=0, le=1, description="share of sequences of which the last item alone is masked: next-item prediction")
+    next_segment: float = Field(0.0, ge=0, description="weight of next-segment prediction (is B the continuation of A's user?); 0 leaves it out")
+    validation_share: float = Field(0.05, gt=0, lt=0.5, description="share of users whose sequences measure masked-item accuracy instead of training it")
+
+
+class FinetuneConfig(Config):
+    strategy: Literal["low_lr", "freeze", "freeze_then_unfreeze"] = Field(
+        "low_lr", description="low_lr: everything trains, what was pretrained slowly; freeze: the new layers alone; freeze_then_unfreeze: first so, then all"
+    )
+    rate_ratio: float = Field(0.01, gt=0, le=1, description="rate of pretrained parameters over the pretraining rate (new layers train at training.learning_rate)")
+    frozen_share: float = Field(0.5, gt=0, lt=1, description="freeze_then_unfreeze: share of the steps with a frozen encoder")
+    head_width: int = Field(128, ge=4, description="hidden width of the click head")
+    head_dropout: float = Field(0.1, ge=0, lt=1, description="dropout of the click head")
+    training: TrainingConfig = Field(TrainingConfig(epochs=1, batch_size=2048, learning_rate=1e-3, unknown_rate=0.2), description="training loop of fine-tuning")
+
+
+class StudentConfig(Config):
+    kind: Literal["bilstm", "pooled"] = Field("pooled", description="bilstm: one bidirectional LSTM over the history; pooled: averaged embeddings")
+    width: int = Field(32, ge=2, description="embedding width; the LSTM's state per direction has the same width")
+    hidden: int = Field(64, ge=2, description="width of the click head's hidden layer")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout of the click head")
+
+
+class DistillConfig(Config):
+    student: StudentConfig = Field(StudentConfig(), description="the light model that goes to production")
+    training: TrainingConfig = Field(
+        TrainingConfig(epochs=2, batch_size=1024, learning_rate=2e-3, unknown_rate=0.2), description="training loop of the student, and of the same student alone"
+    )
+    alpha: float = Field(0.3, ge=0, le=1, description="weight of the labels; 1 - alpha weighs the teacher, so 1 means the labels alone")
+    soft: Literal["logit_mse", "soft_targets", "none"] = Field(
+        "logit_mse", description="logit_mse (Tang et al. 2019), or soft_targets at a temperature with the T^2 factor (Hinton et al. 2015)"
+    )
+    temperature: float = Field(2.0, ge=0, description="temperature of soft targets")
+
+    @model_validator(mode="after")
+    def _temperature_needed(self) -> DistillConfig:
+        if self.alpha < 1 and self.soft == "soft_targets" and self.temperature <= 0:
+            raise ValueError("soft targets need a temperature above zero; alpha: 1 trains on the labels alone and ignores it")
+        if self.alpha < 1 and self.soft == "none":
+            raise ValueError("soft: none leaves the teacher's share (1 - alpha) without a loss; set alpha: 1")
+        return self

@@ -1,0 +1,96 @@
+"""Distil a frozen teacher, known by its stored logits alone, into a light student; and train the same student alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from ctr_kd.config import DistillConfig
+from ctr_kd.finetuning import validation_figures
+from ctr_kd.models import STUDENTS
+from ctr_kd.objectives.distillation import distillation_loss
+from ctr_kd.samples import Samples, Signature
+from ctr_kd.training import Curve, ParameterGroup, TrainingError, fit, row_plan, training_batch
+
+
+def align_logits(row_id: np.ndarray, logit: np.ndarray, samples: Samples) -> np.ndarray:
+    """Teacher logits in the order of the samples, joined by row id, never by position.
+
+    Parameters
+    ----------
+    row_id : int64 array (stored,)
+    logit : float array (stored, outputs)
+    samples : Samples
+
+    Returns
+    -------
+    float32 array (rows, outputs)
+
+    Raises
+    ------
+    TrainingError
+        When a row has no logit, or a logit is not finite.
+    """
+    order = np.argsort(row_id, kind="stable")
+    at = np.searchsorted(row_id[order], samples.row_id).clip(max=max(len(row_id) - 1, 0))
+    missing = samples.row_id[row_id[order][at] != samples.row_id] if len(row_id) else samples.row_id
+    if len(missing):
+        raise TrainingError(
+            f"the teacher's stored logits miss {len(missing):,} of {len(samples):,} rows (first: row {missing[0]}): "
+            "they belong to another row set; run finetune again"
+        )
+    aligned = logit[order][at].astype(np.float32)
+    broken = ~np.isfinite(aligned).all(axis=1)
+    if broken.any():
+        raise TrainingError(f"the teacher's logit of row {samples.row_id[broken][0]} is not finite ({broken.sum():,} such rows): retrain the teacher")
+    return aligned
+
+
+def train_student(
+    signature: Signature,
+    train: Samples,
+    validation: Samples,
+    teacher: np.ndarray | None,
+    config: DistillConfig,
+    seed: int,
+    identity: str,
+    checkpoint: Path,
+    report: Callable[[str], None] = lambda text: None,
+) -> tuple[nn.Module, Curve]:
+    """Train one student; without a teacher it learns from the labels alone, with the same seed, batches and budget.
+
+    Parameters
+    ----------
+    signature : Signature
+    train, validation : Samples
+    teacher : float32 array (rows, outputs) or None
+        The teacher's logits of the training rows, in their order.
+    config : DistillConfig
+    seed : int
+    identity : str
+    checkpoint : Path
+    report : callable
+
+    Returns
+    -------
+    model : Module
+        With the weights of the lowest validation loss, in eval mode.
+    curve : Curve
+    """
+    torch.manual_seed(seed)
+    model = STUDENTS[config.student.kind](signature, config.student)
+    label = torch.from_numpy(train.label)
+    target = None if teacher is None else torch.from_numpy(teacher)
+    alpha = 1.0 if target is None else config.alpha
+
+    def loss(rows: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
+        logits = model(*training_batch(train, rows, rng, config.training))
+        return distillation_loss(logits, None if target is None else target[rows], label[rows], alpha, config.soft, config.temperature)
+
+    groups = [ParameterGroup(list(model.parameters()))]
+    plan = row_plan(train, config.training.batch_size)
+    return model, fit(model, groups, plan, loss, lambda: validation_figures(model, validation), config.training, seed, identity, checkpoint, report)

@@ -1,0 +1,77 @@
+"""Fine-tune the pretrained encoder for clicks: what was learned trains slowly, or not at all, new layers at their full rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ctr_kd.config import FinetuneConfig
+from ctr_kd.metrics import auc_score
+from ctr_kd.models.bert import MaskedItemModel
+from ctr_kd.models.click_bert import ClickBert
+from ctr_kd.objectives.classification import hard_cross_entropy
+from ctr_kd.samples import Samples, Signature
+from ctr_kd.training import Curve, ParameterGroup, fit, predict, row_plan, training_batch
+
+
+def validation_figures(model: torch.nn.Module, samples: Samples) -> dict[str, float]:
+    """AUC and log loss of the validation rows; the checkpoint with the lowest log loss is kept."""
+    logits = torch.from_numpy(predict(model, samples))
+    loss = hard_cross_entropy(logits, torch.from_numpy(samples.label)).item()
+    return {"auc": float(auc_score(samples.label, logits[:, 0].numpy())), "log_loss": loss, "score": -loss}
+
+
+def parameter_groups(model: ClickBert, config: FinetuneConfig, pretraining_rate: float) -> list[ParameterGroup]:
+    """New layers at the full rate; pretrained ones by the strategy (Howard and Ruder 2018; DESIGN: a hundredth by default).
+
+    Parameters
+    ----------
+    model : ClickBert
+    config : FinetuneConfig
+    pretraining_rate : float
+        ``rate_ratio`` is relative to it.
+    """
+    pretrained = list(model.pretrained.parameters())
+    ratio = config.rate_ratio * pretraining_rate / config.training.learning_rate
+    new = ParameterGroup(model.new_parameters())
+    if config.strategy == "freeze":
+        for parameter in pretrained:
+            parameter.requires_grad_(False)
+        return [new]
+    starts_at = config.frozen_share if config.strategy == "freeze_then_unfreeze" else 0.0
+    return [new, ParameterGroup(pretrained, ratio, starts_at)]
+
+
+def finetune(
+    pretrained: MaskedItemModel,
+    signature: Signature,
+    train: Samples,
+    validation: Samples,
+    config: FinetuneConfig,
+    pretraining_rate: float,
+    seed: int,
+    identity: str,
+    checkpoint: Path,
+    report: Callable[[str], None] = lambda text: None,
+) -> tuple[ClickBert, Curve]:
+    """Train the click head and, by strategy, the encoder under it.
+
+    Returns
+    -------
+    model : ClickBert
+        With the weights of the lowest validation loss, in eval mode.
+    curve : Curve
+    """
+    torch.manual_seed(seed)
+    model = ClickBert(pretrained, signature, config.head_width, config.head_dropout)
+    label = torch.from_numpy(train.label)
+
+    def loss(rows: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
+        return hard_cross_entropy(model(*training_batch(train, rows, rng, config.training)), label[rows])
+
+    groups = parameter_groups(model, config, pretraining_rate)
+    plan = row_plan(train, config.training.batch_size)
+    return model, fit(model, groups, plan, loss, lambda: validation_figures(model, validation), config.training, seed, identity, checkpoint, report)

@@ -1,0 +1,140 @@
+"""The teacher's encoder: a BERT over tokens of several features (Devlin et al. 2019, arXiv:1810.04805), post-norm as published."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ctr_kd.config import EncoderConfig
+from ctr_kd.models.inputs import TokenEmbedding, padding_mask
+from ctr_kd.samples import MASK
+
+
+class Attention(nn.Module):
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.dropout = config.dropout
+        self.query_key_value = nn.Linear(config.width, 3 * config.width)
+        self.output = nn.Linear(config.width, config.width)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        batch, length, width = x.shape
+        q, k, v = self.query_key_value(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0)
+        return self.output(y.transpose(1, 2).reshape(batch, length, width))  # (batch, length, width)
+
+
+class Layer(nn.Module):
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        inner = config.feed_forward or 4 * config.width
+        self.attention = Attention(config)
+        self.attention_norm = nn.LayerNorm(config.width, eps=1e-12)
+        self.expand = nn.Linear(config.width, inner)
+        self.contract = nn.Linear(inner, config.width)
+        self.output_norm = nn.LayerNorm(config.width, eps=1e-12)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        x = self.attention_norm(x + self.dropout(self.attention(x, mask)))
+        return self.output_norm(x + self.dropout(self.contract(F.gelu(self.expand(x)))))  # (batch, length, width)
+
+
+class Bert(nn.Module):
+    """Encoder over token sequences.
+
+    Parameters
+    ----------
+    tokens : dict of str to int
+        Token features and their number of indices.
+    positions : int
+        Longest sequence, special tokens included.
+    config : EncoderConfig
+    """
+
+    def __init__(self, tokens: dict[str, int], positions: int, config: EncoderConfig) -> None:
+        super().__init__()
+        self.token = TokenEmbedding(tokens, config.width)
+        self.position = nn.Embedding(positions, config.width)
+        self.segment = nn.Embedding(2, config.width)
+        self.norm = nn.LayerNorm(config.width, eps=1e-12)
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList([Layer(config) for _ in range(config.layers)])
+        self.apply(_initialise)
+        with torch.no_grad():
+            for table in self.token.tables.values():
+                table.weight[0].zero_()
+
+    def forward(self, tokens: Tensor, length: Tensor, segment: Tensor | None = None) -> Tensor:
+        """Encode right-padded sequences.
+
+        Parameters
+        ----------
+        tokens : int32 tensor (batch, length, features)
+        length : int64 tensor (batch,)
+        segment : int64 tensor (batch, length), optional
+            0 for segment A (the default), 1 for segment B.
+
+        Returns
+        -------
+        float tensor (batch, length, width)
+            Hidden states; those of padded positions mean nothing.
+        """
+        longest = tokens.shape[1]
+        # Positions count from the newest token back, so that recency keeps its meaning whatever the history's length.
+        position = (length.unsqueeze(1) - 1 - torch.arange(longest, device=tokens.device)).clamp(min=0)  # (batch, length)
+        kind = self.segment.weight[0] if segment is None else self.segment(segment)
+        x = self.dropout(self.norm(self.token(tokens) + self.position(position) + kind))
+        mask = padding_mask(length.clamp(min=1), longest)[:, None, None, :]  # (batch, 1, 1, length)
+        for layer in self.layers:
+            x = layer(x, mask)
+        return x  # (batch, length, width)
+
+
+def append_mask(tokens: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+    """Put a [MASK] behind every sequence: its hidden state predicts the next item, so it sums up the history.
+
+    Returns
+    -------
+    tokens : int32 tensor (batch, length + 1, features)
+    length : int64 tensor (batch,)
+    """
+    tokens = F.pad(tokens, (0, 0, 0, 1))
+    index = length.view(-1, 1, 1).expand(-1, 1, tokens.shape[2])
+    mask = torch.full_like(index, 0, dtype=tokens.dtype)
+    mask[:, :, 0] = MASK
+    return tokens.scatter(1, index, mask), length + 1
+
+
+def at_position(hidden: Tensor, position: Tensor) -> Tensor:
+    """Vectors (batch, width) at one position (batch,) of each sequence (batch, length, width)."""
+    return hidden.gather(1, position.view(-1, 1, 1).expand(-1, 1, hidden.shape[2])).squeeze(1)
+
+
+class MaskedItemModel(nn.Module):
+    """Pretraining model: the encoder, the masked-item head with tied embeddings, and the next-segment head."""
+
+    def __init__(self, bert: Bert) -> None:
+        super().__init__()
+        width = bert.norm.normalized_shape[0]
+        self.bert = bert
+        self.transform = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width, eps=1e-12))
+        self.bias = nn.Parameter(torch.zeros(next(iter(bert.token.tables.values())).num_embeddings))
+        self.next_segment = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1))
+        self.transform.apply(_initialise)
+        self.next_segment.apply(_initialise)
+
+    def item_logits(self, hidden: Tensor, position: Tensor) -> Tensor:
+        """Logits (masked, vocabulary) at the masked positions alone; ``position`` indexes the flattened (batch * length)."""
+        chosen = hidden.flatten(0, 1).index_select(0, position)  # (masked, width)
+        return F.linear(self.transform(chosen), next(iter(self.bert.token.tables.values())).weight, self.bias)
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.02 if module.in_features >= 256 else 0.05)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Embedding):
+        nn.init.normal_(module.weight, std=0.05)

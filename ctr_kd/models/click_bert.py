@@ -1,0 +1,54 @@
+"""The teacher: the pretrained encoder reads the history once per request, a click head compares it with each candidate."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ctr_kd.models.bert import MaskedItemModel, append_mask, at_position
+from ctr_kd.models.inputs import ContextEncoder, Head, compare
+from ctr_kd.samples import Signature
+
+
+class ClickBert(nn.Module):
+    """BERT encoder plus a click head over [history, candidate, their product and difference, context, statistics].
+
+    The history's summary is the hidden state of a [MASK] behind the newest click, passed through the masked-item transform;
+    its product with a candidate's embedding is the logit that pretraining gave the candidate as the next item. So the head
+    starts from what the encoder already knows.
+
+    Parameters
+    ----------
+    pretrained : MaskedItemModel
+        Encoder and masked-item transform, whose parameters are the pretrained ones.
+    signature : Signature
+    head_width : int
+    dropout : float
+        Of the click head.
+    """
+
+    def __init__(self, pretrained: MaskedItemModel, signature: Signature, head_width: int, dropout: float) -> None:
+        super().__init__()
+        width = pretrained.bert.norm.normalized_shape[0]
+        self.pretrained = pretrained
+        self.context = ContextEncoder(signature, 8)
+        self.next_item = nn.Linear(1, 1)  # scale of the pretrained next-item logit
+        self.candidate_norm = nn.LayerNorm(width)
+        self.head = Head(4 * width + 1 + self.context.size, head_width, signature.outputs, dropout)
+
+    def new_parameters(self) -> list[nn.Parameter]:
+        """Parameters that pretraining did not see; they train at the full rate."""
+        known = {id(p) for p in self.pretrained.parameters()}
+        return [p for p in self.parameters() if id(p) not in known]
+
+    def forward(
+        self, segment_a: Tensor, segment_a_length: Tensor, segment_of_row: Tensor, segment_b: Tensor, categorical: Tensor, dense: Tensor
+    ) -> Tensor:
+        """Logits (rows, outputs) of a :class:`ctr_kd.batching.Batch`."""
+        tokens, length = append_mask(segment_a, segment_a_length)
+        hidden = self.pretrained.bert(tokens, length)  # (segments, length, width)
+        summary = self.pretrained.transform(at_position(hidden, length - 1))[segment_of_row]  # (rows, width)
+        candidate = self.pretrained.bert.token(segment_b).sum(1)  # (rows, width)
+        next_item = self.next_item((summary * candidate).sum(-1, keepdim=True))  # (rows, 1)
+        features = torch.cat([compare(summary, self.candidate_norm(candidate)), next_item, self.context(categorical, dense)], dim=-1)
+        return self.head(features)  # (rows, outputs)

@@ -1,0 +1,108 @@
+"""Input layers that teacher and students share: token embeddings, the context encoder and the comparison of segments."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ctr_kd.samples import PAD, Signature
+
+
+class TokenEmbedding(nn.Module):
+    """Sum of the embeddings of a token's features: its id, attributes, time gap.
+
+    Parameters
+    ----------
+    sizes : dict of str to int
+        Token features and their number of indices.
+    width : int
+        Embedding width.
+    """
+
+    def __init__(self, sizes: dict[str, int], width: int) -> None:
+        super().__init__()
+        self.tables = nn.ModuleDict({name: nn.Embedding(size, width, padding_idx=PAD) for name, size in sizes.items()})
+        for table in self.tables.values():
+            nn.init.normal_(table.weight, std=0.02 if width >= 64 else 0.05)
+            with torch.no_grad():
+                table.weight[PAD].zero_()
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Embed ``tokens`` (..., features) into vectors (..., width)."""
+        tables = list(self.tables.values())
+        vectors = tables[0](tokens[..., 0])
+        for i, table in enumerate(tables[1:], start=1):
+            vectors = vectors + table(tokens[..., i])
+        return vectors
+
+
+class PiecewiseLinear(nn.Module):
+    """Piecewise linear encoding of dense inputs (Gorishniy et al. 2022, arXiv:2203.05556, section 3.2).
+
+    A value fills its quantile bins from below: bins under it are 1, its own is filled in part, bins above are 0. Any
+    monotone transform of an input gives nearly the same code, so counts and seconds need no scaling. A null has all bins 0
+    and its own indicator.
+    """
+
+    def __init__(self, edges: list[list[float]]) -> None:
+        super().__init__()
+        bins = max((len(e) - 1 for e in edges), default=1)
+        low = torch.full((len(edges), bins), 3e38)  # a bin that no value reaches
+        scale = torch.ones(len(edges), bins)
+        for i, e in enumerate(edges):
+            values = torch.tensor(e, dtype=torch.float64)
+            low[i, : len(e) - 1] = values[:-1].float()
+            scale[i, : len(e) - 1] = 1.0 / values.diff().float()
+        self.register_buffer("low", low)
+        self.register_buffer("scale", scale)
+        self.size = len(edges) * (bins + 1)
+
+    def forward(self, dense: Tensor) -> Tensor:
+        """Encode ``dense`` (rows, inputs) into (rows, inputs * (bins + 1))."""
+        null = torch.isnan(dense)  # (rows, inputs)
+        value = torch.where(null, torch.full_like(dense, -3e38), dense)
+        code = ((value.unsqueeze(-1) - self.low) * self.scale).clamp(0.0, 1.0)  # (rows, inputs, bins)
+        return torch.cat([code.flatten(1), null.to(dense.dtype)], dim=1)
+
+
+class ContextEncoder(nn.Module):
+    """Context and as-of statistics as one vector: embedded categories beside the encoded dense inputs."""
+
+    def __init__(self, signature: Signature, width: int) -> None:
+        super().__init__()
+        self.tables = nn.ModuleList([nn.Embedding(size, width) for size in signature.categorical.values()])
+        for table in self.tables:
+            nn.init.normal_(table.weight, std=0.05)
+        self.dense = PiecewiseLinear(list(signature.dense.values()))
+        self.has_dense = len(signature.dense) > 0
+        self.size = width * len(self.tables) + (self.dense.size if self.has_dense else 0)
+
+    def forward(self, categorical: Tensor, dense: Tensor) -> Tensor:
+        """Encode (rows, features) and (rows, inputs) into (rows, size)."""
+        parts = [table(categorical[:, i]) for i, table in enumerate(self.tables)]
+        if self.has_dense:
+            parts.append(self.dense(dense))
+        return torch.cat(parts, dim=1) if parts else dense.new_zeros(dense.shape[0], 0)
+
+
+def compare(a: Tensor, b: Tensor) -> Tensor:
+    """[a, b, a * b, |a - b|] of two segments' vectors (Tang et al. 2019, arXiv:1903.12136, section 3.1)."""
+    return torch.cat([a, b, a * b, (a - b).abs()], dim=-1)
+
+
+def padding_mask(length: Tensor, longest: int) -> Tensor:
+    """True where a position (sequences, longest) holds a token."""
+    return torch.arange(longest, device=length.device).unsqueeze(0) < length.unsqueeze(1)
+
+
+class Head(nn.Module):
+    """Two hidden layers from the compared segments and the context to the logits."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(inputs, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, hidden // 2), nn.ReLU(), nn.Linear(hidden // 2, outputs)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.layers(features)  # (rows, outputs)

@@ -1,0 +1,1 @@
+"""Objectives: small pure functions of logits and targets, each with its source."""

@@ -1,0 +1,30 @@
+"""Hard labels: cross entropy of clicks (one logit) and of classes (several)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def hard_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
+    """Mean cross entropy of the labels, in nats.
+
+    Parameters
+    ----------
+    logits : float tensor (rows, outputs)
+        One output is a click logit under a sigmoid; several are classes under a softmax.
+    label : float tensor (rows,)
+        0 or 1 for a click, the class index otherwise; below zero for an unlabelled row, which has no hard term.
+
+    Returns
+    -------
+    float tensor ()
+        Zero if no row is labelled.
+    """
+    labelled = label >= 0
+    count = labelled.sum().clamp(min=1)
+    if logits.shape[1] == 1:
+        loss = F.binary_cross_entropy_with_logits(logits[:, 0], label.clamp(min=0), reduction="none")
+    else:
+        loss = F.cross_entropy(logits, label.clamp(min=0).long(), reduction="none")
+    return (loss * labelled).sum() / count

@@ -1,0 +1,60 @@
+"""Next-segment prediction: is segment B the continuation of A's user (Devlin et al. 2019, section 3.1, over clicks)?"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ctr_kd.models.bert import MaskedItemModel, at_position
+from ctr_kd.samples import CLS
+
+
+def segment_pairs(tokens: np.ndarray, length: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Cut every sequence in two; half of them continue with another sequence's second part.
+
+    Parameters
+    ----------
+    tokens : int32 array (batch, length, features)
+        Right-padded, at least two tokens each.
+    length : int64 array (batch,)
+    rng : numpy Generator
+
+    Returns
+    -------
+    tokens : int32 array (batch, longest + 1, features)
+        A, B, then [CLS], right-padded.
+    length : int64 array (batch,)
+        Including [CLS].
+    segment : int64 array (batch, longest + 1)
+        1 at the tokens of B.
+    continues : float32 array (batch,)
+        1 where B is A's own continuation.
+    """
+    count = len(tokens)
+    cut = rng.integers(1, np.maximum(length, 2))  # at least one token on each side
+    source = np.arange(count)
+    foreign = rng.random(count) < 0.5
+    if count > 1:
+        source[foreign] = (source[foreign] + rng.integers(1, count, foreign.sum())) % count
+    length_b = length[source] - cut[source]
+    total = cut + length_b + 1
+    at = np.arange(total.max())
+    in_a = at < cut[:, None]
+    in_b = (at >= cut[:, None]) & (at < (total - 1)[:, None])
+    row = np.where(in_a, np.arange(count)[:, None], source[:, None])
+    column = np.where(in_a, at, at - cut[:, None] + cut[source][:, None]).clip(0, tokens.shape[1] - 1)
+    pairs = tokens[row, column]  # (batch, longest + 1, features)
+    pairs[~(in_a | in_b)] = 0
+    pairs[np.arange(count), total - 1, 0] = CLS
+    return pairs, total, in_b.astype(np.int64), (source == np.arange(count)).astype(np.float32)
+
+
+def next_segment_loss(model: MaskedItemModel, tokens: np.ndarray, length: np.ndarray, rng: np.random.Generator) -> Tensor:
+    """Mean binary cross entropy of the pairs that :func:`segment_pairs` cuts, in nats."""
+    pairs, total, segment, continues = segment_pairs(tokens, length, rng)
+    pair_length = torch.from_numpy(total)
+    hidden = model.bert(torch.from_numpy(pairs), pair_length, torch.from_numpy(segment))
+    logit = model.next_segment(at_position(hidden, pair_length - 1)).squeeze(1)  # (batch,)
+    return F.binary_cross_entropy_with_logits(logit, torch.from_numpy(continues))

@@ -1,0 +1,135 @@
+"""Pretrain the encoder on click sequences, and measure what it knows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ctr_kd.batching import batch_plan, gather
+from ctr_kd.config import EncoderConfig, PretrainConfig
+from ctr_kd.models.bert import Bert, MaskedItemModel
+from ctr_kd.objectives.masked_item import mask_items, masked_item_loss
+from ctr_kd.objectives.next_segment import next_segment_loss
+from ctr_kd.samples import SPECIALS, UNKNOWN, Assembly, Segment, Signature
+from ctr_kd.training import Curve, ParameterGroup, TrainingError, fit
+
+VALIDATION_SEQUENCES = 4096  # enough for masked-item accuracy to two decimals
+
+
+def build_encoder(signature: Signature, config: EncoderConfig) -> MaskedItemModel:
+    """An encoder that holds the longest history and the [MASK] behind it."""
+    return MaskedItemModel(Bert(signature.tokens, signature.max_length + 1, config))
+
+
+def split_sequences(sequences: Segment, share: float, seed: int) -> tuple[Segment, Segment]:
+    """Put a seeded share of the sequences aside: (training, validation), at least one each.
+
+    Raises
+    ------
+    TrainingError
+        When there are fewer than two sequences of two clicks or more.
+    """
+    count = len(sequences.start)
+    if count < 2:
+        raise TrainingError(
+            f"pretraining needs at least 2 click sequences of 2 clicks or more, and found {count}: widen the training window or history.max_length"
+        )
+    order = np.random.default_rng([seed, 17]).permutation(count)
+    aside = min(max(1, round(count * share)), VALIDATION_SEQUENCES, count - 1)
+    parts = np.sort(order[aside:]), np.sort(order[:aside])
+    first, second = (Segment(sequences.pool, sequences.start[p], sequences.end[p], sequences.gap_column) for p in parts)
+    return first, second
+
+
+@torch.no_grad()
+def masked_item_accuracy(model: MaskedItemModel, sequences: Segment, batch_size: int = 512) -> dict[str, float]:
+    """Loss (nats) and accuracy of predicting the last item of every sequence, each hidden by the same [MASK].
+
+    Returns
+    -------
+    dict
+        ``masked_item_loss``, ``masked_item_accuracy``; ``score`` is the negative loss.
+    """
+    was_training = model.training
+    model.eval()
+    total, right, count = 0.0, 0, 0
+    rng = np.random.default_rng(5)  # the same hidden items whenever it is measured
+    length = sequences.end - sequences.start
+    for rows in batch_plan(length, np.arange(len(length)), batch_size, None):
+        tokens, lengths = gather(sequences, sequences.start[rows], sequences.end[rows])
+        masked = mask_items(tokens, lengths, rng, 0.0, 1.0)
+        loss, hits = masked_item_loss(model, masked)
+        total, right, count = total + loss.item() * len(masked.target), right + int(hits), count + len(masked.target)
+    model.train(was_training)
+    count = max(count, 1)
+    return {"masked_item_loss": total / count, "masked_item_accuracy": right / count, "score": -total / count}
+
+
+def pretrain(
+    assembly: Assembly,
+    signature: Signature,
+    config: PretrainConfig,
+    until: int | None,
+    seed: int,
+    identity: str,
+    checkpoint: Path,
+    report: Callable[[str], None] = lambda text: None,
+) -> tuple[MaskedItemModel, Curve, dict[str, float]]:
+    """Train the encoder by masked item prediction, and next-segment prediction where configured.
+
+    Parameters
+    ----------
+    assembly : Assembly
+    signature : Signature
+    config : PretrainConfig
+    until : int or None
+        Clicks known from this time on (microseconds UTC) are not seen.
+    seed : int
+    identity : str
+        Fingerprint of the training, for its checkpoint.
+    checkpoint : Path
+    report : callable
+
+    Returns
+    -------
+    model : MaskedItemModel
+        With the weights of the lowest validation loss.
+    curve : Curve
+    facts : dict
+        Number of sequences and tokens, masked-item accuracy and loss.
+    """
+    torch.manual_seed(seed)
+    model = build_encoder(signature, config.encoder)
+    training, validation = split_sequences(assembly.sequences(until), config.validation_share, seed)
+    length = training.end - training.start
+    sequence = np.arange(len(length))
+
+    def loss(rows: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
+        tokens, lengths = gather(training, training.start[rows], training.end[rows])
+        masked = mask_items(tokens, lengths, rng, config.mask_rate, config.last_item_rate)
+        if config.training.unknown_rate:
+            ids = masked.tokens[:, :, 0].numpy()
+            ids[(rng.random(ids.shape, np.float32) < config.training.unknown_rate) & (ids >= len(SPECIALS))] = UNKNOWN
+        value, _ = masked_item_loss(model, masked)
+        if config.next_segment:
+            value = value + config.next_segment * next_segment_loss(model, tokens, lengths, rng)
+        return value
+
+    curve = fit(
+        model,
+        [ParameterGroup(list(model.parameters()))],
+        lambda rng: batch_plan(length, sequence, config.training.batch_size, rng),
+        loss,
+        lambda: masked_item_accuracy(model, validation),
+        config.training,
+        seed,
+        identity,
+        checkpoint,
+        report,
+    )
+    facts = {"sequences": float(len(length)), "tokens": float(length.sum()), **masked_item_accuracy(model, validation)}
+    facts.pop("score")
+    return model, curve, facts

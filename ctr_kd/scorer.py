@@ -1,0 +1,299 @@
+"""Raw ids in, probabilities out: the thin wrapper around ``student.onnx``.
+
+This file travels inside the exported student. It needs numpy, pandas, pyarrow and onnxruntime, and no other file of ours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+PAD, UNKNOWN = 0, 1
+CHUNK = 16_384  # rows whose working set fits the cache
+
+
+class ScoringError(ValueError):
+    """A frame that cannot be scored; the message names the column."""
+
+
+class StudentScorer:
+    """Score rows of raw ids with an exported student.
+
+    Parameters
+    ----------
+    directory : path
+        Holds ``student.onnx``, ``signature.json``, ``vocabulary.parquet`` and, where items have attributes, ``items.parquet``.
+    threads : int
+        Threads of the runtime.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], threads: int = 1) -> None:
+        root = Path(directory)
+        self.signature: dict[str, Any] = json.loads((root / "signature.json").read_text())
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self.session = onnxruntime.InferenceSession(str(root / "student.onnx"), options, providers=["CPUExecutionProvider"])
+        self.fed = {argument.name for argument in self.session.get_inputs()}
+        specials = len(self.signature["special_tokens"])
+        table = pq.read_table(root / "vocabulary.parquet")
+        names = table["feature"].to_numpy(zero_copy_only=False)
+        tokens = table["token"]
+        token_names = [name for name in self.signature["tokens"] if name != "gap"]
+        self.lookups = {name: _Lookup(tokens.filter(pa.array(names == name)), specials) for name in [*token_names, *self.signature["categorical"]]}
+        self.has_gap = "gap" in self.signature["tokens"]
+        self.attributes = token_names[1:]
+        if self.attributes:
+            items = pq.read_table(root / "items.parquet")
+            self.item_rows = _Lookup(items["item_id"].cast(pa.string()), 2)
+            # The first two rows stand for a null item and for one without known attributes.
+            self.item_attributes = np.stack([np.concatenate([[PAD, PAD], self.lookups[name](items[name])]) for name in self.attributes], axis=1)
+
+    def score(self, table: pa.Table) -> np.ndarray:
+        """Click probabilities of rows.
+
+        Parameters
+        ----------
+        table : pyarrow Table
+            ``history`` (lists of item ids, oldest first), ``item_id``, ``timestamp``; optionally ``history_timestamps``, the
+            context columns and the as-of statistics. Columns that are absent count as null.
+
+        Returns
+        -------
+        float64 array (rows,)
+            The same for a row whatever the rows around it.
+
+        Raises
+        ------
+        ScoringError
+            When a required column is missing or a column has the wrong type.
+        """
+        self._check(table)
+        scores = [self._score_chunk(table.slice(begin, CHUNK)) for begin in range(0, table.num_rows, CHUNK)]
+        return np.concatenate(scores) if scores else np.zeros(0)
+
+    def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Scores of a pandas frame, as a frame with ``score`` and the same index."""
+        missing = [name for name in ("history", "item_id") if name not in frame.columns]
+        if missing:
+            raise ScoringError(f"column {missing[0]} is missing: a row needs history, item_id and timestamp")
+        columns = {}
+        for name in frame.columns:
+            if name in ("history", "history_timestamps"):
+                columns[name] = _list_column(frame[name], name)
+            elif name == "item_id" or name in self.signature["categorical"]:
+                columns[name] = _id_column(frame[name])
+            elif name in self.signature["dense"]:
+                try:
+                    columns[name] = pa.array(pd.to_numeric(frame[name]).to_numpy(np.float64, na_value=np.nan), from_pandas=True)
+                except (TypeError, ValueError):
+                    raise ScoringError(f"column {name} must be numeric: {frame[name].dtype} has values that are not") from None
+            elif name == "timestamp":
+                columns[name] = pa.array(frame[name], from_pandas=True)
+        return pd.DataFrame({"score": self.score(pa.table(columns))}, index=frame.index)
+
+    def _check(self, table: pa.Table) -> None:
+        for name in ("history", "item_id", "timestamp"):
+            if name not in table.column_names:
+                raise ScoringError(f"column {name} is missing: a row needs history, item_id and timestamp")
+        for name in ("history", "history_timestamps"):
+            if name in table.column_names:
+                kind = table.schema.field(name).type
+                if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_null(kind)):
+                    raise ScoringError(f"column {name} must hold lists, not {kind}")
+        kind = table.schema.field("item_id").type
+        if pa.types.is_list(kind) or pa.types.is_floating(kind):
+            raise ScoringError(f"column item_id must hold text or integer ids, not {kind}")
+        for name in self.signature["dense"]:
+            if name in table.column_names:
+                kind = table.schema.field(name).type
+                if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind) or pa.types.is_boolean(kind)):
+                    raise ScoringError(f"column {name} must be numeric, not {kind}")
+
+    def _score_chunk(self, table: pa.Table) -> np.ndarray:
+        table = table.combine_chunks()
+        flat, start, end, elapsed = self._histories(table)
+        scores = np.empty(table.num_rows)
+        candidate = self._tokens(_column(table, "item_id"))
+        categorical = [self._context(table, name) for name in self.signature["categorical"]]
+        context = np.stack(categorical, axis=1) if categorical else np.zeros((table.num_rows, 0), np.int32)
+        dense = [_numbers(table, name) for name in self.signature["dense"]]
+        numbers = np.stack(dense, axis=1) if dense else np.zeros((table.num_rows, 0), np.float32)
+        tokens = self._tokens(flat)
+        if self.has_gap:
+            candidate = np.concatenate([candidate, np.zeros((len(candidate), 1), np.int32)], axis=1)
+            tokens = np.concatenate([tokens, elapsed[:, None]], axis=1)
+            tokens[start[start < end], -1] = PAD  # no click is visible before the first of a cut history
+        history = _distinct_histories(tokens, start, end)
+        order = np.argsort(end - start, kind="stable")  # neighbours of one length need no padding
+        for begin in range(0, len(order), 2048):
+            rows = order[begin : begin + 2048]
+            distinct = np.ones(len(rows), bool)
+            distinct[1:] = history[rows[1:]] != history[rows[:-1]]
+            first = rows[distinct]
+            length = end[first] - start[first]
+            offset = np.arange(max(int(length.max(initial=0)), 1))
+            inside = offset < length[:, None]  # (segments, longest)
+            segments = tokens[np.where(inside, start[first][:, None] + offset, 0)] if len(tokens) else None
+            if segments is None:
+                segments = np.zeros((*inside.shape, candidate.shape[1]), np.int32)
+            segments[~inside] = PAD
+            inputs = {
+                "segment_a": segments,
+                "segment_a_length": length,
+                "segment_of_row": np.cumsum(distinct) - 1,
+                "segment_b": candidate[rows][:, None, :],
+                "categorical": context[rows],
+                "dense": numbers[rows],
+            }
+            (logit,) = self.session.run(["logit"], {name: value for name, value in inputs.items() if name in self.fed})
+            scores[rows] = 1.0 / (1.0 + np.exp(-logit[:, 0].astype(np.float64)))
+        return self._correct(scores)
+
+    def _correct(self, score: np.ndarray) -> np.ndarray:
+        """Undo the down-sampling of negatives in training: p / (p + (1 - p) / rate) (He et al. 2014, section 6.3)."""
+        rate = self.signature.get("negative_sampling_rate")
+        return score if not rate else score / (score + (1 - score) / rate)
+
+    def _histories(self, table: pa.Table) -> tuple[pa.Array, np.ndarray, np.ndarray, np.ndarray]:
+        """All clicks of the histories, each row's newest range of them, and the gap bucket of every click."""
+        column = _column(table, "history")
+        if pa.types.is_null(column.type):
+            zero = np.zeros(len(column), np.int64)
+            return pa.array([], pa.string()), zero, zero, np.zeros(0, np.int32)
+        offsets = column.offsets.to_numpy().astype(np.int64)
+        values = column.values.slice(offsets[0], offsets[-1] - offsets[0])
+        start, end = offsets[:-1] - offsets[0], offsets[1:] - offsets[0]
+        if column.null_count:
+            end = np.where(column.is_null().to_numpy(zero_copy_only=False), start, end)
+        elapsed = np.zeros(len(values), np.int32)
+        if self.has_gap and "history_timestamps" in table.column_names:
+            times = _column(table, "history_timestamps")
+            if not pa.types.is_null(times.type):
+                first = times.offsets.to_numpy()
+                if not np.array_equal(first - first[0], offsets - offsets[0]):
+                    raise ScoringError("history_timestamps must have one time for every item of history")
+                moments = times.values.slice(first[0], first[-1] - first[0])
+                elapsed = _gap_buckets(moments, start[start < end], self.signature["gap_buckets"])
+        start = np.maximum(start, end - self.signature["max_length"])
+        return values, start, end, elapsed
+
+    def _tokens(self, ids: pa.Array) -> np.ndarray:
+        """Token features (ids, features) of raw item ids, without the gap."""
+        columns = [self.lookups[next(iter(self.signature["tokens"]))](ids)[:, None]]
+        if self.attributes:
+            columns.append(self.item_attributes[self.item_rows(ids)])
+        return np.concatenate(columns, axis=1)
+
+    def _context(self, table: pa.Table, name: str) -> np.ndarray:
+        if name not in table.column_names:
+            return np.full(table.num_rows, PAD, np.int32)
+        return self.lookups[name](_column(table, name))
+
+
+class _Lookup:
+    """Index of a raw value: 0 for null, 1 for unknown, ``first`` and up for the vocabulary; ids compare by their text."""
+
+    def __init__(self, tokens: pa.ChunkedArray, first: int) -> None:
+        self.tokens = tokens.combine_chunks() if isinstance(tokens, pa.ChunkedArray) else tokens
+        self.first = first
+        text = self.tokens.to_pylist()
+        self.index = {token: first + i for i, token in enumerate(text)}
+        numbers = [int(token) if _canonical_integer(token) else None for token in text]
+        self.integers = pa.array(numbers, pa.int64())
+
+    def __call__(self, values: pa.Array | pa.ChunkedArray) -> np.ndarray:
+        if isinstance(values, pa.ChunkedArray):
+            values = values.combine_chunks()
+        if pa.types.is_null(values.type):
+            return np.full(len(values), PAD, np.int32)
+        if len(values) < 4096:  # building a hash table of the vocabulary costs more than looking a few values up
+            return np.array([PAD if v is None else self.index.get(str(v), UNKNOWN) for v in values.to_pylist()], np.int32)
+        if pa.types.is_integer(values.type):
+            found = pc.index_in(values.cast(pa.int64()), value_set=self.integers, skip_nulls=True)
+        else:
+            found = pc.index_in(values.cast(pa.string()), value_set=self.tokens, skip_nulls=True)
+        index = pc.fill_null(found, UNKNOWN - self.first).to_numpy(zero_copy_only=False) + np.int32(self.first)
+        if values.null_count:
+            index[values.is_null().to_numpy(zero_copy_only=False)] = PAD
+        return index.astype(np.int32)
+
+
+def _canonical_integer(text: str) -> bool:
+    return (text.isascii() and text.lstrip("-").isdigit()) and len(text) < 19 and str(int(text)) == text
+
+
+def _column(table: pa.Table, name: str) -> pa.Array:
+    column = table[name]
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+
+
+def _numbers(table: pa.Table, name: str) -> np.ndarray:
+    if name not in table.column_names or pa.types.is_null(table.schema.field(name).type):
+        return np.full(table.num_rows, np.nan, np.float32)
+    return _column(table, name).cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False).astype(np.float32)
+
+
+def _distinct_histories(tokens: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Number the histories (rows,): a row whose tokens equal those of the row before shares its number.
+
+    The candidates of a request repeat one history, which then is encoded once.
+    """
+    length = end - start
+    same = np.zeros(len(length), bool)
+    same[1:] = length[1:] == length[:-1]
+    row = np.repeat(np.flatnonzero(same), length[same])
+    if len(row):
+        within = np.arange(len(row)) - np.repeat(np.cumsum(length[same]) - length[same], length[same])
+        differs = (tokens[start[row] + within] != tokens[start[row - 1] + within]).any(axis=1)
+        same[row[differs]] = False
+    return np.cumsum(~same)
+
+
+def _gap_buckets(moments: pa.Array, first: np.ndarray, buckets: int) -> np.ndarray:
+    """Logarithmic buckets of the time between neighbours; 0 where unknown, and at the first click of a history."""
+    if pa.types.is_timestamp(moments.type):
+        moments = moments.cast(pa.timestamp("us", moments.type.tz), safe=False)
+    known = moments.is_valid().to_numpy(zero_copy_only=False)
+    time = moments.cast(pa.int64()).fill_null(0).to_numpy()
+    if not len(time):
+        return np.zeros(0, np.int32)
+    seconds = np.maximum(np.diff(time, prepend=time[:1]), 0) / 1e6
+    bucket = np.minimum(1 + np.floor(np.log2(1 + seconds)), buckets - 1)
+    bucket[~(known & np.concatenate([known[:1], known[:-1]]))] = 0
+    bucket[first] = 0
+    return bucket.astype(np.int32)
+
+
+def _list_column(values: pd.Series, name: str) -> pa.Array:
+    """Lists of ids or times from Python objects; a mixture of types compares by its text."""
+    try:
+        return pa.array([None if v is None or isinstance(v, float) else list(v) for v in values])
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        if name == "history":
+            return pa.array([None if v is None or isinstance(v, float) else [None if x is None else str(x) for x in v] for v in values])
+        raise ScoringError(f"column {name} must hold lists of times") from None
+    except TypeError:
+        raise ScoringError(f"column {name} must hold lists, not {type(next(v for v in values if v is not None)).__name__}") from None
+
+
+def _id_column(values: pd.Series) -> pa.Array:
+    try:
+        return pa.array(values, from_pandas=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.array([None if pd.isna(v) else str(v) for v in values], pa.string())
+
+
+def _load_pyfunc(data_path: str) -> StudentScorer:
+    """Entry point of MLflow's pyfunc flavour."""
+    return StudentScorer(data_path)

@@ -1,0 +1,196 @@
+"""Typed settings of the feature store: what a YAML file may say about a log and how rows are made of it."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+class Config(BaseModel):
+    """A block of settings: unknown keys are errors, values never change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def parse_time(value: Any) -> datetime:
+    """Read a time of the configuration as UTC; a date alone means its midnight.
+
+    Parameters
+    ----------
+    value : str, date or datetime
+        ISO 8601, quoted or not. A time without a zone is UTC.
+
+    Raises
+    ------
+    ValueError
+        When the text is no ISO 8601 time.
+
+    Examples
+    --------
+    >>> parse_time("2017-10-11T14:00")
+    datetime.datetime(2017, 10, 11, 14, 0, tzinfo=datetime.timezone.utc)
+    """
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value.strip())
+        except ValueError:
+            raise ValueError(f"{value!r} is not a time: write 2017-10-11 or 2017-10-11T14:00 (UTC)") from None
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    raise ValueError(f"{value!r} is not a time: write 2017-10-11 or 2017-10-11T14:00 (UTC)")
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def parse_duration(value: Any) -> timedelta:
+    """Read a duration such as ``90s``, ``30m``, ``4h``, ``10d`` or ``2w``.
+
+    Examples
+    --------
+    >>> parse_duration("4h")
+    datetime.timedelta(seconds=14400)
+    """
+    if isinstance(value, timedelta):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", str(value))
+    if not match or float(match[1]) == 0:
+        raise ValueError(f"{value!r} is not a duration: write a number above zero and a unit, as in 90s, 30m, 4h, 10d or 2w")
+    return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+
+
+Time = Annotated[datetime, BeforeValidator(parse_time)]
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+
+
+class EventColumns(Config):
+    path: str = Field(description="files of the click log below --data, as a glob; .csv, .csv.gz, .tsv or .parquet")
+    user: str = Field(description="column with the user id")
+    item: str = Field(description="column with the item id")
+    timestamp: str = Field(description="column with the event time: a timestamp, ISO text, or seconds, milliseconds or microseconds since 1970 UTC")
+    clicked: str | None = Field(None, description="column with 0 or 1; absent means a log of clicks only, for which candidates are sampled")
+    request: str | None = Field(None, description="column that names the request (impression) that a row belongs to")
+    ingested: str | None = Field(None, description="column with the time at which the row became known; absent means its event time")
+
+
+class ItemColumns(Config):
+    path: str = Field(description="file of items below --data")
+    item: str = Field(description="column with the item id")
+    categorical: list[str] = Field(default_factory=list, description="attributes that become token features")
+    text: str | None = Field(None, description="column with the item's title; kept in the store for people")
+
+
+class ContextColumns(Config):
+    categorical: list[str] = Field(default_factory=list, description="context columns of the events with few values, such as a device")
+    dense: list[str] = Field(default_factory=list, description="numeric context columns of the events")
+
+
+class SimulatorConfig(Config):
+    users: int = Field(3000, ge=2, description="users of the simulated click world")
+    items: int = Field(2000, ge=10, description="items of the simulated click world")
+    categories: int = Field(20, ge=2, description="item categories")
+    days: int = Field(14, ge=1, description="days that the log covers")
+    requests: int = Field(60_000, ge=10, description="requests (impressions lists) over all days")
+    candidates: int = Field(6, ge=2, description="items shown in one request")
+    item_life: Duration = Field(parse_duration("8d"), description="mean time that an item is shown; shorter means more unseen items tomorrow")
+    seed: int = Field(7, ge=0, description="seed of the simulated world")
+    start: Time = Field(parse_time("2024-01-01"), description="first day of the log")
+    clicks_only: bool = Field(False, description="drop the impressions without a click, as in a log that records clicks only")
+
+    @model_validator(mode="after")
+    def _possible_world(self) -> SimulatorConfig:
+        if self.candidates > self.items:
+            raise ValueError(f"candidates ({self.candidates}) cannot exceed items ({self.items}): lower candidates or raise items")
+        if self.start + timedelta(days=self.days) > datetime.now(UTC):
+            raise ValueError("the simulated log must lie in the past: choose an earlier start or fewer days")
+        return self
+
+
+class SourceConfig(Config):
+    reader: Literal["simulated", "globo", "mind", "movielens", "tabular"] = Field(description="layout of the raw log")
+    events: EventColumns | None = Field(None, description="tabular: where the columns of the log are")
+    items: ItemColumns | None = Field(None, description="tabular: where the items and their attributes are")
+    context: ContextColumns = Field(ContextColumns(), description="tabular: context columns of the log")
+    simulator: SimulatorConfig = Field(SimulatorConfig(), description="simulated: size and seed of the click world")
+    click_rating: float = Field(4.0, description="movielens: a rating from here on is a click")
+    bad_rows_limit: float = Field(0.01, ge=0, le=1, description="share of rows that may break the contract before the stage fails")
+
+    @model_validator(mode="after")
+    def _tabular_names_its_events(self) -> SourceConfig:
+        if self.reader == "tabular" and self.events is None:
+            raise ValueError("reader tabular needs `events` with path, user, item and timestamp")
+        return self
+
+
+class SplitConfig(Config):
+    """Time split, in one of three ways: absolute boundaries, windows that end at --as-of, or fractions in time order."""
+
+    train_from: Duration | Time | None = Field(None, description="labels start here: a time, or a duration before the end of training; histories are not cut")
+    train_until: Time | None = Field(None, description="end of the training window, exclusive, UTC")
+    validate_until: Time | None = Field(None, description="end of the validation window, exclusive, UTC")
+    test_until: Time | None = Field(None, description="end of the test window, exclusive, UTC")
+    train: Duration | None = Field(None, description="length of the training window that ends where validation starts")
+    validation: Duration | None = Field(None, description="length of the validation window that ends where test starts")
+    test: Duration | None = Field(None, description="length of the test window that ends at --as-of")
+    fractions: tuple[float, float, float] | None = Field(None, description="shares of the requests in time order: train, validation, test")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> SplitConfig:
+        absolute = [self.train_until, self.validate_until, self.test_until]
+        relative = [self.train, self.validation, self.test]
+        ways = [any(v is not None for v in absolute), any(v is not None for v in relative), self.fractions is not None]
+        if sum(ways) != 1:
+            raise ValueError("name the split in exactly one way: train_until, validate_until, test_until; or train, validation, test; or fractions")
+        for values, names in ((absolute, "train_until, validate_until and test_until"), (relative, "train, validation and test")):
+            if any(v is not None for v in values) and any(v is None for v in values):
+                raise ValueError(f"the split needs all of {names}")
+        if ways[0] and not self.train_until < self.validate_until < self.test_until:  # type: ignore[operator]
+            raise ValueError("the split must be in time order: train_until < validate_until < test_until")
+        if self.fractions is not None and (min(self.fractions) <= 0 or abs(sum(self.fractions) - 1) > 1e-6):
+            raise ValueError("the three fractions must be above zero and add up to 1")
+        return self
+
+
+class CandidateConfig(Config):
+    per_click: int = Field(4, ge=1, le=100, description="sampled candidates that were not clicked, per click (logs of clicks only)")
+    by: Literal["popularity", "uniform"] = Field("popularity", description="draw by the clicks of the window, or uniformly from its items")
+    window: Duration = Field(parse_duration("1h"), description="an item is live when anyone clicked it within this time before the request")
+    seed: int = Field(11, description="seed of the candidate sampler")
+
+
+class HistoryConfig(Config):
+    max_length: int = Field(20, ge=1, le=512, description="newest clicks kept of a history")
+    min_length: int = Field(0, ge=0, description="requests with fewer earlier clicks are left out of the rows, and counted")
+
+
+class StatisticsConfig(Config):
+    short_window: Duration = Field(parse_duration("1h"), description="window of the recent item statistics (columns *_short)")
+    long_window: Duration = Field(parse_duration("1d"), description="window of the longer item statistics (columns *_long)")
+    ctr_prior: float = Field(20.0, gt=0, description="impressions' worth of the overall rate that smooths an item's click-through rate")
+
+
+class VocabularyConfig(Config):
+    min_count: int = Field(5, ge=1, description="ids seen less often in the training window share the unknown token")
+    max_size: int = Field(1_000_000, ge=10, description="most frequent ids kept per feature")
+
+
+class FeatureStoreConfig(Config):
+    engine: Literal["embedded"] = Field("embedded", description="engine that runs the feature SQL: embedded is DuckDB")
+    memory: str = Field("2GB", pattern=r"^\d+(\.\d+)?\s*[MG]B$", description="memory that the engine may take before it spills to disk")
+    threads: int | None = Field(None, ge=1, description="threads of the engine; null takes all cores")
+    chunk: int = Field(500_000, ge=1000, description="requests assembled at a time, which bounds the memory")
+
+
+class AssemblyConfig(Config):
+    """All that turns events into rows; the fingerprint of an assembly covers exactly these keys."""
+
+    split: SplitConfig
+    candidates: CandidateConfig = CandidateConfig()
+    history: HistoryConfig = HistoryConfig()
+    statistics: StatisticsConfig = StatisticsConfig()
+    vocabulary: VocabularyConfig = VocabularyConfig()
