@@ -58,6 +58,7 @@ class StudentScorer:
             self.item_rows = _Lookup(items["item_id"].cast(pa.string()), 2)
             # The first two rows stand for a null item and for one without known attributes.
             self.item_attributes = np.stack([np.concatenate([[PAD, PAD], self.lookups[name](items[name])]) for name in self.attributes], axis=1)
+            self.item_attributes = self.item_attributes.astype(np.int32)
 
     def score(self, table: pa.Table) -> np.ndarray:
         """Click probabilities of rows.

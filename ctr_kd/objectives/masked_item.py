@@ -32,11 +32,13 @@ class Masked(NamedTuple):
     target: Tensor
 
 
-def mask_items(tokens: np.ndarray, length: np.ndarray, rng: np.random.Generator, mask_rate: float, last_item_rate: float) -> Masked:
+def mask_items(
+    tokens: np.ndarray, length: np.ndarray, rng: np.random.Generator, mask_rate: float, last_item_rate: float, disguised: float = 0.2
+) -> Masked:
     """Hide items: in a share of the sequences the last one alone, in the others each with the same probability.
 
-    Of the hidden positions 80 % show [MASK], 10 % a random token of the batch and 10 % the item itself, as in BERT. A
-    masked token loses its attributes and its gap too, since they would give the item away. Items outside the vocabulary are
+    Of the hidden positions 80 % show [MASK], 10 % a random token of the batch and 10 % the item itself, as in BERT: the
+    encoder must not rely on [MASK] to know where it is asked. A masked token loses its attributes and its gap too, since they would give the item away. Items outside the vocabulary are
     never targets.
 
     Parameters
@@ -49,6 +51,8 @@ def mask_items(tokens: np.ndarray, length: np.ndarray, rng: np.random.Generator,
         Probability of each position, where the last item is not chosen alone.
     last_item_rate : float
         Share of the sequences whose last item alone is hidden.
+    disguised : float
+        Share of the hidden positions without [MASK]: half of them random, half unchanged. 0 measures, 0.2 trains.
     """
     ids = tokens[:, :, 0]
     at = np.arange(ids.shape[1])
@@ -59,7 +63,7 @@ def mask_items(tokens: np.ndarray, length: np.ndarray, rng: np.random.Generator,
     flat = tokens.reshape(-1, tokens.shape[2]).copy()
     target = flat[position, 0].astype(np.int64)
     draw = rng.random(len(position))
-    to_mask, to_random = position[draw < 0.8], position[(draw >= 0.8) & (draw < 0.9)]
+    to_mask, to_random = position[draw >= disguised], position[draw < disguised / 2]
     real = np.flatnonzero(ids.ravel() >= len(SPECIALS))
     if len(to_random):
         flat[to_random] = flat[rng.choice(real, len(to_random))]

@@ -1,0 +1,78 @@
+import numpy as np
+import torch
+
+from ctr_kd.config import EncoderConfig
+from ctr_kd.objectives.masked_item import mask_items, masked_item_loss
+from ctr_kd.objectives.next_segment import next_segment_loss, segment_pairs
+from ctr_kd.pretraining import build_encoder
+from ctr_kd.samples import CLS, MASK, SPECIALS, UNKNOWN
+
+
+def sequences(count=400, longest=6, seed=0):
+    rng = np.random.default_rng(seed)
+    length = rng.integers(2, longest + 1, count)
+    tokens = np.stack([rng.integers(len(SPECIALS), 20, (count, longest)), rng.integers(5, 7, (count, longest)), rng.integers(0, 9, (count, longest))], axis=2)
+    tokens[np.arange(longest) >= length[:, None]] = 0
+    tokens[0, 0, 0] = UNKNOWN
+    return tokens.astype(np.int32), length
+
+
+def test_last_item_masking_hides_the_last_item_alone():
+    tokens, length = sequences()
+    masked = mask_items(tokens, length, np.random.default_rng(0), 0.5, 1.0)
+    assert masked.position.tolist() == (np.arange(len(length)) * 6 + length - 1).tolist()
+    assert masked.target.tolist() == tokens[np.arange(len(length)), length - 1, 0].tolist()
+
+
+def test_masked_tokens_lose_their_attributes_and_shares_are_berts():
+    tokens, length = sequences(4000)
+    masked = mask_items(tokens, length, np.random.default_rng(0), 0.3, 0.0)
+    flat = masked.tokens.numpy().reshape(-1, 3)[masked.position.numpy()]
+    hidden = flat[:, 0] == MASK
+    assert abs(hidden.mean() - 0.8) < 0.02
+    assert (flat[hidden, 1:] == 0).all()
+    kept = flat[:, 0] == masked.target.numpy()
+    assert abs(kept.mean() - 0.1 - 0.1 / 15) < 0.02
+    assert abs(len(masked.target) / (tokens[:, :, 0] >= len(SPECIALS)).sum() - 0.3) < 0.02
+    assert (masked.target.numpy() >= len(SPECIALS)).all(), "the unknown item and padding are never targets"
+    untouched = np.setdiff1d(np.arange(tokens.shape[0] * 6), masked.position.numpy())
+    assert np.array_equal(masked.tokens.numpy().reshape(-1, 3)[untouched], tokens.reshape(-1, 3)[untouched])
+
+
+def test_masked_head_equals_full_head(signature):
+    """Computing hidden positions only gives the loss of computing all of them."""
+    torch.manual_seed(0)
+    model = build_encoder(signature, EncoderConfig(width=16, heads=2)).eval()
+    tokens, length = sequences(32, 5)
+    tokens = np.minimum(tokens, 6)
+    masked = mask_items(tokens, length, np.random.default_rng(0), 0.4, 0.2)
+    loss, right = masked_item_loss(model, masked)
+    hidden = model.bert(masked.tokens, masked.length)
+    full = model.item_logits(hidden, torch.arange(hidden.shape[0] * hidden.shape[1]))
+    expected = torch.nn.functional.cross_entropy(full[masked.position], masked.target)
+    torch.testing.assert_close(loss, expected)
+    assert right.item() == (full[masked.position].argmax(1) == masked.target).sum().item()
+
+
+def test_pairs_by_hand():
+    tokens = np.array([[[5], [6], [7]], [[8], [9], [0]]], np.int32)
+    pairs, total, segment, continues = segment_pairs(tokens, np.array([3, 2]), np.random.default_rng(2))
+    for i in range(2):
+        own = tokens[i, tokens[i, :, 0] > 0, 0].tolist()
+        shown = pairs[i, : total[i] - 1, 0].tolist()
+        assert pairs[i, total[i] - 1, 0] == CLS
+        cut = segment[i].tolist().index(1)
+        assert shown[:cut] == own[:cut]
+        assert bool(continues[i]) == (shown[cut:] == own[cut:])
+        assert segment[i, total[i] - 1 :].sum() == 0
+
+
+def test_about_half_of_the_pairs_continue_and_the_loss_learns(signature):
+    tokens, length = sequences(600)
+    *_, continues = segment_pairs(tokens, length, np.random.default_rng(0))
+    assert 0.4 < continues.mean() < 0.6
+    torch.manual_seed(0)
+    model = build_encoder(signature, EncoderConfig(width=16, heads=2))
+    loss = next_segment_loss(model, np.minimum(tokens[:, :4], 6), np.minimum(length, 4), np.random.default_rng(0))
+    loss.backward()
+    assert model.bert.segment.weight.grad.abs().sum() > 0

@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ctr_kd.batching import batch_plan, gather, make_batch
+from ctr_kd.samples import MASK, UNKNOWN, Segment
+
+
+def test_gather_pads_on_the_right_and_hides_the_first_gap():
+    pool = np.array([[5, 9], [6, 9], [7, 9]], np.int32)
+    tokens, length = gather(Segment(pool, np.array([0]), np.array([0]), gap_column=1), np.array([0, 1, 2]), np.array([2, 3, 2]))
+    assert length.tolist() == [2, 2, 0]
+    assert tokens[:, :, 0].tolist() == [[5, 6], [6, 7], [0, 0]]
+    assert tokens[:, :, 1].tolist() == [[0, 9], [0, 9], [0, 0]]
+
+
+def test_gather_of_an_empty_pool_keeps_its_shape():
+    nothing = Segment(np.zeros((0, 2), np.int32), np.array([0]), np.array([0]), gap_column=1)
+    tokens, length = gather(nothing, np.array([0]), np.array([0]))
+    assert tokens.shape == (1, 1, 2) and length.tolist() == [0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 9)), min_size=1, max_size=40), st.integers(1, 20), st.booleans())
+def test_a_plan_holds_every_row_once_and_keeps_groups_whole(groups, batch_size, shuffled):
+    group = np.repeat(np.arange(len(groups)), [size for size, _ in groups])
+    length = np.repeat([n for _, n in groups], [size for size, _ in groups])
+    plan = batch_plan(length, group, batch_size, np.random.default_rng(1) if shuffled else None)
+    assert sorted(np.concatenate(plan).tolist()) == list(range(len(group)))
+    for rows in plan:
+        assert not set(group[rows]) & set(group[np.setdiff1d(np.arange(len(group)), rows)])
+        assert len(rows) < batch_size + 5 or len(rows) <= 2 * batch_size + 5
+
+
+def test_a_requests_candidates_share_one_history(assembly):
+    samples = assembly.samples("train")
+    batch = make_batch(samples, np.arange(6))
+    assert batch.segment_a.shape[0] <= 2 + 1
+    for row in range(6):
+        begin, end = samples.a.start[row], samples.a.end[row]
+        shared = batch.segment_a[batch.segment_of_row[row]]
+        assert shared[: end - begin, 0].tolist() == samples.a.pool[begin:end, 0].tolist()
+
+
+def test_hiding_ids_and_statistics_is_seeded_and_leaves_the_samples_alone(assembly):
+    samples = assembly.samples("train")
+    rows = np.arange(len(samples))
+    before = samples.b.pool.copy()
+    one, two = (make_batch(samples, rows, np.random.default_rng(3), 0.5, 0.5) for _ in range(2))
+    assert all(np.array_equal(a.numpy(), b.numpy(), equal_nan=a.is_floating_point()) for a, b in zip(one, two, strict=True))
+    assert np.array_equal(before, samples.b.pool)
+    ids = one.segment_b[:, 0, 0].numpy()
+    known = before[:, 0] > MASK
+    assert (ids[known] == UNKNOWN).mean() == pytest.approx(0.5, abs=0.15)
+    assert np.isnan(one.dense.numpy()).all(axis=1).mean() == pytest.approx(0.5, abs=0.15)

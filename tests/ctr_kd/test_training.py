@@ -1,0 +1,167 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from ctr_kd.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from ctr_kd.config import DistillConfig, EncoderConfig, FinetuneConfig, PretrainConfig, StudentConfig, TrainingConfig
+from ctr_kd.distilling import align_logits, train_student
+from ctr_kd.finetuning import finetune, parameter_groups
+from ctr_kd.models.click_bert import ClickBert
+from ctr_kd.pretraining import build_encoder, masked_item_accuracy, pretrain, split_sequences
+from ctr_kd.samples import Segment
+from ctr_kd.training import ParameterGroup, TrainingError, fit, predict
+
+FAST = TrainingConfig(epochs=6, batch_size=32, learning_rate=5e-3, validations=3, unknown_rate=0.1, statistics_rate=0.1, checkpoint_seconds=1e-9)
+
+
+class Killed(BaseException):
+    pass
+
+
+def student_run(assembly, signature, path, kill_at=None, seed=3):
+    """Train a student; optionally stop it dead right after the checkpoint of a step."""
+    train, validation = assembly.samples("train"), assembly.samples("validation")
+    config = DistillConfig(student=StudentConfig(width=8, hidden=8), training=FAST)
+    teacher = np.random.default_rng(0).normal(size=(len(train), 1)).astype(np.float32)
+
+    def report(text):
+        if kill_at is not None and text.startswith(f"step {kill_at} "):
+            raise Killed
+
+    return train_student(signature, train, validation, teacher, config, seed, "identity", path, report)
+
+
+def test_a_killed_and_resumed_run_equals_the_uninterrupted_one(assembly, signature, tmp_path):
+    whole, whole_curve = student_run(assembly, signature, tmp_path / "whole.pt")
+    second_validation = whole_curve.points[1]["step"]
+    with pytest.raises(Killed):
+        student_run(assembly, signature, tmp_path / "killed.pt", kill_at=second_validation)
+    resumed, resumed_curve = student_run(assembly, signature, tmp_path / "killed.pt")
+    assert resumed_curve.points == whole_curve.points
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_a_run_repeats_bit_for_bit_and_the_seed_matters(assembly, signature, tmp_path):
+    one, two, other = (student_run(assembly, signature, tmp_path / f"{i}.pt", seed=s)[0] for i, s in enumerate((3, 3, 4)))
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
+    assert not torch.equal(one.head.layers[0].weight, other.head.layers[0].weight)
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(assembly, signature, tmp_path):
+    save_checkpoint(tmp_path / "c.pt", {"step": 1}, "other")
+    with pytest.raises(CheckpointError, match="another configuration"):
+        student_run(assembly, signature, tmp_path / "c.pt")
+    (tmp_path / "c.pt").write_bytes(b"no checkpoint at all")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_checkpoint(tmp_path / "c.pt", "x")
+
+
+def test_a_pickle_with_code_in_it_is_refused(tmp_path):
+    class Hostile:
+        def __reduce__(self):
+            return (print, ("executed",))
+
+    torch.save({"identity": "x", "model": Hostile()}, tmp_path / "hostile.pt")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_checkpoint(tmp_path / "hostile.pt", "x")
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_best_weights(tmp_path):
+    model = torch.nn.Linear(1, 1)
+    best = copy.deepcopy(model.state_dict())
+
+    def loss(batch, rng):
+        return model(torch.ones(1, 1)).sum() * (torch.nan if batch == 2 else 1.0)
+
+    config = TrainingConfig(epochs=1, validations=1, learning_rate=0.1)
+    with pytest.raises(TrainingError, match="not finite at step 2 of 4"):
+        fit(model, [ParameterGroup(list(model.parameters()))], lambda rng: [0, 1, 2, 3], loss, lambda: {"score": 0.0}, config, 0, "i", tmp_path / "c")
+    assert torch.equal(model.weight, best["weight"])
+
+
+def test_the_checkpoint_that_validation_prefers_is_kept(tmp_path):
+    model = torch.nn.Linear(1, 1, bias=False)
+    seen, scores = [], iter([1.0, 3.0, 2.0])
+
+    def validate():
+        seen.append(model.weight.item())
+        return {"score": next(scores)}
+
+    config = TrainingConfig(epochs=3, validations=3, learning_rate=0.1)
+    group = [ParameterGroup(list(model.parameters()))]
+    curve = fit(model, group, lambda rng: [0, 1], lambda b, r: model(torch.ones(1, 1)).sum(), validate, config, 0, "i", tmp_path / "c")
+    assert model.weight.item() == seen[1] and curve.best_step == curve.points[1]["step"]
+
+
+@pytest.fixture(scope="module")
+def pretrained(assembly, signature, tmp_path_factory):
+    config = PretrainConfig(encoder=EncoderConfig(width=16, heads=2, layers=1), training=FAST, next_segment=0.3, validation_share=0.2)
+    return config, *pretrain(assembly, signature, config, None, 0, "i", tmp_path_factory.mktemp("pretrain") / "c.pt")
+
+
+def test_pretraining_learns(pretrained):
+    config, model, curve, facts = pretrained
+    assert curve.points[-1]["train_loss"] < curve.points[0]["train_loss"]
+    assert facts["sequences"] > 0 and 0 <= facts["masked_item_accuracy"] <= 1
+
+
+def test_one_sequence_is_not_enough():
+    with pytest.raises(TrainingError, match="at least 2 click sequences"):
+        split_sequences(Segment(np.zeros((2, 1), np.int32), np.array([0]), np.array([2])), 0.1, 0)
+
+
+@pytest.mark.parametrize("strategy", ["low_lr", "freeze", "freeze_then_unfreeze"])
+def test_strategies_move_what_they_should(strategy, pretrained, assembly, signature, tmp_path):
+    config, model, *_ = pretrained
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    settings = FinetuneConfig(strategy=strategy, training=FAST, head_width=16)
+    tuned, curve = finetune(
+        copy.deepcopy(model), signature, assembly.samples("train"), assembly.samples("validation"), settings, 5e-3, 0, "i", tmp_path / "c.pt"
+    )
+    last = torch.load(tmp_path / "c.pt", weights_only=True)["model"]
+    moved = max((last[f"pretrained.{name}"] - value).abs().max().item() for name, value in before.items() if "tables" not in name)
+    assert (moved == 0) == (strategy == "freeze")
+    assert (last["head.layers.0.weight"].abs().sum()) > 0
+
+
+def test_low_rate_is_relative_to_pretraining(pretrained, signature):
+    config, model, *_ = pretrained
+    teacher = ClickBert(copy.deepcopy(model), signature, 16, 0.0)
+    new, old = parameter_groups(teacher, FinetuneConfig(rate_ratio=0.01, training=TrainingConfig(learning_rate=2e-3)), pretraining_rate=1e-3)
+    assert new.rate == 1.0 and old.rate * 2e-3 == pytest.approx(0.01 * 1e-3)
+    ids = {id(p) for p in new.parameters} | {id(p) for p in old.parameters}
+    assert ids == {id(p) for p in teacher.parameters()} and not {id(p) for p in new.parameters} & {id(p) for p in old.parameters}
+
+
+def test_masked_item_accuracy_is_a_fixed_measurement(pretrained, assembly):
+    _, model, *_ = pretrained
+    whole = assembly.sequences(None)
+    assert masked_item_accuracy(model, whole) == pytest.approx(masked_item_accuracy(model, whole, batch_size=7), abs=1e-5)
+
+
+def test_logits_are_joined_by_row_id_never_by_position(assembly):
+    train = assembly.samples("train")
+    logit = train.row_id[:, None].astype(np.float32)
+    order = np.random.default_rng(0).permutation(len(train))
+    assert np.array_equal(align_logits(train.row_id[order], logit[order], train), logit)
+    with pytest.raises(TrainingError, match="miss 1 of"):
+        align_logits(train.row_id[1:], logit[1:], train)
+    with pytest.raises(TrainingError, match="miss"):
+        align_logits(np.zeros(0, np.int64), np.zeros((0, 1), np.float32), train)
+    broken = logit.copy()
+    broken[4] = np.nan
+    with pytest.raises(TrainingError, match=f"row {train.row_id[4]} is not finite"):
+        align_logits(train.row_id, broken, train)
+
+
+def test_the_student_follows_its_teacher(assembly, signature, tmp_path):
+    """With soft targets alone the student comes to rank as its teacher does, whatever the labels say."""
+    train = assembly.samples("train")
+    teacher = (train.b.pool[:, 0:1] % 5).astype(np.float32) - 2
+    config = DistillConfig(student=StudentConfig(width=16, hidden=32, dropout=0), alpha=0, training=FAST.model_copy(update={"epochs": 40, "unknown_rate": 0.0}))
+    model, _ = train_student(signature, train, assembly.samples("validation"), teacher, config, 0, "i", tmp_path / "c.pt")
+    known = train.b.pool[:, 0] > 4
+    assert np.corrcoef(predict(model, train)[known, 0], teacher[known, 0])[0, 1] > 0.8
