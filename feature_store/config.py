@@ -72,7 +72,7 @@ class EventColumns(Config):
     path: str = Field(description="files of the click log below --data, as a glob; .csv, .csv.gz, .tsv or .parquet")
     user: str = Field(description="column with the user id")
     item: str = Field(description="column with the item id")
-    timestamp: str = Field(description="column with the event time: a timestamp, ISO text, or seconds, milliseconds or microseconds since 1970 UTC")
+    time: str = Field(description="column with the event time: a timestamp, ISO text, or seconds, milliseconds or microseconds since 1970 UTC")
     clicked: str | None = Field(None, description="column with 0 or 1; absent means a log of clicks only, for which candidates are sampled")
     request: str | None = Field(None, description="column that names the request (impression) that a row belongs to")
     ingested: str | None = Field(None, description="column with the time at which the row became known; absent means its event time")
@@ -97,7 +97,7 @@ class SimulatorConfig(Config):
     days: int = Field(14, ge=1, description="days that the log covers")
     requests: int = Field(60_000, ge=10, description="requests (impressions lists) over all days")
     candidates: int = Field(6, ge=2, description="items shown in one request")
-    item_life: Duration = Field(parse_duration("8d"), description="mean time that an item is shown; shorter means more unseen items tomorrow")
+    item_life: Duration = Field(parse_duration("10d"), description="mean life of an item; shorter means more unseen items tomorrow")
     seed: int = Field(7, ge=0, description="seed of the simulated world")
     start: Time = Field(parse_time("2024-01-01"), description="first day of the log")
     clicks_only: bool = Field(False, description="drop the impressions without a click, as in a log that records clicks only")
@@ -123,7 +123,7 @@ class SourceConfig(Config):
     @model_validator(mode="after")
     def _tabular_names_its_events(self) -> SourceConfig:
         if self.reader == "tabular" and self.events is None:
-            raise ValueError("reader tabular needs `events` with path, user, item and timestamp")
+            raise ValueError("reader tabular needs `events` with path, user, item and time")
         return self
 
 

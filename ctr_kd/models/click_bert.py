@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ctr_kd.models.bert import MaskedItemModel, append_mask, at_position
-from ctr_kd.models.inputs import ContextEncoder, Head, compare
+from ctr_kd.models.inputs import ContextEncoder, Head, TokenEmbedding, compare
 from ctr_kd.samples import Signature
 
 
@@ -15,7 +15,8 @@ class ClickBert(nn.Module):
 
     The history's summary is the hidden state of a [MASK] behind the newest click, passed through the masked-item transform;
     its product with a candidate's embedding is the logit that pretraining gave the candidate as the next item. So the head
-    starts from what the encoder already knows.
+    starts from what the encoder already knows. Beside it stand embeddings of its own, which train at the full rate: what
+    makes an item clicked today changes faster than a slowly trained encoder may follow.
 
     Parameters
     ----------
@@ -34,7 +35,8 @@ class ClickBert(nn.Module):
         self.context = ContextEncoder(signature, 8)
         self.next_item = nn.Linear(1, 1)  # scale of the pretrained next-item logit
         self.candidate_norm = nn.LayerNorm(width)
-        self.head = Head(4 * width + 1 + self.context.size, head_width, signature.outputs, dropout)
+        self.token = TokenEmbedding(signature.tokens, width // 2)
+        self.head = Head(6 * width + 1 + self.context.size, head_width, signature.outputs, dropout)
 
     def new_parameters(self) -> list[nn.Parameter]:
         """Parameters that pretraining did not see; they train at the full rate."""
@@ -50,5 +52,11 @@ class ClickBert(nn.Module):
         summary = self.pretrained.transform(at_position(hidden, length - 1))[segment_of_row]  # (rows, width)
         candidate = self.pretrained.bert.token(segment_b).sum(1)  # (rows, width)
         next_item = self.next_item((summary * candidate).sum(-1, keepdim=True))  # (rows, 1)
-        features = torch.cat([compare(summary, self.candidate_norm(candidate)), next_item, self.context(categorical, dense)], dim=-1)
-        return self.head(features)  # (rows, outputs)
+        pooled = self.token(segment_a).sum(1) / segment_a_length.clamp(min=1).unsqueeze(1).to(dense.dtype)  # (segments, width / 2)
+        features = [
+            compare(summary, self.candidate_norm(candidate)),
+            compare(pooled[segment_of_row], self.token(segment_b).sum(1)),
+            next_item,
+            self.context(categorical, dense),
+        ]
+        return self.head(torch.cat(features, dim=-1))  # (rows, outputs)

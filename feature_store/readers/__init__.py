@@ -1,0 +1,18 @@
+"""Readers by the name that a configuration gives them; each turns one raw layout into the tables of the contract."""
+
+from __future__ import annotations
+
+from feature_store.contracts import Reader
+from feature_store.readers.globo import GloboReader
+from feature_store.readers.mind import MindReader
+from feature_store.readers.movielens import MovieLensReader
+from feature_store.readers.simulated import SimulatedReader
+from feature_store.readers.tabular import TabularReader
+
+READERS: dict[str, type[Reader]] = {
+    "globo": GloboReader,
+    "mind": MindReader,
+    "movielens": MovieLensReader,
+    "simulated": SimulatedReader,
+    "tabular": TabularReader,
+}

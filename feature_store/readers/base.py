@@ -1,0 +1,81 @@
+"""What several readers share: the data folder, Parquet files, and the digest of the settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feature_store.contracts import DataError, Kind, RawBatch, nearest
+from feature_store.readers.delimited import CSV, TSV, read_delimited
+
+PARQUET_ROWS = 200_000  # rows in a batch of a Parquet file
+ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+
+
+def data_folder(data: Path | None, reader: str) -> Path:
+    """The data folder. Raises DataError when none was named or it does not exist."""
+    if data is None:
+        raise DataError(f"reader {reader} needs a data folder; name it with --data DIR")
+    if not data.exists():
+        raise DataError(f"{data}: the data folder does not exist; correct --data")
+    if not data.is_dir():
+        raise DataError(f"{data}: is a file, and --data names a folder; name the folder that holds it")
+    return data
+
+
+def relative(path: Path, data: Path) -> str:
+    """Name of a file below the data folder, the same on every system."""
+    return path.relative_to(data).as_posix()
+
+
+def fingerprint(reader: str, **settings: Any) -> str:
+    """Digest of a reader's name and the settings that shape its rows."""
+    return hashlib.sha256(json.dumps([reader, settings], sort_keys=True, default=str).encode()).hexdigest()
+
+
+def read_table(path: Path, file: str, kind: Kind, columns: Mapping[str, str]) -> Iterator[RawBatch]:
+    """Stream the named columns of a file with a header: CSV, TSV (both also gzipped) or Parquet by its ending.
+
+    Parameters
+    ----------
+    columns : mapping of contract name to the file's name
+
+    Raises
+    ------
+    DataError
+        When the file is empty, lacks a column or is damaged. A header without rows is a quiet hour: one batch of no rows.
+    """
+    if path.suffix == ".parquet":
+        yield from _read_parquet(path, file, kind, columns)
+    elif path.name.removesuffix(".gz").endswith((".csv", ".tsv")):
+        yield from read_delimited(path, file, kind, columns, TSV if path.name.removesuffix(".gz").endswith(".tsv") else CSV)
+    else:
+        raise DataError(f"{file}: its ending says no known format; files end in {', '.join(ENDINGS)}")
+
+
+def _read_parquet(path: Path, file: str, kind: Kind, columns: Mapping[str, str]) -> Iterator[RawBatch]:
+    if path.stat().st_size == 0:
+        raise DataError(f"{file}: is empty; remove it or fill it")
+    try:
+        with pq.ParquetFile(path, memory_map=False) as parquet:
+            for name in columns.values():
+                if name not in parquet.schema_arrow.names:
+                    raise DataError(f"{file}: column {name!r} is missing; {nearest(name, parquet.schema_arrow.names)}")
+            done = 0
+            if parquet.metadata.num_rows == 0:
+                empty = parquet.schema_arrow.empty_table()
+                yield RawBatch(kind, file, pa.table({name: empty[raw] for name, raw in columns.items()}), np.zeros(0, dtype=np.int64), [])
+            for batch in parquet.iter_batches(PARQUET_ROWS, columns=list(dict.fromkeys(columns.values()))):
+                lines = np.arange(done + 1, done + 1 + batch.num_rows)
+                done += batch.num_rows
+                yield RawBatch(kind, file, pa.table({name: batch.column(raw) for name, raw in columns.items()}), lines, [])
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")[:200]
+        raise DataError(f"{file}: cannot be read as Parquet ({reason}); copy it again, it looks truncated or damaged") from None

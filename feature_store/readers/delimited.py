@@ -1,0 +1,220 @@
+"""Delimited text files as raw batches: a fast path by Arrow, and a slow one that knows the line of every odd row.
+
+The fast path streams blocks through Arrow's parser. The first block that holds something odd (a row with a wrong number of
+columns, an empty line, a quote that never ends) hands the rest of the file to the slow path, which splits row by row. The
+fast path counts rows, so a line break inside a quoted value shifts the line numbers that it gives.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pv
+
+from feature_store.contracts import LONGEST_TEXT, DataError, Kind, RawBatch, Rejected, nearest
+
+BLOCK_BYTES = 8 << 20  # of text that the fast path parses at a time
+SLOW_ROWS = 50_000  # rows in a batch of the slow path
+_BROKEN = (OSError, EOFError, zlib.error)  # what a truncated or damaged gzip file raises
+
+csv.field_size_limit(1 << 30)  # a listed history may be long; the standard limit is 131,072 characters
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a text file is split into columns.
+
+    Parameters
+    ----------
+    delimiter : str
+        One character, or several as in ``1::1193::5``.
+    quoted : bool
+        Whether double quotes enclose values. TSV has no quoting.
+    names : sequence of str, optional
+        Names of the columns of a file without a header.
+    encoding : str
+        ``utf-8`` or ``latin-1``.
+    typed_header : bool
+        Whether header names carry a type, as in ``user_id:token``.
+    """
+
+    delimiter: str = ","
+    quoted: bool = True
+    names: Sequence[str] | None = None
+    encoding: str = "utf-8"
+    typed_header: bool = False
+
+
+CSV = Layout()
+TSV = Layout(delimiter="\t", quoted=False)
+
+
+def read_delimited(path: Path, file: str, kind: Kind, columns: Mapping[str, str], layout: Layout) -> Iterator[RawBatch]:
+    """Stream the named columns of a text file, gzipped or not, as bytes; the empty text is null.
+
+    Parameters
+    ----------
+    path : Path
+    file : str
+        The name that errors and the store use.
+    kind : "events", "items" or "users"
+    columns : mapping of contract name to the file's name
+        A column of the file may serve twice.
+    layout : Layout
+
+    Raises
+    ------
+    DataError
+        When the file is empty, lacks a column or is damaged. A header without rows is a quiet hour: one batch of no rows.
+    """
+    try:
+        names, header_lines = header(path, file, layout)
+        _require(file, names, columns)
+        rows = 0
+        for batch in _batches(path, file, kind, names, header_lines, columns, layout):
+            rows += len(batch.lines) + len(batch.rejected)
+            yield batch
+    except _BROKEN as error:
+        raise DataError(f"{file}: cannot be read to its end ({_one_line(error)}); copy it again, it looks truncated or damaged") from None
+    if rows == 0:
+        yield RawBatch(kind, file, pa.table({name: pa.array([], pa.binary()) for name in columns}), np.zeros(0, dtype=np.int64), [])
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+def _open(path: Path) -> IO[bytes]:
+    return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")  # type: ignore[return-value]
+
+
+def header(path: Path, file: str, layout: Layout) -> tuple[list[str], int]:
+    """Names of the columns, and how many lines they take."""
+    with _open(path) as stream:
+        line = stream.readline()
+    if not line:
+        raise DataError(f"{file}: is empty; remove it or fill it")
+    if layout.names is not None:
+        return list(layout.names), 0
+    try:
+        text = line.decode("utf-8-sig").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise DataError(f"{file}: its header is not UTF-8; convert the file to UTF-8") from None
+    names = next(csv.reader([text], delimiter=layout.delimiter)) if layout.quoted else text.split(layout.delimiter)
+    return [name.partition(":")[0] for name in names] if layout.typed_header else names, 1
+
+
+def _require(file: str, names: Sequence[str], columns: Mapping[str, str]) -> None:
+    for name in columns.values():
+        if names.count(name) > 1:
+            raise DataError(f"{file}: column {name!r} stands {names.count(name)} times in the header; rename all but one")
+        if name not in names:
+            raise DataError(f"{file}: column {name!r} is missing; {nearest(name, names)}")
+
+
+def _batches(
+    path: Path, file: str, kind: Kind, names: Sequence[str], header_lines: int, columns: Mapping[str, str], layout: Layout
+) -> Iterator[RawBatch]:
+    done = 0
+    if len(layout.delimiter) == 1:
+        with suppress(pa.ArrowInvalid):  # a row of the wrong width, or an unclosed quote: the slow path says which
+            for table in _fast(path, names, header_lines, columns, layout):
+                if _holds_empty_line(table):
+                    break
+                lines = np.arange(done + header_lines + 1, done + header_lines + 1 + table.num_rows)
+                done += table.num_rows
+                yield RawBatch(kind, file, _named(table, columns), lines, [])
+            else:
+                return
+    yield from _slow(path, file, kind, names, header_lines, columns, layout, skip=done)
+
+
+def _named(table: pa.Table | pa.RecordBatch, columns: Mapping[str, str]) -> pa.Table:
+    return pa.table({name: table.column(raw) for name, raw in columns.items()})
+
+
+def _holds_empty_line(table: pa.RecordBatch) -> bool:
+    """Whether a row is null in every column that is read: Arrow takes an empty line for such a row."""
+    if min((column.null_count for column in table.columns), default=0) == 0:
+        return False
+    return bool(np.all([column.is_null().to_numpy(zero_copy_only=False) for column in table.columns], axis=0).any())
+
+
+def _fast(path: Path, names: Sequence[str], header_lines: int, columns: Mapping[str, str], layout: Layout) -> Iterator[pa.RecordBatch]:
+    raw = list(dict.fromkeys(columns.values()))
+    parse = pv.ParseOptions(
+        delimiter=layout.delimiter,
+        quote_char='"' if layout.quoted else False,
+        newlines_in_values=layout.quoted,
+        ignore_empty_lines=False,
+    )
+    read = pv.ReadOptions(block_size=BLOCK_BYTES, column_names=list(names), skip_rows=header_lines, encoding=layout.encoding)
+    convert = pv.ConvertOptions(
+        include_columns=raw,
+        column_types=dict.fromkeys(raw, pa.binary()),  # bytes: whether they are UTF-8 is for the contract to say, row by row
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=True,
+        null_values=[""],
+    )
+    with pa.input_stream(str(path)) as stream, closing(pv.open_csv(stream, read, parse, convert)) as reader:
+        yield from reader
+
+
+def _records(stream: IO[str], layout: Layout) -> Iterator[tuple[int, list[str], str]]:
+    """(line, values, text) of each row; empty lines are passed over."""
+    if not layout.quoted:
+        for number, line in enumerate(stream, start=1):
+            line = line.rstrip("\r\n")
+            if line:
+                yield number, line.split(layout.delimiter), line
+        return
+    reader = csv.reader(stream, delimiter=layout.delimiter)
+    start = 1
+    for values in reader:
+        if values:
+            yield start, values, layout.delimiter.join(values)
+        start = reader.line_num + 1
+
+
+def _slow(
+    path: Path, file: str, kind: Kind, names: Sequence[str], header_lines: int, columns: Mapping[str, str], layout: Layout, skip: int
+) -> Iterator[RawBatch]:
+    raw = list(dict.fromkeys(columns.values()))
+    places = [names.index(name) for name in raw]
+    values: list[list[str]] = []
+    lines: list[int] = []
+    rejected: list[Rejected] = []
+
+    def batch() -> RawBatch:
+        cells = ([row[place] for row in values] for place in places)
+        arrays = [pa.array([cell.encode(errors="surrogateescape") if cell else None for cell in column], pa.binary()) for column in cells]
+        table = _named(pa.table(arrays, names=raw), columns)
+        return RawBatch(kind, file, table, np.array(lines, dtype=np.int64), list(rejected))
+
+    encoding = "utf-8-sig" if layout.encoding == "utf-8" else layout.encoding
+    newline = "" if layout.quoted else "\n"  # without quotes only a line feed ends a row, as on the fast path
+    with _open(path) as stream, io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline=newline) as text:
+        for number, (line, row, shown) in enumerate(_records(text, layout)):
+            if number < header_lines + skip:
+                continue
+            if len(row) == len(names):
+                values.append(row)
+                lines.append(line)
+            else:
+                readable = shown.encode(errors="surrogateescape").decode(errors="backslashreplace")
+                rejected.append(Rejected(line, "wrong number of columns", readable[:LONGEST_TEXT]))
+            if len(values) + len(rejected) >= SLOW_ROWS:
+                yield batch()
+                values, lines, rejected = [], [], []
+    if values or rejected:
+        yield batch()

@@ -1,0 +1,91 @@
+"""A log of one's own: event files and an item file whose columns the configuration names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from feature_store.config import SourceConfig
+from feature_store.contracts import ID_COLUMNS, DataError, RawBatch, describe
+from feature_store.readers.base import ENDINGS, data_folder, fingerprint, read_table, relative
+
+_RESERVED = {*ID_COLUMNS["events"], "timestamp", "clicked", "ingested_at", "time_known", "click_probability", "source", "line", "title"}
+
+
+def _require_distinct(block: str, names: Sequence[str]) -> None:
+    """SQL does not tell upper from lower case, and neither may the names of columns."""
+    seen = set(_RESERVED)
+    for name in names:
+        if name.lower() in seen:
+            raise DataError(f"{block}: {name!r} stands twice, or is a name that the store uses itself; rename the column")
+        seen.add(name.lower())
+
+
+class TabularReader:
+    """Reads CSV, TSV and Parquet files by the names in ``source.events``, ``source.items`` and ``source.context``."""
+
+    def __init__(self, config: SourceConfig, data: Path | None) -> None:
+        if config.events is None:
+            raise DataError("reader tabular needs source.events with path, user, item and time")
+        self._data = data_folder(data, "tabular")
+        self._events, self._items, self._context = config.events, config.items, config.context
+        _require_distinct("source.context", [*self._context.categorical, *self._context.dense])
+        _require_distinct("source.items.categorical", self._items.categorical if self._items else [])
+
+    def files(self) -> list[Path]:
+        items = self._item_files()
+        found = [path for path in self._glob(self._events.path) if path not in items]
+        if not found:
+            raise DataError(f"{self._data}: no file matches source.events.path {self._events.path!r}; correct the pattern or --data")
+        for path in [*found, *items]:
+            if not path.name.endswith(ENDINGS):
+                raise DataError(f"{relative(path, self._data)}: its ending says no known format; files end in {', '.join(ENDINGS)}")
+        return sorted([*found, *items])
+
+    def _item_files(self) -> list[Path]:
+        if self._items is None:
+            return []
+        found = self._glob(self._items.path)
+        if not found:
+            raise DataError(f"{self._data}: no file matches source.items.path {self._items.path!r}; correct the pattern or --data")
+        return found
+
+    def _glob(self, pattern: str) -> list[Path]:
+        try:
+            return [path for path in sorted(self._data.glob(pattern)) if path.is_file()]
+        except (NotImplementedError, ValueError):
+            raise DataError(f"{pattern!r} is no pattern below --data; write it relative, as in 'logs/*.csv.gz'") from None
+
+    def fingerprint(self) -> str:
+        blocks = {name: block and block.model_dump() for name, block in (("events", self._events), ("items", self._items))}
+        for block in blocks.values():
+            if block:
+                block.pop("path")  # which files there are is the ledger's business
+        return fingerprint("tabular", context=self._context.model_dump(), **blocks)
+
+    def contract(self) -> dict[str, Any]:
+        return describe(
+            has_impressions=self._events.clicked is not None,
+            categorical=self._context.categorical,
+            dense=self._context.dense,
+            item_attributes=self._items.categorical if self._items else (),
+        )
+
+    def read(self, files: Sequence[Path]) -> Iterator[RawBatch]:
+        events, items = self._events, self._items
+        optional = {"clicked": events.clicked, "request_id": events.request, "ingested_at": events.ingested}
+        columns = {"user_id": events.user, "item_id": events.item, "timestamp": events.time}
+        columns |= {name: raw for name, raw in optional.items() if raw is not None}
+        columns |= {name: name for name in [*self._context.categorical, *self._context.dense]}
+        attributes = {}
+        if items is not None:
+            attributes = {"item_id": items.item, **{name: name for name in items.categorical}}
+            attributes |= {"title": items.text} if items.text else {}
+        item_files = self._item_files()
+        for path in files:
+            file = relative(path, self._data)
+            if path in item_files:
+                yield from read_table(path, file, "items", attributes)
+            else:
+                yield from read_table(path, file, "events", columns)
