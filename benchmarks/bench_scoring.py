@@ -1,0 +1,131 @@
+"""Rows per second of the students end to end, Parquet of raw ids to Parquet of scores, on one thread; the teacher beside them.
+
+    python benchmarks/bench_scoring.py [--rows 300000]
+
+The weights are untrained: speed does not depend on them. Prints rows/s and ratios, writes results/scoring.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ctr_kd.config import EncoderConfig, StudentConfig  # noqa: E402
+from ctr_kd.export import export_student  # noqa: E402
+from ctr_kd.models import STUDENTS  # noqa: E402
+from ctr_kd.models.click_bert import ClickBert  # noqa: E402
+from ctr_kd.pretraining import build_encoder  # noqa: E402
+from ctr_kd.samples import Assembly  # noqa: E402
+from ctr_kd.scorer import StudentScorer  # noqa: E402
+from ctr_kd.throughput import rows_per_second  # noqa: E402
+
+STATISTICS = ["item_age", "item_clicks_short", "item_clicks_long", "user_clicks", "user_gap", "user_item_clicks", "transition_clicks_long", "hour"]
+CONTEXT = ["environment", "device_group", "os", "country", "region", "referrer"]
+
+
+def write_log(directory: Path, rows: int, seed: int = 0) -> Assembly:
+    """Rows in the shape of the Globo hours: 8,930 items, 5 candidates a request, histories of 7.5 clicks on average, at most 20."""
+    rng = np.random.default_rng(seed)
+    items, requests = 8930, rows // 5
+    length = np.minimum(rng.geometric(1 / 7.5, requests), 20)
+    total = int(length.sum())
+    popular = lambda n: np.minimum((rng.pareto(0.8, n) * 20).astype(np.int64), items - 1).astype(np.int32)  # noqa: E731
+    time_ = np.sort(rng.integers(0, 10**12, total))
+    user = np.repeat(np.arange(requests), length).astype(np.int32)
+    clicks = {"item": popular(total), "timestamp": time_, "time_known": np.ones(total, bool), "user": user, "known_at": time_}
+    pq.write_table(pa.table({**clicks, "canonical": np.ones(total, bool)}), directory / "clicks.parquet")
+    end = np.repeat(np.cumsum(length), 5)
+    columns = {
+        "row_id": np.arange(requests * 5),
+        "request": np.repeat(np.arange(requests), 5),
+        "user": np.repeat(np.arange(requests), 5).astype(np.int32),
+        "item": popular(requests * 5),
+        "timestamp": np.repeat(np.sort(rng.integers(10**12, 2 * 10**12, requests)), 5),
+        "label": (np.arange(requests * 5) % 5 == 0).astype(np.int8),
+        "history_start": end - np.repeat(length, 5),
+        "history_end": end,
+        **{name: rng.exponential(100, requests * 5).astype(np.float32) for name in STATISTICS},
+        **{name: np.repeat(rng.integers(0, 8, requests), 5).astype(str) for name in CONTEXT},
+    }
+    test = pa.table({**columns, "split": pa.repeat("test", requests * 5)})
+    train = test.slice(0, 50_000).set_column(test.column_names.index("split"), "split", pa.repeat("train", 50_000))
+    pq.write_table(pa.concat_tables([test, train]), directory / "rows.parquet")
+    pq.write_table(pa.table({"item_id": np.arange(items) * 37 + 1000}), directory / "items.parquet")
+    pq.write_table(pa.table({"user_id": np.arange(requests)}), directory / "users.parquet")
+    vocabulary = {"item": [str(i * 37 + 1000) for i in range(items)], **{name: [str(i) for i in range(8)] for name in CONTEXT}}
+    (directory / "vocabulary.json").write_text(json.dumps(vocabulary))
+    summary = {"statistics": STATISTICS, "context": {"categorical": CONTEXT, "dense": []}, "item_attributes": [], "user_attributes": []}
+    (directory / "summary.json").write_text(json.dumps(summary))
+    return Assembly(directory, 20)
+
+
+def raw_rows(assembly: Assembly, path: Path) -> None:
+    """The test rows with raw ids and histories as lists: what a batch job is given."""
+    samples = assembly.samples("test")
+    rows = pq.read_table(assembly.directory / "rows.parquet", filters=[("split", "=", "test")])
+    items = pq.read_table(assembly.directory / "items.parquet")["item_id"].to_numpy()
+    clicks = pq.read_table(assembly.directory / "clicks.parquet")
+    length = samples.a.end - samples.a.start
+    offsets = np.concatenate([[0], np.cumsum(length)])
+    at = np.repeat(samples.a.start - offsets[:-1], length) + np.arange(offsets[-1])
+    lists = {
+        "history": pa.array(items[clicks["item"].to_numpy()[at]]),
+        "history_timestamps": pa.array(clicks["timestamp"].to_numpy()[at]).cast(pa.timestamp("us")),
+    }
+    table = rows.select([*STATISTICS, *CONTEXT]).append_column("item_id", pa.array(items[rows["item"].to_numpy()]))
+    table = table.append_column("timestamp", rows["timestamp"].cast(pa.timestamp("us")))
+    for name, values in lists.items():
+        table = table.append_column(name, pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values))
+    pq.write_table(table, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=300_000)
+    rows = parser.parse_args().rows
+    torch.set_num_threads(1)
+    pa.set_cpu_count(1)
+    result: dict[str, float | str] = {"command": f"python benchmarks/bench_scoring.py --rows {rows}", "machine": platform.processor() or platform.machine()}
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        assembly = write_log(root, rows)
+        signature = assembly.signature()
+        raw_rows(assembly, root / "raw.parquet")
+        for kind, student in STUDENTS.items():
+            torch.manual_seed(0)
+            export_student(student(signature, StudentConfig(kind=kind)), signature, assembly, root / kind)
+            scorer = StudentScorer(root / kind)
+            best = 0.0
+            for _ in range(3):
+                began = time.perf_counter()
+                frame = pq.read_table(root / "raw.parquet", use_threads=False)
+                scores = scorer.score(frame)
+                pq.write_table(frame.select(["item_id", "timestamp"]).append_column("score", pa.array(scores)), root / "out.parquet")
+                best = max(best, len(scores) / (time.perf_counter() - began))
+            result[kind] = round(best)
+        teacher = ClickBert(build_encoder(signature, EncoderConfig()), signature, 128, 0.1)
+        samples = assembly.samples("test")
+        result["teacher_shared_histories"] = round(rows_per_second(teacher, samples, share_histories=True))
+        result["teacher_row_by_row"] = round(rows_per_second(teacher, samples, share_histories=False))
+    for kind in STUDENTS:
+        result[f"{kind}_over_teacher_row_by_row"] = round(float(result[kind]) / float(result["teacher_row_by_row"]), 1)
+    for name, value in result.items():
+        print(f"{name:35} {value:>14,}" if not isinstance(value, str) else f"{name:35} {value}")
+    Path(__file__).with_name("results").mkdir(exist_ok=True)
+    (Path(__file__).with_name("results") / "scoring.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+import gzip
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from feature_store.config import SourceConfig
+from feature_store.contracts import ContractCheck, DataError
+from feature_store.readers import base
+from feature_store.readers.tabular import TabularReader
+
+EVENTS = {"path": "*.csv", "user": "u", "item": "i", "time": "t", "clicked": "c", "request": "r", "ingested": "k"}
+
+
+def reader(data: Path, **source: object) -> TabularReader:
+    return TabularReader(SourceConfig.model_validate({"reader": "tabular", "events": EVENTS, **source}), data)
+
+
+def rows(log: TabularReader) -> list[dict]:
+    check = ContractCheck(log.contract())
+    return [row for batch in log.read(log.files()) for row in check.split(batch)[0].to_pylist()]
+
+
+def test_csv_gz_tsv_and_parquet_give_the_same_rows(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"u": [1, 2], "i": ["a", "b"], "t": [1717000000] * 2, "c": [1, 0], "r": [7, 7], "k": [1717000009] * 2})
+    frame["device"], frame["hour"] = ["x", None], [3.5, None]
+    frame.to_csv(tmp_path / "log.csv", index=False)
+    (tmp_path / "log.csv.gz").write_bytes(gzip.compress((tmp_path / "log.csv").read_bytes()))
+    frame.to_csv(tmp_path / "log.tsv", index=False, sep="\t")
+    frame.to_parquet(tmp_path / "log.parquet")
+    context = {"categorical": ["device"], "dense": ["hour"]}
+    seen = []
+    for ending in ("csv", "csv.gz", "tsv", "parquet"):
+        log = reader(tmp_path, events={**EVENTS, "path": f"*.{ending}"}, context=context)
+        seen.append([{k: v for k, v in row.items() if k not in ("source", "line")} for row in rows(log)])
+    assert seen[0] == seen[1] == seen[2] == seen[3]
+    assert seen[0][0] == {
+        "user_id": 1,
+        "item_id": "a",
+        "timestamp": datetime.fromtimestamp(1717000000, UTC),
+        "clicked": 1,
+        "request_id": 7,
+        "ingested_at": datetime.fromtimestamp(1717000009, UTC),
+        "time_known": True,
+        "device": "x",
+        "hour": 3.5,
+    }
+    assert seen[0][1]["device"] is None and seen[0][1]["hour"] is None
+
+
+def test_the_item_file_is_no_event_file(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"u": [1], "i": [5], "t": [1717000000]}), tmp_path / "log.parquet")
+    pq.write_table(pa.table({"id": [5], "category": pa.array(["x"]).dictionary_encode(), "name": ["T"]}), tmp_path / "items.parquet")
+    events = {"path": "*.parquet", "user": "u", "item": "i", "time": "t"}
+    log = reader(tmp_path, events=events, items={"path": "items.parquet", "item": "id", "categorical": ["category"], "text": "name"})
+    assert [path.name for path in log.files()] == ["items.parquet", "log.parquet"]
+    assert rows(log)[0] == {"item_id": 5, "category": "x", "title": "T", "source": "items.parquet", "line": 1}
+    contract = log.contract()
+    assert contract["has_impressions"] is False and contract["item_attributes"] == ["category"]
+
+
+def test_parquet_is_streamed_with_its_row_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "PARQUET_ROWS", 10)
+    pq.write_table(pa.table({"u": range(25), "i": range(25), "t": [1717000000] * 25, "unused": [[1]] * 25}), tmp_path / "log.parquet")
+    log = reader(tmp_path, events={"path": "*.parquet", "user": "u", "item": "i", "time": "t"})
+    batches = list(log.read(log.files()))
+    assert [len(b.table) for b in batches] == [10, 10, 5] and batches[2].lines.tolist() == [21, 22, 23, 24, 25]
+
+
+def test_a_truncated_parquet_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "log.parquet"
+    log = reader(tmp_path, events={"path": "*.parquet", "user": "u", "item": "i", "time": "t"})
+    pq.write_table(pa.table({"u": range(1000), "i": range(1000), "t": [1717000000] * 1000}), path)
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], whole[:-20] + b"\0" * 20, b"PAR1"):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"log.parquet: cannot be read as Parquet \(.*truncated or damaged"):
+            list(log.read(log.files()))
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"log.parquet: is empty"):
+        list(log.read(log.files()))
+    damaged = bytearray(whole)
+    damaged[4:200] = b"\xff" * 196
+    path.write_bytes(damaged)
+    with pytest.raises(DataError, match=r"log.parquet: cannot be read as Parquet"):
+        list(log.read(log.files()))
+
+
+def test_missing_things_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no file matches source.events.path '\*.csv'"):
+        reader(tmp_path).files()
+    pq.write_table(pa.table({"user": [1], "i": [5], "t": [1717000000]}), tmp_path / "log.parquet")
+    log = reader(tmp_path, events={"path": "*.parquet", "user": "u", "item": "i", "time": "t"})
+    with pytest.raises(DataError, match=r"log.parquet: column 'u' is missing; existing names are|nearest existing name is 'user'"):
+        list(log.read(log.files()))
+    with pytest.raises(DataError, match=r"no file matches source.items.path"):
+        reader(tmp_path, items={"path": "items.csv", "item": "i"}).files()
+    (tmp_path / "log.txt").touch()
+    with pytest.raises(DataError, match=r"log.txt: its ending says no known format"):
+        reader(tmp_path, events={**EVENTS, "path": "*.txt"}).files()
+    with pytest.raises(DataError, match="is no pattern below --data"):
+        reader(tmp_path, events={**EVENTS, "path": "/logs/*.csv"}).files()
+
+
+@pytest.mark.parametrize("names", [["user_id"], ["Line"], ["a", "A"]])
+def test_names_that_the_store_cannot_tell_apart_are_refused(tmp_path: Path, names: list[str]) -> None:
+    with pytest.raises(DataError, match=r"source.context: .* rename the column"):
+        reader(tmp_path, context={"categorical": names})
+
+
+def test_a_header_alone_is_a_batch_of_no_rows(tmp_path: Path) -> None:
+    pq.write_table(
+        pa.table({"u": pa.array([], pa.int64()), "i": pa.array([], pa.int64()), "t": pa.array([], pa.int64())}), tmp_path / "a.parquet"
+    )
+    log = reader(tmp_path, events={"path": "*.parquet", "user": "u", "item": "i", "time": "t"})
+    assert [len(batch.table) for batch in log.read(log.files())] == [0]
