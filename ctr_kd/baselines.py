@@ -1,7 +1,7 @@
 """Two models without a network, below which no teacher and no student should fall: popularity and boosted trees.
 
-Both see what was known at the time of the row and no ids: the as-of statistics, and the trees the context as well. Ids are forgotten within hours on
-a news log; statistics hardly age, so the trees are the harder of the two to beat.
+Both see what was known at the time of the row and no ids: the as-of statistics, and the trees the context as well. What a
+model knows about ids is stale within hours on a news log; statistics hardly age, so the trees are hard to beat.
 
 Columns come as a mapping of name to array (NumPy, pandas or Arrow); a ``pyarrow.Table`` or a data frame is one, too.
 """
@@ -33,9 +33,10 @@ class Columns(Protocol):
 class Popularity:
     """Click probability from the clicks of the candidate so far: the recent ones first, the older ones where those tie.
 
-    The probability is an isotonic fit on the training rows with a slope of at least `RAMP` laid over it, so that rows are ordered by their counts exactly,
-    also where the fit is flat, and have a log loss all the same. Should popular items be clicked less, which happens where candidates are
-    drawn by popularity, the order stays that of popularity (its AUC is then below 0.5) and the probability is the average rate.
+    The probability is an isotonic fit on the training rows with a slight slope (`RAMP` in all) laid over it. So the rows stay in the
+    order of their counts also where the fit is flat, and have a log loss all the same. Should popular items be clicked less, which
+    happens where candidates are drawn by popularity, the order stays that of popularity (its AUC is then below 0.5) and the
+    probability is the average rate.
     """
 
     counts: tuple[str, str]
@@ -65,9 +66,10 @@ class Popularity:
         if len(grid) > 10_000:
             kept = np.unique(np.linspace(0, len(grid) - 1, 10_000).astype(np.int64))
             grid, fitted = grid[kept], fitted[kept]
-        ramp = (np.arange(len(grid)) + 1) / (len(grid) + 2)
-        # One more point far above all, so that an item more popular than any in training is still above them.
-        grid, fitted, ramp = np.append(grid, grid[-1] * 1e3 + 1e3), np.append(fitted, fitted[-1]), np.append(ramp, 1 - 1 / (len(grid) + 2))
+        # Points far above the training counts, so that an item more popular than any before is still above all of them.
+        beyond = grid[-1] + 10.0 ** np.arange(13)
+        ramp = np.concatenate([np.linspace(0, 0.5, len(grid) + 1)[1:], np.linspace(0.5, 1, len(beyond) + 2)[1:-1]])
+        grid, fitted = np.concatenate([grid, beyond]), np.concatenate([fitted, np.full(len(beyond), fitted[-1])])
         return cls(counts, grid, (1 - cls.RAMP) * fitted + cls.RAMP * ramp)
 
     def predict(self, columns: Columns) -> Floats:

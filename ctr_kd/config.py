@@ -44,7 +44,7 @@ class EncoderConfig(Config):
 class PretrainConfig(Config):
     encoder: EncoderConfig = Field(EncoderConfig(), description="the teacher's encoder")
     training: TrainingConfig = Field(
-        TrainingConfig(epochs=5, batch_size=256, learning_rate=1e-3, unknown_rate=0.02), description="training loop of pretraining"
+        TrainingConfig(epochs=2, batch_size=256, learning_rate=1e-3, unknown_rate=0.02), description="training loop of pretraining"
     )
     clicks: Literal["before_labels", "all"] = Field(
         "before_labels",
@@ -64,7 +64,7 @@ class FinetuneConfig(Config):
     frozen_share: float = Field(0.5, gt=0, lt=1, description="freeze_then_unfreeze: share of the steps with a frozen encoder")
     head_width: int = Field(128, ge=4, description="hidden width of the click head")
     head_dropout: float = Field(0.1, ge=0, lt=1, description="dropout of the click head")
-    training: TrainingConfig = Field(TrainingConfig(epochs=1, batch_size=2048, learning_rate=1e-3, unknown_rate=0.2), description="training loop of fine-tuning")
+    training: TrainingConfig = Field(TrainingConfig(epochs=1, batch_size=1024, learning_rate=4e-3, unknown_rate=0.2), description="training loop of fine-tuning")
 
 
 class StudentConfig(Config):
@@ -77,11 +77,11 @@ class StudentConfig(Config):
 class DistillConfig(Config):
     student: StudentConfig = Field(StudentConfig(), description="the light model that goes to production")
     training: TrainingConfig = Field(
-        TrainingConfig(epochs=2, batch_size=1024, learning_rate=2e-3, unknown_rate=0.2), description="training loop of the student, and of the same student alone"
+        TrainingConfig(epochs=1, batch_size=1024, learning_rate=2e-3, unknown_rate=0.2), description="training loop of the student, and of the same student alone"
     )
-    alpha: float = Field(0.3, ge=0, le=1, description="weight of the labels; 1 - alpha weighs the teacher, so 1 means the labels alone")
+    alpha: float = Field(0.5, ge=0, le=1, description="weight of the labels; 1 - alpha weighs the teacher, so 1 means the labels alone")
     soft: Literal["logit_mse", "soft_targets", "none"] = Field(
-        "logit_mse", description="logit_mse (Tang et al. 2019), or soft_targets at a temperature with the T^2 factor (Hinton et al. 2015)"
+        "soft_targets", description="soft_targets at a temperature with the T^2 factor (Hinton et al. 2015), or logit_mse (Tang et al. 2019)"
     )
     temperature: float = Field(2.0, ge=0, description="temperature of soft targets")
 

@@ -1,0 +1,45 @@
+# make run                                                   the main job on the simulated log
+# make run CONF=conf/globo.yaml DATA=../data/globo           the same on a real one
+CONF      ?= conf/simulated.yaml
+DATA      ?=
+WORKSPACE ?= workspace
+PYTHON    ?= python3.11
+
+BIN   := .venv/bin
+STAMP := .venv/.installed
+TORCH := $(shell grep '^torch==' constraints.txt)
+
+.PHONY: setup run test check format bench clean
+.DEFAULT_GOAL := run
+
+setup: $(STAMP)
+
+# torch goes first and by its exact version: asked for without one, pip may take a CUDA build of several gigabytes.
+$(STAMP): setup.py pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(TORCH)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@
+
+run: $(STAMP)
+	$(BIN)/ctr-kd run $(CONF) --workspace $(WORKSPACE) $(if $(DATA),--data $(DATA))
+
+# Two processes with one thread each are faster than one with two: most tests are too small to share.
+test: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_architecture.py
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP)
+	@set -e; for benchmark in benchmarks/bench_*.py; do echo "== $$benchmark"; $(BIN)/python $$benchmark; done
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,292 @@
+"""What metrics.json says, in the order and the words of a reader: result rows, formatted figures, and the verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+MODEL_TITLES = {
+    "teacher": "Teacher",
+    "student": "Student",
+    "student_alone": "Student alone",
+    "boosted_trees": "Boosted trees",
+    "linear": "Linear model",
+    "popularity": "Popularity",
+    "oracle": "Oracle",
+}
+METRIC_TITLES = {
+    "auc": "AUC",
+    "gauc": "GAUC",
+    "gauc_by_clicks": "GAUC by clicks",
+    "gauc_mean": "GAUC, users alike",
+    "request_auc": "AUC in request",
+    "accuracy": "Accuracy",
+    "macro_f1": "Macro F1",
+    "log_loss": "Log loss",
+    "normalized_entropy": "Norm. entropy",
+    "calibration_error": "Calib. error",
+    "calibration_ratio": "Calib. ratio",
+}
+MINUS = "\N{MINUS SIGN}"
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number of metrics.json, with its interval where it has one, or the reason why it is undefined."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    reason: str | None = None
+
+    @classmethod
+    def of(cls, entry: Any, key: str = "value") -> Figure:
+        """Read a bare number, or an object with `key`, low, high and reason; anything that is no finite number is undefined.
+
+        >>> Figure.of({"value": 0.7, "low": 0.6, "high": 0.8}).low, Figure.of(0.5).value, Figure.of(None).reason
+        (0.6, 0.5, 'not measured')
+        """
+        if not isinstance(entry, Mapping):
+            return cls(_number(entry), reason=None if _number(entry) is not None else "not measured")
+        value = _number(entry.get(key))
+        reason = entry.get("reason")
+        return cls(
+            value,
+            _number(entry.get("low")),
+            _number(entry.get("high")),
+            str(reason) if reason else None if value is not None else "undefined",
+        )
+
+    @property
+    def has_interval(self) -> bool:
+        return self.low is not None and self.high is not None
+
+    def text(self, digits: int = 4) -> str:
+        return "–" if self.value is None else f"{self.value:.{digits}f}"
+
+    def interval(self, digits: int = 4) -> str:
+        return f"[{self.low:.{digits}f}, {self.high:.{digits}f}]" if self.has_interval else ""
+
+    def signed(self) -> str:
+        """As a difference: ``+0.0061 [+0.0048, +0.0075]``."""
+        if self.value is None:
+            return "–"
+        interval = f" [{signed(self.low)}, {signed(self.high)}]" if self.low is not None and self.high is not None else ""
+        return signed(self.value) + interval
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 when the interval lies on one side of zero, else 0."""
+        if self.low is None or self.high is None:
+            return 0
+        return 1 if self.low > 0 else -1 if self.high < 0 else 0
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """One model of the result table."""
+
+    name: str
+    title: str
+    figures: dict[str, Figure]
+    rows_per_second: float | None
+    rows_per_second_alone: float | None
+    parameters: float | None
+    bytes: float | None
+
+
+def result_rows(metrics: Mapping[str, Any]) -> list[ResultRow]:
+    """Models in the order of reading: teacher, student, student alone, then the baselines and the oracle."""
+    models = metrics.get("models") or {}
+    return [
+        ResultRow(
+            name,
+            model_title(name),
+            {metric: Figure.of(models[name][metric]) for metric in METRIC_TITLES if metric in models[name]},
+            *(_number(models[name].get(key)) for key in ("rows_per_second", "rows_per_second_alone", "parameters", "bytes")),
+        )
+        for name in reading_order(models)
+    ]
+
+
+def reading_order(names: Iterable[str]) -> list[str]:
+    """Teacher, student, student alone, the baselines, the oracle; then whatever else there is.
+
+    >>> reading_order(["popularity", "student", "teacher/b", "teacher"])
+    ['teacher', 'teacher/b', 'student', 'popularity']
+    """
+    order = list(MODEL_TITLES)
+    bases = {name: name.split("/")[0] for name in names}
+    return sorted(bases, key=lambda name: (order.index(bases[name]) if bases[name] in order else len(order), name))
+
+
+def model_title(name: str) -> str:
+    """A model's name as people say it: ``teacher/bert`` is Teacher bert."""
+    base, _, part = name.partition("/")
+    return f"{MODEL_TITLES.get(base, base)} {part}".strip()
+
+
+def difference(metrics: Mapping[str, Any], pair: str, metric: str = "auc") -> Figure | None:
+    """A paired difference, or None where the pair was not compared."""
+    entry = ((metrics.get("comparisons") or {}).get(pair) or {}).get(metric)
+    return None if entry is None else Figure.of(entry, "difference")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a reader should take away: the effect of distillation, and the sentences that qualify it."""
+
+    effect: Literal["gain", "loss", "even", "unknown"]
+    headline: str
+    remarks: list[str]
+
+
+def verdict(metrics: Mapping[str, Any]) -> Verdict:
+    """The result in sentences, which claim no more than the intervals allow.
+
+    Examples
+    --------
+    >>> auc = {"difference": 0.0061, "low": 0.0048, "high": 0.0075}
+    >>> verdict({"comparisons": {"student-student_alone": {"auc": auc}}}).headline
+    'Distillation gave +0.0061 AUC [+0.0048, +0.0075] over the same student trained alone.'
+    """
+    effect, headline = _effect(difference(metrics, "student-student_alone"))
+    rows = {row.name: row for row in result_rows(metrics)}
+    remarks = [_kept(metrics, rows), *_weak_teacher(metrics), *_baselines(metrics, rows), _oracle(rows)]
+    return Verdict(effect, headline, [remark for remark in remarks if remark])
+
+
+def _effect(gain: Figure | None) -> tuple[Literal["gain", "loss", "even", "unknown"], str]:
+    if gain is None or gain.value is None:
+        return "unknown", "What distillation gave is unknown: there is no comparison with the same student trained alone."
+    interval = gain.signed().removeprefix(signed(gain.value))
+    if not gain.has_interval:
+        return "unknown", f"Distillation changed AUC by {signed(gain.value)}, which has no interval to judge it by ({gain.reason})."
+    if gain.sign > 0:
+        return "gain", f"Distillation gave {signed(gain.value)} AUC{interval} over the same student trained alone."
+    if gain.sign < 0:
+        return "loss", f"Distillation cost {abs(gain.value):.4f} AUC{interval}: the same student is better trained alone."
+    return "even", f"Distillation made no difference that can be told from zero: {signed(gain.value)} AUC{interval}."
+
+
+def _kept(metrics: Mapping[str, Any], rows: Mapping[str, ResultRow]) -> str | None:
+    """How much of the teacher the student keeps, and at which cost."""
+    teacher, student = (_auc(rows, name) for name in ("teacher", "student"))
+    if teacher is None or student is None:
+        return None
+    cost = _cost(rows["teacher"], rows["student"])
+    if teacher <= 0.5:
+        return f"The teacher is no better than chance (AUC {teacher:.4f}), so there was nothing to hand on."
+    gap = difference(metrics, "student-teacher")
+    if student > teacher:
+        if gap and gap.sign > 0:
+            return f"The student passes its teacher, AUC {student:.4f} against {teacher:.4f}{cost}."
+        return f"The student is level with its teacher, AUC {student:.4f} against {teacher:.4f}{cost}."
+    if student <= 0.5:
+        return f"The student is no better than chance (AUC {student:.4f})."
+    return f"The student keeps {100 * (student - 0.5) / (teacher - 0.5):.1f} % of the teacher's AUC above chance{cost}."
+
+
+def _cost(teacher: ResultRow, student: ResultRow) -> str:
+    """The price of a row, from the rows scored per second; empty where those were not measured."""
+    if not teacher.rows_per_second or not student.rows_per_second:
+        return ""
+    text = f", at {_share(student.rows_per_second / teacher.rows_per_second)} its cost"
+    if teacher.rows_per_second_alone:
+        text += f" ({_share(student.rows_per_second / teacher.rows_per_second_alone)} it where the teacher scores row by row)"
+    return text
+
+
+def _share(speedup: float) -> str:
+    """``1/2,300 of``, or ``2.1 times`` when the student is the slower one."""
+    if speedup < 1:
+        return f"{1 / speedup:.1f} times"
+    return f"1/{speedup:,.0f} of" if speedup >= 9.95 else f"1/{speedup:.1f} of"
+
+
+def _weak_teacher(metrics: Mapping[str, Any]) -> list[str]:
+    lead = difference(metrics, "teacher-student_alone")
+    if lead is None or lead.value is None or lead.sign >= 0:
+        return []
+    return [f"The teacher is weaker than the student trained alone ({lead.signed()} AUC): look there first."]
+
+
+def _baselines(metrics: Mapping[str, Any], rows: Mapping[str, ResultRow]) -> list[str]:
+    remarks = []
+    for name in ("boosted_trees", "linear", "popularity"):
+        lead = difference(metrics, f"student-{name}")
+        if lead is None or lead.value is None or lead.sign > 0 or name not in rows:
+            continue
+        said = "do better than" if lead.sign < 0 else "cannot be told apart from"
+        verb = said if name == "boosted_trees" else said.replace("do better", "does better")
+        remarks.append(f"{rows[name].title} {verb} the student: {lead.signed()} AUC, student minus {rows[name].title.lower()}.")
+    return remarks
+
+
+def _oracle(rows: Mapping[str, ResultRow]) -> str | None:
+    best, student = _auc(rows, "oracle"), _auc(rows, "student")
+    if best is None or student is None or best <= 0.5:
+        return None
+    share = 100 * (student - 0.5) / (best - 0.5)
+    return f"The best reachable AUC is {best:.4f}, that of the true click probabilities; the student has {share:.1f} % of it above chance."
+
+
+def _auc(rows: Mapping[str, ResultRow], name: str) -> float | None:
+    return rows[name].figures["auc"].value if name in rows and "auc" in rows[name].figures else None
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return value
+
+
+def signed(value: float) -> str:
+    """Four decimals with a sign; a rounded zero has none.
+
+    >>> signed(0.00611), signed(-0.0021), signed(0.00001)
+    ('+0.0061', '−0.0021', '0.0000')
+    """
+    text = f"{abs(value):.4f}"
+    return text if not float(text) else ("+" if value > 0 else MINUS) + text
+
+
+def count(value: float | None) -> str:
+    """A large number with thousands separators, rounded to what can be meant.
+
+    >>> count(1234567.8), count(None), count(12.34)
+    ('1,234,568', '–', '12.3')
+    """
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def size(value: float | None) -> str:
+    """Bytes in the unit that a person would use.
+
+    >>> size(2_500_000), size(812)
+    ('2.5 MB', '812 B')
+    """
+    if value is None:
+        return "–"
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= factor:
+            return f"{value / factor:.3g} {unit}"
+    return f"{value:.0f} B"
+
+
+def seconds(value: float) -> str:
+    """A duration as a person says it.
+
+    >>> seconds(0.42), seconds(75), seconds(4000)
+    ('0.4 s', '1 min 15 s', '1 h 7 min')
+    """
+    if value < 60:
+        return f"{value:.1f} s"
+    if value < 3600:
+        return f"{value // 60:.0f} min {value % 60:.0f} s"
+    return f"{value // 3600:.0f} h {value % 3600 / 60:.0f} min"

@@ -1,0 +1,184 @@
+"""The embedded engine: runs the feature SQL in DuckDB, inside this process, on disk where memory does not suffice.
+
+An engine offers tables made of queries and hands results over as Arrow. What the features mean stands in ``sql/*.sql``; only
+the reading of the store (times to integer microseconds, context columns to small codes) is written for DuckDB here.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from string import Template
+from types import TracebackType
+from typing import Any, Self
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from feature_store.config import FeatureStoreConfig
+from feature_store.contracts import StorageError
+
+BATCH = 122_880  # rows per Arrow batch: DuckDB's row group
+
+
+@cache
+def _template(name: str) -> Template:
+    return Template((Path(__file__).parent.parent / "sql" / name).read_text(encoding="utf-8"))
+
+
+def quoted(name: str) -> str:
+    """A column name from outside as an SQL identifier.
+
+    Examples
+    --------
+    >>> print(quoted('an "odd" name'))
+    "an ""odd"" name"
+    """
+    return '"' + name.replace('"', '""') + '"'
+
+
+class EmbeddedEngine:
+    """DuckDB with bounded memory; use as a context manager.
+
+    Parameters
+    ----------
+    config : FeatureStoreConfig
+        Memory and threads. The results do not depend on either.
+    scratch : Path
+        Folder for what does not fit into memory; it is made, and removed at the end.
+
+    Raises
+    ------
+    StorageError
+        From every query, when the scratch folder is full.
+    """
+
+    def __init__(self, config: FeatureStoreConfig, scratch: Path) -> None:
+        self._scratch = scratch
+        scratch.mkdir(parents=True, exist_ok=True)
+        settings: dict[str, Any] = {
+            "memory_limit": config.memory.replace(" ", ""),
+            "temp_directory": str(scratch),
+            "preserve_insertion_order": False,  # every result that is handed over is sorted, and tables need no order
+            "autoinstall_known_extensions": False,
+            "python_enable_replacements": False,  # a table name never means a Python variable
+        }
+        if config.threads is not None:
+            settings["threads"] = config.threads
+        self._connection = duckdb.connect(":memory:", config=settings)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._connection.close()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    @contextmanager
+    def _room(self) -> Iterator[None]:
+        """Turn the engine's way of saying that memory and disk are full into ours."""
+        try:
+            yield
+        except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+            reason = str(error).splitlines()[0]
+            raise StorageError(f"{self._scratch}: the engine ran out of room ({reason}); free disk space or give it more memory") from error
+
+    def _run(self, sql: str) -> duckdb.DuckDBPyConnection:
+        with self._room():
+            return self._connection.execute(sql)
+
+    @staticmethod
+    def render(query: str, parameters: Mapping[str, object]) -> str:
+        """The text of ``sql/NAME.sql``, or of a literal query, with its ``${parameters}`` filled in."""
+        template = _template(query) if query.endswith(".sql") else Template(query)
+        return template.substitute(parameters)
+
+    def table(self, name: str, query: str, /, **parameters: object) -> None:
+        """Make or replace a table by a query: ``"NAME.sql"`` or literal SQL."""
+        self._run(f"create or replace table {name} as {self.render(query, parameters)}")
+
+    def view(self, name: str, query: str, /, **parameters: object) -> None:
+        """Like :meth:`table`, computed where it is used."""
+        self._run(f"create or replace view {name} as {self.render(query, parameters)}")
+
+    def append(self, name: str, query: str, /, **parameters: object) -> None:
+        """Add the rows of a query to a table."""
+        self._run(f"insert into {name} {self.render(query, parameters)}")
+
+    def upload(self, name: str, table: pa.Table) -> None:
+        """Make or replace a table by an Arrow table."""
+        self._connection.register("uploaded", table)
+        self.table(name, "select * from uploaded")
+        self._connection.unregister("uploaded")
+
+    def drop(self, *names: str) -> None:
+        """Free tables that are not needed any more."""
+        for name in names:
+            self._run(f"drop table if exists {name}")
+
+    def rows(self, query: str, /, **parameters: object) -> list[tuple[Any, ...]]:
+        """A small result as Python rows."""
+        return self._run(self.render(query, parameters)).fetchall()
+
+    def fetch(self, query: str, /, by: Sequence[str] = (), **parameters: object) -> pa.Table:
+        """A result as one Arrow table of one chunk, sorted by integer columns without nulls.
+
+        The sort happens here because it moves each column once, while the engine would carry whole rows through its sort.
+        """
+        with self._room():
+            table = self._connection.sql(self.render(query, parameters)).to_arrow_table(BATCH).combine_chunks()
+        if not by or table.num_rows == 0:
+            return table
+        keys = [table[name].to_numpy() for name in reversed(by)]
+        order = np.argsort(keys[0], kind="stable") if len(keys) == 1 else np.lexsort(keys)
+        return table.take(pa.array(order))
+
+    def stream(self, query: str, /, **parameters: object) -> Iterator[pa.RecordBatch]:
+        """A result in the order of its own ``order by``, batch by batch."""
+        with self._room():
+            yield from self._connection.sql(self.render(query, parameters)).to_arrow_reader(BATCH)
+
+    def load_events(self, files: Sequence[Path], categorical: Sequence[str], dense: Sequence[str], oracle: bool, as_of: int | None) -> None:
+        """View ``events``: the partitions with times as integer microseconds and context columns ``context_0``, ``context_1``, ...
+
+        Parameters
+        ----------
+        files : sequence of Path
+            Event partitions of the store.
+        categorical, dense : sequence of str
+            Context columns to load, in this order.
+        oracle : bool
+            Load ``click_probability`` as well.
+        as_of : int, optional
+            Microseconds since 1970 UTC; events with a time or an ``ingested_at`` at or after it are left out.
+        """
+        source = "read_parquet([{}], union_by_name = true)".format(", ".join("'" + str(file).replace("'", "''") + "'" for file in files))
+        cut = "" if as_of is None else f"where epoch_us(timestamp) < {as_of} and epoch_us(ingested_at) < {as_of}"
+        columns = [f"{quoted(name)} as context_{n}" for n, name in enumerate(categorical)]
+        for n, name in enumerate(categorical):  # an enumeration takes 1 or 2 bytes a row where the text takes 16
+            values = f"select distinct {quoted(name)} as value from {source} where {quoted(name)} is not null order by value"
+            if self.rows(f"select count(*) from ({values})")[0][0]:
+                self._run(f"drop type if exists context_{n}_values")
+                self._run(f"create type context_{n}_values as enum ({values})")
+                columns[n] = f"cast({quoted(name)} as context_{n}_values) as context_{n}"
+        columns += [f"cast({quoted(name)} as float) as context_{n}" for n, name in enumerate(dense, start=len(categorical))]
+        columns += ["click_probability"] if oracle else []
+        self.view(
+            "events",
+            f"""select user_id, item_id, epoch_us(timestamp) as timestamp, greatest(epoch_us(timestamp), epoch_us(ingested_at)) as known_at,
+                clicked, time_known, request_id{"".join(", " + column for column in columns)}
+            from {source} {cut}""".replace("$", "$$"),
+        )
+
+    def load_entities(self, name: str, key: str, file: Path | None, attributes: Sequence[str]) -> None:
+        """View of the items or users of the store with attribute columns ``attribute_0``, ...; without rows if there is no file."""
+        columns = "".join(f", {quoted(attribute)} as attribute_{n}" for n, attribute in enumerate(attributes))
+        if file is None:
+            nothing = "".join(f", cast(null as varchar) as attribute_{n}" for n in range(len(attributes)))
+            self.view(name, f"select {key}{nothing} from events where false")
+        else:
+            self.view(name, f"select {key}{columns} from read_parquet('{str(file).replace(chr(39), chr(39) * 2)}')".replace("$", "$$"))

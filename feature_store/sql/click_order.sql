@@ -1,0 +1,8 @@
+-- The clicks of everybody in the order in which they became known: the pool that candidates are drawn from by position.
+select
+    row_number() over (order by known_at, timestamp, user_code, item_code) - 1 as position,
+    item_code,
+    timestamp,
+    known_at
+from clicks
+where time_known

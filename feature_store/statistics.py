@@ -1,0 +1,154 @@
+"""As-of statistics of items, users and pairs: what was known strictly before each request.
+
+=======================  ====================================================================================================
+item_age                 seconds since the item's first click (by time) among those known; null if there is none
+item_clicks_short        clicks on the item in the last ``short_window``
+item_clicks_long         clicks on the item in the last ``long_window``
+item_ctr                 (clicks + prior * overall rate) / (impressions + prior), all of them known; logs of impressions only.
+                         The overall rate is that of all impressions known before the request: nothing later is in it
+user_clicks              clicks of the user, those at unknown times included
+user_gap                 seconds since the user's last click at a known time; null if there is none
+user_item_clicks         clicks of the user on the item, those at unknown times included
+transition_clicks_long   clicks on the item in the last ``long_window`` that directly followed, in anyone's sequence, the
+                         last item of this history; null for an empty history
+hour                     hour of the request, 0 to 23, UTC
+=======================  ====================================================================================================
+
+A click is in a window w at t if it was known before t and its time is t - w or later. Clicks at unknown times are in no
+statistic but the two said above.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from feature_store.asof import BEGINNING, Lookup
+from feature_store.config import StatisticsConfig
+from feature_store.engines.embedded import EmbeddedEngine
+from feature_store.history import HISTORIES
+
+ROW_STATISTICS = ("item_age", "item_clicks_short", "item_clicks_long", "item_ctr", "user_item_clicks", "transition_clicks_long")
+STATISTICS = (
+    "item_age",
+    "item_clicks_short",
+    "item_clicks_long",
+    "item_ctr",
+    "user_clicks",
+    "user_gap",
+    "user_item_clicks",
+    "transition_clicks_long",
+    "hour",
+)
+
+
+def statistic_names(has_impressions: bool) -> list[str]:
+    """The statistics of a log, in the order of the rows' columns."""
+    return [name for name in STATISTICS if has_impressions or name != "item_ctr"]
+
+
+def in_microseconds(window: timedelta) -> int:
+    return window // timedelta(microseconds=1)
+
+
+@dataclass
+class Timelines:
+    """Lookup tables of a log, and where in time they stand.
+
+    Parameters
+    ----------
+    engine : EmbeddedEngine
+        Holds ``log``, ``clicks``, ``runs`` and ``histories``.
+    config : StatisticsConfig
+    has_impressions : bool
+        Serve ``item_ctr`` too.
+    pool_window : timedelta, optional
+        Serve the clicks of an item in this window too (the sampler's own quantity), and the pool that it draws from.
+    """
+
+    engine: EmbeddedEngine
+    config: StatisticsConfig
+    has_impressions: bool
+    pool_window: timedelta | None = None
+    _lookups: list[Lookup] = field(init=False)
+    _since: int = field(init=False, default=BEGINNING)
+    _start: int = field(init=False, default=BEGINNING)
+    _end: int = field(init=False, default=BEGINNING)
+
+    def __post_init__(self) -> None:
+        engine = self.engine
+        known = "(select * from clicks where time_known)"
+        engine.table("item_first_clicks", "item_first_clicks.sql")
+        engine.table("item_clicks", "counts.sql", keys="item_code", moment="known_at", source=known)
+        engine.table("user_item_clicks", "counts.sql", keys="user_code, item_code", moment="known_at", source="clicks")
+        engine.table("transitions", "transitions.sql")
+        self._lookups = [HISTORIES, Lookup("item_clicks")]
+        for window in {in_microseconds(w): None for w in (self.config.short_window, self.config.long_window, self.pool_window) if w}:
+            # a click leaves a window when it is older than that; one that arrives later than that was never in it
+            left = f"greatest(known_at, timestamp + {window})"
+            engine.table(self._left(window), "counts.sql", keys="item_code", moment=left, source=known)
+            self._lookups.append(Lookup(self._left(window)))
+        if self.has_impressions:
+            engine.table("item_impressions", "counts.sql", keys="item_code", moment="known_at", source="(select * from log where time_known)")
+            engine.table("impression_counts", "total_counts.sql", source="(select * from log where time_known)", moment="known_at")
+            self._lookups += [Lookup("item_impressions"), Lookup("impression_counts", keys=())]
+        if self.has_impressions or self.pool_window:
+            engine.table("click_counts", "total_counts.sql", source=known, moment="known_at")
+            self._lookups.append(Lookup("click_counts", keys=()))
+        if self.pool_window:
+            engine.table("click_counts_left", f"select moment + {in_microseconds(self.pool_window)} as moment, n from click_counts")
+            self._lookups.append(Lookup("click_counts_left", keys=()))
+        for lookup in self._lookups:
+            lookup.start(engine)
+
+    @staticmethod
+    def _left(window: int) -> str:
+        return f"item_clicks_left_{window}"
+
+    def left(self, window: timedelta) -> str:
+        """Table of the clicks that left a window."""
+        return self._left(in_microseconds(window))
+
+    def move(self, start: int, end: int) -> None:
+        """Stand on a chunk of requests with times in [start, end], microseconds. Chunks come in order of time."""
+        if start < self._start:
+            raise ValueError("chunks must come in order of time")
+        self._since, self._start, self._end = self._start, start, end
+        for lookup in self._lookups:
+            lookup.move(self.engine, self._since, start, end)
+
+    def see_users(self, max_length: int) -> None:
+        """Table ``seen_requests``: ``chunk_requests`` with the user's history and statistics."""
+        rate, joins = "", ""
+        if self.has_impressions:
+            rate = ", cast(coalesce(k.n, 0) as double) / i.n as overall_rate"
+            joins = """asof left join click_counts_span k on k.moment < q.timestamp
+            asof left join impression_counts_span i on i.moment < q.timestamp"""
+        self.engine.table("seen_requests", "request_state.sql", max_length=max_length, overall_rate=rate, overall_joins=joins)
+
+    def row_statistics(self) -> tuple[str, dict[str, object]]:
+        """Query (a file of ``sql/`` and its parameters) for the statistics of ``chunk_rows``."""
+        engine, config = self.engine, self.config
+        long = in_microseconds(config.long_window)
+        engine.table("user_item_clicks_span", "user_item_clicks_span.sql", until=self._end)
+        engine.table("user_item_counts", "user_item_counts.sql")
+        engine.table("transitions_span", "transitions_span.sql", since=self._start, until=self._end, window=long)
+        engine.table("transition_counts", "transition_counts.sql")
+        columns, joins, ctr = "", "", ""
+        pool = {config.short_window: "i.clicks - i.left_short", config.long_window: "i.clicks - i.left_long", None: "0"}.get(self.pool_window)
+        if pool is None:
+            pool, columns = "i.clicks - i.left_pool", ", coalesce(p.n, 0) as left_pool"
+            joins = f"asof left join {self.left(self.pool_window)}_span p on p.item_code = r.item_code and p.moment < r.timestamp"
+        if self.has_impressions:
+            prior = repr(config.ctr_prior)
+            ctr = f"cast((i.clicks + {prior} * i.overall_rate) / (i.impressions + {prior}) as float) as item_ctr,"
+            columns = ", r.overall_rate, coalesce(m.n, 0) as impressions"
+            joins = "asof left join item_impressions_span m on m.item_code = r.item_code and m.moment < r.timestamp"
+        return "row_statistics.sql", {
+            "short": self.left(config.short_window),
+            "long": self.left(config.long_window),
+            "columns": columns,
+            "joins": joins,
+            "ctr": ctr,
+            "pool_count": pool,
+        }

@@ -1,0 +1,320 @@
+"""The command line: what a person or a scheduler types, and the exit code and the one line that a failure ends in."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from pipelines.artifacts import read_json
+from pipelines.config import RunConfig, describe
+from pipelines.failures import exit_code, explain
+from pipelines.gate import GateRefused
+from pipelines.lock import workspace_lock
+from pipelines.options import Date, Options, common, set_debug
+from pipelines.runner import RunContext, Runner, RunSummary
+from pipelines.stages import ROAD
+from pipelines.tracking import Tracker, TrackingError, tracking_uri
+
+
+class _InOrder(click.Group):
+    """Lists its commands in the order in which they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="ctr-kd", message="%(version)s")
+@click.option("--debug", is_flag=True, expose_value=False, is_eager=True, help="Show a traceback on failure.", callback=set_debug)
+def cli() -> None:
+    """Distil a BERT over click histories into a student that is light enough to serve, from raw log to scores.
+
+    One YAML file describes a run; one workspace holds all that it makes. Stages, in order: ingest, pretrain, finetune,
+    distill, evaluate, register, score. A second run does only what is missing, and a killed run continues.
+
+    \b
+    Examples:
+      ctr-kd run conf/simulated.yaml
+      ctr-kd run conf/globo.yaml --data data/globo --workspace work/globo
+      ctr-kd run conf/globo.yaml --set distill.student.kind=bilstm --from distill
+      ctr-kd score conf/globo.yaml --date 2017-10-11
+      ctr-kd status conf/globo.yaml
+
+    \b
+    Exit codes:
+      0 done, or nothing to do      3 the data broke its contract     5 another run holds the workspace
+      2 configuration or usage      4 the gate refused the student    1 anything else
+    """
+
+
+@cli.command("run")
+@common
+def run_command(options: Options) -> None:
+    """Do the whole road: raw log, teacher, student, registry, scores.
+
+    What stands already is skipped. Ends with the result table and the place of the report.
+
+    \b
+    Examples:
+      ctr-kd run conf/simulated.yaml
+      ctr-kd run conf/globo.yaml --data data/globo --until evaluate
+      ctr-kd run conf/globo.yaml --from finetune --force        makes these stages again
+      ctr-kd run conf/globo.yaml --as-of 2017-10-11T20:00       as if it were then
+    """
+    with _session("run", options) as runner:
+        _run_and_show(runner, options.first, options.last, options.force)
+
+
+def _stage_command(name: str, description: str) -> None:
+    @cli.command(name, help=f"{description}\n\nEarlier stages that are missing run first. --force makes this stage again.")
+    @common
+    def command(options: Options) -> None:
+        with _session(name, options) as runner:
+            _run_and_show(runner, options.first or name, options.last or name, options.force)
+
+
+for _name, _description in (
+    ("ingest", "Read new rows of the raw log into the store, and assemble rows to learn from."),
+    ("pretrain", "Train the teacher's encoder to predict masked items of click histories."),
+    ("finetune", "Train the teacher: the pretrained encoder with a click head."),
+    ("distill", "Train the student on the teacher's logits, and the same student alone."),
+):
+    _stage_command(_name, _description)
+
+_input = click.option("--input", "input", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE.parquet")
+_model = click.option("--model", metavar="URI", help="MLflow model [default: models:/NAME@champion]")
+
+
+@cli.command("evaluate")
+@common
+@_input
+@_model
+def evaluate_command(options: Options) -> None:
+    """Measure teacher, student and baselines on the test rows, or a model on labelled rows of your own.
+
+    \b
+    Examples:
+      ctr-kd evaluate conf/globo.yaml
+      ctr-kd evaluate conf/globo.yaml --input labelled.parquet                          column clicked or label
+      ctr-kd evaluate conf/globo.yaml --input labelled.parquet --model models:/globo/3
+    """
+    with _session("evaluate", options) as runner:
+        if options.more["input"]:
+            from pipelines.stages.evaluate import evaluate_file
+
+            _need_model(runner, options.more["model"])
+            click.echo(evaluate_file(runner.context, options.more["input"]))
+        else:
+            _run_and_show(runner, options.first or "evaluate", options.last or "evaluate", options.force)
+
+
+_stage_command("register", "Register the student as challenger; it becomes champion when it passes the gate.")
+
+
+@cli.command("score")
+@common
+@click.option("--date", type=Date(), metavar="YYYY-MM-DD", help="Date whose candidates are scored [default: last date of the test window]")
+@_input
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.parquet")
+@_model
+def score_command(options: Options) -> None:
+    """Score one date's candidates into the workspace, or the rows of a file into another.
+
+    A file needs item_id, timestamp, and history or user_id; what else it lacks is joined from the store.
+
+    \b
+    Examples:
+      ctr-kd score conf/globo.yaml --date 2017-10-11
+      ctr-kd score conf/globo.yaml --input rows.parquet --output scored.parquet
+      ctr-kd score conf/globo.yaml --date 2017-10-11 --model models:/globo/3
+    """
+    source, target = options.more["input"], options.more["output"]
+    if (source is None) != (target is None):
+        raise click.UsageError("--input and --output belong together")
+    if source is not None and options.more["date"] is not None:
+        raise click.UsageError("--date scores the store's candidates, --input the rows of a file: name one of them")
+    with _session("score", options) as runner:
+        _need_model(runner, options.more["model"])
+        if source is not None:
+            from pipelines.stages.score import score_file
+
+            click.echo(score_file(runner.context, source, target))
+        else:
+            _run_and_show(runner, options.first or "score", options.last or "score", options.force)
+            click.echo(f"scores: {_scored(runner.context)}")
+
+
+@cli.command("promote")
+@common
+def promote_command(options: Options) -> None:
+    """Make the challenger champion, whatever the gate said.
+
+    \b
+    Example:
+      ctr-kd promote conf/globo.yaml
+    """
+    from pipelines.registry import CHALLENGER, Registry
+
+    with _session("promote", options) as runner:
+        config, uri = runner.context.config, tracking_uri(runner.context.config, options.workspace)
+        if _version(config, uri, CHALLENGER) is None:
+            runner.run(last="register")
+        registry = Registry(uri, config.name)
+        challenger = registry.alias(CHALLENGER)
+        if challenger is None:
+            raise TrackingError(f"{config.name} has no challenger; run `ctr-kd register` first")
+        move = registry.promote(challenger)
+        click.echo(f"{config.name}: champion was version {move.before or 'none'}, is version {move.after}")
+
+
+@cli.command("rollback")
+@common
+def rollback_command(options: Options) -> None:
+    """Make the previous champion champion again.
+
+    \b
+    Example:
+      ctr-kd rollback conf/globo.yaml
+    """
+    from pipelines.registry import Registry
+
+    with _session("rollback", options) as runner:
+        config = runner.context.config
+        move = Registry(tracking_uri(config, options.workspace), config.name).rollback()
+        click.echo(f"{config.name}: champion was version {move.before}, is version {move.after}")
+
+
+@cli.command("config")
+@common
+def config_command(options: Options) -> None:
+    """Print the resolved configuration as YAML, every key with its meaning.
+
+    \b
+    Example:
+      ctr-kd config conf/globo.yaml --set history.max_length=50 > conf/longer.yaml
+    """
+    click.echo(describe(options.config()), nl=False)
+
+
+@cli.command("status")
+@common
+def status_command(options: Options) -> None:
+    """Show what stands and what is missing: stages, partitions, aliases. Changes nothing.
+
+    \b
+    Example:
+      ctr-kd status conf/globo.yaml
+    """
+    from pipelines.status import status
+
+    config = options.config()
+    click.echo(status(options.context(config, read_only=True), tracking_uri(config, options.workspace)))
+
+
+@contextmanager
+def _session(command: str, options: Options) -> Iterator[Runner]:
+    """The workspace under lock, with a runner on it and a tracker that knows how it ended."""
+    config = options.config()
+    click.get_current_context().find_root().obj["workspace"] = options.workspace
+    with workspace_lock(options.workspace, f"ctr-kd {command} {options.conf}"):
+        context = options.context(config)
+        tracker = context.tracker = Tracker(tracking_uri(config, options.workspace), options.workspace, context.report)
+        try:
+            yield Runner(context, ROAD)
+        except BaseException as error:
+            # A refusal is a result: the road was gone to its end.
+            tracker.finish(None if isinstance(error, GateRefused) else error)
+            raise
+        tracker.finish()
+
+
+def _version(config: RunConfig, uri: str, alias: str) -> str | None:
+    from pipelines.registry import peek
+
+    return peek(uri, config.name, alias)
+
+
+def _need_model(runner: Runner, model: str | None) -> None:
+    """Have a model to score with: the one that was named, the champion, or else a champion made now."""
+    from pipelines.registry import CHAMPION
+
+    config = runner.context.config
+    if model is None and _version(config, tracking_uri(config, runner.context.workspace), CHAMPION) is None:
+        runner.run(last="register")
+    else:
+        runner.run(last="ingest")
+
+
+def _run_and_show(runner: Runner, first: str | None, last: str | None, force: bool) -> None:
+    """Run stages and print what was done, and the result table where one was made; also when the gate refuses."""
+    try:
+        _say_what_was_done(runner.run(first, last, force))
+    except GateRefused:
+        _show_report(runner.context)
+        raise
+    _show_report(runner.context)
+
+
+def _say_what_was_done(summary: RunSummary) -> None:
+    if summary.made:
+        click.echo(f"made {', '.join(summary.made)} in {summary.seconds:.1f} s")
+    else:
+        click.echo(f"nothing to do: {', '.join(summary.stood)} stand ({summary.seconds:.1f} s)")
+
+
+def _show_report(context: RunContext) -> None:
+    """Print the result table and where the report is."""
+    from rich.console import Console
+
+    from ctr_kd.report import summary_table
+    from pipelines.stages.evaluate import report_directory
+
+    directory = report_directory(context)
+    if directory is None:
+        return
+    # Where nobody watches, the table is not folded to some terminal's width.
+    Console(width=None if sys.stdout.isatty() else 160).print(summary_table(read_json(directory / "metrics.json") or {}))
+    click.echo(f"report: {directory / 'report.html'}")
+
+
+def _scored(context: RunContext) -> Path:
+    from pipelines.stages.score import partition
+
+    return partition(context)
+
+
+# --- how a command ends ----------------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command and exit with the code of the contract."""
+    state: dict[str, Any] = {"debug": False, "workspace": None}
+    signal.signal(signal.SIGTERM, _interrupt)  # a scheduler's stop closes files and runs, as Ctrl-C does
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # of libraries; they are no news to a user
+    try:
+        cli.main(args=None if arguments is None else list(arguments), prog_name="ctr-kd", standalone_mode=False, obj=state)
+    except BaseException as error:
+        if isinstance(error, click.exceptions.Exit):
+            sys.exit(error.exit_code)
+        if isinstance(error, SystemExit):
+            raise
+        if isinstance(error, GateRefused):
+            click.echo(error.table)
+        if state["debug"]:
+            traceback.print_exc()
+        click.echo(f"ctr-kd: {explain(error, state['workspace'])}", err=True)
+        sys.exit(exit_code(error))
+    sys.exit(0)
+
+
+def _interrupt(signum: int, frame: Any) -> NoReturn:
+    raise KeyboardInterrupt

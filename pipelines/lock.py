@@ -1,0 +1,104 @@
+"""One live run per workspace: an advisory lock that the kernel frees when its process dies, however it dies."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+LOCK = ".lock"
+
+
+class WorkspaceLocked(Exception):
+    """Another live run holds the workspace. The message says which, where and since when."""
+
+
+@contextmanager
+def workspace_lock(workspace: Path, command: str) -> Iterator[None]:
+    """Hold the workspace for the body of a ``with`` statement.
+
+    The lock is ``flock`` on a file, so that of a killed run is free at once: nothing has to be cleaned up or timed out.
+
+    Parameters
+    ----------
+    workspace : Path
+        Created where it does not exist.
+    command : str
+        What the message to others says about this run.
+
+    Raises
+    ------
+    WorkspaceLocked
+        At once, without waiting, when another process holds it.
+    """
+    workspace.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(workspace / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    held = [descriptor]
+    try:
+        if not _acquire(descriptor):
+            owner = _owner(descriptor)
+            raise WorkspaceLocked(
+                f"{workspace} is in use by process {owner.get('pid', '?')} on {owner.get('host', '?')} "
+                f"({owner.get('command', '?')}) since {owner.get('since', '?')}; wait for it, stop it, or choose another --workspace"
+            )
+        # A forked worker shares the lock; closing its copy lets the lock go when this process dies, not when its last worker does.
+        os.register_at_fork(after_in_child=lambda: _close(held))
+        text = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "command": command,
+            "since": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
+        }
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(text).encode(), 0)
+        yield
+        os.ftruncate(descriptor, 0)
+    finally:
+        held.clear()
+        os.close(descriptor)
+
+
+def _close(held: list[int]) -> None:
+    while held:
+        os.close(held.pop())
+
+
+def _acquire(descriptor: int) -> bool:
+    """Try for a moment, because `status` holds the lock for an instant when it looks whether somebody else does."""
+    for _ in range(5):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(0.05)
+    return False
+
+
+def holder(workspace: Path) -> dict[str, Any] | None:
+    """Who holds the workspace now: pid, host, command and since; None where nobody does."""
+    try:
+        descriptor = os.open(workspace / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _owner(descriptor)
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _owner(descriptor: int) -> dict[str, Any]:
+    try:
+        owner = json.loads(os.pread(descriptor, 4096, 0) or b"{}")
+    except ValueError:  # caught while the owner writes it
+        return {}
+    return owner if isinstance(owner, dict) else {}

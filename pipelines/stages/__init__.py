@@ -1,0 +1,9 @@
+"""The road: every stage in order. What a stage reads and does is in the module that bears its name.
+
+The modules import torch, MLflow and scikit-learn inside their functions: a run that has nothing to do needs none of them.
+"""
+
+from pipelines.runner import Stage
+from pipelines.stages import distill, evaluate, finetune, ingest, pretrain, register, score
+
+ROAD: tuple[Stage, ...] = (ingest.STAGE, pretrain.STAGE, finetune.STAGE, distill.STAGE, evaluate.STAGE, register.STAGE, score.STAGE)

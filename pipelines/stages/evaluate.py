@@ -1,0 +1,273 @@
+"""Stage ``evaluate``: every model on the same test rows, as metrics.json and as a report."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from feature_store.contracts import DataError
+from pipelines.artifacts import MANIFEST, Artifact, point, publish_directory, read_json, write_json, write_text
+from pipelines.raw_rows import RawRows
+from pipelines.runner import RunContext, Stage, StageContext
+from pipelines.stages.training import read_predictions
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ctr_kd.evaluation import EvaluationRows
+
+_TIMED_ROWS, _TIMED_SECONDS = 50_000, 2.0
+
+
+def run(context: StageContext) -> None:
+    """Score the test rows with every model; writes ``metrics.json``, ``report.json`` (what the plots show) and ``report.html``."""
+    from ctr_kd.evaluation import curves, evaluate
+
+    settings = context.config.evaluate
+    test = RawRows(context.inputs["ingest"])
+    rows = test_rows(test)
+    scores, costs = stored_scores(context)
+    baselines, baseline_costs = baseline_scores(context, test)
+    scores |= baselines
+    costs |= baseline_costs
+    costs["student"]["rows_per_second"] = student_rows_per_second(context, test)
+    costs["student_alone"]["rows_per_second"] = costs["student"]["rows_per_second"]  # the same graph with other numbers in it
+    context.report(f"{len(rows.label):,} test rows, {', '.join(scores)}")
+    measured = evaluate(rows, scores, replicates=settings.bootstrap, seed=settings.seed)
+    for name, entries in measured["models"].items():
+        entries |= {"rows_per_second": None, "parameters": None, "bytes": None} | costs.get(name, {})
+    metrics = {"run": run_facts(context), "data": data_facts(context, test.summary), **measured, "gate": None}
+    write_report(context, metrics, curves(rows.label, scores) | {"learning": learning_curves(context)})
+    student = measured["models"]["student"]
+    context.record(
+        {"student": {name: _value(student[name]) for name in ("auc", "gauc", "log_loss", "calibration_error") if name in student}}
+    )
+
+
+def test_rows(test: RawRows) -> EvaluationRows:
+    """Labels, users, requests and slices of the test rows, in the order of their ids."""
+    from ctr_kd.evaluation import EvaluationRows, standard_slices
+
+    rows, summary = test.read("test"), test.summary
+    if not rows.num_rows:
+        raise DataError("the test window holds no rows; check `split` and --as-of")
+    train_until = summary["split"]["train_until"]
+    slices = standard_slices(
+        history_length=rows["history_end"].to_numpy() - rows["history_start"].to_numpy(),
+        unseen_item=~test.in_vocabulary(rows),
+        timestamp=rows["timestamp"].to_numpy(),
+        cutoff=_microseconds(train_until) if train_until else None,
+    )
+    return EvaluationRows(rows["label"].to_numpy(), rows["user"].to_numpy(), rows["request"].to_numpy(), slices)
+
+
+def stored_scores(context: StageContext) -> tuple[dict[str, NDArray], dict[str, dict[str, Any]]]:
+    """Test probabilities of teacher and students from the logits that their stages stored, and what each model costs."""
+    finetune, distill = context.inputs["finetune"], context.inputs["distill"]
+    teacher = read_json(finetune / "training.json") or {}
+    students = read_json(distill / "training.json") or {}
+    files = {"teacher": (finetune, "predictions_test.parquet")}
+    files |= {name: (distill, f"predictions_{name}_test.parquet") for name in ("student", "student_alone")}
+    scores: dict[str, NDArray] = {}
+    for name, (directory, file) in files.items():
+        row_id, logit = read_predictions(directory / file, directory.name)
+        scores[name] = sigmoid(logit[np.argsort(row_id), 0])
+    shown = ("rows_per_second", "rows_per_second_alone", "parameters", "bytes")
+    facts = {"teacher": teacher, **{name: students.get(name, {}) for name in ("student", "student_alone")}}
+    return scores, {name: {key: fact[key] for key in shown if key in fact} for name, fact in facts.items()}
+
+
+def baseline_scores(context: StageContext, test: RawRows) -> tuple[dict[str, NDArray], dict[str, dict[str, Any]]]:
+    """Test probabilities of popularity, boosted trees and, in the simulated world, of the oracle."""
+    from ctr_kd.baselines import BoostedTrees, Popularity
+
+    train, rows, summary = test.read("train"), test.read("test"), test.summary
+    label = train["label"].to_numpy()
+    popularity = Popularity.fit(train, label)
+    scores: dict[str, NDArray] = {"popularity": popularity.predict(rows)}
+    costs = {"popularity": {"rows_per_second": _rate(popularity.predict, rows)}}
+    if context.config.evaluate.boosted_trees:
+        validation = test.read("validation")
+        trees = BoostedTrees.fit(
+            train,
+            label,
+            validation,
+            validation["label"].to_numpy(),
+            statistics=[*summary["statistics"], *summary["context"]["dense"]],
+            categorical=summary["context"]["categorical"],
+            seed=context.config.seed,
+            report=context.report,
+        )
+        scores["boosted_trees"] = trees.predict(rows)
+        costs["boosted_trees"] = {"rows_per_second": _rate(trees.predict, rows)}
+    if summary["oracle"]:
+        scores["oracle"] = rows["click_probability"].to_numpy()
+    return scores, costs
+
+
+def student_rows_per_second(context: StageContext, test: RawRows) -> float | None:
+    """Rows that the exported student scores per second on one thread, from raw ids in memory to probabilities."""
+    from ctr_kd.scorer import StudentScorer
+
+    rows = test.read("test")
+    table = test.raw(rows.slice(max(0, rows.num_rows - _TIMED_ROWS)))
+    scorer = StudentScorer(context.inputs["distill"] / "export", threads=1)
+    return _rate(scorer.score, table)
+
+
+def run_facts(context: StageContext) -> dict[str, Any]:
+    """What this run was: the keys that its stages read, their seconds, and the largest of their memories."""
+    manifests = {name: artifact.manifest or {} for name, artifact in context.run.artifacts.items()}
+    configuration: dict[str, Any] = {"name": context.config.name}
+    for keys in (*(manifest["config"] for manifest in manifests.values()), context.config.section(context.keys)):
+        for key, value in keys.items():
+            *blocks, last = key.split(".")
+            block = configuration
+            for name in blocks:
+                block = block.setdefault(name, {})
+            block[last] = value
+    return {
+        "configuration": configuration,
+        "fingerprint": context.fingerprint,
+        "seed": context.config.seed,
+        "started": min([manifest["started"] for manifest in manifests.values()], default=None),
+        "seconds": {name: manifest["seconds"] for name, manifest in manifests.items()},
+        "peak_memory_bytes": max([manifest["peak_memory_bytes"] for manifest in manifests.values()], default=None),
+    }
+
+
+def data_facts(context: StageContext, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Sizes of the data, and how the rows were made."""
+    recorded = (context.run.artifacts["ingest"].manifest or {})["facts"]
+    counts = {f"{split}_rows": summary["rows"][split] for split in ("train", "validation", "test")}
+    shown = ("users", "items", "clicks", "unseen_item_share", "split", "excluded", "candidates", "negative_sampling_rate")
+    return counts | {name: summary.get(name) for name in shown} | {"quarantined_rows": recorded["quarantined_rows"]}
+
+
+def learning_curves(context: StageContext) -> dict[str, Any]:
+    """Points of every training, by stage and model."""
+    students = read_json(context.inputs["distill"] / "training.json") or {}
+    trained = {name: read_json(context.inputs[name] / "training.json") or {} for name in ("pretrain", "finetune")}
+    trained |= {f"distill/{name}": facts for name, facts in students.items()}
+    return {name: facts["curve"] for name, facts in trained.items() if "curve" in facts}
+
+
+def write_report(context: StageContext, metrics: Mapping[str, Any], plots: Mapping[str, Any]) -> None:
+    """Write the numbers, what the plots show, and the page that shows both."""
+    from ctr_kd.report import render
+
+    write_json(context.output / "metrics.json", metrics)
+    write_json(context.output / "report.json", plots)
+    write_text(context.output / "report.html", render(metrics, plots))
+
+
+def publish_report(context: StageContext) -> None:
+    """Put the report under reports/ and let ``latest`` name it, unless that was done before."""
+    reports = context.workspace / "reports"
+    digest = (Artifact(context.output).manifest or {})["digest"]
+    final = reports / context.fingerprint
+    if (read_json(final / MANIFEST) or {}).get("digest") == digest:
+        return
+    temporary = reports / f".{context.fingerprint}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for name in ("report.html", "metrics.json"):
+        shutil.copyfile(context.output / name, temporary / name)
+    publish_directory(temporary, final)
+    point(reports / "latest", context.fingerprint)
+    write_json(final / MANIFEST, {"stage": context.stage, "digest": digest})  # last: a kill before it repeats all of this
+
+
+def report_directory(run: RunContext) -> Path | None:
+    """The newest report of this run's stages."""
+    for stage in ("register", "evaluate"):
+        if stage in run.artifacts:
+            return run.workspace / "reports" / run.artifacts[stage].path.name
+    return None
+
+
+def evaluate_file(run: RunContext, source: Path) -> str:
+    """Metrics of a model on the labelled rows of a Parquet file, as JSON.
+
+    Raises
+    ------
+    DataError
+        When a required column is missing, or labels are other than 0 and 1.
+    """
+    from ctr_kd.evaluation import EvaluationRows, evaluate
+    from pipelines.stages.score import load_model, model_uri, model_version, open_parquet, scored_batches
+
+    scorer = load_model(run)
+    columns: dict[str, list[np.ndarray]] = {"label": [], "score": []}
+    with open_parquet(source) as file:
+        names = file.schema_arrow.names
+        label = next((name for name in ("clicked", "label") if name in names), None)
+        if label is None:
+            raise DataError(f"{source}: column clicked is missing (label would do as well); offline metrics need labels")
+        groups = {"user": "user_id", "request": "request_id"}
+        columns |= {name: [] for name, column in groups.items() if column in names}
+        for table, scores in scored_batches(run, scorer, file, source, run.config.score.batch_rows):
+            columns["label"].append(_labels(table[label], source, label))
+            columns["score"].append(scores.to_numpy())
+            for name in columns.keys() & groups.keys():
+                columns[name].append(np.asarray(table[groups[name]].cast("string").to_pylist(), object).astype(str))
+    joined = {name: np.concatenate(values) if values else np.zeros(0) for name, values in columns.items()}
+    settings = run.config.evaluate
+    rows = EvaluationRows(joined["label"], joined.get("user"), joined.get("request"))
+    measured = evaluate(rows, {"model": joined["score"]}, replicates=settings.bootstrap, seed=settings.seed)
+    facts = {"model": model_uri(run), "version": model_version(run), "rows": len(joined["label"])}
+    return json.dumps(facts | measured["models"]["model"], indent=1, allow_nan=False)
+
+
+def _labels(column: Any, source: Path, name: str) -> np.ndarray:
+    values = column.to_numpy()
+    if column.null_count or not np.isin(values, (0, 1)).all():
+        raise DataError(f"{source}: column {name} must hold 0 and 1 and nothing else")
+    return values.astype(np.int8)
+
+
+def sigmoid(logit: np.ndarray) -> np.ndarray:
+    """Probabilities of logits, in double precision.
+
+    >>> sigmoid(np.array([0.0])).tolist()
+    [0.5]
+    """
+    return 1.0 / (1.0 + np.exp(-logit.astype(np.float64)))
+
+
+def _rate(score: Callable[[Any], Any], rows: Any) -> float | None:
+    """Rows per second of a function over rows, warmed up once."""
+    count = min(rows.num_rows, _TIMED_ROWS)
+    if not count:
+        return None
+    rows = rows.slice(0, count)
+    score(rows)
+    done, began = 0, time.perf_counter()
+    while time.perf_counter() - began < _TIMED_SECONDS:
+        score(rows)
+        done += count
+    return done / (time.perf_counter() - began)
+
+
+def _microseconds(moment: str) -> int:
+    return int(datetime.fromisoformat(moment).timestamp() * 1_000_000)
+
+
+def _value(entry: Any) -> Any:
+    return entry.get("value") if isinstance(entry, Mapping) else entry
+
+
+STAGE = Stage(
+    "evaluate",
+    run,
+    upstream=("ingest", "pretrain", "finetune", "distill"),
+    keys=("name", "seed", "evaluate"),
+    conclude=publish_report,
+)

@@ -1,0 +1,79 @@
+"""Stage finetune: the pretrained encoder becomes the teacher, and its logits are stored once, by row id."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pipelines.artifacts import write_json
+from pipelines.runner import Stage, StageContext
+from pipelines.stages.training import SPLITS, record_curve, write_predictions
+
+
+def run(context: StageContext) -> None:
+    """Train the teacher; writes ``teacher.pt``, ``training.json`` and ``predictions_{train,validation,test}.parquet``."""
+    from ctr_kd.checkpoint import load_checkpoint, save_checkpoint
+    from ctr_kd.finetuning import finetune
+    from ctr_kd.pretraining import build_encoder, masked_item_accuracy, split_sequences
+    from ctr_kd.samples import Assembly
+    from ctr_kd.throughput import parameter_count, rows_per_second
+    from ctr_kd.training import predict
+
+    config = context.config
+    assembly = Assembly(context.inputs["ingest"], config.history.max_length)
+    signature = assembly.signature()
+    pretrained = build_encoder(signature, config.pretrain.encoder)
+    weights = context.inputs["pretrain"] / "pretrained.pt"
+    pretrained.load_state_dict(load_checkpoint(weights, context.inputs["pretrain"].name)["model"])
+    samples = {split: assembly.samples(split) for split in SPLITS}
+
+    # What fine-tuning destroyed: masked-item accuracy of the same held-out sequences before and after.
+    until = _pretraining_until(context)
+    _, held_out = split_sequences(assembly.sequences(until), config.pretrain.validation_share, config.seed)
+    before = masked_item_accuracy(pretrained, held_out)
+    model, curve = finetune(
+        pretrained,
+        signature,
+        samples["train"],
+        samples["validation"],
+        config.finetune,
+        config.pretrain.training.learning_rate,
+        config.seed,
+        context.fingerprint,
+        context.checkpoint / "training.pt",
+        context.report,
+    )
+    after = masked_item_accuracy(model.pretrained, held_out)
+    file = context.output / "teacher.pt"
+    save_checkpoint(file, {"model": model.state_dict()}, context.fingerprint)
+    for split in SPLITS:
+        write_predictions(context.output / f"predictions_{split}.parquet", samples[split].row_id, predict(model, samples[split]), context.fingerprint)
+    training = {
+        "curve": curve.to_dict(),
+        "masked_item_accuracy": {"before": before["masked_item_accuracy"], "after": after["masked_item_accuracy"]},
+        "masked_item_loss": {"before": before["masked_item_loss"], "after": after["masked_item_loss"]},
+        "strategy": config.finetune.strategy,
+        "parameters": parameter_count(model),
+        "bytes": file.stat().st_size,
+        "rows_per_second": rows_per_second(model, samples["test"], share_histories=True),
+        "rows_per_second_alone": rows_per_second(model, samples["test"], share_histories=False),
+    }
+    write_json(context.output / "training.json", training)
+    record_curve(context, "teacher", curve)
+    context.record(
+        {
+            "auc": curve.points[-1]["auc"],
+            "masked_item_accuracy_before": before["masked_item_accuracy"],
+            "masked_item_accuracy_after": after["masked_item_accuracy"],
+            "parameters": training["parameters"],
+        }
+    )
+
+
+def _pretraining_until(context: StageContext) -> int:
+    import json
+
+    until = json.loads((context.inputs["pretrain"] / "training.json").read_text())["until"]
+    return int(datetime.fromisoformat(until).timestamp() * 1_000_000)
+
+
+STAGE = Stage("finetune", run, upstream=("ingest", "pretrain"), keys=("seed", "history.max_length", "pretrain", "finetune"))

@@ -1,0 +1,211 @@
+"""Stage ``register``: the student alone into the registry as challenger, and through the gate to champion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.artifacts import read_json, sha256_of, write_json
+from pipelines.gate import Check, GateRefused, absolute_checks, champion_check, decide
+from pipelines.raw_rows import RawRows
+from pipelines.registry import CHAMPION, Registry, code_revision, has_version, load_scorer, save_model
+from pipelines.runner import Stage, StageContext
+from pipelines.stages.evaluate import publish_report, run_facts, sigmoid, write_report
+from pipelines.stages.training import read_predictions
+from pipelines.tracking import TrackingError, tracking_uri
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+_EXAMPLE_ROWS = 3
+MODEL = "model"
+
+
+def run(context: StageContext) -> None:
+    """Save, check and register the student; writes the model, ``registration.json`` and a report with the gate in it."""
+    config, bounds = context.config, context.config.register_
+    # First of all: a registry that cannot be reached should be known before any work is done for it.
+    registry = Registry(tracking_uri(config, context.workspace), config.name)
+    metrics = read_json(context.inputs["evaluate"] / "metrics.json") or {}
+    test = RawRows(context.inputs["ingest"])
+    rows = test.read("test")
+    trained = stored_probabilities(context.inputs["distill"])
+    example = test.raw(rows.slice(0, _EXAMPLE_ROWS)).to_pandas()
+    model = context.output / MODEL
+    student = save_model(context.inputs["distill"] / "export", model, lineage(context), example)
+    newest = slice(max(0, rows.num_rows - bounds.parity_rows), rows.num_rows)
+    parity = float(np.abs(load_scorer(model).score(test.raw(rows.slice(newest.start))) - trained[newest]).max())
+    context.report(f"exported and trained student differ by at most {parity:.2e} on {newest.stop - newest.start:,} test rows")
+    checks = absolute_checks(metrics["models"]["student"], parity, smoke_test(model, example, trained), strangers(context), bounds)
+
+    version = register(context, registry, model, student, checks)
+    gate = decision(context, registry, version, checks, test, rows, trained)
+    if gate["passed"]:
+        move = registry.promote(version)
+        context.report(
+            f"version {move.after} is champion" + (f" in place of version {move.before}" if move.before not in (None, version) else "")
+        )
+    registration = {
+        "name": config.name,
+        "version": version,
+        "uri": f"models:/{config.name}/{version}",
+        "student_digest": student,
+        "gate": gate,
+    }
+    write_json(context.output / "registration.json", registration)
+    plots = read_json(context.inputs["evaluate"] / "report.json") or {}
+    write_report(context, metrics | {"run": run_facts(context), "gate": gate}, plots)
+    context.record({"version": version, "passed": gate["passed"], "parity": parity})
+
+
+def stored_probabilities(distill: Path) -> np.ndarray:
+    """Test probabilities of the trained student, in the order of the rows."""
+    row_id, logit = read_predictions(distill / "predictions_student_test.parquet", distill.name)
+    return sigmoid(logit[np.argsort(row_id), 0])
+
+
+def smoke_test(model: Path, example: pd.DataFrame, trained: np.ndarray) -> str | None:
+    """Ask the model as production would, through MLflow and with as little as a row may hold; what went wrong, or None."""
+    from mlflow import pyfunc
+
+    try:
+        loaded = pyfunc.load_model(str(model))
+        score = loaded.predict(example)["score"].to_numpy()
+        bare = example[["history", "item_id", "timestamp"]].copy()
+        bare["history"] = [[] for _ in range(len(bare))]
+        poor = loaded.predict(bare)["score"].to_numpy()
+    except Exception as error:  # whatever it is, the model must not become champion
+        return f"{type(error).__name__}: {str(error).splitlines()[0]}"
+    if not np.allclose(score, trained[: len(score)], atol=1e-3):
+        return "MLflow's answer differs from the trained student's"
+    return None if np.isfinite(poor).all() and ((poor >= 0) & (poor <= 1)).all() else "an empty history gives no probability"
+
+
+def strangers(context: StageContext) -> list[str]:
+    """What the exported graph holds that is not the student's: parameters beyond its own number, or the teacher's by name."""
+    import onnx
+
+    graph = onnx.load(str(context.inputs["distill"] / "export" / "student.onnx"), load_external_data=False).graph
+    student = (read_json(context.inputs["distill"] / "training.json") or {})["student"]["parameters"]
+    sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in graph.initializer}
+    sizes |= {
+        node.output[0]: int(np.prod(a.t.dims))
+        for node in graph.node
+        if node.op_type == "Constant"
+        for a in node.attribute
+        if a.name == "value"
+    }
+    found = sorted(name for name in sizes if "teacher" in name or "pretrained" in name)
+    # Constants such as bin edges and shapes are a few numbers; an encoder would be many times the student.
+    if sum(sizes.values()) > 1.05 * student + 10_000:
+        found.append(f"{sum(sizes.values()):,} numbers in a graph of {student:,} parameters")
+    return found
+
+
+def lineage(context: StageContext) -> dict[str, Any]:
+    """Where the student comes from: digests of data, configuration, teacher and code."""
+    manifests = {name: artifact.manifest or {} for name, artifact in context.run.artifacts.items()}
+    return {
+        "data": {"digest": manifests["ingest"]["inputs"]["store"]["digest"], "rows": manifests["ingest"]["digest"]},
+        "configuration": {"keys": {name: manifest["config"] for name, manifest in manifests.items()}},
+        "teacher": {"fingerprint": context.inputs["finetune"].name, "digest": sha256_of(context.inputs["finetune"] / "teacher.pt")},
+        "artifacts": {name: {"fingerprint": path.name, "digest": manifests[name]["digest"]} for name, path in context.inputs.items()},
+        "versions": manifests["distill"]["versions"],
+        "code_revision": code_revision(),
+    }
+
+
+def register(context: StageContext, registry: Registry, model: Path, student: str, checks: list[Check]) -> str:
+    """Version of the student: a new one, or the one under which it is known already."""
+    tracker = context.run.tracker
+    known = registry.version_of(student)
+    if known is not None:
+        registry.challenge(known)
+        return known
+    if tracker is None or tracker.stage is None:
+        raise TrackingError(f"MLflow at {registry.uri} took no run, so nothing can be registered; check tracking.uri and run again")
+    digests = {f"digest.{name}": path.name for name, path in context.inputs.items()}
+    values = {check.name: f"{check.value:.6g}" for check in checks if check.value is not None}
+    return registry.register(tracker.stage, model, MODEL, {"student_digest": student, **digests, **values})
+
+
+def decision(
+    context: StageContext, registry: Registry, version: str, checks: list[Check], test: RawRows, rows: pa.Table, trained: np.ndarray
+) -> dict[str, Any]:
+    """The gate's decision, taken once: a run that was killed after it does not compare the new champion with itself."""
+    file = context.checkpoint / "gate.json"
+    known = read_json(file)
+    if known is not None and known["challenger"] == version:
+        return known
+    champion = registry.alias(CHAMPION)
+    if champion is not None and champion != version:
+        bounds = context.config.register_
+        first = newest_requests(rows["request"].to_numpy(), bounds.champion_rows)
+        part = rows.slice(first)
+        scorer = load_scorer(registry.download(f"models:/{registry.name}/{champion}"))
+        context.report(f"comparing with champion version {champion} on {part.num_rows:,} test rows")
+        other = np.concatenate([scorer.score(batch) for batch in test.batches(part)])
+        difference = auc_difference(
+            part["label"].to_numpy(), part["user"].to_numpy(), trained[first:], other, bounds.bootstrap, bounds.seed
+        )
+        checks = [*checks, champion_check(difference, bounds.champion_margin)]
+    gate = decide(checks, version, champion)
+    context.checkpoint.mkdir(exist_ok=True)
+    write_json(file, gate)
+    return gate
+
+
+def newest_requests(request: np.ndarray, most: int) -> int:
+    """First of the newest rows that are at most so many and cut no request in two; at least one request.
+
+    Examples
+    --------
+    >>> newest_requests(np.array([0, 0, 1, 1, 2, 2]), 3), newest_requests(np.array([0, 0, 1, 1]), 9)
+    (4, 0)
+    """
+    first = max(0, len(request) - most)
+    starts = np.flatnonzero(np.concatenate([[True], request[1:] != request[:-1]])) if len(request) else np.zeros(1, int)
+    later = starts[starts >= first]
+    return int(later[0] if len(later) else starts[-1])
+
+
+def auc_difference(
+    label: np.ndarray, user: np.ndarray, challenger: np.ndarray, champion: np.ndarray, replicates: int, seed: int
+) -> dict[str, Any]:
+    """AUC of challenger minus champion with its 95 % interval, resampled by user; null with a reason where it is undefined."""
+    from ctr_kd.evaluation import EvaluationRows, evaluate
+
+    scores = {"challenger": challenger, "champion": champion}
+    measured = evaluate(EvaluationRows(label, user), scores, replicates=replicates, seed=seed, pairs=(("challenger", "champion"),))
+    undefined = {"low": None, "reason": measured["models"]["challenger"]["auc"].get("reason")}
+    return measured["comparisons"]["challenger-champion"].get("auc", undefined)
+
+
+def still_registered(context: StageContext) -> bool:
+    """Whether the registry still knows the version: its database may have been removed."""
+    registration: Mapping[str, Any] = read_json(context.output / "registration.json") or {}
+    return "version" in registration and has_version(
+        tracking_uri(context.config, context.workspace), registration["name"], registration["version"]
+    )
+
+
+def conclude(context: StageContext) -> None:
+    """Publish the report, and end the run where the gate refused, now as on every later run of the same challenger."""
+    publish_report(context)
+    gate = (read_json(context.output / "registration.json") or {})["gate"]
+    if not gate["passed"]:
+        raise GateRefused(gate)
+
+
+STAGE = Stage(
+    "register",
+    run,
+    upstream=("ingest", "finetune", "distill", "evaluate"),
+    keys=("name", "register", "tracking.uri"),
+    stands=still_registered,
+    conclude=conclude,
+)

@@ -1,0 +1,238 @@
+"""Stage ``score``: a date's candidates, or the rows of a file, through the champion."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from feature_store.contracts import DataError
+from pipelines.artifacts import MANIFEST, publish_directory, read_json, sha256_of, write_json
+from pipelines.registry import CHAMPION, Registry, load_scorer, peek
+from pipelines.runner import RunContext, Stage, StageContext
+from pipelines.tracking import TrackingError, tracking_uri
+
+SCORE_COLUMNS = ("request_id", "user_id", "item_id", "timestamp")
+
+
+def model_uri(run: RunContext) -> str:
+    """The model to score with: the one that was named, or the champion."""
+    return run.options.get("model") or f"models:/{run.config.name}@{CHAMPION}"
+
+
+def model_version(run: RunContext) -> str:
+    """Version behind the model's URI, as far as it has one.
+
+    Raises
+    ------
+    TrackingError
+        When the alias names no version.
+    """
+    uri = model_uri(run)
+    if not uri.startswith("models:/"):
+        return uri
+    name, at, alias = uri.removeprefix("models:/").partition("@")
+    if not at:
+        return name.rpartition("/")[2]
+    version = peek(tracking_uri(run.config, run.workspace), name, alias)
+    if version is None:
+        raise TrackingError(f"{name} has no {alias}: no student has passed the gate yet; run `ctr-kd register` or `ctr-kd promote`")
+    return version
+
+
+def scoring_date(run: RunContext) -> date:
+    """The date that was named, or the last one of the test window."""
+    if run.options.get("date"):
+        return run.options["date"]
+    summary = json.loads((run.artifacts["ingest"].path / "summary.json").read_text(encoding="utf-8"))
+    return (datetime.fromisoformat(summary["split"]["test_until"]) - timedelta(microseconds=1)).date()
+
+
+def partition(run: RunContext) -> Path:
+    """Where the scores of the date lie."""
+    return run.workspace / "scores" / f"date={scoring_date(run).isoformat()}"
+
+
+def inputs(run: RunContext) -> dict[str, str]:
+    """The date and the model: what decides the scores besides the store."""
+    return {"date": scoring_date(run).isoformat(), "model": f"{model_uri(run)} version {model_version(run)}"}
+
+
+def partition_stands(context: StageContext) -> bool:
+    """Whether the partition is there and was made by this very scoring; another model may have written it since."""
+    manifest = read_json(partition(context.run) / MANIFEST)
+    return manifest is not None and manifest["fingerprint"] == context.fingerprint
+
+
+def run(context: StageContext) -> None:
+    """Score the date's candidates into one partition, which appears complete or not at all."""
+    from feature_store.serving import candidates_on
+
+    began = time.monotonic()
+    config, day = context.config, scoring_date(context.run)
+    scorer = load_model(context.run)
+    candidates = candidates_on(context.store, day, config.assembly, config.feature_store, context.as_of, config.score.candidates)
+    context.report(f"{candidates.num_rows:,} candidates of {day}")
+    final = partition(context.run)
+    temporary = final.with_name(f".{final.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    version = model_version(context.run)
+    size, rows = config.score.batch_rows, candidates.num_rows
+    schema = pa.schema(
+        [
+            *(candidates.schema.field(name) for name in SCORE_COLUMNS),
+            pa.field("score", pa.float64()),
+            pa.field("model_version", pa.string()),
+        ]
+    )
+    with pq.ParquetWriter(temporary / "scores.parquet", schema) as writer, context.progress("scoring", total=rows) as progress:
+        for begin in range(0, rows, size):
+            batch = candidates.slice(begin, size)
+            scores = pa.array(scorer.score(with_features(context.run, batch, scorer.signature)), pa.float64())
+            columns = [*(batch[name] for name in SCORE_COLUMNS), scores, pa.repeat(version, batch.num_rows)]
+            writer.write_table(pa.table(columns, schema=schema))
+            progress.advance(batch.num_rows)
+    facts = {"date": day.isoformat(), "rows": rows, "model": config.name, "model_uri": model_uri(context.run), "model_version": version}
+    files = {"scores.parquet": {"sha256": sha256_of(temporary / "scores.parquet")}}
+    write_json(temporary / MANIFEST, {**facts, "fingerprint": context.fingerprint, "files": files})
+    publish_directory(temporary, final)
+    seconds = time.monotonic() - began
+    write_json(context.output / "summary.json", {**facts, "seconds": round(seconds, 3), **files})
+    context.record({"rows": rows, "rows_per_second": rows / seconds})
+
+
+def score_file(run: RunContext, source: Path, target: Path, batch_rows: int | None = None) -> str:
+    """Write the rows of a Parquet file, in their order and with all their columns, with ``score`` added.
+
+    Parameters
+    ----------
+    run : RunContext
+    source, target : Path
+        Parquet files; the target appears complete or not at all.
+    batch_rows : int, optional
+        Rows in memory at a time; ``score.batch_rows`` by default.
+
+    Returns
+    -------
+    str
+        What was done, in a line.
+
+    Raises
+    ------
+    DataError
+        When a required column is missing or has a wrong type, or the file is no Parquet.
+    """
+    scorer = load_model(run)
+    temporary = target.with_name(f".{target.name}.tmp")
+    rows, began = 0, time.monotonic()
+    try:
+        with open_parquet(source) as file:
+            schema = _scored(file.schema_arrow.empty_table(), pa.array([], pa.float64())).schema
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with pq.ParquetWriter(temporary, schema) as writer:
+                for table, scores in scored_batches(run, scorer, file, source, batch_rows or run.config.score.batch_rows):
+                    writer.write_table(_scored(table, scores))
+                    rows += table.num_rows
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    seconds = time.monotonic() - began
+    return f"{rows:,} rows scored with {model_uri(run)} (version {model_version(run)}) in {seconds:.1f} s: {target}"
+
+
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """Open a Parquet file that somebody gave us; DataError when it is none."""
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: is no complete Parquet file ({str(error).splitlines()[0]}); write it again") from None
+
+
+def scored_batches(run: RunContext, scorer: Any, file: pq.ParquetFile, name: Path, size: int) -> Iterator[tuple[pa.Table, pa.Array]]:
+    """Pieces of a file with their scores."""
+    check_columns(file.schema_arrow, name)
+    done = 0
+    for batch in file.iter_batches(size):
+        table = pa.Table.from_batches([batch])
+        try:
+            scores = scorer.score(with_features(run, table, scorer.signature))
+        except (DataError, ValueError) as error:  # ValueError: of the model's own scorer, which cannot know our exceptions
+            raise DataError(f"{name}, rows from {done + 1:,} on: {error}") from None
+        yield table, pa.array(scores, pa.float64())
+        done += table.num_rows
+
+
+def check_columns(schema: pa.Schema, name: Path) -> None:
+    """Raise DataError unless a file has the columns that a row needs."""
+    for column in ("item_id", "timestamp"):
+        if column not in schema.names:
+            raise DataError(f"{name}: column {column} is missing; a row needs item_id, timestamp, and history or user_id")
+    if "history" not in schema.names and "user_id" not in schema.names:
+        raise DataError(f"{name}: column history is missing, and so is user_id by which it could be joined; a row needs one of them")
+
+
+def with_features(run: RunContext, table: pa.Table, signature: Mapping[str, Any]) -> pa.Table:
+    """The table with what the model reads and the table lacks joined from the store: history, statistics, user attributes.
+
+    A table that carries all of it is not joined at all, which is the fast way to score.
+    """
+    wanted = ["history", *signature["dense"], *signature.get("user_attributes", [])]
+    lacking = [name for name in wanted if name not in table.column_names]
+    if "history" in lacking:
+        lacking.append("history_timestamps")
+    if not lacking:
+        return table
+    from feature_store.serving import features_for
+
+    config = run.config
+    keys = [name for name in ("user_id", "item_id", "timestamp") if name in table.column_names]
+    joined = features_for(run.store, table.select(keys), config.assembly, config.feature_store, run.as_of)
+    columns = {name: joined[name] for name in lacking if name in joined.column_names}
+    if "user_id" in keys:
+        columns |= user_attributes(run, table["user_id"], [name for name in lacking if name not in columns])
+    for name, column in columns.items():  # a dense context column, for one, belongs to the request and cannot be joined: it stays null
+        table = table.drop_columns([name]) if name in table.column_names else table
+        table = table.append_column(name, column)
+    return table
+
+
+def user_attributes(run: RunContext, user_id: pa.ChunkedArray, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
+    """Those of the named columns that the store's users have, for a user id per row; null for a user it does not know."""
+    file = run.store.users_file()
+    if file is None or not names:
+        return {}
+    users = pq.read_table(file)
+    row = pc.index_in(user_id.cast(pa.string()), value_set=users["user_id"].cast(pa.string()).combine_chunks())
+    return {name: users[name].take(row) for name in names if name in users.column_names}
+
+
+def _scored(table: pa.Table, scores: pa.Array) -> pa.Table:
+    if "score" in table.column_names:  # a file that was scored before is scored anew
+        return table.set_column(table.column_names.index("score"), "score", scores)
+    return table.append_column("score", scores)
+
+
+def load_model(run: RunContext) -> Any:
+    """The scorer inside the registered model, after its digests were checked."""
+    registry = Registry(tracking_uri(run.config, run.workspace), run.config.name)
+    return load_scorer(registry.download(model_uri(run)))
+
+
+STAGE = Stage(
+    "score",
+    run,
+    # It scores with the champion, whoever registered it: the model is an input from outside.
+    upstream=("ingest",),
+    keys=("name", "score.candidates", "tracking.uri"),
+    outside=inputs,
+    stands=partition_stands,
+)

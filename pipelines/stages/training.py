@@ -1,0 +1,50 @@
+"""What the training stages share: logits on disk by row id, and learning curves for the tracking server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feature_store.contracts import DataError
+from pipelines.runner import StageContext
+
+if TYPE_CHECKING:
+    from ctr_kd.training import Curve
+
+SPLITS = ("train", "validation", "test")
+
+
+def write_predictions(path: Path, row_id: np.ndarray, logits: np.ndarray, model: str) -> None:
+    """Store logits (rows, outputs) by row id, with the fingerprint of the model that gave them."""
+    columns = {"row_id": pa.array(row_id), **{f"logit_{i}": pa.array(logits[:, i]) for i in range(logits.shape[1])}}
+    pq.write_table(pa.table(columns).replace_schema_metadata({"model": model}), path)
+
+
+def read_predictions(path: Path, model: str) -> tuple[np.ndarray, np.ndarray]:
+    """Read what :func:`write_predictions` stored: row ids (rows,) and logits (rows, outputs).
+
+    Raises
+    ------
+    DataError
+        When the logits come from another model: stale logits are refused.
+    """
+    table = pq.read_table(path)
+    found = (table.schema.metadata or {}).get(b"model", b"").decode()
+    if found != model:
+        raise DataError(f"{path} holds logits of model {found or '(unknown)'}, not of {model}: run with --from finetune --force")
+    names = [name for name in table.column_names if name.startswith("logit_")]
+    return table["row_id"].to_numpy(), np.stack([table[name].to_numpy() for name in names], axis=1)
+
+
+def record_curve(context: StageContext, name: str, curve: Curve | Mapping[str, Any]) -> None:
+    """Send a learning curve to the tracking server, one metric per figure and step."""
+    points = curve["points"] if isinstance(curve, Mapping) else curve.points
+    for point in points:
+        for figure, value in point.items():
+            if figure not in ("step", "score"):
+                context.metric(f"{name}_{figure}", value, int(point["step"]))

@@ -1,0 +1,37 @@
+"""Packaging; the settings of development tools are in pyproject.toml."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="ctr-kd",
+    version="0.1.0",
+    description="Distils a BERT over click histories into a student that meets a serving budget, from raw log to scores",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=find_packages(include=["feature_store*", "ctr_kd*", "pipelines*"]),
+    package_data={"feature_store": ["sql/*.sql"], "ctr_kd": ["report/*.css", "templates/*"]},
+    entry_points={"console_scripts": ["ctr-kd = pipelines.cli:main"]},
+    install_requires=[
+        "torch>=2.13",
+        "numpy>=2",
+        "pandas>=3",
+        "pyarrow>=25",
+        "scikit-learn>=1.9",
+        "mlflow>=3.17",
+        "faiss-cpu>=1.15",
+        "pyyaml>=6",
+        "duckdb>=2",
+        "onnx>=1.23",
+        "onnxruntime>=1.31",
+        "pydantic>=2.14",
+        "click>=8.5",
+        "rich>=15",
+        "matplotlib>=3.11",
+    ],
+    extras_require={
+        "test": ["pytest>=9", "pytest-xdist>=3.8", "hypothesis>=6.170", "ruff>=0.17", "mypy>=2.4", "types-PyYAML", "pandas-stubs"],
+        "spark": ["pyspark>=4"],
+        "peers": ["lightgbm>=4", "transformers>=5"],
+    },
+)

@@ -1,0 +1,157 @@
+"""Small stores written by hand, and a second, naive implementation of what an assembly computes from one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feature_store.config import AssemblyConfig
+from feature_store.store import Store
+
+START = int(datetime(2024, 1, 1, 6, tzinfo=UTC).timestamp()) * 10**6  # microseconds
+MINUTE = 60 * 10**6
+
+
+@dataclass(frozen=True)
+class Event:
+    """One row of a log; times in minutes after ``START``."""
+
+    user: int
+    item: int
+    minute: int
+    clicked: int = 1
+    delay: int = 0  # minutes until it is known
+    request: int | None = None
+    time_known: bool = True
+    device: str | None = None
+
+    @property
+    def time(self) -> int:
+        return START + self.minute * MINUTE
+
+    @property
+    def known(self) -> int:
+        return self.time + self.delay * MINUTE
+
+
+def at(minute: int) -> datetime:
+    """A time of a log as the configuration has it."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=START + minute * MINUTE)
+
+
+def write_store(
+    root: Path,
+    events: Sequence[Event],
+    has_impressions: bool,
+    items: pa.Table | None = None,
+    users: pa.Table | None = None,
+    ids: Any = int,
+    dense: Sequence[str] = (),
+) -> Store:
+    """Event partitions as an ingestion leaves them, with the categorical context ``device``."""
+    ids_type = pa.int64() if ids is int else pa.string()
+    stamp = pa.timestamp("us", "UTC")
+    days: dict[str, list[Event]] = {}
+    for event in sorted(events, key=lambda e: (e.user, e.time)):
+        days.setdefault((datetime(1970, 1, 1) + timedelta(microseconds=event.time)).date().isoformat(), []).append(event)
+    for day, rows in days.items():
+        folder = root / "events" / f"date={day}"
+        folder.mkdir(parents=True)
+        columns = {
+            "user_id": pa.array([ids(e.user) for e in rows], ids_type),
+            "item_id": pa.array([ids(e.item) for e in rows], ids_type),
+            "timestamp": pa.array([e.time for e in rows], pa.int64()).cast(stamp),
+            "clicked": pa.array([e.clicked for e in rows], pa.int8()),
+            "request_id": pa.array([e.request for e in rows], pa.int64()),
+            "ingested_at": pa.array([e.known for e in rows], pa.int64()).cast(stamp),
+            "time_known": pa.array([e.time_known for e in rows], pa.bool_()),
+            "device": pa.array([e.device for e in rows], pa.string()),
+            **{name: pa.array([float(e.minute) for e in rows], pa.float64()) for name in dense},
+        }
+        pq.write_table(pa.table(columns), folder / "events.parquet")
+        newest = datetime.fromtimestamp(max(e.time for e in rows) / 1e6, UTC).isoformat()
+        (folder / "_manifest.json").write_text(json.dumps({"max_timestamp": newest, "sha256": {}}))
+    for name, table in (("items", items), ("users", users)):
+        if table is not None:
+            (root / name).mkdir()
+            pq.write_table(table, root / name / f"{name}.parquet")
+            (root / name / "_manifest.json").write_text(json.dumps({"sha256": {}}))
+    contract = {
+        "user_id": str(ids_type),
+        "item_id": str(ids_type),
+        "has_impressions": has_impressions,
+        "context": {"categorical": ["device"], "dense": list(dense)},
+        "item_attributes": [] if items is None else [name for name in items.column_names if name not in ("item_id", "title")],
+        "user_attributes": [] if users is None else [name for name in users.column_names if name != "user_id"],
+        "oracle": False,
+    }
+    (root / "_contract.json").write_text(json.dumps(contract))
+    return Store(root)
+
+
+class Naive:
+    """The point-in-time rules, written down a second time: plain loops over the events that are visible."""
+
+    def __init__(self, events: Sequence[Event], config: AssemblyConfig, has_impressions: bool) -> None:
+        self.events, self.config, self.has_impressions = list(events), config, has_impressions
+
+    def visible(self, t: int) -> list[Event]:
+        return [e for e in self.events if e.time < t and e.known < t]
+
+    @staticmethod
+    def clicks(events: Sequence[Event], user: int | None = None) -> list[Event]:
+        """Clicks in the order of a history."""
+        chosen = [e for e in events if e.clicked and user in (None, e.user)]
+        return sorted(chosen, key=lambda e: (e.time, e.item, e.known, e.time_known))
+
+    def history(self, user: int, t: int) -> list[Event]:
+        return self.clicks(self.visible(t), user)[-self.config.history.max_length :]
+
+    def transitions(self, events: Sequence[Event]) -> list[tuple[int, Event]]:
+        """(previous item, click) for each click, the previous one as known when the click arrived."""
+        found = []
+        for user in {e.user for e in events}:
+            ordered = list(enumerate(self.clicks(events, user)))
+            for place, click in ordered:
+                before = [e for p, e in ordered if p < place and (e.known, p) < (click.known, place)]
+                if before and click.time_known and before[-1].time_known:
+                    found.append((before[-1].item, click))
+        return found
+
+    def statistics(self, user: int, item: int, t: int) -> dict[str, float | None]:
+        visible = self.visible(t)
+        mine = self.clicks(visible, user)
+        on_item = [e for e in self.clicks(visible) if e.item == item and e.time_known]
+        short = self.config.statistics.short_window // timedelta(microseconds=1)
+        long = self.config.statistics.long_window // timedelta(microseconds=1)
+        timed = [e.time for e in mine if e.time_known]
+        followed = [c for previous, c in self.transitions(visible) if mine and previous == mine[-1].item and c.item == item]
+        values: dict[str, float | None] = {
+            "item_age": (t - min(e.time for e in on_item)) / 1e6 if on_item else None,
+            "item_clicks_short": sum(e.time >= t - short for e in on_item),
+            "item_clicks_long": sum(e.time >= t - long for e in on_item),
+            "user_clicks": len(mine),
+            "user_gap": (t - max(timed)) / 1e6 if timed else None,
+            "user_item_clicks": sum(e.item == item for e in mine),
+            "transition_clicks_long": sum(c.time >= t - long for c in followed) if mine else None,
+            "hour": datetime.fromtimestamp(t / 1e6, UTC).hour,
+        }
+        if self.has_impressions:
+            shown = [e for e in visible if e.time_known]
+            rate = sum(e.clicked for e in shown) / len(shown) if shown else None
+            prior = self.config.statistics.ctr_prior
+            impressions = sum(e.item == item for e in shown)
+            values["item_ctr"] = None if rate is None else (len(on_item) + prior * rate) / (impressions + prior)
+        return values
+
+    def in_window(self, item: int, t: int) -> int:
+        """Clicks on an item in the candidates' window."""
+        window = self.config.candidates.window // timedelta(microseconds=1)
+        return sum(e.item == item and e.time_known and e.time >= t - window for e in self.clicks(self.visible(t)))

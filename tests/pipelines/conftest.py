@@ -1,0 +1,230 @@
+"""Fixtures for the pipelines: a configuration, and roads of toy stages that take no time."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipelines.config import RunConfig
+from pipelines.progress import Console
+from pipelines.runner import RunContext, Runner, Stage, StageContext
+
+MINIMAL = {"name": "demo", "source": {"reader": "simulated"}, "split": {"fractions": [0.8, 0.1, 0.1]}}
+
+
+@pytest.fixture
+def config() -> RunConfig:
+    return RunConfig.model_validate(MINIMAL)
+
+
+@pytest.fixture
+def yaml_file(tmp_path: Path) -> Callable[[str], Path]:
+    """Writes a configuration: a simulated source, a split, and the given text."""
+
+    def write(text: str = "", name: str = "demo.yaml") -> Path:
+        path = tmp_path / name
+        path.write_text("source: {reader: simulated}\nsplit: {fractions: [0.8, 0.1, 0.1]}\n" + text)
+        return path
+
+    return write
+
+
+class ToyRoad:
+    """Three stages, a -> b -> c, that write what they read; counts how often each ran.
+
+    ``a`` reads the key ``seed``, ``b`` the key ``distill``, ``c`` the key ``score``; ``outside`` stands for the raw log.
+    """
+
+    def __init__(self, workspace: Path) -> None:
+        self.workspace = workspace
+        self.ran: list[str] = []
+        self.outside = "log 1"
+        self.text = "text"
+        self.fail_in = ""
+        self.concluded: list[str] = []
+
+    def _run(self, context: StageContext) -> None:
+        self.ran.append(context.stage)
+        if self.fail_in == context.stage:
+            (context.output / "half.txt").write_text("half")
+            context.checkpoint.mkdir(exist_ok=True)
+            (context.checkpoint / "step.txt").write_text("7")
+            raise RuntimeError("the lights went out")
+        said = "".join((path / "out.txt").read_text() for path in context.inputs.values())
+        (context.output / "out.txt").write_text(f"{said}{context.stage}:{self.text};")
+        if (context.checkpoint / "step.txt").exists():
+            context.record({"resumed_from": (context.checkpoint / "step.txt").read_text()})
+
+    def stages(self) -> list[Stage]:
+        return [
+            Stage("a", self._run, keys=("seed",), outside=lambda run: {"log": self.outside}),
+            Stage("b", self._run, upstream=("a",), keys=("distill",), conclude=lambda context: self.concluded.append(context.fingerprint)),
+            Stage("c", self._run, upstream=("b",), keys=("score",)),
+        ]
+
+    def runner(self, config: RunConfig) -> Runner:
+        return Runner(RunContext(config, self.workspace, console=Console(io.StringIO())), self.stages())
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> ToyRoad:
+    return ToyRoad(tmp_path / "workspace")
+
+
+@pytest.fixture(scope="session")
+def mlflow_database(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """An empty MLflow database to copy: making one takes seconds, so all workers of a session share it."""
+    from pipelines.tracking import connect
+
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent
+    file = shared / "empty" / "mlflow.db"
+    file.parent.mkdir(exist_ok=True)
+    with open(shared / "mlflow.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not file.exists():
+            partial = file.with_suffix(".partial")
+            connect(f"sqlite:///{partial}")
+            partial.rename(file)
+    return file
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, mlflow_database: Path) -> Path:
+    """A workspace with an empty tracking store."""
+    path = tmp_path / "workspace"
+    path.mkdir()
+    shutil.copyfile(mlflow_database, path / "mlflow.db")
+    return path
+
+
+SIGNATURE = {
+    "special_tokens": ["[PAD]", "[UNK]", "[MASK]", "[CLS]", "[SEP]"],
+    "gap_buckets": 24,
+    "user_attributes": [],
+    "negative_sampling_rate": None,
+    "tokens": {"item": 5 + 4, "gap": 24},
+    "categorical": {"device": 5 + 2},
+    "dense": {"item_age": [0.0, 1.0]},
+    "outputs": 1,
+    "max_length": 5,
+}
+ITEMS, DEVICES = ["10", "11", "12", "13"], ["phone", "desk"]
+
+
+@pytest.fixture(scope="session")
+def make_export() -> Callable[[Path, list[float]], None]:
+    """Writes an exported student whose logit is a number per candidate item (index: padding, unknown, ..., items)."""
+    import numpy as np
+    import onnx
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from onnx import TensorProto, helper, numpy_helper
+
+    from ctr_kd import scorer
+
+    def make(directory: Path, logits: list[float]) -> None:
+        directory.mkdir(parents=True)
+        table = np.zeros((9, 1), np.float32)
+        table[1], table[5:, 0] = -1.0, logits
+        nodes = [
+            helper.make_node("Slice", ["segment_b", "start", "end", "axis"], ["item"]),
+            helper.make_node("Reshape", ["item", "rows"], ["flat"]),
+            helper.make_node("Gather", ["embedding.weight", "flat"], ["logit"]),
+        ]
+        constants = {"start": [0], "end": [1], "axis": [2], "rows": [-1]}
+        initializers = [numpy_helper.from_array(np.array(value, np.int64), name) for name, value in constants.items()]
+        initializers.append(numpy_helper.from_array(table, "embedding.weight"))
+        graph = helper.make_graph(
+            nodes,
+            "student",
+            [helper.make_tensor_value_info("segment_b", TensorProto.INT32, ["rows", 1, 2])],
+            [helper.make_tensor_value_info("logit", TensorProto.FLOAT, ["rows", 1])],
+            initializers,
+        )
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), directory / "student.onnx")
+        vocabulary = {"feature": ["item"] * 4 + ["device"] * 2, "token": ITEMS + DEVICES}
+        pq.write_table(pa.table(vocabulary), directory / "vocabulary.parquet")
+        (directory / "signature.json").write_text(json.dumps(SIGNATURE))
+        shutil.copyfile(scorer.__file__, directory / "scorer.py")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_assembly() -> Callable[[Path], None]:
+    """Writes a small assembly: 300 requests of 3 candidates, on four items of which the first are clicked most."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def make(directory: Path) -> None:
+        rng, requests = np.random.default_rng(0), 300
+        directory.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"code": np.arange(5, dtype=np.int32), "item_id": [10, 11, 12, 13, 99]}), directory / "items.parquet")
+        pq.write_table(
+            pa.table({"code": np.arange(20, dtype=np.int32), "user_id": [f"u{n}" for n in range(20)]}), directory / "users.parquet"
+        )
+        moments = 1_700_000_000_000_000 + np.arange(40) * 60_000_000
+        clicks = {
+            "item": rng.integers(0, 5, 40).astype(np.int32),
+            "timestamp": moments,
+            "time_known": np.arange(40) >= 3,
+            "known_at": moments,
+            "user": np.repeat(np.arange(20), 2).astype(np.int32),
+        }
+        pq.write_table(pa.table(clicks), directory / "clicks.parquet")
+        count = requests * 3
+        request = np.repeat(np.arange(requests), 3)
+        item = rng.integers(0, 5, count)
+        probability = np.array([0.8, 0.6, 0.4, 0.1, 0.3])[item]
+        user = request % 20
+        rows = {
+            "row_id": np.arange(count),
+            "request": request,
+            "user": user.astype(np.int32),
+            "item": item.astype(np.int32),
+            "timestamp": 1_700_100_000_000_000 + request * 1_000_000,
+            "label": (rng.random(count) < probability).astype(np.int8),
+            "split": np.array(["train", "validation", "test"])[np.minimum(request // 100, 2)],
+            "history_start": user * 2,
+            "history_end": user * 2 + request % 3,
+            "item_age": pa.array(rng.random(count).astype(np.float32), mask=rng.random(count) < 0.1),
+            "item_clicks_short": rng.integers(0, 9, count).astype(np.float32),
+            "item_clicks_long": rng.integers(0, 99, count).astype(np.float32),
+            "device": pa.array(np.array(["phone", "desk", "tv"])[rng.integers(0, 3, count)], mask=rng.random(count) < 0.1),
+            "click_probability": probability,
+        }
+        pq.write_table(pa.table(rows), directory / "rows.parquet")
+        summary = {
+            "split": {
+                "train_from": None,
+                "train_until": "2023-11-16T02:01:40+00:00",
+                "validate_until": None,
+                "test_until": "2023-11-16T02:05:00+00:00",
+            },
+            "rows": {"train": 300, "validation": 300, "test": 300},
+            "requests": {"train": 100, "validation": 100, "test": 100},
+            "users": 20,
+            "items": 5,
+            "clicks": 40,
+            "unseen_item_share": 0.2,
+            "excluded": {},
+            "candidates": {"sampled": False},
+            "statistics": ["item_age", "item_clicks_short", "item_clicks_long"],
+            "context": {"categorical": ["device"], "dense": []},
+            "item_attributes": [],
+            "user_attributes": [],
+            "oracle": True,
+            "negative_sampling_rate": None,
+        }
+        (directory / "summary.json").write_text(json.dumps(summary))
+        (directory / "vocabulary.json").write_text(json.dumps({"item": ITEMS, "device": DEVICES}))
+
+    return make

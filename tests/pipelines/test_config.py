@@ -1,0 +1,146 @@
+"""Configurations: what is wrong is named in one line, and what is right is printed back."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines.config import ConfigError, RunConfig, describe, load
+
+YamlFile = Callable[..., Path]
+CONFIGURATIONS = sorted((Path(__file__).resolve().parents[2] / "conf").glob("*.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("history: {max_lenght: 5}", "history.max_lenght: unknown key; did you mean 'max_length'?"),
+        ("histroy: {max_length: 5}", "histroy: unknown key; did you mean 'history'?"),
+        ("qqq: 1", "qqq: unknown key; valid here: name, seed, source"),
+        ("distill: {student: {kind: lstm}}", "distill.student.kind: should be 'bilstm' or 'pooled', not 'lstm'"),
+        ("history: {max_length: 0}", "history.max_length: should be greater than or equal to 1, not 0"),
+        ("history: {max_length: twenty}", "history.max_length: should be a valid integer"),
+        ("history: {max_length: [20]}", "history.max_length: should be a valid integer, not a list"),
+        ("history: 20", "history: should be a block of keys (max_length, min_length), not int"),
+        ("register: {auc_min: 1.5}", "register.auc_min: should be less than or equal to 1, not 1.5"),
+        ("pretrain: {encoder: {width: 10, heads: 3}}", "pretrain.encoder: heads (3) must divide the width (10)"),
+        ("name: a/b", "name: String should match pattern"),
+        ("seed: 1\nseed: 2", "not valid YAML: the key 'seed' stands twice"),
+        ("seed: [", "not valid YAML"),
+    ],
+)
+def test_an_error_names_file_key_and_what_is_allowed(yaml_file: YamlFile, text: str, expected: str) -> None:
+    path = yaml_file(text)
+    with pytest.raises(ConfigError) as error:
+        load(path)
+    assert str(error.value).startswith(str(path))
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_union_names_what_each_branch_wants(yaml_file: YamlFile) -> None:
+    with pytest.raises(ConfigError, match=r"split.train_from: '48q' is not a duration.*; or '48q' is not a time"):
+        load(yaml_file(), ["split.train_from=48q"])
+
+
+def test_several_errors_are_counted(yaml_file: YamlFile) -> None:
+    with pytest.raises(ConfigError, match=r"\(and 1 more\)"):
+        load(yaml_file("history: {max_length: 0}\nvocabulary: {min_count: 0}"))
+
+
+@pytest.mark.parametrize("content", ["", "split: {fractions: [0.8, 0.1, 0.1]}"])
+def test_what_is_missing_is_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match="source: missing; it is required"):
+        load(path)
+
+
+def test_a_file_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        load(tmp_path / "absent.yaml")
+    with pytest.raises(ConfigError, match="is a folder"):
+        load(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load(tmp_path / "latin.yaml")
+    (tmp_path / "list.yaml").write_text("- source")
+    with pytest.raises(ConfigError, match="should hold keys and values"):
+        load(tmp_path / "list.yaml")
+
+
+def test_the_name_is_that_of_the_file(yaml_file: YamlFile) -> None:
+    assert load(yaml_file(name="my news.yaml")).name == "my-news"
+    assert load(yaml_file("name: other")).name == "other"
+
+
+def test_overrides_win_and_are_named_in_errors(yaml_file: YamlFile) -> None:
+    path = yaml_file("history: {max_length: 5, min_length: 1}")
+    config = load(path, ["history.max_length=7", "split.fractions=[0.7, 0.2, 0.1]", "distill.student.kind=bilstm", "tracking.uri=null"])
+    assert (config.history.max_length, config.history.min_length) == (7, 1)
+    assert config.split.fractions == (0.7, 0.2, 0.1)
+    assert config.distill.student.kind == "bilstm"
+    for override, expected in (
+        ("history.max_lenght=7", "--set: history.max_lenght: unknown key"),
+        ("history.max_length=-1", "--set: history.max_length: should be"),
+        ("history.max_length", "write key.path=value"),
+        ("history.max_length.x=1", "is a single value and has no keys below it"),
+        ("seed={", "the value is not valid YAML"),
+    ):
+        with pytest.raises(ConfigError) as error:
+            load(path, [override])
+        assert expected in str(error.value)
+
+
+def test_setting_one_key_of_a_block_keeps_the_defaults_of_the_others(yaml_file: YamlFile) -> None:
+    default, changed = load(yaml_file()), load(yaml_file("pretrain: {training: {epochs: 0.5}}"))
+    assert changed.pretrain.training.epochs == 0.5
+    assert changed.pretrain.training.model_dump(exclude={"epochs"}) == default.pretrain.training.model_dump(exclude={"epochs"})
+
+
+def test_dates_may_be_quoted_or_not(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    texts = ("2024-01-10", "'2024-01-10'", "2024-01-10T00:00", "2024-01-10T00:00:00Z", "2024-01-10 01:00:00+01:00")
+    found = set()
+    for text in texts:
+        path.write_text(
+            f"source: {{reader: simulated}}\nsplit: {{train_until: {text}, validate_until: 2024-01-11, test_until: 2024-01-12}}"
+        )
+        found.add(load(path).split.train_until)
+    assert len(found) == 1
+
+
+def test_the_description_loads_to_the_same_configuration(yaml_file: YamlFile, tmp_path: Path) -> None:
+    overrides = ["candidates.window=90m", "statistics.short_window=45s", "split.train_from=2024-01-03", "tracking.uri='http://host:5000'"]
+    config = load(yaml_file("distill: {student: {kind: bilstm}}"), overrides)
+    again = tmp_path / "again.yaml"
+    again.write_text(describe(config))
+    assert load(again) == config
+
+
+def test_the_description_explains_every_key(config: RunConfig) -> None:
+    lines = describe(config).splitlines()
+    for before, line in itertools.pairwise(lines):
+        if line.strip() and not line.lstrip().startswith("#"):
+            assert before.lstrip().startswith("#"), f"{line!r} has no comment"
+    assert "(no description)" not in "\n".join(lines)
+
+
+def test_a_section_holds_the_keys_that_were_asked_for(config: RunConfig) -> None:
+    section = config.section(["seed", "history.max_length", "register"])
+    assert section["seed"] == 0
+    assert section["history.max_length"] == config.history.max_length
+    assert section["register"]["auc_min"] == config.register_.auc_min
+    with pytest.raises(KeyError):
+        config.section(["history.length"])
+
+
+@pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.name)
+def test_the_configurations_that_come_with_the_project(path: Path) -> None:
+    config = load(path)
+    assert config.name == path.stem
+    assert yaml.safe_load(describe(config))["source"]["reader"] == config.source.reader

@@ -1,0 +1,191 @@
+"""From a distilled student to champion, or to a refusal; with a student of one embedding and real MLflow."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from ctr_kd.metrics import auc_score
+from pipelines.config import RunConfig
+from pipelines.gate import GateRefused
+from pipelines.progress import Console
+from pipelines.raw_rows import RawRows
+from pipelines.registry import CHALLENGER, CHAMPION, Registry, peek
+from pipelines.runner import RunContext, Runner, Stage, StageContext
+from pipelines.stages import register
+from pipelines.stages.training import write_predictions
+from pipelines.tracking import Tracker, tracking_uri
+
+GOOD, FAIR, POOR = [2.0, 1.0, 0.0, -2.0], [2.0, 1.0, 0.0, -1.0], [-2.0, 0.0, 1.0, 2.0]
+
+
+class Road:
+    """The stages before ``register``, played by files; ``logits`` are those of the student."""
+
+    def __init__(self, workspace: Path, make_assembly: Callable[[Path], None], make_export: Callable[[Path, list[float]], None]) -> None:
+        self.workspace, self.make_assembly, self.make_export = workspace, make_assembly, make_export
+        self.logits, self.parity = GOOD, 0.0
+
+    def ingest(self, context: StageContext) -> None:
+        self.make_assembly(context.output)
+
+    def finetune(self, context: StageContext) -> None:
+        (context.output / "teacher.pt").write_bytes(b"teacher")
+
+    def distill(self, context: StageContext) -> None:
+        self.make_export(context.output / "export", self.logits)
+        (context.output / "training.json").write_text(json.dumps({"student": {"parameters": 9}}))
+        rows = RawRows(context.inputs["ingest"]).read("test")
+        logit = np.array([*self.logits, -1.0])[rows["item"].to_numpy()] + self.parity
+        write_predictions(
+            context.output / "predictions_student_test.parquet", rows["row_id"].to_numpy(), logit[:, None], context.fingerprint
+        )
+
+    def evaluate(self, context: StageContext) -> None:
+        rows = RawRows(context.inputs["ingest"]).read("test")
+        logit = pq.read_table(context.inputs["distill"] / "predictions_student_test.parquet")["logit_0"].to_numpy()
+        auc = float(auc_score(rows["label"].to_numpy(), logit))
+        student = {"auc": {"value": auc, "low": auc, "high": auc}, "log_loss": {"value": 0.6}, "calibration_error": 0.05}
+        metrics = {"run": {"fingerprint": context.fingerprint, "seconds": {}}, "models": {"student": student}, "gate": None}
+        (context.output / "metrics.json").write_text(json.dumps(metrics))
+        (context.output / "report.json").write_text("{}")
+
+    def run(self, config: RunConfig, logits: list[float], **options: Any) -> Runner:
+        """Bring the road up to date with a student of these logits."""
+        self.logits = logits
+        context = RunContext(config, self.workspace, console=Console(io.StringIO()))
+        context.tracker = Tracker(tracking_uri(config, self.workspace), self.workspace, lambda line: None)
+        outside = {"ingest": {"store": "d" * 64}, "distill": {"logits": str(logits), "parity": str(self.parity)}}
+        runner = Runner(
+            context,
+            [
+                Stage("ingest", self.ingest, keys=("split",), outside=lambda run: outside["ingest"]),
+                Stage("finetune", self.finetune, ("ingest",)),
+                Stage("distill", self.distill, ("ingest", "finetune"), outside=lambda run: outside["distill"]),
+                Stage("evaluate", self.evaluate, ("ingest", "distill")),
+                register.STAGE,
+            ],
+        )
+        try:
+            self.summary = runner.run(**options)
+        finally:
+            context.tracker.finish()
+        return runner
+
+
+@pytest.fixture
+def road(workspace: Path, make_assembly: Callable[[Path], None], make_export: Callable[[Path, list[float]], None]) -> Road:
+    return Road(workspace, make_assembly, make_export)
+
+
+@pytest.fixture
+def bounded(config: RunConfig) -> RunConfig:
+    return RunConfig.model_validate(
+        config.model_dump(by_alias=True) | {"register": {"auc_min": 0.2, "champion_margin": 0.02, "bootstrap": 50}}
+    )
+
+
+def aliases(config: RunConfig, workspace: Path) -> tuple[str | None, str | None]:
+    uri = tracking_uri(config, workspace)
+    return peek(uri, config.name, CHAMPION), peek(uri, config.name, CHALLENGER)
+
+
+def report(workspace: Path) -> dict[str, Any]:
+    return json.loads((workspace / "reports" / "latest" / "metrics.json").read_text())
+
+
+def test_a_road_of_champions(road: Road, bounded: RunConfig) -> None:
+    """First champion, a refusal, a better one, a rollback: the story that an operator sees."""
+    first = road.run(bounded, FAIR)
+    assert aliases(bounded, road.workspace) == ("1", "1")
+    gate = report(road.workspace)["gate"]
+    assert (gate["passed"], gate["champion_before"], gate["champion_after"]) == (True, None, "1")
+    assert {check["name"] for check in gate["checks"]} == {
+        "auc",
+        "calibration_error",
+        "log_loss",
+        "parity",
+        "smoke_prediction",
+        "student_alone",
+    }
+    assert "<html" in (road.workspace / "reports" / "latest" / "report.html").read_text()
+    assert report(road.workspace)["run"]["fingerprint"] == first.context.artifacts["register"].path.name
+
+    with pytest.raises(GateRefused) as refused:
+        road.run(bounded, POOR)
+    assert aliases(bounded, road.workspace) == ("1", "2")
+    assert [check["name"] for check in refused.value.gate["checks"] if not check["passed"]] == ["auc_against_champion_low"]
+    assert "version 1 stays champion" in str(refused.value)
+    assert report(road.workspace)["gate"]["passed"] is False
+
+    with pytest.raises(GateRefused):  # the same challenger is refused again, without being registered again
+        road.run(bounded, POOR)
+    assert aliases(bounded, road.workspace) == ("1", "2")
+
+    road.run(bounded, GOOD)
+    assert aliases(bounded, road.workspace) == ("3", "3")
+    assert report(road.workspace)["gate"]["champion_before"] == "1"
+    assert Registry(tracking_uri(bounded, road.workspace), bounded.name).rollback() == ("3", "1")
+    road.run(bounded, GOOD)
+    assert road.summary.made == ()  # a rollback is not undone by the next run
+    assert aliases(bounded, road.workspace) == ("1", "3")
+
+
+def test_the_registered_model_knows_where_it_comes_from(road: Road, bounded: RunConfig) -> None:
+    runner = road.run(bounded, GOOD)
+    registry = Registry(tracking_uri(bounded, road.workspace), bounded.name)
+    path = registry.download(f"models:/{bounded.name}@{CHAMPION}")
+    lineage = json.loads((path / "data" / "student" / "lineage.json").read_text())
+    assert lineage["data"]["digest"] == "d" * 64
+    assert lineage["teacher"]["fingerprint"] == runner.context.artifacts["finetune"].path.name
+    assert "code_revision" in lineage
+    version = registry.client.get_model_version(bounded.name, "1")
+    assert version.tags["student_digest"] == lineage["student"]["digest"]
+    assert float(version.tags["parity"]) < 1e-6
+
+
+def test_an_export_that_differs_from_the_trained_student_is_refused(road: Road, bounded: RunConfig) -> None:
+    road.parity = 0.01
+    with pytest.raises(GateRefused, match="parity"):
+        road.run(bounded, GOOD)
+    assert aliases(bounded, road.workspace) == (None, "1")
+
+
+def test_a_run_killed_after_the_promotion_ends_as_if_it_were_not(road: Road, bounded: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    road.run(bounded, FAIR)
+    monkeypatch.setattr(register, "write_report", lambda *arguments: (_ for _ in ()).throw(GeneratorExit))
+    with pytest.raises(GeneratorExit):
+        road.run(bounded, GOOD)
+    assert aliases(bounded, road.workspace) == ("2", "2")
+    monkeypatch.undo()
+    road.run(bounded, GOOD)
+    assert aliases(bounded, road.workspace) == ("2", "2")
+    gate = report(road.workspace)["gate"]
+    assert gate["champion_before"] == "1"
+    assert "auc_against_champion_low" in {check["name"] for check in gate["checks"]}
+    assert Registry(tracking_uri(bounded, road.workspace), bounded.name).rollback() == ("2", "1")
+
+
+def test_a_registry_that_was_removed_is_filled_again(road: Road, bounded: RunConfig, mlflow_database: Path) -> None:
+    road.run(bounded, GOOD)
+    (road.workspace / "mlflow.db").write_bytes(mlflow_database.read_bytes())
+    road.run(bounded, GOOD)
+    assert road.summary.made == ("register",)
+    assert aliases(bounded, road.workspace) == ("1", "1")
+
+
+@pytest.mark.parametrize(("most", "first"), [(1, 6), (2, 6), (4, 6), (5, 3), (8, 0), (100, 0)])
+def test_the_newest_rows_cut_no_request(most: int, first: int) -> None:
+    assert register.newest_requests(np.array([0, 0, 0, 1, 1, 1, 2, 2]), most) == first
+
+
+def test_a_difference_without_a_value_says_why() -> None:
+    label, user, score = np.ones(6, np.int8), np.arange(6), np.linspace(0.1, 0.9, 6)
+    assert register.auc_difference(label, user, score, score, 20, 0) == {"low": None, "reason": "all 6 labels are 1"}
