@@ -30,7 +30,7 @@ def save_checkpoint(path: Path, state: dict[str, Any], identity: str) -> None:
         torch.save({"identity": identity, **state}, file)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def load_checkpoint(path: Path, identity: str) -> dict[str, Any]:

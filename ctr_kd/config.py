@@ -15,11 +15,17 @@ class TrainingConfig(Config):
     epochs: float = Field(2.0, gt=0, description="passes over the training rows; a fraction is allowed")
     batch_size: int = Field(2048, ge=1, description="rows (or sequences, in pretraining) per step")
     learning_rate: float = Field(1e-3, gt=0, description="peak rate of AdamW for newly initialised parameters")
-    warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps over which the rate rises linearly; it then falls to zero along a cosine")
+    warmup: float = Field(
+        0.05, ge=0, lt=1, description="share of the steps over which the rate rises linearly; it then falls to zero along a cosine"
+    )
     weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay of matrices outside the embeddings")
     embedding_decay: float = Field(0.0, ge=0, description="decoupled weight decay of embedding tables: regularises ids")
-    unknown_rate: float = Field(0.1, ge=0, lt=1, description="share of item tokens replaced by the unknown token, which trains its embedding")
-    statistics_rate: float = Field(0.02, ge=0, lt=1, description="share of rows whose dense inputs are all hidden, so that null statistics can be scored")
+    unknown_rate: float = Field(
+        0.1, ge=0, lt=1, description="share of item tokens replaced by the unknown token, which trains its embedding"
+    )
+    statistics_rate: float = Field(
+        0.02, ge=0, lt=1, description="share of rows whose dense inputs are all hidden, so that null statistics can be scored"
+    )
     clip: float = Field(1.0, gt=0, description="largest norm of a step's gradient")
     validations: int = Field(4, ge=1, description="how often per training validation is measured; the best checkpoint is kept")
     checkpoint_seconds: float = Field(60.0, gt=0, description="seconds between checkpoints from which a killed run continues")
@@ -51,24 +57,37 @@ class PretrainConfig(Config):
         description="sequences end before the fine-tuning labels begin (they stay unseen targets), or run to the end of training",
     )
     mask_rate: float = Field(0.2, gt=0, lt=1, description="share of items that are masked")
-    last_item_rate: float = Field(0.3, ge=0, le=1, description="share of sequences of which the last item alone is masked: next-item prediction")
-    next_segment: float = Field(0.0, ge=0, description="weight of next-segment prediction (is B the continuation of A's user?); 0 leaves it out")
-    validation_share: float = Field(0.05, gt=0, lt=0.5, description="share of users whose sequences measure masked-item accuracy instead of training it")
+    last_item_rate: float = Field(
+        0.3, ge=0, le=1, description="share of sequences of which the last item alone is masked: next-item prediction"
+    )
+    next_segment: float = Field(
+        0.0, ge=0, description="weight of next-segment prediction (is B the continuation of A's user?); 0 leaves it out"
+    )
+    validation_share: float = Field(
+        0.05, gt=0, lt=0.5, description="share of users whose sequences measure masked-item accuracy instead of training it"
+    )
 
 
 class FinetuneConfig(Config):
     strategy: Literal["low_lr", "freeze", "freeze_then_unfreeze"] = Field(
-        "low_lr", description="low_lr: everything trains, what was pretrained slowly; freeze: the new layers alone; freeze_then_unfreeze: first so, then all"
+        "low_lr",
+        description="low_lr: all trains, what was pretrained slowly; freeze: the new layers alone; freeze_then_unfreeze: first so, then all",
     )
-    rate_ratio: float = Field(0.01, gt=0, le=1, description="rate of pretrained parameters over the pretraining rate (new layers train at training.learning_rate)")
+    rate_ratio: float = Field(
+        0.01, gt=0, le=1, description="rate of pretrained parameters over the pretraining rate (new layers train at training.learning_rate)"
+    )
     frozen_share: float = Field(0.5, gt=0, lt=1, description="freeze_then_unfreeze: share of the steps with a frozen encoder")
     head_width: int = Field(128, ge=4, description="hidden width of the click head")
     head_dropout: float = Field(0.1, ge=0, lt=1, description="dropout of the click head")
-    training: TrainingConfig = Field(TrainingConfig(epochs=1, batch_size=1024, learning_rate=4e-3, unknown_rate=0.2), description="training loop of fine-tuning")
+    training: TrainingConfig = Field(
+        TrainingConfig(epochs=1, batch_size=1024, learning_rate=4e-3, unknown_rate=0.2), description="training loop of fine-tuning"
+    )
 
 
 class StudentConfig(Config):
-    kind: Literal["bilstm", "pooled"] = Field("pooled", description="bilstm: one bidirectional LSTM over the history; pooled: averaged embeddings")
+    kind: Literal["bilstm", "pooled"] = Field(
+        "pooled", description="bilstm: one bidirectional LSTM over the history; pooled: averaged embeddings"
+    )
     width: int = Field(32, ge=2, description="embedding width; the LSTM's state per direction has the same width")
     hidden: int = Field(64, ge=2, description="width of the click head's hidden layer")
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout of the click head")
@@ -77,11 +96,13 @@ class StudentConfig(Config):
 class DistillConfig(Config):
     student: StudentConfig = Field(StudentConfig(), description="the light model that goes to production")
     training: TrainingConfig = Field(
-        TrainingConfig(epochs=1, batch_size=1024, learning_rate=2e-3, unknown_rate=0.2), description="training loop of the student, and of the same student alone"
+        TrainingConfig(epochs=1, batch_size=1024, learning_rate=2e-3, unknown_rate=0.2),
+        description="training loop of the student, and of the same student alone",
     )
     alpha: float = Field(0.5, ge=0, le=1, description="weight of the labels; 1 - alpha weighs the teacher, so 1 means the labels alone")
     soft: Literal["logit_mse", "soft_targets", "none"] = Field(
-        "soft_targets", description="soft_targets at a temperature with the T^2 factor (Hinton et al. 2015), or logit_mse (Tang et al. 2019)"
+        "soft_targets",
+        description="soft_targets at a temperature with the T^2 factor (Hinton et al. 2015), or logit_mse (Tang et al. 2019)",
     )
     temperature: float = Field(2.0, ge=0, description="temperature of soft targets")
 

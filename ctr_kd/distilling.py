@@ -46,7 +46,9 @@ def align_logits(row_id: np.ndarray, logit: np.ndarray, samples: Samples) -> np.
     aligned = logit[order][at].astype(np.float32)
     broken = ~np.isfinite(aligned).all(axis=1)
     if broken.any():
-        raise TrainingError(f"the teacher's logit of row {samples.row_id[broken][0]} is not finite ({broken.sum():,} such rows): retrain the teacher")
+        raise TrainingError(
+            f"the teacher's logit of row {samples.row_id[broken][0]} is not finite ({broken.sum():,} such rows): retrain the teacher"
+        )
     return aligned
 
 
@@ -93,4 +95,6 @@ def train_student(
 
     groups = [ParameterGroup(list(model.parameters()))]
     plan = row_plan(train, config.training.batch_size)
-    return model, fit(model, groups, plan, loss, lambda: validation_figures(model, validation), config.training, seed, identity, checkpoint, report)
+    return model, fit(
+        model, groups, plan, loss, lambda: validation_figures(model, validation), config.training, seed, identity, checkpoint, report
+    )

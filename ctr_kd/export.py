@@ -99,7 +99,14 @@ def export_graph(model: nn.Module, signature: Signature, path: Path) -> None:
         # state would be constant; ours derives it from the batch. A test runs the graph at other sizes.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            model, tuple(example), str(path), dynamo=False, input_names=list(INPUTS), output_names=["logit"], dynamic_axes=axes, opset_version=OPSET
+            model,
+            tuple(example),
+            str(path),
+            dynamo=False,
+            input_names=list(INPUTS),
+            output_names=["logit"],
+            dynamic_axes=axes,
+            opset_version=OPSET,
         )
     graph = onnx.load(str(path))
     # An input that the model does not read (no categorical context, say) is pruned by the exporter; the scorer feeds what is listed.

@@ -74,4 +74,6 @@ def finetune(
 
     groups = parameter_groups(model, config, pretraining_rate)
     plan = row_plan(train, config.training.batch_size)
-    return model, fit(model, groups, plan, loss, lambda: validation_figures(model, validation), config.training, seed, identity, checkpoint, report)
+    return model, fit(
+        model, groups, plan, loss, lambda: validation_figures(model, validation), config.training, seed, identity, checkpoint, report
+    )

@@ -35,7 +35,8 @@ def split_sequences(sequences: Segment, share: float, seed: int) -> tuple[Segmen
     count = len(sequences.start)
     if count < 2:
         raise TrainingError(
-            f"pretraining needs at least 2 click sequences of 2 clicks or more, and found {count}: widen the training window or history.max_length"
+            f"pretraining needs at least 2 click sequences of 2 clicks or more, and found {count}: "
+            "widen the training window or history.max_length"
         )
     order = np.random.default_rng([seed, 17]).permutation(count)
     aside = min(max(1, round(count * share)), VALIDATION_SEQUENCES, count - 1)

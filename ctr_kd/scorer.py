@@ -50,14 +50,18 @@ class StudentScorer:
         names = table["feature"].to_numpy(zero_copy_only=False)
         tokens = table["token"]
         token_names = [name for name in self.signature["tokens"] if name != "gap"]
-        self.lookups = {name: _Lookup(tokens.filter(pa.array(names == name)), specials) for name in [*token_names, *self.signature["categorical"]]}
+        self.lookups = {
+            name: _Lookup(tokens.filter(pa.array(names == name)), specials) for name in [*token_names, *self.signature["categorical"]]
+        }
         self.has_gap = "gap" in self.signature["tokens"]
         self.attributes = token_names[1:]
         if self.attributes:
             items = pq.read_table(root / "items.parquet")
             self.item_rows = _Lookup(items["item_id"].cast(pa.string()), 2)
             # The first two rows stand for a null item and for one without known attributes.
-            self.item_attributes = np.stack([np.concatenate([[PAD, PAD], self.lookups[name](items[name])]) for name in self.attributes], axis=1)
+            self.item_attributes = np.stack(
+                [np.concatenate([[PAD, PAD], self.lookups[name](items[name])]) for name in self.attributes], axis=1
+            )
             self.item_attributes = self.item_attributes.astype(np.int32)
 
     def score(self, table: pa.Table) -> np.ndarray:
@@ -236,7 +240,9 @@ def _canonical_integer(text: str) -> bool:
 
 def _column(table: pa.Table, name: str) -> pa.Array:
     column = table[name]
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    return (
+        column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    )
 
 
 def _numbers(table: pa.Table, name: str) -> np.ndarray:

@@ -52,7 +52,13 @@ class Curve:
     seconds: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        return {"points": self.points, "best_step": self.best_step, "best_score": self.best_score, "steps": self.steps, "seconds": self.seconds}
+        return {
+            "points": self.points,
+            "best_step": self.best_step,
+            "best_score": self.best_score,
+            "steps": self.steps,
+            "seconds": self.seconds,
+        }
 
 
 def fit(
@@ -148,7 +154,9 @@ def fit(
             if figures["score"] > curve.best_score:
                 curve.best_score, curve.best_step = figures["score"], step
                 best = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-            shown = ", ".join(f"{name.replace('_', ' ')} {figure:.4f}" for name, figure in curve.points[-1].items() if name not in ("step", "score"))
+            shown = ", ".join(
+                f"{name.replace('_', ' ')} {figure:.4f}" for name, figure in curve.points[-1].items() if name not in ("step", "score")
+            )
             report(f"step {step:,} of {steps:,}: {shown}")
         if time.monotonic() - saved > config.checkpoint_seconds or (step in validate_at and step < steps):
             curve.seconds = time.monotonic() - started

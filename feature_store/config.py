@@ -72,7 +72,7 @@ class EventColumns(Config):
     path: str = Field(description="files of the click log below --data, as a glob; .csv, .csv.gz, .tsv or .parquet")
     user: str = Field(description="column with the user id")
     item: str = Field(description="column with the item id")
-    time: str = Field(description="column with the event time: a timestamp, ISO text, or seconds, milliseconds or microseconds since 1970 UTC")
+    time: str = Field(description="column with the event time: a timestamp, ISO text, or s, ms or us since 1970 UTC")
     clicked: str | None = Field(None, description="column with 0 or 1; absent means a log of clicks only, for which candidates are sampled")
     request: str | None = Field(None, description="column that names the request (impression) that a row belongs to")
     ingested: str | None = Field(None, description="column with the time at which the row became known; absent means its event time")
@@ -130,7 +130,9 @@ class SourceConfig(Config):
 class SplitConfig(Config):
     """Time split, in one of three ways: absolute boundaries, windows that end at --as-of, or fractions in time order."""
 
-    train_from: Duration | Time | None = Field(None, description="labels start here: a time, or a duration before the end of training; histories are not cut")
+    train_from: Duration | Time | None = Field(
+        None, description="labels start here: a time, or a duration before train_until; histories are not cut"
+    )
     train_until: Time | None = Field(None, description="end of the training window, exclusive, UTC")
     validate_until: Time | None = Field(None, description="end of the validation window, exclusive, UTC")
     test_until: Time | None = Field(None, description="end of the test window, exclusive, UTC")
@@ -145,7 +147,7 @@ class SplitConfig(Config):
         relative = [self.train, self.validation, self.test]
         ways = [any(v is not None for v in absolute), any(v is not None for v in relative), self.fractions is not None]
         if sum(ways) != 1:
-            raise ValueError("name the split in exactly one way: train_until, validate_until, test_until; or train, validation, test; or fractions")
+            raise ValueError("name the split in one way: train_until, validate_until, test_until; or train, validation, test; or fractions")
         for values, names in ((absolute, "train_until, validate_until and test_until"), (relative, "train, validation and test")):
             if any(v is not None for v in values) and any(v is None for v in values):
                 raise ValueError(f"the split needs all of {names}")

@@ -63,9 +63,7 @@ class Bert(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList([Layer(config) for _ in range(config.layers)])
         self.apply(_initialise)
-        with torch.no_grad():
-            for table in self.token.tables.values():
-                table.weight[0].zero_()
+        self.token.zero_padding()
 
     def forward(self, tokens: Tensor, length: Tensor, segment: Tensor | None = None) -> Tensor:
         """Encode right-padded sequences.
@@ -121,7 +119,7 @@ class MaskedItemModel(nn.Module):
         width = bert.norm.normalized_shape[0]
         self.bert = bert
         self.transform = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width, eps=1e-12))
-        self.bias = nn.Parameter(torch.zeros(next(iter(bert.token.tables.values())).num_embeddings))
+        self.bias = nn.Parameter(torch.zeros(bert.token.embeddings()[0].num_embeddings))
         self.next_segment = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1))
         self.transform.apply(_initialise)
         self.next_segment.apply(_initialise)
@@ -129,7 +127,7 @@ class MaskedItemModel(nn.Module):
     def item_logits(self, hidden: Tensor, position: Tensor) -> Tensor:
         """Logits (masked, vocabulary) at the masked positions alone; ``position`` indexes the flattened (batch * length)."""
         chosen = hidden.flatten(0, 1).index_select(0, position)  # (masked, width)
-        return F.linear(self.transform(chosen), next(iter(self.bert.token.tables.values())).weight, self.bias)
+        return F.linear(self.transform(chosen), self.bert.token.embeddings()[0].weight, self.bias)
 
 
 def _initialise(module: nn.Module) -> None:

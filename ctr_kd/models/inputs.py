@@ -22,14 +22,23 @@ class TokenEmbedding(nn.Module):
     def __init__(self, sizes: dict[str, int], width: int) -> None:
         super().__init__()
         self.tables = nn.ModuleDict({name: nn.Embedding(size, width, padding_idx=PAD) for name, size in sizes.items()})
-        for table in self.tables.values():
+        for table in self.embeddings():
             nn.init.normal_(table.weight, std=0.02 if width >= 64 else 0.05)
-            with torch.no_grad():
+        self.zero_padding()
+
+    def embeddings(self) -> list[nn.Embedding]:
+        """Tables in the order of the token features; the first is that of the token's own id."""
+        return [table for table in self.tables.values() if isinstance(table, nn.Embedding)]
+
+    def zero_padding(self) -> None:
+        """Padding embeds to zero, and stays there: its rows get no gradient."""
+        with torch.no_grad():
+            for table in self.embeddings():
                 table.weight[PAD].zero_()
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Embed ``tokens`` (..., features) into vectors (..., width)."""
-        tables = list(self.tables.values())
+        tables = self.embeddings()
         vectors = tables[0](tokens[..., 0])
         for i, table in enumerate(tables[1:], start=1):
             vectors = vectors + table(tokens[..., i])
@@ -43,6 +52,9 @@ class PiecewiseLinear(nn.Module):
     monotone transform of an input gives nearly the same code, so counts and seconds need no scaling. A null has all bins 0
     and its own indicator.
     """
+
+    low: Tensor
+    scale: Tensor
 
     def __init__(self, edges: list[list[float]]) -> None:
         super().__init__()
@@ -70,9 +82,10 @@ class ContextEncoder(nn.Module):
 
     def __init__(self, signature: Signature, width: int) -> None:
         super().__init__()
-        self.tables = nn.ModuleList([nn.Embedding(size, width) for size in signature.categorical.values()])
-        for table in self.tables:
+        tables = [nn.Embedding(size, width) for size in signature.categorical.values()]
+        for table in tables:
             nn.init.normal_(table.weight, std=0.05)
+        self.tables = nn.ModuleList(tables)
         self.dense = PiecewiseLinear(list(signature.dense.values()))
         self.has_dense = len(signature.dense) > 0
         self.size = width * len(self.tables) + (self.dense.size if self.has_dense else 0)
@@ -101,7 +114,12 @@ class Head(nn.Module):
     def __init__(self, inputs: int, hidden: int, outputs: int, dropout: float) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(inputs, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, hidden // 2), nn.ReLU(), nn.Linear(hidden // 2, outputs)
+            nn.Linear(inputs, hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, hidden // 2),
+            nn.ReLU(),
+            nn.Linear(hidden // 2, outputs),
         )
 
     def forward(self, features: Tensor) -> Tensor:

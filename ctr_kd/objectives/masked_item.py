@@ -38,8 +38,8 @@ def mask_items(
     """Hide items: in a share of the sequences the last one alone, in the others each with the same probability.
 
     Of the hidden positions 80 % show [MASK], 10 % a random token of the batch and 10 % the item itself, as in BERT: the
-    encoder must not rely on [MASK] to know where it is asked. A masked token loses its attributes and its gap too, since they would give the item away. Items outside the vocabulary are
-    never targets.
+    encoder must not rely on [MASK] to know where it is asked. A masked token loses its attributes and its gap too, since they
+    would give the item away. Items outside the vocabulary are never targets.
 
     Parameters
     ----------
@@ -69,7 +69,9 @@ def mask_items(
         flat[to_random] = flat[rng.choice(real, len(to_random))]
     flat[to_mask] = PAD
     flat[to_mask, 0] = MASK
-    return Masked(torch.from_numpy(flat.reshape(tokens.shape)), torch.from_numpy(length), torch.from_numpy(position), torch.from_numpy(target))
+    return Masked(
+        torch.from_numpy(flat.reshape(tokens.shape)), torch.from_numpy(length), torch.from_numpy(position), torch.from_numpy(target)
+    )
 
 
 def masked_item_loss(model: MaskedItemModel, masked: Masked) -> tuple[Tensor, Tensor]:

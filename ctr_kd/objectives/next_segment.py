@@ -11,7 +11,9 @@ from ctr_kd.models.bert import MaskedItemModel, at_position
 from ctr_kd.samples import CLS
 
 
-def segment_pairs(tokens: np.ndarray, length: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def segment_pairs(
+    tokens: np.ndarray, length: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Cut every sequence in two; half of them continue with another sequence's second part.
 
     Parameters

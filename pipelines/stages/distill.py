@@ -36,7 +36,15 @@ def run(context: StageContext) -> None:
         else:
             context.report(f"{name.replace('_', ' ')} ({config.distill.student.kind})")
             model, fitted = train_student(
-                signature, samples["train"], samples["validation"], target, config.distill, config.seed, context.fingerprint, file, context.report
+                signature,
+                samples["train"],
+                samples["validation"],
+                target,
+                config.distill,
+                config.seed,
+                context.fingerprint,
+                file,
+                context.report,
             )
             curve = fitted.to_dict()
             save_checkpoint(finished, {"model": model.state_dict(), "curve": curve}, context.fingerprint)

@@ -46,7 +46,9 @@ def run(context: StageContext) -> None:
     file = context.output / "teacher.pt"
     save_checkpoint(file, {"model": model.state_dict()}, context.fingerprint)
     for split in SPLITS:
-        write_predictions(context.output / f"predictions_{split}.parquet", samples[split].row_id, predict(model, samples[split]), context.fingerprint)
+        write_predictions(
+            context.output / f"predictions_{split}.parquet", samples[split].row_id, predict(model, samples[split]), context.fingerprint
+        )
     training = {
         "curve": curve.to_dict(),
         "masked_item_accuracy": {"before": before["masked_item_accuracy"], "after": after["masked_item_accuracy"]},

@@ -29,7 +29,13 @@ def run(context: StageContext) -> None:
     )
     weights = context.output / "pretrained.pt"
     save_checkpoint(weights, {"model": model.state_dict()}, context.fingerprint)
-    training = {"until": until, "curve": curve.to_dict(), "facts": facts, "parameters": parameter_count(model), "bytes": weights.stat().st_size}
+    training = {
+        "until": until,
+        "curve": curve.to_dict(),
+        "facts": facts,
+        "parameters": parameter_count(model),
+        "bytes": weights.stat().st_size,
+    }
     write_json(context.output / "training.json", training)
     record_curve(context, "pretraining", curve)
     context.record({**facts, "parameters": training["parameters"]})

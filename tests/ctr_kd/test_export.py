@@ -54,7 +54,9 @@ def test_pandas_equals_arrow(exported, directory):
 def test_sparse_rows_are_scored(exported):
     """Unknown ids, empty and null histories, null statistics and missing optional columns."""
     _, scorer, _ = exported
-    frame = pd.DataFrame({"history": [[], None, ["nobody knows this"]], "item_id": ["100", "unseen", None], "timestamp": pd.Timestamp("2024-01-01")})
+    frame = pd.DataFrame(
+        {"history": [[], None, ["nobody knows this"]], "item_id": ["100", "unseen", None], "timestamp": pd.Timestamp("2024-01-01")}
+    )
     assert np.isfinite(scorer.predict(frame)["score"]).all()
     assert len(scorer.predict(frame.iloc[:0])) == 0
     with_null = frame.assign(item_age=[None, 1.0, 2.0], device=[None, "d0", "what"])
@@ -93,7 +95,7 @@ def test_mistakes_are_named(exported, change, message):
 
 
 def test_the_graph_is_the_student_alone(exported):
-    model, scorer, directory = exported
+    model, _, directory = exported
     graph = onnx.load(str(directory / "student.onnx")).graph
     stored = sum(int(np.prod(tensor.dims)) for tensor in graph.initializer)
     own = sum(value.numel() for value in model.state_dict().values())

@@ -9,11 +9,13 @@ from ctr_kd.config import DistillConfig, EncoderConfig, FinetuneConfig, Pretrain
 from ctr_kd.distilling import align_logits, train_student
 from ctr_kd.finetuning import finetune, parameter_groups
 from ctr_kd.models.click_bert import ClickBert
-from ctr_kd.pretraining import build_encoder, masked_item_accuracy, pretrain, split_sequences
+from ctr_kd.pretraining import masked_item_accuracy, pretrain, split_sequences
 from ctr_kd.samples import Segment
 from ctr_kd.training import ParameterGroup, TrainingError, fit, predict
 
-FAST = TrainingConfig(epochs=6, batch_size=32, learning_rate=5e-3, validations=3, unknown_rate=0.1, statistics_rate=0.1, checkpoint_seconds=1e-9)
+FAST = TrainingConfig(
+    epochs=6, batch_size=32, learning_rate=5e-3, validations=3, unknown_rate=0.1, statistics_rate=0.1, checkpoint_seconds=1e-9
+)
 
 
 class Killed(BaseException):
@@ -78,7 +80,17 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_best_weights(tmp_path):
 
     config = TrainingConfig(epochs=1, validations=1, learning_rate=0.1)
     with pytest.raises(TrainingError, match="not finite at step 2 of 4"):
-        fit(model, [ParameterGroup(list(model.parameters()))], lambda rng: [0, 1, 2, 3], loss, lambda: {"score": 0.0}, config, 0, "i", tmp_path / "c")
+        fit(
+            model,
+            [ParameterGroup(list(model.parameters()))],
+            lambda rng: [0, 1, 2, 3],
+            loss,
+            lambda: {"score": 0.0},
+            config,
+            0,
+            "i",
+            tmp_path / "c",
+        )
     assert torch.equal(model.weight, best["weight"])
 
 
@@ -103,7 +115,7 @@ def pretrained(assembly, signature, tmp_path_factory):
 
 
 def test_pretraining_learns(pretrained):
-    config, model, curve, facts = pretrained
+    _, _, curve, facts = pretrained
     assert curve.points[-1]["train_loss"] < curve.points[0]["train_loss"]
     assert facts["sequences"] > 0 and 0 <= facts["masked_item_accuracy"] <= 1
 
@@ -115,11 +127,19 @@ def test_one_sequence_is_not_enough():
 
 @pytest.mark.parametrize("strategy", ["low_lr", "freeze", "freeze_then_unfreeze"])
 def test_strategies_move_what_they_should(strategy, pretrained, assembly, signature, tmp_path):
-    config, model, *_ = pretrained
+    _, model, *_ = pretrained
     before = {name: value.clone() for name, value in model.state_dict().items()}
     settings = FinetuneConfig(strategy=strategy, training=FAST, head_width=16)
-    tuned, curve = finetune(
-        copy.deepcopy(model), signature, assembly.samples("train"), assembly.samples("validation"), settings, 5e-3, 0, "i", tmp_path / "c.pt"
+    finetune(
+        copy.deepcopy(model),
+        signature,
+        assembly.samples("train"),
+        assembly.samples("validation"),
+        settings,
+        5e-3,
+        0,
+        "i",
+        tmp_path / "c.pt",
     )
     last = torch.load(tmp_path / "c.pt", weights_only=True)["model"]
     moved = max((last[f"pretrained.{name}"] - value).abs().max().item() for name, value in before.items() if "tables" not in name)
@@ -128,9 +148,11 @@ def test_strategies_move_what_they_should(strategy, pretrained, assembly, signat
 
 
 def test_low_rate_is_relative_to_pretraining(pretrained, signature):
-    config, model, *_ = pretrained
+    _, model, *_ = pretrained
     teacher = ClickBert(copy.deepcopy(model), signature, 16, 0.0)
-    new, old = parameter_groups(teacher, FinetuneConfig(rate_ratio=0.01, training=TrainingConfig(learning_rate=2e-3)), pretraining_rate=1e-3)
+    new, old = parameter_groups(
+        teacher, FinetuneConfig(rate_ratio=0.01, training=TrainingConfig(learning_rate=2e-3)), pretraining_rate=1e-3
+    )
     assert new.rate == 1.0 and old.rate * 2e-3 == pytest.approx(0.01 * 1e-3)
     ids = {id(p) for p in new.parameters} | {id(p) for p in old.parameters}
     assert ids == {id(p) for p in teacher.parameters()} and not {id(p) for p in new.parameters} & {id(p) for p in old.parameters}
@@ -161,7 +183,9 @@ def test_the_student_follows_its_teacher(assembly, signature, tmp_path):
     """With soft targets alone the student comes to rank as its teacher does, whatever the labels say."""
     train = assembly.samples("train")
     teacher = (train.b.pool[:, 0:1] % 5).astype(np.float32) - 2
-    config = DistillConfig(student=StudentConfig(width=16, hidden=32, dropout=0), alpha=0, training=FAST.model_copy(update={"epochs": 40, "unknown_rate": 0.0}))
+    config = DistillConfig(
+        student=StudentConfig(width=16, hidden=32, dropout=0), alpha=0, training=FAST.model_copy(update={"epochs": 40, "unknown_rate": 0.0})
+    )
     model, _ = train_student(signature, train, assembly.samples("validation"), teacher, config, 0, "i", tmp_path / "c.pt")
     known = train.b.pool[:, 0] > 4
     assert np.corrcoef(predict(model, train)[known, 0], teacher[known, 0])[0, 1] > 0.8

@@ -11,7 +11,10 @@ from ctr_kd.samples import CLS, MASK, SPECIALS, UNKNOWN
 def sequences(count=400, longest=6, seed=0):
     rng = np.random.default_rng(seed)
     length = rng.integers(2, longest + 1, count)
-    tokens = np.stack([rng.integers(len(SPECIALS), 20, (count, longest)), rng.integers(5, 7, (count, longest)), rng.integers(0, 9, (count, longest))], axis=2)
+    tokens = np.stack(
+        [rng.integers(len(SPECIALS), 20, (count, longest)), rng.integers(5, 7, (count, longest)), rng.integers(0, 9, (count, longest))],
+        axis=2,
+    )
     tokens[np.arange(longest) >= length[:, None]] = 0
     tokens[0, 0, 0] = UNKNOWN
     return tokens.astype(np.int32), length
