@@ -22,16 +22,25 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ctr_kd.config import EncoderConfig, StudentConfig  # noqa: E402
-from ctr_kd.export import export_student  # noqa: E402
-from ctr_kd.models import STUDENTS  # noqa: E402
-from ctr_kd.models.click_bert import ClickBert  # noqa: E402
-from ctr_kd.pretraining import build_encoder  # noqa: E402
-from ctr_kd.samples import Assembly  # noqa: E402
-from ctr_kd.scorer import StudentScorer  # noqa: E402
-from ctr_kd.throughput import rows_per_second  # noqa: E402
+from ctr_kd.config import EncoderConfig, StudentConfig
+from ctr_kd.export import export_student
+from ctr_kd.models import STUDENTS
+from ctr_kd.models.click_bert import ClickBert
+from ctr_kd.pretraining import build_encoder
+from ctr_kd.samples import Assembly
+from ctr_kd.scorer import StudentScorer
+from ctr_kd.throughput import rows_per_second
 
-STATISTICS = ["item_age", "item_clicks_short", "item_clicks_long", "user_clicks", "user_gap", "user_item_clicks", "transition_clicks_long", "hour"]
+STATISTICS = [
+    "item_age",
+    "item_clicks_short",
+    "item_clicks_long",
+    "user_clicks",
+    "user_gap",
+    "user_item_clicks",
+    "transition_clicks_long",
+    "hour",
+]
 CONTEXT = ["environment", "device_group", "os", "country", "region", "referrer"]
 
 
@@ -97,7 +106,10 @@ def main() -> None:
     rows = parser.parse_args().rows
     torch.set_num_threads(1)
     pa.set_cpu_count(1)
-    result: dict[str, float | str] = {"command": f"python benchmarks/bench_scoring.py --rows {rows}", "machine": platform.processor() or platform.machine()}
+    result: dict[str, float | str] = {
+        "command": f"python benchmarks/bench_scoring.py --rows {rows}",
+        "machine": platform.processor() or platform.machine(),
+    }
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         assembly = write_log(root, rows)

@@ -71,7 +71,7 @@ class PretrainConfig(Config):
 class FinetuneConfig(Config):
     strategy: Literal["low_lr", "freeze", "freeze_then_unfreeze"] = Field(
         "low_lr",
-        description="low_lr: all trains, what was pretrained slowly; freeze: the new layers alone; freeze_then_unfreeze: first so, then all",
+        description="low_lr: all trains, the pretrained slowly; freeze: new layers alone; freeze_then_unfreeze: first so, then all",
     )
     rate_ratio: float = Field(
         0.01, gt=0, le=1, description="rate of pretrained parameters over the pretraining rate (new layers train at training.learning_rate)"
@@ -80,7 +80,7 @@ class FinetuneConfig(Config):
     head_width: int = Field(128, ge=4, description="hidden width of the click head")
     head_dropout: float = Field(0.1, ge=0, lt=1, description="dropout of the click head")
     training: TrainingConfig = Field(
-        TrainingConfig(epochs=1, batch_size=1024, learning_rate=4e-3, unknown_rate=0.2), description="training loop of fine-tuning"
+        TrainingConfig(epochs=2, batch_size=1024, learning_rate=4e-3, unknown_rate=0.2), description="training loop of fine-tuning"
     )
 
 
@@ -96,7 +96,7 @@ class StudentConfig(Config):
 class DistillConfig(Config):
     student: StudentConfig = Field(StudentConfig(), description="the light model that goes to production")
     training: TrainingConfig = Field(
-        TrainingConfig(epochs=1, batch_size=1024, learning_rate=2e-3, unknown_rate=0.2),
+        TrainingConfig(epochs=2, batch_size=1024, learning_rate=2e-3, unknown_rate=0.2),
         description="training loop of the student, and of the same student alone",
     )
     alpha: float = Field(0.5, ge=0, le=1, description="weight of the labels; 1 - alpha weighs the teacher, so 1 means the labels alone")

@@ -1,7 +1,7 @@
 """How fast the simulated log is made: impressions per second, linear cost, bounded memory.
 
-python benchmarks/simulator.py                       1 and 10 million impressions
-python benchmarks/simulator.py 1000000 100000000     other sizes, in impressions
+python benchmarks/bench_simulator.py                       1 and 10 million impressions
+python benchmarks/bench_simulator.py 1000000 100000000     other sizes, in impressions
 """
 
 from __future__ import annotations
