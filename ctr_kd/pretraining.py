@@ -19,9 +19,10 @@ from ctr_kd.training import Curve, ParameterGroup, TrainingError, fit
 VALIDATION_SEQUENCES = 4096  # enough for masked-item accuracy to two decimals
 
 
-def build_encoder(signature: Signature, config: EncoderConfig) -> MaskedItemModel:
+def build_encoder(assembly: Assembly, signature: Signature, config: EncoderConfig) -> MaskedItemModel:
     """An encoder that holds two of the longest histories: next-segment prediction joins pieces of two."""
-    return MaskedItemModel(Bert(signature.tokens, 2 * signature.max_length, config))
+    bert = Bert(signature.tokens, 2 * signature.max_length, config)
+    return MaskedItemModel(bert, torch.from_numpy(assembly.vocabulary_tokens()))
 
 
 def split_sequences(sequences: Segment, share: float, seed: int) -> tuple[Segment, Segment]:
@@ -103,7 +104,7 @@ def pretrain(
         Number of sequences and tokens, masked-item accuracy and loss.
     """
     torch.manual_seed(seed)
-    model = build_encoder(signature, config.encoder)
+    model = build_encoder(assembly, signature, config.encoder)
     training, validation = split_sequences(assembly.sequences(until), config.validation_share, seed)
     length = training.end - training.start
     sequence = np.arange(len(length))

@@ -186,6 +186,14 @@ class Assembly:
         gap = gap_bucket(clicks["timestamp"].to_numpy(), clicks["time_known"].to_numpy(), first)
         return np.concatenate([self.item_tokens[clicks["item"].to_numpy()], gap[:, None]], axis=1)  # (clicks, features)
 
+    def vocabulary_tokens(self) -> np.ndarray:
+        """Token (vocabulary, features) of every index of the item vocabulary: its id, its attributes, no gap."""
+        tokens = np.zeros((len(SPECIALS) + len(self.vocabulary["item"]), len(self.token_names) + 1), np.int32)
+        tokens[:, 0] = np.arange(len(tokens))
+        known = self.item_tokens[:, 0] >= len(SPECIALS)
+        tokens[self.item_tokens[known, 0], :-1] = self.item_tokens[known]
+        return tokens
+
     def signature(self) -> Signature:
         """Names and sizes of the inputs; the bin edges of dense inputs are quantiles of the training rows."""
         rows = pq.read_table(self.directory / "rows.parquet", columns=[*self.dense_names], filters=[("split", "=", "train")])

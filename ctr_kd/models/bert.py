@@ -112,14 +112,25 @@ def at_position(hidden: Tensor, position: Tensor) -> Tensor:
 
 
 class MaskedItemModel(nn.Module):
-    """Pretraining model: the encoder, the masked-item head with tied embeddings, and the next-segment head."""
+    """Pretraining model: the encoder, the masked-item head with tied embeddings, and the next-segment head.
 
-    def __init__(self, bert: Bert) -> None:
+    Parameters
+    ----------
+    bert : Bert
+    vocabulary : int32 tensor (items, token features)
+        Token of every item of the vocabulary, attributes included: an item is predicted by the same sum of embeddings that
+        represents it as input, so a rare item borrows from its category.
+    """
+
+    vocabulary: Tensor
+
+    def __init__(self, bert: Bert, vocabulary: Tensor) -> None:
         super().__init__()
         width = bert.norm.normalized_shape[0]
         self.bert = bert
         self.transform = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width, eps=1e-12))
-        self.bias = nn.Parameter(torch.zeros(bert.token.embeddings()[0].num_embeddings))
+        self.register_buffer("vocabulary", vocabulary, persistent=False)
+        self.bias = nn.Parameter(torch.zeros(len(vocabulary)))
         self.next_segment = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1))
         self.transform.apply(_initialise)
         self.next_segment.apply(_initialise)
@@ -127,7 +138,7 @@ class MaskedItemModel(nn.Module):
     def item_logits(self, hidden: Tensor, position: Tensor) -> Tensor:
         """Logits (masked, vocabulary) at the masked positions alone; ``position`` indexes the flattened (batch * length)."""
         chosen = hidden.flatten(0, 1).index_select(0, position)  # (masked, width)
-        return F.linear(self.transform(chosen), self.bert.token.embeddings()[0].weight, self.bias)
+        return F.linear(self.transform(chosen), self.bert.token(self.vocabulary), self.bias)
 
 
 def _initialise(module: nn.Module) -> None:

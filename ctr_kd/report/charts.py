@@ -123,12 +123,15 @@ def _dot_or_arrow(value: float, domain: Domain, x: float, y: float) -> Markup:
 def whisker_axis(domain: Domain, *, sign: bool = False, width: int = WHISKERS) -> Markup:
     """The scale that stands above a column of `whiskers`; differences carry a sign."""
     to_x = _scale(domain, 8, width - 8)
-    parts = []
     values = ticks(domain, 4)
-    for value, text in zip(values, decimals(values, sign=sign), strict=True):
-        x = to_x(value)
-        anchor = "start" if x < 16 else "end" if x > width - 16 else "middle"
-        parts.append(element("text", text, class_="tick", x=x, y=12, text_anchor=anchor))
+    texts = decimals(values, sign=sign)
+    # Where the numbers are too long to stand side by side, every second or third is written, zero always.
+    room = abs(to_x(values[1]) - to_x(values[0])) if len(values) > 1 else width
+    stride = math.ceil((6.2 * max(map(len, texts), default=0) + 8) / room)
+    first = values.index(0) % stride if 0 in values else 0
+    parts = []
+    for value, text in list(zip(values, texts, strict=True))[first::stride]:
+        parts.append(element("text", text, class_="tick", x=to_x(value), y=12, text_anchor="middle"))
     return _svg(width, 16, "scale", "whiskers", parts)
 
 

@@ -30,7 +30,8 @@ def results(rows: Sequence[ResultRow]) -> Markup | None:
     domain = spread([row.figures["auc"] for row in rows if "auc" in row.figures and row.name in near])
     columns = [head("Model"), head("AUC", number=True), head(whisker_axis(domain))]
     columns += [head(METRIC_TITLES[name], number=True) for name in main]
-    columns += [head(title, number=True) for title in ("Rows/s", "Parameters")]
+    costs = any(row.rows_per_second or row.parameters or row.bytes for row in rows)
+    columns += [head(title, number=True) for title in ("Rows/s", "Parameters") if costs]
     body = []
     for row in rows:
         auc = row.figures.get("auc", Figure(None, reason="not measured"))
@@ -39,7 +40,8 @@ def results(rows: Sequence[ResultRow]) -> Markup | None:
         weighs = findings.size(row.bytes) if row.bytes else None
         cells = [cell(swatch(row.name), row.title), figure_cell(auc), cell(drawn)]
         cells += [figure_cell(row.figures.get(name)) for name in main]
-        cells += [written_cell(findings.count(row.rows_per_second), alone), written_cell(findings.count(row.parameters), weighs)]
+        if costs:
+            cells += [written_cell(findings.count(row.rows_per_second), alone), written_cell(findings.count(row.parameters), weighs)]
         body.append(element("tr", cells, class_="student" if row.name == "student" else None))
     return section(
         "Result on the test rows",
@@ -109,7 +111,7 @@ def differences(metrics: Mapping[str, Any]) -> Markup | None:
         body.append(element("tr", cells))
     return section(
         "Paired differences",
-        "Both models of a pair see the same resamples of users, so a difference can be certain although the intervals of the two "
+        "Both models of a pair see the same resamples, so a difference can be certain although the intervals of the two "
         "overlap. A positive difference favours the first model, except in log loss. p is the two-sided bootstrap probability of no "
         "difference.",
         table(columns, body),

@@ -126,22 +126,24 @@ def road(metrics: Mapping[str, Any]) -> Markup | None:
 
 
 def data_facts(metrics: Mapping[str, Any]) -> Markup | None:
-    facts = metrics.get("data") or {}
+    """Single facts side by side; those of several parts, such as how candidates were drawn, folded away."""
+    facts = {name: value for name, value in (metrics.get("data") or {}).items() if value is not None}
     if not facts:
         return None
-    cells = []
+    cells, nested = [], {}
     for name, value in facts.items():
+        if isinstance(value, Mapping | list):
+            nested[name] = value
+            continue
         number = Figure.of(value).value
-        shown = (
-            f"{100 * number:.2f}\N{NO-BREAK SPACE}%"
-            if number is not None and name.endswith("share")
-            else findings.count(number)
-            if number is not None
-            else _plain(value)
-        )
+        if number is None:
+            shown = _plain(value)
+        else:
+            shown = f"{100 * number:.2f}\N{NO-BREAK SPACE}%" if name.endswith("share") else findings.count(number)
         title = FACT_TITLES.get(name, name.replace("_", " ").capitalize())
         cells.append(element("div", element("dt", title), element("dd", shown)))
-    return section("Data", None, element("dl", cells, class_="facts"))
+    folded = element("details", element("summary", "How the rows were made"), element("pre", _plain(nested))) if nested else None
+    return section("Data", None, element("dl", cells, class_="facts"), folded)
 
 
 def configuration(metrics: Mapping[str, Any]) -> Markup | None:

@@ -21,7 +21,7 @@ def run(context: StageContext) -> None:
     config = context.config
     assembly = Assembly(context.inputs["ingest"], config.history.max_length)
     signature = assembly.signature()
-    pretrained = build_encoder(signature, config.pretrain.encoder)
+    pretrained = build_encoder(assembly, signature, config.pretrain.encoder)
     weights = context.inputs["pretrain"] / "pretrained.pt"
     pretrained.load_state_dict(load_checkpoint(weights, context.inputs["pretrain"].name)["model"])
     samples = {split: assembly.samples(split) for split in SPLITS}

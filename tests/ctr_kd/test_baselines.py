@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ctr_kd.baselines import BoostedTrees, Popularity
@@ -24,6 +24,8 @@ class TestPopularity:
         st.lists(st.tuples(st.integers(0, 30), st.integers(0, 50), st.integers(0, 1)), min_size=1, max_size=60),
         st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 200)), min_size=2, max_size=30),
     )
+    @example([(0, 1, 0)], [(0, 0), (0, 1)])  # below all training counts
+    @example([(1, 1, 1)], [(1000, 0), (1000, 1)])  # above them
     @settings(max_examples=100, deadline=None)
     def test_order_is_that_of_the_counts(self, train, test):
         short, long, label = zip(*train, strict=True)

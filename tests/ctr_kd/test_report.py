@@ -190,6 +190,12 @@ class TestRender:
     def test_nothing_at_all(self):
         assert "unknown" in Page(render({})).text
 
+    def test_nested_facts_are_folded_and_null_ones_left_out(self, metrics):
+        metrics["data"] |= {"candidates": {"by": "popularity"}, "negative_sampling_rate": None}
+        text = Page(render(metrics)).text
+        assert 'How the rows were made { "candidates": { "by": "popularity" } }' in text
+        assert "Negative sampling rate" not in text
+
     def test_before_the_gate(self, metrics):
         assert "has not been put before the gate yet" in Page(render(metrics | {"gate": None})).text
 

@@ -14,10 +14,10 @@ from ctr_kd.pretraining import build_encoder
 from ctr_kd.training import predict
 
 
-def build(kind, signature):
+def build(kind, assembly, signature):
     torch.manual_seed(1)
     if kind == "teacher":
-        return ClickBert(build_encoder(signature, EncoderConfig(width=16, heads=2, layers=2)), signature, 16, 0.1).eval()
+        return ClickBert(build_encoder(assembly, signature, EncoderConfig(width=16, heads=2, layers=2)), signature, 16, 0.1).eval()
     return STUDENTS[kind](signature, StudentConfig(kind=kind, width=8, hidden=12)).eval()
 
 
@@ -26,7 +26,7 @@ KINDS = ["teacher", *STUDENTS]
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_padding_changes_no_output(kind, assembly, signature):
-    model = build(kind, signature)
+    model = build(kind, assembly, signature)
     batch = make_batch(assembly.samples("test"), np.arange(20))
     wider = batch._replace(segment_a=nn.functional.pad(batch.segment_a, (0, 0, 0, 7)))
     with torch.no_grad():
@@ -35,7 +35,7 @@ def test_padding_changes_no_output(kind, assembly, signature):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_row_equals_many(kind, assembly, signature):
-    model, samples = build(kind, signature), assembly.samples("test")
+    model, samples = build(kind, assembly, signature), assembly.samples("test")
     together = predict(model, samples, batch_size=16)
     for row in (0, 7, len(samples) - 1):
         with torch.no_grad():
@@ -45,7 +45,7 @@ def test_one_row_equals_many(kind, assembly, signature):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_history_candidate_context_and_statistics_all_matter(kind, assembly, signature):
-    model, samples = build(kind, signature), assembly.samples("test")
+    model, samples = build(kind, assembly, signature), assembly.samples("test")
     long = np.flatnonzero(samples.a.end - samples.a.start >= 2)[:1]
     batch = make_batch(samples, long)
     with torch.no_grad():
@@ -62,7 +62,7 @@ def test_history_candidate_context_and_statistics_all_matter(kind, assembly, sig
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_empty_history_and_null_statistics_are_scored(kind, signature):
+def test_empty_history_and_null_statistics_are_scored(kind, assembly, signature):
     width = len(signature.tokens)
     empty = Batch(
         torch.zeros(1, 1, width, dtype=torch.int32),
@@ -73,14 +73,14 @@ def test_empty_history_and_null_statistics_are_scored(kind, signature):
         torch.full((2, len(signature.dense)), torch.nan),
     )
     with torch.no_grad():
-        out = build(kind, signature)(*empty)
+        out = build(kind, assembly, signature)(*empty)
     assert out.shape == (2, 1) and torch.isfinite(out).all()
 
 
-def test_bilstm_equals_packed_sequences(signature):
+def test_bilstm_equals_packed_sequences(assembly, signature):
     """The reversed-within-length trick against PyTorch's own bidirectional LSTM over packed sequences."""
     torch.manual_seed(0)
-    model: BiLSTM = build("bilstm", signature)
+    model: BiLSTM = build("bilstm", assembly, signature)
     reference = nn.LSTM(8, 8, batch_first=True, bidirectional=True)
     for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"):
         getattr(reference, name).data.copy_(getattr(model.forward_lstm, name))

@@ -42,10 +42,10 @@ def test_masked_tokens_lose_their_attributes_and_shares_are_berts():
     assert np.array_equal(masked.tokens.numpy().reshape(-1, 3)[untouched], tokens.reshape(-1, 3)[untouched])
 
 
-def test_masked_head_equals_full_head(signature):
+def test_masked_head_equals_full_head(assembly, signature):
     """Computing hidden positions only gives the loss of computing all of them."""
     torch.manual_seed(0)
-    model = build_encoder(signature, EncoderConfig(width=16, heads=2)).eval()
+    model = build_encoder(assembly, signature, EncoderConfig(width=16, heads=2)).eval()
     tokens, length = sequences(32, 5)
     tokens = np.minimum(tokens, 6)
     masked = mask_items(tokens, length, np.random.default_rng(0), 0.4, 0.2)
@@ -70,12 +70,12 @@ def test_pairs_by_hand():
         assert segment[i, total[i] - 1 :].sum() == 0
 
 
-def test_about_half_of_the_pairs_continue_and_the_loss_learns(signature):
+def test_about_half_of_the_pairs_continue_and_the_loss_learns(assembly, signature):
     tokens, length = sequences(600)
     *_, continues = segment_pairs(tokens, length, np.random.default_rng(0))
     assert 0.4 < continues.mean() < 0.6
     torch.manual_seed(0)
-    model = build_encoder(signature, EncoderConfig(width=16, heads=2))
+    model = build_encoder(assembly, signature, EncoderConfig(width=16, heads=2))
     loss = next_segment_loss(model, np.minimum(tokens[:, :4], 6), np.minimum(length, 4), np.random.default_rng(0))
     loss.backward()
     assert model.bert.segment.weight.grad.abs().sum() > 0
