@@ -3,7 +3,7 @@
 CONF      ?= conf/simulated.yaml
 DATA      ?=
 WORKSPACE ?= workspace
-PYTHON    ?= python3.11
+PYTHON    ?= $(shell command -v python3.11 || command -v python3)
 
 BIN   := .venv/bin
 STAMP := .venv/.installed
@@ -15,7 +15,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 setup: $(STAMP)
 
 # torch goes first and by its exact version: asked for without one, pip may take a CUDA build of several gigabytes.
-$(STAMP): setup.py pyproject.toml constraints.txt
+$(STAMP): setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(TORCH)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'

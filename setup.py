@@ -1,11 +1,15 @@
 """Packaging; the settings of development tools are in pyproject.toml."""
 
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 setup(
     name="ctr-kd",
     version="0.1.0",
     description="Distils a BERT over click histories into a student that meets a serving budget, from raw log to scores",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11",

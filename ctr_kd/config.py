@@ -94,6 +94,10 @@ class StudentConfig(Config):
 
 
 class DistillConfig(Config):
+    teachers: dict[str, float] = Field(
+        {"bert": 1.0},
+        description="weight of each teacher's logits: the BERT knows the sequence, boosted trees the statistics, which age least",
+    )
     student: StudentConfig = Field(StudentConfig(), description="the light model that goes to production")
     training: TrainingConfig = Field(
         TrainingConfig(epochs=2, batch_size=1024, learning_rate=2e-3, unknown_rate=0.2),
@@ -105,6 +109,15 @@ class DistillConfig(Config):
         description="soft_targets at a temperature with the T^2 factor (Hinton et al. 2015), or logit_mse (Tang et al. 2019)",
     )
     temperature: float = Field(2.0, ge=0, description="temperature of soft targets")
+
+    @model_validator(mode="after")
+    def _weights_add_up(self) -> DistillConfig:
+        strange = sorted(set(self.teachers) - {"bert", "boosted_trees"})
+        if strange:
+            raise ValueError(f"there is no teacher {strange[0]!r}; the teachers are bert and boosted_trees")
+        if not self.teachers or min(self.teachers.values()) <= 0 or abs(sum(self.teachers.values()) - 1) > 1e-6:
+            raise ValueError("the weights of the teachers must be above zero and add up to 1")
+        return self
 
     @model_validator(mode="after")
     def _temperature_needed(self) -> DistillConfig:

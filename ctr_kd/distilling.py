@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +50,31 @@ def align_logits(row_id: np.ndarray, logit: np.ndarray, samples: Samples) -> np.
             f"the teacher's logit of row {samples.row_id[broken][0]} is not finite ({broken.sum():,} such rows): retrain the teacher"
         )
     return aligned
+
+
+def combine_logits(teachers: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
+    """Weighted mean of several teachers' logits: the geometric mean of their odds.
+
+    Parameters
+    ----------
+    teachers : mapping of str to float32 array (rows, outputs)
+    weights : mapping of str to float
+        One for each teacher; they add up to 1.
+
+    Raises
+    ------
+    ValueError
+        When the teachers differ in shape.
+
+    Examples
+    --------
+    >>> combine_logits({"a": np.array([[1.0]]), "b": np.array([[3.0]])}, {"a": 0.5, "b": 0.5}).tolist()
+    [[2.0]]
+    """
+    shapes = {name: logits.shape for name, logits in teachers.items()}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(f"teachers differ in the shape of their logits: {shapes}")
+    return np.asarray(sum(weights[name] * logits for name, logits in teachers.items()), np.float32)
 
 
 def train_student(

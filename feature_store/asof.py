@@ -53,7 +53,8 @@ class Lookup:
         # without keys a group of all rows would make a row of nulls out of none
         group = f"group by {', '.join(self.keys)}" if self.keys else "having count(*) > 0"
         values = ", ".join(f"max_by({column}, moment) as {column}" for column in self.columns)
-        engine.table(f"{self.table}_next", "lookup_state.sql", table=self.table, keys=keys, columns=values, since=since, until=start, group=group)
+        carried = {"table": self.table, "keys": keys, "columns": values, "since": since, "until": start, "group": group}
+        engine.table(f"{self.table}_next", "lookup_state.sql", **carried)
         engine.table(f"{self.table}_state", f"select {self._names} from {self.table}_next")
         engine.drop(f"{self.table}_next")
         engine.table(

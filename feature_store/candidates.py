@@ -59,7 +59,9 @@ class Sampler:
         engine.table("short_requests", "short_requests.sql", requests="kept_requests", per_click=per_click)
         since, until = 0, per_click + 2
         for _ in range(ROUNDS):
-            first, last, start, end = engine.rows("select min(pool_from), max(pool_until), min(timestamp), max(timestamp) from short_requests")[0]
+            first, last, start, end = engine.rows(
+                "select min(pool_from), max(pool_until), min(timestamp), max(timestamp) from short_requests"
+            )[0]
             if first is None:
                 break
             engine.view("draws", "draws.sql", seed=self.config.seed % 2147483647, since=since, until=until)

@@ -47,6 +47,7 @@ class RowMaker:
     timelines: Timelines = field(init=False)
     excluded: dict[str, int] = field(init=False)
     _sampler: Sampler | None = field(init=False, default=None)
+    _items: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         sampled = not self.log.has_impressions
@@ -56,6 +57,7 @@ class RowMaker:
         if sampled:
             self._sampler = Sampler(self.engine, self.config.candidates, self.timelines)
             self.excluded["item_not_live"] = 0
+            self._items = self.engine.rows("select count(*) from items")[0][0]
 
     @property
     def requests_short(self) -> int:
@@ -84,7 +86,7 @@ class RowMaker:
             self._sampler.keep_live()
             self.excluded["item_not_live"] += seen - engine.rows("select count(*) from kept_requests")[0][0]
             self._sampler.sample()
-            engine.table("chunk_rows", "rows_sampled.sql")
+            engine.table("chunk_rows", "rows_sampled.sql", items=self._items)
         else:
             engine.table("kept_requests", "select * from seen_requests")
             engine.table("chunk_rows", "rows_impressions.sql", here=here)

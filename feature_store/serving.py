@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from types import TracebackType
+from typing import Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -20,14 +21,99 @@ from feature_store.engines.embedded import EmbeddedEngine
 from feature_store.history import build_histories, read_positions
 from feature_store.log import Log, load, microseconds
 from feature_store.requests import RowMaker, number_requests, request_range
+from feature_store.split import iso
 from feature_store.statistics import ROW_STATISTICS, Timelines, in_microseconds, statistic_names
 from feature_store.store import Store
+
+BATCH = 1_000_000  # rows; of live candidates
 
 
 @contextmanager
 def _engine(config: FeatureStoreConfig) -> Iterator[EmbeddedEngine]:
     with tempfile.TemporaryDirectory(prefix="ctr_kd_") as scratch, EmbeddedEngine(config, Path(scratch) / "engine") as engine:
         yield engine
+
+
+class FeatureLookup:
+    """Histories and statistics for any number of frames; use as a context manager.
+
+    Opening it reads the log; a frame then costs little, least of all when the frames come in order of time.
+
+    Parameters
+    ----------
+    store : Store
+    config : AssemblyConfig
+    engine_config : FeatureStoreConfig
+    as_of : datetime, optional
+        Later events exist for nobody.
+    """
+
+    def __init__(self, store: Store, config: AssemblyConfig, engine_config: FeatureStoreConfig, as_of: datetime | None = None) -> None:
+        self._store, self._config, self._engine_config, self._as_of = store, config, engine_config, as_of
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._engine = stack.enter_context(_engine(self._engine_config))
+            log = load(self._engine, self._store, self._as_of, context=False)
+            self.statistics = statistic_names(log.has_impressions)
+            build_histories(self._engine, self._config.history.max_length)
+            self._timelines = Timelines(self._engine, self._config.statistics, log.has_impressions)
+            self._positions = read_positions(self._engine)
+            self._item_ids = as_array(self._engine.fetch("select item_code, item_id from items", by=["item_code"])["item_id"])
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._open.close()
+
+    def of(self, frame: pa.Table) -> pa.Table:
+        """Add what :func:`features_for` describes to a frame."""
+        item = _text_ids(frame, "item_id")
+        user = _text_ids(frame, "user_id") if "user_id" in frame.column_names else pa.nulls(frame.num_rows, pa.string())
+        asked = {"place": np.arange(frame.num_rows), "user_id": user, "item_id": item, "timestamp": _times(frame)}
+        self._engine.upload("frame", pa.table(asked))
+        self._engine.table("requests", "requests_frame.sql")
+        found = pa.concat_tables(self._chunks(frame.num_rows))
+        found = found.take(pa.array(np.argsort(found["place"].to_numpy())))
+        columns = dict(zip(("history", "history_timestamps"), self._histories(found), strict=True))
+        nobody = user.is_null()
+        for name in self.statistics:
+            column = as_array(found[name]).cast(pa.float32())
+            if name in ("user_clicks", "user_item_clicks"):  # 0 for a user who never clicked, but unknown without a user
+                column = pc.if_else(nobody, pa.scalar(None, pa.float32()), column)
+            columns[name] = column
+        for name, column in columns.items():
+            if name not in frame.column_names:
+                frame = frame.append_column(name, column)
+        return frame
+
+    def _chunks(self, rows: int) -> Iterator[pa.Table]:
+        """Statistics and history offsets of the frame's rows, in order of time."""
+        of_request = [name for name in self.statistics if name not in ROW_STATISTICS]
+        columns = ", ".join(f"q.{name}" for name in ("place", "history_start", "history_end", *of_request))
+        engine, chunk = self._engine, self._engine_config.chunk
+        for start in range(0, max(rows, 1), chunk):  # without rows, one chunk of none gives the types
+            engine.table("chunk_requests", f"select * from requests where request >= {start} and request < {start + chunk}")
+            self._timelines.move(*engine.rows("select coalesce(min(timestamp), 0), coalesce(max(timestamp), 0) from chunk_requests")[0])
+            self._timelines.see_users(self._config.history.max_length)
+            engine.table("chunk_rows", "select request as row, * from seen_requests")
+            query, parameters = self._timelines.row_statistics()
+            yield engine.fetch(
+                f"select {columns}, s.* from seen_requests q join ({engine.render(query, parameters)}) s on s.row = q.request"
+            )
+
+    def _histories(self, found: pa.Table) -> tuple[pa.Array, pa.Array]:
+        """Lists of raw item ids and of times from offsets into the click pool."""
+        start, end = found["history_start"].to_numpy(), found["history_end"].to_numpy()
+        length = end - start
+        offsets = np.concatenate([[0], np.cumsum(length)])
+        index = np.arange(offsets[-1]) - np.repeat(offsets[:-1] - start, length)  # the positions of all histories, one after the other
+        clicks = self._positions.take(pa.array(index)).combine_chunks()
+        items = self._item_ids.take(as_array(clicks["item_code"]))
+        unknown = pa.scalar(None, pa.int64())
+        times = pc.if_else(as_array(clicks["time_known"]), as_array(clicks["timestamp"]), unknown).cast(MICROSECOND)
+        bounds = pa.array(offsets, pa.int32())
+        return pa.ListArray.from_arrays(bounds, items), pa.ListArray.from_arrays(bounds, times)
 
 
 def features_for(
@@ -57,48 +143,15 @@ def features_for(
     ------
     DataError
         When a required column is missing, or a time cannot be read.
+
+    See Also
+    --------
+    FeatureLookup : for many frames, as the log is read once only.
     """
-    item = _text_ids(frame, "item_id")
-    user = _text_ids(frame, "user_id") if "user_id" in frame.column_names else pa.nulls(frame.num_rows, pa.string())
-    time = _times(frame)
-    latest = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(time.max(initial=0)))  # nothing from then on is visible
-    with _engine(engine_config) as engine:
-        log = load(engine, store, latest if as_of is None else min(as_of, latest), context=False)
-        names = statistic_names(log.has_impressions)
-        build_histories(engine, config.history.max_length)
-        engine.upload("frame", pa.table({"place": np.arange(len(time)), "user_id": user, "item_id": item, "timestamp": time}))
-        engine.table("requests", "requests_frame.sql")
-        timelines = Timelines(engine, config.statistics, log.has_impressions)
-        parts = list(_chunks(engine, timelines, config.history.max_length, len(time), engine_config.chunk, log))
-        found = pa.concat_tables(parts) if parts else None
-        positions = read_positions(engine)
-        item_ids = engine.fetch("select item_code, item_id from items", by=["item_code"])["item_id"]
-    if found is None:
-        return frame
-    found = found.take(pa.array(np.argsort(found["place"].to_numpy())))
-    nobody = user.is_null()
-    columns = dict(zip(("history", "history_timestamps"), _histories(found, positions, item_ids), strict=True))
-    for name in names:
-        of_user = name in ("user_clicks", "user_item_clicks")  # counts are 0 for an unknown user, but unknown without any
-        column = as_array(found[name]).cast(pa.float32())
-        columns[name] = pc.if_else(nobody, pa.scalar(None, pa.float32()), column) if of_user else column
-    for name, column in columns.items():
-        if name not in frame.column_names:
-            frame = frame.append_column(name, column)
-    return frame
-
-
-def _chunks(engine: EmbeddedEngine, timelines: Timelines, max_length: int, rows: int, chunk: int, log: Log) -> Iterator[pa.Table]:
-    """Statistics and history offsets of the frame's rows, in order of time."""
-    of_request = [name for name in statistic_names(log.has_impressions) if name not in ROW_STATISTICS]
-    for start in range(0, rows, chunk):
-        engine.table("chunk_requests", f"select * from requests where request >= {start} and request < {start + chunk}")
-        timelines.move(*engine.rows("select min(timestamp), max(timestamp) from chunk_requests")[0])
-        timelines.see_users(max_length)
-        engine.table("chunk_rows", "select request as row, * from seen_requests")
-        query, parameters = timelines.row_statistics()
-        columns = ", ".join(f"q.{name}" for name in ("place", "history_start", "history_end", *of_request))
-        yield engine.fetch(f"select {columns}, s.* from seen_requests q join ({engine.render(query, parameters)}) s on s.row = q.request")
+    newest = int(_times(frame).max(initial=0))
+    latest = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=newest)  # nothing from then on is visible to any row
+    with FeatureLookup(store, config, engine_config, latest if as_of is None else min(as_of, latest)) as lookup:
+        return lookup.of(frame)
 
 
 def _text_ids(frame: pa.Table, name: str) -> pa.Array:
@@ -115,7 +168,10 @@ def _times(frame: pa.Table) -> np.ndarray:
         raise DataError(f"column timestamp {error}") from None
     wrong = np.flatnonzero(empty | bad)
     if len(wrong):
-        raise DataError(f"column timestamp: row {wrong[0] + 1} has no time that can be read ({len(wrong)} such rows); fill it or leave the row out")
+        raise DataError(
+            f"column timestamp: row {wrong[0] + 1} holds no time that can be read (so do {len(wrong)} rows in all); "
+            "write ISO 8601 or leave the rows out"
+        )
     return time
 
 
@@ -123,21 +179,6 @@ def _column(frame: pa.Table, name: str) -> pa.ChunkedArray:
     if name not in frame.column_names:
         raise DataError(f"column {name} is missing; {nearest(name, frame.column_names)}")
     return frame[name]
-
-
-def _histories(found: pa.Table, positions: pa.Table, item_ids: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
-    """Lists of raw item ids and of times from offsets into the click pool."""
-    start, end = found["history_start"].to_numpy(), found["history_end"].to_numpy()
-    length = end - start
-    offsets = np.concatenate([[0], np.cumsum(length)])
-    index = np.arange(offsets[-1]) - np.repeat(offsets[:-1] - start, length)  # the positions of all histories, one after the other
-    clicks = positions.take(pa.array(index)).combine_chunks()
-    items = as_array(item_ids).take(as_array(clicks["item_code"]))
-    unknown = pa.scalar(None, pa.int64())
-    times = pc.if_else(as_array(clicks["time_known"]), as_array(clicks["timestamp"]), unknown).cast(MICROSECOND)
-    lists = pa.LargeListArray if offsets[-1] >= 2**31 else pa.ListArray
-    starts = pa.array(offsets, pa.int64() if lists is pa.LargeListArray else pa.int32())
-    return lists.from_arrays(starts, items), lists.from_arrays(starts, times)
 
 
 def candidates_on(
@@ -148,7 +189,7 @@ def candidates_on(
     as_of: datetime | None = None,
     kind: Literal["log", "live"] = "log",
 ) -> pa.Table:
-    """What is to be scored for a date.
+    """What is to be scored for a date, in one table; :func:`candidate_batches_on` gives it in parts.
 
     Parameters
     ----------
@@ -176,47 +217,71 @@ def candidates_on(
     DataError
         When the date has no event, or no item is live.
     """
+    return pa.concat_tables(candidate_batches_on(store, day, config, engine_config, as_of, kind))
+
+
+def candidate_batches_on(
+    store: Store,
+    day: date,
+    config: AssemblyConfig,
+    engine_config: FeatureStoreConfig,
+    as_of: datetime | None = None,
+    kind: Literal["log", "live"] = "log",
+) -> Iterator[pa.Table]:
+    """The rows of :func:`candidates_on` in order, in tables that fit memory: live candidates are users times items."""
     start = microseconds(datetime(day.year, day.month, day.day, tzinfo=UTC))
     end = start + 24 * 3600 * 10**6
     with _engine(engine_config) as engine:
         log = load(engine, store, as_of)
         newest = engine.rows(f"select max(timestamp) from log where time_known and timestamp >= {start} and timestamp < {end}")[0][0]
         if newest is None:
-            span = engine.rows("select min(timestamp), max(timestamp) from log where time_known")[0]
-            held = "no event" if span[0] is None else " to ".join((datetime(1970, 1, 1) + timedelta(microseconds=t)).date().isoformat() for t in span)
+            oldest, newest = engine.rows("select min(timestamp), max(timestamp) from log where time_known")[0]
+            held = "no event at all" if newest is None else f"{iso(oldest)[:10]} to {iso(newest)[:10]}"
             raise DataError(f"{store.root}: no event on {day.isoformat()}; the log holds {held}")
-        columns = "".join(f", {name}" for name in log.columns if name != "click_probability")
+        columns = "".join(f", {name}" for name in log.context)
         if kind == "live":
-            window = in_microseconds(config.candidates.window)
-            parameters = {"columns": columns, "start": start, "end": end, "moment": newest + 1, "window": window}
-            table = engine.fetch("candidates_live.sql", by=["row"], **parameters)
-            if table.num_rows == 0:
-                raise DataError(
-                    f"{store.root}: no item was clicked in the {config.candidates.window} before the end of {day.isoformat()}; "
-                    "use a longer candidates.window"
-                )
+            parts = _live(engine, columns, start, end, newest + 1, in_microseconds(config.candidates.window))
         elif log.has_impressions:
             number_requests(engine, log)
-            table = engine.fetch("candidates_impressions.sql", by=["row"], columns=columns, start=start, end=end)
+            parts = iter([engine.fetch("candidates_impressions.sql", by=["row"], columns=columns, start=start, end=end)])
         else:
-            table = _sampled_on(engine, log, config, engine_config, columns, start, end)
-    fields = ["request_id", "user_id", "item_id", "timestamp", *log.context]
-    plain = {outside: table[name] for name, outside in zip(fields, fields[:4] + list(log.context.values()), strict=True)}
-    plain["timestamp"] = plain["timestamp"].cast(MICROSECOND)
-    for name in log.categorical:
-        plain[name] = plain[name].cast(pa.string())
-    return pa.table(plain)
+            parts = _sampled(engine, log, config, engine_config, columns, start, end)
+        empty = True
+        for part in parts:
+            empty = empty and part.num_rows == 0
+            yield _named(part, log)
+        if empty:
+            window = f"in the {config.candidates.window} before {'it' if kind == 'log' else 'the end of it'}"
+            raise DataError(
+                f"{store.root}: no candidate on {day.isoformat()}: no item was clicked {window}; use a longer candidates.window"
+            )
 
 
-def _sampled_on(
+def _named(table: pa.Table, log: Log) -> pa.Table:
+    columns = {name: table[name] for name in ("request_id", "user_id", "item_id", "timestamp")}
+    columns["timestamp"] = columns["timestamp"].cast(MICROSECOND)
+    for name, outside in log.context.items():
+        columns[outside] = table[name].cast(pa.string()) if outside in log.categorical else table[name]
+    return pa.table(columns)
+
+
+def _sampled(
     engine: EmbeddedEngine, log: Log, config: AssemblyConfig, engine_config: FeatureStoreConfig, columns: str, start: int, end: int
-) -> pa.Table:
+) -> Iterator[pa.Table]:
     config = config.model_copy(update={"history": config.history.model_copy(update={"min_length": 0})})
     number_requests(engine, log)
     build_histories(engine, config.history.max_length)
     maker = RowMaker(engine, log, config, engine_config.chunk)
-    parts = [
-        engine.fetch("candidates_sampled.sql", by=["row"], columns=columns, first=first, last=last)
-        for first, last in maker.chunks(*request_range(engine, start, end))
-    ]
-    return pa.concat_tables(parts)
+    for first, last in maker.chunks(*request_range(engine, start, end)):
+        yield engine.fetch("candidates_sampled.sql", by=["row"], columns=columns, first=first, last=last)
+
+
+def _live(engine: EmbeddedEngine, columns: str, start: int, end: int, moment: int, window: int) -> Iterator[pa.Table]:
+    users = engine.fetch("live_users.sql", by=["request_id"], columns=columns, start=start, end=end)
+    items = as_array(engine.fetch("live_items.sql", by=["item_code"], moment=moment, window=window)["item_id"])
+    step = max(1, BATCH // max(1, len(items)))
+    for first in range(0, users.num_rows, step):
+        block = users.slice(first, step)
+        user, item = np.divmod(np.arange(block.num_rows * len(items)), max(1, len(items)))
+        rows = block.take(pa.array(user)).append_column("item_id", items.take(pa.array(item)))
+        yield rows.append_column("timestamp", pa.array(np.full(len(user), moment)))

@@ -39,11 +39,9 @@ class Split:
 
     def bounds(self, name: str) -> tuple[int | None, int]:
         """Start (inclusive; None for the beginning of the log) and end (exclusive) of a split."""
-        edges = (self.train_from, self.train_until, self.validate_until, self.test_until)
         place = SPLITS.index(name)
-        end = edges[place + 1]
-        assert end is not None
-        return edges[place], end
+        edges = (self.train_from, self.train_until, self.validate_until)
+        return edges[place], (self.train_until, self.validate_until, self.test_until)[place]
 
     def describe(self, name: str) -> str:
         """A split and its bounds in words, for errors."""
@@ -86,22 +84,24 @@ def resolve_split(config: SplitConfig, engine: EmbeddedEngine, as_of: datetime |
     count, newest = engine.rows("select coalesce(max(request), -1) + 1, max(timestamp) from requests")[0]
     if count == 0:
         raise DataError("the log has no request at a known time, so there is nothing to split; check the column of times")
+    micro = timedelta(microseconds=1)
+    absolute = [microseconds(time) for time in (config.train_until, config.validate_until, config.test_until) if time is not None]
+    relative = [length // micro for length in (config.train, config.validation, config.test) if length is not None]
+    train_from = None
     if config.fractions is not None:
-        edges = [min(floor(share * count + 1e-9), count - 1) for share in (config.fractions[0], config.fractions[0] + config.fractions[1])]
+        shares = (config.fractions[0], config.fractions[0] + config.fractions[1])
+        edges = [min(floor(share * count + 1e-9), count - 1) for share in shares]  # 0.6 + 0.2 is a little below 0.8
         times = dict(engine.rows(f"select distinct request, timestamp from requests where request in ({edges[0]}, {edges[1]})"))
         train_until, validate_until, test_until = times[edges[0]], times[edges[1]], newest + 1
-    elif config.train_until is not None:
-        assert config.validate_until is not None and config.test_until is not None  # SplitConfig demands all three
-        train_until, validate_until, test_until = map(microseconds, (config.train_until, config.validate_until, config.test_until))
+    elif absolute:
+        train_until, validate_until, test_until = absolute
     else:
-        assert config.train is not None and config.validation is not None and config.test is not None
-        micro = timedelta(microseconds=1)
         test_until = newest + 1 if as_of is None else microseconds(as_of)
-        validate_until = test_until - config.test // micro
-        train_until = validate_until - config.validation // micro
-    train_from = None if config.train is None else train_until - config.train // timedelta(microseconds=1)
+        validate_until = test_until - relative[2]
+        train_until = validate_until - relative[1]
+        train_from = train_until - relative[0]
     if isinstance(config.train_from, timedelta):
-        train_from = train_until - config.train_from // timedelta(microseconds=1)
+        train_from = train_until - config.train_from // micro
     elif config.train_from is not None:
         train_from = microseconds(config.train_from)
     if train_from is not None and train_from >= train_until:

@@ -71,7 +71,6 @@ class Timelines:
     has_impressions: bool
     pool_window: timedelta | None = None
     _lookups: list[Lookup] = field(init=False)
-    _since: int = field(init=False, default=BEGINNING)
     _start: int = field(init=False, default=BEGINNING)
     _end: int = field(init=False, default=BEGINNING)
 
@@ -89,17 +88,22 @@ class Timelines:
             engine.table(self._left(window), "counts.sql", keys="item_code", moment=left, source=known)
             self._lookups.append(Lookup(self._left(window)))
         if self.has_impressions:
-            engine.table("item_impressions", "counts.sql", keys="item_code", moment="known_at", source="(select * from log where time_known)")
-            engine.table("impression_counts", "total_counts.sql", source="(select * from log where time_known)", moment="known_at")
+            shown = "(select * from log where time_known)"
+            engine.table("item_impressions", "counts.sql", keys="item_code", moment="known_at", source=shown)
+            engine.table("impression_counts", "total_counts.sql", moment="known_at", source=shown)
             self._lookups += [Lookup("item_impressions"), Lookup("impression_counts", keys=())]
         if self.has_impressions or self.pool_window:
-            engine.table("click_counts", "total_counts.sql", source=known, moment="known_at")
+            engine.table("click_counts", "total_counts.sql", moment="known_at", source=known)
             self._lookups.append(Lookup("click_counts", keys=()))
         if self.pool_window:
             engine.table("click_counts_left", f"select moment + {in_microseconds(self.pool_window)} as moment, n from click_counts")
             self._lookups.append(Lookup("click_counts_left", keys=()))
+        self._restart()
+
+    def _restart(self) -> None:
+        self._start = BEGINNING
         for lookup in self._lookups:
-            lookup.start(engine)
+            lookup.start(self.engine)
 
     @staticmethod
     def _left(window: int) -> str:
@@ -110,12 +114,15 @@ class Timelines:
         return self._left(in_microseconds(window))
 
     def move(self, start: int, end: int) -> None:
-        """Stand on a chunk of requests with times in [start, end], microseconds. Chunks come in order of time."""
+        """Stand on a chunk of requests with times in [start, end], microseconds.
+
+        Moving forward costs what lies between; moving back starts from the beginning of the log.
+        """
         if start < self._start:
-            raise ValueError("chunks must come in order of time")
-        self._since, self._start, self._end = self._start, start, end
+            self._restart()
         for lookup in self._lookups:
-            lookup.move(self.engine, self._since, start, end)
+            lookup.move(self.engine, self._start, start, end)
+        self._start, self._end = start, end
 
     def see_users(self, max_length: int) -> None:
         """Table ``seen_requests``: ``chunk_requests`` with the user's history and statistics."""
@@ -134,9 +141,10 @@ class Timelines:
         engine.table("user_item_counts", "user_item_counts.sql")
         engine.table("transitions_span", "transitions_span.sql", since=self._start, until=self._end, window=long)
         engine.table("transition_counts", "transition_counts.sql")
-        columns, joins, ctr = "", "", ""
-        pool = {config.short_window: "i.clicks - i.left_short", config.long_window: "i.clicks - i.left_long", None: "0"}.get(self.pool_window)
-        if pool is None:
+        columns, joins, ctr, pool = "", "", "", "0"
+        if self.pool_window == config.short_window:
+            pool = "i.clicks - i.left_short"
+        elif self.pool_window is not None:
             pool, columns = "i.clicks - i.left_pool", ", coalesce(p.n, 0) as left_pool"
             joins = f"asof left join {self.left(self.pool_window)}_span p on p.item_code = r.item_code and p.moment < r.timestamp"
         if self.has_impressions:

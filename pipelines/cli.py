@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import traceback
@@ -297,6 +298,8 @@ def _scored(context: RunContext) -> Path:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit with the code of the contract."""
     state: dict[str, Any] = {"debug": False, "workspace": None}
+    # Threads that spin while they wait make a shared machine crawl; torch and scikit-learn read this when they are imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, _interrupt)  # a scheduler's stop closes files and runs, as Ctrl-C does
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # of libraries; they are no news to a user

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -296,11 +296,14 @@ class Runner:
         return stage.stands is None or stage.stands(self._stage_context(stage, artifact))
 
     def _bring_up_to_date(self, stage: Stage, force: bool) -> bool:
+        reset_peak_memory()
+        began = time.monotonic()
         artifact, made_from = self._locate(stage)
+        prepared = time.monotonic() - began  # looking at the world outside may be work: `ingest` reads new input here
         context = self._stage_context(stage, artifact)
         work = force or not self._stands(stage, artifact)
         if work:
-            self._make(stage, context, artifact, made_from, force)
+            self._make(stage, context, artifact, made_from, force, prepared)
         else:
             artifact.tidy()
             context.report(f"stands ({artifact.path.name})")
@@ -310,7 +313,9 @@ class Runner:
             stage.conclude(context)
         return work
 
-    def _make(self, stage: Stage, context: StageContext, artifact: Artifact, made_from: dict[str, Any], force: bool) -> None:
+    def _make(
+        self, stage: Stage, context: StageContext, artifact: Artifact, made_from: dict[str, Any], force: bool, prepared: float
+    ) -> None:
         for name in stage.upstream:
             self._verifier.verify(self.context.artifacts[name])
         if force:
@@ -320,8 +325,7 @@ class Runner:
         tracker = self.context.tracker
         if tracker:
             tracker.begin(self.context, stage.name, made_from, artifact.path.name)
-        began, started = time.monotonic(), datetime.now(UTC)
-        reset_peak_memory()
+        began, started = time.monotonic(), datetime.now(UTC) - timedelta(seconds=prepared)
         try:
             stage.run(context)
         except BaseException as error:
@@ -334,7 +338,7 @@ class Runner:
             "code_version": stage.code_version,
             **made_from,
             "started": started.isoformat(timespec="seconds"),
-            "seconds": round(time.monotonic() - began, 3),
+            "seconds": round(prepared + time.monotonic() - began, 3),
             "peak_memory_bytes": peak_memory_bytes(),
             "versions": versions(),
             "facts": context.recorded,

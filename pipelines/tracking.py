@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -62,6 +63,7 @@ def connect(uri: str) -> MlflowClient:
     try:
         from mlflow.tracking import MlflowClient
 
+        _create_database(uri)
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_experiments(max_results=1)
     except Exception as error:  # of MLflow, SQLAlchemy, requests or the system: the message says which
@@ -69,11 +71,32 @@ def connect(uri: str) -> MlflowClient:
     return client
 
 
+def _create_database(uri: str) -> None:
+    """Make a missing SQLite database beside its place and rename it.
+
+    MLflow creates its tables in many steps over seconds, and never recovers from a kill between two of them.
+    """
+    from mlflow.tracking import MlflowClient
+
+    file = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or file.exists():
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(f".{file.name}.unfinished")
+    unfinished.unlink(missing_ok=True)
+    MlflowClient(tracking_uri=f"sqlite:///{unfinished}").search_experiments(max_results=1)
+    unfinished.replace(file)
+
+
 def unreachable(uri: str, error: Exception) -> TrackingError:
     """The one line that says that MLflow could not be used, and why."""
-    cause = getattr(error, "orig", None) or error  # what the database said, not what SQLAlchemy says around it
-    reason = (str(cause).strip() or type(cause).__name__).splitlines()[0][:300]
-    return TrackingError(f"MLflow at {uri} cannot be used: {reason}; check tracking.uri and that the server runs")
+    first: BaseException = error
+    while (before := first.__cause__ or first.__context__) is not None:
+        first = before
+    # What the system or the database said tells more than what each layer above it says about the layer below.
+    reason = first if isinstance(first, (OSError, sqlite3.Error)) else error
+    text = (str(reason).strip() or type(reason).__name__).splitlines()[0][:300]
+    return TrackingError(f"MLflow at {uri} cannot be used: {text}; check tracking.uri and that the server runs")
 
 
 class Tracker:

@@ -1,6 +1,6 @@
--- The rows of the chunk: the impressions of its requests, in their order.
+-- The rows of the chunk: the impressions of its requests.
 select
-    row_number() over (order by r.impression) - 1 as row,
+    r.impression as row,
     q.request,
     r.impression as source,
     q.user_code,

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
 from pipelines.artifacts import write_json
 from pipelines.runner import Stage, StageContext
 from pipelines.stages.training import SPLITS, read_predictions, record_curve, write_predictions
+
+if TYPE_CHECKING:
+    from ctr_kd.samples import Assembly, Samples
 
 
 def run(context: StageContext) -> None:
     """Train both students; writes their weights, logits, ``training.json`` and the exported student under ``export/``."""
     from ctr_kd.checkpoint import load_checkpoint, save_checkpoint
-    from ctr_kd.distilling import align_logits, train_student
+    from ctr_kd.distilling import combine_logits, train_student
     from ctr_kd.export import export_student
     from ctr_kd.models import STUDENTS
     from ctr_kd.samples import Assembly
@@ -21,10 +30,12 @@ def run(context: StageContext) -> None:
     assembly = Assembly(context.inputs["ingest"], config.history.max_length)
     signature = assembly.signature()
     samples = {split: assembly.samples(split) for split in SPLITS}
-    row_id, logit = read_predictions(context.inputs["finetune"] / "predictions_train.parquet", context.inputs["finetune"].name)
-    teacher = align_logits(row_id, logit, samples["train"])
-    training = {}
-    for name, target in (("student", teacher), ("student_alone", None)):
+    teachers, training = _teachers(context, assembly, samples)
+    combined = {
+        split: combine_logits({name: logits[split] for name, logits in teachers.items()}, config.distill.teachers) for split in SPLITS
+    }
+    write_predictions(context.output / "predictions_teacher_test.parquet", samples["test"].row_id, combined["test"], context.fingerprint)
+    for name, target in (("student", combined["train"]), ("student_alone", None)):
         file = context.checkpoint / f"{name}.pt"
         finished = context.checkpoint / f"{name}.done.pt"
         if finished.exists():  # a run killed between the two students need not repeat the first
@@ -59,7 +70,51 @@ def run(context: StageContext) -> None:
         record_curve(context, name, curve)
     training["student_alone"]["bytes"] = training["student"]["bytes"]  # the same architecture
     write_json(context.output / "training.json", training)
-    context.record({f"{name}_auc": facts["curve"]["points"][-1]["auc"] for name, facts in training.items()})
+    context.record({f"{name}_auc": training[name]["curve"]["points"][-1]["auc"] for name in ("student", "student_alone")})
+
+
+def _teachers(
+    context: StageContext, assembly: Assembly, samples: Mapping[str, Samples]
+) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
+    """Each configured teacher's logits (rows, 1) by split, in the order of the samples, and what the report says of them."""
+    from ctr_kd.distilling import align_logits
+
+    teachers: dict[str, dict[str, np.ndarray]] = {}
+    facts: dict[str, Any] = {}
+    for name in context.config.distill.teachers:
+        if name == "bert":
+            finetune = context.inputs["finetune"]
+            stored = {split: read_predictions(finetune / f"predictions_{split}.parquet", finetune.name) for split in SPLITS}
+        else:
+            stored, facts[f"teacher/{name}"] = _boosted_trees(context, assembly)
+        teachers[name] = {split: align_logits(*stored[split], samples[split]) for split in SPLITS}
+        row_id = samples["test"].row_id
+        write_predictions(context.output / f"predictions_teacher_{name}_test.parquet", row_id, teachers[name]["test"], context.fingerprint)
+    return teachers, facts
+
+
+def _boosted_trees(context: StageContext, assembly: Assembly) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], dict[str, Any]]:
+    """Row ids and logits by split of trees on the as-of statistics and the context."""
+    from ctr_kd.baselines import BoostedTrees
+    from pipelines.raw_rows import RawRows
+
+    rows = {split: RawRows(assembly.directory).read(split) for split in SPLITS}
+    trees = BoostedTrees.fit(
+        rows["train"],
+        rows["train"]["label"].to_numpy(),
+        rows["validation"],
+        rows["validation"]["label"].to_numpy(),
+        statistics=assembly.dense_names,
+        categorical=assembly.summary["context"]["categorical"],
+        seed=context.config.seed,
+        report=context.report,
+    )
+    stored, began = {}, time.perf_counter()
+    for split, table in rows.items():
+        probability = trees.predict(table).clip(1e-6, 1 - 1e-6)
+        stored[split] = table["row_id"].to_numpy(), np.log(probability / (1 - probability))[:, None]
+    rate = sum(table.num_rows for table in rows.values()) / (time.perf_counter() - began)
+    return stored, {"rows_per_second": rate, "trees": trees.trees}
 
 
 STAGE = Stage("distill", run, upstream=("ingest", "finetune"), keys=("seed", "history.max_length", "distill"))

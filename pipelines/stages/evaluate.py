@@ -71,17 +71,21 @@ def test_rows(test: RawRows) -> EvaluationRows:
 def stored_scores(context: StageContext) -> tuple[dict[str, NDArray], dict[str, dict[str, Any]]]:
     """Test probabilities of teacher and students from the logits that their stages stored, and what each model costs."""
     finetune, distill = context.inputs["finetune"], context.inputs["distill"]
-    teacher = read_json(finetune / "training.json") or {}
+    bert = read_json(finetune / "training.json") or {}
     students = read_json(distill / "training.json") or {}
-    files = {"teacher": (finetune, "predictions_test.parquet")}
-    files |= {name: (distill, f"predictions_{name}_test.parquet") for name in ("student", "student_alone")}
+    members = list(context.config.distill.teachers)
+    names = ["teacher", "student", "student_alone", *([f"teacher/{name}" for name in members] if len(members) > 1 else [])]
     scores: dict[str, NDArray] = {}
-    for name, (directory, file) in files.items():
-        row_id, logit = read_predictions(directory / file, directory.name)
+    for name in names:
+        row_id, logit = read_predictions(distill / f"predictions_{name.replace('/', '_')}_test.parquet", distill.name)
         scores[name] = sigmoid(logit[np.argsort(row_id), 0])
     shown = ("rows_per_second", "rows_per_second_alone", "parameters", "bytes")
-    facts = {"teacher": teacher, **{name: students.get(name, {}) for name in ("student", "student_alone")}}
-    return scores, {name: {key: fact[key] for key in shown if key in fact} for name, fact in facts.items()}
+    facts = {**students, "teacher/bert": bert}
+    # Several teachers cost what each of them costs.
+    together = [facts[f"teacher/{name}"] for name in members]
+    facts["teacher"] = {key: 1 / sum(1 / fact.get(key, fact["rows_per_second"]) for fact in together) for key in shown[:2]}
+    facts["teacher"] |= {key: bert[key] for key in shown[2:] if "bert" in members}
+    return scores, {name: {key: facts[name][key] for key in shown if key in facts[name]} for name in names}
 
 
 def baseline_scores(context: StageContext, test: RawRows) -> tuple[dict[str, NDArray], dict[str, dict[str, Any]]]:

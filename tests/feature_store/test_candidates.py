@@ -36,7 +36,12 @@ def busy_log(seed: int = 0, clicks: int = 600) -> list[Event]:
     return [
         Event(int(user), int(item), int(minute), delay=int(late) * int(delay))
         for user, item, minute, late, delay in zip(
-            rng.integers(0, 40, clicks), popular, rng.integers(0, 600, clicks), rng.random(clicks) < 0.2, rng.integers(1, 90, clicks), strict=True
+            rng.integers(0, 40, clicks),
+            popular,
+            rng.integers(0, 600, clicks),
+            rng.random(clicks) < 0.2,
+            rng.integers(1, 90, clicks),
+            strict=True,
         )
     ]
 
@@ -68,7 +73,12 @@ def literal_log(requests: int) -> list[Event]:
     """In the hour before the requests item 0 was clicked 6 times, 1 three times, 2 once, and 3 only before that hour; half of
     the clicks on item 1 came to be known late. Every request is a click on item 9 in the same microsecond."""
     pool = [Event(0, 3, 0), Event(0, 9, 70)]
-    pool += [Event(1 + n, 0, 70 + n) for n in range(6)] + [Event(10, 1, 71), Event(11, 1, 72, delay=30), Event(12, 1, 73, delay=30), Event(13, 2, 75)]
+    pool += [Event(1 + n, 0, 70 + n) for n in range(6)] + [
+        Event(10, 1, 71),
+        Event(11, 1, 72, delay=30),
+        Event(12, 1, 73, delay=30),
+        Event(13, 2, 75),
+    ]
     pool += [Event(14, 3, 5, delay=100)]  # became known in the hour, but happened before it
     return pool + [Event(100 + n, 9, 110) for n in range(requests)] + [Event(0, 9, 111), Event(0, 9, 112)]
 
@@ -100,7 +110,9 @@ def test_draws_depend_on_the_seed_alone(tmp_path: Path) -> None:
 def test_candidates_do_not_change_with_what_becomes_known_later(tmp_path: Path) -> None:
     log = busy_log()
     later = [Event(e.user + 7, e.item, e.minute, delay=700) for e in log[:50]]
-    alone = [time for time, count in Counter(e.time for e in log + later).items() if count == 1]  # those of one moment are told apart by rank
+    alone = [
+        time for time, count in Counter(e.time for e in log + later).items() if count == 1
+    ]  # those of one moment are told apart by rank
     drawn = []
     for name, events in (("a", log), ("b", log + later)):
         store = write_store(tmp_path / name / "store", events, False)

@@ -95,7 +95,11 @@ def test_assembled_rows_equal_the_naive_ones(has_impressions: bool) -> None:
                 assert all(naive.in_window(items[r["item"]], r["timestamp"]) > 0 for r in rows)
                 if summary:
                     assert summary["excluded"]["item_not_live"] == len(shown) - len(eligible)
-            whole = [(u, t, i, k) for u, t, i, k, c in zip(*(clicks[n] for n in ("user", "timestamp", "item", "known_at", "canonical")), strict=True) if c]
+            whole = [
+                (u, t, i, k)
+                for u, t, i, k, c in zip(*(clicks[n] for n in ("user", "timestamp", "item", "known_at", "canonical")), strict=True)
+                if c
+            ]
             assert whole == sorted(whole)  # users one after the other, each in order of time
             assert [(users[u], t, items[i]) for u, t, i, _ in whole] == sorted((e.user, e.time, e.item) for e in naive.clicks(log))
 
