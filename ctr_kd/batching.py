@@ -23,7 +23,8 @@ class Batch(NamedTuple):
         Distinct histories, padded on the right.
     segment_a_length : int64 tensor (segments,)
     segment_of_row : int64 tensor (rows,)
-        History that each row reads: a request's candidates share one.
+        History that each row reads: a request's candidates share one. Models read it by ``index_select``: the gradient of
+        square brackets adds up in whatever order threads come, so a run would not repeat.
     segment_b : int32 tensor (rows, length b, token features)
     categorical : int32 tensor (rows, categorical features)
     dense : float32 tensor (rows, dense features)

@@ -45,6 +45,6 @@ class BiLSTM(nn.Module):
         self, segment_a: Tensor, segment_a_length: Tensor, segment_of_row: Tensor, segment_b: Tensor, categorical: Tensor, dense: Tensor
     ) -> Tensor:
         """Logits (rows, outputs) of a :class:`ctr_kd.batching.Batch`."""
-        history = self.encode(segment_a, segment_a_length)[segment_of_row]  # (rows, width)
+        history = self.encode(segment_a, segment_a_length).index_select(0, segment_of_row)  # (rows, width)
         candidate = self.token(segment_b).sum(1)  # (rows, width)
         return self.head(torch.cat([compare(history, candidate), self.context(categorical, dense)], dim=-1))  # (rows, outputs)

@@ -49,13 +49,13 @@ class ClickBert(nn.Module):
         """Logits (rows, outputs) of a :class:`ctr_kd.batching.Batch`."""
         tokens, length = append_mask(segment_a, segment_a_length)
         hidden = self.pretrained.bert(tokens, length)  # (segments, length, width)
-        summary = self.pretrained.transform(at_position(hidden, length - 1))[segment_of_row]  # (rows, width)
+        summary = self.pretrained.transform(at_position(hidden, length - 1)).index_select(0, segment_of_row)  # (rows, width)
         candidate = self.pretrained.bert.token(segment_b).sum(1)  # (rows, width)
         next_item = self.next_item((summary * candidate).sum(-1, keepdim=True))  # (rows, 1)
         pooled = self.token(segment_a).sum(1) / segment_a_length.clamp(min=1).unsqueeze(1).to(dense.dtype)  # (segments, width / 2)
         features = [
             compare(summary, self.candidate_norm(candidate)),
-            compare(pooled[segment_of_row], self.token(segment_b).sum(1)),
+            compare(pooled.index_select(0, segment_of_row), self.token(segment_b).sum(1)),
             next_item,
             self.context(categorical, dense),
         ]

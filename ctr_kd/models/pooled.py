@@ -24,6 +24,6 @@ class Pooled(nn.Module):
     ) -> Tensor:
         """Logits (rows, outputs) of a :class:`ctr_kd.batching.Batch`."""
         count = segment_a_length.clamp(min=1).unsqueeze(1).to(dense.dtype)  # (segments, 1)
-        history = (self.token(segment_a).sum(1) / count)[segment_of_row]  # (rows, width)
+        history = (self.token(segment_a).sum(1) / count).index_select(0, segment_of_row)  # (rows, width)
         candidate = self.token(segment_b).sum(1)  # (rows, width)
         return self.head(torch.cat([compare(history, candidate), self.context(categorical, dense)], dim=-1))  # (rows, outputs)
