@@ -275,8 +275,10 @@ def publish_directory(temporary: Path, final: Path) -> None:
     for path in temporary.rglob("*"):
         if path.is_file():
             sync(path)
-    old = final.with_name(f".{final.name}.{os.getpid()}.old")
+    old = final.with_name(f".{final.name}.old")
     final.parent.mkdir(parents=True, exist_ok=True)
+    if old.exists():  # a run was killed while it removed it
+        shutil.rmtree(old)
     if final.exists():
         final.replace(old)
     temporary.replace(final)

@@ -6,7 +6,6 @@ import importlib.util
 import json
 import shutil
 import sqlite3
-import subprocess
 from collections.abc import Mapping
 from contextlib import closing
 from importlib.metadata import version as package_version
@@ -337,15 +336,3 @@ def load_scorer(path: Path, threads: int = 1) -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.StudentScorer(path / "data" / DATA, threads=threads)
-
-
-def code_revision() -> str | None:
-    """Commit of the code that runs, when it runs from a repository of its own."""
-    root = Path(__file__).resolve().parents[1]
-    if not (root / ".git").exists():
-        return None
-    try:
-        found = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)  # noqa: S603, S607
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip() or None

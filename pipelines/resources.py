@@ -1,9 +1,10 @@
-"""What a stage took and with what it ran: peak memory and package versions, for its manifest."""
+"""What a stage took and with what it ran: peak memory, package versions and code revision."""
 
 from __future__ import annotations
 
 import platform
 import resource
+import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -39,3 +40,15 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:  # the serving side may run without torch
             continue
     return found
+
+
+def code_revision() -> str | None:
+    """Commit of the code that runs, when it runs from a repository of its own."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        found = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)  # noqa: S603, S607
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None

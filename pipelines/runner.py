@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipelines.artifacts import Artifact, DigestMemo, Verifier, fingerprint
+from pipelines.artifacts import CHECKPOINT, Artifact, DigestMemo, Verifier, fingerprint
 from pipelines.config import ConfigError, RunConfig
 from pipelines.progress import Console
 from pipelines.resources import peak_memory_bytes, reset_peak_memory, versions
@@ -122,7 +122,7 @@ class StageContext:
 
     @property
     def checkpoint(self) -> Path:
-        return self.output / "checkpoint"
+        return self.output / CHECKPOINT
 
     def report(self, text: str) -> None:
         """Print one log line, under the stage's name."""
@@ -175,8 +175,7 @@ class Stage:
     conclude: Callable[[StageContext], None] | None = None
 
 
-@dataclass(frozen=True)
-class RunSummary:
+class RunSummary(NamedTuple):
     """What a run did: names of the stages that it made and of those that stood already."""
 
     made: tuple[str, ...]
@@ -184,8 +183,7 @@ class RunSummary:
     seconds: float
 
 
-@dataclass(frozen=True)
-class StageState:
+class StageState(NamedTuple):
     """What stands of one stage; ``fingerprint`` is None where it depends on an earlier stage that is missing."""
 
     name: str
@@ -241,15 +239,21 @@ class Runner:
             if missing:
                 states.append(StageState(stage.name, None, f"missing (needs {', '.join(missing)})"))
                 continue
-            artifact, _ = self._locate(stage)
-            manifest = artifact.manifest
-            if self._stands(stage, artifact):
-                self.context.artifacts[stage.name] = artifact
-                states.append(StageState(stage.name, artifact.path.name, "stands", manifest))
-            else:
-                state = "out of date" if manifest else "unfinished" if artifact.path.exists() else "missing"
-                states.append(StageState(stage.name, artifact.path.name, state, manifest))
+            try:
+                states.append(self._state(stage))
+            except Exception as error:  # what keeps a stage from being looked at (a log that changed, no champion) is its state
+                states.append(StageState(stage.name, None, f"cannot be told: {error}"))
         return states
+
+    def _state(self, stage: Stage) -> StageState:
+        artifact, _ = self._locate(stage)
+        manifest = artifact.manifest
+        if self._stands(stage, artifact):
+            self.context.artifacts[stage.name] = artifact
+            return StageState(stage.name, artifact.path.name, "stands", manifest)
+        return StageState(
+            stage.name, artifact.path.name, "out of date" if manifest else "unfinished" if artifact.path.exists() else "missing", manifest
+        )
 
     def _between(self, first: str | None, last: str | None) -> list[str]:
         names = list(self.road)

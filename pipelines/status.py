@@ -8,7 +8,6 @@ from typing import Any
 
 from feature_store.contracts import DataError
 from pipelines.artifacts import read_json
-from pipelines.config import ConfigError
 from pipelines.lock import holder
 from pipelines.registry import CHALLENGER, CHAMPION, peek
 from pipelines.runner import RunContext, Runner
@@ -30,14 +29,10 @@ def _head(context: RunContext) -> Iterator[str]:
 
 def _stages(context: RunContext) -> Iterator[str]:
     yield "stages"
-    try:
-        for state in Runner(context, ROAD).states():
-            manifest: dict[str, Any] = state.manifest or {}
-            made = f"  {manifest['seconds']:.1f} s, {manifest['started']}" if state.state == "stands" else ""
-            yield f"  {state.name:<9} {state.fingerprint or '-':<16} {state.state}{made}"
-    except (DataError, ConfigError, TrackingError) as error:
-        # Whatever keeps a stage from being looked at keeps it from running: that is its status.
-        yield f"  cannot be told: {error}"
+    for state in Runner(context, ROAD).states():
+        manifest: dict[str, Any] = state.manifest or {}
+        made = f"  {manifest['seconds']:.1f} s, {manifest['started']}" if state.state == "stands" else ""
+        yield f"  {state.name:<9} {state.fingerprint or '-':<16} {state.state}{made}"
 
 
 def _partitions(context: RunContext) -> Iterator[str]:

@@ -11,7 +11,8 @@ import numpy as np
 from pipelines.artifacts import read_json, sha256_of, write_json
 from pipelines.gate import Check, GateRefused, absolute_checks, champion_check, decide
 from pipelines.raw_rows import RawRows
-from pipelines.registry import CHAMPION, Registry, code_revision, has_version, load_scorer, save_model
+from pipelines.registry import CHAMPION, Registry, has_version, load_scorer, save_model
+from pipelines.resources import code_revision
 from pipelines.runner import Stage, StageContext
 from pipelines.stages.evaluate import publish_report, run_facts, sigmoid, write_report
 from pipelines.stages.training import read_predictions

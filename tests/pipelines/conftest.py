@@ -90,6 +90,8 @@ def mlflow_database(tmp_path_factory: pytest.TempPathFactory, worker_id: str) ->
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not file.exists():
             partial = file.with_suffix(".partial")
+            # What a kill in the middle of the tables leaves: it must not matter.
+            partial.with_name(f".{partial.name}.unfinished").write_bytes(b"half a database")
             connect(f"sqlite:///{partial}")
             partial.rename(file)
     return file

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +123,14 @@ def test_a_server_that_does_not_answer_costs_the_log_and_not_the_work(
     tracker.finish()
     assert len(lines) == 1
     assert lines[0].startswith("warning: MLflow at http://127.0.0.1:9 cannot be used")
+
+
+def test_a_database_is_complete_or_not_there(mlflow_database: Path) -> None:
+    """The one that all tests copy was made beside the remains of one whose making was killed."""
+    assert [path.name for path in mlflow_database.parent.iterdir()] == ["mlflow.db"]
+    with closing(sqlite3.connect(mlflow_database)) as database:
+        tables = {name for (name,) in database.execute("select name from sqlite_master")}
+    assert {"runs", "metrics", "model_versions", "registered_model_aliases", "alembic_version"} <= tables
 
 
 def test_flat_names_can_be_searched() -> None:

@@ -1,0 +1,243 @@
+"""Scoring a date into one partition and a file into another, with a student of one embedding and a real store."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from feature_store.contracts import DataError
+from pipelines.config import RunConfig
+from pipelines.progress import Console
+from pipelines.registry import Registry, save_model
+from pipelines.runner import RunContext, Runner, Stage, StageContext
+from pipelines.stages import ingest, score
+from pipelines.stages.evaluate import evaluate_file
+from pipelines.stages.score import score_file
+from pipelines.status import status
+from pipelines.tracking import TrackingError, tracking_uri
+
+LOGITS = {1: [2.0, 1.0, 0.0, -2.0], 2: [-2.0, 0.0, 1.0, 2.0]}
+ITEMS = (10, 11, 12, 13, 99)
+
+
+def probability(item: int, version: int = 1) -> float:
+    logit = dict(zip(ITEMS, [*LOGITS[version], -1.0], strict=True))[item]
+    return float(1 / (1 + np.exp(-logit)))
+
+
+class Served:
+    """A workspace whose store holds three days of impressions, and whose registry holds two versions, the first champion."""
+
+    def __init__(self, workspace: Path, data: Path, config: RunConfig) -> None:
+        self.workspace, self.data, self.config = workspace, data, config
+
+    def context(self, **options: Any) -> RunContext:
+        return RunContext(self.config, self.workspace, self.data, options=options, console=Console(io.StringIO()))
+
+    def registry(self) -> Registry:
+        return Registry(tracking_uri(self.config, self.workspace), self.config.name)
+
+    def run(self, **options: Any) -> tuple[tuple[str, ...], Path]:
+        def assemble(context: StageContext) -> None:
+            (context.output / "summary.json").write_text(json.dumps({"split": {"test_until": "2024-01-04T00:00:00+00:00"}}))
+
+        runner = Runner(self.context(**options), [Stage("ingest", assemble, outside=ingest.inputs), score.STAGE])
+        made = runner.run().made
+        return made, score.partition(runner.context)
+
+
+@pytest.fixture(scope="module")
+def template(
+    tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path, make_export: Callable[[Path, list[float]], None]
+) -> tuple[Path, Path]:
+    """Models and a log that every test of this file starts from."""
+    root = tmp_path_factory.mktemp("template")
+    rng, rows = np.random.default_rng(1), 90
+    moments = [datetime(2024, 1, 1, tzinfo=UTC) + timedelta(hours=72 * n / rows) for n in range(rows)]
+    log = {
+        "user": [f"u{n % 7}" for n in range(rows)],
+        "item": rng.choice(ITEMS, rows),
+        "time": moments,
+        "clicked": rng.integers(0, 2, rows),
+        "request": np.arange(rows) // 3,
+        "device": rng.choice(["phone", "desk"], rows),
+    }
+    (root / "data").mkdir()
+    pq.write_table(pa.table(log), root / "data" / "log.parquet")
+    example = pd.DataFrame({"history": [[10]], "item_id": [11], "timestamp": [moments[0]]})
+    for version, logits in LOGITS.items():
+        make_export(root / f"export{version}", logits)
+        save_model(root / f"export{version}", root / str(version) / "model", {}, example)
+    return root, mlflow_database
+
+
+@pytest.fixture
+def served(template: tuple[Path, Path], workspace: Path) -> Served:
+    root, _ = template
+    events = {"path": "log.parquet", "user": "user", "item": "item", "time": "time", "clicked": "clicked", "request": "request"}
+    source = {"reader": "tabular", "events": events, "context": {"categorical": ["device"]}}
+    config = RunConfig.model_validate(
+        {"name": "demo", "source": source, "split": {"fractions": [0.8, 0.1, 0.1]}, "score": {"batch_rows": 13}}
+    )
+    found = Served(workspace, root / "data", config)
+    registry = found.registry()
+    experiment = registry.client.create_experiment("demo", artifact_location=(workspace / "mlartifacts").as_uri())
+    for version in LOGITS:
+        run = registry.client.create_run(experiment).info.run_id
+        registry.register(run, root / str(version) / "model", "model", {"student_digest": str(version)})
+    registry.promote("1")
+    return found
+
+
+def test_a_date_becomes_one_partition(served: Served) -> None:
+    made, path = served.run()
+    assert made == ("ingest", "score")
+    assert path == served.workspace / "scores" / "date=2024-01-03"  # the last date of the test window
+    table = pq.read_table(path / "scores.parquet").to_pydict()
+    assert list(table) == ["request_id", "user_id", "item_id", "timestamp", "score", "model_version"]
+    assert len(table["score"]) == 30
+    np.testing.assert_allclose(table["score"], [probability(item) for item in table["item_id"]], atol=1e-6)
+    assert set(table["model_version"]) == {"1"}
+    assert {moment.date() for moment in table["timestamp"]} == {date(2024, 1, 3)}
+    manifest = json.loads((path / "_manifest.json").read_text())
+    assert (manifest["rows"], manifest["model_version"]) == (30, "1")
+    assert [found.name for found in path.parent.iterdir()] == ["date=2024-01-03"]
+
+
+def test_scores_are_made_again_when_and_only_when_they_would_differ(served: Served) -> None:
+    served.run()
+    assert served.run()[0] == ()
+    made, path = served.run(date=date(2024, 1, 2))
+    assert made == ("score",)
+    assert path.name == "date=2024-01-02"
+    served.registry().promote("2")
+    made, path = served.run()
+    assert made == ("score",)
+    table = pq.read_table(path / "scores.parquet").to_pydict()
+    np.testing.assert_allclose(table["score"], [probability(item, 2) for item in table["item_id"]], atol=1e-6)
+    assert served.run(model="models:/demo/1")[0] == ("score",)
+    assert served.run()[0] == ("score",)  # the partition held another model's scores
+    (path / "scores.parquet").unlink()
+    (path / "_manifest.json").unlink()
+    assert served.run()[0] == ("score",)
+
+
+def test_a_date_without_events_is_a_fault_of_the_data(served: Served) -> None:
+    with pytest.raises(DataError, match="no event on 2025-01-01"):
+        served.run(date=date(2025, 1, 1))
+    assert not list(served.workspace.glob("scores/date=*"))
+
+
+def test_no_champion_says_what_to_do(served: Served) -> None:
+    served.registry().client.delete_registered_model_alias("demo", "champion")
+    with pytest.raises(TrackingError, match="demo has no champion"):
+        served.run()
+
+
+def test_status_tells_what_stands(served: Served) -> None:
+    served.run()
+    context = served.context()
+    context.read_only = True
+    text = status(context, tracking_uri(served.config, served.workspace))
+    assert "events: 90 rows in 3 partitions, 2024-01-01 to 2024-01-03; 0 rows in quarantine" in text
+    assert "scores: 2024-01-03 30 rows by demo version 1" in text
+    assert "champion: version 1 of demo" in text
+    assert "challenger: version 2 of demo" in text
+    assert "pretrain  -                missing (needs ingest)" in text
+
+
+def frame(**columns: Any) -> pd.DataFrame:
+    moment = pd.Timestamp("2024-01-03T10:00", tz="UTC")
+    rows = {"note": ["a", "b", "c"], "item_id": [10, 13, 99], "timestamp": [moment] * 3, "user_id": ["u1", "u2", "stranger"]}
+    return pd.DataFrame(rows | columns)
+
+
+def scored(served: Served, given: pd.DataFrame, tmp_path: Path) -> pd.DataFrame:
+    served.run()
+    given.to_parquet(tmp_path / "in.parquet")
+    score_file(served.context(), tmp_path / "in.parquet", tmp_path / "out" / "scored.parquet")
+    return pd.read_parquet(tmp_path / "out" / "scored.parquet")
+
+
+def test_a_file_comes_back_with_scores(served: Served, tmp_path: Path) -> None:
+    given = pd.concat([frame()] * 11, ignore_index=True)  # more than a batch
+    found = scored(served, given, tmp_path)
+    pd.testing.assert_frame_equal(found.drop(columns="score"), given, check_dtype=False)
+    np.testing.assert_allclose(found["score"], [probability(item) for item in given["item_id"]], atol=1e-6)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["scored.parquet"]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"history": [[10], [], None]},
+        {"history": [[10, 11], [12], []], "item_age": [1.0, None, 3.0], "device": ["phone", None, "tv"]},
+        {"score": [0.0, 0.0, 0.0]},
+        {"timestamp": pd.to_datetime(["2024-01-03T10:00"] * 3)},
+        {"item_id": ["10", "13", "99"]},
+    ],
+    ids=lambda columns: "+".join(columns),
+)
+def test_what_a_file_carries_is_used_and_what_it_lacks_is_joined(served: Served, tmp_path: Path, columns: dict[str, Any]) -> None:
+    found = scored(served, frame(**columns), tmp_path)
+    np.testing.assert_allclose(found["score"], [probability(item) for item in (10, 13, 99)], atol=1e-6)
+    assert list(found.columns).count("score") == 1
+
+
+def test_a_file_that_carries_everything_needs_no_store(served: Served) -> None:
+    signature = {"dense": {"item_age": [0.0, 1.0]}, "categorical": {}, "user_attributes": []}
+    table = pa.Table.from_pandas(frame(history=[[10], [], [11]], item_age=[1.0, 2.0, 3.0]))
+    run = RunContext(served.config, served.workspace / "nowhere")
+    assert score.with_features(run, table, signature) is table
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda f: f.drop(columns="item_id"), "column item_id is missing"),
+        (lambda f: f.drop(columns="timestamp"), "column timestamp is missing"),
+        (lambda f: f.drop(columns="user_id"), "column history is missing"),
+        (lambda f: f.assign(timestamp="soon"), "column timestamp: row 1 "),
+        (lambda f: f.assign(history=3), "column history must hold lists"),
+        (lambda f: f.assign(item_id=1.5), "column item_id must hold text or integer ids"),
+    ],
+    ids=["item", "timestamp", "history", "time", "list", "id"],
+)
+def test_a_file_that_cannot_be_scored_is_named_and_leaves_no_output(
+    served: Served, tmp_path: Path, change: Callable[[pd.DataFrame], pd.DataFrame], expected: str
+) -> None:
+    with pytest.raises(DataError) as error:
+        scored(served, change(frame()), tmp_path)
+    assert expected in str(error.value)
+    assert "in.parquet" in str(error.value)
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_a_truncated_file_is_a_fault_of_the_data(served: Served, tmp_path: Path) -> None:
+    frame().to_parquet(tmp_path / "whole.parquet")
+    (tmp_path / "cut.parquet").write_bytes((tmp_path / "whole.parquet").read_bytes()[:-10])
+    with pytest.raises(DataError, match=r"cut.parquet: is no complete Parquet file"):
+        score_file(served.context(), tmp_path / "cut.parquet", tmp_path / "out.parquet")
+
+
+def test_labelled_rows_are_measured(served: Served, tmp_path: Path) -> None:
+    served.run()
+    rows = pd.concat([frame()] * 20, ignore_index=True).assign(clicked=[1, 0, 0] * 20)
+    rows.to_parquet(tmp_path / "labelled.parquet")
+    found = json.loads(evaluate_file(served.context(), tmp_path / "labelled.parquet"))
+    assert (found["rows"], found["version"], found["auc"]["value"]) == (60, "1", 1.0)
+    assert json.loads(evaluate_file(served.context(model="models:/demo/2"), tmp_path / "labelled.parquet"))["auc"]["value"] < 0.6
+    for change, expected in ((rows.drop(columns="clicked"), "column clicked is missing"), (rows.assign(clicked=2), "must hold 0 and 1")):
+        change.to_parquet(tmp_path / "labelled.parquet")
+        with pytest.raises(DataError, match=expected):
+            evaluate_file(served.context(), tmp_path / "labelled.parquet")
