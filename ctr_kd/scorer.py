@@ -119,6 +119,9 @@ class StudentScorer:
         kind = table.schema.field("item_id").type
         if pa.types.is_list(kind) or pa.types.is_floating(kind):
             raise ScoringError(f"column item_id must hold text or integer ids, not {kind}")
+        kind = table.schema.field("timestamp").type
+        if not (pa.types.is_temporal(kind) or pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            raise ScoringError(f"column timestamp must hold times, not {kind}")
         for name in self.signature["dense"]:
             if name in table.column_names:
                 kind = table.schema.field(name).type

@@ -78,6 +78,8 @@ def test_long_histories_keep_their_newest_clicks(exported):
         ({"history": None}, "column history is missing"),
         ({"history": 3}, "history must hold lists"),
         ({"item_age": "old"}, "item_age must be numeric"),
+        ({"timestamp": None}, "column timestamp is missing"),
+        ({"timestamp": 1.5}, "timestamp must hold times"),
         ({"item_id": 1.5}, "item_id must hold text or integer ids"),
         ({"history_timestamps": [[]]}, "one time for every item"),
     ],
