@@ -28,11 +28,14 @@ class Lookup:
         The values.
     keys : tuple of str
         The key; empty where one sequence serves all requests.
+    asked : str
+        Table with the keys that the chunk asks for; the span then holds no others. For keys that are many, as users are.
     """
 
     table: str
     columns: tuple[str, ...] = ("n",)
     keys: tuple[str, ...] = ("item_code",)
+    asked: str = ""
 
     def start(self, engine: EmbeddedEngine) -> None:
         """Forget what was carried."""
@@ -57,11 +60,12 @@ class Lookup:
         engine.table(f"{self.table}_next", "lookup_state.sql", **carried)
         engine.table(f"{self.table}_state", f"select {self._names} from {self.table}_next")
         engine.drop(f"{self.table}_next")
+        asked = f"semi join {self.asked} using ({', '.join(self.keys)})" if self.asked else ""
         engine.table(
             f"{self.table}_span",
-            f"""select * from {self.table}_state
+            f"""select {self._names} from {self.table}_state {asked}
             union all
-            select {self._names} from {self.table} where moment >= {start} and moment < {end}""",
+            select {self._names} from (select * from {self.table} where moment >= {start} and moment < {end}) span {asked}""",
         )
 
     @property

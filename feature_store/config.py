@@ -185,7 +185,7 @@ class FeatureStoreConfig(Config):
     engine: Literal["embedded"] = Field("embedded", description="engine that runs the feature SQL: embedded is DuckDB")
     memory: str = Field("2GB", pattern=r"^\d+(\.\d+)?\s*[MG]B$", description="memory that the engine may take before it spills to disk")
     threads: int | None = Field(None, ge=1, description="threads of the engine; null takes all cores")
-    chunk: int = Field(500_000, ge=1000, description="requests assembled at a time, which bounds the memory")
+    chunk: int = Field(200_000, ge=1000, description="requests assembled at a time, which bounds the memory")
 
 
 class AssemblyConfig(Config):

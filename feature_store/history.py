@@ -17,7 +17,12 @@ import pyarrow.parquet as pq
 from feature_store.asof import Lookup
 from feature_store.engines.embedded import EmbeddedEngine
 
-HISTORIES = Lookup("histories", keys=("user_code",), columns=("run_start", "history_end", "clicks", "last_time", "last_item"))
+HISTORIES = Lookup(
+    "histories",
+    keys=("user_code",),
+    columns=("run_start", "history_end", "clicks", "last_time", "last_item"),
+    asked="chunk_requests",
+)
 
 CLICKS = pa.schema(
     [
