@@ -3,8 +3,9 @@
     ctr-kd run CONF --data DATA --workspace WORKSPACE --until finetune
     python benchmarks/bench_distillation.py CONF --workspace WORKSPACE --seeds 3
 
-Rows and teacher are those of the workspace; each seed trains both students anew. Differences are paired and resampled by user.
-Every checkpoint is chosen on validation. Writes results/distillation_NAME.json; without a workspace it says so and stops.
+Rows and BERT are those of the workspace; boosted trees are fitted where the configuration names them as a teacher. Each seed
+trains both students anew. Differences are paired and resampled by user, every checkpoint is chosen on validation. Writes
+results/distillation_NAME_KIND.json; without a workspace it says so and stops.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ctr_kd.distilling import align_logits, train_student
+from ctr_kd.distilling import align_logits, combine_logits, train_student
 from ctr_kd.evaluation import EvaluationRows, evaluate
 from ctr_kd.samples import Assembly
 from ctr_kd.training import predict
 from pipelines.config import load
+from pipelines.stages.distill import boosted_trees
 from pipelines.stages.evaluate import sigmoid
 from pipelines.stages.training import read_predictions
 
@@ -54,9 +56,16 @@ def main() -> None:
     )
     signature = assembly.signature()
     train, validation, test = (assembly.samples(split) for split in ("train", "validation", "test"))
-    logits = {split: read_predictions(finetune / f"predictions_{split}.parquet", finetune.name) for split in ("train", "test")}
-    teacher = align_logits(*logits["train"], train)
-    scores = {"teacher": sigmoid(align_logits(*logits["test"], test)[:, 0])}
+    splits = {"train": train, "test": test}
+    stored = {"bert": {split: read_predictions(finetune / f"predictions_{split}.parquet", finetune.name) for split in splits}}
+    if "boosted_trees" in config.distill.teachers:
+        stored["boosted_trees"], _ = boosted_trees(assembly, config.seed, print)
+    members = {
+        split: {name: align_logits(*stored[name][split], rows) for name in config.distill.teachers} for split, rows in splits.items()
+    }
+    combined = {split: combine_logits(logits, config.distill.teachers) for split, logits in members.items()}
+    teacher = combined["train"]
+    scores = {"teacher": sigmoid(combined["test"][:, 0])}
     rows = EvaluationRows(test.label.astype(np.int8), test.user, test.group)
     seeds = []
     for seed in range(arguments.seeds):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,14 +86,16 @@ def _teachers(
             finetune = context.inputs["finetune"]
             stored = {split: read_predictions(finetune / f"predictions_{split}.parquet", finetune.name) for split in SPLITS}
         else:
-            stored, facts[f"teacher/{name}"] = _boosted_trees(context, assembly)
+            stored, facts[f"teacher/{name}"] = boosted_trees(assembly, context.config.seed, context.report)
         teachers[name] = {split: align_logits(*stored[split], samples[split]) for split in SPLITS}
         row_id = samples["test"].row_id
         write_predictions(context.output / f"predictions_teacher_{name}_test.parquet", row_id, teachers[name]["test"], context.fingerprint)
     return teachers, facts
 
 
-def _boosted_trees(context: StageContext, assembly: Assembly) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], dict[str, Any]]:
+def boosted_trees(
+    assembly: Assembly, seed: int, report: Callable[[str], None]
+) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], dict[str, Any]]:
     """Row ids and logits by split of trees on the as-of statistics and the context."""
     from ctr_kd.baselines import BoostedTrees
     from pipelines.raw_rows import RawRows
@@ -106,8 +108,8 @@ def _boosted_trees(context: StageContext, assembly: Assembly) -> tuple[dict[str,
         rows["validation"]["label"].to_numpy(),
         statistics=assembly.dense_names,
         categorical=assembly.summary["context"]["categorical"],
-        seed=context.config.seed,
-        report=context.report,
+        seed=seed,
+        report=report,
     )
     stored, began = {}, time.perf_counter()
     for split, table in rows.items():
