@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from pipelines.artifacts import write_json
+from pipelines.artifacts import read_json, write_json
 from pipelines.runner import Stage, StageContext
 from pipelines.stages.training import SPLITS, record_curve, write_predictions
 
@@ -72,10 +72,10 @@ def run(context: StageContext) -> None:
 
 
 def _pretraining_until(context: StageContext) -> int:
-    import json
+    from feature_store.log import microseconds
 
-    until = json.loads((context.inputs["pretrain"] / "training.json").read_text())["until"]
-    return int(datetime.fromisoformat(until).timestamp() * 1_000_000)
+    training = read_json(context.inputs["pretrain"] / "training.json") or {}
+    return microseconds(datetime.fromisoformat(training["until"]))
 
 
 STAGE = Stage("finetune", run, upstream=("ingest", "pretrain"), keys=("seed", "history.max_length", "pretrain", "finetune"))

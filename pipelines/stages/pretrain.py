@@ -15,6 +15,7 @@ def run(context: StageContext) -> None:
     from ctr_kd.pretraining import pretrain
     from ctr_kd.samples import Assembly
     from ctr_kd.throughput import parameter_count
+    from feature_store.log import microseconds
 
     config = context.config
     assembly = Assembly(context.inputs["ingest"], config.history.max_length)
@@ -23,7 +24,7 @@ def run(context: StageContext) -> None:
     until = split["train_until"]
     if config.pretrain.clicks == "before_labels" and split["train_from"]:
         until = split["train_from"]
-    moment = int(datetime.fromisoformat(until).timestamp() * 1_000_000)
+    moment = microseconds(datetime.fromisoformat(until))
     model, curve, facts = pretrain(
         assembly, signature, config.pretrain, moment, config.seed, context.fingerprint, context.checkpoint / "training.pt", context.report
     )
