@@ -1,8 +1,8 @@
 """As-of lookups in bounded memory: the last row of a key before a time, for requests that come in chunks of rising time.
 
 A lookup table says, for each key and moment, what holds after that moment. A chunk of requests needs of it only the rows
-within its own time span and, for each key, the last row before. That last row is carried from chunk to chunk, so the cost
-of all chunks together is linear in the log, however many there are.
+within its own time span and, for each key, the last row before. That last row is carried from chunk to chunk, and tables lie in
+order of their moments, so a chunk reads its own span and the cost of all chunks together is linear in the log.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Lookup:
     Attributes
     ----------
     table : str
-        Name of the table; it has a column ``moment`` (int64 microseconds).
+        Name of the table, in order of its column ``moment`` (int64 microseconds).
     columns : tuple of str
         The values.
     keys : tuple of str
@@ -56,7 +56,8 @@ class Lookup:
         # without keys a group of all rows would make a row of nulls out of none
         group = f"group by {', '.join(self.keys)}" if self.keys else "having count(*) > 0"
         values = ", ".join(f"max_by({column}, moment) as {column}" for column in self.columns)
-        carried = {"table": self.table, "keys": keys, "columns": values, "since": since, "until": start, "group": group}
+        same = " and ".join(f"e.{key} = s.{key}" for key in self.keys) or "true"
+        carried = {"table": self.table, "keys": keys, "columns": values, "since": since, "until": start, "group": group, "same": same}
         engine.table(f"{self.table}_next", "lookup_state.sql", **carried)
         engine.table(f"{self.table}_state", f"select {self._names} from {self.table}_next")
         engine.drop(f"{self.table}_next")

@@ -58,6 +58,7 @@ class FeatureLookup:
             self.statistics = statistic_names(log.has_impressions)
             build_histories(self._engine, self._config.history.max_length)
             self._timelines = Timelines(self._engine, self._config.statistics, log.has_impressions)
+            self._engine.drop("clicks", "runs")  # what is looked up from here on has tables of its own
             self._positions = read_positions(self._engine)
             self._item_ids = as_array(self._engine.fetch("select item_code, item_id from items", by=["item_code"])["item_id"])
             self._open = stack.pop_all()

@@ -81,6 +81,8 @@ class Timelines:
         engine.table("item_clicks", "counts.sql", keys="item_code", moment="known_at", source=known)
         engine.table("user_item_clicks", "counts.sql", keys="user_code, item_code", moment="known_at", source="clicks")
         engine.table("transitions", "transitions.sql")
+        engine.table("transition_changes", "transition_changes.sql", window=in_microseconds(self.config.long_window))
+        engine.drop("transitions")
         self._lookups = [HISTORIES, Lookup("item_clicks")]
         for window in {in_microseconds(w): None for w in (self.config.short_window, self.config.long_window, self.pool_window) if w}:
             # a click leaves a window when it is older than that; one that arrives later than that was never in it
@@ -104,6 +106,7 @@ class Timelines:
         self._start = BEGINNING
         for lookup in self._lookups:
             lookup.start(self.engine)
+        self.engine.table("transition_state", "select previous_item, item_code, change as n from transition_changes where false")
 
     @staticmethod
     def _left(window: int) -> str:
@@ -122,6 +125,8 @@ class Timelines:
             self._restart()
         for lookup in self._lookups:
             lookup.move(self.engine, self._start, start, end)
+        self.engine.table("transition_next", "transition_state.sql", since=self._start, until=start)
+        self.engine.table("transition_state", "select * from transition_next")
         self._start, self._end = start, end
 
     def see_users(self, max_length: int) -> None:
@@ -136,10 +141,9 @@ class Timelines:
     def row_statistics(self) -> tuple[str, dict[str, object]]:
         """Query (a file of ``sql/`` and its parameters) for the statistics of ``chunk_rows``."""
         engine, config = self.engine, self.config
-        long = in_microseconds(config.long_window)
         engine.table("user_item_clicks_span", "user_item_clicks_span.sql", until=self._end)
         engine.table("user_item_counts", "user_item_counts.sql")
-        engine.table("transitions_span", "transitions_span.sql", since=self._start, until=self._end, window=long)
+        engine.table("transitions_span", "transitions_span.sql", beginning=BEGINNING, start=self._start, until=self._end)
         engine.table("transition_counts", "transition_counts.sql")
         columns, joins, ctr, pool = "", "", "", "0"
         if self.pool_window == config.short_window:

@@ -1,4 +1,5 @@
 -- The history of a user after each moment at which clicks of his became known: looked up by the last moment before a request.
+-- In order of the moment, as in counts.sql.
 select
     a.user_code,
     a.known_at as moment,
@@ -9,3 +10,4 @@ select
     a.newest_item as last_item
 from arrivals a
 join runs r on r.user_code = a.user_code and r.run = a.run
+order by moment
