@@ -18,6 +18,7 @@ setup(
     entry_points={"console_scripts": ["ctr-kd = pipelines.cli:main"]},
     install_requires=[
         "torch>=2.13",
+        "safetensors>=0.8",
         "numpy>=2",
         "pandas>=3",
         "pyarrow>=25",
@@ -34,7 +35,16 @@ setup(
         "matplotlib>=3.11",
     ],
     extras_require={
-        "test": ["pytest>=9", "pytest-xdist>=3.8", "hypothesis>=6.170", "ruff>=0.17", "mypy>=2.4", "types-PyYAML", "pandas-stubs"],
+        "test": [
+            "pytest>=9",
+            "pytest-xdist>=3.8",
+            "hypothesis>=6.170",
+            "transformers>=5",
+            "ruff>=0.17",
+            "mypy>=2.4",
+            "types-PyYAML",
+            "pandas-stubs",
+        ],
         "spark": ["pyspark>=4"],
         "peers": ["lightgbm>=4", "transformers>=5"],
     },

@@ -39,6 +39,10 @@ class EncoderConfig(Config):
     heads: int = Field(2, ge=1, description="attention heads; must divide the width")
     feed_forward: int | None = Field(None, ge=8, description="width of the feed-forward layer; null is four times the width")
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout of embeddings, attention and hidden states")
+    positions: Literal["from_end", "from_start"] = Field(
+        "from_end", description="from_end: position 0 is the newest token, so recency keeps its meaning; from_start: the first, as in texts"
+    )
+    norm_epsilon: float = Field(1e-12, gt=0, description="added to the variance in layer normalisation")
 
     @model_validator(mode="after")
     def _heads_divide(self) -> EncoderConfig:

@@ -31,10 +31,10 @@ class Layer(nn.Module):
         super().__init__()
         inner = config.feed_forward or 4 * config.width
         self.attention = Attention(config)
-        self.attention_norm = nn.LayerNorm(config.width, eps=1e-12)
+        self.attention_norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
         self.expand = nn.Linear(config.width, inner)
         self.contract = nn.Linear(inner, config.width)
-        self.output_norm = nn.LayerNorm(config.width, eps=1e-12)
+        self.output_norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -56,10 +56,11 @@ class Bert(nn.Module):
 
     def __init__(self, tokens: dict[str, int], positions: int, config: EncoderConfig) -> None:
         super().__init__()
+        self.config = config
         self.token = TokenEmbedding(tokens, config.width)
         self.position = nn.Embedding(positions, config.width)
         self.segment = nn.Embedding(2, config.width)
-        self.norm = nn.LayerNorm(config.width, eps=1e-12)
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList([Layer(config) for _ in range(config.layers)])
         self.apply(_initialise)
@@ -81,8 +82,10 @@ class Bert(nn.Module):
             Hidden states; those of padded positions mean nothing.
         """
         longest = tokens.shape[1]
-        # Positions count from the newest token back, so that recency keeps its meaning whatever the history's length.
-        position = (length.unsqueeze(1) - 1 - torch.arange(longest, device=tokens.device)).clamp(min=0)  # (batch, length)
+        position = torch.arange(longest, device=tokens.device).unsqueeze(0)  # (1, length)
+        if self.config.positions == "from_end":
+            # Positions count from the newest token back, so that recency keeps its meaning whatever the history's length.
+            position = (length.unsqueeze(1) - 1 - position).clamp(min=0)  # (batch, length)
         kind = self.segment.weight[0] if segment is None else self.segment(segment)
         x = self.dropout(self.norm(self.token(tokens) + self.position(position) + kind))
         mask = padding_mask(length.clamp(min=1), longest)[:, None, None, :]  # (batch, 1, 1, length)
@@ -128,7 +131,7 @@ class MaskedItemModel(nn.Module):
         super().__init__()
         width = bert.norm.normalized_shape[0]
         self.bert = bert
-        self.transform = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width, eps=1e-12))
+        self.transform = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width, eps=bert.norm.eps))
         self.register_buffer("vocabulary", vocabulary, persistent=False)
         self.bias = nn.Parameter(torch.zeros(len(vocabulary)))
         self.next_segment = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1))
