@@ -151,6 +151,12 @@ def schema(kind: Kind, contract: Mapping[str, Any], ids: Mapping[str, pa.DataTyp
     return pa.schema([*fields, ("source", pa.string()), ("line", pa.int64())])
 
 
+def latest_time(now: datetime | None = None) -> int:
+    """Microseconds since 1970 UTC after which a time lies in the future: a day from now, by the wall clock unless it is given."""
+    latest: int = pa.scalar((now or datetime.now(UTC)) + CLOCK_SKEW, MICROSECOND).value
+    return latest
+
+
 class ContractCheck:
     """Types raw batches and sets the rows apart that break the contract.
 
@@ -159,13 +165,18 @@ class ContractCheck:
     contract : mapping
         As made by :func:`describe`.
     now : datetime, optional
-        Times a day later than this lie in the future; the wall clock by default. It decides, but is never stored.
+        As in :func:`latest_time`. It decides, but is never stored.
+
+    Attributes
+    ----------
+    future : dict of str to int
+        Earliest time of each file, microseconds, that lay in the future: from then on the file is worth another reading.
     """
 
     def __init__(self, contract: Mapping[str, Any], now: datetime | None = None) -> None:
         self._contract = contract
-        limit = (now or datetime.now(UTC)) + CLOCK_SKEW
-        self._latest = pa.scalar(limit, MICROSECOND).value
+        self.future: dict[str, int] = {}
+        self._latest = latest_time(now)
         self._earliest = pa.scalar(EARLIEST, MICROSECOND).value
         self._units: dict[tuple[str, str], float | None] = {}  # (file, column): one file speaks one unit
 
@@ -235,7 +246,10 @@ class ContractCheck:
         else:
             micros = np.where(empty, silent, micros)
         columns.reject(bad, f"{name} is not a time")
-        columns.reject(micros > self._latest, f"{name} in the future")
+        future = (micros > self._latest) & ~bad
+        if future.any():
+            self.future[file] = min(int(micros[future].min()), self.future.get(file, 2**63))
+        columns.reject(future, f"{name} in the future")
         columns.reject((micros < self._earliest) & ~bad, f"{name} out of range")
         return micros
 

@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 from feature_store.config import SourceConfig
-from feature_store.contracts import ID_COLUMNS, ContractCheck, DataError, Kind, Reader, Rejected, row_text, schema
+from feature_store.contracts import ID_COLUMNS, ContractCheck, DataError, Kind, Reader, Rejected, latest_time, row_text, schema
 from feature_store.merge import KEYS, connect, write_part
 from feature_store.quarantine import FILE, Rejects, files_behind, write_quarantine
 from feature_store.readers import READERS
@@ -110,7 +110,7 @@ def ingest(
         reader = READERS[source.reader](source, data)
         paths = reader.files()
     with storage_errors(store.root), Transaction(store) as transaction:
-        plan = _plan(reader, paths, data, store)
+        plan = _plan(reader, paths, data, store, latest_time(now))
         _tell_changes(plan, store, report)
         if not plan.read and plan.kept:
             report(f"nothing new: {len(plan.digests) or 1} inputs are as they were")
@@ -134,7 +134,7 @@ def _tell_changes(plan: _Plan, store: Store, report: Report) -> None:
         report(f"{gone} files of earlier ingestions are not there any more; their rows stay")
 
 
-def _plan(reader: Reader, paths: list[Path], data: Path | None, store: Store) -> _Plan:
+def _plan(reader: Reader, paths: list[Path], data: Path | None, store: Store, latest: int) -> _Plan:
     contract = reader.contract()
     described = json.dumps([FORMAT, reader.fingerprint(), contract], sort_keys=True)
     identity = hashlib.sha256(described.encode()).hexdigest()
@@ -148,6 +148,7 @@ def _plan(reader: Reader, paths: list[Path], data: Path | None, store: Store) ->
     behind = files_behind(store.root / "quarantine" / FILE, changed)
     kinds = {kind for name in changed for kind in known[name]["kinds"] if kind != "events"}
     behind |= {name for name in known if kinds.intersection(known[name]["kinds"])}
+    behind |= {name for name, entry in known.items() if entry.get("future", latest + 1) <= latest}  # what was to come has come
     reread = changed | (behind & digests.keys())
     read = [path for name, path in names.items() if name not in known or name in reread]
     kept = {name: entry for name, entry in known.items() if name not in reread}
@@ -164,6 +165,7 @@ class _File:
     rows: int = 0
     good: int = 0
     first_fault: Rejected | None = None
+    future: int | None = None  # earliest of its times that lay in the future, microseconds
 
     def take(self, kind: Kind, rows: pa.Table, rejected: list[Rejected]) -> None:
         self.kinds.add(kind)
@@ -175,7 +177,8 @@ class _File:
 
     def entry(self) -> dict[str, Any]:
         """Of the ledger."""
-        return {"sha256": self.sha256, "kinds": sorted(self.kinds), "rows": self.rows, "text_ids": sorted(self.text_ids)}
+        entry = {"sha256": self.sha256, "kinds": sorted(self.kinds), "rows": self.rows, "text_ids": sorted(self.text_ids)}
+        return entry if self.future is None else {**entry, "future": self.future}
 
 
 class _Run:
@@ -211,6 +214,8 @@ class _Run:
             if time.monotonic() - told > _SILENCE:
                 told = time.monotonic()
                 self._report(f"read {len(files)} files, {self._rows_read:,} rows")
+        for name, file in files.items():
+            file.future = check.future.get(name)
         self._entries = {**plan.kept, **{name: file.entry() for name, file in files.items()}}
         self._require_rows()
         for name, file in sorted(files.items()):

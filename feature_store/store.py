@@ -214,7 +214,7 @@ class Transaction:
         self._removed += names
 
     def commit(self) -> None:
-        """Decide, then rename. From the record on, the change happens even if this process dies."""
+        """Decide, then rename. From the record on, the change happens even if this process dies, or the power fails."""
         staged = self._root / _NEXT
         replaced = [path.parent.relative_to(staged).as_posix() for path in staged.rglob(MANIFEST)]
         replaced += [path.name for path in staged.glob("_*.json")]
@@ -224,8 +224,10 @@ class Transaction:
             (self._root / _OLD / name).parent.mkdir(parents=True, exist_ok=True)
         record = staged / "_record"
         write_json(record, {"replace": sorted(replaced), "remove": sorted(self._removed)})
-        with open(record, "rb") as stream:
-            os.fsync(stream.fileno())
+        for path in staged.rglob("*"):  # what the record decides about must be on the disk before it is
+            if path.is_file():
+                with open(path, "rb") as stream:
+                    os.fsync(stream.fileno())
         rename(record, self._root / _RECORD)
         finish_commit(self._root)
 

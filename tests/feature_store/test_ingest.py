@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -541,3 +541,17 @@ def test_some_hours_of_the_real_log_in_two_runs_and_in_one(tmp_path: Path) -> No
     assert stores[0].digest() == stores[1].digest()
     rows = sum(store["rows"] for store in map(stores[0].manifest, stores[0].dates()))
     assert rows == sum(gzip.decompress(path.read_bytes()).count(b"\n") - 1 for path in hours)
+
+
+def test_a_row_from_the_future_comes_in_when_its_time_has_come(world: World) -> None:
+    tomorrow = NOW + timedelta(days=3)
+    world.write("a.csv", row(), row(user=2, time=int(tomorrow.timestamp())))
+    world.ingest()
+    assert world.quarantine() == [("a.csv", 3, "timestamp in the future")]
+    before = world.bytes()
+    assert world.ingest().files == 0 and world.bytes() == before
+    summary = ingest(world.source, world.data, world.store, world.failed, now=tomorrow)
+    assert summary.files == 1
+    assert [user for (user,) in world.rows("user_id")] == [1, 2]
+    assert not (world.root / "quarantine").exists()
+    assert ingest(world.source, world.data, world.store, world.failed, now=tomorrow).files == 0
