@@ -128,7 +128,7 @@ class SourceConfig(Config):
 
 
 class SplitConfig(Config):
-    """Time split, in one of three ways: absolute boundaries, windows that end at --as-of, or fractions in time order."""
+    """Time split, in one of four ways: absolute boundaries, windows that end at --as-of, fractions in time order, or leave-one-out."""
 
     train_from: Duration | Time | None = Field(
         None, description="labels start here: a time, or a duration before train_until; histories are not cut"
@@ -140,14 +140,20 @@ class SplitConfig(Config):
     validation: Duration | None = Field(None, description="length of the validation window that ends where test starts")
     test: Duration | None = Field(None, description="length of the test window that ends at --as-of")
     fractions: tuple[float, float, float] | None = Field(None, description="shares of the requests in time order: train, validation, test")
+    leave_one_out: bool = Field(
+        False, description="test is the newest moment of the log, validation the one before; s3rec: everyone's last click and second last"
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> SplitConfig:
         absolute = [self.train_until, self.validate_until, self.test_until]
         relative = [self.train, self.validation, self.test]
-        ways = [any(v is not None for v in absolute), any(v is not None for v in relative), self.fractions is not None]
+        ways = [any(v is not None for v in absolute), any(v is not None for v in relative), self.fractions is not None, self.leave_one_out]
         if sum(ways) != 1:
-            raise ValueError("name the split in one way: train_until, validate_until, test_until; or train, validation, test; or fractions")
+            raise ValueError(
+                "name the split in one way: train_until, validate_until, test_until; or train, validation, test; or fractions; "
+                "or leave_one_out: true"
+            )
         for values, names in ((absolute, "train_until, validate_until and test_until"), (relative, "train, validation and test")):
             if any(v is not None for v in values) and any(v is None for v in values):
                 raise ValueError(f"the split needs all of {names}")
