@@ -112,18 +112,28 @@ class SimulatorConfig(Config):
 
 
 class SourceConfig(Config):
-    reader: Literal["simulated", "globo", "mind", "movielens", "tabular"] = Field(description="layout of the raw log")
+    reader: Literal["simulated", "globo", "mind", "movielens", "s3rec", "tabular"] = Field(description="layout of the raw log")
     events: EventColumns | None = Field(None, description="tabular: where the columns of the log are")
     items: ItemColumns | None = Field(None, description="tabular: where the items and their attributes are")
     context: ContextColumns = Field(ContextColumns(), description="tabular: context columns of the log")
     simulator: SimulatorConfig = Field(SimulatorConfig(), description="simulated: size and seed of the click world")
     click_rating: float = Field(4.0, description="movielens: a rating from here on is a click")
+    name: str | None = Field(None, pattern=r"^\w[\w.-]*$", description="s3rec: the set, such as Beauty for the file Beauty.txt")
+    attribute_columns: int = Field(
+        6, ge=0, le=64, description="s3rec: columns over which an item's list of attributes is spread; 0 leaves them out"
+    )
     bad_rows_limit: float = Field(0.01, ge=0, le=1, description="share of rows that may break the contract before the stage fails")
 
     @model_validator(mode="after")
     def _tabular_names_its_events(self) -> SourceConfig:
         if self.reader == "tabular" and self.events is None:
             raise ValueError("reader tabular needs `events` with path, user, item and time")
+        return self
+
+    @model_validator(mode="after")
+    def _s3rec_names_its_set(self) -> SourceConfig:
+        if self.reader == "s3rec" and self.name is None:
+            raise ValueError("reader s3rec needs `name`, the file's name without .txt")
         return self
 
 
