@@ -130,3 +130,11 @@ class DistillConfig(Config):
         if self.alpha < 1 and self.soft == "none":
             raise ValueError("soft: none leaves the teacher's share (1 - alpha) without a loss; set alpha: 1")
         return self
+
+
+class NextItemConfig(Config):
+    exclude_history: bool = Field(
+        True,
+        description="items that the user clicked before are not ranked, as in the protocol of S3-Rec; false where people click again",
+    )
+    batch_size: int = Field(1024, ge=1, description="users scored at a time; fewer where the item vocabulary is large")

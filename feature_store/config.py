@@ -112,12 +112,16 @@ class SimulatorConfig(Config):
 
 
 class SourceConfig(Config):
-    reader: Literal["simulated", "globo", "mind", "movielens", "tabular"] = Field(description="layout of the raw log")
+    reader: Literal["simulated", "globo", "mind", "movielens", "s3rec", "tabular"] = Field(description="layout of the raw log")
     events: EventColumns | None = Field(None, description="tabular: where the columns of the log are")
     items: ItemColumns | None = Field(None, description="tabular: where the items and their attributes are")
     context: ContextColumns = Field(ContextColumns(), description="tabular: context columns of the log")
     simulator: SimulatorConfig = Field(SimulatorConfig(), description="simulated: size and seed of the click world")
     click_rating: float = Field(4.0, description="movielens: a rating from here on is a click")
+    name: str | None = Field(None, pattern=r"^\w[\w.-]*$", description="s3rec: the set, such as Beauty for the file Beauty.txt")
+    attribute_columns: int = Field(
+        6, ge=0, le=64, description="s3rec: columns over which an item's list of attributes is spread; 0 leaves them out"
+    )
     bad_rows_limit: float = Field(0.01, ge=0, le=1, description="share of rows that may break the contract before the stage fails")
 
     @model_validator(mode="after")
@@ -126,9 +130,15 @@ class SourceConfig(Config):
             raise ValueError("reader tabular needs `events` with path, user, item and time")
         return self
 
+    @model_validator(mode="after")
+    def _s3rec_names_its_set(self) -> SourceConfig:
+        if self.reader == "s3rec" and self.name is None:
+            raise ValueError("reader s3rec needs `name`, the file's name without .txt")
+        return self
+
 
 class SplitConfig(Config):
-    """Time split, in one of three ways: absolute boundaries, windows that end at --as-of, or fractions in time order."""
+    """Time split, in one of four ways: absolute boundaries, windows that end at --as-of, fractions in time order, or leave-one-out."""
 
     train_from: Duration | Time | None = Field(
         None, description="labels start here: a time, or a duration before train_until; histories are not cut"
@@ -140,14 +150,20 @@ class SplitConfig(Config):
     validation: Duration | None = Field(None, description="length of the validation window that ends where test starts")
     test: Duration | None = Field(None, description="length of the test window that ends at --as-of")
     fractions: tuple[float, float, float] | None = Field(None, description="shares of the requests in time order: train, validation, test")
+    leave_one_out: bool = Field(
+        False, description="test is the newest moment of the log, validation the one before; s3rec: everyone's last click and second last"
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> SplitConfig:
         absolute = [self.train_until, self.validate_until, self.test_until]
         relative = [self.train, self.validation, self.test]
-        ways = [any(v is not None for v in absolute), any(v is not None for v in relative), self.fractions is not None]
+        ways = [any(v is not None for v in absolute), any(v is not None for v in relative), self.fractions is not None, self.leave_one_out]
         if sum(ways) != 1:
-            raise ValueError("name the split in one way: train_until, validate_until, test_until; or train, validation, test; or fractions")
+            raise ValueError(
+                "name the split in one way: train_until, validate_until, test_until; or train, validation, test; or fractions; "
+                "or leave_one_out: true"
+            )
         for values, names in ((absolute, "train_until, validate_until and test_until"), (relative, "train, validation and test")):
             if any(v is not None for v in values) and any(v is None for v in values):
                 raise ValueError(f"the split needs all of {names}")

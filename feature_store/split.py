@@ -72,14 +72,15 @@ def resolve_split(config: SplitConfig, engine: EmbeddedEngine, as_of: datetime |
     config : SplitConfig
     engine : EmbeddedEngine
         Holds ``requests``, numbered from 0 in order of time. Fractions are taken of all of them; a request at a boundary's
-        time falls behind it, so requests of one moment stay together.
+        time falls behind it, so requests of one moment stay together. Leave-one-out takes the two newest times of all: it is meant
+        for logs whose users have their last click at one moment, as sequences without times do.
     as_of : datetime, optional
         Where relative windows end; by default just after the newest request.
 
     Raises
     ------
     DataError
-        When there is no request, or relative windows reach before ``train_from``.
+        When there is no request, relative windows reach before ``train_from``, or all requests of a leave-one-out are at one time.
     """
     count, newest = engine.rows("select coalesce(max(request), -1) + 1, max(timestamp) from requests")[0]
     if count == 0:
@@ -93,6 +94,11 @@ def resolve_split(config: SplitConfig, engine: EmbeddedEngine, as_of: datetime |
         edges = [min(floor(share * count + 1e-9), count - 1) for share in shares]  # 0.6 + 0.2 is a little below 0.8
         times = dict(engine.rows(f"select distinct request, timestamp from requests where request in ({edges[0]}, {edges[1]})"))
         train_until, validate_until, test_until = times[edges[0]], times[edges[1]], newest + 1
+    elif config.leave_one_out:
+        moments = [moment for (moment,) in engine.rows("select distinct timestamp from requests order by timestamp desc limit 2")]
+        if len(moments) < 2:
+            raise DataError(f"all requests are at {iso(newest)}, and leave_one_out needs two times at least; name the split in another way")
+        train_until, validate_until, test_until = moments[1], moments[0], newest + 1
     elif absolute:
         train_until, validate_until, test_until = absolute
     else:

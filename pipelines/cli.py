@@ -20,7 +20,7 @@ from pipelines.failures import exit_code, explain
 from pipelines.gate import GateRefused
 from pipelines.lock import workspace_lock
 from pipelines.options import Date, Options, common, set_debug
-from pipelines.runner import RunContext, Runner, RunSummary
+from pipelines.runner import RunContext, Runner, RunSummary, Stage
 from pipelines.stages import ROAD
 from pipelines.tracking import Tracker, TrackingError, tracking_uri
 
@@ -89,6 +89,30 @@ for _name, _description in (
     ("distill", "Train the student on the teacher's logits, and the same student alone."),
 ):
     _stage_command(_name, _description)
+
+
+@cli.command("next-item")
+@common
+def next_item_command(options: Options) -> None:
+    """Rank what users clicked next among all items by the pretrained encoder: HR@k, NDCG@k and MRR.
+
+    The target is a user's last click in the test window, ranked on the clicks before it; with a leave-one-out split that is
+    everyone's last item. The same is measured on the validation window: choose configurations by that.
+
+    \b
+    Examples:
+      ctr-kd next-item conf/s3rec.yaml --data data/s3rec
+      ctr-kd next-item conf/s3rec.yaml --data data/s3rec --set source.name=LastFM --workspace work/lastfm
+      ctr-kd next-item conf/globo.yaml --set next_item.exclude_history=false
+    """
+    from pipelines.stages import next_item
+
+    road = [*(stage for stage in ROAD if stage.name in next_item.STAGE.upstream), next_item.STAGE]
+    with _session("next-item", options, road) as runner:
+        _say_what_was_done(runner.run(options.first or "next-item", options.last or "next-item", options.force))
+        if next_item.STAGE.name in runner.context.artifacts:
+            click.echo(next_item.table(runner.context))
+
 
 _input = click.option("--input", "input", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE.parquet")
 _model = click.option("--model", metavar="URI", help="MLflow model [default: models:/NAME@champion]")
@@ -221,15 +245,15 @@ def status_command(options: Options) -> None:
 
 
 @contextmanager
-def _session(command: str, options: Options) -> Iterator[Runner]:
-    """The workspace under lock, with a runner on it and a tracker that knows how it ended."""
+def _session(command: str, options: Options, road: Sequence[Stage] | None = None) -> Iterator[Runner]:
+    """The workspace under lock, with a runner of the road (or of another one) on it and a tracker that knows how it ended."""
     config = options.config()
     click.get_current_context().find_root().obj["workspace"] = options.workspace
     with workspace_lock(options.workspace, f"ctr-kd {command} {options.conf}"):
         context = options.context(config)
         tracker = context.tracker = Tracker(tracking_uri(config, options.workspace), options.workspace, context.report)
         try:
-            yield Runner(context, ROAD)
+            yield Runner(context, ROAD if road is None else road)
         except BaseException as error:
             # A refusal is a result: the road was gone to its end.
             tracker.finish(None if isinstance(error, GateRefused) else error)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
-from ctr_kd.config import DistillConfig, FinetuneConfig, PretrainConfig
+from ctr_kd.config import DistillConfig, FinetuneConfig, NextItemConfig, PretrainConfig
 from feature_store.config import (
     AssemblyConfig,
     CandidateConfig,
@@ -79,6 +79,7 @@ class RunConfig(Config):
     vocabulary: VocabularyConfig = Field(VocabularyConfig(), description="ids that get an embedding of their own")
     feature_store: FeatureStoreConfig = Field(FeatureStoreConfig(), description="the engine that assembles rows")
     pretrain: PretrainConfig = Field(PretrainConfig(), description="masked item prediction over click sequences")
+    next_item: NextItemConfig = Field(NextItemConfig(), description="ranking of the next item by the pretrained encoder")
     finetune: FinetuneConfig = Field(FinetuneConfig(), description="the teacher: the pretrained encoder with a click head")
     distill: DistillConfig = Field(DistillConfig(), description="the student")
     evaluate: EvaluateConfig = Field(EvaluateConfig(), description="metrics, intervals and baselines")

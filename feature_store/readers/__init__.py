@@ -6,6 +6,7 @@ from feature_store.contracts import Reader
 from feature_store.readers.globo import GloboReader
 from feature_store.readers.mind import MindReader
 from feature_store.readers.movielens import MovieLensReader
+from feature_store.readers.s3rec import S3RecReader
 from feature_store.readers.simulated import SimulatedReader
 from feature_store.readers.tabular import TabularReader
 
@@ -13,6 +14,7 @@ READERS: dict[str, type[Reader]] = {
     "globo": GloboReader,
     "mind": MindReader,
     "movielens": MovieLensReader,
+    "s3rec": S3RecReader,
     "simulated": SimulatedReader,
     "tabular": TabularReader,
 }

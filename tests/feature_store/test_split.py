@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store.assemble import assemble
-from feature_store.config import AssemblyConfig, FeatureStoreConfig
+from feature_store.config import AssemblyConfig, FeatureStoreConfig, SplitConfig
 from feature_store.contracts import DataError
 from tests.feature_store.logs import Event, at, write_store
 
@@ -90,6 +90,35 @@ def test_fractions_keep_requests_of_one_moment_together(tmp_path: Path) -> None:
     # 5 of 10 requests would cut through minute 1: all of it falls behind the boundary
     summary = assemble(write_store(tmp_path / "store", events, True), config, ENGINE, None, tmp_path / "out")
     assert summary["requests"] == {"train": 4, "validation": 4, "test": 2}
+
+
+def test_leave_one_out_tests_the_newest_moment_and_validates_the_one_before(tmp_path: Path) -> None:
+    found, summary = splits(tmp_path, [0, 10, 20, 30], {"leave_one_out": True})
+    assert found == {"train": [0, 10], "validation": [20], "test": [30]}
+    assert summary["split"] == {
+        "train_from": None,
+        "train_until": "2024-01-01T06:20:00+00:00",
+        "validate_until": "2024-01-01T06:30:00+00:00",
+        "test_until": "2024-01-01T06:30:00.000001+00:00",
+    }
+
+
+def test_leave_one_out_as_of_a_time_leaves_the_last_out_that_is_known_then(tmp_path: Path) -> None:
+    found, _ = splits(tmp_path, [0, 10, 20, 30], {"leave_one_out": True, "train_from": "10m"}, as_of=30)
+    assert found == {"train": [0], "validation": [10], "test": [20]}
+
+
+def test_leave_one_out_of_one_moment_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"all requests are at 2024-01-01T06:10.* leave_one_out needs two times"):
+        splits(tmp_path, [10, 10], {"leave_one_out": True})
+    with pytest.raises(DataError, match=r"the train split, .* has no row"):
+        splits(tmp_path / "two", [10, 20], {"leave_one_out": True})
+
+
+@pytest.mark.parametrize("split", [{}, {"leave_one_out": False}, {"leave_one_out": True, "fractions": [0.8, 0.1, 0.1]}])
+def test_a_split_is_named_in_one_way(split: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="name the split in one way"):
+        SplitConfig.model_validate(split)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,82 @@
+"""Stage next-item: where the pretrained encoder ranks what users clicked next. It is no part of the road; its command runs it.
+
+A report that the road makes later is without these figures until the command is given again, which takes a moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from pipelines.artifacts import MANIFEST, Artifact, point, read_json, write_json
+from pipelines.runner import RunContext, Stage, StageContext
+
+FILE = "next_item.json"
+
+
+def run(context: StageContext) -> None:
+    """Rank the last click of the test window, and of the validation window, of every user; writes ``next_item.json``."""
+    from ctr_kd.checkpoint import load_checkpoint
+    from ctr_kd.next_item import evaluate_next_items, masked_next_item, next_items
+    from ctr_kd.pretraining import build_encoder
+    from ctr_kd.samples import Assembly
+    from feature_store.log import microseconds
+
+    config = context.config
+    assembly = Assembly(context.inputs["ingest"], config.history.max_length)
+    model = build_encoder(assembly, assembly.signature(), config.pretrain.encoder)
+    pretrained = context.inputs["pretrain"]
+    model.load_state_dict(load_checkpoint(pretrained / "pretrained.pt", pretrained.name)["model"])
+    score, vocabulary = masked_next_item(model), len(model.vocabulary)
+    split = assembly.summary["split"]
+    train_until, validate_until, test_until = (
+        microseconds(datetime.fromisoformat(split[name])) for name in ("train_until", "validate_until", "test_until")
+    )
+    figures: dict[str, Any] = {}
+    for window, start, end in (("validation", train_until, validate_until), ("test", validate_until, test_until)):
+        # One position of the longest sequence is the mask's.
+        items = next_items(assembly, start, end, config.history.max_length - 1)
+        figures[window] = evaluate_next_items(score, items, vocabulary, config.next_item)
+        context.report(f"{window}: {figures[window]['users']:,} users, HR@10 {figures[window]['hr@10']:.4f}")
+    facts = {"name": config.name, "fingerprint": context.fingerprint, "seed": config.seed, "split": split}
+    result = facts | config.next_item.model_dump(include={"exclude_history"}) | figures["test"] | {"validation": figures["validation"]}
+    write_json(context.output / FILE, result)
+    context.record({name.replace("@", "_at_"): value for name, value in figures["test"].items()})
+
+
+def publish(context: StageContext) -> None:
+    """Put the figures beside the newest report of a road; where there is none, they are the newest report."""
+    reports = context.workspace / "reports"
+    latest = reports / "latest"
+    figures = read_json(context.output / FILE)
+    if (latest / "report.html").exists():
+        write_json(latest.resolve() / FILE, figures)
+        return
+    folder = reports / context.fingerprint
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / FILE, figures)
+    write_json(folder / MANIFEST, {"stage": context.stage, "digest": (Artifact(context.output).manifest or {})["digest"]})
+    point(latest, folder.name)  # last: a kill before it repeats all of this
+
+
+def table(run: RunContext) -> str:
+    """The figures as a table, and where they are."""
+    figures: Mapping[str, Any] = read_json(run.artifacts["next-item"].path / FILE) or {}
+    names = [name for name in figures["validation"] if "@" in name or name == "mrr"]
+    lines = [
+        f"next item among all {figures['items']:,} items, history {'excluded' if figures['exclude_history'] else 'included'}",
+        " ".join([f"{'':<10}", *(f"{name.upper():>8}" for name in names), f"{'users':>9}"]),
+    ]
+    for window, values in (("validation", figures["validation"]), ("test", figures)):
+        lines.append(" ".join([f"{window:<10}", *(f"{values[name]:>8.4f}" for name in names), f"{values['users']:>9,}"]))
+    return "\n".join([*lines, f"report: {run.workspace / 'reports' / 'latest' / FILE}"])
+
+
+STAGE = Stage(
+    "next-item",
+    run,
+    upstream=("ingest", "pretrain"),
+    keys=("name", "seed", "history.max_length", "pretrain", "next_item"),
+    conclude=publish,
+)
