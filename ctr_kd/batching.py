@@ -99,6 +99,34 @@ def make_batch(
     )
 
 
+def cut(tokens: Tensor, length: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+    """Some sequences of a padded batch, trimmed to the longest of them.
+
+    Examples
+    --------
+    >>> tokens, length = cut(torch.zeros(3, 7, 2), torch.tensor([7, 2, 1]), slice(1, 3))
+    >>> tuple(tokens.shape), length.tolist()
+    ((2, 2, 2), [2, 1])
+    """
+    length = length[rows]
+    return tokens[rows, : max(int(length.max()), 1)], length
+
+
+def part_of(batch: Batch, rows: slice) -> Batch:
+    """Some rows of a batch, with the histories that they read; all rows give the same batch.
+
+    Parameters
+    ----------
+    batch : Batch
+    rows : slice
+        One row at least.
+    """
+    reads = batch.segment_of_row[rows]  # ascending
+    first, last = int(reads[0]), int(reads[-1]) + 1
+    segment_a, length = cut(batch.segment_a, batch.segment_a_length, slice(first, last))
+    return Batch(segment_a, length, reads - first, batch.segment_b[rows], batch.categorical[rows], batch.dense[rows])
+
+
 def batch_plan(length: np.ndarray, group: np.ndarray, batch_size: int, rng: np.random.Generator | None) -> list[np.ndarray]:
     """Cut rows into batches of similar length that keep every group whole.
 

@@ -29,6 +29,14 @@ class TrainingConfig(Config):
     clip: float = Field(1.0, gt=0, description="largest norm of a step's gradient")
     validations: int = Field(4, ge=1, description="how often per training validation is measured; the best checkpoint is kept")
     checkpoint_seconds: float = Field(60.0, gt=0, description="seconds between checkpoints from which a killed run continues")
+    accumulate: int = Field(
+        1, ge=1, description="parts into which a step's batch is split to save memory; several processes split it among themselves as well"
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of the forward and backward pass; parameters and optimizer stay float32"
+    )
+    compile: bool = Field(False, description="compile the model (torch.compile): minutes at the start, faster steps")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU where there is one")
 
 
 class EncoderConfig(Config):

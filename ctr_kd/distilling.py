@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from ctr_kd.batching import part_of
 from ctr_kd.config import DistillConfig
+from ctr_kd.devices import device_of, move
 from ctr_kd.finetuning import validation_figures
 from ctr_kd.models import STUDENTS
+from ctr_kd.objectives.classification import labelled_share
 from ctr_kd.objectives.distillation import distillation_loss
 from ctr_kd.samples import Samples, Signature
 from ctr_kd.training import Curve, ParameterGroup, TrainingError, fit, row_plan, training_batch
@@ -114,9 +117,18 @@ def train_student(
     target = None if teacher is None else torch.from_numpy(teacher)
     alpha = 1.0 if target is None else config.alpha
 
-    def loss(rows: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
-        logits = model(*training_batch(train, rows, rng, config.training))
-        return distillation_loss(logits, None if target is None else target[rows], label[rows], alpha, config.soft, config.temperature)
+    def loss(rows: np.ndarray, rng: np.random.Generator) -> Callable[[slice], Tensor]:
+        batch, labels = training_batch(train, rows, rng, config.training), label[rows]
+        targets = None if target is None else target[rows]
+
+        def share_of(part: slice) -> Tensor:
+            device = device_of(model)
+            logits = model(*move(part_of(batch, part), device))
+            soft = None if targets is None else targets[part].to(device)
+            shares = labelled_share(labels[part], labels), (part.stop - part.start) / len(rows)
+            return distillation_loss(logits, soft, labels[part].to(device), alpha, config.soft, config.temperature, *shares)
+
+        return share_of
 
     groups = [ParameterGroup(list(model.parameters()))]
     plan = row_plan(train, config.training.batch_size)

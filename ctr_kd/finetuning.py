@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ctr_kd.batching import part_of
 from ctr_kd.config import FinetuneConfig
+from ctr_kd.devices import device_of, move
+from ctr_kd.distributed import ALONE, Processes
 from ctr_kd.metrics import auc_score
 from ctr_kd.models.bert import MaskedItemModel
 from ctr_kd.models.click_bert import ClickBert
-from ctr_kd.objectives.classification import hard_cross_entropy
+from ctr_kd.objectives.classification import hard_cross_entropy, labelled_share
 from ctr_kd.samples import Samples, Signature
 from ctr_kd.training import Curve, ParameterGroup, fit, predict, row_plan, training_batch
 
@@ -56,6 +59,7 @@ def finetune(
     identity: str,
     checkpoint: Path,
     report: Callable[[str], None] = lambda text: None,
+    processes: Processes = ALONE,
 ) -> tuple[ClickBert, Curve]:
     """Train the click head and, by strategy, the encoder under it.
 
@@ -69,11 +73,29 @@ def finetune(
     model = ClickBert(pretrained, signature, config.head_width, config.head_dropout)
     label = torch.from_numpy(train.label)
 
-    def loss(rows: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
-        return hard_cross_entropy(model(*training_batch(train, rows, rng, config.training)), label[rows])
+    def loss(rows: np.ndarray, rng: np.random.Generator) -> Callable[[slice], torch.Tensor]:
+        batch, labels = training_batch(train, rows, rng, config.training), label[rows]
+
+        def share_of(part: slice) -> torch.Tensor:
+            device = device_of(model)
+            value = hard_cross_entropy(model(*move(part_of(batch, part), device)), labels[part].to(device))
+            return value * labelled_share(labels[part], labels)
+
+        return share_of
 
     groups = parameter_groups(model, config, pretraining_rate)
     plan = row_plan(train, config.training.batch_size)
-    return model, fit(
-        model, groups, plan, loss, lambda: validation_figures(model, validation), config.training, seed, identity, checkpoint, report
+    curve = fit(
+        model,
+        groups,
+        plan,
+        loss,
+        lambda: validation_figures(model, validation),
+        config.training,
+        seed,
+        identity,
+        checkpoint,
+        report,
+        processes,
     )
+    return model, curve

@@ -10,9 +10,11 @@ import torch
 
 from ctr_kd.batching import batch_plan, gather
 from ctr_kd.config import EncoderConfig, PretrainConfig
+from ctr_kd.devices import device_of, move
+from ctr_kd.distributed import ALONE, Processes
 from ctr_kd.models.bert import Bert, MaskedItemModel
-from ctr_kd.objectives.masked_item import mask_items, masked_item_loss
-from ctr_kd.objectives.next_segment import next_segment_loss
+from ctr_kd.objectives.masked_item import mask_items, masked_item_loss, masked_part
+from ctr_kd.objectives.next_segment import make_pairs, next_segment_loss, pairs_part
 from ctr_kd.samples import SPECIALS, UNKNOWN, Assembly, Segment, Signature
 from ctr_kd.training import Curve, ParameterGroup, TrainingError, fit
 
@@ -63,7 +65,7 @@ def masked_item_accuracy(model: MaskedItemModel, sequences: Segment, batch_size:
     for rows in batch_plan(length, np.arange(len(length)), batch_size, None):
         tokens, lengths = gather(sequences, sequences.start[rows], sequences.end[rows])
         masked = mask_items(tokens, lengths, rng, 0.0, 1.0, disguised=0.0)
-        loss, hits = masked_item_loss(model, masked)
+        loss, hits = masked_item_loss(model, move(masked, device_of(model)))
         total, right, count = total + loss.item() * len(masked.target), right + int(hits), count + len(masked.target)
     model.train(was_training)
     count = max(count, 1)
@@ -79,6 +81,7 @@ def pretrain(
     identity: str,
     checkpoint: Path,
     report: Callable[[str], None] = lambda text: None,
+    processes: Processes = ALONE,
 ) -> tuple[MaskedItemModel, Curve, dict[str, float]]:
     """Train the encoder by masked item prediction, and next-segment prediction where configured.
 
@@ -94,6 +97,8 @@ def pretrain(
         Fingerprint of the training, for its checkpoint.
     checkpoint : Path
     report : callable
+    processes : Processes
+        Those that share the work.
 
     Returns
     -------
@@ -102,23 +107,40 @@ def pretrain(
     curve : Curve
     facts : dict
         Number of sequences and tokens, masked-item accuracy and loss.
+
+    Raises
+    ------
+    TrainingError
+        When there is nothing to predict, or the loss is not finite.
     """
+    if not assembly.vocabulary["item"]:
+        raise TrainingError(
+            "pretraining has nothing to predict: the vocabulary holds no item; lower vocabulary.min_count or train on more clicks"
+        )
     torch.manual_seed(seed)
     model = build_encoder(assembly, signature, config.encoder)
     training, validation = split_sequences(assembly.sequences(until), config.validation_share, seed)
     length = training.end - training.start
     sequence = np.arange(len(length))
 
-    def loss(rows: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
+    def loss(rows: np.ndarray, rng: np.random.Generator) -> Callable[[slice], torch.Tensor]:
         tokens, lengths = gather(training, training.start[rows], training.end[rows])
         masked = mask_items(tokens, lengths, rng, config.mask_rate, config.last_item_rate)
         if config.training.unknown_rate:
             ids = masked.tokens[:, :, 0].numpy()
             ids[(rng.random(ids.shape, np.float32) < config.training.unknown_rate) & (ids >= len(SPECIALS))] = UNKNOWN
-        value, _ = masked_item_loss(model, masked)
-        if config.next_segment:
-            value = value + config.next_segment * next_segment_loss(model, tokens, lengths, rng)
-        return value
+        pairs = make_pairs(tokens, lengths, rng) if config.next_segment else None
+
+        def share_of(part: slice) -> torch.Tensor:
+            device, hidden = device_of(model), masked_part(masked, part)
+            value, _ = masked_item_loss(model, move(hidden, device))
+            value = value * (len(hidden.target) / max(len(masked.target), 1))
+            if pairs is not None:
+                next_segment = next_segment_loss(model, move(pairs_part(pairs, part), device))
+                value = value + config.next_segment * (next_segment * ((part.stop - part.start) / len(rows)))
+            return value
+
+        return share_of
 
     curve = fit(
         model,
@@ -131,6 +153,8 @@ def pretrain(
         identity,
         checkpoint,
         report,
+        processes,
+        heavy=model.bert,
     )
     facts = {"sequences": float(len(length)), "tokens": float(length.sum()), **masked_item_accuracy(model, validation)}
     facts.pop("score")

@@ -8,8 +8,9 @@ length of its histories.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ PAD, UNKNOWN, MASK, CLS, SEP = range(len(SPECIALS))
 GAP = "gap"  # token feature: time since the click before it, in logarithmic buckets
 GAP_BUCKETS = 24  # bucket b >= 1 holds gaps of [2**(b-1), 2**b) seconds; the last is open (over 48 days)
 DENSE_BINS = 24  # quantile bins of the piecewise linear encoding
+POOL = "tokens.npy"  # beside an assembly: the tokens of all clicks, read through the page cache
+CLICK_CHUNK = 1 << 20  # clicks in memory while the pool is written or sequences are cut
 
 
 @dataclass(frozen=True)
@@ -177,14 +180,40 @@ class Assembly:
         # (items, features): the token that stands for each item, gap excepted
         self.item_tokens = np.stack([index_of(raw[name], self.vocabulary[name]) for name in self.token_names], axis=1)
         self.user_tokens = {name: index_of(users[name], self.vocabulary[name]) for name in self.user_attributes}
-        self.clicks = self._click_pool()
 
-    def _click_pool(self) -> np.ndarray:
-        clicks = pq.read_table(self.directory / "clicks.parquet", columns=["item", "timestamp", "time_known", "user"])
-        user = clicks["user"].to_numpy()
-        first = np.concatenate([[True], user[1:] != user[:-1]]) if len(user) else np.zeros(0, bool)
-        gap = gap_bucket(clicks["timestamp"].to_numpy(), clicks["time_known"].to_numpy(), first)
-        return np.concatenate([self.item_tokens[clicks["item"].to_numpy()], gap[:, None]], axis=1)  # (clicks, features)
+    @cached_property
+    def clicks(self) -> np.ndarray:
+        """Tokens of all clicks, int32 (clicks, features): a file whose pages are read when they are touched, see :meth:`write_pool`."""
+        file = self.directory / POOL
+        if file.exists():
+            return np.load(file, mmap_mode="r")
+        return np.concatenate([np.zeros((0, len(self.token_names) + 1), np.int32), *self._token_chunks()])
+
+    def write_pool(self) -> None:
+        """Write the tokens of all clicks beside the assembly, a chunk at a time: no process needs to hold them in memory then."""
+        shape = pq.read_metadata(self.directory / "clicks.parquet").num_rows, len(self.token_names) + 1
+        with open(self.directory / POOL, "wb") as file:
+            np.lib.format.write_array_header_2_0(file, {"descr": "<i4", "fortran_order": False, "shape": shape})
+            for tokens in self._token_chunks():
+                file.write(tokens.tobytes())
+
+    def _token_chunks(self) -> Iterator[np.ndarray]:
+        """Tokens (chunk, features) of the clicks, in their order."""
+        user_before, time_before, known_before = -1, 0, False
+        for clicks in self._read_clicks("item", "timestamp", "time_known", "user"):
+            # The click before the chunk stands in front of it: a gap may begin there.
+            user = np.concatenate([[user_before], clicks["user"]])
+            time = np.concatenate([[time_before], clicks["timestamp"]])
+            known = np.concatenate([[known_before], clicks["time_known"]])
+            gap = gap_bucket(time, known, np.diff(user, prepend=-1) != 0)[1:]
+            yield np.concatenate([self.item_tokens[clicks["item"]], gap[:, None]], axis=1)
+            user_before, time_before, known_before = user[-1], time[-1], known[-1]
+
+    def _read_clicks(self, *columns: str) -> Iterator[dict[str, np.ndarray]]:
+        """Columns of the clicks, a chunk at a time, in their order."""
+        with pq.ParquetFile(self.directory / "clicks.parquet") as file:
+            for chunk in file.iter_batches(CLICK_CHUNK, columns=list(columns)):
+                yield {name: chunk[name].to_numpy(zero_copy_only=False) for name in columns}
 
     def vocabulary_tokens(self) -> np.ndarray:
         """Token (vocabulary, features) of every index of the item vocabulary: its id, its attributes, no gap."""
@@ -239,25 +268,30 @@ class Assembly:
         Segment
             Sequences of two clicks and more; long ones are cut into pieces of ``max_length``.
         """
-        clicks = pq.read_table(self.directory / "clicks.parquet", columns=["user", "known_at", "canonical"])
-        user = clicks["user"].to_numpy()
-        keep = clicks["canonical"].to_numpy(zero_copy_only=False).copy()
-        if until is not None:
-            keep &= clicks["known_at"].to_numpy() < until
-        position = np.flatnonzero(keep)
-        if not len(position):
+        starts, last_before = [], []  # of every piece, and the kept click before it
+        offset, user_before, before, run_before = 0, -1, -2, -1
+        for clicks in self._read_clicks("user", "known_at", "canonical"):
+            keep = clicks["canonical"] if until is None else clicks["canonical"] & (clicks["known_at"] < until)
+            position = np.flatnonzero(keep) + offset
+            offset += len(keep)
+            if not len(position):
+                continue
+            user = clicks["user"][keep]
+            previous = np.concatenate([[before], position[:-1]])
+            # A run ends where the user changes or kept positions are not adjacent; a piece also at max_length.
+            breaks = (np.diff(user, prepend=user_before) != 0) | (position - previous != 1)
+            run = np.maximum.accumulate(np.where(breaks, position, run_before))  # where each click's run began
+            begins = breaks | ((position - run) % self.max_length == 0)
+            starts.append(position[begins])
+            last_before.append(previous[begins])
+            user_before, before, run_before = user[-1], position[-1], run[-1]
+        if not starts:
             empty = np.zeros(0, np.int64)
             return Segment(self.clicks, empty, empty, gap_column=-1)
-        # A piece ends where the user changes, where kept positions are not adjacent, or at max_length.
-        breaks = np.concatenate([[True], (user[position[1:]] != user[position[:-1]]) | (np.diff(position) != 1)])
-        run = np.flatnonzero(breaks)
-        run_of = np.cumsum(breaks) - 1
-        starts = position[breaks | ((np.arange(len(position)) - run[run_of]) % self.max_length == 0)]
-        ends = np.concatenate([starts[1:], [position[-1] + 1]])
-        last_of_run = position[np.concatenate([run[1:] - 1, [len(position) - 1]])] + 1
-        ends = np.minimum(ends, last_of_run[run_of[np.searchsorted(position, starts)]])
-        long_enough = ends - starts >= 2
-        return Segment(self.clicks, starts[long_enough], ends[long_enough], gap_column=-1)
+        start = np.concatenate(starts)
+        end = np.append(np.concatenate(last_before)[1:], before) + 1
+        long_enough = end - start >= 2
+        return Segment(self.clicks, start[long_enough], end[long_enough], gap_column=-1)
 
 
 def bin_edges(values: np.ndarray) -> list[float]:

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from ctr_kd.batching import Batch, batch_plan, make_batch
 from ctr_kd.checkpoint import load_checkpoint, save_checkpoint
 from ctr_kd.config import TrainingConfig
+from ctr_kd.devices import autocast, choose_device, compiled, device_of, move, report_what_has_no_effect
+from ctr_kd.distributed import ALONE, Processes
 from ctr_kd.samples import Samples
 
 
@@ -65,18 +67,25 @@ def fit(
     model: nn.Module,
     groups: Sequence[ParameterGroup],
     plan: Callable[[np.random.Generator], list[Any]],
-    loss: Callable[[Any, np.random.Generator], Tensor],
+    loss: Callable[[Any, np.random.Generator], Callable[[slice], Tensor]],
     validate: Callable[[], dict[str, float]],
     config: TrainingConfig,
     seed: int,
     identity: str,
     checkpoint: Path,
     report: Callable[[str], None] = lambda text: None,
+    processes: Processes = ALONE,
+    heavy: nn.Module | None = None,
 ) -> Curve:
-    """Train a model and leave it with the weights that validation preferred.
+    """Train a model and leave it, on the CPU, with the weights that validation preferred.
 
     Batches, masks and dropout of a step depend on the seed and the step alone. So a run that continues from its last
     checkpoint equals the uninterrupted one, bit for bit on a CPU.
+
+    A step's batch is computed in ``max(config.accumulate, processes.count)`` parts, dealt out to the processes in turn. All
+    that is drawn for a batch is drawn for the whole of it, and the parts' losses add up to its loss. So the number of parts
+    changes a step by rounding alone, but for dropout, which is drawn part by part; and for a given number of parts the number of
+    processes changes nothing at all but rounding.
 
     Parameters
     ----------
@@ -85,21 +94,29 @@ def fit(
     plan : callable
         Batches of one epoch, from a generator seeded by the epoch.
     loss : callable
-        Loss of one batch, from a generator seeded by the step.
+        Of one batch and a generator seeded by the step: draws all that is random, and returns the function that gives a
+        slice of the batch's rows its share of the batch's loss. Shares of all slices add up to the loss: a mean over a
+        part counts by the part's share of the elements that the mean is over.
     validate : callable
-        Named figures with the model in eval mode; ``"score"`` chooses the checkpoint, higher is better.
+        Named figures with the model in eval mode; ``"score"`` chooses the checkpoint, higher is better. The first process
+        alone computes them, so no row counts twice.
     config : TrainingConfig
     seed : int
     identity : str
         Fingerprint of everything that shapes the training; a checkpoint of another identity is refused.
     checkpoint : Path
-        File of the last checkpoint.
+        File of the last checkpoint; every process reads it, the first one writes it.
     report : callable
         Receives one line per validation.
+    processes : Processes
+        Those that share the work; all call this function with equal arguments.
+    heavy : Module, optional
+        The module whose forward ``config.compile`` compiles; by default the model.
 
     Returns
     -------
     Curve
+        Equal in all processes, seconds excepted.
 
     Raises
     ------
@@ -110,6 +127,11 @@ def fit(
     steps = max(1, round(config.epochs * len(first_epoch)))
     if not first_epoch:
         raise TrainingError("there is nothing to train on: the training split has no rows")
+    device = choose_device(config, processes.local_rank)
+    report_what_has_no_effect(config, device, report)
+    if processes.count > 1:
+        report(f"{processes.count} processes share every batch of {config.batch_size:,}")
+    model.to(device)
     optimizer = torch.optim.AdamW(_optimizer_groups(model, groups, config), lr=config.learning_rate, fused=True)
     validate_at = {math.ceil(steps * (i + 1) / config.validations) for i in range(config.validations)}
     curve, best = Curve(steps=steps), {name: value.clone() for name, value in model.state_dict().items()}
@@ -124,49 +146,75 @@ def fit(
     epoch, batches = 0, first_epoch
     started, saved = time.monotonic() - curve.seconds, time.monotonic()
     model.train()
-    while step < steps:
-        if step // len(first_epoch) != epoch:
-            epoch = step // len(first_epoch)
-            batches = plan(np.random.default_rng([seed, epoch]))
-        rng = np.random.default_rng([seed, step, 1])
-        torch.manual_seed(int(rng.integers(2**62)))
-        _set_rates(optimizer, step, steps, config)
-        optimizer.zero_grad(set_to_none=True)
-        # An epoch's plan may differ by a batch from the first one's; the modulus keeps every step inside it.
-        value = loss(batches[step % len(first_epoch) % len(batches)], rng)
-        value.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        if not (math.isfinite(value.item()) and math.isfinite(norm.item())):
-            model.load_state_dict(best)
-            raise TrainingError(
-                f"the loss is not finite at step {step:,} of {steps:,} (loss {value.item()}, gradient norm {norm.item()}): "
-                f"lower training.learning_rate; the last good checkpoint stays in {checkpoint.parent}"
-            )
-        optimizer.step()
-        step, running, window = step + 1, running + value.item(), window + 1
-        if step in validate_at:
-            model.eval()
-            with torch.no_grad():
-                figures = validate()
-            model.train()
-            curve.points.append({"step": step, "train_loss": running / window, **figures})
-            running, window = 0.0, 0
-            if figures["score"] > curve.best_score:
-                curve.best_score, curve.best_step = figures["score"], step
-                best = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-            shown = ", ".join(
-                f"{name.replace('_', ' ')} {figure:.4f}" for name, figure in curve.points[-1].items() if name not in ("step", "score")
-            )
-            report(f"step {step:,} of {steps:,}: {shown}")
-        if time.monotonic() - saved > config.checkpoint_seconds or (step in validate_at and step < steps):
-            curve.seconds = time.monotonic() - started
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "best": best, "curve": curve.to_dict()}
-            save_checkpoint(checkpoint, {**state, "step": step, "running": running, "window": window}, identity)
-            saved = time.monotonic()
+    with compiled(heavy or model, config):
+        while step < steps:
+            if step // len(first_epoch) != epoch:
+                epoch = step // len(first_epoch)
+                batches = plan(np.random.default_rng([seed, epoch]))
+            rng = np.random.default_rng([seed, step, 1])
+            dropout_seed = int(rng.integers(2**62))
+            _set_rates(optimizer, step, steps, config)
+            optimizer.zero_grad(set_to_none=True)
+            # An epoch's plan may differ by a batch from the first one's; the modulus keeps every step inside it.
+            rows = batches[step % len(first_epoch) % len(batches)]
+            value = _gradients(model, len(rows), loss(rows, rng), dropout_seed, config, processes)
+            norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+            value, norm = torch.stack([value, norm]).tolist()
+            if not (math.isfinite(value) and math.isfinite(norm)):
+                model.load_state_dict(best)
+                raise TrainingError(
+                    f"the loss is not finite at step {step:,} of {steps:,} (loss {value}, gradient norm {norm}): "
+                    f"lower training.learning_rate; the last good checkpoint stays in {checkpoint.parent}"
+                )
+            optimizer.step()
+            step, running, window = step + 1, running + value, window + 1
+            if step in validate_at:
+                figures = processes.tell(_validated(model, validate) if processes.leads else None)
+                curve.points.append({"step": step, "train_loss": running / window, **figures})
+                running, window = 0.0, 0
+                if figures["score"] > curve.best_score:
+                    curve.best_score, curve.best_step = figures["score"], step
+                    best = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+                shown = ", ".join(
+                    f"{name.replace('_', ' ')} {figure:.4f}" for name, figure in curve.points[-1].items() if name not in ("step", "score")
+                )
+                report(f"step {step:,} of {steps:,}: {shown}")
+            if processes.leads and (time.monotonic() - saved > config.checkpoint_seconds or (step in validate_at and step < steps)):
+                curve.seconds = time.monotonic() - started
+                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "best": best, "curve": curve.to_dict()}
+                save_checkpoint(checkpoint, {**state, "step": step, "running": running, "window": window}, identity)
+                saved = time.monotonic()
     curve.seconds = time.monotonic() - started
     model.load_state_dict(best)
-    model.eval()
+    model.cpu().eval()
     return curve
+
+
+def _gradients(
+    model: nn.Module, rows: int, share_of: Callable[[slice], Tensor], dropout_seed: int, config: TrainingConfig, processes: Processes
+) -> Tensor:
+    """Leave the gradient of one batch in the parameters, computed part by part; returns its loss, a tensor without a graph."""
+    device = device_of(model)
+    parts = max(config.accumulate, processes.count)
+    cuts = np.linspace(0, rows, parts + 1).round().astype(int).tolist()
+    total = torch.zeros((), device=device)
+    for i in range(processes.rank, parts, processes.count):
+        if cuts[i] == cuts[i + 1]:  # fewer rows than parts
+            continue
+        torch.manual_seed(dropout_seed + i)
+        with autocast(config, device):
+            value = share_of(slice(cuts[i], cuts[i + 1])).float()
+        value.backward()
+        total += value.detach()
+    return processes.add_gradients(model.parameters(), total)
+
+
+@torch.no_grad()
+def _validated(model: nn.Module, validate: Callable[[], dict[str, float]]) -> dict[str, float]:
+    model.eval()
+    figures = validate()
+    model.train()
+    return figures
 
 
 def _optimizer_groups(model: nn.Module, groups: Sequence[ParameterGroup], config: TrainingConfig) -> list[dict[str, Any]]:
@@ -210,18 +258,18 @@ def training_batch(samples: Samples, rows: np.ndarray, rng: np.random.Generator,
 
 @torch.no_grad()
 def predict(model: nn.Module, samples: Samples, batch_size: int = 4096) -> np.ndarray:
-    """Logits of all rows, in their order.
+    """Logits of all rows, in their order, computed where the model lies.
 
     Returns
     -------
     float32 array (rows, outputs)
         Independent of the batch size up to rounding.
     """
-    was_training = model.training
+    was_training, device = model.training, device_of(model)
     model.eval()
     logits: np.ndarray | None = None
     for rows in batch_plan(samples.a.end - samples.a.start, samples.group, batch_size, None):
-        out = model(*make_batch(samples, rows)).float().numpy()
+        out = model(*move(make_batch(samples, rows), device)).float().cpu().numpy()
         if logits is None:
             logits = np.empty((len(samples), out.shape[1]), np.float32)
         logits[rows] = out

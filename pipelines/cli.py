@@ -14,12 +14,14 @@ from typing import Any, NoReturn
 
 import click
 
+from ctr_kd.distributed import launched
 from pipelines.artifacts import read_json
 from pipelines.config import RunConfig, describe
 from pipelines.failures import exit_code, explain
 from pipelines.gate import GateRefused
 from pipelines.lock import workspace_lock
 from pipelines.options import Date, Options, common, set_debug
+from pipelines.processes import dismiss, help_out, together
 from pipelines.runner import RunContext, Runner, RunSummary, Stage
 from pipelines.stages import ROAD
 from pipelines.tracking import Tracker, TrackingError, tracking_uri
@@ -48,6 +50,7 @@ def cli() -> None:
       ctr-kd run conf/globo.yaml --set distill.student.kind=bilstm --from distill
       ctr-kd score conf/globo.yaml --date 2017-10-11
       ctr-kd status conf/globo.yaml
+      torchrun --nproc-per-node=2 -m pipelines pretrain conf/globo.yaml        on two processes; the same result
 
     \b
     Exit codes:
@@ -245,15 +248,28 @@ def status_command(options: Options) -> None:
 
 
 @contextmanager
-def _session(command: str, options: Options, road: Sequence[Stage] | None = None) -> Iterator[Runner]:
+def _session(command: str, options: Options, road: Sequence[Stage] = ROAD) -> Iterator[Runner]:
     """The workspace under lock, with a runner of the road (or of another one) on it and a tracker that knows how it ended."""
     config = options.config()
     click.get_current_context().find_root().obj["workspace"] = options.workspace
+    with together(options.workspace) as processes:
+        context = options.context(config, processes=processes)
+        if processes.leads:
+            with _tracked(command, options, context, road) as runner:
+                yield runner
+            dismiss(processes)
+        else:
+            help_out(context, road)
+    if not processes.leads:
+        raise click.exceptions.Exit(0)  # the command's own work is that of the first process
+
+
+@contextmanager
+def _tracked(command: str, options: Options, context: RunContext, road: Sequence[Stage]) -> Iterator[Runner]:
     with workspace_lock(options.workspace, f"ctr-kd {command} {options.conf}"):
-        context = options.context(config)
-        tracker = context.tracker = Tracker(tracking_uri(config, options.workspace), options.workspace, context.report)
+        tracker = context.tracker = Tracker(tracking_uri(context.config, options.workspace), options.workspace, context.report)
         try:
-            yield Runner(context, ROAD if road is None else road)
+            yield Runner(context, road)
         except BaseException as error:
             # A refusal is a result: the road was gone to its end.
             tracker.finish(None if isinstance(error, GateRefused) else error)
@@ -338,7 +354,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             click.echo(error.table)
         if state["debug"]:
             traceback.print_exc()
-        click.echo(f"ctr-kd: {explain(error, state['workspace'])}", err=True)
+        if launched()[0] == 0:  # one line, however many processes there are
+            click.echo(f"ctr-kd: {explain(error, state['workspace'])}", err=True)
         sys.exit(exit_code(error))
     sys.exit(0)
 

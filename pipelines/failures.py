@@ -13,6 +13,21 @@ from pipelines.config import ConfigError
 from pipelines.gate import GateRefused
 from pipelines.lock import WorkspaceLocked
 
+
+class FailedElsewhere(Exception):
+    """Another process of the same command failed; the message is its line.
+
+    Attributes
+    ----------
+    code : int
+        Its exit code.
+    """
+
+    def __init__(self, text: str, code: int) -> None:
+        super().__init__(text)
+        self.code = code
+
+
 EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (ConfigError, 2),
     (click.UsageError, 2),
@@ -31,6 +46,8 @@ def exit_code(error: BaseException) -> int:
     >>> exit_code(DataError("no rows")), exit_code(ValueError("bug"))
     (3, 1)
     """
+    if isinstance(error, FailedElsewhere):
+        return error.code
     return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
 
 

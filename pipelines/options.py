@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -11,6 +12,7 @@ from typing import Any
 
 import click
 
+from ctr_kd.distributed import ALONE, Processes
 from feature_store.config import parse_time
 from pipelines.config import RunConfig, load
 from pipelines.progress import Console
@@ -37,8 +39,12 @@ class Options:
     def config(self) -> RunConfig:
         return load(self.conf, self.overrides)
 
-    def context(self, config: RunConfig, read_only: bool = False) -> RunContext:
-        return RunContext(config, self.workspace, self.data, self.as_of, options=self.more, read_only=read_only, console=Console())
+    def context(self, config: RunConfig, read_only: bool = False, processes: Processes = ALONE) -> RunContext:
+        # Helpers have nothing to say that the first process does not say as well.
+        console = Console(None if processes.leads else io.StringIO())
+        return RunContext(
+            config, self.workspace, self.data, self.as_of, options=self.more, read_only=read_only, console=console, processes=processes
+        )
 
 
 class Time(click.ParamType[datetime]):

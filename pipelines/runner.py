@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ctr_kd.distributed import ALONE, Processes
 from pipelines.artifacts import CHECKPOINT, Artifact, DigestMemo, Verifier, fingerprint
 from pipelines.config import ConfigError, RunConfig
 from pipelines.progress import Console
@@ -37,6 +38,8 @@ class RunContext:
         True while ``status`` looks at the workspace: no hook may change it.
     artifacts : dict of str to Artifact
         Earlier stages of this run, by name; all of them stand.
+    processes : Processes
+        Those that share the training.
     """
 
     config: RunConfig
@@ -48,6 +51,7 @@ class RunContext:
     console: Console = field(default_factory=Console)
     tracker: Tracker | None = None
     artifacts: dict[str, Artifact] = field(default_factory=dict)
+    processes: Processes = ALONE
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     _store: Store | None = None
 
@@ -117,6 +121,10 @@ class StageContext:
         return self.run.as_of
 
     @property
+    def processes(self) -> Processes:
+        return self.run.processes
+
+    @property
     def fingerprint(self) -> str:
         return self.output.name
 
@@ -136,6 +144,11 @@ class StageContext:
         """Send a number to MLflow, per step for a curve."""
         if self.run.tracker:
             self.run.tracker.metric(name, value, step)
+
+    def announce(self) -> None:
+        """Have the other processes run this stage as well, with the same inputs; see :func:`help_out`."""
+        inputs = {name: str(path) for name, path in self.inputs.items()}
+        self.processes.tell({"stage": self.stage, "inputs": inputs, "output": str(self.output)})
 
     def record(self, facts: Mapping[str, Any]) -> None:
         """Add facts (rows, metrics) to the artifact's manifest; numbers go to MLflow as well."""
@@ -163,6 +176,8 @@ class Stage:
         Whether what the stage did outside its directory (a registry entry, a partition) is still there.
     conclude : callable, optional
         Called after the stage, also when it was skipped: publishes a report, or raises what a refused gate raises.
+    shared : bool
+        Whether all processes run it, because it trains with them. Only the one that leads may write.
     """
 
     name: str
@@ -173,6 +188,7 @@ class Stage:
     outside: Callable[[RunContext], dict[str, str]] | None = None
     stands: Callable[[StageContext], bool] | None = None
     conclude: Callable[[StageContext], None] | None = None
+    shared: bool = False
 
 
 class RunSummary(NamedTuple):
@@ -331,6 +347,8 @@ class Runner:
             tracker.begin(self.context, stage.name, made_from, artifact.path.name)
         began, started = time.monotonic(), datetime.now(UTC) - timedelta(seconds=prepared)
         try:
+            if stage.shared:
+                context.announce()
             stage.run(context)
         except BaseException as error:
             if tracker:

@@ -28,3 +28,15 @@ def hard_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
     else:
         loss = F.cross_entropy(logits, label.clamp(min=0).long(), reduction="none")
     return (loss * labelled).sum() / count
+
+
+def labelled_share(part: Tensor, whole: Tensor) -> float:
+    """Share of a batch's labelled rows that lie in a part of it, given the labels (rows,) of both.
+
+    Examples
+    --------
+    >>> import torch
+    >>> labelled_share(torch.tensor([1.0]), torch.tensor([1.0, -1.0, 0.0]))
+    0.5
+    """
+    return int((part >= 0).sum()) / max(int((whole >= 0).sum()), 1)

@@ -42,7 +42,16 @@ def logit_mse(student: Tensor, teacher: Tensor) -> Tensor:
     return F.mse_loss(student, teacher.detach())
 
 
-def distillation_loss(student: Tensor, teacher: Tensor | None, label: Tensor, alpha: float, soft: str, temperature: float) -> Tensor:
+def distillation_loss(
+    student: Tensor,
+    teacher: Tensor | None,
+    label: Tensor,
+    alpha: float,
+    soft: str,
+    temperature: float,
+    hard_share: float = 1.0,
+    soft_share: float = 1.0,
+) -> Tensor:
     """alpha * hard cross entropy + (1 - alpha) * soft term; ``alpha = 1`` is the labels alone.
 
     Parameters
@@ -55,11 +64,15 @@ def distillation_loss(student: Tensor, teacher: Tensor | None, label: Tensor, al
     soft : {"logit_mse", "soft_targets", "none"}
     temperature : float
         Of the soft targets; ignored otherwise.
+    hard_share, soft_share : float
+        Where these rows are a part of a batch: their share of its labelled rows and of all its rows. The losses of all parts
+        then add up to the batch's.
     """
     if alpha == 1 or teacher is None:
-        return hard_cross_entropy(student, label)
+        return hard_cross_entropy(student, label) * hard_share
     term = logit_mse(student, teacher) if soft == "logit_mse" else soft_targets(student, teacher, temperature)
-    return alpha * hard_cross_entropy(student, label) + (1 - alpha) * term if alpha else term
+    term = term * soft_share
+    return alpha * (hard_cross_entropy(student, label) * hard_share) + (1 - alpha) * term if alpha else term
 
 
 def _same_shape(student: Tensor, teacher: Tensor) -> None:

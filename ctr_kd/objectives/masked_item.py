@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ctr_kd.batching import cut
 from ctr_kd.models.bert import MaskedItemModel
 from ctr_kd.samples import MASK, PAD, SPECIALS
 
@@ -72,6 +73,16 @@ def mask_items(
     return Masked(
         torch.from_numpy(flat.reshape(tokens.shape)), torch.from_numpy(length), torch.from_numpy(position), torch.from_numpy(target)
     )
+
+
+def masked_part(masked: Masked, rows: slice) -> Masked:
+    """Some sequences of a masked batch, trimmed, with the positions that are hidden in them."""
+    longest = masked.tokens.shape[1]
+    inside = (masked.position >= rows.start * longest) & (masked.position < rows.stop * longest)
+    tokens, length = cut(masked.tokens, masked.length, rows)
+    position = masked.position[inside]
+    at = (position // longest - rows.start) * tokens.shape[1] + position % longest
+    return Masked(tokens, length, at, masked.target[inside])
 
 
 def masked_item_loss(model: MaskedItemModel, masked: Masked) -> tuple[Tensor, Tensor]:

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ctr_kd.batching import cut
 from ctr_kd.models.bert import MaskedItemModel, at_position
 from ctr_kd.samples import CLS
+
+
+class Pairs(NamedTuple):
+    """Pairs of segments, as :func:`segment_pairs` cuts them.
+
+    Attributes
+    ----------
+    tokens : int32 tensor (batch, length, features)
+    length : int64 tensor (batch,)
+    segment : int64 tensor (batch, length)
+    continues : float32 tensor (batch,)
+    """
+
+    tokens: Tensor
+    length: Tensor
+    segment: Tensor
+    continues: Tensor
 
 
 def segment_pairs(
@@ -53,10 +73,19 @@ def segment_pairs(
     return pairs, total, in_b.astype(np.int64), (source == np.arange(count)).astype(np.float32)
 
 
-def next_segment_loss(model: MaskedItemModel, tokens: np.ndarray, length: np.ndarray, rng: np.random.Generator) -> Tensor:
-    """Mean binary cross entropy of the pairs that :func:`segment_pairs` cuts, in nats."""
-    pairs, total, segment, continues = segment_pairs(tokens, length, rng)
-    pair_length = torch.from_numpy(total)
-    hidden = model.bert(torch.from_numpy(pairs), pair_length, torch.from_numpy(segment))
-    logit = model.next_segment(at_position(hidden, pair_length - 1)).squeeze(1)  # (batch,)
-    return F.binary_cross_entropy_with_logits(logit, torch.from_numpy(continues))
+def make_pairs(tokens: np.ndarray, length: np.ndarray, rng: np.random.Generator) -> Pairs:
+    """The tensors of :func:`segment_pairs`."""
+    return Pairs(*(torch.from_numpy(array) for array in segment_pairs(tokens, length, rng)))
+
+
+def pairs_part(pairs: Pairs, rows: slice) -> Pairs:
+    """Some pairs of a batch, trimmed to the longest of them."""
+    tokens, length = cut(pairs.tokens, pairs.length, rows)
+    return Pairs(tokens, length, pairs.segment[rows, : tokens.shape[1]], pairs.continues[rows])
+
+
+def next_segment_loss(model: MaskedItemModel, pairs: Pairs) -> Tensor:
+    """Mean binary cross entropy of the pairs, in nats."""
+    hidden = model.bert(pairs.tokens, pairs.length, pairs.segment)
+    logit = model.next_segment(at_position(hidden, pairs.length - 1)).squeeze(1)  # (batch,)
+    return F.binary_cross_entropy_with_logits(logit, pairs.continues)

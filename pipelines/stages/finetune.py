@@ -12,6 +12,7 @@ from pipelines.stages.training import SPLITS, record_curve, write_predictions
 def run(context: StageContext) -> None:
     """Train the teacher; writes ``teacher.pt``, ``training.json`` and ``predictions_{train,validation,test}.parquet``."""
     from ctr_kd.checkpoint import load_checkpoint, save_checkpoint
+    from ctr_kd.devices import choose_device
     from ctr_kd.finetuning import finetune
     from ctr_kd.pretraining import build_encoder, masked_item_accuracy, split_sequences
     from ctr_kd.samples import Assembly
@@ -41,14 +42,19 @@ def run(context: StageContext) -> None:
         context.fingerprint,
         context.checkpoint / "training.pt",
         context.report,
+        context.processes,
     )
+    if not context.processes.leads:
+        return
     after = masked_item_accuracy(model.pretrained, held_out)
     file = context.output / "teacher.pt"
     save_checkpoint(file, {"model": model.state_dict()}, context.fingerprint)
+    model.to(choose_device(config.finetune.training))  # the logits of all rows are as much work as an epoch
     for split in SPLITS:
         write_predictions(
             context.output / f"predictions_{split}.parquet", samples[split].row_id, predict(model, samples[split]), context.fingerprint
         )
+    model.cpu()
     training = {
         "curve": curve.to_dict(),
         "masked_item_accuracy": {"before": before["masked_item_accuracy"], "after": after["masked_item_accuracy"]},
@@ -78,4 +84,4 @@ def _pretraining_until(context: StageContext) -> int:
     return microseconds(datetime.fromisoformat(training["until"]))
 
 
-STAGE = Stage("finetune", run, upstream=("ingest", "pretrain"), keys=("seed", "history.max_length", "pretrain", "finetune"))
+STAGE = Stage("finetune", run, upstream=("ingest", "pretrain"), keys=("seed", "history.max_length", "pretrain", "finetune"), shared=True)

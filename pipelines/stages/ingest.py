@@ -75,18 +75,21 @@ def newest_known(store: Store) -> datetime:
 
 
 def run(context: StageContext) -> None:
-    """Assemble rows, click pool and vocabularies; see :func:`feature_store.assemble.assemble`."""
+    """Assemble rows, click pool and vocabularies; see :func:`feature_store.assemble.assemble`. Adds the clicks' tokens."""
+    from ctr_kd.samples import Assembly
     from feature_store.assemble import assemble
 
     config = context.config
     context.store.verify(context.as_of)
     summary = assemble(context.store, config.assembly, config.feature_store, context.as_of, context.output, context.report)
+    Assembly(context.output, config.history.max_length).write_pool()
     context.record({"rows": summary["rows"], "requests": summary["requests"], "quarantined_rows": context.store.quarantined_rows()})
 
 
 STAGE = Stage(
     "ingest",
     run,
+    code_version=2,
     # The engine's memory and threads are no keys: they change how fast rows are assembled, not the rows.
     keys=("source", "split", "candidates", "history", "statistics", "vocabulary"),
     outside=inputs,

@@ -26,8 +26,18 @@ def run(context: StageContext) -> None:
         until = split["train_from"]
     moment = microseconds(datetime.fromisoformat(until))
     model, curve, facts = pretrain(
-        assembly, signature, config.pretrain, moment, config.seed, context.fingerprint, context.checkpoint / "training.pt", context.report
+        assembly,
+        signature,
+        config.pretrain,
+        moment,
+        config.seed,
+        context.fingerprint,
+        context.checkpoint / "training.pt",
+        context.report,
+        context.processes,
     )
+    if not context.processes.leads:
+        return
     weights = context.output / "pretrained.pt"
     save_checkpoint(weights, {"model": model.state_dict()}, context.fingerprint)
     training = {
@@ -42,4 +52,4 @@ def run(context: StageContext) -> None:
     context.record({**facts, "parameters": training["parameters"]})
 
 
-STAGE = Stage("pretrain", run, upstream=("ingest",), keys=("seed", "history.max_length", "pretrain"))
+STAGE = Stage("pretrain", run, upstream=("ingest",), keys=("seed", "history.max_length", "pretrain"), shared=True)

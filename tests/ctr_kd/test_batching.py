@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctr_kd.batching import batch_plan, gather, make_batch
+from ctr_kd.batching import batch_plan, gather, make_batch, part_of
 from ctr_kd.samples import MASK, UNKNOWN, Segment
 
 
@@ -54,3 +54,13 @@ def test_hiding_ids_and_statistics_is_seeded_and_leaves_the_samples_alone(assemb
     known = before[:, 0] > MASK
     assert (ids[known] == UNKNOWN).mean() == pytest.approx(0.5, abs=0.15)
     assert np.isnan(one.dense.numpy()).all(axis=1).mean() == pytest.approx(0.5, abs=0.15)
+
+
+def test_parts_of_a_batch_hold_its_rows_and_their_histories(assembly):
+    samples = assembly.samples("train")
+    rows = batch_plan(samples.a.end - samples.a.start, samples.group, 30, None)[2]
+    batch = make_batch(samples, rows)
+    assert all(np.array_equal(one, two, equal_nan=True) for one, two in zip(part_of(batch, slice(0, len(rows))), batch, strict=True))
+    for a, b in ((0, 4), (4, 5), (5, len(rows))):  # also inside a request
+        part, alone = part_of(batch, slice(a, b)), make_batch(samples, rows[a:b])
+        assert all(np.array_equal(one, two, equal_nan=True) for one, two in zip(part, alone, strict=True))

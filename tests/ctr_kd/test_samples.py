@@ -1,7 +1,13 @@
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 
-from ctr_kd.samples import GAP_BUCKETS, PAD, UNKNOWN, Signature, bin_edges, gap_bucket, index_of
+from ctr_kd.batching import gather
+from ctr_kd.samples import GAP_BUCKETS, PAD, POOL, UNKNOWN, Assembly, Segment, Signature, bin_edges, gap_bucket, index_of
+from tests.ctr_kd.worlds import write_assembly
 
 
 def test_ids_compare_by_their_text():
@@ -44,3 +50,54 @@ def test_sequences_hold_every_click_once_and_cut_at_a_time(assembly):
     half = assembly.sequences(5 * 10**11)
     assert 0 < (half.end - half.start).sum() < len(positions)
     assert len(assembly.sequences(0).start) == 0
+
+
+def test_the_pool_is_mapped_from_its_file_and_holds_what_memory_would(tmp_path):
+    directory = write_assembly(tmp_path)
+    held = Assembly(directory, 5).clicks
+    assert not isinstance(held, np.memmap)
+    Assembly(directory, 5).write_pool()
+    mapped = Assembly(directory, 5)
+    assert isinstance(mapped.clicks, np.memmap) and not mapped.clicks.flags.writeable
+    assert mapped.clicks.dtype == np.int32 and np.array_equal(mapped.clicks, held)
+    assert mapped.sequences(None).pool is mapped.samples("train").a.pool is mapped.clicks
+
+
+def test_what_is_mapped_takes_no_memory_of_the_process(tmp_path):
+    rows = 8_000_000
+    with open(tmp_path / POOL, "wb") as file:  # 64 MB
+        np.lib.format.write_array_header_2_0(file, {"descr": "<i4", "fortran_order": False, "shape": (rows, 2)})
+        file.truncate(file.tell() + rows * 8)
+    assembly = Assembly(write_assembly(tmp_path), 5)
+    before = own_memory()
+    sequences = Segment(assembly.clicks, np.arange(0, rows, 1000), np.arange(5, rows + 5, 1000))
+    for begin in range(0, len(sequences.start), 256):
+        gather(sequences, sequences.start[begin : begin + 256], sequences.end[begin : begin + 256])
+    assert own_memory() - before < 8 << 20
+
+
+def own_memory():
+    """Bytes that only this process holds; pages of a file are the system's to take back."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("RssAnon:")).split()[1]) * 1024
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 7])
+def test_chunks_change_neither_tokens_nor_sequences(chunk, tmp_path, monkeypatch):
+    whole = Assembly(write_assembly(tmp_path, users=100), 3)
+    pool, sequences = whole.clicks, {until: whole.sequences(until) for until in (None, 0, 5 * 10**11)}
+    monkeypatch.setattr("ctr_kd.samples.CLICK_CHUNK", chunk)
+    cut = Assembly(tmp_path, 3)
+    assert np.array_equal(cut.clicks, pool)
+    for until, expected in sequences.items():
+        found = cut.sequences(until)
+        assert np.array_equal(found.start, expected.start) and np.array_equal(found.end, expected.end)
+
+
+def test_no_click_at_all(tmp_path):
+    directory = write_assembly(tmp_path)
+    clicks = pq.read_table(directory / "clicks.parquet")
+    pq.write_table(clicks.slice(0, 0), directory / "clicks.parquet")
+    Assembly(directory, 5).write_pool()
+    assembly = Assembly(directory, 5)
+    assert assembly.clicks.shape == (0, 3) and len(assembly.sequences(None).start) == 0

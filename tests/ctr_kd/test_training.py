@@ -10,8 +10,9 @@ from ctr_kd.distilling import align_logits, train_student
 from ctr_kd.finetuning import finetune, parameter_groups
 from ctr_kd.models.click_bert import ClickBert
 from ctr_kd.pretraining import masked_item_accuracy, pretrain, split_sequences
-from ctr_kd.samples import Segment
+from ctr_kd.samples import Assembly, Segment
 from ctr_kd.training import ParameterGroup, TrainingError, fit, predict
+from tests.ctr_kd.worlds import write_assembly
 
 FAST = TrainingConfig(
     epochs=6, batch_size=32, learning_rate=5e-3, validations=3, unknown_rate=0.1, statistics_rate=0.1, checkpoint_seconds=1e-9
@@ -76,14 +77,14 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_best_weights(tmp_path):
     best = copy.deepcopy(model.state_dict())
 
     def loss(batch, rng):
-        return model(torch.ones(1, 1)).sum() * (torch.nan if batch == 2 else 1.0)
+        return lambda part: model(torch.ones(1, 1)).sum() * (torch.nan if batch == [2] else 1.0)
 
     config = TrainingConfig(epochs=1, validations=1, learning_rate=0.1)
     with pytest.raises(TrainingError, match="not finite at step 2 of 4"):
         fit(
             model,
             [ParameterGroup(list(model.parameters()))],
-            lambda rng: [0, 1, 2, 3],
+            lambda rng: [[0], [1], [2], [3]],
             loss,
             lambda: {"score": 0.0},
             config,
@@ -104,8 +105,26 @@ def test_the_checkpoint_that_validation_prefers_is_kept(tmp_path):
 
     config = TrainingConfig(epochs=3, validations=3, learning_rate=0.1)
     group = [ParameterGroup(list(model.parameters()))]
-    curve = fit(model, group, lambda rng: [0, 1], lambda b, r: model(torch.ones(1, 1)).sum(), validate, config, 0, "i", tmp_path / "c")
+
+    def loss(batch, rng):
+        return lambda part: model(torch.ones(1, 1)).sum()
+
+    curve = fit(model, group, lambda rng: [[0], [1]], loss, validate, config, 0, "i", tmp_path / "c")
     assert model.weight.item() == seen[1] and curve.best_step == curve.points[1]["step"]
+
+
+def test_a_training_in_parts_is_the_undivided_one(assembly, signature, tmp_path):
+    """For click rows and students, unlabelled rows included; the encoder is compared in test_distributed.py."""
+    train, validation = assembly.samples("train"), assembly.samples("validation")
+    train.label[::7] = -1
+    teacher = np.random.default_rng(0).normal(size=(len(train), 1)).astype(np.float32)
+    losses = []
+    for parts in (1, 3, 50):
+        training = FAST.model_copy(update={"accumulate": parts, "checkpoint_seconds": 60.0})
+        config = DistillConfig(student=StudentConfig(width=8, hidden=8, dropout=0), training=training)
+        _, curve = train_student(signature, train, validation, teacher, config, 0, "i", tmp_path / f"{parts}.pt")
+        losses.append([[point["train_loss"], point["log_loss"]] for point in curve.points])
+    np.testing.assert_allclose(losses[1:], [losses[0]] * 2, rtol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +142,19 @@ def test_pretraining_learns(pretrained):
 def test_one_sequence_is_not_enough():
     with pytest.raises(TrainingError, match="at least 2 click sequences"):
         split_sequences(Segment(np.zeros((2, 1), np.int32), np.array([0]), np.array([2])), 0.1, 0)
+
+
+def test_one_item_alone_is_learnt_and_none_is_an_error(tmp_path):
+    config = PretrainConfig(encoder=EncoderConfig(width=16, heads=2, layers=1), training=FAST, validation_share=0.4)
+    for known in (1, 0):
+        directory = write_assembly(tmp_path / str(known), items=4 + known)
+        assembly = Assembly(directory, 5)
+        if known:
+            _, curve, _ = pretrain(assembly, assembly.signature(), config, None, 0, "i", tmp_path / "c.pt")
+            assert curve.points[-1]["masked_item_loss"] < curve.points[0]["masked_item_loss"]
+        else:
+            with pytest.raises(TrainingError, match="vocabulary holds no item"):
+                pretrain(assembly, assembly.signature(), config, None, 0, "i", tmp_path / "d.pt")
 
 
 @pytest.mark.parametrize("strategy", ["low_lr", "freeze", "freeze_then_unfreeze"])

@@ -2,8 +2,8 @@ import numpy as np
 import torch
 
 from ctr_kd.config import EncoderConfig
-from ctr_kd.objectives.masked_item import mask_items, masked_item_loss
-from ctr_kd.objectives.next_segment import next_segment_loss, segment_pairs
+from ctr_kd.objectives.masked_item import mask_items, masked_item_loss, masked_part
+from ctr_kd.objectives.next_segment import make_pairs, next_segment_loss, pairs_part, segment_pairs
 from ctr_kd.pretraining import build_encoder
 from ctr_kd.samples import CLS, MASK, SPECIALS, UNKNOWN
 
@@ -76,6 +76,27 @@ def test_about_half_of_the_pairs_continue_and_the_loss_learns(assembly, signatur
     assert 0.4 < continues.mean() < 0.6
     torch.manual_seed(0)
     model = build_encoder(assembly, signature, EncoderConfig(width=16, heads=2))
-    loss = next_segment_loss(model, np.minimum(tokens[:, :4], 6), np.minimum(length, 4), np.random.default_rng(0))
+    pairs = make_pairs(np.minimum(tokens[:, :4], 6), np.minimum(length, 4), np.random.default_rng(0))
+    loss = next_segment_loss(model, pairs)
     loss.backward()
     assert model.bert.segment.weight.grad.abs().sum() > 0
+
+
+def test_parts_of_a_batch_hold_its_sequences_trimmed():
+    tokens, length = sequences(50)
+    order = np.argsort(length, kind="stable")
+    tokens, length = tokens[order], length[order]
+    masked = mask_items(tokens, length, np.random.default_rng(0), 0.4, 0.2)
+    parts = [masked_part(masked, slice(a, b)) for a, b in ((0, 11), (11, 30), (30, 50))]
+    assert torch.equal(torch.cat([part.target for part in parts]), masked.target)
+    assert parts[0].tokens.shape[1] < masked.tokens.shape[1]
+    for part in parts:
+        assert part.tokens.shape[1] == part.length.max()
+        hidden = part.tokens.flatten(0, 1)[part.position, 0]
+        assert ((hidden == MASK) | (hidden >= len(SPECIALS))).all()
+    whole = masked_part(masked, slice(0, 50))
+    assert all(torch.equal(one, two) for one, two in zip(whole, masked, strict=True))
+    pairs = make_pairs(tokens, length, np.random.default_rng(1))
+    assert all(torch.equal(one, two) for one, two in zip(pairs_part(pairs, slice(0, 50)), pairs, strict=True))
+    some = pairs_part(pairs, slice(3, 9))
+    assert some.segment.shape == some.tokens.shape[:2] and torch.equal(some.continues, pairs.continues[3:9])
