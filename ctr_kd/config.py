@@ -47,6 +47,11 @@ class EncoderConfig(Config):
     heads: int = Field(2, ge=1, description="attention heads; must divide the width")
     feed_forward: int | None = Field(None, ge=8, description="width of the feed-forward layer; null is four times the width")
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout of embeddings, attention and hidden states")
+    attention: Literal["bidirectional", "causal"] = Field(
+        "bidirectional",
+        description="bidirectional: hidden items are predicted from both sides (BERT4Rec); "
+        "causal: each item from those before it, all positions in one pass (SASRec)",
+    )
     positions: Literal["from_end", "from_start"] = Field(
         "from_end", description="from_end: position 0 is the newest token, so recency keeps its meaning; from_start: the first, as in texts"
     )
@@ -68,10 +73,21 @@ class PretrainConfig(Config):
         "before_labels",
         description="sequences end before the fine-tuning labels begin (they stay unseen targets), or run to the end of training",
     )
-    mask_rate: float = Field(0.2, gt=0, lt=1, description="share of items that are masked")
+    mask_rate: float = Field(0.2, gt=0, lt=1, description="share of items that are masked (bidirectional attention; so are the next two)")
+    span: float = Field(1.0, ge=1, description="mean length of a masked stretch of items (geometric); 1 masks each item by itself")
     last_item_rate: float = Field(
         0.3, ge=0, le=1, description="share of sequences of which the last item alone is masked: next-item prediction"
     )
+    items: Literal["auto", "softmax", "sampled", "gbce"] = Field(
+        "auto",
+        description="loss over the items: softmax over all; sampled: softmax over shared negatives with the log-Q correction; gbce: "
+        "calibrated binary cross entropy over them; auto: softmax up to 20,000 items, else sampled",
+    )
+    negatives: int = Field(1024, ge=1, description="negatives that a batch shares, of sampled and gbce")
+    gbce_calibration: float = Field(
+        0.75, ge=0, le=1, description="gbce: t of Petrov and Macdonald (2023); 0 is plain binary cross entropy, 1 predicts probabilities"
+    )
+    attributes: float = Field(0.0, ge=0, description="weight of predicting the attributes of hidden items; 0 leaves it out")
     next_segment: float = Field(
         0.0, ge=0, description="weight of next-segment prediction (is B the continuation of A's user?); 0 leaves it out"
     )

@@ -10,11 +10,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ctr_kd.batching import batch_plan, gather
 from ctr_kd.config import NextItemConfig
 from ctr_kd.metrics import UndefinedMetric
-from ctr_kd.models.bert import MaskedItemModel, append_mask
+from ctr_kd.models.bert import MaskedItemModel
 from ctr_kd.samples import SPECIALS, Assembly, Segment, gap_bucket
 
 CUTOFFS = (5, 10, 20)
@@ -80,16 +81,12 @@ def next_items(assembly: Assembly, start: int, end: int, longest: int) -> NextIt
     return NextItems(token[target, 0], history, stop - length)
 
 
-def masked_next_item(model: MaskedItemModel) -> Score:
-    """Score by what the encoder predicts for a [MASK] behind the history; it takes one position of the longest sequence."""
-
-    def score(tokens: Tensor, length: Tensor) -> Tensor:
-        tokens, length = append_mask(tokens, length)
-        last = torch.arange(len(length)) * tokens.shape[1] + length - 1  # in the flattened (batch * length)
-        return model.item_logits(model.bert(tokens, length), last)
-
+def next_item_score(model: MaskedItemModel) -> Score:
+    """Score by what the encoder predicts to follow the history; the vectors of all items are computed once."""
     model.eval()
-    return score
+    with torch.no_grad():
+        vector = model.bert.token(model.vocabulary)
+    return lambda tokens, length: F.linear(model.history_state(tokens, length), vector, model.bias)
 
 
 @torch.no_grad()

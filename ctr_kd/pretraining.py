@@ -7,24 +7,44 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from ctr_kd.batching import batch_plan, gather
 from ctr_kd.config import EncoderConfig, PretrainConfig
 from ctr_kd.devices import device_of, move
 from ctr_kd.distributed import ALONE, Processes
 from ctr_kd.models.bert import Bert, MaskedItemModel
-from ctr_kd.objectives.masked_item import mask_items, masked_item_loss, masked_part
+from ctr_kd.objectives.item_prediction import (
+    NegativeSampler,
+    attribute_loss,
+    gbce_loss,
+    item_loss_kind,
+    sampled_softmax_loss,
+    softmax_loss,
+)
+from ctr_kd.objectives.masked_item import mask_items, masked_part, predict_next
 from ctr_kd.objectives.next_segment import make_pairs, next_segment_loss, pairs_part
 from ctr_kd.samples import SPECIALS, UNKNOWN, Assembly, Segment, Signature
 from ctr_kd.training import Curve, ParameterGroup, TrainingError, fit
 
 VALIDATION_SEQUENCES = 4096  # enough for masked-item accuracy to two decimals
+COUNTED_SEQUENCES = 10_000  # at a time: the pool of tokens may be larger than the memory
 
 
 def build_encoder(assembly: Assembly, signature: Signature, config: EncoderConfig) -> MaskedItemModel:
     """An encoder that holds two of the longest histories: next-segment prediction joins pieces of two."""
     bert = Bert(signature.tokens, 2 * signature.max_length, config)
     return MaskedItemModel(bert, torch.from_numpy(assembly.vocabulary_tokens()))
+
+
+def item_counts(sequences: Segment, vocabulary: int) -> np.ndarray:
+    """How often each index occurs in the sequences, int64 (vocabulary,)."""
+    count = np.zeros(vocabulary, np.int64)
+    for first in range(0, len(sequences.start), COUNTED_SEQUENCES):
+        start, end = sequences.start[first : first + COUNTED_SEQUENCES], sequences.end[first : first + COUNTED_SEQUENCES]
+        tokens, length = gather(sequences, start, end)
+        count += np.bincount(tokens[:, :, 0][np.arange(tokens.shape[1]) < length[:, None]], minlength=vocabulary)
+    return count
 
 
 def split_sequences(sequences: Segment, share: float, seed: int) -> tuple[Segment, Segment]:
@@ -50,7 +70,9 @@ def split_sequences(sequences: Segment, share: float, seed: int) -> tuple[Segmen
 
 @torch.no_grad()
 def masked_item_accuracy(model: MaskedItemModel, sequences: Segment, batch_size: int = 512) -> dict[str, float]:
-    """Loss (nats) and accuracy of predicting the last item of every sequence, each hidden by the same [MASK].
+    """Loss (nats) and accuracy of predicting the last item of every sequence from those before it, over all items.
+
+    Items outside the vocabulary are not asked for.
 
     Returns
     -------
@@ -59,14 +81,18 @@ def masked_item_accuracy(model: MaskedItemModel, sequences: Segment, batch_size:
     """
     was_training = model.training
     model.eval()
+    device = device_of(model)
     total, right, count = 0.0, 0, 0
-    rng = np.random.default_rng(0)  # draws nothing here: the last item is always hidden, always by [MASK]
     length = sequences.end - sequences.start
     for rows in batch_plan(length, np.arange(len(length)), batch_size, None):
-        tokens, lengths = gather(sequences, sequences.start[rows], sequences.end[rows])
-        masked = mask_items(tokens, lengths, rng, 0.0, 1.0, disguised=0.0)
-        loss, hits = masked_item_loss(model, move(masked, device_of(model)))
-        total, right, count = total + loss.item() * len(masked.target), right + int(hits), count + len(masked.target)
+        rows = rows[sequences.pool[sequences.end[rows] - 1, 0] >= len(SPECIALS)]
+        if not len(rows):
+            continue
+        target = torch.from_numpy(sequences.pool[sequences.end[rows] - 1, 0].astype(np.int64)).to(device)
+        tokens, lengths = gather(sequences, sequences.start[rows], sequences.end[rows] - 1)
+        logits = model.all_items(model.history_state(torch.from_numpy(tokens).to(device), torch.from_numpy(lengths).to(device)))
+        total += F.cross_entropy(logits, target, reduction="sum").item()
+        right, count = right + int((logits.argmax(1) == target).sum()), count + len(rows)
     model.train(was_training)
     count = max(count, 1)
     return {"masked_item_loss": total / count, "masked_item_accuracy": right / count, "score": -total / count}
@@ -123,18 +149,36 @@ def pretrain(
     length = training.end - training.start
     sequence = np.arange(len(length))
 
+    kind = item_loss_kind(config, len(model.vocabulary))
+    sampler = None if kind == "softmax" else NegativeSampler(item_counts(training, len(model.vocabulary)), config.negatives)
+
     def loss(rows: np.ndarray, rng: np.random.Generator) -> Callable[[slice], torch.Tensor]:
         tokens, lengths = gather(training, training.start[rows], training.end[rows])
-        masked = mask_items(tokens, lengths, rng, config.mask_rate, config.last_item_rate)
+        if config.encoder.attention == "causal":
+            masked = predict_next(tokens, lengths)
+        else:
+            masked = mask_items(tokens, lengths, rng, config.mask_rate, config.last_item_rate, span=config.span)
         if config.training.unknown_rate:
             ids = masked.tokens[:, :, 0].numpy()
             ids[(rng.random(ids.shape, np.float32) < config.training.unknown_rate) & (ids >= len(SPECIALS))] = UNKNOWN
         pairs = make_pairs(tokens, lengths, rng) if config.next_segment else None
+        negatives = sampler.draw(rng) if sampler else None
 
         def share_of(part: slice) -> torch.Tensor:
-            device, hidden = device_of(model), masked_part(masked, part)
-            value, _ = masked_item_loss(model, move(hidden, device))
-            value = value * (len(hidden.target) / max(len(masked.target), 1))
+            device, shown = device_of(model), masked_part(masked, part)
+            shown = move(shown, device)
+            state = model.states(model.bert(shown.tokens, shown.length), shown.position)  # (predicted, width)
+            if not len(shown.target):
+                value = state.sum() * 0.0
+            elif negatives is None:
+                value = softmax_loss(model, state, shown.target)
+            elif kind == "sampled":
+                value = sampled_softmax_loss(model, state, shown.target, move(negatives, device))
+            else:
+                value = gbce_loss(model, state, shown.target, move(negatives, device), config.gbce_calibration)
+            if config.attributes and len(shown.target):
+                value = value + config.attributes * attribute_loss(model, state, shown.target)
+            value = value * (len(shown.target) / max(len(masked.target), 1))
             if pairs is not None:
                 next_segment = next_segment_loss(model, move(pairs_part(pairs, part), device))
                 value = value + config.next_segment * (next_segment * ((part.stop - part.start) / len(rows)))

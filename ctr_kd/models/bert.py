@@ -1,4 +1,7 @@
-"""The teacher's encoder: a BERT over tokens of several features (Devlin et al. 2019, arXiv:1810.04805), post-norm as published."""
+"""The teacher's encoder: a BERT over tokens of several features (Devlin et al. 2019, arXiv:1810.04805), post-norm as published.
+
+With causal attention it is the decoder-only encoder of SASRec (Kang and McAuley 2018, arXiv:1808.09781) in BERT's layers.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from torch.nn import functional as F
 
 from ctr_kd.config import EncoderConfig
 from ctr_kd.models.inputs import TokenEmbedding, padding_mask
-from ctr_kd.samples import MASK
+from ctr_kd.samples import CLS, MASK
 
 
 class Attention(nn.Module):
@@ -16,13 +19,15 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = config.heads
         self.dropout = config.dropout
+        self.causal = config.attention == "causal"
         self.query_key_value = nn.Linear(config.width, 3 * config.width)
         self.output = nn.Linear(config.width, config.width)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         batch, length, width = x.shape
         q, k, v = self.query_key_value(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0)
+        rate = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=rate, is_causal=self.causal)
         return self.output(y.transpose(1, 2).reshape(batch, length, width))  # (batch, length, width)
 
 
@@ -37,7 +42,7 @@ class Layer(nn.Module):
         self.output_norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         x = self.attention_norm(x + self.dropout(self.attention(x, mask)))
         return self.output_norm(x + self.dropout(self.contract(F.gelu(self.expand(x)))))  # (batch, length, width)
 
@@ -88,7 +93,9 @@ class Bert(nn.Module):
             position = (length.unsqueeze(1) - 1 - position).clamp(min=0)  # (batch, length)
         kind = self.segment.weight[0] if segment is None else self.segment(segment)
         x = self.dropout(self.norm(self.token(tokens) + self.position(position) + kind))
-        mask = padding_mask(length.clamp(min=1), longest)[:, None, None, :]  # (batch, 1, 1, length)
+        # Padding stands on the right, so a token that sees only what is before it never sees any.
+        causal = self.config.attention == "causal"
+        mask = None if causal else padding_mask(length.clamp(min=1), longest)[:, None, None, :]  # (batch, 1, 1, length)
         for layer in self.layers:
             x = layer(x, mask)
         return x  # (batch, length, width)
@@ -107,6 +114,20 @@ def append_mask(tokens: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
     mask = torch.full_like(index, 0, dtype=tokens.dtype)
     mask[:, :, 0] = MASK
     return tokens.scatter(1, index, mask), length + 1
+
+
+def prepend_cls(tokens: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+    """Put a [CLS] before every sequence, so that causal attention has something to predict the first item from.
+
+    Returns
+    -------
+    tokens : int32 tensor (batch, length + 1, features)
+    length : int64 tensor (batch,)
+    """
+    tokens = F.pad(tokens, (0, 0, 1, 0))
+    cls = torch.full_like(tokens[:, :1], 0)
+    cls[:, :, 0] = CLS
+    return torch.cat([cls, tokens[:, 1:]], dim=1), length + 1
 
 
 def at_position(hidden: Tensor, position: Tensor) -> Tensor:
@@ -138,10 +159,25 @@ class MaskedItemModel(nn.Module):
         self.transform.apply(_initialise)
         self.next_segment.apply(_initialise)
 
-    def item_logits(self, hidden: Tensor, position: Tensor) -> Tensor:
-        """Logits (masked, vocabulary) at the masked positions alone; ``position`` indexes the flattened (batch * length)."""
-        chosen = hidden.flatten(0, 1).index_select(0, position)  # (masked, width)
-        return F.linear(self.transform(chosen), self.bert.token(self.vocabulary), self.bias)
+    def states(self, hidden: Tensor, position: Tensor) -> Tensor:
+        """What predicts an item, (chosen, width), at some positions of the flattened (batch * length) alone."""
+        return self.transform(hidden.flatten(0, 1).index_select(0, position))
+
+    def history_state(self, tokens: Tensor, length: Tensor) -> Tensor:
+        """What predicts the item that follows each history, (batch, width): the summary of a history, empty ones included.
+
+        It is the state of a [MASK] behind the history; with causal attention that of its newest click, or of the [CLS] before it.
+        """
+        tokens, length = prepend_cls(tokens, length) if self.bert.config.attention == "causal" else append_mask(tokens, length)
+        return self.transform(at_position(self.bert(tokens, length), length - 1))
+
+    def all_items(self, state: Tensor) -> Tensor:
+        """Logits (states, vocabulary) of every item."""
+        return F.linear(state, self.bert.token(self.vocabulary), self.bias)
+
+    def some_items(self, item: Tensor) -> tuple[Tensor, Tensor]:
+        """Vectors (items, width) and biases (items,) of some items: a logit is the product of a state and a vector plus the bias."""
+        return self.bert.token(self.vocabulary.index_select(0, item)), self.bias.index_select(0, item)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ctr_kd.models.bert import MaskedItemModel, append_mask, at_position
+from ctr_kd.models.bert import MaskedItemModel
 from ctr_kd.models.inputs import ContextEncoder, Head, TokenEmbedding, compare
 from ctr_kd.samples import Signature
 
@@ -13,10 +13,11 @@ from ctr_kd.samples import Signature
 class ClickBert(nn.Module):
     """BERT encoder plus a click head over [history, candidate, their product and difference, context, statistics].
 
-    The history's summary is the hidden state of a [MASK] behind the newest click, passed through the masked-item transform;
-    its product with a candidate's embedding is the logit that pretraining gave the candidate as the next item. So the head
-    starts from what the encoder already knows. Beside it stand embeddings of its own, which train at the full rate: what
-    makes an item clicked today changes faster than a slowly trained encoder may follow.
+    The history's summary is the state that predicted the next item in pretraining
+    (:meth:`ctr_kd.models.bert.MaskedItemModel.history_state`); its product with a candidate's embedding is the logit that
+    pretraining gave the candidate as the next item. So the head starts from what the encoder already knows. Beside it stand
+    embeddings of its own, which train at the full rate: what makes an item clicked today changes faster than a slowly trained
+    encoder may follow.
 
     Parameters
     ----------
@@ -47,9 +48,7 @@ class ClickBert(nn.Module):
         self, segment_a: Tensor, segment_a_length: Tensor, segment_of_row: Tensor, segment_b: Tensor, categorical: Tensor, dense: Tensor
     ) -> Tensor:
         """Logits (rows, outputs) of a :class:`ctr_kd.batching.Batch`."""
-        tokens, length = append_mask(segment_a, segment_a_length)
-        hidden = self.pretrained.bert(tokens, length)  # (segments, length, width)
-        summary = self.pretrained.transform(at_position(hidden, length - 1)).index_select(0, segment_of_row)  # (rows, width)
+        summary = self.pretrained.history_state(segment_a, segment_a_length).index_select(0, segment_of_row)  # (rows, width)
         candidate = self.pretrained.bert.token(segment_b).sum(1)  # (rows, width)
         next_item = self.next_item((summary * candidate).sum(-1, keepdim=True))  # (rows, 1)
         pooled = self.token(segment_a).sum(1) / segment_a_length.clamp(min=1).unsqueeze(1).to(dense.dtype)  # (segments, width / 2)

@@ -18,7 +18,7 @@ FILE = "next_item.json"
 def run(context: StageContext) -> None:
     """Rank the last click of the test window, and of the validation window, of every user; writes ``next_item.json``."""
     from ctr_kd.checkpoint import load_checkpoint
-    from ctr_kd.next_item import evaluate_next_items, masked_next_item, next_items
+    from ctr_kd.next_item import evaluate_next_items, next_item_score, next_items
     from ctr_kd.pretraining import build_encoder
     from ctr_kd.samples import Assembly
     from feature_store.log import microseconds
@@ -28,14 +28,14 @@ def run(context: StageContext) -> None:
     model = build_encoder(assembly, assembly.signature(), config.pretrain.encoder)
     pretrained = context.inputs["pretrain"]
     model.load_state_dict(load_checkpoint(pretrained / "pretrained.pt", pretrained.name)["model"])
-    score, vocabulary = masked_next_item(model), len(model.vocabulary)
+    score, vocabulary = next_item_score(model), len(model.vocabulary)
     split = assembly.summary["split"]
     train_until, validate_until, test_until = (
         microseconds(datetime.fromisoformat(split[name])) for name in ("train_until", "validate_until", "test_until")
     )
     figures: dict[str, Any] = {}
     for window, start, end in (("validation", train_until, validate_until), ("test", validate_until, test_until)):
-        # One position of the longest sequence is the mask's.
+        # One position of the longest sequence is taken by [MASK] or [CLS].
         items = next_items(assembly, start, end, config.history.max_length - 1)
         figures[window] = evaluate_next_items(score, items, vocabulary, config.next_item)
         context.report(f"{window}: {figures[window]['users']:,} users, HR@10 {figures[window]['hr@10']:.4f}")

@@ -80,7 +80,11 @@ def ours(model):
     """Hidden states of real positions, all logits there, and the next-segment logit of the first position."""
     ids, length, segment, real = batch()
     hidden = model.bert(ids.int().unsqueeze(-1), length, segment)
-    return hidden[real], model.item_logits(hidden, real.flatten().nonzero().squeeze(1)), model.next_segment(hidden[:, 0]).squeeze(1)
+    return (
+        hidden[real],
+        model.all_items(model.states(hidden, real.flatten().nonzero().squeeze(1))),
+        model.next_segment(hidden[:, 0]).squeeze(1),
+    )
 
 
 @torch.no_grad()

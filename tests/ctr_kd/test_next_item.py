@@ -19,9 +19,9 @@ from ctr_kd.next_item import (
     NextItems,
     evaluate_next_items,
     hit_rate_score,
-    masked_next_item,
     mrr_score,
     ndcg_score,
+    next_item_score,
     next_items,
     target_ranks,
 )
@@ -186,12 +186,12 @@ def test_a_window_without_clicks_has_no_targets(assembly: Assembly) -> None:
 def test_the_encoder_predicts_at_a_mask_behind_the_history(assembly: Assembly) -> None:
     torch.manual_seed(0)
     model = build_encoder(assembly, assembly.signature(), EncoderConfig(width=16, heads=2))
-    score = masked_next_item(model)
+    score = next_item_score(model)
     tokens = torch.tensor([[[6, 5, 0], [7, 6, 2]], [[8, 5, 0], [0, 0, 0]], [[0, 0, 0], [0, 0, 0]]], dtype=torch.int32)
     with torch.no_grad():
         found = score(tokens, torch.tensor([2, 1, 0]))
         alone = torch.tensor([[[8, 5, 0], [MASK, 0, 0]]], dtype=torch.int32)
-        expected = model.item_logits(model.bert(alone, torch.tensor([2])), torch.tensor([1]))
+        expected = model.all_items(model.states(model.bert(alone, torch.tensor([2])), torch.tensor([1])))
     assert found.shape == (3, len(model.vocabulary)) and not found.isnan().any()
     torch.testing.assert_close(found[1:2], expected)
 

@@ -2,7 +2,8 @@ import numpy as np
 import torch
 
 from ctr_kd.config import EncoderConfig
-from ctr_kd.objectives.masked_item import mask_items, masked_item_loss, masked_part
+from ctr_kd.objectives.item_prediction import softmax_loss
+from ctr_kd.objectives.masked_item import hidden_spans, mask_items, masked_part, predict_next
 from ctr_kd.objectives.next_segment import make_pairs, next_segment_loss, pairs_part, segment_pairs
 from ctr_kd.pretraining import build_encoder
 from ctr_kd.samples import CLS, MASK, SPECIALS, UNKNOWN
@@ -49,12 +50,58 @@ def test_masked_head_equals_full_head(assembly, signature):
     tokens, length = sequences(32, 5)
     tokens = np.minimum(tokens, 6)
     masked = mask_items(tokens, length, np.random.default_rng(0), 0.4, 0.2)
-    loss, right = masked_item_loss(model, masked)
     hidden = model.bert(masked.tokens, masked.length)
-    full = model.item_logits(hidden, torch.arange(hidden.shape[0] * hidden.shape[1]))
-    expected = torch.nn.functional.cross_entropy(full[masked.position], masked.target)
-    torch.testing.assert_close(loss, expected)
-    assert right.item() == (full[masked.position].argmax(1) == masked.target).sum().item()
+    loss = softmax_loss(model, model.states(hidden, masked.position), masked.target)
+    full = model.all_items(model.transform(hidden)).flatten(0, 1)
+    torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(full[masked.position], masked.target))
+
+
+def test_spans_cover_the_rate_in_stretches_of_the_mean_length():
+    hidden = hidden_spans((20_000, 40), np.random.default_rng(0), 0.25, 3.0)
+    assert np.abs(hidden.mean(0) - 0.25).max() < 0.02, "every position is as likely"
+    begins = hidden[:, 1:] & ~hidden[:, :-1]
+    ends = hidden[:, :-1] & ~hidden[:, 1:]
+    assert abs(hidden.sum() / (begins.sum() + ends.sum()) * 2 - 3.0) < 0.15
+    assert abs(hidden_spans((20_000, 40), np.random.default_rng(0), 0.25, 1.0).mean() - 0.25) < 0.01
+
+
+def test_next_items_by_hand():
+    tokens = np.array([[[7], [8], [UNKNOWN]], [[9], [0], [0]]], np.int32)
+    masked = predict_next(tokens, np.array([3, 1]))
+    assert masked.tokens[:, :, 0].tolist() == [[CLS, 7, 8, UNKNOWN], [CLS, 9, 0, 0]]
+    assert masked.length.tolist() == [4, 2]
+    assert masked.position.tolist() == [0, 1, 4], "the unknown item is no target, and after the last there is none"
+    assert masked.target.tolist() == [7, 8, 9]
+
+
+def test_causal_states_see_nothing_later(assembly, signature):
+    """The state at a position is that of the sequence cut there: in training as in the summary of a history."""
+    torch.manual_seed(0)
+    config = EncoderConfig(width=16, heads=2, attention="causal", positions="from_start")
+    model = build_encoder(assembly, signature, config).eval()
+    tokens, length = sequences(30, 5)
+    tokens = np.minimum(tokens, 6)
+    masked = predict_next(tokens, length)
+    every = model.transform(model.bert(masked.tokens, masked.length))  # (batch, length + 1, width)
+    for cut in range(5):
+        rows = np.flatnonzero(length >= cut)
+        state = model.history_state(torch.from_numpy(tokens[rows, :cut]), torch.full((len(rows),), cut))
+        torch.testing.assert_close(state, every[rows, cut], atol=1e-5, rtol=1e-4)
+
+
+def test_a_masked_last_item_has_the_state_of_its_history(assembly, signature):
+    torch.manual_seed(0)
+    model = build_encoder(assembly, signature, EncoderConfig(width=16, heads=2)).eval()
+    tokens, length = sequences(30, 5)
+    tokens = np.minimum(tokens, 6)
+    masked = mask_items(tokens, length, np.random.default_rng(0), 0.5, 1.0, disguised=0.0)
+    states = model.states(model.bert(masked.tokens, masked.length), masked.position)
+    rows = masked.position.numpy() // 5
+    history = tokens[rows].copy()
+    history[np.arange(len(rows)), length[rows] - 1] = 0
+    torch.testing.assert_close(
+        states, model.history_state(torch.from_numpy(history), torch.from_numpy(length[rows] - 1)), atol=1e-5, rtol=1e-4
+    )
 
 
 def test_pairs_by_hand():
