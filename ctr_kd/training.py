@@ -160,16 +160,12 @@ def fit(
             value = _gradients(model, len(rows), loss(rows, rng), dropout_seed, config, processes)
             norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
             value, norm = torch.stack([value, norm]).tolist()
-            if not (math.isfinite(value) and math.isfinite(norm)):
-                model.load_state_dict(best)
-                raise TrainingError(
-                    f"the loss is not finite at step {step:,} of {steps:,} (loss {value}, gradient norm {norm}): "
-                    f"lower training.learning_rate; the last good checkpoint stays in {checkpoint.parent}"
-                )
+            _must_be_finite("loss", {"loss": value, "gradient norm": norm}, step, steps, model, best, checkpoint)
             optimizer.step()
             step, running, window = step + 1, running + value, window + 1
             if step in validate_at:
                 figures = processes.tell(_validated(model, validate) if processes.leads else None)
+                _must_be_finite("validation", {"score": figures["score"]}, step, steps, model, best, checkpoint)
                 curve.points.append({"step": step, "train_loss": running / window, **figures})
                 running, window = 0.0, 0
                 if figures["score"] > curve.best_score:
@@ -180,6 +176,9 @@ def fit(
                 )
                 report(f"step {step:,} of {steps:,}: {shown}")
             if processes.leads and (time.monotonic() - saved > config.checkpoint_seconds or (step in validate_at and step < steps)):
+                # Weights that a step has just broken show in the next step's loss; they must not replace the last good checkpoint.
+                largest = max(parameter.detach().abs().max().item() for parameter in model.parameters())
+                _must_be_finite("model", {"largest weight": largest}, step, steps, model, best, checkpoint)
                 curve.seconds = time.monotonic() - started
                 state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "best": best, "curve": curve.to_dict()}
                 save_checkpoint(checkpoint, {**state, "step": step, "running": running, "window": window}, identity)
@@ -207,6 +206,20 @@ def _gradients(
         value.backward()
         total += value.detach()
     return processes.add_gradients(model.parameters(), total)
+
+
+def _must_be_finite(
+    what: str, figures: dict[str, float], step: int, steps: int, model: nn.Module, best: dict[str, Tensor], checkpoint: Path
+) -> None:
+    """Stop a training that has lost its way, and leave the model with its best weights."""
+    if all(math.isfinite(figure) for figure in figures.values()):
+        return
+    model.load_state_dict(best)
+    shown = ", ".join(f"{name} {figure}" for name, figure in figures.items())
+    raise TrainingError(
+        f"the {what} is not finite at step {step:,} of {steps:,} ({shown}): "
+        f"lower training.learning_rate; the last good checkpoint stays in {checkpoint.parent}"
+    )
 
 
 @torch.no_grad()

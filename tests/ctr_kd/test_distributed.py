@@ -64,29 +64,6 @@ def test_more_parts_than_rows_are_no_error(directory: Path, tmp_path: Path, trai
     np.testing.assert_allclose(losses(tmp_path), losses(trained / "one" / "undivided"), rtol=1e-5)
 
 
-def test_gradients_add_up_and_a_parameter_without_any_stays_without(tmp_path: Path) -> None:
-    script = tmp_path / "add.py"
-    script.write_text(
-        """
-import json, sys, torch
-from ctr_kd.distributed import join
-with join() as processes:
-    both, first_only, nowhere = (torch.nn.Parameter(torch.zeros(2, 2)) for _ in range(3))
-    both.grad = torch.full((2, 2), processes.rank + 1.0)
-    if processes.leads:
-        first_only.grad = torch.ones(2, 2)
-    loss = processes.add_gradients([both, first_only, nowhere], torch.tensor(0.25))
-    assert loss == 0.5 and nowhere.grad is None
-    assert (both.grad == 3).all() and (first_only.grad == 1).all()
-    assert processes.tell({"score": 0.1} if processes.leads else None) == {"score": 0.1}
-    assert processes.tell(None) is None
-"""
-    )
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-
-
 def test_one_process_tells_itself_and_adds_nothing() -> None:
     weight = torch.nn.Parameter(torch.zeros(1))
     loss = torch.tensor(1.0)

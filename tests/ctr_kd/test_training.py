@@ -95,6 +95,30 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_best_weights(tmp_path):
     assert torch.equal(model.weight, best["weight"])
 
 
+def test_weights_that_a_step_broke_replace_no_checkpoint(tmp_path):
+    path, steps = tmp_path / "c.pt", []
+
+    def loss(batch, rng):
+        return lambda part: model(torch.ones(1, 1)).sum() * batch[0]
+
+    def validate():
+        steps.append(1)
+        if len(steps) == 2:
+            model.weight.data.fill_(torch.inf)  # as a step does whose rate is far too high
+        return {"score": 0.0 if len(steps) < 3 else torch.nan}
+
+    config = TrainingConfig(epochs=1, validations=4)
+    groups, plan = [ParameterGroup([(model := torch.nn.Linear(1, 1)).weight])], lambda rng: [[1], [2], [3], [4]]
+    with pytest.raises(TrainingError, match=r"model is not finite at step 2 of 4 \(largest weight inf\)"):
+        fit(model, groups, plan, loss, validate, config, 0, "i", path)
+    state = load_checkpoint(path, "i")
+    assert state["step"] == 1 and state["model"]["weight"].isfinite().all()
+    model = torch.nn.Linear(1, 1)
+    groups = [ParameterGroup(list(model.parameters()))]
+    with pytest.raises(TrainingError, match=r"validation is not finite at step 1 of 4 \(score nan\)"):
+        fit(model, groups, plan, loss, validate, config, 0, "i", tmp_path / "other.pt")
+
+
 def test_the_checkpoint_that_validation_prefers_is_kept(tmp_path):
     model = torch.nn.Linear(1, 1, bias=False)
     seen, scores = [], iter([1.0, 3.0, 2.0])

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from ctr_kd import pretraining
 from ctr_kd.config import EncoderConfig, PretrainConfig, TrainingConfig
 from ctr_kd.distributed import Processes, join
+from ctr_kd.pretraining import pretrain
 from ctr_kd.samples import Assembly
 
 
@@ -36,30 +37,42 @@ def train(assembly: Assembly, folder: Path, settings: dict[str, Any], processes:
     encoder = EncoderConfig(width=16, heads=2, layers=1, dropout=settings.get("dropout", 0.0))
     config = PretrainConfig(encoder=encoder, training=training, next_segment=0.3, validation_share=0.2)
     folder.mkdir(parents=True, exist_ok=True)
-    model, curve, facts = pretraining.pretrain(
-        assembly, assembly.signature(), config, None, 0, "identity", folder / "c.pt", processes=processes
-    )
+    model, curve, facts = pretrain(assembly, assembly.signature(), config, None, 0, "identity", folder / "c.pt", processes=processes)
     if processes.leads:
         torch.save(model.state_dict(), folder / "weights.pt")
         (folder / "result.json").write_text(json.dumps({"points": curve.points, "facts": facts}))
 
 
 def die_at(step: int) -> None:
-    """Let this process be killed, as by the system, in the middle of a step."""
-    draw, calls = pretraining.mask_items, iter(range(step + 1))
+    """Let this process be killed, as by the system, in the middle of a step: its gradients are there, its weights as before."""
+    steps = iter(range(step + 1))
 
-    def dying(tokens: Any, *rest: Any, **more: Any) -> Any:
-        if not more and next(calls) == step:  # validation masks as well, and names what it passes
+    def hook(optimizer: Any, arguments: Any, more: Any) -> None:
+        if next(steps) == step:
             os.kill(os.getpid(), signal.SIGKILL)
-        return draw(tokens, *rest, **more)
 
-    pretraining.mask_items = dying  # type: ignore[assignment]
+    register_optimizer_step_pre_hook(hook)
+
+
+def exchange(processes: Processes) -> None:
+    """What two processes tell each other: words, and gradients that some or all of them lack."""
+    both, first_only, nowhere = (torch.nn.Parameter(torch.zeros(2, 2)) for _ in range(3))
+    both.grad = torch.full((2, 2), processes.rank + 1.0)
+    if processes.leads:
+        first_only.grad = torch.ones(2, 2)
+    loss = processes.add_gradients([both, first_only, nowhere], torch.tensor(0.25))
+    assert loss == 0.5 and nowhere.grad is None
+    assert both.grad.unique().item() == 3 and first_only.grad is not None and first_only.grad.unique().item() == 1
+    assert processes.tell({"score": 0.1} if processes.leads else None) == {"score": 0.1}
+    assert processes.tell() is None
 
 
 def main() -> None:
     torch.set_num_threads(1)
     assembly, folder, runs = Assembly(Path(sys.argv[1]), 5), Path(sys.argv[2]), json.loads(sys.argv[3])
     with join() as processes:
+        if processes.count == 2:
+            exchange(processes)
         for name, settings in runs.items():
             if settings.get("kill", [None])[0] == processes.rank:
                 die_at(settings["kill"][1])

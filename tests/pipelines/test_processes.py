@@ -20,18 +20,17 @@ pretrain: {encoder: {width: 16, layers: 1, dropout: 0}, training: {epochs: 2, ba
 # The program in which a step of one process fails: FAILS_IN names the process.
 FAILING = """
 import os
-from ctr_kd import pretraining
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from feature_store.contracts import DataError
 from pipelines.cli import main
 
-draw, calls = pretraining.mask_items, iter(range(100))
+steps = iter(range(100))
 
-def failing(*arguments, **more):
-    if next(calls) == 3 and os.environ["RANK"] == os.environ["FAILS_IN"]:
+def fail(optimizer, arguments, more):
+    if next(steps) == 1 and os.environ["RANK"] == os.environ["FAILS_IN"]:
         raise DataError("process 0 broke") if os.environ["RANK"] == "0" else OSError("process 1 broke")
-    return draw(*arguments, **more)
 
-pretraining.mask_items = failing
+register_optimizer_step_pre_hook(fail)
 main()
 """
 
