@@ -167,7 +167,7 @@ def pretrain(
         def share_of(part: slice) -> torch.Tensor:
             device, shown = device_of(model), masked_part(masked, part)
             shown = move(shown, device)
-            state = model.states(model.bert(shown.tokens, shown.length), shown.position)  # (predicted, width)
+            state = model.states(shown.tokens, shown.length, shown.position)  # (predicted, width)
             if not len(shown.target):
                 value = state.sum() * 0.0
             elif negatives is None:

@@ -24,11 +24,12 @@ class Attention(nn.Module):
         self.output = nn.Linear(config.width, config.width)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """What each token gathers from those it sees, (batch, length, width), before the output projection."""
         batch, length, width = x.shape
         q, k, v = self.query_key_value(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         rate = self.dropout if self.training else 0.0
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=rate, is_causal=self.causal)
-        return self.output(y.transpose(1, 2).reshape(batch, length, width))  # (batch, length, width)
+        return y.transpose(1, 2).reshape(batch, length, width)
 
 
 class Layer(nn.Module):
@@ -42,9 +43,12 @@ class Layer(nn.Module):
         self.output_norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        x = self.attention_norm(x + self.dropout(self.attention(x, mask)))
-        return self.output_norm(x + self.dropout(self.contract(F.gelu(self.expand(x)))))  # (batch, length, width)
+    def forward(self, x: Tensor, mask: Tensor | None, wanted: Tensor | None = None) -> Tensor:
+        y = self.attention(x, mask)  # (batch, length, width)
+        if wanted is not None:  # three quarters of a layer's work come after the tokens have seen each other
+            x, y = x.flatten(0, 1).index_select(0, wanted), y.flatten(0, 1).index_select(0, wanted)  # (wanted, width)
+        x = self.attention_norm(x + self.dropout(self.attention.output(y)))
+        return self.output_norm(x + self.dropout(self.contract(F.gelu(self.expand(x)))))  # as x
 
 
 class Bert(nn.Module):
@@ -71,7 +75,7 @@ class Bert(nn.Module):
         self.apply(_initialise)
         self.token.zero_padding()
 
-    def forward(self, tokens: Tensor, length: Tensor, segment: Tensor | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, length: Tensor, segment: Tensor | None = None, wanted: Tensor | None = None) -> Tensor:
         """Encode right-padded sequences.
 
         Parameters
@@ -80,10 +84,12 @@ class Bert(nn.Module):
         length : int64 tensor (batch,)
         segment : int64 tensor (batch, length), optional
             0 for segment A (the default), 1 for segment B.
+        wanted : int64 tensor (wanted,), optional
+            Positions of the flattened (batch * length) whose states are asked for; the last layer computes no others.
 
         Returns
         -------
-        float tensor (batch, length, width)
+        float tensor (batch, length, width), or (wanted, width)
             Hidden states; those of padded positions mean nothing.
         """
         longest = tokens.shape[1]
@@ -96,9 +102,9 @@ class Bert(nn.Module):
         # Padding stands on the right, so a token that sees only what is before it never sees any.
         causal = self.config.attention == "causal"
         mask = None if causal else padding_mask(length.clamp(min=1), longest)[:, None, None, :]  # (batch, 1, 1, length)
-        for layer in self.layers:
+        for layer in self.layers[:-1]:
             x = layer(x, mask)
-        return x  # (batch, length, width)
+        return self.layers[-1](x, mask, wanted)
 
 
 def append_mask(tokens: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,9 +136,9 @@ def prepend_cls(tokens: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([cls, tokens[:, 1:]], dim=1), length + 1
 
 
-def at_position(hidden: Tensor, position: Tensor) -> Tensor:
-    """Vectors (batch, width) at one position (batch,) of each sequence (batch, length, width)."""
-    return hidden.gather(1, position.view(-1, 1, 1).expand(-1, 1, hidden.shape[2])).squeeze(1)
+def last_position(tokens: Tensor, length: Tensor) -> Tensor:
+    """Where the last token of each sequence stands in the flattened (batch * length), int64 (batch,)."""
+    return torch.arange(len(length), device=length.device) * tokens.shape[1] + length - 1
 
 
 class MaskedItemModel(nn.Module):
@@ -159,9 +165,9 @@ class MaskedItemModel(nn.Module):
         self.transform.apply(_initialise)
         self.next_segment.apply(_initialise)
 
-    def states(self, hidden: Tensor, position: Tensor) -> Tensor:
+    def states(self, tokens: Tensor, length: Tensor, position: Tensor) -> Tensor:
         """What predicts an item, (chosen, width), at some positions of the flattened (batch * length) alone."""
-        return self.transform(hidden.flatten(0, 1).index_select(0, position))
+        return self.transform(self.bert(tokens, length, wanted=position))
 
     def history_state(self, tokens: Tensor, length: Tensor) -> Tensor:
         """What predicts the item that follows each history, (batch, width): the summary of a history, empty ones included.
@@ -169,7 +175,7 @@ class MaskedItemModel(nn.Module):
         It is the state of a [MASK] behind the history; with causal attention that of its newest click, or of the [CLS] before it.
         """
         tokens, length = prepend_cls(tokens, length) if self.bert.config.attention == "causal" else append_mask(tokens, length)
-        return self.transform(at_position(self.bert(tokens, length), length - 1))
+        return self.states(tokens, length, last_position(tokens, length))
 
     def all_items(self, state: Tensor) -> Tensor:
         """Logits (states, vocabulary) of every item."""

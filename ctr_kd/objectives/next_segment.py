@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ctr_kd.batching import cut
-from ctr_kd.models.bert import MaskedItemModel, at_position
+from ctr_kd.models.bert import MaskedItemModel, last_position
 from ctr_kd.samples import CLS
 
 
@@ -86,6 +86,6 @@ def pairs_part(pairs: Pairs, rows: slice) -> Pairs:
 
 def next_segment_loss(model: MaskedItemModel, pairs: Pairs) -> Tensor:
     """Mean binary cross entropy of the pairs, in nats."""
-    hidden = model.bert(pairs.tokens, pairs.length, pairs.segment)
-    logit = model.next_segment(at_position(hidden, pairs.length - 1)).squeeze(1)  # (batch,)
+    state = model.bert(pairs.tokens, pairs.length, pairs.segment, wanted=last_position(pairs.tokens, pairs.length))
+    logit = model.next_segment(state).squeeze(1)  # (batch,)
     return F.binary_cross_entropy_with_logits(logit, pairs.continues)

@@ -82,7 +82,7 @@ def ours(model):
     hidden = model.bert(ids.int().unsqueeze(-1), length, segment)
     return (
         hidden[real],
-        model.all_items(model.states(hidden, real.flatten().nonzero().squeeze(1))),
+        model.all_items(model.transform(hidden[real])),
         model.next_segment(hidden[:, 0]).squeeze(1),
     )
 

@@ -191,7 +191,7 @@ def test_the_encoder_predicts_at_a_mask_behind_the_history(assembly: Assembly) -
     with torch.no_grad():
         found = score(tokens, torch.tensor([2, 1, 0]))
         alone = torch.tensor([[[8, 5, 0], [MASK, 0, 0]]], dtype=torch.int32)
-        expected = model.all_items(model.states(model.bert(alone, torch.tensor([2])), torch.tensor([1])))
+        expected = model.all_items(model.states(alone, torch.tensor([2]), torch.tensor([1])))
     assert found.shape == (3, len(model.vocabulary)) and not found.isnan().any()
     torch.testing.assert_close(found[1:2], expected)
 

@@ -51,7 +51,7 @@ def test_masked_head_equals_full_head(assembly, signature):
     tokens = np.minimum(tokens, 6)
     masked = mask_items(tokens, length, np.random.default_rng(0), 0.4, 0.2)
     hidden = model.bert(masked.tokens, masked.length)
-    loss = softmax_loss(model, model.states(hidden, masked.position), masked.target)
+    loss = softmax_loss(model, model.states(masked.tokens, masked.length, masked.position), masked.target)
     full = model.all_items(model.transform(hidden)).flatten(0, 1)
     torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(full[masked.position], masked.target))
 
@@ -95,7 +95,7 @@ def test_a_masked_last_item_has_the_state_of_its_history(assembly, signature):
     tokens, length = sequences(30, 5)
     tokens = np.minimum(tokens, 6)
     masked = mask_items(tokens, length, np.random.default_rng(0), 0.5, 1.0, disguised=0.0)
-    states = model.states(model.bert(masked.tokens, masked.length), masked.position)
+    states = model.states(masked.tokens, masked.length, masked.position)
     rows = masked.position.numpy() // 5
     history = tokens[rows].copy()
     history[np.arange(len(rows)), length[rows] - 1] = 0
