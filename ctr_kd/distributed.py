@@ -71,7 +71,7 @@ class Processes:
         """Replace every gradient by the sum over all processes, and return the sum of their losses.
 
         One all-reduce over one flat buffer. A parameter that has a gradient in some process gets one in all; a parameter
-        that has none anywhere is left without, as in a single process.
+        that has none anywhere is left without, as in a single process. A sparse gradient stays sparse (and travels dense).
 
         Parameters
         ----------
@@ -90,15 +90,16 @@ class Processes:
         from torch import distributed
 
         trained = [parameter for parameter in parameters if parameter.requires_grad]
-        known = torch.tensor([0.0 if p.grad is None else 1.0 for p in trained], device=loss.device)
+        kinds = [[p.grad is not None, p.grad is not None and p.grad.is_sparse] for p in trained]
+        known = torch.tensor(kinds, dtype=torch.float32, device=loss.device)
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad.to_dense() for p in trained]
-        flat = torch.cat([loss.reshape(1), known, *[gradient.flatten() for gradient in gradients]])
+        flat = torch.cat([loss.reshape(1), known.flatten(), *[gradient.flatten() for gradient in gradients]])
         with _closed_connections():
             distributed.all_reduce(flat)
-        begin = 1 + len(trained)
-        for parameter, somewhere in zip(trained, (flat[1:begin] > 0).tolist(), strict=True):
-            part = flat[begin : begin + parameter.numel()]
-            parameter.grad = part.view_as(parameter) if somewhere else None
+        begin = 1 + known.numel()
+        for parameter, (somewhere, sparse) in zip(trained, (flat[1:begin] > 0).view_as(known).tolist(), strict=True):
+            part = flat[begin : begin + parameter.numel()].view_as(parameter)
+            parameter.grad = None if not somewhere else part.to_sparse(1) if sparse else part
             begin += parameter.numel()
         return flat[0]
 

@@ -56,13 +56,15 @@ def die_at(step: int) -> None:
 
 def exchange(processes: Processes) -> None:
     """What two processes tell each other: words, and gradients that some or all of them lack."""
-    both, first_only, nowhere = (torch.nn.Parameter(torch.zeros(2, 2)) for _ in range(3))
+    both, first_only, nowhere, sparse = (torch.nn.Parameter(torch.zeros(2, 2)) for _ in range(4))
     both.grad = torch.full((2, 2), processes.rank + 1.0)
     if processes.leads:
         first_only.grad = torch.ones(2, 2)
-    loss = processes.add_gradients([both, first_only, nowhere], torch.tensor(0.25))
+        sparse.grad = torch.sparse_coo_tensor([[1]], [[5.0, 6.0]], (2, 2))
+    loss = processes.add_gradients([both, first_only, nowhere, sparse], torch.tensor(0.25))
     assert loss == 0.5 and nowhere.grad is None
     assert both.grad.unique().item() == 3 and first_only.grad is not None and first_only.grad.unique().item() == 1
+    assert sparse.grad is not None and sparse.grad.is_sparse and sparse.grad.to_dense().tolist() == [[0, 0], [5, 6]]
     assert processes.tell({"score": 0.1} if processes.leads else None) == {"score": 0.1}
     assert processes.tell() is None
 

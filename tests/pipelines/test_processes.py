@@ -16,6 +16,7 @@ TINY = """
 source: {reader: simulated, simulator: {users: 60, items: 40, requests: 500, days: 4, candidates: 4}}
 split: {fractions: [0.7, 0.15, 0.15]}
 pretrain: {encoder: {width: 16, layers: 1, dropout: 0}, training: {epochs: 2, batch_size: 16, checkpoint_seconds: 0.01}}
+finetune: {head_dropout: 0, training: {epochs: 1, batch_size: 64}}
 """
 # The program in which a step of one process fails: FAILS_IN names the process.
 FAILING = """
@@ -44,13 +45,14 @@ class Workspace:
 
     def run(self, processes: int, *program: str, **environment: str) -> subprocess.CompletedProcess[str]:
         torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
-        command = [sys.executable, *torchrun, *(program or ("-m", "pipelines")), "pretrain", str(self.conf), "--workspace", str(self.path)]
+        command = [sys.executable, *torchrun, *(program or ("-m", "pipelines")), "finetune", str(self.conf), "--workspace", str(self.path)]
         more = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment}
         return subprocess.run(command, cwd=ROOT, env={**os.environ, **more}, capture_output=True, text=True, timeout=120)
 
-    def training(self) -> dict:
-        (file,) = self.path.glob("artifacts/pretrain/*/training.json")
-        return json.loads(file.read_text())
+    def curves(self) -> list[dict[str, float]]:
+        """What pretraining and fine-tuning measured."""
+        files = [next(self.path.glob(f"artifacts/{stage}/*/training.json")) for stage in ("pretrain", "finetune")]
+        return [point for file in files for point in json.loads(file.read_text())["curve"]["points"]]
 
 
 @pytest.fixture(scope="module")
@@ -63,23 +65,24 @@ def alone(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path) -> Wo
 
 @pytest.fixture
 def ingested(alone: Workspace, tmp_path: Path, mlflow_database: Path) -> Workspace:
-    """A workspace in which only the pretraining is missing."""
+    """A workspace in which only the trainings are missing."""
     workspace = Workspace(tmp_path, mlflow_database)
     shutil.copytree(alone.path, workspace.path, dirs_exist_ok=True)
-    shutil.rmtree(workspace.path / "artifacts" / "pretrain")
+    for stage in ("pretrain", "finetune"):
+        shutil.rmtree(workspace.path / "artifacts" / stage)
     return workspace
 
 
 def test_two_processes_make_what_one_makes_and_find_it_standing(alone: Workspace, ingested: Workspace) -> None:
     done = ingested.run(2)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("made pretrain in") == 1
+    assert done.stdout.count("made pretrain, finetune in") == 1
     assert done.stderr.count("pretrain: begins") == 1, "the others are silent"
-    for one, two in zip(alone.training()["curve"]["points"], ingested.training()["curve"]["points"], strict=True):
+    for one, two in zip(alone.curves(), ingested.curves(), strict=True):
         assert two == pytest.approx(one, rel=1e-5)
     done = ingested.run(2)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("nothing to do: ingest, pretrain stand")
+    assert done.stdout.startswith("nothing to do: ingest, pretrain, finetune stand")
 
 
 @pytest.mark.parametrize(("rank", "code"), [(0, 3), (1, 1)])
