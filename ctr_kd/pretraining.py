@@ -31,9 +31,9 @@ VALIDATION_SEQUENCES = 4096  # enough for masked-item accuracy to two decimals
 COUNTED_SEQUENCES = 10_000  # at a time: the pool of tokens may be larger than the memory
 
 
-def build_encoder(assembly: Assembly, signature: Signature, config: EncoderConfig) -> MaskedItemModel:
+def build_encoder(assembly: Assembly, signature: Signature, config: EncoderConfig, sparse: bool = False) -> MaskedItemModel:
     """An encoder that holds two of the longest histories: next-segment prediction joins pieces of two."""
-    bert = Bert(signature.tokens, 2 * signature.max_length, config)
+    bert = Bert(signature.tokens, 2 * signature.max_length, config, sparse)
     return MaskedItemModel(bert, torch.from_numpy(assembly.vocabulary_tokens()))
 
 
@@ -144,12 +144,12 @@ def pretrain(
             "pretraining has nothing to predict: the vocabulary holds no item; lower vocabulary.min_count or train on more clicks"
         )
     torch.manual_seed(seed)
-    model = build_encoder(assembly, signature, config.encoder)
+    kind = item_loss_kind(config, signature.tokens["item"])
+    model = build_encoder(assembly, signature, config.encoder, sparse=kind != "softmax")
     training, validation = split_sequences(assembly.sequences(until), config.validation_share, seed)
     length = training.end - training.start
     sequence = np.arange(len(length))
 
-    kind = item_loss_kind(config, len(model.vocabulary))
     sampler = None if kind == "softmax" else NegativeSampler(item_counts(training, len(model.vocabulary)), config.negatives)
 
     def loss(rows: np.ndarray, rng: np.random.Generator) -> Callable[[slice], torch.Tensor]:

@@ -18,29 +18,12 @@ from ctr_kd.checkpoint import load_checkpoint, save_checkpoint
 from ctr_kd.config import TrainingConfig
 from ctr_kd.devices import autocast, choose_device, compiled, device_of, move, report_what_has_no_effect
 from ctr_kd.distributed import ALONE, Processes
+from ctr_kd.optimizer import Optimizer, ParameterGroup, clip_gradients
 from ctr_kd.samples import Samples
 
 
 class TrainingError(Exception):
     """Training cannot go on; the message says where, and what was kept."""
-
-
-@dataclass
-class ParameterGroup:
-    """Parameters that share a learning rate.
-
-    Attributes
-    ----------
-    parameters : list of Parameter
-    rate : float
-        Multiple of the configured learning rate.
-    starts_at : float
-        Share of the steps before which the group stays as it is.
-    """
-
-    parameters: list[nn.Parameter]
-    rate: float = 1.0
-    starts_at: float = 0.0
 
 
 @dataclass
@@ -132,7 +115,7 @@ def fit(
     if processes.count > 1:
         report(f"{processes.count} processes share every batch of {config.batch_size:,}")
     model.to(device)
-    optimizer = torch.optim.AdamW(_optimizer_groups(model, groups, config), lr=config.learning_rate, fused=True)
+    optimizer = Optimizer(model, groups, config)
     validate_at = {math.ceil(steps * (i + 1) / config.validations) for i in range(config.validations)}
     curve, best = Curve(steps=steps), {name: value.clone() for name, value in model.state_dict().items()}
     step, running, window = 0, 0.0, 0
@@ -153,12 +136,12 @@ def fit(
                 batches = plan(np.random.default_rng([seed, epoch]))
             rng = np.random.default_rng([seed, step, 1])
             dropout_seed = int(rng.integers(2**62))
-            _set_rates(optimizer, step, steps, config)
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.set_rates(step, steps)
+            optimizer.zero_grad()
             # An epoch's plan may differ by a batch from the first one's; the modulus keeps every step inside it.
             rows = batches[step % len(first_epoch) % len(batches)]
             value = _gradients(model, len(rows), loss(rows, rng), dropout_seed, config, processes)
-            norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+            norm = clip_gradients(model.parameters(), config.clip)
             value, norm = torch.stack([value, norm]).tolist()
             _must_be_finite("loss", {"loss": value, "gradient norm": norm}, step, steps, model, best, checkpoint)
             optimizer.step()
@@ -228,34 +211,6 @@ def _validated(model: nn.Module, validate: Callable[[], dict[str, float]]) -> di
     figures = validate()
     model.train()
     return figures
-
-
-def _optimizer_groups(model: nn.Module, groups: Sequence[ParameterGroup], config: TrainingConfig) -> list[dict[str, Any]]:
-    """Split each group into embeddings, matrices and vectors, which decay differently."""
-    embeddings = {id(p) for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
-    made = []
-    for group in groups:
-        kinds: dict[float, list[nn.Parameter]] = {}
-        for parameter in group.parameters:
-            decay = config.embedding_decay if id(parameter) in embeddings else config.weight_decay if parameter.ndim > 1 else 0.0
-            kinds.setdefault(decay, []).append(parameter)
-        made += [{"params": p, "weight_decay": decay, "rate": group.rate, "starts_at": group.starts_at} for decay, p in kinds.items()]
-    return made
-
-
-def _set_rates(optimizer: torch.optim.Optimizer, step: int, steps: int, config: TrainingConfig) -> None:
-    """Linear warm-up, then a cosine to zero; a group that starts later follows the same schedule over its own steps."""
-    for group in optimizer.param_groups:
-        begin = group["starts_at"] * steps
-        done, total = step + 1 - begin, max(steps - begin, 1)
-        warmup = max(1.0, config.warmup * total)
-        if done <= 0:
-            factor = 0.0
-        elif done < warmup:
-            factor = done / warmup
-        else:
-            factor = 0.5 * (1 + math.cos(math.pi * (done - warmup) / max(total - warmup, 1)))
-        group["lr"] = config.learning_rate * group["rate"] * factor
 
 
 def row_plan(samples: Samples, batch_size: int) -> Callable[[np.random.Generator], list[np.ndarray]]:

@@ -17,11 +17,16 @@ class TokenEmbedding(nn.Module):
         Token features and their number of indices.
     width : int
         Embedding width.
+    sparse : bool
+        The gradient of the first feature's table, the ids', holds the rows that were read and no others.
     """
 
-    def __init__(self, sizes: dict[str, int], width: int) -> None:
+    def __init__(self, sizes: dict[str, int], width: int, sparse: bool = False) -> None:
         super().__init__()
-        self.tables = nn.ModuleDict({name: nn.Embedding(size, width, padding_idx=PAD) for name, size in sizes.items()})
+        ids = next(iter(sizes))
+        self.tables = nn.ModuleDict(
+            {name: nn.Embedding(size, width, padding_idx=PAD, sparse=sparse and name == ids) for name, size in sizes.items()}
+        )
         for table in self.embeddings():
             nn.init.normal_(table.weight, std=0.02 if width >= 64 else 0.05)
         self.zero_padding()
