@@ -14,7 +14,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["feature_store*", "ctr_kd*", "pipelines*"]),
-    package_data={"feature_store": ["sql/*.sql"], "ctr_kd": ["report/*.css", "templates/*"]},
+    package_data={"feature_store": ["sql/*.sql"], "ctr_kd": ["report/*.css"]},
     entry_points={"console_scripts": ["ctr-kd = pipelines.cli:main"]},
     install_requires=[
         "torch>=2.13",
@@ -46,6 +46,6 @@ setup(
             "pandas-stubs",
         ],
         "spark": ["pyspark>=4"],
-        "peers": ["lightgbm>=4", "transformers>=5"],
+        "peers": ["transformers>=5"],
     },
 )

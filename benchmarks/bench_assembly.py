@@ -89,9 +89,8 @@ def main() -> None:
         growth = {
             per: round(simulated[-1][f"microseconds_per_{per}"] / simulated[0][f"microseconds_per_{per}"], 2) for per in ("click", "row")
         }
-        print(
-            f"cost at {simulated[-1]['clicks']:,} over {simulated[0]['clicks']:,} clicks: {growth['row']} times per row, {growth['click']} per click"
-        )
+        sizes = f"{simulated[-1]['clicks']:,} over {simulated[0]['clicks']:,} clicks"
+        print(f"cost at {sizes}: {growth['row']} times per row, {growth['click']} per click")
     folder = Path(__file__).with_name("results")
     folder.mkdir(exist_ok=True)
     command = "python benchmarks/bench_assembly.py" + (" --globo FOLDER" if arguments.globo else "")
