@@ -104,6 +104,9 @@ class FinetuneConfig(Config):
     rate_ratio: float = Field(
         0.01, gt=0, le=1, description="rate of pretrained parameters over the pretraining rate (new layers train at training.learning_rate)"
     )
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="rate of a layer over that of the layer above it, embeddings lowest; 1 trains all layers alike"
+    )
     frozen_share: float = Field(0.5, gt=0, lt=1, description="freeze_then_unfreeze: share of the steps with a frozen encoder")
     head_width: int = Field(128, ge=4, description="hidden width of the click head")
     head_dropout: float = Field(0.1, ge=0, lt=1, description="dropout of the click head")

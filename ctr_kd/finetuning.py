@@ -28,7 +28,10 @@ def validation_figures(model: torch.nn.Module, samples: Samples) -> dict[str, fl
 
 
 def parameter_groups(model: ClickBert, config: FinetuneConfig, pretraining_rate: float) -> list[ParameterGroup]:
-    """New layers at the full rate; pretrained ones by the strategy (Howard and Ruder 2018; DESIGN: a hundredth by default).
+    """New layers at the full rate; pretrained ones by the strategy, lower layers more slowly where ``layer_decay`` says so.
+
+    What lies lower is more general, and its rate is lower (discriminative fine-tuning, Howard and Ruder 2018, arXiv:1801.06146,
+    section 3.2).
 
     Parameters
     ----------
@@ -37,15 +40,31 @@ def parameter_groups(model: ClickBert, config: FinetuneConfig, pretraining_rate:
     pretraining_rate : float
         ``rate_ratio`` is relative to it.
     """
-    pretrained = list(model.pretrained.parameters())
-    ratio = config.rate_ratio * pretraining_rate / config.training.learning_rate
     new = ParameterGroup(model.new_parameters())
     if config.strategy == "freeze":
-        for parameter in pretrained:
+        for parameter in model.pretrained.parameters():
             parameter.requires_grad_(False)
         return [new]
+    ratio = config.rate_ratio * pretraining_rate / config.training.learning_rate
     starts_at = config.frozen_share if config.strategy == "freeze_then_unfreeze" else 0.0
-    return [new, ParameterGroup(pretrained, ratio, starts_at)]
+    groups: dict[int, list[torch.nn.Parameter]] = {}
+    for name, parameter in model.pretrained.named_parameters():
+        groups.setdefault(_depth(name, len(model.pretrained.bert.layers)), []).append(parameter)
+    return [new, *(ParameterGroup(groups[depth], ratio * config.layer_decay**depth, starts_at) for depth in sorted(groups))]
+
+
+def _depth(name: str, layers: int) -> int:
+    """Layers above a pretrained parameter: 0 for the heads and the top layer, ``layers`` for the embeddings.
+
+    Examples
+    --------
+    >>> [_depth(name, 2) for name in ("bias", "bert.layers.1.expand.bias", "bert.layers.0.expand.bias", "bert.position.weight")]
+    [0, 0, 1, 2]
+    """
+    if not name.startswith("bert."):
+        return 0
+    parts = name.split(".")
+    return layers - 1 - int(parts[2]) if parts[1] == "layers" else layers
 
 
 def finetune(

@@ -203,15 +203,20 @@ def test_strategies_move_what_they_should(strategy, pretrained, assembly, signat
     assert (last["head.layers.0.weight"].abs().sum()) > 0
 
 
-def test_low_rate_is_relative_to_pretraining(pretrained, signature):
+@pytest.mark.parametrize("layer_decay", [1.0, 0.5])
+def test_low_rate_is_relative_to_pretraining_and_falls_with_depth(pretrained, signature, layer_decay):
     _, model, *_ = pretrained
     teacher = ClickBert(copy.deepcopy(model), signature, 16, 0.0)
-    new, old = parameter_groups(
-        teacher, FinetuneConfig(rate_ratio=0.01, training=TrainingConfig(learning_rate=2e-3)), pretraining_rate=1e-3
-    )
-    assert new.rate == 1.0 and old.rate * 2e-3 == pytest.approx(0.01 * 1e-3)
-    ids = {id(p) for p in new.parameters} | {id(p) for p in old.parameters}
-    assert ids == {id(p) for p in teacher.parameters()} and not {id(p) for p in new.parameters} & {id(p) for p in old.parameters}
+    config = FinetuneConfig(rate_ratio=0.01, layer_decay=layer_decay, training=TrainingConfig(learning_rate=2e-3))
+    new, *old = parameter_groups(teacher, config, pretraining_rate=1e-3)
+    assert new.rate == 1.0
+    rate = {id(p): group.rate * 2e-3 for group in old for p in group.parameters}
+    bert = teacher.pretrained.bert
+    depths = [teacher.pretrained.bias, *reversed([layer.expand.weight for layer in bert.layers]), bert.position.weight]
+    expected = [0.01 * 1e-3, *(0.01 * 1e-3 * layer_decay**depth for depth in range(len(bert.layers) + 1))]
+    assert [rate[id(parameter)] for parameter in depths] == pytest.approx(expected)
+    every = [id(p) for group in (new, *old) for p in group.parameters]
+    assert len(every) == len(set(every)) and set(every) == {id(p) for p in teacher.parameters()}
 
 
 def test_masked_item_accuracy_is_a_fixed_measurement(pretrained, assembly):
