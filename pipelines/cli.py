@@ -356,6 +356,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             traceback.print_exc()
         if launched()[0] == 0:  # one line, however many processes there are
             click.echo(f"ctr-kd: {explain(error, state['workspace'])}", err=True)
+        if launched()[1] > 1:  # the threads of a broken connection may abort an orderly exit, which would hide the code
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(exit_code(error))
         sys.exit(exit_code(error))
     sys.exit(0)
 
