@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 
 PAD, UNKNOWN = 0, 1
 CHUNK = 16_384  # rows whose working set fits the cache
+_CANONICAL_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 
 class ScoringError(ValueError):
@@ -217,19 +219,20 @@ class _Lookup:
         self.first = first
         text = self.tokens.to_pylist()
         self.index = {token: first + i for i, token in enumerate(text)}
-        numbers = [int(token) if _canonical_integer(token) else None for token in text]
-        self.integers = pa.array(numbers, pa.int64())
+        self.integers = pa.array([_canonical_integer(token) for token in text], pa.int64())
 
     def __call__(self, values: pa.Array | pa.ChunkedArray) -> np.ndarray:
         if isinstance(values, pa.ChunkedArray):
             values = values.combine_chunks()
-        if pa.types.is_null(values.type):
+        if values.null_count == len(values):
             return np.full(len(values), PAD, np.int32)
+        if pa.types.is_dictionary(values.type):
+            values = values.dictionary_decode()
         if len(values) < 4096:  # building a hash table of the vocabulary costs more than looking a few values up
             return np.array([PAD if v is None else self.index.get(str(v), UNKNOWN) for v in values.to_pylist()], np.int32)
-        if pa.types.is_integer(values.type):
+        if pa.types.is_integer(values.type) and not pa.types.is_uint64(values.type):
             found = pc.index_in(values.cast(pa.int64()), value_set=self.integers, skip_nulls=True)
-        else:
+        else:  # integers of 64 bits without a sign too: half of them are no int64
             found = pc.index_in(values.cast(pa.string()), value_set=self.tokens, skip_nulls=True)
         index = pc.fill_null(found, UNKNOWN - self.first).to_numpy(zero_copy_only=False) + np.int32(self.first)
         if values.null_count:
@@ -237,8 +240,10 @@ class _Lookup:
         return index.astype(np.int32)
 
 
-def _canonical_integer(text: str) -> bool:
-    return (text.isascii() and text.lstrip("-").isdigit()) and len(text) < 19 and str(int(text)) == text
+def _canonical_integer(text: str) -> int | None:
+    """The int64 whose text this is; None for ``012``, ``-0``, words, and what does not fit."""
+    number = int(text) if _CANONICAL_INTEGER.fullmatch(text) else None
+    return number if number is not None and -(2**63) <= number < 2**63 else None
 
 
 def _column(table: pa.Table, name: str) -> pa.Array:

@@ -1,15 +1,18 @@
 import json
+import shutil
 
 import numpy as np
 import onnx
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from ctr_kd.config import StudentConfig
 from ctr_kd.export import export_student
 from ctr_kd.models import STUDENTS
+from ctr_kd.samples import UNKNOWN
 from ctr_kd.scorer import ScoringError, StudentScorer
 from ctr_kd.training import predict
 from tests.ctr_kd.worlds import raw_frame
@@ -41,6 +44,61 @@ def test_one_row_equals_many_and_order_is_kept(exported, directory):
     np.testing.assert_allclose(scorer.score(many), np.tile(scores, 120), atol=1e-7)
     for row in (0, 5):
         np.testing.assert_allclose(scorer.score(frame.slice(row, 1)), scores[row : row + 1], atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "offset, kind",
+    [
+        (10**18, pa.int64()),  # 19 digits, as hashes of 64 bits have
+        (2**63 - 200, pa.int64()),
+        (-(2**63), pa.int64()),
+        (2**63, pa.uint64()),
+        (10**18, pa.uint64()),
+        (10**30, pa.string()),
+        (10**18, pa.dictionary(pa.int32(), pa.string())),
+        (10**18, pa.dictionary(pa.int32(), pa.int64())),
+    ],
+)
+def test_large_ids_are_known_whatever_the_number_of_rows(exported, directory, tmp_path, offset, kind):
+    """The same student over renamed items: id n is now ``offset + n``, and every row keeps its score in small and large batches."""
+    _, scorer, files = exported
+    shutil.copytree(files, tmp_path / "renamed")
+    vocabulary = pq.read_table(files / "vocabulary.parquet").to_pylist()
+    renamed = [{**row, "token": str(offset + int(row["token"])) if row["feature"] == "item" else row["token"]} for row in vocabulary]
+    pq.write_table(pa.Table.from_pylist(renamed), tmp_path / "renamed" / "vocabulary.parquet")
+    items = pq.read_table(files / "items.parquet")
+    item_id = pa.array([str(offset + item) for item in items["item_id"].to_pylist()])
+    pq.write_table(items.set_column(items.column_names.index("item_id"), "item_id", item_id), tmp_path / "renamed" / "items.parquet")
+    other = StudentScorer(tmp_path / "renamed")
+
+    def ids(values):
+        encode = pa.types.is_dictionary(kind)
+        plain = kind.value_type if encode else kind
+        shifted = [offset + v for v in values.to_pylist()]
+        column = pa.array([str(v) for v in shifted] if pa.types.is_string(plain) else shifted, plain)
+        return column.dictionary_encode() if encode else column
+
+    frame = pa.concat_tables([raw_frame(directory, "train")] * 17).combine_chunks()
+    for rows in (4095, 4096):  # two ways of looking up meet here
+        given = frame.slice(0, rows).combine_chunks()
+        history = given["history"].chunk(0)
+        lists = pa.ListArray.from_arrays(history.offsets, ids(history.values))
+        changed = given.set_column(given.column_names.index("item_id"), "item_id", ids(given["item_id"]))
+        changed = changed.set_column(changed.column_names.index("history"), "history", lists)
+        np.testing.assert_allclose(other.score(changed), scorer.score(given), atol=1e-7)
+
+
+def test_words_that_look_like_integers_stay_words(exported, tmp_path):
+    _, scorer, files = exported
+    shutil.copytree(files, tmp_path / "odd")
+    vocabulary = pq.read_table(files / "vocabulary.parquet").to_pylist()
+    odd = {"100": "--5", "101": "-0", "102": "0100", "103": "9" * 5000}
+    renamed = [{**row, "token": odd.get(row["token"], row["token"])} for row in vocabulary]
+    pq.write_table(pa.Table.from_pylist(renamed), tmp_path / "odd" / "vocabulary.parquet")
+    lookup = StudentScorer(tmp_path / "odd").lookups["item"]
+    known = scorer.lookups["item"](pa.array([104]))[0]
+    for times in (1, 2000):
+        assert lookup(pa.array([0, 100, 104] * times)).tolist() == [UNKNOWN, UNKNOWN, known] * times
 
 
 def test_pandas_equals_arrow(exported, directory):
