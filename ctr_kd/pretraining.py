@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ctr_kd.batching import batch_plan, gather
+from ctr_kd.batching import batch_plan, gather, hide_known
 from ctr_kd.config import EncoderConfig, PretrainConfig
 from ctr_kd.models.bert import Bert, MaskedItemModel
 from ctr_kd.objectives.masked_item import mask_items, masked_item_loss
 from ctr_kd.objectives.next_segment import next_segment_loss
-from ctr_kd.samples import SPECIALS, UNKNOWN, Assembly, Segment, Signature
+from ctr_kd.samples import Assembly, Segment, Signature
 from ctr_kd.training import Curve, ParameterGroup, TrainingError, fit
 
 VALIDATION_SEQUENCES = 4096  # enough for masked-item accuracy to two decimals
@@ -113,8 +113,8 @@ def pretrain(
         tokens, lengths = gather(training, training.start[rows], training.end[rows])
         masked = mask_items(tokens, lengths, rng, config.mask_rate, config.last_item_rate)
         if config.training.unknown_rate:
-            ids = masked.tokens[:, :, 0].numpy()
-            ids[(rng.random(ids.shape, np.float32) < config.training.unknown_rate) & (ids >= len(SPECIALS))] = UNKNOWN
+            for column in training.vocabulary_columns:
+                hide_known(masked.tokens[:, :, column].numpy(), config.training.unknown_rate, rng)
         value, _ = masked_item_loss(model, masked)
         if config.next_segment:
             value = value + config.next_segment * next_segment_loss(model, tokens, lengths, rng)

@@ -77,6 +77,12 @@ class Segment:
     end: np.ndarray
     gap_column: int | None = None
 
+    @property
+    def vocabulary_columns(self) -> list[int]:
+        """Features that have a vocabulary, hence an unknown token: the token's own id, then its attributes, not its gap."""
+        features = self.pool.shape[1]
+        return [column for column in range(features) if self.gap_column is None or column != self.gap_column % features]
+
 
 @dataclass(frozen=True)
 class Samples:

@@ -119,4 +119,4 @@ def boosted_trees(
     return stored, {"rows_per_second": rate, "trees": trees.trees}
 
 
-STAGE = Stage("distill", run, upstream=("ingest", "finetune"), keys=("seed", "history.max_length", "distill"))
+STAGE = Stage("distill", run, code_version=2, upstream=("ingest", "finetune"), keys=("seed", "history.max_length", "distill"))

@@ -78,4 +78,4 @@ def _pretraining_until(context: StageContext) -> int:
     return microseconds(datetime.fromisoformat(training["until"]))
 
 
-STAGE = Stage("finetune", run, upstream=("ingest", "pretrain"), keys=("seed", "history.max_length", "pretrain", "finetune"))
+STAGE = Stage("finetune", run, code_version=2, upstream=("ingest", "pretrain"), keys=("seed", "history.max_length", "pretrain", "finetune"))

@@ -42,4 +42,4 @@ def run(context: StageContext) -> None:
     context.record({**facts, "parameters": training["parameters"]})
 
 
-STAGE = Stage("pretrain", run, upstream=("ingest",), keys=("seed", "history.max_length", "pretrain"))
+STAGE = Stage("pretrain", run, code_version=2, upstream=("ingest",), keys=("seed", "history.max_length", "pretrain"))
