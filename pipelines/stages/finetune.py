@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pipelines.artifacts import read_json, write_json
 from pipelines.runner import Stage, StageContext
-from pipelines.stages.training import SPLITS, record_curve, write_predictions
+from pipelines.stages.training import SPLITS, kept_point, record_curve, write_predictions
 
 
 def run(context: StageContext) -> None:
@@ -63,7 +63,7 @@ def run(context: StageContext) -> None:
     record_curve(context, "teacher", curve)
     context.record(
         {
-            "auc": curve.points[-1]["auc"],
+            "auc": kept_point(curve).get("auc"),
             "masked_item_accuracy_before": before["masked_item_accuracy"],
             "masked_item_accuracy_after": after["masked_item_accuracy"],
             "parameters": training["parameters"],
