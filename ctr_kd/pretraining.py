@@ -25,24 +25,36 @@ def build_encoder(assembly: Assembly, signature: Signature, config: EncoderConfi
     return MaskedItemModel(bert, torch.from_numpy(assembly.vocabulary_tokens()))
 
 
-def split_sequences(sequences: Segment, share: float, seed: int) -> tuple[Segment, Segment]:
-    """Put a seeded share of the sequences aside: (training, validation), at least one each.
+def split_sequences(sequences: Segment, user: np.ndarray, share: float, seed: int) -> tuple[Segment, Segment]:
+    """Put the sequences of a seeded share of the users aside: (training, validation), at least one user each.
+
+    All pieces of a user lie on one side: a model that has seen how somebody clicks knows something of the rest.
+
+    Parameters
+    ----------
+    sequences : Segment
+    user : int array (sequences,)
+    share : float
+        Of the users; fewer where their sequences would be more than ``VALIDATION_SEQUENCES``.
+    seed : int
 
     Raises
     ------
     TrainingError
-        When there are fewer than two sequences of two clicks or more.
+        When there are sequences of fewer than two users.
     """
-    count = len(sequences.start)
+    users, owner, pieces = np.unique(user, return_inverse=True, return_counts=True)
+    count = len(users)
     if count < 2:
         raise TrainingError(
-            f"pretraining needs at least 2 click sequences of 2 clicks or more, and found {count}: "
+            f"pretraining needs click sequences of 2 clicks or more of at least 2 users, and found {count}: "
             "widen the training window or history.max_length"
         )
     order = np.random.default_rng([seed, 17]).permutation(count)
-    aside = min(max(1, round(count * share)), VALIDATION_SEQUENCES, count - 1)
-    parts = np.sort(order[aside:]), np.sort(order[:aside])
-    first, second = (Segment(sequences.pool, sequences.start[p], sequences.end[p], sequences.gap_column) for p in parts)
+    enough = int(np.searchsorted(np.cumsum(pieces[order]), VALIDATION_SEQUENCES, side="right"))
+    aside = max(1, min(round(count * share), enough, count - 1))
+    held_out = np.isin(owner, order[:aside])
+    first, second = (Segment(sequences.pool, sequences.start[p], sequences.end[p], sequences.gap_column) for p in (~held_out, held_out))
     return first, second
 
 
@@ -105,7 +117,8 @@ def pretrain(
     """
     torch.manual_seed(seed)
     model = build_encoder(assembly, signature, config.encoder)
-    training, validation = split_sequences(assembly.sequences(until), config.validation_share, seed)
+    sequences = assembly.sequences(until)
+    training, validation = split_sequences(sequences, assembly.users_of(sequences), config.validation_share, seed)
     length = training.end - training.start
     sequence = np.arange(len(length))
 

@@ -265,6 +265,11 @@ class Assembly:
         long_enough = ends - starts >= 2
         return Segment(self.clicks, starts[long_enough], ends[long_enough], gap_column=-1)
 
+    def users_of(self, sequences: Segment) -> np.ndarray:
+        """User (sequences,) whose clicks each of :meth:`sequences` holds."""
+        users: np.ndarray = pq.read_table(self.directory / "clicks.parquet", columns=["user"])["user"].to_numpy()
+        return users[sequences.start]
+
 
 def bin_edges(values: np.ndarray) -> list[float]:
     """Ascending, distinct quantiles of the known values: at most ``DENSE_BINS + 1``, at least two.

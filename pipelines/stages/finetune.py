@@ -28,7 +28,8 @@ def run(context: StageContext) -> None:
 
     # What fine-tuning destroyed: masked-item accuracy of the same held-out sequences before and after.
     until = _pretraining_until(context)
-    _, held_out = split_sequences(assembly.sequences(until), config.pretrain.validation_share, config.seed)
+    sequences = assembly.sequences(until)
+    _, held_out = split_sequences(sequences, assembly.users_of(sequences), config.pretrain.validation_share, config.seed)
     before = masked_item_accuracy(pretrained, held_out)
     model, curve = finetune(
         pretrained,
