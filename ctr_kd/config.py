@@ -57,7 +57,8 @@ class PretrainConfig(Config):
     )
     clicks: Literal["before_labels", "all"] = Field(
         "before_labels",
-        description="sequences end before the fine-tuning labels begin (they stay unseen targets), or run to the end of training",
+        description="sequences end before the fine-tuning labels begin (they stay unseen targets), or run to the end of training; "
+        "before_labels has no effect without split.train_from, since the labels then begin with the log",
     )
     mask_rate: float = Field(0.2, gt=0, lt=1, description="share of items that are masked")
     last_item_rate: float = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,15 @@ class Road:
 
     def __init__(self, workspace: Path, config: RunConfig) -> None:
         self.workspace, self.said = workspace, io.StringIO()
+        self.train_from: str | None = None
         self.config = RunConfig.model_validate(config.model_dump(by_alias=True) | TINY)
 
     def ingest(self, context: StageContext) -> None:
         write_assembly(context.output)
+        file = context.output / "summary.json"
+        summary = json.loads(file.read_text())
+        summary["split"]["train_from"] = self.train_from
+        file.write_text(json.dumps(summary))
 
     def run(self, *stages: Stage) -> None:
         ingest = Stage("ingest", self.ingest, outside=lambda run: {"store": "d" * 64})
@@ -68,3 +74,21 @@ def test_the_recorded_auc_is_that_of_the_checkpoint_that_was_kept(road: Road, mo
     assert road.manifest("finetune")["facts"]["auc"] == teacher
     facts = road.manifest("distill")["facts"]
     assert (facts["student_auc"], facts["student_alone_auc"]) == (student, alone)
+
+
+@pytest.mark.parametrize(
+    "clicks, train_from, warns, until",
+    [
+        ("before_labels", None, True, "1970-01-08T00:00:00+00:00"),
+        ("before_labels", "1970-01-05T00:00:00+00:00", False, "1970-01-05T00:00:00+00:00"),
+        ("all", None, False, "1970-01-08T00:00:00+00:00"),
+    ],
+)
+def test_clicks_before_labels_says_when_it_has_no_effect(road: Road, clicks: str, train_from: str | None, warns: bool, until: str) -> None:
+    road.train_from = train_from
+    road.config = RunConfig.model_validate(road.config.model_dump(by_alias=True) | {"pretrain": {**TINY["pretrain"], "clicks": clicks}})
+    road.run(pretrain.STAGE)
+    lines = [line for line in road.said.getvalue().splitlines() if "before_labels has no effect" in line]
+    assert len(lines) == warns
+    (artifact,) = (road.workspace / "artifacts" / "pretrain").iterdir()
+    assert json.loads((artifact / "training.json").read_text())["until"] == until
