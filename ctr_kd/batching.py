@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ctr_kd.samples import MASK, PAD, UNKNOWN, Samples, Segment
+from ctr_kd.samples import PAD, SPECIALS, UNKNOWN, Samples, Segment
 
 # Batches of similar length save padding. Sorting only within a window of this many batches keeps the order random.
 SORT_WINDOW = 50
@@ -60,6 +60,21 @@ def gather(segment: Segment, start: np.ndarray, end: np.ndarray) -> tuple[np.nda
     return tokens, length
 
 
+def hide_known(indices: np.ndarray, rate: float, rng: np.random.Generator) -> None:
+    """Replace, in place, a share of the known values by the unknown token, so that its embedding is trained.
+
+    Null stays null, and a token that is masked stays masked.
+
+    Examples
+    --------
+    >>> device = np.array([PAD, 7, 9])
+    >>> hide_known(device, 1.0, np.random.default_rng(0))
+    >>> device.tolist()
+    [0, 1, 1]
+    """
+    indices[(rng.random(indices.shape, np.float32) < rate) & (indices >= len(SPECIALS))] = UNKNOWN
+
+
 def make_batch(
     samples: Samples, rows: np.ndarray, rng: np.random.Generator | None = None, unknown_rate: float = 0.0, hidden_rate: float = 0.0
 ) -> Batch:
@@ -71,9 +86,9 @@ def make_batch(
     rows : int64 array (rows,)
         Positions in ``samples``.
     rng : numpy Generator, optional
-        Draws the tokens and statistics to hide; needed when a rate is above zero.
+        Draws what to hide; needed when a rate is above zero.
     unknown_rate : float
-        Share of known ids (token feature 0) replaced by the unknown token.
+        Share of known ids, token attributes and categories replaced by their feature's unknown token, each drawn by itself.
     hidden_rate : float
         Share of rows whose dense inputs become null.
     """
@@ -84,17 +99,24 @@ def make_batch(
     tokens, length = gather(samples.a, start[distinct], end[distinct])
     candidates, _ = gather(samples.b, samples.b.start[rows], samples.b.end[rows])
     dense = samples.dense[rows]
+    categorical = samples.categorical[rows]
+    own, *attributes = samples.a.vocabulary_columns  # both segments hold the same features
     if rng is not None and unknown_rate > 0:
-        for ids in (tokens[:, :, 0], candidates[:, :, 0]):
-            ids[(rng.random(ids.shape, np.float32) < unknown_rate) & (ids > MASK)] = UNKNOWN
+        for part in (tokens, candidates):
+            hide_known(part[:, :, own], unknown_rate, rng)
     if rng is not None and hidden_rate > 0:
         dense[rng.random(len(rows)) < hidden_rate] = np.nan
+    if rng is not None and unknown_rate > 0:
+        for part in (tokens, candidates):
+            for column in attributes:
+                hide_known(part[:, :, column], unknown_rate, rng)
+        hide_known(categorical, unknown_rate, rng)
     return Batch(
         torch.from_numpy(tokens),
         torch.from_numpy(length),
         torch.from_numpy(np.cumsum(distinct) - 1),
         torch.from_numpy(candidates),
-        torch.from_numpy(samples.categorical[rows]),
+        torch.from_numpy(categorical),
         torch.from_numpy(dense),
     )
 

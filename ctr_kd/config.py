@@ -21,7 +21,10 @@ class TrainingConfig(Config):
     weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay of matrices outside the embeddings")
     embedding_decay: float = Field(0.0, ge=0, description="decoupled weight decay of embedding tables: regularises ids")
     unknown_rate: float = Field(
-        0.1, ge=0, lt=1, description="share of item tokens replaced by the unknown token, which trains its embedding"
+        0.1,
+        ge=0,
+        lt=1,
+        description="share of ids, attributes and categories replaced by their feature's unknown token, which trains its embedding",
     )
     statistics_rate: float = Field(
         0.02, ge=0, lt=1, description="share of rows whose dense inputs are all hidden, so that null statistics can be scored"
@@ -71,7 +74,8 @@ class PretrainConfig(Config):
     )
     clicks: Literal["before_labels", "all"] = Field(
         "before_labels",
-        description="sequences end before the fine-tuning labels begin (they stay unseen targets), or run to the end of training",
+        description="sequences end before the fine-tuning labels begin (they stay unseen targets), or run to the end of training; "
+        "before_labels has no effect without split.train_from, since the labels then begin with the log",
     )
     mask_rate: float = Field(0.2, gt=0, lt=1, description="share of items that are masked (bidirectional attention; so are the next two)")
     span: float = Field(1.0, ge=1, description="mean length of a masked stretch of items (geometric); 1 masks each item by itself")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ctr_kd.batching import batch_plan, gather
+from ctr_kd.batching import batch_plan, gather, hide_known
 from ctr_kd.config import EncoderConfig, PretrainConfig
 from ctr_kd.devices import device_of, move
 from ctr_kd.distributed import ALONE, Processes
@@ -24,7 +24,7 @@ from ctr_kd.objectives.item_prediction import (
 )
 from ctr_kd.objectives.masked_item import mask_items, masked_part, predict_next
 from ctr_kd.objectives.next_segment import make_pairs, next_segment_loss, pairs_part
-from ctr_kd.samples import SPECIALS, UNKNOWN, Assembly, Segment, Signature
+from ctr_kd.samples import SPECIALS, Assembly, Segment, Signature
 from ctr_kd.training import Curve, ParameterGroup, TrainingError, fit
 
 VALIDATION_SEQUENCES = 4096  # enough for masked-item accuracy to two decimals
@@ -47,24 +47,36 @@ def item_counts(sequences: Segment, vocabulary: int) -> np.ndarray:
     return count
 
 
-def split_sequences(sequences: Segment, share: float, seed: int) -> tuple[Segment, Segment]:
-    """Put a seeded share of the sequences aside: (training, validation), at least one each.
+def split_sequences(sequences: Segment, user: np.ndarray, share: float, seed: int) -> tuple[Segment, Segment]:
+    """Put the sequences of a seeded share of the users aside: (training, validation), at least one user each.
+
+    All pieces of a user lie on one side: a model that has seen how somebody clicks knows something of the rest.
+
+    Parameters
+    ----------
+    sequences : Segment
+    user : int array (sequences,)
+    share : float
+        Of the users; fewer where their sequences would be more than ``VALIDATION_SEQUENCES``.
+    seed : int
 
     Raises
     ------
     TrainingError
-        When there are fewer than two sequences of two clicks or more.
+        When there are sequences of fewer than two users.
     """
-    count = len(sequences.start)
+    users, owner, pieces = np.unique(user, return_inverse=True, return_counts=True)
+    count = len(users)
     if count < 2:
         raise TrainingError(
-            f"pretraining needs at least 2 click sequences of 2 clicks or more, and found {count}: "
+            f"pretraining needs click sequences of 2 clicks or more of at least 2 users, and found {count}: "
             "widen the training window or history.max_length"
         )
     order = np.random.default_rng([seed, 17]).permutation(count)
-    aside = min(max(1, round(count * share)), VALIDATION_SEQUENCES, count - 1)
-    parts = np.sort(order[aside:]), np.sort(order[:aside])
-    first, second = (Segment(sequences.pool, sequences.start[p], sequences.end[p], sequences.gap_column) for p in parts)
+    enough = int(np.searchsorted(np.cumsum(pieces[order]), VALIDATION_SEQUENCES, side="right"))
+    aside = max(1, min(round(count * share), enough, count - 1))
+    held_out = np.isin(owner, order[:aside])
+    first, second = (Segment(sequences.pool, sequences.start[p], sequences.end[p], sequences.gap_column) for p in (~held_out, held_out))
     return first, second
 
 
@@ -146,7 +158,8 @@ def pretrain(
     torch.manual_seed(seed)
     kind = item_loss_kind(config, signature.tokens["item"])
     model = build_encoder(assembly, signature, config.encoder, sparse=kind != "softmax")
-    training, validation = split_sequences(assembly.sequences(until), config.validation_share, seed)
+    sequences = assembly.sequences(until)
+    training, validation = split_sequences(sequences, assembly.users_of(sequences), config.validation_share, seed)
     length = training.end - training.start
     sequence = np.arange(len(length))
 
@@ -159,8 +172,8 @@ def pretrain(
         else:
             masked = mask_items(tokens, lengths, rng, config.mask_rate, config.last_item_rate, span=config.span)
         if config.training.unknown_rate:
-            ids = masked.tokens[:, :, 0].numpy()
-            ids[(rng.random(ids.shape, np.float32) < config.training.unknown_rate) & (ids >= len(SPECIALS))] = UNKNOWN
+            for column in training.vocabulary_columns:
+                hide_known(masked.tokens[:, :, column].numpy(), config.training.unknown_rate, rng)
         pairs = make_pairs(tokens, lengths, rng) if config.next_segment else None
         negatives = sampler.draw(rng) if sampler else None
 

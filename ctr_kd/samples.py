@@ -80,6 +80,12 @@ class Segment:
     end: np.ndarray
     gap_column: int | None = None
 
+    @property
+    def vocabulary_columns(self) -> list[int]:
+        """Features that have a vocabulary, hence an unknown token: the token's own id, then its attributes, not its gap."""
+        features = self.pool.shape[1]
+        return [column for column in range(features) if self.gap_column is None or column != self.gap_column % features]
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -292,6 +298,11 @@ class Assembly:
         end = np.append(np.concatenate(last_before)[1:], before) + 1
         long_enough = end - start >= 2
         return Segment(self.clicks, start[long_enough], end[long_enough], gap_column=-1)
+
+    def users_of(self, sequences: Segment) -> np.ndarray:
+        """User (sequences,) whose clicks each of :meth:`sequences` holds."""
+        users: np.ndarray = pq.read_table(self.directory / "clicks.parquet", columns=["user"])["user"].to_numpy()
+        return users[sequences.start]
 
 
 def bin_edges(values: np.ndarray) -> list[float]:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Mapping, Set
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ import pyarrow.parquet as pq
 
 PAD, UNKNOWN = 0, 1
 CHUNK = 16_384  # rows whose working set fits the cache
+_CANONICAL_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 
 class ScoringError(ValueError):
@@ -97,14 +101,17 @@ class StudentScorer:
             if name in ("history", "history_timestamps"):
                 columns[name] = _list_column(frame[name], name)
             elif name == "item_id" or name in self.signature["categorical"]:
-                columns[name] = _id_column(frame[name])
+                columns[name] = _id_column(frame[name], name)
             elif name in self.signature["dense"]:
                 try:
                     columns[name] = pa.array(pd.to_numeric(frame[name]).to_numpy(np.float64, na_value=np.nan), from_pandas=True)
                 except (TypeError, ValueError):
                     raise ScoringError(f"column {name} must be numeric: {frame[name].dtype} has values that are not") from None
             elif name == "timestamp":
-                columns[name] = pa.array(frame[name], from_pandas=True)
+                try:
+                    columns[name] = pa.array(frame[name], from_pandas=True)
+                except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+                    raise ScoringError("column timestamp must hold times, not a mixture of types") from None
         return pd.DataFrame({"score": self.score(pa.table(columns))}, index=frame.index)
 
     def _check(self, table: pa.Table) -> None:
@@ -116,9 +123,16 @@ class StudentScorer:
                 kind = table.schema.field(name).type
                 if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_null(kind)):
                     raise ScoringError(f"column {name} must hold lists, not {kind}")
-        kind = table.schema.field("item_id").type
-        if pa.types.is_list(kind) or pa.types.is_floating(kind):
-            raise ScoringError(f"column item_id must hold text or integer ids, not {kind}")
+        _check_ids(_elements(table["history"]), "history")
+        for name in ("item_id", *self.signature["categorical"]):
+            if name in table.column_names:
+                _check_ids(table[name], name)
+        if "history_timestamps" in table.column_names:
+            times = _elements(table["history_timestamps"])
+            if not (pa.types.is_timestamp(times.type) or pa.types.is_integer(times.type) or times.null_count == len(times)):
+                raise ScoringError(
+                    f"column history_timestamps must hold lists of timestamps or of integer microseconds, not of {times.type}"
+                )
         kind = table.schema.field("timestamp").type
         if not (pa.types.is_temporal(kind) or pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
             raise ScoringError(f"column timestamp must hold times, not {kind}")
@@ -188,10 +202,7 @@ class StudentScorer:
         if self.has_gap and "history_timestamps" in table.column_names:
             times = _column(table, "history_timestamps")
             if not pa.types.is_null(times.type):
-                first = times.offsets.to_numpy()
-                if not np.array_equal(first - first[0], offsets - offsets[0]):
-                    raise ScoringError("history_timestamps must have one time for every item of history")
-                moments = times.values.slice(first[0], first[-1] - first[0])
+                moments = _click_times(times, start, end, len(values))
                 elapsed = _gap_buckets(moments, start[start < end], self.signature["gap_buckets"])
         start = np.maximum(start, end - self.signature["max_length"])
         return values, start, end, elapsed
@@ -217,19 +228,20 @@ class _Lookup:
         self.first = first
         text = self.tokens.to_pylist()
         self.index = {token: first + i for i, token in enumerate(text)}
-        numbers = [int(token) if _canonical_integer(token) else None for token in text]
-        self.integers = pa.array(numbers, pa.int64())
+        self.integers = pa.array([_canonical_integer(token) for token in text], pa.int64())
 
     def __call__(self, values: pa.Array | pa.ChunkedArray) -> np.ndarray:
         if isinstance(values, pa.ChunkedArray):
             values = values.combine_chunks()
-        if pa.types.is_null(values.type):
+        if values.null_count == len(values):
             return np.full(len(values), PAD, np.int32)
+        if pa.types.is_dictionary(values.type):
+            values = values.dictionary_decode()
         if len(values) < 4096:  # building a hash table of the vocabulary costs more than looking a few values up
             return np.array([PAD if v is None else self.index.get(str(v), UNKNOWN) for v in values.to_pylist()], np.int32)
-        if pa.types.is_integer(values.type):
+        if pa.types.is_integer(values.type) and not pa.types.is_uint64(values.type):
             found = pc.index_in(values.cast(pa.int64()), value_set=self.integers, skip_nulls=True)
-        else:
+        else:  # integers of 64 bits without a sign too: half of them are no int64
             found = pc.index_in(values.cast(pa.string()), value_set=self.tokens, skip_nulls=True)
         index = pc.fill_null(found, UNKNOWN - self.first).to_numpy(zero_copy_only=False) + np.int32(self.first)
         if values.null_count:
@@ -237,8 +249,27 @@ class _Lookup:
         return index.astype(np.int32)
 
 
-def _canonical_integer(text: str) -> bool:
-    return (text.isascii() and text.lstrip("-").isdigit()) and len(text) < 19 and str(int(text)) == text
+def _canonical_integer(text: str) -> int | None:
+    """The int64 whose text this is; None for ``012``, ``-0``, words, and what does not fit."""
+    number = int(text) if _CANONICAL_INTEGER.fullmatch(text) else None
+    return number if number is not None and -(2**63) <= number < 2**63 else None
+
+
+def _elements(column: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """What the lists of a column hold; a column of nulls alone holds nothing."""
+    return pa.array([], pa.null()) if pa.types.is_null(column.type) else pc.list_flatten(column)
+
+
+def _check_ids(values: pa.Array | pa.ChunkedArray, name: str) -> None:
+    """Raise unless all values are text or integers, or a dictionary of these, or null.
+
+    No other type has a text that is sure to be the log's (``1.0`` for ``1``, ``True`` for ``true``): it would pass for unknown.
+    """
+    kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
+    known = pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    if not known and values.null_count < len(values):
+        hint = " (pandas turns integers with missing values into floats: use its type Int64, or text)" if pa.types.is_floating(kind) else ""
+        raise ScoringError(f"column {name} must hold text or integer ids, not {values.type}{hint}")
 
 
 def _column(table: pa.Table, name: str) -> pa.Array:
@@ -270,12 +301,35 @@ def _distinct_histories(tokens: np.ndarray, start: np.ndarray, end: np.ndarray) 
     return np.cumsum(~same)
 
 
+def _click_times(times: pa.Array, start: np.ndarray, end: np.ndarray, clicks: int) -> pa.Array:
+    """The time of each of the histories' clicks (clicks,); null where the row lists no times at all.
+
+    Raises
+    ------
+    ScoringError
+        When a row lists more or fewer times than clicks.
+    """
+    first = times.offsets.to_numpy().astype(np.int64)
+    first, last = first[:-1] - first[0], first[1:] - first[0]
+    moments = times.values.slice(times.offsets[0].as_py(), int(last[-1]) if len(last) else 0)
+    silent = times.is_null().to_numpy(zero_copy_only=False)
+    length = np.where(silent, 0, end - start)
+    if not np.array_equal(length, np.where(silent, 0, last - first)):
+        raise ScoringError("column history_timestamps must have one time for every item of history")
+    if len(moments) == clicks and np.array_equal(first, start) and not times.null_count:  # the two columns are laid out alike
+        return moments
+    within = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
+    position = np.full(clicks, -1)
+    position[np.repeat(start, length) + within] = np.repeat(first, length) + within
+    return moments.take(pa.array(position, mask=position < 0))
+
+
 def _gap_buckets(moments: pa.Array, first: np.ndarray, buckets: int) -> np.ndarray:
     """Logarithmic buckets of the time between neighbours; 0 where unknown, and at the first click of a history."""
     if pa.types.is_timestamp(moments.type):
         moments = moments.cast(pa.timestamp("us", moments.type.tz), safe=False)
     known = moments.is_valid().to_numpy(zero_copy_only=False)
-    time = moments.cast(pa.int64()).fill_null(0).to_numpy()
+    time = moments.cast(pa.int64(), safe=False).fill_null(0).to_numpy()
     if not len(time):
         return np.zeros(0, np.int32)
     seconds = np.maximum(np.diff(time, prepend=time[:1]), 0) / 1e6
@@ -286,22 +340,39 @@ def _gap_buckets(moments: pa.Array, first: np.ndarray, buckets: int) -> np.ndarr
 
 
 def _list_column(values: pd.Series, name: str) -> pa.Array:
-    """Lists of ids or times from Python objects; a mixture of types compares by its text."""
+    """Lists of ids or times from Python objects; a mixture of text and integers compares by its text."""
+    lists: list[Any] = []
+    for value in values:
+        # Text and mappings can be iterated too, but over letters and keys; a set has no order.
+        if isinstance(value, (str, bytes, Mapping, Set)) or not (hasattr(value, "__iter__") or _is_null(value)):
+            raise ScoringError(f"column {name} must hold lists, not {type(value).__name__}")
+        lists.append(value if isinstance(value, (list, np.ndarray)) else None if _is_null(value) else list(value))
     try:
-        return pa.array([None if v is None or isinstance(v, float) else list(v) for v in values])
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.array(lists, from_pandas=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         if name == "history":
-            return pa.array([None if v is None or isinstance(v, float) else [None if x is None else str(x) for x in v] for v in values])
-        raise ScoringError(f"column {name} must hold lists of times") from None
-    except TypeError:
-        raise ScoringError(f"column {name} must hold lists, not {type(next(v for v in values if v is not None)).__name__}") from None
+            return pa.array([None if ids is None else [_text(value, name) for value in ids] for ids in lists], pa.list_(pa.string()))
+        raise ScoringError(f"column {name} must hold lists of times, all of one type") from None
 
 
-def _id_column(values: pd.Series) -> pa.Array:
+def _id_column(values: pd.Series, name: str) -> pa.Array:
+    """Ids from Python objects; a mixture of text and integers compares by its text."""
     try:
         return pa.array(values, from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return pa.array([None if pd.isna(v) else str(v) for v in values], pa.string())
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return pa.array([_text(value, name) for value in values], pa.string())
+
+
+def _text(value: Any, name: str) -> str | None:
+    if isinstance(value, (str, Integral)) and not isinstance(value, bool):
+        return str(value)
+    if _is_null(value):
+        return None
+    raise ScoringError(f"column {name} must hold text or integer ids, not {type(value).__name__}")
+
+
+def _is_null(value: Any) -> bool:
+    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, (float, np.floating)) and bool(np.isnan(value)))
 
 
 def _load_pyfunc(data_path: str) -> StudentScorer:

@@ -83,13 +83,18 @@ class PiecewiseLinear(nn.Module):
 
 
 class ContextEncoder(nn.Module):
-    """Context and as-of statistics as one vector: embedded categories beside the encoded dense inputs."""
+    """Context and as-of statistics as one vector: embedded categories beside the encoded dense inputs.
+
+    A null category, or one whose column is absent, adds nothing: it embeds to zero and stays there.
+    """
 
     def __init__(self, signature: Signature, width: int) -> None:
         super().__init__()
-        tables = [nn.Embedding(size, width) for size in signature.categorical.values()]
+        tables = [nn.Embedding(size, width, padding_idx=PAD) for size in signature.categorical.values()]
         for table in tables:
             nn.init.normal_(table.weight, std=0.05)
+            with torch.no_grad():
+                table.weight[PAD].zero_()
         self.tables = nn.ModuleList(tables)
         self.dense = PiecewiseLinear(list(signature.dense.values()))
         self.has_dense = len(signature.dense) > 0

@@ -1,14 +1,16 @@
 """MIND, the Microsoft news log: ``behaviors.tsv`` with real impressions, ``news.tsv`` with the items.
 
 Every impression lists the user's earlier clicks, without times. They become clicks before the first event of the log, in
-their order, a microsecond apart, with ``time_known`` false: once per user, the longest list that any impression shows.
+their order, a microsecond apart, with ``time_known`` false: once per user, the list of the user's earliest impression. A later
+list may hold what was clicked in between, which the log's own impressions tell, with its time; before the first event it would
+give the labels away.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -39,7 +41,7 @@ class MindReader:
         return [self._data / name for name in (BEHAVIORS, NEWS) if (self._data / name).is_file()]
 
     def fingerprint(self) -> str:
-        return fingerprint("mind")
+        return fingerprint("mind", histories="of the earliest impression")
 
     def contract(self) -> dict[str, Any]:
         has_news = (self._data / NEWS).is_file()
@@ -75,33 +77,32 @@ def _impressions(path: Path) -> Iterator[RawBatch]:
 
 
 def _histories(path: Path) -> Iterator[RawBatch]:
-    """The longest listed history of each user as clicks that end just before the first event of the log."""
-    first: int | None = None
-    longest: dict[bytes, tuple[int, bytes, int]] = {}  # user -> (clicks, history, line)
+    """The history listed by each user's earliest impression, as clicks that end just before the first event of the log."""
     earliest = pa.scalar(EARLIEST, MICROSECOND).value
+    first: dict[bytes, _Listed] = {}  # by user
     columns = {"user": "user", "time": "time", "history": "history"}
     for batch in read_delimited(path, BEHAVIORS, "events", columns, _BEHAVIORS):
         micros, empty, bad, _ = to_times(batch.table["time"].combine_chunks().cast(pa.binary()))
-        usable = ~empty & ~bad & (micros >= earliest)
-        if usable.any():
-            first = min(int(micros[usable].min()), first if first is not None else int(micros[usable].min()))
+        usable = ~empty & ~bad & (micros >= earliest)  # the others are about to be rejected: nobody knows what came before them
         users, histories = batch.table["user"].to_pylist(), batch.table["history"].to_pylist()
-        for user, history, line in zip(users, histories, batch.lines.tolist(), strict=True):
-            if user is None or history is None:
-                continue
-            found = (history.count(b" ") + 1, history, line)
-            # by length, then text, then the earlier line: the choice does not depend on the order of the rows
-            if user not in longest or (found[:2], -line) > (longest[user][:2], -longest[user][2]):
-                longest[user] = found
-    if first is None:
-        return  # no impression has a time, and all of them are about to be rejected for it
-    users = list(longest)
+        rows = zip(users, histories, micros.tolist(), batch.lines.tolist(), usable.tolist(), strict=True)
+        for user, history, time, line, is_usable in rows:
+            if is_usable and user is not None and (user not in first or (time, line) < first[user][:2]):
+                first[user] = _Listed(time, line, history or b"")
+    begin = min((listed.time for listed in first.values()), default=0)
+    users = [user for user, listed in first.items() if listed.history]
     for start in range(0, len(users), _USERS_PER_BATCH):
-        yield _listed(users[start : start + _USERS_PER_BATCH], longest, first)
+        yield _listed(users[start : start + _USERS_PER_BATCH], first, begin)
 
 
-def _listed(users: list[bytes], longest: dict[bytes, tuple[int, bytes, int]], first: int) -> RawBatch:
-    lists = pc.split_pattern(pa.array([longest[user][1] for user in users], pa.binary()), b" ")
+class _Listed(NamedTuple):
+    time: int  # of the impression, microseconds
+    line: int
+    history: bytes
+
+
+def _listed(users: list[bytes], first: dict[bytes, _Listed], begin: int) -> RawBatch:
+    lists = pc.split_pattern(pa.array([first[user].history for user in users], pa.binary()), b" ")
     parents = pc.list_parent_indices(lists).to_numpy()
     offsets = lists.offsets.to_numpy()
     before = offsets[1:][parents] - np.arange(len(parents))  # microseconds before the first event: 1 for the newest click
@@ -109,9 +110,9 @@ def _listed(users: list[bytes], longest: dict[bytes, tuple[int, bytes, int]], fi
         {
             "user_id": pa.array(users, pa.binary()).take(pa.array(parents)),
             "item_id": pc.list_flatten(lists),
-            "timestamp": pa.array(first - before).cast(MICROSECOND),
+            "timestamp": pa.array(begin - before).cast(MICROSECOND),
             "time_known": pa.repeat(pa.scalar(False), len(parents)),
         }
     )
-    lines = np.array([longest[user][2] for user in users], dtype=np.int64)[parents]
+    lines = np.array([first[user].line for user in users], dtype=np.int64)[parents]
     return RawBatch("events", BEHAVIORS, table, lines, [])

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipelines.artifacts import write_json
 from pipelines.runner import Stage, StageContext
-from pipelines.stages.training import SPLITS, read_predictions, record_curve, write_predictions
+from pipelines.stages.training import SPLITS, kept_point, read_predictions, record_curve, write_predictions
 
 if TYPE_CHECKING:
     from ctr_kd.samples import Assembly, Samples
@@ -70,7 +70,7 @@ def run(context: StageContext) -> None:
         record_curve(context, name, curve)
     training["student_alone"]["bytes"] = training["student"]["bytes"]  # the same architecture
     write_json(context.output / "training.json", training)
-    context.record({f"{name}_auc": training[name]["curve"]["points"][-1]["auc"] for name in ("student", "student_alone")})
+    context.record({f"{name}_auc": kept_point(training[name]["curve"]).get("auc") for name in ("student", "student_alone")})
 
 
 def _teachers(
@@ -119,4 +119,4 @@ def boosted_trees(
     return stored, {"rows_per_second": rate, "trees": trees.trees}
 
 
-STAGE = Stage("distill", run, upstream=("ingest", "finetune"), keys=("seed", "history.max_length", "distill"))
+STAGE = Stage("distill", run, code_version=2, upstream=("ingest", "finetune"), keys=("seed", "history.max_length", "distill"))

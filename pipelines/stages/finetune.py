@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pipelines.artifacts import read_json, write_json
 from pipelines.runner import Stage, StageContext
-from pipelines.stages.training import SPLITS, record_curve, write_predictions
+from pipelines.stages.training import SPLITS, kept_point, record_curve, write_predictions
 
 
 def run(context: StageContext) -> None:
@@ -29,7 +29,8 @@ def run(context: StageContext) -> None:
 
     # What fine-tuning destroyed: masked-item accuracy of the same held-out sequences before and after.
     until = _pretraining_until(context)
-    _, held_out = split_sequences(assembly.sequences(until), config.pretrain.validation_share, config.seed)
+    sequences = assembly.sequences(until)
+    _, held_out = split_sequences(sequences, assembly.users_of(sequences), config.pretrain.validation_share, config.seed)
     before = masked_item_accuracy(pretrained, held_out)
     model, curve = finetune(
         pretrained,
@@ -69,7 +70,7 @@ def run(context: StageContext) -> None:
     record_curve(context, "teacher", curve)
     context.record(
         {
-            "auc": curve.points[-1]["auc"],
+            "auc": kept_point(curve).get("auc"),
             "masked_item_accuracy_before": before["masked_item_accuracy"],
             "masked_item_accuracy_after": after["masked_item_accuracy"],
             "parameters": training["parameters"],
@@ -84,4 +85,11 @@ def _pretraining_until(context: StageContext) -> int:
     return microseconds(datetime.fromisoformat(training["until"]))
 
 
-STAGE = Stage("finetune", run, upstream=("ingest", "pretrain"), keys=("seed", "history.max_length", "pretrain", "finetune"), shared=True)
+STAGE = Stage(
+    "finetune",
+    run,
+    code_version=2,
+    upstream=("ingest", "pretrain"),
+    keys=("seed", "history.max_length", "pretrain", "finetune"),
+    shared=True,
+)

@@ -22,8 +22,13 @@ def run(context: StageContext) -> None:
     signature = assembly.signature()
     split = assembly.summary["split"]
     until = split["train_until"]
-    if config.pretrain.clicks == "before_labels" and split["train_from"]:
-        until = split["train_from"]
+    if config.pretrain.clicks == "before_labels":
+        if split["train_from"] is None:
+            context.report(
+                "pretrain.clicks: before_labels has no effect: the labels begin with the log, so all clicks of training are seen; "
+                "split.train_from leaves some before them"
+            )
+        until = split["train_from"] or until
     moment = microseconds(datetime.fromisoformat(until))
     model, curve, facts = pretrain(
         assembly,
@@ -52,4 +57,4 @@ def run(context: StageContext) -> None:
     context.record({**facts, "parameters": training["parameters"]})
 
 
-STAGE = Stage("pretrain", run, upstream=("ingest",), keys=("seed", "history.max_length", "pretrain"), shared=True)
+STAGE = Stage("pretrain", run, code_version=2, upstream=("ingest",), keys=("seed", "history.max_length", "pretrain"), shared=True)

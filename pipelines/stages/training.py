@@ -41,6 +41,20 @@ def read_predictions(path: Path, model: str) -> tuple[np.ndarray, np.ndarray]:
     return table["row_id"].to_numpy(), np.stack([table[name].to_numpy() for name in names], axis=1)
 
 
+def kept_point(curve: Curve | Mapping[str, Any]) -> Mapping[str, float]:
+    """What was measured of the checkpoint that was kept: the point of a learning curve at its best step, not its last one.
+
+    Empty where no validation was finite, hence none was best.
+
+    Examples
+    --------
+    >>> kept_point({"points": [{"step": 5, "auc": 0.7}, {"step": 9, "auc": 0.6}], "best_step": 5})["auc"]
+    0.7
+    """
+    curve = curve if isinstance(curve, Mapping) else curve.to_dict()
+    return next((point for point in curve["points"] if point["step"] == curve["best_step"]), {})
+
+
 def record_curve(context: StageContext, name: str, curve: Curve | Mapping[str, Any]) -> None:
     """Send a learning curve to the tracking server, one metric per figure and step."""
     points = curve["points"] if isinstance(curve, Mapping) else curve.points

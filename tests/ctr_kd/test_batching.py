@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -50,9 +52,6 @@ def test_hiding_ids_and_statistics_is_seeded_and_leaves_the_samples_alone(assemb
     one, two = (make_batch(samples, rows, np.random.default_rng(3), 0.5, 0.5) for _ in range(2))
     assert all(np.array_equal(a.numpy(), b.numpy(), equal_nan=a.is_floating_point()) for a, b in zip(one, two, strict=True))
     assert np.array_equal(before, samples.b.pool)
-    ids = one.segment_b[:, 0, 0].numpy()
-    known = before[:, 0] > MASK
-    assert (ids[known] == UNKNOWN).mean() == pytest.approx(0.5, abs=0.15)
     assert np.isnan(one.dense.numpy()).all(axis=1).mean() == pytest.approx(0.5, abs=0.15)
 
 
@@ -64,3 +63,37 @@ def test_parts_of_a_batch_hold_its_rows_and_their_histories(assembly):
     for a, b in ((0, 4), (4, 5), (5, len(rows))):  # also inside a request
         part, alone = part_of(batch, slice(a, b)), make_batch(samples, rows[a:b])
         assert all(np.array_equal(one, two, equal_nan=True) for one, two in zip(part, alone, strict=True))
+
+
+def test_every_feature_with_a_vocabulary_is_hidden_by_itself(assembly):
+    """Ids, attributes and categories; null stays null, and a gap has no unknown token."""
+    samples = assembly.samples("train")
+    rows = np.arange(len(samples))
+    whole, hidden = make_batch(samples, rows), make_batch(samples, rows, np.random.default_rng(3), 0.5)
+    pairs = {name: (getattr(whole, name).numpy(), getattr(hidden, name).numpy()) for name in ("segment_a", "segment_b", "categorical")}
+    features = [pair for name, (a, b) in pairs.items() for pair in zip(np.moveaxis(a, -1, 0), np.moveaxis(b, -1, 0), strict=True)]
+    item, topic, gap, candidate, candidate_topic, candidate_gap, device = features
+    drawn = {}
+    for name, (before, after) in {"a": item, "at": topic, "b": candidate, "bt": candidate_topic, "d": device}.items():
+        known = before > MASK
+        drawn[name] = (before != after)[known]
+        assert (after[known & (before != after)] == UNKNOWN).all() and np.array_equal(before[~known], after[~known])
+        assert drawn[name].mean() == pytest.approx(0.5, abs=0.15), name
+    assert np.array_equal(*gap) and np.array_equal(*candidate_gap)
+    both = (candidate[0] > MASK) & (candidate_topic[0] > MASK)
+    together = ((candidate[0] != candidate[1]) & (candidate_topic[0] != candidate_topic[1]))[both]
+    assert together.mean() == pytest.approx(0.25, abs=0.12)
+
+
+def test_what_is_drawn_for_ids_and_statistics_does_not_depend_on_the_other_features(assembly):
+    samples = assembly.samples("train")
+    bare = replace(
+        samples,
+        a=replace(samples.a, pool=samples.a.pool[:, [0, 2]]),
+        b=replace(samples.b, pool=samples.b.pool[:, [0, 2]]),
+        categorical=samples.categorical[:, :0],
+    )
+    rows = np.arange(len(samples))
+    one, two = (make_batch(s, rows, np.random.default_rng(3), 0.5, 0.5) for s in (samples, bare))
+    assert np.array_equal(one.segment_a[:, :, 0], two.segment_a[:, :, 0]) and np.array_equal(one.segment_b[:, :, 0], two.segment_b[:, :, 0])
+    assert np.array_equal(one.dense, two.dense, equal_nan=True)

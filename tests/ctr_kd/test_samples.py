@@ -47,6 +47,8 @@ def test_sequences_hold_every_click_once_and_cut_at_a_time(assembly):
     assert ((whole.end - whole.start) >= 2).all() and ((whole.end - whole.start) <= 5).all()
     positions = np.concatenate([np.arange(s, e) for s, e in zip(whole.start, whole.end, strict=True)])
     assert len(np.unique(positions)) == len(positions)
+    users, owner = pq.read_table(assembly.directory / "clicks.parquet")["user"].to_numpy(), assembly.users_of(whole)
+    assert all((users[s:e] == user).all() for s, e, user in zip(whole.start, whole.end, owner, strict=True))
     half = assembly.sequences(5 * 10**11)
     assert 0 < (half.end - half.start).sum() < len(positions)
     assert len(assembly.sequences(0).start) == 0

@@ -163,9 +163,31 @@ def test_pretraining_learns(pretrained):
     assert facts["sequences"] > 0 and 0 <= facts["masked_item_accuracy"] <= 1
 
 
-def test_one_sequence_is_not_enough():
-    with pytest.raises(TrainingError, match="at least 2 click sequences"):
-        split_sequences(Segment(np.zeros((2, 1), np.int32), np.array([0]), np.array([2])), 0.1, 0)
+def test_one_user_is_not_enough():
+    for count in (0, 1, 3):
+        pieces = Segment(np.zeros((6, 1), np.int32), np.arange(count) * 2, np.arange(count) * 2 + 2)
+        with pytest.raises(TrainingError, match=f"of at least 2 users, and found {min(count, 1)}"):
+            split_sequences(pieces, np.full(count, 7), 0.1, 0)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.49])
+def test_a_user_lies_on_one_side_of_the_split(share):
+    """A share of users, not of pieces: long sequences are cut, and their pieces stay together."""
+    user = np.repeat(np.arange(40), np.arange(40) % 7 + 1)
+    start = np.arange(len(user)) * 2
+    parts = split_sequences(Segment(np.zeros((2 * len(user), 1), np.int32), start, start + 2), user, share, 0)
+    training, validation = (set(user[part.start // 2]) for part in parts)
+    assert not training & validation and training | validation == set(range(40))
+    assert len(validation) == max(1, round(40 * share))
+    assert sorted(np.concatenate([part.start for part in parts])) == start.tolist()
+
+
+def test_held_out_users_have_few_enough_sequences(monkeypatch):
+    monkeypatch.setattr("ctr_kd.pretraining.VALIDATION_SEQUENCES", 10)
+    user = np.repeat(np.arange(20), 4)
+    start = np.arange(len(user)) * 2
+    _, validation = split_sequences(Segment(np.zeros((2 * len(user), 1), np.int32), start, start + 2), user, 0.4, 0)
+    assert len(validation.start) == 8  # two users of four pieces; a third would be too many
 
 
 def test_one_item_alone_is_learnt_and_none_is_an_error(tmp_path):

@@ -36,9 +36,9 @@ def test_impressions_histories_and_news(tmp_path: Path) -> None:
     first = datetime(2019, 11, 9, 7, 30, tzinfo=UTC)
     before = [round((row["timestamp"] - first).total_seconds() * 1e6) for row in listed.to_pylist()]
     history = [(row["user_id"], row["item_id"], row["clicked"], row["time_known"], row["line"]) for row in listed.to_pylist()]
-    # the longest list of U1, in order, ending just before the log's first event; once
-    assert history == [("U1", "N1", 1, False, 3), ("U1", "N2", 1, False, 3), ("U1", "N1", 1, False, 3), ("U3", "N9", 1, False, 4)]
-    assert before == [-3, -2, -1, -1] and not none
+    # the list of each user's earliest impression, in order, ending just before the log's first event; once
+    assert history == [("U1", "N1", 1, False, 1), ("U1", "N2", 1, False, 1), ("U3", "N9", 1, False, 4)]
+    assert before == [-2, -1, -1] and not none
 
     assert [(row["request_id"], row["user_id"], row["item_id"], row["clicked"], row["line"]) for row in shown.to_pylist()] == [
         (1, "U1", "N5", 1, 1),
@@ -52,6 +52,29 @@ def test_impressions_histories_and_news(tmp_path: Path) -> None:
 
     expected = {"item_id": "N1", "category": "sports", "subcategory": "golf", "title": 'A title, "quoted"', "source": "news.tsv", "line": 1}
     assert items.to_pylist() == [expected]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_list_that_grows_with_the_clicks_does_not_give_them_away(tmp_path: Path, reverse: bool) -> None:
+    """What an impression shows and the user clicks stands in the lists of later impressions, and must not come before it."""
+    lines = [
+        "1\tU1\t11/9/2019 8:00:00 AM\tN1 N2\tN5-1 N6-0",
+        "2\tU1\t11/9/2019 9:00:00 AM\tN1 N2 N5\tN7-1",
+        "3\tU2\t11/9/2019 8:00:00 AM\t\tN5-1",
+        "4\tU2\t11/9/2019 9:00:00 AM\tN5\tN7-0",
+        "5\tU3\tsoon\tN9 N5\tN5-1",
+        "6\tU3\t11/9/2019 9:00:00 AM\tN9\tN5-1",
+    ]
+    log = write(tmp_path, "\n".join(lines[::-1] if reverse else lines) + "\n", news=None)
+    listed = next(iter(log.read(log.files()))).table
+    pairs = sorted(zip(listed["user_id"].to_pylist(), listed["item_id"].to_pylist(), strict=True))
+    assert pairs == [(b"U1", b"N1"), (b"U1", b"N2"), (b"U3", b"N9")]
+
+
+def test_of_impressions_at_one_moment_the_first_line_counts(tmp_path: Path) -> None:
+    at = "11/9/2019 8:00:00 AM"
+    log = write(tmp_path, f"7\tU1\t{at}\tN1\tN5-1\n3\tU1\t{at}\tN1 N5\tN6-0\n", news=None)
+    assert next(iter(log.read(log.files()))).table["item_id"].to_pylist() == [b"N1"]
 
 
 def test_the_order_of_the_rows_does_not_choose_the_history(tmp_path: Path) -> None:

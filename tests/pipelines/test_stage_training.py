@@ -1,0 +1,94 @@
+"""The stages that train, on a tiny assembly: what they record, and what they say."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctr_kd import distilling, finetuning
+from ctr_kd.training import Curve, fit
+from pipelines.artifacts import read_json
+from pipelines.config import RunConfig
+from pipelines.progress import Console
+from pipelines.runner import RunContext, Runner, Stage, StageContext
+from pipelines.stages import distill, finetune, pretrain
+from tests.ctr_kd.worlds import write_assembly
+
+TINY = {
+    "history": {"max_length": 5},
+    "pretrain": {"encoder": {"width": 8, "heads": 2, "layers": 1}, "training": {"epochs": 1, "validations": 1}},
+    "finetune": {"training": {"epochs": 3, "validations": 3, "batch_size": 64}},
+    "distill": {"training": {"epochs": 3, "validations": 3, "batch_size": 64}},
+}
+
+
+class Road:
+    """The stages after an ingestion that is played by files."""
+
+    def __init__(self, workspace: Path, config: RunConfig) -> None:
+        self.workspace, self.said = workspace, io.StringIO()
+        self.train_from: str | None = None
+        self.config = RunConfig.model_validate(config.model_dump(by_alias=True) | TINY)
+
+    def ingest(self, context: StageContext) -> None:
+        write_assembly(context.output)
+        file = context.output / "summary.json"
+        summary = json.loads(file.read_text())
+        summary["split"]["train_from"] = self.train_from
+        file.write_text(json.dumps(summary))
+
+    def run(self, *stages: Stage) -> None:
+        ingest = Stage("ingest", self.ingest, outside=lambda run: {"store": "d" * 64})
+        Runner(RunContext(self.config, self.workspace, console=Console(self.said)), [ingest, *stages]).run()
+
+    def manifest(self, stage: str) -> dict[str, Any]:
+        (artifact,) = (self.workspace / "artifacts" / stage).iterdir()
+        manifest = read_json(artifact / "_manifest.json")
+        assert manifest is not None
+        return manifest
+
+
+@pytest.fixture
+def road(tmp_path: Path, config: RunConfig) -> Road:
+    return Road(tmp_path / "workspace", config)
+
+
+def test_the_recorded_auc_is_that_of_the_checkpoint_that_was_kept(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = []
+
+    def fit_that_ends_badly(*arguments: Any) -> Curve:
+        """The last validation is worse than the one before it, as on a log where ids age."""
+        curve = fit(*arguments)
+        kept.append(next(point["auc"] for point in curve.points if point["step"] == curve.best_step))
+        curve.points.append({**curve.points[-1], "step": curve.steps + 1, "auc": 0.123})
+        return curve
+
+    monkeypatch.setattr(finetuning, "fit", fit_that_ends_badly)
+    monkeypatch.setattr(distilling, "fit", fit_that_ends_badly)
+    road.run(pretrain.STAGE, finetune.STAGE, distill.STAGE)
+    teacher, student, alone = kept
+    assert road.manifest("finetune")["facts"]["auc"] == teacher
+    facts = road.manifest("distill")["facts"]
+    assert (facts["student_auc"], facts["student_alone_auc"]) == (student, alone)
+
+
+@pytest.mark.parametrize(
+    "clicks, train_from, warns, until",
+    [
+        ("before_labels", None, True, "1970-01-08T00:00:00+00:00"),
+        ("before_labels", "1970-01-05T00:00:00+00:00", False, "1970-01-05T00:00:00+00:00"),
+        ("all", None, False, "1970-01-08T00:00:00+00:00"),
+    ],
+)
+def test_clicks_before_labels_says_when_it_has_no_effect(road: Road, clicks: str, train_from: str | None, warns: bool, until: str) -> None:
+    road.train_from = train_from
+    road.config = RunConfig.model_validate(road.config.model_dump(by_alias=True) | {"pretrain": {**TINY["pretrain"], "clicks": clicks}})
+    road.run(pretrain.STAGE)
+    lines = [line for line in road.said.getvalue().splitlines() if "before_labels has no effect" in line]
+    assert len(lines) == warns
+    (artifact,) = (road.workspace / "artifacts" / "pretrain").iterdir()
+    assert json.loads((artifact / "training.json").read_text())["until"] == until
