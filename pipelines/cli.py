@@ -22,7 +22,7 @@ from pipelines.lock import workspace_lock
 from pipelines.options import Date, Options, common, set_debug
 from pipelines.runner import RunContext, Runner, RunSummary
 from pipelines.stages import ROAD
-from pipelines.tracking import Tracker, TrackingError, tracking_uri
+from pipelines.tracking import Tracker, TrackingError, follow_workspace, tracking_uri
 
 
 class _InOrder(click.Group):
@@ -226,6 +226,8 @@ def _session(command: str, options: Options) -> Iterator[Runner]:
     config = options.config()
     click.get_current_context().find_root().obj["workspace"] = options.workspace
     with workspace_lock(options.workspace, f"ctr-kd {command} {options.conf}"):
+        if config.tracking.uri is None:
+            follow_workspace(options.workspace)
         context = options.context(config)
         tracker = context.tracker = Tracker(tracking_uri(config, options.workspace), options.workspace, context.report)
         try:
