@@ -142,13 +142,17 @@ def _create_database(uri: str) -> None:
 
 def unreachable(uri: str, error: Exception) -> TrackingError:
     """The one line that says that MLflow could not be used, and why."""
+    return TrackingError(f"MLflow at {uri} cannot be used: {reason_of(error)}; check tracking.uri and that the server runs")
+
+
+def reason_of(error: Exception) -> str:
+    """What went wrong below MLflow, in one line."""
     first: BaseException = error
     while (before := first.__cause__ or first.__context__) is not None:
         first = before
     # What the system or the database said tells more than what each layer above it says about the layer below.
     reason = first if isinstance(first, (OSError, sqlite3.Error)) else error
-    text = (str(reason).strip() or type(reason).__name__).splitlines()[0][:300]
-    return TrackingError(f"MLflow at {uri} cannot be used: {text}; check tracking.uri and that the server runs")
+    return (str(reason).strip() or type(reason).__name__).splitlines()[0][:300]
 
 
 class Tracker:
