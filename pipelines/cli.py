@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import click
 
-from pipelines.artifacts import read_json
+from pipelines.artifacts import read_json, recover
 from pipelines.config import RunConfig, describe
 from pipelines.failures import exit_code, explain
 from pipelines.gate import GateRefused
@@ -228,6 +228,8 @@ def _session(command: str, options: Options) -> Iterator[Runner]:
     with workspace_lock(options.workspace, f"ctr-kd {command} {options.conf}"):
         if config.tracking.uri is None:
             follow_workspace(options.workspace)
+        for published in ("reports", "scores"):
+            recover(options.workspace / published)
         context = options.context(config)
         tracker = context.tracker = Tracker(tracking_uri(config, options.workspace), options.workspace, context.report)
         try:
