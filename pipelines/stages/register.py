@@ -14,8 +14,7 @@ from pipelines.raw_rows import RawRows
 from pipelines.registry import CHAMPION, Registry, has_version, load_scorer, save_model
 from pipelines.resources import code_revision
 from pipelines.runner import Stage, StageContext
-from pipelines.stages.evaluate import publish_report, run_facts, sigmoid, write_report
-from pipelines.stages.training import read_predictions
+from pipelines.stages.evaluate import publish_report, run_facts, stored_probabilities, write_report
 from pipelines.tracking import TrackingError, tracking_uri
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def run(context: StageContext) -> None:
     metrics = read_json(context.inputs["evaluate"] / "metrics.json") or {}
     test = RawRows(context.inputs["ingest"])
     rows = test.read("test")
-    trained = stored_probabilities(context.inputs["distill"])
+    trained = stored_probabilities(context.inputs["distill"], "student")
     example = test.raw(rows.slice(0, _EXAMPLE_ROWS)).to_pandas()
     model = context.output / MODEL
     student = save_model(context.inputs["distill"] / "export", model, lineage(context), example)
@@ -61,12 +60,6 @@ def run(context: StageContext) -> None:
     plots = read_json(context.inputs["evaluate"] / "report.json") or {}
     write_report(context, metrics | {"run": run_facts(context), "gate": gate}, plots)
     context.record({"version": version, "passed": gate["passed"], "parity": parity})
-
-
-def stored_probabilities(distill: Path) -> np.ndarray:
-    """Test probabilities of the trained student, in the order of the rows."""
-    row_id, logit = read_predictions(distill / "predictions_student_test.parquet", distill.name)
-    return sigmoid(logit[np.argsort(row_id), 0])
 
 
 def smoke_test(model: Path, example: pd.DataFrame, trained: np.ndarray) -> str | None:
