@@ -15,6 +15,7 @@ import numpy as np
 from feature_store.contracts import DataError
 from pipelines.artifacts import MANIFEST, Artifact, point, publish_directory, read_json, write_json, write_text
 from pipelines.raw_rows import RawRows
+from pipelines.resources import peak_memory_bytes
 from pipelines.runner import RunContext, Stage, StageContext
 from pipelines.stages.training import SPLITS, fit_boosted_trees, read_predictions
 
@@ -125,7 +126,7 @@ def student_rows_per_second(context: StageContext, test: RawRows) -> float | Non
 
 
 def run_facts(context: StageContext) -> dict[str, Any]:
-    """What this run was: the keys that its stages read, their seconds, and the largest of their memories."""
+    """What this run was: the keys that its stages read, their seconds (of this one, so far), and the largest of their memories."""
     manifests = {name: artifact.manifest or {} for name, artifact in context.run.artifacts.items()}
     configuration: dict[str, Any] = {"name": context.config.name}
     for keys in (*(manifest["config"] for manifest in manifests.values()), context.config.section(context.keys)):
@@ -140,8 +141,8 @@ def run_facts(context: StageContext) -> dict[str, Any]:
         "fingerprint": context.fingerprint,
         "seed": context.config.seed,
         "started": min([manifest["started"] for manifest in manifests.values()], default=None),
-        "seconds": {name: manifest["seconds"] for name, manifest in manifests.items()},
-        "peak_memory_bytes": max([manifest["peak_memory_bytes"] for manifest in manifests.values()], default=None),
+        "seconds": {name: manifest["seconds"] for name, manifest in manifests.items()} | {context.stage: round(context.seconds, 3)},
+        "peak_memory_bytes": max(peak_memory_bytes(), *(manifest["peak_memory_bytes"] for manifest in manifests.values())),
     }
 
 
@@ -267,5 +268,6 @@ STAGE = Stage(
     run,
     upstream=("ingest", "pretrain", "finetune", "distill"),
     keys=("name", "seed", "evaluate"),
+    code_version=2,
     conclude=publish_report,
 )

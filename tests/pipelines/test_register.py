@@ -117,6 +117,7 @@ def test_a_road_of_champions(road: Road, bounded: RunConfig) -> None:
         "student_alone",
     }
     assert "<html" in (road.workspace / "reports" / "latest" / "report.html").read_text()
+    assert set(report(road.workspace)["run"]["seconds"]) == {"ingest", "finetune", "distill", "evaluate", "register"}
     assert report(road.workspace)["run"]["fingerprint"] == first.context.artifacts["register"].path.name
 
     with pytest.raises(GateRefused) as refused:

@@ -117,7 +117,8 @@ def test_metrics_are_as_the_contract_has_them(road: Road, quick: RunConfig) -> N
     assert {"item/seen", "item/unseen", "history_length/0"} <= set(metrics["slices"])
     assert (metrics["data"]["train_rows"], metrics["data"]["test_rows"], metrics["data"]["quarantined_rows"]) == (300, 300, 3)
     run = metrics["run"]
-    assert set(run["seconds"]) == {"ingest", "pretrain", "finetune", "distill"}
+    assert set(run["seconds"]) == {"ingest", "pretrain", "finetune", "distill", "evaluate"}
+    assert all(seconds > 0 for seconds in run["seconds"].values())
     assert run["peak_memory_bytes"] > 0
     assert run["configuration"]["distill"]["student"]["kind"] == "pooled"
     assert run["fingerprint"] == runner.context.artifacts["evaluate"].path.name == (road.workspace / "reports" / "latest").readlink().name
