@@ -271,20 +271,35 @@ class DigestMemo:
 
 
 def publish_directory(temporary: Path, final: Path) -> None:
-    """Put a complete directory in the place of another, which is moved aside first and then removed."""
+    """Put a complete directory in the place of another, which is moved aside first and then removed.
+
+    A run that is killed between the two renames leaves the place empty and the old directory beside it: see :func:`recover`.
+    """
     for path in temporary.rglob("*"):
         if path.is_file():
             sync(path)
-    old = final.with_name(f".{final.name}.old")
     final.parent.mkdir(parents=True, exist_ok=True)
-    if old.exists():  # a run was killed while it removed it
-        shutil.rmtree(old)
+    recover(final.parent)
     if final.exists():
-        final.replace(old)
+        final.replace(_aside(final))
     temporary.replace(final)
     sync(final.parent)
-    if old.exists():
-        shutil.rmtree(old)
+    recover(final.parent)
+
+
+def recover(parent: Path) -> None:
+    """End what a killed :func:`publish_directory` began: an old directory returns to its place, or goes where a new one took it."""
+    for old in sorted(parent.glob(_aside(parent / "*").name)):
+        final = old.with_name(old.name.removeprefix(".").removesuffix(".old"))
+        if final.exists():
+            shutil.rmtree(old)
+        else:
+            old.replace(final)
+            sync(parent)
+
+
+def _aside(final: Path) -> Path:
+    return final.with_name(f".{final.name}.old")
 
 
 def point(link: Path, target: str) -> None:

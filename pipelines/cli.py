@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from ctr_kd.distributed import launched
-from pipelines.artifacts import read_json
+from pipelines.artifacts import read_json, recover
 from pipelines.config import RunConfig, describe
 from pipelines.failures import exit_code, explain
 from pipelines.gate import GateRefused
@@ -24,7 +24,7 @@ from pipelines.options import Date, Options, common, set_debug
 from pipelines.processes import dismiss, help_out, together
 from pipelines.runner import RunContext, Runner, RunSummary, Stage
 from pipelines.stages import ROAD
-from pipelines.tracking import Tracker, TrackingError, tracking_uri
+from pipelines.tracking import Tracker, TrackingError, follow_workspace, tracking_uri
 
 
 class _InOrder(click.Group):
@@ -267,6 +267,10 @@ def _session(command: str, options: Options, road: Sequence[Stage] = ROAD) -> It
 @contextmanager
 def _tracked(command: str, options: Options, context: RunContext, road: Sequence[Stage]) -> Iterator[Runner]:
     with workspace_lock(options.workspace, f"ctr-kd {command} {options.conf}"):
+        if context.config.tracking.uri is None:
+            follow_workspace(options.workspace)
+        for published in ("reports", "scores"):
+            recover(options.workspace / published)
         tracker = context.tracker = Tracker(tracking_uri(context.config, options.workspace), options.workspace, context.report)
         try:
             yield Runner(context, road)

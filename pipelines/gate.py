@@ -9,6 +9,8 @@ from typing import Any
 
 from pipelines.config import RegisterConfig
 
+CHAMPION_READABLE = "champion_readable"
+
 
 class GateRefused(Exception):
     """The challenger did not pass. The message is one line; ``table`` shows every check."""
@@ -147,6 +149,20 @@ def champion_check(difference: Mapping[str, Any], margin: float) -> Check:
     False
     """
     return at_least("auc_against_champion_low", difference.get("low"), -margin, difference.get("reason"))
+
+
+def unreadable_champion(reason: str) -> Check:
+    """A champion that cannot be asked is a check that failed, not an absent champion.
+
+    Nothing then says that the challenger is as good, and why the files cannot be read is for a person to find out. Who wants the
+    challenger all the same promotes it by hand.
+
+    Examples
+    --------
+    >>> unreadable_champion("its files are lost").passed
+    False
+    """
+    return Check(CHAMPION_READABLE, None, "answers", False, reason)
 
 
 def decide(checks: Sequence[Check], challenger: str, champion: str | None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipelines.artifacts import ArtifactError, digest_of, read_json, sha256_of, write_json
-from pipelines.tracking import TrackingError, connect, quieten_mlflow, unreachable
+from pipelines.tracking import TrackingError, connect, quieten_mlflow, reason_of, unreachable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +24,7 @@ LINEAGE = "lineage.json"
 SCORER_MODULE = "student_scorer"
 DATA = "student"  # folder of the exported student inside the model
 _HISTORY, _STUDENT = "champion_history", "student_digest"
+_REPAIR = "register the student again: `ctr-kd register CONF --force`"
 _REQUIREMENTS = ("numpy", "pandas", "pyarrow", "onnxruntime")
 
 
@@ -100,6 +101,13 @@ class Registry:
             raise unreachable(self.uri, error) from error
         return str(max(int(version.version) for version in found)) if found else None
 
+    def student_of(self, version: str) -> str | None:
+        """Digest of the student that a version holds."""
+        try:
+            return dict(self.client.get_model_version(self.name, version).tags).get(_STUDENT)
+        except Exception as error:
+            raise unreachable(self.uri, error) from error
+
     def promote(self, version: str) -> Move:
         """Make a version champion; the one before is remembered for :meth:`rollback`."""
         try:
@@ -124,8 +132,10 @@ class Registry:
             When there was none.
         """
         before = self.alias(CHAMPION)
+        if before is None:
+            raise TrackingError(f"{self.name} has no champion, so there is none to go back from; run `ctr-kd promote` to make one")
         history = self._history(before)
-        if before is None or len(history) < 2:
+        if len(history) < 2:
             raise TrackingError(f"{self.name} has no earlier champion to go back to")
         try:
             self.client.set_registered_model_alias(self.name, CHAMPION, history[-2])
@@ -141,36 +151,50 @@ class Registry:
         ----------
         uri : str
             ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` of this registry, or whatever else MLflow can download.
+
+        Raises
+        ------
+        TrackingError
+            When the registry does not answer, or knows no such model.
+        ArtifactError
+            When the model's files are lost or damaged.
         """
         from mlflow.artifacts import download_artifacts
 
+        place, advice = uri, "check --model"
+        if uri.startswith("models:/"):
+            # MLflow itself would look such a name up in its default registry, and create that where there is none.
+            place, advice = self._place_of(uri), _REPAIR
         try:
-            if uri.startswith("models:/"):
-                # MLflow itself would look such a name up in its default registry, and create that where there is none.
-                name, version = self._resolve(uri.removeprefix("models:/"))
-                uri = self.client.get_model_version_download_uri(name, version)
-            path = Path(download_artifacts(artifact_uri=uri, tracking_uri=self.uri))
-        except Exception as error:
-            raise unreachable(self.uri, error) from error
+            path = Path(download_artifacts(artifact_uri=place, tracking_uri=self.uri))
+        except Exception as error:  # of MLflow or of whatever keeps its artifacts
+            raise ArtifactError(f"the files of {uri} cannot be read ({reason_of(error)}); {advice}") from error
         verify_model(path)
         return path
 
-    def _resolve(self, model: str) -> tuple[str, str]:
-        name, at, alias = model.partition("@")
-        if at:
-            return name, str(self.client.get_model_version_by_alias(name, alias).version)
-        name, _, version = model.rpartition("/")
-        return name, version
+    def _place_of(self, uri: str) -> str:
+        """Where the files of ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` lie."""
+        name, at, alias = uri.removeprefix("models:/").partition("@")
+        try:
+            if at:
+                version = str(self.client.get_model_version_by_alias(name, alias).version)
+            else:
+                name, _, version = name.rpartition("/")
+            return str(self.client.get_model_version_download_uri(name, version))
+        except Exception as error:
+            if _is_missing(error):
+                raise TrackingError(f"MLflow at {self.uri} has no model {uri}; `ctr-kd status CONF` shows what there is") from error
+            raise unreachable(self.uri, error) from error
 
     def _history(self, champion: str | None) -> list[str]:
         """Champions, oldest first, ending with the present one, also when somebody moved the alias by other means."""
+        if champion is None:
+            return []
         try:
             tags = self.client.get_registered_model(self.name).tags
         except Exception as error:
             raise unreachable(self.uri, error) from error
         history = [str(version) for version in json.loads(tags.get(_HISTORY, "[]"))]
-        if champion is None:
-            return []
         if champion in history:
             return history[: len(history) - history[::-1].index(champion)]
         return [*history, champion]
@@ -226,9 +250,14 @@ def _alias(client: MlflowClient, uri: str, name: str, alias: str) -> str | None:
     try:
         return str(client.get_model_version_by_alias(name, alias).version)
     except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        if _is_missing(error):
             return None
         raise unreachable(uri, error) from error
+
+
+def _is_missing(error: Exception) -> bool:
+    """Whether the registry answered that it has no such model, version or alias; for some of them MLflow says "invalid"."""
+    return getattr(error, "error_code", None) in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
 # --- the model on disk -----------------------------------------------------------------------------------------------
@@ -315,7 +344,7 @@ def verify_model(path: Path) -> dict[str, Any]:
         raise ArtifactError(f"{path} holds no {LINEAGE}: it is no student that this project registered")
     for name, expected in lineage["student"]["files"].items():
         if not (path / name).is_file() or sha256_of(path / name) != expected:
-            raise ArtifactError(f"{path / name} does not match its digest in {LINEAGE}; register the student again")
+            raise ArtifactError(f"{path / name} does not match its digest in {LINEAGE}; {_REPAIR}")
     return lineage
 
 

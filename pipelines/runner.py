@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -91,6 +91,8 @@ class StageContext:
         The stage's own directory. Whatever lies there when the stage returns is the artifact.
     checkpoint : Path
         Directory whose files survive a kill, and are removed when the stage is done. The stage creates it.
+    began : float
+        ``time.monotonic()`` when this run turned to the stage.
     """
 
     run: RunContext
@@ -99,6 +101,7 @@ class StageContext:
     inputs: dict[str, Path]
     output: Path
     recorded: dict[str, Any] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
 
     @property
     def config(self) -> RunConfig:
@@ -127,6 +130,11 @@ class StageContext:
     @property
     def fingerprint(self) -> str:
         return self.output.name
+
+    @property
+    def seconds(self) -> float:
+        """What the stage has taken so far."""
+        return time.monotonic() - self.began
 
     @property
     def checkpoint(self) -> Path:
@@ -301,9 +309,10 @@ class Runner:
         made_from = {"inputs": {**inputs, **{name: {"digest": digest} for name, digest in outside.items()}}, "config": config}
         return Artifact(self.context.workspace / "artifacts" / stage.name / name), made_from
 
-    def _stage_context(self, stage: Stage, artifact: Artifact) -> StageContext:
+    def _stage_context(self, stage: Stage, artifact: Artifact, began: float | None = None) -> StageContext:
         inputs = {name: self.context.artifacts[name].path for name in stage.upstream}
-        return StageContext(self.context, stage.name, stage.keys, inputs, artifact.path)
+        context = StageContext(self.context, stage.name, stage.keys, inputs, artifact.path)
+        return context if began is None else replace(context, began=began)
 
     def _stands(self, stage: Stage, artifact: Artifact) -> bool:
         manifest = artifact.manifest
@@ -317,13 +326,12 @@ class Runner:
 
     def _bring_up_to_date(self, stage: Stage, force: bool) -> bool:
         reset_peak_memory()
-        began = time.monotonic()
+        began = time.monotonic()  # looking at the world outside may be work: `ingest` reads new input there
         artifact, made_from = self._locate(stage)
-        prepared = time.monotonic() - began  # looking at the world outside may be work: `ingest` reads new input here
-        context = self._stage_context(stage, artifact)
+        context = self._stage_context(stage, artifact, began)
         work = force or not self._stands(stage, artifact)
         if work:
-            self._make(stage, context, artifact, made_from, force, prepared)
+            self._make(stage, context, artifact, made_from, force)
         else:
             artifact.tidy()
             context.report(f"stands ({artifact.path.name})")
@@ -333,9 +341,7 @@ class Runner:
             stage.conclude(context)
         return work
 
-    def _make(
-        self, stage: Stage, context: StageContext, artifact: Artifact, made_from: dict[str, Any], force: bool, prepared: float
-    ) -> None:
+    def _make(self, stage: Stage, context: StageContext, artifact: Artifact, made_from: dict[str, Any], force: bool) -> None:
         for name in stage.upstream:
             self._verifier.verify(self.context.artifacts[name])
         if force:
@@ -345,7 +351,7 @@ class Runner:
         tracker = self.context.tracker
         if tracker:
             tracker.begin(self.context, stage.name, made_from, artifact.path.name)
-        began, started = time.monotonic(), datetime.now(UTC) - timedelta(seconds=prepared)
+        started = datetime.now(UTC) - timedelta(seconds=context.seconds)
         try:
             if stage.shared:
                 context.announce()
@@ -360,7 +366,7 @@ class Runner:
             "code_version": stage.code_version,
             **made_from,
             "started": started.isoformat(timespec="seconds"),
-            "seconds": round(prepared + time.monotonic() - began, 3),
+            "seconds": round(context.seconds, 3),
             "peak_memory_bytes": peak_memory_bytes(),
             "versions": versions(),
             "facts": context.recorded,

@@ -10,6 +10,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,15 @@ _LOGGED_FILES = ("report.html", "metrics.json", "training.json", "summary.json",
 _MOST_METRICS, _MOST_PARAMETERS, _LONGEST = 1000, 100, 500  # limits of one request
 _SECONDS_BETWEEN_FLUSHES = 10.0
 OPEN_RUN = ".open_run.json"
+_DATABASE, _ARTIFACTS = "mlflow.db", "mlartifacts"  # of the default store, in the workspace
+# Where MLflow's tables keep absolute places of artifacts.
+_PLACES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+    ("logged_models", "artifact_location"),
+)
 
 
 class TrackingError(Exception):
@@ -43,7 +53,48 @@ class TrackingError(Exception):
 
 def tracking_uri(config: RunConfig, workspace: Path) -> str:
     """Where runs and models are kept: the configured server, or SQLite in the workspace."""
-    return config.tracking.uri or f"sqlite:///{workspace.absolute() / 'mlflow.db'}"
+    return config.tracking.uri or f"sqlite:///{workspace.absolute() / _DATABASE}"
+
+
+def artifact_location(workspace: Path) -> str:
+    """Where the default store keeps its artifacts: beside its database."""
+    return (workspace.absolute() / _ARTIFACTS).as_uri()
+
+
+def follow_workspace(workspace: Path) -> None:
+    """Let the default store name the folder that its workspace lies in now.
+
+    MLflow writes absolute places into its database. So a workspace that was moved would not find its models, and one that was
+    copied would write into the original. Call it under the workspace lock, before MLflow opens the database.
+
+    Parameters
+    ----------
+    workspace : Path
+        One without a database is left alone.
+    """
+    file, here = workspace / _DATABASE, artifact_location(workspace)
+    if not file.exists():
+        return
+    try:
+        with closing(sqlite3.connect(file)) as database, database:  # one transaction: a kill leaves all places old or all new
+            kept = [(table, column) for table, column in _PLACES if _has_column(database, table, column)]
+            found = database.execute("select distinct artifact_location from experiments") if _PLACES[0] in kept else ()
+            for (there,) in list(found):
+                # Another folder's name is that of an experiment which somebody made for himself.
+                if there and there != here and there.startswith("file://") and there.endswith(f"/{_ARTIFACTS}"):
+                    for table, column in kept:
+                        _replace_prefix(database, table, column, there, here)
+    except sqlite3.Error as error:
+        raise unreachable(f"sqlite:///{file}", error) from error
+
+
+def _replace_prefix(database: sqlite3.Connection, table: str, column: str, old: str, new: str) -> None:
+    query = f"update {table} set {column} = ? || substr({column}, ?) where {column} = ? or substr({column}, 1, ?) = ?"
+    database.execute(query, (new, len(old) + 1, old, len(old) + 1, f"{old}/"))
+
+
+def _has_column(database: sqlite3.Connection, table: str, column: str) -> bool:
+    return database.execute("select 1 from pragma_table_info(?) where name = ?", (table, column)).fetchone() is not None
 
 
 def quieten_mlflow() -> None:
@@ -91,13 +142,17 @@ def _create_database(uri: str) -> None:
 
 def unreachable(uri: str, error: Exception) -> TrackingError:
     """The one line that says that MLflow could not be used, and why."""
+    return TrackingError(f"MLflow at {uri} cannot be used: {reason_of(error)}; check tracking.uri and that the server runs")
+
+
+def reason_of(error: Exception) -> str:
+    """What went wrong below MLflow, in one line."""
     first: BaseException = error
     while (before := first.__cause__ or first.__context__) is not None:
         first = before
     # What the system or the database said tells more than what each layer above it says about the layer below.
     reason = first if isinstance(first, (OSError, sqlite3.Error)) else error
-    text = (str(reason).strip() or type(reason).__name__).splitlines()[0][:300]
-    return TrackingError(f"MLflow at {uri} cannot be used: {text}; check tracking.uri and that the server runs")
+    return (str(reason).strip() or type(reason).__name__).splitlines()[0][:300]
 
 
 class Tracker:
@@ -215,16 +270,16 @@ class Tracker:
     def _open_road(self, client: MlflowClient, run: RunContext) -> str:
         self._experiment = _experiment(client, run)
         resolved = run.config.model_dump(mode="json", by_alias=True)
-        road = digest_of([self._uri, resolved, run.as_of.isoformat() if run.as_of else None])
+        road = digest_of([resolved, run.as_of.isoformat() if run.as_of else None])
         known = read_json(self._workspace / OPEN_RUN)
-        if known and known.get("uri") == self._uri and _exists(client, known["run"]):
+        if known and _exists(client, known["run"]):  # on this server, that is: run ids are unique everywhere
             _kill_orphans(client, self._experiment, known["run"])
             if known.get("road") == road:
                 return str(known["run"])
             client.set_terminated(known["run"], "KILLED")
         tags = {"road": road, "seed": str(run.config.seed)}
         parent = client.create_run(self._experiment, run_name=f"{run.config.name} {run.started:%Y-%m-%d %H:%M:%S}", tags=tags).info.run_id
-        write_json(self._workspace / OPEN_RUN, {"uri": self._uri, "road": road, "run": parent})
+        write_json(self._workspace / OPEN_RUN, {"road": road, "run": parent})
         parameters = list(flatten(resolved).items())
         for first in range(0, len(parameters), _MOST_PARAMETERS):
             _log_parameters(client, parent, parameters[first : first + _MOST_PARAMETERS])
@@ -262,7 +317,7 @@ def _experiment(client: MlflowClient, run: RunContext) -> str:
     if found is not None:
         return str(found.experiment_id)
     # A server has a place of its own for artifacts; the default store keeps them beside its database.
-    location = None if run.config.tracking.uri else (run.workspace.absolute() / "mlartifacts").as_uri()
+    location = None if run.config.tracking.uri else artifact_location(run.workspace)
     return str(client.create_experiment(name, artifact_location=location))
 
 

@@ -41,7 +41,7 @@ def render(metrics: Mapping[str, Any], curves: Mapping[str, Any] | None = None, 
     rows = findings.result_rows(metrics)
     body = [
         run.header(metrics, said),
-        results.results(rows),
+        results.results(rows, findings.fine_tuning(metrics)),
         results.differences(metrics),
         drawn.curves_of_scores(curves),
         results.slices(metrics),

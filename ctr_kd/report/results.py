@@ -20,8 +20,8 @@ SLICE_TITLES = {
 }
 
 
-def results(rows: Sequence[ResultRow]) -> Markup | None:
-    """One line per model: AUC drawn and written, then every other metric, speed and size."""
+def results(rows: Sequence[ResultRow], teacher: str | None = None) -> Markup | None:
+    """One line per model: AUC drawn and written, then every other metric, speed and size; beneath, a sentence about the teacher."""
     if not rows:
         return None
     present = [name for name in METRIC_TITLES if any(name in row.figures for row in rows)]
@@ -49,6 +49,7 @@ def results(rows: Sequence[ResultRow]) -> Markup | None:
         "log loss, normalised entropy (1 is a model that predicts the average) and calibration error when lower; the calibration ratio is "
         "best at 1. GAUC is the AUC inside a user, weighted by its rows.",
         table(columns, body),
+        element("p", element("b", "Teacher: "), teacher) if teacher else None,
         _more_metrics(rows, [name for name in present if name not in MAIN_METRICS and name != "auc"]),
         _reasons(rows),
     )

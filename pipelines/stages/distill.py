@@ -10,7 +10,7 @@ import numpy as np
 
 from pipelines.artifacts import write_json
 from pipelines.runner import Stage, StageContext
-from pipelines.stages.training import SPLITS, kept_point, read_predictions, record_curve, write_predictions
+from pipelines.stages.training import SPLITS, fit_boosted_trees, kept_point, read_predictions, record_curve, write_predictions
 
 if TYPE_CHECKING:
     from ctr_kd.samples import Assembly, Samples
@@ -97,20 +97,10 @@ def boosted_trees(
     assembly: Assembly, seed: int, report: Callable[[str], None]
 ) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], dict[str, Any]]:
     """Row ids and logits by split of trees on the as-of statistics and the context."""
-    from ctr_kd.baselines import BoostedTrees
     from pipelines.raw_rows import RawRows
 
     rows = {split: RawRows(assembly.directory).read(split) for split in SPLITS}
-    trees = BoostedTrees.fit(
-        rows["train"],
-        rows["train"]["label"].to_numpy(),
-        rows["validation"],
-        rows["validation"]["label"].to_numpy(),
-        statistics=assembly.dense_names,
-        categorical=assembly.summary["context"]["categorical"],
-        seed=seed,
-        report=report,
-    )
+    trees = fit_boosted_trees(rows, assembly.summary, seed, report)
     stored, began = {}, time.perf_counter()
     for split, table in rows.items():
         probability = trees.predict(table).clip(1e-6, 1 - 1e-6)

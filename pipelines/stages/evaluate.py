@@ -15,8 +15,9 @@ import numpy as np
 from feature_store.contracts import DataError
 from pipelines.artifacts import MANIFEST, Artifact, point, publish_directory, read_json, write_json, write_text
 from pipelines.raw_rows import RawRows
+from pipelines.resources import peak_memory_bytes
 from pipelines.runner import RunContext, Stage, StageContext
-from pipelines.stages.training import read_predictions
+from pipelines.stages.training import SPLITS, fit_boosted_trees, read_predictions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,6 +55,7 @@ def run(context: StageContext) -> None:
 def test_rows(test: RawRows) -> EvaluationRows:
     """Labels, users, requests and slices of the test rows, in the order of their ids."""
     from ctr_kd.evaluation import EvaluationRows, standard_slices
+    from feature_store.log import microseconds
 
     rows, summary = test.read("test"), test.summary
     if not rows.num_rows:
@@ -63,7 +65,7 @@ def test_rows(test: RawRows) -> EvaluationRows:
         history_length=rows["history_end"].to_numpy() - rows["history_start"].to_numpy(),
         unseen_item=~test.in_vocabulary(rows),
         timestamp=rows["timestamp"].to_numpy(),
-        cutoff=_microseconds(train_until) if train_until else None,
+        cutoff=microseconds(datetime.fromisoformat(train_until)) if train_until else None,
     )
     return EvaluationRows(rows["label"].to_numpy(), rows["user"].to_numpy(), rows["request"].to_numpy(), slices)
 
@@ -75,44 +77,41 @@ def stored_scores(context: StageContext) -> tuple[dict[str, NDArray], dict[str, 
     students = read_json(distill / "training.json") or {}
     members = list(context.config.distill.teachers)
     names = ["teacher", "student", "student_alone", *([f"teacher/{name}" for name in members] if len(members) > 1 else [])]
-    scores: dict[str, NDArray] = {}
-    for name in names:
-        row_id, logit = read_predictions(distill / f"predictions_{name.replace('/', '_')}_test.parquet", distill.name)
-        scores[name] = sigmoid(logit[np.argsort(row_id), 0])
-    shown = ("rows_per_second", "rows_per_second_alone", "parameters", "bytes")
+    scores = {name: stored_probabilities(distill, name.replace("/", "_")) for name in names}
+    shown = ("rows_per_second", "rows_per_second_alone", "parameters", "bytes", "masked_item_accuracy")
     facts = {**students, "teacher/bert": bert}
     # Several teachers cost what each of them costs.
     together = [facts[f"teacher/{name}"] for name in members]
     facts["teacher"] = {key: 1 / sum(1 / fact.get(key, fact["rows_per_second"]) for fact in together) for key in shown[:2]}
-    facts["teacher"] |= {key: bert[key] for key in shown[2:] if "bert" in members}
+    facts["teacher"] |= {key: bert[key] for key in shown[2:] if "bert" in members and key in bert}
     return scores, {name: {key: facts[name][key] for key in shown if key in facts[name]} for name in names}
+
+
+def stored_probabilities(distill: Path, name: str) -> NDArray:
+    """Test probabilities of a model that ``distill`` stored, shape (rows,), in the order of the row ids."""
+    row_id, logit = read_predictions(distill / f"predictions_{name}_test.parquet", distill.name)
+    return sigmoid(logit[np.argsort(row_id), 0])
 
 
 def baseline_scores(context: StageContext, test: RawRows) -> tuple[dict[str, NDArray], dict[str, dict[str, Any]]]:
     """Test probabilities of popularity, boosted trees and, in the simulated world, of the oracle."""
-    from ctr_kd.baselines import BoostedTrees, Popularity
+    from ctr_kd.baselines import Popularity
 
-    train, rows, summary = test.read("train"), test.read("test"), test.summary
-    label = train["label"].to_numpy()
-    popularity = Popularity.fit(train, label)
-    scores: dict[str, NDArray] = {"popularity": popularity.predict(rows)}
-    costs = {"popularity": {"rows_per_second": _rate(popularity.predict, rows)}}
+    rows, summary = {split: test.read(split) for split in SPLITS}, test.summary
+    popularity = Popularity.fit(rows["train"], rows["train"]["label"].to_numpy())
+    scores: dict[str, NDArray] = {"popularity": popularity.predict(rows["test"])}
+    costs = {"popularity": {"rows_per_second": _rate(popularity.predict, rows["test"])}}
     if context.config.evaluate.boosted_trees:
-        validation = test.read("validation")
-        trees = BoostedTrees.fit(
-            train,
-            label,
-            validation,
-            validation["label"].to_numpy(),
-            statistics=[*summary["statistics"], *summary["context"]["dense"]],
-            categorical=summary["context"]["categorical"],
-            seed=context.config.seed,
-            report=context.report,
-        )
-        scores["boosted_trees"] = trees.predict(rows)
-        costs["boosted_trees"] = {"rows_per_second": _rate(trees.predict, rows)}
+        if "boosted_trees" in context.config.distill.teachers:  # fitted already, on the same rows and with the same seed
+            scores["boosted_trees"] = stored_probabilities(context.inputs["distill"], "teacher_boosted_trees")
+            facts = (read_json(context.inputs["distill"] / "training.json") or {})["teacher/boosted_trees"]
+            costs["boosted_trees"] = {"rows_per_second": facts["rows_per_second"]}
+        else:
+            trees = fit_boosted_trees(rows, summary, context.config.seed, context.report)
+            scores["boosted_trees"] = trees.predict(rows["test"])
+            costs["boosted_trees"] = {"rows_per_second": _rate(trees.predict, rows["test"])}
     if summary["oracle"]:
-        scores["oracle"] = rows["click_probability"].to_numpy()
+        scores["oracle"] = rows["test"]["click_probability"].to_numpy()
     return scores, costs
 
 
@@ -127,7 +126,7 @@ def student_rows_per_second(context: StageContext, test: RawRows) -> float | Non
 
 
 def run_facts(context: StageContext) -> dict[str, Any]:
-    """What this run was: the keys that its stages read, their seconds, and the largest of their memories."""
+    """What this run was: the keys that its stages read, their seconds (of this one, so far), and the largest of their memories."""
     manifests = {name: artifact.manifest or {} for name, artifact in context.run.artifacts.items()}
     configuration: dict[str, Any] = {"name": context.config.name}
     for keys in (*(manifest["config"] for manifest in manifests.values()), context.config.section(context.keys)):
@@ -142,8 +141,8 @@ def run_facts(context: StageContext) -> dict[str, Any]:
         "fingerprint": context.fingerprint,
         "seed": context.config.seed,
         "started": min([manifest["started"] for manifest in manifests.values()], default=None),
-        "seconds": {name: manifest["seconds"] for name, manifest in manifests.items()},
-        "peak_memory_bytes": max([manifest["peak_memory_bytes"] for manifest in manifests.values()], default=None),
+        "seconds": {name: manifest["seconds"] for name, manifest in manifests.items()} | {context.stage: round(context.seconds, 3)},
+        "peak_memory_bytes": max(peak_memory_bytes(), *(manifest["peak_memory_bytes"] for manifest in manifests.values())),
     }
 
 
@@ -260,10 +259,6 @@ def _rate(score: Callable[[Any], Any], rows: Any) -> float | None:
     return done / (time.perf_counter() - began)
 
 
-def _microseconds(moment: str) -> int:
-    return int(datetime.fromisoformat(moment).timestamp() * 1_000_000)
-
-
 def _value(entry: Any) -> Any:
     return entry.get("value") if isinstance(entry, Mapping) else entry
 
@@ -273,5 +268,6 @@ STAGE = Stage(
     run,
     upstream=("ingest", "pretrain", "finetune", "distill"),
     keys=("name", "seed", "evaluate"),
+    code_version=2,
     conclude=publish_report,
 )

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.artifacts import read_json, sha256_of, write_json
-from pipelines.gate import Check, GateRefused, absolute_checks, champion_check, decide
+from pipelines.artifacts import ArtifactError, read_json, sha256_of, write_json
+from pipelines.gate import CHAMPION_READABLE, Check, GateRefused, absolute_checks, champion_check, decide, unreadable_champion
 from pipelines.raw_rows import RawRows
 from pipelines.registry import CHAMPION, Registry, has_version, load_scorer, save_model
 from pipelines.resources import code_revision
 from pipelines.runner import Stage, StageContext
-from pipelines.stages.evaluate import publish_report, run_facts, sigmoid, write_report
-from pipelines.stages.training import read_predictions
+from pipelines.stages.evaluate import publish_report, run_facts, stored_probabilities, write_report
 from pipelines.tracking import TrackingError, tracking_uri
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def run(context: StageContext) -> None:
     metrics = read_json(context.inputs["evaluate"] / "metrics.json") or {}
     test = RawRows(context.inputs["ingest"])
     rows = test.read("test")
-    trained = stored_probabilities(context.inputs["distill"])
+    trained = stored_probabilities(context.inputs["distill"], "student")
     example = test.raw(rows.slice(0, _EXAMPLE_ROWS)).to_pandas()
     model = context.output / MODEL
     student = save_model(context.inputs["distill"] / "export", model, lineage(context), example)
@@ -61,12 +60,6 @@ def run(context: StageContext) -> None:
     plots = read_json(context.inputs["evaluate"] / "report.json") or {}
     write_report(context, metrics | {"run": run_facts(context), "gate": gate}, plots)
     context.record({"version": version, "passed": gate["passed"], "parity": parity})
-
-
-def stored_probabilities(distill: Path) -> np.ndarray:
-    """Test probabilities of the trained student, in the order of the rows."""
-    row_id, logit = read_predictions(distill / "predictions_student_test.parquet", distill.name)
-    return sigmoid(logit[np.argsort(row_id), 0])
 
 
 def smoke_test(model: Path, example: pd.DataFrame, trained: np.ndarray) -> str | None:
@@ -121,12 +114,17 @@ def lineage(context: StageContext) -> dict[str, Any]:
 
 
 def register(context: StageContext, registry: Registry, model: Path, student: str, checks: list[Check]) -> str:
-    """Version of the student: a new one, or the one under which it is known already."""
+    """Version of the student: the one under which it is known already, or a new one where there is none whose files are whole."""
     tracker = context.run.tracker
     known = registry.version_of(student)
     if known is not None:
-        registry.challenge(known)
-        return known
+        try:
+            registry.download(f"models:/{registry.name}/{known}")
+        except ArtifactError as error:
+            context.report(f"version {known} holds this student but is damaged, so it is registered anew: {error}")
+        else:
+            registry.challenge(known)
+            return known
     if tracker is None or tracker.stage is None:
         raise TrackingError(f"MLflow at {registry.uri} took no run, so nothing can be registered; check tracking.uri and run again")
     digests = {f"digest.{name}": path.name for name, path in context.inputs.items()}
@@ -137,27 +135,36 @@ def register(context: StageContext, registry: Registry, model: Path, student: st
 def decision(
     context: StageContext, registry: Registry, version: str, checks: list[Check], test: RawRows, rows: pa.Table, trained: np.ndarray
 ) -> dict[str, Any]:
-    """The gate's decision, taken once: a run that was killed after it does not compare the new champion with itself."""
+    """The gate's decision, taken once: a run that was killed after it does not compare the new champion with itself.
+
+    A champion that holds the same student is no rival: its version is damaged, and this one was registered in its place.
+    """
     file = context.checkpoint / "gate.json"
     known = read_json(file)
     if known is not None and known["challenger"] == version:
         return known
     champion = registry.alias(CHAMPION)
-    if champion is not None and champion != version:
-        bounds = context.config.register_
-        first = newest_requests(rows["request"].to_numpy(), bounds.champion_rows)
-        part = rows.slice(first)
-        scorer = load_scorer(registry.download(f"models:/{registry.name}/{champion}"))
-        context.report(f"comparing with champion version {champion} on {part.num_rows:,} test rows")
-        other = np.concatenate([scorer.score(batch) for batch in test.batches(part)])
-        difference = auc_difference(
-            part["label"].to_numpy(), part["user"].to_numpy(), trained[first:], other, bounds.bootstrap, bounds.seed
-        )
-        checks = [*checks, champion_check(difference, bounds.champion_margin)]
+    if champion is not None and champion != version and registry.student_of(champion) != registry.student_of(version):
+        checks = [*checks, against_champion(context, registry, champion, test, rows, trained)]
     gate = decide(checks, version, champion)
     context.checkpoint.mkdir(exist_ok=True)
     write_json(file, gate)
     return gate
+
+
+def against_champion(context: StageContext, registry: Registry, champion: str, test: RawRows, rows: pa.Table, trained: np.ndarray) -> Check:
+    """Challenger and champion on the same, newest test rows."""
+    bounds = context.config.register_
+    first = newest_requests(rows["request"].to_numpy(), bounds.champion_rows)
+    part = rows.slice(first)
+    try:
+        scorer = load_scorer(registry.download(f"models:/{registry.name}/{champion}"))
+    except ArtifactError as error:
+        return unreadable_champion(str(error))
+    context.report(f"comparing with champion version {champion} on {part.num_rows:,} test rows")
+    other = np.concatenate([scorer.score(batch) for batch in test.batches(part)])
+    label, user = part["label"].to_numpy(), part["user"].to_numpy()
+    return champion_check(auc_difference(label, user, trained[first:], other, bounds.bootstrap, bounds.seed), bounds.champion_margin)
 
 
 def newest_requests(request: np.ndarray, most: int) -> int:
@@ -187,11 +194,14 @@ def auc_difference(
 
 
 def still_registered(context: StageContext) -> bool:
-    """Whether the registry still knows the version: its database may have been removed."""
+    """Whether the registry still knows the version (its database may have been removed), and the gate could ask the champion."""
     registration: Mapping[str, Any] = read_json(context.output / "registration.json") or {}
-    return "version" in registration and has_version(
-        tracking_uri(context.config, context.workspace), registration["name"], registration["version"]
-    )
+    if "version" not in registration:
+        return False
+    # That the champion could not be read says nothing about the challenger, so the gate is asked again.
+    if any(check["name"] == CHAMPION_READABLE for check in registration["gate"]["checks"]):
+        return False
+    return has_version(tracking_uri(context.config, context.workspace), registration["name"], registration["version"])
 
 
 def conclude(context: StageContext) -> None:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_store.contracts import DataError
-from pipelines.artifacts import MANIFEST, publish_directory, read_json, sha256_of, write_json
+from pipelines.artifacts import MANIFEST, ArtifactError, publish_directory, read_json, sha256_of, write_json
 from pipelines.registry import CHAMPION, Registry, load_scorer, peek
 from pipelines.runner import RunContext, Stage, StageContext
 from pipelines.tracking import TrackingError, tracking_uri
@@ -67,9 +67,17 @@ def inputs(run: RunContext) -> dict[str, str]:
 
 
 def partition_stands(context: StageContext) -> bool:
-    """Whether the partition is there and was made by this very scoring; another model may have written it since."""
-    manifest = read_json(partition(context.run) / MANIFEST)
-    return manifest is not None and manifest["fingerprint"] == context.fingerprint
+    """Whether the partition is there, whole, and was made by this very scoring; another model may have written it since."""
+    path = partition(context.run)
+    try:
+        manifest = read_json(path / MANIFEST)
+    except ArtifactError:  # a damaged partition is no cause for alarm: it is made again
+        return False
+    return (
+        manifest is not None
+        and manifest.get("fingerprint") == context.fingerprint
+        and all((path / name).is_file() and sha256_of(path / name) == file["sha256"] for name, file in manifest["files"].items())
+    )
 
 
 def run(context: StageContext) -> None:

@@ -1,8 +1,8 @@
-"""What the training stages share: logits on disk by row id, and learning curves for the tracking server."""
+"""What the training stages share: logits on disk by row id, the boosted trees, and learning curves for the tracking server."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from feature_store.contracts import DataError
 from pipelines.runner import StageContext
 
 if TYPE_CHECKING:
+    from ctr_kd.baselines import BoostedTrees
     from ctr_kd.training import Curve
 
 SPLITS = ("train", "validation", "test")
@@ -53,6 +54,33 @@ def kept_point(curve: Curve | Mapping[str, Any]) -> Mapping[str, float]:
     """
     curve = curve if isinstance(curve, Mapping) else curve.to_dict()
     return next((point for point in curve["points"] if point["step"] == curve["best_step"]), {})
+
+
+def fit_boosted_trees(rows: Mapping[str, pa.Table], summary: Mapping[str, Any], seed: int, report: Callable[[str], None]) -> BoostedTrees:
+    """The trees that are a teacher in ``distill`` and a baseline in ``evaluate``: on the as-of statistics and the context.
+
+    Parameters
+    ----------
+    rows : mapping of str to Table
+        Rows of :class:`pipelines.raw_rows.RawRows` by split; ``train`` and ``validation`` are read.
+    summary : mapping
+        Of the assembly.
+    seed : int
+    report : callable
+        Takes one line of progress.
+    """
+    from ctr_kd.baselines import BoostedTrees
+
+    return BoostedTrees.fit(
+        rows["train"],
+        rows["train"]["label"].to_numpy(),
+        rows["validation"],
+        rows["validation"]["label"].to_numpy(),
+        statistics=[*summary["statistics"], *summary["context"]["dense"]],
+        categorical=summary["context"]["categorical"],
+        seed=seed,
+        report=report,
+    )
 
 
 def record_curve(context: StageContext, name: str, curve: Curve | Mapping[str, Any]) -> None:

@@ -196,6 +196,17 @@ class TestRender:
         assert 'How the rows were made { "candidates": { "by": "popularity" } }' in text
         assert "Negative sampling rate" not in text
 
+    def test_says_what_fine_tuning_cost_the_teacher(self, metrics):
+        assert "masked-item" not in render(metrics)
+        metrics["models"]["teacher"]["masked_item_accuracy"] = {"before": 0.1031, "after": 0.1014}
+        metrics["run"]["configuration"] = {"finetune": {"strategy": "<low>", "rate_ratio": 0.01}}
+        text = Page(render(metrics)).text
+        assert "Fine-tuning (<low>, ratio 0.01) moved masked-item accuracy from 0.1031 to 0.1014." in text
+        metrics["run"]["configuration"] = {"finetune": {"strategy": "freeze", "rate_ratio": 0.01}}
+        assert "Fine-tuning (freeze) moved masked-item accuracy" in Page(render(metrics)).text
+        metrics["models"]["teacher"]["masked_item_accuracy"]["after"] = None
+        assert "masked-item" not in render(metrics)
+
     def test_before_the_gate(self, metrics):
         assert "has not been put before the gate yet" in Page(render(metrics | {"gate": None})).text
 

@@ -22,6 +22,7 @@ from pipelines.artifacts import (
     point,
     publish_directory,
     read_json,
+    recover,
     write_json,
 )
 
@@ -194,6 +195,39 @@ def test_a_directory_takes_the_place_of_another(tmp_path: Path) -> None:
         publish_directory(tmp_path / "t", tmp_path / "scores" / "date=1")
     assert [path.name for path in (tmp_path / "scores").iterdir()] == ["date=1"]
     assert (tmp_path / "scores" / "date=1" / "f").read_text() == "new"
+
+
+@pytest.mark.parametrize("renames", [0, 1, 2])
+def test_a_directory_is_never_lost_whenever_a_run_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int) -> None:
+    scores, done = tmp_path / "scores", []
+
+    def publish(text: str) -> None:
+        (tmp_path / "t").mkdir()
+        (tmp_path / "t" / "f").write_text(text)
+        publish_directory(tmp_path / "t", scores / "date=1")
+
+    def replace(source: Path, target: Path) -> None:
+        if len(done) == renames:
+            raise KeyboardInterrupt
+        done.append(source.rename(target))
+
+    publish("old")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "replace", replace)
+        patch.setattr(artifacts.shutil, "rmtree", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
+        publish("new")
+    recover(scores)
+    assert [path.name for path in scores.iterdir()] == ["date=1"]
+    assert (scores / "date=1" / "f").read_text() == ("new" if renames == 2 else "old")
+
+
+def test_a_killed_replacement_is_recovered_by_the_next_one(tmp_path: Path) -> None:
+    """Its own date's old copy outlives the writing of the new one, and another date's returns."""
+    for date in "12":
+        (tmp_path / "scores" / f".date={date}.old").mkdir(parents=True)
+    (tmp_path / "t").mkdir()
+    publish_directory(tmp_path / "t", tmp_path / "scores" / "date=1")
+    assert sorted(path.name for path in (tmp_path / "scores").iterdir()) == ["date=1", "date=2"]
 
 
 def test_a_link_moves_in_one_step(tmp_path: Path) -> None:

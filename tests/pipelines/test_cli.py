@@ -62,6 +62,13 @@ def test_a_run_says_what_it_made_and_a_second_that_there_was_nothing_to_do(progr
     assert time.monotonic() - began < 2
 
 
+def test_a_partition_that_a_kill_left_aside_returns_with_the_next_command(program: Program, yaml_file: Callable[..., Path]) -> None:
+    old = program.workspace / "scores" / ".date=2024-01-01.old"
+    old.mkdir(parents=True)
+    assert program("run", yaml_file())[0] == 0
+    assert [path.name for path in old.parent.iterdir()] == ["date=2024-01-01"]
+
+
 def test_single_stages_ranges_and_force(program: Program, yaml_file: Callable[..., Path]) -> None:
     path = yaml_file()
     assert program("pretrain", path)[1].startswith("made ingest, pretrain in")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,7 @@ def test_a_road_of_champions(road: Road, bounded: RunConfig) -> None:
         "student_alone",
     }
     assert "<html" in (road.workspace / "reports" / "latest" / "report.html").read_text()
+    assert set(report(road.workspace)["run"]["seconds"]) == {"ingest", "finetune", "distill", "evaluate", "register"}
     assert report(road.workspace)["run"]["fingerprint"] == first.context.artifacts["register"].path.name
 
     with pytest.raises(GateRefused) as refused:
@@ -179,6 +181,40 @@ def test_a_registry_that_was_removed_is_filled_again(road: Road, bounded: RunCon
     road.run(bounded, GOOD)
     assert road.summary.made == ("register",)
     assert aliases(bounded, road.workspace) == ("1", "1")
+
+
+def damage(workspace: Path, config: RunConfig, version: str, how: str) -> None:
+    registry = Registry(tracking_uri(config, workspace), config.name)
+    path = registry.download(f"models:/{config.name}/{version}")
+    if how == "lost":
+        shutil.rmtree(path)
+    else:
+        (path / "data" / "student" / "student.onnx").write_bytes(b"half")
+
+
+@pytest.mark.parametrize("how", ["lost", "changed"])
+def test_a_damaged_version_is_registered_anew(road: Road, bounded: RunConfig, how: str) -> None:
+    """Also where it is champion: the gate does not compare the student with its own remains."""
+    road.run(bounded, GOOD)
+    damage(road.workspace, bounded, "1", how)
+    road.run(bounded, GOOD, first="register", force=True)
+    assert aliases(bounded, road.workspace) == ("2", "2")
+    Registry(tracking_uri(bounded, road.workspace), bounded.name).download(f"models:/{bounded.name}@{CHAMPION}")
+    road.run(bounded, GOOD, first="register", force=True)  # whole: known again, under its new version
+    assert aliases(bounded, road.workspace) == ("2", "2")
+
+
+def test_a_champion_that_cannot_be_read_refuses_until_it_can(road: Road, bounded: RunConfig) -> None:
+    road.run(bounded, FAIR)
+    model = Registry(tracking_uri(bounded, road.workspace), bounded.name).download(f"models:/{bounded.name}/1")
+    away = model.rename(road.workspace / "away")
+    for _ in range(2):
+        with pytest.raises(GateRefused, match=r"champion_readable \(the files of models:/demo/1 cannot be read"):
+            road.run(bounded, GOOD)
+        assert aliases(bounded, road.workspace) == ("1", "2")
+    away.rename(model)
+    road.run(bounded, GOOD)
+    assert aliases(bounded, road.workspace) == ("2", "2")
 
 
 @pytest.mark.parametrize(("most", "first"), [(1, 6), (2, 6), (4, 6), (5, 3), (8, 0), (100, 0)])

@@ -145,7 +145,7 @@ def test_versions_are_found_by_student(served: tuple[str, Registry]) -> None:
 def test_champions_come_and_go(served: tuple[str, Registry]) -> None:
     uri, registry = served
     assert registry.alias(CHAMPION) is peek(uri, "demo", CHAMPION) is None
-    with pytest.raises(TrackingError, match="no earlier champion"):
+    with pytest.raises(TrackingError, match="demo has no champion"):
         registry.rollback()
     assert registry.promote("1") == (None, "1")
     assert registry.promote("2") == ("1", "2")
@@ -157,6 +157,22 @@ def test_champions_come_and_go(served: tuple[str, Registry]) -> None:
     registry.client.set_registered_model_alias("demo", CHAMPION, "2")  # by other means
     assert registry.rollback() == ("2", "1")
     assert peek(uri, "demo", CHAMPION) == "1"
+
+
+@pytest.mark.parametrize("uri", ["demo/99", "demo@nobody", "absent/1", "absent@champion", "demo"])
+def test_what_the_registry_does_not_have_is_named(served: tuple[str, Registry], uri: str) -> None:
+    with pytest.raises(TrackingError, match=f"has no model models:/{uri};"):
+        served[1].download(f"models:/{uri}")
+
+
+def test_a_model_that_was_never_registered_has_no_champion_to_go_back_from(served: tuple[str, Registry]) -> None:
+    with pytest.raises(TrackingError, match="absent has no champion"):
+        Registry(served[0], "absent").rollback()
+
+
+def test_a_place_without_a_model_is_named(served: tuple[str, Registry], tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"the files of .*nowhere cannot be read .*; check --model"):
+        served[1].download(str(tmp_path / "nowhere"))
 
 
 def test_peeking_needs_no_database(tmp_path: Path) -> None:

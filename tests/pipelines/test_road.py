@@ -23,18 +23,22 @@ pretrain: {encoder: {width: 16, layers: 1}, training: {epochs: 2, batch_size: 16
 finetune: {training: {epochs: 2, batch_size: 128, checkpoint_seconds: 0.01}}
 distill: {training: {epochs: 1, batch_size: 128, checkpoint_seconds: 0.01}}
 evaluate: {bootstrap: 20, boosted_trees: false}
-register: {auc_min: 0, calibration_error_max: 1}
+register: {auc_min: 0, calibration_error_max: 1, champion_margin: 1}
 """
 
 
 class Workspace:
     """One workspace and the commands on it."""
 
-    def __init__(self, root: Path, name: str, database: Path) -> None:
-        self.path, self.conf = root / name, root / "tiny.yaml"
+    def __init__(self, path: Path) -> None:
+        self.path, self.conf = path, path.with_name("tiny.yaml")
         self.conf.write_text(TINY)
-        self.path.mkdir()
-        shutil.copyfile(database, self.path / "mlflow.db")
+
+    @classmethod
+    def new(cls, path: Path, database: Path) -> Workspace:
+        path.mkdir()
+        shutil.copyfile(database, path / "mlflow.db")
+        return cls(path)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "pipelines", *arguments, str(self.conf), "--workspace", str(self.path)]
@@ -78,7 +82,7 @@ class Workspace:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path) -> Workspace:
-    workspace = Workspace(tmp_path_factory.mktemp("road"), "whole", mlflow_database)
+    workspace = Workspace.new(tmp_path_factory.mktemp("road") / "whole", mlflow_database)
     workspace.out, workspace.err = workspace.run("run")  # type: ignore[attr-defined]
     return workspace
 
@@ -102,10 +106,28 @@ def test_a_second_run_does_nothing_and_says_so_quickly(whole: Any) -> None:
 
 
 def test_a_run_that_was_killed_ends_as_if_it_had_not_been(whole: Any, mlflow_database: Path) -> None:
-    workspace = Workspace(whole.path.parent, "killed", mlflow_database)
+    workspace = Workspace.new(whole.path.with_name("killed"), mlflow_database)
     workspace.kill_at("finetune: step")
     workspace.kill_at("distill: student alone")
     _, err = workspace.run("run")
     assert "finetune: stands" in err
     assert workspace.tables() == whole.tables()
     assert workspace.metrics() == whole.metrics()
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_a_copied_workspace_leaves_the_original_alone_and_a_moved_one_finds_its_models(whole: Any) -> None:
+    before = files(whole.path)
+    copied = Workspace(shutil.copytree(whole.path, whole.path.with_name("copied"), symlinks=True))
+    copied.run("register", "--set", "distill.alpha=0.9")
+    assert copied.metrics()["gate"]["champion_before"] == "1"
+    assert files(whole.path) == before
+    moved = Workspace(copied.path.rename(whole.path.with_name("moved")))
+    moved.run("run", "--set", "distill.alpha=0.8")  # scores, and compares with a champion that was registered elsewhere
+    assert moved.metrics()["gate"]["challenger"] == "3"
+    assert "auc_against_champion_low" in {check["name"] for check in moved.metrics()["gate"]["checks"]}
+    assert not copied.path.exists()
+    assert files(whole.path) == before

@@ -42,15 +42,21 @@ class Road:
 
     def finetune(self, context: StageContext) -> None:
         (context.output / "training.json").write_text(
-            json.dumps({"curve": CURVE, "parameters": 1000, "bytes": 4000, "rows_per_second": 10.0, "rows_per_second_alone": 5.0})
+            json.dumps(
+                {"curve": CURVE, "parameters": 1000, "bytes": 4000, "rows_per_second": 10.0, "rows_per_second_alone": 5.0}
+                | {"masked_item_accuracy": {"before": 0.2, "after": 0.1}}
+            )
         )
 
     def distill(self, context: StageContext) -> None:
         self.make_export(context.output / "export", [2.0, 1.0, 0.0, -2.0])
         for name, noise in (("teacher", 0.5), ("student", 0.2), ("student_alone", 1.0)):
             self._predict(context, f"predictions_{name}_test.parquet", noise)
+        for name in context.config.distill.teachers:
+            self._predict(context, f"predictions_teacher_{name}_test.parquet", 0.3)
         facts = {"curve": CURVE, "parameters": 9, "bytes": 36}
-        (context.output / "training.json").write_text(json.dumps({"student": facts, "student_alone": facts}))
+        trained = {"student": facts, "student_alone": facts, "teacher/boosted_trees": {"rows_per_second": 7.0}}
+        (context.output / "training.json").write_text(json.dumps(trained))
 
     def _predict(self, context: StageContext, file: str, noise: float) -> None:
         rows = RawRows(context.inputs["ingest"]).read("test")
@@ -104,16 +110,28 @@ def test_metrics_are_as_the_contract_has_them(road: Road, quick: RunConfig) -> N
     assert (student["parameters"], student["bytes"]) == (9, 36)
     assert student["rows_per_second"] > 0
     assert (teacher["rows_per_second"], teacher["rows_per_second_alone"]) == (10.0, 5.0)
+    assert teacher["masked_item_accuracy"] == {"before": 0.2, "after": 0.1}
     assert metrics["models"]["oracle"]["parameters"] is None
     assert metrics["models"]["oracle"]["auc"]["value"] >= student["auc"]["value"] > metrics["models"]["student_alone"]["auc"]["value"]
     assert {"student-student_alone", "student-teacher"} <= set(metrics["comparisons"])
     assert {"item/seen", "item/unseen", "history_length/0"} <= set(metrics["slices"])
     assert (metrics["data"]["train_rows"], metrics["data"]["test_rows"], metrics["data"]["quarantined_rows"]) == (300, 300, 3)
     run = metrics["run"]
-    assert set(run["seconds"]) == {"ingest", "pretrain", "finetune", "distill"}
+    assert set(run["seconds"]) == {"ingest", "pretrain", "finetune", "distill", "evaluate"}
+    assert all(seconds > 0 for seconds in run["seconds"].values())
     assert run["peak_memory_bytes"] > 0
     assert run["configuration"]["distill"]["student"]["kind"] == "pooled"
     assert run["fingerprint"] == runner.context.artifacts["evaluate"].path.name == (road.workspace / "reports" / "latest").readlink().name
+
+
+def test_trees_that_were_a_teacher_are_not_fitted_again(road: Road, quick: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "fit_boosted_trees", lambda *arguments: pytest.fail("fitted again"))
+    distill = {"teachers": {"bert": 0.5, "boosted_trees": 0.5}}
+    road.runner(RunConfig.model_validate(quick.model_dump(by_alias=True) | {"distill": distill})).run()
+    models = latest(road)["models"]
+    assert models["boosted_trees"]["auc"] == models["teacher/boosted_trees"]["auc"]
+    assert models["boosted_trees"]["rows_per_second"] == 7.0
+    assert models["teacher/bert"]["masked_item_accuracy"] == models["teacher"]["masked_item_accuracy"] == {"before": 0.2, "after": 0.1}
 
 
 def test_the_report_is_one_page_with_its_curves(road: Road, quick: RunConfig) -> None:

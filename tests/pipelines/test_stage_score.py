@@ -127,9 +127,15 @@ def test_scores_are_made_again_when_and_only_when_they_would_differ(served: Serv
     np.testing.assert_allclose(table["score"], [probability(item, 2) for item in table["item_id"]], atol=1e-6)
     assert served.run(model="models:/demo/1")[0] == ("score",)
     assert served.run()[0] == ("score",)  # the partition held another model's scores
-    (path / "scores.parquet").unlink()
-    (path / "_manifest.json").unlink()
-    assert served.run()[0] == ("score",)
+    for damage in (
+        lambda: (path / "scores.parquet").unlink(),
+        lambda: (path / "scores.parquet").write_bytes((path / "scores.parquet").read_bytes()[:-1] + b"?"),
+        lambda: (path / "_manifest.json").unlink(),
+        lambda: (path / "_manifest.json").write_text("{"),
+    ):
+        damage()
+        assert served.run()[0] == ("score",)
+        assert served.run()[0] == ()
 
 
 def test_a_date_without_events_is_a_fault_of_the_data(served: Served) -> None:
