@@ -121,13 +121,16 @@ def pretrain(
     training, validation = split_sequences(sequences, assembly.users_of(sequences), config.validation_share, seed)
     length = training.end - training.start
     sequence = np.arange(len(length))
+    own, *attributes = training.vocabulary_columns
 
     def loss(rows: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
         tokens, lengths = gather(training, training.start[rows], training.end[rows])
         masked = mask_items(tokens, lengths, rng, config.mask_rate, config.last_item_rate)
         if config.training.unknown_rate:
-            for column in training.vocabulary_columns:
-                hide_known(masked.tokens[:, :, column].numpy(), config.training.unknown_rate, rng)
+            hide_known(masked.tokens[:, :, own].numpy(), config.training.unknown_rate, rng)
+        if config.training.attribute_rate:
+            for column in attributes:
+                hide_known(masked.tokens[:, :, column].numpy(), config.training.attribute_rate, rng)
         value, _ = masked_item_loss(model, masked)
         if config.next_segment:
             value = value + config.next_segment * next_segment_loss(model, tokens, lengths, rng)
