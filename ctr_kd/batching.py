@@ -76,7 +76,12 @@ def hide_known(indices: np.ndarray, rate: float, rng: np.random.Generator) -> No
 
 
 def make_batch(
-    samples: Samples, rows: np.ndarray, rng: np.random.Generator | None = None, unknown_rate: float = 0.0, hidden_rate: float = 0.0
+    samples: Samples,
+    rows: np.ndarray,
+    rng: np.random.Generator | None = None,
+    unknown_rate: float = 0.0,
+    hidden_rate: float = 0.0,
+    attribute_rate: float = 0.0,
 ) -> Batch:
     """Gather rows into one batch.
 
@@ -88,9 +93,11 @@ def make_batch(
     rng : numpy Generator, optional
         Draws what to hide; needed when a rate is above zero.
     unknown_rate : float
-        Share of known ids, token attributes and categories replaced by their feature's unknown token, each drawn by itself.
+        Share of known ids replaced by the unknown token.
     hidden_rate : float
         Share of rows whose dense inputs become null.
+    attribute_rate : float
+        Share of known token attributes and categories replaced by their feature's unknown token, each drawn by itself.
     """
     start, end = samples.a.start[rows], samples.a.end[rows]
     # Neighbouring rows share a history, so comparing with the row before finds the distinct ones without a sort.
@@ -106,11 +113,11 @@ def make_batch(
             hide_known(part[:, :, own], unknown_rate, rng)
     if rng is not None and hidden_rate > 0:
         dense[rng.random(len(rows)) < hidden_rate] = np.nan
-    if rng is not None and unknown_rate > 0:
+    if rng is not None and attribute_rate > 0:
         for part in (tokens, candidates):
             for column in attributes:
-                hide_known(part[:, :, column], unknown_rate, rng)
-        hide_known(categorical, unknown_rate, rng)
+                hide_known(part[:, :, column], attribute_rate, rng)
+        hide_known(categorical, attribute_rate, rng)
     return Batch(
         torch.from_numpy(tokens),
         torch.from_numpy(length),

@@ -21,10 +21,14 @@ class TrainingConfig(Config):
     weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay of matrices outside the embeddings")
     embedding_decay: float = Field(0.0, ge=0, description="decoupled weight decay of embedding tables: regularises ids")
     unknown_rate: float = Field(
-        0.1,
+        0.1, ge=0, lt=1, description="share of item tokens replaced by the unknown token, which trains its embedding"
+    )
+    attribute_rate: float = Field(
+        0.05,
         ge=0,
         lt=1,
-        description="share of ids, attributes and categories replaced by their feature's unknown token, which trains its embedding",
+        description="share of token attributes and of categories replaced by their feature's unknown token; a new one is rarer than a "
+        "new item, and known ones are what a new item is judged by, so it is lower than unknown_rate",
     )
     statistics_rate: float = Field(
         0.02, ge=0, lt=1, description="share of rows whose dense inputs are all hidden, so that null statistics can be scored"

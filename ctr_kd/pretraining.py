@@ -162,7 +162,7 @@ def pretrain(
     training, validation = split_sequences(sequences, assembly.users_of(sequences), config.validation_share, seed)
     length = training.end - training.start
     sequence = np.arange(len(length))
-
+    own, *attributes = training.vocabulary_columns
     sampler = None if kind == "softmax" else NegativeSampler(item_counts(training, len(model.vocabulary)), config.negatives)
 
     def loss(rows: np.ndarray, rng: np.random.Generator) -> Callable[[slice], torch.Tensor]:
@@ -172,8 +172,10 @@ def pretrain(
         else:
             masked = mask_items(tokens, lengths, rng, config.mask_rate, config.last_item_rate, span=config.span)
         if config.training.unknown_rate:
-            for column in training.vocabulary_columns:
-                hide_known(masked.tokens[:, :, column].numpy(), config.training.unknown_rate, rng)
+            hide_known(masked.tokens[:, :, own].numpy(), config.training.unknown_rate, rng)
+        if config.training.attribute_rate:
+            for column in attributes:
+                hide_known(masked.tokens[:, :, column].numpy(), config.training.attribute_rate, rng)
         pairs = make_pairs(tokens, lengths, rng) if config.next_segment else None
         negatives = sampler.draw(rng) if sampler else None
 

@@ -220,8 +220,8 @@ def row_plan(samples: Samples, batch_size: int) -> Callable[[np.random.Generator
 
 
 def training_batch(samples: Samples, rows: np.ndarray, rng: np.random.Generator, config: TrainingConfig) -> Batch:
-    """One training batch, with the configured shares of ids and statistics hidden."""
-    return make_batch(samples, rows, rng, config.unknown_rate, config.statistics_rate)
+    """One training batch, with the configured shares of ids, statistics, attributes and categories hidden."""
+    return make_batch(samples, rows, rng, config.unknown_rate, config.statistics_rate, config.attribute_rate)
 
 
 @torch.no_grad()
