@@ -136,7 +136,7 @@ class StageContext:
         """Print one log line, under the stage's name."""
         self.run.report(f"{self.stage}: {text}")
 
-    def progress(self, description: str, total: float) -> Any:
+    def progress(self, description: str, total: float | None) -> Any:
         """``with context.progress("training", total=steps) as progress: progress.advance(1, loss=loss)``"""
         return self.run.console.progress(f"{self.stage}: {description}", total)
 

@@ -16,7 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store.contracts import DataError
+from feature_store.serving import FeatureLookup, candidates_on, features_for
 from pipelines.config import RunConfig
+from pipelines.joining import Joiner
 from pipelines.progress import Console
 from pipelines.registry import Registry, save_model
 from pipelines.runner import RunContext, Runner, Stage, StageContext
@@ -138,6 +140,27 @@ def test_scores_are_made_again_when_and_only_when_they_would_differ(served: Serv
         assert served.run()[0] == ()
 
 
+@pytest.mark.parametrize("kind", ["log", "live"])
+def test_candidates_are_scored_piece_by_piece_and_the_log_is_read_once(served: Served, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """The joined pieces hold what one join of all candidates gives."""
+    settings = served.config.model_dump(by_alias=True)
+    served.config = RunConfig.model_validate(settings | {"score": {"batch_rows": 5, "candidates": kind}})
+    opened, joined = [], []
+    enter, of = FeatureLookup.__enter__, FeatureLookup.of
+    monkeypatch.setattr(FeatureLookup, "__enter__", lambda self: opened.append(1) or enter(self))
+    monkeypatch.setattr(FeatureLookup, "of", lambda self, frame: joined.append(of(self, frame)) or joined[-1])
+    _, path = served.run()
+    monkeypatch.undo()
+    store, config = served.context().store, served.config
+    whole = candidates_on(store, date(2024, 1, 3), config.assembly, config.feature_store, kind=kind)  # type: ignore[arg-type]
+    assert len(opened) == 1
+    assert max(piece.num_rows for piece in joined) <= 5 < whole.num_rows
+    assert pq.read_table(path / "scores.parquet").select(whole.column_names[:4]) == whole.select(whole.column_names[:4])
+    expected = features_for(store, whole.select(["user_id", "item_id", "timestamp"]), config.assembly, config.feature_store)
+    for name in ("history", "item_age", "item_clicks_short"):
+        assert pa.concat_tables(joined)[name].to_pylist() == expected[name].to_pylist()
+
+
 def test_a_date_without_events_is_a_fault_of_the_data(served: Served) -> None:
     with pytest.raises(DataError, match="no event on 2025-01-01"):
         served.run(date=date(2025, 1, 1))
@@ -204,7 +227,8 @@ def test_a_file_that_carries_everything_needs_no_store(served: Served) -> None:
     signature = {"dense": {"item_age": [0.0, 1.0]}, "categorical": {}, "user_attributes": []}
     table = pa.Table.from_pandas(frame(history=[[10], [], [11]], item_age=[1.0, 2.0, 3.0]))
     run = RunContext(served.config, served.workspace / "nowhere")
-    assert score.with_features(run, table, signature) is table
+    with Joiner(run, signature) as joiner:
+        assert joiner.join(table) is table
 
 
 @pytest.mark.parametrize(
