@@ -63,7 +63,7 @@ class RunContext:
     @property
     def memo(self) -> DigestMemo:
         """Digests of input files, remembered between runs."""
-        return DigestMemo(self.workspace / "artifacts" / ".input_digests.json")
+        return DigestMemo(self.workspace / "artifacts" / ".input_digests.json", keep=not self.read_only)
 
     def report(self, text: str) -> None:
         """Print one log line."""
