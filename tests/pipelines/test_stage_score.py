@@ -260,6 +260,23 @@ def test_a_truncated_file_is_a_fault_of_the_data(served: Served, tmp_path: Path)
         score_file(served.context(), tmp_path / "cut.parquet", tmp_path / "out.parquet")
 
 
+def test_a_request_of_labelled_rows_is_that_of_one_user_at_one_time(served: Served, tmp_path: Path) -> None:
+    """Request ids that begin anew for every user and day, as session counters do."""
+    served.run()
+    hours = [pd.Timestamp("2024-01-03T10:00", tz="UTC"), pd.Timestamp("2024-01-03T11:00", tz="UTC")]
+    rows = [
+        {"user_id": user, "timestamp": hour, "item_id": item, "request_id": 1, "clicked": int(item == 10)}
+        for user in ("u1", "u2", "u3")
+        for hour in hours
+        for item in (10, 13)
+    ]
+    pd.DataFrame(rows).to_parquet(tmp_path / "labelled.parquet")
+    assert json.loads(evaluate_file(served.context(), tmp_path / "labelled.parquet"))["request_auc"]["requests"] == 6
+    pd.DataFrame(rows).assign(request_id=None).astype({"request_id": "string"}).to_parquet(tmp_path / "labelled.parquet")
+    alone = json.loads(evaluate_file(served.context(), tmp_path / "labelled.parquet"))["request_auc"]
+    assert (alone["value"], alone.get("undefined_requests", 12)) == (None, 12)
+
+
 def test_labelled_rows_are_measured(served: Served, tmp_path: Path) -> None:
     served.run()
     rows = pd.concat([frame()] * 20, ignore_index=True).assign(clicked=[1, 0, 0] * 20)
