@@ -19,10 +19,11 @@ from pipelines.config import RunConfig, describe
 from pipelines.failures import exit_code, explain
 from pipelines.gate import GateRefused
 from pipelines.lock import workspace_lock
+from pipelines.moving import follow_workspace
 from pipelines.options import Date, Options, common, set_debug
 from pipelines.runner import RunContext, Runner, RunSummary
 from pipelines.stages import ROAD
-from pipelines.tracking import Tracker, TrackingError, follow_workspace, tracking_uri
+from pipelines.tracking import Tracker, TrackingError, tracking_uri
 
 
 class _InOrder(click.Group):
