@@ -246,10 +246,12 @@ class DigestMemo:
     ----------
     path : Path
         File of the memo. A damaged memo is started afresh: it only saves time.
+    keep : bool
+        Whether what is found out is written down; False for who may only look.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, keep: bool = True) -> None:
+        self._path, self._keep = path, keep
         try:
             self._known: dict[str, Any] = read_json(path) or {}
         except ArtifactError:
@@ -263,7 +265,7 @@ class DigestMemo:
             state = [status.st_size, status.st_mtime_ns]
             known = self._known.get(str(path.absolute()))
             fresh[str(path.absolute())] = known if known and known[:2] == state else [*state, sha256_of(path)]
-        if any(self._known.get(key) != value for key, value in fresh.items()):
+        if self._keep and any(self._known.get(key) != value for key, value in fresh.items()):
             self._known = {**self._known, **fresh}
             self._path.parent.mkdir(parents=True, exist_ok=True)
             write_json(self._path, self._known)

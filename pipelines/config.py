@@ -58,7 +58,7 @@ class ScoreConfig(Config):
     candidates: Literal["log", "live"] = Field(
         "log", description="log: that date's impressions or sampled candidates; live: users of the date x items live then"
     )
-    batch_rows: int = Field(500_000, ge=1, description="rows joined and scored at a time: bounds the memory; each join reads the log once")
+    batch_rows: int = Field(500_000, ge=1, description="rows joined and scored at a time: bounds the memory")
 
 
 class TrackingConfig(Config):

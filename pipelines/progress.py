@@ -14,7 +14,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 class Progress:
     """Counts the steps of one piece of work; see :meth:`Console.progress`."""
 
-    def __init__(self, console: Console, description: str, total: float, bar: Any = None) -> None:
+    def __init__(self, console: Console, description: str, total: float | None, bar: Any = None) -> None:
         self.total = total
         self.done = 0.0
         self._console, self._description, self._bar = console, description, bar
@@ -28,7 +28,8 @@ class Progress:
             self._bar.update(self._task, completed=self.done, facts=_show(facts))
         elif time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES:
             self._last = time.monotonic()
-            self._console.report(f"{self._description} {self.done:,.0f}/{self.total:,.0f} {_show(facts)}".rstrip())
+            of = "" if self.total is None else f"/{self.total:,.0f}"
+            self._console.report(f"{self._description} {self.done:,.0f}{of} {_show(facts)}".rstrip())
 
 
 class Console:
@@ -56,8 +57,8 @@ class Console:
             print(f"{time.strftime('%H:%M:%S')} {text}", file=self._stream, flush=True)
 
     @contextmanager
-    def progress(self, description: str, total: float) -> Iterator[Progress]:
-        """Show how far a piece of work has come, for the body of a ``with`` statement.
+    def progress(self, description: str, total: float | None) -> Iterator[Progress]:
+        """Show how far a piece of work has come, for the body of a ``with`` statement; its total may be unknown.
 
         Examples
         --------

@@ -67,7 +67,7 @@ class RunContext:
     @property
     def memo(self) -> DigestMemo:
         """Digests of input files, remembered between runs."""
-        return DigestMemo(self.workspace / "artifacts" / ".input_digests.json")
+        return DigestMemo(self.workspace / "artifacts" / ".input_digests.json", keep=not self.read_only)
 
     def report(self, text: str) -> None:
         """Print one log line."""
@@ -144,7 +144,7 @@ class StageContext:
         """Print one log line, under the stage's name."""
         self.run.report(f"{self.stage}: {text}")
 
-    def progress(self, description: str, total: float) -> Any:
+    def progress(self, description: str, total: float | None) -> Any:
         """``with context.progress("training", total=steps) as progress: progress.advance(1, loss=loss)``"""
         return self.run.console.progress(f"{self.stage}: {description}", total)
 

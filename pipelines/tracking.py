@@ -10,11 +10,10 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.artifacts import digest_of, read_json, write_json
+from pipelines.artifacts import ArtifactError, digest_of, read_json, write_json
 from pipelines.config import RunConfig, describe
 
 if TYPE_CHECKING:
@@ -36,15 +35,7 @@ _LOGGED_FILES = ("report.html", "metrics.json", "training.json", "summary.json",
 _MOST_METRICS, _MOST_PARAMETERS, _LONGEST = 1000, 100, 500  # limits of one request
 _SECONDS_BETWEEN_FLUSHES = 10.0
 OPEN_RUN = ".open_run.json"
-_DATABASE, _ARTIFACTS = "mlflow.db", "mlartifacts"  # of the default store, in the workspace
-# Where MLflow's tables keep absolute places of artifacts.
-_PLACES = (
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("model_versions", "source"),
-    ("model_versions", "storage_location"),
-    ("logged_models", "artifact_location"),
-)
+DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"  # of the default store, in the workspace
 
 
 class TrackingError(Exception):
@@ -53,48 +44,12 @@ class TrackingError(Exception):
 
 def tracking_uri(config: RunConfig, workspace: Path) -> str:
     """Where runs and models are kept: the configured server, or SQLite in the workspace."""
-    return config.tracking.uri or f"sqlite:///{workspace.absolute() / _DATABASE}"
+    return config.tracking.uri or f"sqlite:///{workspace.absolute() / DATABASE}"
 
 
 def artifact_location(workspace: Path) -> str:
     """Where the default store keeps its artifacts: beside its database."""
-    return (workspace.absolute() / _ARTIFACTS).as_uri()
-
-
-def follow_workspace(workspace: Path) -> None:
-    """Let the default store name the folder that its workspace lies in now.
-
-    MLflow writes absolute places into its database. So a workspace that was moved would not find its models, and one that was
-    copied would write into the original. Call it under the workspace lock, before MLflow opens the database.
-
-    Parameters
-    ----------
-    workspace : Path
-        One without a database is left alone.
-    """
-    file, here = workspace / _DATABASE, artifact_location(workspace)
-    if not file.exists():
-        return
-    try:
-        with closing(sqlite3.connect(file)) as database, database:  # one transaction: a kill leaves all places old or all new
-            kept = [(table, column) for table, column in _PLACES if _has_column(database, table, column)]
-            found = database.execute("select distinct artifact_location from experiments") if _PLACES[0] in kept else ()
-            for (there,) in list(found):
-                # Another folder's name is that of an experiment which somebody made for himself.
-                if there and there != here and there.startswith("file://") and there.endswith(f"/{_ARTIFACTS}"):
-                    for table, column in kept:
-                        _replace_prefix(database, table, column, there, here)
-    except sqlite3.Error as error:
-        raise unreachable(f"sqlite:///{file}", error) from error
-
-
-def _replace_prefix(database: sqlite3.Connection, table: str, column: str, old: str, new: str) -> None:
-    query = f"update {table} set {column} = ? || substr({column}, ?) where {column} = ? or substr({column}, 1, ?) = ?"
-    database.execute(query, (new, len(old) + 1, old, len(old) + 1, f"{old}/"))
-
-
-def _has_column(database: sqlite3.Connection, table: str, column: str) -> bool:
-    return database.execute("select 1 from pragma_table_info(?) where name = ?", (table, column)).fetchone() is not None
+    return (workspace.absolute() / ARTIFACTS).as_uri()
 
 
 def quieten_mlflow() -> None:
@@ -226,16 +181,27 @@ class Tracker:
         self._try(work)
 
     def finish(self, error: BaseException | None = None) -> None:
-        """Close the road's run."""
+        """Close the road's run, or where this command had nothing to do the one that a kill left open."""
+        left = self._left_open()
 
         def work(client: MlflowClient) -> None:
             if self.parent is not None:
                 client.set_terminated(self.parent, _status(error))
                 (self._workspace / OPEN_RUN).unlink(missing_ok=True)
                 self.parent = None
+            elif left and _exists(client, left["run"]):
+                _kill_orphans(client, left["run"])
+                client.set_terminated(left["run"], "KILLED")
+                write_json(self._workspace / OPEN_RUN, left | {"closed": True})  # said once; the road may still go on under it
 
-        if self.parent is not None:
+        if self.parent is not None or (left and not left.get("closed")):
             self._try(work)
+
+    def _left_open(self) -> dict[str, Any] | None:
+        try:
+            return read_json(self._workspace / OPEN_RUN)
+        except ArtifactError:  # of no use, and no reason to fail
+            return None
 
     def _flush(self) -> None:
         metrics, self._metrics, self._flushed = self._metrics, [], time.monotonic()
@@ -271,10 +237,11 @@ class Tracker:
         self._experiment = _experiment(client, run)
         resolved = run.config.model_dump(mode="json", by_alias=True)
         road = digest_of([resolved, run.as_of.isoformat() if run.as_of else None])
-        known = read_json(self._workspace / OPEN_RUN)
+        known = self._left_open()
         if known and _exists(client, known["run"]):  # on this server, that is: run ids are unique everywhere
-            _kill_orphans(client, self._experiment, known["run"])
+            _kill_orphans(client, known["run"])
             if known.get("road") == road:
+                client.update_run(known["run"], status="RUNNING")
                 return str(known["run"])
             client.set_terminated(known["run"], "KILLED")
         tags = {"road": road, "seed": str(run.config.seed)}
@@ -330,8 +297,9 @@ def _exists(client: MlflowClient, run: str) -> bool:
         return False
 
 
-def _kill_orphans(client: MlflowClient, experiment: str, parent: str) -> None:
+def _kill_orphans(client: MlflowClient, parent: str) -> None:
     """Close the runs of stages that were killed: nobody else will."""
+    experiment = client.get_run(parent).info.experiment_id
     for orphan in client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'RUNNING'"):
         client.set_terminated(orphan.info.run_id, "KILLED")
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ctr_kd.evaluation import EvaluationRows
 
+NOBODY = ""  # stands for a null id
 _TIMED_ROWS, _TIMED_SECONDS = 50_000, 2.0
 
 
@@ -205,6 +206,7 @@ def evaluate_file(run: RunContext, source: Path) -> str:
         When a required column is missing, or labels are other than 0 and 1.
     """
     from ctr_kd.evaluation import EvaluationRows, evaluate
+    from feature_store.casts import as_array, to_times
     from pipelines.stages.score import load_model, model_uri, model_version, open_parquet, scored_batches
 
     scorer = load_model(run)
@@ -214,19 +216,41 @@ def evaluate_file(run: RunContext, source: Path) -> str:
         label = next((name for name in ("clicked", "label") if name in names), None)
         if label is None:
             raise DataError(f"{source}: column clicked is missing (label would do as well); offline metrics need labels")
-        groups = {"user": "user_id", "request": "request_id"}
-        columns |= {name: [] for name, column in groups.items() if column in names}
+        ids = [name for name in ("user_id", "request_id") if name in names]
+        columns |= {name: [] for name in (*ids, "timestamp")}
         for table, scores in scored_batches(run, scorer, file, source, run.config.score.batch_rows):
             columns["label"].append(_labels(table[label], source, label))
             columns["score"].append(scores.to_numpy())
-            for name in columns.keys() & groups.keys():
-                columns[name].append(np.asarray(table[groups[name]].cast("string").to_pylist(), object).astype(str))
+            columns["timestamp"].append(to_times(as_array(table["timestamp"]))[0])
+            for name in ids:
+                columns[name].append(np.asarray(table[name].cast("string").fill_null(NOBODY).to_pylist(), object).astype(str))
     joined = {name: np.concatenate(values) if values else np.zeros(0) for name, values in columns.items()}
+    user, request = joined.get("user_id"), joined.get("request_id")
+    if request is not None:
+        request = request_codes(user, joined["timestamp"], request)
     settings = run.config.evaluate
-    rows = EvaluationRows(joined["label"], joined.get("user"), joined.get("request"))
+    rows = EvaluationRows(joined["label"], user, request)
     measured = evaluate(rows, {"model": joined["score"]}, replicates=settings.bootstrap, seed=settings.seed)
     facts = {"model": model_uri(run), "version": model_version(run), "rows": len(joined["label"])}
     return json.dumps(facts | measured["models"]["model"], indent=1, allow_nan=False)
+
+
+def request_codes(user: NDArray | None, timestamp: NDArray, request: NDArray) -> NDArray:
+    """Number of each row's request, shape (rows,): as in the store, rows of one user, time and request id; one without an id is alone.
+
+    Examples
+    --------
+    >>> ids = np.array(["7", "7", "7", "7", NOBODY, NOBODY])
+    >>> request_codes(np.array(["a", "b", "a", "a", "a", "a"]), np.array([1, 1, 1, 2, 1, 1]), ids).tolist()
+    [2, 4, 2, 3, 0, 1]
+    """
+    alone = np.where(request == NOBODY, np.arange(1, len(request) + 1), 0)
+    code = np.zeros(len(request), np.int64)
+    for part in (user, request, timestamp, alone):
+        if part is not None:
+            values, position = np.unique(part, return_inverse=True)
+            code = np.unique(code * max(len(values), 1) + position, return_inverse=True)[1]
+    return code
 
 
 def _labels(column: Any, source: Path, name: str) -> np.ndarray:

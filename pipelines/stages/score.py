@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_store.contracts import DataError
 from pipelines.artifacts import MANIFEST, ArtifactError, publish_directory, read_json, sha256_of, write_json
+from pipelines.joining import Joiner
 from pipelines.registry import CHAMPION, Registry, load_scorer, peek
 from pipelines.runner import RunContext, Stage, StageContext
 from pipelines.tracking import TrackingError, tracking_uri
@@ -82,33 +83,30 @@ def partition_stands(context: StageContext) -> bool:
 
 def run(context: StageContext) -> None:
     """Score the date's candidates into one partition, which appears complete or not at all."""
-    from feature_store.serving import candidates_on
-
     began = time.monotonic()
-    config, day = context.config, scoring_date(context.run)
+    config, day, version = context.config, scoring_date(context.run), model_version(context.run)
     scorer = load_model(context.run)
-    candidates = candidates_on(context.store, day, config.assembly, config.feature_store, context.as_of, config.score.candidates)
-    context.report(f"{candidates.num_rows:,} candidates of {day}")
     final = partition(context.run)
     temporary = final.with_name(f".{final.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
+    rows, midnight = 0, datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
+    batches = candidate_batches(context, day)
+    first = next(batches)
+    named = [first.schema.field(name) for name in SCORE_COLUMNS]
+    schema = pa.schema([*named, pa.field("score", pa.float64()), pa.field("model_version", pa.string())])
     temporary.mkdir(parents=True)
-    version = model_version(context.run)
-    size, rows = config.score.batch_rows, candidates.num_rows
-    schema = pa.schema(
-        [
-            *(candidates.schema.field(name) for name in SCORE_COLUMNS),
-            pa.field("score", pa.float64()),
-            pa.field("model_version", pa.string()),
-        ]
-    )
-    with pq.ParquetWriter(temporary / "scores.parquet", schema) as writer, context.progress("scoring", total=rows) as progress:
-        for begin in range(0, rows, size):
-            batch = candidates.slice(begin, size)
-            scores = pa.array(scorer.score(with_features(context.run, batch, scorer.signature)), pa.float64())
+    with (
+        pq.ParquetWriter(temporary / "scores.parquet", schema) as writer,
+        Joiner(context.run, scorer.signature, midnight) as joiner,
+        context.progress("candidates scored", total=None) as progress,
+    ):
+        for batch in chain([first], batches):
+            scores = pa.array(scorer.score(joiner.join(batch)), pa.float64())
             columns = [*(batch[name] for name in SCORE_COLUMNS), scores, pa.repeat(version, batch.num_rows)]
             writer.write_table(pa.table(columns, schema=schema))
+            rows += batch.num_rows
             progress.advance(batch.num_rows)
+    context.report(f"{rows:,} candidates of {day} scored")
     facts = {"date": day.isoformat(), "rows": rows, "model": config.name, "model_uri": model_uri(context.run), "model_version": version}
     files = {"scores.parquet": {"sha256": sha256_of(temporary / "scores.parquet")}}
     write_json(temporary / MANIFEST, {**facts, "fingerprint": context.fingerprint, "files": files})
@@ -116,6 +114,16 @@ def run(context: StageContext) -> None:
     seconds = time.monotonic() - began
     write_json(context.output / "summary.json", {**facts, "seconds": round(seconds, 3), **files})
     context.record({"rows": rows, "rows_per_second": rows / seconds})
+
+
+def candidate_batches(context: StageContext, day: date) -> Iterator[pa.Table]:
+    """What is to be scored, in order of time and request, in tables of at most ``score.batch_rows``; at least one table."""
+    from feature_store.serving import candidate_batches_on
+
+    config, size = context.config, context.config.score.batch_rows
+    for part in candidate_batches_on(context.store, day, config.assembly, config.feature_store, context.as_of, config.score.candidates):
+        for begin in range(0, part.num_rows, size):
+            yield part.slice(begin, size)
 
 
 def score_file(run: RunContext, source: Path, target: Path, batch_rows: int | None = None) -> str:
@@ -169,14 +177,15 @@ def scored_batches(run: RunContext, scorer: Any, file: pq.ParquetFile, name: Pat
     """Pieces of a file with their scores."""
     check_columns(file.schema_arrow, name)
     done = 0
-    for batch in file.iter_batches(size):
-        table = pa.Table.from_batches([batch])
-        try:
-            scores = scorer.score(with_features(run, table, scorer.signature))
-        except (DataError, ValueError) as error:  # ValueError: of the model's own scorer, which cannot know our exceptions
-            raise DataError(f"{name}, rows from {done + 1:,} on: {error}") from None
-        yield table, pa.array(scores, pa.float64())
-        done += table.num_rows
+    with Joiner(run, scorer.signature) as joiner:
+        for batch in file.iter_batches(size):
+            table = pa.Table.from_batches([batch])
+            try:
+                scores = scorer.score(joiner.join(table))
+            except (DataError, ValueError) as error:  # ValueError: of the model's own scorer, which cannot know our exceptions
+                raise DataError(f"{name}, rows from {done + 1:,} on: {error}") from None
+            yield table, pa.array(scores, pa.float64())
+            done += table.num_rows
 
 
 def check_columns(schema: pa.Schema, name: Path) -> None:
@@ -186,41 +195,6 @@ def check_columns(schema: pa.Schema, name: Path) -> None:
             raise DataError(f"{name}: column {column} is missing; a row needs item_id, timestamp, and history or user_id")
     if "history" not in schema.names and "user_id" not in schema.names:
         raise DataError(f"{name}: column history is missing, and so is user_id by which it could be joined; a row needs one of them")
-
-
-def with_features(run: RunContext, table: pa.Table, signature: Mapping[str, Any]) -> pa.Table:
-    """The table with what the model reads and the table lacks joined from the store: history, statistics, user attributes.
-
-    A table that carries all of it is not joined at all, which is the fast way to score.
-    """
-    wanted = ["history", *signature["dense"], *signature.get("user_attributes", [])]
-    lacking = [name for name in wanted if name not in table.column_names]
-    if "history" in lacking:
-        lacking.append("history_timestamps")
-    if not lacking:
-        return table
-    from feature_store.serving import features_for
-
-    config = run.config
-    keys = [name for name in ("user_id", "item_id", "timestamp") if name in table.column_names]
-    joined = features_for(run.store, table.select(keys), config.assembly, config.feature_store, run.as_of)
-    columns = {name: joined[name] for name in lacking if name in joined.column_names}
-    if "user_id" in keys:
-        columns |= user_attributes(run, table["user_id"], [name for name in lacking if name not in columns])
-    for name, column in columns.items():  # a dense context column, for one, belongs to the request and cannot be joined: it stays null
-        table = table.drop_columns([name]) if name in table.column_names else table
-        table = table.append_column(name, column)
-    return table
-
-
-def user_attributes(run: RunContext, user_id: pa.ChunkedArray, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
-    """Those of the named columns that the store's users have, for a user id per row; null for a user it does not know."""
-    file = run.store.users_file()
-    if file is None or not names:
-        return {}
-    users = pq.read_table(file)
-    row = pc.index_in(user_id.cast(pa.string()), value_set=users["user_id"].cast(pa.string()).combine_chunks())
-    return {name: users[name].take(row) for name in names if name in users.column_names}
 
 
 def _scored(table: pa.Table, scores: pa.Array) -> pa.Table:

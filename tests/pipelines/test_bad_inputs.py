@@ -143,6 +143,17 @@ def test_a_model_that_does_not_exist_is_named(program: Program, mlflow_database:
     assert "has no model models:/demo/99" in line
 
 
+def test_looking_changes_nothing(program: Program, tmp_path: Path) -> None:
+    """Neither where a log was ingested, nor where there is no workspace."""
+    write_csv(tmp_path / "other", rows())
+    before = contents(program.workspace)
+    assert program("status", "--data", tmp_path / "other")[0] == 0
+    assert contents(program.workspace) == before
+    program.workspace = tmp_path / "absent"
+    assert program("status", "--data", tmp_path / "other")[0] == 0
+    assert not program.workspace.exists()
+
+
 def test_a_wrong_digest_is_one_line(program: Program) -> None:
     (file,) = program.workspace.glob("artifacts/ingest/*/clicks.parquet")
     file.write_bytes(file.read_bytes()[:-1] + b"?")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -138,6 +139,31 @@ def test_the_second_of_two_runs_ends_with_five(program: Program, yaml_file: Call
     assert code == 5
     assert f"is in use by process {os.getpid()}" in last_line(err)
     assert program("run", yaml_file())[0] == 0
+
+
+def test_promote_moves_the_alias_whatever_the_gate_said(
+    program: Program, yaml_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, mlflow_database: Path
+) -> None:
+    """On a fresh workspace, where it runs the road first."""
+    from pipelines.registry import Registry
+    from pipelines.tracking import connect
+
+    def register(context: Any) -> None:
+        client = connect(uri)
+        client.create_registered_model("demo")
+        client.create_model_version("demo", "file:///model")
+        Registry(uri, "demo").challenge("1")
+
+    def refuse(context: Any) -> None:
+        raise GateRefused(decide([at_least("auc", 0.4, 0.5)], "1", None))
+
+    program.workspace.mkdir()
+    shutil.copyfile(mlflow_database, program.workspace / "mlflow.db")
+    uri = f"sqlite:///{program.workspace / 'mlflow.db'}"
+    stage = replace(cli.ROAD[0], name="register", run=register, conclude=refuse)
+    monkeypatch.setattr(cli, "ROAD", [stage])
+    code, out, err = program("promote", yaml_file())
+    assert (code, out) == (0, "demo: champion was version none, is version 1\n"), err
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing_to_read(

@@ -16,7 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store.contracts import DataError
+from feature_store.serving import FeatureLookup, candidates_on, features_for
 from pipelines.config import RunConfig
+from pipelines.joining import Joiner
 from pipelines.progress import Console
 from pipelines.registry import Registry, save_model
 from pipelines.runner import RunContext, Runner, Stage, StageContext
@@ -138,6 +140,27 @@ def test_scores_are_made_again_when_and_only_when_they_would_differ(served: Serv
         assert served.run()[0] == ()
 
 
+@pytest.mark.parametrize("kind", ["log", "live"])
+def test_candidates_are_scored_piece_by_piece_and_the_log_is_read_once(served: Served, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """The joined pieces hold what one join of all candidates gives."""
+    settings = served.config.model_dump(by_alias=True)
+    served.config = RunConfig.model_validate(settings | {"score": {"batch_rows": 5, "candidates": kind}})
+    opened, joined = [], []
+    enter, of = FeatureLookup.__enter__, FeatureLookup.of
+    monkeypatch.setattr(FeatureLookup, "__enter__", lambda self: opened.append(1) or enter(self))
+    monkeypatch.setattr(FeatureLookup, "of", lambda self, frame: joined.append(of(self, frame)) or joined[-1])
+    _, path = served.run()
+    monkeypatch.undo()
+    store, config = served.context().store, served.config
+    whole = candidates_on(store, date(2024, 1, 3), config.assembly, config.feature_store, kind=kind)  # type: ignore[arg-type]
+    assert len(opened) == 1
+    assert max(piece.num_rows for piece in joined) <= 5 < whole.num_rows
+    assert pq.read_table(path / "scores.parquet").select(whole.column_names[:4]) == whole.select(whole.column_names[:4])
+    expected = features_for(store, whole.select(["user_id", "item_id", "timestamp"]), config.assembly, config.feature_store)
+    for name in ("history", "item_age", "item_clicks_short"):
+        assert pa.concat_tables(joined)[name].to_pylist() == expected[name].to_pylist()
+
+
 def test_a_date_without_events_is_a_fault_of_the_data(served: Served) -> None:
     with pytest.raises(DataError, match="no event on 2025-01-01"):
         served.run(date=date(2025, 1, 1))
@@ -204,7 +227,8 @@ def test_a_file_that_carries_everything_needs_no_store(served: Served) -> None:
     signature = {"dense": {"item_age": [0.0, 1.0]}, "categorical": {}, "user_attributes": []}
     table = pa.Table.from_pandas(frame(history=[[10], [], [11]], item_age=[1.0, 2.0, 3.0]))
     run = RunContext(served.config, served.workspace / "nowhere")
-    assert score.with_features(run, table, signature) is table
+    with Joiner(run, signature) as joiner:
+        assert joiner.join(table) is table
 
 
 @pytest.mark.parametrize(
@@ -234,6 +258,23 @@ def test_a_truncated_file_is_a_fault_of_the_data(served: Served, tmp_path: Path)
     (tmp_path / "cut.parquet").write_bytes((tmp_path / "whole.parquet").read_bytes()[:-10])
     with pytest.raises(DataError, match=r"cut.parquet: is no complete Parquet file"):
         score_file(served.context(), tmp_path / "cut.parquet", tmp_path / "out.parquet")
+
+
+def test_a_request_of_labelled_rows_is_that_of_one_user_at_one_time(served: Served, tmp_path: Path) -> None:
+    """Request ids that begin anew for every user and day, as session counters do."""
+    served.run()
+    hours = [pd.Timestamp("2024-01-03T10:00", tz="UTC"), pd.Timestamp("2024-01-03T11:00", tz="UTC")]
+    rows = [
+        {"user_id": user, "timestamp": hour, "item_id": item, "request_id": 1, "clicked": int(item == 10)}
+        for user in ("u1", "u2", "u3")
+        for hour in hours
+        for item in (10, 13)
+    ]
+    pd.DataFrame(rows).to_parquet(tmp_path / "labelled.parquet")
+    assert json.loads(evaluate_file(served.context(), tmp_path / "labelled.parquet"))["request_auc"]["requests"] == 6
+    pd.DataFrame(rows).assign(request_id=None).astype({"request_id": "string"}).to_parquet(tmp_path / "labelled.parquet")
+    alone = json.loads(evaluate_file(served.context(), tmp_path / "labelled.parquet"))["request_auc"]
+    assert (alone["value"], alone.get("undefined_requests", 12)) == (None, 12)
 
 
 def test_labelled_rows_are_measured(served: Served, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from pipelines.config import RunConfig
 from pipelines.progress import Console
 from pipelines.runner import RunContext, Runner, Stage, StageContext
-from pipelines.tracking import OPEN_RUN, Tracker, TrackingError, connect, flatten, follow_workspace, tracking_uri
+from pipelines.tracking import OPEN_RUN, Tracker, connect, flatten, tracking_uri
 
 
 def work(context: StageContext) -> None:
@@ -114,48 +114,32 @@ def test_a_killed_road_goes_on_under_its_run(config: RunConfig, workspace: Path,
     assert len(runs(config, workspace)) == 7  # another configuration is another road
 
 
-def places(workspace: Path) -> set[str]:
-    """Every absolute place that the database names, whichever column holds it."""
-    found = set()
-    with closing(sqlite3.connect(workspace / "mlflow.db")) as database:
-        for (table,) in database.execute("select name from sqlite_master where type = 'table'").fetchall():
-            for row in database.execute(f"select * from {table}"):
-                found |= {value for value in row if isinstance(value, str) and "mlartifacts" in value}
-    return found
-
-
-def test_a_workspace_that_was_moved_names_its_new_place(config: RunConfig, workspace: Path) -> None:
+def test_a_damaged_note_of_an_open_run_is_ignored(config: RunConfig, workspace: Path) -> None:
+    (workspace / OPEN_RUN).write_text("{")
     runner, tracker, _ = go(config, workspace, road())
+    tracker.finish()
     runner.run()
     tracker.finish()
-    client = connect(tracking_uri(config, workspace))
-    run = runs(config, workspace)[-1].info
-    client.create_registered_model("demo")
-    client.create_model_version("demo", f"{run.artifact_uri}/model", run_id=run.run_id)
-    client.create_logged_model(run.experiment_id, "logged")
-    own = [f"{workspace.as_uri()}/somewhere_else", "s3://bucket/mlartifacts", f"{workspace.as_uri()}/mlartifacts2"]
-    for name, place in zip("abc", own, strict=True):
-        client.create_experiment(name, artifact_location=place)
-    before = places(workspace)
-    follow_workspace(workspace)
-    assert places(workspace) == before
-    moved = workspace.rename(workspace.with_name("moved here'100%"))
-    for _ in range(2):
-        follow_workspace(moved)
-        assert places(moved) == {
-            place if place in own else place.replace(workspace.as_uri() + "/", moved.as_uri() + "/") for place in before
-        }
-    assert [file.path for file in connect(tracking_uri(config, moved)).list_artifacts(run.run_id)] == ["metrics.json"]
+    assert len(runs(config, workspace)) == 3
 
 
-def test_only_a_database_of_mlflow_follows_its_workspace(tmp_path: Path) -> None:
-    follow_workspace(tmp_path)
-    assert not list(tmp_path.iterdir())
-    (tmp_path / "mlflow.db").write_bytes(b"")
-    follow_workspace(tmp_path)
-    (tmp_path / "mlflow.db").write_bytes(b"no database at all" * 100)
-    with pytest.raises(TrackingError, match=r"mlflow.db cannot be used: file is not a database"):
-        follow_workspace(tmp_path)
+def test_a_killed_road_with_nothing_left_to_do_is_closed(config: RunConfig, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner, tracker, _ = go(config, workspace, road())
+    runner.run()  # killed before it could say that it was done
+    runner, tracker, _ = go(config, workspace, road())
+    assert runner.run().made == ()
+    tracker.finish()
+    assert [run.info.status for run in runs(config, workspace)] == ["KILLED", "FINISHED", "FINISHED"]
+    runner, tracker, _ = go(config, workspace, road())
+    monkeypatch.setattr(tracker, "_try", lambda work: pytest.fail("closed already"))
+    tracker.finish()
+
+    runner, tracker, _ = go(config, workspace, road())
+    runner.run(first="distill", force=True)
+    tracker.finish()
+    found = runs(config, workspace)
+    assert [run.info.status for run in found] == ["FINISHED"] * 4  # the road went on under its run
+    assert found[-1].data.tags["mlflow.parentRunId"] == found[0].info.run_id
 
 
 def test_a_server_that_does_not_answer_costs_the_log_and_not_the_work(

@@ -1,0 +1,83 @@
+"""What a model reads and a table lacks, joined from the store: history, statistics, user attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipelines.runner import RunContext
+
+if TYPE_CHECKING:
+    from feature_store.serving import FeatureLookup
+
+
+class Joiner:
+    """Completes any number of tables; use as a context manager.
+
+    The log is read once, and only when a table lacks something: a table that carries all of it is the fast way to score.
+
+    Parameters
+    ----------
+    run : RunContext
+    signature : mapping
+        Of the model: the columns that it reads.
+    until : datetime, optional
+        No table holds a row from then on; what happened later need not be read.
+    """
+
+    def __init__(self, run: RunContext, signature: Mapping[str, Any], until: datetime | None = None) -> None:
+        self._run, self._signature = run, signature
+        self._as_of = min((time for time in (run.as_of, until) if time is not None), default=None)
+        self._lookup: FeatureLookup | None = None
+        self._users: pa.Table | None = None
+
+    def __enter__(self) -> Self:
+        self._open = ExitStack()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._open.close()
+
+    def join(self, table: pa.Table) -> pa.Table:
+        """The rows of a table (rows, columns) in their order, with the columns that it lacked."""
+        wanted = ["history", *self._signature["dense"], *self._signature.get("user_attributes", [])]
+        lacking = [name for name in wanted if name not in table.column_names]
+        if "history" in lacking:
+            lacking.append("history_timestamps")
+        if not lacking:
+            return table
+        keys = [name for name in ("user_id", "item_id", "timestamp") if name in table.column_names]
+        joined = self._features().of(table.select(keys))
+        columns = {name: joined[name] for name in lacking if name in joined.column_names}
+        if "user_id" in keys:
+            columns |= self._user_attributes(table["user_id"], [name for name in lacking if name not in columns])
+        for name, column in columns.items():  # a dense context column, for one, belongs to the request and cannot be joined: it stays null
+            table = table.drop_columns([name]) if name in table.column_names else table
+            table = table.append_column(name, column)
+        return table
+
+    def _features(self) -> FeatureLookup:
+        if self._lookup is None:
+            from feature_store.serving import FeatureLookup
+
+            config = self._run.config
+            self._lookup = self._open.enter_context(FeatureLookup(self._run.store, config.assembly, config.feature_store, self._as_of))
+        return self._lookup
+
+    def _user_attributes(self, user_id: pa.ChunkedArray, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
+        """Those of the named columns that the store's users have, for a user id per row; null for a user it does not know."""
+        file = self._run.store.users_file()
+        if file is None or not names:
+            return {}
+        if self._users is None:
+            self._users = pq.read_table(file)
+        users = self._users
+        row = pc.index_in(user_id.cast(pa.string()), value_set=users["user_id"].cast(pa.string()).combine_chunks())
+        return {name: users[name].take(row) for name in names if name in users.column_names}
