@@ -250,9 +250,9 @@ def status_command(options: Options) -> None:
 
 
 @contextmanager
-def _session(command: str, options: Options, road: Sequence[Stage] = ROAD) -> Iterator[Runner]:
+def _session(command: str, options: Options, road: Sequence[Stage] | None = None) -> Iterator[Runner]:
     """The workspace under lock, with a runner of the road (or of another one) on it and a tracker that knows how it ended."""
-    config = options.config()
+    config, road = options.config(), ROAD if road is None else road
     click.get_current_context().find_root().obj["workspace"] = options.workspace
     with together(options.workspace) as processes:
         context = options.context(config, processes=processes)
