@@ -21,16 +21,18 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def measure(conf: str, data: Path | None) -> dict[str, Any]:
-    """One road and its repetition."""
-    with tempfile.TemporaryDirectory() as workspace:
-        command = [sys.executable, "-m", "pipelines", "run", conf, "--workspace", workspace, *(["--data", str(data)] if data else [])]
-        seconds = []
-        for _ in range(2):
-            began = time.perf_counter()
-            subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
-            seconds.append(round(time.perf_counter() - began, 1))
-        metrics = json.loads((Path(workspace) / "reports" / "latest" / "metrics.json").read_text())
+def measure(conf: str, data: Path | None, folder: Path) -> dict[str, Any]:
+    """One road and its repetition, in a new workspace below a folder."""
+    workspace = folder / Path(conf).stem
+    if workspace.exists():
+        sys.exit(f"{workspace} exists: the road must begin in a fresh workspace")
+    command = [sys.executable, "-m", "pipelines", "run", conf, "--workspace", str(workspace), *(["--data", str(data)] if data else [])]
+    seconds = []
+    for _ in range(2):
+        began = time.perf_counter()
+        subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+        seconds.append(round(time.perf_counter() - began, 1))
+    metrics = json.loads((workspace / "reports" / "latest" / "metrics.json").read_text())
     auc = {name: round(model["auc"]["value"], 4) for name, model in metrics["models"].items()}
     # of all children so far; the larger log comes last
     peak = round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20, 2)
@@ -47,12 +49,14 @@ def measure(conf: str, data: Path | None) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--globo", type=Path, help="folder that holds clicks/clicks_hour_*.csv.gz")
+    parser.add_argument("--keep", type=Path, help="folder in which the workspaces stay [default: they are removed]")
     arguments = parser.parse_args()
     roads = [("conf/simulated.yaml", None)] + ([("conf/globo.yaml", arguments.globo.resolve())] if arguments.globo else [])
     results = []
-    for conf, data in roads:
-        results.append(measure(conf, data))
-        print(json.dumps(results[-1]), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for conf, data in roads:
+            results.append(measure(conf, data, arguments.keep.resolve() if arguments.keep else Path(folder)))
+            print(json.dumps(results[-1]), flush=True)
     folder = Path(__file__).with_name("results")
     folder.mkdir(exist_ok=True)
     command = "python benchmarks/bench_road.py" + (" --globo FOLDER" if arguments.globo else "")

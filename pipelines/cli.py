@@ -353,7 +353,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         cli.main(args=None if arguments is None else list(arguments), prog_name="ctr-kd", standalone_mode=False, obj=state)
     except BaseException as error:
         if isinstance(error, click.exceptions.Exit):
-            sys.exit(error.exit_code)
+            _leave(error.exit_code)
         if isinstance(error, SystemExit):
             raise
         if isinstance(error, GateRefused):
@@ -362,12 +362,17 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             traceback.print_exc()
         if launched()[0] == 0:  # one line, however many processes there are
             click.echo(f"ctr-kd: {explain(error, state['workspace'])}", err=True)
-        if launched()[1] > 1:  # the threads of a broken connection may abort an orderly exit, which would hide the code
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(exit_code(error))
-        sys.exit(exit_code(error))
-    sys.exit(0)
+        _leave(exit_code(error))
+    _leave(0)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process with a code. One of several leaves at once: the threads of its connections may abort an orderly exit."""
+    if launched()[1] > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _interrupt(signum: int, frame: Any) -> NoReturn:
