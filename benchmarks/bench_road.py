@@ -42,7 +42,7 @@ def measure(conf: str, data: Path | None, folder: Path) -> dict[str, Any]:
         "seconds_of_a_second_run": seconds[1],
         "peak_memory_gb": peak,
         "auc_on_test": auc,
-        "student_alone_to_student": metrics["comparisons"]["student-student_alone"]["auc"],
+        "student_minus_student_alone": metrics["comparisons"]["student-student_alone"]["auc"],
     }
 
 
