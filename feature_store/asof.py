@@ -58,9 +58,7 @@ class Lookup:
         values = ", ".join(f"max_by({column}, moment) as {column}" for column in self.columns)
         same = " and ".join(f"e.{key} = s.{key}" for key in self.keys) or "true"
         carried = {"table": self.table, "keys": keys, "columns": values, "since": since, "until": start, "group": group, "same": same}
-        engine.table(f"{self.table}_next", "lookup_state.sql", **carried)
-        engine.table(f"{self.table}_state", f"select {self._names} from {self.table}_next")
-        engine.drop(f"{self.table}_next")
+        engine.renew(f"{self.table}_state", "lookup_state.sql", **carried)
         asked = f"semi join {self.asked} using ({', '.join(self.keys)})" if self.asked else ""
         engine.table(
             f"{self.table}_span",

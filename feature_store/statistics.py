@@ -125,8 +125,7 @@ class Timelines:
             self._restart()
         for lookup in self._lookups:
             lookup.move(self.engine, self._start, start, end)
-        self.engine.table("transition_next", "transition_state.sql", since=self._start, until=start)
-        self.engine.table("transition_state", "select * from transition_next")
+        self.engine.renew("transition_state", "transition_state.sql", since=self._start, until=start)
         self._start, self._end = start, end
 
     def see_users(self, max_length: int) -> None:

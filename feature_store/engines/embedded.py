@@ -101,6 +101,12 @@ class EmbeddedEngine:
         """Make or replace a table by a query: ``"NAME.sql"`` or literal SQL."""
         self._run(f"create or replace table {name} as {self.render(query, parameters)}")
 
+    def renew(self, name: str, query: str, /, **parameters: object) -> None:
+        """Replace a table by a query that reads the table itself."""
+        self.table(f"{name}_next", query, **parameters)
+        self.table(name, f"select * from {name}_next")
+        self.drop(f"{name}_next")
+
     def view(self, name: str, query: str, /, **parameters: object) -> None:
         """Like :meth:`table`, computed where it is used."""
         self._run(f"create or replace view {name} as {self.render(query, parameters)}")
