@@ -59,8 +59,10 @@ class EncoderConfig(Config):
         description="bidirectional: hidden items are predicted from both sides (BERT4Rec); "
         "causal: each item from those before it, all positions in one pass (SASRec)",
     )
-    positions: Literal["from_end", "from_start"] = Field(
-        "from_end", description="from_end: position 0 is the newest token, so recency keeps its meaning; from_start: the first, as in texts"
+    positions: Literal["from_end", "from_start", "relative"] = Field(
+        "from_end",
+        description="from_end: position 0 is the newest token, so recency keeps its meaning; from_start: the first, as in texts; "
+        "relative: no position has a vector, attention falls with the distance (ALiBi), the same at every place of a sequence",
     )
     norm_epsilon: float = Field(1e-12, gt=0, description="added to the variance in layer normalisation")
 

@@ -254,7 +254,7 @@ def _folder_config(model: MaskedItemModel) -> FolderConfig:
         num_hidden_layers=encoder.layers,
         num_attention_heads=encoder.heads,
         intermediate_size=encoder.feed_forward or 4 * encoder.width,
-        max_position_embeddings=bert.position.num_embeddings,
+        max_position_embeddings=bert.position.num_embeddings if bert.position is not None else 1,  # refused below
         hidden_dropout_prob=encoder.dropout,
         layer_norm_eps=encoder.norm_epsilon,
     )

@@ -1,6 +1,7 @@
 """The teacher's encoder: a BERT over tokens of several features (Devlin et al. 2019, arXiv:1810.04805), post-norm as published.
 
-With causal attention it is the decoder-only encoder of SASRec (Kang and McAuley 2018, arXiv:1808.09781) in BERT's layers.
+With causal attention it is the decoder-only encoder of SASRec (Kang and McAuley 2018, arXiv:1808.09781) in BERT's layers; with
+relative positions attention is biased by distance (ALiBi, Press et al. 2022, arXiv:2108.12409) and no position has a vector.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = config.heads
         self.dropout = config.dropout
-        self.causal = config.attention == "causal"
+        # A mask that holds distances holds the future too; without one the kernel leaves it out by itself, which is faster.
+        self.causal = config.attention == "causal" and config.positions != "relative"
         self.query_key_value = nn.Linear(config.width, 3 * config.width)
         self.output = nn.Linear(config.width, config.width)
 
@@ -69,7 +71,7 @@ class Bert(nn.Module):
         super().__init__()
         self.config = config
         self.token = TokenEmbedding(tokens, config.width, sparse)
-        self.position = nn.Embedding(positions, config.width)
+        self.position = None if config.positions == "relative" else nn.Embedding(positions, config.width)
         self.segment = nn.Embedding(2, config.width)
         self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
         self.dropout = nn.Dropout(config.dropout)
@@ -95,18 +97,52 @@ class Bert(nn.Module):
             Hidden states; those of padded positions mean nothing.
         """
         longest = tokens.shape[1]
-        position = torch.arange(longest, device=tokens.device).unsqueeze(0)  # (1, length)
-        if self.config.positions == "from_end":
-            # Positions count from the newest token back, so that recency keeps its meaning whatever the history's length.
-            position = (length.unsqueeze(1) - 1 - position).clamp(min=0)  # (batch, length)
-        kind = self.segment.weight[0] if segment is None else self.segment(segment)
-        x = self.dropout(self.norm(self.token(tokens) + self.position(position) + kind))
-        # Padding stands on the right, so a token that sees only what is before it never sees any.
-        causal = self.config.attention == "causal"
-        mask = None if causal else padding_mask(length.clamp(min=1), longest)[:, None, None, :]  # (batch, 1, 1, length)
+        x = self.token(tokens) + (self.segment.weight[0] if segment is None else self.segment(segment))
+        if self.position is not None:
+            position = torch.arange(longest, device=tokens.device).unsqueeze(0)  # (1, length)
+            if self.config.positions == "from_end":
+                # Positions count from the newest token back, so that recency keeps its meaning whatever the history's length.
+                position = (length.unsqueeze(1) - 1 - position).clamp(min=0)  # (batch, length)
+            x = x + self.position(position)
+        x = self.dropout(self.norm(x))
+        mask = self._mask(length, longest)
         for layer in self.layers[:-1]:
             x = layer(x, mask)
         return self.layers[-1](x, mask, wanted)
+
+    def _mask(self, length: Tensor, longest: int) -> Tensor | None:
+        """What attention adds or hides, to broadcast over (batch, heads, length, length); None where nothing but the future is hidden."""
+        # Padding stands on the right, so a token that sees only what is before it never sees any.
+        causal = self.config.attention == "causal"
+        seen = None if causal else padding_mask(length.clamp(min=1), longest)[:, None, None, :]  # (batch, 1, 1, length)
+        if self.config.positions != "relative":
+            return seen
+        bias = distance_bias(longest, self.config.heads, causal).to(length.device)  # (heads, length, length)
+        return bias if seen is None else torch.where(seen, bias, -torch.inf)
+
+
+def distance_bias(length: int, heads: int, causal: bool) -> Tensor:
+    """ALiBi: attention falls linearly with the distance of two tokens, in each head at a slope of its own (Press et al. 2022, section 3).
+
+    So a token sees the same at every place of a sequence. A vector per position is learned for full histories at one end alone,
+    and a causal encoder trains at all places but ranks at the last one.
+
+    Returns
+    -------
+    float tensor (heads, length, length)
+        Minus slope times distance, query by key; minus infinity for keys behind the query where causal. Slopes are
+        2 ** (-8 h / heads) for h = 1 ... heads.
+
+    Examples
+    --------
+    >>> distance_bias(3, 2, causal=True)[0].tolist()
+    [[-0.0, -inf, -inf], [-0.0625, -0.0, -inf], [-0.125, -0.0625, -0.0]]
+    """
+    at = torch.arange(length)
+    distance = at.unsqueeze(1) - at  # query by key
+    slope = 2.0 ** (-8.0 * torch.arange(1, heads + 1) / heads)
+    bias = -slope[:, None, None] * distance.abs()
+    return bias.masked_fill(distance < 0, -torch.inf) if causal else bias
 
 
 def append_mask(tokens: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,9 +1,13 @@
 """The encoder's options."""
 
+import math
+
+import numpy as np
+import pytest
 import torch
 
 from ctr_kd.config import EncoderConfig
-from ctr_kd.models.bert import Bert
+from ctr_kd.models.bert import Attention, Bert, distance_bias
 
 LENGTH = 6
 
@@ -20,3 +24,44 @@ def test_positions_count_from_either_end():
         one, two = from_end(tokens, length), from_start(tokens, length)
     torch.testing.assert_close(one[0], two[0])
     assert (one[1, : LENGTH - 2] - two[1, : LENGTH - 2]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("positions", ["relative", "from_start"])
+def test_a_causal_encoder_sees_of_a_prefix_what_it_sees_of_it_alone(positions):
+    torch.manual_seed(0)
+    bert = Bert({"item": 20}, LENGTH, EncoderConfig(width=16, attention="causal", positions=positions)).eval()
+    tokens = torch.randint(5, 20, (3, LENGTH, 1), dtype=torch.int32)
+    with torch.no_grad():
+        whole = bert(tokens, torch.full((3,), LENGTH))
+        for length in range(1, LENGTH):
+            torch.testing.assert_close(bert(tokens[:, :length], torch.full((3,), length)), whole[:, :length])
+
+
+def test_relative_positions_are_the_same_wherever_a_sequence_is_padded():
+    torch.manual_seed(0)
+    bert = Bert({"item": 20}, LENGTH, EncoderConfig(width=16, positions="relative")).eval()
+    tokens = torch.randint(5, 20, (1, LENGTH - 2, 1), dtype=torch.int32)
+    padded = torch.cat([tokens, torch.randint(5, 20, (1, 2, 1), dtype=torch.int32)], dim=1)
+    with torch.no_grad():
+        alone, in_a_batch = bert(tokens, torch.tensor([LENGTH - 2])), bert(padded, torch.tensor([LENGTH - 2]))
+    torch.testing.assert_close(alone, in_a_batch[:, : LENGTH - 2])
+    assert bert.position is None
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_attention_falls_with_distance_as_published(causal):
+    """One attention against its formula in NumPy: softmax(q k / sqrt(d) - slope * distance) v."""
+    torch.manual_seed(0)
+    config = EncoderConfig(width=8, heads=2, attention="causal" if causal else "bidirectional", positions="relative")
+    attention = Attention(config).eval()
+    x = torch.randn(1, 4, 8)
+    with torch.no_grad():
+        found = attention(x, distance_bias(4, 2, causal))[0].numpy()
+        q, k, v = attention.query_key_value(x)[0].view(4, 3, 2, 4).double().numpy().transpose(1, 2, 0, 3)  # each (heads, length, 4)
+    for head, slope in enumerate((1 / 16, 1 / 256)):
+        for i in range(4):
+            seen = range(i + 1) if causal else range(4)
+            score = np.array([q[head, i] @ k[head, j] / math.sqrt(4) - slope * abs(i - j) for j in seen])
+            share = np.exp(score) / np.exp(score).sum()
+            expected = sum(s * v[head, j] for s, j in zip(share, seen, strict=True))
+            np.testing.assert_allclose(found[i, 4 * head : 4 * head + 4], expected, rtol=1e-5, atol=1e-6)
