@@ -80,6 +80,12 @@ def split_sequences(sequences: Segment, user: np.ndarray, share: float, seed: in
     return first, second
 
 
+def pretraining_sequences(assembly: Assembly, config: PretrainConfig, until: int | None, seed: int) -> tuple[Segment, Segment]:
+    """Sequences known before a time (microseconds UTC) that pretraining learns from, and those that measure what it learned."""
+    sequences = assembly.sequences(until, config.overlap)
+    return split_sequences(sequences, assembly.users_of(sequences), config.validation_share, seed)
+
+
 @torch.no_grad()
 def masked_item_accuracy(model: MaskedItemModel, sequences: Segment, batch_size: int = 512) -> dict[str, float]:
     """Loss (nats) and accuracy of predicting the last item of every sequence from those before it, over all items.
@@ -158,8 +164,7 @@ def pretrain(
     torch.manual_seed(seed)
     kind = item_loss_kind(config, signature.tokens["item"])
     model = build_encoder(assembly, signature, config.encoder, sparse=kind != "softmax")
-    sequences = assembly.sequences(until)
-    training, validation = split_sequences(sequences, assembly.users_of(sequences), config.validation_share, seed)
+    training, validation = pretraining_sequences(assembly, config, until, seed)
     length = training.end - training.start
     sequence = np.arange(len(length))
     own, *attributes = training.vocabulary_columns

@@ -261,21 +261,25 @@ class Assembly:
             label=rows["label"].to_numpy().astype(np.float32),
         )
 
-    def sequences(self, until: int | None) -> Segment:
-        """Each user's complete click sequence, known before a time, at its newest ``max_length`` clicks per piece.
+    def sequences(self, until: int | None, overlap: float = 0.0) -> Segment:
+        """Each user's complete click sequence, known before a time, in pieces of at most ``max_length`` clicks.
+
+        Pieces are cut from the newest click back, so that the newest one, which is what a model is asked about, is whole.
 
         Parameters
         ----------
         until : int or None
             Clicks known at this time or later (microseconds UTC) are left out.
+        overlap : float
+            Share of a piece that the next newer one repeats, so that fewer clicks have little before them.
 
         Returns
         -------
         Segment
-            Sequences of two clicks and more; long ones are cut into pieces of ``max_length``.
+            Pieces of two clicks and more, oldest first per user.
         """
-        starts, last_before = [], []  # of every piece, and the kept click before it
-        offset, user_before, before, run_before = 0, -1, -2, -1
+        starts, last_before = [], []  # of every run of clicks that stand side by side, and the kept click before it
+        offset, user_before, before = 0, -1, -2
         for clicks in self._read_clicks("user", "known_at", "canonical"):
             keep = clicks["canonical"] if until is None else clicks["canonical"] & (clicks["known_at"] < until)
             position = np.flatnonzero(keep) + offset
@@ -284,18 +288,21 @@ class Assembly:
                 continue
             user = clicks["user"][keep]
             previous = np.concatenate([[before], position[:-1]])
-            # A run ends where the user changes or kept positions are not adjacent; a piece also at max_length.
-            breaks = (np.diff(user, prepend=user_before) != 0) | (position - previous != 1)
-            run = np.maximum.accumulate(np.where(breaks, position, run_before))  # where each click's run began
-            begins = breaks | ((position - run) % self.max_length == 0)
+            begins = (np.diff(user, prepend=user_before) != 0) | (position - previous != 1)
             starts.append(position[begins])
             last_before.append(previous[begins])
-            user_before, before, run_before = user[-1], position[-1], run[-1]
+            user_before, before = user[-1], position[-1]
         if not starts:
             empty = np.zeros(0, np.int64)
             return Segment(self.clicks, empty, empty, gap_column=-1)
-        start = np.concatenate(starts)
-        end = np.append(np.concatenate(last_before)[1:], before) + 1
+        run_start = np.concatenate(starts)
+        run_end = np.append(np.concatenate(last_before)[1:], before) + 1
+        stride = max(1, round(self.max_length * (1 - overlap)))
+        pieces = 1 + -(-np.maximum(run_end - run_start - self.max_length, 0) // stride)  # of every run
+        run = np.repeat(np.arange(len(pieces)), pieces)
+        newer = np.cumsum(pieces)[run] - 1 - np.arange(len(run))  # pieces of the same run that are newer
+        end = run_end[run] - newer * stride
+        start = np.maximum(end - self.max_length, run_start[run])
         long_enough = end - start >= 2
         return Segment(self.clicks, start[long_enough], end[long_enough], gap_column=-1)
 

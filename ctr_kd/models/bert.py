@@ -125,22 +125,22 @@ def distance_bias(length: int, heads: int, causal: bool) -> Tensor:
     """ALiBi: attention falls linearly with the distance of two tokens, in each head at a slope of its own (Press et al. 2022, section 3).
 
     So a token sees the same at every place of a sequence. A vector per position is learned for full histories at one end alone,
-    and a causal encoder trains at all places but ranks at the last one.
+    and a causal encoder trains at all places but ranks at the last one. Slopes are 2 ** (1 - 2 h) for heads h = 1, 2, ...: steeper
+    than published, for histories of tens of clicks and not texts of thousands of words.
 
     Returns
     -------
     float tensor (heads, length, length)
-        Minus slope times distance, query by key; minus infinity for keys behind the query where causal. Slopes are
-        2 ** (-8 h / heads) for h = 1 ... heads.
+        Minus slope times distance, query by key; minus infinity for keys behind the query where causal.
 
     Examples
     --------
     >>> distance_bias(3, 2, causal=True)[0].tolist()
-    [[-0.0, -inf, -inf], [-0.0625, -0.0, -inf], [-0.125, -0.0625, -0.0]]
+    [[-0.0, -inf, -inf], [-0.5, -0.0, -inf], [-1.0, -0.5, -0.0]]
     """
     at = torch.arange(length)
     distance = at.unsqueeze(1) - at  # query by key
-    slope = 2.0 ** (-8.0 * torch.arange(1, heads + 1) / heads)
+    slope = 2.0 ** (1.0 - 2.0 * torch.arange(1, heads + 1))
     bias = -slope[:, None, None] * distance.abs()
     return bias.masked_fill(distance < 0, -torch.inf) if causal else bias
 

@@ -14,7 +14,7 @@ def run(context: StageContext) -> None:
     from ctr_kd.checkpoint import load_checkpoint, save_checkpoint
     from ctr_kd.devices import choose_device
     from ctr_kd.finetuning import finetune
-    from ctr_kd.pretraining import build_encoder, masked_item_accuracy, split_sequences
+    from ctr_kd.pretraining import build_encoder, masked_item_accuracy, pretraining_sequences
     from ctr_kd.samples import Assembly
     from ctr_kd.throughput import parameter_count, rows_per_second
     from ctr_kd.training import predict
@@ -29,8 +29,7 @@ def run(context: StageContext) -> None:
 
     # What fine-tuning destroyed: masked-item accuracy of the same held-out sequences before and after.
     until = _pretraining_until(context)
-    sequences = assembly.sequences(until)
-    _, held_out = split_sequences(sequences, assembly.users_of(sequences), config.pretrain.validation_share, config.seed)
+    _, held_out = pretraining_sequences(assembly, config.pretrain, until, config.seed)
     before = masked_item_accuracy(pretrained, held_out)
     model, curve = finetune(
         pretrained,

@@ -103,3 +103,30 @@ def test_no_click_at_all(tmp_path):
     Assembly(directory, 5).write_pool()
     assembly = Assembly(directory, 5)
     assert assembly.clicks.shape == (0, 3) and len(assembly.sequences(None).start) == 0
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.4, 0.7])
+def test_pieces_are_cut_from_the_newest_click_back(overlap, tmp_path):
+    """Against a loop over the runs of adjacent clicks of each user."""
+    directory = write_assembly(tmp_path, users=60)
+    assembly, stride = Assembly(directory, 5), round(5 * (1 - overlap))
+    clicks = pq.read_table(directory / "clicks.parquet", columns=["user", "canonical"]).to_pydict()
+    expected, run = [], []
+    for at, (user, canonical) in enumerate(zip(clicks["user"], clicks["canonical"], strict=True)):
+        if canonical and run and run[-1] == at - 1 and clicks["user"][at - 1] == user:
+            run.append(at)
+            continue
+        expected += pieces(run, stride)
+        run = [at] if canonical else []
+    expected += pieces(run, stride)
+    found = assembly.sequences(None, overlap)
+    assert list(zip(found.start.tolist(), found.end.tolist(), strict=True)) == expected
+    assert any(end - start == 5 for start, end in expected)
+
+
+def pieces(run, stride):
+    cut, end = [], len(run)
+    while end > 0:
+        cut.append((run[max(end - 5, 0)], run[end - 1] + 1))
+        end = end - stride if end > 5 else 0
+    return [(start, end) for start, end in reversed(cut) if end - start >= 2]

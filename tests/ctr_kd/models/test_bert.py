@@ -58,7 +58,7 @@ def test_attention_falls_with_distance_as_published(causal):
     with torch.no_grad():
         found = attention(x, distance_bias(4, 2, causal))[0].numpy()
         q, k, v = attention.query_key_value(x)[0].view(4, 3, 2, 4).double().numpy().transpose(1, 2, 0, 3)  # each (heads, length, 4)
-    for head, slope in enumerate((1 / 16, 1 / 256)):
+    for head, slope in enumerate((1 / 2, 1 / 8)):
         for i in range(4):
             seen = range(i + 1) if causal else range(4)
             score = np.array([q[head, i] @ k[head, j] / math.sqrt(4) - slope * abs(i - j) for j in seen])
