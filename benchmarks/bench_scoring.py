@@ -33,12 +33,12 @@ from ctr_kd.throughput import rows_per_second
 
 STATISTICS = [
     "item_age",
-    "item_clicks_short",
-    "item_clicks_long",
+    "item_clicks_1h",
+    "item_clicks_1d",
     "user_clicks",
     "user_gap",
     "user_item_clicks",
-    "transition_clicks_long",
+    "transition_clicks",
     "hour",
 ]
 CONTEXT = ["environment", "device_group", "os", "country", "region", "referrer"]

@@ -46,7 +46,7 @@ class Popularity:
     RAMP = 1e-4
 
     @classmethod
-    def fit(cls, columns: Columns, label: ArrayLike, counts: tuple[str, str] = ("item_clicks_short", "item_clicks_long")) -> Popularity:
+    def fit(cls, columns: Columns, label: ArrayLike, counts: tuple[str, str]) -> Popularity:
         """Fit on training rows.
 
         Parameters
@@ -78,9 +78,9 @@ class Popularity:
 
         Examples
         --------
-        >>> train = {"item_clicks_short": [0, 0, 3, 3], "item_clicks_long": [0, 0, 5, 5]}
-        >>> model = Popularity.fit(train, label=[0, 0, 0, 1])
-        >>> probability = model.predict({"item_clicks_short": [0, 3, 3], "item_clicks_long": [0, 5, 6]})
+        >>> train = {"recent": [0, 0, 3, 3], "older": [0, 0, 5, 5]}
+        >>> model = Popularity.fit(train, label=[0, 0, 0, 1], counts=("recent", "older"))
+        >>> probability = model.predict({"recent": [0, 3, 3], "older": [0, 5, 6]})
         >>> probability.round(2).tolist(), bool(probability[1] < probability[2])
         ([0.0, 0.5, 0.5], True)
         """

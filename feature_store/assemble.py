@@ -29,6 +29,7 @@ from feature_store.requests import RowMaker, number_requests, request_range
 from feature_store.rows import RowWriter
 from feature_store.serving import FeatureLookup, candidate_batches_on, candidates_on, features_for
 from feature_store.split import check_split, iso, resolve_split
+from feature_store.statistics import statistic_names
 from feature_store.store import Store
 from feature_store.vocabulary import fit_vocabularies
 
@@ -93,7 +94,7 @@ def assemble(
         write_clicks(engine, output / "clicks.parquet")
         engine.drop("positions")
         maker = RowMaker(engine, log, config, engine_config.chunk)
-        writer = RowWriter(engine, log, split, known, output / "rows.parquet")
+        writer = RowWriter(engine, log, statistic_names(config.statistics, log.has_impressions), split, known, output / "rows.parquet")
         first, last = request_range(engine, split.train_from, split.test_until)
         with writer:
             for _, end in maker.chunks(first, last):

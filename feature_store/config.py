@@ -6,7 +6,7 @@ import re
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 
 class Config(BaseModel):
@@ -65,6 +65,23 @@ def parse_duration(value: Any) -> timedelta:
 
 
 Time = Annotated[datetime, BeforeValidator(parse_time)]
+
+
+def duration_text(value: timedelta) -> str:
+    """Write a duration as :func:`parse_duration` reads it, in its largest whole unit.
+
+    Examples
+    --------
+    >>> duration_text(timedelta(hours=48)), duration_text(timedelta(minutes=90)), duration_text(timedelta(seconds=0.5))
+    ('2d', '90m', '0.5s')
+    """
+    seconds = value.total_seconds()
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds % size == 0:
+            return f"{int(seconds // size)}{unit}"
+    return f"{seconds:g}s"
+
+
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 
 
@@ -187,9 +204,19 @@ class HistoryConfig(Config):
 
 
 class StatisticsConfig(Config):
-    short_window: Duration = Field(parse_duration("1h"), description="window of the recent item statistics (columns *_short)")
-    long_window: Duration = Field(parse_duration("1d"), description="window of the longer item statistics (columns *_long)")
+    windows: tuple[Duration, ...] = Field(
+        (parse_duration("1h"), parse_duration("1d")),
+        min_length=1,
+        description="clicks on an item are counted in each of these; what followed what in the longest",
+    )
     ctr_prior: float = Field(20.0, gt=0, description="impressions' worth of the overall rate that smooths an item's click-through rate")
+
+    @field_validator("windows")
+    @classmethod
+    def _ascending(cls, windows: tuple[timedelta, ...]) -> tuple[timedelta, ...]:
+        if len(set(windows)) < len(windows):
+            raise ValueError("the same window stands twice")
+        return tuple(sorted(windows))
 
 
 class VocabularyConfig(Config):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,7 +16,6 @@ from feature_store.engines.embedded import EmbeddedEngine
 from feature_store.log import Log
 from feature_store.requests import RowMaker
 from feature_store.split import SPLITS, Split
-from feature_store.statistics import statistic_names
 
 ROW_GROUP = 122_880
 
@@ -27,17 +27,21 @@ class RowWriter:
     ----------
     engine : EmbeddedEngine
     log : Log
+    statistics : sequence of str
+        Their names, see :func:`feature_store.statistics.statistic_names`.
     split : Split
     known_item : np.ndarray of bool, shape (items,)
         Whether each item is in the vocabulary.
     path : Path
     """
 
-    def __init__(self, engine: EmbeddedEngine, log: Log, split: Split, known_item: np.ndarray, path: Path) -> None:
+    def __init__(
+        self, engine: EmbeddedEngine, log: Log, statistics: Sequence[str], split: Split, known_item: np.ndarray, path: Path
+    ) -> None:
         self.engine, self.log, self.split, self.path = engine, log, split, path
         self.known_item = known_item
         names = set(log.context.values())  # a column of the log wins over a statistic of the same name
-        self.statistics = [name for name in statistic_names(log.has_impressions) if name not in names]
+        self.statistics = [name for name in statistics if name not in names]
         self.rows, self.positives, self.requests = (dict.fromkeys(SPLITS, 0) for _ in range(3))
         self.unseen = 0
         self.support = Support()

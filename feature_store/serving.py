@@ -22,7 +22,7 @@ from feature_store.history import build_histories, read_positions
 from feature_store.log import Log, load, microseconds
 from feature_store.requests import RowMaker, number_requests, request_range
 from feature_store.split import iso
-from feature_store.statistics import ROW_STATISTICS, Timelines, in_microseconds, statistic_names
+from feature_store.statistics import REQUEST_STATISTICS, Timelines, in_microseconds, statistic_names
 from feature_store.store import Store
 
 BATCH = 1_000_000  # rows; of live candidates
@@ -55,7 +55,7 @@ class FeatureLookup:
         with ExitStack() as stack:
             self._engine = stack.enter_context(_engine(self._engine_config))
             log = load(self._engine, self._store, self._as_of, context=False)
-            self.statistics = statistic_names(log.has_impressions)
+            self.statistics = statistic_names(self._config.statistics, log.has_impressions)
             build_histories(self._engine, self._config.history.max_length)
             self._timelines = Timelines(self._engine, self._config.statistics, log.has_impressions)
             self._engine.drop("clicks", "runs")  # what is looked up from here on has tables of its own
@@ -90,7 +90,7 @@ class FeatureLookup:
 
     def _chunks(self, rows: int) -> Iterator[pa.Table]:
         """Statistics and history offsets of the frame's rows, in order of time."""
-        of_request = [name for name in self.statistics if name not in ROW_STATISTICS]
+        of_request = [name for name in self.statistics if name in REQUEST_STATISTICS]
         columns = ", ".join(f"q.{name}" for name in ("place", "history_start", "history_end", *of_request))
         engine, chunk = self._engine, self._engine_config.chunk
         for start in range(0, max(rows, 1), chunk):  # without rows, one chunk of none gives the types

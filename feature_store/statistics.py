@@ -2,15 +2,14 @@
 
 =======================  ====================================================================================================
 item_age                 seconds since the item's first click (by time) among those known; null if there is none
-item_clicks_short        clicks on the item in the last ``short_window``
-item_clicks_long         clicks on the item in the last ``long_window``
+item_clicks_WINDOW       clicks on the item in that window, for each of ``windows``, such as ``item_clicks_10m``
 item_ctr                 (clicks + prior * overall rate) / (impressions + prior), all of them known; logs of impressions only.
                          The overall rate is that of all impressions known before the request: nothing later is in it
 user_clicks              clicks of the user, those at unknown times included
 user_gap                 seconds since the user's last click at a known time; null if there is none
 user_item_clicks         clicks of the user on the item, those at unknown times included
-transition_clicks_long   clicks on the item in the last ``long_window`` that directly followed, in anyone's sequence, the
-                         last item of this history; null for an empty history
+transition_clicks        clicks on the item in the longest window that directly followed, in anyone's sequence, the last item
+                         of this history; null for an empty history
 hour                     hour of the request, 0 to 23, UTC
 =======================  ====================================================================================================
 
@@ -24,27 +23,29 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from feature_store.asof import BEGINNING, Lookup
-from feature_store.config import StatisticsConfig
+from feature_store.config import StatisticsConfig, duration_text
 from feature_store.engines.embedded import EmbeddedEngine
 from feature_store.history import HISTORIES
 
-ROW_STATISTICS = ("item_age", "item_clicks_short", "item_clicks_long", "item_ctr", "user_item_clicks", "transition_clicks_long")
-STATISTICS = (
-    "item_age",
-    "item_clicks_short",
-    "item_clicks_long",
-    "item_ctr",
-    "user_clicks",
-    "user_gap",
-    "user_item_clicks",
-    "transition_clicks_long",
-    "hour",
-)
+REQUEST_STATISTICS = ("user_clicks", "user_gap", "hour")  # the same for all rows of a request
 
 
-def statistic_names(has_impressions: bool) -> list[str]:
+def click_counts(config: StatisticsConfig) -> list[str]:
+    """Names of the windowed counts of an item's clicks, shortest window first.
+
+    Examples
+    --------
+    >>> click_counts(StatisticsConfig(windows=("1d", "90m")))
+    ['item_clicks_90m', 'item_clicks_1d']
+    """
+    return [f"item_clicks_{duration_text(window)}" for window in config.windows]
+
+
+def statistic_names(config: StatisticsConfig, has_impressions: bool) -> list[str]:
     """The statistics of a log, in the order of the rows' columns."""
-    return [name for name in STATISTICS if has_impressions or name != "item_ctr"]
+    rate = ["item_ctr"] if has_impressions else []
+    of_pair = ["user_item_clicks", "transition_clicks"]
+    return ["item_age", *click_counts(config), *rate, "user_clicks", "user_gap", *of_pair, "hour"]
 
 
 def in_microseconds(window: timedelta) -> int:
@@ -81,10 +82,10 @@ class Timelines:
         engine.table("item_clicks", "counts.sql", keys="item_code", moment="known_at", source=known)
         engine.table("user_item_clicks", "counts.sql", keys="user_code, item_code", moment="known_at", source="clicks")
         engine.table("transitions", "transitions.sql")
-        engine.table("transition_changes", "transition_changes.sql", window=in_microseconds(self.config.long_window))
+        engine.table("transition_changes", "transition_changes.sql", window=in_microseconds(self.config.windows[-1]))
         engine.drop("transitions")
         self._lookups = [HISTORIES, Lookup("item_clicks")]
-        for window in {in_microseconds(w): None for w in (self.config.short_window, self.config.long_window, self.pool_window) if w}:
+        for window in {in_microseconds(w): None for w in (*self.config.windows, self.pool_window) if w}:
             # a click leaves a window when it is older than that; one that arrives later than that was never in it
             left = f"greatest(known_at, timestamp + {window})"
             engine.table(self._left(window), "counts.sql", keys="item_code", moment=left, source=known)
@@ -144,22 +145,22 @@ class Timelines:
         engine.table("user_item_counts", "user_item_counts.sql")
         engine.table("transitions_span", "transitions_span.sql", beginning=BEGINNING, start=self._start, until=self._end)
         engine.table("transition_counts", "transition_counts.sql")
-        columns, joins, ctr, pool = "", "", "", "0"
-        if self.pool_window == config.short_window:
-            pool = "i.clicks - i.left_short"
-        elif self.pool_window is not None:
-            pool, columns = "i.clicks - i.left_pool", ", coalesce(p.n, 0) as left_pool"
-            joins = f"asof left join {self.left(self.pool_window)}_span p on p.item_code = r.item_code and p.moment < r.timestamp"
+        counts, columns, joins, ctr, pool = "", "", "", "", "0"
+        for place, (window, name) in enumerate(zip(config.windows, click_counts(config), strict=True)):
+            counts += f'cast(i.clicks - i.left_{place} as float) as "{name}", '
+            columns += f", coalesce(w{place}.n, 0) as left_{place}"
+            joins += self._counted(window, f"w{place}")
+            if self.pool_window == window:
+                pool = f"i.clicks - i.left_{place}"
+        if self.pool_window is not None and self.pool_window not in config.windows:
+            pool, columns = "i.clicks - i.left_pool", columns + ", coalesce(p.n, 0) as left_pool"
+            joins += self._counted(self.pool_window, "p")
         if self.has_impressions:
             prior = repr(config.ctr_prior)
             ctr = f"cast((i.clicks + {prior} * i.overall_rate) / (i.impressions + {prior}) as float) as item_ctr,"
-            columns = ", r.overall_rate, coalesce(m.n, 0) as impressions"
-            joins = "asof left join item_impressions_span m on m.item_code = r.item_code and m.moment < r.timestamp"
-        return "row_statistics.sql", {
-            "short": self.left(config.short_window),
-            "long": self.left(config.long_window),
-            "columns": columns,
-            "joins": joins,
-            "ctr": ctr,
-            "pool_count": pool,
-        }
+            columns += ", r.overall_rate, coalesce(m.n, 0) as impressions"
+            joins += "asof left join item_impressions_span m on m.item_code = r.item_code and m.moment < r.timestamp"
+        return "row_statistics.sql", {"counts": counts, "columns": columns, "joins": joins, "ctr": ctr, "pool_count": pool}
+
+    def _counted(self, window: timedelta, alias: str) -> str:
+        return f"asof left join {self.left(window)}_span {alias} on {alias}.item_code = r.item_code and {alias}.moment < r.timestamp\n"

@@ -24,6 +24,7 @@ from feature_store.config import (
     SplitConfig,
     StatisticsConfig,
     VocabularyConfig,
+    duration_text,
 )
 
 
@@ -329,20 +330,12 @@ def _scalar(value: Any) -> str:
     ('36h', '[0.8, 0.2]', 'null')
     """
     if isinstance(value, timedelta):
-        return _duration(value)
+        return duration_text(value)
     if isinstance(value, datetime):
         value = value.strftime("%Y-%m-%dT%H:%M:%S.%f" if value.microsecond else "%Y-%m-%dT%H:%M")
     if isinstance(value, tuple):
-        value = list(value)
+        value = [duration_text(item) if isinstance(item, timedelta) else item for item in value]
     if isinstance(value, list) and any(isinstance(item, BaseModel) for item in value):
         value = [item.model_dump(mode="json", by_alias=True) if isinstance(item, BaseModel) else item for item in value]
     text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000)
     return text.removesuffix("\n").removesuffix("...").rstrip()
-
-
-def _duration(value: timedelta) -> str:
-    seconds = value.total_seconds()
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
-        if seconds % size == 0:
-            return f"{int(seconds // size)}{unit}"
-    return f"{seconds:g}s"

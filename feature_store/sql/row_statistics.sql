@@ -4,27 +4,22 @@
 select
     i.row,
     i.item_age,
-    cast(i.clicks - i.left_short as float) as item_clicks_short,
-    cast(i.clicks - i.left_long as float) as item_clicks_long,
+    ${counts}
     ${ctr}
     cast(coalesce(u.n, 0) as float) as user_item_clicks,
-    cast(case when i.last_item is not null then coalesce(t.n, 0) end as float) as transition_clicks_long,
+    cast(case when i.last_item is not null then coalesce(t.n, 0) end as float) as transition_clicks,
     ${pool_count} as pool_count
 from (
     select
         r.row,
         r.last_item,
         cast((r.timestamp - f.first_click) / 1e6 as float) as item_age,
-        coalesce(c.n, 0) as clicks,
-        coalesce(s.n, 0) as left_short,
-        coalesce(l.n, 0) as left_long
+        coalesce(c.n, 0) as clicks
         ${columns}
     from chunk_rows r
     left join item_first_clicks f
         on f.item_code = r.item_code and f.moment < r.timestamp and (f.until is null or r.timestamp <= f.until)
     asof left join item_clicks_span c on c.item_code = r.item_code and c.moment < r.timestamp
-    asof left join ${short}_span s on s.item_code = r.item_code and s.moment < r.timestamp
-    asof left join ${long}_span l on l.item_code = r.item_code and l.moment < r.timestamp
     ${joins}
 ) i
 left join user_item_counts u on u.row = i.row

@@ -97,9 +97,11 @@ def stored_probabilities(distill: Path, name: str) -> NDArray:
 def baseline_scores(context: StageContext, test: RawRows) -> tuple[dict[str, NDArray], dict[str, dict[str, Any]]]:
     """Test probabilities of popularity, boosted trees and, in the simulated world, of the oracle."""
     from ctr_kd.baselines import Popularity
+    from feature_store.statistics import click_counts
 
     rows, summary = {split: test.read(split) for split in SPLITS}, test.summary
-    popularity = Popularity.fit(rows["train"], rows["train"]["label"].to_numpy())
+    counts = click_counts(context.config.statistics)
+    popularity = Popularity.fit(rows["train"], rows["train"]["label"].to_numpy(), (counts[0], counts[-1]))
     scores: dict[str, NDArray] = {"popularity": popularity.predict(rows["test"])}
     costs = {"popularity": {"rows_per_second": _rate(popularity.predict, rows["test"])}}
     if context.config.evaluate.boosted_trees:

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from ctr_kd.baselines import BoostedTrees, Popularity
 from ctr_kd.metrics import UndefinedMetric, auc_score, calibration_error, log_loss
 
+COUNTS = ("item_clicks_1h", "item_clicks_1d")
+
 
 def popularity_columns(short, long):
-    return {"item_clicks_short": np.asarray(short, np.float32), "item_clicks_long": np.asarray(long, np.float32)}
+    return {"item_clicks_1h": np.asarray(short, np.float32), "item_clicks_1d": np.asarray(long, np.float32)}
 
 
 class TestPopularity:
@@ -29,7 +31,7 @@ class TestPopularity:
     @settings(max_examples=100, deadline=None)
     def test_order_is_that_of_the_counts(self, train, test):
         short, long, label = zip(*train, strict=True)
-        model = Popularity.fit(popularity_columns(short, long), label)
+        model = Popularity.fit(popularity_columns(short, long), label, COUNTS)
         probability = model.predict(popularity_columns(*zip(*test, strict=True)))
         assert ((probability > 0) & (probability < 1)).all()
         order = sorted(range(len(test)), key=lambda i: test[i])
@@ -43,7 +45,7 @@ class TestPopularity:
         rng = np.random.default_rng(0)
         short = rng.poisson(5, 50_000)
         label = rng.random(50_000) < short / 20
-        model = Popularity.fit(popularity_columns(short, short), label)
+        model = Popularity.fit(popularity_columns(short, short), label, COUNTS)
         probability = model.predict(popularity_columns(short, short))
         assert calibration_error(label, probability) < 0.01
         assert model.predict(popularity_columns([4], [4]))[0] == pytest.approx(0.2, abs=0.02)
@@ -52,19 +54,19 @@ class TestPopularity:
         rng = np.random.default_rng(1)
         short = rng.integers(0, 10, 20_000)
         label = rng.random(20_000) < 0.5 - short / 20
-        probability = Popularity.fit(popularity_columns(short, short), label).predict(popularity_columns(short, short))
+        probability = Popularity.fit(popularity_columns(short, short), label, COUNTS).predict(popularity_columns(short, short))
         assert probability == pytest.approx(np.full(20_000, label.mean()), abs=2e-4)
         assert auc_score(label, probability) == auc_score(label, short) < 0.5
 
     def test_null_counts_are_zero(self):
-        model = Popularity.fit(popularity_columns([0, 3], [0, 3]), [0, 1])
-        table = pa.table({"item_clicks_short": pa.array([None, 0.0]), "item_clicks_long": pa.array([None, 0.0])})
+        model = Popularity.fit(popularity_columns([0, 3], [0, 3]), [0, 1], COUNTS)
+        table = pa.table({"item_clicks_1h": pa.array([None, 0.0]), "item_clicks_1d": pa.array([None, 0.0])})
         first, second = model.predict(table)
         assert first == second
 
     def test_no_rows(self):
         with pytest.raises(UndefinedMetric, match="no training rows"):
-            Popularity.fit(popularity_columns([], []), [])
+            Popularity.fit(popularity_columns([], []), [], COUNTS)
 
 
 def click_columns(rows, seed):

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from ctr_kd.samples import Assembly
 
-STATISTICS = ["item_age", "item_clicks_short", "user_gap"]
+STATISTICS = ["item_age", "item_clicks_1h", "user_gap"]
 
 
 def write_assembly(directory: Path, users: int = 40, items: int = 30, seed: int = 0, requests: int = 120, candidates: int = 3) -> Path:
@@ -52,7 +52,7 @@ def write_assembly(directory: Path, users: int = 40, items: int = 30, seed: int 
                 "history_start": start[request],
                 "history_end": end[request],
                 "item_age": pa.array(age, from_pandas=True),
-                "item_clicks_short": rng.integers(0, 9, rows).astype(np.float32),
+                "item_clicks_1h": rng.integers(0, 9, rows).astype(np.float32),
                 "user_gap": rng.exponential(50, rows).astype(np.float32),
                 "device": pa.array([None if r % 11 == 0 else f"d{r % 4}" for r in request]),
             }

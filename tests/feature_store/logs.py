@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store.config import AssemblyConfig
+from feature_store.statistics import click_counts
 from feature_store.store import Store
 
 START = int(datetime(2024, 1, 1, 6, tzinfo=UTC).timestamp()) * 10**6  # microseconds
@@ -129,18 +130,16 @@ class Naive:
         visible = self.visible(t)
         mine = self.clicks(visible, user)
         on_item = [e for e in self.clicks(visible) if e.item == item and e.time_known]
-        short = self.config.statistics.short_window // timedelta(microseconds=1)
-        long = self.config.statistics.long_window // timedelta(microseconds=1)
+        windows = [window // timedelta(microseconds=1) for window in self.config.statistics.windows]
         timed = [e.time for e in mine if e.time_known]
         followed = [c for previous, c in self.transitions(visible) if mine and previous == mine[-1].item and c.item == item]
         values: dict[str, float | None] = {
             "item_age": (t - min(e.time for e in on_item)) / 1e6 if on_item else None,
-            "item_clicks_short": sum(e.time >= t - short for e in on_item),
-            "item_clicks_long": sum(e.time >= t - long for e in on_item),
+            **{name: sum(e.time >= t - w for e in on_item) for name, w in zip(click_counts(self.config.statistics), windows, strict=True)},
             "user_clicks": len(mine),
             "user_gap": (t - max(timed)) / 1e6 if timed else None,
             "user_item_clicks": sum(e.item == item for e in mine),
-            "transition_clicks_long": sum(c.time >= t - long for c in followed) if mine else None,
+            "transition_clicks": sum(c.time >= t - windows[-1] for c in followed) if mine else None,
             "hour": datetime.fromtimestamp(t / 1e6, UTC).hour,
         }
         if self.has_impressions:

@@ -78,7 +78,7 @@ def test_features_of_assembled_rows_are_those_of_the_assembly(tmp_path: Path, ha
     )
     shuffled = np.random.default_rng(0).permutation(table.num_rows)
     found = features_for(store, frame.take(shuffled), settings(), ENGINE.model_copy(update={"chunk": 100}))
-    for name in statistic_names(has_impressions):
+    for name in statistic_names(settings().statistics, has_impressions):
         assert found[name].combine_chunks().equals(table[name].take(shuffled).combine_chunks()), name
     clicks = pq.read_table(tmp_path / "out" / "clicks.parquet").to_pandas()
     ids = items.to_numpy()
@@ -95,7 +95,7 @@ def test_columns_and_types_of_the_files(tmp_path: Path) -> None:
     assert [(field.name, str(field.type)) for field in schema] == [
         *(("row_id", "int64"), ("request", "int64"), ("user", "int32"), ("item", "int32"), ("timestamp", "int64"), ("label", "int8")),
         *(("split", "string"), ("history_start", "int64"), ("history_end", "int64")),
-        *((name, "float") for name in statistic_names(True)),
+        *((name, "float") for name in statistic_names(settings().statistics, True)),
         *(("device", "string"), ("position", "float")),
     ]
     clicks = pq.read_schema(tmp_path / "out" / "clicks.parquet")

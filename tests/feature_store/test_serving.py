@@ -39,7 +39,7 @@ def test_features_of_literal_rows(store: Store) -> None:
     assert found["own"].to_pylist() == [True, None]
     assert found["history"].to_pylist() == [[1, 2], [3, 1]]  # user 1 at minutes 0 and 40, user 3 at 20 and 60
     assert found["history_timestamps"].to_pylist() == [[at(0), at(40)], [at(20), at(60)]]
-    assert found["item_clicks_short"].to_pylist() == [2, 2]  # minutes 0, 30 at 60; minutes 30, 60 a microsecond later
+    assert found["item_clicks_1h"].to_pylist() == [2, 2]  # minutes 0, 30 at 60; minutes 30, 60 a microsecond later
     assert found["user_gap"].to_pylist()[0] == 1200
     assert found["user_item_clicks"].to_pylist() == [1, 1]
 
@@ -51,9 +51,9 @@ def test_unknown_ids_and_no_user_have_features_too(store: Store) -> None:
     )
     assert found["history"].to_pylist()[:2] == [[], []] and found["user_gap"].to_pylist()[:2] == [None, None]
     assert found["user_clicks"].to_pylist() == [0, None, 3] and found["user_item_clicks"].to_pylist() == [0, None, 0]
-    assert found["item_age"].to_pylist() == [6000, 6000, None] and found["item_clicks_long"].to_pylist() == [4, 4, 0]
+    assert found["item_age"].to_pylist() == [6000, 6000, None] and found["item_clicks_1d"].to_pylist() == [4, 4, 0]
     without = features_for(store, pa.table({"item_id": [1], "timestamp": [datetime(2024, 1, 1, 7, tzinfo=UTC)]}), CONFIG, ENGINE)
-    assert without["user_clicks"].to_pylist() == [None] and without["item_clicks_long"].to_pylist() == [2]
+    assert without["user_clicks"].to_pylist() == [None] and without["item_clicks_1d"].to_pylist() == [2]
 
 
 def test_features_before_the_log_and_of_no_rows(store: Store) -> None:

@@ -115,7 +115,7 @@ def test_dates_may_be_quoted_or_not(tmp_path: Path) -> None:
 
 
 def test_the_description_loads_to_the_same_configuration(yaml_file: YamlFile, tmp_path: Path) -> None:
-    overrides = ["candidates.window=90m", "statistics.short_window=45s", "split.train_from=2024-01-03", "tracking.uri='http://host:5000'"]
+    overrides = ["candidates.window=90m", "statistics.windows=[45s, 90m]", "split.train_from=2024-01-03", "tracking.uri='http://host:5000'"]
     config = load(yaml_file("distill: {student: {kind: bilstm}}"), overrides)
     again = tmp_path / "again.yaml"
     again.write_text(describe(config))

@@ -157,7 +157,7 @@ def test_candidates_are_scored_piece_by_piece_and_the_log_is_read_once(served: S
     assert max(piece.num_rows for piece in joined) <= 5 < whole.num_rows
     assert pq.read_table(path / "scores.parquet").select(whole.column_names[:4]) == whole.select(whole.column_names[:4])
     expected = features_for(store, whole.select(["user_id", "item_id", "timestamp"]), config.assembly, config.feature_store)
-    for name in ("history", "item_age", "item_clicks_short"):
+    for name in ("history", "item_age", "item_clicks_1h"):
         assert pa.concat_tables(joined)[name].to_pylist() == expected[name].to_pylist()
 
 
