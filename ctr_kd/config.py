@@ -124,10 +124,14 @@ class FinetuneConfig(Config):
 
 
 class StudentConfig(Config):
-    kind: Literal["bilstm", "pooled"] = Field(
-        "pooled", description="bilstm: one bidirectional LSTM over the history; pooled: averaged embeddings"
+    kind: Literal["pooled", "bilstm", "bilstm_pair", "din", "dcn"] = Field(
+        "pooled",
+        description="pooled: averaged embeddings; bilstm: one bidirectional LSTM over the history; bilstm_pair: the same LSTM over both "
+        "segments; din: attention of the candidate to each click; dcn: cross network over averaged embeddings and context",
     )
-    width: int = Field(32, ge=2, description="embedding width; the LSTM's state per direction has the same width")
+    width: int = Field(
+        32, ge=2, description="embedding width; so wide are an LSTM's state per direction, din's attention, and the rank of dcn's crosses"
+    )
     hidden: int = Field(64, ge=2, description="width of the click head's hidden layer")
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout of the click head")
 
