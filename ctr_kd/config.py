@@ -179,7 +179,9 @@ class DistillConfig(Config):
         description="soft_targets: cross entropy at a temperature with the T^2 factor (Hinton et al. 2015); kl: the same without the "
         "teacher's entropy, equal in its gradient; logit_mse (Tang et al. 2019)",
     )
-    temperature: float = Field(2.0, ge=0, description="temperature of soft targets, kl and listwise")
+    temperature: float = Field(
+        2.0, ge=0, le=1000, description="temperature of soft targets, kl and listwise; beyond a thousand float32 sees no differences"
+    )
     listwise: float = Field(
         0.0, ge=0, le=1, description="share of the teacher's weight, taken from soft, for ranking a request's candidates as it does"
     )
@@ -207,7 +209,8 @@ class DistillConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _preset(cls, values: Any) -> Any:
-        if isinstance(values, dict) and (preset := values.get("preset")) in PRESETS:
+        preset = values.get("preset") if isinstance(values, dict) else None
+        if isinstance(preset, str) and preset in PRESETS:
             soft = values.get("soft", PRESETS[preset])
             if soft != PRESETS[preset]:
                 raise ValueError(f"preset {preset} has soft: {PRESETS[preset]}, not {soft}; leave one of them out")

@@ -103,6 +103,8 @@ def without_effect(config: DistillConfig) -> list[str]:
             idle.append(({"alpha"}, "preset hinton weighs the labels by 1"))
         else:
             idle.append(({"teacher_weight"}, "it is of preset hinton"))
+        if config.schedule.weight == config.schedule.temperature == "constant":
+            idle.append(({"schedule"}, "its weight and temperature are constant"))
         if config.listwise == 1:
             idle.append(({"soft", "gate"}, "listwise takes all of the weight of soft"))
         elif config.soft in ("logit_mse", "none") and not config.listwise:
@@ -159,9 +161,11 @@ def train_student(
     trained = nn.ModuleDict({"student": model})  # and what is thrown away after training
     label = torch.from_numpy(train.label)
     base = class_shares(label, signature.outputs)
-    target = None if teacher is None else torch.from_numpy(_of_outputs(teacher, signature.outputs))
+    target = None if teacher is None else torch.from_numpy(teacher)
     hinted = target is not None and config.weights[1] > 0 and config.hints != HintsConfig()
     if target is not None:
+        if target.shape[1] != signature.outputs:
+            raise TrainingError(f"the teacher has {target.shape[1]} outputs and the student {signature.outputs}: both must score the same")
         for line in without_effect(config):
             report(line)
         if config.listwise and (np.diff(train.group) != 0).all():
@@ -212,12 +216,6 @@ def train_student(
         heavy=model,
     )
     return model, curve
-
-
-def _of_outputs(teacher: np.ndarray, outputs: int) -> np.ndarray:
-    if teacher.shape[1] != outputs:
-        raise TrainingError(f"the teacher has {teacher.shape[1]} outputs and the student {outputs}: both must score the same classes")
-    return teacher
 
 
 @torch.no_grad()

@@ -158,6 +158,7 @@ def test_embeddings_begin_as_the_teachers(assembly, signature, teacher, encoder,
         ({"soft": "logit_mse", "temperature": 5}, ["temperature"]),
         ({"soft": "logit_mse", "temperature": 5, "listwise": 0.5}, []),
         ({"soft": "kl", "listwise": 1}, ["soft"]),
+        ({"schedule": {"share": 0.5}}, ["schedule"]),
     ],
 )
 def test_keys_without_effect_are_named(keys, expected):

@@ -62,6 +62,7 @@ def test_a_union_names_what_each_branch_wants(yaml_file: YamlFile) -> None:
         ("{teachers: {gbdt: 1}}", "there is no teacher 'gbdt'"),
         ("{preset: tang, soft: kl}", "preset tang has soft: logit_mse, not kl"),
         ("{preset: hinton, soft: logit_mse}", "preset hinton has soft: soft_targets, not logit_mse"),
+        ("{preset: [tang]}", "distill.preset: should be"),
         ("{preset: bucila}", "distill.preset: should be 'tang' or 'hinton'"),
         ("{preset: hinton, teacher_weight: 0}", "distill.teacher_weight: should be greater than 0"),
         ("{soft: none, listwise: 1, gate: label}", "gate weighs soft, which is none"),
