@@ -25,7 +25,7 @@ from ctr_kd.evaluation import EvaluationRows, evaluate
 from ctr_kd.samples import Assembly
 from ctr_kd.training import predict
 from pipelines.config import load
-from pipelines.stages.distill import boosted_trees
+from pipelines.stages.distill import boosted_trees, teacher_encoder
 from pipelines.stages.evaluate import sigmoid
 from pipelines.stages.training import read_predictions
 
@@ -66,6 +66,7 @@ def main() -> None:
     }
     combined = {split: combine_logits(logits, config.distill.teachers) for split, logits in members.items()}
     teacher = combined["train"]
+    encoder = teacher_encoder(finetune, assembly, config) if config.distill.needs_encoder else None
     scores = {"teacher": sigmoid(combined["test"][:, 0])}
     rows = EvaluationRows(test.label.astype(np.int8), test.user, test.group)
     seeds = []
@@ -73,7 +74,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             for name, target in (("student", teacher), ("student_alone", None)):
                 model, _ = train_student(
-                    signature, train, validation, target, config.distill, seed, "benchmark", Path(folder) / f"{name}.pt"
+                    signature, train, validation, target, config.distill, seed, "benchmark", Path(folder) / f"{name}.pt", encoder=encoder
                 )
                 scores[name] = sigmoid(predict(model, test)[:, 0])
         measured = evaluate(rows, scores, replicates=config.evaluate.bootstrap, pairs=PAIRS)

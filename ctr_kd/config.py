@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -133,15 +133,40 @@ class FinetuneConfig(Config):
 
 
 class StudentConfig(Config):
-    kind: Literal["bilstm", "pooled"] = Field(
-        "pooled", description="bilstm: one bidirectional LSTM over the history; pooled: averaged embeddings"
+    kind: Literal["pooled", "bilstm", "bilstm_pair", "din", "dcn"] = Field(
+        "pooled",
+        description="pooled: averaged embeddings; bilstm: one bidirectional LSTM over the history; bilstm_pair: the same LSTM over both "
+        "segments; din: attention of the candidate to each click; dcn: cross network over averaged embeddings and context",
     )
-    width: int = Field(32, ge=2, description="embedding width; the LSTM's state per direction has the same width")
+    width: int = Field(
+        32, ge=2, description="embedding width; so wide are an LSTM's state per direction, din's attention, and the rank of dcn's crosses"
+    )
     hidden: int = Field(64, ge=2, description="width of the click head's hidden layer")
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout of the click head")
 
 
+class HintsConfig(Config):
+    """Hidden states of the teacher's BERT as targets of the student's vector of a history."""
+
+    hidden: float = Field(0.0, ge=0, description="weight of following its state, by a projection that training alone needs (FitNets)")
+    relation: float = Field(0.0, ge=0, description="weight of finding the same histories of a batch alike (Tung and Mori 2019)")
+
+
+class ScheduleConfig(Config):
+    weight: Literal["constant", "annealed", "warmup"] = Field(
+        "constant",
+        description="annealed: from the configured weights to the labels alone; warmup: from the teacher alone to the configured weights",
+    )
+    temperature: Literal["constant", "annealed"] = Field("constant", description="annealed: from the configured temperature to 1")
+    share: float = Field(1.0, gt=0, le=1, description="share of the steps over which they move; they stay then")
+
+
+PRESETS = {"tang": "logit_mse", "hinton": "soft_targets"}  # soft of each preset
+
+
 class DistillConfig(Config):
+    """alpha * labels + (1 - alpha) * ((1 - listwise) * soft + listwise * ranking + hints)."""
+
     teachers: dict[str, float] = Field(
         {"bert": 1.0},
         description="weight of each teacher's logits: the BERT knows the sequence, boosted trees the statistics, which age least",
@@ -151,12 +176,55 @@ class DistillConfig(Config):
         TrainingConfig(epochs=2, batch_size=1024, learning_rate=2e-3, unknown_rate=0.2),
         description="training loop of the student, and of the same student alone",
     )
-    alpha: float = Field(0.5, ge=0, le=1, description="weight of the labels; 1 - alpha weighs the teacher, so 1 means the labels alone")
-    soft: Literal["logit_mse", "soft_targets", "none"] = Field(
-        "soft_targets",
-        description="soft_targets at a temperature with the T^2 factor (Hinton et al. 2015), or logit_mse (Tang et al. 2019)",
+    preset: Literal["tang", "hinton"] | None = Field(
+        None,
+        description="tang: alpha CE + (1 - alpha) MSE, hence soft: logit_mse; hinton: CE(y, p) + teacher_weight CE(p, q), hence soft: "
+        "soft_targets; null: alpha and soft as they stand",
     )
-    temperature: float = Field(2.0, ge=0, description="temperature of soft targets")
+    alpha: float = Field(0.5, ge=0, le=1, description="weight of the labels; 1 - alpha weighs the teacher, so 1 means the labels alone")
+    teacher_weight: float = Field(1.0, gt=0, description="preset hinton: weight of the teacher where the labels have weight 1")
+    soft: Literal["soft_targets", "kl", "logit_mse", "none"] = Field(
+        "soft_targets",
+        description="soft_targets: cross entropy at a temperature with the T^2 factor (Hinton et al. 2015); kl: the same without the "
+        "teacher's entropy, equal in its gradient; logit_mse (Tang et al. 2019)",
+    )
+    temperature: float = Field(
+        2.0, ge=0, le=1000, description="temperature of soft targets, kl and listwise; beyond a thousand float32 sees no differences"
+    )
+    listwise: float = Field(
+        0.0, ge=0, le=1, description="share of the teacher's weight, taken from soft, for ranking a request's candidates as it does"
+    )
+    hints: HintsConfig = Field(HintsConfig(), description="terms of the teacher's hidden states, weighed as soft is")
+    gate: Literal["none", "label"] = Field(
+        "none", description="label: soft weighs less in rows where the teacher gives the label less than the label's share of all rows"
+    )
+    schedule: ScheduleConfig = Field(ScheduleConfig(), description="how weights and temperature change during training")
+    embeddings: Literal["random", "teacher"] = Field(
+        "random", description="teacher: embeddings start as the BERT's, on their principal components; the student alone starts at random"
+    )
+
+    @property
+    def weights(self) -> tuple[float, float]:
+        """Weight of the labels' term and of the teacher's terms."""
+        if self.alpha == 1:
+            return 1.0, 0.0
+        return (1.0, self.teacher_weight) if self.preset == "hinton" else (self.alpha, 1 - self.alpha)
+
+    @property
+    def needs_encoder(self) -> bool:
+        """Whether the student reads the teacher's BERT itself, not only its logits."""
+        return self.embeddings == "teacher" or (self.alpha < 1 and self.hints != HintsConfig())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, values: Any) -> Any:
+        preset = values.get("preset") if isinstance(values, dict) else None
+        if isinstance(preset, str) and preset in PRESETS:
+            soft = values.get("soft", PRESETS[preset])
+            if soft != PRESETS[preset]:
+                raise ValueError(f"preset {preset} has soft: {PRESETS[preset]}, not {soft}; leave one of them out")
+            values = {**values, "soft": soft}
+        return values
 
     @model_validator(mode="after")
     def _weights_add_up(self) -> DistillConfig:
@@ -165,14 +233,29 @@ class DistillConfig(Config):
             raise ValueError(f"there is no teacher {strange[0]!r}; the teachers are bert and boosted_trees")
         if not self.teachers or min(self.teachers.values()) <= 0 or abs(sum(self.teachers.values()) - 1) > 1e-6:
             raise ValueError("the weights of the teachers must be above zero and add up to 1")
+        if self.alpha < 1 and self.soft == "none" and 0 < self.listwise < 1:
+            raise ValueError(
+                f"soft: none leaves 1 - listwise ({1 - self.listwise:g}) of the teacher's weight without a loss; set listwise: 1"
+            )
+        if self.alpha < 1 and self.soft == "none" and not self.listwise and self.hints == HintsConfig():
+            raise ValueError("soft: none leaves the teacher's share (1 - alpha) without a loss; set alpha: 1, or listwise or hints")
         return self
 
     @model_validator(mode="after")
-    def _temperature_needed(self) -> DistillConfig:
-        if self.alpha < 1 and self.soft == "soft_targets" and self.temperature <= 0:
+    def _terms_fit(self) -> DistillConfig:
+        """Terms that ask for what is not there."""
+        if self.needs_encoder and "bert" not in self.teachers:
+            raise ValueError("hints and embeddings: teacher come from the BERT, which is none of the teachers")
+        if self.alpha == 1:
+            return self
+        if (self.soft in ("soft_targets", "kl") or self.listwise) and self.temperature <= 0:
             raise ValueError("soft targets need a temperature above zero; alpha: 1 trains on the labels alone and ignores it")
-        if self.alpha < 1 and self.soft == "none":
-            raise ValueError("soft: none leaves the teacher's share (1 - alpha) without a loss; set alpha: 1")
+        if self.gate != "none" and self.soft == "none":
+            raise ValueError("gate weighs soft, which is none")
+        if self.hints != HintsConfig() and self.student.kind == "din":
+            raise ValueError("hints need a student that sums up a history by itself; din reads it anew for each candidate")
+        if (self.listwise or self.hints.relation) and self.training.accumulate > 1:
+            raise ValueError("listwise and hints.relation compare the rows of a batch with each other, so training.accumulate must be 1")
         return self
 
 

@@ -1,21 +1,26 @@
-"""Distil a frozen teacher, known by its stored logits alone, into a light student; and train the same student alone."""
+"""Distil a frozen teacher, known by its stored logits and where asked by its encoder, into a light student; and the student alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ctr_kd.batching import part_of
-from ctr_kd.config import DistillConfig
-from ctr_kd.devices import device_of, move
+from ctr_kd.batching import Batch, make_batch, part_of
+from ctr_kd.config import DistillConfig, HintsConfig
+from ctr_kd.devices import choose_device, device_of, move
+from ctr_kd.embedding_transfer import begin_with
 from ctr_kd.finetuning import validation_figures
 from ctr_kd.models import STUDENTS
-from ctr_kd.objectives.classification import labelled_share
-from ctr_kd.objectives.distillation import distillation_loss
+from ctr_kd.models.bert import MaskedItemModel
+from ctr_kd.objectives.classification import hard_cross_entropy, labelled_share
+from ctr_kd.objectives.distillation import class_shares, logits_loss
+from ctr_kd.objectives.hints import hints_loss
+from ctr_kd.objectives.schedule import LABELS_ALONE, emphasis
 from ctr_kd.samples import Samples, Signature
 from ctr_kd.training import Curve, ParameterGroup, TrainingError, fit, row_plan, training_batch
 
@@ -66,7 +71,7 @@ def combine_logits(teachers: Mapping[str, np.ndarray], weights: Mapping[str, flo
 
     Raises
     ------
-    ValueError
+    TrainingError
         When the teachers differ in shape.
 
     Examples
@@ -76,8 +81,37 @@ def combine_logits(teachers: Mapping[str, np.ndarray], weights: Mapping[str, flo
     """
     shapes = {name: logits.shape for name, logits in teachers.items()}
     if len(set(shapes.values())) > 1:
-        raise ValueError(f"teachers differ in the shape of their logits: {shapes}")
+        raise TrainingError(f"the teachers differ in the shape of their logits: {shapes}")
     return np.asarray(sum(weights[name] * logits for name, logits in teachers.items()), np.float32)
+
+
+def without_effect(config: DistillConfig) -> list[str]:
+    """Which of the configured keys do nothing beside the others, one line each.
+
+    Examples
+    --------
+    >>> without_effect(DistillConfig(alpha=1, temperature=0))
+    ['warning: temperature has no effect: alpha is 1, so the student learns from the labels alone']
+    """
+    changed = {name for name, field in DistillConfig.model_fields.items() if getattr(config, name) != field.default}
+    idle: list[tuple[set[str], str]] = []
+    if config.alpha == 1:
+        terms = {"preset", "teacher_weight", "soft", "temperature", "listwise", "hints", "gate", "schedule"}
+        idle.append((terms, "alpha is 1, so the student learns from the labels alone"))
+    else:
+        if config.preset == "hinton":
+            idle.append(({"alpha"}, "preset hinton weighs the labels by 1"))
+        else:
+            idle.append(({"teacher_weight"}, "it is of preset hinton"))
+        if config.schedule.weight == config.schedule.temperature == "constant":
+            idle.append(({"schedule"}, "its weight and temperature are constant"))
+        if config.listwise == 1:
+            idle.append(({"soft", "gate"}, "listwise takes all of the weight of soft"))
+        elif config.soft in ("logit_mse", "none") and not config.listwise:
+            idle.append(({"temperature"}, f"soft is {config.soft}, which has none"))
+    if config.soft == "none":
+        changed.discard("soft")
+    return [f"warning: {name} has no effect: {reason}" for names, reason in idle for name in sorted(names & changed)]
 
 
 def train_student(
@@ -90,6 +124,7 @@ def train_student(
     identity: str,
     checkpoint: Path,
     report: Callable[[str], None] = lambda text: None,
+    encoder: MaskedItemModel | None = None,
 ) -> tuple[nn.Module, Curve]:
     """Train one student; without a teacher it learns from the labels alone, with the same seed, batches and budget.
 
@@ -104,34 +139,89 @@ def train_student(
     identity : str
     checkpoint : Path
     report : callable
+    encoder : MaskedItemModel, optional
+        The teacher's BERT, for hints and embeddings; it is frozen, in eval mode, and computes a batch's states when they are asked
+        for: an epoch of it is cheaper than one of fine-tuning, and states of all histories may not fit the memory.
 
     Returns
     -------
     model : Module
-        With the weights of the lowest validation loss, in eval mode.
+        With the weights of the lowest validation loss, in eval mode; nothing of the teacher or of the hints' projection in it.
     curve : Curve
+
+    Raises
+    ------
+    TrainingError
+        When teacher and student differ in their number of outputs, or a state of the teacher is not finite.
+    ValueError
+        When the configuration asks for an encoder and there is none.
     """
     torch.manual_seed(seed)
-    model = STUDENTS[config.student.kind](signature, config.student)
+    model: Any = STUDENTS[config.student.kind](signature, config.student)
+    trained = nn.ModuleDict({"student": model})  # and what is thrown away after training
     label = torch.from_numpy(train.label)
+    base = class_shares(label, signature.outputs)
     target = None if teacher is None else torch.from_numpy(teacher)
-    alpha = 1.0 if target is None else config.alpha
+    hinted = target is not None and config.weights[1] > 0 and config.hints != HintsConfig()
+    if target is not None:
+        if target.shape[1] != signature.outputs:
+            raise TrainingError(f"the teacher has {target.shape[1]} outputs and the student {signature.outputs}: both must score the same")
+        for line in without_effect(config):
+            report(line)
+        if config.listwise and (np.diff(train.group) != 0).all():
+            report("warning: listwise has no effect: every request has one candidate")
+    if target is not None and config.needs_encoder:
+        if encoder is None:
+            raise ValueError("hints and embeddings: teacher need the teacher's encoder")
+        encoder.requires_grad_(False).eval()
+        if config.embeddings == "teacher":
+            begin_with(model.token, encoder.bert.token, encoder.vocabulary)
+        if hinted:
+            trained["projection"] = nn.Linear(config.student.width, encoder.bert.config.width)
+        encoder.to(choose_device(config.training))
 
-    def loss(rows: np.ndarray, rng: np.random.Generator) -> Callable[[slice], Tensor]:
+    def loss(rows: np.ndarray, rng: np.random.Generator, progress: float) -> Callable[[slice], Tensor]:
         batch, labels = training_batch(train, rows, rng, config.training), label[rows]
-        targets = None if target is None else target[rows]
+        visible = make_batch(train, rows) if hinted else batch  # the teacher sees what is hidden from the student
+        weight = LABELS_ALONE if target is None else emphasis(config, progress)
 
         def share_of(part: slice) -> Tensor:
             device = device_of(model)
-            logits = model(*move(part_of(batch, part), device))
-            soft = None if targets is None else targets[part].to(device)
-            shares = labelled_share(labels[part], labels), (part.stop - part.start) / len(rows)
-            return distillation_loss(logits, soft, labels[part].to(device), alpha, config.soft, config.temperature, *shares)
+            inputs, own = move(part_of(batch, part), device), labels[part].to(device)
+            history = model.encode(inputs.segment_a, inputs.segment_a_length) if hinted else None
+            logits = model(*inputs) if history is None else model.score(history, *inputs[2:])
+            value = weight.labels * hard_cross_entropy(logits, own) * labelled_share(labels[part], labels)
+            if target is None or not weight.teacher:
+                return value
+            soft, request = target[rows[part]].to(device), torch.from_numpy(train.group[rows[part]]).to(device)
+            taught = logits_loss(logits, soft, own, request, base.to(device), config, weight.temperature)
+            if history is not None and encoder is not None:
+                state = _state(encoder, move(part_of(visible, part), device))
+                taught = taught + hints_loss(history, state, inputs.segment_of_row, trained["projection"], config.hints)
+            return value + weight.teacher * taught * ((part.stop - part.start) / len(rows))
 
         return share_of
 
-    groups = [ParameterGroup(list(model.parameters()))]
-    plan = row_plan(train, config.training.batch_size)
-    return model, fit(
-        model, groups, plan, loss, lambda: validation_figures(model, validation), config.training, seed, identity, checkpoint, report
+    curve = fit(
+        trained,
+        [ParameterGroup(list(trained.parameters()))],
+        row_plan(train, config.training.batch_size),
+        loss,
+        lambda: validation_figures(model, validation),
+        config.training,
+        seed,
+        identity,
+        checkpoint,
+        report,
+        heavy=model,
     )
+    return model, curve
+
+
+@torch.no_grad()
+def _state(encoder: MaskedItemModel, batch: Batch) -> Tensor:
+    """The teacher's states (segments, width) of a batch's histories."""
+    state = encoder.history_state(batch.segment_a, batch.segment_a_length)
+    if not torch.isfinite(state).all():
+        raise TrainingError("a hidden state of the teacher is not finite: retrain the teacher")
+    return state

@@ -92,7 +92,7 @@ def finetune(
     model = ClickBert(pretrained, signature, config.head_width, config.head_dropout)
     label = torch.from_numpy(train.label)
 
-    def loss(rows: np.ndarray, rng: np.random.Generator) -> Callable[[slice], torch.Tensor]:
+    def loss(rows: np.ndarray, rng: np.random.Generator, progress: float) -> Callable[[slice], torch.Tensor]:
         batch, labels = training_batch(train, rows, rng, config.training), label[rows]
 
         def share_of(part: slice) -> torch.Tensor:

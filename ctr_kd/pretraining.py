@@ -170,7 +170,7 @@ def pretrain(
     own, *attributes = training.vocabulary_columns
     sampler = None if kind == "softmax" else NegativeSampler(item_counts(training, len(model.vocabulary)), config.negatives)
 
-    def loss(rows: np.ndarray, rng: np.random.Generator) -> Callable[[slice], torch.Tensor]:
+    def loss(rows: np.ndarray, rng: np.random.Generator, progress: float) -> Callable[[slice], torch.Tensor]:
         tokens, lengths = gather(training, training.start[rows], training.end[rows])
         if config.encoder.attention == "causal":
             masked = predict_next(tokens, lengths)

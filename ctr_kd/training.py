@@ -50,7 +50,7 @@ def fit(
     model: nn.Module,
     groups: Sequence[ParameterGroup],
     plan: Callable[[np.random.Generator], list[Any]],
-    loss: Callable[[Any, np.random.Generator], Callable[[slice], Tensor]],
+    loss: Callable[[Any, np.random.Generator, float], Callable[[slice], Tensor]],
     validate: Callable[[], dict[str, float]],
     config: TrainingConfig,
     seed: int,
@@ -77,9 +77,9 @@ def fit(
     plan : callable
         Batches of one epoch, from a generator seeded by the epoch.
     loss : callable
-        Of one batch and a generator seeded by the step: draws all that is random, and returns the function that gives a
-        slice of the batch's rows its share of the batch's loss. Shares of all slices add up to the loss: a mean over a
-        part counts by the part's share of the elements that the mean is over.
+        Of one batch, a generator seeded by the step, and the share of the steps that are done: draws all that is random, and
+        returns the function that gives a slice of the batch's rows its share of the batch's loss. Shares of all slices add
+        up to the loss: a mean over a part counts by the part's share of the elements that the mean is over.
     validate : callable
         Named figures with the model in eval mode; ``"score"`` chooses the checkpoint, higher is better. The first process
         alone computes them, so no row counts twice.
@@ -140,7 +140,7 @@ def fit(
             optimizer.zero_grad()
             # An epoch's plan may differ by a batch from the first one's; the modulus keeps every step inside it.
             rows = batches[step % len(first_epoch) % len(batches)]
-            value = _gradients(model, len(rows), loss(rows, rng), dropout_seed, config, processes)
+            value = _gradients(model, len(rows), loss(rows, rng, step / steps), dropout_seed, config, processes)
             norm = clip_gradients(model.parameters(), config.clip)
             value, norm = torch.stack([value, norm]).tolist()
             _must_be_finite("loss", {"loss": value, "gradient norm": norm}, step, steps, model, best, checkpoint)

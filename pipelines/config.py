@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ctr_kd.config import DistillConfig, FinetuneConfig, NextItemConfig, PretrainConfig
 from feature_store.config import (
@@ -87,6 +87,13 @@ class RunConfig(Config):
     register_: RegisterConfig = Field(RegisterConfig(), alias="register", description="the gate between challenger and champion")
     score: ScoreConfig = Field(ScoreConfig(), description="scoring of one date's candidates")
     tracking: TrackingConfig = Field(TrackingConfig(), description="MLflow")
+
+    @model_validator(mode="after")
+    def _embeddings_fit(self) -> RunConfig:
+        own, other = self.distill.student.width, self.pretrain.encoder.width
+        if self.distill.embeddings == "teacher" and own > other:
+            raise ValueError(f"distill.embeddings: teacher needs a distill.student.width ({own}) up to pretrain.encoder.width ({other})")
+        return self
 
     @property
     def assembly(self) -> AssemblyConfig:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ctr_kd.config import StudentConfig
 from ctr_kd.models.inputs import ContextEncoder, Head, TokenEmbedding, compare, padding_mask
-from ctr_kd.samples import Signature
+from ctr_kd.samples import PAD, Signature
 
 
 class BiLSTM(nn.Module):
@@ -41,10 +41,25 @@ class BiLSTM(nn.Module):
         seen = (length > 0).unsqueeze(1).to(x.dtype)
         return self.project(torch.cat(states, dim=1) * seen)  # (segments, width)
 
+    def candidate(self, segment_b: Tensor) -> Tensor:
+        """Vectors (rows, width) of the candidates: a token's embedding, or the sum of several."""
+        return self.token(segment_b).sum(1)
+
+    def score(self, history: Tensor, segment_of_row: Tensor, segment_b: Tensor, categorical: Tensor, dense: Tensor) -> Tensor:
+        """Logits (rows, outputs) from encoded histories (segments, width)."""
+        compared = compare(history.index_select(0, segment_of_row), self.candidate(segment_b))  # (rows, 4 * width)
+        return self.head(torch.cat([compared, self.context(categorical, dense)], dim=-1))  # (rows, outputs)
+
     def forward(
         self, segment_a: Tensor, segment_a_length: Tensor, segment_of_row: Tensor, segment_b: Tensor, categorical: Tensor, dense: Tensor
     ) -> Tensor:
         """Logits (rows, outputs) of a :class:`ctr_kd.batching.Batch`."""
-        history = self.encode(segment_a, segment_a_length).index_select(0, segment_of_row)  # (rows, width)
-        candidate = self.token(segment_b).sum(1)  # (rows, width)
-        return self.head(torch.cat([compare(history, candidate), self.context(categorical, dense)], dim=-1))  # (rows, outputs)
+        return self.score(self.encode(segment_a, segment_a_length), segment_of_row, segment_b, categorical, dense)
+
+
+class BiLSTMPair(BiLSTM):
+    """Both segments through the same LSTM before they are compared, as sentence pairs are (Tang et al. 2019, section 3.1)."""
+
+    def candidate(self, segment_b: Tensor) -> Tensor:
+        """Vectors (rows, width) of the candidates, read as the histories are; their length is where padding begins."""
+        return self.encode(segment_b, (segment_b[:, :, 0] != PAD).sum(1))

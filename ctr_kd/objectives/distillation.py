@@ -1,18 +1,51 @@
-"""What a student learns from its teacher's logits. Soft terms need no label, so unlabelled rows take part."""
+"""What a student learns from its teacher's logits. Every term has a value per row (or request) and needs no label."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ctr_kd.objectives.classification import hard_cross_entropy
+from ctr_kd.config import DistillConfig
+
+
+def log_softened(logits: Tensor, temperature: float) -> Tensor:
+    """Logarithm of the distribution that logits give at a temperature (Hinton et al. 2015, arXiv:1503.02531, section 2, equation 1).
+
+    Towards 0 it becomes one-hot, towards infinity uniform. One output is a click: a choice between the logits z and 0, so that
+    its sigmoid and the softmax of several outputs are one formula.
+
+    Parameters
+    ----------
+    logits : float tensor (rows, outputs)
+    temperature : float
+        Above zero.
+
+    Returns
+    -------
+    float tensor (rows, classes)
+        ``classes`` is 2 (click, no click) for one output.
+
+    Raises
+    ------
+    ValueError
+        When the temperature is not above zero.
+
+    Examples
+    --------
+    >>> log_softened(torch.tensor([[2.0]]), 2.0).exp()
+    tensor([[0.7311, 0.2689]])
+    """
+    if not temperature > 0:
+        raise ValueError(f"soft targets need a temperature above zero, not {temperature}")
+    scaled = logits / temperature
+    return (F.pad(scaled, (0, 1)) if logits.shape[1] == 1 else scaled).log_softmax(1)
 
 
 def soft_targets(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Cross entropy between the softened distributions, times T^2, minus the teacher's entropy (so equality gives zero).
+    """Cross entropy CE(p, q) of the softened distributions, times T^2 (Hinton et al. 2015, arXiv:1503.02531, section 2).
 
-    Hinton, Vinyals and Dean (2015), arXiv:1503.02531, section 2: the factor T^2 keeps the gradient's scale when the
-    temperature changes. One output is a Bernoulli distribution under a sigmoid, several are a softmax.
+    The factor T^2 keeps the gradient's scale when the temperature changes.
 
     Parameters
     ----------
@@ -21,58 +54,171 @@ def soft_targets(student: Tensor, teacher: Tensor, temperature: float) -> Tensor
     temperature : float
         Above zero.
 
+    Returns
+    -------
+    float tensor (rows,)
+        In nats times T^2; least, namely the teacher's entropy, where the student equals the teacher.
+
     Raises
     ------
     ValueError
         When the shapes differ or the temperature is not above zero.
     """
     _same_shape(student, teacher)
-    if temperature <= 0:
-        raise ValueError(f"soft targets need a temperature above zero, not {temperature}")
-    s, t = student / temperature, teacher.detach() / temperature
-    if student.shape[1] == 1:
-        # A click is a choice between the logits z and 0, so both cases are one formula.
-        s, t = F.pad(s, (0, 1)), F.pad(t, (0, 1))
-    return F.kl_div(s.log_softmax(1), t.log_softmax(1), reduction="batchmean", log_target=True) * temperature**2
+    p, q = log_softened(student, temperature), log_softened(teacher.detach(), temperature)
+    return -(q.exp() * p).sum(1) * temperature**2
+
+
+def kl_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """KL(q || p) of the softened distributions, times T^2: :func:`soft_targets` without the teacher's entropy.
+
+    The gradient is the same; the value is what is left to learn. Parameters and errors are those of :func:`soft_targets`.
+
+    Returns
+    -------
+    float tensor (rows,)
+        Zero where the student equals the teacher.
+    """
+    _same_shape(student, teacher)
+    p, q = log_softened(student, temperature), log_softened(teacher.detach(), temperature)
+    return (q.exp() * (q - p)).sum(1) * temperature**2
 
 
 def logit_mse(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference of the logits (Ba and Caruana 2014; Tang et al. 2019, arXiv:1903.12136, section 3.2)."""
-    _same_shape(student, teacher)
-    return F.mse_loss(student, teacher.detach())
-
-
-def distillation_loss(
-    student: Tensor,
-    teacher: Tensor | None,
-    label: Tensor,
-    alpha: float,
-    soft: str,
-    temperature: float,
-    hard_share: float = 1.0,
-    soft_share: float = 1.0,
-) -> Tensor:
-    """alpha * hard cross entropy + (1 - alpha) * soft term; ``alpha = 1`` is the labels alone.
+    """Squared difference of the logits, its mean over the outputs (Tang et al. 2019, arXiv:1903.12136, section 3.2).
 
     Parameters
     ----------
-    student : float tensor (rows, outputs)
-    teacher : float tensor (rows, outputs) or None
-        May be None when ``alpha`` is 1.
-    label : float tensor (rows,)
-    alpha : float
-    soft : {"logit_mse", "soft_targets", "none"}
-    temperature : float
-        Of the soft targets; ignored otherwise.
-    hard_share, soft_share : float
-        Where these rows are a part of a batch: their share of its labelled rows and of all its rows. The losses of all parts
-        then add up to the batch's.
+    student, teacher : float tensors (rows, outputs)
+        Logits; no gradient flows into the teacher's.
+
+    Returns
+    -------
+    float tensor (rows,)
+
+    Raises
+    ------
+    ValueError
+        When the shapes differ.
     """
-    if alpha == 1 or teacher is None:
-        return hard_cross_entropy(student, label) * hard_share
-    term = logit_mse(student, teacher) if soft == "logit_mse" else soft_targets(student, teacher, temperature)
-    term = term * soft_share
-    return alpha * (hard_cross_entropy(student, label) * hard_share) + (1 - alpha) * term if alpha else term
+    _same_shape(student, teacher)
+    return (student - teacher.detach()).square().mean(1)
+
+
+def listwise(student: Tensor, teacher: Tensor, request: Tensor, temperature: float) -> Tensor:
+    """KL of the candidates' top-one probabilities within each request, times T^2 (Cao et al. 2007, doi:10.1145/1273496.1273513).
+
+    A request's click logits become a softmax over its candidates (ListNet, section 4.2), the teacher's the target: what counts is
+    their order and distance, not their level. A request of one candidate has nothing to rank, and its term is zero.
+
+    Parameters
+    ----------
+    student, teacher : float tensors (rows, 1)
+        Click logits; no gradient flows into the teacher's.
+    request : int64 tensor (rows,)
+        Rows of one request are adjacent.
+    temperature : float
+        Above zero.
+
+    Returns
+    -------
+    float tensor (requests,)
+
+    Raises
+    ------
+    ValueError
+        When the shapes differ, there are several outputs, or the temperature is not above zero.
+    """
+    _same_shape(student, teacher)
+    if student.shape[1] != 1:
+        raise ValueError(f"a listwise term ranks candidates by their click logit, and there are {student.shape[1]} outputs")
+    size = torch.unique_consecutive(request, return_counts=True)[1]
+    offset = torch.arange(int(size.max()), device=size.device)
+    position = (size.cumsum(0) - size).unsqueeze(1) + offset  # (requests, longest)
+    absent = offset >= size.unsqueeze(1)
+    position = position.masked_fill(absent, 0).flatten()
+
+    def lists(logits: Tensor) -> Tensor:  # an absent candidate is one that nobody would choose, in both distributions alike
+        return logits[:, 0].index_select(0, position).view_as(absent).masked_fill(absent, -1e6 * temperature)
+
+    return kl_divergence(lists(student), lists(teacher), temperature).where(size > 1, 0.0)
+
+
+def label_gate(teacher: Tensor, label: Tensor, base: Tensor) -> Tensor:
+    """How far to trust the teacher in each row: less where it is wrong on the label.
+
+    min(1, q(y) / base(y)): a teacher that gives the label at least the probability that the training rows' rate gives it is trusted
+    fully, one that gives it half of that by half. Compared with the rate, a cautious prediction of a rare click is not wrong. The
+    weight by the teacher's own loss on the label is that of Zhang et al. 2022 (arXiv:2201.00007), for one teacher.
+
+    Parameters
+    ----------
+    teacher : float tensor (rows, outputs)
+        Logits.
+    label : float tensor (rows,)
+        Below zero for an unlabelled row, in which the teacher is trusted.
+    base : float tensor (classes,)
+        Share of each class in training; for clicks (rate, 1 - rate).
+
+    Returns
+    -------
+    float tensor (rows,)
+        From 0 to 1, without gradient.
+    """
+    q = log_softened(teacher.detach(), 1.0)
+    known = label.clamp(min=0).long()
+    column = 1 - known if teacher.shape[1] == 1 else known  # a click stands first, see log_softened
+    right = (q.gather(1, column.unsqueeze(1)).squeeze(1) - base.index_select(0, column).log()).exp()
+    return right.clamp(max=1.0).where(label >= 0, 1.0)
+
+
+def logits_loss(
+    student: Tensor, teacher: Tensor, label: Tensor, request: Tensor, base: Tensor, config: DistillConfig, temperature: float
+) -> Tensor:
+    """What the teacher's logits say: (1 - listwise) * soft, gated where configured, + listwise * ranking; means over rows and requests.
+
+    Parameters
+    ----------
+    student, teacher : float tensors (rows, outputs)
+    label : float tensor (rows,)
+        Read by the gate alone.
+    request : int64 tensor (rows,)
+        Read by ``listwise`` alone.
+    base : float tensor (classes,)
+        See :func:`label_gate`.
+    config : DistillConfig
+    temperature : float
+        In place of the configured one, which may change during training.
+
+    Returns
+    -------
+    float tensor ()
+    """
+    value = student.new_zeros(())
+    if config.soft != "none" and config.listwise < 1:
+        if config.soft == "logit_mse":
+            soft = logit_mse(student, teacher)
+        else:
+            soft = (soft_targets if config.soft == "soft_targets" else kl_divergence)(student, teacher, temperature)
+        if config.gate == "label":
+            soft = soft * label_gate(teacher, label, base)
+        value = value + (1 - config.listwise) * soft.mean()
+    if config.listwise:
+        value = value + config.listwise * listwise(student, teacher, request, temperature).mean()
+    return value
+
+
+def class_shares(label: Tensor, outputs: int) -> Tensor:
+    """Share of each class (classes,) among labelled rows, in the order of :func:`log_softened`.
+
+    Examples
+    --------
+    >>> class_shares(torch.tensor([1.0, 0.0, 0.0, 0.0, -1.0]), 1)
+    tensor([0.2500, 0.7500])
+    """
+    labelled = label[label >= 0].long()
+    column = 1 - labelled if outputs == 1 else labelled
+    return torch.bincount(column, minlength=max(outputs, 2)) / max(len(labelled), 1)
 
 
 def _same_shape(student: Tensor, teacher: Tensor) -> None:

@@ -1,9 +1,10 @@
-"""Stage distill: the frozen teacher's stored logits teach the student; the same student is trained alone beside it."""
+"""Stage distill: the frozen teacher teaches the student, mostly by stored logits; the same student is trained alone beside it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from pipelines.runner import Stage, StageContext
 from pipelines.stages.training import SPLITS, fit_boosted_trees, kept_point, read_predictions, record_curve, write_predictions
 
 if TYPE_CHECKING:
+    from ctr_kd.models.bert import MaskedItemModel
     from ctr_kd.samples import Assembly, Samples
+    from pipelines.config import RunConfig
 
 
 def run(context: StageContext) -> None:
@@ -34,6 +37,7 @@ def run(context: StageContext) -> None:
     combined = {
         split: combine_logits({name: logits[split] for name, logits in teachers.items()}, config.distill.teachers) for split in SPLITS
     }
+    encoder = teacher_encoder(context.inputs["finetune"], assembly, config) if config.distill.needs_encoder else None
     write_predictions(context.output / "predictions_teacher_test.parquet", samples["test"].row_id, combined["test"], context.fingerprint)
     for name, target in (("student", combined["train"]), ("student_alone", None)):
         file = context.checkpoint / f"{name}.pt"
@@ -56,6 +60,7 @@ def run(context: StageContext) -> None:
                 context.fingerprint,
                 file,
                 context.report,
+                encoder,
             )
             curve = fitted.to_dict()
             save_checkpoint(finished, {"model": model.state_dict(), "curve": curve}, context.fingerprint)
@@ -93,6 +98,18 @@ def _teachers(
     return teachers, facts
 
 
+def teacher_encoder(finetune: Path, assembly: Assembly, config: RunConfig) -> MaskedItemModel:
+    """The fine-tuned BERT without its click head, from an artifact of ``finetune``: what hints and embeddings are taken from."""
+    from ctr_kd.checkpoint import load_checkpoint
+    from ctr_kd.pretraining import build_encoder
+
+    encoder = build_encoder(assembly, assembly.signature(), config.pretrain.encoder)
+    state = load_checkpoint(finetune / "teacher.pt", finetune.name)["model"]
+    prefix = "pretrained."  # of ClickBert's encoder
+    encoder.load_state_dict({name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)})
+    return encoder
+
+
 def boosted_trees(
     assembly: Assembly, seed: int, report: Callable[[str], None]
 ) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], dict[str, Any]]:
@@ -109,4 +126,10 @@ def boosted_trees(
     return stored, {"rows_per_second": rate, "trees": trees.trees}
 
 
-STAGE = Stage("distill", run, code_version=2, upstream=("ingest", "finetune"), keys=("seed", "history.max_length", "distill"))
+STAGE = Stage(
+    "distill",
+    run,
+    code_version=3,
+    upstream=("ingest", "finetune"),
+    keys=("seed", "history.max_length", "pretrain.encoder", "distill"),
+)

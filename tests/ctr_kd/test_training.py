@@ -76,7 +76,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_best_weights(tmp_path):
     model = torch.nn.Linear(1, 1)
     best = copy.deepcopy(model.state_dict())
 
-    def loss(batch, rng):
+    def loss(batch, rng, progress):
         return lambda part: model(torch.ones(1, 1)).sum() * (torch.nan if batch == [2] else 1.0)
 
     config = TrainingConfig(epochs=1, validations=1, learning_rate=0.1)
@@ -98,7 +98,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_best_weights(tmp_path):
 def test_weights_that_a_step_broke_replace_no_checkpoint(tmp_path):
     path, steps = tmp_path / "c.pt", []
 
-    def loss(batch, rng):
+    def loss(batch, rng, progress):
         return lambda part: model(torch.ones(1, 1)).sum() * batch[0]
 
     def validate():
@@ -130,7 +130,7 @@ def test_the_checkpoint_that_validation_prefers_is_kept(tmp_path):
     config = TrainingConfig(epochs=3, validations=3, learning_rate=0.1)
     group = [ParameterGroup(list(model.parameters()))]
 
-    def loss(batch, rng):
+    def loss(batch, rng, progress):
         return lambda part: model(torch.ones(1, 1)).sum()
 
     curve = fit(model, group, lambda rng: [[0], [1]], loss, validate, config, 0, "i", tmp_path / "c")

@@ -21,7 +21,7 @@ CONFIGURATIONS = sorted((Path(__file__).resolve().parents[2] / "conf").glob("*.y
         ("history: {max_lenght: 5}", "history.max_lenght: unknown key; did you mean 'max_length'?"),
         ("histroy: {max_length: 5}", "histroy: unknown key; did you mean 'history'?"),
         ("qqq: 1", "qqq: unknown key; valid here: name, seed, source"),
-        ("distill: {student: {kind: lstm}}", "distill.student.kind: should be 'bilstm' or 'pooled', not 'lstm'"),
+        ("distill: {student: {kind: lstm}}", "student.kind: should be 'pooled', 'bilstm', 'bilstm_pair', 'din' or 'dcn', not 'lstm'"),
         ("history: {max_length: 0}", "history.max_length: should be greater than or equal to 1, not 0"),
         ("history: {max_length: twenty}", "history.max_length: should be a valid integer"),
         ("history: {max_length: [20]}", "history.max_length: should be a valid integer, not a list"),
@@ -45,6 +45,65 @@ def test_an_error_names_file_key_and_what_is_allowed(yaml_file: YamlFile, text: 
 def test_a_union_names_what_each_branch_wants(yaml_file: YamlFile) -> None:
     with pytest.raises(ConfigError, match=r"split.train_from: '48q' is not a duration.*; or '48q' is not a time"):
         load(yaml_file(), ["split.train_from=48q"])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("temperature: 0", "soft targets need a temperature above zero; alpha: 1 trains on the labels alone"),
+        ("{soft: kl, temperature: 0}", "soft targets need a temperature above zero"),
+        ("{soft: logit_mse, listwise: 0.5, temperature: 0}", "soft targets need a temperature above zero"),
+        ("temperature: -1", "greater than or equal to 0"),
+        ("soft: none", "soft: none leaves the teacher's share (1 - alpha) without a loss"),
+        ("{soft: none, listwise: 0.25}", "leaves 1 - listwise (0.75) of the teacher's weight without a loss; set listwise: 1"),
+        ("listwise: 1.5", "distill.listwise: should be less than or equal to 1"),
+        ("alpha: 1.5", "distill.alpha: should be less than or equal to 1"),
+        ("{teachers: {bert: 0.5, boosted_trees: 0.4}}", "the weights of the teachers must be above zero and add up to 1"),
+        ("{teachers: {gbdt: 1}}", "there is no teacher 'gbdt'"),
+        ("{preset: tang, soft: kl}", "preset tang has soft: logit_mse, not kl"),
+        ("{preset: hinton, soft: logit_mse}", "preset hinton has soft: soft_targets, not logit_mse"),
+        ("{preset: [tang]}", "distill.preset: should be"),
+        ("{preset: bucila}", "distill.preset: should be 'tang' or 'hinton'"),
+        ("{preset: hinton, teacher_weight: 0}", "distill.teacher_weight: should be greater than 0"),
+        ("{soft: none, listwise: 1, gate: label}", "gate weighs soft, which is none"),
+        ("{student: {kind: din}, hints: {hidden: 1}}", "din reads it anew for each candidate"),
+        ("{listwise: 0.5, training: {accumulate: 2}}", "training.accumulate must be 1"),
+        ("{hints: {relation: 1}, training: {accumulate: 2}}", "training.accumulate must be 1"),
+        ("{embeddings: teacher, teachers: {boosted_trees: 1}}", "come from the BERT, which is none of the teachers"),
+        ("{embeddings: teacher, student: {width: 65}}", "needs a distill.student.width (65) up to pretrain.encoder.width (64)"),
+        ("{schedule: {weight: cosine}}", "distill.schedule.weight: should be 'constant', 'annealed' or 'warmup'"),
+    ],
+)
+def test_a_distillation_that_cannot_be_is_one_clear_error(yaml_file: YamlFile, text: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(yaml_file(f"distill: {text}" if text.startswith("{") else f"distill: {{{text}}}"))
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{alpha: 1, temperature: 0}",  # how the student alone is trained
+        "{alpha: 1, soft: none, gate: label, listwise: 0.5, training: {accumulate: 2}}",
+        "{soft: logit_mse, temperature: 0}",
+        "{preset: tang, alpha: 0.3, hints: {hidden: 0.1, relation: 1}}",
+        "{preset: hinton, teacher_weight: 2, listwise: 0.5, gate: label, schedule: {weight: warmup, share: 0.3}}",
+        "{soft: none, listwise: 1}",
+        "{soft: none, hints: {hidden: 1}}",
+        "{embeddings: teacher, student: {kind: din, width: 64}}",
+    ],
+)
+def test_distillations_that_can_be_load_again_from_their_description(yaml_file: YamlFile, tmp_path: Path, text: str) -> None:
+    config = load(yaml_file(f"distill: {text}"))
+    (tmp_path / "again.yaml").write_text(describe(config))
+    assert load(tmp_path / "again.yaml").distill == config.distill
+
+
+def test_presets_set_what_they_are_named_for(yaml_file: YamlFile) -> None:
+    tang, hinton = (load(yaml_file(), [f"distill.preset={preset}"]).distill for preset in ("tang", "hinton"))
+    assert (tang.soft, tang.weights) == ("logit_mse", (0.5, 0.5))
+    assert (hinton.soft, hinton.weights) == ("soft_targets", (1.0, 1.0))
 
 
 def test_several_errors_are_counted(yaml_file: YamlFile) -> None:

@@ -60,9 +60,9 @@ def road(tmp_path: Path, config: RunConfig) -> Road:
 def test_the_recorded_auc_is_that_of_the_checkpoint_that_was_kept(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = []
 
-    def fit_that_ends_badly(*arguments: Any) -> Curve:
+    def fit_that_ends_badly(*arguments: Any, **named: Any) -> Curve:
         """The last validation is worse than the one before it, as on a log where ids age."""
-        curve = fit(*arguments)
+        curve = fit(*arguments, **named)
         kept.append(next(point["auc"] for point in curve.points if point["step"] == curve.best_step))
         curve.points.append({**curve.points[-1], "step": curve.steps + 1, "auc": 0.123})
         return curve
@@ -92,3 +92,12 @@ def test_clicks_before_labels_says_when_it_has_no_effect(road: Road, clicks: str
     assert len(lines) == warns
     (artifact,) = (road.workspace / "artifacts" / "pretrain").iterdir()
     assert json.loads((artifact / "training.json").read_text())["until"] == until
+
+
+def test_a_student_that_learns_from_the_encoder_itself_is_exported_without_it(road: Road) -> None:
+    """Hints and embeddings read the weights of ``finetune``; what ships is as large as without them."""
+    taught = {**TINY["distill"], "student": {"width": 8}, "embeddings": "teacher", "hints": {"hidden": 1, "relation": 1}}
+    road.config = RunConfig.model_validate(road.config.model_dump(by_alias=True) | {"distill": taught})
+    road.run(pretrain.STAGE, finetune.STAGE, distill.STAGE)
+    training = read_json(next((road.workspace / "artifacts" / "distill").iterdir()) / "training.json") or {}
+    assert training["student"]["parameters"] == training["student_alone"]["parameters"]

@@ -10,6 +10,8 @@ from ctr_kd.config import EncoderConfig, StudentConfig
 from ctr_kd.models import STUDENTS
 from ctr_kd.models.bilstm import BiLSTM
 from ctr_kd.models.click_bert import ClickBert
+from ctr_kd.models.dcn import Cross
+from ctr_kd.models.din import DIN
 from ctr_kd.pretraining import build_encoder
 from ctr_kd.training import predict
 
@@ -93,3 +95,61 @@ def test_bilstm_equals_packed_sequences(assembly, signature):
     _, (state, _) = reference(packed)
     expected = model.project(torch.cat([state[0], state[1]], dim=1))
     torch.testing.assert_close(model.encode(tokens, length), expected, rtol=1e-5, atol=1e-6)
+
+
+def parameters_of(module: nn.Module) -> dict[str, np.ndarray]:
+    return {name: value.double().numpy() for name, value in module.state_dict().items()}
+
+
+def test_a_pair_is_read_by_one_lstm(assembly, signature):
+    """Segment B as a sequence: padding behind it changes nothing, and a segment has one vector on either side."""
+    model = build("bilstm_pair", assembly, signature)
+    tokens = torch.randint(5, 7, (3, 4, len(signature.tokens)), dtype=torch.int32)
+    length = torch.tensor([4, 2, 0])
+    for row, n in enumerate(length):
+        tokens[row, n:] = 0
+    with torch.no_grad():
+        torch.testing.assert_close(model.candidate(nn.functional.pad(tokens, (0, 0, 0, 3))), model.encode(tokens, length))
+
+
+def test_target_attention_equals_numpy(assembly, signature):
+    """Zhou et al., section 4.3, with the concatenated inputs written out: click, candidate, product."""
+    model: DIN = build("din", assembly, signature)
+    rng = np.random.default_rng(0)
+    clicks, candidate, segment_of_row = rng.normal(size=(2, 3, 8)), rng.normal(size=(4, 8)), np.array([0, 0, 1, 1])
+    clicks[1, 2] = 0.0  # padding
+    p = parameters_of(model)
+    layer = np.concatenate([p["from_click.weight"], p["from_candidate.weight"], p["from_product.weight"]], axis=1)
+    expected = np.zeros((4, 8))
+    for row, segment in enumerate(segment_of_row):
+        for click in clicks[segment]:
+            hidden = layer @ np.concatenate([click, candidate[row], click * candidate[row]]) + p["from_click.bias"]
+            hidden = np.where(hidden > 0, hidden, p["weight.0.weight"] * hidden)
+            expected[row] += (p["weight.1.weight"] @ hidden + p["weight.1.bias"]) * click
+    got = model.double().attend(torch.from_numpy(clicks), torch.from_numpy(segment_of_row), torch.from_numpy(candidate))
+    np.testing.assert_allclose(got.detach().numpy(), expected, rtol=1e-9)
+
+
+def test_a_cross_equals_numpy():
+    """Wang et al., sections 3.2 and 3.5: x0 * (U V^T x + b) + x."""
+    torch.manual_seed(0)
+    cross = Cross(5, 2).double()
+    p = parameters_of(cross)
+    x0, x = np.random.default_rng(0).normal(size=(2, 3, 5))
+    expected = x0 * (x @ (p["widen.weight"] @ p["narrow.weight"]).T + p["widen.bias"]) + x
+    np.testing.assert_allclose(cross(torch.from_numpy(x0), torch.from_numpy(x)).detach().numpy(), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", STUDENTS)
+def test_the_width_is_a_knob(kind, signature):
+    sizes = [sum(p.numel() for p in STUDENTS[kind](signature, StudentConfig(kind=kind, width=w)).parameters()) for w in (4, 8, 16)]
+    assert sizes[0] < sizes[1] < sizes[2]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in STUDENTS if kind != "din"])
+def test_histories_are_encoded_once_and_scored_per_row(kind, assembly, signature):
+    model, batch = build(kind, assembly, signature), make_batch(assembly.samples("test"), np.arange(20))
+    with torch.no_grad():
+        history = model.encode(batch.segment_a, batch.segment_a_length)
+        assert history.shape == (len(batch.segment_a), 8)
+        torch.testing.assert_close(model.score(history, *batch[2:]), model(*batch))

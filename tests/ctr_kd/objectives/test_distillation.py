@@ -1,3 +1,5 @@
+"""Each term against golden values and a second implementation in float64 NumPy, in its value, its gradient and its limits."""
+
 import math
 
 import numpy as np
@@ -7,62 +9,164 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from ctr_kd.config import DistillConfig
 from ctr_kd.objectives.classification import hard_cross_entropy
-from ctr_kd.objectives.distillation import distillation_loss, logit_mse, soft_targets
+from ctr_kd.objectives.distillation import (
+    class_shares,
+    kl_divergence,
+    label_gate,
+    listwise,
+    log_softened,
+    logit_mse,
+    logits_loss,
+    soft_targets,
+)
 
 LOGITS = arrays(np.float64, st.tuples(st.integers(1, 6), st.integers(1, 4)), elements=st.floats(-8, 8))
+TERMS = {
+    "soft_targets": lambda student, teacher: soft_targets(student, teacher, 3.0),
+    "kl": lambda student, teacher: kl_divergence(student, teacher, 3.0),
+    "logit_mse": logit_mse,
+}
 
 
-def numpy_soft_targets(student, teacher, temperature):
-    """KL(teacher || student) of the softened distributions times T^2, in plain float64 NumPy."""
+def distribution(logits, temperature):
+    """Softmax, or for one output the sigmoid and its complement, in plain float64 NumPy."""
+    if logits.shape[1] == 1:
+        p = 1 / (1 + np.exp(-logits / temperature))
+        return np.concatenate([p, 1 - p], axis=1)
+    e = np.exp((logits - logits.max(axis=1, keepdims=True)) / temperature)
+    return e / e.sum(axis=1, keepdims=True)
 
-    def distribution(logits):
-        if logits.shape[1] == 1:
-            p = 1 / (1 + np.exp(-logits / temperature))
-            return np.concatenate([p, 1 - p], axis=1)
-        e = np.exp((logits - logits.max(axis=1, keepdims=True)) / temperature)
-        return e / e.sum(axis=1, keepdims=True)
 
-    p, q = distribution(student), distribution(teacher)
-    return (q * (np.log(q) - np.log(p))).sum(axis=1).mean() * temperature**2
+def gradient(term, student, teacher):
+    student = torch.tensor(student, dtype=torch.float64, requires_grad=True)
+    term(student, torch.tensor(teacher, dtype=torch.float64)).sum().backward()
+    return student.grad.numpy()
 
 
 @settings(max_examples=60, deadline=None)
 @given(LOGITS, st.floats(0.5, 20), st.integers(0, 1000))
-def test_soft_targets_equal_numpy(teacher, temperature, seed):
+def test_terms_of_rows_equal_numpy(teacher, temperature, seed):
     student = np.random.default_rng(seed).normal(size=teacher.shape)
-    got = soft_targets(torch.tensor(student), torch.tensor(teacher), temperature).item()
-    assert got == pytest.approx(numpy_soft_targets(student, teacher, temperature), rel=1e-6, abs=1e-9)
+    s, t = torch.tensor(student), torch.tensor(teacher)
+    p, q = distribution(student, temperature), distribution(teacher, temperature)
+    near = {"rtol": 1e-6, "atol": 1e-9}
+    np.testing.assert_allclose(soft_targets(s, t, temperature), -(q * np.log(p)).sum(axis=1) * temperature**2, **near)
+    np.testing.assert_allclose(kl_divergence(s, t, temperature), (q * np.log(q / p)).sum(axis=1) * temperature**2, **near)
+    np.testing.assert_allclose(logit_mse(s, t), ((student - teacher) ** 2).mean(axis=1), **near)
+
+
+@settings(max_examples=60, deadline=None)
+@given(LOGITS, st.integers(0, 1000))
+def test_hard_labels_equal_numpy(logits, seed):
+    outputs = logits.shape[1]
+    label = np.random.default_rng(seed).integers(0, max(outputs, 2), len(logits))
+    p = distribution(logits, 1.0)
+    of_label = p[np.arange(len(p)), 1 - label if outputs == 1 else label]
+    got = hard_cross_entropy(torch.tensor(logits), torch.tensor(label, dtype=torch.float64)).item()
+    assert got == pytest.approx(-np.log(of_label).mean(), rel=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=5), st.floats(0.2, 10), st.integers(0, 1000))
+def test_listwise_equals_numpy(sizes, temperature, seed):
+    rng = np.random.default_rng(seed)
+    student, teacher = rng.normal(0, 3, (2, sum(sizes), 1))
+    request = np.repeat(rng.permutation(len(sizes)) * 7, sizes)
+    expected = []
+    for value in dict.fromkeys(request.tolist()):
+        p, q = (distribution(logits[request == value].T, temperature) for logits in (student, teacher))
+        expected.append((q * np.log(q / p)).sum() * temperature**2 if p.shape[1] > 1 and (request == value).sum() > 1 else 0.0)
+    got = listwise(torch.tensor(student), torch.tensor(teacher), torch.tensor(request), temperature)
+    np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(LOGITS, st.integers(0, 1000))
+def test_the_gate_equals_numpy(teacher, seed):
+    outputs, rng = teacher.shape[1], np.random.default_rng(seed)
+    label = rng.integers(-1, max(outputs, 2), len(teacher))
+    base = rng.dirichlet(np.ones(max(outputs, 2)))
+    q = distribution(teacher, 1.0)
+    column = np.where(label < 0, 0, 1 - label if outputs == 1 else label)
+    expected = np.where(label < 0, 1.0, np.minimum(1.0, q[np.arange(len(q)), column] / base[column]))
+    got = label_gate(torch.tensor(teacher), torch.tensor(label, dtype=torch.float64), torch.tensor(base))
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
 def test_golden_values():
     student, teacher = torch.tensor([[0.0]]), torch.tensor([[2.0]])
     p = 1 / (1 + math.exp(-1.0))  # the teacher's click probability at T = 2
     expected = 4 * (p * math.log(p / 0.5) + (1 - p) * math.log((1 - p) / 0.5))
-    assert soft_targets(student, teacher, 2.0).item() == pytest.approx(expected, rel=1e-6)
+    assert kl_divergence(student, teacher, 2.0).item() == pytest.approx(expected, rel=1e-6)
+    assert soft_targets(student, teacher, 2.0).item() == pytest.approx(4 * math.log(2), rel=1e-6)
     assert logit_mse(student, teacher).item() == 4.0
     assert hard_cross_entropy(torch.tensor([[0.0], [0.0]]), torch.tensor([1.0, 0.0])).item() == pytest.approx(math.log(2))
     assert hard_cross_entropy(torch.zeros(1, 4), torch.tensor([3.0])).item() == pytest.approx(math.log(4))
+    # A teacher that is sure of one of two candidates against a student that is not: log 2; a single candidate has nothing to rank.
+    three = listwise(torch.zeros(3, 1), torch.tensor([[50.0], [0.0], [9.0]]), torch.tensor([4, 4, 8]), 1.0)
+    assert three.tolist() == pytest.approx([math.log(2), 0.0])
+    # Clicks are a fifth of the rows. A teacher at that rate is right to be so cautious; one at a tenth is half as much to be trusted.
+    even, low = math.log(0.25), math.log(1 / 9)
+    gate = label_gate(torch.tensor([[even], [low], [low], [low]]), torch.tensor([1.0, 1.0, 0.0, -1.0]), torch.tensor([0.2, 0.8]))
+    assert gate.tolist() == pytest.approx([1.0, 0.5, 1.0, 1.0])
+    assert class_shares(torch.tensor([2.0, 0.0, 2.0, -1.0, 1.0]), 3).tolist() == [0.25, 0.25, 0.5]
 
 
 @pytest.mark.parametrize("outputs", [1, 3])
-@pytest.mark.parametrize("soft", ["logit_mse", "soft_targets"])
-def test_no_gradient_when_the_student_equals_the_teacher(outputs, soft):
+@pytest.mark.parametrize("term", TERMS.values(), ids=TERMS)
+def test_no_gradient_when_the_student_equals_the_teacher(outputs, term):
     logits = torch.randn(5, outputs, dtype=torch.float64)
     student, teacher = logits.clone().requires_grad_(), logits.clone().requires_grad_()
-    loss = distillation_loss(student, teacher, torch.full((5,), -1.0), 0.0, soft, 3.0)
-    loss.backward()
-    assert loss.item() == pytest.approx(0, abs=1e-12)
+    term(student, teacher).sum().backward()
+    assert student.grad.abs().max() < 1e-12 and teacher.grad is None
+    assert kl_divergence(student, teacher, 3.0).abs().max() < 1e-12
+
+
+def test_no_listwise_gradient_when_the_order_and_distances_are_the_teachers():
+    logits = torch.randn(6, 1, dtype=torch.float64)
+    student, teacher = (logits + 5).requires_grad_(), logits.clone().requires_grad_()
+    listwise(student, teacher, torch.tensor([0, 0, 0, 1, 2, 2]), 2.0).sum().backward()
     assert student.grad.abs().max() < 1e-12 and teacher.grad is None
 
 
-def test_t_squared_keeps_the_gradients_scale():
-    """At high temperature the gradient tends to the logit difference over the number of classes (Hinton et al., section 2.1)."""
-    teacher = torch.tensor([[1.0, -1.0, 0.0]], dtype=torch.float64)
-    for temperature in (200.0, 2000.0):
-        student = torch.zeros(1, 3, dtype=torch.float64, requires_grad=True)
-        soft_targets(student, teacher, temperature).backward()
-        torch.testing.assert_close(student.grad, -teacher / 3, rtol=0.06, atol=1e-3)
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_t_squared_keeps_the_gradients_scale(outputs):
+    """The factor makes up for the two powers of T by which the gradient falls (Hinton et al., section 2.1)."""
+    rng = np.random.default_rng(0)
+    student, teacher = rng.normal(size=(2, 50, outputs))
+    scale = {t: np.abs(gradient(lambda s, q, t=t: soft_targets(s, q, t), student, teacher)).mean() for t in (1.0, 4.0, 16.0, 64.0)}
+    assert max(scale.values()) < 1.6 * min(scale.values())
+    assert scale[64.0] == pytest.approx(scale[16.0], rel=0.02)
+
+
+@settings(max_examples=30, deadline=None)
+@given(LOGITS, st.integers(0, 1000))
+def test_at_infinite_temperature_all_is_uniform_and_gradients_are_logit_differences(teacher, seed):
+    """Hinton et al., section 2.1, equation 4: differences from the mean over the number of classes; a click's other logit is 0."""
+    student, hot = np.random.default_rng(seed).normal(size=teacher.shape), 1e6
+    classes = max(teacher.shape[1], 2)
+    np.testing.assert_allclose(log_softened(torch.tensor(teacher), hot).exp(), np.full((len(teacher), classes), 1 / classes), atol=1e-4)
+    difference = student - teacher
+    expected = difference / 4 if teacher.shape[1] == 1 else (difference - difference.mean(axis=1, keepdims=True)) / classes
+    for term in (soft_targets, kl_divergence):
+        np.testing.assert_allclose(gradient(lambda s, q, term=term: term(s, q, hot), student, teacher), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_at_temperature_zero_the_teacher_is_one_hot(dtype):
+    cold = 1e-3
+    clicks, classes = torch.tensor([[0.5], [-0.5]], dtype=dtype), torch.tensor([[0.1, 0.4, -2.0]], dtype=dtype)
+    np.testing.assert_allclose(log_softened(clicks, cold).exp(), [[1.0, 0.0], [0.0, 1.0]], atol=1e-30)
+    np.testing.assert_allclose(log_softened(classes, cold).exp(), [[0.0, 1.0, 0.0]], atol=1e-30)
+    # Without its T^2 the term is the hard cross entropy of the scaled logits with the teacher's choice as the label.
+    student = torch.tensor([[2e-3], [2e-3]], dtype=dtype)
+    expected = hard_cross_entropy(student / cold, torch.tensor([1.0, 0.0], dtype=dtype))
+    for term in (soft_targets, kl_divergence):
+        torch.testing.assert_close((term(student, clicks, cold) / cold**2).mean(), expected)
+        assert torch.isfinite(term(student, clicks, 1e-6)).all()
+    assert torch.isfinite(listwise(student.repeat(2, 1)[:3], torch.randn(3, 1, dtype=dtype), torch.tensor([0, 0, 1]), 1e-4)).all()
 
 
 def test_unlabelled_rows_have_no_hard_term():
@@ -72,17 +176,30 @@ def test_unlabelled_rows_have_no_hard_term():
     assert hard_cross_entropy(logits, torch.tensor([-1.0, -1.0])).item() == 0.0
 
 
-def test_alpha_mixes_and_one_is_the_labels_alone():
-    student, teacher, label = torch.randn(4, 1), torch.randn(4, 1), torch.tensor([0.0, 1.0, 1.0, 0.0])
-    hard, soft = hard_cross_entropy(student, label), logit_mse(student, teacher)
-    mixed = distillation_loss(student, teacher, label, 0.25, "logit_mse", 1.0)
-    torch.testing.assert_close(mixed, 0.25 * hard + 0.75 * soft)
-    # temperature 0 is how the starting documents train the student alone; it must not be divided by
-    torch.testing.assert_close(distillation_loss(student, teacher, label, 1.0, "soft_targets", 0.0), hard)
+@pytest.mark.parametrize("soft", [*TERMS, "none"])
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("gate", ["none", "label"])
+def test_what_the_logits_say_is_a_mixture(soft, share, gate):
+    if soft == "none" and (gate == "label" or share == 0.25):
+        return
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 6, 1, generator=generator)
+    label, request, base = torch.tensor([1.0, 0.0, 1.0, 0.0, 0.0, -1.0]), torch.tensor([0, 0, 1, 1, 1, 2]), torch.tensor([0.4, 0.6])
+    hints = {"hidden": 1.0} if soft == "none" and not share else {}
+    config = DistillConfig(soft=soft, listwise=share, gate=gate, temperature=3, hints=hints)
+    got = logits_loss(student, teacher, label, request, base, config, 3.0)
+    rows = TERMS[soft](student, teacher) if soft != "none" else torch.zeros(6)
+    if gate == "label":
+        rows = rows * label_gate(teacher, label, base)
+    torch.testing.assert_close(got, (1 - share) * rows.mean() + share * listwise(student, teacher, request, 3.0).mean())
 
 
 def test_mistakes_are_named():
-    with pytest.raises(ValueError, match="differ in shape"):
-        logit_mse(torch.zeros(2, 1), torch.zeros(2, 3))
-    with pytest.raises(ValueError, match="above zero"):
-        soft_targets(torch.zeros(1, 1), torch.zeros(1, 1), 0.0)
+    for term in (logit_mse, TERMS["kl"], TERMS["soft_targets"]):
+        with pytest.raises(ValueError, match="differ in shape"):
+            term(torch.zeros(2, 1), torch.zeros(2, 3))
+    for temperature in (0.0, -1.0, math.nan):
+        with pytest.raises(ValueError, match="above zero"):
+            soft_targets(torch.zeros(1, 1), torch.zeros(1, 1), temperature)
+    with pytest.raises(ValueError, match="there are 3 outputs"):
+        listwise(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2), 1.0)
