@@ -114,12 +114,13 @@ class PretrainConfig(Config):
 
 
 class FinetuneConfig(Config):
-    strategy: Literal["low_lr", "freeze", "freeze_then_unfreeze"] = Field(
+    strategy: Literal["low_lr", "freeze", "freeze_then_unfreeze", "from_scratch"] = Field(
         "low_lr",
-        description="low_lr: all trains, the pretrained slowly; freeze: new layers alone; freeze_then_unfreeze: first so, then all",
+        description="low_lr: all trains, the pretrained slowly; freeze: new layers alone; freeze_then_unfreeze: first so, then all; "
+        "from_scratch: an encoder that was not pretrained, all at the full rate, which shows what pretraining gives",
     )
     rate_ratio: float = Field(
-        0.01, gt=0, le=1, description="rate of pretrained parameters over the pretraining rate (new layers train at training.learning_rate)"
+        0.01, gt=0, description="rate of pretrained parameters over the pretraining rate (new layers train at training.learning_rate)"
     )
     layer_decay: float = Field(
         1.0, gt=0, le=1, description="rate of a layer over that of the layer above it, embeddings lowest; 1 trains all layers alike"

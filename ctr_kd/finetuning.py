@@ -40,6 +40,8 @@ def parameter_groups(model: ClickBert, config: FinetuneConfig, pretraining_rate:
     pretraining_rate : float
         ``rate_ratio`` is relative to it.
     """
+    if config.strategy == "from_scratch":
+        return [ParameterGroup(list(model.parameters()))]
     new = ParameterGroup(model.new_parameters())
     if config.strategy == "freeze":
         for parameter in model.pretrained.parameters():

@@ -113,6 +113,21 @@ def whiskers(
     return _svg(width, height, label, "whiskers", parts)
 
 
+def move(before: Figure, after: Figure, domain: Domain, color: str, *, label: str, width: int = WHISKERS) -> Markup:
+    """From a ring to a dot on one horizontal scale: how far a figure has moved."""
+    height, edge = 22, 8
+    to_x = _scale(domain, edge, width - edge)
+    parts: list[object] = [element("line", class_="grid", x1=to_x(v), x2=to_x(v), y1=0, y2=height) for v in ticks(domain, 4)]
+    inner: list[object] = [element("title", f"{label}: {before.text()} to {after.text()}")]
+    if before.value is not None and after.value is not None:
+        inner.append(element("line", class_="whisker", x1=to_x(before.value), x2=to_x(after.value), y1=height / 2, y2=height / 2))
+    if before.value is not None:
+        inner.append(element("circle", class_="ring", cx=to_x(before.value), cy=height / 2, r=5.5))
+    if after.value is not None:
+        inner.append(element("circle", cx=to_x(after.value), cy=height / 2, r=3.2))
+    return _svg(width, height, label, "whiskers", [*parts, element("g", *inner, class_=f"line {color}")])
+
+
 def _dot_or_arrow(value: float, domain: Domain, x: float, y: float) -> Markup:
     if domain[0] <= value <= domain[1]:
         return element("circle", cx=x, cy=y, r=3.8)

@@ -238,28 +238,6 @@ def _auc(rows: Mapping[str, ResultRow], name: str) -> float | None:
     return rows[name].figures["auc"].value if name in rows and "auc" in rows[name].figures else None
 
 
-def fine_tuning(metrics: Mapping[str, Any]) -> str | None:
-    """How much of what pretraining taught the teacher has lost; None where it was not measured.
-
-    Examples
-    --------
-    >>> teacher = {"masked_item_accuracy": {"before": 0.1031, "after": 0.1014}}
-    >>> settings = {"finetune": {"strategy": "low_lr", "rate_ratio": 0.01}}
-    >>> fine_tuning({"models": {"teacher": teacher}, "run": {"configuration": settings}})
-    'Fine-tuning (low_lr, ratio 0.01) moved masked-item accuracy from 0.1031 to 0.1014.'
-    """
-    found = ((metrics.get("models") or {}).get("teacher") or {}).get("masked_item_accuracy") or {}
-    before, after = Figure.of(found.get("before")), Figure.of(found.get("after"))
-    if before.value is None or after.value is None:
-        return None
-    settings = ((metrics.get("run") or {}).get("configuration") or {}).get("finetune") or {}
-    said = [str(settings["strategy"])] if "strategy" in settings else []
-    if "rate_ratio" in settings and said != ["freeze"]:  # a frozen encoder has no rate
-        said.append(f"ratio {settings['rate_ratio']}")
-    how = f" ({', '.join(said)})" if said else ""
-    return f"Fine-tuning{how} moved masked-item accuracy from {before.text()} to {after.text()}."
-
-
 def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None

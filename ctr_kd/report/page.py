@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ctr_kd.report import curves as drawn
-from ctr_kd.report import findings, results, run
+from ctr_kd.report import findings, forgetting, results, run
 from ctr_kd.report.markup import Markup, element, join
 
 
@@ -41,11 +41,12 @@ def render(metrics: Mapping[str, Any], curves: Mapping[str, Any] | None = None, 
     rows = findings.result_rows(metrics)
     body = [
         run.header(metrics, said),
-        results.results(rows, findings.fine_tuning(metrics)),
+        results.results(rows, forgetting.sentence(metrics)),
         results.differences(metrics),
         drawn.curves_of_scores(curves),
         results.slices(metrics),
         results.classes(metrics),
+        forgetting.forgetting(metrics),
         drawn.learning_curves(curves),
         run.road(metrics),
         run.gate(metrics),

@@ -17,6 +17,7 @@ from pipelines.artifacts import MANIFEST, Artifact, point, publish_directory, re
 from pipelines.raw_rows import RawRows
 from pipelines.resources import peak_memory_bytes
 from pipelines.runner import RunContext, Stage, StageContext
+from pipelines.stages import finetune
 from pipelines.stages.training import SPLITS, fit_boosted_trees, read_predictions
 
 if TYPE_CHECKING:
@@ -73,8 +74,8 @@ def test_rows(test: RawRows) -> EvaluationRows:
 
 def stored_scores(context: StageContext) -> tuple[dict[str, NDArray], dict[str, dict[str, Any]]]:
     """Test probabilities of teacher and students from the logits that their stages stored, and what each model costs."""
-    finetune, distill = context.inputs["finetune"], context.inputs["distill"]
-    bert = read_json(finetune / "training.json") or {}
+    distill = context.inputs["distill"]
+    bert = read_json(context.inputs["finetune"] / "training.json") or {}
     students = read_json(distill / "training.json") or {}
     members = list(context.config.distill.teachers)
     names = ["teacher", "student", "student_alone", *([f"teacher/{name}" for name in members] if len(members) > 1 else [])]
@@ -85,7 +86,9 @@ def stored_scores(context: StageContext) -> tuple[dict[str, NDArray], dict[str, 
     together = [facts[f"teacher/{name}"] for name in members]
     facts["teacher"] = {key: 1 / sum(1 / fact.get(key, fact["rows_per_second"]) for fact in together) for key in shown[:2]}
     facts["teacher"] |= {key: bert[key] for key in shown[2:] if "bert" in members and key in bert}
-    return scores, {name: {key: facts[name][key] for key in shown if key in facts[name]} for name in names}
+    costs = {name: {key: facts[name][key] for key in shown if key in facts[name]} for name in names}
+    costs["teacher"] |= {"fine_tunings": finetune.compared(context.run)} if "bert" in members else {}
+    return scores, costs
 
 
 def stored_probabilities(distill: Path, name: str) -> NDArray:
@@ -285,6 +288,11 @@ def _rate(score: Callable[[Any], Any], rows: Any) -> float | None:
     return done / (time.perf_counter() - began)
 
 
+def other_fine_tunings(run: RunContext) -> dict[str, str]:
+    """Digests of what the report compares this run's fine-tuning with: where another one has come, there is another report."""
+    return {f"finetune/{other.path.name}": (other.manifest or {})["digest"] for other in finetune.others(run)}
+
+
 def _value(entry: Any) -> Any:
     return entry.get("value") if isinstance(entry, Mapping) else entry
 
@@ -294,6 +302,7 @@ STAGE = Stage(
     run,
     upstream=("ingest", "pretrain", "finetune", "distill"),
     keys=("name", "seed", "evaluate"),
-    code_version=2,
+    code_version=3,
+    outside=other_fine_tunings,
     conclude=publish_report,
 )

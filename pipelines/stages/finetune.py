@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
-from pipelines.artifacts import read_json, write_json
-from pipelines.runner import Stage, StageContext
+from pipelines.artifacts import Artifact, read_json, write_json
+from pipelines.runner import RunContext, Stage, StageContext
 from pipelines.stages.training import SPLITS, kept_point, record_curve, write_predictions
+
+LABELS = ("strategy", "rate_ratio", "layer_decay", "frozen_share")
 
 
 def run(context: StageContext) -> None:
     """Train the teacher; writes ``teacher.pt``, ``training.json`` and ``predictions_{train,validation,test}.parquet``."""
+    import torch
+
     from ctr_kd.checkpoint import load_checkpoint, save_checkpoint
     from ctr_kd.devices import choose_device
     from ctr_kd.finetuning import finetune
@@ -22,9 +28,11 @@ def run(context: StageContext) -> None:
     config = context.config
     assembly = Assembly(context.inputs["ingest"], config.history.max_length)
     signature = assembly.signature()
-    pretrained = build_encoder(assembly, signature, config.pretrain.encoder)
-    weights = context.inputs["pretrain"] / "pretrained.pt"
-    pretrained.load_state_dict(load_checkpoint(weights, context.inputs["pretrain"].name)["model"])
+    torch.manual_seed(config.seed)
+    pretrained = build_encoder(assembly, signature, config.pretrain.encoder)  # with the weights that pretraining began with
+    if config.finetune.strategy != "from_scratch":
+        weights = context.inputs["pretrain"] / "pretrained.pt"
+        pretrained.load_state_dict(load_checkpoint(weights, context.inputs["pretrain"].name)["model"])
     samples = {split: assembly.samples(split) for split in SPLITS}
 
     # What fine-tuning destroyed: masked-item accuracy of the same held-out sequences before and after.
@@ -57,9 +65,11 @@ def run(context: StageContext) -> None:
     model.cpu()
     training = {
         "curve": curve.to_dict(),
+        "auc": kept_point(curve).get("auc"),
+        "held_out_sequences": len(held_out.start),
         "masked_item_accuracy": {"before": before["masked_item_accuracy"], "after": after["masked_item_accuracy"]},
         "masked_item_loss": {"before": before["masked_item_loss"], "after": after["masked_item_loss"]},
-        "strategy": config.finetune.strategy,
+        **{key: getattr(config.finetune, key) for key in LABELS},
         "parameters": parameter_count(model),
         "bytes": file.stat().st_size,
         "rows_per_second": rows_per_second(model, samples["test"], share_histories=True),
@@ -69,12 +79,49 @@ def run(context: StageContext) -> None:
     record_curve(context, "teacher", curve)
     context.record(
         {
-            "auc": kept_point(curve).get("auc"),
+            "auc": training["auc"],
             "masked_item_accuracy_before": before["masked_item_accuracy"],
             "masked_item_accuracy_after": after["masked_item_accuracy"],
             "parameters": training["parameters"],
         }
     )
+
+
+def others(run: RunContext) -> list[Artifact]:
+    """Fine-tunings beside this run's, of the same rows and the same pretrained encoder, that stand in the workspace.
+
+    Those that other code made are passed over: their figures cannot be compared.
+    """
+    own = run.artifacts["finetune"]
+    same = [(own.manifest or {}).get(key) for key in ("inputs", "code_version")]
+    found = [Artifact(path) for path in sorted(own.path.parent.iterdir()) if path != own.path]
+    return [artifact for artifact in found if [(artifact.manifest or {}).get(key) for key in ("inputs", "code_version")] == same]
+
+
+def compared(run: RunContext) -> list[dict[str, Any]]:
+    """How this run's fine-tuning and the others were made, what they destroyed, and their AUC on validation."""
+    own = run.artifacts["finetune"]
+    shown = (*LABELS, "masked_item_accuracy", "masked_item_loss", "held_out_sequences", "auc")
+    entries = []
+    for artifact in (own, *others(run)):
+        training = read_json(artifact.path / "training.json") or {}
+        settings, usual = (_settings((one.manifest or {})["config"].get("finetune") or {}) for one in (artifact, own))
+        different = {key: value for key, value in settings.items() if key not in LABELS and value != usual.get(key)}
+        entry = {"fingerprint": artifact.path.name, "configured": artifact == own, "different": different}
+        entries.append(entry | {key: training[key] for key in shown if key in training})
+    return entries
+
+
+def _settings(block: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Values of a nested block by dotted key.
+
+    >>> _settings({"strategy": "freeze", "training": {"epochs": 2}})
+    {'strategy': 'freeze', 'training.epochs': 2}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in block.items():
+        flat |= _settings(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
+    return flat
 
 
 def _pretraining_until(context: StageContext) -> int:
@@ -87,7 +134,7 @@ def _pretraining_until(context: StageContext) -> int:
 STAGE = Stage(
     "finetune",
     run,
-    code_version=2,
+    code_version=3,
     upstream=("ingest", "pretrain"),
     keys=("seed", "history.max_length", "pretrain", "finetune"),
     shared=True,

@@ -207,6 +207,24 @@ class TestRender:
         metrics["models"]["teacher"]["masked_item_accuracy"]["after"] = None
         assert "masked-item" not in render(metrics)
 
+    def test_shows_what_every_fine_tuning_destroyed(self, metrics):
+        assert "What fine-tuning destroyed" not in render(metrics)
+        tuning = {"strategy": "low_lr", "rate_ratio": 0.01, "configured": True, "held_out_sequences": 612, "auc": 0.7712}
+        tuning |= {"masked_item_accuracy": {"before": 0.2, "after": 0.198}, "masked_item_loss": {"before": 5.5, "after": 5.61}}
+        full = tuning | {"rate_ratio": 1.0, "configured": False, "auc": 0.7699, "different": {"training.epochs": 4}}
+        full |= {"masked_item_accuracy": {"before": 0.2, "after": 0.02}}
+        fresh = full | {"strategy": "from_scratch", "masked_item_accuracy": {"before": 0.001, "after": 0.0}, "auc": None, "different": {}}
+        metrics["models"]["teacher"]["fine_tunings"] = [fresh, full, tuning]
+        text = Page(render(metrics)).text.split("What fine-tuning destroyed")[1]
+        lines = [text.index(shown) for shown in ("low_lr, ratio 0.01 this run", "low_lr, ratio 1.0, training.epochs 4", "from_scratch")]
+        assert lines == sorted(lines)
+        for shown in ("0.1980", "1.0 %", "90.0 %", "0.7712", "0.7699", "5.500", "5.610", "612 sequences"):
+            assert shown in text
+        assert text.split("Learning curves")[0].split("The road")[0].count("%") == 2  # nothing can be destroyed of what was never learnt
+        metrics["models"]["teacher"]["fine_tunings"] = [{"strategy": HOSTILE, "different": {HOSTILE: HOSTILE}, "auc": HOSTILE}]
+        page = render(metrics)
+        assert "<script" not in page and "alert('x')" in Page(page).text
+
     def test_before_the_gate(self, metrics):
         assert "has not been put before the gate yet" in Page(render(metrics | {"gate": None})).text
 

@@ -203,7 +203,7 @@ def test_one_item_alone_is_learnt_and_none_is_an_error(tmp_path):
                 pretrain(assembly, assembly.signature(), config, None, 0, "i", tmp_path / "d.pt")
 
 
-@pytest.mark.parametrize("strategy", ["low_lr", "freeze", "freeze_then_unfreeze"])
+@pytest.mark.parametrize("strategy", ["low_lr", "freeze", "freeze_then_unfreeze", "from_scratch"])
 def test_strategies_move_what_they_should(strategy, pretrained, assembly, signature, tmp_path):
     _, model, *_ = pretrained
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -272,3 +272,11 @@ def test_the_student_follows_its_teacher(assembly, signature, tmp_path):
     model, _ = train_student(signature, train, assembly.samples("validation"), teacher, config, 0, "i", tmp_path / "c.pt")
     known = train.b.pool[:, 0] > 4
     assert np.corrcoef(predict(model, train)[known, 0], teacher[known, 0])[0, 1] > 0.8
+
+
+def test_from_scratch_everything_trains_at_the_full_rate(pretrained, signature):
+    _, model, *_ = pretrained
+    teacher = ClickBert(copy.deepcopy(model), signature, 16, 0.0)
+    (group,) = parameter_groups(teacher, FinetuneConfig(strategy="from_scratch", rate_ratio=0.01, layer_decay=0.5), pretraining_rate=1e-3)
+    assert (group.rate, group.starts_at) == (1.0, 0.0)
+    assert [id(p) for p in group.parameters] == [id(p) for p in teacher.parameters()]

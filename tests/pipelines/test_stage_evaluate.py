@@ -165,6 +165,20 @@ def test_latest_is_the_newest(road: Road, quick: RunConfig) -> None:
     assert "boosted_trees" not in latest(road)["models"]
 
 
+def test_another_fine_tuning_of_the_same_encoder_is_shown_beside_the_configured_one(road: Road, quick: RunConfig) -> None:
+    road.runner(quick).run()
+    (own,) = latest(road)["models"]["teacher"]["fine_tunings"]
+    assert own["configured"] and own["masked_item_accuracy"] == {"before": 0.2, "after": 0.1}
+    other = RunConfig.model_validate(quick.model_dump(by_alias=True) | {"finetune": {"rate_ratio": 0.5}})
+    road.runner(other).run(last="finetune")
+    assert road.runner(quick).run().made == ("evaluate",)
+    tunings = latest(road)["models"]["teacher"]["fine_tunings"]
+    assert [tuning["configured"] for tuning in tunings] == [True, False]
+    assert tunings[0] == own
+    assert (road.workspace / "reports" / "latest" / "report.html").read_text().count(">this run<") == 1
+    assert road.runner(quick).run().made == ()
+
+
 def test_no_test_rows_is_a_fault_of_the_data(road: Road, quick: RunConfig) -> None:
     road.empty = True
     with pytest.raises(DataError, match="the test window holds no rows"):

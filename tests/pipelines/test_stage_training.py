@@ -41,9 +41,11 @@ class Road:
         summary["split"]["train_from"] = self.train_from
         file.write_text(json.dumps(summary))
 
-    def run(self, *stages: Stage) -> None:
+    def run(self, *stages: Stage) -> RunContext:
         ingest = Stage("ingest", self.ingest, outside=lambda run: {"store": "d" * 64})
-        Runner(RunContext(self.config, self.workspace, console=Console(self.said)), [ingest, *stages]).run()
+        context = RunContext(self.config, self.workspace, console=Console(self.said))
+        Runner(context, [ingest, *stages]).run()
+        return context
 
     def manifest(self, stage: str) -> dict[str, Any]:
         (artifact,) = (self.workspace / "artifacts" / stage).iterdir()
@@ -101,3 +103,32 @@ def test_a_student_that_learns_from_the_encoder_itself_is_exported_without_it(ro
     road.run(pretrain.STAGE, finetune.STAGE, distill.STAGE)
     training = read_json(next((road.workspace / "artifacts" / "distill").iterdir()) / "training.json") or {}
     assert training["student"]["parameters"] == training["student_alone"]["parameters"]
+
+
+def test_fine_tunings_of_one_encoder_are_compared(road: Road) -> None:
+    road.run(pretrain.STAGE, finetune.STAGE)
+    knew = road.manifest("pretrain")["facts"]["masked_item_loss"]
+    shorter = {"rate_ratio": 1.0, "training": {"epochs": 1, "validations": 1}}
+    for settings in ({"strategy": "freeze"}, {"strategy": "from_scratch"}, shorter):
+        values = road.config.model_dump(by_alias=True)
+        road.config = RunConfig.model_validate(values | {"finetune": values["finetune"] | settings})
+        context = road.run(pretrain.STAGE, finetune.STAGE)
+        if settings == {"strategy": "freeze"}:
+            frozen = context
+    ours, *others = finetune.compared(frozen)
+    assert (ours["configured"], ours["strategy"], ours["different"]) == (True, "freeze", {})
+    assert ours["masked_item_loss"]["before"] == ours["masked_item_loss"]["after"] == pytest.approx(knew)
+    assert ours["held_out_sequences"] > 0 and 0 < ours["auc"] < 1
+    assert [other["configured"] for other in others] == [False] * 3
+    found = {(other["strategy"], other["rate_ratio"]): other for other in others}
+    assert found["low_lr", 0.01]["masked_item_loss"]["before"] == pytest.approx(knew)
+    assert found["from_scratch", 0.01]["masked_item_loss"]["before"] != pytest.approx(knew, rel=1e-3)
+    assert found["from_scratch", 1.0]["different"]["training.epochs"] == 1.0
+
+
+def test_a_fine_tuning_of_another_encoder_is_not_compared(road: Road) -> None:
+    first = road.run(pretrain.STAGE, finetune.STAGE)
+    road.config = RunConfig.model_validate(road.config.model_dump(by_alias=True) | {"seed": 1})
+    second = road.run(pretrain.STAGE, finetune.STAGE)
+    assert first.artifacts["finetune"] != second.artifacts["finetune"]
+    assert finetune.others(first) == finetune.others(second) == []
