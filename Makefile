@@ -1,15 +1,19 @@
 # make run                                                   the main job on the simulated log
 # make run CONF=conf/globo.yaml DATA=../data/globo           the same on a real one
+# make bench-quality ML100K=../data/ml-100k                  AUC beside torch-rechub's models; also GLOBO=, MIND=
 CONF      ?= conf/simulated.yaml
 DATA      ?=
 WORKSPACE ?= workspace
+GLOBO     ?=
+ML100K    ?=
+MIND      ?=
 PYTHON    ?= $(shell command -v python3.11 || command -v python3)
 
 BIN   := .venv/bin
 STAMP := .venv/.installed
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: setup run test check format bench clean
+.PHONY: setup run test check format bench bench-quality clean
 .DEFAULT_GOAL := run
 
 setup: $(STAMP)
@@ -40,6 +44,11 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	@set -e; for benchmark in benchmarks/bench_*.py; do echo "== $$benchmark"; $(BIN)/python $$benchmark; done
+
+bench-quality: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers]'
+	$(BIN)/python benchmarks/bench_quality.py --workspaces $(WORKSPACE) \
+		$(if $(GLOBO),--globo $(GLOBO)) $(if $(ML100K),--ml100k $(ML100K)) $(if $(MIND),--mind $(MIND))
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -46,6 +46,6 @@ setup(
             "pandas-stubs",
         ],
         "spark": ["pyspark>=4"],
-        "peers": ["transformers>=5"],
+        "peers": ["transformers>=5", "torch-rechub>=0.9,<0.10"],
     },
 )

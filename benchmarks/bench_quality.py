@@ -1,0 +1,251 @@
+"""AUC of ours and of every click model that torch-rechub offers for it, on the same rows: differences with intervals, over seeds.
+
+    make bench-quality GLOBO=FOLDER ML100K=FOLDER MIND=FOLDER          any of them; the others are skipped
+    python benchmarks/bench_quality.py --ml100k FOLDER --seeds 3 --trials 8 --workspaces FOLDER
+
+Ours: the stages up to `distill`, pretraining and all, for every seed, with the configuration as it stands in conf/. Peers: DIN, DeepFM
+and DCNv2 as `benchmarks/peers.py` describes them, on the rows and features of that workspace. Each peer is tuned on every data set:
+seed 0 trains the first --trials settings of `peers.TRIALS`, the best AUC on validation decides, and that setting trains with every
+seed. Test labels choose nothing. Differences are paired and resampled by user; the mean over seeds has an interval of its own, from
+the mean of the seeds' differences in each resample.
+
+What has been trained is kept in the workspace, so that a benchmark that was stopped goes on, and one with more trials trains only
+those (remove WORKSPACE/peers after a change of `peers.py`). Writes results/quality_NAME.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib.util
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ctr_kd.comparison import AucStatistic, Bootstrap, paired_difference, percentile_interval
+from ctr_kd.distilling import align_logits, combine_logits
+from ctr_kd.metrics import auc_score
+from ctr_kd.samples import Assembly, Samples, Signature
+from ctr_kd.training import predict
+from pipelines.artifacts import digest_of
+from pipelines.config import RunConfig
+from pipelines.lock import workspace_lock
+from pipelines.options import Options
+from pipelines.runner import Runner
+from pipelines.stages import ROAD
+from pipelines.stages.distill import boosted_trees
+from pipelines.stages.training import read_predictions
+
+SETS = {"globo": "conf/globo.yaml", "ml100k": "conf/ml100k.yaml", "mind": "conf/mind.yaml"}
+SPLITS = ("validation", "test")
+OURS = ("teacher", "student")  # whose differences to the peers are reported
+
+Logits = dict[str, np.ndarray]  # by split, (rows,) in the order of the samples
+
+
+def say(text: str) -> None:
+    """One line of progress."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """What all models of a data set read."""
+
+    fingerprint: str
+    signature: Signature
+    samples: dict[str, Samples]
+
+
+def ours(options: Options, seed: int) -> tuple[RunConfig, Rows, dict[str, Logits]]:
+    """Bring the stages up to date for a seed, and read what each of our models says of validation and test."""
+    options = dataclasses.replace(options, overrides=(*options.overrides, f"seed={seed}"))
+    config = options.config()
+    runner = Runner(options.context(config), ROAD)
+    with workspace_lock(options.workspace, "bench_quality"):
+        runner.run(last="distill")
+    ingest, finetune, distill = (runner.context.artifacts[name].path for name in ("ingest", "finetune", "distill"))
+    assembly = Assembly(ingest, config.history.max_length)
+    samples = {split: assembly.samples(split) for split in ("train", *SPLITS)}
+
+    def stored(folder: Path, name: str) -> Logits:
+        files = {split: folder / f"predictions{name}_{split}.parquet" for split in SPLITS}
+        return {split: align_logits(*read_predictions(file, folder.name), samples[split])[:, 0] for split, file in files.items()}
+
+    trees, _ = boosted_trees(assembly, config.seed, say)
+    scores = {
+        "bert": stored(finetune, ""),
+        "boosted_trees": {split: align_logits(*trees[split], samples[split])[:, 0] for split in SPLITS},
+        "student": stored(distill, "_student"),
+        "student_alone": stored(distill, "_student_alone"),
+    }
+    weights = config.distill.teachers
+    scores["teacher"] = {split: combine_logits({name: scores[name][split] for name in weights}, weights) for split in SPLITS}
+    return config, Rows(ingest.name, assembly.signature(), samples), scores
+
+
+def peer(kind: str, trial: Any, seed: int, rows: Rows, folder: Path) -> Logits:
+    """Logits of a trained peer, from the folder where they lie already."""
+    from benchmarks.peers import train_peer
+
+    file = folder / f"{kind}_{digest_of([rows.fingerprint, kind, trial.to_dict(), seed])[:16]}.npz"
+    if file.exists():
+        with np.load(file) as stored:
+            return {split: stored[split] for split in SPLITS}
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        model, _ = train_peer(
+            kind, rows.signature, rows.samples["train"], rows.samples["validation"], trial, seed, Path(scratch) / "training.pt"
+        )
+        logits = {split: predict(model, rows.samples[split])[:, 0] for split in SPLITS}
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_suffix(".unfinished.npz")
+    np.savez(unfinished, **logits)
+    unfinished.replace(file)
+    say(f"{kind}, seed {seed}: validation AUC {validation_auc(rows, logits):.4f} in {time.monotonic() - began:.0f} s, {trial}")
+    return logits
+
+
+def validation_auc(rows: Rows, logits: Logits) -> float:
+    return float(auc_score(rows.samples["validation"].label, logits["validation"]))
+
+
+def compare(test: Samples, scores: dict[str, list[np.ndarray]], pairs: list[tuple[str, str]], config: RunConfig) -> dict[str, Any]:
+    """AUC on test and the paired differences of some pairs, seed by seed and on average, each with its interval.
+
+    Parameters
+    ----------
+    test : Samples
+    scores : dict of str to list of array (rows,)
+        What each model says of the test rows, one array per seed.
+    pairs : list of (first, second)
+    config : RunConfig
+        Of the bootstrap.
+    """
+    bootstrap = Bootstrap(test.user, len(test), replicates=config.evaluate.bootstrap, seed=config.evaluate.seed)
+    statistics = {
+        (name, i): AucStatistic(test.label, score, bootstrap.unit) for name, by_seed in scores.items() for i, score in enumerate(by_seed)
+    }
+    resampled = bootstrap.run(statistics)
+    auc = {name: [float(auc_score(test.label, score)) for score in by_seed] for name, by_seed in scores.items()}
+    replicates = {name: [resampled[name, i] for i in range(len(by_seed))] for name, by_seed in scores.items()}
+
+    def interval(name: str) -> dict[str, Any]:
+        found = percentile_interval(float(np.mean(auc[name])), np.mean(replicates[name], axis=0))
+        return {"mean": found.value, "low": found.low, "high": found.high, "seeds": auc[name]}
+
+    def difference(first: str, second: str) -> dict[str, Any]:
+        seeds = [paired_difference(*values) for values in zip(auc[first], auc[second], replicates[first], replicates[second], strict=True)]
+        means = [np.mean(values, axis=0) for values in (auc[first], auc[second], replicates[first], replicates[second])]
+        return {**dataclasses.asdict(paired_difference(*means)), "seeds": [dataclasses.asdict(one) for one in seeds]}
+
+    return {
+        "test_auc": {name: interval(name) for name in scores},
+        "differences": {f"{first}-{second}": difference(first, second) for first, second in pairs},
+    }
+
+
+def measure(options: Options, seeds: int, trials: int) -> dict[str, Any]:
+    """All models of one data set."""
+    from benchmarks.peers import PEERS, TRIALS
+
+    scores: dict[str, list[Logits]] = {}
+    for seed in range(seeds):
+        config, rows, found = ours(options, seed)
+        for name, logits in found.items():
+            scores.setdefault(name, []).append(logits)
+    sizes = {f"{split}_rows": len(samples) for split, samples in rows.samples.items()}
+    say(f"{config.name}: {sizes}")
+    if set(config.distill.teachers) == {"bert"}:
+        del scores["bert"]  # it is the teacher
+    tuning, folder = {}, options.workspace / "peers"
+    for kind in PEERS:
+        tried = [validation_auc(rows, peer(kind, trial, 0, rows, folder)) for trial in TRIALS[:trials]]
+        best = TRIALS[int(np.argmax(tried))]
+        tuning[kind] = {"validation_auc": [round(value, 5) for value in tried], "chosen": best.to_dict()}
+        scores[kind] = [peer(kind, best, seed, rows, folder) for seed in range(seeds)]
+    pairs = [(mine, kind) for mine in OURS for kind in PEERS]
+    tested = compare(
+        rows.samples["test"], {name: [logits["test"] for logits in by_seed] for name, by_seed in scores.items()}, pairs, config
+    )
+    models = {
+        name: {"validation_auc": [validation_auc(rows, logits) for logits in by_seed], "test_auc": tested["test_auc"][name]}
+        for name, by_seed in scores.items()
+    }
+    return {
+        "configuration": config.name,
+        "overrides": list(options.overrides),
+        **sizes,
+        "seeds": seeds,
+        "teachers": config.distill.teachers,
+        "student": config.distill.student.kind,
+        "trials": [trial.to_dict() for trial in TRIALS[:trials]],
+        "tuning": tuning,
+        "models": dict(sorted(models.items(), key=lambda item: -item[1]["test_auc"]["mean"])),
+        "differences": tested["differences"],
+    }
+
+
+def rounded(value: Any) -> Any:
+    """The same figures with five decimals."""
+    if isinstance(value, dict):
+        return {key: rounded(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [rounded(one) for one in value]
+    return round(float(value), 5) if isinstance(value, float) else value
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result as Markdown: models, best first, then ours against each peer."""
+    lines = [f"{result['configuration']}: {result['test_rows']:,} test rows, {result['seeds']} seeds", ""]
+    lines += ["| model | AUC on validation | AUC on test | 95 % | by seed |", "| --- | --- | --- | --- | --- |"]
+    for name, model in result["models"].items():
+        test = model["test_auc"]
+        by_seed = " ".join(f"{value:.4f}" for value in test["seeds"])
+        validation = float(np.mean(model["validation_auc"]))
+        lines.append(f"| {name} | {validation:.4f} | {test['mean']:.4f} | {test['low']:.4f} - {test['high']:.4f} | {by_seed} |")
+    lines += ["", "| difference | mean of the seeds | by seed |", "| --- | --- | --- |"]
+    shown = "{difference:+.4f} [{low:+.4f}, {high:+.4f}]"
+    for name, found in result["differences"].items():
+        by_seed = ", ".join(shown.format(**one) for one in found["seeds"])
+        lines.append(f"| {name.replace('-', ' - ')} | {shown.format(**found)} | {by_seed} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name, conf in SETS.items():
+        parser.add_argument(f"--{name}", type=Path, metavar="FOLDER", help=f"the log that {conf} reads")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--trials", type=int, default=8, help="settings tried of each peer [default: %(default)s]")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE", help="override a key of the configurations")
+    parser.add_argument("--workspaces", type=Path, default=Path("workspace"), help="folder of one workspace per data set")
+    arguments = parser.parse_args()
+    if importlib.util.find_spec("torch_rechub") is None:
+        print("skipped: torch-rechub is not installed; `make bench-quality` installs it (extra `peers`)")
+        return
+    for name, conf in SETS.items():
+        data = getattr(arguments, name)
+        if data is None:
+            print(f"skipped: {name}, because --{name} names no folder")
+            continue
+        options = Options(Path(conf), data.resolve(), arguments.workspaces / f"quality_{name}", overrides=tuple(arguments.set))
+        result = {
+            "command": f"python benchmarks/bench_quality.py --{name} FOLDER",
+            **rounded(measure(options, arguments.seeds, arguments.trials)),
+        }
+        print(table(result), flush=True)
+        folder = Path(__file__).with_name("results")
+        folder.mkdir(exist_ok=True)
+        (folder / f"quality_{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
