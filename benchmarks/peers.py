@@ -196,7 +196,7 @@ def train_peer(
     torch.manual_seed(seed)
     model, config, label = Peer(kind, signature, trial), trial.training(), torch.from_numpy(train.label)
 
-    def loss(rows: np.ndarray, rng: np.random.Generator) -> Callable[[slice], Tensor]:
+    def loss(rows: np.ndarray, rng: np.random.Generator, progress: float) -> Callable[[slice], Tensor]:
         batch, labels = training_batch(train, rows, rng, config), label[rows]
         return lambda part: binary_cross_entropy_with_logits(model(*part_of(batch, part))[:, 0], labels[part])
 
