@@ -29,8 +29,7 @@ from pipelines.lock import workspace_lock
 from pipelines.raw_rows import RawRows
 from pipelines.runner import RunContext, Runner
 from pipelines.stages import ROAD
-from pipelines.stages.evaluate import sigmoid
-from pipelines.stages.training import read_predictions
+from pipelines.stages.evaluate import stored_probabilities
 
 LOWEST = 0.01
 HELD_OUT = "pretrain.validation_share=0.2"
@@ -59,12 +58,6 @@ def fine_tune(config: RunConfig, data: Path | None, workspace: Path) -> tuple[Pa
     return runner.context.artifacts["ingest"].path, runner.context.artifacts["finetune"].path
 
 
-def test_scores(finetune: Path) -> np.ndarray:
-    """Click probabilities of the test rows, shape (rows,), in the order of the row ids."""
-    row_id, logit = read_predictions(finetune / "predictions_test.parquet", finetune.name)
-    return sigmoid(logit[np.argsort(row_id), 0])
-
-
 def figures(finetune: Path) -> dict[str, Any]:
     """What fine-tuning left of pretraining, and its AUC on validation."""
     training = read_json(finetune / "training.json") or {}
@@ -88,7 +81,7 @@ def measure(conf: str, overrides: list[str], data: Path | None, workspace: Path,
     for name, settings in strategies(config).items():
         varied = [f"seed={seed}", *(f"finetune.{key}={value}" for key, value in settings.items())]
         ingest, finetune = fine_tune(load(conf, [*overrides, *varied]), data, workspace)
-        measured[name], scores[name] = figures(finetune), test_scores(finetune)
+        measured[name], scores[name] = figures(finetune), stored_probabilities(finetune / "predictions_test.parquet")
     test = RawRows(ingest).read("test")
     rows = EvaluationRows(test["label"].to_numpy(), test["user"].to_numpy())
     lowest, *others = scores

@@ -117,11 +117,11 @@ class Bert(nn.Module):
         seen = None if causal else padding_mask(length.clamp(min=1), longest)[:, None, None, :]  # (batch, 1, 1, length)
         if self.config.positions != "relative":
             return seen
-        bias = distance_bias(longest, self.config.heads, causal).to(length.device)  # (heads, length, length)
+        bias = distance_bias(longest, self.config.heads, causal, length.device)  # (heads, length, length)
         return bias if seen is None else torch.where(seen, bias, -torch.inf)
 
 
-def distance_bias(length: int, heads: int, causal: bool) -> Tensor:
+def distance_bias(length: int, heads: int, causal: bool, device: torch.device | None = None) -> Tensor:
     """ALiBi: attention falls linearly with the distance of two tokens, in each head at a slope of its own (Press et al. 2022, section 3).
 
     So a token sees the same at every place of a sequence. A vector per position is learned for full histories at one end alone,
@@ -138,9 +138,9 @@ def distance_bias(length: int, heads: int, causal: bool) -> Tensor:
     >>> distance_bias(3, 2, causal=True)[0].tolist()
     [[-0.0, -inf, -inf], [-0.5, -0.0, -inf], [-1.0, -0.5, -0.0]]
     """
-    at = torch.arange(length)
+    at = torch.arange(length, device=device)
     distance = at.unsqueeze(1) - at  # query by key
-    slope = 2.0 ** (1.0 - 2.0 * torch.arange(1, heads + 1))
+    slope = 2.0 ** (1.0 - 2.0 * torch.arange(1, heads + 1, device=device))
     bias = -slope[:, None, None] * distance.abs()
     return bias.masked_fill(distance < 0, -torch.inf) if causal else bias
 

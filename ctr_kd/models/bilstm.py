@@ -6,11 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from ctr_kd.config import StudentConfig
-from ctr_kd.models.inputs import ContextEncoder, Head, TokenEmbedding, compare, padding_mask
+from ctr_kd.models.comparing import Comparing
+from ctr_kd.models.inputs import ContextEncoder, Head, TokenEmbedding, padding_mask
 from ctr_kd.samples import PAD, Signature
 
 
-class BiLSTM(nn.Module):
+class BiLSTM(Comparing):
     """Last states of both directions, projected to the candidate's width and compared with it.
 
     The backward direction reads each sequence reversed within its own length. So padding stays behind the tokens in both
@@ -40,21 +41,6 @@ class BiLSTM(nn.Module):
         ]
         seen = (length > 0).unsqueeze(1).to(x.dtype)
         return self.project(torch.cat(states, dim=1) * seen)  # (segments, width)
-
-    def candidate(self, segment_b: Tensor) -> Tensor:
-        """Vectors (rows, width) of the candidates: a token's embedding, or the sum of several."""
-        return self.token(segment_b).sum(1)
-
-    def score(self, history: Tensor, segment_of_row: Tensor, segment_b: Tensor, categorical: Tensor, dense: Tensor) -> Tensor:
-        """Logits (rows, outputs) from encoded histories (segments, width)."""
-        compared = compare(history.index_select(0, segment_of_row), self.candidate(segment_b))  # (rows, 4 * width)
-        return self.head(torch.cat([compared, self.context(categorical, dense)], dim=-1))  # (rows, outputs)
-
-    def forward(
-        self, segment_a: Tensor, segment_a_length: Tensor, segment_of_row: Tensor, segment_b: Tensor, categorical: Tensor, dense: Tensor
-    ) -> Tensor:
-        """Logits (rows, outputs) of a :class:`ctr_kd.batching.Batch`."""
-        return self.score(self.encode(segment_a, segment_a_length), segment_of_row, segment_b, categorical, dense)
 
 
 class BiLSTMPair(BiLSTM):

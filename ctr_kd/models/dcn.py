@@ -36,7 +36,7 @@ class DCN(Pooled):
 
     def score(self, history: Tensor, segment_of_row: Tensor, segment_b: Tensor, categorical: Tensor, dense: Tensor) -> Tensor:
         """Logits (rows, outputs) from encoded histories (segments, width)."""
-        candidate, context = self.token(segment_b).sum(1), self.context(categorical, dense)
+        candidate, context = self.candidate(segment_b), self.context(categorical, dense)
         x0 = x = torch.cat([history.index_select(0, segment_of_row), candidate, context], dim=-1)  # (rows, size)
         for cross in self.crosses:
             x = cross(x0, x)

@@ -79,7 +79,7 @@ def stored_scores(context: StageContext) -> tuple[dict[str, NDArray], dict[str, 
     students = read_json(distill / "training.json") or {}
     members = list(context.config.distill.teachers)
     names = ["teacher", "student", "student_alone", *([f"teacher/{name}" for name in members] if len(members) > 1 else [])]
-    scores = {name: stored_probabilities(distill, name.replace("/", "_")) for name in names}
+    scores = {name: stored_probabilities(distill / f"predictions_{name.replace('/', '_')}_test.parquet") for name in names}
     shown = ("rows_per_second", "rows_per_second_alone", "parameters", "bytes", "masked_item_accuracy")
     facts = {**students, "teacher/bert": bert}
     # Several teachers cost what each of them costs.
@@ -91,9 +91,9 @@ def stored_scores(context: StageContext) -> tuple[dict[str, NDArray], dict[str, 
     return scores, costs
 
 
-def stored_probabilities(distill: Path, name: str) -> NDArray:
-    """Test probabilities of a model that ``distill`` stored, shape (rows,), in the order of the row ids."""
-    row_id, logit = read_predictions(distill / f"predictions_{name}_test.parquet", distill.name)
+def stored_probabilities(file: Path) -> NDArray:
+    """Click probabilities that a stage stored in its artifact, shape (rows,), in the order of the row ids."""
+    row_id, logit = read_predictions(file, file.parent.name)
     return sigmoid(logit[np.argsort(row_id), 0])
 
 
@@ -109,7 +109,7 @@ def baseline_scores(context: StageContext, test: RawRows) -> tuple[dict[str, NDA
     costs = {"popularity": {"rows_per_second": _rate(popularity.predict, rows["test"])}}
     if context.config.evaluate.boosted_trees:
         if "boosted_trees" in context.config.distill.teachers:  # fitted already, on the same rows and with the same seed
-            scores["boosted_trees"] = stored_probabilities(context.inputs["distill"], "teacher_boosted_trees")
+            scores["boosted_trees"] = stored_probabilities(context.inputs["distill"] / "predictions_teacher_boosted_trees_test.parquet")
             facts = (read_json(context.inputs["distill"] / "training.json") or {})["teacher/boosted_trees"]
             costs["boosted_trees"] = {"rows_per_second": facts["rows_per_second"]}
         else:

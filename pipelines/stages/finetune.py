@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from pipelines.artifacts import Artifact, read_json, write_json
 from pipelines.runner import RunContext, Stage, StageContext
 from pipelines.stages.training import SPLITS, kept_point, record_curve, write_predictions
+from pipelines.tracking import flatten
 
 LABELS = ("strategy", "rate_ratio", "layer_decay", "frozen_share")
 
@@ -105,23 +105,11 @@ def compared(run: RunContext) -> list[dict[str, Any]]:
     entries = []
     for artifact in (own, *others(run)):
         training = read_json(artifact.path / "training.json") or {}
-        settings, usual = (_settings((one.manifest or {})["config"].get("finetune") or {}) for one in (artifact, own))
+        settings, usual = (flatten((one.manifest or {})["config"].get("finetune") or {}) for one in (artifact, own))
         different = {key: value for key, value in settings.items() if key not in LABELS and value != usual.get(key)}
         entry = {"fingerprint": artifact.path.name, "configured": artifact == own, "different": different}
         entries.append(entry | {key: training[key] for key in shown if key in training})
     return entries
-
-
-def _settings(block: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Values of a nested block by dotted key.
-
-    >>> _settings({"strategy": "freeze", "training": {"epochs": 2}})
-    {'strategy': 'freeze', 'training.epochs': 2}
-    """
-    flat: dict[str, Any] = {}
-    for key, value in block.items():
-        flat |= _settings(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
-    return flat
 
 
 def _pretraining_until(context: StageContext) -> int:

@@ -33,7 +33,7 @@ def run(context: StageContext) -> None:
     metrics = read_json(context.inputs["evaluate"] / "metrics.json") or {}
     test = RawRows(context.inputs["ingest"])
     rows = test.read("test")
-    trained = stored_probabilities(context.inputs["distill"], "student")
+    trained = stored_probabilities(context.inputs["distill"] / "predictions_student_test.parquet")
     example = test.raw(rows.slice(0, _EXAMPLE_ROWS)).to_pandas()
     model = context.output / MODEL
     student = save_model(context.inputs["distill"] / "export", model, lineage(context), example)
