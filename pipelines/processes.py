@@ -6,6 +6,7 @@ take part in it, and wait again. So whatever the first process finds standing, t
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,8 @@ def together(workspace: Path) -> Iterator[Processes]:
         with join() as processes:
             yield processes
     except BaseException as error:
+        # The launcher stops whoever is left once one process ended; this one is ending too, and still has a word to say.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         first = processes.fail({"text": explain(error, workspace), "code": exit_code(error)})
         # What the failure of another looks like from here: its connection closes, and the launcher stops this process.
         if isinstance(error, (ProcessLost, KeyboardInterrupt)) and first.get("rank", processes.rank) != processes.rank:
