@@ -10,7 +10,7 @@ from feature_store.config import Config
 
 
 class TrainingConfig(Config):
-    """One training loop. The checkpoint that validation prefers is kept; nothing else is fitted on validation."""
+    """One training loop. Nothing is fitted on validation but the choice of the weights that are kept, where there is one."""
 
     epochs: float = Field(2.0, gt=0, description="passes over the training rows; a fraction is allowed")
     batch_size: int = Field(2048, ge=1, description="rows (or sequences, in pretraining) per step")
@@ -34,7 +34,12 @@ class TrainingConfig(Config):
         0.02, ge=0, lt=1, description="share of rows whose dense inputs are all hidden, so that null statistics can be scored"
     )
     clip: float = Field(1.0, gt=0, description="largest norm of a step's gradient")
-    validations: int = Field(4, ge=1, description="how often per training validation is measured; the best checkpoint is kept")
+    validations: int = Field(4, ge=1, description="how often per training validation is measured")
+    keep: Literal["best", "last"] = Field(
+        "best",
+        description="weights that are kept: best: those that validation prefers; last: those of the last step, where the rate has fallen to "
+        "zero and validation is small, or measures another thing than what is wanted",
+    )
     checkpoint_seconds: float = Field(60.0, gt=0, description="seconds between checkpoints from which a killed run continues")
     accumulate: int = Field(
         1, ge=1, description="parts into which a step's batch is split to save memory; several processes split it among themselves as well"

@@ -31,16 +31,16 @@ class Curve:
     """What a training loop measured: one entry per validation."""
 
     points: list[dict[str, float]] = field(default_factory=list)
-    best_step: int = 0
-    best_score: float = -math.inf
+    kept_step: int = 0
+    kept_score: float = -math.inf
     steps: int = 0
     seconds: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "points": self.points,
-            "best_step": self.best_step,
-            "best_score": self.best_score,
+            "kept_step": self.kept_step,
+            "kept_score": self.kept_score,
             "steps": self.steps,
             "seconds": self.seconds,
         }
@@ -60,7 +60,7 @@ def fit(
     processes: Processes = ALONE,
     heavy: nn.Module | None = None,
 ) -> Curve:
-    """Train a model and leave it, on the CPU, with the weights that validation preferred.
+    """Train a model and leave it, on the CPU, with the weights that validation preferred, or with the last (``config.keep``).
 
     Batches, masks and dropout of a step depend on the seed and the step alone. So a run that continues from its last
     checkpoint equals the uninterrupted one, bit for bit on a CPU.
@@ -117,13 +117,13 @@ def fit(
     model.to(device)
     optimizer = Optimizer(model, groups, config)
     validate_at = {math.ceil(steps * (i + 1) / config.validations) for i in range(config.validations)}
-    curve, best = Curve(steps=steps), {name: value.clone() for name, value in model.state_dict().items()}
+    curve, kept = Curve(steps=steps), {name: value.clone() for name, value in model.state_dict().items()}
     step, running, window = 0, 0.0, 0
     if checkpoint.exists():
         state = load_checkpoint(checkpoint, identity)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        curve, best, step = Curve(**state["curve"]), state["best"], state["step"]
+        curve, kept, step = Curve(**state["curve"]), state["kept"], state["step"]
         running, window = state["running"], state["window"]
         report(f"continuing at step {step:,} of {steps:,}")
     epoch, batches = 0, first_epoch
@@ -143,17 +143,17 @@ def fit(
             value = _gradients(model, len(rows), loss(rows, rng, step / steps), dropout_seed, config, processes)
             norm = clip_gradients(model.parameters(), config.clip)
             value, norm = torch.stack([value, norm]).tolist()
-            _must_be_finite("loss", {"loss": value, "gradient norm": norm}, step, steps, model, best, checkpoint)
+            _must_be_finite("loss", {"loss": value, "gradient norm": norm}, step, steps, model, kept, checkpoint)
             optimizer.step()
             step, running, window = step + 1, running + value, window + 1
             if step in validate_at:
                 figures = processes.tell(_validated(model, validate) if processes.leads else None)
-                _must_be_finite("validation", {"score": figures["score"]}, step, steps, model, best, checkpoint)
+                _must_be_finite("validation", {"score": figures["score"]}, step, steps, model, kept, checkpoint)
                 curve.points.append({"step": step, "train_loss": running / window, **figures})
                 running, window = 0.0, 0
-                if figures["score"] > curve.best_score:
-                    curve.best_score, curve.best_step = figures["score"], step
-                    best = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+                if config.keep == "last" or figures["score"] > curve.kept_score:
+                    curve.kept_score, curve.kept_step = figures["score"], step
+                    kept = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
                 shown = ", ".join(
                     f"{name.replace('_', ' ')} {figure:.4f}" for name, figure in curve.points[-1].items() if name not in ("step", "score")
                 )
@@ -161,13 +161,13 @@ def fit(
             if processes.leads and (time.monotonic() - saved > config.checkpoint_seconds or (step in validate_at and step < steps)):
                 # Weights that a step has just broken show in the next step's loss; they must not replace the last good checkpoint.
                 largest = max(parameter.detach().abs().max().item() for parameter in model.parameters())
-                _must_be_finite("model", {"largest weight": largest}, step, steps, model, best, checkpoint)
+                _must_be_finite("model", {"largest weight": largest}, step, steps, model, kept, checkpoint)
                 curve.seconds = time.monotonic() - started
-                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "best": best, "curve": curve.to_dict()}
+                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "kept": kept, "curve": curve.to_dict()}
                 save_checkpoint(checkpoint, {**state, "step": step, "running": running, "window": window}, identity)
                 saved = time.monotonic()
     curve.seconds = time.monotonic() - started
-    model.load_state_dict(best)
+    model.load_state_dict(kept)
     model.cpu().eval()
     return curve
 
@@ -192,12 +192,12 @@ def _gradients(
 
 
 def _must_be_finite(
-    what: str, figures: dict[str, float], step: int, steps: int, model: nn.Module, best: dict[str, Tensor], checkpoint: Path
+    what: str, figures: dict[str, float], step: int, steps: int, model: nn.Module, kept: dict[str, Tensor], checkpoint: Path
 ) -> None:
-    """Stop a training that has lost its way, and leave the model with its best weights."""
+    """Stop a training that has lost its way, and leave the model with the weights kept so far."""
     if all(math.isfinite(figure) for figure in figures.values()):
         return
-    model.load_state_dict(best)
+    model.load_state_dict(kept)
     shown = ", ".join(f"{name} {figure}" for name, figure in figures.items())
     raise TrainingError(
         f"the {what} is not finite at step {step:,} of {steps:,} ({shown}): "

@@ -56,11 +56,11 @@ def learning_curves(curves: Mapping[str, Any]) -> Markup | None:
     """Draw ``curves["learning"]``: ``{STAGE or STAGE/MODEL: points}``.
 
     Points are a list of ``{"step": int, "train_loss": float, any validation figure: float}``, or an object with such a list in
-    ``points`` and the chosen checkpoint in ``best_step``. Models of one stage share its panels.
+    ``points`` and the step whose weights were kept in ``kept_step``. Models of one stage share its panels.
     """
     stages: dict[str, dict[str, tuple[list[Mapping[str, Any]], Any]]] = {}
     for name, given in (curves.get("learning") or {}).items():
-        points, best = (given.get("points") or [], given.get("best_step")) if isinstance(given, Mapping) else (given, None)
+        points, best = (given.get("points") or [], given.get("kept_step")) if isinstance(given, Mapping) else (given, None)
         stage, _, model = name.partition("/")
         if points:
             stages.setdefault(stage, {})[model] = (points, best)
@@ -76,7 +76,7 @@ def learning_curves(curves: Mapping[str, Any]) -> Markup | None:
             legend(reading_order(named)) if named else None,
             element("div", panels, class_="charts"),
         ]
-    return section("Learning curves", "The ring marks the checkpoint that validation preferred, which is the one that was kept.", *blocks)
+    return section("Learning curves", "The ring marks the weights that were kept: those that validation preferred, or the last where so configured.", *blocks)
 
 
 def _panel(figure: str, models: Mapping[str, tuple[Sequence[Mapping[str, Any]], Any]]) -> Markup | None:

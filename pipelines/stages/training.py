@@ -43,17 +43,17 @@ def read_predictions(path: Path, model: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def kept_point(curve: Curve | Mapping[str, Any]) -> Mapping[str, float]:
-    """What was measured of the checkpoint that was kept: the point of a learning curve at its best step, not its last one.
+    """What was measured of the checkpoint that was kept: the point of a learning curve at ``kept_step``.
 
-    Empty where no validation was finite, hence none was best.
+    Empty where no validation was finite, hence nothing was kept.
 
     Examples
     --------
-    >>> kept_point({"points": [{"step": 5, "auc": 0.7}, {"step": 9, "auc": 0.6}], "best_step": 5})["auc"]
+    >>> kept_point({"points": [{"step": 5, "auc": 0.7}, {"step": 9, "auc": 0.6}], "kept_step": 5})["auc"]
     0.7
     """
     curve = curve if isinstance(curve, Mapping) else curve.to_dict()
-    return next((point for point in curve["points"] if point["step"] == curve["best_step"]), {})
+    return next((point for point in curve["points"] if point["step"] == curve["kept_step"]), {})
 
 
 def fit_boosted_trees(rows: Mapping[str, pa.Table], summary: Mapping[str, Any], seed: int, report: Callable[[str], None]) -> BoostedTrees:

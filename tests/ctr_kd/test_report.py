@@ -82,7 +82,7 @@ def curves():
     return {
         "learning": {
             "finetune": points,
-            "distill/student": {"points": points, "best_step": 200},
+            "distill/student": {"points": points, "kept_step": 200},
             "distill/student_alone": {"points": points},
         },
         "roc": {"student": [[0, 0], [0.2, 0.6], [1, 1]], "teacher": [[0, 0], [0.1, 0.6], [1, 1]]},

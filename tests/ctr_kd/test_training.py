@@ -119,7 +119,8 @@ def test_weights_that_a_step_broke_replace_no_checkpoint(tmp_path):
         fit(model, groups, plan, loss, validate, config, 0, "i", tmp_path / "other.pt")
 
 
-def test_the_checkpoint_that_validation_prefers_is_kept(tmp_path):
+@pytest.mark.parametrize(("keep", "point"), [("best", 1), ("last", 2)])
+def test_the_weights_that_validation_prefers_are_kept_or_the_last(keep, point, tmp_path):
     model = torch.nn.Linear(1, 1, bias=False)
     seen, scores = [], iter([1.0, 3.0, 2.0])
 
@@ -127,14 +128,14 @@ def test_the_checkpoint_that_validation_prefers_is_kept(tmp_path):
         seen.append(model.weight.item())
         return {"score": next(scores)}
 
-    config = TrainingConfig(epochs=3, validations=3, learning_rate=0.1)
+    config = TrainingConfig(epochs=3, validations=3, learning_rate=0.1, keep=keep)
     group = [ParameterGroup(list(model.parameters()))]
 
     def loss(batch, rng, progress):
         return lambda part: model(torch.ones(1, 1)).sum()
 
     curve = fit(model, group, lambda rng: [[0], [1]], loss, validate, config, 0, "i", tmp_path / "c")
-    assert model.weight.item() == seen[1] and curve.best_step == curve.points[1]["step"]
+    assert model.weight.item() == seen[point] and curve.kept_step == curve.points[point]["step"]
 
 
 def test_a_training_in_parts_is_the_undivided_one(assembly, signature, tmp_path):

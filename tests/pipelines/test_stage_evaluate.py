@@ -19,7 +19,7 @@ from pipelines.runner import RunContext, Runner, Stage, StageContext
 from pipelines.stages import evaluate
 from pipelines.stages.training import write_predictions
 
-CURVE = {"points": [{"step": 1, "train_loss": 0.7, "auc": 0.6}], "best_step": 1}
+CURVE = {"points": [{"step": 1, "train_loss": 0.7, "auc": 0.6}], "kept_step": 1}
 
 
 class Road:

@@ -65,7 +65,7 @@ def test_the_recorded_auc_is_that_of_the_checkpoint_that_was_kept(road: Road, mo
     def fit_that_ends_badly(*arguments: Any, **named: Any) -> Curve:
         """The last validation is worse than the one before it, as on a log where ids age."""
         curve = fit(*arguments, **named)
-        kept.append(next(point["auc"] for point in curve.points if point["step"] == curve.best_step))
+        kept.append(next(point["auc"] for point in curve.points if point["step"] == curve.kept_step))
         curve.points.append({**curve.points[-1], "step": curve.steps + 1, "auc": 0.123})
         return curve
 
