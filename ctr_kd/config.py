@@ -37,8 +37,8 @@ class TrainingConfig(Config):
     validations: int = Field(4, ge=1, description="how often per training validation is measured")
     keep: Literal["best", "last"] = Field(
         "best",
-        description="weights that are kept: best: those that validation prefers; last: those of the last step, where the rate has fallen to "
-        "zero and validation is small, or measures another thing than what is wanted",
+        description="weights that are kept: best: those that validation prefers; last: those of the last step, for trainings whose "
+        "validation is small or measures another thing than what is wanted",
     )
     checkpoint_seconds: float = Field(60.0, gt=0, description="seconds between checkpoints from which a killed run continues")
     accumulate: int = Field(

@@ -76,7 +76,11 @@ def learning_curves(curves: Mapping[str, Any]) -> Markup | None:
             legend(reading_order(named)) if named else None,
             element("div", panels, class_="charts"),
         ]
-    return section("Learning curves", "The ring marks the weights that were kept: those that validation preferred, or the last where so configured.", *blocks)
+    return section(
+        "Learning curves",
+        "The ring marks the weights that were kept: those that validation preferred, or the last where so configured.",
+        *blocks,
+    )
 
 
 def _panel(figure: str, models: Mapping[str, tuple[Sequence[Mapping[str, Any]], Any]]) -> Markup | None:
