@@ -75,6 +75,39 @@ def hide_known(indices: np.ndarray, rate: float, rng: np.random.Generator) -> No
     indices[(rng.random(indices.shape, np.float32) < rate) & (indices >= len(SPECIALS))] = UNKNOWN
 
 
+def leave_out(tokens: np.ndarray, length: np.ndarray, rate: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Right-padded sequences without a random share of their tokens; the first and the last of each always stay.
+
+    A kept token keeps its features, the gap to the click before it in the log included.
+
+    Parameters
+    ----------
+    tokens : int32 array (sequences, longest, features)
+    length : int64 array (sequences,)
+    rate : float
+        Probability of each inner token to be left out.
+    rng : numpy Generator
+
+    Returns
+    -------
+    tokens : int32 array (sequences, new longest, features)
+    length : int64 array (sequences,)
+
+    Examples
+    --------
+    >>> tokens, length = leave_out(np.array([[[5], [6], [7]], [[8], [0], [0]]]), np.array([3, 1]), 1.0, np.random.default_rng(0))
+    >>> tokens[:, :, 0].tolist(), length.tolist()
+    ([[5, 7], [8, 0]], [2, 1])
+    """
+    at, last = np.arange(tokens.shape[1]), length[:, None] - 1
+    stays = ((rng.random(tokens.shape[:2]) >= rate) & (at < last)) | (at == last) | ((at == 0) & (last >= 0))
+    kept = stays.sum(1)
+    order = np.argsort(~stays, axis=1, kind="stable")[:, : max(int(kept.max(initial=0)), 1)]
+    packed = np.take_along_axis(tokens, order[:, :, None], axis=1)
+    packed[np.arange(order.shape[1]) >= kept[:, None]] = PAD
+    return packed, kept
+
+
 def make_batch(
     samples: Samples,
     rows: np.ndarray,

@@ -95,6 +95,13 @@ class PretrainConfig(Config):
         description="sequences longer than history.max_length are cut into pieces, and each repeats this share of the one before it: "
         "clicks then have more before them, at more work for long sequences",
     )
+    leave_out: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the clicks left out of a sequence, drawn anew whenever it is read; where clicks are few, and their exact "
+        "order chance, the encoder learns it less by heart",
+    )
     mask_rate: float = Field(0.2, gt=0, lt=1, description="share of items that are masked (bidirectional attention; so are the next two)")
     span: float = Field(1.0, ge=1, description="mean length of a masked stretch of items (geometric); 1 masks each item by itself")
     last_item_rate: float = Field(

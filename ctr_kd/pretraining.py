@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ctr_kd.batching import batch_plan, gather, hide_known
+from ctr_kd.batching import batch_plan, gather, hide_known, leave_out
 from ctr_kd.config import EncoderConfig, PretrainConfig
 from ctr_kd.devices import device_of, move
 from ctr_kd.distributed import ALONE, Processes
@@ -172,6 +172,8 @@ def pretrain(
 
     def loss(rows: np.ndarray, rng: np.random.Generator, progress: float) -> Callable[[slice], torch.Tensor]:
         tokens, lengths = gather(training, training.start[rows], training.end[rows])
+        if config.leave_out:
+            tokens, lengths = leave_out(tokens, lengths, config.leave_out, rng)
         if config.encoder.attention == "causal":
             masked = predict_next(tokens, lengths)
         else:

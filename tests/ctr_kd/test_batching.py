@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctr_kd.batching import batch_plan, gather, make_batch, part_of
+from ctr_kd.batching import batch_plan, gather, leave_out, make_batch, part_of
 from ctr_kd.samples import MASK, UNKNOWN, Segment
 
 
@@ -21,6 +21,26 @@ def test_gather_of_an_empty_pool_keeps_its_shape():
     nothing = Segment(np.zeros((0, 2), np.int32), np.array([0]), np.array([0]), gap_column=1)
     tokens, length = gather(nothing, np.array([0]), np.array([0]))
     assert tokens.shape == (1, 1, 2) and length.tolist() == [0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 7), min_size=1, max_size=8), st.floats(0, 1), st.integers(0, 99))
+def test_what_is_left_of_a_sequence_is_a_part_of_it_in_order_with_both_its_ends(lengths, rate, seed):
+    length = np.array(lengths)
+    inside = np.arange(max(lengths) + 1) < length[:, None]
+    tokens = np.where(inside[:, :, None], 5 + np.arange(inside.size * 2).reshape(*inside.shape, 2), 0)
+    packed, kept = leave_out(tokens, length, rate, np.random.default_rng(seed))
+    assert packed.shape[1] == max(kept.max(), 1) and (kept <= length).all()
+    for before, n, after, m in zip(tokens, length, packed, kept, strict=True):
+        whole, part = before[:n].tolist(), after[:m].tolist()
+        assert part == [token for token in whole if token in part] and not after[m:].any()
+        assert part[:1] == whole[:1] and part[-1:] == whole[-1:]
+
+
+def test_a_rate_of_nothing_leaves_out_nothing_and_half_leaves_out_half():
+    tokens, length = np.ones((50, 402, 1), np.int32), np.full(50, 402)
+    assert np.array_equal(leave_out(tokens, length, 0.0, np.random.default_rng(0))[1], length)
+    assert leave_out(tokens, length, 0.5, np.random.default_rng(0))[1].mean() == pytest.approx(202, abs=5)
 
 
 @settings(max_examples=60, deadline=None)
