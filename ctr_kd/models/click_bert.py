@@ -9,6 +9,8 @@ from ctr_kd.models.bert import MaskedItemModel
 from ctr_kd.models.inputs import ContextEncoder, Head, TokenEmbedding, compare
 from ctr_kd.samples import Signature
 
+INITIAL_SCALE = 0.1  # of what pretraining knows, when fine-tuning begins
+
 
 class ClickBert(nn.Module):
     """BERT encoder plus a click head over [history, candidate, their product and difference, context, statistics].
@@ -17,7 +19,8 @@ class ClickBert(nn.Module):
     (:meth:`ctr_kd.models.bert.MaskedItemModel.history_state`); its product with a candidate's embedding is the logit that
     pretraining gave the candidate as the next item. So the head starts from what the encoder already knows. Beside it stand
     embeddings of its own, which train at the full rate: what makes an item clicked today changes faster than a slowly trained
-    encoder may follow.
+    encoder may follow. They begin near zero, while normalised states have unit variance, and would drown: so these are scaled per
+    feature, from a small scale that is learned (LayerScale, Touvron et al. 2021, arXiv:2103.17239).
 
     Parameters
     ----------
@@ -36,6 +39,7 @@ class ClickBert(nn.Module):
         self.context = ContextEncoder(signature, 8)
         self.next_item = nn.Linear(1, 1)  # scale of the pretrained next-item logit
         self.candidate_norm = nn.LayerNorm(width)
+        self.scale = nn.Parameter(torch.full((4 * width,), INITIAL_SCALE))
         self.token = TokenEmbedding(signature.tokens, width // 2)
         self.head = Head(6 * width + 1 + self.context.size, head_width, signature.outputs, dropout)
 
@@ -53,7 +57,7 @@ class ClickBert(nn.Module):
         next_item = self.next_item((summary * candidate).sum(-1, keepdim=True))  # (rows, 1)
         pooled = self.token(segment_a).sum(1) / segment_a_length.clamp(min=1).unsqueeze(1).to(dense.dtype)  # (segments, width / 2)
         features = [
-            compare(summary, self.candidate_norm(candidate)),
+            self.scale * compare(summary, self.candidate_norm(candidate)),
             compare(pooled.index_select(0, segment_of_row), self.token(segment_b).sum(1)),
             next_item,
             self.context(categorical, dense),
