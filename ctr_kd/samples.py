@@ -101,6 +101,7 @@ class Samples:
     dense : float32 array (rows, dense features)
         NaN where the value is null.
     label : float32 array (rows,)
+        Below zero where there is none.
     """
 
     row_id: np.ndarray
@@ -242,7 +243,10 @@ class Assembly:
 
     def samples(self, split: str) -> Samples:
         """Rows of one split: ``train``, ``validation`` or ``test``."""
-        rows = pq.read_table(self.directory / "rows.parquet", filters=[("split", "=", split)])
+        return self.samples_of(pq.read_table(self.directory / "rows.parquet", filters=[("split", "=", split)]))
+
+    def samples_of(self, rows: pa.Table) -> Samples:
+        """Rows in the layout of ``rows.parquet``."""
         count = rows.num_rows
         item = rows["item"].to_numpy()
         user = rows["user"].to_numpy()
