@@ -163,7 +163,10 @@ class TransferConfig(Config):
         description="rows as a share of the training rows, half of them of items near to the user's clicks, half popular ones; 0 is off",
     )
     neighbours: int = Field(
-        20, ge=1, le=1000, description="nearest items of a click, by the BERT's item embeddings, among which one is drawn that was live then"
+        20,
+        ge=1,
+        le=1000,
+        description="nearest items of a click, by the BERT's item embeddings, among which one is drawn that was live then",
     )
     seed: int = Field(19, ge=0, description="seed of the draws: the same rows whatever the student and the run's seed")
 
@@ -181,7 +184,7 @@ PRESETS = {"tang": "logit_mse", "hinton": "soft_targets"}  # soft of each preset
 
 
 class DistillConfig(Config):
-    """alpha * labels + (1 - alpha) * ((1 - listwise) * soft + listwise * ranking + hints); rows without labels have the second term alone."""
+    """alpha * labels + (1 - alpha) * ((1 - listwise) * soft + listwise * ranking + hints); without a label the second term alone."""
 
     teachers: dict[str, float] = Field(
         {"bert": 1.0},
@@ -216,7 +219,8 @@ class DistillConfig(Config):
     )
     schedule: ScheduleConfig = Field(ScheduleConfig(), description="how weights and temperature change during training")
     transfer: TransferConfig = Field(
-        TransferConfig(), description="the transfer set: unlabelled rows beside the training rows, at as many steps; not for the student alone"
+        TransferConfig(),
+        description="the transfer set: unlabelled rows beside the training rows, at as many steps; not for the student alone",
     )
     embeddings: Literal["random", "teacher"] = Field(
         "random", description="teacher: embeddings start as the BERT's, on their principal components; the student alone starts at random"

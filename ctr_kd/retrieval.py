@@ -66,28 +66,27 @@ class ItemIndex:
             raise ValueError(f"an index needs vectors of items, one a row, not an array of shape {vectors.shape}")
         self._vectors = _normalised(vectors)
         items, width = self._vectors.shape
-        self._index = faiss.IndexFlatIP(width)
+        exact = faiss.IndexFlatIP(width)
+        exact.add(self._vectors)
+        self._index: faiss.Index = exact
         self.kind, self.recall = "exact", 1.0
         if items < exact_below:
-            self._index.add(self._vectors)
             return
-        self.kind = "ivf"
-        lists = round(4 * items**0.5)
-        self._centres = self._index  # kept here, since the lists do not keep it alive
-        self._index = faiss.IndexIVFFlat(self._centres, width, lists, faiss.METRIC_INNER_PRODUCT)
-        self._index.cp.seed, self._index.cp.min_points_per_centroid = seed, 1
-        self._index.train(self._vectors)
-        self._index.add(self._vectors)
         sample = self._vectors[np.random.default_rng(seed).permutation(items)[:PROBED_QUERIES]]
-        truth = faiss.IndexFlatIP(width)
-        truth.add(self._vectors)
-        _, nearest = truth.search(sample, min(10, items))
+        _, nearest = exact.search(sample, min(10, items))
+        lists = round(4 * items**0.5)
+        self._centres = faiss.IndexFlatIP(width)  # kept here, since the lists do not keep it alive
+        inverted = faiss.IndexIVFFlat(self._centres, width, lists, faiss.METRIC_INNER_PRODUCT)
+        inverted.cp.seed, inverted.cp.min_points_per_centroid = seed, 1
+        inverted.train(self._vectors)
+        inverted.add(self._vectors)
         while True:  # probing every list is the exact search
-            _, found = self._index.search(sample, nearest.shape[1])
+            _, found = inverted.search(sample, nearest.shape[1])
             self.recall = float((found[:, :, None] == nearest[:, None, :]).any(1).mean())
-            if self.recall >= ENOUGH_RECALL or self._index.nprobe >= lists:
+            if self.recall >= ENOUGH_RECALL or inverted.nprobe >= lists:
                 break
-            self._index.nprobe = min(2 * self._index.nprobe, lists)
+            inverted.nprobe = min(2 * inverted.nprobe, lists)
+        self.kind, self._index = "ivf", inverted
 
     def __len__(self) -> int:
         return len(self._vectors)

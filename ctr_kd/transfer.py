@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 from ctr_kd.models.bert import MaskedItemModel
 from ctr_kd.retrieval import ItemIndex
-from ctr_kd.samples import SPECIALS, Assembly, Samples, Segment
+from ctr_kd.samples import SPECIALS, Assembly, Samples
 
 
 @torch.no_grad()
@@ -65,21 +66,24 @@ def join_rows(labelled: Samples, unlabelled: Samples) -> Samples:
     labelled, unlabelled : Samples
         Over the same pool of clicks.
     """
-    both = [np.concatenate([getattr(rows, name) for rows in (labelled, unlabelled)]) for name in _ROWS]
-    order = np.argsort(both[_ROWS.index("group")], kind="stable")
-    a, b = ((rows.a, rows.b) for rows in (labelled, unlabelled))
-    start, end = (np.concatenate([getattr(segment, name) for segment in (a[0], b[0])]) for name in ("start", "end"))
-    behind = len(a[1].pool)  # where the second set's candidates stand in the joined pool
-    candidates = np.concatenate([a[1].pool, b[1].pool])
-    candidate_start, candidate_end = (
-        np.concatenate([getattr(a[1], name), getattr(b[1], name) + behind])[order] for name in ("start", "end")
-    )
-    return replace(
-        labelled,
-        **{name: column[order] for name, column in zip(_ROWS, both, strict=True)},
-        a=replace(labelled.a, start=start[order], end=end[order]),
-        b=Segment(candidates, candidate_start, candidate_end, labelled.b.gap_column),
-    )
+    order = np.argsort(np.concatenate([labelled.group, unlabelled.group]), kind="stable")
+    behind = np.where(order < len(labelled), 0, len(labelled.b.pool))  # candidates of the second set stand behind those of the first
 
+    def joined(read: Callable[[Samples], np.ndarray]) -> np.ndarray:
+        return np.concatenate([read(labelled), read(unlabelled)])[order]
 
-_ROWS = ("row_id", "group", "user", "categorical", "dense", "label")
+    return Samples(
+        row_id=joined(lambda rows: rows.row_id),
+        group=joined(lambda rows: rows.group),
+        user=joined(lambda rows: rows.user),
+        a=replace(labelled.a, start=joined(lambda rows: rows.a.start), end=joined(lambda rows: rows.a.end)),
+        b=replace(
+            labelled.b,
+            pool=np.concatenate([labelled.b.pool, unlabelled.b.pool]),
+            start=joined(lambda rows: rows.b.start) + behind,
+            end=joined(lambda rows: rows.b.end) + behind,
+        ),
+        categorical=joined(lambda rows: rows.categorical),
+        dense=joined(lambda rows: rows.dense),
+        label=joined(lambda rows: rows.label),
+    )
