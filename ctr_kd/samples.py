@@ -222,6 +222,13 @@ class Assembly:
             for chunk in file.iter_batches(CLICK_CHUNK, columns=list(columns)):
                 yield {name: chunk[name].to_numpy(zero_copy_only=False) for name in columns}
 
+    def click_counts(self, until: int) -> np.ndarray:
+        """Clicks on each item that were known before a time (microseconds UTC), int64 (items,)."""
+        count = np.zeros(len(self.item_tokens), np.int64)
+        for clicks in self._read_clicks("item", "known_at", "canonical"):
+            count += np.bincount(clicks["item"][clicks["canonical"] & (clicks["known_at"] < until)], minlength=len(count))
+        return count
+
     def vocabulary_tokens(self) -> np.ndarray:
         """Token (vocabulary, features) of every index of the item vocabulary: its id, its attributes, no gap."""
         tokens = np.zeros((len(SPECIALS) + len(self.vocabulary["item"]), len(self.token_names) + 1), np.int32)
