@@ -18,7 +18,7 @@ from feature_store.contracts import DataError
 from feature_store.store import Store
 from feature_store.transfer import write_transfer_rows
 from tests.feature_store.logs import START, Event, Naive, at, write_store
-from tests.feature_store.test_point_in_time import SLOW, events, same
+from tests.feature_store.test_point_in_time import SLOW, same
 
 ENGINE = FeatureStoreConfig(threads=1, memory="500MB")
 UNTIL = 500  # minutes; end of training
@@ -127,23 +127,45 @@ def test_rows_are_of_live_items_that_their_user_never_met_with_features_as_of_th
     assert pq.read_schema(tmp_path / "transfer.parquet").equals(pq.read_schema(tmp_path / "out" / "rows.parquet"))
 
 
+def logs(has_impressions: bool) -> st.SearchStrategy[list[Event]]:
+    """Logs with users who have not met every item; ties, repeats, late clicks and unknown times among them."""
+    event = st.builds(
+        Event,
+        user=st.integers(0, 5),
+        item=st.integers(0, 7),
+        minute=st.integers(0, 16).map(lambda n: 20 * n),
+        clicked=st.sampled_from([0, 1]) if has_impressions else st.just(1),
+        delay=st.sampled_from([0, 0, 0, 20, 30, 200]),
+        request=st.sampled_from([None, 1, 2]) if has_impressions else st.none(),
+        device=st.sampled_from([None, "a", "b"]),
+    )
+    listed = st.builds(Event, user=st.integers(0, 5), item=st.integers(0, 7), minute=st.integers(-30, 10), time_known=st.just(False))
+    return st.builds(lambda known, unknown: known + unknown, st.lists(event, min_size=15, max_size=50), st.lists(listed, max_size=4))
+
+
 @pytest.mark.parametrize("has_impressions", [False, True])
 def test_rows_of_any_log_equal_the_naive_ones(has_impressions: bool) -> None:
-    config = CONFIG.model_copy(update={"split": CONFIG.split.model_copy(update={"train_until": at(300)})})
+    split = {"train_until": at(300), "validate_until": at(380), "test_until": at(600)}
+    config = AssemblyConfig.model_validate(CONFIG.model_dump() | {"split": split})
+    checked = 0
 
     @SLOW
-    @given(log=events(has_impressions), amount=st.sampled_from([0.2, 1.0]))
+    @given(log=logs(has_impressions), amount=st.sampled_from([0.2, 1.0]))
     def check(log: list[Event], amount: float) -> None:
+        nonlocal checked
+        asked = [Event(2, 3, minute, request=7) for minute in (330, 340, 400, 410)]  # validation and test have clicks
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             try:
-                _, rows, _ = make(folder, log, has_impressions, amount, config=config)
+                _, rows, _ = make(folder, log + asked, has_impressions, amount, config=config)
             except DataError as error:
                 assert any(text in str(error) for text in ("split", "holds no click", "has no row", "is empty"))
                 return
-            check_rows(rows, folder, log, config, has_impressions, START + 300 * 60 * 10**6)
+            check_rows(rows, folder, log + asked, config, has_impressions, START + 300 * 60 * 10**6)
+            checked += 1
 
     check()
+    assert checked > 3
 
 
 @pytest.mark.parametrize("has_impressions", [False, True])
