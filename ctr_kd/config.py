@@ -165,6 +165,24 @@ class HintsConfig(Config):
     relation: float = Field(0.0, ge=0, description="weight of finding the same histories of a batch alike (Tung and Mori 2019)")
 
 
+class TransferConfig(Config):
+    """Rows without labels, of users and items that never met: the teacher says what to learn from them."""
+
+    amount: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="rows as a share of the training rows, half of them of items near to the user's clicks, half popular ones; 0 is off",
+    )
+    neighbours: int = Field(
+        20,
+        ge=1,
+        le=1000,
+        description="nearest items of a click, by the BERT's item embeddings, among which one is drawn that was live then",
+    )
+    seed: int = Field(19, ge=0, description="seed of the draws: the same rows whatever the student and the run's seed")
+
+
 class ScheduleConfig(Config):
     weight: Literal["constant", "annealed", "warmup"] = Field(
         "constant",
@@ -178,7 +196,7 @@ PRESETS = {"tang": "logit_mse", "hinton": "soft_targets"}  # soft of each preset
 
 
 class DistillConfig(Config):
-    """alpha * labels + (1 - alpha) * ((1 - listwise) * soft + listwise * ranking + hints)."""
+    """alpha * labels + (1 - alpha) * ((1 - listwise) * soft + listwise * ranking + hints); without a label the second term alone."""
 
     teachers: dict[str, float] = Field(
         {"bert": 1.0},
@@ -212,6 +230,10 @@ class DistillConfig(Config):
         "none", description="label: soft weighs less in rows where the teacher gives the label less than the label's share of all rows"
     )
     schedule: ScheduleConfig = Field(ScheduleConfig(), description="how weights and temperature change during training")
+    transfer: TransferConfig = Field(
+        TransferConfig(),
+        description="the transfer set: unlabelled rows beside the training rows, at as many steps; not for the student alone",
+    )
     embeddings: Literal["random", "teacher"] = Field(
         "random", description="teacher: embeddings start as the BERT's, on their principal components; the student alone starts at random"
     )
@@ -222,6 +244,11 @@ class DistillConfig(Config):
         if self.alpha == 1:
             return 1.0, 0.0
         return (1.0, self.teacher_weight) if self.preset == "hinton" else (self.alpha, 1 - self.alpha)
+
+    @property
+    def transfers(self) -> bool:
+        """Whether the student learns from rows without labels too."""
+        return self.transfer.amount > 0 and self.weights[1] > 0
 
     @property
     def needs_encoder(self) -> bool:

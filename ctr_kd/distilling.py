@@ -96,7 +96,7 @@ def without_effect(config: DistillConfig) -> list[str]:
     changed = {name for name, field in DistillConfig.model_fields.items() if getattr(config, name) != field.default}
     idle: list[tuple[set[str], str]] = []
     if config.alpha == 1:
-        terms = {"preset", "teacher_weight", "soft", "temperature", "listwise", "hints", "gate", "schedule"}
+        terms = {"preset", "teacher_weight", "soft", "temperature", "listwise", "hints", "gate", "schedule", "transfer"}
         idle.append((terms, "alpha is 1, so the student learns from the labels alone"))
     else:
         if config.preset == "hinton":
@@ -132,6 +132,8 @@ def train_student(
     ----------
     signature : Signature
     train, validation : Samples
+        Training rows without a label (:func:`ctr_kd.transfer.join_rows`) have no term but the teacher's. ``training.batch_size`` counts
+        labelled rows, so that they add no step.
     teacher : float32 array (rows, outputs) or None
         The teacher's logits of the training rows, in their order.
     config : DistillConfig
@@ -161,6 +163,7 @@ def train_student(
     trained = nn.ModuleDict({"student": model})  # and what is thrown away after training
     label = torch.from_numpy(train.label)
     base = class_shares(label, signature.outputs)
+    rows_per_labelled = len(label) / max(int((label >= 0).sum()), 1)
     target = None if teacher is None else torch.from_numpy(teacher)
     hinted = target is not None and config.weights[1] > 0 and config.hints != HintsConfig()
     if target is not None:
@@ -205,7 +208,7 @@ def train_student(
     curve = fit(
         trained,
         [ParameterGroup(list(trained.parameters()))],
-        row_plan(train, config.training.batch_size),
+        row_plan(train, round(config.training.batch_size * rows_per_labelled)),
         loss,
         lambda: validation_figures(model, validation),
         config.training,

@@ -101,6 +101,7 @@ class Samples:
     dense : float32 array (rows, dense features)
         NaN where the value is null.
     label : float32 array (rows,)
+        Below zero where there is none.
     """
 
     row_id: np.ndarray
@@ -221,6 +222,13 @@ class Assembly:
             for chunk in file.iter_batches(CLICK_CHUNK, columns=list(columns)):
                 yield {name: chunk[name].to_numpy(zero_copy_only=False) for name in columns}
 
+    def click_counts(self, until: int) -> np.ndarray:
+        """Clicks on each item that were known before a time (microseconds UTC), int64 (items,)."""
+        count = np.zeros(len(self.item_tokens), np.int64)
+        for clicks in self._read_clicks("item", "known_at", "canonical"):
+            count += np.bincount(clicks["item"][clicks["canonical"] & (clicks["known_at"] < until)], minlength=len(count))
+        return count
+
     def vocabulary_tokens(self) -> np.ndarray:
         """Token (vocabulary, features) of every index of the item vocabulary: its id, its attributes, no gap."""
         tokens = np.zeros((len(SPECIALS) + len(self.vocabulary["item"]), len(self.token_names) + 1), np.int32)
@@ -242,7 +250,10 @@ class Assembly:
 
     def samples(self, split: str) -> Samples:
         """Rows of one split: ``train``, ``validation`` or ``test``."""
-        rows = pq.read_table(self.directory / "rows.parquet", filters=[("split", "=", split)])
+        return self.samples_of(pq.read_table(self.directory / "rows.parquet", filters=[("split", "=", split)]))
+
+    def samples_of(self, rows: pa.Table) -> Samples:
+        """Rows in the layout of ``rows.parquet``."""
         count = rows.num_rows
         item = rows["item"].to_numpy()
         user = rows["user"].to_numpy()

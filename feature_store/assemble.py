@@ -98,7 +98,7 @@ def assemble(
         first, last = request_range(engine, split.train_from, split.test_until)
         with writer:
             for _, end in maker.chunks(first, last):
-                writer.write(maker)
+                writer.write(maker.timelines)
                 report(f"{end - first:,} of {last - first:,} requests, {writer.written:,} rows")
         requests = engine.rows("select coalesce(max(request), -1) + 1 from requests")[0][0]
     check_split(split, writer.rows, writer.positives)

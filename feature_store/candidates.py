@@ -8,7 +8,8 @@ no sampled candidate looks like that. :class:`Support` checks that on every asse
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from feature_store.engines.embedded import EmbeddedEngine
 from feature_store.statistics import Timelines, in_microseconds
 
 LIVE = "coalesce(c.n, 0) - coalesce(l.n, 0) > 0"  # the clicked item has a click in the window
-ROUNDS = 3  # each draws twice as often as the one before, for the requests that still lack candidates
+ROUNDS = 3  # of draws
 BUCKETS = {"0": 0, "1": 1, "2": 2, "3-5": 3, "6-20": 6, "21-100": 21, "101+": 101}  # first count of each
 
 
@@ -54,27 +55,59 @@ class Sampler:
 
     def sample(self) -> None:
         """Table ``sampled_candidates`` (request, item_code) for ``kept_requests``: distinct items, never the clicked one."""
-        engine, per_click = self.engine, self.config.per_click
-        engine.table("sampled_candidates", "select request, item_code from kept_requests where false")
-        engine.table("short_requests", "short_requests.sql", requests="kept_requests", per_click=per_click)
-        since, until = 0, per_click + 2
-        for _ in range(ROUNDS):
-            first, last, start, end = engine.rows(
-                "select min(pool_from), max(pool_until), min(timestamp), max(timestamp) from short_requests"
-            )[0]
-            if first is None:
-                break
-            engine.view("draws", "draws.sql", seed=self.config.seed % 2147483647, since=since, until=until)
-            if self.config.by == "popularity":
-                engine.view("accepted", "accepted_popularity.sql", first=first, last=last, window=self.window)
-            else:
-                slots = {"first": start // self.slot, "last": end // self.slot, "slot": self.slot}
-                engine.view("accepted", "accepted_uniform.sql", left=self.timelines.left(self.config.window), **slots)
-            engine.append("sampled_candidates", "new_candidates.sql", per_click=per_click)
-            engine.table("still_short", "short_requests.sql", requests="short_requests", per_click=per_click)
-            engine.table("short_requests", "select * from still_short")
-            since, until = until, until + 2 * (until - since)
-        self.requests_short += engine.rows("select count(*) from short_requests")[0][0]
+        self.requests_short += draw_items(self.engine, self.config.seed, self.config.per_click, ROUNDS, self._accept)
+
+    def _accept(self, span: Span) -> None:
+        if self.config.by == "popularity":
+            self.engine.view("accepted", "accepted_popularity.sql", first=span.first, last=span.last, window=self.window)
+        else:
+            slots = {"first": span.start // self.slot, "last": span.end // self.slot, "slot": self.slot}
+            self.engine.view("accepted", "accepted_uniform.sql", left=self.timelines.left(self.config.window), **slots)
+
+
+class Span(NamedTuple):
+    """What requests reach: positions [first, last) of ``click_order``, times [start, end] in microseconds."""
+
+    first: int
+    last: int
+    start: int
+    end: int
+
+
+def draw_items(engine: EmbeddedEngine, seed: int, per_request: int, rounds: int, accept: Callable[[Span], None]) -> int:
+    """Table ``sampled_candidates`` (request, item_code): for each of ``kept_requests`` the first distinct items that are accepted.
+
+    Parameters
+    ----------
+    engine : EmbeddedEngine
+        Holds ``kept_requests`` with ``request``, ``tie``, ``item_code`` (of the click), ``timestamp``, ``pool_from`` and ``pool_until``.
+    seed : int
+    per_request : int
+        Items that each request asks for.
+    rounds : int
+        Each draws twice as often as the one before, for the requests that still lack items.
+    accept : callable
+        Takes the reach of these requests, and makes the view ``accepted`` (request, k, item_code) of ``draws``.
+
+    Returns
+    -------
+    int
+        Requests that were left with fewer items.
+    """
+    engine.table("sampled_candidates", "select request, item_code from kept_requests where false")
+    engine.table("short_requests", "short_requests.sql", requests="kept_requests", per_click=per_request)
+    since, until = 0, per_request + 2
+    for _ in range(rounds):
+        span = Span(*engine.rows("select min(pool_from), max(pool_until), min(timestamp), max(timestamp) from short_requests")[0])
+        if span.first is None:
+            break
+        engine.view("draws", "draws.sql", seed=seed % 2147483647, since=since, until=until)
+        accept(span)
+        engine.append("sampled_candidates", "new_candidates.sql", per_click=per_request)
+        engine.table("still_short", "short_requests.sql", requests="short_requests", per_click=per_request)
+        engine.table("short_requests", "select * from still_short")
+        since, until = until, until + 2 * (until - since)
+    return engine.rows("select count(*) from short_requests")[0][0]
 
 
 class Support:

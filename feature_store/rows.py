@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from feature_store.candidates import Support
 from feature_store.engines.embedded import EmbeddedEngine
 from feature_store.log import Log
-from feature_store.requests import RowMaker
 from feature_store.split import SPLITS, Split
+from feature_store.statistics import Timelines
 
 ROW_GROUP = 122_880
 
@@ -33,13 +33,22 @@ class RowWriter:
     known_item : np.ndarray of bool, shape (items,)
         Whether each item is in the vocabulary.
     path : Path
+    first_row : int
+        Id of the first row.
     """
 
     def __init__(
-        self, engine: EmbeddedEngine, log: Log, statistics: Sequence[str], split: Split, known_item: np.ndarray, path: Path
+        self,
+        engine: EmbeddedEngine,
+        log: Log,
+        statistics: Sequence[str],
+        split: Split,
+        known_item: np.ndarray,
+        path: Path,
+        first_row: int = 0,
     ) -> None:
         self.engine, self.log, self.split, self.path = engine, log, split, path
-        self.known_item = known_item
+        self.known_item, self.first_row = known_item, first_row
         names = set(log.context.values())  # a column of the log wins over a statistic of the same name
         self.statistics = [name for name in statistics if name not in names]
         self.rows, self.positives, self.requests = (dict.fromkeys(SPLITS, 0) for _ in range(3))
@@ -58,9 +67,9 @@ class RowWriter:
                 if error is None and self._rest is not None:
                     self._writer.write_table(self._rest)
 
-    def write(self, maker: RowMaker) -> None:
-        """Write the rows of the chunk that the maker stands on."""
-        query, parameters = maker.timelines.row_statistics()
+    def write(self, timelines: Timelines) -> None:
+        """Write ``chunk_rows``, those of ``kept_requests``, on whose times the timelines stand. A label below zero is none."""
+        query, parameters = timelines.row_statistics()
         statistics = self.engine.fetch(query, by=["row"], **parameters)
         rows = self.engine.fetch("select row, request, source, item_code, label from chunk_rows", by=["row"])
         if rows.num_rows == 0:
@@ -74,7 +83,7 @@ class RowWriter:
         split = self.split.number(time)
         label, item = rows["label"].to_numpy(), rows["item_code"].to_numpy()
         columns: dict[str, pa.Array] = {
-            "row_id": pa.array(np.arange(self.written, self.written + len(label))),
+            "row_id": pa.array(np.arange(len(label)) + self.first_row + self.written),
             "request": rows["request"],
             "user": of_request["user_code"],
             "item": rows["item_code"],
@@ -96,11 +105,11 @@ class RowWriter:
         for number, name in enumerate(SPLITS):
             here = split == number
             self.rows[name] += int(here.sum())
-            self.positives[name] += int(label[here].sum())
+            self.positives[name] += int((label[here] == 1).sum())
             self.requests[name] += int(here[new].sum())
         self.unseen += int((~self.known_item[item[split == SPLITS.index("test")]]).sum())
-        if not self.log.has_impressions:
-            self.support.add(label, statistics["pool_count"].to_numpy())
+        if timelines.pool_window:
+            self.support.add(label == 1, statistics["pool_count"].to_numpy())
 
     def _sources(self, rows: pa.Table) -> pa.Table:
         """The context columns of the log's row that each row comes from."""

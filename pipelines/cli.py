@@ -118,6 +118,26 @@ def next_item_command(options: Options) -> None:
             click.echo(next_item.table(runner.context))
 
 
+@cli.command("neighbours")
+@common
+@click.argument("item")
+@click.option("-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="How many.")
+def neighbours_command(options: Options) -> None:
+    """Print the items nearest to ITEM by the teacher's embeddings, with similarity, clicks and attributes.
+
+    \b
+    Examples:
+      ctr-kd neighbours conf/simulated.yaml i00042
+      ctr-kd neighbours conf/globo.yaml 160974 -k 20
+    """
+    from pipelines.neighbours import ROAD_TO_EMBEDDINGS, neighbours_table
+
+    with _session("neighbours", options, ROAD_TO_EMBEDDINGS) as runner:
+        runner.run(options.first or "finetune", options.last or "finetune", options.force)
+        if "finetune" in runner.context.artifacts:
+            click.echo(neighbours_table(runner.context, options.more["item"], options.more["k"]))
+
+
 _input = click.option("--input", "input", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE.parquet")
 _model = click.option("--model", metavar="URI", help="MLflow model [default: models:/NAME@champion]")
 

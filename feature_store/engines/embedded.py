@@ -180,6 +180,10 @@ class EmbeddedEngine:
             from {source} {cut}""".replace("$", "$$"),
         )
 
+    def load_rows(self, name: str, file: Path) -> None:
+        """View of a Parquet file as it is."""
+        self.view(name, f"select * from read_parquet('{str(file).replace(chr(39), chr(39) * 2)}')".replace("$", "$$"))
+
     def load_entities(self, name: str, key: str, file: Path | None, attributes: Sequence[str]) -> None:
         """View of the items or users of the store with attribute columns ``attribute_0``, ...; without rows if there is no file."""
         columns = "".join(f", {quoted(attribute)} as attribute_{n}" for n, attribute in enumerate(attributes))

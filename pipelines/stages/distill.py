@@ -5,13 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pipelines.artifacts import write_json
 from pipelines.runner import Stage, StageContext
-from pipelines.stages.training import SPLITS, fit_boosted_trees, kept_point, read_predictions, record_curve, write_predictions
+from pipelines.stages.training import (
+    SPLITS,
+    fit_boosted_trees,
+    kept_point,
+    load_teacher,
+    read_predictions,
+    record_curve,
+    write_predictions,
+)
+from pipelines.stages.transfer import bert_logits, write_transfer_set
+
+TRANSFER_FILE = "transfer.parquet"  # rows without labels, in the artifact beside what the teachers say of them
 
 if TYPE_CHECKING:
     from ctr_kd.models.bert import MaskedItemModel
@@ -20,26 +34,41 @@ if TYPE_CHECKING:
 
 
 def run(context: StageContext) -> None:
-    """Train both students; writes their weights, logits, ``training.json`` and the exported student under ``export/``."""
+    """Train both students; writes their weights, logits, ``training.json`` and the exported student under ``export/``.
+
+    With a transfer set it writes ``transfer.parquet`` and each teacher's logits of its rows too.
+    """
     from ctr_kd.checkpoint import load_checkpoint, save_checkpoint
-    from ctr_kd.distilling import combine_logits, train_student
+    from ctr_kd.distilling import align_logits, combine_logits, train_student
     from ctr_kd.export import export_student
     from ctr_kd.models import STUDENTS
     from ctr_kd.samples import Assembly
     from ctr_kd.throughput import parameter_count
     from ctr_kd.training import predict
+    from ctr_kd.transfer import join_rows
 
     config = context.config
     assembly = Assembly(context.inputs["ingest"], config.history.max_length)
     signature = assembly.signature()
     samples = {split: assembly.samples(split) for split in SPLITS}
-    teachers, training = _teachers(context, assembly, samples)
+    training: dict[str, Any] = {}
+    if config.distill.transfers:
+        file = context.output / TRANSFER_FILE
+        training["transfer"] = write_transfer_set(file, assembly, context.inputs["finetune"], context.run, context.report)
+        samples["transfer"] = assembly.samples_of(pq.read_table(file))
+    teachers, facts = _teachers(context, assembly, samples)
+    training |= facts
     combined = {
-        split: combine_logits({name: logits[split] for name, logits in teachers.items()}, config.distill.teachers) for split in SPLITS
+        split: combine_logits({name: logits[split] for name, logits in teachers.items()}, config.distill.teachers) for split in samples
     }
+    taught, target = samples["train"], combined["train"]
+    if config.distill.transfers:
+        taught = join_rows(samples["train"], samples["transfer"])
+        row_id = np.concatenate([samples["train"].row_id, samples["transfer"].row_id])
+        target = align_logits(row_id, np.concatenate([target, combined["transfer"]]), taught)
     encoder = teacher_encoder(context.inputs["finetune"], assembly, config) if config.distill.needs_encoder else None
     write_predictions(context.output / "predictions_teacher_test.parquet", samples["test"].row_id, combined["test"], context.fingerprint)
-    for name, target in (("student", combined["train"]), ("student_alone", None)):
+    for name, rows, logits in (("student", taught, target), ("student_alone", samples["train"], None)):
         file = context.checkpoint / f"{name}.pt"
         finished = context.checkpoint / f"{name}.done.pt"
         if finished.exists():  # a run killed between the two students need not repeat the first
@@ -52,9 +81,9 @@ def run(context: StageContext) -> None:
             context.report(f"{name.replace('_', ' ')} ({config.distill.student.kind})")
             model, fitted = train_student(
                 signature,
-                samples["train"],
+                rows,
                 samples["validation"],
-                target,
+                logits,
                 config.distill,
                 config.seed,
                 context.fingerprint,
@@ -66,8 +95,8 @@ def run(context: StageContext) -> None:
             save_checkpoint(finished, {"model": model.state_dict(), "curve": curve}, context.fingerprint)
         save_checkpoint(context.output / f"{name}.pt", {"model": model.state_dict()}, context.fingerprint)
         for split in SPLITS[1:]:
-            logits = predict(model, samples[split])
-            write_predictions(context.output / f"predictions_{name}_{split}.parquet", samples[split].row_id, logits, context.fingerprint)
+            scored = predict(model, samples[split])
+            write_predictions(context.output / f"predictions_{name}_{split}.parquet", samples[split].row_id, scored, context.fingerprint)
         training[name] = {"curve": curve, "parameters": parameter_count(model), "kind": config.distill.student.kind}
         if name == "student":
             export_student(model, signature, assembly, context.output / "export")
@@ -86,38 +115,38 @@ def _teachers(
 
     teachers: dict[str, dict[str, np.ndarray]] = {}
     facts: dict[str, Any] = {}
+    unlabelled = "transfer" in samples
     for name in context.config.distill.teachers:
         if name == "bert":
             finetune = context.inputs["finetune"]
             stored = {split: read_predictions(finetune / f"predictions_{split}.parquet", finetune.name) for split in SPLITS}
+            if unlabelled:
+                rows = samples["transfer"]
+                stored["transfer"] = rows.row_id, bert_logits(finetune, assembly, context.config, rows)
         else:
-            stored, facts[f"teacher/{name}"] = boosted_trees(assembly, context.config.seed, context.report)
-        teachers[name] = {split: align_logits(*stored[split], samples[split]) for split in SPLITS}
-        row_id = samples["test"].row_id
-        write_predictions(context.output / f"predictions_teacher_{name}_test.parquet", row_id, teachers[name]["test"], context.fingerprint)
+            tables = {"transfer": pq.read_table(context.output / TRANSFER_FILE)} if unlabelled else {}
+            stored, facts[f"teacher/{name}"] = boosted_trees(assembly, context.config.seed, context.report, tables)
+        teachers[name] = {split: align_logits(*stored[split], samples[split]) for split in samples}
+        for split in ("test", *(["transfer"] if unlabelled else [])):
+            row_id, logits = samples[split].row_id, teachers[name][split]
+            write_predictions(context.output / f"predictions_teacher_{name}_{split}.parquet", row_id, logits, context.fingerprint)
     return teachers, facts
 
 
 def teacher_encoder(finetune: Path, assembly: Assembly, config: RunConfig) -> MaskedItemModel:
-    """The fine-tuned BERT without its click head, from an artifact of ``finetune``: what hints and embeddings are taken from."""
-    from ctr_kd.checkpoint import load_checkpoint
-    from ctr_kd.pretraining import build_encoder
-
-    encoder = build_encoder(assembly, assembly.signature(), config.pretrain.encoder)
-    state = load_checkpoint(finetune / "teacher.pt", finetune.name)["model"]
-    prefix = "pretrained."  # of ClickBert's encoder
-    encoder.load_state_dict({name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)})
-    return encoder
+    """The fine-tuned BERT without its click head: what hints, embeddings and nearest items are taken from."""
+    return load_teacher(finetune, assembly, config).pretrained
 
 
 def boosted_trees(
-    assembly: Assembly, seed: int, report: Callable[[str], None]
+    assembly: Assembly, seed: int, report: Callable[[str], None], more: Mapping[str, pa.Table] = MappingProxyType({})
 ) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], dict[str, Any]]:
-    """Row ids and logits by split of trees on the as-of statistics and the context."""
+    """Row ids and logits by split of trees on the as-of statistics and the context; of ``more`` rows too, under their names."""
     from pipelines.raw_rows import RawRows
 
     rows = {split: RawRows(assembly.directory).read(split) for split in SPLITS}
     trees = fit_boosted_trees(rows, assembly.summary, seed, report)
+    rows |= more
     stored, began = {}, time.perf_counter()
     for split, table in rows.items():
         probability = trees.predict(table).clip(1e-6, 1 - 1e-6)

@@ -1,4 +1,4 @@
-"""What the training stages share: logits on disk by row id, the boosted trees, and learning curves for the tracking server."""
+"""What the training stages share: logits on disk by row id, the teachers, and learning curves for the tracking server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from pipelines.runner import StageContext
 
 if TYPE_CHECKING:
     from ctr_kd.baselines import BoostedTrees
+    from ctr_kd.models.click_bert import ClickBert
+    from ctr_kd.samples import Assembly
     from ctr_kd.training import Curve
+    from pipelines.config import RunConfig
 
 SPLITS = ("train", "validation", "test")
 
@@ -40,6 +43,19 @@ def read_predictions(path: Path, model: str) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(f"{path} holds logits of model {found or '(unknown)'}, not of {model}: run with --from finetune --force")
     names = [name for name in table.column_names if name.startswith("logit_")]
     return table["row_id"].to_numpy(), np.stack([table[name].to_numpy() for name in names], axis=1)
+
+
+def load_teacher(finetune: Path, assembly: Assembly, config: RunConfig) -> ClickBert:
+    """The fine-tuned BERT with its click head, in eval mode, from an artifact of ``finetune``."""
+    from ctr_kd.checkpoint import load_checkpoint
+    from ctr_kd.models.click_bert import ClickBert
+    from ctr_kd.pretraining import build_encoder
+
+    signature = assembly.signature()
+    encoder = build_encoder(assembly, signature, config.pretrain.encoder)
+    model = ClickBert(encoder, signature, config.finetune.head_width, config.finetune.head_dropout)
+    model.load_state_dict(load_checkpoint(finetune / "teacher.pt", finetune.name)["model"])
+    return model.eval()
 
 
 def kept_point(curve: Curve | Mapping[str, Any]) -> Mapping[str, float]:

@@ -1,0 +1,225 @@
+"""The transfer set: rows without labels, of users and items that never met, at the times of real training requests.
+
+Half of the items are near to what the user clicked before the request, half are drawn by popularity. Both are live at that time by the
+rule of :mod:`feature_store.candidates`, with real impressions too: an item that nobody had clicked then might not have existed, and a row
+with it would tell of the future. Histories and statistics are those of any row, by the same code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from feature_store.assemble import item_in_vocabulary
+from feature_store.candidates import Span, draw_items
+from feature_store.config import AssemblyConfig, FeatureStoreConfig
+from feature_store.contracts import DataError
+from feature_store.engines.embedded import EmbeddedEngine
+from feature_store.history import build_histories
+from feature_store.log import load
+from feature_store.requests import number_requests, request_range
+from feature_store.rows import RowWriter
+from feature_store.split import resolve_split
+from feature_store.statistics import Timelines, in_microseconds, statistic_names
+from feature_store.store import Store
+
+HALVES = ("neighbours", "popularity")
+ROUNDS = 5  # of draws: most neighbours of a click are not live at the time
+SPARE = 2  # proposals per row that is wanted, since some users have no history and some nearly no choice
+
+
+def write_transfer_rows(
+    store: Store,
+    assembly: Path,
+    config: AssemblyConfig,
+    engine_config: FeatureStoreConfig,
+    as_of: datetime | None,
+    nearest: np.ndarray,
+    amount: float,
+    seed: int,
+    output: Path,
+    report: Callable[[str], object] = lambda line: None,
+) -> dict[str, int]:
+    """Make rows without labels in the layout of ``rows.parquet``.
+
+    Their label is -1, their split ``train``, and their row ids go on after those of the assembly. In order of (timestamp, request,
+    row_id). A context column has the value of the request's first row.
+
+    Parameters
+    ----------
+    store : Store
+        As it was when the assembly was made.
+    assembly : Path
+        Artifact of :func:`feature_store.assemble.assemble` with the same ``config`` and ``as_of``.
+    config : AssemblyConfig
+        ``candidates.window`` says which items are live.
+    engine_config : FeatureStoreConfig
+        Memory, threads and requests at a time. The file does not depend on them.
+    as_of : datetime, optional
+        Logical time of the run.
+    nearest : int array (items, k)
+        Codes of the items nearest to each item; -1 where there is none.
+    amount : float
+        Rows as a share of the training rows; the nearest even number of them.
+    seed : int
+    output : Path
+        The Parquet file; its folder exists.
+    report : callable
+        Takes lines of progress.
+
+    Returns
+    -------
+    dict of str to int
+        ``asked`` and ``rows``; rows of each half, which are equal: where one half finds fewer pairs than asked for, so has the other.
+
+    Raises
+    ------
+    DataError
+        When the store is not that of the assembly, no row is asked for, or no pair is eligible.
+    """
+    summary = json.loads((assembly / "summary.json").read_text(encoding="utf-8"))
+    half = round(amount * summary["rows"]["train"] / 2)
+    if half < 1:
+        raise DataError(f"a transfer set of {amount:g} of {summary['rows']['train']:,} training rows has no row; ask for more, or for 0")
+    with EmbeddedEngine(engine_config, output.parent / "_scratch") as engine:
+        log = load(engine, store, as_of)
+        _same_log(engine, summary, nearest, store)
+        number_requests(engine, log)
+        split = resolve_split(config.split, engine, as_of)
+        engine.load_rows("assembled", assembly / "rows.parquet")
+        engine.table("training_requests", "select distinct request from assembled where split = 'train'")
+        engine.table("met", "transfer_met.sql", until=split.train_until)
+        build_histories(engine, config.history.max_length)
+        maker = TransferMaker(engine, config, log.has_impressions, engine_config.chunk, nearest, seed)
+        first, last = request_range(engine, split.train_from, split.train_until)
+        requests = engine.rows("select count(*) from training_requests")[0][0]
+        maker.propose(first, last, SPARE * -(-half // requests))
+        chosen = maker.choose(half)
+        if chosen < half:
+            report(f"transfer set: {2 * chosen:,} of {2 * half:,} rows, as no more live items were found that their users had not met")
+        if chosen == 0:
+            raise DataError(
+                "the transfer set is empty: no item was live that its user had not met, or none near to a click; "
+                "use a longer candidates.window, or distill.transfer.amount: 0"
+            )
+        vocabulary = json.loads((assembly / "vocabulary.json").read_text(encoding="utf-8"))
+        known = item_in_vocabulary(engine, vocabulary["item"])
+        names = statistic_names(config.statistics, log.has_impressions)
+        shown = replace(log, oracle=False)  # nobody knows the probability of what was not shown
+        with RowWriter(engine, shown, names, split, known, output, first_row=sum(summary["rows"].values())) as writer:
+            for _ in maker.chunks(first, last):
+                writer.write(maker.timelines)
+        writer.support.check()
+    report(f"transfer set: {writer.written:,} rows without labels at {writer.requests['train']:,} requests")
+    return {"asked": 2 * half, "rows": writer.written, **dict.fromkeys(HALVES, chosen)}
+
+
+@dataclass
+class TransferMaker:
+    """Proposes pairs for all training requests, chooses among them, and makes the rows of those chosen, chunk by chunk.
+
+    For each chunk it leaves behind the tables ``kept_requests`` and ``chunk_rows``.
+
+    Parameters
+    ----------
+    engine : EmbeddedEngine
+        Holds what ``log``, ``requests``, ``training_requests``, ``met`` and :func:`feature_store.history.build_histories` say.
+    config : AssemblyConfig
+    has_impressions : bool
+    chunk : int
+        Requests at a time.
+    nearest : int array (items, k)
+    seed : int
+    """
+
+    engine: EmbeddedEngine
+    config: AssemblyConfig
+    has_impressions: bool
+    chunk: int
+    nearest: np.ndarray
+    seed: int
+    timelines: Timelines = field(init=False)
+
+    def __post_init__(self) -> None:
+        window = self.config.candidates.window
+        self.timelines = Timelines(self.engine, self.config.statistics, self.has_impressions, window)
+        self._window, self._left = in_microseconds(window), self.timelines.left(window)
+        self.engine.table("click_order", "click_order.sql")
+        self.engine.drop("clicks", "runs")
+        item, rank = np.nonzero(self.nearest >= 0)
+        columns = {"item_code": item.astype(np.int32), "rank": rank, "neighbour": self.nearest[item, rank].astype(np.int32)}
+        self.engine.upload("neighbours", pa.table(columns))
+
+    def propose(self, first: int, last: int, per_request: int) -> None:
+        """Table ``proposals`` (half, request, item_code): of both halves up to ``per_request`` items for each request of [first, last)."""
+        engine = self.engine
+        engine.table("proposals", "select cast(0 as int) as half, cast(0 as bigint) as request, cast(0 as int) as item_code where false")
+        for _ in self._stand(first, last, "training_requests"):
+            engine.table("kept_requests", "transfer_requests.sql")
+            engine.table("chunk_met", "select * from met semi join chunk_requests using (user_code)")
+            engine.table("chunk_proposals", "select * from proposals where false")
+            for half, draw in enumerate((self._draw_neighbours, self._draw_popular)):
+                draw_items(engine, self.seed + 7919 * half, per_request, ROUNDS, draw)
+                engine.append("chunk_proposals", f"select {half}, request, item_code from sampled_candidates")
+            engine.append("proposals", "select * from chunk_proposals")
+
+    def choose(self, rows: int) -> int:
+        """Table ``chosen`` (half, request, item_code): equally many proposals of each half, at most ``rows``; returns how many."""
+        found = dict(self.engine.rows("select half, count(*) from proposals group by half"))
+        rows = min(rows, *(found.get(half, 0) for half in range(len(HALVES))))
+        self.engine.table("chosen", "transfer_chosen.sql", rows=rows, seed=self.seed % 2147483647)
+        return rows
+
+    def chunks(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """Yield for each chunk of [first, last) that has chosen rows, its tables made."""
+        engine = self.engine
+        items = len(self.nearest)
+        number = "impression" if self.has_impressions else "request"
+        overall_rate = ", q.overall_rate" if self.has_impressions else ""
+        for start, end in self._stand(first, last, "chosen"):
+            engine.table("kept_requests", "select * from seen_requests")
+            engine.table("chunk_rows", "rows_transfer.sql", items=items, number=number, overall_rate=overall_rate, start=start, end=end)
+            yield start, end
+
+    def _stand(self, first: int, last: int, asked: str) -> Iterator[tuple[int, int]]:
+        """Stand on each chunk that has requests of the table ``asked``: ``seen_requests`` is made."""
+        engine = self.engine
+        for start in range(first, last, self.chunk):
+            end = min(start + self.chunk, last)
+            here = f"request >= {start} and request < {end}"
+            engine.table(
+                "chunk_requests",
+                f"select distinct request, user_code, timestamp from requests semi join {asked} using (request) where {here}",
+            )
+            bounds = engine.rows("select min(timestamp), max(timestamp) from chunk_requests")[0]
+            if bounds[0] is not None:
+                self.timelines.move(*bounds)
+                self.timelines.see_users(self.config.history.max_length)
+                yield start, end
+
+    def _draw_neighbours(self, span: Span) -> None:
+        self.engine.view("drawn", "transfer_neighbours.sql", nearest=self.nearest.shape[1], left=self._left)
+        self.engine.view("accepted", "transfer_accepted.sql")
+
+    def _draw_popular(self, span: Span) -> None:
+        self.engine.view("drawn", "accepted_popularity.sql", first=span.first, last=span.last, window=self._window)
+        self.engine.view("accepted", "transfer_accepted.sql")
+
+
+def _same_log(engine: EmbeddedEngine, summary: dict[str, Any], nearest: np.ndarray, store: Store) -> None:
+    """Codes of users and items mean the same only as long as the log is the same."""
+    for name in ("users", "items", "clicks"):
+        found = engine.rows(f"select count(*) from {name}")[0][0]
+        if found != summary[name]:
+            raise DataError(f"{store.root}: holds {found:,} {name}, the assembly {summary[name]:,}; run `ctr-kd ingest` again")
+    if len(nearest) != summary["items"]:
+        raise DataError(
+            f"neighbours are given for {len(nearest):,} items, and the assembly has {summary['items']:,}: use its own embedding"
+        )
