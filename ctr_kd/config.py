@@ -163,6 +163,7 @@ class ScheduleConfig(Config):
 
 
 PRESETS = {"tang": "logit_mse", "hinton": "soft_targets"}  # soft of each preset
+Calibration = Literal["none", "temperature", "isotonic"]
 
 
 class DistillConfig(Config):
@@ -202,6 +203,11 @@ class DistillConfig(Config):
     schedule: ScheduleConfig = Field(ScheduleConfig(), description="how weights and temperature change during training")
     embeddings: Literal["random", "teacher"] = Field(
         "random", description="teacher: embeddings start as the BERT's, on their principal components; the student alone starts at random"
+    )
+    calibration: Calibration = Field(
+        "temperature",
+        description="fitted on validation, exported inside the student, the same for the student alone; it changes no ranking. "
+        "temperature: scale and bias of the logit; isotonic: a rising line of up to 50 knots; none: the logits as trained",
     )
 
     @property

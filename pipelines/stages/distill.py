@@ -14,6 +14,8 @@ from pipelines.runner import Stage, StageContext
 from pipelines.stages.training import SPLITS, fit_boosted_trees, kept_point, read_predictions, record_curve, write_predictions
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from ctr_kd.models.bert import MaskedItemModel
     from ctr_kd.samples import Assembly, Samples
     from pipelines.config import RunConfig
@@ -23,11 +25,8 @@ def run(context: StageContext) -> None:
     """Train both students; writes their weights, logits, ``training.json`` and the exported student under ``export/``."""
     from ctr_kd.checkpoint import load_checkpoint, save_checkpoint
     from ctr_kd.distilling import combine_logits, train_student
-    from ctr_kd.export import export_student
     from ctr_kd.models import STUDENTS
     from ctr_kd.samples import Assembly
-    from ctr_kd.throughput import parameter_count
-    from ctr_kd.training import predict
 
     config = context.config
     assembly = Assembly(context.inputs["ingest"], config.history.max_length)
@@ -64,18 +63,41 @@ def run(context: StageContext) -> None:
             )
             curve = fitted.to_dict()
             save_checkpoint(finished, {"model": model.state_dict(), "curve": curve}, context.fingerprint)
-        save_checkpoint(context.output / f"{name}.pt", {"model": model.state_dict()}, context.fingerprint)
-        for split in SPLITS[1:]:
-            logits = predict(model, samples[split])
-            write_predictions(context.output / f"predictions_{name}_{split}.parquet", samples[split].row_id, logits, context.fingerprint)
-        training[name] = {"curve": curve, "parameters": parameter_count(model), "kind": config.distill.student.kind}
-        if name == "student":
-            export_student(model, signature, assembly, context.output / "export")
-            training[name]["bytes"] = (context.output / "export" / "student.onnx").stat().st_size
-        record_curve(context, name, curve)
+        training[name] = keep_student(context, name, model, curve, assembly, samples)
     training["student_alone"]["bytes"] = training["student"]["bytes"]  # the same architecture
     write_json(context.output / "training.json", training)
     context.record({f"{name}_auc": kept_point(training[name]["curve"]).get("auc") for name in ("student", "student_alone")})
+
+
+def keep_student(
+    context: StageContext, name: str, model: nn.Module, curve: Mapping[str, Any], assembly: Assembly, samples: Mapping[str, Samples]
+) -> dict[str, Any]:
+    """Calibrate a trained student; write its weights, logits and, for ``student``, its export; return what the report says of it.
+
+    ``NAME.pt`` holds the calibration with the student, as ``predictions_NAME_*.parquet`` do; ``predictions_NAME_uncalibrated_test.parquet``
+    is there where something was calibrated.
+    """
+    from ctr_kd.calibration import calibrate
+    from ctr_kd.checkpoint import save_checkpoint
+    from ctr_kd.export import export_student
+    from ctr_kd.throughput import parameter_count
+    from ctr_kd.training import predict
+
+    settings = context.config.distill
+    calibrated = calibrate(model, samples["validation"], settings.calibration, lambda text: context.report(f"{name}: {text}"))
+    save_checkpoint(context.output / f"{name}.pt", {"model": calibrated.state_dict()}, context.fingerprint)
+    scored = {split: (calibrated, split) for split in SPLITS[1:]}
+    if calibrated is not model:
+        scored["uncalibrated_test"] = (model, "test")
+    for ending, (scorer, split) in scored.items():
+        file = context.output / f"predictions_{name}_{ending}.parquet"
+        write_predictions(file, samples[split].row_id, predict(scorer, samples[split]), context.fingerprint)
+    facts = {"curve": curve, "parameters": parameter_count(model), "kind": settings.student.kind, "calibration": settings.calibration}
+    if name == "student":
+        export_student(calibrated, assembly.signature(), assembly, context.output / "export")
+        facts["bytes"] = (context.output / "export" / "student.onnx").stat().st_size
+    record_curve(context, name, curve)
+    return facts
 
 
 def _teachers(
@@ -129,7 +151,7 @@ def boosted_trees(
 STAGE = Stage(
     "distill",
     run,
-    code_version=3,
+    code_version=4,
     upstream=("ingest", "finetune"),
     keys=("seed", "history.max_length", "pretrain.encoder", "distill"),
 )

@@ -46,8 +46,12 @@ def run(context: StageContext) -> None:
     measured = evaluate(rows, scores, replicates=settings.bootstrap, seed=settings.seed)
     for name, entries in measured["models"].items():
         entries |= {"rows_per_second": None, "parameters": None, "bytes": None} | costs.get(name, {})
+    uncalibrated = uncalibrated_scores(context)
+    for name, score in uncalibrated.items():
+        measured["models"][name]["uncalibrated"] = calibration_figures(rows.label, score)
     metrics = {"run": run_facts(context), "data": data_facts(context, test.summary), **measured, "gate": None}
-    write_report(context, metrics, curves(rows.label, scores) | {"learning": learning_curves(context)})
+    before = {"uncalibrated": curves(rows.label, uncalibrated)["reliability"]}
+    write_report(context, metrics, curves(rows.label, scores) | before | {"learning": learning_curves(context)})
     student = measured["models"]["student"]
     context.record(
         {"student": {name: _value(student[name]) for name in ("auc", "gauc", "log_loss", "calibration_error") if name in student}}
@@ -89,6 +93,25 @@ def stored_scores(context: StageContext) -> tuple[dict[str, NDArray], dict[str, 
     costs = {name: {key: facts[name][key] for key in shown if key in facts[name]} for name in names}
     costs["teacher"] |= {"fine_tunings": finetune.compared(context.run)} if "bert" in members else {}
     return scores, costs
+
+
+def uncalibrated_scores(context: StageContext) -> dict[str, NDArray]:
+    """Test probabilities of the students before calibration; none where nothing was calibrated."""
+    files = {name: context.inputs["distill"] / f"predictions_{name}_uncalibrated_test.parquet" for name in ("student", "student_alone")}
+    return {name: stored_probabilities(file) for name, file in files.items() if file.exists()}
+
+
+def calibration_figures(label: NDArray, score: NDArray) -> dict[str, Any]:
+    """What calibration moves: log loss, and how far predicted click rates are from observed ones; null where it is undefined."""
+    from ctr_kd.metrics import UndefinedMetric, probability
+
+    figures: dict[str, Any] = {}
+    for name in ("log_loss", "calibration_error", "calibration_ratio"):
+        try:
+            figures[name] = getattr(probability, name)(label, score)
+        except UndefinedMetric as undefined:
+            figures[name] = {"value": None, "reason": undefined.reason}
+    return figures
 
 
 def stored_probabilities(file: Path) -> NDArray:
@@ -302,7 +325,7 @@ STAGE = Stage(
     run,
     upstream=("ingest", "pretrain", "finetune", "distill"),
     keys=("name", "seed", "evaluate"),
-    code_version=3,
+    code_version=4,
     outside=other_fine_tunings,
     conclude=publish_report,
 )

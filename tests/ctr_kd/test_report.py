@@ -138,6 +138,14 @@ class TestRender:
         assert "The gate refused the challenger. The champion is version 4, as before." in text
         assert ">= 0.9" in text and "alpha" in text and "130 row by row" in text
 
+    def test_draws_reliability_before_and_after_calibration(self, metrics, curves):
+        assert "Before and after calibration" not in Page(render(metrics, curves)).text
+        metrics["models"]["student"]["uncalibrated"] = {"log_loss": 0.4312, "calibration_error": 0.0123, "calibration_ratio": 1.1}
+        curves["uncalibrated"] = {"student": [{"predicted": 0.2, "observed": 0.12, "low": 0.1, "high": 0.14, "rows": 50}]}
+        text = Page(render(metrics, curves)).text
+        assert "Before and after calibration" in text
+        assert "Student, before – log loss 0.4312, calib. error 0.0123" in text and "Student, after – log loss 0.4259" in text
+
     def test_is_one_file_without_requests_or_scripts(self, metrics, curves, tmp_path):
         output = tmp_path / "report.html"
         written = render(metrics, curves, output)
