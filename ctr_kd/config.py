@@ -272,3 +272,14 @@ class NextItemConfig(Config):
         description="items that the user clicked before are not ranked, as in the protocol of S3-Rec; false where people click again",
     )
     batch_size: int = Field(1024, ge=1, description="users scored at a time; fewer where the item vocabulary is large")
+
+
+Component = Literal["soft", "listwise", "hints", "gate", "schedule", "embeddings"]
+
+
+class ProveConfig(Config):
+    seeds: int = Field(5, ge=1, le=100, description="seeds with which student and student alone are trained, from the run's seed on")
+    ablation: list[Component] = Field(
+        ["soft", "listwise", "hints", "gate", "schedule", "embeddings"],
+        description="parts of distill that are switched on or off, one at a time, under the same seeds; [] leaves the ablation out",
+    )

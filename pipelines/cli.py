@@ -9,6 +9,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -116,6 +117,30 @@ def next_item_command(options: Options) -> None:
         _say_what_was_done(runner.run(options.first or "next-item", options.last or "next-item", options.force))
         if next_item.STAGE.name in runner.context.artifacts:
             click.echo(next_item.table(runner.context))
+
+
+@cli.command("prove")
+@common
+@click.option("--seeds", type=click.IntRange(1, 100), help="Number of seeds [default: prove.seeds, 5]")
+def prove_command(options: Options) -> None:
+    """Prove what distillation gives: student and student alone with several seeds under one teacher, and an ablation.
+
+    Differences are paired; their intervals resample users, and seeds as blocks. Every student is an artifact of its own: a proof
+    that was stopped goes on where it was, and one with more seeds trains only those. Where distillation does not help, the
+    first sentence says so. Writes reports/latest/prove.json and prove.html.
+
+    \b
+    Examples:
+      ctr-kd prove conf/globo.yaml --data data/globo --seeds 5
+      ctr-kd prove conf/globo.yaml --seeds 3 --set prove.ablation=[]             the verdict alone
+      ctr-kd prove conf/globo.yaml --set "prove.ablation=[soft, hints]"          these parts switched on and off
+    """
+    from pipelines.stages import prove, student
+
+    seeds = options.more["seeds"]
+    options = replace(options, overrides=(*options.overrides, *([f"prove.seeds={seeds}"] if seeds else [])))
+    with _session("prove", options, student.ROAD) as runner:
+        click.echo(prove.prove(runner, options.force))
 
 
 _input = click.option("--input", "input", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE.parquet")

@@ -2,6 +2,7 @@
 
 from ctr_kd.report.findings import Verdict, verdict
 from ctr_kd.report.page import render
+from ctr_kd.report.proof import render_proof
 from ctr_kd.report.terminal import summary_table
 
-__all__ = ["Verdict", "render", "summary_table", "verdict"]
+__all__ = ["Verdict", "render", "render_proof", "summary_table", "verdict"]

@@ -32,7 +32,7 @@ def run(context: StageContext) -> None:
     assembly = Assembly(context.inputs["ingest"], config.history.max_length)
     signature = assembly.signature()
     samples = {split: assembly.samples(split) for split in SPLITS}
-    teachers, training = _teachers(context, assembly, samples)
+    teachers, training = teacher_logits(context, assembly, samples)
     combined = {
         split: combine_logits({name: logits[split] for name, logits in teachers.items()}, config.distill.teachers) for split in SPLITS
     }
@@ -100,7 +100,7 @@ def keep_student(
     return facts
 
 
-def _teachers(
+def teacher_logits(
     context: StageContext, assembly: Assembly, samples: Mapping[str, Samples]
 ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
     """Each configured teacher's logits (rows, 1) by split, in the order of the samples, and what the report says of them."""

@@ -200,7 +200,7 @@ def test_status_changes_nothing(program: Program, yaml_file: Callable[..., Path]
 
 
 def test_help_teaches(program: Program, capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ((), ("run",), ("score",), ("evaluate",), ("status",)):
+    for command in ((), ("run",), ("score",), ("evaluate",), ("prove",), ("status",)):
         with pytest.raises(SystemExit) as end:
             cli.main([*command, "--help"])
         assert end.value.code == 0
