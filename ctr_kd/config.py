@@ -133,8 +133,11 @@ class FinetuneConfig(Config):
     )
 
 
+StudentKind = Literal["pooled", "bilstm", "bilstm_pair", "din", "dcn"]
+
+
 class StudentConfig(Config):
-    kind: Literal["pooled", "bilstm", "bilstm_pair", "din", "dcn"] = Field(
+    kind: StudentKind = Field(
         "pooled",
         description="pooled: averaged embeddings; bilstm: one bidirectional LSTM over the history; bilstm_pair: the same LSTM over both "
         "segments; din: attention of the candidate to each click; dcn: cross network over averaged embeddings and context",
@@ -283,3 +286,8 @@ class ProveConfig(Config):
         ["soft", "listwise", "hints", "gate", "schedule", "embeddings"],
         description="parts of distill that are switched on or off, one at a time, under the same seeds; [] leaves the ablation out",
     )
+
+
+class SweepConfig(Config):
+    kinds: list[StudentKind] = Field(["pooled", "dcn", "din", "bilstm"], min_length=1, description="kinds of student that are trained")
+    widths: list[int] = Field([8, 16, 32, 64], min_length=1, description="each kind is trained with each of these widths")

@@ -14,8 +14,8 @@ from pipelines.config import RunConfig
 from pipelines.publishing import publish_beside
 from pipelines.raw_rows import RawRows
 from pipelines.runner import RunContext, Runner, Stage, StageContext
-from pipelines.stages.evaluate import run_facts, stored_probabilities, student_rows_per_second, teacher_costs
-from pipelines.stages.student import train_all
+from pipelines.stages.evaluate import run_facts, stored_probabilities
+from pipelines.stages.student import student_costs, teacher_facts, train_all
 from pipelines.variants import ablation, alone
 
 FILE, PAGE = "prove.json", "prove.html"
@@ -107,20 +107,6 @@ def run(context: StageContext, trained: Mapping[str, Path]) -> None:
     write_text(context.output / PAGE, render_proof(proof))
     gain = proof["comparisons"]["student-student_alone"]["auc"]
     context.record({"gain": gain["difference"], "gain_low": gain["low"], "gain_high": gain["high"]})
-
-
-def student_costs(artifact: Path, test: RawRows) -> dict[str, Any]:
-    """Rows per second, parameters and bytes of an exported student."""
-    facts = read_json(artifact / "training.json") or {}
-    return {"rows_per_second": student_rows_per_second(artifact / "export", test)} | {key: facts[key] for key in ("parameters", "bytes")}
-
-
-def teacher_facts(context: StageContext) -> dict[str, Any]:
-    """Rows per second of the teacher, with parameters and bytes where it is the BERT alone."""
-    members = list(context.config.distill.teachers)
-    bert = read_json(context.inputs["finetune"] / "training.json") or {}
-    facts = teacher_costs(members, {**(read_json(context.inputs["teacher"] / "training.json") or {}), "teacher/bert": bert})
-    return facts | {key: bert[key] if members == ["bert"] else None for key in ("parameters", "bytes")}
 
 
 def table(run: RunContext) -> str:

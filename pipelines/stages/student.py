@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from pipelines.artifacts import Artifact, write_json
+from pipelines.artifacts import Artifact, read_json, write_json
 from pipelines.config import RunConfig
+from pipelines.raw_rows import RawRows
 from pipelines.runner import RunContext, Runner, Stage, StageContext
 from pipelines.stages import finetune, ingest, pretrain
 from pipelines.stages.distill import keep_student, teacher_encoder, teacher_logits
+from pipelines.stages.evaluate import student_rows_per_second, teacher_costs
 from pipelines.stages.training import SPLITS, kept_point, read_predictions, write_predictions
 
 
@@ -78,6 +82,20 @@ def train_all(run: RunContext, wanted: Mapping[str, RunConfig], force: bool = Fa
         Runner(own, [STUDENT]).run(force=force)
         trained[title] = own.artifacts[STUDENT.name]
     return trained
+
+
+def student_costs(artifact: Path, test: RawRows) -> dict[str, Any]:
+    """Rows per second, parameters and bytes of an exported student."""
+    facts = read_json(artifact / "training.json") or {}
+    return {"rows_per_second": student_rows_per_second(artifact / "export", test)} | {key: facts[key] for key in ("parameters", "bytes")}
+
+
+def teacher_facts(context: StageContext) -> dict[str, Any]:
+    """Rows per second of the teacher, with parameters and bytes where it is the BERT alone."""
+    members = list(context.config.distill.teachers)
+    bert = read_json(context.inputs["finetune"] / "training.json") or {}
+    facts = teacher_costs(members, {**(read_json(context.inputs["teacher"] / "training.json") or {}), "teacher/bert": bert})
+    return facts | {key: bert[key] if members == ["bert"] else None for key in ("parameters", "bytes")}
 
 
 TEACHER = Stage("teacher", combine, upstream=("ingest", "finetune"), keys=("seed", "history.max_length", "distill.teachers"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,47 +11,19 @@ import numpy as np
 import pytest
 
 from ctr_kd.metrics import auc_score
-from pipelines import cli
 from pipelines.raw_rows import RawRows
 from pipelines.stages import student
 from pipelines.stages.evaluate import stored_probabilities
-from pipelines.tracking import Tracker
 
-CONF = """
-source: {reader: simulated, simulator: {users: 40, items: 30, requests: 300, days: 4, candidates: 4}}
-split: {fractions: [0.6, 0.2, 0.2]}
-pretrain: {encoder: {width: 8, layers: 1}, training: {epochs: 1, batch_size: 16}}
-finetune: {training: {epochs: 1, batch_size: 128}}
-distill: {student: {width: 4, hidden: 8}, training: {epochs: 1, batch_size: 128}}
-evaluate: {bootstrap: 20}
-prove: {seeds: 2, ablation: [listwise]}
-"""
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setattr(Tracker, "_try", lambda self, work: None)
-    monkeypatch.setattr(signal, "signal", lambda *arguments: None)
-    monkeypatch.setattr("pipelines.stages.evaluate._TIMED_SECONDS", 0.001)
-    (tmp_path / "tiny.yaml").write_text(CONF)
-
-    def command(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main([arguments[0], str(tmp_path / "tiny.yaml"), "--workspace", str(tmp_path / "workspace"), *arguments[1:]])
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return command
 
 
 def latest(tmp_path: Path) -> dict[str, Any]:
     return json.loads((tmp_path / "workspace" / "reports" / "latest" / "prove.json").read_text())
 
 
-def test_it_trains_pairs_and_variants_and_finds_them_again(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code, out, err = run("prove")
+def test_it_trains_pairs_and_variants_and_finds_them_again(experiment: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, err = experiment("prove")
     assert code == 0, err
     proof = latest(tmp_path)
     assert out.splitlines()[0] == proof["verdict"]["sentence"]
@@ -79,12 +50,12 @@ def test_it_trains_pairs_and_variants_and_finds_them_again(run: Run, tmp_path: P
     trained: list[str] = []
     real = student.keep_student
     monkeypatch.setattr(student, "keep_student", lambda context, *rest: (trained.append(context.fingerprint), real(context, *rest))[1])
-    assert run("prove")[1] == out and trained == []
-    assert run("prove", "--seeds", "3")[0] == 0 and len(trained) == 3
+    assert experiment("prove")[1] == out and trained == []
+    assert experiment("prove", "--seeds", "3")[0] == 0 and len(trained) == 3
     assert latest(tmp_path)["models"]["student"]["auc"]["seeds"][:2] == proof["models"]["student"]["auc"]["seeds"]
 
 
-def test_a_proof_that_was_stopped_goes_on(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proof_that_was_stopped_goes_on(experiment: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real, trained = student.keep_student, []
 
     def stop_at_the_third(context: Any, *rest: Any) -> dict[str, Any]:
@@ -94,12 +65,12 @@ def test_a_proof_that_was_stopped_goes_on(run: Run, tmp_path: Path, monkeypatch:
         return real(context, *rest)
 
     monkeypatch.setattr(student, "keep_student", stop_at_the_third)
-    code, _, err = run("prove")
+    code, _, err = experiment("prove")
     assert code == 1 and "run the same command again to continue" in err.strip().splitlines()[-1]
     assert not (tmp_path / "workspace" / "reports").exists()
     again: list[str] = []
     monkeypatch.setattr(student, "keep_student", lambda context, *rest: (again.append(context.fingerprint), real(context, *rest))[1])
-    assert run("prove")[0] == 0
+    assert experiment("prove")[0] == 0
     assert len(again) == 4 and not set(again) & set(trained)
     assert latest(tmp_path)["run"]["trained"] == 6
 
@@ -112,7 +83,7 @@ def test_a_proof_that_was_stopped_goes_on(run: Run, tmp_path: Path, monkeypatch:
         (("--set", "prove.seed=3"), "prove.seed: unknown key; did you mean 'seeds'?"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(run: Run, arguments: tuple[str, ...], expected: str) -> None:
-    code, _, err = run("prove", *arguments)
+def test_what_is_wrong_is_said_in_one_line(experiment: Run, arguments: tuple[str, ...], expected: str) -> None:
+    code, _, err = experiment("prove", *arguments)
     assert code == 2
     assert expected in err.strip().splitlines()[-1]
