@@ -255,6 +255,35 @@ def paired_difference(first: float, second: float, first_replicates: ArrayLike, 
     return Difference(interval.value, interval.low, interval.high, p_value)
 
 
+def over_seeds(replicates: Floats, seed: int = 0) -> Floats:
+    """Mean over the seeds of a training in each resample, the seeds being resampled as well, as blocks.
+
+    Parameters
+    ----------
+    replicates : float array (seeds, replicates)
+        A metric of the model of each seed, or a paired difference, on the same resamples of users.
+    seed : int
+        Equal seeds draw equal blocks, so a difference of two results stays paired.
+
+    Returns
+    -------
+    float array (replicates,)
+        Their spread is that of users and seeds together. Of n seeds n - 1 are drawn with replacement, which gives the variance of a mean
+        over few blocks without bias (Rao and Wu 1988, Resampling inference with complex survey data); a single seed is itself, and
+        says nothing of other seeds.
+
+    Examples
+    --------
+    >>> over_seeds(np.array([[0.5, 0.7]])).tolist()
+    [0.5, 0.7]
+    >>> sorted(set(over_seeds(np.array([[0.0] * 50, [1.0] * 50])).tolist()))
+    [0.0, 1.0]
+    """
+    seeds, resamples = replicates.shape
+    drawn = np.random.default_rng((seed, seeds)).integers(0, seeds, (max(1, seeds - 1), resamples))
+    return np.take_along_axis(replicates, drawn, axis=0).mean(axis=0)
+
+
 def _defined(replicates: ArrayLike) -> Floats:
     values = np.asarray(replicates, np.float64)
     defined = values[~np.isnan(values)]

@@ -145,8 +145,11 @@ class FinetuneConfig(Config):
     )
 
 
+StudentKind = Literal["pooled", "bilstm", "bilstm_pair", "din", "dcn"]
+
+
 class StudentConfig(Config):
-    kind: Literal["pooled", "bilstm", "bilstm_pair", "din", "dcn"] = Field(
+    kind: StudentKind = Field(
         "pooled",
         description="pooled: averaged embeddings; bilstm: one bidirectional LSTM over the history; bilstm_pair: the same LSTM over both "
         "segments; din: attention of the candidate to each click; dcn: cross network over averaged embeddings and context",
@@ -193,6 +196,7 @@ class ScheduleConfig(Config):
 
 
 PRESETS = {"tang": "logit_mse", "hinton": "soft_targets"}  # soft of each preset
+Calibration = Literal["none", "temperature", "isotonic"]
 
 
 class DistillConfig(Config):
@@ -236,6 +240,11 @@ class DistillConfig(Config):
     )
     embeddings: Literal["random", "teacher"] = Field(
         "random", description="teacher: embeddings start as the BERT's, on their principal components; the student alone starts at random"
+    )
+    calibration: Calibration = Field(
+        "temperature",
+        description="fitted on validation, exported inside the student, the same for the student alone; it changes no ranking. "
+        "temperature: scale and bias of the logit; isotonic: a rising line of up to 50 knots; none: the logits as trained",
     )
 
     @property
@@ -305,3 +314,19 @@ class NextItemConfig(Config):
         description="items that the user clicked before are not ranked, as in the protocol of S3-Rec; false where people click again",
     )
     batch_size: int = Field(1024, ge=1, description="users scored at a time; fewer where the item vocabulary is large")
+
+
+Component = Literal["soft", "listwise", "hints", "gate", "schedule", "embeddings", "transfer"]
+
+
+class ProveConfig(Config):
+    seeds: int = Field(5, ge=1, le=100, description="seeds with which student and student alone are trained, from the run's seed on")
+    ablation: list[Component] = Field(
+        ["soft", "listwise", "hints", "gate", "schedule", "embeddings", "transfer"],
+        description="parts of distill that are switched on or off, one at a time, under the same seeds; [] leaves the ablation out",
+    )
+
+
+class SweepConfig(Config):
+    kinds: list[StudentKind] = Field(["pooled", "dcn", "din", "bilstm"], min_length=1, description="kinds of student that are trained")
+    widths: list[int] = Field([8, 16, 32, 64], min_length=1, description="each kind is trained with each of these widths")

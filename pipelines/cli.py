@@ -7,25 +7,24 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from ctr_kd.distributed import launched
-from pipelines.artifacts import read_json, recover
+from pipelines.artifacts import read_json
 from pipelines.config import RunConfig, describe
+from pipelines.experiments import next_item_command, prove_command, sweep_command
 from pipelines.failures import exit_code, explain
 from pipelines.gate import GateRefused
-from pipelines.lock import workspace_lock
-from pipelines.moving import follow_workspace
 from pipelines.options import Date, Options, common, set_debug
-from pipelines.processes import dismiss, help_out, together
-from pipelines.runner import RunContext, Runner, RunSummary, Stage
+from pipelines.runner import RunContext, Runner, Stage
+from pipelines.session import say_what_was_done, session
 from pipelines.stages import ROAD
-from pipelines.tracking import Tracker, TrackingError, tracking_uri
+from pipelines.tracking import TrackingError, tracking_uri
 
 
 class _InOrder(click.Group):
@@ -95,27 +94,9 @@ for _name, _description in (
     _stage_command(_name, _description)
 
 
-@cli.command("next-item")
-@common
-def next_item_command(options: Options) -> None:
-    """Rank what users clicked next among all items by the pretrained encoder: HR@k, NDCG@k and MRR.
-
-    The target is a user's last click in the test window, ranked on the clicks before it; with a leave-one-out split that is
-    everyone's last item. The same is measured on the validation window: choose configurations by that.
-
-    \b
-    Examples:
-      ctr-kd next-item conf/s3rec.yaml --data data/s3rec
-      ctr-kd next-item conf/s3rec.yaml --data data/s3rec --set source.name=LastFM --workspace work/lastfm
-      ctr-kd next-item conf/globo.yaml --set next_item.exclude_history=false
-    """
-    from pipelines.stages import next_item
-
-    road = [*(stage for stage in ROAD if stage.name in next_item.STAGE.upstream), next_item.STAGE]
-    with _session("next-item", options, road) as runner:
-        _say_what_was_done(runner.run(options.first or "next-item", options.last or "next-item", options.force))
-        if next_item.STAGE.name in runner.context.artifacts:
-            click.echo(next_item.table(runner.context))
+cli.add_command(next_item_command)
+cli.add_command(prove_command)
+cli.add_command(sweep_command)
 
 
 @cli.command("neighbours")
@@ -269,38 +250,8 @@ def status_command(options: Options) -> None:
     click.echo(status(options.context(config, read_only=True), tracking_uri(config, options.workspace)))
 
 
-@contextmanager
-def _session(command: str, options: Options, road: Sequence[Stage] | None = None) -> Iterator[Runner]:
-    """The workspace under lock, with a runner of the road (or of another one) on it and a tracker that knows how it ended."""
-    config, road = options.config(), ROAD if road is None else road
-    click.get_current_context().find_root().obj["workspace"] = options.workspace
-    with together(options.workspace) as processes:
-        context = options.context(config, processes=processes)
-        if processes.leads:
-            with _tracked(command, options, context, road) as runner:
-                yield runner
-            dismiss(processes)
-        else:
-            help_out(context, road)
-    if not processes.leads:
-        raise click.exceptions.Exit(0)  # the command's own work is that of the first process
-
-
-@contextmanager
-def _tracked(command: str, options: Options, context: RunContext, road: Sequence[Stage]) -> Iterator[Runner]:
-    with workspace_lock(options.workspace, f"ctr-kd {command} {options.conf}"):
-        if context.config.tracking.uri is None:
-            follow_workspace(options.workspace)
-        for published in ("reports", "scores"):
-            recover(options.workspace / published)
-        tracker = context.tracker = Tracker(tracking_uri(context.config, options.workspace), options.workspace, context.report)
-        try:
-            yield Runner(context, road)
-        except BaseException as error:
-            # A refusal is a result: the road was gone to its end.
-            tracker.finish(None if isinstance(error, GateRefused) else error)
-            raise
-        tracker.finish()
+def _session(command: str, options: Options, road: Sequence[Stage] | None = None) -> AbstractContextManager[Runner]:
+    return session(command, options, ROAD if road is None else road)
 
 
 def _version(config: RunConfig, uri: str, alias: str) -> str | None:
@@ -323,18 +274,11 @@ def _need_model(runner: Runner, model: str | None) -> None:
 def _run_and_show(runner: Runner, first: str | None, last: str | None, force: bool) -> None:
     """Run stages and print what was done, and the result table where one was made; also when the gate refuses."""
     try:
-        _say_what_was_done(runner.run(first, last, force))
+        say_what_was_done(runner.run(first, last, force))
     except GateRefused:
         _show_report(runner.context)
         raise
     _show_report(runner.context)
-
-
-def _say_what_was_done(summary: RunSummary) -> None:
-    if summary.made:
-        click.echo(f"made {', '.join(summary.made)} in {summary.seconds:.1f} s")
-    else:
-        click.echo(f"nothing to do: {', '.join(summary.stood)} stand ({summary.seconds:.1f} s)")
 
 
 def _show_report(context: RunContext) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from ctr_kd.config import DistillConfig, FinetuneConfig, NextItemConfig, PretrainConfig
+from ctr_kd.config import DistillConfig, FinetuneConfig, NextItemConfig, PretrainConfig, ProveConfig, SweepConfig
 from feature_store.config import (
     AssemblyConfig,
     CandidateConfig,
@@ -83,6 +83,8 @@ class RunConfig(Config):
     next_item: NextItemConfig = Field(NextItemConfig(), description="ranking of the next item by the pretrained encoder")
     finetune: FinetuneConfig = Field(FinetuneConfig(), description="the teacher: the pretrained encoder with a click head")
     distill: DistillConfig = Field(DistillConfig(), description="the student")
+    prove: ProveConfig = Field(ProveConfig(), description="student against student alone over several seeds")
+    sweep: SweepConfig = Field(SweepConfig(), description="a grid of students: AUC against rows per second and bytes")
     evaluate: EvaluateConfig = Field(EvaluateConfig(), description="metrics, intervals and baselines")
     register_: RegisterConfig = Field(RegisterConfig(), alias="register", description="the gate between challenger and champion")
     score: ScoreConfig = Field(ScoreConfig(), description="scoring of one date's candidates")

@@ -31,7 +31,10 @@ _ENVIRONMENT = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-_LOGGED_FILES = ("report.html", "metrics.json", "training.json", "summary.json", "registration.json", "next_item.json")
+_LOGGED_FILES = (
+    *("report.html", "metrics.json", "training.json", "summary.json", "registration.json", "next_item.json"),
+    *("prove.html", "prove.json", "sweep.html", "sweep.json"),
+)
 _MOST_METRICS, _MOST_PARAMETERS, _LONGEST = 1000, 100, 500  # limits of one request
 _SECONDS_BETWEEN_FLUSHES = 10.0
 OPEN_RUN = ".open_run.json"

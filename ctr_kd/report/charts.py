@@ -31,6 +31,8 @@ class Series:
         Interval of y at each point.
     ring : float, optional
         x of the point that is circled.
+    labels : sequence of str, optional
+        Written beside each point.
     """
 
     title: str
@@ -39,6 +41,7 @@ class Series:
     marks: bool = False
     bounds: Sequence[Point] | None = None
     ring: float | None = None
+    labels: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ def line_chart(
             inner += [element("circle", cx=a, cy=b, r=2.6) for a, b in drawn]
         if line.ring is not None:
             inner += [element("circle", class_="ring", cx=to_x(a), cy=to_y(b), r=5.5) for a, b in line.points if a == line.ring]
+        inner += [element("text", text, class_="tick", x=a + 6, y=b - 5) for (a, b), text in zip(drawn, line.labels or (), strict=False)]
         parts.append(element("g", *inner, class_=f"line {line.color}"))
     return _svg(width, height, label, "chart", parts)
 

@@ -137,11 +137,12 @@ def difference(metrics: Mapping[str, Any], pair: str, metric: str = "auc") -> Fi
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a reader should take away: the effect of distillation, and the sentences that qualify it."""
+    """What a reader should take away: the effect of distillation, the sentences that qualify it, and all in one sentence."""
 
     effect: Literal["gain", "loss", "even", "unknown"]
     headline: str
     remarks: list[str]
+    sentence: str
 
 
 def verdict(metrics: Mapping[str, Any]) -> Verdict:
@@ -155,8 +156,10 @@ def verdict(metrics: Mapping[str, Any]) -> Verdict:
     """
     effect, headline = _effect(difference(metrics, "student-student_alone"))
     rows = {row.name: row for row in result_rows(metrics)}
-    remarks = [_kept(metrics, rows), *_weak_teacher(metrics), *_baselines(metrics, rows), _oracle(rows)]
-    return Verdict(effect, headline, [remark for remark in remarks if remark])
+    kept = _kept(metrics, rows)
+    remarks = [kept, _seeds(metrics), *_weak_teacher(metrics), *_baselines(metrics, rows), _oracle(rows)]
+    sentence = f"{headline.removesuffix('.')}; {kept[0].lower()}{kept[1:]}" if kept else headline
+    return Verdict(effect, headline, [remark for remark in remarks if remark], sentence)
 
 
 def _effect(gain: Figure | None) -> tuple[Literal["gain", "loss", "even", "unknown"], str]:
@@ -188,6 +191,17 @@ def _kept(metrics: Mapping[str, Any], rows: Mapping[str, ResultRow]) -> str | No
     if student <= 0.5:
         return f"The student is no better than chance (AUC {student:.4f})."
     return f"The student keeps {100 * (student - 0.5) / (teacher - 0.5):.1f} % of the teacher's AUC above chance{cost}."
+
+
+def _seeds(metrics: Mapping[str, Any]) -> str | None:
+    """In how many seeds the student was better; None where the figures are of one run."""
+    gains = ((metrics.get("comparisons") or {}).get("student-student_alone") or {}).get("auc", {}).get("seeds")
+    if not gains:
+        return None
+    if len(gains) == 1:
+        return "All this is of one seed, so the interval is of users alone: another seed may say otherwise."
+    better = sum(gain > 0 for gain in gains)
+    return f"The distilled student is better in {better} of {len(gains)} seeds, by {signed(min(gains))} to {signed(max(gains))}."
 
 
 def _cost(teacher: ResultRow, student: ResultRow) -> str:

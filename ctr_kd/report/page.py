@@ -44,6 +44,7 @@ def render(metrics: Mapping[str, Any], curves: Mapping[str, Any] | None = None, 
         results.results(rows, forgetting.sentence(metrics)),
         results.differences(metrics),
         drawn.curves_of_scores(curves),
+        drawn.calibration(curves, metrics),
         results.slices(metrics),
         results.classes(metrics),
         forgetting.forgetting(metrics),
@@ -54,17 +55,24 @@ def render(metrics: Mapping[str, Any], curves: Mapping[str, Any] | None = None, 
         run.configuration(metrics),
         element("footer", "Written by ctr-kd. The same numbers stand in metrics.json beside this file."),
     ]
+    page = document(said.headline, body)
+    if output is not None:
+        output.write_text(page, "utf-8")
+    return page
+
+
+def document(title: str, body: list[Markup | None]) -> str:
+    """A page of sections with the style sheet inside; None is left out."""
     head = [
         element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", http_equiv="Content-Security-Policy", content="default-src 'none'; style-src 'unsafe-inline'"),
-        element("title", said.headline),
+        element("title", title),
         element("style", Markup(resources.files("ctr_kd.report").joinpath("style.css").read_text("utf-8"))),
     ]
-    page = join(Markup("<!DOCTYPE html>\n"), element("html", element("head", head), "\n", element("body", *_lines(body)), lang="en"), "\n")
-    if output is not None:
-        output.write_text(page, "utf-8")
-    return str(page)
+    return str(
+        join(Markup("<!DOCTYPE html>\n"), element("html", element("head", head), "\n", element("body", *_lines(body)), lang="en"), "\n")
+    )
 
 
 def _lines(parts: list[Markup | None]) -> list[Markup]:

@@ -22,7 +22,7 @@ FACT_TITLES = {
 }
 
 
-def header(metrics: Mapping[str, Any], said: Verdict) -> Markup:
+def header(metrics: Mapping[str, Any], said: Verdict, kicker: str = "Distillation report") -> Markup:
     run = metrics.get("run") or {}
     about = [
         _name_of(run.get("configuration")),
@@ -31,7 +31,7 @@ def header(metrics: Mapping[str, Any], said: Verdict) -> Markup:
     ]
     return element(
         "header",
-        element("p", "Distillation report", *(f" · {part}" for part in about if part), class_="kicker"),
+        element("p", kicker, *(f" · {part}" for part in about if part), class_="kicker"),
         element(
             "div",
             element("h1", _unbroken(said.headline)),

@@ -28,6 +28,8 @@ from pipelines.stages.transfer import bert_logits, write_transfer_set
 TRANSFER_FILE = "transfer.parquet"  # rows without labels, in the artifact beside what the teachers say of them
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from ctr_kd.models.bert import MaskedItemModel
     from ctr_kd.samples import Assembly, Samples
     from pipelines.config import RunConfig
@@ -39,13 +41,9 @@ def run(context: StageContext) -> None:
     With a transfer set it writes ``transfer.parquet`` and each teacher's logits of its rows too.
     """
     from ctr_kd.checkpoint import load_checkpoint, save_checkpoint
-    from ctr_kd.distilling import align_logits, combine_logits, train_student
-    from ctr_kd.export import export_student
+    from ctr_kd.distilling import train_student
     from ctr_kd.models import STUDENTS
     from ctr_kd.samples import Assembly
-    from ctr_kd.throughput import parameter_count
-    from ctr_kd.training import predict
-    from ctr_kd.transfer import join_rows
 
     config = context.config
     assembly = Assembly(context.inputs["ingest"], config.history.max_length)
@@ -53,19 +51,10 @@ def run(context: StageContext) -> None:
     samples = {split: assembly.samples(split) for split in SPLITS}
     training: dict[str, Any] = {}
     if config.distill.transfers:
-        file = context.output / TRANSFER_FILE
-        training["transfer"] = write_transfer_set(file, assembly, context.inputs["finetune"], context.run, context.report)
-        samples["transfer"] = assembly.samples_of(pq.read_table(file))
-    teachers, facts = _teachers(context, assembly, samples)
+        samples["transfer"], training["transfer"] = transfer_rows(context, assembly)
+    combined, facts = teacher_logits(context, assembly, samples)
     training |= facts
-    combined = {
-        split: combine_logits({name: logits[split] for name, logits in teachers.items()}, config.distill.teachers) for split in samples
-    }
-    taught, target = samples["train"], combined["train"]
-    if config.distill.transfers:
-        taught = join_rows(samples["train"], samples["transfer"])
-        row_id = np.concatenate([samples["train"].row_id, samples["transfer"].row_id])
-        target = align_logits(row_id, np.concatenate([target, combined["transfer"]]), taught)
+    taught, target = taught_rows(samples, combined)
     encoder = teacher_encoder(context.inputs["finetune"], assembly, config) if config.distill.needs_encoder else None
     write_predictions(context.output / "predictions_teacher_test.parquet", samples["test"].row_id, combined["test"], context.fingerprint)
     for name, rows, logits in (("student", taught, target), ("student_alone", samples["train"], None)):
@@ -93,44 +82,91 @@ def run(context: StageContext) -> None:
             )
             curve = fitted.to_dict()
             save_checkpoint(finished, {"model": model.state_dict(), "curve": curve}, context.fingerprint)
-        save_checkpoint(context.output / f"{name}.pt", {"model": model.state_dict()}, context.fingerprint)
-        for split in SPLITS[1:]:
-            scored = predict(model, samples[split])
-            write_predictions(context.output / f"predictions_{name}_{split}.parquet", samples[split].row_id, scored, context.fingerprint)
-        training[name] = {"curve": curve, "parameters": parameter_count(model), "kind": config.distill.student.kind}
-        if name == "student":
-            export_student(model, signature, assembly, context.output / "export")
-            training[name]["bytes"] = (context.output / "export" / "student.onnx").stat().st_size
-        record_curve(context, name, curve)
+        training[name] = keep_student(context, name, model, curve, assembly, samples)
     training["student_alone"]["bytes"] = training["student"]["bytes"]  # the same architecture
     write_json(context.output / "training.json", training)
     context.record({f"{name}_auc": kept_point(training[name]["curve"]).get("auc") for name in ("student", "student_alone")})
 
 
-def _teachers(
-    context: StageContext, assembly: Assembly, samples: Mapping[str, Samples]
-) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
-    """Each configured teacher's logits (rows, 1) by split, in the order of the samples, and what the report says of them."""
-    from ctr_kd.distilling import align_logits
+def keep_student(
+    context: StageContext, name: str, model: nn.Module, curve: Mapping[str, Any], assembly: Assembly, samples: Mapping[str, Samples]
+) -> dict[str, Any]:
+    """Calibrate a trained student; write its weights, logits and, for ``student``, its export; return what the report says of it.
 
+    ``NAME.pt`` holds the calibration with the student, as ``predictions_NAME_*.parquet`` do; ``predictions_NAME_uncalibrated_test.parquet``
+    is there where something was calibrated.
+    """
+    from ctr_kd.calibration import calibrate
+    from ctr_kd.checkpoint import save_checkpoint
+    from ctr_kd.export import export_student
+    from ctr_kd.throughput import parameter_count
+    from ctr_kd.training import predict
+
+    settings = context.config.distill
+    calibrated = calibrate(model, samples["validation"], settings.calibration, lambda text: context.report(f"{name}: {text}"))
+    save_checkpoint(context.output / f"{name}.pt", {"model": calibrated.state_dict()}, context.fingerprint)
+    scored = {split: (calibrated, split) for split in SPLITS[1:]}
+    if calibrated is not model:
+        scored["uncalibrated_test"] = (model, "test")
+    for ending, (scorer, split) in scored.items():
+        file = context.output / f"predictions_{name}_{ending}.parquet"
+        write_predictions(file, samples[split].row_id, predict(scorer, samples[split]), context.fingerprint)
+    facts = {"curve": curve, "parameters": parameter_count(model), "kind": settings.student.kind, "calibration": settings.calibration}
+    if name == "student":
+        export_student(calibrated, assembly.signature(), assembly, context.output / "export")
+        facts["bytes"] = (context.output / "export" / "student.onnx").stat().st_size
+    record_curve(context, name, curve)
+    return facts
+
+
+def transfer_rows(context: StageContext, assembly: Assembly) -> tuple[Samples, dict[str, Any]]:
+    """The configured transfer set, written beside what is made of it, and what the report says of it."""
+    file = context.output / TRANSFER_FILE
+    facts = write_transfer_set(file, assembly, context.inputs["finetune"], context.run, context.report)
+    return assembly.samples_of(pq.read_table(file)), facts
+
+
+def taught_rows(samples: Mapping[str, Samples], combined: Mapping[str, np.ndarray]) -> tuple[Samples, np.ndarray]:
+    """Rows that the student learns from, those of a transfer set among them, and what the teachers say of each."""
+    from ctr_kd.distilling import align_logits
+    from ctr_kd.transfer import join_rows
+
+    if "transfer" not in samples:
+        return samples["train"], combined["train"]
+    rows = join_rows(samples["train"], samples["transfer"])
+    row_id = np.concatenate([samples["train"].row_id, samples["transfer"].row_id])
+    return rows, align_logits(row_id, np.concatenate([combined["train"], combined["transfer"]]), rows)
+
+
+def teacher_logits(
+    context: StageContext, assembly: Assembly, samples: Mapping[str, Samples]
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Combined logits (rows, 1) of the configured teachers by split, in the order of the samples, and what the report says of each.
+
+    Writes each teacher's logits of the test rows and of a transfer set.
+    """
+    from ctr_kd.distilling import align_logits, combine_logits
+
+    weights = context.config.distill.teachers
     teachers: dict[str, dict[str, np.ndarray]] = {}
     facts: dict[str, Any] = {}
-    unlabelled = "transfer" in samples
-    for name in context.config.distill.teachers:
+    for name in weights:
         if name == "bert":
             finetune = context.inputs["finetune"]
-            stored = {split: read_predictions(finetune / f"predictions_{split}.parquet", finetune.name) for split in SPLITS}
-            if unlabelled:
+            stored = {
+                split: read_predictions(finetune / f"predictions_{split}.parquet", finetune.name) for split in samples if split in SPLITS
+            }
+            if "transfer" in samples:
                 rows = samples["transfer"]
                 stored["transfer"] = rows.row_id, bert_logits(finetune, assembly, context.config, rows)
         else:
-            tables = {"transfer": pq.read_table(context.output / TRANSFER_FILE)} if unlabelled else {}
+            tables = {"transfer": pq.read_table(context.output / TRANSFER_FILE)} if "transfer" in samples else {}
             stored, facts[f"teacher/{name}"] = boosted_trees(assembly, context.config.seed, context.report, tables)
         teachers[name] = {split: align_logits(*stored[split], samples[split]) for split in samples}
-        for split in ("test", *(["transfer"] if unlabelled else [])):
+        for split in {"test", "transfer"} & samples.keys():
             row_id, logits = samples[split].row_id, teachers[name][split]
             write_predictions(context.output / f"predictions_teacher_{name}_{split}.parquet", row_id, logits, context.fingerprint)
-    return teachers, facts
+    return {split: combine_logits({name: teachers[name][split] for name in weights}, weights) for split in samples}, facts
 
 
 def teacher_encoder(finetune: Path, assembly: Assembly, config: RunConfig) -> MaskedItemModel:
@@ -158,7 +194,7 @@ def boosted_trees(
 STAGE = Stage(
     "distill",
     run,
-    code_version=3,
+    code_version=4,
     upstream=("ingest", "finetune"),
     keys=("seed", "history.max_length", "pretrain.encoder", "distill"),
 )

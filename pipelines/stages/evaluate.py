@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,14 +40,18 @@ def run(context: StageContext) -> None:
     baselines, baseline_costs = baseline_scores(context, test)
     scores |= baselines
     costs |= baseline_costs
-    costs["student"]["rows_per_second"] = student_rows_per_second(context, test)
+    costs["student"]["rows_per_second"] = student_rows_per_second(context.inputs["distill"] / "export", test)
     costs["student_alone"]["rows_per_second"] = costs["student"]["rows_per_second"]  # the same graph with other numbers in it
     context.report(f"{len(rows.label):,} test rows, {', '.join(scores)}")
     measured = evaluate(rows, scores, replicates=settings.bootstrap, seed=settings.seed)
     for name, entries in measured["models"].items():
         entries |= {"rows_per_second": None, "parameters": None, "bytes": None} | costs.get(name, {})
+    uncalibrated = uncalibrated_scores(context)
+    for name, score in uncalibrated.items():
+        measured["models"][name]["uncalibrated"] = calibration_figures(rows.label, score)
     metrics = {"run": run_facts(context), "data": data_facts(context, test.summary), **measured, "gate": None}
-    write_report(context, metrics, curves(rows.label, scores) | {"learning": learning_curves(context)})
+    before = {"uncalibrated": curves(rows.label, uncalibrated)["reliability"]}
+    write_report(context, metrics, curves(rows.label, scores) | before | {"learning": learning_curves(context)})
     student = measured["models"]["student"]
     context.record(
         {"student": {name: _value(student[name]) for name in ("auc", "gauc", "log_loss", "calibration_error") if name in student}}
@@ -82,13 +86,43 @@ def stored_scores(context: StageContext) -> tuple[dict[str, NDArray], dict[str, 
     scores = {name: stored_probabilities(distill / f"predictions_{name.replace('/', '_')}_test.parquet") for name in names}
     shown = ("rows_per_second", "rows_per_second_alone", "parameters", "bytes", "masked_item_accuracy")
     facts = {**students, "teacher/bert": bert}
-    # Several teachers cost what each of them costs.
-    together = [facts[f"teacher/{name}"] for name in members]
-    facts["teacher"] = {key: 1 / sum(1 / fact.get(key, fact["rows_per_second"]) for fact in together) for key in shown[:2]}
-    facts["teacher"] |= {key: bert[key] for key in shown[2:] if "bert" in members and key in bert}
+    facts["teacher"] = teacher_costs(members, facts) | {key: bert[key] for key in shown[2:] if "bert" in members and key in bert}
     costs = {name: {key: facts[name][key] for key in shown if key in facts[name]} for name in names}
     costs["teacher"] |= {"fine_tunings": finetune.compared(context.run)} if "bert" in members else {}
     return scores, costs
+
+
+def teacher_costs(members: Sequence[str], facts: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Rows per second of several teachers together, which cost what each of them costs; ``facts`` of each as ``teacher/NAME``.
+
+    Examples
+    --------
+    >>> facts = {"teacher/a": {"rows_per_second": 20.0, "rows_per_second_alone": 5.0}, "teacher/b": {"rows_per_second": 20.0}}
+    >>> teacher_costs(["a", "b"], facts)
+    {'rows_per_second': 10.0, 'rows_per_second_alone': 4.0}
+    """
+    together = [facts[f"teacher/{name}"] for name in members]
+    keys = ("rows_per_second", "rows_per_second_alone")
+    return {key: 1 / sum(1 / fact.get(key, fact["rows_per_second"]) for fact in together) for key in keys}
+
+
+def uncalibrated_scores(context: StageContext) -> dict[str, NDArray]:
+    """Test probabilities of the students before calibration; none where nothing was calibrated."""
+    files = {name: context.inputs["distill"] / f"predictions_{name}_uncalibrated_test.parquet" for name in ("student", "student_alone")}
+    return {name: stored_probabilities(file) for name, file in files.items() if file.exists()}
+
+
+def calibration_figures(label: NDArray, score: NDArray) -> dict[str, Any]:
+    """What calibration moves: log loss, and how far predicted click rates are from observed ones; null where it is undefined."""
+    from ctr_kd.metrics import UndefinedMetric, probability
+
+    figures: dict[str, Any] = {}
+    for name in ("log_loss", "calibration_error", "calibration_ratio"):
+        try:
+            figures[name] = getattr(probability, name)(label, score)
+        except UndefinedMetric as undefined:
+            figures[name] = {"value": None, "reason": undefined.reason}
+    return figures
 
 
 def stored_probabilities(file: Path) -> NDArray:
@@ -121,13 +155,13 @@ def baseline_scores(context: StageContext, test: RawRows) -> tuple[dict[str, NDA
     return scores, costs
 
 
-def student_rows_per_second(context: StageContext, test: RawRows) -> float | None:
-    """Rows that the exported student scores per second on one thread, from raw ids in memory to probabilities."""
+def student_rows_per_second(export: Path, test: RawRows) -> float | None:
+    """Rows that an exported student scores per second on one thread, from raw ids in memory to probabilities."""
     from ctr_kd.scorer import StudentScorer
 
     rows = test.read("test")
     table = test.raw(rows.slice(max(0, rows.num_rows - _TIMED_ROWS)))
-    scorer = StudentScorer(context.inputs["distill"] / "export", threads=1)
+    scorer = StudentScorer(export, threads=1)
     return _rate(scorer.score, table)
 
 
@@ -302,7 +336,7 @@ STAGE = Stage(
     run,
     upstream=("ingest", "pretrain", "finetune", "distill"),
     keys=("name", "seed", "evaluate"),
-    code_version=3,
+    code_version=4,
     outside=other_fine_tunings,
     conclude=publish_report,
 )

@@ -1,7 +1,4 @@
-"""Stage next-item: where the pretrained encoder ranks what users clicked next. It is no part of the road; its command runs it.
-
-A report that the road makes later is without these figures until the command is given again, which takes a moment.
-"""
+"""Stage next-item: where the pretrained encoder ranks what users clicked next. It is no part of the road; its command runs it."""
 
 from __future__ import annotations
 
@@ -9,7 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from pipelines.artifacts import MANIFEST, Artifact, point, read_json, write_json
+from pipelines.artifacts import read_json, write_json
+from pipelines.publishing import publish_beside
 from pipelines.runner import RunContext, Stage, StageContext
 
 FILE = "next_item.json"
@@ -45,21 +43,6 @@ def run(context: StageContext) -> None:
     context.record({name.replace("@", "_at_"): value for name, value in figures["test"].items()})
 
 
-def publish(context: StageContext) -> None:
-    """Put the figures beside the newest report of a road; where there is none, they are the newest report."""
-    reports = context.workspace / "reports"
-    latest = reports / "latest"
-    figures = read_json(context.output / FILE)
-    if (latest / "report.html").exists():
-        write_json(latest.resolve() / FILE, figures)
-        return
-    folder = reports / context.fingerprint
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / FILE, figures)
-    write_json(folder / MANIFEST, {"stage": context.stage, "digest": (Artifact(context.output).manifest or {})["digest"]})
-    point(latest, folder.name)  # last: a kill before it repeats all of this
-
-
 def table(run: RunContext) -> str:
     """The figures as a table, and where they are."""
     figures: Mapping[str, Any] = read_json(run.artifacts["next-item"].path / FILE) or {}
@@ -78,5 +61,5 @@ STAGE = Stage(
     run,
     upstream=("ingest", "pretrain"),
     keys=("name", "seed", "history.max_length", "pretrain", "next_item"),
-    conclude=publish,
+    conclude=lambda context: publish_beside(context, (FILE,)),
 )

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
-from ctr_kd.report import render, summary_table, verdict
+from ctr_kd.report import render, render_proof, render_sweep, summary_table, verdict
 from ctr_kd.report.charts import decimals, ticks
 from ctr_kd.report.findings import Figure, result_rows
 from ctr_kd.report.markup import VOID, element, join
@@ -137,6 +137,14 @@ class TestRender:
             assert shown in text
         assert "The gate refused the challenger. The champion is version 4, as before." in text
         assert ">= 0.9" in text and "alpha" in text and "130 row by row" in text
+
+    def test_draws_reliability_before_and_after_calibration(self, metrics, curves):
+        assert "Before and after calibration" not in Page(render(metrics, curves)).text
+        metrics["models"]["student"]["uncalibrated"] = {"log_loss": 0.4312, "calibration_error": 0.0123, "calibration_ratio": 1.1}
+        curves["uncalibrated"] = {"student": [{"predicted": 0.2, "observed": 0.12, "low": 0.1, "high": 0.14, "rows": 50}]}
+        text = Page(render(metrics, curves)).text
+        assert "Before and after calibration" in text
+        assert "Student, before – log loss 0.4312, calib. error 0.0123" in text and "Student, after – log loss 0.4259" in text
 
     def test_is_one_file_without_requests_or_scripts(self, metrics, curves, tmp_path):
         output = tmp_path / "report.html"
@@ -365,3 +373,82 @@ def test_report_of_a_real_evaluation(tmp_path):
     page = Page(render(metrics, json.loads(json.dumps(curves(label, scores))), tmp_path / "report.html"))
     assert f"{metrics['models']['student']['auc']['value']:.4f}" in page.text
     assert "Distillation gave +" in page.text
+
+
+@pytest.fixture
+def proof(metrics):
+    models = {name: metrics["models"][name] for name in ("teacher", "student", "student_alone")}
+    models["student"]["auc"]["seeds"], models["student_alone"]["auc"]["seeds"] = [0.7402, 0.7422], [0.7301, 0.7401]
+    gain = gap(0.0061) | {"seeds": [0.0101, 0.0021]}
+    return {
+        "run": metrics["run"],
+        "seeds": [7, 8],
+        "models": models,
+        "comparisons": {"student-student_alone": {"auc": gain}, "student-teacher": {"auc": gap(-0.0025)}},
+        "ablation": [
+            {"name": "label gate", "auc": interval(0.7431), "against_student": gap(0.0019), "against_student_alone": gap(0.008)},
+        ],
+        "not_possible": {HOSTILE: "din reads it anew"},
+    }
+
+
+class TestProof:
+    def test_the_verdict_is_one_sentence(self, proof):
+        assert verdict(proof).sentence == (
+            "Distillation gave +0.0061 AUC [+0.0051, +0.0071] over the same student trained alone; the student keeps 99.0 % of the "
+            "teacher's AUC above chance, at 1/200 of its cost (1/2,308 of it where the teacher scores row by row)."
+        )
+        assert "The distilled student is better in 2 of 2 seeds, by +0.0021 to +0.0101." in verdict(proof).remarks
+
+    def test_it_says_so_when_distillation_does_not_help_and_when_there_is_one_seed(self, proof):
+        pair = proof["comparisons"]["student-student_alone"]
+        pair["auc"] = gap(-0.0061) | {"seeds": [-0.0061]}
+        said = verdict(proof)
+        assert said.effect == "loss" and said.sentence.startswith("Distillation cost 0.0061 AUC")
+        assert any("All this is of one seed" in remark for remark in said.remarks)
+
+    def test_the_page_shows_seeds_and_ablation_and_is_one_safe_file(self, proof):
+        written = render_proof(proof)
+        page = Page(written)
+        for shown in ("Proof of distillation", "0.7402", "+0.0101", "label gate", "+0.0019", "+0.0080", "1 changes cannot be made here"):
+            assert shown in page.text
+        assert "script" not in page.tags and "<script>" not in written and "http" not in written.split("</style>")[1]
+
+
+class TestSweep:
+    @pytest.fixture
+    def sweep(self, metrics):
+        students = [
+            {
+                "name": f"{kind} {width}",
+                "kind": kind,
+                "width": width,
+                "validation_auc": 0.75 + width / 1000,
+                "auc": interval(0.74 + width / 1000),
+                "rows_per_second": 1e6 / width,
+                "parameters": 1000 * width,
+                "bytes": 4000 * width,
+                "on_frontier": {"rows_per_second": kind == "pooled", "bytes": width == 8},
+            }
+            for kind in ("pooled", "din")
+            for width in (8, 32)
+        ]
+        return {"run": metrics["run"], "teacher": metrics["models"]["teacher"], "students": students, "not_possible": {"din 512": HOSTILE}}
+
+    def test_the_page_draws_the_frontier(self, sweep):
+        written = render_sweep(sweep)
+        page = Page(written)
+        assert "The best of 4 students on validation is pooled 32: AUC 0.7720 on test, 31,250 rows/s, 128 kB." in page.text
+        for shown in (
+            "Worth having for their speed, best first: pooled 32 (0.7720), pooled 8 (0.7480)",
+            "83.3 × the teacher",
+            "speed, size",
+        ):
+            assert shown in page.text
+        assert page.tags.count("svg") >= 7 and "<script>" not in written
+
+    def test_without_a_teacher_or_a_speed(self, sweep):
+        del sweep["teacher"]
+        for student in sweep["students"]:
+            student["rows_per_second"] = None
+        assert "AUC against bytes" in Page(render_sweep(sweep)).text

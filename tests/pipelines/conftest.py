@@ -6,6 +6,7 @@ import fcntl
 import io
 import json
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -230,3 +231,36 @@ def make_assembly() -> Callable[[Path], None]:
         (directory / "vocabulary.json").write_text(json.dumps({"item": ITEMS, "device": DEVICES}))
 
     return make
+
+
+EXPERIMENT = """
+source: {reader: simulated, simulator: {users: 40, items: 30, requests: 300, days: 4, candidates: 4}}
+split: {fractions: [0.6, 0.2, 0.2]}
+pretrain: {encoder: {width: 8, layers: 1}, training: {epochs: 1, batch_size: 16}}
+finetune: {training: {epochs: 1, batch_size: 128}}
+distill: {student: {width: 4, hidden: 8}, training: {epochs: 1, batch_size: 128}}
+evaluate: {bootstrap: 20}
+prove: {seeds: 2, ablation: [listwise]}
+sweep: {kinds: [pooled, din], widths: [4, 8]}
+"""
+
+
+@pytest.fixture
+def experiment(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command through the real stages on a tiny simulated log; returns its exit code and what it wrote."""
+    from pipelines import cli
+    from pipelines.tracking import Tracker
+
+    monkeypatch.setattr(Tracker, "_try", lambda self, work: None)
+    monkeypatch.setattr(signal, "signal", lambda *arguments: None)
+    monkeypatch.setattr("pipelines.stages.evaluate._TIMED_SECONDS", 0.001)
+    (tmp_path / "tiny.yaml").write_text(EXPERIMENT)
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main([arguments[0], str(tmp_path / "tiny.yaml"), "--workspace", str(tmp_path / "workspace"), *arguments[1:]])
+        out, err = capsys.readouterr()
+        return int(end.value.code or 0), out, err
+
+    return command

@@ -200,7 +200,7 @@ def test_status_changes_nothing(program: Program, yaml_file: Callable[..., Path]
 
 
 def test_help_teaches(program: Program, capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ((), ("run",), ("score",), ("evaluate",), ("status",)):
+    for command in ((), ("run",), ("score",), ("evaluate",), ("next-item",), ("prove",), ("sweep",), ("status",)):
         with pytest.raises(SystemExit) as end:
             cli.main([*command, "--help"])
         assert end.value.code == 0
@@ -224,11 +224,12 @@ def test_a_terminated_run_says_so_and_ends_with_one(yaml_file: Callable[..., Pat
 import sys, time
 from dataclasses import replace
 from pipelines import cli
+from pipelines.tracking import Tracker
 def work(context):
     print("working", flush=True)
     time.sleep(60)
 cli.ROAD = (replace(cli.ROAD[0], run=work, outside=None),)
-cli.Tracker._try = lambda self, work: None
+Tracker._try = lambda self, work: None
 cli.main()
 """
     command = [sys.executable, "-c", code, "run", str(yaml_file()), "--workspace", str(tmp_path / "workspace")]

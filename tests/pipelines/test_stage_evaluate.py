@@ -54,6 +54,8 @@ class Road:
             self._predict(context, f"predictions_{name}_test.parquet", noise)
         for name in context.config.distill.teachers:
             self._predict(context, f"predictions_teacher_{name}_test.parquet", 0.3)
+        if context.config.distill.calibration == "isotonic":
+            self._predict(context, "predictions_student_uncalibrated_test.parquet", 2.0)
         facts = {"curve": CURVE, "parameters": 9, "bytes": 36}
         trained = {"student": facts, "student_alone": facts, "teacher/boosted_trees": {"rows_per_second": 7.0}}
         (context.output / "training.json").write_text(json.dumps(trained))
@@ -140,6 +142,20 @@ def test_the_report_is_one_page_with_its_curves(road: Road, quick: RunConfig) ->
     assert "<html" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "Learning curves" in page
+
+
+def test_figures_before_calibration_stand_beside_those_after_it(road: Road, quick: RunConfig) -> None:
+    road.runner(quick).run()
+    assert "uncalibrated" not in latest(road)["models"]["student"]
+    road.runner(RunConfig.model_validate(quick.model_dump(by_alias=True) | {"distill": {"calibration": "isotonic"}})).run()
+    models = latest(road)["models"]
+    before = models["student"]["uncalibrated"]
+    assert set(before) == {"log_loss", "calibration_error", "calibration_ratio"}
+    assert (
+        before["log_loss"] > models["student"]["log_loss"]["value"] and before["calibration_error"] > models["student"]["calibration_error"]
+    )
+    assert "uncalibrated" not in models["student_alone"]
+    assert "Before and after calibration" in (road.workspace / "reports" / "latest" / "report.html").read_text()
 
 
 def test_a_report_that_a_kill_left_unpublished_is_published_by_the_next_run(road: Road, quick: RunConfig) -> None:

@@ -132,3 +132,38 @@ def test_a_fine_tuning_of_another_encoder_is_not_compared(road: Road) -> None:
     second = road.run(pretrain.STAGE, finetune.STAGE)
     assert first.artifacts["finetune"] != second.artifacts["finetune"]
     assert finetune.others(first) == finetune.others(second) == []
+
+
+@pytest.mark.parametrize("how", ["temperature", "isotonic"])
+def test_nothing_of_the_test_rows_enters_the_calibration(road: Road, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other test labels, and the same two students to the last bit, calibration included."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from ctr_kd import calibration
+    from ctr_kd.checkpoint import load_checkpoint
+
+    monkeypatch.setattr(calibration, "FEWEST_CLICKS", 5)
+    distill_keys = {**TINY["distill"], "calibration": how}
+    road.config = RunConfig.model_validate(road.config.model_dump(by_alias=True) | {"distill": distill_keys})
+
+    def students(workspace: Path) -> list[dict[str, Any]]:
+        road.workspace = workspace
+        folder = road.run(pretrain.STAGE, finetune.STAGE, distill.STAGE).artifacts["distill"].path
+        assert (folder / "predictions_student_test.parquet").exists()
+        return [load_checkpoint(folder / f"{name}.pt", folder.name)["model"] for name in ("student", "student_alone")]
+
+    before = students(road.workspace)
+    ingest = road.ingest
+
+    def other_labels(context: StageContext) -> None:
+        ingest(context)
+        file = context.output / "rows.parquet"
+        rows = pq.read_table(file)
+        flipped = [1 - y if s == "test" else y for y, s in zip(rows["label"].to_pylist(), rows["split"].to_pylist(), strict=True)]
+        pq.write_table(rows.set_column(rows.column_names.index("label"), "label", pa.array(flipped, pa.int8())), file)
+
+    monkeypatch.setattr(road, "ingest", other_labels)
+    after = students(road.workspace.with_name("other"))
+    for one, two in zip(before, after, strict=True):
+        assert one.keys() == two.keys() and all((one[name] == two[name]).all() for name in one)

@@ -1,0 +1,161 @@
+"""The page of a sweep: every student of a grid and its teacher, AUC against rows per second and against bytes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ctr_kd.report import findings, run
+from ctr_kd.report.charts import Axis, Series, line_chart, padded, spread, whisker_axis, whiskers
+from ctr_kd.report.findings import Figure
+from ctr_kd.report.markup import Markup, element
+from ctr_kd.report.page import document
+from ctr_kd.report.parts import cell, figure_cell, head, section, table, written_cell
+
+COLORS = {"pooled": "student", "dcn": "student_alone", "din": "boosted_trees", "bilstm": "other", "bilstm_pair": "popularity"}
+FRONTIER, TEACHER = "oracle", "teacher"
+COSTS: Mapping[str, tuple[str, Callable[[float | None], str]]] = {
+    "rows_per_second": ("rows per second on one thread", findings.count),
+    "bytes": ("bytes of the exported student", findings.size),
+}
+
+
+def render_sweep(sweep: Mapping[str, Any]) -> str:
+    """The HTML page of a sweep, in the style of the report.
+
+    Parameters
+    ----------
+    sweep : mapping
+        All of sweep.json.
+
+    Examples
+    --------
+    >>> student = {"name": "pooled 8", "kind": "pooled", "width": 8, "auc": {"value": 0.74}, "validation_auc": 0.75, "bytes": 1000}
+    >>> page = render_sweep({"students": [student | {"rows_per_second": 9e5, "on_frontier": {"bytes": True}}]})
+    >>> "The best of 1 student on validation is pooled 8" in page
+    True
+    """
+    title, remarks = _headline(sweep)
+    body = [
+        element(
+            "header",
+            element("p", "Sweep of students", *(f" · {part}" for part in _about(sweep)), class_="kicker"),
+            element("div", element("h1", title), element("ul", [element("li", remark) for remark in remarks]), class_="verdict even"),
+        ),
+        _charts(sweep),
+        _table(sweep),
+        run.configuration(sweep),
+        element("footer", "Written by ctr-kd sweep. The same numbers stand in sweep.json beside this file."),
+    ]
+    return document(title, body)
+
+
+def _about(sweep: Mapping[str, Any]) -> list[str]:
+    facts = sweep.get("run") or {}
+    name = (facts.get("configuration") or {}).get("name")
+    return [*([str(name)] if name else []), *([f"run {facts['fingerprint']}"] if facts.get("fingerprint") else [])]
+
+
+def _headline(sweep: Mapping[str, Any]) -> tuple[str, list[str]]:
+    students = sweep["students"]
+    known = [one for one in students if one.get("validation_auc") is not None]
+    if not known:
+        return "No student has an AUC on validation to be chosen by.", []
+    best = max(known, key=lambda one: one["validation_auc"])
+    many = f"{len(students)} student{'s' if len(students) > 1 else ''}"
+    title = f"The best of {many} on validation is {best['name']}: AUC {Figure.of(best['auc']).text()} on test, {_cost(best)}."
+    remarks = []
+    for cost, word in (("rows_per_second", "speed"), ("bytes", "size")):
+        chosen = sorted((one for one in known if (one.get("on_frontier") or {}).get(cost)), key=lambda one: -one["validation_auc"])
+        names = ", ".join(f"{one['name']} ({Figure.of(one['auc']).text()})" for one in chosen)
+        if chosen:
+            remarks.append(f"Worth having for their {word}, best first: {names}.")
+    teacher = sweep.get("teacher")
+    if teacher:
+        remarks.append(f"The teacher has AUC {Figure.of(teacher['auc']).text()}, {_cost(teacher)}, sharing histories.")
+    return title, remarks
+
+
+def _cost(model: Mapping[str, Any]) -> str:
+    weighs = f", {findings.size(model['bytes'])}" if model.get("bytes") else ""
+    return f"{findings.count(model.get('rows_per_second'))} rows/s{weighs}"
+
+
+def _charts(sweep: Mapping[str, Any]) -> Markup:
+    kinds = list(dict.fromkeys(one["kind"] for one in sweep["students"]))
+    names = [*((kind, COLORS.get(kind, "other")) for kind in kinds), *([("teacher", TEACHER)] if sweep.get("teacher") else [])]
+    legend = [element("span", element("span", class_=f"swatch {color}"), name) for name, color in (*names, ("frontier", FRONTIER))]
+    return section(
+        "The frontier",
+        "One dot per student, labelled with its width, on the test rows with 95 % intervals of users; both scales of cost are logarithmic. "
+        "The dotted line joins those that no other student beats in both AUC on validation and cost.",
+        element("div", legend, class_="legend"),
+        element("div", [_chart(sweep, cost) for cost in COSTS], class_="charts"),
+    )
+
+
+def _chart(sweep: Mapping[str, Any], cost: str) -> Markup | None:
+    title, text = COSTS[cost]
+    students = [one for one in sweep["students"] if one.get(cost)]
+    if not students:
+        return None
+    series = [_series("frontier", FRONTIER, [one for one in students if (one.get("on_frontier") or {}).get(cost)], cost, marks=False)]
+    for kind in dict.fromkeys(one["kind"] for one in students):
+        models = [one for one in students if one["kind"] == kind]
+        series.append(_series(kind, COLORS.get(kind, "other"), models, cost, [str(one["width"]) for one in models]))
+    teacher = sweep.get("teacher")
+    if teacher and teacher.get(cost):
+        series.append(_series("teacher", TEACHER, [teacher], cost, ["teacher"]))
+    points = [point for one in series for point in one.points]
+    values = [y for one in series for y in (*(y for _, y in one.points), *(v for pair in one.bounds or () for v in pair))]
+    x = Axis(title, padded([x for x, _ in points], 0.1), lambda power: text(float(f"{10**power:.2g}")))
+    chart = line_chart(series, x, Axis("AUC on test", padded(values)), label=f"AUC against {title}", width=470, height=360)
+    return element("figure", element("figcaption", f"AUC against {title}"), chart)
+
+
+def _series(
+    title: str, color: str, models: Sequence[Mapping[str, Any]], cost: str, labels: Sequence[str] | None = None, marks: bool = True
+) -> Series:
+    order = sorted(range(len(models)), key=lambda i: models[i][cost])
+    figures = [Figure.of(models[i]["auc"]) for i in order]
+    points = [(math.log10(models[i][cost]), figure.value or 0.0) for i, figure in zip(order, figures, strict=True)]
+    bounds = [(figure.low, figure.high) for figure in figures if figure.low is not None and figure.high is not None]
+    complete = bounds if marks and len(bounds) == len(points) else None
+    return Series(title, color, points, marks=marks, bounds=complete, labels=labels and [labels[i] for i in order])
+
+
+def _table(sweep: Mapping[str, Any]) -> Markup:
+    teacher = sweep.get("teacher")
+    models = sorted(sweep["students"], key=lambda one: -(Figure.of(one["auc"]).value or 0.0))
+    models = [*([{"name": "teacher", "kind": TEACHER, **teacher}] if teacher else []), *models]
+    figures = [Figure.of(one["auc"]) for one in models]
+    domain = spread(figures)
+    columns = [head("Model"), head("AUC on test", number=True), head(whisker_axis(domain)), head("AUC on validation", number=True)]
+    columns += [head("Rows/s", number=True), head("Parameters", number=True), head("On the frontier of")]
+    body = []
+    for one, figure in zip(models, figures, strict=True):
+        color = TEACHER if one["kind"] == TEACHER else COLORS.get(one["kind"], "other")
+        on = [word for cost, word in (("rows_per_second", "speed"), ("bytes", "size")) if (one.get("on_frontier") or {}).get(cost)]
+        faster = None
+        if teacher and one["kind"] != TEACHER and teacher.get("rows_per_second") and one.get("rows_per_second"):
+            faster = f"{findings.count(one['rows_per_second'] / teacher['rows_per_second'])} {findings.TIMES} the teacher"
+        cells = [
+            cell(element("span", class_=f"swatch {color}"), one["name"]),
+            figure_cell(figure),
+            cell(whiskers([(one["name"], color, figure)], domain, label=f"AUC of {one['name']}")),
+            figure_cell(Figure.of(one.get("validation_auc"))),
+            written_cell(findings.count(one.get("rows_per_second")), faster),
+            written_cell(findings.count(one.get("parameters")), findings.size(one["bytes"]) if one.get("bytes") else None),
+            cell(", ".join(on)),
+        ]
+        body.append(element("tr", cells))
+    left_out = [element("li", f"{name}: {reason}") for name, reason in (sweep.get("not_possible") or {}).items()]
+    return section(
+        "Every student",
+        "Speed is from raw ids to probabilities for students, from mapped indices with shared histories for the teacher.",
+        table(columns, body),
+        element("details", element("summary", f"{len(left_out)} students cannot be trained here"), element("ul", left_out))
+        if left_out
+        else None,
+    )

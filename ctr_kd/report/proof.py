@@ -1,0 +1,100 @@
+"""The page of a proof: what distillation gave over several seeds, seed by seed, and what each of its parts gave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ctr_kd.report import findings, results, run
+from ctr_kd.report.charts import spread, whisker_axis, whiskers
+from ctr_kd.report.findings import Figure
+from ctr_kd.report.markup import Markup, element
+from ctr_kd.report.page import document
+from ctr_kd.report.parts import cell, difference_cell, figure_cell, head, legend, section, table
+
+EFFECTS = {1: "gain", -1: "loss", 0: "even"}
+
+
+def render_proof(proof: Mapping[str, Any]) -> str:
+    """The HTML page of a proof, in the style of the report.
+
+    Parameters
+    ----------
+    proof : mapping
+        All of prove.json. Parts that are missing leave their section out.
+
+    Examples
+    --------
+    >>> auc = {"difference": 0.0061, "low": 0.0048, "high": 0.0075, "seeds": [0.005, 0.0072]}
+    >>> "better in 2 of 2 seeds" in render_proof({"comparisons": {"student-student_alone": {"auc": auc}}})
+    True
+    """
+    said = findings.verdict(proof)
+    body = [
+        run.header(proof, said, "Proof of distillation"),
+        seeds(proof),
+        results.results(findings.result_rows(proof)),
+        results.differences(proof),
+        ablation(proof),
+        run.configuration(proof),
+        element("footer", "Written by ctr-kd prove. The same numbers stand in prove.json beside this file."),
+    ]
+    return document(said.headline, body)
+
+
+def seeds(proof: Mapping[str, Any]) -> Markup | None:
+    """Student and student alone of each seed on one scale, with their difference."""
+    models, names = proof.get("models") or {}, ("student", "student_alone")
+    if not all(name in models for name in names):
+        return None
+    by_name = {name: models[name]["auc"]["seeds"] for name in names}
+    gains = [Figure(gain) for gain in proof["comparisons"]["student-student_alone"]["auc"]["seeds"]]
+    teacher = Figure.of((models.get("teacher") or {}).get("auc"))
+    drawn = {**by_name, "teacher": [teacher.value]} if teacher.value is not None else by_name
+    domain = spread([Figure(value) for values in drawn.values() for value in values])
+    columns = [head("Seed"), head("Student", number=True), head("Student alone", number=True), head(whisker_axis(domain, width=360))]
+    columns += [head("Difference", number=True)]
+    body = []
+    for position, seed in enumerate(proof["seeds"]):
+        figures = {name: Figure(values[position]) for name, values in by_name.items()} | {"teacher": Figure(teacher.value)}
+        dots = [(findings.model_title(name), name, figure) for name, figure in figures.items()]
+        cells = [cell(seed), figure_cell(figures["student"]), figure_cell(figures["student_alone"])]
+        cells += [cell(whiskers(dots, domain, label=f"AUC with seed {seed}", width=360)), difference_cell(gains[position])]
+        body.append(element("tr", cells))
+    return section(
+        "Seed by seed",
+        "Both students of a seed have the same initial weights, batches and budget, and both keep the checkpoint that validation "
+        "preferred; one has the teacher beside the labels. The teacher is the same for all seeds.",
+        legend(drawn),
+        table(columns, body),
+    )
+
+
+def ablation(proof: Mapping[str, Any]) -> Markup | None:
+    """One line per change of the configured distillation: its AUC, what the change gave, and what is left of the gain."""
+    changes, impossible = proof.get("ablation") or [], proof.get("not_possible") or {}
+    if not changes and not impossible:
+        return None
+    against = {key: [Figure.of(one[key], "difference") for one in changes] for key in ("against_student", "against_student_alone")}
+    domains = {key: spread(figures, zero=True) for key, figures in against.items()}
+    columns = [head("Changed"), head("AUC", number=True)]
+    for key, title in (("against_student", "Against the student"), ("against_student_alone", "Against the student alone")):
+        columns += [head(title, number=True), head(whisker_axis(domains[key], sign=True))]
+    body = []
+    for position, one in enumerate(changes):
+        cells = [cell(one["name"]), figure_cell(Figure.of(one["auc"]))]
+        for key, figures in against.items():
+            figure = figures[position]
+            drawn = whiskers([(one["name"], EFFECTS[figure.sign], figure)], domains[key], label=f"{one['name']}, {key}", zero=True)
+            cells += [difference_cell(figure), cell(drawn)]
+        body.append(element("tr", cells))
+    left_out = [element("li", f"{name}: {reason}") for name, reason in impossible.items()]
+    return section(
+        "What each part gives",
+        "Each line is the configured distillation with one part switched on, off or exchanged, trained with the same seeds. Right of zero "
+        "in the first column the change is worth making; right of zero in the second, the student still gains from its teacher.",
+        table(columns, body) if body else None,
+        element("details", element("summary", f"{len(left_out)} changes cannot be made here"), element("ul", left_out))
+        if left_out
+        else None,
+    )

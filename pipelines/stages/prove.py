@@ -1,0 +1,128 @@
+"""Stage prove: what distillation gave over several seeds under one teacher, and what each part of it gave. Its command runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.artifacts import Artifact, read_json, write_json, write_text
+from pipelines.config import RunConfig
+from pipelines.publishing import publish_beside
+from pipelines.raw_rows import RawRows
+from pipelines.runner import RunContext, Runner, Stage, StageContext
+from pipelines.stages.evaluate import run_facts, stored_probabilities
+from pipelines.stages.student import student_costs, teacher_facts, train_all
+from pipelines.variants import ablation, alone
+
+FILE, PAGE = "prove.json", "prove.html"
+PAIRS = (("student", "student_alone"), ("student", "teacher"), ("teacher", "student_alone"))
+
+
+def prove(runner: Runner, force: bool = False) -> str:
+    """Bring the teacher, every student and the proof up to date; returns the table of the result.
+
+    Parameters
+    ----------
+    runner : Runner
+        Of :data:`pipelines.stages.student.ROAD`.
+    force : bool
+        Train the students again even where they stand; the teacher stays.
+    """
+    run = runner.context
+    runner.run()
+    trained = train_all(run, students(run.config), force)
+    Runner(run, [stage(trained)]).run()
+    return table(run)
+
+
+def students(config: RunConfig) -> dict[str, RunConfig]:
+    """All students of a proof, by ``NAME/SEED``: first the pairs that the verdict is of, then the ablation."""
+    variants = {"student": config, "student_alone": alone(config), **ablation(config)[0]}
+    seeds = range(config.seed, config.seed + config.prove.seeds)
+    pairs = [(name, seed) for seed in seeds for name in ("student", "student_alone")]
+    others = [(name, seed) for name in variants if name not in ("student", "student_alone") for seed in seeds]
+    return {f"{name}/{seed}": variants[name].model_copy(update={"seed": seed}) for name, seed in (*pairs, *others)}
+
+
+def stage(trained: Mapping[str, Artifact]) -> Stage:
+    """The comparison of these students as a stage: its artifact is of their digests."""
+    return Stage(
+        "prove",
+        partial(run, trained={name: artifact.path for name, artifact in trained.items()}),
+        upstream=("ingest", "finetune", "teacher"),
+        keys=("name", "seed", "distill", "evaluate.bootstrap", "evaluate.seed", "prove"),
+        outside=lambda run: {f"student/{one.path.name}": (one.manifest or {})["digest"] for one in trained.values()},
+        conclude=lambda context: publish_beside(context, (FILE, PAGE)),
+    )
+
+
+def run(context: StageContext, trained: Mapping[str, Path]) -> None:
+    """Compare all students on the test rows; writes ``prove.json`` and ``prove.html``."""
+    from ctr_kd.comparison import Bootstrap
+    from ctr_kd.proof import Seeded, difference, measure_seeds, summarise
+    from ctr_kd.report import render_proof, verdict
+
+    config, settings = context.config, context.config.evaluate
+    test = RawRows(context.inputs["ingest"])
+    rows = test.read("test")
+    label = rows["label"].to_numpy()
+    bootstrap = Bootstrap(rows["user"].to_numpy(), len(label), replicates=settings.bootstrap, seed=settings.seed)
+    seeds = list(range(config.seed, config.seed + config.prove.seeds))
+    measured: dict[str, dict[str, Seeded]] = {
+        "teacher": measure_seeds(label, [stored_probabilities(context.inputs["teacher"] / "predictions_test.parquet")], bootstrap)
+    }
+    for name in dict.fromkeys(title.rpartition("/")[0] for title in trained):
+        files = [trained[f"{name}/{seed}"] / "predictions_student_test.parquet" for seed in seeds]
+        measured[name] = measure_seeds(label, [stored_probabilities(file) for file in files], bootstrap)
+        context.report(f"{name}: AUC {measured[name]['auc'].value.mean():.4f} over {len(seeds)} seeds")
+    models = {name: summarise(one, settings.seed) for name, one in measured.items()}
+    named = ("teacher", "student", "student_alone")
+    costs = student_costs(trained[f"student/{seeds[0]}"], test)
+    of_model = {"teacher": teacher_facts(context), "student": costs, "student_alone": costs}  # the same graph with other numbers
+    proof: dict[str, Any] = {
+        "run": run_facts(context) | {"seed": config.seed, "trained": len(trained)},
+        "seeds": seeds,
+        "data": {"test_rows": len(label), "users": bootstrap.units},
+        "models": {name: models[name] | of_model[name] for name in named},
+        "comparisons": {f"{one}-{other}": difference(measured[one], measured[other], settings.seed) for one, other in PAIRS},
+        "ablation": [
+            {
+                "name": name,
+                **{metric: models[name][metric] for metric in ("auc", "log_loss")},
+                "against_student": difference(measured[name], measured["student"], settings.seed)["auc"],
+                "against_student_alone": difference(measured[name], measured["student_alone"], settings.seed)["auc"],
+            }
+            for name in measured
+            if name not in named
+        ],
+        "not_possible": ablation(config)[1],
+    }
+    said = verdict(proof)
+    proof["verdict"] = {"effect": said.effect, "sentence": said.sentence}
+    write_json(context.output / FILE, proof)
+    write_text(context.output / PAGE, render_proof(proof))
+    gain = proof["comparisons"]["student-student_alone"]["auc"]
+    context.record({"gain": gain["difference"], "gain_low": gain["low"], "gain_high": gain["high"]})
+
+
+def table(run: RunContext) -> str:
+    """The verdict, student and student alone by seed, the ablation, and where the page is."""
+    proof: Mapping[str, Any] = read_json(run.artifacts["prove"].path / FILE) or {}
+    pair = proof["comparisons"]["student-student_alone"]["auc"]
+    student, other = (proof["models"][name]["auc"]["seeds"] for name in ("student", "student_alone"))
+    lines = [proof["verdict"]["sentence"], "", f"{'seed':<28}{'student':>9}{'alone':>9}{'difference':>12}"]
+    for seed, one, two, gain in zip(proof["seeds"], student, other, pair["seeds"], strict=True):
+        lines.append(f"{seed:<28}{one:>9.4f}{two:>9.4f}{gain:>+12.4f}")
+    lines.append(f"{'mean':<28}{np.mean(student):>9.4f}{np.mean(other):>9.4f}{pair['difference']:>+12.4f}")
+    if proof["ablation"]:
+        lines += ["", f"{'changed':<28}{'AUC':>9}{'against the student':>33}"]
+    for one in proof["ablation"]:
+        found = one["against_student"]
+        interval = f"{found['difference']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]"
+        lines.append(f"{one['name']:<28}{one['auc']['value']:>9.4f}{interval:>33}")
+    lines += [f"{name:<28}{'–':>9}  {reason}" for name, reason in proof["not_possible"].items()]
+    return "\n".join([*lines, f"report: {run.workspace / 'reports' / 'latest' / PAGE}"])

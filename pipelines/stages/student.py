@@ -1,0 +1,107 @@
+"""Stages teacher and student: one student by itself under stored logits, so that many can be trained under one teacher.
+
+They are no part of the road, whose ``distill`` trains a single pair; the commands ``prove`` and ``sweep`` train as many as they
+compare, each an artifact of its own that the next command finds again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pipelines.artifacts import Artifact, read_json, write_json
+from pipelines.config import RunConfig
+from pipelines.raw_rows import RawRows
+from pipelines.runner import RunContext, Runner, Stage, StageContext
+from pipelines.stages import finetune, ingest, pretrain
+from pipelines.stages.distill import keep_student, taught_rows, teacher_encoder, teacher_logits, transfer_rows
+from pipelines.stages.evaluate import student_rows_per_second, teacher_costs
+from pipelines.stages.training import SPLITS, kept_point, read_predictions, write_predictions
+
+
+def combine(context: StageContext) -> None:
+    """Write the weighted logits of the configured teachers by split, and what boosted trees among them cost."""
+    from ctr_kd.samples import Assembly
+
+    assembly = Assembly(context.inputs["ingest"], context.config.history.max_length)
+    samples = {split: assembly.samples(split) for split in SPLITS}
+    combined, facts = teacher_logits(context, assembly, samples)
+    for split in SPLITS:
+        write_predictions(context.output / f"predictions_{split}.parquet", samples[split].row_id, combined[split], context.fingerprint)
+    write_json(context.output / "training.json", facts)
+
+
+def train(context: StageContext) -> None:
+    """Train, calibrate and export the configured student; with ``distill.alpha: 1`` it is one on the labels alone."""
+    from ctr_kd.distilling import align_logits, train_student
+    from ctr_kd.samples import Assembly
+
+    config, teacher = context.config, context.inputs["teacher"]
+    assembly = Assembly(context.inputs["ingest"], config.history.max_length)
+    samples = {split: assembly.samples(split) for split in SPLITS}
+    combined = {"train": align_logits(*read_predictions(teacher / "predictions_train.parquet", teacher.name), samples["train"])}
+    if config.distill.transfers:
+        samples["transfer"], _ = transfer_rows(context, assembly)
+        combined |= teacher_logits(context, assembly, {"transfer": samples["transfer"]})[0]
+    taught, target = taught_rows(samples, combined)
+    encoder = teacher_encoder(context.inputs["finetune"], assembly, config) if config.distill.needs_encoder else None
+    model, curve = train_student(
+        assembly.signature(),
+        taught,
+        samples["validation"],
+        target,
+        config.distill,
+        config.seed,
+        context.fingerprint,
+        context.checkpoint / "student.pt",
+        context.report,
+        encoder,
+    )
+    facts = keep_student(context, "student", model, curve.to_dict(), assembly, samples)
+    write_json(context.output / "training.json", facts)
+    context.record({"auc": kept_point(curve).get("auc")})
+
+
+def train_all(run: RunContext, wanted: Mapping[str, RunConfig], force: bool = False) -> dict[str, Artifact]:
+    """An artifact for each of the wanted students, by its title; those that stand in the workspace are taken from there.
+
+    Parameters
+    ----------
+    run : RunContext
+        In which ``ingest``, ``finetune`` and ``teacher`` stand.
+    wanted : mapping of str to RunConfig
+        They may differ from the run's configuration in ``seed`` and ``distill``, the teachers excepted.
+    force : bool
+        Train them again even where they stand.
+    """
+    trained = {}
+    for number, (title, config) in enumerate(wanted.items(), start=1):
+        run.report(f"student {number} of {len(wanted)}: {title}")
+        own = replace(run, config=config, artifacts={name: run.artifacts[name] for name in STUDENT.upstream})
+        Runner(own, [STUDENT]).run(force=force)
+        trained[title] = own.artifacts[STUDENT.name]
+    return trained
+
+
+def student_costs(artifact: Path, test: RawRows) -> dict[str, Any]:
+    """Rows per second, parameters and bytes of an exported student."""
+    facts = read_json(artifact / "training.json") or {}
+    return {"rows_per_second": student_rows_per_second(artifact / "export", test)} | {key: facts[key] for key in ("parameters", "bytes")}
+
+
+def teacher_facts(context: StageContext) -> dict[str, Any]:
+    """Rows per second of the teacher, with parameters and bytes where it is the BERT alone."""
+    members = list(context.config.distill.teachers)
+    bert = read_json(context.inputs["finetune"] / "training.json") or {}
+    facts = teacher_costs(members, {**(read_json(context.inputs["teacher"] / "training.json") or {}), "teacher/bert": bert})
+    return facts | {key: bert[key] if members == ["bert"] else None for key in ("parameters", "bytes")}
+
+
+TEACHER = Stage("teacher", combine, upstream=("ingest", "finetune"), keys=("seed", "history.max_length", "distill.teachers"))
+STUDENT = Stage(
+    "student", train, upstream=("ingest", "finetune", "teacher"), keys=("seed", "history.max_length", "pretrain.encoder", "distill")
+)
+ROAD = (ingest.STAGE, pretrain.STAGE, finetune.STAGE, TEACHER)
+"""What stands before the first of the students."""

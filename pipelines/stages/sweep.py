@@ -1,0 +1,122 @@
+"""Stage sweep: a grid of students under one teacher, as a frontier of AUC against rows per second and bytes. Its command runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.artifacts import Artifact, read_json, write_json, write_text
+from pipelines.config import ConfigError, RunConfig
+from pipelines.publishing import publish_beside
+from pipelines.raw_rows import RawRows
+from pipelines.runner import RunContext, Runner, Stage, StageContext
+from pipelines.stages.evaluate import run_facts, stored_probabilities
+from pipelines.stages.student import student_costs, teacher_facts, train_all
+from pipelines.stages.training import kept_point
+from pipelines.variants import changed
+
+FILE, PAGE = "sweep.json", "sweep.html"
+
+
+def sweep(runner: Runner, force: bool = False) -> str:
+    """Bring the teacher, every student of the grid and the frontier up to date; returns the table of the result.
+
+    Parameters
+    ----------
+    runner : Runner
+        Of :data:`pipelines.stages.student.ROAD`.
+    force : bool
+        Train the students again even where they stand; the teacher stays.
+    """
+    run = runner.context
+    wanted, _ = grid(run.config)
+    if not wanted:
+        raise ConfigError("no student of the grid goes with the rest of the configuration; change sweep.kinds or sweep.widths")
+    runner.run()
+    trained = train_all(run, wanted, force)
+    Runner(run, [stage(trained)]).run()
+    return table(run)
+
+
+def grid(config: RunConfig) -> tuple[dict[str, RunConfig], dict[str, str]]:
+    """The configured distillation into each student of the grid, by ``KIND WIDTH``; and those that cannot be, with the reason."""
+    students, impossible = {}, {}
+    for kind in dict.fromkeys(config.sweep.kinds):
+        for width in sorted(set(config.sweep.widths)):
+            title = f"{kind} {width}"
+            try:
+                students[title] = changed(config, {"distill.student.kind": kind, "distill.student.width": width})
+            except ConfigError as error:
+                impossible[title] = str(error)
+    return students, impossible
+
+
+def stage(trained: Mapping[str, Artifact]) -> Stage:
+    """The comparison of these students as a stage: its artifact is of their digests."""
+    return Stage(
+        "sweep",
+        partial(run, trained={name: artifact.path for name, artifact in trained.items()}),
+        upstream=("ingest", "finetune", "teacher"),
+        keys=("name", "seed", "distill", "evaluate.bootstrap", "evaluate.seed", "sweep"),
+        outside=lambda run: {f"student/{one.path.name}": (one.manifest or {})["digest"] for one in trained.values()},
+        conclude=lambda context: publish_beside(context, (FILE, PAGE)),
+    )
+
+
+def run(context: StageContext, trained: Mapping[str, Path]) -> None:
+    """Measure all students and the teacher on the same rows; writes ``sweep.json`` and ``sweep.html``."""
+    from ctr_kd.comparison import Bootstrap
+    from ctr_kd.frontier import on_frontier
+    from ctr_kd.proof import measure_seeds, summarise
+    from ctr_kd.report import render_sweep
+
+    config, settings = context.config, context.config.evaluate
+    test = RawRows(context.inputs["ingest"])
+    rows = test.read("test")
+    label = rows["label"].to_numpy()
+    bootstrap = Bootstrap(rows["user"].to_numpy(), len(label), replicates=settings.bootstrap, seed=settings.seed)
+
+    def measured(file: Path) -> dict[str, Any]:
+        return summarise(measure_seeds(label, [stored_probabilities(file)], bootstrap), settings.seed)
+
+    students: list[dict[str, Any]] = []
+    for name, artifact in trained.items():
+        kind, width = name.rsplit(" ", 1)
+        curve = (read_json(artifact / "training.json") or {})["curve"]
+        entry = {"name": name, "kind": kind, "width": int(width), "validation_auc": kept_point(curve).get("auc")}
+        students.append(entry | measured(artifact / "predictions_student_test.parquet") | student_costs(artifact, test))
+        context.report(f"{name}: AUC {students[-1]['auc']['value']:.4f}, {students[-1]['rows_per_second'] or 0:,.0f} rows/s")
+    quality = [np.nan if one["validation_auc"] is None else one["validation_auc"] for one in students]
+    fast = on_frontier(quality, [1 / one["rows_per_second"] if one["rows_per_second"] else np.nan for one in students])
+    small = on_frontier(quality, [one["bytes"] for one in students])
+    for one, first, second in zip(students, fast.tolist(), small.tolist(), strict=True):
+        one["on_frontier"] = {"rows_per_second": first, "bytes": second}
+    result = {
+        "run": run_facts(context),
+        "data": {"test_rows": len(label), "users": bootstrap.units},
+        "teacher": measured(context.inputs["teacher"] / "predictions_test.parquet") | teacher_facts(context),
+        "students": students,
+        "not_possible": grid(config)[1],
+    }
+    write_json(context.output / FILE, result)
+    write_text(context.output / PAGE, render_sweep(result))
+    context.record({"students": len(students), "on_frontier": int((fast | small).sum())})
+
+
+def table(run: RunContext) -> str:
+    """Every student with its quality and cost, the frontier marked, and where the page is."""
+    result: Mapping[str, Any] = read_json(run.artifacts["sweep"].path / FILE) or {}
+    heads = ("AUC", "validation", "rows/s", "kB", "on the frontier of")
+    lines = [f"{'model':<16}{heads[0]:>8}{heads[1]:>12}{heads[2]:>12}{heads[3]:>9}  {heads[4]}"]
+    for one in [{"name": "teacher", **result["teacher"]}, *sorted(result["students"], key=lambda one: -one["auc"]["value"])]:
+        best = [{"rows_per_second": "speed", "bytes": "size"}[name] for name, on in one.get("on_frontier", {}).items() if on]
+        validation = "–" if one.get("validation_auc") is None else f"{one['validation_auc']:.4f}"
+        size = "–" if one["bytes"] is None else f"{one['bytes'] / 1000:,.0f}"
+        rate = one["rows_per_second"] or 0
+        lines.append(f"{one['name']:<16}{one['auc']['value']:>8.4f}{validation:>12}{rate:>12,.0f}{size:>9}  {', '.join(best)}".rstrip())
+    lines += [f"{name:<16}{'–':>8}  {reason}" for name, reason in result["not_possible"].items()]
+    return "\n".join([*lines, f"report: {run.workspace / 'reports' / 'latest' / PAGE}"])

@@ -1,0 +1,90 @@
+"""The same run with some of its keys changed: what an experiment trains beside the configured student."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from ctr_kd.config import Component, DistillConfig
+from ctr_kd.distilling import without_effect
+from pipelines.config import ConfigError, RunConfig
+
+ABLATION: Mapping[Component, Mapping[str, Mapping[str, Any]]] = {
+    "soft": {
+        "soft targets": {"soft": "soft_targets"},
+        "KL divergence": {"soft": "kl"},
+        "logit MSE": {"soft": "logit_mse"},
+        "listwise alone": {"soft": "none", "listwise": 1.0, "gate": "none"},
+    },
+    "listwise": {"listwise term": {"listwise": 0.5}, "no listwise term": {"listwise": 0.0}},
+    "hints": {
+        "hidden-state hint": {"hints.hidden": 1.0},
+        "no hidden-state hint": {"hints.hidden": 0.0},
+        "relation hint": {"hints.relation": 1.0},
+        "no relation hint": {"hints.relation": 0.0},
+    },
+    "gate": {"label gate": {"gate": "label"}, "no label gate": {"gate": "none"}},
+    "schedule": {
+        "weight annealed": {"schedule.weight": "annealed"},
+        "weight warmed up": {"schedule.weight": "warmup"},
+        "weight constant": {"schedule.weight": "constant"},
+        "temperature annealed": {"schedule.temperature": "annealed"},
+        "temperature constant": {"schedule.temperature": "constant"},
+    },
+    "embeddings": {"teacher's embeddings": {"embeddings": "teacher"}, "random embeddings": {"embeddings": "random"}},
+    "transfer": {"transfer set": {"transfer.amount": 0.5}, "no transfer set": {"transfer.amount": 0.0}},
+}
+"""Keys of ``distill`` that each variant changes, by the part that it switches on or off."""
+
+
+def changed(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
+    """The configuration with other values under some dotted keys.
+
+    Raises
+    ------
+    ConfigError
+        When they do not go with the others; the message says why.
+    """
+    values = config.model_dump(by_alias=True)
+    for key, value in changes.items():
+        *blocks, last = key.split(".")
+        block = values
+        for name in blocks:
+            block = block[name]
+        block[last] = value
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())) from None
+
+
+def alone(config: RunConfig) -> RunConfig:
+    """The same student on the labels alone: nothing of the teacher, the same training and calibration."""
+    own = config.distill
+    distill = DistillConfig(student=own.student, training=own.training, calibration=own.calibration, alpha=1.0)
+    return config.model_copy(update={"distill": distill})
+
+
+def ablation(config: RunConfig) -> tuple[dict[str, RunConfig], dict[str, str]]:
+    """What differs from the configured distillation in one part, by title; and the variants that cannot be, with the reason.
+
+    A part that is on is switched off, and the other way round; a variant that equals the configured one is neither.
+    """
+    variants, impossible = {}, {}
+    for component in config.prove.ablation:
+        for title, changes in ABLATION[component].items():
+            try:
+                variant = changed(config, {f"distill.{key}": value for key, value in changes.items()})
+            except ConfigError as error:
+                impossible[title] = str(error)
+                continue
+            if variant.distill == config.distill:
+                continue
+            idle = [line for line in without_effect(variant.distill) if line not in without_effect(config.distill)]
+            if idle:
+                impossible[title] = idle[0].removeprefix("warning: ")
+            else:
+                variants[title] = variant
+    return variants, impossible

@@ -1,0 +1,89 @@
+"""The command prove through the real stages on a tiny log: the figures, what is found again, and what is said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ctr_kd.metrics import auc_score
+from pipelines.raw_rows import RawRows
+from pipelines.stages import student
+from pipelines.stages.evaluate import stored_probabilities
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def latest(tmp_path: Path) -> dict[str, Any]:
+    return json.loads((tmp_path / "workspace" / "reports" / "latest" / "prove.json").read_text())
+
+
+def test_it_trains_pairs_and_variants_and_finds_them_again(experiment: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, err = experiment("prove")
+    assert code == 0, err
+    proof = latest(tmp_path)
+    assert out.splitlines()[0] == proof["verdict"]["sentence"]
+    assert out.strip().endswith("reports/latest/prove.html")
+    assert proof["seeds"] == [0, 1] and proof["run"]["trained"] == 6
+    assert set(proof["models"]) == {"teacher", "student", "student_alone"}
+    assert [len(proof["models"][name]["auc"]["seeds"]) for name in ("teacher", "student")] == [1, 2]
+    assert set(proof["comparisons"]) == {"student-student_alone", "student-teacher", "teacher-student_alone"}
+    assert [one["name"] for one in proof["ablation"]] == ["listwise term"]
+    assert proof["models"]["student"]["rows_per_second"] > 0 and proof["models"]["teacher"]["rows_per_second_alone"] > 0
+    folder = tmp_path / "workspace" / "reports" / "latest"
+    assert "Proof of distillation" in (folder / "prove.html").read_text() and "Traceback" not in err
+
+    # The figures are those of the stored logits: student alone with seed 1 is one of the artifacts.
+    artifacts = list((tmp_path / "workspace" / "artifacts" / "student").iterdir())
+    (ingest,) = (tmp_path / "workspace" / "artifacts" / "ingest").glob("*/_manifest.json")
+    label = RawRows(ingest.parent).read("test")["label"].to_numpy()
+    aucs = [auc_score(label, stored_probabilities(path / "predictions_student_test.parquet")) for path in artifacts]
+    assert len(artifacts) == 6
+    found = [value for name in ("student", "student_alone") for value in proof["models"][name]["auc"]["seeds"]]
+    assert all(np.isclose(value, aucs).any() for value in found)
+
+    # Again: nothing is trained. Another seed: its three students alone.
+    trained: list[str] = []
+    real = student.keep_student
+    monkeypatch.setattr(student, "keep_student", lambda context, *rest: (trained.append(context.fingerprint), real(context, *rest))[1])
+    assert experiment("prove")[1] == out and trained == []
+    assert experiment("prove", "--seeds", "3")[0] == 0 and len(trained) == 3
+    assert latest(tmp_path)["models"]["student"]["auc"]["seeds"][:2] == proof["models"]["student"]["auc"]["seeds"]
+
+
+def test_a_proof_that_was_stopped_goes_on(experiment: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, trained = student.keep_student, []
+
+    def stop_at_the_third(context: Any, *rest: Any) -> dict[str, Any]:
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        trained.append(context.fingerprint)
+        return real(context, *rest)
+
+    monkeypatch.setattr(student, "keep_student", stop_at_the_third)
+    code, _, err = experiment("prove")
+    assert code == 1 and "run the same command again to continue" in err.strip().splitlines()[-1]
+    assert not (tmp_path / "workspace" / "reports").exists()
+    again: list[str] = []
+    monkeypatch.setattr(student, "keep_student", lambda context, *rest: (again.append(context.fingerprint), real(context, *rest))[1])
+    assert experiment("prove")[0] == 0
+    assert len(again) == 4 and not set(again) & set(trained)
+    assert latest(tmp_path)["run"]["trained"] == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--seeds", "0"), "0 is not in the range 1<=x<=100"),
+        (("--set", "prove.ablation=[softness]"), "prove.ablation"),
+        (("--set", "prove.seed=3"), "prove.seed: unknown key; did you mean 'seeds'?"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(experiment: Run, arguments: tuple[str, ...], expected: str) -> None:
+    code, _, err = experiment("prove", *arguments)
+    assert code == 2
+    assert expected in err.strip().splitlines()[-1]
