@@ -141,7 +141,7 @@ class FinetuneConfig(Config):
     head_width: int = Field(128, ge=4, description="hidden width of the click head")
     head_dropout: float = Field(0.1, ge=0, lt=1, description="dropout of the click head")
     training: TrainingConfig = Field(
-        TrainingConfig(epochs=2, batch_size=1024, learning_rate=4e-3, unknown_rate=0.2), description="training loop of fine-tuning"
+        TrainingConfig(epochs=2, batch_size=1024, learning_rate=2e-3, unknown_rate=0.2), description="training loop of fine-tuning"
     )
 
 
