@@ -129,7 +129,7 @@ def boosted_trees(
 STAGE = Stage(
     "distill",
     run,
-    code_version=3,
+    code_version=4,
     upstream=("ingest", "finetune"),
     keys=("seed", "history.max_length", "pretrain.encoder", "distill"),
 )

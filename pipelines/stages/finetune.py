@@ -122,7 +122,7 @@ def _pretraining_until(context: StageContext) -> int:
 STAGE = Stage(
     "finetune",
     run,
-    code_version=3,
+    code_version=4,
     upstream=("ingest", "pretrain"),
     keys=("seed", "history.max_length", "pretrain", "finetune"),
     shared=True,
