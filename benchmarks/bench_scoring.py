@@ -22,7 +22,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ctr_kd.config import EncoderConfig, StudentConfig
+from ctr_kd.config import EncoderConfig, FinetuneConfig, StudentConfig
 from ctr_kd.export import export_student
 from ctr_kd.models import STUDENTS
 from ctr_kd.models.click_bert import ClickBert
@@ -127,7 +127,7 @@ def main() -> None:
                 pq.write_table(frame.select(["item_id", "timestamp"]).append_column("score", pa.array(scores)), root / "out.parquet")
                 best = max(best, len(scores) / (time.perf_counter() - began))
             result[kind] = round(best)
-        teacher = ClickBert(build_encoder(assembly, signature, EncoderConfig()), signature, 128, 0.1)
+        teacher = ClickBert(build_encoder(assembly, signature, EncoderConfig()), signature, FinetuneConfig())
         samples = assembly.samples("test")
         result["teacher_shared_histories"] = round(rows_per_second(teacher, samples, share_histories=True))
         result["teacher_row_by_row"] = round(rows_per_second(teacher, samples, share_histories=False))

@@ -140,6 +140,16 @@ class FinetuneConfig(Config):
     frozen_share: float = Field(0.5, gt=0, lt=1, description="freeze_then_unfreeze: share of the steps with a frozen encoder")
     head_width: int = Field(128, ge=4, description="hidden width of the click head")
     head_dropout: float = Field(0.1, ge=0, lt=1, description="dropout of the click head")
+    cross_layers: int = Field(
+        0,
+        ge=0,
+        le=8,
+        description="layers of a cross network over the head's own embeddings, context and statistics, whose logit joins the head's; small "
+        "logs of many statistics gain by it; 0 leaves it out",
+    )
+    embedding_std: float = Field(
+        0.05, gt=0, description="of the head's own embeddings at the start; a small one lets an id weigh what its labels make of it"
+    )
     training: TrainingConfig = Field(
         TrainingConfig(epochs=2, batch_size=1024, learning_rate=2e-3, unknown_rate=0.2), description="training loop of fine-tuning"
     )

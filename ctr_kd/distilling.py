@@ -17,7 +17,7 @@ from ctr_kd.embedding_transfer import begin_with
 from ctr_kd.finetuning import validation_figures
 from ctr_kd.models import STUDENTS
 from ctr_kd.models.bert import MaskedItemModel
-from ctr_kd.objectives.classification import hard_cross_entropy, labelled_share
+from ctr_kd.objectives.classification import base_logits, hard_cross_entropy, labelled_share
 from ctr_kd.objectives.distillation import class_shares, logits_loss
 from ctr_kd.objectives.hints import hints_loss
 from ctr_kd.objectives.schedule import LABELS_ALONE, emphasis
@@ -162,6 +162,7 @@ def train_student(
     model: Any = STUDENTS[config.student.kind](signature, config.student)
     trained = nn.ModuleDict({"student": model})  # and what is thrown away after training
     label = torch.from_numpy(train.label)
+    model.head.begin_at(base_logits(label, signature.outputs))
     base = class_shares(label, signature.outputs)
     rows_per_labelled = len(label) / max(int((label >= 0).sum()), 1)
     target = None if teacher is None else torch.from_numpy(teacher)

@@ -15,7 +15,7 @@ from ctr_kd.distributed import ALONE, Processes
 from ctr_kd.metrics import auc_score
 from ctr_kd.models.bert import MaskedItemModel
 from ctr_kd.models.click_bert import ClickBert
-from ctr_kd.objectives.classification import hard_cross_entropy, labelled_share
+from ctr_kd.objectives.classification import base_logits, hard_cross_entropy, labelled_share
 from ctr_kd.samples import Samples, Signature
 from ctr_kd.training import Curve, ParameterGroup, fit, predict, row_plan, training_batch
 
@@ -91,8 +91,9 @@ def finetune(
     curve : Curve
     """
     torch.manual_seed(seed)
-    model = ClickBert(pretrained, signature, config.head_width, config.head_dropout)
+    model = ClickBert(pretrained, signature, config)
     label = torch.from_numpy(train.label)
+    model.head.begin_at(base_logits(label, signature.outputs))
 
     def loss(rows: np.ndarray, rng: np.random.Generator, progress: float) -> Callable[[slice], torch.Tensor]:
         batch, labels = training_batch(train, rows, rng, config.training), label[rows]

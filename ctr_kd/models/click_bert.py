@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ctr_kd.config import FinetuneConfig
 from ctr_kd.models.bert import MaskedItemModel
+from ctr_kd.models.crossing import CrossNetwork
 from ctr_kd.models.inputs import ContextEncoder, Head, TokenEmbedding, compare
 from ctr_kd.samples import Signature
 
@@ -20,19 +22,20 @@ class ClickBert(nn.Module):
     pretraining gave the candidate as the next item. So the head starts from what the encoder already knows. Beside it stand
     embeddings of its own, which train at the full rate: what makes an item clicked today changes faster than a slowly trained
     encoder may follow. They begin near zero, while normalised states have unit variance, and would drown: so these are scaled per
-    feature, from a small scale that is learned (LayerScale, Touvron et al. 2021, arXiv:2103.17239).
+    feature, from a small scale that is learned (LayerScale, Touvron et al. 2021, arXiv:2103.17239). Where configured, a cross network
+    multiplies own embeddings, context and statistics with each other, and its logit joins the head's: it finds within a few hundred
+    steps what the hidden layers take many more for.
 
     Parameters
     ----------
     pretrained : MaskedItemModel
         Encoder and masked-item transform, whose parameters are the pretrained ones.
     signature : Signature
-    head_width : int
-    dropout : float
-        Of the click head.
+    config : FinetuneConfig
+        Of the click head: ``head_width``, ``head_dropout``, ``cross_layers``, ``embedding_std``.
     """
 
-    def __init__(self, pretrained: MaskedItemModel, signature: Signature, head_width: int, dropout: float) -> None:
+    def __init__(self, pretrained: MaskedItemModel, signature: Signature, config: FinetuneConfig) -> None:
         super().__init__()
         width = pretrained.bert.norm.normalized_shape[0]
         self.pretrained = pretrained
@@ -40,8 +43,14 @@ class ClickBert(nn.Module):
         self.next_item = nn.Linear(1, 1)  # scale of the pretrained next-item logit
         self.candidate_norm = nn.LayerNorm(width)
         self.scale = nn.Parameter(torch.full((4 * width,), INITIAL_SCALE))
-        self.token = TokenEmbedding(signature.tokens, width // 2)
-        self.head = Head(6 * width + 1 + self.context.size, head_width, signature.outputs, dropout)
+        own = width // 2
+        self.token = TokenEmbedding(signature.tokens, own, std=config.embedding_std)
+        self.head = Head(6 * width + 1 + self.context.size, config.head_width, signature.outputs, config.head_dropout)
+        self.crosses: CrossNetwork | None = None
+        if config.cross_layers:
+            size = 2 * own + self.context.size
+            self.crosses = CrossNetwork(size, own, config.cross_layers)
+            self.crossed = nn.Linear(size, signature.outputs)
 
     def new_parameters(self) -> list[nn.Parameter]:
         """Parameters that pretraining did not see; they train at the full rate."""
@@ -56,10 +65,11 @@ class ClickBert(nn.Module):
         candidate = self.pretrained.bert.token(segment_b).sum(1)  # (rows, width)
         next_item = self.next_item((summary * candidate).sum(-1, keepdim=True))  # (rows, 1)
         pooled = self.token(segment_a).sum(1) / segment_a_length.clamp(min=1).unsqueeze(1).to(dense.dtype)  # (segments, width / 2)
-        features = [
-            self.scale * compare(summary, self.candidate_norm(candidate)),
-            compare(pooled.index_select(0, segment_of_row), self.token(segment_b).sum(1)),
-            next_item,
-            self.context(categorical, dense),
-        ]
-        return self.head(torch.cat(features, dim=-1))  # (rows, outputs)
+        pooled, own = pooled.index_select(0, segment_of_row), self.token(segment_b).sum(1)  # (rows, width / 2)
+        context = self.context(categorical, dense)
+        known = self.scale * compare(summary, self.candidate_norm(candidate))  # (rows, 4 * width)
+        features = [known, compare(pooled, own), next_item, context]
+        logits = self.head(torch.cat(features, dim=-1))  # (rows, outputs)
+        if self.crosses is None:
+            return logits
+        return logits + self.crossed(self.crosses(torch.cat([pooled, own, context], dim=-1)))

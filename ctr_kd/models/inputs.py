@@ -19,16 +19,18 @@ class TokenEmbedding(nn.Module):
         Embedding width.
     sparse : bool
         The gradient of the first feature's table, the ids', holds the rows that were read and no others.
+    std : float, optional
+        Of the initial embeddings; by default it falls with the width.
     """
 
-    def __init__(self, sizes: dict[str, int], width: int, sparse: bool = False) -> None:
+    def __init__(self, sizes: dict[str, int], width: int, sparse: bool = False, std: float | None = None) -> None:
         super().__init__()
         ids = next(iter(sizes))
         self.tables = nn.ModuleDict(
             {name: nn.Embedding(size, width, padding_idx=PAD, sparse=sparse and name == ids) for name, size in sizes.items()}
         )
         for table in self.embeddings():
-            nn.init.normal_(table.weight, std=0.02 if width >= 64 else 0.05)
+            nn.init.normal_(table.weight, std=std if std is not None else 0.02 if width >= 64 else 0.05)
         self.zero_padding()
 
     def embeddings(self) -> list[nn.Embedding]:
@@ -131,6 +133,15 @@ class Head(nn.Module):
             nn.ReLU(),
             nn.Linear(hidden // 2, outputs),
         )
+
+    def begin_at(self, logits: Tensor) -> None:
+        """Let the untrained head answer about ``logits`` (outputs,), such as those of the average rate.
+
+        Clicks are rare. From an even chance, the first hundreds of steps would teach the hidden layers that, and nothing else (Lin et al.
+        2017, arXiv:1708.02002, section 3.3).
+        """
+        with torch.no_grad():
+            self.layers[-1].bias.copy_(logits)
 
     def forward(self, features: Tensor) -> Tensor:
         return self.layers(features)  # (rows, outputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -35,8 +36,22 @@ def labelled_share(part: Tensor, whole: Tensor) -> float:
 
     Examples
     --------
-    >>> import torch
     >>> labelled_share(torch.tensor([1.0]), torch.tensor([1.0, -1.0, 0.0]))
     0.5
     """
     return int((part >= 0).sum()) / max(int((whole >= 0).sum()), 1)
+
+
+def base_logits(label: Tensor, outputs: int) -> Tensor:
+    """Logits (outputs,) of the labels' own shares: the best answer of a model that knows nothing of the rows.
+
+    Every class counts one row more than it has, so that all logits are finite.
+
+    Examples
+    --------
+    >>> base_logits(torch.tensor([1.0, 0.0, 0.0, -1.0]), 1)  # log(2 / 3)
+    tensor([-0.4055])
+    """
+    rows = torch.bincount(label[label >= 0].long(), minlength=max(outputs, 2)) + 1
+    share = (rows / rows.sum()).log()
+    return share[1:] - share[:1] if outputs == 1 else share

@@ -1,9 +1,11 @@
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
 import torch
 
+from ctr_kd.batching import make_batch
 from ctr_kd.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from ctr_kd.config import DistillConfig, EncoderConfig, FinetuneConfig, PretrainConfig, StudentConfig, TrainingConfig
 from ctr_kd.distilling import align_logits, train_student
@@ -229,7 +231,7 @@ def test_strategies_move_what_they_should(strategy, pretrained, assembly, signat
 @pytest.mark.parametrize("layer_decay", [1.0, 0.5])
 def test_low_rate_is_relative_to_pretraining_and_falls_with_depth(pretrained, signature, layer_decay):
     _, model, *_ = pretrained
-    teacher = ClickBert(copy.deepcopy(model), signature, 16, 0.0)
+    teacher = ClickBert(copy.deepcopy(model), signature, FinetuneConfig(head_width=16, head_dropout=0))
     config = FinetuneConfig(rate_ratio=0.01, layer_decay=layer_decay, training=TrainingConfig(learning_rate=2e-3))
     new, *old = parameter_groups(teacher, config, pretraining_rate=1e-3)
     assert new.rate == 1.0
@@ -277,7 +279,35 @@ def test_the_student_follows_its_teacher(assembly, signature, tmp_path):
 
 def test_from_scratch_everything_trains_at_the_full_rate(pretrained, signature):
     _, model, *_ = pretrained
-    teacher = ClickBert(copy.deepcopy(model), signature, 16, 0.0)
+    teacher = ClickBert(copy.deepcopy(model), signature, FinetuneConfig(head_width=16, head_dropout=0))
     (group,) = parameter_groups(teacher, FinetuneConfig(strategy="from_scratch", rate_ratio=0.01, layer_decay=0.5), pretraining_rate=1e-3)
     assert (group.rate, group.starts_at) == (1.0, 0.0)
     assert [id(p) for p in group.parameters] == [id(p) for p in teacher.parameters()]
+
+
+STILL = TrainingConfig(epochs=1, batch_size=1000, learning_rate=1e-9, validations=1, unknown_rate=0)
+
+
+def test_training_begins_at_the_rate_of_the_labels(pretrained, assembly, signature, tmp_path):
+    """A click head, and a student's, that have learnt nothing yet answer about the average rate: there is nothing to unlearn."""
+    train, validation = assembly.samples("train"), assembly.samples("validation")
+    rare = dataclasses.replace(train, label=(np.arange(len(train)) % 50 == 0).astype(np.float32))
+    average = np.log(rare.label.mean() / (1 - rare.label.mean()))
+    student, _ = train_student(signature, rare, validation, None, DistillConfig(training=STILL), 0, "i", tmp_path / "s.pt")
+    _, model, *_ = pretrained
+    settings = FinetuneConfig(training=STILL, head_width=16)
+    teacher, _ = finetune(copy.deepcopy(model), signature, rare, validation, settings, 5e-3, 0, "i", tmp_path / "t.pt")
+    for trained in (student, teacher):
+        assert abs(predict(trained, validation).mean() - average) < 0.6
+
+
+@pytest.mark.parametrize("layers", [0, 2])
+def test_cross_layers_are_new_parameters_with_a_gradient(layers, pretrained, assembly, signature):
+    _, model, *_ = pretrained
+    config = FinetuneConfig(head_width=16, cross_layers=layers)
+    teacher = ClickBert(copy.deepcopy(model), signature, config)
+    teacher(*make_batch(assembly.samples("train"), np.arange(20))).sum().backward()
+    crossing = [p for name, p in teacher.named_parameters() if name.startswith("cross")]
+    assert bool(crossing) == bool(layers)
+    assert {id(p) for p in crossing} <= {id(p) for p in teacher.new_parameters()}
+    assert all(p.grad.abs().sum() > 0 for p in crossing)

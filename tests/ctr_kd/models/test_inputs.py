@@ -1,6 +1,6 @@
 import torch
 
-from ctr_kd.models.inputs import ContextEncoder
+from ctr_kd.models.inputs import ContextEncoder, Head, TokenEmbedding
 from ctr_kd.samples import PAD, Signature
 
 
@@ -17,3 +17,19 @@ def test_a_null_category_embeds_to_zero_and_stays_there():
         optimizer.zero_grad()
         code.sum().backward()
         optimizer.step()
+
+
+def test_the_initial_embeddings_have_the_deviation_that_is_asked_for():
+    torch.manual_seed(0)
+    table, default = (TokenEmbedding({"item": 2000}, 32, std=std).embeddings()[0].weight for std in (1e-4, None))
+    assert abs(table[1:].std().item() / 1e-4 - 1) < 0.05 and abs(default[1:].std().item() / 0.05 - 1) < 0.05
+    assert not table[PAD].any()
+
+
+def test_a_head_begins_where_it_is_told():
+    torch.manual_seed(0)
+    head, features = Head(6, 8, 2, 0.0), torch.randn(50, 6)
+    before = head(features)
+    shift = torch.tensor([-3.0, 1.0]) - head.layers[-1].bias.detach()
+    head.begin_at(torch.tensor([-3.0, 1.0]))
+    torch.testing.assert_close(head(features), before + shift)

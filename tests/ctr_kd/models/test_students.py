@@ -6,24 +6,26 @@ import torch
 from torch import nn
 
 from ctr_kd.batching import Batch, make_batch
-from ctr_kd.config import EncoderConfig, StudentConfig
+from ctr_kd.config import EncoderConfig, FinetuneConfig, StudentConfig
 from ctr_kd.models import STUDENTS
 from ctr_kd.models.bilstm import BiLSTM
 from ctr_kd.models.click_bert import ClickBert
-from ctr_kd.models.dcn import Cross
 from ctr_kd.models.din import DIN
 from ctr_kd.pretraining import build_encoder
 from ctr_kd.training import predict
 
+TEACHERS = {"teacher": FinetuneConfig(head_width=16), "crossing teacher": FinetuneConfig(head_width=16, cross_layers=2)}
+
 
 def build(kind, assembly, signature):
     torch.manual_seed(1)
-    if kind == "teacher":
-        return ClickBert(build_encoder(assembly, signature, EncoderConfig(width=16, heads=2, layers=2)), signature, 16, 0.1).eval()
+    if kind in TEACHERS:
+        encoder = build_encoder(assembly, signature, EncoderConfig(width=16, heads=2, layers=2))
+        return ClickBert(encoder, signature, TEACHERS[kind]).eval()
     return STUDENTS[kind](signature, StudentConfig(kind=kind, width=8, hidden=12)).eval()
 
 
-KINDS = ["teacher", *STUDENTS]
+KINDS = [*TEACHERS, *STUDENTS]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -128,16 +130,6 @@ def test_target_attention_equals_numpy(assembly, signature):
             expected[row] += (p["weight.1.weight"] @ hidden + p["weight.1.bias"]) * click
     got = model.double().attend(torch.from_numpy(clicks), torch.from_numpy(segment_of_row), torch.from_numpy(candidate))
     np.testing.assert_allclose(got.detach().numpy(), expected, rtol=1e-9)
-
-
-def test_a_cross_equals_numpy():
-    """Wang et al., sections 3.2 and 3.5: x0 * (U V^T x + b) + x."""
-    torch.manual_seed(0)
-    cross = Cross(5, 2).double()
-    p = parameters_of(cross)
-    x0, x = np.random.default_rng(0).normal(size=(2, 3, 5))
-    expected = x0 * (x @ (p["widen.weight"] @ p["narrow.weight"]).T + p["widen.bias"]) + x
-    np.testing.assert_allclose(cross(torch.from_numpy(x0), torch.from_numpy(x)).detach().numpy(), expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("kind", STUDENTS)
