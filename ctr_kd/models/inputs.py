@@ -141,7 +141,7 @@ class Head(nn.Module):
         2017, arXiv:1708.02002, section 3.3).
         """
         with torch.no_grad():
-            self.layers[-1].bias.copy_(logits)
+            self.layers[-1].get_parameter("bias").copy_(logits)
 
     def forward(self, features: Tensor) -> Tensor:
         return self.layers(features)  # (rows, outputs)

@@ -53,7 +53,7 @@ def load_teacher(finetune: Path, assembly: Assembly, config: RunConfig) -> Click
 
     signature = assembly.signature()
     encoder = build_encoder(assembly, signature, config.pretrain.encoder)
-    model = ClickBert(encoder, signature, config.finetune.head_width, config.finetune.head_dropout)
+    model = ClickBert(encoder, signature, config.finetune)
     model.load_state_dict(load_checkpoint(finetune / "teacher.pt", finetune.name)["model"])
     return model.eval()
 
