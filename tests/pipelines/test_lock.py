@@ -20,9 +20,12 @@ from pathlib import Path
 from pipelines.lock import workspace_lock
 with workspace_lock(Path(sys.argv[1]), "ctr-kd run other.yaml"):
     if sys.argv[2] == "fork":
+        forked, worker = os.pipe()
         if os.fork() == 0:
+            os.write(worker, b"!")
             time.sleep(60)
             os._exit(0)
+        os.read(forked, 1)  # a worker that has not run yet still shares the lock
     print("held", flush=True)
     time.sleep(60)
 """
