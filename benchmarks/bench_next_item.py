@@ -2,10 +2,11 @@
 
     python benchmarks/bench_next_item.py FOLDER                          Beauty and LastFM, three seeds
     python benchmarks/bench_next_item.py FOLDER --sets Yelp --seeds 1    another set of that collection
+    python benchmarks/bench_next_item.py FOLDER --sets Beauty --seeds 1 --set pretrain.items=sampled --output FILE
 
 FOLDER holds NAME.txt and NAME_item2attributes.json as published with S3-Rec (Zhou et al. 2020, arXiv:2008.07873, table 2). Runs
 ``next-item conf/s3rec.yaml`` through the real program in a fresh workspace per set; every choice in that file was made on the
-validation items. Writes results/next_item.json; without a folder it says so and stops.
+validation items. Writes results/next_item.json, or another file under --output; without a folder it says so and stops.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=list(PUBLISHED))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--set", dest="options", action="append", default=[], metavar="key.path=value", help="as of `ctr-kd next-item`")
+    parser.add_argument("--output", type=Path, default=Path(__file__).with_name("results") / "next_item.json")
     arguments = parser.parse_args()
     if arguments.folder is None:
         print("skipped: name the folder that holds Beauty.txt and LastFM.txt")
@@ -83,10 +85,9 @@ def main() -> None:
         for name in arguments.sets:
             results.append(measure(name, arguments.folder.resolve(), arguments.seeds, Path(folder) / name, arguments.options))
             print(table(results[-1]), flush=True)
-    folder_of_results = Path(__file__).with_name("results")
-    folder_of_results.mkdir(exist_ok=True)
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
     document = {"command": f"python benchmarks/bench_next_item.py FOLDER {chr(32).join(sys.argv[2:])}".rstrip(), "sets": results}
-    (folder_of_results / "next_item.json").write_text(json.dumps(document, indent=1) + "\n")
+    arguments.output.write_text(json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":
