@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from benchmarks.bench_quality import compare, rounded, table
+from benchmarks.bench_quality import OUR_TRIALS, SETS, compare, rounded, table
 from ctr_kd.metrics import auc_score
 from ctr_kd.samples import Samples, Segment
-from pipelines.config import RunConfig
+from pipelines.config import RunConfig, load
 
 CONFIG = RunConfig.model_validate(
     {"name": "demo", "source": {"reader": "simulated"}, "split": {"fractions": [0.8, 0.1, 0.1]}, "evaluate": {"bootstrap": 50}}
@@ -42,3 +42,11 @@ def test_the_table_names_every_model_and_difference(test_rows):
     text = table({"configuration": "demo", "test_rows": 200, "seeds": 1, "models": models, "differences": tested["differences"]})
     assert "| teacher | 0.5000 | 1.0000 | 1.0000 - 1.0000 | 1.0000 |" in text
     assert "| teacher - DIN | +0." in text
+
+
+@pytest.mark.parametrize("conf", SETS.values())
+def test_our_trials_differ_and_suit_every_configuration(conf):
+    tried = [load(conf, trial).model_dump_json() for trial in OUR_TRIALS]
+    assert tried[0] == load(conf).model_dump_json()
+    assert len(set(OUR_TRIALS)) == len(OUR_TRIALS) >= 8
+    assert len(set(tried)) >= len(tried) - 2  # a configuration may have what a trial sets
