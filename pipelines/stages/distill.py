@@ -25,14 +25,14 @@ from pipelines.stages.training import (
 )
 from pipelines.stages.transfer import bert_logits, write_transfer_set
 
-TRANSFER_FILE = "transfer.parquet"  # rows without labels, in the artifact beside what the teachers say of them
-
 if TYPE_CHECKING:
     from torch import nn
 
     from ctr_kd.models.bert import MaskedItemModel
     from ctr_kd.samples import Assembly, Samples
     from pipelines.config import RunConfig
+
+TRANSFER_FILE = "transfer.parquet"  # rows without labels, in the artifact beside what the teachers say of them
 
 
 def run(context: StageContext) -> None:
@@ -163,7 +163,7 @@ def teacher_logits(
             tables = {"transfer": pq.read_table(context.output / TRANSFER_FILE)} if "transfer" in samples else {}
             stored, facts[f"teacher/{name}"] = boosted_trees(assembly, context.config.seed, context.report, tables)
         teachers[name] = {split: align_logits(*stored[split], samples[split]) for split in samples}
-        for split in {"test", "transfer"} & samples.keys():
+        for split in (name for name in ("test", "transfer") if name in samples):
             row_id, logits = samples[split].row_id, teachers[name][split]
             write_predictions(context.output / f"predictions_teacher_{name}_{split}.parquet", row_id, logits, context.fingerprint)
     return {split: combine_logits({name: teachers[name][split] for name in weights}, weights) for split in samples}, facts

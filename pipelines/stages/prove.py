@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipelines.artifacts import Artifact, read_json, write_json, write_text
+from pipelines.artifacts import read_json, write_json, write_text
 from pipelines.config import RunConfig
-from pipelines.publishing import publish_beside
-from pipelines.raw_rows import RawRows
-from pipelines.runner import RunContext, Runner, Stage, StageContext
+from pipelines.runner import RunContext, Runner, StageContext
 from pipelines.stages.evaluate import run_facts, stored_probabilities
-from pipelines.stages.student import student_costs, teacher_facts, train_all
+from pipelines.stages.student import compare, compared_rows, student_costs, teacher_facts
 from pipelines.variants import ablation, alone
 
 FILE, PAGE = "prove.json", "prove.html"
@@ -32,11 +29,8 @@ def prove(runner: Runner, force: bool = False) -> str:
     force : bool
         Train the students again even where they stand; the teacher stays.
     """
-    run = runner.context
-    runner.run()
-    trained = train_all(run, students(run.config), force)
-    Runner(run, [stage(trained)]).run()
-    return table(run)
+    compare(runner, "prove", run, students(runner.context.config), (FILE, PAGE), force)
+    return table(runner.context)
 
 
 def students(config: RunConfig) -> dict[str, RunConfig]:
@@ -48,29 +42,13 @@ def students(config: RunConfig) -> dict[str, RunConfig]:
     return {f"{name}/{seed}": variants[name].model_copy(update={"seed": seed}) for name, seed in (*pairs, *others)}
 
 
-def stage(trained: Mapping[str, Artifact]) -> Stage:
-    """The comparison of these students as a stage: its artifact is of their digests."""
-    return Stage(
-        "prove",
-        partial(run, trained={name: artifact.path for name, artifact in trained.items()}),
-        upstream=("ingest", "finetune", "teacher"),
-        keys=("name", "seed", "distill", "evaluate.bootstrap", "evaluate.seed", "prove"),
-        outside=lambda run: {f"student/{one.path.name}": (one.manifest or {})["digest"] for one in trained.values()},
-        conclude=lambda context: publish_beside(context, (FILE, PAGE)),
-    )
-
-
 def run(context: StageContext, trained: Mapping[str, Path]) -> None:
     """Compare all students on the test rows; writes ``prove.json`` and ``prove.html``."""
-    from ctr_kd.comparison import Bootstrap
     from ctr_kd.proof import Seeded, difference, measure_seeds, summarise
     from ctr_kd.report import render_proof, verdict
 
     config, settings = context.config, context.config.evaluate
-    test = RawRows(context.inputs["ingest"])
-    rows = test.read("test")
-    label = rows["label"].to_numpy()
-    bootstrap = Bootstrap(rows["user"].to_numpy(), len(label), replicates=settings.bootstrap, seed=settings.seed)
+    test, label, bootstrap = compared_rows(context)
     seeds = list(range(config.seed, config.seed + config.prove.seeds))
     measured: dict[str, dict[str, Seeded]] = {
         "teacher": measure_seeds(label, [stored_probabilities(context.inputs["teacher"] / "predictions_test.parquet")], bootstrap)

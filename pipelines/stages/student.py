@@ -6,19 +6,25 @@ compare, each an artifact of its own that the next command finds again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from pipelines.artifacts import Artifact, read_json, write_json
 from pipelines.config import RunConfig
+from pipelines.publishing import publish_beside
 from pipelines.raw_rows import RawRows
 from pipelines.runner import RunContext, Runner, Stage, StageContext
 from pipelines.stages import finetune, ingest, pretrain
 from pipelines.stages.distill import keep_student, taught_rows, teacher_encoder, teacher_logits, transfer_rows
 from pipelines.stages.evaluate import student_rows_per_second, teacher_costs
 from pipelines.stages.training import SPLITS, kept_point, read_predictions, write_predictions
+
+if TYPE_CHECKING:
+    from ctr_kd.comparison import Bootstrap
 
 
 def combine(context: StageContext) -> None:
@@ -83,6 +89,55 @@ def train_all(run: RunContext, wanted: Mapping[str, RunConfig], force: bool = Fa
         Runner(own, [STUDENT]).run(force=force)
         trained[title] = own.artifacts[STUDENT.name]
     return trained
+
+
+def compare(
+    runner: Runner,
+    name: str,
+    run: Callable[[StageContext, Mapping[str, Path]], None],
+    wanted: Mapping[str, RunConfig],
+    files: tuple[str, ...],
+    force: bool = False,
+) -> None:
+    """Bring the teacher, all wanted students and the comparison of them up to date.
+
+    Parameters
+    ----------
+    runner : Runner
+        Of :data:`ROAD`.
+    name : str
+        Of the comparison: its stage, and its settings in the configuration.
+    run : callable
+        Compares: takes the context of its stage, and the students' artifacts by title.
+    wanted : mapping of str to RunConfig
+        The students by title.
+    files : tuple of str
+        What it writes for people to see.
+    force : bool
+        Train the students again even where they stand; the teacher stays.
+    """
+    runner.run()
+    trained = train_all(runner.context, wanted, force)
+    paths = {title: artifact.path for title, artifact in trained.items()}
+    stage = Stage(
+        name,
+        lambda context: run(context, paths),
+        upstream=("ingest", "finetune", "teacher"),
+        keys=("name", "seed", "distill", "evaluate.bootstrap", "evaluate.seed", name),
+        outside=lambda _: {f"student/{one.path.name}": (one.manifest or {})["digest"] for one in trained.values()},
+        conclude=lambda context: publish_beside(context, files),
+    )
+    Runner(runner.context, [stage]).run()
+
+
+def compared_rows(context: StageContext) -> tuple[RawRows, np.ndarray, Bootstrap]:
+    """What students are compared on: the rows, the labels of those of the test window, and their resamples by user."""
+    from ctr_kd.comparison import Bootstrap
+
+    settings, raw = context.config.evaluate, RawRows(context.inputs["ingest"])
+    rows = raw.read("test")
+    label = rows["label"].to_numpy()
+    return raw, label, Bootstrap(rows["user"].to_numpy(), len(label), replicates=settings.bootstrap, seed=settings.seed)
 
 
 def student_costs(artifact: Path, test: RawRows) -> dict[str, Any]:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipelines.artifacts import Artifact, read_json, write_json, write_text
+from pipelines.artifacts import read_json, write_json, write_text
 from pipelines.config import ConfigError, RunConfig
-from pipelines.publishing import publish_beside
-from pipelines.raw_rows import RawRows
-from pipelines.runner import RunContext, Runner, Stage, StageContext
+from pipelines.runner import RunContext, Runner, StageContext
 from pipelines.stages.evaluate import run_facts, stored_probabilities
-from pipelines.stages.student import student_costs, teacher_facts, train_all
+from pipelines.stages.student import compare, compared_rows, student_costs, teacher_facts
 from pipelines.stages.training import kept_point
 from pipelines.variants import changed
 
@@ -32,14 +29,11 @@ def sweep(runner: Runner, force: bool = False) -> str:
     force : bool
         Train the students again even where they stand; the teacher stays.
     """
-    run = runner.context
-    wanted, _ = grid(run.config)
+    wanted, _ = grid(runner.context.config)
     if not wanted:
         raise ConfigError("no student of the grid goes with the rest of the configuration; change sweep.kinds or sweep.widths")
-    runner.run()
-    trained = train_all(run, wanted, force)
-    Runner(run, [stage(trained)]).run()
-    return table(run)
+    compare(runner, "sweep", run, wanted, (FILE, PAGE), force)
+    return table(runner.context)
 
 
 def grid(config: RunConfig) -> tuple[dict[str, RunConfig], dict[str, str]]:
@@ -55,30 +49,14 @@ def grid(config: RunConfig) -> tuple[dict[str, RunConfig], dict[str, str]]:
     return students, impossible
 
 
-def stage(trained: Mapping[str, Artifact]) -> Stage:
-    """The comparison of these students as a stage: its artifact is of their digests."""
-    return Stage(
-        "sweep",
-        partial(run, trained={name: artifact.path for name, artifact in trained.items()}),
-        upstream=("ingest", "finetune", "teacher"),
-        keys=("name", "seed", "distill", "evaluate.bootstrap", "evaluate.seed", "sweep"),
-        outside=lambda run: {f"student/{one.path.name}": (one.manifest or {})["digest"] for one in trained.values()},
-        conclude=lambda context: publish_beside(context, (FILE, PAGE)),
-    )
-
-
 def run(context: StageContext, trained: Mapping[str, Path]) -> None:
     """Measure all students and the teacher on the same rows; writes ``sweep.json`` and ``sweep.html``."""
-    from ctr_kd.comparison import Bootstrap
     from ctr_kd.frontier import on_frontier
     from ctr_kd.proof import measure_seeds, summarise
     from ctr_kd.report import render_sweep
 
     config, settings = context.config, context.config.evaluate
-    test = RawRows(context.inputs["ingest"])
-    rows = test.read("test")
-    label = rows["label"].to_numpy()
-    bootstrap = Bootstrap(rows["user"].to_numpy(), len(label), replicates=settings.bootstrap, seed=settings.seed)
+    test, label, bootstrap = compared_rows(context)
 
     def measured(file: Path) -> dict[str, Any]:
         return summarise(measure_seeds(label, [stored_probabilities(file)], bootstrap), settings.seed)
