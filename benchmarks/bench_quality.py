@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import importlib.util
 import json
 import sys
@@ -76,31 +77,58 @@ class Rows:
     samples: dict[str, Samples]
 
 
-def ours(options: Options, seed: int, trial: tuple[str, ...]) -> tuple[RunConfig, Rows, dict[str, Logits]]:
-    """Bring the stages up to date for a seed and a trial, and read what each of our models says of validation and test."""
+@functools.cache
+def trees(ingest: Path, longest: int, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Row ids and logits of the boosted trees by split: they are the same in all trials."""
+    return boosted_trees(Assembly(ingest, longest), seed, say)[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ours:
+    """Our models of one seed and trial: the runner that made them, the rows, and what each says of validation and test."""
+
+    runner: Runner
+    config: RunConfig
+    rows: Rows
+    scores: dict[str, Logits]
+
+    def stored(self, stage: str, name: str = "") -> Logits:
+        """Logits that a stage stored."""
+        folder = self.runner.context.artifacts[stage].path
+        files = {split: folder / f"predictions{name}_{split}.parquet" for split in SPLITS}
+        return {split: align_logits(*read_predictions(file, folder.name), self.rows.samples[split])[:, 0] for split, file in files.items()}
+
+
+def bring_up(runner: Runner, last: str) -> None:
+    """Bring the stages up to date, the workspace being locked."""
+    with workspace_lock(runner.context.workspace, "bench_quality"):
+        runner.run(last=last)
+
+
+def teacher(options: Options, seed: int, trial: tuple[str, ...]) -> Ours:
+    """Our teacher, and those that it is made of; no student is trained."""
     options = dataclasses.replace(options, overrides=(*trial, *options.overrides, f"seed={seed}"))
     config = options.config()
     runner = Runner(options.context(config), ROAD)
-    with workspace_lock(options.workspace, "bench_quality"):
-        runner.run(last="distill")
-    ingest, finetune, distill = (runner.context.artifacts[name].path for name in ("ingest", "finetune", "distill"))
+    bring_up(runner, "finetune")
+    ingest = runner.context.artifacts["ingest"].path
     assembly = Assembly(ingest, config.history.max_length)
     samples = {split: assembly.samples(split) for split in ("train", *SPLITS)}
-
-    def stored(folder: Path, name: str) -> Logits:
-        files = {split: folder / f"predictions{name}_{split}.parquet" for split in SPLITS}
-        return {split: align_logits(*read_predictions(file, folder.name), samples[split])[:, 0] for split, file in files.items()}
-
-    trees, _ = boosted_trees(assembly, config.seed, say)
-    scores = {
-        "bert": stored(finetune, ""),
-        "boosted_trees": {split: align_logits(*trees[split], samples[split])[:, 0] for split in SPLITS},
-        "student": stored(distill, "_student"),
-        "student_alone": stored(distill, "_student_alone"),
-    }
+    found = Ours(runner, config, Rows(ingest.name, assembly.signature(), samples), {})
+    fitted = trees(ingest, config.history.max_length, config.seed)
+    found.scores["bert"] = found.stored("finetune")
+    found.scores["boosted_trees"] = {split: align_logits(*fitted[split], samples[split])[:, 0] for split in SPLITS}
     weights = config.distill.teachers
-    scores["teacher"] = {split: combine_logits({name: scores[name][split] for name in weights}, weights) for split in SPLITS}
-    return config, Rows(ingest.name, assembly.signature(), samples), scores
+    found.scores["teacher"] = {split: combine_logits({name: found.scores[name][split] for name in weights}, weights) for split in SPLITS}
+    return found
+
+
+def ours(options: Options, seed: int, trial: tuple[str, ...]) -> Ours:
+    """Our teacher and its students."""
+    found = teacher(options, seed, trial)
+    bring_up(found.runner, "distill")
+    found.scores.update({name: found.stored("distill", f"_{name}") for name in ("student", "student_alone")})
+    return found
 
 
 def peer(kind: str, trial: Any, seed: int, rows: Rows, folder: Path) -> Logits:
@@ -170,15 +198,16 @@ def measure(options: Options, seeds: int, trials: int) -> dict[str, Any]:
 
     tried = []
     for trial in OUR_TRIALS[:trials]:
-        _, rows, found = ours(options, 0, trial)
-        tried.append(validation_auc(rows, found["teacher"]))
+        found = teacher(options, 0, trial)
+        tried.append(validation_auc(found.rows, found.scores["teacher"]))
         say(f"teacher, seed 0: validation AUC {tried[-1]:.4f}, {' '.join(trial) or 'as configured'}")
     chosen = OUR_TRIALS[int(np.argmax(tried))]
     tuning: dict[str, Any] = {"teacher": {"validation_auc": [round(value, 5) for value in tried], "chosen": list(chosen)}}
     scores: dict[str, list[Logits]] = {}
     for seed in range(seeds):
-        config, rows, found = ours(options, seed, chosen)
-        for name, logits in found.items():
+        found = ours(options, seed, chosen)
+        config, rows = found.config, found.rows
+        for name, logits in found.scores.items():
             scores.setdefault(name, []).append(logits)
     sizes = {f"{split}_rows": len(samples) for split, samples in rows.samples.items()}
     say(f"{config.name}: {sizes}")
