@@ -214,7 +214,7 @@ class DistillConfig(Config):
 
     teachers: dict[str, float] = Field(
         {"bert": 1.0},
-        description="weight of each teacher's logits: the BERT knows the sequence, boosted_trees the statistics of clicks, which age least, "
+        description="weight of each teacher's logits: the BERT knows the sequence, boosted_trees the statistics, which age least, "
         "linear the character n-grams of texts",
     )
     student: StudentConfig = Field(StudentConfig(), description="the light model that goes to production")

@@ -39,8 +39,8 @@ def export_student(model: nn.Module, signature: Signature, assembly: AnyAssembly
     assembly : Assembly or TextAssembly
         Source of the vocabularies, and of the items' attributes or the tokenizer.
     directory : Path
-        Receives ``student.onnx``, ``signature.json``, ``scorer.py``, and what the scorer reads: ``vocabulary.parquet`` and ``items.parquet``,
-        or ``tokenizer.json`` and ``tokenizer.py``.
+        Receives ``student.onnx``, ``signature.json``, ``scorer.py`` and what it reads: ``vocabulary.parquet`` and ``items.parquet``,
+        or the tokenizer.
     """
     directory.mkdir(parents=True, exist_ok=True)
     export_graph(model, signature, directory / "student.onnx")
@@ -89,7 +89,8 @@ def wrap_texts(signature: Signature, assembly: TextAssembly, directory: Path) ->
     """Write what turns raw texts into inputs, the tokenizer's own file among it, and describe the raw columns and the classes."""
     from feature_store.tokenizers import TOKENIZERS
 
-    shutil.copyfile(assembly.view / "tokenizer.json", directory / "tokenizer.json")
+    for name in ("tokenizer.json", "vocabulary.json"):
+        shutil.copyfile(assembly.view / name, directory / name)
     tokenizer = TOKENIZERS[json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))["kind"]]
     shutil.copyfile(inspect.getfile(tokenizer), directory / "tokenizer.py")
     shutil.copyfile(text_scorer.__file__, directory / "scorer.py")
@@ -99,7 +100,6 @@ def wrap_texts(signature: Signature, assembly: TextAssembly, directory: Path) ->
     return {
         "classes": assembly.classes,
         "class_columns": columns,
-        "tokenizer": tokenizer.__name__,
         "packages": packages_of(directory / "tokenizer.py"),
         "columns": {"required": ["text"], "optional": ["text_b"] if signature.max_length_b else [], "answer": answer},
     }

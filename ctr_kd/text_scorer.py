@@ -32,7 +32,7 @@ class StudentScorer:
     Parameters
     ----------
     directory : path
-        Holds ``student.onnx``, ``signature.json``, ``tokenizer.json`` and ``tokenizer.py``.
+        Holds ``student.onnx``, ``signature.json``, ``tokenizer.json``, ``vocabulary.json`` and ``tokenizer.py``.
     threads : int
         Threads of the runtime.
     """
@@ -48,7 +48,7 @@ class StudentScorer:
         options.log_severity_level = 3
         self.session = onnxruntime.InferenceSession(str(root / "student.onnx"), options, providers=["CPUExecutionProvider"])
         self.fed = {argument.name for argument in self.session.get_inputs()}
-        self.tokenizer = _load_tokenizer(root, self.signature["tokenizer"])
+        self.tokenizer = _load_tokenizer(root)
 
     def score(self, table: pa.Table) -> np.ndarray:
         """Class probabilities of rows.
@@ -149,14 +149,15 @@ def _text_column(values: pd.Series, name: str) -> pa.Array:
     return pa.array(texts, pa.string())
 
 
-def _load_tokenizer(root: Path, name: str) -> Any:
+def _load_tokenizer(root: Path) -> Any:
     """The tokenizer that read the training texts, from its own file beside the graph."""
     spec = importlib.util.spec_from_file_location("student_tokenizer", root / "tokenizer.py")
     if spec is None or spec.loader is None:
         raise ScoringError(f"{root / 'tokenizer.py'} cannot be loaded as Python")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return getattr(module, name).from_dict(json.loads((root / "tokenizer.json").read_text(encoding="utf-8")))
+    described, vocabulary = (json.loads((root / f"{name}.json").read_text(encoding="utf-8")) for name in ("tokenizer", "vocabulary"))
+    return module.KINDS[described["kind"]].from_dict(described, vocabulary["token"])
 
 
 def _load_pyfunc(data_path: str) -> StudentScorer:

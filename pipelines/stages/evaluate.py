@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ NOBODY = ""  # stands for a null id
 
 def run(context: StageContext) -> None:
     """Score the test rows with every model; writes ``metrics.json``, ``report.json`` (what the plots show) and ``report.html``."""
-    from ctr_kd.evaluation import curves, evaluate
+    from ctr_kd.evaluation import confusions, curves, evaluate
 
     settings = context.config.evaluate
     test = open_rows(context.inputs["ingest"])
@@ -48,7 +49,7 @@ def run(context: StageContext) -> None:
         measured["models"][name]["uncalibrated"] = calibration_figures(rows.label, score)
     metrics = {"run": run_facts(context), "data": data_facts(context, test.summary), **measured, "gate": None}
     before = {"uncalibrated": curves(rows.label, uncalibrated)["reliability"]}
-    write_report(context, metrics, curves(rows.label, scores) | before | {"learning": learning_curves(context)})
+    write_report(context, metrics, curves(rows.label, scores) | confusions(rows, scores) | before | {"learning": learning_curves(context)})
     student = measured["models"]["student"]
     context.record(
         {"student": {name: _value(student[name]) for name in ("auc", "gauc", "log_loss", "calibration_error") if name in student}}
@@ -92,13 +93,24 @@ def uncalibrated_scores(context: StageContext) -> dict[str, NDArray]:
 
 
 def calibration_figures(label: NDArray, score: NDArray) -> dict[str, Any]:
-    """What calibration moves: log loss, and how far predicted click rates are from observed ones; null where it is undefined."""
-    from ctr_kd.metrics import UndefinedMetric, probability
+    """What calibration moves: log loss, and how far predicted rates are from observed ones; null where it is undefined.
 
+    Of classes the rate is that at which the likeliest class is right.
+    """
+    from ctr_kd.metrics import UndefinedMetric, classification, probability
+
+    if score.ndim == 1:
+        measures = {
+            name: partial(getattr(probability, name), label, score) for name in ("log_loss", "calibration_error", "calibration_ratio")
+        }
+    else:
+        right, sure = score.argmax(axis=1) == label, score.max(axis=1).clip(0, 1)
+        measures = {"log_loss": lambda: float(classification.row_log_losses(label, score).mean())}
+        measures["calibration_error"] = partial(probability.calibration_error, right, sure)
     figures: dict[str, Any] = {}
-    for name in ("log_loss", "calibration_error", "calibration_ratio"):
+    for name, measure in measures.items():
         try:
-            figures[name] = getattr(probability, name)(label, score)
+            figures[name] = measure()
         except UndefinedMetric as undefined:
             figures[name] = {"value": None, "reason": undefined.reason}
     return figures

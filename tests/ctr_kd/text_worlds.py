@@ -60,6 +60,6 @@ def _write_view(directory: Path, tokenizer: Letters, texts: list[str], texts_b: 
     np.save(directory / "tokens.npy", indices[:, None])
     ranges = {"a_start": offsets[:-1:2], "a_end": offsets[1::2], "b_start": offsets[1:-1:2], "b_end": offsets[2::2]}
     pq.write_table(pa.table({"row_id": np.arange(len(texts)), **ranges}), directory / "ranges.parquet")
-    (directory / "vocabulary.json").write_text(json.dumps({"token": tokenizer.vocabulary}))
+    (directory / "vocabulary.json").write_text(json.dumps({"token": tokenizer.tokens}))
     (directory / "tokenizer.json").write_text(json.dumps(tokenizer.to_dict()))
     assert len(SPECIALS) == tokenizer.first

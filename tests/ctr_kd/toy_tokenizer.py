@@ -10,9 +10,9 @@ import numpy as np
 class Letters:
     first = 5  # indices of the specials come before those of the vocabulary
 
-    def __init__(self, vocabulary: list[str], size: int) -> None:
-        self.vocabulary, self.size = vocabulary, size
-        self.index = {token: self.first + i for i, token in enumerate(vocabulary)}
+    def __init__(self, tokens: list[str], size: int) -> None:
+        self.tokens, self.size = tokens, size
+        self.index = {token: self.first + i for i, token in enumerate(tokens)}
 
     @classmethod
     def fit(cls, texts: list[str], size: int) -> Letters:
@@ -27,8 +27,11 @@ class Letters:
         return np.array([index for text in tokens for index in text], np.int32), offsets.astype(np.int64)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"kind": "letters", "size": self.size, "vocabulary": self.vocabulary}
+        return {"kind": "letters", "size": self.size}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Letters:
-        return cls(values["vocabulary"], values["size"])
+    def from_dict(cls, values: dict[str, Any], tokens: list[str]) -> Letters:
+        return cls(tokens, values["size"])
+
+
+KINDS = {"letters": Letters}
