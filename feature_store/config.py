@@ -258,6 +258,43 @@ class VocabularyConfig(Config):
     max_size: int = Field(1_000_000, ge=10, description="most frequent ids kept per feature")
 
 
+class TokenizerConfig(Config):
+    kind: Literal["wordpiece", "characters", "words", "ngrams"] = Field(
+        description="how a text is cut into tokens; words are those of jieba"
+    )
+    vocabulary: str | None = Field(None, description="wordpiece: a vocab.txt below --data; null fits one on the training texts")
+    min_count: int = Field(2, ge=1, description="tokens seen less often in the training texts share the unknown token")
+    max_size: int = Field(1_000_000, ge=10, description="most frequent tokens kept")
+    max_length: int = Field(128, ge=1, le=4096, description="tokens kept of a text, its first ones")
+    lowercase: bool = Field(True, description="whether upper and lower case are the same; wordpiece: also letters with and without accents")
+    lengths: tuple[int, int] = Field((1, 3), description="ngrams: characters of the shortest and of the longest, up to 3")
+    buckets: int | None = Field(None, ge=2, le=1 << 24, description="ngrams: hash them into this many tokens; null counts them")
+    vectors: str | None = Field(None, description="word2vec file (text, or binary as .bin) below --data from which embeddings begin")
+
+    @model_validator(mode="after")
+    def _keys_have_an_effect(self) -> TokenizerConfig:
+        fields = type(self).model_fields
+        given = {name for name in fields if getattr(self, name) != fields[name].default}
+        if self.vocabulary is not None and self.kind != "wordpiece":
+            raise ValueError(f"vocabulary has no effect with kind: {self.kind}; remove it, or set kind: wordpiece")
+        if given & {"lengths", "buckets"} and self.kind != "ngrams":
+            raise ValueError(f"lengths and buckets have no effect with kind: {self.kind}; remove them, or set kind: ngrams")
+        if given & {"min_count", "max_size"} and (self.vocabulary or self.buckets):
+            raise ValueError("min_count and max_size have no effect where no vocabulary is fitted; remove them")
+        if not 1 <= self.lengths[0] <= self.lengths[1] <= 3:
+            raise ValueError("lengths must be two numbers from 1 to 3, the shorter first")
+        if self.vectors is not None and self.buckets is not None:
+            raise ValueError("a bucket has no word vector; remove vectors or buckets")
+        return self
+
+
+class TokensConfig(Config):
+    """Teacher and student may read the same texts differently."""
+
+    teacher: TokenizerConfig = Field(TokenizerConfig(kind="wordpiece"), description="how the teacher reads texts")
+    student: TokenizerConfig = Field(TokenizerConfig(kind="words"), description="how the student reads texts")
+
+
 class FeatureStoreConfig(Config):
     engine: Literal["embedded"] = Field("embedded", description="engine that runs the feature SQL: embedded is DuckDB")
     memory: str = Field("2GB", pattern=r"^\d+(\.\d+)?\s*[MG]B$", description="memory that the engine may take before it spills to disk")
