@@ -1,4 +1,4 @@
-"""What fine-tuning destroyed of pretraining: masked-item accuracy before and after, by strategy, beside the AUC or accuracy that it bought."""
+"""What fine-tuning destroyed of pretraining: masked-item accuracy before and after, by strategy, beside the quality that it bought."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ SLICE_TITLES = {
 
 
 def results(rows: Sequence[ResultRow], teacher: str | None = None) -> Markup | None:
-    """One line per model: AUC, or accuracy of classes, drawn and written, then every other metric, speed and size; beneath, a sentence about the teacher."""
+    """One line per model: AUC (of classes: accuracy) drawn and written, then every other metric, speed and size."""
     if not rows:
         return None
     present = [name for name in METRIC_TITLES if any(name in row.figures for row in rows)]

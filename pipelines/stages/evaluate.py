@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,14 +99,17 @@ def calibration_figures(label: NDArray, score: NDArray) -> dict[str, Any]:
     """
     from ctr_kd.metrics import UndefinedMetric, classification, probability
 
+    measures: dict[str, Callable[[], float]]
     if score.ndim == 1:
         measures = {
             name: partial(getattr(probability, name), label, score) for name in ("log_loss", "calibration_error", "calibration_ratio")
         }
     else:
         right, sure = score.argmax(axis=1) == label, score.max(axis=1).clip(0, 1)
-        measures = {"log_loss": lambda: float(classification.row_log_losses(label, score).mean())}
-        measures["calibration_error"] = partial(probability.calibration_error, right, sure)
+        measures = {
+            "log_loss": lambda: float(classification.row_log_losses(label, score).mean()),
+            "calibration_error": partial(probability.calibration_error, right, sure),
+        }
     figures: dict[str, Any] = {}
     for name, measure in measures.items():
         try:

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import types
 
 import numpy as np
 import pandas as pd
@@ -19,14 +18,6 @@ from ctr_kd.text_scorer import ScoringError, StudentScorer
 from ctr_kd.texts import TextAssembly
 from ctr_kd.training import predict
 from tests.ctr_kd.text_worlds import CLASSES, write_texts
-from tests.ctr_kd.toy_tokenizer import Letters
-
-
-@pytest.fixture(autouse=True)
-def letters(monkeypatch):
-    module = types.ModuleType("feature_store.tokenizers")
-    module.TOKENIZERS = {"letters": Letters}
-    monkeypatch.setitem(sys.modules, "feature_store.tokenizers", module)
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["single", "pair"])

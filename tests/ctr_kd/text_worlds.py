@@ -9,11 +9,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ctr_kd.samples import SPECIALS, UNKNOWN
-from tests.ctr_kd.toy_tokenizer import Letters
+from ctr_kd.samples import UNKNOWN
+from feature_store.config import TokenizerConfig
+from feature_store.tokenizers import Tokenizer, fit_tokenizer
 
 CLASSES = ["car", "culture", "edu"]
 LETTERS = "abcdefghijklmnopqrst"
+VIEWS = {
+    "teacher": TokenizerConfig(kind="characters", min_count=1),
+    "student": TokenizerConfig(kind="ngrams", lengths=(1, 2), min_count=1),
+}
 
 
 def make_texts(rows: int, seed: int, pair: bool = False) -> tuple[list[str], list[str], np.ndarray]:
@@ -47,12 +52,13 @@ def write_texts(directory: Path, pair: bool = False, rows: int = 400, seed: int 
     (directory / "audit.json").write_text("{}")
     counts = {name: int((split == name).sum()) for name in ("train", "validation", "test", "unlabelled")}
     (directory / "summary.json").write_text(json.dumps({"rows": counts, "classes": len(CLASSES), "pair": pair}))
-    for view, sizes in (("teacher", 1), ("student", 2)):
-        _write_view(directory / view, Letters.fit([t for t, s in zip(texts, split, strict=True) if s == "train"], sizes), texts, texts_b)
+    train = [text for text, part in zip(texts, split, strict=True) if part == "train"]
+    for view, config in VIEWS.items():
+        _write_view(directory / view, fit_tokenizer(config, train), texts, texts_b)
     return directory
 
 
-def _write_view(directory: Path, tokenizer: Letters, texts: list[str], texts_b: list[str]) -> None:
+def _write_view(directory: Path, tokenizer: Tokenizer, texts: list[str], texts_b: list[str]) -> None:
     directory.mkdir()
     both = [text for pair in zip(texts, texts_b, strict=True) for text in pair]
     indices, offsets = tokenizer.encode(both)
@@ -62,4 +68,3 @@ def _write_view(directory: Path, tokenizer: Letters, texts: list[str], texts_b: 
     pq.write_table(pa.table({"row_id": np.arange(len(texts)), **ranges}), directory / "ranges.parquet")
     (directory / "vocabulary.json").write_text(json.dumps({"token": tokenizer.tokens}))
     (directory / "tokenizer.json").write_text(json.dumps(tokenizer.to_dict()))
-    assert len(SPECIALS) == tokenizer.first
