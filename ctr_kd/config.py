@@ -214,7 +214,8 @@ class DistillConfig(Config):
 
     teachers: dict[str, float] = Field(
         {"bert": 1.0},
-        description="weight of each teacher's logits: the BERT knows the sequence, boosted trees the statistics, which age least",
+        description="weight of each teacher's logits: the BERT knows the sequence, boosted_trees the statistics, which age least, "
+        "linear the character n-grams of texts",
     )
     student: StudentConfig = Field(StudentConfig(), description="the light model that goes to production")
     training: TrainingConfig = Field(
@@ -287,9 +288,9 @@ class DistillConfig(Config):
 
     @model_validator(mode="after")
     def _weights_add_up(self) -> DistillConfig:
-        strange = sorted(set(self.teachers) - {"bert", "boosted_trees"})
+        strange = sorted(set(self.teachers) - {"bert", "boosted_trees", "linear"})
         if strange:
-            raise ValueError(f"there is no teacher {strange[0]!r}; the teachers are bert and boosted_trees")
+            raise ValueError(f"there is no teacher {strange[0]!r}; the teachers are bert, boosted_trees (of clicks) and linear (of texts)")
         if not self.teachers or min(self.teachers.values()) <= 0 or abs(sum(self.teachers.values()) - 1) > 1e-6:
             raise ValueError("the weights of the teachers must be above zero and add up to 1")
         if self.alpha < 1 and self.soft == "none" and 0 < self.listwise < 1:

@@ -1,4 +1,4 @@
-"""Fine-tune the pretrained encoder for clicks: what was learned trains slowly, or not at all, new layers at their full rate."""
+"""Fine-tune the pretrained encoder for clicks or classes: what was learned trains slowly, or not at all, new layers at their full rate."""
 
 from __future__ import annotations
 
@@ -12,22 +12,26 @@ from ctr_kd.batching import part_of
 from ctr_kd.config import FinetuneConfig
 from ctr_kd.devices import device_of, move
 from ctr_kd.distributed import ALONE, Processes
-from ctr_kd.metrics import auc_score
+from ctr_kd.metrics import accuracy_score, auc_score
+from ctr_kd.models import Teacher, build_teacher
 from ctr_kd.models.bert import MaskedItemModel
-from ctr_kd.models.click_bert import ClickBert
 from ctr_kd.objectives.classification import base_logits, hard_cross_entropy, labelled_share
 from ctr_kd.samples import Samples, Signature
 from ctr_kd.training import Curve, ParameterGroup, fit, predict, row_plan, training_batch
 
 
 def validation_figures(model: torch.nn.Module, samples: Samples) -> dict[str, float]:
-    """AUC and log loss of the validation rows; the checkpoint with the lowest log loss is kept."""
+    """AUC (or accuracy, of several classes) and log loss of the validation rows; the checkpoint with the lowest log loss is kept."""
     logits = torch.from_numpy(predict(model, samples))
     loss = hard_cross_entropy(logits, torch.from_numpy(samples.label)).item()
-    return {"auc": float(auc_score(samples.label, logits[:, 0].numpy())), "log_loss": loss, "score": -loss}
+    if logits.shape[1] == 1:
+        figure = {"auc": float(auc_score(samples.label, logits[:, 0].numpy()))}
+    else:
+        figure = {"accuracy": accuracy_score(samples.label.astype(np.int64), logits.argmax(1).numpy())}
+    return {**figure, "log_loss": loss, "score": -loss}
 
 
-def parameter_groups(model: ClickBert, config: FinetuneConfig, pretraining_rate: float) -> list[ParameterGroup]:
+def parameter_groups(model: Teacher, config: FinetuneConfig, pretraining_rate: float) -> list[ParameterGroup]:
     """New layers at the full rate; pretrained ones by the strategy, lower layers more slowly where ``layer_decay`` says so.
 
     What lies lower is more general, and its rate is lower (discriminative fine-tuning, Howard and Ruder 2018, arXiv:1801.06146,
@@ -35,7 +39,7 @@ def parameter_groups(model: ClickBert, config: FinetuneConfig, pretraining_rate:
 
     Parameters
     ----------
-    model : ClickBert
+    model : ClickBert or CrossEncoder
     config : FinetuneConfig
     pretraining_rate : float
         ``rate_ratio`` is relative to it.
@@ -81,17 +85,17 @@ def finetune(
     checkpoint: Path,
     report: Callable[[str], None] = lambda text: None,
     processes: Processes = ALONE,
-) -> tuple[ClickBert, Curve]:
-    """Train the click head and, by strategy, the encoder under it.
+) -> tuple[Teacher, Curve]:
+    """Train the head and, by strategy, the encoder under it.
 
     Returns
     -------
-    model : ClickBert
+    model : ClickBert or CrossEncoder
         With the weights of the lowest validation loss, in eval mode.
     curve : Curve
     """
     torch.manual_seed(seed)
-    model = ClickBert(pretrained, signature, config)
+    model = build_teacher(pretrained, signature, config)
     label = torch.from_numpy(train.label)
     model.head.begin_at(base_logits(label, signature.outputs))
 

@@ -25,7 +25,7 @@ from feature_store.contracts import LONGEST_TEXT, DataError, Kind, RawBatch, Rej
 
 BLOCK_BYTES = 8 << 20  # of text that the fast path parses at a time
 SLOW_ROWS = 50_000  # rows in a batch of the slow path
-_BROKEN = (OSError, EOFError, zlib.error)  # what a truncated or damaged gzip file raises
+BROKEN = (OSError, EOFError, zlib.error)  # what a truncated or damaged gzip file raises
 
 csv.field_size_limit(1 << 30)  # a listed history may be long; the standard limit is 131,072 characters
 
@@ -84,7 +84,7 @@ def read_delimited(path: Path, file: str, kind: Kind, columns: Mapping[str, str]
         for batch in _batches(path, file, kind, names, header_lines, columns, layout):
             rows += len(batch.lines) + len(batch.rejected)
             yield batch
-    except _BROKEN as error:
+    except BROKEN as error:
         raise DataError(f"{file}: cannot be read to its end ({_one_line(error)}); copy it again, it looks truncated or damaged") from None
     if rows == 0:
         yield RawBatch(kind, file, pa.table({name: pa.array([], pa.binary()) for name in columns}), np.zeros(0, dtype=np.int64), [])

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipelines.artifacts import Artifact, read_json, write_json
 from pipelines.runner import RunContext, Stage, StageContext
-from pipelines.stages.training import SPLITS, kept_point, record_curve, write_predictions
+from pipelines.stages.training import SPLITS, kept_figure, record_curve, write_predictions
 from pipelines.tracking import flatten
 
 LABELS = ("strategy", "rate_ratio", "layer_decay", "frozen_share")
@@ -21,12 +21,12 @@ def run(context: StageContext) -> None:
     from ctr_kd.devices import choose_device
     from ctr_kd.finetuning import finetune
     from ctr_kd.pretraining import build_encoder, masked_item_accuracy, pretraining_sequences
-    from ctr_kd.samples import Assembly
+    from ctr_kd.texts import open_assembly
     from ctr_kd.throughput import parameter_count, rows_per_second
     from ctr_kd.training import predict
 
     config = context.config
-    assembly = Assembly(context.inputs["ingest"], config.history.max_length)
+    assembly = open_assembly(context.inputs["ingest"], "teacher", config.history.max_length)
     signature = assembly.signature()
     torch.manual_seed(config.seed)
     pretrained = build_encoder(assembly, signature, config.pretrain.encoder)  # with the weights that pretraining began with
@@ -63,9 +63,10 @@ def run(context: StageContext) -> None:
             context.output / f"predictions_{split}.parquet", samples[split].row_id, predict(model, samples[split]), context.fingerprint
         )
     model.cpu()
+    figure, value = kept_figure(curve)
     training = {
         "curve": curve.to_dict(),
-        "auc": kept_point(curve).get("auc"),
+        figure: value,
         "held_out_sequences": len(held_out.start),
         "masked_item_accuracy": {"before": before["masked_item_accuracy"], "after": after["masked_item_accuracy"]},
         "masked_item_loss": {"before": before["masked_item_loss"], "after": after["masked_item_loss"]},
@@ -79,7 +80,7 @@ def run(context: StageContext) -> None:
     record_curve(context, "teacher", curve)
     context.record(
         {
-            "auc": training["auc"],
+            figure: value,
             "masked_item_accuracy_before": before["masked_item_accuracy"],
             "masked_item_accuracy_after": after["masked_item_accuracy"],
             "parameters": training["parameters"],
@@ -101,7 +102,7 @@ def others(run: RunContext) -> list[Artifact]:
 def compared(run: RunContext) -> list[dict[str, Any]]:
     """How this run's fine-tuning and the others were made, what they destroyed, and their AUC on validation."""
     own = run.artifacts["finetune"]
-    shown = (*LABELS, "masked_item_accuracy", "masked_item_loss", "held_out_sequences", "auc")
+    shown = (*LABELS, "masked_item_accuracy", "masked_item_loss", "held_out_sequences", "auc", "accuracy")
     entries = []
     for artifact in (own, *others(run)):
         training = read_json(artifact.path / "training.json") or {}
@@ -112,11 +113,11 @@ def compared(run: RunContext) -> list[dict[str, Any]]:
     return entries
 
 
-def _pretraining_until(context: StageContext) -> int:
+def _pretraining_until(context: StageContext) -> int | None:
     from feature_store.log import microseconds
 
     training = read_json(context.inputs["pretrain"] / "training.json") or {}
-    return microseconds(datetime.fromisoformat(training["until"]))
+    return None if training["until"] is None else microseconds(datetime.fromisoformat(training["until"]))
 
 
 STAGE = Stage(

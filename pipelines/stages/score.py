@@ -5,23 +5,27 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store.contracts import DataError
 from pipelines.artifacts import MANIFEST, ArtifactError, publish_directory, read_json, sha256_of, write_json
-from pipelines.joining import Joiner
+from pipelines.config import ConfigError
+from pipelines.joining import open_joiner
 from pipelines.registry import CHAMPION, Registry, load_scorer, peek
 from pipelines.runner import RunContext, Stage, StageContext
+from pipelines.text_rows import TextRows, open_rows
 from pipelines.tracking import TrackingError, tracking_uri
 
 SCORE_COLUMNS = ("request_id", "user_id", "item_id", "timestamp")
+TEXT_COLUMNS = ("row_id", "text", "text_b")
 
 
 def model_uri(run: RunContext) -> str:
@@ -57,14 +61,29 @@ def scoring_date(run: RunContext) -> date:
     return (datetime.fromisoformat(summary["split"]["test_until"]) - timedelta(microseconds=1)).date()
 
 
+def what_is_scored(run: RunContext) -> tuple[str, str]:
+    """Name and value of what is scored: a date of clicks, or the test split of texts, which have no dates.
+
+    Raises
+    ------
+    ConfigError
+        When a date was named and the rows are texts.
+    """
+    if not isinstance(open_rows(run.artifacts["ingest"].path), TextRows):
+        return "date", scoring_date(run).isoformat()
+    if run.options.get("date"):
+        raise ConfigError("texts have no dates: leave out --date to score the test split, or score the rows of a file with --input")
+    return "split", "test"
+
+
 def partition(run: RunContext) -> Path:
-    """Where the scores of the date lie."""
-    return run.workspace / "scores" / f"date={scoring_date(run).isoformat()}"
+    """Where the scores lie."""
+    return run.workspace / "scores" / "=".join(what_is_scored(run))
 
 
 def inputs(run: RunContext) -> dict[str, str]:
-    """The date and the model: what decides the scores besides the store."""
-    return {"date": scoring_date(run).isoformat(), "model": f"{model_uri(run)} version {model_version(run)}"}
+    """The rows and the model: what decides the scores besides the store."""
+    return dict([what_is_scored(run)]) | {"model": f"{model_uri(run)} version {model_version(run)}"}
 
 
 def partition_stands(context: StageContext) -> bool:
@@ -82,32 +101,36 @@ def partition_stands(context: StageContext) -> bool:
 
 
 def run(context: StageContext) -> None:
-    """Score the date's candidates into one partition, which appears complete or not at all."""
+    """Score the date's candidates, or the test texts, into one partition, which appears complete or not at all."""
     began = time.monotonic()
-    config, day, version = context.config, scoring_date(context.run), model_version(context.run)
+    config, version = context.config, model_version(context.run)
+    kind, which = what_is_scored(context.run)
     scorer = load_model(context.run)
     final = partition(context.run)
     temporary = final.with_name(f".{final.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    rows, midnight = 0, datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
-    batches = candidate_batches(context, day)
+    rows, midnight = 0, None
+    if kind == "date":
+        day = date.fromisoformat(which)
+        midnight = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
+        batches = candidate_batches(context, day)
+    else:
+        batches = text_batches(context)
     first = next(batches)
-    named = [first.schema.field(name) for name in SCORE_COLUMNS]
-    schema = pa.schema([*named, pa.field("score", pa.float64()), pa.field("model_version", pa.string())])
+    carried = [name for name in (*SCORE_COLUMNS, *TEXT_COLUMNS) if name in first.column_names]
+    schema = _answered(first.slice(0, 0).select(carried), scorer, version).schema
     temporary.mkdir(parents=True)
     with (
         pq.ParquetWriter(temporary / "scores.parquet", schema) as writer,
-        Joiner(context.run, scorer.signature, midnight) as joiner,
-        context.progress("candidates scored", total=None) as progress,
+        open_joiner(context.run, scorer.signature, midnight) as joiner,
+        context.progress("rows scored", total=None) as progress,
     ):
         for batch in chain([first], batches):
-            scores = pa.array(scorer.score(joiner.join(batch)), pa.float64())
-            columns = [*(batch[name] for name in SCORE_COLUMNS), scores, pa.repeat(version, batch.num_rows)]
-            writer.write_table(pa.table(columns, schema=schema))
+            writer.write_table(_answered(batch.select(carried), scorer, version, scorer.score(joiner.join(batch))).cast(schema))
             rows += batch.num_rows
             progress.advance(batch.num_rows)
-    context.report(f"{rows:,} candidates of {day} scored")
-    facts = {"date": day.isoformat(), "rows": rows, "model": config.name, "model_uri": model_uri(context.run), "model_version": version}
+    context.report(f"{rows:,} rows of {kind} {which} scored")
+    facts = {kind: which, "rows": rows, "model": config.name, "model_uri": model_uri(context.run), "model_version": version}
     files = {"scores.parquet": {"sha256": sha256_of(temporary / "scores.parquet")}}
     write_json(temporary / MANIFEST, {**facts, "fingerprint": context.fingerprint, "files": files})
     publish_directory(temporary, final)
@@ -124,6 +147,30 @@ def candidate_batches(context: StageContext, day: date) -> Iterator[pa.Table]:
     for part in candidate_batches_on(context.store, day, config.assembly, config.feature_store, context.as_of, config.score.candidates):
         for begin in range(0, part.num_rows, size):
             yield part.slice(begin, size)
+
+
+def text_batches(context: StageContext) -> Iterator[pa.Table]:
+    """The test texts in tables of at most ``score.batch_rows``; at least one table."""
+    test, size = open_rows(context.inputs["ingest"]).read("test"), context.config.score.batch_rows
+    for begin in range(0, max(test.num_rows, 1), size):
+        yield test.slice(begin, size)
+
+
+def answer_columns(scorer: Any, scores: np.ndarray) -> dict[str, pa.Array]:
+    """What a model says of rows, as columns: ``score`` of clicks; ``label``, ``score`` and a column per class of classes."""
+    if scores.ndim == 1:
+        return {"score": pa.array(scores, pa.float64())}
+    best = scores.argmax(axis=1)
+    columns = {"label": pa.array(scorer.classes, pa.string()).take(pa.array(best))}
+    columns["score"] = pa.array(scores[np.arange(len(best)), best], pa.float64())
+    return columns | {name: pa.array(scores[:, i], pa.float64()) for i, name in enumerate(scorer.columns)}
+
+
+def _answered(table: pa.Table, scorer: Any, version: str, scores: np.ndarray | None = None) -> pa.Table:
+    """A table with what the model says of it and the model's version; without scores, of no row."""
+    if scores is None:
+        scores = np.zeros((0, len(scorer.classes))) if "classes" in scorer.signature else np.zeros(0)
+    return _scored(table, answer_columns(scorer, scores) | {"model_version": pa.array([version] * table.num_rows, pa.string())})
 
 
 def score_file(run: RunContext, source: Path, target: Path, batch_rows: int | None = None) -> str:
@@ -152,11 +199,12 @@ def score_file(run: RunContext, source: Path, target: Path, batch_rows: int | No
     rows, began = 0, time.monotonic()
     try:
         with open_parquet(source) as file:
-            schema = _scored(file.schema_arrow.empty_table(), pa.array([], pa.float64())).schema
+            none = np.zeros((0, len(scorer.classes))) if "classes" in scorer.signature else np.zeros(0)
+            schema = _scored(file.schema_arrow.empty_table(), answer_columns(scorer, none)).schema
             target.parent.mkdir(parents=True, exist_ok=True)
             with pq.ParquetWriter(temporary, schema) as writer:
                 for table, scores in scored_batches(run, scorer, file, source, batch_rows or run.config.score.batch_rows):
-                    writer.write_table(_scored(table, scores))
+                    writer.write_table(_scored(table, answer_columns(scorer, scores)))
                     rows += table.num_rows
         temporary.replace(target)
     finally:
@@ -173,18 +221,19 @@ def open_parquet(path: Path) -> pq.ParquetFile:
         raise DataError(f"{path}: is no complete Parquet file ({str(error).splitlines()[0]}); write it again") from None
 
 
-def scored_batches(run: RunContext, scorer: Any, file: pq.ParquetFile, name: Path, size: int) -> Iterator[tuple[pa.Table, pa.Array]]:
-    """Pieces of a file with their scores."""
-    check_columns(file.schema_arrow, name)
+def scored_batches(run: RunContext, scorer: Any, file: pq.ParquetFile, name: Path, size: int) -> Iterator[tuple[pa.Table, np.ndarray]]:
+    """Pieces of a file with their scores (rows,), or (rows, classes)."""
+    if "classes" not in scorer.signature:
+        check_columns(file.schema_arrow, name)
     done = 0
-    with Joiner(run, scorer.signature) as joiner:
+    with open_joiner(run, scorer.signature) as joiner:
         for batch in file.iter_batches(size):
             table = pa.Table.from_batches([batch])
             try:
                 scores = scorer.score(joiner.join(table))
             except (DataError, ValueError) as error:  # ValueError: of the model's own scorer, which cannot know our exceptions
                 raise DataError(f"{name}, rows from {done + 1:,} on: {error}") from None
-            yield table, pa.array(scores, pa.float64())
+            yield table, scores
             done += table.num_rows
 
 
@@ -197,10 +246,13 @@ def check_columns(schema: pa.Schema, name: Path) -> None:
         raise DataError(f"{name}: column history is missing, and so is user_id by which it could be joined; a row needs one of them")
 
 
-def _scored(table: pa.Table, scores: pa.Array) -> pa.Table:
-    if "score" in table.column_names:  # a file that was scored before is scored anew
-        return table.set_column(table.column_names.index("score"), "score", scores)
-    return table.append_column("score", scores)
+def _scored(table: pa.Table, answer: Mapping[str, pa.Array]) -> pa.Table:
+    for name, column in answer.items():
+        if name in table.column_names:  # a file that was scored before is scored anew
+            table = table.set_column(table.column_names.index(name), name, column)
+        else:
+            table = table.append_column(name, column)
+    return table
 
 
 def load_model(run: RunContext) -> Any:

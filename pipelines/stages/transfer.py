@@ -7,30 +7,40 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from pipelines.runner import RunContext
 from pipelines.stages.training import load_teacher
 
 if TYPE_CHECKING:
-    from ctr_kd.samples import Assembly, Samples
+    from ctr_kd.samples import Samples
+    from ctr_kd.texts import AnyAssembly
     from pipelines.config import RunConfig
 
 
-def write_transfer_set(file: Path, assembly: Assembly, finetune: Path, run: RunContext, report: Callable[[str], object]) -> dict[str, Any]:
-    """Write ``distill.transfer.amount`` of the training rows as rows without labels.
+def write_transfer_set(
+    file: Path, assembly: AnyAssembly, finetune: Path, run: RunContext, report: Callable[[str], object]
+) -> dict[str, Any]:
+    """Write ``distill.transfer.amount`` of the training rows as rows without labels: unlabelled texts, or users with items new to them.
 
-    What is near to what is asked of the fine-tuned encoder.
+    What is near to an item is asked of the fine-tuned encoder.
 
     Returns
     -------
     dict
-        Rows asked for and made, of each half, and the index's ``kind`` and ``recall``.
+        Rows asked for and made; of clicks those of each half too, and the index's ``kind`` and ``recall``.
     """
     from ctr_kd.retrieval import ItemIndex
+    from ctr_kd.texts import TextAssembly
     from ctr_kd.transfer import item_vectors, nearest_codes
     from feature_store.transfer import write_transfer_rows
 
     config, settings = run.config, run.config.distill.transfer
+    if isinstance(assembly, TextAssembly):
+        rows, wanted = assembly.unlabelled(settings.amount, settings.seed)
+        pq.write_table(rows, file)
+        report(f"transfer set: {rows.num_rows:,} unlabelled texts of {wanted:,} asked for")
+        return {"wanted": wanted, "rows": rows.num_rows}
     index = ItemIndex(item_vectors(load_teacher(finetune, assembly, config).pretrained))
     report(f"transfer set: nearest of {len(index):,} items, {index.kind} search, recall@10 {index.recall:.3f}")
     nearest = nearest_codes(assembly, index, settings.neighbours)
@@ -49,8 +59,8 @@ def write_transfer_set(file: Path, assembly: Assembly, finetune: Path, run: RunC
     return {**facts, "index": index.kind, "recall": index.recall}
 
 
-def bert_logits(finetune: Path, assembly: Assembly, config: RunConfig, rows: Samples) -> np.ndarray:
-    """Logits (rows, 1) of the fine-tuned BERT for rows that its own stage did not see."""
+def bert_logits(finetune: Path, assembly: AnyAssembly, config: RunConfig, rows: Samples) -> np.ndarray:
+    """Logits (rows, outputs) of the fine-tuned BERT for rows that its own stage did not see."""
     from ctr_kd.devices import choose_device
     from ctr_kd.training import predict
 
