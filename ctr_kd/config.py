@@ -216,6 +216,14 @@ class DistillConfig(Config):
         {"bert": 1.0},
         description="weight of each teacher's logits: the BERT knows the sequence, boosted trees the statistics, which age least",
     )
+    weighting: Literal["fixed", "learned"] = Field(
+        "fixed",
+        description="learned: weights of the teachers that depend on a row's statistics and history, where validation prefers them to the "
+        "fixed ones; every teacher is trained once more for it, without the newest training rows",
+    )
+    held_out: float = Field(
+        0.2, gt=0, lt=1, description="weighting: learned: newest share of the training rows, on which the weights are fitted"
+    )
     student: StudentConfig = Field(StudentConfig(), description="the light model that goes to production")
     training: TrainingConfig = Field(
         TrainingConfig(epochs=2, batch_size=1024, learning_rate=2e-3, unknown_rate=0.2),
@@ -292,6 +300,8 @@ class DistillConfig(Config):
             raise ValueError(f"there is no teacher {strange[0]!r}; the teachers are bert and boosted_trees")
         if not self.teachers or min(self.teachers.values()) <= 0 or abs(sum(self.teachers.values()) - 1) > 1e-6:
             raise ValueError("the weights of the teachers must be above zero and add up to 1")
+        if self.weighting == "learned" and len(self.teachers) < 2:
+            raise ValueError("weighting: learned weighs teachers against each other, and there is one; name two in teachers")
         if self.alpha < 1 and self.soft == "none" and 0 < self.listwise < 1:
             raise ValueError(
                 f"soft: none leaves 1 - listwise ({1 - self.listwise:g}) of the teacher's weight without a loss; set listwise: 1"

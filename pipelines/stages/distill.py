@@ -24,6 +24,7 @@ from pipelines.stages.training import (
     write_predictions,
 )
 from pipelines.stages.transfer import bert_logits, write_transfer_set
+from pipelines.stages.weighting import learn_weights, weights_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -143,14 +144,15 @@ def teacher_logits(
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Combined logits (rows, 1) of the configured teachers by split, in the order of the samples, and what the report says of each.
 
-    Writes each teacher's logits of the test rows and of a transfer set.
+    Writes each teacher's logits of the test rows and of a transfer set. Weights per row are learned where the validation rows are
+    among the samples.
     """
     from ctr_kd.distilling import align_logits, combine_logits
 
-    weights = context.config.distill.teachers
+    settings = context.config.distill
     teachers: dict[str, dict[str, np.ndarray]] = {}
     facts: dict[str, Any] = {}
-    for name in weights:
+    for name in settings.teachers:
         if name == "bert":
             finetune = context.inputs["finetune"]
             stored = {
@@ -166,7 +168,13 @@ def teacher_logits(
         for split in (name for name in ("test", "transfer") if name in samples):
             row_id, logits = samples[split].row_id, teachers[name][split]
             write_predictions(context.output / f"predictions_teacher_{name}_{split}.parquet", row_id, logits, context.fingerprint)
-    return {split: combine_logits({name: teachers[name][split] for name in weights}, weights) for split in samples}, facts
+    if settings.weighting == "learned" and "validation" in samples:
+        facts["weighting"] = learn_weights(context, assembly, samples, teachers)
+    combined = {
+        split: combine_logits({name: logits[split] for name, logits in teachers.items()}, weights_of(context, samples[split], assembly))
+        for split in samples
+    }
+    return combined, facts
 
 
 def teacher_encoder(finetune: Path, assembly: Assembly, config: RunConfig) -> MaskedItemModel:
@@ -195,6 +203,6 @@ STAGE = Stage(
     "distill",
     run,
     code_version=4,
-    upstream=("ingest", "finetune"),
-    keys=("seed", "history.max_length", "pretrain.encoder", "distill"),
+    upstream=("ingest", "pretrain", "finetune"),
+    keys=("seed", "history.max_length", "vocabulary.min_count", "pretrain", "finetune", "distill"),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from pipelines.artifacts import Artifact, read_json, write_json
@@ -36,7 +37,7 @@ def run(context: StageContext) -> None:
     samples = {split: assembly.samples(split) for split in SPLITS}
 
     # What fine-tuning destroyed: masked-item accuracy of the same held-out sequences before and after.
-    until = _pretraining_until(context)
+    until = pretraining_until(context.inputs["pretrain"])
     _, held_out = pretraining_sequences(assembly, config.pretrain, until, config.seed)
     before = masked_item_accuracy(pretrained, held_out)
     model, curve = finetune(
@@ -112,10 +113,11 @@ def compared(run: RunContext) -> list[dict[str, Any]]:
     return entries
 
 
-def _pretraining_until(context: StageContext) -> int:
+def pretraining_until(pretrain: Path) -> int:
+    """Time (microseconds UTC) before which the clicks were known that a pretraining saw, by its artifact."""
     from feature_store.log import microseconds
 
-    training = read_json(context.inputs["pretrain"] / "training.json") or {}
+    training = read_json(pretrain / "training.json") or {}
     return microseconds(datetime.fromisoformat(training["until"]))
 
 
