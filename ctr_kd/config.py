@@ -125,6 +125,24 @@ class PretrainConfig(Config):
     )
 
 
+class HardNegativesConfig(Config):
+    """Rows of items near to what a user clicked, which he never met, as rows without a click."""
+
+    amount: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="rows as a share of the training rows; 0 is off. Nobody saw them and passed by, so some would have been clicked. They "
+        "lower the rate that the teacher learns; what it says is shifted back to the rate of the real training rows",
+    )
+    neighbours: int = Field(
+        20,
+        ge=1,
+        le=1000,
+        description="nearest items of a click, by the pretrained encoder's item embeddings, among which one is drawn that was live then",
+    )
+
+
 class FinetuneConfig(Config):
     strategy: Literal["low_lr", "freeze", "freeze_then_unfreeze", "from_scratch"] = Field(
         "low_lr",
@@ -150,9 +168,18 @@ class FinetuneConfig(Config):
     embedding_std: float = Field(
         0.05, gt=0, description="of the head's own embeddings at the start; a small one lets an id weigh what its labels make of it"
     )
+    hard_negatives: HardNegativesConfig = Field(
+        HardNegativesConfig(), description="rows beside the training rows that look like clicks and are taken for none"
+    )
     training: TrainingConfig = Field(
         TrainingConfig(epochs=2, batch_size=1024, learning_rate=2e-3, unknown_rate=0.2), description="training loop of fine-tuning"
     )
+
+    @model_validator(mode="after")
+    def _near_by_what(self) -> FinetuneConfig:
+        if self.hard_negatives.amount and self.strategy == "from_scratch":
+            raise ValueError("hard_negatives are near by the pretrained encoder, and strategy: from_scratch has none")
+        return self
 
 
 StudentKind = Literal["pooled", "bilstm", "bilstm_pair", "din", "dcn"]

@@ -162,7 +162,10 @@ def _decide(
 
 
 def _earlier_bert(context: StageContext, assembly: Assembly, fold: Fold, validation: Samples, newer: Samples) -> np.ndarray:
-    """Logits (rows, 1) of the newer rows by a BERT of what came before the cutoff."""
+    """Logits (rows, 1) of the newer rows by a BERT of what came before the cutoff.
+
+    It has no hard negatives: those of the fine-tuning know what was clicked until training ended, by not being it.
+    """
     import torch
 
     from ctr_kd.checkpoint import load_checkpoint
