@@ -69,6 +69,7 @@ def stored_scores(context: StageContext) -> tuple[dict[str, NDArray], dict[str, 
     facts["teacher"] = teacher_costs(members, facts) | {key: bert[key] for key in shown[2:] if "bert" in members and key in bert}
     costs = {name: {key: facts[name][key] for key in shown if key in facts[name]} for name in names}
     costs["teacher"] |= {"fine_tunings": finetune.compared(context.run)} if "bert" in members else {}
+    costs["teacher"] |= {"weighting": students["weighting"]} if "weighting" in students else {}
     return scores, costs
 
 
