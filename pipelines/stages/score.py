@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -15,8 +14,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store.contracts import DataError
-from pipelines.artifacts import MANIFEST, ArtifactError, publish_directory, read_json, sha256_of, write_json
+from pipelines.artifacts import MANIFEST, digest_of, publish_directory, sha256_of, write_json
+from pipelines.failures import exit_code, explain
 from pipelines.joining import Joiner
+from pipelines.partitions import (
+    SCORES,
+    SETTINGS,
+    clear_attempt,
+    forget_failure,
+    is_later,
+    is_whole,
+    made_from,
+    partition_path,
+    read_partition,
+    record_failure,
+    unfinished_path,
+)
 from pipelines.registry import CHAMPION, Registry, load_scorer, peek
 from pipelines.runner import RunContext, Stage, StageContext
 from pipelines.tracking import TrackingError, tracking_uri
@@ -50,53 +63,80 @@ def model_version(run: RunContext) -> str:
 
 
 def scoring_date(run: RunContext) -> date:
-    """The date that was named, or the last one of the test window."""
+    """The date that was named, or the last one of the test window.
+
+    Raises
+    ------
+    DataError
+        When none was named and there is no test window yet.
+    """
     if run.options.get("date"):
         return run.options["date"]
+    if "ingest" not in run.artifacts:
+        raise DataError("no date was named and no rows are assembled yet; name one with --date, or run `ctr-kd ingest`")
     summary = json.loads((run.artifacts["ingest"].path / "summary.json").read_text(encoding="utf-8"))
     return (datetime.fromisoformat(summary["split"]["test_until"]) - timedelta(microseconds=1)).date()
 
 
 def partition(run: RunContext) -> Path:
     """Where the scores of the date lie."""
-    return run.workspace / "scores" / f"date={scoring_date(run).isoformat()}"
+    return partition_path(run.workspace, scoring_date(run))
 
 
 def inputs(run: RunContext) -> dict[str, str]:
-    """The date and the model: what decides the scores besides the store."""
-    return {"date": scoring_date(run).isoformat(), "model": f"{model_uri(run)} version {model_version(run)}"}
+    """The date, the model, and what the store holds for that date: a later day of the log changes nothing of it."""
+    day = scoring_date(run)
+    return {
+        "date": day.isoformat(),
+        "model": f"{model_uri(run)} version {model_version(run)}",
+        "made_from": digest_of(made_from(run.store, run.config, day, run.as_of)),
+    }
 
 
 def partition_stands(context: StageContext) -> bool:
     """Whether the partition is there, whole, and was made by this very scoring; another model may have written it since."""
-    path = partition(context.run)
-    try:
-        manifest = read_json(path / MANIFEST)
-    except ArtifactError:  # a damaged partition is no cause for alarm: it is made again
-        return False
-    return (
-        manifest is not None
-        and manifest.get("fingerprint") == context.fingerprint
-        and all((path / name).is_file() and sha256_of(path / name) == file["sha256"] for name, file in manifest["files"].items())
-    )
+    day = scoring_date(context.run)
+    manifest = read_partition(context.workspace, day)
+    return manifest is not None and manifest.get("fingerprint") == context.fingerprint and is_whole(context.workspace, day, manifest)
 
 
 def run(context: StageContext) -> None:
-    """Score the date's candidates into one partition, which appears complete or not at all."""
+    """Score the date's candidates into one partition, which appears complete or not at all; a failure is remembered with its reason."""
+    day = scoring_date(context.run)
+    origin = made_from(context.store, context.config, day, context.as_of)
+    standing = read_partition(context.workspace, day)
+    if standing is not None and is_later(standing["made_from"], origin) and is_whole(context.workspace, day, standing):
+        # A clock that jumped back must not take rows away that are already scored.
+        path = partition_path(context.workspace, day)
+        context.report(
+            f"{path} was scored at a later logical time than {origin['as_of']} and stays; remove it to score the date as of then"
+        )
+        write_json(context.output / "summary.json", {"date": day.isoformat(), "kept": standing["fingerprint"]})
+        return
+    try:
+        score_date(context, day, origin)
+    except Exception as error:
+        clear_attempt(context.workspace, day)
+        record_failure(context.workspace, day, explain(error, context.workspace), exit_code(error))
+        raise
+    forget_failure(context.workspace, day)
+
+
+def score_date(context: StageContext, day: date, origin: dict[str, Any]) -> None:
+    """Write the partition of a date, with ``origin`` in its manifest."""
     began = time.monotonic()
-    config, day, version = context.config, scoring_date(context.run), model_version(context.run)
+    config, version = context.config, model_version(context.run)
     scorer = load_model(context.run)
-    final = partition(context.run)
-    temporary = final.with_name(f".{final.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = unfinished_path(context.workspace, day)
+    clear_attempt(context.workspace, day)
+    temporary.mkdir(parents=True)
     rows, midnight = 0, datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
     batches = candidate_batches(context, day)
     first = next(batches)
     named = [first.schema.field(name) for name in SCORE_COLUMNS]
     schema = pa.schema([*named, pa.field("score", pa.float64()), pa.field("model_version", pa.string())])
-    temporary.mkdir(parents=True)
     with (
-        pq.ParquetWriter(temporary / "scores.parquet", schema) as writer,
+        pq.ParquetWriter(temporary / SCORES, schema) as writer,
         Joiner(context.run, scorer.signature, midnight) as joiner,
         context.progress("candidates scored", total=None) as progress,
     ):
@@ -108,9 +148,9 @@ def run(context: StageContext) -> None:
             progress.advance(batch.num_rows)
     context.report(f"{rows:,} candidates of {day} scored")
     facts = {"date": day.isoformat(), "rows": rows, "model": config.name, "model_uri": model_uri(context.run), "model_version": version}
-    files = {"scores.parquet": {"sha256": sha256_of(temporary / "scores.parquet")}}
-    write_json(temporary / MANIFEST, {**facts, "fingerprint": context.fingerprint, "files": files})
-    publish_directory(temporary, final)
+    files = {SCORES: {"sha256": sha256_of(temporary / SCORES)}}
+    write_json(temporary / MANIFEST, {**facts, "fingerprint": context.fingerprint, "made_from": origin, "files": files})
+    publish_directory(temporary, partition_path(context.workspace, day))
     seconds = time.monotonic() - began
     write_json(context.output / "summary.json", {**facts, "seconds": round(seconds, 3), **files})
     context.record({"rows": rows, "rows_per_second": rows / seconds})
@@ -212,9 +252,11 @@ def load_model(run: RunContext) -> Any:
 STAGE = Stage(
     "score",
     run,
-    # It scores with the champion, whoever registered it: the model is an input from outside.
-    upstream=("ingest",),
-    keys=("name", "score.candidates", "tracking.uri"),
+    # It scores with the champion, whoever registered it: the model is an input from outside. Of the rows to learn from it reads nothing,
+    # so that a day which comes to the log makes no earlier date be scored again.
+    keys=("name", "tracking.uri", *SETTINGS),
+    code_version=2,
     outside=inputs,
     stands=partition_stands,
+    after=("ingest",),
 )
