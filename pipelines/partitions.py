@@ -12,7 +12,7 @@ from feature_store.store import Store
 from pipelines.artifacts import MANIFEST, ArtifactError, digest_of, read_json, sha256_of, write_json
 from pipelines.config import RunConfig
 
-SCORES = "scores.parquet"
+SCORES, REPORT = "scores.parquet", "scoring.json"
 # Besides the model: what decides which rows a date has, and what the store joins to them.
 SETTINGS = ("score.candidates", "candidates", "history", "statistics")
 

@@ -8,16 +8,21 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
+from ctr_kd.drift import ScoreDistribution
+from ctr_kd.scoring_report import EVEN_EDGES, ScoringCounts, count_rows, summarise
 from feature_store.contracts import DataError
-from pipelines.artifacts import MANIFEST, digest_of, publish_directory, sha256_of, write_json
+from pipelines.artifacts import MANIFEST, ArtifactError, digest_of, publish_directory, sha256_of, write_json
 from pipelines.failures import exit_code, explain
 from pipelines.joining import Joiner
 from pipelines.partitions import (
+    REPORT,
     SCORES,
     SETTINGS,
     clear_attempt,
@@ -30,7 +35,7 @@ from pipelines.partitions import (
     record_failure,
     unfinished_path,
 )
-from pipelines.registry import CHAMPION, Registry, load_scorer, peek
+from pipelines.registry import CHAMPION, LINEAGE, VALIDATION_SCORES, Registry, load_scorer, peek, verify_model
 from pipelines.runner import RunContext, Stage, StageContext
 from pipelines.tracking import TrackingError, tracking_uri
 
@@ -126,34 +131,47 @@ def score_date(context: StageContext, day: date, origin: dict[str, Any]) -> None
     """Write the partition of a date, with ``origin`` in its manifest."""
     began = time.monotonic()
     config, version = context.config, model_version(context.run)
-    scorer = load_model(context.run)
+    model = load_model(context.run)
+    counts = ScoringCounts()
     temporary = unfinished_path(context.workspace, day)
     clear_attempt(context.workspace, day)
     temporary.mkdir(parents=True)
-    rows, midnight = 0, datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
+    midnight = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
     batches = candidate_batches(context, day)
     first = next(batches)
     named = [first.schema.field(name) for name in SCORE_COLUMNS]
     schema = pa.schema([*named, pa.field("score", pa.float64()), pa.field("model_version", pa.string())])
     with (
         pq.ParquetWriter(temporary / SCORES, schema) as writer,
-        Joiner(context.run, scorer.signature, midnight) as joiner,
+        Joiner(context.run, model.scorer.signature, midnight) as joiner,
         context.progress("candidates scored", total=None) as progress,
     ):
         for batch in chain([first], batches):
-            scores = pa.array(scorer.score(joiner.join(batch)), pa.float64())
-            columns = [*(batch[name] for name in SCORE_COLUMNS), scores, pa.repeat(version, batch.num_rows)]
+            joined = joiner.join(batch)
+            scores = model.scorer.score(joined)
+            counts += count_rows(model.scorer, joined, scores, model.edges)
+            columns = [*(batch[name] for name in SCORE_COLUMNS), pa.array(scores, pa.float64()), pa.repeat(version, batch.num_rows)]
             writer.write_table(pa.table(columns, schema=schema))
-            rows += batch.num_rows
             progress.advance(batch.num_rows)
-    context.report(f"{rows:,} candidates of {day} scored")
+    context.report(f"{counts.rows:,} candidates of {day} scored")
+    rows = counts.rows
     facts = {"date": day.isoformat(), "rows": rows, "model": config.name, "model_uri": model_uri(context.run), "model_version": version}
-    files = {SCORES: {"sha256": sha256_of(temporary / SCORES)}}
-    write_json(temporary / MANIFEST, {**facts, "fingerprint": context.fingerprint, "made_from": origin, "files": files})
+    report = scoring_report(model, counts, began)
+    write_json(temporary / REPORT, facts | report)
+    files = {name: {"sha256": sha256_of(temporary / name)} for name in (SCORES, REPORT)}
+    made = {**facts, "fingerprint": context.fingerprint, "made_from": origin, "report": report, "files": files}
+    write_json(temporary / MANIFEST, made)
     publish_directory(temporary, partition_path(context.workspace, day))
+    write_json(context.output / "summary.json", facts | report)
+    psi = report["scores"]["psi"]
+    context.record({"rows": rows, "rows_per_second": report["rows_per_second"]} | ({} if psi is None else {"psi": psi}))
+
+
+def scoring_report(model: ServedModel, counts: ScoringCounts, began: float) -> dict[str, Any]:
+    """What a scoring saw and how fast it was; see :func:`ctr_kd.scoring_report.summarise`. ``began`` is of ``time.monotonic``."""
     seconds = time.monotonic() - began
-    write_json(context.output / "summary.json", {**facts, "seconds": round(seconds, 3), **files})
-    context.record({"rows": rows, "rows_per_second": rows / seconds})
+    speed = {"seconds": round(seconds, 3), "rows_per_second": round(counts.rows / seconds, 1)}
+    return {**summarise(counts, model.edges, model.reference), **speed}
 
 
 def candidate_batches(context: StageContext, day: date) -> Iterator[pa.Table]:
@@ -167,7 +185,9 @@ def candidate_batches(context: StageContext, day: date) -> Iterator[pa.Table]:
 
 
 def score_file(run: RunContext, source: Path, target: Path, batch_rows: int | None = None) -> str:
-    """Write the rows of a Parquet file, in their order and with all their columns, with ``score`` added.
+    """Write the rows of a Parquet file, in their order and with all their columns, with ``score`` and ``model_version`` added.
+
+    What the scoring saw is written beside it, as ``NAME.scoring.json``.
 
     Parameters
     ----------
@@ -187,22 +207,23 @@ def score_file(run: RunContext, source: Path, target: Path, batch_rows: int | No
     DataError
         When a required column is missing or has a wrong type, or the file is no Parquet.
     """
-    scorer = load_model(run)
+    model, version, began = load_model(run), model_version(run), time.monotonic()
     temporary = target.with_name(f".{target.name}.tmp")
-    rows, began = 0, time.monotonic()
+    counts = ScoringCounts()
     try:
         with open_parquet(source) as file:
-            schema = _scored(file.schema_arrow.empty_table(), pa.array([], pa.float64())).schema
+            schema = _scored(file.schema_arrow.empty_table(), pa.array([], pa.float64()), version).schema
             target.parent.mkdir(parents=True, exist_ok=True)
             with pq.ParquetWriter(temporary, schema) as writer:
-                for table, scores in scored_batches(run, scorer, file, source, batch_rows or run.config.score.batch_rows):
-                    writer.write_table(_scored(table, scores))
-                    rows += table.num_rows
+                for table, scores, counted in scored_batches(run, model, file, source, batch_rows or run.config.score.batch_rows):
+                    writer.write_table(_scored(table, scores, version))
+                    counts += counted
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
-    seconds = time.monotonic() - began
-    return f"{rows:,} rows scored with {model_uri(run)} (version {model_version(run)}) in {seconds:.1f} s: {target}"
+    report = scoring_report(model, counts, began)
+    write_json(target.with_name(f"{target.stem}.{REPORT}"), {"model_uri": model_uri(run), "model_version": version} | report)
+    return f"{counts.rows:,} rows scored with {model_uri(run)} (version {version}) in {report['seconds']:.1f} s: {target}"
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
@@ -213,18 +234,21 @@ def open_parquet(path: Path) -> pq.ParquetFile:
         raise DataError(f"{path}: is no complete Parquet file ({str(error).splitlines()[0]}); write it again") from None
 
 
-def scored_batches(run: RunContext, scorer: Any, file: pq.ParquetFile, name: Path, size: int) -> Iterator[tuple[pa.Table, pa.Array]]:
-    """Pieces of a file with their scores."""
+def scored_batches(
+    run: RunContext, model: ServedModel, file: pq.ParquetFile, name: Path, size: int
+) -> Iterator[tuple[pa.Table, pa.Array, ScoringCounts]]:
+    """Pieces of a file with their scores, and what was counted of them."""
     check_columns(file.schema_arrow, name)
     done = 0
-    with Joiner(run, scorer.signature) as joiner:
+    with Joiner(run, model.scorer.signature) as joiner:
         for batch in file.iter_batches(size):
             table = pa.Table.from_batches([batch])
             try:
-                scores = scorer.score(joiner.join(table))
+                joined = joiner.join(table)
+                scores = model.scorer.score(joined)
             except (DataError, ValueError) as error:  # ValueError: of the model's own scorer, which cannot know our exceptions
                 raise DataError(f"{name}, rows from {done + 1:,} on: {error}") from None
-            yield table, pa.array(scores, pa.float64())
+            yield table, pa.array(scores, pa.float64()), count_rows(model.scorer, joined, scores, model.edges)
             done += table.num_rows
 
 
@@ -237,16 +261,42 @@ def check_columns(schema: pa.Schema, name: Path) -> None:
         raise DataError(f"{name}: column history is missing, and so is user_id by which it could be joined; a row needs one of them")
 
 
-def _scored(table: pa.Table, scores: pa.Array) -> pa.Table:
-    if "score" in table.column_names:  # a file that was scored before is scored anew
-        return table.set_column(table.column_names.index("score"), "score", scores)
-    return table.append_column("score", scores)
+def _scored(table: pa.Table, scores: pa.Array, version: str) -> pa.Table:
+    for name, column in (("score", scores), ("model_version", pa.repeat(version, table.num_rows))):
+        if name in table.column_names:  # a file that was scored before is scored anew
+            table = table.set_column(table.column_names.index(name), name, column)
+        else:
+            table = table.append_column(name, column)
+    return table
 
 
-def load_model(run: RunContext) -> Any:
-    """The scorer inside the registered model, after its digests were checked."""
-    registry = Registry(tracking_uri(run.config, run.workspace), run.config.name)
-    return load_scorer(registry.download(model_uri(run)))
+class ServedModel(NamedTuple):
+    """A registered student, ready to score.
+
+    Attributes
+    ----------
+    scorer : StudentScorer
+        The model's own.
+    reference : ScoreDistribution or None
+        Of the scores of the validation rows; None where it was registered without.
+    edges : float array
+        Of the bins in which its scores are counted.
+    """
+
+    scorer: Any
+    reference: ScoreDistribution | None
+    edges: NDArray[np.float64]
+
+
+def load_model(run: RunContext) -> ServedModel:
+    """The registered model, after its digests were checked."""
+    path = Registry(tracking_uri(run.config, run.workspace), run.config.name).download(model_uri(run))
+    known = verify_model(path).get(VALIDATION_SCORES)
+    try:
+        reference = None if known is None else ScoreDistribution.from_dict(known)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{path}: {VALIDATION_SCORES} of its {LINEAGE} is damaged ({error}); register the student again") from None
+    return ServedModel(load_scorer(path), reference, EVEN_EDGES if reference is None else reference.edges)
 
 
 STAGE = Stage(

@@ -15,9 +15,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ctr_kd.drift import ScoreDistribution
 from pipelines.config import RunConfig
 from pipelines.progress import Console
-from pipelines.registry import Registry, save_model
+from pipelines.registry import VALIDATION_SCORES, Registry, save_model
 from pipelines.runner import RunContext, Runner, Stage, StageContext
 from pipelines.stages import ingest, score
 from pipelines.tracking import tracking_uri
@@ -101,7 +102,10 @@ def make_template(root: Path, make_export: Callable[[Path, list[float]], None]) 
     example = pd.DataFrame({"history": [[10]], "item_id": [11], "timestamp": [datetime(2024, 1, 1, tzinfo=UTC)]})
     for version, logits in LOGITS.items():
         make_export(root / f"export{version}", logits)
-        save_model(root / f"export{version}", root / str(version) / "model", {}, example)
+        scores = [probability(item, version) for item in ITEMS for _ in range(20)]
+        reference = ScoreDistribution.of(scores, bins=5).to_dict()
+        lineage = {VALIDATION_SCORES: reference} if version == 1 else {}  # the second was registered by an older release
+        save_model(root / f"export{version}", root / str(version) / "model", lineage, example)
 
 
 def make_served(root: Path, workspace: Path) -> Served:

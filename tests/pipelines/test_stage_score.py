@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ctr_kd.drift import population_stability_index
 from feature_store.contracts import DataError
 from feature_store.serving import FeatureLookup, candidates_on, features_for
 from pipelines.config import RunConfig
@@ -36,7 +37,15 @@ def test_a_date_becomes_one_partition(served: Served) -> None:
     np.testing.assert_allclose(table["score"], [probability(item) for item in table["item_id"]], atol=1e-6)
     assert set(table["model_version"]) == {"1"}
     assert {moment.date() for moment in table["timestamp"]} == {date(2024, 1, 3)}
+    report = json.loads((path / "scoring.json").read_text())
+    assert report["rows"] == sum(report["scores"]["rows"]) == 30
+    assert report["scores"]["mean"] == pytest.approx(np.mean(table["score"]))
+    assert report["unseen"]["item"] == pytest.approx(np.mean([item == 99 for item in table["item_id"]]))
+    assert report["unseen"]["device"] == 0
+    counts = np.histogram(table["score"], [0, *report["scores"]["edges"], 1])[0]  # edges are scores: each begins a bin
+    assert report["scores"]["psi"] == pytest.approx(population_stability_index(report["scores"]["validation_rows"], counts))
     manifest = json.loads((path / "_manifest.json").read_text())
+    assert manifest["report"]["missing"] == report["missing"]
     assert (manifest["rows"], manifest["model_version"]) == (30, "1")
     assert [found.name for found in path.parent.iterdir()] == ["date=2024-01-03"]
 
@@ -126,9 +135,14 @@ def scored(served: Served, given: pd.DataFrame, tmp_path: Path) -> pd.DataFrame:
 def test_a_file_comes_back_with_scores(served: Served, tmp_path: Path) -> None:
     given = pd.concat([frame()] * 11, ignore_index=True)  # more than a batch
     found = scored(served, given, tmp_path)
-    pd.testing.assert_frame_equal(found.drop(columns="score"), given, check_dtype=False)
+    assert list(found.columns) == [*given.columns, "score", "model_version"]
+    pd.testing.assert_frame_equal(found[given.columns], given, check_dtype=False)
+    assert set(found["model_version"]) == {"1"}
     np.testing.assert_allclose(found["score"], [probability(item) for item in given["item_id"]], atol=1e-6)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["scored.parquet"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["scored.parquet", "scored.scoring.json"]
+    report = json.loads((tmp_path / "out" / "scored.scoring.json").read_text())
+    assert (report["rows"], report["model_version"], report["unseen"]["item"]) == (33, "1", 1 / 3)
+    assert report["missing"] | {"item_age": 0} == {**dict.fromkeys(report["missing"], 0), "device": 33, "history": 11}
 
 
 @pytest.mark.parametrize(
@@ -213,3 +227,10 @@ def test_labelled_rows_are_measured(served: Served, tmp_path: Path) -> None:
         change.to_parquet(tmp_path / "labelled.parquet")
         with pytest.raises(DataError, match=expected):
             evaluate_file(served.context(), tmp_path / "labelled.parquet")
+
+
+def test_a_model_without_reference_scores_and_says_that_drift_is_unknown(served: Served) -> None:
+    _, path = served.run(model="models:/demo/2")
+    scores = json.loads((path / "scoring.json").read_text())["scores"]
+    assert scores["psi"] is None
+    assert scores["reason"].endswith("register it again")
