@@ -106,9 +106,8 @@ def _hard_negatives(context: StageContext, assembly: AnyAssembly, encoder: Maske
     from pipelines.stages.transfer import write_unmet
 
     settings, file = context.config.finetune.hard_negatives, context.output / "hard_negatives.parquet"
-    if not settings.amount:
+    if not settings.amount or not isinstance(assembly, Assembly):  # the configuration knows them of clicks alone
         return None, {}
-    assert isinstance(assembly, Assembly)  # the configuration has them of clicks alone
     facts: dict[str, Any] = {}
     if context.processes.leads:
         amounts = settings.amount, settings.neighbours, context.config.seed
