@@ -89,7 +89,7 @@ def describe(contract: Mapping[str, Any]) -> Log:
     )
 
 
-def load(engine: EmbeddedEngine, store: Store, as_of: datetime | None, context: bool = True) -> Log:
+def load(engine: EmbeddedEngine, store: Store, as_of: datetime | None, context: bool = True, until: datetime | None = None) -> Log:
     """Make the tables ``items`` and ``users`` (codes, ids, attributes), ``log`` (all events) and ``clicks``.
 
     Parameters
@@ -100,6 +100,8 @@ def load(engine: EmbeddedEngine, store: Store, as_of: datetime | None, context: 
         Events with a time or an ``ingested_at`` at or after it exist for nobody; None keeps all.
     context : bool
         Load the context columns too.
+    until : datetime, optional
+        Partitions of later dates are not read. Unlike ``as_of`` it keeps rows of earlier dates that became known later.
 
     Raises
     ------
@@ -109,7 +111,9 @@ def load(engine: EmbeddedEngine, store: Store, as_of: datetime | None, context: 
     log = describe(store.contract)
     if not context:
         log = replace(log, categorical=(), dense=(), oracle=False)
-    files = store.event_files(as_of) or store.event_files()[:1]  # one gives the types, even if none of its rows is old enough
+    files = (
+        store.event_files(min((time for time in (as_of, until) if time is not None), default=None)) or store.event_files()[:1]
+    )  # one gives the types, even if none of its rows is old enough
     if not files:
         raise DataError(f"{store.root}: holds no event; run `ctr-kd ingest` first")
     engine.load_events(files, log.categorical, log.dense, log.oracle, None if as_of is None else microseconds(as_of))

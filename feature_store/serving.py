@@ -21,7 +21,6 @@ from feature_store.engines.embedded import EmbeddedEngine
 from feature_store.history import build_histories, read_positions
 from feature_store.log import Log, load, microseconds
 from feature_store.requests import RowMaker, number_requests, request_range
-from feature_store.split import iso
 from feature_store.statistics import REQUEST_STATISTICS, Timelines, in_microseconds, statistic_names
 from feature_store.store import Store
 
@@ -229,15 +228,18 @@ def candidate_batches_on(
     as_of: datetime | None = None,
     kind: Literal["log", "live"] = "log",
 ) -> Iterator[pa.Table]:
-    """The rows of :func:`candidates_on` in order, in tables that fit memory: live candidates are users times items."""
+    """The rows of :func:`candidates_on` in order, in tables that fit memory: live candidates are users times items.
+
+    They are a function of the partitions up to and with the date, whatever the later ones hold.
+    """
     start = microseconds(datetime(day.year, day.month, day.day, tzinfo=UTC))
     end = start + 24 * 3600 * 10**6
     with _engine(engine_config) as engine:
-        log = load(engine, store, as_of)
+        log = load(engine, store, as_of, until=datetime(day.year, day.month, day.day, 23, 59, 59, 999_999, tzinfo=UTC))
         newest = engine.rows(f"select max(timestamp) from log where time_known and timestamp >= {start} and timestamp < {end}")[0][0]
         if newest is None:
-            oldest, newest = engine.rows("select min(timestamp), max(timestamp) from log where time_known")[0]
-            held = "no event at all" if newest is None else f"{iso(oldest)[:10]} to {iso(newest)[:10]}"
+            dates = store.dates(as_of)
+            held = f"{dates[0]} to {dates[-1]}" if dates else "no event at all"
             raise DataError(f"{store.root}: no event on {day.isoformat()}; the log holds {held}")
         columns = "".join(f", {name}" for name in log.context)
         if kind == "live":

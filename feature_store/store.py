@@ -98,6 +98,20 @@ class Store:
         """Files of :meth:`dates`; rows after ``until`` on its own date are for the reader to leave out."""
         return [self.root / "events" / f"date={date}" / "events.parquet" for date in self.dates(until)]
 
+    def partition_digests(self, until: datetime | None = None) -> dict[str, str]:
+        """sha256 of each of :meth:`dates`' event files, by date, as the manifests have it."""
+        return {date: self.manifest(date)["sha256"]["events.parquet"] for date in self.dates(until)}
+
+    def known_until(self, until: datetime | None = None) -> datetime | None:
+        """When the last row of :meth:`dates` became known, or happened; None where there is no row."""
+        manifests = [self.manifest(date) for date in self.dates(until)]
+        times = [datetime.fromisoformat(manifest[key]) for manifest in manifests for key in ("max_timestamp", "max_ingested_at")]
+        return max(times, default=None)
+
+    def users_digest(self) -> str | None:
+        """sha256 of ``users.parquet`` as its manifest has it, or None for a log without users."""
+        return None if self.users_file() is None else read_json(self.root / "users" / MANIFEST)["sha256"]["users.parquet"]
+
     def items_file(self) -> Path | None:
         """``items.parquet``, or None for a log without items."""
         return self._entity_file("items")

@@ -22,7 +22,8 @@ from pipelines.failures import exit_code, explain
 from pipelines.gate import GateRefused
 from pipelines.options import Date, Options, common, set_debug
 from pipelines.runner import RunContext, Runner, Stage
-from pipelines.session import say_what_was_done, session
+from pipelines.scheduled import backfill_command
+from pipelines.session import need_model, say_what_was_done, session
 from pipelines.stages import ROAD
 from pipelines.tracking import TrackingError, tracking_uri
 
@@ -140,7 +141,7 @@ def evaluate_command(options: Options) -> None:
         if options.more["input"]:
             from pipelines.stages.evaluate import evaluate_file
 
-            _need_model(runner, options.more["model"])
+            need_model(runner, options.more["model"])
             click.echo(evaluate_file(runner.context, options.more["input"]))
         else:
             _run_and_show(runner, options.first or "evaluate", options.last or "evaluate", options.force)
@@ -172,7 +173,7 @@ def score_command(options: Options) -> None:
     if source is not None and options.more["date"] is not None:
         raise click.UsageError("--date scores the store's candidates, --input the rows of a file: name one of them")
     with _session("score", options) as runner:
-        _need_model(runner, options.more["model"])
+        need_model(runner, options.more["model"])
         if source is not None:
             from pipelines.stages.score import score_file
 
@@ -180,6 +181,9 @@ def score_command(options: Options) -> None:
         else:
             _run_and_show(runner, options.first or "score", options.last or "score", options.force)
             click.echo(f"scores: {_scored(runner.context)}")
+
+
+cli.add_command(backfill_command)
 
 
 @cli.command("promote")
@@ -258,17 +262,6 @@ def _version(config: RunConfig, uri: str, alias: str) -> str | None:
     from pipelines.registry import peek
 
     return peek(uri, config.name, alias)
-
-
-def _need_model(runner: Runner, model: str | None) -> None:
-    """Have a model to score with: the one that was named, the champion, or else a champion made now."""
-    from pipelines.registry import CHAMPION
-
-    config = runner.context.config
-    if model is None and _version(config, tracking_uri(config, runner.context.workspace), CHAMPION) is None:
-        runner.run(last="register")
-    else:
-        runner.run(last="ingest")
 
 
 def _run_and_show(runner: Runner, first: str | None, last: str | None, force: bool) -> None:

@@ -126,6 +126,20 @@ class RunConfig(Config):
             raise ValueError(f"distill.embeddings: teacher needs a distill.student.width ({own}) up to pretrain.encoder.width ({other})")
         return self
 
+    @model_validator(mode="after")
+    def _rows_suffice(self) -> RunConfig:
+        texts = self.source.reader == "text"
+        other = sorted({"boosted_trees" if texts else "linear"} & set(self.distill.teachers))
+        if other:
+            raise ValueError(
+                f"distill.teachers: {other[0]} learns from {'clicks' if texts else 'texts'}, which source.reader does not read"
+            )
+        if texts and self.distill.weighting == "learned":
+            raise ValueError("distill.weighting: learned needs rows in the order of time, and texts have none")
+        if texts and self.finetune.hard_negatives.amount:
+            raise ValueError("finetune.hard_negatives are items that a user never met, and texts have no users")
+        return self
+
     @property
     def assembly(self) -> AssemblyConfig:
         """The keys that turn events into rows.

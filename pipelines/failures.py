@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import shutil
+from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 
 import click
@@ -28,6 +30,24 @@ class FailedElsewhere(Exception):
         self.code = code
 
 
+class DatesFailed(Exception):
+    """Some dates of several could not be scored; each has its reason in a table that was shown before.
+
+    Attributes
+    ----------
+    code : int
+        That of the failures where all have the same one, else 1.
+    """
+
+    def __init__(self, failed: Mapping[date, int], asked: int) -> None:
+        super().__init__(
+            f"{len(failed)} of {asked} dates failed ({', '.join(day.isoformat() for day in failed)}); "
+            "the reasons stand in the table and in `ctr-kd status`; `ctr-kd backfill --mode failed` tries them again"
+        )
+        codes = set(failed.values())
+        self.code = codes.pop() if len(codes) == 1 else 1
+
+
 EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (ConfigError, 2),
     (click.UsageError, 2),
@@ -46,7 +66,7 @@ def exit_code(error: BaseException) -> int:
     >>> exit_code(DataError("no rows")), exit_code(ValueError("bug"))
     (3, 1)
     """
-    if isinstance(error, FailedElsewhere):
+    if isinstance(error, (FailedElsewhere, DatesFailed)):
         return error.code
     return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-LINEAGE = "lineage.json"
+LINEAGE, VALIDATION_SCORES = "lineage.json", "validation_scores"
 SCORER_MODULE = "student_scorer"
 DATA = "student"  # folder of the exported student inside the model
 _HISTORY, _STUDENT = "champion_history", "student_digest"

@@ -186,6 +186,8 @@ class Stage:
         Called after the stage, also when it was skipped: publishes a report, or raises what a refused gate raises.
     shared : bool
         Whether all processes run it, because it trains with them. Only the one that leads may write.
+    after : tuple of str
+        Stages that must have run before it in the same command, though nothing of theirs is part of its fingerprint.
     """
 
     name: str
@@ -197,6 +199,7 @@ class Stage:
     stands: Callable[[StageContext], bool] | None = None
     conclude: Callable[[StageContext], None] | None = None
     shared: bool = False
+    after: tuple[str, ...] = ()
 
 
 class RunSummary(NamedTuple):
@@ -259,7 +262,7 @@ class Runner:
         """What stands and what is missing, without changing anything."""
         states: list[StageState] = []
         for stage in self.road.values():
-            missing = [name for name in stage.upstream if name not in self.context.artifacts]
+            missing = [name for name in (*stage.upstream, *stage.after) if name not in self.context.artifacts]
             if missing:
                 states.append(StageState(stage.name, None, f"missing (needs {', '.join(missing)})"))
                 continue
@@ -295,6 +298,7 @@ class Runner:
         for stage in reversed(self.road.values()):
             if stage.name in needed:
                 needed.update(stage.upstream)
+                needed.update(name for name in stage.after if name not in self.context.artifacts)
         return [stage for stage in self.road.values() if stage.name in needed]
 
     def _locate(self, stage: Stage) -> tuple[Artifact, dict[str, Any]]:

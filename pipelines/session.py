@@ -57,3 +57,14 @@ def say_what_was_done(summary: RunSummary) -> None:
         click.echo(f"made {', '.join(summary.made)} in {summary.seconds:.1f} s")
     else:
         click.echo(f"nothing to do: {', '.join(summary.stood)} stand ({summary.seconds:.1f} s)")
+
+
+def need_model(runner: Runner, model: str | None) -> None:
+    """Have a model to score with: the one that was named, the champion, or else a champion made now."""
+    from pipelines.registry import CHAMPION, peek
+
+    config = runner.context.config
+    if model is None and peek(tracking_uri(config, runner.context.workspace), config.name, CHAMPION) is None:
+        runner.run(last="register")
+    else:
+        runner.run(last="ingest")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from datetime import date
 from typing import Any
 
 from feature_store.contracts import DataError
-from pipelines.artifacts import read_json
+from pipelines.backfill import stale
 from pipelines.lock import holder
+from pipelines.partitions import failed_attempts, read_partition, scored_dates
 from pipelines.registry import CHALLENGER, CHAMPION, peek
 from pipelines.runner import RunContext, Runner
 from pipelines.stages import ROAD
@@ -17,7 +18,7 @@ from pipelines.tracking import TrackingError
 
 def status(context: RunContext, uri: str) -> str:
     """Stages, partitions, scores and aliases, one line each."""
-    return "\n".join([*_head(context), *_stages(context), *_partitions(context), *_scores(context.workspace), *_aliases(context, uri)])
+    return "\n".join([*_head(context), *_stages(context), *_partitions(context), *_scores(context, uri), *_aliases(context, uri)])
 
 
 def _head(context: RunContext) -> Iterator[str]:
@@ -50,14 +51,34 @@ def _partitions(context: RunContext) -> Iterator[str]:
     yield f"events: {rows:,} rows in {len(dates)} partitions, {dates[0]} to {dates[-1]}; {quarantined:,} rows in quarantine"
 
 
-def _scores(workspace: Path) -> Iterator[str]:
-    found = sorted((workspace / "scores").glob("date=*/_manifest.json"))
-    if not found:
+def _scores(context: RunContext, uri: str) -> Iterator[str]:
+    """Each scored date with what is stale about it, and the dates whose last attempt failed."""
+    days = scored_dates(context.workspace)
+    if not days:
         yield "scores: none yet"
-    for path in found:
-        manifest = read_json(path) or {}
-        date = path.parent.name.removeprefix("date=")
-        yield f"scores: {date} {manifest.get('rows', 0):,} rows by {manifest.get('model')} version {manifest.get('model_version')}"
+    try:
+        champion = peek(uri, context.config.name, CHAMPION)
+    except TrackingError:
+        champion = None  # said below, where the aliases are
+    for day in days:
+        manifest = read_partition(context.workspace, day)
+        if manifest is None:
+            yield f"scores: {day} stale: its manifest cannot be read"
+            continue
+        by = f"by {manifest['model']} version {manifest['model_version']}"
+        reasons = _stale(context, day, manifest)
+        if champion is not None and manifest["model"] == context.config.name and manifest["model_version"] != champion:
+            reasons.append(f"champion is version {champion} now")
+        yield f"scores: {day} {manifest['rows']:,} rows {by}" + (f"; stale: {'; '.join(reasons)}" if reasons else "")
+    for day, reason in failed_attempts(context.workspace).items():
+        yield f"scores: {day} last attempt failed: {reason}"
+
+
+def _stale(context: RunContext, day: date, manifest: dict[str, Any]) -> list[str]:
+    try:
+        return stale(context, day, manifest)
+    except DataError as error:
+        return [str(error)]
 
 
 def _aliases(context: RunContext, uri: str) -> Iterator[str]:

@@ -242,6 +242,27 @@ def _weak_teacher(metrics: Mapping[str, Any]) -> list[str]:
     return [f"The teacher is weaker than the student trained alone ({lead.signed()} {WORDS[quality(metrics)]}): look there first."]
 
 
+def weighting(metrics: Mapping[str, Any]) -> str | None:
+    """How far each teacher was trusted, where their weights were learned per row.
+
+    Examples
+    --------
+    >>> spread = {"bert": {"fixed": 0.5, "mean": 0.62}, "boosted_trees": {"fixed": 0.5, "mean": 0.38}}
+    >>> figures = {"learned": {"auc": 0.7412}, "fixed": {"auc": 0.7401}}
+    >>> weighting({"models": {"teacher": {"weighting": {"teachers": spread, "validation": figures, "used": "learned"}}}})
+    'Weights per row: bert 0.62, boosted_trees 0.38 on average; AUC on validation 0.7412, with fixed ones 0.7401. The learned are used.'
+    """
+    found = ((metrics.get("models") or {}).get("teacher") or {}).get("weighting")
+    if not found:
+        return None
+    shares = ", ".join(f"{name} {one['mean']:.2f}" for name, one in found["teachers"].items())
+    auc = {name: Figure.of(one["auc"]).text() for name, one in found["validation"].items()}
+    return (
+        f"Weights per row: {shares} on average; AUC on validation {auc['learned']}, with fixed ones {auc['fixed']}. "
+        f"The {found['used']} are used."
+    )
+
+
 def _baselines(metrics: Mapping[str, Any], rows: Mapping[str, ResultRow]) -> list[str]:
     remarks = []
     for name in ("boosted_trees", "linear", "popularity"):

@@ -40,9 +40,10 @@ def render(metrics: Mapping[str, Any], curves: Mapping[str, Any] | None = None, 
     curves = curves or {}
     said = findings.verdict(metrics)
     rows = findings.result_rows(metrics)
+    teacher = [text for text in (forgetting.sentence(metrics), findings.weighting(metrics)) if text]
     body = [
         run.header(metrics, said),
-        results.results(rows, forgetting.sentence(metrics)),
+        results.results(rows, " ".join(teacher) or None),
         results.differences(metrics),
         drawn.curves_of_scores(curves),
         drawn.calibration(curves, metrics),

@@ -13,6 +13,7 @@ from pipelines.runner import Stage, StageContext
 from pipelines.stages.baselines import TEACHERS
 from pipelines.stages.training import SPLITS, kept_figure, load_teacher, read_predictions, record_curve, write_predictions
 from pipelines.stages.transfer import bert_logits, write_transfer_set
+from pipelines.stages.weighting import learn_weights, weights_of
 from pipelines.text_rows import open_rows
 
 if TYPE_CHECKING:
@@ -132,16 +133,17 @@ def taught_rows(samples: Mapping[str, Samples], combined: Mapping[str, np.ndarra
 def teacher_logits(context: StageContext, samples: Mapping[str, Samples]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Combined logits (rows, outputs) of the configured teachers by split, in the order of the samples, and what the report says of each.
 
-    Writes each teacher's logits of the test rows and of a transfer set.
+    Writes each teacher's logits of the test rows and of a transfer set. Weights per row are learned where the validation rows are
+    among the samples.
     """
     from ctr_kd.distilling import align_logits, combine_logits
     from ctr_kd.texts import open_assembly
 
-    weights = context.config.distill.teachers
+    settings = context.config.distill
     teachers: dict[str, dict[str, np.ndarray]] = {}
     facts: dict[str, Any] = {}
     transfer = {"transfer": pq.read_table(context.output / TRANSFER_FILE)} if "transfer" in samples else {}
-    for name in weights:
+    for name in settings.teachers:
         if name == "bert":
             finetune = context.inputs["finetune"]
             stored = {
@@ -157,7 +159,13 @@ def teacher_logits(context: StageContext, samples: Mapping[str, Samples]) -> tup
         for split in (name for name in ("test", "transfer") if name in samples):
             row_id, logits = samples[split].row_id, teachers[name][split]
             write_predictions(context.output / f"predictions_teacher_{name}_{split}.parquet", row_id, logits, context.fingerprint)
-    return {split: combine_logits({name: teachers[name][split] for name in weights}, weights) for split in samples}, facts
+    if settings.weighting == "learned" and "validation" in samples:
+        facts["weighting"] = learn_weights(context, samples, teachers)
+    combined = {
+        split: combine_logits({name: logits[split] for name, logits in teachers.items()}, weights_of(context, samples[split]))
+        for split in samples
+    }
+    return combined, facts
 
 
 def teacher_encoder(context: StageContext, student: AnyAssembly) -> MaskedItemModel:
@@ -181,6 +189,6 @@ STAGE = Stage(
     "distill",
     run,
     code_version=4,
-    upstream=("ingest", "finetune"),
-    keys=("seed", "history.max_length", "pretrain.encoder", "distill"),
+    upstream=("ingest", "pretrain", "finetune"),
+    keys=("seed", "history.max_length", "vocabulary.min_count", "pretrain", "finetune", "distill"),
 )

@@ -70,6 +70,7 @@ def stored_scores(context: StageContext) -> tuple[dict[str, NDArray], dict[str, 
     facts["teacher"] = teacher_costs(members, facts) | {key: bert[key] for key in shown[2:] if "bert" in members and key in bert}
     costs = {name: {key: facts[name][key] for key in shown if key in facts[name]} for name in names}
     costs["teacher"] |= {"fine_tunings": finetune.compared(context.run)} if "bert" in members else {}
+    costs["teacher"] |= {"weighting": students["weighting"]} if "weighting" in students else {}
     return scores, costs
 
 
@@ -230,18 +231,18 @@ def evaluate_file(run: RunContext, source: Path) -> str:
     from feature_store.casts import as_array, to_times
     from pipelines.stages.score import load_model, model_uri, model_version, open_parquet, scored_batches
 
-    scorer = load_model(run)
+    model = load_model(run)
     columns: dict[str, list[np.ndarray]] = {"label": [], "score": []}
     with open_parquet(source) as file:
         names = file.schema_arrow.names
         label = next((name for name in ("clicked", "label") if name in names), None)
         if label is None:
             raise DataError(f"{source}: column clicked is missing (label would do as well); offline metrics need labels")
-        classes = scorer.signature.get("classes")
+        classes = model.scorer.signature.get("classes")
         ids = [name for name in ("user_id", "request_id") if name in names]
         times = ["timestamp"] if classes is None else []
         columns |= {name: [] for name in (*ids, *times)}
-        for table, scores in scored_batches(run, scorer, file, source, run.config.score.batch_rows):
+        for table, scores, _ in scored_batches(run, model, file, source, run.config.score.batch_rows):
             columns["label"].append(
                 _labels(table[label], source, label) if classes is None else _codes(table[label], classes, source, label)
             )

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pipelines.artifacts import Artifact, read_json, write_json
 from pipelines.runner import RunContext, Stage, StageContext
 from pipelines.stages.training import SPLITS, kept_figure, record_curve, write_predictions
 from pipelines.tracking import flatten
+
+if TYPE_CHECKING:
+    from ctr_kd.models.bert import MaskedItemModel
+    from ctr_kd.samples import Samples
+    from ctr_kd.texts import AnyAssembly
 
 LABELS = ("strategy", "rate_ratio", "layer_decay", "frozen_share")
 
@@ -36,9 +42,10 @@ def run(context: StageContext) -> None:
     samples = {split: assembly.samples(split) for split in SPLITS}
 
     # What fine-tuning destroyed: masked-item accuracy of the same held-out sequences before and after.
-    until = _pretraining_until(context)
+    until = pretraining_until(context.inputs["pretrain"])
     _, held_out = pretraining_sequences(assembly, config.pretrain, until, config.seed)
     before = masked_item_accuracy(pretrained, held_out)
+    negatives, drawn = _hard_negatives(context, assembly, pretrained)
     model, curve = finetune(
         pretrained,
         signature,
@@ -51,6 +58,7 @@ def run(context: StageContext) -> None:
         context.checkpoint / "training.pt",
         context.report,
         context.processes,
+        negatives,
     )
     if not context.processes.leads:
         return
@@ -71,6 +79,7 @@ def run(context: StageContext) -> None:
         "masked_item_accuracy": {"before": before["masked_item_accuracy"], "after": after["masked_item_accuracy"]},
         "masked_item_loss": {"before": before["masked_item_loss"], "after": after["masked_item_loss"]},
         **{key: getattr(config.finetune, key) for key in LABELS},
+        **({"hard_negatives": drawn} if drawn else {}),
         "parameters": parameter_count(model),
         "bytes": file.stat().st_size,
         "rows_per_second": rows_per_second(model, samples["test"], share_histories=True),
@@ -86,6 +95,25 @@ def run(context: StageContext) -> None:
             "parameters": training["parameters"],
         }
     )
+
+
+def _hard_negatives(context: StageContext, assembly: AnyAssembly, encoder: MaskedItemModel) -> tuple[Samples | None, dict[str, Any]]:
+    """Hard negatives, where they are asked for, and how they were drawn; the first process draws them for all."""
+    import pyarrow.parquet as pq
+
+    from ctr_kd.samples import Assembly
+    from feature_store.transfer import HARD_NEGATIVES
+    from pipelines.stages.transfer import write_unmet
+
+    settings, file = context.config.finetune.hard_negatives, context.output / "hard_negatives.parquet"
+    if not settings.amount or not isinstance(assembly, Assembly):  # the configuration knows them of clicks alone
+        return None, {}
+    facts: dict[str, Any] = {}
+    if context.processes.leads:
+        amounts = settings.amount, settings.neighbours, context.config.seed
+        facts = write_unmet(HARD_NEGATIVES, file, assembly, encoder, context.run, *amounts, context.report)
+    facts = context.processes.tell(facts)
+    return assembly.samples_of(pq.read_table(file)), facts
 
 
 def others(run: RunContext) -> list[Artifact]:
@@ -113,10 +141,11 @@ def compared(run: RunContext) -> list[dict[str, Any]]:
     return entries
 
 
-def _pretraining_until(context: StageContext) -> int | None:
+def pretraining_until(pretrain: Path) -> int | None:
+    """Time (microseconds UTC) before which the clicks were known that a pretraining saw, by its artifact; None for what has no times."""
     from feature_store.log import microseconds
 
-    training = read_json(context.inputs["pretrain"] / "training.json") or {}
+    training = read_json(pretrain / "training.json") or {}
     return None if training["until"] is None else microseconds(datetime.fromisoformat(training["until"]))
 
 

@@ -74,9 +74,7 @@ def logical_time(as_of: datetime | None, store: Store, split: SplitConfig) -> da
 
 def newest_known(store: Store) -> datetime:
     """Just after the last event, and after the last row became known."""
-    manifests = [store.manifest(date) for date in store.dates()]
-    times = [datetime.fromisoformat(manifest[key]) for manifest in manifests for key in ("max_timestamp", "max_ingested_at")]
-    return max(times, default=datetime(1970, 1, 1, tzinfo=UTC)) + timedelta(microseconds=1)
+    return (store.known_until() or datetime(1970, 1, 1, tzinfo=UTC)) + timedelta(microseconds=1)
 
 
 def run(context: StageContext) -> None:

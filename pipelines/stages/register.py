@@ -10,7 +10,7 @@ import numpy as np
 
 from pipelines.artifacts import ArtifactError, read_json, sha256_of, write_json
 from pipelines.gate import CHAMPION_READABLE, Check, GateRefused, absolute_checks, champion_check, decide, unreadable_champion
-from pipelines.registry import CHAMPION, Registry, has_version, load_scorer, save_model
+from pipelines.registry import CHAMPION, VALIDATION_SCORES, Registry, has_version, load_scorer, save_model
 from pipelines.resources import code_revision
 from pipelines.runner import Stage, StageContext
 from pipelines.stages.evaluate import publish_report, run_facts, write_report
@@ -112,9 +112,18 @@ def lineage(context: StageContext) -> dict[str, Any]:
         "configuration": {"keys": {name: manifest["config"] for name, manifest in manifests.items()}},
         "teacher": {"fingerprint": context.inputs["finetune"].name, "digest": sha256_of(context.inputs["finetune"] / "teacher.pt")},
         "artifacts": {name: {"fingerprint": path.name, "digest": manifests[name]["digest"]} for name, path in context.inputs.items()},
+        VALIDATION_SCORES: validation_scores(context.inputs["distill"]),
         "versions": manifests["distill"]["versions"],
         "code_revision": code_revision(),
     }
+
+
+def validation_scores(distill: Path) -> dict[str, Any]:
+    """How the student's scores are distributed over the validation rows: what those of later days are compared with."""
+    from ctr_kd.drift import ScoreDistribution
+
+    scores = stored_probabilities(distill / "predictions_student_validation.parquet")
+    return ScoreDistribution.of(scores if scores.ndim == 1 else scores.max(axis=1)).to_dict()
 
 
 def register(context: StageContext, registry: Registry, model: Path, student: str, checks: list[Check]) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import chain
 from pathlib import Path
@@ -14,18 +14,34 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
+from ctr_kd.drift import ScoreDistribution
+from ctr_kd.scoring_report import EVEN_EDGES, ScoringCounts, count_rows, count_texts, summarise
 from feature_store.contracts import DataError
-from pipelines.artifacts import MANIFEST, ArtifactError, publish_directory, read_json, sha256_of, write_json
-from pipelines.config import ConfigError
+from pipelines.artifacts import MANIFEST, ArtifactError, digest_of, publish_directory, sha256_of, write_json
+from pipelines.failures import exit_code, explain
 from pipelines.joining import open_joiner
-from pipelines.registry import CHAMPION, Registry, load_scorer, peek
+from pipelines.partitions import (
+    REPORT,
+    SCORES,
+    SETTINGS,
+    clear_attempt,
+    forget_failure,
+    is_later,
+    is_whole,
+    made_from,
+    partition_path,
+    read_partition,
+    record_failure,
+    unfinished_path,
+)
+from pipelines.registry import CHAMPION, LINEAGE, VALIDATION_SCORES, Registry, load_scorer, peek, verify_model
 from pipelines.runner import RunContext, Stage, StageContext
-from pipelines.text_rows import TextRows, open_rows
+from pipelines.stages import score_texts
 from pipelines.tracking import TrackingError, tracking_uri
 
 SCORE_COLUMNS = ("request_id", "user_id", "item_id", "timestamp")
-TEXT_COLUMNS = ("row_id", "text", "text_b")
 
 
 def model_uri(run: RunContext) -> str:
@@ -54,89 +70,122 @@ def model_version(run: RunContext) -> str:
 
 
 def scoring_date(run: RunContext) -> date:
-    """The date that was named, or the last one of the test window."""
+    """The date that was named, or the last one of the test window.
+
+    Raises
+    ------
+    DataError
+        When none was named and there is no test window yet.
+    """
     if run.options.get("date"):
         return run.options["date"]
+    if "ingest" not in run.artifacts:
+        raise DataError("no date was named and no rows are assembled yet; name one with --date, or run `ctr-kd ingest`")
     summary = json.loads((run.artifacts["ingest"].path / "summary.json").read_text(encoding="utf-8"))
     return (datetime.fromisoformat(summary["split"]["test_until"]) - timedelta(microseconds=1)).date()
 
 
-def what_is_scored(run: RunContext) -> tuple[str, str]:
-    """Name and value of what is scored: a date of clicks, or the test split of texts, which have no dates.
-
-    Raises
-    ------
-    ConfigError
-        When a date was named and the rows are texts.
-    """
-    if not isinstance(open_rows(run.artifacts["ingest"].path), TextRows):
-        return "date", scoring_date(run).isoformat()
-    if run.options.get("date"):
-        raise ConfigError("texts have no dates: leave out --date to score the test split, or score the rows of a file with --input")
-    return "split", "test"
-
-
 def partition(run: RunContext) -> Path:
     """Where the scores lie."""
-    return run.workspace / "scores" / "=".join(what_is_scored(run))
+    if score_texts.is_asked(run):
+        return score_texts.partition(run)
+    return partition_path(run.workspace, scoring_date(run))
 
 
 def inputs(run: RunContext) -> dict[str, str]:
-    """The rows and the model: what decides the scores besides the store."""
-    return dict([what_is_scored(run)]) | {"model": f"{model_uri(run)} version {model_version(run)}"}
+    """The date, the model, and what the store holds for that date: a later day of the log changes nothing of it."""
+    model = {"model": f"{model_uri(run)} version {model_version(run)}"}
+    if score_texts.is_asked(run):
+        return model | score_texts.inputs(run)
+    day = scoring_date(run)
+    return {
+        "date": day.isoformat(),
+        **model,
+        "made_from": digest_of(made_from(run.store, run.config, day, run.as_of)),
+    }
 
 
 def partition_stands(context: StageContext) -> bool:
     """Whether the partition is there, whole, and was made by this very scoring; another model may have written it since."""
-    path = partition(context.run)
-    try:
-        manifest = read_json(path / MANIFEST)
-    except ArtifactError:  # a damaged partition is no cause for alarm: it is made again
-        return False
-    return (
-        manifest is not None
-        and manifest.get("fingerprint") == context.fingerprint
-        and all((path / name).is_file() and sha256_of(path / name) == file["sha256"] for name, file in manifest["files"].items())
-    )
+    if score_texts.is_asked(context.run):
+        return score_texts.stands(context)
+    day = scoring_date(context.run)
+    manifest = read_partition(context.workspace, day)
+    return manifest is not None and manifest.get("fingerprint") == context.fingerprint and is_whole(context.workspace, day, manifest)
 
 
 def run(context: StageContext) -> None:
-    """Score the date's candidates, or the test texts, into one partition, which appears complete or not at all."""
+    """Score the date's candidates into one partition, which appears complete or not at all; a failure is remembered with its reason."""
+    if score_texts.is_asked(context.run):
+        score_texts.score_split(
+            context, load_model(context.run), {"model_uri": model_uri(context.run), "model_version": model_version(context.run)}
+        )
+        return
+    day = scoring_date(context.run)
+    origin = made_from(context.store, context.config, day, context.as_of)
+    standing = read_partition(context.workspace, day)
+    if standing is not None and is_later(standing["made_from"], origin) and is_whole(context.workspace, day, standing):
+        # A clock that jumped back must not take rows away that are already scored.
+        path = partition_path(context.workspace, day)
+        context.report(
+            f"{path} was scored at a later logical time than {origin['as_of']} and stays; remove it to score the date as of then"
+        )
+        write_json(context.output / "summary.json", {"date": day.isoformat(), "kept": standing["fingerprint"]})
+        return
+    try:
+        score_date(context, day, origin)
+    except Exception as error:
+        clear_attempt(context.workspace, day)
+        record_failure(context.workspace, day, explain(error, context.workspace), exit_code(error))
+        raise
+    forget_failure(context.workspace, day)
+
+
+def score_date(context: StageContext, day: date, origin: dict[str, Any]) -> None:
+    """Write the partition of a date, with ``origin`` in its manifest."""
     began = time.monotonic()
     config, version = context.config, model_version(context.run)
-    kind, which = what_is_scored(context.run)
-    scorer = load_model(context.run)
-    final = partition(context.run)
-    temporary = final.with_name(f".{final.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    rows, midnight = 0, None
-    if kind == "date":
-        day = date.fromisoformat(which)
-        midnight = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
-        batches = candidate_batches(context, day)
-    else:
-        batches = text_batches(context)
-    first = next(batches)
-    carried = [name for name in (*SCORE_COLUMNS, *TEXT_COLUMNS) if name in first.column_names]
-    schema = _answered(first.slice(0, 0).select(carried), scorer, version).schema
+    model = load_model(context.run)
+    counts = ScoringCounts()
+    temporary = unfinished_path(context.workspace, day)
+    clear_attempt(context.workspace, day)
     temporary.mkdir(parents=True)
+    midnight = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
+    batches = candidate_batches(context, day)
+    first = next(batches)
+    named = [first.schema.field(name) for name in SCORE_COLUMNS]
+    schema = pa.schema([*named, pa.field("score", pa.float64()), pa.field("model_version", pa.string())])
     with (
-        pq.ParquetWriter(temporary / "scores.parquet", schema) as writer,
-        open_joiner(context.run, scorer.signature, midnight) as joiner,
-        context.progress("rows scored", total=None) as progress,
+        pq.ParquetWriter(temporary / SCORES, schema) as writer,
+        open_joiner(context.run, model.scorer.signature, midnight) as joiner,
+        context.progress("candidates scored", total=None) as progress,
     ):
         for batch in chain([first], batches):
-            writer.write_table(_answered(batch.select(carried), scorer, version, scorer.score(joiner.join(batch))).cast(schema))
-            rows += batch.num_rows
+            joined = joiner.join(batch)
+            scores = model.scorer.score(joined)
+            counts += model.count(joined, scores)
+            columns = [*(batch[name] for name in SCORE_COLUMNS), pa.array(scores, pa.float64()), pa.repeat(version, batch.num_rows)]
+            writer.write_table(pa.table(columns, schema=schema))
             progress.advance(batch.num_rows)
-    context.report(f"{rows:,} rows of {kind} {which} scored")
-    facts = {kind: which, "rows": rows, "model": config.name, "model_uri": model_uri(context.run), "model_version": version}
-    files = {"scores.parquet": {"sha256": sha256_of(temporary / "scores.parquet")}}
-    write_json(temporary / MANIFEST, {**facts, "fingerprint": context.fingerprint, "files": files})
-    publish_directory(temporary, final)
+    context.report(f"{counts.rows:,} candidates of {day} scored")
+    rows = counts.rows
+    facts = {"date": day.isoformat(), "rows": rows, "model": config.name, "model_uri": model_uri(context.run), "model_version": version}
+    report = scoring_report(model, counts, began)
+    write_json(temporary / REPORT, facts | report)
+    files = {name: {"sha256": sha256_of(temporary / name)} for name in (SCORES, REPORT)}
+    made = {**facts, "fingerprint": context.fingerprint, "made_from": origin, "report": report, "files": files}
+    write_json(temporary / MANIFEST, made)
+    publish_directory(temporary, partition_path(context.workspace, day))
+    write_json(context.output / "summary.json", facts | report)
+    psi = report["scores"]["psi"]
+    context.record({"rows": rows, "rows_per_second": report["rows_per_second"]} | ({} if psi is None else {"psi": psi}))
+
+
+def scoring_report(model: ServedModel, counts: ScoringCounts, began: float) -> dict[str, Any]:
+    """What a scoring saw and how fast it was; see :func:`ctr_kd.scoring_report.summarise`. ``began`` is of ``time.monotonic``."""
     seconds = time.monotonic() - began
-    write_json(context.output / "summary.json", {**facts, "seconds": round(seconds, 3), **files})
-    context.record({"rows": rows, "rows_per_second": rows / seconds})
+    speed = {"seconds": round(seconds, 3), "rows_per_second": round(counts.rows / seconds, 1)}
+    return {**summarise(counts, model.edges, model.reference), **speed}
 
 
 def candidate_batches(context: StageContext, day: date) -> Iterator[pa.Table]:
@@ -149,32 +198,10 @@ def candidate_batches(context: StageContext, day: date) -> Iterator[pa.Table]:
             yield part.slice(begin, size)
 
 
-def text_batches(context: StageContext) -> Iterator[pa.Table]:
-    """The test texts in tables of at most ``score.batch_rows``; at least one table."""
-    test, size = open_rows(context.inputs["ingest"]).read("test"), context.config.score.batch_rows
-    for begin in range(0, max(test.num_rows, 1), size):
-        yield test.slice(begin, size)
-
-
-def answer_columns(scorer: Any, scores: np.ndarray) -> dict[str, pa.Array]:
-    """What a model says of rows, as columns: ``score`` of clicks; ``label``, ``score`` and a column per class of classes."""
-    if scores.ndim == 1:
-        return {"score": pa.array(scores, pa.float64())}
-    best = scores.argmax(axis=1)
-    columns = {"label": pa.array(scorer.classes, pa.string()).take(pa.array(best))}
-    columns["score"] = pa.array(scores[np.arange(len(best)), best], pa.float64())
-    return columns | {name: pa.array(scores[:, i], pa.float64()) for i, name in enumerate(scorer.columns)}
-
-
-def _answered(table: pa.Table, scorer: Any, version: str, scores: np.ndarray | None = None) -> pa.Table:
-    """A table with what the model says of it and the model's version; without scores, of no row."""
-    if scores is None:
-        scores = np.zeros((0, len(scorer.classes))) if "classes" in scorer.signature else np.zeros(0)
-    return _scored(table, answer_columns(scorer, scores) | {"model_version": pa.array([version] * table.num_rows, pa.string())})
-
-
 def score_file(run: RunContext, source: Path, target: Path, batch_rows: int | None = None) -> str:
-    """Write the rows of a Parquet file, in their order and with all their columns, with ``score`` added.
+    """Write the rows of a Parquet file, in their order and with all their columns, with ``score`` and ``model_version`` added.
+
+    What the scoring saw is written beside it, as ``NAME.scoring.json``.
 
     Parameters
     ----------
@@ -194,23 +221,23 @@ def score_file(run: RunContext, source: Path, target: Path, batch_rows: int | No
     DataError
         When a required column is missing or has a wrong type, or the file is no Parquet.
     """
-    scorer = load_model(run)
+    model, version, began = load_model(run), model_version(run), time.monotonic()
     temporary = target.with_name(f".{target.name}.tmp")
-    rows, began = 0, time.monotonic()
+    counts = ScoringCounts()
     try:
         with open_parquet(source) as file:
-            none = np.zeros((0, len(scorer.classes))) if "classes" in scorer.signature else np.zeros(0)
-            schema = _scored(file.schema_arrow.empty_table(), answer_columns(scorer, none)).schema
+            schema = scored(file.schema_arrow.empty_table(), model.answer(model.nothing()), version).schema
             target.parent.mkdir(parents=True, exist_ok=True)
             with pq.ParquetWriter(temporary, schema) as writer:
-                for table, scores in scored_batches(run, scorer, file, source, batch_rows or run.config.score.batch_rows):
-                    writer.write_table(_scored(table, answer_columns(scorer, scores)))
-                    rows += table.num_rows
+                for table, scores, counted in scored_batches(run, model, file, source, batch_rows or run.config.score.batch_rows):
+                    writer.write_table(scored(table, model.answer(scores), version))
+                    counts += counted
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
-    seconds = time.monotonic() - began
-    return f"{rows:,} rows scored with {model_uri(run)} (version {model_version(run)}) in {seconds:.1f} s: {target}"
+    report = scoring_report(model, counts, began)
+    write_json(target.with_name(f"{target.stem}.{REPORT}"), {"model_uri": model_uri(run), "model_version": version} | report)
+    return f"{counts.rows:,} rows scored with {model_uri(run)} (version {version}) in {report['seconds']:.1f} s: {target}"
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
@@ -221,19 +248,22 @@ def open_parquet(path: Path) -> pq.ParquetFile:
         raise DataError(f"{path}: is no complete Parquet file ({str(error).splitlines()[0]}); write it again") from None
 
 
-def scored_batches(run: RunContext, scorer: Any, file: pq.ParquetFile, name: Path, size: int) -> Iterator[tuple[pa.Table, np.ndarray]]:
-    """Pieces of a file with their scores (rows,), or (rows, classes)."""
-    if "classes" not in scorer.signature:
+def scored_batches(
+    run: RunContext, model: ServedModel, file: pq.ParquetFile, name: Path, size: int
+) -> Iterator[tuple[pa.Table, np.ndarray, ScoringCounts]]:
+    """Pieces of a file with their scores, (rows,) or (rows, classes), and what was counted of them."""
+    if not model.has_classes:
         check_columns(file.schema_arrow, name)
     done = 0
-    with open_joiner(run, scorer.signature) as joiner:
+    with open_joiner(run, model.scorer.signature) as joiner:
         for batch in file.iter_batches(size):
             table = pa.Table.from_batches([batch])
             try:
-                scores = scorer.score(joiner.join(table))
+                joined = joiner.join(table)
+                scores = model.scorer.score(joined)
             except (DataError, ValueError) as error:  # ValueError: of the model's own scorer, which cannot know our exceptions
                 raise DataError(f"{name}, rows from {done + 1:,} on: {error}") from None
-            yield table, scores
+            yield table, scores, model.count(joined, scores)
             done += table.num_rows
 
 
@@ -246,8 +276,9 @@ def check_columns(schema: pa.Schema, name: Path) -> None:
         raise DataError(f"{name}: column history is missing, and so is user_id by which it could be joined; a row needs one of them")
 
 
-def _scored(table: pa.Table, answer: Mapping[str, pa.Array]) -> pa.Table:
-    for name, column in answer.items():
+def scored(table: pa.Table, answer: Mapping[str, pa.Array], version: str) -> pa.Table:
+    """A table with what the model says of its rows, and the model's version."""
+    for name, column in {**answer, "model_version": pa.repeat(version, table.num_rows)}.items():
         if name in table.column_names:  # a file that was scored before is scored anew
             table = table.set_column(table.column_names.index(name), name, column)
         else:
@@ -255,18 +286,68 @@ def _scored(table: pa.Table, answer: Mapping[str, pa.Array]) -> pa.Table:
     return table
 
 
-def load_model(run: RunContext) -> Any:
-    """The scorer inside the registered model, after its digests were checked."""
-    registry = Registry(tracking_uri(run.config, run.workspace), run.config.name)
-    return load_scorer(registry.download(model_uri(run)))
+@dataclass(frozen=True)
+class ServedModel:
+    """A registered student, ready to score.
+
+    Attributes
+    ----------
+    scorer : StudentScorer
+        The model's own.
+    reference : ScoreDistribution or None
+        Of the scores of the validation rows; None where it was registered without.
+    edges : float array
+        Of the bins in which its scores are counted.
+    """
+
+    scorer: Any
+    reference: ScoreDistribution | None
+    edges: NDArray[np.float64]
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether it says a class of a text, and not whether an item is clicked."""
+        return "classes" in self.scorer.signature
+
+    def nothing(self) -> np.ndarray:
+        """The scores of no row."""
+        return np.zeros((0, len(self.scorer.classes))) if self.has_classes else np.zeros(0)
+
+    def answer(self, scores: np.ndarray) -> dict[str, pa.Array]:
+        """Scores as columns: ``score`` of clicks (rows,); ``label``, ``score`` and a column per class of classes (rows, classes)."""
+        if not self.has_classes:
+            return {"score": pa.array(scores, pa.float64())}
+        best = scores.argmax(axis=1)
+        columns = {"label": pa.array(self.scorer.classes, pa.string()).take(pa.array(best))}
+        columns["score"] = pa.array(scores[np.arange(len(best)), best], pa.float64())
+        return columns | {name: pa.array(scores[:, i], pa.float64()) for i, name in enumerate(self.scorer.columns)}
+
+    def count(self, table: pa.Table, scores: np.ndarray) -> ScoringCounts:
+        """What a scoring report counts of these rows."""
+        if self.has_classes:
+            return count_texts(table, scores.max(axis=1, initial=0.0), self.edges)
+        return count_rows(self.scorer, table, scores, self.edges)
+
+
+def load_model(run: RunContext) -> ServedModel:
+    """The registered model, after its digests were checked."""
+    path = Registry(tracking_uri(run.config, run.workspace), run.config.name).download(model_uri(run))
+    known = verify_model(path).get(VALIDATION_SCORES)
+    try:
+        reference = None if known is None else ScoreDistribution.from_dict(known)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{path}: {VALIDATION_SCORES} of its {LINEAGE} is damaged ({error}); register the student again") from None
+    return ServedModel(load_scorer(path), reference, EVEN_EDGES if reference is None else reference.edges)
 
 
 STAGE = Stage(
     "score",
     run,
-    # It scores with the champion, whoever registered it: the model is an input from outside.
-    upstream=("ingest",),
-    keys=("name", "score.candidates", "tracking.uri"),
+    # It scores with the champion, whoever registered it: the model is an input from outside. Of the rows to learn from it reads nothing,
+    # so that a day which comes to the log makes no earlier date be scored again.
+    keys=("name", "tracking.uri", *SETTINGS),
+    code_version=2,
     outside=inputs,
     stands=partition_stands,
+    after=("ingest",),
 )

@@ -154,7 +154,15 @@ def teacher_facts(context: StageContext) -> dict[str, Any]:
     return facts | {key: bert[key] if members == ["bert"] else None for key in ("parameters", "bytes")}
 
 
-TEACHER = Stage("teacher", combine, upstream=("ingest", "finetune"), keys=("seed", "history.max_length", "distill.teachers"))
+TEACHER = Stage(
+    "teacher",
+    combine,
+    upstream=("ingest", "pretrain", "finetune"),
+    keys=(
+        *("seed", "history.max_length", "vocabulary.min_count", "pretrain", "finetune"),
+        *("distill.teachers", "distill.weighting", "distill.held_out"),
+    ),
+)
 STUDENT = Stage(
     "student", train, upstream=("ingest", "finetune", "teacher"), keys=("seed", "history.max_length", "pretrain.encoder", "distill")
 )

@@ -15,6 +15,7 @@ import pytest
 from pipelines.config import RunConfig
 from pipelines.progress import Console
 from pipelines.runner import RunContext, Runner, Stage, StageContext
+from tests.pipelines.served import Served, copied, make_served, make_template
 
 MINIMAL = {"name": "demo", "source": {"reader": "simulated"}, "split": {"fractions": [0.8, 0.1, 0.1]}}
 
@@ -269,3 +270,22 @@ def experiment(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: 
         return int(end.value.code or 0), out, err
 
     return command
+
+
+@pytest.fixture(scope="session")
+def served_template(
+    tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path, make_export: Callable[[Path, list[float]], None]
+) -> Path:
+    """What every :class:`tests.pipelines.served.Served` is copied from."""
+    root = tmp_path_factory.mktemp("served")
+    make_template(root, make_export)
+    (root / "workspace").mkdir()
+    shutil.copyfile(mlflow_database, root / "workspace" / "mlflow.db")
+    make_served(root, root / "workspace")
+    return root
+
+
+@pytest.fixture
+def served(served_template: Path, tmp_path: Path) -> Served:
+    """A workspace in production: three days of impressions, two registered versions, the first champion."""
+    return copied(served_template, tmp_path / "workspace")

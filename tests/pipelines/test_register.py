@@ -43,11 +43,11 @@ class Road:
     def distill(self, context: StageContext) -> None:
         self.make_export(context.output / "export", self.logits)
         (context.output / "training.json").write_text(json.dumps({"student": {"parameters": 9}}))
-        rows = RawRows(context.inputs["ingest"]).read("test")
-        logit = np.array([*self.logits, -1.0])[rows["item"].to_numpy()] + self.parity
-        write_predictions(
-            context.output / "predictions_student_test.parquet", rows["row_id"].to_numpy(), logit[:, None], context.fingerprint
-        )
+        for split in ("validation", "test"):
+            rows = RawRows(context.inputs["ingest"]).read(split)
+            logit = np.array([*self.logits, -1.0])[rows["item"].to_numpy()] + self.parity
+            file = context.output / f"predictions_student_{split}.parquet"
+            write_predictions(file, rows["row_id"].to_numpy(), logit[:, None], context.fingerprint)
 
     def evaluate(self, context: StageContext) -> None:
         rows = RawRows(context.inputs["ingest"]).read("test")
@@ -148,6 +148,7 @@ def test_the_registered_model_knows_where_it_comes_from(road: Road, bounded: Run
     assert lineage["data"]["digest"] == "d" * 64
     assert lineage["teacher"]["fingerprint"] == runner.context.artifacts["finetune"].path.name
     assert "code_revision" in lineage
+    assert sum(lineage["validation_scores"]["rows"]) == 300
     version = registry.client.get_model_version(bounded.name, "1")
     assert version.tags["student_digest"] == lineage["student"]["digest"]
     assert float(version.tags["parity"]) < 1e-6

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -15,90 +14,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ctr_kd.drift import population_stability_index
 from feature_store.contracts import DataError
 from feature_store.serving import FeatureLookup, candidates_on, features_for
 from pipelines.config import RunConfig
 from pipelines.joining import Joiner
-from pipelines.progress import Console
-from pipelines.registry import Registry, save_model
-from pipelines.runner import RunContext, Runner, Stage, StageContext
-from pipelines.stages import ingest, score
+from pipelines.runner import RunContext
 from pipelines.stages.evaluate import evaluate_file
 from pipelines.stages.score import score_file
 from pipelines.status import status
 from pipelines.tracking import TrackingError, tracking_uri
-
-LOGITS = {1: [2.0, 1.0, 0.0, -2.0], 2: [-2.0, 0.0, 1.0, 2.0]}
-ITEMS = (10, 11, 12, 13, 99)
-
-
-def probability(item: int, version: int = 1) -> float:
-    logit = dict(zip(ITEMS, [*LOGITS[version], -1.0], strict=True))[item]
-    return float(1 / (1 + np.exp(-logit)))
-
-
-class Served:
-    """A workspace whose store holds three days of impressions, and whose registry holds two versions, the first champion."""
-
-    def __init__(self, workspace: Path, data: Path, config: RunConfig) -> None:
-        self.workspace, self.data, self.config = workspace, data, config
-
-    def context(self, **options: Any) -> RunContext:
-        return RunContext(self.config, self.workspace, self.data, options=options, console=Console(io.StringIO()))
-
-    def registry(self) -> Registry:
-        return Registry(tracking_uri(self.config, self.workspace), self.config.name)
-
-    def run(self, **options: Any) -> tuple[tuple[str, ...], Path]:
-        def assemble(context: StageContext) -> None:
-            (context.output / "summary.json").write_text(json.dumps({"split": {"test_until": "2024-01-04T00:00:00+00:00"}}))
-
-        runner = Runner(self.context(**options), [Stage("ingest", assemble, outside=ingest.inputs), score.STAGE])
-        made = runner.run().made
-        return made, score.partition(runner.context)
-
-
-@pytest.fixture(scope="module")
-def template(
-    tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path, make_export: Callable[[Path, list[float]], None]
-) -> tuple[Path, Path]:
-    """Models and a log that every test of this file starts from."""
-    root = tmp_path_factory.mktemp("template")
-    rng, rows = np.random.default_rng(1), 90
-    moments = [datetime(2024, 1, 1, tzinfo=UTC) + timedelta(hours=72 * n / rows) for n in range(rows)]
-    log = {
-        "user": [f"u{n % 7}" for n in range(rows)],
-        "item": rng.choice(ITEMS, rows),
-        "time": moments,
-        "clicked": rng.integers(0, 2, rows),
-        "request": np.arange(rows) // 3,
-        "device": rng.choice(["phone", "desk"], rows),
-    }
-    (root / "data").mkdir()
-    pq.write_table(pa.table(log), root / "data" / "log.parquet")
-    example = pd.DataFrame({"history": [[10]], "item_id": [11], "timestamp": [moments[0]]})
-    for version, logits in LOGITS.items():
-        make_export(root / f"export{version}", logits)
-        save_model(root / f"export{version}", root / str(version) / "model", {}, example)
-    return root, mlflow_database
-
-
-@pytest.fixture
-def served(template: tuple[Path, Path], workspace: Path) -> Served:
-    root, _ = template
-    events = {"path": "log.parquet", "user": "user", "item": "item", "time": "time", "clicked": "clicked", "request": "request"}
-    source = {"reader": "tabular", "events": events, "context": {"categorical": ["device"]}}
-    config = RunConfig.model_validate(
-        {"name": "demo", "source": source, "split": {"fractions": [0.8, 0.1, 0.1]}, "score": {"batch_rows": 13}}
-    )
-    found = Served(workspace, root / "data", config)
-    registry = found.registry()
-    experiment = registry.client.create_experiment("demo", artifact_location=(workspace / "mlartifacts").as_uri())
-    for version in LOGITS:
-        run = registry.client.create_run(experiment).info.run_id
-        registry.register(run, root / str(version) / "model", "model", {"student_digest": str(version)})
-    registry.promote("1")
-    return found
+from tests.pipelines.served import Served, probability
 
 
 def test_a_date_becomes_one_partition(served: Served) -> None:
@@ -111,7 +37,15 @@ def test_a_date_becomes_one_partition(served: Served) -> None:
     np.testing.assert_allclose(table["score"], [probability(item) for item in table["item_id"]], atol=1e-6)
     assert set(table["model_version"]) == {"1"}
     assert {moment.date() for moment in table["timestamp"]} == {date(2024, 1, 3)}
+    report = json.loads((path / "scoring.json").read_text())
+    assert report["rows"] == sum(report["scores"]["rows"]) == 30
+    assert report["scores"]["mean"] == pytest.approx(np.mean(table["score"]))
+    assert report["unseen"]["item"] == pytest.approx(np.mean([item == 99 for item in table["item_id"]]))
+    assert report["unseen"]["device"] == 0
+    counts = np.histogram(table["score"], [0, *report["scores"]["edges"], 1])[0]  # edges are scores: each begins a bin
+    assert report["scores"]["psi"] == pytest.approx(population_stability_index(report["scores"]["validation_rows"], counts))
     manifest = json.loads((path / "_manifest.json").read_text())
+    assert manifest["report"]["missing"] == report["missing"]
     assert (manifest["rows"], manifest["model_version"]) == (30, "1")
     assert [found.name for found in path.parent.iterdir()] == ["date=2024-01-03"]
 
@@ -201,9 +135,14 @@ def scored(served: Served, given: pd.DataFrame, tmp_path: Path) -> pd.DataFrame:
 def test_a_file_comes_back_with_scores(served: Served, tmp_path: Path) -> None:
     given = pd.concat([frame()] * 11, ignore_index=True)  # more than a batch
     found = scored(served, given, tmp_path)
-    pd.testing.assert_frame_equal(found.drop(columns="score"), given, check_dtype=False)
+    assert list(found.columns) == [*given.columns, "score", "model_version"]
+    pd.testing.assert_frame_equal(found[given.columns], given, check_dtype=False)
+    assert set(found["model_version"]) == {"1"}
     np.testing.assert_allclose(found["score"], [probability(item) for item in given["item_id"]], atol=1e-6)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["scored.parquet"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["scored.parquet", "scored.scoring.json"]
+    report = json.loads((tmp_path / "out" / "scored.scoring.json").read_text())
+    assert (report["rows"], report["model_version"], report["unseen"]["item"]) == (33, "1", 1 / 3)
+    assert report["missing"] | {"item_age": 0} == {**dict.fromkeys(report["missing"], 0), "device": 33, "history": 11}
 
 
 @pytest.mark.parametrize(
@@ -288,3 +227,10 @@ def test_labelled_rows_are_measured(served: Served, tmp_path: Path) -> None:
         change.to_parquet(tmp_path / "labelled.parquet")
         with pytest.raises(DataError, match=expected):
             evaluate_file(served.context(), tmp_path / "labelled.parquet")
+
+
+def test_a_model_without_reference_scores_and_says_that_drift_is_unknown(served: Served) -> None:
+    _, path = served.run(model="models:/demo/2")
+    scores = json.loads((path / "scoring.json").read_text())["scores"]
+    assert scores["psi"] is None
+    assert scores["reason"].endswith("register it again")
