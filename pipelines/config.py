@@ -23,6 +23,7 @@ from feature_store.config import (
     SourceConfig,
     SplitConfig,
     StatisticsConfig,
+    TokensConfig,
     VocabularyConfig,
     duration_text,
 )
@@ -72,12 +73,15 @@ class TrackingConfig(Config):
 
 
 class RunConfig(Config):
-    """All that a run depends on besides its data. ``source`` and ``split`` suffice."""
+    """All that a run depends on besides its data. ``source`` and ``split`` suffice, for texts ``source`` alone."""
 
     name: str = Field(max_length=200, pattern=r"^\w[\w.-]*$", description="registered model's name; default: the file's name without .yaml")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of initialisation, batches and dropout")
     source: SourceConfig = Field(description="where the raw log comes from")
-    split: SplitConfig = Field(description="training, validation and test window; times are UTC and exclusive")
+    split: SplitConfig | None = Field(
+        None, description="training, validation and test window; times are UTC and exclusive. Texts have none: their splits are files"
+    )
+    tokens: TokensConfig = Field(TokensConfig(), description="texts: how teacher and student read them")
     candidates: CandidateConfig = Field(CandidateConfig(), description="sampled candidates of a log of clicks only")
     history: HistoryConfig = Field(HistoryConfig(), description="click histories")
     statistics: StatisticsConfig = Field(StatisticsConfig(), description="as-of statistics of items and users")
@@ -93,6 +97,27 @@ class RunConfig(Config):
     register_: RegisterConfig = Field(RegisterConfig(), alias="register", description="the gate between challenger and champion")
     score: ScoreConfig = Field(ScoreConfig(), description="scoring of one date's candidates")
     tracking: TrackingConfig = Field(TrackingConfig(), description="MLflow")
+
+    @model_validator(mode="after")
+    def _source_and_keys_agree(self) -> RunConfig:
+        teachers = self.distill.teachers
+        if self.source.reader != "text":
+            if self.split is None:
+                raise ValueError("split is missing; it is required (training, validation and test window), for all readers but text")
+            if self.tokens != TokensConfig():
+                raise ValueError("tokens has no effect on a click log; remove it, or set source.reader: text")
+            if "linear" in teachers:
+                raise ValueError("distill.teachers: linear is a teacher of texts; clicks have bert and boosted_trees")
+            return self
+        if self.split is not None:
+            raise ValueError("split has no effect on texts, whose splits are files (source.train, validation, test): remove it")
+        if "boosted_trees" in teachers:
+            raise ValueError("distill.teachers: boosted_trees is a teacher of clicks; texts have bert and linear")
+        if self.distill.calibration == "isotonic":
+            raise ValueError("distill.calibration: isotonic is for clicks; of classes use temperature or none")
+        if self.distill.listwise:
+            raise ValueError("distill.listwise ranks a request's candidates, and texts have none: remove it")
+        return self
 
     @model_validator(mode="after")
     def _embeddings_fit(self) -> RunConfig:
@@ -117,7 +142,15 @@ class RunConfig(Config):
 
     @property
     def assembly(self) -> AssemblyConfig:
-        """The keys that turn events into rows."""
+        """The keys that turn events into rows.
+
+        Raises
+        ------
+        ConfigError
+            When the rows are texts, for which there is no split.
+        """
+        if self.split is None:
+            raise ConfigError(f"source.reader {self.source.reader} holds no click log, which this command needs")
         return AssemblyConfig(
             split=self.split, candidates=self.candidates, history=self.history, statistics=self.statistics, vocabulary=self.vocabulary
         )

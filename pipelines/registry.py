@@ -360,10 +360,14 @@ def load_scorer(path: Path, threads: int = 1) -> Any:
     path : Path
         Directory of a model whose digests were checked.
     """
-    code = path / "code" / f"{SCORER_MODULE}.py"
+    return scorer_in(path / "code" / f"{SCORER_MODULE}.py", path / "data" / DATA, threads)
+
+
+def scorer_in(code: Path, student: Path, threads: int = 1) -> Any:
+    """The scorer whose code is a file, for an exported student."""
     spec = importlib.util.spec_from_file_location(f"{SCORER_MODULE}_{sha256_of(code)[:16]}", code)
     if spec is None or spec.loader is None:
         raise ArtifactError(f"{code} cannot be loaded as Python")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.StudentScorer(path / "data" / DATA, threads=threads)
+    return module.StudentScorer(student, threads=threads)

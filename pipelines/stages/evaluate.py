@@ -13,6 +13,7 @@ import numpy as np
 
 from feature_store.contracts import DataError
 from pipelines.artifacts import MANIFEST, Artifact, point, publish_directory, read_json, write_json, write_text
+from pipelines.registry import scorer_in
 from pipelines.resources import peak_memory_bytes
 from pipelines.runner import RunContext, Stage, StageContext
 from pipelines.stages import finetune
@@ -128,12 +129,10 @@ def baseline_scores(context: StageContext, test: Rows) -> tuple[dict[str, NDArra
 
 
 def student_rows_per_second(export: Path, test: Rows) -> float | None:
-    """Rows that an exported student scores per second on one thread, from raw ids in memory to probabilities."""
-    from ctr_kd.scorer import StudentScorer
-
+    """Rows that an exported student scores per second on one thread, from raw ids or texts in memory to probabilities."""
     rows = test.read("test")
     table = test.raw(rows.slice(max(0, rows.num_rows - TIMED_ROWS)))
-    scorer = StudentScorer(export, threads=1)
+    scorer = scorer_in(export / "scorer.py", export)
     return rate_of(scorer.score, table)
 
 
