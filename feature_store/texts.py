@@ -187,7 +187,7 @@ def _write_vectors(path: Path, tokenizer: Tokenizer, view: Path, report: Callabl
     specials = np.full((len(SPECIALS), found.vectors.shape[1]), np.nan, np.float32)
     np.save(view / "vectors.npy", np.concatenate([specials, found.vectors]))
     report(
-        f"{view.name}: {found.missing:,} of {len(tokenizer.tokens):,} tokens have no word vector among the {found.file_words:,} of {path.name}"
+        f"{view.name}: {found.missing:,} of {len(tokenizer.tokens):,} tokens have no vector among the {found.file_words:,} of {path.name}"
     )
     counts = {"exact": found.exact, "folded": found.folded, "missing": found.missing}
     return {"dimensions": found.vectors.shape[1], **counts, "file_words": found.file_words}

@@ -66,11 +66,8 @@ def read_vectors(path: Path, words: Sequence[str]) -> WordVectors:
         with open_raw(path) as stream:
             count, width = _header(stream, path.name)
             vectors = np.full((len(words), width), np.nan, np.float32)
-            rows = (
-                _binary(stream, path.name, count, width)
-                if path.name.endswith((".bin", ".bin.gz"))
-                else _lines(stream, path.name, count, width)
-            )
+            read = _binary if path.name.endswith((".bin", ".bin.gz")) else _lines
+            rows: Iterator[tuple[bytes, bytes]] = read(stream, path.name, count, width)
             for number, (raw, numbers) in enumerate(rows, start=1):
                 word = raw.decode(errors="replace")
                 at, exact = place.get(word), True
