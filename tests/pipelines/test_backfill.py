@@ -15,7 +15,6 @@ from pipelines.config import describe
 from pipelines.failures import DatesFailed, exit_code
 from pipelines.partitions import differences, failed_attempts, read_partition, unfinished_path
 from pipelines.runner import Runner
-from pipelines.stages import score
 from pipelines.status import status
 from pipelines.tracking import Tracker, tracking_uri
 from tests.pipelines.served import DAYS, ROAD, Served
