@@ -8,6 +8,7 @@ teacher/, student/
     tokens.npy        int32 (tokens, 1): the tokens of all texts; five special tokens come before the vocabulary and none stands here
     ranges.parquet    row_id, a_start, a_end, b_start, b_end: where the texts of each row are in it, in the rows' order
     vocabulary.json   {"token": [...]}, fitted on the training rows alone or read from a vocab.txt
+    vectors.npy       float32 (5 + vocabulary, dimensions), where the tokenizer has word vectors; NaN where a token has none
     tokenizer.json    kind and options, from which ``tokenizers.TOKENIZERS[kind].from_dict`` builds the tokenizer again
 """
 
@@ -29,7 +30,8 @@ from feature_store.readers.text import SPLITS
 from feature_store.store import Store
 from feature_store.text_audit import audit_texts
 from feature_store.tokenizers import TOKENIZERS, Tokenizer, fit_tokenizer
-from feature_store.tokenizers.wordpiece import WordPiece
+from feature_store.tokenizers.wordpiece import SPECIALS, WordPiece
+from feature_store.word_vectors import read_vectors
 
 VIEWS = ("teacher", "student")
 UNKNOWN = 1  # index of [UNK]
@@ -83,6 +85,8 @@ def assemble_texts(store: Store, tokens: TokensConfig, output: Path, report: Cal
         tokenizer = _tokenizer(store, config, texts)
         views[view] = write_view(rows, tokenizer, output / view)
         report(f"{view}: {config.kind}, {len(tokenizer.tokens):,} tokens, {views[view]['mean_length']:.1f} of them in a text")
+        if config.vectors is not None:
+            views[view]["vectors"] = _write_vectors(store.resource(config.vectors), tokenizer, output / view, report)
     _write_json(output / "classes.json", contract["classes"])
     _write_json(output / "audit.json", audit)
     summary = {
@@ -175,6 +179,18 @@ def _tokenizer(store: Store, config: TokenizerConfig, texts: Sequence[str]) -> T
         raise DataError(f"{config.vocabulary}: is not UTF-8; it should hold one token a line, as the vocab.txt of a BERT does") from None
     except ValueError as error:
         raise DataError(f"{config.vocabulary}: {error}; use the vocab.txt of a BERT, or vocabulary: null to fit one") from None
+
+
+def _write_vectors(path: Path, tokenizer: Tokenizer, view: Path, report: Callable[[str], object]) -> dict[str, Any]:
+    """Vectors of the vocabulary by index, and how many of its tokens have one."""
+    found = read_vectors(path, tokenizer.tokens)
+    specials = np.full((len(SPECIALS), found.vectors.shape[1]), np.nan, np.float32)
+    np.save(view / "vectors.npy", np.concatenate([specials, found.vectors]))
+    report(
+        f"{view.name}: {found.missing:,} of {len(tokenizer.tokens):,} tokens have no vector among the {found.file_words:,} of {path.name}"
+    )
+    counts = {"exact": found.exact, "folded": found.folded, "missing": found.missing}
+    return {"dimensions": found.vectors.shape[1], **counts, "file_words": found.file_words}
 
 
 def _write_json(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> None:

@@ -94,13 +94,14 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
-def _open(path: Path) -> IO[bytes]:
+def open_raw(path: Path) -> IO[bytes]:
+    """The bytes of a file, unpacked when its name ends in .gz."""
     return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")  # type: ignore[return-value]
 
 
 def header(path: Path, file: str, layout: Layout) -> tuple[list[str], int]:
     """Names of the columns, and how many lines they take."""
-    with _open(path) as stream:
+    with open_raw(path) as stream:
         line = stream.readline()
     if not line:
         raise DataError(f"{file}: is empty; remove it or fill it")
@@ -203,7 +204,7 @@ def _slow(
 
     encoding = "utf-8-sig" if layout.encoding == "utf-8" else layout.encoding
     newline = "" if layout.quoted else "\n"  # without quotes only a line feed ends a row, as on the fast path
-    with _open(path) as stream, io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline=newline) as text:
+    with open_raw(path) as stream, io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline=newline) as text:
         for number, (line, row, shown) in enumerate(_records(text, layout)):
             if number < header_lines + skip:
                 continue

@@ -10,7 +10,6 @@ Columns by name need a first line with the names in TSV, and objects in JSON; co
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ import pyarrow as pa
 from feature_store.config import SourceConfig
 from feature_store.contracts import LONGEST_TEXT, DataError, RawBatch, Rejected
 from feature_store.readers.base import data_folder, fingerprint, relative
-from feature_store.readers.delimited import BROKEN, TSV, Layout, read_delimited
+from feature_store.readers.delimited import BROKEN, TSV, Layout, open_raw, read_delimited
 
 TextSplit = Literal["train", "validation", "test", "unlabelled"]
 SPLITS: tuple[TextSplit, ...] = ("train", "validation", "test", "unlabelled")
@@ -122,7 +121,7 @@ class TextReader:
 
 def _first_line(path: Path, file: str) -> bytes:
     try:
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as stream:
+        with open_raw(path) as stream:
             return stream.readline()
     except BROKEN as error:
         raise _damaged(file, error) from None
@@ -134,7 +133,8 @@ def _damaged(file: str, error: Exception) -> DataError:
 
 def _read_json(path: Path, file: str, columns: dict[str, int | str], lines_only: bool) -> RawBatch:
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with open_raw(path) as stream:
+            raw = stream.read()
     except BROKEN as error:
         raise _damaged(file, error) from None
     # Bytes that are no UTF-8 become surrogates here and the same bytes below, where the check sees them.

@@ -19,7 +19,7 @@ TOKENS = {"teacher": {"kind": "characters", "min_count": 1}, "student": {"kind":
 
 def assemble(world: World, output: Path, **tokens: Any) -> dict[str, Any]:
     config = TokensConfig.model_validate({**TOKENS, **tokens})
-    names = {view.vocabulary for view in (config.teacher, config.student) if view.vocabulary}
+    names = {name for view in (config.teacher, config.student) for name in (view.vocabulary, view.vectors) if name}
     world.ingest(*names)
     return assemble_texts(world.store, config, output)
 
@@ -131,6 +131,17 @@ def test_a_vocabulary_file_that_cannot_be_used(tmp_path: Path, content: bytes, m
     (world.data / "vocab.txt").write_bytes(content)
     with pytest.raises(DataError, match=message):
         assemble(world, tmp_path / "rows", teacher={"kind": "wordpiece", "vocabulary": "vocab.txt"})
+
+
+def test_word_vectors_stand_at_the_index_of_their_token(tmp_path: Path) -> None:
+    world, output = World(tmp_path), tmp_path / "rows"
+    (world.data / "words.txt").write_text("2 3\nTwo 1 2 3\none 4 5 6\n")
+    summary = assemble(world, output, student={"kind": "words", "min_count": 1, "vectors": "words.txt"})
+    tokens = json.loads((output / "student" / "vocabulary.json").read_text())["token"]
+    vectors = np.load(output / "student" / "vectors.npy")
+    assert vectors.shape == (5 + len(tokens), 3) and vectors[5 + tokens.index("one")].tolist() == [4, 5, 6]
+    assert summary["views"]["student"]["vectors"] == {"dimensions": 3, "exact": 1, "folded": 1, "missing": len(tokens) - 2, "file_words": 2}
+    assert np.isnan(vectors).all(axis=1).sum() == 5 + len(tokens) - 2 and not (output / "teacher" / "vectors.npy").exists()
 
 
 def test_a_click_log_is_no_store_of_texts(tmp_path: Path) -> None:
