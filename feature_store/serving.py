@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -232,15 +232,8 @@ def candidate_batches_on(
 
     They are a function of the partitions up to and with the date, whatever the later ones hold.
     """
-    start = microseconds(datetime(day.year, day.month, day.day, tzinfo=UTC))
-    end = start + 24 * 3600 * 10**6
     with _engine(engine_config) as engine:
-        log = load(engine, store, as_of, until=datetime(day.year, day.month, day.day, 23, 59, 59, 999_999, tzinfo=UTC))
-        newest = engine.rows(f"select max(timestamp) from log where time_known and timestamp >= {start} and timestamp < {end}")[0][0]
-        if newest is None:
-            dates = store.dates(as_of)
-            held = f"{dates[0]} to {dates[-1]}" if dates else "no event at all"
-            raise DataError(f"{store.root}: no event on {day.isoformat()}; the log holds {held}")
+        log, start, end, newest = _day(engine, store, day, as_of)
         columns = "".join(f", {name}" for name in log.context)
         if kind == "live":
             parts = _live(engine, columns, start, end, newest + 1, in_microseconds(config.candidates.window))
@@ -254,10 +247,62 @@ def candidate_batches_on(
             empty = empty and part.num_rows == 0
             yield _named(part, log)
         if empty:
-            window = f"in the {config.candidates.window} before {'it' if kind == 'log' else 'the end of it'}"
-            raise DataError(
-                f"{store.root}: no candidate on {day.isoformat()}: no item was clicked {window}; use a longer candidates.window"
-            )
+            raise _no_candidate(store, day, config, kind)
+
+
+class Live(NamedTuple):
+    """Who and what was there on a date.
+
+    Attributes
+    ----------
+    users : pa.Table
+        A row per user with an event on the date, in the layout of candidates, ``item_id`` null: the moment is that of live candidates.
+    items : pa.Array
+        Raw ids of the items live at that moment, in the order of their codes.
+    clicks : int array (items,)
+        Clicks on each in ``candidates.window`` before the moment.
+    """
+
+    users: pa.Table
+    items: pa.Array
+    clicks: np.ndarray
+
+
+def live_on(store: Store, day: date, config: AssemblyConfig, engine_config: FeatureStoreConfig, as_of: datetime | None = None) -> Live:
+    """Users of a date and the items live then, from which somebody else makes pairs; see :func:`candidates_on` for both.
+
+    Raises
+    ------
+    DataError
+        When the date has no event, or no item is live.
+    """
+    with _engine(engine_config) as engine:
+        log, start, end, newest = _day(engine, store, day, as_of)
+        columns = "".join(f", {name}" for name in log.context)
+        users, items = _users_and_items(engine, columns, start, end, newest + 1, in_microseconds(config.candidates.window))
+        if not items.num_rows:
+            raise _no_candidate(store, day, config, "live")
+        nobody = pa.nulls(users.num_rows, items["item_id"].type)
+        rows = users.append_column("item_id", nobody).append_column("timestamp", pa.array(np.full(users.num_rows, newest + 1)))
+        return Live(_named(rows, log), as_array(items["item_id"]), items["clicks"].to_numpy())
+
+
+def _day(engine: EmbeddedEngine, store: Store, day: date, as_of: datetime | None) -> tuple[Log, int, int, int]:
+    """Load the log up to and with a date: what it offers, the date's first and last (exclusive) microsecond, its newest event."""
+    start = microseconds(datetime(day.year, day.month, day.day, tzinfo=UTC))
+    end = start + 24 * 3600 * 10**6
+    log = load(engine, store, as_of, until=datetime(day.year, day.month, day.day, 23, 59, 59, 999_999, tzinfo=UTC))
+    newest = engine.rows(f"select max(timestamp) from log where time_known and timestamp >= {start} and timestamp < {end}")[0][0]
+    if newest is None:
+        dates = store.dates(as_of)
+        held = f"{dates[0]} to {dates[-1]}" if dates else "no event at all"
+        raise DataError(f"{store.root}: no event on {day.isoformat()}; the log holds {held}")
+    return log, start, end, newest
+
+
+def _no_candidate(store: Store, day: date, config: AssemblyConfig, kind: str) -> DataError:
+    window = f"in the {config.candidates.window} before {'it' if kind == 'log' else 'the end of it'}"
+    return DataError(f"{store.root}: no candidate on {day.isoformat()}: no item was clicked {window}; use a longer candidates.window")
 
 
 def _named(table: pa.Table, log: Log) -> pa.Table:
@@ -280,11 +325,16 @@ def _sampled(
 
 
 def _live(engine: EmbeddedEngine, columns: str, start: int, end: int, moment: int, window: int) -> Iterator[pa.Table]:
-    users = engine.fetch("live_users.sql", by=["request_id"], columns=columns, start=start, end=end)
-    items = as_array(engine.fetch("live_items.sql", by=["item_code"], moment=moment, window=window)["item_id"])
+    users, live = _users_and_items(engine, columns, start, end, moment, window)
+    items = as_array(live["item_id"])
     step = max(1, BATCH // max(1, len(items)))
     for first in range(0, users.num_rows, step):
         block = users.slice(first, step)
         user, item = np.divmod(np.arange(block.num_rows * len(items)), max(1, len(items)))
         rows = block.take(pa.array(user)).append_column("item_id", items.take(pa.array(item)))
         yield rows.append_column("timestamp", pa.array(np.full(len(user), moment)))
+
+
+def _users_and_items(engine: EmbeddedEngine, columns: str, start: int, end: int, moment: int, window: int) -> tuple[pa.Table, pa.Table]:
+    users = engine.fetch("live_users.sql", by=["request_id"], columns=columns, start=start, end=end)
+    return users, engine.fetch("live_items.sql", by=["item_code"], moment=moment, window=window)

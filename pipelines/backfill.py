@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from typing import Any, Literal
 
 from pipelines.failures import exit_code, explain
+from pipelines.gate import columns
 from pipelines.partitions import (
     clear_attempt,
     differences,
@@ -136,5 +137,4 @@ def table(outcomes: Sequence[Outcome]) -> str:
     """
     rows = [("date", "what", "rows", "version", "why")]
     rows += [(f"{one.day}", one.what, "-" if one.rows is None else f"{one.rows:,}", one.version or "-", one.why) for one in outcomes]
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return columns(rows)

@@ -9,6 +9,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,7 +23,7 @@ from pipelines.failures import exit_code, explain
 from pipelines.gate import GateRefused
 from pipelines.options import Date, Options, common, set_debug
 from pipelines.runner import RunContext, Runner, Stage
-from pipelines.scheduled import backfill_command
+from pipelines.scheduled import backfill_command, monitor_command
 from pipelines.session import need_model, say_what_was_done, session
 from pipelines.stages import ROAD
 from pipelines.tracking import TrackingError, tracking_uri
@@ -55,8 +56,8 @@ def cli() -> None:
 
     \b
     Exit codes:
-      0 done, or nothing to do      3 the data broke its contract     5 another run holds the workspace
-      2 configuration or usage      4 the gate refused the student    1 anything else
+      0 done, or nothing to do      3 the data broke its contract                        5 another run holds the workspace
+      2 configuration or usage      4 the gate refused, or monitoring broke a bound      1 anything else
     """
 
 
@@ -155,6 +156,7 @@ _stage_command("register", "Register the student as challenger; it becomes champ
 @click.option("--date", type=Date(), metavar="YYYY-MM-DD", help="Date whose candidates are scored [default: last date of the test window]")
 @_input
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.parquet")
+@click.option("--top", type=click.IntRange(min=1), metavar="K", help="Keep the best K rows of each user [default: score.top, all]")
 @_model
 def score_command(options: Options) -> None:
     """Score one date's candidates into the workspace, or the rows of a file into another.
@@ -166,7 +168,10 @@ def score_command(options: Options) -> None:
       ctr-kd score conf/globo.yaml --date 2017-10-11
       ctr-kd score conf/globo.yaml --input rows.parquet --output scored.parquet
       ctr-kd score conf/globo.yaml --date 2017-10-11 --model models:/globo/3
+      ctr-kd score conf/globo.yaml --date 2017-10-11 --set score.candidates=retrieve --top 10
     """
+    if options.more["top"] is not None:
+        options = replace(options, overrides=(*options.overrides, f"score.top={options.more['top']}"))
     source, target = options.more["input"], options.more["output"]
     if (source is None) != (target is None):
         raise click.UsageError("--input and --output belong together")
@@ -175,7 +180,7 @@ def score_command(options: Options) -> None:
     with _session("score", options) as runner:
         need_model(runner, options.more["model"])
         if source is not None:
-            from pipelines.stages.score import score_file
+            from pipelines.scoring_files import score_file
 
             click.echo(score_file(runner.context, source, target))
         else:
@@ -184,6 +189,7 @@ def score_command(options: Options) -> None:
 
 
 cli.add_command(backfill_command)
+cli.add_command(monitor_command)
 
 
 @cli.command("promote")

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -27,6 +27,7 @@ from feature_store.config import (
     VocabularyConfig,
     duration_text,
 )
+from pipelines.scoring_config import MonitorConfig, ScoreConfig
 
 
 class ConfigError(Exception):
@@ -60,13 +61,6 @@ class RegisterConfig(Config):
     seed: int = Field(17, description="seed of that bootstrap")
 
 
-class ScoreConfig(Config):
-    candidates: Literal["log", "live"] = Field(
-        "log", description="log: that date's impressions or sampled candidates; live: users of the date x items live then"
-    )
-    batch_rows: int = Field(500_000, ge=1, description="rows joined and scored at a time: bounds the memory")
-
-
 class TrackingConfig(Config):
     uri: str | None = Field(None, description="MLflow tracking server and registry; null is SQLite in the workspace")
     experiment: str | None = Field(None, description="MLflow experiment; null takes the run's name")
@@ -96,6 +90,7 @@ class RunConfig(Config):
     evaluate: EvaluateConfig = Field(EvaluateConfig(), description="metrics, intervals and baselines")
     register_: RegisterConfig = Field(RegisterConfig(), alias="register", description="the gate between challenger and champion")
     score: ScoreConfig = Field(ScoreConfig(), description="scoring of one date's candidates")
+    monitor: MonitorConfig = Field(MonitorConfig(), description="bounds on scored dates whose clicks have arrived")
     tracking: TrackingConfig = Field(TrackingConfig(), description="MLflow")
 
     @model_validator(mode="after")

@@ -48,11 +48,16 @@ class DatesFailed(Exception):
         self.code = codes.pop() if len(codes) == 1 else 1
 
 
+class BoundBroken(Exception):
+    """What scores were worth since lies beyond a bound."""
+
+
 EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (ConfigError, 2),
     (click.UsageError, 2),
     (DataError, 3),
     (GateRefused, 4),
+    (BoundBroken, 4),
     (WorkspaceLocked, 5),
 )
 _FULL = 1 << 20  # bytes left on a disk that counts as full

@@ -207,5 +207,17 @@ def gate_table(gate: Mapping[str, Any]) -> str:
     """
     rows = [("check", "value", "bound", "passed")]
     rows += [(check["name"], show(check["value"]), check["bound"], "yes" if check["passed"] else "NO") for check in gate["checks"]]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return columns(rows)
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text under one another, as wide as their widest cells.
+
+    Examples
+    --------
+    >>> print(columns([("a", "bb"), ("ccc", "d")]))
+    a    bb
+    ccc  d
+    """
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)

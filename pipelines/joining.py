@@ -77,6 +77,11 @@ class Joiner:
             table = table.append_column(name, column)
         return table
 
+    def histories(self, table: pa.Table) -> pa.ListArray:
+        """Raw ids of what each row's user clicked before the row's time, oldest first."""
+        joined = self._features().of(table.select(["user_id", "item_id", "timestamp"]))["history"]
+        return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
+
     def _features(self) -> FeatureLookup:
         if self._lookup is None:
             from feature_store.serving import FeatureLookup

@@ -14,7 +14,7 @@ from pipelines.config import RunConfig
 
 SCORES, REPORT = "scores.parquet", "scoring.json"
 # Besides the model: what decides which rows a date has, and what the store joins to them.
-SETTINGS = ("score.candidates", "candidates", "history", "statistics")
+SETTINGS = ("score.candidates", "score.per_user", "score.top", "candidates", "history", "statistics")
 
 
 def partition_path(workspace: Path, day: date) -> Path:

@@ -1,4 +1,4 @@
-"""Commands that a scheduler gives, beside those of the road: scoring a range of dates."""
+"""Commands that a scheduler gives, beside those of the road: scoring a range of dates, and watching what scores were worth."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import cast
 import click
 
 from pipelines.backfill import Mode, backfill, table
-from pipelines.failures import DatesFailed
+from pipelines.failures import BoundBroken, DatesFailed
 from pipelines.options import Date, Options, common
 from pipelines.session import need_model, session
 from pipelines.stages import ROAD
@@ -46,3 +46,27 @@ def backfill_command(options: Options) -> None:
         failed = {one.day: one.code for one in outcomes if one.what == "failed"}
         if failed:
             raise DatesFailed(failed, len(outcomes))
+
+
+@click.command("monitor")
+@common
+def monitor_command(options: Options) -> None:
+    """Measure every scored date whose clicks have arrived: AUC, log loss, calibration, and drift of the scores; exit code 4 is an alarm.
+
+    Labels are the impressions that were scored, or for live and retrieved candidates what was shown and clicked after scoring, as far
+    as it is known at --as-of. The bounds are under `monitor` in the configuration. Writes reports/monitor/monitor.json and monitor.html.
+
+    \b
+    Examples:
+      ctr-kd monitor conf/globo.yaml
+      ctr-kd monitor conf/globo.yaml --set monitor.auc_min=0.75 --set monitor.psi_max=0.2
+    """
+    from pipelines.stages import monitor
+
+    with session("monitor", options, [ROAD[0], monitor.STAGE]) as runner:
+        try:
+            runner.run("monitor", "monitor", options.force)
+        except BoundBroken:
+            click.echo(monitor.table(runner.context))
+            raise
+        click.echo(monitor.table(runner.context))

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import click
 
 from pipelines.artifacts import recover
+from pipelines.failures import BoundBroken
 from pipelines.gate import GateRefused
 from pipelines.lock import workspace_lock
 from pipelines.moving import follow_workspace
@@ -45,8 +46,8 @@ def _tracked(command: str, options: Options, context: RunContext, road: Sequence
         try:
             yield Runner(context, road)
         except BaseException as error:
-            # A refusal is a result: the road was gone to its end.
-            tracker.finish(None if isinstance(error, GateRefused) else error)
+            # A refusal or an alarm is a result: the road was gone to its end.
+            tracker.finish(None if isinstance(error, (GateRefused, BoundBroken)) else error)
             raise
         tracker.finish()
 

@@ -33,7 +33,7 @@ _ENVIRONMENT = {
 }
 _LOGGED_FILES = (
     *("report.html", "metrics.json", "training.json", "summary.json", "registration.json", "next_item.json"),
-    *("prove.html", "prove.json", "sweep.html", "sweep.json"),
+    *("prove.html", "prove.json", "sweep.html", "sweep.json", "monitor.html", "monitor.json"),
 )
 _MOST_METRICS, _MOST_PARAMETERS, _LONGEST = 1000, 100, 500  # limits of one request
 _SECONDS_BETWEEN_FLUSHES = 10.0

@@ -184,6 +184,17 @@ class EmbeddedEngine:
         """View of a Parquet file as it is."""
         self.view(name, f"select * from read_parquet('{str(file).replace(chr(39), chr(39) * 2)}')".replace("$", "$$"))
 
+    def load_scores(self, name: str, file: Path) -> None:
+        """View of scored rows with their number in the file as ``row`` and times as integer microseconds."""
+        source = f"read_parquet('{str(file).replace(chr(39), chr(39) * 2)}', file_row_number = true)"
+        columns = "file_row_number as row, request_id, user_id, item_id, epoch_us(timestamp) as timestamp, score"
+        self.view(name, f"select {columns} from {source}".replace("$", "$$"))
+
+    def load_ranking(self, name: str, file: Path) -> None:
+        """View of a scored file's users and scores, with the number of the row in the file as ``row``."""
+        source = f"read_parquet('{str(file).replace(chr(39), chr(39) * 2)}', file_row_number = true)"
+        self.view(name, f"select file_row_number as row, user_id, score from {source}".replace("$", "$$"))
+
     def load_entities(self, name: str, key: str, file: Path | None, attributes: Sequence[str]) -> None:
         """View of the items or users of the store with attribute columns ``attribute_0``, ...; without rows if there is no file."""
         columns = "".join(f", {quoted(attribute)} as attribute_{n}" for n, attribute in enumerate(attributes))

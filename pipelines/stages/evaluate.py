@@ -229,7 +229,8 @@ def evaluate_file(run: RunContext, source: Path) -> str:
     """
     from ctr_kd.evaluation import EvaluationRows, evaluate
     from feature_store.casts import as_array, to_times
-    from pipelines.stages.score import load_model, model_uri, model_version, open_parquet, scored_batches
+    from pipelines.scoring_files import open_parquet, scored_batches
+    from pipelines.served_model import load_model, model_uri, model_version
 
     model = load_model(run)
     columns: dict[str, list[np.ndarray]] = {"label": [], "score": []}

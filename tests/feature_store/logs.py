@@ -77,8 +77,10 @@ def write_store(
             **{name: pa.array([float(e.minute) for e in rows], pa.float64()) for name in dense},
         }
         pq.write_table(pa.table(columns), folder / "events.parquet")
-        newest = datetime.fromtimestamp(max(e.time for e in rows) / 1e6, UTC).isoformat()
-        (folder / "_manifest.json").write_text(json.dumps({"max_timestamp": newest, "sha256": {}}))
+        newest, known = (
+            datetime.fromtimestamp(max(times) / 1e6, UTC).isoformat() for times in zip(*((e.time, e.known) for e in rows), strict=True)
+        )
+        (folder / "_manifest.json").write_text(json.dumps({"max_timestamp": newest, "max_ingested_at": known, "sha256": {}}))
     for name, table in (("items", items), ("users", users)):
         if table is not None:
             (root / name).mkdir()

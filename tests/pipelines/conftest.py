@@ -145,11 +145,11 @@ def make_export() -> Callable[[Path, list[float]], None]:
         nodes = [
             helper.make_node("Slice", ["segment_b", "start", "end", "axis"], ["item"]),
             helper.make_node("Reshape", ["item", "rows"], ["flat"]),
-            helper.make_node("Gather", ["embedding.weight", "flat"], ["logit"]),
+            helper.make_node("Gather", ["token.tables.item.weight", "flat"], ["logit"]),
         ]
         constants = {"start": [0], "end": [1], "axis": [2], "rows": [-1]}
         initializers = [numpy_helper.from_array(np.array(value, np.int64), name) for name, value in constants.items()]
-        initializers.append(numpy_helper.from_array(table, "embedding.weight"))
+        initializers.append(numpy_helper.from_array(table, "token.tables.item.weight"))
         graph = helper.make_graph(
             nodes,
             "student",

@@ -20,8 +20,8 @@ from feature_store.serving import FeatureLookup, candidates_on, features_for
 from pipelines.config import RunConfig
 from pipelines.joining import Joiner
 from pipelines.runner import RunContext
+from pipelines.scoring_files import score_file
 from pipelines.stages.evaluate import evaluate_file
-from pipelines.stages.score import score_file
 from pipelines.status import status
 from pipelines.tracking import TrackingError, tracking_uri
 from tests.pipelines.served import Served, probability
@@ -234,3 +234,48 @@ def test_a_model_without_reference_scores_and_says_that_drift_is_unknown(served:
     scores = json.loads((path / "scoring.json").read_text())["scores"]
     assert scores["psi"] is None
     assert scores["reason"].endswith("register it again")
+
+
+def test_retrieved_candidates_are_live_items_that_the_user_has_not_clicked_yet(served: Served) -> None:
+    served.change(score={"candidates": "retrieve", "per_user": 2}, candidates={"window": "2d"})
+    _, path = served.run(date=date(2024, 1, 3))
+    found = pq.read_table(path / "scores.parquet").to_pandas()
+    live = candidates_on(
+        served.context().store, date(2024, 1, 3), served.config.assembly, served.config.feature_store, kind="live"
+    ).to_pandas()
+    assert set(found["user_id"]) == set(live["user_id"])
+    assert set(zip(found["user_id"], found["item_id"], found["timestamp"], strict=True)) <= set(
+        zip(live["user_id"], live["item_id"], live["timestamp"], strict=True)
+    )
+    rows = pa.table({"user_id": live["user_id"], "item_id": live["item_id"], "timestamp": live["timestamp"]})
+    joined = features_for(served.context().store, rows, served.config.assembly, served.config.feature_store).to_pandas()
+    clicked = {user: set(history) for user, history in zip(joined["user_id"], joined["history"], strict=True)}
+    for user, rows_of_user in found.groupby("user_id"):
+        left = set(live["item_id"]) - clicked[user]
+        assert len(rows_of_user) == min(2, len(left))
+        assert set(rows_of_user["item_id"]) <= left
+    np.testing.assert_allclose(found["score"], [probability(item) for item in found["item_id"]], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["log", "live"])
+def test_the_best_of_each_user_are_kept(served: Served, kind: str) -> None:
+    served.change(score={"candidates": kind})
+    whole = pq.read_table(served.run()[1] / "scores.parquet").to_pandas()
+    served.change(score={"top": 2})
+    made, path = served.run()
+    assert made == ("score",)
+    found = pq.read_table(path / "scores.parquet").to_pandas()
+    best = whole.sort_values("score", ascending=False, kind="stable").groupby("user_id").head(2).sort_index()
+    pd.testing.assert_frame_equal(found, best.reset_index(drop=True))
+    manifest = json.loads((path / "_manifest.json").read_text())
+    assert (manifest["rows"], manifest["report"]["rows"]) == (len(found), len(whole))
+
+
+def test_the_best_of_each_user_of_a_file(served: Served, tmp_path: Path) -> None:
+    given = pd.concat([frame()] * 11, ignore_index=True)
+    served.change(score={"top": 4})
+    found = scored(served, given, tmp_path)
+    pd.testing.assert_frame_equal(found[given.columns], given.head(12), check_dtype=False)
+    given.drop(columns="user_id").assign(history=[[10]] * 33).to_parquet(tmp_path / "nobody.parquet")
+    with pytest.raises(DataError, match=r"column user_id is missing; score\.top"):
+        score_file(served.context(), tmp_path / "nobody.parquet", tmp_path / "scored.parquet")

@@ -1,0 +1,126 @@
+"""The page of monitoring: what the scores of each date were worth once its clicks had arrived, over time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+
+from ctr_kd.report import findings
+from ctr_kd.report.charts import Axis, Series, line_chart, padded
+from ctr_kd.report.findings import METRIC_TITLES, Figure
+from ctr_kd.report.markup import Markup, element
+from ctr_kd.report.page import document
+from ctr_kd.report.parts import cell, figure_cell, head, section, table
+
+TITLES = {name: METRIC_TITLES[name] for name in ("auc", "log_loss", "calibration_ratio", "calibration_error")} | {
+    "psi": "PSI of the scores"
+}
+COLOR, BOUND = "student", "oracle"
+
+
+def render_monitoring(monitor: Mapping[str, Any]) -> str:
+    """The HTML page of monitoring, in the style of the report.
+
+    Parameters
+    ----------
+    monitor : mapping
+        All of monitor.json.
+
+    Examples
+    --------
+    >>> day = {"date": "2024-01-03", "state": "measured", "rows": 900, "auc": {"value": 0.71}, "checks": []}
+    >>> "No bound is broken on the newest of 1 measured date" in render_monitoring({"dates": [day], "bounds": {}})
+    True
+    """
+    measured = [one for one in monitor["dates"] if one["state"] == "measured"]
+    title = headline(monitor)
+    broken = any(not check["passed"] for one in measured for check in one["checks"])
+    body = [
+        element(
+            "header",
+            element("p", "Monitoring of scores", *(f" · {part}" for part in (monitor.get("name"),) if part), class_="kicker"),
+            element("div", element("h1", title), class_=f"verdict {'loss' if broken else 'even'}"),
+        ),
+        _charts(measured, monitor.get("bounds") or {}),
+        _table(monitor["dates"]),
+        element("footer", "Written by ctr-kd monitor. The same numbers stand in monitor.json beside this file."),
+    ]
+    return document(title, body)
+
+
+def headline(monitor: Mapping[str, Any]) -> str:
+    """What a reader, or who is woken by the alarm, wants to know first.
+
+    Examples
+    --------
+    >>> headline({"dates": []})
+    'No scored date has labels yet.'
+    """
+    measured = [one for one in monitor["dates"] if one["state"] == "measured"]
+    if not measured:
+        return "No scored date has labels yet."
+    broken = [
+        f"{one['date']}: {check['name']} {Figure.of(check['value']).text()}, must be {check['bound']}"
+        + (f" ({check['reason']})" if check.get("reason") else "")
+        for one in measured
+        for check in one["checks"]
+        if not check["passed"]
+    ]
+    if broken:
+        return f"{len(broken)} bound{'s are' if len(broken) > 1 else ' is'} broken. {'; '.join(broken)}."
+    return f"No bound is broken on the newest of {len(measured)} measured date{'s' if len(measured) > 1 else ''}, {measured[-1]['date']}."
+
+
+def _charts(measured: Sequence[Mapping[str, Any]], bounds: Mapping[str, Any]) -> Markup | None:
+    charts = [chart for name in TITLES if (chart := _chart(name, measured, bounds)) is not None]
+    if not charts:
+        return None
+    note = (
+        "One dot per scored date, on the rows whose labels are known by now; where a new model took over, its version stands beside "
+        "the dot. Dotted: the bounds."
+    )
+    return section("Over time", note, element("div", charts, class_="charts"))
+
+
+def _chart(name: str, measured: Sequence[Mapping[str, Any]], bounds: Mapping[str, Any]) -> Markup | None:
+    known = [(one, figure) for one in measured if (figure := Figure.of(one.get(name))).value is not None]
+    if not known:
+        return None
+    days = [float(date.fromisoformat(one["date"]).toordinal()) for one, _ in known]
+    points = [(day, figure.value or 0.0) for day, (_, figure) in zip(days, known, strict=True)]
+    intervals = [
+        (figure.low, figure.high) if figure.low is not None and figure.high is not None else (y, y)
+        for (_, figure), (_, y) in zip(known, points, strict=True)
+    ]
+    versions = [str(one.get("model_version")) for one, _ in known]
+    labels = [f"v{now}" if before != now else "" for before, now in zip(["", *versions], versions, strict=False)]
+    span = (min(days) - 0.5, max(days) + 0.5)
+    lines = [Series(TITLES[name], COLOR, points, marks=True, bounds=intervals, labels=labels)]
+    limits = [value for end in ("min", "max") if (value := bounds.get(f"{name}_{end}")) is not None]
+    lines += [Series(f"bound {value:g}", BOUND, [(span[0], value), (span[1], value)]) for value in limits]
+    heights = [y for _, y in points] + [y for pair in intervals for y in pair] + limits
+    chart = line_chart(
+        lines, Axis("date", span, _day), Axis("", padded(heights, 0.1)), label=f"{TITLES[name]} by date", width=470, height=250
+    )
+    return element("figure", element("figcaption", TITLES[name]), chart)
+
+
+def _day(ordinal: float) -> str:
+    """``10-11``; nothing between two days."""
+    return date.fromordinal(round(ordinal)).isoformat()[5:] if abs(ordinal - round(ordinal)) < 1e-9 else ""
+
+
+def _table(dates: Sequence[Mapping[str, Any]]) -> Markup | None:
+    if not dates:
+        return None
+    columns = [head("Date"), head("Version"), head("Rows", number=True), head("Clicks", number=True)]
+    columns += [*(head(title, number=True) for title in TITLES.values()), head("")]
+    body = []
+    for one in reversed(dates):
+        failed = ", ".join(check["name"] for check in one["checks"] if not check["passed"])
+        said = f"broken: {failed}" if failed else one.get("reason") or ("" if one["checks"] else "not judged")
+        numbers = [cell(findings.count(one.get(name)), number=True) for name in ("rows", "clicks")]
+        figures = [figure_cell(Figure.of(one[name]) if name in one else None) for name in TITLES]
+        body.append(element("tr", cell(one["date"]), cell(one.get("model_version") or "–"), numbers, figures, cell(said, words=True)))
+    return section("By date", None, table(columns, body))

@@ -1,0 +1,52 @@
+"""What is to be scored for a date: rows of the log, users times live items, or what is retrieved for each user."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.config import ConfigError
+from pipelines.joining import Joiner
+from pipelines.runner import StageContext
+
+if TYPE_CHECKING:
+    from pipelines.served_model import ServedModel
+
+
+def candidate_batches(context: StageContext, day: date, model: ServedModel, joiner: Joiner) -> Iterator[pa.Table]:
+    """What is to be scored, in order of time and request, in tables of at most ``score.batch_rows``; at least one table."""
+    from feature_store.serving import candidate_batches_on
+
+    config, size = context.config, context.config.score.batch_rows
+    if config.score.candidates == "retrieve":
+        parts = retrieved(context, day, model, joiner)
+    else:
+        parts = candidate_batches_on(context.store, day, config.assembly, config.feature_store, context.as_of, config.score.candidates)
+    for part in parts:
+        for begin in range(0, part.num_rows, size):
+            yield part.slice(begin, size)
+
+
+def retrieved(context: StageContext, day: date, model: ServedModel, joiner: Joiner) -> Iterator[pa.Table]:
+    """``score.per_user`` live items for each user of a date, nearest to his history first."""
+    from ctr_kd.candidate_retrieval import EmbeddingsMissing, ItemEmbeddings, Retriever
+    from feature_store.serving import live_on
+
+    settings = context.config.score
+    live = live_on(context.store, day, context.config.assembly, context.config.feature_store, context.as_of)
+    try:
+        retriever = Retriever(ItemEmbeddings(model.directory, model.scorer), live.items, live.clicks)
+    except EmbeddingsMissing as error:
+        raise ConfigError(str(error)) from None
+    context.report(f"retrieval among {len(live.items):,} live items, {len(retriever.reachable):,} of them with an embedding of their own")
+    step = max(1, settings.batch_rows // settings.per_user)
+    for first in range(0, live.users.num_rows, step):
+        users = live.users.slice(first, step)
+        found = retriever.find(joiner.histories(users), settings.per_user)
+        user, place = np.nonzero(found >= 0)
+        rows = users.take(pa.array(user))
+        yield rows.set_column(rows.column_names.index("item_id"), "item_id", live.items.take(pa.array(found[user, place])))

@@ -1,0 +1,45 @@
+"""Typed settings of what happens after training: scoring dates and files, and watching what the scores were worth."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from feature_store.config import Config, Duration, parse_duration
+
+
+class ScoreConfig(Config):
+    candidates: Literal["log", "live", "retrieve"] = Field(
+        "log",
+        description="log: that date's impressions or sampled candidates; live: users of the date x items live then; retrieve: per user the "
+        "live items nearest to his history",
+    )
+    per_user: int = Field(100, ge=1, le=10_000, description="retrieve: candidates per user")
+    top: int | None = Field(None, ge=1, description="keep the best so many rows of each user; null keeps all (--top)")
+    batch_rows: int = Field(500_000, ge=1, description="rows joined and scored at a time: bounds the memory")
+
+
+class MonitorConfig(Config):
+    """Bounds on scored dates whose clicks have arrived; null switches one off."""
+
+    judged_dates: int = Field(
+        7, ge=1, description="newest measured dates on which a broken bound ends in exit code 4; older ones are shown"
+    )
+    min_rows: int = Field(100, ge=1, description="dates with fewer labelled rows are shown, not judged")
+    horizon: Duration = Field(
+        parse_duration("1d"), description="clicks this long after scoring are the labels of live and retrieved candidates"
+    )
+    auc_min: float | None = Field(0.5, ge=0, le=1, description="smallest AUC")
+    log_loss_max: float | None = Field(None, gt=0, description="largest log loss")
+    calibration_ratio_min: float | None = Field(0.5, ge=0, description="smallest ratio of predicted to observed clicks")
+    calibration_ratio_max: float | None = Field(2.0, gt=0, description="largest ratio of predicted to observed clicks")
+    calibration_error_max: float | None = Field(0.1, gt=0, le=1, description="largest calibration error")
+    psi_max: float | None = Field(0.25, gt=0, description="largest population stability index of the scores against the validation rows")
+
+    @model_validator(mode="after")
+    def _room_for_a_ratio(self) -> MonitorConfig:
+        low, high = self.calibration_ratio_min, self.calibration_ratio_max
+        if low is not None and high is not None and low >= high:
+            raise ValueError(f"calibration_ratio_min ({low:g}) must be below calibration_ratio_max ({high:g})")
+        return self

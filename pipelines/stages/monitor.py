@@ -1,0 +1,167 @@
+"""Stage monitor: what the scores of each date were worth once its clicks had arrived. Its command runs it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from typing import Any
+
+from pipelines.artifacts import MANIFEST, Artifact, digest_of, publish_directory, read_json, write_json, write_text
+from pipelines.failures import BoundBroken
+from pipelines.gate import Check, at_least, at_most, columns, metric
+from pipelines.partitions import SCORES, partition_path, read_partition, scored_dates
+from pipelines.runner import RunContext, Stage, StageContext
+from pipelines.scoring_config import MonitorConfig
+
+FILE, PAGE = "monitor.json", "monitor.html"
+FIGURES = ("auc", "log_loss", "calibration_ratio", "calibration_error", "psi")
+
+
+def horizon(run: RunContext, manifest: Mapping[str, Any]) -> timedelta | None:
+    """How long the clicks on a partition's candidates are waited for; None where each is an impression that has its own label."""
+    kind = manifest["made_from"]["settings"]["score.candidates"]
+    return None if kind == "log" else run.config.monitor.horizon
+
+
+def inputs(run: RunContext) -> dict[str, str]:
+    """The scores and the events in which their labels are, by digest."""
+    digests: dict[str, Any] = {}
+    events = run.store.partition_digests()
+    for day in scored_dates(run.workspace):
+        manifest = read_partition(run.workspace, day)
+        if manifest is not None:
+            last = (day + timedelta(days=1) + (horizon(run, manifest) or timedelta())).isoformat()
+            labels = {name: digest for name, digest in events.items() if day.isoformat() <= name <= last}
+            digests[day.isoformat()] = [manifest["files"][SCORES]["sha256"], manifest.get("report"), labels]
+    newest = run.store.known_until()
+    cut = run.as_of if run.as_of is not None and newest is not None and run.as_of <= newest else None
+    return {"scores": digest_of(digests), "known_until": str(newest), **({"as_of": cut.isoformat()} if cut else {})}
+
+
+def run(context: StageContext) -> None:
+    """Measure every scored date whose labels are known; writes ``monitor.json`` and ``monitor.html``."""
+    from ctr_kd.report import render_monitoring
+
+    bounds = context.config.monitor
+    dates = [measure(context, day) for day in scored_dates(context.workspace)]
+    judge(dates, bounds)
+    broken = [one["date"] for one in dates if any(not check["passed"] for check in one["checks"])]
+    result = {"name": context.config.name, "bounds": bounds.model_dump(mode="json"), "dates": dates, "broken": broken}
+    for one in dates:
+        step = date.fromisoformat(one["date"]).toordinal() - date(1970, 1, 1).toordinal()  # days, so that curves have dates for steps
+        for name in FIGURES:
+            value = metric(one, name)[0]
+            if value is not None:
+                context.metric(f"live_{name}", value, step)
+    write_json(context.output / FILE, result)
+    write_text(context.output / PAGE, render_monitoring(result))
+    context.record({"dates": len(dates), "measured": sum(one["state"] == "measured" for one in dates), "broken": len(broken)})
+
+
+def measure(context: StageContext, day: date) -> dict[str, Any]:
+    """What is known of a scored date: figures with intervals of its users, or why there are none."""
+    from ctr_kd.evaluation import EvaluationRows, evaluate
+    from feature_store.labels import labels_of
+
+    manifest = read_partition(context.workspace, day)
+    if manifest is None:
+        return {"date": day.isoformat(), "state": "unreadable", "reason": "its manifest cannot be read; score it again", "checks": []}
+    facts = {"date": day.isoformat(), "model_version": manifest["model_version"], "scored_rows": manifest["rows"], "checks": []}
+    config, file = context.config, partition_path(context.workspace, day) / SCORES
+    labelled = labels_of(context.store, file, config.feature_store, context.as_of, horizon(context.run, manifest))
+    if labelled is None or not len(labelled.label):
+        reason = "its clicks are still to come" if labelled is None else "nothing of it was shown or clicked as far as is known"
+        return facts | {"state": "waiting", "reason": reason}
+    rows = EvaluationRows(labelled.label, labelled.user)
+    settings = config.evaluate
+    measured = evaluate(rows, {"live": labelled.score}, replicates=settings.bootstrap, seed=settings.seed, pairs=())["models"]["live"]
+    figures = {name: measured[name] for name in FIGURES if name in measured}
+    drift = manifest["report"]["scores"]
+    figures["psi"] = drift["psi"] if drift["psi"] is not None else {"value": None, "reason": drift["reason"]}
+    context.report(f"{day}: {len(labelled.label):,} labelled rows")
+    return facts | {"state": "measured", "rows": len(labelled.label), "clicks": int(labelled.label.sum()), **figures}
+
+
+def judge(dates: Sequence[dict[str, Any]], bounds: MonitorConfig) -> None:
+    """Put the checks of the newest measured dates beside their figures."""
+    measured = [one for one in dates if one["state"] == "measured"]
+    for one in measured[-bounds.judged_dates :]:
+        if one["rows"] < bounds.min_rows:
+            one["reason"] = f"fewer than {bounds.min_rows} labelled rows: not judged"
+        else:
+            one["checks"] = [check.to_json() for check in checks(one, bounds)]
+
+
+def checks(figures: Mapping[str, Any], bounds: MonitorConfig) -> list[Check]:
+    """The bounds that are set. An undefined figure breaks its bound, as a feed without clicks must alarm; an unknown drift does not.
+
+    Examples
+    --------
+    >>> undefined = {"value": None, "reason": "all labels are 0"}
+    >>> found = checks({"auc": undefined, "calibration_ratio": 1.1, "calibration_error": 0.2, "psi": undefined}, MonitorConfig())
+    >>> [(check.name, check.passed) for check in found]
+    [('auc', False), ('calibration_ratio', True), ('calibration_ratio', True), ('calibration_error', False)]
+    """
+    found = []
+    for name in FIGURES:
+        value, reason = metric(figures, name)
+        low, high = getattr(bounds, f"{name}_min", None), getattr(bounds, f"{name}_max", None)
+        if name == "psi" and value is None:
+            continue
+        found += [at_least(name, value, low, reason)] if low is not None else []
+        found += [at_most(name, value, high, reason)] if high is not None else []
+    return found
+
+
+def conclude(context: StageContext) -> None:
+    """Publish the page, and end the command where a bound is broken, now and for as long as it is."""
+    publish(context)
+    result = read_json(context.output / FILE) or {}
+    if result["broken"]:
+        from ctr_kd.report.monitoring import headline
+
+        raise BoundBroken(f"{headline(result)} See {context.workspace / 'reports' / 'monitor' / PAGE}")
+
+
+def publish(context: StageContext) -> None:
+    """Put both files under reports/monitor, unless that was done before."""
+    final = context.workspace / "reports" / "monitor"
+    digest = (Artifact(context.output).manifest or {})["digest"]
+    if (read_json(final / MANIFEST) or {}).get("digest") == digest and (final / PAGE).is_file():
+        return
+    temporary = final.with_name(".monitor.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for name in (FILE, PAGE):
+        shutil.copyfile(context.output / name, temporary / name)
+    write_json(temporary / MANIFEST, {"stage": context.stage, "digest": digest})
+    publish_directory(temporary, final)
+
+
+def table(run: RunContext) -> str:
+    """Every scored date with its figures, and where the page is; or that none has labels yet."""
+    place = run.workspace / "reports" / "monitor"
+    result = read_json(place / FILE) or {"dates": []}
+    dates = result["dates"]
+    if not any(one["state"] == "measured" for one in dates):
+        waiting = f"; {len(dates)} scored dates wait for their clicks" if dates else "; no date is scored yet"
+        return f"no scored date has labels yet{waiting}"
+    rows = [("date", "version", "rows", "clicks", *FIGURES, "")]
+    for one in dates:
+        failed = [check["name"] for check in one["checks"] if not check["passed"]]
+        said = f"BROKEN: {', '.join(dict.fromkeys(failed))}" if failed else one.get("reason", "")
+        numbers = [f"{one[name]:,}" if name in one else "-" for name in ("rows", "clicks")]
+        figures = ["-" if metric(one, name)[0] is None else f"{metric(one, name)[0]:.4f}" for name in FIGURES]
+        rows.append((one["date"], str(one.get("model_version", "-")), *numbers, *figures, said))
+    return "\n".join([columns(rows), f"report: {place / PAGE}"])
+
+
+STAGE = Stage(
+    "monitor",
+    run,
+    keys=("name", "monitor", "evaluate.bootstrap", "evaluate.seed"),
+    outside=inputs,
+    conclude=conclude,
+    after=("ingest",),
+)
