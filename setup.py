@@ -33,6 +33,7 @@ setup(
         "click>=8.5",
         "rich>=15",
         "matplotlib>=3.11",
+        "jieba>=0.42.1",
     ],
     extras_require={
         "test": [
@@ -40,6 +41,7 @@ setup(
             "pytest-xdist>=3.8",
             "hypothesis>=6.170",
             "transformers>=5",
+            "tokenizers>=0.23",
             "ruff>=0.17",
             "mypy>=2.4",
             "types-PyYAML",

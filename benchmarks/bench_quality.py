@@ -40,9 +40,10 @@ from pipelines.artifacts import digest_of
 from pipelines.config import RunConfig
 from pipelines.lock import workspace_lock
 from pipelines.options import Options
+from pipelines.raw_rows import RawRows
 from pipelines.runner import Runner
 from pipelines.stages import ROAD
-from pipelines.stages.distill import boosted_trees
+from pipelines.stages.baselines import tree_logits
 from pipelines.stages.training import read_predictions
 
 SETS = {"globo": "conf/globo.yaml", "ml100k": "conf/ml100k.yaml", "mind": "conf/mind.yaml"}
@@ -78,9 +79,9 @@ class Rows:
 
 
 @functools.cache
-def trees(ingest: Path, longest: int, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def trees(ingest: Path, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Row ids and logits of the boosted trees by split: they are the same in all trials."""
-    return boosted_trees(Assembly(ingest, longest), seed, say)[0]
+    return tree_logits(RawRows(ingest), seed, say)[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +116,7 @@ def teacher(options: Options, seed: int, trial: tuple[str, ...]) -> Ours:
     assembly = Assembly(ingest, config.history.max_length)
     samples = {split: assembly.samples(split) for split in ("train", *SPLITS)}
     found = Ours(runner, config, Rows(ingest.name, assembly.signature(), samples), {})
-    fitted = trees(ingest, config.history.max_length, config.seed)
+    fitted = trees(ingest, config.seed)
     found.scores["bert"] = found.stored("finetune")
     found.scores["boosted_trees"] = {split: align_logits(*fitted[split], samples[split])[:, 0] for split in SPLITS}
     weights = config.distill.teachers

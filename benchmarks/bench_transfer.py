@@ -32,11 +32,11 @@ from ctr_kd.training import predict
 from ctr_kd.transfer import join_rows
 from pipelines.config import load
 from pipelines.lock import workspace_lock
+from pipelines.raw_rows import RawRows
 from pipelines.runner import RunContext, Runner
 from pipelines.stages import ROAD
-from pipelines.stages.distill import boosted_trees, teacher_encoder
-from pipelines.stages.evaluate import sigmoid
-from pipelines.stages.training import read_predictions
+from pipelines.stages.baselines import tree_logits
+from pipelines.stages.training import load_teacher, probabilities, read_predictions
 from pipelines.stages.transfer import bert_logits, write_transfer_set
 
 WINDOWS = ("validation", "test")
@@ -73,7 +73,7 @@ def teach(
         for name in tables:
             logits[name]["bert"] = bert_logits(finetune, assembly, config, rows[name])
     if "boosted_trees" in config.distill.teachers:
-        trees, _ = boosted_trees(assembly, config.seed, print, tables)
+        trees, _ = tree_logits(RawRows(assembly.directory), config.seed, print, tables)
         for name in rows:
             logits[name]["boosted_trees"] = align_logits(*trees[name], rows[name])
     combined = {name: combine_logits(members, config.distill.teachers) for name, members in logits.items()}
@@ -137,7 +137,7 @@ def main() -> None:
         signature = assembly.signature()
         train, validation, test = (assembly.samples(split) for split in ("train", *WINDOWS))
         taught: dict[str, tuple[Samples, np.ndarray | None]] = {**teach(context, assembly, finetune, train, tables), "alone": (train, None)}
-        encoder = teacher_encoder(finetune, assembly, config) if config.distill.needs_encoder else None
+        encoder = load_teacher(finetune, assembly, config).pretrained if config.distill.needs_encoder else None
         for seed in range(arguments.seeds):
             scores: dict[str, dict[str, np.ndarray]] = {window: {} for window in WINDOWS}
             for name, (rows, logits) in taught.items():
@@ -146,7 +146,7 @@ def main() -> None:
                     signature, rows, validation, logits, config.distill, seed, "benchmark", checkpoint, encoder=encoder
                 )
                 for window, samples in zip(WINDOWS, (validation, test), strict=True):
-                    scores[window][name] = sigmoid(predict(model, samples)[:, 0])
+                    scores[window][name] = probabilities(predict(model, samples))
             measured = {
                 window: measure(samples, scores[window], config.evaluate.bootstrap)
                 for window, samples in zip(WINDOWS, (validation, test), strict=True)

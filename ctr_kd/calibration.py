@@ -1,6 +1,7 @@
-"""Calibration of a student's click logits, fitted on validation rows and exported inside the student.
+"""Calibration of a student's logits, fitted on validation rows and exported inside the student.
 
-Each way is a monotone function of the logit, so calibration changes no ranking: AUC stays, log loss and calibration error move.
+Each way is a monotone function of the logit, so calibration changes no ranking: AUC stays, log loss and calibration error move. Of
+several classes all logits are scaled alike, so the likeliest class stays as well.
 A calibrated probability is that of a click among rows like the validation rows. Where negatives were down-sampled, those rows
 are too, so the correction for the sampling rate (:class:`ctr_kd.scorer.StudentScorer`) comes after it.
 """
@@ -11,6 +12,8 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 from sklearn.isotonic import IsotonicRegression
 from torch import Tensor, nn
 
@@ -77,7 +80,7 @@ class Calibrated(nn.Module):
         self.eval()
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        return self.calibration(self.student(*inputs))  # (rows, 1)
+        return self.calibration(self.student(*inputs))  # (rows, outputs)
 
 
 def calibrate(model: nn.Module, validation: Samples, how: Calibration, report: Callable[[str], None] = lambda text: None) -> nn.Module:
@@ -86,7 +89,7 @@ def calibrate(model: nn.Module, validation: Samples, how: Calibration, report: C
     Parameters
     ----------
     model : Module
-        A trained student of one output; it does not change.
+        A trained student; it does not change.
     validation : Samples
         All that the fit reads.
     how : {"none", "temperature", "isotonic"}
@@ -95,13 +98,18 @@ def calibrate(model: nn.Module, validation: Samples, how: Calibration, report: C
     Raises
     ------
     ValueError
-        When the model has several outputs.
+        When the model has several outputs and the way is isotonic.
     """
     if how == "none":
         return model
     logit = predict(model, validation)
-    if logit.shape[1] != 1:
-        raise ValueError(f"calibration is of click logits, and the model has {logit.shape[1]} outputs; set distill.calibration: none")
+    if logit.shape[1] > 1:
+        if how != "temperature":
+            raise ValueError(f"isotonic calibration is of click logits, and the model has {logit.shape[1]} outputs; use temperature")
+        if len(logit) < FEWEST_ROWS:
+            report(f"warning: not calibrated: {len(logit):,} validation rows, {FEWEST_ROWS} are needed")
+            return model
+        return Calibrated(model, Temperature(fit_class_scale(logit, validation.label.astype(np.int64)), 0.0))
     calibration, label = None, validation.label
     clicks = int((label == 1).sum())
     if min(clicks, len(label) - clicks) < FEWEST_CLICKS:
@@ -159,6 +167,33 @@ def fit_temperature(logit: np.ndarray, label: np.ndarray) -> Temperature | None:
             size /= 2
         parameters = parameters - size * step
     return Temperature(float(parameters[0]), float(parameters[1])) if parameters[0] > 1e-3 else None
+
+
+def fit_class_scale(logit: np.ndarray, label: np.ndarray) -> float:
+    """Scale of the least log loss of the classes, which is convex in it: temperature scaling (Guo et al. 2017, arXiv:1706.04599).
+
+    Parameters
+    ----------
+    logit : float array (rows, classes)
+    label : int array (rows,)
+
+    Returns
+    -------
+    float
+        1 / temperature, between e**-3 and e**5: rows that the logits separate ask for an infinite one.
+
+    Examples
+    --------
+    >>> logit = np.array([[2.0, 0.0]] * 1000)
+    >>> round(fit_class_scale(logit, np.repeat([0, 1], [750, 250])), 3)  # log(3) / 2
+    0.549
+    """
+    rows, logit = np.arange(len(label)), logit.astype(np.float64)
+
+    def loss(logarithm: float) -> float:
+        return float(-log_softmax(np.exp(logarithm) * logit, axis=1)[rows, label].mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-3.0, 5.0), method="bounded").x))
 
 
 def fit_isotonic(logit: np.ndarray, label: np.ndarray) -> MonotoneLines | None:

@@ -125,6 +125,24 @@ class PretrainConfig(Config):
     )
 
 
+class HardNegativesConfig(Config):
+    """Rows of items near to what a user clicked, which he never met, as rows without a click."""
+
+    amount: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="rows as a share of the training rows; 0 is off. Nobody saw them and passed by, so some would have been clicked. They "
+        "lower the rate that the teacher learns; what it says is shifted back to the rate of the real training rows",
+    )
+    neighbours: int = Field(
+        20,
+        ge=1,
+        le=1000,
+        description="nearest items of a click, by the pretrained encoder's item embeddings, among which one is drawn that was live then",
+    )
+
+
 class FinetuneConfig(Config):
     strategy: Literal["low_lr", "freeze", "freeze_then_unfreeze", "from_scratch"] = Field(
         "low_lr",
@@ -150,9 +168,18 @@ class FinetuneConfig(Config):
     embedding_std: float = Field(
         0.05, gt=0, description="of the head's own embeddings at the start; a small one lets an id weigh what its labels make of it"
     )
+    hard_negatives: HardNegativesConfig = Field(
+        HardNegativesConfig(), description="rows beside the training rows that look like clicks and are taken for none"
+    )
     training: TrainingConfig = Field(
         TrainingConfig(epochs=2, batch_size=1024, learning_rate=2e-3, unknown_rate=0.2), description="training loop of fine-tuning"
     )
+
+    @model_validator(mode="after")
+    def _near_by_what(self) -> FinetuneConfig:
+        if self.hard_negatives.amount and self.strategy == "from_scratch":
+            raise ValueError("hard_negatives are near by the pretrained encoder, and strategy: from_scratch has none")
+        return self
 
 
 StudentKind = Literal["pooled", "bilstm", "bilstm_pair", "din", "dcn"]
@@ -214,7 +241,16 @@ class DistillConfig(Config):
 
     teachers: dict[str, float] = Field(
         {"bert": 1.0},
-        description="weight of each teacher's logits: the BERT knows the sequence, boosted trees the statistics, which age least",
+        description="weight of each teacher's logits: the BERT knows the sequence, boosted_trees the statistics, which age least, "
+        "linear the character n-grams of texts",
+    )
+    weighting: Literal["fixed", "learned"] = Field(
+        "fixed",
+        description="learned: weights of the teachers that depend on a row's statistics and history, where validation prefers them to the "
+        "fixed ones; every teacher is trained once more for it, without the newest training rows",
+    )
+    held_out: float = Field(
+        0.2, gt=0, lt=1, description="weighting: learned: newest share of the training rows, on which the weights are fitted"
     )
     student: StudentConfig = Field(StudentConfig(), description="the light model that goes to production")
     training: TrainingConfig = Field(
@@ -287,11 +323,13 @@ class DistillConfig(Config):
 
     @model_validator(mode="after")
     def _weights_add_up(self) -> DistillConfig:
-        strange = sorted(set(self.teachers) - {"bert", "boosted_trees"})
+        strange = sorted(set(self.teachers) - {"bert", "boosted_trees", "linear"})
         if strange:
-            raise ValueError(f"there is no teacher {strange[0]!r}; the teachers are bert and boosted_trees")
+            raise ValueError(f"there is no teacher {strange[0]!r}; the teachers are bert, boosted_trees (of clicks) and linear (of texts)")
         if not self.teachers or min(self.teachers.values()) <= 0 or abs(sum(self.teachers.values()) - 1) > 1e-6:
             raise ValueError("the weights of the teachers must be above zero and add up to 1")
+        if self.weighting == "learned" and len(self.teachers) < 2:
+            raise ValueError("weighting: learned weighs teachers against each other, and there is one; name two in teachers")
         if self.alpha < 1 and self.soft == "none" and 0 < self.listwise < 1:
             raise ValueError(
                 f"soft: none leaves 1 - listwise ({1 - self.listwise:g}) of the teacher's weight without a loss; set listwise: 1"

@@ -60,14 +60,14 @@ def align_logits(row_id: np.ndarray, logit: np.ndarray, samples: Samples) -> np.
     return aligned
 
 
-def combine_logits(teachers: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
+def combine_logits(teachers: Mapping[str, np.ndarray], weights: Mapping[str, float | np.ndarray]) -> np.ndarray:
     """Weighted mean of several teachers' logits: the geometric mean of their odds.
 
     Parameters
     ----------
     teachers : mapping of str to float32 array (rows, outputs)
-    weights : mapping of str to float
-        One for each teacher; they add up to 1.
+    weights : mapping of str to float or float array (rows, 1)
+        One for each teacher, or one for each of its rows; they add up to 1.
 
     Raises
     ------
@@ -94,7 +94,10 @@ def without_effect(config: DistillConfig) -> list[str]:
     ['warning: temperature has no effect: alpha is 1, so the student learns from the labels alone']
     """
     changed = {name for name, field in DistillConfig.model_fields.items() if getattr(config, name) != field.default}
+    changed |= {"schedule.temperature"} if config.schedule.temperature != "constant" else set()
     idle: list[tuple[set[str], str]] = []
+    if config.weighting == "fixed":
+        idle.append(({"held_out"}, "weighting is fixed"))
     if config.alpha == 1:
         terms = {"preset", "teacher_weight", "soft", "temperature", "listwise", "hints", "gate", "schedule", "transfer"}
         idle.append((terms, "alpha is 1, so the student learns from the labels alone"))
@@ -108,7 +111,7 @@ def without_effect(config: DistillConfig) -> list[str]:
         if config.listwise == 1:
             idle.append(({"soft", "gate"}, "listwise takes all of the weight of soft"))
         elif config.soft in ("logit_mse", "none") and not config.listwise:
-            idle.append(({"temperature"}, f"soft is {config.soft}, which has none"))
+            idle.append(({"temperature", "schedule.temperature"}, f"soft is {config.soft}, which has none"))
     if config.soft == "none":
         changed.discard("soft")
     return [f"warning: {name} has no effect: {reason}" for names, reason in idle for name in sorted(names & changed)]

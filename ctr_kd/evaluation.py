@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ctr_kd.comparison import Bootstrap, paired_difference
 from ctr_kd.measurement import Mask, Measured, measure
-from ctr_kd.metrics import UndefinedMetric, reliability_bins, roc_points
+from ctr_kd.metrics import UndefinedMetric, confusion_matrix, reliability_bins, roc_points
 from ctr_kd.metrics.checks import Floats, group_codes
 
 PAIRS = (
@@ -226,6 +226,21 @@ def curves(label: ArrayLike, scores: Mapping[str, ArrayLike], *, points: int = 2
             {"predicted": float(p), "observed": float(o), "low": float(a), "high": float(b), "rows": int(n)} for p, o, a, b, n in columns
         ]
     return result
+
+
+def confusions(rows: EvaluationRows, scores: Mapping[str, ArrayLike]) -> dict[str, Any]:
+    """What the report draws of classifiers: which class each takes for which; nothing of click models.
+
+    Returns
+    -------
+    dict
+        ``{"classes": [name, ...], "confusion": {NAME: [[rows, ...], ...]}}``, lines by label, columns by prediction.
+    """
+    if rows.classes is None:
+        return {}
+    predicted = {name: np.asarray(score).argmax(axis=1) for name, score in scores.items()}
+    matrices = {name: confusion_matrix(rows.label, found, len(rows.classes)).tolist() for name, found in predicted.items()}
+    return {"classes": rows.classes, "confusion": matrices}
 
 
 def wilson_interval(rate: Floats, rows: NDArray[np.int64], z: float = 1.959964) -> tuple[Floats, Floats]:

@@ -1,8 +1,9 @@
-"""Fine-tune the pretrained encoder for clicks: what was learned trains slowly, or not at all, new layers at their full rate."""
+"""Fine-tune the pretrained encoder for clicks or classes: what was learned trains slowly, or not at all, new layers at their full rate."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,24 +11,29 @@ import torch
 
 from ctr_kd.batching import part_of
 from ctr_kd.config import FinetuneConfig
-from ctr_kd.devices import device_of, move
+from ctr_kd.devices import choose_device, device_of, move
 from ctr_kd.distributed import ALONE, Processes
-from ctr_kd.metrics import auc_score
+from ctr_kd.metrics import accuracy_score, auc_score
+from ctr_kd.models import Teacher, build_teacher
 from ctr_kd.models.bert import MaskedItemModel
-from ctr_kd.models.click_bert import ClickBert
 from ctr_kd.objectives.classification import base_logits, hard_cross_entropy, labelled_share
 from ctr_kd.samples import Samples, Signature
 from ctr_kd.training import Curve, ParameterGroup, fit, predict, row_plan, training_batch
+from ctr_kd.transfer import join_rows
 
 
 def validation_figures(model: torch.nn.Module, samples: Samples) -> dict[str, float]:
-    """AUC and log loss of the validation rows; the checkpoint with the lowest log loss is kept."""
+    """AUC (or accuracy, of several classes) and log loss of the validation rows; the checkpoint with the lowest log loss is kept."""
     logits = torch.from_numpy(predict(model, samples))
     loss = hard_cross_entropy(logits, torch.from_numpy(samples.label)).item()
-    return {"auc": float(auc_score(samples.label, logits[:, 0].numpy())), "log_loss": loss, "score": -loss}
+    if logits.shape[1] == 1:
+        figure = {"auc": float(auc_score(samples.label, logits[:, 0].numpy()))}
+    else:
+        figure = {"accuracy": accuracy_score(samples.label.astype(np.int64), logits.argmax(1).numpy())}
+    return {**figure, "log_loss": loss, "score": -loss}
 
 
-def parameter_groups(model: ClickBert, config: FinetuneConfig, pretraining_rate: float) -> list[ParameterGroup]:
+def parameter_groups(model: Teacher, config: FinetuneConfig, pretraining_rate: float) -> list[ParameterGroup]:
     """New layers at the full rate; pretrained ones by the strategy, lower layers more slowly where ``layer_decay`` says so.
 
     What lies lower is more general, and its rate is lower (discriminative fine-tuning, Howard and Ruder 2018, arXiv:1801.06146,
@@ -35,7 +41,7 @@ def parameter_groups(model: ClickBert, config: FinetuneConfig, pretraining_rate:
 
     Parameters
     ----------
-    model : ClickBert
+    model : ClickBert or CrossEncoder
     config : FinetuneConfig
     pretraining_rate : float
         ``rate_ratio`` is relative to it.
@@ -69,6 +75,28 @@ def _depth(name: str, layers: int) -> int:
     return layers - 1 - int(parts[2]) if parts[1] == "layers" else layers
 
 
+def rate_offset(logit: np.ndarray, label: np.ndarray) -> float:
+    """What to add to the logits so that their mean probability is the rate of the labels.
+
+    Parameters
+    ----------
+    logit : float array (rows,)
+    label : array (rows,)
+        0 or 1, both of them.
+
+    Examples
+    --------
+    >>> round(rate_offset(np.array([2.0, 2.0]), np.array([0, 1])), 6)
+    -2.0
+    """
+    low, high = -50.0, 50.0
+    wide, rate = logit.astype(np.float64), float(np.mean(label))
+    for _ in range(60):  # the mean rises with the offset
+        middle = (low + high) / 2
+        low, high = (middle, high) if np.mean(1 / (1 + np.exp(-(wide + middle)))) < rate else (low, middle)
+    return (low + high) / 2
+
+
 def finetune(
     pretrained: MaskedItemModel,
     signature: Signature,
@@ -81,17 +109,30 @@ def finetune(
     checkpoint: Path,
     report: Callable[[str], None] = lambda text: None,
     processes: Processes = ALONE,
-) -> tuple[ClickBert, Curve]:
-    """Train the click head and, by strategy, the encoder under it.
+    negatives: Samples | None = None,
+) -> tuple[Teacher, Curve]:
+    """Train the head and, by strategy, the encoder under it.
+
+    Hard negatives join the training rows with a label of 0. They shift the rate of clicks, so at the end the last bias is moved until the
+    mean probability of the training rows without them is their rate again; validation has no part in it. Where the negatives lie, near to
+    what users click, the teacher stays lower than it would be.
+
+    Parameters
+    ----------
+    negatives : Samples, optional
+        Rows of users and items that never met, over the same pool of clicks; their label is not read.
 
     Returns
     -------
-    model : ClickBert
+    model : ClickBert or CrossEncoder
         With the weights of the lowest validation loss, in eval mode.
     curve : Curve
     """
     torch.manual_seed(seed)
-    model = ClickBert(pretrained, signature, config)
+    model = build_teacher(pretrained, signature, config)
+    shown = train
+    if negatives is not None:
+        train = join_rows(train, replace(negatives, label=np.zeros(len(negatives), np.float32)))
     label = torch.from_numpy(train.label)
     model.head.begin_at(base_logits(label, signature.outputs))
 
@@ -120,4 +161,8 @@ def finetune(
         report,
         processes,
     )
+    if negatives is not None and processes.leads:
+        logit = predict(model.to(choose_device(config.training)), shown)[:, 0]
+        with torch.no_grad():
+            model.cpu().head.layers[-1].get_parameter("bias").add_(rate_offset(logit, shown.label))
     return model, curve

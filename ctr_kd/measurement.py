@@ -160,6 +160,7 @@ def _classes(
         ),
         "normalized_entropy": _attempt(lambda: Measured(classification.normalized_entropy(label, score))),
         "calibration_error": _attempt(lambda: Measured(probability.calibration_error(correct, np.clip(score.max(axis=1), 0, 1)))),
+        "averages": _attempt(lambda: Measured(classification.report_averages(label, predicted))),
         "report": _attempt(lambda: Measured(classification.classification_report(label, predicted, names))),
     }
 

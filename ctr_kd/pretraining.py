@@ -24,16 +24,17 @@ from ctr_kd.objectives.item_prediction import (
 )
 from ctr_kd.objectives.masked_item import mask_items, masked_part, predict_next
 from ctr_kd.objectives.next_segment import make_pairs, next_segment_loss, pairs_part
-from ctr_kd.samples import SPECIALS, Assembly, Segment, Signature
+from ctr_kd.samples import SPECIALS, Segment, Signature
+from ctr_kd.texts import AnyAssembly
 from ctr_kd.training import Curve, ParameterGroup, TrainingError, fit
 
 VALIDATION_SEQUENCES = 4096  # enough for masked-item accuracy to two decimals
 COUNTED_SEQUENCES = 10_000  # at a time: the pool of tokens may be larger than the memory
 
 
-def build_encoder(assembly: Assembly, signature: Signature, config: EncoderConfig, sparse: bool = False) -> MaskedItemModel:
-    """An encoder that holds two of the longest histories: next-segment prediction joins pieces of two."""
-    bert = Bert(signature.tokens, 2 * signature.max_length, config, sparse)
+def build_encoder(assembly: AnyAssembly, signature: Signature, config: EncoderConfig, sparse: bool = False) -> MaskedItemModel:
+    """An encoder that holds two of the longest segments: next-segment prediction joins pieces of two."""
+    bert = Bert(signature.tokens, signature.max_length + max(signature.max_length, signature.max_length_b), config, sparse)
     return MaskedItemModel(bert, torch.from_numpy(assembly.vocabulary_tokens()))
 
 
@@ -80,7 +81,7 @@ def split_sequences(sequences: Segment, user: np.ndarray, share: float, seed: in
     return first, second
 
 
-def pretraining_sequences(assembly: Assembly, config: PretrainConfig, until: int | None, seed: int) -> tuple[Segment, Segment]:
+def pretraining_sequences(assembly: AnyAssembly, config: PretrainConfig, until: int | None, seed: int) -> tuple[Segment, Segment]:
     """Sequences known before a time (microseconds UTC) that pretraining learns from, and those that measure what it learned."""
     sequences = assembly.sequences(until, config.overlap)
     return split_sequences(sequences, assembly.users_of(sequences), config.validation_share, seed)
@@ -117,7 +118,7 @@ def masked_item_accuracy(model: MaskedItemModel, sequences: Segment, batch_size:
 
 
 def pretrain(
-    assembly: Assembly,
+    assembly: AnyAssembly,
     signature: Signature,
     config: PretrainConfig,
     until: int | None,
@@ -131,7 +132,7 @@ def pretrain(
 
     Parameters
     ----------
-    assembly : Assembly
+    assembly : Assembly or TextAssembly
     signature : Signature
     config : PretrainConfig
     until : int or None
@@ -157,12 +158,11 @@ def pretrain(
     TrainingError
         When there is nothing to predict, or the loss is not finite.
     """
-    if not assembly.vocabulary["item"]:
-        raise TrainingError(
-            "pretraining has nothing to predict: the vocabulary holds no item; lower vocabulary.min_count or train on more clicks"
-        )
+    items = next(iter(signature.tokens.values()))
+    if items == len(SPECIALS):
+        raise TrainingError("pretraining has nothing to predict: the vocabulary holds no item; lower its min_count or train on more rows")
     torch.manual_seed(seed)
-    kind = item_loss_kind(config, signature.tokens["item"])
+    kind = item_loss_kind(config, items)
     model = build_encoder(assembly, signature, config.encoder, sparse=kind != "softmax")
     training, validation = pretraining_sequences(assembly, config, until, seed)
     length = training.end - training.start

@@ -45,6 +45,8 @@ class Signature:
         1 for a click logit, otherwise the number of classes.
     max_length : int
         Longest segment A that the model was trained on, in tokens.
+    max_length_b : int
+        Longest segment B: 1 for a candidate, 0 where there is none, more for a sequence such as a second sentence.
     """
 
     tokens: dict[str, int]
@@ -52,6 +54,7 @@ class Signature:
     dense: dict[str, list[float]]
     outputs: int
     max_length: int
+    max_length_b: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -271,6 +274,11 @@ class Assembly:
             dense=np.stack(dense, axis=1) if dense else np.zeros((count, 0), np.float32),
             label=rows["label"].to_numpy().astype(np.float32),
         )
+
+    def training_window(self) -> tuple[str | None, str | None]:
+        """When the labels of training begin (None: with the log) and end, ISO 8601 in UTC."""
+        split = self.summary["split"]
+        return split["train_from"], split["train_until"]
 
     def sequences(self, until: int | None, overlap: float = 0.0) -> Segment:
         """Each user's complete click sequence, known before a time, in pieces of at most ``max_length`` clicks.

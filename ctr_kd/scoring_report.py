@@ -104,6 +104,31 @@ def count_rows(scorer: Any, table: pa.Table, score: np.ndarray, edges: np.ndarra
     return counts
 
 
+def count_texts(table: pa.Table, score: np.ndarray, edges: np.ndarray) -> ScoringCounts:
+    """Count texts: rows without one, and the scores of the likeliest classes.
+
+    Parameters
+    ----------
+    table : pa.Table, shape (rows, columns)
+        What was scored.
+    score : float array (rows,)
+        Probability of each row's likeliest class.
+    edges : float array
+        Of the bins of the scores.
+    """
+    texts = {name: table[name] for name in ("text", "text_b") if name in table.column_names}
+    empty = {name: pc.sum(pc.equal(pc.utf8_trim_whitespace(text.cast(pa.string())), "")).as_py() or 0 for name, text in texts.items()}
+    counts = ScoringCounts(
+        table.num_rows,
+        missing={name: text.null_count + empty[name] for name, text in texts.items()},
+        bins=count_by_bin(score, edges).tolist(),
+        total=float(score.sum()),
+    )
+    if len(score):
+        counts.low, counts.high = float(score.min()), float(score.max())
+    return counts
+
+
 def summarise(counts: ScoringCounts, edges: np.ndarray, reference: ScoreDistribution | None) -> dict[str, Any]:
     """The counts as a report has them: shares, and the drift of the scores from the distribution of reference.
 

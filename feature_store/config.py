@@ -128,8 +128,12 @@ class SimulatorConfig(Config):
         return self
 
 
+Position = Annotated[int, Field(ge=0, strict=True)]
+TextColumn = Position | str
+
+
 class SourceConfig(Config):
-    reader: Literal["simulated", "globo", "mind", "movielens", "s3rec", "tabular"] = Field(description="layout of the raw log")
+    reader: Literal["simulated", "globo", "mind", "movielens", "s3rec", "tabular", "text"] = Field(description="layout of the raw log")
     events: EventColumns | None = Field(None, description="tabular: where the columns of the log are")
     items: ItemColumns | None = Field(None, description="tabular: where the items and their attributes are")
     context: ContextColumns = Field(ContextColumns(), description="tabular: context columns of the log")
@@ -139,6 +143,18 @@ class SourceConfig(Config):
     attribute_columns: int = Field(
         6, ge=0, le=64, description="s3rec: columns over which an item's list of attributes is spread; 0 leaves them out"
     )
+    train: str | None = Field(
+        None, description="text: file of labelled training rows below --data; .tsv, .txt, .json or .jsonl, also gzipped"
+    )
+    validation: str | None = Field(None, description="text: file of labelled validation rows; null sets a share of train apart")
+    test: str | None = Field(None, description="text: file of labelled test rows")
+    unlabelled: str | None = Field(None, description="text: file of texts without labels, for pretraining and as transfer set")
+    text: TextColumn = Field(0, description="text: column of the text; a position counts from 0, a name needs a header or JSON keys")
+    text_b: TextColumn | None = Field(None, description="text: column of the second text of a pair")
+    label: TextColumn = Field(1, description="text: column of the label, the name or number of a class")
+    class_names: str | None = Field(None, description="text: file that names the classes of labels 0, 1, ..., one a line")
+    validation_share: float = Field(0.1, gt=0, lt=1, description="text: share of train set apart; equal texts stay on one side")
+    seed: int = Field(0, ge=0, description="text: seed of that share")
     bad_rows_limit: float = Field(0.01, ge=0, le=1, description="share of rows that may break the contract before the stage fails")
 
     @model_validator(mode="after")
@@ -151,6 +167,24 @@ class SourceConfig(Config):
     def _s3rec_names_its_set(self) -> SourceConfig:
         if self.reader == "s3rec" and self.name is None:
             raise ValueError("reader s3rec needs `name`, the file's name without .txt")
+        return self
+
+    @model_validator(mode="after")
+    def _texts_name_their_files(self) -> SourceConfig:
+        if self.reader != "text":
+            return self
+        if self.train is None or self.test is None:
+            raise ValueError("reader text needs `train` and `test`, files below --data")
+        files = [file for file in (self.train, self.validation, self.test, self.unlabelled) if file is not None]
+        if len(set(files)) < len(files):
+            raise ValueError(
+                "train, validation, test and unlabelled must be different files: what is trained on tells nothing about the rest"
+            )
+        columns = [self.text, self.label] if self.text_b is None else [self.text, self.text_b, self.label]
+        if len({type(column) for column in columns}) > 1:
+            raise ValueError("name text, text_b and label all by position or all by name")
+        if len(set(columns)) < len(columns):
+            raise ValueError("text, text_b and label must be different columns")
         return self
 
 
@@ -222,6 +256,43 @@ class StatisticsConfig(Config):
 class VocabularyConfig(Config):
     min_count: int = Field(5, ge=1, description="ids seen less often in the training window share the unknown token")
     max_size: int = Field(1_000_000, ge=10, description="most frequent ids kept per feature")
+
+
+class TokenizerConfig(Config):
+    kind: Literal["wordpiece", "characters", "words", "ngrams"] = Field(
+        description="how a text is cut into tokens; words are those of jieba"
+    )
+    vocabulary: str | None = Field(None, description="wordpiece: a vocab.txt below --data; null fits one on the training texts")
+    min_count: int = Field(2, ge=1, description="tokens seen less often in the training texts share the unknown token")
+    max_size: int = Field(1_000_000, ge=10, description="most frequent tokens kept")
+    max_length: int = Field(128, ge=1, le=4096, description="tokens kept of a text, its first ones")
+    lowercase: bool = Field(True, description="whether upper and lower case are the same; wordpiece: also letters with and without accents")
+    lengths: tuple[int, int] = Field((1, 3), description="ngrams: characters of the shortest and of the longest, up to 3")
+    buckets: int | None = Field(None, ge=2, le=1 << 24, description="ngrams: hash them into this many tokens; null counts them")
+    vectors: str | None = Field(None, description="word2vec file (text, or binary as .bin) below --data from which embeddings begin")
+
+    @model_validator(mode="after")
+    def _keys_have_an_effect(self) -> TokenizerConfig:
+        fields = type(self).model_fields
+        given = {name for name in fields if getattr(self, name) != fields[name].default}
+        if self.vocabulary is not None and self.kind != "wordpiece":
+            raise ValueError(f"vocabulary has no effect with kind: {self.kind}; remove it, or set kind: wordpiece")
+        if given & {"lengths", "buckets"} and self.kind != "ngrams":
+            raise ValueError(f"lengths and buckets have no effect with kind: {self.kind}; remove them, or set kind: ngrams")
+        if given & {"min_count", "max_size"} and (self.vocabulary or self.buckets):
+            raise ValueError("min_count and max_size have no effect where no vocabulary is fitted; remove them")
+        if not 1 <= self.lengths[0] <= self.lengths[1] <= 3:
+            raise ValueError("lengths must be two numbers from 1 to 3, the shorter first")
+        if self.vectors is not None and self.buckets is not None:
+            raise ValueError("a bucket has no word vector; remove vectors or buckets")
+        return self
+
+
+class TokensConfig(Config):
+    """Teacher and student may read the same texts differently."""
+
+    teacher: TokenizerConfig = Field(TokenizerConfig(kind="wordpiece"), description="how the teacher reads texts")
+    student: TokenizerConfig = Field(TokenizerConfig(kind="words"), description="how the student reads texts")
 
 
 class FeatureStoreConfig(Config):

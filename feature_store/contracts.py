@@ -19,7 +19,7 @@ import pyarrow as pa
 from feature_store.casts import MICROSECOND, as_array, is_text, mask_of, none_bad, to_clicked, to_ids, to_numbers, to_text, to_times
 from feature_store.config import SourceConfig
 
-Kind = Literal["events", "items", "users"]
+Kind = Literal["events", "items", "users", "texts"]
 
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)  # no click log is older; zeros and dates read as seconds fall below it
 CLOCK_SKEW = timedelta(days=1)  # a machine's clock may run ahead; further ahead is an error of the log
@@ -49,14 +49,15 @@ class RawBatch(NamedTuple):
 
     Parameters
     ----------
-    kind : "events", "items" or "users"
+    kind : "events", "items", "users" or "texts"
     file : str
         Input file relative to the data folder, with forward slashes; "simulated" for the simulated log.
     table : pa.Table
         Events need ``user_id``, ``item_id``, ``timestamp``; optional are ``clicked`` (absent: every row is a click),
         ``request_id``, ``ingested_at`` (absent or null: the event time), ``time_known`` (bool, absent: true), the context
         columns and ``click_probability`` (only with ``oracle``). Items need ``item_id``, users ``user_id``; attributes and
-        ``title`` are optional. Values may be of any Arrow type, text and bytes included. Further columns are ignored.
+        ``title`` are optional. Texts have ``text`` and, where the file has them, ``text_b`` and ``label``. Values may be of any Arrow
+        type, text and bytes included. Further columns are ignored.
     lines : np.ndarray, shape (rows,)
         1-based line (text) or row (Parquet, simulated) of each row of the table.
     rejected : list of Rejected

@@ -23,7 +23,7 @@ import pyarrow as pa
 from feature_store.config import SourceConfig
 from feature_store.contracts import ID_COLUMNS, ContractCheck, DataError, Kind, Reader, Rejected, latest_time, row_text, schema
 from feature_store.merge import KEYS, connect, write_part
-from feature_store.quarantine import FILE, Rejects, files_behind, write_quarantine
+from feature_store.quarantine import FILE, Rejects, files_behind, write_failed, write_quarantine
 from feature_store.readers import READERS
 from feature_store.readers.base import relative
 from feature_store.staging import Part, Staging
@@ -244,16 +244,7 @@ class _Run:
             )
 
     def _refuse(self, what: str) -> None:
-        self._failed.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._failed.with_name(self._failed.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            partial.mkdir()
-            write_quarantine(self._engine, self._rejects, partial, None, set())
-            shutil.rmtree(self._failed, ignore_errors=True)
-            partial.rename(self._failed)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        write_failed(self._engine, self._rejects, self._failed)
         raise DataError(f"{what}; commonest: {self._rejects.commonest()}; the rejected rows are in {self._failed}")
 
     def merge(self) -> IngestSummary:

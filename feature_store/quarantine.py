@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -95,6 +96,20 @@ def write_quarantine(engine: duckdb.DuckDBPyConnection, rejects: Rejects, folder
     write_rows(folder / FILE, QUARANTINE, counted(rows))
     write_json(folder / MANIFEST, {"rows": reasons.total(), "reasons": dict(reasons), "sha256": {FILE: sha256_of(folder / FILE)}})
     return reasons.total()
+
+
+def write_failed(engine: duckdb.DuckDBPyConnection, rejects: Rejects, failed: Path) -> None:
+    """Leave the rejected rows of an ingestion that fails for them in a folder of their own, whole or not at all."""
+    failed.parent.mkdir(parents=True, exist_ok=True)
+    partial = failed.with_name(failed.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir()
+        write_quarantine(engine, rejects, partial, None, set())
+        shutil.rmtree(failed, ignore_errors=True)
+        partial.rename(failed)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def files_behind(quarantine: Path, changed: set[str]) -> set[str]:

@@ -2,6 +2,7 @@
 
     events/date=YYYY-MM-DD/events.parquet   sorted by (user_id, timestamp), with _manifest.json
     items/items.parquet, users/users.parquet, quarantine/quarantine.parquet, each with _manifest.json
+    texts/split=NAME/texts.parquet          labelled texts in place of all these; resources/ holds the files that tokenizers need
     _contract.json, _ledger.json            what the log offers; which input files it was made of
 
 A commit writes everything that is new below ``_next/``, then one record ``_commit.json`` that names the replacements, then
@@ -123,6 +124,20 @@ class Store:
         self._whole()
         return self.root / kind / f"{kind}.parquet" if (self.root / kind / MANIFEST).is_file() else None
 
+    def text_file(self, split: str) -> Path | None:
+        """``texts.parquet`` of a split, or None where the store holds none."""
+        self._whole()
+        folder = self.root / "texts" / f"split={split}"
+        return folder / "texts.parquet" if (folder / MANIFEST).is_file() else None
+
+    def resource(self, name: str) -> Path:
+        """A file that tokenizers need, under the name that the configuration gives it. Raises DataError if it was not ingested."""
+        self._whole()
+        path = self.root / "resources" / name
+        if not (self.root / "resources" / MANIFEST).is_file() or not path.is_file():
+            raise DataError(f"{path}: was not ingested; run `ctr-kd ingest` with --data DIR, where DIR holds {name}")
+        return path
+
     def newest_event(self) -> datetime:
         """Time of the newest event, UTC. Raises DataError if nothing was ingested."""
         times = [self.manifest(date)["max_timestamp"] for date in self.dates()]
@@ -140,11 +155,13 @@ class Store:
         """sha256 by path of every file that readers use, as the manifests have it."""
         folders = [f"events/date={date}" for date in self.dates(until)]
         folders += [kind for kind in ("items", "users") if self._entity_file(kind) is not None]
+        folders += [path.parent.relative_to(self.root).as_posix() for path in self.root.glob(f"texts/split=*/{MANIFEST}")]
+        folders += ["resources"] if (self.root / "resources" / MANIFEST).is_file() else []
         manifests = {folder: read_json(self.root / folder / MANIFEST)["sha256"] for folder in folders}
         return {f"{folder}/{name}": digest for folder, files in manifests.items() for name, digest in files.items()}
 
     def digest(self, until: datetime | None = None) -> str:
-        """Digest of everything that a reader sees up to the date of ``until``: partitions, items, users and contract."""
+        """Digest of everything that a reader sees up to the date of ``until``: partitions, items, users, texts and contract."""
         content = json.dumps([self.contract, self._digests(until)], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 

@@ -1,7 +1,8 @@
-"""The transfer set: rows without labels, of users and items that never met, at the times of real training requests.
+"""Rows without labels, of users and items that never met, at the times of real training requests.
 
-Half of the items are near to what the user clicked before the request, half are drawn by popularity. Both are live at that time by the
-rule of :mod:`feature_store.candidates`, with real impressions too: an item that nobody had clicked then might not have existed, and a row
+They are the transfer set of a student, or hard negatives for its teacher. Items of a transfer set are by half near to what the user clicked
+before the request, and by half drawn by popularity; hard negatives are all near. Each is live at that time by the rule of
+:mod:`feature_store.candidates`, with real impressions too: an item that nobody had clicked then might not have existed, and a row
 with it would tell of the future. Histories and statistics are those of any row, by the same code.
 """
 
@@ -30,12 +31,34 @@ from feature_store.split import resolve_split
 from feature_store.statistics import Timelines, in_microseconds, statistic_names
 from feature_store.store import Store
 
-HALVES = ("neighbours", "popularity")
+
+@dataclass(frozen=True)
+class Purpose:
+    """What the rows are for.
+
+    Attributes
+    ----------
+    title : str
+        In words.
+    key : str
+        Of the configuration: how many rows.
+    draws : tuple of str
+        How items are drawn, ``neighbours`` or ``popularity``, an equal number of rows each.
+    """
+
+    title: str
+    key: str
+    draws: tuple[str, ...]
+
+
+TRANSFER_SET = Purpose("transfer set", "distill.transfer.amount", ("neighbours", "popularity"))
+HARD_NEGATIVES = Purpose("set of hard negatives", "finetune.hard_negatives.amount", ("neighbours",))
 ROUNDS = 5  # of draws: most neighbours of a click are not live at the time
 SPARE = 2  # proposals per row that is wanted, since some users have no history and some nearly no choice
 
 
-def write_transfer_rows(
+def write_unmet_rows(
+    purpose: Purpose,
     store: Store,
     assembly: Path,
     config: AssemblyConfig,
@@ -54,6 +77,7 @@ def write_transfer_rows(
 
     Parameters
     ----------
+    purpose : Purpose
     store : Store
         As it was when the assembly was made.
     assembly : Path
@@ -67,7 +91,7 @@ def write_transfer_rows(
     nearest : int array (items, k)
         Codes of the items nearest to each item; -1 where there is none.
     amount : float
-        Rows as a share of the training rows; the nearest even number of them.
+        Rows as a share of the training rows; equally many of each draw.
     seed : int
     output : Path
         The Parquet file; its folder exists.
@@ -77,7 +101,7 @@ def write_transfer_rows(
     Returns
     -------
     dict of str to int
-        ``asked`` and ``rows``; rows of each half, which are equal: where one half finds fewer pairs than asked for, so has the other.
+        ``asked`` and ``rows``; rows of each draw, which are equal: where one finds fewer pairs than asked for, so has the other.
 
     Raises
     ------
@@ -85,9 +109,10 @@ def write_transfer_rows(
         When the store is not that of the assembly, no row is asked for, or no pair is eligible.
     """
     summary = json.loads((assembly / "summary.json").read_text(encoding="utf-8"))
-    half = round(amount * summary["rows"]["train"] / 2)
-    if half < 1:
-        raise DataError(f"a transfer set of {amount:g} of {summary['rows']['train']:,} training rows has no row; ask for more, or for 0")
+    draws, title = len(purpose.draws), purpose.title
+    each = round(amount * summary["rows"]["train"] / draws)
+    if each < 1:
+        raise DataError(f"a {title} of {amount:g} of {summary['rows']['train']:,} training rows has no row; ask for more, or for 0")
     with EmbeddedEngine(engine_config, output.parent / "_scratch") as engine:
         log = load(engine, store, as_of)
         _same_log(engine, summary, nearest, store)
@@ -97,17 +122,18 @@ def write_transfer_rows(
         engine.table("training_requests", "select distinct request from assembled where split = 'train'")
         engine.table("met", "transfer_met.sql", until=split.train_until)
         build_histories(engine, config.history.max_length)
-        maker = TransferMaker(engine, config, log.has_impressions, engine_config.chunk, nearest, seed)
+        maker = UnmetRowMaker(engine, config, log.has_impressions, engine_config.chunk, nearest, seed, purpose.draws)
         first, last = request_range(engine, split.train_from, split.train_until)
         requests = engine.rows("select count(*) from training_requests")[0][0]
-        maker.propose(first, last, SPARE * -(-half // requests))
-        chosen = maker.choose(half)
-        if chosen < half:
-            report(f"transfer set: {2 * chosen:,} of {2 * half:,} rows, as no more live items were found that their users had not met")
+        maker.propose(first, last, SPARE * -(-each // requests))
+        chosen = maker.choose(each)
+        if chosen < each:
+            found = f"{draws * chosen:,} of {draws * each:,} rows"
+            report(f"{title}: {found}, as no more live items were found that their users had not met")
         if chosen == 0:
             raise DataError(
-                "the transfer set is empty: no item was live that its user had not met, or none near to a click; "
-                "use a longer candidates.window, or distill.transfer.amount: 0"
+                f"the {title} is empty: no item was live that its user had not met, or none near to a click; "
+                f"use a longer candidates.window, or {purpose.key}: 0"
             )
         vocabulary = json.loads((assembly / "vocabulary.json").read_text(encoding="utf-8"))
         known = item_in_vocabulary(engine, vocabulary["item"])
@@ -117,12 +143,12 @@ def write_transfer_rows(
             for _ in maker.chunks(first, last):
                 writer.write(maker.timelines)
         writer.support.check()
-    report(f"transfer set: {writer.written:,} rows without labels at {writer.requests['train']:,} requests")
-    return {"asked": 2 * half, "rows": writer.written, **dict.fromkeys(HALVES, chosen)}
+    report(f"{title}: {writer.written:,} rows without labels at {writer.requests['train']:,} requests")
+    return {"asked": draws * each, "rows": writer.written, **dict.fromkeys(purpose.draws, chosen)}
 
 
 @dataclass
-class TransferMaker:
+class UnmetRowMaker:
     """Proposes pairs for all training requests, chooses among them, and makes the rows of those chosen, chunk by chunk.
 
     For each chunk it leaves behind the tables ``kept_requests`` and ``chunk_rows``.
@@ -137,6 +163,8 @@ class TransferMaker:
         Requests at a time.
     nearest : int array (items, k)
     seed : int
+    draws : tuple of str
+        Of a :class:`Purpose`.
     """
 
     engine: EmbeddedEngine
@@ -145,6 +173,7 @@ class TransferMaker:
     chunk: int
     nearest: np.ndarray
     seed: int
+    draws: tuple[str, ...]
     timelines: Timelines = field(init=False)
 
     def __post_init__(self) -> None:
@@ -158,22 +187,22 @@ class TransferMaker:
         self.engine.upload("neighbours", pa.table(columns))
 
     def propose(self, first: int, last: int, per_request: int) -> None:
-        """Table ``proposals`` (half, request, item_code): of both halves up to ``per_request`` items for each request of [first, last)."""
-        engine = self.engine
-        engine.table("proposals", "select cast(0 as int) as half, cast(0 as bigint) as request, cast(0 as int) as item_code where false")
+        """Table ``proposals`` (draw, request, item_code): of each draw up to ``per_request`` items for each request of [first, last)."""
+        engine, by_name = self.engine, {"neighbours": self._draw_neighbours, "popularity": self._draw_popular}
+        engine.table("proposals", "select cast(0 as int) as draw, cast(0 as bigint) as request, cast(0 as int) as item_code where false")
         for _ in self._stand(first, last, "training_requests"):
             engine.table("kept_requests", "transfer_requests.sql")
             engine.table("chunk_met", "select * from met semi join chunk_requests using (user_code)")
             engine.table("chunk_proposals", "select * from proposals where false")
-            for half, draw in enumerate((self._draw_neighbours, self._draw_popular)):
-                draw_items(engine, self.seed + 7919 * half, per_request, ROUNDS, draw)
-                engine.append("chunk_proposals", f"select {half}, request, item_code from sampled_candidates")
+            for number, name in enumerate(self.draws):
+                draw_items(engine, self.seed + 7919 * number, per_request, ROUNDS, by_name[name])
+                engine.append("chunk_proposals", f"select {number}, request, item_code from sampled_candidates")
             engine.append("proposals", "select * from chunk_proposals")
 
     def choose(self, rows: int) -> int:
-        """Table ``chosen`` (half, request, item_code): equally many proposals of each half, at most ``rows``; returns how many."""
-        found = dict(self.engine.rows("select half, count(*) from proposals group by half"))
-        rows = min(rows, *(found.get(half, 0) for half in range(len(HALVES))))
+        """Table ``chosen`` (draw, request, item_code): equally many proposals of each draw, at most ``rows``; returns how many."""
+        found = dict(self.engine.rows("select draw, count(*) from proposals group by draw"))
+        rows = min(rows, *(found.get(draw, 0) for draw in range(len(self.draws))))
         self.engine.table("chosen", "transfer_chosen.sql", rows=rows, seed=self.seed % 2147483647)
         return rows
 

@@ -23,6 +23,7 @@ from feature_store.config import (
     SourceConfig,
     SplitConfig,
     StatisticsConfig,
+    TokensConfig,
     VocabularyConfig,
     duration_text,
 )
@@ -41,13 +42,17 @@ class EvaluateConfig(Config):
 
 class RegisterConfig(Config):
     auc_min: float = Field(0.5, ge=0, le=1, description="gate: the student's AUC on the test rows must reach this")
+    accuracy_min: float = Field(0.0, ge=0, le=1, description="gate: of classes, the student's accuracy on the test rows must reach this")
     calibration_error_max: float = Field(0.1, gt=0, le=1, description="gate: largest calibration error of the student")
     parity_max: float = Field(
         1e-4, gt=0, description="gate: largest difference of a probability between the exported and the trained student"
     )
     parity_rows: int = Field(5000, ge=1, description="test rows on which that difference is measured")
     champion_margin: float = Field(
-        0.005, ge=0, le=1, description="gate: with 95 % confidence the AUC may fall behind the champion's on the same rows by at most this"
+        0.005,
+        ge=0,
+        le=1,
+        description="gate: with 95 % confidence AUC (of classes: accuracy) may fall behind the champion's on the same rows by at most this",
     )
     champion_rows: int = Field(
         200_000, ge=100, description="test rows on which challenger and champion are compared; whole requests, newest first"
@@ -62,12 +67,15 @@ class TrackingConfig(Config):
 
 
 class RunConfig(Config):
-    """All that a run depends on besides its data. ``source`` and ``split`` suffice."""
+    """All that a run depends on besides its data. ``source`` and ``split`` suffice, for texts ``source`` alone."""
 
     name: str = Field(max_length=200, pattern=r"^\w[\w.-]*$", description="registered model's name; default: the file's name without .yaml")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of initialisation, batches and dropout")
     source: SourceConfig = Field(description="where the raw log comes from")
-    split: SplitConfig = Field(description="training, validation and test window; times are UTC and exclusive")
+    split: SplitConfig | None = Field(
+        None, description="training, validation and test window; times are UTC and exclusive. Texts have none: their splits are files"
+    )
+    tokens: TokensConfig = Field(TokensConfig(), description="texts: how teacher and student read them")
     candidates: CandidateConfig = Field(CandidateConfig(), description="sampled candidates of a log of clicks only")
     history: HistoryConfig = Field(HistoryConfig(), description="click histories")
     statistics: StatisticsConfig = Field(StatisticsConfig(), description="as-of statistics of items and users")
@@ -86,15 +94,58 @@ class RunConfig(Config):
     tracking: TrackingConfig = Field(TrackingConfig(), description="MLflow")
 
     @model_validator(mode="after")
+    def _source_and_keys_agree(self) -> RunConfig:
+        teachers = self.distill.teachers
+        if self.source.reader != "text":
+            if self.split is None:
+                raise ValueError("split is missing; it is required (training, validation and test window), for all readers but text")
+            if self.tokens != TokensConfig():
+                raise ValueError("tokens has no effect on a click log; remove it, or set source.reader: text")
+            if "linear" in teachers:
+                raise ValueError("distill.teachers: linear is a teacher of texts; clicks have bert and boosted_trees")
+            return self
+        if self.split is not None:
+            raise ValueError("split has no effect on texts, whose splits are files (source.train, validation, test): remove it")
+        if "boosted_trees" in teachers:
+            raise ValueError("distill.teachers: boosted_trees is a teacher of clicks; texts have bert and linear")
+        if self.distill.calibration == "isotonic":
+            raise ValueError("distill.calibration: isotonic is for clicks; of classes use temperature or none")
+        if self.distill.listwise:
+            raise ValueError("distill.listwise ranks a request's candidates, and texts have none: remove it")
+        return self
+
+    @model_validator(mode="after")
     def _embeddings_fit(self) -> RunConfig:
         own, other = self.distill.student.width, self.pretrain.encoder.width
         if self.distill.embeddings == "teacher" and own > other:
             raise ValueError(f"distill.embeddings: teacher needs a distill.student.width ({own}) up to pretrain.encoder.width ({other})")
         return self
 
+    @model_validator(mode="after")
+    def _rows_suffice(self) -> RunConfig:
+        texts = self.source.reader == "text"
+        other = sorted({"boosted_trees" if texts else "linear"} & set(self.distill.teachers))
+        if other:
+            raise ValueError(
+                f"distill.teachers: {other[0]} learns from {'clicks' if texts else 'texts'}, which source.reader does not read"
+            )
+        if texts and self.distill.weighting == "learned":
+            raise ValueError("distill.weighting: learned needs rows in the order of time, and texts have none")
+        if texts and self.finetune.hard_negatives.amount:
+            raise ValueError("finetune.hard_negatives are items that a user never met, and texts have no users")
+        return self
+
     @property
     def assembly(self) -> AssemblyConfig:
-        """The keys that turn events into rows."""
+        """The keys that turn events into rows.
+
+        Raises
+        ------
+        ConfigError
+            When the rows are texts, for which there is no split.
+        """
+        if self.split is None:
+            raise ConfigError(f"source.reader {self.source.reader} holds no click log, which this command needs")
         return AssemblyConfig(
             split=self.split, candidates=self.candidates, history=self.history, statistics=self.statistics, vocabulary=self.vocabulary
         )

@@ -111,10 +111,12 @@ def absolute_checks(
     bounds : RegisterConfig
     """
     auc, no_auc = metric(student, "auc")
+    accuracy, no_accuracy = metric(student, "accuracy")
     calibration, no_calibration = metric(student, "calibration_error")
     loss, no_loss = metric(student, "log_loss")
     return [
         at_least("auc", auc, bounds.auc_min, no_auc),
+        *([at_least("accuracy", accuracy, bounds.accuracy_min, no_accuracy)] if "accuracy" in student else []),
         at_most("calibration_error", calibration, bounds.calibration_error_max, no_calibration),
         _check("log_loss", loss, "finite", True, no_loss),
         at_most("parity", parity, bounds.parity_max),
@@ -129,13 +131,16 @@ def absolute_checks(
     ]
 
 
-def champion_check(difference: Mapping[str, Any], margin: float) -> Check:
-    """The challenger's AUC is, with 95 % confidence, at most ``margin`` below the champion's on the same rows.
+def champion_check(difference: Mapping[str, Any], margin: float, metric: str = "auc") -> Check:
+    """The challenger's metric is, with 95 % confidence, at most ``margin`` below the champion's on the same rows.
 
     Parameters
     ----------
     difference : mapping
         ``difference``, ``low``, ``high`` of challenger minus champion, from a paired bootstrap.
+    margin : float
+    metric : str
+        ``auc`` of clicks, ``accuracy`` of classes.
 
     Notes
     -----
@@ -148,7 +153,7 @@ def champion_check(difference: Mapping[str, Any], margin: float) -> Check:
     >>> champion_check({"difference": 0.001, "low": -0.02, "high": 0.022}, margin=0.005).passed
     False
     """
-    return at_least("auc_against_champion_low", difference.get("low"), -margin, difference.get("reason"))
+    return at_least(f"{metric}_against_champion_low", difference.get("low"), -margin, difference.get("reason"))
 
 
 def unreadable_champion(reason: str) -> Check:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -16,6 +16,20 @@ from pipelines.runner import RunContext
 
 if TYPE_CHECKING:
     from feature_store.serving import FeatureLookup
+
+
+class NothingToJoin:
+    """Leaves tables as they are: a text carries all that a model reads of it."""
+
+    def join(self, table: pa.Table) -> pa.Table:
+        return table
+
+
+def open_joiner(
+    run: RunContext, signature: Mapping[str, Any], until: datetime | None = None
+) -> AbstractContextManager[Joiner | NothingToJoin]:
+    """What completes tables for a model, by what the model reads; the parameters are those of :class:`Joiner`."""
+    return nullcontext(NothingToJoin()) if "classes" in signature else Joiner(run, signature, until)
 
 
 class Joiner:

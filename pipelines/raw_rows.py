@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from feature_store.contracts import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ctr_kd.evaluation import EvaluationRows
 
 
 class RawRows:
@@ -20,6 +29,9 @@ class RawRows:
     assembly : Path
         Artifact of ``feature_store.assemble``.
     """
+
+    baselines = ("popularity", "boosted_trees", "oracle")
+    required = ("history", "item_id", "timestamp")
 
     def __init__(self, assembly: Path) -> None:
         self._assembly = assembly
@@ -74,6 +86,53 @@ class RawRows:
         """:meth:`raw`, piece by piece, which bounds the memory of the histories."""
         for begin in range(0, rows.num_rows, size):
             yield self.raw(rows.slice(begin, size))
+
+    def poorest(self, example: pd.DataFrame) -> pd.DataFrame:
+        """The least that rows may hold, made of some of :meth:`raw`: empty histories, and no column that is not required."""
+        bare = example[list(self.required)].copy()
+        bare["history"] = [[] for _ in range(len(bare))]
+        return bare
+
+    def newest(self, rows: pa.Table, most: int) -> int:
+        """First of the newest rows that are at most so many and cut no request in two."""
+        return newest_requests(rows["request"].to_numpy(), most)
+
+    def evaluation_rows(self) -> EvaluationRows:
+        """Labels, users, requests and slices of the test rows, in the order of their ids.
+
+        Raises
+        ------
+        DataError
+            When there are none.
+        """
+        from ctr_kd.evaluation import EvaluationRows, standard_slices
+        from feature_store.log import microseconds
+
+        rows = self.read("test")
+        if not rows.num_rows:
+            raise DataError("the test window holds no rows; check `split` and --as-of")
+        train_until = self.summary["split"]["train_until"]
+        slices = standard_slices(
+            history_length=rows["history_end"].to_numpy() - rows["history_start"].to_numpy(),
+            unseen_item=~self.in_vocabulary(rows),
+            timestamp=rows["timestamp"].to_numpy(),
+            cutoff=microseconds(datetime.fromisoformat(train_until)) if train_until else None,
+        )
+        return EvaluationRows(rows["label"].to_numpy(), rows["user"].to_numpy(), rows["request"].to_numpy(), slices)
+
+
+def newest_requests(request: np.ndarray, most: int) -> int:
+    """First of the newest rows that are at most so many and cut no request in two; at least one request.
+
+    Examples
+    --------
+    >>> newest_requests(np.array([0, 0, 1, 1, 2, 2]), 3), newest_requests(np.array([0, 0, 1, 1]), 9)
+    (4, 0)
+    """
+    first = max(0, len(request) - most)
+    starts = np.flatnonzero(np.concatenate([[True], request[1:] != request[:-1]])) if len(request) else np.zeros(1, int)
+    later = starts[starts >= first]
+    return int(later[0] if len(later) else starts[-1])
 
 
 def ranges(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, pa.Array]:

@@ -299,15 +299,16 @@ def save_model(export: Path, destination: Path, lineage: Mapping[str, Any], exam
     shutil.copyfile(export / "scorer.py", code / f"{SCORER_MODULE}.py")
     files[f"code/{SCORER_MODULE}.py"] = sha256_of(export / "scorer.py")
     student = digest_of(files)
+    signature = json.loads((export / "signature.json").read_text(encoding="utf-8"))
     write_json(data / LINEAGE, {**lineage, "student": {"digest": student, "files": files}})
     pyfunc.save_model(
         destination,
         loader_module=SCORER_MODULE,
         data_path=str(data),
         code_paths=[str(code / f"{SCORER_MODULE}.py")],
-        signature=model_signature(json.loads((export / "signature.json").read_text())),
+        signature=model_signature(signature),
         input_example=example,
-        pip_requirements=[f"{name}=={package_version(name)}" for name in _REQUIREMENTS],
+        pip_requirements=[f"{name}=={package_version(name)}" for name in (*_REQUIREMENTS, *signature.get("packages", []))],
     )
     shutil.rmtree(data)
     shutil.rmtree(code)
@@ -324,10 +325,11 @@ def model_signature(signature: Mapping[str, Any]) -> Any:
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import AnyType
 
-    required = [ColSpec(AnyType(), name) for name in ("history", "item_id", "timestamp")]
-    names = ["history_timestamps", *signature.get("categorical", {}), *signature.get("dense", {})]
+    columns = signature["columns"]
+    required = [ColSpec(AnyType(), name) for name in columns["required"]]
+    optional = [ColSpec(AnyType(), name, required=False) for name in columns["optional"]]
     return ModelSignature(
-        Schema([*required, *(ColSpec(AnyType(), name, required=False) for name in names)]), Schema([ColSpec(DataType.double, "score")])
+        Schema([*required, *optional]), Schema([ColSpec(DataType[kind], name) for name, kind in columns["answer"].items()])
     )
 
 
@@ -358,10 +360,14 @@ def load_scorer(path: Path, threads: int = 1) -> Any:
     path : Path
         Directory of a model whose digests were checked.
     """
-    code = path / "code" / f"{SCORER_MODULE}.py"
+    return scorer_in(path / "code" / f"{SCORER_MODULE}.py", path / "data" / DATA, threads)
+
+
+def scorer_in(code: Path, student: Path, threads: int = 1) -> Any:
+    """The scorer whose code is a file, for an exported student."""
     spec = importlib.util.spec_from_file_location(f"{SCORER_MODULE}_{sha256_of(code)[:16]}", code)
     if spec is None or spec.loader is None:
         raise ArtifactError(f"{code} cannot be loaded as Python")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.StudentScorer(path / "data" / DATA, threads=threads)
+    return module.StudentScorer(student, threads=threads)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ctr_kd.scoring_report import ScoringCounts, count_rows, summarise
+from ctr_kd.scoring_report import ScoringCounts, summarise
 from feature_store.contracts import DataError
 from pipelines.artifacts import write_json
-from pipelines.joining import Joiner
+from pipelines.joining import open_joiner
 from pipelines.partitions import REPORT
 from pipelines.runner import RunContext
 from pipelines.served_model import ServedModel, load_model, model_uri, model_version
@@ -49,11 +50,11 @@ def score_file(run: RunContext, source: Path, target: Path, batch_rows: int | No
         with open_parquet(source) as file:
             if run.config.score.top is not None and "user_id" not in file.schema_arrow.names:
                 raise DataError(f"{source}: column user_id is missing; score.top keeps the best rows of each user")
-            schema = _scored(file.schema_arrow.empty_table(), pa.array([], pa.float64()), version).schema
+            schema = scored(file.schema_arrow.empty_table(), model.answer(model.nothing()), version).schema
             target.parent.mkdir(parents=True, exist_ok=True)
             with pq.ParquetWriter(temporary, schema) as writer:
                 for table, scores, counted in scored_batches(run, model, file, source, batch_rows or run.config.score.batch_rows):
-                    writer.write_table(_scored(table, scores, version))
+                    writer.write_table(scored(table, model.answer(scores), version))
                     counts += counted
         keep_best_rows(run, temporary)
         temporary.replace(target)
@@ -87,11 +88,12 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 
 def scored_batches(
     run: RunContext, model: ServedModel, file: pq.ParquetFile, name: Path, size: int
-) -> Iterator[tuple[pa.Table, pa.Array, ScoringCounts]]:
-    """Pieces of a file with their scores, and what was counted of them."""
-    check_columns(file.schema_arrow, name)
+) -> Iterator[tuple[pa.Table, np.ndarray, ScoringCounts]]:
+    """Pieces of a file with their scores, (rows,) or (rows, classes), and what was counted of them."""
+    if not model.has_classes:
+        check_columns(file.schema_arrow, name)
     done = 0
-    with Joiner(run, model.scorer.signature) as joiner:
+    with open_joiner(run, model.scorer.signature) as joiner:
         for batch in file.iter_batches(size):
             table = pa.Table.from_batches([batch])
             try:
@@ -99,7 +101,7 @@ def scored_batches(
                 scores = model.scorer.score(joined)
             except (DataError, ValueError) as error:  # ValueError: of the model's own scorer, which cannot know our exceptions
                 raise DataError(f"{name}, rows from {done + 1:,} on: {error}") from None
-            yield table, pa.array(scores, pa.float64()), count_rows(model.scorer, joined, scores, model.edges)
+            yield table, scores, model.count(joined, scores)
             done += table.num_rows
 
 
@@ -112,8 +114,9 @@ def check_columns(schema: pa.Schema, name: Path) -> None:
         raise DataError(f"{name}: column history is missing, and so is user_id by which it could be joined; a row needs one of them")
 
 
-def _scored(table: pa.Table, scores: pa.Array, version: str) -> pa.Table:
-    for name, column in (("score", scores), ("model_version", pa.repeat(version, table.num_rows))):
+def scored(table: pa.Table, answer: Mapping[str, pa.Array], version: str) -> pa.Table:
+    """A table with what the model says of its rows, and the model's version."""
+    for name, column in {**answer, "model_version": pa.repeat(version, table.num_rows)}.items():
         if name in table.column_names:  # a file that was scored before is scored anew
             table = table.set_column(table.column_names.index(name), name, column)
         else:

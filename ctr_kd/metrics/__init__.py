@@ -6,7 +6,14 @@ Results do not depend on the order of the rows: tied scores are always treated a
 """
 
 from ctr_kd.metrics.checks import UndefinedMetric
-from ctr_kd.metrics.classification import accuracy_score, classification_report, macro_f1_score, one_vs_rest_auc_score
+from ctr_kd.metrics.classification import (
+    accuracy_score,
+    classification_report,
+    confusion_matrix,
+    macro_f1_score,
+    one_vs_rest_auc_score,
+    report_averages,
+)
 from ctr_kd.metrics.probability import (
     ReliabilityBins,
     calibration_error,
@@ -26,6 +33,7 @@ __all__ = [
     "calibration_error",
     "calibration_ratio",
     "classification_report",
+    "confusion_matrix",
     "gauc_score",
     "grouped_auc",
     "log_loss",
@@ -33,5 +41,6 @@ __all__ = [
     "normalized_entropy",
     "one_vs_rest_auc_score",
     "reliability_bins",
+    "report_averages",
     "roc_points",
 ]

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from ctr_kd.config import StudentConfig
 from ctr_kd.models.comparing import Comparing
-from ctr_kd.models.inputs import ContextEncoder, Head, TokenEmbedding, padding_mask
-from ctr_kd.samples import PAD, Signature
+from ctr_kd.models.inputs import ContextEncoder, Head, TokenEmbedding, compared_size, length_of, padding_mask
+from ctr_kd.samples import Signature
 
 
 class BiLSTM(Comparing):
@@ -19,13 +19,14 @@ class BiLSTM(Comparing):
     """
 
     def __init__(self, signature: Signature, config: StudentConfig) -> None:
-        super().__init__()
+        super().__init__(signature)
         self.token = TokenEmbedding(signature.tokens, config.width)
         self.forward_lstm = nn.LSTM(config.width, config.width, batch_first=True)
         self.backward_lstm = nn.LSTM(config.width, config.width, batch_first=True)
         self.project = nn.Linear(2 * config.width, config.width)
         self.context = ContextEncoder(signature, 4)
-        self.head = Head(4 * config.width + self.context.size, config.hidden, signature.outputs, config.dropout)
+        size = compared_size(signature, config.width) + self.context.size
+        self.head = Head(size, config.hidden, signature.outputs, config.dropout)
 
     def encode(self, tokens: Tensor, length: Tensor) -> Tensor:
         """Vectors (segments, width) of right-padded sequences; an empty one is the zero state."""
@@ -47,5 +48,5 @@ class BiLSTMPair(BiLSTM):
     """Both segments through the same LSTM before they are compared, as sentence pairs are (Tang et al. 2019, section 3.1)."""
 
     def candidate(self, segment_b: Tensor) -> Tensor:
-        """Vectors (rows, width) of the candidates, read as the histories are; their length is where padding begins."""
-        return self.encode(segment_b, (segment_b[:, :, 0] != PAD).sum(1))
+        """Vectors (rows, width) of the second segments, read as the first ones are."""
+        return self.encode(segment_b, length_of(segment_b))

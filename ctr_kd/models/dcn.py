@@ -19,12 +19,12 @@ class DCN(Pooled):
 
     def __init__(self, signature: Signature, config: StudentConfig) -> None:
         super().__init__(signature, config)
-        size = 2 * config.width + self.context.size
+        size = (2 if self.compares else 1) * config.width + self.context.size
         self.crosses = CrossNetwork(size, config.width, CROSSES)
         self.head = Head(size, config.hidden, signature.outputs, config.dropout)
 
     def score(self, history: Tensor, segment_of_row: Tensor, segment_b: Tensor, categorical: Tensor, dense: Tensor) -> Tensor:
         """Logits (rows, outputs) from encoded histories (segments, width)."""
-        candidate, context = self.candidate(segment_b), self.context(categorical, dense)
-        x = torch.cat([history.index_select(0, segment_of_row), candidate, context], dim=-1)  # (rows, size)
+        segments = [history.index_select(0, segment_of_row), *([self.candidate(segment_b)] if self.compares else [])]
+        x = torch.cat([*segments, self.context(categorical, dense)], dim=-1)  # (rows, size)
         return self.head(self.crosses(x))  # (rows, outputs)

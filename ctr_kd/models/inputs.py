@@ -115,6 +115,21 @@ def compare(a: Tensor, b: Tensor) -> Tensor:
     return torch.cat([a, b, a * b, (a - b).abs()], dim=-1)
 
 
+def compared_size(signature: Signature, width: int) -> int:
+    """Size of what a head is told of both segments: :func:`compare` of them, or segment A alone where there is no segment B."""
+    return 4 * width if signature.max_length_b else width
+
+
+def length_of(tokens: Tensor) -> Tensor:
+    """Lengths (sequences,) of right-padded sequences (sequences, longest, features): where their padding begins."""
+    return (tokens[:, :, 0] != PAD).sum(1)
+
+
+def mean_of(vectors: Tensor, length: Tensor) -> Tensor:
+    """Means (sequences, width) of vectors (sequences, longest, width) that are zero at padding; an empty sequence's is zero."""
+    return vectors.sum(1) / length.clamp(min=1).unsqueeze(1).to(vectors.dtype)
+
+
 def padding_mask(length: Tensor, longest: int) -> Tensor:
     """True where a position (sequences, longest) holds a token."""
     return torch.arange(longest, device=length.device).unsqueeze(0) < length.unsqueeze(1)

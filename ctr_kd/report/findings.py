@@ -29,6 +29,7 @@ METRIC_TITLES = {
     "calibration_error": "Calib. error",
     "calibration_ratio": "Calib. ratio",
 }
+WORDS = {"auc": "AUC", "accuracy": "accuracy"}  # inside a sentence
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 
@@ -129,9 +130,18 @@ def model_title(name: str) -> str:
     return f"{MODEL_TITLES.get(base, base)} {part}".strip()
 
 
-def difference(metrics: Mapping[str, Any], pair: str, metric: str = "auc") -> Figure | None:
-    """A paired difference, or None where the pair was not compared."""
-    entry = ((metrics.get("comparisons") or {}).get(pair) or {}).get(metric)
+def quality(metrics: Mapping[str, Any]) -> str:
+    """The metric that the verdict is about: accuracy where there are classes, AUC of clicks.
+
+    >>> quality({"models": {"student": {"auc": 0.9, "accuracy": 0.8}}}), quality({})
+    ('accuracy', 'auc')
+    """
+    return "accuracy" if any("accuracy" in model for model in (metrics.get("models") or {}).values()) else "auc"
+
+
+def difference(metrics: Mapping[str, Any], pair: str, metric: str | None = None) -> Figure | None:
+    """A paired difference, by default in :func:`quality`, or None where the pair was not compared."""
+    entry = ((metrics.get("comparisons") or {}).get(pair) or {}).get(metric or quality(metrics))
     return None if entry is None else Figure.of(entry, "difference")
 
 
@@ -154,7 +164,8 @@ def verdict(metrics: Mapping[str, Any]) -> Verdict:
     >>> verdict({"comparisons": {"student-student_alone": {"auc": auc}}}).headline
     'Distillation gave +0.0061 AUC [+0.0048, +0.0075] over the same student trained alone.'
     """
-    effect, headline = _effect(difference(metrics, "student-student_alone"))
+    word = WORDS[quality(metrics)]
+    effect, headline = _effect(difference(metrics, "student-student_alone"), word)
     rows = {row.name: row for row in result_rows(metrics)}
     kept = _kept(metrics, rows)
     remarks = [kept, _seeds(metrics), *_weak_teacher(metrics), *_baselines(metrics, rows), _oracle(rows)]
@@ -162,40 +173,43 @@ def verdict(metrics: Mapping[str, Any]) -> Verdict:
     return Verdict(effect, headline, [remark for remark in remarks if remark], sentence)
 
 
-def _effect(gain: Figure | None) -> tuple[Literal["gain", "loss", "even", "unknown"], str]:
+def _effect(gain: Figure | None, word: str) -> tuple[Literal["gain", "loss", "even", "unknown"], str]:
     if gain is None or gain.value is None:
         return "unknown", "What distillation gave is unknown: there is no comparison with the same student trained alone."
     interval = gain.signed().removeprefix(signed(gain.value))
     if not gain.has_interval:
-        return "unknown", f"Distillation changed AUC by {signed(gain.value)}, which has no interval to judge it by ({gain.reason})."
+        return "unknown", f"Distillation changed {word} by {signed(gain.value)}, which has no interval to judge it by ({gain.reason})."
     if gain.sign > 0:
-        return "gain", f"Distillation gave {signed(gain.value)} AUC{interval} over the same student trained alone."
+        return "gain", f"Distillation gave {signed(gain.value)} {word}{interval} over the same student trained alone."
     if gain.sign < 0:
-        return "loss", f"Distillation cost {abs(gain.value):.4f} AUC{interval}: the same student is better trained alone."
-    return "even", f"Distillation made no difference that can be told from zero: {signed(gain.value)} AUC{interval}."
+        return "loss", f"Distillation cost {abs(gain.value):.4f} {word}{interval}: the same student is better trained alone."
+    return "even", f"Distillation made no difference that can be told from zero: {signed(gain.value)} {word}{interval}."
 
 
 def _kept(metrics: Mapping[str, Any], rows: Mapping[str, ResultRow]) -> str | None:
     """How much of the teacher the student keeps, and at which cost."""
-    teacher, student = (_auc(rows, name) for name in ("teacher", "student"))
+    name = quality(metrics)
+    chance, word = (0.5, "AUC") if name == "auc" else (0.0, WORDS[name])
+    teacher, student = (_value(rows, model, name) for model in ("teacher", "student"))
     if teacher is None or student is None:
         return None
     cost = _cost(rows["teacher"], rows["student"])
-    if teacher <= 0.5:
-        return f"The teacher is no better than chance (AUC {teacher:.4f}), so there was nothing to hand on."
+    if teacher <= chance:
+        return f"The teacher is no better than chance ({word} {teacher:.4f}), so there was nothing to hand on."
     gap = difference(metrics, "student-teacher")
     if student > teacher:
         if gap and gap.sign > 0:
-            return f"The student passes its teacher, AUC {student:.4f} against {teacher:.4f}{cost}."
-        return f"The student is level with its teacher, AUC {student:.4f} against {teacher:.4f}{cost}."
-    if student <= 0.5:
-        return f"The student is no better than chance (AUC {student:.4f})."
-    return f"The student keeps {100 * (student - 0.5) / (teacher - 0.5):.1f} % of the teacher's AUC above chance{cost}."
+            return f"The student passes its teacher, {word} {student:.4f} against {teacher:.4f}{cost}."
+        return f"The student is level with its teacher, {word} {student:.4f} against {teacher:.4f}{cost}."
+    if student <= chance:
+        return f"The student is no better than chance ({word} {student:.4f})."
+    above = " above chance" if chance else ""
+    return f"The student keeps {100 * (student - chance) / (teacher - chance):.1f} % of the teacher's {word}{above}{cost}."
 
 
 def _seeds(metrics: Mapping[str, Any]) -> str | None:
     """In how many seeds the student was better; None where the figures are of one run."""
-    gains = ((metrics.get("comparisons") or {}).get("student-student_alone") or {}).get("auc", {}).get("seeds")
+    gains = ((metrics.get("comparisons") or {}).get("student-student_alone") or {}).get(quality(metrics), {}).get("seeds")
     if not gains:
         return None
     if len(gains) == 1:
@@ -225,7 +239,28 @@ def _weak_teacher(metrics: Mapping[str, Any]) -> list[str]:
     lead = difference(metrics, "teacher-student_alone")
     if lead is None or lead.value is None or lead.sign >= 0:
         return []
-    return [f"The teacher is weaker than the student trained alone ({lead.signed()} AUC): look there first."]
+    return [f"The teacher is weaker than the student trained alone ({lead.signed()} {WORDS[quality(metrics)]}): look there first."]
+
+
+def weighting(metrics: Mapping[str, Any]) -> str | None:
+    """How far each teacher was trusted, where their weights were learned per row.
+
+    Examples
+    --------
+    >>> spread = {"bert": {"fixed": 0.5, "mean": 0.62}, "boosted_trees": {"fixed": 0.5, "mean": 0.38}}
+    >>> figures = {"learned": {"auc": 0.7412}, "fixed": {"auc": 0.7401}}
+    >>> weighting({"models": {"teacher": {"weighting": {"teachers": spread, "validation": figures, "used": "learned"}}}})
+    'Weights per row: bert 0.62, boosted_trees 0.38 on average; AUC on validation 0.7412, with fixed ones 0.7401. The learned are used.'
+    """
+    found = ((metrics.get("models") or {}).get("teacher") or {}).get("weighting")
+    if not found:
+        return None
+    shares = ", ".join(f"{name} {one['mean']:.2f}" for name, one in found["teachers"].items())
+    auc = {name: Figure.of(one["auc"]).text() for name, one in found["validation"].items()}
+    return (
+        f"Weights per row: {shares} on average; AUC on validation {auc['learned']}, with fixed ones {auc['fixed']}. "
+        f"The {found['used']} are used."
+    )
 
 
 def _baselines(metrics: Mapping[str, Any], rows: Mapping[str, ResultRow]) -> list[str]:
@@ -236,20 +271,22 @@ def _baselines(metrics: Mapping[str, Any], rows: Mapping[str, ResultRow]) -> lis
             continue
         said = "do better than" if lead.sign < 0 else "cannot be told apart from"
         verb = said if name == "boosted_trees" else said.replace("do better", "does better")
-        remarks.append(f"{rows[name].title} {verb} the student: {lead.signed()} AUC, student minus {rows[name].title.lower()}.")
+        remarks.append(
+            f"{rows[name].title} {verb} the student: {lead.signed()} {WORDS[quality(metrics)]}, student minus {rows[name].title.lower()}."
+        )
     return remarks
 
 
 def _oracle(rows: Mapping[str, ResultRow]) -> str | None:
-    best, student = _auc(rows, "oracle"), _auc(rows, "student")
+    best, student = _value(rows, "oracle", "auc"), _value(rows, "student", "auc")
     if best is None or student is None or best <= 0.5:
         return None
     share = 100 * (student - 0.5) / (best - 0.5)
     return f"The best reachable AUC is {best:.4f}, that of the true click probabilities; the student has {share:.1f} % of it above chance."
 
 
-def _auc(rows: Mapping[str, ResultRow], name: str) -> float | None:
-    return rows[name].figures["auc"].value if name in rows and "auc" in rows[name].figures else None
+def _value(rows: Mapping[str, ResultRow], model: str, metric: str) -> float | None:
+    return rows[model].figures[metric].value if model in rows and metric in rows[model].figures else None
 
 
 def _number(value: Any) -> float | None:

@@ -1,4 +1,4 @@
-"""What fine-tuning destroyed of pretraining: masked-item accuracy before and after, by strategy, beside the AUC that it bought."""
+"""What fine-tuning destroyed of pretraining: masked-item accuracy before and after, by strategy, beside the quality that it bought."""
 
 from __future__ import annotations
 
@@ -56,12 +56,13 @@ def forgetting(metrics: Mapping[str, Any]) -> Markup | None:
         return None
     tunings = sorted(tunings, key=lambda tuning: -(_moved(tuning)[1].value or 0.0))
     accuracies = spread([figure for tuning in tunings for figure in _moved(tuning)], zero=True)
-    aucs = [Figure.of(tuning.get("auc")) for tuning in tunings]
-    domain = spread(aucs)
+    quality = findings.quality(metrics)
+    figures = [Figure.of(tuning.get(quality)) for tuning in tunings]
+    domain, bought = spread(figures), f"{findings.METRIC_TITLES[quality]} on validation"
     columns = [head("Strategy"), head("Masked-item accuracy", number=True), head(whisker_axis(accuracies)), head("Destroyed", number=True)]
-    columns += [head("Its loss", number=True), head("AUC on validation", number=True), head(whisker_axis(domain))]
+    columns += [head("Its loss", number=True), head(bought, number=True), head(whisker_axis(domain))]
     body = []
-    for tuning, auc in zip(tunings, aucs, strict=True):
+    for tuning, figure in zip(tunings, figures, strict=True):
         title, color = strategy_title(tuning), "teacher" if tuning.get("configured") else "popularity"
         (before, after), (loss_before, loss_after) = _moved(tuning), _moved(tuning, "masked_item_loss")
         cells = [
@@ -70,8 +71,8 @@ def forgetting(metrics: Mapping[str, Any]) -> Markup | None:
             cell(move(before, after, accuracies, color, label=f"masked-item accuracy, {title}")),
             written_cell(_destroyed(tuning)),
             written_cell(f"{loss_before.text(3)} → {loss_after.text(3)}"),
-            figure_cell(auc),
-            cell(whiskers([(title, color, auc)], domain, label=f"AUC on validation, {title}")),
+            figure_cell(figure),
+            cell(whiskers([(title, color, figure)], domain, label=f"{bought}, {title}")),
         ]
         body.append(element("tr", cells))
     count = Figure.of(tunings[0].get("held_out_sequences")).value

@@ -7,8 +7,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from ctr_kd.report import classes, findings, forgetting, results, run
 from ctr_kd.report import curves as drawn
-from ctr_kd.report import findings, forgetting, results, run
 from ctr_kd.report.markup import Markup, element, join
 
 
@@ -20,7 +20,8 @@ def render(metrics: Mapping[str, Any], curves: Mapping[str, Any] | None = None, 
     metrics : mapping
         All of metrics.json. Parts that are missing leave their section out.
     curves : mapping, optional
-        ``{"learning": {STAGE or STAGE/MODEL: points}, "roc": {NAME: [[x, y], ...]}, "reliability": {NAME: [bins]}}``; see
+        ``{"learning": {STAGE or STAGE/MODEL: points}, "roc": {NAME: [[x, y], ...]}, "reliability": {NAME: [bins]}}``, and
+        of classifiers ``{"confusion": {NAME: [[rows, ...], ...]}, "classes": [name, ...]}``; see
         `learning_curves` and `ctr_kd.evaluation.curves`.
     output : Path, optional
         File to write, in UTF-8.
@@ -39,14 +40,16 @@ def render(metrics: Mapping[str, Any], curves: Mapping[str, Any] | None = None, 
     curves = curves or {}
     said = findings.verdict(metrics)
     rows = findings.result_rows(metrics)
+    teacher = [text for text in (forgetting.sentence(metrics), findings.weighting(metrics)) if text]
     body = [
         run.header(metrics, said),
-        results.results(rows, forgetting.sentence(metrics)),
+        results.results(rows, " ".join(teacher) or None),
         results.differences(metrics),
         drawn.curves_of_scores(curves),
         drawn.calibration(curves, metrics),
         results.slices(metrics),
-        results.classes(metrics),
+        classes.classes(metrics),
+        classes.confusion(metrics, curves),
         forgetting.forgetting(metrics),
         drawn.learning_curves(curves),
         run.road(metrics),

@@ -16,29 +16,31 @@ SLICE_TITLES = {
     "history_length": ("Clicks in the history", "0 are cold users"),
     "item": ("Candidate item", "unseen items are missing from the vocabulary of the training window"),
     "hours_after_cutoff": ("Hours after the end of training", "how fast the models age"),
+    "leak": ("Leaked rows", "test texts that stand in training too, after normalisation"),
     "days_after_cutoff": ("Days after the end of training", "how fast the models age"),
 }
 
 
 def results(rows: Sequence[ResultRow], teacher: str | None = None) -> Markup | None:
-    """One line per model: AUC drawn and written, then every other metric, speed and size; beneath, a sentence about the teacher."""
+    """One line per model: AUC (of classes: accuracy) drawn and written, then every other metric, speed and size."""
     if not rows:
         return None
     present = [name for name in METRIC_TITLES if any(name in row.figures for row in rows)]
-    main = [name for name in present if name in MAIN_METRICS]
+    quality = "accuracy" if "accuracy" in present else "auc"
+    main = [name for name in present if name in MAIN_METRICS | {"auc"} and name != quality]
     near = focal([row.name for row in rows])
-    domain = spread([row.figures["auc"] for row in rows if "auc" in row.figures and row.name in near])
-    columns = [head("Model"), head("AUC", number=True), head(whisker_axis(domain))]
+    domain = spread([row.figures[quality] for row in rows if quality in row.figures and row.name in near])
+    columns = [head("Model"), head(METRIC_TITLES[quality], number=True), head(whisker_axis(domain))]
     columns += [head(METRIC_TITLES[name], number=True) for name in main]
     costs = any(row.rows_per_second or row.parameters or row.bytes for row in rows)
     columns += [head(title, number=True) for title in ("Rows/s", "Parameters") if costs]
     body = []
     for row in rows:
-        auc = row.figures.get("auc", Figure(None, reason="not measured"))
-        drawn = whiskers([(row.title, color(row.name), auc)], domain, label=f"AUC of {row.title}")
+        figure = row.figures.get(quality, Figure(None, reason="not measured"))
+        drawn = whiskers([(row.title, color(row.name), figure)], domain, label=f"{METRIC_TITLES[quality]} of {row.title}")
         alone = f"{findings.count(row.rows_per_second_alone)} row by row" if row.rows_per_second_alone else None
         weighs = findings.size(row.bytes) if row.bytes else None
-        cells = [cell(swatch(row.name), row.title), figure_cell(auc), cell(drawn)]
+        cells = [cell(swatch(row.name), row.title), figure_cell(figure), cell(drawn)]
         cells += [figure_cell(row.figures.get(name)) for name in main]
         if costs:
             cells += [written_cell(findings.count(row.rows_per_second), alone), written_cell(findings.count(row.parameters), weighs)]
@@ -50,7 +52,7 @@ def results(rows: Sequence[ResultRow], teacher: str | None = None) -> Markup | N
         "best at 1. GAUC is the AUC inside a user, weighted by its rows.",
         table(columns, body),
         element("p", element("b", "Teacher: "), teacher) if teacher else None,
-        _more_metrics(rows, [name for name in present if name not in MAIN_METRICS and name != "auc"]),
+        _more_metrics(rows, [name for name in present if name not in MAIN_METRICS | {"auc"}]),
         _reasons(rows),
     )
 
@@ -82,30 +84,31 @@ def focal(names: Sequence[str]) -> list[str]:
 
 
 def differences(metrics: Mapping[str, Any]) -> Markup | None:
-    """Paired differences in AUC, drawn about zero, with those of the other main metrics."""
+    """Paired differences in AUC, or accuracy of classes, drawn about zero, with those of the other main metrics."""
     pairs = metrics.get("comparisons") or {}
     if not pairs:
         return None
+    quality = findings.quality(metrics)
     main = {pair: findings.difference(metrics, pair) or Figure(None, reason="not measured") for pair in pairs}
     others = [
         name
-        for name in ("gauc", "request_auc", "accuracy", "macro_f1", "log_loss")
-        if any(name in (table or {}) for table in pairs.values())
+        for name in ("auc", "gauc", "request_auc", "accuracy", "macro_f1", "log_loss")
+        if name != quality and any(name in (table or {}) for table in pairs.values())
     ]
     near = [figure for pair, figure in main.items() if not pair.endswith(("-popularity", "-oracle"))]
     domain = spread(near or list(main.values()), zero=True)
-    columns = [head("Difference"), head("AUC", number=True), head(whisker_axis(domain, sign=True)), head("p", number=True)]
+    columns = [head("Difference"), head(METRIC_TITLES[quality], number=True), head(whisker_axis(domain, sign=True)), head("p", number=True)]
     columns += [head(METRIC_TITLES[name], number=True) for name in others]
     body = []
     for pair, figure in main.items():
         effect = {1: "gain", -1: "loss", 0: "even"}[figure.sign]
         first, _, second = pair.partition("-")
         title = f"{model_title(first)} {findings.MINUS} {model_title(second).lower()}"
-        p_value = Figure.of((pairs[pair].get("auc") or {}).get("p_value"))
+        p_value = Figure.of((pairs[pair].get(quality) or {}).get("p_value"))
         cells = [
             cell(title),
             difference_cell(figure),
-            cell(whiskers([(title, effect, figure)], domain, label=f"{title}, AUC", zero=True)),
+            cell(whiskers([(title, effect, figure)], domain, label=f"{title}, {METRIC_TITLES[quality]}", zero=True)),
         ]
         cells += [cell("–" if p_value.value is None else f"{p_value.value:.3f}", number=True)]
         cells += [difference_cell(findings.difference(metrics, pair, name)) for name in others]
@@ -120,7 +123,8 @@ def differences(metrics: Mapping[str, Any]) -> Markup | None:
 
 
 def slices(metrics: Mapping[str, Any]) -> Markup | None:
-    """AUC of every model by part of the rows, one table per group of parts."""
+    """AUC, or accuracy of classes, of every model by part of the rows, one table per group of parts."""
+    quality = findings.quality(metrics)
     groups: dict[str, dict[str, Any]] = {}
     for name, models in (metrics.get("slices") or {}).items():
         group, _, part = name.partition("/")
@@ -131,7 +135,7 @@ def slices(metrics: Mapping[str, Any]) -> Markup | None:
     near = focal(shown)
     blocks = []
     for group, parts in groups.items():
-        figures = {part: {name: Figure.of((models.get(name) or {}).get("auc")) for name in shown} for part, models in parts.items()}
+        figures = {part: {name: Figure.of((models.get(name) or {}).get(quality)) for name in shown} for part, models in parts.items()}
         domain = spread([figure for models in figures.values() for name, figure in models.items() if name in near])
         columns = [head("Part"), head("Rows", number=True), head(whisker_axis(domain))]
         columns += [head(model_title(name), number=True) for name in shown]
@@ -142,25 +146,11 @@ def slices(metrics: Mapping[str, Any]) -> Markup | None:
             cells = [
                 cell(part),
                 cell(findings.count(Figure.of(size).value), number=True),
-                cell(whiskers(drawn, domain, label=f"AUC in {part}")),
+                cell(whiskers(drawn, domain, label=f"{METRIC_TITLES[quality]} in {part}")),
             ]
             body.append(element("tr", cells, [figure_cell(figure) for figure in by_model.values()]))
         title, note = SLICE_TITLES.get(group, (group.replace("_", " ").capitalize(), ""))
         blocks += [element("h3", title, element("span", f" – {note}", class_="note") if note else None), table(columns, body, "parts")]
-    return section("Where it works", "AUC inside a part of the test rows, with 95 % intervals.", legend(shown), *blocks)
-
-
-def classes(metrics: Mapping[str, Any]) -> Markup | None:
-    """F1 by class of the student, the teacher and the others, for classifiers."""
-    reports = {row.name: metrics["models"][row.name].get("report") for row in findings.result_rows(metrics)}
-    tables = {name: report for name, report in reports.items() if isinstance(report, Mapping) and "value" not in report}
-    if not tables:
-        return None
-    names = list(dict.fromkeys(name for report in tables.values() for name in report))
-    columns = [head("Class"), head("Rows", number=True), *(head(f"{model_title(model)} F1", number=True) for model in tables)]
-    body = []
-    for name in names:
-        support = next((report[name].get("support") for report in tables.values() if name in report), None)
-        figures = [cell(Figure.of((report.get(name) or {}).get("f1")).text(3), number=True) for report in tables.values()]
-        body.append(element("tr", cell(name), cell(findings.count(Figure.of(support).value), number=True), figures))
-    return section("By class", None, table(columns, body))
+    return section(
+        "Where it works", f"{METRIC_TITLES[quality]} inside a part of the test rows, with 95 % intervals.", legend(shown), *blocks
+    )

@@ -46,13 +46,19 @@ def _tiles(metrics: Mapping[str, Any], said: Verdict) -> Markup | None:
     rows = {row.name: row for row in findings.result_rows(metrics)}
     tiles = []
     student, teacher = rows.get("student"), rows.get("teacher")
-    if student and "auc" in student.figures:
-        auc = student.figures["auc"]
-        tiles.append(_tile("Student AUC on test", auc.text(), auc.interval() or auc.reason))
+    name = findings.quality(metrics)
+    if student and name in student.figures:
+        figure = student.figures[name]
+        tiles.append(_tile(f"Student {findings.WORDS[name]} on test", figure.text(), figure.interval() or figure.reason))
     gain = findings.difference(metrics, "student-student_alone")
     if gain and gain.value is not None:
         tiles.append(
-            _tile("Gain by distillation, AUC", findings.signed(gain.value), gain.interval() and gain.signed().split(" ", 1)[1], said.effect)
+            _tile(
+                f"Gain by distillation, {findings.WORDS[name]}",
+                findings.signed(gain.value),
+                gain.interval() and gain.signed().split(" ", 1)[1],
+                said.effect,
+            )
         )
     if student and student.rows_per_second:
         more = None

@@ -8,13 +8,13 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from ctr_kd.report.findings import METRIC_TITLES, count, result_rows, size
+from ctr_kd.report.findings import METRIC_TITLES, count, quality, result_rows, size
 
 SHOWN = ("auc", "gauc", "accuracy", "macro_f1", "log_loss", "normalized_entropy", "calibration_error")
 
 
 def summary_table(metrics: Mapping[str, Any]) -> Table:
-    """One line per model, with 95 % intervals of AUC, speed and size; columns that no model has are left out.
+    """One line per model, with 95 % intervals of AUC (of classes: accuracy), speed and size; columns that no model has are left out.
 
     Examples
     --------
@@ -22,8 +22,8 @@ def summary_table(metrics: Mapping[str, Any]) -> Table:
     >>> [column.header for column in table.columns], table.row_count
     (['Model', 'AUC', '95 %'], 1)
     """
-    rows = result_rows(metrics)
-    shown = [name for name in SHOWN if any(name in row.figures for row in rows)]
+    rows, first = result_rows(metrics), quality(metrics)
+    shown = [name for name in dict.fromkeys([first, *SHOWN]) if any(name in row.figures for row in rows)]
     costs = [
         (title, key) for title, key in (("Rows/s", "rows_per_second"), ("Parameters", "parameters"), ("Size", "bytes")) if _any(rows, key)
     ]
@@ -31,7 +31,7 @@ def summary_table(metrics: Mapping[str, Any]) -> Table:
     table.add_column("Model", no_wrap=True)
     for name in shown:
         table.add_column(METRIC_TITLES[name], justify="right", no_wrap=True)
-        if name == "auc":
+        if name == first:
             table.add_column("95 %", style="dim", no_wrap=True)
     for title, _ in costs:
         table.add_column(title, justify="right", no_wrap=True)
@@ -40,7 +40,7 @@ def summary_table(metrics: Mapping[str, Any]) -> Table:
         for name in shown:
             figure = row.figures.get(name)
             cells.append(figure.text() if figure else "–")
-            if name == "auc":
+            if name == first:
                 cells.append(figure.interval() if figure else "")
         cells += [size(row.bytes) if key == "bytes" else count(getattr(row, key)) for _, key in costs]
         # Text, not str: a model's name may hold brackets, which rich would read as markup.

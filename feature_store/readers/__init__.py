@@ -9,6 +9,7 @@ from feature_store.readers.movielens import MovieLensReader
 from feature_store.readers.s3rec import S3RecReader
 from feature_store.readers.simulated import SimulatedReader
 from feature_store.readers.tabular import TabularReader
+from feature_store.readers.text import TextReader
 
 READERS: dict[str, type[Reader]] = {
     "globo": GloboReader,
@@ -17,4 +18,5 @@ READERS: dict[str, type[Reader]] = {
     "s3rec": S3RecReader,
     "simulated": SimulatedReader,
     "tabular": TabularReader,
+    "text": TextReader,
 }

@@ -25,7 +25,7 @@ from feature_store.contracts import LONGEST_TEXT, DataError, Kind, RawBatch, Rej
 
 BLOCK_BYTES = 8 << 20  # of text that the fast path parses at a time
 SLOW_ROWS = 50_000  # rows in a batch of the slow path
-_BROKEN = (OSError, EOFError, zlib.error)  # what a truncated or damaged gzip file raises
+BROKEN = (OSError, EOFError, zlib.error)  # what a truncated or damaged gzip file raises
 
 csv.field_size_limit(1 << 30)  # a listed history may be long; the standard limit is 131,072 characters
 
@@ -84,7 +84,7 @@ def read_delimited(path: Path, file: str, kind: Kind, columns: Mapping[str, str]
         for batch in _batches(path, file, kind, names, header_lines, columns, layout):
             rows += len(batch.lines) + len(batch.rejected)
             yield batch
-    except _BROKEN as error:
+    except BROKEN as error:
         raise DataError(f"{file}: cannot be read to its end ({_one_line(error)}); copy it again, it looks truncated or damaged") from None
     if rows == 0:
         yield RawBatch(kind, file, pa.table({name: pa.array([], pa.binary()) for name in columns}), np.zeros(0, dtype=np.int64), [])
@@ -94,13 +94,14 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
-def _open(path: Path) -> IO[bytes]:
+def open_raw(path: Path) -> IO[bytes]:
+    """The bytes of a file, unpacked when its name ends in .gz."""
     return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")  # type: ignore[return-value]
 
 
 def header(path: Path, file: str, layout: Layout) -> tuple[list[str], int]:
     """Names of the columns, and how many lines they take."""
-    with _open(path) as stream:
+    with open_raw(path) as stream:
         line = stream.readline()
     if not line:
         raise DataError(f"{file}: is empty; remove it or fill it")
@@ -203,7 +204,7 @@ def _slow(
 
     encoding = "utf-8-sig" if layout.encoding == "utf-8" else layout.encoding
     newline = "" if layout.quoted else "\n"  # without quotes only a line feed ends a row, as on the fast path
-    with _open(path) as stream, io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline=newline) as text:
+    with open_raw(path) as stream, io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline=newline) as text:
         for number, (line, row, shown) in enumerate(_records(text, layout)):
             if number < header_lines + skip:
                 continue

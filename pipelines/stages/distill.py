@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from types import MappingProxyType
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.artifacts import write_json
 from pipelines.runner import Stage, StageContext
-from pipelines.stages.training import (
-    SPLITS,
-    fit_boosted_trees,
-    kept_point,
-    load_teacher,
-    read_predictions,
-    record_curve,
-    write_predictions,
-)
+from pipelines.stages.baselines import TEACHERS
+from pipelines.stages.training import SPLITS, kept_figure, load_teacher, read_predictions, record_curve, write_predictions
 from pipelines.stages.transfer import bert_logits, write_transfer_set
+from pipelines.stages.weighting import learn_weights, weights_of
+from pipelines.text_rows import open_rows
 
 if TYPE_CHECKING:
     from torch import nn
 
     from ctr_kd.models.bert import MaskedItemModel
-    from ctr_kd.samples import Assembly, Samples
-    from pipelines.config import RunConfig
+    from ctr_kd.samples import Samples
+    from ctr_kd.texts import AnyAssembly
 
 TRANSFER_FILE = "transfer.parquet"  # rows without labels, in the artifact beside what the teachers say of them
 
@@ -43,19 +34,19 @@ def run(context: StageContext) -> None:
     from ctr_kd.checkpoint import load_checkpoint, save_checkpoint
     from ctr_kd.distilling import train_student
     from ctr_kd.models import STUDENTS
-    from ctr_kd.samples import Assembly
+    from ctr_kd.texts import open_assembly
 
     config = context.config
-    assembly = Assembly(context.inputs["ingest"], config.history.max_length)
+    assembly = open_assembly(context.inputs["ingest"], "student", config.history.max_length)
     signature = assembly.signature()
     samples = {split: assembly.samples(split) for split in SPLITS}
     training: dict[str, Any] = {}
     if config.distill.transfers:
         samples["transfer"], training["transfer"] = transfer_rows(context, assembly)
-    combined, facts = teacher_logits(context, assembly, samples)
+    combined, facts = teacher_logits(context, samples)
     training |= facts
     taught, target = taught_rows(samples, combined)
-    encoder = teacher_encoder(context.inputs["finetune"], assembly, config) if config.distill.needs_encoder else None
+    encoder = teacher_encoder(context, assembly) if config.distill.needs_encoder else None
     write_predictions(context.output / "predictions_teacher_test.parquet", samples["test"].row_id, combined["test"], context.fingerprint)
     for name, rows, logits in (("student", taught, target), ("student_alone", samples["train"], None)):
         file = context.checkpoint / f"{name}.pt"
@@ -85,11 +76,12 @@ def run(context: StageContext) -> None:
         training[name] = keep_student(context, name, model, curve, assembly, samples)
     training["student_alone"]["bytes"] = training["student"]["bytes"]  # the same architecture
     write_json(context.output / "training.json", training)
-    context.record({f"{name}_auc": kept_point(training[name]["curve"]).get("auc") for name in ("student", "student_alone")})
+    kept = {name: kept_figure(training[name]["curve"]) for name in ("student", "student_alone")}
+    context.record({f"{name}_{figure}": value for name, (figure, value) in kept.items()})
 
 
 def keep_student(
-    context: StageContext, name: str, model: nn.Module, curve: Mapping[str, Any], assembly: Assembly, samples: Mapping[str, Samples]
+    context: StageContext, name: str, model: nn.Module, curve: Mapping[str, Any], assembly: AnyAssembly, samples: Mapping[str, Samples]
 ) -> dict[str, Any]:
     """Calibrate a trained student; write its weights, logits and, for ``student``, its export; return what the report says of it.
 
@@ -119,7 +111,7 @@ def keep_student(
     return facts
 
 
-def transfer_rows(context: StageContext, assembly: Assembly) -> tuple[Samples, dict[str, Any]]:
+def transfer_rows(context: StageContext, assembly: AnyAssembly) -> tuple[Samples, dict[str, Any]]:
     """The configured transfer set, written beside what is made of it, and what the report says of it."""
     file = context.output / TRANSFER_FILE
     facts = write_transfer_set(file, assembly, context.inputs["finetune"], context.run, context.report)
@@ -138,63 +130,65 @@ def taught_rows(samples: Mapping[str, Samples], combined: Mapping[str, np.ndarra
     return rows, align_logits(row_id, np.concatenate([combined["train"], combined["transfer"]]), rows)
 
 
-def teacher_logits(
-    context: StageContext, assembly: Assembly, samples: Mapping[str, Samples]
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Combined logits (rows, 1) of the configured teachers by split, in the order of the samples, and what the report says of each.
+def teacher_logits(context: StageContext, samples: Mapping[str, Samples]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Combined logits (rows, outputs) of the configured teachers by split, in the order of the samples, and what the report says of each.
 
-    Writes each teacher's logits of the test rows and of a transfer set.
+    Writes each teacher's logits of the test rows and of a transfer set. Weights per row are learned where the validation rows are
+    among the samples.
     """
     from ctr_kd.distilling import align_logits, combine_logits
+    from ctr_kd.texts import open_assembly
 
-    weights = context.config.distill.teachers
+    settings = context.config.distill
     teachers: dict[str, dict[str, np.ndarray]] = {}
     facts: dict[str, Any] = {}
-    for name in weights:
+    transfer = {"transfer": pq.read_table(context.output / TRANSFER_FILE)} if "transfer" in samples else {}
+    for name in settings.teachers:
         if name == "bert":
             finetune = context.inputs["finetune"]
             stored = {
                 split: read_predictions(finetune / f"predictions_{split}.parquet", finetune.name) for split in samples if split in SPLITS
             }
-            if "transfer" in samples:
-                rows = samples["transfer"]
-                stored["transfer"] = rows.row_id, bert_logits(finetune, assembly, context.config, rows)
+            for split, table in transfer.items():
+                own = open_assembly(context.inputs["ingest"], "teacher", context.config.history.max_length)
+                stored[split] = table["row_id"].to_numpy(), bert_logits(finetune, own, context.config, own.samples_of(table))
         else:
-            tables = {"transfer": pq.read_table(context.output / TRANSFER_FILE)} if "transfer" in samples else {}
-            stored, facts[f"teacher/{name}"] = boosted_trees(assembly, context.config.seed, context.report, tables)
+            rows = open_rows(context.inputs["ingest"])
+            stored, facts[f"teacher/{name}"] = TEACHERS[name](rows, context.config.seed, context.report, transfer)
         teachers[name] = {split: align_logits(*stored[split], samples[split]) for split in samples}
         for split in (name for name in ("test", "transfer") if name in samples):
             row_id, logits = samples[split].row_id, teachers[name][split]
             write_predictions(context.output / f"predictions_teacher_{name}_{split}.parquet", row_id, logits, context.fingerprint)
-    return {split: combine_logits({name: teachers[name][split] for name in weights}, weights) for split in samples}, facts
+    if settings.weighting == "learned" and "validation" in samples:
+        facts["weighting"] = learn_weights(context, samples, teachers)
+    combined = {
+        split: combine_logits({name: logits[split] for name, logits in teachers.items()}, weights_of(context, samples[split]))
+        for split in samples
+    }
+    return combined, facts
 
 
-def teacher_encoder(finetune: Path, assembly: Assembly, config: RunConfig) -> MaskedItemModel:
-    """The fine-tuned BERT without its click head: what hints, embeddings and nearest items are taken from."""
-    return load_teacher(finetune, assembly, config).pretrained
+def teacher_encoder(context: StageContext, student: AnyAssembly) -> MaskedItemModel:
+    """The fine-tuned BERT without its head, from which hints and embeddings are taken.
 
+    Raises
+    ------
+    TrainingError
+        When teacher and student have tokens of their own, so that neither can read what the other reads.
+    """
+    from ctr_kd.texts import open_assembly
+    from ctr_kd.training import TrainingError
 
-def boosted_trees(
-    assembly: Assembly, seed: int, report: Callable[[str], None], more: Mapping[str, pa.Table] = MappingProxyType({})
-) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], dict[str, Any]]:
-    """Row ids and logits by split of trees on the as-of statistics and the context; of ``more`` rows too, under their names."""
-    from pipelines.raw_rows import RawRows
-
-    rows = {split: RawRows(assembly.directory).read(split) for split in SPLITS}
-    trees = fit_boosted_trees(rows, assembly.summary, seed, report)
-    rows |= more
-    stored, began = {}, time.perf_counter()
-    for split, table in rows.items():
-        probability = trees.predict(table).clip(1e-6, 1 - 1e-6)
-        stored[split] = table["row_id"].to_numpy(), np.log(probability / (1 - probability))[:, None]
-    rate = sum(table.num_rows for table in rows.values()) / (time.perf_counter() - began)
-    return stored, {"rows_per_second": rate, "trees": trees.trees}
+    own = open_assembly(context.inputs["ingest"], "teacher", context.config.history.max_length)
+    if own.vocabulary != student.vocabulary:
+        raise TrainingError("hints and embeddings: teacher need one tokenizer for both: let tokens.student be as tokens.teacher")
+    return load_teacher(context.inputs["finetune"], own, context.config).pretrained
 
 
 STAGE = Stage(
     "distill",
     run,
     code_version=4,
-    upstream=("ingest", "finetune"),
-    keys=("seed", "history.max_length", "pretrain.encoder", "distill"),
+    upstream=("ingest", "pretrain", "finetune"),
+    keys=("seed", "history.max_length", "vocabulary.min_count", "pretrain", "finetune", "distill"),
 )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,28 +13,28 @@ import numpy as np
 
 from feature_store.contracts import DataError
 from pipelines.artifacts import MANIFEST, Artifact, point, publish_directory, read_json, write_json, write_text
-from pipelines.raw_rows import RawRows
+from pipelines.registry import scorer_in
 from pipelines.resources import peak_memory_bytes
 from pipelines.runner import RunContext, Stage, StageContext
 from pipelines.stages import finetune
-from pipelines.stages.training import SPLITS, fit_boosted_trees, read_predictions
+from pipelines.stages.baselines import BASELINES
+from pipelines.stages.training import TIMED_ROWS, rate_of, stored_probabilities
+from pipelines.text_rows import Rows, open_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ctr_kd.evaluation import EvaluationRows
 
 NOBODY = ""  # stands for a null id
-_TIMED_ROWS, _TIMED_SECONDS = 50_000, 2.0
 
 
 def run(context: StageContext) -> None:
     """Score the test rows with every model; writes ``metrics.json``, ``report.json`` (what the plots show) and ``report.html``."""
-    from ctr_kd.evaluation import curves, evaluate
+    from ctr_kd.evaluation import confusions, curves, evaluate
 
     settings = context.config.evaluate
-    test = RawRows(context.inputs["ingest"])
-    rows = test_rows(test)
+    test = open_rows(context.inputs["ingest"])
+    rows = test.evaluation_rows()
     scores, costs = stored_scores(context)
     baselines, baseline_costs = baseline_scores(context, test)
     scores |= baselines
@@ -51,29 +50,11 @@ def run(context: StageContext) -> None:
         measured["models"][name]["uncalibrated"] = calibration_figures(rows.label, score)
     metrics = {"run": run_facts(context), "data": data_facts(context, test.summary), **measured, "gate": None}
     before = {"uncalibrated": curves(rows.label, uncalibrated)["reliability"]}
-    write_report(context, metrics, curves(rows.label, scores) | before | {"learning": learning_curves(context)})
+    write_report(context, metrics, curves(rows.label, scores) | confusions(rows, scores) | before | {"learning": learning_curves(context)})
     student = measured["models"]["student"]
     context.record(
         {"student": {name: _value(student[name]) for name in ("auc", "gauc", "log_loss", "calibration_error") if name in student}}
     )
-
-
-def test_rows(test: RawRows) -> EvaluationRows:
-    """Labels, users, requests and slices of the test rows, in the order of their ids."""
-    from ctr_kd.evaluation import EvaluationRows, standard_slices
-    from feature_store.log import microseconds
-
-    rows, summary = test.read("test"), test.summary
-    if not rows.num_rows:
-        raise DataError("the test window holds no rows; check `split` and --as-of")
-    train_until = summary["split"]["train_until"]
-    slices = standard_slices(
-        history_length=rows["history_end"].to_numpy() - rows["history_start"].to_numpy(),
-        unseen_item=~test.in_vocabulary(rows),
-        timestamp=rows["timestamp"].to_numpy(),
-        cutoff=microseconds(datetime.fromisoformat(train_until)) if train_until else None,
-    )
-    return EvaluationRows(rows["label"].to_numpy(), rows["user"].to_numpy(), rows["request"].to_numpy(), slices)
 
 
 def stored_scores(context: StageContext) -> tuple[dict[str, NDArray], dict[str, dict[str, Any]]]:
@@ -89,6 +70,7 @@ def stored_scores(context: StageContext) -> tuple[dict[str, NDArray], dict[str, 
     facts["teacher"] = teacher_costs(members, facts) | {key: bert[key] for key in shown[2:] if "bert" in members and key in bert}
     costs = {name: {key: facts[name][key] for key in shown if key in facts[name]} for name in names}
     costs["teacher"] |= {"fine_tunings": finetune.compared(context.run)} if "bert" in members else {}
+    costs["teacher"] |= {"weighting": students["weighting"]} if "weighting" in students else {}
     return scores, costs
 
 
@@ -113,56 +95,45 @@ def uncalibrated_scores(context: StageContext) -> dict[str, NDArray]:
 
 
 def calibration_figures(label: NDArray, score: NDArray) -> dict[str, Any]:
-    """What calibration moves: log loss, and how far predicted click rates are from observed ones; null where it is undefined."""
-    from ctr_kd.metrics import UndefinedMetric, probability
+    """What calibration moves: log loss, and how far predicted rates are from observed ones; null where it is undefined.
 
+    Of classes the rate is that at which the likeliest class is right.
+    """
+    from ctr_kd.metrics import UndefinedMetric, classification, probability
+
+    measures: dict[str, Callable[[], float]]
+    if score.ndim == 1:
+        measures = {
+            name: partial(getattr(probability, name), label, score) for name in ("log_loss", "calibration_error", "calibration_ratio")
+        }
+    else:
+        right, sure = score.argmax(axis=1) == label, score.max(axis=1).clip(0, 1)
+        measures = {
+            "log_loss": lambda: float(classification.row_log_losses(label, score).mean()),
+            "calibration_error": partial(probability.calibration_error, right, sure),
+        }
     figures: dict[str, Any] = {}
-    for name in ("log_loss", "calibration_error", "calibration_ratio"):
+    for name, measure in measures.items():
         try:
-            figures[name] = getattr(probability, name)(label, score)
+            figures[name] = measure()
         except UndefinedMetric as undefined:
             figures[name] = {"value": None, "reason": undefined.reason}
     return figures
 
 
-def stored_probabilities(file: Path) -> NDArray:
-    """Click probabilities that a stage stored in its artifact, shape (rows,), in the order of the row ids."""
-    row_id, logit = read_predictions(file, file.parent.name)
-    return sigmoid(logit[np.argsort(row_id), 0])
+def baseline_scores(context: StageContext, test: Rows) -> tuple[dict[str, NDArray], dict[str, dict[str, Any]]]:
+    """Test probabilities of the baselines that such rows have, and what each costs."""
+    found = {name: BASELINES[name](context, test) for name in test.baselines}
+    measured = {name: one for name, one in found.items() if one is not None}
+    return {name: score for name, (score, _) in measured.items()}, {name: cost for name, (_, cost) in measured.items()}
 
 
-def baseline_scores(context: StageContext, test: RawRows) -> tuple[dict[str, NDArray], dict[str, dict[str, Any]]]:
-    """Test probabilities of popularity, boosted trees and, in the simulated world, of the oracle."""
-    from ctr_kd.baselines import Popularity
-    from feature_store.statistics import click_counts
-
-    rows, summary = {split: test.read(split) for split in SPLITS}, test.summary
-    counts = click_counts(context.config.statistics)
-    popularity = Popularity.fit(rows["train"], rows["train"]["label"].to_numpy(), (counts[0], counts[-1]))
-    scores: dict[str, NDArray] = {"popularity": popularity.predict(rows["test"])}
-    costs = {"popularity": {"rows_per_second": _rate(popularity.predict, rows["test"])}}
-    if context.config.evaluate.boosted_trees:
-        if "boosted_trees" in context.config.distill.teachers:  # fitted already, on the same rows and with the same seed
-            scores["boosted_trees"] = stored_probabilities(context.inputs["distill"] / "predictions_teacher_boosted_trees_test.parquet")
-            facts = (read_json(context.inputs["distill"] / "training.json") or {})["teacher/boosted_trees"]
-            costs["boosted_trees"] = {"rows_per_second": facts["rows_per_second"]}
-        else:
-            trees = fit_boosted_trees(rows, summary, context.config.seed, context.report)
-            scores["boosted_trees"] = trees.predict(rows["test"])
-            costs["boosted_trees"] = {"rows_per_second": _rate(trees.predict, rows["test"])}
-    if summary["oracle"]:
-        scores["oracle"] = rows["test"]["click_probability"].to_numpy()
-    return scores, costs
-
-
-def student_rows_per_second(export: Path, test: RawRows) -> float | None:
-    """Rows that an exported student scores per second on one thread, from raw ids in memory to probabilities."""
-    from ctr_kd.scorer import StudentScorer
-
+def student_rows_per_second(export: Path, test: Rows) -> float | None:
+    """Rows that an exported student scores per second on one thread, from raw ids or texts in memory to probabilities."""
     rows = test.read("test")
-    table = test.raw(rows.slice(max(0, rows.num_rows - _TIMED_ROWS)))
-    scorer = StudentScorer(export, threads=1)
-    return _rate(scorer.score, table)
+    table = test.raw(rows.slice(max(0, rows.num_rows - TIMED_ROWS)))
+    scorer = scorer_in(export / "scorer.py", export)
+    return rate_of(scorer.score, table)
 
 
 def run_facts(context: StageContext) -> dict[str, Any]:
@@ -190,7 +161,19 @@ def data_facts(context: StageContext, summary: Mapping[str, Any]) -> dict[str, A
     """Sizes of the data, and how the rows were made."""
     recorded = (context.run.artifacts["ingest"].manifest or {})["facts"]
     counts = {f"{split}_rows": summary["rows"][split] for split in ("train", "validation", "test")}
-    shown = ("users", "items", "clicks", "unseen_item_share", "split", "excluded", "candidates", "negative_sampling_rate")
+    shown = (
+        "users",
+        "items",
+        "clicks",
+        "classes",
+        "unseen_item_share",
+        "unseen_token_share",
+        "audit",
+        "split",
+        "excluded",
+        "candidates",
+        "negative_sampling_rate",
+    )
     return counts | {name: summary.get(name) for name in shown} | {"quarantined_rows": recorded["quarantined_rows"]}
 
 
@@ -242,7 +225,7 @@ def evaluate_file(run: RunContext, source: Path) -> str:
     Raises
     ------
     DataError
-        When a required column is missing, or labels are other than 0 and 1.
+        When a required column is missing, there are no rows, or labels are other than 0 and 1, or other than the model's classes.
     """
     from ctr_kd.evaluation import EvaluationRows, evaluate
     from feature_store.casts import as_array, to_times
@@ -256,20 +239,27 @@ def evaluate_file(run: RunContext, source: Path) -> str:
         label = next((name for name in ("clicked", "label") if name in names), None)
         if label is None:
             raise DataError(f"{source}: column clicked is missing (label would do as well); offline metrics need labels")
+        classes = model.scorer.signature.get("classes")
         ids = [name for name in ("user_id", "request_id") if name in names]
-        columns |= {name: [] for name in (*ids, "timestamp")}
+        times = ["timestamp"] if classes is None else []
+        columns |= {name: [] for name in (*ids, *times)}
         for table, scores, _ in scored_batches(run, model, file, source, run.config.score.batch_rows):
-            columns["label"].append(_labels(table[label], source, label))
-            columns["score"].append(scores.to_numpy())
-            columns["timestamp"].append(to_times(as_array(table["timestamp"]))[0])
+            columns["label"].append(
+                _labels(table[label], source, label) if classes is None else _codes(table[label], classes, source, label)
+            )
+            columns["score"].append(scores)
+            for name in times:
+                columns[name].append(to_times(as_array(table[name]))[0])
             for name in ids:
                 columns[name].append(np.asarray(table[name].cast("string").fill_null(NOBODY).to_pylist(), object).astype(str))
-    joined = {name: np.concatenate(values) if values else np.zeros(0) for name, values in columns.items()}
-    user, request = joined.get("user_id"), joined.get("request_id")
+    if not columns["label"]:
+        raise DataError(f"{source}: holds no rows, so there is nothing to measure")
+    joined = {name: np.concatenate(values) for name, values in columns.items()}
+    user, request = joined.get("user_id"), joined.get("request_id") if times else None
     if request is not None:
         request = request_codes(user, joined["timestamp"], request)
     settings = run.config.evaluate
-    rows = EvaluationRows(joined["label"], user, request)
+    rows = EvaluationRows(joined["label"], user, request, classes=classes)
     measured = evaluate(rows, {"model": joined["score"]}, replicates=settings.bootstrap, seed=settings.seed)
     facts = {"model": model_uri(run), "version": model_version(run), "rows": len(joined["label"])}
     return json.dumps(facts | measured["models"]["model"], indent=1, allow_nan=False)
@@ -300,27 +290,13 @@ def _labels(column: Any, source: Path, name: str) -> np.ndarray:
     return values.astype(np.int8)
 
 
-def sigmoid(logit: np.ndarray) -> np.ndarray:
-    """Probabilities of logits, in double precision.
-
-    >>> sigmoid(np.array([0.0])).tolist()
-    [0.5]
-    """
-    return 1.0 / (1.0 + np.exp(-logit.astype(np.float64)))
-
-
-def _rate(score: Callable[[Any], Any], rows: Any) -> float | None:
-    """Rows per second of a function over rows, warmed up once."""
-    count = min(rows.num_rows, _TIMED_ROWS)
-    if not count:
-        return None
-    rows = rows.slice(0, count)
-    score(rows)
-    done, began = 0, time.perf_counter()
-    while time.perf_counter() - began < _TIMED_SECONDS:
-        score(rows)
-        done += count
-    return done / (time.perf_counter() - began)
+def _codes(column: Any, classes: Sequence[str], source: Path, name: str) -> np.ndarray:
+    """Class indices (rows,) of labels that are the classes' names."""
+    labels = column.cast("string").to_pylist()
+    strange = next((label for label in labels if label not in classes), classes[0])
+    if strange not in classes:
+        raise DataError(f"{source}: column {name} holds {strange!r}, which is none of the model's classes: {', '.join(classes)}")
+    return np.array([classes.index(label) for label in labels], np.int64)
 
 
 def other_fine_tunings(run: RunContext) -> dict[str, str]:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pipelines.artifacts import Artifact, read_json, write_json
 from pipelines.runner import RunContext, Stage, StageContext
-from pipelines.stages.training import SPLITS, kept_point, record_curve, write_predictions
+from pipelines.stages.training import SPLITS, kept_figure, record_curve, write_predictions
 from pipelines.tracking import flatten
+
+if TYPE_CHECKING:
+    from ctr_kd.models.bert import MaskedItemModel
+    from ctr_kd.samples import Samples
+    from ctr_kd.texts import AnyAssembly
 
 LABELS = ("strategy", "rate_ratio", "layer_decay", "frozen_share")
 
@@ -21,12 +27,12 @@ def run(context: StageContext) -> None:
     from ctr_kd.devices import choose_device
     from ctr_kd.finetuning import finetune
     from ctr_kd.pretraining import build_encoder, masked_item_accuracy, pretraining_sequences
-    from ctr_kd.samples import Assembly
+    from ctr_kd.texts import open_assembly
     from ctr_kd.throughput import parameter_count, rows_per_second
     from ctr_kd.training import predict
 
     config = context.config
-    assembly = Assembly(context.inputs["ingest"], config.history.max_length)
+    assembly = open_assembly(context.inputs["ingest"], "teacher", config.history.max_length)
     signature = assembly.signature()
     torch.manual_seed(config.seed)
     pretrained = build_encoder(assembly, signature, config.pretrain.encoder)  # with the weights that pretraining began with
@@ -36,9 +42,10 @@ def run(context: StageContext) -> None:
     samples = {split: assembly.samples(split) for split in SPLITS}
 
     # What fine-tuning destroyed: masked-item accuracy of the same held-out sequences before and after.
-    until = _pretraining_until(context)
+    until = pretraining_until(context.inputs["pretrain"])
     _, held_out = pretraining_sequences(assembly, config.pretrain, until, config.seed)
     before = masked_item_accuracy(pretrained, held_out)
+    negatives, drawn = _hard_negatives(context, assembly, pretrained)
     model, curve = finetune(
         pretrained,
         signature,
@@ -51,6 +58,7 @@ def run(context: StageContext) -> None:
         context.checkpoint / "training.pt",
         context.report,
         context.processes,
+        negatives,
     )
     if not context.processes.leads:
         return
@@ -63,13 +71,15 @@ def run(context: StageContext) -> None:
             context.output / f"predictions_{split}.parquet", samples[split].row_id, predict(model, samples[split]), context.fingerprint
         )
     model.cpu()
+    figure, value = kept_figure(curve)
     training = {
         "curve": curve.to_dict(),
-        "auc": kept_point(curve).get("auc"),
+        figure: value,
         "held_out_sequences": len(held_out.start),
         "masked_item_accuracy": {"before": before["masked_item_accuracy"], "after": after["masked_item_accuracy"]},
         "masked_item_loss": {"before": before["masked_item_loss"], "after": after["masked_item_loss"]},
         **{key: getattr(config.finetune, key) for key in LABELS},
+        **({"hard_negatives": drawn} if drawn else {}),
         "parameters": parameter_count(model),
         "bytes": file.stat().st_size,
         "rows_per_second": rows_per_second(model, samples["test"], share_histories=True),
@@ -79,12 +89,31 @@ def run(context: StageContext) -> None:
     record_curve(context, "teacher", curve)
     context.record(
         {
-            "auc": training["auc"],
+            figure: value,
             "masked_item_accuracy_before": before["masked_item_accuracy"],
             "masked_item_accuracy_after": after["masked_item_accuracy"],
             "parameters": training["parameters"],
         }
     )
+
+
+def _hard_negatives(context: StageContext, assembly: AnyAssembly, encoder: MaskedItemModel) -> tuple[Samples | None, dict[str, Any]]:
+    """Hard negatives, where they are asked for, and how they were drawn; the first process draws them for all."""
+    import pyarrow.parquet as pq
+
+    from ctr_kd.samples import Assembly
+    from feature_store.transfer import HARD_NEGATIVES
+    from pipelines.stages.transfer import write_unmet
+
+    settings, file = context.config.finetune.hard_negatives, context.output / "hard_negatives.parquet"
+    if not settings.amount or not isinstance(assembly, Assembly):  # the configuration knows them of clicks alone
+        return None, {}
+    facts: dict[str, Any] = {}
+    if context.processes.leads:
+        amounts = settings.amount, settings.neighbours, context.config.seed
+        facts = write_unmet(HARD_NEGATIVES, file, assembly, encoder, context.run, *amounts, context.report)
+    facts = context.processes.tell(facts)
+    return assembly.samples_of(pq.read_table(file)), facts
 
 
 def others(run: RunContext) -> list[Artifact]:
@@ -101,7 +130,7 @@ def others(run: RunContext) -> list[Artifact]:
 def compared(run: RunContext) -> list[dict[str, Any]]:
     """How this run's fine-tuning and the others were made, what they destroyed, and their AUC on validation."""
     own = run.artifacts["finetune"]
-    shown = (*LABELS, "masked_item_accuracy", "masked_item_loss", "held_out_sequences", "auc")
+    shown = (*LABELS, "masked_item_accuracy", "masked_item_loss", "held_out_sequences", "auc", "accuracy")
     entries = []
     for artifact in (own, *others(run)):
         training = read_json(artifact.path / "training.json") or {}
@@ -112,11 +141,12 @@ def compared(run: RunContext) -> list[dict[str, Any]]:
     return entries
 
 
-def _pretraining_until(context: StageContext) -> int:
+def pretraining_until(pretrain: Path) -> int | None:
+    """Time (microseconds UTC) before which the clicks were known that a pretraining saw, by its artifact; None for what has no times."""
     from feature_store.log import microseconds
 
-    training = read_json(context.inputs["pretrain"] / "training.json") or {}
-    return microseconds(datetime.fromisoformat(training["until"]))
+    training = read_json(pretrain / "training.json") or {}
+    return None if training["until"] is None else microseconds(datetime.fromisoformat(training["until"]))
 
 
 STAGE = Stage(

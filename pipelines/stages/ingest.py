@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from feature_store.config import SplitConfig
 from feature_store.contracts import DataError
@@ -23,7 +24,7 @@ def inputs(run: RunContext) -> dict[str, str]:
         When the log broke its contract; the store is as it was.
     """
     _ingest_what_is_new(run)
-    as_of = logical_time(run.as_of, run.store, run.config.split)
+    as_of = None if run.config.split is None else logical_time(run.as_of, run.store, run.config.split)
     return {"store": run.store.digest(run.as_of)} | ({"as_of": as_of.isoformat()} if as_of else {})
 
 
@@ -31,16 +32,19 @@ def _ingest_what_is_new(run: RunContext) -> None:
     source = run.config.source
     folder = run.workspace / "artifacts" / "ingest"
     known = read_json(folder / INGESTED) or {}
-    settings = digest_of(source.model_dump(mode="json"))
+    resources = {name for view in (run.config.tokens.teacher, run.config.tokens.student) if (name := view.vocabulary)}
+    settings = digest_of([source.model_dump(mode="json"), sorted(resources)] if resources else source.model_dump(mode="json"))
     if run.data is None and source.reader != "simulated":
         # Later commands need not repeat --data as long as they mean the log that was ingested.
         if known.get("source") != settings or not _whole(run.store):
             raise ConfigError(f"source.reader {source.reader} reads files: name their folder with --data DIR")
         return
     from feature_store.readers import READERS
+    from feature_store.text_ingest import ingest_texts, resource_files
 
     reader = READERS[source.reader](source, run.data)
-    digests = run.memo.digests({path.as_posix(): path for path in reader.files()})
+    files = [*reader.files(), *resource_files(run.data, resources).values()]
+    digests = run.memo.digests({path.as_posix(): path for path in files})
     state = {"source": settings, "inputs": digest_of([reader.fingerprint(), sorted(digests.items())])}
     if known == state and _whole(run.store):
         return
@@ -48,7 +52,8 @@ def _ingest_what_is_new(run: RunContext) -> None:
         raise DataError("the raw log is not ingested as it is now; run `ctr-kd ingest`")
     from feature_store.ingest import ingest
 
-    ingest(source, run.data, run.store, folder / "failed", lambda text: run.report(f"ingest: {text}"))
+    bring_in = partial(ingest_texts, resources=resources) if source.reader == "text" else ingest
+    bring_in(source, run.data, run.store, folder / "failed", lambda text: run.report(f"ingest: {text}"))
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / INGESTED, state)
 
@@ -73,12 +78,18 @@ def newest_known(store: Store) -> datetime:
 
 
 def run(context: StageContext) -> None:
-    """Assemble rows, click pool and vocabularies; see :func:`feature_store.assemble.assemble`. Adds the clicks' tokens."""
+    """Assemble rows and vocabularies: of clicks with their pool (:func:`feature_store.assemble.assemble`), to which the clicks' tokens are
+    added, or of texts (:func:`feature_store.texts.assemble_texts`)."""
     from ctr_kd.samples import Assembly
     from feature_store.assemble import assemble
+    from feature_store.texts import assemble_texts
 
     config = context.config
     context.store.verify(context.as_of)
+    if config.source.reader == "text":
+        summary = assemble_texts(context.store, config.tokens, context.output, context.report)
+        context.record({"rows": summary["rows"], "leaked": summary["leaked"], "quarantined_rows": context.store.quarantined_rows()})
+        return
     summary = assemble(context.store, config.assembly, config.feature_store, context.as_of, context.output, context.report)
     Assembly(context.output, config.history.max_length).write_pool()
     context.record({"rows": summary["rows"], "requests": summary["requests"], "quarantined_rows": context.store.quarantined_rows()})
@@ -89,6 +100,6 @@ STAGE = Stage(
     run,
     code_version=2,
     # The engine's memory and threads are no keys: they change how fast rows are assembled, not the rows.
-    keys=("source", "split", "candidates", "history", "statistics", "vocabulary"),
+    keys=("source", "split", "candidates", "history", "statistics", "vocabulary", "tokens"),
     outside=inputs,
 )

@@ -1,4 +1,4 @@
-"""Stage pretrain: a BERT learns from click sequences what follows what."""
+"""Stage pretrain: a BERT learns from sequences, of clicks or of words, what stands where."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ def run(context: StageContext) -> None:
     """Train the encoder; writes ``pretrained.pt`` and ``training.json``."""
     from ctr_kd.checkpoint import save_checkpoint
     from ctr_kd.pretraining import pretrain
-    from ctr_kd.samples import Assembly
+    from ctr_kd.texts import open_assembly
     from ctr_kd.throughput import parameter_count
     from feature_store.log import microseconds
 
     config = context.config
-    assembly = Assembly(context.inputs["ingest"], config.history.max_length)
+    assembly = open_assembly(context.inputs["ingest"], "teacher", config.history.max_length)
     signature = assembly.signature()
-    split = assembly.summary["split"]
-    until = split["train_until"]
-    if config.pretrain.clicks == "before_labels":
-        if split["train_from"] is None:
+    labels_begin, until = assembly.training_window()
+    if config.pretrain.clicks == "before_labels" and until is not None:
+        if labels_begin is None:
             context.report(
                 "pretrain.clicks: before_labels has no effect: the labels begin with the log, so all clicks of training are seen; "
                 "split.train_from leaves some before them"
             )
-        until = split["train_from"] or until
-    moment = microseconds(datetime.fromisoformat(until))
+        until = labels_begin or until
+    moment = None if until is None else microseconds(datetime.fromisoformat(until))
     model, curve, facts = pretrain(
         assembly,
         signature,

@@ -10,11 +10,12 @@ import numpy as np
 
 from pipelines.artifacts import ArtifactError, read_json, sha256_of, write_json
 from pipelines.gate import CHAMPION_READABLE, Check, GateRefused, absolute_checks, champion_check, decide, unreadable_champion
-from pipelines.raw_rows import RawRows
 from pipelines.registry import CHAMPION, VALIDATION_SCORES, Registry, has_version, load_scorer, save_model
 from pipelines.resources import code_revision
 from pipelines.runner import Stage, StageContext
-from pipelines.stages.evaluate import publish_report, run_facts, stored_probabilities, write_report
+from pipelines.stages.evaluate import publish_report, run_facts, write_report
+from pipelines.stages.training import stored_probabilities
+from pipelines.text_rows import Rows, open_rows
 from pipelines.tracking import TrackingError, tracking_uri
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def run(context: StageContext) -> None:
     # First of all: a registry that cannot be reached should be known before any work is done for it.
     registry = Registry(tracking_uri(config, context.workspace), config.name)
     metrics = read_json(context.inputs["evaluate"] / "metrics.json") or {}
-    test = RawRows(context.inputs["ingest"])
+    test = open_rows(context.inputs["ingest"])
     rows = test.read("test")
     trained = stored_probabilities(context.inputs["distill"] / "predictions_student_test.parquet")
     example = test.raw(rows.slice(0, _EXAMPLE_ROWS)).to_pandas()
@@ -40,7 +41,9 @@ def run(context: StageContext) -> None:
     newest = slice(max(0, rows.num_rows - bounds.parity_rows), rows.num_rows)
     parity = float(np.abs(load_scorer(model).score(test.raw(rows.slice(newest.start))) - trained[newest]).max())
     context.report(f"exported and trained student differ by at most {parity:.2e} on {newest.stop - newest.start:,} test rows")
-    checks = absolute_checks(metrics["models"]["student"], parity, smoke_test(model, example, trained), strangers(context), bounds)
+    checks = absolute_checks(
+        metrics["models"]["student"], parity, smoke_test(model, example, test.poorest(example), trained), strangers(context), bounds
+    )
 
     version = register(context, registry, model, student, checks)
     gate = decision(context, registry, version, checks, test, rows, trained)
@@ -62,21 +65,22 @@ def run(context: StageContext) -> None:
     context.record({"version": version, "passed": gate["passed"], "parity": parity})
 
 
-def smoke_test(model: Path, example: pd.DataFrame, trained: np.ndarray) -> str | None:
-    """Ask the model as production would, through MLflow and with as little as a row may hold; what went wrong, or None."""
+def smoke_test(model: Path, example: pd.DataFrame, poorest: pd.DataFrame, trained: np.ndarray) -> str | None:
+    """Ask the model as production would, through MLflow and with as little as rows may hold; what went wrong, or None."""
     from mlflow import pyfunc
 
     try:
         loaded = pyfunc.load_model(str(model))
         score = loaded.predict(example)["score"].to_numpy()
-        bare = example[["history", "item_id", "timestamp"]].copy()
-        bare["history"] = [[] for _ in range(len(bare))]
-        poor = loaded.predict(bare)["score"].to_numpy()
+        poor = loaded.predict(poorest)["score"].to_numpy()
     except Exception as error:  # whatever it is, the model must not become champion
         return f"{type(error).__name__}: {str(error).splitlines()[0]}"
-    if not np.allclose(score, trained[: len(score)], atol=1e-3):
+    expected = trained if trained.ndim == 1 else trained.max(axis=1)
+    if not np.allclose(score, expected[: len(score)], atol=1e-3):
         return "MLflow's answer differs from the trained student's"
-    return None if np.isfinite(poor).all() and ((poor >= 0) & (poor <= 1)).all() else "an empty history gives no probability"
+    return (
+        None if np.isfinite(poor).all() and ((poor >= 0) & (poor <= 1)).all() else "a row that holds next to nothing gives no probability"
+    )
 
 
 def strangers(context: StageContext) -> list[str]:
@@ -118,7 +122,8 @@ def validation_scores(distill: Path) -> dict[str, Any]:
     """How the student's scores are distributed over the validation rows: what those of later days are compared with."""
     from ctr_kd.drift import ScoreDistribution
 
-    return ScoreDistribution.of(stored_probabilities(distill / "predictions_student_validation.parquet")).to_dict()
+    scores = stored_probabilities(distill / "predictions_student_validation.parquet")
+    return ScoreDistribution.of(scores if scores.ndim == 1 else scores.max(axis=1)).to_dict()
 
 
 def register(context: StageContext, registry: Registry, model: Path, student: str, checks: list[Check]) -> str:
@@ -141,7 +146,7 @@ def register(context: StageContext, registry: Registry, model: Path, student: st
 
 
 def decision(
-    context: StageContext, registry: Registry, version: str, checks: list[Check], test: RawRows, rows: pa.Table, trained: np.ndarray
+    context: StageContext, registry: Registry, version: str, checks: list[Check], test: Rows, rows: pa.Table, trained: np.ndarray
 ) -> dict[str, Any]:
     """The gate's decision, taken once: a run that was killed after it does not compare the new champion with itself.
 
@@ -160,10 +165,10 @@ def decision(
     return gate
 
 
-def against_champion(context: StageContext, registry: Registry, champion: str, test: RawRows, rows: pa.Table, trained: np.ndarray) -> Check:
+def against_champion(context: StageContext, registry: Registry, champion: str, test: Rows, rows: pa.Table, trained: np.ndarray) -> Check:
     """Challenger and champion on the same, newest test rows."""
     bounds = context.config.register_
-    first = newest_requests(rows["request"].to_numpy(), bounds.champion_rows)
+    first = test.newest(rows, bounds.champion_rows)
     part = rows.slice(first)
     try:
         scorer = load_scorer(registry.download(f"models:/{registry.name}/{champion}"))
@@ -171,34 +176,24 @@ def against_champion(context: StageContext, registry: Registry, champion: str, t
         return unreadable_champion(str(error))
     context.report(f"comparing with champion version {champion} on {part.num_rows:,} test rows")
     other = np.concatenate([scorer.score(batch) for batch in test.batches(part)])
-    label, user = part["label"].to_numpy(), part["user"].to_numpy()
-    return champion_check(auc_difference(label, user, trained[first:], other, bounds.bootstrap, bounds.seed), bounds.champion_margin)
+    if other.shape != trained[first:].shape:
+        return unreadable_champion(f"it scores {other.shape[1:]} classes, the challenger {trained.shape[1:]}")
+    label, user = part["label"].to_numpy(), part["user"].to_numpy() if "user" in part.column_names else None
+    metric = "auc" if trained.ndim == 1 else "accuracy"
+    found = difference(label, user, trained[first:], other, metric, bounds.bootstrap, bounds.seed)
+    return champion_check(found, bounds.champion_margin, metric)
 
 
-def newest_requests(request: np.ndarray, most: int) -> int:
-    """First of the newest rows that are at most so many and cut no request in two; at least one request.
-
-    Examples
-    --------
-    >>> newest_requests(np.array([0, 0, 1, 1, 2, 2]), 3), newest_requests(np.array([0, 0, 1, 1]), 9)
-    (4, 0)
-    """
-    first = max(0, len(request) - most)
-    starts = np.flatnonzero(np.concatenate([[True], request[1:] != request[:-1]])) if len(request) else np.zeros(1, int)
-    later = starts[starts >= first]
-    return int(later[0] if len(later) else starts[-1])
-
-
-def auc_difference(
-    label: np.ndarray, user: np.ndarray, challenger: np.ndarray, champion: np.ndarray, replicates: int, seed: int
+def difference(
+    label: np.ndarray, user: np.ndarray | None, challenger: np.ndarray, champion: np.ndarray, metric: str, replicates: int, seed: int
 ) -> dict[str, Any]:
-    """AUC of challenger minus champion with its 95 % interval, resampled by user; null with a reason where it is undefined."""
+    """A metric of challenger minus champion with its 95 % interval, resampled by user; null with a reason where it is undefined."""
     from ctr_kd.evaluation import EvaluationRows, evaluate
 
     scores = {"challenger": challenger, "champion": champion}
     measured = evaluate(EvaluationRows(label, user), scores, replicates=replicates, seed=seed, pairs=(("challenger", "champion"),))
-    undefined = {"low": None, "reason": measured["models"]["challenger"]["auc"].get("reason")}
-    return measured["comparisons"]["challenger-champion"].get("auc", undefined)
+    undefined = {"low": None, "reason": measured["models"]["challenger"][metric].get("reason")}
+    return measured["comparisons"]["challenger-champion"].get(metric, undefined)
 
 
 def still_registered(context: StageContext) -> bool:

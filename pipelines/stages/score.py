@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ctr_kd.scoring_report import ScoringCounts, count_rows
+from ctr_kd.scoring_report import ScoringCounts
 from feature_store.contracts import DataError
 from pipelines.artifacts import MANIFEST, digest_of, publish_directory, sha256_of, write_json
 from pipelines.candidates import candidate_batches
@@ -35,6 +35,7 @@ from pipelines.partitions import (
 from pipelines.runner import RunContext, Stage, StageContext
 from pipelines.scoring_files import keep_best_rows, scoring_report
 from pipelines.served_model import load_model, model_uri, model_version
+from pipelines.stages import score_texts
 
 SCORE_COLUMNS = ("request_id", "user_id", "item_id", "timestamp")
 
@@ -56,22 +57,29 @@ def scoring_date(run: RunContext) -> date:
 
 
 def partition(run: RunContext) -> Path:
-    """Where the scores of the date lie."""
+    """Where the scores lie."""
+    if score_texts.is_asked(run):
+        return score_texts.partition(run)
     return partition_path(run.workspace, scoring_date(run))
 
 
 def inputs(run: RunContext) -> dict[str, str]:
     """The date, the model, and what the store holds for that date: a later day of the log changes nothing of it."""
+    model = {"model": f"{model_uri(run)} version {model_version(run)}"}
+    if score_texts.is_asked(run):
+        return model | score_texts.inputs(run)
     day = scoring_date(run)
     return {
         "date": day.isoformat(),
-        "model": f"{model_uri(run)} version {model_version(run)}",
+        **model,
         "made_from": digest_of(made_from(run.store, run.config, day, run.as_of)),
     }
 
 
 def partition_stands(context: StageContext) -> bool:
     """Whether the partition is there, whole, and was made by this very scoring; another model may have written it since."""
+    if score_texts.is_asked(context.run):
+        return score_texts.stands(context)
     day = scoring_date(context.run)
     manifest = read_partition(context.workspace, day)
     return manifest is not None and manifest.get("fingerprint") == context.fingerprint and is_whole(context.workspace, day, manifest)
@@ -79,6 +87,11 @@ def partition_stands(context: StageContext) -> bool:
 
 def run(context: StageContext) -> None:
     """Score the date's candidates into one partition, which appears complete or not at all; a failure is remembered with its reason."""
+    if score_texts.is_asked(context.run):
+        score_texts.score_split(
+            context, load_model(context.run), {"model_uri": model_uri(context.run), "model_version": model_version(context.run)}
+        )
+        return
     day = scoring_date(context.run)
     origin = made_from(context.store, context.config, day, context.as_of)
     standing = read_partition(context.workspace, day)
@@ -104,6 +117,8 @@ def score_date(context: StageContext, day: date, origin: dict[str, Any]) -> None
     began = time.monotonic()
     config, version = context.config, model_version(context.run)
     model = load_model(context.run)
+    if model.has_classes:
+        raise DataError(f"{model_uri(context.run)} says classes of texts, and a date has candidates to be clicked; name another --model")
     counts = ScoringCounts()
     temporary = unfinished_path(context.workspace, day)
     clear_attempt(context.workspace, day)
@@ -121,7 +136,7 @@ def score_date(context: StageContext, day: date, origin: dict[str, Any]) -> None
             for batch in chain([first], batches):
                 joined = joiner.join(batch)
                 scores = model.scorer.score(joined)
-                counts += count_rows(model.scorer, joined, scores, model.edges)
+                counts += model.count(joined, scores)
                 columns = [*(batch[name] for name in SCORE_COLUMNS), pa.array(scores, pa.float64()), pa.repeat(version, batch.num_rows)]
                 writer.write_table(pa.table(columns, schema=schema))
                 progress.advance(batch.num_rows)

@@ -21,7 +21,7 @@ from pipelines.runner import RunContext, Runner, Stage, StageContext
 from pipelines.stages import finetune, ingest, pretrain
 from pipelines.stages.distill import keep_student, taught_rows, teacher_encoder, teacher_logits, transfer_rows
 from pipelines.stages.evaluate import student_rows_per_second, teacher_costs
-from pipelines.stages.training import SPLITS, kept_point, read_predictions, write_predictions
+from pipelines.stages.training import SPLITS, kept_figure, read_predictions, write_predictions
 
 if TYPE_CHECKING:
     from ctr_kd.comparison import Bootstrap
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 def combine(context: StageContext) -> None:
     """Write the weighted logits of the configured teachers by split, and what boosted trees among them cost."""
-    from ctr_kd.samples import Assembly
+    from ctr_kd.texts import open_assembly
 
-    assembly = Assembly(context.inputs["ingest"], context.config.history.max_length)
+    assembly = open_assembly(context.inputs["ingest"], "student", context.config.history.max_length)
     samples = {split: assembly.samples(split) for split in SPLITS}
-    combined, facts = teacher_logits(context, assembly, samples)
+    combined, facts = teacher_logits(context, samples)
     for split in SPLITS:
         write_predictions(context.output / f"predictions_{split}.parquet", samples[split].row_id, combined[split], context.fingerprint)
     write_json(context.output / "training.json", facts)
@@ -42,17 +42,17 @@ def combine(context: StageContext) -> None:
 def train(context: StageContext) -> None:
     """Train, calibrate and export the configured student; with ``distill.alpha: 1`` it is one on the labels alone."""
     from ctr_kd.distilling import align_logits, train_student
-    from ctr_kd.samples import Assembly
+    from ctr_kd.texts import open_assembly
 
     config, teacher = context.config, context.inputs["teacher"]
-    assembly = Assembly(context.inputs["ingest"], config.history.max_length)
+    assembly = open_assembly(context.inputs["ingest"], "student", config.history.max_length)
     samples = {split: assembly.samples(split) for split in SPLITS}
     combined = {"train": align_logits(*read_predictions(teacher / "predictions_train.parquet", teacher.name), samples["train"])}
     if config.distill.transfers:
         samples["transfer"], _ = transfer_rows(context, assembly)
-        combined |= teacher_logits(context, assembly, {"transfer": samples["transfer"]})[0]
+        combined |= teacher_logits(context, {"transfer": samples["transfer"]})[0]
     taught, target = taught_rows(samples, combined)
-    encoder = teacher_encoder(context.inputs["finetune"], assembly, config) if config.distill.needs_encoder else None
+    encoder = teacher_encoder(context, assembly) if config.distill.needs_encoder else None
     model, curve = train_student(
         assembly.signature(),
         taught,
@@ -67,7 +67,7 @@ def train(context: StageContext) -> None:
     )
     facts = keep_student(context, "student", model, curve.to_dict(), assembly, samples)
     write_json(context.output / "training.json", facts)
-    context.record({"auc": kept_point(curve).get("auc")})
+    context.record(dict([kept_figure(curve)]))
 
 
 def train_all(run: RunContext, wanted: Mapping[str, RunConfig], force: bool = False) -> dict[str, Artifact]:
@@ -154,7 +154,15 @@ def teacher_facts(context: StageContext) -> dict[str, Any]:
     return facts | {key: bert[key] if members == ["bert"] else None for key in ("parameters", "bytes")}
 
 
-TEACHER = Stage("teacher", combine, upstream=("ingest", "finetune"), keys=("seed", "history.max_length", "distill.teachers"))
+TEACHER = Stage(
+    "teacher",
+    combine,
+    upstream=("ingest", "pretrain", "finetune"),
+    keys=(
+        *("seed", "history.max_length", "vocabulary.min_count", "pretrain", "finetune"),
+        *("distill.teachers", "distill.weighting", "distill.held_out"),
+    ),
+)
 STUDENT = Stage(
     "student", train, upstream=("ingest", "finetune", "teacher"), keys=("seed", "history.max_length", "pretrain.encoder", "distill")
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,13 @@ from pipelines.runner import StageContext
 
 if TYPE_CHECKING:
     from ctr_kd.baselines import BoostedTrees
-    from ctr_kd.models.click_bert import ClickBert
-    from ctr_kd.samples import Assembly
+    from ctr_kd.models import Teacher
+    from ctr_kd.texts import AnyAssembly
     from ctr_kd.training import Curve
     from pipelines.config import RunConfig
 
 SPLITS = ("train", "validation", "test")
+TIMED_ROWS, TIMED_SECONDS = 50_000, 2.0
 
 
 def write_predictions(path: Path, row_id: np.ndarray, logits: np.ndarray, model: str) -> None:
@@ -45,15 +47,50 @@ def read_predictions(path: Path, model: str) -> tuple[np.ndarray, np.ndarray]:
     return table["row_id"].to_numpy(), np.stack([table[name].to_numpy() for name in names], axis=1)
 
 
-def load_teacher(finetune: Path, assembly: Assembly, config: RunConfig) -> ClickBert:
-    """The fine-tuned BERT with its click head, in eval mode, from an artifact of ``finetune``."""
+def stored_probabilities(file: Path) -> np.ndarray:
+    """Probabilities that a stage stored in its artifact as logits, in the order of the row ids: of clicks (rows,), or (rows, classes)."""
+    row_id, logit = read_predictions(file, file.parent.name)
+    return probabilities(logit[np.argsort(row_id)])
+
+
+def probabilities(logit: np.ndarray) -> np.ndarray:
+    """Probabilities of logits (rows, outputs), in double precision: of clicks (rows,) for one output, else of classes.
+
+    Examples
+    --------
+    >>> probabilities(np.array([[0.0]])).tolist(), probabilities(np.array([[0.0, 0.0]])).tolist()
+    ([0.5], [[0.5, 0.5]])
+    """
+    logit = logit.astype(np.float64)
+    if logit.shape[1] == 1:
+        return 1.0 / (1.0 + np.exp(-logit[:, 0]))
+    odds = np.exp(logit - logit.max(axis=1, keepdims=True))
+    return odds / odds.sum(axis=1, keepdims=True)
+
+
+def rate_of(score: Callable[[Any], Any], rows: pa.Table) -> float | None:
+    """Rows per second of a function over rows, warmed up once."""
+    count = min(rows.num_rows, TIMED_ROWS)
+    if not count:
+        return None
+    rows = rows.slice(0, count)
+    score(rows)
+    done, began = 0, time.perf_counter()
+    while time.perf_counter() - began < TIMED_SECONDS:
+        score(rows)
+        done += count
+    return done / (time.perf_counter() - began)
+
+
+def load_teacher(finetune: Path, assembly: AnyAssembly, config: RunConfig) -> Teacher:
+    """The fine-tuned BERT with its head, in eval mode, from an artifact of ``finetune``; the assembly is the teacher's."""
     from ctr_kd.checkpoint import load_checkpoint
-    from ctr_kd.models.click_bert import ClickBert
+    from ctr_kd.models import build_teacher
     from ctr_kd.pretraining import build_encoder
 
     signature = assembly.signature()
     encoder = build_encoder(assembly, signature, config.pretrain.encoder)
-    model = ClickBert(encoder, signature, config.finetune)
+    model = build_teacher(encoder, signature, config.finetune)
     model.load_state_dict(load_checkpoint(finetune / "teacher.pt", finetune.name)["model"])
     return model.eval()
 
@@ -70,6 +107,19 @@ def kept_point(curve: Curve | Mapping[str, Any]) -> Mapping[str, float]:
     """
     curve = curve if isinstance(curve, Mapping) else curve.to_dict()
     return next((point for point in curve["points"] if point["step"] == curve["kept_step"]), {})
+
+
+def kept_figure(curve: Curve | Mapping[str, Any]) -> tuple[str, float | None]:
+    """What one looks at first of the kept checkpoint, name and value: accuracy where there are classes, else AUC.
+
+    Examples
+    --------
+    >>> kept_figure({"points": [{"step": 5, "accuracy": 0.7}], "kept_step": 5})
+    ('accuracy', 0.7)
+    """
+    point = kept_point(curve)
+    name = "accuracy" if "accuracy" in point else "auc"
+    return name, point.get(name)
 
 
 def fit_boosted_trees(rows: Mapping[str, pa.Table], summary: Mapping[str, Any], seed: int, report: Callable[[str], None]) -> BoostedTrees:

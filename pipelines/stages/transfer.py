@@ -1,4 +1,4 @@
-"""The transfer set of stage distill: rows without labels from the store, and what the BERT says of them."""
+"""Rows without labels from the store, for stages finetune and distill, and what the BERT says of them."""
 
 from __future__ import annotations
 
@@ -7,50 +7,87 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from pipelines.runner import RunContext
 from pipelines.stages.training import load_teacher
 
 if TYPE_CHECKING:
+    from ctr_kd.models.bert import MaskedItemModel
     from ctr_kd.samples import Assembly, Samples
+    from ctr_kd.texts import AnyAssembly
+    from feature_store.transfer import Purpose
     from pipelines.config import RunConfig
 
 
-def write_transfer_set(file: Path, assembly: Assembly, finetune: Path, run: RunContext, report: Callable[[str], object]) -> dict[str, Any]:
-    """Write ``distill.transfer.amount`` of the training rows as rows without labels.
+def write_transfer_set(
+    file: Path, assembly: AnyAssembly, finetune: Path, run: RunContext, report: Callable[[str], object]
+) -> dict[str, Any]:
+    """Write ``distill.transfer.amount`` of the training rows as rows without labels: unlabelled texts, or what :func:`write_unmet` finds.
 
-    What is near to what is asked of the fine-tuned encoder.
+    What is near to an item is asked of the fine-tuned encoder.
 
     Returns
     -------
     dict
-        Rows asked for and made, of each half, and the index's ``kind`` and ``recall``.
+        Rows asked for and made; of clicks what :func:`write_unmet` says.
+    """
+    from ctr_kd.texts import TextAssembly
+    from feature_store.transfer import TRANSFER_SET
+
+    settings = run.config.distill.transfer
+    if isinstance(assembly, TextAssembly):
+        rows, wanted = assembly.unlabelled(settings.amount, settings.seed)
+        pq.write_table(rows, file)
+        report(f"transfer set: {rows.num_rows:,} unlabelled texts of {wanted:,} asked for")
+        return {"wanted": wanted, "rows": rows.num_rows}
+    encoder = load_teacher(finetune, assembly, run.config).pretrained
+    return write_unmet(TRANSFER_SET, file, assembly, encoder, run, settings.amount, settings.neighbours, settings.seed, report)
+
+
+def write_unmet(
+    purpose: Purpose,
+    file: Path,
+    assembly: Assembly,
+    encoder: MaskedItemModel,
+    run: RunContext,
+    amount: float,
+    neighbours: int,
+    seed: int,
+    report: Callable[[str], object],
+) -> dict[str, Any]:
+    """Write rows of users and items that never met, ``amount`` of the training rows; what is near is asked of ``encoder``.
+
+    Returns
+    -------
+    dict
+        Rows asked for and made, of each draw, and the index's ``kind`` and ``recall``.
     """
     from ctr_kd.retrieval import ItemIndex
     from ctr_kd.transfer import item_vectors, nearest_codes
-    from feature_store.transfer import write_transfer_rows
+    from feature_store.transfer import write_unmet_rows
 
-    config, settings = run.config, run.config.distill.transfer
-    index = ItemIndex(item_vectors(load_teacher(finetune, assembly, config).pretrained))
-    report(f"transfer set: nearest of {len(index):,} items, {index.kind} search, recall@10 {index.recall:.3f}")
-    nearest = nearest_codes(assembly, index, settings.neighbours)
-    facts = write_transfer_rows(
+    index = ItemIndex(item_vectors(encoder))
+    report(f"{purpose.title}: nearest of {len(index):,} items, {index.kind} search, recall@10 {index.recall:.3f}")
+    nearest = nearest_codes(assembly, index, neighbours)
+    facts = write_unmet_rows(
+        purpose,
         run.store,
         assembly.directory,
-        config.assembly,
-        config.feature_store,
+        run.config.assembly,
+        run.config.feature_store,
         run.as_of,
         nearest,
-        settings.amount,
-        settings.seed,
+        amount,
+        seed,
         file,
         report,
     )
     return {**facts, "index": index.kind, "recall": index.recall}
 
 
-def bert_logits(finetune: Path, assembly: Assembly, config: RunConfig, rows: Samples) -> np.ndarray:
-    """Logits (rows, 1) of the fine-tuned BERT for rows that its own stage did not see."""
+def bert_logits(finetune: Path, assembly: AnyAssembly, config: RunConfig, rows: Samples) -> np.ndarray:
+    """Logits (rows, outputs) of the fine-tuned BERT for rows that its own stage did not see."""
     from ctr_kd.devices import choose_device
     from ctr_kd.training import predict
 

@@ -1,5 +1,7 @@
 """Calibration: what it finds, that it keeps every ranking, and that the exported student holds it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -116,10 +118,27 @@ def test_the_exported_student_holds_its_calibration(calibrated, student, assembl
     np.testing.assert_allclose(scorer.score(frame), trained / (trained + (1 - trained) / 0.25), atol=1e-6)
 
 
-def test_several_outputs_are_refused(assembly):
-    class Classes(torch.nn.Linear):
-        def forward(self, *inputs):
-            return torch.zeros(len(inputs[3]), 3)
+class Classes(torch.nn.Module):
+    """Three logits per row, drawn by its position in the batch plan: the first is three times too sure of class 0 or 1."""
 
-    with pytest.raises(ValueError, match=r"the model has 3 outputs; set distill.calibration: none"):
-        calibrate(Classes(1, 3), assembly.samples("validation"), "temperature")
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = torch.nn.Parameter(logits)
+
+    def forward(self, *inputs):
+        return self.logits[: len(inputs[3])]
+
+
+def test_a_line_is_of_clicks_alone(assembly):
+    with pytest.raises(ValueError, match=r"isotonic calibration is of click logits, and the model has 3 outputs"):
+        calibrate(Classes(torch.zeros(5000, 3)), assembly.samples("validation"), "isotonic")
+
+
+def test_classes_are_scaled_alike(assembly):
+    samples = assembly.samples("train")
+    samples = replace(samples, label=np.tile([0.0, 0.0, 0.0, 1.0], len(samples))[: len(samples)].astype(np.float32))
+    model = Classes(torch.tensor([4.0, 0.0, -40.0]).repeat(5000, 1))
+    got = predict(calibrate(model, samples, "temperature"), samples)
+    rate = (samples.label == 1).mean()
+    assert got[0, 0] - got[0, 1] == pytest.approx(np.log((1 - rate) / rate), abs=1e-3)
+    assert got[0, 0] - got[0, 2] == pytest.approx(11 * (got[0, 0] - got[0, 1]), rel=1e-5)

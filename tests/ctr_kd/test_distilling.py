@@ -159,6 +159,10 @@ def test_embeddings_begin_as_the_teachers(assembly, signature, teacher, encoder,
         ({"soft": "logit_mse", "temperature": 5, "listwise": 0.5}, []),
         ({"soft": "kl", "listwise": 1}, ["soft"]),
         ({"schedule": {"share": 0.5}}, ["schedule"]),
+        ({"soft": "logit_mse", "schedule": {"temperature": "annealed"}}, ["schedule.temperature"]),
+        ({"soft": "logit_mse", "schedule": {"temperature": "annealed"}, "listwise": 0.5}, []),
+        ({"alpha": 1, "schedule": {"temperature": "annealed"}}, ["schedule"]),
+        ({"held_out": 0.3}, ["held_out"]),
     ],
 )
 def test_keys_without_effect_are_named(keys, expected):

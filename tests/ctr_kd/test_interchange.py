@@ -353,7 +353,7 @@ def test_an_export_that_fails_leaves_nothing(folder, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     loaded = load_bert(folder)
-    monkeypatch.setattr("ctr_kd.interchange.save_file", full)
+    monkeypatch.setattr("ctr_kd.bert_folder.save_file", full)
     with pytest.raises(OSError, match="No space left"):
         export_bert(loaded.model, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["bert"]

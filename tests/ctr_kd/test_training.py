@@ -2,14 +2,17 @@ import copy
 import dataclasses
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ctr_kd.batching import make_batch
 from ctr_kd.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from ctr_kd.config import DistillConfig, EncoderConfig, FinetuneConfig, PretrainConfig, StudentConfig, TrainingConfig
 from ctr_kd.distilling import align_logits, train_student
-from ctr_kd.finetuning import finetune, parameter_groups
+from ctr_kd.finetuning import finetune, parameter_groups, rate_offset
 from ctr_kd.models.click_bert import ClickBert
 from ctr_kd.pretraining import masked_item_accuracy, pretrain, split_sequences
 from ctr_kd.samples import Assembly, Segment
@@ -299,6 +302,29 @@ def test_training_begins_at_the_rate_of_the_labels(pretrained, assembly, signatu
     teacher, _ = finetune(copy.deepcopy(model), signature, rare, validation, settings, 5e-3, 0, "i", tmp_path / "t.pt")
     for trained in (student, teacher):
         assert abs(predict(trained, validation).mean() - average) < 0.6
+
+
+def test_hard_negatives_are_learnt_from_and_leave_the_rate_as_it_is(pretrained, assembly, signature, tmp_path):
+    """Rows that are no click join the training rows, whatever label they carry; the mean probability of the others is their rate."""
+    train, validation = assembly.samples("train"), assembly.samples("validation")
+    half = np.arange(0, len(train), 2)
+    own = assembly.samples_of(pq.read_table(assembly.directory / "rows.parquet", filters=[("split", "=", "train")]).take(half))
+    _, model, *_ = pretrained
+    logits = []
+    for label in (-1.0, 1.0):
+        negatives = dataclasses.replace(own, label=np.full(len(own), label, np.float32))
+        arguments = copy.deepcopy(model), signature, train, validation, FinetuneConfig(training=FAST, head_width=16), 5e-3, 0, "i"
+        taught, curve = finetune(*arguments, tmp_path / f"{label}.pt", negatives=negatives)
+        logits.append(predict(taught, train)[:, 0])
+        assert curve.steps > 6 * len(train) / 32  # more rows, more steps
+    assert np.array_equal(*logits)
+    assert abs((1 / (1 + np.exp(-logits[0].astype(np.float64)))).mean() - train.label.mean()) < 1e-5
+
+
+@given(st.lists(st.tuples(st.floats(-20, 20), st.integers(0, 1)), min_size=1, max_size=30))
+def test_the_offset_restores_the_rate(rows):
+    logit, label = np.array([0.0, 0.0, *(row[0] for row in rows)]), np.array([0, 1, *(row[1] for row in rows)])
+    assert abs((1 / (1 + np.exp(-(logit + rate_offset(logit, label))))).mean() - label.mean()) < 1e-9
 
 
 @pytest.mark.parametrize("layers", [0, 2])

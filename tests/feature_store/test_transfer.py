@@ -16,7 +16,7 @@ from feature_store.assemble import assemble
 from feature_store.config import AssemblyConfig, FeatureStoreConfig
 from feature_store.contracts import DataError
 from feature_store.store import Store
-from feature_store.transfer import write_transfer_rows
+from feature_store.transfer import HARD_NEGATIVES, TRANSFER_SET, Purpose, write_unmet_rows
 from tests.feature_store.logs import START, Event, Naive, at, write_store
 from tests.feature_store.test_point_in_time import SLOW, same
 
@@ -64,6 +64,7 @@ def make(
     amount: float = 0.3,
     seed: int = 3,
     config: AssemblyConfig = CONFIG,
+    purpose: Purpose = TRANSFER_SET,
     **engine: Any,
 ) -> tuple[dict[str, int], list[dict[str, Any]], Store]:
     """An assembly and its transfer set, with raw ids in place of codes."""
@@ -73,7 +74,9 @@ def make(
         assemble(store, config, ENGINE, None, folder / "out")
     items, users = (pq.read_table(folder / "out" / f"{kind}s.parquet")[f"{kind}_id"].to_pylist() for kind in ("item", "user"))
     settings = ENGINE.model_copy(update=engine)
-    facts = write_transfer_rows(store, folder / "out", config, settings, None, near(len(items)), amount, seed, folder / "transfer.parquet")
+    facts = write_unmet_rows(
+        purpose, store, folder / "out", config, settings, None, near(len(items)), amount, seed, folder / "transfer.parquet"
+    )
     rows = pq.read_table(folder / "transfer.parquet").to_pylist()
     return facts, [{**row, "user": users[row["user"]], "item": items[row["item"]]} for row in rows], store
 
@@ -169,6 +172,18 @@ def test_rows_of_any_log_equal_the_naive_ones(has_impressions: bool) -> None:
 
 
 @pytest.mark.parametrize("has_impressions", [False, True])
+def test_hard_negatives_are_near_and_never_a_pair_that_met(tmp_path: Path, has_impressions: bool) -> None:
+    """No click of the user among them, none that comes later in training either, and no item that was not live at the time."""
+    log = busy_log(has_impressions)
+    facts, rows, _ = make(tmp_path, log, has_impressions, purpose=HARD_NEGATIVES)
+    assert facts["asked"] == round(0.3 * sum(r["split"] == "train" for r in pq.read_table(tmp_path / "out" / "rows.parquet").to_pylist()))
+    assert set(facts) == {"asked", "rows", "neighbours"} and facts["neighbours"] == facts["rows"] == len(rows) > 50
+    check_rows(rows, tmp_path, log, CONFIG, has_impressions, START + UNTIL * 60 * 10**6)
+    naive = Naive(log, CONFIG, has_impressions)
+    assert all(min(abs(row["item"] - e.item) for e in naive.history(row["user"], row["timestamp"])) <= 3 for row in rows)
+
+
+@pytest.mark.parametrize("has_impressions", [False, True])
 def test_the_file_depends_on_the_seed_and_not_on_chunks_or_threads(tmp_path: Path, has_impressions: bool) -> None:
     log = busy_log(has_impressions)
     written = []
@@ -199,8 +214,18 @@ def test_where_one_half_finds_less_so_does_the_other(tmp_path: Path) -> None:
     few = np.full((items, 1), -1)
     few[0] = 1
     said: list[str] = []
-    facts = write_transfer_rows(
-        Store(tmp_path / "store"), tmp_path / "out", CONFIG, ENGINE, None, few, 1.0, 0, tmp_path / "transfer.parquet", said.append
+    facts = write_unmet_rows(
+        TRANSFER_SET,
+        Store(tmp_path / "store"),
+        tmp_path / "out",
+        CONFIG,
+        ENGINE,
+        None,
+        few,
+        1.0,
+        0,
+        tmp_path / "transfer.parquet",
+        said.append,
     )
     assert 0 < facts["neighbours"] == facts["popularity"] < facts["asked"] / 2
     assert said[0].startswith(f"transfer set: {facts['rows']:,} of {facts['asked']:,} rows, as no more live items were found")
@@ -213,7 +238,7 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     items = pq.read_metadata(tmp_path / "out" / "items.parquet").num_rows
 
     def fails(store: Store, nearest: np.ndarray, amount: float = 0.5) -> None:
-        write_transfer_rows(store, tmp_path / "out", CONFIG, ENGINE, None, nearest, amount, 0, tmp_path / "transfer.parquet")
+        write_unmet_rows(TRANSFER_SET, store, tmp_path / "out", CONFIG, ENGINE, None, nearest, amount, 0, tmp_path / "transfer.parquet")
 
     with pytest.raises(DataError, match="the transfer set is empty: no item was live"):
         fails(store, np.full((items, 3), -1))

@@ -116,6 +116,11 @@ SIGNATURE = {
     "tokens": {"item": 5 + 4, "gap": 24},
     "categorical": {"device": 5 + 2},
     "dense": {"item_age": [0.0, 1.0]},
+    "columns": {
+        "required": ["history", "item_id", "timestamp"],
+        "optional": ["history_timestamps", "device", "item_age"],
+        "answer": {"score": "double"},
+    },
     "outputs": 1,
     "max_length": 5,
 }

@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 
 from feature_store.contracts import DataError
-from pipelines import cli
+from pipelines import cli, joining
 from pipelines.backfill import Mode, Outcome, backfill
 from pipelines.config import describe
 from pipelines.failures import DatesFailed, exit_code
 from pipelines.partitions import differences, failed_attempts, read_partition, unfinished_path
 from pipelines.runner import Runner
-from pipelines.stages import score
 from pipelines.status import status
 from pipelines.tracking import Tracker, tracking_uri
 from tests.pipelines.served import DAYS, ROAD, Served
@@ -55,14 +54,14 @@ def test_missing_dates_are_scored_once(served: Served) -> None:
 
 
 def test_a_date_that_fails_leaves_the_others_and_is_remembered_until_it_is_scored(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    joined = score.Joiner.join
+    joined = joining.Joiner.join
 
     def breaks(self: Any, table: Any) -> Any:
         if table["timestamp"][0].as_py().date() == SECOND:
             raise DataError("the events of the second day are odd")
         return joined(self, table)
 
-    monkeypatch.setattr(score.Joiner, "join", breaks)
+    monkeypatch.setattr(joining.Joiner, "join", breaks)
     outcomes = fill(served)
     assert what(outcomes) == ["scored", "failed", "scored"]
     assert outcomes[1].why == "the events of the second day are odd"

@@ -112,3 +112,32 @@ def test_a_killed_run_ends_as_one_that_was_not(distil: Distil, monkeypatch: pyte
 
 def test_labels_alone_make_no_transfer_set(distil: Distil) -> None:
     assert not (distil(0.5, alpha=1, listwise=0) / "transfer.parquet").exists()
+
+
+def test_a_teacher_with_hard_negatives_sees_no_pair_that_met_and_no_other_label(finetuned: Path, tmp_path: Path) -> None:
+    """The rows that fine-tuning adds: none is a click or an impression of the user, none is of a time after training."""
+    workspace = Path(shutil.copytree(finetuned, tmp_path / "workspace"))
+    config = RunConfig.model_validate(TINY | {"finetune": TINY["finetune"] | {"hard_negatives": {"amount": 0.5}}})
+    context = RunContext(config, workspace, console=Console(io.StringIO()))
+    Runner(context, ROAD).run(last="finetune")
+    artifact, ingest = context.artifacts["finetune"].path, context.artifacts["ingest"].path
+    drawn, rows = pq.read_table(artifact / "hard_negatives.parquet").to_pandas(), pq.read_table(ingest / "rows.parquet").to_pandas()
+    train = rows[rows["split"] == "train"]
+    facts = json.loads((artifact / "training.json").read_text())["hard_negatives"]
+    assert facts["rows"] == facts["neighbours"] == len(drawn) > 100
+    assert (facts["index"], facts["recall"]) == ("exact", 1.0)
+    assert set(drawn["label"]) == {-1} and set(drawn["request"]) <= set(train["request"])
+    assert drawn["timestamp"].max() <= train["timestamp"].max() < rows.loc[rows["split"] == "validation", "timestamp"].min()
+    clicks = pq.read_table(ingest / "clicks.parquet").to_pandas()
+    known = clicks[clicks["timestamp"] <= train["timestamp"].max()]  # what only the future knows is not asked for
+    met = {*zip(train["user"], train["item"], strict=True), *zip(known["user"], known["item"], strict=True)}
+    assert len(met) > 500 and not met & {*zip(drawn["user"], drawn["item"], strict=True)}
+    first_click = clicks.groupby("item")["known_at"].min()
+    assert (first_click.loc[drawn["item"]].to_numpy() < drawn["timestamp"].to_numpy()).all()
+    row_id, _ = read_predictions(artifact / "predictions_train.parquet", artifact.name)
+    assert row_id.tolist() == train["row_id"].tolist()  # students learn from the rows that were shown, and no others
+
+
+def test_hard_negatives_need_an_encoder_that_knows_what_is_near() -> None:
+    with pytest.raises(ValueError, match="from_scratch has none"):
+        RunConfig.model_validate(TINY | {"finetune": {"strategy": "from_scratch", "hard_negatives": {"amount": 0.5}}})

@@ -1,0 +1,88 @@
+"""The teacher where segment B is a sequence of its own, or none: the pretrained encoder reads both segments at once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ctr_kd.config import FinetuneConfig
+from ctr_kd.models.bert import MaskedItemModel
+from ctr_kd.models.click_bert import INITIAL_SCALE
+from ctr_kd.models.inputs import ContextEncoder, Head, TokenEmbedding, compare, compared_size, length_of, mean_of, padding_mask
+from ctr_kd.samples import PAD, Signature
+
+
+class CrossEncoder(nn.Module):
+    """BERT encoder plus a head over the means of its states, in which every token of one segment has seen those of the other.
+
+    Segment B stands behind A and carries the other segment embedding, as in next-segment pretraining (Devlin et al. 2019,
+    arXiv:1810.04805, section 3.1). The mean of the states does better than that of a [CLS] where a small encoder was pretrained on short
+    sequences without one. Beside it stand embeddings of the head's own, which train at the full rate
+    (:class:`ctr_kd.models.click_bert.ClickBert` says why, and why states are scaled).
+
+    Parameters
+    ----------
+    pretrained : MaskedItemModel
+        Encoder and masked-item transform, whose parameters are the pretrained ones.
+    signature : Signature
+    config : FinetuneConfig
+        Of the head: ``head_width``, ``head_dropout``, ``embedding_std``.
+    """
+
+    def __init__(self, pretrained: MaskedItemModel, signature: Signature, config: FinetuneConfig) -> None:
+        super().__init__()
+        width = pretrained.bert.norm.normalized_shape[0]
+        own = width // 2
+        self.pretrained = pretrained
+        self.compares = signature.max_length_b > 0
+        self.context = ContextEncoder(signature, 8)
+        self.scale = nn.Parameter(torch.full((compared_size(signature, width),), INITIAL_SCALE))
+        self.token = TokenEmbedding(signature.tokens, own, std=config.embedding_std)
+        size = compared_size(signature, width) + compared_size(signature, own) + self.context.size
+        self.head = Head(size, config.head_width, signature.outputs, config.head_dropout)
+
+    def new_parameters(self) -> list[nn.Parameter]:
+        """Parameters that pretraining did not see; they train at the full rate."""
+        known = {id(p) for p in self.pretrained.parameters()}
+        return [p for p in self.parameters() if id(p) not in known]
+
+    def forward(
+        self, segment_a: Tensor, segment_a_length: Tensor, segment_of_row: Tensor, segment_b: Tensor, categorical: Tensor, dense: Tensor
+    ) -> Tensor:
+        """Logits (rows, outputs) of a :class:`ctr_kd.batching.Batch`."""
+        own = mean_of(self.token(segment_a), segment_a_length).index_select(0, segment_of_row)  # (rows, width / 2)
+        if not self.compares:
+            known = _mean_state(self.pretrained.bert(segment_a, segment_a_length), segment_a_length).index_select(0, segment_of_row)
+        else:
+            length_a, length_b = segment_a_length.index_select(0, segment_of_row), length_of(segment_b)
+            tokens, second = join(segment_a.index_select(0, segment_of_row), length_a, segment_b, length_b)
+            states = self.pretrained.bert(tokens, length_a + length_b, second.long())  # (rows, length a + length b, width)
+            all_of_b = torch.where(second.unsqueeze(2), states, 0.0).sum(1) / length_b.clamp(min=1).unsqueeze(1).to(states.dtype)
+            known = compare(_mean_state(states, length_a), all_of_b)  # (rows, 4 * width)
+            own = compare(own, mean_of(self.token(segment_b), length_b))
+        return self.head(torch.cat([self.scale * known, own, self.context(categorical, dense)], dim=-1))  # (rows, outputs)
+
+
+def join(a: Tensor, length_a: Tensor, b: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
+    """Right-padded sequences (rows, length, features) that hold those of b right behind those of a, and which tokens are of b.
+
+    Examples
+    --------
+    >>> a, b = torch.tensor([[[5], [6]], [[7], [0]]]), torch.tensor([[[8]], [[9]]])
+    >>> tokens, second = join(a, torch.tensor([2, 1]), b, torch.tensor([1, 1]))
+    >>> tokens[:, :, 0].tolist(), second.int().tolist()
+    ([[5, 6, 8], [7, 9, 0]], [[0, 0, 1], [0, 1, 0]])
+    """
+    at = torch.arange(a.shape[1] + b.shape[1], device=a.device).unsqueeze(0)  # (1, length a + length b)
+    from_b = (at >= length_a.unsqueeze(1)) & (at < (length_a + length_b).unsqueeze(1))
+    both = torch.cat([a, b], dim=1)
+    source = torch.where(from_b, at - length_a.unsqueeze(1) + a.shape[1], at.clamp(max=a.shape[1] - 1))
+    tokens = both.gather(1, source.unsqueeze(2).expand(-1, -1, both.shape[2]))
+    tokens = torch.where((from_b | (at < length_a.unsqueeze(1))).unsqueeze(2), tokens, PAD)
+    return tokens, from_b
+
+
+def _mean_state(states: Tensor, length: Tensor) -> Tensor:
+    """Means (sequences, width) of the first ``length`` states of each sequence; of none, zero."""
+    inside = padding_mask(length, states.shape[1]).unsqueeze(2)
+    return mean_of(torch.where(inside, states, 0.0), length)

@@ -1,0 +1,160 @@
+"""Texts as samples: segment A holds the tokens of a text, segment B those of a second text, or none; there is no context."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ctr_kd.samples import SPECIALS, Assembly, Samples, Segment, Signature
+
+TEXTS = "texts.parquet"  # an assembly that has it holds texts
+FEATURE = "token"  # the one feature of a text's token
+FEWEST_TOKENS = 2  # of a pretraining sequence: one alone has nothing to be predicted from
+
+
+class TextAssembly:
+    """Texts that the feature store assembled, as one of its tokenizers reads them.
+
+    It answers the same questions as :class:`ctr_kd.samples.Assembly`, so that no model and no training asks which of them it has.
+
+    Parameters
+    ----------
+    directory : Path
+        An artifact of ``feature_store.texts``.
+    view : str
+        Whose tokens: ``teacher`` or ``student``.
+    """
+
+    def __init__(self, directory: Path, view: str) -> None:
+        self.directory = directory
+        self.view = directory / view
+        self.summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
+        self.classes: list[str] = json.loads((directory / "classes.json").read_text(encoding="utf-8"))
+        self.vocabulary: dict[str, list[str]] = json.loads((self.view / "vocabulary.json").read_text(encoding="utf-8"))
+        self.pool: np.ndarray = np.load(self.view / "tokens.npy", mmap_mode="r")  # (tokens, 1)
+        self._texts = pq.read_table(directory / TEXTS, columns=["row_id", "split", "label", "leaked"])
+        ranges = pq.read_table(self.view / "ranges.parquet")
+        self._ranges = {name: ranges[name].to_numpy() for name in ("a_start", "a_end", "b_start", "b_end")}
+
+    def vocabulary_tokens(self) -> np.ndarray:
+        """Token (vocabulary, 1) of every index of the vocabulary."""
+        return np.arange(len(SPECIALS) + len(self.vocabulary[FEATURE]), dtype=np.int32)[:, None]
+
+    def signature(self) -> Signature:
+        """Size of the vocabulary, number of classes, and the lengths of the longest first and second text, in tokens."""
+        longest = {side: int((self._ranges[f"{side}_end"] - self._ranges[f"{side}_start"]).max(initial=0)) for side in "ab"}
+        return Signature(
+            tokens={FEATURE: len(SPECIALS) + len(self.vocabulary[FEATURE])},
+            categorical={},
+            dense={},
+            outputs=len(self.classes),
+            max_length=max(longest["a"], 1),
+            max_length_b=longest["b"],
+        )
+
+    def samples(self, split: str) -> Samples:
+        """Rows of one split: ``train``, ``validation``, ``test``, or ``unlabelled`` where there are such texts."""
+        return self._samples(self._rows_of(split))
+
+    def samples_of(self, rows: pa.Table) -> Samples:
+        """The rows whose ``row_id`` a table holds, in its order."""
+        return self._samples(pc.index_in(rows["row_id"], value_set=self._texts["row_id"].combine_chunks()).to_numpy())
+
+    def unlabelled(self, amount: float, seed: int) -> tuple[pa.Table, int]:
+        """Texts without labels, drawn at random from those that are no validation or test text.
+
+        Parameters
+        ----------
+        amount : float
+            Texts wanted, as a share of the training rows.
+        seed : int
+
+        Returns
+        -------
+        rows : pyarrow Table
+            In the layout of ``texts.parquet`` and the order of their ids; all there are where that is fewer.
+        wanted : int
+        """
+        wanted, there = round(amount * len(self._rows_of("train"))), self._rows_of("unlabelled")
+        there = there[~self._texts["leaked"].to_numpy(zero_copy_only=False)[there]]
+        chosen = np.sort(np.random.default_rng(seed).permutation(there)[:wanted])
+        return pq.read_table(self.directory / TEXTS).take(pa.array(chosen)), wanted
+
+    def _rows_of(self, split: str) -> np.ndarray:
+        return np.flatnonzero(pc.equal(self._texts["split"], split).to_numpy(zero_copy_only=False))
+
+    def _samples(self, rows: np.ndarray) -> Samples:
+        row_id = self._texts["row_id"].to_numpy()[rows]
+        at = {name: values[rows] for name, values in self._ranges.items()}
+        return Samples(
+            row_id=row_id,
+            group=row_id,
+            user=row_id,
+            a=Segment(self.pool, at["a_start"], at["a_end"]),
+            b=Segment(self.pool, at["b_start"], at["b_end"]),
+            categorical=np.zeros((len(rows), 0), np.int32),
+            dense=np.zeros((len(rows), 0), np.float32),
+            label=self._texts["label"].to_numpy()[rows].astype(np.float32),
+        )
+
+    def training_window(self) -> tuple[None, None]:
+        """Texts have no time: what may be learned from is a question of their split alone."""
+        return None, None
+
+    def sequences(self, until: int | None = None, overlap: float = 0.0) -> Segment:
+        """The distinct texts to pretrain on, first and second ones alike: those of the training rows and unlabelled ones.
+
+        A text that is also one of the validation or test rows is left out, whatever row it stands in.
+
+        Parameters
+        ----------
+        until : None
+            Texts have no time.
+        overlap : float
+            Has no effect: no text is longer than what the tokenizer kept of it.
+        """
+        split = self._texts["split"].to_numpy(zero_copy_only=False)
+        leaked = self._texts["leaked"].to_numpy(zero_copy_only=False)
+        learned = np.tile((split == "train") | ((split == "unlabelled") & ~leaked), 2)
+        start = np.concatenate([self._ranges["a_start"], self._ranges["b_start"]])
+        end = np.concatenate([self._ranges["a_end"], self._ranges["b_end"]])
+        text = self._text_codes()
+        first = np.zeros(len(text), bool)
+        first[np.unique(text[learned], return_index=True)[1]] = True
+        chosen = np.flatnonzero(learned)[first[: learned.sum()]]
+        chosen = chosen[~np.isin(text[chosen], text[~learned]) & (end[chosen] - start[chosen] >= FEWEST_TOKENS)]
+        return Segment(self.pool, start[chosen], end[chosen])
+
+    def users_of(self, sequences: Segment) -> np.ndarray:
+        """Each sequence is a unit of its own, int64 (sequences,): no text stands twice among :meth:`sequences`."""
+        return np.arange(len(sequences.start))
+
+    def _text_codes(self) -> np.ndarray:
+        """A number (2 * rows,) for each first and each second text, equal where the texts are."""
+        texts = pq.read_table(self.directory / TEXTS, columns=["text", "text_b"])
+        both = pa.chunked_array([*texts["text"].cast(pa.string()).chunks, *texts["text_b"].cast(pa.string()).chunks], pa.string())
+        codes: np.ndarray = both.fill_null("").combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
+        return codes
+
+
+AnyAssembly = Assembly | TextAssembly
+
+
+def open_assembly(directory: Path, view: str, max_length: int) -> AnyAssembly:
+    """The assembly that lies in a directory, whichever it is.
+
+    Parameters
+    ----------
+    directory : Path
+        Artifact of stage ``ingest``.
+    view : str
+        ``teacher`` or ``student``: who reads. Of texts they may have tokens of their own; clicks are the same for both.
+    max_length : int
+        Longest history of clicks.
+    """
+    return TextAssembly(directory, view) if (directory / TEXTS).exists() else Assembly(directory, max_length)

@@ -1,0 +1,235 @@
+"""Labelled texts: TSV without quoting, JSON lines, or a JSON array; one text or a pair, labels as names or numbers.
+
+    train.tsv     a title<TAB>news_world               text: 0, label: 1
+    train.txt     a question<TAB>another<TAB>1         text: 0, text_b: 1, label: 2
+    train.json    [{"text": "a title", "label": 3}]    text: text, label: label
+    train.jsonl   {"sentence": "a title", "label": 3}  text: sentence, label: label
+
+Columns by name need a first line with the names in TSV, and objects in JSON; columns by position need no header, and arrays.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from feature_store.config import SourceConfig
+from feature_store.contracts import LONGEST_TEXT, DataError, RawBatch, Rejected
+from feature_store.readers.base import data_folder, fingerprint, relative
+from feature_store.readers.delimited import BROKEN, TSV, Layout, open_raw, read_delimited
+
+TextSplit = Literal["train", "validation", "test", "unlabelled"]
+SPLITS: tuple[TextSplit, ...] = ("train", "validation", "test", "unlabelled")
+
+_TSV, _JSON, _JSON_LINES = (".tsv", ".txt"), (".json",), (".jsonl", ".ndjson")
+# A raw control character in a text is the check's business, not a reason to refuse the file.
+_DECODER = json.JSONDecoder(strict=False)
+
+
+class TextReader:
+    """Reads the files that ``source.train``, ``source.validation``, ``source.test`` and ``source.unlabelled`` name.
+
+    Attributes
+    ----------
+    splits : dict of str to str
+        Split by the name of its file, in the order train, validation, test, unlabelled.
+    """
+
+    def __init__(self, config: SourceConfig, data: Path | None) -> None:
+        self._config = config
+        self._data = data_folder(data, "text")
+        named = {"train": config.train, "validation": config.validation, "test": config.test, "unlabelled": config.unlabelled}
+        self.splits: dict[str, TextSplit] = {}
+        for split in SPLITS:
+            if (name := named[split]) is not None:
+                self.splits[relative(self._find(f"source.{split}", name), self._data)] = split
+
+    def _find(self, key: str, name: str) -> Path:
+        path = self._data / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise DataError(f"{key}: {name!r} is no file below --data; write its path relative to the data folder")
+        if not path.is_file():
+            raise DataError(f"{self._data}: {name} does not exist; correct {key} or --data")
+        return path
+
+    def files(self) -> list[Path]:
+        names = [self._find("source.class_names", self._config.class_names)] if self._config.class_names else []
+        return sorted([*(self._data / name for name in self.splits), *names])
+
+    def fingerprint(self) -> str:
+        config = self._config
+        columns = {"text": config.text, "text_b": config.text_b, "label": config.label, "class_names": config.class_names}
+        return fingerprint("text", splits=self.splits, share=config.validation_share, seed=config.seed, **columns)
+
+    def contract(self) -> dict[str, Any]:
+        return {"pair": self._config.text_b is not None}
+
+    def class_names(self) -> list[str] | None:
+        """Lines of ``source.class_names``. Raises DataError when a line is empty or stands twice."""
+        if self._config.class_names is None:
+            return None
+        path = self._find("source.class_names", self._config.class_names)
+        try:
+            names = path.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError:
+            raise DataError(f"{path.name}: is not UTF-8; convert the file to UTF-8") from None
+        for line, name in enumerate(names, start=1):
+            if not name.strip() or name in names[: line - 1]:
+                raise DataError(f"{path.name}:{line}: {name!r} names no class, or one that stands above; give every class its own name")
+        return names
+
+    def read(self, files: Sequence[Path]) -> Iterator[RawBatch]:
+        """Rows of these files as bytes; a text or label that is missing or empty is null."""
+        for path in files:
+            file = relative(path, self._data)
+            if file not in self.splits:
+                continue  # the names of the classes
+            columns = self._columns(file)
+            ending = path.name.removesuffix(".gz")
+            if ending.endswith(_TSV):
+                yield from self._read_tsv(path, file, columns)
+            elif ending.endswith((*_JSON, *_JSON_LINES)):
+                yield _read_json(path, file, columns, ending.endswith(_JSON_LINES))
+            else:
+                known = ", ".join((*_TSV, *_JSON, *_JSON_LINES))
+                raise DataError(f"{file}: its ending says no known format; files of texts end in {known}, or one of these and .gz")
+
+    def _columns(self, file: str) -> dict[str, int | str]:
+        config = self._config
+        columns: dict[str, int | str] = {"text": config.text}
+        columns |= {"text_b": config.text_b} if config.text_b is not None else {}
+        return columns if self.splits[file] == "unlabelled" else {**columns, "label": config.label}
+
+    def _read_tsv(self, path: Path, file: str, columns: dict[str, int | str]) -> Iterator[RawBatch]:
+        if isinstance(self._config.text, str):
+            yield from read_delimited(path, file, "texts", {name: str(column) for name, column in columns.items()}, TSV)
+            return
+        width = _first_line(path, file).count(b"\t") + 1
+        for name, column in columns.items():
+            if int(column) >= width:
+                raise DataError(
+                    f"{file}: source.{name} is column {column}, and the first line has columns 0 to {width - 1}; correct the key"
+                )
+        layout = Layout(delimiter="\t", quoted=False, names=[str(place) for place in range(width)])
+        yield from read_delimited(path, file, "texts", {name: str(column) for name, column in columns.items()}, layout)
+
+
+def _first_line(path: Path, file: str) -> bytes:
+    try:
+        with open_raw(path) as stream:
+            return stream.readline()
+    except BROKEN as error:
+        raise _damaged(file, error) from None
+
+
+def _damaged(file: str, error: Exception) -> DataError:
+    return DataError(f"{file}: cannot be read to its end ({error}); copy it again, it looks truncated or damaged")
+
+
+def _read_json(path: Path, file: str, columns: dict[str, int | str], lines_only: bool) -> RawBatch:
+    try:
+        with open_raw(path) as stream:
+            raw = stream.read()
+    except BROKEN as error:
+        raise _damaged(file, error) from None
+    # Bytes that are no UTF-8 become surrogates here and the same bytes below, where the check sees them.
+    content = raw.removeprefix(b"\xef\xbb\xbf").decode(errors="surrogateescape")
+    if not content.strip():
+        raise DataError(f"{file}: is empty; remove it or fill it")
+    array = not lines_only and content.lstrip().startswith("[")
+    cells: dict[str, list[bytes | None]] = {name: [] for name in columns}
+    lines: list[int] = []
+    rejected: list[Rejected] = []
+    for line, element in _array_elements(content, file) if array else _line_elements(content):
+        row = _row(element, columns)
+        if isinstance(row, str):
+            shown = element if isinstance(element, str) else json.dumps(element, ensure_ascii=False)
+            rejected.append(Rejected(line, row, _bytes(shown).decode(errors="backslashreplace")[:LONGEST_TEXT]))
+            continue
+        lines.append(line)
+        for name, value in row.items():
+            cells[name].append(value)
+    table = pa.table({name: pa.array(values, pa.binary()) for name, values in cells.items()})
+    return RawBatch("texts", file, table, np.array(lines, dtype=np.int64), rejected)
+
+
+class _Broken(str):
+    """A line that is no JSON."""
+
+
+def _line_elements(content: str) -> Iterator[tuple[int, Any]]:
+    for line, text in enumerate(content.split("\n"), start=1):
+        if text.strip():
+            try:
+                yield line, _DECODER.decode(text)
+            except (ValueError, RecursionError):
+                yield line, _Broken(text)
+
+
+def _array_elements(content: str, file: str) -> Iterator[tuple[int, Any]]:
+    """Elements of a JSON array with the line on which each begins. Raises DataError where the array is damaged."""
+    place, line, counted = _skip(content, 0) + 1, 1, 0
+    if content[_skip(content, place) :][:1] == "]":
+        return
+    while True:
+        place = _skip(content, place)
+        line, counted = line + content.count("\n", counted, place), place
+        try:
+            element, place = _DECODER.raw_decode(content, place)
+        except (ValueError, RecursionError) as error:
+            raise DataError(
+                f"{file}:{line}: is no JSON from here on ({type(error).__name__}); correct it, or copy the file again"
+            ) from None
+        yield line, element
+        place = _skip(content, place)
+        mark = content[place : place + 1]
+        if mark == "]":
+            return
+        if mark != ",":
+            line += content.count("\n", counted, place)
+            raise DataError(f"{file}:{line}: a comma or the array's end is missing here; correct it, or copy the file again")
+        place += 1
+
+
+def _skip(content: str, place: int) -> int:
+    """The next place that holds no white space of JSON."""
+    while content[place : place + 1] and content[place] in " \t\r\n":
+        place += 1
+    return place
+
+
+def _row(element: Any, columns: dict[str, int | str]) -> dict[str, bytes | None] | str:
+    """The cells of a row, or the reason why there are none."""
+    if isinstance(element, _Broken):
+        return "is no JSON"
+    row: dict[str, bytes | None] = {}
+    for name, column in columns.items():
+        if isinstance(column, str):
+            if not isinstance(element, dict):
+                return "is no JSON object"
+            value = element.get(column)
+        elif not isinstance(element, list):
+            return "is no JSON array"
+        elif column >= len(element):
+            return "wrong number of columns"
+        else:
+            value = element[column]
+        if name == "label" and isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1:
+            value = str(int(value))
+        if value is not None and not isinstance(value, str):
+            return f"{name} is neither a name nor a whole number" if name == "label" else f"{name} is no text"
+        row[name] = _bytes(value) if value else None
+    return row
+
+
+def _bytes(text: str) -> bytes:
+    """UTF-8, or bytes that are not UTF-8 where the text holds half a surrogate pair or bytes that never were."""
+    try:
+        return text.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode(errors="surrogatepass")

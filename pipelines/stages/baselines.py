@@ -1,0 +1,115 @@
+"""The baselines of stage ``evaluate`` and the teachers of stage ``distill`` that are no network, under their names."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.artifacts import read_json
+from pipelines.raw_rows import RawRows
+from pipelines.runner import StageContext
+from pipelines.stages.training import SPLITS, fit_boosted_trees, rate_of, stored_probabilities
+from pipelines.text_rows import TextRows
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from ctr_kd.linear import LinearModel
+
+Logits = dict[str, tuple["NDArray", "NDArray"]]  # row ids and logits by split
+Measured = tuple["NDArray", dict[str, Any]]  # test probabilities, and what they cost
+
+
+def popularity(context: StageContext, rows: RawRows) -> Measured:
+    from ctr_kd.baselines import Popularity
+    from feature_store.statistics import click_counts
+
+    train, test = rows.read("train"), rows.read("test")
+    counts = click_counts(context.config.statistics)
+    fitted = Popularity.fit(train, train["label"].to_numpy(), (counts[0], counts[-1]))
+    return fitted.predict(test), {"rows_per_second": rate_of(fitted.predict, test)}
+
+
+def boosted_trees(context: StageContext, rows: RawRows) -> Measured | None:
+    """Trees on the as-of statistics and the context; those that taught already are not fitted again."""
+    if not context.config.evaluate.boosted_trees:
+        return None
+    if "boosted_trees" in context.config.distill.teachers:
+        return as_teacher(context, "boosted_trees")
+    trees = fit_boosted_trees({split: rows.read(split) for split in SPLITS}, rows.summary, context.config.seed, context.report)
+    test = rows.read("test")
+    return trees.predict(test), {"rows_per_second": rate_of(trees.predict, test)}
+
+
+def oracle(context: StageContext, rows: RawRows) -> Measured | None:
+    """The true click probabilities, where a simulated world knows them."""
+    return (rows.read("test")["click_probability"].to_numpy(), {}) if rows.summary["oracle"] else None
+
+
+def linear(context: StageContext, rows: TextRows) -> Measured:
+    """TF-IDF of character n-grams under a linear machine; one that taught already is not fitted again."""
+    if "linear" in context.config.distill.teachers:
+        return as_teacher(context, "linear")
+    model, test = fit_linear(rows, context.config.seed, context.report), rows.read("test")
+    logits = model.predict(*rows.text_lists(test))
+    return np.exp(logits.astype(np.float64)), {"rows_per_second": rate_of(lambda part: model.predict(*rows.text_lists(part)), test)}
+
+
+BASELINES: dict[str, Callable[[StageContext, Any], Measured | None]] = {
+    "popularity": popularity,
+    "boosted_trees": boosted_trees,
+    "oracle": oracle,
+    "linear": linear,
+}
+
+
+def as_teacher(context: StageContext, name: str) -> Measured:
+    """What one of the teachers says of the test rows, by itself, and what it costs."""
+    distill = context.inputs["distill"]
+    facts = (read_json(distill / "training.json") or {})[f"teacher/{name}"]
+    return stored_probabilities(distill / f"predictions_teacher_{name}_test.parquet"), {"rows_per_second": facts["rows_per_second"]}
+
+
+def tree_logits(
+    rows: RawRows, seed: int, report: Callable[[str], None], more: Mapping[str, pa.Table] | None = None
+) -> tuple[Logits, dict[str, Any]]:
+    """Row ids and logits by split of boosted trees; of ``more`` rows too, under their names."""
+    tables = {split: rows.read(split) for split in SPLITS}
+    trees = fit_boosted_trees(tables, rows.summary, seed, report)
+    stored, began = {}, time.perf_counter()
+    for split, table in (tables | dict(more or {})).items():
+        probability = trees.predict(table).clip(1e-6, 1 - 1e-6)
+        stored[split] = table["row_id"].to_numpy(), np.log(probability / (1 - probability))[:, None]
+    count = sum(len(row_id) for row_id, _ in stored.values())
+    return stored, {"rows_per_second": count / (time.perf_counter() - began), "trees": trees.trees}
+
+
+def linear_logits(
+    rows: TextRows, seed: int, report: Callable[[str], None], more: Mapping[str, pa.Table] | None = None
+) -> tuple[Logits, dict[str, Any]]:
+    """Row ids and logits by split of the linear model, out of fold for the training rows; of ``more`` rows too, under their names."""
+    model, train = fit_linear(rows, seed, report), rows.read("train")
+    stored, began = {"train": (train["row_id"].to_numpy(), model.out_of_fold)}, time.perf_counter()
+    for split, table in ({split: rows.read(split) for split in SPLITS[1:]} | dict(more or {})).items():
+        stored[split] = table["row_id"].to_numpy(), model.predict(*rows.text_lists(table))
+    count = sum(len(row_id) for name, (row_id, _) in stored.items() if name != "train")
+    return stored, {"rows_per_second": count / (time.perf_counter() - began)}
+
+
+TEACHERS: dict[str, Callable[..., tuple[Logits, dict[str, Any]]]] = {"boosted_trees": tree_logits, "linear": linear_logits}
+
+
+def fit_linear(rows: TextRows, seed: int, report: Callable[[str], None]) -> LinearModel:
+    """The linear model that is a teacher in ``distill`` and a baseline in ``evaluate``."""
+    from ctr_kd.linear import LinearModel
+
+    train = rows.read("train")
+    label = train["label"].to_numpy().astype(np.int64)
+    model = LinearModel.fit(*rows.text_lists(train), label, seed)
+    right = (model.out_of_fold.argmax(1) == label).mean()
+    report(f"linear model: {len(model.vectorizer.vocabulary_):,} n-grams, accuracy {right:.4f} out of fold")
+    return model

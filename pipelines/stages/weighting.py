@@ -1,0 +1,230 @@
+"""Weights of the teachers that are learned per row: fitted on the newest training rows, by teachers that were trained without them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from scipy.special import expit
+
+from feature_store.contracts import DataError
+from pipelines.artifacts import read_json, write_json
+from pipelines.runner import StageContext
+from pipelines.stages.training import fit_boosted_trees
+
+if TYPE_CHECKING:
+    from ctr_kd.samples import Assembly, Samples
+    from ctr_kd.weighting import Weighting
+
+FILE = "weighting.json"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """The training rows, cut at a time.
+
+    Attributes
+    ----------
+    cutoff : int
+        Microseconds UTC.
+    older, newer : pyarrow Table
+        Rows before the cutoff, and from it on, in the layout of ``rows.parquet``.
+    """
+
+    cutoff: int
+    older: pa.Table
+    newer: pa.Table
+
+
+def cut(rows: pa.Table, share: float) -> Fold:
+    """Cut training rows so that the newest ``share`` of them stands apart; rows of one moment stay together.
+
+    Raises
+    ------
+    DataError
+        When either part has rows of one label alone.
+    """
+    time = rows["timestamp"].to_numpy()
+    cutoff = int(np.quantile(time, 1 - share, method="higher"))
+    fold = Fold(cutoff, rows.filter(pc.less(rows["timestamp"], cutoff)), rows.filter(pc.greater_equal(rows["timestamp"], cutoff)))
+    for name, part in (("before it", fold.older), ("from it on", fold.newer)):
+        if len(pc.unique(part["label"])) < 2:
+            raise DataError(
+                f"distill.held_out of {share:g} cuts the training rows where those {name} ({part.num_rows:,}) have not both labels; "
+                "choose another share, or distill.weighting: fixed"
+            )
+    return fold
+
+
+def learn_weights(
+    context: StageContext, samples: Mapping[str, Samples], teachers: Mapping[str, Mapping[str, np.ndarray]]
+) -> dict[str, Any]:
+    """Fit weights per row, compare them with the fixed ones on validation, and write ``weighting.json``.
+
+    Why it is honest: a teacher's logits of the rows that it was trained on look better than it is, the BERT's more so than the trees', and
+    weights fitted on them would trust the BERT too far. So every teacher is trained again on what came before the newest
+    ``distill.held_out`` of the training rows, pretraining included, items that were new then unknown to it, and the weights are fitted on
+    its logits of those newest rows. They are then put to the teachers of all training rows. Validation rows choose the checkpoint of
+    those trainings, as of any other, and whether the learned or the fixed weights are used; no weight is fitted on them, and the
+    test rows are not read.
+
+    Parameters
+    ----------
+    context : StageContext
+        With artifacts of ``ingest``, ``pretrain`` and ``finetune``.
+    samples : mapping of str to Samples
+        ``validation`` is read.
+    teachers : mapping of str to mapping of str to float32 array (rows, 1)
+        Logits by teacher and split, of the teachers of all training rows.
+
+    Returns
+    -------
+    dict
+        What the report says: rows, each teacher's fixed and mean weight, AUC and log loss of both on validation, which is ``used``.
+    """
+    from ctr_kd.weighting import fit_weighting, row_context
+
+    settings, assembly = context.config.distill, _assembly(context)
+    rows = pq.read_table(assembly.directory / "rows.parquet")
+    validation = rows.filter(pc.equal(rows["split"], "validation"))
+    fold = cut(rows.filter(pc.equal(rows["split"], "train")), settings.held_out)
+    context.report(
+        f"weights per row: the teachers learn {fold.older.num_rows:,} older rows, to be weighed on {fold.newer.num_rows:,} newer"
+    )
+    newer = _without(assembly.samples_of(fold.newer), _new_items(context, assembly, fold.cutoff))
+    logits = {}
+    for name in settings.teachers:
+        if name == "bert":
+            logits[name] = _earlier_bert(context, assembly, fold, samples["validation"], newer)
+        else:
+            trees = fit_boosted_trees(
+                {"train": fold.older, "validation": validation}, assembly.summary, context.config.seed, context.report
+            )
+            probability = trees.predict(fold.newer).clip(1e-6, 1 - 1e-6)
+            logits[name] = np.log(probability / (1 - probability))[:, None]
+    signature = assembly.signature()
+    learned = fit_weighting(logits, row_context(newer, signature), newer.label, settings.teachers)
+    return _decide(context, learned, row_context(samples["validation"], signature), samples["validation"].label, teachers, len(newer))
+
+
+def weights_of(context: StageContext, samples: Samples) -> Mapping[str, float | np.ndarray]:
+    """The weights that validation preferred: one number for each teacher, or one per row (rows, 1).
+
+    Read from the stage's own artifact, or where it is another stage that learned them, from that of the teacher.
+    """
+    from ctr_kd.weighting import Weighting, row_context
+
+    fixed = context.config.distill.teachers
+    if context.config.distill.weighting == "fixed":
+        return fixed
+    kept = read_json((context.output if (context.output / FILE).exists() else context.inputs["teacher"]) / FILE) or {}
+    if kept["used"] == "fixed":
+        return fixed
+    return Weighting.from_dict(kept["learned"]).weights(row_context(samples, _assembly(context).signature()))
+
+
+def _assembly(context: StageContext) -> Assembly:
+    from ctr_kd.samples import Assembly
+
+    return Assembly(context.inputs["ingest"], context.config.history.max_length)
+
+
+def _decide(
+    context: StageContext,
+    learned: Weighting,
+    features: np.ndarray,
+    label: np.ndarray,
+    teachers: Mapping[str, Mapping[str, np.ndarray]],
+    rows: int,
+) -> dict[str, Any]:
+    """Let the validation rows choose between fixed and learned weights, as they choose a checkpoint: by log loss."""
+    from ctr_kd.distilling import combine_logits
+    from ctr_kd.metrics import auc_score, log_loss
+
+    fixed, by_row = context.config.distill.teachers, learned.weights(features)
+    said = {name: logits["validation"] for name, logits in teachers.items()}
+    figures = {}
+    for name, weights in (("fixed", fixed), ("learned", by_row)):
+        combined = combine_logits(said, weights)[:, 0]
+        figures[name] = {"auc": float(auc_score(label, combined)), "log_loss": float(log_loss(label, expit(combined.astype(np.float64))))}
+    used = min(figures, key=lambda name: figures[name]["log_loss"])
+    spread = {
+        name: {"fixed": fixed[name], "mean": float(one.mean()), "low": float(np.quantile(one, 0.05)), "high": float(np.quantile(one, 0.95))}
+        for name, one in by_row.items()
+    }
+    write_json(context.output / FILE, {"used": used, "learned": learned.to_dict()})
+    shown = ", ".join(f"{name} {one['mean']:.3f} (fixed {one['fixed']:g})" for name, one in spread.items())
+    context.report(
+        f"weights per row: mean {shown}; AUC on validation {figures['learned']['auc']:.4f} learned, {figures['fixed']['auc']:.4f} fixed, "
+        f"log loss {figures['learned']['log_loss']:.4f} and {figures['fixed']['log_loss']:.4f}: {used} weights are used"
+    )
+    return {"rows": rows, "teachers": spread, "validation": figures, "used": used}
+
+
+def _earlier_bert(context: StageContext, assembly: Assembly, fold: Fold, validation: Samples, newer: Samples) -> np.ndarray:
+    """Logits (rows, 1) of the newer rows by a BERT of what came before the cutoff.
+
+    It has no hard negatives: those of the fine-tuning know what was clicked until training ended, by not being it.
+    """
+    import torch
+
+    from ctr_kd.checkpoint import load_checkpoint
+    from ctr_kd.devices import choose_device
+    from ctr_kd.finetuning import finetune
+    from ctr_kd.pretraining import build_encoder, pretrain
+    from ctr_kd.samples import UNKNOWN
+    from ctr_kd.training import predict
+    from pipelines.stages.finetune import pretraining_until
+
+    config, signature, identity = context.config, assembly.signature(), context.fingerprint
+    torch.manual_seed(config.seed)
+    encoder = build_encoder(assembly, signature, config.pretrain.encoder)
+    before = context.inputs["pretrain"]
+    if config.finetune.strategy != "from_scratch":
+        until = pretraining_until(before)
+        if until is not None and until <= fold.cutoff:  # it saw nothing newer, so it need not be repeated
+            encoder.load_state_dict(load_checkpoint(before / "pretrained.pt", before.name)["model"])
+        else:
+            file = context.checkpoint / "earlier_pretraining.pt"
+            encoder, _, _ = pretrain(assembly, signature, config.pretrain, fold.cutoff, config.seed, identity, file, context.report)
+    model, _ = finetune(
+        encoder,
+        signature,
+        assembly.samples_of(fold.older),
+        validation,
+        config.finetune,
+        config.pretrain.training.learning_rate,
+        config.seed,
+        identity,
+        context.checkpoint / "earlier_finetuning.pt",
+        context.report,
+    )
+    new = torch.from_numpy(_new_items(context, assembly, fold.cutoff).astype(np.int64))
+    with torch.no_grad():  # in histories too: what the vocabulary of that time lacked reads as any unknown item
+        for token in (model.pretrained.bert.token, model.token):
+            table = token.embeddings()[0].weight
+            table[new] = table[UNKNOWN].clone()
+    return predict(model.to(choose_device(config.finetune.training)), newer)
+
+
+def _new_items(context: StageContext, assembly: Assembly, cutoff: int) -> np.ndarray:
+    """Indices of vocabulary items that a vocabulary fitted at the cutoff would not hold."""
+    from ctr_kd.samples import SPECIALS
+
+    index = assembly.item_tokens[:, 0]
+    few = assembly.click_counts(cutoff) < context.config.vocabulary.min_count
+    return index[few & (index >= len(SPECIALS))]
+
+
+def _without(samples: Samples, items: np.ndarray) -> Samples:
+    """Samples in which some candidates are unknown."""
+    from ctr_kd.samples import UNKNOWN
+
+    pool = samples.b.pool.copy()
+    pool[np.isin(pool[:, 0], items), 0] = UNKNOWN
+    return replace(samples, b=replace(samples.b, pool=pool))

@@ -1,0 +1,145 @@
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from feature_store.config import SourceConfig
+from feature_store.contracts import DataError
+from feature_store.readers.text import TextReader
+
+NAMED = {"text": "text", "label": "label"}
+
+
+def reader(data: Path, train: str = "train.tsv", **source: Any) -> TextReader:
+    (data / "test.tsv").touch()
+    return TextReader(SourceConfig.model_validate({"reader": "text", "train": train, "test": "test.tsv", **source}), data)
+
+
+def rows(texts: TextReader, train: str = "train.tsv") -> list[tuple]:
+    """(line, cells) of the training file."""
+    found = []
+    for batch in texts.read([path for path in texts.files() if path.name == train]):
+        found += zip(batch.lines.tolist(), *batch.table.to_pydict().values(), strict=True)
+    return found
+
+
+def rejected(texts: TextReader, train: str) -> list[tuple[int, str]]:
+    batches = texts.read([path for path in texts.files() if path.name == train])
+    return [(row.line, row.reason) for batch in batches for row in batch.rejected]
+
+
+def test_the_layouts_give_the_same_rows(tmp_path: Path) -> None:
+    pairs = [("中国 title", "b"), ('"quoted" 🙂', "a")]
+    files = {
+        "plain.tsv": "".join(f"{text}\t{label}\n" for text, label in pairs),
+        "plain.txt": "".join(f"{text}\t{label}\r\n" for text, label in pairs),
+        "header.tsv": "text\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in pairs),
+        "objects.json": json.dumps([{"text": text, "label": label} for text, label in pairs], indent=1),
+        "arrays.json": json.dumps(pairs),
+        "lines.json": "".join(json.dumps({"text": text, "label": label}, ensure_ascii=False) + "\n" for text, label in pairs),
+        "lines.jsonl": "".join(json.dumps(pair) + "\n\n" for pair in pairs),
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content.encode())
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(content.encode()))
+        named = name in ("header.tsv", "objects.json", "lines.json")
+        for train in (name, f"{name}.gz"):
+            found = rows(reader(tmp_path, train, **(NAMED if named else {})), train)
+            assert [tuple(cell.decode() for cell in row[1:]) for row in found] == pairs, train
+
+
+def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "train.json").write_text('[\n {"text": "a",\n  "label": 0},\n\n {"text": "b", "label": 1}, {"text": "c", "label": 1}\n]')
+    assert rows(reader(tmp_path, "train.json", **NAMED), "train.json") == [(2, b"a", b"0"), (5, b"b", b"1"), (5, b"c", b"1")]
+
+
+def test_pairs_and_files_without_labels(tmp_path: Path) -> None:
+    (tmp_path / "train.tsv").write_text("a\tb\t1\n")
+    (tmp_path / "more.tsv").write_text("c\td\n")
+    texts = reader(tmp_path, text=0, text_b=1, label=2, unlabelled="more.tsv")
+    assert texts.splits == {"train.tsv": "train", "test.tsv": "test", "more.tsv": "unlabelled"} and texts.contract() == {"pair": True}
+    assert rows(texts) == [(1, b"a", b"b", b"1")]
+    assert rows(texts, "more.tsv") == [(1, b"c", b"d")]
+
+
+def test_rows_that_cannot_be_split_are_rejected_one_by_one(tmp_path: Path) -> None:
+    (tmp_path / "train.tsv").write_text("a\t1\nb\nc\t1\td\n\ne\t0\n")
+    assert [row[0] for row in rows(reader(tmp_path))] == [1, 5]
+    assert rejected(reader(tmp_path), "train.tsv") == [(2, "wrong number of columns"), (3, "wrong number of columns")]
+    lines = ['{"text": "a", "label": 0.0}', "{broken", '["a", 0]', '{"text": 3, "label": 0}', '{"text": "a", "label": 0.5}', "[" * 5000]
+    (tmp_path / "train.jsonl").write_text("\n".join([*lines, '{"text": "a", "label": true}', '{"label": "z"}']))
+    texts = reader(tmp_path, "train.jsonl", **NAMED)
+    assert rows(texts, "train.jsonl") == [(1, b"a", b"0"), (8, None, b"z")]
+    reasons = ["is no JSON", "is no JSON object", "text is no text"]
+    assert [reason for _, reason in rejected(texts, "train.jsonl")] == [
+        *reasons,
+        "label is neither a name nor a whole number",
+        "is no JSON",
+        "label is neither a name nor a whole number",
+    ]
+    (tmp_path / "train.json").write_text('[["a", 0], ["b"], {"text": "c"}]')
+    assert [reason for _, reason in rejected(reader(tmp_path, "train.json"), "train.json")] == [
+        "wrong number of columns",
+        "is no JSON array",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("train.json", b'[{"text": "a", "label": 0},\n{"text": ', r"train.json:2: is no JSON from here on"),
+        ("train.json", b'[{"text": "a", "label": 0}\n{"text"', r"train.json:2: a comma or the array's end is missing"),
+        ("train.json", b" \n", r"train.json: is empty"),
+        ("train.tsv", b"", r"train.tsv: is empty"),
+        ("train.tsv", b"a\tb\n", r"column 'text' is missing"),
+        ("train.csv", b"a,b\n", r"train.csv: its ending says no known format; files of texts end in .tsv, .txt"),
+        ("train.json.gz", b"no gzip", r"train.json.gz: cannot be read to its end"),
+    ],
+)
+def test_files_that_cannot_be_read_say_so(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        rows(reader(tmp_path, name, **NAMED), name)
+
+
+def test_a_column_that_does_not_exist(tmp_path: Path) -> None:
+    (tmp_path / "train.tsv").write_text("a\tb\n")
+    with pytest.raises(DataError, match=r"source.label is column 2, and the first line has columns 0 to 1"):
+        rows(reader(tmp_path, label=2))
+
+
+def test_files_lie_below_the_data_folder(tmp_path: Path) -> None:
+    (tmp_path / "train.tsv").write_text("a\tb\n")
+    for name in ("../train.tsv", str(tmp_path / "train.tsv")):
+        with pytest.raises(DataError, match="no file below --data"):
+            reader(tmp_path, name)
+    with pytest.raises(DataError, match=r"dev.tsv does not exist; correct source.validation"):
+        reader(tmp_path, validation="dev.tsv")
+
+
+def test_names_of_classes(tmp_path: Path) -> None:
+    (tmp_path / "train.tsv").write_text("a\t0\n")
+    (tmp_path / "classes.txt").write_text("car\nhouse\n")
+    texts = reader(tmp_path, class_names="classes.txt")
+    assert texts.class_names() == ["car", "house"] and [path.name for path in texts.files()] == ["classes.txt", "test.tsv", "train.tsv"]
+    (tmp_path / "classes.txt").write_text("car\ncar\n")
+    with pytest.raises(DataError, match=r"classes.txt:2: 'car' names no class, or one that stands above"):
+        texts.class_names()
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({"test": None}, "needs `train` and `test`"),
+        ({"validation": "train.tsv"}, "must be different files"),
+        ({"text": "text"}, "all by position or all by name"),
+        ({"label": 0}, "must be different columns"),
+        ({"text": -1}, "greater than or equal to 0"),
+        ({"label": True}, "valid"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(source: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SourceConfig.model_validate({"reader": "text", "train": "train.tsv", "test": "test.tsv", **source})
