@@ -35,6 +35,7 @@ from ctr_kd.comparison import AucStatistic, Bootstrap, paired_difference, percen
 from ctr_kd.distilling import align_logits, combine_logits
 from ctr_kd.metrics import auc_score
 from ctr_kd.samples import Assembly, Samples, Signature
+from ctr_kd.throughput import parameter_count, rows_per_second
 from ctr_kd.training import predict
 from pipelines.artifacts import digest_of
 from pipelines.config import RunConfig
@@ -60,6 +61,8 @@ OUR_TRIALS: tuple[tuple[str, ...], ...] = (
     ("finetune.training.epochs=1",),
 )
 OURS = ("teacher", "student")  # whose differences to the peers are reported
+
+COSTS = ("rows_per_second", "parameters", "bytes")  # of a peer: on one thread from mapped indices; of its weights
 
 Logits = dict[str, np.ndarray]  # by split, (rows,) in the order of the samples
 
@@ -132,26 +135,29 @@ def ours(options: Options, seed: int, trial: tuple[str, ...]) -> Ours:
     return found
 
 
-def peer(kind: str, trial: Any, seed: int, rows: Rows, folder: Path) -> Logits:
-    """Logits of a trained peer, from the folder where they lie already."""
+def peer(kind: str, trial: Any, seed: int, rows: Rows, folder: Path) -> tuple[Logits, dict[str, float]]:
+    """Logits of a trained peer and what it costs, from the folder where they lie already."""
     from benchmarks.peers import train_peer
 
     file = folder / f"{kind}_{digest_of([rows.fingerprint, kind, trial.to_dict(), seed])[:16]}.npz"
     if file.exists():
         with np.load(file) as stored:
-            return {split: stored[split] for split in SPLITS}
+            return {split: stored[split] for split in SPLITS}, {name: float(stored[name]) for name in COSTS if name in stored}
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         model, _ = train_peer(
             kind, rows.signature, rows.samples["train"], rows.samples["validation"], trial, seed, Path(scratch) / "training.pt"
         )
         logits = {split: predict(model, rows.samples[split])[:, 0] for split in SPLITS}
+        held = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+        speed = rows_per_second(model, rows.samples["test"], share_histories=False)
+        costs = dict(zip(COSTS, (speed, float(parameter_count(model)), float(held)), strict=True))
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_suffix(".unfinished.npz")
-    np.savez(unfinished, **logits)
+    np.savez(unfinished, **logits, **costs)
     unfinished.replace(file)
     say(f"{kind}, seed {seed}: validation AUC {validation_auc(rows, logits):.4f} in {time.monotonic() - began:.0f} s, {trial}")
-    return logits
+    return logits, costs
 
 
 def validation_auc(rows: Rows, logits: Logits) -> float:
@@ -214,12 +220,13 @@ def measure(options: Options, seeds: int, trials: int) -> dict[str, Any]:
     say(f"{config.name}: {sizes}")
     if set(config.distill.teachers) == {"bert"}:
         del scores["bert"]  # it is the teacher
-    folder = options.workspace / "peers"
+    folder, costs = options.workspace / "peers", {}
     for kind in PEERS:
-        tried = [validation_auc(rows, peer(kind, trial, 0, rows, folder)) for trial in TRIALS[:trials]]
+        tried = [validation_auc(rows, peer(kind, trial, 0, rows, folder)[0]) for trial in TRIALS[:trials]]
         best = TRIALS[int(np.argmax(tried))]
         tuning[kind] = {"validation_auc": [round(value, 5) for value in tried], "chosen": best.to_dict()}
-        scores[kind] = [peer(kind, best, seed, rows, folder) for seed in range(seeds)]
+        trained = [peer(kind, best, seed, rows, folder) for seed in range(seeds)]
+        scores[kind], costs[kind] = [logits for logits, _ in trained], trained[0][1]
     pairs = [(mine, kind) for mine in OURS for kind in PEERS]
     tested = compare(
         rows.samples["test"], {name: [logits["test"] for logits in by_seed] for name, by_seed in scores.items()}, pairs, config
@@ -238,9 +245,26 @@ def measure(options: Options, seeds: int, trials: int) -> dict[str, Any]:
         "our_trials": [list(trial) for trial in OUR_TRIALS[:trials]],
         "trials": [trial.to_dict() for trial in TRIALS[:trials]],
         "tuning": tuning,
+        "rows": rows.fingerprint,
+        "points": [point(kind, models[kind], costs[kind]) for kind in PEERS],
         "models": dict(sorted(models.items(), key=lambda item: -item[1]["test_auc"]["mean"])),
         "differences": tested["differences"],
     }
+
+
+def point(name: str, model: dict[str, Any], costs: dict[str, float]) -> dict[str, Any]:
+    """A model on the axes of `ctr-kd sweep`, see `sweep.points`; a cost that was not measured is left out.
+
+    Examples
+    --------
+    >>> model = {"validation_auc": [0.7, 0.8], "test_auc": {"mean": 0.7, "low": 0.6, "high": 0.8, "seeds": [0.7]}}
+    >>> point("DIN", model, {"bytes": 12.0})
+    {'name': 'DIN', 'auc': {'value': 0.7, 'low': 0.6, 'high': 0.8}, 'validation_auc': 0.75, 'bytes': 12}
+    """
+    test = model["test_auc"]
+    auc = {"value": test["mean"], "low": test["low"], "high": test["high"]}
+    whole = {name: value if name == "rows_per_second" else int(value) for name, value in costs.items()}
+    return {"name": name, "auc": auc, "validation_auc": float(np.mean(model["validation_auc"])), **whole}
 
 
 def rounded(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -378,3 +379,8 @@ class ProveConfig(Config):
 class SweepConfig(Config):
     kinds: list[StudentKind] = Field(["pooled", "dcn", "din", "bilstm"], min_length=1, description="kinds of student that are trained")
     widths: list[int] = Field([8, 16, 32, 64], min_length=1, description="each kind is trained with each of these widths")
+    points: Path | None = Field(
+        None,
+        description="JSON file with models of others, measured on the same rows, that are drawn beside the students, such as "
+        "results/quality_NAME.json of `make bench-quality`",
+    )

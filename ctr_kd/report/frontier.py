@@ -13,8 +13,8 @@ from ctr_kd.report.markup import Markup, element
 from ctr_kd.report.page import document
 from ctr_kd.report.parts import cell, figure_cell, head, section, table, written_cell
 
-COLORS = {"pooled": "student", "dcn": "student_alone", "din": "boosted_trees", "bilstm": "other", "bilstm_pair": "popularity"}
-FRONTIER, TEACHER = "oracle", "teacher"
+COLORS = {"pooled": "student", "dcn": "student_alone", "din": "boosted_trees", "bilstm": "other", "bilstm_pair": "other"}
+FRONTIER, TEACHER, OTHERS = "oracle", "teacher", "popularity"
 COSTS: Mapping[str, tuple[str, Callable[[float | None], str]]] = {
     "rows_per_second": ("rows per second on one thread", findings.count),
     "bytes": ("bytes of the exported student", findings.size),
@@ -85,6 +85,7 @@ def _cost(model: Mapping[str, Any]) -> str:
 def _charts(sweep: Mapping[str, Any]) -> Markup:
     kinds = list(dict.fromkeys(one["kind"] for one in sweep["students"]))
     names = [*((kind, COLORS.get(kind, "other")) for kind in kinds), *([("teacher", TEACHER)] if sweep.get("teacher") else [])]
+    names += [("models of others", OTHERS)] if sweep.get("others") else []
     legend = [element("span", element("span", class_=f"swatch {color}"), name) for name, color in (*names, ("frontier", FRONTIER))]
     return section(
         "The frontier",
@@ -107,6 +108,9 @@ def _chart(sweep: Mapping[str, Any], cost: str) -> Markup | None:
     teacher = sweep.get("teacher")
     if teacher and teacher.get(cost):
         series.append(_series("teacher", TEACHER, [teacher], cost, ["teacher"]))
+    others = [one for one in sweep.get("others") or [] if one.get(cost)]
+    if others:
+        series.append(_series("models of others", OTHERS, others, cost, [one["name"] for one in others]))
     points = [point for one in series for point in one.points]
     values = [y for one in series for y in (*(y for _, y in one.points), *(v for pair in one.bounds or () for v in pair))]
     x = Axis(title, padded([x for x, _ in points], 0.1), lambda power: text(float(f"{10**power:.2g}")))
@@ -127,7 +131,8 @@ def _series(
 
 def _table(sweep: Mapping[str, Any]) -> Markup:
     teacher = sweep.get("teacher")
-    models = sorted(sweep["students"], key=lambda one: -(Figure.of(one["auc"]).value or 0.0))
+    others = [{**one, "kind": OTHERS} for one in sweep.get("others") or []]
+    models = sorted([*sweep["students"], *others], key=lambda one: -(Figure.of(one["auc"]).value or 0.0))
     models = [*([{"name": "teacher", "kind": TEACHER, **teacher}] if teacher else []), *models]
     figures = [Figure.of(one["auc"]) for one in models]
     domain = spread(figures)
@@ -135,7 +140,7 @@ def _table(sweep: Mapping[str, Any]) -> Markup:
     columns += [head("Rows/s", number=True), head("Parameters", number=True), head("On the frontier of")]
     body = []
     for one, figure in zip(models, figures, strict=True):
-        color = TEACHER if one["kind"] == TEACHER else COLORS.get(one["kind"], "other")
+        color = one["kind"] if one["kind"] in (TEACHER, OTHERS) else COLORS.get(one["kind"], "other")
         on = [word for cost, word in (("rows_per_second", "speed"), ("bytes", "size")) if (one.get("on_frontier") or {}).get(cost)]
         faster = None
         if teacher and one["kind"] != TEACHER and teacher.get("rows_per_second") and one.get("rows_per_second"):
@@ -153,7 +158,8 @@ def _table(sweep: Mapping[str, Any]) -> Markup:
     left_out = [element("li", f"{name}: {reason}") for name, reason in (sweep.get("not_possible") or {}).items()]
     return section(
         "Every student",
-        "Speed is from raw ids to probabilities for students, from mapped indices with shared histories for the teacher.",
+        "Speed is from raw ids to probabilities for students, from mapped indices with shared histories for the teacher. Models of others "
+        "stand as their benchmark measured them.",
         table(columns, body),
         element("details", element("summary", f"{len(left_out)} students cannot be trained here"), element("ul", left_out))
         if left_out

@@ -71,6 +71,8 @@ def stored_scores(context: StageContext) -> tuple[dict[str, NDArray], dict[str, 
     costs = {name: {key: facts[name][key] for key in shown if key in facts[name]} for name in names}
     costs["teacher"] |= {"fine_tunings": finetune.compared(context.run)} if "bert" in members else {}
     costs["teacher"] |= {"weighting": students["weighting"]} if "weighting" in students else {}
+    costs["teacher"] |= {"hard_negatives": bert["hard_negatives"]} if "hard_negatives" in bert and "bert" in members else {}
+    costs["student"] |= {"transfer": students["transfer"]} if "transfer" in students else {}
     return scores, costs
 
 

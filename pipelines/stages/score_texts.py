@@ -16,6 +16,7 @@ from pipelines.artifacts import MANIFEST, ArtifactError, publish_directory, read
 from pipelines.config import ConfigError
 from pipelines.partitions import REPORT, SCORES
 from pipelines.runner import RunContext, StageContext
+from pipelines.scoring_files import scored, scoring_report
 from pipelines.text_rows import open_rows
 
 if TYPE_CHECKING:
@@ -66,8 +67,6 @@ def stands(context: StageContext) -> bool:
 
 def score_split(context: StageContext, model: ServedModel, named: Mapping[str, str]) -> None:
     """Score the test texts into one folder, which appears complete or not at all; ``named`` says which model it is."""
-    from pipelines.scoring_files import scored, scoring_report
-
     began, counts, final = time.monotonic(), ScoringCounts(), partition(context.run)
     temporary = final.with_name(f".{final.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)

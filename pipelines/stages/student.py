@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,6 +99,7 @@ def compare(
     wanted: Mapping[str, RunConfig],
     files: tuple[str, ...],
     force: bool = False,
+    read: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Bring the teacher, all wanted students and the comparison of them up to date.
 
@@ -115,6 +117,8 @@ def compare(
         What it writes for people to see.
     force : bool
         Train the students again even where they stand; the teacher stays.
+    read : mapping of str to str
+        Digests of whatever else the comparison reads, by name.
     """
     runner.run()
     trained = train_all(runner.context, wanted, force)
@@ -124,7 +128,7 @@ def compare(
         lambda context: run(context, paths),
         upstream=("ingest", "finetune", "teacher"),
         keys=("name", "seed", "distill", "evaluate.bootstrap", "evaluate.seed", name),
-        outside=lambda _: {f"student/{one.path.name}": (one.manifest or {})["digest"] for one in trained.values()},
+        outside=lambda _: {f"student/{one.path.name}": (one.manifest or {})["digest"] for one in trained.values()} | dict(read),
         conclude=lambda context: publish_beside(context, files),
     )
     Runner(runner.context, [stage]).run()

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from pipelines.artifacts import read_json, write_json, write_text
+from feature_store.config import Config
+from pipelines.artifacts import read_json, sha256_of, write_json, write_text
 from pipelines.config import ConfigError, RunConfig
 from pipelines.runner import RunContext, Runner, StageContext
 from pipelines.stages.evaluate import run_facts, stored_probabilities
@@ -30,10 +32,58 @@ def sweep(runner: Runner, force: bool = False) -> str:
         Train the students again even where they stand; the teacher stays.
     """
     wanted, _ = grid(runner.context.config)
+    file = runner.context.config.sweep.points
+    points = None if file is None else read_points(file)  # before anything is trained
     if not wanted:
         raise ConfigError("no student of the grid goes with the rest of the configuration; change sweep.kinds or sweep.widths")
-    compare(runner, "sweep", run, wanted, (FILE, PAGE), force)
+
+    def measure(context: StageContext, trained: Mapping[str, Path]) -> None:
+        run(context, trained, points)
+
+    compare(runner, "sweep", measure, wanted, (FILE, PAGE), force, {} if file is None else {"points": sha256_of(file)})
     return table(runner.context)
+
+
+class Point(Config):
+    """A model of others: where it stands on the axes of the sweep."""
+
+    name: str = Field(min_length=1)
+    auc: dict[str, float]  # value on the test rows, and low and high where there is an interval
+    validation_auc: float | None = None
+    rows_per_second: float | None = Field(None, gt=0)
+    parameters: int | None = Field(None, gt=0)
+    bytes: int | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _has_a_value(self) -> Point:
+        if not {"value"} <= set(self.auc) <= {"value", "low", "high"}:
+            raise ValueError("auc holds value, and low and high where there is an interval")
+        return self
+
+
+class Points(BaseModel):
+    """What a file of ``sweep.points`` must hold; other keys are passed over."""
+
+    rows: str = Field(description="name of the artifact of ingest that the models were measured on")
+    points: list[Point]
+
+
+def read_points(file: Path) -> Points:
+    """Models of others from a JSON file.
+
+    Raises
+    ------
+    ConfigError
+        When there is no such file, or it holds no points.
+    """
+    try:
+        return Points.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"sweep.points: {file} cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise ConfigError(f"sweep.points: {file}: {f'{where}: ' if where else ''}{problem['msg'].removeprefix('Value error, ')}") from None
 
 
 def grid(config: RunConfig) -> tuple[dict[str, RunConfig], dict[str, str]]:
@@ -49,13 +99,25 @@ def grid(config: RunConfig) -> tuple[dict[str, RunConfig], dict[str, str]]:
     return students, impossible
 
 
-def run(context: StageContext, trained: Mapping[str, Path]) -> None:
-    """Measure all students and the teacher on the same rows; writes ``sweep.json`` and ``sweep.html``."""
+def run(context: StageContext, trained: Mapping[str, Path], points: Points | None = None) -> None:
+    """Measure all students and the teacher on the same rows; writes ``sweep.json`` and ``sweep.html``.
+
+    Raises
+    ------
+    ConfigError
+        When the points of others were measured on other rows: they would stand on the same axes and mean something else.
+    """
     from ctr_kd.frontier import on_frontier
     from ctr_kd.proof import measure_seeds, summarise
     from ctr_kd.report import render_sweep
 
     config, settings = context.config, context.config.evaluate
+    rows = context.inputs["ingest"].name
+    if points and points.rows != rows:
+        raise ConfigError(
+            f"sweep.points: {config.sweep.points} was measured on the rows of {points.rows}, and these are of {rows}; "
+            "measure them again with this configuration and this log"
+        )
     test, label, bootstrap = compared_rows(context)
 
     def measured(file: Path) -> dict[str, Any]:
@@ -78,6 +140,7 @@ def run(context: StageContext, trained: Mapping[str, Path]) -> None:
         "data": {"test_rows": len(label), "users": bootstrap.units},
         "teacher": measured(context.inputs["teacher"] / "predictions_test.parquet") | teacher_facts(context),
         "students": students,
+        "others": [point.model_dump() for point in points.points] if points else [],
         "not_possible": grid(config)[1],
     }
     write_json(context.output / FILE, result)
@@ -90,11 +153,12 @@ def table(run: RunContext) -> str:
     result: Mapping[str, Any] = read_json(run.artifacts["sweep"].path / FILE) or {}
     heads = ("AUC", "validation", "rows/s", "kB", "on the frontier of")
     lines = [f"{'model':<16}{heads[0]:>8}{heads[1]:>12}{heads[2]:>12}{heads[3]:>9}  {heads[4]}"]
-    for one in [{"name": "teacher", **result["teacher"]}, *sorted(result["students"], key=lambda one: -one["auc"]["value"])]:
+    models = [*result["students"], *result["others"]]
+    for one in [{"name": "teacher", **result["teacher"]}, *sorted(models, key=lambda one: -one["auc"]["value"])]:
         best = [{"rows_per_second": "speed", "bytes": "size"}[name] for name, on in one.get("on_frontier", {}).items() if on]
         validation = "–" if one.get("validation_auc") is None else f"{one['validation_auc']:.4f}"
         size = "–" if one["bytes"] is None else f"{one['bytes'] / 1000:,.0f}"
-        rate = one["rows_per_second"] or 0
-        lines.append(f"{one['name']:<16}{one['auc']['value']:>8.4f}{validation:>12}{rate:>12,.0f}{size:>9}  {', '.join(best)}".rstrip())
+        rate = f"{one['rows_per_second']:,.0f}" if one["rows_per_second"] else "–"
+        lines.append(f"{one['name']:<16}{one['auc']['value']:>8.4f}{validation:>12}{rate:>12}{size:>9}  {', '.join(best)}".rstrip())
     lines += [f"{name:<16}{'–':>8}  {reason}" for name, reason in result["not_possible"].items()]
     return "\n".join([*lines, f"report: {run.workspace / 'reports' / 'latest' / PAGE}"])

@@ -17,7 +17,7 @@ from ctr_kd.metrics import auc_score
 from pipelines.config import RunConfig
 from pipelines.gate import GateRefused
 from pipelines.progress import Console
-from pipelines.raw_rows import RawRows
+from pipelines.raw_rows import RawRows, newest_requests
 from pipelines.registry import CHALLENGER, CHAMPION, Registry, peek
 from pipelines.runner import RunContext, Runner, Stage, StageContext
 from pipelines.stages import register
@@ -220,9 +220,9 @@ def test_a_champion_that_cannot_be_read_refuses_until_it_can(road: Road, bounded
 
 @pytest.mark.parametrize(("most", "first"), [(1, 6), (2, 6), (4, 6), (5, 3), (8, 0), (100, 0)])
 def test_the_newest_rows_cut_no_request(most: int, first: int) -> None:
-    assert register.newest_requests(np.array([0, 0, 0, 1, 1, 1, 2, 2]), most) == first
+    assert newest_requests(np.array([0, 0, 0, 1, 1, 1, 2, 2]), most) == first
 
 
 def test_a_difference_without_a_value_says_why() -> None:
     label, user, score = np.ones(6, np.int8), np.arange(6), np.linspace(0.1, 0.9, 6)
-    assert register.auc_difference(label, user, score, score, 20, 0) == {"low": None, "reason": "all 6 labels are 1"}
+    assert register.difference(label, user, score, score, "auc", 20, 0) == {"low": None, "reason": "all 6 labels are 1"}

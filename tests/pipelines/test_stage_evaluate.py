@@ -16,7 +16,7 @@ from pipelines.config import RunConfig
 from pipelines.progress import Console
 from pipelines.raw_rows import RawRows
 from pipelines.runner import RunContext, Runner, Stage, StageContext
-from pipelines.stages import evaluate
+from pipelines.stages import baselines, evaluate, training
 from pipelines.stages.training import write_predictions
 
 CURVE = {"points": [{"step": 1, "train_loss": 0.7, "auc": 0.6}], "kept_step": 1}
@@ -85,7 +85,7 @@ def road(
     make_export: Callable[[Path, list[float]], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Road:
-    monkeypatch.setattr(evaluate, "_TIMED_SECONDS", 0.001)
+    monkeypatch.setattr(training, "TIMED_SECONDS", 0.001)
     return Road(tmp_path / "workspace", make_assembly, make_export)
 
 
@@ -127,7 +127,7 @@ def test_metrics_are_as_the_contract_has_them(road: Road, quick: RunConfig) -> N
 
 
 def test_trees_that_were_a_teacher_are_not_fitted_again(road: Road, quick: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "fit_boosted_trees", lambda *arguments: pytest.fail("fitted again"))
+    monkeypatch.setattr(baselines, "fit_boosted_trees", lambda *arguments: pytest.fail("fitted again"))
     distill = {"teachers": {"bert": 0.5, "boosted_trees": 0.5}}
     road.runner(RunConfig.model_validate(quick.model_dump(by_alias=True) | {"distill": distill})).run()
     models = latest(road)["models"]
@@ -198,7 +198,7 @@ def test_another_fine_tuning_of_the_same_encoder_is_shown_beside_the_configured_
 def test_no_test_rows_is_a_fault_of_the_data(road: Road, quick: RunConfig) -> None:
     road.empty = True
     with pytest.raises(DataError, match="the test window holds no rows"):
-        evaluate.test_rows(_empty(road, quick))
+        _empty(road, quick).evaluation_rows()
 
 
 def _empty(road: Road, config: RunConfig) -> RawRows:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipelines.config import RunConfig
+from pipelines.config import ConfigError, RunConfig
 from pipelines.stages import student
-from pipelines.stages.sweep import grid
+from pipelines.stages.sweep import grid, read_points
 from pipelines.variants import changed
 
 Run = Callable[..., tuple[int, str, str]]
@@ -38,6 +39,22 @@ def test_it_trains_the_grid_and_shares_students_with_a_proof(experiment: Run, tm
     folder = tmp_path / "workspace" / "reports" / "latest"
     assert out.strip().endswith("reports/latest/sweep.html") and "The frontier" in (folder / "sweep.html").read_text()
 
+    ingest = next((tmp_path / "workspace" / "artifacts" / "ingest").glob("*/_manifest.json")).parent.name
+    points = tmp_path / "points.json"
+    din = {"name": "<DIN>", "auc": {"value": 0.9, "low": 0.8, "high": 0.95}, "rows_per_second": 1e4, "bytes": 400_000}
+    points.write_text(json.dumps({"rows": ingest, "points": [din, {"name": "FM", "auc": {"value": 0.55}}], "seeds": 3}))
+    code, drawn, err = experiment("sweep", "--set", f"sweep.points={points}")
+    assert code == 0, err
+    assert {tuple(line.split()[:4]) for line in drawn.splitlines()} >= {("<DIN>", "0.9000", "–", "10,000"), ("FM", "0.5500", "–", "–")}
+    page = (folder / "sweep.html").read_text()
+    assert "&lt;DIN&gt;" in page and "<DIN>" not in page and "models of others" in page
+    assert latest(tmp_path)["students"][0]["auc"] == result["students"][0]["auc"]
+    points.write_text(json.dumps({"rows": "another", "points": [din]}))
+    code, _, err = experiment("sweep", "--set", f"sweep.points={points}")
+    assert code == 2 and f"was measured on the rows of another, and these are of {ingest}" in err
+    assert latest(tmp_path)["others"], "what stood before stays"
+    assert experiment("sweep")[1] == out
+
     trained: list[str] = []
     real = student.keep_student
     monkeypatch.setattr(student, "keep_student", lambda context, *rest: (trained.append(context.fingerprint), real(context, *rest))[1])
@@ -61,6 +78,7 @@ def test_the_grid_leaves_out_what_cannot_be(config: RunConfig) -> None:
         (("--set", "sweep.kinds=[pool]"), "sweep.kinds.0"),
         (("--set", "sweep.widths=[]"), "sweep.widths"),
         (("--set", "sweep.widths=[0]"), "no student of the grid goes with the rest of the configuration"),
+        (("--set", "sweep.points=none.json"), "sweep.points: none.json cannot be read: No such file"),
         (("--until", "finetune"), "leave out --from and --until"),
     ],
 )
@@ -68,3 +86,19 @@ def test_what_is_wrong_is_said_in_one_line(experiment: Run, arguments: tuple[str
     code, _, err = experiment("sweep", *arguments)
     assert code == 2
     assert expected in err.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{", "Invalid JSON"),
+        ('{"points": []}', "rows: Field required"),
+        ('{"rows": "a", "points": [{"name": "x", "auc": {"low": 0.5}}]}', "points.0: auc holds value"),
+        ('{"rows": "a", "points": [{"name": "x", "auc": {"value": 0.5}, "bytes": 0}]}', "points.0.bytes: Input should be greater than 0"),
+    ],
+)
+def test_a_file_without_points_is_refused_before_anything_is_trained(tmp_path: Path, text: str, expected: str) -> None:
+    file = tmp_path / "points.json"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(expected)):
+        read_points(file)
