@@ -117,6 +117,8 @@ def score_date(context: StageContext, day: date, origin: dict[str, Any]) -> None
     began = time.monotonic()
     config, version = context.config, model_version(context.run)
     model = load_model(context.run)
+    if model.has_classes:
+        raise DataError(f"{model_uri(context.run)} says classes of texts, and a date has candidates to be clicked; name another --model")
     counts = ScoringCounts()
     temporary = unfinished_path(context.workspace, day)
     clear_attempt(context.workspace, day)
