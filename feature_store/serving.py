@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 from feature_store.casts import MICROSECOND, as_array, to_text, to_times
 from feature_store.config import AssemblyConfig, FeatureStoreConfig
 from feature_store.contracts import DataError, nearest
-from feature_store.engines.embedded import EmbeddedEngine
+from feature_store.engines import Engine, open_engine
+from feature_store.engines.queries import render
 from feature_store.history import build_histories, read_positions
 from feature_store.log import Log, load, microseconds
 from feature_store.requests import RowMaker, number_requests, request_range
@@ -29,8 +30,9 @@ BATCH = 1_000_000  # rows; of live candidates
 
 
 @contextmanager
-def _engine(config: FeatureStoreConfig) -> Iterator[EmbeddedEngine]:
-    with tempfile.TemporaryDirectory(prefix="ctr_kd_") as scratch, EmbeddedEngine(config, Path(scratch) / "engine") as engine:
+def _engine(config: FeatureStoreConfig, store: Store) -> Iterator[Engine]:
+    shared = store.root if config.engine == "spark" else None  # its executors reach the store, and need not reach this machine's /tmp
+    with tempfile.TemporaryDirectory(prefix="_ctr_kd_", dir=shared) as scratch, open_engine(config, Path(scratch) / "engine") as engine:
         yield engine
 
 
@@ -53,7 +55,7 @@ class FeatureLookup:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._engine = stack.enter_context(_engine(self._engine_config))
+            self._engine = stack.enter_context(_engine(self._engine_config, self._store))
             log = load(self._engine, self._store, self._as_of, context=False)
             self.statistics = statistic_names(self._config.statistics, log.has_impressions)
             build_histories(self._engine, self._config.history.max_length)
@@ -99,9 +101,7 @@ class FeatureLookup:
             self._timelines.see_users(self._config.history.max_length)
             engine.table("chunk_rows", "select request as row, * from seen_requests")
             query, parameters = self._timelines.row_statistics()
-            yield engine.fetch(
-                f"select {columns}, s.* from seen_requests q join ({engine.render(query, parameters)}) s on s.row = q.request"
-            )
+            yield engine.fetch(f"select {columns}, s.* from seen_requests q join ({render(query, parameters)}) s on s.row = q.request")
 
     def _histories(self, found: pa.Table) -> tuple[pa.Array, pa.Array]:
         """Lists of raw item ids and of times from offsets into the click pool."""
@@ -232,7 +232,7 @@ def candidate_batches_on(
     """The rows of :func:`candidates_on` in order, in tables that fit memory: live candidates are users times items."""
     start = microseconds(datetime(day.year, day.month, day.day, tzinfo=UTC))
     end = start + 24 * 3600 * 10**6
-    with _engine(engine_config) as engine:
+    with _engine(engine_config, store) as engine:
         log = load(engine, store, as_of)
         newest = engine.rows(f"select max(timestamp) from log where time_known and timestamp >= {start} and timestamp < {end}")[0][0]
         if newest is None:
@@ -241,7 +241,8 @@ def candidate_batches_on(
             raise DataError(f"{store.root}: no event on {day.isoformat()}; the log holds {held}")
         columns = "".join(f", {name}" for name in log.context)
         if kind == "live":
-            parts = _live(engine, columns, start, end, newest + 1, in_microseconds(config.candidates.window))
+            order = "".join(f", {name} nulls last" for name in log.context)
+            parts = _live(engine, columns, order, start, end, newest + 1, in_microseconds(config.candidates.window))
         elif log.has_impressions:
             number_requests(engine, log)
             parts = iter([engine.fetch("candidates_impressions.sql", by=["row"], columns=columns, start=start, end=end)])
@@ -267,7 +268,7 @@ def _named(table: pa.Table, log: Log) -> pa.Table:
 
 
 def _sampled(
-    engine: EmbeddedEngine, log: Log, config: AssemblyConfig, engine_config: FeatureStoreConfig, columns: str, start: int, end: int
+    engine: Engine, log: Log, config: AssemblyConfig, engine_config: FeatureStoreConfig, columns: str, start: int, end: int
 ) -> Iterator[pa.Table]:
     config = config.model_copy(update={"history": config.history.model_copy(update={"min_length": 0})})
     number_requests(engine, log)
@@ -277,8 +278,8 @@ def _sampled(
         yield engine.fetch("candidates_sampled.sql", by=["row"], columns=columns, first=first, last=last)
 
 
-def _live(engine: EmbeddedEngine, columns: str, start: int, end: int, moment: int, window: int) -> Iterator[pa.Table]:
-    users = engine.fetch("live_users.sql", by=["request_id"], columns=columns, start=start, end=end)
+def _live(engine: Engine, columns: str, order: str, start: int, end: int, moment: int, window: int) -> Iterator[pa.Table]:
+    users = engine.fetch("live_users.sql", by=["request_id"], columns=columns, order=order, start=start, end=end)
     items = as_array(engine.fetch("live_items.sql", by=["item_code"], moment=moment, window=window)["item_id"])
     step = max(1, BATCH // max(1, len(items)))
     for first in range(0, users.num_rows, step):

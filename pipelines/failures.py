@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from feature_store.contracts import DataError
+from feature_store.engines.session import EngineMissing
 from pipelines.config import ConfigError
 from pipelines.gate import GateRefused
 from pipelines.lock import WorkspaceLocked
@@ -31,6 +32,7 @@ class FailedElsewhere(Exception):
 EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (ConfigError, 2),
     (click.UsageError, 2),
+    (EngineMissing, 2),
     (DataError, 3),
     (GateRefused, 4),
     (WorkspaceLocked, 5),
