@@ -47,7 +47,7 @@ setup(
             "types-PyYAML",
             "pandas-stubs",
         ],
-        "spark": ["pyspark>=4"],
+        "spark": ["pyspark>=4.3"],
         "peers": ["transformers>=5", "torch-rechub>=0.9,<0.10"],
     },
 )

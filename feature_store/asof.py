@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from feature_store.engines.embedded import EmbeddedEngine
+from feature_store.engines import Engine
 
 BEGINNING = -(2**62)  # microseconds; before every event
 
@@ -37,16 +37,16 @@ class Lookup:
     keys: tuple[str, ...] = ("item_code",)
     asked: str = ""
 
-    def start(self, engine: EmbeddedEngine) -> None:
+    def start(self, engine: Engine) -> None:
         """Forget what was carried."""
         engine.table(f"{self.table}_state", f"select {self._names} from {self.table} where false")
 
-    def move(self, engine: EmbeddedEngine, since: int, start: int, end: int) -> None:
+    def move(self, engine: Engine, since: int, start: int, end: int) -> None:
         """Cover requests with times in [start, end].
 
         Parameters
         ----------
-        engine : EmbeddedEngine
+        engine : Engine
         since : int
             The ``start`` of the previous chunk, microseconds; ``BEGINNING`` for the first.
         start, end : int

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from feature_store.config import AssemblyConfig, FeatureStoreConfig
 from feature_store.contracts import DataError
-from feature_store.engines.embedded import EmbeddedEngine
+from feature_store.engines import Engine, open_engine
 from feature_store.history import build_histories, write_clicks
 from feature_store.log import Log, load
 from feature_store.requests import RowMaker, number_requests, request_range
@@ -74,7 +74,7 @@ def assemble(
         When the disk is full.
     """
     output.mkdir(parents=True, exist_ok=True)
-    with EmbeddedEngine(engine_config, output / "_scratch") as engine:
+    with open_engine(engine_config, output / "_scratch") as engine:
         log = load(engine, store, as_of)
         count = {name: engine.rows(f"select count(*) from {name}")[0][0] for name in ("users", "items", "clicks")}
         if count["clicks"] == 0:
@@ -134,13 +134,13 @@ def _describe_candidates(config: AssemblyConfig, maker: RowMaker, writer: RowWri
     return {"sampled": True, **settings, "short": maker.requests_short, "support": writer.support.summary()}
 
 
-def item_in_vocabulary(engine: EmbeddedEngine, tokens: list[str]) -> np.ndarray:
+def item_in_vocabulary(engine: Engine, tokens: list[str]) -> np.ndarray:
     """Whether each item has a token; bool, shape (items,)."""
-    ids = engine.fetch("select item_code, cast(item_id as varchar) as id from items", by=["item_code"])
+    ids = engine.fetch("select item_code, cast(item_id as string) as id from items", by=["item_code"])
     return np.asarray(pc.is_in(ids["id"], pa.array(tokens, pa.string())))
 
 
-def _write_entities(engine: EmbeddedEngine, log: Log, output: Path) -> None:
+def _write_entities(engine: Engine, log: Log, output: Path) -> None:
     for kind, attributes in (("item", log.item_attributes), ("user", log.user_attributes)):
         table = engine.fetch(f"select * from {kind}s", by=[f"{kind}_code"]).rename_columns(["code", f"{kind}_id", *attributes])
         pq.write_table(table, output / f"{kind}s.parquet", compression="zstd", store_schema=False)

@@ -15,7 +15,7 @@ import numpy as np
 
 from feature_store.config import CandidateConfig
 from feature_store.contracts import DataError
-from feature_store.engines.embedded import EmbeddedEngine
+from feature_store.engines import Engine
 from feature_store.statistics import Timelines, in_microseconds
 
 LIVE = "coalesce(c.n, 0) - coalesce(l.n, 0) > 0"  # the clicked item has a click in the window
@@ -31,14 +31,14 @@ class Sampler:
 
     Parameters
     ----------
-    engine : EmbeddedEngine
+    engine : Engine
         Holds ``clicks``.
     config : CandidateConfig
     timelines : Timelines
         Made with the window of the candidates.
     """
 
-    def __init__(self, engine: EmbeddedEngine, config: CandidateConfig, timelines: Timelines) -> None:
+    def __init__(self, engine: Engine, config: CandidateConfig, timelines: Timelines) -> None:
         self.engine, self.config, self.timelines = engine, config, timelines
         self.window = in_microseconds(config.window)
         self.slot = max(1, self.window // 4)  # short against the window, so that most items that came up in it are still live
@@ -74,12 +74,12 @@ class Span(NamedTuple):
     end: int
 
 
-def draw_items(engine: EmbeddedEngine, seed: int, per_request: int, rounds: int, accept: Callable[[Span], None]) -> int:
+def draw_items(engine: Engine, seed: int, per_request: int, rounds: int, accept: Callable[[Span], None]) -> int:
     """Table ``sampled_candidates`` (request, item_code): for each of ``kept_requests`` the first distinct items that are accepted.
 
     Parameters
     ----------
-    engine : EmbeddedEngine
+    engine : Engine
         Holds ``kept_requests`` with ``request``, ``tie``, ``item_code`` (of the click), ``timestamp``, ``pool_from`` and ``pool_until``.
     seed : int
     per_request : int

@@ -295,8 +295,21 @@ class TokensConfig(Config):
     student: TokenizerConfig = Field(TokenizerConfig(kind="words"), description="how the student reads texts")
 
 
+class SparkConfig(Config):
+    master: str | None = Field(
+        None,
+        description="master of the Spark session, as in spark://host:7077; null is that of spark-submit, else all cores of this machine",
+    )
+    options: dict[str, str | bool | int | float] = Field(
+        default_factory=dict, description="options of the session builder, as in {spark.executor.memory: 8g}"
+    )
+
+
 class FeatureStoreConfig(Config):
-    engine: Literal["embedded"] = Field("embedded", description="engine that runs the feature SQL: embedded is DuckDB")
+    engine: Literal["embedded", "spark"] = Field(
+        "embedded", description="engine that runs the feature SQL: embedded is DuckDB in this process, spark a session of one's own"
+    )
+    spark: SparkConfig = Field(SparkConfig(), description="the Spark session, for feature_store.engine and score.engine spark")
     memory: str = Field("2GB", pattern=r"^\d+(\.\d+)?\s*[MG]B$", description="memory that the engine may take before it spills to disk")
     threads: int | None = Field(None, ge=1, description="threads of the engine; null takes all cores")
     chunk: int = Field(200_000, ge=1000, description="requests assembled at a time, which bounds the memory")

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store.asof import Lookup
-from feature_store.engines.embedded import EmbeddedEngine
+from feature_store.engines import Engine
 
 HISTORIES = Lookup(
     "histories",
@@ -36,7 +36,7 @@ CLICKS = pa.schema(
 )
 
 
-def build_histories(engine: EmbeddedEngine, max_length: int) -> None:
+def build_histories(engine: Engine, max_length: int) -> None:
     """Make ``runs``, ``positions`` (the click pool) and ``histories`` (looked up by user and time) from ``clicks``."""
     engine.table("arrivals", "arrivals.sql")
     engine.table("runs", "runs.sql", max_length=max_length)
@@ -45,7 +45,7 @@ def build_histories(engine: EmbeddedEngine, max_length: int) -> None:
     engine.drop("arrivals")
 
 
-def write_clicks(engine: EmbeddedEngine, path: Path) -> None:
+def write_clicks(engine: Engine, path: Path) -> None:
     """Write the click pool; the position of a row is the offset that samples hold.
 
     A user's rows lie together. Those with ``canonical`` are each of his clicks exactly once, in order of time; the others are
@@ -58,7 +58,7 @@ def write_clicks(engine: EmbeddedEngine, path: Path) -> None:
             writer.write_batch(batch.cast(CLICKS))
 
 
-def read_positions(engine: EmbeddedEngine) -> pa.Table:
+def read_positions(engine: Engine) -> pa.Table:
     """The click pool in memory, in order of position: ``item_code``, ``timestamp``, ``time_known``."""
     return pa.Table.from_batches(
         engine.stream("select item_code, timestamp, time_known from positions order by position"),

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from feature_store.contracts import DataError
-from feature_store.engines.embedded import EmbeddedEngine
+from feature_store.engines import Engine
 from feature_store.store import Store
 
 
@@ -89,12 +89,12 @@ def describe(contract: Mapping[str, Any]) -> Log:
     )
 
 
-def load(engine: EmbeddedEngine, store: Store, as_of: datetime | None, context: bool = True, until: datetime | None = None) -> Log:
+def load(engine: Engine, store: Store, as_of: datetime | None, context: bool = True, until: datetime | None = None) -> Log:
     """Make the tables ``items`` and ``users`` (codes, ids, attributes), ``log`` (all events) and ``clicks``.
 
     Parameters
     ----------
-    engine : EmbeddedEngine
+    engine : Engine
     store : Store
     as_of : datetime, optional
         Events with a time or an ``ingested_at`` at or after it exist for nobody; None keeps all.

@@ -7,19 +7,20 @@ from dataclasses import dataclass, field
 
 from feature_store.candidates import Sampler
 from feature_store.config import AssemblyConfig
-from feature_store.engines.embedded import EmbeddedEngine
+from feature_store.engines import Engine
 from feature_store.log import Log
 from feature_store.statistics import Timelines
 
 
-def number_requests(engine: EmbeddedEngine, log: Log) -> None:
+def number_requests(engine: Engine, log: Log) -> None:
     """Table ``requests``, numbered from 0 in order of time: a row per click, or per impression where the log has them."""
     columns = "".join(f", {name}" for name in log.columns)
     query = "requests_impressions.sql" if log.has_impressions else "requests_clicks.sql"
-    engine.table("requests", query, columns=columns, order=columns)
+    order = "".join(f", {name} nulls last" for name in log.columns)
+    engine.table("requests", query, columns=columns, order=order)
 
 
-def request_range(engine: EmbeddedEngine, start: int | None, end: int) -> tuple[int, int]:
+def request_range(engine: Engine, start: int | None, end: int) -> tuple[int, int]:
     """First request (inclusive) and last (exclusive) with a time in [start, end), microseconds."""
     since = "" if start is None else f"and timestamp >= {start}"
     first, last = engine.rows(f"select min(request), max(request) + 1 from requests where timestamp < {end} {since}")[0]
@@ -40,7 +41,7 @@ class RowMaker:
         Requests with fewer sampled candidates than asked for.
     """
 
-    engine: EmbeddedEngine
+    engine: Engine
     log: Log
     config: AssemblyConfig
     chunk: int

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store.candidates import Support
-from feature_store.engines.embedded import EmbeddedEngine
+from feature_store.engines import Engine
 from feature_store.log import Log
 from feature_store.split import SPLITS, Split
 from feature_store.statistics import Timelines
@@ -25,7 +25,7 @@ class RowWriter:
 
     Parameters
     ----------
-    engine : EmbeddedEngine
+    engine : Engine
     log : Log
     statistics : sequence of str
         Their names, see :func:`feature_store.statistics.statistic_names`.
@@ -39,7 +39,7 @@ class RowWriter:
 
     def __init__(
         self,
-        engine: EmbeddedEngine,
+        engine: Engine,
         log: Log,
         statistics: Sequence[str],
         split: Split,

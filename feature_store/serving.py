@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 from feature_store.casts import MICROSECOND, as_array, to_text, to_times
 from feature_store.config import AssemblyConfig, FeatureStoreConfig
 from feature_store.contracts import DataError, nearest
-from feature_store.engines.embedded import EmbeddedEngine
+from feature_store.engines import Engine, open_engine
+from feature_store.engines.queries import render
 from feature_store.history import build_histories, read_positions
 from feature_store.log import Log, load, microseconds
 from feature_store.requests import RowMaker, number_requests, request_range
@@ -28,8 +29,9 @@ BATCH = 1_000_000  # rows; of live candidates
 
 
 @contextmanager
-def _engine(config: FeatureStoreConfig) -> Iterator[EmbeddedEngine]:
-    with tempfile.TemporaryDirectory(prefix="ctr_kd_") as scratch, EmbeddedEngine(config, Path(scratch) / "engine") as engine:
+def _engine(config: FeatureStoreConfig, store: Store) -> Iterator[Engine]:
+    shared = store.root if config.engine == "spark" else None  # its executors reach the store, and need not reach this machine's /tmp
+    with tempfile.TemporaryDirectory(prefix="_ctr_kd_", dir=shared) as scratch, open_engine(config, Path(scratch) / "engine") as engine:
         yield engine
 
 
@@ -52,7 +54,7 @@ class FeatureLookup:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._engine = stack.enter_context(_engine(self._engine_config))
+            self._engine = stack.enter_context(_engine(self._engine_config, self._store))
             log = load(self._engine, self._store, self._as_of, context=False)
             self.statistics = statistic_names(self._config.statistics, log.has_impressions)
             build_histories(self._engine, self._config.history.max_length)
@@ -98,9 +100,7 @@ class FeatureLookup:
             self._timelines.see_users(self._config.history.max_length)
             engine.table("chunk_rows", "select request as row, * from seen_requests")
             query, parameters = self._timelines.row_statistics()
-            yield engine.fetch(
-                f"select {columns}, s.* from seen_requests q join ({engine.render(query, parameters)}) s on s.row = q.request"
-            )
+            yield engine.fetch(f"select {columns}, s.* from seen_requests q join ({render(query, parameters)}) s on s.row = q.request")
 
     def _histories(self, found: pa.Table) -> tuple[pa.Array, pa.Array]:
         """Lists of raw item ids and of times from offsets into the click pool."""
@@ -232,11 +232,11 @@ def candidate_batches_on(
 
     They are a function of the partitions up to and with the date, whatever the later ones hold.
     """
-    with _engine(engine_config) as engine:
+    with _engine(engine_config, store) as engine:
         log, start, end, newest = _day(engine, store, day, as_of)
         columns = "".join(f", {name}" for name in log.context)
         if kind == "live":
-            parts = _live(engine, columns, start, end, newest + 1, in_microseconds(config.candidates.window))
+            parts = _live(engine, columns, _in_order(log), start, end, newest + 1, in_microseconds(config.candidates.window))
         elif log.has_impressions:
             number_requests(engine, log)
             parts = iter([engine.fetch("candidates_impressions.sql", by=["row"], columns=columns, start=start, end=end)])
@@ -276,10 +276,10 @@ def live_on(store: Store, day: date, config: AssemblyConfig, engine_config: Feat
     DataError
         When the date has no event, or no item is live.
     """
-    with _engine(engine_config) as engine:
+    with _engine(engine_config, store) as engine:
         log, start, end, newest = _day(engine, store, day, as_of)
-        columns = "".join(f", {name}" for name in log.context)
-        users, items = _users_and_items(engine, columns, start, end, newest + 1, in_microseconds(config.candidates.window))
+        columns, order = "".join(f", {name}" for name in log.context), _in_order(log)
+        users, items = _users_and_items(engine, columns, order, start, end, newest + 1, in_microseconds(config.candidates.window))
         if not items.num_rows:
             raise _no_candidate(store, day, config, "live")
         nobody = pa.nulls(users.num_rows, items["item_id"].type)
@@ -287,7 +287,7 @@ def live_on(store: Store, day: date, config: AssemblyConfig, engine_config: Feat
         return Live(_named(rows, log), as_array(items["item_id"]), items["clicks"].to_numpy())
 
 
-def _day(engine: EmbeddedEngine, store: Store, day: date, as_of: datetime | None) -> tuple[Log, int, int, int]:
+def _day(engine: Engine, store: Store, day: date, as_of: datetime | None) -> tuple[Log, int, int, int]:
     """Load the log up to and with a date: what it offers, the date's first and last (exclusive) microsecond, its newest event."""
     start = microseconds(datetime(day.year, day.month, day.day, tzinfo=UTC))
     end = start + 24 * 3600 * 10**6
@@ -314,7 +314,7 @@ def _named(table: pa.Table, log: Log) -> pa.Table:
 
 
 def _sampled(
-    engine: EmbeddedEngine, log: Log, config: AssemblyConfig, engine_config: FeatureStoreConfig, columns: str, start: int, end: int
+    engine: Engine, log: Log, config: AssemblyConfig, engine_config: FeatureStoreConfig, columns: str, start: int, end: int
 ) -> Iterator[pa.Table]:
     config = config.model_copy(update={"history": config.history.model_copy(update={"min_length": 0})})
     number_requests(engine, log)
@@ -324,8 +324,8 @@ def _sampled(
         yield engine.fetch("candidates_sampled.sql", by=["row"], columns=columns, first=first, last=last)
 
 
-def _live(engine: EmbeddedEngine, columns: str, start: int, end: int, moment: int, window: int) -> Iterator[pa.Table]:
-    users, live = _users_and_items(engine, columns, start, end, moment, window)
+def _live(engine: Engine, columns: str, order: str, start: int, end: int, moment: int, window: int) -> Iterator[pa.Table]:
+    users, live = _users_and_items(engine, columns, order, start, end, moment, window)
     items = as_array(live["item_id"])
     step = max(1, BATCH // max(1, len(items)))
     for first in range(0, users.num_rows, step):
@@ -335,6 +335,11 @@ def _live(engine: EmbeddedEngine, columns: str, start: int, end: int, moment: in
         yield rows.append_column("timestamp", pa.array(np.full(len(user), moment)))
 
 
-def _users_and_items(engine: EmbeddedEngine, columns: str, start: int, end: int, moment: int, window: int) -> tuple[pa.Table, pa.Table]:
-    users = engine.fetch("live_users.sql", by=["request_id"], columns=columns, start=start, end=end)
+def _in_order(log: Log) -> str:
+    """What makes the newest of a user's events one and the same on every engine, where all else is equal."""
+    return "".join(f", {name} nulls last" for name in log.context)
+
+
+def _users_and_items(engine: Engine, columns: str, order: str, start: int, end: int, moment: int, window: int) -> tuple[pa.Table, pa.Table]:
+    users = engine.fetch("live_users.sql", by=["request_id"], columns=columns, order=order, start=start, end=end)
     return users, engine.fetch("live_items.sql", by=["item_code"], moment=moment, window=window)

@@ -10,7 +10,7 @@ import numpy as np
 
 from feature_store.config import SplitConfig
 from feature_store.contracts import DataError
-from feature_store.engines.embedded import EmbeddedEngine
+from feature_store.engines import Engine
 from feature_store.log import microseconds
 
 SPLITS = ("train", "validation", "test")
@@ -64,13 +64,13 @@ class Split:
         return {name: None if value is None else iso(value) for name, value in zip(names, values, strict=True)}
 
 
-def resolve_split(config: SplitConfig, engine: EmbeddedEngine, as_of: datetime | None) -> Split:
+def resolve_split(config: SplitConfig, engine: Engine, as_of: datetime | None) -> Split:
     """Turn the settings into times.
 
     Parameters
     ----------
     config : SplitConfig
-    engine : EmbeddedEngine
+    engine : Engine
         Holds ``requests``, numbered from 0 in order of time. Fractions are taken of all of them; a request at a boundary's
         time falls behind it, so requests of one moment stay together. Leave-one-out takes the two newest times of all: it is meant
         for logs whose users have their last click at one moment, as sequences without times do.

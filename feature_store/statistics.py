@@ -24,7 +24,7 @@ from datetime import timedelta
 
 from feature_store.asof import BEGINNING, Lookup
 from feature_store.config import StatisticsConfig, duration_text
-from feature_store.engines.embedded import EmbeddedEngine
+from feature_store.engines import Engine
 from feature_store.history import HISTORIES
 
 REQUEST_STATISTICS = ("user_clicks", "user_gap", "hour")  # the same for all rows of a request
@@ -58,7 +58,7 @@ class Timelines:
 
     Parameters
     ----------
-    engine : EmbeddedEngine
+    engine : Engine
         Holds ``log``, ``clicks``, ``runs`` and ``histories``.
     config : StatisticsConfig
     has_impressions : bool
@@ -67,7 +67,7 @@ class Timelines:
         Serve the clicks of an item in this window too (the sampler's own quantity), and the pool that it draws from.
     """
 
-    engine: EmbeddedEngine
+    engine: Engine
     config: StatisticsConfig
     has_impressions: bool
     pool_window: timedelta | None = None

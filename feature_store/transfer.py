@@ -22,7 +22,7 @@ from feature_store.assemble import item_in_vocabulary
 from feature_store.candidates import Span, draw_items
 from feature_store.config import AssemblyConfig, FeatureStoreConfig
 from feature_store.contracts import DataError
-from feature_store.engines.embedded import EmbeddedEngine
+from feature_store.engines import Engine, open_engine
 from feature_store.history import build_histories
 from feature_store.log import load
 from feature_store.requests import number_requests, request_range
@@ -113,7 +113,7 @@ def write_unmet_rows(
     each = round(amount * summary["rows"]["train"] / draws)
     if each < 1:
         raise DataError(f"a {title} of {amount:g} of {summary['rows']['train']:,} training rows has no row; ask for more, or for 0")
-    with EmbeddedEngine(engine_config, output.parent / "_scratch") as engine:
+    with open_engine(engine_config, output.parent / "_scratch") as engine:
         log = load(engine, store, as_of)
         _same_log(engine, summary, nearest, store)
         number_requests(engine, log)
@@ -155,7 +155,7 @@ class UnmetRowMaker:
 
     Parameters
     ----------
-    engine : EmbeddedEngine
+    engine : Engine
         Holds what ``log``, ``requests``, ``training_requests``, ``met`` and :func:`feature_store.history.build_histories` say.
     config : AssemblyConfig
     has_impressions : bool
@@ -167,7 +167,7 @@ class UnmetRowMaker:
         Of a :class:`Purpose`.
     """
 
-    engine: EmbeddedEngine
+    engine: Engine
     config: AssemblyConfig
     has_impressions: bool
     chunk: int
@@ -242,7 +242,7 @@ class UnmetRowMaker:
         self.engine.view("accepted", "transfer_accepted.sql")
 
 
-def _same_log(engine: EmbeddedEngine, summary: dict[str, Any], nearest: np.ndarray, store: Store) -> None:
+def _same_log(engine: Engine, summary: dict[str, Any], nearest: np.ndarray, store: Store) -> None:
     """Codes of users and items mean the same only as long as the log is the same."""
     for name in ("users", "items", "clicks"):
         found = engine.rows(f"select count(*) from {name}")[0][0]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from feature_store.config import VocabularyConfig
-from feature_store.engines.embedded import EmbeddedEngine
+from feature_store.engines import Engine
 from feature_store.log import Log
 from feature_store.split import Split
 
 
-def fit_vocabularies(engine: EmbeddedEngine, log: Log, split: Split, config: VocabularyConfig) -> dict[str, list[str]]:
+def fit_vocabularies(engine: Engine, log: Log, split: Split, config: VocabularyConfig) -> dict[str, list[str]]:
     """Tokens by feature, most frequent first, ties in the order of their text.
 
     ``item`` and the item attributes count clicks known before the end of training, whether they are labels or history. The
@@ -17,7 +17,7 @@ def fit_vocabularies(engine: EmbeddedEngine, log: Log, split: Split, config: Voc
 
     Parameters
     ----------
-    engine : EmbeddedEngine
+    engine : Engine
         Holds ``clicks``, ``requests``, ``items`` and ``users``.
     log : Log
     split : Split
@@ -34,9 +34,13 @@ def fit_vocabularies(engine: EmbeddedEngine, log: Log, split: Split, config: Voc
         return [
             token
             for (token,) in engine.rows(
-                f"""select cast({expression} as varchar) as token from {counted} and {expression} is not null
-                group by {expression} having count(*) >= {config.min_count}
-                order by count(*) desc, token limit {config.max_size}"""
+                f"""select token
+                from (
+                    select cast({expression} as string) as token, count(*) as n
+                    from {counted} and {expression} is not null
+                    group by {expression} having count(*) >= {config.min_count}
+                ) counts
+                order by n desc, token limit {config.max_size}"""
             )
         ]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from feature_store.contracts import DataError
+from feature_store.engines.session import EngineMissing
 from pipelines.config import ConfigError
 from pipelines.gate import GateRefused
 from pipelines.lock import WorkspaceLocked
@@ -55,6 +56,7 @@ class BoundBroken(Exception):
 EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (ConfigError, 2),
     (click.UsageError, 2),
+    (EngineMissing, 2),
     (DataError, 3),
     (GateRefused, 4),
     (BoundBroken, 4),

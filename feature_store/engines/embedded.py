@@ -1,44 +1,24 @@
 """The embedded engine: runs the feature SQL in DuckDB, inside this process, on disk where memory does not suffice.
 
-An engine offers tables made of queries and hands results over as Arrow. What the features mean stands in ``sql/*.sql``; only
-the reading of the store (times to integer microseconds, context columns to small codes) is written for DuckDB here.
+What the features mean stands in ``sql/*.sql``, what an engine offers in :class:`feature_store.engines.Engine`; only the reading of the
+store (times to integer microseconds, context columns to small codes) is written for DuckDB here.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
-from string import Template
 from types import TracebackType
 from typing import Any, Self
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 
 from feature_store.config import FeatureStoreConfig
 from feature_store.contracts import StorageError
-
-BATCH = 122_880  # rows per Arrow batch: DuckDB's row group
-
-
-@cache
-def _template(name: str) -> Template:
-    return Template((Path(__file__).parent.parent / "sql" / name).read_text(encoding="utf-8"))
-
-
-def quoted(name: str) -> str:
-    """A column name from outside as an SQL identifier.
-
-    Examples
-    --------
-    >>> print(quoted('an "odd" name'))
-    "an ""odd"" name"
-    """
-    return '"' + name.replace('"', '""') + '"'
+from feature_store.engines.queries import BATCH, in_order, literal, quoted, render
 
 
 class EmbeddedEngine:
@@ -91,15 +71,9 @@ class EmbeddedEngine:
         with self._room():
             return self._connection.execute(sql)
 
-    @staticmethod
-    def render(query: str, parameters: Mapping[str, object]) -> str:
-        """The text of ``sql/NAME.sql``, or of a literal query, with its ``${parameters}`` filled in."""
-        template = _template(query) if query.endswith(".sql") else Template(query)
-        return template.substitute(parameters)
-
     def table(self, name: str, query: str, /, **parameters: object) -> None:
         """Make or replace a table by a query: ``"NAME.sql"`` or literal SQL."""
-        self._run(f"create or replace table {name} as {self.render(query, parameters)}")
+        self._run(f"create or replace table {name} as {render(query, parameters)}")
 
     def renew(self, name: str, query: str, /, **parameters: object) -> None:
         """Replace a table by a query that reads the table itself."""
@@ -109,11 +83,11 @@ class EmbeddedEngine:
 
     def view(self, name: str, query: str, /, **parameters: object) -> None:
         """Like :meth:`table`, computed where it is used."""
-        self._run(f"create or replace view {name} as {self.render(query, parameters)}")
+        self._run(f"create or replace view {name} as {render(query, parameters)}")
 
     def append(self, name: str, query: str, /, **parameters: object) -> None:
         """Add the rows of a query to a table."""
-        self._run(f"insert into {name} {self.render(query, parameters)}")
+        self._run(f"insert into {name} {render(query, parameters)}")
 
     def upload(self, name: str, table: pa.Table) -> None:
         """Make or replace a table by an Arrow table."""
@@ -128,7 +102,7 @@ class EmbeddedEngine:
 
     def rows(self, query: str, /, **parameters: object) -> list[tuple[Any, ...]]:
         """A small result as Python rows."""
-        return self._run(self.render(query, parameters)).fetchall()
+        return self._run(render(query, parameters)).fetchall()
 
     def fetch(self, query: str, /, by: Sequence[str] = (), **parameters: object) -> pa.Table:
         """A result as one Arrow table of one chunk, sorted by integer columns without nulls.
@@ -136,17 +110,13 @@ class EmbeddedEngine:
         The sort happens here because it moves each column once, while the engine would carry whole rows through its sort.
         """
         with self._room():
-            table = self._connection.sql(self.render(query, parameters)).to_arrow_table(BATCH).combine_chunks()
-        if not by or table.num_rows == 0:
-            return table
-        keys = [table[name].to_numpy() for name in reversed(by)]
-        order = np.argsort(keys[0], kind="stable") if len(keys) == 1 else np.lexsort(keys)
-        return table.take(pa.array(order))
+            table = self._connection.sql(render(query, parameters)).to_arrow_table(BATCH).combine_chunks()
+        return in_order(table, by)
 
     def stream(self, query: str, /, **parameters: object) -> Iterator[pa.RecordBatch]:
         """A result in the order of its own ``order by``, batch by batch."""
         with self._room():
-            yield from self._connection.sql(self.render(query, parameters)).to_arrow_reader(BATCH)
+            yield from self._connection.sql(render(query, parameters)).to_arrow_reader(BATCH)
 
     def load_events(self, files: Sequence[Path], categorical: Sequence[str], dense: Sequence[str], oracle: bool, as_of: int | None) -> None:
         """View ``events``: the partitions with times as integer microseconds and context columns ``context_0``, ``context_1``, ...
@@ -162,7 +132,7 @@ class EmbeddedEngine:
         as_of : int, optional
             Microseconds since 1970 UTC; events with a time or an ``ingested_at`` at or after it are left out.
         """
-        source = "read_parquet([{}], union_by_name = true)".format(", ".join("'" + str(file).replace("'", "''") + "'" for file in files))
+        source = "read_parquet([{}], union_by_name = true)".format(", ".join(map(literal, files)))
         cut = "" if as_of is None else f"where epoch_us(timestamp) < {as_of} and epoch_us(ingested_at) < {as_of}"
         columns = [f"{quoted(name)} as context_{n}" for n, name in enumerate(categorical)]
         for n, name in enumerate(categorical):  # an enumeration takes 1 or 2 bytes a row where the text takes 16
@@ -182,7 +152,7 @@ class EmbeddedEngine:
 
     def load_rows(self, name: str, file: Path) -> None:
         """View of a Parquet file as it is."""
-        self.view(name, f"select * from read_parquet('{str(file).replace(chr(39), chr(39) * 2)}')".replace("$", "$$"))
+        self.view(name, f"select * from read_parquet({literal(file)})".replace("$", "$$"))
 
     def load_scores(self, name: str, file: Path) -> None:
         """View of scored rows with their number in the file as ``row`` and times as integer microseconds."""
@@ -199,7 +169,7 @@ class EmbeddedEngine:
         """View of the items or users of the store with attribute columns ``attribute_0``, ...; without rows if there is no file."""
         columns = "".join(f", {quoted(attribute)} as attribute_{n}" for n, attribute in enumerate(attributes))
         if file is None:
-            nothing = "".join(f", cast(null as varchar) as attribute_{n}" for n in range(len(attributes)))
+            nothing = "".join(f", cast(null as string) as attribute_{n}" for n in range(len(attributes)))
             self.view(name, f"select {key}{nothing} from events where false")
         else:
-            self.view(name, f"select {key}{columns} from read_parquet('{str(file).replace(chr(39), chr(39) * 2)}')".replace("$", "$$"))
+            self.view(name, f"select {key}{columns} from read_parquet({literal(file)})".replace("$", "$$"))

@@ -14,6 +14,6 @@ from (
                 from short_requests
             ) timed
         ) tied
-        cross join (select cast(unnest(range(${since}, ${until})) as bigint) as k) ks
+        cross join (select cast(k as bigint) as k from range(${since}, ${until}) as counted(k)) ks
     ) numbered
 ) mixed

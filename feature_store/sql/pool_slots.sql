@@ -16,6 +16,6 @@ from (
         from click_order
         where known_at < timestamp + ${window}
     ) c
-    join (select cast(unnest(range(0, ${steps})) as bigint) as step) s on c.first_slot + s.step <= c.last_slot
+    join (select cast(step as bigint) as step from range(0, ${steps}) as counted(step)) s on c.first_slot + s.step <= c.last_slot
     group by c.first_slot + s.step, c.item_code
 ) entered

@@ -9,7 +9,7 @@ select
     ${columns}
 from (
     select
-        row_number() over (order by timestamp, user_code, item_code, known_at ${order}) - 1 as request,
+        cast(row_number() over (order by timestamp, user_code, item_code, known_at ${order}) - 1 as bigint) as request,
         rank() over (order by timestamp) - 1 as first_of_moment,
         *
     from log

@@ -1,6 +1,6 @@
 -- A log of impressions: its events at known times are the rows, those of one (time, user, request id) are one request.
 select
-    dense_rank() over (order by timestamp, user_code, request_id nulls first, alone) - 1 as request,
+    cast(dense_rank() over (order by timestamp, user_code, request_id nulls first, alone) - 1 as bigint) as request,
     *
 from (
     select
@@ -8,7 +8,8 @@ from (
         case when request_id is null then impression else 0 end as alone
     from (
         select
-            row_number() over (order by timestamp, user_code, request_id nulls first, item_code, clicked, known_at ${order}) - 1 as impression,
+            cast(row_number() over (order by timestamp, user_code, request_id nulls first, item_code, clicked, known_at ${order}) - 1 as bigint)
+                as impression,
             user_code,
             item_code,
             timestamp,

@@ -1,0 +1,91 @@
+"""A Spark session as configured, on a Java that is there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from feature_store.config import FeatureStoreConfig
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+OLDEST_JAVA = 17
+
+
+class EngineFailed(Exception):
+    """A query failed on an engine that is installed. The message is one line; the cause holds the engine's own words."""
+
+
+class EngineMissing(Exception):
+    """An engine that was asked for is not installed. The message is one line: what is missing, and how to get it."""
+
+
+def require_java() -> Path:
+    """The Java program that Spark will run: that of ``JAVA_HOME``, else the first on the PATH.
+
+    Raises
+    ------
+    EngineMissing
+        When there is none, or it is older than Spark demands.
+    """
+    install = f"install Java {OLDEST_JAVA} or later (Debian: apt-get install openjdk-17-jre-headless) or set JAVA_HOME"
+    home = os.environ.get("JAVA_HOME")
+    found = shutil.which("java", path=str(Path(home) / "bin")) if home else shutil.which("java")
+    if found is None:
+        raise EngineMissing(f"Spark needs Java, and {f'JAVA_HOME={home} holds none' if home else 'there is none on the PATH'}: {install}")
+    answer = subprocess.run([found, "-version"], capture_output=True, text=True, check=False)  # noqa: S603 (a fixed command)
+    version = re.search(r'version "(?:1\.)?(\d+)', answer.stderr)
+    if version is None or int(version[1]) < OLDEST_JAVA:
+        raise EngineMissing(f"Spark needs Java {OLDEST_JAVA} or later, and {found} is {version[1] if version else 'none'}: {install}")
+    return Path(found)
+
+
+def _builder_options(config: FeatureStoreConfig) -> dict[str, str]:
+    """What the session builder is told; only what the configuration names, and what a session on this machine needs."""
+    options = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", "spark.log.level": "ERROR"}
+    options |= {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in config.spark.options.items()}
+    if config.spark.master is not None:
+        options["spark.master"] = config.spark.master
+    elif "PYSPARK_GATEWAY_PORT" not in os.environ:  # else spark-submit started this process, and knows the master
+        options.setdefault("spark.master", f"local[{config.threads or '*'}]")
+        options.setdefault("spark.driver.memory", f"{config.memory.replace(' ', '').removesuffix('B').lower()}")
+    return options
+
+
+@contextmanager
+def spark_session(config: FeatureStoreConfig) -> Iterator[SparkSession]:
+    """A session of one's own, with its own settings and views, on the context that stands or on one that is started and stopped here.
+
+    Raises
+    ------
+    EngineMissing
+        When pyspark or Java is not installed.
+    """
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError:
+        raise EngineMissing("engine spark needs pyspark, which is not installed: pip install 'ctr-kd[spark]'") from None
+    standing = SparkSession.getActiveSession()
+    if standing is None:
+        require_java()
+    options = _builder_options(config)
+    builder = SparkSession.builder
+    for name, value in options.items():
+        builder = builder.config(name, value)
+    shared = standing or builder.getOrCreate()
+    session = shared.newSession()
+    for name, value in options.items():
+        if name.startswith("spark.sql."):  # a new session starts from the context's settings, without those of the builder
+            session.conf.set(name, value)
+    try:
+        yield session
+    finally:
+        if standing is None:
+            shared.stop()

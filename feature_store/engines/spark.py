@@ -1,0 +1,269 @@
+"""The Spark engine: runs the same feature SQL on a Spark session, on this machine or on a cluster.
+
+Tables are Parquet files in the scratch folder, so they outlive an executor and a plan never grows with the number of chunks. Results
+are handed over as such files too: executors write them, the driver reads them batch by batch. On a cluster the store and the scratch
+folder must therefore be at the same path on every machine.
+
+Spark's SQL differs from DuckDB's in one construct of ``sql/*.sql``, the ASOF join; :func:`spark_sql` rewrites it. Spark must be 4.3 or
+later, which has that join as a sort-merge join.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from feature_store.config import FeatureStoreConfig
+from feature_store.contracts import StorageError
+from feature_store.engines.queries import BATCH, in_order, quoted, render
+from feature_store.engines.session import EngineFailed, spark_session
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+    from pyspark.sql.types import StructType
+
+DIALECT = {
+    "spark.sql.ansi.enabled": "true",
+    "spark.sql.ansi.doubleQuotedIdentifiers": "true",  # "name" is a column
+    "spark.sql.parser.escapedStringLiterals": "true",  # a backslash in a text is a backslash
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.join.asofJoin.enabled": "true",
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
+}
+_ASOF = re.compile(
+    r"\basof (left )?join (.+?) on ((?:\w+\.\w+ = \w+\.\w+ and )*)(\w+)\.moment < (\w+)\.timestamp",
+    re.DOTALL,
+)
+
+
+def spark_sql(text: str) -> str:
+    """DuckDB's ASOF joins as Spark writes them.
+
+    Examples
+    --------
+    >>> print(spark_sql("from a asof left join b on b.k = a.k and b.moment < a.timestamp"))
+    from a left asof join b match_condition (a.timestamp > b.moment) on b.k = a.k
+    >>> print(spark_sql("from a asof join (select n, moment from c) b on b.moment < a.timestamp"))
+    from a asof join (select n, moment from c) b match_condition (a.timestamp > b.moment)
+    """
+
+    def rewritten(found: re.Match[str]) -> str:
+        left, right, keys, moment, time = found.groups()
+        on = f" on {keys.removesuffix(' and ')}" if keys else ""
+        return f"{left or ''}asof join {right} match_condition ({time}.timestamp > {moment}.moment){on}"
+
+    return _ASOF.sub(rewritten, text)
+
+
+class SparkEngine:
+    """Spark SQL over Parquet files; use as a context manager.
+
+    Parameters
+    ----------
+    config : FeatureStoreConfig
+        ``spark`` says which session. The results do not depend on it.
+    scratch : Path
+        Folder for tables in between, that every executor reaches; it is made, and removed at the end.
+
+    Raises
+    ------
+    EngineMissing
+        When pyspark or Java is not installed.
+    StorageError
+        From every query, when the scratch folder is full.
+    """
+
+    def __init__(self, config: FeatureStoreConfig, scratch: Path) -> None:
+        self._open = ExitStack()
+        self._spark = self._open.enter_context(spark_session(config))
+        for name, value in DIALECT.items():
+            self._spark.conf.set(name, value)
+        self._scratch = scratch.absolute()
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        self._folders: dict[str, list[Path]] = {}  # of each table
+        self._made = 0
+        self._values: dict[str, pa.Array] = {}  # of each categorical context column, in their order
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._open.close()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    @contextmanager
+    def _room(self) -> Iterator[None]:
+        """Turn Spark's way of failing, a Java trace of many lines, into ours."""
+        from py4j.protocol import Py4JError
+        from pyspark.errors import PySparkException
+
+        try:
+            yield
+        except (PySparkException, Py4JError) as error:
+            if "No space left on device" in str(error):
+                raise StorageError(f"{self._scratch}: the disk is full; free space or choose a larger workspace") from error
+            raise EngineFailed(f"Spark: {next(iter(str(error).splitlines()), 'failed')} (add --debug for the traceback)") from error
+
+    def _write(self, query: str, parameters: dict[str, object]) -> tuple[Path, StructType]:
+        """Compute a query into a new folder of Parquet files; part by part they are in the order of the query."""
+        self._made += 1
+        folder = self._scratch / f"{self._made:06d}"
+        with self._room():
+            frame = self._spark.sql(spark_sql(render(query, parameters)))
+            frame.write.parquet(_uri(folder))
+        return folder, frame.schema
+
+    def _show(self, name: str, schema: StructType) -> None:
+        """Let SQL find a table in its folders; the schema is given, so that no file need be opened for it."""
+        self._read(self._folders[name], schema).createOrReplaceTempView(name)
+
+    def _read(self, paths: Sequence[Path], schema: StructType) -> DataFrame:
+        # a folder date=2024-01-01 is no column of the events
+        return self._spark.read.schema(schema).option("recursiveFileLookup", "true").parquet(*map(_uri, paths))
+
+    def table(self, name: str, query: str, /, **parameters: object) -> None:
+        """Make or replace a table by a query: ``"NAME.sql"`` or literal SQL."""
+        folder, schema = self._write(query, parameters)
+        old = self._folders.get(name, [])
+        self._folders[name] = [folder]
+        self._show(name, schema)
+        for path in old:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def renew(self, name: str, query: str, /, **parameters: object) -> None:
+        """Replace a table by a query that reads the table itself: the new files stand before the old ones go."""
+        self.table(name, query, **parameters)
+
+    def view(self, name: str, query: str, /, **parameters: object) -> None:
+        """Like :meth:`table`, computed where it is used."""
+        self._spark.sql(f"create or replace temporary view {name} as {spark_sql(render(query, parameters))}")
+
+    def append(self, name: str, query: str, /, **parameters: object) -> None:
+        """Add the rows of a query to a table."""
+        folder, schema = self._write(query, parameters)
+        self._folders[name].append(folder)
+        self._show(name, schema)
+
+    def upload(self, name: str, table: pa.Table) -> None:
+        """Make or replace a table by an Arrow table."""
+        self._made += 1
+        folder = self._scratch / f"{self._made:06d}"
+        folder.mkdir()
+        with self._room():
+            pq.write_table(table, folder / "part-00000.parquet")
+        self.drop(name)
+        self._folders[name] = [folder]
+        self._show(name, _spark_schema([folder / "part-00000.parquet"]))
+
+    def drop(self, *names: str) -> None:
+        """Free tables that are not needed any more."""
+        for name in names:
+            self._spark.catalog.dropTempView(name)
+            for folder in self._folders.pop(name, []):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def rows(self, query: str, /, **parameters: object) -> list[tuple[Any, ...]]:
+        """A small result as Python rows."""
+        with self._room():
+            return [tuple(row) for row in self._spark.sql(spark_sql(render(query, parameters))).collect()]
+
+    def fetch(self, query: str, /, by: Sequence[str] = (), **parameters: object) -> pa.Table:
+        """A result as one Arrow table of one chunk, sorted by integer columns without nulls."""
+        folder, schema = self._write(query, parameters)
+        tables = [pq.read_table(file) for file in _parts(folder)]
+        shutil.rmtree(folder, ignore_errors=True)
+        table = pa.concat_tables(tables) if tables else _arrow_schema(schema).empty_table()
+        columns = {name: self._coded(name, table[name].combine_chunks()) for name in table.column_names}
+        return in_order(pa.table(columns), by)
+
+    def _coded(self, name: str, column: pa.Array) -> pa.Array:
+        """A context column as codes into its values: what DuckDB's enumeration hands over."""
+        values = self._values.get(name)
+        return column if values is None else pa.DictionaryArray.from_arrays(pc.index_in(column, values), values)
+
+    def stream(self, query: str, /, **parameters: object) -> Iterator[pa.RecordBatch]:
+        """A result in the order of its own ``order by``, in batches of ``BATCH`` rows, whose last one may be shorter."""
+        folder, _ = self._write(query, parameters)
+        held: list[pa.RecordBatch] = []
+        for file in _parts(folder):
+            for batch in pq.ParquetFile(file).iter_batches(BATCH):
+                held.append(batch.replace_schema_metadata(None))
+                if sum(map(len, held)) >= BATCH:
+                    joined = pa.concat_batches(held)
+                    yield joined.slice(0, BATCH)
+                    held = [joined.slice(BATCH)]
+        shutil.rmtree(folder, ignore_errors=True)
+        rest = pa.concat_batches(held) if held else []
+        if len(rest):
+            yield rest
+
+    def load_events(self, files: Sequence[Path], categorical: Sequence[str], dense: Sequence[str], oracle: bool, as_of: int | None) -> None:
+        """View ``events``; see :meth:`feature_store.engines.Engine.load_events`."""
+        self._read(files, _spark_schema(files)).createOrReplaceTempView("event_files")
+        for n, name in enumerate(categorical):
+            found = self._spark.sql(
+                f"select distinct {quoted(name)} as value from event_files where {quoted(name)} is not null order by value"
+            )
+            values = [row.value for row in found.collect()]
+            if values:
+                self._values[f"context_{n}"] = pa.array(values, pa.string())
+        cut = "" if as_of is None else f"where unix_micros(timestamp) < {as_of} and unix_micros(ingested_at) < {as_of}"
+        columns = [f"{quoted(name)} as context_{n}" for n, name in enumerate(categorical)]
+        columns += [f"cast({quoted(name)} as float) as context_{n}" for n, name in enumerate(dense, start=len(categorical))]
+        columns += ["click_probability"] if oracle else []
+        self._spark.sql(
+            f"""create or replace temporary view events as
+            select user_id, item_id, unix_micros(timestamp) as timestamp,
+                greatest(unix_micros(timestamp), unix_micros(ingested_at)) as known_at,
+                clicked, time_known, request_id{"".join(", " + column for column in columns)}
+            from event_files {cut}"""
+        )
+
+    def load_rows(self, name: str, file: Path) -> None:
+        """View of a Parquet file as it is."""
+        self._read([file], _spark_schema([file])).createOrReplaceTempView(name)
+
+    def load_entities(self, name: str, key: str, file: Path | None, attributes: Sequence[str]) -> None:
+        """View of the items or users of the store with attribute columns ``attribute_0``, ...; without rows if there is no file."""
+        if file is None:
+            nothing = "".join(f", cast(null as string) as attribute_{n}" for n in range(len(attributes)))
+            self.view(name, f"select {key}{nothing} from events where false")
+        else:
+            self.load_rows(f"{name}_file", file)
+            columns = "".join(f", {quoted(attribute)} as attribute_{n}" for n, attribute in enumerate(attributes))
+            self.view(name, f"select {key}{columns} from {name}_file".replace("$", "$$"))
+
+
+def _uri(path: Path) -> str:
+    """A path of this machine's file system, whatever the cluster's default is."""
+    return f"file:{path.absolute()}"
+
+
+def _parts(folder: Path) -> list[Path]:
+    """Files of a result: their numbers are in the order of its rows."""
+    return sorted(folder.glob("part-*.parquet"))
+
+
+def _arrow_schema(schema: StructType) -> pa.Schema:
+    from pyspark.sql.pandas.types import to_arrow_schema
+
+    return to_arrow_schema(schema)
+
+
+def _spark_schema(files: Sequence[Path]) -> StructType:
+    """Columns of all files together, as the embedded engine unites them by name; a file that lacks one has nulls there."""
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    united = pa.unify_schemas([pq.read_schema(file) for file in files])
+    plain = [(field.name, field.type.value_type if pa.types.is_dictionary(field.type) else field.type) for field in united]
+    return from_arrow_schema(pa.schema(plain))
