@@ -1,0 +1,43 @@
+"""The linear model of texts."""
+
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+
+from ctr_kd.linear import LinearModel
+from tests.ctr_kd.text_worlds import make_texts
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_it_learns_and_answers_with_log_probabilities(pair):
+    texts, texts_b, label = make_texts(300, 0, pair)
+    model = LinearModel.fit(texts[:200], texts_b[:200] if pair else None, label[:200])
+    logits = model.predict(texts[200:], texts_b[200:] if pair else None)
+    np.testing.assert_allclose(np.exp(logits.astype(np.float64)).sum(1), 1, rtol=1e-5)
+    assert (logits.argmax(1) == label[200:]).mean() > (0.45 if pair else 0.6)
+
+
+def test_its_word_on_training_rows_is_of_a_machine_that_saw_neither_them_nor_an_equal_text():
+    """Labels that are noise cannot be told out of fold, although every text stands four times with one label, and by heart they can."""
+    texts, _, label = make_texts(60, 0)
+    label = np.random.default_rng(0).integers(0, 3, 60)
+    texts, label = texts * 4, np.tile(label, 4)
+    model = LinearModel.fit(texts, None, label)
+    assert (model.predict(texts).argmax(1) == label).mean() > 0.95
+    assert (model.out_of_fold.argmax(1) == label).mean() < 0.6
+
+
+def test_two_classes_share_a_plane():
+    texts, _, label = make_texts(120, 1)
+    label = (label == 0).astype(np.int64)
+    model = LinearModel.fit(texts, None, label)
+    distance = model.machine.decision_function(model.vectorizer.transform(texts))
+    expected = log_softmax(model.scale * np.stack([-distance / 2, distance / 2], axis=1), axis=1)
+    np.testing.assert_allclose(model.predict(texts), expected, atol=1e-5)
+
+
+def test_one_class_is_no_task():
+    with pytest.raises(ValueError, match="needs two classes, and all 3 training rows are of one"):
+        LinearModel.fit(["a", "b", "c"], None, np.zeros(3, np.int64))
+    model = LinearModel.fit(["ab", "b", "c", "ad"], None, np.array([0, 1, 1, 0]))
+    assert model.predict([]).shape == (0, 2)

@@ -1,0 +1,112 @@
+"""The whole road over texts, single ones and pairs, through the real program: what it writes, and what its champion answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.ctr_kd.text_worlds import CLASSES, make_texts
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = """
+source: {{reader: text, train: train.tsv, test: test.tsv, text: 0, text_b: {text_b}, label: {label}}}
+tokens: {{teacher: {{kind: characters, max_length: 16}}, student: {{kind: ngrams, min_count: 1, max_length: 48}}}}
+pretrain: {{encoder: {{width: 16, layers: 1}}, training: {{epochs: 1, batch_size: 64}}}}
+finetune: {{training: {{epochs: 2, batch_size: 32}}}}
+distill:
+  teachers: {{bert: 0.3, linear: 0.7}}
+  student: {{kind: {kind}, width: 16}}
+  training: {{epochs: 12, batch_size: 16, learning_rate: 1.0e-2}}
+evaluate: {{bootstrap: 20}}
+register: {{auc_min: 0, calibration_error_max: 1}}
+"""
+
+
+class Road:
+    def __init__(self, folder: Path, database: Path, pair: bool) -> None:
+        self.folder, self.workspace, self.conf = folder, folder / "workspace", folder / "texts.yaml"
+        self.data = folder / "data"
+        self.workspace.mkdir()
+        self.data.mkdir()
+        shutil.copyfile(database, self.workspace / "mlflow.db")
+        self.conf.write_text(TINY.format(text_b=1 if pair else "null", label=2 if pair else 1, kind="bilstm_pair" if pair else "pooled"))
+        texts, texts_b, label = make_texts(500, seed=3, pair=pair)
+        texts[400:404], texts_b[400:404], label[400:404] = texts[:4], texts_b[:4], label[:4]  # four test rows stand in training
+        columns = [texts, texts_b] if pair else [texts]
+        lines = ["\t".join([*row, CLASSES[y]]) for *row, y in zip(*columns, label.tolist(), strict=True)]
+        (self.data / "train.tsv").write_text("\n".join(lines[:400]) + "\n")
+        (self.data / "test.tsv").write_text("\n".join(lines[400:]) + "\n")
+        self.test = pa.table(
+            {
+                "text": texts[400:],
+                **({"text_b": texts_b[400:]} if pair else {}),
+                "label": [CLASSES[y] for y in label[400:]],
+                "own": range(100),
+            }
+        )
+
+    def __call__(self, *arguments: str) -> tuple[int, str]:
+        command = [sys.executable, "-m", "pipelines", arguments[0], str(self.conf), *arguments[1:]]
+        where = ["--data", str(self.data), "--workspace", str(self.workspace)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run([*command, *where], capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+        return done.returncode, done.stdout if done.returncode == 0 else done.stderr.splitlines()[-1]
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["single", "pair"])
+def road(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path) -> Road:
+    made = Road(tmp_path_factory.mktemp("texts"), mlflow_database, request.param)
+    code, said = made("run")
+    assert code == 0, said
+    return made
+
+
+def test_metrics_are_as_the_contract_has_them(road: Road) -> None:
+    metrics = json.loads((road.workspace / "reports" / "latest" / "metrics.json").read_text())
+    assert set(metrics["models"]) == {"teacher", "teacher/bert", "teacher/linear", "student", "student_alone", "linear"}
+    for model in metrics["models"].values():
+        assert set(model["accuracy"]) >= {"value", "low", "high"} and set(model["macro_f1"]) >= {"value", "low", "high"}
+        assert set(model["report"]) == set(CLASSES) and model["averages"]["macro"]["support"] == 100
+    assert metrics["models"]["student"]["accuracy"]["value"] > 0.5  # a letter tells the class
+    assert "accuracy" in metrics["comparisons"]["student-student_alone"] and "accuracy" in metrics["comparisons"]["student-linear"]
+    assert metrics["slices"]["leak/also in training"]["student"]["rows"] == 4
+    assert metrics["gate"]["passed"] and "accuracy" in {check["name"] for check in metrics["gate"]["checks"]}
+    page = (road.workspace / "reports" / "latest" / "report.html").read_text()
+    assert "Confusion matrix" in page and "macro average" in page
+
+
+def test_the_champion_scores_the_test_split_and_files_of_raw_texts(road: Road, tmp_path: Path) -> None:
+    stored = pq.read_table(road.workspace / "scores" / "split=test" / "scores.parquet")
+    assert stored.num_rows == 100 and set(CLASSES) <= set(stored.column_names)
+    source, target = tmp_path / "rows.parquet", tmp_path / "scored.parquet"
+    pq.write_table(road.test.drop_columns(["label"]), source)
+    code, said = road("score", "--input", str(source), "--output", str(target))
+    assert code == 0, said
+    scored = pq.read_table(target)
+    assert scored.column_names[-5:] == ["label", "score", *CLASSES] and scored["own"].to_pylist() == list(range(100))
+    np.testing.assert_allclose(scored["score"].to_numpy(), stored["score"].to_numpy(), atol=1e-6)
+    assert scored["label"].to_pylist() == stored["label"].to_pylist()
+    code, said = road("score", "--date", "2024-01-01")
+    assert code == 2 and "texts have no dates" in said
+
+
+def test_labelled_files_are_measured(road: Road, tmp_path: Path) -> None:
+    source = tmp_path / "labelled.parquet"
+    pq.write_table(road.test, source)
+    code, said = road("evaluate", "--input", str(source))
+    assert code == 0, said
+    metrics = json.loads((road.workspace / "reports" / "latest" / "metrics.json").read_text())
+    measured = json.loads(said[said.index("{") :])
+    assert measured["accuracy"]["value"] == pytest.approx(metrics["models"]["student"]["accuracy"]["value"])
+    pq.write_table(road.test.set_column(road.test.column_names.index("label"), "label", pa.array(["nothing"] * 100)), source)
+    code, said = road("evaluate", "--input", str(source))
+    assert code == 3 and "'nothing', which is none of the model's classes" in said
