@@ -92,7 +92,7 @@ def test_the_champion_scores_the_test_split_and_files_of_raw_texts(road: Road, t
     code, said = road("score", "--input", str(source), "--output", str(target))
     assert code == 0, said
     scored = pq.read_table(target)
-    assert scored.column_names[-5:] == ["label", "score", *CLASSES] and scored["own"].to_pylist() == list(range(100))
+    assert scored.column_names[-6:] == ["label", "score", *CLASSES, "model_version"] and scored["own"].to_pylist() == list(range(100))
     np.testing.assert_allclose(scored["score"].to_numpy(), stored["score"].to_numpy(), atol=1e-6)
     assert scored["label"].to_pylist() == stored["label"].to_pylist()
     code, said = road("score", "--date", "2024-01-01")
