@@ -91,17 +91,13 @@ def count_rows(scorer: Any, table: pa.Table, score: np.ndarray, edges: np.ndarra
     ids = {item: table["item_id"], "history": _flat(table, "history")}
     ids |= {name: table[name] for name in signature["categorical"] if name in table.column_names}
     read = ("item_id", "timestamp", "history", "history_timestamps", *signature["categorical"], *signature["dense"])
-    counts = ScoringCounts(
+    return ScoringCounts(
         table.num_rows,
         {name: len(values) - values.null_count for name, values in ids.items()},
         {name: _unseen(scorer.lookups[item if name == "history" else name], values) for name, values in ids.items()},
         {name: _missing(table, name) for name in read},
-        count_by_bin(score, edges).tolist(),
-        float(score.sum()),
+        **_distribution(score, edges),
     )
-    if len(score):
-        counts.low, counts.high = float(score.min()), float(score.max())
-    return counts
 
 
 def count_texts(table: pa.Table, score: np.ndarray, edges: np.ndarray) -> ScoringCounts:
@@ -118,15 +114,8 @@ def count_texts(table: pa.Table, score: np.ndarray, edges: np.ndarray) -> Scorin
     """
     texts = {name: table[name] for name in ("text", "text_b") if name in table.column_names}
     empty = {name: pc.sum(pc.equal(pc.utf8_trim_whitespace(text.cast(pa.string())), "")).as_py() or 0 for name, text in texts.items()}
-    counts = ScoringCounts(
-        table.num_rows,
-        missing={name: text.null_count + empty[name] for name, text in texts.items()},
-        bins=count_by_bin(score, edges).tolist(),
-        total=float(score.sum()),
-    )
-    if len(score):
-        counts.low, counts.high = float(score.min()), float(score.max())
-    return counts
+    missing = {name: text.null_count + empty[name] for name, text in texts.items()}
+    return ScoringCounts(table.num_rows, missing=missing, **_distribution(score, edges))
 
 
 def summarise(counts: ScoringCounts, edges: np.ndarray, reference: ScoreDistribution | None) -> dict[str, Any]:
@@ -154,6 +143,12 @@ def summarise(counts: ScoringCounts, edges: np.ndarray, reference: ScoreDistribu
         scores |= {"psi": population_stability_index(reference.rows, counts.bins), "validation_rows": reference.rows.tolist()}
     unseen = {name: counts.unseen[name] / given if given else None for name, given in counts.ids.items()}
     return {"rows": counts.rows, "unseen": unseen, "missing": counts.missing, "scores": scores}
+
+
+def _distribution(score: np.ndarray, edges: np.ndarray) -> dict[str, Any]:
+    """What :class:`ScoringCounts` says of scores (rows,)."""
+    counted: dict[str, Any] = {"bins": count_by_bin(score, edges).tolist(), "total": float(score.sum())}
+    return counted | ({"low": float(score.min()), "high": float(score.max())} if len(score) else {})
 
 
 def _sums(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store.config import FeatureStoreConfig
-from feature_store.engines.embedded import EmbeddedEngine
+from feature_store.engines.embedded import scratch_engine
 from feature_store.log import microseconds
 from feature_store.store import Store
 
@@ -74,7 +73,7 @@ def labels_of(
         when = "e.timestamp = s.timestamp" + (" and e.request_id is not distinct from s.request_id" if shown else "")
     else:
         when = f"e.timestamp >= s.timestamp and e.timestamp < s.timestamp + {horizon // timedelta(microseconds=1)}"
-    with tempfile.TemporaryDirectory(prefix="ctr_kd_") as scratch, EmbeddedEngine(engine_config, Path(scratch) / "engine") as engine:
+    with scratch_engine(engine_config) as engine:
         files = [store.root / "events" / f"date={date}" / "events.parquet" for date in dates]
         engine.load_events(files, (), (), False, None if as_of is None else microseconds(as_of))
         engine.load_scores("scored", scores)

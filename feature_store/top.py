@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store.config import FeatureStoreConfig
-from feature_store.engines.embedded import EmbeddedEngine
+from feature_store.engines.embedded import scratch_engine
 
 BATCH = 131_072  # rows
 
@@ -33,7 +32,7 @@ def keep_best(source: Path, target: Path, best: int, engine_config: FeatureStore
     int
         Rows kept.
     """
-    with tempfile.TemporaryDirectory(prefix="ctr_kd_") as scratch, EmbeddedEngine(engine_config, Path(scratch) / "engine") as engine:
+    with scratch_engine(engine_config) as engine:
         engine.load_ranking("ranking", source)
         place = engine.fetch("best_of_user.sql", by=["row"], best=best)["row"].to_numpy()
     begin = 0

@@ -17,6 +17,7 @@ from pipelines.partitions import (
     is_later,
     is_whole,
     made_from,
+    partition_path,
     read_partition,
     record_failure,
 )
@@ -74,7 +75,7 @@ def reason_to_score(run: RunContext, day: date, mode: Mode, failures: Mapping[da
     manifest = read_partition(run.workspace, day)
     if manifest is None:
         return "no finished partition"
-    if not is_whole(run.workspace, day, manifest):
+    if not is_whole(partition_path(run.workspace, day), manifest):
         return "its files are damaged"
     return "; ".join(stale(run, day, manifest)) or None
 

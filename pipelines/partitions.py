@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from feature_store.store import Store
-from pipelines.artifacts import MANIFEST, ArtifactError, digest_of, read_json, sha256_of, write_json
+from pipelines.artifacts import MANIFEST, ArtifactError, digest_of, publish_directory, read_json, sha256_of, write_json
 from pipelines.config import RunConfig
 
 SCORES, REPORT = "scores.parquet", "scoring.json"
@@ -106,17 +106,42 @@ def is_later(standing: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 
 def read_partition(workspace: Path, day: date) -> dict[str, Any] | None:
     """Manifest of a date's partition; None where there is none, or one that cannot be read: it is made again then."""
+    manifest = read_scores(partition_path(workspace, day))
+    return manifest if manifest is not None and "made_from" in manifest else None
+
+
+def read_scores(path: Path) -> dict[str, Any] | None:
+    """Manifest of a folder of scores; None where there is none, or one that cannot be read."""
     try:
-        manifest = read_json(partition_path(workspace, day) / MANIFEST)
+        manifest = read_json(path / MANIFEST)
     except ArtifactError:
         return None
-    return manifest if manifest is not None and {"files", "made_from"} <= manifest.keys() else None
+    return manifest if manifest is not None and "files" in manifest else None
 
 
-def is_whole(workspace: Path, day: date, manifest: Mapping[str, Any]) -> bool:
-    """Whether the files of a partition have the bytes that were written."""
-    path = partition_path(workspace, day)
+def is_whole(path: Path, manifest: Mapping[str, Any]) -> bool:
+    """Whether the files of a folder of scores have the bytes that were written."""
     return all((path / name).is_file() and sha256_of(path / name) == file["sha256"] for name, file in manifest["files"].items())
+
+
+def publish_scores(temporary: Path, final: Path, facts: Mapping[str, Any], made: Mapping[str, Any], report: Mapping[str, Any]) -> None:
+    """Describe the scores in a folder, and put it in its place complete or not at all.
+
+    Parameters
+    ----------
+    temporary, final : Path
+        Folder that holds the scores, and where it goes.
+    facts : mapping
+        What was scored by which model: in the report and the manifest.
+    made : mapping
+        What it was made from: in the manifest alone.
+    report : mapping
+        What the scoring saw.
+    """
+    write_json(temporary / REPORT, {**facts, **report})
+    files = {name: {"sha256": sha256_of(temporary / name)} for name in (SCORES, REPORT)}
+    write_json(temporary / MANIFEST, {**facts, **made, "report": report, "files": files})
+    publish_directory(temporary, final)
 
 
 # --- attempts that did not end in a partition ------------------------------------------------------------------------

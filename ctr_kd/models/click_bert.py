@@ -8,13 +8,12 @@ from torch import Tensor, nn
 from ctr_kd.config import FinetuneConfig
 from ctr_kd.models.bert import MaskedItemModel
 from ctr_kd.models.crossing import CrossNetwork
-from ctr_kd.models.inputs import ContextEncoder, Head, TokenEmbedding, compare
+from ctr_kd.models.inputs import ContextEncoder, Head, TokenEmbedding, compare, mean_of
+from ctr_kd.models.on_pretrained import INITIAL_SCALE, OnPretrained
 from ctr_kd.samples import Signature
 
-INITIAL_SCALE = 0.1  # of what pretraining knows, when fine-tuning begins
 
-
-class ClickBert(nn.Module):
+class ClickBert(OnPretrained):
     """BERT encoder plus a click head over [history, candidate, their product and difference, context, statistics].
 
     The history's summary is the state that predicted the next item in pretraining
@@ -52,11 +51,6 @@ class ClickBert(nn.Module):
             self.crosses = CrossNetwork(size, own, config.cross_layers)
             self.crossed = nn.Linear(size, signature.outputs)
 
-    def new_parameters(self) -> list[nn.Parameter]:
-        """Parameters that pretraining did not see; they train at the full rate."""
-        known = {id(p) for p in self.pretrained.parameters()}
-        return [p for p in self.parameters() if id(p) not in known]
-
     def forward(
         self, segment_a: Tensor, segment_a_length: Tensor, segment_of_row: Tensor, segment_b: Tensor, categorical: Tensor, dense: Tensor
     ) -> Tensor:
@@ -64,7 +58,7 @@ class ClickBert(nn.Module):
         summary = self.pretrained.history_state(segment_a, segment_a_length).index_select(0, segment_of_row)  # (rows, width)
         candidate = self.pretrained.bert.token(segment_b).sum(1)  # (rows, width)
         next_item = self.next_item((summary * candidate).sum(-1, keepdim=True))  # (rows, 1)
-        pooled = self.token(segment_a).sum(1) / segment_a_length.clamp(min=1).unsqueeze(1).to(dense.dtype)  # (segments, width / 2)
+        pooled = mean_of(self.token(segment_a), segment_a_length)  # (segments, width / 2)
         pooled, own = pooled.index_select(0, segment_of_row), self.token(segment_b).sum(1)  # (rows, width / 2)
         context = self.context(categorical, dense)
         known = self.scale * compare(summary, self.candidate_norm(candidate))  # (rows, 4 * width)

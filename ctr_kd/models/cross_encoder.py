@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from ctr_kd.config import FinetuneConfig
 from ctr_kd.models.bert import MaskedItemModel
-from ctr_kd.models.click_bert import INITIAL_SCALE
 from ctr_kd.models.inputs import ContextEncoder, Head, TokenEmbedding, compare, compared_size, length_of, mean_of, padding_mask
+from ctr_kd.models.on_pretrained import INITIAL_SCALE, OnPretrained
 from ctr_kd.samples import PAD, Signature
 
 
-class CrossEncoder(nn.Module):
+class CrossEncoder(OnPretrained):
     """BERT encoder plus a head over the means of its states, in which every token of one segment has seen those of the other.
 
     Segment B stands behind A and carries the other segment embedding, as in next-segment pretraining (Devlin et al. 2019,
@@ -40,11 +40,6 @@ class CrossEncoder(nn.Module):
         self.token = TokenEmbedding(signature.tokens, own, std=config.embedding_std)
         size = compared_size(signature, width) + compared_size(signature, own) + self.context.size
         self.head = Head(size, config.head_width, signature.outputs, config.head_dropout)
-
-    def new_parameters(self) -> list[nn.Parameter]:
-        """Parameters that pretraining did not see; they train at the full rate."""
-        known = {id(p) for p in self.pretrained.parameters()}
-        return [p for p in self.parameters() if id(p) not in known]
 
     def forward(
         self, segment_a: Tensor, segment_a_length: Tensor, segment_of_row: Tensor, segment_b: Tensor, categorical: Tensor, dense: Tensor

@@ -7,6 +7,7 @@ store (times to integer microseconds, context columns to small codes) is written
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,19 +120,7 @@ class EmbeddedEngine:
             yield from self._connection.sql(render(query, parameters)).to_arrow_reader(BATCH)
 
     def load_events(self, files: Sequence[Path], categorical: Sequence[str], dense: Sequence[str], oracle: bool, as_of: int | None) -> None:
-        """View ``events``: the partitions with times as integer microseconds and context columns ``context_0``, ``context_1``, ...
-
-        Parameters
-        ----------
-        files : sequence of Path
-            Event partitions of the store.
-        categorical, dense : sequence of str
-            Context columns to load, in this order.
-        oracle : bool
-            Load ``click_probability`` as well.
-        as_of : int, optional
-            Microseconds since 1970 UTC; events with a time or an ``ingested_at`` at or after it are left out.
-        """
+        """View ``events``; see :meth:`feature_store.engines.Engine.load_events`."""
         source = "read_parquet([{}], union_by_name = true)".format(", ".join(map(literal, files)))
         cut = "" if as_of is None else f"where epoch_us(timestamp) < {as_of} and epoch_us(ingested_at) < {as_of}"
         columns = [f"{quoted(name)} as context_{n}" for n, name in enumerate(categorical)]
@@ -173,3 +162,10 @@ class EmbeddedEngine:
             self.view(name, f"select {key}{nothing} from events where false")
         else:
             self.view(name, f"select {key}{columns} from read_parquet({literal(file)})".replace("$", "$$"))
+
+
+@contextmanager
+def scratch_engine(config: FeatureStoreConfig) -> Iterator[EmbeddedEngine]:
+    """An engine for one file or two, whose scratch folder lies among the machine's temporary ones."""
+    with tempfile.TemporaryDirectory(prefix="ctr_kd_") as scratch, EmbeddedEngine(config, Path(scratch) / "engine") as engine:
+        yield engine

@@ -161,10 +161,8 @@ def teacher_logits(context: StageContext, samples: Mapping[str, Samples]) -> tup
             write_predictions(context.output / f"predictions_teacher_{name}_{split}.parquet", row_id, logits, context.fingerprint)
     if settings.weighting == "learned" and "validation" in samples:
         facts["weighting"] = learn_weights(context, samples, teachers)
-    combined = {
-        split: combine_logits({name: logits[split] for name, logits in teachers.items()}, weights_of(context, samples[split]))
-        for split in samples
-    }
+    weights = weights_of(context, samples)
+    combined = {split: combine_logits({name: logits[split] for name, logits in teachers.items()}, weights[split]) for split in samples}
     return combined, facts
 
 

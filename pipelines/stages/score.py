@@ -14,12 +14,11 @@ import pyarrow.parquet as pq
 
 from ctr_kd.scoring_report import ScoringCounts
 from feature_store.contracts import DataError
-from pipelines.artifacts import MANIFEST, digest_of, publish_directory, sha256_of, write_json
+from pipelines.artifacts import digest_of, write_json
 from pipelines.candidates import candidate_batches
 from pipelines.failures import exit_code, explain
 from pipelines.joining import Joiner
 from pipelines.partitions import (
-    REPORT,
     SCORES,
     SETTINGS,
     clear_attempt,
@@ -28,6 +27,7 @@ from pipelines.partitions import (
     is_whole,
     made_from,
     partition_path,
+    publish_scores,
     read_partition,
     record_failure,
     unfinished_path,
@@ -82,7 +82,7 @@ def partition_stands(context: StageContext) -> bool:
         return score_texts.stands(context)
     day = scoring_date(context.run)
     manifest = read_partition(context.workspace, day)
-    return manifest is not None and manifest.get("fingerprint") == context.fingerprint and is_whole(context.workspace, day, manifest)
+    return manifest is not None and manifest.get("fingerprint") == context.fingerprint and is_whole(partition(context.run), manifest)
 
 
 def run(context: StageContext) -> None:
@@ -94,10 +94,9 @@ def run(context: StageContext) -> None:
         return
     day = scoring_date(context.run)
     origin = made_from(context.store, context.config, day, context.as_of)
-    standing = read_partition(context.workspace, day)
-    if standing is not None and is_later(standing["made_from"], origin) and is_whole(context.workspace, day, standing):
+    path, standing = partition_path(context.workspace, day), read_partition(context.workspace, day)
+    if standing is not None and is_later(standing["made_from"], origin) and is_whole(path, standing):
         # A clock that jumped back must not take rows away that are already scored.
-        path = partition_path(context.workspace, day)
         context.report(
             f"{path} was scored at a later logical time than {origin['as_of']} and stays; remove it to score the date as of then"
         )
@@ -144,11 +143,8 @@ def score_date(context: StageContext, day: date, origin: dict[str, Any]) -> None
     rows = keep_best_rows(context.run, temporary / SCORES) or counts.rows
     facts = {"date": day.isoformat(), "rows": rows, "model": config.name, "model_uri": model_uri(context.run), "model_version": version}
     report = scoring_report(model, counts, began)
-    write_json(temporary / REPORT, facts | report)
-    files = {name: {"sha256": sha256_of(temporary / name)} for name in (SCORES, REPORT)}
-    made = {**facts, "fingerprint": context.fingerprint, "made_from": origin, "report": report, "files": files}
-    write_json(temporary / MANIFEST, made)
-    publish_directory(temporary, partition_path(context.workspace, day))
+    made = {"fingerprint": context.fingerprint, "made_from": origin}
+    publish_scores(temporary, partition_path(context.workspace, day), facts, made, report)
     write_json(context.output / "summary.json", facts | report)
     psi = report["scores"]["psi"]
     context.record({"rows": rows, "rows_per_second": report["rows_per_second"]} | ({} if psi is None else {"psi": psi}))

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ctr_kd.scoring_report import ScoringCounts
-from pipelines.artifacts import MANIFEST, ArtifactError, publish_directory, read_json, sha256_of, write_json
+from pipelines.artifacts import write_json
 from pipelines.config import ConfigError
-from pipelines.partitions import REPORT, SCORES
+from pipelines.partitions import SCORES, is_whole, publish_scores, read_scores
 from pipelines.runner import RunContext, StageContext
 from pipelines.scoring_files import scored, scoring_report
 from pipelines.text_rows import open_rows
@@ -54,15 +54,8 @@ def inputs(run: RunContext) -> dict[str, str]:
 def stands(context: StageContext) -> bool:
     """Whether the scores are there, whole, and were made by this very scoring."""
     path = partition(context.run)
-    try:
-        manifest = read_json(path / MANIFEST)
-    except ArtifactError:  # damaged scores are no cause for alarm: they are made again
-        return False
-    return (
-        manifest is not None
-        and manifest.get("fingerprint") == context.fingerprint
-        and all((path / name).is_file() and sha256_of(path / name) == file["sha256"] for name, file in manifest["files"].items())
-    )
+    manifest = read_scores(path)
+    return manifest is not None and manifest.get("fingerprint") == context.fingerprint and is_whole(path, manifest)
 
 
 def score_split(context: StageContext, model: ServedModel, named: Mapping[str, str]) -> None:
@@ -84,10 +77,7 @@ def score_split(context: StageContext, model: ServedModel, named: Mapping[str, s
     context.report(f"{counts.rows:,} texts of split {SPLIT} scored")
     facts: dict[str, Any] = {"split": SPLIT, "rows": counts.rows, "model": context.config.name, **named}
     report = scoring_report(model, counts, began)
-    write_json(temporary / REPORT, facts | report)
-    files = {name: {"sha256": sha256_of(temporary / name)} for name in (SCORES, REPORT)}
-    write_json(temporary / MANIFEST, {**facts, "fingerprint": context.fingerprint, "report": report, "files": files})
-    publish_directory(temporary, final)
+    publish_scores(temporary, final, facts, {"fingerprint": context.fingerprint}, report)
     write_json(context.output / "summary.json", facts | report)
     context.record({"rows": counts.rows, "rows_per_second": report["rows_per_second"]})
 

@@ -10,12 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from scipy.special import expit
 
 from feature_store.contracts import DataError
 from pipelines.artifacts import read_json, write_json
 from pipelines.runner import StageContext
-from pipelines.stages.training import fit_boosted_trees
+from pipelines.stages.training import fit_boosted_trees, probabilities
 
 if TYPE_CHECKING:
     from ctr_kd.samples import Assembly, Samples
@@ -105,27 +104,27 @@ def learn_weights(
             trees = fit_boosted_trees(
                 {"train": fold.older, "validation": validation}, assembly.summary, context.config.seed, context.report
             )
-            probability = trees.predict(fold.newer).clip(1e-6, 1 - 1e-6)
-            logits[name] = np.log(probability / (1 - probability))[:, None]
+            logits[name] = trees.logits(fold.newer)
     signature = assembly.signature()
     learned = fit_weighting(logits, row_context(newer, signature), newer.label, settings.teachers)
     return _decide(context, learned, row_context(samples["validation"], signature), samples["validation"].label, teachers, len(newer))
 
 
-def weights_of(context: StageContext, samples: Samples) -> Mapping[str, float | np.ndarray]:
-    """The weights that validation preferred: one number for each teacher, or one per row (rows, 1).
+def weights_of(context: StageContext, samples: Mapping[str, Samples]) -> dict[str, Mapping[str, float | np.ndarray]]:
+    """The weights that validation preferred, by split: one number for each teacher, or one per row (rows, 1).
 
     Read from the stage's own artifact, or where it is another stage that learned them, from that of the teacher.
     """
     from ctr_kd.weighting import Weighting, row_context
 
-    fixed = context.config.distill.teachers
+    fixed: dict[str, Mapping[str, float | np.ndarray]] = dict.fromkeys(samples, context.config.distill.teachers)
     if context.config.distill.weighting == "fixed":
         return fixed
     kept = read_json((context.output if (context.output / FILE).exists() else context.inputs["teacher"]) / FILE) or {}
     if kept["used"] == "fixed":
         return fixed
-    return Weighting.from_dict(kept["learned"]).weights(row_context(samples, _assembly(context).signature()))
+    learned, signature = Weighting.from_dict(kept["learned"]), _assembly(context).signature()
+    return {split: learned.weights(row_context(rows, signature)) for split, rows in samples.items()}
 
 
 def _assembly(context: StageContext) -> Assembly:
@@ -150,8 +149,8 @@ def _decide(
     said = {name: logits["validation"] for name, logits in teachers.items()}
     figures = {}
     for name, weights in (("fixed", fixed), ("learned", by_row)):
-        combined = combine_logits(said, weights)[:, 0]
-        figures[name] = {"auc": float(auc_score(label, combined)), "log_loss": float(log_loss(label, expit(combined.astype(np.float64))))}
+        combined = combine_logits(said, weights)
+        figures[name] = {"auc": float(auc_score(label, combined[:, 0])), "log_loss": float(log_loss(label, probabilities(combined)))}
     used = min(figures, key=lambda name: figures[name]["log_loss"])
     spread = {
         name: {"fixed": fixed[name], "mean": float(one.mean()), "low": float(np.quantile(one, 0.05)), "high": float(np.quantile(one, 0.95))}
