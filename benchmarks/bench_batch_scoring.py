@@ -2,10 +2,10 @@
 
     python benchmarks/bench_batch_scoring.py [--rows 1000000 ...] [--workers 1 2]
 
-A small real run on a simulated log registers `pooled`. Its rows, as raw ids with histories, times, context and statistics, are repeated into
-a file, which the command scores, all columns kept. Seconds are those of the scoring; what a run takes that scores one row (start-up, model,
-lock) is subtracted from the processor's. Memory is the largest sum of what all its processes hold at one moment, what they share counted
-once for each. Writes results/batch_scoring.json.
+A small real run on a simulated log registers `pooled`. Its rows, as raw ids with histories, times and statistics, are repeated into a
+file, which the command scores, all columns kept. Seconds are those of the scoring; from the processor's, what a run on one row
+takes (start-up, model, lock) is subtracted. Memory is the largest sum of what all processes hold at one moment; what they share
+counts for each. Writes results/batch_scoring.json.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pipelines.config import load
 from pipelines.opened_model import open_model
@@ -34,6 +33,7 @@ from pipelines.raw_rows import RawRows
 from pipelines.registry import Registry
 from pipelines.tracking import tracking_uri
 
+ROOT = Path(__file__).resolve().parent.parent
 CONF = """
 source: {reader: simulated, simulator: {requests: 20000, users: 2000, items: 9000}}
 split: {fractions: [0.8, 0.1, 0.1]}
