@@ -79,6 +79,8 @@ def main() -> None:
             if settings.get("kill", [None])[0] == processes.rank:
                 die_at(settings["kill"][1])
             train(assembly, folder / name, settings, processes)
+    threads = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    assert not any("gloo" in name for name in threads), f"threads of the group outlive it, and may abort the process as it ends: {threads}"
 
 
 if __name__ == "__main__":
