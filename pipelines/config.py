@@ -27,6 +27,7 @@ from feature_store.config import (
     VocabularyConfig,
     duration_text,
 )
+from pipelines.nightly import ScheduleConfig
 from pipelines.scoring_config import MonitorConfig, ScoreConfig
 
 
@@ -91,6 +92,7 @@ class RunConfig(Config):
     register_: RegisterConfig = Field(RegisterConfig(), alias="register", description="the gate between challenger and champion")
     score: ScoreConfig = Field(ScoreConfig(), description="scoring of one date's candidates")
     monitor: MonitorConfig = Field(MonitorConfig(), description="bounds on scored dates whose clicks have arrived")
+    schedule: ScheduleConfig = Field(ScheduleConfig(), description="when the Airflow DAG runs, and what it does about failures")
     tracking: TrackingConfig = Field(TrackingConfig(), description="MLflow")
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ OLDEST_JAVA = 17
 
 
 class EngineFailed(Exception):
-    """A query failed on an engine that is installed. The message is one line; the cause holds the engine's own words."""
+    """An engine that is installed does not start, or a query failed on it. The message is one line; the cause holds its own words."""
 
 
 class EngineMissing(Exception):
@@ -35,7 +35,10 @@ def require_java() -> Path:
     EngineMissing
         When there is none, or it is older than Spark demands.
     """
-    install = f"install Java {OLDEST_JAVA} or later (Debian: apt-get install openjdk-17-jre-headless) or set JAVA_HOME"
+    install = (
+        f"install Java {OLDEST_JAVA} or later (Debian: apt-get install openjdk-17-jre-headless; "
+        f"PyPI: pip install install-jdk, then python -c \"import jdk; print(jdk.install('{OLDEST_JAVA}'))\" for JAVA_HOME) or set JAVA_HOME"
+    )
     home = os.environ.get("JAVA_HOME")
     found = shutil.which("java", path=str(Path(home) / "bin")) if home else shutil.which("java")
     if found is None:
@@ -59,6 +62,21 @@ def _builder_options(config: FeatureStoreConfig) -> dict[str, str]:
     return options
 
 
+def _started(builder: SparkSession.Builder, options: Mapping[str, str]) -> SparkSession:
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    try:
+        return builder.getOrCreate()
+    except (PySparkException, Py4JError) as error:
+        # of a Java error the first line names the call, and the second one what happened
+        reason = next((line[2:] for line in str(error).splitlines() if line.startswith(": ")), str(error).partition("\n")[0])
+        raise EngineFailed(
+            f"Spark cannot start a session on {options.get('spark.master', 'the master of spark-submit')} ({reason}); check "
+            "feature_store.spark, and that this machine reaches the master; what Java has to say stands above"
+        ) from error
+
+
 @contextmanager
 def spark_session(config: FeatureStoreConfig) -> Iterator[SparkSession]:
     """A session of one's own, with its own settings and views, on the context that stands or on one that is started and stopped here.
@@ -67,6 +85,8 @@ def spark_session(config: FeatureStoreConfig) -> Iterator[SparkSession]:
     ------
     EngineMissing
         When pyspark or Java is not installed.
+    EngineFailed
+        When the session cannot start.
     """
     try:
         from pyspark.sql import SparkSession
@@ -79,7 +99,7 @@ def spark_session(config: FeatureStoreConfig) -> Iterator[SparkSession]:
     builder = SparkSession.builder
     for name, value in options.items():
         builder = builder.config(name, value)
-    shared = standing or builder.getOrCreate()
+    shared = standing or _started(builder, options)
     session = shared.newSession()
     for name, value in options.items():
         if name.startswith("spark.sql."):  # a new session starts from the context's settings, without those of the builder

@@ -4,13 +4,11 @@ Tables are Parquet files in the scratch folder, so they outlive an executor and 
 are handed over as such files too: executors write them, the driver reads them batch by batch. On a cluster the store and the scratch
 folder must therefore be at the same path on every machine.
 
-Spark's SQL differs from DuckDB's in one construct of ``sql/*.sql``, the ASOF join; :func:`spark_sql` rewrites it. Spark must be 4.3 or
-later, which has that join as a sort-merge join.
+Spark's SQL differs from DuckDB's in one construct of ``sql/*.sql``, the ASOF join, which :mod:`feature_store.engines.asof_sql` rewrites.
 """
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -24,6 +22,7 @@ import pyarrow.parquet as pq
 
 from feature_store.config import FeatureStoreConfig
 from feature_store.contracts import StorageError
+from feature_store.engines.asof_sql import without_asof
 from feature_store.engines.queries import BATCH, in_order, quoted, render
 from feature_store.engines.session import EngineFailed, spark_session
 
@@ -36,33 +35,9 @@ DIALECT = {
     "spark.sql.ansi.doubleQuotedIdentifiers": "true",  # "name" is a column
     "spark.sql.parser.escapedStringLiterals": "true",  # a backslash in a text is a backslash
     "spark.sql.session.timeZone": "UTC",
-    "spark.sql.join.asofJoin.enabled": "true",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
 }
-_ASOF = re.compile(
-    r"\basof (left )?join (.+?) on ((?:\w+\.\w+ = \w+\.\w+ and )*)(\w+)\.moment < (\w+)\.timestamp",
-    re.DOTALL,
-)
-
-
-def spark_sql(text: str) -> str:
-    """DuckDB's ASOF joins as Spark writes them.
-
-    Examples
-    --------
-    >>> print(spark_sql("from a asof left join b on b.k = a.k and b.moment < a.timestamp"))
-    from a left asof join b match_condition (a.timestamp > b.moment) on b.k = a.k
-    >>> print(spark_sql("from a asof join (select n, moment from c) b on b.moment < a.timestamp"))
-    from a asof join (select n, moment from c) b match_condition (a.timestamp > b.moment)
-    """
-
-    def rewritten(found: re.Match[str]) -> str:
-        left, right, keys, moment, time = found.groups()
-        on = f" on {keys.removesuffix(' and ')}" if keys else ""
-        return f"{left or ''}asof join {right} match_condition ({time}.timestamp > {moment}.moment){on}"
-
-    return _ASOF.sub(rewritten, text)
 
 
 class SparkEngine:
@@ -119,7 +94,7 @@ class SparkEngine:
         self._made += 1
         folder = self._scratch / f"{self._made:06d}"
         with self._room():
-            frame = self._spark.sql(spark_sql(render(query, parameters)))
+            frame = self._spark.sql(without_asof(render(query, parameters)))
             frame.write.parquet(_uri(folder))
         return folder, frame.schema
 
@@ -146,7 +121,7 @@ class SparkEngine:
 
     def view(self, name: str, query: str, /, **parameters: object) -> None:
         """Like :meth:`table`, computed where it is used."""
-        self._spark.sql(f"create or replace temporary view {name} as {spark_sql(render(query, parameters))}")
+        self._spark.sql(f"create or replace temporary view {name} as {without_asof(render(query, parameters))}")
 
     def append(self, name: str, query: str, /, **parameters: object) -> None:
         """Add the rows of a query to a table."""
@@ -175,7 +150,7 @@ class SparkEngine:
     def rows(self, query: str, /, **parameters: object) -> list[tuple[Any, ...]]:
         """A small result as Python rows."""
         with self._room():
-            return [tuple(row) for row in self._spark.sql(spark_sql(render(query, parameters))).collect()]
+            return [tuple(row) for row in self._spark.sql(without_asof(render(query, parameters))).collect()]
 
     def fetch(self, query: str, /, by: Sequence[str] = (), **parameters: object) -> pa.Table:
         """A result as one Arrow table of one chunk, sorted by integer columns without nulls."""

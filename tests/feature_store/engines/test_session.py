@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
-from feature_store.config import FeatureStoreConfig
-from feature_store.engines.session import EngineMissing, require_java, spark_session
+from feature_store.config import FeatureStoreConfig, SparkConfig
+from feature_store.engines.session import EngineFailed, EngineMissing, require_java, spark_session
+from tests.sparks import skip_without_java
 
 
 def program(folder: Path, version: str) -> Path:
@@ -32,7 +34,10 @@ def test_java_home_comes_before_the_path(tmp_path: Path, monkeypatch: pytest.Mon
 def test_no_java_is_one_line_with_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("JAVA_HOME", raising=False)
-    with pytest.raises(EngineMissing, match=r"^Spark needs Java, and there is none on the PATH: install Java 17 or later .*openjdk-17-jre"):
+    with pytest.raises(
+        EngineMissing,
+        match=r"^Spark needs Java, and there is none on the PATH: install Java 17 or later .*openjdk-17-jre-headless; PyPI",
+    ):
         require_java()
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     with pytest.raises(EngineMissing, match=r"^Spark needs Java, and JAVA_HOME=\S+ holds none: install"):
@@ -50,4 +55,41 @@ def test_an_old_java_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 def test_without_pyspark_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyspark.sql", None)
     with pytest.raises(EngineMissing, match=r"pip install 'ctr-kd\[spark\]'"), spark_session(FeatureStoreConfig(engine="spark")):
+        pass
+
+
+@pytest.mark.parametrize("master", ["no-such-master", "yarn"])
+def test_a_session_that_cannot_start_is_one_line(monkeypatch: pytest.MonkeyPatch, master: str) -> None:
+    """Both are refused at once; a cluster that does not answer ends the same, after a minute of Spark's own tries."""
+    pyspark_sql = pytest.importorskip("pyspark.sql", reason="pyspark is not installed: pip install 'ctr-kd[spark]'")
+    skip_without_java()
+    if pyspark_sql.SparkSession.getActiveSession() is not None:
+        pytest.skip("a session of another test stands, and a process has one Java")
+    for name in ("HADOOP_CONF_DIR", "YARN_CONF_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    config = FeatureStoreConfig(engine="spark", spark=SparkConfig(master=master))
+    with (
+        pytest.raises(EngineFailed, match=rf"^Spark cannot start a session on {master} \(.+\); check feature_store.spark") as error,
+        spark_session(config),
+    ):
+        pass
+    assert "\n" not in str(error.value)
+
+
+def test_a_cluster_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Spark raises after its own tries, which take more than a minute."""
+    pyspark_sql = pytest.importorskip("pyspark.sql", reason="pyspark is not installed: pip install 'ctr-kd[spark]'")
+    skip_without_java()
+
+    def given_up(self: Any) -> NoReturn:
+        said = "java.lang.IllegalStateException: Cannot call methods on a stopped SparkContext."
+        raise Py4JError(f"An error occurred while calling None.SparkSession.\n: {said}\nThis stopped SparkContext was created at:")
+
+    from py4j.protocol import Py4JError
+
+    monkeypatch.setattr(pyspark_sql.SparkSession, "getActiveSession", lambda: None)
+    monkeypatch.setattr(pyspark_sql.SparkSession.Builder, "getOrCreate", given_up)
+    config = FeatureStoreConfig(engine="spark", spark=SparkConfig(master="spark://gone:7077"))
+    expected = r"session on spark://gone:7077 \(java.lang.IllegalStateException: Cannot call methods on a stopped SparkContext.\); check"
+    with pytest.raises(EngineFailed, match=expected), spark_session(config):
         pass
