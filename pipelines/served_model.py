@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from ctr_kd.drift import ScoreDistribution
 from ctr_kd.scoring_report import EVEN_EDGES, ScoringCounts, count_rows, count_texts
 from pipelines.artifacts import ArtifactError
-from pipelines.registry import CHAMPION, DATA, LINEAGE, VALIDATION_SCORES, Registry, load_scorer, peek, verify_model
+from pipelines.mlflow_server import TrackingError, tracking_uri
+from pipelines.peeking import peek
+from pipelines.registry import CHAMPION, Registry
 from pipelines.runner import RunContext
-from pipelines.tracking import TrackingError, tracking_uri
+from pipelines.saved_model import DATA, LINEAGE, VALIDATION_SCORES, lineage_of, load_scorer
 
 
 def model_uri(run: RunContext) -> str:
@@ -92,7 +94,7 @@ class ServedModel:
 def load_model(run: RunContext) -> ServedModel:
     """The registered model, after its digests were checked."""
     path = Registry(tracking_uri(run.config, run.workspace), run.config.name).download(model_uri(run))
-    known = verify_model(path).get(VALIDATION_SCORES)
+    known = lineage_of(path).get(VALIDATION_SCORES)
     try:
         reference = None if known is None else ScoreDistribution.from_dict(known)
     except (KeyError, TypeError, ValueError) as error:

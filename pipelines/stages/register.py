@@ -10,13 +10,15 @@ import numpy as np
 
 from pipelines.artifacts import ArtifactError, read_json, sha256_of, write_json
 from pipelines.gate import CHAMPION_READABLE, Check, GateRefused, absolute_checks, champion_check, decide, unreadable_champion
-from pipelines.registry import CHAMPION, VALIDATION_SCORES, Registry, has_version, load_scorer, save_model
+from pipelines.mlflow_server import TrackingError, tracking_uri
+from pipelines.peeking import has_version
+from pipelines.registry import CHAMPION, Registry
 from pipelines.resources import code_revision
 from pipelines.runner import Stage, StageContext
+from pipelines.saved_model import VALIDATION_SCORES, load_scorer, save_model
 from pipelines.stages.evaluate import publish_report, run_facts, write_report
 from pipelines.stages.training import stored_probabilities
 from pipelines.text_rows import Rows, open_rows
-from pipelines.tracking import TrackingError, tracking_uri
 
 if TYPE_CHECKING:
     import pandas as pd

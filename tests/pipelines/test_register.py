@@ -16,13 +16,15 @@ import pytest
 from ctr_kd.metrics import auc_score
 from pipelines.config import RunConfig
 from pipelines.gate import GateRefused
+from pipelines.mlflow_server import tracking_uri
+from pipelines.peeking import peek
 from pipelines.progress import Console
 from pipelines.raw_rows import RawRows, newest_requests
-from pipelines.registry import CHALLENGER, CHAMPION, Registry, peek
+from pipelines.registry import CHALLENGER, CHAMPION, Registry
 from pipelines.runner import RunContext, Runner, Stage, StageContext
 from pipelines.stages import register
 from pipelines.stages.training import write_predictions
-from pipelines.tracking import Tracker, tracking_uri
+from pipelines.tracking import Tracker
 
 GOOD, FAIR, POOR = [2.0, 1.0, 0.0, -2.0], [2.0, 1.0, 0.0, -1.0], [-2.0, 0.0, 1.0, 2.0]
 
