@@ -373,8 +373,3 @@ def _text(value: Any, name: str) -> str | None:
 
 def _is_null(value: Any) -> bool:
     return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, (float, np.floating)) and bool(np.isnan(value)))
-
-
-def _load_pyfunc(data_path: str) -> StudentScorer:
-    """Entry point of MLflow's pyfunc flavour."""
-    return StudentScorer(data_path)

@@ -28,6 +28,7 @@ from feature_store.config import (
     duration_text,
 )
 from pipelines.nightly import ScheduleConfig
+from pipelines.register_config import RegisterConfig
 from pipelines.scoring_config import MonitorConfig, ScoreConfig
 
 
@@ -39,27 +40,6 @@ class EvaluateConfig(Config):
     bootstrap: int = Field(200, ge=20, le=10_000, description="bootstrap replicates behind every interval")
     seed: int = Field(13, description="seed of the bootstrap")
     boosted_trees: bool = Field(True, description="fit the gradient-boosted baseline on the as-of statistics")
-
-
-class RegisterConfig(Config):
-    auc_min: float = Field(0.5, ge=0, le=1, description="gate: the student's AUC on the test rows must reach this")
-    accuracy_min: float = Field(0.0, ge=0, le=1, description="gate: of classes, the student's accuracy on the test rows must reach this")
-    calibration_error_max: float = Field(0.1, gt=0, le=1, description="gate: largest calibration error of the student")
-    parity_max: float = Field(
-        1e-4, gt=0, description="gate: largest difference of a probability between the exported and the trained student"
-    )
-    parity_rows: int = Field(5000, ge=1, description="test rows on which that difference is measured")
-    champion_margin: float = Field(
-        0.005,
-        ge=0,
-        le=1,
-        description="gate: with 95 % confidence AUC (of classes: accuracy) may fall behind the champion's on the same rows by at most this",
-    )
-    champion_rows: int = Field(
-        200_000, ge=100, description="test rows on which challenger and champion are compared; whole requests, newest first"
-    )
-    bootstrap: int = Field(200, ge=20, le=10_000, description="bootstrap replicates behind the comparison with the champion")
-    seed: int = Field(17, description="seed of that bootstrap")
 
 
 class TrackingConfig(Config):

@@ -13,9 +13,9 @@ import numpy as np
 
 from feature_store.contracts import DataError
 from pipelines.artifacts import MANIFEST, Artifact, point, publish_directory, read_json, write_json, write_text
-from pipelines.registry import scorer_in
 from pipelines.resources import peak_memory_bytes
 from pipelines.runner import RunContext, Stage, StageContext
+from pipelines.saved_model import scorer_in
 from pipelines.stages import finetune
 from pipelines.stages.baselines import BASELINES
 from pipelines.stages.training import TIMED_ROWS, rate_of, stored_probabilities

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from pipelines.config import RunConfig
+from pipelines.mlflow_server import connect, tracking_uri
 from pipelines.progress import Console
 from pipelines.runner import RunContext, Runner, Stage, StageContext
-from pipelines.tracking import OPEN_RUN, Tracker, connect, flatten, tracking_uri
+from pipelines.tracking import OPEN_RUN, Tracker, flatten
 
 
 def work(context: StageContext) -> None:
