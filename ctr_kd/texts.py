@@ -45,6 +45,11 @@ class TextAssembly:
         """Token (vocabulary, 1) of every index of the vocabulary."""
         return np.arange(len(SPECIALS) + len(self.vocabulary[FEATURE]), dtype=np.int32)[:, None]
 
+    def token_vectors(self) -> np.ndarray | None:
+        """Word vectors (vocabulary, dimensions) of the tokenizer's tokens, NaN where one has none; None where none are configured."""
+        file = self.view / "vectors.npy"
+        return np.load(file) if file.exists() else None
+
     def signature(self) -> Signature:
         """Size of the vocabulary, number of classes, and the lengths of the longest first and second text, in tokens."""
         longest = {side: int((self._ranges[f"{side}_end"] - self._ranges[f"{side}_start"]).max(initial=0)) for side in "ab"}

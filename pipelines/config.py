@@ -119,6 +119,10 @@ class RunConfig(Config):
         own, other = self.distill.student.width, self.pretrain.encoder.width
         if self.distill.embeddings == "teacher" and own > other:
             raise ValueError(f"distill.embeddings: teacher needs a distill.student.width ({own}) up to pretrain.encoder.width ({other})")
+        if self.tokens.teacher.vectors is not None:
+            raise ValueError("tokens.teacher.vectors has no effect: the BERT learns its embeddings in pretraining; remove it")
+        if self.tokens.student.vectors is not None and self.distill.embeddings == "teacher":
+            raise ValueError("distill.embeddings: teacher and tokens.student.vectors are two beginnings of one table; leave one out")
         return self
 
     @model_validator(mode="after")

@@ -73,3 +73,11 @@ def test_unlabelled_texts_are_drawn_by_seed_and_amount(texts):
     assert assembly.unlabelled(0.05, 1)[0].equals(rows) and not assembly.unlabelled(0.05, 2)[0].equals(rows)
     everything = assembly.unlabelled(10.0, 1)[0]
     assert everything.num_rows == 19 and not any(everything["leaked"].to_pylist())  # the first is a test text
+
+
+def test_word_vectors_are_there_where_the_tokenizer_has_them(tmp_path):
+    directory = write_texts(tmp_path / "texts")
+    np.save(directory / "student" / "vectors.npy", np.ones((9, 2), np.float32))
+    assert TextAssembly(directory, "student").token_vectors().shape == (9, 2)
+    assert TextAssembly(directory, "teacher").token_vectors() is None
+    assert Assembly(write_assembly(tmp_path / "clicks"), 5).token_vectors() is None
