@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from ctr_kd.config import DistillConfig, FinetuneConfig, NextItemConfig, PretrainConfig, ProveConfig, SweepConfig
+from ctr_kd.config import TEXT_TEACHERS, DistillConfig, FinetuneConfig, NextItemConfig, PretrainConfig, ProveConfig, SweepConfig
 from feature_store.config import (
     AssemblyConfig,
     CandidateConfig,
@@ -101,13 +101,18 @@ class RunConfig(Config):
                 raise ValueError("split is missing; it is required (training, validation and test window), for all readers but text")
             if self.tokens != TokensConfig():
                 raise ValueError("tokens has no effect on a click log; remove it, or set source.reader: text")
-            if "linear" in teachers:
-                raise ValueError("distill.teachers: linear is a teacher of texts; clicks have bert and boosted_trees")
+            of_texts = [name for name in TEXT_TEACHERS if name in teachers]
+            if of_texts:
+                raise ValueError(f"distill.teachers: {of_texts[0]} is a teacher of texts; clicks have bert and boosted_trees")
+            if self.distill.transfer.augmentation.amount:
+                raise ValueError(
+                    "distill.transfer.augmentation makes texts, and there are none; transfer.amount is the transfer set of clicks"
+                )
             return self
         if self.split is not None:
             raise ValueError("split has no effect on texts, whose splits are files (source.train, validation, test): remove it")
         if "boosted_trees" in teachers:
-            raise ValueError("distill.teachers: boosted_trees is a teacher of clicks; texts have bert and linear")
+            raise ValueError(f"distill.teachers: boosted_trees is a teacher of clicks; texts have bert, {' and '.join(TEXT_TEACHERS)}")
         if self.distill.calibration == "isotonic":
             raise ValueError("distill.calibration: isotonic is for clicks; of classes use temperature or none")
         if self.distill.listwise:
@@ -128,11 +133,6 @@ class RunConfig(Config):
     @model_validator(mode="after")
     def _rows_suffice(self) -> RunConfig:
         texts = self.source.reader == "text"
-        other = sorted({"boosted_trees" if texts else "linear"} & set(self.distill.teachers))
-        if other:
-            raise ValueError(
-                f"distill.teachers: {other[0]} learns from {'clicks' if texts else 'texts'}, which source.reader does not read"
-            )
         if texts and self.distill.weighting == "learned":
             raise ValueError("distill.weighting: learned needs rows in the order of time, and texts have none")
         if texts and self.finetune.hard_negatives.amount:

@@ -222,3 +222,10 @@ def test_word_vectors_that_would_have_no_effect_are_refused(tmp_path: Path, text
     (tmp_path / "texts.yaml").write_text(f"source: {TEXTS}\n{text}\n")
     with pytest.raises(ConfigError, match=expected):
         load(tmp_path / "texts.yaml")
+
+
+def test_clicks_have_no_texts_to_augment_and_no_teachers_of_texts(yaml_file: YamlFile) -> None:
+    with pytest.raises(ConfigError, match="augmentation makes texts, and there are none"):
+        load(yaml_file("distill: {transfer: {augmentation: {amount: 1}}}"))
+    with pytest.raises(ConfigError, match="linear_words is a teacher of texts; clicks have bert and boosted_trees"):
+        load(yaml_file("distill: {teachers: {linear_words: 1}}"))
