@@ -176,7 +176,9 @@ def data_facts(context: StageContext, summary: Mapping[str, Any]) -> dict[str, A
         "candidates",
         "negative_sampling_rate",
     )
-    return counts | {name: summary.get(name) for name in shown} | {"quarantined_rows": recorded["quarantined_rows"]}
+    vectors = summary.get("views", {}).get("student", {}).get("vectors")
+    own = {} if vectors is None else {"word_vectors": vectors, "missing_vectors": vectors["missing"]}
+    return counts | own | {name: summary.get(name) for name in shown} | {"quarantined_rows": recorded["quarantined_rows"]}
 
 
 def learning_curves(context: StageContext) -> dict[str, Any]:
