@@ -169,6 +169,13 @@ class FinetuneConfig(Config):
     embedding_std: float = Field(
         0.05, gt=0, description="of the head's own embeddings at the start; a small one lets an id weigh what its labels make of it"
     )
+    members: int = Field(
+        1,
+        ge=1,
+        le=32,
+        description="fine-tunings of the same pretrained encoder, each with a seed of its own, whose mean logit is the teacher's: what one "
+        "seed moves by chance the others do not; costs so many times as much",
+    )
     hard_negatives: HardNegativesConfig = Field(
         HardNegativesConfig(), description="rows beside the training rows that look like clicks and are taken for none"
     )
