@@ -245,7 +245,7 @@ def evaluate_file(run: RunContext, source: Path) -> str:
         ids = [name for name in ("user_id", "request_id") if name in names]
         times = ["timestamp"] if classes is None else []
         columns |= {name: [] for name in (*ids, *times)}
-        for table, scores, _ in scored_batches(run, model, file, source, run.config.score.batch_rows):
+        for table, scores in scored_batches(run, model, file, source):
             columns["label"].append(
                 _labels(table[label], source, label) if classes is None else _codes(table[label], classes, source, label)
             )
