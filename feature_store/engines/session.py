@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,17 +63,35 @@ def _builder_options(config: FeatureStoreConfig) -> dict[str, str]:
     return options
 
 
+def reason_of(error: Exception) -> str:
+    """What happened, in one line of the many that Spark has for it.
+
+    Examples
+    --------
+    >>> reason_of(Exception("An error occurred while calling None.SparkSession.\\n: java.lang.IllegalStateException: stopped\\nat org.apache"))
+    'java.lang.IllegalStateException: stopped'
+    >>> reason_of(Exception("An exception was thrown from the Python worker:\\nTraceback\\n  File\\nModuleNotFoundError: pyarrow\\n"))
+    'ModuleNotFoundError: pyarrow'
+    """
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    if "Python worker" in lines[0]:  # what happened there stands last
+        return lines[-1]
+    return next((line[2:] for line in lines if line.startswith(": ")), lines[0])  # of a Java error the first line names the call
+
+
 def _started(builder: SparkSession.Builder, options: Mapping[str, str]) -> SparkSession:
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
+    if options.get("spark.master", "").startswith("local"):  # executors are on this machine, and so run this Python
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     try:
         return builder.getOrCreate()
     except (PySparkException, Py4JError) as error:
-        # of a Java error the first line names the call, and the second one what happened
-        reason = next((line[2:] for line in str(error).splitlines() if line.startswith(": ")), str(error).partition("\n")[0])
         raise EngineFailed(
-            f"Spark cannot start a session on {options.get('spark.master', 'the master of spark-submit')} ({reason}); check "
+            f"Spark cannot start a session on {options.get('spark.master', 'the master of spark-submit')} ({reason_of(error)}); check "
             "feature_store.spark, and that this machine reaches the master; what Java has to say stands above"
         ) from error
 

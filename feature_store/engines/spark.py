@@ -24,7 +24,7 @@ from feature_store.config import FeatureStoreConfig
 from feature_store.contracts import StorageError
 from feature_store.engines.asof_sql import without_asof
 from feature_store.engines.queries import BATCH, in_order, quoted, render
-from feature_store.engines.session import EngineFailed, spark_session
+from feature_store.engines.session import EngineFailed, reason_of, spark_session
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -87,7 +87,7 @@ class SparkEngine:
         except (PySparkException, Py4JError) as error:
             if "No space left on device" in str(error):
                 raise StorageError(f"{self._scratch}: the disk is full; free space or choose a larger workspace") from error
-            raise EngineFailed(f"Spark: {next(iter(str(error).splitlines()), 'failed')} (add --debug for the traceback)") from error
+            raise EngineFailed(f"Spark: {reason_of(error)} (add --debug for the traceback)") from error
 
     def _write(self, query: str, parameters: dict[str, object]) -> tuple[Path, StructType]:
         """Compute a query into a new folder of Parquet files; part by part they are in the order of the query."""
