@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,11 @@ def test_the_commands_of_the_schedule_exist() -> None:
     assert cron is not None
     commands = re.findall(r"ctr-kd (\w+) conf/mine.yaml", cron[1]) + re.findall(r"bin/ctr-kd (\w+)", UNITS["ctr-kd.service"])
     assert commands == ["run", "monitor", "run", "monitor"]
+
+
+def test_the_sizing_page_is_what_its_script_says() -> None:
+    """The tables between the markers are the script's output, from the results that stand in the repository."""
+    text = (ROOT / "docs" / "sizing.md").read_text(encoding="utf-8")
+    done = subprocess.run([sys.executable, "benchmarks/sizing.py"], capture_output=True, text=True, cwd=ROOT, check=True)
+    shown = re.search(r"<!-- python benchmarks/sizing.py -->\n((?:\|.*\n)+)", text)
+    assert shown is not None and shown[1] == done.stdout

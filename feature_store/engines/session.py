@@ -68,7 +68,7 @@ def reason_of(error: Exception) -> str:
 
     Examples
     --------
-    >>> reason_of(Exception("An error occurred while calling None.SparkSession.\\n: java.lang.IllegalStateException: stopped\\nat org.apache"))
+    >>> reason_of(Exception("An error occurred while calling None.Session.\\n: java.lang.IllegalStateException: stopped\\nat org"))
     'java.lang.IllegalStateException: stopped'
     >>> reason_of(Exception("An exception was thrown from the Python worker:\\nTraceback\\n  File\\nModuleNotFoundError: pyarrow\\n"))
     'ModuleNotFoundError: pyarrow'
