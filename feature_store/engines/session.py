@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 OLDEST_JAVA = 17
+# A process has one context, whoever asks for it. One that was started here is stopped when the last of its sessions is done.
+_users: list[SparkSession] = []
 
 
 class EngineFailed(Exception):
@@ -62,17 +65,35 @@ def _builder_options(config: FeatureStoreConfig) -> dict[str, str]:
     return options
 
 
+def reason_of(error: Exception) -> str:
+    """What happened, in one line of the many that Spark has for it.
+
+    Examples
+    --------
+    >>> reason_of(Exception("An error occurred while calling None.Session.\\n: java.lang.IllegalStateException: stopped\\nat org"))
+    'java.lang.IllegalStateException: stopped'
+    >>> reason_of(Exception("An exception was thrown from the Python worker:\\nTraceback\\n  File\\nModuleNotFoundError: pyarrow\\n"))
+    'ModuleNotFoundError: pyarrow'
+    """
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    if "Python worker" in lines[0]:  # what happened there stands last
+        return lines[-1]
+    return next((line[2:] for line in lines if line.startswith(": ")), lines[0])  # of a Java error the first line names the call
+
+
 def _started(builder: SparkSession.Builder, options: Mapping[str, str]) -> SparkSession:
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
+    if options.get("spark.master", "").startswith("local"):  # executors are on this machine, and so run this Python
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     try:
         return builder.getOrCreate()
     except (PySparkException, Py4JError) as error:
-        # of a Java error the first line names the call, and the second one what happened
-        reason = next((line[2:] for line in str(error).splitlines() if line.startswith(": ")), str(error).partition("\n")[0])
         raise EngineFailed(
-            f"Spark cannot start a session on {options.get('spark.master', 'the master of spark-submit')} ({reason}); check "
+            f"Spark cannot start a session on {options.get('spark.master', 'the master of spark-submit')} ({reason_of(error)}); check "
             "feature_store.spark, and that this machine reaches the master; what Java has to say stands above"
         ) from error
 
@@ -93,6 +114,7 @@ def spark_session(config: FeatureStoreConfig) -> Iterator[SparkSession]:
     except ImportError:
         raise EngineMissing("engine spark needs pyspark, which is not installed: pip install 'ctr-kd[spark]'") from None
     standing = SparkSession.getActiveSession()
+    started_here = standing is None or bool(_users)
     if standing is None:
         require_java()
     options = _builder_options(config)
@@ -104,8 +126,12 @@ def spark_session(config: FeatureStoreConfig) -> Iterator[SparkSession]:
     for name, value in options.items():
         if name.startswith("spark.sql."):  # a new session starts from the context's settings, without those of the builder
             session.conf.set(name, value)
+    if started_here:
+        _users.append(session)
     try:
         yield session
     finally:
-        if standing is None:
-            shared.stop()
+        if started_here:
+            _users.remove(session)
+            if not _users:
+                shared.stop()
