@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 OLDEST_JAVA = 17
+# A process has one context, whoever asks for it. One that was started here is stopped when the last of its sessions is done.
+_users: list[SparkSession] = []
 
 
 class EngineFailed(Exception):
@@ -112,6 +114,7 @@ def spark_session(config: FeatureStoreConfig) -> Iterator[SparkSession]:
     except ImportError:
         raise EngineMissing("engine spark needs pyspark, which is not installed: pip install 'ctr-kd[spark]'") from None
     standing = SparkSession.getActiveSession()
+    started_here = standing is None or bool(_users)
     if standing is None:
         require_java()
     options = _builder_options(config)
@@ -123,8 +126,12 @@ def spark_session(config: FeatureStoreConfig) -> Iterator[SparkSession]:
     for name, value in options.items():
         if name.startswith("spark.sql."):  # a new session starts from the context's settings, without those of the builder
             session.conf.set(name, value)
+    if started_here:
+        _users.append(session)
     try:
         yield session
     finally:
-        if standing is None:
-            shared.stop()
+        if started_here:
+            _users.remove(session)
+            if not _users:
+                shared.stop()

@@ -27,7 +27,6 @@ from feature_store.engines.queries import BATCH, in_order, quoted, render
 from feature_store.engines.session import EngineFailed, reason_of, spark_session
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
     from pyspark.sql.types import StructType
 
 DIALECT = {
@@ -100,11 +99,13 @@ class SparkEngine:
 
     def _show(self, name: str, schema: StructType) -> None:
         """Let SQL find a table in its folders; the schema is given, so that no file need be opened for it."""
-        self._read(self._folders[name], schema).createOrReplaceTempView(name)
+        self._view_files(name, self._folders[name], schema)
 
-    def _read(self, paths: Sequence[Path], schema: StructType) -> DataFrame:
-        # a folder date=2024-01-01 is no column of the events
-        return self._spark.read.schema(schema).option("recursiveFileLookup", "true").parquet(*map(_uri, paths))
+    def _view_files(self, name: str, paths: Sequence[Path], schema: StructType) -> None:
+        with self._room():
+            # a folder date=2024-01-01 is no column of the events
+            frame = self._spark.read.schema(schema).option("recursiveFileLookup", "true").parquet(*map(_uri, paths))
+            frame.createOrReplaceTempView(name)
 
     def table(self, name: str, query: str, /, **parameters: object) -> None:
         """Make or replace a table by a query: ``"NAME.sql"`` or literal SQL."""
@@ -121,7 +122,8 @@ class SparkEngine:
 
     def view(self, name: str, query: str, /, **parameters: object) -> None:
         """Like :meth:`table`, computed where it is used."""
-        self._spark.sql(f"create or replace temporary view {name} as {without_asof(render(query, parameters))}")
+        with self._room():
+            self._spark.sql(f"create or replace temporary view {name} as {without_asof(render(query, parameters))}")
 
     def append(self, name: str, query: str, /, **parameters: object) -> None:
         """Add the rows of a query to a table."""
@@ -184,29 +186,27 @@ class SparkEngine:
 
     def load_events(self, files: Sequence[Path], categorical: Sequence[str], dense: Sequence[str], oracle: bool, as_of: int | None) -> None:
         """View ``events``; see :meth:`feature_store.engines.Engine.load_events`."""
-        self._read(files, _spark_schema(files)).createOrReplaceTempView("event_files")
+        self._view_files("event_files", files, _spark_schema(files))
         for n, name in enumerate(categorical):
-            found = self._spark.sql(
-                f"select distinct {quoted(name)} as value from event_files where {quoted(name)} is not null order by value"
-            )
-            values = [row.value for row in found.collect()]
+            distinct = f"select distinct {quoted(name)} as value from event_files where {quoted(name)} is not null order by value"
+            values = [value for (value,) in self.rows(distinct.replace("$", "$$"))]
             if values:
                 self._values[f"context_{n}"] = pa.array(values, pa.string())
         cut = "" if as_of is None else f"where unix_micros(timestamp) < {as_of} and unix_micros(ingested_at) < {as_of}"
         columns = [f"{quoted(name)} as context_{n}" for n, name in enumerate(categorical)]
         columns += [f"cast({quoted(name)} as float) as context_{n}" for n, name in enumerate(dense, start=len(categorical))]
         columns += ["click_probability"] if oracle else []
-        self._spark.sql(
-            f"""create or replace temporary view events as
-            select user_id, item_id, unix_micros(timestamp) as timestamp,
+        self.view(
+            "events",
+            f"""select user_id, item_id, unix_micros(timestamp) as timestamp,
                 greatest(unix_micros(timestamp), unix_micros(ingested_at)) as known_at,
                 clicked, time_known, request_id{"".join(", " + column for column in columns)}
-            from event_files {cut}"""
+            from event_files {cut}""".replace("$", "$$"),
         )
 
     def load_rows(self, name: str, file: Path) -> None:
         """View of a Parquet file as it is."""
-        self._read([file], _spark_schema([file])).createOrReplaceTempView(name)
+        self._view_files(name, [file], _spark_schema([file]))
 
     def load_entities(self, name: str, key: str, file: Path | None, attributes: Sequence[str]) -> None:
         """View of the items or users of the store with attribute columns ``attribute_0``, ...; without rows if there is no file."""

@@ -93,3 +93,19 @@ def test_a_cluster_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPa
     expected = r"session on spark://gone:7077 \(java.lang.IllegalStateException: Cannot call methods on a stopped SparkContext.\); check"
     with pytest.raises(EngineFailed, match=expected), spark_session(config):
         pass
+
+
+def test_a_context_that_was_started_here_stops_with_its_last_session() -> None:
+    """Whoever started it may be done first: candidates end before what is joined to them."""
+    pyspark_sql = pytest.importorskip("pyspark.sql", reason="pyspark is not installed: pip install 'ctr-kd[spark]'")
+    skip_without_java()
+    if pyspark_sql.SparkSession.getActiveSession() is not None:
+        pytest.skip("a session of another test stands, and a process has one Java")
+    config = FeatureStoreConfig(engine="spark", spark=SparkConfig(master="local[1]", options={"spark.driver.host": "127.0.0.1"}))
+    first, second = spark_session(config), spark_session(config)
+    first.__enter__()
+    session = second.__enter__()
+    first.__exit__(None, None, None)
+    assert session.range(3).count() == 3
+    second.__exit__(None, None, None)
+    assert pyspark_sql.SparkSession.getActiveSession() is None
