@@ -13,7 +13,7 @@ BIN   := .venv/bin
 STAMP := .venv/.installed
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: setup run test check format bench bench-quality clean
+.PHONY: setup run test test-serving check format bench bench-quality clean
 .DEFAULT_GOAL := run
 
 setup: $(STAMP)
@@ -31,6 +31,10 @@ run: $(STAMP)
 # Two processes with one thread each are faster than one with two: most tests are too small to share.
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Installs the registered student's own requirements, and nothing else, into an environment of its own.
+test-serving: $(STAMP)
+	CTR_KD_TEST_SERVING=1 $(BIN)/python -m pytest tests/pipelines/test_serving.py
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
