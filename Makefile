@@ -13,7 +13,7 @@ BIN   := .venv/bin
 STAMP := .venv/.installed
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: setup run test test-airflow check format bench bench-quality clean
+.PHONY: setup run test test-airflow test-serving check format bench bench-quality clean
 .DEFAULT_GOAL := run
 
 setup: $(STAMP)
@@ -43,6 +43,10 @@ $(AIRFLOW): setup.py constraints-airflow.txt
 
 test-airflow: $(STAMP) $(AIRFLOW)
 	.venv-airflow/bin/python -m pytest tests/airflow
+
+# Installs the registered student's own requirements, and nothing else, into an environment of its own.
+test-serving: $(STAMP)
+	CTR_KD_TEST_SERVING=1 $(BIN)/python -m pytest tests/pipelines/test_serving.py
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -348,11 +348,24 @@ def _list_column(values: pd.Series, name: str) -> pa.Array:
             raise ScoringError(f"column {name} must hold lists, not {type(value).__name__}")
         lists.append(value if isinstance(value, (list, np.ndarray)) else None if _is_null(value) else list(value))
     try:
-        return pa.array(lists, from_pandas=True)
+        column = pa.array(lists, from_pandas=True)
+        return _times_from_text(column) if name == "history_timestamps" else column
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         if name == "history":
             return pa.array([None if ids is None else [_text(value, name) for value in ids] for ids in lists], pa.list_(pa.string()))
         raise ScoringError(f"column {name} must hold lists of times, all of one type") from None
+
+
+def _times_from_text(column: pa.Array) -> pa.Array:
+    """Lists of times from lists of ISO 8601 texts, as JSON has them; in UTC where a text names no zone."""
+    if not pa.types.is_list(column.type) or not pa.types.is_string(column.type.value_type):
+        return column
+    try:
+        times = pd.to_datetime(pd.Series(column.values.to_pylist()), utc=True, format="ISO8601")
+    except (ValueError, TypeError):
+        raise ScoringError("column history_timestamps holds text that is no ISO 8601 time, as 2017-10-11T16:00:00 is") from None
+    moments = pa.array(times.dt.as_unit("us"), pa.timestamp("us", "UTC"), from_pandas=True)
+    return pa.ListArray.from_arrays(column.offsets, moments, mask=column.is_null())
 
 
 def _id_column(values: pd.Series, name: str) -> pa.Array:
