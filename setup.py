@@ -48,6 +48,7 @@ setup(
             "pandas-stubs",
         ],
         "spark": ["pyspark>=4.3"],
+        "system-metrics": ["psutil>=6"],
         "peers": ["transformers>=5", "torch-rechub>=0.9,<0.10"],
     },
 )
