@@ -94,7 +94,9 @@ def test_requests_of_raw_ids_are_answered_as_batches_are_scored(server: Server, 
         ({"history": None}, "history"),
         ({"history": "10"}, "column history must hold lists, not str"),
         ({"item_id": 1.5}, "column item_id must hold text or integer ids"),
-        ({"item_id": [1]}, "item_id"),
+        ({"item_id": {"a": 1}}, "item_id"),
+        ({"item_id": [1, 2], "item_age": [3.0]}, "column item_age has 1 values for the 2 candidates of a row"),
+        ({"item_id": [1, 2.5]}, "item_id"),
         ({"history": [[10]]}, "column history must hold"),
         ({"item_age": "old"}, "column item_age must be numeric"),
         ({"history_timestamps": ["yesterday"]}, "history_timestamps holds text that is no ISO 8601 time"),
@@ -109,6 +111,29 @@ def test_a_bad_request_is_refused_with_the_reason(server: Server, change: dict[s
     assert 400 <= answer.status_code < 500
     assert reason in answer.json()["message"]
     assert "Traceback" not in answer.text
+
+
+def as_requests(table: pa.Table, count: int) -> list[dict[str, Any]]:
+    """Rows of so many requests, with the candidates' columns as lists."""
+    rows, size = records(table), table.num_rows // count
+    parts = [rows[begin : begin + size] for begin in range(0, size * count, size)]
+    shared = ("history", "history_timestamps", "timestamp", "user_id")
+    return [{name: part[0][name] if name in shared else [row[name] for row in part] for name in part[0]} for part in parts]
+
+
+def test_a_row_may_be_a_request_with_its_candidates(server: Server, world: World) -> None:
+    """One history is sent once, whatever the number of candidates; requests of several lengths may go together."""
+    request = world.raw_rows.request(world.rows, 100)
+    bodies = [*as_requests(request, 1), *as_requests(request.slice(0, 3), 1)]
+    bodies.append(bodies[1] | {name: value[:0] for name, value in bodies[1].items() if isinstance(value, list) and "history" not in name})
+    expected = world.batch_scores(request)
+    found = scores_of(ask(server, {"dataframe_records": bodies}))
+    assert [len(scores) for scores in found] == [100, 3, 0]
+    np.testing.assert_allclose(found[0], expected, atol=1e-6)
+    np.testing.assert_allclose(found[1], expected[:3], atol=1e-6)
+    # Context that is of the request, and not of the candidate, need not be a list.
+    one, each = ([bodies[1] | {"device": device}] for device in ("phone", ["phone"] * 3))
+    assert scores_of(ask(server, {"dataframe_records": one})) == scores_of(ask(server, {"dataframe_records": each}))
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,8 @@ def test_a_registry_that_is_down_at_promotion_is_one_line_and_changes_nothing(se
     registry = Registry(server.uri, "demo")
     registry.client.create_registered_model("demo")
     for number in (1, 2):
-        registry.client.create_model_version("demo", f"mlflow-artifacts:/nowhere/{number}")
+        run = registry.client.create_run("0").info
+        registry.client.create_model_version("demo", f"{run.artifact_uri}/{number}", run_id=run.run_id)
     registry.promote("1")
     server.kill()
     for move in (lambda: registry.promote("2"), registry.rollback, lambda: Registry(server.uri, "demo")):
