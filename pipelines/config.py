@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from ctr_kd.config import DistillConfig, FinetuneConfig, NextItemConfig, PretrainConfig, ProveConfig, SweepConfig
+from ctr_kd.config import TEXT_TEACHERS, DistillConfig, FinetuneConfig, NextItemConfig, PretrainConfig, ProveConfig, SweepConfig
 from feature_store.config import (
     AssemblyConfig,
     CandidateConfig,
@@ -27,6 +27,7 @@ from feature_store.config import (
     VocabularyConfig,
     duration_text,
 )
+from pipelines.nightly import ScheduleConfig
 from pipelines.register_config import RegisterConfig
 from pipelines.scoring_config import MonitorConfig, ScoreConfig
 
@@ -72,6 +73,7 @@ class RunConfig(Config):
     register_: RegisterConfig = Field(RegisterConfig(), alias="register", description="the gate between challenger and champion")
     score: ScoreConfig = Field(ScoreConfig(), description="scoring of one date's candidates")
     monitor: MonitorConfig = Field(MonitorConfig(), description="bounds on scored dates whose clicks have arrived")
+    schedule: ScheduleConfig = Field(ScheduleConfig(), description="when the Airflow DAG runs, and what it does about failures")
     tracking: TrackingConfig = Field(TrackingConfig(), description="MLflow")
 
     @model_validator(mode="after")
@@ -82,13 +84,18 @@ class RunConfig(Config):
                 raise ValueError("split is missing; it is required (training, validation and test window), for all readers but text")
             if self.tokens != TokensConfig():
                 raise ValueError("tokens has no effect on a click log; remove it, or set source.reader: text")
-            if "linear" in teachers:
-                raise ValueError("distill.teachers: linear is a teacher of texts; clicks have bert and boosted_trees")
+            of_texts = [name for name in TEXT_TEACHERS if name in teachers]
+            if of_texts:
+                raise ValueError(f"distill.teachers: {of_texts[0]} is a teacher of texts; clicks have bert and boosted_trees")
+            if self.distill.transfer.augmentation.amount:
+                raise ValueError(
+                    "distill.transfer.augmentation makes texts, and there are none; transfer.amount is the transfer set of clicks"
+                )
             return self
         if self.split is not None:
             raise ValueError("split has no effect on texts, whose splits are files (source.train, validation, test): remove it")
         if "boosted_trees" in teachers:
-            raise ValueError("distill.teachers: boosted_trees is a teacher of clicks; texts have bert and linear")
+            raise ValueError(f"distill.teachers: boosted_trees is a teacher of clicks; texts have bert, {' and '.join(TEXT_TEACHERS)}")
         if self.distill.calibration == "isotonic":
             raise ValueError("distill.calibration: isotonic is for clicks; of classes use temperature or none")
         if self.distill.listwise:
@@ -100,16 +107,15 @@ class RunConfig(Config):
         own, other = self.distill.student.width, self.pretrain.encoder.width
         if self.distill.embeddings == "teacher" and own > other:
             raise ValueError(f"distill.embeddings: teacher needs a distill.student.width ({own}) up to pretrain.encoder.width ({other})")
+        if self.tokens.teacher.vectors is not None:
+            raise ValueError("tokens.teacher.vectors has no effect: the BERT learns its embeddings in pretraining; remove it")
+        if self.tokens.student.vectors is not None and self.distill.embeddings == "teacher":
+            raise ValueError("distill.embeddings: teacher and tokens.student.vectors are two beginnings of one table; leave one out")
         return self
 
     @model_validator(mode="after")
     def _rows_suffice(self) -> RunConfig:
         texts = self.source.reader == "text"
-        other = sorted({"boosted_trees" if texts else "linear"} & set(self.distill.teachers))
-        if other:
-            raise ValueError(
-                f"distill.teachers: {other[0]} learns from {'clicks' if texts else 'texts'}, which source.reader does not read"
-            )
         if texts and self.distill.weighting == "learned":
             raise ValueError("distill.weighting: learned needs rows in the order of time, and texts have none")
         if texts and self.finetune.hard_negatives.amount:

@@ -126,7 +126,7 @@ def configuration() -> RunConfig:
     events = {"path": "log_*.parquet", "user": "user", "item": "item", "time": "time", "clicked": "clicked", "request": "request"}
     source = {"reader": "tabular", "events": events, "context": {"categorical": ["device"]}}
     return RunConfig.model_validate(
-        {"name": "demo", "source": source, "split": {"fractions": [0.8, 0.1, 0.1]}, "score": {"batch_rows": 13}}
+        {"name": "demo", "source": source, "split": {"fractions": [0.8, 0.1, 0.1]}, "score": {"batch_rows": 13, "workers": 1}}
     )
 
 
