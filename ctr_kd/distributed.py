@@ -138,6 +138,7 @@ def join() -> Iterator[Processes]:
         yield ALONE
         return
     import torch
+    import torch.distributed.nn  # before there is a group: its functions keep the one they find as their default, and its threads with it
     from torch import distributed
 
     # Words travel on the CPU, gradients where they are.
@@ -148,7 +149,8 @@ def join() -> Iterator[Processes]:
     store, _, _ = next(distributed.rendezvous("env://", timeout=timedelta(minutes=5)))
     distributed.init_process_group(backend, store=distributed.PrefixStore("ctr_kd", store), rank=rank, world_size=count, timeout=_PATIENCE)
     yield Processes(rank, count, local_rank, store)
-    # Not after a failure: leaving waits for what is under way, and the others find the connection closed anyway.
+    # Its threads must end before the interpreter does: one that lets go of a tensor later aborts the process. Not after a failure:
+    # leaving waits for what is under way, and the others find the connection closed anyway.
     distributed.destroy_process_group()
 
 

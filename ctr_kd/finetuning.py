@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,12 @@ import torch
 
 from ctr_kd.batching import part_of
 from ctr_kd.calibration import fit_class_scale
+from ctr_kd.checkpoint import load_checkpoint, save_checkpoint
 from ctr_kd.config import FinetuneConfig
 from ctr_kd.devices import choose_device, device_of, move
 from ctr_kd.distributed import ALONE, Processes
 from ctr_kd.metrics import accuracy_score, auc_score
-from ctr_kd.models import Teacher, build_teacher
+from ctr_kd.models import Ensemble, Member, build_member
 from ctr_kd.models.bert import MaskedItemModel
 from ctr_kd.objectives.classification import base_logits, hard_cross_entropy, labelled_share
 from ctr_kd.samples import Samples, Signature
@@ -39,7 +41,7 @@ def validation_figures(model: torch.nn.Module, samples: Samples) -> dict[str, fl
     return {"accuracy": accuracy_score(label, logits.argmax(1).numpy()), "log_loss": loss, "score": -best}
 
 
-def parameter_groups(model: Teacher, config: FinetuneConfig, pretraining_rate: float) -> list[ParameterGroup]:
+def parameter_groups(model: Member, config: FinetuneConfig, pretraining_rate: float) -> list[ParameterGroup]:
     """New layers at the full rate; pretrained ones by the strategy, lower layers more slowly where ``layer_decay`` says so.
 
     What lies lower is more general, and its rate is lower (discriminative fine-tuning, Howard and Ruder 2018, arXiv:1801.06146,
@@ -116,7 +118,7 @@ def finetune(
     report: Callable[[str], None] = lambda text: None,
     processes: Processes = ALONE,
     negatives: Samples | None = None,
-) -> tuple[Teacher, Curve]:
+) -> tuple[Member, Curve]:
     """Train the head and, by strategy, the encoder under it.
 
     Hard negatives join the training rows with a label of 0. They shift the rate of clicks, so at the end the last bias is moved until the
@@ -135,7 +137,7 @@ def finetune(
     curve : Curve
     """
     torch.manual_seed(seed)
-    model = build_teacher(pretrained, signature, config)
+    model = build_member(pretrained, signature, config)
     shown = train
     if negatives is not None:
         train = join_rows(train, replace(negatives, label=np.zeros(len(negatives), np.float32)))
@@ -172,3 +174,72 @@ def finetune(
         with torch.no_grad():
             model.cpu().head.layers[-1].get_parameter("bias").add_(rate_offset(logit, shown.label))
     return model, curve
+
+
+def member_seed(seed: int, number: int) -> int:
+    """Seed of one member; the first has the run's, and those of runs with neighbouring seeds do not meet.
+
+    Examples
+    --------
+    >>> member_seed(3, 0), member_seed(3, 1) != member_seed(4, 0)
+    (3, True)
+    """
+    return seed if number == 0 else int(np.random.default_rng([seed, number]).integers(2**31))
+
+
+def finetune_members(
+    pretrained: MaskedItemModel,
+    signature: Signature,
+    train: Samples,
+    validation: Samples,
+    config: FinetuneConfig,
+    pretraining_rate: float,
+    seed: int,
+    identity: str,
+    folder: Path,
+    report: Callable[[str], None] = lambda text: None,
+    processes: Processes = ALONE,
+    negatives: Samples | None = None,
+) -> tuple[Ensemble, list[Curve]]:
+    """Fine-tune ``config.members`` copies of the encoder (:func:`finetune`), with a seed each; ``pretrained`` stays as it is.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the checkpoints; a member that was finished before the run was killed is read from there.
+
+    Returns
+    -------
+    model : Ensemble
+        In eval mode.
+    curves : list of Curve
+    """
+    members, curves = [], []
+    for number in range(config.members):
+        finished = folder / f"member_{number}.pt"
+        if config.members > 1:
+            report(f"fine-tuning {number + 1} of {config.members}")
+        if finished.exists():
+            state = load_checkpoint(finished, identity)
+            model, curve = build_member(copy.deepcopy(pretrained), signature, config), Curve(**state["curve"])
+            model.load_state_dict(state["model"])
+        else:
+            model, curve = finetune(
+                copy.deepcopy(pretrained),
+                signature,
+                train,
+                validation,
+                config,
+                pretraining_rate,
+                member_seed(seed, number),
+                identity,
+                folder / f"training_{number}.pt",
+                report,
+                processes,
+                negatives,
+            )
+            if processes.leads and number + 1 < config.members:
+                save_checkpoint(finished, {"model": model.state_dict(), "curve": curve.to_dict()}, identity)
+        members.append(model.cpu())
+        curves.append(curve)
+    return Ensemble(members).eval(), curves

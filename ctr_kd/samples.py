@@ -240,6 +240,10 @@ class Assembly:
         tokens[self.item_tokens[known, 0], :-1] = self.item_tokens[known]
         return tokens
 
+    def token_vectors(self) -> None:
+        """Items come without vectors: a model draws its own."""
+        return
+
     def signature(self) -> Signature:
         """Names and sizes of the inputs; the bin edges of dense inputs are quantiles of the training rows."""
         rows = pq.read_table(self.directory / "rows.parquet", columns=[*self.dense_names], filters=[("split", "=", "train")])

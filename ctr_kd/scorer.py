@@ -93,26 +93,31 @@ class StudentScorer:
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Scores of a pandas frame, as a frame with ``score`` and the same index."""
-        missing = [name for name in ("history", "item_id") if name not in frame.columns]
-        if missing:
-            raise ScoringError(f"column {missing[0]} is missing: a row needs history, item_id and timestamp")
+        return pd.DataFrame({"score": self.score(self.to_table(frame))}, index=frame.index)
+
+    def to_table(self, frame: pd.DataFrame | Mapping[str, list[Any]]) -> pa.Table:
+        """Those columns of a pandas frame, or of lists by name, that the model reads, as :meth:`score` takes them."""
         columns = {}
-        for name in frame.columns:
+        for name in ("history", "history_timestamps", "item_id", "timestamp", *self.signature["categorical"], *self.signature["dense"]):
+            if name not in frame:
+                continue
+            values = frame[name]
             if name in ("history", "history_timestamps"):
-                columns[name] = _list_column(frame[name], name)
+                columns[name] = _list_column(values, name)
             elif name == "item_id" or name in self.signature["categorical"]:
-                columns[name] = _id_column(frame[name], name)
+                columns[name] = _id_column(values, name)
             elif name in self.signature["dense"]:
                 try:
-                    columns[name] = pa.array(pd.to_numeric(frame[name]).to_numpy(np.float64, na_value=np.nan), from_pandas=True)
+                    numbers = pd.to_numeric(values).to_numpy(np.float64, na_value=np.nan) if isinstance(values, pd.Series) else values
+                    columns[name] = pa.array(np.asarray(numbers, np.float64), from_pandas=True)
                 except (TypeError, ValueError):
-                    raise ScoringError(f"column {name} must be numeric: {frame[name].dtype} has values that are not") from None
+                    raise ScoringError(f"column {name} must be numeric, and has values that are not") from None
             elif name == "timestamp":
                 try:
-                    columns[name] = pa.array(frame[name], from_pandas=True)
+                    columns[name] = pa.array(values, from_pandas=True)
                 except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
                     raise ScoringError("column timestamp must hold times, not a mixture of types") from None
-        return pd.DataFrame({"score": self.score(pa.table(columns))}, index=frame.index)
+        return pa.table(columns)
 
     def _check(self, table: pa.Table) -> None:
         for name in ("history", "item_id", "timestamp"):
@@ -341,7 +346,7 @@ def _gap_buckets(moments: pa.Array, first: np.ndarray, buckets: int) -> np.ndarr
     return bucket.astype(np.int32)
 
 
-def _list_column(values: pd.Series, name: str) -> pa.Array:
+def _list_column(values: pd.Series | list[Any], name: str) -> pa.Array:
     """Lists of ids or times from Python objects; a mixture of text and integers compares by its text."""
     lists: list[Any] = []
     for value in values:
@@ -350,14 +355,28 @@ def _list_column(values: pd.Series, name: str) -> pa.Array:
             raise ScoringError(f"column {name} must hold lists, not {type(value).__name__}")
         lists.append(value if isinstance(value, (list, np.ndarray)) else None if _is_null(value) else list(value))
     try:
-        return pa.array(lists, from_pandas=True)
+        column = pa.array(lists, from_pandas=True)
+        return _times_from_text(column) if name == "history_timestamps" else column
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         if name == "history":
             return pa.array([None if ids is None else [_text(value, name) for value in ids] for ids in lists], pa.list_(pa.string()))
         raise ScoringError(f"column {name} must hold lists of times, all of one type") from None
 
 
-def _id_column(values: pd.Series, name: str) -> pa.Array:
+def _times_from_text(column: pa.Array) -> pa.Array:
+    """Lists of times from lists of ISO 8601 texts, as JSON has them; without a zone they are in UTC."""
+    if not pa.types.is_list(column.type) or not pa.types.is_string(column.type.value_type):
+        return column
+    for zone in ("UTC", None):
+        try:
+            times = column.values.cast(pa.timestamp("us", zone))
+        except pa.ArrowInvalid:  # texts with a zone are no times without one, and the other way round
+            continue
+        return pa.ListArray.from_arrays(column.offsets, times, mask=column.is_null())
+    raise ScoringError("column history_timestamps holds text that is no ISO 8601 time, as 2017-10-11T16:00:00 is, all with a zone or none")
+
+
+def _id_column(values: pd.Series | list[Any], name: str) -> pa.Array:
     """Ids from Python objects; a mixture of text and integers compares by its text."""
     try:
         return pa.array(values, from_pandas=True)
@@ -375,8 +394,3 @@ def _text(value: Any, name: str) -> str | None:
 
 def _is_null(value: Any) -> bool:
     return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, (float, np.floating)) and bool(np.isnan(value)))
-
-
-def _load_pyfunc(data_path: str) -> StudentScorer:
-    """Entry point of MLflow's pyfunc flavour."""
-    return StudentScorer(data_path)

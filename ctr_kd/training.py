@@ -160,7 +160,8 @@ def fit(
                 report(f"step {step:,} of {steps:,}: {shown}")
             if processes.leads and (time.monotonic() - saved > config.checkpoint_seconds or (step in validate_at and step < steps)):
                 # Weights that a step has just broken show in the next step's loss; they must not replace the last good checkpoint.
-                largest = max(parameter.detach().abs().max().item() for parameter in model.parameters())
+                # Python's max passes over what is not a number; torch's does not.
+                largest = torch.stack([parameter.detach().abs().max() for parameter in model.parameters()]).max().item()
                 _must_be_finite("model", {"largest weight": largest}, step, steps, model, kept, checkpoint)
                 curve.seconds = time.monotonic() - started
                 state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "kept": kept, "curve": curve.to_dict()}

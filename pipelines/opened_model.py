@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ctr_kd.drift import ScoreDistribution
 from ctr_kd.scoring_report import EVEN_EDGES, ScoringCounts, count_rows, count_texts
-from pipelines.artifacts import ArtifactError, digest_of, files_of, read_json, sha256_of
+from pipelines.artifacts import ArtifactError, digest_of, files_of, sha256_of
+from pipelines.saved_model import DATA, LINEAGE, VALIDATION_SCORES, lineage_of, load_scorer
 
 VERSION = "model_version"
 
@@ -103,9 +104,7 @@ def completed(rows: pa.Table, features: pa.Table) -> pa.Table:
 
 def open_model(path: Path) -> OpenedModel:
     """Open the folder of a registered model whose digests were checked."""
-    from pipelines.registry import DATA, LINEAGE, VALIDATION_SCORES, load_scorer
-
-    known = (read_json(path / "data" / DATA / LINEAGE) or {}).get(VALIDATION_SCORES)
+    known = lineage_of(path).get(VALIDATION_SCORES)
     try:
         reference = None if known is None else ScoreDistribution.from_dict(known)
     except (KeyError, TypeError, ValueError) as error:

@@ -22,6 +22,9 @@ class ScoreConfig(Config):
         ge=1,
         description="rows joined and scored at a time, a part: bounds the memory. A killed scoring takes over its finished parts",
     )
+    engine: Literal["local", "spark"] = Field(
+        "local", description="who scores: local processes, or the executors of the Spark session that feature_store.spark describes"
+    )
     workers: int | None = Field(
         None, ge=1, description="processes that score, beside the one that reads and joins; null: one per core; 1: that one does it all"
     )

@@ -69,7 +69,7 @@ def score_file(run: RunContext, source: Path, target: Path) -> str:
             try:
                 with run.console.progress("score: rows scored", total=file.metadata.num_rows) as progress:
                     parts = file_parts(file, source, joiner, run.config.score.batch_rows, folder.finished.keys())
-                    score_parts(model, version, parts, folder, run.config.score.workers, str(source), progress)
+                    score_parts(model, version, parts, folder, run.config, str(source), progress)
                 counts = folder.counts()
                 run.report(f"score: {counts.rows:,} rows scored, {folder.resumed:,} of them by an earlier run; their parts become one file")
                 whole = folder.path / target.name

@@ -12,14 +12,18 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from ctr_kd.scoring_report import ScoringCounts
 from feature_store.contracts import DataError
+from pipelines.config import RunConfig
 from pipelines.opened_model import OpenedModel
 from pipelines.progress import Progress
 from pipelines.scored_parts import Part, PartsFolder, ScoringStopped, write_part
 from pipelines.scoring_worker import fault_of, send
+
+if TYPE_CHECKING:
+    from pipelines.spark_scoring import SparkPool
 
 Finished = tuple[int, ScoringCounts]
 
@@ -28,7 +32,7 @@ _PATIENCE = 5.0  # seconds in which a worker that has nothing more to do ends
 
 
 def score_parts(
-    model: OpenedModel, version: str, parts: Iterator[Part], folder: PartsFolder, workers: int | None, name: str, progress: Progress
+    model: OpenedModel, version: str, parts: Iterator[Part], folder: PartsFolder, config: RunConfig, name: str, progress: Progress
 ) -> None:
     """Score all parts that are not finished yet.
 
@@ -39,8 +43,8 @@ def score_parts(
     parts : iterator of Part
         Those that stand in the folder already are passed over.
     folder : PartsFolder
-    workers : int or None
-        Processes that score; None: one per core. With 1, or where one part is all there is, this process scores.
+    config : RunConfig
+        ``score.engine`` and ``score.workers`` say who scores; where one part is all there is, this process does.
     name : str
         What the rows are, for messages.
     progress : Progress
@@ -56,8 +60,16 @@ def score_parts(
     progress.advance(folder.resumed)
     missing = (part for part in parts if part.number not in folder.finished)
     ahead = [part for part in (next(missing, None), next(missing, None)) if part is not None]
-    count = workers or cores()
-    pool = Pool(model, version, folder, count, name) if count > 1 and len(ahead) > 1 else Alone(model, version, folder, name)
+    count = config.score.workers or cores()
+    pool: SparkPool | Pool | Alone
+    if config.score.engine == "spark" and ahead:
+        from pipelines.spark_scoring import SparkPool
+
+        pool = SparkPool(model, version, folder, config.feature_store, name)
+    elif count > 1 and len(ahead) > 1:
+        pool = Pool(model, version, folder, count, name)
+    else:
+        pool = Alone(model, version, folder, name)
     with pool:
         for number, counts in pool.score(_each(ahead, missing)):
             folder.finished[number] = counts
@@ -97,7 +109,7 @@ class Alone:
                 fault, text = fault_of(error)
                 if fault == "program":
                     raise
-                _stop(fault, text, self._name, part.first, self._folder)
+                stop(fault, text, self._name, part.first, self._folder)
             yield part.number, counts
 
 
@@ -169,7 +181,7 @@ class Pool:
             error.add_note(answer["trace"])
             raise error
         if "fault" in answer:
-            _stop(answer["fault"], answer["text"], self._name, first, self._folder)
+            stop(answer["fault"], answer["text"], self._name, first, self._folder)
         return worker, (answer["number"], ScoringCounts.from_dict(answer["counts"]))
 
     def _lost(self, worker: subprocess.Popen[bytes]) -> NoReturn:
@@ -184,7 +196,7 @@ def _pipe(stream: Any) -> Any:
     return stream
 
 
-def _stop(fault: str, text: str, name: str, first: int, folder: PartsFolder) -> NoReturn:
+def stop(fault: str, text: str, name: str, first: int, folder: PartsFolder) -> NoReturn:
     if fault == "data":
         raise DataError(f"{name}, rows from {first + 1:,} on: {text}") from None
     if fault == "disk":

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pipelines.mlflow_server import TrackingError, tracking_uri
 from pipelines.opened_model import OpenedModel, open_model
-from pipelines.registry import CHAMPION, Registry, peek
+from pipelines.peeking import peek
+from pipelines.registry import CHAMPION, Registry
 from pipelines.runner import RunContext
-from pipelines.tracking import TrackingError, tracking_uri
 
 
 def model_uri(run: RunContext) -> str:

@@ -1,5 +1,7 @@
 """Models, one file each. The closed dictionary turns a configured kind into a student."""
 
+import copy
+
 from ctr_kd.config import FinetuneConfig
 from ctr_kd.models.bert import MaskedItemModel
 from ctr_kd.models.bilstm import BiLSTM, BiLSTMPair
@@ -7,13 +9,19 @@ from ctr_kd.models.click_bert import ClickBert
 from ctr_kd.models.cross_encoder import CrossEncoder
 from ctr_kd.models.dcn import DCN
 from ctr_kd.models.din import DIN
+from ctr_kd.models.ensemble import Ensemble
 from ctr_kd.models.pooled import Pooled
 from ctr_kd.samples import Signature
 
 STUDENTS = {"pooled": Pooled, "bilstm": BiLSTM, "bilstm_pair": BiLSTMPair, "din": DIN, "dcn": DCN}
-Teacher = ClickBert | CrossEncoder
+Member = ClickBert | CrossEncoder
 
 
-def build_teacher(pretrained: MaskedItemModel, signature: Signature, config: FinetuneConfig) -> Teacher:
+def build_member(pretrained: MaskedItemModel, signature: Signature, config: FinetuneConfig) -> Member:
     """The pretrained encoder under a head: a single token as segment B is a candidate, which shares the reading of its history."""
     return ClickBert(pretrained, signature, config) if signature.max_length_b == 1 else CrossEncoder(pretrained, signature, config)
+
+
+def build_teacher(pretrained: MaskedItemModel, signature: Signature, config: FinetuneConfig) -> Ensemble:
+    """``config.members`` of them, each over an encoder of its own that begins as the given one."""
+    return Ensemble([build_member(copy.deepcopy(pretrained), signature, config) for _ in range(config.members)])

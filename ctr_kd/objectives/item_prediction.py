@@ -127,16 +127,15 @@ def gbce_loss(model: MaskedItemModel, state: Tensor, target: Tensor, negatives: 
 def attribute_loss(model: MaskedItemModel, state: Tensor, target: Tensor) -> Tensor:
     """Mean cross entropy of the targets' attributes, in nats: what kind of item comes is easier to say than which.
 
-    Each attribute is predicted by the same embeddings that represent it as input. Unknown attributes count nowhere; without
-    attributes the loss is zero.
+    Each attribute is predicted by the same embeddings that represent it as input. An unknown attribute adds nothing to the mean over
+    all targets, so that shares of a batch add up whichever of them it lies in; without attributes the loss is zero.
     """
     tokens = model.vocabulary.index_select(0, target)  # (rows, features): id, attributes, gap
     losses = []
     for feature, table in enumerate(model.bert.token.embeddings()[1:-1], start=1):
         index = tokens[:, feature].long()
-        known = index >= len(SPECIALS)
-        if known.any():
-            losses.append(F.cross_entropy(F.linear(state, table.weight), index.where(known, -100), ignore_index=-100))
+        known = index.where(index >= len(SPECIALS), -100)
+        losses.append(F.cross_entropy(F.linear(state, table.weight), known, ignore_index=-100, reduction="sum") / len(target))
     return torch.stack(losses).mean() if losses else state.sum() * 0.0
 
 

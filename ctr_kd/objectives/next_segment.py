@@ -34,7 +34,10 @@ class Pairs(NamedTuple):
 def segment_pairs(
     tokens: np.ndarray, length: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Cut every sequence in two; half of them continue with another sequence's second part.
+    """Cut every sequence in two; half of them continue with the end of another sequence.
+
+    That end is as long as the one that it replaces, where the other sequence has as much behind its first token: otherwise a pair's
+    length would tell which it is, above all where most sequences are as long as they may be.
 
     Parameters
     ----------
@@ -60,13 +63,14 @@ def segment_pairs(
     foreign = rng.random(count) < 0.5
     if count > 1:
         source[foreign] = (source[foreign] + rng.integers(1, count, foreign.sum())) % count
-    length_b = length[source] - cut[source]
+    begin = np.maximum(length[source] - (length - cut), 1)  # of B in its sequence; its own is at the cut
+    length_b = length[source] - begin
     total = cut + length_b + 1
     at = np.arange(total.max())
     in_a = at < cut[:, None]
     in_b = (at >= cut[:, None]) & (at < (total - 1)[:, None])
     row = np.where(in_a, np.arange(count)[:, None], source[:, None])
-    column = np.where(in_a, at, at - cut[:, None] + cut[source][:, None]).clip(0, tokens.shape[1] - 1)
+    column = np.where(in_a, at, at - cut[:, None] + begin[:, None]).clip(0, tokens.shape[1] - 1)
     pairs = tokens[row, column]  # (batch, longest + 1, features)
     pairs[~(in_a | in_b)] = 0
     pairs[np.arange(count), total - 1, 0] = CLS

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.artifacts import Artifact, read_json, write_json
+from pipelines.mlflow_calls import flatten
 from pipelines.runner import RunContext, Stage, StageContext
 from pipelines.stages.training import SPLITS, kept_figure, record_curve, write_predictions
-from pipelines.tracking import flatten
 
 if TYPE_CHECKING:
     from ctr_kd.models.bert import MaskedItemModel
@@ -25,7 +25,7 @@ def run(context: StageContext) -> None:
 
     from ctr_kd.checkpoint import load_checkpoint, save_checkpoint
     from ctr_kd.devices import choose_device
-    from ctr_kd.finetuning import finetune
+    from ctr_kd.finetuning import finetune_members, validation_figures
     from ctr_kd.pretraining import build_encoder, masked_item_accuracy, pretraining_sequences
     from ctr_kd.texts import open_assembly
     from ctr_kd.throughput import parameter_count, rows_per_second
@@ -46,7 +46,7 @@ def run(context: StageContext) -> None:
     _, held_out = pretraining_sequences(assembly, config.pretrain, until, config.seed)
     before = masked_item_accuracy(pretrained, held_out)
     negatives, drawn = _hard_negatives(context, assembly, pretrained)
-    model, curve = finetune(
+    model, curves = finetune_members(
         pretrained,
         signature,
         samples["train"],
@@ -55,7 +55,7 @@ def run(context: StageContext) -> None:
         config.pretrain.training.learning_rate,
         config.seed,
         context.fingerprint,
-        context.checkpoint / "training.pt",
+        context.checkpoint,
         context.report,
         context.processes,
         negatives,
@@ -71,10 +71,12 @@ def run(context: StageContext) -> None:
             context.output / f"predictions_{split}.parquet", samples[split].row_id, predict(model, samples[split]), context.fingerprint
         )
     model.cpu()
-    figure, value = kept_figure(curve)
+    figure = kept_figure(curves[0])[0]
+    value = validation_figures(model, samples["validation"])[figure]  # of one member that of its kept checkpoint
     training = {
-        "curve": curve.to_dict(),
+        "curve": curves[0].to_dict(),
         figure: value,
+        "members": [{figure: kept_figure(curve)[1], "seconds": round(curve.seconds, 1)} for curve in curves],
         "held_out_sequences": len(held_out.start),
         "masked_item_accuracy": {"before": before["masked_item_accuracy"], "after": after["masked_item_accuracy"]},
         "masked_item_loss": {"before": before["masked_item_loss"], "after": after["masked_item_loss"]},
@@ -86,7 +88,8 @@ def run(context: StageContext) -> None:
         "rows_per_second_alone": rows_per_second(model, samples["test"], share_histories=False),
     }
     write_json(context.output / "training.json", training)
-    record_curve(context, "teacher", curve)
+    for number, curve in enumerate(curves):
+        record_curve(context, "teacher" if number == 0 else f"teacher_{number}", curve)
     context.record(
         {
             figure: value,
@@ -152,7 +155,7 @@ def pretraining_until(pretrain: Path) -> int | None:
 STAGE = Stage(
     "finetune",
     run,
-    code_version=4,
+    code_version=5,
     upstream=("ingest", "pretrain"),
     keys=("seed", "history.max_length", "pretrain", "finetune"),
     shared=True,

@@ -56,4 +56,4 @@ def run(context: StageContext) -> None:
     context.record({**facts, "parameters": training["parameters"]})
 
 
-STAGE = Stage("pretrain", run, code_version=3, upstream=("ingest",), keys=("seed", "history.max_length", "pretrain"), shared=True)
+STAGE = Stage("pretrain", run, code_version=4, upstream=("ingest",), keys=("seed", "history.max_length", "pretrain"), shared=True)

@@ -130,7 +130,7 @@ def score_date(context: StageContext, day: date, origin: dict[str, Any]) -> None
         ):
             parts = in_parts(candidate_tables(context, day, model, joiner), settings.batch_rows)
             parts = (part if part.number in folder.finished else with_features(part, joiner) for part in parts)
-            score_parts(model, version, parts, folder, settings.workers, f"candidates of {day}", progress)
+            score_parts(model, version, parts, folder, config, f"candidates of {day}", progress)
         counts = folder.counts()
         folder.join(temporary / SCORES)
     except BaseException:

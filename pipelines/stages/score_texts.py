@@ -69,7 +69,7 @@ def score_split(context: StageContext, model: OpenedModel, named: Mapping[str, s
         texts = texts.select([name for name in COLUMNS if name in texts.column_names])
         with context.progress("texts scored", total=texts.num_rows) as progress:
             parts = in_parts(iter([texts]), settings.batch_rows)
-            score_parts(model, named["model_version"], parts, folder, settings.workers, f"texts of split {SPLIT}", progress)
+            score_parts(model, named["model_version"], parts, folder, context.config, f"texts of split {SPLIT}", progress)
         counts = folder.counts()
         folder.join(temporary / SCORES)
     except BaseException:

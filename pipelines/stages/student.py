@@ -65,6 +65,7 @@ def train(context: StageContext) -> None:
         context.checkpoint / "student.pt",
         context.report,
         encoder,
+        assembly.token_vectors(),
     )
     facts = keep_student(context, "student", model, curve.to_dict(), assembly, samples)
     write_json(context.output / "training.json", facts)

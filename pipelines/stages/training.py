@@ -16,7 +16,7 @@ from pipelines.runner import StageContext
 
 if TYPE_CHECKING:
     from ctr_kd.baselines import BoostedTrees
-    from ctr_kd.models import Teacher
+    from ctr_kd.models import Ensemble
     from ctr_kd.texts import AnyAssembly
     from ctr_kd.training import Curve
     from pipelines.config import RunConfig
@@ -82,8 +82,8 @@ def rate_of(score: Callable[[Any], Any], rows: pa.Table) -> float | None:
     return done / (time.perf_counter() - began)
 
 
-def load_teacher(finetune: Path, assembly: AnyAssembly, config: RunConfig) -> Teacher:
-    """The fine-tuned BERT with its head, in eval mode, from an artifact of ``finetune``; the assembly is the teacher's."""
+def load_teacher(finetune: Path, assembly: AnyAssembly, config: RunConfig) -> Ensemble:
+    """The fine-tuned BERTs with their heads, in eval mode, from an artifact of ``finetune``; the assembly is the teacher's."""
     from ctr_kd.checkpoint import load_checkpoint
     from ctr_kd.models import build_teacher
     from ctr_kd.pretraining import build_encoder

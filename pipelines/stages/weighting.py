@@ -174,7 +174,7 @@ def _earlier_bert(context: StageContext, assembly: Assembly, fold: Fold, validat
 
     from ctr_kd.checkpoint import load_checkpoint
     from ctr_kd.devices import choose_device
-    from ctr_kd.finetuning import finetune
+    from ctr_kd.finetuning import finetune_members
     from ctr_kd.pretraining import build_encoder, pretrain
     from ctr_kd.samples import UNKNOWN
     from ctr_kd.training import predict
@@ -191,7 +191,7 @@ def _earlier_bert(context: StageContext, assembly: Assembly, fold: Fold, validat
         else:
             file = context.checkpoint / "earlier_pretraining.pt"
             encoder, _, _ = pretrain(assembly, signature, config.pretrain, fold.cutoff, config.seed, identity, file, context.report)
-    model, _ = finetune(
+    model, _ = finetune_members(
         encoder,
         signature,
         assembly.samples_of(fold.older),
@@ -200,14 +200,16 @@ def _earlier_bert(context: StageContext, assembly: Assembly, fold: Fold, validat
         config.pretrain.training.learning_rate,
         config.seed,
         identity,
-        context.checkpoint / "earlier_finetuning.pt",
+        context.checkpoint / "earlier_finetuning",
         context.report,
     )
     new = torch.from_numpy(_new_items(context, assembly, fold.cutoff).astype(np.int64))
     with torch.no_grad():  # in histories too: what the vocabulary of that time lacked reads as any unknown item
-        for token in (model.pretrained.bert.token, model.token):
-            table = token.embeddings()[0].weight
-            table[new] = table[UNKNOWN].clone()
+        members: Any = model.members
+        for member in members:
+            for token in (member.pretrained.bert.token, member.token):
+                table = token.embeddings()[0].weight
+                table[new] = table[UNKNOWN].clone()
     return predict(model.to(choose_device(config.finetune.training)), newer)
 
 

@@ -100,7 +100,8 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_best_weights(tmp_path):
     assert torch.equal(model.weight, best["weight"])
 
 
-def test_weights_that_a_step_broke_replace_no_checkpoint(tmp_path):
+@pytest.mark.parametrize(("broken", "value"), [("weight", "inf"), ("bias", "nan")])
+def test_weights_that_a_step_broke_replace_no_checkpoint(broken, value, tmp_path):
     path, steps = tmp_path / "c.pt", []
 
     def loss(batch, rng, progress):
@@ -109,12 +110,12 @@ def test_weights_that_a_step_broke_replace_no_checkpoint(tmp_path):
     def validate():
         steps.append(1)
         if len(steps) == 2:
-            model.weight.data.fill_(torch.inf)  # as a step does whose rate is far too high
+            model.get_parameter(broken).data.fill_(float(value))  # as a step does whose rate is far too high
         return {"score": 0.0 if len(steps) < 3 else torch.nan}
 
     config = TrainingConfig(epochs=1, validations=4)
-    groups, plan = [ParameterGroup([(model := torch.nn.Linear(1, 1)).weight])], lambda rng: [[1], [2], [3], [4]]
-    with pytest.raises(TrainingError, match=r"model is not finite at step 2 of 4 \(largest weight inf\)"):
+    groups, plan = [ParameterGroup(list((model := torch.nn.Linear(1, 1)).parameters()))], lambda rng: [[1], [2], [3], [4]]
+    with pytest.raises(TrainingError, match=rf"model is not finite at step 2 of 4 \(largest weight {value}\)"):
         fit(model, groups, plan, loss, validate, config, 0, "i", path)
     state = load_checkpoint(path, "i")
     assert state["step"] == 1 and state["model"]["weight"].isfinite().all()

@@ -24,7 +24,7 @@ from ctr_kd.samples import Assembly
 
 
 def train(assembly: Assembly, folder: Path, settings: dict[str, Any], processes: Processes) -> None:
-    """Pretrain with both objectives, and a validation after every second step, so that the curve shows where losses part."""
+    """Pretrain with all objectives, and a validation after every second step, so that the curve shows where losses part."""
     training = TrainingConfig(
         epochs=8,
         batch_size=17,
@@ -35,7 +35,7 @@ def train(assembly: Assembly, folder: Path, settings: dict[str, Any], processes:
         accumulate=settings.get("accumulate", 1),
     )
     encoder = EncoderConfig(width=16, heads=2, layers=1, dropout=settings.get("dropout", 0.0))
-    config = PretrainConfig(encoder=encoder, training=training, next_segment=0.3, leave_out=0.2, validation_share=0.2)
+    config = PretrainConfig(encoder=encoder, training=training, next_segment=0.3, attributes=0.3, leave_out=0.2, validation_share=0.2)
     folder.mkdir(parents=True, exist_ok=True)
     model, curve, facts = pretrain(assembly, assembly.signature(), config, None, 0, "identity", folder / "c.pt", processes=processes)
     if processes.leads:
@@ -79,6 +79,8 @@ def main() -> None:
             if settings.get("kill", [None])[0] == processes.rank:
                 die_at(settings["kill"][1])
             train(assembly, folder / name, settings, processes)
+    threads = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    assert not any("gloo" in name for name in threads), f"threads of the group outlive it, and may abort the process as it ends: {threads}"
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ tokens: {{teacher: {{kind: characters, max_length: 16}}, student: {{kind: ngrams
 pretrain: {{encoder: {{width: 16, layers: 1}}, training: {{epochs: 1, batch_size: 64}}}}
 finetune: {{training: {{epochs: 2, batch_size: 32}}}}
 distill:
-  teachers: {{bert: 0.3, linear: 0.7}}
+  teachers: {{bert: 0.2, linear: 0.5, linear_words: 0.3}}
+  transfer: {{augmentation: {{amount: 0.5, mask_rate: 0.2, replace_rate: 0.5}}}}
   student: {{kind: {kind}, width: 16}}
   training: {{epochs: 12, batch_size: 16, learning_rate: 1.0e-2}}
 evaluate: {{bootstrap: 20}}
@@ -72,7 +73,17 @@ def road(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def test_metrics_are_as_the_contract_has_them(road: Road) -> None:
     metrics = json.loads((road.workspace / "reports" / "latest" / "metrics.json").read_text())
-    assert set(metrics["models"]) == {"teacher", "teacher/bert", "teacher/linear", "student", "student_alone", "linear"}
+    added = metrics["models"]["student"]["transfer"]
+    assert 0 < added["augmented"] == added["rows"] <= added["wanted"]
+    assert set(metrics["models"]) == {
+        "teacher",
+        "teacher/bert",
+        "teacher/linear",
+        "teacher/linear_words",
+        "student",
+        "student_alone",
+        "linear",
+    }
     for model in metrics["models"].values():
         assert set(model["accuracy"]) >= {"value", "low", "high"} and set(model["macro_f1"]) >= {"value", "low", "high"}
         assert set(model["report"]) == set(CLASSES) and model["averages"]["macro"]["support"] == 100

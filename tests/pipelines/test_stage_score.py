@@ -19,11 +19,11 @@ from feature_store.contracts import DataError
 from feature_store.serving import FeatureLookup, candidates_on, features_for
 from pipelines.config import RunConfig
 from pipelines.joining import Joiner
+from pipelines.mlflow_server import TrackingError, tracking_uri
 from pipelines.runner import RunContext
 from pipelines.scoring_files import score_file
 from pipelines.stages.evaluate import evaluate_file
 from pipelines.status import status
-from pipelines.tracking import TrackingError, tracking_uri
 from tests.pipelines.served import Served, probability
 
 

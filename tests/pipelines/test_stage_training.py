@@ -7,15 +7,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ctr_kd import distilling, finetuning
-from ctr_kd.training import Curve, fit
+from ctr_kd.metrics import auc_score
+from ctr_kd.samples import Assembly
+from ctr_kd.training import Curve, fit, predict
 from pipelines.artifacts import read_json
 from pipelines.config import RunConfig
 from pipelines.progress import Console
 from pipelines.runner import RunContext, Runner, Stage, StageContext
 from pipelines.stages import distill, finetune, pretrain
+from pipelines.stages.training import load_teacher, read_predictions
 from tests.ctr_kd.worlds import write_assembly
 
 TINY = {
@@ -167,3 +171,20 @@ def test_nothing_of_the_test_rows_enters_the_calibration(road: Road, how: str, m
     after = students(road.workspace.with_name("other"))
     for one, two in zip(before, after, strict=True):
         assert one.keys() == two.keys() and all((one[name] == two[name]).all() for name in one)
+
+
+def test_several_fine_tunings_are_one_teacher(road: Road) -> None:
+    """What is stored, loaded again and recorded is their mean, not the first of them."""
+    values = road.config.model_dump(by_alias=True)
+    road.config = RunConfig.model_validate(values | {"finetune": values["finetune"] | {"members": 2}})
+    context = road.run(pretrain.STAGE, finetune.STAGE)
+    folder = context.artifacts["finetune"].path
+    assembly = Assembly(context.artifacts["ingest"].path, 5)
+    samples = assembly.samples("validation")
+    teacher = load_teacher(folder, assembly, road.config)
+    row_id, logits = read_predictions(folder / "predictions_validation.parquet", folder.name)
+    assert np.array_equal(row_id, samples.row_id) and len(teacher.members) == 2
+    np.testing.assert_allclose(logits, predict(teacher, samples), atol=1e-6)
+    training = read_json(folder / "training.json") or {}
+    assert training["auc"] == pytest.approx(auc_score(samples.label, logits[:, 0]))
+    assert len({member["auc"] for member in training["members"]} | {training["auc"]}) == 3

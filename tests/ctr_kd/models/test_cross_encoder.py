@@ -7,7 +7,7 @@ from torch import nn
 
 from ctr_kd.batching import make_batch
 from ctr_kd.config import EncoderConfig, FinetuneConfig, StudentConfig
-from ctr_kd.models import STUDENTS, build_teacher
+from ctr_kd.models import STUDENTS, build_member
 from ctr_kd.models.click_bert import ClickBert
 from ctr_kd.models.cross_encoder import CrossEncoder
 from ctr_kd.pretraining import build_encoder
@@ -28,14 +28,14 @@ def build(kind, texts):
     signature = texts.signature()
     if kind == "teacher":
         encoder = build_encoder(texts, signature, EncoderConfig(width=16, heads=2, layers=2))
-        return build_teacher(encoder, signature, FinetuneConfig(head_width=16)).eval()
+        return build_member(encoder, signature, FinetuneConfig(head_width=16)).eval()
     return STUDENTS[kind](signature, StudentConfig(kind=kind, width=8, hidden=12)).eval()
 
 
 def test_a_single_token_is_a_candidate_and_shares_its_history(texts, assembly, signature):
     assert isinstance(build("teacher", texts), CrossEncoder)
     encoder = build_encoder(assembly, signature, EncoderConfig(width=16, heads=2))
-    assert isinstance(build_teacher(encoder, signature, FinetuneConfig()), ClickBert)
+    assert isinstance(build_member(encoder, signature, FinetuneConfig()), ClickBert)
 
 
 @pytest.mark.parametrize("kind", KINDS)

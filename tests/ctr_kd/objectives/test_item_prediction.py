@@ -90,7 +90,7 @@ def test_attributes_by_hand(model, state):
     assert 0 < known.sum() < len(known)
     with torch.no_grad():
         logits = (state @ model.bert.token.embeddings()[1].weight.T).log_softmax(1)
-    expected = -logits[torch.arange(len(topic)), topic][torch.from_numpy(known)].mean()
+    expected = -logits[torch.arange(len(topic)), topic][torch.from_numpy(known)].sum() / len(target)
     torch.testing.assert_close(attribute_loss(model, state, target), expected)
     without = target[~torch.from_numpy(known)]
     assert attribute_loss(model, state[: len(without)], without).item() == 0.0

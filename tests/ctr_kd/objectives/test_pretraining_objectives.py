@@ -117,6 +117,16 @@ def test_pairs_by_hand():
         assert segment[i, total[i] - 1 :].sum() == 0
 
 
+def test_the_length_of_a_pair_does_not_tell_whether_it_continues():
+    tokens = np.random.default_rng(0).integers(5, 20, (200, 9, 2)).astype(np.int32)
+    _, total, segment, continues = segment_pairs(tokens, np.full(200, 9), np.random.default_rng(0))
+    assert 0.3 < continues.mean() < 0.7
+    assert (total == 10).all()
+    assert (segment.sum(1) >= 1).all() and (segment[:, 0] == 0).all()
+    of_two = segment_pairs(tokens[:, :4], np.array([2, 4] * 100), np.random.default_rng(0))
+    assert (of_two[2].sum(1) >= 1).all(), "the end of a shorter sequence is what there is behind its first token"
+
+
 def test_about_half_of_the_pairs_continue_and_the_loss_learns(assembly, signature):
     tokens, length = sequences(600)
     *_, continues = segment_pairs(tokens, length, np.random.default_rng(0))

@@ -1,0 +1,68 @@
+"""Several fine-tunings of one encoder as one teacher; see test_training.py for the strategies of a single one."""
+
+import numpy as np
+import pytest
+import torch
+
+from ctr_kd import finetuning
+from ctr_kd.config import EncoderConfig, FinetuneConfig, TrainingConfig
+from ctr_kd.finetuning import finetune, finetune_members, member_seed
+from ctr_kd.models import build_teacher
+from ctr_kd.pretraining import build_encoder
+from ctr_kd.training import predict
+
+TRAINING = TrainingConfig(epochs=2, batch_size=64, learning_rate=5e-3, validations=2)
+CONFIG = FinetuneConfig(head_width=16, members=3, training=TRAINING)
+
+
+@pytest.fixture
+def encoder(assembly, signature):
+    torch.manual_seed(0)
+    return build_encoder(assembly, signature, EncoderConfig(width=16, heads=2, layers=1))
+
+
+@pytest.fixture
+def arguments(assembly, signature, encoder):
+    return encoder, signature, assembly.samples("train"), assembly.samples("validation"), CONFIG, 5e-3, 4, "i"
+
+
+def test_the_mean_of_its_members_is_the_teachers_logit(arguments, assembly, encoder, tmp_path):
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    ensemble, curves = finetune_members(*arguments, tmp_path)
+    test = assembly.samples("test")
+    members = [predict(member, test) for member in ensemble.members]
+    assert len(members) == len(curves) == 3
+    np.testing.assert_allclose(predict(ensemble, test), np.mean(members, axis=0), atol=1e-6)
+    assert all(not np.array_equal(members[0], other) for other in members[1:])
+    assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+    assert ensemble.pretrained is ensemble.members[0].pretrained and not ensemble.training
+
+
+def test_a_single_member_is_the_plain_fine_tuning(arguments, assembly, encoder, signature, tmp_path):
+    alone = CONFIG.model_copy(update={"members": 1})
+    one, curves = finetune_members(*arguments[:4], alone, *arguments[5:], tmp_path / "members")
+    plain, curve = finetune(*arguments[:4], alone, *arguments[5:], tmp_path / "plain.pt")
+    assert np.array_equal(predict(one, assembly.samples("test")), predict(plain, assembly.samples("test")))
+    assert curves[0].points == curve.points
+    again = build_teacher(encoder, signature, alone)
+    again.load_state_dict(one.state_dict())
+    assert np.array_equal(predict(again, assembly.samples("test")), predict(one, assembly.samples("test")))
+
+
+def test_a_killed_run_repeats_no_finished_member(arguments, assembly, tmp_path, monkeypatch):
+    whole, curves = finetune_members(*arguments, tmp_path / "whole")
+    seeds = []
+
+    def stops_in_the_third(*given, **named):
+        seeds.append(given[6])
+        if len(seeds) == 3:
+            raise KeyboardInterrupt
+        return finetune(*given, **named)
+
+    monkeypatch.setattr(finetuning, "finetune", stops_in_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        finetune_members(*arguments, tmp_path / "cut")
+    resumed, again = finetune_members(*arguments, tmp_path / "cut")
+    assert seeds == [member_seed(4, number) for number in (0, 1, 2, 2)]
+    assert np.array_equal(predict(resumed, assembly.samples("test")), predict(whole, assembly.samples("test")))
+    assert [curve.points for curve in again] == [curve.points for curve in curves]
