@@ -80,7 +80,7 @@ def write_rows(table: Any, rows: int, path: Path) -> None:
 
 
 def request_latency(model: Path, table: Any) -> dict[str, float]:
-    """Milliseconds of requests of one history and many candidates each, one after the other, on one thread: that passed, and processor's."""
+    """Milliseconds of requests of one history and many candidates, one after the other, on one thread: passed, and the processor's."""
     scorer = open_model(model).scorer
     rng, items = np.random.default_rng(0), table["item_id"]
     passed, spent = [], []
