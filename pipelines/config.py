@@ -393,6 +393,8 @@ def _scalar(value: Any) -> str:
     """
     if isinstance(value, timedelta):
         return duration_text(value)
+    if isinstance(value, Path):
+        value = str(value)
     if isinstance(value, datetime):
         value = value.strftime("%Y-%m-%dT%H:%M:%S.%f" if value.microsecond else "%Y-%m-%dT%H:%M")
     if isinstance(value, tuple):
