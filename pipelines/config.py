@@ -118,9 +118,27 @@ class RunConfig(Config):
         texts = self.source.reader == "text"
         if texts and self.distill.weighting == "learned":
             raise ValueError("distill.weighting: learned needs rows in the order of time, and texts have none")
+        if texts and self.distill.needs_encoder and self.tokens.teacher != self.tokens.student:
+            raise ValueError(
+                "hints and embeddings: teacher need one tokenizer for both: let tokens.student be as tokens.teacher, or leave them out"
+            )
+        if texts and self.distill.transfer.amount and self.source.unlabelled is None:
+            raise ValueError("distill.transfer.amount takes texts of source.unlabelled, and that names none; set it, or use augmentation")
         if texts and self.finetune.hard_negatives.amount:
             raise ValueError("finetune.hard_negatives are items that a user never met, and texts have no users")
         return self
+
+    def need_clicks(self) -> SplitConfig:
+        """The split in time, which clicks have and texts have not.
+
+        Raises
+        ------
+        ConfigError
+            When the rows are texts.
+        """
+        if self.split is None:
+            raise ConfigError(f"source.reader {self.source.reader} holds no click log, which this command needs")
+        return self.split
 
     @property
     def assembly(self) -> AssemblyConfig:
@@ -131,10 +149,12 @@ class RunConfig(Config):
         ConfigError
             When the rows are texts, for which there is no split.
         """
-        if self.split is None:
-            raise ConfigError(f"source.reader {self.source.reader} holds no click log, which this command needs")
         return AssemblyConfig(
-            split=self.split, candidates=self.candidates, history=self.history, statistics=self.statistics, vocabulary=self.vocabulary
+            split=self.need_clicks(),
+            candidates=self.candidates,
+            history=self.history,
+            statistics=self.statistics,
+            vocabulary=self.vocabulary,
         )
 
     def section(self, keys: Sequence[str]) -> dict[str, Any]:

@@ -110,6 +110,28 @@ def test_the_champion_scores_the_test_split_and_files_of_raw_texts(road: Road, t
     assert code == 2 and "texts have no dates" in said
 
 
+def test_a_proof_and_a_sweep_of_classes_are_of_accuracy(road: Road) -> None:
+    few = ("--set", "distill.training.epochs=1", "--set", "evaluate.bootstrap=20")
+    code, said = road("prove", "--seeds", "2", "--set", "prove.ablation=[transfer, hints]", *few)
+    assert code == 0 and "accuracy" in said.splitlines()[0], said
+    proof = json.loads((road.workspace / "reports" / "latest" / "prove.json").read_text())
+    assert len(proof["models"]["student"]["accuracy"]["seeds"]) == 2
+    assert set(proof["comparisons"]["student-student_alone"]) == {"auc", "log_loss", "accuracy"}
+    assert {one["name"] for one in proof["ablation"]} == {"augmented texts", "no transfer set"}
+    assert "source.unlabelled" in proof["not_possible"]["transfer set"] and "one tokenizer" in proof["not_possible"]["relation hint"]
+    code, said = road("sweep", "--set", "sweep.kinds=[pooled]", "--set", "sweep.widths=[4, 8]", *few)
+    assert code == 0 and said.splitlines()[0].split()[:2] == ["model", "accuracy"], said
+    sweep = json.loads((road.workspace / "reports" / "latest" / "sweep.json").read_text())
+    assert all(0 < one["validation_accuracy"] <= 1 and one["accuracy"]["value"] > 0 for one in sweep["students"])
+    assert "accuracy" in (road.workspace / "reports" / "latest" / "sweep.html").read_text()
+
+
+@pytest.mark.parametrize("command", [("next-item",), ("neighbours", "a")])
+def test_commands_of_clicks_say_that_there_are_none(road: Road, command: tuple[str, ...]) -> None:
+    code, said = road(*command)
+    assert code == 2 and "source.reader text holds no click log, which this command needs" in said
+
+
 def test_labelled_files_are_measured(road: Road, tmp_path: Path) -> None:
     source = tmp_path / "labelled.parquet"
     pq.write_table(road.test, source)
