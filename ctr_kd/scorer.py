@@ -244,10 +244,10 @@ class _Lookup:
             values = values.dictionary_decode()
         if len(values) < 256:  # to find out which values differ costs more than to look a few up
             return self._each(values)
-        if len(values) < len(self.tokens):  # a hash table of the distinct values costs less than one of the vocabulary
-            return self._of_distinct(values.dictionary_encode())
-        if len(values) < 4096:
-            return self._each(values)
+        if len(values) < max(4096, len(self.tokens)):  # and so does a hash table of the vocabulary; requests repeat items and histories
+            coded = values.dictionary_encode()
+            known = np.append(self._each(coded.dictionary), np.int32(PAD))
+            return known[coded.indices.fill_null(len(known) - 1).to_numpy(zero_copy_only=False)]
         if pa.types.is_integer(values.type) and not pa.types.is_uint64(values.type):
             found = pc.index_in(values.cast(pa.int64()), value_set=self.integers, skip_nulls=True)
         else:  # integers of 64 bits without a sign too: half of them are no int64
@@ -259,11 +259,6 @@ class _Lookup:
 
     def _each(self, values: pa.Array) -> np.ndarray:
         return np.array([PAD if v is None else self.index.get(str(v), UNKNOWN) for v in values.to_pylist()], np.int32)
-
-    def _of_distinct(self, values: pa.DictionaryArray) -> np.ndarray:
-        index = self._each(values.dictionary)[values.indices.fill_null(0).to_numpy(zero_copy_only=False)]
-        index[values.indices.is_null().to_numpy(zero_copy_only=False)] = PAD
-        return index
 
 
 def _canonical_integer(text: str) -> int | None:
