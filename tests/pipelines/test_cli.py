@@ -170,6 +170,17 @@ def test_promote_moves_the_alias_whatever_the_gate_said(
     assert (code, last_line(err)) == (1, "ctr-kd: demo has no earlier champion to go back to")
 
 
+@pytest.mark.parametrize("command", ["promote", "rollback"])
+def test_a_registry_that_is_down_is_one_line(
+    program: Program, yaml_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    code, _, err = program(command, yaml_file(), "--set", "tracking.uri=http://127.0.0.1:9")
+    assert code == 1
+    assert err.startswith("ctr-kd: MLflow at http://127.0.0.1:9 cannot be used")
+    assert len(err.strip().splitlines()) == 1
+
+
 def test_a_full_disk_is_one_line_and_leaves_nothing_to_read(
     program: Program, yaml_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

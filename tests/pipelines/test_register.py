@@ -15,8 +15,9 @@ import pytest
 
 from ctr_kd.metrics import auc_score
 from pipelines.config import RunConfig
+from pipelines.failures import exit_code
 from pipelines.gate import GateRefused
-from pipelines.mlflow_server import tracking_uri
+from pipelines.mlflow_server import TrackingError, tracking_uri, unreachable
 from pipelines.peeking import peek
 from pipelines.progress import Console
 from pipelines.raw_rows import RawRows, newest_requests
@@ -230,6 +231,23 @@ def test_a_run_killed_after_the_promotion_ends_as_if_it_were_not(road: Road, bou
     assert gate["champion_before"] == "1"
     assert "auc_against_champion_low" in {check["name"] for check in gate["checks"]}
     assert Registry(tracking_uri(bounded, road.workspace), bounded.name).rollback() == ("2", "1")
+
+
+def test_a_registry_that_goes_down_at_the_promotion_keeps_its_champion_and_the_next_run_promotes(
+    road: Road, bounded: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    road.run(bounded, FAIR)
+    with monkeypatch.context() as patch:
+        gone = unreachable("http://registry", ConnectionRefusedError("Connection refused"))
+        patch.setattr(Registry, "promote", lambda *arguments: (_ for _ in ()).throw(gone))
+        with pytest.raises(TrackingError, match=r"^MLflow at http://registry cannot be used: Connection refused; .*$") as failed:
+            road.run(bounded, GOOD)
+    assert exit_code(failed.value) == 1
+    assert aliases(bounded, road.workspace) == ("1", "2")
+    road.run(bounded, GOOD)
+    assert aliases(bounded, road.workspace) == ("2", "2")
+    changes = Registry(tracking_uri(bounded, road.workspace), bounded.name).changes()
+    assert [(change.before, change.after) for change in changes] == [(None, "1"), ("1", "2")]
 
 
 def test_a_registry_that_was_removed_is_filled_again(road: Road, bounded: RunConfig, mlflow_database: Path) -> None:
