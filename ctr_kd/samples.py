@@ -221,7 +221,7 @@ class Assembly:
 
     def _read_clicks(self, *columns: str) -> Iterator[dict[str, np.ndarray]]:
         """Columns of the clicks, a chunk at a time, in their order."""
-        with pq.ParquetFile(self.directory / "clicks.parquet") as file:
+        with pq.ParquetFile(self.directory / "clicks.parquet", pre_buffer=False) as file:
             for chunk in file.iter_batches(CLICK_CHUNK, columns=list(columns)):
                 yield {name: chunk[name].to_numpy(zero_copy_only=False) for name in columns}
 

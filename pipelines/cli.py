@@ -116,6 +116,7 @@ def neighbours_command(options: Options) -> None:
     """
     from pipelines.neighbours import ROAD_TO_EMBEDDINGS, neighbours_table
 
+    options.config().need_clicks()
     with _session("neighbours", options, ROAD_TO_EMBEDDINGS) as runner:
         runner.run(options.first or "finetune", options.last or "finetune", options.force)
         if "finetune" in runner.context.artifacts:

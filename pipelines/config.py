@@ -40,6 +40,10 @@ class EvaluateConfig(Config):
     bootstrap: int = Field(200, ge=20, le=10_000, description="bootstrap replicates behind every interval")
     seed: int = Field(13, description="seed of the bootstrap")
     boosted_trees: bool = Field(True, description="fit the gradient-boosted baseline on the as-of statistics")
+    text_gcn: bool = Field(
+        False,
+        description="train a graph network of texts and words beside the models: transductive, it reads the test texts (not their labels)",
+    )
 
 
 class TrackingConfig(Config):
@@ -87,6 +91,8 @@ class RunConfig(Config):
             of_texts = [name for name in TEXT_TEACHERS if name in teachers]
             if of_texts:
                 raise ValueError(f"distill.teachers: {of_texts[0]} is a teacher of texts; clicks have bert and boosted_trees")
+            if self.evaluate.text_gcn:
+                raise ValueError("evaluate.text_gcn is a network of texts and their words, and there are none: remove it")
             if self.distill.transfer.augmentation.amount:
                 raise ValueError(
                     "distill.transfer.augmentation makes texts, and there are none; transfer.amount is the transfer set of clicks"
@@ -118,9 +124,29 @@ class RunConfig(Config):
         texts = self.source.reader == "text"
         if texts and self.distill.weighting == "learned":
             raise ValueError("distill.weighting: learned needs rows in the order of time, and texts have none")
+        if texts and self.distill.needs_encoder and self.tokens.teacher != self.tokens.student:
+            raise ValueError(
+                "hints and embeddings: teacher need one tokenizer for both: let tokens.student be as tokens.teacher, or leave them out"
+            )
+        if texts and self.distill.transfer.amount and self.source.unlabelled is None:
+            raise ValueError("distill.transfer.amount takes texts of source.unlabelled, and that names none; set it, or use augmentation")
+        if self.evaluate.text_gcn and self.source.text_b is not None:
+            raise ValueError("evaluate.text_gcn has a node for each text, not for pairs: remove it")
         if texts and self.finetune.hard_negatives.amount:
             raise ValueError("finetune.hard_negatives are items that a user never met, and texts have no users")
         return self
+
+    def need_clicks(self) -> SplitConfig:
+        """The split in time, which clicks have and texts have not.
+
+        Raises
+        ------
+        ConfigError
+            When the rows are texts.
+        """
+        if self.split is None:
+            raise ConfigError(f"source.reader {self.source.reader} holds no click log, which this command needs")
+        return self.split
 
     @property
     def assembly(self) -> AssemblyConfig:
@@ -131,10 +157,12 @@ class RunConfig(Config):
         ConfigError
             When the rows are texts, for which there is no split.
         """
-        if self.split is None:
-            raise ConfigError(f"source.reader {self.source.reader} holds no click log, which this command needs")
         return AssemblyConfig(
-            split=self.split, candidates=self.candidates, history=self.history, statistics=self.statistics, vocabulary=self.vocabulary
+            split=self.need_clicks(),
+            candidates=self.candidates,
+            history=self.history,
+            statistics=self.statistics,
+            vocabulary=self.vocabulary,
         )
 
     def section(self, keys: Sequence[str]) -> dict[str, Any]:
@@ -373,6 +401,8 @@ def _scalar(value: Any) -> str:
     """
     if isinstance(value, timedelta):
         return duration_text(value)
+    if isinstance(value, Path):
+        value = str(value)
     if isinstance(value, datetime):
         value = value.strftime("%Y-%m-%dT%H:%M:%S.%f" if value.microsecond else "%Y-%m-%dT%H:%M")
     if isinstance(value, tuple):

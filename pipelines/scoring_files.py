@@ -25,7 +25,7 @@ from pipelines.scored_parts import Part, PartsFolder, in_parts
 from pipelines.scoring_pool import score_parts
 from pipelines.served_model import load_model, model_uri, model_version
 
-_BUFFER = 1 << 20  # bytes read of a column at a time: a row group may be larger than memory
+_BUFFER = 1 << 20  # bytes read of a column at a time: a row group may be larger than memory, and fetching ahead would keep all of them
 
 
 def score_file(run: RunContext, source: Path, target: Path) -> str:
@@ -102,7 +102,7 @@ def keep_best_rows(run: RunContext, file: Path) -> int | None:
 def open_parquet(path: Path) -> pq.ParquetFile:
     """Open a Parquet file that somebody gave us; DataError when it is none."""
     try:
-        return pq.ParquetFile(path, buffer_size=_BUFFER)
+        return pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path}: is no complete Parquet file ({str(error).splitlines()[0]}); write it again") from None
 

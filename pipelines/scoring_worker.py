@@ -1,8 +1,8 @@
 """A process that scores parts, ``python -m pipelines.scoring_worker TASK``: started by :mod:`pipelines.scoring_pool`, never by hand.
 
-TASK is JSON: the folder of the model, its version, the folder of the parts. The process says ``{"ready": true}`` on standard output. Then
-each part on its standard input, a line of JSON and one or two Arrow streams, is answered by a line: ``{"number": 3, "counts": {...}}``, or
-at a fault ``{"number": 3, "fault": ..., "text": ...}``. It ends when its input does. Every core has one, so it imports little.
+TASK is JSON: the folder of the model, its version, the folder of the parts. The process says ``{"ready": true}`` on standard output.
+Then it answers every part on its standard input, a line of JSON and one or two Arrow streams, with a line: ``{"number": 3, "counts": ...}``
+or, at a fault, ``{"number": 3, "fault": ..., "text": ...}``. It ends when its input does. Every core has one, so it imports little.
 """
 
 from __future__ import annotations
