@@ -50,7 +50,6 @@ setup(
         "spark": ["pyspark>=4.3"],
         "system-metrics": ["psutil>=6"],
         "airflow": ["apache-airflow>=3.3", "apache-airflow-providers-standard>=1.21"],
-        "system-metrics": ["psutil>=6"],
         "peers": ["transformers>=5", "torch-rechub>=0.9,<0.10"],
     },
 )
