@@ -15,7 +15,7 @@ FILE = "next_item.json"
 
 def run(context: StageContext) -> None:
     """Rank the last click of the test window, and of the validation window, of every user; writes ``next_item.json``."""
-    from ctr_kd.checkpoint import load_checkpoint
+    from ctr_kd.checkpoint import load_weights
     from ctr_kd.next_item import evaluate_next_items, next_item_score, next_items
     from ctr_kd.pretraining import build_encoder
     from ctr_kd.samples import Assembly
@@ -25,7 +25,7 @@ def run(context: StageContext) -> None:
     assembly = Assembly(context.inputs["ingest"], config.history.max_length)
     model = build_encoder(assembly, assembly.signature(), config.pretrain.encoder)
     pretrained = context.inputs["pretrain"]
-    model.load_state_dict(load_checkpoint(pretrained / "pretrained.pt", pretrained.name)["model"])
+    load_weights(model, pretrained / "pretrained.pt", pretrained.name)
     score, vocabulary = next_item_score(model), len(model.vocabulary)
     split = assembly.summary["split"]
     train_until, validate_until, test_until = (
