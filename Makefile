@@ -13,7 +13,7 @@ BIN   := .venv/bin
 STAMP := .venv/.installed
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: setup run test check format bench bench-quality clean
+.PHONY: setup run test test-airflow test-serving check format bench bench-quality clean
 .DEFAULT_GOAL := run
 
 setup: $(STAMP)
@@ -31,6 +31,22 @@ run: $(STAMP)
 # Two processes with one thread each are faster than one with two: most tests are too small to share.
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Airflow pins packages that MLflow wants in other versions, so it has an environment of its own, as it would have on a scheduler.
+AIRFLOW := .venv-airflow/.installed
+
+$(AIRFLOW): setup.py constraints-airflow.txt
+	test -x .venv-airflow/bin/python || $(PYTHON) -m venv .venv-airflow
+	.venv-airflow/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-airflow.txt \
+		apache-airflow apache-airflow-providers-standard pytest
+	touch $@
+
+test-airflow: $(STAMP) $(AIRFLOW)
+	.venv-airflow/bin/python -m pytest tests/airflow
+
+# Installs the registered student's own requirements, and nothing else, into an environment of its own.
+test-serving: $(STAMP)
+	CTR_KD_TEST_SERVING=1 $(BIN)/python -m pytest tests/pipelines/test_serving.py
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -51,4 +67,4 @@ bench-quality: $(STAMP)
 		$(if $(GLOBO),--globo $(GLOBO)) $(if $(ML100K),--ml100k $(ML100K)) $(if $(MIND),--mind $(MIND))
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-airflow build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

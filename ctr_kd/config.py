@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from feature_store.config import Config
+from feature_store.config import AugmentationConfig, Config
 
 
 class TrainingConfig(Config):
@@ -214,14 +214,16 @@ class HintsConfig(Config):
 
 
 class TransferConfig(Config):
-    """Rows without labels, of users and items that never met: the teacher says what to learn from them."""
+    """Rows without labels: users and items that never met, or texts. The teacher says what to learn from them."""
 
     amount: float = Field(
         0.0,
         ge=0,
         le=10,
-        description="rows as a share of the training rows, half of them of items near to the user's clicks, half popular ones; 0 is off",
+        description="rows as a share of the training rows: half of them of items near to the user's clicks, half popular ones; of texts, "
+        "those of source.unlabelled; 0 is off",
     )
+    augmentation: AugmentationConfig = Field(AugmentationConfig(), description="texts: new ones made of the training texts")
     neighbours: int = Field(
         20,
         ge=1,
@@ -242,6 +244,8 @@ class ScheduleConfig(Config):
 
 PRESETS = {"tang": "logit_mse", "hinton": "soft_targets"}  # soft of each preset
 Calibration = Literal["none", "temperature", "isotonic"]
+TEXT_TEACHERS = ("linear", "linear_words")
+"""Teachers of texts that are no network."""
 
 
 class DistillConfig(Config):
@@ -250,7 +254,7 @@ class DistillConfig(Config):
     teachers: dict[str, float] = Field(
         {"bert": 1.0},
         description="weight of each teacher's logits: the BERT knows the sequence, boosted_trees the statistics, which age least, "
-        "linear the character n-grams of texts",
+        "linear the character n-grams of texts, linear_words their words beside them",
     )
     weighting: Literal["fixed", "learned"] = Field(
         "fixed",
@@ -311,7 +315,7 @@ class DistillConfig(Config):
     @property
     def transfers(self) -> bool:
         """Whether the student learns from rows without labels too."""
-        return self.transfer.amount > 0 and self.weights[1] > 0
+        return (self.transfer.amount > 0 or self.transfer.augmentation.amount > 0) and self.weights[1] > 0
 
     @property
     def needs_encoder(self) -> bool:
@@ -331,9 +335,10 @@ class DistillConfig(Config):
 
     @model_validator(mode="after")
     def _weights_add_up(self) -> DistillConfig:
-        strange = sorted(set(self.teachers) - {"bert", "boosted_trees", "linear"})
+        strange = sorted(set(self.teachers) - {"bert", "boosted_trees", *TEXT_TEACHERS})
         if strange:
-            raise ValueError(f"there is no teacher {strange[0]!r}; the teachers are bert, boosted_trees (of clicks) and linear (of texts)")
+            of_texts = " and ".join(TEXT_TEACHERS)
+            raise ValueError(f"there is no teacher {strange[0]!r}; the teachers are bert, boosted_trees (of clicks), {of_texts} (of texts)")
         if not self.teachers or min(self.teachers.values()) <= 0 or abs(sum(self.teachers.values()) - 1) > 1e-6:
             raise ValueError("the weights of the teachers must be above zero and add up to 1")
         if self.weighting == "learned" and len(self.teachers) < 2:

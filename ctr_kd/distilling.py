@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ctr_kd.batching import Batch, make_batch, part_of
 from ctr_kd.config import DistillConfig, HintsConfig
 from ctr_kd.devices import choose_device, device_of, move
-from ctr_kd.embedding_transfer import begin_with
+from ctr_kd.embedding_transfer import begin_with, begin_with_vectors
 from ctr_kd.finetuning import validation_figures
 from ctr_kd.models import STUDENTS
 from ctr_kd.models.bert import MaskedItemModel
@@ -128,6 +128,7 @@ def train_student(
     checkpoint: Path,
     report: Callable[[str], None] = lambda text: None,
     encoder: MaskedItemModel | None = None,
+    vectors: np.ndarray | None = None,
 ) -> tuple[nn.Module, Curve]:
     """Train one student; without a teacher it learns from the labels alone, with the same seed, batches and budget.
 
@@ -147,6 +148,8 @@ def train_student(
     encoder : MaskedItemModel, optional
         The teacher's BERT, for hints and embeddings; it is frozen, in eval mode, and computes a batch's states when they are asked
         for: an epoch of it is cheaper than one of fine-tuning, and states of all histories may not fit the memory.
+    vectors : float32 array (indices, dimensions), optional
+        From which the tokens' embeddings begin, with a teacher and without; NaN where a token has none.
 
     Returns
     -------
@@ -163,6 +166,8 @@ def train_student(
     """
     torch.manual_seed(seed)
     model: Any = STUDENTS[config.student.kind](signature, config.student)
+    if vectors is not None:
+        begin_with_vectors(model.token, torch.from_numpy(vectors))
     trained = nn.ModuleDict({"student": model})  # and what is thrown away after training
     label = torch.from_numpy(train.label)
     model.head.begin_at(base_logits(label, signature.outputs))

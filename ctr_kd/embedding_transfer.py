@@ -1,4 +1,4 @@
-"""A student's embeddings begin where its teacher's ended, at the student's own width."""
+"""A student's embeddings begin where its teacher's ended, or as given vectors of its tokens, at the student's own width."""
 
 from __future__ import annotations
 
@@ -68,3 +68,35 @@ def begin_with(student: TokenEmbedding, teacher: TokenEmbedding, vocabulary: Ten
     directions = principal_directions(teacher(vocabulary[len(SPECIALS) :]), width)
     for own, other in zip(student.embeddings(), teacher.embeddings(), strict=True):
         own.weight.copy_(other.weight.double() @ directions)
+
+
+@torch.no_grad()
+def begin_with_vectors(student: TokenEmbedding, vectors: Tensor) -> None:
+    """Set the rows of the student's first table, that of the tokens' own ids, to given vectors.
+
+    Wider vectors are projected on their principal directions; a wider student keeps what it has drawn in its other columns, and a token
+    without a vector in all of them. Vectors come in any scale: they get the mean square of the drawn table, which the layers
+    behind it expect.
+
+    Parameters
+    ----------
+    student : TokenEmbedding
+    vectors : float tensor (indices, dimensions)
+        NaN where an index has none.
+
+    Raises
+    ------
+    ValueError
+        When the vectors are of another vocabulary.
+    """
+    table = student.embeddings()[0].weight
+    if len(vectors) != len(table):
+        raise ValueError(f"there are vectors of {len(vectors):,} tokens and the student has {len(table):,}: use the files of one assembly")
+    known = ~torch.isnan(vectors).any(dim=1)
+    if not known.any():
+        return
+    found = vectors[known].double()
+    found = found @ principal_directions(found, min(table.shape[1], found.shape[1]))  # (known, columns)
+    drawn = table[len(SPECIALS) :].double().square().mean().sqrt()
+    columns = table[:, : found.shape[1]]
+    columns[known] = (found * (drawn / found.square().mean().sqrt().clamp(min=1e-12))).to(table.dtype)

@@ -1,6 +1,7 @@
 """A linear model of texts, below which no student should fall: TF-IDF of character n-grams under a linear support vector machine.
 
-On short texts it is hard to beat (Wang and Manning 2012, Baselines and Bigrams). As a teacher it makes other mistakes than a BERT.
+On short texts it is hard to beat (Wang and Manning 2012, Baselines and Bigrams). As a teacher it makes other mistakes than a BERT. With
+words beside the n-grams it is a teacher alone: a student of n-grams learns from it what a dictionary knows, and needs none.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ from scipy.sparse import csr_matrix, hstack
 from scipy.special import log_softmax
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.model_selection import GroupKFold
+from sklearn.pipeline import FeatureUnion
 from sklearn.svm import LinearSVC
 
 from ctr_kd.calibration import fit_class_scale
+from feature_store.tokenizers.words import Words
 
 NGRAMS = (1, 3)  # characters
-FOLDS = 3
+FOLDS = 5
+LONGEST = 128  # words read of a text
+PENALTIES = {"ngrams": 1.0, "words": 0.1}  # C of the machine: words and their n-grams say the same twice, so it must trust each less
 
 
 @dataclass(frozen=True)
@@ -28,22 +33,30 @@ class LinearModel:
 
     Attributes
     ----------
-    vectorizer : TfidfVectorizer
+    vectorizer : TfidfVectorizer or FeatureUnion
     machine : LinearSVC
     scale : float
         By which distances from the separating planes become logits; the one with the least log loss out of fold.
     out_of_fold : float array (rows, classes)
         Logits of the training rows, each by a machine that was not trained on it, nor on an equal text: what the machine says of its
         own training rows is learned by heart and teaches nothing.
+    folds : tuple of LinearSVC
+        The machines of ``out_of_fold``.
+    fold : int array (rows,)
+        Which of them each training row was asked of.
     """
 
-    vectorizer: TfidfVectorizer
+    vectorizer: TfidfVectorizer | FeatureUnion
     machine: LinearSVC
     scale: float
     out_of_fold: NDArray[np.float32]
+    folds: tuple[LinearSVC, ...]
+    fold: NDArray[np.int64]
 
     @classmethod
-    def fit(cls, texts: Sequence[str], texts_b: Sequence[str] | None, label: NDArray[np.int64], seed: int = 0) -> LinearModel:
+    def fit(
+        cls, texts: Sequence[str], texts_b: Sequence[str] | None, label: NDArray[np.int64], seed: int = 0, words: bool = False
+    ) -> LinearModel:
         """Fit on training rows.
 
         Parameters
@@ -54,24 +67,30 @@ class LinearModel:
         label : int array (rows,)
             Class indices; every class from 0 to the largest must occur.
         seed : int
+        words : bool
+            Whether words, as jieba cuts them, stand beside the n-grams.
 
         Raises
         ------
         ValueError
-            When there are fewer than two classes, or fewer distinct texts than folds.
+            When there are fewer than two classes, or two distinct texts.
         """
         if len(np.unique(label)) < 2:
             raise ValueError(f"the linear model needs two classes, and all {len(label):,} training rows are of one")
-        vectorizer = TfidfVectorizer(analyzer="char", ngram_range=NGRAMS)
+        vectorizer, penalty = _vectorizer(words), PENALTIES["words" if words else "ngrams"]
         vectorizer.fit([*texts, *(texts_b or [])])
         inputs = _inputs(vectorizer, texts, texts_b)
         group = np.unique(np.array(texts, object).astype(str), return_inverse=True)[1]
-        distance = np.zeros((len(label), int(label.max()) + 1))
-        for learned, asked in GroupKFold(FOLDS).split(inputs, label, group):
-            machine = _machine(seed).fit(inputs[learned], label[learned])
+        distance, fold = np.zeros((len(label), int(label.max()) + 1)), np.zeros(len(label), np.int64)
+        folds: list[LinearSVC] = []
+        for learned, asked in GroupKFold(min(FOLDS, int(group.max()) + 1)).split(inputs, label, group):
+            machine = _machine(seed, penalty).fit(inputs[learned], label[learned])
             distance[np.ix_(asked, machine.classes_)] = _distances(machine, inputs[asked])
+            fold[asked] = len(folds)
+            folds.append(machine)
         scale = fit_class_scale(distance, label)
-        return cls(vectorizer, _machine(seed).fit(inputs, label), scale, _logits(distance, scale))
+        machine = _machine(seed, penalty).fit(inputs, label)
+        return cls(vectorizer, machine, scale, _logits(distance, scale), tuple(folds), fold)
 
     def predict(self, texts: Sequence[str], texts_b: Sequence[str] | None = None) -> NDArray[np.float32]:
         """Logits (rows, classes): logarithms of the classes' probabilities."""
@@ -79,8 +98,33 @@ class LinearModel:
             return np.zeros((0, len(self.machine.classes_)), np.float32)
         return _logits(_distances(self.machine, _inputs(self.vectorizer, texts, texts_b)), self.scale)
 
+    def predict_made(self, texts: Sequence[str], texts_b: Sequence[str] | None, origin: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Logits (rows, classes) of texts that were made of training rows, by machines that did not learn those.
 
-def _inputs(vectorizer: TfidfVectorizer, texts: Sequence[str], texts_b: Sequence[str] | None) -> csr_matrix:
+        Parameters
+        ----------
+        texts, texts_b
+            As in :meth:`fit`.
+        origin : int array (rows,)
+            Position of the training row that each was made of.
+        """
+        distance = np.zeros((len(texts), len(self.machine.classes_)))
+        if len(texts):
+            inputs, fold = _inputs(self.vectorizer, texts, texts_b), self.fold[origin]
+            for number in np.unique(fold):
+                rows, machine = np.flatnonzero(fold == number), self.folds[number]
+                distance[np.ix_(rows, machine.classes_)] = _distances(machine, inputs[rows])
+        return _logits(distance, self.scale)
+
+
+def _vectorizer(words: bool) -> TfidfVectorizer | FeatureUnion:
+    if not words:
+        return TfidfVectorizer(analyzer="char", ngram_range=NGRAMS)
+    of_words = TfidfVectorizer(analyzer=Words([], max_length=LONGEST).cut, sublinear_tf=True)
+    return FeatureUnion([("ngrams", TfidfVectorizer(analyzer="char", ngram_range=NGRAMS, sublinear_tf=True)), ("words", of_words)])
+
+
+def _inputs(vectorizer: TfidfVectorizer | FeatureUnion, texts: Sequence[str], texts_b: Sequence[str] | None) -> csr_matrix:
     """TF-IDF (rows, n-grams) of the texts; of pairs what both have and what only one has."""
     a = vectorizer.transform(texts)
     if texts_b is None:
@@ -89,8 +133,8 @@ def _inputs(vectorizer: TfidfVectorizer, texts: Sequence[str], texts_b: Sequence
     return hstack([a.minimum(b), abs(a - b)], format="csr")
 
 
-def _machine(seed: int) -> LinearSVC:
-    return LinearSVC(random_state=seed)
+def _machine(seed: int, penalty: float) -> LinearSVC:
+    return LinearSVC(C=penalty, random_state=seed)
 
 
 def _distances(machine: LinearSVC, inputs: csr_matrix) -> NDArray[np.float64]:

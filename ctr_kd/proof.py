@@ -9,12 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctr_kd.comparison import AucStatistic, Bootstrap, RatioStatistic, Statistic, over_seeds, paired_difference, percentile_interval
-from ctr_kd.metrics import auc_score
-from ctr_kd.metrics.checks import Floats
-from ctr_kd.metrics.probability import row_log_losses
-
-METRICS = ("auc", "log_loss")
+from ctr_kd.comparison import Bootstrap, over_seeds, paired_difference, percentile_interval
+from ctr_kd.measurement import measure
+from ctr_kd.metrics.checks import Floats, UndefinedMetric
 
 
 @dataclass(frozen=True)
@@ -26,13 +23,14 @@ class Seeded:
 
 
 def measure_seeds(label: NDArray, scores: Sequence[NDArray], bootstrap: Bootstrap) -> dict[str, Seeded]:
-    """AUC and log loss of a model that was trained with several seeds.
+    """AUC and log loss, and of classes accuracy, of a model that was trained with several seeds.
 
     Parameters
     ----------
-    label : array of 0 and 1, shape (rows,)
-    scores : sequence of float arrays (rows,)
-        Click probabilities, one array per seed; a model without seeds, as the teacher is, has one.
+    label : array, shape (rows,)
+        0 or 1 for clicks, class codes for classes.
+    scores : sequence of float arrays (rows,) or (rows, classes)
+        Probabilities, one array per seed; a model without seeds, as the teacher is, has one.
     bootstrap : Bootstrap
         Over the same rows.
 
@@ -41,20 +39,19 @@ def measure_seeds(label: NDArray, scores: Sequence[NDArray], bootstrap: Bootstra
     UndefinedMetric
         When only one label occurs.
     """
-    values: dict[str, list[float]] = {name: [] for name in METRICS}
-    replicates: dict[str, list[Floats]] = {name: [] for name in METRICS}
+    values: dict[str, list[float]] = {}
+    replicates: dict[str, list[Floats]] = {}
+    everything = np.ones(len(label), bool)
     for score in scores:  # one at a time: a prepared statistic takes some fifty bytes per row
-        losses = row_log_losses(label, score)
-        rows = bootstrap.sums(np.ones(len(losses)), bootstrap.unit)
-        statistics: dict[str, Statistic] = {
-            "auc": AucStatistic(label, score, bootstrap.unit),
-            "log_loss": RatioStatistic(bootstrap.sums(losses, bootstrap.unit), rows),
-        }
-        found = bootstrap.run(statistics)
-        for name, value in (("auc", float(auc_score(label, score))), ("log_loss", float(losses.mean()))):
-            values[name].append(value)
-            replicates[name].append(found[name])
-    return {name: Seeded(np.array(values[name]), np.array(replicates[name])) for name in METRICS}
+        measured = measure(label, score, bootstrap, rows=everything)
+        undefined = [one.reason for one in measured.values() if one.reason]
+        if undefined:
+            raise UndefinedMetric(undefined[0])
+        found = bootstrap.run({name: one.statistic for name, one in measured.items() if one.statistic})
+        for name in found:
+            values.setdefault(name, []).append(measured[name].value)
+            replicates.setdefault(name, []).append(found[name])
+    return {name: Seeded(np.array(values[name]), np.array(replicates[name])) for name in values}
 
 
 def summarise(measured: Mapping[str, Seeded], seed: int) -> dict[str, Any]:
@@ -82,7 +79,7 @@ def difference(first: Mapping[str, Seeded], second: Mapping[str, Seeded], seed: 
         ``{metric: {"difference", "low", "high", "p_value", "seeds"}}``; ``seeds`` holds the difference of each seed.
     """
     entries = {}
-    for name in METRICS:
+    for name in first:
         values = first[name].value - second[name].value
         replicates = over_seeds(first[name].replicates - second[name].replicates, seed)
         found = paired_difference(float(values.mean()), 0.0, replicates, np.zeros_like(replicates))

@@ -221,7 +221,7 @@ class Assembly:
 
     def _read_clicks(self, *columns: str) -> Iterator[dict[str, np.ndarray]]:
         """Columns of the clicks, a chunk at a time, in their order."""
-        with pq.ParquetFile(self.directory / "clicks.parquet") as file:
+        with pq.ParquetFile(self.directory / "clicks.parquet", pre_buffer=False) as file:
             for chunk in file.iter_batches(CLICK_CHUNK, columns=list(columns)):
                 yield {name: chunk[name].to_numpy(zero_copy_only=False) for name in columns}
 
@@ -239,6 +239,10 @@ class Assembly:
         known = self.item_tokens[:, 0] >= len(SPECIALS)
         tokens[self.item_tokens[known, 0], :-1] = self.item_tokens[known]
         return tokens
+
+    def token_vectors(self) -> None:
+        """Items come without vectors: a model draws its own."""
+        return
 
     def signature(self) -> Signature:
         """Names and sizes of the inputs; the bin edges of dense inputs are quantiles of the training rows."""

@@ -93,26 +93,31 @@ class StudentScorer:
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Scores of a pandas frame, as a frame with ``score`` and the same index."""
-        missing = [name for name in ("history", "item_id") if name not in frame.columns]
-        if missing:
-            raise ScoringError(f"column {missing[0]} is missing: a row needs history, item_id and timestamp")
+        return pd.DataFrame({"score": self.score(self.to_table(frame))}, index=frame.index)
+
+    def to_table(self, frame: pd.DataFrame | Mapping[str, list[Any]]) -> pa.Table:
+        """Those columns of a pandas frame, or of lists by name, that the model reads, as :meth:`score` takes them."""
         columns = {}
-        for name in frame.columns:
+        for name in ("history", "history_timestamps", "item_id", "timestamp", *self.signature["categorical"], *self.signature["dense"]):
+            if name not in frame:
+                continue
+            values = frame[name]
             if name in ("history", "history_timestamps"):
-                columns[name] = _list_column(frame[name], name)
+                columns[name] = _list_column(values, name)
             elif name == "item_id" or name in self.signature["categorical"]:
-                columns[name] = _id_column(frame[name], name)
+                columns[name] = _id_column(values, name)
             elif name in self.signature["dense"]:
                 try:
-                    columns[name] = pa.array(pd.to_numeric(frame[name]).to_numpy(np.float64, na_value=np.nan), from_pandas=True)
+                    numbers = pd.to_numeric(values).to_numpy(np.float64, na_value=np.nan) if isinstance(values, pd.Series) else values
+                    columns[name] = pa.array(np.asarray(numbers, np.float64), from_pandas=True)
                 except (TypeError, ValueError):
-                    raise ScoringError(f"column {name} must be numeric: {frame[name].dtype} has values that are not") from None
+                    raise ScoringError(f"column {name} must be numeric, and has values that are not") from None
             elif name == "timestamp":
                 try:
-                    columns[name] = pa.array(frame[name], from_pandas=True)
+                    columns[name] = pa.array(values, from_pandas=True)
                 except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
                     raise ScoringError("column timestamp must hold times, not a mixture of types") from None
-        return pd.DataFrame({"score": self.score(pa.table(columns))}, index=frame.index)
+        return pa.table(columns)
 
     def _check(self, table: pa.Table) -> None:
         for name in ("history", "item_id", "timestamp"):
@@ -237,8 +242,12 @@ class _Lookup:
             return np.full(len(values), PAD, np.int32)
         if pa.types.is_dictionary(values.type):
             values = values.dictionary_decode()
-        if len(values) < 4096:  # building a hash table of the vocabulary costs more than looking a few values up
+        if len(values) < 256:  # to find out which values differ costs more than to look a few up
             return np.array([PAD if v is None else self.index.get(str(v), UNKNOWN) for v in values.to_pylist()], np.int32)
+        if len(values) < 4096:  # and so does a hash table of the vocabulary; the candidates of a request repeat one history
+            coded = values.dictionary_encode()
+            known = [self.index.get(str(value), UNKNOWN) for value in coded.dictionary.to_pylist()]
+            return np.array([*known, PAD], np.int32)[coded.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)]
         if pa.types.is_integer(values.type) and not pa.types.is_uint64(values.type):
             found = pc.index_in(values.cast(pa.int64()), value_set=self.integers, skip_nulls=True)
         else:  # integers of 64 bits without a sign too: half of them are no int64
@@ -296,8 +305,10 @@ def _distinct_histories(tokens: np.ndarray, start: np.ndarray, end: np.ndarray) 
     row = np.repeat(np.flatnonzero(same), length[same])
     if len(row):
         within = np.arange(len(row)) - np.repeat(np.cumsum(length[same]) - length[same], length[same])
-        differs = (tokens[start[row] + within] != tokens[start[row - 1] + within]).any(axis=1)
-        same[row[differs]] = False
+        here, before = start[row] + within, start[row - 1] + within
+        for feature in tokens.T:  # one after the other: numbers are gathered several times as fast as short rows of them
+            values = np.ascontiguousarray(feature)
+            same[row[values[here] != values[before]]] = False
     return np.cumsum(~same)
 
 
@@ -339,7 +350,7 @@ def _gap_buckets(moments: pa.Array, first: np.ndarray, buckets: int) -> np.ndarr
     return bucket.astype(np.int32)
 
 
-def _list_column(values: pd.Series, name: str) -> pa.Array:
+def _list_column(values: pd.Series | list[Any], name: str) -> pa.Array:
     """Lists of ids or times from Python objects; a mixture of text and integers compares by its text."""
     lists: list[Any] = []
     for value in values:
@@ -348,14 +359,28 @@ def _list_column(values: pd.Series, name: str) -> pa.Array:
             raise ScoringError(f"column {name} must hold lists, not {type(value).__name__}")
         lists.append(value if isinstance(value, (list, np.ndarray)) else None if _is_null(value) else list(value))
     try:
-        return pa.array(lists, from_pandas=True)
+        column = pa.array(lists, from_pandas=True)
+        return _times_from_text(column) if name == "history_timestamps" else column
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         if name == "history":
             return pa.array([None if ids is None else [_text(value, name) for value in ids] for ids in lists], pa.list_(pa.string()))
         raise ScoringError(f"column {name} must hold lists of times, all of one type") from None
 
 
-def _id_column(values: pd.Series, name: str) -> pa.Array:
+def _times_from_text(column: pa.Array) -> pa.Array:
+    """Lists of times from lists of ISO 8601 texts, as JSON has them; without a zone they are in UTC."""
+    if not pa.types.is_list(column.type) or not pa.types.is_string(column.type.value_type):
+        return column
+    for zone in ("UTC", None):
+        try:
+            times = column.values.cast(pa.timestamp("us", zone))
+        except pa.ArrowInvalid:  # texts with a zone are no times without one, and the other way round
+            continue
+        return pa.ListArray.from_arrays(column.offsets, times, mask=column.is_null())
+    raise ScoringError("column history_timestamps holds text that is no ISO 8601 time, as 2017-10-11T16:00:00 is, all with a zone or none")
+
+
+def _id_column(values: pd.Series | list[Any], name: str) -> pa.Array:
     """Ids from Python objects; a mixture of text and integers compares by its text."""
     try:
         return pa.array(values, from_pandas=True)
@@ -373,8 +398,3 @@ def _text(value: Any, name: str) -> str | None:
 
 def _is_null(value: Any) -> bool:
     return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, (float, np.floating)) and bool(np.isnan(value)))
-
-
-def _load_pyfunc(data_path: str) -> StudentScorer:
-    """Entry point of MLflow's pyfunc flavour."""
-    return StudentScorer(data_path)

@@ -158,8 +158,3 @@ def _load_tokenizer(root: Path) -> Any:
     spec.loader.exec_module(module)
     described, vocabulary = (json.loads((root / f"{name}.json").read_text(encoding="utf-8")) for name in ("tokenizer", "vocabulary"))
     return module.KINDS[described["kind"]].from_dict(described, vocabulary["token"])
-
-
-def _load_pyfunc(data_path: str) -> StudentScorer:
-    """Entry point of MLflow's pyfunc flavour."""
-    return StudentScorer(data_path)

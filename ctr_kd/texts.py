@@ -11,6 +11,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ctr_kd.samples import SPECIALS, Assembly, Samples, Segment, Signature
+from feature_store.augmentation import Augmenter
+from feature_store.config import AugmentationConfig
+from feature_store.texts import load_tokenizer
 
 TEXTS = "texts.parquet"  # an assembly that has it holds texts
 FEATURE = "token"  # the one feature of a text's token
@@ -45,6 +48,11 @@ class TextAssembly:
         """Token (vocabulary, 1) of every index of the vocabulary."""
         return np.arange(len(SPECIALS) + len(self.vocabulary[FEATURE]), dtype=np.int32)[:, None]
 
+    def token_vectors(self) -> np.ndarray | None:
+        """Word vectors (vocabulary, dimensions) of the tokenizer's tokens, NaN where one has none; None where none are configured."""
+        file = self.view / "vectors.npy"
+        return np.load(file) if file.exists() else None
+
     def signature(self) -> Signature:
         """Size of the vocabulary, number of classes, and the lengths of the longest first and second text, in tokens."""
         longest = {side: int((self._ranges[f"{side}_end"] - self._ranges[f"{side}_start"]).max(initial=0)) for side in "ab"}
@@ -62,8 +70,47 @@ class TextAssembly:
         return self._samples(self._rows_of(split))
 
     def samples_of(self, rows: pa.Table) -> Samples:
-        """The rows whose ``row_id`` a table holds, in its order."""
-        return self._samples(pc.index_in(rows["row_id"], value_set=self._texts["row_id"].combine_chunks()).to_numpy())
+        """The rows of a table in its order: those of the assembly by their ``row_id``, new ones, such as augmented ones, by their texts."""
+        place = pc.index_in(rows["row_id"], value_set=self._texts["row_id"].combine_chunks())
+        if not place.null_count:
+            return self._samples(place.to_numpy())
+        longest, tokenizer = self.signature(), load_tokenizer(self.view)
+
+        def segment(name: str, most: int) -> Segment:
+            tokens, offsets = tokenizer.encode(pc.fill_null(rows[name].cast(pa.string()), "").to_pylist())
+            return Segment(tokens[:, None], offsets[:-1], np.minimum(offsets[1:], offsets[:-1] + most))
+
+        a, b = segment("text", longest.max_length), segment("text_b", longest.max_length_b)
+        return _as_samples(rows["row_id"].to_numpy(), a, b, rows["label"].to_numpy())
+
+    def augmented(self, config: AugmentationConfig, seed: int) -> pa.Table:
+        """New texts made of the training texts (:mod:`feature_store.augmentation`); none equals a validation or test text.
+
+        Returns
+        -------
+        pyarrow Table
+            ``row_id`` (above all there are), ``split``, ``label`` (-1), ``text``, ``text_b``, ``leaked``, and ``origin``, the id of the
+            training row that each was made of.
+        """
+        rows = pq.read_table(self.directory / TEXTS)
+        train = rows.filter(pc.equal(rows["split"], "train"))
+        held_out = rows.filter(pc.is_in(rows["split"], pa.array(["validation", "test"])))
+        forbidden = {text for name in ("text", "text_b") for text in held_out[name].to_pylist()} - {None}
+        if not config.amount:  # reading the parts of speech takes its time
+            train = train.slice(0, 0)
+        second = train["text_b"].to_pylist() if self.summary["pair"] else None
+        drawn = Augmenter(train["text"].to_pylist(), second, config).draw(round(config.amount * train.num_rows), seed, forbidden)
+        first_id, count = pc.max(rows["row_id"]).as_py() + 1, len(drawn)
+        columns = {
+            "row_id": np.arange(first_id, first_id + count),
+            "split": ["augmented"] * count,
+            "label": np.full(count, -1, np.int32),
+            "text": [text for _, text, _ in drawn],
+            "text_b": pa.array([text for *_, text in drawn], rows.schema.field("text_b").type),
+            "leaked": np.zeros(count, bool),
+        }
+        made = pa.table({name: pa.array(values, rows.schema.field(name).type) for name, values in columns.items()})
+        return made.append_column("origin", train["row_id"].take(pa.array([place for place, *_ in drawn], pa.int64())))
 
     def unlabelled(self, amount: float, seed: int) -> tuple[pa.Table, int]:
         """Texts without labels, drawn at random from those that are no validation or test text.
@@ -89,18 +136,9 @@ class TextAssembly:
         return np.flatnonzero(pc.equal(self._texts["split"], split).to_numpy(zero_copy_only=False))
 
     def _samples(self, rows: np.ndarray) -> Samples:
-        row_id = self._texts["row_id"].to_numpy()[rows]
         at = {name: values[rows] for name, values in self._ranges.items()}
-        return Samples(
-            row_id=row_id,
-            group=row_id,
-            user=row_id,
-            a=Segment(self.pool, at["a_start"], at["a_end"]),
-            b=Segment(self.pool, at["b_start"], at["b_end"]),
-            categorical=np.zeros((len(rows), 0), np.int32),
-            dense=np.zeros((len(rows), 0), np.float32),
-            label=self._texts["label"].to_numpy()[rows].astype(np.float32),
-        )
+        a, b = (Segment(self.pool, at[f"{side}_start"], at[f"{side}_end"]) for side in "ab")
+        return _as_samples(self._texts["row_id"].to_numpy()[rows], a, b, self._texts["label"].to_numpy()[rows])
 
     def training_window(self) -> tuple[None, None]:
         """Texts have no time: what may be learned from is a question of their split alone."""
@@ -140,6 +178,12 @@ class TextAssembly:
         both = pa.chunked_array([*texts["text"].cast(pa.string()).chunks, *texts["text_b"].cast(pa.string()).chunks], pa.string())
         codes: np.ndarray = both.fill_null("").combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
         return codes
+
+
+def _as_samples(row_id: np.ndarray, a: Segment, b: Segment, label: np.ndarray) -> Samples:
+    """Texts have no context, and each is a request and a user of its own."""
+    none = len(row_id), 0
+    return Samples(row_id, row_id, row_id, a, b, np.zeros(none, np.int32), np.zeros(none, np.float32), label.astype(np.float32))
 
 
 AnyAssembly = Assembly | TextAssembly

@@ -10,7 +10,7 @@ import torch
 
 from ctr_kd.models.bert import MaskedItemModel
 from ctr_kd.retrieval import ItemIndex
-from ctr_kd.samples import SPECIALS, Assembly, Samples
+from ctr_kd.samples import SPECIALS, Assembly, Samples, Segment
 
 
 @torch.no_grad()
@@ -64,25 +64,30 @@ def join_rows(labelled: Samples, unlabelled: Samples) -> Samples:
     Parameters
     ----------
     labelled, unlabelled : Samples
-        Over the same pool of clicks.
+        Over the same token features; a pool that both read, such as that of all clicks, is not copied.
     """
     order = np.argsort(np.concatenate([labelled.group, unlabelled.group]), kind="stable")
-    behind = np.where(order < len(labelled), 0, len(labelled.b.pool))  # candidates of the second set stand behind those of the first
 
     def joined(read: Callable[[Samples], np.ndarray]) -> np.ndarray:
         return np.concatenate([read(labelled), read(unlabelled)])[order]
+
+    def segment(read: Callable[[Samples], Segment]) -> Segment:
+        one, two = read(labelled), read(unlabelled)
+        shared = one.pool is two.pool
+        behind = np.where(order < len(labelled), 0, 0 if shared else len(one.pool))  # tokens of the second set stand behind the first's
+        return replace(
+            one,
+            pool=one.pool if shared else np.concatenate([one.pool, two.pool]),
+            start=joined(lambda rows: read(rows).start) + behind,
+            end=joined(lambda rows: read(rows).end) + behind,
+        )
 
     return Samples(
         row_id=joined(lambda rows: rows.row_id),
         group=joined(lambda rows: rows.group),
         user=joined(lambda rows: rows.user),
-        a=replace(labelled.a, start=joined(lambda rows: rows.a.start), end=joined(lambda rows: rows.a.end)),
-        b=replace(
-            labelled.b,
-            pool=np.concatenate([labelled.b.pool, unlabelled.b.pool]),
-            start=joined(lambda rows: rows.b.start) + behind,
-            end=joined(lambda rows: rows.b.end) + behind,
-        ),
+        a=segment(lambda rows: rows.a),
+        b=segment(lambda rows: rows.b),
         categorical=joined(lambda rows: rows.categorical),
         dense=joined(lambda rows: rows.dense),
         label=joined(lambda rows: rows.label),

@@ -295,6 +295,23 @@ class TokensConfig(Config):
     student: TokenizerConfig = Field(TokenizerConfig(kind="words"), description="how the student reads texts")
 
 
+class AugmentationConfig(Config):
+    """New texts made of the training texts, after Tang et al. 2019 (section 4.3); the teachers label them."""
+
+    amount: float = Field(0.0, ge=0, le=50, description="new texts as a share of the training rows; 0 is off")
+    mask_rate: float = Field(0.1, ge=0, le=1, description="share of words that are hidden")
+    replace_rate: float = Field(0.1, ge=0, le=1, description="share of words that are replaced by one of the same part of speech")
+    ngram_rate: float = Field(0.25, ge=0, le=1, description="share of texts of which one to five words in a row are kept")
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> AugmentationConfig:
+        if self.mask_rate + self.replace_rate > 1:
+            raise ValueError("mask_rate and replace_rate are shares of the same words: together they must not exceed 1")
+        if self.amount and not self.mask_rate + self.replace_rate + self.ngram_rate:
+            raise ValueError("with all rates 0 no text is changed; set one of them, or amount: 0")
+        return self
+
+
 class SparkConfig(Config):
     master: str | None = Field(
         None,

@@ -25,7 +25,7 @@ from feature_store.requests import RowMaker, number_requests, request_range
 from feature_store.statistics import REQUEST_STATISTICS, Timelines, in_microseconds, statistic_names
 from feature_store.store import Store
 
-BATCH = 1_000_000  # rows; of live candidates
+BATCH = 1_000_000  # rows of candidates in memory at a time
 
 
 @contextmanager
@@ -239,7 +239,7 @@ def candidate_batches_on(
             parts = _live(engine, columns, _in_order(log), start, end, newest + 1, in_microseconds(config.candidates.window))
         elif log.has_impressions:
             number_requests(engine, log)
-            parts = iter([engine.fetch("candidates_impressions.sql", by=["row"], columns=columns, start=start, end=end)])
+            parts = _impressions(engine, columns, start, end)
         else:
             parts = _sampled(engine, log, config, engine_config, columns, start, end)
         empty = True
@@ -311,6 +311,13 @@ def _named(table: pa.Table, log: Log) -> pa.Table:
     for name, outside in log.context.items():
         columns[outside] = table[name].cast(pa.string()) if outside in log.categorical else table[name]
     return pa.table(columns)
+
+
+def _impressions(engine: Engine, columns: str, start: int, end: int) -> Iterator[pa.Table]:
+    range_of = "select min(impression), max(impression) + 1 from requests where timestamp >= ${start} and timestamp < ${end}"
+    first, last = engine.rows(range_of, start=start, end=end)[0]  # the date has an event, and impressions are numbered in order of time
+    for begin in range(first, last, BATCH):
+        yield engine.fetch("candidates_impressions.sql", by=["row"], columns=columns, first=begin, last=min(begin + BATCH, last))
 
 
 def _sampled(

@@ -37,7 +37,7 @@ def keep_best(source: Path, target: Path, best: int, engine_config: FeatureStore
         place = engine.fetch("best_of_user.sql", by=["row"], best=best)["row"].to_numpy()
     begin = 0
     # The file is copied by itself: an engine would give some types back as others.
-    with pq.ParquetFile(source) as file, pq.ParquetWriter(target, file.schema_arrow) as writer:
+    with pq.ParquetFile(source, pre_buffer=False) as file, pq.ParquetWriter(target, file.schema_arrow) as writer:
         for batch in file.iter_batches(BATCH):
             first, last = np.searchsorted(place, (begin, begin + batch.num_rows))
             if last > first:

@@ -14,24 +14,20 @@ from pipelines.joining import Joiner
 from pipelines.runner import StageContext
 
 if TYPE_CHECKING:
-    from pipelines.served_model import ServedModel
+    from pipelines.opened_model import OpenedModel
 
 
-def candidate_batches(context: StageContext, day: date, model: ServedModel, joiner: Joiner) -> Iterator[pa.Table]:
-    """What is to be scored, in order of time and request, in tables of at most ``score.batch_rows``; at least one table."""
+def candidate_tables(context: StageContext, day: date, model: OpenedModel, joiner: Joiner) -> Iterator[pa.Table]:
+    """What is to be scored, in order of time and request, in tables that fit memory; at least one table."""
     from feature_store.serving import candidate_batches_on
 
-    config, size = context.config, context.config.score.batch_rows
+    config = context.config
     if config.score.candidates == "retrieve":
-        parts = retrieved(context, day, model, joiner)
-    else:
-        parts = candidate_batches_on(context.store, day, config.assembly, config.feature_store, context.as_of, config.score.candidates)
-    for part in parts:
-        for begin in range(0, part.num_rows, size):
-            yield part.slice(begin, size)
+        return retrieved(context, day, model, joiner)
+    return candidate_batches_on(context.store, day, config.assembly, config.feature_store, context.as_of, config.score.candidates)
 
 
-def retrieved(context: StageContext, day: date, model: ServedModel, joiner: Joiner) -> Iterator[pa.Table]:
+def retrieved(context: StageContext, day: date, model: OpenedModel, joiner: Joiner) -> Iterator[pa.Table]:
     """``score.per_user`` live items for each user of a date, nearest to his history first."""
     from ctr_kd.candidate_retrieval import EmbeddingsMissing, ItemEmbeddings, Retriever
     from feature_store.serving import live_on

@@ -8,7 +8,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,16 +17,17 @@ import click
 
 from ctr_kd.distributed import launched
 from pipelines.artifacts import read_json
-from pipelines.config import RunConfig, describe
+from pipelines.champions import promote_command, rollback_command
+from pipelines.config import describe
 from pipelines.experiments import next_item_command, prove_command, sweep_command
 from pipelines.failures import exit_code, explain
 from pipelines.gate import GateRefused
+from pipelines.mlflow_server import tracking_uri
 from pipelines.options import Date, Options, common, set_debug
 from pipelines.runner import RunContext, Runner, Stage
 from pipelines.scheduled import backfill_command, monitor_command
 from pipelines.session import need_model, say_what_was_done, session
 from pipelines.stages import ROAD
-from pipelines.tracking import TrackingError, tracking_uri
 
 
 class _InOrder(click.Group):
@@ -115,6 +116,7 @@ def neighbours_command(options: Options) -> None:
     """
     from pipelines.neighbours import ROAD_TO_EMBEDDINGS, neighbours_table
 
+    options.config().need_clicks()
     with _session("neighbours", options, ROAD_TO_EMBEDDINGS) as runner:
         runner.run(options.first or "finetune", options.last or "finetune", options.force)
         if "finetune" in runner.context.artifacts:
@@ -192,45 +194,8 @@ cli.add_command(backfill_command)
 cli.add_command(monitor_command)
 
 
-@cli.command("promote")
-@common
-def promote_command(options: Options) -> None:
-    """Make the challenger champion, whatever the gate said.
-
-    \b
-    Example:
-      ctr-kd promote conf/globo.yaml
-    """
-    from pipelines.registry import CHALLENGER, Registry
-
-    with _session("promote", options) as runner:
-        config, uri = runner.context.config, tracking_uri(runner.context.config, options.workspace)
-        if _version(config, uri, CHALLENGER) is None:
-            with suppress(GateRefused):  # it is registered all the same, and the caller knows better
-                runner.run(last="register")
-        registry = Registry(uri, config.name)
-        challenger = registry.alias(CHALLENGER)
-        if challenger is None:
-            raise TrackingError(f"{config.name} has no challenger; run `ctr-kd register` first")
-        move = registry.promote(challenger)
-        click.echo(f"{config.name}: champion was version {move.before or 'none'}, is version {move.after}")
-
-
-@cli.command("rollback")
-@common
-def rollback_command(options: Options) -> None:
-    """Make the previous champion champion again.
-
-    \b
-    Example:
-      ctr-kd rollback conf/globo.yaml
-    """
-    from pipelines.registry import Registry
-
-    with _session("rollback", options) as runner:
-        config = runner.context.config
-        move = Registry(tracking_uri(config, options.workspace), config.name).rollback()
-        click.echo(f"{config.name}: champion was version {move.before}, is version {move.after}")
+cli.add_command(promote_command)
+cli.add_command(rollback_command)
 
 
 @cli.command("config")
@@ -262,12 +227,6 @@ def status_command(options: Options) -> None:
 
 def _session(command: str, options: Options, road: Sequence[Stage] | None = None) -> AbstractContextManager[Runner]:
     return session(command, options, ROAD if road is None else road)
-
-
-def _version(config: RunConfig, uri: str, alias: str) -> str | None:
-    from pipelines.registry import peek
-
-    return peek(uri, config.name, alias)
 
 
 def _run_and_show(runner: Runner, first: str | None, last: str | None, force: bool) -> None:

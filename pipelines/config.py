@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from ctr_kd.config import DistillConfig, FinetuneConfig, NextItemConfig, PretrainConfig, ProveConfig, SweepConfig
+from ctr_kd.config import TEXT_TEACHERS, DistillConfig, FinetuneConfig, NextItemConfig, PretrainConfig, ProveConfig, SweepConfig
 from feature_store.config import (
     AssemblyConfig,
     CandidateConfig,
@@ -27,6 +27,8 @@ from feature_store.config import (
     VocabularyConfig,
     duration_text,
 )
+from pipelines.nightly import ScheduleConfig
+from pipelines.register_config import RegisterConfig
 from pipelines.scoring_config import MonitorConfig, ScoreConfig
 
 
@@ -40,30 +42,10 @@ class EvaluateConfig(Config):
     boosted_trees: bool = Field(True, description="fit the gradient-boosted baseline on the as-of statistics")
 
 
-class RegisterConfig(Config):
-    auc_min: float = Field(0.5, ge=0, le=1, description="gate: the student's AUC on the test rows must reach this")
-    accuracy_min: float = Field(0.0, ge=0, le=1, description="gate: of classes, the student's accuracy on the test rows must reach this")
-    calibration_error_max: float = Field(0.1, gt=0, le=1, description="gate: largest calibration error of the student")
-    parity_max: float = Field(
-        1e-4, gt=0, description="gate: largest difference of a probability between the exported and the trained student"
-    )
-    parity_rows: int = Field(5000, ge=1, description="test rows on which that difference is measured")
-    champion_margin: float = Field(
-        0.005,
-        ge=0,
-        le=1,
-        description="gate: with 95 % confidence AUC (of classes: accuracy) may fall behind the champion's on the same rows by at most this",
-    )
-    champion_rows: int = Field(
-        200_000, ge=100, description="test rows on which challenger and champion are compared; whole requests, newest first"
-    )
-    bootstrap: int = Field(200, ge=20, le=10_000, description="bootstrap replicates behind the comparison with the champion")
-    seed: int = Field(17, description="seed of that bootstrap")
-
-
 class TrackingConfig(Config):
     uri: str | None = Field(None, description="MLflow tracking server and registry; null is SQLite in the workspace")
     experiment: str | None = Field(None, description="MLflow experiment; null takes the run's name")
+    system_metrics: bool = Field(False, description="log processor, memory, disk, network and GPU of every stage; needs the package psutil")
 
 
 class RunConfig(Config):
@@ -91,6 +73,7 @@ class RunConfig(Config):
     register_: RegisterConfig = Field(RegisterConfig(), alias="register", description="the gate between challenger and champion")
     score: ScoreConfig = Field(ScoreConfig(), description="scoring of one date's candidates")
     monitor: MonitorConfig = Field(MonitorConfig(), description="bounds on scored dates whose clicks have arrived")
+    schedule: ScheduleConfig = Field(ScheduleConfig(), description="when the Airflow DAG runs, and what it does about failures")
     tracking: TrackingConfig = Field(TrackingConfig(), description="MLflow")
 
     @model_validator(mode="after")
@@ -101,13 +84,18 @@ class RunConfig(Config):
                 raise ValueError("split is missing; it is required (training, validation and test window), for all readers but text")
             if self.tokens != TokensConfig():
                 raise ValueError("tokens has no effect on a click log; remove it, or set source.reader: text")
-            if "linear" in teachers:
-                raise ValueError("distill.teachers: linear is a teacher of texts; clicks have bert and boosted_trees")
+            of_texts = [name for name in TEXT_TEACHERS if name in teachers]
+            if of_texts:
+                raise ValueError(f"distill.teachers: {of_texts[0]} is a teacher of texts; clicks have bert and boosted_trees")
+            if self.distill.transfer.augmentation.amount:
+                raise ValueError(
+                    "distill.transfer.augmentation makes texts, and there are none; transfer.amount is the transfer set of clicks"
+                )
             return self
         if self.split is not None:
             raise ValueError("split has no effect on texts, whose splits are files (source.train, validation, test): remove it")
         if "boosted_trees" in teachers:
-            raise ValueError("distill.teachers: boosted_trees is a teacher of clicks; texts have bert and linear")
+            raise ValueError(f"distill.teachers: boosted_trees is a teacher of clicks; texts have bert, {' and '.join(TEXT_TEACHERS)}")
         if self.distill.calibration == "isotonic":
             raise ValueError("distill.calibration: isotonic is for clicks; of classes use temperature or none")
         if self.distill.listwise:
@@ -119,21 +107,38 @@ class RunConfig(Config):
         own, other = self.distill.student.width, self.pretrain.encoder.width
         if self.distill.embeddings == "teacher" and own > other:
             raise ValueError(f"distill.embeddings: teacher needs a distill.student.width ({own}) up to pretrain.encoder.width ({other})")
+        if self.tokens.teacher.vectors is not None:
+            raise ValueError("tokens.teacher.vectors has no effect: the BERT learns its embeddings in pretraining; remove it")
+        if self.tokens.student.vectors is not None and self.distill.embeddings == "teacher":
+            raise ValueError("distill.embeddings: teacher and tokens.student.vectors are two beginnings of one table; leave one out")
         return self
 
     @model_validator(mode="after")
     def _rows_suffice(self) -> RunConfig:
         texts = self.source.reader == "text"
-        other = sorted({"boosted_trees" if texts else "linear"} & set(self.distill.teachers))
-        if other:
-            raise ValueError(
-                f"distill.teachers: {other[0]} learns from {'clicks' if texts else 'texts'}, which source.reader does not read"
-            )
         if texts and self.distill.weighting == "learned":
             raise ValueError("distill.weighting: learned needs rows in the order of time, and texts have none")
+        if texts and self.distill.needs_encoder and self.tokens.teacher != self.tokens.student:
+            raise ValueError(
+                "hints and embeddings: teacher need one tokenizer for both: let tokens.student be as tokens.teacher, or leave them out"
+            )
+        if texts and self.distill.transfer.amount and self.source.unlabelled is None:
+            raise ValueError("distill.transfer.amount takes texts of source.unlabelled, and that names none; set it, or use augmentation")
         if texts and self.finetune.hard_negatives.amount:
             raise ValueError("finetune.hard_negatives are items that a user never met, and texts have no users")
         return self
+
+    def need_clicks(self) -> SplitConfig:
+        """The split in time, which clicks have and texts have not.
+
+        Raises
+        ------
+        ConfigError
+            When the rows are texts.
+        """
+        if self.split is None:
+            raise ConfigError(f"source.reader {self.source.reader} holds no click log, which this command needs")
+        return self.split
 
     @property
     def assembly(self) -> AssemblyConfig:
@@ -144,10 +149,12 @@ class RunConfig(Config):
         ConfigError
             When the rows are texts, for which there is no split.
         """
-        if self.split is None:
-            raise ConfigError(f"source.reader {self.source.reader} holds no click log, which this command needs")
         return AssemblyConfig(
-            split=self.split, candidates=self.candidates, history=self.history, statistics=self.statistics, vocabulary=self.vocabulary
+            split=self.need_clicks(),
+            candidates=self.candidates,
+            history=self.history,
+            statistics=self.statistics,
+            vocabulary=self.vocabulary,
         )
 
     def section(self, keys: Sequence[str]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ def next_item_command(options: Options) -> None:
     """
     from pipelines.stages import next_item
 
+    options.config().need_clicks()
     road = [*(stage for stage in ROAD if stage.name in next_item.STAGE.upstream), next_item.STAGE]
     with session("next-item", options, road) as runner:
         say_what_was_done(runner.run(options.first or "next-item", options.last or "next-item", options.force))
@@ -62,9 +63,9 @@ def prove_command(options: Options) -> None:
 @click.command("sweep")
 @common
 def sweep_command(options: Options) -> None:
-    """Train a grid of students under one teacher and draw the frontier: AUC against rows per second and bytes.
+    """Train a grid of students under one teacher and draw the frontier: AUC (of classes: accuracy) against rows per second and bytes.
 
-    Which students are on the frontier is decided on validation; their AUC is that of the test rows. Every student is an artifact
+    Which students are on the frontier is decided on validation; their figures are those of the test rows. Every student is an artifact
     of its own, shared with `prove`: a sweep that was stopped goes on, and a larger grid trains only what is new. --force trains
     the students again, not the teacher. Writes reports/latest/sweep.json and sweep.html.
 

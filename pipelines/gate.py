@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from pipelines.config import RegisterConfig
+from pipelines.register_config import RegisterConfig
 
 CHAMPION_READABLE = "champion_readable"
 
@@ -16,10 +16,9 @@ class GateRefused(Exception):
     """The challenger did not pass. The message is one line; ``table`` shows every check."""
 
     def __init__(self, gate: Mapping[str, Any]) -> None:
-        failed = [f"{check['name']} ({_why(check)})" for check in gate["checks"] if not check["passed"]]
         champion = gate["champion_before"]
         stays = f"version {champion} stays champion" if champion else "there is still no champion"
-        super().__init__(f"the gate refused version {gate.get('challenger', '?')}: {'; '.join(failed)}; {stays}")
+        super().__init__(f"the gate refused version {gate.get('challenger', '?')}: {_failed(gate)}; {stays}")
         self.gate = gate
 
     @property
@@ -39,6 +38,8 @@ class Check:
     bound : str
         As a person reads it: ``>= 0.5``.
     passed : bool
+    champion : float or None
+        The champion's value on the same rows, where it has one.
     """
 
     name: str
@@ -46,9 +47,36 @@ class Check:
     bound: str
     passed: bool
     reason: str | None = None
+    champion: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {key: value for key, value in asdict(self).items() if key != "reason" or value is not None}
+        return {key: value for key, value in asdict(self).items() if key not in ("reason", "champion") or value is not None}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """What the gate knows of a model, challenger or champion.
+
+    Attributes
+    ----------
+    metrics : mapping
+        On the rows that both have scored, as ``models.student`` of metrics.json.
+    unseen_share : float or None
+        Of these rows' candidate items, or tokens, those that it does not know; None where there are none.
+    bytes : int
+        Size of the exported student.
+    latency_p99_ms : float
+        Milliseconds within which 99 % of requests were answered.
+    """
+
+    metrics: Mapping[str, Any]
+    unseen_share: float | None
+    bytes: int
+    latency_p99_ms: float
+
+    def figure(self, name: str) -> float | None:
+        """A figure by the name of its check, None where it has no such or an undefined one."""
+        return getattr(self, name) if hasattr(self, name) else metric(self.metrics, name)[0]
 
 
 def at_least(name: str, value: float | None, bound: float, reason: str | None = None) -> Check:
@@ -93,15 +121,43 @@ def metric(student: Mapping[str, Any], name: str) -> tuple[float | None, str | N
     return entry, None if entry is not None else "not measured"
 
 
-def absolute_checks(
-    student: Mapping[str, Any], parity: float, smoke: str | None, strangers: Sequence[str], bounds: RegisterConfig
-) -> list[Check]:
-    """Conditions that hold whether there is a champion or not.
+def model_checks(challenger: Contender, bounds: RegisterConfig, champion: Contender | None = None) -> list[Check]:
+    """Bounds on the challenger itself, with what the champion has there beside them.
+
+    Examples
+    --------
+    >>> metrics = {"auc": {"value": 0.7}, "calibration_error": 0.01, "calibration_ratio": 1.0, "log_loss": {"value": 0.4}}
+    >>> found = model_checks(Contender(metrics, 0.1, 1000, 2.0), RegisterConfig(auc_min=0.8))
+    >>> [check.name for check in found if not check.passed]
+    ['auc']
+    """
+    figures = challenger.metrics
+    auc, accuracy, loss = (metric(figures, name) for name in ("auc", "accuracy", "log_loss"))
+    error, ratio = metric(figures, "calibration_error"), metric(figures, "calibration_ratio")
+    checks = [at_least("auc", auc[0], bounds.auc_min, auc[1])]
+    if "accuracy" in figures:
+        checks.append(at_least("accuracy", accuracy[0], bounds.accuracy_min, accuracy[1]))
+    checks.append(at_most("calibration_error", error[0], bounds.calibration_error_max, error[1]))
+    if "calibration_ratio" in figures and bounds.calibration_ratio_min is not None:
+        checks.append(at_least("calibration_ratio", ratio[0], bounds.calibration_ratio_min, ratio[1]))
+    if "calibration_ratio" in figures and bounds.calibration_ratio_max is not None:
+        checks.append(at_most("calibration_ratio", ratio[0], bounds.calibration_ratio_max, ratio[1]))
+    checks += [
+        _check("log_loss", loss[0], "finite", True, loss[1])
+        if bounds.log_loss_max is None
+        else at_most("log_loss", loss[0], bounds.log_loss_max, loss[1]),
+        at_most("unseen_share", challenger.unseen_share, bounds.unseen_share_max, "the rows hold no ids"),
+        at_most("bytes", float(challenger.bytes), bounds.bytes_max),
+        at_most("latency_p99_ms", challenger.latency_p99_ms, bounds.latency_p99_ms_max),
+    ]
+    return [replace(check, champion=champion.figure(check.name)) for check in checks] if champion else checks
+
+
+def export_checks(parity: float, smoke: str | None, strangers: Sequence[str], bounds: RegisterConfig) -> list[Check]:
+    """Bounds on what was exported.
 
     Parameters
     ----------
-    student : mapping
-        ``models.student`` of metrics.json.
     parity : float
         Largest difference of a probability between the exported and the trained student.
     smoke : str or None
@@ -110,15 +166,7 @@ def absolute_checks(
         What was found in the export that is not the student's, such as a parameter of the teacher.
     bounds : RegisterConfig
     """
-    auc, no_auc = metric(student, "auc")
-    accuracy, no_accuracy = metric(student, "accuracy")
-    calibration, no_calibration = metric(student, "calibration_error")
-    loss, no_loss = metric(student, "log_loss")
     return [
-        at_least("auc", auc, bounds.auc_min, no_auc),
-        *([at_least("accuracy", accuracy, bounds.accuracy_min, no_accuracy)] if "accuracy" in student else []),
-        at_most("calibration_error", calibration, bounds.calibration_error_max, no_calibration),
-        _check("log_loss", loss, "finite", True, no_loss),
         at_most("parity", parity, bounds.parity_max),
         Check("smoke_prediction", None if smoke else 1.0, "answers", smoke is None, smoke),
         Check(
@@ -131,29 +179,34 @@ def absolute_checks(
     ]
 
 
-def champion_check(difference: Mapping[str, Any], margin: float, metric: str = "auc") -> Check:
-    """The challenger's metric is, with 95 % confidence, at most ``margin`` below the champion's on the same rows.
+def champion_checks(differences: Mapping[str, Mapping[str, Any]], champion: Contender, bounds: RegisterConfig) -> list[Check]:
+    """The challenger is, with 95 % confidence, hardly worse than the champion on the same rows.
 
     Parameters
     ----------
-    difference : mapping
-        ``difference``, ``low``, ``high`` of challenger minus champion, from a paired bootstrap.
-    margin : float
-    metric : str
-        ``auc`` of clicks, ``accuracy`` of classes.
+    differences : mapping
+        By metric ``low`` and ``high`` of challenger minus champion, from a paired bootstrap; ``reason`` where they are undefined.
+    champion : Contender
+    bounds : RegisterConfig
 
     Notes
     -----
-    A test of non-inferiority: the lower end of the interval counts, so few rows, which leave the question open, do not pass.
+    Tests of non-inferiority: the far end of the interval counts, so few rows, which leave the question open, do not pass.
 
     Examples
     --------
-    >>> champion_check({"difference": 0.001, "low": -0.002, "high": 0.004}, margin=0.005).passed
-    True
-    >>> champion_check({"difference": 0.001, "low": -0.02, "high": 0.022}, margin=0.005).passed
-    False
+    >>> champion = Contender({"auc": {"value": 0.7}, "log_loss": {"value": 0.5}}, 0.1, 1000, 2.0)
+    >>> found = {"auc": {"low": -0.02, "high": 0.022}, "log_loss": {"low": 0.0, "high": 0.01}}
+    >>> [(check.name, check.bound, check.passed) for check in champion_checks(found, champion, RegisterConfig())]
+    [('auc_against_champion_low', '>= -0.005', False), ('log_loss_against_champion_high', '<= 0.05', True)]
     """
-    return at_least(f"{metric}_against_champion_low", difference.get("low"), -margin, difference.get("reason"))
+    rank = "accuracy" if "accuracy" in champion.metrics else "auc"
+    ranked, loss = differences.get(rank, {}), differences.get("log_loss", {})
+    room = bounds.log_loss_margin * (metric(champion.metrics, "log_loss")[0] or 0.0)
+    return [
+        at_least(f"{rank}_against_champion_low", ranked.get("low"), -bounds.champion_margin, ranked.get("reason")),
+        at_most("log_loss_against_champion_high", loss.get("high"), room, loss.get("reason")),
+    ]
 
 
 def unreadable_champion(reason: str) -> Check:
@@ -188,6 +241,26 @@ def decide(checks: Sequence[Check], challenger: str, champion: str | None) -> di
     }
 
 
+def verdict(gate: Mapping[str, Any]) -> str:
+    """What the gate said, in one line.
+
+    Examples
+    --------
+    >>> verdict(decide([at_least("auc", 0.7, 0.5)], challenger="2", champion="1"))
+    'passed: auc 0.7'
+    >>> verdict(decide([at_least("auc", 0.4, 0.5)], challenger="2", champion="1"))
+    'refused: auc (0.4, must be >= 0.5)'
+    """
+    if not gate["passed"]:
+        return f"refused: {_failed(gate)}"
+    compared = [check for check in gate["checks"] if "_against_champion_" in check["name"]] or gate["checks"][:1]
+    return "passed: " + ", ".join(f"{check['name']} {show(check['value'])}" for check in compared)
+
+
+def _failed(gate: Mapping[str, Any]) -> str:
+    return "; ".join(f"{check['name']} ({_why(check)})" for check in gate["checks"] if not check["passed"])
+
+
 def _why(check: Mapping[str, Any]) -> str:
     return str(check.get("reason") or f"{show(check['value'])}, must be {check['bound']}")
 
@@ -205,8 +278,11 @@ def gate_table(gate: Mapping[str, Any]) -> str:
     check  value  bound   passed
     auc    0.7    >= 0.5  yes
     """
-    rows = [("check", "value", "bound", "passed")]
-    rows += [(check["name"], show(check["value"]), check["bound"], "yes" if check["passed"] else "NO") for check in gate["checks"]]
+    compared = any("champion" in check for check in gate["checks"])
+    rows = [("check", "value", *(["champion"] if compared else []), "bound", "passed")]
+    for check in gate["checks"]:
+        beside = [show(check["champion"]) if "champion" in check else "-"] if compared else []
+        rows.append((check["name"], show(check["value"]), *beside, check["bound"], "yes" if check["passed"] else "NO"))
     return columns(rows)
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipelines.opened_model import completed
 from pipelines.runner import RunContext
 
 if TYPE_CHECKING:
@@ -19,7 +20,13 @@ if TYPE_CHECKING:
 
 
 class NothingToJoin:
-    """Leaves tables as they are: a text carries all that a model reads of it."""
+    """Joins nothing: a text carries all that a model reads of it."""
+
+    def lacking(self, names: Sequence[str]) -> list[str]:
+        return []
+
+    def features(self, table: pa.Table) -> pa.Table | None:
+        return None
 
     def join(self, table: pa.Table) -> pa.Table:
         return table
@@ -59,23 +66,28 @@ class Joiner:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._open.close()
 
+    def lacking(self, names: Sequence[str]) -> list[str]:
+        """What the model reads, could be joined, and is not among the columns of these names."""
+        wanted = ["history", *self._signature["dense"], *self._signature.get("user_attributes", [])]
+        lacking = [name for name in wanted if name not in names]
+        return [*lacking, "history_timestamps"] if "history" in lacking else lacking
+
     def join(self, table: pa.Table) -> pa.Table:
         """The rows of a table (rows, columns) in their order, with the columns that it lacked."""
-        wanted = ["history", *self._signature["dense"], *self._signature.get("user_attributes", [])]
-        lacking = [name for name in wanted if name not in table.column_names]
-        if "history" in lacking:
-            lacking.append("history_timestamps")
+        features = self.features(table)
+        return table if features is None else completed(table, features)
+
+    def features(self, table: pa.Table) -> pa.Table | None:
+        """The columns that a table lacked, for its rows in their order; None where it lacks nothing."""
+        lacking = self.lacking(table.column_names)
         if not lacking:
-            return table
+            return None
         keys = [name for name in ("user_id", "item_id", "timestamp") if name in table.column_names]
         joined = self._features().of(table.select(keys))
         columns = {name: joined[name] for name in lacking if name in joined.column_names}
         if "user_id" in keys:
             columns |= self._user_attributes(table["user_id"], [name for name in lacking if name not in columns])
-        for name, column in columns.items():  # a dense context column, for one, belongs to the request and cannot be joined: it stays null
-            table = table.drop_columns([name]) if name in table.column_names else table
-            table = table.append_column(name, column)
-        return table
+        return pa.table(columns)  # a dense context column, for one, belongs to the request and cannot be joined: it stays null
 
     def histories(self, table: pa.Table) -> pa.ListArray:
         """Raw ids of what each row's user clicked before the row's time, oldest first."""

@@ -21,8 +21,8 @@ class WorkspaceLocked(Exception):
 
 
 @contextmanager
-def workspace_lock(workspace: Path, command: str) -> Iterator[None]:
-    """Hold the workspace for the body of a ``with`` statement.
+def workspace_lock(workspace: Path, command: str, otherwise: str = "choose another --workspace") -> Iterator[None]:
+    """Hold the workspace, or another folder that one run works in, for the body of a ``with`` statement.
 
     The lock is ``flock`` on a file, so that of a killed run is free at once: nothing has to be cleaned up or timed out.
 
@@ -32,6 +32,8 @@ def workspace_lock(workspace: Path, command: str) -> Iterator[None]:
         Created where it does not exist.
     command : str
         What the message to others says about this run.
+    otherwise : str
+        What else others may do, for the same message.
 
     Raises
     ------
@@ -46,8 +48,10 @@ def workspace_lock(workspace: Path, command: str) -> Iterator[None]:
             owner = _owner(descriptor)
             raise WorkspaceLocked(
                 f"{workspace} is in use by process {owner.get('pid', '?')} on {owner.get('host', '?')} "
-                f"({owner.get('command', '?')}) since {owner.get('since', '?')}; wait for it, stop it, or choose another --workspace"
+                f"({owner.get('command', '?')}) since {owner.get('since', '?')}; wait for it, stop it, or {otherwise}"
             )
+        if not os.fstat(descriptor).st_nlink:
+            raise WorkspaceLocked(f"{workspace} was removed by a run that ended in this moment; give the same command again")
         # A forked worker shares the lock; closing its copy lets the lock go when this process dies, not when its last worker does.
         os.register_at_fork(after_in_child=lambda: _close(held))
         text = {

@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from pipelines.tracking import ARTIFACTS, DATABASE, artifact_location, unreachable
+from pipelines.mlflow_server import ARTIFACTS, DATABASE, artifact_location, unreachable
 
 # Where MLflow's tables keep absolute places of artifacts.
 _PLACES = (

@@ -28,6 +28,12 @@ def unfinished_path(workspace: Path, day: date) -> Path:
     return final.with_name(f".{final.name}.tmp")
 
 
+def parts_path(workspace: Path, day: date) -> Path:
+    """Where the finished parts of an attempt lie, for the next one to go on from."""
+    final = partition_path(workspace, day)
+    return final.with_name(f".{final.name}.parts")
+
+
 def scored_dates(workspace: Path) -> list[date]:
     """Dates that have a finished partition, oldest first."""
     return _dates((workspace / "scores").glob(f"date=????-??-??/{MANIFEST}"), lambda path: path.parent.name.removeprefix("date="))

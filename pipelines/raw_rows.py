@@ -93,6 +93,16 @@ class RawRows:
         bare["history"] = [[] for _ in range(len(bare))]
         return bare
 
+    def request(self, rows: pa.Table, candidates: int) -> pa.Table:
+        """One request as production sends it: the longest of the newest histories with that many candidates, which may repeat."""
+        newest = rows.slice(max(0, rows.num_rows - candidates))
+        longest = int(np.argmax(newest["history_end"].to_numpy() - newest["history_start"].to_numpy()))
+        table = self.raw(newest.take(pa.array(np.arange(candidates) % newest.num_rows)))
+        one = self.raw(newest.slice(longest, 1)).take(pa.array(np.zeros(candidates, np.int64)))
+        for name in ("user_id", "history", "history_timestamps"):
+            table = table.set_column(table.column_names.index(name), name, one[name])
+        return table
+
     def newest(self, rows: pa.Table, most: int) -> int:
         """First of the newest rows that are at most so many and cut no request in two."""
         return newest_requests(rows["request"].to_numpy(), most)

@@ -17,7 +17,17 @@ class ScoreConfig(Config):
     )
     per_user: int = Field(100, ge=1, le=10_000, description="retrieve: candidates per user")
     top: int | None = Field(None, ge=1, description="keep the best so many rows of each user; null keeps all (--top)")
-    batch_rows: int = Field(500_000, ge=1, description="rows joined and scored at a time: bounds the memory")
+    batch_rows: int = Field(
+        100_000,
+        ge=1,
+        description="rows joined and scored at a time, a part: bounds the memory. A killed scoring takes over its finished parts",
+    )
+    engine: Literal["local", "spark"] = Field(
+        "local", description="who scores: local processes, or the executors of the Spark session that feature_store.spark describes"
+    )
+    workers: int | None = Field(
+        None, ge=1, description="processes that score, beside the one that reads and joins; null: one per core; 1: that one does it all"
+    )
 
 
 class MonitorConfig(Config):

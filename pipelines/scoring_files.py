@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Set
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +15,30 @@ import pyarrow.parquet as pq
 
 from ctr_kd.scoring_report import ScoringCounts, summarise
 from feature_store.contracts import DataError
-from pipelines.artifacts import write_json
-from pipelines.joining import open_joiner
+from pipelines.artifacts import sync, write_json
+from pipelines.joining import Joiner, NothingToJoin, open_joiner
+from pipelines.lock import workspace_lock
+from pipelines.opened_model import OpenedModel
 from pipelines.partitions import REPORT
 from pipelines.runner import RunContext
-from pipelines.served_model import ServedModel, load_model, model_uri, model_version
+from pipelines.scored_parts import Part, PartsFolder, in_parts
+from pipelines.scoring_pool import score_parts
+from pipelines.served_model import load_model, model_uri, model_version
+
+_BUFFER = 1 << 20  # bytes read of a column at a time: a row group may be larger than memory, and fetching ahead would keep all of them
 
 
-def score_file(run: RunContext, source: Path, target: Path, batch_rows: int | None = None) -> str:
+def score_file(run: RunContext, source: Path, target: Path) -> str:
     """Write the rows of a Parquet file, in their order and with all their columns, with ``score`` and ``model_version`` added.
 
-    What the scoring saw is written beside it, as ``NAME.scoring.json``.
+    What the scoring saw is written beside it, as ``NAME.scoring.json``. Until both stand, finished parts lie in ``.NAME.parts`` beside
+    them; the same scoring, started again after a kill, takes them over.
 
     Parameters
     ----------
     run : RunContext
     source, target : Path
         Parquet files; the target appears complete or not at all.
-    batch_rows : int, optional
-        Rows in memory at a time; ``score.batch_rows`` by default.
 
     Returns
     -------
@@ -42,27 +49,41 @@ def score_file(run: RunContext, source: Path, target: Path, batch_rows: int | No
     ------
     DataError
         When a required column is missing or has a wrong type, or the file is no Parquet.
+    ScoringStopped
+        When a worker died, or memory or the disk is full.
+    WorkspaceLocked
+        When another run writes the same target.
     """
     model, version, began = load_model(run), model_version(run), time.monotonic()
-    temporary = target.with_name(f".{target.name}.tmp")
-    counts = ScoringCounts()
-    try:
-        with open_parquet(source) as file:
-            if run.config.score.top is not None and "user_id" not in file.schema_arrow.names:
-                raise DataError(f"{source}: column user_id is missing; score.top keeps the best rows of each user")
-            schema = scored(file.schema_arrow.empty_table(), model.answer(model.nothing()), version).schema
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with pq.ParquetWriter(temporary, schema) as writer:
-                for table, scores, counted in scored_batches(run, model, file, source, batch_rows or run.config.score.batch_rows):
-                    writer.write_table(scored(table, model.answer(scores), version))
-                    counts += counted
-        keep_best_rows(run, temporary)
-        temporary.replace(target)
-    finally:
-        for left in (temporary, temporary.with_name(f"{temporary.name}.best")):
-            left.unlink(missing_ok=True)
-    report = scoring_report(model, counts, began)
-    write_json(target.with_name(f"{target.stem}.{REPORT}"), {"model_uri": model_uri(run), "model_version": version} | report)
+    with open_parquet(source) as file, open_joiner(run, model.scorer.signature) as joiner:
+        names = file.schema_arrow.names
+        if not model.has_classes:
+            check_columns(file.schema_arrow, source)
+        if run.config.score.top is not None and "user_id" not in names:
+            raise DataError(f"{source}: column user_id is missing; score.top keeps the best rows of each user")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        place = target.with_name(f".{target.name}.parts")
+        with workspace_lock(place, f"ctr-kd score --output {target}", "choose another --output"):
+            settings = {"input": _identity(source, file), "rows": run.config.score.batch_rows, "model": model.digest, "version": version}
+            folder = PartsFolder(place, settings | {"joined": _joined(run, joiner.lacking(names))})
+            try:
+                with run.console.progress("score: rows scored", total=file.metadata.num_rows) as progress:
+                    parts = file_parts(file, source, joiner, run.config.score.batch_rows, folder.finished.keys())
+                    score_parts(model, version, parts, folder, run.config, str(source), progress)
+                counts = folder.counts()
+                run.report(f"score: {counts.rows:,} rows scored, {folder.resumed:,} of them by an earlier run; their parts become one file")
+                whole = folder.path / target.name
+                folder.join(whole)
+                keep_best_rows(run, whole)
+                sync(whole)
+                report = scoring_report(model, counts, began, folder.resumed)
+                write_json(target.with_name(f"{target.stem}.{REPORT}"), {"model_uri": model_uri(run), "model_version": version} | report)
+                whole.replace(target)
+                sync(target.parent)
+            except BaseException:
+                folder.leave()
+                raise
+            folder.remove()
     return f"{counts.rows:,} rows scored with {model_uri(run)} (version {version}) in {report['seconds']:.1f} s: {target}"
 
 
@@ -81,28 +102,72 @@ def keep_best_rows(run: RunContext, file: Path) -> int | None:
 def open_parquet(path: Path) -> pq.ParquetFile:
     """Open a Parquet file that somebody gave us; DataError when it is none."""
     try:
-        return pq.ParquetFile(path)
+        return pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path}: is no complete Parquet file ({str(error).splitlines()[0]}); write it again") from None
 
 
-def scored_batches(
-    run: RunContext, model: ServedModel, file: pq.ParquetFile, name: Path, size: int
-) -> Iterator[tuple[pa.Table, np.ndarray, ScoringCounts]]:
-    """Pieces of a file with their scores, (rows,) or (rows, classes), and what was counted of them."""
+def _identity(path: Path, file: pq.ParquetFile) -> dict[str, Any]:
+    """What makes a file this one: where it lies, when it was written, and its footer, which describes every column chunk."""
+    status = path.stat()
+    footer = hashlib.sha256(repr(file.metadata.to_dict()).encode()).hexdigest()
+    return {"path": str(path.absolute()), "bytes": status.st_size, "modified": status.st_mtime_ns, "footer": footer}
+
+
+def _joined(run: RunContext, lacking: list[str]) -> dict[str, Any]:
+    """What decides the columns that a file lacks; nothing where it carries all of them."""
+    if not lacking:
+        return {}
+    store = run.store
+    digests = {"events": store.partition_digests(), "users": store.users_digest(), "contract": store.contract}
+    as_of = None if run.as_of is None else run.as_of.isoformat()
+    return {"columns": lacking, **digests, "settings": run.config.section(("history", "statistics")), "as_of": as_of}
+
+
+def file_parts(
+    file: pq.ParquetFile, name: Path, joiner: Joiner | NothingToJoin, size: int, finished: Set[int] = frozenset()
+) -> Iterator[Part]:
+    """Parts of a file with what they lack; of those that are finished, only some are given, and without it."""
+    first = next(number for number in range(len(finished) + 1) if number not in finished)
+    if first and first * size >= file.metadata.num_rows:
+        return
+    for part in in_parts(_tables(file, name, first * size, size), size, first):
+        if part.number in finished:
+            yield part
+            continue
+        try:
+            yield replace(part, features=joiner.features(part.rows))
+        except DataError as error:
+            raise DataError(f"{name}, rows from {part.first + 1:,} on: {error}") from None
+
+
+def _tables(file: pq.ParquetFile, name: Path, first: int, size: int) -> Iterator[pa.Table]:
+    """Rows of a file from one on; the row groups before it are not read."""
+    group, begin = 0, 0
+    while group < file.num_row_groups and begin + file.metadata.row_group(group).num_rows <= first:
+        begin += file.metadata.row_group(group).num_rows
+        group += 1
+    yield file.schema_arrow.empty_table()
+    try:
+        for batch in file.iter_batches(size, row_groups=range(group, file.num_row_groups)):
+            yield pa.Table.from_batches([batch.slice(min(max(0, first - begin), batch.num_rows))])
+            begin += batch.num_rows
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{name}: cannot be read from row {begin + 1:,} on ({str(error).splitlines()[0]}); write it again") from None
+
+
+def scored_batches(run: RunContext, model: OpenedModel, file: pq.ParquetFile, name: Path) -> Iterator[tuple[pa.Table, np.ndarray]]:
+    """Pieces of a file with their scores, (rows,) or (rows, classes)."""
     if not model.has_classes:
         check_columns(file.schema_arrow, name)
-    done = 0
     with open_joiner(run, model.scorer.signature) as joiner:
-        for batch in file.iter_batches(size):
-            table = pa.Table.from_batches([batch])
+        for part in file_parts(file, name, joiner, run.config.score.batch_rows):
+            if not part.rows.num_rows:
+                return
             try:
-                joined = joiner.join(table)
-                scores = model.scorer.score(joined)
-            except (DataError, ValueError) as error:  # ValueError: of the model's own scorer, which cannot know our exceptions
-                raise DataError(f"{name}, rows from {done + 1:,} on: {error}") from None
-            yield table, scores, model.count(joined, scores)
-            done += table.num_rows
+                yield part.rows, model.score(part.complete)[0]
+            except ValueError as error:  # of the model's own scorer, which cannot know our exceptions
+                raise DataError(f"{name}, rows from {part.first + 1:,} on: {error}") from None
 
 
 def check_columns(schema: pa.Schema, name: Path) -> None:
@@ -114,18 +179,18 @@ def check_columns(schema: pa.Schema, name: Path) -> None:
         raise DataError(f"{name}: column history is missing, and so is user_id by which it could be joined; a row needs one of them")
 
 
-def scored(table: pa.Table, answer: Mapping[str, pa.Array], version: str) -> pa.Table:
-    """A table with what the model says of its rows, and the model's version."""
-    for name, column in {**answer, "model_version": pa.repeat(version, table.num_rows)}.items():
-        if name in table.column_names:  # a file that was scored before is scored anew
-            table = table.set_column(table.column_names.index(name), name, column)
-        else:
-            table = table.append_column(name, column)
-    return table
+def scoring_report(model: OpenedModel, counts: ScoringCounts, began: float, resumed: int = 0) -> dict[str, Any]:
+    """What a scoring saw and how fast it was; see :func:`ctr_kd.scoring_report.summarise`.
 
-
-def scoring_report(model: ServedModel, counts: ScoringCounts, began: float) -> dict[str, Any]:
-    """What a scoring saw and how fast it was; see :func:`ctr_kd.scoring_report.summarise`. ``began`` is of ``time.monotonic``."""
+    Parameters
+    ----------
+    model : OpenedModel
+    counts : ScoringCounts
+    began : float
+        Of ``time.monotonic``.
+    resumed : int
+        Rows that an earlier, killed run had scored: they took none of the seconds.
+    """
     seconds = time.monotonic() - began
-    speed = {"seconds": round(seconds, 3), "rows_per_second": round(counts.rows / seconds, 1)}
+    speed = {"seconds": round(seconds, 3), "resumed_rows": resumed, "rows_per_second": round((counts.rows - resumed) / seconds, 1)}
     return {**summarise(counts, model.edges, model.reference), **speed}

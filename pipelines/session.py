@@ -11,11 +11,12 @@ from pipelines.artifacts import recover
 from pipelines.failures import BoundBroken
 from pipelines.gate import GateRefused
 from pipelines.lock import workspace_lock
+from pipelines.mlflow_server import tracking_uri
 from pipelines.moving import follow_workspace
 from pipelines.options import Options
 from pipelines.processes import dismiss, help_out, together
 from pipelines.runner import RunContext, Runner, RunSummary, Stage
-from pipelines.tracking import Tracker, tracking_uri
+from pipelines.tracking import Tracker
 
 
 @contextmanager
@@ -62,7 +63,8 @@ def say_what_was_done(summary: RunSummary) -> None:
 
 def need_model(runner: Runner, model: str | None) -> None:
     """Have a model to score with: the one that was named, the champion, or else a champion made now."""
-    from pipelines.registry import CHAMPION, peek
+    from pipelines.peeking import peek
+    from pipelines.registry import CHAMPION
 
     config = runner.context.config
     if model is None and peek(tracking_uri(config, runner.context.workspace), config.name, CHAMPION) is None:

@@ -9,16 +9,27 @@ from typing import Any
 from feature_store.contracts import DataError
 from pipelines.backfill import stale
 from pipelines.lock import holder
+from pipelines.mlflow_server import TrackingError
 from pipelines.partitions import failed_attempts, read_partition, scored_dates
-from pipelines.registry import CHALLENGER, CHAMPION, peek
+from pipelines.peeking import peek, peek_changes
+from pipelines.registry import CHALLENGER, CHAMPION
 from pipelines.runner import RunContext, Runner
 from pipelines.stages import ROAD
-from pipelines.tracking import TrackingError
+from pipelines.succession import succession_table
 
 
 def status(context: RunContext, uri: str) -> str:
     """Stages, partitions, scores and aliases, one line each."""
-    return "\n".join([*_head(context), *_stages(context), *_partitions(context), *_scores(context, uri), *_aliases(context, uri)])
+    return "\n".join(
+        [
+            *_head(context),
+            *_stages(context),
+            *_partitions(context),
+            *_scores(context, uri),
+            *_aliases(context, uri),
+            *_champions(context, uri),
+        ]
+    )
 
 
 def _head(context: RunContext) -> Iterator[str]:
@@ -89,3 +100,14 @@ def _aliases(context: RunContext, uri: str) -> Iterator[str]:
             yield f"{alias}: " + (f"version {version} of {name}" if version else "none")
         except TrackingError as error:
             yield f"{alias}: {error}"
+
+
+def _champions(context: RunContext, uri: str) -> Iterator[str]:
+    """Who replaced whom."""
+    try:
+        changes = peek_changes(uri, context.config.name)
+    except TrackingError:  # said above
+        return
+    if changes:
+        yield "champions so far"
+        yield from (f"  {line}" for line in succession_table(changes).splitlines())

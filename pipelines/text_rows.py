@@ -55,6 +55,10 @@ class TextRows:
         """The least that rows may hold: empty texts, and no second ones."""
         return example[["text"]].assign(text="")
 
+    def request(self, rows: pa.Table, candidates: int) -> pa.Table:
+        """One request as production sends it: a single text, the last one; there are no candidates."""
+        return self.raw(rows.slice(rows.num_rows - 1))
+
     def newest(self, rows: pa.Table, most: int) -> int:
         """First of the last rows that are at most so many: texts have no time."""
         return max(0, rows.num_rows - most)

@@ -5,118 +5,36 @@ Importing MLflow takes seconds and its first connection migrates a database, so 
 
 from __future__ import annotations
 
-import json
-import os
-import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from pipelines.artifacts import ArtifactError, digest_of, read_json, write_json
-from pipelines.config import RunConfig, describe
+from pipelines.config import describe
+from pipelines.mlflow_calls import Call, flatten
+from pipelines.mlflow_server import artifact_location
+from pipelines.outbox import Outbox
+from pipelines.system_metrics import SystemMetrics
 
 if TYPE_CHECKING:
-    from mlflow.tracking import MlflowClient
-
     from pipelines.runner import RunContext, StageContext
 
-# A user's own settings win.
-_ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
-    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "GIT_PYTHON_REFRESH": "quiet",
-}
 _LOGGED_FILES = (
     *("report.html", "metrics.json", "training.json", "summary.json", "registration.json", "next_item.json"),
     *("prove.html", "prove.json", "sweep.html", "sweep.json", "monitor.html", "monitor.json"),
 )
-_MOST_METRICS, _MOST_PARAMETERS, _LONGEST = 1000, 100, 500  # limits of one request
+_REPORT = ("report.html", "metrics.json")  # shown at the road's run too
+_MOST_METRICS = 1000  # kept before they are sent
 _SECONDS_BETWEEN_FLUSHES = 10.0
 OPEN_RUN = ".open_run.json"
-DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"  # of the default store, in the workspace
-
-
-class TrackingError(Exception):
-    """The tracking server or the registry cannot be used. The message is one line."""
-
-
-def tracking_uri(config: RunConfig, workspace: Path) -> str:
-    """Where runs and models are kept: the configured server, or SQLite in the workspace."""
-    return config.tracking.uri or f"sqlite:///{workspace.absolute() / DATABASE}"
-
-
-def artifact_location(workspace: Path) -> str:
-    """Where the default store keeps its artifacts: beside its database."""
-    return (workspace.absolute() / ARTIFACTS).as_uri()
-
-
-def quieten_mlflow() -> None:
-    """Set what MLflow reads while it is imported: no telemetry, no log lines, short patience with servers."""
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-
-
-def connect(uri: str) -> MlflowClient:
-    """Open a tracking server and registry, and make sure that it answers.
-
-    Raises
-    ------
-    TrackingError
-        One line that names the server, when it does not.
-    """
-    quieten_mlflow()
-    try:
-        from mlflow.tracking import MlflowClient
-
-        _create_database(uri)
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        client.search_experiments(max_results=1)
-    except Exception as error:  # of MLflow, SQLAlchemy, requests or the system: the message says which
-        raise unreachable(uri, error) from error
-    return client
-
-
-def _create_database(uri: str) -> None:
-    """Make a missing SQLite database beside its place and rename it.
-
-    MLflow creates its tables in many steps over seconds, and never recovers from a kill between two of them.
-    """
-    from mlflow.tracking import MlflowClient
-
-    file = Path(uri.removeprefix("sqlite:///"))
-    if not uri.startswith("sqlite:///") or file.exists():
-        return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f".{file.name}.unfinished")
-    unfinished.unlink(missing_ok=True)
-    MlflowClient(tracking_uri=f"sqlite:///{unfinished}").search_experiments(max_results=1)
-    unfinished.replace(file)
-
-
-def unreachable(uri: str, error: Exception) -> TrackingError:
-    """The one line that says that MLflow could not be used, and why."""
-    return TrackingError(f"MLflow at {uri} cannot be used: {reason_of(error)}; check tracking.uri and that the server runs")
-
-
-def reason_of(error: Exception) -> str:
-    """What went wrong below MLflow, in one line."""
-    first: BaseException = error
-    while (before := first.__cause__ or first.__context__) is not None:
-        first = before
-    # What the system or the database said tells more than what each layer above it says about the layer below.
-    reason = first if isinstance(first, (OSError, sqlite3.Error)) else error
-    return (str(reason).strip() or type(reason).__name__).splitlines()[0][:300]
 
 
 class Tracker:
     """Logs a road to MLflow.
 
-    A server that does not answer costs the log, not the night's training: it is said once, and the stages go on. (The stage
+    A server that does not answer costs neither the night's training nor its log, see :class:`pipelines.outbox.Outbox`. (The stage
     ``register`` needs the registry and fails without it.)
 
     Parameters
@@ -124,196 +42,153 @@ class Tracker:
     uri : str
         Tracking server.
     workspace : Path
-        Keeps the id of the open parent run, which a killed run is continued under.
+        Keeps the key of the open parent run, which a killed run is continued under, and calls that wait for the server.
     report : callable
         Prints a line.
     """
 
     def __init__(self, uri: str, workspace: Path, report: Callable[[str], None]) -> None:
-        self._uri, self._workspace, self._report = uri, workspace, report
-        self._client: MlflowClient | None = None
-        self._failed = False
+        self._workspace = workspace
+        self._outbox = Outbox(uri, workspace, report)
+        self._system = SystemMetrics(uri, report)
         self._experiment = ""
-        self.parent: str | None = None
-        self.stage: str | None = None
+        self._road: str | None = None
+        self._stage: str | None = None
+        self._told: set[str] = set()  # datasets of the road's run
         self._metrics: list[tuple[str, float, int, int]] = []
         self._flushed = time.monotonic()
 
     def begin(self, run: RunContext, stage: str, made_from: Mapping[str, Any], fingerprint: str) -> None:
         """Open the run of a stage, and the road's before the first of them."""
+        if self._road is None:
+            self._open_road(run)
+        datasets = _datasets(run, made_from)
+        tags = {"stage": stage, "fingerprint": fingerprint}
+        tags |= {f"input.{name}": str(entry.get("fingerprint") or entry.get("digest")) for name, entry in made_from["inputs"].items()}
+        tags |= {"data.digest": datasets[0]["digest"]} if datasets else {}
+        new = [one for one in datasets if one["name"] not in self._told]
+        self._told |= {one["name"] for one in new}
+        if new:
+            self._try(self._call("tags", self._road, tags={"data.digest": datasets[0]["digest"]}))
+            self._try(self._call("datasets", self._road, datasets=new))
+        self._stage = uuid4().hex
+        facts = {"location": None, "parent": self._road, "name": stage, "tags": tags, "parameters": flatten(made_from["config"])}
+        self._try(self._call("open", self._stage, time=_now(), **facts))
+        if datasets:
+            self._try(self._call("datasets", self._stage, datasets=datasets))
+        if run.config.tracking.system_metrics:
+            self._system.start(self.stage)
 
-        def work(client: MlflowClient) -> None:
-            if self.parent is None:
-                self.parent = self._open_road(client, run)
-            tags = {"mlflow.parentRunId": self.parent, "stage": stage, "fingerprint": fingerprint}
-            tags |= {f"input.{name}": str(entry.get("fingerprint") or entry.get("digest")) for name, entry in made_from["inputs"].items()}
-            data = _data_digest(run, made_from)
-            if data:
-                tags["data.digest"] = data
-                client.set_tag(self.parent, "data.digest", data)
-            self.stage = client.create_run(self._experiment, run_name=stage, tags=tags).info.run_id
-            parameters = list(flatten(made_from["config"]).items())
-            for first in range(0, len(parameters), _MOST_PARAMETERS):
-                _log_parameters(client, self.stage, parameters[first : first + _MOST_PARAMETERS])
-
-        self._try(work)
+    @property
+    def stage(self) -> str | None:
+        """MLflow's id of the running stage's run; None where the server does not answer."""
+        return None if self._stage is None else self._outbox.run(self._call("id", self._stage))
 
     def metric(self, name: str, value: float, step: int | None = None) -> None:
         """Note a number of the running stage; numbers are sent in batches."""
-        self._metrics.append((name, float(value), int(time.time() * 1000), step or 0))
+        self._metrics.append((name, float(value), _now(), step or 0))
         if len(self._metrics) >= _MOST_METRICS or time.monotonic() - self._flushed > _SECONDS_BETWEEN_FLUSHES:
             self._flush()
 
     def end(self, context: StageContext, error: BaseException | None) -> None:
         """Close the run of a stage with what it recorded."""
-        for name, value in flatten(context.recorded).items():
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                self.metric(name, value)
+        self._system.finish()
+        recorded = {
+            name: value
+            for name, value in flatten(context.recorded).items()
+            if isinstance(value, (int, float)) and not isinstance(value, bool)
+        }
+        for name, value in recorded.items():
+            self.metric(name, value)
         self._flush()
-        stage, self.stage = self.stage, None
-
-        def work(client: MlflowClient) -> None:
-            if stage is None:
-                return
-            if error is None:
-                for name in _LOGGED_FILES:
-                    if (context.output / name).exists():
-                        client.log_artifact(stage, str(context.output / name))
-            client.set_terminated(stage, _status(error))
-
-        self._try(work)
+        stage, self._stage = self._stage, None
+        if stage is None:
+            return
+        if error is None:
+            folder = context.output.relative_to(self._workspace)
+            there = [name for name in _LOGGED_FILES if (context.output / name).exists()]
+            if there:
+                self._try(self._call("files", stage, files=[str(folder / name) for name in there]))
+            if _REPORT[0] in there:
+                self._try(self._call("files", self._road, files=[str(folder / name) for name in _REPORT if name in there]))
+            if recorded:  # what a search over roads asks for
+                numbers = [(f"{context.stage}.{name}", float(value), _now(), 0) for name, value in recorded.items()]
+                self._try(self._call("metrics", self._road, metrics=numbers))
+        self._try(self._call("end", stage, status=_status(error), time=_now()))
 
     def finish(self, error: BaseException | None = None) -> None:
-        """Close the road's run, or where this command had nothing to do the one that a kill left open."""
+        """Close the road's run, or where this command had nothing to do the one that a kill left open; send what still waits."""
         left = self._left_open()
-
-        def work(client: MlflowClient) -> None:
-            if self.parent is not None:
-                client.set_terminated(self.parent, _status(error))
-                (self._workspace / OPEN_RUN).unlink(missing_ok=True)
-                self.parent = None
-            elif left and _exists(client, left["run"]):
-                _kill_orphans(client, left["run"])
-                client.set_terminated(left["run"], "KILLED")
-                write_json(self._workspace / OPEN_RUN, left | {"closed": True})  # said once; the road may still go on under it
-
-        if self.parent is not None or (left and not left.get("closed")):
-            self._try(work)
+        if self._road is not None:
+            (self._workspace / OPEN_RUN).unlink(missing_ok=True)
+            self._try(self._call("end", self._road, status=_status(error), time=_now()))
+            self._road = None
+        elif left and not left.get("closed"):
+            write_json(self._workspace / OPEN_RUN, left | {"closed": True})  # said once; the road may still go on under it
+            self._try({"call": "end", "experiment": left["experiment"], "key": left["run"], "status": "KILLED", "time": _now()})
+        self._outbox.deliver(now=True)
 
     def _left_open(self) -> dict[str, Any] | None:
         try:
-            return read_json(self._workspace / OPEN_RUN)
+            known = read_json(self._workspace / OPEN_RUN)
         except ArtifactError:  # of no use, and no reason to fail
             return None
+        return known if known and {"road", "run", "experiment"} <= known.keys() else None
 
     def _flush(self) -> None:
         metrics, self._metrics, self._flushed = self._metrics, [], time.monotonic()
-        stage = self.stage
-        if not metrics or stage is None:
-            return
+        if metrics and self._stage is not None:
+            self._try(self._call("metrics", self._stage, metrics=metrics))
 
-        def work(client: MlflowClient) -> None:
-            from mlflow.entities import Metric
+    def _call(self, kind: str, key: str | None, **facts: Any) -> Call:
+        return {"call": kind, "experiment": self._experiment, "key": key, **facts}
 
-            for first in range(0, len(metrics), _MOST_METRICS):
-                client.log_batch(stage, [Metric(*metric) for metric in metrics[first : first + _MOST_METRICS]])
+    def _try(self, call: Call) -> None:
+        self._outbox.send(call)
 
-        self._try(work)
-
-    def _try(self, work: Callable[[MlflowClient], None]) -> None:
-        if self._failed:
-            return
-        try:
-            if self._client is None:
-                self._client = connect(self._uri)
-            work(self._client)
-        except TrackingError as error:
-            self._give_up(error)
-        except Exception as error:  # whatever a tracking server does wrong must not end the training
-            self._give_up(unreachable(self._uri, error))
-
-    def _give_up(self, error: TrackingError) -> None:
-        self._failed = True
-        self._report(f"warning: {error}; this run goes on without a log there")
-
-    def _open_road(self, client: MlflowClient, run: RunContext) -> str:
-        self._experiment = _experiment(client, run)
+    def _open_road(self, run: RunContext) -> None:
+        """Open the run of this road, or go on under the one that a killed run of the same road left."""
         resolved = run.config.model_dump(mode="json", by_alias=True)
         road = digest_of([resolved, run.as_of.isoformat() if run.as_of else None])
+        self._experiment = run.config.tracking.experiment or run.config.name
         known = self._left_open()
-        if known and _exists(client, known["run"]):  # on this server, that is: run ids are unique everywhere
-            _kill_orphans(client, known["run"])
-            if known.get("road") == road:
-                client.update_run(known["run"], status="RUNNING")
-                return str(known["run"])
-            client.set_terminated(known["run"], "KILLED")
-        tags = {"road": road, "seed": str(run.config.seed)}
-        parent = client.create_run(self._experiment, run_name=f"{run.config.name} {run.started:%Y-%m-%d %H:%M:%S}", tags=tags).info.run_id
-        write_json(self._workspace / OPEN_RUN, {"road": road, "run": parent})
-        parameters = list(flatten(resolved).items())
-        for first in range(0, len(parameters), _MOST_PARAMETERS):
-            _log_parameters(client, parent, parameters[first : first + _MOST_PARAMETERS])
-        client.log_text(parent, describe(run.config), "configuration.yaml")
-        return str(parent)
+        self._road = known["run"] if known and known["road"] == road else uuid4().hex
+        if known and known["run"] != self._road and not known.get("closed"):
+            self._try({"call": "end", "experiment": known["experiment"], "key": known["run"], "status": "KILLED", "time": _now()})
+        write_json(self._workspace / OPEN_RUN, {"road": road, "run": self._road, "experiment": self._experiment})
+        self._try(
+            self._call(
+                "open",
+                self._road,
+                # A server has a place of its own for artifacts; the default store keeps them beside its database.
+                location=None if run.config.tracking.uri else artifact_location(run.workspace),
+                name=f"{run.config.name} {run.started:%Y-%m-%d %H:%M:%S}",
+                tags={"road": road, "seed": str(run.config.seed)},
+                parameters=flatten(resolved),
+                texts={"configuration.yaml": describe(run.config)},
+                time=_now(),
+            )
+        )
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values under dotted names, as MLflow searches them.
-
-    Examples
-    --------
-    >>> flatten({"student": {"kind": "pooled", "width": 32}, "seed": 0})
-    {'student.kind': 'pooled', 'student.width': 32, 'seed': 0}
-    """
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
+def _datasets(run: RunContext, made_from: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The events that a stage descends from, and where they have become rows those too: name, digest, source and sizes."""
+    ingest = run.artifacts.get("ingest")
+    manifest = (ingest.manifest if ingest else None) or {}
+    store = (manifest or made_from).get("inputs", {}).get("store", {}).get("digest")
+    if not store:
+        return []
+    found = [{"name": f"{run.config.name} events", "digest": str(store), "source": "store/events", "profile": {}}]
+    if ingest is not None:
+        sizes = {key: value for key, value in manifest.get("facts", {}).items() if isinstance(value, (int, float, dict))}
+        source = ingest.path.relative_to(run.workspace).as_posix()
+        found.append({"name": f"{run.config.name} rows", "digest": str(manifest["digest"]), "source": source, "profile": sizes})
+    return found
 
 
-def _log_parameters(client: MlflowClient, run: str, parameters: list[tuple[str, Any]]) -> None:
-    from mlflow.entities import Param
-
-    shown = [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in parameters]
-    client.log_batch(run, params=[Param(name, text[:_LONGEST]) for name, text in shown])
-
-
-def _experiment(client: MlflowClient, run: RunContext) -> str:
-    name = run.config.tracking.experiment or run.config.name
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        return str(found.experiment_id)
-    # A server has a place of its own for artifacts; the default store keeps them beside its database.
-    location = None if run.config.tracking.uri else artifact_location(run.workspace)
-    return str(client.create_experiment(name, artifact_location=location))
-
-
-def _exists(client: MlflowClient, run: str) -> bool:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return bool(client.get_run(run).info.run_id)
-    except MlflowException:  # the database was removed since
-        return False
-
-
-def _kill_orphans(client: MlflowClient, parent: str) -> None:
-    """Close the runs of stages that were killed: nobody else will."""
-    experiment = client.get_run(parent).info.experiment_id
-    for orphan in client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'RUNNING'"):
-        client.set_terminated(orphan.info.run_id, "KILLED")
-
-
-def _data_digest(run: RunContext, made_from: Mapping[str, Any]) -> str | None:
-    """Digest of the events that this stage descends from."""
-    inputs = made_from["inputs"]
-    if "ingest" in run.artifacts:
-        inputs = (run.artifacts["ingest"].manifest or {}).get("inputs", {})
-    store = inputs.get("store", {}).get("digest")
-    return str(store) if store else None
+def _now() -> int:
+    """Milliseconds since 1970, as MLflow counts."""
+    return int(time.time() * 1000)
 
 
 def _status(error: BaseException | None) -> str:

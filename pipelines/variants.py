@@ -34,7 +34,11 @@ ABLATION: Mapping[Component, Mapping[str, Mapping[str, Any]]] = {
         "temperature constant": {"schedule.temperature": "constant"},
     },
     "embeddings": {"teacher's embeddings": {"embeddings": "teacher"}, "random embeddings": {"embeddings": "random"}},
-    "transfer": {"transfer set": {"transfer.amount": 0.5}, "no transfer set": {"transfer.amount": 0.0}},
+    "transfer": {
+        "transfer set": {"transfer.amount": 0.5},
+        "augmented texts": {"transfer.augmentation.amount": 1.0},
+        "no transfer set": {"transfer.amount": 0.0, "transfer.augmentation.amount": 0.0},
+    },
 }
 """Keys of ``distill`` that each variant changes, by the part that it switches on or off."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,14 +27,20 @@ SETTINGS = SparkConfig(
 )
 
 
-@contextmanager
-def local_spark(folder: Path) -> Iterator[SparkConfig]:
-    """Settings of a session that stands, so that whatever runs with them need not start one; skips where Spark cannot run."""
-    pyspark_sql = pytest.importorskip("pyspark.sql", reason="pyspark is not installed: pip install 'ctr-kd[spark]'")
+def skip_without_java() -> None:
+    """Skip the test where Spark finds no Java that it can run on."""
     try:
         require_java()
     except EngineMissing as error:
         pytest.skip(str(error))
+
+
+@contextmanager
+def local_spark(folder: Path) -> Iterator[SparkConfig]:
+    """Settings of a session that stands, so that whatever runs with them need not start one; skips where Spark cannot run."""
+    pyspark_sql = pytest.importorskip("pyspark.sql", reason="pyspark is not installed: pip install 'ctr-kd[spark]'")
+    skip_without_java()
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # as a session that is started for a command has it
     builder = pyspark_sql.SparkSession.builder.master(SETTINGS.master).config("spark.local.dir", str(folder))
     for name, value in SETTINGS.options.items():
         builder = builder.config(name, str(value).lower())

@@ -1,10 +1,20 @@
 """The result of a run for people: an HTML report, and a table for the terminal."""
 
-from ctr_kd.report.findings import Verdict, verdict
+from ctr_kd.report.findings import WORDS, Verdict, quality, verdict
 from ctr_kd.report.frontier import render_sweep
 from ctr_kd.report.monitoring import render_monitoring
 from ctr_kd.report.page import render
 from ctr_kd.report.proof import render_proof
 from ctr_kd.report.terminal import summary_table
 
-__all__ = ["Verdict", "render", "render_monitoring", "render_proof", "render_sweep", "summary_table", "verdict"]
+__all__ = [
+    "WORDS",
+    "Verdict",
+    "quality",
+    "render",
+    "render_monitoring",
+    "render_proof",
+    "render_sweep",
+    "summary_table",
+    "verdict",
+]

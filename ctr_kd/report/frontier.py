@@ -1,4 +1,4 @@
-"""The page of a sweep: every student of a grid and its teacher, AUC against rows per second and against bytes."""
+"""The page of a sweep: every student of a grid and its teacher, AUC (of classes: accuracy) against rows per second and against bytes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from ctr_kd.report import findings, run
 from ctr_kd.report.charts import Axis, Series, line_chart, padded, spread, whisker_axis, whiskers
-from ctr_kd.report.findings import Figure
+from ctr_kd.report.findings import METRIC_TITLES, Figure
 from ctr_kd.report.markup import Markup, element
 from ctr_kd.report.page import document
 from ctr_kd.report.parts import cell, figure_cell, head, section, table, written_cell
@@ -57,23 +57,29 @@ def _about(sweep: Mapping[str, Any]) -> list[str]:
     return [*([str(name)] if name else []), *([f"run {facts['fingerprint']}"] if facts.get("fingerprint") else [])]
 
 
+def _quality(sweep: Mapping[str, Any]) -> str:
+    """The metric of the frontier: accuracy of classes, AUC of clicks."""
+    return findings.quality({"models": {one["name"]: one for one in sweep["students"]}})
+
+
 def _headline(sweep: Mapping[str, Any]) -> tuple[str, list[str]]:
-    students = sweep["students"]
-    known = [one for one in students if one.get("validation_auc") is not None]
+    students, quality = sweep["students"], _quality(sweep)
+    word, validation = findings.WORDS[quality], f"validation_{quality}"
+    known = [one for one in students if one.get(validation) is not None]
     if not known:
-        return "No student has an AUC on validation to be chosen by.", []
-    best = max(known, key=lambda one: one["validation_auc"])
+        return f"No student has an {word} on validation to be chosen by.", []
+    best = max(known, key=lambda one: one[validation])
     many = f"{len(students)} student{'s' if len(students) > 1 else ''}"
-    title = f"The best of {many} on validation is {best['name']}: AUC {Figure.of(best['auc']).text()} on test, {_cost(best)}."
+    title = f"The best of {many} on validation is {best['name']}: {word} {Figure.of(best[quality]).text()} on test, {_cost(best)}."
     remarks = []
     for cost, word in (("rows_per_second", "speed"), ("bytes", "size")):
-        chosen = sorted((one for one in known if (one.get("on_frontier") or {}).get(cost)), key=lambda one: -one["validation_auc"])
-        names = ", ".join(f"{one['name']} ({Figure.of(one['auc']).text()})" for one in chosen)
+        chosen = sorted((one for one in known if (one.get("on_frontier") or {}).get(cost)), key=lambda one: -one[validation])
+        names = ", ".join(f"{one['name']} ({Figure.of(one[quality]).text()})" for one in chosen)
         if chosen:
             remarks.append(f"Worth having for their {word}, best first: {names}.")
     teacher = sweep.get("teacher")
     if teacher:
-        remarks.append(f"The teacher has AUC {Figure.of(teacher['auc']).text()}, {_cost(teacher)}, sharing histories.")
+        remarks.append(f"The teacher has {word} {Figure.of(teacher[quality]).text()}, {_cost(teacher)}, sharing histories.")
     return title, remarks
 
 
@@ -83,14 +89,15 @@ def _cost(model: Mapping[str, Any]) -> str:
 
 
 def _charts(sweep: Mapping[str, Any]) -> Markup:
+    word = findings.WORDS[_quality(sweep)]
     kinds = list(dict.fromkeys(one["kind"] for one in sweep["students"]))
     names = [*((kind, COLORS.get(kind, "other")) for kind in kinds), *([("teacher", TEACHER)] if sweep.get("teacher") else [])]
     names += [("models of others", OTHERS)] if sweep.get("others") else []
     legend = [element("span", element("span", class_=f"swatch {color}"), name) for name, color in (*names, ("frontier", FRONTIER))]
     return section(
         "The frontier",
-        "One dot per student, labelled with its width, on the test rows with 95 % intervals of users; both scales of cost are logarithmic. "
-        "The dotted line joins those that no other student beats in both AUC on validation and cost.",
+        "One dot per student, labelled with its width, on the test rows with 95 % intervals; both scales of cost are logarithmic. "
+        f"The dotted line joins those that no other student beats in both {word} on validation and cost.",
         element("div", legend, class_="legend"),
         element("div", [_chart(sweep, cost) for cost in COSTS], class_="charts"),
     )
@@ -98,31 +105,41 @@ def _charts(sweep: Mapping[str, Any]) -> Markup:
 
 def _chart(sweep: Mapping[str, Any], cost: str) -> Markup | None:
     title, text = COSTS[cost]
+    quality = _quality(sweep)
+    word = METRIC_TITLES[quality]
     students = [one for one in sweep["students"] if one.get(cost)]
     if not students:
         return None
-    series = [_series("frontier", FRONTIER, [one for one in students if (one.get("on_frontier") or {}).get(cost)], cost, marks=False)]
+    series = [
+        _series("frontier", FRONTIER, [one for one in students if (one.get("on_frontier") or {}).get(cost)], cost, quality, marks=False)
+    ]
     for kind in dict.fromkeys(one["kind"] for one in students):
         models = [one for one in students if one["kind"] == kind]
-        series.append(_series(kind, COLORS.get(kind, "other"), models, cost, [str(one["width"]) for one in models]))
+        series.append(_series(kind, COLORS.get(kind, "other"), models, cost, quality, [str(one["width"]) for one in models]))
     teacher = sweep.get("teacher")
     if teacher and teacher.get(cost):
-        series.append(_series("teacher", TEACHER, [teacher], cost, ["teacher"]))
+        series.append(_series("teacher", TEACHER, [teacher], cost, quality, ["teacher"]))
     others = [one for one in sweep.get("others") or [] if one.get(cost)]
     if others:
-        series.append(_series("models of others", OTHERS, others, cost, [one["name"] for one in others]))
+        series.append(_series("models of others", OTHERS, others, cost, quality, [one["name"] for one in others]))
     points = [point for one in series for point in one.points]
     values = [y for one in series for y in (*(y for _, y in one.points), *(v for pair in one.bounds or () for v in pair))]
     x = Axis(title, padded([x for x, _ in points], 0.1), lambda power: text(float(f"{10**power:.2g}")))
-    chart = line_chart(series, x, Axis("AUC on test", padded(values)), label=f"AUC against {title}", width=470, height=360)
-    return element("figure", element("figcaption", f"AUC against {title}"), chart)
+    chart = line_chart(series, x, Axis(f"{word} on test", padded(values)), label=f"{word} against {title}", width=470, height=360)
+    return element("figure", element("figcaption", f"{word} against {title}"), chart)
 
 
 def _series(
-    title: str, color: str, models: Sequence[Mapping[str, Any]], cost: str, labels: Sequence[str] | None = None, marks: bool = True
+    title: str,
+    color: str,
+    models: Sequence[Mapping[str, Any]],
+    cost: str,
+    quality: str,
+    labels: Sequence[str] | None = None,
+    marks: bool = True,
 ) -> Series:
     order = sorted(range(len(models)), key=lambda i: models[i][cost])
-    figures = [Figure.of(models[i]["auc"]) for i in order]
+    figures = [Figure.of(models[i][quality]) for i in order]
     points = [(math.log10(models[i][cost]), figure.value or 0.0) for i, figure in zip(order, figures, strict=True)]
     bounds = [(figure.low, figure.high) for figure in figures if figure.low is not None and figure.high is not None]
     complete = bounds if marks and len(bounds) == len(points) else None
@@ -130,13 +147,14 @@ def _series(
 
 
 def _table(sweep: Mapping[str, Any]) -> Markup:
-    teacher = sweep.get("teacher")
+    teacher, quality = sweep.get("teacher"), _quality(sweep)
+    word = METRIC_TITLES[quality]
     others = [{**one, "kind": OTHERS} for one in sweep.get("others") or []]
-    models = sorted([*sweep["students"], *others], key=lambda one: -(Figure.of(one["auc"]).value or 0.0))
+    models = sorted([*sweep["students"], *others], key=lambda one: -(Figure.of(one[quality]).value or 0.0))
     models = [*([{"name": "teacher", "kind": TEACHER, **teacher}] if teacher else []), *models]
-    figures = [Figure.of(one["auc"]) for one in models]
+    figures = [Figure.of(one[quality]) for one in models]
     domain = spread(figures)
-    columns = [head("Model"), head("AUC on test", number=True), head(whisker_axis(domain)), head("AUC on validation", number=True)]
+    columns = [head("Model"), head(f"{word} on test", number=True), head(whisker_axis(domain)), head(f"{word} on validation", number=True)]
     columns += [head("Rows/s", number=True), head("Parameters", number=True), head("On the frontier of")]
     body = []
     for one, figure in zip(models, figures, strict=True):
@@ -148,8 +166,8 @@ def _table(sweep: Mapping[str, Any]) -> Markup:
         cells = [
             cell(element("span", class_=f"swatch {color}"), one["name"]),
             figure_cell(figure),
-            cell(whiskers([(one["name"], color, figure)], domain, label=f"AUC of {one['name']}")),
-            figure_cell(Figure.of(one.get("validation_auc"))),
+            cell(whiskers([(one["name"], color, figure)], domain, label=f"{word} of {one['name']}")),
+            figure_cell(Figure.of(one.get(f"validation_{quality}"))),
             written_cell(findings.count(one.get("rows_per_second")), faster),
             written_cell(findings.count(one.get("parameters")), findings.size(one["bytes"]) if one.get("bytes") else None),
             cell(", ".join(on)),

@@ -7,7 +7,7 @@ from typing import Any
 
 from ctr_kd.report import findings, results, run
 from ctr_kd.report.charts import spread, whisker_axis, whiskers
-from ctr_kd.report.findings import Figure
+from ctr_kd.report.findings import METRIC_TITLES, Figure
 from ctr_kd.report.markup import Markup, element
 from ctr_kd.report.page import document
 from ctr_kd.report.parts import cell, difference_cell, figure_cell, head, legend, section, table
@@ -47,9 +47,10 @@ def seeds(proof: Mapping[str, Any]) -> Markup | None:
     models, names = proof.get("models") or {}, ("student", "student_alone")
     if not all(name in models for name in names):
         return None
-    by_name = {name: models[name]["auc"]["seeds"] for name in names}
-    gains = [Figure(gain) for gain in proof["comparisons"]["student-student_alone"]["auc"]["seeds"]]
-    teacher = Figure.of((models.get("teacher") or {}).get("auc"))
+    quality = findings.quality(proof)
+    by_name = {name: models[name][quality]["seeds"] for name in names}
+    gains = [Figure(gain) for gain in proof["comparisons"]["student-student_alone"][quality]["seeds"]]
+    teacher = Figure.of((models.get("teacher") or {}).get(quality))
     drawn = {**by_name, "teacher": [teacher.value]} if teacher.value is not None else by_name
     domain = spread([Figure(value) for values in drawn.values() for value in values])
     columns = [head("Seed"), head("Student", number=True), head("Student alone", number=True), head(whisker_axis(domain, width=360))]
@@ -59,7 +60,10 @@ def seeds(proof: Mapping[str, Any]) -> Markup | None:
         figures = {name: Figure(values[position]) for name, values in by_name.items()} | {"teacher": Figure(teacher.value)}
         dots = [(findings.model_title(name), name, figure) for name, figure in figures.items()]
         cells = [cell(seed), figure_cell(figures["student"]), figure_cell(figures["student_alone"])]
-        cells += [cell(whiskers(dots, domain, label=f"AUC with seed {seed}", width=360)), difference_cell(gains[position])]
+        cells += [
+            cell(whiskers(dots, domain, label=f"{METRIC_TITLES[quality]} with seed {seed}", width=360)),
+            difference_cell(gains[position]),
+        ]
         body.append(element("tr", cells))
     return section(
         "Seed by seed",
@@ -71,18 +75,19 @@ def seeds(proof: Mapping[str, Any]) -> Markup | None:
 
 
 def ablation(proof: Mapping[str, Any]) -> Markup | None:
-    """One line per change of the configured distillation: its AUC, what the change gave, and what is left of the gain."""
+    """One line per change of the configured distillation: its AUC or accuracy, what the change gave, and what is left of the gain."""
+    quality = findings.quality(proof)
     changes, impossible = proof.get("ablation") or [], proof.get("not_possible") or {}
     if not changes and not impossible:
         return None
     against = {key: [Figure.of(one[key], "difference") for one in changes] for key in ("against_student", "against_student_alone")}
     domains = {key: spread(figures, zero=True) for key, figures in against.items()}
-    columns = [head("Changed"), head("AUC", number=True)]
+    columns = [head("Changed"), head(METRIC_TITLES[quality], number=True)]
     for key, title in (("against_student", "Against the student"), ("against_student_alone", "Against the student alone")):
         columns += [head(title, number=True), head(whisker_axis(domains[key], sign=True))]
     body = []
     for position, one in enumerate(changes):
-        cells = [cell(one["name"]), figure_cell(Figure.of(one["auc"]))]
+        cells = [cell(one["name"]), figure_cell(Figure.of(one[quality]))]
         for key, figures in against.items():
             figure = figures[position]
             drawn = whiskers([(one["name"], EFFECTS[figure.sign], figure)], domains[key], label=f"{one['name']}, {key}", zero=True)

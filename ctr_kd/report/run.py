@@ -89,18 +89,23 @@ def gate(metrics: Mapping[str, Any]) -> Markup | None:
     found = metrics.get("gate")
     if not found:
         return section("Gate", "The student has not been put before the gate yet: that is what the stage register does.")
-    columns = [head("Check"), head("Value", number=True), head("Bound", number=True), head("")]
+    compared = any("champion" in check for check in found.get("checks") or [])
+    beside = [head("Champion", number=True)] if compared else []
+    columns = [head("Check"), head("Value", number=True), *beside, head("Bound", number=True), head("")]
     body = []
     for check in found.get("checks") or []:
         passed = bool(check.get("passed"))
         mark = element("span", "passed" if passed else "failed", class_=f"mark {'passed' if passed else 'failed'}")
         value = Figure.of(check.get("value"))
         shown = f"{value.value:.4g}" if value.value is not None else check.get("reason") or "undefined"
+        rival = Figure.of(check.get("champion")).value
+        other = [cell("-" if rival is None else f"{rival:.4g}", number=True)] if compared else []
         body.append(
             element(
                 "tr",
                 cell(check.get("name", ""), words=True),
                 cell(shown, number=True),
+                *other,
                 cell(check.get("bound", ""), number=True),
                 cell(mark),
             )

@@ -6,7 +6,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,10 +18,12 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 OLDEST_JAVA = 17
+# A process has one context, whoever asks for it. One that was started here is stopped when the last of its sessions is done.
+_users: list[SparkSession] = []
 
 
 class EngineFailed(Exception):
-    """A query failed on an engine that is installed. The message is one line; the cause holds the engine's own words."""
+    """An engine that is installed does not start, or a query failed on it. The message is one line; the cause holds its own words."""
 
 
 class EngineMissing(Exception):
@@ -35,7 +38,10 @@ def require_java() -> Path:
     EngineMissing
         When there is none, or it is older than Spark demands.
     """
-    install = f"install Java {OLDEST_JAVA} or later (Debian: apt-get install openjdk-17-jre-headless) or set JAVA_HOME"
+    install = (
+        f"install Java {OLDEST_JAVA} or later (Debian: apt-get install openjdk-17-jre-headless; "
+        f"PyPI: pip install install-jdk, then python -c \"import jdk; print(jdk.install('{OLDEST_JAVA}'))\" for JAVA_HOME) or set JAVA_HOME"
+    )
     home = os.environ.get("JAVA_HOME")
     found = shutil.which("java", path=str(Path(home) / "bin")) if home else shutil.which("java")
     if found is None:
@@ -59,6 +65,39 @@ def _builder_options(config: FeatureStoreConfig) -> dict[str, str]:
     return options
 
 
+def reason_of(error: Exception) -> str:
+    """What happened, in one line of the many that Spark has for it.
+
+    Examples
+    --------
+    >>> reason_of(Exception("An error occurred while calling None.Session.\\n: java.lang.IllegalStateException: stopped\\nat org"))
+    'java.lang.IllegalStateException: stopped'
+    >>> reason_of(Exception("An exception was thrown from the Python worker:\\nTraceback\\n  File\\nModuleNotFoundError: pyarrow\\n"))
+    'ModuleNotFoundError: pyarrow'
+    """
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    if "Python worker" in lines[0]:  # what happened there stands last
+        return lines[-1]
+    return next((line[2:] for line in lines if line.startswith(": ")), lines[0])  # of a Java error the first line names the call
+
+
+def _started(builder: SparkSession.Builder, options: Mapping[str, str]) -> SparkSession:
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    if options.get("spark.master", "").startswith("local"):  # executors are on this machine, and so run this Python
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    try:
+        return builder.getOrCreate()
+    except (PySparkException, Py4JError) as error:
+        raise EngineFailed(
+            f"Spark cannot start a session on {options.get('spark.master', 'the master of spark-submit')} ({reason_of(error)}); check "
+            "feature_store.spark, and that this machine reaches the master; what Java has to say stands above"
+        ) from error
+
+
 @contextmanager
 def spark_session(config: FeatureStoreConfig) -> Iterator[SparkSession]:
     """A session of one's own, with its own settings and views, on the context that stands or on one that is started and stopped here.
@@ -67,25 +106,32 @@ def spark_session(config: FeatureStoreConfig) -> Iterator[SparkSession]:
     ------
     EngineMissing
         When pyspark or Java is not installed.
+    EngineFailed
+        When the session cannot start.
     """
     try:
         from pyspark.sql import SparkSession
     except ImportError:
         raise EngineMissing("engine spark needs pyspark, which is not installed: pip install 'ctr-kd[spark]'") from None
     standing = SparkSession.getActiveSession()
+    started_here = standing is None or bool(_users)
     if standing is None:
         require_java()
     options = _builder_options(config)
     builder = SparkSession.builder
     for name, value in options.items():
         builder = builder.config(name, value)
-    shared = standing or builder.getOrCreate()
+    shared = standing or _started(builder, options)
     session = shared.newSession()
     for name, value in options.items():
         if name.startswith("spark.sql."):  # a new session starts from the context's settings, without those of the builder
             session.conf.set(name, value)
+    if started_here:
+        _users.append(session)
     try:
         yield session
     finally:
-        if standing is None:
-            shared.stop()
+        if started_here:
+            _users.remove(session)
+            if not _users:
+                shared.stop()

@@ -4,13 +4,11 @@ Tables are Parquet files in the scratch folder, so they outlive an executor and 
 are handed over as such files too: executors write them, the driver reads them batch by batch. On a cluster the store and the scratch
 folder must therefore be at the same path on every machine.
 
-Spark's SQL differs from DuckDB's in one construct of ``sql/*.sql``, the ASOF join; :func:`spark_sql` rewrites it. Spark must be 4.3 or
-later, which has that join as a sort-merge join.
+Spark's SQL differs from DuckDB's in one construct of ``sql/*.sql``, the ASOF join, which :mod:`feature_store.engines.asof_sql` rewrites.
 """
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -24,11 +22,11 @@ import pyarrow.parquet as pq
 
 from feature_store.config import FeatureStoreConfig
 from feature_store.contracts import StorageError
+from feature_store.engines.asof_sql import without_asof
 from feature_store.engines.queries import BATCH, in_order, quoted, render
-from feature_store.engines.session import EngineFailed, spark_session
+from feature_store.engines.session import EngineFailed, reason_of, spark_session
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
     from pyspark.sql.types import StructType
 
 DIALECT = {
@@ -36,33 +34,9 @@ DIALECT = {
     "spark.sql.ansi.doubleQuotedIdentifiers": "true",  # "name" is a column
     "spark.sql.parser.escapedStringLiterals": "true",  # a backslash in a text is a backslash
     "spark.sql.session.timeZone": "UTC",
-    "spark.sql.join.asofJoin.enabled": "true",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
 }
-_ASOF = re.compile(
-    r"\basof (left )?join (.+?) on ((?:\w+\.\w+ = \w+\.\w+ and )*)(\w+)\.moment < (\w+)\.timestamp",
-    re.DOTALL,
-)
-
-
-def spark_sql(text: str) -> str:
-    """DuckDB's ASOF joins as Spark writes them.
-
-    Examples
-    --------
-    >>> print(spark_sql("from a asof left join b on b.k = a.k and b.moment < a.timestamp"))
-    from a left asof join b match_condition (a.timestamp > b.moment) on b.k = a.k
-    >>> print(spark_sql("from a asof join (select n, moment from c) b on b.moment < a.timestamp"))
-    from a asof join (select n, moment from c) b match_condition (a.timestamp > b.moment)
-    """
-
-    def rewritten(found: re.Match[str]) -> str:
-        left, right, keys, moment, time = found.groups()
-        on = f" on {keys.removesuffix(' and ')}" if keys else ""
-        return f"{left or ''}asof join {right} match_condition ({time}.timestamp > {moment}.moment){on}"
-
-    return _ASOF.sub(rewritten, text)
 
 
 class SparkEngine:
@@ -112,24 +86,26 @@ class SparkEngine:
         except (PySparkException, Py4JError) as error:
             if "No space left on device" in str(error):
                 raise StorageError(f"{self._scratch}: the disk is full; free space or choose a larger workspace") from error
-            raise EngineFailed(f"Spark: {next(iter(str(error).splitlines()), 'failed')} (add --debug for the traceback)") from error
+            raise EngineFailed(f"Spark: {reason_of(error)} (add --debug for the traceback)") from error
 
     def _write(self, query: str, parameters: dict[str, object]) -> tuple[Path, StructType]:
         """Compute a query into a new folder of Parquet files; part by part they are in the order of the query."""
         self._made += 1
         folder = self._scratch / f"{self._made:06d}"
         with self._room():
-            frame = self._spark.sql(spark_sql(render(query, parameters)))
+            frame = self._spark.sql(without_asof(render(query, parameters)))
             frame.write.parquet(_uri(folder))
         return folder, frame.schema
 
     def _show(self, name: str, schema: StructType) -> None:
         """Let SQL find a table in its folders; the schema is given, so that no file need be opened for it."""
-        self._read(self._folders[name], schema).createOrReplaceTempView(name)
+        self._view_files(name, self._folders[name], schema)
 
-    def _read(self, paths: Sequence[Path], schema: StructType) -> DataFrame:
-        # a folder date=2024-01-01 is no column of the events
-        return self._spark.read.schema(schema).option("recursiveFileLookup", "true").parquet(*map(_uri, paths))
+    def _view_files(self, name: str, paths: Sequence[Path], schema: StructType) -> None:
+        with self._room():
+            # a folder date=2024-01-01 is no column of the events
+            frame = self._spark.read.schema(schema).option("recursiveFileLookup", "true").parquet(*map(_uri, paths))
+            frame.createOrReplaceTempView(name)
 
     def table(self, name: str, query: str, /, **parameters: object) -> None:
         """Make or replace a table by a query: ``"NAME.sql"`` or literal SQL."""
@@ -146,7 +122,8 @@ class SparkEngine:
 
     def view(self, name: str, query: str, /, **parameters: object) -> None:
         """Like :meth:`table`, computed where it is used."""
-        self._spark.sql(f"create or replace temporary view {name} as {spark_sql(render(query, parameters))}")
+        with self._room():
+            self._spark.sql(f"create or replace temporary view {name} as {without_asof(render(query, parameters))}")
 
     def append(self, name: str, query: str, /, **parameters: object) -> None:
         """Add the rows of a query to a table."""
@@ -175,7 +152,7 @@ class SparkEngine:
     def rows(self, query: str, /, **parameters: object) -> list[tuple[Any, ...]]:
         """A small result as Python rows."""
         with self._room():
-            return [tuple(row) for row in self._spark.sql(spark_sql(render(query, parameters))).collect()]
+            return [tuple(row) for row in self._spark.sql(without_asof(render(query, parameters))).collect()]
 
     def fetch(self, query: str, /, by: Sequence[str] = (), **parameters: object) -> pa.Table:
         """A result as one Arrow table of one chunk, sorted by integer columns without nulls."""
@@ -209,29 +186,27 @@ class SparkEngine:
 
     def load_events(self, files: Sequence[Path], categorical: Sequence[str], dense: Sequence[str], oracle: bool, as_of: int | None) -> None:
         """View ``events``; see :meth:`feature_store.engines.Engine.load_events`."""
-        self._read(files, _spark_schema(files)).createOrReplaceTempView("event_files")
+        self._view_files("event_files", files, _spark_schema(files))
         for n, name in enumerate(categorical):
-            found = self._spark.sql(
-                f"select distinct {quoted(name)} as value from event_files where {quoted(name)} is not null order by value"
-            )
-            values = [row.value for row in found.collect()]
+            distinct = f"select distinct {quoted(name)} as value from event_files where {quoted(name)} is not null order by value"
+            values = [value for (value,) in self.rows(distinct.replace("$", "$$"))]
             if values:
                 self._values[f"context_{n}"] = pa.array(values, pa.string())
         cut = "" if as_of is None else f"where unix_micros(timestamp) < {as_of} and unix_micros(ingested_at) < {as_of}"
         columns = [f"{quoted(name)} as context_{n}" for n, name in enumerate(categorical)]
         columns += [f"cast({quoted(name)} as float) as context_{n}" for n, name in enumerate(dense, start=len(categorical))]
         columns += ["click_probability"] if oracle else []
-        self._spark.sql(
-            f"""create or replace temporary view events as
-            select user_id, item_id, unix_micros(timestamp) as timestamp,
+        self.view(
+            "events",
+            f"""select user_id, item_id, unix_micros(timestamp) as timestamp,
                 greatest(unix_micros(timestamp), unix_micros(ingested_at)) as known_at,
                 clicked, time_known, request_id{"".join(", " + column for column in columns)}
-            from event_files {cut}"""
+            from event_files {cut}""".replace("$", "$$"),
         )
 
     def load_rows(self, name: str, file: Path) -> None:
         """View of a Parquet file as it is."""
-        self._read([file], _spark_schema([file])).createOrReplaceTempView(name)
+        self._view_files(name, [file], _spark_schema([file]))
 
     def load_entities(self, name: str, key: str, file: Path | None, attributes: Sequence[str]) -> None:
         """View of the items or users of the store with attribute columns ``attribute_0``, ...; without rows if there is no file."""

@@ -64,7 +64,7 @@ def _read_parquet(path: Path, file: str, kind: Kind, columns: Mapping[str, str])
     if path.stat().st_size == 0:
         raise DataError(f"{file}: is empty; remove it or fill it")
     try:
-        with pq.ParquetFile(path, memory_map=False) as parquet:
+        with pq.ParquetFile(path, memory_map=False, pre_buffer=False) as parquet:
             for name in columns.values():
                 if name not in parquet.schema_arrow.names:
                     raise DataError(f"{file}: column {name!r} is missing; {nearest(name, parquet.schema_arrow.names)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,27 +89,41 @@ def tree_logits(
 
 
 def linear_logits(
-    rows: TextRows, seed: int, report: Callable[[str], None], more: Mapping[str, pa.Table] | None = None
+    rows: TextRows, seed: int, report: Callable[[str], None], more: Mapping[str, pa.Table] | None = None, words: bool = False
 ) -> tuple[Logits, dict[str, Any]]:
-    """Row ids and logits by split of the linear model, out of fold for the training rows; of ``more`` rows too, under their names."""
-    model, train = fit_linear(rows, seed, report), rows.read("train")
-    stored, began = {"train": (train["row_id"].to_numpy(), model.out_of_fold)}, time.perf_counter()
+    """Row ids and logits by split of a linear model; of ``more`` rows too, under their names.
+
+    Training rows, and rows that were made of them, are judged out of fold.
+    """
+    model, train = fit_linear(rows, seed, report, words), rows.read("train")
+    own = train["row_id"].to_numpy()
+    stored, began = {"train": (own, model.out_of_fold)}, time.perf_counter()
     for split, table in ({split: rows.read(split) for split in SPLITS[1:]} | dict(more or {})).items():
-        stored[split] = table["row_id"].to_numpy(), model.predict(*rows.text_lists(table))
+        logits = model.predict(*rows.text_lists(table))
+        if "origin" in table.column_names:
+            made = np.flatnonzero(table["origin"].is_valid().to_numpy(zero_copy_only=False))
+            part = table.take(made)
+            logits[made] = model.predict_made(*rows.text_lists(part), np.searchsorted(own, part["origin"].to_numpy()))
+        stored[split] = table["row_id"].to_numpy(), logits
     count = sum(len(row_id) for name, (row_id, _) in stored.items() if name != "train")
     return stored, {"rows_per_second": count / (time.perf_counter() - began)}
 
 
-TEACHERS: dict[str, Callable[..., tuple[Logits, dict[str, Any]]]] = {"boosted_trees": tree_logits, "linear": linear_logits}
+TEACHERS: dict[str, Callable[..., tuple[Logits, dict[str, Any]]]] = {
+    "boosted_trees": tree_logits,
+    "linear": linear_logits,
+    "linear_words": partial(linear_logits, words=True),
+}
 
 
-def fit_linear(rows: TextRows, seed: int, report: Callable[[str], None]) -> LinearModel:
+def fit_linear(rows: TextRows, seed: int, report: Callable[[str], None], words: bool = False) -> LinearModel:
     """The linear model that is a teacher in ``distill`` and a baseline in ``evaluate``."""
     from ctr_kd.linear import LinearModel
 
     train = rows.read("train")
     label = train["label"].to_numpy().astype(np.int64)
-    model = LinearModel.fit(*rows.text_lists(train), label, seed)
+    model = LinearModel.fit(*rows.text_lists(train), label, seed, words)
     right = (model.out_of_fold.argmax(1) == label).mean()
-    report(f"linear model: {len(model.vectorizer.vocabulary_):,} n-grams, accuracy {right:.4f} out of fold")
+    read = "n-grams and words" if words else "n-grams"
+    report(f"linear model: {model.machine.coef_.shape[1]:,} {read}, accuracy {right:.4f} out of fold")
     return model

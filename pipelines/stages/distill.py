@@ -68,6 +68,7 @@ def run(context: StageContext) -> None:
                 file,
                 context.report,
                 encoder,
+                assembly.token_vectors(),
             )
             curve = fitted.to_dict()
             save_checkpoint(finished, {"model": model.state_dict(), "curve": curve}, context.fingerprint)
@@ -184,7 +185,7 @@ def teacher_encoder(context: StageContext, student: AnyAssembly) -> MaskedItemMo
 STAGE = Stage(
     "distill",
     run,
-    code_version=4,
+    code_version=5,
     upstream=("ingest", "pretrain", "finetune"),
     keys=("seed", "history.max_length", "vocabulary.min_count", "pretrain", "finetune", "distill"),
 )

@@ -13,9 +13,9 @@ import numpy as np
 
 from feature_store.contracts import DataError
 from pipelines.artifacts import MANIFEST, Artifact, point, publish_directory, read_json, write_json, write_text
-from pipelines.registry import scorer_in
 from pipelines.resources import peak_memory_bytes
 from pipelines.runner import RunContext, Stage, StageContext
+from pipelines.saved_model import scorer_in
 from pipelines.stages import finetune
 from pipelines.stages.baselines import BASELINES
 from pipelines.stages.training import TIMED_ROWS, rate_of, stored_probabilities
@@ -176,7 +176,9 @@ def data_facts(context: StageContext, summary: Mapping[str, Any]) -> dict[str, A
         "candidates",
         "negative_sampling_rate",
     )
-    return counts | {name: summary.get(name) for name in shown} | {"quarantined_rows": recorded["quarantined_rows"]}
+    vectors = summary.get("views", {}).get("student", {}).get("vectors")
+    own = {} if vectors is None else {"word_vectors": vectors, "missing_vectors": vectors["missing"]}
+    return counts | own | {name: summary.get(name) for name in shown} | {"quarantined_rows": recorded["quarantined_rows"]}
 
 
 def learning_curves(context: StageContext) -> dict[str, Any]:
@@ -245,7 +247,7 @@ def evaluate_file(run: RunContext, source: Path) -> str:
         ids = [name for name in ("user_id", "request_id") if name in names]
         times = ["timestamp"] if classes is None else []
         columns |= {name: [] for name in (*ids, *times)}
-        for table, scores, _ in scored_batches(run, model, file, source, run.config.score.batch_rows):
+        for table, scores in scored_batches(run, model, file, source):
             columns["label"].append(
                 _labels(table[label], source, label) if classes is None else _codes(table[label], classes, source, label)
             )

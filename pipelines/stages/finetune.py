@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.artifacts import Artifact, read_json, write_json
+from pipelines.mlflow_calls import flatten
 from pipelines.runner import RunContext, Stage, StageContext
 from pipelines.stages.training import SPLITS, kept_figure, record_curve, write_predictions
-from pipelines.tracking import flatten
 
 if TYPE_CHECKING:
     from ctr_kd.models.bert import MaskedItemModel

@@ -45,7 +45,7 @@ def students(config: RunConfig) -> dict[str, RunConfig]:
 def run(context: StageContext, trained: Mapping[str, Path]) -> None:
     """Compare all students on the test rows; writes ``prove.json`` and ``prove.html``."""
     from ctr_kd.proof import Seeded, difference, measure_seeds, summarise
-    from ctr_kd.report import render_proof, verdict
+    from ctr_kd.report import WORDS, quality, render_proof, verdict
 
     config, settings = context.config, context.config.evaluate
     test, label, bootstrap = compared_rows(context)
@@ -56,8 +56,10 @@ def run(context: StageContext, trained: Mapping[str, Path]) -> None:
     for name in dict.fromkeys(title.rpartition("/")[0] for title in trained):
         files = [trained[f"{name}/{seed}"] / "predictions_student_test.parquet" for seed in seeds]
         measured[name] = measure_seeds(label, [stored_probabilities(file) for file in files], bootstrap)
-        context.report(f"{name}: AUC {measured[name]['auc'].value.mean():.4f} over {len(seeds)} seeds")
     models = {name: summarise(one, settings.seed) for name, one in measured.items()}
+    main = quality({"models": models})
+    for name, one in models.items():
+        context.report(f"{name}: {WORDS[main]} {one[main]['value']:.4f} over {len(one[main]['seeds'])} seeds")
     named = ("teacher", "student", "student_alone")
     costs = student_costs(trained[f"student/{seeds[0]}"], test)
     of_model = {"teacher": teacher_facts(context), "student": costs, "student_alone": costs}  # the same graph with other numbers
@@ -70,9 +72,9 @@ def run(context: StageContext, trained: Mapping[str, Path]) -> None:
         "ablation": [
             {
                 "name": name,
-                **{metric: models[name][metric] for metric in ("auc", "log_loss")},
-                "against_student": difference(measured[name], measured["student"], settings.seed)["auc"],
-                "against_student_alone": difference(measured[name], measured["student_alone"], settings.seed)["auc"],
+                **models[name],
+                "against_student": difference(measured[name], measured["student"], settings.seed)[main],
+                "against_student_alone": difference(measured[name], measured["student_alone"], settings.seed)[main],
             }
             for name in measured
             if name not in named
@@ -83,24 +85,27 @@ def run(context: StageContext, trained: Mapping[str, Path]) -> None:
     proof["verdict"] = {"effect": said.effect, "sentence": said.sentence}
     write_json(context.output / FILE, proof)
     write_text(context.output / PAGE, render_proof(proof))
-    gain = proof["comparisons"]["student-student_alone"]["auc"]
+    gain = proof["comparisons"]["student-student_alone"][main]
     context.record({"gain": gain["difference"], "gain_low": gain["low"], "gain_high": gain["high"]})
 
 
 def table(run: RunContext) -> str:
     """The verdict, student and student alone by seed, the ablation, and where the page is."""
+    from ctr_kd.report import WORDS, quality
+
     proof: Mapping[str, Any] = read_json(run.artifacts["prove"].path / FILE) or {}
-    pair = proof["comparisons"]["student-student_alone"]["auc"]
-    student, other = (proof["models"][name]["auc"]["seeds"] for name in ("student", "student_alone"))
+    main = quality(proof)
+    pair = proof["comparisons"]["student-student_alone"][main]
+    student, other = (proof["models"][name][main]["seeds"] for name in ("student", "student_alone"))
     lines = [proof["verdict"]["sentence"], "", f"{'seed':<28}{'student':>9}{'alone':>9}{'difference':>12}"]
     for seed, one, two, gain in zip(proof["seeds"], student, other, pair["seeds"], strict=True):
         lines.append(f"{seed:<28}{one:>9.4f}{two:>9.4f}{gain:>+12.4f}")
     lines.append(f"{'mean':<28}{np.mean(student):>9.4f}{np.mean(other):>9.4f}{pair['difference']:>+12.4f}")
     if proof["ablation"]:
-        lines += ["", f"{'changed':<28}{'AUC':>9}{'against the student':>33}"]
+        lines += ["", f"{'changed':<28}{WORDS[main]:>9}{'against the student':>33}"]
     for one in proof["ablation"]:
         found = one["against_student"]
         interval = f"{found['difference']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]"
-        lines.append(f"{one['name']:<28}{one['auc']['value']:>9.4f}{interval:>33}")
+        lines.append(f"{one['name']:<28}{one[main]['value']:>9.4f}{interval:>33}")
     lines += [f"{name:<28}{'–':>9}  {reason}" for name, reason in proof["not_possible"].items()]
     return "\n".join([*lines, f"report: {run.workspace / 'reports' / 'latest' / PAGE}"])

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.artifacts import ArtifactError, read_json, sha256_of, write_json
-from pipelines.gate import CHAMPION_READABLE, Check, GateRefused, absolute_checks, champion_check, decide, unreadable_champion
-from pipelines.registry import CHAMPION, VALIDATION_SCORES, Registry, has_version, load_scorer, save_model
+from pipelines.artifacts import ArtifactError, digest_of, read_json, sha256_of, write_json
+from pipelines.contest import Mismatch, contest
+from pipelines.gate import (
+    CHAMPION_READABLE,
+    Check,
+    GateRefused,
+    champion_checks,
+    decide,
+    export_checks,
+    model_checks,
+    unreadable_champion,
+    verdict,
+)
+from pipelines.mlflow_server import TrackingError, tracking_uri
+from pipelines.model_card import model_card, summary
+from pipelines.peeking import has_version
+from pipelines.registry import CHAMPION, GATE_TAG, Registry
 from pipelines.resources import code_revision
 from pipelines.runner import Stage, StageContext
+from pipelines.saved_model import VALIDATION_SCORES, add_card, load_scorer, save_model
 from pipelines.stages.evaluate import publish_report, run_facts, write_report
 from pipelines.stages.training import stored_probabilities
+from pipelines.succession import GATE
 from pipelines.text_rows import Rows, open_rows
-from pipelines.tracking import TrackingError, tracking_uri
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,28 +42,28 @@ MODEL = "model"
 
 
 def run(context: StageContext) -> None:
-    """Save, check and register the student; writes the model, ``registration.json`` and a report with the gate in it."""
-    config, bounds = context.config, context.config.register_
+    """Save, measure and register the student; writes the model, ``registration.json`` and a report with the gate in it."""
+    config = context.config
     # First of all: a registry that cannot be reached should be known before any work is done for it.
     registry = Registry(tracking_uri(config, context.workspace), config.name)
     metrics = read_json(context.inputs["evaluate"] / "metrics.json") or {}
     test = open_rows(context.inputs["ingest"])
     rows = test.read("test")
-    trained = stored_probabilities(context.inputs["distill"] / "predictions_student_test.parquet")
     example = test.raw(rows.slice(0, _EXAMPLE_ROWS)).to_pandas()
     model = context.output / MODEL
-    student = save_model(context.inputs["distill"] / "export", model, lineage(context), example)
-    newest = slice(max(0, rows.num_rows - bounds.parity_rows), rows.num_rows)
-    parity = float(np.abs(load_scorer(model).score(test.raw(rows.slice(newest.start))) - trained[newest]).max())
-    context.report(f"exported and trained student differ by at most {parity:.2e} on {newest.stop - newest.start:,} test rows")
-    checks = absolute_checks(
-        metrics["models"]["student"], parity, smoke_test(model, example, test.poorest(example), trained), strangers(context), bounds
-    )
+    made_from = lineage(context)
+    student = save_model(context.inputs["distill"] / "export", model, made_from, example)
+    asked = questions(context, registry, student, model, test, rows, example)
+    signature = read_json(context.inputs["distill"] / "export" / "signature.json") or {}
+    made_from |= {"student": {"digest": student}}
+    add_card(model, model_card(config.name, metrics, made_from, signature, asked["checks"]))
 
-    version = register(context, registry, model, student, checks)
-    gate = decision(context, registry, version, checks, test, rows, trained)
+    tags = version_tags(context, student, metrics, asked["checks"])
+    version = register(context, registry, model, student, tags, summary(config.name, metrics, made_from))
+    gate = decide([Check(**check) for check in asked["checks"]], version, asked["champion"])
+    registry.note(version, {GATE_TAG: verdict(gate)})
     if gate["passed"]:
-        move = registry.promote(version)
+        move = registry.promote(version, GATE, verdict(gate))
         context.report(
             f"version {move.after} is champion" + (f" in place of version {move.before}" if move.before not in (None, version) else "")
         )
@@ -62,6 +77,7 @@ def run(context: StageContext) -> None:
     write_json(context.output / "registration.json", registration)
     plots = read_json(context.inputs["evaluate"] / "report.json") or {}
     write_report(context, metrics | {"run": run_facts(context), "gate": gate}, plots)
+    parity = next(check.get("value") for check in gate["checks"] if check["name"] == "parity")
     context.record({"version": version, "passed": gate["passed"], "parity": parity})
 
 
@@ -107,9 +123,10 @@ def strangers(context: StageContext) -> list[str]:
 def lineage(context: StageContext) -> dict[str, Any]:
     """Where the student comes from: digests of data, configuration, teacher and code."""
     manifests = {name: artifact.manifest or {} for name, artifact in context.run.artifacts.items()}
+    keys = {name: manifest["config"] for name, manifest in manifests.items()}
     return {
         "data": {"digest": manifests["ingest"]["inputs"]["store"]["digest"], "rows": manifests["ingest"]["digest"]},
-        "configuration": {"keys": {name: manifest["config"] for name, manifest in manifests.items()}},
+        "configuration": {"digest": digest_of(keys), "keys": keys},
         "teacher": {"fingerprint": context.inputs["finetune"].name, "digest": sha256_of(context.inputs["finetune"] / "teacher.pt")},
         "artifacts": {name: {"fingerprint": path.name, "digest": manifests[name]["digest"]} for name, path in context.inputs.items()},
         VALIDATION_SCORES: validation_scores(context.inputs["distill"]),
@@ -126,7 +143,69 @@ def validation_scores(distill: Path) -> dict[str, Any]:
     return ScoreDistribution.of(scores if scores.ndim == 1 else scores.max(axis=1)).to_dict()
 
 
-def register(context: StageContext, registry: Registry, model: Path, student: str, checks: list[Check]) -> str:
+def questions(
+    context: StageContext, registry: Registry, student: str, model: Path, test: Rows, rows: pa.Table, example: pd.DataFrame
+) -> dict[str, Any]:
+    """What the gate asks, with the answers: ``champion``, and ``checks`` of challenger against bounds and champion.
+
+    It is asked once: a run that was killed after a promotion does not compare the new champion with itself.
+    """
+    file = context.checkpoint / "gate.json"
+    known = read_json(file)
+    if known is not None and known["student"] == student:
+        return known
+    champion, bounds = registry.alias(CHAMPION), context.config.register_
+    trained = stored_probabilities(context.inputs["distill"] / "predictions_student_test.parquet")
+    newest = slice(max(0, rows.num_rows - bounds.parity_rows), rows.num_rows)
+    parity = float(np.abs(load_scorer(model).score(test.raw(rows.slice(newest.start))) - trained[newest]).max())
+    context.report(f"exported and trained student differ by at most {parity:.2e} on {newest.stop - newest.start:,} test rows")
+    checks = export_checks(parity, smoke_test(model, example, test.poorest(example), trained), strangers(context), bounds)
+    try:
+        other = rival(registry, student, champion)
+        if other:
+            context.report(f"comparing with champion version {champion} on the newest of {rows.num_rows:,} test rows")
+        found = contest(test, rows, trained, model, other, bounds)
+        beside = champion_checks(found.differences, found.champion, bounds) if found.champion else []
+    except (ArtifactError, Mismatch) as error:
+        found, beside = contest(test, rows, trained, model, None, bounds), [unreadable_champion(str(error))]
+    checks = [*model_checks(found.challenger, bounds, found.champion), *checks, *beside]
+    asked = {"student": student, "champion": champion, "checks": [check.to_json() for check in checks]}
+    context.checkpoint.mkdir(exist_ok=True)
+    write_json(file, asked)
+    return asked
+
+
+def rival(registry: Registry, student: str, champion: str | None) -> Path | None:
+    """The champion's files; None where there is no champion, or one that holds the same student, of which this is the repaired version.
+
+    Raises
+    ------
+    ArtifactError
+        When its files are lost or damaged.
+    """
+    if champion is None or registry.student_of(champion) == student:
+        return None
+    return registry.download(f"models:/{registry.name}/{champion}")
+
+
+def version_tags(context: StageContext, student: str, metrics: Mapping[str, Any], checks: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What is searched for among versions: the student's digest, what it was made of, its metrics and the gate's figures."""
+    measured = {
+        name: {"value": entry} if isinstance(entry, (int, float)) else entry for name, entry in metrics["models"]["student"].items()
+    }
+    numbers = {
+        f"{name}.{part}": entry[part]
+        for name, entry in measured.items()
+        if isinstance(entry, Mapping)
+        for part in ("value", "low", "high")
+        if isinstance(entry.get(part), (int, float))
+    }
+    numbers |= {check["name"]: check["value"] for check in checks if check["value"] is not None}
+    digests = {f"digest.{name}": path.name for name, path in context.inputs.items()}
+    return {"student_digest": student, **digests, **{name: f"{value:.6g}" for name, value in numbers.items()}}
+
+
+def register(context: StageContext, registry: Registry, model: Path, student: str, tags: Mapping[str, str], description: str) -> str:
     """Version of the student: the one under which it is known already, or a new one where there is none whose files are whole."""
     tracker = context.run.tracker
     known = registry.version_of(student)
@@ -140,60 +219,7 @@ def register(context: StageContext, registry: Registry, model: Path, student: st
             return known
     if tracker is None or tracker.stage is None:
         raise TrackingError(f"MLflow at {registry.uri} took no run, so nothing can be registered; check tracking.uri and run again")
-    digests = {f"digest.{name}": path.name for name, path in context.inputs.items()}
-    values = {check.name: f"{check.value:.6g}" for check in checks if check.value is not None}
-    return registry.register(tracker.stage, model, MODEL, {"student_digest": student, **digests, **values})
-
-
-def decision(
-    context: StageContext, registry: Registry, version: str, checks: list[Check], test: Rows, rows: pa.Table, trained: np.ndarray
-) -> dict[str, Any]:
-    """The gate's decision, taken once: a run that was killed after it does not compare the new champion with itself.
-
-    A champion that holds the same student is no rival: its version is damaged, and this one was registered in its place.
-    """
-    file = context.checkpoint / "gate.json"
-    known = read_json(file)
-    if known is not None and known["challenger"] == version:
-        return known
-    champion = registry.alias(CHAMPION)
-    if champion is not None and champion != version and registry.student_of(champion) != registry.student_of(version):
-        checks = [*checks, against_champion(context, registry, champion, test, rows, trained)]
-    gate = decide(checks, version, champion)
-    context.checkpoint.mkdir(exist_ok=True)
-    write_json(file, gate)
-    return gate
-
-
-def against_champion(context: StageContext, registry: Registry, champion: str, test: Rows, rows: pa.Table, trained: np.ndarray) -> Check:
-    """Challenger and champion on the same, newest test rows."""
-    bounds = context.config.register_
-    first = test.newest(rows, bounds.champion_rows)
-    part = rows.slice(first)
-    try:
-        scorer = load_scorer(registry.download(f"models:/{registry.name}/{champion}"))
-    except ArtifactError as error:
-        return unreadable_champion(str(error))
-    context.report(f"comparing with champion version {champion} on {part.num_rows:,} test rows")
-    other = np.concatenate([scorer.score(batch) for batch in test.batches(part)])
-    if other.shape != trained[first:].shape:
-        return unreadable_champion(f"it scores {other.shape[1:]} classes, the challenger {trained.shape[1:]}")
-    label, user = part["label"].to_numpy(), part["user"].to_numpy() if "user" in part.column_names else None
-    metric = "auc" if trained.ndim == 1 else "accuracy"
-    found = difference(label, user, trained[first:], other, metric, bounds.bootstrap, bounds.seed)
-    return champion_check(found, bounds.champion_margin, metric)
-
-
-def difference(
-    label: np.ndarray, user: np.ndarray | None, challenger: np.ndarray, champion: np.ndarray, metric: str, replicates: int, seed: int
-) -> dict[str, Any]:
-    """A metric of challenger minus champion with its 95 % interval, resampled by user; null with a reason where it is undefined."""
-    from ctr_kd.evaluation import EvaluationRows, evaluate
-
-    scores = {"challenger": challenger, "champion": champion}
-    measured = evaluate(EvaluationRows(label, user), scores, replicates=replicates, seed=seed, pairs=(("challenger", "champion"),))
-    undefined = {"low": None, "reason": measured["models"]["challenger"][metric].get("reason")}
-    return measured["comparisons"]["challenger-champion"].get(metric, undefined)
+    return registry.register(tracker.stage, model, MODEL, tags, description)
 
 
 def still_registered(context: StageContext) -> bool:
@@ -220,6 +246,7 @@ STAGE = Stage(
     run,
     upstream=("ingest", "finetune", "distill", "evaluate"),
     keys=("name", "register", "tracking.uri"),
+    code_version=2,
     stands=still_registered,
     conclude=conclude,
 )

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from ctr_kd.scoring_report import ScoringCounts
 from feature_store.contracts import DataError
 from pipelines.artifacts import digest_of, write_json
-from pipelines.candidates import candidate_batches
+from pipelines.candidates import candidate_tables
 from pipelines.failures import exit_code, explain
 from pipelines.joining import Joiner
 from pipelines.partitions import (
@@ -27,13 +23,16 @@ from pipelines.partitions import (
     is_whole,
     made_from,
     partition_path,
+    parts_path,
     publish_scores,
     read_partition,
     record_failure,
     unfinished_path,
 )
 from pipelines.runner import RunContext, Stage, StageContext
+from pipelines.scored_parts import Part, PartsFolder, in_parts
 from pipelines.scoring_files import keep_best_rows, scoring_report
+from pipelines.scoring_pool import score_parts
 from pipelines.served_model import load_model, model_uri, model_version
 from pipelines.stages import score_texts
 
@@ -114,40 +113,46 @@ def run(context: StageContext) -> None:
 def score_date(context: StageContext, day: date, origin: dict[str, Any]) -> None:
     """Write the partition of a date, with ``origin`` in its manifest."""
     began = time.monotonic()
-    config, version = context.config, model_version(context.run)
+    config, settings, version = context.config, context.config.score, model_version(context.run)
     model = load_model(context.run)
     if model.has_classes:
         raise DataError(f"{model_uri(context.run)} says classes of texts, and a date has candidates to be clicked; name another --model")
-    counts = ScoringCounts()
     temporary = unfinished_path(context.workspace, day)
     clear_attempt(context.workspace, day)
     temporary.mkdir(parents=True)
     midnight = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
-    with (
-        Joiner(context.run, model.scorer.signature, midnight) as joiner,
-        context.progress("candidates scored", total=None) as progress,
-    ):
-        batches = candidate_batches(context, day, model, joiner)
-        first = next(batches)
-        named = [first.schema.field(name) for name in SCORE_COLUMNS]
-        schema = pa.schema([*named, pa.field("score", pa.float64()), pa.field("model_version", pa.string())])
-        with pq.ParquetWriter(temporary / SCORES, schema) as writer:
-            for batch in chain([first], batches):
-                joined = joiner.join(batch)
-                scores = model.scorer.score(joined)
-                counts += model.count(joined, scores)
-                columns = [*(batch[name] for name in SCORE_COLUMNS), pa.array(scores, pa.float64()), pa.repeat(version, batch.num_rows)]
-                writer.write_table(pa.table(columns, schema=schema))
-                progress.advance(batch.num_rows)
+    settled = {"fingerprint": context.fingerprint, "rows": settings.batch_rows, "model": model.digest}
+    folder = PartsFolder(parts_path(context.workspace, day), settled)
+    try:
+        with (
+            Joiner(context.run, model.scorer.signature, midnight) as joiner,
+            context.progress("candidates scored", total=None) as progress,
+        ):
+            parts = in_parts(candidate_tables(context, day, model, joiner), settings.batch_rows)
+            parts = (part if part.number in folder.finished else with_features(part, joiner) for part in parts)
+            score_parts(model, version, parts, folder, config, f"candidates of {day}", progress)
+        counts = folder.counts()
+        folder.join(temporary / SCORES)
+    except BaseException:
+        folder.leave()
+        raise
     context.report(f"{counts.rows:,} candidates of {day} scored")
     rows = keep_best_rows(context.run, temporary / SCORES) or counts.rows
     facts = {"date": day.isoformat(), "rows": rows, "model": config.name, "model_uri": model_uri(context.run), "model_version": version}
-    report = scoring_report(model, counts, began)
+    report = scoring_report(model, counts, began, folder.resumed)
     made = {"fingerprint": context.fingerprint, "made_from": origin}
     publish_scores(temporary, partition_path(context.workspace, day), facts, made, report)
+    folder.remove()
     write_json(context.output / "summary.json", facts | report)
     psi = report["scores"]["psi"]
     context.record({"rows": rows, "rows_per_second": report["rows_per_second"]} | ({} if psi is None else {"psi": psi}))
+
+
+def with_features(part: Part, joiner: Joiner) -> Part:
+    """A part of which only the columns of a partition are kept; what else it has, and what is joined to it, is there to be read."""
+    rows = joiner.join(part.rows)
+    others = [name for name in rows.column_names if name not in SCORE_COLUMNS]
+    return replace(part, rows=rows.select(SCORE_COLUMNS), features=rows.select(others))
 
 
 STAGE = Stage(

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from ctr_kd.scoring_report import ScoringCounts
 from pipelines.artifacts import write_json
 from pipelines.config import ConfigError
 from pipelines.partitions import SCORES, is_whole, publish_scores, read_scores
 from pipelines.runner import RunContext, StageContext
-from pipelines.scoring_files import scored, scoring_report
+from pipelines.scored_parts import PartsFolder, in_parts
+from pipelines.scoring_files import scoring_report
+from pipelines.scoring_pool import score_parts
 from pipelines.text_rows import open_rows
 
 if TYPE_CHECKING:
-    from pipelines.served_model import ServedModel
+    from pipelines.opened_model import OpenedModel
 
 SPLIT = "test"
 COLUMNS = ("row_id", "text", "text_b")
@@ -58,33 +56,30 @@ def stands(context: StageContext) -> bool:
     return manifest is not None and manifest.get("fingerprint") == context.fingerprint and is_whole(path, manifest)
 
 
-def score_split(context: StageContext, model: ServedModel, named: Mapping[str, str]) -> None:
+def score_split(context: StageContext, model: OpenedModel, named: Mapping[str, str]) -> None:
     """Score the test texts into one folder, which appears complete or not at all; ``named`` says which model it is."""
-    began, counts, final = time.monotonic(), ScoringCounts(), partition(context.run)
+    began, final, settings = time.monotonic(), partition(context.run), context.config.score
     temporary = final.with_name(f".{final.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    batches = text_batches(context)
-    first = next(batches)
-    carried, version = [name for name in COLUMNS if name in first.column_names], named["model_version"]
-    schema = scored(first.slice(0, 0).select(carried), model.answer(model.nothing()), version).schema
-    with pq.ParquetWriter(temporary / SCORES, schema) as writer, context.progress("texts scored", total=None) as progress:
-        for batch in (first, *batches):
-            scores = model.scorer.score(batch)
-            counts += model.count(batch, scores)
-            writer.write_table(scored(batch.select(carried), model.answer(scores), version).cast(schema))
-            progress.advance(batch.num_rows)
+    made_from = {"fingerprint": context.fingerprint, "rows": settings.batch_rows, "model": model.digest}
+    folder = PartsFolder(final.with_name(f".{final.name}.parts"), made_from)
+    try:
+        texts = open_rows(context.run.artifacts["ingest"].path).read(SPLIT)
+        texts = texts.select([name for name in COLUMNS if name in texts.column_names])
+        with context.progress("texts scored", total=texts.num_rows) as progress:
+            parts = in_parts(iter([texts]), settings.batch_rows)
+            score_parts(model, named["model_version"], parts, folder, context.config, f"texts of split {SPLIT}", progress)
+        counts = folder.counts()
+        folder.join(temporary / SCORES)
+    except BaseException:
+        shutil.rmtree(temporary)
+        folder.leave()
+        raise
     context.report(f"{counts.rows:,} texts of split {SPLIT} scored")
     facts: dict[str, Any] = {"split": SPLIT, "rows": counts.rows, "model": context.config.name, **named}
-    report = scoring_report(model, counts, began)
+    report = scoring_report(model, counts, began, folder.resumed)
     publish_scores(temporary, final, facts, {"fingerprint": context.fingerprint}, report)
+    folder.remove()
     write_json(context.output / "summary.json", facts | report)
     context.record({"rows": counts.rows, "rows_per_second": report["rows_per_second"]})
-
-
-def text_batches(context: StageContext) -> Iterator[pa.Table]:
-    """The test texts in tables of at most ``score.batch_rows``; at least one table."""
-    rows = open_rows(context.run.artifacts["ingest"].path)
-    test, size = rows.read(SPLIT), context.config.score.batch_rows
-    for begin in range(0, max(test.num_rows, 1), size):
-        yield test.slice(begin, size)

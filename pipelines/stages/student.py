@@ -17,12 +17,12 @@ import numpy as np
 from pipelines.artifacts import Artifact, read_json, write_json
 from pipelines.config import RunConfig
 from pipelines.publishing import publish_beside
-from pipelines.raw_rows import RawRows
 from pipelines.runner import RunContext, Runner, Stage, StageContext
 from pipelines.stages import finetune, ingest, pretrain
 from pipelines.stages.distill import keep_student, taught_rows, teacher_encoder, teacher_logits, transfer_rows
 from pipelines.stages.evaluate import student_rows_per_second, teacher_costs
 from pipelines.stages.training import SPLITS, kept_figure, read_predictions, write_predictions
+from pipelines.text_rows import Rows, open_rows
 
 if TYPE_CHECKING:
     from ctr_kd.comparison import Bootstrap
@@ -65,6 +65,7 @@ def train(context: StageContext) -> None:
         context.checkpoint / "student.pt",
         context.report,
         encoder,
+        assembly.token_vectors(),
     )
     facts = keep_student(context, "student", model, curve.to_dict(), assembly, samples)
     write_json(context.output / "training.json", facts)
@@ -134,17 +135,16 @@ def compare(
     Runner(runner.context, [stage]).run()
 
 
-def compared_rows(context: StageContext) -> tuple[RawRows, np.ndarray, Bootstrap]:
-    """What students are compared on: the rows, the labels of those of the test window, and their resamples by user."""
+def compared_rows(context: StageContext) -> tuple[Rows, np.ndarray, Bootstrap]:
+    """What students are compared on: the rows, the labels of the test rows, and their resamples by user, or by row where there is none."""
     from ctr_kd.comparison import Bootstrap
 
-    settings, raw = context.config.evaluate, RawRows(context.inputs["ingest"])
-    rows = raw.read("test")
-    label = rows["label"].to_numpy()
-    return raw, label, Bootstrap(rows["user"].to_numpy(), len(label), replicates=settings.bootstrap, seed=settings.seed)
+    settings, raw = context.config.evaluate, open_rows(context.inputs["ingest"])
+    rows = raw.evaluation_rows()
+    return raw, rows.label, Bootstrap(rows.user, len(rows.label), replicates=settings.bootstrap, seed=settings.seed)
 
 
-def student_costs(artifact: Path, test: RawRows) -> dict[str, Any]:
+def student_costs(artifact: Path, test: Rows) -> dict[str, Any]:
     """Rows per second, parameters and bytes of an exported student."""
     facts = read_json(artifact / "training.json") or {}
     return {"rows_per_second": student_rows_per_second(artifact / "export", test)} | {key: facts[key] for key in ("parameters", "bytes")}

@@ -15,7 +15,7 @@ from pipelines.config import ConfigError, RunConfig
 from pipelines.runner import RunContext, Runner, StageContext
 from pipelines.stages.evaluate import run_facts, stored_probabilities
 from pipelines.stages.student import compare, compared_rows, student_costs, teacher_facts
-from pipelines.stages.training import kept_point
+from pipelines.stages.training import kept_figure
 from pipelines.variants import changed
 
 FILE, PAGE = "sweep.json", "sweep.html"
@@ -109,7 +109,7 @@ def run(context: StageContext, trained: Mapping[str, Path], points: Points | Non
     """
     from ctr_kd.frontier import on_frontier
     from ctr_kd.proof import measure_seeds, summarise
-    from ctr_kd.report import render_sweep
+    from ctr_kd.report import WORDS, render_sweep
 
     config, settings = context.config, context.config.evaluate
     rows = context.inputs["ingest"].name
@@ -124,15 +124,17 @@ def run(context: StageContext, trained: Mapping[str, Path], points: Points | Non
         return summarise(measure_seeds(label, [stored_probabilities(file)], bootstrap), settings.seed)
 
     students: list[dict[str, Any]] = []
+    shown: list[float] = []  # on validation
     for name, artifact in trained.items():
         kind, width = name.rsplit(" ", 1)
         curve = (read_json(artifact / "training.json") or {})["curve"]
-        entry = {"name": name, "kind": kind, "width": int(width), "validation_auc": kept_point(curve).get("auc")}
+        main, validation = kept_figure(curve)
+        entry = {"name": name, "kind": kind, "width": int(width), f"validation_{main}": validation}
         students.append(entry | measured(artifact / "predictions_student_test.parquet") | student_costs(artifact, test))
-        context.report(f"{name}: AUC {students[-1]['auc']['value']:.4f}, {students[-1]['rows_per_second'] or 0:,.0f} rows/s")
-    quality = [np.nan if one["validation_auc"] is None else one["validation_auc"] for one in students]
-    fast = on_frontier(quality, [1 / one["rows_per_second"] if one["rows_per_second"] else np.nan for one in students])
-    small = on_frontier(quality, [one["bytes"] for one in students])
+        shown.append(np.nan if validation is None else validation)
+        context.report(f"{name}: {WORDS[main]} {students[-1][main]['value']:.4f}, {students[-1]['rows_per_second'] or 0:,.0f} rows/s")
+    fast = on_frontier(shown, [1 / one["rows_per_second"] if one["rows_per_second"] else np.nan for one in students])
+    small = on_frontier(shown, [one["bytes"] for one in students])
     for one, first, second in zip(students, fast.tolist(), small.tolist(), strict=True):
         one["on_frontier"] = {"rows_per_second": first, "bytes": second}
     result = {
@@ -150,15 +152,19 @@ def run(context: StageContext, trained: Mapping[str, Path], points: Points | Non
 
 def table(run: RunContext) -> str:
     """Every student with its quality and cost, the frontier marked, and where the page is."""
+    from ctr_kd.report import WORDS, quality
+
     result: Mapping[str, Any] = read_json(run.artifacts["sweep"].path / FILE) or {}
-    heads = ("AUC", "validation", "rows/s", "kB", "on the frontier of")
+    main = quality({"models": {one["name"]: one for one in result["students"]}})
+    heads = (WORDS[main], "validation", "rows/s", "kB", "on the frontier of")
     lines = [f"{'model':<16}{heads[0]:>8}{heads[1]:>12}{heads[2]:>12}{heads[3]:>9}  {heads[4]}"]
     models = [*result["students"], *result["others"]]
-    for one in [{"name": "teacher", **result["teacher"]}, *sorted(models, key=lambda one: -one["auc"]["value"])]:
+    for one in [{"name": "teacher", **result["teacher"]}, *sorted(models, key=lambda one: -one[main]["value"])]:
         best = [{"rows_per_second": "speed", "bytes": "size"}[name] for name, on in one.get("on_frontier", {}).items() if on]
-        validation = "–" if one.get("validation_auc") is None else f"{one['validation_auc']:.4f}"
+        chosen_by = one.get(f"validation_{main}")
+        validation = "–" if chosen_by is None else f"{chosen_by:.4f}"
         size = "–" if one["bytes"] is None else f"{one['bytes'] / 1000:,.0f}"
         rate = f"{one['rows_per_second']:,.0f}" if one["rows_per_second"] else "–"
-        lines.append(f"{one['name']:<16}{one['auc']['value']:>8.4f}{validation:>12}{rate:>12}{size:>9}  {', '.join(best)}".rstrip())
+        lines.append(f"{one['name']:<16}{one[main]['value']:>8.4f}{validation:>12}{rate:>12}{size:>9}  {', '.join(best)}".rstrip())
     lines += [f"{name:<16}{'–':>8}  {reason}" for name, reason in result["not_possible"].items()]
     return "\n".join([*lines, f"report: {run.workspace / 'reports' / 'latest' / PAGE}"])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.runner import RunContext
@@ -23,14 +24,14 @@ if TYPE_CHECKING:
 def write_transfer_set(
     file: Path, assembly: AnyAssembly, finetune: Path, run: RunContext, report: Callable[[str], object]
 ) -> dict[str, Any]:
-    """Write ``distill.transfer.amount`` of the training rows as rows without labels: unlabelled texts, or what :func:`write_unmet` finds.
+    """Write the configured rows without labels: unlabelled and augmented texts, or of clicks what :func:`write_unmet` finds.
 
     What is near to an item is asked of the fine-tuned encoder.
 
     Returns
     -------
     dict
-        Rows asked for and made; of clicks what :func:`write_unmet` says.
+        Rows asked for and made, of texts also how many of them are ``augmented``; of clicks what :func:`write_unmet` says.
     """
     from ctr_kd.texts import TextAssembly
     from feature_store.transfer import TRANSFER_SET
@@ -38,9 +39,11 @@ def write_transfer_set(
     settings = run.config.distill.transfer
     if isinstance(assembly, TextAssembly):
         rows, wanted = assembly.unlabelled(settings.amount, settings.seed)
-        pq.write_table(rows, file)
-        report(f"transfer set: {rows.num_rows:,} unlabelled texts of {wanted:,} asked for")
-        return {"wanted": wanted, "rows": rows.num_rows}
+        made = assembly.augmented(settings.augmentation, settings.seed)
+        made_of = round(settings.augmentation.amount * len(assembly.samples("train")))
+        pq.write_table(pa.concat_tables([rows, made], promote_options="default"), file)
+        report(f"transfer set: {rows.num_rows:,} unlabelled texts of {wanted:,} asked for, {made.num_rows:,} augmented ones of {made_of:,}")
+        return {"wanted": wanted + made_of, "rows": rows.num_rows + made.num_rows, "augmented": made.num_rows}
     encoder = load_teacher(finetune, assembly, run.config).pretrained
     return write_unmet(TRANSFER_SET, file, assembly, encoder, run, settings.amount, settings.neighbours, settings.seed, report)
 

@@ -198,3 +198,18 @@ def test_mistakes_are_named(assembly, signature, teacher, encoder, tmp_path):
         broken.bert.token.embeddings()[0].weight[6] = torch.nan
     with pytest.raises(TrainingError, match="the teacher's embeddings are not finite"):
         fails(teacher, settings(embeddings="teacher"), broken)
+
+
+def test_both_students_begin_with_the_word_vectors_of_their_tokens(assembly, signature, teacher, tmp_path):
+    tokens = next(iter(signature.tokens.values()))
+    vectors = np.random.default_rng(0).normal(size=(tokens, 8)).astype(np.float32)
+    vectors[: tokens // 2] = np.nan
+    train, validation = assembly.samples("train"), assembly.samples("validation")
+    slow = settings(training=FAST.model_copy(update={"learning_rate": 1e-12, "weight_decay": 0.0}))
+    tables = []
+    for name, logits in (("student", teacher), ("alone", None)):
+        model, _ = train_student(signature, train, validation, logits, slow, 0, name, tmp_path / f"{name}.pt", vectors=vectors)
+        tables.append(model.token.embeddings()[0].weight.detach().numpy())
+    np.testing.assert_allclose(tables[0], tables[1], atol=1e-6)
+    known, got = vectors[tokens // 2 :], tables[0][tokens // 2 :]
+    np.testing.assert_allclose(np.corrcoef((known @ known.T).ravel(), (got @ got.T).ravel())[0, 1], 1, atol=1e-5)

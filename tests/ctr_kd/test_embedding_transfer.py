@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctr_kd.embedding_transfer import begin_with, principal_directions
+from ctr_kd.embedding_transfer import begin_with, begin_with_vectors, principal_directions
 from ctr_kd.models.inputs import TokenEmbedding
 from ctr_kd.samples import PAD
 from ctr_kd.training import TrainingError
@@ -50,3 +50,36 @@ def test_mistakes_are_named():
         principal_directions(torch.ones(4, 2), 3)
     with pytest.raises(TrainingError, match="not finite"):
         principal_directions(torch.tensor([[1.0, torch.nan]]), 1)
+
+
+def test_word_vectors_are_where_tokens_begin_and_missing_ones_keep_what_they_drew():
+    torch.manual_seed(0)
+    student = TokenEmbedding({"token": 40}, 4)
+    drawn = student.embeddings()[0].weight.detach().clone()
+    vectors = torch.randn(40, 4) * 100
+    vectors[:10] = torch.nan
+    begin_with_vectors(student, vectors)
+    table = student.embeddings()[0].weight.detach()
+    assert torch.equal(table[:10], drawn[:10]) and (table[PAD] == 0).all()
+    directions = torch.nn.functional.normalize
+    torch.testing.assert_close(directions(table[10:]) @ directions(table[10:]).T, directions(vectors[10:]) @ directions(vectors[10:]).T)
+    assert table[10:].square().mean().sqrt().item() == pytest.approx(drawn[5:].square().mean().sqrt().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("width", [2, 4, 6])
+def test_vectors_of_another_width_are_projected_or_fill_the_first_columns(width):
+    student = TokenEmbedding({"token": 30, "topic": 3}, width)
+    before = [table.weight.detach().clone() for table in student.embeddings()]
+    begin_with_vectors(student, torch.cat([torch.full((5, 4), torch.nan), torch.randn(25, 4)]))
+    after = [table.weight.detach() for table in student.embeddings()]
+    assert (after[0][5:, : min(width, 4)] != before[0][5:, : min(width, 4)]).all()
+    assert torch.equal(after[0][:, 4:], before[0][:, 4:]) and torch.equal(after[1], before[1])
+
+
+def test_vectors_of_another_vocabulary_and_none_at_all():
+    student = TokenEmbedding({"token": 7}, 2)
+    before = student.embeddings()[0].weight.detach().clone()
+    begin_with_vectors(student, torch.full((7, 3), torch.nan))
+    assert torch.equal(student.embeddings()[0].weight, before)
+    with pytest.raises(ValueError, match="vectors of 9 tokens and the student has 7"):
+        begin_with_vectors(student, torch.ones(9, 2))

@@ -164,7 +164,7 @@ TIME = pd.Timestamp("2024-01-01")
         ({"history_timestamps": [[]]}, "one time for every item"),
         ({"history_timestamps": [[TIME, TIME]]}, "one time for every item"),
         ({"history_timestamps": "2024"}, "history_timestamps must hold lists, not str"),
-        ({"history_timestamps": [["2024-01-01"]]}, "history_timestamps must hold lists of timestamps .* not of string"),
+        ({"history_timestamps": [["yesterday"]]}, "history_timestamps holds text that is no ISO 8601 time"),
         ({"history_timestamps": [[1.5]]}, "history_timestamps must hold lists of timestamps .* not of double"),
         ({"history_timestamps": [[datetime.date(2024, 1, 1)]]}, "history_timestamps must hold lists of timestamps .* not of date32"),
         ({"history_timestamps": [["2024", 1]]}, "history_timestamps must hold lists of times, all of one type"),

@@ -27,6 +27,21 @@ def test_its_word_on_training_rows_is_of_a_machine_that_saw_neither_them_nor_an_
     assert (model.out_of_fold.argmax(1) == label).mean() < 0.6
 
 
+def test_words_stand_beside_ngrams_where_they_are_asked_for():
+    texts, label = ["北京 大学", "上海 天气", "北京 天气", "上海 大学"] * 5, np.array([0, 1, 0, 1] * 5)
+    wide, narrow = (LinearModel.fit(texts, None, label, words=words) for words in (True, False))
+    assert wide.machine.coef_.shape[1] == narrow.machine.coef_.shape[1] + 4
+    assert (wide.predict(texts).argmax(1) == label).all()
+
+
+def test_a_text_made_of_a_training_row_is_judged_by_the_machine_that_did_not_see_that_row():
+    texts, _, label = make_texts(60, 2)
+    model = LinearModel.fit(texts, None, label)
+    origin = np.arange(59, -1, -1)
+    np.testing.assert_allclose(model.predict_made([texts[i] for i in origin], None, origin), model.out_of_fold[origin], atol=1e-5)
+    assert model.predict_made([], None, np.zeros(0, np.int64)).shape == (0, 3)
+
+
 def test_two_classes_share_a_plane():
     texts, _, label = make_texts(120, 1)
     label = (label == 0).astype(np.int64)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ctr_kd.comparison import Bootstrap, over_seeds
-from ctr_kd.metrics import auc_score, log_loss
+from ctr_kd.metrics import UndefinedMetric, auc_score, log_loss
 from ctr_kd.proof import difference, measure_seeds, summarise
 
 SEEDS = 4
@@ -34,6 +34,21 @@ def test_means_and_differences_are_those_of_the_metrics(rows):
     assert found["seeds"] == pytest.approx([auc_score(label, a) - auc_score(label, b) for a, b in zip(one, two, strict=True)])
     assert found["difference"] == pytest.approx(np.mean(found["seeds"]))
     assert found["low"] < found["difference"] < found["high"] and found["low"] > 0
+
+
+def test_of_classes_accuracy_is_measured_beside():
+    rng = np.random.default_rng(0)
+    label, given = rng.integers(0, 3, 300), rng.dirichlet(np.ones(3), (2, 300))
+    bootstrap = Bootstrap(None, 300, replicates=50)
+    entry = summarise(measure_seeds(label, list(given), bootstrap), 0)
+    assert entry["accuracy"]["seeds"] == pytest.approx([(score.argmax(1) == label).mean() for score in given])
+    assert set(entry) == {"auc", "log_loss", "accuracy"}
+
+
+def test_one_label_alone_is_undefined(rows):
+    _, bootstrap = rows
+    with pytest.raises(UndefinedMetric):
+        measure_seeds(np.zeros(600, np.int8), [np.full(600, 0.5)], bootstrap)
 
 
 def test_a_model_without_seeds_is_compared_with_every_seed(rows):

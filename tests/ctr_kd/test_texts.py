@@ -9,6 +9,8 @@ import pytest
 
 from ctr_kd.samples import SPECIALS, Assembly
 from ctr_kd.texts import TextAssembly, open_assembly
+from ctr_kd.transfer import join_rows
+from feature_store.config import AugmentationConfig
 from tests.ctr_kd.text_worlds import CLASSES, write_texts
 from tests.ctr_kd.worlds import write_assembly
 
@@ -73,3 +75,45 @@ def test_unlabelled_texts_are_drawn_by_seed_and_amount(texts):
     assert assembly.unlabelled(0.05, 1)[0].equals(rows) and not assembly.unlabelled(0.05, 2)[0].equals(rows)
     everything = assembly.unlabelled(10.0, 1)[0]
     assert everything.num_rows == 19 and not any(everything["leaked"].to_pylist())  # the first is a test text
+
+
+def test_word_vectors_are_there_where_the_tokenizer_has_them(tmp_path):
+    directory = write_texts(tmp_path / "texts")
+    np.save(directory / "student" / "vectors.npy", np.ones((9, 2), np.float32))
+    assert TextAssembly(directory, "student").token_vectors().shape == (9, 2)
+    assert TextAssembly(directory, "teacher").token_vectors() is None
+    assert Assembly(write_assembly(tmp_path / "clicks"), 5).token_vectors() is None
+
+
+def test_augmented_rows_are_new_texts_that_both_readers_can_read(texts):
+    config = AugmentationConfig(amount=0.5, mask_rate=0.2, replace_rate=0.6)
+    views = {view: TextAssembly(texts, view) for view in ("teacher", "student")}
+    table = pq.read_table(texts / "texts.parquet")
+    rows = views["student"].augmented(config, 0)
+    assert 0 < rows.num_rows <= 120 and rows.equals(views["teacher"].augmented(config, 0))
+    assert min(rows["row_id"].to_pylist()) == table.num_rows and set(rows["label"].to_pylist()) == {-1}
+    train = {row["row_id"] for row in table.to_pylist() if row["split"] == "train"}
+    assert set(rows["origin"].to_pylist()) <= train
+    held_out = {row["text"] for row in table.to_pylist() if row["split"] in ("validation", "test")}
+    assert not held_out & set(rows["text"].to_pylist())
+    for assembly in views.values():
+        samples, longest = assembly.samples_of(rows), assembly.signature()
+        assert samples.row_id.tolist() == rows["row_id"].to_pylist()
+        assert (samples.a.end - samples.a.start).max() <= longest.max_length
+        assert (samples.b.end - samples.b.start).max() <= longest.max_length_b
+    spelled_text = spelled(views["teacher"], views["teacher"].samples_of(rows).a, 0)
+    assert len(spelled_text) == len(rows["text"][0].as_py())
+    assert views["student"].augmented(AugmentationConfig(), 0).num_rows == 0
+
+
+def test_new_rows_join_those_of_the_assembly(texts):
+    assembly = TextAssembly(texts, "teacher")
+    train, rows = assembly.samples("train"), assembly.augmented(AugmentationConfig(amount=0.2, mask_rate=0.5), 1)
+    made = assembly.samples_of(rows)
+    joined = join_rows(train, made)
+    assert joined.row_id.tolist() == [*train.row_id.tolist(), *made.row_id.tolist()]
+    for side in ("a", "b"):
+        for samples, begin in ((train, 0), (made, len(train))):
+            for i in range(len(samples)):
+                one, two = getattr(joined, side), getattr(samples, side)
+                assert one.pool[one.start[begin + i] : one.end[begin + i]].tolist() == two.pool[two.start[i] : two.end[i]].tolist()

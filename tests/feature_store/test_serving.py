@@ -140,6 +140,15 @@ def test_live_candidates_come_in_batches(store: Store, monkeypatch: pytest.Monke
     assert [batch.num_rows for batch in batches] == [6, 6] and pa.concat_tables(batches) == whole
 
 
+def test_impressions_come_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = [Event(user, item, minute, clicked=item % 2) for minute in (5, 10, 1500) for user in (1, 2) for item in (1, 2, 3)]
+    store = write_store(tmp_path / "store", log, True)
+    whole = candidates_on(store, DAY, CONFIG, ENGINE)
+    monkeypatch.setattr(serving, "BATCH", 5)
+    batches = list(candidate_batches_on(store, DAY, CONFIG, ENGINE))
+    assert [batch.num_rows for batch in batches] == [5, 5, 2] and pa.concat_tables(batches) == whole
+
+
 def test_no_live_item_is_an_error(tmp_path: Path) -> None:
     log = [Event(1, 1, 0), Event(1, 2, 100, clicked=0)]
     with pytest.raises(DataError, match="no item was clicked in the 1:00:00 before the end of it"):

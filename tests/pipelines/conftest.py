@@ -82,7 +82,7 @@ def toy(tmp_path: Path) -> ToyRoad:
 @pytest.fixture(scope="session")
 def mlflow_database(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     """An empty MLflow database to copy: making one takes seconds, so all workers of a session share it."""
-    from pipelines.tracking import connect
+    from pipelines.mlflow_server import connect
 
     base = tmp_path_factory.getbasetemp()
     shared = base if worker_id == "master" else base.parent

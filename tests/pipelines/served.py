@@ -17,11 +17,12 @@ import pyarrow.parquet as pq
 
 from ctr_kd.drift import ScoreDistribution
 from pipelines.config import RunConfig
+from pipelines.mlflow_server import tracking_uri
 from pipelines.progress import Console
-from pipelines.registry import VALIDATION_SCORES, Registry, save_model
+from pipelines.registry import Registry
 from pipelines.runner import RunContext, Runner, Stage, StageContext
+from pipelines.saved_model import VALIDATION_SCORES, save_model
 from pipelines.stages import ingest, score
-from pipelines.tracking import tracking_uri
 
 LOGITS = {1: [2.0, 1.0, 0.0, -2.0], 2: [-2.0, 0.0, 1.0, 2.0]}
 ITEMS = (10, 11, 12, 13, 99)
@@ -125,7 +126,7 @@ def configuration() -> RunConfig:
     events = {"path": "log_*.parquet", "user": "user", "item": "item", "time": "time", "clicked": "clicked", "request": "request"}
     source = {"reader": "tabular", "events": events, "context": {"categorical": ["device"]}}
     return RunConfig.model_validate(
-        {"name": "demo", "source": source, "split": {"fractions": [0.8, 0.1, 0.1]}, "score": {"batch_rows": 13}}
+        {"name": "demo", "source": source, "split": {"fractions": [0.8, 0.1, 0.1]}, "score": {"batch_rows": 13, "workers": 1}}
     )
 
 

@@ -13,10 +13,11 @@ from pipelines import cli, joining
 from pipelines.backfill import Mode, Outcome, backfill
 from pipelines.config import describe
 from pipelines.failures import DatesFailed, exit_code
+from pipelines.mlflow_server import tracking_uri
 from pipelines.partitions import differences, failed_attempts, read_partition, unfinished_path
 from pipelines.runner import Runner
 from pipelines.status import status
-from pipelines.tracking import Tracker, tracking_uri
+from pipelines.tracking import Tracker
 from tests.pipelines.served import DAYS, ROAD, Served
 
 FIRST, SECOND, THIRD = DAYS

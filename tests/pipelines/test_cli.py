@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from feature_store.contracts import DataError
-from pipelines import cli
+from pipelines import champions, cli
 from pipelines.gate import GateRefused, at_least, decide
 from pipelines.lock import workspace_lock
 from pipelines.stages import ROAD
@@ -145,8 +145,8 @@ def test_promote_moves_the_alias_whatever_the_gate_said(
     program: Program, yaml_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, mlflow_database: Path
 ) -> None:
     """On a fresh workspace, where it runs the road first."""
+    from pipelines.mlflow_server import connect
     from pipelines.registry import Registry
-    from pipelines.tracking import connect
 
     def register(context: Any) -> None:
         client = connect(uri)
@@ -161,9 +161,24 @@ def test_promote_moves_the_alias_whatever_the_gate_said(
     shutil.copyfile(mlflow_database, program.workspace / "mlflow.db")
     uri = f"sqlite:///{program.workspace / 'mlflow.db'}"
     stage = replace(cli.ROAD[0], name="register", run=register, conclude=refuse)
-    monkeypatch.setattr(cli, "ROAD", [stage])
-    code, out, err = program("promote", yaml_file())
-    assert (code, out) == (0, "demo: champion was version none, is version 1\n"), err
+    monkeypatch.setattr(champions, "ROAD", [stage])
+    code, out, err = program("promote", yaml_file(), "--why", "the lights were out")
+    assert (code, out.splitlines()[0]) == (0, "demo: champion was version none, is version 1"), err
+    assert out.splitlines()[-1].split()[2:6] == ["none", "->", "1", "promote"]
+    assert out.endswith("the lights were out\n")
+    code, _, err = program("rollback", yaml_file())
+    assert (code, last_line(err)) == (1, "ctr-kd: demo has no earlier champion to go back to")
+
+
+@pytest.mark.parametrize("command", ["promote", "rollback"])
+def test_a_registry_that_is_down_is_one_line(
+    program: Program, yaml_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    code, _, err = program(command, yaml_file(), "--set", "tracking.uri=http://127.0.0.1:9")
+    assert code == 1
+    assert err.startswith("ctr-kd: MLflow at http://127.0.0.1:9 cannot be used")
+    assert len(err.strip().splitlines()) == 1
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing_to_read(
@@ -223,7 +238,7 @@ def test_a_terminated_run_says_so_and_ends_with_one(yaml_file: Callable[..., Pat
     code = """
 import sys, time
 from dataclasses import replace
-from pipelines import cli
+from pipelines import champions, cli
 from pipelines.tracking import Tracker
 def work(context):
     print("working", flush=True)

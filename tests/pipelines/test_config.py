@@ -203,3 +203,29 @@ def test_the_configurations_that_come_with_the_project(path: Path) -> None:
     config = load(path)
     assert config.name == path.stem
     assert yaml.safe_load(describe(config))["source"]["reader"] == config.source.reader
+
+
+TEXTS = "{reader: text, train: a.tsv, test: b.tsv}"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("tokens: {teacher: {kind: words, vectors: w.txt}}", "tokens.teacher.vectors has no effect: the BERT learns its embeddings"),
+        (
+            "tokens: {teacher: {kind: words}, student: {kind: words, vectors: w.txt}}\ndistill: {embeddings: teacher}",
+            "are two beginnings of one table",
+        ),
+    ],
+)
+def test_word_vectors_that_would_have_no_effect_are_refused(tmp_path: Path, text: str, expected: str) -> None:
+    (tmp_path / "texts.yaml").write_text(f"source: {TEXTS}\n{text}\n")
+    with pytest.raises(ConfigError, match=expected):
+        load(tmp_path / "texts.yaml")
+
+
+def test_clicks_have_no_texts_to_augment_and_no_teachers_of_texts(yaml_file: YamlFile) -> None:
+    with pytest.raises(ConfigError, match="augmentation makes texts, and there are none"):
+        load(yaml_file("distill: {transfer: {augmentation: {amount: 1}}}"))
+    with pytest.raises(ConfigError, match="linear_words is a teacher of texts; clicks have bert and boosted_trees"):
+        load(yaml_file("distill: {teachers: {linear_words: 1}}"))

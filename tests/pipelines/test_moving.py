@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.config import RunConfig
+from pipelines.mlflow_server import TrackingError, artifact_location, connect, tracking_uri
 from pipelines.moving import follow_workspace
-from pipelines.tracking import TrackingError, artifact_location, connect, tracking_uri
 
 
 def places(workspace: Path) -> set[str]:

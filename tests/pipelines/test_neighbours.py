@@ -61,7 +61,7 @@ def test_it_makes_what_it_needs_and_prints_the_nearest_items_of_the_teachers_emb
 
     # The same from the stored weights: an item is the sum of its id's and its attributes' embeddings.
     weights = torch.load(finetune / "teacher.pt", weights_only=True)["model"]
-    tables = [value.numpy() for name, value in weights.items() if name.startswith("pretrained.bert.token.tables")]
+    tables = [value.numpy() for name, value in weights.items() if name.startswith("members.0.pretrained.bert.token.tables")]
     vocabularies = json.loads((ingest / "vocabulary.json").read_text())
     vectors = np.stack(
         [

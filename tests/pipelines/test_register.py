@@ -15,14 +15,18 @@ import pytest
 
 from ctr_kd.metrics import auc_score
 from pipelines.config import RunConfig
+from pipelines.failures import exit_code
 from pipelines.gate import GateRefused
+from pipelines.mlflow_server import TrackingError, tracking_uri, unreachable
+from pipelines.peeking import peek
 from pipelines.progress import Console
 from pipelines.raw_rows import RawRows, newest_requests
-from pipelines.registry import CHALLENGER, CHAMPION, Registry, peek
+from pipelines.registry import CHALLENGER, CHAMPION, Registry
 from pipelines.runner import RunContext, Runner, Stage, StageContext
 from pipelines.stages import register
 from pipelines.stages.training import write_predictions
-from pipelines.tracking import Tracker, tracking_uri
+from pipelines.status import status
+from pipelines.tracking import Tracker
 
 GOOD, FAIR, POOR = [2.0, 1.0, 0.0, -2.0], [2.0, 1.0, 0.0, -1.0], [-2.0, 0.0, 1.0, 2.0]
 
@@ -89,7 +93,8 @@ def road(workspace: Path, make_assembly: Callable[[Path], None], make_export: Ca
 @pytest.fixture
 def bounded(config: RunConfig) -> RunConfig:
     return RunConfig.model_validate(
-        config.model_dump(by_alias=True) | {"register": {"auc_min": 0.2, "champion_margin": 0.02, "bootstrap": 50}}
+        config.model_dump(by_alias=True)
+        | {"register": {"auc_min": 0.2, "champion_margin": 0.02, "bootstrap": 50, "calibration_error_max": 1}}
     )
 
 
@@ -111,7 +116,11 @@ def test_a_road_of_champions(road: Road, bounded: RunConfig) -> None:
     assert {check["name"] for check in gate["checks"]} == {
         "auc",
         "calibration_error",
+        "calibration_ratio",
         "log_loss",
+        "unseen_share",
+        "bytes",
+        "latency_p99_ms",
         "parity",
         "smoke_prediction",
         "student_alone",
@@ -123,7 +132,9 @@ def test_a_road_of_champions(road: Road, bounded: RunConfig) -> None:
     with pytest.raises(GateRefused) as refused:
         road.run(bounded, POOR)
     assert aliases(bounded, road.workspace) == ("1", "2")
-    assert [check["name"] for check in refused.value.gate["checks"] if not check["passed"]] == ["auc_against_champion_low"]
+    failed = [check["name"] for check in refused.value.gate["checks"] if not check["passed"]]
+    assert failed == ["auc_against_champion_low", "log_loss_against_champion_high"]
+    assert "champion" in refused.value.table.splitlines()[0]
     assert "version 1 stays champion" in str(refused.value)
     assert report(road.workspace)["gate"]["passed"] is False
 
@@ -152,6 +163,52 @@ def test_the_registered_model_knows_where_it_comes_from(road: Road, bounded: Run
     version = registry.client.get_model_version(bounded.name, "1")
     assert version.tags["student_digest"] == lineage["student"]["digest"]
     assert float(version.tags["parity"]) < 1e-6
+    assert 0.6 < float(version.tags["auc.value"]) < 0.8
+    assert version.tags["auc.low"] == version.tags["auc.high"]  # as the metrics of this road say
+    assert version.tags["gate"].startswith("passed: auc")
+    assert version.tags["digest.distill"] == runner.context.artifacts["distill"].path.name
+    card = (path / "model_card.md").read_text()
+    assert version.description in card
+    assert lineage["configuration"]["digest"] in card
+
+
+def test_who_replaced_whom_and_why_is_kept_and_shown(road: Road, bounded: RunConfig) -> None:
+    road.run(bounded, FAIR)
+    runner = road.run(bounded, GOOD)
+    Registry(tracking_uri(bounded, road.workspace), bounded.name).rollback("clicks fell")
+    shown = status(runner.context, tracking_uri(bounded, road.workspace)).splitlines()
+    lines = [line.split(maxsplit=7) for line in shown[shown.index("champions so far") + 2 :]]
+    assert [" ".join(line[2:5]) for line in lines] == ["none -> 1", "1 -> 2", "2 -> 1"]
+    assert [line[5] for line in lines] == ["gate", "gate", "rollback"]
+    assert lines[1][7].startswith("passed: auc_against_champion_low")
+    assert lines[2][7] == "clicks fell"
+
+
+@pytest.mark.parametrize(
+    ("bound", "failed"),
+    [
+        ({"auc_min": 0.99}, "auc"),
+        ({"calibration_error_max": 1e-9}, "calibration_error"),
+        ({"calibration_ratio_min": 1.9}, "calibration_ratio"),
+        ({"log_loss_max": 0.01}, "log_loss"),
+        ({"unseen_share_max": 0.0}, "unseen_share"),
+        ({"bytes_max": 100}, "bytes"),
+        ({"latency_p99_ms_max": 1e-6}, "latency_p99_ms"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_each_bound_refuses_and_leaves_the_champion(road: Road, bounded: RunConfig, bound: dict[str, float], failed: str) -> None:
+    road.run(bounded, FAIR)
+    values = bounded.model_dump(by_alias=True)
+    strict = RunConfig.model_validate(values | {"register": values["register"] | bound})
+    with pytest.raises(GateRefused) as refused:
+        road.run(strict, GOOD)
+    assert {check["name"] for check in refused.value.gate["checks"] if not check["passed"]} == {failed}
+    assert aliases(bounded, road.workspace) == ("1", "2")
+    stored = next(check for check in report(road.workspace)["gate"]["checks"] if check["name"] == failed and not check["passed"])
+    assert f"{stored['value']:.6g}" in refused.value.table
+    tags = Registry(tracking_uri(bounded, road.workspace), bounded.name).tags_of("2")
+    assert tags["gate"].startswith(f"refused: {failed}")
 
 
 def test_an_export_that_differs_from_the_trained_student_is_refused(road: Road, bounded: RunConfig) -> None:
@@ -174,6 +231,23 @@ def test_a_run_killed_after_the_promotion_ends_as_if_it_were_not(road: Road, bou
     assert gate["champion_before"] == "1"
     assert "auc_against_champion_low" in {check["name"] for check in gate["checks"]}
     assert Registry(tracking_uri(bounded, road.workspace), bounded.name).rollback() == ("2", "1")
+
+
+def test_a_registry_that_goes_down_at_the_promotion_keeps_its_champion_and_the_next_run_promotes(
+    road: Road, bounded: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    road.run(bounded, FAIR)
+    with monkeypatch.context() as patch:
+        gone = unreachable("http://registry", ConnectionRefusedError("Connection refused"))
+        patch.setattr(Registry, "promote", lambda *arguments: (_ for _ in ()).throw(gone))
+        with pytest.raises(TrackingError, match=r"^MLflow at http://registry cannot be used: Connection refused; .*$") as failed:
+            road.run(bounded, GOOD)
+    assert exit_code(failed.value) == 1
+    assert aliases(bounded, road.workspace) == ("1", "2")
+    road.run(bounded, GOOD)
+    assert aliases(bounded, road.workspace) == ("2", "2")
+    changes = Registry(tracking_uri(bounded, road.workspace), bounded.name).changes()
+    assert [(change.before, change.after) for change in changes] == [(None, "1"), ("1", "2")]
 
 
 def test_a_registry_that_was_removed_is_filled_again(road: Road, bounded: RunConfig, mlflow_database: Path) -> None:
@@ -221,8 +295,3 @@ def test_a_champion_that_cannot_be_read_refuses_until_it_can(road: Road, bounded
 @pytest.mark.parametrize(("most", "first"), [(1, 6), (2, 6), (4, 6), (5, 3), (8, 0), (100, 0)])
 def test_the_newest_rows_cut_no_request(most: int, first: int) -> None:
     assert newest_requests(np.array([0, 0, 0, 1, 1, 1, 2, 2]), most) == first
-
-
-def test_a_difference_without_a_value_says_why() -> None:
-    label, user, score = np.ones(6, np.int8), np.arange(6), np.linspace(0.1, 0.9, 6)
-    assert register.difference(label, user, score, score, "auc", 20, 0) == {"low": None, "reason": "all 6 labels are 1"}

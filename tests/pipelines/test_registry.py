@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import pickle
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 
-from pipelines import registry as module
 from pipelines.artifacts import ArtifactError
-from pipelines.registry import CHALLENGER, CHAMPION, Registry, has_version, load_scorer, peek, save_model, verify_model
-from pipelines.tracking import TrackingError
+from pipelines.mlflow_server import TrackingError
+from pipelines.peeking import has_version, peek, peek_changes
+from pipelines.registry import CHALLENGER, CHAMPION, Registry
+from pipelines.saved_model import lineage_of, load_scorer, save_model, seal, seal_of, verify_model
 
 LOGITS = [2.0, 1.0, 0.0, -2.0]
 
@@ -60,7 +64,8 @@ def test_the_model_holds_what_production_needs_and_no_pickle(model: Path) -> Non
     assert "onnxruntime==" in requirements
     assert "torch" not in requirements
     assert "ctr" not in requirements
-    assert verify_model(model)["data"] == {"digest": "ab"}
+    verify_model(model, seal_of(model))
+    assert lineage_of(model)["data"] == {"digest": "ab"}
 
 
 def test_mlflow_serves_it_without_torch_or_this_project(model: Path, tmp_path: Path) -> None:
@@ -133,10 +138,81 @@ def test_a_changed_byte_is_found(served: tuple[str, Registry], tmp_path: Path) -
         file.write_bytes(content)
 
 
+def test_the_lineage_is_covered_by_the_registrys_digest(served: tuple[str, Registry]) -> None:
+    """Also where the list of digests is changed with it."""
+    _, registry = served
+    path = registry.download("models:/demo/1")
+    before = {name: (path / name).read_bytes() for name in ("contents.json", "data/student/lineage.json")}
+    (path / "data/student/lineage.json").write_text('{"data": {"digest": "forged"}}')
+    try:
+        with pytest.raises(ArtifactError, match=r"lineage.json does not match its digest in contents.json"):
+            registry.download("models:/demo/1")
+        seal(path)
+        with pytest.raises(ArtifactError, match=r"contents.json does not match its digest in the registry"):
+            registry.download("models:/demo/1")
+    finally:
+        for name, content in before.items():
+            (path / name).write_bytes(content)
+
+
+class Bomb:
+    """What a pickle may do when it is loaded."""
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (Path("exploded"),)
+
+
+@pytest.fixture
+def folder(model: Path, tmp_path: Path) -> Path:
+    """A model in a folder from elsewhere."""
+    return Path(shutil.copytree(model, tmp_path / "elsewhere"))
+
+
+@pytest.mark.parametrize("name", ["python_model.pkl", "data/student/innocent.json"])
+def test_a_pickle_in_a_model_is_refused(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By its name as by its bytes, also where whoever put it there listed it."""
+    monkeypatch.chdir(tmp_path)
+    (folder / name).write_bytes(pickle.dumps(Bomb()))
+    seal(folder)
+    with pytest.raises(ArtifactError, match=f"{name} is a pickle, which runs code"):
+        Registry(f"sqlite:///{tmp_path / 'mlflow.db'}", "demo").download(str(folder))
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_what_does_not_belong_to_a_model_is_refused(folder: Path) -> None:
+    (folder / "more.txt").write_text("more")
+    with pytest.raises(ArtifactError, match=r"more.txt does not belong to the model"):
+        verify_model(folder, None)
+
+
+def test_code_that_nobody_vouches_for_is_not_run(folder: Path) -> None:
+    verify_model(folder, None)  # this release's
+    scorer = folder / "code" / "student_scorer.py"
+    scorer.write_text(scorer.read_text() + "\nraise SystemExit\n")
+    seal(folder)
+    verify_model(folder, seal_of(folder))  # a registry says that this is what was registered
+    with pytest.raises(ArtifactError, match=r"student_scorer.py is not the code of this release"):
+        verify_model(folder, None)
+
+
+def test_bytecode_beside_the_code_is_not_run(folder: Path) -> None:
+    cache = folder / "code" / "__pycache__"
+    cache.mkdir()
+    source = folder / "code" / "student_scorer.py"
+    compiled = compile("raise SystemExit", str(source), "exec")
+    stamp = source.stat()
+    content = importlib._bootstrap_external._code_to_timestamp_pyc(compiled, int(stamp.st_mtime), stamp.st_size)
+    (cache / f"student_scorer.{sys.implementation.cache_tag}.pyc").write_bytes(content)
+    load_scorer(folder)
+    verify_model(folder, seal_of(folder))
+    assert not cache.exists()
+
+
 def test_versions_are_found_by_student(served: tuple[str, Registry]) -> None:
     uri, registry = served
     assert registry.version_of("digest 1") == "1"
     assert registry.version_of("digest 9") is None
+    assert registry.client.get_model_version("demo", "1").tags["model_digest"] == seal_of(registry.download("models:/demo/1"))
     assert has_version(uri, "demo", "2")
     assert not has_version(uri, "demo", "3")
     assert registry.alias(CHALLENGER) == peek(uri, "demo", CHALLENGER) == "2"
@@ -155,8 +231,35 @@ def test_champions_come_and_go(served: tuple[str, Registry]) -> None:
     with pytest.raises(TrackingError, match="no earlier champion"):
         registry.rollback()
     registry.client.set_registered_model_alias("demo", CHAMPION, "2")  # by other means
-    assert registry.rollback() == ("2", "1")
+    assert registry.rollback("it was the wrong one") == ("2", "1")
     assert peek(uri, "demo", CHAMPION) == "1"
+    changes = peek_changes(uri, "demo")
+    assert changes == registry.changes()
+    assert [(change.how, change.before, change.after) for change in changes] == [
+        ("promote", None, "1"),
+        ("promote", "1", "2"),
+        ("rollback", "2", "1"),
+        ("rollback", "2", "1"),
+    ]
+    assert changes[-1].why == "it was the wrong one"
+
+
+def test_a_change_that_a_kill_cut_short_is_made_again_and_noted_once(served: tuple[str, Registry], monkeypatch: pytest.MonkeyPatch) -> None:
+    _, registry = served
+    registry.promote("1")
+    before = registry.changes()
+
+    def killed(*arguments: str) -> None:
+        raise GeneratorExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(registry.client, "set_registered_model_alias", killed)
+        with pytest.raises(GeneratorExit):
+            registry.promote("2")
+    assert registry.alias(CHAMPION) == "1"
+    registry.promote("2")
+    assert registry.alias(CHAMPION) == "2"
+    assert len(registry.changes()) == len(before) + 1
 
 
 @pytest.mark.parametrize("uri", ["demo/99", "demo@nobody", "absent/1", "absent@champion", "demo"])
@@ -190,7 +293,7 @@ def test_a_registry_that_cannot_be_reached_is_one_line(monkeypatch: pytest.Monke
 def test_another_mlflows_tables_are_asked_through_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "other.db").write_bytes(b"")
     asked = []
-    monkeypatch.setattr(module, "connect", lambda uri: asked.append(uri))
-    monkeypatch.setattr(module, "_alias", lambda client, uri, name, alias: "7")
+    monkeypatch.setattr("pipelines.registry.connect", asked.append)
+    monkeypatch.setattr(Registry, "alias", lambda self, alias: "7")
     assert peek(f"sqlite:///{tmp_path / 'other.db'}", "demo", CHAMPION) == "7"
     assert len(asked) == 1

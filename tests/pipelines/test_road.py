@@ -68,6 +68,8 @@ class Workspace:
         for model in metrics["models"].values():
             model.pop("rows_per_second", None)
             model.pop("rows_per_second_alone", None)
+        if metrics.get("gate"):
+            metrics["gate"]["checks"] = [check for check in metrics["gate"]["checks"] if not check["name"].startswith("latency")]
         return {name: value for name, value in metrics.items() if name != "run"}
 
     def tables(self) -> dict[str, str]:

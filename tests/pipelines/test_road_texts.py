@@ -23,7 +23,8 @@ tokens: {{teacher: {{kind: characters, max_length: 16}}, student: {{kind: ngrams
 pretrain: {{encoder: {{width: 16, layers: 1}}, training: {{epochs: 1, batch_size: 64}}}}
 finetune: {{training: {{epochs: 2, batch_size: 32}}}}
 distill:
-  teachers: {{bert: 0.3, linear: 0.7}}
+  teachers: {{bert: 0.2, linear: 0.5, linear_words: 0.3}}
+  transfer: {{augmentation: {{amount: 0.5, mask_rate: 0.2, replace_rate: 0.5}}}}
   student: {{kind: {kind}, width: 16}}
   training: {{epochs: 12, batch_size: 16, learning_rate: 1.0e-2}}
 evaluate: {{bootstrap: 20}}
@@ -72,7 +73,17 @@ def road(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def test_metrics_are_as_the_contract_has_them(road: Road) -> None:
     metrics = json.loads((road.workspace / "reports" / "latest" / "metrics.json").read_text())
-    assert set(metrics["models"]) == {"teacher", "teacher/bert", "teacher/linear", "student", "student_alone", "linear"}
+    added = metrics["models"]["student"]["transfer"]
+    assert 0 < added["augmented"] == added["rows"] <= added["wanted"]
+    assert set(metrics["models"]) == {
+        "teacher",
+        "teacher/bert",
+        "teacher/linear",
+        "teacher/linear_words",
+        "student",
+        "student_alone",
+        "linear",
+    }
     for model in metrics["models"].values():
         assert set(model["accuracy"]) >= {"value", "low", "high"} and set(model["macro_f1"]) >= {"value", "low", "high"}
         assert set(model["report"]) == set(CLASSES) and model["averages"]["macro"]["support"] == 100
@@ -97,6 +108,28 @@ def test_the_champion_scores_the_test_split_and_files_of_raw_texts(road: Road, t
     assert scored["label"].to_pylist() == stored["label"].to_pylist()
     code, said = road("score", "--date", "2024-01-01")
     assert code == 2 and "texts have no dates" in said
+
+
+def test_a_proof_and_a_sweep_of_classes_are_of_accuracy(road: Road) -> None:
+    few = ("--set", "distill.training.epochs=1", "--set", "evaluate.bootstrap=20")
+    code, said = road("prove", "--seeds", "2", "--set", "prove.ablation=[transfer, hints]", *few)
+    assert code == 0 and "accuracy" in said.splitlines()[0], said
+    proof = json.loads((road.workspace / "reports" / "latest" / "prove.json").read_text())
+    assert len(proof["models"]["student"]["accuracy"]["seeds"]) == 2
+    assert set(proof["comparisons"]["student-student_alone"]) == {"auc", "log_loss", "accuracy"}
+    assert {one["name"] for one in proof["ablation"]} == {"augmented texts", "no transfer set"}
+    assert "source.unlabelled" in proof["not_possible"]["transfer set"] and "one tokenizer" in proof["not_possible"]["relation hint"]
+    code, said = road("sweep", "--set", "sweep.kinds=[pooled]", "--set", "sweep.widths=[4, 8]", *few)
+    assert code == 0 and said.splitlines()[0].split()[:2] == ["model", "accuracy"], said
+    sweep = json.loads((road.workspace / "reports" / "latest" / "sweep.json").read_text())
+    assert all(0 < one["validation_accuracy"] <= 1 and one["accuracy"]["value"] > 0 for one in sweep["students"])
+    assert "accuracy" in (road.workspace / "reports" / "latest" / "sweep.html").read_text()
+
+
+@pytest.mark.parametrize("command", [("next-item",), ("neighbours", "a")])
+def test_commands_of_clicks_say_that_there_are_none(road: Road, command: tuple[str, ...]) -> None:
+    code, said = road(*command)
+    assert code == 2 and "source.reader text holds no click log, which this command needs" in said
 
 
 def test_labelled_files_are_measured(road: Road, tmp_path: Path) -> None:

@@ -19,11 +19,11 @@ from feature_store.contracts import DataError
 from feature_store.serving import FeatureLookup, candidates_on, features_for
 from pipelines.config import RunConfig
 from pipelines.joining import Joiner
+from pipelines.mlflow_server import TrackingError, tracking_uri
 from pipelines.runner import RunContext
 from pipelines.scoring_files import score_file
 from pipelines.stages.evaluate import evaluate_file
 from pipelines.status import status
-from pipelines.tracking import TrackingError, tracking_uri
 from tests.pipelines.served import Served, probability
 
 
@@ -78,7 +78,7 @@ def test_scores_are_made_again_when_and_only_when_they_would_differ(served: Serv
 def test_candidates_are_scored_piece_by_piece_and_the_log_is_read_once(served: Served, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """The joined pieces hold what one join of all candidates gives."""
     settings = served.config.model_dump(by_alias=True)
-    served.config = RunConfig.model_validate(settings | {"score": {"batch_rows": 5, "candidates": kind}})
+    served.config = RunConfig.model_validate(settings | {"score": {"batch_rows": 5, "workers": 1, "candidates": kind}})
     opened, joined = [], []
     enter, of = FeatureLookup.__enter__, FeatureLookup.of
     monkeypatch.setattr(FeatureLookup, "__enter__", lambda self: opened.append(1) or enter(self))

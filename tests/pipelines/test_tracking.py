@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ from typing import Any
 import pytest
 
 from pipelines.config import RunConfig
+from pipelines.mlflow_calls import flatten
+from pipelines.mlflow_server import connect, tracking_uri
+from pipelines.outbox import SPOOL, Outbox
 from pipelines.progress import Console
 from pipelines.runner import RunContext, Runner, Stage, StageContext
-from pipelines.tracking import OPEN_RUN, Tracker, connect, flatten, tracking_uri
+from pipelines.tracking import OPEN_RUN, Tracker
 
 
 def work(context: StageContext) -> None:
@@ -79,7 +83,7 @@ def test_a_road_is_a_run_with_a_nested_run_per_stage(config: RunConfig, workspac
     runner.run()
     tracker.finish()
     assert len(runs(config, workspace)) == 3  # skipped stages are not logged again, and MLflow was not even imported for them
-    assert tracker._client is None
+    assert tracker._outbox._client is None
 
 
 def test_a_failure_is_logged_as_one(config: RunConfig, workspace: Path) -> None:
@@ -151,6 +155,43 @@ def test_a_server_that_does_not_answer_costs_the_log_and_not_the_work(
     tracker.finish()
     assert len(lines) == 1
     assert lines[0].startswith("warning: MLflow at http://127.0.0.1:9 cannot be used")
+    assert str(tmp_path / SPOOL) in lines[0]
+    assert tracker.stage is None
+
+
+def test_a_call_that_the_server_will_never_take_holds_up_no_other(config: RunConfig, workspace: Path) -> None:
+    lines: list[str] = []
+    outbox = Outbox(tracking_uri(config, workspace), workspace, lines.append)
+    known = {"experiment": "demo", "key": "k"}
+    outbox.send({"call": "open", **known, "location": None, "name": "run", "tags": {}, "parameters": {"a": 1}, "time": 1})
+    for bad in ({"call": "metrics", "experiment": "demo", "key": "nobody", "metrics": []}, {"call": "fly", **known}, {"call": "metrics"}):
+        outbox.send(bad)
+    outbox.send({"call": "open", **known, "parameters": {"a": 2}})  # a parameter never changes
+    outbox.send({"call": "metrics", **known, "metrics": [["loss", 0.5, 1, 0]]})
+    assert len(outbox) == 0
+    assert len(lines) == 4
+    assert all(line.startswith("warning: MLflow at sqlite:///") for line in lines)
+    assert [run.data.metrics for run in runs(config, workspace)] == [{"loss": 0.5}]
+
+
+def test_system_metrics_without_psutil_are_one_line(config: RunConfig, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    asked = RunConfig.model_validate(config.model_dump(by_alias=True) | {"tracking": {"system_metrics": True}})
+    runner, tracker, lines = go(asked, workspace, road())
+    runner.run()
+    tracker.finish()
+    assert lines == ["warning: no system metrics: the package psutil is missing"]
+
+
+def test_system_metrics_are_those_of_the_stage(config: RunConfig, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("psutil", reason="needs psutil, which is optional")
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
+    asked = RunConfig.model_validate(config.model_dump(by_alias=True) | {"tracking": {"system_metrics": True}})
+    runner, tracker, lines = go(asked, workspace, road(lambda context: time.sleep(1)))
+    runner.run()
+    tracker.finish()
+    assert lines == []
+    assert "system/cpu_utilization_percentage" in runs(asked, workspace)[-1].data.metrics
 
 
 def test_a_database_is_complete_or_not_there(mlflow_database: Path) -> None:

@@ -16,7 +16,6 @@ from feature_store.config import AssemblyConfig, FeatureStoreConfig, SparkConfig
 from feature_store.contracts import StorageError
 from feature_store.engines import open_engine
 from feature_store.engines.session import EngineFailed
-from feature_store.engines.spark import spark_sql
 from feature_store.store import Store
 from tests.feature_store.logs import Event, at, write_store
 from tests.sparks import local_spark
@@ -124,13 +123,6 @@ def test_a_query_that_fails_is_one_line(spark: FeatureStoreConfig, tmp_path: Pat
     with open_engine(spark, tmp_path / "scratch") as engine, pytest.raises(EngineFailed) as error:
         engine.rows("select n from no_such_table")
     assert "no_such_table" in str(error.value) and "\n" not in str(error.value)
-
-
-def test_asof_joins_are_rewritten_wherever_they_stand() -> None:
-    text = "select * from (select * from a q asof left join b on b.x = q.x and b.y = q.z and b.moment < q.timestamp) q where q.x > 0"
-    joined = "a q left asof join b match_condition (q.timestamp > b.moment) on b.x = q.x and b.y = q.z"
-    assert spark_sql(text) == f"select * from (select * from {joined}) q where q.x > 0"
-    assert spark_sql("select 'asof' as a from t") == "select 'asof' as a from t"
 
 
 def test_a_context_is_coded_by_its_values_and_nothing_else_is(spark: FeatureStoreConfig, tmp_path: Path) -> None:

@@ -1,0 +1,108 @@
+"""Seconds and peak memory from a simulated log of impressions to point-in-time rows and to the scores of every date of it.
+
+    python benchmarks/bench_scale.py                        1 and 10 million events
+    python benchmarks/bench_scale.py --millions 1 100       other sizes (100 million events need 40 GB of disk)
+
+Every event is an impression, one of six candidates of a request. All goes through the real program: `ingest` stores the log and builds the
+rows of all splits, `backfill` scores each of the 14 dates with a champion that was trained on a small log before. Memory is that of all
+processes of a command together. Writes results/scale.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+CONF = "conf/simulated.yaml"
+CANDIDATES, ITEMS, REQUESTS_PER_USER = 6, 20_000, 20
+PAGES_PER_GB = 2**30 / 4096
+QUICK = ("pretrain.training.epochs=1", "finetune.training.epochs=0.5", "distill.training.epochs=0.5", "distill.student.kind=pooled")
+
+
+def resident_pages(root: int) -> int:
+    """Resident pages of a process and its descendants, as Linux counts them now; shared pages count once per process."""
+    parents, pages = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            pages[int(folder.name)] = int((folder / "statm").read_text().split()[1])
+        except OSError:  # it ended meanwhile
+            continue
+    family, found = [root], 0
+    while family:
+        one = family.pop()
+        found += pages.get(one, 0)
+        family += [child for child, parent in parents.items() if parent == one]
+    return found
+
+
+def command(name: str, workspace: Path, *more: str) -> tuple[float, float]:
+    """Run a command of ctr-kd to its end; its seconds and its peak memory in GB."""
+    began, peak = time.perf_counter(), 0
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipelines", name, CONF, "--workspace", str(workspace), *more], cwd=ROOT, stdout=subprocess.DEVNULL
+    )
+    while process.poll() is None:
+        peak = max(peak, resident_pages(process.pid))
+        time.sleep(0.2)
+    if process.returncode:
+        sys.exit(f"ctr-kd {name} ended with {process.returncode}")
+    return time.perf_counter() - began, peak / PAGES_PER_GB
+
+
+def overrides(*settings: str) -> list[str]:
+    return [part for setting in settings for part in ("--set", setting)]
+
+
+def measure(millions: float, champion: Path, folder: Path) -> dict[str, Any]:
+    """The road of one size in a new workspace."""
+    requests = int(millions * 1e6 / CANDIDATES)
+    world = {"requests": requests, "users": requests // REQUESTS_PER_USER, "items": ITEMS, "candidates": CANDIDATES}
+    settings = overrides(
+        *(f"source.simulator.{key}={value}" for key, value in world.items()), f"tracking.uri=sqlite:///{champion / 'mlflow.db'}"
+    )
+    workspace = folder / f"{millions:g}"
+    built = command("ingest", workspace, *settings)
+    scored = command("backfill", workspace, *settings, "--start", "2024-01-01", "--end", "2024-01-14")
+    (summary,) = (json.loads(path.read_text()) for path in (workspace / "artifacts" / "ingest").glob("*/summary.json"))
+    reports = [json.loads(path.read_text()) for path in (workspace / "scores").glob("date=*/scoring.json")]
+    rows, scores = sum(summary["rows"].values()), sum(report["rows"] for report in reports)
+    return {
+        "events": requests * CANDIDATES,
+        "rows": rows,
+        "scores": scores,
+        "rows_seconds": round(built[0], 1),
+        "scores_seconds": round(scored[0], 1),
+        "microseconds_per_event": round((built[0] + scored[0]) / (requests * CANDIDATES) * 1e6, 1),
+        "peak_memory_gb": {"rows": round(built[1], 2), "scores": round(scored[1], 2)},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--millions", type=float, nargs="+", default=[1, 10], help="events of each log, in millions")
+    parser.add_argument("--folder", type=Path, help="where the workspaces lie while it runs [default: the system's temporary folder]")
+    arguments = parser.parse_args()
+    results: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        champion = Path(folder) / "champion"
+        command("run", champion, *overrides(*QUICK))
+        for millions in arguments.millions:
+            results.append(measure(millions, champion, Path(folder)))
+            print(json.dumps(results[-1]), flush=True)
+    growth = round(results[-1]["microseconds_per_event"] / results[0]["microseconds_per_event"], 2)
+    print(f"an event of the largest log costs {growth} times one of the smallest")
+    asked = " ".join(f"{millions:g}" for millions in arguments.millions)
+    report = {"command": f"python benchmarks/bench_scale.py --millions {asked}", "growth_of_cost": growth, "runs": results}
+    (ROOT / "benchmarks" / "results" / "scale.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""How MLflow loads and asks the student. This file travels inside the registered model, beside its scorer.
+
+A request that the scorer refuses becomes an answer with the reason and status 400; MLflow would bury it in a traceback. And a row may be
+a whole request: with a list of candidates in ``item_id``, its history is sent, read and encoded once.
+"""
+
+from __future__ import annotations
+
+import importlib
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+_HISTORY = ("history", "history_timestamps")  # lists that are no candidates
+
+
+class StudentServer:
+    """The scorer, as MLflow's pyfunc flavour asks it.
+
+    Parameters
+    ----------
+    data_path : str
+        Folder of the exported student.
+    """
+
+    def __init__(self, data_path: str) -> None:
+        self._module = importlib.import_module("student_scorer")
+        self.scorer: Any = self._module.StudentScorer(data_path)
+
+    def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Scores of a frame.
+
+        Parameters
+        ----------
+        frame : DataFrame
+            A row per candidate; or a row per request, with lists of candidates in ``item_id``. What belongs to each candidate (a statistic,
+            say) is then a list as long, what belongs to the request is not.
+
+        Returns
+        -------
+        DataFrame
+            What the scorer answers; of requests ``score`` is a list per row.
+
+        Raises
+        ------
+        MlflowException
+            With code ``BAD_REQUEST``, where the frame cannot be scored.
+        """
+        try:
+            if "item_id" in frame.columns and len(frame) and all(map(_is_list, frame["item_id"])):
+                return self._predict_requests(frame)
+            return self.scorer.predict(frame)
+        except self._module.ScoringError as error:
+            from mlflow.exceptions import MlflowException
+            from mlflow.protos.databricks_pb2 import BAD_REQUEST
+
+            raise MlflowException(str(error), error_code=BAD_REQUEST) from error
+
+    def _predict_requests(self, frame: pd.DataFrame) -> pd.DataFrame:
+        # Lists by name: for a few rows pandas takes longer than the model.
+        columns = dict(zip(frame.columns, frame.to_numpy(object).T.tolist(), strict=True))
+        count = [len(candidates) for candidates in columns["item_id"]]
+        listed = [name for name in columns if name not in _HISTORY and any(map(_is_list, columns[name]))]
+        candidates = self.scorer.to_table({name: self._joined(name, columns.pop(name), count) for name in listed})
+        table = self.scorer.to_table(columns).take(pa.array(np.repeat(np.arange(len(frame)), count)))
+        for name in candidates.column_names:
+            table = table.append_column(name, candidates[name])
+        scores, ends = self.scorer.score(table).tolist(), np.cumsum(count)
+        lists = [scores[end - some : end] for end, some in zip(ends, count, strict=True)]
+        return pd.DataFrame({"score": pd.Series(lists, index=frame.index, dtype=object)})
+
+    def _joined(self, name: str, values: list[Any], count: list[int]) -> list[Any]:
+        """The values of all candidates, one after the other."""
+        for value, expected in zip(values, count, strict=True):
+            if not _is_list(value) or len(value) != expected:
+                has = f"{len(value)} values" if _is_list(value) else "no list"
+                raise self._module.ScoringError(f"column {name} has {has} for the {expected} candidates of a row")
+        return list(chain.from_iterable(values))
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple, np.ndarray))
+
+
+def _load_pyfunc(data_path: str) -> StudentServer:
+    """Entry point of MLflow's pyfunc flavour."""
+    return StudentServer(data_path)

@@ -1,0 +1,78 @@
+"""Real servers on loopback, for tests that must see one answer, go away and come back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import requests
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+class Server:
+    """A program of MLflow's that answers on a port of 127.0.0.1.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        Of ``mlflow``; host and port are added.
+    health : str
+        Path that answers when it is ready.
+    log : Path
+        Receives what it prints.
+    """
+
+    def __init__(self, arguments: list[str], health: str, log: Path) -> None:
+        self.port, self._arguments, self._health, self._log = free_port(), arguments, health, log
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "mlflow", *self._arguments, "--host", "127.0.0.1", "--port", str(self.port)]
+        environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONDONTWRITEBYTECODE": "1"}
+        # The programs that `mlflow` starts are looked up: those of this environment come first.
+        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        with open(self._log, "ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+        ends = time.monotonic() + 180
+        while not self.answers():
+            if self._process.poll() is not None or time.monotonic() > ends:
+                self.kill()
+                raise RuntimeError(f"the server did not start: {self._log.read_text()[-2000:]}")
+            time.sleep(0.2)
+
+    def answers(self) -> bool:
+        try:
+            return requests.get(f"{self.uri}{self._health}", timeout=5).ok
+        except requests.RequestException:
+            return False
+
+    def kill(self) -> None:
+        """As a crash would end it, with all processes that it started."""
+        process, self._process = self._process, None
+        if process is not None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def tracking_server(folder: Path, database: Path) -> Server:
+    """A tracking server and registry over a copy of an empty database."""
+    (folder / "mlflow.db").write_bytes(database.read_bytes())
+    store = ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--artifacts-destination", str(folder / "artifacts")]
+    return Server(["server", *store, "--workers", "1"], "/health", folder / "server.log")
+
+
+def scoring_server(model: Path, folder: Path) -> Server:
+    """`mlflow models serve` of a model in this environment."""
+    return Server(["models", "serve", "--model-uri", str(model), "--env-manager", "local"], "/ping", folder / "serving.log")
