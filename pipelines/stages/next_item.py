@@ -44,7 +44,7 @@ def run(context: StageContext) -> None:
 
 
 def table(run: RunContext) -> str:
-    """The figures as a table, and where they are."""
+    """The figures as a table, which targets could not be found at all, and where the figures are."""
     figures: Mapping[str, Any] = read_json(run.artifacts["next-item"].path / FILE) or {}
     names = [name for name in figures["validation"] if "@" in name or name == "mrr"]
     lines = [
@@ -53,6 +53,13 @@ def table(run: RunContext) -> str:
     ]
     for window, values in (("validation", figures["validation"]), ("test", figures)):
         lines.append(" ".join([f"{window:<10}", *(f"{values[name]:>8.4f}" for name in names), f"{values['users']:>9,}"]))
+    if figures["excluded_targets"]:
+        lines.append(
+            f"{figures['excluded_targets']:,} of {figures['users']:,} test targets were clicked before, are not ranked and count as "
+            "misses; where people click again: --set next_item.exclude_history=false"
+        )
+    if figures["unknown_targets"]:
+        lines.append(f"{figures['unknown_targets']:,} of {figures['users']:,} test targets are not in the vocabulary and count as misses")
     return "\n".join([*lines, f"report: {run.workspace / 'reports' / 'latest' / FILE}"])
 
 
