@@ -21,6 +21,7 @@ PAIRS = (
     ("student", "boosted_trees"),
     ("student", "popularity"),
     ("student", "linear"),
+    ("student", "text_gcn"),
     ("student", "oracle"),
 )
 """Models whose difference is reported, first minus second, where both are there."""

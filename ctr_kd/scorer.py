@@ -243,11 +243,11 @@ class _Lookup:
         if pa.types.is_dictionary(values.type):
             values = values.dictionary_decode()
         if len(values) < 256:  # to find out which values differ costs more than to look a few up
-            return np.array([PAD if v is None else self.index.get(str(v), UNKNOWN) for v in values.to_pylist()], np.int32)
-        if len(values) < 4096:  # and so does a hash table of the vocabulary; the candidates of a request repeat one history
+            return self._each(values)
+        if len(values) < max(4096, len(self.tokens)):  # and so does a hash table of the vocabulary; requests repeat items and histories
             coded = values.dictionary_encode()
-            known = [self.index.get(str(value), UNKNOWN) for value in coded.dictionary.to_pylist()]
-            return np.array([*known, PAD], np.int32)[coded.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)]
+            known = np.append(self._each(coded.dictionary), np.int32(PAD))
+            return known[coded.indices.fill_null(len(known) - 1).to_numpy(zero_copy_only=False)]
         if pa.types.is_integer(values.type) and not pa.types.is_uint64(values.type):
             found = pc.index_in(values.cast(pa.int64()), value_set=self.integers, skip_nulls=True)
         else:  # integers of 64 bits without a sign too: half of them are no int64
@@ -256,6 +256,9 @@ class _Lookup:
         if values.null_count:
             index[values.is_null().to_numpy(zero_copy_only=False)] = PAD
         return index.astype(np.int32)
+
+    def _each(self, values: pa.Array) -> np.ndarray:
+        return np.array([PAD if v is None else self.index.get(str(v), UNKNOWN) for v in values.to_pylist()], np.int32)
 
 
 def _canonical_integer(text: str) -> int | None:

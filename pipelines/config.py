@@ -40,6 +40,10 @@ class EvaluateConfig(Config):
     bootstrap: int = Field(200, ge=20, le=10_000, description="bootstrap replicates behind every interval")
     seed: int = Field(13, description="seed of the bootstrap")
     boosted_trees: bool = Field(True, description="fit the gradient-boosted baseline on the as-of statistics")
+    text_gcn: bool = Field(
+        False,
+        description="train a graph network of texts and words beside the models: transductive, it reads the test texts (not their labels)",
+    )
 
 
 class TrackingConfig(Config):
@@ -87,6 +91,8 @@ class RunConfig(Config):
             of_texts = [name for name in TEXT_TEACHERS if name in teachers]
             if of_texts:
                 raise ValueError(f"distill.teachers: {of_texts[0]} is a teacher of texts; clicks have bert and boosted_trees")
+            if self.evaluate.text_gcn:
+                raise ValueError("evaluate.text_gcn is a network of texts and their words, and there are none: remove it")
             if self.distill.transfer.augmentation.amount:
                 raise ValueError(
                     "distill.transfer.augmentation makes texts, and there are none; transfer.amount is the transfer set of clicks"
@@ -124,6 +130,8 @@ class RunConfig(Config):
             )
         if texts and self.distill.transfer.amount and self.source.unlabelled is None:
             raise ValueError("distill.transfer.amount takes texts of source.unlabelled, and that names none; set it, or use augmentation")
+        if self.evaluate.text_gcn and self.source.text_b is not None:
+            raise ValueError("evaluate.text_gcn has a node for each text, not for pairs: remove it")
         if texts and self.finetune.hard_negatives.amount:
             raise ValueError("finetune.hard_negatives are items that a user never met, and texts have no users")
         return self
@@ -393,6 +401,8 @@ def _scalar(value: Any) -> str:
     """
     if isinstance(value, timedelta):
         return duration_text(value)
+    if isinstance(value, Path):
+        value = str(value)
     if isinstance(value, datetime):
         value = value.strftime("%Y-%m-%dT%H:%M:%S.%f" if value.microsecond else "%Y-%m-%dT%H:%M")
     if isinstance(value, tuple):

@@ -30,7 +30,7 @@ class TextRows:
         Artifact of ``feature_store.texts``.
     """
 
-    baselines = ("linear",)
+    baselines = ("linear", "text_gcn")
 
     def __init__(self, assembly: Path) -> None:
         self._assembly = assembly

@@ -13,6 +13,7 @@ MODEL_TITLES = {
     "student_alone": "Student alone",
     "boosted_trees": "Boosted trees",
     "linear": "Linear model",
+    "text_gcn": "Text GCN (transductive)",
     "popularity": "Popularity",
     "oracle": "Oracle",
 }
@@ -265,7 +266,7 @@ def weighting(metrics: Mapping[str, Any]) -> str | None:
 
 def _baselines(metrics: Mapping[str, Any], rows: Mapping[str, ResultRow]) -> list[str]:
     remarks = []
-    for name in ("boosted_trees", "linear", "popularity"):
+    for name in ("boosted_trees", "linear", "text_gcn", "popularity"):
         lead = difference(metrics, f"student-{name}")
         if lead is None or lead.value is None or lead.sign > 0 or name not in rows:
             continue

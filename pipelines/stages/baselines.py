@@ -12,7 +12,7 @@ import numpy as np
 from pipelines.artifacts import read_json
 from pipelines.raw_rows import RawRows
 from pipelines.runner import StageContext
-from pipelines.stages.training import SPLITS, fit_boosted_trees, rate_of, stored_probabilities
+from pipelines.stages.training import SPLITS, fit_boosted_trees, probabilities, rate_of, stored_probabilities
 from pipelines.text_rows import TextRows
 
 if TYPE_CHECKING:
@@ -60,11 +60,29 @@ def linear(context: StageContext, rows: TextRows) -> Measured:
     return np.exp(logits.astype(np.float64)), {"rows_per_second": rate_of(lambda part: model.predict(*rows.text_lists(part)), test)}
 
 
+def text_gcn(context: StageContext, rows: TextRows) -> Measured | None:
+    """A graph network of texts and words, trained alone; its rows per second stay open, since it cannot score a text that comes later."""
+    import torch
+
+    from ctr_kd.text_gcn import build_graph, fit_text_gcn
+
+    if not context.config.evaluate.text_gcn:
+        return None
+    tables = [rows.read(split) for split in SPLITS]
+    graph = build_graph([text for table in tables for text in table["text"].to_pylist()])
+    label = torch.from_numpy(np.concatenate([table["label"].to_numpy() for table in tables]).astype(np.int64))
+    split = torch.from_numpy(np.repeat(np.arange(len(SPLITS)), [table.num_rows for table in tables]))
+    train, validation = (torch.where(split == part, label, -1) for part in range(2))
+    logits, epochs = fit_text_gcn(graph, train, validation, len(rows.classes), context.config.seed, context.report)
+    return probabilities(logits[split.numpy() == SPLITS.index("test")]), {"transductive": True, "epochs": epochs}
+
+
 BASELINES: dict[str, Callable[[StageContext, Any], Measured | None]] = {
     "popularity": popularity,
     "boosted_trees": boosted_trees,
     "oracle": oracle,
     "linear": linear,
+    "text_gcn": text_gcn,
 }
 
 

@@ -181,6 +181,10 @@ def test_the_description_loads_to_the_same_configuration(yaml_file: YamlFile, tm
     assert load(again) == config
 
 
+def test_a_path_is_described_as_text(yaml_file: YamlFile) -> None:
+    assert "\n  points: a/b.json\n" in describe(load(yaml_file("sweep: {points: a/b.json}")))
+
+
 def test_the_description_explains_every_key(config: RunConfig) -> None:
     lines = describe(config).splitlines()
     for before, line in itertools.pairwise(lines):

@@ -27,7 +27,7 @@ distill:
   transfer: {{augmentation: {{amount: 0.5, mask_rate: 0.2, replace_rate: 0.5}}}}
   student: {{kind: {kind}, width: 16}}
   training: {{epochs: 12, batch_size: 16, learning_rate: 1.0e-2}}
-evaluate: {{bootstrap: 20}}
+evaluate: {{bootstrap: 20, text_gcn: {gcn}}}
 register: {{auc_min: 0, calibration_error_max: 1}}
 """
 
@@ -39,7 +39,14 @@ class Road:
         self.workspace.mkdir()
         self.data.mkdir()
         shutil.copyfile(database, self.workspace / "mlflow.db")
-        self.conf.write_text(TINY.format(text_b=1 if pair else "null", label=2 if pair else 1, kind="bilstm_pair" if pair else "pooled"))
+        self.conf.write_text(
+            TINY.format(
+                text_b=1 if pair else "null",
+                label=2 if pair else 1,
+                kind="bilstm_pair" if pair else "pooled",
+                gcn="false" if pair else "true",
+            )
+        )
         texts, texts_b, label = make_texts(500, seed=3, pair=pair)
         texts[400:404], texts_b[400:404], label[400:404] = texts[:4], texts_b[:4], label[:4]  # four test rows stand in training
         columns = [texts, texts_b] if pair else [texts]
@@ -75,6 +82,7 @@ def test_metrics_are_as_the_contract_has_them(road: Road) -> None:
     metrics = json.loads((road.workspace / "reports" / "latest" / "metrics.json").read_text())
     added = metrics["models"]["student"]["transfer"]
     assert 0 < added["augmented"] == added["rows"] <= added["wanted"]
+    graph = set() if "text_b" in road.test.column_names else {"text_gcn"}
     assert set(metrics["models"]) == {
         "teacher",
         "teacher/bert",
@@ -83,6 +91,7 @@ def test_metrics_are_as_the_contract_has_them(road: Road) -> None:
         "student",
         "student_alone",
         "linear",
+        *graph,
     }
     for model in metrics["models"].values():
         assert set(model["accuracy"]) >= {"value", "low", "high"} and set(model["macro_f1"]) >= {"value", "low", "high"}
@@ -93,6 +102,7 @@ def test_metrics_are_as_the_contract_has_them(road: Road) -> None:
     assert metrics["gate"]["passed"] and "accuracy" in {check["name"] for check in metrics["gate"]["checks"]}
     page = (road.workspace / "reports" / "latest" / "report.html").read_text()
     assert "Confusion matrix" in page and "macro average" in page
+    assert ("(transductive)" in page) == bool(graph)
 
 
 def test_the_champion_scores_the_test_split_and_files_of_raw_texts(road: Road, tmp_path: Path) -> None:
