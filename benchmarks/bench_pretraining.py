@@ -174,7 +174,8 @@ def main() -> None:
     folder = Path(__file__).with_name("results")
     folder.mkdir(exist_ok=True)
     name = "log" if arguments.items is None else str(arguments.items)
-    report = {"command": "python benchmarks/bench_pretraining.py", "ratio": round(ratio, 1), **results}
+    options = " --workspace WORKSPACE" + (f" --items {arguments.items}" if arguments.items else "")
+    report = {"command": f"python benchmarks/bench_pretraining.py{options}", "ratio": round(ratio, 1), **results}
     (folder / f"pretraining_{name}.json").write_text(json.dumps(report, indent=1) + "\n")
 
 

@@ -312,7 +312,7 @@ def main() -> None:
             continue
         options = Options(Path(conf), data.resolve(), arguments.workspaces / f"quality_{name}", overrides=tuple(arguments.set))
         result = {
-            "command": f"python benchmarks/bench_quality.py --{name} FOLDER",
+            "command": f"python benchmarks/bench_quality.py --{name} FOLDER --seeds {arguments.seeds} --trials {arguments.trials}",
             **rounded(measure(options, arguments.seeds, arguments.trials)),
         }
         print(table(result), flush=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ctr_kd.checkpoint import unreadable_because
 from ctr_kd.config import EncoderConfig
 from ctr_kd.samples import SPECIALS
 
@@ -148,9 +148,7 @@ def read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # both libraries raise half a dozen types for damaged files
-        said = str(error).strip()
-        call = re.search(r"GLOBAL (\S+)", said)  # torch names it below its advice to load the file without protection
-        reason = f"it would call {call[1]}" if call else said.splitlines()[0][:120] if said else type(error).__name__
+        reason = unreadable_because(error)
         raise InterchangeError(f"{path} cannot be read ({reason}): it is damaged, or holds more than tensors; fetch it again") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InterchangeError(f"{path} does not hold tensors by name: save the model's state_dict()")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 
 class CheckpointError(Exception):
@@ -44,9 +46,47 @@ def load_checkpoint(path: Path, identity: str) -> dict[str, Any]:
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # torch raises half a dozen types for damaged files
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} cannot be read ({reason[:120]}): remove it and run again; training then starts over") from error
+        raise CheckpointError(
+            f"{path} cannot be read ({unreadable_because(error)}): remove it and run again; training then starts over"
+        ) from error
     found = state.pop("identity", None) if isinstance(state, dict) else None
     if found != identity:
         raise CheckpointError(f"{path} belongs to another configuration ({found}, wanted {identity}): remove it or use another workspace")
     return state
+
+
+def load_weights(model: nn.Module, path: Path, identity: str) -> dict[str, Any]:
+    """Read a state and put its weights, ``model``, into a model.
+
+    Returns
+    -------
+    dict
+        The state.
+
+    Raises
+    ------
+    CheckpointError
+        As :func:`load_checkpoint`, and when the weights are those of a model of another shape or vocabulary.
+    """
+    state = load_checkpoint(path, identity)
+    wanted, found = ({name: tuple(value.shape) for name, value in weights.items()} for weights in (model.state_dict(), state["model"]))
+    different = [name for name in sorted(wanted.keys() | found.keys()) if wanted.get(name) != found.get(name)]
+    if different:
+        name, unknown = different[0], "not there"
+        raise CheckpointError(
+            f"{path} holds the weights of another model ({name} is {found.get(name, unknown)}, and here {wanted.get(name, unknown)}): "
+            "remove it and run again"
+        )
+    model.load_state_dict(state["model"])
+    return state
+
+
+def unreadable_because(error: Exception) -> str:
+    """Why torch or safetensors could not read a file, in a few words: torch's begin with advice to load it without protection."""
+    said = str(error).strip()
+    call = re.search(r"GLOBAL (\S+)", said)
+    if call:
+        return f"it would call {call[1]}"
+    if said.startswith("Weights only load failed"):
+        return "it is no file of tensors and plain values"
+    return said.splitlines()[0][:120] if said else type(error).__name__

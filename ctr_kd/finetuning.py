@@ -12,7 +12,7 @@ import torch
 
 from ctr_kd.batching import part_of
 from ctr_kd.calibration import fit_class_scale
-from ctr_kd.checkpoint import load_checkpoint, save_checkpoint
+from ctr_kd.checkpoint import load_weights, save_checkpoint
 from ctr_kd.config import FinetuneConfig
 from ctr_kd.devices import choose_device, device_of, move
 from ctr_kd.distributed import ALONE, Processes
@@ -220,9 +220,8 @@ def finetune_members(
         if config.members > 1:
             report(f"fine-tuning {number + 1} of {config.members}")
         if finished.exists():
-            state = load_checkpoint(finished, identity)
-            model, curve = build_member(copy.deepcopy(pretrained), signature, config), Curve(**state["curve"])
-            model.load_state_dict(state["model"])
+            model = build_member(copy.deepcopy(pretrained), signature, config)
+            curve = Curve(**load_weights(model, finished, identity)["curve"])
         else:
             model, curve = finetune(
                 copy.deepcopy(pretrained),

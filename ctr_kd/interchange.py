@@ -66,14 +66,14 @@ def load_bert(folder: Path) -> LoadedBert:
     """
     config = read_config(folder / "config.json")
     vocabulary = read_vocabulary(folder / "vocab.txt", config.vocab_size)
-    bert = Bert({"token": config.vocab_size}, config.max_position_embeddings, config.encoder())
-    model = MaskedItemModel(bert, torch.arange(config.vocab_size, dtype=torch.int32).unsqueeze(1))
-
     path, weights = read_weights(folder)
-    fresh = _to_hugging_face(model)
     untrained = tuple(head for head, prefix in HEADS.items() if not any(name.startswith(prefix) for name in weights))
     heads = tuple(HEADS[head] for head in untrained)
-    _check_weights(path, weights, {name: value for name, value in fresh.items() if not name.startswith(heads)})
+    with torch.device("meta"):  # shapes alone: a config.json may describe more than the memory holds
+        wanted = _to_hugging_face(_fresh_model(config))
+    _check_weights(path, weights, {name: value for name, value in wanted.items() if not name.startswith(heads)})
+    model = _fresh_model(config)
+    fresh = _to_hugging_face(model)
     model.load_state_dict(_from_hugging_face({**fresh, **weights}, model))
     return LoadedBert(model.eval(), vocabulary, untrained)
 
@@ -108,6 +108,11 @@ def export_bert(model: MaskedItemModel, folder: Path, tokens: Sequence[str] | No
     write_folder(folder, values, tokens, weights)
 
 
+def _fresh_model(config: FolderConfig) -> MaskedItemModel:
+    bert = Bert({"token": config.vocab_size}, config.max_position_embeddings, config.encoder())
+    return MaskedItemModel(bert, torch.arange(config.vocab_size, dtype=torch.int32).unsqueeze(1))
+
+
 def _layout(model: MaskedItemModel) -> dict[str, list[str]]:
     """Our parameters, and those of Hugging Face (without ``bert.``) that stacked in this order make each of them up."""
     modules = {
@@ -139,7 +144,7 @@ def _to_hugging_face(model: MaskedItemModel) -> dict[str, Tensor]:
     """The model's weights in Hugging Face's names and shapes, each with a storage of its own."""
     ours = model.state_dict()
     theirs = {
-        part: value.detach().to("cpu", torch.float32, copy=True).contiguous()
+        part: value.detach().to(torch.float32, copy=True).contiguous()
         for name, parts in _layout(model).items()
         for part, value in zip(parts, ours[name].chunk(len(parts)), strict=True)
     }

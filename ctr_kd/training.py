@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ctr_kd.batching import Batch, batch_plan, make_batch
-from ctr_kd.checkpoint import load_checkpoint, save_checkpoint
+from ctr_kd.checkpoint import load_weights, save_checkpoint
 from ctr_kd.config import TrainingConfig
 from ctr_kd.devices import autocast, choose_device, compiled, device_of, move, report_what_has_no_effect
 from ctr_kd.distributed import ALONE, Processes
@@ -120,8 +120,7 @@ def fit(
     curve, kept = Curve(steps=steps), {name: value.clone() for name, value in model.state_dict().items()}
     step, running, window = 0, 0.0, 0
     if checkpoint.exists():
-        state = load_checkpoint(checkpoint, identity)
-        model.load_state_dict(state["model"])
+        state = load_weights(model, checkpoint, identity)
         optimizer.load_state_dict(state["optimizer"])
         curve, kept, step = Curve(**state["curve"]), state["kept"], state["step"]
         running, window = state["running"], state["window"]
@@ -200,10 +199,8 @@ def _must_be_finite(
         return
     model.load_state_dict(kept)
     shown = ", ".join(f"{name} {figure}" for name, figure in figures.items())
-    raise TrainingError(
-        f"the {what} is not finite at step {step:,} of {steps:,} ({shown}): "
-        f"lower training.learning_rate; the last good checkpoint stays in {checkpoint.parent}"
-    )
+    left = f"the last good checkpoint stays in {checkpoint.parent}" if checkpoint.exists() else "there was no checkpoint yet"
+    raise TrainingError(f"the {what} is not finite at step {step:,} of {steps:,} ({shown}): lower training.learning_rate; {left}")
 
 
 @torch.no_grad()

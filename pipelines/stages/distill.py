@@ -31,7 +31,7 @@ def run(context: StageContext) -> None:
 
     With a transfer set it writes ``transfer.parquet`` and each teacher's logits of its rows too.
     """
-    from ctr_kd.checkpoint import load_checkpoint, save_checkpoint
+    from ctr_kd.checkpoint import load_weights, save_checkpoint
     from ctr_kd.distilling import train_student
     from ctr_kd.models import STUDENTS
     from ctr_kd.texts import open_assembly
@@ -52,11 +52,9 @@ def run(context: StageContext) -> None:
         file = context.checkpoint / f"{name}.pt"
         finished = context.checkpoint / f"{name}.done.pt"
         if finished.exists():  # a run killed between the two students need not repeat the first
-            state = load_checkpoint(finished, context.fingerprint)
             model = STUDENTS[config.distill.student.kind](signature, config.distill.student)
-            model.load_state_dict(state["model"])
+            curve = load_weights(model, finished, context.fingerprint)["curve"]
             model.eval()
-            curve = state["curve"]
         else:
             context.report(f"{name.replace('_', ' ')} ({config.distill.student.kind})")
             model, fitted = train_student(

@@ -23,7 +23,7 @@ def run(context: StageContext) -> None:
     """Train the teacher; writes ``teacher.pt``, ``training.json`` and ``predictions_{train,validation,test}.parquet``."""
     import torch
 
-    from ctr_kd.checkpoint import load_checkpoint, save_checkpoint
+    from ctr_kd.checkpoint import load_weights, save_checkpoint
     from ctr_kd.devices import choose_device
     from ctr_kd.finetuning import finetune_members, validation_figures
     from ctr_kd.pretraining import build_encoder, masked_item_accuracy, pretraining_sequences
@@ -38,7 +38,7 @@ def run(context: StageContext) -> None:
     pretrained = build_encoder(assembly, signature, config.pretrain.encoder)  # with the weights that pretraining began with
     if config.finetune.strategy != "from_scratch":
         weights = context.inputs["pretrain"] / "pretrained.pt"
-        pretrained.load_state_dict(load_checkpoint(weights, context.inputs["pretrain"].name)["model"])
+        load_weights(pretrained, weights, context.inputs["pretrain"].name)
     samples = {split: assembly.samples(split) for split in SPLITS}
 
     # What fine-tuning destroyed: masked-item accuracy of the same held-out sequences before and after.

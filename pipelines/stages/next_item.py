@@ -15,7 +15,7 @@ FILE = "next_item.json"
 
 def run(context: StageContext) -> None:
     """Rank the last click of the test window, and of the validation window, of every user; writes ``next_item.json``."""
-    from ctr_kd.checkpoint import load_checkpoint
+    from ctr_kd.checkpoint import load_weights
     from ctr_kd.next_item import evaluate_next_items, next_item_score, next_items
     from ctr_kd.pretraining import build_encoder
     from ctr_kd.samples import Assembly
@@ -25,7 +25,7 @@ def run(context: StageContext) -> None:
     assembly = Assembly(context.inputs["ingest"], config.history.max_length)
     model = build_encoder(assembly, assembly.signature(), config.pretrain.encoder)
     pretrained = context.inputs["pretrain"]
-    model.load_state_dict(load_checkpoint(pretrained / "pretrained.pt", pretrained.name)["model"])
+    load_weights(model, pretrained / "pretrained.pt", pretrained.name)
     score, vocabulary = next_item_score(model), len(model.vocabulary)
     split = assembly.summary["split"]
     train_until, validate_until, test_until = (
@@ -44,7 +44,7 @@ def run(context: StageContext) -> None:
 
 
 def table(run: RunContext) -> str:
-    """The figures as a table, and where they are."""
+    """The figures as a table, which targets could not be found at all, and where the figures are."""
     figures: Mapping[str, Any] = read_json(run.artifacts["next-item"].path / FILE) or {}
     names = [name for name in figures["validation"] if "@" in name or name == "mrr"]
     lines = [
@@ -53,6 +53,13 @@ def table(run: RunContext) -> str:
     ]
     for window, values in (("validation", figures["validation"]), ("test", figures)):
         lines.append(" ".join([f"{window:<10}", *(f"{values[name]:>8.4f}" for name in names), f"{values['users']:>9,}"]))
+    if figures["excluded_targets"]:
+        lines.append(
+            f"{figures['excluded_targets']:,} of {figures['users']:,} test targets were clicked before, are not ranked and count as "
+            "misses; where people click again: --set next_item.exclude_history=false"
+        )
+    if figures["unknown_targets"]:
+        lines.append(f"{figures['unknown_targets']:,} of {figures['users']:,} test targets are not in the vocabulary and count as misses")
     return "\n".join([*lines, f"report: {run.workspace / 'reports' / 'latest' / FILE}"])
 
 

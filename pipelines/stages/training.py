@@ -84,14 +84,14 @@ def rate_of(score: Callable[[Any], Any], rows: pa.Table) -> float | None:
 
 def load_teacher(finetune: Path, assembly: AnyAssembly, config: RunConfig) -> Ensemble:
     """The fine-tuned BERTs with their heads, in eval mode, from an artifact of ``finetune``; the assembly is the teacher's."""
-    from ctr_kd.checkpoint import load_checkpoint
+    from ctr_kd.checkpoint import load_weights
     from ctr_kd.models import build_teacher
     from ctr_kd.pretraining import build_encoder
 
     signature = assembly.signature()
     encoder = build_encoder(assembly, signature, config.pretrain.encoder)
     model = build_teacher(encoder, signature, config.finetune)
-    model.load_state_dict(load_checkpoint(finetune / "teacher.pt", finetune.name)["model"])
+    load_weights(model, finetune / "teacher.pt", finetune.name)
     return model.eval()
 
 

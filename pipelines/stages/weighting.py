@@ -172,7 +172,7 @@ def _earlier_bert(context: StageContext, assembly: Assembly, fold: Fold, validat
     """
     import torch
 
-    from ctr_kd.checkpoint import load_checkpoint
+    from ctr_kd.checkpoint import load_weights
     from ctr_kd.devices import choose_device
     from ctr_kd.finetuning import finetune_members
     from ctr_kd.pretraining import build_encoder, pretrain
@@ -187,7 +187,7 @@ def _earlier_bert(context: StageContext, assembly: Assembly, fold: Fold, validat
     if config.finetune.strategy != "from_scratch":
         until = pretraining_until(before)
         if until is not None and until <= fold.cutoff:  # it saw nothing newer, so it need not be repeated
-            encoder.load_state_dict(load_checkpoint(before / "pretrained.pt", before.name)["model"])
+            load_weights(encoder, before / "pretrained.pt", before.name)
         else:
             file = context.checkpoint / "earlier_pretraining.pt"
             encoder, _, _ = pretrain(assembly, signature, config.pretrain, fold.cutoff, config.seed, identity, file, context.report)

@@ -261,6 +261,10 @@ def test_a_checkpoint_of_another_shape_or_vocabulary(folder):
     (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in [*WORDS, "one more"]))
     with pytest.raises(InterchangeError, match=r"word_embeddings.weight is \(20, 24\), but config.json says \(21, 24\)"):
         load_bert(folder)
+    (folder / "vocab.txt").unlink()
+    edit_config(folder, vocab_size=10**12)  # more than any memory holds
+    with pytest.raises(InterchangeError, match=r"word_embeddings.weight is \(20, 24\), but config.json says \(1000000000000, 24\)"):
+        load_bert(folder)
 
 
 def test_missing_and_unknown_tensors_are_named(folder):

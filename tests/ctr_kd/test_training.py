@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctr_kd.batching import make_batch
-from ctr_kd.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from ctr_kd.checkpoint import CheckpointError, load_checkpoint, load_weights, save_checkpoint
 from ctr_kd.config import DistillConfig, EncoderConfig, FinetuneConfig, PretrainConfig, StudentConfig, TrainingConfig
 from ctr_kd.distilling import align_logits, train_student
 from ctr_kd.finetuning import finetune, parameter_groups, rate_offset
@@ -73,8 +73,29 @@ def test_a_pickle_with_code_in_it_is_refused(tmp_path):
             return (print, ("executed",))
 
     torch.save({"identity": "x", "model": Hostile()}, tmp_path / "hostile.pt")
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(CheckpointError, match=r"hostile\.pt cannot be read \(it would call print\): remove it"):
         load_checkpoint(tmp_path / "hostile.pt", "x")
+    (tmp_path / "plain.pt").write_bytes(b"no checkpoint at all")
+    with pytest.raises(CheckpointError, match=r"plain\.pt cannot be read \(it is no file of tensors and plain values\)"):
+        load_checkpoint(tmp_path / "plain.pt", "x")
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (torch.nn.Linear(3, 2), r"weight is \(2, 3\), and here \(2, 2\)"),
+        (torch.nn.Linear(2, 2, bias=False), r"bias is not there, and here \(2,\)"),
+        (torch.nn.Sequential(torch.nn.Linear(2, 2)), r"0\.bias is \(2,\), and here not there"),
+    ],
+)
+def test_weights_of_another_model_are_refused_in_one_line(other, said, tmp_path):
+    save_checkpoint(tmp_path / "c.pt", {"model": other.state_dict()}, "i")
+    with pytest.raises(CheckpointError, match=f"c\\.pt holds the weights of another model \\({said}\\): remove it") as error:
+        load_weights(torch.nn.Linear(2, 2), tmp_path / "c.pt", "i")
+    assert "\n" not in str(error.value)
+    save_checkpoint(tmp_path / "c.pt", {"model": (own := torch.nn.Linear(2, 2)).state_dict(), "step": 3}, "i")
+    assert load_weights(model := torch.nn.Linear(2, 2), tmp_path / "c.pt", "i")["step"] == 3
+    assert torch.equal(model.weight, own.weight)
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_best_weights(tmp_path):
@@ -85,7 +106,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_best_weights(tmp_path):
         return lambda part: model(torch.ones(1, 1)).sum() * (torch.nan if batch == [2] else 1.0)
 
     config = TrainingConfig(epochs=1, validations=1, learning_rate=0.1)
-    with pytest.raises(TrainingError, match="not finite at step 2 of 4"):
+    with pytest.raises(TrainingError, match=r"not finite at step 2 of 4 .*; there was no checkpoint yet"):
         fit(
             model,
             [ParameterGroup(list(model.parameters()))],
@@ -115,7 +136,9 @@ def test_weights_that_a_step_broke_replace_no_checkpoint(broken, value, tmp_path
 
     config = TrainingConfig(epochs=1, validations=4)
     groups, plan = [ParameterGroup(list((model := torch.nn.Linear(1, 1)).parameters()))], lambda rng: [[1], [2], [3], [4]]
-    with pytest.raises(TrainingError, match=rf"model is not finite at step 2 of 4 \(largest weight {value}\)"):
+    with pytest.raises(
+        TrainingError, match=rf"model is not finite at step 2 of 4 \(largest weight {value}\): .*; the last good checkpoint stays in"
+    ):
         fit(model, groups, plan, loss, validate, config, 0, "i", path)
     state = load_checkpoint(path, "i")
     assert state["step"] == 1 and state["model"]["weight"].isfinite().all()

@@ -65,6 +65,7 @@ def test_it_runs_what_it_needs_prints_the_table_and_writes_the_figures(run: Run,
     # 14 items: among the first 20 is every target that is known and was not clicked before
     missed = figures["unknown_targets"] + figures["excluded_targets"]
     assert figures["hr@20"] == pytest.approx(1 - missed / 40)
+    assert figures["excluded_targets"] and f"{figures['excluded_targets']} of 40 test targets were clicked before" in out
     assert 0 < figures["ndcg@5"] <= figures["hr@5"] <= figures["hr@10"]
     assert f"{figures['hr@10']:.4f}" in out
     folder = (tmp_path / "workspace" / "reports" / "latest").readlink()
@@ -74,7 +75,7 @@ def test_it_runs_what_it_needs_prints_the_table_and_writes_the_figures(run: Run,
     assert run("next-item")[1].startswith("nothing to do: ingest, pretrain, next-item stand")
     again = run("next-item", "--set", "next_item.exclude_history=false")[1]
     assert again.startswith("made next-item in") and "history included" in again
-    assert latest(tmp_path)["excluded_targets"] == 0
+    assert latest(tmp_path)["excluded_targets"] == 0 and "clicked before" not in again
 
 
 def test_a_report_that_stands_keeps_its_place_and_its_files(run: Run, tmp_path: Path) -> None:
