@@ -48,8 +48,8 @@ setup(
             "pandas-stubs",
         ],
         "spark": ["pyspark>=4.3"],
-        "airflow": ["apache-airflow>=3.3", "apache-airflow-providers-standard>=1.21"],
         "system-metrics": ["psutil>=6"],
+        "airflow": ["apache-airflow>=3.3", "apache-airflow-providers-standard>=1.21"],
         "peers": ["transformers>=5", "torch-rechub>=0.9,<0.10"],
     },
 )

@@ -82,6 +82,7 @@ def main() -> None:
     result: dict[str, Any] = {
         "command": f"python benchmarks/bench_serving.py --requests {arguments.requests} --kinds {' '.join(arguments.kinds)}",
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "load_average": round(os.getloadavg()[0], 1),  # of the machine before: more than its cores stretches the clock
         "candidates": CANDIDATES,
     }
     with tempfile.TemporaryDirectory() as folder:

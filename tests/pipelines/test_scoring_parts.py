@@ -91,7 +91,7 @@ def test_workers_and_this_process_write_the_same_bytes(served: Served, given_row
     assert leftovers(tmp_path) == []
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(count=st.integers(0, 40), size=st.integers(1, 50), group=st.integers(1, 50), seed=st.integers(0, 9))
 def test_parts_of_any_size_give_what_one_part_gives(
     served: Served, given_rows: Path, tmp_path: Path, count: int, size: int, group: int, seed: int
