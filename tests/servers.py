@@ -40,7 +40,9 @@ class Server:
 
     def start(self) -> None:
         command = [sys.executable, "-m", "mlflow", *self._arguments, "--host", "127.0.0.1", "--port", str(self.port)]
-        environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONDONTWRITEBYTECODE": "1"}
+        # Without its runner of jobs, which are other programs, a tracking server starts in a fraction of the time.
+        quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = {**os.environ, **quiet}
         # The programs that `mlflow` starts are looked up: those of this environment come first.
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         with open(self._log, "ab") as log:
