@@ -58,7 +58,7 @@ def write_part(model: OpenedModel, version: str, part: Part, folder: Path) -> Sc
     path = folder / _name(part.number)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        pq.write_table(scored, temporary)
+        pq.write_table(scored, temporary, use_dictionary=_repeating(scored.schema))
         sync(temporary)
         digest = sha256_of(temporary)
         temporary.replace(path)
@@ -66,6 +66,14 @@ def write_part(model: OpenedModel, version: str, part: Part, folder: Path) -> Sc
         temporary.unlink(missing_ok=True)
     write_json(path.with_suffix(".json"), {"sha256": digest, "counts": counts.to_dict()})
     return counts
+
+
+def _repeating(schema: pa.Schema) -> list[str]:
+    """Paths of the columns whose values are worth a dictionary: all but fractions, whose dictionary is begun in vain and thrown away."""
+    described = pa.BufferOutputStream()
+    pq.write_table(schema.empty_table(), described)
+    leaves = pq.ParquetFile(described.getvalue()).schema
+    return [leaf.path for leaf in map(leaves.column, range(len(leaves))) if leaf.physical_type not in ("FLOAT", "DOUBLE")]
 
 
 def _name(number: int) -> str:
