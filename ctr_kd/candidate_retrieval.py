@@ -49,19 +49,13 @@ class ItemEmbeddings:
         if lacking:
             raise EmbeddingsMissing(f"{directory / 'student.onnx'} holds no embeddings of {lacking[0]}: choose score.candidates: live")
         self._tables = [found[name] for name in names]
-        self._scorer, self._item = scorer, names[0]
+        self._scorer = scorer
 
     def of(self, ids: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         """Vectors (items, width) of raw ids, and whether each is more than that of any unknown item, (items,)."""
-        token = self._scorer.lookups[self._item](ids)
-        vector = self._tables[0][token].astype(np.float32)
-        known = token > UNKNOWN
-        if self._scorer.attributes:
-            attributes = self._scorer.item_attributes[self._scorer.item_rows(ids)]  # (items, attributes)
-            for column, table in enumerate(self._tables[1:]):
-                vector += table[attributes[:, column]]
-            known |= (attributes > UNKNOWN).any(axis=1)
-        return vector, known
+        tokens = self._scorer.item_tokens[self._scorer.items(ids)]  # (items, features)
+        vectors = [table[token] for table, token in zip(self._tables, tokens.T, strict=True)]
+        return np.asarray(np.sum(vectors, axis=0, dtype=np.float32)), (tokens > UNKNOWN).any(axis=1)
 
 
 class Retriever:

@@ -53,20 +53,22 @@ class StudentScorer:
         table = pq.read_table(root / "vocabulary.parquet")
         names = table["feature"].to_numpy(zero_copy_only=False)
         tokens = table["token"]
-        token_names = [name for name in self.signature["tokens"] if name != "gap"]
+        item, *self.attributes = [name for name in self.signature["tokens"] if name != "gap"]
         self.lookups = {
-            name: _Lookup(tokens.filter(pa.array(names == name)), specials) for name in [*token_names, *self.signature["categorical"]]
+            name: _Lookup(tokens.filter(pa.array(names == name)), specials)
+            for name in [item, *self.attributes, *self.signature["categorical"]]
         }
         self.has_gap = "gap" in self.signature["tokens"]
-        self.attributes = token_names[1:]
-        if self.attributes:
-            items = pq.read_table(root / "items.parquet")
-            self.item_rows = _Lookup(items["item_id"].cast(pa.string()), 2)
-            # The first two rows stand for a null item and for one without known attributes.
-            self.item_attributes = np.stack(
-                [np.concatenate([[PAD, PAD], self.lookups[name](items[name])]) for name in self.attributes], axis=1
-            )
-            self.item_attributes = self.item_attributes.astype(np.int32)
+        described = pq.read_table(root / "items.parquet") if self.attributes else pa.table({"item_id": pa.array([], pa.string())})
+        described_ids = described["item_id"].cast(pa.string()).combine_chunks()
+        self.items = _Lookup(pc.unique(pa.concat_arrays([self.lookups[item].tokens.cast(pa.string()), described_ids])), 2)
+        # What each item's tokens are, without the gap, in an order of their own: of a null, of an unknown item, then of all the others.
+        self.item_tokens = np.full((2 + len(self.items.tokens), 1 + len(self.attributes)), PAD, np.int32)
+        self.item_tokens[UNKNOWN, 0] = UNKNOWN
+        self.item_tokens[2:, 0] = self.lookups[item](self.items.tokens)
+        place = self.items(described_ids)
+        for column, name in enumerate(self.attributes, 1):
+            self.item_tokens[place, column] = self.lookups[name](described[name])
 
     def score(self, table: pa.Table) -> np.ndarray:
         """Click probabilities of rows.
@@ -151,17 +153,18 @@ class StudentScorer:
         table = table.combine_chunks()
         flat, start, end, elapsed = self._histories(table)
         scores = np.empty(table.num_rows)
-        candidate = self._tokens(_column(table, "item_id"))
+        candidate = self.item_tokens[self.items(_column(table, "item_id"))]
         categorical = [self._context(table, name) for name in self.signature["categorical"]]
         context = np.stack(categorical, axis=1) if categorical else np.zeros((table.num_rows, 0), np.int32)
         dense = [_numbers(table, name) for name in self.signature["dense"]]
         numbers = np.stack(dense, axis=1) if dense else np.zeros((table.num_rows, 0), np.float32)
-        tokens = self._tokens(flat)
+        clicked = self.items(flat)
+        tokens = self.item_tokens[clicked]
         if self.has_gap:
             candidate = np.concatenate([candidate, np.zeros((len(candidate), 1), np.int32)], axis=1)
+            elapsed[start[start < end]] = PAD  # no click is visible before the first of a cut history
             tokens = np.concatenate([tokens, elapsed[:, None]], axis=1)
-            tokens[start[start < end], -1] = PAD  # no click is visible before the first of a cut history
-        history = _distinct_histories(tokens, start, end)
+        history = _distinct_histories((clicked, elapsed), start, end)
         order = np.argsort(end - start, kind="stable")  # neighbours of one length need no padding
         for begin in range(0, len(order), 2048):
             rows = order[begin : begin + 2048]
@@ -211,13 +214,6 @@ class StudentScorer:
                 elapsed = _gap_buckets(moments, start[start < end], self.signature["gap_buckets"])
         start = np.maximum(start, end - self.signature["max_length"])
         return values, start, end, elapsed
-
-    def _tokens(self, ids: pa.Array) -> np.ndarray:
-        """Token features (ids, features) of raw item ids, without the gap."""
-        columns = [self.lookups[next(iter(self.signature["tokens"]))](ids)[:, None]]
-        if self.attributes:
-            columns.append(self.item_attributes[self.item_rows(ids)])
-        return np.concatenate(columns, axis=1)
 
     def _context(self, table: pa.Table, name: str) -> np.ndarray:
         if name not in table.column_names:
@@ -297,8 +293,8 @@ def _numbers(table: pa.Table, name: str) -> np.ndarray:
     return _column(table, name).cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False).astype(np.float32)
 
 
-def _distinct_histories(tokens: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Number the histories (rows,): a row whose tokens equal those of the row before shares its number.
+def _distinct_histories(clicks: tuple[np.ndarray, ...], start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Number the histories (rows,): a row whose clicks equal those of the row before, in each of their features, shares its number.
 
     The candidates of a request repeat one history, which then is encoded once.
     """
@@ -309,9 +305,8 @@ def _distinct_histories(tokens: np.ndarray, start: np.ndarray, end: np.ndarray) 
     if len(row):
         within = np.arange(len(row)) - np.repeat(np.cumsum(length[same]) - length[same], length[same])
         here, before = start[row] + within, start[row - 1] + within
-        for feature in tokens.T:  # one after the other: numbers are gathered several times as fast as short rows of them
-            values = np.ascontiguousarray(feature)
-            same[row[values[here] != values[before]]] = False
+        for feature in clicks:
+            same[row[feature[here] != feature[before]]] = False
     return np.cumsum(~same)
 
 

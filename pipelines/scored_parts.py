@@ -69,11 +69,12 @@ def write_part(model: OpenedModel, version: str, part: Part, folder: Path) -> Sc
 
 
 def _repeating(schema: pa.Schema) -> list[str]:
-    """Paths of the columns whose values are worth a dictionary: all but fractions, whose dictionary is begun in vain and thrown away."""
+    """Paths of the columns whose values are worth a dictionary: fractions and times differ so often that theirs is begun in vain."""
     described = pa.BufferOutputStream()
-    pq.write_table(schema.empty_table(), described)
+    pq.ParquetWriter(described, schema).close()
     leaves = pq.ParquetFile(described.getvalue()).schema
-    return [leaf.path for leaf in map(leaves.column, range(len(leaves))) if leaf.physical_type not in ("FLOAT", "DOUBLE")]
+    ids = (leaf for leaf in map(leaves.column, range(len(leaves))) if leaf.physical_type not in ("FLOAT", "DOUBLE"))
+    return [leaf.path for leaf in ids if leaf.logical_type.type != "TIMESTAMP"]
 
 
 def _name(number: int) -> str:

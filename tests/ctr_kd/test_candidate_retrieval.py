@@ -30,17 +30,21 @@ def write_graph(directory: Path, **tables: np.ndarray) -> Path:
     return directory
 
 
-def lookup(tokens: list[str]) -> Any:
-    return lambda ids: np.array(
-        [0 if v is None else tokens.index(str(v)) + 5 if str(v) in tokens else 1 for v in ids.to_pylist()], np.int32
+def scorer_of(**tokens: list[int]) -> Any:
+    """A scorer that knows items by name, each with its tokens."""
+    places = {name: 2 + place for place, name in enumerate(tokens)}
+    width = len(next(iter(tokens.values())))
+    return SimpleNamespace(
+        signature={"tokens": {**dict(zip(("item", "kind"), [10] * width, strict=False)), "gap": 24}},
+        items=lambda ids: np.array([0 if v is None else places.get(str(v), 1) for v in ids.to_pylist()]),
+        item_tokens=np.array([[0] * width, [1] + [0] * (width - 1), *tokens.values()], np.int32),
     )
 
 
 @pytest.fixture
 def compass(tmp_path: Path) -> ItemEmbeddings:
     table = np.concatenate([np.full((5, 2), 9.0), np.array(list(VECTORS.values()))])
-    scorer = SimpleNamespace(signature={"tokens": {"item": 10, "gap": 24}}, lookups={"item": lookup(list(VECTORS))}, attributes=[])
-    return ItemEmbeddings(write_graph(tmp_path, item=table), scorer)
+    return ItemEmbeddings(write_graph(tmp_path, item=table), scorer_of(**{name: [5 + place] for place, name in enumerate(VECTORS)}))
 
 
 def names(found: np.ndarray, items: list[str]) -> list[list[str]]:
@@ -70,13 +74,7 @@ def test_a_history_that_says_nothing_gets_what_is_popular(compass: ItemEmbedding
 def test_an_unknown_item_with_known_attributes_is_reached(tmp_path: Path) -> None:
     ids, kinds = np.zeros((6, 2)), np.concatenate([np.zeros((5, 2)), [[0.0, 2.0], [2.0, 0.0]]])
     ids[5] = (0.0, 1.0)
-    scorer = SimpleNamespace(
-        signature={"tokens": {"item": 6, "kind": 7, "gap": 24}},
-        lookups={"item": lookup(["old"]), "kind": lookup(["up", "right"])},
-        attributes=["kind"],
-        item_rows=lambda ids: np.array([{"old": 2, "new-up": 2, "new-right": 3}.get(v, 1) for v in ids.to_pylist()]),
-        item_attributes=np.array([[0], [0], [5], [6]], np.int32),
-    )
+    scorer = scorer_of(**{"old": [5, 5], "new-up": [1, 5], "new-right": [1, 6]})
     embeddings = ItemEmbeddings(write_graph(tmp_path, item=ids, kind=kinds), scorer)
     vectors, known = embeddings.of(pa.array(["old", "new-up", "new-right", "blank"]))
     assert known.tolist() == [True, True, True, False]
@@ -86,9 +84,8 @@ def test_an_unknown_item_with_known_attributes_is_reached(tmp_path: Path) -> Non
 
 
 def test_a_graph_without_embeddings_is_named(tmp_path: Path) -> None:
-    scorer = SimpleNamespace(signature={"tokens": {"item": 6, "gap": 24}}, lookups={}, attributes=[])
     with pytest.raises(EmbeddingsMissing, match=r"no embeddings of item: choose score\.candidates: live"):
-        ItemEmbeddings(write_graph(tmp_path), scorer)
+        ItemEmbeddings(write_graph(tmp_path), scorer_of(old=[5]))
 
 
 @given(st.lists(st.lists(st.integers(0, 11), max_size=5), min_size=1, max_size=5), st.integers(1, 12), st.integers(0, 9))
