@@ -10,6 +10,7 @@ the time on the clock, which other load on the machine stretches.
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import os
 import platform
@@ -23,7 +24,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import requests
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -73,6 +73,16 @@ def bodies(request: pa.Table) -> dict[str, bytes]:
     return {name: json.dumps(body).encode() for name, body in layouts.items()}
 
 
+def posted(client: http.client.HTTPConnection, body: bytes) -> bytes:
+    """The server's answer to a body of JSON."""
+    client.request("POST", "/invocations", body, {"Content-Type": "application/json"})
+    response = client.getresponse()
+    answer = response.read()
+    if response.status != 200:
+        sys.exit(f"the server answered {response.status}: {answer[:500].decode()}")
+    return answer
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--requests", type=int, default=1000)
@@ -106,13 +116,14 @@ def main() -> None:
             server = scoring_server(model, root)
             server.start()
             try:
-                with requests.Session() as client:
-                    for layout, body in bodies(request).items():
-                        ask = lambda: client.post(f"{server.uri}/invocations", data=body, headers={"Content-Type": "application/json"})  # noqa: B023, E731
-                        answer = np.concatenate([np.atleast_1d(row["score"]) for row in ask().json()["predictions"]])
-                        np.testing.assert_allclose(answer, expected, atol=1e-6)
-                        figures = milliseconds(ask, arguments.requests)
-                        found[f"loopback HTTP, {layout}"] = {name: value for name, value in figures.items() if "processor" not in name}
+                client = http.client.HTTPConnection("127.0.0.1", server.port)
+                for layout, body in bodies(request).items():
+                    ask = lambda: posted(client, body)  # noqa: B023, E731
+                    answer = np.concatenate([np.atleast_1d(row["score"]) for row in json.loads(ask())["predictions"]])
+                    np.testing.assert_allclose(answer, expected, atol=1e-6)
+                    figures = milliseconds(ask, arguments.requests)
+                    found[f"loopback HTTP, {layout}"] = {name: value for name, value in figures.items() if "processor" not in name}
+                client.close()
             finally:
                 server.kill()
             result[kind] = found

@@ -6,6 +6,7 @@ a whole request: with a list of candidates in ``item_id``, its history is sent, 
 
 from __future__ import annotations
 
+import gc
 import importlib
 from itertools import chain
 from typing import Any
@@ -87,4 +88,6 @@ def _is_list(value: Any) -> bool:
 
 def _load_pyfunc(data_path: str) -> StudentServer:
     """Entry point of MLflow's pyfunc flavour."""
-    return StudentServer(data_path)
+    server = StudentServer(data_path)
+    gc.freeze()  # what is loaded stays: the collector need not go through all of MLflow while a request waits
+    return server
