@@ -167,7 +167,7 @@ def pretraining_until(pretrain: Path) -> int | None:
 STAGE = Stage(
     "finetune",
     run,
-    code_version=5,
+    code_version=6,
     upstream=("ingest", "pretrain"),
     keys=("seed", "history.max_length", "pretrain", "finetune"),
     shared=True,
