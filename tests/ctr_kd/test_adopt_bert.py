@@ -10,7 +10,7 @@ import transformers
 from ctr_kd.batching import gather, make_batch
 from ctr_kd.config import CHECKPOINT_LAYOUT, EncoderConfig, FinetuneConfig, PretrainConfig
 from ctr_kd.finetuning import finetune
-from ctr_kd.interchange import InterchangeError, adopt_bert
+from ctr_kd.interchange import InterchangeError, adopt_bert, export_bert, load_bert
 from ctr_kd.models import NextSegment, build_member
 from ctr_kd.pretraining import build_encoder, masked_item_accuracy, pretraining_sequences
 from ctr_kd.texts import TextAssembly
@@ -101,6 +101,15 @@ def test_it_is_fine_tuned_as_one_that_was_pretrained_here(texts, folder, tmp_pat
     tuned, curve = finetune(model, texts.signature(), *split.values(), config, 1e-3, 0, "id", tmp_path / "c.pt")
     assert curve.points[-1]["accuracy"] > 0.5  # a letter tells the class
     assert masked_item_accuracy(tuned.pretrained, held_out)["masked_item_loss"] != before
+
+
+def test_it_is_exported_again_in_our_order_of_words(texts, folder, tmp_path):
+    model, _ = adopted(texts, folder)
+    export_bert(model, tmp_path / "out", texts.words())
+    again = load_bert(tmp_path / "out")
+    assert again.vocabulary.tokens == texts.words() and again.model.bert.config.framed
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[name]), name
 
 
 def test_a_folder_of_another_shape_says_what_to_write(texts, tmp_path):
