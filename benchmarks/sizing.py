@@ -4,8 +4,8 @@
     python benchmarks/sizing.py --events 5e7 --ram 32      another log, another machine
     python benchmarks/sizing.py --write                    puts the first one into the page, after new results
 
-Reads results/assembly.json, batch_scoring.json and spark.json. Growth between the smallest and the largest simulated log that were measured is
-taken to go on as a power of the size. Nothing is measured here.
+Reads results/assembly.json, batch_scoring.json and spark.json. Growth between the smallest and the largest simulated log that were measured
+is taken to go on as a power of the size. Nothing is measured here.
 """
 
 from __future__ import annotations

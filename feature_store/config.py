@@ -347,11 +347,20 @@ class AugmentationConfig(Config):
 class SparkConfig(Config):
     master: str | None = Field(
         None,
-        description="master of the Spark session, as in spark://host:7077; null is that of spark-submit, else all cores of this machine",
+        description="master of the Spark session: spark://HOST:PORT, yarn, k8s://HOST:PORT or local[CORES]; null is that of spark-submit, "
+        "else all cores of this machine",
     )
     options: dict[str, str | bool | int | float] = Field(
         default_factory=dict, description="options of the session builder, as in {spark.executor.memory: 8g}"
     )
+
+    @field_validator("master")
+    @classmethod
+    def _kind_is_known(cls, master: str | None) -> str | None:
+        """Else Java says so, in a page of its own."""
+        if master is not None and not re.fullmatch(r"local(\[.+\])?|spark://.+|k8s://.+|yarn", master):
+            raise ValueError(f"{master!r} is no master of Spark; write spark://HOST:PORT, yarn, k8s://HOST:PORT or local[CORES]")
+        return master
 
 
 class FeatureStoreConfig(Config):

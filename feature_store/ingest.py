@@ -145,7 +145,7 @@ def _plan(reader: Reader, paths: list[Path], data: Path | None, store: Store, la
     known = {} if fresh else ledger["files"]
     changed = {name for name, digest in digests.items() if name in known and known[name]["sha256"] != digest}
     # A row that a changed file's row kept out may have to come back: rows in quarantine, and rows of an older catalogue.
-    behind = files_behind(store.root / "quarantine" / FILE, changed)
+    behind = files_behind(_standing_quarantine(store), changed)
     kinds = {kind for name in changed for kind in known[name]["kinds"] if kind != "events"}
     behind |= {name for name in known if kinds.intersection(known[name]["kinds"])}
     behind |= {name for name, entry in known.items() if entry.get("future", latest + 1) <= latest}  # what was to come has come
@@ -265,6 +265,8 @@ class _Run:
             before = None if plan.fresh else standing.get(part)
             folder = transaction.new(_folder(part))
             file = before / f"{kind}.parquet" if before else None
+            if file is not None:  # else a damaged row would get a manifest that vouches for it
+                store.verify_files([file])
             wanted = schema(kind, plan.contract, ids)
             duplicates = self._on_duplicates(kind)
             manifest = write_part(self._engine, kind, wanted, staged.get(part, []), file, plan.reread, digests, folder, duplicates)
@@ -307,12 +309,12 @@ class _Run:
         return quarantine
 
     def _replace_quarantine(self) -> None:
-        before = self._store.root / "quarantine" / FILE
-        standing = before if before.is_file() and not self._plan.fresh else None
+        before = _standing_quarantine(self._store)
+        standing = before if not self._plan.fresh else None
         folder = self._transaction.new("quarantine")
         if write_quarantine(self._engine, self._rejects, folder, standing, self._plan.reread) == 0:
             self._transaction.discard("quarantine")
-            self._transaction.remove(["quarantine"] if before.is_file() else [])
+            self._transaction.remove(["quarantine"] if before is not None else [])
 
 
 def _folder(part: Part) -> str:
@@ -326,6 +328,14 @@ def _standing_parts(store: Store) -> dict[Part, Path]:
         if file is not None:
             parts[kind, ""] = file.parent  # type: ignore[index]
     return parts
+
+
+def _standing_quarantine(store: Store) -> Path | None:
+    folder = store.root / "quarantine"
+    if not (folder / MANIFEST).is_file():
+        return None
+    store.verify_files([folder / FILE])
+    return folder / FILE
 
 
 def _same_manifest(standing: Path | None, folder: Path) -> bool:

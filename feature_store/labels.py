@@ -75,6 +75,7 @@ def labels_of(
         when = f"e.timestamp >= s.timestamp and e.timestamp < s.timestamp + {horizon // timedelta(microseconds=1)}"
     with scratch_engine(engine_config) as engine:
         files = [store.root / "events" / f"date={date}" / "events.parquet" for date in dates]
+        store.verify_files(files)
         engine.load_events(files, (), (), False, None if as_of is None else microseconds(as_of))
         engine.load_scores("scored", scores)
         found = engine.fetch("labels_shown.sql" if shown else "labels_clicks.sql", by=["row"], when=when)

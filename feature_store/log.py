@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from feature_store.contracts import DataError
@@ -106,16 +106,17 @@ def load(engine: Engine, store: Store, as_of: datetime | None, context: bool = T
     Raises
     ------
     DataError
-        When nothing was ingested.
+        When nothing was ingested, or a file of the store is damaged.
     """
     log = describe(store.contract)
     if not context:
         log = replace(log, categorical=(), dense=(), oracle=False)
-    files = (
-        store.event_files(min((time for time in (as_of, until) if time is not None), default=None)) or store.event_files()[:1]
-    )  # one gives the types, even if none of its rows is old enough
+    before = None if as_of is None else as_of - timedelta(microseconds=1)  # at midnight the date that begins then is not read
+    files = store.event_files(min((time for time in (before, until) if time is not None), default=None))
+    files = files or store.event_files()[:1]  # one gives the types, even if none of its rows is old enough
     if not files:
         raise DataError(f"{store.root}: holds no event; run `ctr-kd ingest` first")
+    store.verify_files([*files, *(file for file in (store.items_file(), store.users_file()) if file is not None)])
     engine.load_events(files, log.categorical, log.dense, log.oracle, None if as_of is None else microseconds(as_of))
     engine.load_entities("described_items", "item_id", store.items_file(), log.item_attributes)
     engine.load_entities("described_users", "user_id", store.users_file(), log.user_attributes)

@@ -112,9 +112,9 @@ def write_failed(engine: duckdb.DuckDBPyConnection, rejects: Rejects, failed: Pa
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def files_behind(quarantine: Path, changed: set[str]) -> set[str]:
+def files_behind(quarantine: Path | None, changed: set[str]) -> set[str]:
     """Files with a row in quarantine that only a duplicate in a changed file keeps out of the store."""
-    if not changed or not quarantine.is_file():
+    if not changed or quarantine is None:
         return set()
     rows = pq.read_table(quarantine, columns=["file", "duplicate_of"])
     return set(rows.filter(pc.is_in(rows["duplicate_of"], pa.array(sorted(changed))))["file"].to_pylist())

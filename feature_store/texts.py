@@ -69,10 +69,11 @@ def assemble_texts(store: Store, tokens: TokensConfig, output: Path, report: Cal
     Raises
     ------
     DataError
-        When the store holds no texts, or a vocabulary cannot be used.
+        When the store holds no texts, a file of it is damaged, or a vocabulary cannot be used.
     """
     output.mkdir(parents=True, exist_ok=True)
     contract = _contract(store)
+    store.verify()
     stored = pa.concat_tables([pq.ParquetFile(file).read() for split in SPLITS if (file := store.text_file(split))])
     audit, leaked = audit_texts(stored)
     rows, left_out = _rows(stored, contract["classes"], leaked)

@@ -108,6 +108,7 @@ class Joiner:
         if file is None or not names:
             return {}
         if self._users is None:
+            self._run.store.verify_files([file])
             self._users = pq.read_table(file)
         users = self._users
         row = pc.index_in(user_id.cast(pa.string()), value_set=users["user_id"].cast(pa.string()).combine_chunks())

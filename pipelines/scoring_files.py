@@ -100,11 +100,16 @@ def keep_best_rows(run: RunContext, file: Path) -> int | None:
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
-    """Open a Parquet file that somebody gave us; DataError when it is none."""
+    """Open a Parquet file that somebody gave us; DataError when it is none, or two of its columns have one name."""
     try:
-        return pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
+        file = pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path}: is no complete Parquet file ({str(error).splitlines()[0]}); write it again") from None
+    names = file.schema_arrow.names
+    for name in names:
+        if names.count(name) > 1:
+            raise DataError(f"{path}: column {name!r} stands {names.count(name)} times; rename all but one")
+    return file
 
 
 def _identity(path: Path, file: pq.ParquetFile) -> dict[str, Any]:

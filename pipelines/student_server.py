@@ -6,6 +6,7 @@ a whole request: with a list of candidates in ``item_id``, its history is sent, 
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 from itertools import chain
@@ -90,4 +91,5 @@ def _load_pyfunc(data_path: str) -> StudentServer:
     """Entry point of MLflow's pyfunc flavour."""
     server = StudentServer(data_path)
     gc.freeze()  # what is loaded stays: the collector need not go through all of MLflow while a request waits
+    atexit.register(gc.unfreeze)  # but for the last time: libraries that find their objects alive at the end complain on standard error
     return server

@@ -92,8 +92,11 @@ def _started(builder: SparkSession.Builder, options: Mapping[str, str]) -> Spark
     try:
         return builder.getOrCreate()
     except (PySparkException, Py4JError) as error:
+        reason = reason_of(error)
+        if "stopped SparkContext" in reason:  # what it says after a minute without a master
+            reason = "no master answered, or it ended the application"
         raise EngineFailed(
-            f"Spark cannot start a session on {options.get('spark.master', 'the master of spark-submit')} ({reason_of(error)}); check "
+            f"Spark cannot start a session on {options.get('spark.master', 'the master of spark-submit')} ({reason}); check "
             "feature_store.spark, and that this machine reaches the master; what Java has to say stands above"
         ) from error
 

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_store.contracts import DataError, Kind, RawBatch, nearest
-from feature_store.readers.delimited import CSV, TSV, read_delimited
+from feature_store.contracts import DataError, Kind, RawBatch
+from feature_store.readers.delimited import CSV, TSV, read_delimited, require_columns
 
 PARQUET_ROWS = 200_000  # rows in a batch of a Parquet file
 ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
@@ -65,9 +65,7 @@ def _read_parquet(path: Path, file: str, kind: Kind, columns: Mapping[str, str])
         raise DataError(f"{file}: is empty; remove it or fill it")
     try:
         with pq.ParquetFile(path, memory_map=False, pre_buffer=False) as parquet:
-            for name in columns.values():
-                if name not in parquet.schema_arrow.names:
-                    raise DataError(f"{file}: column {name!r} is missing; {nearest(name, parquet.schema_arrow.names)}")
+            require_columns(file, parquet.schema_arrow.names, columns)
             done = 0
             if parquet.metadata.num_rows == 0:
                 empty = parquet.schema_arrow.empty_table()

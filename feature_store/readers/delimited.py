@@ -79,7 +79,7 @@ def read_delimited(path: Path, file: str, kind: Kind, columns: Mapping[str, str]
     """
     try:
         names, header_lines = header(path, file, layout)
-        _require(file, names, columns)
+        require_columns(file, names, columns)
         rows = 0
         for batch in _batches(path, file, kind, names, header_lines, columns, layout):
             rows += len(batch.lines) + len(batch.rejected)
@@ -115,10 +115,11 @@ def header(path: Path, file: str, layout: Layout) -> tuple[list[str], int]:
     return [name.partition(":")[0] for name in names] if layout.typed_header else names, 1
 
 
-def _require(file: str, names: Sequence[str], columns: Mapping[str, str]) -> None:
+def require_columns(file: str, names: Sequence[str], columns: Mapping[str, str]) -> None:
+    """Raise DataError unless each of the columns stands once among a file's names."""
     for name in columns.values():
         if names.count(name) > 1:
-            raise DataError(f"{file}: column {name!r} stands {names.count(name)} times in the header; rename all but one")
+            raise DataError(f"{file}: column {name!r} stands {names.count(name)} times; rename all but one")
         if name not in names:
             raise DataError(f"{file}: column {name!r} is missing; {nearest(name, names)}")
 

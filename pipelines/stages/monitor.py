@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
+from feature_store.contracts import DataError
 from pipelines.artifacts import MANIFEST, Artifact, digest_of, publish_directory, read_json, write_json, write_text
 from pipelines.failures import BoundBroken
 from pipelines.gate import Check, at_least, at_most, columns, metric
-from pipelines.partitions import SCORES, partition_path, read_partition, scored_dates
+from pipelines.partitions import SCORES, is_whole, partition_path, read_partition, scored_dates
 from pipelines.runner import RunContext, Stage, StageContext
 from pipelines.scoring_config import MonitorConfig
 
@@ -68,7 +69,10 @@ def measure(context: StageContext, day: date) -> dict[str, Any]:
     if manifest is None:
         return {"date": day.isoformat(), "state": "unreadable", "reason": "its manifest cannot be read; score it again", "checks": []}
     facts = {"date": day.isoformat(), "model_version": manifest["model_version"], "scored_rows": manifest["rows"], "checks": []}
-    config, file = context.config, partition_path(context.workspace, day) / SCORES
+    path = partition_path(context.workspace, day)
+    if not is_whole(path, manifest):
+        raise DataError(f"{path}: a file of it is damaged; `ctr-kd backfill --start {day} --end {day}` scores it again")
+    config, file = context.config, path / SCORES
     labelled = labels_of(context.store, file, config.feature_store, context.as_of, horizon(context.run, manifest))
     if labelled is None or not len(labelled.label):
         reason = "its clicks are still to come" if labelled is None else "nothing of it was shown or clicked as far as is known"

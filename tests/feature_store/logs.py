@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from feature_store.config import AssemblyConfig
 from feature_store.statistics import click_counts
-from feature_store.store import Store
+from feature_store.store import Store, sha256_of
 
 START = int(datetime(2024, 1, 1, 6, tzinfo=UTC).timestamp()) * 10**6  # microseconds
 MINUTE = 60 * 10**6
@@ -45,6 +45,11 @@ class Event:
 def at(minute: int) -> datetime:
     """A time of a log as the configuration has it."""
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=START + minute * MINUTE)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """sha256 of a folder's tables, as a manifest has them."""
+    return {file.name: sha256_of(file) for file in folder.glob("*.parquet")}
 
 
 def write_store(
@@ -80,12 +85,12 @@ def write_store(
         newest, known = (
             datetime.fromtimestamp(max(times) / 1e6, UTC).isoformat() for times in zip(*((e.time, e.known) for e in rows), strict=True)
         )
-        (folder / "_manifest.json").write_text(json.dumps({"max_timestamp": newest, "max_ingested_at": known, "sha256": {}}))
+        (folder / "_manifest.json").write_text(json.dumps({"max_timestamp": newest, "max_ingested_at": known, "sha256": digests(folder)}))
     for name, table in (("items", items), ("users", users)):
         if table is not None:
             (root / name).mkdir()
             pq.write_table(table, root / name / f"{name}.parquet")
-            (root / name / "_manifest.json").write_text(json.dumps({"sha256": {}}))
+            (root / name / "_manifest.json").write_text(json.dumps({"sha256": digests(root / name)}))
     contract = {
         "user_id": str(ids_type),
         "item_id": str(ids_type),

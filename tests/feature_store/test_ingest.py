@@ -142,6 +142,21 @@ def test_the_rows_of_a_changed_file_are_replaced(tmp_path: Path) -> None:
     assert world.bytes() == fresh.bytes()
 
 
+def test_a_damaged_part_of_the_store_is_merged_into_nothing(world: World) -> None:
+    world.write("a.csv", row(user=1, item=10), "1,2")
+    world.ingest()
+    world.write("b.csv", row(user=2, item=10))
+    for name in ("events/date=2024-06-01/events.parquet", "quarantine/quarantine.parquet"):
+        held, before = (world.root / name).read_bytes(), world.store.ledger
+        (world.root / name).write_bytes(held.replace(b"phone", b"phony") if b"phone" in held else held[:-9] + b"?" + held[-8:])
+        with pytest.raises(DataError, match=rf"{name}: its sha256 .* is damaged; restore it from a backup, or delete .*store and ingest"):
+            world.ingest()
+        assert world.store.ledger == before
+        (world.root / name).write_bytes(held)
+    world.ingest()
+    assert world.rows("user_id") == [(1,), (2,)]
+
+
 def test_a_vanished_file_keeps_its_rows(world: World) -> None:
     world.write("a.csv", row(1))
     world.write("b.csv", row(2))

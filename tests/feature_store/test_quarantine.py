@@ -28,4 +28,4 @@ def test_rows_stand_until_their_file_is_read_again(tmp_path: Path) -> None:
     assert [(row["file"], row["line"], row["reason"]) for row in rows] == [("a.csv", 5, "duplicate row"), ("b.csv", 2, "reason two")]
     assert read_json(tmp_path / "two" / "_manifest.json")["reasons"] == {"duplicate row": 1, "reason two": 1}
     assert files_behind(tmp_path / "two" / "quarantine.parquet", {"c.csv"}) == {"a.csv"}
-    assert files_behind(tmp_path / "two" / "quarantine.parquet", {"a.csv"}) == set() == files_behind(tmp_path / "absent", {"c.csv"})
+    assert files_behind(tmp_path / "two" / "quarantine.parquet", {"a.csv"}) == set() == files_behind(None, {"c.csv"})

@@ -153,3 +153,19 @@ def test_no_live_item_is_an_error(tmp_path: Path) -> None:
     log = [Event(1, 1, 0), Event(1, 2, 100, clicked=0)]
     with pytest.raises(DataError, match="no item was clicked in the 1:00:00 before the end of it"):
         candidates_on(write_store(tmp_path / "store", log, True), DAY, CONFIG, ENGINE, kind="live")
+
+
+@pytest.mark.parametrize("name", ["events/date=2024-01-01/events.parquet", "items/items.parquet", "users/users.parquet"])
+def test_a_changed_byte_in_what_is_read_is_named_before_any_of_it_is_used(tmp_path: Path, name: str) -> None:
+    people = pa.table({"user_id": [1, 2], "segment": ["s0", "s1"]})
+    things = pa.table({"item_id": [1, 2], "category": ["c0", "c1"]})
+    store = write_store(tmp_path / "store", [Event(1 + n % 2, 1 + n % 2, 10 * n) for n in range(9)], True, things, people)
+    frame = pa.table({"user_id": [1], "item_id": [1], "timestamp": ["2024-01-01T07:00"]})
+    features_for(store, frame, CONFIG, ENGINE)
+    held = (store.root / name).read_bytes()
+    (store.root / name).write_bytes(held[: len(held) // 2] + bytes([held[len(held) // 2] ^ 1]) + held[len(held) // 2 + 1 :])
+    for read in (lambda: features_for(store, frame, CONFIG, ENGINE), lambda: candidates_on(store, DAY, CONFIG, ENGINE)):
+        with pytest.raises(DataError, match=rf"{name}: its sha256 is not that of its manifest, the file is damaged; restore it"):
+            read()
+    (store.root / name).write_bytes(held)
+    assert candidates_on(store, DAY, CONFIG, ENGINE).num_rows == 9

@@ -87,6 +87,21 @@ def test_a_date_without_events_fails_and_a_later_delivery_repairs_it(served: Ser
     assert what(fill(served, "failed")) == ["stands", "scored", "stands"]
 
 
+def test_a_changed_byte_in_a_partition_of_the_log_fails_the_dates_that_read_it_and_no_earlier_one(served: Served, tmp_path: Path) -> None:
+    served.own_log(tmp_path / "log", *DAYS)
+    Runner(served.context(), ROAD).run(last="ingest")
+    file = served.workspace / "store" / "events" / "date=2024-01-02" / "events.parquet"
+    held = file.read_bytes()
+    file.write_bytes(held.replace(b"phone", b"phony"))
+    outcomes = fill(served)
+    assert what(outcomes) == ["scored", "failed", "failed"]
+    assert f"{file}: its sha256 is not that of its manifest" in outcomes[2].why and "restore it from a backup" in outcomes[2].why
+    assert {one.code for one in outcomes[1:]} == {3}
+    assert list(served.scores()) == ["2024-01-01"]
+    file.write_bytes(held)
+    assert what(fill(served)) == ["stands", "scored", "scored"]
+
+
 def test_dates_of_which_all_fail_alike_end_with_their_code_and_others_with_1() -> None:
     assert exit_code(DatesFailed({FIRST: 3, SECOND: 3}, 2)) == 3
     assert exit_code(DatesFailed({FIRST: 3, SECOND: 1}, 2)) == 1

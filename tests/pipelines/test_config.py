@@ -29,6 +29,7 @@ CONFIGURATIONS = sorted((Path(__file__).resolve().parents[2] / "conf").glob("*.y
         ("history: 20", "history: should be a block of keys (max_length, min_length), not int"),
         ("register: {auc_min: 1.5}", "register.auc_min: should be less than or equal to 1, not 1.5"),
         ("pretrain: {encoder: {width: 10, heads: 3}}", "pretrain.encoder: heads (3) must divide the width (10)"),
+        ("feature_store: {spark: {master: 'host:7077'}}", "spark.master: 'host:7077' is no master of Spark; write spark://HOST:PORT, yarn"),
         ("name: a/b", "name: String should match pattern"),
         ("seed: 1\nseed: 2", "not valid YAML: the key 'seed' stands twice"),
         ("seed: [", "not valid YAML"),

@@ -83,6 +83,13 @@ assert not {"torch", "ctr_kd", "pipelines", "feature_store"} & set(sys.modules),
     np.testing.assert_allclose(json.loads(done.stdout), 1 / (1 + np.exp([-2.0, 1.0])), atol=1e-6)
 
 
+def test_a_process_that_loaded_it_ends_without_a_word(model: Path, tmp_path: Path) -> None:
+    """A library that finds its objects alive at the very end says so on standard error, after the line that a command ended with."""
+    code = "import sys, duckdb; from mlflow import pyfunc; pyfunc.load_model(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", code, str(model)], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, "leaked" in done.stderr) == (0, False), done.stderr
+
+
 @pytest.mark.parametrize(
     "columns",
     [

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ctr_kd.metrics import auc_score, calibration_ratio, log_loss
+from feature_store.contracts import DataError
 from pipelines import cli
 from pipelines.config import RunConfig, describe
 from pipelines.failures import BoundBroken, exit_code
@@ -64,6 +65,16 @@ def test_a_second_look_at_the_same_labels_does_nothing_and_new_ones_are_seen(ser
     assert runner.run("monitor", "monitor").made == ()
     served.deliver(FIRST, slice(0, 15))  # half of it was not so
     assert watch(served)[0]["rows"] == 15 < first["rows"]
+
+
+def test_damaged_scores_are_named_and_measured_once_they_were_scored_again(served: Served) -> None:
+    served.run(date=FIRST)
+    file = served.workspace / "scores" / f"date={FIRST}" / "scores.parquet"
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    with pytest.raises(DataError, match=r"date=2024-01-01: a file of it is damaged; `ctr-kd backfill --start 2024-01-01 --end 2024-01-01`"):
+        Runner(served.context(), [ROAD[0], monitor.STAGE]).run("monitor", "monitor")
+    served.run(date=FIRST)
+    assert watch(served)[0]["rows"] == 30
 
 
 def test_a_broken_bound_is_an_alarm_with_what_broke_and_a_page_for_whoever_looks(served: Served) -> None:
