@@ -77,12 +77,13 @@ def figures(finetune: Path) -> dict[str, Any]:
     }
 
 
-def measure(conf: str, overrides: list[str], data: Path | None, workspace: Path, seed: int) -> dict[str, Any]:
-    """All strategies under one seed."""
+def measure(conf: str, overrides: list[str], data: Path | None, workspace: Path, seed: int, without: list[str]) -> dict[str, Any]:
+    """All strategies but those under one seed."""
     overrides = [HELD_OUT, *overrides]
     config = load(conf, overrides)
     measured, scores = {}, {}
-    for name, settings in strategies(config).items():
+    chosen = {name: settings for name, settings in strategies(config).items() if name not in without}
+    for name, settings in chosen.items():
         varied = [f"seed={seed}", *(f"finetune.{key}={value}" for key, value in settings.items())]
         ingest, finetune = fine_tune(load(conf, [*overrides, *varied]), data, workspace)
         measured[name], scores[name] = figures(finetune), stored_probabilities(finetune / "predictions_test.parquet")
@@ -138,13 +139,14 @@ def main() -> None:
     parser.add_argument("--workspace", type=Path, help="folder in which all stays, for a later run to find [default: it is removed]")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY.PATH=VALUE", help="may be repeated")
+    parser.add_argument("--without", action="append", default=[], metavar="STRATEGY", help="one to leave out; may be repeated")
     arguments = parser.parse_args()
     seeds = []
     with tempfile.TemporaryDirectory() as folder:
         workspace = arguments.workspace or Path(folder) / "workspace"
         with workspace_lock(workspace, "bench_finetuning.py"):
             for seed in range(arguments.seeds):
-                seeds.append(measure(arguments.conf, arguments.overrides, arguments.data, workspace, seed))
+                seeds.append(measure(arguments.conf, arguments.overrides, arguments.data, workspace, seed, arguments.without))
                 show(f"seed {seed}", seeds[-1])
                 sys.stdout.flush()
     means = {name: mean_over(seeds, name) for name in seeds[0]}
@@ -152,6 +154,7 @@ def main() -> None:
         show(f"mean of {len(seeds)} seeds", means)
     name = load(arguments.conf).name
     options = [*(["--data DATA"] if arguments.data else []), f"--seeds {arguments.seeds}", *(f"--set {one}" for one in arguments.overrides)]
+    options += [f'--without "{one}"' for one in arguments.without]
     result = {
         "command": f"python benchmarks/bench_finetuning.py {arguments.conf} {' '.join(options)}",
         "mean": means,
