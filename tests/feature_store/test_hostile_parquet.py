@@ -68,7 +68,7 @@ def test_a_pickle_in_the_metadata_of_a_type_is_not_run(tmp_path: Path) -> None:
 
 
 def test_names_and_values_that_look_like_paths_code_or_formulas_are_kept_as_they_are(tmp_path: Path) -> None:
-    name = "../../etc/<script>alert(1)</script>\"; drop table events; --"
+    name = '../../etc/<script>alert(1)</script>"; drop table events; --'
     store = bring_in(tmp_path, pa.table({**{key: GOOD[key] for key in ("user", "item", "time")}, name: TEXTS}), name)
     stored = pq.ParquetFile(store.event_files()[0]).read()
     assert sorted(stored["item_id"].to_pylist()) == sorted(stored[name].to_pylist()) == sorted(TEXTS)
