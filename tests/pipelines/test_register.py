@@ -211,6 +211,20 @@ def test_each_bound_refuses_and_leaves_the_champion(road: Road, bounded: RunConf
     assert tags["gate"].startswith(f"refused: {failed}")
 
 
+def test_a_challenger_of_an_older_window_replaces_no_champion(road: Road, bounded: RunConfig) -> None:
+    """As after a clock that jumped back, or when an old date is run again."""
+    road.run(bounded, FAIR)
+    registry = Registry(tracking_uri(bounded, road.workspace), bounded.name)
+    assert registry.tags_of("1")["test_until"] == "2023-11-16T02:05:00+00:00"
+    registry.note("1", {"test_until": "2023-11-17T14:05:00+00:00"})
+    with pytest.raises(GateRefused, match=r"refused version 2: window_hours_back \(36, must be <= 0\); version 1 stays champion"):
+        road.run(bounded, GOOD)
+    assert aliases(bounded, road.workspace) == ("1", "2")
+    values = bounded.model_dump(by_alias=True)
+    road.run(RunConfig.model_validate(values | {"register": values["register"] | {"window_hours_back_max": None}}), GOOD)
+    assert aliases(bounded, road.workspace) == ("2", "2")
+
+
 def test_an_export_that_differs_from_the_trained_student_is_refused(road: Road, bounded: RunConfig) -> None:
     road.parity = 0.01
     with pytest.raises(GateRefused, match="parity"):
