@@ -1,12 +1,14 @@
-"""What each strategy of fine-tuning destroys of pretraining, and what AUC it buys: the same pretrained encoder under all of them.
+"""What each strategy of fine-tuning destroys of pretraining, and what it buys: the same pretrained encoder under all of them.
 
     python benchmarks/bench_finetuning.py                                                  the simulated log
     python benchmarks/bench_finetuning.py CONF --data DATA --workspace WORKSPACE --seeds 3
+    python benchmarks/bench_finetuning.py conf/tnews5.yaml --data DATA                     texts: accuracy in place of AUC
 
 Runs the stages of the program: ingestion once, then for each seed pretraining once and one fine-tuning per strategy. In a workspace that
 stays, what stands is not made again. Masked-item accuracy and loss are of held-out sequences (the last item from those before it), before
-and after; a fifth of the users is held out where that is not too many sequences, since a twentieth tells little on a small log. AUC on the
-test window has 95 % intervals, and a paired difference to the lowest rate, resampled by user. Writes results/finetuning_NAME.json.
+and after; a fifth of the users is held out where that is not too many sequences, since a twentieth tells little on a small log. AUC, or
+accuracy where there are classes, on the test rows has 95 % intervals, and a paired difference to the lowest rate, resampled by user (texts
+by row). Writes results/finetuning_NAME.json.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import argparse
 import json
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +25,17 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ctr_kd.evaluation import EvaluationRows, evaluate
+from ctr_kd.evaluation import evaluate
 from pipelines.artifacts import read_json
 from pipelines.config import RunConfig, load
 from pipelines.lock import workspace_lock
-from pipelines.raw_rows import RawRows
 from pipelines.runner import RunContext, Runner
 from pipelines.stages import ROAD
-from pipelines.stages.evaluate import stored_probabilities
+from pipelines.stages.training import stored_probabilities
+from pipelines.text_rows import open_rows
 
 LOWEST = 0.01
+FIGURES = ("auc", "accuracy")  # of clicks, and of classes
 HELD_OUT = "pretrain.validation_share=0.2"
 
 
@@ -59,7 +63,7 @@ def fine_tune(config: RunConfig, data: Path | None, workspace: Path) -> tuple[Pa
 
 
 def figures(finetune: Path) -> dict[str, Any]:
-    """What fine-tuning left of pretraining, and its AUC on validation."""
+    """What fine-tuning left of pretraining, and its AUC or accuracy on validation."""
     training = read_json(finetune / "training.json") or {}
     accuracy, loss = training["masked_item_accuracy"], training["masked_item_loss"]
     began_knowing = training["strategy"] != "from_scratch"
@@ -68,7 +72,7 @@ def figures(finetune: Path) -> dict[str, Any]:
         "masked_item_loss": loss,
         "share_destroyed": 1 - accuracy["after"] / accuracy["before"] if began_knowing and accuracy["before"] else None,
         "held_out_sequences": training["held_out_sequences"],
-        "validation_auc": training["auc"],
+        **{f"validation_{figure}": training[figure] for figure in FIGURES if figure in training},
         "training_seconds": round(training["curve"]["seconds"], 1),
     }
 
@@ -82,13 +86,13 @@ def measure(conf: str, overrides: list[str], data: Path | None, workspace: Path,
         varied = [f"seed={seed}", *(f"finetune.{key}={value}" for key, value in settings.items())]
         ingest, finetune = fine_tune(load(conf, [*overrides, *varied]), data, workspace)
         measured[name], scores[name] = figures(finetune), stored_probabilities(finetune / "predictions_test.parquet")
-    test = RawRows(ingest).read("test")
-    rows = EvaluationRows(test["label"].to_numpy(), test["user"].to_numpy())
+    rows = replace(open_rows(ingest).evaluation_rows(), request=None, slices={})
     lowest, *others = scores
     evaluated = evaluate(rows, scores, replicates=config.evaluate.bootstrap, pairs=tuple((name, lowest) for name in others))
     for name in scores:
-        measured[name]["test_auc"] = evaluated["models"][name]["auc"]
-        measured[name]["test_auc_over_lowest"] = evaluated["comparisons"].get(f"{name}-{lowest}", {}).get("auc")
+        figure = next(figure for figure in FIGURES if f"validation_{figure}" in measured[name])
+        measured[name][f"test_{figure}"] = evaluated["models"][name][figure]
+        measured[name][f"test_{figure}_over_lowest"] = evaluated["comparisons"].get(f"{name}-{lowest}", {}).get(figure)
     return measured
 
 
@@ -97,31 +101,33 @@ def mean_over(seeds: list[dict[str, Any]], name: str) -> dict[str, Any]:
     entries = [seed[name] for seed in seeds]
     before, after = (float(np.mean([entry["masked_item_accuracy"][when] for entry in entries])) for when in ("before", "after"))
     known = entries[0]["share_destroyed"] is not None and before > 0
+    figure = next(figure for figure in FIGURES if f"validation_{figure}" in entries[0])
     return {
         "masked_item_accuracy": {"before": before, "after": after},
         "masked_item_loss": {when: float(np.mean([entry["masked_item_loss"][when] for entry in entries])) for when in ("before", "after")},
         "share_destroyed": 1 - after / before if known else None,
-        "validation_auc": float(np.mean([entry["validation_auc"] for entry in entries])),
-        "test_auc": float(np.mean([entry["test_auc"]["value"] for entry in entries])),
+        f"validation_{figure}": float(np.mean([entry[f"validation_{figure}"] for entry in entries])),
+        f"test_{figure}": float(np.mean([entry[f"test_{figure}"]["value"] for entry in entries])),
         "training_seconds": float(np.mean([entry["training_seconds"] for entry in entries])),
     }
 
 
 def show(title: str, measured: dict[str, dict[str, Any]]) -> None:
     """Print one table."""
-    print(f"\n{title}")
-    print(
-        f"{'strategy':32} {'masked-item accuracy':>20} {'destroyed':>10} {'its loss':>16} {'AUC val':>8} {'test':>7}  {'95 %':15} {'s':>5}"
-    )
+    figure = next(figure for figure in FIGURES if any(f"validation_{figure}" in entry for entry in measured.values()))
+    print(f"\n{title} ({figure})")
+    print(f"{'strategy':32} {'masked-item accuracy':>20} {'destroyed':>10} {'its loss':>16} {'val':>8} {'test':>7}  {'95 %':15} {'s':>5}")
     for name, entry in measured.items():
-        accuracy, loss, share, auc = (entry[key] for key in ("masked_item_accuracy", "masked_item_loss", "share_destroyed", "test_auc"))
-        value, interval = (auc["value"], f"{auc['low']:.4f} - {auc['high']:.4f}") if isinstance(auc, dict) else (auc, "")
+        accuracy, loss, share = (entry[key] for key in ("masked_item_accuracy", "masked_item_loss", "share_destroyed"))
+        tested = entry[f"test_{figure}"]
+        value, interval = (tested["value"], f"{tested['low']:.4f} - {tested['high']:.4f}") if isinstance(tested, dict) else (tested, "")
         kept = f"{accuracy['before']:.4f} -> {accuracy['after']:.4f}"
         destroyed = "-" if share is None else f"{100 * share:.1f} %"
         losses = f"{loss['before']:.3f} -> {loss['after']:.3f}"
         seconds = entry["training_seconds"]
         print(
-            f"{name:32} {kept:>20} {destroyed:>10} {losses:>16} {entry['validation_auc']:>8.4f} {value:.4f}  {interval:15} {seconds:>5.0f}"
+            f"{name:32} {kept:>20} {destroyed:>10} {losses:>16} {entry[f'validation_{figure}']:>8.4f} {value:.4f}  {interval:15} "
+            f"{seconds:>5.0f}"
         )
 
 

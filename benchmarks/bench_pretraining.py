@@ -43,7 +43,7 @@ SHAPE = EncoderConfig(width=128, layers=2, heads=2, dropout=0.0, positions="from
 
 
 def sequences_of(workspace: Path, items: int | None) -> tuple[Segment, int]:
-    """Item ids alone, and the vocabulary; with ``items``, every click's item becomes one of as many others, seeded."""
+    """Item ids alone, and the vocabulary; with ``items``, every item becomes several, and a user's clicks are on one kind of them."""
     manifests = list((workspace / "artifacts" / "ingest").glob("*/_manifest.json"))
     if not manifests:
         print(f"skipped: {workspace} holds no ingest; run `ctr-kd run CONF --workspace {workspace} --until ingest` first")
@@ -52,10 +52,13 @@ def sequences_of(workspace: Path, items: int | None) -> tuple[Segment, int]:
     sequences = assembly.sequences(None)
     ids, vocabulary = np.array(sequences.pool[:, :1]), len(SPECIALS) + len(assembly.vocabulary["item"])
     if items is not None:
-        # A spread of each item over several keeps the shape of its popularity; which of them a click is does not matter for speed.
-        copies = -(-items // (vocabulary - len(SPECIALS)))
+        # As if so many towns read the same portal, each its own copy of every story: the shape of popularity is kept, and what follows
+        # what can be learned as before, from as many clicks the fewer.
+        towns = -(-items // (vocabulary - len(SPECIALS)))
+        of_sequence = np.random.default_rng(0).integers(towns, size=len(sequences.start) + 1)
+        town = of_sequence[np.searchsorted(np.sort(sequences.start), np.arange(len(ids)), side="right")][:, None]
         known = ids >= len(SPECIALS)
-        spread = (ids - len(SPECIALS)) * copies + np.random.default_rng(0).integers(copies, size=ids.shape) + len(SPECIALS)
+        spread = (ids - len(SPECIALS)) * towns + town + len(SPECIALS)
         ids = np.where(known, np.minimum(spread, items + len(SPECIALS) - 1), ids)
         vocabulary = len(SPECIALS) + items
     return Segment(np.ascontiguousarray(ids, np.int32), sequences.start, sequences.end), vocabulary

@@ -4,8 +4,8 @@
     python benchmarks/sizing.py --events 5e7 --ram 32      another log, another machine
     python benchmarks/sizing.py --write                    puts the first one into the page, after new results
 
-Reads results/assembly.json, scoring.json and spark.json. Growth between the smallest and the largest simulated log that were measured is
-taken to go on as a power of the size. Nothing is measured here.
+Reads results/assembly.json, batch_scoring.json and spark.json. Growth between the smallest and the largest simulated log that were measured
+is taken to go on as a power of the size. Nothing is measured here.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def sizes(events: float, ram: float, cores: int) -> dict[str, float]:
     grows = exponent(small["microseconds_per_row"], large["microseconds_per_row"], large["rows"] / small["rows"])
     microseconds = large["microseconds_per_row"] * max(1.0, events / large["rows"]) ** grows
     ingestion = large["ingestion_seconds"] / large["clicks"] * 1e6
-    pooled = load("scoring.json")["pooled"]
+    pooled = load("batch_scoring.json")["runs"][-1]["rows_per_second_per_core"]
     spark = load("spark.json")
     slower = spark["spark"]["assembly_seconds"] / spark["embedded"]["assembly_seconds"]
     bytes_per_click = (large["peak_memory_gb"] - middle["peak_memory_gb"]) * 1e9 / (large["clicks"] - middle["clicks"])

@@ -62,6 +62,7 @@ class FolderConfig(BaseModel):
             feed_forward=self.intermediate_size,
             dropout=self.hidden_dropout_prob,
             positions="from_start",
+            framed=True,
             norm_epsilon=self.layer_norm_eps,
         )
 
@@ -80,6 +81,20 @@ class TextVocabulary:
 
     tokens: list[str]
     specials: dict[str, int]
+
+
+def folder_files(folder: Path) -> list[str]:
+    """Names of the files of a folder that make up a BERT and its words: of several formats of weights the first.
+
+    Raises
+    ------
+    InterchangeError
+        When it is no folder of a BERT that our encoder can compute, or lacks one of them.
+    """
+    read_config(folder / "config.json")
+    if not (folder / "vocab.txt").is_file():
+        raise InterchangeError(f"{folder} has no vocab.txt: without its words nobody can tell what its embeddings stand for")
+    return ["config.json", "vocab.txt", weights_file(folder).name]
 
 
 def read_config(path: Path) -> FolderConfig:
@@ -140,11 +155,17 @@ def check_words(tokens: Sequence[str], size: int) -> None:
             raise InterchangeError(f"the tokens to export: {token!r} is both token {seen[token]} and token {i}")
 
 
-def read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
-    """The file that holds the weights, and they in float32 under Hugging Face's names without ``bert.``."""
+def weights_file(folder: Path) -> Path:
+    """The file that holds the weights."""
     path = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
     if path is None:
         raise InterchangeError(f"{folder} holds no weights: it has neither {' nor '.join(WEIGHT_FILES)}")
+    return path
+
+
+def read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
+    """The file that holds the weights, and they in float32 under Hugging Face's names without ``bert.``."""
+    path = weights_file(folder)
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # both libraries raise half a dozen types for damaged files

@@ -70,6 +70,10 @@ class EncoderConfig(Config):
         description="from_end: position 0 is the newest token, so recency keeps its meaning; from_start: the first, as in texts; "
         "relative: no position has a vector, attention falls with the distance (ALiBi), the same at every place of a sequence",
     )
+    framed: bool = Field(
+        False,
+        description="[CLS] stands before segment A and [SEP] behind each segment, as released BERTs were trained; false: they stand bare",
+    )
     norm_epsilon: float = Field(1e-12, gt=0, description="added to the variance in layer normalisation")
 
     @model_validator(mode="after")
@@ -79,7 +83,16 @@ class EncoderConfig(Config):
         return self
 
 
+CHECKPOINT_LAYOUT: dict[str, Any] = {"attention": "bidirectional", "positions": "from_start", "framed": True}
+"""How every released BERT reads, whatever its shape."""
+
+
 class PretrainConfig(Config):
+    checkpoint: str | None = Field(
+        None,
+        description="texts: folder of a Hugging Face BERT below --data in place of a training here; encoder then says its width, layers "
+        "and heads, and its vocab.txt is the teacher's vocabulary. Of training, learning_rate alone is read: by finetune.rate_ratio",
+    )
     encoder: EncoderConfig = Field(EncoderConfig(), description="the teacher's encoder")
     training: TrainingConfig = Field(
         TrainingConfig(epochs=2, batch_size=256, learning_rate=1e-3, unknown_rate=0.02), description="training loop of pretraining"
@@ -125,6 +138,28 @@ class PretrainConfig(Config):
         0.05, gt=0, lt=0.5, description="share of users whose sequences measure masked-item accuracy instead of training it"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _checkpoint_has_a_layout(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("checkpoint") and isinstance(values.get("encoder", {}), dict):
+            values = {**values, "encoder": {**CHECKPOINT_LAYOUT, **values.get("encoder", {})}}
+        return values
+
+    @model_validator(mode="after")
+    def _trained_here_or_elsewhere(self) -> PretrainConfig:
+        if self.checkpoint is None:
+            if self.encoder.framed:
+                raise ValueError("encoder.framed is the layout of a checkpoint, and pretraining here does without it: remove it")
+            return self
+        strange = [key for key, value in CHECKPOINT_LAYOUT.items() if getattr(self.encoder, key) != value]
+        if strange:
+            raise ValueError(f"encoder.{strange[0]} cannot be chosen for a checkpoint, which was trained with its own: remove it")
+        fields, read = type(self).model_fields, ("checkpoint", "encoder", "training", "validation_share")
+        idle = [name for name in fields if name not in read and getattr(self, name) != fields[name].default]
+        if idle:
+            raise ValueError(f"{idle[0]} has no effect with a checkpoint, which is not trained here: remove it")
+        return self
+
 
 class HardNegativesConfig(Config):
     """Rows of items near to what a user clicked, which he never met, as rows without a click."""
@@ -145,10 +180,11 @@ class HardNegativesConfig(Config):
 
 
 class FinetuneConfig(Config):
-    strategy: Literal["low_lr", "freeze", "freeze_then_unfreeze", "from_scratch"] = Field(
+    strategy: Literal["low_lr", "freeze", "freeze_then_unfreeze", "from_scratch", "next_segment"] = Field(
         "low_lr",
         description="low_lr: all trains, the pretrained slowly; freeze: new layers alone; freeze_then_unfreeze: first so, then all; "
-        "from_scratch: an encoder that was not pretrained, all at the full rate, which shows what pretraining gives",
+        "from_scratch: an encoder that was not pretrained, all at the full rate, which shows what pretraining gives; next_segment: nothing "
+        "trains, the pretrained next-segment head says whether a pair matches (B continues A)",
     )
     rate_ratio: float = Field(
         0.01, gt=0, description="rate of pretrained parameters over the pretraining rate (new layers train at training.learning_rate)"
@@ -187,6 +223,8 @@ class FinetuneConfig(Config):
     def _near_by_what(self) -> FinetuneConfig:
         if self.hard_negatives.amount and self.strategy == "from_scratch":
             raise ValueError("hard_negatives are near by the pretrained encoder, and strategy: from_scratch has none")
+        if self.strategy == "next_segment" and (self.members > 1 or self.hard_negatives.amount):
+            raise ValueError("members and hard_negatives have no effect with strategy: next_segment, which trains nothing; remove them")
         return self
 
 

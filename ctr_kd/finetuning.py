@@ -17,11 +17,11 @@ from ctr_kd.config import FinetuneConfig
 from ctr_kd.devices import choose_device, device_of, move
 from ctr_kd.distributed import ALONE, Processes
 from ctr_kd.metrics import accuracy_score, auc_score
-from ctr_kd.models import Ensemble, Member, build_member
+from ctr_kd.models import Ensemble, Member, NextSegment, build_member
 from ctr_kd.models.bert import MaskedItemModel
 from ctr_kd.objectives.classification import base_logits, hard_cross_entropy, labelled_share
 from ctr_kd.samples import Samples, Signature
-from ctr_kd.training import Curve, ParameterGroup, fit, predict, row_plan, training_batch
+from ctr_kd.training import Curve, ParameterGroup, TrainingError, fit, predict, row_plan, training_batch
 from ctr_kd.transfer import join_rows
 
 
@@ -132,12 +132,24 @@ def finetune(
 
     Returns
     -------
-    model : ClickBert or CrossEncoder
+    model : ClickBert, CrossEncoder or NextSegment
         With the weights of the lowest validation loss, in eval mode.
     curve : Curve
+
+    Raises
+    ------
+    TrainingError
+        When there is nothing to train on, the loss is not finite, or the next-segment head, a yes or no of pairs, is asked for more.
     """
     torch.manual_seed(seed)
     model = build_member(pretrained, signature, config)
+    if isinstance(model, NextSegment):  # nothing of it is new
+        if signature.outputs > 2 or not signature.max_length_b:
+            rows = f"{signature.outputs} classes of {'pairs' if signature.max_length_b else 'single texts'}"
+            raise TrainingError(f"finetune.strategy: next_segment says yes or no of pairs, not {rows}: choose another strategy")
+        figures = validation_figures(model.eval(), validation)
+        report(", ".join(f"{name.replace('_', ' ')} {figure:.4f}" for name, figure in figures.items() if name != "score"))
+        return model, Curve(points=[{"step": 0, **figures}], kept_score=figures["score"])
     shown = train
     if negatives is not None:
         train = join_rows(train, replace(negatives, label=np.zeros(len(negatives), np.float32)))

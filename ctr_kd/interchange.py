@@ -24,9 +24,10 @@ from ctr_kd.bert_folder import (
     read_weights,
     write_folder,
 )
+from ctr_kd.config import EncoderConfig
 from ctr_kd.models.bert import Bert, MaskedItemModel
 
-__all__ = ["InterchangeError", "LoadedBert", "TextVocabulary", "export_bert", "load_bert"]
+__all__ = ["InterchangeError", "LoadedBert", "TextVocabulary", "adopt_bert", "export_bert", "load_bert"]
 
 HEADS = {"masked_item": "cls.predictions.", "pooler": "pooler.", "next_segment": "cls.seq_relationship."}
 
@@ -76,6 +77,66 @@ def load_bert(folder: Path) -> LoadedBert:
     fresh = _to_hugging_face(model)
     model.load_state_dict(_from_hugging_face({**fresh, **weights}, model))
     return LoadedBert(model.eval(), vocabulary, untrained)
+
+
+def adopt_bert(model: MaskedItemModel, folder: Path, words: Sequence[str]) -> tuple[str, ...]:
+    """Give an encoder the weights of a BERT folder, its embeddings in the order of our own vocabulary.
+
+    Parameters
+    ----------
+    model : MaskedItemModel
+        Of one token feature and the folder's shape; with as many positions as its texts need, which may be fewer than the folder has.
+    folder : Path
+        As for :func:`load_bert`, with a vocab.txt.
+    words : sequence of str
+        Word of every index of the model.
+
+    Returns
+    -------
+    tuple of str
+        Heads that the folder does not hold, which stay as the folder's loading initialised them; see :class:`LoadedBert`.
+
+    Raises
+    ------
+    InterchangeError
+        When the folder cannot be loaded, or its shape, positions or words are not those of the model.
+    """
+    _check_shape(model, read_config(folder / "config.json"), folder)
+    loaded = load_bert(folder)
+    if loaded.vocabulary is None:
+        raise InterchangeError(f"{folder} has no vocab.txt: without its words nobody can tell what its embeddings stand for")
+    index = {word: i for i, word in enumerate(loaded.vocabulary.tokens)}
+    strange = [word for word in words if word not in index]
+    if strange or len(words) != len(index):
+        example = f", {strange[0]!r} for one" if strange else ""
+        raise InterchangeError(
+            f"{folder / 'vocab.txt'}: its {len(index)} words are not the teacher's {len(words)}{example}: read texts with this vocabulary"
+        )
+    order = torch.tensor([index[word] for word in words])
+    weights = loaded.model.state_dict()
+    token = f"bert.token.tables.{next(iter(model.bert.token.tables))}.weight"
+    weights[token] = weights.pop("bert.token.tables.token.weight")[order]
+    weights["bias"] = weights["bias"][order]
+    weights["bert.position.weight"] = weights["bert.position.weight"][: model.state_dict()["bert.position.weight"].shape[0]]
+    model.load_state_dict(weights)
+    return loaded.untrained
+
+
+def _check_shape(model: MaskedItemModel, config: FolderConfig, folder: Path) -> None:
+    """The encoder has the folder's shape, and no more positions."""
+    found, own = config.encoder(), model.bert.config
+    shape = found.model_dump(include={"width", "layers", "heads", "feed_forward", "norm_epsilon"})
+    wanted = {**own.model_dump(), "feed_forward": own.feed_forward or 4 * own.width}
+    if {key: wanted[key] for key in shape} != shape:
+        usual = {"feed_forward": 4 * found.width, "norm_epsilon": EncoderConfig().norm_epsilon}
+        written = ", ".join(f"{key}: {value}" for key, value in shape.items() if usual.get(key) != value)
+        raise InterchangeError(f"{folder} holds a BERT of another shape: write pretrain.encoder: {{{written}}}")
+    positions = model.state_dict()["bert.position.weight"].shape[0]
+    if positions > config.max_position_embeddings:
+        raise InterchangeError(
+            f"{folder} holds a BERT of {config.max_position_embeddings} positions, and the longest texts take {positions}: "
+            "lower tokens.teacher.max_length"
+        )
 
 
 def export_bert(model: MaskedItemModel, folder: Path, tokens: Sequence[str] | None = None) -> None:
@@ -187,7 +248,7 @@ def _folder_config(model: MaskedItemModel) -> FolderConfig:
     )
     # Whatever the encoder's settings come to be, those that do not survive the way there and back are refused.
     wanted = {**encoder.model_dump(), "feed_forward": config.intermediate_size}
-    for key, value in config.encoder().model_dump().items():
+    for key, value in config.encoder().model_dump(exclude={"framed"}).items():  # what stands around segments is not in a folder
         if wanted[key] != value:
             raise InterchangeError(f"encoder.{key} is {wanted[key]!r}, which a Hugging Face BERT cannot express: train with {value!r}")
     return config

@@ -23,7 +23,7 @@ class ParameterGroup:
     rate : float
         Multiple of the configured learning rate.
     starts_at : float
-        Share of the steps before which the group stays as it is.
+        Share of the steps before which the group stays as it is: it has no gradients then, and so no part in their norm.
     """
 
     parameters: list[nn.Parameter]
@@ -66,7 +66,7 @@ class Optimizer:
         self._parts += [torch.optim.SparseAdam(sparse, lr=config.learning_rate)] if sparse else []
 
     def set_rates(self, step: int, steps: int) -> None:
-        """Linear warm-up, then a cosine to zero; a group that starts later follows the same schedule over its own steps."""
+        """Linear warm-up, then a cosine to zero; a group that starts later follows the same schedule over its own steps, frozen before."""
         for part in self._parts:
             for group in part.param_groups:
                 begin = group["starts_at"] * steps
@@ -79,6 +79,9 @@ class Optimizer:
                 else:
                     factor = 0.5 * (1 + math.cos(math.pi * (done - warmup) / max(total - warmup, 1)))
                 group["lr"] = self.config.learning_rate * group["rate"] * factor
+                if begin:
+                    for parameter in group["params"]:
+                        parameter.requires_grad_(done > 0)
 
     def zero_grad(self) -> None:
         for part in self._parts:

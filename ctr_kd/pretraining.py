@@ -33,8 +33,9 @@ COUNTED_SEQUENCES = 10_000  # at a time: the pool of tokens may be larger than t
 
 
 def build_encoder(assembly: AnyAssembly, signature: Signature, config: EncoderConfig, sparse: bool = False) -> MaskedItemModel:
-    """An encoder that holds two of the longest segments: next-segment prediction joins pieces of two."""
-    bert = Bert(signature.tokens, signature.max_length + max(signature.max_length, signature.max_length_b), config, sparse)
+    """An encoder that holds two of the longest segments, as next-segment prediction joins pieces of two; or a framed pair with a [MASK]."""
+    most, second = signature.max_length, signature.max_length_b
+    bert = Bert(signature.tokens, most + second + 3 if config.framed else most + max(most, second), config, sparse)
     return MaskedItemModel(bert, torch.from_numpy(assembly.vocabulary_tokens()))
 
 

@@ -48,6 +48,10 @@ class TextAssembly:
         """Token (vocabulary, 1) of every index of the vocabulary."""
         return np.arange(len(SPECIALS) + len(self.vocabulary[FEATURE]), dtype=np.int32)[:, None]
 
+    def words(self) -> list[str]:
+        """Word of every index of the vocabulary, special tokens first."""
+        return [*SPECIALS, *self.vocabulary[FEATURE]]
+
     def token_vectors(self) -> np.ndarray | None:
         """Word vectors (vocabulary, dimensions) of the tokenizer's tokens, NaN where one has none; None where none are configured."""
         file = self.view / "vectors.npy"

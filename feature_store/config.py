@@ -130,6 +130,12 @@ class SimulatorConfig(Config):
 
 Position = Annotated[int, Field(ge=0, strict=True)]
 TextColumn = Position | str
+JSON_ENDINGS = (".json", ".jsonl", ".ndjson")
+
+
+class TextColumns(Config):
+    text: TextColumn = Field(description="column of the text, by position or by name")
+    text_b: TextColumn | None = Field(None, description="column of the second text of a pair")
 
 
 class SourceConfig(Config):
@@ -149,6 +155,9 @@ class SourceConfig(Config):
     validation: str | None = Field(None, description="text: file of labelled validation rows; null sets a share of train apart")
     test: str | None = Field(None, description="text: file of labelled test rows")
     unlabelled: str | None = Field(None, description="text: file of texts without labels, for pretraining and as transfer set")
+    unlabelled_columns: TextColumns | None = Field(
+        None, description="text: columns of that file where they are others than text and text_b below; needed where its format is another"
+    )
     text: TextColumn = Field(0, description="text: column of the text; a position counts from 0, a name needs a header or JSON keys")
     text_b: TextColumn | None = Field(None, description="text: column of the second text of a pair")
     label: TextColumn = Field(1, description="text: column of the label, the name or number of a class")
@@ -180,12 +189,35 @@ class SourceConfig(Config):
             raise ValueError(
                 "train, validation, test and unlabelled must be different files: what is trained on tells nothing about the rest"
             )
-        columns = [self.text, self.label] if self.text_b is None else [self.text, self.text_b, self.label]
-        if len({type(column) for column in columns}) > 1:
-            raise ValueError("name text, text_b and label all by position or all by name")
-        if len(set(columns)) < len(columns):
-            raise ValueError("text, text_b and label must be different columns")
+        _columns_fit({"text": self.text, "text_b": self.text_b, "label": self.label})
         return self
+
+    @model_validator(mode="after")
+    def _unlabelled_has_columns(self) -> SourceConfig:
+        own = self.unlabelled_columns
+        if self.reader != "text" or self.unlabelled is None:
+            if own is not None:
+                raise ValueError("unlabelled_columns has no effect without reader: text and an unlabelled file; remove it")
+            return self
+        is_json = [(file or "").removesuffix(".gz").endswith(JSON_ENDINGS) for file in (self.train, self.unlabelled)]
+        if own is None and is_json[0] != is_json[1]:
+            raise ValueError(f"unlabelled {self.unlabelled} has another format than train {self.train}: name its unlabelled_columns")
+        if own is not None:
+            if (own.text_b is None) != (self.text_b is None):
+                raise ValueError("unlabelled_columns must have a text_b where source has one, and none where it has none")
+            _columns_fit({"unlabelled_columns.text": own.text, "unlabelled_columns.text_b": own.text_b})
+        return self
+
+
+def _columns_fit(named: dict[str, TextColumn | None]) -> None:
+    """Raises ValueError unless the columns are different ones and all by position or all by name; None is no column."""
+    columns = {key: column for key, column in named.items() if column is not None}
+    *others, last = named
+    keys = f"{', '.join(others)} and {last}"
+    if len({type(column) for column in columns.values()}) > 1:
+        raise ValueError(f"name {keys} all by position or all by name")
+    if len(set(columns.values())) < len(columns):
+        raise ValueError(f"{keys} must be different columns")
 
 
 class SplitConfig(Config):

@@ -139,6 +139,11 @@ class Store:
             raise DataError(f"{path}: was not ingested; run `ctr-kd ingest` with --data DIR, where DIR holds {name}")
         return path
 
+    def resource_digests(self, folder: str) -> dict[str, str]:
+        """sha256 of the files under one folder of the resources, by their names in it, as the manifest has them."""
+        digests = read_json(self.root / "resources" / MANIFEST)["sha256"]
+        return {name.removeprefix(f"{folder}/"): digest for name, digest in digests.items() if name.startswith(f"{folder}/")}
+
     def newest_event(self) -> datetime:
         """Time of the newest event, UTC. Raises DataError if nothing was ingested."""
         times = [self.manifest(date)["max_timestamp"] for date in self.dates()]

@@ -80,6 +80,37 @@ class RunConfig(Config):
     schedule: ScheduleConfig = Field(ScheduleConfig(), description="when the Airflow DAG runs, and what it does about failures")
     tracking: TrackingConfig = Field(TrackingConfig(), description="MLflow")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _checkpoint_brings_its_words(cls, values: Any) -> Any:
+        """A checkpoint's vocab.txt is the teacher's vocabulary unless something else is written, which is an error below."""
+        pretrain, tokens = (values.get(key) or {} for key in ("pretrain", "tokens"))
+        teacher = (tokens.get("teacher") or {}) if isinstance(tokens, dict) else None
+        if not isinstance(pretrain, dict) or not isinstance(teacher, dict) or not (checkpoint := pretrain.get("checkpoint")):
+            return values
+        if teacher.get("kind", "wordpiece") == "wordpiece" and not teacher.get("vocabulary"):
+            teacher = {"kind": "wordpiece", **teacher, "vocabulary": f"{checkpoint}/vocab.txt"}
+        return {**values, "tokens": {**tokens, "teacher": teacher}}
+
+    @model_validator(mode="after")
+    def _checkpoint_reads_texts(self) -> RunConfig:
+        checkpoint = self.pretrain.checkpoint
+        if checkpoint is not None and self.source.reader != "text":
+            raise ValueError("pretrain.checkpoint is a BERT of words, and a click log has items of its own; remove it")
+        if checkpoint is not None and self.tokens.teacher.vocabulary != f"{checkpoint}/vocab.txt":
+            raise ValueError("pretrain.checkpoint has words of its own: remove tokens.teacher.vocabulary, and let the kind be wordpiece")
+        return self
+
+    @model_validator(mode="after")
+    def _pairs_can_match(self) -> RunConfig:
+        if self.finetune.strategy != "next_segment":
+            return self
+        if self.source.reader == "text" and self.source.text_b is None:
+            raise ValueError("finetune.strategy: next_segment says whether two texts match, and there is one; set source.text_b")
+        if self.pretrain.checkpoint is None and not self.pretrain.next_segment:
+            raise ValueError("finetune.strategy: next_segment asks the head that pretrain.next_segment trains: set its weight above 0")
+        return self
+
     @model_validator(mode="after")
     def _source_and_keys_agree(self) -> RunConfig:
         teachers = self.distill.teachers

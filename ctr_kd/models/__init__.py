@@ -10,15 +10,18 @@ from ctr_kd.models.cross_encoder import CrossEncoder
 from ctr_kd.models.dcn import DCN
 from ctr_kd.models.din import DIN
 from ctr_kd.models.ensemble import Ensemble
+from ctr_kd.models.next_segment import NextSegment
 from ctr_kd.models.pooled import Pooled
 from ctr_kd.samples import Signature
 
 STUDENTS = {"pooled": Pooled, "bilstm": BiLSTM, "bilstm_pair": BiLSTMPair, "din": DIN, "dcn": DCN}
-Member = ClickBert | CrossEncoder
+Member = ClickBert | CrossEncoder | NextSegment
 
 
 def build_member(pretrained: MaskedItemModel, signature: Signature, config: FinetuneConfig) -> Member:
     """The pretrained encoder under a head: a single token as segment B is a candidate, which shares the reading of its history."""
+    if config.strategy == "next_segment":
+        return NextSegment(pretrained, signature)
     return ClickBert(pretrained, signature, config) if signature.max_length_b == 1 else CrossEncoder(pretrained, signature, config)
 
 

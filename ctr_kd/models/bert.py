@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ctr_kd.config import EncoderConfig
 from ctr_kd.models.inputs import TokenEmbedding, padding_mask
-from ctr_kd.samples import CLS, MASK
+from ctr_kd.samples import CLS, MASK, SEP
 
 
 class Attention(nn.Module):
@@ -110,6 +110,14 @@ class Bert(nn.Module):
             x = layer(x, mask)
         return self.layers[-1](x, mask, wanted)
 
+    def first(self, tokens: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """Segment A as it stands in this encoder's sequences: bare, or between [CLS] and [SEP]."""
+        return prepend_cls(*append_token(tokens, length, SEP)) if self.config.framed else (tokens, length)
+
+    def second(self, tokens: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """Segment B as it stands behind A: bare, or with a [SEP]."""
+        return append_token(tokens, length, SEP) if self.config.framed else (tokens, length)
+
     def _mask(self, length: Tensor, longest: int) -> Tensor | None:
         """What attention adds or hides, to broadcast over (batch, heads, length, length); None where nothing but the future is hidden."""
         # Padding stands on the right, so a token that sees only what is before it never sees any.
@@ -145,8 +153,8 @@ def distance_bias(length: int, heads: int, causal: bool, device: torch.device | 
     return bias.masked_fill(distance < 0, -torch.inf) if causal else bias
 
 
-def append_mask(tokens: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-    """Put a [MASK] behind every sequence: its hidden state predicts the next item, so it sums up the history.
+def append_token(tokens: Tensor, length: Tensor, token: int) -> tuple[Tensor, Tensor]:
+    """Put a special token behind every sequence.
 
     Returns
     -------
@@ -155,9 +163,9 @@ def append_mask(tokens: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
     """
     tokens = F.pad(tokens, (0, 0, 0, 1))
     index = length.view(-1, 1, 1).expand(-1, 1, tokens.shape[2])
-    mask = torch.full_like(index, 0, dtype=tokens.dtype)
-    mask[:, :, 0] = MASK
-    return tokens.scatter(1, index, mask), length + 1
+    last = torch.full_like(index, 0, dtype=tokens.dtype)
+    last[:, :, 0] = token
+    return tokens.scatter(1, index, last), length + 1
 
 
 def prepend_cls(tokens: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
@@ -210,10 +218,14 @@ class MaskedItemModel(nn.Module):
     def history_state(self, tokens: Tensor, length: Tensor) -> Tensor:
         """What predicts the item that follows each history, (batch, width): the summary of a history, empty ones included.
 
-        It is the state of a [MASK] behind the history; with causal attention that of its newest click, or of the [CLS] before it.
+        It is the state of a [MASK] behind the history, whose hidden state predicts the next item; with causal attention that of its newest
+        click, or of the [CLS] before it.
         """
-        tokens, length = prepend_cls(tokens, length) if self.bert.config.attention == "causal" else append_mask(tokens, length)
-        return self.states(tokens, length, last_position(tokens, length))
+        causal = self.bert.config.attention == "causal"
+        tokens, length = prepend_cls(tokens, length) if causal else append_token(tokens, length, MASK)
+        tokens, length = self.bert.first(tokens, length)
+        behind = int(self.bert.config.framed)  # the [SEP]
+        return self.states(tokens, length, last_position(tokens, length) - behind)
 
     def all_items(self, state: Tensor) -> Tensor:
         """Logits (states, vocabulary) of every item."""

@@ -45,16 +45,19 @@ class CrossEncoder(OnPretrained):
         self, segment_a: Tensor, segment_a_length: Tensor, segment_of_row: Tensor, segment_b: Tensor, categorical: Tensor, dense: Tensor
     ) -> Tensor:
         """Logits (rows, outputs) of a :class:`ctr_kd.batching.Batch`."""
+        bert = self.pretrained.bert
         own = mean_of(self.token(segment_a), segment_a_length).index_select(0, segment_of_row)  # (rows, width / 2)
+        first, length_a = bert.first(segment_a, segment_a_length)
         if not self.compares:
-            known = _mean_state(self.pretrained.bert(segment_a, segment_a_length), segment_a_length).index_select(0, segment_of_row)
+            known = _mean_state(bert(first, length_a), length_a).index_select(0, segment_of_row)
         else:
-            length_a, length_b = segment_a_length.index_select(0, segment_of_row), length_of(segment_b)
-            tokens, second = join(segment_a.index_select(0, segment_of_row), length_a, segment_b, length_b)
-            states = self.pretrained.bert(tokens, length_a + length_b, second.long())  # (rows, length a + length b, width)
+            own = compare(own, mean_of(self.token(segment_b), length_of(segment_b)))
+            first, length_a = first.index_select(0, segment_of_row), length_a.index_select(0, segment_of_row)
+            behind, length_b = bert.second(segment_b, length_of(segment_b))
+            tokens, second = join(first, length_a, behind, length_b)
+            states = bert(tokens, length_a + length_b, second.long())  # (rows, length a + length b, width)
             all_of_b = torch.where(second.unsqueeze(2), states, 0.0).sum(1) / length_b.clamp(min=1).unsqueeze(1).to(states.dtype)
             known = compare(_mean_state(states, length_a), all_of_b)  # (rows, 4 * width)
-            own = compare(own, mean_of(self.token(segment_b), length_b))
         return self.head(torch.cat([self.scale * known, own, self.context(categorical, dense)], dim=-1))  # (rows, outputs)
 
 

@@ -24,7 +24,7 @@ def strategy_title(settings: Mapping[str, Any]) -> str:
     """
     strategy = settings.get("strategy")
     said = [str(strategy)] if strategy else []
-    if strategy not in ("freeze", "from_scratch"):
+    if strategy not in ("freeze", "from_scratch", "next_segment"):
         said += [f"ratio {settings['rate_ratio']}"] if "rate_ratio" in settings else []
         said += [f"layer decay {settings['layer_decay']}"] if settings.get("layer_decay", 1.0) != 1.0 else []
     if strategy == "freeze_then_unfreeze" and "frozen_share" in settings:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from feature_store.config import SourceConfig
+from feature_store.config import JSON_ENDINGS, SourceConfig
 from feature_store.contracts import LONGEST_TEXT, DataError, RawBatch, Rejected
 from feature_store.readers.base import data_folder, fingerprint, relative
 from feature_store.readers.delimited import BROKEN, TSV, Layout, open_raw, read_delimited
@@ -26,7 +26,7 @@ from feature_store.readers.delimited import BROKEN, TSV, Layout, open_raw, read_
 TextSplit = Literal["train", "validation", "test", "unlabelled"]
 SPLITS: tuple[TextSplit, ...] = ("train", "validation", "test", "unlabelled")
 
-_TSV, _JSON, _JSON_LINES = (".tsv", ".txt"), (".json",), (".jsonl", ".ndjson")
+_TSV, _JSON_LINES = (".tsv", ".txt"), (".jsonl", ".ndjson")
 # A raw control character in a text is the check's business, not a reason to refuse the file.
 _DECODER = json.JSONDecoder(strict=False)
 
@@ -63,7 +63,9 @@ class TextReader:
 
     def fingerprint(self) -> str:
         config = self._config
-        columns = {"text": config.text, "text_b": config.text_b, "label": config.label, "class_names": config.class_names}
+        columns: dict[str, Any] = {"text": config.text, "text_b": config.text_b, "label": config.label, "class_names": config.class_names}
+        if config.unlabelled_columns is not None:
+            columns["unlabelled"] = config.unlabelled_columns.model_dump()
         return fingerprint("text", splits=self.splits, share=config.validation_share, seed=config.seed, **columns)
 
     def contract(self) -> dict[str, Any]:
@@ -93,28 +95,33 @@ class TextReader:
             ending = path.name.removesuffix(".gz")
             if ending.endswith(_TSV):
                 yield from self._read_tsv(path, file, columns)
-            elif ending.endswith((*_JSON, *_JSON_LINES)):
+            elif ending.endswith(JSON_ENDINGS):
                 yield _read_json(path, file, columns, ending.endswith(_JSON_LINES))
             else:
-                known = ", ".join((*_TSV, *_JSON, *_JSON_LINES))
+                known = ", ".join((*_TSV, *JSON_ENDINGS))
                 raise DataError(f"{file}: its ending says no known format; files of texts end in {known}, or one of these and .gz")
 
     def _columns(self, file: str) -> dict[str, int | str]:
-        config = self._config
+        unlabelled = self.splits[file] == "unlabelled"
+        config = (self._config.unlabelled_columns if unlabelled else None) or self._config
         columns: dict[str, int | str] = {"text": config.text}
         columns |= {"text_b": config.text_b} if config.text_b is not None else {}
-        return columns if self.splits[file] == "unlabelled" else {**columns, "label": config.label}
+        return columns if unlabelled else {**columns, "label": self._config.label}
+
+    def _key(self, file: str, name: str) -> str:
+        """The configuration key that says which column it is."""
+        own = self.splits[file] == "unlabelled" and self._config.unlabelled_columns is not None
+        return f"source.unlabelled_columns.{name}" if own else f"source.{name}"
 
     def _read_tsv(self, path: Path, file: str, columns: dict[str, int | str]) -> Iterator[RawBatch]:
-        if isinstance(self._config.text, str):
+        if isinstance(columns["text"], str):
             yield from read_delimited(path, file, "texts", {name: str(column) for name, column in columns.items()}, TSV)
             return
         width = _first_line(path, file).count(b"\t") + 1
         for name, column in columns.items():
             if int(column) >= width:
-                raise DataError(
-                    f"{file}: source.{name} is column {column}, and the first line has columns 0 to {width - 1}; correct the key"
-                )
+                key = self._key(file, name)
+                raise DataError(f"{file}: {key} is column {column}, and the first line has columns 0 to {width - 1}; correct the key")
         layout = Layout(delimiter="\t", quoted=False, names=[str(place) for place in range(width)])
         yield from read_delimited(path, file, "texts", {name: str(column) for name, column in columns.items()}, layout)
 

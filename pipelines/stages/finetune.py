@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from feature_store.contracts import DataError
 from pipelines.artifacts import Artifact, read_json, write_json
 from pipelines.mlflow_calls import flatten
 from pipelines.runner import RunContext, Stage, StageContext
@@ -39,6 +40,8 @@ def run(context: StageContext) -> None:
     if config.finetune.strategy != "from_scratch":
         weights = context.inputs["pretrain"] / "pretrained.pt"
         load_weights(pretrained, weights, context.inputs["pretrain"].name)
+    if config.finetune.strategy == "next_segment":
+        _need_next_segment_head(context.inputs["pretrain"])
     samples = {split: assembly.samples(split) for split in SPLITS}
 
     # What fine-tuning destroyed: masked-item accuracy of the same held-out sequences before and after.
@@ -100,6 +103,15 @@ def run(context: StageContext) -> None:
     )
 
 
+def _need_next_segment_head(pretrain: Path) -> None:
+    untrained = {"pooler", "next_segment"} & set((read_json(pretrain / "training.json") or {}).get("untrained", ()))
+    if untrained:
+        raise DataError(
+            f"pretrain.checkpoint holds no trained {' and no '.join(sorted(untrained))} head, which finetune.strategy: next_segment asks: "
+            "use a BertForPreTraining, or another strategy"
+        )
+
+
 def _hard_negatives(context: StageContext, assembly: AnyAssembly, encoder: MaskedItemModel) -> tuple[Samples | None, dict[str, Any]]:
     """Hard negatives, where they are asked for, and how they were drawn; the first process draws them for all."""
     import pyarrow.parquet as pq
@@ -155,7 +167,7 @@ def pretraining_until(pretrain: Path) -> int | None:
 STAGE = Stage(
     "finetune",
     run,
-    code_version=5,
+    code_version=6,
     upstream=("ingest", "pretrain"),
     keys=("seed", "history.max_length", "pretrain", "finetune"),
     shared=True,

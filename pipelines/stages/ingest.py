@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 
 from feature_store.config import SplitConfig
 from feature_store.contracts import DataError
@@ -32,8 +33,10 @@ def _ingest_what_is_new(run: RunContext) -> None:
     source = run.config.source
     folder = run.workspace / "artifacts" / "ingest"
     known = read_json(folder / INGESTED) or {}
-    resources = {name for view in (run.config.tokens.teacher, run.config.tokens.student) if (name := view.vocabulary)}
-    settings = digest_of([source.model_dump(mode="json"), sorted(resources)] if resources else source.model_dump(mode="json"))
+    views, checkpoint = (run.config.tokens.teacher, run.config.tokens.student), run.config.pretrain.checkpoint
+    resources = {name for view in views for name in (view.vocabulary, view.vectors) if name}
+    named = sorted(resources | ({checkpoint} if checkpoint else set()))
+    settings = digest_of([source.model_dump(mode="json"), named] if named else source.model_dump(mode="json"))
     if run.data is None and source.reader != "simulated":
         # Later commands need not repeat --data as long as they mean the log that was ingested.
         if known.get("source") != settings or not _whole(run.store):
@@ -43,6 +46,8 @@ def _ingest_what_is_new(run: RunContext) -> None:
     from feature_store.text_ingest import ingest_texts, resource_files
 
     reader = READERS[source.reader](source, run.data)
+    if checkpoint:
+        resources |= checkpoint_files(checkpoint, run.data)
     files = [*reader.files(), *resource_files(run.data, resources).values()]
     digests = run.memo.digests({path.as_posix(): path for path in files})
     state = {"source": settings, "inputs": digest_of([reader.fingerprint(), sorted(digests.items())])}
@@ -56,6 +61,22 @@ def _ingest_what_is_new(run: RunContext) -> None:
     bring_in(source, run.data, run.store, folder / "failed", lambda text: run.report(f"ingest: {text}"))
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / INGESTED, state)
+
+
+def checkpoint_files(name: str, data: Path | None) -> set[str]:
+    """Files of the BERT that ``pretrain.checkpoint`` names, relative to the data folder.
+
+    Raises
+    ------
+    DataError
+        When no folder of that name holds one.
+    """
+    from ctr_kd.bert_folder import InterchangeError, folder_files
+
+    try:
+        return {f"{name}/{file}" for file in folder_files(Path(data or "") / name)}
+    except InterchangeError as error:
+        raise DataError(f"pretrain.checkpoint: {error}") from None
 
 
 def _whole(store: Store) -> bool:

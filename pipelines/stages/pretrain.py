@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
+from feature_store.contracts import DataError
 from pipelines.artifacts import write_json
 from pipelines.runner import Stage, StageContext
 from pipelines.stages.training import record_curve
 
+if TYPE_CHECKING:
+    from ctr_kd.models.bert import MaskedItemModel
+
 
 def run(context: StageContext) -> None:
-    """Train the encoder; writes ``pretrained.pt`` and ``training.json``."""
-    from ctr_kd.checkpoint import save_checkpoint
+    """Train the encoder, or take over a checkpoint's; writes ``pretrained.pt`` and ``training.json``."""
     from ctr_kd.pretraining import pretrain
     from ctr_kd.texts import open_assembly
-    from ctr_kd.throughput import parameter_count
     from feature_store.log import microseconds
 
     config = context.config
+    if config.pretrain.checkpoint is not None:
+        adopt(context, config.pretrain.checkpoint)
+        return
     assembly = open_assembly(context.inputs["ingest"], "teacher", config.history.max_length)
     signature = assembly.signature()
     labels_begin, until = assembly.training_window()
@@ -40,19 +46,50 @@ def run(context: StageContext) -> None:
         context.report,
         context.processes,
     )
+    if context.processes.leads:
+        keep(context, model, facts, {"until": until, "curve": curve.to_dict()})
+        record_curve(context, "pretraining", curve)
+
+
+def adopt(context: StageContext, checkpoint: str) -> None:
+    """Take over the BERT that the store holds under the name of ``pretrain.checkpoint``, and measure what it knows of these texts.
+
+    Raises
+    ------
+    DataError
+        When it does not fit the configuration or the teacher's vocabulary.
+    """
+    from ctr_kd.interchange import InterchangeError, adopt_bert
+    from ctr_kd.pretraining import build_encoder, masked_item_accuracy, pretraining_sequences
+    from ctr_kd.texts import TextAssembly
+
     if not context.processes.leads:
         return
+    config = context.config
+    context.store.verify(context.as_of)
+    assembly = TextAssembly(context.inputs["ingest"], "teacher")
+    model = build_encoder(assembly, assembly.signature(), config.pretrain.encoder).eval()
+    try:
+        untrained = adopt_bert(model, context.store.resource(f"{checkpoint}/config.json").parent, assembly.words())
+    except InterchangeError as error:
+        raise DataError(f"pretrain.checkpoint: {error}") from None
+    if untrained:
+        context.report(f"{checkpoint} has no {' and no '.join(untrained)} head: it begins at random")
+    _, held_out = pretraining_sequences(assembly, config.pretrain, None, config.seed)
+    facts = masked_item_accuracy(model, held_out)
+    facts.pop("score")
+    keep(context, model, facts, {"until": None, "checkpoint": context.store.resource_digests(checkpoint), "untrained": untrained})
+
+
+def keep(context: StageContext, model: MaskedItemModel, facts: dict[str, float], more: dict[str, Any]) -> None:
+    """Write the weights and what is known of them."""
+    from ctr_kd.checkpoint import save_checkpoint
+    from ctr_kd.throughput import parameter_count
+
     weights = context.output / "pretrained.pt"
     save_checkpoint(weights, {"model": model.state_dict()}, context.fingerprint)
-    training = {
-        "until": until,
-        "curve": curve.to_dict(),
-        "facts": facts,
-        "parameters": parameter_count(model),
-        "bytes": weights.stat().st_size,
-    }
+    training = {**more, "facts": facts, "parameters": parameter_count(model), "bytes": weights.stat().st_size}
     write_json(context.output / "training.json", training)
-    record_curve(context, "pretraining", curve)
     context.record({**facts, "parameters": training["parameters"]})
 
 

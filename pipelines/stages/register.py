@@ -128,10 +128,15 @@ def lineage(context: StageContext) -> dict[str, Any]:
     """Where the student comes from: digests of data, configuration, teacher and code."""
     manifests = {name: artifact.manifest or {} for name, artifact in context.run.artifacts.items()}
     keys = {name: manifest["config"] for name, manifest in manifests.items()}
+    checkpoint = (read_json(context.run.artifacts["pretrain"].path / "training.json") or {}).get("checkpoint")  # digests of a released BERT
     return {
         "data": {"digest": manifests["ingest"]["inputs"]["store"]["digest"], "rows": manifests["ingest"]["digest"]},
         "configuration": {"digest": digest_of(keys), "keys": keys},
-        "teacher": {"fingerprint": context.inputs["finetune"].name, "digest": sha256_of(context.inputs["finetune"] / "teacher.pt")},
+        "teacher": {
+            "fingerprint": context.inputs["finetune"].name,
+            "digest": sha256_of(context.inputs["finetune"] / "teacher.pt"),
+            **({"checkpoint": checkpoint} if checkpoint else {}),
+        },
         "artifacts": {name: {"fingerprint": path.name, "digest": manifests[name]["digest"]} for name, path in context.inputs.items()},
         VALIDATION_SCORES: validation_scores(context.inputs["distill"]),
         "versions": manifests["distill"]["versions"],

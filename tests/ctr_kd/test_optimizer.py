@@ -79,3 +79,22 @@ def test_a_state_that_was_loaded_goes_on_as_the_one_that_was_saved(sparse: bool)
         step(model, optimizer, [1, 2])
     for mine, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
         assert torch.equal(mine, other)
+
+
+def test_a_group_that_has_not_started_has_no_part_in_the_norm_nor_in_the_moments() -> None:
+    """A frozen encoder's gradients would shrink the steps of the head above it."""
+    model = Model(sparse=False)
+    before = model.items.weight.detach().clone()
+    groups = [ParameterGroup(list(model.layer.parameters())), ParameterGroup([model.items.weight], starts_at=0.5)]
+    optimizer, norms = Optimizer(model, groups, CONFIG), []
+    for step in range(4):
+        optimizer.set_rates(step, 4)
+        optimizer.zero_grad()
+        (1000 * model.loss([0, 1])).backward()
+        own = torch.cat([parameter.grad.flatten() for parameter in model.layer.parameters()]).norm()
+        norms.append((clip_gradients(model.parameters(), CONFIG.clip) / own).item())
+        optimizer.step()
+        if step < 2:
+            torch.testing.assert_close(model.items.weight, before, rtol=0, atol=0)
+    assert norms[:2] == pytest.approx([1.0, 1.0]) and min(norms[2:]) > 1.01
+    assert not torch.equal(model.items.weight, before)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from feature_store.config import TokenizerConfig
 from pipelines.config import ConfigError, RunConfig, describe, load
 
 YamlFile = Callable[..., Path]
@@ -240,3 +241,41 @@ def test_clicks_have_no_texts_to_augment_and_no_teachers_of_texts(yaml_file: Yam
         load(yaml_file("distill: {transfer: {augmentation: {amount: 1}}}"))
     with pytest.raises(ConfigError, match="linear_words is a teacher of texts; clicks have bert and boosted_trees"):
         load(yaml_file("distill: {teachers: {linear_words: 1}}"))
+
+
+def test_a_checkpoint_brings_its_layout_and_its_words(tmp_path: Path) -> None:
+    path = tmp_path / "texts.yaml"
+    path.write_text(f"source: {TEXTS}\npretrain: {{checkpoint: bert, encoder: {{width: 768, layers: 12, heads: 12}}}}\n")
+    config = load(path, ["tokens.teacher.max_length=48"])
+    assert (config.pretrain.encoder.positions, config.pretrain.encoder.framed, config.pretrain.encoder.layers) == ("from_start", True, 12)
+    assert config.tokens.teacher == TokenizerConfig(kind="wordpiece", vocabulary="bert/vocab.txt", max_length=48)
+    again = tmp_path / "again.yaml"
+    again.write_text(describe(config))
+    assert load(again) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("pretrain: {checkpoint: bert, next_segment: 1}", "pretrain: next_segment has no effect with a checkpoint"),
+        ("pretrain: {checkpoint: bert, encoder: {positions: relative}}", "encoder.positions cannot be chosen for a checkpoint"),
+        ("pretrain: {encoder: {framed: true}}", "encoder.framed is the layout of a checkpoint"),
+        ("pretrain: {checkpoint: bert}\ntokens: {teacher: {kind: characters}}", "has words of its own: remove tokens.teacher.vocabulary"),
+        ("pretrain: {checkpoint: bert}\ntokens: {teacher: {vocabulary: my.txt}}", "has words of its own: remove tokens.teacher.vocabulary"),
+        ("pretrain: {checkpoint: bert}\ntokens: {teacher: {min_count: 1}}", "min_count and max_size have no effect"),
+        ("pretrain: {next_segment: 1}\nfinetune: {strategy: next_segment}", "whether two texts match, and there is one"),
+        ("finetune: {strategy: next_segment, members: 2}", "finetune: members and hard_negatives have no effect"),
+    ],
+)
+def test_what_a_checkpoint_and_its_next_segment_head_cannot_do(tmp_path: Path, text: str, expected: str) -> None:
+    (tmp_path / "texts.yaml").write_text(f"source: {TEXTS}\n{text}\n")
+    with pytest.raises(ConfigError, match=expected):
+        load(tmp_path / "texts.yaml")
+
+
+def test_clicks_have_no_checkpoint_and_no_untrained_head(yaml_file: YamlFile) -> None:
+    with pytest.raises(ConfigError, match="a click log has items of its own"):
+        load(yaml_file("pretrain: {checkpoint: bert}"))
+    with pytest.raises(ConfigError, match=r"asks the head that pretrain\.next_segment trains"):
+        load(yaml_file("finetune: {strategy: next_segment}"))
+    assert load(yaml_file("finetune: {strategy: next_segment}\npretrain: {next_segment: 1}")).finetune.strategy == "next_segment"

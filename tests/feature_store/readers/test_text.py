@@ -64,6 +64,23 @@ def test_pairs_and_files_without_labels(tmp_path: Path) -> None:
     assert rows(texts, "more.tsv") == [(1, b"c", b"d")]
 
 
+def test_unlabelled_texts_have_columns_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "train.json").write_text('[{"text": "a", "label": 0}]')
+    (tmp_path / "more.tsv").write_text("news_car\tc\nnews_car\td\n")
+    texts = reader(tmp_path, "train.json", **NAMED, unlabelled="more.tsv", unlabelled_columns={"text": 1})
+    assert rows(texts, "train.json") == [(1, b"a", b"0")] and rows(texts, "more.tsv") == [(1, b"c"), (2, b"d")]
+    other = reader(tmp_path, "train.json", **NAMED, unlabelled="more.tsv", unlabelled_columns={"text": 0})
+    assert texts.fingerprint() != other.fingerprint()
+    beyond = reader(tmp_path, "train.json", **NAMED, unlabelled="more.tsv", unlabelled_columns={"text": 2})
+    with pytest.raises(DataError, match=r"more.tsv: source.unlabelled_columns.text is column 2, and the first line has columns 0 to 1"):
+        rows(beyond, "more.tsv")
+    (tmp_path / "pairs.tsv").write_text("a\tb\t1\n")
+    (tmp_path / "more.jsonl").write_text('{"q": "c", "r": "d"}\n')
+    columns = {"text": "q", "text_b": "r"}
+    pairs = reader(tmp_path, "pairs.tsv", text=0, text_b=1, label=2, unlabelled="more.jsonl", unlabelled_columns=columns)
+    assert rows(pairs, "more.jsonl") == [(1, b"c", b"d")]
+
+
 def test_rows_that_cannot_be_split_are_rejected_one_by_one(tmp_path: Path) -> None:
     (tmp_path / "train.tsv").write_text("a\t1\nb\nc\t1\td\n\ne\t0\n")
     assert [row[0] for row in rows(reader(tmp_path))] == [1, 5]
@@ -138,6 +155,16 @@ def test_names_of_classes(tmp_path: Path) -> None:
         ({"label": 0}, "must be different columns"),
         ({"text": -1}, "greater than or equal to 0"),
         ({"label": True}, "valid"),
+        ({"unlabelled": "more.json.gz"}, "more.json.gz has another format than train train.tsv: name its unlabelled_columns"),
+        ({"unlabelled_columns": {"text": 1}}, "unlabelled_columns has no effect without reader: text and an unlabelled file"),
+        (
+            {"unlabelled": "m.tsv", "unlabelled_columns": {"text": 0, "text_b": 1}},
+            "text_b where source has one, and none where it has none",
+        ),
+        (
+            {"text_b": 2, "unlabelled": "m.tsv", "unlabelled_columns": {"text": 0, "text_b": 0}},
+            "unlabelled_columns.text and unlabelled_columns.text_b must be different columns",
+        ),
     ],
 )
 def test_what_contradicts_itself_is_refused(source: dict, message: str) -> None:
