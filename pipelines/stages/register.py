@@ -22,7 +22,7 @@ from pipelines.gate import (
     verdict,
     window_checks,
 )
-from pipelines.mlflow_server import TrackingError, tracking_uri
+from pipelines.mlflow_server import TrackingError, tracking_uri, without_password
 from pipelines.model_card import model_card, summary
 from pipelines.peeking import has_version
 from pipelines.registry import CHAMPION, GATE_TAG, Registry
@@ -235,7 +235,9 @@ def register(context: StageContext, registry: Registry, model: Path, student: st
             registry.challenge(known)
             return known
     if tracker is None or tracker.stage is None:
-        raise TrackingError(f"MLflow at {registry.uri} took no run, so nothing can be registered; check tracking.uri and run again")
+        raise TrackingError(
+            f"MLflow at {without_password(registry.uri)} took no run, so nothing can be registered; check tracking.uri and run again"
+        )
     return registry.register(tracker.stage, model, MODEL, tags, description)
 
 
