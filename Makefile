@@ -13,7 +13,7 @@ BIN   := .venv/bin
 STAMP := .venv/.installed
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: setup run test test-airflow test-serving check format bench bench-quality clean
+.PHONY: setup run test test-airflow test-extras test-serving check format bench bench-quality clean
 .DEFAULT_GOAL := run
 
 setup: $(STAMP)
@@ -43,6 +43,12 @@ $(AIRFLOW): setup.py constraints-airflow.txt
 
 test-airflow: $(STAMP) $(AIRFLOW)
 	.venv-airflow/bin/python -m pytest tests/airflow
+
+# What `make test` skips where an extra is absent: Spark, which wants a Java, and tracking in PostgreSQL, which wants its programs.
+test-extras: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[spark,postgresql,system-metrics]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs tests/feature_store/engines tests/pipelines/test_spark_scoring.py \
+		tests/pipelines/test_tracking.py tests/pipelines/test_tracking_server.py
 
 # Installs the registered student's own requirements, and nothing else, into an environment of its own.
 test-serving: $(STAMP)

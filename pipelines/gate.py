@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from pipelines.register_config import RegisterConfig
@@ -207,6 +208,28 @@ def champion_checks(differences: Mapping[str, Mapping[str, Any]], champion: Cont
         at_least(f"{rank}_against_champion_low", ranked.get("low"), -bounds.champion_margin, ranked.get("reason")),
         at_most("log_loss_against_champion_high", loss.get("high"), room, loss.get("reason")),
     ]
+
+
+def window_checks(challenger: str | None, champion: str | None, bounds: RegisterConfig) -> list[Check]:
+    """What asks for newer data, or as new ones: the rows of an old window cannot say which of two models is better tomorrow.
+
+    Parameters
+    ----------
+    challenger, champion : str or None
+        Where the test window of each ended, ISO 8601; None where that is not known, as for texts, and nothing is asked.
+    bounds : RegisterConfig
+
+    Examples
+    --------
+    >>> window_checks("2024-05-01T00:00:00+00:00", "2024-05-02T12:00:00+00:00", RegisterConfig())
+    [Check(name='window_hours_back', value=36.0, bound='<= 0', passed=False, reason=None, champion=None)]
+    >>> window_checks("2024-05-03T00:00:00+00:00", "2024-05-02T12:00:00+00:00", RegisterConfig())[0].value
+    0.0
+    """
+    if challenger is None or champion is None or bounds.window_hours_back_max is None:
+        return []
+    back = (datetime.fromisoformat(champion) - datetime.fromisoformat(challenger)) / timedelta(hours=1)
+    return [at_most("window_hours_back", max(0.0, back), bounds.window_hours_back_max)]
 
 
 def unreadable_champion(reason: str) -> Check:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ _ENVIRONMENT = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
+_DATABASE_SERVERS = ("postgresql", "mysql", "mssql")
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"  # of the default store, in the workspace
 
 
@@ -37,6 +39,12 @@ def tracking_uri(config: RunConfig, workspace: Path) -> str:
 def artifact_location(workspace: Path) -> str:
     """Where the default store keeps its artifacts: beside its database."""
     return (workspace.absolute() / ARTIFACTS).as_uri()
+
+
+def experiment_location(config: RunConfig, workspace: Path) -> str | None:
+    """Where a new experiment keeps its artifacts; None where a server has a place of its own. A database has none: MLflow would take the
+    folder that a command happens to be given in."""
+    return None if (config.tracking.uri or "").startswith("http") else artifact_location(workspace)
 
 
 def quieten_mlflow() -> None:
@@ -58,6 +66,7 @@ def connect(uri: str) -> MlflowClient:
         from mlflow.tracking import MlflowClient
 
         _create_database(uri)
+        _reach_database(uri)
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_experiments(max_results=1)
     except Exception as error:  # of MLflow, SQLAlchemy, requests or the system: the message says which
@@ -82,9 +91,44 @@ def _create_database(uri: str) -> None:
     unfinished.replace(file)
 
 
+def _reach_database(uri: str) -> None:
+    """One try at a database that is a server: MLflow tries ten times in two minutes, and a training waits for it.
+
+    Raises
+    ------
+    Exception
+        Of SQLAlchemy, or of the database's driver.
+    """
+    if uri.partition(":")[0].partition("+")[0] not in _DATABASE_SERVERS:
+        return
+    import sqlalchemy
+
+    try:
+        engine = sqlalchemy.create_engine(uri)
+    except ModuleNotFoundError as error:
+        raise ImportError(f"its driver {error.name} is not installed (PostgreSQL: pip install 'ctr-kd[postgresql]')") from None
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
+
+
+def without_password(uri: str) -> str:
+    """A URI as it may be shown.
+
+    Examples
+    --------
+    >>> without_password("postgresql://me:secret@host:5432/mlflow")
+    'postgresql://me:***@host:5432/mlflow'
+    """
+    return re.sub(r"(//[^:/@]*):.*@", r"\1:***@", uri)
+
+
 def unreachable(uri: str, error: Exception) -> TrackingError:
     """The one line that says that MLflow could not be used, and why."""
-    return TrackingError(f"MLflow at {uri} cannot be used: {reason_of(error)}; check tracking.uri and that the server runs")
+    return TrackingError(
+        f"MLflow at {without_password(uri)} cannot be used: {reason_of(error)}; check tracking.uri and that the server runs"
+    )
 
 
 def reason_of(error: Exception) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.artifacts import write_text
 from pipelines.mlflow_calls import Call, Caller, UnknownRun
-from pipelines.mlflow_server import TrackingError, connect, reason_of, unreachable
+from pipelines.mlflow_server import TrackingError, connect, reason_of, unreachable, without_password
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -39,6 +39,7 @@ class Outbox:
 
     def __init__(self, uri: str, workspace: Path, report: Callable[[str], None]) -> None:
         self._uri, self._file, self._report = uri, workspace / SPOOL, report
+        self._server = f"MLflow at {without_password(uri)}"
         self._caller = Caller(workspace)
         self._client: MlflowClient | None = None
         self._waiting: deque[Call] = deque(self._left())
@@ -75,7 +76,7 @@ class Outbox:
         else:
             if self._file.exists():
                 self._file.unlink()
-                self._report(f"MLflow at {self._uri} took {before:,} calls, those that had waited for it among them")
+                self._report(f"{self._server} took {before:,} calls, those that had waited for it among them")
             self._silent, self._pause = False, _FIRST_PAUSE
 
     def run(self, call: Call) -> str | None:
@@ -96,7 +97,7 @@ class Outbox:
             self._leave_out(call, error)
 
     def _leave_out(self, call: Call, error: Exception) -> None:
-        self._report(f"warning: MLflow at {self._uri} does not take the {call.get('call')} of {call.get('key')}: {reason_of(error)}")
+        self._report(f"warning: {self._server} does not take the {call.get('call')} of {call.get('key')}: {reason_of(error)}")
 
     def _fall_silent(self, error: TrackingError) -> None:
         if not self._warned:

@@ -47,6 +47,12 @@ class RegisterConfig(Config):
         ge=0,
         description="gate: with 95 % confidence log loss may exceed the champion's on the same rows by at most this share of it",
     )
+    window_hours_back_max: float | None = Field(
+        0.0,
+        ge=0,
+        description="gate: hours by which the test window may end before the champion's own did, so that a night whose clock jumped back "
+        "replaces no model of newer data; null switches it off",
+    )
     champion_rows: int = Field(
         500_000, ge=100, description="test rows on which challenger and champion are measured; whole requests, newest first"
     )

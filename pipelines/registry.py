@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipelines.artifacts import ArtifactError
-from pipelines.mlflow_server import TrackingError, connect, reason_of, unreachable
+from pipelines.mlflow_server import TrackingError, connect, reason_of, unreachable, without_password
 from pipelines.saved_model import REPAIR, seal_of, verify_model
 from pipelines.succession import PROMOTE, ROLLBACK, Change, changes_in, line_of_champions, tag_of
 
@@ -214,7 +214,9 @@ class Registry:
             return str(self.client.get_model_version_download_uri(name, found.version)), dict(found.tags).get(_SEAL)
         except Exception as error:
             if _is_missing(error):
-                raise TrackingError(f"MLflow at {self.uri} has no model {uri}; `ctr-kd status CONF` shows what there is") from error
+                raise TrackingError(
+                    f"MLflow at {without_password(self.uri)} has no model {uri}; `ctr-kd status CONF` shows what there is"
+                ) from error
             raise unreachable(self.uri, error) from error
 
 

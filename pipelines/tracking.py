@@ -14,7 +14,7 @@ from uuid import uuid4
 from pipelines.artifacts import ArtifactError, digest_of, read_json, write_json
 from pipelines.config import describe
 from pipelines.mlflow_calls import Call, flatten
-from pipelines.mlflow_server import artifact_location
+from pipelines.mlflow_server import experiment_location
 from pipelines.outbox import Outbox
 from pipelines.system_metrics import SystemMetrics
 
@@ -160,8 +160,7 @@ class Tracker:
             self._call(
                 "open",
                 self._road,
-                # A server has a place of its own for artifacts; the default store keeps them beside its database.
-                location=None if run.config.tracking.uri else artifact_location(run.workspace),
+                location=experiment_location(run.config, run.workspace),
                 name=f"{run.config.name} {run.started:%Y-%m-%d %H:%M:%S}",
                 tags={"road": road, "seed": str(run.config.seed)},
                 parameters=flatten(resolved),

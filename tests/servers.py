@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -78,3 +79,61 @@ def tracking_server(folder: Path, database: Path) -> Server:
 def scoring_server(model: Path, folder: Path) -> Server:
     """`mlflow models serve` of a model in this environment."""
     return Server(["models", "serve", "--model-uri", str(model), "--env-manager", "local"], "/ping", folder / "serving.log")
+
+
+class Database:
+    """A PostgreSQL of one's own on a port of 127.0.0.1, with the interface of :class:`Server`.
+
+    Parameters
+    ----------
+    programs : Path
+        Folder of ``initdb`` and ``postgres``, as :func:`postgresql` finds it.
+    folder : Path
+        For its data. Where this process is root, who may not run a database, user ``nobody`` does, and must reach the folder.
+    """
+
+    def __init__(self, programs: Path, folder: Path) -> None:
+        self.port, self._programs, self._folder = free_port(), programs, folder
+        self.uri = f"postgresql://tester@127.0.0.1:{self.port}/postgres"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._user = "nobody" if os.geteuid() == 0 else None
+        if self._user:
+            shutil.chown(folder, self._user)
+        self._run("initdb", "-U", "tester", "-A", "trust", "--no-sync").wait(180)
+
+    def _run(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+        command = [str(self._programs / program), "-D", str(self._folder / "data"), *arguments]
+        with open(self._folder / "log", "ab") as log:
+            return subprocess.Popen(command, stdout=log, stderr=log, cwd=self._folder, user=self._user, start_new_session=True)
+
+    def start(self) -> None:
+        self._process = self._run("postgres", "-h", "127.0.0.1", "-p", str(self.port), "-k", str(self._folder))
+        ends = time.monotonic() + 180
+        while not self.answers():
+            if self._process.poll() is not None or time.monotonic() > ends:
+                self.kill()
+                raise RuntimeError(f"PostgreSQL did not start: {(self._folder / 'log').read_text()[-2000:]}")
+            time.sleep(0.2)
+
+    def answers(self) -> bool:
+        import psycopg
+
+        try:
+            psycopg.connect(self.uri).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """As a crash would end it."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(signal.SIGQUIT)  # at once, its children with it
+            process.wait()
+
+
+def postgresql() -> Path | None:
+    """Folder of PostgreSQL's programs; None where there are none."""
+    found = shutil.which("initdb")
+    places = [Path(found).resolve().parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    return next((place for place in places if (place / "postgres").exists()), None)

@@ -20,8 +20,9 @@ from pipelines.gate import (
     model_checks,
     unreadable_champion,
     verdict,
+    window_checks,
 )
-from pipelines.mlflow_server import TrackingError, tracking_uri
+from pipelines.mlflow_server import TrackingError, tracking_uri, without_password
 from pipelines.model_card import model_card, summary
 from pipelines.peeking import has_version
 from pipelines.registry import CHAMPION, GATE_TAG, Registry
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 _EXAMPLE_ROWS = 3
 MODEL = "model"
+WINDOW_TAG = "test_until"  # of a version: where the test window ended
 
 
 def run(context: StageContext) -> None:
@@ -59,6 +61,8 @@ def run(context: StageContext) -> None:
     add_card(model, model_card(config.name, metrics, made_from, signature, asked["checks"]))
 
     tags = version_tags(context, student, metrics, asked["checks"])
+    end = window_end(test)
+    tags |= {WINDOW_TAG: end} if end is not None else {}
     version = register(context, registry, model, student, tags, summary(config.name, metrics, made_from))
     gate = decide([Check(**check) for check in asked["checks"]], version, asked["champion"])
     registry.note(version, {GATE_TAG: verdict(gate)})
@@ -171,6 +175,8 @@ def questions(
             context.report(f"comparing with champion version {champion} on the newest of {rows.num_rows:,} test rows")
         found = contest(test, rows, trained, model, other, bounds)
         beside = champion_checks(found.differences, found.champion, bounds) if found.champion else []
+        if champion is not None and other:
+            beside += window_checks(window_end(test), registry.tags_of(champion).get(WINDOW_TAG), bounds)
     except (ArtifactError, Mismatch) as error:
         found, beside = contest(test, rows, trained, model, None, bounds), [unreadable_champion(str(error))]
     checks = [*model_checks(found.challenger, bounds, found.champion), *checks, *beside]
@@ -178,6 +184,12 @@ def questions(
     context.checkpoint.mkdir(exist_ok=True)
     write_json(file, asked)
     return asked
+
+
+def window_end(test: Rows) -> str | None:
+    """Where the test window ended, ISO 8601; None for texts, and for a split by place."""
+    end: str | None = test.summary.get("split", {}).get("test_until")
+    return end
 
 
 def rival(registry: Registry, student: str, champion: str | None) -> Path | None:
@@ -223,7 +235,9 @@ def register(context: StageContext, registry: Registry, model: Path, student: st
             registry.challenge(known)
             return known
     if tracker is None or tracker.stage is None:
-        raise TrackingError(f"MLflow at {registry.uri} took no run, so nothing can be registered; check tracking.uri and run again")
+        raise TrackingError(
+            f"MLflow at {without_password(registry.uri)} took no run, so nothing can be registered; check tracking.uri and run again"
+        )
     return registry.register(tracker.stage, model, MODEL, tags, description)
 
 

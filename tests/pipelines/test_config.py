@@ -33,6 +33,7 @@ CONFIGURATIONS = sorted((Path(__file__).resolve().parents[2] / "conf").glob("*.y
         ("name: a/b", "name: String should match pattern"),
         ("seed: 1\nseed: 2", "not valid YAML: the key 'seed' stands twice"),
         ("seed: [", "not valid YAML"),
+        ("seed: !!python/object/apply:os._exit [3]", "not valid YAML: could not determine a constructor for the tag"),
     ],
 )
 def test_an_error_names_file_key_and_what_is_allowed(yaml_file: YamlFile, text: str, expected: str) -> None:
@@ -155,6 +156,11 @@ def test_overrides_win_and_are_named_in_errors(yaml_file: YamlFile) -> None:
         with pytest.raises(ConfigError) as error:
             load(path, [override])
         assert expected in str(error.value)
+
+
+def test_a_tag_in_an_override_is_no_code(yaml_file: YamlFile) -> None:
+    with pytest.raises(ConfigError, match=r"--set seed=!!python/object/apply:os._exit \[3\]: the value is not valid YAML"):
+        load(yaml_file(), ["seed=!!python/object/apply:os._exit [3]"])
 
 
 def test_setting_one_key_of_a_block_keeps_the_defaults_of_the_others(yaml_file: YamlFile) -> None:

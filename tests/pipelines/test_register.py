@@ -41,6 +41,9 @@ class Road:
     def ingest(self, context: StageContext) -> None:
         self.make_assembly(context.output)
 
+    def pretrain(self, context: StageContext) -> None:
+        (context.output / "training.json").write_text("{}")
+
     def finetune(self, context: StageContext) -> None:
         (context.output / "teacher.pt").write_bytes(b"teacher")
 
@@ -72,7 +75,8 @@ class Road:
             context,
             [
                 Stage("ingest", self.ingest, keys=("split",), outside=lambda run: outside["ingest"]),
-                Stage("finetune", self.finetune, ("ingest",)),
+                Stage("pretrain", self.pretrain, ("ingest",)),
+                Stage("finetune", self.finetune, ("ingest", "pretrain")),
                 Stage("distill", self.distill, ("ingest", "finetune"), outside=lambda run: outside["distill"]),
                 Stage("evaluate", self.evaluate, ("ingest", "distill")),
                 register.STAGE,
@@ -94,7 +98,7 @@ def road(workspace: Path, make_assembly: Callable[[Path], None], make_export: Ca
 def bounded(config: RunConfig) -> RunConfig:
     return RunConfig.model_validate(
         config.model_dump(by_alias=True)
-        | {"register": {"auc_min": 0.2, "champion_margin": 0.02, "bootstrap": 50, "calibration_error_max": 1}}
+        | {"register": {"auc_min": 0.2, "champion_margin": 0.02, "bootstrap": 50, "calibration_error_max": 1, "latency_p99_ms_max": 1e6}}
     )
 
 
@@ -126,7 +130,7 @@ def test_a_road_of_champions(road: Road, bounded: RunConfig) -> None:
         "student_alone",
     }
     assert "<html" in (road.workspace / "reports" / "latest" / "report.html").read_text()
-    assert set(report(road.workspace)["run"]["seconds"]) == {"ingest", "finetune", "distill", "evaluate", "register"}
+    assert set(report(road.workspace)["run"]["seconds"]) == {"ingest", "pretrain", "finetune", "distill", "evaluate", "register"}
     assert report(road.workspace)["run"]["fingerprint"] == first.context.artifacts["register"].path.name
 
     with pytest.raises(GateRefused) as refused:
@@ -209,6 +213,20 @@ def test_each_bound_refuses_and_leaves_the_champion(road: Road, bounded: RunConf
     assert f"{stored['value']:.6g}" in refused.value.table
     tags = Registry(tracking_uri(bounded, road.workspace), bounded.name).tags_of("2")
     assert tags["gate"].startswith(f"refused: {failed}")
+
+
+def test_a_challenger_of_an_older_window_replaces_no_champion(road: Road, bounded: RunConfig) -> None:
+    """As after a clock that jumped back, or when an old date is run again."""
+    road.run(bounded, FAIR)
+    registry = Registry(tracking_uri(bounded, road.workspace), bounded.name)
+    assert registry.tags_of("1")["test_until"] == "2023-11-16T02:05:00+00:00"
+    registry.note("1", {"test_until": "2023-11-17T14:05:00+00:00"})
+    with pytest.raises(GateRefused, match=r"refused version 2: window_hours_back \(36, must be <= 0\); version 1 stays champion"):
+        road.run(bounded, GOOD)
+    assert aliases(bounded, road.workspace) == ("1", "2")
+    values = bounded.model_dump(by_alias=True)
+    road.run(RunConfig.model_validate(values | {"register": values["register"] | {"window_hours_back_max": None}}), GOOD)
+    assert aliases(bounded, road.workspace) == ("2", "2")
 
 
 def test_an_export_that_differs_from_the_trained_student_is_refused(road: Road, bounded: RunConfig) -> None:

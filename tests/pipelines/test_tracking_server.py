@@ -1,8 +1,9 @@
-"""A real tracking server on loopback: that a road arrives there, and that it does when the server dies in the middle."""
+"""Real servers on loopback, MLflow's own and PostgreSQL: that a road arrives there, and that it does when the server dies in the middle."""
 
 from __future__ import annotations
 
 import io
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,20 +17,31 @@ from pipelines.progress import Console
 from pipelines.registry import CHAMPION, Registry
 from pipelines.runner import RunContext, Runner, Stage, StageContext
 from pipelines.tracking import Tracker
-from tests.servers import Server, tracking_server
+from tests.servers import Database, Server, postgresql, tracking_server
 
 STEPS = 5
+AnyServer = Server | Database
 
 
-@pytest.fixture(scope="module")
-def one_server(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path) -> Iterator[Server]:
-    found = tracking_server(tmp_path_factory.mktemp("server"), mlflow_database)
-    yield found
-    found.kill()
+@pytest.fixture(scope="module", params=["mlflow server", "postgresql"])
+def one_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path) -> Iterator[AnyServer]:
+    if request.param == "mlflow server":
+        found: AnyServer = tracking_server(tmp_path_factory.mktemp("server"), mlflow_database)
+        yield found
+        found.kill()
+        return
+    pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'ctr-kd[postgresql]'")
+    programs = postgresql()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed")
+    with tempfile.TemporaryDirectory() as folder:  # not pytest's, which no other user may enter
+        found = Database(programs, Path(folder))
+        yield found
+        found.kill()
 
 
 @pytest.fixture
-def server(one_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+def server(one_server: AnyServer, monkeypatch: pytest.MonkeyPatch) -> AnyServer:
     """It takes long to start, so all tests share it; each has an experiment of its own."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr("pipelines.tracking._SECONDS_BETWEEN_FLUSHES", 0.0)  # every number is sent at once
@@ -97,14 +109,18 @@ def check_whole(road: Road, roads: int = 1) -> None:
         assert {file.path for file in files} == {"configuration.yaml", "metrics.json", "report.html"}
 
 
-def test_a_road_arrives_at_a_server(server: Server, config: RunConfig, tmp_path: Path) -> None:
+def test_a_road_arrives_at_a_server(server: AnyServer, config: RunConfig, tmp_path: Path) -> None:
     road = Road(config, tmp_path / "workspace", server.uri)
     road.run()
     check_whole(road)
     assert road.lines == []
+    beside = road.runs()[0].info.artifact_uri.startswith((road.workspace / "mlartifacts").as_uri())
+    assert beside == isinstance(server, Database)  # which has no place of its own for files
 
 
-def test_a_server_that_dies_in_mid_training_and_returns_in_the_same_run_gets_all(server: Server, config: RunConfig, tmp_path: Path) -> None:
+def test_a_server_that_dies_in_mid_training_and_returns_in_the_same_run_gets_all(
+    server: AnyServer, config: RunConfig, tmp_path: Path
+) -> None:
     road = Road(config, tmp_path / "workspace", server.uri)
     road.at = {2: server.kill}
     original = road.train
@@ -117,11 +133,11 @@ def test_a_server_that_dies_in_mid_training_and_returns_in_the_same_run_gets_all
     road.train = train  # type: ignore[method-assign]
     road.run()
     check_whole(road)
-    assert [line.split(":")[0] for line in road.lines] == ["warning", "MLflow at http"]
+    assert [line.split(":")[0] for line in road.lines] == ["warning", f"MLflow at {server.uri.split(':')[0]}"]
     assert not (road.workspace / SPOOL).exists()
 
 
-def test_what_a_dead_server_did_not_get_is_sent_by_the_next_run(server: Server, config: RunConfig, tmp_path: Path) -> None:
+def test_what_a_dead_server_did_not_get_is_sent_by_the_next_run(server: AnyServer, config: RunConfig, tmp_path: Path) -> None:
     road = Road(config, tmp_path / "workspace", server.uri)
     road.at = {2: server.kill}
     road.run()  # the training is done, and so is the stage after it
@@ -135,7 +151,7 @@ def test_what_a_dead_server_did_not_get_is_sent_by_the_next_run(server: Server, 
     assert not (road.workspace / SPOOL).exists()
 
 
-def test_a_server_that_comes_after_two_roads_gets_both(server: Server, config: RunConfig, tmp_path: Path) -> None:
+def test_a_server_that_comes_after_two_roads_gets_both(server: AnyServer, config: RunConfig, tmp_path: Path) -> None:
     server.kill()
     road = Road(config, tmp_path / "workspace", server.uri)
     road.run()
@@ -147,7 +163,7 @@ def test_a_server_that_comes_after_two_roads_gets_both(server: Server, config: R
     check_whole(road, roads=2)
 
 
-def test_a_registry_that_is_down_at_promotion_is_one_line_and_changes_nothing(server: Server) -> None:
+def test_a_registry_that_is_down_at_promotion_is_one_line_and_changes_nothing(server: AnyServer) -> None:
     registry = Registry(server.uri, "demo")
     registry.client.create_registered_model("demo")
     for number in (1, 2):
