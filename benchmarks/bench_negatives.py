@@ -31,7 +31,7 @@ from ctr_kd.next_item import NextItems, hit_rate_score, ndcg_score, next_item_sc
 from ctr_kd.objectives.item_prediction import NegativeSampler, gbce_loss, sampled_softmax_loss, softmax_loss
 from ctr_kd.objectives.masked_item import mask_items
 from ctr_kd.optimizer import Optimizer, ParameterGroup
-from ctr_kd.pretraining import item_counts
+from ctr_kd.pretraining import begin_at_popularity, item_counts
 from ctr_kd.samples import Segment
 
 LAST_ITEM_RATE = 0.5  # next-item prediction needs the last position hidden often
@@ -54,7 +54,10 @@ def trained(kind: str, negatives: int, sequences: Segment, vocabulary: int, step
     model = ours(vocabulary, sparse=kind != "softmax")
     optimizer = Optimizer(model, [ParameterGroup(list(model.parameters()))], TrainingConfig())
     rng, draws = np.random.default_rng(0), np.random.default_rng(2)
-    sampler = NegativeSampler(item_counts(sequences, vocabulary), negatives)
+    count = item_counts(sequences, vocabulary)
+    sampler = NegativeSampler(count, negatives)
+    if kind == "sampled":  # as in pretraining
+        begin_at_popularity(model, count)
     length = sequences.end - sequences.start
     done, began = 0, time.perf_counter()
     while done < steps:
@@ -83,6 +86,19 @@ def interval(difference: np.ndarray) -> list[float]:
     return [round(float(value), 4) for value in np.quantile(means, (0.025, 0.975))]
 
 
+def write(arguments: argparse.Namespace, vocabulary: int, found: dict[str, Any]) -> None:
+    """What was found so far: the softmax over all items takes an hour."""
+    command = f"python benchmarks/bench_negatives.py --workspace WORKSPACE --items {arguments.items} --steps {arguments.steps}"
+    report = {
+        "command": f"{command} --negatives {arguments.negatives} --losses {chr(32).join(arguments.losses)}",
+        "sequences_seen": arguments.steps * BATCH,
+        "items": vocabulary,
+        "users": arguments.users,
+        "losses": found,
+    }
+    Path(__file__).with_name("results").joinpath("negatives.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workspace", type=Path, default=Path("workspace"))
@@ -109,15 +125,7 @@ def main() -> None:
             difference = hits[kind] - hits["softmax"]
             found[kind]["hr@10_less_softmax"] = {"mean": round(float(difference.mean()), 4), "interval": interval(difference)}
         print(kind, json.dumps(found[kind]), flush=True)
-    command = f"python benchmarks/bench_negatives.py --workspace WORKSPACE --items {arguments.items} --steps {arguments.steps}"
-    report = {
-        "command": f"{command} --negatives {arguments.negatives}",
-        "sequences_seen": arguments.steps * BATCH,
-        "items": vocabulary,
-        "users": arguments.users,
-        "losses": found,
-    }
-    Path(__file__).with_name("results").joinpath("negatives.json").write_text(json.dumps(report, indent=1) + "\n")
+        write(arguments, vocabulary, found)
 
 
 if __name__ == "__main__":
