@@ -59,7 +59,9 @@ def command(name: str, workspace: Path, *more: str) -> tuple[float, float, float
         sys.exit(f"ctr-kd {name} ended with {process.returncode}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return time.perf_counter() - began, spent, peak / PAGES_PER_GB
+    seconds, memory = time.perf_counter() - began, peak / PAGES_PER_GB
+    print(f"{name}: {seconds:.0f} s, {spent:.0f} s of the processors, {memory:.2f} GB", flush=True)  # the next one may take an hour
+    return seconds, spent, memory
 
 
 def overrides(*settings: str) -> list[str]:
