@@ -20,6 +20,7 @@ setup: $(STAMP)
 
 # torch goes first and by its exact version: asked for without one, pip may take a CUDA build of several gigabytes.
 $(STAMP): setup.py constraints.txt
+	@echo "installing into .venv: some minutes, 2.5 GB"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(TORCH)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'

@@ -171,7 +171,7 @@ def export_checks(parity: float, smoke: str | None, strangers: Sequence[str], bo
         at_most("parity", parity, bounds.parity_max),
         Check("smoke_prediction", None if smoke else 1.0, "answers", smoke is None, smoke),
         Check(
-            "student_alone",
+            "foreign_parameters",
             float(len(strangers)),
             "<= 0",
             not strangers,

@@ -104,7 +104,8 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path}: is no complete Parquet file ({str(error).splitlines()[0]}); write it again") from None
+        repair = "write it again; of other formats make one (`pandas.read_csv(...).to_parquet(...)`)"
+        raise DataError(f"{path}: is no complete Parquet file ({str(error).splitlines()[0]}); {repair}") from None
     names = file.schema_arrow.names
     for name in names:
         if names.count(name) > 1:

@@ -66,7 +66,7 @@ def test_the_export_can_refuse() -> None:
     assert names_of_failed(export_checks(1e-3, None, [], BOUNDS)) == ["parity"]
     assert names_of_failed(export_checks(float("nan"), None, [], BOUNDS)) == ["parity"]
     assert names_of_failed(export_checks(0.0, "it broke", [], BOUNDS)) == ["smoke_prediction"]
-    assert names_of_failed(export_checks(0.0, None, ["teacher.weight"], BOUNDS)) == ["student_alone"]
+    assert names_of_failed(export_checks(0.0, None, ["teacher.weight"], BOUNDS)) == ["foreign_parameters"]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_the_champion_stands_beside_the_challenger() -> None:
     assert (beside["auc"], beside["unseen_share"], beside["bytes"], beside["latency_p99_ms"]) == (0.71, 0.2, 2000, 3.0)
     shown = gate_table(decide([*found, *export_checks(0.0, None, [], BOUNDS)], "2", "1"))
     assert shown.splitlines()[1].split() == ["auc", "0.72", "0.71", ">=", "0.7", "yes"]
-    assert shown.splitlines()[-1].split() == ["student_alone", "0", "-", "<=", "0", "yes"]
+    assert shown.splitlines()[-1].split() == ["foreign_parameters", "0", "-", "<=", "0", "yes"]
 
 
 def test_a_range_without_room_is_refused() -> None:
