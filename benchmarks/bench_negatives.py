@@ -31,7 +31,7 @@ from ctr_kd.next_item import NextItems, hit_rate_score, ndcg_score, next_item_sc
 from ctr_kd.objectives.item_prediction import NegativeSampler, gbce_loss, sampled_softmax_loss, softmax_loss
 from ctr_kd.objectives.masked_item import mask_items
 from ctr_kd.optimizer import Optimizer, ParameterGroup
-from ctr_kd.pretraining import begin_at_popularity, item_counts
+from ctr_kd.pretraining import item_counts
 from ctr_kd.samples import Segment
 
 LAST_ITEM_RATE = 0.5  # next-item prediction needs the last position hidden often
@@ -54,10 +54,7 @@ def trained(kind: str, negatives: int, sequences: Segment, vocabulary: int, step
     model = ours(vocabulary, sparse=kind != "softmax")
     optimizer = Optimizer(model, [ParameterGroup(list(model.parameters()))], TrainingConfig())
     rng, draws = np.random.default_rng(0), np.random.default_rng(2)
-    count = item_counts(sequences, vocabulary)
-    sampler = NegativeSampler(count, negatives)
-    if kind == "sampled":  # as in pretraining
-        begin_at_popularity(model, count)
+    sampler = NegativeSampler(item_counts(sequences, vocabulary), negatives)
     length = sequences.end - sequences.start
     done, began = 0, time.perf_counter()
     while done < steps:

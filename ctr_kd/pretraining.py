@@ -49,23 +49,6 @@ def item_counts(sequences: Segment, vocabulary: int) -> np.ndarray:
     return count
 
 
-def begin_at_popularity(model: MaskedItemModel, count: np.ndarray) -> None:
-    """Let the untrained model predict items by how often they occur, whatever the state.
-
-    A softmax over all items learns that in its first steps, since each corrects every item. Sampled negatives correct few, and would
-    spend an epoch on it.
-
-    Parameters
-    ----------
-    model : MaskedItemModel
-    count : int64 array (vocabulary,)
-        As of :func:`item_counts`; an item that never occurs counts as one.
-    """
-    logit = np.log(np.maximum(count[len(SPECIALS) :], 1))
-    with torch.no_grad():
-        model.bias[len(SPECIALS) :] = torch.from_numpy(logit - logit.mean()).to(model.bias)
-
-
 def split_sequences(sequences: Segment, user: np.ndarray, share: float, seed: int) -> tuple[Segment, Segment]:
     """Put the sequences of a seeded share of the users aside: (training, validation), at least one user each.
 
@@ -186,12 +169,7 @@ def pretrain(
     length = training.end - training.start
     sequence = np.arange(len(length))
     own, *attributes = training.vocabulary_columns
-    sampler = None
-    if kind != "softmax":
-        count = item_counts(training, len(model.vocabulary))
-        sampler = NegativeSampler(count, config.negatives)
-        if kind == "sampled":  # gbce has no softmax whose shares these would be
-            begin_at_popularity(model, count)
+    sampler = None if kind == "softmax" else NegativeSampler(item_counts(training, len(model.vocabulary)), config.negatives)
 
     def loss(rows: np.ndarray, rng: np.random.Generator, progress: float) -> Callable[[slice], torch.Tensor]:
         tokens, lengths = gather(training, training.start[rows], training.end[rows])

@@ -93,4 +93,4 @@ def keep(context: StageContext, model: MaskedItemModel, facts: dict[str, float],
     context.record({**facts, "parameters": training["parameters"]})
 
 
-STAGE = Stage("pretrain", run, code_version=5, upstream=("ingest",), keys=("seed", "history.max_length", "pretrain"), shared=True)
+STAGE = Stage("pretrain", run, code_version=4, upstream=("ingest",), keys=("seed", "history.max_length", "pretrain"), shared=True)

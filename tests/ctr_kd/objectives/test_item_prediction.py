@@ -11,7 +11,7 @@ from ctr_kd.objectives.item_prediction import (
     sampled_softmax_loss,
     softmax_loss,
 )
-from ctr_kd.pretraining import begin_at_popularity, build_encoder, item_counts
+from ctr_kd.pretraining import build_encoder, item_counts
 from ctr_kd.samples import SPECIALS, Segment
 
 
@@ -100,11 +100,3 @@ def test_counts_are_those_of_the_sequences():
     pool = np.array([[5, 0], [6, 0], [5, 0], [7, 0], [5, 0]], np.int32)
     sequences = Segment(pool, np.array([0, 3]), np.array([2, 5]))
     assert item_counts(sequences, 9).tolist() == [0, 0, 0, 0, 0, 2, 1, 1, 0]
-
-
-def test_a_model_that_begins_at_popularity_predicts_the_shares(model):
-    count, before = np.arange(len(model.vocabulary)), model.bias.detach().clone()
-    begin_at_popularity(model, count)
-    share = torch.from_numpy(count[len(SPECIALS) :] / count[len(SPECIALS) :].sum()).float()
-    torch.testing.assert_close(model.bias.detach()[len(SPECIALS) :].softmax(0), share)
-    assert torch.equal(model.bias.detach()[: len(SPECIALS)], before[: len(SPECIALS)])
