@@ -89,7 +89,7 @@ def write(arguments: argparse.Namespace, vocabulary: int, found: dict[str, Any])
     report = {
         "command": f"{command} --negatives {arguments.negatives} --losses {chr(32).join(arguments.losses)}",
         "sequences_seen": arguments.steps * BATCH,
-        "items": vocabulary,
+        "vocabulary": vocabulary,
         "users": arguments.users,
         "losses": found,
     }

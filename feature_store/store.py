@@ -176,7 +176,7 @@ class Store:
         self.verify_files(self.root / name for name in sorted(self._digests(until)))
 
     def verify_files(self, files: Iterable[Path]) -> None:
-        """Compare files with the manifests beside them, at the speed of sha256; each once per store as long as nobody touches it.
+        """Compare files with the manifests of their folders, at the speed of sha256; each once per store as long as nobody touches it.
 
         Whoever reads a file of the store asks for this first.
 
@@ -187,7 +187,10 @@ class Store:
         """
         repair = f"restore it from a backup, or delete {self.root} and ingest the whole raw log again"
         for path in files:
-            digest = read_json(path.parent / MANIFEST)["sha256"][path.name]
+            folder = path.parent
+            while folder != self.root and not (folder / MANIFEST).is_file():  # a BERT is a folder among the resources
+                folder = folder.parent
+            digest = read_json(folder / MANIFEST)["sha256"][path.relative_to(folder).as_posix()]
             if not path.is_file():
                 raise DataError(f"{path}: is missing though its manifest stands; {repair}")
             status = path.stat()
