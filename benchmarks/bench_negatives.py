@@ -54,7 +54,7 @@ def trained(kind: str, negatives: int, sequences: Segment, vocabulary: int, step
     model = ours(vocabulary, sparse=kind != "softmax")
     optimizer = Optimizer(model, [ParameterGroup(list(model.parameters()))], TrainingConfig())
     rng, draws = np.random.default_rng(0), np.random.default_rng(2)
-    sampler = NegativeSampler(item_counts(sequences, vocabulary), negatives)
+    sampler = NegativeSampler(item_counts(sequences, vocabulary), max(negatives, 1))
     length = sequences.end - sequences.start
     done, began = 0, time.perf_counter()
     while done < steps:
@@ -87,7 +87,7 @@ def write(arguments: argparse.Namespace, vocabulary: int, found: dict[str, Any])
     """What was found so far: the softmax over all items takes an hour."""
     command = f"python benchmarks/bench_negatives.py --workspace WORKSPACE --items {arguments.items} --steps {arguments.steps}"
     report = {
-        "command": f"{command} --negatives {arguments.negatives} --losses {chr(32).join(arguments.losses)}",
+        "command": f"{command} --negatives {chr(32).join(map(str, arguments.negatives))} --losses {chr(32).join(arguments.losses)}",
         "sequences_seen": arguments.steps * BATCH,
         "vocabulary": vocabulary,
         "users": arguments.users,
@@ -102,26 +102,28 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--steps", type=int, default=2000, help="batches of 128 sequences")
     parser.add_argument("--users", type=int, default=20_000, help="held out and ranked for")
-    parser.add_argument("--negatives", type=int, default=PretrainConfig().negatives)
+    parser.add_argument("--negatives", type=int, nargs="+", default=[1024, PretrainConfig().negatives], help="that a batch shares")
     parser.add_argument("--losses", nargs="+", default=["softmax", "sampled", "gbce"], choices=["softmax", "sampled", "gbce"])
     arguments = parser.parse_args()
     sequences, vocabulary = sequences_of(arguments.workspace, arguments.items)
     sequences, users = held_out(sequences, arguments.users)
     found: dict[str, Any] = {}
     hits: dict[str, np.ndarray] = {}
-    for kind in arguments.losses:
-        model, seconds = trained(kind, arguments.negatives, sequences, vocabulary, arguments.steps)
+    asked = [(kind, some) for kind in arguments.losses for some in ([0] if kind == "softmax" else arguments.negatives)]
+    for kind, negatives in asked:
+        name = f"{kind}, {negatives} negatives" if negatives else kind
+        model, seconds = trained(kind, negatives, sequences, vocabulary, arguments.steps)
         rank = target_ranks(next_item_score(model), users, vocabulary, NextItemConfig(exclude_history=False))
-        hits[kind] = (rank <= 10).astype(float)
-        found[kind] = {
+        hits[name] = (rank <= 10).astype(float)
+        found[name] = {
             "hr@10": round(hit_rate_score(rank, 10), 4),
             "ndcg@10": round(ndcg_score(rank, 10), 4),
             "training_seconds": round(seconds, 1),
         }
-        if kind != "softmax" and "softmax" in hits:
-            difference = hits[kind] - hits["softmax"]
-            found[kind]["hr@10_less_softmax"] = {"mean": round(float(difference.mean()), 4), "interval": interval(difference)}
-        print(kind, json.dumps(found[kind]), flush=True)
+        if negatives and "softmax" in hits:
+            difference = hits[name] - hits["softmax"]
+            found[name]["hr@10_less_softmax"] = {"mean": round(float(difference.mean()), 4), "interval": interval(difference)}
+        print(name, json.dumps(found[name]), flush=True)
         write(arguments, vocabulary, found)
 
 
