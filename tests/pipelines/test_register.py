@@ -127,7 +127,7 @@ def test_a_road_of_champions(road: Road, bounded: RunConfig) -> None:
         "latency_p99_ms",
         "parity",
         "smoke_prediction",
-        "student_alone",
+        "foreign_parameters",
     }
     assert "<html" in (road.workspace / "reports" / "latest" / "report.html").read_text()
     assert set(report(road.workspace)["run"]["seconds"]) == {"ingest", "pretrain", "finetune", "distill", "evaluate", "register"}
