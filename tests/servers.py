@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import requests
@@ -19,6 +20,16 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def comes_up(process: subprocess.Popen[bytes], answers: Callable[[], bool]) -> bool:
+    """Whether a program answers within three minutes, and before it ends."""
+    ends = time.monotonic() + 180
+    while not answers():
+        if process.poll() is not None or time.monotonic() > ends:
+            return False
+        time.sleep(0.2)
+    return True
 
 
 class Server:
@@ -48,12 +59,9 @@ class Server:
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         with open(self._log, "ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
-        ends = time.monotonic() + 180
-        while not self.answers():
-            if self._process.poll() is not None or time.monotonic() > ends:
-                self.kill()
-                raise RuntimeError(f"the server did not start: {self._log.read_text()[-2000:]}")
-            time.sleep(0.2)
+        if not comes_up(self._process, self.answers):
+            self.kill()
+            raise RuntimeError(f"the server did not start: {self._log.read_text()[-2000:]}")
 
     def answers(self) -> bool:
         try:
@@ -108,12 +116,9 @@ class Database:
 
     def start(self) -> None:
         self._process = self._run("postgres", "-h", "127.0.0.1", "-p", str(self.port), "-k", str(self._folder))
-        ends = time.monotonic() + 180
-        while not self.answers():
-            if self._process.poll() is not None or time.monotonic() > ends:
-                self.kill()
-                raise RuntimeError(f"PostgreSQL did not start: {(self._folder / 'log').read_text()[-2000:]}")
-            time.sleep(0.2)
+        if not comes_up(self._process, self.answers):
+            self.kill()
+            raise RuntimeError(f"PostgreSQL did not start: {(self._folder / 'log').read_text()[-2000:]}")
 
     def answers(self) -> bool:
         import psycopg
