@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from ctr_kd.scoring_report import ScoringCounts, summarise
 from feature_store.contracts import DataError
+from feature_store.readers.delimited import require_columns
 from pipelines.artifacts import sync, write_json
 from pipelines.joining import Joiner, NothingToJoin, open_joiner
 from pipelines.lock import workspace_lock
@@ -107,9 +108,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
         repair = "write it again; of other formats make one (`pandas.read_csv(...).to_parquet(...)`)"
         raise DataError(f"{path}: is no complete Parquet file ({str(error).splitlines()[0]}); {repair}") from None
     names = file.schema_arrow.names
-    for name in names:
-        if names.count(name) > 1:
-            raise DataError(f"{path}: column {name!r} stands {names.count(name)} times; rename all but one")
+    require_columns(str(path), names, {name: name for name in names})
     return file
 
 

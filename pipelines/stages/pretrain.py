@@ -66,11 +66,12 @@ def adopt(context: StageContext, checkpoint: str) -> None:
     if not context.processes.leads:
         return
     config = context.config
-    context.store.verify(context.as_of)
+    folder = context.store.resource(f"{checkpoint}/config.json").parent
+    context.store.verify_files(folder / name for name in context.store.resource_digests(checkpoint))  # what is read, and no more
     assembly = TextAssembly(context.inputs["ingest"], "teacher")
     model = build_encoder(assembly, assembly.signature(), config.pretrain.encoder).eval()
     try:
-        untrained = adopt_bert(model, context.store.resource(f"{checkpoint}/config.json").parent, assembly.words())
+        untrained = adopt_bert(model, folder, assembly.words())
     except InterchangeError as error:
         raise DataError(f"pretrain.checkpoint: {error}") from None
     if untrained:
