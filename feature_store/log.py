@@ -89,7 +89,14 @@ def describe(contract: Mapping[str, Any]) -> Log:
     )
 
 
-def load(engine: Engine, store: Store, as_of: datetime | None, context: bool = True, until: datetime | None = None) -> Log:
+def load(
+    engine: Engine,
+    store: Store,
+    as_of: datetime | None,
+    context: bool = True,
+    until: datetime | None = None,
+    since: datetime | None = None,
+) -> Log:
     """Make the tables ``items`` and ``users`` (codes, ids, attributes), ``log`` (all events) and ``clicks``.
 
     Parameters
@@ -102,6 +109,8 @@ def load(engine: Engine, store: Store, as_of: datetime | None, context: bool = T
         Load the context columns too.
     until : datetime, optional
         Partitions of later dates are not read. Unlike ``as_of`` it keeps rows of earlier dates that became known later.
+    since : datetime, optional
+        Partitions of earlier dates are not read: for whom the past does not matter.
 
     Raises
     ------
@@ -112,7 +121,7 @@ def load(engine: Engine, store: Store, as_of: datetime | None, context: bool = T
     if not context:
         log = replace(log, categorical=(), dense=(), oracle=False)
     before = None if as_of is None else as_of - timedelta(microseconds=1)  # at midnight the date that begins then is not read
-    files = store.event_files(min((time for time in (before, until) if time is not None), default=None))
+    files = store.event_files(min((time for time in (before, until) if time is not None), default=None), since)
     files = files or store.event_files()[:1]  # one gives the types, even if none of its rows is old enough
     if not files:
         raise DataError(f"{store.root}: holds no event; run `ctr-kd ingest` first")

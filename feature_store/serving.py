@@ -233,11 +233,12 @@ def candidate_batches_on(
     They are a function of the partitions up to and with the date, whatever the later ones hold.
     """
     with _engine(engine_config, store) as engine:
-        log, start, end, newest = _day(engine, store, day, as_of)
+        shown = kind == "log" and store.contract["has_impressions"]  # what was shown stands in the date's own events, whatever was before
+        log, start, end, newest = _day(engine, store, day, as_of, alone=shown)
         columns = "".join(f", {name}" for name in log.context)
         if kind == "live":
             parts = _live(engine, columns, _in_order(log), start, end, newest + 1, in_microseconds(config.candidates.window))
-        elif log.has_impressions:
+        elif shown:
             number_requests(engine, log)
             parts = _impressions(engine, columns, start, end)
         else:
@@ -287,11 +288,12 @@ def live_on(store: Store, day: date, config: AssemblyConfig, engine_config: Feat
         return Live(_named(rows, log), as_array(items["item_id"]), items["clicks"].to_numpy())
 
 
-def _day(engine: Engine, store: Store, day: date, as_of: datetime | None) -> tuple[Log, int, int, int]:
-    """Load the log up to and with a date: what it offers, the date's first and last (exclusive) microsecond, its newest event."""
-    start = microseconds(datetime(day.year, day.month, day.day, tzinfo=UTC))
+def _day(engine: Engine, store: Store, day: date, as_of: datetime | None, alone: bool = False) -> tuple[Log, int, int, int]:
+    """Load the log up to and with a date, or the date alone: what it offers, the date's limits in microseconds, its newest event."""
+    midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    start, last = microseconds(midnight), midnight + timedelta(days=1, microseconds=-1)
     end = start + 24 * 3600 * 10**6
-    log = load(engine, store, as_of, until=datetime(day.year, day.month, day.day, 23, 59, 59, 999_999, tzinfo=UTC))
+    log = load(engine, store, as_of, until=last, since=midnight if alone else None)
     newest = engine.rows(f"select max(timestamp) from log where time_known and timestamp >= {start} and timestamp < {end}")[0][0]
     if newest is None:
         dates = store.dates(as_of)

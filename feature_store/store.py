@@ -95,9 +95,10 @@ class Store:
         """Rows, times, inputs and digests of one partition."""
         return read_json(self.root / "events" / f"date={date}" / MANIFEST)
 
-    def event_files(self, until: datetime | None = None) -> list[Path]:
-        """Files of :meth:`dates`; rows after ``until`` on its own date are for the reader to leave out."""
-        return [self.root / "events" / f"date={date}" / "events.parquet" for date in self.dates(until)]
+    def event_files(self, until: datetime | None = None, since: datetime | None = None) -> list[Path]:
+        """Files of :meth:`dates` from the date of ``since`` on; rows after ``until`` on its own date are for the reader to leave out."""
+        first = since.astimezone(UTC).date().isoformat() if since is not None else ""
+        return [self.root / "events" / f"date={date}" / "events.parquet" for date in self.dates(until) if date >= first]
 
     def partition_digests(self, until: datetime | None = None) -> dict[str, str]:
         """sha256 of each of :meth:`dates`' event files, by date, as the manifests have it."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import date, timedelta
-from typing import Any, Literal
+from datetime import UTC, date, datetime, time, timedelta
+from types import TracebackType
+from typing import Any, Literal, Self
 
+from feature_store.contracts import DataError
 from pipelines.failures import exit_code, explain
 from pipelines.gate import columns
+from pipelines.joining import StoreFeatures
 from pipelines.partitions import (
     clear_attempt,
     differences,
@@ -95,27 +99,67 @@ def backfill(runner: Runner, start: date, end: date, mode: Mode) -> list[Outcome
     list of Outcome
         One per date of the range, in order. Failures are recorded in the workspace until their date is scored.
     """
-    run = runner.context
+    run, outcomes = runner.context, []
     failures = failed_attempts(run.workspace)
-    outcomes = []
-    for day in (start + timedelta(days=n) for n in range((end - start).days + 1)):
-        try:
-            why = reason_to_score(run, day, mode, failures)
-            if why is None:
-                outcomes.append(_outcome(run, day))
-                continue
-            run.report(f"backfill: {day}: {why}")
-            run.options["date"] = day
-            runner.run("score", "score", force=mode == "all")
-            clear_attempt(run.workspace, day)
-            forget_failure(run.workspace, day)
-            outcomes.append(_outcome(run, day, why))
-        except Exception as error:  # whatever went wrong with this date, the next one may be fine
-            reason, code = explain(error, run.workspace), exit_code(error)
-            record_failure(run.workspace, day, reason, code)
-            run.report(f"backfill: {day} failed: {reason}")
-            outcomes.append(Outcome(day, "failed", why=reason, code=code))
+    with _OneReading(run, end) as reading:
+        for day in (start + timedelta(days=n) for n in range((end - start).days + 1)):
+            try:
+                why = reason_to_score(run, day, mode, failures)
+                if why is not None:
+                    run.report(f"backfill: {day}: {why}")
+                    reading.prepare(day)
+                    run.options["date"] = day
+                    runner.run("score", "score", force=mode == "all")
+                    clear_attempt(run.workspace, day)
+                    forget_failure(run.workspace, day)
+                outcomes.append(_outcome(run, day, why or ""))
+            except Exception as error:  # whatever went wrong with this date, the next one may be fine
+                reading.forget()
+                reason, code = explain(error, run.workspace), exit_code(error)
+                record_failure(run.workspace, day, reason, code)
+                run.report(f"backfill: {day} failed: {reason}")
+                outcomes.append(Outcome(day, "failed", why=reason, code=code))
     return outcomes
+
+
+class _OneReading:
+    """Has the dates of a range share one reading of the log, so that the last costs no more than the first; a context manager.
+
+    A damaged partition must fail its own date and later ones, but none before it: only dates before the first damage share.
+    """
+
+    def __init__(self, run: RunContext, end: date) -> None:
+        self._run, self._end = run, end
+        self._features: StoreFeatures | None = None
+
+    def __enter__(self) -> Self:
+        self._open = ExitStack()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.forget()
+
+    def prepare(self, day: date) -> None:
+        """Give the run what features are joined from for a date; None has the date open its own."""
+        if self._features is None:
+            self._until = self._first_damage() or self._end + timedelta(days=1)
+            midnight = datetime.combine(self._until, time.min, UTC)
+            self._features = self._open.enter_context(StoreFeatures(self._run, midnight))
+        self._run.features = self._features if day < self._until else None
+
+    def forget(self) -> None:
+        """Begin anew with the next date: a fault may have left half of an answer behind."""
+        self._run.features = self._features = None
+        self._open.close()
+
+    def _first_damage(self) -> date | None:
+        store = self._run.store
+        for file in store.event_files(datetime.combine(self._end, time.max, UTC)):
+            try:
+                store.verify_files([file])
+            except DataError:
+                return date.fromisoformat(file.parent.name.removeprefix("date="))
+        return None
 
 
 def _outcome(run: RunContext, day: date, why: str = "") -> Outcome:

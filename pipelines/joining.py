@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -32,29 +32,21 @@ class NothingToJoin:
         return table
 
 
-def open_joiner(
-    run: RunContext, signature: Mapping[str, Any], until: datetime | None = None
-) -> AbstractContextManager[Joiner | NothingToJoin]:
-    """What completes tables for a model, by what the model reads; the parameters are those of :class:`Joiner`."""
-    return nullcontext(NothingToJoin()) if "classes" in signature else Joiner(run, signature, until)
+class StoreFeatures:
+    """What the store knows of any number of rows; use as a context manager.
 
-
-class Joiner:
-    """Completes any number of tables; use as a context manager.
-
-    The log is read once, and only when a table lacks something: a table that carries all of it is the fast way to score.
+    Nothing is opened before it is asked for, and the log is read once for all that is asked. Ask in order of time: moving forward costs
+    what lies between, moving back begins the log anew.
 
     Parameters
     ----------
     run : RunContext
-    signature : mapping
-        Of the model: the columns that it reads.
     until : datetime, optional
-        No table holds a row from then on; what happened later need not be read.
+        No row is asked about from then on; what happened later need not be read.
     """
 
-    def __init__(self, run: RunContext, signature: Mapping[str, Any], until: datetime | None = None) -> None:
-        self._run, self._signature = run, signature
+    def __init__(self, run: RunContext, until: datetime | None = None) -> None:
+        self._run = run
         self._as_of = min((time for time in (run.as_of, until) if time is not None), default=None)
         self._lookup: FeatureLookup | None = None
         self._users: pa.Table | None = None
@@ -65,6 +57,61 @@ class Joiner:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._open.close()
+
+    def of(self, table: pa.Table) -> pa.Table:
+        """Add histories and statistics to rows with ``user_id``, ``item_id`` and ``timestamp``."""
+        if self._lookup is None:
+            from feature_store.serving import FeatureLookup
+
+            config = self._run.config
+            self._lookup = self._open.enter_context(FeatureLookup(self._run.store, config.assembly, config.feature_store, self._as_of))
+        return self._lookup.of(table)
+
+    def user_attributes(self, user_id: pa.ChunkedArray, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
+        """Those of the named columns that the store's users have, for a user id per row; null for a user it does not know."""
+        file = self._run.store.users_file()
+        if file is None or not names:
+            return {}
+        if self._users is None:
+            self._run.store.verify_files([file])
+            self._users = pq.read_table(file)
+        users = self._users
+        row = pc.index_in(user_id.cast(pa.string()), value_set=users["user_id"].cast(pa.string()).combine_chunks())
+        return {name: users[name].take(row) for name in names if name in users.column_names}
+
+
+@contextmanager
+def features_of(run: RunContext, until: datetime | None = None) -> Iterator[StoreFeatures]:
+    """Those that the run holds open, or some that are closed afterwards; the parameters are those of :class:`StoreFeatures`."""
+    if run.features is not None:
+        yield run.features
+    else:
+        with StoreFeatures(run, until) as features:
+            yield features
+
+
+@contextmanager
+def open_joiner(run: RunContext, signature: Mapping[str, Any]) -> Iterator[Joiner | NothingToJoin]:
+    """What completes tables for a model, by what the model reads."""
+    if "classes" in signature:
+        yield NothingToJoin()
+    else:
+        with features_of(run) as features:
+            yield Joiner(signature, features)
+
+
+class Joiner:
+    """Completes any number of tables for a model; a table that carries all that the model reads is left as it is.
+
+    Parameters
+    ----------
+    signature : mapping
+        Of the model: the columns that it reads.
+    features : StoreFeatures
+    """
+
+    def __init__(self, signature: Mapping[str, Any], features: StoreFeatures) -> None:
+        self._signature, self._features = signature, features
 
     def lacking(self, names: Sequence[str]) -> list[str]:
         """What the model reads, could be joined, and is not among the columns of these names."""
@@ -83,33 +130,13 @@ class Joiner:
         if not lacking:
             return None
         keys = [name for name in ("user_id", "item_id", "timestamp") if name in table.column_names]
-        joined = self._features().of(table.select(keys))
+        joined = self._features.of(table.select(keys))
         columns = {name: joined[name] for name in lacking if name in joined.column_names}
         if "user_id" in keys:
-            columns |= self._user_attributes(table["user_id"], [name for name in lacking if name not in columns])
+            columns |= self._features.user_attributes(table["user_id"], [name for name in lacking if name not in columns])
         return pa.table(columns)  # a dense context column, for one, belongs to the request and cannot be joined: it stays null
 
     def histories(self, table: pa.Table) -> pa.ListArray:
         """Raw ids of what each row's user clicked before the row's time, oldest first."""
-        joined = self._features().of(table.select(["user_id", "item_id", "timestamp"]))["history"]
+        joined = self._features.of(table.select(["user_id", "item_id", "timestamp"]))["history"]
         return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
-
-    def _features(self) -> FeatureLookup:
-        if self._lookup is None:
-            from feature_store.serving import FeatureLookup
-
-            config = self._run.config
-            self._lookup = self._open.enter_context(FeatureLookup(self._run.store, config.assembly, config.feature_store, self._as_of))
-        return self._lookup
-
-    def _user_attributes(self, user_id: pa.ChunkedArray, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
-        """Those of the named columns that the store's users have, for a user id per row; null for a user it does not know."""
-        file = self._run.store.users_file()
-        if file is None or not names:
-            return {}
-        if self._users is None:
-            self._run.store.verify_files([file])
-            self._users = pq.read_table(file)
-        users = self._users
-        row = pc.index_in(user_id.cast(pa.string()), value_set=users["user_id"].cast(pa.string()).combine_chunks())
-        return {name: users[name].take(row) for name in names if name in users.column_names}

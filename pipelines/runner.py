@@ -17,6 +17,7 @@ from pipelines.resources import peak_memory_bytes, reset_peak_memory, versions
 
 if TYPE_CHECKING:
     from feature_store.store import Store
+    from pipelines.joining import StoreFeatures
     from pipelines.tracking import Tracker
 
 
@@ -40,6 +41,8 @@ class RunContext:
         Earlier stages of this run, by name; all of them stand.
     processes : Processes
         Those that share the training.
+    features : StoreFeatures or None
+        Held open by a command that scores many dates, so that each need not read the log anew.
     """
 
     config: RunConfig
@@ -52,6 +55,7 @@ class RunContext:
     tracker: Tracker | None = None
     artifacts: dict[str, Artifact] = field(default_factory=dict)
     processes: Processes = ALONE
+    features: StoreFeatures | None = None
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     _store: Store | None = None
 

@@ -13,7 +13,7 @@ from feature_store.contracts import DataError
 from pipelines.artifacts import digest_of, write_json
 from pipelines.candidates import candidate_tables
 from pipelines.failures import exit_code, explain
-from pipelines.joining import Joiner
+from pipelines.joining import Joiner, features_of
 from pipelines.partitions import (
     SCORES,
     SETTINGS,
@@ -125,9 +125,10 @@ def score_date(context: StageContext, day: date, origin: dict[str, Any]) -> None
     folder = PartsFolder(parts_path(context.workspace, day), settled)
     try:
         with (
-            Joiner(context.run, model.scorer.signature, midnight) as joiner,
+            features_of(context.run, midnight) as features,
             context.progress("candidates scored", total=None) as progress,
         ):
+            joiner = Joiner(model.scorer.signature, features)
             parts = in_parts(candidate_tables(context, day, model, joiner), settings.batch_rows)
             parts = (part if part.number in folder.finished else with_features(part, joiner) for part in parts)
             score_parts(model, version, parts, folder, config, f"candidates of {day}", progress)

@@ -149,6 +149,14 @@ def test_impressions_come_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [batch.num_rows for batch in batches] == [5, 5, 2] and pa.concat_tables(batches) == whole
 
 
+def test_impressions_are_read_from_their_date_alone(tmp_path: Path) -> None:
+    log = [Event(user, item, minute, clicked=item % 2) for minute in (5, 1500) for user in (1, 2) for item in (1, 2, 3)]
+    store = write_store(tmp_path / "store", log, True)
+    whole = candidates_on(store, date(2024, 1, 2), CONFIG, ENGINE)
+    (store.root / "events" / "date=2024-01-01" / "events.parquet").write_bytes(b"")
+    assert candidates_on(store, date(2024, 1, 2), CONFIG, ENGINE) == whole and whole.num_rows == 6
+
+
 def test_no_live_item_is_an_error(tmp_path: Path) -> None:
     log = [Event(1, 1, 0), Event(1, 2, 100, clicked=0)]
     with pytest.raises(DataError, match="no item was clicked in the 1:00:00 before the end of it"):

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from feature_store.contracts import DataError
+from feature_store.contracts import DataError, StorageError
+from feature_store.serving import FeatureLookup
 from pipelines import cli, joining
 from pipelines.backfill import Mode, Outcome, backfill
 from pipelines.config import describe
@@ -100,6 +101,36 @@ def test_a_changed_byte_in_a_partition_of_the_log_fails_the_dates_that_read_it_a
     assert list(served.scores()) == ["2024-01-01"]
     file.write_bytes(held)
     assert what(fill(served)) == ["stands", "scored", "scored"]
+
+
+def test_a_range_reads_the_log_once_and_scores_as_each_date_by_itself(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[datetime | None] = []
+    enter = FeatureLookup.__enter__
+    monkeypatch.setattr(FeatureLookup, "__enter__", lambda self: opened.append(self._as_of) or enter(self))
+    for day in DAYS:
+        served.run(date=day)
+    alone = served.scores()
+    midnights = [datetime(2024, 1, day, tzinfo=UTC) for day in (2, 3, 4)]
+    assert opened == midnights
+    opened.clear()
+    assert what(fill(served, "all")) == ["scored"] * 3
+    assert served.scores() == alone
+    assert opened == midnights[2:]
+
+
+def test_a_fault_of_the_reading_is_over_with_its_date(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    of, asked = FeatureLookup.of, []
+
+    def breaks(self: FeatureLookup, frame: Any) -> Any:
+        asked.append(self)
+        if len(set(asked)) == 1 and frame["timestamp"][0].as_py().date() == SECOND:
+            self._engine.__exit__(None, None, None)  # as a full disk does, it leaves nothing to go on with
+            raise StorageError("no room")
+        return of(self, frame)
+
+    monkeypatch.setattr(FeatureLookup, "of", breaks)
+    assert what(fill(served)) == ["scored", "failed", "scored"]
+    assert len(set(asked)) == 2
 
 
 def test_dates_of_which_all_fail_alike_end_with_their_code_and_others_with_1() -> None:

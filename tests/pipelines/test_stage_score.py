@@ -18,7 +18,7 @@ from ctr_kd.drift import population_stability_index
 from feature_store.contracts import DataError
 from feature_store.serving import FeatureLookup, candidates_on, features_for
 from pipelines.config import RunConfig
-from pipelines.joining import Joiner
+from pipelines.joining import Joiner, StoreFeatures
 from pipelines.mlflow_server import TrackingError, tracking_uri
 from pipelines.runner import RunContext
 from pipelines.scoring_files import score_file
@@ -166,8 +166,8 @@ def test_a_file_that_carries_everything_needs_no_store(served: Served) -> None:
     signature = {"dense": {"item_age": [0.0, 1.0]}, "categorical": {}, "user_attributes": []}
     table = pa.Table.from_pandas(frame(history=[[10], [], [11]], item_age=[1.0, 2.0, 3.0]))
     run = RunContext(served.config, served.workspace / "nowhere")
-    with Joiner(run, signature) as joiner:
-        assert joiner.join(table) is table
+    with StoreFeatures(run) as features:
+        assert Joiner(signature, features).join(table) is table
 
 
 @pytest.mark.parametrize(
