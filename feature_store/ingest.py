@@ -27,7 +27,7 @@ from feature_store.quarantine import FILE, Rejects, files_behind, write_failed, 
 from feature_store.readers import READERS
 from feature_store.readers.base import relative
 from feature_store.staging import Part, Staging
-from feature_store.store import CONTRACT, LEDGER, MANIFEST, Store, Transaction, finish_commit, sha256_of, storage_errors
+from feature_store.store import CONTRACT, LEDGER, MANIFEST, Store, Transaction, finish_commit, read_json, sha256_of, storage_errors
 
 FORMAT = 1  # of the store; another number makes every store be built anew
 _IDS = ("user_id", "item_id", "request_id")
@@ -293,7 +293,7 @@ class _Run:
         )
 
     def _holds_reread(self, folder: Path) -> bool:
-        inputs = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["inputs"]
+        inputs = read_json(folder / MANIFEST)["inputs"]
         return not self._plan.reread.isdisjoint(inputs)
 
     def _on_duplicates(self, kind: Kind) -> Callable[[pa.Table, list[str]], None]:

@@ -27,6 +27,7 @@ from typing import Any, Self
 import duckdb
 
 from feature_store.contracts import DataError, StorageError
+from feature_store.seal import sealed, unsealed
 
 MANIFEST = "_manifest.json"
 CONTRACT, LEDGER = "_contract.json", "_ledger.json"
@@ -40,17 +41,16 @@ def sha256_of(path: Path) -> str:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """The same bytes for the same content."""
-    path.write_text(json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    """The same bytes for the same content, under a seal."""
+    path.write_text(json.dumps(sealed(content), indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Raises DataError when the file is no JSON."""
+    """Raises DataError when the file is not what :func:`write_json` wrote."""
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: is damaged ({error}); delete the store and ingest again") from None
-    return content
+        return unsealed(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, AttributeError) as error:  # the latter where it is JSON, but no object
+        raise DataError(f"{path}: is damaged ({error}); restore it from a backup, or delete the store and ingest again") from None
 
 
 class Store:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from feature_store.seal import sealed, unsealed
+
 MANIFEST = "_manifest.json"
 STARTED = "_started.json"  # what an unfinished artifact is being made from; gone once the manifest stands
 CHECKPOINT = "checkpoint"
@@ -121,6 +123,15 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return value
 
 
+def read_manifest(directory: Path) -> dict[str, Any] | None:
+    """Read the manifest of a directory; None where there is none. Raises ArtifactError when a byte of it was changed."""
+    manifest = read_json(directory / MANIFEST)
+    try:
+        return None if manifest is None else unsealed(manifest)
+    except ValueError as error:
+        raise ArtifactError(f"{directory / MANIFEST} is damaged: {error}; delete {directory} and run again") from None
+
+
 def files_of(directory: Path) -> Iterator[str]:
     """Files of an artifact in a fixed order, relative to it: all but the manifest, the marker and the checkpoint."""
     for path in sorted(directory.rglob("*")):
@@ -143,10 +154,7 @@ class Artifact:
     @property
     def manifest(self) -> dict[str, Any] | None:
         """What the manifest says; None while the artifact is unfinished."""
-        manifest = read_json(self.path / MANIFEST)
-        if manifest is not None and not {"files", "digest"} <= manifest.keys():
-            raise ArtifactError(f"{self.path / MANIFEST} is damaged: it lists no files; delete {self.path} and run again")
-        return manifest
+        return read_manifest(self.path)
 
     @property
     def checkpoint(self) -> Path:
@@ -192,7 +200,7 @@ class Artifact:
             sync(self.path / name)
             files[name] = {"sha256": sha256_of(self.path / name), "bytes": (self.path / name).stat().st_size}
         manifest = {**facts, "digest": digest_of({name: entry["sha256"] for name, entry in files.items()}), "files": files}
-        write_json(self.path / MANIFEST, manifest)
+        write_json(self.path / MANIFEST, sealed(manifest))
         self.tidy()
         return manifest
 

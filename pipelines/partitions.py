@@ -8,8 +8,18 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from feature_store.seal import sealed
 from feature_store.store import Store
-from pipelines.artifacts import MANIFEST, ArtifactError, digest_of, publish_directory, read_json, sha256_of, write_json
+from pipelines.artifacts import (
+    MANIFEST,
+    ArtifactError,
+    digest_of,
+    publish_directory,
+    read_json,
+    read_manifest,
+    sha256_of,
+    write_json,
+)
 from pipelines.config import RunConfig
 
 SCORES, REPORT = "scores.parquet", "scoring.json"
@@ -119,10 +129,9 @@ def read_partition(workspace: Path, day: date) -> dict[str, Any] | None:
 def read_scores(path: Path) -> dict[str, Any] | None:
     """Manifest of a folder of scores; None where there is none, or one that cannot be read."""
     try:
-        manifest = read_json(path / MANIFEST)
+        return read_manifest(path)
     except ArtifactError:
         return None
-    return manifest if manifest is not None and "files" in manifest else None
 
 
 def is_whole(path: Path, manifest: Mapping[str, Any]) -> bool:
@@ -146,7 +155,7 @@ def publish_scores(temporary: Path, final: Path, facts: Mapping[str, Any], made:
     """
     write_json(temporary / REPORT, {**facts, **report})
     files = {name: {"sha256": sha256_of(temporary / name)} for name in (SCORES, REPORT)}
-    write_json(temporary / MANIFEST, {**facts, **made, "report": report, "files": files})
+    write_json(temporary / MANIFEST, sealed({**facts, **made, "report": report, "files": files}))
     publish_directory(temporary, final)
 
 

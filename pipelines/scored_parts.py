@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ctr_kd.scoring_report import ScoringCounts
+from feature_store.seal import sealed, unsealed
 from pipelines.artifacts import ArtifactError, digest_of, read_json, sha256_of, sync, write_json
 from pipelines.opened_model import OpenedModel, completed
 
@@ -64,7 +65,7 @@ def write_part(model: OpenedModel, version: str, part: Part, folder: Path) -> Sc
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    write_json(path.with_suffix(".json"), {"sha256": digest, "counts": counts.to_dict()})
+    write_json(path.with_suffix(".json"), sealed({"sha256": digest, "counts": counts.to_dict()}))
     return counts
 
 
@@ -106,7 +107,7 @@ class PartsFolder:
         for file in self.path.glob("part-*.json"):
             part = file.with_suffix(".parquet")
             try:
-                facts = read_json(file) or {}
+                facts = unsealed(read_json(file) or {})
                 if sha256_of(part) == facts["sha256"]:
                     yield int(file.stem.removeprefix("part-")), ScoringCounts.from_dict(facts["counts"])
             except (ArtifactError, FileNotFoundError, KeyError, TypeError, ValueError):

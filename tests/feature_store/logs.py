@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,7 +13,7 @@ import pyarrow.parquet as pq
 
 from feature_store.config import AssemblyConfig
 from feature_store.statistics import click_counts
-from feature_store.store import Store, sha256_of
+from feature_store.store import Store, sha256_of, write_json
 
 START = int(datetime(2024, 1, 1, 6, tzinfo=UTC).timestamp()) * 10**6  # microseconds
 MINUTE = 60 * 10**6
@@ -85,12 +84,12 @@ def write_store(
         newest, known = (
             datetime.fromtimestamp(max(times) / 1e6, UTC).isoformat() for times in zip(*((e.time, e.known) for e in rows), strict=True)
         )
-        (folder / "_manifest.json").write_text(json.dumps({"max_timestamp": newest, "max_ingested_at": known, "sha256": digests(folder)}))
+        write_json(folder / "_manifest.json", {"max_timestamp": newest, "max_ingested_at": known, "sha256": digests(folder)})
     for name, table in (("items", items), ("users", users)):
         if table is not None:
             (root / name).mkdir()
             pq.write_table(table, root / name / f"{name}.parquet")
-            (root / name / "_manifest.json").write_text(json.dumps({"sha256": digests(root / name)}))
+            write_json(root / name / "_manifest.json", {"sha256": digests(root / name)})
     contract = {
         "user_id": str(ids_type),
         "item_id": str(ids_type),
@@ -100,7 +99,7 @@ def write_store(
         "user_attributes": [] if users is None else [name for name in users.column_names if name != "user_id"],
         "oracle": False,
     }
-    (root / "_contract.json").write_text(json.dumps(contract))
+    write_json(root / "_contract.json", contract)
     return Store(root)
 
 

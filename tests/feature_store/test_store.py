@@ -6,7 +6,7 @@ import pytest
 
 from feature_store import store as store_module
 from feature_store.contracts import DataError
-from feature_store.store import Store, Transaction, finish_commit, sha256_of, write_json
+from feature_store.store import Store, Transaction, finish_commit, read_json, sha256_of, write_json
 
 
 def write_partition(transaction: Transaction, date: str, text: str) -> None:
@@ -78,6 +78,25 @@ def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
     (tmp_path / "events" / "date=2024-01-01" / "_manifest.json").write_text("{")
     with pytest.raises(DataError, match=r"_manifest.json: is damaged"):
         store.digest()
+
+
+def test_a_flipped_bit_anywhere_in_a_manifest_is_noticed_unless_it_changes_nothing(tmp_path: Path) -> None:
+    """Its numbers are believed: the newest time decides where the split lies."""
+    path = tmp_path / "_manifest.json"
+    content = {"rows": 12, "max_timestamp": "2024-01-01T12:00:00+00:00", "inputs": ["ä"], "share": 0.5}
+    write_json(path, content)
+    held = path.read_bytes()
+    for place in range(8 * len(held)):
+        changed = bytearray(held)
+        changed[place // 8] ^= 1 << place % 8
+        path.write_bytes(changed)
+        try:
+            assert read_json(path) == content  # white space of another kind
+        except DataError as error:
+            assert "is damaged" in str(error)
+    path.write_text('{"rows": 12}')
+    with pytest.raises(DataError, match="it has no seal"):
+        read_json(path)
 
 
 def test_leaving_without_commit_changes_nothing(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_an_unfinished_artifact_keeps_nothing_but_the_checkpoint_of_the_same_inp
     assert not artifact.checkpoint.exists()
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "remove", "add", "manifest", "no files"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove", "add", "manifest", "a number", "no files"])
 def test_damage_is_found_and_named(tmp_path: Path, damage: str) -> None:
     artifact = made(tmp_path / "a", out="a long enough text", other="x")
     file = artifact.path / "out"
@@ -131,11 +131,14 @@ def test_damage_is_found_and_named(tmp_path: Path, damage: str) -> None:
         (artifact.path / "zebra").write_text("?")
     elif damage == "manifest":
         (artifact.path / MANIFEST).write_text("{")
+    elif damage == "a number":
+        text = (artifact.path / MANIFEST).read_text()
+        (artifact.path / MANIFEST).write_text(text.replace('"bytes": 18', '"bytes": 19'))
     else:
         (artifact.path / MANIFEST).write_text("{}")
     with pytest.raises(ArtifactError) as error:
         Verifier().verify(artifact)
-    name = {"add": "zebra", "manifest": MANIFEST, "no files": MANIFEST}.get(damage, "out")
+    name = {"add": "zebra", "manifest": MANIFEST, "no files": MANIFEST, "a number": MANIFEST}.get(damage, "out")
     assert str(artifact.path / name) in str(error.value)
     assert "run again" in str(error.value)
     assert "\n" not in str(error.value)

@@ -1,0 +1,45 @@
+"""Seals: a JSON file says itself whether a byte of it was changed since it was written.
+
+Manifests hold the digests of all other files, and numbers that are believed (rows, newest times); nothing else would vouch for them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+SEAL = "seal"
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content with a digest of itself.
+
+    Examples
+    --------
+    >>> sealed({"rows": 3})["seal"][:8], unsealed(sealed({"rows": 3}))
+    ('2bafd462', {'rows': 3})
+    """
+    return {**content, SEAL: _digest(content)}
+
+
+def unsealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content without its seal.
+
+    Raises
+    ------
+    ValueError
+        When the seal is missing, or is not that of the content.
+    """
+    bare = {key: value for key, value in content.items() if key != SEAL}
+    if SEAL not in content:
+        raise ValueError("it has no seal, as if something else had written it")
+    if content[SEAL] != _digest(bare):
+        raise ValueError("its seal is not that of its content")
+    return bare
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
