@@ -53,6 +53,10 @@ def run(context: StageContext, trained: Mapping[str, Path]) -> None:
     measured: dict[str, dict[str, Seeded]] = {
         "teacher": measure_seeds(label, [stored_probabilities(context.inputs["teacher"] / "predictions_test.parquet")], bootstrap)
     }
+    members = list(config.distill.teachers) if len(config.distill.teachers) > 1 else []
+    for name in members:
+        file = context.inputs["teacher"] / f"predictions_teacher_{name}_test.parquet"
+        measured[f"teacher/{name}"] = measure_seeds(label, [stored_probabilities(file)], bootstrap)
     for name in dict.fromkeys(title.rpartition("/")[0] for title in trained):
         files = [trained[f"{name}/{seed}"] / "predictions_student_test.parquet" for seed in seeds]
         measured[name] = measure_seeds(label, [stored_probabilities(file) for file in files], bootstrap)
@@ -60,15 +64,16 @@ def run(context: StageContext, trained: Mapping[str, Path]) -> None:
     main = quality({"models": models})
     for name, one in models.items():
         context.report(f"{name}: {WORDS[main]} {one[main]['value']:.4f} over {len(one[main]['seeds'])} seeds")
-    named = ("teacher", "student", "student_alone")
+    named = ("teacher", *(f"teacher/{name}" for name in members), "student", "student_alone")
     costs = student_costs(trained[f"student/{seeds[0]}"], test)
     of_model = {"teacher": teacher_facts(context), "student": costs, "student_alone": costs}  # the same graph with other numbers
+    pairs = (*PAIRS, *(("student", f"teacher/{name}") for name in members))
     proof: dict[str, Any] = {
         "run": run_facts(context) | {"seed": config.seed, "trained": len(trained)},
         "seeds": seeds,
         "data": {"test_rows": len(label), "users": bootstrap.units},
-        "models": {name: models[name] | of_model[name] for name in named},
-        "comparisons": {f"{one}-{other}": difference(measured[one], measured[other], settings.seed) for one, other in PAIRS},
+        "models": {name: models[name] | of_model.get(name, {}) for name in named},
+        "comparisons": {f"{one}-{other}": difference(measured[one], measured[other], settings.seed) for one, other in pairs},
         "ablation": [
             {
                 "name": name,
@@ -101,11 +106,16 @@ def table(run: RunContext) -> str:
     for seed, one, two, gain in zip(proof["seeds"], student, other, pair["seeds"], strict=True):
         lines.append(f"{seed:<28}{one:>9.4f}{two:>9.4f}{gain:>+12.4f}")
     lines.append(f"{'mean':<28}{np.mean(student):>9.4f}{np.mean(other):>9.4f}{pair['difference']:>+12.4f}")
+    lines += ["", f"{'teacher':<28}{WORDS[main]:>9}{'the student against it':>33}"]
+    for name in (name for name in proof["models"] if name.split("/")[0] == "teacher"):
+        lines.append(_line(name.removeprefix("teacher/"), proof["models"][name][main], proof["comparisons"][f"student-{name}"][main]))
     if proof["ablation"]:
         lines += ["", f"{'changed':<28}{WORDS[main]:>9}{'against the student':>33}"]
-    for one in proof["ablation"]:
-        found = one["against_student"]
-        interval = f"{found['difference']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]"
-        lines.append(f"{one['name']:<28}{one[main]['value']:>9.4f}{interval:>33}")
+    lines += [_line(one["name"], one[main], one["against_student"]) for one in proof["ablation"]]
     lines += [f"{name:<28}{'–':>9}  {reason}" for name, reason in proof["not_possible"].items()]
     return "\n".join([*lines, f"report: {run.workspace / 'reports' / 'latest' / PAGE}"])
+
+
+def _line(name: str, figure: Mapping[str, Any], difference: Mapping[str, Any]) -> str:
+    interval = f"{difference['difference']:+.4f} [{difference['low']:+.4f}, {difference['high']:+.4f}]"
+    return f"{name:<28}{figure['value']:>9.4f}{interval:>33}"

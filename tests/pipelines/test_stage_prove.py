@@ -55,6 +55,24 @@ def test_it_trains_pairs_and_variants_and_finds_them_again(experiment: Run, tmp_
     assert latest(tmp_path)["models"]["student"]["auc"]["seeds"][:2] == proof["models"]["student"]["auc"]["seeds"]
 
 
+def test_each_of_several_teachers_stands_beside_the_student(experiment: Run, tmp_path: Path) -> None:
+    settings = ("--seeds", "1", "--set", "prove.ablation=[]", "--set", "distill.teachers={bert: 0.5, boosted_trees: 0.5}")
+    code, out, err = experiment("prove", *settings)
+    assert code == 0, err
+    proof = latest(tmp_path)
+    (teacher,) = (tmp_path / "workspace" / "artifacts" / "teacher").iterdir()
+    (ingest,) = (tmp_path / "workspace" / "artifacts" / "ingest").glob("*/_manifest.json")
+    label = RawRows(ingest.parent).read("test")["label"].to_numpy()
+    for name in ("bert", "boosted_trees"):
+        auc = auc_score(label, stored_probabilities(teacher / f"predictions_teacher_{name}_test.parquet"))
+        assert np.isclose(proof["models"][f"teacher/{name}"]["auc"]["value"], auc)
+        difference = proof["comparisons"][f"student-teacher/{name}"]["auc"]
+        assert np.isclose(difference["difference"], proof["models"]["student"]["auc"]["value"] - auc)
+        (line,) = (line for line in out.splitlines() if line.startswith(f"{name} "))
+        assert f"{auc:.4f}" in line and f"{difference['difference']:+.4f} [{difference['low']:+.4f}, " in line
+    assert "Teacher boosted_trees" in (tmp_path / "workspace" / "reports" / "latest" / "prove.html").read_text()
+
+
 def test_a_proof_that_was_stopped_goes_on(experiment: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real, trained = student.keep_student, []
 
