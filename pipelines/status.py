@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 from feature_store.contracts import DataError
+from pipelines.artifacts import MANIFEST
 from pipelines.backfill import stale
 from pipelines.lock import holder
 from pipelines.mlflow_server import TrackingError
@@ -43,8 +45,17 @@ def _stages(context: RunContext) -> Iterator[str]:
     yield "stages"
     for state in Runner(context, ROAD).states():
         manifest: dict[str, Any] = state.manifest or {}
-        made = f"  {manifest['seconds']:.1f} s, {manifest['started']}" if state.state == "stands" else ""
-        yield f"  {state.name:<9} {state.fingerprint or '-':<16} {state.state}{made}"
+        if state.state == "stands":
+            more = f"  {manifest['seconds']:.1f} s, {manifest['started']}"
+        else:  # whoever trained with --set and asks without it should not think that his work is lost
+            others = sum(path.parent.name != state.fingerprint for path in _artifacts(context, state.name))
+            more = f"; {others} made with other settings or inputs {'stands' if others == 1 else 'stand'}" if others else ""
+        yield f"  {state.name:<9} {state.fingerprint or '-':<16} {state.state}{more}"
+
+
+def _artifacts(context: RunContext, stage: str) -> Iterator[Path]:
+    """Manifests of whatever was made by a stage."""
+    return (context.workspace / "artifacts" / stage).glob(f"*/{MANIFEST}")
 
 
 def _partitions(context: RunContext) -> Iterator[str]:

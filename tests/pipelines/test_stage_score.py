@@ -119,6 +119,16 @@ def test_status_tells_what_stands(served: Served) -> None:
     assert "pretrain  -                missing (needs ingest)" in text
 
 
+def test_status_tells_of_what_was_made_with_other_settings(served: Served) -> None:
+    served.run()
+    served.change(history={"max_length": 3})
+    context = served.context()
+    context.read_only = True
+    text = status(context, tracking_uri(served.config, served.workspace))
+    (line,) = (line for line in text.splitlines() if line.startswith("  ingest"))
+    assert line.endswith("missing; 1 made with other settings or inputs stands")
+
+
 def frame(**columns: Any) -> pd.DataFrame:
     moment = pd.Timestamp("2024-01-03T10:00", tz="UTC")
     rows = {"note": ["a", "b", "c"], "item_id": [10, 13, 99], "timestamp": [moment] * 3, "user_id": ["u1", "u2", "stranger"]}
