@@ -1,4 +1,7 @@
-"""Rows per second of the students end to end, Parquet of raw ids to Parquet of scores, on one thread; the teacher beside them.
+"""Rows per second of the students end to end, Parquet of raw ids to Parquet of scores, on one thread; teachers beside them.
+
+The teachers are the default one (2 layers of 64 units) and one of BERT's base size (12 of 768), row by row and with the history of a
+request encoded once for its candidates.
 
     python benchmarks/bench_scoring.py [--rows 300000]
 
@@ -41,6 +44,7 @@ STATISTICS = [
     "transition_clicks",
     "hour",
 ]
+TEACHERS = (("teacher", EncoderConfig(), 8192), ("bert_base", EncoderConfig(width=768, layers=12, heads=12), 256))  # rows timed of each
 CONTEXT = ["environment", "device_group", "os", "country", "region", "referrer"]
 
 
@@ -127,12 +131,13 @@ def main() -> None:
                 pq.write_table(frame.select(["item_id", "timestamp"]).append_column("score", pa.array(scores)), root / "out.parquet")
                 best = max(best, len(scores) / (time.perf_counter() - began))
             result[kind] = round(best)
-        teacher = ClickBert(build_encoder(assembly, signature, EncoderConfig()), signature, FinetuneConfig())
         samples = assembly.samples("test")
-        result["teacher_shared_histories"] = round(rows_per_second(teacher, samples, share_histories=True))
-        result["teacher_row_by_row"] = round(rows_per_second(teacher, samples, share_histories=False))
-    for kind in STUDENTS:
-        result[f"{kind}_over_teacher_row_by_row"] = round(float(result[kind]) / float(result["teacher_row_by_row"]), 1)
+        for name, encoder, sample in TEACHERS:
+            teacher = ClickBert(build_encoder(assembly, signature, encoder), signature, FinetuneConfig())
+            for way, share in (("shared_histories", True), ("row_by_row", False)):
+                result[f"{name}_{way}"] = speed = round(rows_per_second(teacher, samples, share, sample, seconds=5), 1)
+                for kind in STUDENTS:
+                    result[f"{kind}_over_{name}_{way}"] = round(float(result[kind]) / speed, 1)
     for name, value in result.items():
         print(f"{name:35} {value:>14,}" if not isinstance(value, str) else f"{name:35} {value}")
     Path(__file__).with_name("results").mkdir(exist_ok=True)
