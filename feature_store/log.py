@@ -72,8 +72,10 @@ def describe(contract: Mapping[str, Any]) -> Log:
     Raises
     ------
     DataError
-        When a context column or an attribute has a name that rows use, or two have the same.
+        When a context column or an attribute has a name that rows use, or two have the same; or the store holds texts.
     """
+    if "context" not in contract:
+        raise DataError("the store holds texts, which have no users, candidates or histories")
     named = [name for kind in contract["context"].values() for name in kind] + contract["item_attributes"] + contract["user_attributes"]
     for name in named:
         if name in RESERVED or named.count(name) > 1:

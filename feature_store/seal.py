@@ -16,11 +16,19 @@ SEAL = "seal"
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
     """The content with a digest of itself.
 
+    Raises
+    ------
+    ValueError
+        When it has a key ``seal`` of its own.
+
     Examples
     --------
     >>> sealed({"rows": 3})["seal"][:8], unsealed(sealed({"rows": 3}))
     ('2bafd462', {'rows': 3})
     """
+    if SEAL in content:
+        raise ValueError(f"{SEAL!r} is the key of the seal itself")
+    content = json.loads(json.dumps(content))  # as it will be read: keys that are numbers become texts
     return {**content, SEAL: _digest(content)}
 
 
@@ -34,7 +42,7 @@ def unsealed(content: Mapping[str, Any]) -> dict[str, Any]:
     """
     bare = {key: value for key, value in content.items() if key != SEAL}
     if SEAL not in content:
-        raise ValueError("it has no seal, as if something else had written it")
+        raise ValueError("it has no seal, as what an earlier release wrote")
     if content[SEAL] != _digest(bare):
         raise ValueError("its seal is not that of its content")
     return bare

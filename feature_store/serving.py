@@ -20,7 +20,7 @@ from feature_store.contracts import DataError, nearest
 from feature_store.engines import Engine, open_engine
 from feature_store.engines.queries import render
 from feature_store.history import build_histories, read_positions
-from feature_store.log import Log, load, microseconds
+from feature_store.log import Log, describe, load, microseconds
 from feature_store.requests import RowMaker, number_requests, request_range
 from feature_store.statistics import REQUEST_STATISTICS, Timelines, in_microseconds, statistic_names
 from feature_store.store import Store
@@ -233,7 +233,8 @@ def candidate_batches_on(
     They are a function of the partitions up to and with the date, whatever the later ones hold.
     """
     with _engine(engine_config, store) as engine:
-        shown = kind == "log" and store.contract["has_impressions"]  # what was shown stands in the date's own events, whatever was before
+        # What was shown stands in the date's own events, whatever was before.
+        shown = kind == "log" and describe(store.contract).has_impressions
         log, start, end, newest = _day(engine, store, day, as_of, alone=shown)
         columns = "".join(f", {name}" for name in log.context)
         if kind == "live":
@@ -293,13 +294,19 @@ def _day(engine: Engine, store: Store, day: date, as_of: datetime | None, alone:
     midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
     start, last = microseconds(midnight), midnight + timedelta(days=1, microseconds=-1)
     end = start + 24 * 3600 * 10**6
+    if not store.event_files(last, midnight):
+        raise _no_event(store, day, as_of)
     log = load(engine, store, as_of, until=last, since=midnight if alone else None)
     newest = engine.rows(f"select max(timestamp) from log where time_known and timestamp >= {start} and timestamp < {end}")[0][0]
     if newest is None:
-        dates = store.dates(as_of)
-        held = f"{dates[0]} to {dates[-1]}" if dates else "no event at all"
-        raise DataError(f"{store.root}: no event on {day.isoformat()}; the log holds {held}")
+        raise _no_event(store, day, as_of)
     return log, start, end, newest
+
+
+def _no_event(store: Store, day: date, as_of: datetime | None) -> DataError:
+    dates = store.dates(as_of)
+    held = f"{dates[0]} to {dates[-1]}" if dates else "no event at all"
+    return DataError(f"{store.root}: no event on {day.isoformat()}; the log holds {held}")
 
 
 def _no_candidate(store: Store, day: date, config: AssemblyConfig, kind: str) -> DataError:

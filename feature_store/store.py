@@ -50,7 +50,8 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         return unsealed(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, AttributeError) as error:  # the latter where it is JSON, but no object
-        raise DataError(f"{path}: is damaged ({error}); restore it from a backup, or delete the store and ingest again") from None
+        repair = "restore it from a backup, or delete the store and ingest the whole raw log again"
+        raise DataError(f"{path}: is damaged ({error}); {repair}") from None
 
 
 class Store:

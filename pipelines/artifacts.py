@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from feature_store.seal import sealed, unsealed
+from feature_store.seal import SEAL, sealed, unsealed
 
 MANIFEST = "_manifest.json"
 STARTED = "_started.json"  # what an unfinished artifact is being made from; gone once the manifest stands
@@ -124,10 +124,16 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def read_manifest(directory: Path) -> dict[str, Any] | None:
-    """Read the manifest of a directory; None where there is none. Raises ArtifactError when a byte of it was changed."""
+    """Read the manifest of a directory; None where there is none, or one of an earlier release, whose directories are made again.
+
+    Raises
+    ------
+    ArtifactError
+        When a byte of it was changed.
+    """
     manifest = read_json(directory / MANIFEST)
     try:
-        return None if manifest is None else unsealed(manifest)
+        return None if manifest is None or SEAL not in manifest else unsealed(manifest)
     except ValueError as error:
         raise ArtifactError(f"{directory / MANIFEST} is damaged: {error}; delete {directory} and run again") from None
 
@@ -261,8 +267,8 @@ class DigestMemo:
     def __init__(self, path: Path, keep: bool = True) -> None:
         self._path, self._keep = path, keep
         try:
-            self._known: dict[str, Any] = read_json(path) or {}
-        except ArtifactError:
+            self._known: dict[str, Any] = unsealed(read_json(path) or {})
+        except (ArtifactError, ValueError):
             self._known = {}
 
     def digests(self, files: Mapping[str, Path]) -> dict[str, str]:
@@ -276,7 +282,7 @@ class DigestMemo:
         if self._keep and any(self._known.get(key) != value for key, value in fresh.items()):
             self._known = {**self._known, **fresh}
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self._path, self._known)
+            write_json(self._path, sealed(self._known))
         return {name: fresh[str(path.absolute())][2] for name, path in files.items()}
 
 

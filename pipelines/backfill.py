@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from feature_store.contracts import DataError
+from feature_store.store import Store
 from pipelines.failures import exit_code, explain
 from pipelines.gate import columns
 from pipelines.joining import StoreFeatures
@@ -99,67 +98,54 @@ def backfill(runner: Runner, start: date, end: date, mode: Mode) -> list[Outcome
     list of Outcome
         One per date of the range, in order. Failures are recorded in the workspace until their date is scored.
     """
-    run, outcomes = runner.context, []
+    run = runner.context
     failures = failed_attempts(run.workspace)
-    with _OneReading(run, end) as reading:
-        for day in (start + timedelta(days=n) for n in range((end - start).days + 1)):
+    outcomes: dict[date, Outcome] = {}
+    reasons: dict[date, str] = {}
+    for day in (start + timedelta(days=n) for n in range((end - start).days + 1)):
+        try:
+            why = reason_to_score(run, day, mode, failures)
+            if why is not None:
+                reasons[day] = why
+            outcomes[day] = _outcome(run, day)
+        except Exception as error:
+            outcomes[day] = _failed(run, day, error)
+    until = _whole_until(run.store, max(reasons)) if reasons else start
+    with StoreFeatures(run, datetime.combine(until, time.min, UTC)) as features:
+        for day, why in reasons.items():
+            run.report(f"backfill: {day}: {why}")
+            # One reading of the log serves all dates, so that the last costs little more than the first.
+            run.features = features if day < until and not features.broken else None
+            run.options["date"] = day
             try:
-                why = reason_to_score(run, day, mode, failures)
-                if why is not None:
-                    run.report(f"backfill: {day}: {why}")
-                    reading.prepare(day)
-                    run.options["date"] = day
-                    runner.run("score", "score", force=mode == "all")
-                    clear_attempt(run.workspace, day)
-                    forget_failure(run.workspace, day)
-                outcomes.append(_outcome(run, day, why or ""))
+                runner.run("score", "score", force=mode == "all")
+                clear_attempt(run.workspace, day)
+                forget_failure(run.workspace, day)
+                outcomes[day] = _outcome(run, day, why)
             except Exception as error:  # whatever went wrong with this date, the next one may be fine
-                reading.forget()
-                reason, code = explain(error, run.workspace), exit_code(error)
-                record_failure(run.workspace, day, reason, code)
-                run.report(f"backfill: {day} failed: {reason}")
-                outcomes.append(Outcome(day, "failed", why=reason, code=code))
-    return outcomes
+                outcomes[day] = _failed(run, day, error)
+        run.features = None
+    return list(outcomes.values())
 
 
-class _OneReading:
-    """Has the dates of a range share one reading of the log, so that the last costs no more than the first; a context manager.
+def _whole_until(store: Store, last: date) -> date:
+    """The date up to which the log can be read for all dates together: after the last of them, or that of the first damaged partition.
 
-    A damaged partition must fail its own date and later ones, but none before it: only dates before the first damage share.
+    A damaged partition fails its own date and later ones, which read for themselves, but none before it.
     """
+    for file in store.event_files(datetime.combine(last, time.max, UTC)):
+        try:
+            store.verify_files([file])
+        except (DataError, OSError):
+            return date.fromisoformat(file.parent.name.removeprefix("date="))
+    return last + timedelta(days=1)
 
-    def __init__(self, run: RunContext, end: date) -> None:
-        self._run, self._end = run, end
-        self._features: StoreFeatures | None = None
 
-    def __enter__(self) -> Self:
-        self._open = ExitStack()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.forget()
-
-    def prepare(self, day: date) -> None:
-        """Give the run what features are joined from for a date; None has the date open its own."""
-        if self._features is None:
-            self._until = self._first_damage() or self._end + timedelta(days=1)
-            midnight = datetime.combine(self._until, time.min, UTC)
-            self._features = self._open.enter_context(StoreFeatures(self._run, midnight))
-        self._run.features = self._features if day < self._until else None
-
-    def forget(self) -> None:
-        """Begin anew with the next date: a fault may have left half of an answer behind."""
-        self._run.features = self._features = None
-        self._open.close()
-
-    def _first_damage(self) -> date | None:
-        store = self._run.store
-        for file in store.event_files(datetime.combine(self._end, time.max, UTC)):
-            try:
-                store.verify_files([file])
-            except DataError:
-                return date.fromisoformat(file.parent.name.removeprefix("date="))
-        return None
+def _failed(run: RunContext, day: date, error: Exception) -> Outcome:
+    reason, code = explain(error, run.workspace), exit_code(error)
+    record_failure(run.workspace, day, reason, code)
+    run.report(f"backfill: {day} failed: {reason}")
+    return Outcome(day, "failed", why=reason, code=code)
 
 
 def _outcome(run: RunContext, day: date, why: str = "") -> Outcome:

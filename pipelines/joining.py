@@ -43,6 +43,11 @@ class StoreFeatures:
     run : RunContext
     until : datetime, optional
         No row is asked about from then on; what happened later need not be read.
+
+    Attributes
+    ----------
+    broken : bool
+        An answer failed, and may have left half of itself behind: use another.
     """
 
     def __init__(self, run: RunContext, until: datetime | None = None) -> None:
@@ -50,22 +55,31 @@ class StoreFeatures:
         self._as_of = min((time for time in (run.as_of, until) if time is not None), default=None)
         self._lookup: FeatureLookup | None = None
         self._users: pa.Table | None = None
+        self._open = ExitStack()
+        self.broken = False
 
     def __enter__(self) -> Self:
-        self._open = ExitStack()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._open.close()
+        try:
+            self._open.close()
+        except Exception as fault:  # all that was asked is answered, and what was scored must not be lost for want of tidiness
+            self._run.report(f"what the features were joined with could not be closed: {fault}")
 
     def of(self, table: pa.Table) -> pa.Table:
         """Add histories and statistics to rows with ``user_id``, ``item_id`` and ``timestamp``."""
-        if self._lookup is None:
-            from feature_store.serving import FeatureLookup
+        from feature_store.serving import FeatureLookup
 
-            config = self._run.config
-            self._lookup = self._open.enter_context(FeatureLookup(self._run.store, config.assembly, config.feature_store, self._as_of))
-        return self._lookup.of(table)
+        config = self._run.config
+        try:
+            if self._lookup is None:
+                lookup = FeatureLookup(self._run.store, config.assembly, config.feature_store, self._as_of)
+                self._lookup = self._open.enter_context(lookup)
+            return self._lookup.of(table)
+        except BaseException:
+            self.broken = True
+            raise
 
     def user_attributes(self, user_id: pa.ChunkedArray, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
         """Those of the named columns that the store's users have, for a user id per row; null for a user it does not know."""
@@ -82,7 +96,7 @@ class StoreFeatures:
 
 @contextmanager
 def features_of(run: RunContext, until: datetime | None = None) -> Iterator[StoreFeatures]:
-    """Those that the run holds open, or some that are closed afterwards; the parameters are those of :class:`StoreFeatures`."""
+    """Those that the run holds open, which then must reach as far as is asked, or some up to ``until`` that are closed afterwards."""
     if run.features is not None:
         yield run.features
     else:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+import tempfile
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from feature_store import serving
 from feature_store.assemble import FeatureLookup, assemble, candidate_batches_on, candidates_on, features_for
@@ -21,6 +25,17 @@ CONFIG = AssemblyConfig.model_validate(
     {"split": {"fractions": [0.6, 0.2, 0.2]}, "candidates": {"per_click": 2}, "history": {"min_length": 1}}
 )
 DAY = date(2024, 1, 1)
+EVENTS = st.builds(
+    Event,
+    st.integers(1, 3),
+    st.integers(1, 4),
+    st.integers(0, 3_900) | st.sampled_from([1079, 1080, 1081, 2520]),  # about midnight
+    clicked=st.integers(0, 1),
+    delay=st.sampled_from([0, 0, 1, 200, 1_080, 3_000]),
+    request=st.none() | st.integers(1, 3),
+    time_known=st.sampled_from([True, True, True, False]),
+    device=st.sampled_from(["a", "b", None]),
+)
 
 
 @pytest.fixture
@@ -131,6 +146,30 @@ def test_a_lookup_serves_frames_in_any_order_of_time(store: Store) -> None:
     frames = [pa.table({"user_id": [1, 2], "item_id": [1, 2], "timestamp": [at(minute), at(minute + 3)]}) for minute in (100, 250, 30, 250)]
     with FeatureLookup(store, CONFIG, ENGINE) as lookup:
         assert [lookup.of(frame) for frame in frames] == [features_for(store, frame, CONFIG, ENGINE) for frame in frames]
+
+
+@settings(max_examples=25, deadline=None)
+@given(events=st.lists(EVENTS, min_size=5, max_size=40), impressions=st.booleans(), hidden=st.none() | st.integers(400, 4_000))
+def test_a_reading_up_to_a_later_date_answers_as_one_up_to_the_midnight_after_the_rows(
+    events: list[Event], impressions: bool, hidden: int | None
+) -> None:
+    """What came later, or became known later, is in no answer; and what is to be scored comes from the same rows."""
+    log = [event if impressions and event.time_known else replace(event, clicked=1) for event in events]
+    log.append(Event(1, 1, 3_000))
+    as_of = None if hidden is None else at(hidden)
+    until = lambda midnight: midnight if as_of is None else min(as_of, midnight)  # noqa: E731
+    with tempfile.TemporaryDirectory() as folder:
+        store = write_store(Path(folder) / "store", log, impressions)
+        with FeatureLookup(store, CONFIG, ENGINE, until(datetime(2024, 1, 5, tzinfo=UTC))) as shared:
+            for day in (date(2024, 1, 1), date(2024, 1, 2), date(2024, 1, 3)):
+                midnight = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
+                for kind in ("log", "live"):
+                    try:
+                        rows = candidates_on(store, day, CONFIG, ENGINE, as_of, kind).select(["user_id", "item_id", "timestamp"])  # type: ignore[arg-type]
+                    except DataError:
+                        continue
+                    with FeatureLookup(store, CONFIG, ENGINE, until(midnight)) as own:
+                        assert shared.of(rows).to_pydict() == own.of(rows).to_pydict()
 
 
 def test_live_candidates_come_in_batches(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

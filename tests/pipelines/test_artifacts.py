@@ -135,7 +135,7 @@ def test_damage_is_found_and_named(tmp_path: Path, damage: str) -> None:
         text = (artifact.path / MANIFEST).read_text()
         (artifact.path / MANIFEST).write_text(text.replace('"bytes": 18', '"bytes": 19'))
     else:
-        (artifact.path / MANIFEST).write_text("{}")
+        (artifact.path / MANIFEST).write_text("[]")
     with pytest.raises(ArtifactError) as error:
         Verifier().verify(artifact)
     name = {"add": "zebra", "manifest": MANIFEST, "no files": MANIFEST, "a number": MANIFEST}.get(damage, "out")

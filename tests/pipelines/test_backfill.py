@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from feature_store import store
 from feature_store.contracts import DataError, StorageError
 from feature_store.serving import FeatureLookup
 from pipelines import cli, joining
@@ -103,34 +105,106 @@ def test_a_changed_byte_in_a_partition_of_the_log_fails_the_dates_that_read_it_a
     assert what(fill(served)) == ["stands", "scored", "scored"]
 
 
-def test_a_range_reads_the_log_once_and_scores_as_each_date_by_itself(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: list[datetime | None] = []
-    enter = FeatureLookup.__enter__
-    monkeypatch.setattr(FeatureLookup, "__enter__", lambda self: opened.append(self._as_of) or enter(self))
+class Readings:
+    """Every reading of the log for features: until when, and what it answered."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.until: list[datetime | None] = []
+        self.answers: list[dict[str, Any]] = []
+        self.break_on: date | None = None
+        self.close: Any = FeatureLookup.__exit__
+        enter, of = FeatureLookup.__enter__, FeatureLookup.of
+
+        def enters(lookup: FeatureLookup) -> FeatureLookup:
+            self.until.append(lookup._as_of)
+            return enter(lookup)
+
+        def answers(lookup: FeatureLookup, frame: Any) -> Any:
+            if frame["timestamp"][0].as_py().date() == self.break_on:
+                raise StorageError("no room")
+            answer = of(lookup, frame)
+            self.answers.append(answer.to_pydict())
+            return answer
+
+        monkeypatch.setattr(FeatureLookup, "__enter__", enters)
+        monkeypatch.setattr(FeatureLookup, "of", answers)
+        monkeypatch.setattr(FeatureLookup, "__exit__", lambda lookup, *error: self.close(lookup, *error))
+
+
+@pytest.fixture
+def readings(monkeypatch: pytest.MonkeyPatch) -> Readings:
+    return Readings(monkeypatch)
+
+
+MIDNIGHTS = [datetime(2024, 1, day, tzinfo=UTC) for day in (2, 3, 4)]  # after each of the dates
+
+
+def test_a_range_reads_the_log_once_and_joins_what_each_date_by_itself_does(served: Served, readings: Readings) -> None:
     for day in DAYS:
         served.run(date=day)
-    alone = served.scores()
-    midnights = [datetime(2024, 1, day, tzinfo=UTC) for day in (2, 3, 4)]
-    assert opened == midnights
-    opened.clear()
+    assert readings.until == MIDNIGHTS
+    alone, scores = list(readings.answers), served.scores()
+    readings.until.clear()
+    readings.answers.clear()
     assert what(fill(served, "all")) == ["scored"] * 3
-    assert served.scores() == alone
-    assert opened == midnights[2:]
+    assert readings.until == MIDNIGHTS[2:]
+    assert readings.answers == alone and served.scores() == scores
+    assert any(history for answer in alone for history in answer["history"])
 
 
-def test_a_fault_of_the_reading_is_over_with_its_date(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    of, asked = FeatureLookup.of, []
+def test_a_range_is_read_no_further_than_the_last_date_that_is_asked_for(served: Served, readings: Readings) -> None:
+    fill(served)
+    (served.workspace / "scores" / "date=2024-01-01" / "scores.parquet").unlink()
+    readings.until.clear()
+    assert what(fill(served)) == ["scored", "stands", "stands"]
+    assert readings.until == MIDNIGHTS[:1]
 
-    def breaks(self: FeatureLookup, frame: Any) -> Any:
-        asked.append(self)
-        if len(set(asked)) == 1 and frame["timestamp"][0].as_py().date() == SECOND:
-            self._engine.__exit__(None, None, None)  # as a full disk does, it leaves nothing to go on with
-            raise StorageError("no room")
-        return of(self, frame)
 
-    monkeypatch.setattr(FeatureLookup, "of", breaks)
+def test_after_a_fault_of_the_reading_each_date_reads_for_itself(served: Served, readings: Readings) -> None:
+    readings.break_on = SECOND
     assert what(fill(served)) == ["scored", "failed", "scored"]
-    assert len(set(asked)) == 2
+    assert readings.until == [MIDNIGHTS[2], MIDNIGHTS[2]]  # that of the range, and that of the third date
+
+
+def test_another_fault_leaves_the_reading(served: Served, readings: Readings, tmp_path: Path) -> None:
+    served.own_log(tmp_path / "log", FIRST, THIRD)
+    assert what(fill(served)) == ["scored", "failed", "scored"]
+    assert readings.until == MIDNIGHTS[2:]
+
+
+def test_a_reading_that_cannot_be_closed_loses_no_date(served: Served, readings: Readings) -> None:
+    def gone(*arguments: Any) -> None:
+        raise RuntimeError("the engine is gone")
+
+    readings.break_on, readings.close = SECOND, gone
+    assert what(fill(served)) == ["scored", "failed", "scored"]
+    assert failed_attempts(served.workspace) == {SECOND: "no room"}
+
+
+def test_a_partition_that_the_disk_does_not_give_fails_no_earlier_date(
+    served: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    served.own_log(tmp_path / "log", *DAYS)
+    digest = store.sha256_of
+
+    def unreadable(path: Path) -> str:
+        if "date=2024-01-03" in str(path):
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return digest(path)
+
+    Runner(served.context(), ROAD).run(last="ingest")
+    monkeypatch.setattr(store, "sha256_of", unreadable)
+    assert what(fill(served)) == ["scored", "scored", "failed"]
+
+
+def test_a_changed_number_in_a_manifest_of_scores_has_the_date_scored_again(served: Served) -> None:
+    fill(served)
+    manifest = served.workspace / "scores" / "date=2024-01-02" / "_manifest.json"
+    held = manifest.read_text()
+    assert '"rows": 30' in held
+    manifest.write_text(held.replace('"rows": 30', '"rows": 31'))
+    assert what(fill(served)) == ["stands", "scored", "stands"]
+    assert manifest.read_text().count('"rows": 30') == held.count('"rows": 30')
 
 
 def test_dates_of_which_all_fail_alike_end_with_their_code_and_others_with_1() -> None:
