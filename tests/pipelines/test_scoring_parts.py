@@ -259,7 +259,7 @@ def stopping_after(monkeypatch: pytest.MonkeyPatch, parts: int, error: Exception
 
 
 @pytest.mark.parametrize(
-    "change", ["input", "model", "rows", "store", "nothing", "damage"], ids=lambda change: f"{change} changed meanwhile"
+    "change", ["input", "model", "rows", "store", "nothing", "damage", "count"], ids=lambda change: f"{change} changed meanwhile"
 )
 def test_parts_are_taken_over_by_the_same_scoring_only(
     served: Served, given_rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
@@ -278,9 +278,12 @@ def test_parts_are_taken_over_by_the_same_scoring_only(
     elif change == "damage":
         part = next((tmp_path / ".out.parquet.parts").rglob("part-*1.parquet"))
         part.write_bytes(part.read_bytes()[:-1] + b"?")
+    elif change == "count":
+        part = next((tmp_path / ".out.parquet.parts").rglob("part-*1.json"))
+        part.write_text(part.read_text().replace('"rows": 20', '"rows": 21'))
     written = count_parts(monkeypatch)
     score_file(served.context(), given_rows, tmp_path / "out.parquet")
-    assert sum(written) == {"nothing": 43, "damage": 63}.get(change, 103)
+    assert sum(written) == {"nothing": 43, "damage": 63, "count": 63}.get(change, 103)
     found = pq.read_table(tmp_path / "out.parquet")
     version = 2 if change == "model" else 1
     np.testing.assert_allclose(found["score"], [probability(item, version) for item in found["item_id"].to_pylist()], atol=1e-6)
