@@ -91,3 +91,29 @@ def population_stability_index(expected: ArrayLike, observed: ArrayLike) -> floa
         raise ValueError("a distribution without rows is near to none")
     p, q = ((rows + 0.5) / (rows.sum() + 0.5 * len(rows)) for rows in (before, after))
     return float(((q - p) * np.log(q / p)).sum())
+
+
+def index_by_chance(expected: ArrayLike, observed: ArrayLike, confidence: float = 0.99) -> float:
+    """The stability index that so few rows stay below with this confidence where nothing drifts.
+
+    Of two samples of one distribution, n and m rows over some bins, the index is about (1/n + 1/m) times a chi-squared variable with one
+    degree of freedom less than there are bins.
+
+    Parameters
+    ----------
+    expected, observed : array of counts, shape (bins,)
+    confidence : float
+
+    References
+    ----------
+    Yurdakul (2018), Statistical Properties of Population Stability Index.
+
+    Examples
+    --------
+    >>> round(index_by_chance([5] * 20, [10] * 20), 3), round(index_by_chance([5000] * 20, [10000] * 20), 6)
+    (0.543, 0.000543)
+    """
+    from scipy.stats import chi2
+
+    before, after = np.asarray(expected).sum(), np.asarray(observed).sum()
+    return float(chi2.ppf(confidence, len(np.atleast_1d(expected)) - 1) * (1 / before + 1 / after))

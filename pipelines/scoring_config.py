@@ -45,7 +45,12 @@ class MonitorConfig(Config):
     calibration_ratio_min: float | None = Field(0.5, ge=0, description="smallest ratio of predicted to observed clicks")
     calibration_ratio_max: float | None = Field(2.0, gt=0, description="largest ratio of predicted to observed clicks")
     calibration_error_max: float | None = Field(0.1, gt=0, le=1, description="largest calibration error")
-    psi_max: float | None = Field(0.25, gt=0, description="largest population stability index of the scores against the validation rows")
+    psi_max: float | None = Field(
+        0.25,
+        gt=0,
+        description="largest population stability index of the scores against the validation rows, or what chance makes of so few rows in "
+        "one of a hundred dates, if that is more",
+    )
 
     @model_validator(mode="after")
     def _room_for_a_ratio(self) -> MonitorConfig:

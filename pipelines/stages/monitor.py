@@ -62,6 +62,7 @@ def run(context: StageContext) -> None:
 
 def measure(context: StageContext, day: date) -> dict[str, Any]:
     """What is known of a scored date: figures with intervals of its users, or why there are none."""
+    from ctr_kd.drift import index_by_chance
     from ctr_kd.evaluation import EvaluationRows, evaluate
     from feature_store.labels import labels_of
 
@@ -82,7 +83,10 @@ def measure(context: StageContext, day: date) -> dict[str, Any]:
     measured = evaluate(rows, {"live": labelled.score}, replicates=settings.bootstrap, seed=settings.seed, pairs=())["models"]["live"]
     figures = {name: measured[name] for name in FIGURES if name in measured}
     drift = manifest["report"]["scores"]
-    figures["psi"] = drift["psi"] if drift["psi"] is not None else {"value": None, "reason": drift["reason"]}
+    if drift["psi"] is None:
+        figures["psi"] = {"value": None, "reason": drift["reason"]}
+    else:
+        figures |= {"psi": drift["psi"], "psi_by_chance": index_by_chance(drift["validation_rows"], drift["rows"])}
     context.report(f"{day}: {len(labelled.label):,} labelled rows")
     return facts | {"state": "measured", "rows": len(labelled.label), "clicks": int(labelled.label.sum()), **figures}
 
@@ -98,7 +102,10 @@ def judge(dates: Sequence[dict[str, Any]], bounds: MonitorConfig) -> None:
 
 
 def checks(figures: Mapping[str, Any], bounds: MonitorConfig) -> list[Check]:
-    """The bounds that are set. An undefined figure breaks its bound, as a feed without clicks must alarm; an unknown drift does not.
+    """The bounds that are set.
+
+    An undefined figure breaks its bound, as a feed without clicks must alarm; an unknown drift does not, nor one that so few rows show
+    where nothing drifts.
 
     Examples
     --------
@@ -113,6 +120,8 @@ def checks(figures: Mapping[str, Any], bounds: MonitorConfig) -> list[Check]:
         low, high = getattr(bounds, f"{name}_min", None), getattr(bounds, f"{name}_max", None)
         if name == "psi" and value is None:
             continue
+        if name == "psi" and high is not None:
+            high = max(high, figures.get("psi_by_chance", 0.0))
         found += [at_least(name, value, low, reason)] if low is not None else []
         found += [at_most(name, value, high, reason)] if high is not None else []
     return found
@@ -164,6 +173,7 @@ def table(run: RunContext) -> str:
 STAGE = Stage(
     "monitor",
     run,
+    code_version=2,
     keys=("name", "monitor", "evaluate.bootstrap", "evaluate.seed"),
     outside=inputs,
     conclude=conclude,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctr_kd.drift import ScoreDistribution, count_by_bin, population_stability_index
+from ctr_kd.drift import ScoreDistribution, count_by_bin, index_by_chance, population_stability_index
 
 
 def test_bins_hold_equally_many_scores() -> None:
@@ -65,3 +65,15 @@ def test_distributions_that_cannot_be_compared() -> None:
         population_stability_index([1, 1], [1, 1, 1])
     with pytest.raises(ValueError, match="without rows"):
         population_stability_index([1, 1], [0, 0])
+
+
+@pytest.mark.parametrize(("before", "after"), [(100, 2000), (500, 500), (5000, 300)])
+def test_chance_passes_its_own_index_about_once_in_a_hundred_times_and_a_drift_every_time(before: int, after: int) -> None:
+    random, passed = np.random.default_rng(0), 0
+    for _ in range(500):
+        reference = ScoreDistribution.of(random.random(before))
+        observed = count_by_bin(random.random(after), reference.edges)
+        passed += population_stability_index(reference.rows, observed) > index_by_chance(reference.rows, observed)
+        drifted = count_by_bin(random.random(after) ** 3, reference.edges)
+        assert population_stability_index(reference.rows, drifted) > index_by_chance(reference.rows, drifted)
+    assert passed <= 15  # of 500: five are expected
