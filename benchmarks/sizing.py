@@ -66,7 +66,8 @@ def sizes(events: float, ram: float, cores: int) -> dict[str, float]:
         "scores": 2 * events * joined / 3.6e9,
         "learning": 2 * LABEL_ROWS * LEARNING_MICROSECONDS / 3.6e9,
     }
-    one_machine = sum(hours.values()) / cores
+    driver = events * joined / 3.6e9  # one process reads and joins all rows to be scored, however many score them
+    one_machine = (sum(hours.values()) - hours["scores"]) / cores + driver
     clicks_held = (ram - 2) * 1e9 / bytes_per_click  # 2 GB are the engine's own
     on_spark = hours["rows"] * slower / EXECUTOR_EFFICIENCY
     total_on_spark = sum(hours.values()) - hours["rows"] + on_spark
@@ -80,12 +81,13 @@ def sizes(events: float, ram: float, cores: int) -> dict[str, float]:
         "clicks": events * CLICK_RATE * KEPT_DAYS,
         "memory_gb": 2 + events * CLICK_RATE * KEPT_DAYS * bytes_per_click / 1e9,
         "events_held": clicks_held / KEPT_DAYS / CLICK_RATE,
+        "driver_hours": driver,
         "one_machine_hours": one_machine,
         "disk_gb": events * (KEPT_DAYS * STORE_BYTES + ROW_BYTES) / 1e9,
         "spark_over_embedded": slower,
         "rows_on_spark": on_spark,
         "spark_cores": math.ceil(total_on_spark / NIGHT_HOURS),
-        "dollars_one_machine": sum(hours.values()) * CORE_HOUR_DOLLARS,
+        "dollars_one_machine": one_machine * cores * CORE_HOUR_DOLLARS,
         "dollars_on_spark": total_on_spark * CORE_HOUR_DOLLARS,
     }
 
@@ -120,7 +122,7 @@ def table(events: float, ram: float, cores: int) -> str:
         (
             f"one machine, {cores} cores",
             f"{found['one_machine_hours']:.1f} h",
-            f"all of the above; ${found['dollars_one_machine']:.2f} a day",
+            f"{found['driver_hours']:.1f} h of them for one process that joins what is scored; ${found['dollars_one_machine']:.2f} a day",
         ),
         (
             f"what {ram:.0f} GB hold",
