@@ -18,6 +18,7 @@ from torch import Tensor
 from ctr_kd.checkpoint import unreadable_because
 from ctr_kd.config import EncoderConfig
 from ctr_kd.samples import SPECIALS
+from feature_store.files import sync
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # in the order of preference, which is that of transformers
 # Copies that share their storage in transformers: a file holds either name, or both with equal values.
@@ -221,20 +222,11 @@ def write_folder(folder: Path, config: Mapping[str, Any], tokens: Sequence[str] 
         save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})  # transformers refuses a file without a format
         (partial / "model.safetensors").chmod((partial / "config.json").stat().st_mode)  # safetensors hides it from other users
         for path in (*partial.iterdir(), partial):
-            _sync(path)
+            sync(path)
         try:
             partial.rename(folder)  # replaces an empty folder, and no other
         except OSError as error:
             raise InterchangeError(f"{folder} cannot be put in place ({error.strerror}): remove it or export to another one") from error
-        _sync(folder.parent)
+        sync(folder.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    """Have a file's bytes, or a directory's entries, on disk before going on."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_store.contracts import Kind
+from feature_store.files import sha256_of
 from feature_store.staging import encodings
-from feature_store.store import MANIFEST, sha256_of, write_json
+from feature_store.store import MANIFEST, write_json
 
 MEMORY = "768MB"  # of the sort, before it spills to the store's disk
 ROW_GROUP = 131_072  # rows; fixed, so that the same rows make the same bytes

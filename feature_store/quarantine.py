@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_store.contracts import Rejected
+from feature_store.files import sha256_of
 from feature_store.merge import sorted_rows, write_rows
-from feature_store.store import MANIFEST, sha256_of, write_json
+from feature_store.store import MANIFEST, write_json
 
 FILE = "quarantine.parquet"
 REJECTED_ROWS = 50_000  # rejected rows held in memory before they go to disk

@@ -27,17 +27,12 @@ from typing import Any, Self
 import duckdb
 
 from feature_store.contracts import DataError, StorageError
+from feature_store.files import sha256_of
 from feature_store.seal import sealed, unsealed
 
 MANIFEST = "_manifest.json"
 CONTRACT, LEDGER = "_contract.json", "_ledger.json"
 _RECORD, _NEXT, _OLD, _STAGING = "_commit.json", "_next", "_old", "_staging"
-
-
-def sha256_of(path: Path) -> str:
-    """Digest of a file's bytes."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -26,12 +26,13 @@ import pyarrow.compute as pc
 from feature_store.casts import canonical_integers, to_text
 from feature_store.config import SourceConfig
 from feature_store.contracts import DataError, RawBatch, Rejected, row_text
+from feature_store.files import sha256_of
 from feature_store.ingest import IngestSummary
 from feature_store.merge import connect, write_rows
 from feature_store.quarantine import Rejects, write_failed, write_quarantine
 from feature_store.readers.base import relative
 from feature_store.readers.text import SPLITS, TextReader
-from feature_store.store import CONTRACT, LEDGER, MANIFEST, Store, Transaction, finish_commit, sha256_of, storage_errors, write_json
+from feature_store.store import CONTRACT, LEDGER, MANIFEST, Store, Transaction, finish_commit, storage_errors, write_json
 from feature_store.text_audit import text_keys
 
 FORMAT = 1  # of a store of texts; another number makes it be built anew

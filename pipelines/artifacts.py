@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from feature_store.files import sha256_of, sync
 from feature_store.seal import SEAL, sealed, unsealed
 
 MANIFEST = "_manifest.json"
@@ -68,21 +69,6 @@ def fingerprint(stage: str, code_version: int, config: Mapping[str, Any], inputs
     (True, False)
     """
     return digest_of({"stage": stage, "code_version": code_version, "config": config, "inputs": inputs})[:16]
-
-
-def sha256_of(path: Path) -> str:
-    """sha256 of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sync(path: Path) -> None:
-    """Have a file's bytes, or a directory's entries, on disk before going on."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:

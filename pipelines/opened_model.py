@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ctr_kd.drift import ScoreDistribution
 from ctr_kd.scoring_report import EVEN_EDGES, ScoringCounts, count_rows, count_texts
-from pipelines.artifacts import ArtifactError, digest_of, files_of, sha256_of
+from feature_store.files import sha256_of
+from pipelines.artifacts import ArtifactError, digest_of, files_of
 from pipelines.saved_model import DATA, LINEAGE, VALIDATION_SCORES, lineage_of, load_scorer
 
 VERSION = "model_version"

@@ -8,18 +8,10 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from feature_store.files import sha256_of
 from feature_store.seal import sealed
 from feature_store.store import Store
-from pipelines.artifacts import (
-    MANIFEST,
-    ArtifactError,
-    digest_of,
-    publish_directory,
-    read_json,
-    read_manifest,
-    sha256_of,
-    write_json,
-)
+from pipelines.artifacts import MANIFEST, ArtifactError, digest_of, publish_directory, read_json, read_manifest, write_json
 from pipelines.config import RunConfig
 
 SCORES, REPORT = "scores.parquet", "scoring.json"

@@ -12,7 +12,8 @@ from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
-from pipelines.artifacts import ArtifactError, digest_of, read_json, sha256_of, write_json, write_text
+from feature_store.files import sha256_of
+from pipelines.artifacts import ArtifactError, digest_of, read_json, write_json, write_text
 from pipelines.mlflow_server import quieten_mlflow
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ctr_kd.scoring_report import ScoringCounts
+from feature_store.files import sha256_of, sync
 from feature_store.seal import sealed, unsealed
-from pipelines.artifacts import ArtifactError, digest_of, read_json, sha256_of, sync, write_json
+from pipelines.artifacts import ArtifactError, digest_of, read_json, write_json
 from pipelines.opened_model import OpenedModel, completed
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota or a limit that takes no more

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 
 from ctr_kd.scoring_report import ScoringCounts, summarise
 from feature_store.contracts import DataError
+from feature_store.files import sync
 from feature_store.readers.delimited import require_columns
-from pipelines.artifacts import sync, write_json
+from pipelines.artifacts import write_json
 from pipelines.joining import Joiner, NothingToJoin, open_joiner
 from pipelines.lock import workspace_lock
 from pipelines.opened_model import OpenedModel

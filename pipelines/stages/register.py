@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.artifacts import ArtifactError, digest_of, read_json, sha256_of, write_json
+from feature_store.files import sha256_of
+from pipelines.artifacts import ArtifactError, digest_of, read_json, write_json
 from pipelines.contest import Mismatch, contest
 from pipelines.gate import (
     CHAMPION_READABLE,

@@ -10,7 +10,8 @@ import numpy as np
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from feature_store.config import Config
-from pipelines.artifacts import read_json, sha256_of, write_json, write_text
+from feature_store.files import sha256_of
+from pipelines.artifacts import read_json, write_json, write_text
 from pipelines.config import ConfigError, RunConfig
 from pipelines.runner import RunContext, Runner, StageContext
 from pipelines.stages.evaluate import run_facts, stored_probabilities
