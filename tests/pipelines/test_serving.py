@@ -190,7 +190,8 @@ assert not [name for name in ("torch", "ctr_kd", "pipelines", "feature_store") i
 """
     pq.write_table(world.raw, tmp_path / "rows.parquet")
     command = [python, "-c", code, world.model, tmp_path / "rows.parquet"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # which may lead to this project
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=alone, check=False)
     assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(json.loads(done.stdout), world.batch_scores(world.raw), atol=1e-6)
 
