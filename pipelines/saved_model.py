@@ -64,7 +64,9 @@ def save_model(export: Path, destination: Path, lineage: Mapping[str, Any], exam
         if path.is_file() and path.name != "scorer.py":
             shutil.copyfile(path, data / path.name)
             files[f"data/{DATA}/{path.name}"] = sha256_of(path)
-    modules = {SCORER_MODULE: export / "scorer.py", SERVER_MODULE: Path(__file__).with_name(f"{SERVER_MODULE}.py")}
+    own = Path(__file__).with_name(f"{SERVER_MODULE}.py")
+    server = f"{SERVER_MODULE}_{sha256_of(own)[:16]}"  # MLflow imports it by name: those of two releases must not be taken for one another
+    modules = {SCORER_MODULE: export / "scorer.py", server: own}
     for name, path in modules.items():
         shutil.copyfile(path, code / f"{name}.py")
         files[f"code/{name}.py"] = sha256_of(path)
@@ -73,7 +75,7 @@ def save_model(export: Path, destination: Path, lineage: Mapping[str, Any], exam
     write_json(data / LINEAGE, {**lineage, "student": {"digest": student, "files": files}})
     pyfunc.save_model(
         destination,
-        loader_module=SERVER_MODULE,
+        loader_module=server,
         data_path=str(data),
         code_paths=[str(code / f"{name}.py") for name in modules],
         signature=model_signature(signature),

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import atexit
 import gc
-import importlib
+import importlib.util
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,12 @@ class StudentServer:
     """
 
     def __init__(self, data_path: str) -> None:
-        self._module = importlib.import_module("student_scorer")
+        # By its place: a process may load several models, and an import by name would give all of them the scorer of the first.
+        code = Path(data_path).parents[1] / "code" / "student_scorer.py"
+        spec = importlib.util.spec_from_file_location("student_scorer", code)
+        assert spec is not None and spec.loader is not None  # of a file that ends in .py  # noqa: S101
+        self._module: Any = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(self._module)
         self.scorer: Any = self._module.StudentScorer(data_path)
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:

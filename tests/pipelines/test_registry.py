@@ -125,6 +125,23 @@ def test_the_scorer_inside_takes_arrow_tables(model: Path) -> None:
     np.testing.assert_allclose(load_scorer(model).score(table), 1 / (1 + np.exp([-1.0, 0.0])), atol=1e-6)
 
 
+def test_two_models_in_one_process_have_each_its_own_code(
+    model: Path, tmp_path: Path, make_export: Callable[[Path, list[float]], None]
+) -> None:
+    """A news ranker and a classifier of texts, or the students of two releases."""
+    from mlflow import pyfunc
+
+    make_export(tmp_path / "export", LOGITS)
+    with open(tmp_path / "export" / "scorer.py", "a", encoding="utf-8") as code:
+        code.write(
+            "\n\ndef _other(self, frame):\n    return pd.DataFrame({'score': [0.125] * len(frame)})\n\n\nStudentScorer.predict = _other\n"
+        )
+    save_model(tmp_path / "export", tmp_path / "model", {}, example())
+    first, second = pyfunc.load_model(str(model)), pyfunc.load_model(str(tmp_path / "model"))
+    answers = [loaded.predict(example())["score"].tolist() for loaded in (first, second, first)]
+    assert answers[0] == answers[2] != answers[1] == [0.125] * len(example())
+
+
 def test_the_student_is_known_by_its_bytes(tmp_path: Path, make_export: Callable[[Path, list[float]], None]) -> None:
     make_export(tmp_path / "one", LOGITS)
     make_export(tmp_path / "two", [2.0, 1.0, 0.0, -2.5])
