@@ -58,7 +58,7 @@ def test_strange_texts_are_scored_and_wrong_columns_named(texts, tmp_path):
     scorer = StudentScorer(tmp_path / "export")
     strange = ["", None, "\ud83d", "\x00", "🙂", "x" * 10_000, "ﬁ\n\t"]
     answer = scorer.predict(pd.DataFrame({"text": pd.Series(strange, dtype=object)}))
-    assert np.allclose(answer[CLASSES].sum(1), 1) and np.isfinite(answer["score"]).all()
+    assert np.allclose(answer[CLASSES].sum(axis=1), 1) and np.isfinite(answer["score"]).all()
     assert scorer.score(pa.table({"text": pa.array([], pa.string())})).shape == (0, 3)
     with pytest.raises(ScoringError, match="column text is missing"):
         scorer.predict(pd.DataFrame({"title": ["a"]}))
