@@ -282,7 +282,7 @@ class ScheduleConfig(Config):
 
 PRESETS = {"tang": "logit_mse", "hinton": "soft_targets"}  # soft of each preset
 Calibration = Literal["none", "temperature", "isotonic"]
-TEXT_TEACHERS = ("linear", "linear_words")
+TEXT_TEACHERS = ("linear", "linear_words", "naive_bayes")
 """Teachers of texts that are no network."""
 
 
@@ -292,7 +292,7 @@ class DistillConfig(Config):
     teachers: dict[str, float] = Field(
         {"bert": 1.0},
         description="weight of each teacher's logits: the BERT knows the sequence, boosted_trees the statistics, which age least, "
-        "linear the character n-grams of texts, linear_words their words beside them",
+        "linear the character n-grams of texts, linear_words their words beside them, naive_bayes what each class alone looks like",
     )
     weighting: Literal["fixed", "learned"] = Field(
         "fixed",
@@ -375,7 +375,7 @@ class DistillConfig(Config):
     def _weights_add_up(self) -> DistillConfig:
         strange = sorted(set(self.teachers) - {"bert", "boosted_trees", *TEXT_TEACHERS})
         if strange:
-            of_texts = " and ".join(TEXT_TEACHERS)
+            of_texts = ", ".join(TEXT_TEACHERS)
             raise ValueError(f"there is no teacher {strange[0]!r}; the teachers are bert, boosted_trees (of clicks), {of_texts} (of texts)")
         if not self.teachers or min(self.teachers.values()) <= 0 or abs(sum(self.teachers.values()) - 1) > 1e-6:
             raise ValueError("the weights of the teachers must be above zero and add up to 1")

@@ -1,7 +1,8 @@
-"""A linear model of texts, below which no student should fall: TF-IDF of character n-grams under a linear support vector machine.
+"""Linear models of texts, over TF-IDF of character n-grams; the first of them is one below which no student should fall.
 
-On short texts it is hard to beat (Wang and Manning 2012, Baselines and Bigrams). As a teacher it makes other mistakes than a BERT. With
-words beside the n-grams it is a teacher alone: a student of n-grams learns from it what a dictionary knows, and needs none.
+On short texts a linear support vector machine is hard to beat (Wang and Manning 2012, Baselines and Bigrams). As a teacher it makes other
+mistakes than a BERT, and naive Bayes, which models each class by itself, makes other ones than both. With words beside the n-grams they
+are teachers alone: a student of n-grams learns from them what a dictionary knows, and needs none.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, hstack
 from scipy.special import log_softmax
+from sklearn.base import ClassifierMixin
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.model_selection import GroupKFold
+from sklearn.naive_bayes import ComplementNB
 from sklearn.pipeline import FeatureUnion
 from sklearn.svm import LinearSVC
 
@@ -24,7 +27,6 @@ from feature_store.tokenizers.words import Words
 NGRAMS = (1, 3)  # characters
 FOLDS = 5
 LONGEST = 128  # words read of a text
-PENALTIES = {"ngrams": 1.0, "words": 0.1}  # C of the machine: words and their n-grams say the same twice, so it must trust each less
 
 
 @dataclass(frozen=True)
@@ -34,28 +36,29 @@ class LinearModel:
     Attributes
     ----------
     vectorizer : TfidfVectorizer or FeatureUnion
-    machine : LinearSVC
+    machine : LinearSVC or ComplementNB
     scale : float
-        By which distances from the separating planes become logits; the one with the least log loss out of fold.
+        By which distances from the separating planes, or naive Bayes' sums of evidence, become logits; the one with the least log loss
+        out of fold.
     out_of_fold : float array (rows, classes)
         Logits of the training rows, each by a machine that was not trained on it, nor on an equal text: what the machine says of its
         own training rows is learned by heart and teaches nothing.
-    folds : tuple of LinearSVC
+    folds : tuple of LinearSVC or ComplementNB
         The machines of ``out_of_fold``.
     fold : int array (rows,)
         Which of them each training row was asked of.
     """
 
     vectorizer: TfidfVectorizer | FeatureUnion
-    machine: LinearSVC
+    machine: ClassifierMixin
     scale: float
     out_of_fold: NDArray[np.float32]
-    folds: tuple[LinearSVC, ...]
+    folds: tuple[ClassifierMixin, ...]
     fold: NDArray[np.int64]
 
     @classmethod
     def fit(
-        cls, texts: Sequence[str], texts_b: Sequence[str] | None, label: NDArray[np.int64], seed: int = 0, words: bool = False
+        cls, texts: Sequence[str], texts_b: Sequence[str] | None, label: NDArray[np.int64], seed: int = 0, kind: str = "linear"
     ) -> LinearModel:
         """Fit on training rows.
 
@@ -67,8 +70,10 @@ class LinearModel:
         label : int array (rows,)
             Class indices; every class from 0 to the largest must occur.
         seed : int
-        words : bool
-            Whether words, as jieba cuts them, stand beside the n-grams.
+        kind : str
+            ``linear``: a support vector machine over n-grams; ``linear_words``: one with words, as jieba cuts them, beside the n-grams;
+            ``naive_bayes``: complement naive Bayes over the same (Rennie et al. 2003, Tackling the Poor Assumptions of Naive Bayes Text
+            Classifiers, section 3.1).
 
         Raises
         ------
@@ -77,19 +82,19 @@ class LinearModel:
         """
         if len(np.unique(label)) < 2:
             raise ValueError(f"the linear model needs two classes, and all {len(label):,} training rows are of one")
-        vectorizer, penalty = _vectorizer(words), PENALTIES["words" if words else "ngrams"]
+        vectorizer = _vectorizer(words=kind != "linear")
         vectorizer.fit([*texts, *(texts_b or [])])
         inputs = _inputs(vectorizer, texts, texts_b)
         group = np.unique(np.array(texts, object).astype(str), return_inverse=True)[1]
         distance, fold = np.zeros((len(label), int(label.max()) + 1)), np.zeros(len(label), np.int64)
-        folds: list[LinearSVC] = []
+        folds: list[ClassifierMixin] = []
         for learned, asked in GroupKFold(min(FOLDS, int(group.max()) + 1)).split(inputs, label, group):
-            machine = _machine(seed, penalty).fit(inputs[learned], label[learned])
+            machine = _machine(kind, seed).fit(inputs[learned], label[learned])
             distance[np.ix_(asked, machine.classes_)] = _distances(machine, inputs[asked])
             fold[asked] = len(folds)
             folds.append(machine)
         scale = fit_class_scale(distance, label)
-        machine = _machine(seed, penalty).fit(inputs, label)
+        machine = _machine(kind, seed).fit(inputs, label)
         return cls(vectorizer, machine, scale, _logits(distance, scale), tuple(folds), fold)
 
     def predict(self, texts: Sequence[str], texts_b: Sequence[str] | None = None) -> NDArray[np.float32]:
@@ -133,12 +138,17 @@ def _inputs(vectorizer: TfidfVectorizer | FeatureUnion, texts: Sequence[str], te
     return hstack([a.minimum(b), abs(a - b)], format="csr")
 
 
-def _machine(seed: int, penalty: float) -> LinearSVC:
-    return LinearSVC(C=penalty, random_state=seed)
+def _machine(kind: str, seed: int) -> ClassifierMixin:
+    if kind == "naive_bayes":
+        return ComplementNB(alpha=0.3)
+    # words and their n-grams say the same twice, so the machine must trust each less
+    return LinearSVC(C=0.1 if kind == "linear_words" else 1.0, random_state=seed)
 
 
-def _distances(machine: LinearSVC, inputs: csr_matrix) -> NDArray[np.float64]:
-    """Distances (rows, classes) from the separating planes; two classes share a plane."""
+def _distances(machine: ClassifierMixin, inputs: csr_matrix) -> NDArray[np.float64]:
+    """Distances (rows, classes) from the separating planes, or the evidence for each class; two classes share a plane."""
+    if isinstance(machine, ComplementNB):
+        return machine.predict_joint_log_proba(inputs)
     distance = machine.decision_function(inputs)
     return np.stack([-distance / 2, distance / 2], axis=1) if distance.ndim == 1 else distance
 

@@ -132,7 +132,7 @@ class RunConfig(Config):
         if self.split is not None:
             raise ValueError("split has no effect on texts, whose splits are files (source.train, validation, test): remove it")
         if "boosted_trees" in teachers:
-            raise ValueError(f"distill.teachers: boosted_trees is a teacher of clicks; texts have bert, {' and '.join(TEXT_TEACHERS)}")
+            raise ValueError(f"distill.teachers: boosted_trees is a teacher of clicks; texts have bert, {', '.join(TEXT_TEACHERS)}")
         if self.distill.calibration == "isotonic":
             raise ValueError("distill.calibration: isotonic is for clicks; of classes use temperature or none")
         if self.distill.listwise:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ctr_kd.config import TEXT_TEACHERS
 from pipelines.artifacts import read_json
 from pipelines.raw_rows import RawRows
 from pipelines.runner import StageContext
@@ -107,13 +108,13 @@ def tree_logits(
 
 
 def linear_logits(
-    rows: TextRows, seed: int, report: Callable[[str], None], more: Mapping[str, pa.Table] | None = None, words: bool = False
+    rows: TextRows, seed: int, report: Callable[[str], None], more: Mapping[str, pa.Table] | None = None, kind: str = "linear"
 ) -> tuple[Logits, dict[str, Any]]:
     """Row ids and logits by split of a linear model; of ``more`` rows too, under their names.
 
     Training rows, and rows that were made of them, are judged out of fold.
     """
-    model, train = fit_linear(rows, seed, report, words), rows.read("train")
+    model, train = fit_linear(rows, seed, report, kind), rows.read("train")
     own = train["row_id"].to_numpy()
     stored, began = {"train": (own, model.out_of_fold)}, time.perf_counter()
     for split, table in ({split: rows.read(split) for split in SPLITS[1:]} | dict(more or {})).items():
@@ -129,19 +130,18 @@ def linear_logits(
 
 TEACHERS: dict[str, Callable[..., tuple[Logits, dict[str, Any]]]] = {
     "boosted_trees": tree_logits,
-    "linear": linear_logits,
-    "linear_words": partial(linear_logits, words=True),
+    **{kind: partial(linear_logits, kind=kind) for kind in TEXT_TEACHERS},
 }
 
 
-def fit_linear(rows: TextRows, seed: int, report: Callable[[str], None], words: bool = False) -> LinearModel:
-    """The linear model that is a teacher in ``distill`` and a baseline in ``evaluate``."""
+def fit_linear(rows: TextRows, seed: int, report: Callable[[str], None], kind: str = "linear") -> LinearModel:
+    """A linear model that is a teacher in ``distill``; ``linear`` is a baseline in ``evaluate`` too."""
     from ctr_kd.linear import LinearModel
 
     train = rows.read("train")
     label = train["label"].to_numpy().astype(np.int64)
-    model = LinearModel.fit(*rows.text_lists(train), label, seed, words)
+    model = LinearModel.fit(*rows.text_lists(train), label, seed, kind)
     right = (model.out_of_fold.argmax(1) == label).mean()
-    read = "n-grams and words" if words else "n-grams"
-    report(f"linear model: {model.machine.coef_.shape[1]:,} {read}, accuracy {right:.4f} out of fold")
+    read = "n-grams" if kind == "linear" else "n-grams and words"
+    report(f"{kind}: {model.machine.n_features_in_:,} {read}, accuracy {right:.4f} out of fold")
     return model

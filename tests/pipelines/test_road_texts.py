@@ -23,7 +23,7 @@ tokens: {{teacher: {{kind: characters, max_length: 16}}, student: {{kind: ngrams
 pretrain: {{encoder: {{width: 16, layers: 1}}, training: {{epochs: 1, batch_size: 64}}}}
 finetune: {{training: {{epochs: 2, batch_size: 32}}}}
 distill:
-  teachers: {{bert: 0.2, linear: 0.5, linear_words: 0.3}}
+  teachers: {{bert: 0.2, linear: 0.4, linear_words: 0.3, naive_bayes: 0.1}}
   transfer: {{augmentation: {{amount: 0.5, mask_rate: 0.2, replace_rate: 0.5}}}}
   student: {{kind: {kind}, width: 16}}
   training: {{epochs: 12, batch_size: 16, learning_rate: 1.0e-2}}
@@ -88,6 +88,7 @@ def test_metrics_are_as_the_contract_has_them(road: Road) -> None:
         "teacher/bert",
         "teacher/linear",
         "teacher/linear_words",
+        "teacher/naive_bayes",
         "student",
         "student_alone",
         "linear",
