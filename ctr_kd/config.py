@@ -242,6 +242,17 @@ class StudentConfig(Config):
     )
     hidden: int = Field(64, ge=2, description="width of the click head's hidden layer")
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout of the click head")
+    combiner: Literal["mean", "sqrtn"] = Field(
+        "mean",
+        description="pooled and dcn: a segment's embeddings are summed and divided by their number, or by its root, as TF-IDF's norm does; "
+        "then a few telling tokens among many count for more, which texts of n-grams want",
+    )
+
+    @model_validator(mode="after")
+    def _combines(self) -> StudentConfig:
+        if self.combiner != "mean" and self.kind not in ("pooled", "dcn"):
+            raise ValueError(f"combiner has no effect with kind: {self.kind}; remove it, or set kind: pooled or dcn")
+        return self
 
 
 class HintsConfig(Config):

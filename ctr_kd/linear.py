@@ -40,21 +40,14 @@ class LinearModel:
     scale : float
         By which distances from the separating planes, or naive Bayes' sums of evidence, become logits; the one with the least log loss
         out of fold.
-    out_of_fold : float array (rows, classes)
-        Logits of the training rows, each by a machine that was not trained on it, nor on an equal text: what the machine says of its
-        own training rows is learned by heart and teaches nothing.
-    folds : tuple of LinearSVC or ComplementNB
-        The machines of ``out_of_fold``.
-    fold : int array (rows,)
-        Which of them each training row was asked of.
+    out_of_fold : float
+        Accuracy of machines on training rows that they were not trained on, nor on an equal text.
     """
 
     vectorizer: TfidfVectorizer | FeatureUnion
     machine: ClassifierMixin
     scale: float
-    out_of_fold: NDArray[np.float32]
-    folds: tuple[ClassifierMixin, ...]
-    fold: NDArray[np.int64]
+    out_of_fold: float
 
     @classmethod
     def fit(
@@ -86,40 +79,20 @@ class LinearModel:
         vectorizer.fit([*texts, *(texts_b or [])])
         inputs = _inputs(vectorizer, texts, texts_b)
         group = np.unique(np.array(texts, object).astype(str), return_inverse=True)[1]
-        distance, fold = np.zeros((len(label), int(label.max()) + 1)), np.zeros(len(label), np.int64)
-        folds: list[ClassifierMixin] = []
+        distance = np.zeros((len(label), int(label.max()) + 1))
         for learned, asked in GroupKFold(min(FOLDS, int(group.max()) + 1)).split(inputs, label, group):
             machine = _machine(kind, seed).fit(inputs[learned], label[learned])
             distance[np.ix_(asked, machine.classes_)] = _distances(machine, inputs[asked])
-            fold[asked] = len(folds)
-            folds.append(machine)
         scale = fit_class_scale(distance, label)
         machine = _machine(kind, seed).fit(inputs, label)
-        return cls(vectorizer, machine, scale, _logits(distance, scale), tuple(folds), fold)
+        return cls(vectorizer, machine, scale, float((distance.argmax(1) == label).mean()))
 
     def predict(self, texts: Sequence[str], texts_b: Sequence[str] | None = None) -> NDArray[np.float32]:
         """Logits (rows, classes): logarithms of the classes' probabilities."""
         if not len(texts):
             return np.zeros((0, len(self.machine.classes_)), np.float32)
-        return _logits(_distances(self.machine, _inputs(self.vectorizer, texts, texts_b)), self.scale)
-
-    def predict_made(self, texts: Sequence[str], texts_b: Sequence[str] | None, origin: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Logits (rows, classes) of texts that were made of training rows, by machines that did not learn those.
-
-        Parameters
-        ----------
-        texts, texts_b
-            As in :meth:`fit`.
-        origin : int array (rows,)
-            Position of the training row that each was made of.
-        """
-        distance = np.zeros((len(texts), len(self.machine.classes_)))
-        if len(texts):
-            inputs, fold = _inputs(self.vectorizer, texts, texts_b), self.fold[origin]
-            for number in np.unique(fold):
-                rows, machine = np.flatnonzero(fold == number), self.folds[number]
-                distance[np.ix_(rows, machine.classes_)] = _distances(machine, inputs[rows])
-        return _logits(distance, self.scale)
+        distance = _distances(self.machine, _inputs(self.vectorizer, texts, texts_b))
+        return log_softmax(self.scale * distance, axis=1).astype(np.float32)
 
 
 def _vectorizer(words: bool) -> TfidfVectorizer | FeatureUnion:
@@ -151,7 +124,3 @@ def _distances(machine: ClassifierMixin, inputs: csr_matrix) -> NDArray[np.float
         return machine.predict_joint_log_proba(inputs)
     distance = machine.decision_function(inputs)
     return np.stack([-distance / 2, distance / 2], axis=1) if distance.ndim == 1 else distance
-
-
-def _logits(distance: NDArray[np.float64], scale: float) -> NDArray[np.float32]:
-    return log_softmax(scale * distance, axis=1).astype(np.float32)

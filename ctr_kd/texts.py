@@ -93,8 +93,7 @@ class TextAssembly:
         Returns
         -------
         pyarrow Table
-            ``row_id`` (above all there are), ``split``, ``label`` (-1), ``text``, ``text_b``, ``leaked``, and ``origin``, the id of the
-            training row that each was made of.
+            ``row_id`` (above all there are), ``split``, ``label`` (-1), ``text``, ``text_b`` and ``leaked``.
         """
         rows = pq.read_table(self.directory / TEXTS)
         train = rows.filter(pc.equal(rows["split"], "train"))
@@ -113,8 +112,7 @@ class TextAssembly:
             "text_b": pa.array([text for *_, text in drawn], rows.schema.field("text_b").type),
             "leaked": np.zeros(count, bool),
         }
-        made = pa.table({name: pa.array(values, rows.schema.field(name).type) for name, values in columns.items()})
-        return made.append_column("origin", train["row_id"].take(pa.array([place for place, *_ in drawn], pa.int64())))
+        return pa.table({name: pa.array(values, rows.schema.field(name).type) for name, values in columns.items()})
 
     def unlabelled(self, amount: float, seed: int) -> tuple[pa.Table, int]:
         """Texts without labels, drawn at random from those that are no validation or test text.

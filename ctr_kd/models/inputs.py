@@ -130,6 +130,14 @@ def mean_of(vectors: Tensor, length: Tensor) -> Tensor:
     return vectors.sum(1) / length.clamp(min=1).unsqueeze(1).to(vectors.dtype)
 
 
+def scaled_sum_of(vectors: Tensor, length: Tensor) -> Tensor:
+    """Like :func:`mean_of`, but divided by the root of the length: of independent vectors the same spread whatever their number."""
+    return vectors.sum(1) / length.clamp(min=1).unsqueeze(1).to(vectors.dtype).sqrt()
+
+
+COMBINERS = {"mean": mean_of, "sqrtn": scaled_sum_of}
+
+
 def padding_mask(length: Tensor, longest: int) -> Tensor:
     """True where a position (sequences, longest) holds a token."""
     return torch.arange(longest, device=length.device).unsqueeze(0) < length.unsqueeze(1)

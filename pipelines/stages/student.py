@@ -1,4 +1,4 @@
-"""Stages teacher and student: one student by itself under stored logits, so that many can be trained under one teacher.
+"""Stages teacher, transfer and student: one student by itself under stored logits, so that many can be trained under one teacher.
 
 They are no part of the road, whose ``distill`` trains a single pair; the commands ``prove`` and ``sweep`` train as many as they
 compare, each an artifact of its own that the next command finds again.
@@ -13,13 +13,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from pipelines.artifacts import Artifact, read_json, write_json
 from pipelines.config import RunConfig
 from pipelines.publishing import publish_beside
 from pipelines.runner import RunContext, Runner, Stage, StageContext
 from pipelines.stages import finetune, ingest, pretrain
-from pipelines.stages.distill import keep_student, taught_rows, teacher_encoder, teacher_logits, transfer_rows
+from pipelines.stages.distill import TRANSFER_FILE, keep_student, taught_rows, teacher_encoder, teacher_logits, transfer_rows
 from pipelines.stages.evaluate import student_rows_per_second, teacher_costs
 from pipelines.stages.training import SPLITS, kept_figure, read_predictions, write_predictions
 from pipelines.text_rows import Rows, open_rows
@@ -40,6 +41,16 @@ def combine(context: StageContext) -> None:
     write_json(context.output / "training.json", facts)
 
 
+def label_transfer_set(context: StageContext) -> None:
+    """Write the configured transfer set, and the weighted logits of the teachers for it."""
+    from ctr_kd.texts import open_assembly
+
+    assembly = open_assembly(context.inputs["ingest"], "student", context.config.history.max_length)
+    rows, _ = transfer_rows(context, assembly)
+    combined, _ = teacher_logits(context, {"transfer": rows})
+    write_predictions(context.output / "predictions_transfer.parquet", rows.row_id, combined["transfer"], context.fingerprint)
+
+
 def train(context: StageContext) -> None:
     """Train, calibrate and export the configured student; with ``distill.alpha: 1`` it is one on the labels alone."""
     from ctr_kd.distilling import align_logits, train_student
@@ -50,8 +61,9 @@ def train(context: StageContext) -> None:
     samples = {split: assembly.samples(split) for split in SPLITS}
     combined = {"train": align_logits(*read_predictions(teacher / "predictions_train.parquet", teacher.name), samples["train"])}
     if config.distill.transfers:
-        samples["transfer"], _ = transfer_rows(context, assembly)
-        combined |= teacher_logits(context, {"transfer": samples["transfer"]})[0]
+        made = context.inputs["transfer"]
+        samples["transfer"] = assembly.samples_of(pq.read_table(made / TRANSFER_FILE))
+        combined["transfer"] = align_logits(*read_predictions(made / "predictions_transfer.parquet", made.name), samples["transfer"])
     taught, target = taught_rows(samples, combined)
     encoder = teacher_encoder(context, assembly) if config.distill.needs_encoder else None
     model, curve = train_student(
@@ -88,7 +100,13 @@ def train_all(run: RunContext, wanted: Mapping[str, RunConfig], force: bool = Fa
     for number, (title, config) in enumerate(wanted.items(), start=1):
         run.report(f"student {number} of {len(wanted)}: {title}")
         own = replace(run, config=config, artifacts={name: run.artifacts[name] for name in STUDENT.upstream})
-        Runner(own, [STUDENT]).run(force=force)
+        stage = STUDENT
+        if config.distill.transfers:  # labelled by the teacher of the run, whatever the student's seed
+            labelling = replace(own, config=config.model_copy(update={"seed": run.config.seed}))
+            Runner(labelling, [TRANSFER]).run()
+            own.artifacts[TRANSFER.name] = labelling.artifacts[TRANSFER.name]
+            stage = replace(STUDENT, upstream=(*STUDENT.upstream, TRANSFER.name))
+        Runner(own, [stage]).run(force=force)
         trained[title] = own.artifacts[STUDENT.name]
     return trained
 
@@ -166,6 +184,12 @@ TEACHER = Stage(
         *("seed", "history.max_length", "vocabulary.min_count", "pretrain", "finetune"),
         *("distill.teachers", "distill.weighting", "distill.held_out"),
     ),
+)
+TRANSFER = Stage(
+    "transfer",
+    label_transfer_set,
+    upstream=("ingest", "finetune", "teacher"),
+    keys=("seed", "history.max_length", "distill.teachers", "distill.weighting", "distill.transfer"),
 )
 STUDENT = Stage(
     "student", train, upstream=("ingest", "finetune", "teacher"), keys=("seed", "history.max_length", "pretrain.encoder", "distill")

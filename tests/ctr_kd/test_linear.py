@@ -19,29 +19,21 @@ def test_it_learns_and_answers_with_log_probabilities(pair, kind):
     assert (logits.argmax(1) == label[200:]).mean() > (0.45 if pair else 0.6)
 
 
-def test_its_word_on_training_rows_is_of_a_machine_that_saw_neither_them_nor_an_equal_text():
+def test_its_accuracy_is_told_of_machines_that_saw_neither_a_text_nor_its_equal():
     """Labels that are noise cannot be told out of fold, although every text stands four times with one label, and by heart they can."""
     texts, _, label = make_texts(60, 0)
     label = np.random.default_rng(0).integers(0, 3, 60)
     texts, label = texts * 4, np.tile(label, 4)
     model = LinearModel.fit(texts, None, label)
     assert (model.predict(texts).argmax(1) == label).mean() > 0.95
-    assert (model.out_of_fold.argmax(1) == label).mean() < 0.6
+    assert model.out_of_fold < 0.6
 
 
 def test_words_stand_beside_ngrams_where_they_are_asked_for():
     texts, label = ["北京 大学", "上海 天气", "北京 天气", "上海 大学"] * 5, np.array([0, 1, 0, 1] * 5)
     wide, narrow = (LinearModel.fit(texts, None, label, kind=kind) for kind in ("linear_words", "linear"))
-    assert wide.machine.coef_.shape[1] == narrow.machine.coef_.shape[1] + 4
+    assert wide.machine.n_features_in_ == narrow.machine.n_features_in_ + 4
     assert (wide.predict(texts).argmax(1) == label).all()
-
-
-def test_a_text_made_of_a_training_row_is_judged_by_the_machine_that_did_not_see_that_row():
-    texts, _, label = make_texts(60, 2)
-    model = LinearModel.fit(texts, None, label)
-    origin = np.arange(59, -1, -1)
-    np.testing.assert_allclose(model.predict_made([texts[i] for i in origin], None, origin), model.out_of_fold[origin], atol=1e-5)
-    assert model.predict_made([], None, np.zeros(0, np.int64)).shape == (0, 3)
 
 
 def test_two_classes_share_a_plane():

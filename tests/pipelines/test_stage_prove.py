@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from ctr_kd.metrics import auc_score
 from pipelines.raw_rows import RawRows
 from pipelines.stages import student
 from pipelines.stages.evaluate import stored_probabilities
+from pipelines.stages.training import read_predictions
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -71,6 +73,20 @@ def test_each_of_several_teachers_stands_beside_the_student(experiment: Run, tmp
         (line,) = (line for line in out.splitlines() if line.startswith(f"{name} "))
         assert f"{auc:.4f}" in line and f"{difference['difference']:+.4f} [{difference['low']:+.4f}, " in line
     assert "Teacher boosted_trees" in (tmp_path / "workspace" / "reports" / "latest" / "prove.html").read_text()
+
+
+def test_one_transfer_set_serves_all_seeds_and_is_labelled_by_the_teacher_of_the_run(experiment: Run, tmp_path: Path) -> None:
+    settings = ("--set", "prove.ablation=[transfer]", "--set", "distill.transfer.amount=0.5")
+    code, _, err = experiment("prove", *settings, "--set", "distill.teachers={bert: 0.5, boosted_trees: 0.5}")
+    assert code == 0, err
+    assert [one["name"] for one in latest(tmp_path)["ablation"]] == ["no transfer set"]
+    artifacts = tmp_path / "workspace" / "artifacts"
+    (transfer,) = (artifacts / "transfer").iterdir()
+    manifests = [json.loads(path.read_text()) for path in (artifacts / "student").glob("*/_manifest.json")]
+    assert len(manifests) == 6
+    assert [one["inputs"]["transfer"]["fingerprint"] for one in manifests if "transfer" in one["inputs"]] == [transfer.name] * 2
+    row_id = pq.read_table(transfer / "transfer.parquet")["row_id"].to_numpy()
+    assert len(row_id) and np.array_equal(read_predictions(transfer / "predictions_transfer.parquet", transfer.name)[0], row_id)
 
 
 def test_a_proof_that_was_stopped_goes_on(experiment: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

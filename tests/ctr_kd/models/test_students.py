@@ -22,10 +22,11 @@ def build(kind, assembly, signature):
     if kind in TEACHERS:
         encoder = build_encoder(assembly, signature, EncoderConfig(width=16, heads=2, layers=2))
         return ClickBert(encoder, signature, TEACHERS[kind]).eval()
-    return STUDENTS[kind](signature, StudentConfig(kind=kind, width=8, hidden=12)).eval()
+    kind, _, combiner = kind.partition(" ")
+    return STUDENTS[kind](signature, StudentConfig(kind=kind, combiner=combiner or "mean", width=8, hidden=12)).eval()
 
 
-KINDS = [*TEACHERS, *STUDENTS]
+KINDS = [*TEACHERS, *STUDENTS, "pooled sqrtn", "dcn sqrtn"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
