@@ -11,7 +11,7 @@ from ctr_kd.samples import Signature
 
 
 class Pooled(Comparing):
-    """Mean of a segment's token embeddings, or their sum over the root of their number; padding embeds to zero, so the sum needs no mask."""
+    """A segment's token embeddings, combined to their mean or as configured; padding embeds to zero, so a sum needs no mask."""
 
     def __init__(self, signature: Signature, config: StudentConfig) -> None:
         super().__init__(signature)

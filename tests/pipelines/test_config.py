@@ -69,6 +69,7 @@ def test_a_union_names_what_each_branch_wants(yaml_file: YamlFile) -> None:
         ("{preset: bucila}", "distill.preset: should be 'tang' or 'hinton'"),
         ("{preset: hinton, teacher_weight: 0}", "distill.teacher_weight: should be greater than 0"),
         ("{soft: none, listwise: 1, gate: label}", "gate weighs soft, which is none"),
+        ("{student: {kind: din, combiner: sqrtn}}", "combiner has no effect with kind: din; remove it, or set kind: pooled or dcn"),
         ("{student: {kind: din}, hints: {hidden: 1}}", "din reads it anew for each candidate"),
         ("{listwise: 0.5, training: {accumulate: 2}}", "training.accumulate must be 1"),
         ("{hints: {relation: 1}, training: {accumulate: 2}}", "training.accumulate must be 1"),

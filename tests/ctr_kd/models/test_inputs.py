@@ -1,6 +1,6 @@
 import torch
 
-from ctr_kd.models.inputs import ContextEncoder, Head, TokenEmbedding
+from ctr_kd.models.inputs import ContextEncoder, Head, TokenEmbedding, mean_of, scaled_sum_of
 from ctr_kd.samples import PAD, Signature
 
 
@@ -33,3 +33,10 @@ def test_a_head_begins_where_it_is_told():
     shift = torch.tensor([-3.0, 1.0]) - head.layers[-1].bias.detach()
     head.begin_at(torch.tensor([-3.0, 1.0]))
     torch.testing.assert_close(head(features), before + shift)
+
+
+def test_combiners_divide_by_the_number_of_tokens_or_by_its_root():
+    vectors = torch.tensor([[[1.0], [2.0], [4.0], [1.0]], [[0.0], [0.0], [0.0], [0.0]]])
+    length = torch.tensor([4, 0])
+    assert mean_of(vectors, length).tolist() == [[2.0], [0.0]]
+    assert scaled_sum_of(vectors, length).tolist() == [[4.0], [0.0]]
