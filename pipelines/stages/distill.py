@@ -185,7 +185,7 @@ def teacher_encoder(context: StageContext, student: AnyAssembly) -> MaskedItemMo
 STAGE = Stage(
     "distill",
     run,
-    code_version=5,
+    code_version=6,
     upstream=("ingest", "pretrain", "finetune"),
     keys=("seed", "history.max_length", "vocabulary.min_count", "pretrain", "finetune", "distill"),
 )
