@@ -140,11 +140,12 @@ def test_one_teacher_has_nothing_to_be_weighed_against() -> None:
         RunConfig.model_validate(TINY | {"distill": {"weighting": "learned"}})
 
 
-def test_the_folder_of_the_teacher_is_where_a_student_finds_the_weights(finetuned: RunContext) -> None:
+def test_the_folder_of_the_teacher_is_where_a_transfer_set_finds_the_weights(finetuned: RunContext) -> None:
     """A transfer set's rows are labelled by the weights that the teacher's stage learned."""
     config = RunConfig.model_validate(TINY | {"distill": DISTILL | {"transfer": {"amount": 0.2}}})
     context = RunContext(config, finetuned.workspace, console=Console(io.StringIO()))
     Runner(context, TO_TEACHER).run()
-    (artifact,) = train_all(context, {"student": config}).values()
-    assert (context.artifacts["teacher"].path / stage.FILE).exists() and not (artifact.path / stage.FILE).exists()
-    assert (artifact.path / "predictions_teacher_bert_transfer.parquet").exists()
+    train_all(context, {"student": config})
+    (transfer,) = (finetuned.workspace / "artifacts" / "transfer").iterdir()
+    assert (context.artifacts["teacher"].path / stage.FILE).exists() and not (transfer / stage.FILE).exists()
+    assert (transfer / "predictions_teacher_bert_transfer.parquet").exists()
