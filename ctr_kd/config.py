@@ -229,6 +229,8 @@ class FinetuneConfig(Config):
 
 
 StudentKind = Literal["pooled", "bilstm", "bilstm_pair", "din", "dcn"]
+COMBINING = ("pooled", "dcn")
+"""Students that sum up a segment's embeddings."""
 
 
 class StudentConfig(Config):
@@ -250,7 +252,7 @@ class StudentConfig(Config):
 
     @model_validator(mode="after")
     def _combines(self) -> StudentConfig:
-        if self.combiner != "mean" and self.kind not in ("pooled", "dcn"):
+        if self.combiner != "mean" and self.kind not in COMBINING:
             raise ValueError(f"combiner has no effect with kind: {self.kind}; remove it, or set kind: pooled or dcn")
         return self
 

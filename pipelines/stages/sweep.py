@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from ctr_kd.config import COMBINING
 from feature_store.config import Config
 from feature_store.files import sha256_of
 from pipelines.artifacts import read_json, write_json, write_text
@@ -94,7 +95,9 @@ def grid(config: RunConfig) -> tuple[dict[str, RunConfig], dict[str, str]]:
         for width in sorted(set(config.sweep.widths)):
             title = f"{kind} {width}"
             try:
-                students[title] = changed(config, {"distill.student.kind": kind, "distill.student.width": width})
+                combiner = config.distill.student.combiner if kind in COMBINING else "mean"
+                student = {"kind": kind, "width": width, "combiner": combiner}
+                students[title] = changed(config, {f"distill.student.{key}": value for key, value in student.items()})
             except ConfigError as error:
                 impossible[title] = str(error)
     return students, impossible

@@ -72,6 +72,14 @@ def test_the_grid_leaves_out_what_cannot_be(config: RunConfig) -> None:
     assert students["pooled 8"].distill.student.width == 8 and students["pooled 8"].distill.embeddings == "teacher"
 
 
+def test_a_combiner_stays_with_the_kinds_that_have_one(config: RunConfig) -> None:
+    students, impossible = grid(
+        changed(config, {"distill.student.combiner": "sqrtn", "sweep.kinds": ["pooled", "din"], "sweep.widths": [8]})
+    )
+    assert {name: one.distill.student.combiner for name, one in students.items()} == {"pooled 8": "sqrtn", "din 8": "mean"}
+    assert not impossible
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
