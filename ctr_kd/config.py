@@ -236,8 +236,8 @@ COMBINING = ("pooled", "dcn")
 class StudentConfig(Config):
     kind: StudentKind = Field(
         "pooled",
-        description="pooled: averaged embeddings; bilstm: one bidirectional LSTM over the history; bilstm_pair: the same LSTM over both "
-        "segments; din: attention of the candidate to each click; dcn: cross network over averaged embeddings and context",
+        description="pooled: summed embeddings; bilstm: one bidirectional LSTM over the history; bilstm_pair: the same LSTM over both "
+        "segments; din: attention of the candidate to each click; dcn: cross network over summed embeddings and context",
     )
     width: int = Field(
         32, ge=2, description="embedding width; so wide are an LSTM's state per direction, din's attention, and the rank of dcn's crosses"
@@ -253,7 +253,7 @@ class StudentConfig(Config):
     @model_validator(mode="after")
     def _combines(self) -> StudentConfig:
         if self.combiner != "mean" and self.kind not in COMBINING:
-            raise ValueError(f"combiner has no effect with kind: {self.kind}; remove it, or set kind: pooled or dcn")
+            raise ValueError(f"combiner has no effect with kind: {self.kind}; remove it, or set kind: {' or '.join(COMBINING)}")
         return self
 
 

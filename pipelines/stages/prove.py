@@ -27,7 +27,7 @@ def prove(runner: Runner, force: bool = False) -> str:
     runner : Runner
         Of :data:`pipelines.stages.student.ROAD`.
     force : bool
-        Train the students again even where they stand; the teacher stays.
+        Train the students again even where they stand; the teacher and its transfer sets stay.
     """
     compare(runner, "prove", run, students(runner.context.config), (FILE, PAGE), force)
     return table(runner.context)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def combine(context: StageContext) -> None:
-    """Write the weighted logits of the configured teachers by split, and what boosted trees among them cost."""
+    """Write the weighted logits of the configured teachers by split, and what those that are no network cost."""
     from ctr_kd.texts import open_assembly
 
     assembly = open_assembly(context.inputs["ingest"], "student", context.config.history.max_length)
@@ -94,7 +94,7 @@ def train_all(run: RunContext, wanted: Mapping[str, RunConfig], force: bool = Fa
     wanted : mapping of str to RunConfig
         They may differ from the run's configuration in ``seed`` and ``distill``, the teachers excepted.
     force : bool
-        Train them again even where they stand.
+        Train them again even where they stand; a transfer set stays.
     """
     trained = {}
     for number, (title, config) in enumerate(wanted.items(), start=1):
@@ -102,9 +102,7 @@ def train_all(run: RunContext, wanted: Mapping[str, RunConfig], force: bool = Fa
         own = replace(run, config=config, artifacts={name: run.artifacts[name] for name in STUDENT.upstream})
         stage = STUDENT
         if config.distill.transfers:  # labelled by the teacher of the run, whatever the student's seed
-            labelling = replace(own, config=config.model_copy(update={"seed": run.config.seed}))
-            Runner(labelling, [TRANSFER]).run()
-            own.artifacts[TRANSFER.name] = labelling.artifacts[TRANSFER.name]
+            Runner(replace(own, config=config.model_copy(update={"seed": run.config.seed})), [TRANSFER]).run()  # joins own.artifacts
             stage = replace(STUDENT, upstream=(*STUDENT.upstream, TRANSFER.name))
         Runner(own, [stage]).run(force=force)
         trained[title] = own.artifacts[STUDENT.name]
@@ -135,7 +133,7 @@ def compare(
     files : tuple of str
         What it writes for people to see.
     force : bool
-        Train the students again even where they stand; the teacher stays.
+        Train the students again even where they stand; the teacher and its transfer sets stay.
     read : mapping of str to str
         Digests of whatever else the comparison reads, by name.
     """

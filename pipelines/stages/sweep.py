@@ -31,7 +31,7 @@ def sweep(runner: Runner, force: bool = False) -> str:
     runner : Runner
         Of :data:`pipelines.stages.student.ROAD`.
     force : bool
-        Train the students again even where they stand; the teacher stays.
+        Train the students again even where they stand; the teacher and its transfer sets stay.
     """
     wanted, _ = grid(runner.context.config)
     file = runner.context.config.sweep.points

@@ -41,7 +41,7 @@ def write_transfer_set(
         rows, wanted = assembly.unlabelled(settings.amount, settings.seed)
         made = assembly.augmented(settings.augmentation, settings.seed)
         made_of = round(settings.augmentation.amount * len(assembly.samples("train")))
-        pq.write_table(pa.concat_tables([rows, made], promote_options="default"), file)
+        pq.write_table(pa.concat_tables([rows, made]), file)
         report(f"transfer set: {rows.num_rows:,} unlabelled texts of {wanted:,} asked for, {made.num_rows:,} augmented ones of {made_of:,}")
         return {"wanted": wanted + made_of, "rows": rows.num_rows + made.num_rows, "augmented": made.num_rows}
     encoder = load_teacher(finetune, assembly, run.config).pretrained

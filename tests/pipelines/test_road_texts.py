@@ -25,7 +25,7 @@ finetune: {{training: {{epochs: 2, batch_size: 32}}}}
 distill:
   teachers: {{bert: 0.2, linear: 0.4, linear_words: 0.3, naive_bayes: 0.1}}
   transfer: {{augmentation: {{amount: 0.5, mask_rate: 0.2, replace_rate: 0.5}}}}
-  student: {{kind: {kind}, width: 16}}
+  student: {{kind: {kind}, combiner: {combiner}, width: 16}}
   training: {{epochs: 12, batch_size: 16, learning_rate: 1.0e-2}}
 evaluate: {{bootstrap: 20, text_gcn: {gcn}}}
 register: {{auc_min: 0, calibration_error_max: 1}}
@@ -44,6 +44,7 @@ class Road:
                 text_b=1 if pair else "null",
                 label=2 if pair else 1,
                 kind="bilstm_pair" if pair else "pooled",
+                combiner="mean" if pair else "sqrtn",
                 gcn="false" if pair else "true",
             )
         )

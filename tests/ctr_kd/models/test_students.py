@@ -38,6 +38,18 @@ def test_padding_changes_no_output(kind, assembly, signature):
         torch.testing.assert_close(model(*batch), model(*wider), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["pooled", "dcn"])
+def test_a_combiner_reaches_both_segments(kind, assembly, signature):
+    mean, scaled = (build(f"{kind} {combiner}", assembly, signature) for combiner in ("mean", "sqrtn"))  # of equal weights
+    batch = make_batch(assembly.samples("test"), np.arange(20))
+    length = batch.segment_a_length
+    assert length.max() > 1
+    root = length.clamp(min=1).sqrt().unsqueeze(1)
+    with torch.no_grad():
+        torch.testing.assert_close(scaled.encode(batch.segment_a, length), mean.encode(batch.segment_a, length) * root)
+        torch.testing.assert_close(scaled.candidate(batch.segment_a), mean.candidate(batch.segment_a) * root)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_row_equals_many(kind, assembly, signature):
     model, samples = build(kind, assembly, signature), assembly.samples("test")
