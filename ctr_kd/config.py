@@ -242,13 +242,26 @@ class StudentConfig(Config):
     width: int = Field(
         32, ge=2, description="embedding width; so wide are an LSTM's state per direction, din's attention, and the rank of dcn's crosses"
     )
-    hidden: int = Field(64, ge=2, description="width of the click head's hidden layer")
-    dropout: float = Field(0.1, ge=0, lt=1, description="dropout of the click head")
+    hidden: int = Field(
+        64,
+        ge=0,
+        description="width of the head's first hidden layer, the second has half of it; 0: none, logits are linear in what the segments "
+        "and the context come to, as in fastText (Joulin et al. 2017)",
+    )
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout of the head's first hidden layer")
     combiner: Literal["mean", "sqrtn"] = Field(
         "mean",
         description="pooled and dcn: a segment's embeddings are summed and divided by their number, or by its root, as TF-IDF's norm does; "
         "then a few telling tokens among many count for more, which texts of n-grams want",
     )
+
+    @model_validator(mode="after")
+    def _head_has_layers(self) -> StudentConfig:
+        if self.hidden == 0 and self.dropout != type(self).model_fields["dropout"].default:
+            raise ValueError("dropout has no effect with hidden: 0, which has no hidden layer; remove it")
+        if self.hidden == 1:
+            raise ValueError("hidden: 1 leaves nothing for the second hidden layer; set 2 or more, or 0 for a linear head")
+        return self
 
     @model_validator(mode="after")
     def _combines(self) -> StudentConfig:

@@ -144,18 +144,15 @@ def padding_mask(length: Tensor, longest: int) -> Tensor:
 
 
 class Head(nn.Module):
-    """Two hidden layers from the compared segments and the context to the logits."""
+    """From the compared segments and the context to the logits: two hidden layers, or where their width is 0 one linear layer."""
 
     def __init__(self, inputs: int, hidden: int, outputs: int, dropout: float) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(inputs, hidden),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, hidden // 2),
-            nn.ReLU(),
-            nn.Linear(hidden // 2, outputs),
-        )
+        if hidden:
+            first = [nn.Linear(inputs, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, hidden // 2), nn.ReLU()]
+            self.layers = nn.Sequential(*first, nn.Linear(hidden // 2, outputs))
+        else:
+            self.layers = nn.Sequential(nn.Linear(inputs, outputs))
 
     def begin_at(self, logits: Tensor) -> None:
         """Let the untrained head answer about ``logits`` (outputs,), such as those of the average rate.

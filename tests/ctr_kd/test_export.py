@@ -20,10 +20,11 @@ from ctr_kd.training import predict
 from tests.ctr_kd.worlds import raw_frame
 
 
-@pytest.fixture(scope="module", params=list(STUDENTS))
+@pytest.fixture(scope="module", params=[*STUDENTS, "pooled linear"])
 def exported(request, assembly, signature, tmp_path_factory):
     torch.manual_seed(2)
-    model = STUDENTS[request.param](signature, StudentConfig(kind=request.param, width=8, hidden=12)).eval()
+    kind, _, linear = request.param.partition(" ")
+    model = STUDENTS[kind](signature, StudentConfig(kind=kind, width=8, hidden=0 if linear else 12)).eval()
     directory = tmp_path_factory.mktemp(request.param)
     export_student(model, signature, assembly, directory)
     return model, StudentScorer(directory), directory

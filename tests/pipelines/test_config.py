@@ -70,6 +70,8 @@ def test_a_union_names_what_each_branch_wants(yaml_file: YamlFile) -> None:
         ("{preset: hinton, teacher_weight: 0}", "distill.teacher_weight: should be greater than 0"),
         ("{soft: none, listwise: 1, gate: label}", "gate weighs soft, which is none"),
         ("{student: {kind: din, combiner: sqrtn}}", "combiner has no effect with kind: din; remove it, or set kind: pooled or dcn"),
+        ("{student: {hidden: 0, dropout: 0.5}}", "dropout has no effect with hidden: 0"),
+        ("{student: {hidden: 1}}", "hidden: 1 leaves nothing for the second hidden layer; set 2 or more, or 0 for a linear head"),
         ("{student: {kind: din}, hints: {hidden: 1}}", "din reads it anew for each candidate"),
         ("{listwise: 0.5, training: {accumulate: 2}}", "training.accumulate must be 1"),
         ("{hints: {relation: 1}, training: {accumulate: 2}}", "training.accumulate must be 1"),
@@ -96,6 +98,7 @@ def test_a_distillation_that_cannot_be_is_one_clear_error(yaml_file: YamlFile, t
         "{soft: none, listwise: 1}",
         "{soft: none, hints: {hidden: 1}}",
         "{embeddings: teacher, student: {kind: din, width: 64}}",
+        "{student: {hidden: 0}}",
     ],
 )
 def test_distillations_that_can_be_load_again_from_their_description(yaml_file: YamlFile, tmp_path: Path, text: str) -> None:

@@ -40,3 +40,11 @@ def test_combiners_divide_by_the_number_of_tokens_or_by_its_root():
     length = torch.tensor([4, 0])
     assert mean_of(vectors, length).tolist() == [[2.0], [0.0]]
     assert scaled_sum_of(vectors, length).tolist() == [[4.0], [0.0]]
+
+
+def test_a_head_without_hidden_layers_is_linear():
+    torch.manual_seed(0)
+    head, (one, two) = Head(6, 0, 3, 0.1), torch.randn(2, 50, 6)
+    head.begin_at(torch.tensor([-3.0, 1.0, 0.5]))
+    assert head(torch.zeros(1, 6)).tolist() == [[-3.0, 1.0, 0.5]]
+    torch.testing.assert_close(head(one + two), head(one) + head(two) - head.layers[-1].bias)

@@ -22,11 +22,12 @@ def build(kind, assembly, signature):
     if kind in TEACHERS:
         encoder = build_encoder(assembly, signature, EncoderConfig(width=16, heads=2, layers=2))
         return ClickBert(encoder, signature, TEACHERS[kind]).eval()
-    kind, _, combiner = kind.partition(" ")
-    return STUDENTS[kind](signature, StudentConfig(kind=kind, combiner=combiner or "mean", width=8, hidden=12)).eval()
+    kind, _, how = kind.partition(" ")
+    combiner, hidden = "sqrtn" if how == "sqrtn" else "mean", 0 if how == "linear" else 12
+    return STUDENTS[kind](signature, StudentConfig(kind=kind, combiner=combiner, width=8, hidden=hidden)).eval()
 
 
-KINDS = [*TEACHERS, *STUDENTS, "pooled sqrtn", "dcn sqrtn"]
+KINDS = [*TEACHERS, *STUDENTS, "pooled sqrtn", "dcn sqrtn", "pooled linear"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
