@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from pipelines.artifacts import write_json
 from pipelines.runner import Stage, StageContext
 from pipelines.stages.baselines import TEACHERS
-from pipelines.stages.training import SPLITS, kept_figure, load_teacher, read_predictions, record_curve, write_predictions
+from pipelines.stages.training import SPLITS, kept_figure, load_teacher, read_predictions, record_curve, train_once, write_predictions
 from pipelines.stages.transfer import bert_logits, write_transfer_set
 from pipelines.stages.weighting import learn_weights, weights_of
 from pipelines.text_rows import open_rows
@@ -31,14 +31,10 @@ def run(context: StageContext) -> None:
 
     With a transfer set it writes ``transfer.parquet`` and each teacher's logits of its rows too.
     """
-    from ctr_kd.checkpoint import load_weights, save_checkpoint
-    from ctr_kd.distilling import train_student
-    from ctr_kd.models import STUDENTS
     from ctr_kd.texts import open_assembly
 
     config = context.config
     assembly = open_assembly(context.inputs["ingest"], "student", config.history.max_length)
-    signature = assembly.signature()
     samples = {split: assembly.samples(split) for split in SPLITS}
     training: dict[str, Any] = {}
     if config.distill.transfers:
@@ -49,29 +45,7 @@ def run(context: StageContext) -> None:
     encoder = teacher_encoder(context, assembly) if config.distill.needs_encoder else None
     write_predictions(context.output / "predictions_teacher_test.parquet", samples["test"].row_id, combined["test"], context.fingerprint)
     for name, rows, logits in (("student", taught, target), ("student_alone", samples["train"], None)):
-        file = context.checkpoint / f"{name}.pt"
-        finished = context.checkpoint / f"{name}.done.pt"
-        if finished.exists():  # a run killed between the two students need not repeat the first
-            model = STUDENTS[config.distill.student.kind](signature, config.distill.student)
-            curve = load_weights(model, finished, context.fingerprint)["curve"]
-            model.eval()
-        else:
-            context.report(f"{name.replace('_', ' ')} ({config.distill.student.kind})")
-            model, fitted = train_student(
-                signature,
-                rows,
-                samples["validation"],
-                logits,
-                config.distill,
-                config.seed,
-                context.fingerprint,
-                file,
-                context.report,
-                encoder,
-                assembly.token_vectors(),
-            )
-            curve = fitted.to_dict()
-            save_checkpoint(finished, {"model": model.state_dict(), "curve": curve}, context.fingerprint)
+        model, curve = train_once(context, name, assembly, rows, samples["validation"], logits, config.seed, encoder)
         training[name] = keep_student(context, name, model, curve, assembly, samples)
     training["student_alone"]["bytes"] = training["student"]["bytes"]  # the same architecture
     write_json(context.output / "training.json", training)

@@ -22,7 +22,7 @@ from pipelines.runner import RunContext, Runner, Stage, StageContext
 from pipelines.stages import finetune, ingest, pretrain
 from pipelines.stages.distill import TRANSFER_FILE, keep_student, taught_rows, teacher_encoder, teacher_logits, transfer_rows
 from pipelines.stages.evaluate import student_rows_per_second, teacher_costs
-from pipelines.stages.training import SPLITS, kept_figure, read_predictions, write_predictions
+from pipelines.stages.training import SPLITS, kept_figure, read_predictions, train_once, write_predictions
 from pipelines.text_rows import Rows, open_rows
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def label_transfer_set(context: StageContext) -> None:
 
 def train(context: StageContext) -> None:
     """Train, calibrate and export the configured student; with ``distill.alpha: 1`` it is one on the labels alone."""
-    from ctr_kd.distilling import align_logits, train_student
+    from ctr_kd.distilling import align_logits
     from ctr_kd.texts import open_assembly
 
     config, teacher = context.config, context.inputs["teacher"]
@@ -66,21 +66,8 @@ def train(context: StageContext) -> None:
         combined["transfer"] = align_logits(*read_predictions(made / "predictions_transfer.parquet", made.name), samples["transfer"])
     taught, target = taught_rows(samples, combined)
     encoder = teacher_encoder(context, assembly) if config.distill.needs_encoder else None
-    model, curve = train_student(
-        assembly.signature(),
-        taught,
-        samples["validation"],
-        target,
-        config.distill,
-        config.seed,
-        context.fingerprint,
-        context.checkpoint / "student.pt",
-        context.report,
-        encoder,
-        assembly.token_vectors(),
-    )
-    facts = keep_student(context, "student", model, curve.to_dict(), assembly, samples)
-    write_json(context.output / "training.json", facts)
+    model, curve = train_once(context, "student", assembly, taught, samples["validation"], target, config.seed, encoder)
+    write_json(context.output / "training.json", keep_student(context, "student", model, curve, assembly, samples))
     context.record(dict([kept_figure(curve)]))
 
 

@@ -1,4 +1,4 @@
-"""What the training stages share: logits on disk by row id, the teachers, and learning curves for the tracking server."""
+"""What the training stages share: logits on disk by row id, the teachers, a student, and learning curves for the tracking server."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ from feature_store.contracts import DataError
 from pipelines.runner import StageContext
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from ctr_kd.baselines import BoostedTrees
     from ctr_kd.models import Ensemble
+    from ctr_kd.models.bert import MaskedItemModel
+    from ctr_kd.samples import Samples
     from ctr_kd.texts import AnyAssembly
     from ctr_kd.training import Curve
     from pipelines.config import RunConfig
@@ -93,6 +97,59 @@ def load_teacher(finetune: Path, assembly: AnyAssembly, config: RunConfig) -> En
     model = build_teacher(encoder, signature, config.finetune)
     load_weights(model, finetune / "teacher.pt", finetune.name)
     return model.eval()
+
+
+def train_once(
+    context: StageContext,
+    name: str,
+    assembly: AnyAssembly,
+    rows: Samples,
+    validation: Samples,
+    target: np.ndarray | None,
+    seed: int,
+    encoder: MaskedItemModel | None,
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Train the configured student, or take it as it is where a run of this stage that was killed had finished it.
+
+    Parameters
+    ----------
+    name : str
+        Of its checkpoint.
+    rows, validation, target, seed, encoder
+        See :func:`ctr_kd.distilling.train_student`.
+
+    Returns
+    -------
+    model : Module
+        In eval mode.
+    curve : dict
+    """
+    from ctr_kd.checkpoint import load_weights, save_checkpoint
+    from ctr_kd.distilling import train_student
+    from ctr_kd.models import STUDENTS
+
+    settings, signature = context.config.distill, assembly.signature()
+    finished = context.checkpoint / f"{name}.done.pt"
+    if finished.exists():
+        model = STUDENTS[settings.student.kind](signature, settings.student)
+        curve = load_weights(model, finished, context.fingerprint)["curve"]
+        return model.eval(), curve
+    context.report(f"{name.replace('_', ' ')} ({settings.student.kind})")
+    model, fitted = train_student(
+        signature,
+        rows,
+        validation,
+        target,
+        settings,
+        seed,
+        context.fingerprint,
+        context.checkpoint / f"{name}.pt",
+        context.report,
+        encoder,
+        assembly.token_vectors(),
+    )
+    save_checkpoint(finished, {"model": model.state_dict(), "curve": fitted.to_dict()}, context.fingerprint)
+    return model, fitted.to_dict()
 
 
 def kept_point(curve: Curve | Mapping[str, Any]) -> Mapping[str, float]:

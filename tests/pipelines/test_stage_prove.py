@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from ctr_kd.checkpoint import load_checkpoint
 from ctr_kd.metrics import auc_score
 from pipelines.raw_rows import RawRows
 from pipelines.stages import student
@@ -87,6 +88,26 @@ def test_one_transfer_set_serves_all_seeds_and_is_labelled_by_the_teacher_of_the
     assert [one["inputs"]["transfer"]["fingerprint"] for one in manifests if "transfer" in one["inputs"]] == [transfer.name] * 2
     row_id = pq.read_table(transfer / "transfer.parquet")["row_id"].to_numpy()
     assert len(row_id) and np.array_equal(read_predictions(transfer / "predictions_transfer.parquet", transfer.name)[0], row_id)
+
+
+def test_the_road_and_a_proof_end_in_the_same_students(experiment: Run, tmp_path: Path) -> None:
+    """With several teachers and a transfer set."""
+    keys = ("teachers={bert: 0.5, boosted_trees: 0.5}", "transfer.amount=0.5", "listwise=0.2")
+    settings = [part for key in keys for part in ("--set", f"distill.{key}")]
+    for command in (("distill",), ("prove", "--seeds", "1", "--set", "prove.ablation=[]")):
+        code, _, err = experiment(*command, *settings)
+        assert code == 0, err
+
+    def weights(file: Path) -> np.ndarray:
+        state = load_checkpoint(file, file.parent.name)["model"]
+        return np.concatenate([value.numpy().ravel() for value in state.values()])
+
+    artifacts = tmp_path / "workspace" / "artifacts"
+    (road,) = (path.parent for path in (artifacts / "distill").glob("*/student.pt"))
+    proven = [weights(file) for file in (artifacts / "student").glob("*/student.pt")]
+    assert len(proven) == 2
+    for name in ("student", "student_alone"):
+        assert sum(np.array_equal(weights(road / f"{name}.pt"), one) for one in proven) == 1
 
 
 def test_a_proof_that_was_stopped_goes_on(experiment: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
