@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any
 
 from pydantic import ValidationError
@@ -74,17 +75,18 @@ def alone(config: RunConfig) -> RunConfig:
 def ablation(config: RunConfig) -> tuple[dict[str, RunConfig], dict[str, str]]:
     """What differs from the configured distillation in one part, by title; and the variants that cannot be, with the reason.
 
-    A part that is on is switched off, and the other way round; a variant that equals the configured one is neither.
+    A part that is on is switched off, and the other way round; a variant that equals the configured one, or has another amount of what is
+    on, is neither.
     """
     variants, impossible = {}, {}
     for component in config.prove.ablation:
         for title, changes in ABLATION[component].items():
+            if not _switches(config.distill, changes):
+                continue
             try:
                 variant = changed(config, {f"distill.{key}": value for key, value in changes.items()})
             except ConfigError as error:
                 impossible[title] = str(error)
-                continue
-            if variant.distill == config.distill:
                 continue
             idle = [line for line in without_effect(variant.distill) if line not in without_effect(config.distill)]
             if idle:
@@ -92,3 +94,12 @@ def ablation(config: RunConfig) -> tuple[dict[str, RunConfig], dict[str, str]]:
             else:
                 variants[title] = variant
     return variants, impossible
+
+
+def _switches(config: DistillConfig, changes: Mapping[str, Any]) -> bool:
+    """Whether changes turn something on or off, or choose another way; half of an amount is neither."""
+    for key, value in changes.items():
+        configured = reduce(getattr, key.split("."), config)
+        if value != configured if isinstance(value, str) else bool(value) != bool(configured):
+            return True
+    return False

@@ -49,3 +49,11 @@ def test_the_student_alone_has_nothing_of_the_teacher(config: RunConfig) -> None
 def test_a_change_that_contradicts_the_rest_says_why(config: RunConfig) -> None:
     with pytest.raises(ConfigError, match="soft targets need a temperature above zero"):
         changed(config, {"distill.temperature": 0})
+
+
+def test_another_amount_of_what_is_on_is_no_variant(config: RunConfig) -> None:
+    some = configured(config, transfer={"amount": 2.0}, listwise=0.1)
+    variants, _ = ablation(changed(some, {"prove.ablation": ["transfer", "listwise"]}))
+    assert set(variants) == {"no transfer set", "no listwise term"}
+    off, _ = ablation(changed(config, {"prove.ablation": ["transfer", "listwise"]}))
+    assert set(off) == {"transfer set", "listwise term"}
