@@ -2,10 +2,10 @@
 
     python benchmarks/bench_text_speed.py [--titles 4096] [--batch 64]
 
-The teacher has 12 layers of 768 units with random weights: it is there for the time that it takes. Both are measured from token indices to
-logits, the student a second time as it ships: from raw texts to probabilities by student.onnx and its tokenizer. Titles are made, of 22
-characters on average, as those of the news portal of TNEWS. Times are those of the process alone, which other programs on the
-machine disturb least. Writes results/text_speed.json.
+The teacher has 12 layers of 768 units with random weights: it is there for the time that it takes. The student is that of
+conf/tnews5.yaml. Both are measured from token indices to logits, the student a second time as it ships: from raw texts to probabilities
+by student.onnx and its tokenizer. Titles are made, of 22 characters on average, as those of the news portal of TNEWS. Times are
+those of the process alone, which other programs on the machine disturb least. Writes results/text_speed.json.
 """
 
 from __future__ import annotations
@@ -28,22 +28,24 @@ import torch
 from torch import nn
 
 from ctr_kd.batching import make_batch
-from ctr_kd.config import EncoderConfig, FinetuneConfig, StudentConfig
+from ctr_kd.config import EncoderConfig, FinetuneConfig
 from ctr_kd.export import export_student
 from ctr_kd.models import STUDENTS, build_teacher
 from ctr_kd.pretraining import build_encoder
 from ctr_kd.samples import Samples
 from ctr_kd.texts import TextAssembly
 from ctr_kd.throughput import parameter_count
-from feature_store.config import SourceConfig, TokensConfig
+from feature_store.config import SourceConfig
 from feature_store.store import Store
 from feature_store.text_ingest import ingest_texts
 from feature_store.texts import assemble_texts
+from pipelines.config import load
 from pipelines.saved_model import scorer_in
 
 GOAL = 746  # times the teacher, as the averaged-vector student of the starting documents
 TEACHER = EncoderConfig(width=768, layers=12, heads=12)
-STUDENT = StudentConfig(kind="pooled", width=128, hidden=256)  # as in conf/tnews5.yaml
+CONFIGURED = load(Path(__file__).parent.parent / "conf" / "tnews5.yaml")
+STUDENT = CONFIGURED.distill.student
 
 
 def made_titles(count: int, seed: int) -> list[str]:
@@ -60,8 +62,7 @@ def assembled(folder: Path, titles: int) -> Path:
         (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     store = Store(folder / "store")
     ingest_texts(SourceConfig(reader="text", train="train.tsv", test="test.tsv"), folder, store, folder / "failed")
-    tokens = TokensConfig.model_validate({"teacher": {"kind": "characters"}, "student": {"kind": "ngrams", "max_length": 192}})
-    assemble_texts(store, tokens, folder / "assembly")
+    assemble_texts(store, CONFIGURED.tokens, folder / "assembly")
     return folder / "assembly"
 
 
