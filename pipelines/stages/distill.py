@@ -45,7 +45,7 @@ def run(context: StageContext) -> None:
     encoder = teacher_encoder(context, assembly) if config.distill.needs_encoder else None
     write_predictions(context.output / "predictions_teacher_test.parquet", samples["test"].row_id, combined["test"], context.fingerprint)
     for name, rows, logits in (("student", taught, target), ("student_alone", samples["train"], None)):
-        model, curve = train_once(context, name, assembly, rows, samples["validation"], logits, config.seed, encoder)
+        model, curve = train_once(context, name, assembly, rows, samples["validation"], logits, encoder)
         training[name] = keep_student(context, name, model, curve, assembly, samples)
     training["student_alone"]["bytes"] = training["student"]["bytes"]  # the same architecture
     write_json(context.output / "training.json", training)

@@ -66,7 +66,7 @@ def train(context: StageContext) -> None:
         combined["transfer"] = align_logits(*read_predictions(made / "predictions_transfer.parquet", made.name), samples["transfer"])
     taught, target = taught_rows(samples, combined)
     encoder = teacher_encoder(context, assembly) if config.distill.needs_encoder else None
-    model, curve = train_once(context, "student", assembly, taught, samples["validation"], target, config.seed, encoder)
+    model, curve = train_once(context, "student", assembly, taught, samples["validation"], target, encoder)
     write_json(context.output / "training.json", keep_student(context, "student", model, curve, assembly, samples))
     context.record(dict([kept_figure(curve)]))
 

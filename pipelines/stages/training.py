@@ -106,7 +106,6 @@ def train_once(
     rows: Samples,
     validation: Samples,
     target: np.ndarray | None,
-    seed: int,
     encoder: MaskedItemModel | None,
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Train the configured student, or take it as it is where a run of this stage that was killed had finished it.
@@ -115,7 +114,7 @@ def train_once(
     ----------
     name : str
         Of its checkpoint.
-    rows, validation, target, seed, encoder
+    rows, validation, target, encoder
         See :func:`ctr_kd.distilling.train_student`.
 
     Returns
@@ -141,7 +140,7 @@ def train_once(
         validation,
         target,
         settings,
-        seed,
+        context.config.seed,
         context.fingerprint,
         context.checkpoint / f"{name}.pt",
         context.report,

@@ -129,7 +129,7 @@ def test_a_proof_and_a_sweep_of_classes_are_of_accuracy(road: Road) -> None:
     proof = json.loads((road.workspace / "reports" / "latest" / "prove.json").read_text())
     assert len(proof["models"]["student"]["accuracy"]["seeds"]) == 2
     assert set(proof["comparisons"]["student-student_alone"]) == {"auc", "log_loss", "accuracy"}
-    assert {one["name"] for one in proof["ablation"]} == {"augmented texts", "no transfer set"}
+    assert {one["name"] for one in proof["ablation"]} == {"no transfer set"}
     assert "source.unlabelled" in proof["not_possible"]["transfer set"] and "one tokenizer" in proof["not_possible"]["relation hint"]
     code, said = road("sweep", "--set", "sweep.kinds=[pooled]", "--set", "sweep.widths=[4, 8]", *few)
     assert code == 0 and said.splitlines()[0].split()[:2] == ["model", "accuracy"], said
