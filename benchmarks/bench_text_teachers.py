@@ -20,13 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import GroupKFold
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ctr_kd.config import TEXT_TEACHERS
 from ctr_kd.distilling import combine_logits
-from ctr_kd.linear import FOLDS, LinearModel
+from ctr_kd.linear import LinearModel, folds
 from ctr_kd.metrics.classification import row_log_losses
 from pipelines.config import load
 from pipelines.progress import Console
@@ -42,9 +41,8 @@ def judge(rows: TextRows, seed: int, kind: str) -> Logits:
     """Logits of the training rows, out of fold, and of the validation rows, by a model of one kind."""
     train, validation = rows.read("train"), rows.read("validation")
     label = train["label"].to_numpy().astype(np.int64)
-    group = np.unique(np.array(train["text"].to_pylist(), object).astype(str), return_inverse=True)[1]
     logits = np.zeros((len(label), len(rows.classes)), np.float32)
-    for learned, asked in GroupKFold(FOLDS).split(label, label, group):
+    for learned, asked in folds(train["text"].to_pylist()):
         model = LinearModel.fit(*rows.text_lists(train.take(learned)), label[learned], seed, kind)
         logits[asked] = model.predict(*rows.text_lists(train.take(asked)))
     model = LinearModel.fit(*rows.text_lists(train), label, seed, kind)

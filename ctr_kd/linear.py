@@ -7,7 +7,7 @@ are teachers alone: a student of n-grams learns from them what a dictionary know
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,9 +78,8 @@ class LinearModel:
         vectorizer = _vectorizer(words=kind != "linear")
         vectorizer.fit([*texts, *(texts_b or [])])
         inputs = _inputs(vectorizer, texts, texts_b)
-        group = np.unique(np.array(texts, object).astype(str), return_inverse=True)[1]
         distance = np.zeros((len(label), int(label.max()) + 1))
-        for learned, asked in GroupKFold(min(FOLDS, int(group.max()) + 1)).split(inputs, label, group):
+        for learned, asked in folds(texts):
             machine = _machine(kind, seed).fit(inputs[learned], label[learned])
             distance[np.ix_(asked, machine.classes_)] = _distances(machine, inputs[asked])
         scale = fit_class_scale(distance, label)
@@ -93,6 +92,12 @@ class LinearModel:
             return np.zeros((0, len(self.machine.classes_)), np.float32)
         distance = _distances(self.machine, _inputs(self.vectorizer, texts, texts_b))
         return log_softmax(self.scale * distance, axis=1).astype(np.float32)
+
+
+def folds(texts: Sequence[str]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Rows to learn from and rows to judge, so that each row is judged once, and never by what learned an equal text."""
+    group = np.unique(np.array(texts, object).astype(str), return_inverse=True)[1]
+    return GroupKFold(min(FOLDS, int(group.max()) + 1)).split(group, groups=group)
 
 
 def _vectorizer(words: bool) -> TfidfVectorizer | FeatureUnion:

@@ -98,8 +98,5 @@ def ablation(config: RunConfig) -> tuple[dict[str, RunConfig], dict[str, str]]:
 
 def _switches(config: DistillConfig, changes: Mapping[str, Any]) -> bool:
     """Whether changes turn something on or off, or choose another way; half of an amount is neither."""
-    for key, value in changes.items():
-        configured = reduce(getattr, key.split("."), config)
-        if value != configured if isinstance(value, str) else bool(value) != bool(configured):
-            return True
-    return False
+    pairs = [(value, reduce(getattr, key.split("."), config)) for key, value in changes.items()]
+    return any(value != configured if isinstance(value, str) else bool(value) != bool(configured) for value, configured in pairs)
