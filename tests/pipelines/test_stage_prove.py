@@ -130,6 +130,32 @@ def test_a_proof_that_was_stopped_goes_on(experiment: Run, tmp_path: Path, monke
     assert latest(tmp_path)["run"]["trained"] == 6
 
 
+def test_a_stop_while_the_transfer_set_is_labelled_leaves_none_and_force_keeps_a_whole_one(
+    experiment: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ("--seeds", "1", "--set", "prove.ablation=[]", "--set", "distill.transfer.amount=0.5")
+    artifacts, real = tmp_path / "workspace" / "artifacts", student.transfer_rows
+
+    def stop_when_drawn(*arguments: Any) -> Any:
+        real(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(student, "transfer_rows", stop_when_drawn)
+    code, _, err = experiment("prove", *settings)
+    assert code == 1 and "run the same command again to continue" in err.strip().splitlines()[-1]
+    assert not list((artifacts / "transfer").glob("*/_manifest.json")) and not list((artifacts / "student").glob("*/_manifest.json"))
+
+    monkeypatch.setattr(student, "transfer_rows", real)
+    assert experiment("prove", *settings)[0] == 0
+    proof = latest(tmp_path)
+    (labelled,) = (artifacts / "transfer").glob("*/_manifest.json")
+    before, trained, keep = labelled.read_bytes(), [], student.keep_student
+    monkeypatch.setattr(student, "keep_student", lambda context, *rest: (trained.append(context.fingerprint), keep(context, *rest))[1])
+    assert experiment("prove", *settings, "--force")[0] == 0
+    assert len(trained) == 2 and labelled.read_bytes() == before
+    assert latest(tmp_path)["models"]["student"]["auc"] == proof["models"]["student"]["auc"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
