@@ -19,10 +19,20 @@ from pipelines.stages.evaluate import stored_probabilities
 from pipelines.stages.training import read_predictions
 
 Run = Callable[..., tuple[int, str, str]]
+KEEP_STUDENT = student.keep_student
 
 
 def latest(tmp_path: Path) -> dict[str, Any]:
     return json.loads((tmp_path / "workspace" / "reports" / "latest" / "prove.json").read_text())
+
+
+def students_trained_from_here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Fingerprints of the students that are trained from now on, as they come."""
+    trained: list[str] = []
+    monkeypatch.setattr(
+        student, "keep_student", lambda context, *rest: (trained.append(context.fingerprint), KEEP_STUDENT(context, *rest))[1]
+    )
+    return trained
 
 
 def test_it_trains_pairs_and_variants_and_finds_them_again(experiment: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,9 +60,7 @@ def test_it_trains_pairs_and_variants_and_finds_them_again(experiment: Run, tmp_
     assert all(np.isclose(value, aucs).any() for value in found)
 
     # Again: nothing is trained. Another seed: its three students alone.
-    trained: list[str] = []
-    real = student.keep_student
-    monkeypatch.setattr(student, "keep_student", lambda context, *rest: (trained.append(context.fingerprint), real(context, *rest))[1])
+    trained = students_trained_from_here(monkeypatch)
     assert experiment("prove")[1] == out and trained == []
     assert experiment("prove", "--seeds", "3")[0] == 0 and len(trained) == 3
     assert latest(tmp_path)["models"]["student"]["auc"]["seeds"][:2] == proof["models"]["student"]["auc"]["seeds"]
@@ -111,20 +119,19 @@ def test_the_road_and_a_proof_end_in_the_same_students(experiment: Run, tmp_path
 
 
 def test_a_proof_that_was_stopped_goes_on(experiment: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, trained = student.keep_student, []
+    trained = []
 
     def stop_at_the_third(context: Any, *rest: Any) -> dict[str, Any]:
         if len(trained) == 2:
             raise KeyboardInterrupt
         trained.append(context.fingerprint)
-        return real(context, *rest)
+        return KEEP_STUDENT(context, *rest)
 
     monkeypatch.setattr(student, "keep_student", stop_at_the_third)
     code, _, err = experiment("prove")
     assert code == 1 and "run the same command again to continue" in err.strip().splitlines()[-1]
     assert not (tmp_path / "workspace" / "reports").exists()
-    again: list[str] = []
-    monkeypatch.setattr(student, "keep_student", lambda context, *rest: (again.append(context.fingerprint), real(context, *rest))[1])
+    again = students_trained_from_here(monkeypatch)
     assert experiment("prove")[0] == 0
     assert len(again) == 4 and not set(again) & set(trained)
     assert latest(tmp_path)["run"]["trained"] == 6
@@ -149,8 +156,7 @@ def test_a_stop_while_the_transfer_set_is_labelled_leaves_none_and_force_keeps_a
     assert experiment("prove", *settings)[0] == 0
     proof = latest(tmp_path)
     (labelled,) = (artifacts / "transfer").glob("*/_manifest.json")
-    before, trained, keep = labelled.read_bytes(), [], student.keep_student
-    monkeypatch.setattr(student, "keep_student", lambda context, *rest: (trained.append(context.fingerprint), keep(context, *rest))[1])
+    before, trained = labelled.read_bytes(), students_trained_from_here(monkeypatch)
     assert experiment("prove", *settings, "--force")[0] == 0
     assert len(trained) == 2 and labelled.read_bytes() == before
     assert latest(tmp_path)["models"]["student"]["auc"] == proof["models"]["student"]["auc"]
