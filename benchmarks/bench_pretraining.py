@@ -66,7 +66,10 @@ def sequences_of(workspace: Path, items: int | None) -> tuple[Segment, int]:
 
 def ours(vocabulary: int, sparse: bool) -> MaskedItemModel:
     torch.manual_seed(0)
-    return MaskedItemModel(Bert({"item": vocabulary}, LONGEST, SHAPE, sparse), torch.arange(vocabulary, dtype=torch.int32)[:, None])
+    model = MaskedItemModel(Bert({"item": vocabulary}, LONGEST, SHAPE), torch.arange(vocabulary, dtype=torch.int32)[:, None])
+    if sparse:
+        model.bert.token.step_by_rows()
+    return model
 
 
 def theirs(model: MaskedItemModel) -> Any:

@@ -21,6 +21,11 @@ class TrainingConfig(Config):
     )
     weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay of matrices outside the embeddings")
     embedding_decay: float = Field(0.0, ge=0, description="decoupled weight decay of embedding tables: regularises ids")
+    lazy_ids: bool = Field(
+        False,
+        description="embeddings of ids move in the steps that read them alone (lazy Adam); else momentum carries a rare id on for some ten "
+        "steps after each, which learns it by heart",
+    )
     unknown_rate: float = Field(
         0.1, ge=0, lt=1, description="share of item tokens replaced by the unknown token, which trains its embedding"
     )
@@ -50,6 +55,12 @@ class TrainingConfig(Config):
     )
     compile: bool = Field(False, description="compile the model (torch.compile): minutes at the start, faster steps")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU where there is one")
+
+    @model_validator(mode="after")
+    def _decay_reaches_the_ids(self) -> TrainingConfig:
+        if self.lazy_ids and self.embedding_decay:
+            raise ValueError("embedding_decay does not reach ids that are stepped lazily: set one of lazy_ids and embedding_decay")
+        return self
 
 
 class EncoderConfig(Config):
@@ -144,6 +155,12 @@ class PretrainConfig(Config):
         if isinstance(values, dict) and values.get("checkpoint") and isinstance(values.get("encoder", {}), dict):
             values = {**values, "encoder": {**CHECKPOINT_LAYOUT, **values.get("encoder", {})}}
         return values
+
+    @model_validator(mode="after")
+    def _items_choose_their_steps(self) -> PretrainConfig:
+        if self.training.lazy_ids:
+            raise ValueError("training.lazy_ids is not of pretraining, whose items step by rows under every loss but softmax: remove it")
+        return self
 
     @model_validator(mode="after")
     def _trained_here_or_elsewhere(self) -> PretrainConfig:

@@ -168,6 +168,8 @@ def train_student(
     model: Any = STUDENTS[config.student.kind](signature, config.student)
     if vectors is not None:
         begin_with_vectors(model.token, torch.from_numpy(vectors))
+    if config.training.lazy_ids:
+        model.token.step_by_rows()
     trained = nn.ModuleDict({"student": model})  # and what is thrown away after training
     label = torch.from_numpy(train.label)
     model.head.begin_at(base_logits(label, signature.outputs))

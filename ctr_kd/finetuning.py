@@ -150,6 +150,8 @@ def finetune(
         figures = validation_figures(model.eval(), validation)
         report(", ".join(f"{name.replace('_', ' ')} {figure:.4f}" for name, figure in figures.items() if name != "score"))
         return model, Curve(points=[{"step": 0, **figures}], kept_score=figures["score"])
+    if config.training.lazy_ids:
+        model.token.step_by_rows()  # the head's own; the encoder's move too slowly to need it
     shown = train
     if negatives is not None:
         train = join_rows(train, replace(negatives, label=np.zeros(len(negatives), np.float32)))

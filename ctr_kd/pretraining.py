@@ -32,10 +32,10 @@ VALIDATION_SEQUENCES = 4096  # enough for masked-item accuracy to two decimals
 COUNTED_SEQUENCES = 10_000  # at a time: the pool of tokens may be larger than the memory
 
 
-def build_encoder(assembly: AnyAssembly, signature: Signature, config: EncoderConfig, sparse: bool = False) -> MaskedItemModel:
+def build_encoder(assembly: AnyAssembly, signature: Signature, config: EncoderConfig) -> MaskedItemModel:
     """An encoder that holds two of the longest segments, as next-segment prediction joins pieces of two; or a framed pair with a [MASK]."""
     most, second = signature.max_length, signature.max_length_b
-    bert = Bert(signature.tokens, most + second + 3 if config.framed else most + max(most, second), config, sparse)
+    bert = Bert(signature.tokens, most + second + 3 if config.framed else most + max(most, second), config)
     return MaskedItemModel(bert, torch.from_numpy(assembly.vocabulary_tokens()))
 
 
@@ -164,7 +164,9 @@ def pretrain(
         raise TrainingError("pretraining has nothing to predict: the vocabulary holds no item; lower its min_count or train on more rows")
     torch.manual_seed(seed)
     kind = item_loss_kind(config, items)
-    model = build_encoder(assembly, signature, config.encoder, sparse=kind != "softmax")
+    model = build_encoder(assembly, signature, config.encoder)
+    if kind != "softmax":  # which reads every item in every step
+        model.bert.token.step_by_rows()
     training, validation = pretraining_sequences(assembly, config, until, seed)
     length = training.end - training.start
     sequence = np.arange(len(length))

@@ -63,14 +63,12 @@ class Bert(nn.Module):
     positions : int
         Longest sequence, special tokens included.
     config : EncoderConfig
-    sparse : bool
-        Gradients of the item table hold the rows that were read: for large vocabularies under sampled losses.
     """
 
-    def __init__(self, tokens: dict[str, int], positions: int, config: EncoderConfig, sparse: bool = False) -> None:
+    def __init__(self, tokens: dict[str, int], positions: int, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.token = TokenEmbedding(tokens, config.width, sparse)
+        self.token = TokenEmbedding(tokens, config.width)
         self.position = None if config.positions == "relative" else nn.Embedding(positions, config.width)
         self.segment = nn.Embedding(2, config.width)
         self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)

@@ -17,18 +17,13 @@ class TokenEmbedding(nn.Module):
         Token features and their number of indices.
     width : int
         Embedding width.
-    sparse : bool
-        The gradient of the first feature's table, the ids', holds the rows that were read and no others.
     std : float, optional
         Of the initial embeddings; by default it falls with the width.
     """
 
-    def __init__(self, sizes: dict[str, int], width: int, sparse: bool = False, std: float | None = None) -> None:
+    def __init__(self, sizes: dict[str, int], width: int, std: float | None = None) -> None:
         super().__init__()
-        ids = next(iter(sizes))
-        self.tables = nn.ModuleDict(
-            {name: nn.Embedding(size, width, padding_idx=PAD, sparse=sparse and name == ids) for name, size in sizes.items()}
-        )
+        self.tables = nn.ModuleDict({name: nn.Embedding(size, width, padding_idx=PAD) for name, size in sizes.items()})
         for table in self.embeddings():
             nn.init.normal_(table.weight, std=std if std is not None else 0.02 if width >= 64 else 0.05)
         self.zero_padding()
@@ -36,6 +31,10 @@ class TokenEmbedding(nn.Module):
     def embeddings(self) -> list[nn.Embedding]:
         """Tables in the order of the token features; the first is that of the token's own id."""
         return [table for table in self.tables.values() if isinstance(table, nn.Embedding)]
+
+    def step_by_rows(self) -> None:
+        """Let the gradient of the ids' table hold the rows that were read and no others, so that the optimizer moves those alone."""
+        self.embeddings()[0].sparse = True
 
     def zero_padding(self) -> None:
         """Padding embeds to zero, and stays there: its rows get no gradient."""

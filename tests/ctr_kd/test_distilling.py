@@ -126,6 +126,19 @@ def test_an_annealed_teacher_matters_while_it_has_weight(assembly, signature, te
     assert not same(only_first_step, alone)
 
 
+@pytest.mark.parametrize("kind", STUDENTS)
+def test_lazily_stepped_ids_are_not_carried_on_by_momentum(kind, assembly, signature, teacher, tmp_path):
+    torch.manual_seed(0)
+    before = STUDENTS[kind](signature, settings(kind).student).token.embeddings()[0].weight  # as train_student begins
+    moved = {}
+    for lazy in (False, True):
+        config = settings(kind, training=FAST.model_copy(update={"lazy_ids": lazy, "warmup": 0.0, "unknown_rate": 0.0}))
+        model, _, said = train(assembly, signature, tmp_path / f"{lazy}.pt", teacher, config)
+        assert said == []
+        moved[lazy] = (model.token.embeddings()[0].weight - before).detach().abs().sum().item()
+    assert 0 < moved[True] < moved[False]
+
+
 def test_the_student_alone_has_nothing_of_the_teacher(assembly, signature, teacher, encoder, tmp_path):
     config = settings(embeddings="teacher", hints=HINTS)
     alone, *_ = train(assembly, signature, tmp_path / "one.pt", None, config, encoder)

@@ -49,6 +49,15 @@ def test_a_single_member_is_the_plain_fine_tuning(arguments, assembly, encoder, 
     assert np.array_equal(predict(again, assembly.samples("test")), predict(one, assembly.samples("test")))
 
 
+def test_lazily_stepped_ids_are_those_of_the_head(arguments, tmp_path):
+    lazy = CONFIG.model_copy(update={"members": 1, "training": TRAINING.model_copy(update={"lazy_ids": True})})
+    plain, lazily = (
+        finetune(*arguments[:4], config, *arguments[5:], tmp_path / f"{number}.pt")[0] for number, config in enumerate((CONFIG, lazy))
+    )
+    assert not torch.equal(plain.token.embeddings()[0].weight, lazily.token.embeddings()[0].weight)
+    assert lazily.token.embeddings()[0].sparse and not lazily.pretrained.bert.token.embeddings()[0].sparse
+
+
 def test_a_killed_run_repeats_no_finished_member(arguments, assembly, tmp_path, monkeypatch):
     whole, curves = finetune_members(*arguments, tmp_path / "whole")
     seeds = []

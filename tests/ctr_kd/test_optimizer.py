@@ -47,6 +47,13 @@ def test_a_row_that_no_step_touches_stays() -> None:
 
 
 @pytest.mark.parametrize("sparse", [False, True])
+def test_momentum_carries_a_row_on_only_in_a_dense_table(sparse: bool) -> None:
+    once, later = (trained(Model(sparse), [[0, 1], *[[1, 2]] * more], CONFIG.model_copy(update={"warmup": 0.0})) for more in (0, 8))
+    moved = (later.items.weight[0] - once.items.weight[0]).abs().max().item()
+    assert moved == 0 if sparse else moved > CONFIG.learning_rate
+
+
+@pytest.mark.parametrize("sparse", [False, True])
 def test_clipping_equals_torchs_whatever_the_gradient(sparse: bool) -> None:
     """A row that was read twice has the sum of its gradients, and the norm is that of the sum."""
     model, reference = Model(sparse), Model(False)
