@@ -23,8 +23,8 @@ class TrainingConfig(Config):
     embedding_decay: float = Field(0.0, ge=0, description="decoupled weight decay of embedding tables: regularises ids")
     lazy_ids: bool = Field(
         False,
-        description="embeddings of ids move in the steps that read them alone (lazy Adam); else momentum carries a rare id on for some ten "
-        "steps after each, which learns it by heart",
+        description="an id's embedding moves only in steps that read it (lazy Adam), attributes and categories as ever; otherwise momentum "
+        "carries a rare id on for some ten steps after each, and it is learned by heart; of pretraining the loss decides",
     )
     unknown_rate: float = Field(
         0.1, ge=0, lt=1, description="share of item tokens replaced by the unknown token, which trains its embedding"
@@ -59,7 +59,7 @@ class TrainingConfig(Config):
     @model_validator(mode="after")
     def _decay_reaches_the_ids(self) -> TrainingConfig:
         if self.lazy_ids and self.embedding_decay:
-            raise ValueError("embedding_decay does not reach ids that are stepped lazily: set one of lazy_ids and embedding_decay")
+            raise ValueError("embedding_decay is there to regularise ids and does not reach those of lazy_ids: set one of the two")
         return self
 
 
@@ -159,7 +159,7 @@ class PretrainConfig(Config):
     @model_validator(mode="after")
     def _items_choose_their_steps(self) -> PretrainConfig:
         if self.training.lazy_ids:
-            raise ValueError("training.lazy_ids is not of pretraining, whose items step by rows under every loss but softmax: remove it")
+            raise ValueError("training.lazy_ids has no effect in pretraining, where the loss over the items decides: remove it")
         return self
 
     @model_validator(mode="after")

@@ -151,7 +151,8 @@ def finetune(
         report(", ".join(f"{name.replace('_', ' ')} {figure:.4f}" for name, figure in figures.items() if name != "score"))
         return model, Curve(points=[{"step": 0, **figures}], kept_score=figures["score"])
     if config.training.lazy_ids:
-        model.token.step_by_rows()  # the head's own; the encoder's move too slowly to need it
+        for token in (model.token, model.pretrained.bert.token):
+            token.step_by_rows()
     shown = train
     if negatives is not None:
         train = join_rows(train, replace(negatives, label=np.zeros(len(negatives), np.float32)))

@@ -1,5 +1,7 @@
 """Several fine-tunings of one encoder as one teacher; see test_training.py for the strategies of a single one."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -49,13 +51,15 @@ def test_a_single_member_is_the_plain_fine_tuning(arguments, assembly, encoder, 
     assert np.array_equal(predict(again, assembly.samples("test")), predict(one, assembly.samples("test")))
 
 
-def test_lazily_stepped_ids_are_those_of_the_head(arguments, tmp_path):
+def test_ids_of_head_and_encoder_step_lazily(arguments, tmp_path):
     lazy = CONFIG.model_copy(update={"members": 1, "training": TRAINING.model_copy(update={"lazy_ids": True})})
     plain, lazily = (
-        finetune(*arguments[:4], config, *arguments[5:], tmp_path / f"{number}.pt")[0] for number, config in enumerate((CONFIG, lazy))
+        finetune(copy.deepcopy(arguments[0]), *arguments[1:4], config, *arguments[5:], tmp_path / f"{number}.pt")[0]
+        for number, config in enumerate((CONFIG, lazy))
     )
-    assert not torch.equal(plain.token.embeddings()[0].weight, lazily.token.embeddings()[0].weight)
-    assert lazily.token.embeddings()[0].sparse and not lazily.pretrained.bert.token.embeddings()[0].sparse
+    for one, other in ((plain.token, lazily.token), (plain.pretrained.bert.token, lazily.pretrained.bert.token)):
+        assert not torch.equal(one.embeddings()[0].weight, other.embeddings()[0].weight)
+        assert other.embeddings()[0].sparse and not one.embeddings()[0].sparse
 
 
 def test_a_killed_run_repeats_no_finished_member(arguments, assembly, tmp_path, monkeypatch):

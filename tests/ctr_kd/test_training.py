@@ -193,6 +193,16 @@ def test_pretraining_learns(pretrained):
     assert facts["sequences"] > 0 and 0 <= facts["masked_item_accuracy"] <= 1
 
 
+@pytest.mark.parametrize("items", ["softmax", "sampled", "gbce"])
+def test_items_step_by_rows_where_the_loss_reads_a_sample_of_them(items, assembly, signature, tmp_path):
+    config = PretrainConfig(
+        encoder=EncoderConfig(width=16, heads=2, layers=1), training=FAST, items=items, negatives=5, validation_share=0.2
+    )
+    model, curve, _ = pretrain(assembly, signature, config, None, 0, "i", tmp_path / "c.pt")
+    assert model.bert.token.embeddings()[0].sparse == (items != "softmax")
+    assert curve.points[-1]["train_loss"] < curve.points[0]["train_loss"]
+
+
 def test_one_user_is_not_enough():
     for count in (0, 1, 3):
         pieces = Segment(np.zeros((6, 1), np.int32), np.arange(count) * 2, np.arange(count) * 2 + 2)

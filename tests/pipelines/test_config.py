@@ -29,7 +29,7 @@ CONFIGURATIONS = sorted((Path(__file__).resolve().parents[2] / "conf").glob("*.y
         ("history: 20", "history: should be a block of keys (max_length, min_length), not int"),
         ("register: {auc_min: 1.5}", "register.auc_min: should be less than or equal to 1, not 1.5"),
         ("pretrain: {encoder: {width: 10, heads: 3}}", "pretrain.encoder: heads (3) must divide the width (10)"),
-        ("pretrain: {training: {lazy_ids: true}}", "pretrain: training.lazy_ids is not of pretraining"),
+        ("pretrain: {training: {lazy_ids: true}}", "pretrain: training.lazy_ids has no effect in pretraining"),
         ("feature_store: {spark: {master: 'host:7077'}}", "spark.master: 'host:7077' is no master of Spark; write spark://HOST:PORT, yarn"),
         ("name: a/b", "name: String should match pattern"),
         ("seed: 1\nseed: 2", "not valid YAML: the key 'seed' stands twice"),
@@ -80,7 +80,7 @@ def test_a_union_names_what_each_branch_wants(yaml_file: YamlFile) -> None:
         ("{embeddings: teacher, student: {width: 65}}", "needs a distill.student.width (65) up to pretrain.encoder.width (64)"),
         (
             "{training: {lazy_ids: true, embedding_decay: 0.1}}",
-            "distill.training: embedding_decay does not reach ids that are stepped lazily",
+            "distill.training: embedding_decay is there to regularise ids and does not reach those of lazy_ids",
         ),
         ("{schedule: {weight: cosine}}", "distill.schedule.weight: should be 'constant', 'annealed' or 'warmup'"),
     ],
