@@ -3,12 +3,12 @@
     make bench-quality GLOBO=FOLDER ML100K=FOLDER MIND=FOLDER          any of them; the others are skipped
     python benchmarks/bench_quality.py --ml100k FOLDER --seeds 3 --trials 8 --workspaces FOLDER
 
-Ours: the stages up to `distill`, pretraining and all, for every seed. Peers: DIN, DeepFM and DCNv2 as `benchmarks/peers.py` describes
-them, on the rows and features of that workspace. All are tuned on every data set, within the same number of trials: seed 0 trains the
-first --trials settings of `peers.TRIALS` for each peer and of `OUR_TRIALS` for our teacher (the first is the configuration as it stands
-in conf/), the best AUC on validation decides, and that setting trains with every seed. The student is not tuned: it learns from the
-teacher that was chosen. Test labels choose nothing. Differences are paired and resampled by user; the mean over seeds has an interval of
-its own, from the mean of the seeds' differences in each resample.
+Ours: the stages up to `distill`, pretraining and all, for every seed. Peers: DIN, DeepFM and DCNv2 as `benchmarks/peers.py` describes them,
+on the rows and features of that workspace. All are tuned on every data set, within the same number of trials: seed 0 trains the first
+--trials settings of `peers.trials_beside` for each peer and of `OUR_TRIALS` for our teacher (the first is the configuration as it stands in
+conf/, of a peer the epochs, batches and rate of our student there), the best AUC on validation decides, and that setting trains with every
+seed. The student is not tuned: it learns from the teacher that was chosen. Test labels choose nothing. Differences are paired and resampled
+by user; the mean over seeds has an interval of its own, from the mean of the seeds' differences in each resample.
 
 What has been trained is kept in the workspace, so that a benchmark that was stopped goes on, and one with more trials trains only
 those (remove WORKSPACE/peers after a change of `peers.py`). Writes results/quality_NAME.json.
@@ -201,7 +201,7 @@ def compare(test: Samples, scores: dict[str, list[np.ndarray]], pairs: list[tupl
 
 def measure(options: Options, seeds: int, trials: int) -> dict[str, Any]:
     """All models of one data set."""
-    from benchmarks.peers import PEERS, TRIALS
+    from benchmarks.peers import PEERS, trials_beside
 
     tried = []
     for trial in OUR_TRIALS[:trials]:
@@ -220,10 +220,10 @@ def measure(options: Options, seeds: int, trials: int) -> dict[str, Any]:
     say(f"{config.name}: {sizes}")
     if set(config.distill.teachers) == {"bert"}:
         del scores["bert"]  # it is the teacher
-    folder, costs = options.workspace / "peers", {}
+    folder, costs, settings = options.workspace / "peers", {}, trials_beside(config.distill.training)[:trials]
     for kind in PEERS:
-        tried = [validation_auc(rows, peer(kind, trial, 0, rows, folder)[0]) for trial in TRIALS[:trials]]
-        best = TRIALS[int(np.argmax(tried))]
+        tried = [validation_auc(rows, peer(kind, trial, 0, rows, folder)[0]) for trial in settings]
+        best = settings[int(np.argmax(tried))]
         tuning[kind] = {"validation_auc": [round(value, 5) for value in tried], "chosen": best.to_dict()}
         trained = [peer(kind, best, seed, rows, folder) for seed in range(seeds)]
         scores[kind], costs[kind] = [logits for logits, _ in trained], trained[0][1]
@@ -243,7 +243,7 @@ def measure(options: Options, seeds: int, trials: int) -> dict[str, Any]:
         "teachers": config.distill.teachers,
         "student": config.distill.student.kind,
         "our_trials": [list(trial) for trial in OUR_TRIALS[:trials]],
-        "trials": [trial.to_dict() for trial in TRIALS[:trials]],
+        "trials": [trial.to_dict() for trial in settings],
         "tuning": tuning,
         "rows": rows.fingerprint,
         "points": [point(kind, models[kind], costs[kind]) for kind in PEERS],

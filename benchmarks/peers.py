@@ -17,7 +17,7 @@ normalise over the batch.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,19 @@ TRIALS = (
     Trial(statistics="encoded", hidden=(256, 128), learning_rate=1e-3, epochs=1),
     Trial(width=8, unknown_rate=0.0, batch_size=512, learning_rate=1e-3),
 )
+
+
+def trials_beside(student: TrainingConfig) -> tuple[Trial, ...]:
+    """Settings to try where our student trains so: first with its epochs, batches, rate and unknown ids, then ``TRIALS``.
+
+    Examples
+    --------
+    >>> own, usual = trials_beside(TrainingConfig(epochs=4, batch_size=1024, learning_rate=1e-2, unknown_rate=0.2))[:2]
+    >>> own.epochs, own.learning_rate, usual == TRIALS[0]
+    (4.0, 0.01, True)
+    """
+    own = {name: getattr(student, name) for name in ("epochs", "batch_size", "learning_rate", "unknown_rate")}
+    return tuple(dict.fromkeys((replace(TRIALS[0], **own), *TRIALS)))
 
 
 class Peer(nn.Module):

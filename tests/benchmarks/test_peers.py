@@ -4,8 +4,9 @@ import torch
 
 pytest.importorskip("torch_rechub", reason="torch-rechub is not installed (extra `peers`)")
 
-from benchmarks.peers import PEERS, TRIALS, Peer, Trial, random_batches, train_peer
+from benchmarks.peers import PEERS, TRIALS, Peer, Trial, random_batches, train_peer, trials_beside
 from ctr_kd.batching import make_batch
+from ctr_kd.config import DistillConfig
 from ctr_kd.samples import Assembly
 from ctr_kd.training import predict
 from tests.ctr_kd.worlds import write_assembly
@@ -93,3 +94,11 @@ def test_batches_hold_rows_once_and_are_never_a_remainder():
 
 def test_the_trials_differ():
     assert len(set(TRIALS)) == len(TRIALS) >= 8
+
+
+def test_a_peer_is_tried_with_what_our_student_has_and_then_with_the_usual_settings():
+    usual = DistillConfig().training
+    assert trials_beside(usual) == TRIALS
+    first, *others = trials_beside(usual.model_copy(update={"epochs": 4.0, "learning_rate": 1e-2}))
+    assert first == Trial(epochs=4, learning_rate=1e-2)
+    assert tuple(others) == TRIALS
