@@ -11,7 +11,16 @@ import pyarrow.parquet as pq
 from pipelines.artifacts import write_json
 from pipelines.runner import Stage, StageContext
 from pipelines.stages.baselines import TEACHERS
-from pipelines.stages.training import SPLITS, kept_figure, load_teacher, read_predictions, record_curve, train_once, write_predictions
+from pipelines.stages.training import (
+    SPLITS,
+    kept_figure,
+    load_teacher,
+    precision_of,
+    read_predictions,
+    record_curve,
+    train_once,
+    write_predictions,
+)
 from pipelines.stages.transfer import bert_logits, write_transfer_set
 from pipelines.stages.weighting import learn_weights, weights_of
 from pipelines.text_rows import open_rows
@@ -97,7 +106,7 @@ def taught_rows(samples: Mapping[str, Samples], combined: Mapping[str, np.ndarra
     from ctr_kd.transfer import join_rows
 
     if "transfer" not in samples:
-        return samples["train"], combined["train"]
+        return samples["train"], combined["train"].astype(np.float32)
     rows = join_rows(samples["train"], samples["transfer"])
     row_id = np.concatenate([samples["train"].row_id, samples["transfer"].row_id])
     return rows, align_logits(row_id, np.concatenate([combined["train"], combined["transfer"]]), rows)
@@ -105,6 +114,8 @@ def taught_rows(samples: Mapping[str, Samples], combined: Mapping[str, np.ndarra
 
 def teacher_logits(context: StageContext, samples: Mapping[str, Samples]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Combined logits (rows, outputs) of the configured teachers by split, in the order of the samples, and what the report says of each.
+
+    They are as they are stored (:func:`~pipelines.stages.training.precision_of`), so that a student learns the same whether they were or not.
 
     Writes each teacher's logits of the test rows and of a transfer set. Weights per row are learned where the validation rows are
     among the samples.
@@ -130,13 +141,13 @@ def teacher_logits(context: StageContext, samples: Mapping[str, Samples]) -> tup
             stored, facts[f"teacher/{name}"] = TEACHERS[name](rows, context.config.seed, context.report, transfer)
         teachers[name] = {split: align_logits(*stored[split], samples[split]) for split in samples}
         for split in (name for name in ("test", "transfer") if name in samples):
-            row_id, logits = samples[split].row_id, teachers[name][split]
+            row_id, logits = samples[split].row_id, teachers[name][split].astype(precision_of(split))
             write_predictions(context.output / f"predictions_teacher_{name}_{split}.parquet", row_id, logits, context.fingerprint)
     if settings.weighting == "learned" and "validation" in samples:
         facts["weighting"] = learn_weights(context, samples, teachers)
     weights = weights_of(context, samples)
     combined = {split: combine_logits({name: logits[split] for name, logits in teachers.items()}, weights[split]) for split in samples}
-    return combined, facts
+    return {split: logits.astype(precision_of(split)) for split, logits in combined.items()}, facts
 
 
 def teacher_encoder(context: StageContext, student: AnyAssembly) -> MaskedItemModel:
@@ -159,7 +170,7 @@ def teacher_encoder(context: StageContext, student: AnyAssembly) -> MaskedItemMo
 STAGE = Stage(
     "distill",
     run,
-    code_version=6,
+    code_version=7,
     upstream=("ingest", "pretrain", "finetune"),
     keys=("seed", "history.max_length", "vocabulary.min_count", "pretrain", "finetune", "distill"),
 )

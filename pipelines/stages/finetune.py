@@ -10,7 +10,7 @@ from feature_store.contracts import DataError
 from pipelines.artifacts import Artifact, read_json, write_json
 from pipelines.mlflow_calls import flatten
 from pipelines.runner import RunContext, Stage, StageContext
-from pipelines.stages.training import SPLITS, kept_figure, record_curve, write_predictions
+from pipelines.stages.training import SPLITS, kept_figure, precision_of, record_curve, write_predictions
 
 if TYPE_CHECKING:
     from ctr_kd.models.bert import MaskedItemModel
@@ -70,9 +70,8 @@ def run(context: StageContext) -> None:
     save_checkpoint(file, {"model": model.state_dict()}, context.fingerprint)
     model.to(choose_device(config.finetune.training))  # the logits of all rows are as much work as an epoch
     for split in SPLITS:
-        write_predictions(
-            context.output / f"predictions_{split}.parquet", samples[split].row_id, predict(model, samples[split]), context.fingerprint
-        )
+        logits = predict(model, samples[split]).astype(precision_of(split))
+        write_predictions(context.output / f"predictions_{split}.parquet", samples[split].row_id, logits, context.fingerprint)
     model.cpu()
     figure = kept_figure(curves[0])[0]
     value = validation_figures(model, samples["validation"])[figure]  # of one member that of its kept checkpoint
@@ -167,7 +166,7 @@ def pretraining_until(pretrain: Path) -> int | None:
 STAGE = Stage(
     "finetune",
     run,
-    code_version=6,
+    code_version=7,
     upstream=("ingest", "pretrain"),
     keys=("seed", "history.max_length", "pretrain", "finetune"),
     shared=True,

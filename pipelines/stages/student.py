@@ -164,7 +164,7 @@ def teacher_facts(context: StageContext) -> dict[str, Any]:
 TEACHER = Stage(
     "teacher",
     combine,
-    code_version=2,
+    code_version=3,
     upstream=("ingest", "pretrain", "finetune"),
     keys=(
         *("seed", "history.max_length", "vocabulary.min_count", "pretrain", "finetune"),

@@ -82,6 +82,20 @@ def test_the_recorded_auc_is_that_of_the_checkpoint_that_was_kept(road: Road, mo
     assert (facts["student_auc"], facts["student_alone_auc"]) == (student, alone)
 
 
+def test_logits_that_teach_are_stored_in_half_precision_and_measured_ones_as_computed(road: Road) -> None:
+    context = road.run(pretrain.STAGE, finetune.STAGE)
+    folder = context.artifacts["finetune"].path
+    assembly = Assembly(context.artifacts["ingest"].path, 5)
+    teacher = load_teacher(folder, assembly, road.config)
+    for split, precision in (("train", np.float16), ("validation", np.float32), ("test", np.float32)):
+        row_id, logits = read_predictions(folder / f"predictions_{split}.parquet", folder.name)
+        samples = assembly.samples(split)
+        computed = predict(teacher, samples)
+        assert np.array_equal(row_id, samples.row_id) and logits.dtype == precision
+        np.testing.assert_allclose(logits, computed, rtol=2**-11 if precision == np.float16 else 1e-6, atol=1e-6)
+        assert len(np.unique(logits)) > 10
+
+
 @pytest.mark.parametrize(
     "clicks, train_from, warns, until",
     [
