@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -466,6 +466,11 @@ class ProveConfig(Config):
     ablation: list[Component] = Field(
         ["soft", "listwise", "hints", "gate", "schedule", "embeddings", "transfer"],
         description="parts of distill that are switched on or off, one at a time, under the same seeds; [] leaves the ablation out",
+    )
+    amounts: list[Annotated[float, Field(ge=0, le=10)]] = Field(
+        [0.5, 1.0],
+        description="amounts of the transfer set that part transfer of the ablation compares, beside none and the configured one; "
+        "of texts with augmentation those of augmentation",
     )
 
 

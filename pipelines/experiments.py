@@ -50,6 +50,7 @@ def prove_command(options: Options) -> None:
       ctr-kd prove conf/globo.yaml --data data/globo --seeds 5
       ctr-kd prove conf/globo.yaml --seeds 3 --set prove.ablation=[]             the verdict alone
       ctr-kd prove conf/globo.yaml --set "prove.ablation=[soft, hints]"          these parts switched on and off
+      ctr-kd prove conf/globo.yaml --set "prove.amounts=[0.5, 1, 3]"             the transfer set by its amount
     """
     from pipelines.stages import prove, student
 

@@ -84,19 +84,47 @@ def ablation(config: RunConfig) -> tuple[dict[str, RunConfig], dict[str, str]]:
             if not _switches(config.distill, changes):
                 continue
             try:
-                variant = changed(config, {f"distill.{key}": value for key, value in changes.items()})
+                variants[title] = _variant(config, changes)
             except ConfigError as error:
                 impossible[title] = str(error)
-                continue
-            idle = [line for line in without_effect(variant.distill) if line not in without_effect(config.distill)]
-            if idle:
-                impossible[title] = idle[0].removeprefix("warning: ")
-            else:
-                variants[title] = variant
     return variants, impossible
+
+
+def amount_key(config: RunConfig) -> str:
+    """Key of ``distill`` that says how large the transfer set is: that of made-up texts where they are configured."""
+    return "transfer.augmentation.amount" if config.distill.transfer.augmentation.amount else "transfer.amount"
+
+
+def by_amount(config: RunConfig) -> dict[float, RunConfig]:
+    """The configured distillation with each amount of a transfer set that the proof compares, none and the configured one among them.
+
+    Empty where part ``transfer`` is not in the ablation, or no other amount can be.
+    """
+    key = amount_key(config)
+    configured = _value(config.distill, key)
+    variants = {configured: config}
+    for amount in {0.0, *config.prove.amounts} - {configured} if "transfer" in config.prove.ablation else ():
+        try:
+            variants[amount] = _variant(config, {key: amount})
+        except ConfigError:  # the ablation says why: its own transfer set cannot be either
+            continue
+    return dict(sorted(variants.items())) if len(variants) > 1 else {}
+
+
+def _variant(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
+    """The configuration with other values under some keys of ``distill``; raises ConfigError where they cannot be or change nothing."""
+    variant = changed(config, {f"distill.{key}": value for key, value in changes.items()})
+    idle = [line for line in without_effect(variant.distill) if line not in without_effect(config.distill)]
+    if idle:
+        raise ConfigError(idle[0].removeprefix("warning: "))
+    return variant
+
+
+def _value(config: DistillConfig, key: str) -> Any:
+    return reduce(getattr, key.split("."), config)
 
 
 def _switches(config: DistillConfig, changes: Mapping[str, Any]) -> bool:
     """Whether changes turn something on or off, or choose another way; half of an amount is neither."""
-    pairs = [(value, reduce(getattr, key.split("."), config)) for key, value in changes.items()]
+    pairs = [(value, _value(config, key)) for key, value in changes.items()]
     return any(value != configured if isinstance(value, str) else bool(value) != bool(configured) for value, configured in pairs)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ctr_kd.report import findings, results, run
-from ctr_kd.report.charts import spread, whisker_axis, whiskers
+from ctr_kd.report.charts import Axis, Series, line_chart, padded, spread, whisker_axis, whiskers
 from ctr_kd.report.findings import METRIC_TITLES, Figure
 from ctr_kd.report.markup import Markup, element
 from ctr_kd.report.page import document
@@ -36,6 +36,7 @@ def render_proof(proof: Mapping[str, Any]) -> str:
         results.results(findings.result_rows(proof)),
         results.differences(proof),
         ablation(proof),
+        amounts(proof),
         run.configuration(proof),
         element("footer", "Written by ctr-kd prove. The same numbers stand in prove.json beside this file."),
     ]
@@ -103,3 +104,51 @@ def ablation(proof: Mapping[str, Any]) -> Markup | None:
         if left_out
         else None,
     )
+
+
+def amounts(proof: Mapping[str, Any]) -> Markup | None:
+    """The student against the amount of its transfer set, on validation and on test, beside the student alone and the teacher."""
+    by_amount = proof.get("amounts") or {}
+    points = by_amount.get("points") or []
+    if not points:
+        return None
+    quality = findings.quality(proof)
+    word, shown = METRIC_TITLES[quality], f"validation_{quality}"
+    columns = [head("Rows without labels, as a share of the training rows"), head(f"{word} on validation", number=True)]
+    columns += [head(f"{word} on test", number=True), head("Against the student alone", number=True)]
+    body = []
+    for one in points:
+        cells = [cell(f"{one['amount']:g}", element("div", "this configuration", class_="interval") if one["configured"] else None)]
+        cells += [figure_cell(Figure.of(one.get(shown))), figure_cell(Figure.of(one[quality]))]
+        cells += [difference_cell(Figure.of(one["against_student_alone"], "difference"))]
+        body.append(element("tr", cells))
+    charts = [_by_amount(points, [Figure.of(one.get(shown)) for one in points], f"{word} on validation", {})]
+    models = proof.get("models") or {}
+    levels = {name: Figure.of(models[name][quality]).value for name in ("student_alone", "teacher") if name in models}
+    charts.append(_by_amount(points, [Figure.of(one[quality]) for one in points], f"{word} on test", levels))
+    return section(
+        "The transfer set by its amount",
+        f"The same student and the same seeds with other amounts of rows that only the teacher labels ({by_amount.get('key')}); the "
+        "configured amount is circled. Choose by validation: the test rows say what the choice is worth.",
+        legend(["student", *levels]),
+        element("div", charts, class_="charts"),
+        table(columns, body),
+    )
+
+
+def _by_amount(
+    points: Sequence[Mapping[str, Any]], figures: Sequence[Figure], title: str, levels: Mapping[str, float | None]
+) -> Markup | None:
+    """One curve over the amounts, and a level line for each model that has no amount."""
+    drawn = [(one, figure.value, figure) for one, figure in zip(points, figures, strict=True) if figure.value is not None]
+    if not drawn:
+        return None
+    whole = [(figure.low, figure.high) for *_, figure in drawn if figure.low is not None and figure.high is not None]
+    ring = next((float(one["amount"]) for one, *_ in drawn if one["configured"]), None)
+    curve = [(float(one["amount"]), value) for one, value, _ in drawn]
+    series = [Series("student", "student", curve, marks=True, bounds=whole if len(whole) == len(drawn) else None, ring=ring)]
+    ends = min(x for x, _ in curve), max(x for x, _ in curve)
+    series += [Series(findings.model_title(name), name, [(x, value) for x in ends]) for name, value in levels.items() if value is not None]
+    values = [y for one in series for y in (*(y for _, y in one.points), *(v for pair in one.bounds or () for v in pair))]
+    chart = line_chart(series, Axis("amount of the transfer set", padded(ends)), Axis("", padded(values)), label=f"{title} by amount")
+    return element("figure", element("figcaption", title), chart)

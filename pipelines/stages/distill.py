@@ -115,7 +115,7 @@ def taught_rows(samples: Mapping[str, Samples], combined: Mapping[str, np.ndarra
 def teacher_logits(context: StageContext, samples: Mapping[str, Samples]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Combined logits (rows, outputs) of the configured teachers by split, in the order of the samples, and what the report says of each.
 
-    They are as they are stored (:func:`~pipelines.stages.training.precision_of`), so that a student learns the same whether they were or not.
+    They have the precision in which they are stored, so that a student learns the same from them and from what was read back.
 
     Writes each teacher's logits of the test rows and of a transfer set. Weights per row are learned where the validation rows are
     among the samples.

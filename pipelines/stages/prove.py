@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from pipelines.config import RunConfig
 from pipelines.runner import RunContext, Runner, StageContext
 from pipelines.stages.evaluate import run_facts, stored_probabilities
 from pipelines.stages.student import compare, compared_rows, student_costs, teacher_facts
-from pipelines.variants import ablation, alone
+from pipelines.stages.training import kept_figure
+from pipelines.variants import ablation, alone, amount_key, by_amount
 
 FILE, PAGE = "prove.json", "prove.html"
 PAIRS = (("student", "student_alone"), ("student", "teacher"), ("teacher", "student_alone"))
@@ -34,12 +35,18 @@ def prove(runner: Runner, force: bool = False) -> str:
 
 
 def students(config: RunConfig) -> dict[str, RunConfig]:
-    """All students of a proof, by ``NAME/SEED``: first the pairs that the verdict is of, then the ablation."""
-    variants = {"student": config, "student_alone": alone(config), **ablation(config)[0]}
+    """All students of a proof, by ``NAME/SEED``: first the pairs that the verdict is of, then the ablation and the amounts."""
+    amounts = {title: variant for title, variant in titled_amounts(config).items() if title != "student"}
+    variants = {"student": config, "student_alone": alone(config), **ablation(config)[0], **amounts}
     seeds = range(config.seed, config.seed + config.prove.seeds)
     pairs = [(name, seed) for seed in seeds for name in ("student", "student_alone")]
     others = [(name, seed) for name in variants if name not in ("student", "student_alone") for seed in seeds]
     return {f"{name}/{seed}": variants[name].model_copy(update={"seed": seed}) for name, seed in (*pairs, *others)}
+
+
+def titled_amounts(config: RunConfig) -> dict[str, RunConfig]:
+    """The students that differ in the amount of their transfer set, least first; the configured one is ``student``."""
+    return {"student" if one is config else f"amount {amount:g}": one for amount, one in by_amount(config).items()}
 
 
 def run(context: StageContext, trained: Mapping[str, Path]) -> None:
@@ -68,6 +75,7 @@ def run(context: StageContext, trained: Mapping[str, Path]) -> None:
     costs = student_costs(trained[f"student/{seeds[0]}"], test)
     of_model = {"teacher": teacher_facts(context), "student": costs, "student_alone": costs}  # the same graph with other numbers
     pairs = (*PAIRS, *(("student", f"teacher/{name}") for name in members))
+    amounts = dict(zip(titled_amounts(config), by_amount(config), strict=True))
     proof: dict[str, Any] = {
         "run": run_facts(context) | {"seed": config.seed, "trained": len(trained)},
         "seeds": seeds,
@@ -82,8 +90,21 @@ def run(context: StageContext, trained: Mapping[str, Path]) -> None:
                 "against_student_alone": difference(measured[name], measured["student_alone"], settings.seed)[main],
             }
             for name in measured
-            if name not in named
+            if name not in named and name not in amounts
         ],
+        "amounts": {
+            "key": f"distill.{amount_key(config)}",
+            "points": [
+                {
+                    "amount": amount,
+                    "configured": name == "student",
+                    f"validation_{main}": _on_validation([trained[f"{name}/{seed}"] for seed in seeds]),
+                    **models[name],
+                    "against_student_alone": difference(measured[name], measured["student_alone"], settings.seed)[main],
+                }
+                for name, amount in amounts.items()
+            ],
+        },
         "not_possible": ablation(config)[1],
     }
     said = verdict(proof)
@@ -94,8 +115,15 @@ def run(context: StageContext, trained: Mapping[str, Path]) -> None:
     context.record({"gain": gain["difference"], "gain_low": gain["low"], "gain_high": gain["high"]})
 
 
+def _on_validation(artifacts: Sequence[Path]) -> float | None:
+    """Mean over the seeds of the figure by which each student's checkpoint was kept."""
+    kept = [kept_figure((read_json(artifact / "training.json") or {})["curve"])[1] for artifact in artifacts]
+    known = [value for value in kept if value is not None]
+    return float(np.mean(known)) if len(known) == len(kept) else None
+
+
 def table(run: RunContext) -> str:
-    """The verdict, student and student alone by seed, the ablation, and where the page is."""
+    """The verdict, student and student alone by seed, the ablation, the amounts of a transfer set, and where the page is."""
     from ctr_kd.report import WORDS, quality
 
     proof: Mapping[str, Any] = read_json(run.artifacts["prove"].path / FILE) or {}
@@ -113,6 +141,13 @@ def table(run: RunContext) -> str:
         lines += ["", f"{'changed':<28}{WORDS[main]:>9}{'against the student':>33}"]
     lines += [_line(one["name"], one[main], one["against_student"]) for one in proof["ablation"]]
     lines += [f"{name:<28}{'–':>9}  {reason}" for name, reason in proof["not_possible"].items()]
+    points = proof["amounts"]["points"]
+    if points:
+        lines += ["", f"{proof['amounts']['key'].partition('.')[2]:<28}{WORDS[main]:>9}{'against the student alone':>33}  validation"]
+    for one in points:
+        name = f"{one['amount']:g}{' (configured)' if one['configured'] else ''}"
+        value = one[f"validation_{main}"]
+        lines.append(f"{_line(name, one[main], one['against_student_alone'])}{'–' if value is None else f'{value:.4f}':>12}")
     return "\n".join([*lines, f"report: {run.workspace / 'reports' / 'latest' / PAGE}"])
 
 

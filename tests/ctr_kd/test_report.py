@@ -429,6 +429,24 @@ class TestProof:
             assert shown in page.text
         assert "script" not in page.tags and "<script>" not in written and "http" not in written.split("</style>")[1]
 
+    def test_the_page_draws_the_student_by_the_amount_of_its_transfer_set(self, proof):
+        assert "by its amount" not in render_proof(proof)
+        points = [
+            {
+                "amount": amount,
+                "configured": amount == 1,
+                "validation_auc": 0.75 + amount / 100,
+                "auc": interval(0.74 + amount / 100),
+                "against_student_alone": gap(0.004 + amount / 100),
+            }
+            for amount in (0, 0.5, 1)
+        ]
+        page = Page(render_proof(proof | {"amounts": {"key": "distill.transfer.amount", "points": points}}))
+        for shown in ("The transfer set by its amount", "distill.transfer.amount", "0.7550", "0.7450", "+0.0090", "this configuration"):
+            assert shown in page.text
+        written = render_proof(proof | {"amounts": {"key": HOSTILE, "points": [{**one, "validation_auc": None} for one in points]}})
+        assert "<script>" not in written and "AUC on test by amount" in written and "AUC on validation by amount" not in written
+
 
 class TestSweep:
     @pytest.fixture

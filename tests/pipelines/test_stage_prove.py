@@ -85,7 +85,7 @@ def test_each_of_several_teachers_stands_beside_the_student(experiment: Run, tmp
 
 
 def test_one_transfer_set_serves_all_seeds_and_is_labelled_by_the_teacher_of_the_run(experiment: Run, tmp_path: Path) -> None:
-    settings = ("--set", "prove.ablation=[transfer]", "--set", "distill.transfer.amount=0.5")
+    settings = ("--set", "prove.ablation=[transfer]", "--set", "prove.amounts=[]", "--set", "distill.transfer.amount=0.5")
     code, _, err = experiment("prove", *settings, "--set", "distill.teachers={bert: 0.5, boosted_trees: 0.5}")
     assert code == 0, err
     assert [one["name"] for one in latest(tmp_path)["ablation"]] == ["no transfer set"]
@@ -96,6 +96,27 @@ def test_one_transfer_set_serves_all_seeds_and_is_labelled_by_the_teacher_of_the
     assert [one["inputs"]["transfer"]["fingerprint"] for one in manifests if "transfer" in one["inputs"]] == [transfer.name] * 2
     row_id = pq.read_table(transfer / "transfer.parquet")["row_id"].to_numpy()
     assert len(row_id) and np.array_equal(read_predictions(transfer / "predictions_transfer.parquet", transfer.name)[0], row_id)
+
+
+def test_the_student_by_the_amount_of_its_transfer_set(experiment: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = students_trained_from_here(monkeypatch)
+    settings = ("--set", "prove.ablation=[transfer]", "--set", "prove.amounts=[0.5, 1]", "--set", "distill.transfer.amount=0.5")
+    code, out, err = experiment("prove", *settings)
+    assert code == 0, err
+    proof = latest(tmp_path)
+    assert len(trained) == 8  # two seeds of the student, the student alone, and the amounts 0 (the ablation's student too) and 1
+    points = proof["amounts"]["points"]
+    assert [(one["amount"], one["configured"]) for one in points] == [(0.0, False), (0.5, True), (1.0, False)]
+    assert proof["amounts"]["key"] == "distill.transfer.amount"
+    assert [one["name"] for one in proof["ablation"]] == ["no transfer set"]
+    assert points[0]["auc"] == proof["ablation"][0]["auc"] and points[1]["auc"] == proof["models"]["student"]["auc"]
+    assert points[1]["against_student_alone"] == proof["comparisons"]["student-student_alone"]["auc"]
+    kept = [json.loads((path / "_manifest.json").read_text()) for path in (tmp_path / "workspace" / "artifacts" / "student").iterdir()]
+    ones = [one["facts"]["auc"] for one in kept if one["config"]["distill"]["transfer"]["amount"] == 1]
+    assert len(ones) == 2 and np.isclose(points[2]["validation_auc"], np.mean(ones))
+    (line,) = (line for line in out.splitlines() if line.startswith("0.5 (configured)"))
+    assert f"{points[1]['auc']['value']:.4f}" in line and line.endswith(f"{points[1]['validation_auc']:.4f}")
+    assert "The transfer set by its amount" in (tmp_path / "workspace" / "reports" / "latest" / "prove.html").read_text()
 
 
 def test_the_road_and_a_proof_end_in_the_same_students(experiment: Run, tmp_path: Path) -> None:

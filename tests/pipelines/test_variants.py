@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipelines.config import ConfigError, RunConfig
-from pipelines.variants import ABLATION, ablation, alone, changed
+from pipelines.variants import ABLATION, ablation, alone, amount_key, by_amount, changed
 
 
 def configured(config: RunConfig, **distill: Any) -> RunConfig:
@@ -57,3 +57,30 @@ def test_another_amount_of_what_is_on_is_no_variant(config: RunConfig) -> None:
     assert set(variants) == {"no transfer set", "no listwise term"}
     off, _ = ablation(changed(config, {"prove.ablation": ["transfer", "listwise"]}))
     assert set(off) == {"transfer set", "listwise term"}
+
+
+def test_the_amounts_are_none_the_configured_one_and_those_asked_for(config: RunConfig) -> None:
+    some = changed(configured(config, transfer={"amount": 2.0}, listwise=0.1), {"prove.amounts": [1.0, 0.5]})
+    found = by_amount(some)
+    assert list(found) == [0.0, 0.5, 1.0, 2.0] and found[2.0] is some
+    assert [one.distill.transfer.amount for one in found.values()] == list(found)
+    assert all(one.distill.listwise == 0.1 for one in found.values())
+    assert list(by_amount(changed(config, {"prove.amounts": [0.5]}))) == [0.0, 0.5]
+    assert found[0.0].distill == ablation(some)[0]["no transfer set"].distill  # one student, not two
+
+
+def test_no_amounts_where_there_is_nothing_to_compare(config: RunConfig) -> None:
+    assert by_amount(changed(config, {"prove.ablation": ["gate"]})) == {}
+    assert by_amount(changed(config, {"prove.amounts": []})) == {}
+    assert by_amount(configured(config, alpha=1.0)) == {}  # the labels alone, whatever the amount
+    with pytest.raises(ConfigError, match="less than or equal to 10"):
+        changed(config, {"prove.amounts": [11]})
+
+
+def test_of_texts_the_amount_is_that_of_augmentation() -> None:
+    source = {"reader": "text", "train": "a.tsv", "test": "b.tsv", "text": 0, "label": 1}
+    plain = RunConfig.model_validate({"name": "texts", "source": source})
+    assert by_amount(plain) == {}  # no unlabelled texts to take an amount of
+    augmented = RunConfig.model_validate({"name": "texts", "source": source, "distill": {"transfer": {"augmentation": {"amount": 3}}}})
+    assert amount_key(augmented) == "transfer.augmentation.amount"
+    assert [one.distill.transfer.augmentation.amount for one in by_amount(augmented).values()] == [0.0, 0.5, 1.0, 3.0]
