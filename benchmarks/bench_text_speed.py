@@ -89,7 +89,7 @@ def measure(folder: Path, titles: int, batch: int, seconds: float, teacher: Enco
     torch.manual_seed(0)
     directory = assembled(folder, titles)
     own, other = TextAssembly(directory, "teacher"), TextAssembly(directory, "student")
-    bert = build_teacher(build_encoder(own, own.signature(), teacher), own.signature(), FinetuneConfig())
+    bert = build_teacher([build_encoder(own, own.signature(), teacher)], own.signature(), FinetuneConfig())
     student = STUDENTS[STUDENT.kind](other.signature(), STUDENT).eval()
     export_student(student, other.signature(), other, folder / "export")
     scorer, texts = scorer_in(folder / "export" / "scorer.py", folder / "export"), pa.table({"text": made_titles(titles, 1)})

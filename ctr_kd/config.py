@@ -105,6 +105,11 @@ class PretrainConfig(Config):
         "and heads, and its vocab.txt is the teacher's vocabulary. Of training, learning_rate alone is read: by finetune.rate_ratio",
     )
     encoder: EncoderConfig = Field(EncoderConfig(), description="the teacher's encoder")
+    more_encoders: list[EncoderConfig] = Field(
+        [],
+        description="encoders of other sizes that learn the same sequences beside it; each is fine-tuned as it is, and the mean logit of "
+        "all is the teacher's. Embeddings and hidden states are asked of encoder",
+    )
     training: TrainingConfig = Field(
         TrainingConfig(epochs=2, batch_size=256, learning_rate=1e-3, unknown_rate=0.02), description="training loop of pretraining"
     )
@@ -149,6 +154,11 @@ class PretrainConfig(Config):
         0.05, gt=0, lt=0.5, description="share of users whose sequences measure masked-item accuracy instead of training it"
     )
 
+    @property
+    def of_each_encoder(self) -> list[PretrainConfig]:
+        """The same pretraining with each of the encoders as its only one."""
+        return [self.model_copy(update={"encoder": one, "more_encoders": []}) for one in (self.encoder, *self.more_encoders)]
+
     @model_validator(mode="before")
     @classmethod
     def _checkpoint_has_a_layout(cls, values: Any) -> Any:
@@ -165,7 +175,7 @@ class PretrainConfig(Config):
     @model_validator(mode="after")
     def _trained_here_or_elsewhere(self) -> PretrainConfig:
         if self.checkpoint is None:
-            if self.encoder.framed:
+            if any(one.framed for one in (self.encoder, *self.more_encoders)):
                 raise ValueError("encoder.framed is the layout of a checkpoint, and pretraining here does without it: remove it")
             return self
         strange = [key for key, value in CHECKPOINT_LAYOUT.items() if getattr(self.encoder, key) != value]
@@ -226,7 +236,7 @@ class FinetuneConfig(Config):
         1,
         ge=1,
         le=32,
-        description="fine-tunings of the same pretrained encoder, each with a seed of its own, whose mean logit is the teacher's: what one "
+        description="fine-tunings of each pretrained encoder, each with a seed of its own, whose mean logit is the teacher's: what one "
         "seed moves by chance the others do not; costs so many times as much",
     )
     hard_negatives: HardNegativesConfig = Field(

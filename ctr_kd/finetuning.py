@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -203,7 +203,7 @@ def member_seed(seed: int, number: int) -> int:
 
 
 def finetune_members(
-    pretrained: MaskedItemModel,
+    encoders: Sequence[MaskedItemModel],
     signature: Signature,
     train: Samples,
     validation: Samples,
@@ -216,10 +216,12 @@ def finetune_members(
     processes: Processes = ALONE,
     negatives: Samples | None = None,
 ) -> tuple[Ensemble, list[Curve]]:
-    """Fine-tune ``config.members`` copies of the encoder (:func:`finetune`), with a seed each; ``pretrained`` stays as it is.
+    """Fine-tune ``config.members`` copies of each encoder (:func:`finetune`), with a seed each; the encoders stay as they are.
 
     Parameters
     ----------
+    encoders : sequence of MaskedItemModel
+        One at least; they may differ in size.
     folder : Path
         Of the checkpoints; a member that was finished before the run was killed is read from there.
 
@@ -230,10 +232,11 @@ def finetune_members(
     curves : list of Curve
     """
     members, curves = [], []
-    for number in range(config.members):
+    begin_as = [encoder for encoder in encoders for _ in range(config.members)]
+    for number, pretrained in enumerate(begin_as):
         finished = folder / f"member_{number}.pt"
-        if config.members > 1:
-            report(f"fine-tuning {number + 1} of {config.members}")
+        if len(begin_as) > 1:
+            report(f"fine-tuning {number + 1} of {len(begin_as)}")
         if finished.exists():
             model = build_member(copy.deepcopy(pretrained), signature, config)
             curve = Curve(**load_weights(model, finished, identity)["curve"])
@@ -252,7 +255,7 @@ def finetune_members(
                 processes,
                 negatives,
             )
-            if processes.leads and number + 1 < config.members:
+            if processes.leads and number + 1 < len(begin_as):
                 save_checkpoint(finished, {"model": model.state_dict(), "curve": curve.to_dict()}, identity)
         members.append(model.cpu())
         curves.append(curve)

@@ -1,6 +1,7 @@
 """Models, one file each. The closed dictionary turns a configured kind into a student."""
 
 import copy
+from collections.abc import Sequence
 
 from ctr_kd.config import FinetuneConfig
 from ctr_kd.models.bert import MaskedItemModel
@@ -25,6 +26,6 @@ def build_member(pretrained: MaskedItemModel, signature: Signature, config: Fine
     return ClickBert(pretrained, signature, config) if signature.max_length_b == 1 else CrossEncoder(pretrained, signature, config)
 
 
-def build_teacher(pretrained: MaskedItemModel, signature: Signature, config: FinetuneConfig) -> Ensemble:
-    """``config.members`` of them, each over an encoder of its own that begins as the given one."""
-    return Ensemble([build_member(copy.deepcopy(pretrained), signature, config) for _ in range(config.members)])
+def build_teacher(encoders: Sequence[MaskedItemModel], signature: Signature, config: FinetuneConfig) -> Ensemble:
+    """``config.members`` over each of the encoders, each with one of its own that begins as the given one."""
+    return Ensemble([build_member(copy.deepcopy(one), signature, config) for one in encoders for _ in range(config.members)])

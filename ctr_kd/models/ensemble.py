@@ -1,4 +1,4 @@
-"""Several fine-tunings of one pretrained encoder as one teacher: they make different mistakes, and their mean fewer."""
+"""Several fine-tunings, of one pretrained encoder or of several, as one teacher: they make different mistakes, and their mean fewer."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from feature_store.contracts import DataError
 from pipelines.artifacts import Artifact, read_json, write_json
 from pipelines.mlflow_calls import flatten
 from pipelines.runner import RunContext, Stage, StageContext
-from pipelines.stages.training import SPLITS, kept_figure, precision_of, record_curve, write_predictions
+from pipelines.stages.training import SPLITS, kept_figure, load_encoders, precision_of, record_curve, write_predictions
 
 if TYPE_CHECKING:
     from ctr_kd.models.bert import MaskedItemModel
@@ -22,12 +22,10 @@ LABELS = ("strategy", "rate_ratio", "layer_decay", "frozen_share")
 
 def run(context: StageContext) -> None:
     """Train the teacher; writes ``teacher.pt``, ``training.json`` and ``predictions_{train,validation,test}.parquet``."""
-    import torch
-
-    from ctr_kd.checkpoint import load_weights, save_checkpoint
+    from ctr_kd.checkpoint import save_checkpoint
     from ctr_kd.devices import choose_device
     from ctr_kd.finetuning import finetune_members, validation_figures
-    from ctr_kd.pretraining import build_encoder, masked_item_accuracy, pretraining_sequences
+    from ctr_kd.pretraining import masked_item_accuracy, pretraining_sequences
     from ctr_kd.texts import open_assembly
     from ctr_kd.throughput import parameter_count, rows_per_second
     from ctr_kd.training import predict
@@ -35,11 +33,7 @@ def run(context: StageContext) -> None:
     config = context.config
     assembly = open_assembly(context.inputs["ingest"], "teacher", config.history.max_length)
     signature = assembly.signature()
-    torch.manual_seed(config.seed)
-    pretrained = build_encoder(assembly, signature, config.pretrain.encoder)  # with the weights that pretraining began with
-    if config.finetune.strategy != "from_scratch":
-        weights = context.inputs["pretrain"] / "pretrained.pt"
-        load_weights(pretrained, weights, context.inputs["pretrain"].name)
+    encoders = load_encoders(context.inputs["pretrain"], assembly, config)
     if config.finetune.strategy == "next_segment":
         _need_next_segment_head(context.inputs["pretrain"])
     samples = {split: assembly.samples(split) for split in SPLITS}
@@ -47,10 +41,10 @@ def run(context: StageContext) -> None:
     # What fine-tuning destroyed: masked-item accuracy of the same held-out sequences before and after.
     until = pretraining_until(context.inputs["pretrain"])
     _, held_out = pretraining_sequences(assembly, config.pretrain, until, config.seed)
-    before = masked_item_accuracy(pretrained, held_out)
-    negatives, drawn = _hard_negatives(context, assembly, pretrained)
+    before = masked_item_accuracy(encoders[0], held_out)
+    negatives, drawn = _hard_negatives(context, assembly, encoders[0])
     model, curves = finetune_members(
-        pretrained,
+        encoders,
         signature,
         samples["train"],
         samples["validation"],

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from feature_store.contracts import DataError
 from pipelines.artifacts import write_json
 from pipelines.runner import Stage, StageContext
-from pipelines.stages.training import record_curve
+from pipelines.stages.training import pretrained_weights, record_curve
 
 if TYPE_CHECKING:
     from ctr_kd.models.bert import MaskedItemModel
 
 
 def run(context: StageContext) -> None:
-    """Train the encoder, or take over a checkpoint's; writes ``pretrained.pt`` and ``training.json``."""
+    """Train each encoder, or take over a checkpoint's; writes ``pretrained.pt``, those of further encoders, and ``training.json``."""
     from ctr_kd.pretraining import pretrain
     from ctr_kd.texts import open_assembly
     from feature_store.log import microseconds
@@ -35,20 +36,26 @@ def run(context: StageContext) -> None:
             )
         until = labels_begin or until
     moment = None if until is None else microseconds(datetime.fromisoformat(until))
-    model, curve, facts = pretrain(
-        assembly,
-        signature,
-        config.pretrain,
-        moment,
-        config.seed,
-        context.fingerprint,
-        context.checkpoint / "training.pt",
-        context.report,
-        context.processes,
-    )
+    trained = []
+    for number, settings in enumerate(config.pretrain.of_each_encoder):
+        if config.pretrain.more_encoders:
+            context.report(f"encoder {number + 1}: width {settings.encoder.width}, {settings.encoder.layers} layers")
+        model, curve, facts = pretrain(
+            assembly,
+            signature,
+            settings,
+            moment,
+            config.seed,
+            context.fingerprint,
+            context.checkpoint / f"training_{number}.pt",
+            context.report,
+            context.processes,
+        )
+        if context.processes.leads:
+            trained.append(keep_weights(context, model, facts, number) | {"curve": curve.to_dict()})
+            record_curve(context, "pretraining" if number == 0 else f"pretraining_{number}", curve)
     if context.processes.leads:
-        keep(context, model, facts, {"until": until, "curve": curve.to_dict()})
-        record_curve(context, "pretraining", curve)
+        write_training(context, trained, {"until": until})
 
 
 def adopt(context: StageContext, checkpoint: str) -> None:
@@ -79,19 +86,25 @@ def adopt(context: StageContext, checkpoint: str) -> None:
     _, held_out = pretraining_sequences(assembly, config.pretrain, None, config.seed)
     facts = masked_item_accuracy(model, held_out)
     facts.pop("score")
-    keep(context, model, facts, {"until": None, "checkpoint": context.store.resource_digests(checkpoint), "untrained": untrained})
+    more = {"until": None, "checkpoint": context.store.resource_digests(checkpoint), "untrained": untrained}
+    write_training(context, [keep_weights(context, model, facts)], more)
 
 
-def keep(context: StageContext, model: MaskedItemModel, facts: dict[str, float], more: dict[str, Any]) -> None:
-    """Write the weights and what is known of them."""
+def keep_weights(context: StageContext, model: MaskedItemModel, facts: dict[str, float], number: int = 0) -> dict[str, Any]:
+    """Write the weights of an encoder; returns what is known of it."""
     from ctr_kd.checkpoint import save_checkpoint
     from ctr_kd.throughput import parameter_count
 
-    weights = context.output / "pretrained.pt"
+    weights = pretrained_weights(context.output, number)
     save_checkpoint(weights, {"model": model.state_dict()}, context.fingerprint)
-    training = {**more, "facts": facts, "parameters": parameter_count(model), "bytes": weights.stat().st_size}
-    write_json(context.output / "training.json", training)
-    context.record({**facts, "parameters": training["parameters"]})
+    return {"facts": facts, "parameters": parameter_count(model), "bytes": weights.stat().st_size}
+
+
+def write_training(context: StageContext, trained: Sequence[dict[str, Any]], more: dict[str, Any]) -> None:
+    """Write what is known of the first encoder, and under ``more_encoders`` of the others."""
+    first, *others = trained
+    write_json(context.output / "training.json", {**first, **more, "more_encoders": others})
+    context.record({**first["facts"], "parameters": first["parameters"]})
 
 
 STAGE = Stage("pretrain", run, code_version=4, upstream=("ingest",), keys=("seed", "history.max_length", "pretrain"), shared=True)

@@ -103,13 +103,36 @@ def load_teacher(finetune: Path, assembly: AnyAssembly, config: RunConfig) -> En
     """The fine-tuned BERTs with their heads, in eval mode, from an artifact of ``finetune``; the assembly is the teacher's."""
     from ctr_kd.checkpoint import load_weights
     from ctr_kd.models import build_teacher
-    from ctr_kd.pretraining import build_encoder
 
-    signature = assembly.signature()
-    encoder = build_encoder(assembly, signature, config.pretrain.encoder)
-    model = build_teacher(encoder, signature, config.finetune)
+    model = build_teacher(untrained_encoders(assembly, config), assembly.signature(), config.finetune)
     load_weights(model, finetune / "teacher.pt", finetune.name)
     return model.eval()
+
+
+def untrained_encoders(assembly: AnyAssembly, config: RunConfig) -> list[MaskedItemModel]:
+    """The configured encoders, with random weights."""
+    from ctr_kd.pretraining import build_encoder
+
+    return [build_encoder(assembly, assembly.signature(), one.encoder) for one in config.pretrain.of_each_encoder]
+
+
+def load_encoders(pretrain: Path, assembly: AnyAssembly, config: RunConfig) -> list[MaskedItemModel]:
+    """What fine-tuning begins with: the pretrained encoders, or for ``from_scratch`` as many with the run's random weights."""
+    import torch
+
+    from ctr_kd.checkpoint import load_weights
+
+    torch.manual_seed(config.seed)  # the weights that pretraining began with
+    encoders = untrained_encoders(assembly, config)
+    if config.finetune.strategy != "from_scratch":
+        for number, encoder in enumerate(encoders):
+            load_weights(encoder, pretrained_weights(pretrain, number), pretrain.name)
+    return encoders
+
+
+def pretrained_weights(pretrain: Path, number: int = 0) -> Path:
+    """File of one pretrained encoder in an artifact of ``pretrain``: of the first, or of ``pretrain.more_encoders`` counted from 1."""
+    return pretrain / (f"pretrained_{number}.pt" if number else "pretrained.pt")
 
 
 def train_once(

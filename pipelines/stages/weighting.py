@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from feature_store.contracts import DataError
 from pipelines.artifacts import read_json, write_json
 from pipelines.runner import StageContext
-from pipelines.stages.training import fit_boosted_trees, probabilities
+from pipelines.stages.training import fit_boosted_trees, load_encoders, probabilities
 
 if TYPE_CHECKING:
     from ctr_kd.samples import Assembly, Samples
@@ -172,27 +172,22 @@ def _earlier_bert(context: StageContext, assembly: Assembly, fold: Fold, validat
     """
     import torch
 
-    from ctr_kd.checkpoint import load_weights
     from ctr_kd.devices import choose_device
     from ctr_kd.finetuning import finetune_members
-    from ctr_kd.pretraining import build_encoder, pretrain
+    from ctr_kd.pretraining import pretrain
     from ctr_kd.samples import UNKNOWN
     from ctr_kd.training import predict
     from pipelines.stages.finetune import pretraining_until
 
     config, signature, identity = context.config, assembly.signature(), context.fingerprint
-    torch.manual_seed(config.seed)
-    encoder = build_encoder(assembly, signature, config.pretrain.encoder)
-    before = context.inputs["pretrain"]
-    if config.finetune.strategy != "from_scratch":
-        until = pretraining_until(before)
-        if until is not None and until <= fold.cutoff:  # it saw nothing newer, so it need not be repeated
-            load_weights(encoder, before / "pretrained.pt", before.name)
-        else:
-            file = context.checkpoint / "earlier_pretraining.pt"
-            encoder, _, _ = pretrain(assembly, signature, config.pretrain, fold.cutoff, config.seed, identity, file, context.report)
+    encoders = load_encoders(context.inputs["pretrain"], assembly, config)
+    until = pretraining_until(context.inputs["pretrain"])
+    if config.finetune.strategy != "from_scratch" and (until is None or until > fold.cutoff):  # it saw what is newer: once more, without
+        for number, settings in enumerate(config.pretrain.of_each_encoder):
+            file = context.checkpoint / f"earlier_pretraining_{number}.pt"
+            encoders[number], _, _ = pretrain(assembly, signature, settings, fold.cutoff, config.seed, identity, file, context.report)
     model, _ = finetune_members(
-        encoder,
+        encoders,
         signature,
         assembly.samples_of(fold.older),
         validation,

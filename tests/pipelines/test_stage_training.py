@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ctr_kd import distilling, finetuning
+from ctr_kd.checkpoint import load_checkpoint
 from ctr_kd.metrics import auc_score
 from ctr_kd.samples import Assembly
 from ctr_kd.training import Curve, fit, predict
@@ -159,7 +160,6 @@ def test_nothing_of_the_test_rows_enters_the_calibration(road: Road, how: str, m
     import pyarrow.parquet as pq
 
     from ctr_kd import calibration
-    from ctr_kd.checkpoint import load_checkpoint
 
     monkeypatch.setattr(calibration, "FEWEST_CLICKS", 5)
     distill_keys = {**TINY["distill"], "calibration": how}
@@ -202,3 +202,42 @@ def test_several_fine_tunings_are_one_teacher(road: Road) -> None:
     training = read_json(folder / "training.json") or {}
     assert training["auc"] == pytest.approx(auc_score(samples.label, logits[:, 0]))
     assert len({member["auc"] for member in training["members"]} | {training["auc"]}) == 3
+
+
+def test_encoders_of_other_sizes_learn_beside_the_first(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is killed in the second of them ends as one that was not, and all of them teach."""
+    values = road.config.model_dump(by_alias=True)
+    more = values["pretrain"] | {"more_encoders": [{"width": 12, "heads": 2, "layers": 2}]}
+    plain = road.run(pretrain.STAGE).artifacts["pretrain"].path
+    road.config = RunConfig.model_validate(values | {"pretrain": more})
+    whole = road.run(pretrain.STAGE, finetune.STAGE)
+    first, folder = whole.artifacts["pretrain"].path, whole.artifacts["finetune"].path
+
+    def weights(file: Path) -> dict[str, Any]:
+        return load_checkpoint(file, file.parent.name)["model"]
+
+    alone, beside = weights(plain / "pretrained.pt"), weights(first / "pretrained.pt")
+    assert all((alone[name] == beside[name]).all() for name in alone)  # the first is what it would be without the other
+    (facts,) = (read_json(first / "training.json") or {})["more_encoders"]
+    assert facts["parameters"] > (read_json(first / "training.json") or {})["parameters"] and facts["curve"]["points"]
+
+    assembly = Assembly(whole.artifacts["ingest"].path, 5)
+    teacher = load_teacher(folder, assembly, road.config)
+    assert [member.pretrained.bert.config.width for member in teacher.members] == [8, 12]
+    _, logits = read_predictions(folder / "predictions_test.parquet", folder.name)
+    np.testing.assert_allclose(logits, predict(teacher, assembly.samples("test")), atol=1e-6)
+
+    with monkeypatch.context() as patch:
+
+        def killed(context: StageContext, name: str, curve: Curve) -> None:
+            if name == "pretraining_1":
+                raise KeyboardInterrupt
+
+        patch.setattr(pretrain, "record_curve", killed)
+        road.workspace = road.workspace.with_name("killed")
+        with pytest.raises(KeyboardInterrupt):
+            road.run(pretrain.STAGE)
+    resumed = road.run(pretrain.STAGE).artifacts["pretrain"].path
+    for file in ("pretrained.pt", "pretrained_1.pt"):
+        one, other = weights(first / file), weights(resumed / file)
+        assert all((one[name] == other[name]).all() for name in one)
