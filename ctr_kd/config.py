@@ -107,8 +107,8 @@ class PretrainConfig(Config):
     encoder: EncoderConfig = Field(EncoderConfig(), description="the teacher's encoder")
     more_encoders: list[EncoderConfig] = Field(
         [],
-        description="encoders of other sizes that learn the same sequences beside it; each is fine-tuned as it is, and the mean logit of "
-        "all is the teacher's. Embeddings and hidden states are asked of encoder",
+        description="encoders of other sizes that learn the same sequences beside it; each is fine-tuned by the same settings, and the "
+        "mean logit of all is the teacher's. Embeddings, hidden states and next items are asked of encoder alone",
     )
     training: TrainingConfig = Field(
         TrainingConfig(epochs=2, batch_size=256, learning_rate=1e-3, unknown_rate=0.02), description="training loop of pretraining"
@@ -165,6 +165,13 @@ class PretrainConfig(Config):
         if isinstance(values, dict) and values.get("checkpoint") and isinstance(values.get("encoder", {}), dict):
             values = {**values, "encoder": {**CHECKPOINT_LAYOUT, **values.get("encoder", {})}}
         return values
+
+    @model_validator(mode="after")
+    def _encoders_differ(self) -> PretrainConfig:
+        encoders = [self.encoder, *self.more_encoders]
+        if any(one in encoders[:position] for position, one in enumerate(encoders)):
+            raise ValueError("more_encoders holds one that is there already, which would learn the same: finetune.members repeats encoders")
+        return self
 
     @model_validator(mode="after")
     def _items_choose_their_steps(self) -> PretrainConfig:

@@ -69,7 +69,7 @@ class RunConfig(Config):
     feature_store: FeatureStoreConfig = Field(FeatureStoreConfig(), description="the engine that assembles rows")
     pretrain: PretrainConfig = Field(PretrainConfig(), description="masked item prediction over click sequences")
     next_item: NextItemConfig = Field(NextItemConfig(), description="ranking of the next item by the pretrained encoder")
-    finetune: FinetuneConfig = Field(FinetuneConfig(), description="the teacher: the pretrained encoder with a click head")
+    finetune: FinetuneConfig = Field(FinetuneConfig(), description="the teacher: each pretrained encoder with a click head")
     distill: DistillConfig = Field(DistillConfig(), description="the student")
     prove: ProveConfig = Field(ProveConfig(), description="student against student alone over several seeds")
     sweep: SweepConfig = Field(SweepConfig(), description="a grid of students: AUC against rows per second and bytes")

@@ -96,19 +96,21 @@ def amount_key(config: RunConfig) -> str:
 
 
 def by_amount(config: RunConfig) -> dict[float, RunConfig]:
-    """The configured distillation with each amount of a transfer set that the proof compares, none and the configured one among them.
+    """The configured distillation with each amount that the proof compares, 0 and the configured one among them; whatever else stays.
 
-    Empty where part ``transfer`` is not in the ablation, or no other amount can be.
+    Empty where part ``transfer`` is not in the ablation, nobody teaches, or no other amount can be.
     """
+    if "transfer" not in config.prove.ablation or not config.distill.weights[1]:
+        return {}
     key = amount_key(config)
     configured = _value(config.distill, key)
     variants = {configured: config}
-    for amount in {0.0, *config.prove.amounts} - {configured} if "transfer" in config.prove.ablation else ():
+    for amount in {0.0, *config.prove.amounts} - {configured}:
         try:
             variants[amount] = _variant(config, {key: amount})
         except ConfigError:  # the ablation says why: its own transfer set cannot be either
-            continue
-    return dict(sorted(variants.items())) if len(variants) > 1 else {}
+            return {}
+    return dict(sorted(variants.items())) if len(variants) > 1 else {}  # [] and nothing configured
 
 
 def _variant(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:

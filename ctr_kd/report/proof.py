@@ -10,7 +10,7 @@ from ctr_kd.report.charts import Axis, Series, line_chart, padded, spread, whisk
 from ctr_kd.report.findings import METRIC_TITLES, Figure
 from ctr_kd.report.markup import Markup, element
 from ctr_kd.report.page import document
-from ctr_kd.report.parts import cell, difference_cell, figure_cell, head, legend, section, table
+from ctr_kd.report.parts import cell, difference_cell, figure_cell, head, legend, section, table, written_cell
 
 EFFECTS = {1: "gain", -1: "loss", 0: "even"}
 
@@ -114,13 +114,15 @@ def amounts(proof: Mapping[str, Any]) -> Markup | None:
         return None
     quality = findings.quality(proof)
     word, shown = METRIC_TITLES[quality], f"validation_{quality}"
-    columns = [head("Rows without labels, as a share of the training rows"), head(f"{word} on validation", number=True)]
-    columns += [head(f"{word} on test", number=True), head("Against the student alone", number=True)]
+    columns = [head("Amount"), head("Rows without labels", number=True), head(f"{word} on validation", number=True)]
+    columns += [head(f"{word} on test", number=True), head("Against this configuration", number=True)]
+    columns += [head("Against the student alone", number=True)]
     body = []
     for one in points:
         cells = [cell(f"{one['amount']:g}", element("div", "this configuration", class_="interval") if one["configured"] else None)]
-        cells += [figure_cell(Figure.of(one.get(shown))), figure_cell(Figure.of(one[quality]))]
-        cells += [difference_cell(Figure.of(one["against_student_alone"], "difference"))]
+        cells += [written_cell(findings.count(one["rows"])), figure_cell(Figure.of(one.get(shown))), figure_cell(Figure.of(one[quality]))]
+        cells.append(cell("–", number=True) if one["configured"] else difference_cell(Figure.of(one["against_student"], "difference")))
+        cells.append(difference_cell(Figure.of(one["against_student_alone"], "difference")))
         body.append(element("tr", cells))
     charts = [_by_amount(points, [Figure.of(one.get(shown)) for one in points], f"{word} on validation", {})]
     models = proof.get("models") or {}
@@ -128,8 +130,8 @@ def amounts(proof: Mapping[str, Any]) -> Markup | None:
     charts.append(_by_amount(points, [Figure.of(one[quality]) for one in points], f"{word} on test", levels))
     return section(
         "The transfer set by its amount",
-        f"The same student and the same seeds with other amounts of rows that only the teacher labels ({by_amount.get('key')}); the "
-        "configured amount is circled. Choose by validation: the test rows say what the choice is worth.",
+        f"The same student and the same seeds with other values of {by_amount.get('key')}, which counts rows that only the teacher labels "
+        "by the training rows; the configured one is circled. Choose by validation: the test rows say what the choice is worth.",
         legend(["student", *levels]),
         element("div", charts, class_="charts"),
         table(columns, body),

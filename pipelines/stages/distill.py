@@ -105,17 +105,16 @@ def taught_rows(samples: Mapping[str, Samples], combined: Mapping[str, np.ndarra
     from ctr_kd.distilling import align_logits
     from ctr_kd.transfer import join_rows
 
-    if "transfer" not in samples:
-        return samples["train"], combined["train"].astype(np.float32)
-    rows = join_rows(samples["train"], samples["transfer"])
-    row_id = np.concatenate([samples["train"].row_id, samples["transfer"].row_id])
-    return rows, align_logits(row_id, np.concatenate([combined["train"], combined["transfer"]]), rows)
+    parts = [split for split in ("train", "transfer") if split in samples]
+    rows = join_rows(*(samples[split] for split in parts)) if len(parts) > 1 else samples["train"]
+    row_id = np.concatenate([samples[split].row_id for split in parts])
+    return rows, align_logits(row_id, np.concatenate([combined[split] for split in parts]), rows)
 
 
 def teacher_logits(context: StageContext, samples: Mapping[str, Samples]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Combined logits (rows, outputs) of the configured teachers by split, in the order of the samples, and what the report says of each.
 
-    They have the precision in which they are stored, so that a student learns the same from them and from what was read back.
+    They have the precision in which logits are stored, so that a student learns the same from these and from what ``prove`` reads back.
 
     Writes each teacher's logits of the test rows and of a transfer set. Weights per row are learned where the validation rows are
     among the samples.

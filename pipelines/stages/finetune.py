@@ -1,4 +1,4 @@
-"""Stage finetune: the pretrained encoder becomes the teacher, and its logits are stored once, by row id."""
+"""Stage finetune: the pretrained encoders become the teacher, and its logits are stored once, by row id."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def run(context: StageContext) -> None:
         _need_next_segment_head(context.inputs["pretrain"])
     samples = {split: assembly.samples(split) for split in SPLITS}
 
-    # What fine-tuning destroyed: masked-item accuracy of the same held-out sequences before and after.
+    # What fine-tuning destroyed, of the first encoder: masked-item accuracy of the same held-out sequences before and after.
     until = pretraining_until(context.inputs["pretrain"])
     _, held_out = pretraining_sequences(assembly, config.pretrain, until, config.seed)
     before = masked_item_accuracy(encoders[0], held_out)
@@ -72,7 +72,10 @@ def run(context: StageContext) -> None:
     training = {
         "curve": curves[0].to_dict(),
         figure: value,
-        "members": [{figure: kept_figure(curve)[1], "seconds": round(curve.seconds, 1)} for curve in curves],
+        "members": [
+            {figure: kept_figure(curve)[1], "seconds": round(curve.seconds, 1), "encoder": number // config.finetune.members}
+            for number, curve in enumerate(curves)
+        ],
         "held_out_sequences": len(held_out.start),
         "masked_item_accuracy": {"before": before["masked_item_accuracy"], "after": after["masked_item_accuracy"]},
         "masked_item_loss": {"before": before["masked_item_loss"], "after": after["masked_item_loss"]},

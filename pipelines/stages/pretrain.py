@@ -39,7 +39,7 @@ def run(context: StageContext) -> None:
     trained = []
     for number, settings in enumerate(config.pretrain.of_each_encoder):
         if config.pretrain.more_encoders:
-            context.report(f"encoder {number + 1}: width {settings.encoder.width}, {settings.encoder.layers} layers")
+            context.report(f"encoder {number}: {settings.encoder.layers} layers of {settings.encoder.width}")
         model, curve, facts = pretrain(
             assembly,
             signature,

@@ -36,7 +36,7 @@ def prove(runner: Runner, force: bool = False) -> str:
 
 def students(config: RunConfig) -> dict[str, RunConfig]:
     """All students of a proof, by ``NAME/SEED``: first the pairs that the verdict is of, then the ablation and the amounts."""
-    amounts = {title: variant for title, variant in titled_amounts(config).items() if title != "student"}
+    amounts = {title: by_amount(config)[amount] for amount, title in amount_titles(config).items()}
     variants = {"student": config, "student_alone": alone(config), **ablation(config)[0], **amounts}
     seeds = range(config.seed, config.seed + config.prove.seeds)
     pairs = [(name, seed) for seed in seeds for name in ("student", "student_alone")]
@@ -44,9 +44,13 @@ def students(config: RunConfig) -> dict[str, RunConfig]:
     return {f"{name}/{seed}": variants[name].model_copy(update={"seed": seed}) for name, seed in (*pairs, *others)}
 
 
-def titled_amounts(config: RunConfig) -> dict[str, RunConfig]:
-    """The students that differ in the amount of their transfer set, least first; the configured one is ``student``."""
-    return {"student" if one is config else f"amount {amount:g}": one for amount, one in by_amount(config).items()}
+def amount_titles(config: RunConfig) -> dict[float, str]:
+    """Title of the student with each amount of the transfer set, least first; one that is a variant already has that one's."""
+    known = {"student": config, **ablation(config)[0]}
+    return {
+        amount: next((title for title, variant in known.items() if variant == one), f"amount {amount!r}")
+        for amount, one in by_amount(config).items()
+    }
 
 
 def run(context: StageContext, trained: Mapping[str, Path]) -> None:
@@ -75,7 +79,6 @@ def run(context: StageContext, trained: Mapping[str, Path]) -> None:
     costs = student_costs(trained[f"student/{seeds[0]}"], test)
     of_model = {"teacher": teacher_facts(context), "student": costs, "student_alone": costs}  # the same graph with other numbers
     pairs = (*PAIRS, *(("student", f"teacher/{name}") for name in members))
-    amounts = dict(zip(titled_amounts(config), by_amount(config), strict=True))
     proof: dict[str, Any] = {
         "run": run_facts(context) | {"seed": config.seed, "trained": len(trained)},
         "seeds": seeds,
@@ -89,8 +92,7 @@ def run(context: StageContext, trained: Mapping[str, Path]) -> None:
                 "against_student": difference(measured[name], measured["student"], settings.seed)[main],
                 "against_student_alone": difference(measured[name], measured["student_alone"], settings.seed)[main],
             }
-            for name in measured
-            if name not in named and name not in amounts
+            for name in ablation(config)[0]
         ],
         "amounts": {
             "key": f"distill.{amount_key(config)}",
@@ -98,11 +100,13 @@ def run(context: StageContext, trained: Mapping[str, Path]) -> None:
                 {
                     "amount": amount,
                     "configured": name == "student",
+                    "rows": _transfer_rows(trained[f"{name}/{seeds[0]}"]),
                     f"validation_{main}": _on_validation([trained[f"{name}/{seed}"] for seed in seeds]),
                     **models[name],
+                    "against_student": difference(measured[name], measured["student"], settings.seed)[main],
                     "against_student_alone": difference(measured[name], measured["student_alone"], settings.seed)[main],
                 }
-                for name, amount in amounts.items()
+                for amount, name in amount_titles(config).items()
             ],
         },
         "not_possible": ablation(config)[1],
@@ -113,6 +117,12 @@ def run(context: StageContext, trained: Mapping[str, Path]) -> None:
     write_text(context.output / PAGE, render_proof(proof))
     gain = proof["comparisons"]["student-student_alone"][main]
     context.record({"gain": gain["difference"], "gain_low": gain["low"], "gain_high": gain["high"]})
+
+
+def _transfer_rows(artifact: Path) -> int:
+    """Rows of the transfer set that a student had, which may be fewer than it was to have."""
+    transfer = (read_json(artifact / "training.json") or {}).get("transfer")
+    return int(transfer["rows"]) if transfer else 0
 
 
 def _on_validation(artifacts: Sequence[Path]) -> float | None:

@@ -42,13 +42,14 @@ def combine(context: StageContext) -> None:
 
 
 def label_transfer_set(context: StageContext) -> None:
-    """Write the configured transfer set, and the weighted logits of the teachers for it."""
+    """Write the configured transfer set, what is known of it, and the weighted logits of the teachers for it."""
     from ctr_kd.texts import open_assembly
 
     assembly = open_assembly(context.inputs["ingest"], "student", context.config.history.max_length)
-    rows, _ = transfer_rows(context, assembly)
+    rows, facts = transfer_rows(context, assembly)
     combined, _ = teacher_logits(context, {"transfer": rows})
     write_predictions(context.output / "predictions_transfer.parquet", rows.row_id, combined["transfer"], context.fingerprint)
+    write_json(context.output / "training.json", facts)
 
 
 def train(context: StageContext) -> None:
@@ -60,14 +61,16 @@ def train(context: StageContext) -> None:
     assembly = open_assembly(context.inputs["ingest"], "student", config.history.max_length)
     samples = {split: assembly.samples(split) for split in SPLITS}
     combined = {"train": align_logits(*read_predictions(teacher / "predictions_train.parquet", teacher.name), samples["train"])}
+    facts: dict[str, Any] = {}
     if config.distill.transfers:
         made = context.inputs["transfer"]
         samples["transfer"] = assembly.samples_of(pq.read_table(made / TRANSFER_FILE))
         combined["transfer"] = align_logits(*read_predictions(made / "predictions_transfer.parquet", made.name), samples["transfer"])
+        facts["transfer"] = read_json(made / "training.json")
     taught, target = taught_rows(samples, combined)
     encoder = teacher_encoder(context, assembly) if config.distill.needs_encoder else None
     model, curve = train_once(context, "student", assembly, taught, samples["validation"], target, encoder)
-    write_json(context.output / "training.json", keep_student(context, "student", model, curve, assembly, samples))
+    write_json(context.output / "training.json", keep_student(context, "student", model, curve, assembly, samples) | facts)
     context.record(dict([kept_figure(curve)]))
 
 
@@ -174,11 +177,16 @@ TEACHER = Stage(
 TRANSFER = Stage(
     "transfer",
     label_transfer_set,
+    code_version=2,
     upstream=("ingest", "finetune", "teacher"),
     keys=("seed", "history.max_length", "distill.teachers", "distill.weighting", "distill.transfer"),
 )
 STUDENT = Stage(
-    "student", train, upstream=("ingest", "finetune", "teacher"), keys=("seed", "history.max_length", "pretrain.encoder", "distill")
+    "student",
+    train,
+    code_version=2,
+    upstream=("ingest", "finetune", "teacher"),
+    keys=("seed", "history.max_length", "pretrain", "finetune", "distill"),
 )
 ROAD = (ingest.STAGE, pretrain.STAGE, finetune.STAGE, TEACHER)
 """What stands before the first of the students."""

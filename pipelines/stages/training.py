@@ -110,19 +110,22 @@ def load_teacher(finetune: Path, assembly: AnyAssembly, config: RunConfig) -> En
 
 
 def untrained_encoders(assembly: AnyAssembly, config: RunConfig) -> list[MaskedItemModel]:
-    """The configured encoders, with random weights."""
+    """The configured encoders, each with the weights that its pretraining begins with."""
+    import torch
+
     from ctr_kd.pretraining import build_encoder
 
-    return [build_encoder(assembly, assembly.signature(), one.encoder) for one in config.pretrain.of_each_encoder]
+    encoders = []
+    for settings in config.pretrain.of_each_encoder:
+        torch.manual_seed(config.seed)
+        encoders.append(build_encoder(assembly, assembly.signature(), settings.encoder))
+    return encoders
 
 
 def load_encoders(pretrain: Path, assembly: AnyAssembly, config: RunConfig) -> list[MaskedItemModel]:
-    """What fine-tuning begins with: the pretrained encoders, or for ``from_scratch`` as many with the run's random weights."""
-    import torch
-
+    """What fine-tuning begins with: the pretrained encoders, or for ``from_scratch`` what they were before pretraining."""
     from ctr_kd.checkpoint import load_weights
 
-    torch.manual_seed(config.seed)  # the weights that pretraining began with
     encoders = untrained_encoders(assembly, config)
     if config.finetune.strategy != "from_scratch":
         for number, encoder in enumerate(encoders):

@@ -185,7 +185,8 @@ def _earlier_bert(context: StageContext, assembly: Assembly, fold: Fold, validat
     if config.finetune.strategy != "from_scratch" and (until is None or until > fold.cutoff):  # it saw what is newer: once more, without
         for number, settings in enumerate(config.pretrain.of_each_encoder):
             file = context.checkpoint / f"earlier_pretraining_{number}.pt"
-            encoders[number], _, _ = pretrain(assembly, signature, settings, fold.cutoff, config.seed, identity, file, context.report)
+            earlier, _, _ = pretrain(assembly, signature, settings, fold.cutoff, config.seed, identity, file, context.report)
+            encoders[number].load_state_dict(earlier.state_dict())  # whose tables step as fine-tuning says, not as pretraining did
     model, _ = finetune_members(
         encoders,
         signature,

@@ -435,14 +435,25 @@ class TestProof:
             {
                 "amount": amount,
                 "configured": amount == 1,
+                "rows": round(80_123 * amount),
                 "validation_auc": 0.75 + amount / 100,
                 "auc": interval(0.74 + amount / 100),
+                "against_student": gap(-0.01 + amount / 100),
                 "against_student_alone": gap(0.004 + amount / 100),
             }
             for amount in (0, 0.5, 1)
         ]
         page = Page(render_proof(proof | {"amounts": {"key": "distill.transfer.amount", "points": points}}))
-        for shown in ("The transfer set by its amount", "distill.transfer.amount", "0.7550", "0.7450", "+0.0090", "this configuration"):
+        wanted = (
+            "The transfer set by its amount",
+            "distill.transfer.amount",
+            "80,123",
+            "0.7550",
+            "0.7450",
+            "+0.0090",
+            "\N{MINUS SIGN}0.0050",
+        )
+        for shown in (*wanted, "this configuration"):
             assert shown in page.text
         written = render_proof(proof | {"amounts": {"key": HOSTILE, "points": [{**one, "validation_auc": None} for one in points]}})
         assert "<script>" not in written and "AUC on test by amount" in written and "AUC on validation by amount" not in written

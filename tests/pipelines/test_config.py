@@ -270,6 +270,7 @@ def test_a_checkpoint_brings_its_layout_and_its_words(tmp_path: Path) -> None:
         ("pretrain: {checkpoint: bert, encoder: {positions: relative}}", "encoder.positions cannot be chosen for a checkpoint"),
         ("pretrain: {encoder: {framed: true}}", "encoder.framed is the layout of a checkpoint"),
         ("pretrain: {more_encoders: [{framed: true}]}", "encoder.framed is the layout of a checkpoint"),
+        ("pretrain: {more_encoders: [{width: 32}, {}]}", "more_encoders holds one that is there already"),
         ("pretrain: {checkpoint: bert, more_encoders: [{width: 32}]}", "more_encoders has no effect with a checkpoint"),
         ("pretrain: {checkpoint: bert}\ntokens: {teacher: {kind: characters}}", "has words of its own: remove tokens.teacher.vocabulary"),
         ("pretrain: {checkpoint: bert}\ntokens: {teacher: {vocabulary: my.txt}}", "has words of its own: remove tokens.teacher.vocabulary"),

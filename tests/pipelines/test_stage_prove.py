@@ -104,13 +104,16 @@ def test_the_student_by_the_amount_of_its_transfer_set(experiment: Run, tmp_path
     code, out, err = experiment("prove", *settings)
     assert code == 0, err
     proof = latest(tmp_path)
-    assert len(trained) == 8  # two seeds of the student, the student alone, and the amounts 0 (the ablation's student too) and 1
+    assert len(trained) == proof["run"]["trained"] == 8  # two seeds of student, alone, amount 0 (as in the ablation), amount 1
     points = proof["amounts"]["points"]
     assert [(one["amount"], one["configured"]) for one in points] == [(0.0, False), (0.5, True), (1.0, False)]
     assert proof["amounts"]["key"] == "distill.transfer.amount"
     assert [one["name"] for one in proof["ablation"]] == ["no transfer set"]
     assert points[0]["auc"] == proof["ablation"][0]["auc"] and points[1]["auc"] == proof["models"]["student"]["auc"]
     assert points[1]["against_student_alone"] == proof["comparisons"]["student-student_alone"]["auc"]
+    made = {pq.read_metadata(file).num_rows for file in (tmp_path / "workspace" / "artifacts" / "transfer").glob("*/transfer.parquet")}
+    assert points[0]["rows"] == 0 and {one["rows"] for one in points[1:]} == made  # made, not asked for
+    assert points[1]["against_student"]["difference"] == 0 and points[0]["against_student"] == proof["ablation"][0]["against_student"]
     kept = [json.loads((path / "_manifest.json").read_text()) for path in (tmp_path / "workspace" / "artifacts" / "student").iterdir()]
     ones = [one["facts"]["auc"] for one in kept if one["config"]["distill"]["transfer"]["amount"] == 1]
     assert len(ones) == 2 and np.isclose(points[2]["validation_auc"], np.mean(ones))

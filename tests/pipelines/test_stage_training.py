@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ctr_kd import distilling, finetuning
+from ctr_kd import distilling, finetuning, pretraining
 from ctr_kd.checkpoint import load_checkpoint
 from ctr_kd.metrics import auc_score
-from ctr_kd.samples import Assembly
+from ctr_kd.models.bert import MaskedItemModel
+from ctr_kd.pretraining import masked_item_accuracy
+from ctr_kd.samples import Assembly, Segment
 from ctr_kd.training import Curve, fit, predict
 from pipelines.artifacts import read_json
 from pipelines.config import RunConfig
 from pipelines.progress import Console
 from pipelines.runner import RunContext, Runner, Stage, StageContext
 from pipelines.stages import distill, finetune, pretrain
-from pipelines.stages.training import load_teacher, read_predictions
+from pipelines.stages.training import load_encoders, load_teacher, read_predictions
 from tests.ctr_kd.worlds import write_assembly
 
 TINY = {
@@ -207,7 +209,9 @@ def test_several_fine_tunings_are_one_teacher(road: Road) -> None:
 def test_encoders_of_other_sizes_learn_beside_the_first(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that is killed in the second of them ends as one that was not, and all of them teach."""
     values = road.config.model_dump(by_alias=True)
+    values["pretrain"]["training"] |= {"epochs": 3, "validations": 3}
     more = values["pretrain"] | {"more_encoders": [{"width": 12, "heads": 2, "layers": 2}]}
+    road.config = RunConfig.model_validate(values)
     plain = road.run(pretrain.STAGE).artifacts["pretrain"].path
     road.config = RunConfig.model_validate(values | {"pretrain": more})
     whole = road.run(pretrain.STAGE, finetune.STAGE)
@@ -227,17 +231,33 @@ def test_encoders_of_other_sizes_learn_beside_the_first(road: Road, monkeypatch:
     _, logits = read_predictions(folder / "predictions_test.parquet", folder.name)
     np.testing.assert_allclose(logits, predict(teacher, assembly.samples("test")), atol=1e-6)
 
+    validated = []
+
+    def killed(model: MaskedItemModel, sequences: Segment) -> dict[str, float]:
+        validated.append(model.bert.config.width)
+        if validated.count(12) == 2:
+            raise KeyboardInterrupt
+        return masked_item_accuracy(model, sequences)
+
+    road.workspace = road.workspace.with_name("killed")
     with monkeypatch.context() as patch:
-
-        def killed(context: StageContext, name: str, curve: Curve) -> None:
-            if name == "pretraining_1":
-                raise KeyboardInterrupt
-
-        patch.setattr(pretrain, "record_curve", killed)
-        road.workspace = road.workspace.with_name("killed")
+        patch.setattr(pretraining, "masked_item_accuracy", killed)
         with pytest.raises(KeyboardInterrupt):
             road.run(pretrain.STAGE)
+    assert road.said.getvalue().count("continuing at step") == 0
     resumed = road.run(pretrain.STAGE).artifacts["pretrain"].path
     for file in ("pretrained.pt", "pretrained_1.pt"):
         one, other = weights(first / file), weights(resumed / file)
         assert all((one[name] == other[name]).all() for name in one)
+    assert road.said.getvalue().count("continuing at step") == 2  # the first repeats what came after its last checkpoint
+
+
+def test_from_scratch_each_encoder_begins_as_its_pretraining_did(road: Road) -> None:
+    values = road.config.model_dump(by_alias=True)
+    more, scratch = {"width": 12, "heads": 2, "layers": 2}, values["finetune"] | {"strategy": "from_scratch"}
+    road.config = RunConfig.model_validate(values | {"pretrain": values["pretrain"] | {"more_encoders": [more]}, "finetune": scratch})
+    alone = RunConfig.model_validate(values | {"pretrain": values["pretrain"] | {"encoder": more}, "finetune": scratch})
+    assembly = Assembly(road.run().artifacts["ingest"].path, 5)
+    _, second = load_encoders(road.workspace, assembly, road.config)
+    (same,) = load_encoders(road.workspace, assembly, alone)
+    assert all((one == other).all() for one, other in zip(second.state_dict().values(), same.state_dict().values(), strict=True))

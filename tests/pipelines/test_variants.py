@@ -73,6 +73,7 @@ def test_no_amounts_where_there_is_nothing_to_compare(config: RunConfig) -> None
     assert by_amount(changed(config, {"prove.ablation": ["gate"]})) == {}
     assert by_amount(changed(config, {"prove.amounts": []})) == {}
     assert by_amount(configured(config, alpha=1.0)) == {}  # the labels alone, whatever the amount
+    assert by_amount(configured(config, alpha=1.0, transfer={"amount": 0.5})) == {}
     with pytest.raises(ConfigError, match="less than or equal to 10"):
         changed(config, {"prove.amounts": [11]})
 
