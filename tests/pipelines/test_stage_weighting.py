@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,20 @@ def test_no_weight_depends_on_a_label_of_the_test_rows(finetuned: RunContext) ->
     finally:
         file.write_bytes(whole)
         patched.undo()
+
+
+def test_earlier_encoders_of_every_size_step_as_fine_tuning_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sampled items make pretraining step by rows, in the stages that stand and in what is trained again without the newest rows."""
+    sizes = {"items": "sampled", "negatives": 50, "more_encoders": [{"width": 12, "heads": 2, "layers": 1}]}
+    config = RunConfig.model_validate(TINY | {"pretrain": TINY["pretrain"] | sizes, "distill": DISTILL})
+    begun: list[list[tuple[int, bool]]] = []
+
+    def note(encoders: Any, *rest: Any) -> None:
+        begun.append([(one.bert.config.width, one.bert.token.embeddings()[0].sparse) for one in encoders])
+
+    spy(monkeypatch, finetuning, "finetune_members", note)
+    Runner(RunContext(config, tmp_path / "workspace", console=Console(io.StringIO())), TO_TEACHER).run()
+    assert begun == [[(config.pretrain.encoder.width, False), (12, False)]] * 2
 
 
 def test_rows_of_one_moment_stay_together_and_one_label_is_refused() -> None:
