@@ -43,6 +43,11 @@ class Series:
     ring: float | None = None
     labels: Sequence[str] | None = None
 
+    @property
+    def heights(self) -> list[float]:
+        """Every y that is drawn, intervals included."""
+        return [*(y for _, y in self.points), *(y for pair in self.bounds or () for y in pair)]
+
 
 @dataclass(frozen=True)
 class Axis:

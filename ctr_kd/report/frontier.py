@@ -123,7 +123,7 @@ def _chart(sweep: Mapping[str, Any], cost: str) -> Markup | None:
     if others:
         series.append(_series("models of others", OTHERS, others, cost, quality, [one["name"] for one in others]))
     points = [point for one in series for point in one.points]
-    values = [y for one in series for y in (*(y for _, y in one.points), *(v for pair in one.bounds or () for v in pair))]
+    values = [y for one in series for y in one.heights]
     x = Axis(title, padded([x for x, _ in points], 0.1), lambda power: text(float(f"{10**power:.2g}")))
     chart = line_chart(series, x, Axis(f"{word} on test", padded(values)), label=f"{word} against {title}", width=470, height=360)
     return element("figure", element("figcaption", f"{word} against {title}"), chart)

@@ -151,6 +151,6 @@ def _by_amount(
     series = [Series("student", "student", curve, marks=True, bounds=whole if len(whole) == len(drawn) else None, ring=ring)]
     ends = min(x for x, _ in curve), max(x for x, _ in curve)
     series += [Series(findings.model_title(name), name, [(x, value) for x in ends]) for name, value in levels.items() if value is not None]
-    values = [y for one in series for y in (*(y for _, y in one.points), *(v for pair in one.bounds or () for v in pair))]
+    values = [y for one in series for y in one.heights]
     chart = line_chart(series, Axis("amount of the transfer set", padded(ends)), Axis("", padded(values)), label=f"{title} by amount")
     return element("figure", element("figcaption", title), chart)

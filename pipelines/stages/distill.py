@@ -13,6 +13,7 @@ from pipelines.runner import Stage, StageContext
 from pipelines.stages.baselines import TEACHERS
 from pipelines.stages.training import (
     SPLITS,
+    TAUGHT,
     kept_figure,
     load_teacher,
     precision_of,
@@ -105,7 +106,7 @@ def taught_rows(samples: Mapping[str, Samples], combined: Mapping[str, np.ndarra
     from ctr_kd.distilling import align_logits
     from ctr_kd.transfer import join_rows
 
-    parts = [split for split in ("train", "transfer") if split in samples]
+    parts = [split for split in TAUGHT if split in samples]
     rows = join_rows(*(samples[split] for split in parts)) if len(parts) > 1 else samples["train"]
     row_id = np.concatenate([samples[split].row_id for split in parts])
     return rows, align_logits(row_id, np.concatenate([combined[split] for split in parts]), rows)

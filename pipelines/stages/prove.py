@@ -79,21 +79,22 @@ def run(context: StageContext, trained: Mapping[str, Path]) -> None:
     costs = student_costs(trained[f"student/{seeds[0]}"], test)
     of_model = {"teacher": teacher_facts(context), "student": costs, "student_alone": costs}  # the same graph with other numbers
     pairs = (*PAIRS, *(("student", f"teacher/{name}") for name in members))
+    (variants, impossible), amounts = ablation(config), amount_titles(config)
+    figures = {
+        name: {
+            **models[name],
+            "against_student": difference(measured[name], measured["student"], settings.seed)[main],
+            "against_student_alone": difference(measured[name], measured["student_alone"], settings.seed)[main],
+        }
+        for name in {*variants, *amounts.values()}
+    }
     proof: dict[str, Any] = {
         "run": run_facts(context) | {"seed": config.seed, "trained": len(trained)},
         "seeds": seeds,
         "data": {"test_rows": len(label), "users": bootstrap.units},
         "models": {name: models[name] | of_model.get(name, {}) for name in named},
         "comparisons": {f"{one}-{other}": difference(measured[one], measured[other], settings.seed) for one, other in pairs},
-        "ablation": [
-            {
-                "name": name,
-                **models[name],
-                "against_student": difference(measured[name], measured["student"], settings.seed)[main],
-                "against_student_alone": difference(measured[name], measured["student_alone"], settings.seed)[main],
-            }
-            for name in ablation(config)[0]
-        ],
+        "ablation": [{"name": name, **figures[name]} for name in variants],
         "amounts": {
             "key": f"distill.{amount_key(config)}",
             "points": [
@@ -102,14 +103,12 @@ def run(context: StageContext, trained: Mapping[str, Path]) -> None:
                     "configured": name == "student",
                     "rows": _transfer_rows(trained[f"{name}/{seeds[0]}"]),
                     f"validation_{main}": _on_validation([trained[f"{name}/{seed}"] for seed in seeds]),
-                    **models[name],
-                    "against_student": difference(measured[name], measured["student"], settings.seed)[main],
-                    "against_student_alone": difference(measured[name], measured["student_alone"], settings.seed)[main],
+                    **figures[name],
                 }
-                for amount, name in amount_titles(config).items()
+                for amount, name in amounts.items()
             ],
         },
-        "not_possible": ablation(config)[1],
+        "not_possible": impossible,
     }
     said = verdict(proof)
     proof["verdict"] = {"effect": said.effect, "sentence": said.sentence}

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pipelines.config import RunConfig
 
 SPLITS = ("train", "validation", "test")
+TAUGHT = ("train", "transfer")  # what a student learns from
 TIMED_ROWS, TIMED_SECONDS = 50_000, 2.0
 
 
@@ -45,7 +46,7 @@ def precision_of(split: str) -> type[np.floating]:
     >>> precision_of("train").__name__, precision_of("test").__name__
     ('float16', 'float32')
     """
-    return np.float16 if split in ("train", "transfer") else np.float32
+    return np.float16 if split in TAUGHT else np.float32
 
 
 def read_predictions(path: Path, model: str) -> tuple[np.ndarray, np.ndarray]:
