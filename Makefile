@@ -48,12 +48,12 @@ test-airflow: $(STAMP) $(AIRFLOW)
 # What `make test` skips where an extra is absent: Spark, which wants a Java, and tracking in PostgreSQL, which wants its programs.
 test-extras: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[spark,postgresql,system-metrics]'
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs tests/feature_store/engines tests/pipelines/test_spark_scoring.py \
-		tests/pipelines/test_tracking.py tests/pipelines/test_tracking_server.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs tests/feature_store/engines tests/pipelines/scoring/test_spark_executor.py \
+		tests/pipelines/tracking
 
 # Installs the registered student's own requirements, and nothing else, into an environment of its own.
 test-serving: $(STAMP)
-	CTR_KD_TEST_SERVING=1 $(BIN)/python -m pytest tests/pipelines/test_serving.py
+	CTR_KD_TEST_SERVING=1 $(BIN)/python -m pytest tests/pipelines/registry/test_pyfunc_model.py
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -14,8 +14,8 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["feature_store*", "ctr_kd*", "pipelines*"]),
-    package_data={"feature_store": ["sql/*.sql"], "ctr_kd": ["report/*.css"]},
-    entry_points={"console_scripts": ["ctr-kd = pipelines.cli:main"]},
+    package_data={"feature_store": ["sql/*/*.sql"], "ctr_kd": ["report/*.css"]},
+    entry_points={"console_scripts": ["ctr-kd = pipelines.cli.main:main"]},
     install_requires=[
         "torch>=2.13",
         "safetensors>=0.8",

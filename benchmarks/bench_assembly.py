@@ -21,11 +21,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from feature_store.assemble import assemble
 from feature_store.config import AssemblyConfig, FeatureStoreConfig, SimulatorConfig, SourceConfig, SplitConfig
-from feature_store.ingest import ingest
+from feature_store.features.training_set import assemble
 from feature_store.readers import READERS
-from feature_store.store import Store
+from feature_store.store.ingest import ingest
+from feature_store.store.store import Store
 
 CLICKS_PER_REQUEST = 0.9
 

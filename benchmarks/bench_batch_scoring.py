@@ -27,11 +27,11 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pipelines.config import load
-from pipelines.mlflow_server import tracking_uri
-from pipelines.opened_model import open_model
-from pipelines.raw_rows import RawRows
-from pipelines.registry import Registry
+from pipelines.config.run import load
+from pipelines.registry.loaded_model import open_model
+from pipelines.registry.registry import Registry
+from pipelines.scoring.click_rows import RawRows
+from pipelines.tracking.client import tracking_uri
 
 ROOT = Path(__file__).resolve().parent.parent
 CONF = """

@@ -25,14 +25,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ctr_kd.evaluation import evaluate
-from pipelines.artifacts import read_json
-from pipelines.config import RunConfig, load
-from pipelines.lock import workspace_lock
-from pipelines.runner import RunContext, Runner
+from ctr_kd.evaluation.evaluate import evaluate
+from pipelines.config.run import RunConfig, load
+from pipelines.scoring.text_rows import open_rows
 from pipelines.stages import ROAD
 from pipelines.stages.training import stored_probabilities
-from pipelines.text_rows import open_rows
+from pipelines.workspace.artifacts import read_json
+from pipelines.workspace.lock import workspace_lock
+from pipelines.workspace.runner import RunContext, Runner
 
 LOWEST = 0.01
 FIGURES = ("auc", "accuracy")  # of clicks, and of classes

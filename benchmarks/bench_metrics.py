@@ -25,9 +25,9 @@ from sklearn.metrics import roc_auc_score
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ctr_kd import metrics as m
-from ctr_kd.baselines import BoostedTrees
-from ctr_kd.comparison import AucStatistic, Bootstrap
-from ctr_kd.evaluation import EvaluationRows, evaluate, standard_slices
+from ctr_kd.baselines.clicks import BoostedTrees
+from ctr_kd.evaluation.evaluate import EvaluationRows, evaluate, standard_slices
+from ctr_kd.metrics.bootstrap import AucStatistic, Bootstrap
 
 GOAL_SECONDS = 0.5
 REPLICATES = 300

@@ -25,14 +25,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from bench_pretraining import BATCH, MASK_RATE, ours, sequences_of
 
-from ctr_kd.batching import batch_plan, gather
 from ctr_kd.config import NextItemConfig, PretrainConfig, TrainingConfig
-from ctr_kd.next_item import NextItems, hit_rate_score, ndcg_score, next_item_score, target_ranks
-from ctr_kd.objectives.item_prediction import NegativeSampler, gbce_loss, sampled_softmax_loss, softmax_loss
+from ctr_kd.data.batching import batch_plan, gather
+from ctr_kd.data.samples import Segment
+from ctr_kd.evaluation.next_item import NextItems, hit_rate_score, ndcg_score, next_item_score, target_ranks
 from ctr_kd.objectives.masked_item import mask_items
-from ctr_kd.optimizer import Optimizer, ParameterGroup
-from ctr_kd.pretraining import item_counts
-from ctr_kd.samples import Segment
+from ctr_kd.objectives.sampled_softmax import NegativeSampler, gbce_loss, sampled_softmax_loss, softmax_loss
+from ctr_kd.training.optimizer import Optimizer, ParameterGroup
+from ctr_kd.training.pretrain import item_counts
 
 LAST_ITEM_RATE = 0.5  # next-item prediction needs the last position hidden often
 CALIBRATION = PretrainConfig().gbce_calibration

@@ -24,8 +24,8 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ctr_kd.batching import batch_plan, gather
-from ctr_kd.samples import CLICK_CHUNK, POOL, Assembly
+from ctr_kd.data.batching import batch_plan, gather
+from ctr_kd.data.samples import CLICK_CHUNK, POOL, Assembly
 
 ITEMS, PER_USER, LONGEST, BATCH = 50_000, 15, 50, 256
 

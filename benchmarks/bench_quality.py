@@ -31,21 +31,21 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ctr_kd.comparison import AucStatistic, Bootstrap, paired_difference, percentile_interval
-from ctr_kd.distilling import align_logits, combine_logits
+from ctr_kd.data.samples import Assembly, Samples, Signature
+from ctr_kd.evaluation.throughput import parameter_count, rows_per_second
 from ctr_kd.metrics import auc_score
-from ctr_kd.samples import Assembly, Samples, Signature
-from ctr_kd.throughput import parameter_count, rows_per_second
-from ctr_kd.training import predict
-from pipelines.artifacts import digest_of
-from pipelines.config import RunConfig
-from pipelines.lock import workspace_lock
-from pipelines.options import Options
-from pipelines.raw_rows import RawRows
-from pipelines.runner import Runner
+from ctr_kd.metrics.bootstrap import AucStatistic, Bootstrap, paired_difference, percentile_interval
+from ctr_kd.training.distill import align_logits, combine_logits
+from ctr_kd.training.loop import predict
+from pipelines.cli.options import Options
+from pipelines.config.run import RunConfig
+from pipelines.scoring.click_rows import RawRows
 from pipelines.stages import ROAD
 from pipelines.stages.baselines import tree_logits
 from pipelines.stages.training import read_predictions
+from pipelines.workspace.artifacts import digest_of
+from pipelines.workspace.lock import workspace_lock
+from pipelines.workspace.runner import Runner
 
 SETS = {"globo": "conf/globo.yaml", "ml100k": "conf/ml100k.yaml", "mind": "conf/mind.yaml"}
 SPLITS = ("validation", "test")

@@ -26,13 +26,13 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ctr_kd.config import EncoderConfig, FinetuneConfig, StudentConfig
-from ctr_kd.export import export_student
+from ctr_kd.data.samples import Assembly
+from ctr_kd.evaluation.throughput import rows_per_second
+from ctr_kd.export.click_scorer import StudentScorer
+from ctr_kd.export.onnx_export import export_student
 from ctr_kd.models import STUDENTS
 from ctr_kd.models.click_bert import ClickBert
-from ctr_kd.pretraining import build_encoder
-from ctr_kd.samples import Assembly
-from ctr_kd.scorer import StudentScorer
-from ctr_kd.throughput import rows_per_second
+from ctr_kd.training.pretrain import build_encoder
 
 STATISTICS = [
     "item_age",

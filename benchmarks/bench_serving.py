@@ -32,9 +32,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from bench_scoring import raw_rows, write_log
 
 from ctr_kd.config import StudentConfig
-from ctr_kd.export import export_student
+from ctr_kd.export.onnx_export import export_student
 from ctr_kd.models import STUDENTS
-from pipelines.saved_model import load_scorer, save_model
+from pipelines.registry.model_package import load_scorer, save_model
 from tests.servers import scoring_server
 
 CANDIDATES, WARM_UP = 100, 50

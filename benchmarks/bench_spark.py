@@ -22,10 +22,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import pyarrow.parquet as pq
 
-from feature_store.assemble import assemble
 from feature_store.config import AssemblyConfig, FeatureStoreConfig, SourceConfig, SparkConfig, SplitConfig
-from feature_store.ingest import ingest
-from feature_store.store import Store
+from feature_store.features.training_set import assemble
+from feature_store.store.ingest import ingest
+from feature_store.store.store import Store
 
 FILES = ("rows.parquet", "clicks.parquet", "items.parquet", "users.parquet", "vocabulary.json", "summary.json")
 HOURS = 72

@@ -27,20 +27,20 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from ctr_kd.batching import make_batch
 from ctr_kd.config import EncoderConfig, FinetuneConfig
-from ctr_kd.export import export_student
+from ctr_kd.data.batching import make_batch
+from ctr_kd.data.samples import Samples
+from ctr_kd.data.texts import TextAssembly
+from ctr_kd.evaluation.throughput import parameter_count
+from ctr_kd.export.onnx_export import export_student
 from ctr_kd.models import STUDENTS, build_teacher
-from ctr_kd.pretraining import build_encoder
-from ctr_kd.samples import Samples
-from ctr_kd.texts import TextAssembly
-from ctr_kd.throughput import parameter_count
+from ctr_kd.training.pretrain import build_encoder
 from feature_store.config import SourceConfig
-from feature_store.store import Store
-from feature_store.text_ingest import ingest_texts
-from feature_store.texts import assemble_texts
-from pipelines.config import load
-from pipelines.saved_model import scorer_in
+from feature_store.store.store import Store
+from feature_store.text.dataset import assemble_texts
+from feature_store.text.ingest import ingest_texts
+from pipelines.config.run import load
+from pipelines.registry.model_package import scorer_in
 
 GOAL = 746  # times the teacher, as the averaged-vector student of the starting documents
 TEACHER = EncoderConfig(width=768, layers=12, heads=12)

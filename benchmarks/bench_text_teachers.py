@@ -23,16 +23,16 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from ctr_kd.baselines.texts import LinearModel, folds
 from ctr_kd.config import TEXT_TEACHERS
-from ctr_kd.distilling import combine_logits
-from ctr_kd.linear import LinearModel, folds
 from ctr_kd.metrics.classification import row_log_losses
-from pipelines.config import load
-from pipelines.progress import Console
-from pipelines.runner import RunContext, Runner
+from ctr_kd.training.distill import combine_logits
+from pipelines.config.run import load
+from pipelines.scoring.text_rows import TextRows
 from pipelines.stages import ROAD
 from pipelines.stages.training import probabilities
-from pipelines.text_rows import TextRows
+from pipelines.workspace.console import Console
+from pipelines.workspace.runner import RunContext, Runner
 
 Logits = dict[str, np.ndarray]  # (rows, classes) by split
 

@@ -27,8 +27,8 @@ import numpy as np
 from transformers import BertTokenizer
 from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegacy
 
-from feature_store.tokenizers import TOKENIZERS, Tokenizer
-from feature_store.tokenizers.wordpiece import SPECIALS, WordPiece
+from feature_store.text.tokenizers import TOKENIZERS, Tokenizer
+from feature_store.text.tokenizers.wordpiece import SPECIALS, WordPiece
 
 GOAL = 50_000  # titles a second
 ROUNDS = 5

@@ -6,7 +6,7 @@ What each model is given:
   history under the candidate, DeepFM and DCNv2 average it;
 - categorical context and user attributes are sparse features;
 - as-of statistics come as quantile bins with an embedding each (a null has its own), or in the piecewise linear encoding that our
-  models have (:class:`ctr_kd.models.inputs.PiecewiseLinear`), or both; a trial says which. DIN drops dense features and the FM part of
+  models have (:class:`ctr_kd.models.layers.PiecewiseLinear`), or both; a trial says which. DIN drops dense features and the FM part of
   DeepFM takes none, so these two see the bins, always.
 
 They train in the loop of ours: AdamW with warm-up and a cosine, clipped gradients, the same shares of ids and statistics hidden, the
@@ -29,12 +29,12 @@ from torch_rechub.basic.features import DenseFeature, SequenceFeature, SparseFea
 from torch_rechub.basic.initializers import RandomNormal
 from torch_rechub.models.ranking import DIN, DCNv2, DeepFM
 
-from ctr_kd.batching import Batch, part_of
 from ctr_kd.config import TrainingConfig
-from ctr_kd.finetuning import validation_figures
-from ctr_kd.models.inputs import PiecewiseLinear
-from ctr_kd.samples import PAD, Samples, Signature
-from ctr_kd.training import Curve, ParameterGroup, fit, training_batch
+from ctr_kd.data.batching import Batch, part_of
+from ctr_kd.data.samples import PAD, Samples, Signature
+from ctr_kd.models.layers import PiecewiseLinear
+from ctr_kd.training.finetune import validation_figures
+from ctr_kd.training.loop import Curve, ParameterGroup, fit, training_batch
 
 PEERS = ("DIN", "DeepFM", "DCNv2")
 LARGEST_LOGIT_AT = 1e-6  # the models return probabilities; nearer to 0 and 1 than this they hold no more information
@@ -168,7 +168,7 @@ class Peer(nn.Module):
     def forward(
         self, segment_a: Tensor, segment_a_length: Tensor, segment_of_row: Tensor, segment_b: Tensor, categorical: Tensor, dense: Tensor
     ) -> Tensor:
-        """Logits (rows, 1) of a :class:`ctr_kd.batching.Batch`."""
+        """Logits (rows, 1) of a :class:`ctr_kd.data.batching.Batch`."""
         inputs = self.inputs(Batch(segment_a, segment_a_length, segment_of_row, segment_b, categorical, dense))
         rows = len(segment_b)
         if rows == 1:  # DCNv2 loses the axis of a single row

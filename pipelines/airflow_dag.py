@@ -18,8 +18,8 @@ from airflow.providers.standard.hooks.subprocess import SubprocessHook
 from airflow.sdk import DAG, BaseOperator, CronTriggerTimetable, chain
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from pipelines.config import load
-from pipelines.nightly import FINAL_CODES, Road
+from pipelines.config.run import load
+from pipelines.config.schedule import FINAL_CODES, Road
 
 
 class StepOperator(BaseOperator):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from feature_store.config import SparkConfig
-from feature_store.engines.session import EngineMissing, require_java
+from feature_store.engines.spark_session import EngineMissing, require_java
 
 SETTINGS = SparkConfig(
     master="local[2]",

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Sequence
 
 from ctr_kd.config import FinetuneConfig
+from ctr_kd.data.samples import Signature
 from ctr_kd.models.bert import MaskedItemModel
 from ctr_kd.models.bilstm import BiLSTM, BiLSTMPair
 from ctr_kd.models.click_bert import ClickBert
@@ -13,7 +14,6 @@ from ctr_kd.models.din import DIN
 from ctr_kd.models.ensemble import Ensemble
 from ctr_kd.models.next_segment import NextSegment
 from ctr_kd.models.pooled import Pooled
-from ctr_kd.samples import Signature
 
 STUDENTS = {"pooled": Pooled, "bilstm": BiLSTM, "bilstm_pair": BiLSTMPair, "din": DIN, "dcn": DCN}
 Member = ClickBert | CrossEncoder | NextSegment

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from ctr_kd.config import StudentConfig
-from ctr_kd.models.comparing import Comparing
-from ctr_kd.models.inputs import ContextEncoder, Head, TokenEmbedding, compared_size, length_of, padding_mask
-from ctr_kd.samples import Signature
+from ctr_kd.data.samples import Signature
+from ctr_kd.models.layers import ContextEncoder, Head, TokenEmbedding, compared_size, length_of, padding_mask
+from ctr_kd.models.siamese import Comparing
 
 
 class BiLSTM(Comparing):

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from ctr_kd.config import FinetuneConfig
+from ctr_kd.data.samples import Signature
 from ctr_kd.models.bert import MaskedItemModel
-from ctr_kd.models.crossing import CrossNetwork
-from ctr_kd.models.inputs import ContextEncoder, Head, TokenEmbedding, compare, mean_of
-from ctr_kd.models.on_pretrained import INITIAL_SCALE, OnPretrained
-from ctr_kd.samples import Signature
+from ctr_kd.models.cross_network import CrossNetwork
+from ctr_kd.models.layers import ContextEncoder, Head, TokenEmbedding, compare, mean_of
+from ctr_kd.models.pretrained_base import INITIAL_SCALE, OnPretrained
 
 
 class ClickBert(OnPretrained):
@@ -54,7 +54,7 @@ class ClickBert(OnPretrained):
     def forward(
         self, segment_a: Tensor, segment_a_length: Tensor, segment_of_row: Tensor, segment_b: Tensor, categorical: Tensor, dense: Tensor
     ) -> Tensor:
-        """Logits (rows, outputs) of a :class:`ctr_kd.batching.Batch`."""
+        """Logits (rows, outputs) of a :class:`ctr_kd.data.batching.Batch`."""
         summary = self.pretrained.history_state(segment_a, segment_a_length).index_select(0, segment_of_row)  # (rows, width)
         candidate = self.pretrained.bert.token(segment_b).sum(1)  # (rows, width)
         next_item = self.next_item((summary * candidate).sum(-1, keepdim=True))  # (rows, 1)

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from ctr_kd.config import FinetuneConfig
+from ctr_kd.data.samples import PAD, Signature
 from ctr_kd.models.bert import MaskedItemModel
-from ctr_kd.models.inputs import ContextEncoder, Head, TokenEmbedding, compare, compared_size, length_of, mean_of, padding_mask
-from ctr_kd.models.on_pretrained import INITIAL_SCALE, OnPretrained
-from ctr_kd.samples import PAD, Signature
+from ctr_kd.models.layers import ContextEncoder, Head, TokenEmbedding, compare, compared_size, length_of, mean_of, padding_mask
+from ctr_kd.models.pretrained_base import INITIAL_SCALE, OnPretrained
 
 
 class CrossEncoder(OnPretrained):
@@ -44,7 +44,7 @@ class CrossEncoder(OnPretrained):
     def forward(
         self, segment_a: Tensor, segment_a_length: Tensor, segment_of_row: Tensor, segment_b: Tensor, categorical: Tensor, dense: Tensor
     ) -> Tensor:
-        """Logits (rows, outputs) of a :class:`ctr_kd.batching.Batch`."""
+        """Logits (rows, outputs) of a :class:`ctr_kd.data.batching.Batch`."""
         bert = self.pretrained.bert
         own = mean_of(self.token(segment_a), segment_a_length).index_select(0, segment_of_row)  # (rows, width / 2)
         first, length_a = bert.first(segment_a, segment_a_length)

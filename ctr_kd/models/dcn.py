@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from ctr_kd.config import StudentConfig
-from ctr_kd.models.crossing import CrossNetwork
-from ctr_kd.models.inputs import Head
+from ctr_kd.data.samples import Signature
+from ctr_kd.models.cross_network import CrossNetwork
+from ctr_kd.models.layers import Head
 from ctr_kd.models.pooled import Pooled
-from ctr_kd.samples import Signature
 
 CROSSES = 2  # products of up to three inputs
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ctr_kd.config import StudentConfig
-from ctr_kd.models.inputs import ContextEncoder, Head, TokenEmbedding, compare
-from ctr_kd.samples import Signature
+from ctr_kd.data.samples import Signature
+from ctr_kd.models.layers import ContextEncoder, Head, TokenEmbedding, compare
 
 
 class DIN(nn.Module):
@@ -39,7 +39,7 @@ class DIN(nn.Module):
     def forward(
         self, segment_a: Tensor, segment_a_length: Tensor, segment_of_row: Tensor, segment_b: Tensor, categorical: Tensor, dense: Tensor
     ) -> Tensor:
-        """Logits (rows, outputs) of a :class:`ctr_kd.batching.Batch`."""
+        """Logits (rows, outputs) of a :class:`ctr_kd.data.batching.Batch`."""
         candidate = self.token(segment_b).sum(1)  # (rows, width)
         history = self.attend(self.token(segment_a), segment_of_row, candidate)
         return self.head(torch.cat([compare(history, candidate), self.context(categorical, dense)], dim=-1))  # (rows, outputs)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ctr_kd.models.bert import MaskedItemModel
-from ctr_kd.models.on_pretrained import OnPretrained
+from ctr_kd.models.pretrained_base import OnPretrained
 
 
 class Ensemble(nn.Module):
@@ -32,5 +32,5 @@ class Ensemble(nn.Module):
         return cast(MaskedItemModel, first.pretrained)
 
     def forward(self, *batch: Tensor) -> Tensor:
-        """Logits (rows, outputs) of a :class:`ctr_kd.batching.Batch`."""
+        """Logits (rows, outputs) of a :class:`ctr_kd.data.batching.Batch`."""
         return torch.stack([member(*batch) for member in self.members]).mean(0)

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ctr_kd.data.samples import CLS, Signature
 from ctr_kd.models.bert import MaskedItemModel, append_token, last_position
 from ctr_kd.models.cross_encoder import join
-from ctr_kd.models.inputs import length_of
-from ctr_kd.models.on_pretrained import OnPretrained
-from ctr_kd.samples import CLS, Signature
+from ctr_kd.models.layers import length_of
+from ctr_kd.models.pretrained_base import OnPretrained
 
 
 class NextSegment(OnPretrained):
@@ -35,7 +35,7 @@ class NextSegment(OnPretrained):
     def forward(
         self, segment_a: Tensor, segment_a_length: Tensor, segment_of_row: Tensor, segment_b: Tensor, categorical: Tensor, dense: Tensor
     ) -> Tensor:
-        """Logits (rows, outputs) of a :class:`ctr_kd.batching.Batch`; context says nothing here."""
+        """Logits (rows, outputs) of a :class:`ctr_kd.data.batching.Batch`; context says nothing here."""
         bert = self.pretrained.bert
         first, length_a = bert.first(segment_a.index_select(0, segment_of_row), segment_a_length.index_select(0, segment_of_row))
         behind, length_b = bert.second(segment_b, length_of(segment_b))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from ctr_kd.config import StudentConfig
-from ctr_kd.models.comparing import Comparing
-from ctr_kd.models.inputs import COMBINERS, ContextEncoder, Head, TokenEmbedding, compared_size, length_of
-from ctr_kd.samples import Signature
+from ctr_kd.data.samples import Signature
+from ctr_kd.models.layers import COMBINERS, ContextEncoder, Head, TokenEmbedding, compared_size, length_of
+from ctr_kd.models.siamese import Comparing
 
 
 class Pooled(Comparing):

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ctr_kd.batching import cut
+from ctr_kd.data.batching import cut
+from ctr_kd.data.samples import MASK, PAD, SPECIALS
 from ctr_kd.models.bert import prepend_cls
-from ctr_kd.samples import MASK, PAD, SPECIALS
 
 
 class Masked(NamedTuple):

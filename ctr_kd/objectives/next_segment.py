@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ctr_kd.batching import cut
+from ctr_kd.data.batching import cut
+from ctr_kd.data.samples import CLS
 from ctr_kd.models.bert import MaskedItemModel, last_position
-from ctr_kd.samples import CLS
 
 
 class Pairs(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self
 import pyarrow as pa
 
 from feature_store.config import FeatureStoreConfig
-from feature_store.engines.embedded import EmbeddedEngine
+from feature_store.engines.duckdb import EmbeddedEngine
 from feature_store.engines.spark import SparkEngine
 
 

@@ -4,7 +4,8 @@ Tables are Parquet files in the scratch folder, so they outlive an executor and 
 are handed over as such files too: executors write them, the driver reads them batch by batch. On a cluster the store and the scratch
 folder must therefore be at the same path on every machine.
 
-Spark's SQL differs from DuckDB's in one construct of ``sql/*.sql``, the ASOF join, which :mod:`feature_store.engines.asof_sql` rewrites.
+Spark's SQL differs from DuckDB's in one construct of ``sql/*/*.sql``, the ASOF join, which
+:mod:`feature_store.engines.asof_rewrite` rewrites.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_store.config import FeatureStoreConfig
-from feature_store.contracts import StorageError
-from feature_store.engines.asof_sql import without_asof
-from feature_store.engines.queries import BATCH, in_order, quoted, render
-from feature_store.engines.session import EngineFailed, reason_of, spark_session
+from feature_store.engines.asof_rewrite import without_asof
+from feature_store.engines.spark_session import EngineFailed, reason_of, spark_session
+from feature_store.engines.sql_template import BATCH, in_order, quoted, render
+from feature_store.tables.contracts import StorageError
 
 if TYPE_CHECKING:
     from pyspark.sql.types import StructType

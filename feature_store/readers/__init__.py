@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from feature_store.contracts import Reader
 from feature_store.readers.globo import GloboReader
 from feature_store.readers.mind import MindReader
 from feature_store.readers.movielens import MovieLensReader
@@ -10,6 +9,7 @@ from feature_store.readers.s3rec import S3RecReader
 from feature_store.readers.simulated import SimulatedReader
 from feature_store.readers.tabular import TabularReader
 from feature_store.readers.text import TextReader
+from feature_store.tables.contracts import Reader
 
 READERS: dict[str, type[Reader]] = {
     "globo": GloboReader,

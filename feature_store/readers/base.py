@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_store.contracts import DataError, Kind, RawBatch
 from feature_store.readers.delimited import CSV, TSV, read_delimited, require_columns
+from feature_store.tables.contracts import DataError, Kind, RawBatch
 
 PARQUET_ROWS = 200_000  # rows in a batch of a Parquet file
 ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")

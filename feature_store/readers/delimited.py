@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pv
 
-from feature_store.contracts import LONGEST_TEXT, DataError, Kind, RawBatch, Rejected, nearest
+from feature_store.tables.contracts import LONGEST_TEXT, DataError, Kind, RawBatch, Rejected, nearest
 
 BLOCK_BYTES = 8 << 20  # of text that the fast path parses at a time
 SLOW_ROWS = 50_000  # rows in a batch of the slow path

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from feature_store.config import SourceConfig
-from feature_store.contracts import DataError, RawBatch, describe
 from feature_store.readers.base import data_folder, fingerprint, relative
 from feature_store.readers.delimited import CSV, read_delimited
+from feature_store.tables.contracts import DataError, RawBatch, describe
 
 CONTEXT = {
     "environment": "click_environment",

@@ -16,11 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.casts import MICROSECOND, mask_of, to_times
 from feature_store.config import SourceConfig
-from feature_store.contracts import EARLIEST, DataError, RawBatch, Rejected, describe, row_text
 from feature_store.readers.base import data_folder, fingerprint
 from feature_store.readers.delimited import Layout, read_delimited
+from feature_store.tables.casting import MICROSECOND, mask_of, to_times
+from feature_store.tables.contracts import EARLIEST, DataError, RawBatch, Rejected, describe, row_text
 
 BEHAVIORS, NEWS = "behaviors.tsv", "news.tsv"
 _BEHAVIORS = Layout("\t", quoted=False, names=("impression", "user", "time", "history", "candidates"))

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.casts import as_array, null_where, to_numbers, to_text
 from feature_store.config import SourceConfig
-from feature_store.contracts import DataError, Kind, RawBatch, describe
 from feature_store.readers.base import data_folder, fingerprint
 from feature_store.readers.delimited import Layout, header, read_delimited
+from feature_store.tables.casting import as_array, null_where, to_numbers, to_text
+from feature_store.tables.contracts import DataError, Kind, RawBatch, describe
 
 GENRES = (
     *("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy"),

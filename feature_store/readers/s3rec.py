@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from feature_store.casts import MICROSECOND
 from feature_store.config import SourceConfig
-from feature_store.contracts import DataError, RawBatch, Rejected, describe, row_text
 from feature_store.readers.base import data_folder, fingerprint, relative
+from feature_store.tables.casting import MICROSECOND
+from feature_store.tables.contracts import DataError, RawBatch, Rejected, describe, row_text
 
 LAST_DAY = datetime(2020, 1, 1, tzinfo=UTC)  # of everyone's last click; the contract's earliest time leaves 10,957 days before it
 STEP = timedelta(days=1)  # from one position to the next

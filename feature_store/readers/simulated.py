@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from feature_store.click_world import DEVICES, SEGMENTS, SUBCATEGORIES, ClickWorld
 from feature_store.config import SourceConfig
-from feature_store.contracts import RawBatch, describe
 from feature_store.readers.base import fingerprint
-from feature_store.simulator import Impressions, simulate
+from feature_store.simulator.events import Impressions, simulate
+from feature_store.simulator.world import DEVICES, SEGMENTS, SUBCATEGORIES, ClickWorld
+from feature_store.tables.contracts import RawBatch, describe
 
 VERSION = 1  # of the world: raise it when the same settings make other rows, and stores are built anew
 FILE = "simulated"

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from feature_store.config import SourceConfig
-from feature_store.contracts import ID_COLUMNS, DataError, RawBatch, describe
 from feature_store.readers.base import ENDINGS, data_folder, fingerprint, read_table, relative
+from feature_store.tables.contracts import ID_COLUMNS, DataError, RawBatch, describe
 
 _RESERVED = {*ID_COLUMNS["events"], "timestamp", "clicked", "ingested_at", "time_known", "click_probability", "source", "line", "title"}
 

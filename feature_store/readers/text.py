@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 
 from feature_store.config import JSON_ENDINGS, SourceConfig
-from feature_store.contracts import LONGEST_TEXT, DataError, RawBatch, Rejected
 from feature_store.readers.base import data_folder, fingerprint, relative
 from feature_store.readers.delimited import BROKEN, TSV, Layout, open_raw, read_delimited
+from feature_store.tables.contracts import LONGEST_TEXT, DataError, RawBatch, Rejected
 
 TextSplit = Literal["train", "validation", "test", "unlabelled"]
 SPLITS: tuple[TextSplit, ...] = ("train", "validation", "test", "unlabelled")

@@ -3,7 +3,7 @@
 The modules import torch, MLflow and scikit-learn inside their functions: a run that has nothing to do needs none of them.
 """
 
-from pipelines.runner import Stage
 from pipelines.stages import distill, evaluate, finetune, ingest, pretrain, register, score
+from pipelines.workspace.runner import Stage
 
 ROAD: tuple[Stage, ...] = (ingest.STAGE, pretrain.STAGE, finetune.STAGE, distill.STAGE, evaluate.STAGE, register.STAGE, score.STAGE)

@@ -10,25 +10,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctr_kd.config import TEXT_TEACHERS
-from pipelines.artifacts import read_json
-from pipelines.raw_rows import RawRows
-from pipelines.runner import StageContext
+from pipelines.scoring.click_rows import RawRows
+from pipelines.scoring.text_rows import TextRows
 from pipelines.stages.training import SPLITS, fit_boosted_trees, probabilities, rate_of, stored_probabilities
-from pipelines.text_rows import TextRows
+from pipelines.workspace.artifacts import read_json
+from pipelines.workspace.runner import StageContext
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from ctr_kd.linear import LinearModel
+    from ctr_kd.baselines.texts import LinearModel
 
 Logits = dict[str, tuple["NDArray", "NDArray"]]  # row ids and logits by split
 Measured = tuple["NDArray", dict[str, Any]]  # test probabilities, and what they cost
 
 
 def popularity(context: StageContext, rows: RawRows) -> Measured:
-    from ctr_kd.baselines import Popularity
-    from feature_store.statistics import click_counts
+    from ctr_kd.baselines.clicks import Popularity
+    from feature_store.features.statistics import click_counts
 
     train, test = rows.read("train"), rows.read("test")
     counts = click_counts(context.config.statistics)
@@ -65,7 +65,7 @@ def text_gcn(context: StageContext, rows: TextRows) -> Measured | None:
     """A graph network of texts and words, trained alone; its rows per second stay open, since it cannot score a text that comes later."""
     import torch
 
-    from ctr_kd.text_gcn import build_graph, fit_text_gcn
+    from ctr_kd.baselines.text_gcn import build_graph, fit_text_gcn
 
     if not context.config.evaluate.text_gcn:
         return None
@@ -131,7 +131,7 @@ TEACHERS: dict[str, Callable[..., tuple[Logits, dict[str, Any]]]] = {
 
 def fit_linear(rows: TextRows, seed: int, report: Callable[[str], None], kind: str = "linear") -> LinearModel:
     """A linear model that is a teacher in ``distill``; ``linear`` is a baseline in ``evaluate`` too."""
-    from ctr_kd.linear import LinearModel
+    from ctr_kd.baselines.texts import LinearModel
 
     train = rows.read("train")
     label = train["label"].to_numpy().astype(np.int64)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from pipelines.artifacts import write_json
-from pipelines.runner import Stage, StageContext
+from pipelines.scoring.text_rows import open_rows
 from pipelines.stages.baselines import TEACHERS
 from pipelines.stages.training import (
     SPLITS,
@@ -24,14 +23,15 @@ from pipelines.stages.training import (
 )
 from pipelines.stages.transfer import bert_logits, write_transfer_set
 from pipelines.stages.weighting import learn_weights, weights_of
-from pipelines.text_rows import open_rows
+from pipelines.workspace.artifacts import write_json
+from pipelines.workspace.runner import Stage, StageContext
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from ctr_kd.data.samples import Samples
+    from ctr_kd.data.texts import AnyAssembly
     from ctr_kd.models.bert import MaskedItemModel
-    from ctr_kd.samples import Samples
-    from ctr_kd.texts import AnyAssembly
 
 TRANSFER_FILE = "transfer.parquet"  # rows without labels, in the artifact beside what the teachers say of them
 
@@ -41,7 +41,7 @@ def run(context: StageContext) -> None:
 
     With a transfer set it writes ``transfer.parquet`` and each teacher's logits of its rows too.
     """
-    from ctr_kd.texts import open_assembly
+    from ctr_kd.data.texts import open_assembly
 
     config = context.config
     assembly = open_assembly(context.inputs["ingest"], "student", config.history.max_length)
@@ -71,11 +71,11 @@ def keep_student(
     ``NAME.pt`` holds the calibration with the student, as ``predictions_NAME_*.parquet`` do; ``predictions_NAME_uncalibrated_test.parquet``
     is there where something was calibrated.
     """
-    from ctr_kd.calibration import calibrate
-    from ctr_kd.checkpoint import save_checkpoint
-    from ctr_kd.export import export_student
-    from ctr_kd.throughput import parameter_count
-    from ctr_kd.training import predict
+    from ctr_kd.evaluation.throughput import parameter_count
+    from ctr_kd.export.onnx_export import export_student
+    from ctr_kd.training.calibration import calibrate
+    from ctr_kd.training.checkpoint import save_checkpoint
+    from ctr_kd.training.loop import predict
 
     settings = context.config.distill
     calibrated = calibrate(model, samples["validation"], settings.calibration, lambda text: context.report(f"{name}: {text}"))
@@ -103,8 +103,8 @@ def transfer_rows(context: StageContext, assembly: AnyAssembly) -> tuple[Samples
 
 def taught_rows(samples: Mapping[str, Samples], combined: Mapping[str, np.ndarray]) -> tuple[Samples, np.ndarray]:
     """Rows that the student learns from, those of a transfer set among them, and what the teachers say of each."""
-    from ctr_kd.distilling import align_logits
-    from ctr_kd.transfer import join_rows
+    from ctr_kd.retrieval.unlabelled_pairs import join_rows
+    from ctr_kd.training.distill import align_logits
 
     parts = [split for split in TAUGHT if split in samples]
     rows = join_rows(*(samples[split] for split in parts)) if len(parts) > 1 else samples["train"]
@@ -120,8 +120,8 @@ def teacher_logits(context: StageContext, samples: Mapping[str, Samples]) -> tup
     Writes each teacher's logits of the test rows and of a transfer set. Weights per row are learned where the validation rows are
     among the samples.
     """
-    from ctr_kd.distilling import align_logits, combine_logits
-    from ctr_kd.texts import open_assembly
+    from ctr_kd.data.texts import open_assembly
+    from ctr_kd.training.distill import align_logits, combine_logits
 
     settings = context.config.distill
     teachers: dict[str, dict[str, np.ndarray]] = {}
@@ -158,8 +158,8 @@ def teacher_encoder(context: StageContext, student: AnyAssembly) -> MaskedItemMo
     TrainingError
         When teacher and student have tokens of their own, so that neither can read what the other reads.
     """
-    from ctr_kd.texts import open_assembly
-    from ctr_kd.training import TrainingError
+    from ctr_kd.data.texts import open_assembly
+    from ctr_kd.training.loop import TrainingError
 
     own = open_assembly(context.inputs["ingest"], "teacher", context.config.history.max_length)
     if own.vocabulary != student.vocabulary:

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from feature_store.contracts import DataError
-from pipelines.artifacts import MANIFEST, Artifact, point, publish_directory, read_json, write_json, write_text
-from pipelines.resources import peak_memory_bytes
-from pipelines.runner import RunContext, Stage, StageContext
-from pipelines.saved_model import scorer_in
+from feature_store.tables.contracts import DataError
+from pipelines.registry.model_package import scorer_in
+from pipelines.scoring.text_rows import Rows, open_rows
 from pipelines.stages import finetune
 from pipelines.stages.baselines import BASELINES
 from pipelines.stages.training import TIMED_ROWS, rate_of, stored_probabilities
-from pipelines.text_rows import Rows, open_rows
+from pipelines.workspace.artifacts import MANIFEST, Artifact, point, publish_directory, read_json, write_json, write_text
+from pipelines.workspace.resources import peak_memory_bytes
+from pipelines.workspace.runner import RunContext, Stage, StageContext
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +30,7 @@ NOBODY = ""  # stands for a null id
 
 def run(context: StageContext) -> None:
     """Score the test rows with every model; writes ``metrics.json``, ``report.json`` (what the plots show) and ``report.html``."""
-    from ctr_kd.evaluation import confusions, curves, evaluate
+    from ctr_kd.evaluation.evaluate import confusions, curves, evaluate
 
     settings = context.config.evaluate
     test = open_rows(context.inputs["ingest"])
@@ -231,10 +231,10 @@ def evaluate_file(run: RunContext, source: Path) -> str:
     DataError
         When a required column is missing, there are no rows, or labels are other than 0 and 1, or other than the model's classes.
     """
-    from ctr_kd.evaluation import EvaluationRows, evaluate
-    from feature_store.casts import as_array, to_times
-    from pipelines.scoring_files import open_parquet, scored_batches
-    from pipelines.served_model import load_model, model_uri, model_version
+    from ctr_kd.evaluation.evaluate import EvaluationRows, evaluate
+    from feature_store.tables.casting import as_array, to_times
+    from pipelines.registry.champion import load_model, model_uri, model_version
+    from pipelines.scoring.files import open_parquet, scored_batches
 
     model = load_model(run)
     columns: dict[str, list[np.ndarray]] = {"label": [], "score": []}

@@ -6,29 +6,29 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from feature_store.contracts import DataError
-from pipelines.artifacts import Artifact, read_json, write_json
-from pipelines.mlflow_calls import flatten
-from pipelines.runner import RunContext, Stage, StageContext
+from feature_store.tables.contracts import DataError
 from pipelines.stages.training import SPLITS, kept_figure, load_encoders, precision_of, record_curve, write_predictions
+from pipelines.tracking.calls import flatten
+from pipelines.workspace.artifacts import Artifact, read_json, write_json
+from pipelines.workspace.runner import RunContext, Stage, StageContext
 
 if TYPE_CHECKING:
+    from ctr_kd.data.samples import Samples
+    from ctr_kd.data.texts import AnyAssembly
     from ctr_kd.models.bert import MaskedItemModel
-    from ctr_kd.samples import Samples
-    from ctr_kd.texts import AnyAssembly
 
 LABELS = ("strategy", "rate_ratio", "layer_decay", "frozen_share")
 
 
 def run(context: StageContext) -> None:
     """Train the teacher; writes ``teacher.pt``, ``training.json`` and ``predictions_{train,validation,test}.parquet``."""
-    from ctr_kd.checkpoint import save_checkpoint
-    from ctr_kd.devices import choose_device
-    from ctr_kd.finetuning import finetune_members, validation_figures
-    from ctr_kd.pretraining import masked_item_accuracy, pretraining_sequences
-    from ctr_kd.texts import open_assembly
-    from ctr_kd.throughput import parameter_count, rows_per_second
-    from ctr_kd.training import predict
+    from ctr_kd.data.texts import open_assembly
+    from ctr_kd.evaluation.throughput import parameter_count, rows_per_second
+    from ctr_kd.training.checkpoint import save_checkpoint
+    from ctr_kd.training.devices import choose_device
+    from ctr_kd.training.finetune import finetune_members, validation_figures
+    from ctr_kd.training.loop import predict
+    from ctr_kd.training.pretrain import masked_item_accuracy, pretraining_sequences
 
     config = context.config
     assembly = open_assembly(context.inputs["ingest"], "teacher", config.history.max_length)
@@ -112,8 +112,8 @@ def _hard_negatives(context: StageContext, assembly: AnyAssembly, encoder: Maske
     """Hard negatives, where they are asked for, and how they were drawn; the first process draws them for all."""
     import pyarrow.parquet as pq
 
-    from ctr_kd.samples import Assembly
-    from feature_store.transfer import HARD_NEGATIVES
+    from ctr_kd.data.samples import Assembly
+    from feature_store.features.unlabelled_pairs import HARD_NEGATIVES
     from pipelines.stages.transfer import write_unmet
 
     settings, file = context.config.finetune.hard_negatives, context.output / "hard_negatives.parquet"
@@ -154,7 +154,7 @@ def compared(run: RunContext) -> list[dict[str, Any]]:
 
 def pretraining_until(pretrain: Path) -> int | None:
     """Time (microseconds UTC) before which the clicks were known that a pretraining saw, by its artifact; None for what has no times."""
-    from feature_store.log import microseconds
+    from feature_store.features.event_log import microseconds
 
     training = read_json(pretrain / "training.json") or {}
     return None if training["until"] is None else microseconds(datetime.fromisoformat(training["until"]))

@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 
 from feature_store.config import SplitConfig
-from feature_store.contracts import DataError
-from feature_store.store import Store
-from pipelines.artifacts import digest_of, read_json, write_json
-from pipelines.config import ConfigError
-from pipelines.runner import RunContext, Stage, StageContext
+from feature_store.store.store import Store
+from feature_store.tables.contracts import DataError
+from pipelines.config.run import ConfigError
+from pipelines.workspace.artifacts import digest_of, read_json, write_json
+from pipelines.workspace.runner import RunContext, Stage, StageContext
 
 _FEW_CLICKS = 400  # of a window: fewer leave an AUC uncertain by .02 and more
 INGESTED = ".ingested.json"  # digest of the inputs that the store was last brought up to date with
@@ -45,7 +45,7 @@ def _ingest_what_is_new(run: RunContext) -> None:
             raise ConfigError(f"source.reader {source.reader} reads files: name their folder with --data DIR")
         return
     from feature_store.readers import READERS
-    from feature_store.text_ingest import ingest_texts, resource_files
+    from feature_store.text.ingest import ingest_texts, resource_files
 
     reader = READERS[source.reader](source, run.data)
     if checkpoint:
@@ -57,7 +57,7 @@ def _ingest_what_is_new(run: RunContext) -> None:
         return
     if run.read_only:
         raise DataError("the raw log is not ingested as it is now; run `ctr-kd ingest`")
-    from feature_store.ingest import ingest
+    from feature_store.store.ingest import ingest
 
     bring_in = partial(ingest_texts, resources=resources) if source.reader == "text" else ingest
     bring_in(source, run.data, run.store, folder / "failed", lambda text: run.report(f"ingest: {text}"))
@@ -73,7 +73,7 @@ def checkpoint_files(name: str, data: Path | None) -> set[str]:
     DataError
         When no folder of that name holds one.
     """
-    from ctr_kd.bert_folder import InterchangeError, folder_files
+    from ctr_kd.huggingface.folder import InterchangeError, folder_files
 
     try:
         return {f"{name}/{file}" for file in folder_files(Path(data or "") / name)}
@@ -101,11 +101,11 @@ def newest_known(store: Store) -> datetime:
 
 
 def run(context: StageContext) -> None:
-    """Assemble rows and vocabularies: of clicks with their pool (:func:`feature_store.assemble.assemble`), to which the clicks' tokens are
-    added, or of texts (:func:`feature_store.texts.assemble_texts`)."""
-    from ctr_kd.samples import Assembly
-    from feature_store.assemble import assemble
-    from feature_store.texts import assemble_texts
+    """Assemble rows and vocabularies: of clicks with their pool (:func:`feature_store.features.training_set.assemble`), to which the
+    clicks' tokens are added, or of texts (:func:`feature_store.text.dataset.assemble_texts`)."""
+    from ctr_kd.data.samples import Assembly
+    from feature_store.features.training_set import assemble
+    from feature_store.text.dataset import assemble_texts
 
     config = context.config
     if config.source.reader == "text":

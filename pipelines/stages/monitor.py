@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
-from feature_store.contracts import DataError
-from pipelines.artifacts import MANIFEST, Artifact, digest_of, publish_directory, read_json, write_json, write_text
-from pipelines.failures import BoundBroken
-from pipelines.gate import Check, at_least, at_most, columns, metric
-from pipelines.partitions import SCORES, is_whole, partition_path, read_partition, scored_dates
-from pipelines.runner import RunContext, Stage, StageContext
-from pipelines.scoring_config import MonitorConfig
+from feature_store.tables.contracts import DataError
+from pipelines.config.scoring import MonitorConfig
+from pipelines.errors import BoundBroken
+from pipelines.registry.promotion_gate import Check, at_least, at_most, columns, metric
+from pipelines.scoring.partitions import SCORES, is_whole, partition_path, read_partition, scored_dates
+from pipelines.workspace.artifacts import MANIFEST, Artifact, digest_of, publish_directory, read_json, write_json, write_text
+from pipelines.workspace.runner import RunContext, Stage, StageContext
 
 FILE, PAGE = "monitor.json", "monitor.html"
 FIGURES = ("auc", "log_loss", "calibration_ratio", "calibration_error", "psi")
@@ -62,9 +62,9 @@ def run(context: StageContext) -> None:
 
 def measure(context: StageContext, day: date) -> dict[str, Any]:
     """What is known of a scored date: figures with intervals of its users, or why there are none."""
-    from ctr_kd.drift import index_by_chance
-    from ctr_kd.evaluation import EvaluationRows, evaluate
-    from feature_store.labels import labels_of
+    from ctr_kd.evaluation.evaluate import EvaluationRows, evaluate
+    from ctr_kd.metrics.drift import index_by_chance
+    from feature_store.features.delayed_labels import labels_of
 
     manifest = read_partition(context.workspace, day)
     if manifest is None:

@@ -6,20 +6,20 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from pipelines.artifacts import read_json, write_json
-from pipelines.publishing import publish_beside
-from pipelines.runner import RunContext, Stage, StageContext
+from pipelines.workspace.artifacts import read_json, write_json
+from pipelines.workspace.reports import publish_beside
+from pipelines.workspace.runner import RunContext, Stage, StageContext
 
 FILE = "next_item.json"
 
 
 def run(context: StageContext) -> None:
     """Rank the last click of the test window, and of the validation window, of every user; writes ``next_item.json``."""
-    from ctr_kd.checkpoint import load_weights
-    from ctr_kd.next_item import evaluate_next_items, next_item_score, next_items
-    from ctr_kd.pretraining import build_encoder
-    from ctr_kd.samples import Assembly
-    from feature_store.log import microseconds
+    from ctr_kd.data.samples import Assembly
+    from ctr_kd.evaluation.next_item import evaluate_next_items, next_item_score, next_items
+    from ctr_kd.training.checkpoint import load_weights
+    from ctr_kd.training.pretrain import build_encoder
+    from feature_store.features.event_log import microseconds
 
     config = context.config
     assembly = Assembly(context.inputs["ingest"], config.history.max_length)

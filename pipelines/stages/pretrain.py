@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from feature_store.contracts import DataError
-from pipelines.artifacts import write_json
-from pipelines.runner import Stage, StageContext
+from feature_store.tables.contracts import DataError
 from pipelines.stages.training import pretrained_weights, record_curve
+from pipelines.workspace.artifacts import write_json
+from pipelines.workspace.runner import Stage, StageContext
 
 if TYPE_CHECKING:
     from ctr_kd.models.bert import MaskedItemModel
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 def run(context: StageContext) -> None:
     """Train each encoder, or take over a checkpoint's; writes ``pretrained.pt``, those of further encoders, and ``training.json``."""
-    from ctr_kd.pretraining import pretrain
-    from ctr_kd.texts import open_assembly
-    from feature_store.log import microseconds
+    from ctr_kd.data.texts import open_assembly
+    from ctr_kd.training.pretrain import pretrain
+    from feature_store.features.event_log import microseconds
 
     config = context.config
     if config.pretrain.checkpoint is not None:
@@ -66,9 +66,9 @@ def adopt(context: StageContext, checkpoint: str) -> None:
     DataError
         When it does not fit the configuration or the teacher's vocabulary.
     """
-    from ctr_kd.interchange import InterchangeError, adopt_bert
-    from ctr_kd.pretraining import build_encoder, masked_item_accuracy, pretraining_sequences
-    from ctr_kd.texts import TextAssembly
+    from ctr_kd.data.texts import TextAssembly
+    from ctr_kd.huggingface.convert import InterchangeError, adopt_bert
+    from ctr_kd.training.pretrain import build_encoder, masked_item_accuracy, pretraining_sequences
 
     if not context.processes.leads:
         return
@@ -92,8 +92,8 @@ def adopt(context: StageContext, checkpoint: str) -> None:
 
 def keep_weights(context: StageContext, model: MaskedItemModel, facts: dict[str, float], number: int = 0) -> dict[str, Any]:
     """Write the weights of an encoder; returns what is known of it."""
-    from ctr_kd.checkpoint import save_checkpoint
-    from ctr_kd.throughput import parameter_count
+    from ctr_kd.evaluation.throughput import parameter_count
+    from ctr_kd.training.checkpoint import save_checkpoint
 
     weights = pretrained_weights(context.output, number)
     save_checkpoint(weights, {"model": model.state_dict()}, context.fingerprint)

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.artifacts import read_json, write_json, write_text
-from pipelines.config import RunConfig
-from pipelines.runner import RunContext, Runner, StageContext
+from pipelines.config.run import RunConfig
+from pipelines.stages.ablations import ablation, alone, amount_key, by_amount
 from pipelines.stages.evaluate import run_facts, stored_probabilities
 from pipelines.stages.student import compare, compared_rows, student_costs, teacher_facts
 from pipelines.stages.training import kept_figure
-from pipelines.variants import ablation, alone, amount_key, by_amount
+from pipelines.workspace.artifacts import read_json, write_json, write_text
+from pipelines.workspace.runner import RunContext, Runner, StageContext
 
 FILE, PAGE = "prove.json", "prove.html"
 PAIRS = (("student", "student_alone"), ("student", "teacher"), ("teacher", "student_alone"))
@@ -55,7 +55,7 @@ def amount_titles(config: RunConfig) -> dict[float, str]:
 
 def run(context: StageContext, trained: Mapping[str, Path]) -> None:
     """Compare all students on the test rows; writes ``prove.json`` and ``prove.html``."""
-    from ctr_kd.proof import Seeded, difference, measure_seeds, summarise
+    from ctr_kd.evaluation.several_seeds import Seeded, difference, measure_seeds, summarise
     from ctr_kd.report import WORDS, quality, render_proof, verdict
 
     config, settings = context.config, context.config.evaluate

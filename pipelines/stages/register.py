@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from feature_store.files import sha256_of
-from pipelines.artifacts import ArtifactError, digest_of, read_json, write_json
-from pipelines.contest import Mismatch, contest
-from pipelines.gate import (
+from feature_store.tables.files import sha256_of
+from pipelines.registry.alias_history import GATE
+from pipelines.registry.challenger import Mismatch, contest
+from pipelines.registry.lookup import has_version
+from pipelines.registry.model_card import model_card, summary
+from pipelines.registry.model_package import VALIDATION_SCORES, add_card, load_scorer, save_model
+from pipelines.registry.promotion_gate import (
     CHAMPION_READABLE,
     Check,
     GateRefused,
@@ -23,17 +26,14 @@ from pipelines.gate import (
     verdict,
     window_checks,
 )
-from pipelines.mlflow_server import TrackingError, tracking_uri, without_password
-from pipelines.model_card import model_card, summary
-from pipelines.peeking import has_version
-from pipelines.registry import CHAMPION, GATE_TAG, Registry
-from pipelines.resources import code_revision
-from pipelines.runner import Stage, StageContext
-from pipelines.saved_model import VALIDATION_SCORES, add_card, load_scorer, save_model
+from pipelines.registry.registry import CHAMPION, GATE_TAG, Registry
+from pipelines.scoring.text_rows import Rows, open_rows
 from pipelines.stages.evaluate import publish_report, run_facts, write_report
 from pipelines.stages.training import stored_probabilities
-from pipelines.succession import GATE
-from pipelines.text_rows import Rows, open_rows
+from pipelines.tracking.client import TrackingError, tracking_uri, without_password
+from pipelines.workspace.artifacts import ArtifactError, digest_of, read_json, write_json
+from pipelines.workspace.resources import code_revision
+from pipelines.workspace.runner import Stage, StageContext
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,7 +147,7 @@ def lineage(context: StageContext) -> dict[str, Any]:
 
 def validation_scores(distill: Path) -> dict[str, Any]:
     """How the student's scores are distributed over the validation rows: what those of later days are compared with."""
-    from ctr_kd.drift import ScoreDistribution
+    from ctr_kd.metrics.drift import ScoreDistribution
 
     scores = stored_probabilities(distill / "predictions_student_validation.parquet")
     return ScoreDistribution.of(scores if scores.ndim == 1 else scores.max(axis=1)).to_dict()

@@ -9,12 +9,14 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from feature_store.contracts import DataError
-from pipelines.artifacts import digest_of, write_json
-from pipelines.candidates import candidate_tables
-from pipelines.failures import exit_code, explain
-from pipelines.joining import Joiner, features_of
-from pipelines.partitions import (
+from feature_store.tables.contracts import DataError
+from pipelines.errors import exit_code, explain
+from pipelines.registry.champion import load_model, model_uri, model_version
+from pipelines.scoring.candidates import candidate_tables
+from pipelines.scoring.feature_join import Joiner, features_of
+from pipelines.scoring.files import keep_best_rows, scoring_report
+from pipelines.scoring.local_executor import score_parts
+from pipelines.scoring.partitions import (
     SCORES,
     SETTINGS,
     clear_attempt,
@@ -29,12 +31,10 @@ from pipelines.partitions import (
     record_failure,
     unfinished_path,
 )
-from pipelines.runner import RunContext, Stage, StageContext
-from pipelines.scored_parts import Part, PartsFolder, in_parts
-from pipelines.scoring_files import keep_best_rows, scoring_report
-from pipelines.scoring_pool import score_parts
-from pipelines.served_model import load_model, model_uri, model_version
+from pipelines.scoring.parts import Part, PartsFolder, in_parts
 from pipelines.stages import score_texts
+from pipelines.workspace.artifacts import digest_of, write_json
+from pipelines.workspace.runner import RunContext, Stage, StageContext
 
 SCORE_COLUMNS = ("request_id", "user_id", "item_id", "timestamp")
 

@@ -8,17 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.artifacts import write_json
-from pipelines.config import ConfigError
-from pipelines.partitions import SCORES, is_whole, publish_scores, read_scores
-from pipelines.runner import RunContext, StageContext
-from pipelines.scored_parts import PartsFolder, in_parts
-from pipelines.scoring_files import scoring_report
-from pipelines.scoring_pool import score_parts
-from pipelines.text_rows import open_rows
+from pipelines.config.run import ConfigError
+from pipelines.scoring.files import scoring_report
+from pipelines.scoring.local_executor import score_parts
+from pipelines.scoring.partitions import SCORES, is_whole, publish_scores, read_scores
+from pipelines.scoring.parts import PartsFolder, in_parts
+from pipelines.scoring.text_rows import open_rows
+from pipelines.workspace.artifacts import write_json
+from pipelines.workspace.runner import RunContext, StageContext
 
 if TYPE_CHECKING:
-    from pipelines.opened_model import OpenedModel
+    from pipelines.registry.loaded_model import OpenedModel
 
 SPLIT = "test"
 COLUMNS = ("row_id", "text", "text_b")

@@ -15,23 +15,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from pipelines.artifacts import Artifact, read_json, write_json
-from pipelines.config import RunConfig
-from pipelines.publishing import publish_beside
-from pipelines.runner import RunContext, Runner, Stage, StageContext
+from pipelines.config.run import RunConfig
+from pipelines.scoring.text_rows import Rows, open_rows
 from pipelines.stages import finetune, ingest, pretrain
 from pipelines.stages.distill import TRANSFER_FILE, keep_student, taught_rows, teacher_encoder, teacher_logits, transfer_rows
 from pipelines.stages.evaluate import student_rows_per_second, teacher_costs
 from pipelines.stages.training import SPLITS, kept_figure, read_predictions, train_once, write_predictions
-from pipelines.text_rows import Rows, open_rows
+from pipelines.workspace.artifacts import Artifact, read_json, write_json
+from pipelines.workspace.reports import publish_beside
+from pipelines.workspace.runner import RunContext, Runner, Stage, StageContext
 
 if TYPE_CHECKING:
-    from ctr_kd.comparison import Bootstrap
+    from ctr_kd.metrics.bootstrap import Bootstrap
 
 
 def combine(context: StageContext) -> None:
     """Write the weighted logits of the configured teachers by split, and what those that are no network cost."""
-    from ctr_kd.texts import open_assembly
+    from ctr_kd.data.texts import open_assembly
 
     assembly = open_assembly(context.inputs["ingest"], "student", context.config.history.max_length)
     samples = {split: assembly.samples(split) for split in SPLITS}
@@ -43,7 +43,7 @@ def combine(context: StageContext) -> None:
 
 def label_transfer_set(context: StageContext) -> None:
     """Write the configured transfer set, what is known of it, and the weighted logits of the teachers for it."""
-    from ctr_kd.texts import open_assembly
+    from ctr_kd.data.texts import open_assembly
 
     assembly = open_assembly(context.inputs["ingest"], "student", context.config.history.max_length)
     rows, facts = transfer_rows(context, assembly)
@@ -54,8 +54,8 @@ def label_transfer_set(context: StageContext) -> None:
 
 def train(context: StageContext) -> None:
     """Train, calibrate and export the configured student; with ``distill.alpha: 1`` it is one on the labels alone."""
-    from ctr_kd.distilling import align_logits
-    from ctr_kd.texts import open_assembly
+    from ctr_kd.data.texts import open_assembly
+    from ctr_kd.training.distill import align_logits
 
     config, teacher = context.config, context.inputs["teacher"]
     assembly = open_assembly(context.inputs["ingest"], "student", config.history.max_length)
@@ -143,7 +143,7 @@ def compare(
 
 def compared_rows(context: StageContext) -> tuple[Rows, np.ndarray, Bootstrap]:
     """What students are compared on: the rows, the labels of the test rows, and their resamples by user, or by row where there is none."""
-    from ctr_kd.comparison import Bootstrap
+    from ctr_kd.metrics.bootstrap import Bootstrap
 
     settings, raw = context.config.evaluate, open_rows(context.inputs["ingest"])
     rows = raw.evaluation_rows()

@@ -11,14 +11,14 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ctr_kd.config import COMBINING
 from feature_store.config import Config
-from feature_store.files import sha256_of
-from pipelines.artifacts import read_json, write_json, write_text
-from pipelines.config import ConfigError, RunConfig
-from pipelines.runner import RunContext, Runner, StageContext
+from feature_store.tables.files import sha256_of
+from pipelines.config.run import ConfigError, RunConfig
+from pipelines.stages.ablations import changed
 from pipelines.stages.evaluate import run_facts, stored_probabilities
 from pipelines.stages.student import compare, compared_rows, student_costs, teacher_facts
 from pipelines.stages.training import kept_figure
-from pipelines.variants import changed
+from pipelines.workspace.artifacts import read_json, write_json, write_text
+from pipelines.workspace.runner import RunContext, Runner, StageContext
 
 FILE, PAGE = "sweep.json", "sweep.html"
 
@@ -111,8 +111,8 @@ def run(context: StageContext, trained: Mapping[str, Path], points: Points | Non
     ConfigError
         When the points of others were measured on other rows: they would stand on the same axes and mean something else.
     """
-    from ctr_kd.frontier import on_frontier
-    from ctr_kd.proof import measure_seeds, summarise
+    from ctr_kd.evaluation.pareto import on_frontier
+    from ctr_kd.evaluation.several_seeds import measure_seeds, summarise
     from ctr_kd.report import WORDS, render_sweep
 
     config, settings = context.config, context.config.evaluate

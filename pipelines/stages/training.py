@@ -11,19 +11,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_store.contracts import DataError
-from pipelines.runner import StageContext
+from feature_store.tables.contracts import DataError
+from pipelines.workspace.runner import StageContext
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from ctr_kd.baselines import BoostedTrees
+    from ctr_kd.baselines.clicks import BoostedTrees
+    from ctr_kd.data.samples import Samples
+    from ctr_kd.data.texts import AnyAssembly
     from ctr_kd.models import Ensemble
     from ctr_kd.models.bert import MaskedItemModel
-    from ctr_kd.samples import Samples
-    from ctr_kd.texts import AnyAssembly
-    from ctr_kd.training import Curve
-    from pipelines.config import RunConfig
+    from ctr_kd.training.loop import Curve
+    from pipelines.config.run import RunConfig
 
 SPLITS = ("train", "validation", "test")
 TAUGHT = ("train", "transfer")  # what a student learns from
@@ -102,8 +102,8 @@ def rate_of(score: Callable[[Any], Any], rows: pa.Table) -> float | None:
 
 def load_teacher(finetune: Path, assembly: AnyAssembly, config: RunConfig) -> Ensemble:
     """The fine-tuned BERTs with their heads, in eval mode, from an artifact of ``finetune``; the assembly is the teacher's."""
-    from ctr_kd.checkpoint import load_weights
     from ctr_kd.models import build_teacher
+    from ctr_kd.training.checkpoint import load_weights
 
     model = build_teacher(untrained_encoders(assembly, config), assembly.signature(), config.finetune)
     load_weights(model, finetune / "teacher.pt", finetune.name)
@@ -114,7 +114,7 @@ def untrained_encoders(assembly: AnyAssembly, config: RunConfig) -> list[MaskedI
     """The configured encoders, each with the weights that its pretraining begins with."""
     import torch
 
-    from ctr_kd.pretraining import build_encoder
+    from ctr_kd.training.pretrain import build_encoder
 
     encoders = []
     for settings in config.pretrain.of_each_encoder:
@@ -125,7 +125,7 @@ def untrained_encoders(assembly: AnyAssembly, config: RunConfig) -> list[MaskedI
 
 def load_encoders(pretrain: Path, assembly: AnyAssembly, config: RunConfig) -> list[MaskedItemModel]:
     """What fine-tuning begins with: the pretrained encoders, or for ``from_scratch`` what they were before pretraining."""
-    from ctr_kd.checkpoint import load_weights
+    from ctr_kd.training.checkpoint import load_weights
 
     encoders = untrained_encoders(assembly, config)
     if config.finetune.strategy != "from_scratch":
@@ -155,7 +155,7 @@ def train_once(
     name : str
         Of its checkpoint.
     rows, validation, target, encoder
-        See :func:`ctr_kd.distilling.train_student`.
+        See :func:`ctr_kd.training.distill.train_student`.
 
     Returns
     -------
@@ -163,9 +163,9 @@ def train_once(
         In eval mode.
     curve : dict
     """
-    from ctr_kd.checkpoint import load_weights, save_checkpoint
-    from ctr_kd.distilling import train_student
     from ctr_kd.models import STUDENTS
+    from ctr_kd.training.checkpoint import load_weights, save_checkpoint
+    from ctr_kd.training.distill import train_student
 
     settings, signature = context.config.distill, assembly.signature()
     finished = context.checkpoint / f"{name}.done.pt"
@@ -224,14 +224,14 @@ def fit_boosted_trees(rows: Mapping[str, pa.Table], summary: Mapping[str, Any], 
     Parameters
     ----------
     rows : mapping of str to Table
-        Rows of :class:`pipelines.raw_rows.RawRows` by split; ``train`` and ``validation`` are read.
+        Rows of :class:`pipelines.scoring.click_rows.RawRows` by split; ``train`` and ``validation`` are read.
     summary : mapping
         Of the assembly.
     seed : int
     report : callable
         Takes one line of progress.
     """
-    from ctr_kd.baselines import BoostedTrees
+    from ctr_kd.baselines.clicks import BoostedTrees
 
     return BoostedTrees.fit(
         rows["train"],

@@ -10,15 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.runner import RunContext
 from pipelines.stages.training import load_teacher
+from pipelines.workspace.runner import RunContext
 
 if TYPE_CHECKING:
+    from ctr_kd.data.samples import Assembly, Samples
+    from ctr_kd.data.texts import AnyAssembly
     from ctr_kd.models.bert import MaskedItemModel
-    from ctr_kd.samples import Assembly, Samples
-    from ctr_kd.texts import AnyAssembly
-    from feature_store.transfer import Purpose
-    from pipelines.config import RunConfig
+    from feature_store.features.unlabelled_pairs import Purpose
+    from pipelines.config.run import RunConfig
 
 
 def write_transfer_set(
@@ -33,8 +33,8 @@ def write_transfer_set(
     dict
         Rows asked for and made, of texts also how many of them are ``augmented``; of clicks what :func:`write_unmet` says.
     """
-    from ctr_kd.texts import TextAssembly
-    from feature_store.transfer import TRANSFER_SET
+    from ctr_kd.data.texts import TextAssembly
+    from feature_store.features.unlabelled_pairs import TRANSFER_SET
 
     settings = run.config.distill.transfer
     if isinstance(assembly, TextAssembly):
@@ -66,9 +66,9 @@ def write_unmet(
     dict
         Rows asked for and made, of each draw, and the index's ``kind`` and ``recall``.
     """
-    from ctr_kd.retrieval import ItemIndex
-    from ctr_kd.transfer import item_vectors, nearest_codes
-    from feature_store.transfer import write_unmet_rows
+    from ctr_kd.retrieval.item_index import ItemIndex
+    from ctr_kd.retrieval.unlabelled_pairs import item_vectors, nearest_codes
+    from feature_store.features.unlabelled_pairs import write_unmet_rows
 
     index = ItemIndex(item_vectors(encoder))
     report(f"{purpose.title}: nearest of {len(index):,} items, {index.kind} search, recall@10 {index.recall:.3f}")
@@ -91,7 +91,7 @@ def write_unmet(
 
 def bert_logits(finetune: Path, assembly: AnyAssembly, config: RunConfig, rows: Samples) -> np.ndarray:
     """Logits (rows, outputs) of the fine-tuned BERT for rows that its own stage did not see."""
-    from ctr_kd.devices import choose_device
-    from ctr_kd.training import predict
+    from ctr_kd.training.devices import choose_device
+    from ctr_kd.training.loop import predict
 
     return predict(load_teacher(finetune, assembly, config).to(choose_device(config.finetune.training)), rows)

@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from feature_store.contracts import DataError
-from pipelines.artifacts import read_json, write_json
-from pipelines.runner import StageContext
+from feature_store.tables.contracts import DataError
 from pipelines.stages.training import fit_boosted_trees, load_encoders, probabilities
+from pipelines.workspace.artifacts import read_json, write_json
+from pipelines.workspace.runner import StageContext
 
 if TYPE_CHECKING:
-    from ctr_kd.samples import Assembly, Samples
-    from ctr_kd.weighting import Weighting
+    from ctr_kd.data.samples import Assembly, Samples
+    from ctr_kd.training.teacher_weights import Weighting
 
 FILE = "weighting.json"
 
@@ -86,7 +86,7 @@ def learn_weights(
     dict
         What the report says: rows, each teacher's fixed and mean weight, AUC and log loss of both on validation, which is ``used``.
     """
-    from ctr_kd.weighting import fit_weighting, row_context
+    from ctr_kd.training.teacher_weights import fit_weighting, row_context
 
     settings, assembly = context.config.distill, _assembly(context)
     rows = pq.read_table(assembly.directory / "rows.parquet")
@@ -115,7 +115,7 @@ def weights_of(context: StageContext, samples: Mapping[str, Samples]) -> dict[st
 
     Read from the stage's own artifact, or where it is another stage that learned them, from that of the teacher.
     """
-    from ctr_kd.weighting import Weighting, row_context
+    from ctr_kd.training.teacher_weights import Weighting, row_context
 
     fixed: dict[str, Mapping[str, float | np.ndarray]] = dict.fromkeys(samples, context.config.distill.teachers)
     if context.config.distill.weighting == "fixed":
@@ -128,7 +128,7 @@ def weights_of(context: StageContext, samples: Mapping[str, Samples]) -> dict[st
 
 
 def _assembly(context: StageContext) -> Assembly:
-    from ctr_kd.samples import Assembly
+    from ctr_kd.data.samples import Assembly
 
     return Assembly(context.inputs["ingest"], context.config.history.max_length)
 
@@ -142,8 +142,8 @@ def _decide(
     rows: int,
 ) -> dict[str, Any]:
     """Let the validation rows choose between fixed and learned weights, as they choose a checkpoint: by log loss."""
-    from ctr_kd.distilling import combine_logits
     from ctr_kd.metrics import auc_score, log_loss
+    from ctr_kd.training.distill import combine_logits
 
     fixed, by_row = context.config.distill.teachers, learned.weights(features)
     said = {name: logits["validation"] for name, logits in teachers.items()}
@@ -172,11 +172,11 @@ def _earlier_bert(context: StageContext, assembly: Assembly, fold: Fold, validat
     """
     import torch
 
-    from ctr_kd.devices import choose_device
-    from ctr_kd.finetuning import finetune_members
-    from ctr_kd.pretraining import pretrain
-    from ctr_kd.samples import UNKNOWN
-    from ctr_kd.training import predict
+    from ctr_kd.data.samples import UNKNOWN
+    from ctr_kd.training.devices import choose_device
+    from ctr_kd.training.finetune import finetune_members
+    from ctr_kd.training.loop import predict
+    from ctr_kd.training.pretrain import pretrain
     from pipelines.stages.finetune import pretraining_until
 
     config, signature, identity = context.config, assembly.signature(), context.fingerprint
@@ -211,7 +211,7 @@ def _earlier_bert(context: StageContext, assembly: Assembly, fold: Fold, validat
 
 def _new_items(context: StageContext, assembly: Assembly, cutoff: int) -> np.ndarray:
     """Indices of vocabulary items that a vocabulary fitted at the cutoff would not hold."""
-    from ctr_kd.samples import SPECIALS
+    from ctr_kd.data.samples import SPECIALS
 
     index = assembly.item_tokens[:, 0]
     few = assembly.click_counts(cutoff) < context.config.vocabulary.min_count
@@ -220,7 +220,7 @@ def _new_items(context: StageContext, assembly: Assembly, cutoff: int) -> np.nda
 
 def _without(samples: Samples, items: np.ndarray) -> Samples:
     """Samples in which some candidates are unknown."""
-    from ctr_kd.samples import UNKNOWN
+    from ctr_kd.data.samples import UNKNOWN
 
     pool = samples.b.pool.copy()
     pool[np.isin(pool[:, 0], items), 0] = UNKNOWN

@@ -5,10 +5,10 @@ import torch
 pytest.importorskip("torch_rechub", reason="torch-rechub is not installed (extra `peers`)")
 
 from benchmarks.peers import PEERS, TRIALS, Peer, Trial, random_batches, train_peer, trials_beside
-from ctr_kd.batching import make_batch
 from ctr_kd.config import DistillConfig
-from ctr_kd.samples import Assembly
-from ctr_kd.training import predict
+from ctr_kd.data.batching import make_batch
+from ctr_kd.data.samples import Assembly
+from ctr_kd.training.loop import predict
 from tests.ctr_kd.worlds import write_assembly
 
 SHORT = Trial(width=4, hidden=(8,), epochs=3, batch_size=64, learning_rate=1e-2)

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from benchmarks.bench_quality import OUR_TRIALS, SETS, compare, rounded, table
+from ctr_kd.data.samples import Samples, Segment
 from ctr_kd.metrics import auc_score
-from ctr_kd.samples import Samples, Segment
-from pipelines.config import RunConfig, load
+from pipelines.config.run import RunConfig, load
 
 CONFIG = RunConfig.model_validate(
     {"name": "demo", "source": {"reader": "simulated"}, "split": {"fractions": [0.8, 0.1, 0.1]}, "evaluate": {"bootstrap": 50}}

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ctr_kd.samples import Assembly
+from ctr_kd.data.samples import Assembly
 from tests.ctr_kd.worlds import write_assembly
 
 

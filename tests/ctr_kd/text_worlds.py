@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ctr_kd.samples import UNKNOWN
+from ctr_kd.data.samples import UNKNOWN
 from feature_store.config import TokenizerConfig
-from feature_store.tokenizers import Tokenizer, fit_tokenizer
+from feature_store.text.tokenizers import Tokenizer, fit_tokenizer
 
 CLASSES = ["car", "culture", "edu"]
 LETTERS = "abcdefghijklmnopqrst"
@@ -33,7 +33,10 @@ def make_texts(rows: int, seed: int, pair: bool = False) -> tuple[list[str], lis
 
 
 def write_texts(directory: Path, pair: bool = False, rows: int = 400, seed: int = 0, unlabelled: int = 20) -> Path:
-    """Texts in the layout of ``feature_store.texts``: the last tests stand in training too, and the first unlabelled one is a test text."""
+    """Texts in the layout of ``feature_store.text.dataset``.
+
+    The last tests stand in training too, and the first unlabelled one is a test text.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     texts, texts_b, label = make_texts(rows + unlabelled, seed, pair)
     split = np.array(["train", "validation", "test"], object)[np.digitize(np.arange(rows) / rows, [0.6, 0.75])]

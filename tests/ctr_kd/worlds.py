@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ctr_kd.samples import Assembly
+from ctr_kd.data.samples import Assembly
 
 STATISTICS = ["item_age", "item_clicks_1h", "user_gap"]
 
 
 def write_assembly(directory: Path, users: int = 40, items: int = 30, seed: int = 0, requests: int = 120, candidates: int = 3) -> Path:
-    """Random clicks and requests in the layout of ``feature_store.assemble``, with one item attribute and one context."""
+    """Random clicks and requests in the layout of ``feature_store.features.training_set``, with one item attribute and one context."""
     rng = np.random.default_rng(seed)
     directory.mkdir(parents=True, exist_ok=True)
     lengths = rng.integers(0, 9, users)

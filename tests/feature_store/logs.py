@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store.config import AssemblyConfig
-from feature_store.files import sha256_of
-from feature_store.statistics import click_counts
-from feature_store.store import Store, write_json
+from feature_store.features.statistics import click_counts
+from feature_store.store.store import Store, write_json
+from feature_store.tables.files import sha256_of
 
 START = int(datetime(2024, 1, 1, 6, tzinfo=UTC).timestamp()) * 10**6  # microseconds
 MINUTE = 60 * 10**6

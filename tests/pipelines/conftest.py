@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.config import RunConfig
-from pipelines.progress import Console
-from pipelines.runner import RunContext, Runner, Stage, StageContext
+from pipelines.config.run import RunConfig
+from pipelines.workspace.console import Console
+from pipelines.workspace.runner import RunContext, Runner, Stage, StageContext
 from tests.pipelines.served import Served, copied, make_served, make_template
 
 MINIMAL = {"name": "demo", "source": {"reader": "simulated"}, "split": {"fractions": [0.8, 0.1, 0.1]}}
@@ -82,7 +82,7 @@ def toy(tmp_path: Path) -> ToyRoad:
 @pytest.fixture(scope="session")
 def mlflow_database(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     """An empty MLflow database to copy: making one takes seconds, so all workers of a session share it."""
-    from pipelines.mlflow_server import connect
+    from pipelines.tracking.client import connect
 
     base = tmp_path_factory.getbasetemp()
     shared = base if worker_id == "master" else base.parent
@@ -136,7 +136,7 @@ def make_export() -> Callable[[Path, list[float]], None]:
     import pyarrow.parquet as pq
     from onnx import TensorProto, helper, numpy_helper
 
-    from ctr_kd import scorer
+    from ctr_kd.export import click_scorer
 
     def make(directory: Path, logits: list[float]) -> None:
         directory.mkdir(parents=True)
@@ -161,7 +161,7 @@ def make_export() -> Callable[[Path, list[float]], None]:
         vocabulary = {"feature": ["item"] * 4 + ["device"] * 2, "token": ITEMS + DEVICES}
         pq.write_table(pa.table(vocabulary), directory / "vocabulary.parquet")
         (directory / "signature.json").write_text(json.dumps(SIGNATURE))
-        shutil.copyfile(scorer.__file__, directory / "scorer.py")
+        shutil.copyfile(click_scorer.__file__, directory / "scorer.py")
 
     return make
 
@@ -254,8 +254,8 @@ sweep: {kinds: [pooled, din], widths: [4, 8]}
 @pytest.fixture
 def experiment(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
     """Runs a command through the real stages on a tiny simulated log; returns its exit code and what it wrote."""
-    from pipelines import cli
-    from pipelines.tracking import Tracker
+    from pipelines.cli import main as cli
+    from pipelines.tracking.tracker import Tracker
 
     monkeypatch.setattr(Tracker, "_try", lambda self, work: None)
     monkeypatch.setattr(signal, "signal", lambda *arguments: None)

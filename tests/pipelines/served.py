@@ -15,14 +15,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ctr_kd.drift import ScoreDistribution
-from pipelines.config import RunConfig
-from pipelines.mlflow_server import tracking_uri
-from pipelines.progress import Console
-from pipelines.registry import Registry
-from pipelines.runner import RunContext, Runner, Stage, StageContext
-from pipelines.saved_model import VALIDATION_SCORES, save_model
+from ctr_kd.metrics.drift import ScoreDistribution
+from pipelines.config.run import RunConfig
+from pipelines.registry.model_package import VALIDATION_SCORES, save_model
+from pipelines.registry.registry import Registry
 from pipelines.stages import ingest, score
+from pipelines.tracking.client import tracking_uri
+from pipelines.workspace.console import Console
+from pipelines.workspace.runner import RunContext, Runner, Stage, StageContext
 
 LOGITS = {1: [2.0, 1.0, 0.0, -2.0], 2: [-2.0, 0.0, 1.0, 2.0]}
 ITEMS = (10, 11, 12, 13, 99)
@@ -132,7 +132,7 @@ def configuration() -> RunConfig:
 
 def copied(template: Path, workspace: Path) -> Served:
     """The workspace of a template once more, in another place."""
-    from pipelines.moving import follow_workspace
+    from pipelines.tracking.relocate import follow_workspace
 
     shutil.copytree(template / "workspace", workspace, dirs_exist_ok=True)
     follow_workspace(workspace)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ctr_kd.batching import Batch
+from ctr_kd.data.batching import Batch
 from ctr_kd.models import STUDENTS
 from tests.ctr_kd.models.test_students import build
 

@@ -5,14 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from ctr_kd.batching import Batch, make_batch
 from ctr_kd.config import EncoderConfig, FinetuneConfig, StudentConfig
+from ctr_kd.data.batching import Batch, make_batch
 from ctr_kd.models import STUDENTS
 from ctr_kd.models.bilstm import BiLSTM
 from ctr_kd.models.click_bert import ClickBert
 from ctr_kd.models.din import DIN
-from ctr_kd.pretraining import build_encoder
-from ctr_kd.training import predict
+from ctr_kd.training.loop import predict
+from ctr_kd.training.pretrain import build_encoder
 
 TEACHERS = {"teacher": FinetuneConfig(head_width=16), "crossing teacher": FinetuneConfig(head_width=16, cross_layers=2)}
 

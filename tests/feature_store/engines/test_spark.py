@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from feature_store.assemble import assemble, features_for
-from feature_store.candidates import CandidateConfig
 from feature_store.config import AssemblyConfig, FeatureStoreConfig, SparkConfig
-from feature_store.contracts import StorageError
 from feature_store.engines import open_engine
-from feature_store.engines.session import EngineFailed
-from feature_store.store import Store
+from feature_store.engines.spark_session import EngineFailed
+from feature_store.features.negative_sampling import CandidateConfig
+from feature_store.features.training_set import assemble, features_for
+from feature_store.store.store import Store
+from feature_store.tables.contracts import StorageError
 from tests.feature_store.logs import Event, at, write_store
 from tests.sparks import local_spark
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from feature_store.contracts import DataError, RawBatch
 from feature_store.readers import delimited
 from feature_store.readers.delimited import CSV, TSV, Layout, read_delimited
+from feature_store.tables.contracts import DataError, RawBatch
 
 COLUMNS = {"user_id": "user", "item_id": "item"}
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from feature_store.config import SourceConfig
-from feature_store.contracts import DataError
 from feature_store.readers.globo import GloboReader
+from feature_store.tables.contracts import DataError
 
 REAL = Path(__file__).parents[4] / "shared" / "data" / "globo"
 HEADER = (

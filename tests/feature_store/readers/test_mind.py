@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from feature_store.config import SourceConfig
-from feature_store.contracts import ContractCheck, DataError
 from feature_store.readers.mind import MindReader
+from feature_store.tables.contracts import ContractCheck, DataError
 
 REAL = Path(__file__).parents[4] / "shared" / "data" / "mind_sample"
 BEHAVIORS = """\

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from feature_store.config import SourceConfig
-from feature_store.contracts import ContractCheck, DataError
 from feature_store.readers.movielens import GENRES, MovieLensReader
+from feature_store.tables.contracts import ContractCheck, DataError
 
 REAL = Path(__file__).parents[4] / "shared" / "data" / "ml-100k"
 

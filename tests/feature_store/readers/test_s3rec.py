@@ -8,11 +8,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from feature_store.config import SourceConfig
-from feature_store.contracts import ContractCheck, DataError
-from feature_store.ingest import ingest
 from feature_store.readers import s3rec
 from feature_store.readers.s3rec import LAST_DAY, S3RecReader, attribute_columns
-from feature_store.store import Store
+from feature_store.store.ingest import ingest
+from feature_store.store.store import Store
+from feature_store.tables.contracts import ContractCheck, DataError
 
 REAL = Path(__file__).parents[4] / "shared" / "data" / "s3rec"
 SEQUENCES = "ann 7 8 9\nbob 8\n\ncid 9 7\n"

@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store.config import SourceConfig
-from feature_store.contracts import ContractCheck, DataError
 from feature_store.readers import base
 from feature_store.readers.tabular import TabularReader
+from feature_store.tables.contracts import ContractCheck, DataError
 
 EVENTS = {"path": "*.csv", "user": "u", "item": "i", "time": "t", "clicked": "c", "request": "r", "ingested": "k"}
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from feature_store.config import SourceConfig
-from feature_store.contracts import DataError
 from feature_store.readers.text import TextReader
+from feature_store.tables.contracts import DataError
 
 NAMED = {"text": "text", "label": "label"}
 

@@ -1,0 +1,352 @@
+"""Samples: two segments of tokens, a context and a label, held as flat arrays with offsets.
+
+A click history is a sentence whose words are items: segment A holds the history, segment B the candidate. Tokens are
+stored once in a pool; a row holds a start and an end into it, so a training set costs a few bytes per row whatever the
+length of its histories.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+# Every vocabulary begins with the same five indices, so that one embedding layout serves all features.
+SPECIALS = ("[PAD]", "[UNK]", "[MASK]", "[CLS]", "[SEP]")
+PAD, UNKNOWN, MASK, CLS, SEP = range(len(SPECIALS))
+GAP = "gap"  # token feature: time since the click before it, in logarithmic buckets
+GAP_BUCKETS = 24  # bucket b >= 1 holds gaps of [2**(b-1), 2**b) seconds; the last is open (over 48 days)
+DENSE_BINS = 24  # quantile bins of the piecewise linear encoding
+POOL = "tokens.npy"  # beside an assembly: the tokens of all clicks, read through the page cache
+CLICK_CHUNK = 1 << 20  # clicks in memory while the pool is written or sequences are cut
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a model reads: names and sizes of its inputs, in the order of its tensors.
+
+    Attributes
+    ----------
+    tokens : dict of str to int
+        Token features and their number of indices; the first is the token's own id.
+    categorical : dict of str to int
+        Categorical context features and their number of indices.
+    dense : dict of str to list of float
+        Dense inputs, each with the ascending bin edges of its piecewise linear encoding.
+    outputs : int
+        1 for a click logit, otherwise the number of classes.
+    max_length : int
+        Longest segment A that the model was trained on, in tokens.
+    max_length_b : int
+        Longest segment B: 1 for a candidate, 0 where there is none, more for a sequence such as a second sentence.
+    """
+
+    tokens: dict[str, int]
+    categorical: dict[str, int]
+    dense: dict[str, list[float]]
+    outputs: int
+    max_length: int
+    max_length_b: int = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Signature:
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Token sequences of all rows, as ranges of one pool.
+
+    Attributes
+    ----------
+    pool : int32 array (tokens, features)
+        Indices of every token, one column per token feature.
+    start, end : int64 arrays (rows,)
+        Half-open range of each row in the pool; equal where the sequence is empty.
+    gap_column : int or None
+        Feature that relates a token to the one before it, hence unknown at the first position of a sequence.
+    """
+
+    pool: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    gap_column: int | None = None
+
+    @property
+    def vocabulary_columns(self) -> list[int]:
+        """Features that have a vocabulary, hence an unknown token: the token's own id, then its attributes, not its gap."""
+        features = self.pool.shape[1]
+        return [column for column in range(features) if self.gap_column is None or column != self.gap_column % features]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Rows of one split, in the order of their ids; rows of one group are adjacent and share segment A.
+
+    Attributes
+    ----------
+    row_id, group, user : int64 arrays (rows,)
+        Identity of the row, its request, and its user.
+    a, b : Segment
+        Click history and candidate.
+    categorical : int32 array (rows, categorical features)
+    dense : float32 array (rows, dense features)
+        NaN where the value is null.
+    label : float32 array (rows,)
+        Below zero where there is none.
+    """
+
+    row_id: np.ndarray
+    group: np.ndarray
+    user: np.ndarray
+    a: Segment
+    b: Segment
+    categorical: np.ndarray
+    dense: np.ndarray
+    label: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.row_id)
+
+
+def gap_bucket(timestamp: np.ndarray, known: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Bucket of the time between each click and the one before it.
+
+    Parameters
+    ----------
+    timestamp : int64 array (tokens,), microseconds
+    known : bool array (tokens,)
+        False where the timestamp is only an order.
+    first : bool array (tokens,)
+        True where a sequence begins.
+
+    Returns
+    -------
+    int32 array (tokens,)
+        0 where the gap is unknown, otherwise 1 + floor(log2(1 + seconds)), at most ``GAP_BUCKETS - 1``.
+
+    Examples
+    --------
+    >>> gap_bucket(np.array([0, 0, 3_000_000]), np.array([True] * 3), np.array([True, False, False])).tolist()
+    [0, 1, 3]
+    """
+    seconds = np.maximum(np.diff(timestamp, prepend=timestamp[:1]), 0) / 1e6
+    bucket = np.minimum(1 + np.floor(np.log2(1 + seconds)), GAP_BUCKETS - 1).astype(np.int32)
+    both_known = known & np.concatenate([known[:1], known[:-1]]) if len(known) else known
+    return np.where(first | ~both_known, 0, bucket).astype(np.int32)
+
+
+def index_of(values: pa.Array | pa.ChunkedArray, vocabulary: Sequence[str]) -> np.ndarray:
+    """Map raw values to indices: null to ``PAD``, values outside the vocabulary to ``UNKNOWN``; ids compare by their text.
+
+    Examples
+    --------
+    >>> index_of(pa.array([12, 13, None]), ["12"]).tolist()
+    [5, 1, 0]
+    """
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    text = pc.cast(values, pa.string())
+    found = pc.index_in(text, value_set=pa.array(vocabulary, pa.string()))
+    index = pc.fill_null(pc.add(found, len(SPECIALS)), UNKNOWN).to_numpy(zero_copy_only=False).astype(np.int32)
+    index[text.is_null().to_numpy(zero_copy_only=False)] = PAD
+    return index
+
+
+class Assembly:
+    """The rows, clicks, items and vocabularies that the feature store assembled, mapped to indices.
+
+    Parameters
+    ----------
+    directory : Path
+        An artifact of ``feature_store.features.training_set``.
+    max_length : int
+        Longest history, in clicks; it stands in the signature.
+    """
+
+    def __init__(self, directory: Path, max_length: int) -> None:
+        self.directory = directory
+        self.max_length = max_length
+        self.summary = json.loads((directory / "summary.json").read_text())
+        self.vocabulary: dict[str, list[str]] = json.loads((directory / "vocabulary.json").read_text())
+        items = pq.read_table(directory / "items.parquet")
+        users = pq.read_table(directory / "users.parquet")
+        self.token_names = ["item", *self.summary["item_attributes"]]
+        self.user_attributes: list[str] = self.summary.get("user_attributes", [])
+        self.categorical_names: list[str] = [*self.summary["context"]["categorical"], *self.user_attributes]
+        self.dense_names: list[str] = [*self.summary["statistics"], *self.summary["context"]["dense"]]
+        raw = {"item": items["item_id"], **{name: items[name] for name in self.summary["item_attributes"]}}
+        # (items, features): the token that stands for each item, gap excepted
+        self.item_tokens = np.stack([index_of(raw[name], self.vocabulary[name]) for name in self.token_names], axis=1)
+        self.user_tokens = {name: index_of(users[name], self.vocabulary[name]) for name in self.user_attributes}
+
+    @cached_property
+    def clicks(self) -> np.ndarray:
+        """Tokens of all clicks, int32 (clicks, features): a file whose pages are read when they are touched, see :meth:`write_pool`."""
+        file = self.directory / POOL
+        if file.exists():
+            return np.load(file, mmap_mode="r")
+        return np.concatenate([np.zeros((0, len(self.token_names) + 1), np.int32), *self._token_chunks()])
+
+    def write_pool(self) -> None:
+        """Write the tokens of all clicks beside the assembly, a chunk at a time: no process needs to hold them in memory then."""
+        shape = pq.read_metadata(self.directory / "clicks.parquet").num_rows, len(self.token_names) + 1
+        with open(self.directory / POOL, "wb") as file:
+            np.lib.format.write_array_header_2_0(file, {"descr": "<i4", "fortran_order": False, "shape": shape})
+            for tokens in self._token_chunks():
+                file.write(tokens.tobytes())
+
+    def _token_chunks(self) -> Iterator[np.ndarray]:
+        """Tokens (chunk, features) of the clicks, in their order."""
+        user_before, time_before, known_before = -1, 0, False
+        for clicks in self._read_clicks("item", "timestamp", "time_known", "user"):
+            # The click before the chunk stands in front of it: a gap may begin there.
+            user = np.concatenate([[user_before], clicks["user"]])
+            time = np.concatenate([[time_before], clicks["timestamp"]])
+            known = np.concatenate([[known_before], clicks["time_known"]])
+            gap = gap_bucket(time, known, np.diff(user, prepend=-1) != 0)[1:]
+            yield np.concatenate([self.item_tokens[clicks["item"]], gap[:, None]], axis=1)
+            user_before, time_before, known_before = user[-1], time[-1], known[-1]
+
+    def _read_clicks(self, *columns: str) -> Iterator[dict[str, np.ndarray]]:
+        """Columns of the clicks, a chunk at a time, in their order."""
+        with pq.ParquetFile(self.directory / "clicks.parquet", pre_buffer=False) as file:
+            for chunk in file.iter_batches(CLICK_CHUNK, columns=list(columns)):
+                yield {name: chunk[name].to_numpy(zero_copy_only=False) for name in columns}
+
+    def click_counts(self, until: int) -> np.ndarray:
+        """Clicks on each item that were known before a time (microseconds UTC), int64 (items,)."""
+        count = np.zeros(len(self.item_tokens), np.int64)
+        for clicks in self._read_clicks("item", "known_at", "canonical"):
+            count += np.bincount(clicks["item"][clicks["canonical"] & (clicks["known_at"] < until)], minlength=len(count))
+        return count
+
+    def vocabulary_tokens(self) -> np.ndarray:
+        """Token (vocabulary, features) of every index of the item vocabulary: its id, its attributes, no gap."""
+        tokens = np.zeros((len(SPECIALS) + len(self.vocabulary["item"]), len(self.token_names) + 1), np.int32)
+        tokens[:, 0] = np.arange(len(tokens))
+        known = self.item_tokens[:, 0] >= len(SPECIALS)
+        tokens[self.item_tokens[known, 0], :-1] = self.item_tokens[known]
+        return tokens
+
+    def token_vectors(self) -> None:
+        """Items come without vectors: a model draws its own."""
+        return
+
+    def signature(self) -> Signature:
+        """Names and sizes of the inputs; the bin edges of dense inputs are quantiles of the training rows."""
+        rows = pq.read_table(self.directory / "rows.parquet", columns=[*self.dense_names], filters=[("split", "=", "train")])
+        return Signature(
+            tokens={**{name: len(SPECIALS) + len(self.vocabulary[name]) for name in self.token_names}, GAP: GAP_BUCKETS},
+            categorical={name: len(SPECIALS) + len(self.vocabulary[name]) for name in self.categorical_names},
+            dense={name: bin_edges(rows[name].to_numpy().astype(np.float32)) for name in self.dense_names},
+            outputs=1,
+            max_length=self.max_length,
+        )
+
+    def samples(self, split: str) -> Samples:
+        """Rows of one split: ``train``, ``validation`` or ``test``."""
+        return self.samples_of(pq.read_table(self.directory / "rows.parquet", filters=[("split", "=", split)]))
+
+    def samples_of(self, rows: pa.Table) -> Samples:
+        """Rows in the layout of ``rows.parquet``."""
+        count = rows.num_rows
+        item = rows["item"].to_numpy()
+        user = rows["user"].to_numpy()
+        candidate = np.concatenate([self.item_tokens[item], np.zeros((count, 1), np.int32)], axis=1)  # a candidate has no gap
+        context = [index_of(rows[name], self.vocabulary[name]) for name in self.summary["context"]["categorical"]]
+        context += [self.user_tokens[name][user] for name in self.user_attributes]
+        dense = [rows[name].to_numpy().astype(np.float32) for name in self.dense_names]
+        return Samples(
+            row_id=rows["row_id"].to_numpy(),
+            group=rows["request"].to_numpy(),
+            user=user.astype(np.int64),
+            a=Segment(self.clicks, rows["history_start"].to_numpy(), rows["history_end"].to_numpy(), gap_column=-1),
+            b=Segment(candidate, np.arange(count), np.arange(1, count + 1)),
+            categorical=np.stack(context, axis=1) if context else np.zeros((count, 0), np.int32),
+            dense=np.stack(dense, axis=1) if dense else np.zeros((count, 0), np.float32),
+            label=rows["label"].to_numpy().astype(np.float32),
+        )
+
+    def training_window(self) -> tuple[str | None, str | None]:
+        """When the labels of training begin (None: with the log) and end, ISO 8601 in UTC."""
+        split = self.summary["split"]
+        return split["train_from"], split["train_until"]
+
+    def sequences(self, until: int | None, overlap: float = 0.0) -> Segment:
+        """Each user's complete click sequence, known before a time, in pieces of at most ``max_length`` clicks.
+
+        Pieces are cut from the newest click back, so that the newest one, which is what a model is asked about, is whole.
+
+        Parameters
+        ----------
+        until : int or None
+            Clicks known at this time or later (microseconds UTC) are left out.
+        overlap : float
+            Share of a piece that the next newer one repeats, so that fewer clicks have little before them.
+
+        Returns
+        -------
+        Segment
+            Pieces of two clicks and more, oldest first per user.
+        """
+        starts, last_before = [], []  # of every run of clicks that stand side by side, and the kept click before it
+        offset, user_before, before = 0, -1, -2
+        for clicks in self._read_clicks("user", "known_at", "canonical"):
+            keep = clicks["canonical"] if until is None else clicks["canonical"] & (clicks["known_at"] < until)
+            position = np.flatnonzero(keep) + offset
+            offset += len(keep)
+            if not len(position):
+                continue
+            user = clicks["user"][keep]
+            previous = np.concatenate([[before], position[:-1]])
+            begins = (np.diff(user, prepend=user_before) != 0) | (position - previous != 1)
+            starts.append(position[begins])
+            last_before.append(previous[begins])
+            user_before, before = user[-1], position[-1]
+        if not starts:
+            empty = np.zeros(0, np.int64)
+            return Segment(self.clicks, empty, empty, gap_column=-1)
+        run_start = np.concatenate(starts)
+        run_end = np.append(np.concatenate(last_before)[1:], before) + 1
+        stride = max(1, round(self.max_length * (1 - overlap)))
+        pieces = 1 + -(-np.maximum(run_end - run_start - self.max_length, 0) // stride)  # of every run
+        run = np.repeat(np.arange(len(pieces)), pieces)
+        newer = np.cumsum(pieces)[run] - 1 - np.arange(len(run))  # pieces of the same run that are newer
+        end = run_end[run] - newer * stride
+        start = np.maximum(end - self.max_length, run_start[run])
+        long_enough = end - start >= 2
+        return Segment(self.clicks, start[long_enough], end[long_enough], gap_column=-1)
+
+    def users_of(self, sequences: Segment) -> np.ndarray:
+        """User (sequences,) whose clicks each of :meth:`sequences` holds."""
+        users: np.ndarray = pq.read_table(self.directory / "clicks.parquet", columns=["user"])["user"].to_numpy()
+        return users[sequences.start]
+
+
+def bin_edges(values: np.ndarray) -> list[float]:
+    """Ascending, distinct quantiles of the known values: at most ``DENSE_BINS + 1``, at least two.
+
+    Examples
+    --------
+    >>> bin_edges(np.array([1.0, 1.0, np.nan], np.float32))
+    [1.0, 2.0]
+    """
+    known = values[~np.isnan(values)]
+    edges = np.unique(np.quantile(known, np.linspace(0, 1, DENSE_BINS + 1)).astype(np.float32)) if len(known) else np.zeros(0)
+    if len(edges) == 0:
+        return [0.0, 1.0]
+    if len(edges) == 1:
+        return [float(edges[0]), float(edges[0]) + 1.0]
+    return [float(edge) for edge in edges]

@@ -1,0 +1,256 @@
+"""From labels and the models' probabilities to the tables of metrics.json: models, comparisons and slices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ctr_kd.evaluation.model_metrics import Mask, Measured, measure
+from ctr_kd.metrics import UndefinedMetric, confusion_matrix, reliability_bins, roc_points
+from ctr_kd.metrics.bootstrap import Bootstrap, paired_difference
+from ctr_kd.metrics.checks import Floats, group_codes
+
+PAIRS = (
+    ("student", "student_alone"),
+    ("student", "teacher"),
+    ("teacher", "student_alone"),
+    ("student", "boosted_trees"),
+    ("student", "popularity"),
+    ("student", "linear"),
+    ("student", "text_gcn"),
+    ("student", "oracle"),
+)
+"""Models whose difference is reported, first minus second, where both are there."""
+
+
+@dataclass(frozen=True)
+class EvaluationRows:
+    """The labelled rows that every model has scored.
+
+    Attributes
+    ----------
+    label : array, shape (rows,)
+        0 or 1 for clicks, class codes for classes.
+    user : array of integers or strings, shape (rows,), optional
+        Unit of resampling and of GAUC. Without it rows are resampled and there is no GAUC.
+    request : array of integers or strings, shape (rows,), optional
+        Candidates shown together, all to one user; gives `request_auc`, the AUC inside a request averaged over requests.
+    slices : mapping of str to bool array, shape (rows,)
+        Named parts of the rows, as GROUP/PART; `standard_slices` makes the usual ones.
+    classes : list of str, optional
+        Names of the classes, for classifiers.
+    """
+
+    label: NDArray
+    user: NDArray | None = None
+    request: NDArray | None = None
+    slices: Mapping[str, Mask] = field(default_factory=dict)
+    classes: list[str] | None = None
+
+
+def evaluate(
+    rows: EvaluationRows,
+    scores: Mapping[str, ArrayLike],
+    *,
+    replicates: int = 300,
+    seed: int = 0,
+    threads: int = 2,
+    pairs: tuple[tuple[str, str], ...] = PAIRS,
+) -> dict[str, dict[str, Any]]:
+    """Metrics of every model with 95 % bootstrap intervals, paired differences, and metrics by slice.
+
+    Parameters
+    ----------
+    rows : EvaluationRows
+    scores : mapping of model name to array
+        Click probabilities of shape (rows,), or class probabilities of shape (rows, classes).
+    replicates, seed, threads
+        Of the bootstrap, see `Bootstrap`.
+    pairs : tuple of (first, second)
+        Differences to report; a pair of which a model is missing is passed over.
+
+    Returns
+    -------
+    dict
+        ``{"models": {name: {metric: ...}}, "comparisons": {"first-second": {metric: ...}}, "slices": {slice: {name: ...}}}``,
+        ready for JSON. What is undefined is null with a reason, never NaN.
+
+    Raises
+    ------
+    ValueError
+        When an array has the wrong length, a label is invalid, or a score is no probability; the message names the model.
+
+    Examples
+    --------
+    >>> rows = EvaluationRows(label=np.array([0, 1, 0, 1]), user=np.array([1, 1, 2, 2]))
+    >>> result = evaluate(rows, {"student": [0.1, 0.8, 0.3, 0.6]}, replicates=20)
+    >>> result["models"]["student"]["auc"]
+    {'value': 1.0, 'low': 1.0, 'high': 1.0}
+    """
+    label = np.asarray(rows.label)
+    masks = {name: np.asarray(mask) for name, mask in rows.slices.items()}
+    for name, mask in masks.items():
+        if mask.shape != (len(label),) or mask.dtype != bool:
+            raise ValueError(f"slice {name} must be a bool array of shape ({len(label)},)")
+    request = None if rows.request is None else group_codes(rows.request)[1]
+    if request is not None and len(request) != len(label):
+        raise ValueError(f"request has {len(request)} rows, label has {len(label)}")
+    bootstrap = Bootstrap(rows.user, len(label), replicates=replicates, seed=seed, threads=threads)
+
+    obstacles = {None: bootstrap.obstacle()} | {name: bootstrap.obstacle(mask) for name, mask in masks.items()}
+    models: dict[str, Any] = {}
+    slices: dict[str, dict[str, Any]] = {name: {} for name in masks}
+    measured: dict[str, dict[str, tuple[Measured, Floats]]] = {}
+    for model, given in scores.items():
+        score = np.asarray(given)
+        try:
+            tables: dict[str | None, dict[str, Measured]] = {None: measure(label, score, bootstrap, request=request, classes=rows.classes)}
+            tables |= {name: measure(label, score, bootstrap, rows=mask) for name, mask in masks.items()}
+        except ValueError as error:
+            raise ValueError(f"scores of {model}: {error}") from error
+        # One model at a time, since prepared statistics take some fifty bytes per row; the resamples are the same each time.
+        statistics = {(part, metric): m.statistic for part, table in tables.items() for metric, m in table.items() if m.statistic}
+        replicated = bootstrap.run(statistics)
+        for part, table in tables.items():
+            entries = {metric: m.entry(replicated.get((part, metric)), obstacles[part]) for metric, m in table.items()}
+            if part is None:
+                models[model] = entries
+                measured[model] = {metric: (m, replicated[part, metric]) for metric, m in table.items() if m.statistic}
+            else:
+                slices[part][model] = {"rows": int(masks[part].sum()), **entries}
+    found = {
+        f"{first}-{second}": _differences(measured[first], measured[second], obstacles[None])
+        for first, second in pairs
+        if {first, second} <= set(measured)
+    }
+    return {"models": models, "comparisons": found, "slices": slices}
+
+
+def _differences(
+    first: Mapping[str, tuple[Measured, Floats]], second: Mapping[str, tuple[Measured, Floats]], obstacle: str | None
+) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for metric in first.keys() & second.keys():
+        (one, one_replicates), (two, two_replicates) = first[metric], second[metric]
+        try:
+            if obstacle:
+                raise UndefinedMetric(obstacle)
+            found = paired_difference(one.value, two.value, one_replicates, two_replicates)
+            result[metric] = {"difference": found.difference, "low": found.low, "high": found.high, "p_value": found.p_value}
+        except UndefinedMetric as undefined:
+            result[metric] = {"difference": one.value - two.value, "low": None, "high": None, "p_value": None, "reason": undefined.reason}
+    return {metric: result[metric] for metric in first if metric in result}
+
+
+def standard_slices(
+    *,
+    history_length: ArrayLike | None = None,
+    unseen_item: ArrayLike | None = None,
+    timestamp: ArrayLike | None = None,
+    cutoff: int | None = None,
+) -> dict[str, Mask]:
+    """The usual parts of the test rows: cold users, unseen items, and time since the cut-off.
+
+    Parameters
+    ----------
+    history_length : array of integers, shape (rows,), optional
+        Clicks in the history; gives ``history_length/0``, ``/1-2``, ``/3-10`` and ``/11+``.
+    unseen_item : bool array, shape (rows,), optional
+        Whether the candidate is missing from the vocabulary; gives ``item/seen`` and ``item/unseen``.
+    timestamp : array of integers, shape (rows,), optional
+        Time of the row in microseconds; with `cutoff` gives ``hours_after_cutoff/0-1`` and so on, in days where the
+        rows span more than twelve hours, and in at most eight pieces of whole days where they span more than twelve days.
+    cutoff : int, optional
+        End of the training window in microseconds.
+
+    Returns
+    -------
+    dict of str to bool array
+        Parts without rows are left out.
+
+    Examples
+    --------
+    >>> masks = standard_slices(history_length=[0, 5], timestamp=[5_400_000_000, 9_000_000_000], cutoff=0)
+    >>> list(masks)
+    ['history_length/0', 'history_length/3-10', 'hours_after_cutoff/1-2', 'hours_after_cutoff/2-3']
+    """
+    masks: dict[str, Mask] = {}
+    if history_length is not None:
+        length = np.asarray(history_length)
+        for name, low, high in (("0", 0, 0), ("1-2", 1, 2), ("3-10", 3, 10), ("11+", 11, np.inf)):
+            masks[f"history_length/{name}"] = (length >= low) & (length <= high)
+    if unseen_item is not None:
+        unseen = np.asarray(unseen_item, bool)
+        masks |= {"item/seen": ~unseen, "item/unseen": unseen}
+    if timestamp is not None and cutoff is not None and np.size(timestamp):
+        hours = (np.asarray(timestamp, np.int64) - cutoff) // 3_600_000_000
+        unit, passed = ("hours", hours) if hours.max() - hours.min() < 12 else ("days", hours // 24)
+        first, step = int(passed.min()), -(-int(passed.max() - passed.min() + 1) // 12)
+        if step > 1:
+            step = -(-int(passed.max() - passed.min() + 1) // 8)
+        for start in range(first, int(passed.max()) + 1, step):
+            masks[f"{unit}_after_cutoff/{start}-{start + step}"] = (passed >= start) & (passed < start + step)
+    return {name: mask for name, mask in masks.items() if mask.any()}
+
+
+def curves(label: ArrayLike, scores: Mapping[str, ArrayLike], *, points: int = 200, bins: int = 20) -> dict[str, dict[str, list[Any]]]:
+    """What the report draws of each click model: its ROC curve and its reliability.
+
+    Returns
+    -------
+    dict
+        ``{"roc": {name: [[false positive rate, true positive rate], ...]}, "reliability": {name: [{"predicted",
+        "observed", "low", "high", "rows"}, ...]}}``; low and high bound the 95 % Wilson interval of the click rate.
+        A model without a curve (one label, or several classes) is left out.
+
+    Examples
+    --------
+    >>> curves([0, 1], {"student": [0.2, 0.8]})["roc"]
+    {'student': [[0.0, 0.0], [0.0, 1.0], [1.0, 1.0]]}
+    """
+    result: dict[str, dict[str, list[Any]]] = {"roc": {}, "reliability": {}}
+    for name, score in scores.items():
+        if np.ndim(score) != 1:
+            continue
+        try:
+            result["roc"][name] = [list(point) for point in roc_points(label, score, points)]
+        except UndefinedMetric:
+            continue  # metrics.json already says why for each metric
+        found = reliability_bins(label, score, bins)
+        low, high = wilson_interval(found.observed, found.rows)
+        columns = zip(found.predicted, found.observed, low, high, found.rows, strict=True)
+        result["reliability"][name] = [
+            {"predicted": float(p), "observed": float(o), "low": float(a), "high": float(b), "rows": int(n)} for p, o, a, b, n in columns
+        ]
+    return result
+
+
+def confusions(rows: EvaluationRows, scores: Mapping[str, ArrayLike]) -> dict[str, Any]:
+    """What the report draws of classifiers: which class each takes for which; nothing of click models.
+
+    Returns
+    -------
+    dict
+        ``{"classes": [name, ...], "confusion": {NAME: [[rows, ...], ...]}}``, lines by label, columns by prediction.
+    """
+    if rows.classes is None:
+        return {}
+    predicted = {name: np.asarray(score).argmax(axis=1) for name, score in scores.items()}
+    matrices = {name: confusion_matrix(rows.label, found, len(rows.classes)).tolist() for name, found in predicted.items()}
+    return {"classes": rows.classes, "confusion": matrices}
+
+
+def wilson_interval(rate: Floats, rows: NDArray[np.int64], z: float = 1.959964) -> tuple[Floats, Floats]:
+    """Wilson score interval of a rate observed on independent rows (Wilson 1927); arrays of one shape.
+
+    >>> low, high = wilson_interval(np.array([0.5]), np.array([100]))
+    >>> round(float(low[0]), 4), round(float(high[0]), 4)
+    (0.4038, 0.5962)
+    """
+    centre = (rate + z**2 / (2 * rows)) / (1 + z**2 / rows)
+    half = z / (1 + z**2 / rows) * np.sqrt(rate * (1 - rate) / rows + z**2 / (4 * rows**2))
+    return np.maximum(centre - half, 0.0), np.minimum(centre + half, 1.0)

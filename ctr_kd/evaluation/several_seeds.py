@@ -1,0 +1,87 @@
+"""Models of several seeds on the same rows: their mean metrics and paired differences, users and seeds resampled together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctr_kd.evaluation.model_metrics import measure
+from ctr_kd.metrics.bootstrap import Bootstrap, over_seeds, paired_difference, percentile_interval
+from ctr_kd.metrics.checks import Floats, UndefinedMetric
+
+
+@dataclass(frozen=True)
+class Seeded:
+    """A metric of one model: `value` (seeds,), and `replicates` (seeds, replicates) on the same resamples of users for all models."""
+
+    value: Floats
+    replicates: Floats
+
+
+def measure_seeds(label: NDArray, scores: Sequence[NDArray], bootstrap: Bootstrap) -> dict[str, Seeded]:
+    """AUC and log loss, and of classes accuracy, of a model that was trained with several seeds.
+
+    Parameters
+    ----------
+    label : array, shape (rows,)
+        0 or 1 for clicks, class codes for classes.
+    scores : sequence of float arrays (rows,) or (rows, classes)
+        Probabilities, one array per seed; a model without seeds, as the teacher is, has one.
+    bootstrap : Bootstrap
+        Over the same rows.
+
+    Raises
+    ------
+    UndefinedMetric
+        When only one label occurs.
+    """
+    values: dict[str, list[float]] = {}
+    replicates: dict[str, list[Floats]] = {}
+    everything = np.ones(len(label), bool)
+    for score in scores:  # one at a time: a prepared statistic takes some fifty bytes per row
+        measured = measure(label, score, bootstrap, rows=everything)
+        undefined = [one.reason for one in measured.values() if one.reason]
+        if undefined:
+            raise UndefinedMetric(undefined[0])
+        found = bootstrap.run({name: one.statistic for name, one in measured.items() if one.statistic})
+        for name in found:
+            values.setdefault(name, []).append(measured[name].value)
+            replicates.setdefault(name, []).append(found[name])
+    return {name: Seeded(np.array(values[name]), np.array(replicates[name])) for name in values}
+
+
+def summarise(measured: Mapping[str, Seeded], seed: int) -> dict[str, Any]:
+    """Mean over the seeds with its interval, and the value of each seed, by metric; as in metrics.json."""
+    entries = {}
+    for name, one in measured.items():
+        interval = percentile_interval(float(one.value.mean()), over_seeds(one.replicates, seed))
+        entries[name] = {**asdict(interval), "seeds": one.value.tolist()}
+    return entries
+
+
+def difference(first: Mapping[str, Seeded], second: Mapping[str, Seeded], seed: int) -> dict[str, Any]:
+    """First minus second, paired by seed and by resample, by metric; a model of one seed is compared with every seed of the other.
+
+    Parameters
+    ----------
+    first, second : mapping of str to Seeded
+        Of one bootstrap.
+    seed : int
+        Of the resampling of seeds.
+
+    Returns
+    -------
+    dict
+        ``{metric: {"difference", "low", "high", "p_value", "seeds"}}``; ``seeds`` holds the difference of each seed.
+    """
+    entries = {}
+    for name in first:
+        values = first[name].value - second[name].value
+        replicates = over_seeds(first[name].replicates - second[name].replicates, seed)
+        found = paired_difference(float(values.mean()), 0.0, replicates, np.zeros_like(replicates))
+        entries[name] = {**asdict(found), "seeds": values.tolist()}
+    return entries

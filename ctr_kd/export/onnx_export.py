@@ -1,0 +1,175 @@
+"""The student alone, as one graph in one file with what feeds it beside it: ``student.onnx`` runs without torch."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import shutil
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import nn
+
+from ctr_kd.data.batching import Batch
+from ctr_kd.data.samples import GAP, GAP_BUCKETS, SPECIALS, Assembly, Signature
+from ctr_kd.data.texts import AnyAssembly, TextAssembly
+from ctr_kd.export import click_scorer, text_scorer
+
+OPSET = 17
+INPUTS = Batch._fields
+
+
+def export_student(model: nn.Module, signature: Signature, assembly: AnyAssembly, directory: Path) -> None:
+    """Write everything that production needs of a student, and nothing else.
+
+    Parameters
+    ----------
+    model : Module
+        The trained student; its ``forward`` takes the fields of :class:`ctr_kd.data.batching.Batch`.
+    signature : Signature
+    assembly : Assembly or TextAssembly
+        Source of the vocabularies, and of the items' attributes or the tokenizer.
+    directory : Path
+        Receives ``student.onnx``, ``signature.json``, ``scorer.py`` and what it reads: ``vocabulary.parquet`` and ``items.parquet``,
+        or the tokenizer.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    export_graph(model, signature, directory / "student.onnx")
+    described = {**GRAPH, **signature.to_dict(), **WRAPPERS[type(assembly)](signature, assembly, directory)}
+    (directory / "signature.json").write_text(json.dumps(described, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+GRAPH = {
+    "inputs": {
+        "segment_a": "int32 (segments, length, token features): distinct histories, oldest first, or texts; padded with 0 on the right",
+        "segment_a_length": "int64 (segments): tokens of each",
+        "segment_of_row": "int64 (rows): the segment A of each row",
+        "segment_b": "int32 (rows, length b, token features): candidate (one token) or second text, padded with 0 on the right",
+        "categorical": "int32 (rows, categorical features)",
+        "dense": "float32 (rows, dense inputs): NaN where null",
+    },
+    "output": "logit (rows, outputs); scores are the sigmoid of one, the softmax of several",
+    "special_tokens": list(SPECIALS),
+}
+
+
+def wrap_clicks(signature: Signature, assembly: Assembly, directory: Path) -> dict[str, Any]:
+    """Write what turns raw ids into inputs, and describe the raw columns."""
+    features = [name for name in [*signature.tokens, *signature.categorical] if name != GAP]
+    pq.write_table(
+        pa.table(
+            {
+                "feature": pa.array([name for name in features for _ in assembly.vocabulary[name]], pa.string()),
+                "token": pa.array([token for name in features for token in assembly.vocabulary[name]], pa.string()),
+            }
+        ),
+        directory / "vocabulary.parquet",
+    )
+    _write_items(assembly, directory / "items.parquet")
+    shutil.copyfile(click_scorer.__file__, directory / "scorer.py")
+    optional = ["history_timestamps", *signature.categorical, *signature.dense]
+    return {
+        "gap_buckets": GAP_BUCKETS,
+        "user_attributes": assembly.user_attributes,
+        "negative_sampling_rate": assembly.summary.get("negative_sampling_rate"),
+        "columns": {"required": ["history", "item_id", "timestamp"], "optional": optional, "answer": {"score": "double"}},
+    }
+
+
+def wrap_texts(signature: Signature, assembly: TextAssembly, directory: Path) -> dict[str, Any]:
+    """Write what turns raw texts into inputs, the tokenizer's own file among it, and describe the raw columns and the classes."""
+    from feature_store.text.tokenizers import TOKENIZERS
+
+    for name in ("tokenizer.json", "vocabulary.json"):
+        shutil.copyfile(assembly.view / name, directory / name)
+    tokenizer = TOKENIZERS[json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))["kind"]]
+    shutil.copyfile(inspect.getfile(tokenizer), directory / "tokenizer.py")
+    shutil.copyfile(text_scorer.__file__, directory / "scorer.py")
+    taken = {"label", "score", "text", "text_b"}
+    columns = [f"class {name}" if name in taken else name for name in assembly.classes]
+    answer = {"label": "string", "score": "double", **dict.fromkeys(columns, "double")}
+    return {
+        "classes": assembly.classes,
+        "class_columns": columns,
+        "packages": packages_of(directory / "tokenizer.py"),
+        "columns": {"required": ["text"], "optional": ["text_b"] if signature.max_length_b else [], "answer": answer},
+    }
+
+
+WRAPPERS: dict[type, Callable[..., dict[str, Any]]] = {Assembly: wrap_clicks, TextAssembly: wrap_texts}
+
+
+def packages_of(file: Path) -> list[str]:
+    """Packages from a registry that a file of Python imports, anywhere in it; numpy, which every scorer needs, is not named.
+
+    Raises
+    ------
+    ValueError
+        When it imports this project: then it could not run in production.
+    """
+    nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+    imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    packages = {name.split(".")[0] for name in imported} - sys.stdlib_module_names - {"numpy"}
+    ours = packages & {"feature_store", "ctr_kd", "pipelines", ""}
+    if ours:
+        raise ValueError(f"{file.name} imports {', '.join(sorted(ours))}, so the exported student would need this project")
+    return sorted(packages)
+
+
+def export_graph(model: nn.Module, signature: Signature, path: Path) -> None:
+    """Write the graph of a model in eval mode, with dynamic segments, lengths and rows."""
+    model.eval()
+    features = len(signature.tokens)
+    example = Batch(
+        torch.ones(2, 3, features, dtype=torch.int32),
+        torch.tensor([3, 1]),
+        torch.tensor([0, 0, 1]),
+        torch.ones(3, min(signature.max_length_b, 2) or 1, features, dtype=torch.int32),
+        torch.ones(3, len(signature.categorical), dtype=torch.int32),
+        torch.zeros(3, len(signature.dense)),
+    )
+    axes = {
+        "segment_a": {0: "segments", 1: "length"},
+        "segment_a_length": {0: "segments"},
+        "segment_of_row": {0: "rows"},
+        "segment_b": {0: "rows"} if signature.max_length_b == 1 else {0: "rows", 1: "length_b"},
+        "categorical": {0: "rows"},
+        "dense": {0: "rows"},
+        "logit": {0: "rows"},
+    }
+    with warnings.catch_warnings():
+        # The tracing exporter is deprecated in favour of one that needs onnxscript, and it warns of LSTMs whose initial
+        # state would be constant; ours derives it from the batch. A test runs the graph at other sizes.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            model,
+            tuple(example),
+            str(path),
+            dynamo=False,
+            input_names=list(INPUTS),
+            output_names=["logit"],
+            dynamic_axes=axes,
+            opset_version=OPSET,
+        )
+    graph = onnx.load(str(path))
+    # An input that the model does not read (no categorical context, say) is pruned by the exporter; the scorer feeds what is listed.
+    onnx.checker.check_model(graph)
+
+
+def _write_items(assembly: Assembly, path: Path) -> None:
+    """Attributes of the items, so that a raw id becomes all its token features; a log without attributes has no such file."""
+    names = assembly.token_names[1:]
+    if names:
+        items = pq.read_table(assembly.directory / "items.parquet", columns=["item_id", *names])
+        known = np.flatnonzero((assembly.item_tokens[:, 1:] > 0).any(axis=1))
+        pq.write_table(items.take(pa.array(known)), path)

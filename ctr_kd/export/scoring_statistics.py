@@ -1,0 +1,176 @@
+"""What a scoring saw: rows, ids that the model does not know, missing values, and the distribution of the scores.
+
+Everything is a count, so that parts which were scored elsewhere, or earlier, add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ctr_kd.metrics.drift import ScoreDistribution, count_by_bin, population_stability_index
+
+UNKNOWN = 1  # index of an id that the vocabulary lacks
+EVEN_EDGES = np.arange(1, 20) / 20  # where no distribution of reference says better
+
+
+@dataclass
+class ScoringCounts:
+    """Counts of some scored rows.
+
+    Attributes
+    ----------
+    rows : int
+    ids, unseen : dict of str to int
+        By feature: ids that were given, and those of them that the model does not know.
+    missing : dict of str to int
+        By column that the model reads: rows without a value; of ``history`` those with an empty one too.
+    bins : list of int
+        Rows by score.
+    total, low, high : float
+        Sum of the scores, and their smallest and largest; these are null without rows.
+    """
+
+    rows: int = 0
+    ids: dict[str, int] = field(default_factory=dict)
+    unseen: dict[str, int] = field(default_factory=dict)
+    missing: dict[str, int] = field(default_factory=dict)
+    bins: list[int] = field(default_factory=list)
+    total: float = 0.0
+    low: float | None = None
+    high: float | None = None
+
+    def __add__(self, other: ScoringCounts) -> ScoringCounts:
+        """Counts of the rows of both.
+
+        Examples
+        --------
+        >>> both = ScoringCounts(2, missing={"hour": 1}, bins=[2, 0], low=0.1) + ScoringCounts(1, missing={"hour": 1}, bins=[0, 1], low=0.7)
+        >>> both.rows, both.missing, both.bins, both.low
+        (3, {'hour': 2}, [2, 1], 0.1)
+        """
+        return ScoringCounts(
+            self.rows + other.rows,
+            _sums(self.ids, other.ids),
+            _sums(self.unseen, other.unseen),
+            _sums(self.missing, other.missing),
+            [a + b for a, b in zip(self.bins, other.bins, strict=True)] if self.bins and other.bins else self.bins or other.bins,
+            self.total + other.total,
+            min((value for value in (self.low, other.low) if value is not None), default=None),
+            max((value for value in (self.high, other.high) if value is not None), default=None),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        return cls(**values)
+
+
+def count_rows(scorer: Any, table: pa.Table, score: np.ndarray, edges: np.ndarray) -> ScoringCounts:
+    """Count rows as the model read them.
+
+    Parameters
+    ----------
+    scorer : StudentScorer
+        Of the model: what it reads and which ids it knows.
+    table : pa.Table, shape (rows, columns)
+        What it scored.
+    score : float array (rows,)
+    edges : float array
+        Of the bins of the scores.
+    """
+    signature = scorer.signature
+    item = next(iter(signature["tokens"]))
+    ids = {item: table["item_id"], "history": _flat(table, "history")}
+    ids |= {name: table[name] for name in signature["categorical"] if name in table.column_names}
+    read = ("item_id", "timestamp", "history", "history_timestamps", *signature["categorical"], *signature["dense"])
+    return ScoringCounts(
+        table.num_rows,
+        {name: len(values) - values.null_count for name, values in ids.items()},
+        {name: _unseen(scorer.lookups[item if name == "history" else name], values) for name, values in ids.items()},
+        {name: _missing(table, name) for name in read},
+        **_distribution(score, edges),
+    )
+
+
+def count_texts(table: pa.Table, score: np.ndarray, edges: np.ndarray) -> ScoringCounts:
+    """Count texts: rows without one, and the scores of the likeliest classes.
+
+    Parameters
+    ----------
+    table : pa.Table, shape (rows, columns)
+        What was scored.
+    score : float array (rows,)
+        Probability of each row's likeliest class.
+    edges : float array
+        Of the bins of the scores.
+    """
+    texts = {name: table[name] for name in ("text", "text_b") if name in table.column_names}
+    empty = {name: pc.sum(pc.equal(pc.utf8_trim_whitespace(text.cast(pa.string())), "")).as_py() or 0 for name, text in texts.items()}
+    missing = {name: text.null_count + empty[name] for name, text in texts.items()}
+    return ScoringCounts(table.num_rows, missing=missing, **_distribution(score, edges))
+
+
+def summarise(counts: ScoringCounts, edges: np.ndarray, reference: ScoreDistribution | None) -> dict[str, Any]:
+    """The counts as a report has them: shares, and the drift of the scores from the distribution of reference.
+
+    Returns
+    -------
+    dict
+        ``rows``, ``unseen`` (share of the given ids, null where none was given), ``missing`` (rows), and ``scores``: ``mean``, ``low``,
+        ``high``, ``edges``, ``rows``, ``psi`` (null with a ``reason`` where there is nothing to compare with).
+    """
+    scores: dict[str, Any] = {
+        "mean": counts.total / counts.rows if counts.rows else None,
+        "low": counts.low,
+        "high": counts.high,
+        "edges": edges.tolist(),
+        "rows": counts.bins,
+        "psi": None,
+    }
+    if reference is None:
+        scores["reason"] = "the model was registered without the distribution of its validation scores; register it again"
+    elif not counts.rows:
+        scores["reason"] = "there are no rows"
+    else:
+        scores |= {"psi": population_stability_index(reference.rows, counts.bins), "validation_rows": reference.rows.tolist()}
+    unseen = {name: counts.unseen[name] / given if given else None for name, given in counts.ids.items()}
+    return {"rows": counts.rows, "unseen": unseen, "missing": counts.missing, "scores": scores}
+
+
+def _distribution(score: np.ndarray, edges: np.ndarray) -> dict[str, Any]:
+    """What :class:`ScoringCounts` says of scores (rows,)."""
+    counted: dict[str, Any] = {"bins": count_by_bin(score, edges).tolist(), "total": float(score.sum())}
+    return counted | ({"low": float(score.min()), "high": float(score.max())} if len(score) else {})
+
+
+def _sums(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}
+
+
+def _flat(table: pa.Table, name: str) -> pa.Array | pa.ChunkedArray:
+    column = table[name]
+    return pa.array([], pa.null()) if pa.types.is_null(column.type) else pc.list_flatten(column)
+
+
+def _unseen(lookup: Any, values: pa.Array | pa.ChunkedArray) -> int:
+    return int((lookup(values) == UNKNOWN).sum()) if len(values) else 0
+
+
+def _missing(table: pa.Table, name: str) -> int:
+    if name not in table.column_names:
+        return table.num_rows
+    column = table[name]
+    missing = column.null_count
+    if pa.types.is_floating(column.type):  # what pandas writes for null
+        missing += pc.sum(pc.is_nan(column)).as_py() or 0
+    if name == "history" and not pa.types.is_null(column.type):
+        missing += pc.sum(pc.equal(pc.list_value_length(column), 0)).as_py() or 0
+    return int(missing)

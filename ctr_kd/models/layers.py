@@ -1,0 +1,166 @@
+"""Input layers that teacher and students share: token embeddings, the context encoder and the comparison of segments."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ctr_kd.data.samples import PAD, Signature
+
+
+class TokenEmbedding(nn.Module):
+    """Sum of the embeddings of a token's features: its id, attributes, time gap.
+
+    Parameters
+    ----------
+    sizes : dict of str to int
+        Token features and their number of indices.
+    width : int
+        Embedding width.
+    std : float, optional
+        Of the initial embeddings; by default it falls with the width.
+    """
+
+    def __init__(self, sizes: dict[str, int], width: int, std: float | None = None) -> None:
+        super().__init__()
+        self.tables = nn.ModuleDict({name: nn.Embedding(size, width, padding_idx=PAD) for name, size in sizes.items()})
+        for table in self.embeddings():
+            nn.init.normal_(table.weight, std=std if std is not None else 0.02 if width >= 64 else 0.05)
+        self.zero_padding()
+
+    def embeddings(self) -> list[nn.Embedding]:
+        """Tables in the order of the token features; the first is that of the token's own id."""
+        return [table for table in self.tables.values() if isinstance(table, nn.Embedding)]
+
+    def step_by_rows(self) -> None:
+        """Let the gradient of the ids' table hold the rows that were read and no others, so that the optimizer moves those alone."""
+        self.embeddings()[0].sparse = True
+
+    def zero_padding(self) -> None:
+        """Padding embeds to zero, and stays there: its rows get no gradient."""
+        with torch.no_grad():
+            for table in self.embeddings():
+                table.weight[PAD].zero_()
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Embed ``tokens`` (..., features) into vectors (..., width)."""
+        tables = self.embeddings()
+        vectors = tables[0](tokens[..., 0])
+        for i, table in enumerate(tables[1:], start=1):
+            vectors = vectors + table(tokens[..., i])
+        return vectors
+
+
+class PiecewiseLinear(nn.Module):
+    """Piecewise linear encoding of dense inputs (Gorishniy et al. 2022, arXiv:2203.05556, section 3.2).
+
+    A value fills its quantile bins from below: bins under it are 1, its own is filled in part, bins above are 0. Any
+    monotone transform of an input gives nearly the same code, so counts and seconds need no scaling. A null has all bins 0
+    and its own indicator.
+    """
+
+    low: Tensor
+    scale: Tensor
+
+    def __init__(self, edges: list[list[float]]) -> None:
+        super().__init__()
+        bins = max((len(e) - 1 for e in edges), default=1)
+        low = torch.full((len(edges), bins), 3e38)  # a bin that no value reaches
+        scale = torch.ones(len(edges), bins)
+        for i, e in enumerate(edges):
+            values = torch.tensor(e, dtype=torch.float64)
+            low[i, : len(e) - 1] = values[:-1].float()
+            scale[i, : len(e) - 1] = 1.0 / values.diff().float()
+        self.register_buffer("low", low)
+        self.register_buffer("scale", scale)
+        self.size = len(edges) * (bins + 1)
+
+    def forward(self, dense: Tensor) -> Tensor:
+        """Encode ``dense`` (rows, inputs) into (rows, inputs * (bins + 1))."""
+        null = torch.isnan(dense)  # (rows, inputs)
+        value = torch.where(null, torch.full_like(dense, -3e38), dense)
+        code = ((value.unsqueeze(-1) - self.low) * self.scale).clamp(0.0, 1.0)  # (rows, inputs, bins)
+        return torch.cat([code.flatten(1), null.to(dense.dtype)], dim=1)
+
+
+class ContextEncoder(nn.Module):
+    """Context and as-of statistics as one vector: embedded categories beside the encoded dense inputs.
+
+    A null category, or one whose column is absent, adds nothing: it embeds to zero and stays there.
+    """
+
+    def __init__(self, signature: Signature, width: int) -> None:
+        super().__init__()
+        tables = [nn.Embedding(size, width, padding_idx=PAD) for size in signature.categorical.values()]
+        for table in tables:
+            nn.init.normal_(table.weight, std=0.05)
+            with torch.no_grad():
+                table.weight[PAD].zero_()
+        self.tables = nn.ModuleList(tables)
+        self.dense = PiecewiseLinear(list(signature.dense.values()))
+        self.has_dense = len(signature.dense) > 0
+        self.size = width * len(self.tables) + (self.dense.size if self.has_dense else 0)
+
+    def forward(self, categorical: Tensor, dense: Tensor) -> Tensor:
+        """Encode (rows, features) and (rows, inputs) into (rows, size)."""
+        parts = [table(categorical[:, i]) for i, table in enumerate(self.tables)]
+        if self.has_dense:
+            parts.append(self.dense(dense))
+        return torch.cat(parts, dim=1) if parts else dense.new_zeros(dense.shape[0], 0)
+
+
+def compare(a: Tensor, b: Tensor) -> Tensor:
+    """[a, b, a * b, |a - b|] of two segments' vectors (Tang et al. 2019, arXiv:1903.12136, section 3.1)."""
+    return torch.cat([a, b, a * b, (a - b).abs()], dim=-1)
+
+
+def compared_size(signature: Signature, width: int) -> int:
+    """Size of what a head is told of both segments: :func:`compare` of them, or segment A alone where there is no segment B."""
+    return 4 * width if signature.max_length_b else width
+
+
+def length_of(tokens: Tensor) -> Tensor:
+    """Lengths (sequences,) of right-padded sequences (sequences, longest, features): where their padding begins."""
+    return (tokens[:, :, 0] != PAD).sum(1)
+
+
+def mean_of(vectors: Tensor, length: Tensor) -> Tensor:
+    """Means (sequences, width) of vectors (sequences, longest, width) that are zero at padding; an empty sequence's is zero."""
+    return vectors.sum(1) / length.clamp(min=1).unsqueeze(1).to(vectors.dtype)
+
+
+def scaled_sum_of(vectors: Tensor, length: Tensor) -> Tensor:
+    """Like :func:`mean_of`, but divided by the root of the length: of independent vectors the same spread whatever their number."""
+    return vectors.sum(1) / length.clamp(min=1).unsqueeze(1).to(vectors.dtype).sqrt()
+
+
+COMBINERS = {"mean": mean_of, "sqrtn": scaled_sum_of}
+
+
+def padding_mask(length: Tensor, longest: int) -> Tensor:
+    """True where a position (sequences, longest) holds a token."""
+    return torch.arange(longest, device=length.device).unsqueeze(0) < length.unsqueeze(1)
+
+
+class Head(nn.Module):
+    """From the compared segments and the context to the logits: two hidden layers, or where their width is 0 one linear layer."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, dropout: float) -> None:
+        super().__init__()
+        if hidden:
+            first = [nn.Linear(inputs, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, hidden // 2), nn.ReLU()]
+            self.layers = nn.Sequential(*first, nn.Linear(hidden // 2, outputs))
+        else:
+            self.layers = nn.Sequential(nn.Linear(inputs, outputs))
+
+    def begin_at(self, logits: Tensor) -> None:
+        """Let the untrained head answer about ``logits`` (outputs,), such as those of the average rate.
+
+        Clicks are rare. From an even chance, the first hundreds of steps would teach the hidden layers that, and nothing else (Lin et al.
+        2017, arXiv:1708.02002, section 3.3).
+        """
+        with torch.no_grad():
+            self.layers[-1].get_parameter("bias").copy_(logits)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.layers(features)  # (rows, outputs)

@@ -1,0 +1,227 @@
+"""Calibration of a student's logits, fitted on validation rows and exported inside the student.
+
+Each way is a monotone function of the logit, so calibration changes no ranking: AUC stays, log loss and calibration error move. Of
+several classes all logits are scaled alike, so the likeliest class stays as well.
+A calibrated probability is that of a click among rows like the validation rows. Where negatives were down-sampled, those rows
+are too, so the correction for the sampling rate (:class:`ctr_kd.export.click_scorer.StudentScorer`) comes after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+from sklearn.isotonic import IsotonicRegression
+from torch import Tensor, nn
+
+from ctr_kd.config import Calibration
+from ctr_kd.data.samples import Samples
+from ctr_kd.training.loop import predict
+
+FEWEST_CLICKS = 20  # of each label; fewer say too little of a rate, and the logits stay as they are
+MOST_BINS, FEWEST_ROWS = 50, 100  # of the isotonic fit: bins, and rows in each
+NEWTON_STEPS = 50
+
+
+class Temperature(nn.Module):
+    """``logit * scale + bias``: a temperature 1 / scale, and a bias because click rates move as a whole (Platt 1999)."""
+
+    scale: Tensor
+    bias: Tensor
+
+    def __init__(self, scale: float, bias: float) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
+        self.register_buffer("bias", torch.tensor(bias, dtype=torch.float32))
+
+    def forward(self, logit: Tensor) -> Tensor:
+        return logit * self.scale + self.bias
+
+
+class MonotoneLines(nn.Module):
+    """Straight lines between rising knots, with the slope 1 beyond the outermost two.
+
+    Every term rises with the logit, in float arithmetic too, so the order of two rows is kept and at most becomes a tie.
+
+    Parameters
+    ----------
+    x, y : float arrays (knots,)
+        Both strictly rising.
+    """
+
+    x: Tensor
+    step: Tensor
+    slope: Tensor
+    first: Tensor
+
+    def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
+        super().__init__()
+        self.register_buffer("x", torch.tensor(x, dtype=torch.float32))
+        self.register_buffer("step", self.x.diff())
+        self.register_buffer("slope", torch.tensor(np.diff(y) / np.diff(x), dtype=torch.float32))
+        self.register_buffer("first", torch.tensor(y[0], dtype=torch.float32))
+
+    def forward(self, logit: Tensor) -> Tensor:
+        from_knot = logit.unsqueeze(-1) - self.x  # (rows, 1, knots)
+        below, above = from_knot[..., 0].clamp(max=0), from_knot[..., -1].clamp(min=0)
+        within = (torch.minimum(from_knot[..., :-1].clamp(min=0), self.step) * self.slope).sum(-1)
+        return self.first + below + within + above  # (rows, 1)
+
+
+class Calibrated(nn.Module):
+    """A student and what makes its logits probabilities, as one model with one graph."""
+
+    def __init__(self, student: nn.Module, calibration: nn.Module) -> None:
+        super().__init__()
+        self.student, self.calibration = student, calibration
+        self.eval()
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.calibration(self.student(*inputs))  # (rows, outputs)
+
+
+def calibrate(model: nn.Module, validation: Samples, how: Calibration, report: Callable[[str], None] = lambda text: None) -> nn.Module:
+    """The model with calibrated logits; the model itself where there is nothing to calibrate by, which is said.
+
+    Parameters
+    ----------
+    model : Module
+        A trained student; it does not change.
+    validation : Samples
+        All that the fit reads.
+    how : {"none", "temperature", "isotonic"}
+    report : callable
+
+    Raises
+    ------
+    ValueError
+        When the model has several outputs and the way is isotonic.
+    """
+    if how == "none":
+        return model
+    logit = predict(model, validation)
+    if logit.shape[1] > 1:
+        if how != "temperature":
+            raise ValueError(f"isotonic calibration is of click logits, and the model has {logit.shape[1]} outputs; use temperature")
+        if len(logit) < FEWEST_ROWS:
+            report(f"warning: not calibrated: {len(logit):,} validation rows, {FEWEST_ROWS} are needed")
+            return model
+        return Calibrated(model, Temperature(fit_class_scale(logit, validation.label.astype(np.int64)), 0.0))
+    calibration, label = None, validation.label
+    clicks = int((label == 1).sum())
+    if min(clicks, len(label) - clicks) < FEWEST_CLICKS:
+        report(
+            f"warning: not calibrated: {clicks:,} of {len(label):,} validation rows are clicks, {FEWEST_CLICKS} of each label are needed"
+        )
+        return model
+    calibration = (fit_temperature if how == "temperature" else fit_isotonic)(logit[:, 0], label)
+    if calibration is None:
+        report("warning: not calibrated: on the validation rows a higher logit is not clicked more")
+        return model
+    return Calibrated(model, calibration)
+
+
+def fit_temperature(logit: np.ndarray, label: np.ndarray) -> Temperature | None:
+    """Scale and bias of the least log loss, by Newton's method: the loss is convex in both.
+
+    Platt 1999 (Probabilistic outputs for support vector machines, section 2); with the bias at 0 it is the temperature scaling of
+    Guo et al. 2017 (arXiv:1706.04599, section 4.2). His smoothed labels keep separable rows from an infinite scale.
+
+    Parameters
+    ----------
+    logit : float array (rows,)
+    label : array of 0 and 1, shape (rows,)
+
+    Returns
+    -------
+    Temperature or None
+        None where the scale would not be above zero, which would turn the ranking round.
+
+    Examples
+    --------
+    >>> fitted = fit_temperature(np.repeat([-2.0, 2.0], 1000), np.repeat([0, 1, 0, 1], [750, 250, 250, 750]))
+    >>> round(float(fitted.scale), 3), abs(round(float(fitted.bias), 3))  # log(3) / 2, nearly
+    (0.548, 0.0)
+    """
+    clicks = label.sum()
+    target = np.where(label == 1, (clicks + 1) / (clicks + 2), 1 / (len(label) - clicks + 2))
+    inputs = np.stack([logit.astype(np.float64), np.ones(len(logit))], axis=1)  # (rows, 2)
+    parameters = np.array([1.0, 0.0])
+
+    def loss(of: np.ndarray) -> float:
+        z = inputs @ of
+        return float((np.logaddexp(0, z) - target * z).mean())
+
+    for _ in range(NEWTON_STEPS):
+        probability = 1 / (1 + np.exp(-(inputs @ parameters)))
+        gradient = inputs.T @ (probability - target) / len(target)
+        if np.abs(gradient).max() < 1e-9:
+            break
+        weight = (probability * (1 - probability))[:, None]
+        curvature = inputs.T @ (inputs * weight) / len(target) + 1e-9 * np.eye(2)
+        step, size = np.linalg.solve(curvature, gradient), 1.0
+        while loss(parameters - size * step) > loss(parameters) and size > 1e-6:
+            size /= 2
+        parameters = parameters - size * step
+    return Temperature(float(parameters[0]), float(parameters[1])) if parameters[0] > 1e-3 else None
+
+
+def fit_class_scale(logit: np.ndarray, label: np.ndarray) -> float:
+    """Scale of the least log loss of the classes, which is convex in it: temperature scaling (Guo et al. 2017, arXiv:1706.04599).
+
+    Parameters
+    ----------
+    logit : float array (rows, classes)
+    label : int array (rows,)
+
+    Returns
+    -------
+    float
+        1 / temperature, between e**-3 and e**5: rows that the logits separate ask for an infinite one.
+
+    Examples
+    --------
+    >>> logit = np.array([[2.0, 0.0]] * 1000)
+    >>> round(fit_class_scale(logit, np.repeat([0, 1], [750, 250])), 3)  # log(3) / 2
+    0.549
+    """
+    rows, logit = np.arange(len(label)), logit.astype(np.float64)
+
+    def loss(logarithm: float) -> float:
+        return float(-log_softmax(np.exp(logarithm) * logit, axis=1)[rows, label].mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-3.0, 5.0), method="bounded").x))
+
+
+def fit_isotonic(logit: np.ndarray, label: np.ndarray) -> MonotoneLines | None:
+    """An isotonic fit of the click rate, without its steps: lines between the centres of its blocks, in logits.
+
+    A step function would tie all rows of a block and cost AUC (Zadrozny and Elkan 2002, doi:10.1145/775047.775151, have it so); lines
+    between the blocks' centres rise strictly. Rows are first cut into bins of equal size, whose rates take one more row at the
+    average rate, so that no bin is certain.
+
+    Parameters
+    ----------
+    logit : float array (rows,)
+    label : array of 0 and 1, shape (rows,)
+
+    Returns
+    -------
+    MonotoneLines or None
+        None where the fit has but one block, in which a higher logit is not clicked more.
+    """
+    order = np.argsort(logit, kind="stable")
+    bins = np.array_split(order, int(np.clip(len(order) // FEWEST_ROWS, 2, MOST_BINS)))
+    centre = np.array([logit[rows].mean(dtype=np.float64) for rows in bins])
+    size = np.array([len(rows) for rows in bins], np.float64)
+    rate = np.array([(label[rows].sum() + label.mean()) / (len(rows) + 1) for rows in bins])
+    fitted = IsotonicRegression().fit(np.arange(len(bins)), rate, sample_weight=size).predict(np.arange(len(bins)))
+    block = np.unique(fitted, return_inverse=True)[1]
+    weight = np.bincount(block, size)
+    x, p = np.bincount(block, centre * size) / weight, np.bincount(block, fitted * size) / weight
+    apart = np.concatenate([[True], np.diff(x.astype(np.float32)) > 0])  # bins of one and the same logit
+    x, y = x[apart], np.log(p / (1 - p))[apart]
+    return MonotoneLines(x, y) if len(x) > 1 else None

@@ -1,0 +1,241 @@
+"""Distil a frozen teacher, known by its stored logits and where asked by its encoder, into a light student; and the student alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ctr_kd.config import DistillConfig, HintsConfig
+from ctr_kd.data.batching import Batch, make_batch, part_of
+from ctr_kd.data.samples import Samples, Signature
+from ctr_kd.models import STUDENTS
+from ctr_kd.models.bert import MaskedItemModel
+from ctr_kd.objectives.classification import base_logits, hard_cross_entropy, labelled_share
+from ctr_kd.objectives.distillation import class_shares, logits_loss
+from ctr_kd.objectives.hints import hints_loss
+from ctr_kd.objectives.schedule import LABELS_ALONE, emphasis
+from ctr_kd.training.devices import choose_device, device_of, move
+from ctr_kd.training.embedding_init import begin_with, begin_with_vectors
+from ctr_kd.training.finetune import validation_figures
+from ctr_kd.training.loop import Curve, ParameterGroup, TrainingError, fit, row_plan, training_batch
+
+
+def align_logits(row_id: np.ndarray, logit: np.ndarray, samples: Samples) -> np.ndarray:
+    """Teacher logits in the order of the samples, joined by row id, never by position.
+
+    Parameters
+    ----------
+    row_id : int64 array (stored,)
+    logit : float array (stored, outputs)
+    samples : Samples
+
+    Returns
+    -------
+    float32 array (rows, outputs)
+
+    Raises
+    ------
+    TrainingError
+        When a row has no logit, or a logit is not finite.
+    """
+    order = np.argsort(row_id, kind="stable")
+    at = np.searchsorted(row_id[order], samples.row_id).clip(max=max(len(row_id) - 1, 0))
+    missing = samples.row_id[row_id[order][at] != samples.row_id] if len(row_id) else samples.row_id
+    if len(missing):
+        raise TrainingError(
+            f"the teacher's stored logits miss {len(missing):,} of {len(samples):,} rows (first: row {missing[0]}): "
+            "they belong to another row set; run finetune again"
+        )
+    aligned = logit[order][at].astype(np.float32)
+    broken = ~np.isfinite(aligned).all(axis=1)
+    if broken.any():
+        raise TrainingError(
+            f"the teacher's logit of row {samples.row_id[broken][0]} is not finite ({broken.sum():,} such rows): retrain the teacher"
+        )
+    return aligned
+
+
+def combine_logits(teachers: Mapping[str, np.ndarray], weights: Mapping[str, float | np.ndarray]) -> np.ndarray:
+    """Weighted mean of several teachers' logits: the geometric mean of their odds.
+
+    Parameters
+    ----------
+    teachers : mapping of str to float32 array (rows, outputs)
+    weights : mapping of str to float or float array (rows, 1)
+        One for each teacher, or one for each of its rows; they add up to 1.
+
+    Raises
+    ------
+    TrainingError
+        When the teachers differ in shape.
+
+    Examples
+    --------
+    >>> combine_logits({"a": np.array([[1.0]]), "b": np.array([[3.0]])}, {"a": 0.5, "b": 0.5}).tolist()
+    [[2.0]]
+    """
+    shapes = {name: logits.shape for name, logits in teachers.items()}
+    if len(set(shapes.values())) > 1:
+        raise TrainingError(f"the teachers differ in the shape of their logits: {shapes}")
+    return np.asarray(sum(weights[name] * logits for name, logits in teachers.items()), np.float32)
+
+
+def without_effect(config: DistillConfig) -> list[str]:
+    """Which of the configured keys do nothing beside the others, one line each.
+
+    Examples
+    --------
+    >>> without_effect(DistillConfig(alpha=1, temperature=0))
+    ['warning: temperature has no effect: alpha is 1, so the student learns from the labels alone']
+    """
+    changed = {name for name, field in DistillConfig.model_fields.items() if getattr(config, name) != field.default}
+    changed |= {"schedule.temperature"} if config.schedule.temperature != "constant" else set()
+    idle: list[tuple[set[str], str]] = []
+    if config.weighting == "fixed":
+        idle.append(({"held_out"}, "weighting is fixed"))
+    if config.alpha == 1:
+        terms = {"preset", "teacher_weight", "soft", "temperature", "listwise", "hints", "gate", "schedule", "transfer"}
+        idle.append((terms, "alpha is 1, so the student learns from the labels alone"))
+    else:
+        if config.preset == "hinton":
+            idle.append(({"alpha"}, "preset hinton weighs the labels by 1"))
+        else:
+            idle.append(({"teacher_weight"}, "it is of preset hinton"))
+        if config.schedule.weight == config.schedule.temperature == "constant":
+            idle.append(({"schedule"}, "its weight and temperature are constant"))
+        if config.listwise == 1:
+            idle.append(({"soft", "gate"}, "listwise takes all of the weight of soft"))
+        elif config.soft in ("logit_mse", "none") and not config.listwise:
+            idle.append(({"temperature", "schedule.temperature"}, f"soft is {config.soft}, which has none"))
+    if config.soft == "none":
+        changed.discard("soft")
+    return [f"warning: {name} has no effect: {reason}" for names, reason in idle for name in sorted(names & changed)]
+
+
+def train_student(
+    signature: Signature,
+    train: Samples,
+    validation: Samples,
+    teacher: np.ndarray | None,
+    config: DistillConfig,
+    seed: int,
+    identity: str,
+    checkpoint: Path,
+    report: Callable[[str], None] = lambda text: None,
+    encoder: MaskedItemModel | None = None,
+    vectors: np.ndarray | None = None,
+) -> tuple[nn.Module, Curve]:
+    """Train one student; without a teacher it learns from the labels alone, with the same seed, batches and budget.
+
+    Parameters
+    ----------
+    signature : Signature
+    train, validation : Samples
+        Training rows without a label (:func:`ctr_kd.retrieval.unlabelled_pairs.join_rows`) have no term but the teacher's.
+        ``training.batch_size`` counts labelled rows, so that they add no step.
+    teacher : float32 array (rows, outputs) or None
+        The teacher's logits of the training rows, in their order.
+    config : DistillConfig
+    seed : int
+    identity : str
+    checkpoint : Path
+    report : callable
+    encoder : MaskedItemModel, optional
+        The teacher's BERT, for hints and embeddings; it is frozen, in eval mode, and computes a batch's states when they are asked
+        for: an epoch of it is cheaper than one of fine-tuning, and states of all histories may not fit the memory.
+    vectors : float32 array (indices, dimensions), optional
+        From which the tokens' embeddings begin, with a teacher and without; NaN where a token has none.
+
+    Returns
+    -------
+    model : Module
+        With the weights of the lowest validation loss, in eval mode; nothing of the teacher or of the hints' projection in it.
+    curve : Curve
+
+    Raises
+    ------
+    TrainingError
+        When teacher and student differ in their number of outputs, or a state of the teacher is not finite.
+    ValueError
+        When the configuration asks for an encoder and there is none.
+    """
+    torch.manual_seed(seed)
+    model: Any = STUDENTS[config.student.kind](signature, config.student)
+    if vectors is not None:
+        begin_with_vectors(model.token, torch.from_numpy(vectors))
+    if config.training.lazy_ids:
+        model.token.step_by_rows()
+    trained = nn.ModuleDict({"student": model})  # and what is thrown away after training
+    label = torch.from_numpy(train.label)
+    model.head.begin_at(base_logits(label, signature.outputs))
+    base = class_shares(label, signature.outputs)
+    rows_per_labelled = len(label) / max(int((label >= 0).sum()), 1)
+    target = None if teacher is None else torch.from_numpy(teacher)
+    hinted = target is not None and config.weights[1] > 0 and config.hints != HintsConfig()
+    if target is not None:
+        if target.shape[1] != signature.outputs:
+            raise TrainingError(f"the teacher has {target.shape[1]} outputs and the student {signature.outputs}: both must score the same")
+        for line in without_effect(config):
+            report(line)
+        if config.listwise and (np.diff(train.group) != 0).all():
+            report("warning: listwise has no effect: every request has one candidate")
+    if target is not None and config.needs_encoder:
+        if encoder is None:
+            raise ValueError("hints and embeddings: teacher need the teacher's encoder")
+        encoder.requires_grad_(False).eval()
+        if config.embeddings == "teacher":
+            begin_with(model.token, encoder.bert.token, encoder.vocabulary)
+        if hinted:
+            trained["projection"] = nn.Linear(config.student.width, encoder.bert.config.width)
+        encoder.to(choose_device(config.training))
+
+    def loss(rows: np.ndarray, rng: np.random.Generator, progress: float) -> Callable[[slice], Tensor]:
+        batch, labels = training_batch(train, rows, rng, config.training), label[rows]
+        visible = make_batch(train, rows) if hinted else batch  # the teacher sees what is hidden from the student
+        weight = LABELS_ALONE if target is None else emphasis(config, progress)
+
+        def share_of(part: slice) -> Tensor:
+            device = device_of(model)
+            inputs, own = move(part_of(batch, part), device), labels[part].to(device)
+            history = model.encode(inputs.segment_a, inputs.segment_a_length) if hinted else None
+            logits = model(*inputs) if history is None else model.score(history, *inputs[2:])
+            value = weight.labels * hard_cross_entropy(logits, own) * labelled_share(labels[part], labels)
+            if target is None or not weight.teacher:
+                return value
+            soft, request = target[rows[part]].to(device), torch.from_numpy(train.group[rows[part]]).to(device)
+            taught = logits_loss(logits, soft, own, request, base.to(device), config, weight.temperature)
+            if history is not None and encoder is not None:
+                state = _state(encoder, move(part_of(visible, part), device))
+                taught = taught + hints_loss(history, state, inputs.segment_of_row, trained["projection"], config.hints)
+            return value + weight.teacher * taught * ((part.stop - part.start) / len(rows))
+
+        return share_of
+
+    curve = fit(
+        trained,
+        [ParameterGroup(list(trained.parameters()))],
+        row_plan(train, round(config.training.batch_size * rows_per_labelled)),
+        loss,
+        lambda: validation_figures(model, validation),
+        config.training,
+        seed,
+        identity,
+        checkpoint,
+        report,
+        heavy=model,
+    )
+    return model, curve
+
+
+@torch.no_grad()
+def _state(encoder: MaskedItemModel, batch: Batch) -> Tensor:
+    """The teacher's states (segments, width) of a batch's histories."""
+    state = encoder.history_state(batch.segment_a, batch.segment_a_length)
+    if not torch.isfinite(state).all():
+        raise TrainingError("a hidden state of the teacher is not finite: retrain the teacher")
+    return state

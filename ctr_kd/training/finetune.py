@@ -1,0 +1,262 @@
+"""Fine-tune the pretrained encoder for clicks or classes: what was learned trains slowly, or not at all, new layers at their full rate."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ctr_kd.config import FinetuneConfig
+from ctr_kd.data.batching import part_of
+from ctr_kd.data.samples import Samples, Signature
+from ctr_kd.metrics import accuracy_score, auc_score
+from ctr_kd.models import Ensemble, Member, NextSegment, build_member
+from ctr_kd.models.bert import MaskedItemModel
+from ctr_kd.objectives.classification import base_logits, hard_cross_entropy, labelled_share
+from ctr_kd.retrieval.unlabelled_pairs import join_rows
+from ctr_kd.training.calibration import fit_class_scale
+from ctr_kd.training.checkpoint import load_weights, save_checkpoint
+from ctr_kd.training.devices import choose_device, device_of, move
+from ctr_kd.training.distributed import ALONE, Processes
+from ctr_kd.training.loop import Curve, ParameterGroup, TrainingError, fit, predict, row_plan, training_batch
+
+
+def validation_figures(model: torch.nn.Module, samples: Samples) -> dict[str, float]:
+    """AUC (or accuracy, of several classes) and log loss of the validation rows; the checkpoint with the lowest log loss is kept.
+
+    Of classes it is the loss at the best temperature: a model of texts grows too sure of itself long before its accuracy ends to rise, and
+    calibration mends the one and not the other.
+    """
+    logits = torch.from_numpy(predict(model, samples))
+    loss = hard_cross_entropy(logits, torch.from_numpy(samples.label)).item()
+    if logits.shape[1] == 1:
+        return {"auc": float(auc_score(samples.label, logits[:, 0].numpy())), "log_loss": loss, "score": -loss}
+    label = samples.label.astype(np.int64)
+    scaled = logits * fit_class_scale(logits.numpy(), label)
+    best = hard_cross_entropy(scaled, torch.from_numpy(samples.label)).item()
+    return {"accuracy": accuracy_score(label, logits.argmax(1).numpy()), "log_loss": loss, "score": -best}
+
+
+def parameter_groups(model: Member, config: FinetuneConfig, pretraining_rate: float) -> list[ParameterGroup]:
+    """New layers at the full rate; pretrained ones by the strategy, lower layers more slowly where ``layer_decay`` says so.
+
+    What lies lower is more general, and its rate is lower (discriminative fine-tuning, Howard and Ruder 2018, arXiv:1801.06146,
+    section 3.2).
+
+    Parameters
+    ----------
+    model : ClickBert or CrossEncoder
+    config : FinetuneConfig
+    pretraining_rate : float
+        ``rate_ratio`` is relative to it.
+    """
+    if config.strategy == "from_scratch":
+        return [ParameterGroup(list(model.parameters()))]
+    new = ParameterGroup(model.new_parameters())
+    if config.strategy == "freeze":
+        for parameter in model.pretrained.parameters():
+            parameter.requires_grad_(False)
+        return [new]
+    ratio = config.rate_ratio * pretraining_rate / config.training.learning_rate
+    starts_at = config.frozen_share if config.strategy == "freeze_then_unfreeze" else 0.0
+    groups: dict[int, list[torch.nn.Parameter]] = {}
+    for name, parameter in model.pretrained.named_parameters():
+        groups.setdefault(_depth(name, len(model.pretrained.bert.layers)), []).append(parameter)
+    return [new, *(ParameterGroup(groups[depth], ratio * config.layer_decay**depth, starts_at) for depth in sorted(groups))]
+
+
+def _depth(name: str, layers: int) -> int:
+    """Layers above a pretrained parameter: 0 for the heads and the top layer, ``layers`` for the embeddings.
+
+    Examples
+    --------
+    >>> [_depth(name, 2) for name in ("bias", "bert.layers.1.expand.bias", "bert.layers.0.expand.bias", "bert.position.weight")]
+    [0, 0, 1, 2]
+    """
+    if not name.startswith("bert."):
+        return 0
+    parts = name.split(".")
+    return layers - 1 - int(parts[2]) if parts[1] == "layers" else layers
+
+
+def rate_offset(logit: np.ndarray, label: np.ndarray) -> float:
+    """What to add to the logits so that their mean probability is the rate of the labels.
+
+    Parameters
+    ----------
+    logit : float array (rows,)
+    label : array (rows,)
+        0 or 1, both of them.
+
+    Examples
+    --------
+    >>> round(rate_offset(np.array([2.0, 2.0]), np.array([0, 1])), 6)
+    -2.0
+    """
+    low, high = -50.0, 50.0
+    wide, rate = logit.astype(np.float64), float(np.mean(label))
+    for _ in range(60):  # the mean rises with the offset
+        middle = (low + high) / 2
+        low, high = (middle, high) if np.mean(1 / (1 + np.exp(-(wide + middle)))) < rate else (low, middle)
+    return (low + high) / 2
+
+
+def finetune(
+    pretrained: MaskedItemModel,
+    signature: Signature,
+    train: Samples,
+    validation: Samples,
+    config: FinetuneConfig,
+    pretraining_rate: float,
+    seed: int,
+    identity: str,
+    checkpoint: Path,
+    report: Callable[[str], None] = lambda text: None,
+    processes: Processes = ALONE,
+    negatives: Samples | None = None,
+) -> tuple[Member, Curve]:
+    """Train the head and, by strategy, the encoder under it.
+
+    Hard negatives join the training rows with a label of 0. They shift the rate of clicks, so at the end the last bias is moved until the
+    mean probability of the training rows without them is their rate again; validation has no part in it. Where the negatives lie, near to
+    what users click, the teacher stays lower than it would be.
+
+    Parameters
+    ----------
+    negatives : Samples, optional
+        Rows of users and items that never met, over the same pool of clicks; their label is not read.
+
+    Returns
+    -------
+    model : ClickBert, CrossEncoder or NextSegment
+        With the weights of the lowest validation loss, in eval mode.
+    curve : Curve
+
+    Raises
+    ------
+    TrainingError
+        When there is nothing to train on, the loss is not finite, or the next-segment head, a yes or no of pairs, is asked for more.
+    """
+    torch.manual_seed(seed)
+    model = build_member(pretrained, signature, config)
+    if isinstance(model, NextSegment):  # nothing of it is new
+        if signature.outputs > 2 or not signature.max_length_b:
+            rows = f"{signature.outputs} classes of {'pairs' if signature.max_length_b else 'single texts'}"
+            raise TrainingError(f"finetune.strategy: next_segment says yes or no of pairs, not {rows}: choose another strategy")
+        figures = validation_figures(model.eval(), validation)
+        report(", ".join(f"{name.replace('_', ' ')} {figure:.4f}" for name, figure in figures.items() if name != "score"))
+        return model, Curve(points=[{"step": 0, **figures}], kept_score=figures["score"])
+    if config.training.lazy_ids:
+        for token in (model.token, model.pretrained.bert.token):
+            token.step_by_rows()
+    shown = train
+    if negatives is not None:
+        train = join_rows(train, replace(negatives, label=np.zeros(len(negatives), np.float32)))
+    label = torch.from_numpy(train.label)
+    model.head.begin_at(base_logits(label, signature.outputs))
+
+    def loss(rows: np.ndarray, rng: np.random.Generator, progress: float) -> Callable[[slice], torch.Tensor]:
+        batch, labels = training_batch(train, rows, rng, config.training), label[rows]
+
+        def share_of(part: slice) -> torch.Tensor:
+            device = device_of(model)
+            value = hard_cross_entropy(model(*move(part_of(batch, part), device)), labels[part].to(device))
+            return value * labelled_share(labels[part], labels)
+
+        return share_of
+
+    groups = parameter_groups(model, config, pretraining_rate)
+    plan = row_plan(train, config.training.batch_size)
+    curve = fit(
+        model,
+        groups,
+        plan,
+        loss,
+        lambda: validation_figures(model, validation),
+        config.training,
+        seed,
+        identity,
+        checkpoint,
+        report,
+        processes,
+    )
+    if negatives is not None and processes.leads:
+        logit = predict(model.to(choose_device(config.training)), shown)[:, 0]
+        with torch.no_grad():
+            model.cpu().head.layers[-1].get_parameter("bias").add_(rate_offset(logit, shown.label))
+    return model, curve
+
+
+def member_seed(seed: int, number: int) -> int:
+    """Seed of one member; the first has the run's, and those of runs with neighbouring seeds do not meet.
+
+    Examples
+    --------
+    >>> member_seed(3, 0), member_seed(3, 1) != member_seed(4, 0)
+    (3, True)
+    """
+    return seed if number == 0 else int(np.random.default_rng([seed, number]).integers(2**31))
+
+
+def finetune_members(
+    encoders: Sequence[MaskedItemModel],
+    signature: Signature,
+    train: Samples,
+    validation: Samples,
+    config: FinetuneConfig,
+    pretraining_rate: float,
+    seed: int,
+    identity: str,
+    folder: Path,
+    report: Callable[[str], None] = lambda text: None,
+    processes: Processes = ALONE,
+    negatives: Samples | None = None,
+) -> tuple[Ensemble, list[Curve]]:
+    """Fine-tune ``config.members`` copies of each encoder (:func:`finetune`), with a seed each; the encoders stay as they are.
+
+    Parameters
+    ----------
+    encoders : sequence of MaskedItemModel
+        One at least; they may differ in size.
+    folder : Path
+        Of the checkpoints; a member that was finished before the run was killed is read from there.
+
+    Returns
+    -------
+    model : Ensemble
+        In eval mode.
+    curves : list of Curve
+    """
+    members, curves = [], []
+    begin_as = [encoder for encoder in encoders for _ in range(config.members)]
+    for number, pretrained in enumerate(begin_as):
+        finished = folder / f"member_{number}.pt"
+        if len(begin_as) > 1:
+            report(f"fine-tuning {number + 1} of {len(begin_as)}")
+        if finished.exists():
+            model = build_member(copy.deepcopy(pretrained), signature, config)
+            curve = Curve(**load_weights(model, finished, identity)["curve"])
+        else:
+            model, curve = finetune(
+                copy.deepcopy(pretrained),
+                signature,
+                train,
+                validation,
+                config,
+                pretraining_rate,
+                member_seed(seed, number),
+                identity,
+                folder / f"training_{number}.pt",
+                report,
+                processes,
+                negatives,
+            )
+            if processes.leads and number + 1 < len(begin_as):
+                save_checkpoint(finished, {"model": model.state_dict(), "curve": curve.to_dict()}, identity)
+        members.append(model.cpu())
+        curves.append(curve)
+    return Ensemble(members).eval(), curves

@@ -1,0 +1,243 @@
+"""One training loop for every stage: pure functions of (seed, step), so that a killed run continues exactly."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ctr_kd.config import TrainingConfig
+from ctr_kd.data.batching import Batch, batch_plan, make_batch
+from ctr_kd.data.samples import Samples
+from ctr_kd.training.checkpoint import load_weights, save_checkpoint
+from ctr_kd.training.devices import autocast, choose_device, compiled, device_of, move, report_what_has_no_effect
+from ctr_kd.training.distributed import ALONE, Processes
+from ctr_kd.training.optimizer import Optimizer, ParameterGroup, clip_gradients
+
+
+class TrainingError(Exception):
+    """Training cannot go on; the message says where, and what was kept."""
+
+
+@dataclass
+class Curve:
+    """What a training loop measured: one entry per validation."""
+
+    points: list[dict[str, float]] = field(default_factory=list)
+    kept_step: int = 0
+    kept_score: float = -math.inf
+    steps: int = 0
+    seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "points": self.points,
+            "kept_step": self.kept_step,
+            "kept_score": self.kept_score,
+            "steps": self.steps,
+            "seconds": self.seconds,
+        }
+
+
+def fit(
+    model: nn.Module,
+    groups: Sequence[ParameterGroup],
+    plan: Callable[[np.random.Generator], list[Any]],
+    loss: Callable[[Any, np.random.Generator, float], Callable[[slice], Tensor]],
+    validate: Callable[[], dict[str, float]],
+    config: TrainingConfig,
+    seed: int,
+    identity: str,
+    checkpoint: Path,
+    report: Callable[[str], None] = lambda text: None,
+    processes: Processes = ALONE,
+    heavy: nn.Module | None = None,
+) -> Curve:
+    """Train a model and leave it, on the CPU, with the weights that validation preferred, or with the last (``config.keep``).
+
+    Batches, masks and dropout of a step depend on the seed and the step alone. So a run that continues from its last
+    checkpoint equals the uninterrupted one, bit for bit on a CPU.
+
+    A step's batch is computed in ``max(config.accumulate, processes.count)`` parts, dealt out to the processes in turn. All
+    that is drawn for a batch is drawn for the whole of it, and the parts' losses add up to its loss. So the number of parts
+    changes a step by rounding alone, but for dropout, which is drawn part by part; and for a given number of parts the number of
+    processes changes nothing at all but rounding.
+
+    Parameters
+    ----------
+    model : Module
+    groups : sequence of ParameterGroup
+    plan : callable
+        Batches of one epoch, from a generator seeded by the epoch.
+    loss : callable
+        Of one batch, a generator seeded by the step, and the share of the steps that are done: draws all that is random, and
+        returns the function that gives a slice of the batch's rows its share of the batch's loss. Shares of all slices add
+        up to the loss: a mean over a part counts by the part's share of the elements that the mean is over.
+    validate : callable
+        Named figures with the model in eval mode; ``"score"`` chooses the checkpoint, higher is better. The first process
+        alone computes them, so no row counts twice.
+    config : TrainingConfig
+    seed : int
+    identity : str
+        Fingerprint of everything that shapes the training; a checkpoint of another identity is refused.
+    checkpoint : Path
+        File of the last checkpoint; every process reads it, the first one writes it.
+    report : callable
+        Receives one line per validation.
+    processes : Processes
+        Those that share the work; all call this function with equal arguments.
+    heavy : Module, optional
+        The module whose forward ``config.compile`` compiles; by default the model.
+
+    Returns
+    -------
+    Curve
+        Equal in all processes, seconds excepted.
+
+    Raises
+    ------
+    TrainingError
+        When the loss is not finite, or the checkpoint belongs to another training.
+    """
+    first_epoch = plan(np.random.default_rng([seed, 0]))
+    steps = max(1, round(config.epochs * len(first_epoch)))
+    if not first_epoch:
+        raise TrainingError("there is nothing to train on: the training split has no rows")
+    device = choose_device(config, processes.local_rank)
+    report_what_has_no_effect(config, device, report)
+    if processes.count > 1:
+        report(f"{processes.count} processes share every batch of {config.batch_size:,}")
+    model.to(device)
+    optimizer = Optimizer(model, groups, config)
+    validate_at = {math.ceil(steps * (i + 1) / config.validations) for i in range(config.validations)}
+    curve, kept = Curve(steps=steps), {name: value.clone() for name, value in model.state_dict().items()}
+    step, running, window = 0, 0.0, 0
+    if checkpoint.exists():
+        state = load_weights(model, checkpoint, identity)
+        optimizer.load_state_dict(state["optimizer"])
+        curve, kept, step = Curve(**state["curve"]), state["kept"], state["step"]
+        running, window = state["running"], state["window"]
+        report(f"continuing at step {step:,} of {steps:,}")
+    epoch, batches = 0, first_epoch
+    started, saved = time.monotonic() - curve.seconds, time.monotonic()
+    model.train()
+    with compiled(heavy or model, config):
+        while step < steps:
+            if step // len(first_epoch) != epoch:
+                epoch = step // len(first_epoch)
+                batches = plan(np.random.default_rng([seed, epoch]))
+            rng = np.random.default_rng([seed, step, 1])
+            dropout_seed = int(rng.integers(2**62))
+            optimizer.set_rates(step, steps)
+            optimizer.zero_grad()
+            # An epoch's plan may differ by a batch from the first one's; the modulus keeps every step inside it.
+            rows = batches[step % len(first_epoch) % len(batches)]
+            value = _gradients(model, len(rows), loss(rows, rng, step / steps), dropout_seed, config, processes)
+            norm = clip_gradients(model.parameters(), config.clip)
+            value, norm = torch.stack([value, norm]).tolist()
+            _must_be_finite("loss", {"loss": value, "gradient norm": norm}, step, steps, model, kept, checkpoint)
+            optimizer.step()
+            step, running, window = step + 1, running + value, window + 1
+            if step in validate_at:
+                figures = processes.tell(_validated(model, validate) if processes.leads else None)
+                _must_be_finite("validation", {"score": figures["score"]}, step, steps, model, kept, checkpoint)
+                curve.points.append({"step": step, "train_loss": running / window, **figures})
+                running, window = 0.0, 0
+                if config.keep == "last" or figures["score"] > curve.kept_score:
+                    curve.kept_score, curve.kept_step = figures["score"], step
+                    kept = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+                shown = ", ".join(
+                    f"{name.replace('_', ' ')} {figure:.4f}" for name, figure in curve.points[-1].items() if name not in ("step", "score")
+                )
+                report(f"step {step:,} of {steps:,}: {shown}")
+            if processes.leads and (time.monotonic() - saved > config.checkpoint_seconds or (step in validate_at and step < steps)):
+                # Weights that a step has just broken show in the next step's loss; they must not replace the last good checkpoint.
+                # Python's max passes over what is not a number; torch's does not.
+                largest = torch.stack([parameter.detach().abs().max() for parameter in model.parameters()]).max().item()
+                _must_be_finite("model", {"largest weight": largest}, step, steps, model, kept, checkpoint)
+                curve.seconds = time.monotonic() - started
+                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "kept": kept, "curve": curve.to_dict()}
+                save_checkpoint(checkpoint, {**state, "step": step, "running": running, "window": window}, identity)
+                saved = time.monotonic()
+    curve.seconds = time.monotonic() - started
+    model.load_state_dict(kept)
+    model.cpu().eval()
+    return curve
+
+
+def _gradients(
+    model: nn.Module, rows: int, share_of: Callable[[slice], Tensor], dropout_seed: int, config: TrainingConfig, processes: Processes
+) -> Tensor:
+    """Leave the gradient of one batch in the parameters, computed part by part; returns its loss, a tensor without a graph."""
+    device = device_of(model)
+    parts = max(config.accumulate, processes.count)
+    cuts = np.linspace(0, rows, parts + 1).round().astype(int).tolist()
+    total = torch.zeros((), device=device)
+    for i in range(processes.rank, parts, processes.count):
+        if cuts[i] == cuts[i + 1]:  # fewer rows than parts
+            continue
+        torch.manual_seed(dropout_seed + i)
+        with autocast(config, device):
+            value = share_of(slice(cuts[i], cuts[i + 1])).float()
+        value.backward()
+        total += value.detach()
+    return processes.add_gradients(model.parameters(), total)
+
+
+def _must_be_finite(
+    what: str, figures: dict[str, float], step: int, steps: int, model: nn.Module, kept: dict[str, Tensor], checkpoint: Path
+) -> None:
+    """Stop a training that has lost its way, and leave the model with the weights kept so far."""
+    if all(math.isfinite(figure) for figure in figures.values()):
+        return
+    model.load_state_dict(kept)
+    shown = ", ".join(f"{name} {figure}" for name, figure in figures.items())
+    left = f"the last good checkpoint stays in {checkpoint.parent}" if checkpoint.exists() else "there was no checkpoint yet"
+    raise TrainingError(f"the {what} is not finite at step {step:,} of {steps:,} ({shown}): lower training.learning_rate; {left}")
+
+
+@torch.no_grad()
+def _validated(model: nn.Module, validate: Callable[[], dict[str, float]]) -> dict[str, float]:
+    model.eval()
+    figures = validate()
+    model.train()
+    return figures
+
+
+def row_plan(samples: Samples, batch_size: int) -> Callable[[np.random.Generator], list[np.ndarray]]:
+    """Plan of an epoch over labelled rows: whole requests, shuffled, of similar history length per batch."""
+    length = samples.a.end - samples.a.start
+    return lambda rng: batch_plan(length, samples.group, batch_size, rng)
+
+
+def training_batch(samples: Samples, rows: np.ndarray, rng: np.random.Generator, config: TrainingConfig) -> Batch:
+    """One training batch, with the configured shares of ids, statistics, attributes and categories hidden."""
+    return make_batch(samples, rows, rng, config.unknown_rate, config.statistics_rate, config.attribute_rate)
+
+
+@torch.no_grad()
+def predict(model: nn.Module, samples: Samples, batch_size: int = 4096) -> np.ndarray:
+    """Logits of all rows, in their order, computed where the model lies.
+
+    Returns
+    -------
+    float32 array (rows, outputs)
+        Independent of the batch size up to rounding.
+    """
+    was_training, device = model.training, device_of(model)
+    model.eval()
+    logits: np.ndarray | None = None
+    for rows in batch_plan(samples.a.end - samples.a.start, samples.group, batch_size, None):
+        out = model(*move(make_batch(samples, rows), device)).float().cpu().numpy()
+        if logits is None:
+            logits = np.empty((len(samples), out.shape[1]), np.float32)
+        logits[rows] = out
+    model.train(was_training)
+    return logits if logits is not None else np.zeros((0, 1), np.float32)

@@ -1,0 +1,230 @@
+"""Pretrain the encoder on click sequences, and measure what it knows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from ctr_kd.config import EncoderConfig, PretrainConfig
+from ctr_kd.data.batching import batch_plan, gather, hide_known, leave_out
+from ctr_kd.data.samples import SPECIALS, Segment, Signature
+from ctr_kd.data.texts import AnyAssembly
+from ctr_kd.models.bert import Bert, MaskedItemModel
+from ctr_kd.objectives.masked_item import mask_items, masked_part, predict_next
+from ctr_kd.objectives.next_segment import make_pairs, next_segment_loss, pairs_part
+from ctr_kd.objectives.sampled_softmax import (
+    NegativeSampler,
+    attribute_loss,
+    gbce_loss,
+    item_loss_kind,
+    sampled_softmax_loss,
+    softmax_loss,
+)
+from ctr_kd.training.devices import device_of, move
+from ctr_kd.training.distributed import ALONE, Processes
+from ctr_kd.training.loop import Curve, ParameterGroup, TrainingError, fit
+
+VALIDATION_SEQUENCES = 4096  # enough for masked-item accuracy to two decimals
+COUNTED_SEQUENCES = 10_000  # at a time: the pool of tokens may be larger than the memory
+
+
+def build_encoder(assembly: AnyAssembly, signature: Signature, config: EncoderConfig) -> MaskedItemModel:
+    """An encoder that holds two of the longest segments, as next-segment prediction joins pieces of two; or a framed pair with a [MASK]."""
+    most, second = signature.max_length, signature.max_length_b
+    bert = Bert(signature.tokens, most + second + 3 if config.framed else most + max(most, second), config)
+    return MaskedItemModel(bert, torch.from_numpy(assembly.vocabulary_tokens()))
+
+
+def item_counts(sequences: Segment, vocabulary: int) -> np.ndarray:
+    """How often each index occurs in the sequences, int64 (vocabulary,)."""
+    count = np.zeros(vocabulary, np.int64)
+    for first in range(0, len(sequences.start), COUNTED_SEQUENCES):
+        start, end = sequences.start[first : first + COUNTED_SEQUENCES], sequences.end[first : first + COUNTED_SEQUENCES]
+        tokens, length = gather(sequences, start, end)
+        count += np.bincount(tokens[:, :, 0][np.arange(tokens.shape[1]) < length[:, None]], minlength=vocabulary)
+    return count
+
+
+def split_sequences(sequences: Segment, user: np.ndarray, share: float, seed: int) -> tuple[Segment, Segment]:
+    """Put the sequences of a seeded share of the users aside: (training, validation), at least one user each.
+
+    All pieces of a user lie on one side: a model that has seen how somebody clicks knows something of the rest.
+
+    Parameters
+    ----------
+    sequences : Segment
+    user : int array (sequences,)
+    share : float
+        Of the users; fewer where their sequences would be more than ``VALIDATION_SEQUENCES``.
+    seed : int
+
+    Raises
+    ------
+    TrainingError
+        When there are sequences of fewer than two users.
+    """
+    users, owner, pieces = np.unique(user, return_inverse=True, return_counts=True)
+    count = len(users)
+    if count < 2:
+        raise TrainingError(
+            f"pretraining needs click sequences of 2 clicks or more of at least 2 users, and found {count}: "
+            "widen the training window or history.max_length"
+        )
+    order = np.random.default_rng([seed, 17]).permutation(count)
+    enough = int(np.searchsorted(np.cumsum(pieces[order]), VALIDATION_SEQUENCES, side="right"))
+    aside = max(1, min(round(count * share), enough, count - 1))
+    held_out = np.isin(owner, order[:aside])
+    first, second = (Segment(sequences.pool, sequences.start[p], sequences.end[p], sequences.gap_column) for p in (~held_out, held_out))
+    return first, second
+
+
+def pretraining_sequences(assembly: AnyAssembly, config: PretrainConfig, until: int | None, seed: int) -> tuple[Segment, Segment]:
+    """Sequences known before a time (microseconds UTC) that pretraining learns from, and those that measure what it learned."""
+    sequences = assembly.sequences(until, config.overlap)
+    return split_sequences(sequences, assembly.users_of(sequences), config.validation_share, seed)
+
+
+@torch.no_grad()
+def masked_item_accuracy(model: MaskedItemModel, sequences: Segment, batch_size: int = 512) -> dict[str, float]:
+    """Loss (nats) and accuracy of predicting the last item of every sequence from those before it, over all items.
+
+    Items outside the vocabulary are not asked for.
+
+    Returns
+    -------
+    dict
+        ``masked_item_loss``, ``masked_item_accuracy``; ``score`` is the negative loss.
+    """
+    was_training = model.training
+    model.eval()
+    device = device_of(model)
+    total, right, count = 0.0, 0, 0
+    length = sequences.end - sequences.start
+    for rows in batch_plan(length, np.arange(len(length)), batch_size, None):
+        rows = rows[sequences.pool[sequences.end[rows] - 1, 0] >= len(SPECIALS)]
+        if not len(rows):
+            continue
+        target = torch.from_numpy(sequences.pool[sequences.end[rows] - 1, 0].astype(np.int64)).to(device)
+        tokens, lengths = gather(sequences, sequences.start[rows], sequences.end[rows] - 1)
+        logits = model.all_items(model.history_state(torch.from_numpy(tokens).to(device), torch.from_numpy(lengths).to(device)))
+        total += F.cross_entropy(logits, target, reduction="sum").item()
+        right, count = right + int((logits.argmax(1) == target).sum()), count + len(rows)
+    model.train(was_training)
+    count = max(count, 1)
+    return {"masked_item_loss": total / count, "masked_item_accuracy": right / count, "score": -total / count}
+
+
+def pretrain(
+    assembly: AnyAssembly,
+    signature: Signature,
+    config: PretrainConfig,
+    until: int | None,
+    seed: int,
+    identity: str,
+    checkpoint: Path,
+    report: Callable[[str], None] = lambda text: None,
+    processes: Processes = ALONE,
+) -> tuple[MaskedItemModel, Curve, dict[str, float]]:
+    """Train the encoder by masked item prediction, and next-segment prediction where configured.
+
+    Parameters
+    ----------
+    assembly : Assembly or TextAssembly
+    signature : Signature
+    config : PretrainConfig
+    until : int or None
+        Clicks known from this time on (microseconds UTC) are not seen.
+    seed : int
+    identity : str
+        Fingerprint of the training, for its checkpoint.
+    checkpoint : Path
+    report : callable
+    processes : Processes
+        Those that share the work.
+
+    Returns
+    -------
+    model : MaskedItemModel
+        With the weights of the lowest validation loss.
+    curve : Curve
+    facts : dict
+        Number of sequences and tokens, masked-item accuracy and loss.
+
+    Raises
+    ------
+    TrainingError
+        When there is nothing to predict, or the loss is not finite.
+    """
+    items = next(iter(signature.tokens.values()))
+    if items == len(SPECIALS):
+        raise TrainingError("pretraining has nothing to predict: the vocabulary holds no item; lower its min_count or train on more rows")
+    torch.manual_seed(seed)
+    kind = item_loss_kind(config, items)
+    model = build_encoder(assembly, signature, config.encoder)
+    if kind != "softmax":  # which reads every item in every step
+        model.bert.token.step_by_rows()
+    training, validation = pretraining_sequences(assembly, config, until, seed)
+    length = training.end - training.start
+    sequence = np.arange(len(length))
+    own, *attributes = training.vocabulary_columns
+    sampler = None if kind == "softmax" else NegativeSampler(item_counts(training, len(model.vocabulary)), config.negatives)
+
+    def loss(rows: np.ndarray, rng: np.random.Generator, progress: float) -> Callable[[slice], torch.Tensor]:
+        tokens, lengths = gather(training, training.start[rows], training.end[rows])
+        if config.leave_out:
+            tokens, lengths = leave_out(tokens, lengths, config.leave_out, rng)
+        if config.encoder.attention == "causal":
+            masked = predict_next(tokens, lengths)
+        else:
+            masked = mask_items(tokens, lengths, rng, config.mask_rate, config.last_item_rate, span=config.span)
+        if config.training.unknown_rate:
+            hide_known(masked.tokens[:, :, own].numpy(), config.training.unknown_rate, rng)
+        if config.training.attribute_rate:
+            for column in attributes:
+                hide_known(masked.tokens[:, :, column].numpy(), config.training.attribute_rate, rng)
+        pairs = make_pairs(tokens, lengths, rng) if config.next_segment else None
+        negatives = sampler.draw(rng) if sampler else None
+
+        def share_of(part: slice) -> torch.Tensor:
+            device, shown = device_of(model), masked_part(masked, part)
+            shown = move(shown, device)
+            state = model.states(shown.tokens, shown.length, shown.position)  # (predicted, width)
+            if not len(shown.target):
+                value = state.sum() * 0.0
+            elif negatives is None:
+                value = softmax_loss(model, state, shown.target)
+            elif kind == "sampled":
+                value = sampled_softmax_loss(model, state, shown.target, move(negatives, device))
+            else:
+                value = gbce_loss(model, state, shown.target, move(negatives, device), config.gbce_calibration)
+            if config.attributes and len(shown.target):
+                value = value + config.attributes * attribute_loss(model, state, shown.target)
+            value = value * (len(shown.target) / max(len(masked.target), 1))
+            if pairs is not None:
+                next_segment = next_segment_loss(model, move(pairs_part(pairs, part), device))
+                value = value + config.next_segment * (next_segment * ((part.stop - part.start) / len(rows)))
+            return value
+
+        return share_of
+
+    curve = fit(
+        model,
+        [ParameterGroup(list(model.parameters()))],
+        lambda rng: batch_plan(length, sequence, config.training.batch_size, rng),
+        loss,
+        lambda: masked_item_accuracy(model, validation),
+        config.training,
+        seed,
+        identity,
+        checkpoint,
+        report,
+        processes,
+        heavy=model.bert,
+    )
+    facts = {"sequences": float(len(length)), "tokens": float(length.sum()), **masked_item_accuracy(model, validation)}
+    facts.pop("score")
+    return model, curve, facts

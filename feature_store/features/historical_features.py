@@ -1,0 +1,361 @@
+"""Features for rows that come from elsewhere, and the candidates of a date to be scored: the same SQL as for training rows."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, NamedTuple, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store.config import AssemblyConfig, FeatureStoreConfig
+from feature_store.engines import Engine, open_engine
+from feature_store.engines.sql_template import render
+from feature_store.features.event_log import Log, describe, load, microseconds
+from feature_store.features.histories import build_histories, read_positions
+from feature_store.features.requests import RowMaker, number_requests, request_range
+from feature_store.features.statistics import REQUEST_STATISTICS, Timelines, in_microseconds, statistic_names
+from feature_store.store.store import Store
+from feature_store.tables.casting import MICROSECOND, as_array, to_text, to_times
+from feature_store.tables.contracts import DataError, nearest
+
+BATCH = 1_000_000  # rows of candidates in memory at a time
+
+
+@contextmanager
+def _engine(config: FeatureStoreConfig, store: Store) -> Iterator[Engine]:
+    shared = store.root if config.engine == "spark" else None  # its executors reach the store, and need not reach this machine's /tmp
+    with tempfile.TemporaryDirectory(prefix="_ctr_kd_", dir=shared) as scratch, open_engine(config, Path(scratch) / "engine") as engine:
+        yield engine
+
+
+class FeatureLookup:
+    """Histories and statistics for any number of frames; use as a context manager.
+
+    Opening it reads the log; a frame then costs little, least of all when the frames come in order of time.
+
+    Parameters
+    ----------
+    store : Store
+    config : AssemblyConfig
+    engine_config : FeatureStoreConfig
+    as_of : datetime, optional
+        Later events exist for nobody.
+    """
+
+    def __init__(self, store: Store, config: AssemblyConfig, engine_config: FeatureStoreConfig, as_of: datetime | None = None) -> None:
+        self._store, self._config, self._engine_config, self._as_of = store, config, engine_config, as_of
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._engine = stack.enter_context(_engine(self._engine_config, self._store))
+            log = load(self._engine, self._store, self._as_of, context=False)
+            self.statistics = statistic_names(self._config.statistics, log.has_impressions)
+            build_histories(self._engine, self._config.history.max_length)
+            self._timelines = Timelines(self._engine, self._config.statistics, log.has_impressions)
+            self._engine.drop("clicks", "runs")  # what is looked up from here on has tables of its own
+            self._positions = read_positions(self._engine)
+            self._item_ids = as_array(self._engine.fetch("select item_code, item_id from items", by=["item_code"])["item_id"])
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._open.close()
+
+    def of(self, frame: pa.Table) -> pa.Table:
+        """Add what :func:`features_for` describes to a frame."""
+        item = _text_ids(frame, "item_id")
+        user = _text_ids(frame, "user_id") if "user_id" in frame.column_names else pa.nulls(frame.num_rows, pa.string())
+        asked = {"place": np.arange(frame.num_rows), "user_id": user, "item_id": item, "timestamp": _times(frame)}
+        self._engine.upload("frame", pa.table(asked))
+        self._engine.table("requests", "rows/requests_frame.sql")
+        found = pa.concat_tables(self._chunks(frame.num_rows))
+        found = found.take(pa.array(np.argsort(found["place"].to_numpy())))
+        columns = dict(zip(("history", "history_timestamps"), self._histories(found), strict=True))
+        nobody = user.is_null()
+        for name in self.statistics:
+            column = as_array(found[name]).cast(pa.float32())
+            if name in ("user_clicks", "user_item_clicks"):  # 0 for a user who never clicked, but unknown without a user
+                column = pc.if_else(nobody, pa.scalar(None, pa.float32()), column)
+            columns[name] = column
+        for name, column in columns.items():
+            if name not in frame.column_names:
+                frame = frame.append_column(name, column)
+        return frame
+
+    def _chunks(self, rows: int) -> Iterator[pa.Table]:
+        """Statistics and history offsets of the frame's rows, in order of time."""
+        of_request = [name for name in self.statistics if name in REQUEST_STATISTICS]
+        columns = ", ".join(f"q.{name}" for name in ("place", "history_start", "history_end", *of_request))
+        engine, chunk = self._engine, self._engine_config.chunk
+        for start in range(0, max(rows, 1), chunk):  # without rows, one chunk of none gives the types
+            engine.table("chunk_requests", f"select * from requests where request >= {start} and request < {start + chunk}")
+            self._timelines.move(*engine.rows("select coalesce(min(timestamp), 0), coalesce(max(timestamp), 0) from chunk_requests")[0])
+            self._timelines.see_users(self._config.history.max_length)
+            engine.table("chunk_rows", "select request as row, * from seen_requests")
+            query, parameters = self._timelines.row_statistics()
+            yield engine.fetch(f"select {columns}, s.* from seen_requests q join ({render(query, parameters)}) s on s.row = q.request")
+
+    def _histories(self, found: pa.Table) -> tuple[pa.Array, pa.Array]:
+        """Lists of raw item ids and of times from offsets into the click pool."""
+        start, end = found["history_start"].to_numpy(), found["history_end"].to_numpy()
+        length = end - start
+        offsets = np.concatenate([[0], np.cumsum(length)])
+        index = np.arange(offsets[-1]) - np.repeat(offsets[:-1] - start, length)  # the positions of all histories, one after the other
+        clicks = self._positions.take(pa.array(index)).combine_chunks()
+        items = self._item_ids.take(as_array(clicks["item_code"]))
+        unknown = pa.scalar(None, pa.int64())
+        times = pc.if_else(as_array(clicks["time_known"]), as_array(clicks["timestamp"]), unknown).cast(MICROSECOND)
+        bounds = pa.array(offsets, pa.int32())
+        return pa.ListArray.from_arrays(bounds, items), pa.ListArray.from_arrays(bounds, times)
+
+
+def features_for(
+    store: Store, frame: pa.Table, config: AssemblyConfig, engine_config: FeatureStoreConfig, as_of: datetime | None = None
+) -> pa.Table:
+    """Histories and statistics for rows of one's own, exactly as an assembly has them for the same user, item and time.
+
+    Parameters
+    ----------
+    store : Store
+    frame : pa.Table, shape (rows, columns)
+        ``item_id`` and ``timestamp`` (a timestamp, date, number or text; without a zone UTC), and ``user_id`` unless nothing
+        about the user is wanted. Ids compare by their text. Unknown and null ids are fine. Further columns are kept.
+    config : AssemblyConfig
+    engine_config : FeatureStoreConfig
+    as_of : datetime, optional
+        Later events exist for nobody.
+
+    Returns
+    -------
+    pa.Table, shape (rows, columns + history, history_timestamps, statistics)
+        The same rows in the same order. ``history`` lists raw item ids, oldest first, ``history_timestamps`` their times (null
+        where unknown). A user without clicks has an empty history; without a user id the user's statistics are null. A
+        column that the frame already has stays as it is.
+
+    Raises
+    ------
+    DataError
+        When a required column is missing, or a time cannot be read.
+
+    See Also
+    --------
+    FeatureLookup : for many frames, as the log is read once only.
+    """
+    newest = int(_times(frame).max(initial=0))
+    latest = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=newest)  # nothing from then on is visible to any row
+    with FeatureLookup(store, config, engine_config, latest if as_of is None else min(as_of, latest)) as lookup:
+        return lookup.of(frame)
+
+
+def _text_ids(frame: pa.Table, name: str) -> pa.Array:
+    try:
+        return to_text(as_array(_column(frame, name)))[0]
+    except TypeError as error:
+        raise DataError(f"column {name} {error}") from None
+
+
+def _times(frame: pa.Table) -> np.ndarray:
+    try:
+        time, empty, bad, _ = to_times(as_array(_column(frame, "timestamp")))
+    except TypeError as error:
+        raise DataError(f"column timestamp {error}") from None
+    wrong = np.flatnonzero(empty | bad)
+    if len(wrong):
+        raise DataError(
+            f"column timestamp: row {wrong[0] + 1} holds no time that can be read (so do {len(wrong)} rows in all); "
+            "write ISO 8601 or leave the rows out"
+        )
+    return time
+
+
+def _column(frame: pa.Table, name: str) -> pa.ChunkedArray:
+    if name not in frame.column_names:
+        raise DataError(f"column {name} is missing; {nearest(name, frame.column_names)}")
+    return frame[name]
+
+
+def candidates_on(
+    store: Store,
+    day: date,
+    config: AssemblyConfig,
+    engine_config: FeatureStoreConfig,
+    as_of: datetime | None = None,
+    kind: Literal["log", "live"] = "log",
+) -> pa.Table:
+    """What is to be scored for a date, in one table; :func:`candidate_batches_on` gives it in parts.
+
+    Parameters
+    ----------
+    store : Store
+    day : date
+        In UTC.
+    config : AssemblyConfig
+        ``candidates`` says how a log of clicks only is sampled; ``history.min_length`` does not apply: every user is scored.
+    engine_config : FeatureStoreConfig
+    as_of : datetime, optional
+        Later events exist for nobody.
+    kind : "log" or "live"
+        ``log``: the date's impressions; for a log of clicks only the date's clicks with the candidates that an assembly
+        samples for them. ``live``: each user with an event on the date, with the context of the newest one, times each item
+        clicked in ``candidates.window`` before the end of the date (of the log, if that ends earlier on that date).
+
+    Returns
+    -------
+    pa.Table
+        ``request_id`` (that of the log; for a log of clicks only the number of the click in the log, for ``live`` that of
+        the user, int64), ``user_id``, ``item_id``, ``timestamp``, and the context columns. In order of time and request.
+
+    Raises
+    ------
+    DataError
+        When the date has no event, or no item is live.
+    """
+    return pa.concat_tables(candidate_batches_on(store, day, config, engine_config, as_of, kind))
+
+
+def candidate_batches_on(
+    store: Store,
+    day: date,
+    config: AssemblyConfig,
+    engine_config: FeatureStoreConfig,
+    as_of: datetime | None = None,
+    kind: Literal["log", "live"] = "log",
+) -> Iterator[pa.Table]:
+    """The rows of :func:`candidates_on` in order, in tables that fit memory: live candidates are users times items.
+
+    They are a function of the partitions up to and with the date, whatever the later ones hold.
+    """
+    with _engine(engine_config, store) as engine:
+        # What was shown stands in the date's own events, whatever was before.
+        shown = kind == "log" and describe(store.contract).has_impressions
+        log, start, end, newest = _day(engine, store, day, as_of, alone=shown)
+        columns = "".join(f", {name}" for name in log.context)
+        if kind == "live":
+            parts = _live(engine, columns, _in_order(log), start, end, newest + 1, in_microseconds(config.candidates.window))
+        elif shown:
+            number_requests(engine, log)
+            parts = _impressions(engine, columns, start, end)
+        else:
+            parts = _sampled(engine, log, config, engine_config, columns, start, end)
+        empty = True
+        for part in parts:
+            empty = empty and part.num_rows == 0
+            yield _named(part, log)
+        if empty:
+            raise _no_candidate(store, day, config, kind)
+
+
+class Live(NamedTuple):
+    """Who and what was there on a date.
+
+    Attributes
+    ----------
+    users : pa.Table
+        A row per user with an event on the date, in the layout of candidates, ``item_id`` null: the moment is that of live candidates.
+    items : pa.Array
+        Raw ids of the items live at that moment, in the order of their codes.
+    clicks : int array (items,)
+        Clicks on each in ``candidates.window`` before the moment.
+    """
+
+    users: pa.Table
+    items: pa.Array
+    clicks: np.ndarray
+
+
+def live_on(store: Store, day: date, config: AssemblyConfig, engine_config: FeatureStoreConfig, as_of: datetime | None = None) -> Live:
+    """Users of a date and the items live then, from which somebody else makes pairs; see :func:`candidates_on` for both.
+
+    Raises
+    ------
+    DataError
+        When the date has no event, or no item is live.
+    """
+    with _engine(engine_config, store) as engine:
+        log, start, end, newest = _day(engine, store, day, as_of)
+        columns, order = "".join(f", {name}" for name in log.context), _in_order(log)
+        users, items = _users_and_items(engine, columns, order, start, end, newest + 1, in_microseconds(config.candidates.window))
+        if not items.num_rows:
+            raise _no_candidate(store, day, config, "live")
+        nobody = pa.nulls(users.num_rows, items["item_id"].type)
+        rows = users.append_column("item_id", nobody).append_column("timestamp", pa.array(np.full(users.num_rows, newest + 1)))
+        return Live(_named(rows, log), as_array(items["item_id"]), items["clicks"].to_numpy())
+
+
+def _day(engine: Engine, store: Store, day: date, as_of: datetime | None, alone: bool = False) -> tuple[Log, int, int, int]:
+    """Load the log up to and with a date, or the date alone: what it offers, the date's limits in microseconds, its newest event."""
+    midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    start, last = microseconds(midnight), midnight + timedelta(days=1, microseconds=-1)
+    end = start + 24 * 3600 * 10**6
+    if not store.event_files(last, midnight):
+        raise _no_event(store, day, as_of)
+    log = load(engine, store, as_of, until=last, since=midnight if alone else None)
+    newest = engine.rows(f"select max(timestamp) from log where time_known and timestamp >= {start} and timestamp < {end}")[0][0]
+    if newest is None:
+        raise _no_event(store, day, as_of)
+    return log, start, end, newest
+
+
+def _no_event(store: Store, day: date, as_of: datetime | None) -> DataError:
+    dates = store.dates(as_of)
+    held = f"{dates[0]} to {dates[-1]}" if dates else "no event at all"
+    return DataError(f"{store.root}: no event on {day.isoformat()}; the log holds {held}")
+
+
+def _no_candidate(store: Store, day: date, config: AssemblyConfig, kind: str) -> DataError:
+    window = f"in the {config.candidates.window} before {'it' if kind == 'log' else 'the end of it'}"
+    return DataError(f"{store.root}: no candidate on {day.isoformat()}: no item was clicked {window}; use a longer candidates.window")
+
+
+def _named(table: pa.Table, log: Log) -> pa.Table:
+    columns = {name: table[name] for name in ("request_id", "user_id", "item_id", "timestamp")}
+    columns["timestamp"] = columns["timestamp"].cast(MICROSECOND)
+    for name, outside in log.context.items():
+        columns[outside] = table[name].cast(pa.string()) if outside in log.categorical else table[name]
+    return pa.table(columns)
+
+
+def _impressions(engine: Engine, columns: str, start: int, end: int) -> Iterator[pa.Table]:
+    range_of = "select min(impression), max(impression) + 1 from requests where timestamp >= ${start} and timestamp < ${end}"
+    first, last = engine.rows(range_of, start=start, end=end)[0]  # the date has an event, and impressions are numbered in order of time
+    for begin in range(first, last, BATCH):
+        yield engine.fetch("candidates/candidates_impressions.sql", by=["row"], columns=columns, first=begin, last=min(begin + BATCH, last))
+
+
+def _sampled(
+    engine: Engine, log: Log, config: AssemblyConfig, engine_config: FeatureStoreConfig, columns: str, start: int, end: int
+) -> Iterator[pa.Table]:
+    config = config.model_copy(update={"history": config.history.model_copy(update={"min_length": 0})})
+    number_requests(engine, log)
+    build_histories(engine, config.history.max_length)
+    maker = RowMaker(engine, log, config, engine_config.chunk)
+    for first, last in maker.chunks(*request_range(engine, start, end)):
+        yield engine.fetch("candidates/candidates_sampled.sql", by=["row"], columns=columns, first=first, last=last)
+
+
+def _live(engine: Engine, columns: str, order: str, start: int, end: int, moment: int, window: int) -> Iterator[pa.Table]:
+    users, live = _users_and_items(engine, columns, order, start, end, moment, window)
+    items = as_array(live["item_id"])
+    step = max(1, BATCH // max(1, len(items)))
+    for first in range(0, users.num_rows, step):
+        block = users.slice(first, step)
+        user, item = np.divmod(np.arange(block.num_rows * len(items)), max(1, len(items)))
+        rows = block.take(pa.array(user)).append_column("item_id", items.take(pa.array(item)))
+        yield rows.append_column("timestamp", pa.array(np.full(len(user), moment)))
+
+
+def _in_order(log: Log) -> str:
+    """What makes the newest of a user's events one and the same on every engine, where all else is equal."""
+    return "".join(f", {name} nulls last" for name in log.context)
+
+
+def _users_and_items(engine: Engine, columns: str, order: str, start: int, end: int, moment: int, window: int) -> tuple[pa.Table, pa.Table]:
+    users = engine.fetch("candidates/live_users.sql", by=["request_id"], columns=columns, order=order, start=start, end=end)
+    return users, engine.fetch("candidates/live_items.sql", by=["item_code"], moment=moment, window=window)

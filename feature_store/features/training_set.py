@@ -1,0 +1,150 @@
+"""Assembly: from the store to training rows, as an artifact of a few Parquet and JSON files.
+
+clicks.parquet   the click pool that histories point into (history.py)
+rows.parquet     a row per (request, candidate), in order of (timestamp, request, row_id)
+items.parquet, users.parquet   ids and attributes; the row position is the code that the other files use
+vocabulary.json  tokens by feature, fitted on the training window
+summary.json     splits, counts, what was left out, the check of the sampler
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from feature_store.config import AssemblyConfig, FeatureStoreConfig
+from feature_store.engines import Engine, open_engine
+from feature_store.features.event_log import Log, load
+from feature_store.features.historical_features import FeatureLookup, candidate_batches_on, candidates_on, features_for
+from feature_store.features.histories import build_histories, write_clicks
+from feature_store.features.requests import RowMaker, number_requests, request_range
+from feature_store.features.row_writer import RowWriter
+from feature_store.features.statistics import statistic_names
+from feature_store.features.time_split import check_split, iso, resolve_split
+from feature_store.features.vocabulary import fit_vocabularies
+from feature_store.store.store import Store
+from feature_store.tables.contracts import DataError
+
+__all__ = ["FeatureLookup", "assemble", "candidate_batches_on", "candidates_on", "features_for"]
+
+
+def assemble(
+    store: Store,
+    config: AssemblyConfig,
+    engine_config: FeatureStoreConfig,
+    as_of: datetime | None,
+    output: Path,
+    report: Callable[[str], object] = lambda line: None,
+) -> dict[str, Any]:
+    """Make the rows of a log.
+
+    Parameters
+    ----------
+    store : Store
+        What was ingested.
+    config : AssemblyConfig
+        Splits, candidates, histories, statistics, vocabularies.
+    engine_config : FeatureStoreConfig
+        Memory, threads and requests at a time. The files do not depend on them, byte for byte.
+    as_of : datetime, optional
+        Logical time of the run: later events exist for nobody. None takes all events.
+    output : Path
+        Folder for the files; made if needed.
+    report : callable
+        Takes lines of progress.
+
+    Returns
+    -------
+    dict
+        The content of ``summary.json``.
+
+    Raises
+    ------
+    DataError
+        When the log is empty, a split has no row or no click, or the sampler gives the label away.
+    StorageError
+        When the disk is full.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    with open_engine(engine_config, output / "_scratch") as engine:
+        log = load(engine, store, as_of)
+        count = {name: engine.rows(f"select count(*) from {name}")[0][0] for name in ("users", "items", "clicks")}
+        if count["clicks"] == 0:
+            when = "" if as_of is None else f" as of {as_of.isoformat()}"
+            raise DataError(f"{store.root}: holds no click{when}; check the column of clicks or the time")
+        report(f"{count['clicks']:,} clicks of {count['users']:,} users on {count['items']:,} items")
+        number_requests(engine, log)
+        split = resolve_split(config.split, engine, as_of)
+        vocabulary = fit_vocabularies(engine, log, split, config.vocabulary)
+        _write_entities(engine, log, output)
+        known = item_in_vocabulary(engine, vocabulary["item"])
+        newest = engine.rows("select max(timestamp) from log")[0][0]
+        unknown_time = engine.rows("select count(*) from log where not time_known")[0][0]
+        if not log.has_impressions:
+            engine.drop("log")
+        build_histories(engine, config.history.max_length)
+        write_clicks(engine, output / "clicks.parquet")
+        engine.drop("positions")
+        maker = RowMaker(engine, log, config, engine_config.chunk)
+        writer = RowWriter(engine, log, statistic_names(config.statistics, log.has_impressions), split, known, output / "rows.parquet")
+        first, last = request_range(engine, split.train_from, split.test_until)
+        with writer:
+            for _, end in maker.chunks(first, last):
+                writer.write(maker.timelines)
+                report(f"{end - first:,} of {last - first:,} requests, {writer.written:,} rows")
+        requests = engine.rows("select coalesce(max(request), -1) + 1 from requests")[0][0]
+    check_split(split, writer.rows, writer.positives)
+    sampled = not log.has_impressions
+    if sampled:
+        writer.support.check()
+    summary = {
+        "split": split.summary(),
+        "rows": writer.rows,
+        "positives": writer.positives,
+        "requests": writer.requests,
+        **count,
+        "unseen_item_share": writer.unseen / writer.rows["test"],
+        "excluded": {**maker.excluded, "outside_split": requests - (last - first), "time_unknown": unknown_time},
+        "candidates": _describe_candidates(config, maker, writer) if sampled else {"sampled": False},
+        "statistics": writer.statistics,
+        "context": {"categorical": list(log.categorical), "dense": list(log.dense)},
+        "item_attributes": list(log.item_attributes),
+        "user_attributes": list(log.user_attributes),
+        "history": config.history.model_dump(mode="json"),
+        "has_impressions": log.has_impressions,
+        "oracle": log.oracle,
+        "as_of": iso(newest + 1) if as_of is None else as_of.isoformat(),
+        "negative_sampling_rate": None,
+    }
+    _write_json(output / "vocabulary.json", vocabulary)
+    _write_json(output / "summary.json", summary)
+    return summary
+
+
+def _describe_candidates(config: AssemblyConfig, maker: RowMaker, writer: RowWriter) -> dict[str, Any]:
+    settings = config.candidates.model_dump(mode="json")
+    return {"sampled": True, **settings, "short": maker.requests_short, "support": writer.support.summary()}
+
+
+def item_in_vocabulary(engine: Engine, tokens: list[str]) -> np.ndarray:
+    """Whether each item has a token; bool, shape (items,)."""
+    ids = engine.fetch("select item_code, cast(item_id as string) as id from items", by=["item_code"])
+    return np.asarray(pc.is_in(ids["id"], pa.array(tokens, pa.string())))
+
+
+def _write_entities(engine: Engine, log: Log, output: Path) -> None:
+    for kind, attributes in (("item", log.item_attributes), ("user", log.user_attributes)):
+        table = engine.fetch(f"select * from {kind}s", by=[f"{kind}_code"]).rename_columns(["code", f"{kind}_id", *attributes])
+        pq.write_table(table, output / f"{kind}s.parquet", compression="zstd", store_schema=False)
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

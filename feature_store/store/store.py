@@ -1,0 +1,310 @@
+"""The store on disk: event partitions, items, users, and the commit that replaces them all or not at all.
+
+    events/date=YYYY-MM-DD/events.parquet   sorted by (user_id, timestamp), with _manifest.json
+    items/items.parquet, users/users.parquet, quarantine/quarantine.parquet, each with _manifest.json
+    texts/split=NAME/texts.parquet          labelled texts in place of all these; resources/ holds the files that tokenizers need
+    _contract.json, _ledger.json            what the log offers; which input files it was made of
+
+A commit writes everything that is new below ``_next/``, then one record ``_commit.json`` that names the replacements, then
+renames them into place. A process killed before the record leaves the store as it was; one killed after it leaves the
+record, and the next ingestion finishes the renames. Nobody reads a store while the record stands.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import duckdb
+
+from feature_store.tables.contracts import DataError, StorageError
+from feature_store.tables.files import sha256_of
+from feature_store.tables.seal import sealed, unsealed
+
+MANIFEST = "_manifest.json"
+CONTRACT, LEDGER = "_contract.json", "_ledger.json"
+_RECORD, _NEXT, _OLD, _STAGING = "_commit.json", "_next", "_old", "_staging"
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """The same bytes for the same content, under a seal."""
+    path.write_text(json.dumps(sealed(content), indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Raises DataError when the file is not what :func:`write_json` wrote."""
+    try:
+        return unsealed(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, AttributeError) as error:  # the latter where it is JSON, but no object
+        repair = "restore it from a backup, or delete the store and ingest the whole raw log again"
+        raise DataError(f"{path}: is damaged ({error}); {repair}") from None
+
+
+class Store:
+    """Reads what was ingested.
+
+    Parameters
+    ----------
+    root : Path
+        The folder ``store`` of a workspace; it need not exist before the first ingestion.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+        self._verified: dict[Path, tuple[str, int, int, int]] = {}
+
+    def _whole(self) -> None:
+        if (self.root / _RECORD).exists():
+            raise DataError(f"{self.root}: an ingestion was interrupted in its last step; run `ctr-kd ingest` to finish it")
+
+    @property
+    def contract(self) -> dict[str, Any]:
+        """Types of the ids, context, attributes, ``has_impressions`` and ``oracle``. Raises DataError if nothing was ingested."""
+        self._whole()
+        if not (self.root / CONTRACT).is_file():
+            raise DataError(f"{self.root}: nothing was ingested yet; run `ctr-kd ingest` first")
+        return read_json(self.root / CONTRACT)
+
+    @property
+    def ledger(self) -> dict[str, Any]:
+        """Input files by name with their sha256, as of the last ingestion; empty before the first."""
+        self._whole()
+        return read_json(self.root / LEDGER) if (self.root / LEDGER).is_file() else {}
+
+    def dates(self, until: datetime | None = None) -> list[str]:
+        """Dates whose partition stands, oldest first, up to and with the date of ``until``."""
+        self._whole()
+        last = until.astimezone(UTC).date().isoformat() if until is not None else "9999"
+        found = (path.parent.name.removeprefix("date=") for path in (self.root / "events").glob(f"date=*/{MANIFEST}"))
+        return sorted(date for date in found if date <= last)
+
+    def manifest(self, date: str) -> dict[str, Any]:
+        """Rows, times, inputs and digests of one partition."""
+        return read_json(self.root / "events" / f"date={date}" / MANIFEST)
+
+    def event_files(self, until: datetime | None = None, since: datetime | None = None) -> list[Path]:
+        """Files of :meth:`dates` from the date of ``since`` on; rows after ``until`` on its own date are for the reader to leave out."""
+        first = since.astimezone(UTC).date().isoformat() if since is not None else ""
+        return [self.root / "events" / f"date={date}" / "events.parquet" for date in self.dates(until) if date >= first]
+
+    def partition_digests(self, until: datetime | None = None) -> dict[str, str]:
+        """sha256 of each of :meth:`dates`' event files, by date, as the manifests have it."""
+        return {date: self.manifest(date)["sha256"]["events.parquet"] for date in self.dates(until)}
+
+    def known_until(self, until: datetime | None = None) -> datetime | None:
+        """When the last row of :meth:`dates` became known, or happened; None where there is no row."""
+        manifests = [self.manifest(date) for date in self.dates(until)]
+        times = [datetime.fromisoformat(manifest[key]) for manifest in manifests for key in ("max_timestamp", "max_ingested_at")]
+        return max(times, default=None)
+
+    def users_digest(self) -> str | None:
+        """sha256 of ``users.parquet`` as its manifest has it, or None for a log without users."""
+        return None if self.users_file() is None else read_json(self.root / "users" / MANIFEST)["sha256"]["users.parquet"]
+
+    def items_file(self) -> Path | None:
+        """``items.parquet``, or None for a log without items."""
+        return self._entity_file("items")
+
+    def users_file(self) -> Path | None:
+        """``users.parquet``, or None for a log without users."""
+        return self._entity_file("users")
+
+    def _entity_file(self, kind: str) -> Path | None:
+        self._whole()
+        return self.root / kind / f"{kind}.parquet" if (self.root / kind / MANIFEST).is_file() else None
+
+    def text_file(self, split: str) -> Path | None:
+        """``texts.parquet`` of a split, or None where the store holds none."""
+        self._whole()
+        folder = self.root / "texts" / f"split={split}"
+        return folder / "texts.parquet" if (folder / MANIFEST).is_file() else None
+
+    def resource(self, name: str) -> Path:
+        """A file that tokenizers need, under the name that the configuration gives it. Raises DataError if it was not ingested."""
+        self._whole()
+        path = self.root / "resources" / name
+        if not (self.root / "resources" / MANIFEST).is_file() or not path.is_file():
+            raise DataError(f"{path}: was not ingested; run `ctr-kd ingest` with --data DIR, where DIR holds {name}")
+        return path
+
+    def resource_digests(self, folder: str) -> dict[str, str]:
+        """sha256 of the files under one folder of the resources, by their names in it, as the manifest has them."""
+        digests = read_json(self.root / "resources" / MANIFEST)["sha256"]
+        return {name.removeprefix(f"{folder}/"): digest for name, digest in digests.items() if name.startswith(f"{folder}/")}
+
+    def newest_event(self) -> datetime:
+        """Time of the newest event, UTC. Raises DataError if nothing was ingested."""
+        times = [self.manifest(date)["max_timestamp"] for date in self.dates()]
+        if not times:
+            raise DataError(f"{self.root}: holds no event; run `ctr-kd ingest` first")
+        return max(datetime.fromisoformat(time) for time in times)
+
+    def quarantined_rows(self) -> int:
+        """Rows that stand in quarantine."""
+        self._whole()
+        manifest = self.root / "quarantine" / MANIFEST
+        return int(read_json(manifest)["rows"]) if manifest.is_file() else 0
+
+    def _digests(self, until: datetime | None = None) -> dict[str, str]:
+        """sha256 by path of every file that readers use, as the manifests have it."""
+        folders = [f"events/date={date}" for date in self.dates(until)]
+        folders += [kind for kind in ("items", "users") if self._entity_file(kind) is not None]
+        folders += [path.parent.relative_to(self.root).as_posix() for path in self.root.glob(f"texts/split=*/{MANIFEST}")]
+        folders += ["resources"] if (self.root / "resources" / MANIFEST).is_file() else []
+        manifests = {folder: read_json(self.root / folder / MANIFEST)["sha256"] for folder in folders}
+        return {f"{folder}/{name}": digest for folder, files in manifests.items() for name, digest in files.items()}
+
+    def digest(self, until: datetime | None = None) -> str:
+        """Digest of everything that a reader sees up to the date of ``until``: partitions, items, users, texts and contract."""
+        content = json.dumps([self.contract, self._digests(until)], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def verify(self, until: datetime | None = None) -> None:
+        """:meth:`verify_files` for everything that a reader sees up to the date of ``until``."""
+        self.verify_files(self.root / name for name in sorted(self._digests(until)))
+
+    def verify_files(self, files: Iterable[Path]) -> None:
+        """Compare files with the manifests of their folders, at the speed of sha256; each once per store as long as nobody touches it.
+
+        Whoever reads a file of the store asks for this first.
+
+        Raises
+        ------
+        DataError
+            Names the first file that is missing or whose bytes are not those that were written.
+        """
+        repair = f"restore it from a backup, or delete {self.root} and ingest the whole raw log again"
+        for path in files:
+            folder = path.parent
+            while folder != self.root and not (folder / MANIFEST).is_file():  # a BERT is a folder among the resources
+                folder = folder.parent
+            digest = read_json(folder / MANIFEST)["sha256"][path.relative_to(folder).as_posix()]
+            if not path.is_file():
+                raise DataError(f"{path}: is missing though its manifest stands; {repair}")
+            status = path.stat()
+            state = (digest, status.st_size, status.st_mtime_ns, status.st_ino)
+            if self._verified.get(path) == state:
+                continue
+            if sha256_of(path) != digest:
+                raise DataError(f"{path}: its sha256 is not that of its manifest, the file is damaged; {repair}")
+            self._verified[path] = state
+
+
+@contextmanager
+def storage_errors(root: Path) -> Iterator[None]:
+    """Turn what the disk refuses inside the block into a one-line StorageError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(f"{root}: no space is left on the disk; the store is as it was: free space and run again") from error
+        raise StorageError(f"{root}: cannot be brought up to date ({error}); the store is as it was") from error
+    except duckdb.Error as error:
+        if any(sign in str(error) for sign in ("No space left", "max_temp_directory_size")):
+            raise StorageError(f"{root}: no space is left on the disk to sort; the store is as it was: free space and run again") from error
+        raise
+
+
+class Transaction:
+    """Changes to a store that become visible together, by renames within its file system.
+
+    Leaving the block without :meth:`commit` leaves the store as it was.
+
+    Attributes
+    ----------
+    staging : Path
+        Scratch space on the store's file system.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._root = store.root
+        self.staging = self._root / _STAGING
+        self._removed: list[str] = []
+
+    def __enter__(self) -> Self:
+        self._root.mkdir(parents=True, exist_ok=True)
+        finish_commit(self._root)
+        for name in (_STAGING, _NEXT, _OLD):
+            shutil.rmtree(self._root / name, ignore_errors=True)
+        self.staging.mkdir()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        shutil.rmtree(self.staging, ignore_errors=True)
+        if not (self._root / _RECORD).exists():  # else the commit is decided, and what it still has to rename must stay
+            shutil.rmtree(self._root / _NEXT, ignore_errors=True)
+
+    def new(self, name: str) -> Path:
+        """Where to write the next state of a folder of the store, such as ``events/date=2024-01-01``."""
+        path = self._root / _NEXT / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def write(self, name: str, content: Mapping[str, Any]) -> None:
+        """The next state of a JSON file of the store."""
+        self.new(".")
+        write_json(self._root / _NEXT / name, content)
+
+    def discard(self, name: str) -> None:
+        """Give up the next state of a folder: the standing one is the same."""
+        shutil.rmtree(self._root / _NEXT / name)
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Folders of the store that the commit takes away."""
+        self._removed += names
+
+    def commit(self) -> None:
+        """Decide, then rename. From the record on, the change happens even if this process dies, or the power fails."""
+        staged = self._root / _NEXT
+        replaced = [path.parent.relative_to(staged).as_posix() for path in staged.rglob(MANIFEST)]
+        replaced += [path.name for path in staged.glob("_*.json")]
+        shutil.rmtree(self.staging)
+        for name in [*replaced, *self._removed]:  # what needs space is made before the decision, renames need none
+            (self._root / name).parent.mkdir(parents=True, exist_ok=True)
+            (self._root / _OLD / name).parent.mkdir(parents=True, exist_ok=True)
+        record = staged / "_record"
+        write_json(record, {"replace": sorted(replaced), "remove": sorted(self._removed)})
+        for path in staged.rglob("*"):  # what the record decides about must be on the disk before it is
+            if path.is_file():
+                with open(path, "rb") as stream:
+                    os.fsync(stream.fileno())
+        rename(record, self._root / _RECORD)
+        finish_commit(self._root)
+
+
+def rename(old: Path, new: Path) -> None:
+    """One step of a commit."""
+    old.replace(new)
+
+
+def finish_commit(root: Path) -> None:
+    """Do the renames that a decided commit still lacks; nothing if no record stands. Repeating it is harmless."""
+    record = root / _RECORD
+    if not record.exists():
+        return
+    steps = read_json(record)
+    for name in steps["replace"]:
+        if (root / _NEXT / name).exists():  # else this step was done before the interruption
+            _put_aside(root, name)
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            rename(root / _NEXT / name, root / name)
+    for name in steps["remove"]:
+        _put_aside(root, name)
+    record.unlink()
+    for name in (_OLD, _NEXT):
+        shutil.rmtree(root / name, ignore_errors=True)
+
+
+def _put_aside(root: Path, name: str) -> None:
+    if (root / name).is_dir():  # a folder cannot be renamed over a full one; a file can
+        (root / _OLD / name).parent.mkdir(parents=True, exist_ok=True)
+        rename(root / name, root / _OLD / name)

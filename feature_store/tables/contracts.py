@@ -1,0 +1,336 @@
+"""What a log must look like: the errors, the raw batches that readers hand over, and the check that types every row.
+
+A reader turns one raw layout into :class:`RawBatch` objects and nothing more. :class:`ContractCheck` casts ids, times
+and clicks, and splits each batch into good rows and rejected rows with a reason.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from feature_store.config import SourceConfig
+from feature_store.tables.casting import (
+    MICROSECOND,
+    as_array,
+    is_text,
+    mask_of,
+    none_bad,
+    to_clicked,
+    to_ids,
+    to_numbers,
+    to_text,
+    to_times,
+)
+
+Kind = Literal["events", "items", "users", "texts"]
+
+EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)  # no click log is older; zeros and dates read as seconds fall below it
+CLOCK_SKEW = timedelta(days=1)  # a machine's clock may run ahead; further ahead is an error of the log
+LONGEST_TEXT = 1000  # characters of a rejected row that are kept
+
+ID_COLUMNS: dict[str, tuple[str, ...]] = {"events": ("user_id", "item_id", "request_id"), "items": ("item_id",), "users": ("user_id",)}
+
+
+class DataError(Exception):
+    """The data broke its contract. The message is one line: what, where, what to do."""
+
+
+class StorageError(Exception):
+    """The disk refused: no space left, or no permission. The store is as it was. The message is one line."""
+
+
+class Rejected(NamedTuple):
+    """A row that does not enter the store."""
+
+    line: int  # 1-based line of a text file, 1-based row of a Parquet file
+    reason: str  # short and without values of the row, so that reasons can be counted
+    text: str  # the row as it was found
+
+
+class RawBatch(NamedTuple):
+    """Rows of one input file with the names of the contract, not yet typed.
+
+    Parameters
+    ----------
+    kind : "events", "items", "users" or "texts"
+    file : str
+        Input file relative to the data folder, with forward slashes; "simulated" for the simulated log.
+    table : pa.Table
+        Events need ``user_id``, ``item_id``, ``timestamp``; optional are ``clicked`` (absent: every row is a click),
+        ``request_id``, ``ingested_at`` (absent or null: the event time), ``time_known`` (bool, absent: true), the context
+        columns and ``click_probability`` (only with ``oracle``). Items need ``item_id``, users ``user_id``; attributes and
+        ``title`` are optional. Texts have ``text`` and, where the file has them, ``text_b`` and ``label``. Values may be of any Arrow
+        type, text and bytes included. Further columns are ignored.
+    lines : np.ndarray, shape (rows,)
+        1-based line (text) or row (Parquet, simulated) of each row of the table.
+    rejected : list of Rejected
+        Rows that could not even be split into columns.
+    """
+
+    kind: Kind
+    file: str
+    table: pa.Table
+    lines: np.ndarray
+    rejected: list[Rejected]
+
+
+class Reader(Protocol):
+    """One raw layout. Constructed with the settings and the data folder (None only for the simulated log)."""
+
+    def __init__(self, config: SourceConfig, data: Path | None) -> None: ...
+
+    def files(self) -> list[Path]:
+        """Inputs, sorted, each below the data folder; their sha256 form the ledger. Raises DataError when one is missing."""
+
+    def fingerprint(self) -> str:
+        """Name and settings that shape the rows, as a digest. When it changes, everything is read again."""
+
+    def contract(self) -> dict[str, Any]:
+        """What the log offers, as made by :func:`describe`."""
+
+    def read(self, files: Sequence[Path]) -> Iterator[RawBatch]:
+        """Rows of these files (a subset of :meth:`files`; all batches of a file follow each other), in bounded memory."""
+
+
+def describe(
+    *,
+    has_impressions: bool,
+    categorical: Iterable[str] = (),
+    dense: Iterable[str] = (),
+    item_attributes: Iterable[str] = (),
+    user_attributes: Iterable[str] = (),
+    oracle: bool = False,
+) -> dict[str, Any]:
+    """The part of ``_contract.json`` that a reader knows; ingestion adds the types of the ids.
+
+    Examples
+    --------
+    >>> describe(has_impressions=False, categorical=["device"])["context"]
+    {'categorical': ['device'], 'dense': []}
+    """
+    return {
+        "has_impressions": has_impressions,
+        "context": {"categorical": list(categorical), "dense": list(dense)},
+        "item_attributes": list(item_attributes),
+        "user_attributes": list(user_attributes),
+        "oracle": oracle,
+    }
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Words that help whoever mistyped a name: the nearest one that exists, or all of them.
+
+    Examples
+    --------
+    >>> nearest("user", ["user_id", "item_id"])
+    "the nearest existing name is 'user_id'"
+    """
+    names = list(names)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    return f"the nearest existing name is {close[0]!r}" if close else f"existing names are {', '.join(map(repr, names[:12])) or 'none'}"
+
+
+def schema(kind: Kind, contract: Mapping[str, Any], ids: Mapping[str, pa.DataType]) -> pa.Schema:
+    """Columns and types of a stored table, in their stored order.
+
+    Parameters
+    ----------
+    kind : "events", "items" or "users"
+    contract : mapping
+        As made by :func:`describe`.
+    ids : mapping
+        Type (int64 or string) of ``user_id``, ``item_id`` and ``request_id``.
+    """
+    fields: list[tuple[str, pa.DataType]]
+    if kind == "events":
+        fields = [("user_id", ids["user_id"]), ("item_id", ids["item_id"]), ("timestamp", MICROSECOND), ("clicked", pa.int8())]
+        fields += [("request_id", ids["request_id"]), ("ingested_at", MICROSECOND), ("time_known", pa.bool_())]
+        fields += [(name, pa.string()) for name in contract["context"]["categorical"]]
+        fields += [(name, pa.float64()) for name in contract["context"]["dense"]]
+        fields += [("click_probability", pa.float64())] if contract["oracle"] else []
+    elif kind == "items":
+        fields = [("item_id", ids["item_id"])] + [(name, pa.string()) for name in contract["item_attributes"]] + [("title", pa.string())]
+    else:
+        fields = [("user_id", ids["user_id"])] + [(name, pa.string()) for name in contract["user_attributes"]]
+    return pa.schema([*fields, ("source", pa.string()), ("line", pa.int64())])
+
+
+def latest_time(now: datetime | None = None) -> int:
+    """Microseconds since 1970 UTC after which a time lies in the future: a day from now, by the wall clock unless it is given."""
+    latest: int = pa.scalar((now or datetime.now(UTC)) + CLOCK_SKEW, MICROSECOND).value
+    return latest
+
+
+class ContractCheck:
+    """Types raw batches and sets the rows apart that break the contract.
+
+    Parameters
+    ----------
+    contract : mapping
+        As made by :func:`describe`.
+    now : datetime, optional
+        As in :func:`latest_time`. It decides, but is never stored.
+
+    Attributes
+    ----------
+    future : dict of str to int
+        Earliest time of each file, microseconds, that lay in the future: from then on the file is worth another reading.
+    """
+
+    def __init__(self, contract: Mapping[str, Any], now: datetime | None = None) -> None:
+        self._contract = contract
+        self.future: dict[str, int] = {}
+        self._latest = latest_time(now)
+        self._earliest = pa.scalar(EARLIEST, MICROSECOND).value
+        self._units: dict[tuple[str, str], float | None] = {}  # (file, column): one file speaks one unit
+
+    def split(self, batch: RawBatch) -> tuple[pa.Table, list[Rejected]]:
+        """Type one batch.
+
+        Returns
+        -------
+        good : pa.Table
+            The columns of :func:`schema`; an id column is int64 if all ids of this batch are canonical integers, else string.
+        rejected : list of Rejected
+            The other rows, those that the reader rejected included.
+
+        Raises
+        ------
+        DataError
+            When the type of a whole column cannot be what the contract wants.
+        """
+        columns = _Columns(batch)
+        build = self._events if batch.kind == "events" else self._entities
+        table = build(columns, batch)
+        rows = len(batch.lines)
+        table["source"], table["line"] = pa.repeat(pa.scalar(batch.file), rows), pa.array(batch.lines, pa.int64())
+        ids = {name: table[name].type for name in ID_COLUMNS[batch.kind]}
+        wanted = schema(batch.kind, self._contract, {**dict.fromkeys(("user_id", "item_id", "request_id"), pa.int64()), **ids})
+        good = pa.table([table[field.name] for field in wanted], schema=wanted)
+        if not columns.reasons:
+            return good, batch.rejected
+        good = good.filter(pa.array(~columns.bad))
+        for name, kind in ids.items():
+            if pa.types.is_string(kind):  # a rejected row has no say in the type of the ids
+                good = good.set_column(good.schema.get_field_index(name), name, to_ids(as_array(good[name]))[0])
+        return good, batch.rejected + columns.rejected()
+
+    def _events(self, columns: _Columns, batch: RawBatch) -> dict[str, pa.Array]:
+        rows = len(batch.lines)
+        table = {name: columns.ids(name) for name in ("user_id", "item_id")}
+        times = self._times(columns, "timestamp", batch.file)
+        table["timestamp"] = pa.array(times).cast(MICROSECOND)
+        table["ingested_at"] = table["timestamp"]  # where the source is silent; never the wall clock
+        if "ingested_at" in columns:
+            table["ingested_at"] = pa.array(self._times(columns, "ingested_at", batch.file, silent=times)).cast(MICROSECOND)
+        clicked = np.ones(rows, dtype=np.int8)
+        if "clicked" in columns:
+            clicked, bad = columns.cast("clicked", to_clicked)
+            columns.reject(bad, "clicked is not 0 or 1")
+        table["clicked"] = pa.array(clicked)
+        table["request_id"] = columns.ids("request_id", required=False) if "request_id" in columns else pa.nulls(rows, pa.int64())
+        known = columns.raw("time_known").fill_null(True) if "time_known" in columns else pa.repeat(pa.scalar(True), rows)
+        table["time_known"] = known
+        dense = self._contract["context"]["dense"] + (["click_probability"] if self._contract["oracle"] else [])
+        return table | self._texts(columns, self._contract["context"]["categorical"]) | {name: columns.numbers(name) for name in dense}
+
+    def _entities(self, columns: _Columns, batch: RawBatch) -> dict[str, pa.Array]:
+        if batch.kind == "users":
+            return {"user_id": columns.ids("user_id")} | self._texts(columns, self._contract["user_attributes"])
+        return {"item_id": columns.ids("item_id")} | self._texts(columns, [*self._contract["item_attributes"], "title"])
+
+    def _texts(self, columns: _Columns, names: Iterable[str]) -> dict[str, pa.Array]:
+        return {name: columns.texts(name) for name in names}
+
+    def _times(self, columns: _Columns, name: str, file: str, silent: np.ndarray | None = None) -> np.ndarray:
+        unit = self._units.get((file, name))
+        micros, empty, bad, self._units[file, name] = columns.cast(name, lambda column: to_times(column, unit))
+        if silent is None:
+            columns.reject(empty, f"{name} is null")
+        else:
+            micros = np.where(empty, silent, micros)
+        columns.reject(bad, f"{name} is not a time")
+        future = (micros > self._latest) & ~bad
+        if future.any():
+            self.future[file] = min(int(micros[future].min()), self.future.get(file, 2**63))
+        columns.reject(future, f"{name} in the future")
+        columns.reject((micros < self._earliest) & ~bad, f"{name} out of range")
+        return micros
+
+
+class _Columns:
+    """The raw columns of one batch, with the first fault found in each row."""
+
+    def __init__(self, batch: RawBatch) -> None:
+        self._batch = batch
+        self.bad = none_bad(len(batch.lines))
+        self._fault = np.zeros(len(batch.lines), dtype=np.int16)  # 1-based place in reasons, 0 is good
+        self.reasons: list[str] = []
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._batch.table.column_names
+
+    def raw(self, name: str) -> pa.Array:
+        if name not in self:
+            raise DataError(f"{self._batch.file}: column {name!r} is missing; {nearest(name, self._batch.table.column_names)}")
+        return as_array(self._batch.table[name])
+
+    def cast(self, name: str, cast: Any) -> Any:
+        try:
+            return cast(self.raw(name))
+        except TypeError as error:
+            raise DataError(f"{self._batch.file}: column {name!r} {error}; correct the file or name another column") from None
+
+    def reject(self, mask: np.ndarray, reason: str) -> None:
+        mask = mask & ~self.bad
+        if mask.any():
+            self.reasons.append(reason)
+            self._fault[mask] = len(self.reasons)
+            self.bad = self.bad | mask
+
+    def ids(self, name: str, required: bool = True) -> pa.Array:
+        values, bad = self.cast(name, to_ids)
+        self.reject(bad, f"{name} is no integer" if pa.types.is_floating(self.raw(name).type) else f"{name} is not UTF-8")
+        if required and values.null_count:
+            self.reject(mask_of(values.is_null()), f"{name} is null")
+        return values
+
+    def texts(self, name: str) -> pa.Array:
+        if name not in self:
+            return pa.nulls(len(self.bad), pa.string())
+        values, bad = self.cast(name, to_text)
+        self.reject(bad, f"{name} is not UTF-8")
+        return values
+
+    def numbers(self, name: str) -> pa.Array:
+        if name not in self:
+            return pa.nulls(len(self.bad), pa.float64())
+        values, bad = self.cast(name, to_numbers)
+        self.reject(bad, f"{name} is no number")
+        return values
+
+    def rejected(self) -> list[Rejected]:
+        places = np.flatnonzero(self.bad)
+        rows = _printable(self._batch.table.take(pa.array(places))).to_pylist()
+        lines, faults = self._batch.lines[places].tolist(), self._fault[places].tolist()
+        return [Rejected(line, self.reasons[f - 1], row_text(row)) for line, f, row in zip(lines, faults, rows, strict=True)]
+
+
+def _printable(table: pa.Table) -> pa.Table:
+    """Text as bytes: a column that calls itself text may hold bytes that are not, and Python refuses to show them."""
+    columns = {name: as_array(table[name]) for name in table.column_names}
+    return pa.table({name: column.cast(pa.binary()) if is_text(column.type) else column for name, column in columns.items()})
+
+
+def row_text(row: Mapping[str, Any]) -> str:
+    """A row as one line of JSON, bytes shown as text, cut to a readable length."""
+    values = {k: v.decode(errors="backslashreplace") if isinstance(v, bytes) else v for k, v in row.items() if v is not None}
+    return json.dumps(values, ensure_ascii=False, default=str)[:LONGEST_TEXT]

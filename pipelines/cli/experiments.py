@@ -1,0 +1,89 @@
+"""Commands beside the road: what the encoder knows, what distillation gives, and which student to choose."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import click
+
+from pipelines.cli.options import Options, common
+from pipelines.cli.session import say_what_was_done, session
+from pipelines.stages import ROAD
+
+
+@click.command("next-item")
+@common
+def next_item_command(options: Options) -> None:
+    """Rank what users clicked next among all items by the pretrained encoder: HR@k, NDCG@k and MRR.
+
+    The target is a user's last click in the test window, ranked on the clicks before it; with a leave-one-out split that is
+    everyone's last item. The same is measured on the validation window: choose configurations by that.
+
+    \b
+    Examples:
+      ctr-kd next-item conf/s3rec.yaml --data data/s3rec
+      ctr-kd next-item conf/s3rec.yaml --data data/s3rec --set source.name=LastFM --workspace work/lastfm
+      ctr-kd next-item conf/globo.yaml --set next_item.exclude_history=false
+    """
+    from pipelines.stages import next_item
+
+    options.config().need_clicks()
+    road = [*(stage for stage in ROAD if stage.name in next_item.STAGE.upstream), next_item.STAGE]
+    with session("next-item", options, road) as runner:
+        say_what_was_done(runner.run(options.first or "next-item", options.last or "next-item", options.force))
+        if next_item.STAGE.name in runner.context.artifacts:
+            click.echo(next_item.table(runner.context))
+
+
+@click.command("prove")
+@common
+@click.option("--seeds", type=click.IntRange(1, 100), help="Number of seeds [default: prove.seeds, 5]")
+def prove_command(options: Options) -> None:
+    """Prove what distillation gives: student and student alone with several seeds under one teacher, and an ablation.
+
+    Differences are paired; their intervals resample users, and seeds as blocks. Every student is an artifact of its own: a proof
+    that was stopped goes on where it was, and one with more seeds trains only those. --force trains the students again, not the
+    teacher. Where distillation does not help, the first sentence says so. Writes reports/latest/prove.json and prove.html.
+
+    \b
+    Examples:
+      ctr-kd prove conf/globo.yaml --data data/globo --seeds 5
+      ctr-kd prove conf/globo.yaml --seeds 3 --set prove.ablation=[]             the verdict alone
+      ctr-kd prove conf/globo.yaml --set "prove.ablation=[soft, hints]"          these parts switched on and off
+      ctr-kd prove conf/globo.yaml --set "prove.amounts=[0.5, 1, 3]"             the transfer set by its amount
+    """
+    from pipelines.stages import prove, student
+
+    seeds = options.more["seeds"]
+    options = replace(options, overrides=(*options.overrides, *([f"prove.seeds={seeds}"] if seeds else [])))
+    _whole(options, "prove")
+    with session("prove", options, student.ROAD) as runner:
+        click.echo(prove.prove(runner, options.force))
+
+
+@click.command("sweep")
+@common
+def sweep_command(options: Options) -> None:
+    """Train a grid of students under one teacher and draw the frontier: AUC (of classes: accuracy) against rows per second and bytes.
+
+    Which students are on the frontier is decided on validation; their figures are those of the test rows. Every student is an artifact
+    of its own, shared with `prove`: a sweep that was stopped goes on, and a larger grid trains only what is new. --force trains
+    the students again, not the teacher. Writes reports/latest/sweep.json and sweep.html.
+
+    \b
+    Examples:
+      ctr-kd sweep conf/globo.yaml --data data/globo
+      ctr-kd sweep conf/globo.yaml --set "sweep.kinds=[pooled, din]" --set "sweep.widths=[8, 32, 128]"
+    """
+    from pipelines.stages import student, sweep
+
+    _whole(options, "sweep")
+    with session("sweep", options, student.ROAD) as runner:
+        click.echo(sweep.sweep(runner, options.force))
+
+
+def _whole(options: Options, command: str) -> None:
+    if options.first or options.last:
+        raise click.UsageError(
+            f"{command} compares what it has trained, to its end: leave out --from and --until (`ctr-kd run` takes them)"
+        )

@@ -1,0 +1,301 @@
+"""The command line: what a person or a scheduler types, and the exit code and the one line that a failure ends in."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from ctr_kd.training.distributed import launched
+from pipelines.cli.experiments import next_item_command, prove_command, sweep_command
+from pipelines.cli.options import Date, Options, common, set_debug
+from pipelines.cli.registry import promote_command, rollback_command
+from pipelines.cli.schedule import backfill_command, monitor_command
+from pipelines.cli.session import need_model, say_what_was_done, session
+from pipelines.config.run import describe
+from pipelines.errors import exit_code, explain
+from pipelines.registry.promotion_gate import GateRefused
+from pipelines.stages import ROAD
+from pipelines.tracking.client import tracking_uri
+from pipelines.workspace.artifacts import read_json
+from pipelines.workspace.runner import RunContext, Runner, Stage
+
+
+class _InOrder(click.Group):
+    """Lists its commands in the order in which they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="ctr-kd", message="%(version)s")
+@click.option("--debug", is_flag=True, expose_value=False, is_eager=True, help="Show a traceback on failure.", callback=set_debug)
+def cli() -> None:
+    """Distil a BERT over click histories into a student that is light enough to serve, from raw log to scores.
+
+    One YAML file describes a run; one workspace holds all that it makes. Stages, in order: ingest, pretrain, finetune,
+    distill, evaluate, register, score. A second run does only what is missing, and a killed run continues.
+
+    \b
+    Examples:
+      ctr-kd run conf/simulated.yaml
+      ctr-kd run conf/globo.yaml --data data/globo --workspace work/globo
+      ctr-kd run conf/globo.yaml --set distill.student.kind=bilstm --from distill
+      ctr-kd score conf/globo.yaml --date 2017-10-11
+      ctr-kd status conf/globo.yaml
+      torchrun --nproc-per-node=2 -m pipelines pretrain conf/globo.yaml        on two processes; the same result
+
+    \b
+    Exit codes:
+      0 done, or nothing to do      3 the data broke its contract                        5 another run holds the workspace
+      2 configuration or usage      4 the gate refused, or monitoring broke a bound      1 anything else
+    """
+
+
+@cli.command("run")
+@common
+def run_command(options: Options) -> None:
+    """Do the whole road: raw log, teacher, student, registry, scores.
+
+    What stands already is skipped. Ends with the result table and the place of the report.
+
+    \b
+    Examples:
+      ctr-kd run conf/simulated.yaml
+      ctr-kd run conf/globo.yaml --data data/globo --until evaluate
+      ctr-kd run conf/globo.yaml --from finetune --force        makes these stages again
+      ctr-kd run conf/globo.yaml --as-of 2017-10-11T20:00       as if it were then
+    """
+    with _session("run", options) as runner:
+        _run_and_show(runner, options.first, options.last, options.force)
+
+
+def _stage_command(name: str, description: str) -> None:
+    @cli.command(name, help=f"{description}\n\nEarlier stages that are missing run first. --force makes this stage again.")
+    @common
+    def command(options: Options) -> None:
+        with _session(name, options) as runner:
+            _run_and_show(runner, options.first or name, options.last or name, options.force)
+
+
+for _name, _description in (
+    ("ingest", "Read new rows of the raw log into the store, and assemble rows to learn from."),
+    ("pretrain", "Train the teacher's encoder to predict masked items of click histories."),
+    ("finetune", "Train the teacher: the pretrained encoder with a click head."),
+    ("distill", "Train the student on the teacher's logits, and the same student alone."),
+):
+    _stage_command(_name, _description)
+
+
+cli.add_command(next_item_command)
+cli.add_command(prove_command)
+cli.add_command(sweep_command)
+
+
+@cli.command("neighbours")
+@common
+@click.argument("item")
+@click.option("-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="How many.")
+def neighbours_command(options: Options) -> None:
+    """Print the items nearest to ITEM by the teacher's embeddings, with similarity, clicks and attributes.
+
+    \b
+    Examples:
+      ctr-kd neighbours conf/simulated.yaml i00042
+      ctr-kd neighbours conf/globo.yaml 160974 -k 20
+    """
+    from pipelines.cli.neighbours import ROAD_TO_EMBEDDINGS, neighbours_table
+
+    options.config().need_clicks()
+    with _session("neighbours", options, ROAD_TO_EMBEDDINGS) as runner:
+        runner.run(options.first or "finetune", options.last or "finetune", options.force)
+        if "finetune" in runner.context.artifacts:
+            click.echo(neighbours_table(runner.context, options.more["item"], options.more["k"]))
+
+
+_input = click.option("--input", "input", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE.parquet")
+_model = click.option("--model", metavar="URI", help="MLflow model [default: models:/NAME@champion]")
+
+
+@cli.command("evaluate")
+@common
+@_input
+@_model
+def evaluate_command(options: Options) -> None:
+    """Measure teacher, student and baselines on the test rows, or a model on labelled rows of your own.
+
+    \b
+    Examples:
+      ctr-kd evaluate conf/globo.yaml
+      ctr-kd evaluate conf/globo.yaml --input labelled.parquet                          column clicked or label
+      ctr-kd evaluate conf/globo.yaml --input labelled.parquet --model models:/globo/3
+    """
+    with _session("evaluate", options) as runner:
+        if options.more["input"]:
+            from pipelines.stages.evaluate import evaluate_file
+
+            need_model(runner, options.more["model"])
+            click.echo(evaluate_file(runner.context, options.more["input"]))
+        else:
+            _run_and_show(runner, options.first or "evaluate", options.last or "evaluate", options.force)
+
+
+_stage_command("register", "Register the student as challenger; it becomes champion when it passes the gate.")
+
+
+@cli.command("score")
+@common
+@click.option("--date", type=Date(), metavar="YYYY-MM-DD", help="Date whose candidates are scored [default: last date of the test window]")
+@_input
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.parquet")
+@click.option("--top", type=click.IntRange(min=1), metavar="K", help="Keep the best K rows of each user [default: score.top, all]")
+@_model
+def score_command(options: Options) -> None:
+    """Score one date's candidates into the workspace, or the rows of a file into another.
+
+    A file needs item_id, timestamp, and history or user_id; what else it lacks is joined from the store.
+
+    \b
+    Examples:
+      ctr-kd score conf/globo.yaml --date 2017-10-11
+      ctr-kd score conf/globo.yaml --input rows.parquet --output scored.parquet
+      ctr-kd score conf/globo.yaml --date 2017-10-11 --model models:/globo/3
+      ctr-kd score conf/globo.yaml --date 2017-10-11 --set score.candidates=retrieve --top 10
+    """
+    if options.more["top"] is not None:
+        options = replace(options, overrides=(*options.overrides, f"score.top={options.more['top']}"))
+    source, target = options.more["input"], options.more["output"]
+    if (source is None) != (target is None):
+        raise click.UsageError("--input and --output belong together")
+    if source is not None and options.more["date"] is not None:
+        raise click.UsageError("--date scores the store's candidates, --input the rows of a file: name one of them")
+    with _session("score", options) as runner:
+        need_model(runner, options.more["model"])
+        if source is not None:
+            from pipelines.scoring.files import score_file
+
+            click.echo(score_file(runner.context, source, target))
+        else:
+            _run_and_show(runner, options.first or "score", options.last or "score", options.force)
+            click.echo(f"scores: {_scored(runner.context)}")
+
+
+cli.add_command(backfill_command)
+cli.add_command(monitor_command)
+
+
+cli.add_command(promote_command)
+cli.add_command(rollback_command)
+
+
+@cli.command("config")
+@common
+def config_command(options: Options) -> None:
+    """Print the resolved configuration as YAML, every key with its meaning.
+
+    \b
+    Example:
+      ctr-kd config conf/globo.yaml --set history.max_length=50 > conf/longer.yaml
+    """
+    click.echo(describe(options.config()), nl=False)
+
+
+@cli.command("status")
+@common
+def status_command(options: Options) -> None:
+    """Show what stands and what is missing: stages, partitions, aliases. Changes nothing.
+
+    \b
+    Example:
+      ctr-kd status conf/globo.yaml
+    """
+    from pipelines.cli.status import status
+
+    config = options.config()
+    click.echo(status(options.context(config, read_only=True), tracking_uri(config, options.workspace)))
+
+
+def _session(command: str, options: Options, road: Sequence[Stage] | None = None) -> AbstractContextManager[Runner]:
+    return session(command, options, ROAD if road is None else road)
+
+
+def _run_and_show(runner: Runner, first: str | None, last: str | None, force: bool) -> None:
+    """Run stages and print what was done, and the result table where one was made; also when the gate refuses."""
+    try:
+        say_what_was_done(runner.run(first, last, force))
+    except GateRefused:
+        _show_report(runner.context)
+        raise
+    _show_report(runner.context)
+
+
+def _show_report(context: RunContext) -> None:
+    """Print the result table and where the report is."""
+    from rich.console import Console
+
+    from ctr_kd.report import summary_table
+    from pipelines.stages.evaluate import report_directory
+
+    directory = report_directory(context)
+    if directory is None:
+        return
+    # Where nobody watches, the table is not folded to some terminal's width.
+    Console(width=None if sys.stdout.isatty() else 160).print(summary_table(read_json(directory / "metrics.json") or {}))
+    click.echo(f"report: {directory / 'report.html'}")
+
+
+def _scored(context: RunContext) -> Path:
+    from pipelines.stages.score import partition
+
+    return partition(context)
+
+
+# --- how a command ends ----------------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command and exit with the code of the contract."""
+    state: dict[str, Any] = {"debug": False, "workspace": None}
+    # Threads that spin while they wait make a shared machine crawl; torch and scikit-learn read this when they are imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    signal.signal(signal.SIGTERM, _interrupt)  # a scheduler's stop closes files and runs, as Ctrl-C does
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # of libraries; they are no news to a user
+    try:
+        cli.main(args=None if arguments is None else list(arguments), prog_name="ctr-kd", standalone_mode=False, obj=state)
+    except BaseException as error:
+        if isinstance(error, click.exceptions.Exit):
+            _leave(error.exit_code)
+        if isinstance(error, SystemExit):
+            raise
+        if isinstance(error, GateRefused):
+            click.echo(error.table)
+        if state["debug"]:
+            traceback.print_exc()
+        if launched()[0] == 0:  # one line, however many processes there are
+            click.echo(f"ctr-kd: {explain(error, state['workspace'])}", err=True)
+        _leave(exit_code(error))
+    _leave(0)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process with a code. One of several leaves at once: the threads of its connections may abort an orderly exit."""
+    if launched()[1] > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _interrupt(signum: int, frame: Any) -> NoReturn:
+    raise KeyboardInterrupt

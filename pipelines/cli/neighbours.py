@@ -1,0 +1,70 @@
+"""The items nearest to one item by the teacher's embeddings: shows a person whether the embedding makes sense."""
+
+from __future__ import annotations
+
+import difflib
+from datetime import datetime
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipelines.config.run import ConfigError
+from pipelines.stages import finetune, ingest, pretrain
+from pipelines.stages.training import load_teacher
+from pipelines.workspace.runner import RunContext
+
+ROAD_TO_EMBEDDINGS = (ingest.STAGE, pretrain.STAGE, finetune.STAGE)
+
+
+def neighbours_table(run: RunContext, item: str, k: int) -> str:
+    """The item and its ``k`` nearest, most similar first, as lines of text.
+
+    Beside each id stand its similarity (cosine of the fine-tuned encoder's item embeddings), its clicks that were known before training
+    ended, and its attributes.
+
+    Parameters
+    ----------
+    run : RunContext
+        With ``ingest`` and ``finetune`` standing.
+    item : str
+        Raw id; ids compare by their text.
+    k : int
+
+    Raises
+    ------
+    ConfigError
+        When the log does not hold the item, or holds too few clicks of it for an embedding of its own.
+    """
+    from ctr_kd.data.samples import Assembly
+    from ctr_kd.retrieval.item_index import ItemIndex
+    from ctr_kd.retrieval.unlabelled_pairs import item_codes, item_vectors
+    from feature_store.features.event_log import microseconds
+
+    assembly = Assembly(run.artifacts["ingest"].path, run.config.history.max_length)
+    known = assembly.vocabulary["item"]
+    items = pq.read_table(assembly.directory / "items.parquet")
+    ids = items["item_id"].cast("string")
+    if item not in known:
+        if pc.any(pc.equal(ids, item)).as_py():
+            least = run.config.vocabulary.min_count
+            raise ConfigError(f"item {item} was seen fewer than {least} times in training (vocabulary.min_count), so it has no embedding")
+        close = difflib.get_close_matches(item, known, n=3, cutoff=0.0)
+        raise ConfigError(f"item {item} is not in the log; the nearest ids by spelling are {', '.join(close)}")
+
+    vectors = item_vectors(load_teacher(run.artifacts["finetune"].path, assembly, run.config).pretrained)
+    index, codes, place = ItemIndex(vectors), item_codes(assembly), known.index(item)
+    similarity, found = index.search(vectors[place : place + 1], k + 1)
+    nearest = [(at, value) for at, value in zip(found[0].tolist(), similarity[0].tolist(), strict=True) if at not in (place, -1)]
+    until = microseconds(datetime.fromisoformat(assembly.summary["split"]["train_until"]))
+    clicks = assembly.click_counts(until)
+    names = assembly.summary["item_attributes"]
+    rows = [["item", "similarity", "clicks", *names]]
+    for at, value in [(place, 1.0), *nearest[:k]]:
+        attributes = items.slice(int(codes[at]), 1).to_pylist()[0]
+        shown = ["-" if attributes[name] is None else str(attributes[name]) for name in names]
+        rows.append([known[at], f"{value:.3f}", f"{clicks[codes[at]]:,}", *shown])
+    widths = np.array([[len(cell) for cell in row] for row in rows]).max(axis=0)
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    recall = "" if index.kind == "exact" else f", recall@10 {index.recall:.3f}"
+    return "\n".join([*lines, f"among {len(index):,} items with an embedding of their own; {index.kind} search{recall}"])

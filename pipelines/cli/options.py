@@ -1,0 +1,110 @@
+"""What every command takes, and the types of its values."""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ctr_kd.training.distributed import ALONE, Processes
+from feature_store.config import parse_time
+from pipelines.config.run import RunConfig, load
+from pipelines.stages import ROAD
+from pipelines.workspace.console import Console
+from pipelines.workspace.runner import RunContext
+
+STAGES = tuple(stage.name for stage in ROAD)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every command takes."""
+
+    conf: Path
+    data: Path | None = None
+    workspace: Path = Path("workspace")
+    overrides: tuple[str, ...] = ()
+    as_of: datetime | None = None
+    first: str | None = None
+    last: str | None = None
+    force: bool = False
+    more: dict[str, Any] = field(default_factory=dict)
+
+    def config(self) -> RunConfig:
+        return load(self.conf, self.overrides)
+
+    def context(self, config: RunConfig, read_only: bool = False, processes: Processes = ALONE) -> RunContext:
+        # Helpers have nothing to say that the first process does not say as well.
+        console = Console(None if processes.leads else io.StringIO())
+        return RunContext(
+            config, self.workspace, self.data, self.as_of, options=self.more, read_only=read_only, console=console, processes=processes
+        )
+
+
+class Time(click.ParamType[datetime]):
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        try:
+            return parse_time(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Date(click.ParamType[date]):
+    name = "date"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
+        try:
+            return value if isinstance(value, date) else date.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a date: write 2017-10-11", param, ctx)
+
+
+def common(function: Callable[..., None]) -> Callable[..., None]:
+    """The options of every command, gathered into one :class:`Options`; further ones land in ``more``."""
+    decorators = (
+        click.argument("conf", type=click.Path(path_type=Path)),
+        click.option(
+            "--data", type=click.Path(path_type=Path), help="Folder of the raw log. Later commands on the same workspace may leave it out."
+        ),
+        click.option(
+            "--workspace",
+            type=click.Path(path_type=Path, file_okay=False),
+            default="workspace",
+            show_default=True,
+            help="Where everything is kept.",
+        ),
+        click.option(
+            "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Override one configuration key; may be repeated."
+        ),
+        click.option(
+            "--as-of", type=Time(), help="Logical time (UTC): nothing later is seen by any stage. Default: just after the newest event."
+        ),
+        click.option(
+            "--from", "first", type=click.Choice(STAGES), metavar="STAGE", help="First stage; earlier ones run only where they are missing."
+        ),
+        click.option("--until", "last", type=click.Choice(STAGES), metavar="STAGE", help="Last stage."),
+        click.option("--force", is_flag=True, help="Make these stages again even where they stand."),
+        click.option("--debug", is_flag=True, expose_value=False, is_eager=True, help="Show a traceback on failure.", callback=set_debug),
+    )
+
+    @functools.wraps(function)
+    def command(**values: Any) -> None:
+        common = {name: values.pop(name) for name in ("conf", "data", "workspace", "overrides", "as_of", "first", "last", "force")}
+        function(Options(**common, more=values))
+
+    for decorator in reversed(decorators):
+        command = decorator(command)
+    return command
+
+
+def set_debug(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        context.find_root().obj["debug"] = True

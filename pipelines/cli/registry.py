@@ -1,0 +1,64 @@
+"""The commands that move the champion by hand."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import click
+
+from pipelines.cli.options import Options, common
+from pipelines.cli.session import session
+from pipelines.registry.alias_history import PROMOTE, succession_table
+from pipelines.registry.lookup import peek
+from pipelines.registry.promotion_gate import GateRefused
+from pipelines.registry.registry import CHALLENGER, GATE_TAG, Move, Registry
+from pipelines.stages import ROAD
+from pipelines.tracking.client import TrackingError, tracking_uri
+
+_why = click.option("--why", default="", metavar="TEXT", help="The reason, for the history of champions.")
+
+
+@click.command("promote")
+@common
+@_why
+def promote_command(options: Options) -> None:
+    """Make the challenger champion, whatever the gate said. Prints who replaced whom so far.
+
+    \b
+    Examples:
+      ctr-kd promote conf/globo.yaml
+      ctr-kd promote conf/globo.yaml --why "the old champion's files are lost"
+    """
+    with session("promote", options, ROAD) as runner:
+        config, uri = runner.context.config, tracking_uri(runner.context.config, options.workspace)
+        if peek(uri, config.name, CHALLENGER) is None:
+            with suppress(GateRefused):  # it is registered all the same, and the caller knows better
+                runner.run(last="register")
+        registry = Registry(uri, config.name)
+        challenger = registry.alias(CHALLENGER)
+        if challenger is None:
+            raise TrackingError(f"{config.name} has no challenger; run `ctr-kd register` first")
+        said = f"the gate had {registry.tags_of(challenger).get(GATE_TAG, 'said nothing')}"
+        _show_move(registry, registry.promote(challenger, PROMOTE, options.more["why"] or f"by hand; {said}"))
+
+
+@click.command("rollback")
+@common
+@_why
+def rollback_command(options: Options) -> None:
+    """Make the previous champion champion again. Prints who replaced whom so far.
+
+    \b
+    Example:
+      ctr-kd rollback conf/globo.yaml --why "clicks fell after the change"
+    """
+    with session("rollback", options, ROAD) as runner:
+        config = runner.context.config
+        registry = Registry(tracking_uri(config, options.workspace), config.name)
+        _show_move(registry, registry.rollback(options.more["why"] or "by hand"))
+
+
+def _show_move(registry: Registry, move: Move) -> None:
+    """From which version to which the alias went, and the changes before it."""
+    click.echo(f"{registry.name}: champion was version {move.before or 'none'}, is version {move.after}")
+    click.echo(succession_table(registry.changes()))

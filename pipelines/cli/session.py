@@ -1,0 +1,73 @@
+"""What every command that works on a workspace begins and ends with: the lock, the tracker, and the helping processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import click
+
+from pipelines.cli.options import Options
+from pipelines.errors import BoundBroken
+from pipelines.registry.promotion_gate import GateRefused
+from pipelines.tracking.client import tracking_uri
+from pipelines.tracking.relocate import follow_workspace
+from pipelines.tracking.tracker import Tracker
+from pipelines.workspace.artifacts import recover
+from pipelines.workspace.lock import workspace_lock
+from pipelines.workspace.processes import dismiss, help_out, together
+from pipelines.workspace.runner import RunContext, Runner, RunSummary, Stage
+
+
+@contextmanager
+def session(command: str, options: Options, road: Sequence[Stage]) -> Iterator[Runner]:
+    """The workspace under lock, with a runner of a road on it and a tracker that knows how it ended."""
+    config = options.config()
+    click.get_current_context().find_root().obj["workspace"] = options.workspace
+    with together(options.workspace) as processes:
+        context = options.context(config, processes=processes)
+        if processes.leads:
+            with _tracked(command, options, context, road) as runner:
+                yield runner
+            dismiss(processes)
+        else:
+            help_out(context, road)
+    if not processes.leads:
+        raise click.exceptions.Exit(0)  # the command's own work is that of the first process
+
+
+@contextmanager
+def _tracked(command: str, options: Options, context: RunContext, road: Sequence[Stage]) -> Iterator[Runner]:
+    with workspace_lock(options.workspace, f"ctr-kd {command} {options.conf}"):
+        if context.config.tracking.uri is None:
+            follow_workspace(options.workspace)
+        for published in ("reports", "scores"):
+            recover(options.workspace / published)
+        tracker = context.tracker = Tracker(tracking_uri(context.config, options.workspace), options.workspace, context.report)
+        try:
+            yield Runner(context, road)
+        except BaseException as error:
+            # A refusal or an alarm is a result: the road was gone to its end.
+            tracker.finish(None if isinstance(error, (GateRefused, BoundBroken)) else error)
+            raise
+        tracker.finish()
+
+
+def say_what_was_done(summary: RunSummary) -> None:
+    """One line: the stages that were made, or that there was nothing to do."""
+    if summary.made:
+        click.echo(f"made {', '.join(summary.made)} in {summary.seconds:.1f} s")
+    else:
+        click.echo(f"nothing to do: {', '.join(summary.stood)} stand ({summary.seconds:.1f} s)")
+
+
+def need_model(runner: Runner, model: str | None) -> None:
+    """Have a model to score with: the one that was named, the champion, or else a champion made now."""
+    from pipelines.registry.lookup import peek
+    from pipelines.registry.registry import CHAMPION
+
+    config = runner.context.config
+    if model is None and peek(tracking_uri(config, runner.context.workspace), config.name, CHAMPION) is None:
+        runner.run(last="register")
+    else:
+        runner.run(last="ingest")

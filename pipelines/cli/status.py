@@ -1,0 +1,124 @@
+"""What stands in a workspace and what is missing, as text; nothing is changed by looking."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from feature_store.tables.contracts import DataError
+from pipelines.registry.alias_history import succession_table
+from pipelines.registry.lookup import peek, peek_changes
+from pipelines.registry.registry import CHALLENGER, CHAMPION
+from pipelines.scoring.backfill import stale
+from pipelines.scoring.partitions import failed_attempts, read_partition, scored_dates
+from pipelines.stages import ROAD
+from pipelines.tracking.client import TrackingError
+from pipelines.workspace.artifacts import MANIFEST
+from pipelines.workspace.lock import holder
+from pipelines.workspace.runner import RunContext, Runner
+
+
+def status(context: RunContext, uri: str) -> str:
+    """Stages, partitions, scores and aliases, one line each."""
+    return "\n".join(
+        [
+            *_head(context),
+            *_stages(context),
+            *_partitions(context),
+            *_scores(context, uri),
+            *_aliases(context, uri),
+            *_champions(context, uri),
+        ]
+    )
+
+
+def _head(context: RunContext) -> Iterator[str]:
+    yield f"workspace {context.workspace}" + ("" if context.workspace.exists() else " (does not exist yet)")
+    live = holder(context.workspace)
+    if live is not None:
+        yield f"in use by process {live.get('pid')} on {live.get('host')} ({live.get('command')}) since {live.get('since')}"
+
+
+def _stages(context: RunContext) -> Iterator[str]:
+    yield "stages"
+    for state in Runner(context, ROAD).states():
+        manifest: dict[str, Any] = state.manifest or {}
+        if state.state == "stands":
+            more = f"  {manifest['seconds']:.1f} s, {manifest['started']}"
+        else:  # whoever trained with --set and asks without it should not think that his work is lost
+            others = sum(path.parent.name != state.fingerprint for path in _artifacts(context, state.name))
+            more = f"; {others} made with other settings or inputs {'stands' if others == 1 else 'stand'}" if others else ""
+        yield f"  {state.name:<9} {state.fingerprint or '-':<16} {state.state}{more}"
+
+
+def _artifacts(context: RunContext, stage: str) -> Iterator[Path]:
+    """Manifests of whatever was made by a stage."""
+    return (context.workspace / "artifacts" / stage).glob(f"*/{MANIFEST}")
+
+
+def _partitions(context: RunContext) -> Iterator[str]:
+    try:
+        dates = context.store.dates()
+        manifests = [context.store.manifest(date) for date in dates]
+    except DataError as error:
+        yield f"events: {error}"
+        return
+    if not dates:
+        yield "events: none ingested yet"
+        return
+    rows = sum(manifest["rows"] for manifest in manifests)
+    quarantined = context.store.quarantined_rows()
+    yield f"events: {rows:,} rows in {len(dates)} partitions, {dates[0]} to {dates[-1]}; {quarantined:,} rows in quarantine"
+
+
+def _scores(context: RunContext, uri: str) -> Iterator[str]:
+    """Each scored date with what is stale about it, and the dates whose last attempt failed."""
+    days = scored_dates(context.workspace)
+    if not days:
+        yield "scores: none yet"
+    try:
+        champion = peek(uri, context.config.name, CHAMPION)
+    except TrackingError:
+        champion = None  # said below, where the aliases are
+    for day in days:
+        manifest = read_partition(context.workspace, day)
+        if manifest is None:
+            yield f"scores: {day} stale: its manifest cannot be read"
+            continue
+        by = f"by {manifest['model']} version {manifest['model_version']}"
+        reasons = _stale(context, day, manifest)
+        if champion is not None and manifest["model"] == context.config.name and manifest["model_version"] != champion:
+            reasons.append(f"champion is version {champion} now")
+        yield f"scores: {day} {manifest['rows']:,} rows {by}" + (f"; stale: {'; '.join(reasons)}" if reasons else "")
+    for day, reason in failed_attempts(context.workspace).items():
+        yield f"scores: {day} last attempt failed: {reason}"
+
+
+def _stale(context: RunContext, day: date, manifest: dict[str, Any]) -> list[str]:
+    try:
+        return stale(context, day, manifest)
+    except DataError as error:
+        return [str(error)]
+
+
+def _aliases(context: RunContext, uri: str) -> Iterator[str]:
+    name = context.config.name
+    for alias in (CHAMPION, CHALLENGER):
+        try:
+            version = peek(uri, name, alias)
+            yield f"{alias}: " + (f"version {version} of {name}" if version else "none")
+        except TrackingError as error:
+            yield f"{alias}: {error}"
+
+
+def _champions(context: RunContext, uri: str) -> Iterator[str]:
+    """Who replaced whom."""
+    try:
+        changes = peek_changes(uri, context.config.name)
+    except TrackingError:  # said above
+        return
+    if changes:
+        yield "champions so far"
+        yield from (f"  {line}" for line in succession_table(changes).splitlines())

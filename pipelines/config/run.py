@@ -1,0 +1,444 @@
+"""One YAML file describes one run: loading it, naming what is wrong with it, and printing it back with every key explained."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import typing
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from ctr_kd.config import TEXT_TEACHERS, DistillConfig, FinetuneConfig, NextItemConfig, PretrainConfig, ProveConfig, SweepConfig
+from feature_store.config import (
+    AssemblyConfig,
+    CandidateConfig,
+    Config,
+    FeatureStoreConfig,
+    HistoryConfig,
+    SourceConfig,
+    SplitConfig,
+    StatisticsConfig,
+    TokensConfig,
+    VocabularyConfig,
+    duration_text,
+)
+from pipelines.config.register import RegisterConfig
+from pipelines.config.schedule import ScheduleConfig
+from pipelines.config.scoring import MonitorConfig, ScoreConfig
+
+
+class ConfigError(Exception):
+    """The configuration or the command line is wrong. The message is one line: which file, which key, what is allowed."""
+
+
+class EvaluateConfig(Config):
+    bootstrap: int = Field(200, ge=20, le=10_000, description="bootstrap replicates behind every interval")
+    seed: int = Field(13, description="seed of the bootstrap")
+    boosted_trees: bool = Field(True, description="fit the gradient-boosted baseline on the as-of statistics")
+    text_gcn: bool = Field(
+        False,
+        description="train a graph network of texts and words beside the models: transductive, it reads the test texts (not their labels)",
+    )
+
+
+class TrackingConfig(Config):
+    uri: str | None = Field(None, description="MLflow tracking server and registry; null is SQLite in the workspace")
+    experiment: str | None = Field(None, description="MLflow experiment; null takes the run's name")
+    system_metrics: bool = Field(False, description="log processor, memory, disk, network and GPU of every stage; needs the package psutil")
+
+
+class RunConfig(Config):
+    """All that a run depends on besides its data. ``source`` and ``split`` suffice, for texts ``source`` alone."""
+
+    name: str = Field(max_length=200, pattern=r"^\w[\w.-]*$", description="registered model's name; default: the file's name without .yaml")
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of initialisation, batches and dropout")
+    source: SourceConfig = Field(description="where the raw log comes from")
+    split: SplitConfig | None = Field(
+        None, description="training, validation and test window; times are UTC and exclusive. Texts have none: their splits are files"
+    )
+    tokens: TokensConfig = Field(TokensConfig(), description="texts: how teacher and student read them")
+    candidates: CandidateConfig = Field(CandidateConfig(), description="sampled candidates of a log of clicks only")
+    history: HistoryConfig = Field(HistoryConfig(), description="click histories")
+    statistics: StatisticsConfig = Field(StatisticsConfig(), description="as-of statistics of items and users")
+    vocabulary: VocabularyConfig = Field(VocabularyConfig(), description="ids that get an embedding of their own")
+    feature_store: FeatureStoreConfig = Field(FeatureStoreConfig(), description="the engine that assembles rows")
+    pretrain: PretrainConfig = Field(PretrainConfig(), description="masked item prediction over click sequences")
+    next_item: NextItemConfig = Field(NextItemConfig(), description="ranking of the next item by the pretrained encoder")
+    finetune: FinetuneConfig = Field(FinetuneConfig(), description="the teacher: each pretrained encoder with a click head")
+    distill: DistillConfig = Field(DistillConfig(), description="the student")
+    prove: ProveConfig = Field(ProveConfig(), description="student against student alone over several seeds")
+    sweep: SweepConfig = Field(SweepConfig(), description="a grid of students: AUC against rows per second and bytes")
+    evaluate: EvaluateConfig = Field(EvaluateConfig(), description="metrics, intervals and baselines")
+    register_: RegisterConfig = Field(RegisterConfig(), alias="register", description="the gate between challenger and champion")
+    score: ScoreConfig = Field(ScoreConfig(), description="scoring of one date's candidates")
+    monitor: MonitorConfig = Field(MonitorConfig(), description="bounds on scored dates whose clicks have arrived")
+    schedule: ScheduleConfig = Field(ScheduleConfig(), description="when the Airflow DAG runs, and what it does about failures")
+    tracking: TrackingConfig = Field(TrackingConfig(), description="MLflow")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _checkpoint_brings_its_words(cls, values: Any) -> Any:
+        """A checkpoint's vocab.txt is the teacher's vocabulary unless something else is written, which is an error below."""
+        pretrain, tokens = (values.get(key) or {} for key in ("pretrain", "tokens"))
+        teacher = (tokens.get("teacher") or {}) if isinstance(tokens, dict) else None
+        if not isinstance(pretrain, dict) or not isinstance(teacher, dict) or not (checkpoint := pretrain.get("checkpoint")):
+            return values
+        if teacher.get("kind", "wordpiece") == "wordpiece" and not teacher.get("vocabulary"):
+            teacher = {"kind": "wordpiece", **teacher, "vocabulary": f"{checkpoint}/vocab.txt"}
+        return {**values, "tokens": {**tokens, "teacher": teacher}}
+
+    @model_validator(mode="after")
+    def _checkpoint_reads_texts(self) -> RunConfig:
+        checkpoint = self.pretrain.checkpoint
+        if checkpoint is not None and self.source.reader != "text":
+            raise ValueError("pretrain.checkpoint is a BERT of words, and a click log has items of its own; remove it")
+        if checkpoint is not None and self.tokens.teacher.vocabulary != f"{checkpoint}/vocab.txt":
+            raise ValueError("pretrain.checkpoint has words of its own: remove tokens.teacher.vocabulary, and let the kind be wordpiece")
+        return self
+
+    @model_validator(mode="after")
+    def _pairs_can_match(self) -> RunConfig:
+        if self.finetune.strategy != "next_segment":
+            return self
+        if self.source.reader == "text" and self.source.text_b is None:
+            raise ValueError("finetune.strategy: next_segment says whether two texts match, and there is one; set source.text_b")
+        if self.pretrain.checkpoint is None and not self.pretrain.next_segment:
+            raise ValueError("finetune.strategy: next_segment asks the head that pretrain.next_segment trains: set its weight above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _source_and_keys_agree(self) -> RunConfig:
+        teachers = self.distill.teachers
+        if self.source.reader != "text":
+            if self.split is None:
+                raise ValueError("split is missing; it is required (training, validation and test window), for all readers but text")
+            if self.tokens != TokensConfig():
+                raise ValueError("tokens has no effect on a click log; remove it, or set source.reader: text")
+            of_texts = [name for name in TEXT_TEACHERS if name in teachers]
+            if of_texts:
+                raise ValueError(f"distill.teachers: {of_texts[0]} is a teacher of texts; clicks have bert and boosted_trees")
+            if self.evaluate.text_gcn:
+                raise ValueError("evaluate.text_gcn is a network of texts and their words, and there are none: remove it")
+            if self.distill.transfer.augmentation.amount:
+                raise ValueError(
+                    "distill.transfer.augmentation makes texts, and there are none; transfer.amount is the transfer set of clicks"
+                )
+            return self
+        if self.split is not None:
+            raise ValueError("split has no effect on texts, whose splits are files (source.train, validation, test): remove it")
+        if "boosted_trees" in teachers:
+            raise ValueError(f"distill.teachers: boosted_trees is a teacher of clicks; texts have bert, {', '.join(TEXT_TEACHERS)}")
+        if self.distill.calibration == "isotonic":
+            raise ValueError("distill.calibration: isotonic is for clicks; of classes use temperature or none")
+        if self.distill.listwise:
+            raise ValueError("distill.listwise ranks a request's candidates, and texts have none: remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _embeddings_fit(self) -> RunConfig:
+        own, other = self.distill.student.width, self.pretrain.encoder.width
+        if self.distill.embeddings == "teacher" and own > other:
+            raise ValueError(f"distill.embeddings: teacher needs a distill.student.width ({own}) up to pretrain.encoder.width ({other})")
+        if self.tokens.teacher.vectors is not None:
+            raise ValueError("tokens.teacher.vectors has no effect: the BERT learns its embeddings in pretraining; remove it")
+        if self.tokens.student.vectors is not None and self.distill.embeddings == "teacher":
+            raise ValueError("distill.embeddings: teacher and tokens.student.vectors are two beginnings of one table; leave one out")
+        return self
+
+    @model_validator(mode="after")
+    def _rows_suffice(self) -> RunConfig:
+        texts = self.source.reader == "text"
+        if texts and self.distill.weighting == "learned":
+            raise ValueError("distill.weighting: learned needs rows in the order of time, and texts have none")
+        if texts and self.distill.needs_encoder and self.tokens.teacher != self.tokens.student:
+            raise ValueError(
+                "hints and embeddings: teacher need one tokenizer for both: let tokens.student be as tokens.teacher, or leave them out"
+            )
+        if texts and self.distill.transfer.amount and self.source.unlabelled is None:
+            raise ValueError("distill.transfer.amount takes texts of source.unlabelled, and that names none; set it, or use augmentation")
+        if self.evaluate.text_gcn and self.source.text_b is not None:
+            raise ValueError("evaluate.text_gcn has a node for each text, not for pairs: remove it")
+        if texts and self.finetune.hard_negatives.amount:
+            raise ValueError("finetune.hard_negatives are items that a user never met, and texts have no users")
+        return self
+
+    def need_clicks(self) -> SplitConfig:
+        """The split in time, which clicks have and texts have not.
+
+        Raises
+        ------
+        ConfigError
+            When the rows are texts.
+        """
+        if self.split is None:
+            raise ConfigError(f"source.reader {self.source.reader} holds no click log, which this command needs")
+        return self.split
+
+    @property
+    def assembly(self) -> AssemblyConfig:
+        """The keys that turn events into rows.
+
+        Raises
+        ------
+        ConfigError
+            When the rows are texts, for which there is no split.
+        """
+        return AssemblyConfig(
+            split=self.need_clicks(),
+            candidates=self.candidates,
+            history=self.history,
+            statistics=self.statistics,
+            vocabulary=self.vocabulary,
+        )
+
+    def section(self, keys: Sequence[str]) -> dict[str, Any]:
+        """Values under dotted keys, as plain JSON types: what a fingerprint is made of.
+
+        Raises
+        ------
+        KeyError
+            When a key does not exist: a mistake in a stage's declaration, not in a configuration.
+        """
+        values = self.model_dump(mode="json", by_alias=True)
+        section = {}
+        for key in keys:
+            value: Any = values
+            for part in key.split("."):
+                value = value[part]
+            section[key] = value
+        return section
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Safe YAML in which a repeated key is an error: plain YAML would silently keep the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, (str, int)) and key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", key_node.start_mark)
+            seen.add(key if isinstance(key, (str, int)) else repr(key))
+        return super().construct_mapping(node, deep)
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a configuration and check every key of it.
+
+    Parameters
+    ----------
+    path : str or Path
+        YAML file.
+    overrides : sequence of str
+        ``key.path=value``, as given with ``--set``; the value is read as YAML.
+
+    Raises
+    ------
+    ConfigError
+        One line that names the file (or ``--set``), the dotted key, and what is allowed there.
+    """
+    path = Path(path)
+    values = _read(path)
+    if "name" not in values:
+        values["name"] = re.sub(r"[^\w.-]+", "-", path.stem).lstrip(".-") or "run"
+    overridden = [_override(values, override) for override in overrides]
+    _keep_defaults_of_blocks(values, RunConfig)
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_one_line(error, values, str(path), overridden)) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigError(f"{path}: no such file; conf/ holds the configurations that come with the project") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a folder; name a YAML file in it") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not UTF-8 text") from None
+    try:
+        values = yaml.load(text, _UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise ConfigError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or 'cannot be read'}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: should hold keys and values ({', '.join(_keys(RunConfig))}), not {type(values).__name__}")
+    return values
+
+
+def _override(values: dict[str, Any], override: str) -> str:
+    """Set one ``key.path=value`` in place; returns the dotted key."""
+    key, equals, text = override.partition("=")
+    key = key.strip()
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f"--set {override}: write key.path=value, as in --set distill.student.kind=bilstm")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override}: the value is not valid YAML") from None
+    *parents, last = key.split(".")
+    block = values
+    for depth, part in enumerate(parents, start=1):
+        if block.get(part) is None:
+            block[part] = {}
+        block = block[part]
+        if not isinstance(block, dict):
+            raise ConfigError(f"--set {override}: {'.'.join(parents[:depth])} is a single value and has no keys below it")
+    block[last] = value
+    return key
+
+
+def _keep_defaults_of_blocks(values: dict[str, Any], block: type[BaseModel]) -> None:
+    """Let a block that sets one key keep what its parent's default says about the others.
+
+    The default of ``pretrain.training`` is not that of a bare ``TrainingConfig``: without this, setting
+    ``pretrain.training.epochs`` alone would silently change the batch size as well.
+    """
+    for key, field in _keys(block).items():
+        inner, given = _block_of(field.annotation), values.get(key)
+        if inner is None or not isinstance(given, dict):
+            continue
+        if isinstance(field.default, BaseModel):
+            _merge(given, field.default.model_dump(exclude_unset=True, by_alias=True))
+        _keep_defaults_of_blocks(given, inner)
+
+
+def _merge(values: dict[str, Any], defaults: dict[str, Any]) -> None:
+    for key, default in defaults.items():
+        if key not in values:
+            values[key] = default
+        elif isinstance(default, dict) and isinstance(values[key], dict):
+            _merge(values[key], default)
+
+
+# --- naming what is wrong --------------------------------------------------------------------------------------------
+
+
+def _keys(model: type[BaseModel]) -> dict[str, Any]:
+    """Keys of a block as the YAML file spells them, with their fields."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def _block_of(annotation: Any) -> type[BaseModel] | None:
+    """The configuration class inside an annotation such as ``EventColumns | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((block for part in typing.get_args(annotation) if (block := _block_of(part))), None)
+
+
+def _locate(location: tuple[int | str, ...]) -> tuple[list[str], type[BaseModel] | None]:
+    """Dotted path of an error, without the names that pydantic adds for the branches of a union, and the block it lies in."""
+    path: list[str] = []
+    block: type[BaseModel] | None = RunConfig
+    parent: type[BaseModel] | None = None
+    for position, part in enumerate(location):
+        if isinstance(part, int):
+            path.append(str(part))
+        elif block is not None and part in _keys(block):
+            parent, block = block, _block_of(_keys(block)[part].annotation)
+            path.append(part)
+        elif block is not None and position == len(location) - 1:
+            parent = block
+            path.append(part)
+    return path, parent
+
+
+def _one_line(error: ValidationError, values: dict[str, Any], file: str, overridden: Sequence[str]) -> str:
+    found: dict[str, list[str]] = {}
+    for problem in error.errors(include_url=False):
+        path, block = _locate(problem["loc"])
+        found.setdefault(".".join(path), []).append(_problem(problem, path, block))
+    key, messages = next(iter(found.items()))
+    where = "--set" if any(key == name or name.startswith(key + ".") for name in overridden) else file
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return ": ".join(part for part in (where, key, "; or ".join(dict.fromkeys(messages)) + more) if part).replace("\n", " ")
+
+
+def _problem(problem: Any, path: list[str], block: type[BaseModel] | None) -> str:
+    kind, message = problem["type"], problem["msg"]
+    if kind == "extra_forbidden":
+        valid = list(_keys(block or RunConfig))
+        nearest = difflib.get_close_matches(path[-1], valid, n=1, cutoff=0.5)
+        return f"unknown key; did you mean {nearest[0]!r}?" if nearest else f"unknown key; valid here: {', '.join(valid)}"
+    if kind == "missing":
+        field = _keys(block or RunConfig).get(path[-1])
+        return f"missing; it is required ({field.description if field else 'no default'})"
+    if kind == "value_error":
+        return message.removeprefix("Value error, ")
+    if kind == "model_type":
+        return f"should be a block of keys ({', '.join(_keys(_block_at(path)))}), not {type(problem['input']).__name__}"
+    value = problem["input"]
+    shown = "a block of keys" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)[:80]
+    return f"{message.removeprefix('Input ')}, not {shown}"
+
+
+def _block_at(path: list[str]) -> type[BaseModel]:
+    block: type[BaseModel] = RunConfig
+    for key in path:
+        block = _block_of(_keys(block)[key].annotation) or block
+    return block
+
+
+# --- printing it back ------------------------------------------------------------------------------------------------
+
+
+def describe(config: RunConfig) -> str:
+    """The resolved configuration as YAML, each key under a comment that says what it means; it loads to the same values.
+
+    Examples
+    --------
+    >>> config = RunConfig.model_validate({"name": "demo", "source": {"reader": "simulated"}, "split": {"fractions": [0.8, 0.1, 0.1]}})
+    >>> print(describe(config).splitlines()[1])
+    name: demo
+    """
+    return "\n".join(_lines(config, 0)) + "\n"
+
+
+def _lines(block: BaseModel, depth: int) -> Iterator[str]:
+    indent = "  " * depth
+    for (key, field), name in zip(_keys(type(block)).items(), type(block).model_fields, strict=True):
+        value = getattr(block, name)
+        if depth == 0 and isinstance(value, BaseModel):
+            yield ""
+        yield f"{indent}# {field.description}" if field.description else f"{indent}# (no description)"
+        if isinstance(value, BaseModel):
+            yield f"{indent}{key}:"
+            yield from _lines(value, depth + 1)
+        else:
+            yield f"{indent}{key}: {_scalar(value)}"
+            unset = _block_of(field.annotation) if value is None else None
+            for inner, inner_field in _keys(unset).items() if unset else ():
+                yield f"{indent}#   {inner}: {inner_field.description}"
+
+
+def _scalar(value: Any) -> str:
+    """One value in YAML's flow style.
+
+    Examples
+    --------
+    >>> from datetime import timedelta
+    >>> _scalar(timedelta(hours=36)), _scalar([0.8, 0.2]), _scalar(None)
+    ('36h', '[0.8, 0.2]', 'null')
+    """
+    if isinstance(value, timedelta):
+        return duration_text(value)
+    if isinstance(value, Path):
+        value = str(value)
+    if isinstance(value, datetime):
+        value = value.strftime("%Y-%m-%dT%H:%M:%S.%f" if value.microsecond else "%Y-%m-%dT%H:%M")
+    if isinstance(value, tuple):
+        value = [duration_text(item) if isinstance(item, timedelta) else item for item in value]
+    if isinstance(value, list) and any(isinstance(item, BaseModel) for item in value):
+        value = [item.model_dump(mode="json", by_alias=True) if isinstance(item, BaseModel) else item for item in value]
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000)
+    return text.removesuffix("\n").removesuffix("...").rstrip()

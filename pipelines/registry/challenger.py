@@ -1,0 +1,112 @@
+"""Challenger and champion on the same, newest test rows: what each is worth there, knows, weighs and takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ctr_kd.export.scoring_statistics import UNKNOWN
+from pipelines.config.register import RegisterConfig
+from pipelines.registry.model_package import DATA, load_scorer
+from pipelines.registry.promotion_gate import Contender
+from pipelines.scoring.text_rows import Rows
+
+CHALLENGER, CHAMPION = "challenger", "champion"
+
+
+class Mismatch(Exception):
+    """The champion's answers cannot be compared with the challenger's; the message says why."""
+
+
+class Contest(NamedTuple):
+    """What was measured; without a champion ``champion`` is None and there are no differences."""
+
+    challenger: Contender
+    champion: Contender | None
+    differences: dict[str, Any]
+
+
+def contest(
+    test: Rows, rows: pa.Table, trained: NDArray[np.float64], model: Path, champion: Path | None, bounds: RegisterConfig
+) -> Contest:
+    """Measure a model, and the champion on the same rows.
+
+    Parameters
+    ----------
+    test : Rows
+        Turns ``rows`` into what a caller of the model sends.
+    rows : pyarrow Table
+        The test rows; the newest of them are used.
+    trained : float array (rows,) or (rows, classes)
+        The trained student's probabilities of ``rows``.
+    model, champion : Path
+        Saved models whose digests were checked; ``champion`` is None where there is none.
+    bounds : RegisterConfig
+
+    Raises
+    ------
+    Mismatch
+        When the champion tells other classes.
+    """
+    from ctr_kd.evaluation.evaluate import EvaluationRows, evaluate
+
+    first = test.newest(rows, bounds.champion_rows)
+    part = rows.slice(first)
+    models = {CHALLENGER: model} | ({CHAMPION: champion} if champion else {})
+    scorers = {name: load_scorer(path) for name, path in models.items()}
+    scores, unseen = {CHALLENGER: trained[first:]}, dict.fromkeys(models, np.zeros(2, np.int64))
+    answers: list[NDArray[np.float64]] = []
+    for table in test.batches(part):
+        for name, scorer in scorers.items():
+            unseen[name] = unseen[name] + unseen_of(scorer, table)
+        if champion:
+            answers.append(scorers[CHAMPION].score(table))
+    if champion:
+        scores[CHAMPION] = np.concatenate(answers)
+        if scores[CHAMPION].shape != scores[CHALLENGER].shape:
+            raise Mismatch(f"it scores {scores[CHAMPION].shape[1:]} classes, the challenger {trained.shape[1:]}")
+    label, user = part["label"].to_numpy(), part["user"].to_numpy() if "user" in part.column_names else None
+    measured = evaluate(EvaluationRows(label, user), scores, replicates=bounds.bootstrap, seed=bounds.seed, pairs=((CHALLENGER, CHAMPION),))
+    request = test.request(part, bounds.latency_candidates)
+    seconds = request_seconds([scorer.score for scorer in scorers.values()], request, bounds.latency_requests)
+    found = {
+        name: Contender(
+            measured["models"][name],
+            float(unseen[name][0] / unseen[name][1]) if unseen[name][1] else None,
+            sum(file.stat().st_size for file in (models[name] / "data" / DATA).rglob("*") if file.is_file()),
+            float(np.quantile(seconds[:, i], 0.99) * 1000),
+        )
+        for i, name in enumerate(models)
+    }
+    differences = {} if champion is None else measured["comparisons"]["challenger-champion"]
+    if champion is not None:
+        undefined = {name: entry.get("reason") for name, entry in measured["models"][CHALLENGER].items() if isinstance(entry, dict)}
+        differences = {name: {"reason": reason} for name, reason in undefined.items() if reason} | differences
+    return Contest(found[CHALLENGER], found.get(CHAMPION), differences)
+
+
+def unseen_of(scorer: Any, table: pa.Table) -> NDArray[np.int64]:
+    """Candidate items (of texts: tokens) that a model does not know, and all of them."""
+    if "classes" in scorer.signature:
+        texts = [text or "" for name in ("text", "text_b") if name in table.column_names for text in table[name].to_pylist()]
+        codes = scorer.tokenizer.encode(texts)[0]
+    else:
+        codes = scorer.lookups[next(iter(scorer.signature["tokens"]))](table["item_id"])
+    return np.array([(np.asarray(codes) == UNKNOWN).sum(), len(codes)], np.int64)
+
+
+def request_seconds(answers: list[Callable[[pa.Table], Any]], request: pa.Table, times: int) -> NDArray[np.float64]:
+    """Seconds of each answer to a request (times, answers): in turn, so that a busy machine slows all alike; the first is not counted."""
+    taken = np.zeros((times + 1, len(answers)))
+    for row in taken:
+        for column, answer in enumerate(answers):
+            began = time.perf_counter()
+            answer(request)
+            row[column] = time.perf_counter() - began
+    return taken[1:]

@@ -1,0 +1,39 @@
+"""The registered student that scores: which one it is, and where its folder lies."""
+
+from __future__ import annotations
+
+from pipelines.registry.loaded_model import OpenedModel, open_model
+from pipelines.registry.lookup import peek
+from pipelines.registry.registry import CHAMPION, Registry
+from pipelines.tracking.client import TrackingError, tracking_uri
+from pipelines.workspace.runner import RunContext
+
+
+def model_uri(run: RunContext) -> str:
+    """The model to score with: the one that was named, or the champion."""
+    return run.options.get("model") or f"models:/{run.config.name}@{CHAMPION}"
+
+
+def model_version(run: RunContext) -> str:
+    """Version behind the model's URI, as far as it has one.
+
+    Raises
+    ------
+    TrackingError
+        When the alias names no version.
+    """
+    uri = model_uri(run)
+    if not uri.startswith("models:/"):
+        return uri
+    name, at, alias = uri.removeprefix("models:/").partition("@")
+    if not at:
+        return name.rpartition("/")[2]
+    version = peek(tracking_uri(run.config, run.workspace), name, alias)
+    if version is None:
+        raise TrackingError(f"{name} has no {alias}: no student has passed the gate yet; run `ctr-kd register` or `ctr-kd promote`")
+    return version
+
+
+def load_model(run: RunContext) -> OpenedModel:
+    """The registered model, after its digests were checked."""
+    return open_model(Registry(tracking_uri(run.config, run.workspace), run.config.name).download(model_uri(run)))

@@ -1,0 +1,113 @@
+"""A registered student out of its folder, ready to score, wherever it is opened: here, in a worker process, or on another machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ctr_kd.export.scoring_statistics import EVEN_EDGES, ScoringCounts, count_rows, count_texts
+from ctr_kd.metrics.drift import ScoreDistribution
+from feature_store.tables.files import sha256_of
+from pipelines.registry.model_package import DATA, LINEAGE, VALIDATION_SCORES, lineage_of, load_scorer
+from pipelines.workspace.artifacts import ArtifactError, digest_of, files_of
+
+VERSION = "model_version"
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A registered student, ready to score.
+
+    Attributes
+    ----------
+    path : Path
+        Folder of the registered model, from which :func:`open_model` opens it again elsewhere.
+    directory : Path
+        Of the exported student inside it.
+    scorer : StudentScorer
+        The model's own.
+    reference : ScoreDistribution or None
+        Of the scores of the validation rows; None where it was registered without.
+    edges : float array
+        Of the bins in which its scores are counted.
+    """
+
+    path: Path
+    directory: Path
+    scorer: Any
+    reference: ScoreDistribution | None
+    edges: NDArray[np.float64]
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether it says a class of a text, and not whether an item is clicked."""
+        return "classes" in self.scorer.signature
+
+    @property
+    def digest(self) -> str:
+        """Of everything that decides the scores: the student's files and the code that reads them."""
+        code = sorted(self.path.glob("code/*.py"))
+        return digest_of([*((name, sha256_of(self.directory / name)) for name in files_of(self.directory)), *map(sha256_of, code)])
+
+    def score(self, rows: pa.Table) -> tuple[np.ndarray, ScoringCounts]:
+        """Scores of complete rows, (rows,) or (rows, classes), and what a scoring report counts of them."""
+        scores = self.scorer.score(rows)
+        if self.has_classes:
+            return scores, count_texts(rows, scores.max(axis=1, initial=0.0), self.edges)
+        return scores, count_rows(self.scorer, rows, scores, self.edges)
+
+    def with_scores(self, rows: pa.Table, features: pa.Table | None, version: str) -> tuple[pa.Table, ScoringCounts]:
+        """What a scoring gives for some rows.
+
+        Parameters
+        ----------
+        rows : pyarrow Table (rows, columns)
+            Raw ids and whatever else is to be kept.
+        features : pyarrow Table (rows, further columns), optional
+            What the model reads and the rows lack; it is not kept. See :class:`pipelines.scoring.feature_join.Joiner`.
+        version : str
+            Of the model, for the column ``model_version``.
+
+        Returns
+        -------
+        pyarrow Table, ScoringCounts
+            The rows in their order with what the model says of each and its version, and what was counted of them.
+        """
+        scores, counts = self.score(rows if features is None else completed(rows, features))
+        for name, column in {**self.answer(scores), VERSION: pa.repeat(version, rows.num_rows)}.items():
+            if name in rows.column_names:  # rows that were scored before are scored anew
+                rows = rows.set_column(rows.column_names.index(name), name, column)
+            else:
+                rows = rows.append_column(name, column)
+        return rows, counts
+
+    def answer(self, scores: np.ndarray) -> dict[str, pa.Array]:
+        """Scores as columns: ``score`` of clicks (rows,); ``label``, ``score`` and a column per class of classes (rows, classes)."""
+        if not self.has_classes:
+            return {"score": pa.array(scores, pa.float64())}
+        best = scores.argmax(axis=1)
+        columns = {"label": pa.array(self.scorer.classes, pa.string()).take(pa.array(best))}
+        columns["score"] = pa.array(scores[np.arange(len(best)), best], pa.float64())
+        return columns | {name: pa.array(scores[:, i], pa.float64()) for i, name in enumerate(self.scorer.columns)}
+
+
+def completed(rows: pa.Table, features: pa.Table) -> pa.Table:
+    """Rows with further columns; one that both have is that of the features."""
+    kept = [(name, column) for name, column in zip(rows.column_names, rows.columns, strict=True) if name not in features.column_names]
+    named = [*kept, *zip(features.column_names, features.columns, strict=True)]
+    return pa.table([column for _, column in named], names=[name for name, _ in named])
+
+
+def open_model(path: Path) -> OpenedModel:
+    """Open the folder of a registered model whose digests were checked."""
+    known = lineage_of(path).get(VALIDATION_SCORES)
+    try:
+        reference = None if known is None else ScoreDistribution.from_dict(known)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{path}: {VALIDATION_SCORES} of its {LINEAGE} is damaged ({error}); register the student again") from None
+    return OpenedModel(path, path / "data" / DATA, load_scorer(path), reference, EVEN_EDGES if reference is None else reference.edges)

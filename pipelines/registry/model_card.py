@@ -1,0 +1,227 @@
+"""The model card: what a registered student is, was measured to be worth, and must not be trusted with. Plain functions to Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pipelines.registry.promotion_gate import metric, show
+
+_METRICS = ("auc", "gauc", "accuracy", "macro_f1", "log_loss", "normalized_entropy", "calibration_error", "calibration_ratio")
+_FEW_USERS, _FEW_ROWS = 1000, 10_000
+_WEAK_SLICE = 0.05  # AUC below that of all rows that is worth a sentence
+
+
+def summary(name: str, metrics: Mapping[str, Any], lineage: Mapping[str, Any]) -> str:
+    """A paragraph that says what the model is: the version's description in the registry."""
+    student = metrics["models"]["student"]
+    kind = _student(metrics).get("kind")
+    what = f"A `{kind}` student" if kind else "A student"
+    texts = "accuracy" in student
+    does = "classifies texts" if texts else "gives the probability that a candidate item is clicked, from a click history"
+    best = "accuracy" if texts else "auc"
+    gain = metrics.get("comparisons", {}).get("student-student_alone", {}).get(best, {})
+    gave = f" Distillation gave {gain['difference']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]." if gain.get("low") is not None else ""
+    rows = metrics.get("data", {}).get("test_rows")
+    where = f" on {rows:,} test rows" if rows else ""
+    shown = "AUC" if best == "auc" else best
+    data, code = lineage["data"]["digest"], lineage.get("code_revision")
+    return (
+        f"{what} of `{_plain(name)}` that {does}. {shown} {interval(student.get(best))}{where}.{gave} "
+        f"Data `{data[:12]}`, code `{(code or 'unknown')[:12]}`."
+    )
+
+
+def model_card(
+    name: str,
+    metrics: Mapping[str, Any],
+    lineage: Mapping[str, Any],
+    signature: Mapping[str, Any],
+    checks: Sequence[Mapping[str, Any]],
+) -> str:
+    """The card in Markdown.
+
+    Parameters
+    ----------
+    name : str
+        Registered model.
+    metrics : mapping
+        Of metrics.json.
+    lineage : mapping
+        Of the model.
+    signature : mapping
+        Of the exported student: its columns.
+    checks : sequence of mapping
+        What the gate looked at.
+    """
+    sections = {
+        f"# {_plain(name)}": [summary(name, metrics, lineage)],
+        "## Intended use": _use(signature),
+        "## Data": list(_data(metrics)),
+        "## Metrics": list(_metrics(metrics)),
+        "## Calibration": list(_calibration(metrics)),
+        "## Known limits": [f"- {limit}" for limit in limits(metrics, signature)],
+        "## Gate": table([("check", "value", "champion", "bound", "passed"), *map(_check, checks)]),
+        "## Lineage": list(_lineage(lineage)),
+        "## How to load": _loading(name, signature),
+    }
+    return "\n\n".join(f"{title}\n\n" + "\n".join(lines) for title, lines in sections.items() if lines) + "\n"
+
+
+def _use(signature: Mapping[str, Any]) -> list[str]:
+    columns = signature["columns"]
+    lines = [
+        f"A row needs {_listed(columns['required'])}; it may have {_listed(columns['optional']) or 'nothing else'}.",
+        "Ids that it does not know, nulls and missing optional columns are scored.",
+        f"The answer has {_listed(columns['answer'])}.",
+    ]
+    return [*lines, "", "It is for ranking and for expected rates of the log that it was trained on; not for decisions about people."]
+
+
+def _data(metrics: Mapping[str, Any]) -> Iterator[str]:
+    data = metrics.get("data", {})
+    split = data.get("split") or {}
+    ends = [
+        ("training", split.get("train_from"), split.get("train_until")),
+        ("validation", split.get("train_until"), split.get("validate_until")),
+    ]
+    ends.append(("test", split.get("validate_until"), split.get("test_until")))
+    rows = [("window", "from", "until (exclusive, UTC)", "rows")]
+    for window, begin, end in ends:
+        count = data.get(f"{'train' if window == 'training' else window}_rows")
+        rows.append(
+            (window, begin or "the beginning" if window == "training" else begin or "-", end or "-", "-" if count is None else f"{count:,}")
+        )
+    yield from table(rows)
+    known = {key: data[key] for key in ("users", "items", "clicks", "quarantined_rows") if isinstance(data.get(key), int)}
+    if known:
+        yield ""
+        yield ", ".join(f"{value:,} {key.replace('_', ' ')}" for key, value in known.items()) + "."
+
+
+def _metrics(metrics: Mapping[str, Any]) -> Iterator[str]:
+    models = {name: metrics["models"][name] for name in ("student", "student_alone", "teacher") if name in metrics["models"]}
+    names = [name for name in _METRICS if any(name in model for model in models.values())]
+    yield "On the test rows, with 95 % bootstrap intervals where there are any; users are resampled."
+    yield ""
+    yield from table([("metric", *models), *((name, *(interval(model.get(name)) for model in models.values())) for name in names)])
+    for pair, found in metrics.get("comparisons", {}).items():
+        first = next((name for name in ("auc", "accuracy") if found.get(name, {}).get("low") is not None), None)
+        if pair.startswith("student-") and first:
+            entry = found[first]
+            yield ""
+            yield f"{pair.replace('-', ' - ')}: {first} {entry['difference']:+.4f} [{entry['low']:+.4f}, {entry['high']:+.4f}]."
+
+
+def _calibration(metrics: Mapping[str, Any]) -> Iterator[str]:
+    student = metrics["models"]["student"]
+    how = (metrics.get("run", {}).get("configuration", {}).get("distill") or {}).get("calibration")
+    if how:
+        yield f"Fitted on the validation rows (`{how}`) and part of the graph." if how != "none" else "The scores are not calibrated."
+    before = student.get("uncalibrated") or {}
+    for name in ("calibration_error", "calibration_ratio"):
+        if name in student:
+            was = f", before calibration {interval(before[name])}" if name in before else ""
+            yield f"- {name.replace('_', ' ')}: {interval(student[name])}{was}"
+
+
+def limits(metrics: Mapping[str, Any], signature: Mapping[str, Any]) -> list[str]:
+    """What the measurements say about where the model is weak, and what nobody measured."""
+    data, found = metrics.get("data", {}), []
+    for key, what in (("unseen_item_share", "candidates"), ("unseen_token_share", "tokens")):
+        if data.get(key):
+            found.append(
+                f"{data[key]:.1%} of the test {what} are not in its vocabulary, and it knows them by nothing but their statistics."
+            )
+    if (data.get("candidates") or {}).get("sampled"):
+        found.append("The log holds clicks only: scores are click rates among sampled candidates, no rates of real impressions.")
+    if signature.get("negative_sampling_rate"):
+        found.append(f"Negatives were down-sampled at {signature['negative_sampling_rate']:g}; scores are corrected for it.")
+    users, rows = data.get("users"), data.get("test_rows")
+    if isinstance(users, int) and users < _FEW_USERS:
+        found.append(f"Only {users:,} users: intervals are wide, and rare habits are not in it.")
+    if isinstance(rows, int) and rows < _FEW_ROWS:
+        found.append(f"Only {rows:,} test rows.")
+    whole = metric(metrics["models"]["student"], "auc")[0]
+    for name, models in metrics.get("slices", {}).items():
+        part = metric(models.get("student", {}), "auc")[0]
+        if whole is not None and part is not None and part < whole - _WEAK_SLICE:
+            found.append(f"AUC is {part:.4f} in {_plain(name)} ({models['student']['rows']:,} rows), against {whole:.4f} on all rows.")
+    found.append("It is measured offline on what an earlier system showed; what it does to people who see its ranking is not.")
+    found.append("It ages: the test window follows its training at once, and later days are worse. `ctr-kd monitor` says how much.")
+    return found
+
+
+def _lineage(lineage: Mapping[str, Any]) -> Iterator[str]:
+    rows = [("of", "digest"), ("data", lineage["data"]["digest"]), ("rows", lineage["data"].get("rows") or "-")]
+    rows.append(("configuration", lineage["configuration"].get("digest", "-")))
+    rows += [("teacher", lineage["teacher"]["digest"]), ("student", lineage["student"]["digest"])]
+    rows.append(("code revision", lineage.get("code_revision") or "unknown"))
+    yield from table([(what, f"`{digest}`" if what != "of" else digest) for what, digest in rows])
+    yield ""
+    yield "`data/student/lineage.json` has the fingerprints of every stage, the configuration that each read, and package versions."
+
+
+def _loading(name: str, signature: Mapping[str, Any]) -> list[str]:
+    columns = ", ".join([*signature["columns"]["required"], "..."])
+    return [
+        "```python",
+        "import mlflow",
+        "",
+        f'model = mlflow.pyfunc.load_model("models:/{_plain(name)}@champion")',
+        f"model.predict(frame)  # {columns} -> {', '.join(list(signature['columns']['answer'])[:2])}",
+        "```",
+        "",
+        "`requirements.txt` is all that it needs: no torch, nothing of the project that trained it. Over HTTP:",
+        "",
+        "```sh",
+        f"mlflow models serve -m models:/{_plain(name)}@champion --env-manager local --host 127.0.0.1 --port 5001",
+        "```",
+    ]
+
+
+def interval(entry: Any) -> str:
+    """A metric as text.
+
+    Examples
+    --------
+    >>> interval({"value": 0.7, "low": 0.65, "high": 0.75}), interval(0.01), interval({"value": None, "reason": "all labels are 1"})
+    ('0.7000 [0.6500, 0.7500]', '0.0100', 'undefined (all labels are 1)')
+    """
+    value, reason = metric({"it": entry}, "it")
+    if value is None:
+        return f"undefined ({reason})" if entry is not None else "-"
+    bounds = f" [{entry['low']:.4f}, {entry['high']:.4f}]" if isinstance(entry, Mapping) and entry.get("low") is not None else ""
+    return f"{value:.4f}{bounds}"
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table; what might be taken for markup in a cell is not.
+
+    Examples
+    --------
+    >>> table([("a", "b"), ("1|2", "<b>")])
+    ['| a | b |', '| --- | --- |', '| 1\\\\|2 | &lt;b&gt; |']
+    """
+    lines = ["| " + " | ".join(map(_plain, row)) + " |" for row in rows]
+    return [lines[0], "| " + " | ".join("---" for _ in rows[0]) + " |", *lines[1:]]
+
+
+def _check(check: Mapping[str, Any]) -> tuple[str, ...]:
+    said = check.get("reason") or show(check["value"])
+    return check["name"], said, show(check["champion"]) if "champion" in check else "-", check["bound"], "yes" if check["passed"] else "NO"
+
+
+def _plain(text: Any) -> str:
+    """Text on one line in which names from outside are no markup."""
+    shown = re.sub(r"\s+", " ", str(text)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return shown.replace("|", "\\|").replace("](", "]\\(")
+
+
+def _listed(names: Sequence[str] | Mapping[str, Any]) -> str:
+    return ", ".join(f"`{_plain(name).replace('`', '')}`" for name in names)
+
+
+def _student(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
+    return (metrics.get("run", {}).get("configuration", {}).get("distill") or {}).get("student") or {}

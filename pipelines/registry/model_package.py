@@ -1,0 +1,225 @@
+"""The registered student as a folder: saved as an MLflow pyfunc without torch, sealed by digest, and checked before it is loaded."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from collections.abc import Mapping
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.metadata import version as package_version
+from pathlib import Path
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+from feature_store.tables.files import sha256_of
+from pipelines.tracking.client import quieten_mlflow
+from pipelines.workspace.artifacts import ArtifactError, digest_of, read_json, write_json, write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LINEAGE, CONTENTS, CARD = "lineage.json", "contents.json", "model_card.md"
+VALIDATION_SCORES = "validation_scores"
+SCORER_MODULE, SERVER_MODULE = "student_scorer", "student_server"
+DATA = "student"  # folder of the exported student inside the model
+REPAIR = "register the student again: `ctr-kd register CONF --force`"
+_REQUIREMENTS = ("numpy", "pandas", "pyarrow", "onnxruntime")
+_ADDED = (CONTENTS, "registered_model_meta")  # the second by MLflow's own download
+_PICKLES = {".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle", ".pt", ".pth", ".ckpt"}
+_PICKLED = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))  # how a pickle begins
+_ROOT = Path(__file__).resolve().parents[2]
+_SERVER = Path(__file__).with_name("pyfunc_model.py")
+
+
+def save_model(export: Path, destination: Path, lineage: Mapping[str, Any], example: pd.DataFrame) -> str:
+    """Save an exported student as an MLflow pyfunc that needs neither torch nor this project.
+
+    Parameters
+    ----------
+    export : Path
+        What ``ctr_kd.export.onnx_export.export_student`` wrote.
+    destination : Path
+        Directory to create; one that a killed run left is replaced.
+    lineage : mapping
+        Where the student comes from: digests of data, configuration, teacher and code revision.
+    example : DataFrame
+        A few rows, kept as input example.
+
+    Returns
+    -------
+    str
+        Digest of the student: of the names and bytes of all that was exported.
+    """
+    quieten_mlflow()
+    from mlflow import pyfunc
+
+    data, code = destination.with_name(DATA), destination.with_name("code")
+    for path in (destination, data, code):
+        if path.exists():
+            shutil.rmtree(path)
+    data.mkdir(parents=True)
+    code.mkdir()
+    files = {}
+    for path in sorted(export.iterdir()):
+        if path.is_file() and path.name != "scorer.py":
+            shutil.copyfile(path, data / path.name)
+            files[f"data/{DATA}/{path.name}"] = sha256_of(path)
+    # MLflow imports it by name: those of two releases must not be taken for one another.
+    server = f"{SERVER_MODULE}_{sha256_of(_SERVER)[:16]}"
+    modules = {SCORER_MODULE: export / "scorer.py", server: _SERVER}
+    for name, path in modules.items():
+        shutil.copyfile(path, code / f"{name}.py")
+        files[f"code/{name}.py"] = sha256_of(path)
+    student = digest_of(files)
+    signature = json.loads((export / "signature.json").read_text(encoding="utf-8"))
+    write_json(data / LINEAGE, {**lineage, "student": {"digest": student, "files": files}})
+    pyfunc.save_model(
+        destination,
+        loader_module=server,
+        data_path=str(data),
+        code_paths=[str(code / f"{name}.py") for name in modules],
+        signature=model_signature(signature),
+        input_example=example,
+        pip_requirements=[f"{name}=={package_version(name)}" for name in (*_REQUIREMENTS, *signature.get("packages", []))],
+    )
+    shutil.rmtree(data)
+    shutil.rmtree(code)
+    seal(destination)
+    return student
+
+
+def add_card(model: Path, text: str) -> None:
+    """Put the model card beside what :func:`save_model` wrote."""
+    write_text(model / CARD, text)
+    seal(model)
+
+
+def seal(model: Path) -> None:
+    """List every file of a model with its digest; the registry keeps the digest of that list, see :func:`seal_of`."""
+    _forget_bytecode(model)
+    write_json(model / CONTENTS, {"files": {name: sha256_of(model / name) for name in _files(model)}})
+
+
+def seal_of(model: Path) -> str:
+    """Digest of all that a model holds, its lineage and its card among it."""
+    return sha256_of(model / CONTENTS)
+
+
+def model_signature(signature: Mapping[str, Any]) -> Any:
+    """The columns that a caller sends, as MLflow's signature.
+
+    Every column is declared as ``any``: MLflow's own check would turn away integers for a statistic, times with a zone, ids
+    as text, and costs ten microseconds per list. The scorer checks types itself and names the column that is wrong.
+    """
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import AnyType
+
+    columns = signature["columns"]
+    required = [ColSpec(AnyType(), name) for name in columns["required"]]
+    optional = [ColSpec(AnyType(), name, required=False) for name in columns["optional"]]
+    return ModelSignature(
+        Schema([*required, *optional]), Schema([ColSpec(DataType[kind], name) for name, kind in columns["answer"].items()])
+    )
+
+
+def verify_model(path: Path, expected: str | None) -> None:
+    """Check every file of a model before anything of it is loaded.
+
+    Parameters
+    ----------
+    path : Path
+    expected : str or None
+        What :func:`seal_of` gave when the model was registered. None where nobody keeps it, as for a folder from elsewhere: then the code
+        inside must be that of this release, since loading a model runs its code.
+
+    Raises
+    ------
+    ArtifactError
+        Naming the file that is missing, was changed, does not belong there or might run code of its own.
+    """
+    contents = read_json(path / CONTENTS)
+    if contents is None:
+        raise ArtifactError(f"{path} holds no {CONTENTS}: it is no student that this release registered; {REPAIR}")
+    if expected is not None and seal_of(path) != expected:
+        raise ArtifactError(f"{path / CONTENTS} does not match its digest in the registry; {REPAIR}")
+    _forget_bytecode(path)
+    found, listed = set(_files(path)), contents["files"]
+    for name in sorted(found):
+        if is_pickle(path / name):
+            raise ArtifactError(f"{path / name} is a pickle, which runs code when it is loaded; a student holds none, so it is refused")
+        if name not in listed:
+            raise ArtifactError(f"{path / name} does not belong to the model; delete that file, or {REPAIR}")
+    for name, digest in listed.items():
+        if name not in found or sha256_of(path / name) != digest:
+            raise ArtifactError(f"{path / name} does not match its digest in {CONTENTS}; {REPAIR}")
+    if expected is None:
+        _check_code(path)
+
+
+def lineage_of(path: Path) -> dict[str, Any]:
+    """Where a model whose digests were checked comes from."""
+    lineage = read_json(path / "data" / DATA / LINEAGE)
+    if lineage is None:
+        raise ArtifactError(f"{path} holds no {LINEAGE}: it is no student that this project registered")
+    return lineage
+
+
+def is_pickle(file: Path) -> bool:
+    """Whether a file is a pickle, or might hold one, by its name or its first bytes."""
+    if file.suffix.lower() in _PICKLES:
+        return True
+    with open(file, "rb") as stream:
+        return stream.read(2) in _PICKLED
+
+
+def _check_code(path: Path) -> None:
+    scorers, tokenizers = _ROOT / "ctr_kd" / "export", _ROOT / "feature_store" / "text" / "tokenizers"
+    ours = (scorers / "click_scorer.py", scorers / "text_scorer.py", *tokenizers.glob("*.py"), _SERVER)
+    known = {sha256_of(file) for file in ours}
+    for file in sorted(path.rglob("*.py")):
+        if sha256_of(file) not in known:
+            raise ArtifactError(
+                f"{file} is not the code of this release, and no registry vouches for it: it is not run; name models:/NAME/VERSION instead"
+            )
+
+
+def _files(model: Path) -> list[str]:
+    """All files of a model but its list of contents, relative to it; a link counts as what it names."""
+    names = (file.relative_to(model).as_posix() for file in model.rglob("*") if not file.is_dir())
+    return sorted(name for name in names if name not in _ADDED)
+
+
+def _forget_bytecode(model: Path) -> None:
+    """Remove what Python compiled of the code inside: nothing vouches for it, and Python makes it again."""
+    for cache in list(model.rglob("__pycache__")):
+        shutil.rmtree(cache)
+
+
+def load_scorer(path: Path, threads: int = 1) -> Any:
+    """The model's own scorer, whose ``score`` takes an Arrow table.
+
+    ``mlflow.pyfunc`` serves the same class, but passes every batch through pandas.
+
+    Parameters
+    ----------
+    path : Path
+        Directory of a model whose digests were checked.
+    """
+    return scorer_in(path / "code" / f"{SCORER_MODULE}.py", path / "data" / DATA, threads)
+
+
+def scorer_in(code: Path, student: Path, threads: int = 1) -> Any:
+    """The scorer whose code is a file, for an exported student."""
+    name = f"{SCORER_MODULE}_{sha256_of(code)[:16]}"
+    module = importlib.util.module_from_spec(ModuleSpec(name, _Source(name, str(code)), origin=str(code)))
+    _Source(name, str(code)).exec_module(module)
+    return module.StudentScorer(student, threads=threads)
+
+
+class _Source(SourceFileLoader):
+    """Runs a file as it stands: bytecode beside it, which nobody has checked, is neither read nor written."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)

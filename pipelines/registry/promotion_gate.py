@@ -1,0 +1,322 @@
+"""The gate between challenger and champion: named checks with bounds, decided by pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from pipelines.config.register import RegisterConfig
+
+CHAMPION_READABLE = "champion_readable"
+
+
+class GateRefused(Exception):
+    """The challenger did not pass. The message is one line; ``table`` shows every check."""
+
+    def __init__(self, gate: Mapping[str, Any]) -> None:
+        champion = gate["champion_before"]
+        stays = f"version {champion} stays champion" if champion else "there is still no champion"
+        super().__init__(f"the gate refused version {gate.get('challenger', '?')}: {_failed(gate)}; {stays}")
+        self.gate = gate
+
+    @property
+    def table(self) -> str:
+        return gate_table(self.gate)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One condition.
+
+    Attributes
+    ----------
+    name : str
+    value : float or None
+        None where the value is undefined; ``reason`` says why, and the check has then failed.
+    bound : str
+        As a person reads it: ``>= 0.5``.
+    passed : bool
+    champion : float or None
+        The champion's value on the same rows, where it has one.
+    """
+
+    name: str
+    value: float | None
+    bound: str
+    passed: bool
+    reason: str | None = None
+    champion: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {key: value for key, value in asdict(self).items() if key not in ("reason", "champion") or value is not None}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """What the gate knows of a model, challenger or champion.
+
+    Attributes
+    ----------
+    metrics : mapping
+        On the rows that both have scored, as ``models.student`` of metrics.json.
+    unseen_share : float or None
+        Of these rows' candidate items, or tokens, those that it does not know; None where there are none.
+    bytes : int
+        Size of the exported student.
+    latency_p99_ms : float
+        Milliseconds within which 99 % of requests were answered.
+    """
+
+    metrics: Mapping[str, Any]
+    unseen_share: float | None
+    bytes: int
+    latency_p99_ms: float
+
+    def figure(self, name: str) -> float | None:
+        """A figure by the name of its check, None where it has no such or an undefined one."""
+        return getattr(self, name) if hasattr(self, name) else metric(self.metrics, name)[0]
+
+
+def at_least(name: str, value: float | None, bound: float, reason: str | None = None) -> Check:
+    """A value that must reach a bound; an undefined one never does.
+
+    Examples
+    --------
+    >>> at_least("auc", 0.71, 0.7).passed, at_least("auc", None, 0.7, "all labels are 1").passed
+    (True, False)
+    """
+    return _check(name, value, f">= {bound:g}", value is not None and value >= bound, reason)
+
+
+def at_most(name: str, value: float | None, bound: float, reason: str | None = None) -> Check:
+    """A value that must not exceed a bound.
+
+    Examples
+    --------
+    >>> at_most("parity", 3e-7, 1e-4).passed, at_most("parity", float("nan"), 1e-4).passed
+    (True, False)
+    """
+    return _check(name, value, f"<= {bound:g}", value is not None and value <= bound, reason)
+
+
+def _check(name: str, value: float | None, bound: str, passed: bool, reason: str | None) -> Check:
+    if value is None or not math.isfinite(value):
+        return Check(name, None, bound, False, reason or "undefined")
+    return Check(name, float(value), bound, bool(passed))
+
+
+def metric(student: Mapping[str, Any], name: str) -> tuple[float | None, str | None]:
+    """A metric of metrics.json and, where it is undefined, the reason; it may be a plain number or carry an interval.
+
+    Examples
+    --------
+    >>> metric({"auc": {"value": 0.7, "low": 0.6, "high": 0.8}}, "auc"), metric({"auc": {"value": None, "reason": "no rows"}}, "auc")
+    ((0.7, None), (None, 'no rows'))
+    """
+    entry = student.get(name)
+    if isinstance(entry, Mapping):
+        return entry.get("value"), entry.get("reason")
+    return entry, None if entry is not None else "not measured"
+
+
+def model_checks(challenger: Contender, bounds: RegisterConfig, champion: Contender | None = None) -> list[Check]:
+    """Bounds on the challenger itself, with what the champion has there beside them.
+
+    Examples
+    --------
+    >>> metrics = {"auc": {"value": 0.7}, "calibration_error": 0.01, "calibration_ratio": 1.0, "log_loss": {"value": 0.4}}
+    >>> found = model_checks(Contender(metrics, 0.1, 1000, 2.0), RegisterConfig(auc_min=0.8))
+    >>> [check.name for check in found if not check.passed]
+    ['auc']
+    """
+    figures = challenger.metrics
+    auc, accuracy, loss = (metric(figures, name) for name in ("auc", "accuracy", "log_loss"))
+    error, ratio = metric(figures, "calibration_error"), metric(figures, "calibration_ratio")
+    checks = [at_least("auc", auc[0], bounds.auc_min, auc[1])]
+    if "accuracy" in figures:
+        checks.append(at_least("accuracy", accuracy[0], bounds.accuracy_min, accuracy[1]))
+    checks.append(at_most("calibration_error", error[0], bounds.calibration_error_max, error[1]))
+    if "calibration_ratio" in figures and bounds.calibration_ratio_min is not None:
+        checks.append(at_least("calibration_ratio", ratio[0], bounds.calibration_ratio_min, ratio[1]))
+    if "calibration_ratio" in figures and bounds.calibration_ratio_max is not None:
+        checks.append(at_most("calibration_ratio", ratio[0], bounds.calibration_ratio_max, ratio[1]))
+    checks += [
+        _check("log_loss", loss[0], "finite", True, loss[1])
+        if bounds.log_loss_max is None
+        else at_most("log_loss", loss[0], bounds.log_loss_max, loss[1]),
+        at_most("unseen_share", challenger.unseen_share, bounds.unseen_share_max, "the rows hold no ids"),
+        at_most("bytes", float(challenger.bytes), bounds.bytes_max),
+        at_most("latency_p99_ms", challenger.latency_p99_ms, bounds.latency_p99_ms_max),
+    ]
+    return [replace(check, champion=champion.figure(check.name)) for check in checks] if champion else checks
+
+
+def export_checks(parity: float, smoke: str | None, strangers: Sequence[str], bounds: RegisterConfig) -> list[Check]:
+    """Bounds on what was exported.
+
+    Parameters
+    ----------
+    parity : float
+        Largest difference of a probability between the exported and the trained student.
+    smoke : str or None
+        What went wrong when the saved model was loaded and asked; None where nothing did.
+    strangers : sequence of str
+        What was found in the export that is not the student's, such as a parameter of the teacher.
+    bounds : RegisterConfig
+    """
+    return [
+        at_most("parity", parity, bounds.parity_max),
+        Check("smoke_prediction", None if smoke else 1.0, "answers", smoke is None, smoke),
+        Check(
+            "foreign_parameters",
+            float(len(strangers)),
+            "<= 0",
+            not strangers,
+            f"not the student's: {', '.join(strangers)}" if strangers else None,
+        ),
+    ]
+
+
+def champion_checks(differences: Mapping[str, Mapping[str, Any]], champion: Contender, bounds: RegisterConfig) -> list[Check]:
+    """The challenger is, with 95 % confidence, hardly worse than the champion on the same rows.
+
+    Parameters
+    ----------
+    differences : mapping
+        By metric ``low`` and ``high`` of challenger minus champion, from a paired bootstrap; ``reason`` where they are undefined.
+    champion : Contender
+    bounds : RegisterConfig
+
+    Notes
+    -----
+    Tests of non-inferiority: the far end of the interval counts, so few rows, which leave the question open, do not pass.
+
+    Examples
+    --------
+    >>> champion = Contender({"auc": {"value": 0.7}, "log_loss": {"value": 0.5}}, 0.1, 1000, 2.0)
+    >>> found = {"auc": {"low": -0.02, "high": 0.022}, "log_loss": {"low": 0.0, "high": 0.01}}
+    >>> [(check.name, check.bound, check.passed) for check in champion_checks(found, champion, RegisterConfig())]
+    [('auc_against_champion_low', '>= -0.005', False), ('log_loss_against_champion_high', '<= 0.05', True)]
+    """
+    rank = "accuracy" if "accuracy" in champion.metrics else "auc"
+    ranked, loss = differences.get(rank, {}), differences.get("log_loss", {})
+    room = bounds.log_loss_margin * (metric(champion.metrics, "log_loss")[0] or 0.0)
+    return [
+        at_least(f"{rank}_against_champion_low", ranked.get("low"), -bounds.champion_margin, ranked.get("reason")),
+        at_most("log_loss_against_champion_high", loss.get("high"), room, loss.get("reason")),
+    ]
+
+
+def window_checks(challenger: str | None, champion: str | None, bounds: RegisterConfig) -> list[Check]:
+    """What asks for newer data, or as new ones: the rows of an old window cannot say which of two models is better tomorrow.
+
+    Parameters
+    ----------
+    challenger, champion : str or None
+        Where the test window of each ended, ISO 8601; None where that is not known, as for texts, and nothing is asked.
+    bounds : RegisterConfig
+
+    Examples
+    --------
+    >>> window_checks("2024-05-01T00:00:00+00:00", "2024-05-02T12:00:00+00:00", RegisterConfig())
+    [Check(name='window_hours_back', value=36.0, bound='<= 0', passed=False, reason=None, champion=None)]
+    >>> window_checks("2024-05-03T00:00:00+00:00", "2024-05-02T12:00:00+00:00", RegisterConfig())[0].value
+    0.0
+    """
+    if challenger is None or champion is None or bounds.window_hours_back_max is None:
+        return []
+    back = (datetime.fromisoformat(champion) - datetime.fromisoformat(challenger)) / timedelta(hours=1)
+    return [at_most("window_hours_back", max(0.0, back), bounds.window_hours_back_max)]
+
+
+def unreadable_champion(reason: str) -> Check:
+    """A champion that cannot be asked is a check that failed, not an absent champion.
+
+    Nothing then says that the challenger is as good, and why the files cannot be read is for a person to find out. Who wants the
+    challenger all the same promotes it by hand.
+
+    Examples
+    --------
+    >>> unreadable_champion("its files are lost").passed
+    False
+    """
+    return Check(CHAMPION_READABLE, None, "answers", False, reason)
+
+
+def decide(checks: Sequence[Check], challenger: str, champion: str | None) -> dict[str, Any]:
+    """The entry ``gate`` of metrics.json.
+
+    Examples
+    --------
+    >>> decide([at_least("auc", 0.4, 0.5)], challenger="2", champion="1")["champion_after"]
+    '1'
+    """
+    passed = all(check.passed for check in checks)
+    return {
+        "passed": passed,
+        "checks": [check.to_json() for check in checks],
+        "challenger": challenger,
+        "champion_before": champion,
+        "champion_after": challenger if passed else champion,
+    }
+
+
+def verdict(gate: Mapping[str, Any]) -> str:
+    """What the gate said, in one line.
+
+    Examples
+    --------
+    >>> verdict(decide([at_least("auc", 0.7, 0.5)], challenger="2", champion="1"))
+    'passed: auc 0.7'
+    >>> verdict(decide([at_least("auc", 0.4, 0.5)], challenger="2", champion="1"))
+    'refused: auc (0.4, must be >= 0.5)'
+    """
+    if not gate["passed"]:
+        return f"refused: {_failed(gate)}"
+    compared = [check for check in gate["checks"] if "_against_champion_" in check["name"]] or gate["checks"][:1]
+    return "passed: " + ", ".join(f"{check['name']} {show(check['value'])}" for check in compared)
+
+
+def _failed(gate: Mapping[str, Any]) -> str:
+    return "; ".join(f"{check['name']} ({_why(check)})" for check in gate["checks"] if not check["passed"])
+
+
+def _why(check: Mapping[str, Any]) -> str:
+    return str(check.get("reason") or f"{show(check['value'])}, must be {check['bound']}")
+
+
+def show(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.6g}"
+
+
+def gate_table(gate: Mapping[str, Any]) -> str:
+    """The gate as plain text, one line per check.
+
+    Examples
+    --------
+    >>> print(gate_table(decide([at_least("auc", 0.7, 0.5)], challenger="1", champion=None)))
+    check  value  bound   passed
+    auc    0.7    >= 0.5  yes
+    """
+    compared = any("champion" in check for check in gate["checks"])
+    rows = [("check", "value", *(["champion"] if compared else []), "bound", "passed")]
+    for check in gate["checks"]:
+        beside = [show(check["champion"]) if "champion" in check else "-"] if compared else []
+        rows.append((check["name"], show(check["value"]), *beside, check["bound"], "yes" if check["passed"] else "NO"))
+    return columns(rows)
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text under one another, as wide as their widest cells.
+
+    Examples
+    --------
+    >>> print(columns([("a", "bb"), ("ccc", "d")]))
+    a    bb
+    ccc  d
+    """
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)

@@ -1,0 +1,225 @@
+"""The MLflow model registry: versions of the student, and the aliases champion and challenger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from pipelines.registry.alias_history import PROMOTE, ROLLBACK, Change, changes_in, line_of_champions, tag_of
+from pipelines.registry.model_package import REPAIR, seal_of, verify_model
+from pipelines.tracking.client import TrackingError, connect, reason_of, unreachable, without_password
+from pipelines.workspace.artifacts import ArtifactError
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+GATE_TAG = "gate"
+_STUDENT, _SEAL = "student_digest", "model_digest"
+
+
+class Move(NamedTuple):
+    """Which version an alias named before, and which it names now."""
+
+    before: str | None
+    after: str
+
+
+class Registry:
+    """Versions of one registered model.
+
+    Parameters
+    ----------
+    uri : str
+        MLflow registry.
+    name : str
+        Registered model.
+
+    Raises
+    ------
+    TrackingError
+        From every method, when the registry does not answer.
+    """
+
+    def __init__(self, uri: str, name: str) -> None:
+        self.uri, self.name = uri, name
+        self.client: MlflowClient = connect(uri)
+
+    def alias(self, alias: str) -> str | None:
+        """Version that an alias names."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return str(self.client.get_model_version_by_alias(self.name, alias).version)
+        except MlflowException as error:
+            if _is_missing(error):
+                return None
+            raise unreachable(self.uri, error) from error
+
+    def register(self, run: str, model: Path, artifact_path: str, tags: Mapping[str, str], description: str = "") -> str:
+        """Keep a saved model among the artifacts of an MLflow run, and register it as challenger.
+
+        Parameters
+        ----------
+        run : str
+            MLflow run.
+        model : Path
+            What :func:`pipelines.registry.model_package.save_model` wrote.
+        artifact_path : str
+            Where in the run's artifacts it goes.
+        tags : mapping of str to str
+            ``student_digest`` among them, by which :meth:`version_of` knows a student again. The digest of all files is added.
+        description : str
+            Markdown that the registry shows of the version.
+        """
+        try:
+            self.client.log_artifacts(run, str(model), artifact_path)
+            if not self.client.search_registered_models(f"name = '{self.name}'"):
+                self.client.create_registered_model(self.name)
+            source = f"{self.client.get_run(run).info.artifact_uri}/{artifact_path}"
+            known = {**tags, _SEAL: seal_of(model)}
+            version = str(self.client.create_model_version(self.name, source, run_id=run, tags=known, description=description).version)
+        except Exception as error:  # of MLflow, its database or the network
+            raise unreachable(self.uri, error) from error
+        self.challenge(version)
+        return version
+
+    def challenge(self, version: str) -> None:
+        """Let the alias challenger name a version."""
+        try:
+            self.client.set_registered_model_alias(self.name, CHALLENGER, version)
+        except Exception as error:
+            raise unreachable(self.uri, error) from error
+
+    def version_of(self, student_digest: str) -> str | None:
+        """Newest version that holds this student."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            found = self.client.search_model_versions(f"name = '{self.name}' and tags.{_STUDENT} = '{student_digest}'")
+        except MlflowException as error:
+            raise unreachable(self.uri, error) from error
+        return str(max(int(version.version) for version in found)) if found else None
+
+    def student_of(self, version: str) -> str | None:
+        """Digest of the student that a version holds."""
+        return self.tags_of(version).get(_STUDENT)
+
+    def note(self, version: str, tags: Mapping[str, str]) -> None:
+        """Add tags to a version."""
+        try:
+            for key, value in tags.items():
+                self.client.set_model_version_tag(self.name, version, key, value)
+        except Exception as error:
+            raise unreachable(self.uri, error) from error
+
+    def tags_of(self, version: str) -> dict[str, str]:
+        """Tags of a version."""
+        try:
+            return dict(self.client.get_model_version(self.name, version).tags)
+        except Exception as error:
+            raise unreachable(self.uri, error) from error
+
+    def promote(self, version: str, how: str = PROMOTE, why: str = "") -> Move:
+        """Make a version champion; who replaced whom is noted, for :meth:`rollback` and for people.
+
+        Parameters
+        ----------
+        version : str
+        how : str
+            ``gate`` or ``promote``.
+        why : str
+            The reason.
+        """
+        before = self.alias(CHAMPION)
+        if before != version:
+            self._change(Change(how, before, version, why), self.changes())
+        return Move(before, version)
+
+    def rollback(self, why: str = "") -> Move:
+        """Make the previous champion champion again.
+
+        Raises
+        ------
+        TrackingError
+            When there was none.
+        """
+        before = self.alias(CHAMPION)
+        if before is None:
+            raise TrackingError(f"{self.name} has no champion, so there is none to go back from; run `ctr-kd promote` to make one")
+        changes = self.changes()
+        line = line_of_champions(changes, before)
+        if len(line) < 2:
+            raise TrackingError(f"{self.name} has no earlier champion to go back to")
+        self._change(Change(ROLLBACK, before, line[-2], why), changes)
+        return Move(before, line[-2])
+
+    def changes(self) -> list[Change]:
+        """Who replaced whom as champion, oldest first."""
+        try:
+            return changes_in(self.client.get_registered_model(self.name).tags)
+        except Exception as error:
+            if _is_missing(error):
+                return []
+            raise unreachable(self.uri, error) from error
+
+    def _change(self, change: Change, known: list[Change]) -> None:
+        """Note a change, then make it: a run that is killed between the two makes it when it is told again, and notes it once."""
+        try:
+            if not (known and change.is_again(known[-1])):
+                self.client.set_registered_model_tag(self.name, *tag_of(change, len(known)))
+            self.client.set_registered_model_alias(self.name, CHAMPION, change.after)
+        except Exception as error:
+            raise unreachable(self.uri, error) from error
+
+    def download(self, uri: str) -> Path:
+        """Local directory of a model, once its digests have been checked.
+
+        Parameters
+        ----------
+        uri : str
+            ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` of this registry, or whatever else MLflow can download.
+
+        Raises
+        ------
+        TrackingError
+            When the registry does not answer, or knows no such model.
+        ArtifactError
+            When the model's files are lost or damaged.
+        """
+        from mlflow.artifacts import download_artifacts
+
+        place, expected, advice = uri, None, "check --model"
+        if uri.startswith("models:/"):
+            # MLflow itself would look such a name up in its default registry, and create that where there is none.
+            place, expected = self._place_of(uri)
+            advice = REPAIR
+        try:
+            path = Path(download_artifacts(artifact_uri=place, tracking_uri=self.uri))
+        except Exception as error:  # of MLflow or of whatever keeps its artifacts
+            raise ArtifactError(f"the files of {uri} cannot be read ({reason_of(error)}); {advice}") from error
+        verify_model(path, expected)
+        return path
+
+    def _place_of(self, uri: str) -> tuple[str, str | None]:
+        """Where the files of ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` lie, and their digest when they were registered."""
+        name, at, alias = uri.removeprefix("models:/").partition("@")
+        try:
+            if at:
+                found = self.client.get_model_version_by_alias(name, alias)
+            else:
+                name, _, version = name.rpartition("/")
+                found = self.client.get_model_version(name, version)
+            return str(self.client.get_model_version_download_uri(name, found.version)), dict(found.tags).get(_SEAL)
+        except Exception as error:
+            if _is_missing(error):
+                raise TrackingError(
+                    f"MLflow at {without_password(self.uri)} has no model {uri}; `ctr-kd status CONF` shows what there is"
+                ) from error
+            raise unreachable(self.uri, error) from error
+
+
+def _is_missing(error: Exception) -> bool:
+    """Whether the registry answered that it has no such model, version or alias; for some of them MLflow says "invalid"."""
+    return getattr(error, "error_code", None) in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")

@@ -1,0 +1,164 @@
+"""Assembled rows as a caller of the registered student would send them: raw ids and times instead of codes and offsets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from feature_store.tables.contracts import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ctr_kd.evaluation.evaluate import EvaluationRows
+
+
+class RawRows:
+    """Turns rows of an assembly back into raw ids.
+
+    Parameters
+    ----------
+    assembly : Path
+        Artifact of ``feature_store.features.training_set``.
+    """
+
+    baselines = ("popularity", "boosted_trees", "oracle")
+    required = ("history", "item_id", "timestamp")
+
+    def __init__(self, assembly: Path) -> None:
+        self._assembly = assembly
+        self.summary = json.loads((assembly / "summary.json").read_text(encoding="utf-8"))
+        clicks = pq.read_table(assembly / "clicks.parquet", columns=["item", "timestamp", "time_known"])
+        self._click_item = clicks["item"].combine_chunks()
+        known = clicks["time_known"].to_numpy()
+        self._click_time = pa.array(clicks["timestamp"].to_numpy(), pa.int64(), mask=~known).cast(pa.timestamp("us", "UTC"))
+        self._items = _one_chunk(pq.read_table(assembly / "items.parquet", columns=["item_id"])["item_id"])
+        self._users = pq.read_table(assembly / "users.parquet")
+
+    def read(self, split: str) -> pa.Table:
+        """Rows of a split with the codes that the assembly gave them."""
+        return pq.read_table(self._assembly / "rows.parquet", filters=[("split", "=", split)])
+
+    def in_vocabulary(self, rows: pa.Table) -> np.ndarray:
+        """Whether each row's candidate has an embedding of its own, shape (rows,)."""
+        vocabulary = json.loads((self._assembly / "vocabulary.json").read_text(encoding="utf-8"))
+        known = pc.is_in(self._items.cast(pa.string()), pa.array(vocabulary["item"], pa.string())).to_numpy(zero_copy_only=False)
+        return known[rows["item"].to_numpy()]
+
+    def raw(self, rows: pa.Table) -> pa.Table:
+        """Columns ``history``, ``history_timestamps``, ``item_id``, ``timestamp``, ``user_id``, the context and every statistic.
+
+        Parameters
+        ----------
+        rows : pyarrow Table
+            Some rows of :meth:`read`.
+
+        Returns
+        -------
+        pyarrow Table
+            The same rows in the same order.
+        """
+        start, end = rows["history_start"].to_numpy(), rows["history_end"].to_numpy()
+        position, offsets = ranges(start, end)
+        clicked = self._click_item.take(pa.array(position))
+        user = rows["user"]
+        columns = {
+            "user_id": self._users["user_id"].take(user),
+            "item_id": self._items.take(rows["item"].combine_chunks()),
+            "timestamp": rows["timestamp"].cast(pa.timestamp("us", "UTC")),
+            "history": pa.ListArray.from_arrays(offsets, self._items.take(clicked)),
+            "history_timestamps": pa.ListArray.from_arrays(offsets, self._click_time.take(pa.array(position))),
+        }
+        columns |= {name: self._users[name].take(user) for name in self.summary.get("user_attributes", [])}
+        context = self.summary["context"]
+        columns |= {name: rows[name] for name in [*context["categorical"], *context["dense"], *self.summary["statistics"]]}
+        return pa.table(columns)
+
+    def batches(self, rows: pa.Table, size: int = 100_000) -> Iterator[pa.Table]:
+        """:meth:`raw`, piece by piece, which bounds the memory of the histories."""
+        for begin in range(0, rows.num_rows, size):
+            yield self.raw(rows.slice(begin, size))
+
+    def poorest(self, example: pd.DataFrame) -> pd.DataFrame:
+        """The least that rows may hold, made of some of :meth:`raw`: empty histories, and no column that is not required."""
+        bare = example[list(self.required)].copy()
+        bare["history"] = [[] for _ in range(len(bare))]
+        return bare
+
+    def request(self, rows: pa.Table, candidates: int) -> pa.Table:
+        """One request as production sends it: the longest of the newest histories with that many candidates, which may repeat."""
+        newest = rows.slice(max(0, rows.num_rows - candidates))
+        longest = int(np.argmax(newest["history_end"].to_numpy() - newest["history_start"].to_numpy()))
+        table = self.raw(newest.take(pa.array(np.arange(candidates) % newest.num_rows)))
+        one = self.raw(newest.slice(longest, 1)).take(pa.array(np.zeros(candidates, np.int64)))
+        for name in ("user_id", "history", "history_timestamps"):
+            table = table.set_column(table.column_names.index(name), name, one[name])
+        return table
+
+    def newest(self, rows: pa.Table, most: int) -> int:
+        """First of the newest rows that are at most so many and cut no request in two."""
+        return newest_requests(rows["request"].to_numpy(), most)
+
+    def evaluation_rows(self) -> EvaluationRows:
+        """Labels, users, requests and slices of the test rows, in the order of their ids.
+
+        Raises
+        ------
+        DataError
+            When there are none.
+        """
+        from ctr_kd.evaluation.evaluate import EvaluationRows, standard_slices
+        from feature_store.features.event_log import microseconds
+
+        rows = self.read("test")
+        if not rows.num_rows:
+            raise DataError("the test window holds no rows; check `split` and --as-of")
+        train_until = self.summary["split"]["train_until"]
+        slices = standard_slices(
+            history_length=rows["history_end"].to_numpy() - rows["history_start"].to_numpy(),
+            unseen_item=~self.in_vocabulary(rows),
+            timestamp=rows["timestamp"].to_numpy(),
+            cutoff=microseconds(datetime.fromisoformat(train_until)) if train_until else None,
+        )
+        return EvaluationRows(rows["label"].to_numpy(), rows["user"].to_numpy(), rows["request"].to_numpy(), slices)
+
+
+def newest_requests(request: np.ndarray, most: int) -> int:
+    """First of the newest rows that are at most so many and cut no request in two; at least one request.
+
+    Examples
+    --------
+    >>> newest_requests(np.array([0, 0, 1, 1, 2, 2]), 3), newest_requests(np.array([0, 0, 1, 1]), 9)
+    (4, 0)
+    """
+    first = max(0, len(request) - most)
+    starts = np.flatnonzero(np.concatenate([[True], request[1:] != request[:-1]])) if len(request) else np.zeros(1, int)
+    later = starts[starts >= first]
+    return int(later[0] if len(later) else starts[-1])
+
+
+def ranges(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, pa.Array]:
+    """Positions of all elements of half-open ranges, one after the other, and the offsets at which each range begins among them.
+
+    Examples
+    --------
+    >>> position, offsets = ranges(np.array([4, 7, 0]), np.array([6, 7, 2]))
+    >>> position.tolist(), offsets.to_pylist()
+    ([4, 5, 0, 1], [0, 2, 2, 4])
+    """
+    length = end - start
+    offsets = np.concatenate([[0], np.cumsum(length)])
+    position = np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], length)
+    return position, pa.array(offsets, pa.int32())
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)

@@ -1,0 +1,156 @@
+"""What a model reads and a table lacks, joined from the store: history, statistics, user attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipelines.registry.loaded_model import completed
+from pipelines.workspace.runner import RunContext
+
+if TYPE_CHECKING:
+    from feature_store.features.historical_features import FeatureLookup
+
+
+class NothingToJoin:
+    """Joins nothing: a text carries all that a model reads of it."""
+
+    def lacking(self, names: Sequence[str]) -> list[str]:
+        return []
+
+    def features(self, table: pa.Table) -> pa.Table | None:
+        return None
+
+    def join(self, table: pa.Table) -> pa.Table:
+        return table
+
+
+class StoreFeatures:
+    """What the store knows of any number of rows; use as a context manager.
+
+    Nothing is opened before it is asked for, and the log is read once for all that is asked. Ask in order of time: moving forward costs
+    what lies between, moving back begins the log anew.
+
+    Parameters
+    ----------
+    run : RunContext
+    until : datetime, optional
+        No row is asked about from then on; what happened later need not be read.
+
+    Attributes
+    ----------
+    broken : bool
+        An answer failed, and may have left half of itself behind: use another.
+    """
+
+    def __init__(self, run: RunContext, until: datetime | None = None) -> None:
+        self._run = run
+        self._as_of = min((time for time in (run.as_of, until) if time is not None), default=None)
+        self._lookup: FeatureLookup | None = None
+        self._users: pa.Table | None = None
+        self._open = ExitStack()
+        self.broken = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            self._open.close()
+        except Exception as fault:  # all that was asked is answered, and what was scored must not be lost for want of tidiness
+            self._run.report(f"what the features were joined with could not be closed: {fault}")
+
+    def of(self, table: pa.Table) -> pa.Table:
+        """Add histories and statistics to rows with ``user_id``, ``item_id`` and ``timestamp``."""
+        from feature_store.features.historical_features import FeatureLookup
+
+        config = self._run.config
+        try:
+            if self._lookup is None:
+                lookup = FeatureLookup(self._run.store, config.assembly, config.feature_store, self._as_of)
+                self._lookup = self._open.enter_context(lookup)
+            return self._lookup.of(table)
+        except BaseException:
+            self.broken = True
+            raise
+
+    def user_attributes(self, user_id: pa.ChunkedArray, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
+        """Those of the named columns that the store's users have, for a user id per row; null for a user it does not know."""
+        file = self._run.store.users_file()
+        if file is None or not names:
+            return {}
+        if self._users is None:
+            self._run.store.verify_files([file])
+            self._users = pq.read_table(file)
+        users = self._users
+        row = pc.index_in(user_id.cast(pa.string()), value_set=users["user_id"].cast(pa.string()).combine_chunks())
+        return {name: users[name].take(row) for name in names if name in users.column_names}
+
+
+@contextmanager
+def features_of(run: RunContext, until: datetime | None = None) -> Iterator[StoreFeatures]:
+    """Those that the run holds open, which then must reach as far as is asked, or some up to ``until`` that are closed afterwards."""
+    if run.features is not None:
+        yield run.features
+    else:
+        with StoreFeatures(run, until) as features:
+            yield features
+
+
+@contextmanager
+def open_joiner(run: RunContext, signature: Mapping[str, Any]) -> Iterator[Joiner | NothingToJoin]:
+    """What completes tables for a model, by what the model reads."""
+    if "classes" in signature:
+        yield NothingToJoin()
+    else:
+        with features_of(run) as features:
+            yield Joiner(signature, features)
+
+
+class Joiner:
+    """Completes any number of tables for a model; a table that carries all that the model reads is left as it is.
+
+    Parameters
+    ----------
+    signature : mapping
+        Of the model: the columns that it reads.
+    features : StoreFeatures
+    """
+
+    def __init__(self, signature: Mapping[str, Any], features: StoreFeatures) -> None:
+        self._signature, self._features = signature, features
+
+    def lacking(self, names: Sequence[str]) -> list[str]:
+        """What the model reads, could be joined, and is not among the columns of these names."""
+        wanted = ["history", *self._signature["dense"], *self._signature.get("user_attributes", [])]
+        lacking = [name for name in wanted if name not in names]
+        return [*lacking, "history_timestamps"] if "history" in lacking else lacking
+
+    def join(self, table: pa.Table) -> pa.Table:
+        """The rows of a table (rows, columns) in their order, with the columns that it lacked."""
+        features = self.features(table)
+        return table if features is None else completed(table, features)
+
+    def features(self, table: pa.Table) -> pa.Table | None:
+        """The columns that a table lacked, for its rows in their order; None where it lacks nothing."""
+        lacking = self.lacking(table.column_names)
+        if not lacking:
+            return None
+        keys = [name for name in ("user_id", "item_id", "timestamp") if name in table.column_names]
+        joined = self._features.of(table.select(keys))
+        columns = {name: joined[name] for name in lacking if name in joined.column_names}
+        if "user_id" in keys:
+            columns |= self._features.user_attributes(table["user_id"], [name for name in lacking if name not in columns])
+        return pa.table(columns)  # a dense context column, for one, belongs to the request and cannot be joined: it stays null
+
+    def histories(self, table: pa.Table) -> pa.ListArray:
+        """Raw ids of what each row's user clicked before the row's time, oldest first."""
+        joined = self._features.of(table.select(["user_id", "item_id", "timestamp"]))["history"]
+        return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined

@@ -1,0 +1,202 @@
+"""Rows of a Parquet file through a registered student: the same rows come back with their scores."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Set
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ctr_kd.export.scoring_statistics import ScoringCounts, summarise
+from feature_store.readers.delimited import require_columns
+from feature_store.tables.contracts import DataError
+from feature_store.tables.files import sync
+from pipelines.registry.champion import load_model, model_uri, model_version
+from pipelines.registry.loaded_model import OpenedModel
+from pipelines.scoring.feature_join import Joiner, NothingToJoin, open_joiner
+from pipelines.scoring.local_executor import score_parts
+from pipelines.scoring.partitions import REPORT
+from pipelines.scoring.parts import Part, PartsFolder, in_parts
+from pipelines.workspace.artifacts import write_json
+from pipelines.workspace.lock import workspace_lock
+from pipelines.workspace.runner import RunContext
+
+_BUFFER = 1 << 20  # bytes read of a column at a time: a row group may be larger than memory, and fetching ahead would keep all of them
+
+
+def score_file(run: RunContext, source: Path, target: Path) -> str:
+    """Write the rows of a Parquet file, in their order and with all their columns, with ``score`` and ``model_version`` added.
+
+    What the scoring saw is written beside it, as ``NAME.scoring.json``. Until both stand, finished parts lie in ``.NAME.parts`` beside
+    them; the same scoring, started again after a kill, takes them over.
+
+    Parameters
+    ----------
+    run : RunContext
+    source, target : Path
+        Parquet files; the target appears complete or not at all.
+
+    Returns
+    -------
+    str
+        What was done, in a line.
+
+    Raises
+    ------
+    DataError
+        When a required column is missing or has a wrong type, or the file is no Parquet.
+    ScoringStopped
+        When a worker died, or memory or the disk is full.
+    WorkspaceLocked
+        When another run writes the same target.
+    """
+    model, version, began = load_model(run), model_version(run), time.monotonic()
+    with open_parquet(source) as file, open_joiner(run, model.scorer.signature) as joiner:
+        names = file.schema_arrow.names
+        if not model.has_classes:
+            check_columns(file.schema_arrow, source)
+        if run.config.score.top is not None and "user_id" not in names:
+            raise DataError(f"{source}: column user_id is missing; score.top keeps the best rows of each user")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        place = target.with_name(f".{target.name}.parts")
+        with workspace_lock(place, f"ctr-kd score --output {target}", "choose another --output"):
+            settings = {"input": _identity(source, file), "rows": run.config.score.batch_rows, "model": model.digest, "version": version}
+            folder = PartsFolder(place, settings | {"joined": _joined(run, joiner.lacking(names))})
+            try:
+                with run.console.progress("score: rows scored", total=file.metadata.num_rows) as progress:
+                    parts = file_parts(file, source, joiner, run.config.score.batch_rows, folder.finished.keys())
+                    score_parts(model, version, parts, folder, run.config, str(source), progress)
+                counts = folder.counts()
+                run.report(f"score: {counts.rows:,} rows scored, {folder.resumed:,} of them by an earlier run; their parts become one file")
+                whole = folder.path / target.name
+                folder.join(whole)
+                keep_best_rows(run, whole)
+                sync(whole)
+                report = scoring_report(model, counts, began, folder.resumed)
+                write_json(target.with_name(f"{target.stem}.{REPORT}"), {"model_uri": model_uri(run), "model_version": version} | report)
+                whole.replace(target)
+                sync(target.parent)
+            except BaseException:
+                folder.leave()
+                raise
+            folder.remove()
+    return f"{counts.rows:,} rows scored with {model_uri(run)} (version {version}) in {report['seconds']:.1f} s: {target}"
+
+
+def keep_best_rows(run: RunContext, file: Path) -> int | None:
+    """Leave the best ``score.top`` rows of each user in a file that is not published yet; how many, or None where all are kept."""
+    if run.config.score.top is None:
+        return None
+    from feature_store.features.top_k import keep_best
+
+    best = file.with_name(f"{file.name}.best")
+    kept = keep_best(file, best, run.config.score.top, run.config.feature_store)
+    best.replace(file)
+    return kept
+
+
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """Open a Parquet file that somebody gave us; DataError when it is none, or two of its columns have one name."""
+    try:
+        file = pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
+    except (pa.ArrowInvalid, OSError) as error:
+        repair = "write it again; of other formats make one (`pandas.read_csv(...).to_parquet(...)`)"
+        raise DataError(f"{path}: is no complete Parquet file ({str(error).splitlines()[0]}); {repair}") from None
+    names = file.schema_arrow.names
+    require_columns(str(path), names, {name: name for name in names})
+    return file
+
+
+def _identity(path: Path, file: pq.ParquetFile) -> dict[str, Any]:
+    """What makes a file this one: where it lies, when it was written, and its footer, which describes every column chunk."""
+    status = path.stat()
+    footer = hashlib.sha256(repr(file.metadata.to_dict()).encode()).hexdigest()
+    return {"path": str(path.absolute()), "bytes": status.st_size, "modified": status.st_mtime_ns, "footer": footer}
+
+
+def _joined(run: RunContext, lacking: list[str]) -> dict[str, Any]:
+    """What decides the columns that a file lacks; nothing where it carries all of them."""
+    if not lacking:
+        return {}
+    store = run.store
+    digests = {"events": store.partition_digests(), "users": store.users_digest(), "contract": store.contract}
+    as_of = None if run.as_of is None else run.as_of.isoformat()
+    return {"columns": lacking, **digests, "settings": run.config.section(("history", "statistics")), "as_of": as_of}
+
+
+def file_parts(
+    file: pq.ParquetFile, name: Path, joiner: Joiner | NothingToJoin, size: int, finished: Set[int] = frozenset()
+) -> Iterator[Part]:
+    """Parts of a file with what they lack; of those that are finished, only some are given, and without it."""
+    first = next(number for number in range(len(finished) + 1) if number not in finished)
+    if first and first * size >= file.metadata.num_rows:
+        return
+    for part in in_parts(_tables(file, name, first * size, size), size, first):
+        if part.number in finished:
+            yield part
+            continue
+        try:
+            yield replace(part, features=joiner.features(part.rows))
+        except DataError as error:
+            raise DataError(f"{name}, rows from {part.first + 1:,} on: {error}") from None
+
+
+def _tables(file: pq.ParquetFile, name: Path, first: int, size: int) -> Iterator[pa.Table]:
+    """Rows of a file from one on; the row groups before it are not read."""
+    group, begin = 0, 0
+    while group < file.num_row_groups and begin + file.metadata.row_group(group).num_rows <= first:
+        begin += file.metadata.row_group(group).num_rows
+        group += 1
+    yield file.schema_arrow.empty_table()
+    try:
+        for batch in file.iter_batches(size, row_groups=range(group, file.num_row_groups)):
+            yield pa.Table.from_batches([batch.slice(min(max(0, first - begin), batch.num_rows))])
+            begin += batch.num_rows
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{name}: cannot be read from row {begin + 1:,} on ({str(error).splitlines()[0]}); write it again") from None
+
+
+def scored_batches(run: RunContext, model: OpenedModel, file: pq.ParquetFile, name: Path) -> Iterator[tuple[pa.Table, np.ndarray]]:
+    """Pieces of a file with their scores, (rows,) or (rows, classes)."""
+    if not model.has_classes:
+        check_columns(file.schema_arrow, name)
+    with open_joiner(run, model.scorer.signature) as joiner:
+        for part in file_parts(file, name, joiner, run.config.score.batch_rows):
+            if not part.rows.num_rows:
+                return
+            try:
+                yield part.rows, model.score(part.complete)[0]
+            except ValueError as error:  # of the model's own scorer, which cannot know our exceptions
+                raise DataError(f"{name}, rows from {part.first + 1:,} on: {error}") from None
+
+
+def check_columns(schema: pa.Schema, name: Path) -> None:
+    """Raise DataError unless a file has the columns that a row needs."""
+    for column in ("item_id", "timestamp"):
+        if column not in schema.names:
+            raise DataError(f"{name}: column {column} is missing; a row needs item_id, timestamp, and history or user_id")
+    if "history" not in schema.names and "user_id" not in schema.names:
+        raise DataError(f"{name}: column history is missing, and so is user_id by which it could be joined; a row needs one of them")
+
+
+def scoring_report(model: OpenedModel, counts: ScoringCounts, began: float, resumed: int = 0) -> dict[str, Any]:
+    """What a scoring saw and how fast it was; see :func:`ctr_kd.export.scoring_statistics.summarise`.
+
+    Parameters
+    ----------
+    model : OpenedModel
+    counts : ScoringCounts
+    began : float
+        Of ``time.monotonic``.
+    resumed : int
+        Rows that an earlier, killed run had scored: they took none of the seconds.
+    """
+    seconds = time.monotonic() - began
+    speed = {"seconds": round(seconds, 3), "resumed_rows": resumed, "rows_per_second": round((counts.rows - resumed) / seconds, 1)}
+    return {**summarise(counts, model.edges, model.reference), **speed}

@@ -1,0 +1,191 @@
+"""Scored partitions: what each was made from, why one no longer holds, and the attempts that failed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from feature_store.store.store import Store
+from feature_store.tables.files import sha256_of
+from feature_store.tables.seal import sealed
+from pipelines.config.run import RunConfig
+from pipelines.workspace.artifacts import MANIFEST, ArtifactError, digest_of, publish_directory, read_json, read_manifest, write_json
+
+SCORES, REPORT = "scores.parquet", "scoring.json"
+# Besides the model: what decides which rows a date has, and what the store joins to them.
+SETTINGS = ("score.candidates", "score.per_user", "score.top", "candidates", "history", "statistics")
+
+
+def partition_path(workspace: Path, day: date) -> Path:
+    """Where the scores of a date lie."""
+    return workspace / "scores" / f"date={day.isoformat()}"
+
+
+def unfinished_path(workspace: Path, day: date) -> Path:
+    """Where an attempt to score a date works: it stands only while one runs, or after one was killed."""
+    final = partition_path(workspace, day)
+    return final.with_name(f".{final.name}.tmp")
+
+
+def parts_path(workspace: Path, day: date) -> Path:
+    """Where the finished parts of an attempt lie, for the next one to go on from."""
+    final = partition_path(workspace, day)
+    return final.with_name(f".{final.name}.parts")
+
+
+def scored_dates(workspace: Path) -> list[date]:
+    """Dates that have a finished partition, oldest first."""
+    return _dates((workspace / "scores").glob(f"date=????-??-??/{MANIFEST}"), lambda path: path.parent.name.removeprefix("date="))
+
+
+def _dates(paths: Iterator[Path], name: Any) -> list[date]:
+    return sorted(date.fromisoformat(name(path)) for path in paths)
+
+
+def made_from(store: Store, config: RunConfig, day: date, as_of: datetime | None) -> dict[str, Any]:
+    """What the scores of a date depend on besides the model: a later day of the log is not among it.
+
+    Returns
+    -------
+    dict
+        ``events``: sha256 of every event partition up to the date, by date, since histories reach back; ``users``, whose attributes a
+        model may read; ``contract``; ``settings``; and ``as_of`` where it hides a row of these partitions, else null.
+    """
+    midnight = datetime(day.year, day.month, day.day, 23, 59, 59, 999_999, tzinfo=UTC)
+    known = store.known_until(midnight)
+    hides = as_of is not None and known is not None and as_of <= known
+    return {
+        "events": store.partition_digests(midnight),
+        "users": store.users_digest(),
+        "contract": digest_of(store.contract),
+        "settings": config.section(SETTINGS),
+        "as_of": as_of.isoformat() if hides and as_of is not None else None,
+    }
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Why a partition that was made from the one is not what the other would give, in words; nothing where both are equal.
+
+    Examples
+    --------
+    >>> before = {"events": {"2024-01-01": "a", "2024-01-02": "b"}, "settings": {"history": 1}, "as_of": None}
+    >>> differences(before, {"events": {"2024-01-01": "a", "2024-01-02": "c"}, "settings": {"history": 2}, "as_of": None})
+    ['the events of 2024-01-02 were corrected', 'history has another value']
+    """
+    old, new = before.get("events", {}), now["events"]
+    reasons = []
+    for days, what in (
+        (sorted(new.keys() - old.keys()), "arrived since"),
+        (sorted(old.keys() - new.keys()), "are gone"),
+        (sorted(day for day in old.keys() & new.keys() if old[day] != new[day]), "were corrected"),
+    ):
+        if days:
+            reasons.append(f"the events of {days[0]}{f' and {len(days) - 1} more dates' if len(days) > 1 else ''} {what}")
+    named = {"users": "the users changed", "contract": "the columns of the log changed"}
+    reasons += [text for key, text in named.items() if before.get(key) != now.get(key)]
+    settings = now["settings"]
+    reasons += [f"{key} has another value" for key in settings if before.get("settings", {}).get(key) != settings[key]]
+    if before.get("as_of") != now["as_of"]:
+        reasons.append(f"it was scored {_as_of(before.get('as_of'))}, not {_as_of(now['as_of'])}")
+    return reasons
+
+
+def _as_of(time: str | None) -> str:
+    return "with all events" if time is None else f"as of {time}"
+
+
+def is_later(standing: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether a partition was made at a later logical time than one would be now, so that it may hold rows that this one would lack.
+
+    Examples
+    --------
+    >>> early, late = {"as_of": "2024-01-03T10:00:00+00:00"}, {"as_of": "2024-01-03T14:00:00+00:00"}
+    >>> is_later(late, early), is_later(early, late), is_later({"as_of": None}, early), is_later(early, {"as_of": None})
+    (True, False, True, False)
+    """
+    before, wanted = standing.get("as_of"), now["as_of"]
+    if wanted is None:
+        return False
+    return before is None or datetime.fromisoformat(before) > datetime.fromisoformat(wanted)
+
+
+def read_partition(workspace: Path, day: date) -> dict[str, Any] | None:
+    """Manifest of a date's partition; None where there is none, or one that cannot be read: it is made again then."""
+    manifest = read_scores(partition_path(workspace, day))
+    return manifest if manifest is not None and "made_from" in manifest else None
+
+
+def read_scores(path: Path) -> dict[str, Any] | None:
+    """Manifest of a folder of scores; None where there is none, or one that cannot be read."""
+    try:
+        return read_manifest(path)
+    except ArtifactError:
+        return None
+
+
+def is_whole(path: Path, manifest: Mapping[str, Any]) -> bool:
+    """Whether the files of a folder of scores have the bytes that were written."""
+    return all((path / name).is_file() and sha256_of(path / name) == file["sha256"] for name, file in manifest["files"].items())
+
+
+def publish_scores(temporary: Path, final: Path, facts: Mapping[str, Any], made: Mapping[str, Any], report: Mapping[str, Any]) -> None:
+    """Describe the scores in a folder, and put it in its place complete or not at all.
+
+    Parameters
+    ----------
+    temporary, final : Path
+        Folder that holds the scores, and where it goes.
+    facts : mapping
+        What was scored by which model: in the report and the manifest.
+    made : mapping
+        What it was made from: in the manifest alone.
+    report : mapping
+        What the scoring saw.
+    """
+    write_json(temporary / REPORT, {**facts, **report})
+    files = {name: {"sha256": sha256_of(temporary / name)} for name in (SCORES, REPORT)}
+    write_json(temporary / MANIFEST, sealed({**facts, **made, "report": report, "files": files}))
+    publish_directory(temporary, final)
+
+
+# --- attempts that did not end in a partition ------------------------------------------------------------------------
+
+
+def _failures(workspace: Path) -> Path:
+    return workspace / "artifacts" / "score" / "failed"
+
+
+def record_failure(workspace: Path, day: date, reason: str, code: int) -> None:
+    """Remember that a date could not be scored, until it is; a partition that stands is left alone."""
+    folder = _failures(workspace)
+    folder.mkdir(parents=True, exist_ok=True)
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    write_json(folder / f"{day.isoformat()}.json", {"date": day.isoformat(), "reason": reason, "code": code, "when": when})
+
+
+def forget_failure(workspace: Path, day: date) -> None:
+    """The date is scored now."""
+    (_failures(workspace) / f"{day.isoformat()}.json").unlink(missing_ok=True)
+
+
+def failed_attempts(workspace: Path) -> dict[date, str]:
+    """Why the last attempt at each date did not end in a partition, by date: it failed, or it was killed."""
+    unfinished = _dates(
+        (workspace / "scores").glob(".date=????-??-??.tmp"), lambda path: path.name.removeprefix(".date=").removesuffix(".tmp")
+    )
+    found = dict.fromkeys(unfinished, "it was stopped before its end")
+    for path in _failures(workspace).glob("????-??-??.json"):
+        try:
+            failure = read_json(path) or {}
+        except ArtifactError as error:
+            failure = {"reason": str(error)}
+        found[date.fromisoformat(path.stem)] = str(failure.get("reason"))
+    return dict(sorted(found.items()))
+
+
+def clear_attempt(workspace: Path, day: date) -> None:
+    """Remove what an attempt left behind."""
+    shutil.rmtree(unfinished_path(workspace, day), ignore_errors=True)

@@ -1,0 +1,195 @@
+"""Scored rows in parts: small files that stand by themselves, so that a killed scoring goes on and a long one needs little memory."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ctr_kd.export.scoring_statistics import ScoringCounts
+from feature_store.tables.files import sha256_of, sync
+from feature_store.tables.seal import sealed, unsealed
+from pipelines.registry.loaded_model import OpenedModel, completed
+from pipelines.workspace.artifacts import ArtifactError, digest_of, read_json, write_json
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota or a limit that takes no more
+_LAYOUT = 1  # raised when parts begin to be written in another way
+
+
+class ScoringStopped(Exception):
+    """Scoring cannot go on, through no fault of the rows. The message is one line: why, what stands, what to do."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows to be scored together.
+
+    Attributes
+    ----------
+    number : int
+        From 0, in the order of the rows.
+    first : int
+        Place of its first row among all rows.
+    rows : pa.Table (rows, columns)
+        What is kept.
+    features : pa.Table (rows, further columns) or None
+        What the model reads besides.
+    """
+
+    number: int
+    first: int
+    rows: pa.Table
+    features: pa.Table | None = None
+
+    @property
+    def complete(self) -> pa.Table:
+        """All that the model reads."""
+        return self.rows if self.features is None else completed(self.rows, self.features)
+
+
+def write_part(model: OpenedModel, version: str, part: Part, folder: Path) -> ScoringCounts:
+    """Score a part into a file of its own, which appears complete or not at all; what was counted of it is written last."""
+    scored, counts = model.with_scores(part.rows, part.features, version)
+    path = folder / _name(part.number)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        pq.write_table(scored, temporary, use_dictionary=_repeating(scored.schema))
+        sync(temporary)
+        digest = sha256_of(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    write_json(path.with_suffix(".json"), sealed({"sha256": digest, "counts": counts.to_dict()}))
+    return counts
+
+
+def _repeating(schema: pa.Schema) -> list[str]:
+    """Paths of the columns whose values are worth a dictionary: fractions and times differ so often that theirs is begun in vain."""
+    described = pa.BufferOutputStream()
+    pq.ParquetWriter(described, schema).close()
+    leaves = pq.ParquetFile(described.getvalue()).schema
+    ids = (leaf for leaf in map(leaves.column, range(len(leaves))) if leaf.physical_type not in ("FLOAT", "DOUBLE"))
+    return [leaf.path for leaf in ids if leaf.logical_type.type != "TIMESTAMP"]
+
+
+def _name(number: int) -> str:
+    return f"part-{number:09d}.parquet"
+
+
+class PartsFolder:
+    """The finished parts of one scoring.
+
+    Parameters
+    ----------
+    place : Path
+        Folder for the parts of whatever scoring leads to one output. Those of another scoring than this are removed.
+    made_from : mapping
+        Everything that decides what the parts hold: where it is the same, finished parts are taken over.
+    """
+
+    def __init__(self, place: Path, made_from: Mapping[str, Any]) -> None:
+        self.place = place
+        self.path = place / digest_of({"layout": _LAYOUT, "pyarrow": pa.__version__, **made_from})[:16]
+        self.path.mkdir(parents=True, exist_ok=True)
+        for other in place.iterdir():
+            if other.is_dir() and other != self.path:
+                shutil.rmtree(other)
+        self.finished = dict(self._whole_parts())
+        self.resumed = sum(counts.rows for counts in self.finished.values())
+
+    def _whole_parts(self) -> Iterator[tuple[int, ScoringCounts]]:
+        for file in self.path.glob("part-*.json"):
+            part = file.with_suffix(".parquet")
+            try:
+                facts = unsealed(read_json(file) or {})
+                if sha256_of(part) == facts["sha256"]:
+                    yield int(file.stem.removeprefix("part-")), ScoringCounts.from_dict(facts["counts"])
+            except (ArtifactError, FileNotFoundError, KeyError, TypeError, ValueError):
+                continue  # half of it is there: it is scored again
+
+    def counts(self) -> ScoringCounts:
+        """Of all parts together; their sums do not depend on who scored which."""
+        return sum((self.finished[number] for number in sorted(self.finished)), ScoringCounts())
+
+    def join(self, target: Path) -> None:
+        """Write the rows of all parts, in their order, into one file.
+
+        Raises
+        ------
+        ArtifactError
+            When a part lacks: they are numbered without a gap.
+        ScoringStopped
+            When the disk is full; nothing of the file is left.
+        """
+        from feature_store.tables.parquet_concat import concatenate
+
+        if sorted(self.finished) != list(range(len(self.finished))):
+            raise ArtifactError(f"{self.path}: parts are missing; delete it and run again")
+        try:
+            concatenate([self.path / _name(number) for number in range(len(self.finished))], target)
+        except OSError as error:
+            target.unlink(missing_ok=True)
+            if error.errno in FULL:
+                raise self.full(str(error)) from None
+            raise
+
+    def what_stands(self) -> str:
+        """For messages: what a scoring that stopped has left, and that it goes on from there."""
+        stands = f"{len(self.finished):,} finished parts stay in {self.path}" if self.finished else "no part was finished yet"
+        return f"{stands}; give the same command again to go on"
+
+    def full(self, text: str) -> ScoringStopped:
+        """The disk of the parts takes no more."""
+        return ScoringStopped(f"no space left on the disk of {self.place.parent} ({text}): free some; {self.what_stands()}")
+
+    def remove(self) -> None:
+        """The output stands: nothing of this is needed any more."""
+        shutil.rmtree(self.place, ignore_errors=True)
+
+    def leave(self) -> None:
+        """The scoring failed: what is finished stays for the next attempt, and where nothing is, nothing stays."""
+        if not self.finished:
+            self.remove()
+        for path in self.path.glob("*"):
+            if not path.name.startswith("part-"):
+                path.unlink()
+
+
+def in_parts(tables: Iterator[pa.Table], size: int, number: int = 0) -> Iterator[Part]:
+    """Rows of tables, however they were cut, in parts of so many rows; the last may be smaller, and there is at least one.
+
+    Parameters
+    ----------
+    tables : iterator of pa.Table
+        At least one, which may be empty.
+    size : int
+    number : int
+        Of the first part.
+
+    Examples
+    --------
+    >>> tables = [pa.table({"n": [0, 1, 2]}), pa.table({"n": [3]}), pa.table({"n": [4, 5]})]
+    >>> [(part.number, part.first, part.rows["n"].to_pylist()) for part in in_parts(iter(tables), 4)]
+    [(0, 0, [0, 1, 2, 3]), (1, 4, [4, 5])]
+    """
+    held: list[pa.Table] = []
+    rows = 0
+    first = number
+    for table in tables:
+        held.append(table)
+        rows += table.num_rows
+        while rows >= size:
+            whole = pa.concat_tables(held) if len(held) > 1 else held[0]
+            yield Part(number, number * size, whole.slice(0, size))
+            number += 1
+            rows -= size
+            held = [whole.slice(size)]
+    if rows or number == first:
+        yield Part(number, number * size, pa.concat_tables(held) if len(held) > 1 else held[0])

@@ -1,0 +1,141 @@
+"""The MLflow server that keeps runs and models: where it is, opening it, and what to say when it does not answer."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.config.run import RunConfig
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+# A user's own settings win.
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+_DATABASE_SERVERS = ("postgresql", "mysql", "mssql")
+DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"  # of the default store, in the workspace
+
+
+class TrackingError(Exception):
+    """The tracking server or the registry cannot be used. The message is one line."""
+
+
+def tracking_uri(config: RunConfig, workspace: Path) -> str:
+    """Where runs and models are kept: the configured server, or SQLite in the workspace."""
+    return config.tracking.uri or f"sqlite:///{workspace.absolute() / DATABASE}"
+
+
+def artifact_location(workspace: Path) -> str:
+    """Where the default store keeps its artifacts: beside its database."""
+    return (workspace.absolute() / ARTIFACTS).as_uri()
+
+
+def experiment_location(config: RunConfig, workspace: Path) -> str | None:
+    """Where a new experiment keeps its artifacts; None where a server has a place of its own. A database has none: MLflow would take the
+    folder that a command happens to be given in."""
+    return None if (config.tracking.uri or "").startswith("http") else artifact_location(workspace)
+
+
+def quieten_mlflow() -> None:
+    """Set what MLflow reads while it is imported: no telemetry, no log lines, short patience with servers."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+def connect(uri: str) -> MlflowClient:
+    """Open a tracking server and registry, and make sure that it answers.
+
+    Raises
+    ------
+    TrackingError
+        One line that names the server, when it does not.
+    """
+    quieten_mlflow()
+    try:
+        from mlflow.tracking import MlflowClient
+
+        _create_database(uri)
+        _reach_database(uri)
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        client.search_experiments(max_results=1)
+    except Exception as error:  # of MLflow, SQLAlchemy, requests or the system: the message says which
+        raise unreachable(uri, error) from error
+    return client
+
+
+def _create_database(uri: str) -> None:
+    """Make a missing SQLite database beside its place and rename it.
+
+    MLflow creates its tables in many steps over seconds, and never recovers from a kill between two of them.
+    """
+    from mlflow.tracking import MlflowClient
+
+    file = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or file.exists():
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(f".{file.name}.unfinished")
+    unfinished.unlink(missing_ok=True)
+    MlflowClient(tracking_uri=f"sqlite:///{unfinished}").search_experiments(max_results=1)
+    unfinished.replace(file)
+
+
+def _reach_database(uri: str) -> None:
+    """One try at a database that is a server: MLflow tries ten times in two minutes, and a training waits for it.
+
+    Raises
+    ------
+    Exception
+        Of SQLAlchemy, or of the database's driver.
+    """
+    if uri.partition(":")[0].partition("+")[0] not in _DATABASE_SERVERS:
+        return
+    import sqlalchemy
+
+    try:
+        engine = sqlalchemy.create_engine(uri)
+    except ModuleNotFoundError as error:
+        raise ImportError(f"its driver {error.name} is not installed (PostgreSQL: pip install 'ctr-kd[postgresql]')") from None
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
+
+
+def without_password(uri: str) -> str:
+    """A URI as it may be shown.
+
+    Examples
+    --------
+    >>> without_password("postgresql://me:secret@host:5432/mlflow")
+    'postgresql://me:***@host:5432/mlflow'
+    """
+    return re.sub(r"(//[^:/@]*):.*@", r"\1:***@", uri)
+
+
+def unreachable(uri: str, error: Exception) -> TrackingError:
+    """The one line that says that MLflow could not be used, and why."""
+    return TrackingError(
+        f"MLflow at {without_password(uri)} cannot be used: {reason_of(error)}; check tracking.uri and that the server runs"
+    )
+
+
+def reason_of(error: Exception) -> str:
+    """What went wrong below MLflow, in one line."""
+    first: BaseException = error
+    while (before := first.__cause__ or first.__context__) is not None:
+        first = before
+    # What the system or the database said tells more than what each layer above it says about the layer below.
+    reason = first if isinstance(first, (OSError, sqlite3.Error)) else error
+    return (str(reason).strip() or type(reason).__name__).splitlines()[0][:300]

@@ -1,0 +1,119 @@
+"""Calls to a tracking server in their order: what it does not take now waits in a file, and is sent as soon as it answers again."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.tracking.calls import Call, Caller, UnknownRun
+from pipelines.tracking.client import TrackingError, connect, reason_of, unreachable, without_password
+from pipelines.workspace.artifacts import write_text
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+SPOOL = ".tracking_spool.jsonl"
+_FIRST_PAUSE, _LONGEST_PAUSE = 30.0, 600.0  # seconds between two tries, doubling
+# The server understood such a call and will never take it; all other failures may pass.
+_REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS"}
+
+
+class Outbox:
+    """Sends calls, or keeps them.
+
+    A server that does not answer costs neither the training nor, in the end, the log: the calls wait in a file of the workspace, are tried
+    again with growing pauses and at the end of the run, and what is left then is sent by the next run.
+
+    Parameters
+    ----------
+    uri : str
+        Tracking server.
+    workspace : Path
+    report : callable
+        Prints a line.
+    """
+
+    def __init__(self, uri: str, workspace: Path, report: Callable[[str], None]) -> None:
+        self._uri, self._file, self._report = uri, workspace / SPOOL, report
+        self._server = f"MLflow at {without_password(uri)}"
+        self._caller = Caller(workspace)
+        self._client: MlflowClient | None = None
+        self._waiting: deque[Call] = deque(self._left())
+        self._silent, self._warned = False, False
+        self._pause, self._next_try = _FIRST_PAUSE, 0.0
+
+    def __len__(self) -> int:
+        """Calls that wait."""
+        return len(self._waiting)
+
+    def send(self, call: Call) -> None:
+        """Make a call after those that wait."""
+        self._waiting.append(call)
+        if self._silent:
+            with open(self._file, "a", encoding="utf-8") as file:
+                file.write(json.dumps(call) + "\n")
+        self.deliver()
+
+    def deliver(self, now: bool = False) -> None:
+        """Send what waits, if it is time to try again; with ``now`` it is."""
+        if not self._waiting or (self._silent and not now and time.monotonic() < self._next_try):
+            return
+        before = len(self._waiting)
+        try:
+            if self._client is None:
+                self._client = connect(self._uri)
+            while self._waiting:
+                self._make(self._client, self._waiting[0])
+                self._waiting.popleft()
+        except TrackingError as error:
+            self._fall_silent(error)
+        except Exception as error:  # whatever a tracking server does wrong must not end the training
+            self._fall_silent(unreachable(self._uri, error))
+        else:
+            if self._file.exists():
+                self._file.unlink()
+                self._report(f"{self._server} took {before:,} calls, those that had waited for it among them")
+            self._silent, self._pause = False, _FIRST_PAUSE
+
+    def run(self, call: Call) -> str | None:
+        """Id of a call's run on the server; None where it is not there."""
+        self.deliver(now=True)
+        if self._client is None or self._waiting:
+            return None
+        return self._caller.run(self._client, call)
+
+    def _make(self, client: MlflowClient, call: Call) -> None:
+        try:
+            self._caller.make(client, call)
+        except (UnknownRun, KeyError, TypeError) as error:
+            self._leave_out(call, error)
+        except Exception as error:
+            if getattr(error, "error_code", None) not in _REFUSALS:
+                raise
+            self._leave_out(call, error)
+
+    def _leave_out(self, call: Call, error: Exception) -> None:
+        self._report(f"warning: {self._server} does not take the {call.get('call')} of {call.get('key')}: {reason_of(error)}")
+
+    def _fall_silent(self, error: TrackingError) -> None:
+        if not self._warned:
+            self._report(f"warning: {error}; the run goes on, and what it logs waits in {self._file} until a try or the next run succeeds")
+        self._client, self._warned, self._silent = None, True, True
+        self._next_try = time.monotonic() + self._pause
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        write_text(self._file, "".join(json.dumps(call) + "\n" for call in self._waiting))
+
+    def _left(self) -> list[Call]:
+        """What an earlier run could not send. Of a line that a kill cut short, and of what follows, nothing is known."""
+        calls: list[Call] = []
+        if self._file.exists():
+            for line in self._file.read_text(encoding="utf-8", errors="replace").splitlines():
+                try:
+                    calls.append(dict(json.loads(line)))
+                except (ValueError, TypeError):
+                    break
+        return calls

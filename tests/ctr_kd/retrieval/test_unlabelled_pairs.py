@@ -1,0 +1,108 @@
+"""Rows without labels beside those with, and what they do to a student."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from ctr_kd.config import DistillConfig, EncoderConfig, StudentConfig, TrainingConfig
+from ctr_kd.data.batching import make_batch
+from ctr_kd.data.samples import Samples
+from ctr_kd.retrieval.item_index import ItemIndex
+from ctr_kd.retrieval.unlabelled_pairs import item_codes, item_vectors, join_rows, nearest_codes
+from ctr_kd.training.distill import train_student, without_effect
+from ctr_kd.training.pretrain import build_encoder
+
+FAST = TrainingConfig(epochs=2, batch_size=32, learning_rate=5e-3, validations=2)
+
+
+@pytest.fixture(scope="module")
+def unlabelled(assembly, directory):
+    """Every third training row once more, on another item and without its label."""
+    rows = pq.read_table(directory / "rows.parquet", filters=[("split", "=", "train")]).to_pandas()[::3].copy()
+    rows["row_id"] += 100_000
+    rows["item"] = (rows["item"] + 1) % 30
+    rows["label"] = np.int8(-1)
+    return assembly.samples_of(pa.Table.from_pandas(rows, preserve_index=False))
+
+
+def content(samples: Samples) -> dict[int, tuple]:
+    """Everything that a row says, by its id."""
+    return {
+        int(samples.row_id[i]): (
+            samples.group[i], samples.user[i], samples.a.start[i], samples.a.end[i], samples.label[i],
+            samples.b.pool[samples.b.start[i] : samples.b.end[i]].tolist(), samples.categorical[i].tolist(), samples.dense[i].tobytes(),
+        )
+        for i in range(len(samples))
+    }  # fmt: skip
+
+
+def test_joined_rows_are_all_rows_in_the_order_of_their_requests(assembly, unlabelled):
+    train = assembly.samples("train")
+    joined = join_rows(train, unlabelled)
+    assert content(joined) == content(train) | content(unlabelled)
+    assert (np.diff(joined.group) >= 0).all()
+    assert joined.row_id[joined.label >= 0].tolist() == train.row_id.tolist()
+    batch = make_batch(joined, np.arange(len(joined)))
+    assert len(batch.segment_a) <= len(np.unique(joined.group))  # rows without labels bring no history of their own
+
+
+def students(assembly, signature, rows, teacher, tmp_path, **keys):
+    config = DistillConfig(**{"training": FAST, "student": StudentConfig(width=8, hidden=8), **keys})
+    return train_student(signature, rows, assembly.samples("validation"), teacher, config, 0, "i", tmp_path / "c.pt")
+
+
+def test_rows_without_labels_add_no_step_and_teach(assembly, signature, unlabelled, tmp_path):
+    train = assembly.samples("train")
+    joined = join_rows(train, unlabelled)
+    logit = dict(zip(joined.row_id, np.random.default_rng(0).normal(size=(len(joined), 1)), strict=True))
+
+    def teacher(rows: Samples) -> np.ndarray:
+        return np.stack([logit[row] for row in rows.row_id]).astype(np.float32)
+
+    taught, curve = students(assembly, signature, joined, teacher(joined), tmp_path)
+    (tmp_path / "c.pt").unlink()
+    plain, usual = students(assembly, signature, train, teacher(train), tmp_path)
+    assert curve.steps == usual.steps
+    assert not torch.equal(next(taught.parameters()), next(plain.parameters()))
+
+
+def test_the_label_of_an_unlabelled_row_is_never_read(assembly, signature, unlabelled, tmp_path):
+    """Any value below zero gives the same student, under every loss."""
+    train = assembly.samples("train")
+    found = []
+    for value in (-1, -7):
+        rows = join_rows(train, dataclasses.replace(unlabelled, label=np.full(len(unlabelled), value, np.float32)))
+        teacher = np.random.default_rng(0).normal(size=(len(rows), 1)).astype(np.float32)
+        model, _ = students(assembly, signature, rows, teacher, tmp_path, gate="label", listwise=0.3)
+        (tmp_path / "c.pt").unlink()
+        found.append(model.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(found[0].values(), found[1].values(), strict=True))
+
+
+def test_nearest_codes_are_those_of_the_embedding(assembly, signature):
+    torch.manual_seed(0)
+    encoder = build_encoder(assembly, signature, EncoderConfig(width=16, heads=2, layers=1))
+    vectors = item_vectors(encoder)
+    codes = item_codes(assembly)
+    assert [str(100 + code) for code in codes] == assembly.vocabulary["item"]  # ids of the world are 100 + code
+    nearest = nearest_codes(assembly, ItemIndex(vectors), 4)
+    assert nearest.shape == (30, 4) and (nearest[26:] == -1).all()  # the last four items have no embedding of their own
+    for place, code in enumerate(codes):
+        cosine = vectors @ vectors[place] / np.linalg.norm(vectors, axis=1)
+        cosine[place] = -np.inf
+        assert nearest[code].tolist() == codes[np.argsort(-cosine)[:4]].tolist()
+    assert nearest_codes(assembly, ItemIndex(vectors), 1000).shape == (30, 25)
+    with pytest.raises(ValueError, match="the index is over 7 items and the vocabulary has 26"):
+        nearest_codes(assembly, ItemIndex(vectors[:7]), 2)
+
+
+def test_a_transfer_set_without_a_teacher_has_no_effect():
+    config = DistillConfig(alpha=1, transfer={"amount": 0.5})
+    assert not config.transfers and [line.split()[1] for line in without_effect(config)] == ["transfer"]
+    assert DistillConfig(transfer={"amount": 0.5}).transfers and not DistillConfig().transfers

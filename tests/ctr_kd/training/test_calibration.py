@@ -1,0 +1,144 @@
+"""Calibration: what it finds, that it keeps every ranking, and that the exported student holds it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ctr_kd.config import StudentConfig
+from ctr_kd.export.click_scorer import StudentScorer
+from ctr_kd.export.onnx_export import export_student
+from ctr_kd.metrics import auc_score
+from ctr_kd.models import STUDENTS
+from ctr_kd.training.calibration import Calibrated, MonotoneLines, Temperature, calibrate, fit_isotonic, fit_temperature
+from ctr_kd.training.loop import predict
+from tests.ctr_kd.worlds import raw_frame
+
+WAYS = ("temperature", "isotonic")
+
+
+def sigmoid(logit):
+    return 1 / (1 + np.exp(-np.asarray(logit, np.float64)))
+
+
+@pytest.fixture
+def rows():
+    """Logits that are too sure and too high, of 20,000 rows whose true log odds are 0.6 z - 0.3."""
+    rng = np.random.default_rng(0)
+    logit = rng.normal(-1, 1.5, 20_000).astype(np.float32)
+    return logit, (rng.random(len(logit)) < sigmoid(0.6 * logit - 0.3)).astype(np.float32)
+
+
+@pytest.fixture
+def student(signature):
+    torch.manual_seed(3)
+    return STUDENTS["pooled"](signature, StudentConfig(width=8, hidden=12)).eval()
+
+
+def test_golden_values():
+    lines = MonotoneLines(np.array([-1.0, 0.0, 2.0]), np.array([-3.0, -1.0, 0.0]))
+    given = torch.tensor([[-2.0], [-1.0], [-0.5], [0.0], [1.0], [2.0], [5.0]])
+    assert lines(given)[:, 0].tolist() == [-4.0, -3.0, -2.0, -1.0, -0.5, 0.0, 3.0]
+    assert Temperature(0.5, -1.0)(torch.tensor([[2.0], [-4.0]]))[:, 0].tolist() == [0.0, -3.0]
+
+
+def test_temperature_finds_scale_and_bias_and_is_the_minimum(rows):
+    logit, label = rows
+    fitted = fit_temperature(logit, label)
+    assert float(fitted.scale) == pytest.approx(0.6, abs=0.03) and float(fitted.bias) == pytest.approx(-0.3, abs=0.03)
+
+    def loss(scale, bias):
+        z = scale * logit.astype(np.float64) + bias
+        return float((np.logaddexp(0, z) - label * z).mean())
+
+    least = loss(float(fitted.scale), float(fitted.bias))
+    assert all(loss(float(fitted.scale) + a, float(fitted.bias) + b) > least for a, b in ((0.02, 0), (-0.02, 0), (0, 0.02), (0, -0.02)))
+
+
+def test_separable_rows_have_a_finite_scale():
+    fitted = fit_temperature(np.repeat([-1.0, 1.0], 50), np.repeat([0.0, 1.0], 50))
+    assert 1 < float(fitted.scale) < 10
+
+
+def test_isotonic_comes_near_the_true_rates_of_any_rising_shape():
+    rng = np.random.default_rng(1)
+    logit = rng.normal(0, 2, 40_000).astype(np.float32)
+    rate = 0.05 + 0.5 * (logit > 0) * np.clip(logit / 3, 0, 1)
+    fitted = fit_isotonic(logit, (rng.random(len(logit)) < rate).astype(np.float32))
+    inner = np.abs(logit) < 2
+    found = sigmoid(fitted(torch.from_numpy(logit)[:, None])[:, 0].numpy())
+    assert np.abs(found - rate)[inner].max() < 0.08 and np.abs(found - rate)[inner].mean() < 0.015
+
+
+@pytest.mark.parametrize("fit", [fit_temperature, fit_isotonic])
+def test_no_order_turns_and_auc_stays(fit, rows):
+    logit, label = rows
+    fitted = fit(logit, label)
+    dense = torch.from_numpy(np.sort(np.concatenate([logit * 3, np.linspace(-1, 1, 50_000, dtype=np.float32)])))[:, None]
+    assert (fitted(dense)[:, 0].diff() >= 0).all()
+    after = fitted(torch.from_numpy(logit)[:, None])[:, 0].numpy()
+    assert auc_score(label, after) == pytest.approx(auc_score(label, logit), abs=1e-6)
+
+
+def test_where_a_higher_logit_is_clicked_less_nothing_is_calibrated(rows, student, assembly):
+    logit, label = rows
+    assert fit_temperature(-logit, label) is None and fit_isotonic(-logit, label) is None
+
+
+def test_too_few_clicks_are_said_and_leave_the_student_as_it_is(student, assembly):
+    said = []
+    validation = assembly.samples("validation")
+    validation.label[10:] = 0
+    assert calibrate(student, validation, "temperature", said.append) is student
+    assert said[0].startswith("warning: not calibrated: ") and "20 of each label are needed" in said[0]
+    assert calibrate(student, validation, "none", said.append) is student and len(said) == 1
+
+
+@pytest.fixture
+def calibrated(request, student, assembly):
+    validation = assembly.samples("validation")
+    order = np.argsort(predict(student, validation)[:, 0])
+    validation.label[order] = np.sort(np.random.default_rng(0).random(len(order)) > 0.6)  # higher logits are clicked
+    validation.label[order[::5]] = 1 - validation.label[order[::5]]
+    return calibrate(student, validation, request.param)
+
+
+@pytest.mark.parametrize("calibrated", WAYS, indirect=True)
+def test_the_exported_student_holds_its_calibration(calibrated, student, assembly, signature, directory, tmp_path):
+    assert isinstance(calibrated, Calibrated) and not calibrated.training
+    export_student(calibrated, signature, assembly, tmp_path)
+    scorer, frame = StudentScorer(tmp_path), raw_frame(directory, "test")
+    trained = sigmoid(predict(calibrated, assembly.samples("test"))[:, 0])
+    np.testing.assert_allclose(scorer.score(frame), trained, atol=1e-6)
+    assert np.abs(trained - sigmoid(predict(student, assembly.samples("test"))[:, 0])).max() > 1e-3
+    np.testing.assert_allclose(scorer.score(frame.slice(4, 1)), trained[4:5], atol=1e-6)
+    # Down-sampled negatives were so in validation too: their correction comes after the calibration.
+    scorer.signature["negative_sampling_rate"] = 0.25
+    np.testing.assert_allclose(scorer.score(frame), trained / (trained + (1 - trained) / 0.25), atol=1e-6)
+
+
+class Classes(torch.nn.Module):
+    """Three logits per row, drawn by its position in the batch plan: the first is three times too sure of class 0 or 1."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = torch.nn.Parameter(logits)
+
+    def forward(self, *inputs):
+        return self.logits[: len(inputs[3])]
+
+
+def test_a_line_is_of_clicks_alone(assembly):
+    with pytest.raises(ValueError, match=r"isotonic calibration is of click logits, and the model has 3 outputs"):
+        calibrate(Classes(torch.zeros(5000, 3)), assembly.samples("validation"), "isotonic")
+
+
+def test_classes_are_scaled_alike(assembly):
+    samples = assembly.samples("train")
+    samples = replace(samples, label=np.tile([0.0, 0.0, 0.0, 1.0], len(samples))[: len(samples)].astype(np.float32))
+    model = Classes(torch.tensor([4.0, 0.0, -40.0]).repeat(5000, 1))
+    got = predict(calibrate(model, samples, "temperature"), samples)
+    rate = (samples.label == 1).mean()
+    assert got[0, 0] - got[0, 1] == pytest.approx(np.log((1 - rate) / rate), abs=1e-3)
+    assert got[0, 0] - got[0, 2] == pytest.approx(11 * (got[0, 0] - got[0, 1]), rel=1e-5)

@@ -1,0 +1,89 @@
+import pytest
+import torch
+
+from ctr_kd.config import DistillConfig, EncoderConfig, FinetuneConfig, PretrainConfig, StudentConfig, TrainingConfig
+from ctr_kd.models import STUDENTS
+from ctr_kd.training import devices
+from ctr_kd.training.devices import DeviceError, autocast, choose_device, compiled, device_of, move, report_what_has_no_effect
+from ctr_kd.training.distill import train_student
+from ctr_kd.training.finetune import finetune
+from ctr_kd.training.pretrain import pretrain
+
+CPU = torch.device("cpu")
+
+
+def test_auto_takes_the_gpu_where_there_is_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device(TrainingConfig()) == choose_device(TrainingConfig(device="cpu")) == CPU
+    with pytest.raises(DeviceError, match=r"training\.device is cuda.*set it to auto"):
+        choose_device(TrainingConfig(device="cuda"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device(TrainingConfig(device="cpu"), 1) == CPU
+    assert [choose_device(TrainingConfig(), rank) for rank in (0, 1, 2)] == [torch.device("cuda", i) for i in (0, 1, 0)]
+
+
+def test_moving_to_where_they_are_copies_nothing(assembly):
+    from ctr_kd.data.batching import make_batch
+
+    batch = make_batch(assembly.samples("train"), torch.arange(3).numpy())
+    moved = move(batch, CPU)
+    assert type(moved) is type(batch) and all(one is two for one, two in zip(moved, batch, strict=True))
+
+
+def test_options_without_effect_are_named(monkeypatch):
+    monkeypatch.setattr(devices, "_has_compiler", lambda: False)
+    monkeypatch.setattr(devices, "_cpu_computes_bfloat16", lambda: False)
+    said: list[str] = []
+    report_what_has_no_effect(TrainingConfig(), CPU, said.append)
+    assert said == []
+    config = TrainingConfig(batch_size=4, accumulate=8, compile=True, precision="bfloat16")
+    report_what_has_no_effect(config, CPU, said.append)
+    assert [line.split()[1] for line in said] == ["accumulate", "compile", "precision"]
+    with compiled(torch.nn.Linear(1, 1), config) as nothing:
+        assert nothing is None
+
+
+def test_a_module_is_compiled_for_the_training_only(monkeypatch):
+    calls = []
+    module = torch.nn.Linear(2, 1)
+    monkeypatch.setattr(devices, "_has_compiler", lambda: True)
+    monkeypatch.setattr(torch, "compile", lambda call, **how: lambda *inputs: calls.append(how) or call(*inputs))
+    with compiled(module, TrainingConfig(compile=True)):
+        module(torch.ones(1, 2))
+    with compiled(module, TrainingConfig()):
+        module(torch.ones(1, 2))
+    module(torch.ones(1, 2))
+    assert calls == [{"dynamic": True}]
+    assert list(module.state_dict()) == ["weight", "bias"]
+
+
+@pytest.mark.parametrize("kind", ["pretrain", "finetune", *STUDENTS])
+def test_bfloat16_computes_in_it_and_keeps_float32_weights(kind, assembly, signature, tmp_path):
+    losses, seen = {}, set()
+    train, validation = assembly.samples("train"), assembly.samples("validation")
+    for precision in ("float32", "bfloat16"):
+        training = TrainingConfig(epochs=2, batch_size=32, learning_rate=1e-3, validations=1, precision=precision)
+        encoder = PretrainConfig(encoder=EncoderConfig(width=16, heads=2, layers=1, dropout=0), training=training, next_segment=0.5)
+        path = tmp_path / f"{precision}.pt"
+        if kind in STUDENTS:
+            student = DistillConfig(student=StudentConfig(kind=kind, width=8, hidden=8, dropout=0), training=training)
+            model, curve = train_student(signature, train, validation, None, student, 0, "i", path)
+        else:
+            model, curve, _ = pretrain(assembly, signature, encoder, None, 0, "i", path)
+        if kind == "finetune":
+            model, curve = finetune(
+                model, signature, train, validation, FinetuneConfig(training=training), 1e-3, 0, "i", tmp_path / f"{precision}2"
+            )
+        losses[precision] = curve.points[-1]["train_loss"]
+        seen |= {value.dtype for value in model.state_dict().values() if value.is_floating_point()}
+        assert device_of(model) == CPU
+    assert seen == {torch.float32}
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02) and losses["bfloat16"] != losses["float32"]
+
+
+def test_autocast_is_off_by_default():
+    with autocast(TrainingConfig(), CPU):
+        assert not torch.is_autocast_enabled("cpu")
+    with autocast(TrainingConfig(precision="bfloat16"), CPU):
+        assert torch.is_autocast_enabled("cpu")

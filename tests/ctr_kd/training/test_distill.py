@@ -1,0 +1,228 @@
+"""Training a student under a teacher: what moves, what does not, and what stays when it is done."""
+
+import copy
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from ctr_kd.config import DistillConfig, EncoderConfig, StudentConfig, TrainingConfig
+from ctr_kd.export.click_scorer import StudentScorer
+from ctr_kd.export.onnx_export import export_student
+from ctr_kd.models import STUDENTS
+from ctr_kd.training.checkpoint import load_checkpoint
+from ctr_kd.training.distill import combine_logits, train_student, without_effect
+from ctr_kd.training.loop import TrainingError, predict
+from ctr_kd.training.pretrain import build_encoder
+from tests.ctr_kd.worlds import raw_frame
+
+FAST = TrainingConfig(epochs=2, batch_size=32, learning_rate=5e-3, validations=2, checkpoint_seconds=1e-9)
+HINTS = {"hidden": 1.0, "relation": 1.0}
+
+
+@pytest.fixture(scope="module")
+def encoder(assembly, signature):
+    torch.manual_seed(5)
+    return build_encoder(assembly, signature, EncoderConfig(width=16, heads=2, layers=1, dropout=0.5))
+
+
+@pytest.fixture(scope="module")
+def teacher(assembly):
+    return np.random.default_rng(0).normal(size=(len(assembly.samples("train")), 1)).astype(np.float32)
+
+
+def settings(kind="pooled", **keys):
+    return DistillConfig(**{"training": FAST, "student": StudentConfig(kind=kind, width=8, hidden=8), **keys})
+
+
+def train(assembly, signature, path, teacher, config, encoder=None, seed=0):
+    said = []
+    train, validation = assembly.samples("train"), assembly.samples("validation")
+    model, curve = train_student(signature, train, validation, teacher, config, seed, "i", path, said.append, encoder)
+    return model, curve, [line for line in said if line.startswith("warning")]
+
+
+def same(one, two):
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("kind", STUDENTS)
+def test_every_student_under_everything_trains_and_scores_the_same_when_exported(
+    kind, assembly, signature, directory, teacher, encoder, tmp_path
+):
+    hints = {} if kind == "din" else HINTS
+    config = settings(kind, listwise=0.3, gate="label", hints=hints, embeddings="teacher", schedule={"weight": "warmup", "share": 0.5})
+    model, curve, said = train(assembly, signature, tmp_path / "c.pt", teacher, config, encoder)
+    assert math.isfinite(curve.points[-1]["train_loss"]) and said == []
+    assert set(model.state_dict()) == set(STUDENTS[kind](signature, config.student).state_dict())  # neither teacher nor projection
+    export_student(model, signature, assembly, tmp_path / "export")
+    expected = 1 / (1 + np.exp(-predict(model, assembly.samples("test"))[:, 0].astype(np.float64)))
+    np.testing.assert_allclose(StudentScorer(tmp_path / "export").score(raw_frame(directory, "test")), expected, atol=1e-6)
+
+
+def test_the_teacher_stays_as_it_is(assembly, signature, teacher, encoder, tmp_path):
+    """Frozen, in eval mode: no gradient, no change of a weight, no dropout, and no draw that another number would follow."""
+    mine, before = copy.deepcopy(encoder).train(), copy.deepcopy(teacher)
+    random = []
+    for module in mine.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.register_forward_hook(lambda module, *_: random.append(module.training))
+    train(assembly, signature, tmp_path / "c.pt", teacher, settings(hints=HINTS), mine)
+    assert random and not any(random) and not mine.training
+    assert same(mine, encoder) and np.array_equal(before, teacher)
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in mine.parameters())
+
+
+def test_hints_move_the_student_and_their_projection_is_thrown_away(assembly, signature, teacher, encoder, tmp_path):
+    path = tmp_path / "hinted.pt"
+    hinted, *_ = train(assembly, signature, path, teacher, settings(hints=HINTS), encoder)
+    plain, *_ = train(assembly, signature, tmp_path / "plain.pt", teacher, settings())
+    assert not same(hinted, plain)
+    last = load_checkpoint(path, "i")["model"]
+    assert last["projection.weight"].shape == (16, 8) and not any("projection" in name for name in hinted.state_dict())
+
+
+def test_a_hinted_student_comes_near_the_teachers_states(assembly, signature, teacher, encoder, tmp_path):
+    training = FAST.model_copy(update={"epochs": 40, "unknown_rate": 0.0, "attribute_rate": 0.0})
+    config = settings(alpha=0, soft="none", hints={"hidden": 1.0}, training=training)
+    _, curve, _ = train(assembly, signature, tmp_path / "c.pt", teacher, config, encoder)
+    assert curve.points[-1]["train_loss"] < 0.7 * curve.points[0]["train_loss"]
+
+
+def test_a_killed_run_with_hints_and_a_schedule_continues_exactly(assembly, signature, teacher, encoder, tmp_path):
+    config = settings(hints=HINTS, schedule={"weight": "annealed", "temperature": "annealed"}, embeddings="teacher")
+    whole, curve, _ = train(assembly, signature, tmp_path / "whole.pt", teacher, config, encoder)
+
+    class Killed(BaseException):
+        pass
+
+    def report(text):
+        if text.startswith(f"step {curve.points[0]['step']} "):
+            raise Killed
+
+    samples = assembly.samples("train"), assembly.samples("validation")
+    with pytest.raises(Killed):
+        train_student(signature, *samples, teacher, config, 0, "i", tmp_path / "killed.pt", report, encoder)
+    # Of a kill between a validation and its checkpoint: the run begins anew, or where the last checkpoint was.
+    resumed, again, _ = train(assembly, signature, tmp_path / "killed.pt", teacher, config, encoder)
+    assert again.points == curve.points and same(whole, resumed)
+
+
+@pytest.mark.parametrize("temperature", [0, 4])
+def test_alpha_one_is_the_student_alone_and_says_what_it_ignores(assembly, signature, teacher, temperature, tmp_path):
+    config = settings(alpha=1, temperature=temperature)
+    taught, _, said = train(assembly, signature, tmp_path / "taught.pt", teacher, config)
+    alone, _, silent = train(assembly, signature, tmp_path / "alone.pt", None, config)
+    assert same(taught, alone)
+    assert said == ["warning: temperature has no effect: alpha is 1, so the student learns from the labels alone"] and silent == []
+
+
+def test_an_annealed_teacher_matters_while_it_has_weight(assembly, signature, teacher, tmp_path):
+    config = settings(schedule={"weight": "annealed", "share": 1e-6})
+    only_first_step, *_ = train(assembly, signature, tmp_path / "one.pt", teacher, config)
+    alone, *_ = train(assembly, signature, tmp_path / "two.pt", None, config)
+    assert not same(only_first_step, alone)
+
+
+@pytest.mark.parametrize("kind", STUDENTS)
+def test_lazily_stepped_ids_are_not_carried_on_by_momentum(kind, assembly, signature, teacher, tmp_path):
+    torch.manual_seed(0)
+    before = STUDENTS[kind](signature, settings(kind).student).token.embeddings()[0].weight  # as train_student begins
+    moved = {}
+    for lazy in (False, True):
+        config = settings(kind, training=FAST.model_copy(update={"lazy_ids": lazy, "warmup": 0.0, "unknown_rate": 0.0}))
+        model, _, said = train(assembly, signature, tmp_path / f"{lazy}.pt", teacher, config)
+        assert said == []
+        moved[lazy] = (model.token.embeddings()[0].weight - before).detach().abs().sum().item()
+    assert 0 < moved[True] < moved[False]
+
+
+def test_the_student_alone_has_nothing_of_the_teacher(assembly, signature, teacher, encoder, tmp_path):
+    config = settings(embeddings="teacher", hints=HINTS)
+    alone, *_ = train(assembly, signature, tmp_path / "one.pt", None, config, encoder)
+    plain, *_ = train(assembly, signature, tmp_path / "two.pt", None, settings())
+    assert same(alone, plain)
+
+
+def test_embeddings_begin_as_the_teachers(assembly, signature, teacher, encoder, tmp_path):
+    """With a rate of next to nothing the student ends where it began: at the teacher's products, as far as its width allows."""
+    training = FAST.model_copy(update={"learning_rate": 1e-12})
+    student = StudentConfig(width=16, hidden=8)
+    model, *_ = train(
+        assembly, signature, tmp_path / "c.pt", teacher, settings(embeddings="teacher", training=training, student=student), encoder
+    )
+    with torch.no_grad():
+        own, other = model.token(encoder.vocabulary), encoder.bert.token(encoder.vocabulary)
+    torch.testing.assert_close(own @ own.T, other @ other.T, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({}, []),
+        ({"preset": "tang"}, []),
+        ({"preset": "hinton", "teacher_weight": 2}, []),
+        ({"alpha": 1, "soft": "logit_mse", "temperature": 0, "gate": "label"}, ["gate", "soft", "temperature"]),
+        ({"alpha": 1, "soft": "none"}, []),
+        ({"preset": "hinton", "alpha": 0.3}, ["alpha"]),
+        ({"teacher_weight": 2}, ["teacher_weight"]),
+        ({"soft": "logit_mse", "temperature": 5}, ["temperature"]),
+        ({"soft": "logit_mse", "temperature": 5, "listwise": 0.5}, []),
+        ({"soft": "kl", "listwise": 1}, ["soft"]),
+        ({"schedule": {"share": 0.5}}, ["schedule"]),
+        ({"soft": "logit_mse", "schedule": {"temperature": "annealed"}}, ["schedule.temperature"]),
+        ({"soft": "logit_mse", "schedule": {"temperature": "annealed"}, "listwise": 0.5}, []),
+        ({"alpha": 1, "schedule": {"temperature": "annealed"}}, ["schedule"]),
+        ({"held_out": 0.3}, ["held_out"]),
+    ],
+)
+def test_keys_without_effect_are_named(keys, expected):
+    assert [line.split()[1] for line in without_effect(DistillConfig(**keys))] == expected
+
+
+def test_a_listwise_term_without_lists_is_named(assembly, signature, teacher, tmp_path):
+    train_rows = assembly.samples("train")
+    train_rows = dataclasses.replace(train_rows, group=np.arange(len(train_rows)))
+    said = []
+    train_student(
+        signature, train_rows, assembly.samples("validation"), teacher, settings(listwise=0.5), 0, "i", tmp_path / "c.pt", said.append
+    )
+    assert "warning: listwise has no effect: every request has one candidate" in said
+
+
+def test_mistakes_are_named(assembly, signature, teacher, encoder, tmp_path):
+    def fails(teacher, config, encoder=None):
+        return train(assembly, signature, tmp_path / "c.pt", teacher, config, encoder)
+
+    with pytest.raises(TrainingError, match="the teacher has 3 outputs and the student 1"):
+        fails(np.repeat(teacher, 3, axis=1), settings())
+    with pytest.raises(TrainingError, match="teachers differ in the shape of their logits"):
+        combine_logits({"a": np.zeros((2, 1)), "b": np.zeros((2, 3))}, {"a": 0.5, "b": 0.5})
+    with pytest.raises(ValueError, match="need the teacher's encoder"):
+        fails(teacher, settings(hints=HINTS))
+    broken = copy.deepcopy(encoder)
+    with torch.no_grad():
+        broken.transform[0].weight[0] = torch.nan
+    with pytest.raises(TrainingError, match="a hidden state of the teacher is not finite: retrain the teacher"):
+        fails(teacher, settings(hints=HINTS), broken)
+    with torch.no_grad():
+        broken.bert.token.embeddings()[0].weight[6] = torch.nan
+    with pytest.raises(TrainingError, match="the teacher's embeddings are not finite"):
+        fails(teacher, settings(embeddings="teacher"), broken)
+
+
+def test_both_students_begin_with_the_word_vectors_of_their_tokens(assembly, signature, teacher, tmp_path):
+    tokens = next(iter(signature.tokens.values()))
+    vectors = np.random.default_rng(0).normal(size=(tokens, 8)).astype(np.float32)
+    vectors[: tokens // 2] = np.nan
+    train, validation = assembly.samples("train"), assembly.samples("validation")
+    slow = settings(training=FAST.model_copy(update={"learning_rate": 1e-12, "weight_decay": 0.0}))
+    tables = []
+    for name, logits in (("student", teacher), ("alone", None)):
+        model, _ = train_student(signature, train, validation, logits, slow, 0, name, tmp_path / f"{name}.pt", vectors=vectors)
+        tables.append(model.token.embeddings()[0].weight.detach().numpy())
+    np.testing.assert_allclose(tables[0], tables[1], atol=1e-6)
+    known, got = vectors[tokens // 2 :], tables[0][tokens // 2 :]
+    np.testing.assert_allclose(np.corrcoef((known @ known.T).ravel(), (got @ got.T).ravel())[0, 1], 1, atol=1e-5)

@@ -1,0 +1,151 @@
+"""The assembly as a whole: its files, and that they depend on nothing but the log and the settings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from feature_store.config import AssemblyConfig, FeatureStoreConfig
+from feature_store.features import row_writer as rows
+from feature_store.features.statistics import statistic_names
+from feature_store.features.training_set import assemble, features_for
+from feature_store.tables.contracts import DataError
+from tests.feature_store.logs import Event, write_store
+
+FILES = ("rows.parquet", "clicks.parquet", "items.parquet", "users.parquet", "vocabulary.json", "summary.json")
+ENGINE = FeatureStoreConfig(threads=1, memory="500MB")
+
+
+def settings(**changes: Any) -> AssemblyConfig:
+    base: dict[str, Any] = {"split": {"fractions": [0.6, 0.2, 0.2]}, "history": {"max_length": 4}, "vocabulary": {"min_count": 1}}
+    return AssemblyConfig.model_validate({**base, **changes})
+
+
+def busy_log(has_impressions: bool, rows: int = 300) -> list[Event]:
+    rng = np.random.default_rng(3)
+    return [
+        Event(
+            user=int(rng.integers(0, 15)),
+            item=int(rng.zipf(1.4) % 20),
+            minute=int(rng.integers(0, 900)),
+            clicked=int(rng.random() < 0.4) if has_impressions else 1,
+            delay=int(rng.integers(1, 300)) if rng.random() < 0.15 else 0,
+            request=int(rng.integers(0, 3)) if has_impressions and rng.random() < 0.8 else None,
+            device=[None, "phone", "desktop"][rng.integers(0, 3)],
+        )
+        for _ in range(rows)
+    ]
+
+
+@pytest.mark.parametrize("has_impressions", [False, True])
+def test_the_files_do_not_depend_on_chunks_or_threads(tmp_path: Path, has_impressions: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "ROW_GROUP", 50)  # chunks of fewer and of more rows than that
+    store = write_store(tmp_path / "store", busy_log(has_impressions), has_impressions)
+    for name, chunk, threads in (("a", 500_000, 1), ("b", 31, 1), ("c", 100, 2)):
+        # chunks this small are not allowed in a configuration
+        assemble(store, settings(), ENGINE.model_copy(update={"chunk": chunk, "threads": threads}), None, tmp_path / name)
+    for file in FILES:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes() == (tmp_path / "c" / file).read_bytes(), file
+
+
+def test_a_second_run_writes_the_same_bytes(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "store", busy_log(False), False)
+    for name, threads in (("a", 1), ("b", 2)):
+        assemble(store, settings(), ENGINE.model_copy(update={"threads": threads}), None, tmp_path / name)
+    for file in FILES:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == sorted(FILES)
+
+
+@pytest.mark.parametrize("has_impressions", [False, True])
+def test_features_of_assembled_rows_are_those_of_the_assembly(tmp_path: Path, has_impressions: bool) -> None:
+    store = write_store(tmp_path / "store", busy_log(has_impressions), has_impressions)
+    assemble(store, settings(), ENGINE, None, tmp_path / "out")
+    table = pq.read_table(tmp_path / "out" / "rows.parquet")
+    items, users = (pq.read_table(tmp_path / "out" / f"{kind}s.parquet")[f"{kind}_id"] for kind in ("item", "user"))
+    frame = pa.table(
+        {
+            "user_id": users.take(table["user"]),
+            "item_id": items.take(table["item"]),
+            "timestamp": table["timestamp"].cast(pa.timestamp("us", "UTC")),
+        }
+    )
+    shuffled = np.random.default_rng(0).permutation(table.num_rows)
+    found = features_for(store, frame.take(shuffled), settings(), ENGINE.model_copy(update={"chunk": 100}))
+    for name in statistic_names(settings().statistics, has_impressions):
+        assert found[name].combine_chunks().equals(table[name].take(shuffled).combine_chunks()), name
+    clicks = pq.read_table(tmp_path / "out" / "clicks.parquet").to_pandas()
+    ids = items.to_numpy()
+    spans = zip(table["history_start"].take(shuffled).to_pylist(), table["history_end"].take(shuffled).to_pylist(), strict=True)
+    assert found["history"].to_pylist() == [ids[clicks["item"].iloc[start:end]].tolist() for start, end in spans]
+
+
+def test_columns_and_types_of_the_files(tmp_path: Path) -> None:
+    items = pa.table({"item_id": ["1", "2", "never shown"], "category": ["a", None, "b"]})
+    log = [Event(e.user, e.item, e.minute, e.clicked, device=e.device) for e in busy_log(True)]
+    store = write_store(tmp_path / "store", log, True, items=items, ids=str, dense=["position"])
+    summary = assemble(store, settings(), ENGINE, None, tmp_path / "out")
+    schema = pq.read_schema(tmp_path / "out" / "rows.parquet")
+    assert [(field.name, str(field.type)) for field in schema] == [
+        *(("row_id", "int64"), ("request", "int64"), ("user", "int32"), ("item", "int32"), ("timestamp", "int64"), ("label", "int8")),
+        *(("split", "string"), ("history_start", "int64"), ("history_end", "int64")),
+        *((name, "float") for name in statistic_names(settings().statistics, True)),
+        *(("device", "string"), ("position", "float")),
+    ]
+    clicks = pq.read_schema(tmp_path / "out" / "clicks.parquet")
+    assert [(field.name, str(field.type)) for field in clicks] == [
+        *(
+            ("item", "int32"),
+            ("timestamp", "int64"),
+            ("time_known", "bool"),
+            ("known_at", "int64"),
+            ("user", "int32"),
+            ("canonical", "bool"),
+        )
+    ]
+    table = pq.read_table(tmp_path / "out" / "items.parquet")
+    assert table.column_names == ["code", "item_id", "category"]
+    assert table["code"].to_pylist() == list(range(table.num_rows))
+    assert table["item_id"].to_pylist() == sorted({str(e.item) for e in log} | {"never shown"})
+    assert summary == json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["context"] == {"categorical": ["device"], "dense": ["position"]} and summary["item_attributes"] == ["category"]
+    assert summary["candidates"] == {"sampled": False} and summary["has_impressions"] is True
+    assert sum(summary["rows"].values()) == len(log)
+    assert sum(summary["requests"].values()) == len(log)  # no request ids: each row is alone
+
+
+def test_rows_of_one_request_share_its_number(tmp_path: Path) -> None:
+    log = [Event(0, item, minute, clicked=int(item == 1), request=minute, device=f"p{item}") for minute in range(10) for item in (3, 1, 2)]
+    log += [Event(1, item, 5, clicked=0, request=5) for item in (1, 2)]  # another user, the same request id and time
+    assemble(write_store(tmp_path / "store", log, True), settings(), ENGINE, None, tmp_path / "out")
+    table = pq.read_table(tmp_path / "out" / "rows.parquet").to_pandas()
+    assert table.groupby("request").size().tolist() == [3] * 6 + [2] + [3] * 4
+    assert table.device[:3].tolist() == ["p1", "p2", "p3"]  # each row has its own context, in the order of the items
+
+
+def test_a_context_column_wins_over_a_statistic_of_its_name(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "store", busy_log(True), True, dense=["hour"])
+    summary = assemble(store, settings(), ENGINE, None, tmp_path / "out")
+    assert "hour" not in summary["statistics"]
+    table = pq.read_table(tmp_path / "out" / "rows.parquet")
+    assert table.column_names.count("hour") == 1 and max(table["hour"].to_pylist()) > 24  # the log's, which counts minutes
+
+
+def test_a_context_column_with_a_name_of_the_rows_is_refused(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "store", busy_log(True), True, dense=["label"])
+    with pytest.raises(DataError, match="column 'label' is a name that rows use themselves"):
+        assemble(store, settings(), ENGINE, None, tmp_path / "out")
+
+
+def test_duplicate_events_are_kept_as_they_are(tmp_path: Path) -> None:
+    log = [*busy_log(False), *busy_log(False)]
+    summary = assemble(write_store(tmp_path / "store", log, False), settings(), ENGINE, None, tmp_path / "out")
+    assert summary["clicks"] == 600
+    table = pq.read_table(tmp_path / "out" / "rows.parquet").to_pandas()
+    assert (table[table.label == 1].groupby(["user", "item", "timestamp"]).request.nunique() >= 2).all()

@@ -1,0 +1,156 @@
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from feature_store.store import store as store_module
+from feature_store.store.store import Store, Transaction, finish_commit, read_json, write_json
+from feature_store.tables.contracts import DataError
+from feature_store.tables.files import sha256_of
+
+
+def write_partition(transaction: Transaction, date: str, text: str) -> None:
+    folder = transaction.new(f"events/date={date}")
+    (folder / "events.parquet").write_text(text)
+    manifest = {"rows": 1, "sha256": {"events.parquet": sha256_of(folder / "events.parquet")}, "max_timestamp": f"{date}T12:00:00+00:00"}
+    write_json(folder / "_manifest.json", manifest)
+
+
+def write_store(root: Path, **partitions: str) -> Store:
+    """Partitions by day of January 2024."""
+    store = Store(root)
+    with Transaction(store) as transaction:
+        for day, text in partitions.items():
+            write_partition(transaction, f"2024-01-{day[1:]}", text)
+        transaction.write("_contract.json", {"user_id": "int64"})
+        transaction.commit()
+    return store
+
+
+def tree(root: Path) -> dict[str, str]:
+    return {path.relative_to(root).as_posix(): path.read_text() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def test_an_empty_store_says_what_to_do(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    assert store.event_files() == [] and store.items_file() is None and store.ledger == {} and store.quarantined_rows() == 0
+    for ask in (lambda: store.contract, store.newest_event, store.digest):
+        with pytest.raises(DataError, match="run `ctr-kd ingest` first"):
+            ask()
+
+
+def test_partitions_up_to_a_date(tmp_path: Path) -> None:
+    store = write_store(tmp_path, d01="a", d02="b", d03="c")
+    assert store.dates(datetime(2024, 1, 2, 5, tzinfo=UTC)) == ["2024-01-01", "2024-01-02"]
+    assert [path.parent.name for path in store.event_files()] == ["date=2024-01-01", "date=2024-01-02", "date=2024-01-03"]
+    assert store.newest_event() == datetime(2024, 1, 3, 12, tzinfo=UTC)
+
+
+def test_a_folder_without_manifest_is_never_read(tmp_path: Path) -> None:
+    store = write_store(tmp_path, d01="a")
+    (tmp_path / "events" / "date=2024-01-02").mkdir()
+    (tmp_path / "items").mkdir()
+    assert store.dates() == ["2024-01-01"] and store.items_file() is None
+
+
+def test_the_digest_covers_what_a_reader_sees(tmp_path: Path) -> None:
+    one, two = write_store(tmp_path / "one", d01="a", d02="b"), write_store(tmp_path / "two", d01="a", d02="c")
+    assert one.digest() != two.digest()
+    until = datetime(2024, 1, 1, 23, tzinfo=UTC)
+    assert one.digest(until) == two.digest(until) != one.digest()
+
+
+def test_verify_names_the_damaged_file(tmp_path: Path) -> None:
+    store = write_store(tmp_path, d01="a", d02="b")
+    store.verify()
+    path = store.event_files()[1]
+    path.write_text("B")
+    with pytest.raises(DataError, match=r"date=2024-01-02/events.parquet: its sha256 is not that of its manifest"):
+        store.verify()
+    store.verify(datetime(2024, 1, 1, tzinfo=UTC))
+    path.unlink()
+    with pytest.raises(DataError, match="is missing though its manifest stands"):
+        store.verify()
+
+
+def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
+    store = write_store(tmp_path, d01="a")
+    (tmp_path / "events" / "date=2024-01-01" / "_manifest.json").write_text("{")
+    with pytest.raises(DataError, match=r"_manifest.json: is damaged"):
+        store.digest()
+
+
+def test_a_flipped_bit_anywhere_in_a_manifest_is_noticed_unless_it_changes_nothing(tmp_path: Path) -> None:
+    """Its numbers are believed: the newest time decides where the split lies."""
+    path = tmp_path / "_manifest.json"
+    content = {"rows": 12, "max_timestamp": "2024-01-01T12:00:00+00:00", "inputs": ["ä"], "share": 0.5}
+    write_json(path, content)
+    held = path.read_bytes()
+    for place in range(8 * len(held)):
+        changed = bytearray(held)
+        changed[place // 8] ^= 1 << place % 8
+        path.write_bytes(changed)
+        try:
+            assert read_json(path) == content  # white space of another kind
+        except DataError as error:
+            assert "is damaged" in str(error)
+    path.write_text('{"rows": 12}')
+    with pytest.raises(DataError, match="it has no seal"):
+        read_json(path)
+
+
+def test_leaving_without_commit_changes_nothing(tmp_path: Path) -> None:
+    store = write_store(tmp_path, d01="a")
+    before = tree(tmp_path)
+    with pytest.raises(RuntimeError), Transaction(store) as transaction:
+        write_partition(transaction, "2024-01-01", "A")
+        transaction.remove(["events/date=2024-01-01"])
+        raise RuntimeError
+    assert tree(tmp_path) == before
+
+
+def test_scratch_of_a_killed_run_is_cleared(tmp_path: Path) -> None:
+    store = write_store(tmp_path, d01="a")
+    for name in ("_next/events/date=2024-01-05", "_staging/rows", "_old/events"):
+        (tmp_path / name).mkdir(parents=True)
+    with Transaction(store):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["_contract.json", "events"]
+
+
+@pytest.mark.parametrize("steps", range(6))
+def test_a_commit_killed_between_any_two_renames_is_finished_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    store = write_store(tmp_path, d01="a", d02="b", d03="c")
+    rename, done = store_module.rename, []
+
+    def killed(old: Path, new: Path) -> None:
+        if len(done) == steps:
+            raise KeyboardInterrupt
+        done.append(new)
+        rename(old, new)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), Transaction(store) as transaction:
+        write_partition(transaction, "2024-01-01", "A")
+        write_partition(transaction, "2024-01-04", "D")
+        transaction.remove(["events/date=2024-01-02"])
+        transaction.write("_contract.json", {"user_id": "string"})
+        patch.setattr(store_module, "rename", killed)
+        transaction.commit()
+    if steps == 0:  # killed before the decision: as it was
+        assert store.dates() == ["2024-01-01", "2024-01-02", "2024-01-03"] and store.event_files()[0].read_text() == "a"
+        return
+    with pytest.raises(DataError, match="interrupted in its last step"):
+        store.dates()
+    finish_commit(tmp_path)
+    assert [path.read_text() for path in store.event_files()] == ["A", "c", "D"]
+    assert store.contract == {"user_id": "string"} and not list(tmp_path.glob("_[no]*")) and not (tmp_path / "_commit.json").exists()
+    finish_commit(tmp_path)
+
+
+def test_json_is_the_same_for_the_same_content(tmp_path: Path) -> None:
+    write_json(tmp_path / "a", {"b": 1, "a": [2]})
+    write_json(tmp_path / "b", {"a": [2], "b": 1})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() and json.loads((tmp_path / "a").read_text())["a"] == [2]

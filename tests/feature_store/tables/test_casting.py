@@ -1,0 +1,144 @@
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from feature_store.tables.casting import to_clicked, to_ids, to_numbers, to_text, to_times
+
+NOON = 1_507_723_200_000_000  # 2017-10-11T12:00 UTC in microseconds
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (pa.array(["12", "-7", "0", None]), [12, -7, 0, None]),
+        (pa.array([b"12", b""]), [12, None]),
+        (pa.array([3, None], pa.uint8()), [3, None]),
+        (pa.array([3.0, float("nan")]), [3, None]),
+        (pa.array(["5", "6"]).dictionary_encode().cast(pa.string()), [5, 6]),
+        (pa.array([], pa.null()), []),
+    ],
+)
+def test_canonical_integers_become_int64(column: pa.Array, expected: list) -> None:
+    ids, bad = to_ids(column)
+    assert ids.type == pa.int64() and ids.to_pylist() == expected and not bad.any()
+
+
+@pytest.mark.parametrize("odd", ["012", "-0", "+5", " 5", "5.0", "N1", "9223372036854775808", "1e3"])
+def test_one_odd_text_keeps_all_ids_text(odd: str) -> None:
+    ids, _ = to_ids(pa.array(["12", odd]))
+    assert ids.type == pa.string() and ids.to_pylist() == ["12", odd]
+
+
+def test_large_unsigned_ids_become_text() -> None:
+    assert to_ids(pa.array([2**63], pa.uint64()))[0].to_pylist() == [str(2**63)]
+
+
+def test_fractions_are_no_ids() -> None:
+    ids, bad = to_ids(pa.array([1.5, 2.0]))
+    assert ids.to_pylist() == [None, 2] and bad.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.int64()), pa.bool_(), pa.timestamp("us")])
+def test_a_column_that_cannot_hold_ids_is_a_type_error(kind: pa.DataType) -> None:
+    with pytest.raises(TypeError, match="an id is text or an integer"):
+        to_ids(pa.nulls(1, kind))
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.string(), pa.large_string(), pa.large_binary()])
+def test_bytes_that_are_not_utf8_are_found_by_row(kind: pa.DataType) -> None:
+    # a Parquet file may call such bytes text
+    raw = pa.array([b"a", b"\xff\xfe", None], pa.binary())
+    wide = pa.large_binary() if kind in (pa.large_string(), pa.large_binary()) else pa.binary()
+    column = pa.Array.from_buffers(kind, 3, raw.cast(wide).buffers())
+    text, bad = to_text(column)
+    assert text.to_pylist() == ["a", None, None] and bad.tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([1507723200]),
+        pa.array([1507723200.0]),
+        pa.array([1507723200000]),
+        pa.array([NOON]),
+        pa.array([NOON * 1000]),
+        pa.array(["1507723200"]),
+        pa.array(["1507723200.0"]),
+        pa.array([b"1507723200000"]),
+        pa.array(["2017-10-11T12:00"]),
+        pa.array(["2017-10-11 12:00:00"]),
+        pa.array(["2017-10-11T12:00:00Z"]),
+        pa.array(["2017-10-11T14:00:00+02:00"]),
+        pa.array(["10/11/2017 12:00:00 PM"]),
+        pa.array([datetime(2017, 10, 11, 12)], pa.timestamp("ns")),
+        pa.array([datetime(2017, 10, 11, 12, tzinfo=UTC)], pa.timestamp("s", "Europe/Berlin")),
+    ],
+    ids=lambda column: f"{column.type}:{column[0]}",
+)
+def test_every_form_of_time(column: pa.Array) -> None:
+    micros, empty, bad, _ = to_times(column)
+    assert micros.tolist() == [NOON] and not empty.any() and not bad.any()
+
+
+def test_dates_mean_their_midnight() -> None:
+    expected = [NOON - 12 * 3600 * 10**6]
+    assert to_times(pa.array(["2017-10-11"]))[0].tolist() == expected
+    assert to_times(pa.array([datetime(2017, 10, 11)]).cast(pa.date32()))[0].tolist() == expected
+
+
+def test_mixed_texts_are_read_row_by_row() -> None:
+    column = pa.array(
+        ["1507723200123", "2017-10-11T12:00:00.5", "2017-10-11T12:00:00Z", "1507723200123.5", "10/11/2017 12:00:01 PM", "soon", None, ""]
+    )
+    micros, empty, bad, _ = to_times(column)
+    assert (micros[:5] - NOON).tolist() == [123_000, 500_000, 0, 123_500, 1_000_000]
+    assert bad.tolist() == [False] * 5 + [True, False, False] and empty.tolist() == [False] * 6 + [True, True]
+
+
+def test_the_unit_is_the_columns_not_the_rows() -> None:
+    micros, *_, unit = to_times(pa.array([1507723200000, 1507723200001, 5]))
+    assert unit == 1000 and micros[2] == 5000  # 1970, and out of range for it
+    assert to_times(pa.array([5]), unit)[0].tolist() == [5000]
+
+
+def test_nanoseconds_stay_exact_beside_a_bad_row() -> None:
+    micros, _, bad, _ = to_times(pa.array([str(NOON * 1000 + 1999), "x"]))
+    assert micros[0] == NOON + 1 and bad.tolist() == [False, True]
+
+
+def test_absurd_numbers_do_not_wrap_around() -> None:
+    micros, *_ = to_times(pa.array([1507723200, 1507723201, 2**62, -(2**62)]))
+    assert micros[2] > 10**18 and micros[3] < -(10**18)
+
+
+def test_a_column_that_cannot_hold_times_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="a time is a timestamp"):
+        to_times(pa.array([True]))
+
+
+def test_clicks() -> None:
+    for column in (
+        pa.array([0, 1, 2, None]),
+        pa.array([0.0, 1.0, 0.5, None]),
+        pa.array(["0", "1", "yes", None]),
+        pa.array(["False", "true", "-1", ""]),
+    ):
+        clicked, bad = to_clicked(column)
+        assert clicked.dtype == np.int8 and clicked[:2].tolist() == [0, 1] and bad.tolist() == [False, False, True, True]
+    assert to_clicked(pa.array([True, False]))[0].tolist() == [1, 0]
+    with pytest.raises(TypeError, match="expected 0 or 1"):
+        to_clicked(pa.array([[1]]))
+
+
+def test_numbers() -> None:
+    values, bad = to_numbers(pa.array(["1.5", "-2e3", "", "nan", "NaN", "x", "inf"]))
+    assert values.to_pylist() == [1.5, -2000.0, None, None, None, None, None]
+    assert bad.tolist() == [False] * 5 + [True, True]
+    assert to_numbers(pa.array([1.0, float("inf"), float("nan"), None]))[1].tolist() == [False, True, False, False]
+    assert to_numbers(pa.array([True, False]))[0].to_pylist() == [1.0, 0.0]
+
+
+def test_float_integers_lose_their_fraction_in_text() -> None:
+    assert to_text(pa.array([1.0, 2.5, None, -0.0]))[0].to_pylist() == ["1", "2.5", None, "0"]

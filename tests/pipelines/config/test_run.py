@@ -1,0 +1,293 @@
+"""Configurations: what is wrong is named in one line, and what is right is printed back."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from feature_store.config import TokenizerConfig
+from pipelines.config.run import ConfigError, RunConfig, describe, load
+
+YamlFile = Callable[..., Path]
+CONFIGURATIONS = sorted((Path(__file__).resolve().parents[3] / "conf").glob("*.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("history: {max_lenght: 5}", "history.max_lenght: unknown key; did you mean 'max_length'?"),
+        ("histroy: {max_length: 5}", "histroy: unknown key; did you mean 'history'?"),
+        ("qqq: 1", "qqq: unknown key; valid here: name, seed, source"),
+        ("distill: {student: {kind: lstm}}", "student.kind: should be 'pooled', 'bilstm', 'bilstm_pair', 'din' or 'dcn', not 'lstm'"),
+        ("history: {max_length: 0}", "history.max_length: should be greater than or equal to 1, not 0"),
+        ("history: {max_length: twenty}", "history.max_length: should be a valid integer"),
+        ("history: {max_length: [20]}", "history.max_length: should be a valid integer, not a list"),
+        ("history: 20", "history: should be a block of keys (max_length, min_length), not int"),
+        ("register: {auc_min: 1.5}", "register.auc_min: should be less than or equal to 1, not 1.5"),
+        ("pretrain: {encoder: {width: 10, heads: 3}}", "pretrain.encoder: heads (3) must divide the width (10)"),
+        ("pretrain: {training: {lazy_ids: true}}", "pretrain: training.lazy_ids has no effect in pretraining"),
+        ("feature_store: {spark: {master: 'host:7077'}}", "spark.master: 'host:7077' is no master of Spark; write spark://HOST:PORT, yarn"),
+        ("name: a/b", "name: String should match pattern"),
+        ("seed: 1\nseed: 2", "not valid YAML: the key 'seed' stands twice"),
+        ("seed: [", "not valid YAML"),
+        ("seed: !!python/object/apply:os._exit [3]", "not valid YAML: could not determine a constructor for the tag"),
+    ],
+)
+def test_an_error_names_file_key_and_what_is_allowed(yaml_file: YamlFile, text: str, expected: str) -> None:
+    path = yaml_file(text)
+    with pytest.raises(ConfigError) as error:
+        load(path)
+    assert str(error.value).startswith(str(path))
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_union_names_what_each_branch_wants(yaml_file: YamlFile) -> None:
+    with pytest.raises(ConfigError, match=r"split.train_from: '48q' is not a duration.*; or '48q' is not a time"):
+        load(yaml_file(), ["split.train_from=48q"])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("temperature: 0", "soft targets need a temperature above zero; alpha: 1 trains on the labels alone"),
+        ("{soft: kl, temperature: 0}", "soft targets need a temperature above zero"),
+        ("{soft: logit_mse, listwise: 0.5, temperature: 0}", "soft targets need a temperature above zero"),
+        ("temperature: -1", "greater than or equal to 0"),
+        ("soft: none", "soft: none leaves the teacher's share (1 - alpha) without a loss"),
+        ("{soft: none, listwise: 0.25}", "leaves 1 - listwise (0.75) of the teacher's weight without a loss; set listwise: 1"),
+        ("listwise: 1.5", "distill.listwise: should be less than or equal to 1"),
+        ("alpha: 1.5", "distill.alpha: should be less than or equal to 1"),
+        ("{teachers: {bert: 0.5, boosted_trees: 0.4}}", "the weights of the teachers must be above zero and add up to 1"),
+        ("{teachers: {gbdt: 1}}", "there is no teacher 'gbdt'"),
+        ("{preset: tang, soft: kl}", "preset tang has soft: logit_mse, not kl"),
+        ("{preset: hinton, soft: logit_mse}", "preset hinton has soft: soft_targets, not logit_mse"),
+        ("{preset: [tang]}", "distill.preset: should be"),
+        ("{preset: bucila}", "distill.preset: should be 'tang' or 'hinton'"),
+        ("{preset: hinton, teacher_weight: 0}", "distill.teacher_weight: should be greater than 0"),
+        ("{soft: none, listwise: 1, gate: label}", "gate weighs soft, which is none"),
+        ("{student: {kind: din, combiner: sqrtn}}", "combiner has no effect with kind: din; remove it, or set kind: pooled or dcn"),
+        ("{student: {hidden: 0, dropout: 0.5}}", "dropout has no effect with hidden: 0"),
+        ("{student: {hidden: 1}}", "hidden: 1 leaves nothing for the second hidden layer; set 2 or more, or 0 for a linear head"),
+        ("{student: {kind: din}, hints: {hidden: 1}}", "din reads it anew for each candidate"),
+        ("{listwise: 0.5, training: {accumulate: 2}}", "training.accumulate must be 1"),
+        ("{hints: {relation: 1}, training: {accumulate: 2}}", "training.accumulate must be 1"),
+        ("{embeddings: teacher, teachers: {boosted_trees: 1}}", "come from the BERT, which is none of the teachers"),
+        ("{embeddings: teacher, student: {width: 65}}", "needs a distill.student.width (65) up to pretrain.encoder.width (64)"),
+        (
+            "{training: {lazy_ids: true, embedding_decay: 0.1}}",
+            "distill.training: embedding_decay is there to regularise ids and does not reach those of lazy_ids",
+        ),
+        ("{schedule: {weight: cosine}}", "distill.schedule.weight: should be 'constant', 'annealed' or 'warmup'"),
+    ],
+)
+def test_a_distillation_that_cannot_be_is_one_clear_error(yaml_file: YamlFile, text: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(yaml_file(f"distill: {text}" if text.startswith("{") else f"distill: {{{text}}}"))
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{alpha: 1, temperature: 0}",  # how the student alone is trained
+        "{alpha: 1, soft: none, gate: label, listwise: 0.5, training: {accumulate: 2}}",
+        "{soft: logit_mse, temperature: 0}",
+        "{preset: tang, alpha: 0.3, hints: {hidden: 0.1, relation: 1}}",
+        "{preset: hinton, teacher_weight: 2, listwise: 0.5, gate: label, schedule: {weight: warmup, share: 0.3}}",
+        "{soft: none, listwise: 1}",
+        "{soft: none, hints: {hidden: 1}}",
+        "{embeddings: teacher, student: {kind: din, width: 64}}",
+        "{student: {hidden: 0}}",
+    ],
+)
+def test_distillations_that_can_be_load_again_from_their_description(yaml_file: YamlFile, tmp_path: Path, text: str) -> None:
+    config = load(yaml_file(f"distill: {text}"))
+    (tmp_path / "again.yaml").write_text(describe(config))
+    assert load(tmp_path / "again.yaml").distill == config.distill
+
+
+def test_presets_set_what_they_are_named_for(yaml_file: YamlFile) -> None:
+    tang, hinton = (load(yaml_file(), [f"distill.preset={preset}"]).distill for preset in ("tang", "hinton"))
+    assert (tang.soft, tang.weights) == ("logit_mse", (0.5, 0.5))
+    assert (hinton.soft, hinton.weights) == ("soft_targets", (1.0, 1.0))
+
+
+def test_several_errors_are_counted(yaml_file: YamlFile) -> None:
+    with pytest.raises(ConfigError, match=r"\(and 1 more\)"):
+        load(yaml_file("history: {max_length: 0}\nvocabulary: {min_count: 0}"))
+
+
+@pytest.mark.parametrize("content", ["", "split: {fractions: [0.8, 0.1, 0.1]}"])
+def test_what_is_missing_is_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match="source: missing; it is required"):
+        load(path)
+
+
+def test_a_file_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        load(tmp_path / "absent.yaml")
+    with pytest.raises(ConfigError, match="is a folder"):
+        load(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load(tmp_path / "latin.yaml")
+    (tmp_path / "list.yaml").write_text("- source")
+    with pytest.raises(ConfigError, match="should hold keys and values"):
+        load(tmp_path / "list.yaml")
+
+
+def test_the_name_is_that_of_the_file(yaml_file: YamlFile) -> None:
+    assert load(yaml_file(name="my news.yaml")).name == "my-news"
+    assert load(yaml_file("name: other")).name == "other"
+
+
+def test_overrides_win_and_are_named_in_errors(yaml_file: YamlFile) -> None:
+    path = yaml_file("history: {max_length: 5, min_length: 1}")
+    config = load(path, ["history.max_length=7", "split.fractions=[0.7, 0.2, 0.1]", "distill.student.kind=bilstm", "tracking.uri=null"])
+    assert (config.history.max_length, config.history.min_length) == (7, 1)
+    assert config.split.fractions == (0.7, 0.2, 0.1)
+    assert config.distill.student.kind == "bilstm"
+    for override, expected in (
+        ("history.max_lenght=7", "--set: history.max_lenght: unknown key"),
+        ("history.max_length=-1", "--set: history.max_length: should be"),
+        ("history.max_length", "write key.path=value"),
+        ("history.max_length.x=1", "is a single value and has no keys below it"),
+        ("seed={", "the value is not valid YAML"),
+    ):
+        with pytest.raises(ConfigError) as error:
+            load(path, [override])
+        assert expected in str(error.value)
+
+
+def test_a_tag_in_an_override_is_no_code(yaml_file: YamlFile) -> None:
+    with pytest.raises(ConfigError, match=r"--set seed=!!python/object/apply:os._exit \[3\]: the value is not valid YAML"):
+        load(yaml_file(), ["seed=!!python/object/apply:os._exit [3]"])
+
+
+def test_setting_one_key_of_a_block_keeps_the_defaults_of_the_others(yaml_file: YamlFile) -> None:
+    default, changed = load(yaml_file()), load(yaml_file("pretrain: {training: {epochs: 0.5}}"))
+    assert changed.pretrain.training.epochs == 0.5
+    assert changed.pretrain.training.model_dump(exclude={"epochs"}) == default.pretrain.training.model_dump(exclude={"epochs"})
+
+
+def test_dates_may_be_quoted_or_not(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    texts = ("2024-01-10", "'2024-01-10'", "2024-01-10T00:00", "2024-01-10T00:00:00Z", "2024-01-10 01:00:00+01:00")
+    found = set()
+    for text in texts:
+        path.write_text(
+            f"source: {{reader: simulated}}\nsplit: {{train_until: {text}, validate_until: 2024-01-11, test_until: 2024-01-12}}"
+        )
+        found.add(load(path).split.train_until)
+    assert len(found) == 1
+
+
+def test_the_description_loads_to_the_same_configuration(yaml_file: YamlFile, tmp_path: Path) -> None:
+    overrides = ["candidates.window=90m", "statistics.windows=[45s, 90m]", "split.train_from=2024-01-03", "tracking.uri='http://host:5000'"]
+    config = load(yaml_file("distill: {student: {kind: bilstm}}"), overrides)
+    again = tmp_path / "again.yaml"
+    again.write_text(describe(config))
+    assert load(again) == config
+
+
+def test_a_path_is_described_as_text(yaml_file: YamlFile) -> None:
+    assert "\n  points: a/b.json\n" in describe(load(yaml_file("sweep: {points: a/b.json}")))
+
+
+def test_the_description_explains_every_key(config: RunConfig) -> None:
+    lines = describe(config).splitlines()
+    for before, line in itertools.pairwise(lines):
+        if line.strip() and not line.lstrip().startswith("#"):
+            assert before.lstrip().startswith("#"), f"{line!r} has no comment"
+    assert "(no description)" not in "\n".join(lines)
+
+
+def test_a_section_holds_the_keys_that_were_asked_for(config: RunConfig) -> None:
+    section = config.section(["seed", "history.max_length", "register"])
+    assert section["seed"] == 0
+    assert section["history.max_length"] == config.history.max_length
+    assert section["register"]["auc_min"] == config.register_.auc_min
+    with pytest.raises(KeyError):
+        config.section(["history.length"])
+
+
+@pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.name)
+def test_the_configurations_that_come_with_the_project(path: Path) -> None:
+    config = load(path)
+    assert config.name == path.stem
+    assert yaml.safe_load(describe(config))["source"]["reader"] == config.source.reader
+
+
+TEXTS = "{reader: text, train: a.tsv, test: b.tsv}"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("tokens: {teacher: {kind: words, vectors: w.txt}}", "tokens.teacher.vectors has no effect: the BERT learns its embeddings"),
+        (
+            "tokens: {teacher: {kind: words}, student: {kind: words, vectors: w.txt}}\ndistill: {embeddings: teacher}",
+            "are two beginnings of one table",
+        ),
+    ],
+)
+def test_word_vectors_that_would_have_no_effect_are_refused(tmp_path: Path, text: str, expected: str) -> None:
+    (tmp_path / "texts.yaml").write_text(f"source: {TEXTS}\n{text}\n")
+    with pytest.raises(ConfigError, match=expected):
+        load(tmp_path / "texts.yaml")
+
+
+def test_clicks_have_no_texts_to_augment_and_no_teachers_of_texts(yaml_file: YamlFile) -> None:
+    with pytest.raises(ConfigError, match="augmentation makes texts, and there are none"):
+        load(yaml_file("distill: {transfer: {augmentation: {amount: 1}}}"))
+    with pytest.raises(ConfigError, match="linear_words is a teacher of texts; clicks have bert and boosted_trees"):
+        load(yaml_file("distill: {teachers: {linear_words: 1}}"))
+
+
+def test_a_checkpoint_brings_its_layout_and_its_words(tmp_path: Path) -> None:
+    path = tmp_path / "texts.yaml"
+    path.write_text(f"source: {TEXTS}\npretrain: {{checkpoint: bert, encoder: {{width: 768, layers: 12, heads: 12}}}}\n")
+    config = load(path, ["tokens.teacher.max_length=48"])
+    assert (config.pretrain.encoder.positions, config.pretrain.encoder.framed, config.pretrain.encoder.layers) == ("from_start", True, 12)
+    assert config.tokens.teacher == TokenizerConfig(kind="wordpiece", vocabulary="bert/vocab.txt", max_length=48)
+    again = tmp_path / "again.yaml"
+    again.write_text(describe(config))
+    assert load(again) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("pretrain: {checkpoint: bert, next_segment: 1}", "pretrain: next_segment has no effect with a checkpoint"),
+        ("pretrain: {checkpoint: bert, encoder: {positions: relative}}", "encoder.positions cannot be chosen for a checkpoint"),
+        ("pretrain: {encoder: {framed: true}}", "encoder.framed is the layout of a checkpoint"),
+        ("pretrain: {more_encoders: [{framed: true}]}", "encoder.framed is the layout of a checkpoint"),
+        ("pretrain: {more_encoders: [{width: 32}, {}]}", "more_encoders holds one that is there already"),
+        ("pretrain: {checkpoint: bert, more_encoders: [{width: 32}]}", "more_encoders has no effect with a checkpoint"),
+        ("pretrain: {checkpoint: bert}\ntokens: {teacher: {kind: characters}}", "has words of its own: remove tokens.teacher.vocabulary"),
+        ("pretrain: {checkpoint: bert}\ntokens: {teacher: {vocabulary: my.txt}}", "has words of its own: remove tokens.teacher.vocabulary"),
+        ("pretrain: {checkpoint: bert}\ntokens: {teacher: {min_count: 1}}", "min_count and max_size have no effect"),
+        ("pretrain: {next_segment: 1}\nfinetune: {strategy: next_segment}", "whether two texts match, and there is one"),
+        ("finetune: {strategy: next_segment, members: 2}", "finetune: members and hard_negatives have no effect"),
+    ],
+)
+def test_what_a_checkpoint_and_its_next_segment_head_cannot_do(tmp_path: Path, text: str, expected: str) -> None:
+    (tmp_path / "texts.yaml").write_text(f"source: {TEXTS}\n{text}\n")
+    with pytest.raises(ConfigError, match=expected):
+        load(tmp_path / "texts.yaml")
+
+
+def test_clicks_have_no_checkpoint_and_no_untrained_head(yaml_file: YamlFile) -> None:
+    with pytest.raises(ConfigError, match="a click log has items of its own"):
+        load(yaml_file("pretrain: {checkpoint: bert}"))
+    with pytest.raises(ConfigError, match=r"asks the head that pretrain\.next_segment trains"):
+        load(yaml_file("finetune: {strategy: next_segment}"))
+    assert load(yaml_file("finetune: {strategy: next_segment}\npretrain: {next_segment: 1}")).finetune.strategy == "next_segment"

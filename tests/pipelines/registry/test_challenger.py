@@ -1,0 +1,81 @@
+"""Challenger and champion on the same rows: what is measured of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from pipelines.config.register import RegisterConfig
+from pipelines.registry.challenger import Mismatch, contest, request_seconds, unseen_of
+from pipelines.registry.model_package import load_scorer, save_model
+from pipelines.scoring.click_rows import RawRows
+
+BOUNDS = RegisterConfig(bootstrap=20, latency_requests=10)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory, make_export: Callable[[Path, list[float]], None]) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("contest")
+    example = pd.DataFrame({"history": [[10]], "item_id": [11], "timestamp": pd.to_datetime(["2024-01-01"])})
+    for name, logits in {"one": [2.0, 1.0, 0.0, -2.0], "other": [-2.0, 0.0, 1.0, 2.0]}.items():
+        make_export(root / "export" / name, logits)
+        save_model(root / "export" / name, root / name / "model", {}, example)
+    return {name: root / name / "model" for name in ("one", "other")}
+
+
+@pytest.fixture
+def test_rows(tmp_path: Path, make_assembly: Callable[[Path], None]) -> RawRows:
+    make_assembly(tmp_path)
+    return RawRows(tmp_path)
+
+
+def test_both_are_measured_on_the_newest_rows(models: dict[str, Path], test_rows: RawRows) -> None:
+    rows = test_rows.read("test")
+    trained = load_scorer(models["one"]).score(test_rows.raw(rows))
+    found = contest(test_rows, rows, trained, models["one"], models["other"], BOUNDS.model_copy(update={"champion_rows": 100}))
+    assert found.champion is not None
+    newest = rows.slice(test_rows.newest(rows, 100))
+    unknown = (newest["item"].to_numpy() == 4).mean()  # item 99 is in no vocabulary
+    assert found.challenger.unseen_share == found.champion.unseen_share == pytest.approx(unknown)
+    assert (found.challenger.figure("auc") or 0) > 0.6 > (found.champion.figure("auc") or 0)
+    assert found.differences["auc"]["low"] > 0 > found.differences["log_loss"]["high"]
+    again = contest(test_rows, newest, trained[-newest.num_rows :], models["one"], models["one"], BOUNDS)
+    assert again.challenger.metrics == found.challenger.metrics
+    assert again.differences["auc"]["difference"] == 0
+    alone = contest(test_rows, rows, trained, models["one"], None, BOUNDS)
+    assert (alone.champion, alone.differences) == (None, {})
+
+
+def test_a_difference_without_a_value_says_why(models: dict[str, Path], test_rows: RawRows) -> None:
+    rows = test_rows.read("test")
+    rows = rows.set_column(rows.column_names.index("label"), "label", pa.array(np.ones(rows.num_rows, np.int8)))
+    trained = load_scorer(models["one"]).score(test_rows.raw(rows))
+    found = contest(test_rows, rows, trained, models["one"], models["other"], BOUNDS)
+    assert found.differences["auc"]["reason"] == "all 300 labels are 1"
+
+
+def test_a_champion_of_other_classes_is_no_rival(models: dict[str, Path], test_rows: RawRows) -> None:
+    rows = test_rows.read("test")
+    with pytest.raises(Mismatch, match="the challenger"):
+        contest(test_rows, rows, np.full((rows.num_rows, 3), 1 / 3), models["one"], models["other"], BOUNDS)
+
+
+@pytest.mark.parametrize("candidates", [1, 7, 1000])
+def test_a_request_is_one_history_with_many_candidates(models: dict[str, Path], test_rows: RawRows, candidates: int) -> None:
+    request = test_rows.request(test_rows.read("test"), candidates)
+    assert request.num_rows == candidates
+    assert len(set(map(tuple, request["history"].to_pylist()))) == len(set(request["user_id"].to_pylist())) == 1
+    assert np.isfinite(load_scorer(models["one"]).score(request)).all()
+    assert unseen_of(load_scorer(models["one"]), request)[1] == candidates
+
+
+def test_answers_are_timed_in_turn() -> None:
+    asked: list[str] = []
+    taken = request_seconds([lambda _: asked.append("a"), lambda _: asked.append("b")], pa.table({}), 3)
+    assert asked == ["a", "b"] * 4
+    assert taken.shape == (3, 2)

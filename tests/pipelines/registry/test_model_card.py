@@ -1,0 +1,103 @@
+"""The model card says what was measured, where the model is weak, and nothing in it is markup from outside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipelines.registry.model_card import limits, model_card, summary
+
+METRICS: dict[str, Any] = {
+    "run": {"configuration": {"distill": {"student": {"kind": "pooled"}, "calibration": "temperature"}}},
+    "data": {
+        "train_rows": 50_000,
+        "validation_rows": 3000,
+        "test_rows": 2000,
+        "users": 80,
+        "unseen_item_share": 0.125,
+        "candidates": {"sampled": True},
+        "split": {
+            "train_from": None,
+            "train_until": "2024-05-01T00:00",
+            "validate_until": "2024-05-01T02:00",
+            "test_until": "2024-05-01T06:00",
+        },
+    },
+    "models": {
+        "student": {
+            "auc": {"value": 0.7, "low": 0.65, "high": 0.75},
+            "log_loss": {"value": 0.4, "low": 0.39, "high": 0.41},
+            "calibration_error": 0.01,
+            "calibration_ratio": {"value": None, "reason": "no clicks"},
+            "uncalibrated": {"calibration_error": 0.05},
+        },
+        "teacher": {"auc": {"value": 0.71, "low": 0.66, "high": 0.76}},
+    },
+    "comparisons": {"student-student_alone": {"auc": {"difference": 0.004, "low": 0.001, "high": 0.007}}},
+    "slices": {"item/unseen": {"student": {"rows": 250, "auc": {"value": 0.6}}}, "item/seen": {"student": {"rows": 1750, "auc": 0.71}}},
+}
+LINEAGE: dict[str, Any] = {
+    "data": {"digest": "d" * 64, "rows": "e" * 64},
+    "configuration": {"digest": "c" * 64},
+    "teacher": {"digest": "f" * 64},
+    "student": {"digest": "a" * 64},
+    "code_revision": None,
+}
+SIGNATURE: dict[str, Any] = {
+    "columns": {"required": ["history", "item_id"], "optional": ["device"], "answer": {"score": "double"}},
+    "negative_sampling_rate": None,
+}
+CHECKS = [{"name": "auc", "value": 0.7, "bound": ">= 0.5", "passed": True, "champion": 0.69}]
+
+
+def card(metrics: dict[str, Any] = METRICS, name: str = "demo") -> str:
+    return model_card(name, metrics, LINEAGE, SIGNATURE, CHECKS)
+
+
+def test_the_card_has_what_a_stranger_needs() -> None:
+    text = card()
+    for section in ("Intended use", "Data", "Metrics", "Calibration", "Known limits", "Gate", "Lineage", "How to load"):
+        assert f"\n## {section}\n" in text
+    assert summary("demo", METRICS, LINEAGE) in text
+    for shown in (
+        "| test | 2024-05-01T02:00 | 2024-05-01T06:00 | 2,000 |",
+        "| auc | 0.7000 [0.6500, 0.7500] | 0.7100 [0.6600, 0.7600] |",
+        "- calibration error: 0.0100, before calibration 0.0500",
+        "- calibration ratio: undefined (no clicks)",
+        "12.5% of the test candidates are not in its vocabulary",
+        "click rates among sampled candidates",
+        "AUC is 0.6000 in item/unseen (250 rows), against 0.7000 on all rows.",
+        "| auc | 0.7 | 0.69 | &gt;= 0.5 | yes |",
+        f"| teacher | `{'f' * 64}` |",
+        "| code revision | `unknown` |",
+        'mlflow.pyfunc.load_model("models:/demo@champion")',
+    ):
+        assert shown in text
+    assert "item/seen" not in text
+
+
+def test_the_summary_is_one_paragraph() -> None:
+    said = summary("demo", METRICS, LINEAGE)
+    assert said.startswith("A `pooled` student of `demo` that gives the probability that a candidate item is clicked")
+    assert "AUC 0.7000 [0.6500, 0.7500] on 2,000 test rows. Distillation gave +0.0040 [+0.0010, +0.0070]." in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("part", ["run", "data", "comparisons", "slices"])
+def test_any_part_may_be_missing(part: str) -> None:
+    assert "## How to load" in card({key: value for key, value in METRICS.items() if key != part})
+
+
+def test_names_from_outside_are_no_markup() -> None:
+    hostile = "<script>x</script>|[a](http://b)"
+    slices = {hostile: {"student": {"rows": 9, "auc": 0.1}}}
+    text = card(METRICS | {"slices": slices}, hostile)
+    assert "<script>" not in text
+    assert "](http" not in text
+
+
+def test_limits_are_those_of_the_log() -> None:
+    quiet = METRICS | {"data": {"users": 5000, "test_rows": 20_000}, "slices": {}}
+    assert len(limits(quiet, SIGNATURE)) == 2  # what holds for every model
+    assert any("down-sampled at 0.1" in limit for limit in limits(quiet, SIGNATURE | {"negative_sampling_rate": 0.1}))

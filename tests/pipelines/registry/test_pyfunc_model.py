@@ -1,0 +1,202 @@
+"""The registered student behind HTTP, for real: `mlflow models serve` on loopback, and a load with nothing but its own requirements."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import requests
+import torch
+
+from ctr_kd.config import StudentConfig
+from ctr_kd.data.samples import Assembly
+from ctr_kd.export.onnx_export import export_student
+from ctr_kd.models import STUDENTS
+from pipelines.registry.model_package import load_scorer, save_model, seal_of, verify_model
+from pipelines.scoring.click_rows import RawRows
+from tests.servers import Server, scoring_server
+
+INSTALLS = "CTR_KD_TEST_SERVING"
+
+
+class World:
+    """A `pooled` student of the small assembly, saved as it is registered."""
+
+    def __init__(self, root: Path, make_assembly: Any) -> None:
+        make_assembly(root / "assembly")
+        assembly = Assembly(root / "assembly", 5)
+        signature = assembly.signature()
+        torch.manual_seed(0)
+        export_student(STUDENTS["pooled"](signature, StudentConfig(kind="pooled", width=8)).eval(), signature, assembly, root / "export")
+        self.raw_rows, self.model = RawRows(root / "assembly"), root / "model"
+        self.rows = self.raw_rows.read("test")
+        self.raw = self.raw_rows.raw(self.rows)
+        save_model(root / "export", self.model, {}, self.raw.slice(0, 3).to_pandas())
+
+    def batch_scores(self, table: pa.Table) -> np.ndarray:
+        return load_scorer(self.model).score(table)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, make_assembly: Any) -> World:
+    return World(tmp_path_factory.mktemp("serving"), make_assembly)
+
+
+@pytest.fixture(scope="module")
+def server(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    found = scoring_server(world.model, tmp_path_factory.mktemp("log"))
+    found.start()
+    yield found
+    found.kill()
+
+
+def ask(server: Server, body: Any, kind: str = "application/json") -> requests.Response:
+    data = body if isinstance(body, str) else json.dumps(body)
+    return requests.post(f"{server.uri}/invocations", data=data, headers={"Content-Type": kind}, timeout=60)
+
+
+def records(table: pa.Table) -> list[dict[str, Any]]:
+    """Rows as a caller writes them in JSON: raw ids, times as text, null for what is unknown."""
+    return json.loads(json.dumps(table.to_pylist(), default=lambda value: value.isoformat()))
+
+
+def scores_of(answer: requests.Response) -> list[float]:
+    assert answer.status_code == 200, answer.text
+    return [row["score"] for row in answer.json()["predictions"]]
+
+
+def test_requests_of_raw_ids_are_answered_as_batches_are_scored(server: Server, world: World) -> None:
+    expected = world.batch_scores(world.raw)
+    assert expected.std() > 1e-4
+    rows = records(world.raw)
+    np.testing.assert_allclose(scores_of(ask(server, {"dataframe_records": rows})), expected, atol=1e-6)
+    columns = list(rows[0])
+    split = {"columns": columns, "data": [[row[name] for name in columns] for row in rows[:7]]}
+    np.testing.assert_allclose(scores_of(ask(server, {"dataframe_split": split})), expected[:7], atol=1e-6)
+    np.testing.assert_allclose([scores_of(ask(server, {"dataframe_records": [row]}))[0] for row in rows[:5]], expected[:5], atol=1e-6)
+    stranger = {"history": [], "item_id": "nobody knows it", "timestamp": "2024-01-01T00:00:00"}
+    assert 0 < scores_of(ask(server, {"dataframe_records": [stranger]}))[0] < 1
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"item_id": None}, "item_id"),
+        ({"history": None}, "history"),
+        ({"history": "10"}, "column history must hold lists, not str"),
+        ({"item_id": 1.5}, "column item_id must hold text or integer ids"),
+        ({"item_id": {"a": 1}}, "item_id"),
+        ({"item_id": [1, 2], "item_age": [3.0]}, "column item_age has 1 values for the 2 candidates of a row"),
+        ({"item_id": [1, 2.5]}, "item_id"),
+        ({"history": [[10]]}, "column history must hold"),
+        ({"item_age": "old"}, "column item_age must be numeric"),
+        ({"history_timestamps": ["yesterday"]}, "history_timestamps holds text that is no ISO 8601 time"),
+        ({"history_timestamps": [1, 2, 3]}, "history_timestamps must have one time for every item"),
+    ],
+    ids=str,
+)
+def test_a_bad_request_is_refused_with_the_reason(server: Server, change: dict[str, Any], reason: str) -> None:
+    """A None here is a column that is missing."""
+    row = {"history": [10], "item_id": 11, "timestamp": "2024-01-01T00:00:00"} | change
+    answer = ask(server, {"dataframe_records": [{name: value for name, value in row.items() if value is not None}]})
+    assert 400 <= answer.status_code < 500
+    assert reason in answer.json()["message"]
+    assert "Traceback" not in answer.text
+
+
+def as_requests(table: pa.Table, count: int) -> list[dict[str, Any]]:
+    """Rows of so many requests, with the candidates' columns as lists."""
+    rows, size = records(table), table.num_rows // count
+    parts = [rows[begin : begin + size] for begin in range(0, size * count, size)]
+    shared = ("history", "history_timestamps", "timestamp", "user_id")
+    return [{name: part[0][name] if name in shared else [row[name] for row in part] for name in part[0]} for part in parts]
+
+
+def test_a_row_may_be_a_request_with_its_candidates(server: Server, world: World) -> None:
+    """One history is sent once, whatever the number of candidates; requests of several lengths may go together."""
+    request = world.raw_rows.request(world.rows, 100)
+    bodies = [*as_requests(request, 1), *as_requests(request.slice(0, 3), 1)]
+    bodies.append(bodies[1] | {name: value[:0] for name, value in bodies[1].items() if isinstance(value, list) and "history" not in name})
+    expected = world.batch_scores(request)
+    found = scores_of(ask(server, {"dataframe_records": bodies}))
+    assert [len(scores) for scores in found] == [100, 3, 0]
+    np.testing.assert_allclose(found[0], expected, atol=1e-6)
+    np.testing.assert_allclose(found[1], expected[:3], atol=1e-6)
+    # Context that is of the request, and not of the candidate, need not be a list.
+    one, each = ([bodies[1] | {"device": device}] for device in ("phone", ["phone"] * 3))
+    assert scores_of(ask(server, {"dataframe_records": one})) == scores_of(ask(server, {"dataframe_records": each}))
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "reason"),
+    [
+        ("history=10", "application/json", "valid JSON"),
+        ("[1, 2", "application/json", "valid JSON"),
+        ({"rows": []}, "application/json", "dataframe_records"),
+        ("{}", "text/html", "content type"),
+    ],
+    ids=str,
+)
+def test_what_is_no_request_is_refused(server: Server, body: Any, kind: str, reason: str) -> None:
+    answer = ask(server, body, kind)
+    assert 400 <= answer.status_code < 500
+    assert reason.lower() in answer.text.lower()
+
+
+class Counted:
+    """A runtime session that notes what it is fed."""
+
+    def __init__(self, session: Any) -> None:
+        self.session, self.fed = session, []  # type: ignore[var-annotated]
+
+    def run(self, names: list[str], inputs: dict[str, np.ndarray]) -> Any:
+        self.fed.append(inputs)
+        return self.session.run(names, inputs)
+
+
+def test_one_history_with_a_hundred_candidates_is_encoded_once(world: World) -> None:
+    request = world.raw_rows.request(world.rows, 100)
+    scorer = load_scorer(world.model)
+    expected = np.concatenate([scorer.score(request.slice(i, 1)) for i in range(100)])
+    scorer.session = counted = Counted(scorer.session)
+    np.testing.assert_allclose(scorer.predict(request.to_pandas())["score"], expected, atol=1e-6)
+    assert len(counted.fed) == 1
+    assert len(counted.fed[0]["segment_a"]) == 1
+    assert counted.fed[0]["segment_of_row"].tolist() == [0] * 100
+
+
+@pytest.mark.skipif(not os.environ.get(INSTALLS), reason=f"installs packages from a registry: `make test-serving` sets {INSTALLS}")
+def test_the_model_loads_with_nothing_but_its_own_requirements(world: World, tmp_path: Path) -> None:
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", world.model / "requirements.txt"]
+    subprocess.run(install, check=True, timeout=1200)
+    code = """
+import importlib.util, json, sys
+import pandas as pd
+from mlflow import pyfunc
+frame = pd.read_parquet(sys.argv[2])
+print(json.dumps(pyfunc.load_model(sys.argv[1]).predict(frame)["score"].tolist()))
+assert not [name for name in ("torch", "ctr_kd", "pipelines", "feature_store") if importlib.util.find_spec(name)]
+"""
+    pq.write_table(world.raw, tmp_path / "rows.parquet")
+    command = [python, "-c", code, world.model, tmp_path / "rows.parquet"]
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # which may lead to this project
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=alone, check=False)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(json.loads(done.stdout), world.batch_scores(world.raw), atol=1e-6)
+
+
+def test_serving_changes_nothing_that_a_digest_covers(server: Server, world: World) -> None:
+    """Python's bytecode apart, which is not trusted."""
+    assert scores_of(ask(server, {"dataframe_records": records(world.raw.slice(0, 1))}))
+    verify_model(world.model, seal_of(world.model))

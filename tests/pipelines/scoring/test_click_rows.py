@@ -1,0 +1,63 @@
+"""Codes and offsets back to raw ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.scoring.click_rows import RawRows, ranges
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 5)), max_size=20))
+def test_ranges_are_those_of_a_loop(pairs: list[tuple[int, int]]) -> None:
+    start = np.array([pair[0] for pair in pairs], np.int64)
+    end = start + np.array([pair[1] for pair in pairs], np.int64)
+    position, offsets = ranges(start, end)
+    expected = [list(range(a, b)) for a, b in zip(start, end, strict=True)]
+    assert pa.ListArray.from_arrays(offsets, pa.array(position, pa.int64())).to_pylist() == expected
+
+
+@pytest.fixture(scope="module")
+def assembly(tmp_path_factory: pytest.TempPathFactory, make_assembly: Callable[[Path], None]) -> Path:
+    path = tmp_path_factory.mktemp("assembly")
+    make_assembly(path)
+    return path
+
+
+def test_raw_rows_say_what_the_codes_mean(assembly: Path) -> None:
+    raw = RawRows(assembly)
+    rows = raw.read("test")
+    table = raw.raw(rows)
+    assert table.num_rows == rows.num_rows == 300
+    clicks = pq.read_table(assembly / "clicks.parquet").to_pylist()
+    ids = [10, 11, 12, 13, 99]
+    for row, found in zip(rows.slice(0, 60).to_pylist(), table.slice(0, 60).to_pylist(), strict=True):
+        history = clicks[row["history_start"] : row["history_end"]]
+        assert found["history"] == [ids[click["item"]] for click in history]
+        moments = [None if moment is None else round(moment.timestamp() * 1e6) for moment in found["history_timestamps"]]
+        assert moments == [click["timestamp"] if click["time_known"] else None for click in history]
+        assert found["item_id"] == ids[row["item"]]
+        assert found["user_id"] == f"u{row['user']}"
+        assert found["device"] == row["device"]
+        assert found["item_age"] == row["item_age"]
+        assert round(found["timestamp"].timestamp() * 1e6) == row["timestamp"]
+
+
+def test_pieces_are_the_whole(assembly: Path) -> None:
+    raw = RawRows(assembly)
+    rows = raw.read("train")
+    assert pa.concat_tables(raw.batches(rows, 77)).equals(raw.raw(rows))
+
+
+def test_items_outside_the_vocabulary(assembly: Path) -> None:
+    raw = RawRows(assembly)
+    rows = raw.read("test")
+    assert raw.in_vocabulary(rows).tolist() == [item != 4 for item in rows["item"].to_pylist()]

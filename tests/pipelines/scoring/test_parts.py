@@ -1,0 +1,441 @@
+"""Scoring in parts: the same rows whatever their size and however many workers, and nothing that goes wrong costs a finished part."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from feature_store.tables.contracts import DataError
+from pipelines.errors import exit_code, explain
+from pipelines.registry.champion import load_model
+from pipelines.scoring import local_executor as scoring_pool
+from pipelines.scoring import parts as scored_parts
+from pipelines.scoring.files import file_parts, score_file
+from pipelines.scoring.partitions import failed_attempts, parts_path
+from pipelines.scoring.parts import Part, PartsFolder, ScoringStopped, in_parts
+from pipelines.scoring.worker import receive, send, serve
+from pipelines.workspace.lock import WorkspaceLocked, workspace_lock
+from tests.pipelines.served import ITEMS, Served, probability
+
+ROOT = Path(__file__).resolve().parents[3]
+MOMENT = datetime(2024, 1, 3, 10, tzinfo=UTC)
+
+
+def rows(count: int, seed: int = 0) -> pa.Table:
+    """Rows of which the histories are given and the statistic is joined."""
+    rng = np.random.default_rng(seed)
+    columns: dict[str, Any] = {
+        "note": pa.array([f"row {n}" for n in range(count)]),
+        "kind": pa.array(rng.choice(["a", "b"], count)).dictionary_encode(),
+        "item_id": rng.choice(ITEMS, count),
+        "timestamp": [MOMENT + timedelta(minutes=int(n)) for n in rng.integers(0, 600, count)],
+        "user_id": [f"u{n}" for n in rng.integers(0, 9, count)],
+        "history": [rng.choice(ITEMS, rng.integers(0, 4)).tolist() for _ in range(count)],
+    }
+    return pa.table(columns, schema=pa.schema([(name, _type(name, values)) for name, values in columns.items()]))
+
+
+def _type(name: str, values: Any) -> pa.DataType:
+    known = {"timestamp": pa.timestamp("us", "UTC"), "history": pa.list_(pa.int64()), "item_id": pa.int64(), "user_id": pa.string()}
+    return known.get(name) or values.type
+
+
+def score(served: Served, source: Path, target: Path, **keys: Any) -> pa.Table:
+    served.change(score=keys)
+    score_file(served.context(), source, target)
+    return pq.read_table(target)
+
+
+@pytest.fixture
+def given_rows(served: Served, tmp_path: Path) -> Path:
+    served.run()
+    pq.write_table(rows(103), tmp_path / "in.parquet", row_group_size=40)
+    return tmp_path / "in.parquet"
+
+
+def leftovers(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name.startswith("."))
+
+
+# --- the same rows, however they are cut and whoever scores them -----------------------------------------------------
+
+
+def test_workers_and_this_process_write_the_same_bytes(served: Served, given_rows: Path, tmp_path: Path) -> None:
+    found = {}
+    for workers in (1, 2, 3):
+        table = score(served, given_rows, tmp_path / f"{workers}.parquet", workers=workers, batch_rows=20)
+        found[workers] = (tmp_path / f"{workers}.parquet").read_bytes()
+        report = json.loads((tmp_path / f"{workers}.scoring.json").read_text())
+        assert (report["rows"], report["resumed_rows"], sum(report["scores"]["rows"])) == (103, 0, 103)
+    assert found[1] == found[2] == found[3]
+    assert table.drop_columns(["score", "model_version"]) == rows(103)
+    np.testing.assert_allclose(table["score"], [probability(item) for item in table["item_id"].to_pylist()], atol=1e-6)
+    assert leftovers(tmp_path) == []
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(count=st.integers(0, 40), size=st.integers(1, 50), group=st.integers(1, 50), seed=st.integers(0, 9))
+def test_parts_of_any_size_give_what_one_part_gives(
+    served: Served, given_rows: Path, tmp_path: Path, count: int, size: int, group: int, seed: int
+) -> None:
+    source = tmp_path / "some.parquet"
+    pq.write_table(rows(count, seed), source, row_group_size=group)
+    whole = score(served, source, tmp_path / "whole.parquet", batch_rows=1000)
+    assert whole.drop_columns(["score", "model_version"]) == rows(count, seed)
+    assert score(served, source, tmp_path / "parts.parquet", batch_rows=size) == whole
+    if count:
+        pq.write_table(rows(count, seed).slice(count // 2, 1), source)
+        assert score(served, source, tmp_path / "one.parquet") == whole.slice(count // 2, 1)  # one row is many rows
+
+
+@given(lengths=st.lists(st.integers(0, 9), min_size=1, max_size=8), size=st.integers(1, 12))
+def test_tables_are_cut_into_parts_of_one_size(lengths: list[int], size: int) -> None:
+    values = np.arange(sum(lengths))
+    ends = np.cumsum([0, *lengths])
+    tables = [pa.table({"n": values[begin:end]}) for begin, end in pairwise(ends)]
+    parts = list(in_parts(iter(tables), size))
+    assert [part.number for part in parts] == list(range(len(parts)))
+    assert [part.first for part in parts] == [size * number for number in range(len(parts))]
+    assert all(part.rows.num_rows == size for part in parts[:-1])
+    assert np.concatenate([part.rows["n"].to_numpy() for part in parts]).tolist() == values.tolist()
+
+
+@given(groups=st.integers(1, 12), size=st.integers(1, 12), finished=st.sets(st.integers(0, 6)))
+def test_a_file_is_read_from_its_first_unfinished_part_on(
+    tmp_path_factory: pytest.TempPathFactory, groups: int, size: int, finished: set[int]
+) -> None:
+    path = tmp_path_factory.mktemp("file") / "rows.parquet"
+    pq.write_table(pa.table({"n": np.arange(30)}), path, row_group_size=groups)
+
+    class Nothing:
+        def features(self, table: pa.Table) -> None:
+            return None
+
+    total = -(-30 // size)
+    finished = {number for number in finished if number < total}
+    found = {part.number: part for part in file_parts(pq.ParquetFile(path), path, Nothing(), size, finished)}  # type: ignore[arg-type]
+    assert set(range(total)) - finished <= found.keys() <= set(range(total))
+    for number, part in found.items():
+        assert part.rows["n"].to_pylist() == list(range(30))[number * size : number * size + size]
+
+
+def test_what_a_worker_is_sent_arrives(tmp_path: Path) -> None:
+    table = rows(5)
+    for features in (None, table.select(["history"]), table.select([])):
+        with open(tmp_path / "pipe", "wb") as stream:
+            send(stream, Part(3, 15, table, features))
+        with open(tmp_path / "pipe", "rb") as stream:
+            part = receive(stream)
+            assert part is not None
+            assert (part.number, part.first, part.rows) == (3, 15, table)
+            assert (part.features is None) == (features is None)
+            assert part.features is None or part.features.column_names == features.column_names
+            assert receive(stream) is None
+
+
+def test_a_date_is_scored_by_workers_as_without_them(served: Served) -> None:
+    before = served.run()[1].joinpath("scores.parquet").read_bytes()
+    served.change(score={"workers": 2})
+    runner_made, path = served.run(model="models:/demo/2")
+    assert runner_made == ("score",)
+    assert served.run()[1].joinpath("scores.parquet").read_bytes() == before
+    assert [found.name for found in path.parent.iterdir()] == ["date=2024-01-03"]
+
+
+# --- what goes wrong -------------------------------------------------------------------------------------------------
+
+RUN = """
+import sys
+import time
+from pathlib import Path
+from tests.pipelines.served import Served, configuration
+from pipelines.scoring import local_executor as scoring_pool
+from pipelines.scoring.files import score_file
+workspace, source, target, workers = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
+served = Served(workspace, workspace, configuration())
+served.change(score={"workers": workers, "batch_rows": 10})
+def score_parts(*arguments):
+    parts, folder, progress = arguments[2], arguments[3], arguments[6]
+    def counted(rows):
+        advance(rows)
+        print(len(folder.finished), flush=True)
+        if len(folder.finished) >= 4:
+            time.sleep(60)
+    advance, progress.advance = progress.advance, counted
+    return scoring_pool.score_parts(*arguments)
+import pipelines.scoring.files
+pipelines.scoring.files.score_parts = score_parts
+score_file(served.context(), source, target)
+"""
+
+
+def start(served: Served, source: Path, target: Path, workers: int) -> subprocess.Popen[str]:
+    """A run in a process of its own, which waits for its end when four parts are finished."""
+    arguments = [str(served.workspace), str(source), str(target), str(workers)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([sys.executable, "-c", RUN, *arguments], stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def wait_for(process: subprocess.Popen[str], finished: int) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if int(line) >= finished:
+            return
+    raise AssertionError("it ended before")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
+    served: Served, given_rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    score(served, given_rows, tmp_path / "whole.parquet", workers=1, batch_rows=10)
+    target = tmp_path / "out.parquet"
+    process = start(served, given_rows, target, workers)
+    wait_for(process, 4)
+    with pytest.raises(WorkspaceLocked, match=f"process {process.pid} .*choose another --output"):  # a second run comes too early
+        score_file(served.context(), given_rows, target)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not target.exists()
+    assert leftovers(tmp_path) == [".out.parquet.parts"]
+    written = count_parts(monkeypatch)
+    score(served, given_rows, target, workers=1, batch_rows=10)
+    assert len(written) <= 7  # of eleven
+    assert target.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    report, whole = (json.loads((tmp_path / f"{name}.scoring.json").read_text()) for name in ("out", "whole"))
+    assert report["resumed_rows"] == 103 - sum(written)
+    assert {**report["scores"], "mean": None} == {**whole["scores"], "mean": None}
+    assert report["scores"]["mean"] == pytest.approx(whole["scores"]["mean"])
+    assert leftovers(tmp_path) == []
+
+
+def count_parts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Rows of each part that is scored from now on."""
+    written: list[int] = []
+    write = scored_parts.write_part
+
+    def counted(model: Any, version: str, part: Part, folder: Path) -> Any:
+        written.append(part.rows.num_rows)
+        return write(model, version, part, folder)
+
+    monkeypatch.setattr(scoring_pool, "write_part", counted)
+    return written
+
+
+@contextmanager
+def stopping_after(monkeypatch: pytest.MonkeyPatch, parts: int, error: Exception) -> Iterator[None]:
+    """Scoring in this process fails when so many parts are written."""
+    with monkeypatch.context() as patch:
+        written: list[int] = []
+        write = pq.write_table
+
+        def failing(table: pa.Table, where: Any, **options: Any) -> None:
+            if len(written) >= parts:
+                Path(where).write_bytes(b"half")
+                raise error
+            written.append(1)
+            write(table, where, **options)
+
+        patch.setattr(scored_parts.pq, "write_table", failing)
+        yield
+
+
+@pytest.mark.parametrize(
+    "change", ["input", "model", "rows", "store", "nothing", "damage", "count"], ids=lambda change: f"{change} changed meanwhile"
+)
+def test_parts_are_taken_over_by_the_same_scoring_only(
+    served: Served, given_rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    served.change(score={"batch_rows": 20})
+    with stopping_after(monkeypatch, 3, OSError(errno.ENOSPC, "No space left on device")), pytest.raises(ScoringStopped):
+        score_file(served.context(), given_rows, tmp_path / "out.parquet")
+    if change == "input":
+        pq.write_table(rows(103, seed=1), given_rows, row_group_size=40)
+    elif change == "model":
+        served.registry().promote("2")
+    elif change == "rows":
+        served.change(score={"batch_rows": 21})
+    elif change == "store":
+        served.change(statistics={"windows": ["2h"]})
+    elif change == "damage":
+        part = next((tmp_path / ".out.parquet.parts").rglob("part-*1.parquet"))
+        part.write_bytes(part.read_bytes()[:-1] + b"?")
+    elif change == "count":
+        part = next((tmp_path / ".out.parquet.parts").rglob("part-*1.json"))
+        part.write_text(part.read_text().replace('"rows": 20', '"rows": 21'))
+    written = count_parts(monkeypatch)
+    score_file(served.context(), given_rows, tmp_path / "out.parquet")
+    assert sum(written) == {"nothing": 43, "damage": 63, "count": 63}.get(change, 103)
+    found = pq.read_table(tmp_path / "out.parquet")
+    version = 2 if change == "model" else 1
+    np.testing.assert_allclose(found["score"], [probability(item, version) for item in found["item_id"].to_pylist()], atol=1e-6)
+    assert leftovers(tmp_path) == []
+
+
+def test_a_disk_that_is_full_leaves_finished_parts_and_nothing_half(
+    served: Served, given_rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "out.parquet"
+    served.change(score={"batch_rows": 20})
+    with stopping_after(monkeypatch, 2, OSError(errno.ENOSPC, "No space left on device")), pytest.raises(ScoringStopped) as error:
+        score_file(served.context(), given_rows, target)
+    assert f"no space left on the disk of {tmp_path}" in explain(error.value)
+    assert "2 finished parts stay" in explain(error.value)
+    assert exit_code(error.value) == 1
+    kept = sorted(path.name for path in (tmp_path / ".out.parquet.parts").rglob("*") if path.is_file() and path.name != ".lock")
+    assert kept == ["part-000000000.json", "part-000000000.parquet", "part-000000001.json", "part-000000001.parquet"]
+
+    def full(sources: Any, whole: Path) -> int:
+        whole.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("feature_store.tables.parquet_concat.concatenate", full)
+        with pytest.raises(ScoringStopped, match="6 finished parts stay"):
+            score_file(served.context(), given_rows, target)
+    assert not target.exists()
+    assert not list((tmp_path / ".out.parquet.parts").rglob("out*"))
+    assert not count_parts(monkeypatch)
+    score_file(served.context(), given_rows, target)
+    assert pq.read_metadata(target).num_rows == 103
+
+
+def test_a_disk_that_is_full_under_a_worker(served: Served, given_rows: Path, tmp_path: Path) -> None:
+    """A limit on the size of files stands for a full disk: the worker inherits it."""
+    wide = rows(400).append_column(
+        "noise", pa.array(np.random.default_rng(0).bytes(400 * 3000)[n * 3000 : (n + 1) * 3000] for n in range(400))
+    )
+    pq.write_table(wide, given_rows)
+    served.change(score={"batch_rows": 100, "workers": 2})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+        with pytest.raises(ScoringStopped, match=r"no space left .* no part was finished yet"):
+            score_file(served.context(), given_rows, tmp_path / "out.parquet")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert leftovers(tmp_path) == []
+
+
+def test_a_worker_that_is_killed_says_so_and_finished_parts_stay(
+    served: Served, given_rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.change(score={"batch_rows": 10, "workers": 2})
+    pools: list[scoring_pool.Pool] = []
+    enter = scoring_pool.Pool.__enter__
+    monkeypatch.setattr(scoring_pool.Pool, "__enter__", lambda self: pools.append(self) or enter(self))
+    wait = scoring_pool.Pool._wait
+
+    def killing(self: scoring_pool.Pool) -> Any:
+        found = wait(self)
+        if len(self._folder.finished) == 3:
+            for worker in self._workers:
+                worker.kill()
+                worker.wait()
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring_pool.Pool, "_wait", killing)
+        with pytest.raises(ScoringStopped) as error:
+            score_file(served.context(), given_rows, tmp_path / "out.parquet")
+    text = explain(error.value)
+    assert "was killed by SIGKILL, as systems do that run out of memory; fewer score.workers" in text
+    assert "finished parts stay in" in text
+    assert "give the same command again to go on" in text
+    assert all(worker.returncode is not None for worker in pools[0]._workers)
+    written = count_parts(monkeypatch)
+    score(served, given_rows, tmp_path / "out.parquet", workers=1)
+    assert len(written) <= 8
+    assert pq.read_table(tmp_path / "out.parquet").drop_columns(["score", "model_version"]) == rows(103)
+
+
+def test_rows_that_cannot_be_scored_are_named_by_workers_too(served: Served, given_rows: Path, tmp_path: Path) -> None:
+    bad = rows(103).set_column(2, "item_id", pa.array(np.arange(103) / 2))
+    pq.write_table(bad, given_rows)
+    with pytest.raises(DataError, match=r"in.parquet, rows from \d+ on: column item_id must hold text or integer ids"):
+        score(served, given_rows, tmp_path / "out.parquet", workers=2, batch_rows=20)
+    assert leftovers(tmp_path) == []
+
+
+def test_a_fault_of_the_program_in_a_worker_comes_with_its_trace(served: Served, given_rows: Path, tmp_path: Path) -> None:
+    folder = PartsFolder(tmp_path / ".parts", {})
+    model = load_model(served.context())
+    (tmp_path / "pipe").touch()
+    with open(tmp_path / "pipe", "wb") as stream:
+        send(stream, Part(0, 0, rows(3)))
+        send(stream, Part(1, 3, rows(3), rows(3).select(["kind"])))
+    task = {"model": str(model.path), "version": "1", "folder": str(folder.path / "nowhere")}
+    with open(tmp_path / "pipe", "rb") as source, open(tmp_path / "answers", "wb") as target:
+        serve(task, source, target)
+    ready, *answers = map(json.loads, (tmp_path / "answers").read_text().splitlines())
+    assert ready == {"ready": True}
+    assert [(answer["number"], answer["fault"]) for answer in answers] == [(0, "program"), (1, "program")]
+    assert "FileNotFoundError" in answers[0]["text"]
+    assert "Traceback" in answers[0]["trace"]
+
+
+def test_an_orphaned_worker_ends(served: Served, given_rows: Path, tmp_path: Path) -> None:
+    """A worker whose main process is killed ends by itself, since its input does."""
+    process = start(served, given_rows, tmp_path / "out.parquet", 2)
+    wait_for(process, 4)
+    workers = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    assert len(workers) == 2
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 30
+    while any(alive(pid) for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(alive(pid) for pid in workers)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_the_lock_of_a_folder_that_was_removed_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.workspace import lock
+
+    acquire = lock._acquire
+    monkeypatch.setattr(lock, "_acquire", lambda descriptor: (tmp_path / "folder" / ".lock").unlink() or acquire(descriptor))
+    with pytest.raises(WorkspaceLocked, match="was removed by a run that ended"), workspace_lock(tmp_path / "folder", "me"):
+        pass
+
+
+def test_a_date_goes_on_from_its_finished_parts(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = served.run()[1].joinpath("scores.parquet").read_bytes()
+    served.run(model="models:/demo/2")
+    day = date(2024, 1, 3)
+    with stopping_after(monkeypatch, 2, OSError(errno.ENOSPC, "No space left on device")), pytest.raises(ScoringStopped) as error:
+        served.run()
+    assert "2 finished parts stay" in str(error.value)
+    assert "no space left" in failed_attempts(served.workspace)[day]
+    assert pq.read_table(served.workspace / "scores" / f"date={day}" / "scores.parquet")["model_version"].unique().to_pylist() == ["2"]
+    written = count_parts(monkeypatch)
+    _, path = served.run()
+    assert written == [4]  # 13 and 13 of 30 rows stood
+    assert path.joinpath("scores.parquet").read_bytes() == whole
+    assert json.loads((path / "scoring.json").read_text())["resumed_rows"] == 26
+    assert not parts_path(served.workspace, day).exists()
+    assert failed_attempts(served.workspace) == {}

@@ -1,0 +1,207 @@
+"""The stage ``evaluate`` on a small assembly: metrics.json as the contract has it, and a report that is published once."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from feature_store.tables.contracts import DataError
+from pipelines.config.run import RunConfig
+from pipelines.scoring.click_rows import RawRows
+from pipelines.stages import baselines, evaluate, training
+from pipelines.stages.training import write_predictions
+from pipelines.workspace.console import Console
+from pipelines.workspace.runner import RunContext, Runner, Stage, StageContext
+
+CURVE = {"points": [{"step": 1, "train_loss": 0.7, "auc": 0.6}], "kept_step": 1}
+
+
+class Road:
+    """The stages before ``evaluate``, played by files."""
+
+    def __init__(self, workspace: Path, make_assembly: Callable[[Path], None], make_export: Callable[[Path, list[float]], None]) -> None:
+        self.workspace, self.make_assembly, self.make_export = workspace, make_assembly, make_export
+        self.empty = False
+
+    def ingest(self, context: StageContext) -> None:
+        self.make_assembly(context.output)
+        context.record({"quarantined_rows": 3})
+        if self.empty:
+            import pyarrow.parquet as pq
+
+            pq.write_table(RawRows(context.output).read("train"), context.output / "rows.parquet")
+
+    def pretrain(self, context: StageContext) -> None:
+        (context.output / "training.json").write_text(json.dumps({"curve": CURVE}))
+
+    def finetune(self, context: StageContext) -> None:
+        (context.output / "training.json").write_text(
+            json.dumps(
+                {"curve": CURVE, "parameters": 1000, "bytes": 4000, "rows_per_second": 10.0, "rows_per_second_alone": 5.0}
+                | {"masked_item_accuracy": {"before": 0.2, "after": 0.1}}
+            )
+        )
+
+    def distill(self, context: StageContext) -> None:
+        self.make_export(context.output / "export", [2.0, 1.0, 0.0, -2.0])
+        for name, noise in (("teacher", 0.5), ("student", 0.2), ("student_alone", 1.0)):
+            self._predict(context, f"predictions_{name}_test.parquet", noise)
+        for name in context.config.distill.teachers:
+            self._predict(context, f"predictions_teacher_{name}_test.parquet", 0.3)
+        if context.config.distill.calibration == "isotonic":
+            self._predict(context, "predictions_student_uncalibrated_test.parquet", 2.0)
+        facts = {"curve": CURVE, "parameters": 9, "bytes": 36}
+        trained = {"student": facts, "student_alone": facts, "teacher/boosted_trees": {"rows_per_second": 7.0}}
+        (context.output / "training.json").write_text(json.dumps(trained))
+
+    def _predict(self, context: StageContext, file: str, noise: float) -> None:
+        rows = RawRows(context.inputs["ingest"]).read("test")
+        p = rows["click_probability"].to_numpy()
+        logit = np.log(p / (1 - p)) + np.random.default_rng(0).normal(0, noise, len(p))
+        order = np.random.default_rng(1).permutation(len(p))  # stored by row id, in whatever order
+        write_predictions(context.output / file, rows["row_id"].to_numpy()[order], logit[order, None], context.fingerprint)
+
+    def runner(self, config: RunConfig) -> Runner:
+        stages = [
+            Stage("ingest", self.ingest, keys=("split",), outside=lambda run: {"store": "d" * 64}),
+            Stage("pretrain", self.pretrain, ("ingest",), ("pretrain",)),
+            Stage("finetune", self.finetune, ("ingest", "pretrain"), ("finetune",)),
+            Stage("distill", self.distill, ("ingest", "finetune"), ("distill",)),
+            evaluate.STAGE,
+        ]
+        return Runner(RunContext(config, self.workspace, console=Console(io.StringIO())), stages)
+
+
+@pytest.fixture
+def road(
+    tmp_path: Path,
+    make_assembly: Callable[[Path], None],
+    make_export: Callable[[Path, list[float]], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Road:
+    monkeypatch.setattr(training, "TIMED_SECONDS", 0.001)
+    return Road(tmp_path / "workspace", make_assembly, make_export)
+
+
+@pytest.fixture
+def quick(config: RunConfig) -> RunConfig:
+    return RunConfig.model_validate(config.model_dump(by_alias=True) | {"evaluate": {"bootstrap": 20}})
+
+
+def latest(road: Road) -> dict[str, Any]:
+    return json.loads((road.workspace / "reports" / "latest" / "metrics.json").read_text())
+
+
+def test_metrics_are_as_the_contract_has_them(road: Road, quick: RunConfig) -> None:
+    runner = road.runner(quick)
+    runner.run()
+    metrics = latest(road)
+    assert set(metrics) == {"run", "data", "models", "comparisons", "slices", "gate"}
+    assert metrics["gate"] is None
+    assert set(metrics["models"]) == {"teacher", "student", "student_alone", "popularity", "boosted_trees", "oracle"}
+    student, teacher = metrics["models"]["student"], metrics["models"]["teacher"]
+    for name in ("auc", "gauc", "log_loss"):
+        assert student[name]["low"] <= student[name]["value"] <= student[name]["high"]
+    assert student["normalized_entropy"] < 1
+    assert (student["parameters"], student["bytes"]) == (9, 36)
+    assert student["rows_per_second"] > 0
+    assert (teacher["rows_per_second"], teacher["rows_per_second_alone"]) == (10.0, 5.0)
+    assert teacher["masked_item_accuracy"] == {"before": 0.2, "after": 0.1}
+    assert metrics["models"]["oracle"]["parameters"] is None
+    assert metrics["models"]["oracle"]["auc"]["value"] >= student["auc"]["value"] > metrics["models"]["student_alone"]["auc"]["value"]
+    assert {"student-student_alone", "student-teacher"} <= set(metrics["comparisons"])
+    assert {"item/seen", "item/unseen", "history_length/0"} <= set(metrics["slices"])
+    assert (metrics["data"]["train_rows"], metrics["data"]["test_rows"], metrics["data"]["quarantined_rows"]) == (300, 300, 3)
+    run = metrics["run"]
+    assert set(run["seconds"]) == {"ingest", "pretrain", "finetune", "distill", "evaluate"}
+    assert all(seconds > 0 for seconds in run["seconds"].values())
+    assert run["peak_memory_bytes"] > 0
+    assert run["configuration"]["distill"]["student"]["kind"] == "pooled"
+    assert run["fingerprint"] == runner.context.artifacts["evaluate"].path.name == (road.workspace / "reports" / "latest").readlink().name
+
+
+def test_trees_that_were_a_teacher_are_not_fitted_again(road: Road, quick: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "fit_boosted_trees", lambda *arguments: pytest.fail("fitted again"))
+    distill = {"teachers": {"bert": 0.5, "boosted_trees": 0.5}}
+    road.runner(RunConfig.model_validate(quick.model_dump(by_alias=True) | {"distill": distill})).run()
+    models = latest(road)["models"]
+    assert models["boosted_trees"]["auc"] == models["teacher/boosted_trees"]["auc"]
+    assert models["boosted_trees"]["rows_per_second"] == 7.0
+    assert models["teacher/bert"]["masked_item_accuracy"] == models["teacher"]["masked_item_accuracy"] == {"before": 0.2, "after": 0.1}
+
+
+def test_the_report_is_one_page_with_its_curves(road: Road, quick: RunConfig) -> None:
+    road.runner(quick).run()
+    page = (road.workspace / "reports" / "latest" / "report.html").read_text()
+    assert "<html" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "Learning curves" in page
+
+
+def test_figures_before_calibration_stand_beside_those_after_it(road: Road, quick: RunConfig) -> None:
+    road.runner(quick).run()
+    assert "uncalibrated" not in latest(road)["models"]["student"]
+    road.runner(RunConfig.model_validate(quick.model_dump(by_alias=True) | {"distill": {"calibration": "isotonic"}})).run()
+    models = latest(road)["models"]
+    before = models["student"]["uncalibrated"]
+    assert set(before) == {"log_loss", "calibration_error", "calibration_ratio"}
+    assert (
+        before["log_loss"] > models["student"]["log_loss"]["value"] and before["calibration_error"] > models["student"]["calibration_error"]
+    )
+    assert "uncalibrated" not in models["student_alone"]
+    assert "Before and after calibration" in (road.workspace / "reports" / "latest" / "report.html").read_text()
+
+
+def test_a_report_that_a_kill_left_unpublished_is_published_by_the_next_run(road: Road, quick: RunConfig) -> None:
+    runner = road.runner(quick)
+    runner.run()
+    report = road.workspace / "reports" / runner.context.artifacts["evaluate"].path.name
+    before = (report / "report.html").stat().st_mtime_ns
+    road.runner(quick).run()
+    assert (report / "report.html").stat().st_mtime_ns == before
+    (report / "_manifest.json").unlink()
+    (road.workspace / "reports" / "latest").unlink()
+    (report / "report.html").write_text("half")
+    road.runner(quick).run()
+    assert "<html" in (road.workspace / "reports" / "latest" / "report.html").read_text()
+
+
+def test_latest_is_the_newest(road: Road, quick: RunConfig) -> None:
+    road.runner(quick).run()
+    first = (road.workspace / "reports" / "latest").readlink()
+    other = RunConfig.model_validate(quick.model_dump(by_alias=True) | {"evaluate": {"bootstrap": 21, "boosted_trees": False}})
+    road.runner(other).run()
+    assert (road.workspace / "reports" / "latest").readlink() != first
+    assert "boosted_trees" not in latest(road)["models"]
+
+
+def test_another_fine_tuning_of_the_same_encoder_is_shown_beside_the_configured_one(road: Road, quick: RunConfig) -> None:
+    road.runner(quick).run()
+    (own,) = latest(road)["models"]["teacher"]["fine_tunings"]
+    assert own["configured"] and own["masked_item_accuracy"] == {"before": 0.2, "after": 0.1}
+    other = RunConfig.model_validate(quick.model_dump(by_alias=True) | {"finetune": {"rate_ratio": 0.5}})
+    road.runner(other).run(last="finetune")
+    assert road.runner(quick).run().made == ("evaluate",)
+    tunings = latest(road)["models"]["teacher"]["fine_tunings"]
+    assert [tuning["configured"] for tuning in tunings] == [True, False]
+    assert tunings[0] == own
+    assert (road.workspace / "reports" / "latest" / "report.html").read_text().count(">this run<") == 1
+    assert road.runner(quick).run().made == ()
+
+
+def test_no_test_rows_is_a_fault_of_the_data(road: Road, quick: RunConfig) -> None:
+    road.empty = True
+    with pytest.raises(DataError, match="the test window holds no rows"):
+        _empty(road, quick).evaluation_rows()
+
+
+def _empty(road: Road, config: RunConfig) -> RawRows:
+    runner = road.runner(config)
+    runner.run(last="ingest")
+    return RawRows(runner.context.artifacts["ingest"].path)

@@ -1,0 +1,315 @@
+"""From a distilled student to champion, or to a refusal; with a student of one embedding and real MLflow."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from ctr_kd.metrics import auc_score
+from pipelines.cli.status import status
+from pipelines.config.run import RunConfig
+from pipelines.errors import exit_code
+from pipelines.registry.lookup import peek
+from pipelines.registry.promotion_gate import GateRefused
+from pipelines.registry.registry import CHALLENGER, CHAMPION, Registry
+from pipelines.scoring.click_rows import RawRows, newest_requests
+from pipelines.stages import register
+from pipelines.stages.training import write_predictions
+from pipelines.tracking.client import TrackingError, tracking_uri, unreachable
+from pipelines.tracking.tracker import Tracker
+from pipelines.workspace.console import Console
+from pipelines.workspace.runner import RunContext, Runner, Stage, StageContext
+
+GOOD, FAIR, POOR = [2.0, 1.0, 0.0, -2.0], [2.0, 1.0, 0.0, -1.0], [-2.0, 0.0, 1.0, 2.0]
+
+
+class Road:
+    """The stages before ``register``, played by files; ``logits`` are those of the student."""
+
+    def __init__(self, workspace: Path, make_assembly: Callable[[Path], None], make_export: Callable[[Path, list[float]], None]) -> None:
+        self.workspace, self.make_assembly, self.make_export = workspace, make_assembly, make_export
+        self.logits, self.parity = GOOD, 0.0
+
+    def ingest(self, context: StageContext) -> None:
+        self.make_assembly(context.output)
+
+    def pretrain(self, context: StageContext) -> None:
+        (context.output / "training.json").write_text("{}")
+
+    def finetune(self, context: StageContext) -> None:
+        (context.output / "teacher.pt").write_bytes(b"teacher")
+
+    def distill(self, context: StageContext) -> None:
+        self.make_export(context.output / "export", self.logits)
+        (context.output / "training.json").write_text(json.dumps({"student": {"parameters": 9}}))
+        for split in ("validation", "test"):
+            rows = RawRows(context.inputs["ingest"]).read(split)
+            logit = np.array([*self.logits, -1.0])[rows["item"].to_numpy()] + self.parity
+            file = context.output / f"predictions_student_{split}.parquet"
+            write_predictions(file, rows["row_id"].to_numpy(), logit[:, None], context.fingerprint)
+
+    def evaluate(self, context: StageContext) -> None:
+        rows = RawRows(context.inputs["ingest"]).read("test")
+        logit = pq.read_table(context.inputs["distill"] / "predictions_student_test.parquet")["logit_0"].to_numpy()
+        auc = float(auc_score(rows["label"].to_numpy(), logit))
+        student = {"auc": {"value": auc, "low": auc, "high": auc}, "log_loss": {"value": 0.6}, "calibration_error": 0.05}
+        metrics = {"run": {"fingerprint": context.fingerprint, "seconds": {}}, "models": {"student": student}, "gate": None}
+        (context.output / "metrics.json").write_text(json.dumps(metrics))
+        (context.output / "report.json").write_text("{}")
+
+    def run(self, config: RunConfig, logits: list[float], **options: Any) -> Runner:
+        """Bring the road up to date with a student of these logits."""
+        self.logits = logits
+        context = RunContext(config, self.workspace, console=Console(io.StringIO()))
+        context.tracker = Tracker(tracking_uri(config, self.workspace), self.workspace, lambda line: None)
+        outside = {"ingest": {"store": "d" * 64}, "distill": {"logits": str(logits), "parity": str(self.parity)}}
+        runner = Runner(
+            context,
+            [
+                Stage("ingest", self.ingest, keys=("split",), outside=lambda run: outside["ingest"]),
+                Stage("pretrain", self.pretrain, ("ingest",)),
+                Stage("finetune", self.finetune, ("ingest", "pretrain")),
+                Stage("distill", self.distill, ("ingest", "finetune"), outside=lambda run: outside["distill"]),
+                Stage("evaluate", self.evaluate, ("ingest", "distill")),
+                register.STAGE,
+            ],
+        )
+        try:
+            self.summary = runner.run(**options)
+        finally:
+            context.tracker.finish()
+        return runner
+
+
+@pytest.fixture
+def road(workspace: Path, make_assembly: Callable[[Path], None], make_export: Callable[[Path, list[float]], None]) -> Road:
+    return Road(workspace, make_assembly, make_export)
+
+
+@pytest.fixture
+def bounded(config: RunConfig) -> RunConfig:
+    return RunConfig.model_validate(
+        config.model_dump(by_alias=True)
+        | {"register": {"auc_min": 0.2, "champion_margin": 0.02, "bootstrap": 50, "calibration_error_max": 1, "latency_p99_ms_max": 1e6}}
+    )
+
+
+def aliases(config: RunConfig, workspace: Path) -> tuple[str | None, str | None]:
+    uri = tracking_uri(config, workspace)
+    return peek(uri, config.name, CHAMPION), peek(uri, config.name, CHALLENGER)
+
+
+def report(workspace: Path) -> dict[str, Any]:
+    return json.loads((workspace / "reports" / "latest" / "metrics.json").read_text())
+
+
+def test_a_road_of_champions(road: Road, bounded: RunConfig) -> None:
+    """First champion, a refusal, a better one, a rollback: the story that an operator sees."""
+    first = road.run(bounded, FAIR)
+    assert aliases(bounded, road.workspace) == ("1", "1")
+    gate = report(road.workspace)["gate"]
+    assert (gate["passed"], gate["champion_before"], gate["champion_after"]) == (True, None, "1")
+    assert {check["name"] for check in gate["checks"]} == {
+        "auc",
+        "calibration_error",
+        "calibration_ratio",
+        "log_loss",
+        "unseen_share",
+        "bytes",
+        "latency_p99_ms",
+        "parity",
+        "smoke_prediction",
+        "foreign_parameters",
+    }
+    assert "<html" in (road.workspace / "reports" / "latest" / "report.html").read_text()
+    assert set(report(road.workspace)["run"]["seconds"]) == {"ingest", "pretrain", "finetune", "distill", "evaluate", "register"}
+    assert report(road.workspace)["run"]["fingerprint"] == first.context.artifacts["register"].path.name
+
+    with pytest.raises(GateRefused) as refused:
+        road.run(bounded, POOR)
+    assert aliases(bounded, road.workspace) == ("1", "2")
+    failed = [check["name"] for check in refused.value.gate["checks"] if not check["passed"]]
+    assert failed == ["auc_against_champion_low", "log_loss_against_champion_high"]
+    assert "champion" in refused.value.table.splitlines()[0]
+    assert "version 1 stays champion" in str(refused.value)
+    assert report(road.workspace)["gate"]["passed"] is False
+
+    with pytest.raises(GateRefused):  # the same challenger is refused again, without being registered again
+        road.run(bounded, POOR)
+    assert aliases(bounded, road.workspace) == ("1", "2")
+
+    road.run(bounded, GOOD)
+    assert aliases(bounded, road.workspace) == ("3", "3")
+    assert report(road.workspace)["gate"]["champion_before"] == "1"
+    assert Registry(tracking_uri(bounded, road.workspace), bounded.name).rollback() == ("3", "1")
+    road.run(bounded, GOOD)
+    assert road.summary.made == ()  # a rollback is not undone by the next run
+    assert aliases(bounded, road.workspace) == ("1", "3")
+
+
+def test_the_registered_model_knows_where_it_comes_from(road: Road, bounded: RunConfig) -> None:
+    runner = road.run(bounded, GOOD)
+    registry = Registry(tracking_uri(bounded, road.workspace), bounded.name)
+    path = registry.download(f"models:/{bounded.name}@{CHAMPION}")
+    lineage = json.loads((path / "data" / "student" / "lineage.json").read_text())
+    assert lineage["data"]["digest"] == "d" * 64
+    assert lineage["teacher"]["fingerprint"] == runner.context.artifacts["finetune"].path.name
+    assert "code_revision" in lineage
+    assert sum(lineage["validation_scores"]["rows"]) == 300
+    version = registry.client.get_model_version(bounded.name, "1")
+    assert version.tags["student_digest"] == lineage["student"]["digest"]
+    assert float(version.tags["parity"]) < 1e-6
+    assert 0.6 < float(version.tags["auc.value"]) < 0.8
+    assert version.tags["auc.low"] == version.tags["auc.high"]  # as the metrics of this road say
+    assert version.tags["gate"].startswith("passed: auc")
+    assert version.tags["digest.distill"] == runner.context.artifacts["distill"].path.name
+    card = (path / "model_card.md").read_text()
+    assert version.description in card
+    assert lineage["configuration"]["digest"] in card
+
+
+def test_who_replaced_whom_and_why_is_kept_and_shown(road: Road, bounded: RunConfig) -> None:
+    road.run(bounded, FAIR)
+    runner = road.run(bounded, GOOD)
+    Registry(tracking_uri(bounded, road.workspace), bounded.name).rollback("clicks fell")
+    shown = status(runner.context, tracking_uri(bounded, road.workspace)).splitlines()
+    lines = [line.split(maxsplit=7) for line in shown[shown.index("champions so far") + 2 :]]
+    assert [" ".join(line[2:5]) for line in lines] == ["none -> 1", "1 -> 2", "2 -> 1"]
+    assert [line[5] for line in lines] == ["gate", "gate", "rollback"]
+    assert lines[1][7].startswith("passed: auc_against_champion_low")
+    assert lines[2][7] == "clicks fell"
+
+
+@pytest.mark.parametrize(
+    ("bound", "failed"),
+    [
+        ({"auc_min": 0.99}, "auc"),
+        ({"calibration_error_max": 1e-9}, "calibration_error"),
+        ({"calibration_ratio_min": 1.9}, "calibration_ratio"),
+        ({"log_loss_max": 0.01}, "log_loss"),
+        ({"unseen_share_max": 0.0}, "unseen_share"),
+        ({"bytes_max": 100}, "bytes"),
+        ({"latency_p99_ms_max": 1e-6}, "latency_p99_ms"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_each_bound_refuses_and_leaves_the_champion(road: Road, bounded: RunConfig, bound: dict[str, float], failed: str) -> None:
+    road.run(bounded, FAIR)
+    values = bounded.model_dump(by_alias=True)
+    strict = RunConfig.model_validate(values | {"register": values["register"] | bound})
+    with pytest.raises(GateRefused) as refused:
+        road.run(strict, GOOD)
+    assert {check["name"] for check in refused.value.gate["checks"] if not check["passed"]} == {failed}
+    assert aliases(bounded, road.workspace) == ("1", "2")
+    stored = next(check for check in report(road.workspace)["gate"]["checks"] if check["name"] == failed and not check["passed"])
+    assert f"{stored['value']:.6g}" in refused.value.table
+    tags = Registry(tracking_uri(bounded, road.workspace), bounded.name).tags_of("2")
+    assert tags["gate"].startswith(f"refused: {failed}")
+
+
+def test_a_challenger_of_an_older_window_replaces_no_champion(road: Road, bounded: RunConfig) -> None:
+    """As after a clock that jumped back, or when an old date is run again."""
+    road.run(bounded, FAIR)
+    registry = Registry(tracking_uri(bounded, road.workspace), bounded.name)
+    assert registry.tags_of("1")["test_until"] == "2023-11-16T02:05:00+00:00"
+    registry.note("1", {"test_until": "2023-11-17T14:05:00+00:00"})
+    with pytest.raises(GateRefused, match=r"refused version 2: window_hours_back \(36, must be <= 0\); version 1 stays champion"):
+        road.run(bounded, GOOD)
+    assert aliases(bounded, road.workspace) == ("1", "2")
+    values = bounded.model_dump(by_alias=True)
+    road.run(RunConfig.model_validate(values | {"register": values["register"] | {"window_hours_back_max": None}}), GOOD)
+    assert aliases(bounded, road.workspace) == ("2", "2")
+
+
+def test_an_export_that_differs_from_the_trained_student_is_refused(road: Road, bounded: RunConfig) -> None:
+    road.parity = 0.01
+    with pytest.raises(GateRefused, match="parity"):
+        road.run(bounded, GOOD)
+    assert aliases(bounded, road.workspace) == (None, "1")
+
+
+def test_a_run_killed_after_the_promotion_ends_as_if_it_were_not(road: Road, bounded: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    road.run(bounded, FAIR)
+    monkeypatch.setattr(register, "write_report", lambda *arguments: (_ for _ in ()).throw(GeneratorExit))
+    with pytest.raises(GeneratorExit):
+        road.run(bounded, GOOD)
+    assert aliases(bounded, road.workspace) == ("2", "2")
+    monkeypatch.undo()
+    road.run(bounded, GOOD)
+    assert aliases(bounded, road.workspace) == ("2", "2")
+    gate = report(road.workspace)["gate"]
+    assert gate["champion_before"] == "1"
+    assert "auc_against_champion_low" in {check["name"] for check in gate["checks"]}
+    assert Registry(tracking_uri(bounded, road.workspace), bounded.name).rollback() == ("2", "1")
+
+
+def test_a_registry_that_goes_down_at_the_promotion_keeps_its_champion_and_the_next_run_promotes(
+    road: Road, bounded: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    road.run(bounded, FAIR)
+    with monkeypatch.context() as patch:
+        gone = unreachable("http://registry", ConnectionRefusedError("Connection refused"))
+        patch.setattr(Registry, "promote", lambda *arguments: (_ for _ in ()).throw(gone))
+        with pytest.raises(TrackingError, match=r"^MLflow at http://registry cannot be used: Connection refused; .*$") as failed:
+            road.run(bounded, GOOD)
+    assert exit_code(failed.value) == 1
+    assert aliases(bounded, road.workspace) == ("1", "2")
+    road.run(bounded, GOOD)
+    assert aliases(bounded, road.workspace) == ("2", "2")
+    changes = Registry(tracking_uri(bounded, road.workspace), bounded.name).changes()
+    assert [(change.before, change.after) for change in changes] == [(None, "1"), ("1", "2")]
+
+
+def test_a_registry_that_was_removed_is_filled_again(road: Road, bounded: RunConfig, mlflow_database: Path) -> None:
+    road.run(bounded, GOOD)
+    (road.workspace / "mlflow.db").write_bytes(mlflow_database.read_bytes())
+    road.run(bounded, GOOD)
+    assert road.summary.made == ("register",)
+    assert aliases(bounded, road.workspace) == ("1", "1")
+
+
+def damage(workspace: Path, config: RunConfig, version: str, how: str) -> None:
+    registry = Registry(tracking_uri(config, workspace), config.name)
+    path = registry.download(f"models:/{config.name}/{version}")
+    if how == "lost":
+        shutil.rmtree(path)
+    else:
+        (path / "data" / "student" / "student.onnx").write_bytes(b"half")
+
+
+@pytest.mark.parametrize("how", ["lost", "changed"])
+def test_a_damaged_version_is_registered_anew(road: Road, bounded: RunConfig, how: str) -> None:
+    """Also where it is champion: the gate does not compare the student with its own remains."""
+    road.run(bounded, GOOD)
+    damage(road.workspace, bounded, "1", how)
+    road.run(bounded, GOOD, first="register", force=True)
+    assert aliases(bounded, road.workspace) == ("2", "2")
+    Registry(tracking_uri(bounded, road.workspace), bounded.name).download(f"models:/{bounded.name}@{CHAMPION}")
+    road.run(bounded, GOOD, first="register", force=True)  # whole: known again, under its new version
+    assert aliases(bounded, road.workspace) == ("2", "2")
+
+
+def test_a_champion_that_cannot_be_read_refuses_until_it_can(road: Road, bounded: RunConfig) -> None:
+    road.run(bounded, FAIR)
+    model = Registry(tracking_uri(bounded, road.workspace), bounded.name).download(f"models:/{bounded.name}/1")
+    away = model.rename(road.workspace / "away")
+    for _ in range(2):
+        with pytest.raises(GateRefused, match=r"champion_readable \(the files of models:/demo/1 cannot be read"):
+            road.run(bounded, GOOD)
+        assert aliases(bounded, road.workspace) == ("1", "2")
+    away.rename(model)
+    road.run(bounded, GOOD)
+    assert aliases(bounded, road.workspace) == ("2", "2")
+
+
+@pytest.mark.parametrize(("most", "first"), [(1, 6), (2, 6), (4, 6), (5, 3), (8, 0), (100, 0)])
+def test_the_newest_rows_cut_no_request(most: int, first: int) -> None:
+    assert newest_requests(np.array([0, 0, 0, 1, 1, 1, 2, 2]), most) == first

@@ -1,0 +1,143 @@
+"""Stage distill with a transfer set, on a tiny simulated log through the real stages."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from ctr_kd.data.samples import Assembly
+from ctr_kd.training.checkpoint import load_checkpoint
+from ctr_kd.training.loop import predict
+from pipelines.config.run import RunConfig
+from pipelines.stages import ROAD, distill
+from pipelines.stages.training import load_teacher, read_predictions
+from pipelines.workspace.console import Console
+from pipelines.workspace.runner import RunContext, Runner
+
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "source": {"reader": "simulated", "simulator": {"users": 120, "items": 60, "requests": 900, "days": 3, "candidates": 4}},
+    "split": {"fractions": [0.7, 0.15, 0.15]},
+    "vocabulary": {"min_count": 2},
+    "pretrain": {"encoder": {"width": 8, "layers": 1}, "training": {"epochs": 1, "batch_size": 32}},
+    "finetune": {"training": {"epochs": 1, "batch_size": 128}},
+}
+DISTILL = {"training": {"epochs": 1, "batch_size": 128}, "teachers": {"bert": 0.5, "boosted_trees": 0.5}, "listwise": 0.3}
+Distil = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def finetuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace whose road stands until finetune."""
+    workspace = tmp_path_factory.mktemp("transfer") / "workspace"
+    Runner(RunContext(RunConfig.model_validate(TINY), workspace, console=Console(io.StringIO())), ROAD).run(last="finetune")
+    return workspace
+
+
+@pytest.fixture
+def distil(finetuned: Path, tmp_path: Path) -> Distil:
+    """Runs distill in a copy of that workspace; returns its artifact."""
+    workspace = Path(shutil.copytree(finetuned, tmp_path / "workspace"))
+
+    def run(amount: float, force: bool = False, **keys: Any) -> Path:
+        config = RunConfig.model_validate(TINY | {"distill": DISTILL | {"transfer": {"amount": amount}} | keys})
+        context = RunContext(config, workspace, console=Console(io.StringIO()))
+        Runner(context, ROAD).run(first="distill", last="distill", force=force)
+        return context.artifacts["distill"].path
+
+    return run
+
+
+def digests(artifact: Path) -> dict[str, str]:
+    files = [*artifact.glob("*.parquet"), *artifact.glob("export/student.onnx")]
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def test_every_teacher_labels_every_row_without_a_label_by_its_id(distil: Distil) -> None:
+    artifact = distil(0.5)
+    table = pq.read_table(artifact / "transfer.parquet")
+    facts = json.loads((artifact / "training.json").read_text())["transfer"]
+    assert facts["rows"] == table.num_rows == 2 * facts["neighbours"] == 2 * facts["popularity"] > 100
+    assert (facts["index"], facts["recall"]) == ("exact", 1.0)
+    assert set(table["label"].to_pylist()) == {-1}
+    ids = table["row_id"].to_numpy()
+    logits = {}
+    for name in ("bert", "boosted_trees"):
+        row_id, logits[name] = read_predictions(artifact / f"predictions_teacher_{name}_transfer.parquet", artifact.name)
+        assert np.array_equal(row_id, ids) and np.isfinite(logits[name]).all() and len(np.unique(logits[name])) > 10
+    artifacts = artifact.parents[1]
+    ingest, finetune = (next((artifacts / stage).glob("*/_manifest.json")).parent for stage in ("ingest", "finetune"))
+    config = RunConfig.model_validate(TINY)
+    assembly = Assembly(ingest, config.history.max_length)
+    assert not set(ids) & set(pq.read_table(ingest / "rows.parquet", columns=["row_id"])["row_id"].to_pylist())
+    expected = predict(load_teacher(finetune, assembly, config), assembly.samples_of(table))
+    np.testing.assert_allclose(logits["bert"], expected, rtol=2**-11, atol=1e-5)  # in half precision
+
+
+def test_the_student_learns_from_it_and_the_student_alone_does_not(distil: Distil) -> None:
+    plain, with_rows = distil(0), distil(0.5)
+    assert plain != with_rows and not (plain / "transfer.parquet").exists()
+
+    def weights(artifact: Path, name: str) -> np.ndarray:
+        state = load_checkpoint(artifact / f"{name}.pt", artifact.name)["model"]
+        return np.concatenate([value.numpy().ravel() for value in state.values()])
+
+    assert np.array_equal(weights(plain, "student_alone"), weights(with_rows, "student_alone"))
+    assert not np.array_equal(weights(plain, "student"), weights(with_rows, "student"))
+    steps = [json.loads((artifact / "training.json").read_text())["student"]["curve"]["steps"] for artifact in (plain, with_rows)]
+    assert abs(steps[0] - steps[1]) <= 1
+
+
+def test_a_killed_run_ends_as_one_that_was_not(distil: Distil, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = digests(distil(0.5))
+    with monkeypatch.context() as patch:
+
+        def killed(*arguments: Any) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(distill, "record_curve", killed)  # between the two students
+        with pytest.raises(KeyboardInterrupt):
+            distil(0.5, force=True)
+    assert digests(distil(0.5)) == whole
+
+
+def test_labels_alone_make_no_transfer_set(distil: Distil) -> None:
+    assert not (distil(0.5, alpha=1, listwise=0) / "transfer.parquet").exists()
+
+
+def test_a_teacher_with_hard_negatives_sees_no_pair_that_met_and_no_other_label(finetuned: Path, tmp_path: Path) -> None:
+    """The rows that fine-tuning adds: none is a click or an impression of the user, none is of a time after training."""
+    workspace = Path(shutil.copytree(finetuned, tmp_path / "workspace"))
+    config = RunConfig.model_validate(TINY | {"finetune": TINY["finetune"] | {"hard_negatives": {"amount": 0.5}}})
+    context = RunContext(config, workspace, console=Console(io.StringIO()))
+    Runner(context, ROAD).run(last="finetune")
+    artifact, ingest = context.artifacts["finetune"].path, context.artifacts["ingest"].path
+    drawn, rows = pq.read_table(artifact / "hard_negatives.parquet").to_pandas(), pq.read_table(ingest / "rows.parquet").to_pandas()
+    train = rows[rows["split"] == "train"]
+    facts = json.loads((artifact / "training.json").read_text())["hard_negatives"]
+    assert facts["rows"] == facts["neighbours"] == len(drawn) > 100
+    assert (facts["index"], facts["recall"]) == ("exact", 1.0)
+    assert set(drawn["label"]) == {-1} and set(drawn["request"]) <= set(train["request"])
+    assert drawn["timestamp"].max() <= train["timestamp"].max() < rows.loc[rows["split"] == "validation", "timestamp"].min()
+    clicks = pq.read_table(ingest / "clicks.parquet").to_pandas()
+    known = clicks[clicks["timestamp"] <= train["timestamp"].max()]  # what only the future knows is not asked for
+    met = {*zip(train["user"], train["item"], strict=True), *zip(known["user"], known["item"], strict=True)}
+    assert len(met) > 500 and not met & {*zip(drawn["user"], drawn["item"], strict=True)}
+    first_click = clicks.groupby("item")["known_at"].min()
+    assert (first_click.loc[drawn["item"]].to_numpy() < drawn["timestamp"].to_numpy()).all()
+    row_id, _ = read_predictions(artifact / "predictions_train.parquet", artifact.name)
+    assert row_id.tolist() == train["row_id"].tolist()  # students learn from the rows that were shown, and no others
+
+
+def test_hard_negatives_need_an_encoder_that_knows_what_is_near() -> None:
+    with pytest.raises(ValueError, match="from_scratch has none"):
+        RunConfig.model_validate(TINY | {"finetune": {"strategy": "from_scratch", "hard_negatives": {"amount": 0.5}}})

@@ -1,0 +1,207 @@
+"""What MLflow is told: one run per road, a nested run per stage that worked, and no more when nothing is done."""
+
+from __future__ import annotations
+
+import io
+import json
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.config.run import RunConfig
+from pipelines.tracking.calls import flatten
+from pipelines.tracking.client import connect, tracking_uri
+from pipelines.tracking.offline_queue import SPOOL, Outbox
+from pipelines.tracking.tracker import OPEN_RUN, Tracker
+from pipelines.workspace.console import Console
+from pipelines.workspace.runner import RunContext, Runner, Stage, StageContext
+
+
+def work(context: StageContext) -> None:
+    for step in range(3):
+        context.metric("loss", 1.0 / (step + 1), step)
+    (context.output / "metrics.json").write_text("{}")
+    context.record({"auc": 0.7, "kind": "pooled", "rows": {"train": 10}})
+
+
+def fail(context: StageContext) -> None:
+    raise RuntimeError("the lights went out")
+
+
+def killed(context: StageContext) -> None:
+    raise GeneratorExit  # leaves without any cleaning up, as a kill would
+
+
+def road(last: Any = work) -> list[Stage]:
+    store = {"store": "d" * 64}
+    return [Stage("ingest", work, keys=("seed",), outside=lambda run: store), Stage("distill", last, ("ingest",), ("distill", "seed"))]
+
+
+def go(config: RunConfig, workspace: Path, stages: list[Stage], uri: str | None = None) -> tuple[Runner, Tracker, list[str]]:
+    lines: list[str] = []
+    context = RunContext(config, workspace, console=Console(io.StringIO()))
+    context.tracker = tracker = Tracker(uri or tracking_uri(config, workspace), workspace, lines.append)
+    return Runner(context, stages), tracker, lines
+
+
+def runs(config: RunConfig, workspace: Path) -> list[Any]:
+    client = connect(tracking_uri(config, workspace))
+    experiment = client.get_experiment_by_name(config.name)
+    return [] if experiment is None else client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"])
+
+
+def test_a_road_is_a_run_with_a_nested_run_per_stage(config: RunConfig, workspace: Path) -> None:
+    runner, tracker, _ = go(config, workspace, road())
+    runner.run()
+    tracker.finish()
+    parent, *children = runs(config, workspace)
+    assert [child.info.run_name for child in children] == ["ingest", "distill"]
+    assert all(child.data.tags["mlflow.parentRunId"] == parent.info.run_id for child in children)
+    assert {run.info.status for run in (parent, *children)} == {"FINISHED"}
+    distill = children[1]
+    assert distill.data.params["distill.student.kind"] == "pooled"
+    assert "score.candidates" not in distill.data.params  # a stage logs the keys that it reads
+    assert parent.data.params["score.candidates"] == "log"
+    assert distill.data.metrics["auc"] == 0.7
+    assert distill.data.metrics["rows.train"] == 10
+    assert {run.data.tags["data.digest"] for run in (parent, *children)} == {"d" * 64}
+    client = connect(tracking_uri(config, workspace))
+    assert [(m.step, m.value) for m in client.get_metric_history(distill.info.run_id, "loss")] == [
+        (0, 1.0),
+        (1, 0.5),
+        (2, pytest.approx(1 / 3)),
+    ]
+    assert [file.path for file in client.list_artifacts(parent.info.run_id)] == ["configuration.yaml"]
+    assert [file.path for file in client.list_artifacts(distill.info.run_id)] == ["metrics.json"]
+    assert Path(parent.info.artifact_uri.removeprefix("file://")).is_relative_to(workspace / "mlartifacts")
+
+    runner, tracker, _ = go(config, workspace, road())
+    runner.run()
+    tracker.finish()
+    assert len(runs(config, workspace)) == 3  # skipped stages are not logged again, and MLflow was not even imported for them
+    assert tracker._outbox._client is None
+
+
+def test_a_failure_is_logged_as_one(config: RunConfig, workspace: Path) -> None:
+    runner, tracker, _ = go(config, workspace, road(fail))
+    with pytest.raises(RuntimeError) as error:
+        runner.run()
+    tracker.finish(error.value)
+    assert [run.info.status for run in runs(config, workspace)] == ["FAILED", "FINISHED", "FAILED"]
+    assert not (workspace / OPEN_RUN).exists()
+
+
+def test_a_killed_road_goes_on_under_its_run(config: RunConfig, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner, tracker, _ = go(config, workspace, road(killed))
+    monkeypatch.setattr(tracker, "end", lambda context, error: None)
+    with pytest.raises(GeneratorExit):
+        runner.run()
+    assert (workspace / OPEN_RUN).exists()
+    runner, tracker, _ = go(config, workspace, road())
+    runner.run()
+    tracker.finish()
+    found = runs(config, workspace)
+    assert [(run.info.run_name.split()[0], run.info.status) for run in found[1:]] == [
+        ("ingest", "KILLED"),
+        ("distill", "KILLED"),
+        ("distill", "FINISHED"),
+    ]
+    assert found[0].info.status == "FINISHED"
+
+    other = RunConfig.model_validate(config.model_dump(by_alias=True) | {"seed": 5})
+    runner, tracker, _ = go(other, workspace, road())
+    runner.run()
+    assert len(runs(config, workspace)) == 7  # another configuration is another road
+
+
+def test_a_damaged_note_of_an_open_run_is_ignored(config: RunConfig, workspace: Path) -> None:
+    (workspace / OPEN_RUN).write_text("{")
+    runner, tracker, _ = go(config, workspace, road())
+    tracker.finish()
+    runner.run()
+    tracker.finish()
+    assert len(runs(config, workspace)) == 3
+
+
+def test_a_killed_road_with_nothing_left_to_do_is_closed(config: RunConfig, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner, tracker, _ = go(config, workspace, road())
+    runner.run()  # killed before it could say that it was done
+    runner, tracker, _ = go(config, workspace, road())
+    assert runner.run().made == ()
+    tracker.finish()
+    assert [run.info.status for run in runs(config, workspace)] == ["KILLED", "FINISHED", "FINISHED"]
+    runner, tracker, _ = go(config, workspace, road())
+    monkeypatch.setattr(tracker, "_try", lambda work: pytest.fail("closed already"))
+    tracker.finish()
+
+    runner, tracker, _ = go(config, workspace, road())
+    runner.run(first="distill", force=True)
+    tracker.finish()
+    found = runs(config, workspace)
+    assert [run.info.status for run in found] == ["FINISHED"] * 4  # the road went on under its run
+    assert found[-1].data.tags["mlflow.parentRunId"] == found[0].info.run_id
+
+
+def test_a_server_that_does_not_answer_costs_the_log_and_not_the_work(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    runner, tracker, lines = go(config, tmp_path, road(), uri="http://127.0.0.1:9")
+    assert runner.run().made == ("ingest", "distill")
+    tracker.finish()
+    assert len(lines) == 1
+    assert lines[0].startswith("warning: MLflow at http://127.0.0.1:9 cannot be used")
+    assert str(tmp_path / SPOOL) in lines[0]
+    assert tracker.stage is None
+
+
+def test_a_call_that_the_server_will_never_take_holds_up_no_other(config: RunConfig, workspace: Path) -> None:
+    lines: list[str] = []
+    outbox = Outbox(tracking_uri(config, workspace), workspace, lines.append)
+    known = {"experiment": "demo", "key": "k"}
+    outbox.send({"call": "open", **known, "location": None, "name": "run", "tags": {}, "parameters": {"a": 1}, "time": 1})
+    for bad in ({"call": "metrics", "experiment": "demo", "key": "nobody", "metrics": []}, {"call": "fly", **known}, {"call": "metrics"}):
+        outbox.send(bad)
+    outbox.send({"call": "open", **known, "parameters": {"a": 2}})  # a parameter never changes
+    outbox.send({"call": "metrics", **known, "metrics": [["loss", 0.5, 1, 0]]})
+    assert len(outbox) == 0
+    assert len(lines) == 4
+    assert all(line.startswith("warning: MLflow at sqlite:///") for line in lines)
+    assert [run.data.metrics for run in runs(config, workspace)] == [{"loss": 0.5}]
+
+
+def test_system_metrics_without_psutil_are_one_line(config: RunConfig, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    asked = RunConfig.model_validate(config.model_dump(by_alias=True) | {"tracking": {"system_metrics": True}})
+    runner, tracker, lines = go(asked, workspace, road())
+    runner.run()
+    tracker.finish()
+    assert lines == ["warning: no system metrics: the package psutil is missing"]
+
+
+def test_system_metrics_are_those_of_the_stage(config: RunConfig, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("psutil", reason="needs psutil, which is optional")
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
+    asked = RunConfig.model_validate(config.model_dump(by_alias=True) | {"tracking": {"system_metrics": True}})
+    runner, tracker, lines = go(asked, workspace, road(lambda context: time.sleep(1)))
+    runner.run()
+    tracker.finish()
+    assert lines == []
+    assert "system/cpu_utilization_percentage" in runs(asked, workspace)[-1].data.metrics
+
+
+def test_a_database_is_complete_or_not_there(mlflow_database: Path) -> None:
+    """The one that all tests copy was made beside the remains of one whose making was killed."""
+    assert [path.name for path in mlflow_database.parent.iterdir()] == ["mlflow.db"]
+    with closing(sqlite3.connect(mlflow_database)) as database:
+        tables = {name for (name,) in database.execute("select name from sqlite_master")}
+    assert {"runs", "metrics", "model_versions", "registered_model_aliases", "alembic_version"} <= tables
+
+
+def test_flat_names_can_be_searched() -> None:
+    assert flatten({"a": {"b": {"c": 1}}, "d": [1, 2]}) == {"a.b.c": 1, "d": [1, 2]}
+    assert json.dumps(flatten({})) == "{}"

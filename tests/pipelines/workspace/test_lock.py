@@ -1,0 +1,81 @@
+"""One live run per workspace, shown with real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from pipelines.workspace.lock import WorkspaceLocked, holder, workspace_lock
+
+HOLD = """
+import os, sys, time
+from pathlib import Path
+from pipelines.workspace.lock import workspace_lock
+with workspace_lock(Path(sys.argv[1]), "ctr-kd run other.yaml"):
+    if sys.argv[2] == "fork":
+        forked, worker = os.pipe()
+        if os.fork() == 0:
+            os.write(worker, b"!")
+            time.sleep(60)
+            os._exit(0)
+        os.read(forked, 1)  # a worker that has not run yet still shares the lock
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@contextmanager
+def other_run(workspace: Path, mode: str = "plain") -> Iterator[subprocess.Popen]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(workspace), mode], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+    finally:
+        with suppress(ProcessLookupError):  # the test killed it
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_the_second_run_is_told_who_holds_the_workspace(tmp_path: Path) -> None:
+    with other_run(tmp_path) as process:
+        with pytest.raises(WorkspaceLocked) as error, workspace_lock(tmp_path, "me"):
+            pass
+        assert f"process {process.pid} on {os.uname().nodename} (ctr-kd run other.yaml) since 20" in str(error.value)
+        found = holder(tmp_path)
+        assert found is not None
+        assert found["pid"] == process.pid
+
+
+@pytest.mark.parametrize("mode", ["plain", "fork"])
+def test_the_lock_of_a_killed_run_is_taken_over(tmp_path: Path, mode: str) -> None:
+    """Also while a worker that it had forked lives on."""
+    with other_run(tmp_path, mode) as process:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert holder(tmp_path) is None
+        with workspace_lock(tmp_path, "me"):
+            assert (holder(tmp_path) or {})["pid"] == os.getpid()
+
+
+def test_the_lock_is_given_back(tmp_path: Path) -> None:
+    workspace = tmp_path / "new" / "workspace"
+    assert holder(workspace) is None
+    for _ in range(2):
+        with workspace_lock(workspace, "me"):
+            pass
+    assert holder(workspace) is None
+
+
+def test_looking_at_a_workspace_does_not_make_it(tmp_path: Path) -> None:
+    holder(tmp_path / "absent")
+    assert not (tmp_path / "absent").exists()
