@@ -28,10 +28,13 @@ class RegisterConfig(Config):
         2_000_000_000, ge=1, description="gate: largest size of the exported student in bytes, vocabularies and all; a graph holds 2 GB"
     )
     latency_p99_ms_max: float = Field(
-        100.0, gt=0, description="gate: milliseconds on one thread within which 99 % of requests are answered; generous, for busy machines"
+        100.0,
+        gt=0,
+        description="gate: milliseconds of processor time on one thread within which 99 % of requests are answered, in the best of five "
+        "rounds; other work on the machine does not count",
     )
     latency_candidates: int = Field(100, ge=1, description="candidates of such a request, for one history (of texts: one text)")
-    latency_requests: int = Field(200, ge=10, description="requests that are timed")
+    latency_requests: int = Field(200, ge=10, description="requests that are timed, over all rounds")
     parity_max: float = Field(
         1e-4, gt=0, description="gate: largest difference of a probability between the exported and the trained student"
     )

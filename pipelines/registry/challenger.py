@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 
 from ctr_kd.export.scoring_statistics import UNKNOWN
 from pipelines.config.register import RegisterConfig
+from pipelines.registry.latency import measure_latency
 from pipelines.registry.model_package import DATA, load_scorer
 from pipelines.registry.promotion_gate import Contender
 from pipelines.scoring.text_rows import Rows
@@ -74,15 +73,15 @@ def contest(
     label, user = part["label"].to_numpy(), part["user"].to_numpy() if "user" in part.column_names else None
     measured = evaluate(EvaluationRows(label, user), scores, replicates=bounds.bootstrap, seed=bounds.seed, pairs=((CHALLENGER, CHAMPION),))
     request = test.request(part, bounds.latency_candidates)
-    seconds = request_seconds([scorer.score for scorer in scorers.values()], request, bounds.latency_requests)
+    latencies = measure_latency([scorer.score for scorer in scorers.values()], request, bounds.latency_requests)
     found = {
         name: Contender(
             measured["models"][name],
             float(unseen[name][0] / unseen[name][1]) if unseen[name][1] else None,
             sum(file.stat().st_size for file in (models[name] / "data" / DATA).rglob("*") if file.is_file()),
-            float(np.quantile(seconds[:, i], 0.99) * 1000),
+            latency,
         )
-        for i, name in enumerate(models)
+        for name, latency in zip(models, latencies, strict=True)
     }
     differences = {} if champion is None else measured["comparisons"]["challenger-champion"]
     if champion is not None:
@@ -99,14 +98,3 @@ def unseen_of(scorer: Any, table: pa.Table) -> NDArray[np.int64]:
     else:
         codes = scorer.lookups[next(iter(scorer.signature["tokens"]))](table["item_id"])
     return np.array([(np.asarray(codes) == UNKNOWN).sum(), len(codes)], np.int64)
-
-
-def request_seconds(answers: list[Callable[[pa.Table], Any]], request: pa.Table, times: int) -> NDArray[np.float64]:
-    """Seconds of each answer to a request (times, answers): in turn, so that a busy machine slows all alike; the first is not counted."""
-    taken = np.zeros((times + 1, len(answers)))
-    for row in taken:
-        for column, answer in enumerate(answers):
-            began = time.perf_counter()
-            answer(request)
-            row[column] = time.perf_counter() - began
-    return taken[1:]

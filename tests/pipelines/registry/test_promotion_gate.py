@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pipelines.config.register import RegisterConfig
+from pipelines.registry.latency import Latency
 from pipelines.registry.promotion_gate import (
     Check,
     Contender,
@@ -33,7 +34,7 @@ def names_of_failed(checks: list[Check]) -> list[str]:
 
 
 def contender(unseen_share: float | None = 0.1, size: int = 1000, latency: float = 2.0, **metrics: Any) -> Contender:
-    return Contender(GOOD | metrics, unseen_share, size, latency)
+    return Contender(GOOD | metrics, unseen_share, size, Latency(latency, 2 * latency, 5, 40))
 
 
 def test_a_good_student_passes() -> None:
