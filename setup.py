@@ -6,7 +6,7 @@ from setuptools import find_packages, setup
 
 setup(
     name="ctr-kd",
-    version="0.1.0",
+    version="0.2.0",
     description="Distils a BERT over click histories into a student that meets a serving budget, from raw log to scores",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
@@ -44,6 +44,7 @@ setup(
             "tokenizers>=0.23",
             "ruff>=0.17",
             "mypy>=2.4",
+            "import-linter>=2.17",
             "types-PyYAML",
             "pandas-stubs",
         ],

@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from pipelines.config.run import load
 from pipelines.registry.loaded_model import open_model
 from pipelines.registry.registry import Registry
-from pipelines.scoring.click_rows import RawRows
+from pipelines.tasks.clicks import RawRows
 from pipelines.tracking.client import tracking_uri
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -27,12 +27,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ctr_kd.evaluation.evaluate import evaluate
 from pipelines.config.run import RunConfig, load
-from pipelines.scoring.text_rows import open_rows
-from pipelines.stages import ROAD
+from pipelines.stages import PIPELINE
 from pipelines.stages.training import stored_probabilities
+from pipelines.tasks.texts import open_rows
 from pipelines.workspace.artifacts import read_json
+from pipelines.workspace.context import RunContext
 from pipelines.workspace.lock import workspace_lock
-from pipelines.workspace.runner import RunContext, Runner
+from pipelines.workspace.runner import Runner
 
 LOWEST = 0.01
 FIGURES = ("auc", "accuracy")  # of clicks, and of classes
@@ -56,8 +57,8 @@ def strategies(config: RunConfig) -> dict[str, dict[str, Any]]:
 
 
 def fine_tune(config: RunConfig, data: Path | None, workspace: Path) -> tuple[Path, Path]:
-    """Bring the road up to date until ``finetune``; returns the artifacts of ingestion and fine-tuning."""
-    runner = Runner(RunContext(config, workspace, data), ROAD)
+    """Bring the pipeline up to date until ``finetune``; returns the artifacts of ingestion and fine-tuning."""
+    runner = Runner(RunContext(config, workspace, data), PIPELINE)
     runner.run(last="finetune")
     return runner.context.artifacts["ingest"].path, runner.context.artifacts["finetune"].path
 

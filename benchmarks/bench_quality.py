@@ -39,10 +39,10 @@ from ctr_kd.training.distill import align_logits, combine_logits
 from ctr_kd.training.loop import predict
 from pipelines.cli.options import Options
 from pipelines.config.run import RunConfig
-from pipelines.scoring.click_rows import RawRows
-from pipelines.stages import ROAD
+from pipelines.stages import PIPELINE
 from pipelines.stages.baselines import tree_logits
 from pipelines.stages.training import read_predictions
+from pipelines.tasks.clicks import RawRows
 from pipelines.workspace.artifacts import digest_of
 from pipelines.workspace.lock import workspace_lock
 from pipelines.workspace.runner import Runner
@@ -113,7 +113,7 @@ def teacher(options: Options, seed: int, trial: tuple[str, ...]) -> Ours:
     """Our teacher, and those that it is made of; no student is trained."""
     options = dataclasses.replace(options, overrides=(*trial, *options.overrides, f"seed={seed}"))
     config = options.config()
-    runner = Runner(options.context(config), ROAD)
+    runner = Runner(options.context(config), PIPELINE)
     bring_up(runner, "finetune")
     ingest = runner.context.artifacts["ingest"].path
     assembly = Assembly(ingest, config.history.max_length)

@@ -69,7 +69,7 @@ def overrides(*settings: str) -> list[str]:
 
 
 def measure(millions: float, champion: Path, folder: Path) -> dict[str, Any]:
-    """The road of one size in a new workspace."""
+    """The pipeline of one size in a new workspace."""
     requests = int(millions * 1e6 / CANDIDATES)
     world = {"requests": requests, "users": requests // REQUESTS_PER_USER, "items": ITEMS, "candidates": CANDIDATES}
     settings = overrides(

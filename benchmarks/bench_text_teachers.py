@@ -28,11 +28,12 @@ from ctr_kd.config import TEXT_TEACHERS
 from ctr_kd.metrics.classification import row_log_losses
 from ctr_kd.training.distill import combine_logits
 from pipelines.config.run import load
-from pipelines.scoring.text_rows import TextRows
-from pipelines.stages import ROAD
+from pipelines.stages import PIPELINE
 from pipelines.stages.training import probabilities
+from pipelines.tasks.texts import TextRows
 from pipelines.workspace.console import Console
-from pipelines.workspace.runner import RunContext, Runner
+from pipelines.workspace.context import RunContext
+from pipelines.workspace.runner import Runner
 
 Logits = dict[str, np.ndarray]  # (rows, classes) by split
 
@@ -77,7 +78,7 @@ def main() -> None:
     config = load(options.conf)
     with tempfile.TemporaryDirectory() as folder:
         context = RunContext(config, Path(folder) / "workspace", options.data, console=Console(io.StringIO()))
-        Runner(context, ROAD).run(last="ingest")
+        Runner(context, PIPELINE).run(last="ingest")
         rows = TextRows(context.artifacts["ingest"].path)
         of_split = {"out_of_fold": "train", "validation": "validation"}
         label = {name: rows.read(split)["label"].to_numpy().astype(np.int64) for name, split in of_split.items()}

@@ -30,7 +30,7 @@ EXECUTOR_EFFICIENCY = 0.7  # of many executors, against two cores of one machine
 # Of conf/globo.yaml, by hand: 2.6 million events, 2.86 million rows, of which 2.4 million are learned from.
 STORE_BYTES = 12.9  # per event, of store/events
 ROW_BYTES = 17.1  # per row, of rows.parquet
-LEARNING_MICROSECONDS = 255.0  # per training row on two cores: the 673 s of results/road.json without the 60 s of ingestion
+LEARNING_MICROSECONDS = 255.0  # per training row on two cores: the 673 s of results/pipeline.json without the 60 s of ingestion
 
 
 def load(name: str) -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""An Airflow DAG of a configuration: the road's stages as tasks, then monitoring, once per logical time.
+"""An Airflow DAG of a configuration: the pipeline's stages as tasks, then monitoring, once per logical time.
 
 A file in Airflow's folder of DAGs names the configuration::
 
-    from pipelines.airflow_dag import road_dag
+    from pipelines.airflow_dag import pipeline_dag
 
-    dag = road_dag("/srv/ctr_kd/conf/mine.yaml", "/srv/ctr_kd/workspace", data="/srv/log", program="/srv/ctr_kd/.venv/bin/ctr-kd")
+    dag = pipeline_dag("/srv/ctr_kd/conf/mine.yaml", "/srv/ctr_kd/workspace", data="/srv/log", program="/srv/ctr_kd/.venv/bin/ctr-kd")
 
 The tasks run the command line in an environment of its own, so Airflow's needs no other package of the project's.
 """
@@ -19,27 +19,27 @@ from airflow.sdk import DAG, BaseOperator, CronTriggerTimetable, chain
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from pipelines.config.run import load
-from pipelines.config.schedule import FINAL_CODES, Road
+from pipelines.scheduled_pipeline import FINAL_CODES, ScheduledPipeline
 
 
 class StepOperator(BaseOperator):
-    """Runs one step of a road; fails for good where another try would end the same.
+    """Runs one step of a pipeline; fails for good where another try would end the same.
 
     Parameters
     ----------
-    road : Road
+    pipeline : ScheduledPipeline
     step : str
     """
 
-    def __init__(self, *, road: Road, step: str, **settings: Any) -> None:
+    def __init__(self, *, pipeline: ScheduledPipeline, step: str, **settings: Any) -> None:
         super().__init__(task_id=step, **settings)
-        self.road, self.step = road, step
+        self.pipeline, self.step = pipeline, step
         self.hook = SubprocessHook()
 
     def execute(self, context: Any) -> None:
         run = context["dag_run"]
         moment = run.logical_date or run.run_after  # a run that somebody triggers by hand may have no logical date
-        result = self.hook.run_command(self.road.command(self.step, moment))
+        result = self.hook.run_command(self.pipeline.command(self.step, moment))
         if result.exit_code in FINAL_CODES:
             raise AirflowFailException(f"exit code {result.exit_code}, which another try would not change: {result.output}")
         if result.exit_code:
@@ -50,7 +50,7 @@ class StepOperator(BaseOperator):
         self.hook.send_sigterm()
 
 
-def road_dag(conf: str | Path, workspace: str | Path, data: str | Path | None = None, program: str = "ctr-kd") -> DAG:
+def pipeline_dag(conf: str | Path, workspace: str | Path, data: str | Path | None = None, program: str = "ctr-kd") -> DAG:
     """The DAG of a configuration, as its block ``schedule`` says.
 
     Parameters
@@ -67,7 +67,9 @@ def road_dag(conf: str | Path, workspace: str | Path, data: str | Path | None = 
     """
     config = load(conf)
     schedule = config.schedule
-    road = Road(config, Path(conf).absolute(), Path(workspace).absolute(), None if data is None else Path(data).absolute(), (program,))
+    pipeline = ScheduledPipeline(
+        config, Path(conf).absolute(), Path(workspace).absolute(), None if data is None else Path(data).absolute(), (program,)
+    )
     dag = DAG(
         f"ctr_kd_{config.name}",
         description=f"From the raw log to scores, as {Path(conf).name} says",
@@ -78,5 +80,5 @@ def road_dag(conf: str | Path, workspace: str | Path, data: str | Path | None = 
         default_args={"retries": schedule.retries, "retry_delay": schedule.retry_delay},
     )
     with dag:
-        chain(*(StepOperator(road=road, step=step) for step in road.steps))
+        chain(*(StepOperator(pipeline=pipeline, step=step) for step in pipeline.steps))
     return dag

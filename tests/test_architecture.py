@@ -1,4 +1,4 @@
-"""The house has three floors, and imports go only downwards: pipelines, ctr_kd, feature_store."""
+"""What import-linter (pyproject.toml) cannot see of the architecture: nothing anywhere is unpickled."""
 
 import ast
 from collections.abc import Iterator
@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FLOORS = {"feature_store": set(), "ctr_kd": {"feature_store"}, "pipelines": {"ctr_kd", "feature_store"}}
-FORBIDDEN = {"feature_store": {"torch", "mlflow", "onnxruntime"}, "ctr_kd": {"mlflow"}, "pipelines": set()}
+FLOORS = ("feature_store", "ctr_kd", "pipelines")
 
 
 def imported(source: str) -> Iterator[str]:
@@ -22,26 +21,6 @@ def imported(source: str) -> Iterator[str]:
 
 def files(floor: str) -> list[Path]:
     return sorted((ROOT / floor).rglob("*.py"))
-
-
-@pytest.mark.parametrize("floor", FLOORS)
-def test_imports_go_only_downwards(floor: str) -> None:
-    allowed = FLOORS[floor] | {floor}
-    wrong = [
-        f"{path.relative_to(ROOT)} imports {name}"
-        for path in files(floor)
-        for name in imported(path.read_text(encoding="utf-8"))
-        if (name in FLOORS and name not in allowed) or name in FORBIDDEN[floor]
-    ]
-    assert not wrong
-
-
-def test_every_floor_has_files() -> None:
-    assert all(len(files(floor)) > 3 for floor in FLOORS)
-
-
-def test_the_check_sees_imports_inside_functions() -> None:
-    assert set(imported("import os.path\ndef f():\n    from ctr_kd.models import bert\n")) == {"os", "ctr_kd"}
 
 
 @pytest.mark.parametrize("floor", FLOORS)

@@ -24,11 +24,11 @@ from feature_store.config import SourceConfig
 from feature_store.readers import READERS
 from feature_store.readers.base import relative
 from feature_store.store.merge import KEYS, connect, write_part
+from feature_store.store.quarantine import FILE, Rejects, files_behind, write_failed, write_quarantine
 from feature_store.store.staging import Part, Staging
 from feature_store.store.store import CONTRACT, LEDGER, MANIFEST, Store, Transaction, finish_commit, read_json, storage_errors
 from feature_store.tables.contracts import ID_COLUMNS, ContractCheck, DataError, Kind, Reader, Rejected, latest_time, row_text, schema
 from feature_store.tables.files import sha256_of
-from feature_store.tables.quarantine import FILE, Rejects, files_behind, write_failed, write_quarantine
 
 FORMAT = 1  # of the store; another number makes every store be built anew
 _IDS = ("user_id", "item_id", "request_id")

@@ -28,11 +28,11 @@ from feature_store.readers.base import relative
 from feature_store.readers.text import SPLITS, TextReader
 from feature_store.store.ingest import IngestSummary
 from feature_store.store.merge import connect, write_rows
+from feature_store.store.quarantine import Rejects, write_failed, write_quarantine
 from feature_store.store.store import CONTRACT, LEDGER, MANIFEST, Store, Transaction, finish_commit, storage_errors, write_json
 from feature_store.tables.casting import canonical_integers, to_text
 from feature_store.tables.contracts import DataError, RawBatch, Rejected, row_text
 from feature_store.tables.files import sha256_of
-from feature_store.tables.quarantine import Rejects, write_failed, write_quarantine
 from feature_store.text.audit import text_keys
 
 FORMAT = 1  # of a store of texts; another number makes it be built anew

@@ -1,4 +1,4 @@
-"""Commands beside the road: what the encoder knows, what distillation gives, and which student to choose."""
+"""Commands beside the pipeline: what the encoder knows, what distillation gives, and which student to choose."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from pipelines.cli.options import Options, common
 from pipelines.cli.session import say_what_was_done, session
-from pipelines.stages import ROAD
+from pipelines.stages import PIPELINE
 
 
 @click.command("next-item")
@@ -28,8 +28,8 @@ def next_item_command(options: Options) -> None:
     from pipelines.stages import next_item
 
     options.config().need_clicks()
-    road = [*(stage for stage in ROAD if stage.name in next_item.STAGE.upstream), next_item.STAGE]
-    with session("next-item", options, road) as runner:
+    pipeline = [*(stage for stage in PIPELINE if stage.name in next_item.STAGE.upstream), next_item.STAGE]
+    with session("next-item", options, pipeline) as runner:
         say_what_was_done(runner.run(options.first or "next-item", options.last or "next-item", options.force))
         if next_item.STAGE.name in runner.context.artifacts:
             click.echo(next_item.table(runner.context))
@@ -57,7 +57,7 @@ def prove_command(options: Options) -> None:
     seeds = options.more["seeds"]
     options = replace(options, overrides=(*options.overrides, *([f"prove.seeds={seeds}"] if seeds else [])))
     _whole(options, "prove")
-    with session("prove", options, student.ROAD) as runner:
+    with session("prove", options, student.PIPELINE) as runner:
         click.echo(prove.prove(runner, options.force))
 
 
@@ -78,7 +78,7 @@ def sweep_command(options: Options) -> None:
     from pipelines.stages import student, sweep
 
     _whole(options, "sweep")
-    with session("sweep", options, student.ROAD) as runner:
+    with session("sweep", options, student.PIPELINE) as runner:
         click.echo(sweep.sweep(runner, options.force))
 
 

@@ -22,12 +22,13 @@ from pipelines.cli.registry import promote_command, rollback_command
 from pipelines.cli.schedule import backfill_command, monitor_command
 from pipelines.cli.session import need_model, say_what_was_done, session
 from pipelines.config.run import describe
-from pipelines.errors import exit_code, explain
-from pipelines.registry.promotion_gate import GateRefused
-from pipelines.stages import ROAD
+from pipelines.errors import GateRefused
+from pipelines.exit_codes import exit_code, explain
+from pipelines.stages import PIPELINE
 from pipelines.tracking.client import tracking_uri
 from pipelines.workspace.artifacts import read_json
-from pipelines.workspace.runner import RunContext, Runner, Stage
+from pipelines.workspace.context import RunContext, Stage
+from pipelines.workspace.runner import Runner
 
 
 class _InOrder(click.Group):
@@ -65,9 +66,9 @@ def cli() -> None:
 @cli.command("run")
 @common
 def run_command(options: Options) -> None:
-    """Do the whole road: raw log, teacher, student, registry, scores.
+    """Do the whole pipeline: raw log, teacher, student, registry, scores.
 
-    What stands already is skipped. Ends with the result table and the place of the report.
+    What is up to date is skipped. Ends with the result table and the place of the report.
 
     \b
     Examples:
@@ -114,10 +115,10 @@ def neighbours_command(options: Options) -> None:
       ctr-kd neighbours conf/simulated.yaml i00042
       ctr-kd neighbours conf/globo.yaml 160974 -k 20
     """
-    from pipelines.cli.neighbours import ROAD_TO_EMBEDDINGS, neighbours_table
+    from pipelines.cli.neighbours import STAGES_TO_EMBEDDINGS, neighbours_table
 
     options.config().need_clicks()
-    with _session("neighbours", options, ROAD_TO_EMBEDDINGS) as runner:
+    with _session("neighbours", options, STAGES_TO_EMBEDDINGS) as runner:
         runner.run(options.first or "finetune", options.last or "finetune", options.force)
         if "finetune" in runner.context.artifacts:
             click.echo(neighbours_table(runner.context, options.more["item"], options.more["k"]))
@@ -213,7 +214,7 @@ def config_command(options: Options) -> None:
 @cli.command("status")
 @common
 def status_command(options: Options) -> None:
-    """Show what stands and what is missing: stages, partitions, aliases. Changes nothing.
+    """Show what is up to date and what is missing: stages, partitions, aliases. Changes nothing.
 
     \b
     Example:
@@ -225,8 +226,8 @@ def status_command(options: Options) -> None:
     click.echo(status(options.context(config, read_only=True), tracking_uri(config, options.workspace)))
 
 
-def _session(command: str, options: Options, road: Sequence[Stage] | None = None) -> AbstractContextManager[Runner]:
-    return session(command, options, ROAD if road is None else road)
+def _session(command: str, options: Options, pipeline: Sequence[Stage] | None = None) -> AbstractContextManager[Runner]:
+    return session(command, options, PIPELINE if pipeline is None else pipeline)
 
 
 def _run_and_show(runner: Runner, first: str | None, last: str | None, force: bool) -> None:

@@ -9,18 +9,18 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.config.run import ConfigError
+from pipelines.errors import ConfigError
 from pipelines.stages import finetune, ingest, pretrain
 from pipelines.stages.training import load_teacher
-from pipelines.workspace.runner import RunContext
+from pipelines.workspace.context import RunContext
 
-ROAD_TO_EMBEDDINGS = (ingest.STAGE, pretrain.STAGE, finetune.STAGE)
+STAGES_TO_EMBEDDINGS = (ingest.STAGE, pretrain.STAGE, finetune.STAGE)
 
 
 def neighbours_table(run: RunContext, item: str, k: int) -> str:
     """The item and its ``k`` nearest, most similar first, as lines of text.
 
-    Beside each id stand its similarity (cosine of the fine-tuned encoder's item embeddings), its clicks that were known before training
+    Each id comes with its similarity (cosine of the fine-tuned encoder's item embeddings), its clicks that were known before training
     ended, and its attributes.
 
     Parameters

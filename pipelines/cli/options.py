@@ -15,11 +15,11 @@ import click
 from ctr_kd.training.distributed import ALONE, Processes
 from feature_store.config import parse_time
 from pipelines.config.run import RunConfig, load
-from pipelines.stages import ROAD
+from pipelines.stages import PIPELINE
 from pipelines.workspace.console import Console
-from pipelines.workspace.runner import RunContext
+from pipelines.workspace.context import RunContext
 
-STAGES = tuple(stage.name for stage in ROAD)
+STAGES = tuple(stage.name for stage in PIPELINE)
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
             "--from", "first", type=click.Choice(STAGES), metavar="STAGE", help="First stage; earlier ones run only where they are missing."
         ),
         click.option("--until", "last", type=click.Choice(STAGES), metavar="STAGE", help="Last stage."),
-        click.option("--force", is_flag=True, help="Make these stages again even where they stand."),
+        click.option("--force", is_flag=True, help="Make these stages again even where they are up to date."),
         click.option("--debug", is_flag=True, expose_value=False, is_eager=True, help="Show a traceback on failure.", callback=set_debug),
     )
 

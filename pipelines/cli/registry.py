@@ -8,11 +8,11 @@ import click
 
 from pipelines.cli.options import Options, common
 from pipelines.cli.session import session
+from pipelines.errors import GateRefused
 from pipelines.registry.alias_history import PROMOTE, succession_table
 from pipelines.registry.lookup import peek
-from pipelines.registry.promotion_gate import GateRefused
 from pipelines.registry.registry import CHALLENGER, GATE_TAG, Move, Registry
-from pipelines.stages import ROAD
+from pipelines.stages import PIPELINE
 from pipelines.tracking.client import TrackingError, tracking_uri
 
 _why = click.option("--why", default="", metavar="TEXT", help="The reason, for the history of champions.")
@@ -29,7 +29,7 @@ def promote_command(options: Options) -> None:
       ctr-kd promote conf/globo.yaml
       ctr-kd promote conf/globo.yaml --why "the old champion's files are lost"
     """
-    with session("promote", options, ROAD) as runner:
+    with session("promote", options, PIPELINE) as runner:
         config, uri = runner.context.config, tracking_uri(runner.context.config, options.workspace)
         if peek(uri, config.name, CHALLENGER) is None:
             with suppress(GateRefused):  # it is registered all the same, and the caller knows better
@@ -52,7 +52,7 @@ def rollback_command(options: Options) -> None:
     Example:
       ctr-kd rollback conf/globo.yaml --why "clicks fell after the change"
     """
-    with session("rollback", options, ROAD) as runner:
+    with session("rollback", options, PIPELINE) as runner:
         config = runner.context.config
         registry = Registry(tracking_uri(config, options.workspace), config.name)
         _show_move(registry, registry.rollback(options.more["why"] or "by hand"))

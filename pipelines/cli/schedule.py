@@ -1,4 +1,4 @@
-"""Commands that a scheduler gives, beside those of the road: scoring a range of dates, and watching what scores were worth."""
+"""Commands that a scheduler gives, beside those of the pipeline: scoring a range of dates, and watching what scores were worth."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipelines.cli.options import Date, Options, common
 from pipelines.cli.session import need_model, session
 from pipelines.errors import BoundBroken, DatesFailed
 from pipelines.scoring.backfill import Mode, backfill, table
-from pipelines.stages import ROAD
+from pipelines.stages import PIPELINE
 
 
 @click.command("backfill")
@@ -39,7 +39,7 @@ def backfill_command(options: Options) -> None:
     start, end = options.more["start"], options.more["end"]
     if end < start:
         raise click.UsageError(f"--end {end} is before --start {start}")
-    with session("backfill", options, ROAD) as runner:
+    with session("backfill", options, PIPELINE) as runner:
         need_model(runner, None)
         outcomes = backfill(runner, start, end, cast(Mode, options.more["mode"]))
         click.echo(table(outcomes))
@@ -63,7 +63,7 @@ def monitor_command(options: Options) -> None:
     """
     from pipelines.stages import monitor
 
-    with session("monitor", options, [ROAD[0], monitor.STAGE]) as runner:
+    with session("monitor", options, [PIPELINE[0], monitor.STAGE]) as runner:
         try:
             runner.run("monitor", "monitor", options.force)
         except BoundBroken:

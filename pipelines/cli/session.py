@@ -8,36 +8,36 @@ from contextlib import contextmanager
 import click
 
 from pipelines.cli.options import Options
-from pipelines.errors import BoundBroken
-from pipelines.registry.promotion_gate import GateRefused
+from pipelines.errors import BoundBroken, GateRefused
 from pipelines.tracking.client import tracking_uri
 from pipelines.tracking.relocate import follow_workspace
 from pipelines.tracking.tracker import Tracker
 from pipelines.workspace.artifacts import recover
+from pipelines.workspace.context import RunContext, Stage
 from pipelines.workspace.lock import workspace_lock
 from pipelines.workspace.processes import dismiss, help_out, together
-from pipelines.workspace.runner import RunContext, Runner, RunSummary, Stage
+from pipelines.workspace.runner import Runner, RunSummary
 
 
 @contextmanager
-def session(command: str, options: Options, road: Sequence[Stage]) -> Iterator[Runner]:
-    """The workspace under lock, with a runner of a road on it and a tracker that knows how it ended."""
+def session(command: str, options: Options, pipeline: Sequence[Stage]) -> Iterator[Runner]:
+    """The workspace under lock, with a runner of a pipeline on it and a tracker that knows how it ended."""
     config = options.config()
     click.get_current_context().find_root().obj["workspace"] = options.workspace
     with together(options.workspace) as processes:
         context = options.context(config, processes=processes)
         if processes.leads:
-            with _tracked(command, options, context, road) as runner:
+            with _tracked(command, options, context, pipeline) as runner:
                 yield runner
             dismiss(processes)
         else:
-            help_out(context, road)
+            help_out(context, pipeline)
     if not processes.leads:
         raise click.exceptions.Exit(0)  # the command's own work is that of the first process
 
 
 @contextmanager
-def _tracked(command: str, options: Options, context: RunContext, road: Sequence[Stage]) -> Iterator[Runner]:
+def _tracked(command: str, options: Options, context: RunContext, pipeline: Sequence[Stage]) -> Iterator[Runner]:
     with workspace_lock(options.workspace, f"ctr-kd {command} {options.conf}"):
         if context.config.tracking.uri is None:
             follow_workspace(options.workspace)
@@ -45,9 +45,9 @@ def _tracked(command: str, options: Options, context: RunContext, road: Sequence
             recover(options.workspace / published)
         tracker = context.tracker = Tracker(tracking_uri(context.config, options.workspace), options.workspace, context.report)
         try:
-            yield Runner(context, road)
+            yield Runner(context, pipeline)
         except BaseException as error:
-            # A refusal or an alarm is a result: the road was gone to its end.
+            # A refusal or an alarm is a result: the pipeline was gone to its end.
             tracker.finish(None if isinstance(error, (GateRefused, BoundBroken)) else error)
             raise
         tracker.finish()
@@ -58,7 +58,7 @@ def say_what_was_done(summary: RunSummary) -> None:
     if summary.made:
         click.echo(f"made {', '.join(summary.made)} in {summary.seconds:.1f} s")
     else:
-        click.echo(f"nothing to do: {', '.join(summary.stood)} stand ({summary.seconds:.1f} s)")
+        click.echo(f"nothing to do: {', '.join(summary.up_to_date)} are up to date ({summary.seconds:.1f} s)")
 
 
 def need_model(runner: Runner, model: str | None) -> None:

@@ -1,4 +1,4 @@
-"""What stands in a workspace and what is missing, as text; nothing is changed by looking."""
+"""What is up to date in a workspace and what is missing, as text; nothing is changed by looking."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from pipelines.registry.lookup import peek, peek_changes
 from pipelines.registry.registry import CHALLENGER, CHAMPION
 from pipelines.scoring.backfill import stale
 from pipelines.scoring.partitions import failed_attempts, read_partition, scored_dates
-from pipelines.stages import ROAD
+from pipelines.stages import PIPELINE
 from pipelines.tracking.client import TrackingError
 from pipelines.workspace.artifacts import MANIFEST
+from pipelines.workspace.context import RunContext
 from pipelines.workspace.lock import holder
-from pipelines.workspace.runner import RunContext, Runner
+from pipelines.workspace.runner import Runner
 
 
 def status(context: RunContext, uri: str) -> str:
@@ -43,13 +44,13 @@ def _head(context: RunContext) -> Iterator[str]:
 
 def _stages(context: RunContext) -> Iterator[str]:
     yield "stages"
-    for state in Runner(context, ROAD).states():
+    for state in Runner(context, PIPELINE).states():
         manifest: dict[str, Any] = state.manifest or {}
-        if state.state == "stands":
+        if state.state == "up to date":
             more = f"  {manifest['seconds']:.1f} s, {manifest['started']}"
         else:  # whoever trained with --set and asks without it should not think that his work is lost
             others = sum(path.parent.name != state.fingerprint for path in _artifacts(context, state.name))
-            more = f"; {others} made with other settings or inputs {'stands' if others == 1 else 'stand'}" if others else ""
+            more = f"; {others} made with other settings or inputs {'is' if others == 1 else 'are'} kept" if others else ""
         yield f"  {state.name:<9} {state.fingerprint or '-':<16} {state.state}{more}"
 
 

@@ -30,10 +30,7 @@ from feature_store.config import (
 from pipelines.config.register import RegisterConfig
 from pipelines.config.schedule import ScheduleConfig
 from pipelines.config.scoring import MonitorConfig, ScoreConfig
-
-
-class ConfigError(Exception):
-    """The configuration or the command line is wrong. The message is one line: which file, which key, what is allowed."""
+from pipelines.errors import ConfigError
 
 
 class EvaluateConfig(Config):
@@ -222,7 +219,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, (str, int)) and key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", key_node.start_mark)
             seen.add(key if isinstance(key, (str, int)) else repr(key))
         return super().construct_mapping(node, deep)
 

@@ -14,7 +14,7 @@ from pipelines.config.register import RegisterConfig
 from pipelines.registry.latency import measure_latency
 from pipelines.registry.model_package import DATA, load_scorer
 from pipelines.registry.promotion_gate import Contender
-from pipelines.scoring.text_rows import Rows
+from pipelines.tasks.texts import Rows
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 

@@ -6,7 +6,7 @@ from pipelines.registry.loaded_model import OpenedModel, open_model
 from pipelines.registry.lookup import peek
 from pipelines.registry.registry import CHAMPION, Registry
 from pipelines.tracking.client import TrackingError, tracking_uri
-from pipelines.workspace.runner import RunContext
+from pipelines.workspace.context import RunContext
 
 
 def model_uri(run: RunContext) -> str:

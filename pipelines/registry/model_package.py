@@ -219,7 +219,7 @@ def scorer_in(code: Path, student: Path, threads: int = 1) -> Any:
 
 
 class _Source(SourceFileLoader):
-    """Runs a file as it stands: bytecode beside it, which nobody has checked, is neither read nor written."""
+    """Runs a file as it is: bytecode beside it, which nobody has checked, is neither read nor written."""
 
     def get_code(self, fullname: str) -> CodeType:
         return self.source_to_code(self.get_data(self.path), self.path)

@@ -9,23 +9,18 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pipelines.config.register import RegisterConfig
+from pipelines.errors import GateRefused
 from pipelines.registry.latency import Latency
 
 CHAMPION_READABLE = "champion_readable"
 
 
-class GateRefused(Exception):
-    """The challenger did not pass. The message is one line; ``table`` shows every check."""
-
-    def __init__(self, gate: Mapping[str, Any]) -> None:
-        champion = gate["champion_before"]
-        stays = f"version {champion} stays champion" if champion else "there is still no champion"
-        super().__init__(f"the gate refused version {gate.get('challenger', '?')}: {_failed(gate)}; {stays}")
-        self.gate = gate
-
-    @property
-    def table(self) -> str:
-        return gate_table(self.gate)
+def refusal(gate: Mapping[str, Any]) -> GateRefused:
+    """What a run ends with whose challenger did not pass."""
+    champion = gate["champion_before"]
+    stays = f"version {champion} stays champion" if champion else "there is still no champion"
+    failed = tuple(check["name"] for check in gate["checks"] if not check["passed"])
+    return GateRefused(f"the gate refused version {gate.get('challenger', '?')}: {_failed(gate)}; {stays}", gate_table(gate), failed)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from feature_store.store.store import Store
 from feature_store.tables.contracts import DataError
-from pipelines.errors import exit_code, explain
+from pipelines.exit_codes import exit_code, explain
 from pipelines.registry.promotion_gate import columns
 from pipelines.scoring.feature_join import StoreFeatures
 from pipelines.scoring.partitions import (
@@ -24,7 +24,8 @@ from pipelines.scoring.partitions import (
     read_partition,
     record_failure,
 )
-from pipelines.workspace.runner import RunContext, Runner
+from pipelines.workspace.context import RunContext
+from pipelines.workspace.runner import Runner
 
 Mode = Literal["missing", "failed", "all"]
 
@@ -37,9 +38,9 @@ class Outcome:
     ----------
     day : date
     what : str
-        ``scored``, ``stands``, ``missing`` (and not asked for by the mode) or ``failed``.
+        ``scored``, ``up to date``, ``missing`` (and not asked for by the mode) or ``failed``.
     rows : int or None
-        Of the partition that stands now.
+        Of the partition as it is now.
     version : str or None
         Of the model that scored it.
     why : str
@@ -89,7 +90,7 @@ def backfill(runner: Runner, start: date, end: date, mode: Mode) -> list[Outcome
     Parameters
     ----------
     runner : Runner
-        Of a road that ends in ``score``, with ``ingest`` brought up to date.
+        Of a pipeline that ends in ``score``, with ``ingest`` brought up to date.
     start, end : date
     mode : "missing", "failed" or "all"
 
@@ -154,7 +155,7 @@ def _outcome(run: RunContext, day: date, why: str = "") -> Outcome:
         return Outcome(day, "missing")
     # What was scored at a later logical time stays even when it was asked for.
     mine = why and manifest["fingerprint"] == run.artifacts["score"].path.name
-    return Outcome(day, "scored" if mine else "stands", manifest["rows"], manifest["model_version"], why)
+    return Outcome(day, "scored" if mine else "up to date", manifest["rows"], manifest["model_version"], why)
 
 
 def table(outcomes: Sequence[Outcome]) -> str:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from pipelines.config.run import ConfigError
+from pipelines.errors import ConfigError
 from pipelines.scoring.feature_join import Joiner
-from pipelines.workspace.runner import StageContext
+from pipelines.workspace.context import StageContext
 
 if TYPE_CHECKING:
     from pipelines.registry.loaded_model import OpenedModel

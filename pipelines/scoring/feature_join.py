@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.registry.loaded_model import completed
-from pipelines.workspace.runner import RunContext
+from pipelines.workspace.context import FeatureSource, RunContext
 
 if TYPE_CHECKING:
     from feature_store.features.historical_features import FeatureLookup
@@ -95,7 +95,7 @@ class StoreFeatures:
 
 
 @contextmanager
-def features_of(run: RunContext, until: datetime | None = None) -> Iterator[StoreFeatures]:
+def features_of(run: RunContext, until: datetime | None = None) -> Iterator[FeatureSource]:
     """Those that the run holds open, which then must reach as far as is asked, or some up to ``until`` that are closed afterwards."""
     if run.features is not None:
         yield run.features
@@ -121,10 +121,10 @@ class Joiner:
     ----------
     signature : mapping
         Of the model: the columns that it reads.
-    features : StoreFeatures
+    features : FeatureSource
     """
 
-    def __init__(self, signature: Mapping[str, Any], features: StoreFeatures) -> None:
+    def __init__(self, signature: Mapping[str, Any], features: FeatureSource) -> None:
         self._signature, self._features = signature, features
 
     def lacking(self, names: Sequence[str]) -> list[str]:

@@ -19,13 +19,13 @@ from feature_store.tables.contracts import DataError
 from feature_store.tables.files import sync
 from pipelines.registry.champion import load_model, model_uri, model_version
 from pipelines.registry.loaded_model import OpenedModel
+from pipelines.scoring.executors import score_parts
 from pipelines.scoring.feature_join import Joiner, NothingToJoin, open_joiner
-from pipelines.scoring.local_executor import score_parts
 from pipelines.scoring.partitions import REPORT
 from pipelines.scoring.parts import Part, PartsFolder, in_parts
 from pipelines.workspace.artifacts import write_json
+from pipelines.workspace.context import RunContext
 from pipelines.workspace.lock import workspace_lock
-from pipelines.workspace.runner import RunContext
 
 _BUFFER = 1 << 20  # bytes read of a column at a time: a row group may be larger than memory, and fetching ahead would keep all of them
 
@@ -33,8 +33,8 @@ _BUFFER = 1 << 20  # bytes read of a column at a time: a row group may be larger
 def score_file(run: RunContext, source: Path, target: Path) -> str:
     """Write the rows of a Parquet file, in their order and with all their columns, with ``score`` and ``model_version`` added.
 
-    What the scoring saw is written beside it, as ``NAME.scoring.json``. Until both stand, finished parts lie in ``.NAME.parts`` beside
-    them; the same scoring, started again after a kill, takes them over.
+    What the scoring saw is written beside it, as ``NAME.scoring.json``. Until both are written, finished parts lie in ``.NAME.parts``
+    beside them; the same scoring, started again after a kill, takes them over.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Parts through a model, in this process or in one worker per core; finished ones are left out, and a fault says what to do."""
+"""Parts through a model, in this process or in one worker process per core."""
 
 from __future__ import annotations
 
@@ -12,80 +12,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import Any, NoReturn, Self
 
 from ctr_kd.export.scoring_statistics import ScoringCounts
-from feature_store.tables.contracts import DataError
-from pipelines.config.run import RunConfig
 from pipelines.registry.loaded_model import OpenedModel
-from pipelines.scoring.parts import Part, PartsFolder, ScoringStopped, write_part
+from pipelines.scoring.parts import Finished, Part, PartsFolder, ScoringStopped, stop, write_part
 from pipelines.scoring.worker import fault_of, send
-from pipelines.workspace.console import Progress
-
-if TYPE_CHECKING:
-    from pipelines.scoring.spark_executor import SparkPool
-
-Finished = tuple[int, ScoringCounts]
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PATIENCE = 5.0  # seconds in which a worker that has nothing more to do ends
-
-
-def score_parts(
-    model: OpenedModel, version: str, parts: Iterator[Part], folder: PartsFolder, config: RunConfig, name: str, progress: Progress
-) -> None:
-    """Score all parts that are not finished yet.
-
-    Parameters
-    ----------
-    model : OpenedModel
-    version : str
-    parts : iterator of Part
-        Those that stand in the folder already are passed over.
-    folder : PartsFolder
-    config : RunConfig
-        ``score.engine`` and ``score.workers`` say who scores; where one part is all there is, this process does.
-    name : str
-        What the rows are, for messages.
-    progress : Progress
-        Counts rows.
-
-    Raises
-    ------
-    DataError
-        When rows cannot be scored; it names the first row of their part.
-    ScoringStopped
-        When a worker died, or memory or a disk is full.
-    """
-    progress.advance(folder.resumed)
-    missing = (part for part in parts if part.number not in folder.finished)
-    ahead = [part for part in (next(missing, None), next(missing, None)) if part is not None]
-    count = config.score.workers or cores()
-    pool: SparkPool | Pool | Alone
-    if config.score.engine == "spark" and ahead:
-        from pipelines.scoring.spark_executor import SparkPool
-
-        pool = SparkPool(model, version, folder, config.feature_store, name)
-    elif count > 1 and len(ahead) > 1:
-        pool = Pool(model, version, folder, count, name)
-    else:
-        pool = Alone(model, version, folder, name)
-    with pool:
-        for number, counts in pool.score(_each(ahead, missing)):
-            folder.finished[number] = counts
-            progress.advance(counts.rows)
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _each(ahead: list[Part], others: Iterator[Part]) -> Iterator[Part]:
-    """Those that were looked at already, each let go of when it is given away, and the others."""
-    while ahead:
-        yield ahead.pop(0)
-    yield from others
 
 
 class Alone:
@@ -101,7 +36,7 @@ class Alone:
         return
 
     def score(self, parts: Iterator[Part]) -> Iterator[Finished]:
-        """Number and counts of each part, as soon as its file stands."""
+        """Number and counts of each part, as soon as its file is written."""
         for part in parts:
             try:
                 counts = write_part(self._model, self._version, part, self._folder.path)
@@ -149,7 +84,7 @@ class Pool:
         self._selector.close()
 
     def score(self, parts: Iterator[Part]) -> Iterator[Finished]:
-        """Number and counts of each part, as soon as its file stands: in the order in which they are finished."""
+        """Number and counts of each part, as soon as its file is written: in the order in which they are finished."""
         for part in parts:
             worker, finished = self._wait()
             self._first[part.number] = part.first
@@ -157,7 +92,7 @@ class Pool:
                 send(_pipe(worker.stdin), part)
             except BrokenPipeError:
                 self._lost(worker)
-            del part  # or it would stand beside the next one
+            del part  # or memory would hold it beside the next one
             if finished:
                 yield finished
         while self._first:
@@ -188,17 +123,9 @@ class Pool:
         code = worker.wait()
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended by itself with code {code}"
         hint = ", as systems do that run out of memory; fewer score.workers or a smaller score.batch_rows need less" if code == -9 else ""
-        raise ScoringStopped(f"a scoring worker (process {worker.pid}) {how}{hint}; {self._folder.what_stands()}") from None
+        raise ScoringStopped(f"a scoring worker (process {worker.pid}) {how}{hint}; {self._folder.what_is_kept()}") from None
 
 
 def _pipe(stream: Any) -> Any:
     assert stream is not None  # noqa: S101
     return stream
-
-
-def stop(fault: str, text: str, name: str, first: int, folder: PartsFolder) -> NoReturn:
-    if fault == "data":
-        raise DataError(f"{name}, rows from {first + 1:,} on: {text}") from None
-    if fault == "disk":
-        raise folder.full(text) from None
-    raise ScoringStopped(f"not enough memory ({text}); lower score.batch_rows or score.workers; {folder.what_stands()}") from None

@@ -25,7 +25,7 @@ def partition_path(workspace: Path, day: date) -> Path:
 
 
 def unfinished_path(workspace: Path, day: date) -> Path:
-    """Where an attempt to score a date works: it stands only while one runs, or after one was killed."""
+    """Where an attempt to score a date works: it exists only while one runs, or after one was killed."""
     final = partition_path(workspace, day)
     return final.with_name(f".{final.name}.tmp")
 
@@ -159,7 +159,7 @@ def _failures(workspace: Path) -> Path:
 
 
 def record_failure(workspace: Path, day: date, reason: str, code: int) -> None:
-    """Remember that a date could not be scored, until it is; a partition that stands is left alone."""
+    """Remember that a date could not be scored, until it is; a finished partition is left alone."""
     folder = _failures(workspace)
     folder.mkdir(parents=True, exist_ok=True)
     when = datetime.now(UTC).isoformat(timespec="seconds")

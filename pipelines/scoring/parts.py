@@ -1,4 +1,4 @@
-"""Scored rows in parts: small files that stand by themselves, so that a killed scoring goes on and a long one needs little memory."""
+"""Scored rows in parts: small files, complete by themselves, so that a killed scoring goes on and a long one needs little memory."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ctr_kd.export.scoring_statistics import ScoringCounts
+from feature_store.tables.contracts import DataError
 from feature_store.tables.files import sha256_of, sync
 from feature_store.tables.seal import sealed, unsealed
 from pipelines.registry.loaded_model import OpenedModel, completed
@@ -22,9 +23,11 @@ from pipelines.workspace.artifacts import ArtifactError, digest_of, read_json, w
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota or a limit that takes no more
 _LAYOUT = 1  # raised when parts begin to be written in another way
 
+Finished = tuple[int, ScoringCounts]  # number of a part, and what was counted of it
+
 
 class ScoringStopped(Exception):
-    """Scoring cannot go on, through no fault of the rows. The message is one line: why, what stands, what to do."""
+    """Scoring cannot go on, through no fault of the rows. The message is one line: why, what is kept, what to do."""
 
 
 @dataclass(frozen=True)
@@ -140,17 +143,17 @@ class PartsFolder:
                 raise self.full(str(error)) from None
             raise
 
-    def what_stands(self) -> str:
+    def what_is_kept(self) -> str:
         """For messages: what a scoring that stopped has left, and that it goes on from there."""
-        stands = f"{len(self.finished):,} finished parts stay in {self.path}" if self.finished else "no part was finished yet"
-        return f"{stands}; give the same command again to go on"
+        kept = f"{len(self.finished):,} finished parts stay in {self.path}" if self.finished else "no part was finished yet"
+        return f"{kept}; give the same command again to go on"
 
     def full(self, text: str) -> ScoringStopped:
         """The disk of the parts takes no more."""
-        return ScoringStopped(f"no space left on the disk of {self.place.parent} ({text}): free some; {self.what_stands()}")
+        return ScoringStopped(f"no space left on the disk of {self.place.parent} ({text}): free some; {self.what_is_kept()}")
 
     def remove(self) -> None:
-        """The output stands: nothing of this is needed any more."""
+        """The output is complete: nothing of this is needed any more."""
         shutil.rmtree(self.place, ignore_errors=True)
 
     def leave(self) -> None:
@@ -193,3 +196,12 @@ def in_parts(tables: Iterator[pa.Table], size: int, number: int = 0) -> Iterator
             held = [whole.slice(size)]
     if rows or number == first:
         yield Part(number, number * size, pa.concat_tables(held) if len(held) > 1 else held[0])
+
+
+def stop(fault: str, text: str, name: str, first: int, folder: PartsFolder) -> NoReturn:
+    """Raise what a fault of :func:`pipelines.scoring.worker.fault_of` means for the whole scoring."""
+    if fault == "data":
+        raise DataError(f"{name}, rows from {first + 1:,} on: {text}") from None
+    if fault == "disk":
+        raise folder.full(text) from None
+    raise ScoringStopped(f"not enough memory ({text}); lower score.batch_rows or score.workers; {folder.what_is_kept()}") from None

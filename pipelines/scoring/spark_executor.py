@@ -21,8 +21,7 @@ from ctr_kd.export.scoring_statistics import ScoringCounts
 from feature_store.config import FeatureStoreConfig
 from feature_store.engines.spark_session import EngineFailed, reason_of, spark_session
 from pipelines.registry.loaded_model import OpenedModel
-from pipelines.scoring.local_executor import Finished, stop
-from pipelines.scoring.parts import Part, PartsFolder
+from pipelines.scoring.parts import Finished, Part, PartsFolder, stop
 from pipelines.scoring.spark_task import ScoringTask, asked_file
 from pipelines.scoring.worker import send
 from pipelines.workspace.artifacts import files_of
@@ -57,7 +56,7 @@ class SparkPool:
         held = packed(files)
         name = f"ctr_kd-{what}-{hashlib.sha256(held).hexdigest()[:16]}.zip"
         context = self._spark.sparkContext
-        shipped = Path(SparkFiles.getRootDirectory()) / "shipped" / name  # executors may ask for it as long as the session stands
+        shipped = Path(SparkFiles.getRootDirectory()) / "shipped" / name  # executors may ask for it as long as the session lives
         if not shipped.exists():
             shipped.parent.mkdir(exist_ok=True)
             shipped.write_bytes(held)
@@ -97,7 +96,7 @@ class SparkPool:
             frame = self._spark.range(len(asked), numPartitions=len(asked)).mapInArrow(task, "answer string")
             return [json.loads(row.answer) for row in frame.collect()]
         except (PySparkException, Py4JError) as error:
-            raise EngineFailed(f"Spark: {reason_of(error)}; {self._folder.what_stands()} (add --debug for the traceback)") from error
+            raise EngineFailed(f"Spark: {reason_of(error)}; {self._folder.what_is_kept()} (add --debug for the traceback)") from error
 
 
 def packed(files: Mapping[str, Path]) -> bytes:

@@ -80,7 +80,7 @@ def serve(task: Mapping[str, str], source: BinaryIO, target: BinaryIO) -> None:
             say({"number": part.number, "fault": fault, "text": text, "trace": traceback.format_exc()})
         else:
             say({"number": part.number, "counts": counts.to_dict()})
-        del part  # or it would stand beside the next one
+        del part  # or memory would hold it beside the next one
 
 
 def main() -> None:

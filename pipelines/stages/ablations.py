@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from ctr_kd.config import Component, DistillConfig
 from ctr_kd.training.distill import without_effect
-from pipelines.config.run import ConfigError, RunConfig
+from pipelines.config.run import RunConfig
+from pipelines.errors import ConfigError
 
 ABLATION: Mapping[Component, Mapping[str, Mapping[str, Any]]] = {
     "soft": {

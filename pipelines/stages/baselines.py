@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctr_kd.config import TEXT_TEACHERS
-from pipelines.scoring.click_rows import RawRows
-from pipelines.scoring.text_rows import TextRows
 from pipelines.stages.training import SPLITS, fit_boosted_trees, probabilities, rate_of, stored_probabilities
+from pipelines.tasks.clicks import RawRows
+from pipelines.tasks.texts import TextRows
 from pipelines.workspace.artifacts import read_json
-from pipelines.workspace.runner import StageContext
+from pipelines.workspace.context import StageContext
 
 if TYPE_CHECKING:
     import pyarrow as pa

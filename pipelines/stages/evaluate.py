@@ -13,19 +13,19 @@ import numpy as np
 
 from feature_store.tables.contracts import DataError
 from pipelines.registry.model_package import scorer_in
-from pipelines.scoring.text_rows import Rows, open_rows
 from pipelines.stages import finetune
 from pipelines.stages.baselines import BASELINES
 from pipelines.stages.training import TIMED_ROWS, rate_of, stored_probabilities
+from pipelines.tasks.texts import Rows, open_rows
 from pipelines.workspace.artifacts import MANIFEST, Artifact, point, publish_directory, read_json, write_json, write_text
+from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.resources import peak_memory_bytes
-from pipelines.workspace.runner import RunContext, Stage, StageContext
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-NOBODY = ""  # stands for a null id
+NOBODY = ""  # in place of a null id
 
 
 def run(context: StageContext) -> None:

@@ -10,7 +10,7 @@ from feature_store.tables.contracts import DataError
 from pipelines.stages.training import SPLITS, kept_figure, load_encoders, precision_of, record_curve, write_predictions
 from pipelines.tracking.calls import flatten
 from pipelines.workspace.artifacts import Artifact, read_json, write_json
-from pipelines.workspace.runner import RunContext, Stage, StageContext
+from pipelines.workspace.context import RunContext, Stage, StageContext
 
 if TYPE_CHECKING:
     from ctr_kd.data.samples import Samples
@@ -128,7 +128,7 @@ def _hard_negatives(context: StageContext, assembly: AnyAssembly, encoder: Maske
 
 
 def others(run: RunContext) -> list[Artifact]:
-    """Fine-tunings beside this run's, of the same rows and the same pretrained encoder, that stand in the workspace.
+    """Fine-tunings beside this run's, of the same rows and the same pretrained encoder, that are up to date in the workspace.
 
     Those that other code made are passed over: their figures cannot be compared.
     """

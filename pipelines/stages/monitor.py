@@ -13,7 +13,7 @@ from pipelines.errors import BoundBroken
 from pipelines.registry.promotion_gate import Check, at_least, at_most, columns, metric
 from pipelines.scoring.partitions import SCORES, is_whole, partition_path, read_partition, scored_dates
 from pipelines.workspace.artifacts import MANIFEST, Artifact, digest_of, publish_directory, read_json, write_json, write_text
-from pipelines.workspace.runner import RunContext, Stage, StageContext
+from pipelines.workspace.context import RunContext, Stage, StageContext
 
 FILE, PAGE = "monitor.json", "monitor.html"
 FIGURES = ("auc", "log_loss", "calibration_ratio", "calibration_error", "psi")

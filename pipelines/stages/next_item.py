@@ -1,4 +1,4 @@
-"""Stage next-item: where the pretrained encoder ranks what users clicked next. It is no part of the road; its command runs it."""
+"""Stage next-item: where the pretrained encoder ranks what users clicked next. It is no part of the pipeline; its command runs it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from pipelines.workspace.artifacts import read_json, write_json
+from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.reports import publish_beside
-from pipelines.workspace.runner import RunContext, Stage, StageContext
 
 FILE = "next_item.json"
 

@@ -1,4 +1,4 @@
-"""Stage pretrain: a BERT learns from sequences, of clicks or of words, what stands where."""
+"""Stage pretrain: a BERT learns from sequences, of clicks or of words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from feature_store.tables.contracts import DataError
 from pipelines.stages.training import pretrained_weights, record_curve
 from pipelines.workspace.artifacts import write_json
-from pipelines.workspace.runner import Stage, StageContext
+from pipelines.workspace.context import Stage, StageContext
 
 if TYPE_CHECKING:
     from ctr_kd.models.bert import MaskedItemModel

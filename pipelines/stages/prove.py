@@ -14,7 +14,8 @@ from pipelines.stages.evaluate import run_facts, stored_probabilities
 from pipelines.stages.student import compare, compared_rows, student_costs, teacher_facts
 from pipelines.stages.training import kept_figure
 from pipelines.workspace.artifacts import read_json, write_json, write_text
-from pipelines.workspace.runner import RunContext, Runner, StageContext
+from pipelines.workspace.context import RunContext, StageContext
+from pipelines.workspace.runner import Runner
 
 FILE, PAGE = "prove.json", "prove.html"
 PAIRS = (("student", "student_alone"), ("student", "teacher"), ("teacher", "student_alone"))
@@ -26,9 +27,9 @@ def prove(runner: Runner, force: bool = False) -> str:
     Parameters
     ----------
     runner : Runner
-        Of :data:`pipelines.stages.student.ROAD`.
+        Of :data:`pipelines.stages.student.PIPELINE`.
     force : bool
-        Train the students again even where they stand; the teacher and its transfer sets stay.
+        Train the students again even where they are up to date; the teacher and its transfer sets stay.
     """
     compare(runner, "prove", run, students(runner.context.config), (FILE, PAGE), force)
     return table(runner.context)

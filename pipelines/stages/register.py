@@ -17,23 +17,23 @@ from pipelines.registry.model_package import VALIDATION_SCORES, add_card, load_s
 from pipelines.registry.promotion_gate import (
     CHAMPION_READABLE,
     Check,
-    GateRefused,
     champion_checks,
     decide,
     export_checks,
     model_checks,
+    refusal,
     unreadable_champion,
     verdict,
     window_checks,
 )
 from pipelines.registry.registry import CHAMPION, GATE_TAG, Registry
-from pipelines.scoring.text_rows import Rows, open_rows
 from pipelines.stages.evaluate import publish_report, run_facts, write_report
 from pipelines.stages.training import stored_probabilities
+from pipelines.tasks.texts import Rows, open_rows
 from pipelines.tracking.client import TrackingError, tracking_uri, without_password
 from pipelines.workspace.artifacts import ArtifactError, digest_of, read_json, write_json
+from pipelines.workspace.context import Stage, StageContext
 from pipelines.workspace.resources import code_revision
-from pipelines.workspace.runner import Stage, StageContext
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -258,7 +258,7 @@ def conclude(context: StageContext) -> None:
     publish_report(context)
     gate = (read_json(context.output / "registration.json") or {})["gate"]
     if not gate["passed"]:
-        raise GateRefused(gate)
+        raise refusal(gate)
 
 
 STAGE = Stage(
@@ -267,6 +267,6 @@ STAGE = Stage(
     upstream=("ingest", "finetune", "distill", "evaluate"),
     keys=("name", "register", "tracking.uri"),
     code_version=2,
-    stands=still_registered,
+    up_to_date=still_registered,
     conclude=conclude,
 )

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from feature_store.tables.contracts import DataError
-from pipelines.errors import exit_code, explain
+from pipelines.exit_codes import exit_code, explain
 from pipelines.registry.champion import load_model, model_uri, model_version
 from pipelines.scoring.candidates import candidate_tables
+from pipelines.scoring.executors import score_parts
 from pipelines.scoring.feature_join import Joiner, features_of
 from pipelines.scoring.files import keep_best_rows, scoring_report
-from pipelines.scoring.local_executor import score_parts
 from pipelines.scoring.partitions import (
     SCORES,
     SETTINGS,
@@ -34,7 +34,7 @@ from pipelines.scoring.partitions import (
 from pipelines.scoring.parts import Part, PartsFolder, in_parts
 from pipelines.stages import score_texts
 from pipelines.workspace.artifacts import digest_of, write_json
-from pipelines.workspace.runner import RunContext, Stage, StageContext
+from pipelines.workspace.context import RunContext, Stage, StageContext
 
 SCORE_COLUMNS = ("request_id", "user_id", "item_id", "timestamp")
 
@@ -75,10 +75,10 @@ def inputs(run: RunContext) -> dict[str, str]:
     }
 
 
-def partition_stands(context: StageContext) -> bool:
+def partition_is_up_to_date(context: StageContext) -> bool:
     """Whether the partition is there, whole, and was made by this very scoring; another model may have written it since."""
     if score_texts.is_asked(context.run):
-        return score_texts.stands(context)
+        return score_texts.is_up_to_date(context)
     day = scoring_date(context.run)
     manifest = read_partition(context.workspace, day)
     return manifest is not None and manifest.get("fingerprint") == context.fingerprint and is_whole(partition(context.run), manifest)
@@ -164,6 +164,6 @@ STAGE = Stage(
     keys=("name", "tracking.uri", *SETTINGS),
     code_version=2,
     outside=inputs,
-    stands=partition_stands,
+    up_to_date=partition_is_up_to_date,
     after=("ingest",),
 )

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.config.run import ConfigError
+from pipelines.errors import ConfigError
+from pipelines.scoring.executors import score_parts
 from pipelines.scoring.files import scoring_report
-from pipelines.scoring.local_executor import score_parts
 from pipelines.scoring.partitions import SCORES, is_whole, publish_scores, read_scores
 from pipelines.scoring.parts import PartsFolder, in_parts
-from pipelines.scoring.text_rows import open_rows
+from pipelines.tasks.texts import open_rows
 from pipelines.workspace.artifacts import write_json
-from pipelines.workspace.runner import RunContext, StageContext
+from pipelines.workspace.context import RunContext, StageContext
 
 if TYPE_CHECKING:
     from pipelines.registry.loaded_model import OpenedModel
@@ -49,7 +49,7 @@ def inputs(run: RunContext) -> dict[str, str]:
     return {"split": SPLIT, "rows": run.artifacts["ingest"].path.name if "ingest" in run.artifacts else ""}
 
 
-def stands(context: StageContext) -> bool:
+def is_up_to_date(context: StageContext) -> bool:
     """Whether the scores are there, whole, and were made by this very scoring."""
     path = partition(context.run)
     manifest = read_scores(path)

@@ -1,6 +1,6 @@
 """Stages teacher, transfer and student: one student by itself under stored logits, so that many can be trained under one teacher.
 
-They are no part of the road, whose ``distill`` trains a single pair; the commands ``prove`` and ``sweep`` train as many as they
+They are no part of the pipeline, whose ``distill`` trains a single pair; the commands ``prove`` and ``sweep`` train as many as they
 compare, each an artifact of its own that the next command finds again.
 """
 
@@ -16,14 +16,15 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from pipelines.config.run import RunConfig
-from pipelines.scoring.text_rows import Rows, open_rows
 from pipelines.stages import finetune, ingest, pretrain
 from pipelines.stages.distill import TRANSFER_FILE, keep_student, taught_rows, teacher_encoder, teacher_logits, transfer_rows
 from pipelines.stages.evaluate import student_rows_per_second, teacher_costs
 from pipelines.stages.training import SPLITS, kept_figure, read_predictions, train_once, write_predictions
+from pipelines.tasks.texts import Rows, open_rows
 from pipelines.workspace.artifacts import Artifact, read_json, write_json
+from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.reports import publish_beside
-from pipelines.workspace.runner import RunContext, Runner, Stage, StageContext
+from pipelines.workspace.runner import Runner
 
 if TYPE_CHECKING:
     from ctr_kd.metrics.bootstrap import Bootstrap
@@ -75,16 +76,16 @@ def train(context: StageContext) -> None:
 
 
 def train_all(run: RunContext, wanted: Mapping[str, RunConfig], force: bool = False) -> dict[str, Artifact]:
-    """An artifact for each of the wanted students, by its title; those that stand in the workspace are taken from there.
+    """An artifact for each of the wanted students, by its title; those that are up to date in the workspace are taken from there.
 
     Parameters
     ----------
     run : RunContext
-        In which ``ingest``, ``finetune`` and ``teacher`` stand.
+        In which ``ingest``, ``finetune`` and ``teacher`` are up to date.
     wanted : mapping of str to RunConfig
         They may differ from the run's configuration in ``seed`` and ``distill``, the teachers excepted.
     force : bool
-        Train them again even where they stand; a transfer set stays.
+        Train them again even where they are up to date; a transfer set stays.
     """
     trained = {}
     for number, (title, config) in enumerate(wanted.items(), start=1):
@@ -113,7 +114,7 @@ def compare(
     Parameters
     ----------
     runner : Runner
-        Of :data:`ROAD`.
+        Of :data:`PIPELINE`.
     name : str
         Of the comparison: its stage, and its settings in the configuration.
     run : callable
@@ -123,7 +124,7 @@ def compare(
     files : tuple of str
         What it writes for people to see.
     force : bool
-        Train the students again even where they stand; the teacher and its transfer sets stay.
+        Train the students again even where they are up to date; the teacher and its transfer sets stay.
     read : mapping of str to str
         Digests of whatever else the comparison reads, by name.
     """
@@ -188,5 +189,5 @@ STUDENT = Stage(
     upstream=("ingest", "finetune", "teacher"),
     keys=("seed", "history.max_length", "pretrain", "finetune", "distill"),
 )
-ROAD = (ingest.STAGE, pretrain.STAGE, finetune.STAGE, TEACHER)
-"""What stands before the first of the students."""
+PIPELINE = (ingest.STAGE, pretrain.STAGE, finetune.STAGE, TEACHER)
+"""The stages before the first of the students."""

@@ -12,13 +12,15 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from ctr_kd.config import COMBINING
 from feature_store.config import Config
 from feature_store.tables.files import sha256_of
-from pipelines.config.run import ConfigError, RunConfig
+from pipelines.config.run import RunConfig
+from pipelines.errors import ConfigError
 from pipelines.stages.ablations import changed
 from pipelines.stages.evaluate import run_facts, stored_probabilities
 from pipelines.stages.student import compare, compared_rows, student_costs, teacher_facts
 from pipelines.stages.training import kept_figure
 from pipelines.workspace.artifacts import read_json, write_json, write_text
-from pipelines.workspace.runner import RunContext, Runner, StageContext
+from pipelines.workspace.context import RunContext, StageContext
+from pipelines.workspace.runner import Runner
 
 FILE, PAGE = "sweep.json", "sweep.html"
 
@@ -29,9 +31,9 @@ def sweep(runner: Runner, force: bool = False) -> str:
     Parameters
     ----------
     runner : Runner
-        Of :data:`pipelines.stages.student.ROAD`.
+        Of :data:`pipelines.stages.student.PIPELINE`.
     force : bool
-        Train the students again even where they stand; the teacher and its transfer sets stay.
+        Train the students again even where they are up to date; the teacher and its transfer sets stay.
     """
     wanted, _ = grid(runner.context.config)
     file = runner.context.config.sweep.points
@@ -47,7 +49,7 @@ def sweep(runner: Runner, force: bool = False) -> str:
 
 
 class Point(Config):
-    """A model of others: where it stands on the axes of the sweep."""
+    """A model of others: its place on the axes of the sweep."""
 
     name: str = Field(min_length=1)
     auc: dict[str, float]  # value on the test rows, and low and high where there is an interval
@@ -109,7 +111,7 @@ def run(context: StageContext, trained: Mapping[str, Path], points: Points | Non
     Raises
     ------
     ConfigError
-        When the points of others were measured on other rows: they would stand on the same axes and mean something else.
+        When the points of others were measured on other rows: on the same axes they would mean something else.
     """
     from ctr_kd.evaluation.pareto import on_frontier
     from ctr_kd.evaluation.several_seeds import measure_seeds, summarise

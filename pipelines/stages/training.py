@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store.tables.contracts import DataError
-from pipelines.workspace.runner import StageContext
+from pipelines.workspace.context import StageContext
 
 if TYPE_CHECKING:
     from torch import nn
@@ -224,7 +224,7 @@ def fit_boosted_trees(rows: Mapping[str, pa.Table], summary: Mapping[str, Any], 
     Parameters
     ----------
     rows : mapping of str to Table
-        Rows of :class:`pipelines.scoring.click_rows.RawRows` by split; ``train`` and ``validation`` are read.
+        Rows of :class:`pipelines.tasks.clicks.RawRows` by split; ``train`` and ``validation`` are read.
     summary : mapping
         Of the assembly.
     seed : int

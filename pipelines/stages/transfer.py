@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.stages.training import load_teacher
-from pipelines.workspace.runner import RunContext
+from pipelines.workspace.context import RunContext
 
 if TYPE_CHECKING:
     from ctr_kd.data.samples import Assembly, Samples

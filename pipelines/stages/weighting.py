@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from feature_store.tables.contracts import DataError
 from pipelines.stages.training import fit_boosted_trees, load_encoders, probabilities
 from pipelines.workspace.artifacts import read_json, write_json
-from pipelines.workspace.runner import StageContext
+from pipelines.workspace.context import StageContext
 
 if TYPE_CHECKING:
     from ctr_kd.data.samples import Assembly, Samples
@@ -41,7 +41,7 @@ class Fold:
 
 
 def cut(rows: pa.Table, share: float) -> Fold:
-    """Cut training rows so that the newest ``share`` of them stands apart; rows of one moment stay together.
+    """Cut training rows so that the newest ``share`` of them is held out; rows of one moment stay together.
 
     Raises
     ------

@@ -22,7 +22,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 30.0, 600.0  # seconds between two tries, doublin
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS"}
 
 
-class Outbox:
+class OfflineQueue:
     """Sends calls, or keeps them.
 
     A server that does not answer costs neither the training nor, in the end, the log: the calls wait in a file of the workspace, are tried

@@ -1,4 +1,4 @@
-"""MLflow tracking: one parent run per road, a nested run per stage that did work.
+"""MLflow tracking: one parent run per pipeline, a nested run per stage that did work.
 
 Importing MLflow takes seconds and its first connection migrates a database, so both wait until a stage has work to do.
 """
@@ -14,28 +14,28 @@ from uuid import uuid4
 from pipelines.config.run import describe
 from pipelines.tracking.calls import Call, flatten
 from pipelines.tracking.client import experiment_location
-from pipelines.tracking.offline_queue import Outbox
+from pipelines.tracking.offline_queue import OfflineQueue
 from pipelines.tracking.system_metrics import SystemMetrics
 from pipelines.workspace.artifacts import ArtifactError, digest_of, read_json, write_json
 
 if TYPE_CHECKING:
-    from pipelines.workspace.runner import RunContext, StageContext
+    from pipelines.workspace.context import RunContext, StageContext
 
 _LOGGED_FILES = (
     *("report.html", "metrics.json", "training.json", "summary.json", "registration.json", "next_item.json"),
     *("prove.html", "prove.json", "sweep.html", "sweep.json", "monitor.html", "monitor.json"),
 )
-_REPORT = ("report.html", "metrics.json")  # shown at the road's run too
+_REPORT = ("report.html", "metrics.json")  # shown at the pipeline's run too
 _MOST_METRICS = 1000  # kept before they are sent
 _SECONDS_BETWEEN_FLUSHES = 10.0
 OPEN_RUN = ".open_run.json"
 
 
 class Tracker:
-    """Logs a road to MLflow.
+    """Logs a pipeline to MLflow.
 
-    A server that does not answer costs neither the night's training nor its log, see :class:`pipelines.tracking.offline_queue.Outbox`. (The
-    stage ``register`` needs the registry and fails without it.)
+    A server that does not answer costs neither the night's training nor its log, see
+    :class:`pipelines.tracking.offline_queue.OfflineQueue`. (The stage ``register`` needs the registry and fails without it.)
 
     Parameters
     ----------
@@ -49,19 +49,19 @@ class Tracker:
 
     def __init__(self, uri: str, workspace: Path, report: Callable[[str], None]) -> None:
         self._workspace = workspace
-        self._outbox = Outbox(uri, workspace, report)
+        self._queue = OfflineQueue(uri, workspace, report)
         self._system = SystemMetrics(uri, report)
         self._experiment = ""
-        self._road: str | None = None
+        self._pipeline_run: str | None = None
         self._stage: str | None = None
-        self._told: set[str] = set()  # datasets of the road's run
+        self._told: set[str] = set()  # datasets of the pipeline's run
         self._metrics: list[tuple[str, float, int, int]] = []
         self._flushed = time.monotonic()
 
     def begin(self, run: RunContext, stage: str, made_from: Mapping[str, Any], fingerprint: str) -> None:
-        """Open the run of a stage, and the road's before the first of them."""
-        if self._road is None:
-            self._open_road(run)
+        """Open the run of a stage, and the pipeline's before the first of them."""
+        if self._pipeline_run is None:
+            self._open_pipeline_run(run)
         datasets = _datasets(run, made_from)
         tags = {"stage": stage, "fingerprint": fingerprint}
         tags |= {f"input.{name}": str(entry.get("fingerprint") or entry.get("digest")) for name, entry in made_from["inputs"].items()}
@@ -69,10 +69,10 @@ class Tracker:
         new = [one for one in datasets if one["name"] not in self._told]
         self._told |= {one["name"] for one in new}
         if new:
-            self._try(self._call("tags", self._road, tags={"data.digest": datasets[0]["digest"]}))
-            self._try(self._call("datasets", self._road, datasets=new))
+            self._try(self._call("tags", self._pipeline_run, tags={"data.digest": datasets[0]["digest"]}))
+            self._try(self._call("datasets", self._pipeline_run, datasets=new))
         self._stage = uuid4().hex
-        facts = {"location": None, "parent": self._road, "name": stage, "tags": tags, "parameters": flatten(made_from["config"])}
+        facts = {"location": None, "parent": self._pipeline_run, "name": stage, "tags": tags, "parameters": flatten(made_from["config"])}
         self._try(self._call("open", self._stage, time=_now(), **facts))
         if datasets:
             self._try(self._call("datasets", self._stage, datasets=datasets))
@@ -82,7 +82,7 @@ class Tracker:
     @property
     def stage(self) -> str | None:
         """MLflow's id of the running stage's run; None where the server does not answer."""
-        return None if self._stage is None else self._outbox.run(self._call("id", self._stage))
+        return None if self._stage is None else self._queue.run(self._call("id", self._stage))
 
     def metric(self, name: str, value: float, step: int | None = None) -> None:
         """Note a number of the running stage; numbers are sent in batches."""
@@ -110,30 +110,32 @@ class Tracker:
             if there:
                 self._try(self._call("files", stage, files=[str(folder / name) for name in there]))
             if _REPORT[0] in there:
-                self._try(self._call("files", self._road, files=[str(folder / name) for name in _REPORT if name in there]))
-            if recorded:  # what a search over roads asks for
+                self._try(self._call("files", self._pipeline_run, files=[str(folder / name) for name in _REPORT if name in there]))
+            if recorded:  # what a search over pipelines asks for
                 numbers = [(f"{context.stage}.{name}", float(value), _now(), 0) for name, value in recorded.items()]
-                self._try(self._call("metrics", self._road, metrics=numbers))
+                self._try(self._call("metrics", self._pipeline_run, metrics=numbers))
         self._try(self._call("end", stage, status=_status(error), time=_now()))
 
     def finish(self, error: BaseException | None = None) -> None:
-        """Close the road's run, or where this command had nothing to do the one that a kill left open; send what still waits."""
+        """Close the pipeline's run, or where this command had nothing to do the one that a kill left open; send what still waits."""
         left = self._left_open()
-        if self._road is not None:
+        if self._pipeline_run is not None:
             (self._workspace / OPEN_RUN).unlink(missing_ok=True)
-            self._try(self._call("end", self._road, status=_status(error), time=_now()))
-            self._road = None
+            self._try(self._call("end", self._pipeline_run, status=_status(error), time=_now()))
+            self._pipeline_run = None
         elif left and not left.get("closed"):
-            write_json(self._workspace / OPEN_RUN, left | {"closed": True})  # said once; the road may still go on under it
+            write_json(self._workspace / OPEN_RUN, left | {"closed": True})  # said once; the pipeline may still go on under it
             self._try({"call": "end", "experiment": left["experiment"], "key": left["run"], "status": "KILLED", "time": _now()})
-        self._outbox.deliver(now=True)
+        self._queue.deliver(now=True)
 
     def _left_open(self) -> dict[str, Any] | None:
         try:
             known = read_json(self._workspace / OPEN_RUN)
         except ArtifactError:  # of no use, and no reason to fail
             return None
-        return known if known and {"road", "run", "experiment"} <= known.keys() else None
+        if known and "road" in known:
+            known["pipeline"] = known.pop("road")  # its name in release 0.1
+        return known if known and {"pipeline", "run", "experiment"} <= known.keys() else None
 
     def _flush(self) -> None:
         metrics, self._metrics, self._flushed = self._metrics, [], time.monotonic()
@@ -144,25 +146,25 @@ class Tracker:
         return {"call": kind, "experiment": self._experiment, "key": key, **facts}
 
     def _try(self, call: Call) -> None:
-        self._outbox.send(call)
+        self._queue.send(call)
 
-    def _open_road(self, run: RunContext) -> None:
-        """Open the run of this road, or go on under the one that a killed run of the same road left."""
+    def _open_pipeline_run(self, run: RunContext) -> None:
+        """Open the run of this pipeline, or go on under the one that a killed run of the same pipeline left."""
         resolved = run.config.model_dump(mode="json", by_alias=True)
-        road = digest_of([resolved, run.as_of.isoformat() if run.as_of else None])
+        pipeline = digest_of([resolved, run.as_of.isoformat() if run.as_of else None])
         self._experiment = run.config.tracking.experiment or run.config.name
         known = self._left_open()
-        self._road = known["run"] if known and known["road"] == road else uuid4().hex
-        if known and known["run"] != self._road and not known.get("closed"):
+        self._pipeline_run = known["run"] if known and known["pipeline"] == pipeline else uuid4().hex
+        if known and known["run"] != self._pipeline_run and not known.get("closed"):
             self._try({"call": "end", "experiment": known["experiment"], "key": known["run"], "status": "KILLED", "time": _now()})
-        write_json(self._workspace / OPEN_RUN, {"road": road, "run": self._road, "experiment": self._experiment})
+        write_json(self._workspace / OPEN_RUN, {"pipeline": pipeline, "run": self._pipeline_run, "experiment": self._experiment})
         self._try(
             self._call(
                 "open",
-                self._road,
+                self._pipeline_run,
                 location=experiment_location(run.config, run.workspace),
                 name=f"{run.config.name} {run.started:%Y-%m-%d %H:%M:%S}",
-                tags={"road": road, "seed": str(run.config.seed)},
+                tags={"pipeline": pipeline, "seed": str(run.config.seed)},
                 parameters=flatten(resolved),
                 texts={"configuration.yaml": describe(run.config)},
                 time=_now(),

@@ -19,7 +19,7 @@ from feature_store.tables.files import sha256_of, sync
 from feature_store.tables.seal import SEAL, sealed, unsealed
 
 MANIFEST = "_manifest.json"
-STARTED = "_started.json"  # what an unfinished artifact is being made from; gone once the manifest stands
+STARTED = "_started.json"  # what an unfinished artifact is being made from; gone once there is a manifest
 CHECKPOINT = "checkpoint"
 _CHUNK = 1 << 20
 
@@ -175,7 +175,7 @@ class Artifact:
             shutil.rmtree(self.path)
 
     def publish(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Write the manifest: from here on the artifact stands and does not change any more.
+        """Write the manifest: from here on the artifact is complete and does not change any more.
 
         Parameters
         ----------

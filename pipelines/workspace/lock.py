@@ -13,11 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipelines.errors import WorkspaceLocked
+
 LOCK = ".lock"
-
-
-class WorkspaceLocked(Exception):
-    """Another live run holds the workspace. The message says which, where and since when."""
 
 
 @contextmanager

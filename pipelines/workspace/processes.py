@@ -1,4 +1,4 @@
-"""Several processes on one road (``torchrun``): the first one runs it, the others help where a stage trains.
+"""Several processes on one pipeline (``torchrun``): the first one runs it, the others help where a stage trains.
 
 Helpers decide nothing: they hold no lock, look at no artifact and write no file. They wait until the first process names a stage,
 take part in it, and wait again. So whatever the first process finds standing, they cannot disagree with it.
@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ctr_kd.training.distributed import ALONE, Processes, ProcessLost, join
-from pipelines.errors import FailedElsewhere, exit_code, explain
-from pipelines.workspace.runner import RunContext, Stage, StageContext
+from pipelines.errors import FailedElsewhere
+from pipelines.exit_codes import exit_code, explain
+from pipelines.workspace.context import RunContext, Stage, StageContext
 
 
 @contextmanager
@@ -40,13 +41,13 @@ def together(workspace: Path) -> Iterator[Processes]:
 
 
 def dismiss(processes: Processes) -> None:
-    """Let the helpers go: the road is done."""
+    """Let the helpers go: the pipeline is done."""
     processes.tell(None)
 
 
-def help_out(run: RunContext, road: Sequence[Stage]) -> None:
+def help_out(run: RunContext, pipeline: Sequence[Stage]) -> None:
     """Take part in the stages that the first process announces, until it dismisses."""
-    stages = {stage.name: stage for stage in road}
+    stages = {stage.name: stage for stage in pipeline}
     while (task := run.processes.tell()) is not None:
         stage = stages[task["stage"]]
         inputs = {name: Path(path) for name, path in task["inputs"].items()}

@@ -1,4 +1,4 @@
-"""Figures of commands that are no part of the road, beside its newest report."""
+"""Figures of commands that are no part of the pipeline, beside its newest report."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import shutil
 from pathlib import Path
 
 from pipelines.workspace.artifacts import MANIFEST, Artifact, point, write_json
-from pipelines.workspace.runner import StageContext
+from pipelines.workspace.context import StageContext
 
 
 def publish_beside(context: StageContext, names: tuple[str, ...]) -> None:
-    """Put files of the stage beside the newest report of a road; where there is none, they are the newest report.
+    """Put files of the stage beside the newest report of a pipeline; where there is none, they are the newest report.
 
-    A report that the road makes later is without them until their command is given again, which takes a moment.
+    A report that the pipeline makes later is without them until their command is given again, which takes a moment.
     """
     reports = context.workspace / "reports"
     latest = reports / "latest"

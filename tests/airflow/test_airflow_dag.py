@@ -30,9 +30,9 @@ schedule: {cron: "30 2 * * *", retries: 1, retry_delay: 1s, scored_days_back: 1}
 DAG_FILE = """
 import json, sys
 from datetime import datetime, UTC
-from pipelines.airflow_dag import road_dag
+from pipelines.airflow_dag import pipeline_dag
 
-dag = road_dag({conf!r}, {workspace!r}, program={program!r})
+dag = pipeline_dag({conf!r}, {workspace!r}, program={program!r})
 if __name__ == "__main__":
     run = dag.test(logical_date=datetime(2024, 1, 5, 2, 30, tzinfo=UTC))
     states = {{task.task_id: [str(task.state), task.try_number] for task in run.get_task_instances()}}
@@ -98,12 +98,12 @@ def calls(folder: Path) -> list[list[str]]:
     return [line.split() for line in (folder / "calls").read_text().splitlines()]
 
 
-def test_the_dag_is_the_road(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_dag_is_the_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
-    from pipelines.airflow_dag import road_dag
+    from pipelines.airflow_dag import pipeline_dag
 
     (tmp_path / "night.yaml").write_text(CONF)
-    dag = road_dag(tmp_path / "night.yaml", tmp_path / "workspace")
+    dag = pipeline_dag(tmp_path / "night.yaml", tmp_path / "workspace")
     assert [task.task_id for task in dag.topological_sort()] == STEPS
     assert [task.downstream_task_ids for task in dag.topological_sort()] == [{step} for step in STEPS[1:]] + [set()]
     assert all((task.retries, task.retry_delay) == (1, timedelta(seconds=1)) for task in dag.tasks)

@@ -1,4 +1,4 @@
-"""Fixtures for the pipelines: a configuration, and roads of toy stages that take no time."""
+"""Fixtures for the pipelines: a configuration, and pipelines of toy stages that take no time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import pytest
 
 from pipelines.config.run import RunConfig
 from pipelines.workspace.console import Console
-from pipelines.workspace.runner import RunContext, Runner, Stage, StageContext
+from pipelines.workspace.context import RunContext, Stage, StageContext
+from pipelines.workspace.runner import Runner
 from tests.pipelines.served import Served, copied, make_served, make_template
 
 MINIMAL = {"name": "demo", "source": {"reader": "simulated"}, "split": {"fractions": [0.8, 0.1, 0.1]}}
@@ -37,7 +38,7 @@ def yaml_file(tmp_path: Path) -> Callable[[str], Path]:
     return write
 
 
-class ToyRoad:
+class ToyPipeline:
     """Three stages, a -> b -> c, that write what they read; counts how often each ran.
 
     ``a`` reads the key ``seed``, ``b`` the key ``distill``, ``c`` the key ``score``; ``outside`` stands for the raw log.
@@ -75,8 +76,8 @@ class ToyRoad:
 
 
 @pytest.fixture
-def toy(tmp_path: Path) -> ToyRoad:
-    return ToyRoad(tmp_path / "workspace")
+def toy(tmp_path: Path) -> ToyPipeline:
+    return ToyPipeline(tmp_path / "workspace")
 
 
 @pytest.fixture(scope="session")

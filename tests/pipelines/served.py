@@ -22,7 +22,8 @@ from pipelines.registry.registry import Registry
 from pipelines.stages import ingest, score
 from pipelines.tracking.client import tracking_uri
 from pipelines.workspace.console import Console
-from pipelines.workspace.runner import RunContext, Runner, Stage, StageContext
+from pipelines.workspace.context import RunContext, Stage, StageContext
+from pipelines.workspace.runner import Runner
 
 LOGITS = {1: [2.0, 1.0, 0.0, -2.0], 2: [-2.0, 0.0, 1.0, 2.0]}
 ITEMS = (10, 11, 12, 13, 99)
@@ -39,7 +40,7 @@ def assemble(context: StageContext) -> None:
     (context.output / "summary.json").write_text(json.dumps({"split": {"test_until": "2024-01-04T00:00:00+00:00"}}))
 
 
-ROAD = (Stage("ingest", assemble, outside=ingest.inputs), score.STAGE)
+PIPELINE = (Stage("ingest", assemble, outside=ingest.inputs), score.STAGE)
 
 
 class Served:
@@ -55,7 +56,7 @@ class Served:
         return Registry(tracking_uri(self.config, self.workspace), self.config.name)
 
     def run(self, as_of: datetime | None = None, **options: Any) -> tuple[tuple[str, ...], Path]:
-        runner = Runner(self.context(as_of, **options), ROAD)
+        runner = Runner(self.context(as_of, **options), PIPELINE)
         made = runner.run().made
         return made, score.partition(runner.context)
 

@@ -1,4 +1,4 @@
-"""The whole road through the real program on a tiny simulated log: uninterrupted, killed twice, and run once more."""
+"""The whole pipeline through the real program on a tiny simulated log: uninterrupted, killed twice, and run once more."""
 
 from __future__ import annotations
 
@@ -84,12 +84,12 @@ class Workspace:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path) -> Workspace:
-    workspace = Workspace.new(tmp_path_factory.mktemp("road") / "whole", mlflow_database)
+    workspace = Workspace.new(tmp_path_factory.mktemp("pipeline") / "whole", mlflow_database)
     workspace.out, workspace.err = workspace.run("run")  # type: ignore[attr-defined]
     return workspace
 
 
-def test_the_road_ends_with_a_champion_and_scores(whole: Any) -> None:
+def test_the_pipeline_ends_with_a_champion_and_scores(whole: Any) -> None:
     assert whole.out.startswith("made ingest, pretrain, finetune, distill, evaluate, register, score in")
     assert "Student alone" in whole.out
     assert "reports/" in whole.out.strip().splitlines()[-1]
@@ -103,7 +103,7 @@ def test_a_second_run_does_nothing_and_says_so_quickly(whole: Any) -> None:
     began = time.monotonic()
     out, _ = whole.run("run")
     assert time.monotonic() - began < 10
-    assert out.startswith("nothing to do: ingest, pretrain, finetune, distill, evaluate, register, score stand")
+    assert out.startswith("nothing to do: ingest, pretrain, finetune, distill, evaluate, register, score are up to date")
     assert whole.tables() == before
 
 
@@ -112,7 +112,7 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(whole: Any, mlflow_dat
     workspace.kill_at("finetune: step")
     workspace.kill_at("distill: student alone")
     _, err = workspace.run("run")
-    assert "finetune: stands" in err
+    assert "finetune: up to date" in err
     assert workspace.tables() == whole.tables()
     assert workspace.metrics() == whole.metrics()
 

@@ -1,4 +1,4 @@
-"""The road from a BERT of Hugging Face: a small random one that ``transformers`` wrote teaches a student of pairs."""
+"""The pipeline from a BERT of Hugging Face: a small random one that ``transformers`` wrote teaches a student of pairs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ register: {auc_min: 0, calibration_error_max: 1}
 """
 
 
-class Road:
+class SmallPipeline:
     def __init__(self, folder: Path, database: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.data, self.workspace, self.conf, self.capsys = folder / "data", folder / "workspace", folder / "pairs.yaml", capsys
         self.bert = self.data / "models" / "bert"
@@ -52,37 +52,37 @@ class Road:
 
 
 @pytest.fixture
-def road(tmp_path: Path, mlflow_database: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Road:
+def pipeline(tmp_path: Path, mlflow_database: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> SmallPipeline:
     monkeypatch.setattr(signal, "signal", lambda *arguments: None)
-    return Road(tmp_path, mlflow_database, capsys)
+    return SmallPipeline(tmp_path, mlflow_database, capsys)
 
 
-def test_the_whole_road_and_the_shortcut(road: Road) -> None:
-    where = ("--data", str(road.data))
-    code, said = road("run", *where)
+def test_the_whole_pipeline_and_the_shortcut(pipeline: SmallPipeline) -> None:
+    where = ("--data", str(pipeline.data))
+    code, said = pipeline("run", *where)
     assert code == 0, said
     digests = {
-        name: hashlib.sha256((road.bert / name).read_bytes()).hexdigest() for name in ("config.json", "vocab.txt", "model.safetensors")
+        name: hashlib.sha256((pipeline.bert / name).read_bytes()).hexdigest() for name in ("config.json", "vocab.txt", "model.safetensors")
     }
-    pretrained = json.loads((road.artifact("pretrain") / "training.json").read_text())
+    pretrained = json.loads((pipeline.artifact("pretrain") / "training.json").read_text())
     assert pretrained["checkpoint"] == digests and pretrained["untrained"] == [] and "curve" not in pretrained
-    lineage = json.loads(next(road.artifact("register").rglob("lineage.json")).read_text())
+    lineage = json.loads(next(pipeline.artifact("register").rglob("lineage.json")).read_text())
     assert lineage["teacher"]["checkpoint"] == digests
-    metrics = json.loads((road.workspace / "reports" / "latest" / "metrics.json").read_text())
+    metrics = json.loads((pipeline.workspace / "reports" / "latest" / "metrics.json").read_text())
     assert set(metrics["models"]) == {"teacher", "student", "student_alone", "linear"} and metrics["gate"]["passed"]
 
     # Later commands need no --data: the store has its own copy. The next-segment head teaches as it is.
-    shutil.rmtree(road.data)
-    code, said = road("finetune", "--set", "finetune.strategy=next_segment")
+    shutil.rmtree(pipeline.data)
+    code, said = pipeline("finetune", "--set", "finetune.strategy=next_segment")
     assert code == 0, said
-    finetuned = json.loads((road.artifact("finetune") / "training.json").read_text())
+    finetuned = json.loads((pipeline.artifact("finetune") / "training.json").read_text())
     assert finetuned["strategy"] == "next_segment" and finetuned["curve"]["steps"] == 0
     assert finetuned["masked_item_accuracy"]["before"] == finetuned["masked_item_accuracy"]["after"]
-    assert pq.read_table(road.artifact("finetune") / "predictions_test.parquet")["logit_0"].to_pylist() == [0.0] * 80
+    assert pq.read_table(pipeline.artifact("finetune") / "predictions_test.parquet")["logit_0"].to_pylist() == [0.0] * 80
 
     # Its copy is checked before it is read.
-    (road.workspace / "store" / "resources" / "models" / "bert" / "model.safetensors").write_bytes(b"other")
-    code, said = road("pretrain", "--force")
+    (pipeline.workspace / "store" / "resources" / "models" / "bert" / "model.safetensors").write_bytes(b"other")
+    code, said = pipeline("pretrain", "--force")
     assert code == 3 and "model.safetensors: its sha256 is not that of its manifest" in said.splitlines()[-1]
 
 
@@ -99,15 +99,15 @@ def test_the_whole_road_and_the_shortcut(road: Road) -> None:
     ],
     ids=["no folder", "no BERT", "no vocabulary", "no weights", "damaged weights", "another vocabulary", "another shape"],
 )
-def test_what_is_no_bert_is_one_line(road: Road, damage, expected: str) -> None:
-    damage(road.bert)
-    code, said = road("pretrain", "--data", str(road.data))
+def test_what_is_no_bert_is_one_line(pipeline: SmallPipeline, damage, expected: str) -> None:
+    damage(pipeline.bert)
+    code, said = pipeline("pretrain", "--data", str(pipeline.data))
     last = said.splitlines()[-1]
     assert code == 3 and last.startswith("ctr-kd: pretrain.checkpoint: ") and expected in last, said
 
 
-def test_a_checkpoint_without_a_next_segment_head_cannot_be_asked(road: Road) -> None:
-    write_checkpoint(road.bert, WORDS, "BertForMaskedLM")
-    code, said = road("finetune", "--data", str(road.data), "--set", "finetune.strategy=next_segment")
+def test_a_checkpoint_without_a_next_segment_head_cannot_be_asked(pipeline: SmallPipeline) -> None:
+    write_checkpoint(pipeline.bert, WORDS, "BertForMaskedLM")
+    code, said = pipeline("finetune", "--data", str(pipeline.data), "--set", "finetune.strategy=next_segment")
     assert "has no pooler and no next_segment head: it begins at random" in said
     assert code == 3 and "holds no trained next_segment and no pooler head" in said.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""The whole road over texts, single ones and pairs, through the real program: what it writes, and what its champion answers."""
+"""The whole pipeline over texts, single ones and pairs, through the real program: what it writes, and what its champion answers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ register: {{auc_min: 0, calibration_error_max: 1}}
 """
 
 
-class Road:
+class SmallPipeline:
     def __init__(self, folder: Path, database: Path, pair: bool) -> None:
         self.folder, self.workspace, self.conf = folder, folder / "workspace", folder / "texts.yaml"
         self.data = folder / "data"
@@ -49,7 +49,7 @@ class Road:
             )
         )
         texts, texts_b, label = make_texts(500, seed=3, pair=pair)
-        texts[400:404], texts_b[400:404], label[400:404] = texts[:4], texts_b[:4], label[:4]  # four test rows stand in training
+        texts[400:404], texts_b[400:404], label[400:404] = texts[:4], texts_b[:4], label[:4]  # four test rows are in training too
         columns = [texts, texts_b] if pair else [texts]
         lines = ["\t".join([*row, CLASSES[y]]) for *row, y in zip(*columns, label.tolist(), strict=True)]
         (self.data / "train.tsv").write_text("\n".join(lines[:400]) + "\n")
@@ -72,18 +72,18 @@ class Road:
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["single", "pair"])
-def road(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path) -> Road:
-    made = Road(tmp_path_factory.mktemp("texts"), mlflow_database, request.param)
+def pipeline(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path) -> SmallPipeline:
+    made = SmallPipeline(tmp_path_factory.mktemp("texts"), mlflow_database, request.param)
     code, said = made("run")
     assert code == 0, said
     return made
 
 
-def test_metrics_are_as_the_contract_has_them(road: Road) -> None:
-    metrics = json.loads((road.workspace / "reports" / "latest" / "metrics.json").read_text())
+def test_metrics_are_as_the_contract_has_them(pipeline: SmallPipeline) -> None:
+    metrics = json.loads((pipeline.workspace / "reports" / "latest" / "metrics.json").read_text())
     added = metrics["models"]["student"]["transfer"]
     assert 0 < added["augmented"] == added["rows"] <= added["wanted"]
-    graph = set() if "text_b" in road.test.column_names else {"text_gcn"}
+    graph = set() if "text_b" in pipeline.test.column_names else {"text_gcn"}
     assert set(metrics["models"]) == {
         "teacher",
         "teacher/bert",
@@ -102,56 +102,56 @@ def test_metrics_are_as_the_contract_has_them(road: Road) -> None:
     assert "accuracy" in metrics["comparisons"]["student-student_alone"] and "accuracy" in metrics["comparisons"]["student-linear"]
     assert metrics["slices"]["leak/also in training"]["student"]["rows"] == 4
     assert metrics["gate"]["passed"] and "accuracy" in {check["name"] for check in metrics["gate"]["checks"]}
-    page = (road.workspace / "reports" / "latest" / "report.html").read_text()
+    page = (pipeline.workspace / "reports" / "latest" / "report.html").read_text()
     assert "Confusion matrix" in page and "macro average" in page
     assert ("(transductive)" in page) == bool(graph)
 
 
-def test_the_champion_scores_the_test_split_and_files_of_raw_texts(road: Road, tmp_path: Path) -> None:
-    stored = pq.read_table(road.workspace / "scores" / "split=test" / "scores.parquet")
+def test_the_champion_scores_the_test_split_and_files_of_raw_texts(pipeline: SmallPipeline, tmp_path: Path) -> None:
+    stored = pq.read_table(pipeline.workspace / "scores" / "split=test" / "scores.parquet")
     assert stored.num_rows == 100 and set(CLASSES) <= set(stored.column_names)
     source, target = tmp_path / "rows.parquet", tmp_path / "scored.parquet"
-    pq.write_table(road.test.drop_columns(["label"]), source)
-    code, said = road("score", "--input", str(source), "--output", str(target))
+    pq.write_table(pipeline.test.drop_columns(["label"]), source)
+    code, said = pipeline("score", "--input", str(source), "--output", str(target))
     assert code == 0, said
     scored = pq.read_table(target)
     assert scored.column_names[-6:] == ["label", "score", *CLASSES, "model_version"] and scored["own"].to_pylist() == list(range(100))
     np.testing.assert_allclose(scored["score"].to_numpy(), stored["score"].to_numpy(), atol=1e-6)
     assert scored["label"].to_pylist() == stored["label"].to_pylist()
-    code, said = road("score", "--date", "2024-01-01")
+    code, said = pipeline("score", "--date", "2024-01-01")
     assert code == 2 and "texts have no dates" in said
 
 
-def test_a_proof_and_a_sweep_of_classes_are_of_accuracy(road: Road) -> None:
+def test_a_proof_and_a_sweep_of_classes_are_of_accuracy(pipeline: SmallPipeline) -> None:
     few = ("--set", "distill.training.epochs=1", "--set", "evaluate.bootstrap=20")
-    code, said = road("prove", "--seeds", "2", "--set", "prove.ablation=[transfer, hints]", *few)
+    code, said = pipeline("prove", "--seeds", "2", "--set", "prove.ablation=[transfer, hints]", *few)
     assert code == 0 and "accuracy" in said.splitlines()[0], said
-    proof = json.loads((road.workspace / "reports" / "latest" / "prove.json").read_text())
+    proof = json.loads((pipeline.workspace / "reports" / "latest" / "prove.json").read_text())
     assert len(proof["models"]["student"]["accuracy"]["seeds"]) == 2
     assert set(proof["comparisons"]["student-student_alone"]) == {"auc", "log_loss", "accuracy"}
     assert {one["name"] for one in proof["ablation"]} == {"no transfer set"}
     assert "source.unlabelled" in proof["not_possible"]["transfer set"] and "one tokenizer" in proof["not_possible"]["relation hint"]
-    code, said = road("sweep", "--set", "sweep.kinds=[pooled]", "--set", "sweep.widths=[4, 8]", *few)
+    code, said = pipeline("sweep", "--set", "sweep.kinds=[pooled]", "--set", "sweep.widths=[4, 8]", *few)
     assert code == 0 and said.splitlines()[0].split()[:2] == ["model", "accuracy"], said
-    sweep = json.loads((road.workspace / "reports" / "latest" / "sweep.json").read_text())
+    sweep = json.loads((pipeline.workspace / "reports" / "latest" / "sweep.json").read_text())
     assert all(0 < one["validation_accuracy"] <= 1 and one["accuracy"]["value"] > 0 for one in sweep["students"])
-    assert "accuracy" in (road.workspace / "reports" / "latest" / "sweep.html").read_text()
+    assert "accuracy" in (pipeline.workspace / "reports" / "latest" / "sweep.html").read_text()
 
 
 @pytest.mark.parametrize("command", [("next-item",), ("neighbours", "a")])
-def test_commands_of_clicks_say_that_there_are_none(road: Road, command: tuple[str, ...]) -> None:
-    code, said = road(*command)
+def test_commands_of_clicks_say_that_there_are_none(pipeline: SmallPipeline, command: tuple[str, ...]) -> None:
+    code, said = pipeline(*command)
     assert code == 2 and "source.reader text holds no click log, which this command needs" in said
 
 
-def test_labelled_files_are_measured(road: Road, tmp_path: Path) -> None:
+def test_labelled_files_are_measured(pipeline: SmallPipeline, tmp_path: Path) -> None:
     source = tmp_path / "labelled.parquet"
-    pq.write_table(road.test, source)
-    code, said = road("evaluate", "--input", str(source))
+    pq.write_table(pipeline.test, source)
+    code, said = pipeline("evaluate", "--input", str(source))
     assert code == 0, said
-    metrics = json.loads((road.workspace / "reports" / "latest" / "metrics.json").read_text())
+    metrics = json.loads((pipeline.workspace / "reports" / "latest" / "metrics.json").read_text())
     measured = json.loads(said[said.index("{") :])
     assert measured["accuracy"]["value"] == pytest.approx(metrics["models"]["student"]["accuracy"]["value"])
-    pq.write_table(road.test.set_column(road.test.column_names.index("label"), "label", pa.array(["nothing"] * 100)), source)
-    code, said = road("evaluate", "--input", str(source))
+    pq.write_table(pipeline.test.set_column(pipeline.test.column_names.index("label"), "label", pa.array(["nothing"] * 100)), source)
+    code, said = pipeline("evaluate", "--input", str(source))
     assert code == 3 and "'nothing', which is none of the model's classes" in said

@@ -18,8 +18,8 @@ import pytest
 from feature_store.tables.contracts import DataError
 from pipelines.cli import main as cli
 from pipelines.cli import registry as champions
-from pipelines.registry.promotion_gate import GateRefused, at_least, decide
-from pipelines.stages import ROAD
+from pipelines.registry.promotion_gate import at_least, decide, refusal
+from pipelines.stages import PIPELINE
 from pipelines.tracking.tracker import Tracker
 from pipelines.workspace.lock import workspace_lock
 
@@ -44,7 +44,7 @@ class Program:
 def program(toy: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Program:
     names = {"a": "ingest", "b": "pretrain", "c": "finetune"}
     stages = [replace(stage, name=names[stage.name], upstream=tuple(names[name] for name in stage.upstream)) for stage in toy.stages()]
-    monkeypatch.setattr(cli, "ROAD", stages)
+    monkeypatch.setattr(cli, "PIPELINE", stages)
     monkeypatch.setattr(Tracker, "_try", lambda self, work: None)
     monkeypatch.setattr(signal, "signal", lambda *arguments: None)
     return Program(toy, capsys, toy.workspace)
@@ -60,7 +60,7 @@ def test_a_run_says_what_it_made_and_a_second_that_there_was_nothing_to_do(progr
     began = time.monotonic()
     code, out, _ = program("run", yaml_file())
     assert code == 0
-    assert out.startswith("nothing to do: ingest, pretrain, finetune stand")
+    assert out.startswith("nothing to do: ingest, pretrain, finetune are up to date")
     assert time.monotonic() - began < 2
 
 
@@ -110,7 +110,7 @@ def test_usage_and_configuration_end_with_two(
     ("error", "code", "expected"),
     [
         (DataError("clicks.csv: column item_id is missing; rename it"), 3, "ctr-kd: clicks.csv: column item_id is missing; rename it"),
-        (GateRefused(decide([at_least("auc", 0.4, 0.5)], "2", "1")), 4, "version 1 stays champion"),
+        (refusal(decide([at_least("auc", 0.4, 0.5)], "2", "1")), 4, "version 1 stays champion"),
         (OSError(28, "No space left on device"), 1, "ctr-kd: no space left on the disk of the workspace"),
         (ValueError("two\nlines"), 1, "ctr-kd: ValueError: two lines (add --debug for the traceback)"),
         (KeyboardInterrupt(), 1, "ctr-kd: interrupted; run the same command again to continue"),
@@ -123,7 +123,7 @@ def test_failures_have_their_codes_and_end_in_one_line(
     def fail(context: Any) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "ROAD", [replace(cli.ROAD[0], run=fail)])
+    monkeypatch.setattr(cli, "PIPELINE", [replace(cli.PIPELINE[0], run=fail)])
     found, out, err = program("run", yaml_file())
     assert found == code
     assert expected in last_line(err)
@@ -145,7 +145,7 @@ def test_the_second_of_two_runs_ends_with_five(program: Program, yaml_file: Call
 def test_promote_moves_the_alias_whatever_the_gate_said(
     program: Program, yaml_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, mlflow_database: Path
 ) -> None:
-    """On a fresh workspace, where it runs the road first."""
+    """On a fresh workspace, where it runs the pipeline first."""
     from pipelines.registry.registry import Registry
     from pipelines.tracking.client import connect
 
@@ -156,13 +156,13 @@ def test_promote_moves_the_alias_whatever_the_gate_said(
         Registry(uri, "demo").challenge("1")
 
     def refuse(context: Any) -> None:
-        raise GateRefused(decide([at_least("auc", 0.4, 0.5)], "1", None))
+        raise refusal(decide([at_least("auc", 0.4, 0.5)], "1", None))
 
     program.workspace.mkdir()
     shutil.copyfile(mlflow_database, program.workspace / "mlflow.db")
     uri = f"sqlite:///{program.workspace / 'mlflow.db'}"
-    stage = replace(cli.ROAD[0], name="register", run=register, conclude=refuse)
-    monkeypatch.setattr(champions, "ROAD", [stage])
+    stage = replace(cli.PIPELINE[0], name="register", run=register, conclude=refuse)
+    monkeypatch.setattr(champions, "PIPELINE", [stage])
     code, out, err = program("promote", yaml_file(), "--why", "the lights were out")
     assert (code, out.splitlines()[0]) == (0, "demo: champion was version none, is version 1"), err
     assert out.splitlines()[-1].split()[2:6] == ["none", "->", "1", "promote"]
@@ -191,7 +191,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_to_read(
         (context.output / "rows.parquet").symlink_to("/dev/full")
         (context.output / "rows.parquet").write_text("x" * 10_000)
 
-    monkeypatch.setattr(cli, "ROAD", [replace(cli.ROAD[0], run=write)])
+    monkeypatch.setattr(cli, "PIPELINE", [replace(cli.PIPELINE[0], run=write)])
     code, _, err = program("run", yaml_file())
     assert code == 1
     assert "no space left on the disk" in last_line(err)
@@ -245,7 +245,7 @@ from pipelines.tracking.tracker import Tracker
 def work(context):
     print("working", flush=True)
     time.sleep(60)
-cli.ROAD = (replace(cli.ROAD[0], run=work, outside=None),)
+cli.PIPELINE = (replace(cli.PIPELINE[0], run=work, outside=None),)
 Tracker._try = lambda self, work: None
 cli.main()
 """
@@ -259,10 +259,10 @@ cli.main()
     assert last_line(err) == "ctr-kd: interrupted; run the same command again to continue"
 
 
-def test_the_road_is_complete_and_in_order() -> None:
-    names = [stage.name for stage in ROAD]
+def test_the_pipeline_is_complete_and_in_order() -> None:
+    names = [stage.name for stage in PIPELINE]
     assert names == ["ingest", "pretrain", "finetune", "distill", "evaluate", "register", "score"]
-    for position, stage in enumerate(ROAD):
+    for position, stage in enumerate(PIPELINE):
         assert set(stage.upstream) <= set(names[:position])
 
 

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from feature_store.config import TokenizerConfig
-from pipelines.config.run import ConfigError, RunConfig, describe, load
+from pipelines.config.run import RunConfig, describe, load
+from pipelines.errors import ConfigError
 
 YamlFile = Callable[..., Path]
 CONFIGURATIONS = sorted((Path(__file__).resolve().parents[3] / "conf").glob("*.yaml"))
@@ -32,7 +33,7 @@ CONFIGURATIONS = sorted((Path(__file__).resolve().parents[3] / "conf").glob("*.y
         ("pretrain: {training: {lazy_ids: true}}", "pretrain: training.lazy_ids has no effect in pretraining"),
         ("feature_store: {spark: {master: 'host:7077'}}", "spark.master: 'host:7077' is no master of Spark; write spark://HOST:PORT, yarn"),
         ("name: a/b", "name: String should match pattern"),
-        ("seed: 1\nseed: 2", "not valid YAML: the key 'seed' stands twice"),
+        ("seed: 1\nseed: 2", "not valid YAML: the key 'seed' is given twice"),
         ("seed: [", "not valid YAML"),
         ("seed: !!python/object/apply:os._exit [3]", "not valid YAML: could not determine a constructor for the tag"),
     ],

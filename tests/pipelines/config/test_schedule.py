@@ -9,37 +9,37 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 from pipelines.config.run import RunConfig
-from pipelines.config.schedule import STAGES, Road
-from pipelines.stages import ROAD
+from pipelines.scheduled_pipeline import STAGES, ScheduledPipeline
+from pipelines.stages import PIPELINE
 from tests.pipelines.conftest import MINIMAL
 
 NIGHT = datetime(2024, 3, 1, 1, 30, tzinfo=timezone(timedelta(hours=2)))
 
 
-def road(**blocks: object) -> Road:
-    return Road(RunConfig.model_validate({**MINIMAL, **blocks}), Path("/conf/a b.yaml"), Path("/work"))
+def pipeline(**blocks: object) -> ScheduledPipeline:
+    return ScheduledPipeline(RunConfig.model_validate({**MINIMAL, **blocks}), Path("/conf/a b.yaml"), Path("/work"))
 
 
 def test_the_steps_are_the_runners_stages_and_monitoring() -> None:
-    assert tuple(stage.name for stage in ROAD) == STAGES
-    assert road().steps == (*STAGES, "monitor")
+    assert tuple(stage.name for stage in PIPELINE) == STAGES
+    assert pipeline().steps == (*STAGES, "monitor")
 
 
 def test_a_command_is_a_list_of_words_in_utc() -> None:
     moment = "2024-02-29T23:30:00+00:00"
-    assert road().command("pretrain", NIGHT) == ["ctr-kd", "pretrain", "/conf/a b.yaml", "--workspace", "/work", "--as-of", moment]
-    told = replace(road(), data=Path("/log"), program=("python", "-m", "pipelines")).command("ingest", NIGHT)
+    assert pipeline().command("pretrain", NIGHT) == ["ctr-kd", "pretrain", "/conf/a b.yaml", "--workspace", "/work", "--as-of", moment]
+    told = replace(pipeline(), data=Path("/log"), program=("python", "-m", "pipelines")).command("ingest", NIGHT)
     assert told[:4] == ["python", "-m", "pipelines", "ingest"] and told[-2:] == ["--data", "/log"]
 
 
 def test_the_scored_date_lies_before_the_logical_time() -> None:
-    assert road().command("score", NIGHT)[-2:] == ["--date", "2024-02-28"]
-    assert road(schedule={"scored_days_back": 0}).command("score", datetime(2024, 1, 1, 5, tzinfo=UTC))[-2:] == ["--date", "2024-01-01"]
+    assert pipeline().command("score", NIGHT)[-2:] == ["--date", "2024-02-28"]
+    assert pipeline(schedule={"scored_days_back": 0}).command("score", datetime(2024, 1, 1, 5, tzinfo=UTC))[-2:] == ["--date", "2024-01-01"]
 
 
 def test_texts_have_no_date_and_nothing_to_watch() -> None:
     texts = RunConfig.model_validate({"name": "t", "source": {"reader": "text", "train": "a.tsv", "test": "b.tsv"}})
-    steps = replace(road(), config=texts)
+    steps = replace(pipeline(), config=texts)
     assert steps.steps == STAGES and "--date" not in steps.command("score", NIGHT)
 
 

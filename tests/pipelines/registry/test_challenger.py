@@ -13,7 +13,7 @@ import pytest
 from pipelines.config.register import RegisterConfig
 from pipelines.registry.challenger import Mismatch, contest, unseen_of
 from pipelines.registry.model_package import load_scorer, save_model
-from pipelines.scoring.click_rows import RawRows
+from pipelines.tasks.clicks import RawRows
 
 BOUNDS = RegisterConfig(bootstrap=20, latency_requests=10)
 

@@ -11,13 +11,13 @@ from pipelines.registry.latency import Latency
 from pipelines.registry.promotion_gate import (
     Check,
     Contender,
-    GateRefused,
     at_least,
     champion_checks,
     decide,
     export_checks,
     gate_table,
     model_checks,
+    refusal,
 )
 
 GOOD: dict[str, Any] = {
@@ -120,9 +120,9 @@ def test_a_decision_names_the_champion_after_it() -> None:
 
 def test_a_refusal_is_one_line_and_a_table() -> None:
     checks = [at_least("auc", 0.6, 0.7), at_least("gauc", None, 0.5, "all labels are 1"), at_least("x", 1.0, 0.5)]
-    refused = GateRefused(decide(checks, "2", "1"))
+    refused = refusal(decide(checks, "2", "1"))
     assert str(refused) == "the gate refused version 2: auc (0.6, must be >= 0.7); gauc (all labels are 1); version 1 stays champion"
-    assert gate_table(refused.gate).splitlines()[1:] == [
+    assert refused.table.splitlines()[1:] == [
         "auc    0.6        >= 0.7  NO",
         "gauc   undefined  >= 0.5  NO",
         "x      1          >= 0.5  yes",

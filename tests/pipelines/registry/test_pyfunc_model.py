@@ -22,7 +22,7 @@ from ctr_kd.data.samples import Assembly
 from ctr_kd.export.onnx_export import export_student
 from ctr_kd.models import STUDENTS
 from pipelines.registry.model_package import load_scorer, save_model, seal_of, verify_model
-from pipelines.scoring.click_rows import RawRows
+from pipelines.tasks.clicks import RawRows
 from tests.servers import Server, scoring_server
 
 INSTALLS = "CTR_KD_TEST_SERVING"

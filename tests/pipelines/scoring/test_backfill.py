@@ -15,20 +15,21 @@ from feature_store.tables.contracts import DataError, StorageError
 from pipelines.cli import main as cli
 from pipelines.cli.status import status
 from pipelines.config.run import describe
-from pipelines.errors import DatesFailed, exit_code
+from pipelines.errors import DatesFailed
+from pipelines.exit_codes import exit_code
 from pipelines.scoring import feature_join as joining
 from pipelines.scoring.backfill import Mode, Outcome, backfill
 from pipelines.scoring.partitions import differences, failed_attempts, read_partition, unfinished_path
 from pipelines.tracking.client import tracking_uri
 from pipelines.tracking.tracker import Tracker
 from pipelines.workspace.runner import Runner
-from tests.pipelines.served import DAYS, ROAD, Served
+from tests.pipelines.served import DAYS, PIPELINE, Served
 
 FIRST, SECOND, THIRD = DAYS
 
 
 def fill(served: Served, mode: Mode = "missing", start: date = FIRST, end: date = THIRD, as_of: datetime | None = None) -> list[Outcome]:
-    runner = Runner(served.context(as_of), ROAD)
+    runner = Runner(served.context(as_of), PIPELINE)
     runner.run(last="ingest")
     return backfill(runner, start, end, mode)
 
@@ -49,11 +50,11 @@ def test_missing_dates_are_scored_once(served: Served) -> None:
     assert what(outcomes) == ["scored"] * 3
     assert [(one.rows, one.version) for one in outcomes] == [(30, "1")] * 3
     before = served.scores()
-    assert what(fill(served)) == ["stands"] * 3
-    assert what(fill(served, "failed")) == ["stands"] * 3
+    assert what(fill(served)) == ["up to date"] * 3
+    assert what(fill(served, "failed")) == ["up to date"] * 3
     assert served.scores() == before
     (served.workspace / "scores" / "date=2024-01-02" / "_manifest.json").unlink()
-    assert what(fill(served)) == ["stands", "scored", "stands"]
+    assert what(fill(served)) == ["up to date", "scored", "up to date"]
     assert what(fill(served, "all")) == ["scored"] * 3
     assert served.scores() == before  # again is the same bytes
 
@@ -77,7 +78,7 @@ def test_a_date_that_fails_leaves_the_others_and_is_remembered_until_it_is_score
     assert failed_attempts(served.workspace) == {SECOND: "the events of the second day are odd"}
     assert not list((served.workspace / "scores").glob("*2024-01-02*"))
     outcomes = fill(served, "failed")
-    assert what(outcomes) == ["stands", "scored", "stands"]
+    assert what(outcomes) == ["up to date", "scored", "up to date"]
     assert outcomes[1].why == "failed before: the events of the second day are odd"
     assert failed_attempts(served.workspace) == {}
 
@@ -88,12 +89,12 @@ def test_a_date_without_events_fails_and_a_later_delivery_repairs_it(served: Ser
     assert what(outcomes) == ["scored", "failed", "scored"]
     assert "no event on 2024-01-02; the log holds 2024-01-01 to 2024-01-03" in outcomes[1].why
     served.deliver(SECOND)
-    assert what(fill(served, "failed")) == ["stands", "scored", "stands"]
+    assert what(fill(served, "failed")) == ["up to date", "scored", "up to date"]
 
 
 def test_a_changed_byte_in_a_partition_of_the_log_fails_the_dates_that_read_it_and_no_earlier_one(served: Served, tmp_path: Path) -> None:
     served.own_log(tmp_path / "log", *DAYS)
-    Runner(served.context(), ROAD).run(last="ingest")
+    Runner(served.context(), PIPELINE).run(last="ingest")
     file = served.workspace / "store" / "events" / "date=2024-01-02" / "events.parquet"
     held = file.read_bytes()
     file.write_bytes(held.replace(b"phone", b"phony"))
@@ -103,7 +104,7 @@ def test_a_changed_byte_in_a_partition_of_the_log_fails_the_dates_that_read_it_a
     assert {one.code for one in outcomes[1:]} == {3}
     assert list(served.scores()) == ["2024-01-01"]
     file.write_bytes(held)
-    assert what(fill(served)) == ["stands", "scored", "scored"]
+    assert what(fill(served)) == ["up to date", "scored", "scored"]
 
 
 class Readings:
@@ -157,7 +158,7 @@ def test_a_range_is_read_no_further_than_the_last_date_that_is_asked_for(served:
     fill(served)
     (served.workspace / "scores" / "date=2024-01-01" / "scores.parquet").unlink()
     readings.until.clear()
-    assert what(fill(served)) == ["scored", "stands", "stands"]
+    assert what(fill(served)) == ["scored", "up to date", "up to date"]
     assert readings.until == MIDNIGHTS[:1]
 
 
@@ -193,7 +194,7 @@ def test_a_partition_that_the_disk_does_not_give_fails_no_earlier_date(
             raise OSError(errno.EIO, "Input/output error", str(path))
         return digest(path)
 
-    Runner(served.context(), ROAD).run(last="ingest")
+    Runner(served.context(), PIPELINE).run(last="ingest")
     monkeypatch.setattr(store, "sha256_of", unreadable)
     assert what(fill(served)) == ["scored", "scored", "failed"]
 
@@ -204,7 +205,7 @@ def test_a_changed_number_in_a_manifest_of_scores_has_the_date_scored_again(serv
     held = manifest.read_text()
     assert '"rows": 30' in held
     manifest.write_text(held.replace('"rows": 30', '"rows": 31'))
-    assert what(fill(served)) == ["stands", "scored", "stands"]
+    assert what(fill(served)) == ["up to date", "scored", "up to date"]
     assert manifest.read_text().count('"rows": 30') == held.count('"rows": 30')
 
 
@@ -219,10 +220,10 @@ def test_a_late_day_rescores_exactly_what_it_touches(served: Served, tmp_path: P
     fill(served)
     before = served.scores()
     served.deliver(SECOND)
-    Runner(served.context(), ROAD).run(last="ingest")
+    Runner(served.context(), PIPELINE).run(last="ingest")
     assert [line.split(" ")[0] for line in stale_dates(served)] == ["2024-01-03"]
     assert "stale: the events of 2024-01-02 arrived since" in stale_dates(served)[0]
-    assert what(fill(served)) == ["stands", "scored", "scored"]
+    assert what(fill(served)) == ["up to date", "scored", "scored"]
     assert served.scores()["2024-01-01"] == before["2024-01-01"]
     assert stale_dates(served) == []
     late = served.scores()
@@ -237,10 +238,10 @@ def test_a_corrected_day_leaves_earlier_dates_alone_and_a_new_day_all_of_them(se
     served.own_log(tmp_path / "log", FIRST, SECOND)
     fill(served, end=SECOND)
     served.deliver(THIRD)
-    assert what(fill(served)) == ["stands", "stands", "scored"]
+    assert what(fill(served)) == ["up to date", "up to date", "scored"]
     served.deliver(SECOND, slice(0, 24))
     outcomes = fill(served)
-    assert what(outcomes) == ["stands", "scored", "scored"]
+    assert what(outcomes) == ["up to date", "scored", "scored"]
     assert outcomes[1].why == "the events of 2024-01-02 were corrected"
     assert (outcomes[1].rows, outcomes[2].rows) == (24, 30)
 
@@ -257,12 +258,12 @@ def test_a_half_written_day_in_the_source_is_refused_and_the_next_run_repairs_it
         fill(served)
     assert served.scores() == before
     file.write_bytes(whole)
-    assert what(fill(served)) == ["stands", "stands", "scored"]
+    assert what(fill(served)) == ["up to date", "up to date", "scored"]
     served.deliver(THIRD, slice(0, 12))  # a file that is whole, of a day that is not: it cannot be told, and is corrected later
     fill(served)
     served.deliver(THIRD)
     outcomes = fill(served)
-    assert what(outcomes) == ["stands", "stands", "scored"]
+    assert what(outcomes) == ["up to date", "up to date", "scored"]
     assert outcomes[2].rows == 30
 
 
@@ -272,18 +273,18 @@ def test_a_clock_that_jumps_back_takes_no_rows_away(served: Served) -> None:
     assert stale_dates(served)[0].endswith("stale: it was scored as of 2024-01-03T12:00:00+00:00, not with all events")
     assert fill(served)[2].rows == 30
     before = served.scores()
-    assert what(fill(served, as_of=noon)) == ["stands"] * 3
-    assert what(fill(served, "all", as_of=noon)) == ["scored", "scored", "stands"]
+    assert what(fill(served, as_of=noon)) == ["up to date"] * 3
+    assert what(fill(served, "all", as_of=noon)) == ["scored", "scored", "up to date"]
     served.run(as_of=noon, date=THIRD)
     assert served.scores() == before
-    assert what(fill(served)) == ["stands"] * 3
+    assert what(fill(served)) == ["up to date"] * 3
 
 
 def test_another_model_or_setting_is_said_by_status(served: Served) -> None:
     fill(served)
     served.registry().promote("2")
     assert stale_dates(served)[0] == "2024-01-01 30 rows by demo version 1; stale: champion is version 2 now"
-    assert what(fill(served)) == ["stands"] * 3
+    assert what(fill(served)) == ["up to date"] * 3
     served.change(history={"max_length": 3})
     assert "history has another value" in stale_dates(served)[2]
     outcomes = fill(served)
@@ -295,7 +296,7 @@ def test_an_attempt_that_was_killed_counts_as_failed(served: Served) -> None:
     fill(served)
     unfinished_path(served.workspace, SECOND).mkdir()
     assert failed_attempts(served.workspace) == {SECOND: "it was stopped before its end"}
-    assert what(fill(served, "failed")) == ["stands", "scored", "stands"]
+    assert what(fill(served, "failed")) == ["up to date", "scored", "up to date"]
     assert failed_attempts(served.workspace) == {}
 
 
@@ -322,7 +323,7 @@ def test_the_command_ends_with_a_table_and_the_code_of_the_failures(
 ) -> None:
     (tmp_path / "demo.yaml").write_text(describe(served.config))
     monkeypatch.setattr(Tracker, "_try", lambda self, work: None)
-    monkeypatch.setattr("pipelines.cli.schedule.ROAD", ROAD)
+    monkeypatch.setattr("pipelines.cli.schedule.PIPELINE", PIPELINE)
 
     def command(*arguments: str) -> tuple[int, str, str]:
         capsys.readouterr()

@@ -25,15 +25,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from feature_store.tables.contracts import DataError
-from pipelines.errors import exit_code, explain
+from pipelines.errors import WorkspaceLocked
+from pipelines.exit_codes import exit_code, explain
 from pipelines.registry.champion import load_model
-from pipelines.scoring import local_executor as scoring_pool
-from pipelines.scoring import parts as scored_parts
+from pipelines.scoring import local_executor
+from pipelines.scoring import parts as parts_module
 from pipelines.scoring.files import file_parts, score_file
 from pipelines.scoring.partitions import failed_attempts, parts_path
 from pipelines.scoring.parts import Part, PartsFolder, ScoringStopped, in_parts
 from pipelines.scoring.worker import receive, send, serve
-from pipelines.workspace.lock import WorkspaceLocked, workspace_lock
+from pipelines.workspace.lock import workspace_lock
 from tests.pipelines.served import ITEMS, Served, probability
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -168,7 +169,7 @@ import sys
 import time
 from pathlib import Path
 from tests.pipelines.served import Served, configuration
-from pipelines.scoring import local_executor as scoring_pool
+from pipelines.scoring import executors
 from pipelines.scoring.files import score_file
 workspace, source, target, workers = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
 served = Served(workspace, workspace, configuration())
@@ -181,7 +182,7 @@ def score_parts(*arguments):
         if len(folder.finished) >= 4:
             time.sleep(60)
     advance, progress.advance = progress.advance, counted
-    return scoring_pool.score_parts(*arguments)
+    return executors.score_parts(*arguments)
 import pipelines.scoring.files
 pipelines.scoring.files.score_parts = score_parts
 score_file(served.context(), source, target)
@@ -231,13 +232,13 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
 def count_parts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Rows of each part that is scored from now on."""
     written: list[int] = []
-    write = scored_parts.write_part
+    write = parts_module.write_part
 
     def counted(model: Any, version: str, part: Part, folder: Path) -> Any:
         written.append(part.rows.num_rows)
         return write(model, version, part, folder)
 
-    monkeypatch.setattr(scoring_pool, "write_part", counted)
+    monkeypatch.setattr(local_executor, "write_part", counted)
     return written
 
 
@@ -255,7 +256,7 @@ def stopping_after(monkeypatch: pytest.MonkeyPatch, parts: int, error: Exception
             written.append(1)
             write(table, where, **options)
 
-        patch.setattr(scored_parts.pq, "write_table", failing)
+        patch.setattr(parts_module.pq, "write_table", failing)
         yield
 
 
@@ -340,12 +341,12 @@ def test_a_worker_that_is_killed_says_so_and_finished_parts_stay(
     served: Served, given_rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served.change(score={"batch_rows": 10, "workers": 2})
-    pools: list[scoring_pool.Pool] = []
-    enter = scoring_pool.Pool.__enter__
-    monkeypatch.setattr(scoring_pool.Pool, "__enter__", lambda self: pools.append(self) or enter(self))
-    wait = scoring_pool.Pool._wait
+    pools: list[local_executor.Pool] = []
+    enter = local_executor.Pool.__enter__
+    monkeypatch.setattr(local_executor.Pool, "__enter__", lambda self: pools.append(self) or enter(self))
+    wait = local_executor.Pool._wait
 
-    def killing(self: scoring_pool.Pool) -> Any:
+    def killing(self: local_executor.Pool) -> Any:
         found = wait(self)
         if len(self._folder.finished) == 3:
             for worker in self._workers:
@@ -354,7 +355,7 @@ def test_a_worker_that_is_killed_says_so_and_finished_parts_stay(
         return found
 
     with monkeypatch.context() as patch:
-        patch.setattr(scoring_pool.Pool, "_wait", killing)
+        patch.setattr(local_executor.Pool, "_wait", killing)
         with pytest.raises(ScoringStopped) as error:
             score_file(served.context(), given_rows, tmp_path / "out.parquet")
     text = explain(error.value)

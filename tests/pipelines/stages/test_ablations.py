@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.config.run import ConfigError, RunConfig
+from pipelines.config.run import RunConfig
+from pipelines.errors import ConfigError
 from pipelines.stages.ablations import ABLATION, ablation, alone, amount_key, by_amount, changed
 
 

@@ -13,16 +13,17 @@ import pytest
 
 from feature_store.tables.contracts import DataError
 from pipelines.config.run import RunConfig
-from pipelines.scoring.click_rows import RawRows
 from pipelines.stages import baselines, evaluate, training
 from pipelines.stages.training import write_predictions
+from pipelines.tasks.clicks import RawRows
 from pipelines.workspace.console import Console
-from pipelines.workspace.runner import RunContext, Runner, Stage, StageContext
+from pipelines.workspace.context import RunContext, Stage, StageContext
+from pipelines.workspace.runner import Runner
 
 CURVE = {"points": [{"step": 1, "train_loss": 0.7, "auc": 0.6}], "kept_step": 1}
 
 
-class Road:
+class SmallPipeline:
     """The stages before ``evaluate``, played by files."""
 
     def __init__(self, workspace: Path, make_assembly: Callable[[Path], None], make_export: Callable[[Path, list[float]], None]) -> None:
@@ -79,14 +80,14 @@ class Road:
 
 
 @pytest.fixture
-def road(
+def pipeline(
     tmp_path: Path,
     make_assembly: Callable[[Path], None],
     make_export: Callable[[Path, list[float]], None],
     monkeypatch: pytest.MonkeyPatch,
-) -> Road:
+) -> SmallPipeline:
     monkeypatch.setattr(training, "TIMED_SECONDS", 0.001)
-    return Road(tmp_path / "workspace", make_assembly, make_export)
+    return SmallPipeline(tmp_path / "workspace", make_assembly, make_export)
 
 
 @pytest.fixture
@@ -94,14 +95,14 @@ def quick(config: RunConfig) -> RunConfig:
     return RunConfig.model_validate(config.model_dump(by_alias=True) | {"evaluate": {"bootstrap": 20}})
 
 
-def latest(road: Road) -> dict[str, Any]:
-    return json.loads((road.workspace / "reports" / "latest" / "metrics.json").read_text())
+def latest(pipeline: SmallPipeline) -> dict[str, Any]:
+    return json.loads((pipeline.workspace / "reports" / "latest" / "metrics.json").read_text())
 
 
-def test_metrics_are_as_the_contract_has_them(road: Road, quick: RunConfig) -> None:
-    runner = road.runner(quick)
+def test_metrics_are_as_the_contract_has_them(pipeline: SmallPipeline, quick: RunConfig) -> None:
+    runner = pipeline.runner(quick)
     runner.run()
-    metrics = latest(road)
+    metrics = latest(pipeline)
     assert set(metrics) == {"run", "data", "models", "comparisons", "slices", "gate"}
     assert metrics["gate"] is None
     assert set(metrics["models"]) == {"teacher", "student", "student_alone", "popularity", "boosted_trees", "oracle"}
@@ -123,85 +124,87 @@ def test_metrics_are_as_the_contract_has_them(road: Road, quick: RunConfig) -> N
     assert all(seconds > 0 for seconds in run["seconds"].values())
     assert run["peak_memory_bytes"] > 0
     assert run["configuration"]["distill"]["student"]["kind"] == "pooled"
-    assert run["fingerprint"] == runner.context.artifacts["evaluate"].path.name == (road.workspace / "reports" / "latest").readlink().name
+    assert (
+        run["fingerprint"] == runner.context.artifacts["evaluate"].path.name == (pipeline.workspace / "reports" / "latest").readlink().name
+    )
 
 
-def test_trees_that_were_a_teacher_are_not_fitted_again(road: Road, quick: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trees_that_were_a_teacher_are_not_fitted_again(pipeline: SmallPipeline, quick: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baselines, "fit_boosted_trees", lambda *arguments: pytest.fail("fitted again"))
     distill = {"teachers": {"bert": 0.5, "boosted_trees": 0.5}}
-    road.runner(RunConfig.model_validate(quick.model_dump(by_alias=True) | {"distill": distill})).run()
-    models = latest(road)["models"]
+    pipeline.runner(RunConfig.model_validate(quick.model_dump(by_alias=True) | {"distill": distill})).run()
+    models = latest(pipeline)["models"]
     assert models["boosted_trees"]["auc"] == models["teacher/boosted_trees"]["auc"]
     assert models["boosted_trees"]["rows_per_second"] == 7.0
     assert models["teacher/bert"]["masked_item_accuracy"] == models["teacher"]["masked_item_accuracy"] == {"before": 0.2, "after": 0.1}
 
 
-def test_the_report_is_one_page_with_its_curves(road: Road, quick: RunConfig) -> None:
-    road.runner(quick).run()
-    page = (road.workspace / "reports" / "latest" / "report.html").read_text()
+def test_the_report_is_one_page_with_its_curves(pipeline: SmallPipeline, quick: RunConfig) -> None:
+    pipeline.runner(quick).run()
+    page = (pipeline.workspace / "reports" / "latest" / "report.html").read_text()
     assert "<html" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "Learning curves" in page
 
 
-def test_figures_before_calibration_stand_beside_those_after_it(road: Road, quick: RunConfig) -> None:
-    road.runner(quick).run()
-    assert "uncalibrated" not in latest(road)["models"]["student"]
-    road.runner(RunConfig.model_validate(quick.model_dump(by_alias=True) | {"distill": {"calibration": "isotonic"}})).run()
-    models = latest(road)["models"]
+def test_figures_before_calibration_stand_beside_those_after_it(pipeline: SmallPipeline, quick: RunConfig) -> None:
+    pipeline.runner(quick).run()
+    assert "uncalibrated" not in latest(pipeline)["models"]["student"]
+    pipeline.runner(RunConfig.model_validate(quick.model_dump(by_alias=True) | {"distill": {"calibration": "isotonic"}})).run()
+    models = latest(pipeline)["models"]
     before = models["student"]["uncalibrated"]
     assert set(before) == {"log_loss", "calibration_error", "calibration_ratio"}
     assert (
         before["log_loss"] > models["student"]["log_loss"]["value"] and before["calibration_error"] > models["student"]["calibration_error"]
     )
     assert "uncalibrated" not in models["student_alone"]
-    assert "Before and after calibration" in (road.workspace / "reports" / "latest" / "report.html").read_text()
+    assert "Before and after calibration" in (pipeline.workspace / "reports" / "latest" / "report.html").read_text()
 
 
-def test_a_report_that_a_kill_left_unpublished_is_published_by_the_next_run(road: Road, quick: RunConfig) -> None:
-    runner = road.runner(quick)
+def test_a_report_that_a_kill_left_unpublished_is_published_by_the_next_run(pipeline: SmallPipeline, quick: RunConfig) -> None:
+    runner = pipeline.runner(quick)
     runner.run()
-    report = road.workspace / "reports" / runner.context.artifacts["evaluate"].path.name
+    report = pipeline.workspace / "reports" / runner.context.artifacts["evaluate"].path.name
     before = (report / "report.html").stat().st_mtime_ns
-    road.runner(quick).run()
+    pipeline.runner(quick).run()
     assert (report / "report.html").stat().st_mtime_ns == before
     (report / "_manifest.json").unlink()
-    (road.workspace / "reports" / "latest").unlink()
+    (pipeline.workspace / "reports" / "latest").unlink()
     (report / "report.html").write_text("half")
-    road.runner(quick).run()
-    assert "<html" in (road.workspace / "reports" / "latest" / "report.html").read_text()
+    pipeline.runner(quick).run()
+    assert "<html" in (pipeline.workspace / "reports" / "latest" / "report.html").read_text()
 
 
-def test_latest_is_the_newest(road: Road, quick: RunConfig) -> None:
-    road.runner(quick).run()
-    first = (road.workspace / "reports" / "latest").readlink()
+def test_latest_is_the_newest(pipeline: SmallPipeline, quick: RunConfig) -> None:
+    pipeline.runner(quick).run()
+    first = (pipeline.workspace / "reports" / "latest").readlink()
     other = RunConfig.model_validate(quick.model_dump(by_alias=True) | {"evaluate": {"bootstrap": 21, "boosted_trees": False}})
-    road.runner(other).run()
-    assert (road.workspace / "reports" / "latest").readlink() != first
-    assert "boosted_trees" not in latest(road)["models"]
+    pipeline.runner(other).run()
+    assert (pipeline.workspace / "reports" / "latest").readlink() != first
+    assert "boosted_trees" not in latest(pipeline)["models"]
 
 
-def test_another_fine_tuning_of_the_same_encoder_is_shown_beside_the_configured_one(road: Road, quick: RunConfig) -> None:
-    road.runner(quick).run()
-    (own,) = latest(road)["models"]["teacher"]["fine_tunings"]
+def test_another_fine_tuning_of_the_same_encoder_is_shown_beside_the_configured_one(pipeline: SmallPipeline, quick: RunConfig) -> None:
+    pipeline.runner(quick).run()
+    (own,) = latest(pipeline)["models"]["teacher"]["fine_tunings"]
     assert own["configured"] and own["masked_item_accuracy"] == {"before": 0.2, "after": 0.1}
     other = RunConfig.model_validate(quick.model_dump(by_alias=True) | {"finetune": {"rate_ratio": 0.5}})
-    road.runner(other).run(last="finetune")
-    assert road.runner(quick).run().made == ("evaluate",)
-    tunings = latest(road)["models"]["teacher"]["fine_tunings"]
+    pipeline.runner(other).run(last="finetune")
+    assert pipeline.runner(quick).run().made == ("evaluate",)
+    tunings = latest(pipeline)["models"]["teacher"]["fine_tunings"]
     assert [tuning["configured"] for tuning in tunings] == [True, False]
     assert tunings[0] == own
-    assert (road.workspace / "reports" / "latest" / "report.html").read_text().count(">this run<") == 1
-    assert road.runner(quick).run().made == ()
+    assert (pipeline.workspace / "reports" / "latest" / "report.html").read_text().count(">this run<") == 1
+    assert pipeline.runner(quick).run().made == ()
 
 
-def test_no_test_rows_is_a_fault_of_the_data(road: Road, quick: RunConfig) -> None:
-    road.empty = True
+def test_no_test_rows_is_a_fault_of_the_data(pipeline: SmallPipeline, quick: RunConfig) -> None:
+    pipeline.empty = True
     with pytest.raises(DataError, match="the test window holds no rows"):
-        _empty(road, quick).evaluation_rows()
+        _empty(pipeline, quick).evaluation_rows()
 
 
-def _empty(road: Road, config: RunConfig) -> RawRows:
-    runner = road.runner(config)
+def _empty(pipeline: SmallPipeline, config: RunConfig) -> RawRows:
+    runner = pipeline.runner(config)
     runner.run(last="ingest")
     return RawRows(runner.context.artifacts["ingest"].path)

@@ -11,10 +11,11 @@ import pytest
 
 import feature_store.store.ingest
 from feature_store.tables.contracts import DataError
-from pipelines.config.run import ConfigError, RunConfig
+from pipelines.config.run import RunConfig
+from pipelines.errors import ConfigError
 from pipelines.stages.ingest import inputs, logical_time
 from pipelines.workspace.console import Console
-from pipelines.workspace.runner import RunContext
+from pipelines.workspace.context import RunContext
 
 TABULAR = {
     "name": "log",

@@ -16,11 +16,12 @@ from feature_store.tables.contracts import DataError
 from pipelines.cli import main as cli
 from pipelines.config.run import RunConfig, describe
 from pipelines.config.scoring import MonitorConfig
-from pipelines.errors import BoundBroken, exit_code
+from pipelines.errors import BoundBroken
+from pipelines.exit_codes import exit_code
 from pipelines.stages import monitor
 from pipelines.tracking.tracker import Tracker
 from pipelines.workspace.runner import Runner
-from tests.pipelines.served import DAYS, ROAD, Served, day_of_log
+from tests.pipelines.served import DAYS, PIPELINE, Served, day_of_log
 
 FIRST, SECOND, THIRD = DAYS
 OPEN = {"auc_min": None, "calibration_ratio_max": None, "calibration_ratio_min": None, "calibration_error_max": None, "psi_max": None}
@@ -29,7 +30,7 @@ OPEN = {"auc_min": None, "calibration_ratio_max": None, "calibration_ratio_min":
 def watch(served: Served, as_of: datetime | None = None, **bounds: Any) -> list[dict[str, Any]]:
     """Monitor with these bounds alone; the dates of monitor.json."""
     served.change(monitor={"min_rows": 10, **OPEN, **bounds})
-    runner = Runner(served.context(as_of), [ROAD[0], monitor.STAGE])
+    runner = Runner(served.context(as_of), [PIPELINE[0], monitor.STAGE])
     try:
         runner.run("monitor", "monitor")
     finally:
@@ -61,7 +62,7 @@ def test_a_second_look_at_the_same_labels_does_nothing_and_new_ones_are_seen(ser
     served.own_log(tmp_path / "log", FIRST, SECOND)
     served.run(date=FIRST)
     first = watch(served)[0]
-    runner = Runner(served.context(), [ROAD[0], monitor.STAGE])
+    runner = Runner(served.context(), [PIPELINE[0], monitor.STAGE])
     assert runner.run("monitor", "monitor").made == ()
     served.deliver(FIRST, slice(0, 15))  # half of it was not so
     assert watch(served)[0]["rows"] == 15 < first["rows"]
@@ -72,7 +73,7 @@ def test_damaged_scores_are_named_and_measured_once_they_were_scored_again(serve
     file = served.workspace / "scores" / f"date={FIRST}" / "scores.parquet"
     file.write_bytes(file.read_bytes()[:-1] + b"?")
     with pytest.raises(DataError, match=r"date=2024-01-01: a file of it is damaged; `ctr-kd backfill --start 2024-01-01 --end 2024-01-01`"):
-        Runner(served.context(), [ROAD[0], monitor.STAGE]).run("monitor", "monitor")
+        Runner(served.context(), [PIPELINE[0], monitor.STAGE]).run("monitor", "monitor")
     served.run(date=FIRST)
     assert watch(served)[0]["rows"] == 30
 
@@ -150,7 +151,7 @@ def test_the_command_says_when_no_date_has_labels_and_alarms_with_4(
     served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Tracker, "_try", lambda self, work: None)
-    monkeypatch.setattr("pipelines.cli.schedule.ROAD", ROAD)
+    monkeypatch.setattr("pipelines.cli.schedule.PIPELINE", PIPELINE)
     (tmp_path / "demo.yaml").write_text(describe(served.config))
 
     def command(*arguments: str) -> tuple[int, str, str]:

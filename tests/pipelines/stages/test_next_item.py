@@ -72,7 +72,7 @@ def test_it_runs_what_it_needs_prints_the_table_and_writes_the_figures(run: Run,
     assert str(folder) == figures["fingerprint"]
     assert (tmp_path / "workspace" / "reports" / folder / "_manifest.json").exists()
 
-    assert run("next-item")[1].startswith("nothing to do: ingest, pretrain, next-item stand")
+    assert run("next-item")[1].startswith("nothing to do: ingest, pretrain, next-item are up to date")
     again = run("next-item", "--set", "next_item.exclude_history=false")[1]
     assert again.startswith("made next-item in") and "history included" in again
     assert latest(tmp_path)["excluded_targets"] == 0 and "clicked before" not in again

@@ -13,10 +13,10 @@ import pytest
 
 from ctr_kd.metrics import auc_score
 from ctr_kd.training.checkpoint import load_checkpoint
-from pipelines.scoring.click_rows import RawRows
 from pipelines.stages import student
 from pipelines.stages.evaluate import stored_probabilities
 from pipelines.stages.training import read_predictions
+from pipelines.tasks.clicks import RawRows
 
 Run = Callable[..., tuple[int, str, str]]
 KEEP_STUDENT = student.keep_student
@@ -122,7 +122,7 @@ def test_the_student_by_the_amount_of_its_transfer_set(experiment: Run, tmp_path
     assert "The transfer set by its amount" in (tmp_path / "workspace" / "reports" / "latest" / "prove.html").read_text()
 
 
-def test_the_road_and_a_proof_end_in_the_same_students(experiment: Run, tmp_path: Path) -> None:
+def test_the_pipeline_and_a_proof_end_in_the_same_students(experiment: Run, tmp_path: Path) -> None:
     """With several teachers and a transfer set."""
     keys = ("teachers={bert: 0.5, boosted_trees: 0.5}", "transfer.amount=0.5", "listwise=0.2")
     settings = [part for key in keys for part in ("--set", f"distill.{key}")]
@@ -135,11 +135,11 @@ def test_the_road_and_a_proof_end_in_the_same_students(experiment: Run, tmp_path
         return np.concatenate([value.numpy().ravel() for value in state.values()])
 
     artifacts = tmp_path / "workspace" / "artifacts"
-    (road,) = (path.parent for path in (artifacts / "distill").glob("*/student.pt"))
+    (pipeline,) = (path.parent for path in (artifacts / "distill").glob("*/student.pt"))
     proven = [weights(file) for file in (artifacts / "student").glob("*/student.pt")]
     assert len(proven) == 2
     for name in ("student", "student_alone"):
-        assert sum(np.array_equal(weights(road / f"{name}.pt"), one) for one in proven) == 1
+        assert sum(np.array_equal(weights(pipeline / f"{name}.pt"), one) for one in proven) == 1
 
 
 def test_a_proof_that_was_stopped_goes_on(experiment: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,22 +16,23 @@ import pytest
 from ctr_kd.metrics import auc_score
 from pipelines.cli.status import status
 from pipelines.config.run import RunConfig
-from pipelines.errors import exit_code
+from pipelines.errors import GateRefused
+from pipelines.exit_codes import exit_code
 from pipelines.registry.lookup import peek
-from pipelines.registry.promotion_gate import GateRefused
 from pipelines.registry.registry import CHALLENGER, CHAMPION, Registry
-from pipelines.scoring.click_rows import RawRows, newest_requests
 from pipelines.stages import register
 from pipelines.stages.training import write_predictions
+from pipelines.tasks.clicks import RawRows, newest_requests
 from pipelines.tracking.client import TrackingError, tracking_uri, unreachable
 from pipelines.tracking.tracker import Tracker
 from pipelines.workspace.console import Console
-from pipelines.workspace.runner import RunContext, Runner, Stage, StageContext
+from pipelines.workspace.context import RunContext, Stage, StageContext
+from pipelines.workspace.runner import Runner
 
 GOOD, FAIR, POOR = [2.0, 1.0, 0.0, -2.0], [2.0, 1.0, 0.0, -1.0], [-2.0, 0.0, 1.0, 2.0]
 
 
-class Road:
+class SmallPipeline:
     """The stages before ``register``, played by files; ``logits`` are those of the student."""
 
     def __init__(self, workspace: Path, make_assembly: Callable[[Path], None], make_export: Callable[[Path, list[float]], None]) -> None:
@@ -66,7 +67,7 @@ class Road:
         (context.output / "report.json").write_text("{}")
 
     def run(self, config: RunConfig, logits: list[float], **options: Any) -> Runner:
-        """Bring the road up to date with a student of these logits."""
+        """Bring the pipeline up to date with a student of these logits."""
         self.logits = logits
         context = RunContext(config, self.workspace, console=Console(io.StringIO()))
         context.tracker = Tracker(tracking_uri(config, self.workspace), self.workspace, lambda line: None)
@@ -90,8 +91,8 @@ class Road:
 
 
 @pytest.fixture
-def road(workspace: Path, make_assembly: Callable[[Path], None], make_export: Callable[[Path, list[float]], None]) -> Road:
-    return Road(workspace, make_assembly, make_export)
+def pipeline(workspace: Path, make_assembly: Callable[[Path], None], make_export: Callable[[Path, list[float]], None]) -> SmallPipeline:
+    return SmallPipeline(workspace, make_assembly, make_export)
 
 
 @pytest.fixture
@@ -111,11 +112,11 @@ def report(workspace: Path) -> dict[str, Any]:
     return json.loads((workspace / "reports" / "latest" / "metrics.json").read_text())
 
 
-def test_a_road_of_champions(road: Road, bounded: RunConfig) -> None:
+def test_a_pipeline_of_champions(pipeline: SmallPipeline, bounded: RunConfig) -> None:
     """First champion, a refusal, a better one, a rollback: the story that an operator sees."""
-    first = road.run(bounded, FAIR)
-    assert aliases(bounded, road.workspace) == ("1", "1")
-    gate = report(road.workspace)["gate"]
+    first = pipeline.run(bounded, FAIR)
+    assert aliases(bounded, pipeline.workspace) == ("1", "1")
+    gate = report(pipeline.workspace)["gate"]
     assert (gate["passed"], gate["champion_before"], gate["champion_after"]) == (True, None, "1")
     assert {check["name"] for check in gate["checks"]} == {
         "auc",
@@ -129,35 +130,35 @@ def test_a_road_of_champions(road: Road, bounded: RunConfig) -> None:
         "smoke_prediction",
         "foreign_parameters",
     }
-    assert "<html" in (road.workspace / "reports" / "latest" / "report.html").read_text()
-    assert set(report(road.workspace)["run"]["seconds"]) == {"ingest", "pretrain", "finetune", "distill", "evaluate", "register"}
-    assert report(road.workspace)["run"]["fingerprint"] == first.context.artifacts["register"].path.name
+    assert "<html" in (pipeline.workspace / "reports" / "latest" / "report.html").read_text()
+    assert set(report(pipeline.workspace)["run"]["seconds"]) == {"ingest", "pretrain", "finetune", "distill", "evaluate", "register"}
+    assert report(pipeline.workspace)["run"]["fingerprint"] == first.context.artifacts["register"].path.name
 
     with pytest.raises(GateRefused) as refused:
-        road.run(bounded, POOR)
-    assert aliases(bounded, road.workspace) == ("1", "2")
-    failed = [check["name"] for check in refused.value.gate["checks"] if not check["passed"]]
+        pipeline.run(bounded, POOR)
+    assert aliases(bounded, pipeline.workspace) == ("1", "2")
+    failed = list(refused.value.failed)
     assert failed == ["auc_against_champion_low", "log_loss_against_champion_high"]
     assert "champion" in refused.value.table.splitlines()[0]
     assert "version 1 stays champion" in str(refused.value)
-    assert report(road.workspace)["gate"]["passed"] is False
+    assert report(pipeline.workspace)["gate"]["passed"] is False
 
     with pytest.raises(GateRefused):  # the same challenger is refused again, without being registered again
-        road.run(bounded, POOR)
-    assert aliases(bounded, road.workspace) == ("1", "2")
+        pipeline.run(bounded, POOR)
+    assert aliases(bounded, pipeline.workspace) == ("1", "2")
 
-    road.run(bounded, GOOD)
-    assert aliases(bounded, road.workspace) == ("3", "3")
-    assert report(road.workspace)["gate"]["champion_before"] == "1"
-    assert Registry(tracking_uri(bounded, road.workspace), bounded.name).rollback() == ("3", "1")
-    road.run(bounded, GOOD)
-    assert road.summary.made == ()  # a rollback is not undone by the next run
-    assert aliases(bounded, road.workspace) == ("1", "3")
+    pipeline.run(bounded, GOOD)
+    assert aliases(bounded, pipeline.workspace) == ("3", "3")
+    assert report(pipeline.workspace)["gate"]["champion_before"] == "1"
+    assert Registry(tracking_uri(bounded, pipeline.workspace), bounded.name).rollback() == ("3", "1")
+    pipeline.run(bounded, GOOD)
+    assert pipeline.summary.made == ()  # a rollback is not undone by the next run
+    assert aliases(bounded, pipeline.workspace) == ("1", "3")
 
 
-def test_the_registered_model_knows_where_it_comes_from(road: Road, bounded: RunConfig) -> None:
-    runner = road.run(bounded, GOOD)
-    registry = Registry(tracking_uri(bounded, road.workspace), bounded.name)
+def test_the_registered_model_knows_where_it_comes_from(pipeline: SmallPipeline, bounded: RunConfig) -> None:
+    runner = pipeline.run(bounded, GOOD)
+    registry = Registry(tracking_uri(bounded, pipeline.workspace), bounded.name)
     path = registry.download(f"models:/{bounded.name}@{CHAMPION}")
     lineage = json.loads((path / "data" / "student" / "lineage.json").read_text())
     assert lineage["data"]["digest"] == "d" * 64
@@ -168,7 +169,7 @@ def test_the_registered_model_knows_where_it_comes_from(road: Road, bounded: Run
     assert version.tags["student_digest"] == lineage["student"]["digest"]
     assert float(version.tags["parity"]) < 1e-6
     assert 0.6 < float(version.tags["auc.value"]) < 0.8
-    assert version.tags["auc.low"] == version.tags["auc.high"]  # as the metrics of this road say
+    assert version.tags["auc.low"] == version.tags["auc.high"]  # as the metrics of this pipeline say
     assert version.tags["gate"].startswith("passed: auc")
     assert version.tags["digest.distill"] == runner.context.artifacts["distill"].path.name
     card = (path / "model_card.md").read_text()
@@ -176,11 +177,11 @@ def test_the_registered_model_knows_where_it_comes_from(road: Road, bounded: Run
     assert lineage["configuration"]["digest"] in card
 
 
-def test_who_replaced_whom_and_why_is_kept_and_shown(road: Road, bounded: RunConfig) -> None:
-    road.run(bounded, FAIR)
-    runner = road.run(bounded, GOOD)
-    Registry(tracking_uri(bounded, road.workspace), bounded.name).rollback("clicks fell")
-    shown = status(runner.context, tracking_uri(bounded, road.workspace)).splitlines()
+def test_who_replaced_whom_and_why_is_kept_and_shown(pipeline: SmallPipeline, bounded: RunConfig) -> None:
+    pipeline.run(bounded, FAIR)
+    runner = pipeline.run(bounded, GOOD)
+    Registry(tracking_uri(bounded, pipeline.workspace), bounded.name).rollback("clicks fell")
+    shown = status(runner.context, tracking_uri(bounded, pipeline.workspace)).splitlines()
     lines = [line.split(maxsplit=7) for line in shown[shown.index("champions so far") + 2 :]]
     assert [" ".join(line[2:5]) for line in lines] == ["none -> 1", "1 -> 2", "2 -> 1"]
     assert [line[5] for line in lines] == ["gate", "gate", "rollback"]
@@ -201,79 +202,83 @@ def test_who_replaced_whom_and_why_is_kept_and_shown(road: Road, bounded: RunCon
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_each_bound_refuses_and_leaves_the_champion(road: Road, bounded: RunConfig, bound: dict[str, float], failed: str) -> None:
-    road.run(bounded, FAIR)
+def test_each_bound_refuses_and_leaves_the_champion(
+    pipeline: SmallPipeline, bounded: RunConfig, bound: dict[str, float], failed: str
+) -> None:
+    pipeline.run(bounded, FAIR)
     values = bounded.model_dump(by_alias=True)
     strict = RunConfig.model_validate(values | {"register": values["register"] | bound})
     with pytest.raises(GateRefused) as refused:
-        road.run(strict, GOOD)
-    assert {check["name"] for check in refused.value.gate["checks"] if not check["passed"]} == {failed}
-    assert aliases(bounded, road.workspace) == ("1", "2")
-    stored = next(check for check in report(road.workspace)["gate"]["checks"] if check["name"] == failed and not check["passed"])
+        pipeline.run(strict, GOOD)
+    assert refused.value.failed == (failed,)
+    assert aliases(bounded, pipeline.workspace) == ("1", "2")
+    stored = next(check for check in report(pipeline.workspace)["gate"]["checks"] if check["name"] == failed and not check["passed"])
     assert f"{stored['value']:.6g}" in refused.value.table
-    tags = Registry(tracking_uri(bounded, road.workspace), bounded.name).tags_of("2")
+    tags = Registry(tracking_uri(bounded, pipeline.workspace), bounded.name).tags_of("2")
     assert tags["gate"].startswith(f"refused: {failed}")
 
 
-def test_a_challenger_of_an_older_window_replaces_no_champion(road: Road, bounded: RunConfig) -> None:
+def test_a_challenger_of_an_older_window_replaces_no_champion(pipeline: SmallPipeline, bounded: RunConfig) -> None:
     """As after a clock that jumped back, or when an old date is run again."""
-    road.run(bounded, FAIR)
-    registry = Registry(tracking_uri(bounded, road.workspace), bounded.name)
+    pipeline.run(bounded, FAIR)
+    registry = Registry(tracking_uri(bounded, pipeline.workspace), bounded.name)
     assert registry.tags_of("1")["test_until"] == "2023-11-16T02:05:00+00:00"
     registry.note("1", {"test_until": "2023-11-17T14:05:00+00:00"})
     with pytest.raises(GateRefused, match=r"refused version 2: window_hours_back \(36, must be <= 0\); version 1 stays champion"):
-        road.run(bounded, GOOD)
-    assert aliases(bounded, road.workspace) == ("1", "2")
+        pipeline.run(bounded, GOOD)
+    assert aliases(bounded, pipeline.workspace) == ("1", "2")
     values = bounded.model_dump(by_alias=True)
-    road.run(RunConfig.model_validate(values | {"register": values["register"] | {"window_hours_back_max": None}}), GOOD)
-    assert aliases(bounded, road.workspace) == ("2", "2")
+    pipeline.run(RunConfig.model_validate(values | {"register": values["register"] | {"window_hours_back_max": None}}), GOOD)
+    assert aliases(bounded, pipeline.workspace) == ("2", "2")
 
 
-def test_an_export_that_differs_from_the_trained_student_is_refused(road: Road, bounded: RunConfig) -> None:
-    road.parity = 0.01
+def test_an_export_that_differs_from_the_trained_student_is_refused(pipeline: SmallPipeline, bounded: RunConfig) -> None:
+    pipeline.parity = 0.01
     with pytest.raises(GateRefused, match="parity"):
-        road.run(bounded, GOOD)
-    assert aliases(bounded, road.workspace) == (None, "1")
+        pipeline.run(bounded, GOOD)
+    assert aliases(bounded, pipeline.workspace) == (None, "1")
 
 
-def test_a_run_killed_after_the_promotion_ends_as_if_it_were_not(road: Road, bounded: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    road.run(bounded, FAIR)
+def test_a_run_killed_after_the_promotion_ends_as_if_it_were_not(
+    pipeline: SmallPipeline, bounded: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.run(bounded, FAIR)
     monkeypatch.setattr(register, "write_report", lambda *arguments: (_ for _ in ()).throw(GeneratorExit))
     with pytest.raises(GeneratorExit):
-        road.run(bounded, GOOD)
-    assert aliases(bounded, road.workspace) == ("2", "2")
+        pipeline.run(bounded, GOOD)
+    assert aliases(bounded, pipeline.workspace) == ("2", "2")
     monkeypatch.undo()
-    road.run(bounded, GOOD)
-    assert aliases(bounded, road.workspace) == ("2", "2")
-    gate = report(road.workspace)["gate"]
+    pipeline.run(bounded, GOOD)
+    assert aliases(bounded, pipeline.workspace) == ("2", "2")
+    gate = report(pipeline.workspace)["gate"]
     assert gate["champion_before"] == "1"
     assert "auc_against_champion_low" in {check["name"] for check in gate["checks"]}
-    assert Registry(tracking_uri(bounded, road.workspace), bounded.name).rollback() == ("2", "1")
+    assert Registry(tracking_uri(bounded, pipeline.workspace), bounded.name).rollback() == ("2", "1")
 
 
 def test_a_registry_that_goes_down_at_the_promotion_keeps_its_champion_and_the_next_run_promotes(
-    road: Road, bounded: RunConfig, monkeypatch: pytest.MonkeyPatch
+    pipeline: SmallPipeline, bounded: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    road.run(bounded, FAIR)
+    pipeline.run(bounded, FAIR)
     with monkeypatch.context() as patch:
         gone = unreachable("http://registry", ConnectionRefusedError("Connection refused"))
         patch.setattr(Registry, "promote", lambda *arguments: (_ for _ in ()).throw(gone))
         with pytest.raises(TrackingError, match=r"^MLflow at http://registry cannot be used: Connection refused; .*$") as failed:
-            road.run(bounded, GOOD)
+            pipeline.run(bounded, GOOD)
     assert exit_code(failed.value) == 1
-    assert aliases(bounded, road.workspace) == ("1", "2")
-    road.run(bounded, GOOD)
-    assert aliases(bounded, road.workspace) == ("2", "2")
-    changes = Registry(tracking_uri(bounded, road.workspace), bounded.name).changes()
+    assert aliases(bounded, pipeline.workspace) == ("1", "2")
+    pipeline.run(bounded, GOOD)
+    assert aliases(bounded, pipeline.workspace) == ("2", "2")
+    changes = Registry(tracking_uri(bounded, pipeline.workspace), bounded.name).changes()
     assert [(change.before, change.after) for change in changes] == [(None, "1"), ("1", "2")]
 
 
-def test_a_registry_that_was_removed_is_filled_again(road: Road, bounded: RunConfig, mlflow_database: Path) -> None:
-    road.run(bounded, GOOD)
-    (road.workspace / "mlflow.db").write_bytes(mlflow_database.read_bytes())
-    road.run(bounded, GOOD)
-    assert road.summary.made == ("register",)
-    assert aliases(bounded, road.workspace) == ("1", "1")
+def test_a_registry_that_was_removed_is_filled_again(pipeline: SmallPipeline, bounded: RunConfig, mlflow_database: Path) -> None:
+    pipeline.run(bounded, GOOD)
+    (pipeline.workspace / "mlflow.db").write_bytes(mlflow_database.read_bytes())
+    pipeline.run(bounded, GOOD)
+    assert pipeline.summary.made == ("register",)
+    assert aliases(bounded, pipeline.workspace) == ("1", "1")
 
 
 def damage(workspace: Path, config: RunConfig, version: str, how: str) -> None:
@@ -286,28 +291,28 @@ def damage(workspace: Path, config: RunConfig, version: str, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["lost", "changed"])
-def test_a_damaged_version_is_registered_anew(road: Road, bounded: RunConfig, how: str) -> None:
+def test_a_damaged_version_is_registered_anew(pipeline: SmallPipeline, bounded: RunConfig, how: str) -> None:
     """Also where it is champion: the gate does not compare the student with its own remains."""
-    road.run(bounded, GOOD)
-    damage(road.workspace, bounded, "1", how)
-    road.run(bounded, GOOD, first="register", force=True)
-    assert aliases(bounded, road.workspace) == ("2", "2")
-    Registry(tracking_uri(bounded, road.workspace), bounded.name).download(f"models:/{bounded.name}@{CHAMPION}")
-    road.run(bounded, GOOD, first="register", force=True)  # whole: known again, under its new version
-    assert aliases(bounded, road.workspace) == ("2", "2")
+    pipeline.run(bounded, GOOD)
+    damage(pipeline.workspace, bounded, "1", how)
+    pipeline.run(bounded, GOOD, first="register", force=True)
+    assert aliases(bounded, pipeline.workspace) == ("2", "2")
+    Registry(tracking_uri(bounded, pipeline.workspace), bounded.name).download(f"models:/{bounded.name}@{CHAMPION}")
+    pipeline.run(bounded, GOOD, first="register", force=True)  # whole: known again, under its new version
+    assert aliases(bounded, pipeline.workspace) == ("2", "2")
 
 
-def test_a_champion_that_cannot_be_read_refuses_until_it_can(road: Road, bounded: RunConfig) -> None:
-    road.run(bounded, FAIR)
-    model = Registry(tracking_uri(bounded, road.workspace), bounded.name).download(f"models:/{bounded.name}/1")
-    away = model.rename(road.workspace / "away")
+def test_a_champion_that_cannot_be_read_refuses_until_it_can(pipeline: SmallPipeline, bounded: RunConfig) -> None:
+    pipeline.run(bounded, FAIR)
+    model = Registry(tracking_uri(bounded, pipeline.workspace), bounded.name).download(f"models:/{bounded.name}/1")
+    away = model.rename(pipeline.workspace / "away")
     for _ in range(2):
         with pytest.raises(GateRefused, match=r"champion_readable \(the files of models:/demo/1 cannot be read"):
-            road.run(bounded, GOOD)
-        assert aliases(bounded, road.workspace) == ("1", "2")
+            pipeline.run(bounded, GOOD)
+        assert aliases(bounded, pipeline.workspace) == ("1", "2")
     away.rename(model)
-    road.run(bounded, GOOD)
-    assert aliases(bounded, road.workspace) == ("2", "2")
+    pipeline.run(bounded, GOOD)
+    assert aliases(bounded, pipeline.workspace) == ("2", "2")
 
 
 @pytest.mark.parametrize(("most", "first"), [(1, 6), (2, 6), (4, 6), (5, 3), (8, 0), (100, 0)])

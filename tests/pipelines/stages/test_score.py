@@ -23,7 +23,7 @@ from pipelines.scoring.feature_join import Joiner, StoreFeatures
 from pipelines.scoring.files import score_file
 from pipelines.stages.evaluate import evaluate_file
 from pipelines.tracking.client import TrackingError, tracking_uri
-from pipelines.workspace.runner import RunContext
+from pipelines.workspace.context import RunContext
 from tests.pipelines.served import Served, probability
 
 
@@ -126,7 +126,7 @@ def test_status_tells_of_what_was_made_with_other_settings(served: Served) -> No
     context.read_only = True
     text = status(context, tracking_uri(served.config, served.workspace))
     (line,) = (line for line in text.splitlines() if line.startswith("  ingest"))
-    assert line.endswith("missing; 1 made with other settings or inputs stands")
+    assert line.endswith("missing; 1 made with other settings or inputs is kept")
 
 
 def frame(**columns: Any) -> pd.DataFrame:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.config.run import ConfigError, RunConfig
+from pipelines.config.run import RunConfig
+from pipelines.errors import ConfigError
 from pipelines.stages import student
 from pipelines.stages.ablations import changed
 from pipelines.stages.sweep import grid, read_points

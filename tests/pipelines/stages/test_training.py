@@ -24,7 +24,8 @@ from pipelines.stages import distill, finetune, pretrain
 from pipelines.stages.training import load_encoders, load_teacher, read_predictions
 from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.console import Console
-from pipelines.workspace.runner import RunContext, Runner, Stage, StageContext
+from pipelines.workspace.context import RunContext, Stage, StageContext
+from pipelines.workspace.runner import Runner
 from tests.ctr_kd.worlds import write_assembly
 
 TINY = {
@@ -35,7 +36,7 @@ TINY = {
 }
 
 
-class Road:
+class SmallPipeline:
     """The stages after an ingestion that is played by files."""
 
     def __init__(self, workspace: Path, config: RunConfig) -> None:
@@ -64,11 +65,11 @@ class Road:
 
 
 @pytest.fixture
-def road(tmp_path: Path, config: RunConfig) -> Road:
-    return Road(tmp_path / "workspace", config)
+def pipeline(tmp_path: Path, config: RunConfig) -> SmallPipeline:
+    return SmallPipeline(tmp_path / "workspace", config)
 
 
-def test_the_recorded_auc_is_that_of_the_checkpoint_that_was_kept(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_recorded_auc_is_that_of_the_checkpoint_that_was_kept(pipeline: SmallPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = []
 
     def fit_that_ends_badly(*arguments: Any, **named: Any) -> Curve:
@@ -80,18 +81,18 @@ def test_the_recorded_auc_is_that_of_the_checkpoint_that_was_kept(road: Road, mo
 
     monkeypatch.setattr(finetuning, "fit", fit_that_ends_badly)
     monkeypatch.setattr(distilling, "fit", fit_that_ends_badly)
-    road.run(pretrain.STAGE, finetune.STAGE, distill.STAGE)
+    pipeline.run(pretrain.STAGE, finetune.STAGE, distill.STAGE)
     teacher, student, alone = kept
-    assert road.manifest("finetune")["facts"]["auc"] == teacher
-    facts = road.manifest("distill")["facts"]
+    assert pipeline.manifest("finetune")["facts"]["auc"] == teacher
+    facts = pipeline.manifest("distill")["facts"]
     assert (facts["student_auc"], facts["student_alone_auc"]) == (student, alone)
 
 
-def test_logits_that_teach_are_stored_in_half_precision_and_measured_ones_as_computed(road: Road) -> None:
-    context = road.run(pretrain.STAGE, finetune.STAGE)
+def test_logits_that_teach_are_stored_in_half_precision_and_measured_ones_as_computed(pipeline: SmallPipeline) -> None:
+    context = pipeline.run(pretrain.STAGE, finetune.STAGE)
     folder = context.artifacts["finetune"].path
     assembly = Assembly(context.artifacts["ingest"].path, 5)
-    teacher = load_teacher(folder, assembly, road.config)
+    teacher = load_teacher(folder, assembly, pipeline.config)
     for split, precision in (("train", np.float16), ("validation", np.float32), ("test", np.float32)):
         row_id, logits = read_predictions(folder / f"predictions_{split}.parquet", folder.name)
         samples = assembly.samples(split)
@@ -109,33 +110,37 @@ def test_logits_that_teach_are_stored_in_half_precision_and_measured_ones_as_com
         ("all", None, False, "1970-01-08T00:00:00+00:00"),
     ],
 )
-def test_clicks_before_labels_says_when_it_has_no_effect(road: Road, clicks: str, train_from: str | None, warns: bool, until: str) -> None:
-    road.train_from = train_from
-    road.config = RunConfig.model_validate(road.config.model_dump(by_alias=True) | {"pretrain": {**TINY["pretrain"], "clicks": clicks}})
-    road.run(pretrain.STAGE)
-    lines = [line for line in road.said.getvalue().splitlines() if "before_labels has no effect" in line]
+def test_clicks_before_labels_says_when_it_has_no_effect(
+    pipeline: SmallPipeline, clicks: str, train_from: str | None, warns: bool, until: str
+) -> None:
+    pipeline.train_from = train_from
+    pipeline.config = RunConfig.model_validate(
+        pipeline.config.model_dump(by_alias=True) | {"pretrain": {**TINY["pretrain"], "clicks": clicks}}
+    )
+    pipeline.run(pretrain.STAGE)
+    lines = [line for line in pipeline.said.getvalue().splitlines() if "before_labels has no effect" in line]
     assert len(lines) == warns
-    (artifact,) = (road.workspace / "artifacts" / "pretrain").iterdir()
+    (artifact,) = (pipeline.workspace / "artifacts" / "pretrain").iterdir()
     assert json.loads((artifact / "training.json").read_text())["until"] == until
 
 
-def test_a_student_that_learns_from_the_encoder_itself_is_exported_without_it(road: Road) -> None:
+def test_a_student_that_learns_from_the_encoder_itself_is_exported_without_it(pipeline: SmallPipeline) -> None:
     """Hints and embeddings read the weights of ``finetune``; what ships is as large as without them."""
     taught = {**TINY["distill"], "student": {"width": 8}, "embeddings": "teacher", "hints": {"hidden": 1, "relation": 1}}
-    road.config = RunConfig.model_validate(road.config.model_dump(by_alias=True) | {"distill": taught})
-    road.run(pretrain.STAGE, finetune.STAGE, distill.STAGE)
-    training = read_json(next((road.workspace / "artifacts" / "distill").iterdir()) / "training.json") or {}
+    pipeline.config = RunConfig.model_validate(pipeline.config.model_dump(by_alias=True) | {"distill": taught})
+    pipeline.run(pretrain.STAGE, finetune.STAGE, distill.STAGE)
+    training = read_json(next((pipeline.workspace / "artifacts" / "distill").iterdir()) / "training.json") or {}
     assert training["student"]["parameters"] == training["student_alone"]["parameters"]
 
 
-def test_fine_tunings_of_one_encoder_are_compared(road: Road) -> None:
-    road.run(pretrain.STAGE, finetune.STAGE)
-    knew = road.manifest("pretrain")["facts"]["masked_item_loss"]
+def test_fine_tunings_of_one_encoder_are_compared(pipeline: SmallPipeline) -> None:
+    pipeline.run(pretrain.STAGE, finetune.STAGE)
+    knew = pipeline.manifest("pretrain")["facts"]["masked_item_loss"]
     shorter = {"rate_ratio": 1.0, "training": {"epochs": 1, "validations": 1}}
     for settings in ({"strategy": "freeze"}, {"strategy": "from_scratch"}, shorter):
-        values = road.config.model_dump(by_alias=True)
-        road.config = RunConfig.model_validate(values | {"finetune": values["finetune"] | settings})
-        context = road.run(pretrain.STAGE, finetune.STAGE)
+        values = pipeline.config.model_dump(by_alias=True)
+        pipeline.config = RunConfig.model_validate(values | {"finetune": values["finetune"] | settings})
+        context = pipeline.run(pretrain.STAGE, finetune.STAGE)
         if settings == {"strategy": "freeze"}:
             frozen = context
     ours, *others = finetune.compared(frozen)
@@ -149,16 +154,16 @@ def test_fine_tunings_of_one_encoder_are_compared(road: Road) -> None:
     assert found["from_scratch", 1.0]["different"]["training.epochs"] == 1.0
 
 
-def test_a_fine_tuning_of_another_encoder_is_not_compared(road: Road) -> None:
-    first = road.run(pretrain.STAGE, finetune.STAGE)
-    road.config = RunConfig.model_validate(road.config.model_dump(by_alias=True) | {"seed": 1})
-    second = road.run(pretrain.STAGE, finetune.STAGE)
+def test_a_fine_tuning_of_another_encoder_is_not_compared(pipeline: SmallPipeline) -> None:
+    first = pipeline.run(pretrain.STAGE, finetune.STAGE)
+    pipeline.config = RunConfig.model_validate(pipeline.config.model_dump(by_alias=True) | {"seed": 1})
+    second = pipeline.run(pretrain.STAGE, finetune.STAGE)
     assert first.artifacts["finetune"] != second.artifacts["finetune"]
     assert finetune.others(first) == finetune.others(second) == []
 
 
 @pytest.mark.parametrize("how", ["temperature", "isotonic"])
-def test_nothing_of_the_test_rows_enters_the_calibration(road: Road, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_of_the_test_rows_enters_the_calibration(pipeline: SmallPipeline, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other test labels, and the same two students to the last bit, calibration included."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -167,16 +172,16 @@ def test_nothing_of_the_test_rows_enters_the_calibration(road: Road, how: str, m
 
     monkeypatch.setattr(calibration, "FEWEST_CLICKS", 5)
     distill_keys = {**TINY["distill"], "calibration": how}
-    road.config = RunConfig.model_validate(road.config.model_dump(by_alias=True) | {"distill": distill_keys})
+    pipeline.config = RunConfig.model_validate(pipeline.config.model_dump(by_alias=True) | {"distill": distill_keys})
 
     def students(workspace: Path) -> list[dict[str, Any]]:
-        road.workspace = workspace
-        folder = road.run(pretrain.STAGE, finetune.STAGE, distill.STAGE).artifacts["distill"].path
+        pipeline.workspace = workspace
+        folder = pipeline.run(pretrain.STAGE, finetune.STAGE, distill.STAGE).artifacts["distill"].path
         assert (folder / "predictions_student_test.parquet").exists()
         return [load_checkpoint(folder / f"{name}.pt", folder.name)["model"] for name in ("student", "student_alone")]
 
-    before = students(road.workspace)
-    ingest = road.ingest
+    before = students(pipeline.workspace)
+    ingest = pipeline.ingest
 
     def other_labels(context: StageContext) -> None:
         ingest(context)
@@ -185,21 +190,21 @@ def test_nothing_of_the_test_rows_enters_the_calibration(road: Road, how: str, m
         flipped = [1 - y if s == "test" else y for y, s in zip(rows["label"].to_pylist(), rows["split"].to_pylist(), strict=True)]
         pq.write_table(rows.set_column(rows.column_names.index("label"), "label", pa.array(flipped, pa.int8())), file)
 
-    monkeypatch.setattr(road, "ingest", other_labels)
-    after = students(road.workspace.with_name("other"))
+    monkeypatch.setattr(pipeline, "ingest", other_labels)
+    after = students(pipeline.workspace.with_name("other"))
     for one, two in zip(before, after, strict=True):
         assert one.keys() == two.keys() and all((one[name] == two[name]).all() for name in one)
 
 
-def test_several_fine_tunings_are_one_teacher(road: Road) -> None:
+def test_several_fine_tunings_are_one_teacher(pipeline: SmallPipeline) -> None:
     """What is stored, loaded again and recorded is their mean, not the first of them."""
-    values = road.config.model_dump(by_alias=True)
-    road.config = RunConfig.model_validate(values | {"finetune": values["finetune"] | {"members": 2}})
-    context = road.run(pretrain.STAGE, finetune.STAGE)
+    values = pipeline.config.model_dump(by_alias=True)
+    pipeline.config = RunConfig.model_validate(values | {"finetune": values["finetune"] | {"members": 2}})
+    context = pipeline.run(pretrain.STAGE, finetune.STAGE)
     folder = context.artifacts["finetune"].path
     assembly = Assembly(context.artifacts["ingest"].path, 5)
     samples = assembly.samples("validation")
-    teacher = load_teacher(folder, assembly, road.config)
+    teacher = load_teacher(folder, assembly, pipeline.config)
     row_id, logits = read_predictions(folder / "predictions_validation.parquet", folder.name)
     assert np.array_equal(row_id, samples.row_id) and len(teacher.members) == 2
     np.testing.assert_allclose(logits, predict(teacher, samples), atol=1e-6)
@@ -208,15 +213,15 @@ def test_several_fine_tunings_are_one_teacher(road: Road) -> None:
     assert len({member["auc"] for member in training["members"]} | {training["auc"]}) == 3
 
 
-def test_encoders_of_other_sizes_learn_beside_the_first(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_encoders_of_other_sizes_learn_beside_the_first(pipeline: SmallPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that is killed in the second of them ends as one that was not, and all of them teach."""
-    values = road.config.model_dump(by_alias=True)
+    values = pipeline.config.model_dump(by_alias=True)
     values["pretrain"]["training"] |= {"epochs": 3, "validations": 3}
     more = values["pretrain"] | {"more_encoders": [{"width": 12, "heads": 2, "layers": 2}]}
-    road.config = RunConfig.model_validate(values)
-    plain = road.run(pretrain.STAGE).artifacts["pretrain"].path
-    road.config = RunConfig.model_validate(values | {"pretrain": more})
-    whole = road.run(pretrain.STAGE, finetune.STAGE)
+    pipeline.config = RunConfig.model_validate(values)
+    plain = pipeline.run(pretrain.STAGE).artifacts["pretrain"].path
+    pipeline.config = RunConfig.model_validate(values | {"pretrain": more})
+    whole = pipeline.run(pretrain.STAGE, finetune.STAGE)
     first, folder = whole.artifacts["pretrain"].path, whole.artifacts["finetune"].path
 
     def weights(file: Path) -> dict[str, Any]:
@@ -228,7 +233,7 @@ def test_encoders_of_other_sizes_learn_beside_the_first(road: Road, monkeypatch:
     assert facts["parameters"] > (read_json(first / "training.json") or {})["parameters"] and facts["curve"]["points"]
 
     assembly = Assembly(whole.artifacts["ingest"].path, 5)
-    teacher = load_teacher(folder, assembly, road.config)
+    teacher = load_teacher(folder, assembly, pipeline.config)
     assert [member.pretrained.bert.config.width for member in teacher.members] == [8, 12]
     _, logits = read_predictions(folder / "predictions_test.parquet", folder.name)
     np.testing.assert_allclose(logits, predict(teacher, assembly.samples("test")), atol=1e-6)
@@ -241,25 +246,25 @@ def test_encoders_of_other_sizes_learn_beside_the_first(road: Road, monkeypatch:
             raise KeyboardInterrupt
         return masked_item_accuracy(model, sequences)
 
-    road.workspace = road.workspace.with_name("killed")
+    pipeline.workspace = pipeline.workspace.with_name("killed")
     with monkeypatch.context() as patch:
         patch.setattr(pretraining, "masked_item_accuracy", killed)
         with pytest.raises(KeyboardInterrupt):
-            road.run(pretrain.STAGE)
-    assert road.said.getvalue().count("continuing at step") == 0
-    resumed = road.run(pretrain.STAGE).artifacts["pretrain"].path
+            pipeline.run(pretrain.STAGE)
+    assert pipeline.said.getvalue().count("continuing at step") == 0
+    resumed = pipeline.run(pretrain.STAGE).artifacts["pretrain"].path
     for file in ("pretrained.pt", "pretrained_1.pt"):
         one, other = weights(first / file), weights(resumed / file)
         assert all((one[name] == other[name]).all() for name in one)
-    assert road.said.getvalue().count("continuing at step") == 2  # the first repeats what came after its last checkpoint
+    assert pipeline.said.getvalue().count("continuing at step") == 2  # the first repeats what came after its last checkpoint
 
 
-def test_from_scratch_each_encoder_begins_as_its_pretraining_did(road: Road) -> None:
-    values = road.config.model_dump(by_alias=True)
+def test_from_scratch_each_encoder_begins_as_its_pretraining_did(pipeline: SmallPipeline) -> None:
+    values = pipeline.config.model_dump(by_alias=True)
     more, scratch = {"width": 12, "heads": 2, "layers": 2}, values["finetune"] | {"strategy": "from_scratch"}
-    road.config = RunConfig.model_validate(values | {"pretrain": values["pretrain"] | {"more_encoders": [more]}, "finetune": scratch})
+    pipeline.config = RunConfig.model_validate(values | {"pretrain": values["pretrain"] | {"more_encoders": [more]}, "finetune": scratch})
     alone = RunConfig.model_validate(values | {"pretrain": values["pretrain"] | {"encoder": more}, "finetune": scratch})
-    assembly = Assembly(road.run().artifacts["ingest"].path, 5)
-    _, second = load_encoders(road.workspace, assembly, road.config)
-    (same,) = load_encoders(road.workspace, assembly, alone)
+    assembly = Assembly(pipeline.run().artifacts["ingest"].path, 5)
+    _, second = load_encoders(pipeline.workspace, assembly, pipeline.config)
+    (same,) = load_encoders(pipeline.workspace, assembly, alone)
     assert all((one == other).all() for one, other in zip(second.state_dict().values(), same.state_dict().values(), strict=True))

@@ -18,10 +18,11 @@ from ctr_kd.data.samples import Assembly
 from ctr_kd.training.checkpoint import load_checkpoint
 from ctr_kd.training.loop import predict
 from pipelines.config.run import RunConfig
-from pipelines.stages import ROAD, distill
+from pipelines.stages import PIPELINE, distill
 from pipelines.stages.training import load_teacher, read_predictions
 from pipelines.workspace.console import Console
-from pipelines.workspace.runner import RunContext, Runner
+from pipelines.workspace.context import RunContext
+from pipelines.workspace.runner import Runner
 
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -37,9 +38,9 @@ Distil = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def finetuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace whose road stands until finetune."""
+    """A workspace whose pipeline stands until finetune."""
     workspace = tmp_path_factory.mktemp("transfer") / "workspace"
-    Runner(RunContext(RunConfig.model_validate(TINY), workspace, console=Console(io.StringIO())), ROAD).run(last="finetune")
+    Runner(RunContext(RunConfig.model_validate(TINY), workspace, console=Console(io.StringIO())), PIPELINE).run(last="finetune")
     return workspace
 
 
@@ -51,7 +52,7 @@ def distil(finetuned: Path, tmp_path: Path) -> Distil:
     def run(amount: float, force: bool = False, **keys: Any) -> Path:
         config = RunConfig.model_validate(TINY | {"distill": DISTILL | {"transfer": {"amount": amount}} | keys})
         context = RunContext(config, workspace, console=Console(io.StringIO()))
-        Runner(context, ROAD).run(first="distill", last="distill", force=force)
+        Runner(context, PIPELINE).run(first="distill", last="distill", force=force)
         return context.artifacts["distill"].path
 
     return run
@@ -119,7 +120,7 @@ def test_a_teacher_with_hard_negatives_sees_no_pair_that_met_and_no_other_label(
     workspace = Path(shutil.copytree(finetuned, tmp_path / "workspace"))
     config = RunConfig.model_validate(TINY | {"finetune": TINY["finetune"] | {"hard_negatives": {"amount": 0.5}}})
     context = RunContext(config, workspace, console=Console(io.StringIO()))
-    Runner(context, ROAD).run(last="finetune")
+    Runner(context, PIPELINE).run(last="finetune")
     artifact, ingest = context.artifacts["finetune"].path, context.artifacts["ingest"].path
     drawn, rows = pq.read_table(artifact / "hard_negatives.parquet").to_pandas(), pq.read_table(ingest / "rows.parquet").to_pandas()
     train = rows[rows["split"] == "train"]

@@ -18,13 +18,14 @@ from ctr_kd.training import pretrain as pretraining
 from ctr_kd.training import teacher_weights as weighting
 from feature_store.tables.contracts import DataError
 from pipelines.config.run import RunConfig
-from pipelines.stages import ROAD
+from pipelines.stages import PIPELINE
 from pipelines.stages import weighting as stage
-from pipelines.stages.student import ROAD as TO_TEACHER
+from pipelines.stages.student import PIPELINE as TO_TEACHER
 from pipelines.stages.student import train_all
 from pipelines.stages.training import read_predictions
 from pipelines.workspace.console import Console
-from pipelines.workspace.runner import RunContext, Runner
+from pipelines.workspace.context import RunContext
+from pipelines.workspace.runner import Runner
 from tests.pipelines.stages.test_transfer import TINY
 
 DISTILL = {
@@ -38,11 +39,11 @@ COLUMNS = ["timestamp", "label", "split", "row_id"]
 
 @pytest.fixture(scope="module")
 def finetuned(tmp_path_factory: pytest.TempPathFactory) -> RunContext:
-    """A workspace whose road stands until finetune."""
+    """A workspace whose pipeline stands until finetune."""
     workspace = tmp_path_factory.mktemp("weighting") / "workspace"
     config = RunConfig.model_validate(TINY | {"distill": DISTILL})
     context = RunContext(config, workspace, console=Console(io.StringIO()))
-    Runner(context, ROAD).run(last="finetune")
+    Runner(context, PIPELINE).run(last="finetune")
     return context
 
 
@@ -62,7 +63,7 @@ def test_weights_are_fitted_on_rows_that_their_teachers_did_not_see(finetuned: R
     spy(monkeypatch, finetuning, "finetune", lambda *a: seen.setdefault("fine-tuned on", a[2].row_id))
     spy(monkeypatch, stage, "fit_boosted_trees", lambda rows, *a: seen.setdefault("trees", rows["train"]))
     spy(monkeypatch, weighting, "fit_weighting", lambda logits, context, label, fixed: seen.setdefault("labels", label))
-    Runner(finetuned, ROAD).run(first="distill", last="distill", force=True)
+    Runner(finetuned, PIPELINE).run(first="distill", last="distill", force=True)
     rows = pq.read_table(finetuned.artifacts["ingest"].path / "rows.parquet", columns=COLUMNS).to_pandas()
     train = rows[rows["split"] == "train"]
     cutoff = seen["pretrained until"]
@@ -92,7 +93,7 @@ def test_what_validation_prefers_is_what_teaches(finetuned: RunContext, used: st
         return facts
 
     monkeypatch.setattr(stage, "_decide", decide)
-    Runner(finetuned, ROAD).run(first="distill", last="distill", force=True)
+    Runner(finetuned, PIPELINE).run(first="distill", last="distill", force=True)
     artifact = finetuned.artifacts["distill"].path
     logit = {
         name: read_predictions(artifact / f"predictions_teacher_{name}_test.parquet", artifact.name)[1] for name in DISTILL["teachers"]

@@ -1,4 +1,4 @@
-"""What MLflow is told: one run per road, a nested run per stage that worked, and no more when nothing is done."""
+"""What MLflow is told: one run per pipeline, a nested run per stage that worked, and no more when nothing is done."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ import pytest
 from pipelines.config.run import RunConfig
 from pipelines.tracking.calls import flatten
 from pipelines.tracking.client import connect, tracking_uri
-from pipelines.tracking.offline_queue import SPOOL, Outbox
+from pipelines.tracking.offline_queue import SPOOL, OfflineQueue
 from pipelines.tracking.tracker import OPEN_RUN, Tracker
 from pipelines.workspace.console import Console
-from pipelines.workspace.runner import RunContext, Runner, Stage, StageContext
+from pipelines.workspace.context import RunContext, Stage, StageContext
+from pipelines.workspace.runner import Runner
 
 
 def work(context: StageContext) -> None:
@@ -36,7 +37,7 @@ def killed(context: StageContext) -> None:
     raise GeneratorExit  # leaves without any cleaning up, as a kill would
 
 
-def road(last: Any = work) -> list[Stage]:
+def pipeline(last: Any = work) -> list[Stage]:
     store = {"store": "d" * 64}
     return [Stage("ingest", work, keys=("seed",), outside=lambda run: store), Stage("distill", last, ("ingest",), ("distill", "seed"))]
 
@@ -54,8 +55,8 @@ def runs(config: RunConfig, workspace: Path) -> list[Any]:
     return [] if experiment is None else client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"])
 
 
-def test_a_road_is_a_run_with_a_nested_run_per_stage(config: RunConfig, workspace: Path) -> None:
-    runner, tracker, _ = go(config, workspace, road())
+def test_a_pipeline_is_a_run_with_a_nested_run_per_stage(config: RunConfig, workspace: Path) -> None:
+    runner, tracker, _ = go(config, workspace, pipeline())
     runner.run()
     tracker.finish()
     parent, *children = runs(config, workspace)
@@ -79,15 +80,15 @@ def test_a_road_is_a_run_with_a_nested_run_per_stage(config: RunConfig, workspac
     assert [file.path for file in client.list_artifacts(distill.info.run_id)] == ["metrics.json"]
     assert Path(parent.info.artifact_uri.removeprefix("file://")).is_relative_to(workspace / "mlartifacts")
 
-    runner, tracker, _ = go(config, workspace, road())
+    runner, tracker, _ = go(config, workspace, pipeline())
     runner.run()
     tracker.finish()
     assert len(runs(config, workspace)) == 3  # skipped stages are not logged again, and MLflow was not even imported for them
-    assert tracker._outbox._client is None
+    assert tracker._queue._client is None
 
 
 def test_a_failure_is_logged_as_one(config: RunConfig, workspace: Path) -> None:
-    runner, tracker, _ = go(config, workspace, road(fail))
+    runner, tracker, _ = go(config, workspace, pipeline(fail))
     with pytest.raises(RuntimeError) as error:
         runner.run()
     tracker.finish(error.value)
@@ -95,13 +96,13 @@ def test_a_failure_is_logged_as_one(config: RunConfig, workspace: Path) -> None:
     assert not (workspace / OPEN_RUN).exists()
 
 
-def test_a_killed_road_goes_on_under_its_run(config: RunConfig, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runner, tracker, _ = go(config, workspace, road(killed))
+def test_a_killed_pipeline_goes_on_under_its_run(config: RunConfig, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner, tracker, _ = go(config, workspace, pipeline(killed))
     monkeypatch.setattr(tracker, "end", lambda context, error: None)
     with pytest.raises(GeneratorExit):
         runner.run()
     assert (workspace / OPEN_RUN).exists()
-    runner, tracker, _ = go(config, workspace, road())
+    runner, tracker, _ = go(config, workspace, pipeline())
     runner.run()
     tracker.finish()
     found = runs(config, workspace)
@@ -113,36 +114,36 @@ def test_a_killed_road_goes_on_under_its_run(config: RunConfig, workspace: Path,
     assert found[0].info.status == "FINISHED"
 
     other = RunConfig.model_validate(config.model_dump(by_alias=True) | {"seed": 5})
-    runner, tracker, _ = go(other, workspace, road())
+    runner, tracker, _ = go(other, workspace, pipeline())
     runner.run()
-    assert len(runs(config, workspace)) == 7  # another configuration is another road
+    assert len(runs(config, workspace)) == 7  # another configuration is another pipeline
 
 
 def test_a_damaged_note_of_an_open_run_is_ignored(config: RunConfig, workspace: Path) -> None:
     (workspace / OPEN_RUN).write_text("{")
-    runner, tracker, _ = go(config, workspace, road())
+    runner, tracker, _ = go(config, workspace, pipeline())
     tracker.finish()
     runner.run()
     tracker.finish()
     assert len(runs(config, workspace)) == 3
 
 
-def test_a_killed_road_with_nothing_left_to_do_is_closed(config: RunConfig, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runner, tracker, _ = go(config, workspace, road())
+def test_a_killed_pipeline_with_nothing_left_to_do_is_closed(config: RunConfig, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner, tracker, _ = go(config, workspace, pipeline())
     runner.run()  # killed before it could say that it was done
-    runner, tracker, _ = go(config, workspace, road())
+    runner, tracker, _ = go(config, workspace, pipeline())
     assert runner.run().made == ()
     tracker.finish()
     assert [run.info.status for run in runs(config, workspace)] == ["KILLED", "FINISHED", "FINISHED"]
-    runner, tracker, _ = go(config, workspace, road())
+    runner, tracker, _ = go(config, workspace, pipeline())
     monkeypatch.setattr(tracker, "_try", lambda work: pytest.fail("closed already"))
     tracker.finish()
 
-    runner, tracker, _ = go(config, workspace, road())
+    runner, tracker, _ = go(config, workspace, pipeline())
     runner.run(first="distill", force=True)
     tracker.finish()
     found = runs(config, workspace)
-    assert [run.info.status for run in found] == ["FINISHED"] * 4  # the road went on under its run
+    assert [run.info.status for run in found] == ["FINISHED"] * 4  # the pipeline went on under its run
     assert found[-1].data.tags["mlflow.parentRunId"] == found[0].info.run_id
 
 
@@ -150,7 +151,7 @@ def test_a_server_that_does_not_answer_costs_the_log_and_not_the_work(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    runner, tracker, lines = go(config, tmp_path, road(), uri="http://127.0.0.1:9")
+    runner, tracker, lines = go(config, tmp_path, pipeline(), uri="http://127.0.0.1:9")
     assert runner.run().made == ("ingest", "distill")
     tracker.finish()
     assert len(lines) == 1
@@ -161,14 +162,14 @@ def test_a_server_that_does_not_answer_costs_the_log_and_not_the_work(
 
 def test_a_call_that_the_server_will_never_take_holds_up_no_other(config: RunConfig, workspace: Path) -> None:
     lines: list[str] = []
-    outbox = Outbox(tracking_uri(config, workspace), workspace, lines.append)
+    queue = OfflineQueue(tracking_uri(config, workspace), workspace, lines.append)
     known = {"experiment": "demo", "key": "k"}
-    outbox.send({"call": "open", **known, "location": None, "name": "run", "tags": {}, "parameters": {"a": 1}, "time": 1})
+    queue.send({"call": "open", **known, "location": None, "name": "run", "tags": {}, "parameters": {"a": 1}, "time": 1})
     for bad in ({"call": "metrics", "experiment": "demo", "key": "nobody", "metrics": []}, {"call": "fly", **known}, {"call": "metrics"}):
-        outbox.send(bad)
-    outbox.send({"call": "open", **known, "parameters": {"a": 2}})  # a parameter never changes
-    outbox.send({"call": "metrics", **known, "metrics": [["loss", 0.5, 1, 0]]})
-    assert len(outbox) == 0
+        queue.send(bad)
+    queue.send({"call": "open", **known, "parameters": {"a": 2}})  # a parameter never changes
+    queue.send({"call": "metrics", **known, "metrics": [["loss", 0.5, 1, 0]]})
+    assert len(queue) == 0
     assert len(lines) == 4
     assert all(line.startswith("warning: MLflow at sqlite:///") for line in lines)
     assert [run.data.metrics for run in runs(config, workspace)] == [{"loss": 0.5}]
@@ -177,7 +178,7 @@ def test_a_call_that_the_server_will_never_take_holds_up_no_other(config: RunCon
 def test_system_metrics_without_psutil_are_one_line(config: RunConfig, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     asked = RunConfig.model_validate(config.model_dump(by_alias=True) | {"tracking": {"system_metrics": True}})
-    runner, tracker, lines = go(asked, workspace, road())
+    runner, tracker, lines = go(asked, workspace, pipeline())
     runner.run()
     tracker.finish()
     assert lines == ["warning: no system metrics: the package psutil is missing"]
@@ -187,7 +188,7 @@ def test_system_metrics_are_those_of_the_stage(config: RunConfig, workspace: Pat
     pytest.importorskip("psutil", reason="needs psutil, which is optional")
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
     asked = RunConfig.model_validate(config.model_dump(by_alias=True) | {"tracking": {"system_metrics": True}})
-    runner, tracker, lines = go(asked, workspace, road(lambda context: time.sleep(1)))
+    runner, tracker, lines = go(asked, workspace, pipeline(lambda context: time.sleep(1)))
     runner.run()
     tracker.finish()
     assert lines == []

@@ -1,4 +1,4 @@
-"""Real servers on loopback, MLflow's own and PostgreSQL: that a road arrives there, and that it does when the server dies in the middle."""
+"""Real servers on loopback, MLflow's own and PostgreSQL: a pipeline arrives there, also when the server dies in the middle."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from pipelines.tracking.client import TrackingError, connect
 from pipelines.tracking.offline_queue import SPOOL
 from pipelines.tracking.tracker import Tracker
 from pipelines.workspace.console import Console
-from pipelines.workspace.runner import RunContext, Runner, Stage, StageContext
+from pipelines.workspace.context import RunContext, Stage, StageContext
+from pipelines.workspace.runner import Runner
 from tests.servers import Database, Server, postgresql, tracking_server
 
 STEPS = 5
@@ -50,7 +51,7 @@ def server(one_server: AnyServer, monkeypatch: pytest.MonkeyPatch) -> AnyServer:
     return one_server
 
 
-class Road:
+class SmallPipeline:
     """A stage that trains, another after it, and a server that something happens to at some step of the training."""
 
     def __init__(self, config: RunConfig, workspace: Path, uri: str) -> None:
@@ -92,75 +93,75 @@ class Road:
 WHOLE = [(step, pytest.approx(1 / (step + 1))) for step in range(STEPS)]
 
 
-def check_whole(road: Road, roads: int = 1) -> None:
-    found = road.runs()
-    assert len(found) == 3 * roads
+def check_whole(pipeline: SmallPipeline, pipelines: int = 1) -> None:
+    found = pipeline.runs()
+    assert len(found) == 3 * pipelines
     assert {run.info.status for run in found} == {"FINISHED"}
     parents = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
     for parent in parents:
         children = [run for run in found if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
         assert [child.info.run_name for child in children] == ["ingest", "distill"]
         for child in children:
-            assert road.losses(child) == WHOLE
+            assert pipeline.losses(child) == WHOLE
             assert child.data.metrics["auc"] == 0.7
         assert parent.data.metrics["distill.auc"] == 0.7
         assert [one.dataset.name for one in children[1].inputs.dataset_inputs] == ["demo events", "demo rows"]
-        files = connect(road.config.tracking.uri or "").list_artifacts(parent.info.run_id)
+        files = connect(pipeline.config.tracking.uri or "").list_artifacts(parent.info.run_id)
         assert {file.path for file in files} == {"configuration.yaml", "metrics.json", "report.html"}
 
 
-def test_a_road_arrives_at_a_server(server: AnyServer, config: RunConfig, tmp_path: Path) -> None:
-    road = Road(config, tmp_path / "workspace", server.uri)
-    road.run()
-    check_whole(road)
-    assert road.lines == []
-    beside = road.runs()[0].info.artifact_uri.startswith((road.workspace / "mlartifacts").as_uri())
+def test_a_pipeline_arrives_at_a_server(server: AnyServer, config: RunConfig, tmp_path: Path) -> None:
+    pipeline = SmallPipeline(config, tmp_path / "workspace", server.uri)
+    pipeline.run()
+    check_whole(pipeline)
+    assert pipeline.lines == []
+    beside = pipeline.runs()[0].info.artifact_uri.startswith((pipeline.workspace / "mlartifacts").as_uri())
     assert beside == isinstance(server, Database)  # which has no place of its own for files
 
 
 def test_a_server_that_dies_in_mid_training_and_returns_in_the_same_run_gets_all(
     server: AnyServer, config: RunConfig, tmp_path: Path
 ) -> None:
-    road = Road(config, tmp_path / "workspace", server.uri)
-    road.at = {2: server.kill}
-    original = road.train
+    pipeline = SmallPipeline(config, tmp_path / "workspace", server.uri)
+    pipeline.at = {2: server.kill}
+    original = pipeline.train
 
     def train(context: StageContext) -> None:
         if context.stage == "distill":
             server.start()
         original(context)
 
-    road.train = train  # type: ignore[method-assign]
-    road.run()
-    check_whole(road)
-    assert [line.split(":")[0] for line in road.lines] == ["warning", f"MLflow at {server.uri.split(':')[0]}"]
-    assert not (road.workspace / SPOOL).exists()
+    pipeline.train = train  # type: ignore[method-assign]
+    pipeline.run()
+    check_whole(pipeline)
+    assert [line.split(":")[0] for line in pipeline.lines] == ["warning", f"MLflow at {server.uri.split(':')[0]}"]
+    assert not (pipeline.workspace / SPOOL).exists()
 
 
 def test_what_a_dead_server_did_not_get_is_sent_by_the_next_run(server: AnyServer, config: RunConfig, tmp_path: Path) -> None:
-    road = Road(config, tmp_path / "workspace", server.uri)
-    road.at = {2: server.kill}
-    road.run()  # the training is done, and so is the stage after it
-    assert [line.split(":")[0] for line in road.lines] == ["warning"]
-    assert SPOOL in road.lines[0]
+    pipeline = SmallPipeline(config, tmp_path / "workspace", server.uri)
+    pipeline.at = {2: server.kill}
+    pipeline.run()  # the training is done, and so is the stage after it
+    assert [line.split(":")[0] for line in pipeline.lines] == ["warning"]
+    assert SPOOL in pipeline.lines[0]
     server.start()
-    assert {run.info.status for run in road.runs()} == {"RUNNING"}
-    road.run()  # has nothing to do
-    check_whole(road)
-    assert "took" in road.lines[-1]
-    assert not (road.workspace / SPOOL).exists()
+    assert {run.info.status for run in pipeline.runs()} == {"RUNNING"}
+    pipeline.run()  # has nothing to do
+    check_whole(pipeline)
+    assert "took" in pipeline.lines[-1]
+    assert not (pipeline.workspace / SPOOL).exists()
 
 
-def test_a_server_that_comes_after_two_roads_gets_both(server: AnyServer, config: RunConfig, tmp_path: Path) -> None:
+def test_a_server_that_comes_after_two_pipelines_gets_both(server: AnyServer, config: RunConfig, tmp_path: Path) -> None:
     server.kill()
-    road = Road(config, tmp_path / "workspace", server.uri)
-    road.run()
-    road.run(seed=1)
-    with open(road.workspace / SPOOL, "a") as file:
+    pipeline = SmallPipeline(config, tmp_path / "workspace", server.uri)
+    pipeline.run()
+    pipeline.run(seed=1)
+    with open(pipeline.workspace / SPOOL, "a") as file:
         file.write('{"call": "met')  # a kill cut it short
     server.start()
-    road.run(seed=1)
-    check_whole(road, roads=2)
+    pipeline.run(seed=1)
+    check_whole(pipeline, pipelines=2)
 
 
 def test_a_registry_that_is_down_at_promotion_is_one_line_and_changes_nothing(server: AnyServer) -> None:

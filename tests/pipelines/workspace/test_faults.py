@@ -1,4 +1,4 @@
-"""Faults in every stage of the real road: killed, out of disk, fed a damaged artifact; the next run ends as if nothing had been."""
+"""Faults in every stage of the real pipeline: killed, out of disk, fed a damaged artifact; the next run ends as if nothing had been."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.workspace.artifacts import MANIFEST, ArtifactError, files_of
 from pipelines.config.run import load
+from pipelines.stages import PIPELINE
+from pipelines.workspace.artifacts import MANIFEST, ArtifactError, files_of
 from pipelines.workspace.console import Console
-from pipelines.workspace.runner import RunContext, Runner
-from pipelines.stages import ROAD
+from pipelines.workspace.context import RunContext
+from pipelines.workspace.runner import Runner
 from tests.pipelines.test_pipeline import Workspace
 
-STAGES = [stage.name for stage in ROAD]
-ARTIFACTS = [(stage.name, upstream) for stage in ROAD for upstream in stage.upstream]
+STAGES = [stage.name for stage in PIPELINE]
+ARTIFACTS = [(stage.name, upstream) for stage in PIPELINE for upstream in stage.upstream]
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path) -> Workspace:
-    """A road that was gone without a fault."""
+    """A pipeline that was gone without a fault."""
     workspace = Workspace.new(tmp_path_factory.mktemp("faults") / "whole", mlflow_database)
     workspace.run("run")
     return workspace
@@ -112,7 +113,7 @@ def test_a_byte_that_changed_in_an_artifact_stops_whoever_reads_it(whole: Worksp
     artifact = next(path.parent for path in workspace.path.glob(f"artifacts/{upstream}/*/{MANIFEST}"))
     for name in list(files_of(artifact)):
         held = flip(artifact / name)
-        runner = Runner(RunContext(load(workspace.conf), workspace.path, console=Console(io.StringIO())), ROAD)
+        runner = Runner(RunContext(load(workspace.conf), workspace.path, console=Console(io.StringIO())), PIPELINE)
         with pytest.raises(ArtifactError, match=re.escape(name)) as error:
             runner.run(stage, stage)
         assert "\n" not in str(error.value)

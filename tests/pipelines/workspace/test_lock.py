@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.workspace.lock import WorkspaceLocked, holder, workspace_lock
+from pipelines.errors import WorkspaceLocked
+from pipelines.workspace.lock import holder, workspace_lock
 
 HOLD = """
 import os, sys, time

@@ -82,7 +82,7 @@ def test_two_processes_make_what_one_makes_and_find_it_standing(alone: Workspace
         assert two == pytest.approx(one, rel=1e-5)
     done = ingested.run(2)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("nothing to do: ingest, pretrain, finetune stand")
+    assert done.stdout.startswith("nothing to do: ingest, pretrain, finetune are up to date")
 
 
 @pytest.mark.parametrize(("rank", "code"), [(0, 3), (1, 1)])

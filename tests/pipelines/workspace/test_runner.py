@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from pipelines.config.run import RunConfig
+from pipelines.errors import ConfigError
 from pipelines.workspace.artifacts import ArtifactError
-from pipelines.config.run import ConfigError, RunConfig
 
 
 def changed(config: RunConfig, **keys: Any) -> RunConfig:
@@ -28,7 +29,7 @@ def test_a_second_run_does_nothing(toy: Any, config: RunConfig) -> None:
     first = toy.runner(config).run()
     assert first.made == ("a", "b", "c")
     second = toy.runner(config).run()
-    assert (second.made, second.stood) == ((), ("a", "b", "c"))
+    assert (second.made, second.up_to_date) == ((), ("a", "b", "c"))
     assert toy.ran == ["a", "b", "c"]
     assert len(toy.concluded) == 2  # a conclusion is drawn each time
     assert outputs(toy.workspace)["c"] == "a:text;b:text;c:text;"
@@ -52,7 +53,7 @@ def test_a_changed_key_makes_the_stages_that_read_it_and_those_after(
     assert toy.ran == expected
     toy.ran.clear()
     toy.runner(config).run()
-    assert toy.ran == []  # the artifacts of the first configuration still stand
+    assert toy.ran == []  # the artifacts of the first configuration are still up to date
 
 
 def test_changed_input_from_outside_is_noticed(toy: Any, config: RunConfig) -> None:
@@ -77,7 +78,7 @@ def test_an_earlier_stage_made_again_with_another_result_makes_later_ones_out_of
     toy.runner(config).run()
     toy.text = "other"
     toy.runner(config).run("a", "a", force=True)
-    assert [state.state for state in toy.runner(config).states()] == ["stands", "out of date", "missing (needs b)"]
+    assert [state.state for state in toy.runner(config).states()] == ["up to date", "out of date", "missing (needs b)"]
     assert toy.runner(config).run().made == ("b", "c")
     assert outputs(toy.workspace)["c"] == "a:other;b:other;c:other;"
 
@@ -99,7 +100,7 @@ def test_a_failed_stage_leaves_nothing_to_read_and_continues_from_its_checkpoint
     toy.fail_in = "b"
     with pytest.raises(RuntimeError):
         toy.runner(config).run()
-    assert [state.state for state in toy.runner(config).states()] == ["stands", "unfinished", "missing (needs b)"]
+    assert [state.state for state in toy.runner(config).states()] == ["up to date", "unfinished", "missing (needs b)"]
     toy.fail_in = ""
     runner = toy.runner(config)
     assert runner.run().made == ("b", "c")
@@ -143,7 +144,7 @@ def test_a_corrupt_byte_upstream_stops_the_stage_that_would_read_it(toy: Any, co
 def test_what_a_stage_did_outside_may_be_gone(toy: Any, config: RunConfig, tmp_path: Path) -> None:
     effect = tmp_path / "registered"
     stages = toy.stages()
-    stages[2] = replace(stages[2], stands=lambda context: effect.exists())
+    stages[2] = replace(stages[2], up_to_date=lambda context: effect.exists())
     toy.stages = lambda: stages
     effect.touch()
     toy.runner(config).run()
@@ -183,7 +184,8 @@ import io, os, signal, sys
 from pathlib import Path
 from pipelines.config.run import RunConfig
 from pipelines.workspace.console import Console
-from pipelines.workspace.runner import RunContext, Runner, Stage
+from pipelines.workspace.runner import Runner
+from pipelines.workspace.context import RunContext, Stage
 
 workspace, die_at = Path(sys.argv[1]), int(sys.argv[2])
 STEPS = 6

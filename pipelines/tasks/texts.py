@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from ctr_kd.data.texts import TEXTS
 from feature_store.tables.contracts import DataError
-from pipelines.scoring.click_rows import RawRows
+from pipelines.tasks.clicks import RawRows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class TextRows:
-    """Rows of texts; it answers the same questions as :class:`pipelines.scoring.click_rows.RawRows`.
+    """Rows of texts; it answers the same questions as :class:`pipelines.tasks.clicks.RawRows`.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class TextRows:
         return rows["text"].to_pylist(), rows["text_b"].to_pylist() if self.is_pair else None
 
     def evaluation_rows(self) -> EvaluationRows:
-        """Labels of the test rows, in the order of their ids, and which of them stand in the training rows too.
+        """Labels of the test rows, in the order of their ids, and which of them are in the training rows too.
 
         Raises
         ------

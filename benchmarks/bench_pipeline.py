@@ -1,9 +1,9 @@
-"""Seconds and peak memory of the whole road, raw log to scores, through the real program in a fresh workspace.
+"""Seconds and peak memory of the whole pipeline, raw log to scores, through the real program in a fresh workspace.
 
-    python benchmarks/bench_road.py                          the simulated log (goal: 10 minutes)
-    python benchmarks/bench_road.py --globo FOLDER           the Globo log besides (goal: 30 minutes and 6 GB)
+    python benchmarks/bench_pipeline.py                          the simulated log (goal: 10 minutes)
+    python benchmarks/bench_pipeline.py --globo FOLDER           the Globo log besides (goal: 30 minutes and 6 GB)
 
-Then the same run again, which must find that nothing is to do (goal: 10 seconds). Writes results/road.json.
+Then the same run again, which must find that nothing is to do (goal: 10 seconds). Writes results/pipeline.json.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def measure(conf: str, data: Path | None, folder: Path) -> dict[str, Any]:
-    """One road and its repetition, in a new workspace below a folder."""
+    """One pipeline and its repetition, in a new workspace below a folder."""
     workspace = folder / Path(conf).stem
     if workspace.exists():
-        sys.exit(f"{workspace} exists: the road must begin in a fresh workspace")
+        sys.exit(f"{workspace} exists: the pipeline must begin in a fresh workspace")
     command = [sys.executable, "-m", "pipelines", "run", conf, "--workspace", str(workspace), *(["--data", str(data)] if data else [])]
     seconds = []
     for _ in range(2):
@@ -51,16 +51,16 @@ def main() -> None:
     parser.add_argument("--globo", type=Path, help="folder that holds clicks/clicks_hour_*.csv.gz")
     parser.add_argument("--keep", type=Path, help="folder in which the workspaces stay [default: they are removed]")
     arguments = parser.parse_args()
-    roads = [("conf/simulated.yaml", None)] + ([("conf/globo.yaml", arguments.globo.resolve())] if arguments.globo else [])
+    pipelines = [("conf/simulated.yaml", None)] + ([("conf/globo.yaml", arguments.globo.resolve())] if arguments.globo else [])
     results = []
     with tempfile.TemporaryDirectory() as folder:
-        for conf, data in roads:
+        for conf, data in pipelines:
             results.append(measure(conf, data, arguments.keep.resolve() if arguments.keep else Path(folder)))
             print(json.dumps(results[-1]), flush=True)
     folder = Path(__file__).with_name("results")
     folder.mkdir(exist_ok=True)
-    command = "python benchmarks/bench_road.py" + (" --globo FOLDER" if arguments.globo else "")
-    (folder / "road.json").write_text(json.dumps({"command": command, "runs": results}, indent=1) + "\n")
+    command = "python benchmarks/bench_pipeline.py" + (" --globo FOLDER" if arguments.globo else "")
+    (folder / "pipeline.json").write_text(json.dumps({"command": command, "runs": results}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.scoring.click_rows import RawRows, ranges
+from pipelines.tasks.clicks import RawRows, ranges
 
 
 @settings(deadline=None)

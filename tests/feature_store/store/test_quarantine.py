@@ -3,9 +3,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from feature_store.store.merge import connect
+from feature_store.store.quarantine import Rejects, files_behind, write_quarantine
 from feature_store.store.store import read_json
 from feature_store.tables.contracts import Rejected
-from feature_store.tables.quarantine import Rejects, files_behind, write_quarantine
 
 
 def test_reasons_are_counted_and_the_first_place_is_remembered(tmp_path: Path) -> None:

@@ -1,0 +1,68 @@
+"""How a command that failed ends: its exit code and its one line."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from pathlib import Path
+
+import click
+
+from feature_store.engines.spark_session import EngineMissing
+from feature_store.tables.contracts import DataError
+from pipelines.errors import BoundBroken, ConfigError, DatesFailed, FailedElsewhere, GateRefused, WorkspaceLocked
+
+_CODES_OF_OTHERS: tuple[tuple[type[Exception], int], ...] = ((click.UsageError, 2), (EngineMissing, 2), (DataError, 3))
+_FULL = 1 << 20  # bytes left on a disk that counts as full
+
+
+def exit_code(error: BaseException) -> int:
+    """Exit code of a failure: 1 where the contract names no other.
+
+    Examples
+    --------
+    >>> exit_code(DataError("no rows")), exit_code(ValueError("bug"))
+    (3, 1)
+    """
+    if isinstance(error, (ConfigError, GateRefused, BoundBroken, WorkspaceLocked, FailedElsewhere, DatesFailed)):
+        return error.code
+    return next((code for kind, code in _CODES_OF_OTHERS if isinstance(error, kind)), 1)
+
+
+def explain(error: BaseException, workspace: Path | None = None) -> str:
+    """One readable line for any failure.
+
+    Examples
+    --------
+    >>> explain(ConfigError("conf/globo.yaml: seed: should be a valid integer, not 'x'"))
+    "conf/globo.yaml: seed: should be a valid integer, not 'x'"
+    >>> explain(OSError(28, "No space left on device"))
+    'no space left on the disk of the workspace; free some or choose another --workspace, then run the same command again'
+    """
+    ours = type(error).__module__.split(".")[0] in ("pipelines", "ctr_kd", "feature_store")
+    if isinstance(error, (KeyboardInterrupt, click.Abort)):
+        text = "interrupted; run the same command again to continue"
+    elif isinstance(error, click.ClickException):
+        usage = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "ctr-kd"
+        text = f"{error.format_message()} (see {usage} --help)"
+    elif not ours and _disk_is_full(error, workspace):
+        text = "no space left on the disk of the workspace; free some or choose another --workspace, then run the same command again"
+    elif isinstance(error, MemoryError):
+        text = "not enough memory; lower feature_store.memory, feature_store.chunk or the batch sizes"
+    elif ours or isinstance(error, OSError):
+        text = str(error)
+    else:
+        text = f"{type(error).__name__}: {error} (add --debug for the traceback)"
+    return " ".join(text.split())
+
+
+def _disk_is_full(error: BaseException, workspace: Path | None) -> bool:
+    """Whether the disk ran out of space, which every library says in its own words, and some not at all."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if any(words in str(seen) for words in ("No space left on device", "database or disk is full", "Disk quota exceeded")):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return workspace is not None and workspace.exists() and shutil.disk_usage(workspace).free < _FULL

@@ -1,0 +1,73 @@
+"""Who scores: this process, one worker process per core, or the executors of a Spark session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pipelines.config.run import RunConfig
+from pipelines.registry.loaded_model import OpenedModel
+from pipelines.scoring.local_executor import Alone, Pool
+from pipelines.scoring.parts import Part, PartsFolder
+from pipelines.workspace.console import Progress
+
+if TYPE_CHECKING:
+    from pipelines.scoring.spark_executor import SparkPool
+
+
+def score_parts(
+    model: OpenedModel, version: str, parts: Iterator[Part], folder: PartsFolder, config: RunConfig, name: str, progress: Progress
+) -> None:
+    """Score all parts that are not finished yet.
+
+    Parameters
+    ----------
+    model : OpenedModel
+    version : str
+    parts : iterator of Part
+        Those that are in the folder already are passed over.
+    folder : PartsFolder
+    config : RunConfig
+        ``score.engine`` and ``score.workers`` say who scores; where one part is all there is, this process does.
+    name : str
+        What the rows are, for messages.
+    progress : Progress
+        Counts rows.
+
+    Raises
+    ------
+    DataError
+        When rows cannot be scored; it names the first row of their part.
+    ScoringStopped
+        When a worker died, or memory or a disk is full.
+    """
+    progress.advance(folder.resumed)
+    missing = (part for part in parts if part.number not in folder.finished)
+    ahead = [part for part in (next(missing, None), next(missing, None)) if part is not None]
+    count = config.score.workers or cores()
+    pool: SparkPool | Pool | Alone
+    if config.score.engine == "spark" and ahead:
+        from pipelines.scoring.spark_executor import SparkPool
+
+        pool = SparkPool(model, version, folder, config.feature_store, name)
+    elif count > 1 and len(ahead) > 1:
+        pool = Pool(model, version, folder, count, name)
+    else:
+        pool = Alone(model, version, folder, name)
+    with pool:
+        for number, counts in pool.score(_each(ahead, missing)):
+            folder.finished[number] = counts
+            progress.advance(counts.rows)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _each(ahead: list[Part], others: Iterator[Part]) -> Iterator[Part]:
+    """Those that were looked at already, each let go of when it is given away, and the others."""
+    while ahead:
+        yield ahead.pop(0)
+    yield from others

@@ -1,0 +1,234 @@
+"""What a stage is, and what it is given."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ctr_kd.training.distributed import ALONE, Processes
+from pipelines.config.run import RunConfig
+from pipelines.workspace.artifacts import CHECKPOINT, Artifact, DigestMemo
+from pipelines.workspace.console import Console
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from feature_store.store.store import Store
+
+
+class StageTracker(Protocol):
+    """What a run asks of experiment tracking; :class:`pipelines.tracking.tracker.Tracker` is it."""
+
+    @property
+    def stage(self) -> str | None:
+        """The tracking server's id of the running stage; None where the server does not answer."""
+
+    def begin(self, run: RunContext, stage: str, made_from: Mapping[str, Any], fingerprint: str) -> None:
+        """Open the run of a stage."""
+
+    def metric(self, name: str, value: float, step: int | None = None) -> None:
+        """Note a number of the running stage."""
+
+    def end(self, context: StageContext, error: BaseException | None) -> None:
+        """Close the run of a stage."""
+
+
+class FeatureSource(Protocol):
+    """Historical features of any rows; :class:`pipelines.scoring.feature_join.StoreFeatures` is it."""
+
+    broken: bool
+
+    def of(self, table: pa.Table) -> pa.Table:
+        """Histories and statistics beside rows with ``user_id``, ``item_id`` and ``timestamp``."""
+
+    def user_attributes(self, user_id: pa.ChunkedArray, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
+        """Attribute columns of a user id per row."""
+
+
+@dataclass
+class RunContext:
+    """What all stages of one run share.
+
+    Attributes
+    ----------
+    config : RunConfig
+    workspace : Path
+    data : Path or None
+        Folder of the raw log; None where the command line names none.
+    as_of : datetime or None
+        Logical time: what happened or became known then or later exists for no stage. None: everything is visible.
+    options : dict
+        What the command line says to single stages: ``date`` and ``model`` of ``score``.
+    read_only : bool
+        True while ``status`` looks at the workspace: no hook may change it.
+    artifacts : dict of str to Artifact
+        Earlier stages of this run, by name; all of them up to date.
+    processes : Processes
+        Those that share the training.
+    features : FeatureSource or None
+        Held open by a command that scores many dates, so that each need not read the log anew.
+    """
+
+    config: RunConfig
+    workspace: Path
+    data: Path | None = None
+    as_of: datetime | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    read_only: bool = False
+    console: Console = field(default_factory=Console)
+    tracker: StageTracker | None = None
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
+    processes: Processes = ALONE
+    features: FeatureSource | None = None
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    _store: Store | None = None
+
+    @property
+    def store(self) -> Store:
+        """The events of this workspace."""
+        if self._store is None:
+            from feature_store.store.store import Store
+
+            self._store = Store(self.workspace / "store")
+        return self._store
+
+    @property
+    def memo(self) -> DigestMemo:
+        """Digests of input files, remembered between runs."""
+        return DigestMemo(self.workspace / "artifacts" / ".input_digests.json", keep=not self.read_only)
+
+    def report(self, text: str) -> None:
+        """Print one log line."""
+        self.console.report(text)
+
+
+@dataclass
+class StageContext:
+    """What one stage is given; see :class:`Stage`.
+
+    Attributes
+    ----------
+    run : RunContext
+    stage : str
+        The stage's own name.
+    keys : tuple of str
+        The configuration keys that it declared to read.
+    inputs : dict of str to Path
+        Artifact directory of every stage named as ``upstream``; their digests have been checked.
+    output : Path
+        The stage's own directory. Whatever lies there when the stage returns is the artifact.
+    checkpoint : Path
+        Directory whose files survive a kill, and are removed when the stage is done. The stage creates it.
+    began : float
+        ``time.monotonic()`` when this run turned to the stage.
+    """
+
+    run: RunContext
+    stage: str
+    keys: tuple[str, ...]
+    inputs: dict[str, Path]
+    output: Path
+    recorded: dict[str, Any] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def config(self) -> RunConfig:
+        return self.run.config
+
+    @property
+    def workspace(self) -> Path:
+        return self.run.workspace
+
+    @property
+    def data(self) -> Path | None:
+        return self.run.data
+
+    @property
+    def store(self) -> Store:
+        return self.run.store
+
+    @property
+    def as_of(self) -> datetime | None:
+        return self.run.as_of
+
+    @property
+    def processes(self) -> Processes:
+        return self.run.processes
+
+    @property
+    def fingerprint(self) -> str:
+        return self.output.name
+
+    @property
+    def seconds(self) -> float:
+        """What the stage has taken so far."""
+        return time.monotonic() - self.began
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.output / CHECKPOINT
+
+    def report(self, text: str) -> None:
+        """Print one log line, under the stage's name."""
+        self.run.report(f"{self.stage}: {text}")
+
+    def progress(self, description: str, total: float | None) -> Any:
+        """``with context.progress("training", total=steps) as progress: progress.advance(1, loss=loss)``"""
+        return self.run.console.progress(f"{self.stage}: {description}", total)
+
+    def metric(self, name: str, value: float, step: int | None = None) -> None:
+        """Send a number to MLflow, per step for a curve."""
+        if self.run.tracker:
+            self.run.tracker.metric(name, value, step)
+
+    def announce(self) -> None:
+        """Have the other processes run this stage as well, with the same inputs; see :func:`help_out`."""
+        inputs = {name: str(path) for name, path in self.inputs.items()}
+        self.processes.tell({"stage": self.stage, "inputs": inputs, "output": str(self.output)})
+
+    def record(self, facts: Mapping[str, Any]) -> None:
+        """Add facts (rows, metrics) to the artifact's manifest; numbers go to MLflow as well."""
+        self.recorded.update(facts)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A function of (configuration, inputs by digest) to one immutable artifact directory.
+
+    Attributes
+    ----------
+    name : str
+    run : callable
+        Does the work: reads ``context.inputs``, writes ``context.output``.
+    upstream : tuple of str
+        Stages whose artifacts it reads.
+    keys : tuple of str
+        Dotted configuration keys that it reads. A change of any other key keeps the artifact.
+    code_version : int
+        Raise it when the code begins to give other results from the same inputs.
+    outside : callable, optional
+        Digests of what the stage reads besides artifacts and configuration (the raw log, the champion's version).
+    up_to_date : callable, optional
+        Whether what the stage did outside its directory (a registry entry, a partition) is still there.
+    conclude : callable, optional
+        Called after the stage, also when it was skipped: publishes a report, or raises what a refused gate raises.
+    shared : bool
+        Whether all processes run it, because it trains with them. Only the one that leads may write.
+    after : tuple of str
+        Stages that must have run before it in the same command, though nothing of theirs is part of its fingerprint.
+    """
+
+    name: str
+    run: Callable[[StageContext], None]
+    upstream: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    code_version: int = 1
+    outside: Callable[[RunContext], dict[str, str]] | None = None
+    up_to_date: Callable[[StageContext], bool] | None = None
+    conclude: Callable[[StageContext], None] | None = None
+    shared: bool = False
+    after: tuple[str, ...] = ()
