@@ -55,12 +55,12 @@ def measure(millions: float, globo: Path | None) -> dict[str, Any]:
     return {
         "log": "globo" if globo else "simulated",
         "clicks": stored,
-        "rows": sum(summary["rows"].values()),
+        "rows": sum(summary.rows.values()),
         "simulation_seconds": round(simulated_seconds, 1),
         "ingestion_seconds": round(ingested - began - simulated_seconds, 1),
         "assembly_seconds": round(done - ingested, 1),
         "microseconds_per_click": round((done - began - simulated_seconds) / stored * 1e6, 1),
-        "microseconds_per_row": round((done - began - simulated_seconds) / sum(summary["rows"].values()) * 1e6, 2),
+        "microseconds_per_row": round((done - began - simulated_seconds) / sum(summary.rows.values()) * 1e6, 2),
         "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
     }
 

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.summaries import columns_alone
 from ctr_kd.data.batching import batch_plan, gather
 from ctr_kd.data.samples import CLICK_CHUNK, POOL, Assembly
 
@@ -51,8 +52,7 @@ def write_assembly(directory: Path, clicks: int) -> None:
     pq.write_table(pa.table({"user_id": np.arange(clicks // PER_USER + 1)}), directory / "users.parquet")
     vocabulary = {"item": [str(i) for i in range(ITEMS)], "topic": [str(i) for i in range(300)]}
     (directory / "vocabulary.json").write_text(json.dumps(vocabulary))
-    summary = {"statistics": [], "context": {"categorical": [], "dense": []}, "item_attributes": ["topic"]}
-    (directory / "summary.json").write_text(json.dumps(summary))
+    columns_alone(item_attributes=["topic"]).write(directory)
 
 
 def owned_mb(figure: str = "RssAnon") -> float:

@@ -22,6 +22,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from feature_store.features.summary import ClickSummary
+
 ROOT = Path(__file__).resolve().parent.parent
 CONF = "conf/simulated.yaml"
 CANDIDATES, ITEMS, REQUESTS_PER_USER = 6, 20_000, 20
@@ -78,9 +82,9 @@ def measure(millions: float, champion: Path, folder: Path) -> dict[str, Any]:
     workspace = folder / f"{millions:g}"
     built = command("ingest", workspace, *settings)
     scored = command("backfill", workspace, *settings, "--start", "2024-01-01", "--end", "2024-01-14")
-    (summary,) = (json.loads(path.read_text()) for path in (workspace / "artifacts" / "ingest").glob("*/summary.json"))
+    (summary,) = (ClickSummary.read(path.parent) for path in (workspace / "artifacts" / "ingest").glob("*/summary.json"))
     reports = [json.loads(path.read_text()) for path in (workspace / "scores").glob("date=*/scoring.json")]
-    rows, scores = sum(summary["rows"].values()), sum(report["rows"] for report in reports)
+    rows, scores = sum(summary.rows.values()), sum(report["rows"] for report in reports)
     return {
         "events": requests * CANDIDATES,
         "rows": rows,

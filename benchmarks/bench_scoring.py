@@ -25,6 +25,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.summaries import columns_alone
 from ctr_kd.config import EncoderConfig, FinetuneConfig, StudentConfig
 from ctr_kd.data.samples import Assembly
 from ctr_kd.evaluation.throughput import rows_per_second
@@ -79,8 +80,7 @@ def write_log(directory: Path, rows: int, seed: int = 0) -> Assembly:
     pq.write_table(pa.table({"user_id": np.arange(requests)}), directory / "users.parquet")
     vocabulary = {"item": [str(i * 37 + 1000) for i in range(items)], **{name: [str(i) for i in range(8)] for name in CONTEXT}}
     (directory / "vocabulary.json").write_text(json.dumps(vocabulary))
-    summary = {"statistics": STATISTICS, "context": {"categorical": CONTEXT, "dense": []}, "item_attributes": [], "user_attributes": []}
-    (directory / "summary.json").write_text(json.dumps(summary))
+    columns_alone(statistics=STATISTICS, categorical=CONTEXT).write(directory)
     return Assembly(directory, 20)
 
 

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import pyarrow.parquet as pq
 
 from feature_store.config import AssemblyConfig, FeatureStoreConfig, SourceConfig, SparkConfig, SplitConfig
+from feature_store.features.summary import ClickSummary
 from feature_store.features.training_set import assemble
 from feature_store.store.ingest import ingest
 from feature_store.store.store import Store
@@ -78,11 +79,11 @@ def main() -> None:
         data = linked(arguments.globo, arguments.hours, Path(folder) / "data")
         seconds: dict[str, Any] = {name: build(engine, data, Path(folder) / name) for name, engine in engines.items()}
         rows, differing = compare(Path(folder) / "embedded", Path(folder) / "spark")
-        summary = json.loads((Path(folder) / "embedded" / "rows" / "summary.json").read_text())
+        summary = ClickSummary.read(Path(folder) / "embedded" / "rows")
     results = {
         "command": f"python benchmarks/bench_spark.py --globo FOLDER --hours {arguments.hours} --master {arguments.master}",
-        "clicks": summary["clicks"],
-        "training_rows": sum(summary["rows"].values()),
+        "clicks": summary.clicks,
+        "training_rows": sum(summary.rows.values()),
         "rows_compared": rows,
         "files_that_differ": differing,
         "cores": os.cpu_count(),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from feature_store.features.summary import ClickSummary
 
 # Every vocabulary begins with the same five indices, so that one embedding layout serves all features.
 SPECIALS = ("[PAD]", "[UNK]", "[MASK]", "[CLS]", "[SEP]")
@@ -178,15 +181,15 @@ class Assembly:
     def __init__(self, directory: Path, max_length: int) -> None:
         self.directory = directory
         self.max_length = max_length
-        self.summary = json.loads((directory / "summary.json").read_text())
+        self.summary = ClickSummary.read(directory)
         self.vocabulary: dict[str, list[str]] = json.loads((directory / "vocabulary.json").read_text())
         items = pq.read_table(directory / "items.parquet")
         users = pq.read_table(directory / "users.parquet")
-        self.token_names = ["item", *self.summary["item_attributes"]]
-        self.user_attributes: list[str] = self.summary.get("user_attributes", [])
-        self.categorical_names: list[str] = [*self.summary["context"]["categorical"], *self.user_attributes]
-        self.dense_names: list[str] = [*self.summary["statistics"], *self.summary["context"]["dense"]]
-        raw = {"item": items["item_id"], **{name: items[name] for name in self.summary["item_attributes"]}}
+        self.token_names = ["item", *self.summary.item_attributes]
+        self.user_attributes = self.summary.user_attributes
+        self.categorical_names = [*self.summary.context.categorical, *self.user_attributes]
+        self.dense_names = [*self.summary.statistics, *self.summary.context.dense]
+        raw = {"item": items["item_id"], **{name: items[name] for name in self.summary.item_attributes}}
         # (items, features): the token that stands for each item, gap excepted
         self.item_tokens = np.stack([index_of(raw[name], self.vocabulary[name]) for name in self.token_names], axis=1)
         self.user_tokens = {name: index_of(users[name], self.vocabulary[name]) for name in self.user_attributes}
@@ -265,7 +268,7 @@ class Assembly:
         item = rows["item"].to_numpy()
         user = rows["user"].to_numpy()
         candidate = np.concatenate([self.item_tokens[item], np.zeros((count, 1), np.int32)], axis=1)  # a candidate has no gap
-        context = [index_of(rows[name], self.vocabulary[name]) for name in self.summary["context"]["categorical"]]
+        context = [index_of(rows[name], self.vocabulary[name]) for name in self.summary.context.categorical]
         context += [self.user_tokens[name][user] for name in self.user_attributes]
         dense = [rows[name].to_numpy().astype(np.float32) for name in self.dense_names]
         return Samples(
@@ -279,10 +282,9 @@ class Assembly:
             label=rows["label"].to_numpy().astype(np.float32),
         )
 
-    def training_window(self) -> tuple[str | None, str | None]:
-        """When the labels of training begin (None: with the log) and end, ISO 8601 in UTC."""
-        split = self.summary["split"]
-        return split["train_from"], split["train_until"]
+    def training_window(self) -> tuple[datetime | None, datetime]:
+        """When the labels of training begin (None: with the log) and end."""
+        return self.summary.split.train_from, self.summary.split.train_until
 
     def sequences(self, until: int | None, overlap: float = 0.0) -> Segment:
         """Each user's complete click sequence, known before a time, in pieces of at most ``max_length`` clicks.

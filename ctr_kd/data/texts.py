@@ -14,6 +14,7 @@ from ctr_kd.data.samples import SPECIALS, Assembly, Samples, Segment, Signature
 from feature_store.config import AugmentationConfig
 from feature_store.text.augmentation import Augmenter
 from feature_store.text.dataset import load_tokenizer
+from feature_store.text.summary import TextSummary
 
 TEXTS = "texts.parquet"  # an assembly that has it holds texts
 FEATURE = "token"  # the one feature of a text's token
@@ -36,7 +37,7 @@ class TextAssembly:
     def __init__(self, directory: Path, view: str) -> None:
         self.directory = directory
         self.view = directory / view
-        self.summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
+        self.summary = TextSummary.read(directory)
         self.classes: list[str] = json.loads((directory / "classes.json").read_text(encoding="utf-8"))
         self.vocabulary: dict[str, list[str]] = json.loads((self.view / "vocabulary.json").read_text(encoding="utf-8"))
         self.pool: np.ndarray = np.load(self.view / "tokens.npy", mmap_mode="r")  # (tokens, 1)
@@ -101,7 +102,7 @@ class TextAssembly:
         forbidden = {text for name in ("text", "text_b") for text in held_out[name].to_pylist()} - {None}
         if not config.amount:  # reading the parts of speech takes its time
             train = train.slice(0, 0)
-        second = train["text_b"].to_pylist() if self.summary["pair"] else None
+        second = train["text_b"].to_pylist() if self.summary.pair else None
         drawn = Augmenter(train["text"].to_pylist(), second, config).draw(round(config.amount * train.num_rows), seed, forbidden)
         first_id, count = pc.max(rows["row_id"]).as_py() + 1, len(drawn)
         columns = {

@@ -80,7 +80,7 @@ def wrap_clicks(signature: Signature, assembly: Assembly, directory: Path) -> di
     return {
         "gap_buckets": GAP_BUCKETS,
         "user_attributes": assembly.user_attributes,
-        "negative_sampling_rate": assembly.summary.get("negative_sampling_rate"),
+        "negative_sampling_rate": assembly.summary.negative_sampling_rate,
         "columns": {"required": ["history", "item_id", "timestamp"], "optional": optional, "answer": {"score": "double"}},
     }
 

@@ -9,13 +9,14 @@ no sampled candidate looks like that. :class:`Support` checks that on every asse
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from feature_store.config import CandidateConfig
 from feature_store.engines import Engine
 from feature_store.features.statistics import Timelines, in_microseconds
+from feature_store.features.summary import SupportShares
 from feature_store.tables.contracts import DataError
 
 LIVE = "coalesce(c.n, 0) - coalesce(l.n, 0) > 0"  # the clicked item has a click in the window
@@ -133,7 +134,7 @@ class Support:
         bucket = np.searchsorted(np.array(list(BUCKETS.values())), pool_count, side="right") - 1
         self._counts += np.bincount(label.astype(np.int64) * len(BUCKETS) + bucket, minlength=2 * len(BUCKETS)).reshape(2, -1)
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> SupportShares:
         """Shares of both classes by count, and the AUC of the rule "count 0 means click" (0.5 is as it must be).
 
         Shares of a class without rows are null.
@@ -141,12 +142,12 @@ class Support:
         rows = self._counts.sum(axis=1, keepdims=True)
         shares = self._counts / np.maximum(rows, 1)
         auc = 0.5 + 0.5 * (shares[1, 0] - shares[0, 0]) if rows.min() > 0 else None
-        return {
-            "counts": list(BUCKETS),
-            "clicked_share": shares[1].round(6).tolist() if rows[1, 0] else None,
-            "sampled_share": shares[0].round(6).tolist() if rows[0, 0] else None,
-            "auc_of_count_zero": None if auc is None else round(float(auc), 6),
-        }
+        return SupportShares(
+            counts=list(BUCKETS),
+            clicked_share=shares[1].round(6).tolist() if rows[1, 0] else None,
+            sampled_share=shares[0].round(6).tolist() if rows[0, 0] else None,
+            auc_of_count_zero=None if auc is None else round(float(auc), 6),
+        )
 
     def check(self) -> None:
         """Raise DataError when a row of either class has count 0."""

@@ -11,9 +11,15 @@ import numpy as np
 from feature_store.config import SplitConfig
 from feature_store.engines import Engine
 from feature_store.features.event_log import microseconds
+from feature_store.features.summary import SplitTimes
 from feature_store.tables.contracts import DataError
 
 SPLITS = ("train", "validation", "test")
+
+
+def utc(time: int) -> datetime:
+    """The time that is so many microseconds after 1970 UTC."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=time)
 
 
 def iso(time: int) -> str:
@@ -24,7 +30,7 @@ def iso(time: int) -> str:
     >>> iso(1_500_000)
     '1970-01-01T00:00:01.500000+00:00'
     """
-    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=time)).isoformat()
+    return utc(time).isoformat()
 
 
 @dataclass(frozen=True)
@@ -58,10 +64,14 @@ class Split:
         """
         return np.searchsorted(np.array([self.train_until, self.validate_until]), times, side="right").astype(np.int8)
 
-    def summary(self) -> dict[str, str | None]:
-        names = ("train_from", "train_until", "validate_until", "test_until")
-        values = (self.train_from, self.train_until, self.validate_until, self.test_until)
-        return {name: None if value is None else iso(value) for name, value in zip(names, values, strict=True)}
+    def summary(self) -> SplitTimes:
+        """The boundaries as times."""
+        return SplitTimes(
+            train_from=None if self.train_from is None else utc(self.train_from),
+            train_until=utc(self.train_until),
+            validate_until=utc(self.validate_until),
+            test_until=utc(self.test_until),
+        )
 
 
 def resolve_split(config: SplitConfig, engine: Engine, as_of: datetime | None) -> Split:

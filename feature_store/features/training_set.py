@@ -9,11 +9,9 @@ summary.json     splits, counts, what was left out, the check of the sampler
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,10 +26,12 @@ from feature_store.features.histories import build_histories, write_clicks
 from feature_store.features.requests import RowMaker, number_requests, request_range
 from feature_store.features.row_writer import RowWriter
 from feature_store.features.statistics import statistic_names
-from feature_store.features.time_split import check_split, iso, resolve_split
+from feature_store.features.summary import CandidateSummary, ClickSummary, ContextNames, HistoryLimits
+from feature_store.features.time_split import check_split, resolve_split, utc
 from feature_store.features.vocabulary import fit_vocabularies
 from feature_store.store.store import Store
 from feature_store.tables.contracts import DataError
+from feature_store.tables.json_files import write_json
 
 __all__ = ["FeatureLookup", "assemble", "candidate_batches_on", "candidates_on", "features_for"]
 
@@ -43,7 +43,7 @@ def assemble(
     as_of: datetime | None,
     output: Path,
     report: Callable[[str], object] = lambda line: None,
-) -> dict[str, Any]:
+) -> ClickSummary:
     """Make the rows of a log.
 
     Parameters
@@ -63,7 +63,7 @@ def assemble(
 
     Returns
     -------
-    dict
+    ClickSummary
         The content of ``summary.json``.
 
     Raises
@@ -105,33 +105,35 @@ def assemble(
     sampled = not log.has_impressions
     if sampled:
         writer.support.check()
-    summary = {
-        "split": split.summary(),
-        "rows": writer.rows,
-        "positives": writer.positives,
-        "requests": writer.requests,
-        **count,
-        "unseen_item_share": writer.unseen / writer.rows["test"],
-        "excluded": {**maker.excluded, "outside_split": requests - (last - first), "time_unknown": unknown_time},
-        "candidates": _describe_candidates(config, maker, writer) if sampled else {"sampled": False},
-        "statistics": writer.statistics,
-        "context": {"categorical": list(log.categorical), "dense": list(log.dense)},
-        "item_attributes": list(log.item_attributes),
-        "user_attributes": list(log.user_attributes),
-        "history": config.history.model_dump(mode="json"),
-        "has_impressions": log.has_impressions,
-        "oracle": log.oracle,
-        "as_of": iso(newest + 1) if as_of is None else as_of.isoformat(),
-        "negative_sampling_rate": None,
-    }
-    _write_json(output / "vocabulary.json", vocabulary)
-    _write_json(output / "summary.json", summary)
+    summary = ClickSummary(
+        split=split.summary(),
+        rows=writer.rows,
+        positives=writer.positives,
+        requests=writer.requests,
+        users=count["users"],
+        items=count["items"],
+        clicks=count["clicks"],
+        unseen_item_share=writer.unseen / writer.rows["test"],
+        excluded={**maker.excluded, "outside_split": requests - (last - first), "time_unknown": unknown_time},
+        candidates=_describe_candidates(config, maker, writer) if sampled else CandidateSummary(sampled=False),
+        statistics=writer.statistics,
+        context=ContextNames(categorical=list(log.categorical), dense=list(log.dense)),
+        item_attributes=list(log.item_attributes),
+        user_attributes=list(log.user_attributes),
+        history=HistoryLimits(max_length=config.history.max_length, min_length=config.history.min_length),
+        has_impressions=log.has_impressions,
+        oracle=log.oracle,
+        as_of=utc(newest + 1) if as_of is None else as_of,
+        negative_sampling_rate=None,
+    )
+    write_json(output / "vocabulary.json", vocabulary)
+    summary.write(output)
     return summary
 
 
-def _describe_candidates(config: AssemblyConfig, maker: RowMaker, writer: RowWriter) -> dict[str, Any]:
+def _describe_candidates(config: AssemblyConfig, maker: RowMaker, writer: RowWriter) -> CandidateSummary:
     settings = config.candidates.model_dump(mode="json")
-    return {"sampled": True, **settings, "short": maker.requests_short, "support": writer.support.summary()}
+    return CandidateSummary(sampled=True, **settings, short=maker.requests_short, support=writer.support.summary())
 
 
 def item_in_vocabulary(engine: Engine, tokens: list[str]) -> np.ndarray:
@@ -144,7 +146,3 @@ def _write_entities(engine: Engine, log: Log, output: Path) -> None:
     for kind, attributes in (("item", log.item_attributes), ("user", log.user_attributes)):
         table = engine.fetch(f"select * from {kind}s", by=[f"{kind}_code"]).rename_columns(["code", f"{kind}_id", *attributes])
         pq.write_table(table, output / f"{kind}s.parquet", compression="zstd", store_schema=False)
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +25,7 @@ from feature_store.features.negative_sampling import Span, draw_items
 from feature_store.features.requests import number_requests, request_range
 from feature_store.features.row_writer import RowWriter
 from feature_store.features.statistics import Timelines, in_microseconds, statistic_names
+from feature_store.features.summary import ClickSummary
 from feature_store.features.time_split import resolve_split
 from feature_store.features.training_set import item_in_vocabulary
 from feature_store.store.store import Store
@@ -108,11 +108,11 @@ def write_unmet_rows(
     DataError
         When the store is not that of the assembly, no row is asked for, or no pair is eligible.
     """
-    summary = json.loads((assembly / "summary.json").read_text(encoding="utf-8"))
+    summary = ClickSummary.read(assembly)
     draws, title = len(purpose.draws), purpose.title
-    each = round(amount * summary["rows"]["train"] / draws)
+    each = round(amount * summary.rows["train"] / draws)
     if each < 1:
-        raise DataError(f"a {title} of {amount:g} of {summary['rows']['train']:,} training rows has no row; ask for more, or for 0")
+        raise DataError(f"a {title} of {amount:g} of {summary.rows['train']:,} training rows has no row; ask for more, or for 0")
     with open_engine(engine_config, output.parent / "_scratch") as engine:
         log = load(engine, store, as_of)
         _same_log(engine, summary, nearest, store)
@@ -139,7 +139,7 @@ def write_unmet_rows(
         known = item_in_vocabulary(engine, vocabulary["item"])
         names = statistic_names(config.statistics, log.has_impressions)
         shown = replace(log, oracle=False)  # nobody knows the probability of what was not shown
-        with RowWriter(engine, shown, names, split, known, output, first_row=sum(summary["rows"].values())) as writer:
+        with RowWriter(engine, shown, names, split, known, output, first_row=sum(summary.rows.values())) as writer:
             for _ in maker.chunks(first, last):
                 writer.write(maker.timelines)
         writer.support.check()
@@ -244,13 +244,11 @@ class UnmetRowMaker:
         self.engine.view("accepted", "transfer/transfer_accepted.sql")
 
 
-def _same_log(engine: Engine, summary: dict[str, Any], nearest: np.ndarray, store: Store) -> None:
+def _same_log(engine: Engine, summary: ClickSummary, nearest: np.ndarray, store: Store) -> None:
     """Codes of users and items mean the same only as long as the log is the same."""
-    for name in ("users", "items", "clicks"):
+    for name, expected in (("users", summary.users), ("items", summary.items), ("clicks", summary.clicks)):
         found = engine.rows(f"select count(*) from {name}")[0][0]
-        if found != summary[name]:
-            raise DataError(f"{store.root}: holds {found:,} {name}, the assembly {summary[name]:,}; run `ctr-kd ingest` again")
-    if len(nearest) != summary["items"]:
-        raise DataError(
-            f"neighbours are given for {len(nearest):,} items, and the assembly has {summary['items']:,}: use its own embedding"
-        )
+        if found != expected:
+            raise DataError(f"{store.root}: holds {found:,} {name}, the assembly {expected:,}; run `ctr-kd ingest` again")
+    if len(nearest) != summary.items:
+        raise DataError(f"neighbours are given for {len(nearest):,} items, and the assembly has {summary.items:,}: use its own embedding")

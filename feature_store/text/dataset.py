@@ -15,7 +15,7 @@ teacher/, student/
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,9 @@ from feature_store.config import TokenizerConfig, TokensConfig
 from feature_store.readers.text import SPLITS
 from feature_store.store.store import Store
 from feature_store.tables.contracts import DataError
+from feature_store.tables.json_files import write_json
 from feature_store.text.audit import audit_texts
+from feature_store.text.summary import TextSummary, VectorCounts, ViewSummary
 from feature_store.text.tokenizers import TOKENIZERS, Tokenizer, fit_tokenizer
 from feature_store.text.tokenizers.wordpiece import SPECIALS, WordPiece
 from feature_store.text.word_vectors import read_vectors
@@ -47,7 +49,7 @@ TEXTS = pa.schema(
 )
 
 
-def assemble_texts(store: Store, tokens: TokensConfig, output: Path, report: Callable[[str], object] = lambda line: None) -> dict[str, Any]:
+def assemble_texts(store: Store, tokens: TokensConfig, output: Path, report: Callable[[str], object] = lambda line: None) -> TextSummary:
     """Make the rows of a store of texts, and both views of them.
 
     Parameters
@@ -63,7 +65,7 @@ def assemble_texts(store: Store, tokens: TokensConfig, output: Path, report: Cal
 
     Returns
     -------
-    dict
+    TextSummary
         The content of ``summary.json``.
 
     Raises
@@ -80,26 +82,28 @@ def assemble_texts(store: Store, tokens: TokensConfig, output: Path, report: Cal
     training = rows.filter(pc.equal(rows["split"], "train"))
     texts = [text for name in ("text", "text_b") for text in training[name].to_pylist() if text is not None]
     pq.write_table(rows, output / "texts.parquet", compression="zstd", store_schema=False)
-    views = {}
+    views: dict[str, ViewSummary] = {}
     for view in VIEWS:
         config: TokenizerConfig = getattr(tokens, view)
         tokenizer = _tokenizer(store, config, texts)
-        views[view] = write_view(rows, tokenizer, output / view)
-        report(f"{view}: {config.kind}, {len(tokenizer.tokens):,} tokens, {views[view]['mean_length']:.1f} of them in a text")
+        seen = write_view(rows, tokenizer, output / view)
+        report(f"{view}: {config.kind}, {len(tokenizer.tokens):,} tokens, {seen.mean_length:.1f} of them in a text")
         if config.vectors is not None:
-            views[view]["vectors"] = _write_vectors(store.resource(config.vectors), tokenizer, output / view, report)
-    _write_json(output / "classes.json", contract["classes"])
-    _write_json(output / "audit.json", audit)
-    summary = {
-        "rows": {split: count for split in SPLITS if (count := pc.sum(pc.equal(rows["split"], split)).as_py())},
-        "classes": len(contract["classes"]),
-        "pair": contract["pair"],
-        "leaked": {split: pc.sum(pc.and_(rows["leaked"], pc.equal(rows["split"], split))).as_py() for split in ("validation", "test")},
-        "unlabelled_left_out": left_out,
-        "views": views,
-        "unseen_token_share": views["student"]["unseen_token_share"],
-    }
-    _write_json(output / "summary.json", summary)
+            vectors = _write_vectors(store.resource(config.vectors), tokenizer, output / view, report)
+            seen = seen.model_copy(update={"vectors": vectors})
+        views[view] = seen
+    write_json(output / "classes.json", contract["classes"])
+    write_json(output / "audit.json", audit)
+    summary = TextSummary(
+        rows={split: count for split in SPLITS if (count := pc.sum(pc.equal(rows["split"], split)).as_py())},
+        classes=len(contract["classes"]),
+        pair=contract["pair"],
+        leaked={split: pc.sum(pc.and_(rows["leaked"], pc.equal(rows["split"], split))).as_py() for split in ("validation", "test")},
+        unlabelled_left_out=left_out,
+        views=views,
+        unseen_token_share=views["student"].unseen_token_share,
+    )
+    summary.write(output)
     return summary
 
 
@@ -110,7 +114,7 @@ def load_tokenizer(view: Path) -> Tokenizer:
     return TOKENIZERS[values["kind"]].from_dict(values, vocabulary["token"])
 
 
-def write_view(rows: pa.Table, tokenizer: Tokenizer, output: Path) -> dict[str, Any]:
+def write_view(rows: pa.Table, tokenizer: Tokenizer, output: Path) -> ViewSummary:
     """Write what one reader sees of the rows.
 
     Parameters
@@ -123,9 +127,7 @@ def write_view(rows: pa.Table, tokenizer: Tokenizer, output: Path) -> dict[str, 
 
     Returns
     -------
-    dict
-        ``tokens`` of the vocabulary, ``mean_length`` and ``max_length`` of a text in tokens, ``empty`` first texts without any token, and
-        ``unseen_token_share``: of the tokens of the test rows, those that are unknown.
+    ViewSummary
     """
     output.mkdir(parents=True, exist_ok=True)
     second = pc.fill_null(rows["text_b"], "").to_pylist()
@@ -136,18 +138,18 @@ def write_view(rows: pa.Table, tokenizer: Tokenizer, output: Path) -> dict[str, 
     places = {"a_start": offsets_a[:-1], "a_end": offsets_a[1:], "b_start": offsets_b[:-1], "b_end": offsets_b[1:]}
     ranges = pa.table({"row_id": rows["row_id"], **{name: pa.array(place, pa.int64()) for name, place in places.items()}})
     pq.write_table(ranges, output / "ranges.parquet", compression="zstd", store_schema=False)
-    _write_json(output / "vocabulary.json", {"token": tokenizer.tokens})
-    _write_json(output / "tokenizer.json", tokenizer.to_dict())
+    write_json(output / "vocabulary.json", {"token": tokenizer.tokens})
+    write_json(output / "tokenizer.json", tokenizer.to_dict())
     is_test = np.asarray(pc.equal(rows["split"], "test"))
     length_a, length_b = np.diff(offsets_a), np.diff(offsets_b)
     tested = np.concatenate([np.repeat(is_test, length_a), np.repeat(is_test, length_b)])
-    return {
-        "tokens": len(tokenizer.tokens),
-        "mean_length": float(length_a.mean()),
-        "max_length": int(max(length_a.max(), length_b.max())),
-        "empty": int((length_a == 0).sum()),
-        "unseen_token_share": float((pool[tested] == UNKNOWN).mean()) if tested.any() else 0.0,
-    }
+    return ViewSummary(
+        tokens=len(tokenizer.tokens),
+        mean_length=float(length_a.mean()),
+        max_length=int(max(length_a.max(), length_b.max())),
+        empty=int((length_a == 0).sum()),
+        unseen_token_share=float((pool[tested] == UNKNOWN).mean()) if tested.any() else 0.0,
+    )
 
 
 def _contract(store: Store) -> dict[str, Any]:
@@ -182,7 +184,7 @@ def _tokenizer(store: Store, config: TokenizerConfig, texts: Sequence[str]) -> T
         raise DataError(f"{config.vocabulary}: {error}; use the vocab.txt of a BERT, or vocabulary: null to fit one") from None
 
 
-def _write_vectors(path: Path, tokenizer: Tokenizer, view: Path, report: Callable[[str], object]) -> dict[str, Any]:
+def _write_vectors(path: Path, tokenizer: Tokenizer, view: Path, report: Callable[[str], object]) -> VectorCounts:
     """Vectors of the vocabulary by index, and how many of its tokens have one."""
     found = read_vectors(path, tokenizer.tokens)
     specials = np.full((len(SPECIALS), found.vectors.shape[1]), np.nan, np.float32)
@@ -190,9 +192,6 @@ def _write_vectors(path: Path, tokenizer: Tokenizer, view: Path, report: Callabl
     report(
         f"{view.name}: {found.missing:,} of {len(tokenizer.tokens):,} tokens have no vector among the {found.file_words:,} of {path.name}"
     )
-    counts = {"exact": found.exact, "folded": found.folded, "missing": found.missing}
-    return {"dimensions": found.vectors.shape[1], **counts, "file_words": found.file_words}
-
-
-def _write_json(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return VectorCounts(
+        dimensions=found.vectors.shape[1], exact=found.exact, folded=found.folded, missing=found.missing, file_words=found.file_words
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from datetime import datetime
 
 import numpy as np
 import pyarrow.compute as pc
@@ -56,9 +55,9 @@ def neighbours_table(run: RunContext, item: str, k: int) -> str:
     index, codes, place = ItemIndex(vectors), item_codes(assembly), known.index(item)
     similarity, found = index.search(vectors[place : place + 1], k + 1)
     nearest = [(at, value) for at, value in zip(found[0].tolist(), similarity[0].tolist(), strict=True) if at not in (place, -1)]
-    until = microseconds(datetime.fromisoformat(assembly.summary["split"]["train_until"]))
+    until = microseconds(assembly.summary.split.train_until)
     clicks = assembly.click_counts(until)
-    names = assembly.summary["item_attributes"]
+    names = assembly.summary.item_attributes
     rows = [["item", "similarity", "clicks", *names]]
     for at, value in [(place, 1.0), *nearest[:k]]:
         attributes = items.slice(int(codes[at]), 1).to_pylist()[0]

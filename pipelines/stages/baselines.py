@@ -49,7 +49,7 @@ def boosted_trees(context: StageContext, rows: RawRows) -> Measured | None:
 
 def oracle(context: StageContext, rows: RawRows) -> Measured | None:
     """The true click probabilities, where a simulated world knows them."""
-    return (rows.read("test")["click_probability"].to_numpy(), {}) if rows.summary["oracle"] else None
+    return (rows.read("test")["click_probability"].to_numpy(), {}) if rows.summary.oracle else None
 
 
 def linear(context: StageContext, rows: TextRows) -> Measured:

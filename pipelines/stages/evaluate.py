@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from feature_store.features.summary import ClickSummary
 from feature_store.tables.contracts import DataError
+from feature_store.text.summary import TextSummary
 from pipelines.registry.model_package import scorer_in
 from pipelines.stages import finetune
 from pipelines.stages.baselines import BASELINES
@@ -159,10 +161,10 @@ def run_facts(context: StageContext) -> dict[str, Any]:
     }
 
 
-def data_facts(context: StageContext, summary: Mapping[str, Any]) -> dict[str, Any]:
+def data_facts(context: StageContext, summary: ClickSummary | TextSummary) -> dict[str, Any]:
     """Sizes of the data, and how the rows were made."""
     recorded = (context.run.artifacts["ingest"].manifest or {})["facts"]
-    counts = {f"{split}_rows": summary["rows"][split] for split in ("train", "validation", "test")}
+    counts = {f"{split}_rows": summary.rows[split] for split in ("train", "validation", "test")}
     shown = (
         "users",
         "items",
@@ -176,9 +178,10 @@ def data_facts(context: StageContext, summary: Mapping[str, Any]) -> dict[str, A
         "candidates",
         "negative_sampling_rate",
     )
-    vectors = summary.get("views", {}).get("student", {}).get("vectors")
-    own = {} if vectors is None else {"word_vectors": vectors, "missing_vectors": vectors["missing"]}
-    return counts | own | {name: summary.get(name) for name in shown} | {"quarantined_rows": recorded["quarantined_rows"]}
+    vectors = summary.views["student"].vectors if isinstance(summary, TextSummary) else None
+    own = {} if vectors is None else {"word_vectors": vectors.to_json(), "missing_vectors": vectors.missing}
+    said = summary.to_json()
+    return counts | own | {name: said.get(name) for name in shown} | {"quarantined_rows": recorded["quarantined_rows"]}
 
 
 def learning_curves(context: StageContext) -> dict[str, Any]:

@@ -109,14 +109,14 @@ def run(context: StageContext) -> None:
 
     config = context.config
     if config.source.reader == "text":
-        summary = assemble_texts(context.store, config.tokens, context.output, context.report)
-        context.record({"rows": summary["rows"], "leaked": summary["leaked"], "quarantined_rows": context.store.quarantined_rows()})
+        texts = assemble_texts(context.store, config.tokens, context.output, context.report)
+        context.record({"rows": texts.rows, "leaked": texts.leaked, "quarantined_rows": context.store.quarantined_rows()})
         return
     summary = assemble(context.store, config.assembly, config.feature_store, context.as_of, context.output, context.report)
     Assembly(context.output, config.history.max_length).write_pool()
-    for line in thin_windows(summary["positives"]):
+    for line in thin_windows(summary.positives):
         context.report(line)
-    context.record({"rows": summary["rows"], "requests": summary["requests"], "quarantined_rows": context.store.quarantined_rows()})
+    context.record({"rows": summary.rows, "requests": summary.requests, "quarantined_rows": context.store.quarantined_rows()})
 
 
 def thin_windows(clicks: Mapping[str, int]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from pipelines.workspace.artifacts import read_json, write_json
@@ -27,17 +26,15 @@ def run(context: StageContext) -> None:
     pretrained = context.inputs["pretrain"]
     load_weights(model, pretrained / "pretrained.pt", pretrained.name)
     score, vocabulary = next_item_score(model), len(model.vocabulary)
-    split = assembly.summary["split"]
-    train_until, validate_until, test_until = (
-        microseconds(datetime.fromisoformat(split[name])) for name in ("train_until", "validate_until", "test_until")
-    )
+    split = assembly.summary.split
+    train_until, validate_until, test_until = map(microseconds, (split.train_until, split.validate_until, split.test_until))
     figures: dict[str, Any] = {}
     for window, start, end in (("validation", train_until, validate_until), ("test", validate_until, test_until)):
         # One position of the longest sequence is taken by [MASK] or [CLS].
         items = next_items(assembly, start, end, config.history.max_length - 1)
         figures[window] = evaluate_next_items(score, items, vocabulary, config.next_item)
         context.report(f"{window}: {figures[window]['users']:,} users, HR@10 {figures[window]['hr@10']:.4f}")
-    facts = {"name": config.name, "fingerprint": context.fingerprint, "seed": config.seed, "split": split}
+    facts = {"name": config.name, "fingerprint": context.fingerprint, "seed": config.seed, "split": split.to_json()}
     result = facts | config.next_item.model_dump(include={"exclude_history"}) | figures["test"] | {"validation": figures["validation"]}
     write_json(context.output / FILE, result)
     context.record({name.replace("@", "_at_"): value for name, value in figures["test"].items()})

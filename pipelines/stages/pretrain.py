@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from feature_store.tables.contracts import DataError
@@ -35,7 +34,7 @@ def run(context: StageContext) -> None:
                 "split.train_from leaves some before them"
             )
         until = labels_begin or until
-    moment = None if until is None else microseconds(datetime.fromisoformat(until))
+    moment = None if until is None else microseconds(until)
     trained = []
     for number, settings in enumerate(config.pretrain.of_each_encoder):
         if config.pretrain.more_encoders:
@@ -55,7 +54,7 @@ def run(context: StageContext) -> None:
             trained.append(keep_weights(context, model, facts, number) | {"curve": curve.to_dict()})
             record_curve(context, "pretraining" if number == 0 else f"pretraining_{number}", curve)
     if context.processes.leads:
-        write_training(context, trained, {"until": until})
+        write_training(context, trained, {"until": None if until is None else until.isoformat()})
 
 
 def adopt(context: StageContext, checkpoint: str) -> None:

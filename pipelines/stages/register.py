@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from feature_store.features.summary import ClickSummary
 from feature_store.tables.files import sha256_of
 from pipelines.registry.alias_history import GATE
 from pipelines.registry.challenger import Mismatch, contest
@@ -189,8 +190,7 @@ def questions(
 
 def window_end(test: Rows) -> str | None:
     """Where the test window ended, ISO 8601; None for texts, and for a split by place."""
-    end: str | None = test.summary.get("split", {}).get("test_until")
-    return end
+    return test.summary.split.test_until.isoformat() if isinstance(test.summary, ClickSummary) else None
 
 
 def rival(registry: Registry, student: str, champion: str | None) -> Path | None:

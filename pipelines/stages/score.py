@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from feature_store.features.summary import ClickSummary
 from feature_store.tables.contracts import DataError
 from pipelines.exit_codes import exit_code, explain
 from pipelines.registry.champion import load_model, model_uri, model_version
@@ -51,8 +51,8 @@ def scoring_date(run: RunContext) -> date:
         return run.options["date"]
     if "ingest" not in run.artifacts:
         raise DataError("no date was named and no rows are assembled yet; name one with --date, or run `ctr-kd ingest`")
-    summary = json.loads((run.artifacts["ingest"].path / "summary.json").read_text(encoding="utf-8"))
-    return (datetime.fromisoformat(summary["split"]["test_until"]) - timedelta(microseconds=1)).date()
+    summary = ClickSummary.read(run.artifacts["ingest"].path)
+    return (summary.split.test_until - timedelta(microseconds=1)).date()
 
 
 def partition(run: RunContext) -> Path:

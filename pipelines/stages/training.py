@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from feature_store.features.summary import ClickSummary
 from feature_store.tables.contracts import DataError
 from pipelines.workspace.context import StageContext
 
@@ -218,14 +219,14 @@ def kept_figure(curve: Curve | Mapping[str, Any]) -> tuple[str, float | None]:
     return name, point.get(name)
 
 
-def fit_boosted_trees(rows: Mapping[str, pa.Table], summary: Mapping[str, Any], seed: int, report: Callable[[str], None]) -> BoostedTrees:
+def fit_boosted_trees(rows: Mapping[str, pa.Table], summary: ClickSummary, seed: int, report: Callable[[str], None]) -> BoostedTrees:
     """The trees that are a teacher in ``distill`` and a baseline in ``evaluate``: on the as-of statistics and the context.
 
     Parameters
     ----------
     rows : mapping of str to Table
         Rows of :class:`pipelines.tasks.clicks.RawRows` by split; ``train`` and ``validation`` are read.
-    summary : mapping
+    summary : ClickSummary
         Of the assembly.
     seed : int
     report : callable
@@ -238,8 +239,8 @@ def fit_boosted_trees(rows: Mapping[str, pa.Table], summary: Mapping[str, Any], 
         rows["train"]["label"].to_numpy(),
         rows["validation"],
         rows["validation"]["label"].to_numpy(),
-        statistics=[*summary["statistics"], *summary["context"]["dense"]],
-        categorical=summary["context"]["categorical"],
+        statistics=[*summary.statistics, *summary.context.dense],
+        categorical=summary.context.categorical,
         seed=seed,
         report=report,
     )

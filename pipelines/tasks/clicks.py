@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from feature_store.features.summary import ClickSummary
 from feature_store.tables.contracts import DataError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class RawRows:
 
     def __init__(self, assembly: Path) -> None:
         self._assembly = assembly
-        self.summary = json.loads((assembly / "summary.json").read_text(encoding="utf-8"))
+        self.summary = ClickSummary.read(assembly)
         clicks = pq.read_table(assembly / "clicks.parquet", columns=["item", "timestamp", "time_known"])
         self._click_item = clicks["item"].combine_chunks()
         known = clicks["time_known"].to_numpy()
@@ -77,9 +77,9 @@ class RawRows:
             "history": pa.ListArray.from_arrays(offsets, self._items.take(clicked)),
             "history_timestamps": pa.ListArray.from_arrays(offsets, self._click_time.take(pa.array(position))),
         }
-        columns |= {name: self._users[name].take(user) for name in self.summary.get("user_attributes", [])}
-        context = self.summary["context"]
-        columns |= {name: rows[name] for name in [*context["categorical"], *context["dense"], *self.summary["statistics"]]}
+        columns |= {name: self._users[name].take(user) for name in self.summary.user_attributes}
+        context = self.summary.context
+        columns |= {name: rows[name] for name in [*context.categorical, *context.dense, *self.summary.statistics]}
         return pa.table(columns)
 
     def batches(self, rows: pa.Table, size: int = 100_000) -> Iterator[pa.Table]:
@@ -121,12 +121,11 @@ class RawRows:
         rows = self.read("test")
         if not rows.num_rows:
             raise DataError("the test window holds no rows; check `split` and --as-of")
-        train_until = self.summary["split"]["train_until"]
         slices = standard_slices(
             history_length=rows["history_end"].to_numpy() - rows["history_start"].to_numpy(),
             unseen_item=~self.in_vocabulary(rows),
             timestamp=rows["timestamp"].to_numpy(),
-            cutoff=microseconds(datetime.fromisoformat(train_until)) if train_until else None,
+            cutoff=microseconds(self.summary.split.train_until),
         )
         return EvaluationRows(rows["label"].to_numpy(), rows["user"].to_numpy(), rows["request"].to_numpy(), slices)
 

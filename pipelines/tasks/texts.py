@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from ctr_kd.data.texts import TEXTS
 from feature_store.tables.contracts import DataError
+from feature_store.text.summary import TextSummary
 from pipelines.tasks.clicks import RawRows
 
 if TYPE_CHECKING:
@@ -34,9 +35,9 @@ class TextRows:
 
     def __init__(self, assembly: Path) -> None:
         self._assembly = assembly
-        self.summary = json.loads((assembly / "summary.json").read_text(encoding="utf-8"))
+        self.summary = TextSummary.read(assembly)
         self.classes: list[str] = json.loads((assembly / "classes.json").read_text(encoding="utf-8"))
-        self.is_pair: bool = self.summary["pair"]
+        self.is_pair = self.summary.pair
 
     def read(self, split: str) -> pa.Table:
         """Rows of a split: ``row_id``, ``text``, ``text_b``, ``label`` (class index) and ``leaked``."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from benchmarks.bench_spark import build, compare, linked
 from feature_store.config import FeatureStoreConfig, SparkConfig
+from feature_store.features.summary import ClickSummary
 from tests.sparks import skip_without_java
 
 GLOBO = Path(__file__).parents[3] / "shared" / "data" / "globo"
@@ -24,6 +24,6 @@ def test_every_row_of_three_days_is_the_same(tmp_path: Path) -> None:
     build(FeatureStoreConfig(), data, tmp_path / "embedded")
     build(FeatureStoreConfig(engine="spark", spark=session), data, tmp_path / "spark")
     rows, differing = compare(tmp_path / "embedded", tmp_path / "spark")
-    summary = json.loads((tmp_path / "embedded" / "rows" / "summary.json").read_text())
+    summary = ClickSummary.read(tmp_path / "embedded" / "rows")
     assert differing == []
-    assert rows > sum(summary["rows"].values()) > 1_000_000
+    assert rows > sum(summary.rows.values()) > 1_000_000

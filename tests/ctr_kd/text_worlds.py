@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from ctr_kd.data.samples import UNKNOWN
 from feature_store.config import TokenizerConfig
 from feature_store.text.tokenizers import Tokenizer, fit_tokenizer
+from tests.summaries import text_summary
 
 CLASSES = ["car", "culture", "edu"]
 LETTERS = "abcdefghijklmnopqrst"
@@ -54,7 +55,7 @@ def write_texts(directory: Path, pair: bool = False, rows: int = 400, seed: int 
     (directory / "classes.json").write_text(json.dumps(CLASSES))
     (directory / "audit.json").write_text("{}")
     counts = {name: int((split == name).sum()) for name in ("train", "validation", "test", "unlabelled")}
-    (directory / "summary.json").write_text(json.dumps({"rows": counts, "classes": len(CLASSES), "pair": pair}))
+    text_summary(rows=counts, classes=len(CLASSES), pair=pair).write(directory)
     train = [text for text, part in zip(texts, split, strict=True) if part == "train"]
     for view, config in VIEWS.items():
         _write_view(directory / view, fit_tokenizer(config, train), texts, texts_b)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ctr_kd.data.samples import Assembly
+from tests.summaries import click_summary
 
 STATISTICS = ["item_age", "item_clicks_1h", "user_gap"]
 
@@ -64,15 +65,14 @@ def write_assembly(directory: Path, users: int = 40, items: int = 30, seed: int 
     pq.write_table(pa.table({"user_id": pa.array([f"u{i}" for i in range(users)])}), directory / "users.parquet")
     vocabulary = {"item": [str(100 + i) for i in range(items - 4)], "topic": ["topic0", "topic1"], "device": ["d0", "d1", "d2"]}
     (directory / "vocabulary.json").write_text(json.dumps(vocabulary))
-    summary = {
-        "statistics": STATISTICS,
-        "context": {"categorical": ["device"], "dense": []},
-        "item_attributes": ["topic"],
-        "user_attributes": [],
-        "split": {"train_from": None, "train_until": "1970-01-08T00:00:00+00:00"},
-        "negative_sampling_rate": None,
-    }
-    (directory / "summary.json").write_text(json.dumps(summary))
+    days = {"train_until": 8, "validate_until": 10, "test_until": 12}
+    summary = click_summary(
+        statistics=STATISTICS,
+        context={"categorical": ["device"], "dense": []},
+        item_attributes=["topic"],
+        split={"train_from": None, **{name: f"1970-01-{day:02}T00:00:00+00:00" for name, day in days.items()}},
+    )
+    summary.write(directory)
     return directory
 
 

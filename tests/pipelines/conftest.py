@@ -17,6 +17,7 @@ from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.runner import Runner
 from tests.pipelines.served import Served, copied, make_served, make_template
+from tests.summaries import click_summary
 
 MINIMAL = {"name": "demo", "source": {"reader": "simulated"}, "split": {"fractions": [0.8, 0.1, 0.1]}}
 
@@ -212,29 +213,24 @@ def make_assembly() -> Callable[[Path], None]:
             "click_probability": probability,
         }
         pq.write_table(pa.table(rows), directory / "rows.parquet")
-        summary = {
-            "split": {
+        summary = click_summary(
+            split={
                 "train_from": None,
                 "train_until": "2023-11-16T02:01:40+00:00",
-                "validate_until": None,
+                "validate_until": "2023-11-16T02:03:20+00:00",
                 "test_until": "2023-11-16T02:05:00+00:00",
             },
-            "rows": {"train": 300, "validation": 300, "test": 300},
-            "requests": {"train": 100, "validation": 100, "test": 100},
-            "users": 20,
-            "items": 5,
-            "clicks": 40,
-            "unseen_item_share": 0.2,
-            "excluded": {},
-            "candidates": {"sampled": False},
-            "statistics": ["item_age", "item_clicks_1h", "item_clicks_1d"],
-            "context": {"categorical": ["device"], "dense": []},
-            "item_attributes": [],
-            "user_attributes": [],
-            "oracle": True,
-            "negative_sampling_rate": None,
-        }
-        (directory / "summary.json").write_text(json.dumps(summary))
+            rows={"train": 300, "validation": 300, "test": 300},
+            requests={"train": 100, "validation": 100, "test": 100},
+            users=20,
+            items=5,
+            clicks=40,
+            unseen_item_share=0.2,
+            statistics=["item_age", "item_clicks_1h", "item_clicks_1d"],
+            context={"categorical": ["device"], "dense": []},
+            oracle=True,
+        )
+        summary.write(directory)
         (directory / "vocabulary.json").write_text(json.dumps({"item": ITEMS, "device": DEVICES}))
 
     return make

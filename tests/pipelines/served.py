@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import shutil
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -24,6 +23,7 @@ from pipelines.tracking.client import tracking_uri
 from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.runner import Runner
+from tests.summaries import click_summary
 
 LOGITS = {1: [2.0, 1.0, 0.0, -2.0], 2: [-2.0, 0.0, 1.0, 2.0]}
 ITEMS = (10, 11, 12, 13, 99)
@@ -37,7 +37,7 @@ def probability(item: int, version: int = 1) -> float:
 
 def assemble(context: StageContext) -> None:
     """In place of an assembly: what scoring reads of one."""
-    (context.output / "summary.json").write_text(json.dumps({"split": {"test_until": "2024-01-04T00:00:00+00:00"}}))
+    click_summary().write(context.output)  # its test window ends on 2024-01-04
 
 
 PIPELINE = (Stage("ingest", assemble, outside=ingest.inputs), score.STAGE)

@@ -1,7 +1,5 @@
 """Texts as samples."""
 
-import json
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -47,7 +45,7 @@ def test_samples_are_the_texts_of_the_split_in_order(texts):
 
 def test_the_signature_counts_classes_tokens_and_lengths(texts):
     signature = TextAssembly(texts, "student").signature()
-    pair = json.loads((texts / "summary.json").read_text())["pair"]
+    pair = TextAssembly(texts, "student").summary.pair
     assert signature.outputs == len(CLASSES) and not signature.categorical and not signature.dense
     assert list(signature.tokens) == ["token"] and signature.max_length == 10 + 9
     assert signature.max_length_b == (5 + 4 if pair else 0)

@@ -28,6 +28,7 @@ from ctr_kd.evaluation.next_item import (
 from ctr_kd.metrics import UndefinedMetric
 from ctr_kd.training.pretrain import build_encoder
 from feature_store.config import AssemblyConfig, FeatureStoreConfig, SourceConfig
+from feature_store.features.event_log import microseconds
 from feature_store.features.training_set import assemble
 from feature_store.store.ingest import ingest
 from feature_store.store.store import Store
@@ -211,14 +212,14 @@ def test_no_held_out_item_is_in_a_training_sequence_or_in_the_vocabulary(tmp_pat
     assembly = Assembly(tmp_path / "assembly", 5)
     # counted are 1 2 3 | 2 3 1 | nothing | nothing | 3 2: the most frequent first
     assert assembly.vocabulary["item"] == ["2", "3", "1"]
-    until = np.datetime64(summary["split"]["train_until"].removesuffix("+00:00"), "us").astype(np.int64)
-    training = assembly.sequences(int(until))
+    until = microseconds(summary.split.train_until)
+    training = assembly.sequences(until)
     pieces = [training.pool[s:e, 0].tolist() for s, e in zip(training.start, training.end, strict=True)]
     number = {token: FIRST + place for place, token in enumerate(assembly.vocabulary["item"])}
     assert sorted(pieces) == sorted([[number[i] for i in items] for items in (["1", "2", "3"], ["2", "3", "1"], ["3", "2"])])
 
-    test = next_items(assembly, int(until) + 86_400 * 10**6, int(until) + 2 * 86_400 * 10**6, 5)
+    test = next_items(assembly, until + 86_400 * 10**6, until + 2 * 86_400 * 10**6, 5)
     assert test.target.tolist() == [UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, number["2"]]
     assert (test.history.end - test.history.start).tolist() == [4, 4, 1, 0, 3]
-    validation = next_items(assembly, int(until), int(until) + 86_400 * 10**6, 5)
+    validation = next_items(assembly, until, until + 86_400 * 10**6, 5)
     assert validation.target.tolist() == [UNKNOWN, UNKNOWN, number["1"], number["1"]]  # 4, 11, 1 and 1: d has one item only

@@ -39,8 +39,8 @@ def test_the_first_hours_equal_the_naive_implementation(tmp_path: Path) -> None:
     log: list[Event] = [Exact(int(user), int(item), int(time), device=str(device)) for user, item, time, device in columns]
     config = AssemblyConfig.model_validate({"split": {"fractions": [0.8, 0.1, 0.1]}})
     summary = assemble(write_store(tmp_path / "store", log, False), config, FeatureStoreConfig(threads=1), None, tmp_path / "out")
-    assert summary["clicks"] == len(log) and summary["candidates"]["support"]["auc_of_count_zero"] == 0.5
-    assert summary["candidates"]["short"] < 0.01 * sum(summary["requests"].values())
+    assert summary.clicks == len(log) and summary.candidates.support.auc_of_count_zero == 0.5
+    assert summary.candidates.short < 0.01 * sum(summary.requests.values())
     rows = pq.read_table(tmp_path / "out" / "rows.parquet")
     assert abs(np.mean(rows["label"].to_numpy()) - 0.2) < 0.01
     clicks = pq.read_table(tmp_path / "out" / "clicks.parquet").to_pydict()

@@ -64,9 +64,9 @@ def test_candidates_are_distinct_live_and_not_the_clicked_item(tmp_path: Path, b
         assert len({row["device"] for row in of_request}) == 1
         assert all(naive.in_window(items[row["item"]], row["timestamp"]) > 0 for row in of_request)
         short += len(of_request) < 4
-    assert summary["candidates"]["short"] == short < len(requests) / 2
-    assert summary["candidates"]["support"]["auc_of_count_zero"] == 0.5
-    assert summary["candidates"]["support"]["clicked_share"][0] == summary["candidates"]["support"]["sampled_share"][0] == 0
+    assert summary.candidates.short == short < len(requests) / 2
+    assert summary.candidates.support.auc_of_count_zero == 0.5
+    assert summary.candidates.support.clicked_share[0] == summary.candidates.support.sampled_share[0] == 0
 
 
 def literal_log(requests: int) -> list[Event]:
@@ -135,10 +135,10 @@ def test_support_on_literal_counts() -> None:
     support = Support()
     support.add(np.array([1, 1, 0, 0, 0, 0]), np.array([0, 4, 1, 2, 7, 500]))
     summary = support.summary()
-    assert summary["counts"] == ["0", "1", "2", "3-5", "6-20", "21-100", "101+"]
-    assert summary["clicked_share"] == [0.5, 0, 0, 0.5, 0, 0, 0]
-    assert summary["sampled_share"] == [0, 0.25, 0.25, 0, 0.25, 0, 0.25]
-    assert summary["auc_of_count_zero"] == 0.75
+    assert summary.counts == ["0", "1", "2", "3-5", "6-20", "21-100", "101+"]
+    assert summary.clicked_share == [0.5, 0, 0, 0.5, 0, 0, 0]
+    assert summary.sampled_share == [0, 0.25, 0.25, 0, 0.25, 0, 0.25]
+    assert summary.auc_of_count_zero == 0.75
     with pytest.raises(DataError, match="1 of 2 clicked rows"):
         support.check()
 
@@ -146,7 +146,7 @@ def test_support_on_literal_counts() -> None:
 def test_support_without_sampled_rows_is_undefined() -> None:
     support = Support()
     support.add(np.array([1]), np.array([3]))
-    assert support.summary()["auc_of_count_zero"] is None and support.summary()["sampled_share"] is None
+    assert support.summary().auc_of_count_zero is None and support.summary().sampled_share is None
     support.check()
 
 
@@ -156,5 +156,5 @@ def test_a_window_where_nobody_else_clicked_leaves_requests_short(tmp_path: Path
     summary = assemble(write_store(tmp_path / "store", with_one, False), settings(), ENGINE, None, tmp_path / "out")
     rows = pq.read_table(tmp_path / "out" / "rows.parquet").to_pandas()
     assert rows.groupby("request").size().max() == 2  # one other item at most
-    assert summary["candidates"]["short"] == rows.request.nunique()
-    assert summary["excluded"]["item_not_live"] == 2  # the first click on either item
+    assert summary.candidates.short == rows.request.nunique()
+    assert summary.excluded["item_not_live"] == 2  # the first click on either item

@@ -94,7 +94,7 @@ def test_assembled_rows_equal_the_naive_ones(has_impressions: bool) -> None:
                 )
                 assert all(naive.in_window(items[r["item"]], r["timestamp"]) > 0 for r in rows)
                 if summary:
-                    assert summary["excluded"]["item_not_live"] == len(shown) - len(eligible)
+                    assert summary.excluded["item_not_live"] == len(shown) - len(eligible)
             whole = [
                 (u, t, i, k)
                 for u, t, i, k, c in zip(*(clicks[n] for n in ("user", "timestamp", "item", "known_at", "canonical")), strict=True)

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store.config import AssemblyConfig, FeatureStoreConfig, SplitConfig
+from feature_store.features.summary import ClickSummary
 from feature_store.features.training_set import assemble
 from feature_store.tables.contracts import DataError
 from tests.feature_store.logs import Event, at, write_store
@@ -24,7 +25,7 @@ def log(minutes: list[int]) -> list[Event]:
 
 def splits(
     tmp_path: Path, minutes: list[int], split: dict[str, Any], as_of: int | None = None
-) -> tuple[dict[str, list[int]], dict[str, Any]]:
+) -> tuple[dict[str, list[int]], ClickSummary]:
     config = AssemblyConfig.model_validate({"split": split})
     summary = assemble(
         write_store(tmp_path / "store", log(minutes), True), config, ENGINE, None if as_of is None else at(as_of), tmp_path / "out"
@@ -32,7 +33,7 @@ def splits(
     found: dict[str, set[int]] = {"train": set(), "validation": set(), "test": set()}
     for row in pq.read_table(tmp_path / "out" / "rows.parquet").to_pylist():
         found[row["split"]].add((row["timestamp"] - int(at(0).timestamp()) * 10**6) // (60 * 10**6))
-    assert {name: 2 * len(minutes) for name, minutes in found.items()} == summary["rows"]
+    assert {name: 2 * len(minutes) for name, minutes in found.items()} == summary.rows
     return {name: sorted(minutes) for name, minutes in found.items()}, summary
 
 
@@ -40,8 +41,8 @@ def test_absolute_bounds_are_exclusive_and_rows_outside_are_counted(tmp_path: Pa
     bounds = {"train_from": at(10), "train_until": at(30), "validate_until": at(40), "test_until": at(60)}
     found, summary = splits(tmp_path, [0, 10, 20, 30, 40, 50, 60], bounds)
     assert found == {"train": [10, 20], "validation": [30], "test": [40, 50]}
-    assert summary["excluded"]["outside_split"] == 2
-    assert summary["split"]["train_until"] == "2024-01-01T06:30:00+00:00"
+    assert summary.excluded["outside_split"] == 2
+    assert summary.split.train_until == at(30)
 
 
 def test_train_from_as_a_duration_limits_labels_but_not_histories(tmp_path: Path) -> None:
@@ -56,21 +57,21 @@ def test_relative_windows_end_just_after_the_newest_event(tmp_path: Path) -> Non
     found, summary = splits(tmp_path, [0, 10, 20, 30, 40, 50], {"train": "20m", "validation": "10m", "test": "10m"})
     # the windows end just after minute 50: test holds more than minute 40, up to and with minute 50
     assert found == {"train": [20, 30], "validation": [40], "test": [50]}
-    assert summary["excluded"]["outside_split"] == 2 and summary["split"]["test_until"] == "2024-01-01T06:50:00.000001+00:00"
+    assert summary.excluded["outside_split"] == 2 and summary.split.test_until.isoformat() == "2024-01-01T06:50:00.000001+00:00"
 
 
 def test_relative_windows_end_at_as_of_and_later_events_do_not_exist(tmp_path: Path) -> None:
     found, summary = splits(tmp_path, [0, 10, 20, 30, 40, 50], {"train": "20m", "validation": "10m", "test": "10m"}, as_of=40)
     assert found == {"train": [0, 10], "validation": [20], "test": [30]}
-    assert summary["clicks"] == 4 and summary["as_of"] == at(40).isoformat()
+    assert summary.clicks == 4 and summary.as_of == at(40)
 
 
 def test_as_of_hides_events_that_are_not_known_yet(tmp_path: Path) -> None:
     events = [*log([0, 10, 20, 30]), Event(0, 9, 5, delay=60)]
     config = AssemblyConfig.model_validate({"split": {"fractions": [0.5, 0.25, 0.25]}})
     store = write_store(tmp_path / "store", events, True)
-    assert assemble(store, config, ENGINE, at(65), tmp_path / "a")["clicks"] == 4  # known at minute 65: not before it
-    assert assemble(store, config, ENGINE, at(66), tmp_path / "b")["clicks"] == 5
+    assert assemble(store, config, ENGINE, at(65), tmp_path / "a").clicks == 4  # known at minute 65: not before it
+    assert assemble(store, config, ENGINE, at(66), tmp_path / "b").clicks == 5
 
 
 @pytest.mark.parametrize(
@@ -89,13 +90,13 @@ def test_fractions_keep_requests_of_one_moment_together(tmp_path: Path) -> None:
     config = AssemblyConfig.model_validate({"split": {"fractions": [0.5, 0.3, 0.2]}})
     # 5 of 10 requests would cut through minute 1: all of it falls behind the boundary
     summary = assemble(write_store(tmp_path / "store", events, True), config, ENGINE, None, tmp_path / "out")
-    assert summary["requests"] == {"train": 4, "validation": 4, "test": 2}
+    assert summary.requests == {"train": 4, "validation": 4, "test": 2}
 
 
 def test_leave_one_out_tests_the_newest_moment_and_validates_the_one_before(tmp_path: Path) -> None:
     found, summary = splits(tmp_path, [0, 10, 20, 30], {"leave_one_out": True})
     assert found == {"train": [0, 10], "validation": [20], "test": [30]}
-    assert summary["split"] == {
+    assert summary.split.to_json() == {
         "train_from": None,
         "train_until": "2024-01-01T06:20:00+00:00",
         "validate_until": "2024-01-01T06:30:00+00:00",
@@ -146,7 +147,7 @@ def test_a_split_without_rows_or_clicks_is_named_with_its_bounds(tmp_path: Path,
 def test_short_histories_are_left_out_and_counted(tmp_path: Path) -> None:
     config = AssemblyConfig.model_validate({"split": {"fractions": [0.6, 0.2, 0.2]}, "history": {"min_length": 2}})
     summary = assemble(write_store(tmp_path / "store", log(list(range(10))), True), config, ENGINE, None, tmp_path / "out")
-    assert summary["excluded"]["short_history"] == 2 and summary["requests"]["train"] == 4
+    assert summary.excluded["short_history"] == 2 and summary.requests["train"] == 4
     rows = pq.read_table(tmp_path / "out" / "rows.parquet")
     assert min(rows["user_clicks"].to_pylist()) == 2
 
@@ -155,7 +156,7 @@ def test_clicks_at_unknown_times_are_no_requests(tmp_path: Path) -> None:
     listed = [Event(0, 5, -20, time_known=False), Event(0, 6, -10, time_known=False)]
     config = AssemblyConfig.model_validate({"split": {"fractions": [0.6, 0.2, 0.2]}})
     summary = assemble(write_store(tmp_path / "store", listed + log(list(range(10))), True), config, ENGINE, None, tmp_path / "out")
-    assert summary["excluded"]["time_unknown"] == 2 and sum(summary["requests"].values()) == 10
+    assert summary.excluded["time_unknown"] == 2 and sum(summary.requests.values()) == 10
     first = pq.read_table(tmp_path / "out" / "rows.parquet").slice(0, 1).to_pylist()[0]
     assert (first["user_clicks"], first["user_gap"], first["history_end"] - first["history_start"]) == (2, None, 2)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 from feature_store.config import AssemblyConfig, FeatureStoreConfig
 from feature_store.features import row_writer as rows
 from feature_store.features.statistics import statistic_names
+from feature_store.features.summary import ClickSummary, ContextNames
 from feature_store.features.training_set import assemble, features_for
 from feature_store.tables.contracts import DataError
 from tests.feature_store.logs import Event, write_store
@@ -113,11 +113,11 @@ def test_columns_and_types_of_the_files(tmp_path: Path) -> None:
     assert table.column_names == ["code", "item_id", "category"]
     assert table["code"].to_pylist() == list(range(table.num_rows))
     assert table["item_id"].to_pylist() == sorted({str(e.item) for e in log} | {"never shown"})
-    assert summary == json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert summary["context"] == {"categorical": ["device"], "dense": ["position"]} and summary["item_attributes"] == ["category"]
-    assert summary["candidates"] == {"sampled": False} and summary["has_impressions"] is True
-    assert sum(summary["rows"].values()) == len(log)
-    assert sum(summary["requests"].values()) == len(log)  # no request ids: each row is alone
+    assert summary == ClickSummary.read(tmp_path / "out")
+    assert summary.context == ContextNames(categorical=["device"], dense=["position"]) and summary.item_attributes == ["category"]
+    assert summary.candidates.to_json() == {"sampled": False} and summary.has_impressions is True
+    assert sum(summary.rows.values()) == len(log)
+    assert sum(summary.requests.values()) == len(log)  # no request ids: each row is alone
 
 
 def test_rows_of_one_request_share_its_number(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_rows_of_one_request_share_its_number(tmp_path: Path) -> None:
 def test_a_context_column_wins_over_a_statistic_of_its_name(tmp_path: Path) -> None:
     store = write_store(tmp_path / "store", busy_log(True), True, dense=["hour"])
     summary = assemble(store, settings(), ENGINE, None, tmp_path / "out")
-    assert "hour" not in summary["statistics"]
+    assert "hour" not in summary.statistics
     table = pq.read_table(tmp_path / "out" / "rows.parquet")
     assert table.column_names.count("hour") == 1 and max(table["hour"].to_pylist()) > 24  # the log's, which counts minutes
 
@@ -146,6 +146,6 @@ def test_a_context_column_with_a_name_of_the_rows_is_refused(tmp_path: Path) -> 
 def test_duplicate_events_are_kept_as_they_are(tmp_path: Path) -> None:
     log = [*busy_log(False), *busy_log(False)]
     summary = assemble(write_store(tmp_path / "store", log, False), settings(), ENGINE, None, tmp_path / "out")
-    assert summary["clicks"] == 600
+    assert summary.clicks == 600
     table = pq.read_table(tmp_path / "out" / "rows.parquet").to_pandas()
     assert (table[table.label == 1].groupby(["user", "item", "timestamp"]).request.nunique() >= 2).all()

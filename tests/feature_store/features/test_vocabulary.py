@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from feature_store.config import AssemblyConfig, FeatureStoreConfig
+from feature_store.features.summary import ClickSummary
 from feature_store.features.training_set import assemble
 from tests.feature_store.logs import Event, at, write_store
 
@@ -26,7 +27,7 @@ LOG = [
 ]
 
 
-def fit(tmp_path: Path, **vocabulary: Any) -> tuple[dict[str, list[str]], dict[str, Any]]:
+def fit(tmp_path: Path, **vocabulary: Any) -> tuple[dict[str, list[str]], ClickSummary]:
     split = {"train_from": at(10), "train_until": at(20), "validate_until": at(40), "test_until": at(60)}
     config = AssemblyConfig.model_validate({"split": split, "vocabulary": {"min_count": 2, **vocabulary}})
     summary = assemble(write_store(tmp_path / "store", LOG, True, ITEMS, USERS), config, ENGINE, None, tmp_path / "out")
@@ -41,7 +42,7 @@ def test_tokens_are_those_of_the_training_window_most_frequent_first(tmp_path: P
         "device": ["tablet", "phone"],  # of the rows from train_from on
         "age": ["20", "30"],
     }
-    assert summary["unseen_item_share"] == 1.0
+    assert summary.unseen_item_share == 1.0
 
 
 def test_max_size_keeps_the_most_frequent(tmp_path: Path) -> None:

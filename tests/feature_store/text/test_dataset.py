@@ -11,13 +11,14 @@ from feature_store.config import TokensConfig
 from feature_store.store.store import Store
 from feature_store.tables.contracts import DataError
 from feature_store.text.dataset import assemble_texts, load_tokenizer
+from feature_store.text.summary import TextSummary
 from tests.feature_store.logs import Event, write_store
 from tests.feature_store.text.test_ingest import World
 
 TOKENS = {"teacher": {"kind": "characters", "min_count": 1}, "student": {"kind": "ngrams", "lengths": [1, 2], "min_count": 1}}
 
 
-def assemble(world: World, output: Path, **tokens: Any) -> dict[str, Any]:
+def assemble(world: World, output: Path, **tokens: Any) -> TextSummary:
     config = TokensConfig.model_validate({**TOKENS, **tokens})
     names = {name for view in (config.teacher, config.student) for name in (view.vocabulary, view.vectors) if name}
     world.ingest(*names)
@@ -56,9 +57,9 @@ def test_rows_classes_and_views(tmp_path: Path) -> None:
     ]
     assert words_of(output, "teacher") == [("a b", ""), ("b", ""), ("c a", ""), ("a", ""), ("b [UNK]", ""), ("b [UNK]", "")]
     assert words_of(output, "student")[2:5] == [("c ca a", ""), ("a", ""), ("b [UNK] [UNK]", "")]
-    assert summary["rows"] == {"train": 3, "validation": 1, "test": 2} and summary["leaked"] == {"validation": 0, "test": 1}
-    assert (summary["classes"], summary["pair"], summary["views"]["teacher"]["unseen_token_share"]) == (2, False, 0.5)
-    assert json.loads((output / "summary.json").read_text()) == summary
+    assert summary.rows == {"train": 3, "validation": 1, "test": 2} and summary.leaked == {"validation": 0, "test": 1}
+    assert (summary.classes, summary.pair, summary.views["teacher"].unseen_token_share) == (2, False, 0.5)
+    assert TextSummary.read(output) == summary
     assert json.loads((output / "audit.json").read_text())["normalised"]["between"]["train - test"]["rows"] == 1
 
 
@@ -69,7 +70,7 @@ def test_pairs(tmp_path: Path) -> None:
     world.write("test.tsv", [("BC", "a", "1")])
     summary = assemble(world, output)
     assert words_of(output, "teacher") == [("a", "b c"), ("c", "a"), ("b", "c"), ("b c", "a")]
-    assert summary["pair"] and read(output)[3]["leaked"], "a pair is the same both ways round"
+    assert summary.pair and read(output)[3]["leaked"], "a pair is the same both ways round"
     assert read(output)[0]["text_b"] == "bc"
 
 
@@ -93,7 +94,7 @@ def test_unlabelled_texts_that_are_tested_are_left_out(tmp_path: Path) -> None:
     world.write("more.tsv", [("Six!",), ("seven",), ("five",), ("one",)])
     summary = assemble(world, output)
     unlabelled = [(row["text"], row["label"]) for row in read(output) if row["split"] == "unlabelled"]
-    assert unlabelled == [("seven", -1), ("one", -1)] and summary["unlabelled_left_out"] == 2 and summary["rows"]["unlabelled"] == 2
+    assert unlabelled == [("seven", -1), ("one", -1)] and summary.unlabelled_left_out == 2 and summary.rows["unlabelled"] == 2
 
 
 def test_two_assemblies_are_the_same_byte_for_byte(tmp_path: Path) -> None:
@@ -140,7 +141,13 @@ def test_word_vectors_stand_at_the_index_of_their_token(tmp_path: Path) -> None:
     tokens = json.loads((output / "student" / "vocabulary.json").read_text())["token"]
     vectors = np.load(output / "student" / "vectors.npy")
     assert vectors.shape == (5 + len(tokens), 3) and vectors[5 + tokens.index("one")].tolist() == [4, 5, 6]
-    assert summary["views"]["student"]["vectors"] == {"dimensions": 3, "exact": 1, "folded": 1, "missing": len(tokens) - 2, "file_words": 2}
+    assert summary.views["student"].vectors.to_json() == {
+        "dimensions": 3,
+        "exact": 1,
+        "folded": 1,
+        "missing": len(tokens) - 2,
+        "file_words": 2,
+    }
     assert np.isnan(vectors).all(axis=1).sum() == 5 + len(tokens) - 2 and not (output / "teacher" / "vectors.npy").exists()
 
 

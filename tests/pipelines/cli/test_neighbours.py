@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from feature_store.features.event_log import microseconds
+from feature_store.features.summary import ClickSummary
 from pipelines.cli import main as cli
 from pipelines.tracking.tracker import Tracker
 
@@ -82,8 +84,8 @@ def test_it_makes_what_it_needs_and_prints_the_nearest_items_of_the_teachers_emb
     assert [float(line[1]) for line in nearest] == pytest.approx(similarity[expected], abs=6e-4)
 
     clicks = pq.read_table(ingest / "clicks.parquet").to_pandas()
-    until = json.loads((ingest / "summary.json").read_text())["split"]["train_until"]
-    before = clicks[clicks.canonical & (clicks.known_at < np.datetime64(until[:26], "us").astype(np.int64))]
+    until = ClickSummary.read(ingest).split.train_until
+    before = clicks[clicks.canonical & (clicks.known_at < microseconds(until))]
     assert int(own[2]) == (before.item == items.code[known[2]]).sum() > 0
 
     assert len(run(known[2], "-k", "500")[1].splitlines()) == len(known) + 2  # no more than there are

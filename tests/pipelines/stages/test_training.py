@@ -19,6 +19,7 @@ from ctr_kd.training import pretrain as pretraining
 from ctr_kd.training.checkpoint import load_checkpoint
 from ctr_kd.training.loop import Curve, fit, predict
 from ctr_kd.training.pretrain import masked_item_accuracy
+from feature_store.features.summary import ClickSummary
 from pipelines.config.run import RunConfig
 from pipelines.stages import distill, finetune, pretrain
 from pipelines.stages.training import load_encoders, load_teacher, read_predictions
@@ -46,10 +47,8 @@ class SmallPipeline:
 
     def ingest(self, context: StageContext) -> None:
         write_assembly(context.output)
-        file = context.output / "summary.json"
-        summary = json.loads(file.read_text())
-        summary["split"]["train_from"] = self.train_from
-        file.write_text(json.dumps(summary))
+        summary = ClickSummary.read(context.output).to_json()
+        ClickSummary.from_json(summary | {"split": summary["split"] | {"train_from": self.train_from}}).write(context.output)
 
     def run(self, *stages: Stage) -> RunContext:
         ingest = Stage("ingest", self.ingest, outside=lambda run: {"store": "d" * 64})

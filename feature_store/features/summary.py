@@ -1,0 +1,125 @@
+"""``summary.json`` of an assembly of clicks: how its rows were made, and how many there are."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from feature_store.tables.json_models import IsoTime, JsonFile, JsonModel
+
+
+class SplitTimes(JsonModel):
+    """Boundaries of the splits, UTC. ``train_from`` None is the beginning of the log; all other ends are exclusive."""
+
+    train_from: IsoTime | None
+    train_until: IsoTime
+    validate_until: IsoTime
+    test_until: IsoTime
+
+
+class SupportShares(JsonModel):
+    """Rows of both classes by the clicks on their item in the candidates' window; see :class:`..negative_sampling.Support`.
+
+    Attributes
+    ----------
+    counts : list of str
+        Names of the buckets of clicks.
+    clicked_share, sampled_share : list of float, optional
+        Share of the class in each bucket; None for a class without rows.
+    auc_of_count_zero : float, optional
+        AUC of the rule "no click in the window means clicked"; None where a class has no rows.
+    """
+
+    counts: list[str]
+    clicked_share: list[float] | None
+    sampled_share: list[float] | None
+    auc_of_count_zero: float | None
+
+
+class CandidateSummary(JsonModel):
+    """How candidates were sampled; a log with impressions has ``sampled`` alone.
+
+    Attributes
+    ----------
+    sampled : bool
+    per_click, by, window, seed : int, str, str, int
+        The settings.
+    short : int
+        Requests with fewer candidates than asked for.
+    support : SupportShares
+    """
+
+    sampled: bool
+    per_click: int | None = None
+    by: str | None = None
+    window: str | None = None
+    seed: int | None = None
+    short: int | None = None
+    support: SupportShares | None = None
+
+
+class ContextNames(JsonModel):
+    """Names of the context columns."""
+
+    categorical: list[str]
+    dense: list[str]
+
+
+class HistoryLimits(JsonModel):
+    """Newest clicks kept of a history, and the fewest that a request must have."""
+
+    max_length: int
+    min_length: int
+
+
+class ClickSummary(JsonFile):
+    """Splits, counts, columns, what was left out, and the check of negative sampling.
+
+    Attributes
+    ----------
+    split : SplitTimes
+    rows, positives, requests : dict of str to int
+        By split.
+    users, items, clicks : int
+    unseen_item_share : float
+        Share of the test rows whose item has no token.
+    excluded : dict of str to int
+        Requests that have no rows, by reason.
+    candidates : CandidateSummary
+    statistics : list of str
+        Columns of historical features.
+    context : ContextNames
+    item_attributes, user_attributes : list of str
+    history : HistoryLimits
+    has_impressions : bool
+        The log has rows that were not clicked.
+    oracle : bool
+        The log has the probability of each click.
+    as_of : datetime
+        No event at this time or later was used.
+    negative_sampling_rate : float, optional
+        Share of the rows without a click that the log kept; None where it kept all.
+    """
+
+    FILE: ClassVar[str] = "summary.json"
+
+    split: SplitTimes
+    rows: dict[str, int]
+    positives: dict[str, int]
+    requests: dict[str, int]
+    users: int
+    items: int
+    clicks: int
+    unseen_item_share: float
+    excluded: dict[str, int]
+    candidates: CandidateSummary
+    statistics: list[str]
+    context: ContextNames
+    item_attributes: list[str]
+    user_attributes: list[str] = Field(default_factory=list)
+    history: HistoryLimits
+    has_impressions: bool
+    oracle: bool
+    as_of: IsoTime
+    negative_sampling_rate: float | None = None
