@@ -31,8 +31,8 @@ from ctr_kd.data.samples import Assembly
 from ctr_kd.evaluation.throughput import rows_per_second
 from ctr_kd.export.click_scorer import StudentScorer
 from ctr_kd.export.onnx_export import export_student
-from ctr_kd.models import STUDENTS
 from ctr_kd.models.click_bert import ClickBert
+from ctr_kd.models.students import STUDENTS
 from ctr_kd.training.pretrain import build_encoder
 
 STATISTICS = [

@@ -33,7 +33,7 @@ from bench_scoring import raw_rows, write_log
 
 from ctr_kd.config import StudentConfig
 from ctr_kd.export.onnx_export import export_student
-from ctr_kd.models import STUDENTS
+from ctr_kd.models.students import STUDENTS
 from pipelines.registry.model_package import load_scorer, save_model
 from tests.servers import scoring_server
 

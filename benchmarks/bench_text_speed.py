@@ -33,7 +33,8 @@ from ctr_kd.data.samples import Samples
 from ctr_kd.data.texts import TextAssembly
 from ctr_kd.evaluation.throughput import parameter_count
 from ctr_kd.export.onnx_export import export_student
-from ctr_kd.models import STUDENTS, build_teacher
+from ctr_kd.models.students import STUDENTS
+from ctr_kd.models.teachers import build_teacher
 from ctr_kd.training.pretrain import build_encoder
 from feature_store.config import SourceConfig
 from feature_store.store.store import Store

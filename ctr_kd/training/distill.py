@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from ctr_kd.config import DistillConfig, HintsConfig
 from ctr_kd.data.batching import Batch, make_batch, part_of
 from ctr_kd.data.samples import Samples, Signature
-from ctr_kd.models import STUDENTS
 from ctr_kd.models.bert import MaskedItemModel
+from ctr_kd.models.students import STUDENTS
 from ctr_kd.objectives.classification import base_logits, hard_cross_entropy, labelled_share
 from ctr_kd.objectives.distillation import class_shares, logits_loss
 from ctr_kd.objectives.hints import hints_loss

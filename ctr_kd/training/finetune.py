@@ -14,8 +14,10 @@ from ctr_kd.config import FinetuneConfig
 from ctr_kd.data.batching import part_of
 from ctr_kd.data.samples import Samples, Signature
 from ctr_kd.metrics import accuracy_score, auc_score
-from ctr_kd.models import Ensemble, Member, NextSegment, build_member
 from ctr_kd.models.bert import MaskedItemModel
+from ctr_kd.models.ensemble import Ensemble
+from ctr_kd.models.next_segment import NextSegment
+from ctr_kd.models.teachers import Member, build_member
 from ctr_kd.objectives.classification import base_logits, hard_cross_entropy, labelled_share
 from ctr_kd.retrieval.unlabelled_pairs import join_rows
 from ctr_kd.training.calibration import fit_class_scale

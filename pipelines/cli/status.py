@@ -48,8 +48,9 @@ def _stages(context: RunContext) -> Iterator[str]:
         manifest: dict[str, Any] = state.manifest or {}
         if state.state == "up to date":
             more = f"  {manifest['seconds']:.1f} s, {manifest['started']}"
-        else:  # whoever trained with --set and asks without it should not think that his work is lost
-            others = sum(path.parent.name != state.fingerprint for path in _artifacts(context, state.name))
+        else:  # who trained with --set and asks without it should not think that their work is lost
+            named = state.state.startswith("made by other code")  # that one is said already
+            others = sum(path.parent.name != state.fingerprint for path in _artifacts(context, state.name)) - named
             more = f"; {others} made with other settings or inputs {'is' if others == 1 else 'are'} kept" if others else ""
         yield f"  {state.name:<9} {state.fingerprint or '-':<16} {state.state}{more}"
 

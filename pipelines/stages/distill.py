@@ -170,7 +170,6 @@ def teacher_encoder(context: StageContext, student: AnyAssembly) -> MaskedItemMo
 STAGE = Stage(
     "distill",
     run,
-    code_version=7,
     upstream=("ingest", "pretrain", "finetune"),
     keys=("seed", "history.max_length", "vocabulary.min_count", "pretrain", "finetune", "distill"),
 )

@@ -320,7 +320,6 @@ STAGE = Stage(
     run,
     upstream=("ingest", "pretrain", "finetune", "distill"),
     keys=("name", "seed", "evaluate"),
-    code_version=4,
     outside=other_fine_tunings,
     conclude=publish_report,
 )

@@ -133,9 +133,9 @@ def others(run: RunContext) -> list[Artifact]:
     Those that other code made are passed over: their figures cannot be compared.
     """
     own = run.artifacts["finetune"]
-    same = [(own.manifest or {}).get(key) for key in ("inputs", "code_version")]
+    same = [(own.manifest or {}).get(key) for key in ("inputs", "source")]
     found = [Artifact(path) for path in sorted(own.path.parent.iterdir()) if path != own.path]
-    return [artifact for artifact in found if [(artifact.manifest or {}).get(key) for key in ("inputs", "code_version")] == same]
+    return [artifact for artifact in found if [(artifact.manifest or {}).get(key) for key in ("inputs", "source")] == same]
 
 
 def compared(run: RunContext) -> list[dict[str, Any]]:
@@ -163,7 +163,6 @@ def pretraining_until(pretrain: Path) -> int | None:
 STAGE = Stage(
     "finetune",
     run,
-    code_version=7,
     upstream=("ingest", "pretrain"),
     keys=("seed", "history.max_length", "pretrain", "finetune"),
     shared=True,

@@ -140,7 +140,6 @@ def thin_windows(clicks: Mapping[str, int]) -> list[str]:
 STAGE = Stage(
     "ingest",
     run,
-    code_version=2,
     # The engine's memory and threads are no keys: they change how fast rows are assembled, not the rows.
     keys=("source", "split", "candidates", "history", "statistics", "vocabulary", "tokens"),
     outside=inputs,

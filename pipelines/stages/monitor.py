@@ -173,7 +173,6 @@ def table(run: RunContext) -> str:
 STAGE = Stage(
     "monitor",
     run,
-    code_version=2,
     keys=("name", "monitor", "evaluate.bootstrap", "evaluate.seed"),
     outside=inputs,
     conclude=conclude,

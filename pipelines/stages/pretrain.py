@@ -106,4 +106,4 @@ def write_training(context: StageContext, trained: Sequence[dict[str, Any]], mor
     context.record({**first["facts"], "parameters": first["parameters"]})
 
 
-STAGE = Stage("pretrain", run, code_version=4, upstream=("ingest",), keys=("seed", "history.max_length", "pretrain"), shared=True)
+STAGE = Stage("pretrain", run, upstream=("ingest",), keys=("seed", "history.max_length", "pretrain"), shared=True)

@@ -266,7 +266,6 @@ STAGE = Stage(
     run,
     upstream=("ingest", "finetune", "distill", "evaluate"),
     keys=("name", "register", "tracking.uri"),
-    code_version=2,
     up_to_date=still_registered,
     conclude=conclude,
 )

@@ -162,7 +162,6 @@ STAGE = Stage(
     # It scores with the champion, whoever registered it: the model is an input from outside. Of the rows to learn from it reads nothing,
     # so that a day which comes to the log makes no earlier date be scored again.
     keys=("name", "tracking.uri", *SETTINGS),
-    code_version=2,
     outside=inputs,
     up_to_date=partition_is_up_to_date,
     after=("ingest",),

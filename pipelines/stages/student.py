@@ -134,6 +134,7 @@ def compare(
     stage = Stage(
         name,
         lambda context: run(context, paths),
+        source=run.__module__,
         upstream=("ingest", "finetune", "teacher"),
         keys=("name", "seed", "distill", "evaluate.bootstrap", "evaluate.seed", name),
         outside=lambda _: {f"student/{one.path.name}": (one.manifest or {})["digest"] for one in trained.values()} | dict(read),
@@ -168,7 +169,6 @@ def teacher_facts(context: StageContext) -> dict[str, Any]:
 TEACHER = Stage(
     "teacher",
     combine,
-    code_version=3,
     upstream=("ingest", "pretrain", "finetune"),
     keys=(
         *("seed", "history.max_length", "vocabulary.min_count", "pretrain", "finetune"),
@@ -178,14 +178,12 @@ TEACHER = Stage(
 TRANSFER = Stage(
     "transfer",
     label_transfer_set,
-    code_version=2,
     upstream=("ingest", "finetune", "teacher"),
     keys=("seed", "history.max_length", "distill.teachers", "distill.weighting", "distill.transfer"),
 )
 STUDENT = Stage(
     "student",
     train,
-    code_version=2,
     upstream=("ingest", "finetune", "teacher"),
     keys=("seed", "history.max_length", "pretrain", "finetune", "distill"),
 )

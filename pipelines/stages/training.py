@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ctr_kd.baselines.clicks import BoostedTrees
     from ctr_kd.data.samples import Samples
     from ctr_kd.data.texts import AnyAssembly
-    from ctr_kd.models import Ensemble
     from ctr_kd.models.bert import MaskedItemModel
+    from ctr_kd.models.ensemble import Ensemble
     from ctr_kd.training.loop import Curve
     from pipelines.config.run import RunConfig
 
@@ -103,7 +103,7 @@ def rate_of(score: Callable[[Any], Any], rows: pa.Table) -> float | None:
 
 def load_teacher(finetune: Path, assembly: AnyAssembly, config: RunConfig) -> Ensemble:
     """The fine-tuned BERTs with their heads, in eval mode, from an artifact of ``finetune``; the assembly is the teacher's."""
-    from ctr_kd.models import build_teacher
+    from ctr_kd.models.teachers import build_teacher
     from ctr_kd.training.checkpoint import load_weights
 
     model = build_teacher(untrained_encoders(assembly, config), assembly.signature(), config.finetune)
@@ -164,7 +164,7 @@ def train_once(
         In eval mode.
     curve : dict
     """
-    from ctr_kd.models import STUDENTS
+    from ctr_kd.models.students import STUDENTS
     from ctr_kd.training.checkpoint import load_weights, save_checkpoint
     from ctr_kd.training.distill import train_student
 

@@ -44,14 +44,14 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-def fingerprint(stage: str, code_version: int, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
-    """Name of a stage's artifact: a digest of its inputs, the configuration keys that it reads and its code version.
+def fingerprint(stage: str, source: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    """Name of a stage's artifact: a digest of its inputs, the configuration keys that it reads and the source that it runs.
 
     Parameters
     ----------
     stage : str
-    code_version : int
-        Raised by hand when a stage's code begins to give other results.
+    source : str
+        Digest of the source that the stage runs; see :mod:`pipelines.workspace.source_digest`.
     config : mapping
         The keys that the stage reads, and no others: changing any other key keeps the artifact.
     inputs : mapping of str to str
@@ -64,11 +64,11 @@ def fingerprint(stage: str, code_version: int, config: Mapping[str, Any], inputs
 
     Examples
     --------
-    >>> one = fingerprint("distill", 1, {"seed": 0}, {"finetune": "ab"})
-    >>> one == fingerprint("distill", 1, {"seed": 0}, {"finetune": "ab"}), one == fingerprint("distill", 1, {"seed": 1}, {"finetune": "ab"})
+    >>> one = fingerprint("distill", "c0de", {"seed": 0}, {"finetune": "ab"})
+    >>> one == fingerprint("distill", "c0de", {"seed": 0}, {"finetune": "ab"}), one == fingerprint("distill", "c1de", {"seed": 0}, {})
     (True, False)
     """
-    return digest_of({"stage": stage, "code_version": code_version, "config": config, "inputs": inputs})[:16]
+    return digest_of({"stage": stage, "source": source, "config": config, "inputs": inputs})[:16]
 
 
 def write_text(path: Path, text: str) -> None:

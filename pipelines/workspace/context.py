@@ -13,6 +13,7 @@ from ctr_kd.training.distributed import ALONE, Processes
 from pipelines.config.run import RunConfig
 from pipelines.workspace.artifacts import CHECKPOINT, Artifact, DigestMemo
 from pipelines.workspace.console import Console
+from pipelines.workspace.source_digest import source_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -208,8 +209,8 @@ class Stage:
         Stages whose artifacts it reads.
     keys : tuple of str
         Dotted configuration keys that it reads. A change of any other key keeps the artifact.
-    code_version : int
-        Raise it when the code begins to give other results from the same inputs.
+    source : str, optional
+        Module whose source, with all that it imports, is part of the fingerprint; by default the one that defines ``run``.
     outside : callable, optional
         Digests of what the stage reads besides artifacts and configuration (the raw log, the champion's version).
     up_to_date : callable, optional
@@ -226,9 +227,14 @@ class Stage:
     run: Callable[[StageContext], None]
     upstream: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
-    code_version: int = 1
+    source: str | None = None
     outside: Callable[[RunContext], dict[str, str]] | None = None
     up_to_date: Callable[[StageContext], bool] | None = None
     conclude: Callable[[StageContext], None] | None = None
     shared: bool = False
     after: tuple[str, ...] = ()
+
+    @property
+    def source_digests(self) -> dict[str, str]:
+        """Digests of the source that the stage runs, by module."""
+        return source_of(self.source or self.run.__module__)

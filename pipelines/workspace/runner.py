@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from pipelines.errors import ConfigError
-from pipelines.workspace.artifacts import Artifact, Verifier, fingerprint
+from pipelines.workspace.artifacts import Artifact, Verifier, digest_of, fingerprint
 from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.resources import peak_memory_bytes, reset_peak_memory, versions
+from pipelines.workspace.source_digest import changed_modules
+
+_SHOWN = 3  # changed modules that a state names
 
 
 class RunSummary(NamedTuple):
@@ -73,15 +76,20 @@ class Runner:
     def states(self) -> list[StageState]:
         """What is up to date and what is missing, without changing anything."""
         states: list[StageState] = []
+        of_other_code: dict[str, Artifact] = {}
         for stage in self.stages.values():
             missing = [name for name in (*stage.upstream, *stage.after) if name not in self.context.artifacts]
-            if missing:
-                states.append(StageState(stage.name, None, f"missing (needs {', '.join(missing)})"))
-                continue
             try:
-                states.append(self._state(stage))
+                state = StageState(stage.name, None, f"missing (needs {', '.join(missing)})") if missing else self._state(stage)
             except Exception as error:  # what keeps a stage from being looked at (a log that changed, no champion) is its state
                 states.append(StageState(stage.name, None, f"cannot be told: {error}"))
+                continue
+            if state.state.startswith("missing"):
+                other = self._made_by_other_code(stage, {**self.context.artifacts, **of_other_code})
+                if other is not None:
+                    of_other_code[stage.name] = other
+                    state = StageState(stage.name, state.fingerprint, f"made by other code ({self._what_changed(stage, other)})")
+            states.append(state)
         return states
 
     def _state(self, stage: Stage) -> StageState:
@@ -93,6 +101,29 @@ class Runner:
         return StageState(
             stage.name, artifact.path.name, "out of date" if manifest else "unfinished" if artifact.path.exists() else "missing", manifest
         )
+
+    def _made_by_other_code(self, stage: Stage, upstream: Mapping[str, Artifact]) -> Artifact | None:
+        """The newest artifact of the same settings and the same earlier stages, which only the source keeps from being up to date."""
+        folder = self.context.workspace / "artifacts" / stage.name
+        if not folder.is_dir() or any(name not in upstream for name in stage.upstream):
+            return None
+        config, found = self.context.config.section(stage.keys), []
+        for artifact in map(Artifact, folder.iterdir()):
+            manifest = artifact.manifest
+            if manifest is None or manifest["config"] != config:
+                continue
+            if all(manifest["inputs"].get(name, {}).get("fingerprint") == upstream[name].path.name for name in stage.upstream):
+                found.append((manifest["started"], artifact.path.name, artifact))
+        return max(found)[2] if found else None
+
+    @staticmethod
+    def _what_changed(stage: Stage, artifact: Artifact) -> str:
+        before = (artifact.manifest or {}).get("source")
+        if before is None:
+            return "of an earlier release"
+        changed = changed_modules(stage.source_digests, before)
+        more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+        return f"changed: {', '.join(changed[:_SHOWN])}{more}" if changed else "by an earlier stage"
 
     def _between(self, first: str | None, last: str | None) -> list[str]:
         names = list(self.stages)
@@ -118,11 +149,17 @@ class Runner:
         outside = stage.outside(self.context) if stage.outside else {}
         upstream = {name: self.context.artifacts[name] for name in stage.upstream}
         config = self.context.config.section(stage.keys)
-        name = fingerprint(stage.name, stage.code_version, config, {**{name: one.path.name for name, one in upstream.items()}, **outside})
+        source = stage.source_digests
+        fingerprints = {name: one.path.name for name, one in upstream.items()}
+        name = fingerprint(stage.name, digest_of(source), config, {**fingerprints, **outside})
         # The name needs only fingerprints, so equal runs have equal names everywhere; whether the artifact is up to date
         # is a question of the bytes: an earlier stage may have been made again with --force by changed code.
         inputs = {name: {"fingerprint": one.path.name, "digest": (one.manifest or {}).get("digest")} for name, one in upstream.items()}
-        made_from = {"inputs": {**inputs, **{name: {"digest": digest} for name, digest in outside.items()}}, "config": config}
+        made_from = {
+            "inputs": {**inputs, **{name: {"digest": digest} for name, digest in outside.items()}},
+            "config": config,
+            "source": source,
+        }
         return Artifact(self.context.workspace / "artifacts" / stage.name / name), made_from
 
     def _stage_context(self, stage: Stage, artifact: Artifact, began: float | None = None) -> StageContext:
@@ -179,7 +216,6 @@ class Runner:
         facts = {
             "stage": stage.name,
             "fingerprint": artifact.path.name,
-            "code_version": stage.code_version,
             **made_from,
             "started": started.isoformat(timespec="seconds"),
             "seconds": round(context.seconds, 3),

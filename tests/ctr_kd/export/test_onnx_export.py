@@ -15,7 +15,7 @@ from ctr_kd.config import StudentConfig
 from ctr_kd.data.samples import UNKNOWN
 from ctr_kd.export.click_scorer import ScoringError, StudentScorer
 from ctr_kd.export.onnx_export import export_student
-from ctr_kd.models import STUDENTS
+from ctr_kd.models.students import STUDENTS
 from ctr_kd.training.loop import predict
 from tests.ctr_kd.worlds import raw_frame
 

@@ -15,7 +15,7 @@ from ctr_kd.config import StudentConfig
 from ctr_kd.data.texts import TextAssembly
 from ctr_kd.export.onnx_export import export_student, packages_of
 from ctr_kd.export.text_scorer import ScoringError, StudentScorer
-from ctr_kd.models import STUDENTS
+from ctr_kd.models.students import STUDENTS
 from ctr_kd.training.loop import predict
 from tests.ctr_kd.text_worlds import CLASSES, write_texts
 

@@ -11,7 +11,8 @@ from ctr_kd.config import CHECKPOINT_LAYOUT, EncoderConfig, FinetuneConfig, Pret
 from ctr_kd.data.batching import gather, make_batch
 from ctr_kd.data.texts import TextAssembly
 from ctr_kd.huggingface.convert import InterchangeError, adopt_bert, export_bert, load_bert
-from ctr_kd.models import NextSegment, build_member
+from ctr_kd.models.next_segment import NextSegment
+from ctr_kd.models.teachers import build_member
 from ctr_kd.training.finetune import finetune
 from ctr_kd.training.loop import TrainingError, predict
 from ctr_kd.training.pretrain import build_encoder, masked_item_accuracy, pretraining_sequences

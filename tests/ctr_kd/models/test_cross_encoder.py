@@ -8,9 +8,10 @@ from torch import nn
 from ctr_kd.config import EncoderConfig, FinetuneConfig, StudentConfig
 from ctr_kd.data.batching import make_batch
 from ctr_kd.data.texts import TextAssembly
-from ctr_kd.models import STUDENTS, build_member
 from ctr_kd.models.click_bert import ClickBert
 from ctr_kd.models.cross_encoder import CrossEncoder
+from ctr_kd.models.students import STUDENTS
+from ctr_kd.models.teachers import build_member
 from ctr_kd.training.loop import predict
 from ctr_kd.training.pretrain import build_encoder
 from tests.ctr_kd.text_worlds import write_texts

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ctr_kd.data.batching import Batch
-from ctr_kd.models import STUDENTS
+from ctr_kd.models.students import STUDENTS
 from tests.ctr_kd.models.test_students import build
 
 

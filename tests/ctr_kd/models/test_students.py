@@ -7,10 +7,10 @@ from torch import nn
 
 from ctr_kd.config import EncoderConfig, FinetuneConfig, StudentConfig
 from ctr_kd.data.batching import Batch, make_batch
-from ctr_kd.models import STUDENTS
 from ctr_kd.models.bilstm import BiLSTM
 from ctr_kd.models.click_bert import ClickBert
 from ctr_kd.models.din import DIN
+from ctr_kd.models.students import STUDENTS
 from ctr_kd.training.loop import predict
 from ctr_kd.training.pretrain import build_encoder
 

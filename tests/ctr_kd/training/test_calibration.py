@@ -10,7 +10,7 @@ from ctr_kd.config import StudentConfig
 from ctr_kd.export.click_scorer import StudentScorer
 from ctr_kd.export.onnx_export import export_student
 from ctr_kd.metrics import auc_score
-from ctr_kd.models import STUDENTS
+from ctr_kd.models.students import STUDENTS
 from ctr_kd.training.calibration import Calibrated, MonotoneLines, Temperature, calibrate, fit_isotonic, fit_temperature
 from ctr_kd.training.loop import predict
 from tests.ctr_kd.worlds import raw_frame

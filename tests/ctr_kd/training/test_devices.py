@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from ctr_kd.config import DistillConfig, EncoderConfig, FinetuneConfig, PretrainConfig, StudentConfig, TrainingConfig
-from ctr_kd.models import STUDENTS
+from ctr_kd.models.students import STUDENTS
 from ctr_kd.training import devices
 from ctr_kd.training.devices import DeviceError, autocast, choose_device, compiled, device_of, move, report_what_has_no_effect
 from ctr_kd.training.distill import train_student

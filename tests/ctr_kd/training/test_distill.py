@@ -11,7 +11,7 @@ import torch
 from ctr_kd.config import DistillConfig, EncoderConfig, StudentConfig, TrainingConfig
 from ctr_kd.export.click_scorer import StudentScorer
 from ctr_kd.export.onnx_export import export_student
-from ctr_kd.models import STUDENTS
+from ctr_kd.models.students import STUDENTS
 from ctr_kd.training.checkpoint import load_checkpoint
 from ctr_kd.training.distill import combine_logits, train_student, without_effect
 from ctr_kd.training.loop import TrainingError, predict

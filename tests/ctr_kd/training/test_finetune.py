@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ctr_kd.config import EncoderConfig, FinetuneConfig, TrainingConfig
-from ctr_kd.models import build_teacher
+from ctr_kd.models.teachers import build_teacher
 from ctr_kd.training import finetune as finetuning
 from ctr_kd.training.finetune import finetune, finetune_members, member_seed
 from ctr_kd.training.loop import predict

@@ -20,7 +20,7 @@ import torch
 from ctr_kd.config import StudentConfig
 from ctr_kd.data.samples import Assembly
 from ctr_kd.export.onnx_export import export_student
-from ctr_kd.models import STUDENTS
+from ctr_kd.models.students import STUDENTS
 from pipelines.registry.model_package import load_scorer, save_model, seal_of, verify_model
 from pipelines.tasks.clicks import RawRows
 from tests.servers import Server, scoring_server

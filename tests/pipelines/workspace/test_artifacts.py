@@ -38,19 +38,19 @@ KEYS = st.dictionaries(st.text(min_size=1), JSON, min_size=1, max_size=4)
 @settings(max_examples=50, deadline=None)
 def test_equal_values_have_equal_fingerprints_and_others_have_not(one: dict, two: dict) -> None:
     shuffled = dict(reversed(list(one.items())))
-    assert fingerprint("s", 1, one, {}) == fingerprint("s", 1, shuffled, {})
+    assert fingerprint("s", "code 1", one, {}) == fingerprint("s", "code 1", shuffled, {})
     same = canonical_json(one) == canonical_json(two)
-    assert (fingerprint("s", 1, one, {}) == fingerprint("s", 1, two, {})) == same
+    assert (fingerprint("s", "code 1", one, {}) == fingerprint("s", "code 1", two, {})) == same
 
 
 def test_everything_that_a_stage_depends_on_is_in_its_fingerprint() -> None:
-    base = fingerprint("s", 1, {"seed": 0}, {"a": "x"})
+    base = fingerprint("s", "code 1", {"seed": 0}, {"a": "x"})
     changed = [
-        fingerprint("t", 1, {"seed": 0}, {"a": "x"}),
-        fingerprint("s", 2, {"seed": 0}, {"a": "x"}),
-        fingerprint("s", 1, {"seed": 1}, {"a": "x"}),
-        fingerprint("s", 1, {"seed": 0}, {"a": "y"}),
-        fingerprint("s", 1, {"seed": 0}, {"b": "x"}),
+        fingerprint("t", "code 1", {"seed": 0}, {"a": "x"}),
+        fingerprint("s", "code 2", {"seed": 0}, {"a": "x"}),
+        fingerprint("s", "code 1", {"seed": 1}, {"a": "x"}),
+        fingerprint("s", "code 1", {"seed": 0}, {"a": "y"}),
+        fingerprint("s", "code 1", {"seed": 0}, {"b": "x"}),
     ]
     assert len({base, *changed}) == 6
     assert len(base) == 16
