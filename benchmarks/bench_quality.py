@@ -37,13 +37,13 @@ from ctr_kd.metrics import auc_score
 from ctr_kd.metrics.bootstrap import AucStatistic, Bootstrap, paired_difference, percentile_interval
 from ctr_kd.training.distill import align_logits, combine_logits
 from ctr_kd.training.loop import predict
+from feature_store.tables.json_files import digest_of
 from pipelines.cli.options import Options
 from pipelines.config.run import RunConfig
 from pipelines.stages import PIPELINE
 from pipelines.stages.baselines import tree_logits
 from pipelines.stages.training import read_predictions
 from pipelines.tasks.clicks import RawRows
-from pipelines.workspace.artifacts import digest_of
 from pipelines.workspace.lock import workspace_lock
 from pipelines.workspace.runner import Runner
 

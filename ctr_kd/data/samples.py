@@ -7,7 +7,6 @@ length of its histories.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -21,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_store.features.summary import ClickSummary
+from feature_store.tables.json_files import load_json
 
 # Every vocabulary begins with the same five indices, so that one embedding layout serves all features.
 SPECIALS = ("[PAD]", "[UNK]", "[MASK]", "[CLS]", "[SEP]")
@@ -182,7 +182,7 @@ class Assembly:
         self.directory = directory
         self.max_length = max_length
         self.summary = ClickSummary.read(directory)
-        self.vocabulary: dict[str, list[str]] = json.loads((directory / "vocabulary.json").read_text())
+        self.vocabulary: dict[str, list[str]] = load_json(directory / "vocabulary.json")
         items = pq.read_table(directory / "items.parquet")
         users = pq.read_table(directory / "users.parquet")
         self.token_names = ["item", *self.summary.item_attributes]

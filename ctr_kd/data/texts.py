@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import pyarrow.parquet as pq
 
 from ctr_kd.data.samples import SPECIALS, Assembly, Samples, Segment, Signature
 from feature_store.config import AugmentationConfig
+from feature_store.tables.json_files import load_json
 from feature_store.text.augmentation import Augmenter
 from feature_store.text.dataset import load_tokenizer
 from feature_store.text.summary import TextSummary
@@ -38,8 +38,8 @@ class TextAssembly:
         self.directory = directory
         self.view = directory / view
         self.summary = TextSummary.read(directory)
-        self.classes: list[str] = json.loads((directory / "classes.json").read_text(encoding="utf-8"))
-        self.vocabulary: dict[str, list[str]] = json.loads((self.view / "vocabulary.json").read_text(encoding="utf-8"))
+        self.classes: list[str] = load_json(directory / "classes.json")
+        self.vocabulary: dict[str, list[str]] = load_json(self.view / "vocabulary.json")
         self.pool: np.ndarray = np.load(self.view / "tokens.npy", mmap_mode="r")  # (tokens, 1)
         self._texts = pq.read_table(directory / TEXTS, columns=["row_id", "split", "label", "leaked"])
         ranges = pq.read_table(self.view / "ranges.parquet")

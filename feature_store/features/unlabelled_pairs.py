@@ -8,7 +8,6 @@ and a row with it would tell of the future. Histories and statistics are those o
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -30,6 +29,7 @@ from feature_store.features.time_split import resolve_split
 from feature_store.features.training_set import item_in_vocabulary
 from feature_store.store.store import Store
 from feature_store.tables.contracts import DataError
+from feature_store.tables.json_files import load_json
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def write_unmet_rows(
                 f"the {title} is empty: no item was live that its user had not met, or none near to a click; "
                 f"use a longer candidates.window, or {purpose.key}: 0"
             )
-        vocabulary = json.loads((assembly / "vocabulary.json").read_text(encoding="utf-8"))
+        vocabulary = load_json(assembly / "vocabulary.json")
         known = item_in_vocabulary(engine, vocabulary["item"])
         names = statistic_names(config.statistics, log.has_impressions)
         shown = replace(log, oracle=False)  # nobody knows the probability of what was not shown

@@ -5,10 +5,11 @@ Manifests hold the digests of all other files, and numbers that are believed (ro
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
+
+from feature_store.tables.json_files import digest_of
 
 SEAL = "seal"
 
@@ -29,7 +30,7 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
     if SEAL in content:
         raise ValueError(f"{SEAL!r} is the key of the seal itself")
     content = json.loads(json.dumps(content))  # as it will be read: keys that are numbers become texts
-    return {**content, SEAL: _digest(content)}
+    return {**content, SEAL: digest_of(content)}
 
 
 def unsealed(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,11 +44,6 @@ def unsealed(content: Mapping[str, Any]) -> dict[str, Any]:
     bare = {key: value for key, value in content.items() if key != SEAL}
     if SEAL not in content:
         raise ValueError("it has no seal, as what an earlier release wrote")
-    if content[SEAL] != _digest(bare):
+    if content[SEAL] != digest_of(bare):
         raise ValueError("its seal is not that of its content")
     return bare
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -14,7 +14,6 @@ teacher/, student/
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from feature_store.config import TokenizerConfig, TokensConfig
 from feature_store.readers.text import SPLITS
 from feature_store.store.store import Store
 from feature_store.tables.contracts import DataError
-from feature_store.tables.json_files import write_json
+from feature_store.tables.json_files import load_json, write_json
 from feature_store.text.audit import audit_texts
 from feature_store.text.summary import TextSummary, VectorCounts, ViewSummary
 from feature_store.text.tokenizers import TOKENIZERS, Tokenizer, fit_tokenizer
@@ -109,8 +108,8 @@ def assemble_texts(store: Store, tokens: TokensConfig, output: Path, report: Cal
 
 def load_tokenizer(view: Path) -> Tokenizer:
     """The tokenizer of a view, by its ``tokenizer.json`` and ``vocabulary.json``."""
-    values = json.loads((view / "tokenizer.json").read_text(encoding="utf-8"))
-    vocabulary = json.loads((view / "vocabulary.json").read_text(encoding="utf-8"))
+    values = load_json(view / "tokenizer.json")
+    vocabulary = load_json(view / "vocabulary.json")
     return TOKENIZERS[values["kind"]].from_dict(values, vocabulary["token"])
 
 

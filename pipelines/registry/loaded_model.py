@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from ctr_kd.export.scoring_statistics import EVEN_EDGES, ScoringCounts, count_rows, count_texts
 from ctr_kd.metrics.drift import ScoreDistribution
 from feature_store.tables.files import sha256_of
+from feature_store.tables.json_files import digest_of
 from pipelines.registry.model_package import DATA, LINEAGE, VALIDATION_SCORES, lineage_of, load_scorer
-from pipelines.workspace.artifacts import ArtifactError, digest_of, files_of
+from pipelines.workspace.artifacts import ArtifactError, files_of
 
 VERSION = "model_version"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import shutil
 from collections.abc import Mapping
 from importlib.machinery import ModuleSpec, SourceFileLoader
@@ -13,8 +12,9 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from feature_store.tables.files import sha256_of
+from feature_store.tables.json_files import digest_of, load_json, write_json, write_text
 from pipelines.tracking.client import quieten_mlflow
-from pipelines.workspace.artifacts import ArtifactError, digest_of, read_json, write_json, write_text
+from pipelines.workspace.artifacts import ArtifactError, read_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +72,7 @@ def save_model(export: Path, destination: Path, lineage: Mapping[str, Any], exam
         shutil.copyfile(path, code / f"{name}.py")
         files[f"code/{name}.py"] = sha256_of(path)
     student = digest_of(files)
-    signature = json.loads((export / "signature.json").read_text(encoding="utf-8"))
+    signature = load_json(export / "signature.json")
     write_json(data / LINEAGE, {**lineage, "student": {"digest": student, "files": files}})
     pyfunc.save_model(
         destination,

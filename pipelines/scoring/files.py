@@ -17,13 +17,13 @@ from ctr_kd.export.scoring_statistics import ScoringCounts, summarise
 from feature_store.readers.delimited import require_columns
 from feature_store.tables.contracts import DataError
 from feature_store.tables.files import sync
+from feature_store.tables.json_files import write_json
 from pipelines.registry.champion import load_model, model_uri, model_version
 from pipelines.registry.loaded_model import OpenedModel
 from pipelines.scoring.executors import score_parts
 from pipelines.scoring.feature_join import Joiner, NothingToJoin, open_joiner
 from pipelines.scoring.partitions import REPORT
 from pipelines.scoring.parts import Part, PartsFolder, in_parts
-from pipelines.workspace.artifacts import write_json
 from pipelines.workspace.context import RunContext
 from pipelines.workspace.lock import workspace_lock
 

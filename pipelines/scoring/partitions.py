@@ -10,9 +10,10 @@ from typing import Any
 
 from feature_store.store.store import Store
 from feature_store.tables.files import sha256_of
+from feature_store.tables.json_files import digest_of, write_json
 from feature_store.tables.seal import sealed
 from pipelines.config.run import RunConfig
-from pipelines.workspace.artifacts import MANIFEST, ArtifactError, digest_of, publish_directory, read_json, read_manifest, write_json
+from pipelines.workspace.artifacts import MANIFEST, ArtifactError, publish_directory, read_json, read_manifest
 
 SCORES, REPORT = "scores.parquet", "scoring.json"
 # Besides the model: what decides which rows a date has, and what the store joins to them.

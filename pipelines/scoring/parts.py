@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 from ctr_kd.export.scoring_statistics import ScoringCounts
 from feature_store.tables.contracts import DataError
 from feature_store.tables.files import sha256_of, sync
+from feature_store.tables.json_files import digest_of, write_json
 from feature_store.tables.seal import sealed, unsealed
 from pipelines.registry.loaded_model import OpenedModel, completed
-from pipelines.workspace.artifacts import ArtifactError, digest_of, read_json, write_json
+from pipelines.workspace.artifacts import ArtifactError, read_json
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota or a limit that takes no more
 _LAYOUT = 1  # raised when parts begin to be written in another way

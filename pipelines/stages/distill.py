@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from feature_store.tables.json_files import write_json
 from pipelines.stages.baselines import TEACHERS
 from pipelines.stages.training import (
     SPLITS,
@@ -23,7 +24,6 @@ from pipelines.stages.training import (
 from pipelines.stages.transfer import bert_logits, write_transfer_set
 from pipelines.stages.weighting import learn_weights, weights_of
 from pipelines.tasks.texts import open_rows
-from pipelines.workspace.artifacts import write_json
 from pipelines.workspace.context import Stage, StageContext
 
 if TYPE_CHECKING:

@@ -13,13 +13,14 @@ import numpy as np
 
 from feature_store.features.summary import ClickSummary
 from feature_store.tables.contracts import DataError
+from feature_store.tables.json_files import write_json, write_text
 from feature_store.text.summary import TextSummary
 from pipelines.registry.model_package import scorer_in
 from pipelines.stages import finetune
 from pipelines.stages.baselines import BASELINES
 from pipelines.stages.training import TIMED_ROWS, rate_of, stored_probabilities
 from pipelines.tasks.texts import Rows, open_rows
-from pipelines.workspace.artifacts import MANIFEST, Artifact, point, publish_directory, read_json, write_json, write_text
+from pipelines.workspace.artifacts import MANIFEST, Artifact, point, publish_directory, read_json
 from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.resources import peak_memory_bytes
 

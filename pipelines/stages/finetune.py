@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from feature_store.tables.contracts import DataError
+from feature_store.tables.json_files import write_json
 from pipelines.stages.training import SPLITS, kept_figure, load_encoders, precision_of, record_curve, write_predictions
 from pipelines.tracking.calls import flatten
-from pipelines.workspace.artifacts import Artifact, read_json, write_json
+from pipelines.workspace.artifacts import Artifact, read_json
 from pipelines.workspace.context import RunContext, Stage, StageContext
 
 if TYPE_CHECKING:

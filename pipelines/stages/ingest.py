@@ -10,8 +10,9 @@ from pathlib import Path
 from feature_store.config import SplitConfig
 from feature_store.store.store import Store
 from feature_store.tables.contracts import DataError
+from feature_store.tables.json_files import digest_of, write_json
 from pipelines.errors import ConfigError
-from pipelines.workspace.artifacts import digest_of, read_json, write_json
+from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.context import RunContext, Stage, StageContext
 
 _FEW_CLICKS = 400  # of a window: fewer leave an AUC uncertain by .02 and more

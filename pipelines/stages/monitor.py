@@ -8,11 +8,12 @@ from datetime import date, timedelta
 from typing import Any
 
 from feature_store.tables.contracts import DataError
+from feature_store.tables.json_files import digest_of, write_json, write_text
 from pipelines.config.scoring import MonitorConfig
 from pipelines.errors import BoundBroken
 from pipelines.registry.promotion_gate import Check, at_least, at_most, columns, metric
 from pipelines.scoring.partitions import SCORES, is_whole, partition_path, read_partition, scored_dates
-from pipelines.workspace.artifacts import MANIFEST, Artifact, digest_of, publish_directory, read_json, write_json, write_text
+from pipelines.workspace.artifacts import MANIFEST, Artifact, publish_directory, read_json
 from pipelines.workspace.context import RunContext, Stage, StageContext
 
 FILE, PAGE = "monitor.json", "monitor.html"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipelines.workspace.artifacts import read_json, write_json
+from feature_store.tables.json_files import write_json
+from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.reports import publish_beside
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from feature_store.tables.contracts import DataError
+from feature_store.tables.json_files import write_json
 from pipelines.stages.training import pretrained_weights, record_curve
-from pipelines.workspace.artifacts import write_json
 from pipelines.workspace.context import Stage, StageContext
 
 if TYPE_CHECKING:

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from feature_store.tables.json_files import write_json, write_text
 from pipelines.config.run import RunConfig
 from pipelines.stages.ablations import ablation, alone, amount_key, by_amount
 from pipelines.stages.evaluate import run_facts, stored_probabilities
 from pipelines.stages.student import compare, compared_rows, student_costs, teacher_facts
 from pipelines.stages.training import kept_figure
-from pipelines.workspace.artifacts import read_json, write_json, write_text
+from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.context import RunContext, StageContext
 from pipelines.workspace.runner import Runner
 

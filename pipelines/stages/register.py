@@ -10,6 +10,7 @@ import numpy as np
 
 from feature_store.features.summary import ClickSummary
 from feature_store.tables.files import sha256_of
+from feature_store.tables.json_files import digest_of, write_json
 from pipelines.registry.alias_history import GATE
 from pipelines.registry.challenger import Mismatch, contest
 from pipelines.registry.lookup import has_version
@@ -32,7 +33,7 @@ from pipelines.stages.evaluate import publish_report, run_facts, write_report
 from pipelines.stages.training import stored_probabilities
 from pipelines.tasks.texts import Rows, open_rows
 from pipelines.tracking.client import TrackingError, tracking_uri, without_password
-from pipelines.workspace.artifacts import ArtifactError, digest_of, read_json, write_json
+from pipelines.workspace.artifacts import ArtifactError, read_json
 from pipelines.workspace.context import Stage, StageContext
 from pipelines.workspace.resources import code_revision
 

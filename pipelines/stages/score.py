@@ -10,6 +10,7 @@ from typing import Any
 
 from feature_store.features.summary import ClickSummary
 from feature_store.tables.contracts import DataError
+from feature_store.tables.json_files import digest_of, write_json
 from pipelines.exit_codes import exit_code, explain
 from pipelines.registry.champion import load_model, model_uri, model_version
 from pipelines.scoring.candidates import candidate_tables
@@ -33,7 +34,6 @@ from pipelines.scoring.partitions import (
 )
 from pipelines.scoring.parts import Part, PartsFolder, in_parts
 from pipelines.stages import score_texts
-from pipelines.workspace.artifacts import digest_of, write_json
 from pipelines.workspace.context import RunContext, Stage, StageContext
 
 SCORE_COLUMNS = ("request_id", "user_id", "item_id", "timestamp")

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from feature_store.tables.json_files import write_json
 from pipelines.errors import ConfigError
 from pipelines.scoring.executors import score_parts
 from pipelines.scoring.files import scoring_report
 from pipelines.scoring.partitions import SCORES, is_whole, publish_scores, read_scores
 from pipelines.scoring.parts import PartsFolder, in_parts
 from pipelines.tasks.texts import open_rows
-from pipelines.workspace.artifacts import write_json
 from pipelines.workspace.context import RunContext, StageContext
 
 if TYPE_CHECKING:

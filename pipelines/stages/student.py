@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from feature_store.tables.json_files import write_json
 from pipelines.config.run import RunConfig
 from pipelines.stages import finetune, ingest, pretrain
 from pipelines.stages.distill import TRANSFER_FILE, keep_student, taught_rows, teacher_encoder, teacher_logits, transfer_rows
 from pipelines.stages.evaluate import student_rows_per_second, teacher_costs
 from pipelines.stages.training import SPLITS, kept_figure, read_predictions, train_once, write_predictions
 from pipelines.tasks.texts import Rows, open_rows
-from pipelines.workspace.artifacts import Artifact, read_json, write_json
+from pipelines.workspace.artifacts import Artifact, read_json
 from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.reports import publish_beside
 from pipelines.workspace.runner import Runner

@@ -12,13 +12,14 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from ctr_kd.config import COMBINING
 from feature_store.config import Config
 from feature_store.tables.files import sha256_of
+from feature_store.tables.json_files import write_json, write_text
 from pipelines.config.run import RunConfig
 from pipelines.errors import ConfigError
 from pipelines.stages.ablations import changed
 from pipelines.stages.evaluate import run_facts, stored_probabilities
 from pipelines.stages.student import compare, compared_rows, student_costs, teacher_facts
 from pipelines.stages.training import kept_figure
-from pipelines.workspace.artifacts import read_json, write_json, write_text
+from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.context import RunContext, StageContext
 from pipelines.workspace.runner import Runner
 

@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_store.tables.contracts import DataError
+from feature_store.tables.json_files import write_json
 from pipelines.stages.training import fit_boosted_trees, load_encoders, probabilities
-from pipelines.workspace.artifacts import read_json, write_json
+from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.context import StageContext
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 
 from feature_store.features.summary import ClickSummary
 from feature_store.tables.contracts import DataError
+from feature_store.tables.json_files import load_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +49,7 @@ class RawRows:
 
     def in_vocabulary(self, rows: pa.Table) -> np.ndarray:
         """Whether each row's candidate has an embedding of its own, shape (rows,)."""
-        vocabulary = json.loads((self._assembly / "vocabulary.json").read_text(encoding="utf-8"))
+        vocabulary = load_json(self._assembly / "vocabulary.json")
         known = pc.is_in(self._items.cast(pa.string()), pa.array(vocabulary["item"], pa.string())).to_numpy(zero_copy_only=False)
         return known[rows["item"].to_numpy()]
 

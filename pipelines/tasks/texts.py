@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 
 from ctr_kd.data.texts import TEXTS
 from feature_store.tables.contracts import DataError
+from feature_store.tables.json_files import load_json
 from feature_store.text.summary import TextSummary
 from pipelines.tasks.clicks import RawRows
 
@@ -36,7 +36,7 @@ class TextRows:
     def __init__(self, assembly: Path) -> None:
         self._assembly = assembly
         self.summary = TextSummary.read(assembly)
-        self.classes: list[str] = json.loads((assembly / "classes.json").read_text(encoding="utf-8"))
+        self.classes: list[str] = load_json(assembly / "classes.json")
         self.is_pair = self.summary.pair
 
     def read(self, split: str) -> pa.Table:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from feature_store.tables.json_files import write_text
 from pipelines.tracking.calls import Call, Caller, UnknownRun
 from pipelines.tracking.client import TrackingError, connect, reason_of, unreachable, without_password
-from pipelines.workspace.artifacts import write_text
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

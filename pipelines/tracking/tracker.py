@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from feature_store.tables.json_files import digest_of, write_json
 from pipelines.config.run import describe
 from pipelines.tracking.calls import Call, flatten
 from pipelines.tracking.client import experiment_location
 from pipelines.tracking.offline_queue import OfflineQueue
 from pipelines.tracking.system_metrics import SystemMetrics
-from pipelines.workspace.artifacts import ArtifactError, digest_of, read_json, write_json
+from pipelines.workspace.artifacts import ArtifactError, read_json
 
 if TYPE_CHECKING:
     from pipelines.workspace.context import RunContext, StageContext

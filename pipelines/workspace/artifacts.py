@@ -6,8 +6,6 @@ read: there is no state in between, whenever a process is killed.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from feature_store.tables.files import sha256_of, sync
+from feature_store.tables.json_files import digest_of, load_json, write_json
 from feature_store.tables.seal import SEAL, sealed, unsealed
 
 MANIFEST = "_manifest.json"
@@ -26,22 +25,6 @@ _CHUNK = 1 << 20
 
 class ArtifactError(Exception):
     """A stored artifact cannot be trusted. The message is one line: which file, what is wrong, what to do."""
-
-
-def canonical_json(value: Any) -> str:
-    """Text that is equal for equal values, whatever the order of their keys.
-
-    Examples
-    --------
-    >>> canonical_json({"b": 1, "a": [2, None]})
-    '{"a":[2,null],"b":1}'
-    """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def digest_of(value: Any) -> str:
-    """sha256 of a JSON value, in hexadecimal."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def fingerprint(stage: str, source: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
@@ -71,25 +54,6 @@ def fingerprint(stage: str, source: str, config: Mapping[str, Any], inputs: Mapp
     return digest_of({"stage": stage, "source": source, "config": config, "inputs": inputs})[:16]
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is there completely or not at all, also after a power cut."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync(path.parent)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file as :func:`write_text` does; NaN is an error, as JSON has none."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
 def read_json(path: Path) -> dict[str, Any] | None:
     """Read a JSON file of the workspace; None where there is none.
 
@@ -99,7 +63,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         When it is there but holds no JSON object.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = load_json(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from pipelines.workspace.artifacts import MANIFEST, Artifact, point, write_json
+from feature_store.tables.json_files import write_json
+from pipelines.workspace.artifacts import MANIFEST, Artifact, point
 from pipelines.workspace.context import StageContext
 
 

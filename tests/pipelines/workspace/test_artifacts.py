@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from feature_store.tables.json_files import canonical_json, write_json
 from pipelines.workspace import artifacts
 from pipelines.workspace.artifacts import (
     MANIFEST,
@@ -17,13 +18,11 @@ from pipelines.workspace.artifacts import (
     ArtifactError,
     DigestMemo,
     Verifier,
-    canonical_json,
     fingerprint,
     point,
     publish_directory,
     read_json,
     recover,
-    write_json,
 )
 
 JSON = st.recursive(
