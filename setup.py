@@ -14,7 +14,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["feature_store*", "ctr_kd*", "pipelines*"]),
-    package_data={"feature_store": ["sql/*/*.sql"], "ctr_kd": ["report/*.css"]},
+    package_data={"feature_store": ["sql/*/*.sql"], "ctr_kd": ["report/templates/*.*", "report/templates/*/*.html"]},
     entry_points={"console_scripts": ["ctr-kd = pipelines.cli.main:main"]},
     install_requires=[
         "torch>=2.13",
@@ -32,7 +32,7 @@ setup(
         "pydantic>=2.14",
         "click>=8.5",
         "rich>=15",
-        "matplotlib>=3.11",
+        "jinja2>=3.1",
         "jieba>=0.42.1",
     ],
     extras_require={
@@ -48,6 +48,7 @@ setup(
             "types-PyYAML",
             "pandas-stubs",
         ],
+        "browser": ["pytest>=9", "selenium>=4.51"],
         "spark": ["pyspark>=4.3"],
         "system-metrics": ["psutil>=6"],
         "postgresql": ["psycopg[binary]>=3.2"],

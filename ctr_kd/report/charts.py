@@ -1,17 +1,20 @@
-"""Small charts as inline SVG. Colours are CSS classes, so that one style sheet serves light, dark and print."""
+"""Small charts as plain geometry, in pixels, which templates/charts.html draws as SVG. Colours are CSS classes, so that one style sheet
+serves light, dark and print."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from ctr_kd.report.findings import MINUS, Figure
-from ctr_kd.report.markup import Markup, element
 
 Point = tuple[float, float]
 Domain = tuple[float, float]
-WHISKERS = 180  # width of a drawn interval in pixels
+STRIP = 180  # width of a drawn interval in pixels
+LETTER = 7  # width of a letter in pixels, at the most
+SPOKEN = 6  # points of a line that the text alternative names one by one
 
 
 @dataclass(frozen=True)
@@ -61,102 +64,199 @@ class Axis:
         values = ticks(self.domain, about)
         return list(zip(values, map(self.text, values) if self.text else decimals(values), strict=True))
 
+    def said(self, value: float) -> str:
+        """One value of the axis inside a sentence."""
+        return self.text(value) if self.text else f"{value:.4g}".replace("-", MINUS)
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A number beside an axis, and where on the axis it is."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Label:
+    """A word beside a point; `before` it where there is no room to the right."""
+
+    x: float
+    y: float
+    text: str
+    before: bool
+
+
+@dataclass(frozen=True)
+class Line:
+    """One drawn line: its path, and the dots, intervals (x, y, y) and rings on it."""
+
+    title: str
+    color: str
+    path: str
+    dots: Sequence[Point]
+    whiskers: Sequence[tuple[float, float, float]]
+    rings: Sequence[Point]
+    labels: Sequence[Label]
+
+
+@dataclass(frozen=True)
+class LineChart:
+    """Lines over two axes; `label` says in words what is drawn."""
+
+    width: int
+    height: int
+    left: float
+    right: float
+    top: float
+    bottom: float
+    label: str
+    x_title: str
+    y_title: str
+    x_ticks: Sequence[Tick]
+    y_ticks: Sequence[Tick]
+    lines: Sequence[Line]
+    reference: tuple[Point, Point] | None = None
+
+    @property
+    def middle(self) -> Point:
+        """Centres of the two axes."""
+        return (self.left + self.right) / 2, (self.top + self.bottom) / 2
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A dot with its interval, a ring from where it moved, and the side of the scale `beyond` which it lies."""
+
+    title: str
+    color: str
+    y: float
+    x: float | None = None
+    span: tuple[float, float] | None = None
+    ring: float | None = None
+    beyond: Literal[-1, 0, 1] = 0
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Dots with their intervals on one horizontal scale, one below the other; `label` says them in words."""
+
+    width: int
+    height: int
+    label: str
+    grid: Sequence[float]
+    marks: Sequence[Mark]
+    zero: float | None = None
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The numbers above a column of strips."""
+
+    width: int
+    label: str
+    ticks: Sequence[Tick]
+
 
 def line_chart(
-    series: Sequence[Series], x: Axis, y: Axis, *, label: str, width: int = 380, height: int = 300, diagonal: bool = False
-) -> Markup:
-    """Lines over two axes; `diagonal` draws y = x as the line of reference."""
-    left, right, top, bottom = 52, 12, 12, 40
-    to_x = _scale(x.domain, left, width - right)
-    to_y = _scale(y.domain, height - bottom, top)
-    parts: list[object] = []
-    for value, text in y.ticks(5):
-        parts.append(element("line", class_="grid", x1=left, x2=width - right, y1=to_y(value), y2=to_y(value)))
-        parts.append(element("text", text, class_="tick", x=left - 6, y=to_y(value) + 3.5, text_anchor="end"))
-    for value, text in x.ticks(5):
-        parts.append(element("line", class_="grid", x1=to_x(value), x2=to_x(value), y1=top, y2=height - bottom))
-        parts.append(element("text", text, class_="tick", x=to_x(value), y=height - bottom + 15, text_anchor="middle"))
-    parts.append(element("text", x.title, class_="axis", x=(left + width - right) / 2, y=height - 5, text_anchor="middle"))
-    middle = (top + height - bottom) / 2
-    parts.append(element("text", y.title, class_="axis", x=12, y=middle, text_anchor="middle", transform=f"rotate(-90 12 {middle:g})"))
+    series: Sequence[Series], x: Axis, y: Axis, *, label: str, width: int = 480, height: int = 340, diagonal: bool = False
+) -> LineChart:
+    """Lay out lines over two axes; `diagonal` adds y = x as the line of reference."""
+    left, right, top, bottom = 54, width - 14, 12, height - 42
+    to_x, to_y = _scale(x.domain, left, right), _scale(y.domain, bottom, top)
+    reference = None
     if diagonal:
         low, high = max(x.domain[0], y.domain[0]), min(x.domain[1], y.domain[1])
-        parts.append(element("line", class_="reference", x1=to_x(low), y1=to_y(low), x2=to_x(high), y2=to_y(high)))
-    for line in series:
-        drawn = [(to_x(a), to_y(b)) for a, b in line.points]
-        inner: list[object] = [element("title", line.title)]
-        for (a, _), (low, high) in zip(line.points, line.bounds or (), strict=False):
-            inner.append(element("line", class_="whisker", x1=to_x(a), x2=to_x(a), y1=to_y(low), y2=to_y(high)))
-        inner.append(element("polyline", points=" ".join(f"{a:.1f},{b:.1f}" for a, b in drawn)))
-        if line.marks:
-            inner += [element("circle", cx=a, cy=b, r=2.6) for a, b in drawn]
-        if line.ring is not None:
-            inner += [element("circle", class_="ring", cx=to_x(a), cy=to_y(b), r=5.5) for a, b in line.points if a == line.ring]
-        inner += [element("text", text, class_="tick", x=a + 6, y=b - 5) for (a, b), text in zip(drawn, line.labels or (), strict=False)]
-        parts.append(element("g", *inner, class_=f"line {line.color}"))
-    return _svg(width, height, label, "chart", parts)
+        reference = (to_x(low), to_y(low)), (to_x(high), to_y(high))
+    return LineChart(
+        width,
+        height,
+        left,
+        right,
+        top,
+        bottom,
+        " ".join([f"{label}.", *(_said(line, x, y) for line in series if line.points)]),
+        x.title,
+        y.title,
+        [Tick(to_x(value), text) for value, text in x.ticks(5)],
+        [Tick(to_y(value), text) for value, text in y.ticks(5)],
+        [_line(line, to_x, to_y, width) for line in series],
+        reference,
+    )
 
 
-def whiskers(
-    figures: Sequence[tuple[str, str, Figure]], domain: Domain, *, label: str, zero: bool = False, width: int = WHISKERS
-) -> Markup:
+def _line(line: Series, to_x: Callable[[float], float], to_y: Callable[[float], float], width: int) -> Line:
+    drawn = [(to_x(a), to_y(b)) for a, b in line.points]
+    bounds = zip(drawn, line.bounds or (), strict=False)
+    return Line(
+        line.title,
+        line.color,
+        " ".join(f"{a:.1f},{b:.1f}" for a, b in drawn),
+        drawn if line.marks else [],
+        [(a, to_y(low), to_y(high)) for (a, _), (low, high) in bounds],
+        [place for place, (a, _) in zip(drawn, line.points, strict=True) if line.ring is not None and a == line.ring],
+        [Label(a, b, text, a + 8 + LETTER * len(text) > width) for (a, b), text in zip(drawn, line.labels or (), strict=False) if text],
+    )
+
+
+def _said(line: Series, x: Axis, y: Axis) -> str:
+    """``Student: 0.71 at 100, 0.72 at 200.``, or the ends of a line that has many points."""
+    written = [f"{y.said(b)} at {x.said(a)}" for a, b in line.points]
+    if len(written) > SPOKEN:
+        return f"{line.title}: {len(written)} points from {written[0]} to {written[-1]}."
+    return f"{line.title}: {', '.join(written)}."
+
+
+def strip(figures: Sequence[tuple[str, str, Figure]], domain: Domain, *, label: str, zero: bool = False, width: int = STRIP) -> Strip:
     """Dots with their intervals on one horizontal scale, each (title, color, figure) on its own height.
 
     A value beyond the scale is an arrow at its edge, so that one bad model does not squeeze the others together.
     """
-    gap, edge = 9, 8
+    gap = 9
     height = max(22, gap * len(figures) + 10)
-    to_x = _scale(domain, edge, width - edge)
-    parts: list[object] = [element("line", class_="grid", x1=to_x(v), x2=to_x(v), y1=0, y2=height) for v in ticks(domain, 4)]
-    if zero:
-        parts.append(element("line", class_="zero", x1=to_x(0), x2=to_x(0), y1=0, y2=height))
+    to_x = _scale(domain, *_ends(width))
+    marks, said = [], []
     for position, (title, color, figure) in enumerate(figures):
         if figure.value is None:
             continue
         y = height / 2 + gap * (position - (len(figures) - 1) / 2)
-        inner: list[object] = [element("title", f"{title}: {figure.text()} {figure.interval()}".strip())]
-        if figure.low is not None and figure.high is not None and domain[0] <= figure.value <= domain[1]:
-            inner.append(element("line", class_="whisker", x1=to_x(figure.low), x2=to_x(figure.high), y1=y, y2=y))
-        inner.append(_dot_or_arrow(figure.value, domain, to_x(figure.value), y))
-        parts.append(element("g", *inner, class_=f"dot {color}"))
-    return _svg(width, height, label, "whiskers", parts)
+        beyond: Literal[-1, 0, 1] = -1 if figure.value < domain[0] else 1 if figure.value > domain[1] else 0
+        span = (to_x(figure.low), to_x(figure.high)) if figure.low is not None and figure.high is not None and not beyond else None
+        said.append(f"{figure.text()} {figure.interval()}".strip() if len(figures) == 1 else f"{title} {figure.text()}")
+        marks.append(Mark(f"{title}: {figure.text()} {figure.interval()}".strip(), color, y, to_x(figure.value), span, beyond=beyond))
+    label = f"{label}: {', '.join(said) or 'not known'}"
+    grid = [to_x(value) for value in ticks(domain, 4)] if marks else []
+    return Strip(width, height, label, grid, marks, to_x(0) if zero and marks else None)
 
 
-def move(before: Figure, after: Figure, domain: Domain, color: str, *, label: str, width: int = WHISKERS) -> Markup:
+def move(before: Figure, after: Figure, domain: Domain, color: str, *, label: str, width: int = STRIP) -> Strip:
     """From a ring to a dot on one horizontal scale: how far a figure has moved."""
-    height, edge = 22, 8
-    to_x = _scale(domain, edge, width - edge)
-    parts: list[object] = [element("line", class_="grid", x1=to_x(v), x2=to_x(v), y1=0, y2=height) for v in ticks(domain, 4)]
-    inner: list[object] = [element("title", f"{label}: {before.text()} to {after.text()}")]
-    if before.value is not None and after.value is not None:
-        inner.append(element("line", class_="whisker", x1=to_x(before.value), x2=to_x(after.value), y1=height / 2, y2=height / 2))
-    if before.value is not None:
-        inner.append(element("circle", class_="ring", cx=to_x(before.value), cy=height / 2, r=5.5))
-    if after.value is not None:
-        inner.append(element("circle", cx=to_x(after.value), cy=height / 2, r=3.2))
-    return _svg(width, height, label, "whiskers", [*parts, element("g", *inner, class_=f"line {color}")])
+    height = 22
+    to_x = _scale(domain, *_ends(width))
+    ring, dot = (None if figure.value is None else to_x(figure.value) for figure in (before, after))
+    span = (ring, dot) if ring is not None and dot is not None else None
+    label = f"{label}: {before.text()} to {after.text()}"
+    mark = Mark(label, color, height / 2, dot, span, ring)
+    return Strip(width, height, label, [to_x(value) for value in ticks(domain, 4)], [mark])
 
 
-def _dot_or_arrow(value: float, domain: Domain, x: float, y: float) -> Markup:
-    if domain[0] <= value <= domain[1]:
-        return element("circle", cx=x, cy=y, r=3.8)
-    side = 4.5 if value > domain[1] else -4.5
-    return element("polygon", points=f"{x + side:.1f},{y:.1f} {x - side / 2:.1f},{y - 4:.1f} {x - side / 2:.1f},{y + 4:.1f}")
-
-
-def whisker_axis(domain: Domain, *, sign: bool = False, width: int = WHISKERS) -> Markup:
-    """The scale that stands above a column of `whiskers`; differences carry a sign."""
-    to_x = _scale(domain, 8, width - 8)
+def scale(domain: Domain, *, sign: bool = False, width: int = STRIP) -> Scale:
+    """The numbers above a column of strips; differences carry a sign."""
+    to_x = _scale(domain, *_ends(width))
     values = ticks(domain, 4)
     texts = decimals(values, sign=sign)
-    # Where the numbers are too long to stand side by side, every second or third is written, zero always.
+    # Where the numbers are too long to be side by side, every second or third is written, zero always.
     room = abs(to_x(values[1]) - to_x(values[0])) if len(values) > 1 else width
-    stride = math.ceil((6.2 * max(map(len, texts), default=0) + 8) / room)
+    stride = math.ceil((LETTER * max(map(len, texts), default=0) + 8) / room)
     first = values.index(0) % stride if 0 in values else 0
-    parts = []
-    for value, text in list(zip(values, texts, strict=True))[first::stride]:
-        parts.append(element("text", text, class_="tick", x=to_x(value), y=12, text_anchor="middle"))
-    return _svg(width, 16, "scale", "whiskers", parts)
+    written = list(zip(values, texts, strict=True))[first::stride]
+    label = f"Scale from {texts[0]} to {texts[-1]}" if texts else "Scale"
+    return Scale(width, label, [Tick(to_x(value), text) for value, text in written])
+
+
+def _ends(width: int) -> tuple[float, float]:
+    """Where a strip's scale begins and ends: neither the dots at its edges nor the numbers above them are cut."""
+    return 16, width - 16
 
 
 def spread(figures: Sequence[Figure], *, zero: bool = False) -> Domain:
@@ -204,13 +304,8 @@ def decimals(values: Sequence[float], *, sign: bool = False) -> list[str]:
 
 
 def _scale(domain: Domain, start: float, end: float) -> Callable[[float], float]:
+    """From values to pixels, to a hundredth, which is as much as anybody sees."""
     low, high = domain
     width = (high - low) or 1.0
     # Values beyond the domain are drawn at its edge rather than over the text beside it.
-    return lambda value: start + (end - start) * min(max((value - low) / width, 0.0), 1.0)
-
-
-def _svg(width: int, height: float, label: str, kind: str, parts: Sequence[object]) -> Markup:
-    return element(
-        "svg", *parts, viewBox=f"0 0 {width} {height:g}", width=width, height=f"{height:g}", class_=kind, role="img", aria_label=label
-    )
+    return lambda value: round(start + (end - start) * min(max((value - low) / width, 0.0), 1.0), 2)

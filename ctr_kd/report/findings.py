@@ -317,6 +317,15 @@ def count(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
 
 
+def several(number: int, noun: str) -> str:
+    """A number of things.
+
+    >>> several(1, "change"), several(3, "change")
+    ('1 change', '3 changes')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def size(value: float | None) -> str:
     """Bytes in the unit that a person would use.
 

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ctr_kd.report import findings
-from ctr_kd.report.charts import move, spread, whisker_axis, whiskers
+from ctr_kd.report.charts import move, scale, spread, strip
 from ctr_kd.report.findings import Figure
-from ctr_kd.report.markup import Markup, element
-from ctr_kd.report.parts import cell, figure_cell, head, section, swatch, table, written_cell
+from ctr_kd.report.parts import Cell, Column, Row, Table, figure_cell, numbers
+
+WIDTH = 132  # of each chart in pixels: there are two beside five columns of text
+
+
+@dataclass(frozen=True)
+class Forgetting:
+    """The table of fine-tunings, and how many held-out sequences it was measured on, where that is known."""
+
+    sequences: str | None
+    table: Table
 
 
 def strategy_title(settings: Mapping[str, Any]) -> str:
@@ -49,7 +59,7 @@ def sentence(metrics: Mapping[str, Any]) -> str | None:
     return f"Fine-tuning{f' ({said})' if said else ''} moved masked-item accuracy from {before.text()} to {after.text()}."
 
 
-def forgetting(metrics: Mapping[str, Any]) -> Markup | None:
+def forgetting(metrics: Mapping[str, Any]) -> Forgetting | None:
     """One line per fine-tuning of the same pretrained encoder, least forgetful first; this run's is marked."""
     tunings = _teacher(metrics).get("fine_tunings") or []
     if not tunings:
@@ -59,31 +69,28 @@ def forgetting(metrics: Mapping[str, Any]) -> Markup | None:
     quality = findings.quality(metrics)
     figures = [Figure.of(tuning.get(quality)) for tuning in tunings]
     domain, bought = spread(figures), f"{findings.METRIC_TITLES[quality]} on validation"
-    columns = [head("Strategy"), head("Masked-item accuracy", number=True), head(whisker_axis(accuracies)), head("Destroyed", number=True)]
-    columns += [head("Its loss", number=True), head(bought, number=True), head(whisker_axis(domain))]
+    columns = [
+        Column("Strategy"),
+        Column(scale=scale(accuracies, width=WIDTH)),
+        *numbers(["Masked-item accuracy", "Destroyed", "Its loss"]),
+    ]
+    columns += [Column(scale=scale(domain, width=WIDTH)), *numbers([bought])]
     body = []
     for tuning, figure in zip(tunings, figures, strict=True):
         title, color = strategy_title(tuning), "teacher" if tuning.get("configured") else "popularity"
         (before, after), (loss_before, loss_after) = _moved(tuning), _moved(tuning, "masked_item_loss")
         cells = [
-            cell(swatch(color), title, element("div", "this run", class_="interval") if tuning.get("configured") else None),
-            written_cell(f"{before.text()} → {after.text()}"),
-            cell(move(before, after, accuracies, color, label=f"masked-item accuracy, {title}")),
-            written_cell(_destroyed(tuning)),
-            written_cell(f"{loss_before.text(3)} → {loss_after.text(3)}"),
+            Cell(title, "this run" if tuning.get("configured") else None, swatch=color),
+            Cell(chart=move(before, after, accuracies, color, label=f"Masked-item accuracy, {title}", width=WIDTH)),
+            Cell(f"{before.text()} → {after.text()}", number=True),
+            Cell(_destroyed(tuning), number=True),
+            Cell(f"{loss_before.text(3)} → {loss_after.text(3)}", number=True),
+            Cell(chart=strip([(title, color, figure)], domain, label=f"{bought}, {title}", width=WIDTH)),
             figure_cell(figure),
-            cell(whiskers([(title, color, figure)], domain, label=f"{bought}, {title}")),
         ]
-        body.append(element("tr", cells))
+        body.append(Row(cells))
     count = Figure.of(tunings[0].get("held_out_sequences")).value
-    return section(
-        "What fine-tuning destroyed",
-        "Masked-item accuracy says how often the pretrained heads name the last item of a click sequence from those before it, among all "
-        f"items, on {f'{findings.count(count)} ' if count else ''}sequences of users held out of pretraining: rings before fine-tuning, "
-        "dots after it. The loss of the same predictions is in nats. The lines are all fine-tunings of the same pretrained encoder that "
-        "stand in this workspace; another one joins them once it has run here (--set finetune.strategy=... --until finetune).",
-        table(columns, body),
-    )
+    return Forgetting(findings.count(count) if count else None, Table(columns, body))
 
 
 def _destroyed(tuning: Mapping[str, Any]) -> str:

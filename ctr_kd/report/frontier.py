@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from ctr_kd.report import findings, run
-from ctr_kd.report.charts import Axis, Series, line_chart, padded, spread, whisker_axis, whiskers
+from ctr_kd.report import findings, rendering, run
+from ctr_kd.report.charts import Axis, Series, line_chart, padded, scale, spread, strip
 from ctr_kd.report.findings import METRIC_TITLES, Figure
-from ctr_kd.report.markup import Markup, element
-from ctr_kd.report.page import document
-from ctr_kd.report.parts import cell, figure_cell, head, section, table, written_cell
+from ctr_kd.report.parts import Cell, Column, Header, Headline, Panel, Row, Swatch, Table, figure_cell, numbers
 
 COLORS = {"pooled": "student", "dcn": "student_alone", "din": "boosted_trees", "bilstm": "other", "bilstm_pair": "other"}
 FRONTIER, TEACHER, OTHERS = "oracle", "teacher", "popularity"
@@ -19,6 +18,25 @@ COSTS: Mapping[str, tuple[str, Callable[[float | None], str]]] = {
     "rows_per_second": ("rows per second on one thread", findings.count),
     "bytes": ("bytes of the exported student", findings.size),
 }
+COST_WORDS = {"rows_per_second": "speed", "bytes": "size"}  # what a student on the frontier is worth having for
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """The charts of the frontier; `metric` is their quality inside a sentence."""
+
+    metric: str
+    legend: Sequence[Swatch]
+    panels: Sequence[Panel]
+
+
+@dataclass(frozen=True)
+class Students:
+    """Every model of the sweep, and why other students cannot be trained."""
+
+    table: Table
+    impossible: Sequence[str]
+    title: str
 
 
 def render_sweep(sweep: Mapping[str, Any]) -> str:
@@ -37,18 +55,14 @@ def render_sweep(sweep: Mapping[str, Any]) -> str:
     True
     """
     title, remarks = _headline(sweep)
-    body = [
-        element(
-            "header",
-            element("p", "Sweep of students", *(f" · {part}" for part in _about(sweep)), class_="kicker"),
-            element("div", element("h1", title), element("ul", [element("li", remark) for remark in remarks]), class_="verdict even"),
-        ),
-        _charts(sweep),
-        _table(sweep),
-        run.configuration(sweep),
-        element("footer", "Written by ctr-kd sweep. The same numbers stand in sweep.json beside this file."),
-    ]
-    return document(title, body)
+    return rendering.page(
+        "sweep.html",
+        title=title,
+        header=Header(["Sweep of students", *_about(sweep)], "even", Headline(title), remarks),
+        frontier=_frontier(sweep),
+        students=_students(sweep),
+        configuration=run.configuration(sweep),
+    )
 
 
 def _about(sweep: Mapping[str, Any]) -> list[str]:
@@ -69,14 +83,14 @@ def _headline(sweep: Mapping[str, Any]) -> tuple[str, list[str]]:
     if not known:
         return f"No student has an {word} on validation to be chosen by.", []
     best = max(known, key=lambda one: one[validation])
-    many = f"{len(students)} student{'s' if len(students) > 1 else ''}"
+    many = findings.several(len(students), "student")
     title = f"The best of {many} on validation is {best['name']}: {word} {Figure.of(best[quality]).text()} on test, {_cost(best)}."
     remarks = []
-    for cost, word in (("rows_per_second", "speed"), ("bytes", "size")):
+    for cost, worth in COST_WORDS.items():
         chosen = sorted((one for one in known if (one.get("on_frontier") or {}).get(cost)), key=lambda one: -one[validation])
         names = ", ".join(f"{one['name']} ({Figure.of(one[quality]).text()})" for one in chosen)
         if chosen:
-            remarks.append(f"Worth having for their {word}, best first: {names}.")
+            remarks.append(f"Worth having for their {worth}, best first: {names}.")
     teacher = sweep.get("teacher")
     if teacher:
         remarks.append(f"The teacher has {word} {Figure.of(teacher[quality]).text()}, {_cost(teacher)}, sharing histories.")
@@ -88,22 +102,16 @@ def _cost(model: Mapping[str, Any]) -> str:
     return f"{findings.count(model.get('rows_per_second'))} rows/s{weighs}"
 
 
-def _charts(sweep: Mapping[str, Any]) -> Markup:
-    word = findings.WORDS[_quality(sweep)]
-    kinds = list(dict.fromkeys(one["kind"] for one in sweep["students"]))
-    names = [*((kind, COLORS.get(kind, "other")) for kind in kinds), *([("teacher", TEACHER)] if sweep.get("teacher") else [])]
-    names += [("models of others", OTHERS)] if sweep.get("others") else []
-    legend = [element("span", element("span", class_=f"swatch {color}"), name) for name, color in (*names, ("frontier", FRONTIER))]
-    return section(
-        "The frontier",
-        "One dot per student, labelled with its width, on the test rows with 95 % intervals; both scales of cost are logarithmic. "
-        f"The dotted line joins those that no other student beats in both {word} on validation and cost.",
-        element("div", legend, class_="legend"),
-        element("div", [_chart(sweep, cost) for cost in COSTS], class_="charts"),
-    )
+def _frontier(sweep: Mapping[str, Any]) -> Frontier:
+    kinds = dict.fromkeys(one["kind"] for one in sweep["students"])
+    legend = [Swatch(kind, COLORS.get(kind, "other")) for kind in kinds]
+    legend += [Swatch("teacher", TEACHER)] if sweep.get("teacher") else []
+    legend += [Swatch("models of others", OTHERS)] if sweep.get("others") else []
+    panels = [panel for cost in COSTS if (panel := _panel(sweep, cost)) is not None]
+    return Frontier(findings.WORDS[_quality(sweep)], [*legend, Swatch("frontier", FRONTIER, dotted=True)], panels)
 
 
-def _chart(sweep: Mapping[str, Any], cost: str) -> Markup | None:
+def _panel(sweep: Mapping[str, Any], cost: str) -> Panel | None:
     title, text = COSTS[cost]
     quality = _quality(sweep)
     word = METRIC_TITLES[quality]
@@ -125,8 +133,8 @@ def _chart(sweep: Mapping[str, Any], cost: str) -> Markup | None:
     points = [point for one in series for point in one.points]
     values = [y for one in series for y in one.heights]
     x = Axis(title, padded([x for x, _ in points], 0.1), lambda power: text(float(f"{10**power:.2g}")))
-    chart = line_chart(series, x, Axis(f"{word} on test", padded(values)), label=f"{word} against {title}", width=470, height=360)
-    return element("figure", element("figcaption", f"{word} against {title}"), chart)
+    chart = line_chart(series, x, Axis(f"{word} on test", padded(values)), label=f"{word} against {title}", height=360)
+    return Panel(f"{word} against {title}", chart)
 
 
 def _series(
@@ -146,7 +154,7 @@ def _series(
     return Series(title, color, points, marks=marks, bounds=complete, labels=labels and [labels[i] for i in order])
 
 
-def _table(sweep: Mapping[str, Any]) -> Markup:
+def _students(sweep: Mapping[str, Any]) -> Students:
     teacher, quality = sweep.get("teacher"), _quality(sweep)
     word = METRIC_TITLES[quality]
     others = [{**one, "kind": OTHERS} for one in sweep.get("others") or []]
@@ -154,32 +162,24 @@ def _table(sweep: Mapping[str, Any]) -> Markup:
     models = [*([{"name": "teacher", "kind": TEACHER, **teacher}] if teacher else []), *models]
     figures = [Figure.of(one[quality]) for one in models]
     domain = spread(figures)
-    columns = [head("Model"), head(f"{word} on test", number=True), head(whisker_axis(domain)), head(f"{word} on validation", number=True)]
-    columns += [head("Rows/s", number=True), head("Parameters", number=True), head("On the frontier of")]
+    columns = [Column("Model"), Column(scale=scale(domain))]
+    columns += [*numbers([f"{word} on test", f"{word} on validation", "Rows/s", "Parameters"]), Column("On the frontier of")]
     body = []
     for one, figure in zip(models, figures, strict=True):
         color = one["kind"] if one["kind"] in (TEACHER, OTHERS) else COLORS.get(one["kind"], "other")
-        on = [word for cost, word in (("rows_per_second", "speed"), ("bytes", "size")) if (one.get("on_frontier") or {}).get(cost)]
+        on = [worth for cost, worth in COST_WORDS.items() if (one.get("on_frontier") or {}).get(cost)]
         faster = None
         if teacher and one["kind"] != TEACHER and teacher.get("rows_per_second") and one.get("rows_per_second"):
             faster = f"{findings.count(one['rows_per_second'] / teacher['rows_per_second'])} {findings.TIMES} the teacher"
         cells = [
-            cell(element("span", class_=f"swatch {color}"), one["name"]),
+            Cell(one["name"], swatch=color),
+            Cell(chart=strip([(one["name"], color, figure)], domain, label=f"{word} of {one['name']}")),
             figure_cell(figure),
-            cell(whiskers([(one["name"], color, figure)], domain, label=f"{word} of {one['name']}")),
             figure_cell(Figure.of(one.get(f"validation_{quality}"))),
-            written_cell(findings.count(one.get("rows_per_second")), faster),
-            written_cell(findings.count(one.get("parameters")), findings.size(one["bytes"]) if one.get("bytes") else None),
-            cell(", ".join(on)),
+            Cell(findings.count(one.get("rows_per_second")), faster, number=True),
+            Cell(findings.count(one.get("parameters")), findings.size(one["bytes"]) if one.get("bytes") else None, number=True),
+            Cell(", ".join(on)),
         ]
-        body.append(element("tr", cells))
-    left_out = [element("li", f"{name}: {reason}") for name, reason in (sweep.get("not_possible") or {}).items()]
-    return section(
-        "Every student",
-        "Speed is from raw ids to probabilities for students, from mapped indices with shared histories for the teacher. Models of others "
-        "stand as their benchmark measured them.",
-        table(columns, body),
-        element("details", element("summary", f"{len(left_out)} students cannot be trained here"), element("ul", left_out))
-        if left_out
-        else None,
-    )
+        body.append(Row(cells))
+    left_out = [f"{name}: {reason}" for name, reason in (sweep.get("not_possible") or {}).items()]
+    return Students(Table(columns, body), left_out, f"{findings.several(len(left_out), 'student')} cannot be trained here")

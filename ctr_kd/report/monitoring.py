@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from ctr_kd.report import findings
+from ctr_kd.report import findings, rendering
 from ctr_kd.report.charts import Axis, Series, line_chart, padded
 from ctr_kd.report.findings import METRIC_TITLES, Figure
-from ctr_kd.report.markup import Markup, element
-from ctr_kd.report.page import document
-from ctr_kd.report.parts import cell, figure_cell, head, section, table
+from ctr_kd.report.parts import Cell, Column, Header, Headline, Panel, Row, Table, figure_cell, numbers
 
 TITLES = {name: METRIC_TITLES[name] for name in ("auc", "log_loss", "calibration_ratio", "calibration_error")} | {
     "psi": "PSI of the scores"
@@ -36,17 +34,14 @@ def render_monitoring(monitor: Mapping[str, Any]) -> str:
     measured = [one for one in monitor["dates"] if one["state"] == "measured"]
     title = headline(monitor)
     broken = any(not check["passed"] for one in measured for check in one["checks"])
-    body = [
-        element(
-            "header",
-            element("p", "Monitoring of scores", *(f" · {part}" for part in (monitor.get("name"),) if part), class_="kicker"),
-            element("div", element("h1", title), class_=f"verdict {'loss' if broken else 'even'}"),
-        ),
-        _charts(measured, monitor.get("bounds") or {}),
-        _table(monitor["dates"]),
-        element("footer", "Written by ctr-kd monitor. The same numbers stand in monitor.json beside this file."),
-    ]
-    return document(title, body)
+    about = [part for part in ("Monitoring of scores", monitor.get("name")) if part]
+    return rendering.page(
+        "monitor.html",
+        title=title,
+        header=Header(about, "loss" if broken else "even", Headline(title)),
+        panels=_panels(measured, monitor.get("bounds") or {}),
+        dates=_table(monitor["dates"]),
+    )
 
 
 def headline(monitor: Mapping[str, Any]) -> str:
@@ -68,22 +63,15 @@ def headline(monitor: Mapping[str, Any]) -> str:
         if not check["passed"]
     ]
     if broken:
-        return f"{len(broken)} bound{'s are' if len(broken) > 1 else ' is'} broken. {'; '.join(broken)}."
-    return f"No bound is broken on the newest of {len(measured)} measured date{'s' if len(measured) > 1 else ''}, {measured[-1]['date']}."
+        return f"{findings.several(len(broken), 'bound')} {'is' if len(broken) == 1 else 'are'} broken. {'; '.join(broken)}."
+    return f"No bound is broken on the newest of {findings.several(len(measured), 'measured date')}, {measured[-1]['date']}."
 
 
-def _charts(measured: Sequence[Mapping[str, Any]], bounds: Mapping[str, Any]) -> Markup | None:
-    charts = [chart for name in TITLES if (chart := _chart(name, measured, bounds)) is not None]
-    if not charts:
-        return None
-    note = (
-        "One dot per scored date, on the rows whose labels are known by now; where a new model took over, its version stands beside "
-        "the dot. Dotted: the bounds."
-    )
-    return section("Over time", note, element("div", charts, class_="charts"))
+def _panels(measured: Sequence[Mapping[str, Any]], bounds: Mapping[str, Any]) -> list[Panel]:
+    return [panel for name in TITLES if (panel := _panel(name, measured, bounds)) is not None]
 
 
-def _chart(name: str, measured: Sequence[Mapping[str, Any]], bounds: Mapping[str, Any]) -> Markup | None:
+def _panel(name: str, measured: Sequence[Mapping[str, Any]], bounds: Mapping[str, Any]) -> Panel | None:
     known = [(one, figure) for one in measured if (figure := Figure.of(one.get(name))).value is not None]
     if not known:
         return None
@@ -100,10 +88,8 @@ def _chart(name: str, measured: Sequence[Mapping[str, Any]], bounds: Mapping[str
     limits = [value for end in ("min", "max") if (value := bounds.get(f"{name}_{end}")) is not None]
     lines += [Series(f"bound {value:g}", BOUND, [(span[0], value), (span[1], value)]) for value in limits]
     heights = [y for _, y in points] + [y for pair in intervals for y in pair] + limits
-    chart = line_chart(
-        lines, Axis("date", span, _day), Axis("", padded(heights, 0.1)), label=f"{TITLES[name]} by date", width=470, height=250
-    )
-    return element("figure", element("figcaption", TITLES[name]), chart)
+    axes = Axis("date", span, _day), Axis("", padded(heights, 0.1))
+    return Panel(TITLES[name], line_chart(lines, *axes, label=f"{TITLES[name]} by date", width=340, height=220))
 
 
 def _day(ordinal: float) -> str:
@@ -111,16 +97,16 @@ def _day(ordinal: float) -> str:
     return date.fromordinal(round(ordinal)).isoformat()[5:] if abs(ordinal - round(ordinal)) < 1e-9 else ""
 
 
-def _table(dates: Sequence[Mapping[str, Any]]) -> Markup | None:
+def _table(dates: Sequence[Mapping[str, Any]]) -> Table | None:
     if not dates:
         return None
-    columns = [head("Date"), head("Version"), head("Rows", number=True), head("Clicks", number=True)]
-    columns += [*(head(title, number=True) for title in TITLES.values()), head("")]
+    columns = [Column("Date"), Column("Version"), *numbers(["Rows", "Clicks", *TITLES.values()]), Column("Remark")]
     body = []
     for one in reversed(dates):
         failed = ", ".join(check["name"] for check in one["checks"] if not check["passed"])
         said = f"broken: {failed}" if failed else one.get("reason") or ("" if one["checks"] else "not judged")
-        numbers = [cell(findings.count(one.get(name)), number=True) for name in ("rows", "clicks")]
-        figures = [figure_cell(Figure.of(one[name]) if name in one else None) for name in TITLES]
-        body.append(element("tr", cell(one["date"]), cell(one.get("model_version") or "–"), numbers, figures, cell(said, words=True)))
-    return section("By date", None, table(columns, body))
+        cells = [Cell(one["date"]), Cell(str(one.get("model_version") or "–"))]
+        cells += [Cell(findings.count(one.get(name)), number=True) for name in ("rows", "clicks")]
+        cells += [figure_cell(Figure.of(one[name]) if name in one else None) for name in TITLES]
+        body.append(Row([*cells, Cell(said, words=True, kind="failed" if failed else None)]))
+    return Table(columns, body)

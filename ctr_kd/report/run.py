@@ -1,15 +1,15 @@
-"""What was run, and under which circumstances: the head of the page, the road, the gate, the data, the configuration."""
+"""What was run, and under which circumstances: the head of the page, the stages, the gate, the data, the configuration."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ctr_kd.report import findings
 from ctr_kd.report.findings import Figure, Verdict
-from ctr_kd.report.markup import Markup, element, join
-from ctr_kd.report.parts import cell, head, section, table
+from ctr_kd.report.parts import Cell, Column, Header, Headline, Row, Table, Tile, numbers
 
 FACT_TITLES = {
     "train_rows": "Training rows",
@@ -22,127 +22,123 @@ FACT_TITLES = {
 }
 
 
-def header(metrics: Mapping[str, Any], said: Verdict, kicker: str = "Distillation report") -> Markup:
+@dataclass(frozen=True)
+class StageBar:
+    """How long a stage took; begin and length are percentages of the whole run."""
+
+    name: str
+    begin: str
+    length: str
+    time: str
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The stages of the pipeline one after another."""
+
+    total: str
+    memory: str | None
+    bars: Sequence[StageBar]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What the gate said, and its checks."""
+
+    sentence: str
+    table: Table | None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Single facts about the data, and in JSON those of several parts."""
+
+    facts: Mapping[str, str]
+    nested: str | None
+
+
+def header(metrics: Mapping[str, Any], said: Verdict, kind: str = "Distillation report") -> Header:
+    """The head of a page whose verdict is about distillation."""
     run = metrics.get("run") or {}
     about = [
+        kind,
         _name_of(run.get("configuration")),
         run.get("started") and f"started {run['started']}",
         run.get("fingerprint") and f"run {run['fingerprint']}",
     ]
-    return element(
-        "header",
-        element("p", kicker, *(f" · {part}" for part in about if part), class_="kicker"),
-        element(
-            "div",
-            element("h1", _unbroken(said.headline)),
-            element("ul", [element("li", remark) for remark in said.remarks]) if said.remarks else None,
-            class_=f"verdict {said.effect}",
-        ),
-        _tiles(metrics, said),
-    )
+    return Header([part for part in about if part], said.effect, Headline.of(said.headline), said.remarks, _tiles(metrics, said))
 
 
-def _tiles(metrics: Mapping[str, Any], said: Verdict) -> Markup | None:
+def _tiles(metrics: Mapping[str, Any], said: Verdict) -> list[Tile]:
     rows = {row.name: row for row in findings.result_rows(metrics)}
     tiles = []
     student, teacher = rows.get("student"), rows.get("teacher")
     name = findings.quality(metrics)
     if student and name in student.figures:
         figure = student.figures[name]
-        tiles.append(_tile(f"Student {findings.WORDS[name]} on test", figure.text(), figure.interval() or figure.reason))
+        tiles.append(Tile(f"Student {findings.WORDS[name]} on test", figure.text(), figure.interval() or figure.reason or ""))
     gain = findings.difference(metrics, "student-student_alone")
     if gain and gain.value is not None:
-        tiles.append(
-            _tile(
-                f"Gain by distillation, {findings.WORDS[name]}",
-                findings.signed(gain.value),
-                gain.interval() and gain.signed().split(" ", 1)[1],
-                said.effect,
-            )
-        )
+        value, _, interval = gain.signed().partition(" ")
+        tiles.append(Tile(f"Gain by distillation, {findings.WORDS[name]}", value, interval, said.effect))
     if student and student.rows_per_second:
-        more = None
+        more = ""
         if teacher and teacher.rows_per_second:
             more = f"{findings.count(student.rows_per_second / teacher.rows_per_second)} {findings.TIMES} the teacher"
-        tiles.append(_tile("Student, rows/s on one thread", findings.count(student.rows_per_second), more))
+        tiles.append(Tile("Student, rows/s on one thread", findings.count(student.rows_per_second), more))
     gate = metrics.get("gate")
     if gate:
         checks = gate.get("checks") or []
         failed = sum(not check.get("passed") for check in checks)
         more = f"all {len(checks)} checks" if not failed else f"{failed} of {len(checks)} checks failed"
-        tiles.append(_tile("Gate", "passed" if gate.get("passed") else "refused", more, "gain" if gate.get("passed") else "loss"))
-    return element("div", tiles, class_="tiles") if tiles else None
+        tiles.append(Tile("Gate", "passed" if gate.get("passed") else "refused", more, "gain" if gate.get("passed") else "loss"))
+    return tiles
 
 
-def _tile(name: str, value: str, more: str | None, kind: str = "") -> Markup:
-    return element(
-        "div",
-        element("div", name, class_="name"),
-        element("div", value, class_=f"value {kind}"),
-        element("div", more or "", class_="more"),
-        class_="tile",
-    )
-
-
-def gate(metrics: Mapping[str, Any]) -> Markup | None:
-    """Checks between challenger and champion."""
+def gate(metrics: Mapping[str, Any]) -> Gate | None:
+    """Checks between challenger and champion; None before the stage register."""
     found = metrics.get("gate")
     if not found:
-        return section("Gate", "The student has not been put before the gate yet: that is what the stage register does.")
-    compared = any("champion" in check for check in found.get("checks") or [])
-    beside = [head("Champion", number=True)] if compared else []
-    columns = [head("Check"), head("Value", number=True), *beside, head("Bound", number=True), head("")]
+        return None
+    checks = found.get("checks") or []
+    compared = any("champion" in check for check in checks)
+    columns = [Column("Check"), *numbers(["Value", *(["Champion"] if compared else []), "Bound"]), Column("Outcome")]
     body = []
-    for check in found.get("checks") or []:
-        passed = bool(check.get("passed"))
-        mark = element("span", "passed" if passed else "failed", class_=f"mark {'passed' if passed else 'failed'}")
-        value = Figure.of(check.get("value"))
-        shown = f"{value.value:.4g}" if value.value is not None else check.get("reason") or "undefined"
-        rival = Figure.of(check.get("champion")).value
-        other = [cell("-" if rival is None else f"{rival:.4g}", number=True)] if compared else []
-        body.append(
-            element(
-                "tr",
-                cell(check.get("name", ""), words=True),
-                cell(shown, number=True),
-                *other,
-                cell(check.get("bound", ""), number=True),
-                cell(mark),
-            )
-        )
+    for check in checks:
+        value, rival = Figure.of(check.get("value")).value, Figure.of(check.get("champion")).value
+        shown = f"{value:.4g}" if value is not None else check.get("reason") or "undefined"
+        cells = [Cell(check.get("name", ""), words=True), Cell(shown, number=True)]
+        cells += [Cell("–" if rival is None else f"{rival:.4g}", number=True)] if compared else []
+        outcome = Cell("passed", kind="passed") if check.get("passed") else Cell("failed", kind="failed")
+        body.append(Row([*cells, Cell(check.get("bound", ""), number=True), outcome]))
     before, after = (found.get(key) for key in ("champion_before", "champion_after"))
     champion = f"The champion is version {after}" if after else "There is no champion"
     champion += ", as before." if before == after and after else f"; before it was {f'version {before}' if before else 'none'}."
-    return section(
-        "Gate",
-        f"The gate {'passed' if found.get('passed') else 'refused'} the challenger. {champion}",
-        table(columns, body) if body else None,
-    )
+    sentence = f"The gate {'passed' if found.get('passed') else 'refused'} the challenger. {champion}"
+    return Gate(sentence, Table(columns, body) if body else None)
 
 
-def road(metrics: Mapping[str, Any]) -> Markup | None:
+def stages(metrics: Mapping[str, Any]) -> Stages | None:
     """The stages one after another, as long as they took."""
     spent = {name: Figure.of(value).value or 0.0 for name, value in ((metrics.get("run") or {}).get("seconds") or {}).items()}
     total = sum(spent.values())
     if not total:
         return None
-    rows, begun = [], 0.0
+    bars, begun = [], 0.0
     for name, value in spent.items():
-        bar = element("div", class_="bar", style=f"margin-left:{100 * begun / total:.3f}%;width:{100 * value / total:.3f}%")
-        rows += [element("div", name), element("div", bar, class_="track"), element("div", findings.seconds(value), class_="time")]
+        bars.append(StageBar(name, f"{100 * begun / total:.3f}%", f"{100 * value / total:.3f}%", findings.seconds(value)))
         begun += value
     peak = Figure.of((metrics.get("run") or {}).get("peak_memory_bytes")).value
-    memory = f", {findings.size(peak)} of memory at the peak" if peak else ""
-    return section("The road", f"{findings.seconds(total)} in all{memory}.", element("div", rows, class_="road"))
+    return Stages(findings.seconds(total), findings.size(peak) if peak else None, bars)
 
 
-def data_facts(metrics: Mapping[str, Any]) -> Markup | None:
+def data_facts(metrics: Mapping[str, Any]) -> Facts | None:
     """Single facts side by side; those of several parts, such as how candidates were drawn, folded away."""
-    facts = {name: value for name, value in (metrics.get("data") or {}).items() if value is not None}
-    if not facts:
+    given = {name: value for name, value in (metrics.get("data") or {}).items() if value is not None}
+    if not given:
         return None
-    cells, nested = [], {}
-    for name, value in facts.items():
+    facts, nested = {}, {}
+    for name, value in given.items():
         if isinstance(value, Mapping | list):
             nested[name] = value
             continue
@@ -151,18 +147,14 @@ def data_facts(metrics: Mapping[str, Any]) -> Markup | None:
             shown = _plain(value)
         else:
             shown = f"{100 * number:.2f}\N{NO-BREAK SPACE}%" if name.endswith("share") else findings.count(number)
-        title = FACT_TITLES.get(name, name.replace("_", " ").capitalize())
-        cells.append(element("div", element("dt", title), element("dd", shown)))
-    folded = element("details", element("summary", "How the rows were made"), element("pre", _plain(nested))) if nested else None
-    return section("Data", None, element("dl", cells, class_="facts"), folded)
+        facts[FACT_TITLES.get(name, name.replace("_", " ").capitalize())] = shown
+    return Facts(facts, _plain(nested) if nested else None)
 
 
-def configuration(metrics: Mapping[str, Any]) -> Markup | None:
+def configuration(metrics: Mapping[str, Any]) -> str | None:
+    """Everything that shaped the run, as JSON."""
     run = metrics.get("run") or {}
-    if not run:
-        return None
-    folded = element("details", element("summary", "Everything that shaped this run"), element("pre", _plain(run)))
-    return section("Configuration", None, folded)
+    return _plain(run) if run else None
 
 
 def _plain(value: Any) -> str:
@@ -171,10 +163,3 @@ def _plain(value: Any) -> str:
 
 def _name_of(given: Any) -> str | None:
     return given if isinstance(given, str) and len(given) < 120 else (given.get("name") if isinstance(given, Mapping) else None)
-
-
-def _unbroken(text: str) -> Markup:
-    """The text with its interval kept on one line."""
-    before, _, rest = text.partition(" [")
-    inside, closing, after = rest.partition("]")
-    return join(before, " ", element("span", f"[{inside}]", class_="whole"), after) if closing else join(text)

@@ -5,89 +5,33 @@ from __future__ import annotations
 import copy
 import json
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 
 import pytest
+from jinja2 import UndefinedError
 from rich.console import Console
 
-from ctr_kd.report import render, render_proof, render_sweep, summary_table, verdict
-from ctr_kd.report.charts import decimals, ticks
+from ctr_kd.report import render, render_monitoring, render_proof, render_sweep, summary_table, verdict
+from ctr_kd.report.charts import Axis, Series, decimals, line_chart, strip, ticks
 from ctr_kd.report.findings import Figure, result_rows
-from ctr_kd.report.markup import VOID, element, join
+from ctr_kd.report.rendering import ENVIRONMENT
+from tests.ctr_kd.report import figures
+from tests.ctr_kd.report.figures import gap, interval
 
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)> & \x00\ud800"
-
-
-def interval(value, width=0.002):
-    return {"value": value, "low": value - width, "high": value + width}
-
-
-def gap(value, width=0.001, p_value=0.01):
-    return {"difference": value, "low": value - width, "high": value + width, "p_value": p_value}
+VOID = frozenset({"meta", "br", "hr", "link", "img"})  # elements that HTML never closes
 
 
 @pytest.fixture
 def metrics():
-    models = {
-        name: {
-            "auc": interval(auc),
-            "gauc": interval(auc - 0.02) | {"users": 900, "undefined_users": 100},
-            "gauc_mean": interval(auc - 0.03),
-            "log_loss": interval(0.5 - auc / 10),
-            "normalized_entropy": 0.91,
-            "calibration_error": {"value": None, "reason": "there are no rows"},
-        }
-        for name, auc in {
-            "popularity": 0.6012,
-            "student_alone": 0.7351,
-            "student": 0.7412,
-            "teacher": 0.7437,
-            "boosted_trees": 0.7298,
-        }.items()
-    }
-    models["teacher"] |= {"rows_per_second": 1500.0, "rows_per_second_alone": 130.0, "parameters": 3_412_345, "bytes": 13_700_000}
-    models["student"] |= {"rows_per_second": 300_000.0, "parameters": 412_000, "bytes": 1_650_000}
-    return {
-        "run": {
-            "configuration": {"name": "conf/globo.yaml", "distill": {"alpha": 0.3}},
-            "fingerprint": "9f3c2ab4",
-            "seed": 7,
-            "started": "2024-05-03T02:00:11Z",
-            "seconds": {"ingest": 38.2, "pretrain": 221.7, "distill": 4000.0},
-            "peak_memory_bytes": 3_800_000_000,
-        },
-        "data": {"train_rows": 1_203_222, "test_rows": 500_123, "unseen_item_share": 0.1034, "quarantined_rows": 12},
-        "models": models,
-        "comparisons": {
-            "student-student_alone": {"auc": gap(0.0061), "log_loss": gap(-0.0042)},
-            "student-teacher": {"auc": gap(-0.0025)},
-            "student-boosted_trees": {"auc": gap(0.0114)},
-        },
-        "slices": {
-            "history_length/0": {"student": {"rows": 4321, "auc": interval(0.6543)}, "teacher": {"rows": 4321, "auc": interval(0.66)}},
-            "item/unseen": {"student": {"rows": 77, "auc": {"value": None, "reason": "all 77 labels are 0"}}},
-        },
-        "gate": {
-            "passed": False,
-            "checks": [{"name": "student AUC", "value": 0.7412, "bound": ">= 0.9", "passed": False}],
-            "champion_before": "4",
-            "champion_after": "4",
-        },
-    }
+    return figures.run_metrics()
 
 
 @pytest.fixture
 def curves():
-    points = [{"step": step, "train_loss": 0.6 / step, "auc": 0.7 + step / 1e5, "score": 1.0} for step in (100, 200, 300)]
-    return {
-        "learning": {
-            "finetune": points,
-            "distill/student": {"points": points, "kept_step": 200},
-            "distill/student_alone": {"points": points},
-        },
-        "roc": {"student": [[0, 0], [0.2, 0.6], [1, 1]], "teacher": [[0, 0], [0.1, 0.6], [1, 1]]},
-        "reliability": {"student": [{"predicted": 0.1, "observed": 0.12, "low": 0.1, "high": 0.14, "rows": 50}]},
-    }
+    return figures.run_curves()
 
 
 class Page(HTMLParser):
@@ -232,18 +176,15 @@ class TestRender:
 
     def test_shows_what_every_fine_tuning_destroyed(self, metrics):
         assert "What fine-tuning destroyed" not in render(metrics)
-        tuning = {"strategy": "low_lr", "rate_ratio": 0.01, "configured": True, "held_out_sequences": 612, "auc": 0.7712}
-        tuning |= {"masked_item_accuracy": {"before": 0.2, "after": 0.198}, "masked_item_loss": {"before": 5.5, "after": 5.61}}
-        full = tuning | {"rate_ratio": 1.0, "configured": False, "auc": 0.7699, "different": {"training.epochs": 4}}
-        full |= {"masked_item_accuracy": {"before": 0.2, "after": 0.02}}
-        fresh = full | {"strategy": "from_scratch", "masked_item_accuracy": {"before": 0.001, "after": 0.0}, "auc": None, "different": {}}
-        metrics["models"]["teacher"]["fine_tunings"] = [fresh, full, tuning]
+        metrics["models"]["teacher"]["fine_tunings"] = figures.fine_tunings()
         text = Page(render(metrics)).text.split("What fine-tuning destroyed")[1]
         lines = [text.index(shown) for shown in ("low_lr, ratio 0.01 this run", "low_lr, ratio 1.0, training.epochs 4", "from_scratch")]
         assert lines == sorted(lines)
         for shown in ("0.1980", "1.0 %", "90.0 %", "0.7712", "0.7699", "5.500", "5.610", "612 sequences"):
             assert shown in text
-        assert text.split("Learning curves")[0].split("The road")[0].count("%") == 2  # nothing can be destroyed of what was never learnt
+        assert (
+            text.split("Learning curves")[0].split("The pipeline")[0].count("%") == 2
+        )  # nothing can be destroyed of what was never learnt
         metrics["models"]["teacher"]["fine_tunings"] = [{"strategy": HOSTILE, "different": {HOSTILE: HOSTILE}, "auc": HOSTILE}]
         page = render(metrics)
         assert "<script" not in page and "alert('x')" in Page(page).text
@@ -359,9 +300,27 @@ class TestPieces:
         assert Figure.of({"difference": -0.1, "low": -0.2, "high": 0.1}, "difference").sign == 0
         assert Figure.of(True).value is None
 
-    def test_elements_escape(self):
-        assert element("a", "<", None, [element("b", 1), "&"], title='"', class_=None) == '<a title="&quot;">&lt;<b>1</b>&amp;</a>'
-        assert join("a", ["b", None], 3) == "ab3"
+    def test_whatever_enters_a_template_is_escaped(self):
+        written = ENVIRONMENT.from_string('<a title="{{ text }}">{{ text }}</a>').render(text="\"<'&\x00")
+        assert written == '<a title="&#34;&lt;&#39;&amp;\ufffd">&#34;&lt;&#39;&amp;\ufffd</a>'
+
+    def test_a_name_that_no_view_holds_is_an_error(self):
+        with pytest.raises(UndefinedError, match="absent"):
+            ENVIRONMENT.from_string("{{ absent }}").render()
+
+    def test_charts_say_in_words_what_they_draw(self):
+        points = [(float(x), 0.5 + x / 100) for x in range(3)]
+        many = [(float(x), 0.25) for x in range(40)]
+        axes = Axis("step", (0.0, 40.0)), Axis("", (0.0, 1.0))
+        label = line_chart([Series("Student", "student", points), Series("Teacher", "teacher", many)], *axes, label="AUC by step").label
+        assert label == "AUC by step. Student: 0.5 at 0, 0.51 at 1, 0.52 at 2. Teacher: 40 points from 0.25 at 0 to 0.25 at 39."
+        assert strip([("a", "student", Figure(0.7, 0.6, 0.8))], (0.0, 1.0), label="AUC of a").label == "AUC of a: 0.7000 [0.6000, 0.8000]"
+        assert strip([("a", "student", Figure(None))], (0.0, 1.0), label="AUC of a").label == "AUC of a: not known"
+
+    def test_labels_of_points_stay_inside_their_chart(self):
+        line = Series("Student", "student", [(0.0, 0.5), (1.0, 0.5)], labels=["left", "right"])
+        left, right = line_chart([line], Axis("x", (0.0, 1.0)), Axis("y", (0.0, 1.0)), label="chart").lines[0].labels
+        assert (left.before, right.before) == (False, True)
 
     @pytest.mark.parametrize(("domain", "about"), [((0.0, 1.0), 5), ((0.7012, 0.7013), 4), ((-3.0, 4e6), 5), ((5.0, 5.0), 3)])
     def test_ticks_are_inside(self, domain, about):
@@ -391,20 +350,8 @@ def test_report_of_a_real_evaluation(tmp_path):
 
 
 @pytest.fixture
-def proof(metrics):
-    models = {name: metrics["models"][name] for name in ("teacher", "student", "student_alone")}
-    models["student"]["auc"]["seeds"], models["student_alone"]["auc"]["seeds"] = [0.7402, 0.7422], [0.7301, 0.7401]
-    gain = gap(0.0061) | {"seeds": [0.0101, 0.0021]}
-    return {
-        "run": metrics["run"],
-        "seeds": [7, 8],
-        "models": models,
-        "comparisons": {"student-student_alone": {"auc": gain}, "student-teacher": {"auc": gap(-0.0025)}},
-        "ablation": [
-            {"name": "label gate", "auc": interval(0.7431), "against_student": gap(0.0019), "against_student_alone": gap(0.008)},
-        ],
-        "not_possible": {HOSTILE: "din reads it anew"},
-    }
+def proof():
+    return figures.proof(HOSTILE)
 
 
 class TestProof:
@@ -425,24 +372,13 @@ class TestProof:
     def test_the_page_shows_seeds_and_ablation_and_is_one_safe_file(self, proof):
         written = render_proof(proof)
         page = Page(written)
-        for shown in ("Proof of distillation", "0.7402", "+0.0101", "label gate", "+0.0019", "+0.0080", "1 changes cannot be made here"):
+        for shown in ("Proof of distillation", "0.7402", "+0.0101", "label gate", "+0.0019", "+0.0080", "1 change cannot be made here"):
             assert shown in page.text
         assert "script" not in page.tags and "<script>" not in written and "http" not in written.split("</style>")[1]
 
     def test_the_page_draws_the_student_by_the_amount_of_its_transfer_set(self, proof):
         assert "by its amount" not in render_proof(proof)
-        points = [
-            {
-                "amount": amount,
-                "configured": amount == 1,
-                "rows": round(80_123 * amount),
-                "validation_auc": 0.75 + amount / 100,
-                "auc": interval(0.74 + amount / 100),
-                "against_student": gap(-0.01 + amount / 100),
-                "against_student_alone": gap(0.004 + amount / 100),
-            }
-            for amount in (0, 0.5, 1)
-        ]
+        points = figures.amounts()
         page = Page(render_proof(proof | {"amounts": {"key": "distill.transfer.amount", "points": points}}))
         wanted = (
             "The transfer set by its amount",
@@ -461,23 +397,8 @@ class TestProof:
 
 class TestSweep:
     @pytest.fixture
-    def sweep(self, metrics):
-        students = [
-            {
-                "name": f"{kind} {width}",
-                "kind": kind,
-                "width": width,
-                "validation_auc": 0.75 + width / 1000,
-                "auc": interval(0.74 + width / 1000),
-                "rows_per_second": 1e6 / width,
-                "parameters": 1000 * width,
-                "bytes": 4000 * width,
-                "on_frontier": {"rows_per_second": kind == "pooled", "bytes": width == 8},
-            }
-            for kind in ("pooled", "din")
-            for width in (8, 32)
-        ]
-        return {"run": metrics["run"], "teacher": metrics["models"]["teacher"], "students": students, "not_possible": {"din 512": HOSTILE}}
+    def sweep(self):
+        return figures.sweep(HOSTILE)
 
     def test_the_page_draws_the_frontier(self, sweep):
         written = render_sweep(sweep)
@@ -487,6 +408,7 @@ class TestSweep:
             "Worth having for their speed, best first: pooled 32 (0.7720), pooled 8 (0.7480)",
             "83.3 × the teacher",
             "speed, size",
+            "The teacher has AUC 0.7437, 1,500 rows/s, 13.7 MB, sharing histories.",
         ):
             assert shown in page.text
         assert page.tags.count("svg") >= 7 and "<script>" not in written
@@ -496,3 +418,31 @@ class TestSweep:
         for student in sweep["students"]:
             student["rows_per_second"] = None
         assert "AUC against bytes" in Page(render_sweep(sweep)).text
+
+
+class TestMonitoring:
+    def test_the_page_shows_every_date_and_names_a_broken_bound(self):
+        written = render_monitoring(figures.monitor())
+        page = Page(written)
+        assert "1 bound is broken. 2024-01-07: auc 0.6100, must be >= 0.65." in page.text
+        for shown in (
+            "Monitoring of scores · globo",
+            "2024-01-03",
+            "2024-01-08",
+            "its clicks are still to come",
+            "6,300",
+            "broken: auc",
+            "v4",
+        ):
+            assert shown in page.text
+        assert page.tags.count("svg") == 5 and "<script>" not in written
+
+    def test_nothing_is_measured_yet(self):
+        assert "No scored date has labels yet." in Page(render_monitoring({"dates": []})).text
+
+
+def test_the_report_starts_without_torch():
+    found = subprocess.run(
+        [sys.executable, "-c", "import sys, ctr_kd.report; print('torch' in sys.modules)"], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "False"
