@@ -13,7 +13,7 @@ BIN   := .venv/bin
 STAMP := .venv/.installed
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: setup run test test-airflow test-extras test-serving check format bench bench-quality clean
+.PHONY: setup run test test-airflow test-browser test-extras test-serving check format bench bench-quality clean
 .DEFAULT_GOAL := run
 
 setup: $(STAMP)
@@ -31,7 +31,7 @@ run: $(STAMP)
 
 # Two processes with one thread each are faster than one with two: most tests are too small to share.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/browser
 
 # Airflow pins packages that MLflow wants in other versions, so it has an environment of its own, as it would have on a scheduler.
 AIRFLOW := .venv-airflow/.installed
@@ -50,6 +50,13 @@ test-extras: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[spark,postgresql,system-metrics]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs tests/feature_store/engines tests/pipelines/scoring/test_spark_executor.py \
 		tests/pipelines/tracking
+
+# The pages as a browser shows them; `make test` leaves this out, because it wants Debian's Chromium.
+test-browser: $(STAMP)
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null \
+		|| { echo "make test-browser needs Chromium: apt-get install chromium chromium-driver" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
+	$(BIN)/python -m pytest tests/browser
 
 # Installs the registered student's own requirements, and nothing else, into an environment of its own.
 test-serving: $(STAMP)

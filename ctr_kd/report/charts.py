@@ -249,14 +249,17 @@ def scale(domain: Domain, *, sign: bool = False, width: int = STRIP) -> Scale:
     room = abs(to_x(values[1]) - to_x(values[0])) if len(values) > 1 else width
     stride = math.ceil((LETTER * max(map(len, texts), default=0) + 8) / room)
     first = values.index(0) % stride if 0 in values else 0
-    written = list(zip(values, texts, strict=True))[first::stride]
+    places = []
+    for value, text in list(zip(values, texts, strict=True))[first::stride]:
+        half = LETTER * len(text) / 2
+        places.append(Tick(min(max(to_x(value), half), width - half), text))
     label = f"Scale from {texts[0]} to {texts[-1]}" if texts else "Scale"
-    return Scale(width, label, [Tick(to_x(value), text) for value, text in written])
+    return Scale(width, label, places)
 
 
 def _ends(width: int) -> tuple[float, float]:
     """Where a strip's scale begins and ends: neither the dots at its edges nor the numbers above them are cut."""
-    return 16, width - 16
+    return 20, width - 20
 
 
 def spread(figures: Sequence[Figure], *, zero: bool = False) -> Domain:

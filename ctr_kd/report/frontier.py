@@ -118,12 +118,12 @@ def _panel(sweep: Mapping[str, Any], cost: str) -> Panel | None:
     students = [one for one in sweep["students"] if one.get(cost)]
     if not students:
         return None
-    series = [
-        _series("frontier", FRONTIER, [one for one in students if (one.get("on_frontier") or {}).get(cost)], cost, quality, marks=False)
-    ]
+    series = []
     for kind in dict.fromkeys(one["kind"] for one in students):
         models = [one for one in students if one["kind"] == kind]
         series.append(_series(kind, COLORS.get(kind, "other"), models, cost, quality, [str(one["width"]) for one in models]))
+    on = [one for one in students if (one.get("on_frontier") or {}).get(cost)]
+    series.append(_series("frontier", FRONTIER, on, cost, quality, marks=False))
     teacher = sweep.get("teacher")
     if teacher and teacher.get(cost):
         series.append(_series("teacher", TEACHER, [teacher], cost, quality, ["teacher"]))

@@ -106,9 +106,9 @@ def gate(metrics: Mapping[str, Any]) -> Gate | None:
     body = []
     for check in checks:
         value, rival = Figure.of(check.get("value")).value, Figure.of(check.get("champion")).value
-        shown = f"{value:.4g}" if value is not None else check.get("reason") or "undefined"
+        shown = _measured(value) if value is not None else check.get("reason") or "undefined"
         cells = [Cell(check.get("name", ""), words=True), Cell(shown, number=True)]
-        cells += [Cell("–" if rival is None else f"{rival:.4g}", number=True)] if compared else []
+        cells += [Cell("–" if rival is None else _measured(rival), number=True)] if compared else []
         outcome = Cell("passed", kind="passed") if check.get("passed") else Cell("failed", kind="failed")
         body.append(Row([*cells, Cell(check.get("bound", ""), number=True), outcome]))
     before, after = (found.get(key) for key in ("champion_before", "champion_after"))
@@ -116,6 +116,11 @@ def gate(metrics: Mapping[str, Any]) -> Gate | None:
     champion += ", as before." if before == after and after else f"; before it was {f'version {before}' if before else 'none'}."
     sentence = f"The gate {'passed' if found.get('passed') else 'refused'} the challenger. {champion}"
     return Gate(sentence, Table(columns, body) if body else None)
+
+
+def _measured(value: float) -> str:
+    """Four digits; counts in full."""
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
 def stages(metrics: Mapping[str, Any]) -> Stages | None:
