@@ -13,7 +13,7 @@ BIN   := .venv/bin
 STAMP := .venv/.installed
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: setup run test test-airflow test-browser test-extras test-serving check format bench bench-quality clean
+.PHONY: setup run test test-airflow test-browser test-extras test-serving check docs docs-serve format bench bench-quality clean
 .DEFAULT_GOAL := run
 
 setup: $(STAMP)
@@ -62,6 +62,19 @@ test-browser: $(STAMP)
 test-serving: $(STAMP)
 	CTR_KD_TEST_SERVING=1 $(BIN)/python -m pytest tests/pipelines/registry/test_pyfunc_model.py
 
+# The documentation, in site/; strictly: a link, an anchor or a reference that leads nowhere fails, and so does what a page would fetch.
+DOCS := .venv/.installed-docs
+
+$(DOCS): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
+
+docs: $(DOCS)
+	$(BIN)/python -m mkdocs build --strict --clean
+
+docs-serve: $(DOCS)
+	$(BIN)/python -m mkdocs serve --dev-addr 127.0.0.1:8000
+
 check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -82,4 +95,4 @@ bench-quality: $(STAMP)
 		$(if $(GLOBO),--globo $(GLOBO)) $(if $(ML100K),--ml100k $(ML100K)) $(if $(MIND),--mind $(MIND))
 
 clean:
-	rm -rf .venv .venv-airflow build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-airflow build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

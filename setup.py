@@ -49,6 +49,7 @@ setup(
             "pandas-stubs",
         ],
         "browser": ["pytest>=9", "selenium>=4.51"],
+        "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.8", "mkdocstrings[python]>=1.0"],
         "spark": ["pyspark>=4.3"],
         "system-metrics": ["psutil>=6"],
         "postgresql": ["psycopg[binary]>=3.2"],

@@ -1,4 +1,4 @@
-"""What a billion events a day take, extrapolated from what was measured: the tables of docs/sizing.md.
+"""What a billion events a day take, extrapolated from what was measured: the tables of docs/how-to/sizing.md.
 
     python benchmarks/sizing.py                            1 billion events a day
     python benchmarks/sizing.py --events 5e7 --ram 32      another log, another machine
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).with_name("results")
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "sizing.md"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "how-to" / "sizing.md"
 MARK = "<!-- python benchmarks/sizing.py -->\n"
 
 # Assumptions. An event is a row of the log of impressions: an item that was shown.
@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("--events", type=float, default=1e9, help="a day")
     parser.add_argument("--ram", type=float, default=128, help="GB of the one machine")
     parser.add_argument("--cores", type=int, default=32, help="of the one machine")
-    parser.add_argument("--write", action="store_true", help="replace the table of docs/sizing.md")
+    parser.add_argument("--write", action="store_true", help="replace the table of docs/how-to/sizing.md")
     arguments = parser.parse_args()
     found = table(arguments.events, arguments.ram, arguments.cores)
     if arguments.write:

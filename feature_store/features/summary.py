@@ -19,7 +19,9 @@ class SplitTimes(JsonModel):
 
 
 class SupportShares(JsonModel):
-    """Rows of both classes by the clicks on their item in the candidates' window; see :class:`..negative_sampling.Support`.
+    """Rows of both classes by the clicks on their item in the candidates' window.
+
+    See :class:`~feature_store.features.negative_sampling.Support`.
 
     Attributes
     ----------

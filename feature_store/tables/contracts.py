@@ -58,7 +58,7 @@ class Rejected(NamedTuple):
 class RawBatch(NamedTuple):
     """Rows of one input file with the names of the contract, not yet typed.
 
-    Parameters
+    Attributes
     ----------
     kind : "events", "items", "users" or "texts"
     file : str

@@ -124,7 +124,9 @@ def neighbours_command(options: Options) -> None:
             click.echo(neighbours_table(runner.context, options.more["item"], options.more["k"]))
 
 
-_input = click.option("--input", "input", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE.parquet")
+_input = click.option(
+    "--input", "input", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE.parquet", help="Rows of your own."
+)
 _model = click.option("--model", metavar="URI", help="MLflow model [default: models:/NAME@champion]")
 
 
@@ -158,7 +160,9 @@ _stage_command("register", "Register the student as challenger; it becomes champ
 @common
 @click.option("--date", type=Date(), metavar="YYYY-MM-DD", help="Date whose candidates are scored [default: last date of the test window]")
 @_input
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.parquet")
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.parquet", help="Where the rows of --input go, with scores."
+)
 @click.option("--top", type=click.IntRange(min=1), metavar="K", help="Keep the best K rows of each user [default: score.top, all]")
 @_model
 def score_command(options: Options) -> None:

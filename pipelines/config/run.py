@@ -412,19 +412,19 @@ def _lines(block: BaseModel, depth: int) -> Iterator[str]:
             yield f"{indent}{key}:"
             yield from _lines(value, depth + 1)
         else:
-            yield f"{indent}{key}: {_scalar(value)}"
+            yield f"{indent}{key}: {scalar(value)}"
             unset = _block_of(field.annotation) if value is None else None
             for inner, inner_field in _keys(unset).items() if unset else ():
                 yield f"{indent}#   {inner}: {inner_field.description}"
 
 
-def _scalar(value: Any) -> str:
+def scalar(value: Any) -> str:
     """One value in YAML's flow style.
 
     Examples
     --------
     >>> from datetime import timedelta
-    >>> _scalar(timedelta(hours=36)), _scalar([0.8, 0.2]), _scalar(None)
+    >>> scalar(timedelta(hours=36)), scalar([0.8, 0.2]), scalar(None)
     ('36h', '[0.8, 0.2]', 'null')
     """
     if isinstance(value, timedelta):

@@ -187,7 +187,7 @@ class StageContext:
             self.run.tracker.metric(name, value, step)
 
     def announce(self) -> None:
-        """Have the other processes run this stage as well, with the same inputs; see :func:`help_out`."""
+        """Have the other processes run this stage as well, with the same inputs; see :func:`pipelines.workspace.processes.help_out`."""
         inputs = {name: str(path) for name, path in self.inputs.items()}
         self.processes.tell({"stage": self.stage, "inputs": inputs, "output": str(self.output)})
 
