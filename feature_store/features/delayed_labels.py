@@ -68,7 +68,7 @@ def labels_of(
     dates = [date for date in store.dates(until) if date >= first.date().isoformat()]
     if not dates:
         return Labelled(np.zeros(0, np.int8), np.zeros(0), np.zeros(0, np.int64))
-    shown = store.contract["has_impressions"]
+    shown = store.log_contract.has_impressions
     if horizon is None:
         when = "e.timestamp = s.timestamp" + (" and e.request_id is not distinct from s.request_id" if shown else "")
     else:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from feature_store.engines import Engine
 from feature_store.store.store import Store
-from feature_store.tables.contracts import DataError
+from feature_store.tables.contracts import DataError, LogContract
 
 
 def microseconds(time: datetime) -> int:
@@ -66,28 +64,27 @@ RESERVED = {
 }
 
 
-def describe(contract: Mapping[str, Any]) -> Log:
-    """Read the store's contract.
+def offered(contract: LogContract) -> Log:
+    """What a contract says of its log.
 
     Raises
     ------
     DataError
-        When a context column or an attribute has a name that rows use, or two have the same; or the store holds texts.
+        When a context column or an attribute has a name that rows use, or two have the same.
     """
-    if "context" not in contract:
-        raise DataError("the store holds texts, which have no users, candidates or histories")
-    named = [name for kind in contract["context"].values() for name in kind] + contract["item_attributes"] + contract["user_attributes"]
+    context = contract.context
+    named = [*context.categorical, *context.dense, *contract.item_attributes, *contract.user_attributes]
     for name in named:
         if name in RESERVED or named.count(name) > 1:
             reason = "a name that rows use themselves" if name in RESERVED else "named twice, among the context and the attributes"
             raise DataError(f"column {name!r} is {reason}; rename it in the log")
     return Log(
-        has_impressions=contract["has_impressions"],
-        categorical=tuple(contract["context"]["categorical"]),
-        dense=tuple(contract["context"]["dense"]),
-        item_attributes=tuple(contract["item_attributes"]),
-        user_attributes=tuple(contract["user_attributes"]),
-        oracle=contract["oracle"] and contract["has_impressions"],  # nobody knows the probability of a sampled candidate
+        has_impressions=contract.has_impressions,
+        categorical=tuple(context.categorical),
+        dense=tuple(context.dense),
+        item_attributes=tuple(contract.item_attributes),
+        user_attributes=tuple(contract.user_attributes),
+        oracle=contract.oracle and contract.has_impressions,  # nobody knows the probability of a sampled candidate
     )
 
 
@@ -119,7 +116,7 @@ def load(
     DataError
         When nothing was ingested, or a file of the store is damaged.
     """
-    log = describe(store.contract)
+    log = offered(store.log_contract)
     if not context:
         log = replace(log, categorical=(), dense=(), oracle=False)
     before = None if as_of is None else as_of - timedelta(microseconds=1)  # at midnight the date that begins then is not read

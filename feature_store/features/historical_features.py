@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from feature_store.config import AssemblyConfig, FeatureStoreConfig
 from feature_store.engines import Engine, open_engine
 from feature_store.engines.sql_template import render
-from feature_store.features.event_log import Log, describe, load, microseconds
+from feature_store.features.event_log import Log, load, microseconds, offered
 from feature_store.features.histories import build_histories, read_positions
 from feature_store.features.requests import RowMaker, number_requests, request_range
 from feature_store.features.statistics import REQUEST_STATISTICS, Timelines, in_microseconds, statistic_names
@@ -234,7 +234,7 @@ def candidate_batches_on(
     """
     with _engine(engine_config, store) as engine:
         # What was shown stands in the date's own events, whatever was before.
-        shown = kind == "log" and describe(store.contract).has_impressions
+        shown = kind == "log" and offered(store.log_contract).has_impressions
         log, start, end, newest = _day(engine, store, day, as_of, alone=shown)
         columns = "".join(f", {name}" for name in log.context)
         if kind == "live":

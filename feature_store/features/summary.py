@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from feature_store.tables.contracts import ContextNames
 from feature_store.tables.json_models import IsoTime, JsonFile, JsonModel
 
 
@@ -59,13 +60,6 @@ class CandidateSummary(JsonModel):
     seed: int | None = None
     short: int | None = None
     support: SupportShares | None = None
-
-
-class ContextNames(JsonModel):
-    """Names of the context columns."""
-
-    categorical: list[str]
-    dense: list[str]
 
 
 class HistoryLimits(JsonModel):

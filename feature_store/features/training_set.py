@@ -26,11 +26,11 @@ from feature_store.features.histories import build_histories, write_clicks
 from feature_store.features.requests import RowMaker, number_requests, request_range
 from feature_store.features.row_writer import RowWriter
 from feature_store.features.statistics import statistic_names
-from feature_store.features.summary import CandidateSummary, ClickSummary, ContextNames, HistoryLimits
+from feature_store.features.summary import CandidateSummary, ClickSummary, HistoryLimits
 from feature_store.features.time_split import check_split, resolve_split, utc
 from feature_store.features.vocabulary import fit_vocabularies
 from feature_store.store.store import Store
-from feature_store.tables.contracts import DataError
+from feature_store.tables.contracts import ContextNames, DataError
 from feature_store.tables.json_files import write_json
 
 __all__ = ["FeatureLookup", "assemble", "candidate_batches_on", "candidates_on", "features_for"]

@@ -9,14 +9,14 @@ from feature_store.readers.s3rec import S3RecReader
 from feature_store.readers.simulated import SimulatedReader
 from feature_store.readers.tabular import TabularReader
 from feature_store.readers.text import TextReader
-from feature_store.tables.contracts import Reader
+from feature_store.tables.contracts import LogReader, Reader
 
-READERS: dict[str, type[Reader]] = {
+LOG_READERS: dict[str, type[LogReader]] = {
     "globo": GloboReader,
     "mind": MindReader,
     "movielens": MovieLensReader,
     "s3rec": S3RecReader,
     "simulated": SimulatedReader,
     "tabular": TabularReader,
-    "text": TextReader,
 }
+READERS: dict[str, type[Reader]] = {**LOG_READERS, "text": TextReader}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import pyarrow.parquet as pq
 
 from feature_store.readers.delimited import CSV, TSV, read_delimited, require_columns
 from feature_store.tables.contracts import DataError, Kind, RawBatch
+from feature_store.tables.json_files import spaced_digest_of
 
 PARQUET_ROWS = 200_000  # rows in a batch of a Parquet file
 ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
@@ -37,7 +36,7 @@ def relative(path: Path, data: Path) -> str:
 
 def fingerprint(reader: str, **settings: Any) -> str:
     """Digest of a reader's name and the settings that shape its rows."""
-    return hashlib.sha256(json.dumps([reader, settings], sort_keys=True, default=str).encode()).hexdigest()
+    return spaced_digest_of([reader, settings])
 
 
 def read_table(path: Path, file: str, kind: Kind, columns: Mapping[str, str]) -> Iterator[RawBatch]:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from feature_store.config import SourceConfig
 from feature_store.readers.base import data_folder, fingerprint, relative
 from feature_store.readers.delimited import CSV, read_delimited
-from feature_store.tables.contracts import DataError, RawBatch, describe
+from feature_store.tables.contracts import DataError, LogContract, RawBatch, log_contract
 
 CONTEXT = {
     "environment": "click_environment",
@@ -43,8 +42,8 @@ class GloboReader:
     def fingerprint(self) -> str:
         return fingerprint("globo")
 
-    def contract(self) -> dict[str, Any]:
-        return describe(has_impressions=False, categorical=CONTEXT)
+    def contract(self) -> LogContract:
+        return log_contract(has_impressions=False, categorical=CONTEXT)
 
     def read(self, files: Sequence[Path]) -> Iterator[RawBatch]:
         for path in files:

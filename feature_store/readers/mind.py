@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from feature_store.config import SourceConfig
 from feature_store.readers.base import data_folder, fingerprint
 from feature_store.readers.delimited import Layout, read_delimited
 from feature_store.tables.casting import MICROSECOND, mask_of, to_times
-from feature_store.tables.contracts import EARLIEST, DataError, RawBatch, Rejected, describe, row_text
+from feature_store.tables.contracts import EARLIEST, DataError, LogContract, RawBatch, Rejected, log_contract, row_text
 
 BEHAVIORS, NEWS = "behaviors.tsv", "news.tsv"
 _BEHAVIORS = Layout("\t", quoted=False, names=("impression", "user", "time", "history", "candidates"))
@@ -43,9 +43,9 @@ class MindReader:
     def fingerprint(self) -> str:
         return fingerprint("mind", histories="of the earliest impression")
 
-    def contract(self) -> dict[str, Any]:
+    def contract(self) -> LogContract:
         has_news = (self._data / NEWS).is_file()
-        return describe(has_impressions=True, item_attributes=("category", "subcategory") if has_news else ())
+        return log_contract(has_impressions=True, item_attributes=("category", "subcategory") if has_news else ())
 
     def read(self, files: Sequence[Path]) -> Iterator[RawBatch]:
         for path in files:

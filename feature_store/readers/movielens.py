@@ -17,7 +17,7 @@ from feature_store.config import SourceConfig
 from feature_store.readers.base import data_folder, fingerprint
 from feature_store.readers.delimited import Layout, header, read_delimited
 from feature_store.tables.casting import as_array, null_where, to_numbers, to_text
-from feature_store.tables.contracts import DataError, Kind, RawBatch, describe
+from feature_store.tables.contracts import DataError, Kind, LogContract, RawBatch, log_contract
 
 GENRES = (
     *("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy"),
@@ -81,9 +81,9 @@ class MovieLensReader:
     def fingerprint(self) -> str:
         return fingerprint("movielens", click_rating=self._click_rating)
 
-    def contract(self) -> dict[str, Any]:
+    def contract(self) -> LogContract:
         kinds = {_file(path).kind for path in self.files()}
-        return describe(
+        return log_contract(
             has_impressions=True,
             item_attributes=("release_year", "genre") if "items" in kinds else (),
             user_attributes=("age", "gender", "occupation") if "users" in kinds else (),

@@ -12,7 +12,6 @@ import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +19,7 @@ import pyarrow as pa
 from feature_store.config import SourceConfig
 from feature_store.readers.base import data_folder, fingerprint, relative
 from feature_store.tables.casting import MICROSECOND
-from feature_store.tables.contracts import DataError, RawBatch, Rejected, describe, row_text
+from feature_store.tables.contracts import DataError, LogContract, RawBatch, Rejected, log_contract, row_text
 
 LAST_DAY = datetime(2020, 1, 1, tzinfo=UTC)  # of everyone's last click; the contract's earliest time leaves 10,957 days before it
 STEP = timedelta(days=1)  # from one position to the next
@@ -53,8 +52,8 @@ class S3RecReader:
     def fingerprint(self) -> str:
         return fingerprint("s3rec", name=self._name, columns=self._columns)
 
-    def contract(self) -> dict[str, Any]:
-        return describe(has_impressions=False, item_attributes=self._columns if len(self.files()) > 1 else ())
+    def contract(self) -> LogContract:
+        return log_contract(has_impressions=False, item_attributes=self._columns if len(self.files()) > 1 else ())
 
     def read(self, files: Sequence[Path]) -> Iterator[RawBatch]:
         for path in files:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +12,7 @@ from feature_store.config import SourceConfig
 from feature_store.readers.base import fingerprint
 from feature_store.simulator.events import Impressions, simulate
 from feature_store.simulator.world import DEVICES, SEGMENTS, SUBCATEGORIES, ClickWorld
-from feature_store.tables.contracts import RawBatch, describe
+from feature_store.tables.contracts import LogContract, RawBatch, log_contract
 
 VERSION = 1  # of the world: raise it when the same settings make other rows, and stores are built anew
 FILE = "simulated"
@@ -35,9 +34,9 @@ class SimulatedReader:
     def fingerprint(self) -> str:
         return fingerprint(FILE, version=VERSION, **self._settings.model_dump(mode="json"))
 
-    def contract(self) -> dict[str, Any]:
+    def contract(self) -> LogContract:
         impressions = not self._settings.clicks_only
-        return describe(
+        return log_contract(
             has_impressions=impressions,
             categorical=["device"],
             dense=["position"] if impressions else [],

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from feature_store.config import SourceConfig
 from feature_store.readers.base import ENDINGS, data_folder, fingerprint, read_table, relative
-from feature_store.tables.contracts import ID_COLUMNS, DataError, RawBatch, describe
+from feature_store.tables.contracts import ID_COLUMNS, DataError, LogContract, RawBatch, log_contract
 
 _RESERVED = {*ID_COLUMNS["events"], "timestamp", "clicked", "ingested_at", "time_known", "click_probability", "source", "line", "title"}
 
@@ -64,8 +63,8 @@ class TabularReader:
                 block.pop("path")  # which files there are is the ledger's business
         return fingerprint("tabular", context=self._context.model_dump(), **blocks)
 
-    def contract(self) -> dict[str, Any]:
-        return describe(
+    def contract(self) -> LogContract:
+        return log_contract(
             has_impressions=self._events.clicked is not None,
             categorical=self._context.categorical,
             dense=self._context.dense,

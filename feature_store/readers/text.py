@@ -68,8 +68,10 @@ class TextReader:
             columns["unlabelled"] = config.unlabelled_columns.model_dump()
         return fingerprint("text", splits=self.splits, share=config.validation_share, seed=config.seed, **columns)
 
-    def contract(self) -> dict[str, Any]:
-        return {"pair": self._config.text_b is not None}
+    @property
+    def has_pairs(self) -> bool:
+        """Whether rows have two texts."""
+        return self._config.text_b is not None
 
     def class_names(self) -> list[str] | None:
         """Lines of ``source.class_names``. Raises DataError when a line is empty or stands twice."""

@@ -7,8 +7,6 @@ order in which they arrived, nor of how often or when this ran. Files that vanis
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import time
 from collections.abc import Callable
@@ -16,19 +14,31 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from feature_store.config import SourceConfig
-from feature_store.readers import READERS
+from feature_store.readers import LOG_READERS
 from feature_store.readers.base import relative
+from feature_store.store.manifests import CONTRACT, LEDGER, MANIFEST, InputFile, Ledger, StoredLogContract, TableManifest, read_sealed
 from feature_store.store.merge import KEYS, connect, write_part
 from feature_store.store.quarantine import FILE, Rejects, files_behind, write_failed, write_quarantine
 from feature_store.store.staging import Part, Staging
-from feature_store.store.store import CONTRACT, LEDGER, MANIFEST, Store, Transaction, finish_commit, read_json, storage_errors
-from feature_store.tables.contracts import ID_COLUMNS, ContractCheck, DataError, Kind, Reader, Rejected, latest_time, row_text, schema
+from feature_store.store.store import Store, Transaction, finish_commit, storage_errors
+from feature_store.tables.contracts import (
+    ID_COLUMNS,
+    ContractCheck,
+    DataError,
+    Kind,
+    LogContract,
+    LogReader,
+    Rejected,
+    latest_time,
+    row_text,
+    schema,
+)
 from feature_store.tables.files import sha256_of
+from feature_store.tables.json_files import spaced_digest_of
 
 FORMAT = 1  # of the store; another number makes every store be built anew
 _IDS = ("user_id", "item_id", "request_id")
@@ -68,12 +78,12 @@ class IngestSummary:
 class _Plan:
     """What to read, and what stands."""
 
-    contract: dict[str, Any]
+    contract: LogContract
     identity: str  # of the reader, its settings and the contract: a store holds one log
     digests: dict[str, str]  # sha256 of every input
     read: list[Path]
     reread: set[str]  # names of the read files whose rows may stand in the store
-    kept: dict[str, Any]  # ledger entries of the other files
+    kept: dict[str, InputFile]  # ledger entries of the other files
     fresh: bool  # nothing of the standing store is used
 
 
@@ -108,7 +118,7 @@ def ingest(
     with storage_errors(store.root):
         finish_commit(store.root)  # first of all: an interrupted store is whole again even if the input is not
         data = Path(data) if data is not None else None
-        reader = READERS[source.reader](source, data)
+        reader = LOG_READERS[source.reader](source, data)
         paths = reader.files()
     with storage_errors(store.root), Transaction(store) as transaction:
         plan = _plan(reader, paths, data, store, latest_time(now))
@@ -128,28 +138,28 @@ def ingest(
 
 
 def _tell_changes(plan: _Plan, store: Store, report: Report) -> None:
-    gone = len(store.ledger.get("files", {}).keys() - plan.digests.keys()) if plan.digests else 0
-    if plan.fresh and store.ledger:
+    ledger = store.ledger
+    gone = len(ledger.files.keys() - plan.digests.keys()) if plan.digests and ledger is not None else 0
+    if plan.fresh and ledger is not None:
         report("the store was made by another reader, or of other columns or settings: it is replaced")
     elif gone:
         report(f"{gone} files of earlier ingestions are not there any more; their rows stay")
 
 
-def _plan(reader: Reader, paths: list[Path], data: Path | None, store: Store, latest: int) -> _Plan:
+def _plan(reader: LogReader, paths: list[Path], data: Path | None, store: Store, latest: int) -> _Plan:
     contract = reader.contract()
-    described = json.dumps([FORMAT, reader.fingerprint(), contract], sort_keys=True)
-    identity = hashlib.sha256(described.encode()).hexdigest()
+    identity = spaced_digest_of([FORMAT, reader.fingerprint(), contract.to_json()])
     names = {relative(path, data): path for path in paths} if data is not None else {}
     digests = {name: sha256_of(path) for name, path in names.items()}
     ledger = store.ledger
-    fresh = ledger.get("source") != identity
-    known = {} if fresh else ledger["files"]
-    changed = {name for name, digest in digests.items() if name in known and known[name]["sha256"] != digest}
+    fresh = ledger is None or ledger.source != identity
+    known = {} if ledger is None or fresh else ledger.files
+    changed = {name for name, digest in digests.items() if name in known and known[name].sha256 != digest}
     # A row that a changed file's row kept out may have to come back: rows in quarantine, and rows of an older catalogue.
     behind = files_behind(_standing_quarantine(store), changed)
-    kinds = {kind for name in changed for kind in known[name]["kinds"] if kind != "events"}
-    behind |= {name for name in known if kinds.intersection(known[name]["kinds"])}
-    behind |= {name for name, entry in known.items() if entry.get("future", latest + 1) <= latest}  # what was to come has come
+    kinds = {kind for name in changed for kind in known[name].kinds if kind != "events"}
+    behind |= {name for name in known if kinds.intersection(known[name].kinds)}
+    behind |= {name for name, entry in known.items() if entry.future is not None and entry.future <= latest}  # what was to come has come
     reread = changed | (behind & digests.keys())
     read = [path for name, path in names.items() if name not in known or name in reread]
     kept = {name: entry for name, entry in known.items() if name not in reread}
@@ -176,10 +186,10 @@ class _File:
         if rows.num_rows:
             self.text_ids.update(name for name in ID_COLUMNS[kind] if pa.types.is_string(rows.schema.field(name).type))
 
-    def entry(self) -> dict[str, Any]:
+    def entry(self) -> InputFile:
         """Of the ledger."""
-        entry = {"sha256": self.sha256, "kinds": sorted(self.kinds), "rows": self.rows, "text_ids": sorted(self.text_ids)}
-        return entry if self.future is None else {**entry, "future": self.future}
+        entry = InputFile(sha256=self.sha256, kinds=sorted(self.kinds), rows=self.rows, text_ids=sorted(self.text_ids))
+        return entry if self.future is None else entry.model_copy(update={"future": self.future})
 
 
 class _Run:
@@ -190,7 +200,7 @@ class _Run:
         self._limit, self._failed, self._report = limit, failed, report
         self._staging = Staging(transaction.staging / "rows")
         self._rejects = Rejects(transaction.staging / "rejected")
-        self._entries: dict[str, dict[str, Any]] = {}  # the next ledger
+        self._entries: dict[str, InputFile] = {}  # the next ledger
         self._rows_read = 0
         self._engine = connect(transaction.staging / "engine")
 
@@ -198,7 +208,7 @@ class _Run:
         """Let go of the engine's scratch files."""
         self._engine.close()
 
-    def stage(self, reader: Reader, check: ContractCheck) -> None:
+    def stage(self, reader: LogReader, check: ContractCheck) -> None:
         """Read, type and stage the rows; refuse when too many are rejected, or a file holds no good one."""
         plan = self._plan
         self._report(f"reading {len(plan.read)} of {len(plan.digests)} input files" if plan.digests else "making the log")
@@ -229,11 +239,11 @@ class _Run:
     def _require_rows(self) -> None:
         """A file may be a quiet hour; a log, a catalogue or a list of users without any row is a mistake."""
         entries = self._entries
-        if not any("events" in entry["kinds"] for entry in entries.values()):
+        if not any("events" in entry.kinds for entry in entries.values()):
             raise DataError("the input holds no events; check `source` and --data")
-        for kind in sorted({kind for entry in entries.values() for kind in entry["kinds"]}):
-            files = sorted(name for name, entry in entries.items() if kind in entry["kinds"])
-            if not any(entries[name]["rows"] for name in files):
+        for kind in sorted({kind for entry in entries.values() for kind in entry.kinds}):
+            files = sorted(name for name, entry in entries.items() if kind in entry.kinds)
+            if not any(entries[name].rows for name in files):
                 raise DataError(f"{files[0]}: holds a header and no rows, and no other file holds {kind}; fill it or check --data")
 
     def _check_limit(self) -> None:
@@ -251,16 +261,16 @@ class _Run:
     def merge(self) -> IngestSummary:
         """Write the next state of every affected part, the quarantine, the contract and the ledger."""
         plan, store, transaction = self._plan, self._store, self._transaction
-        text_ids = {name for entry in self._entries.values() for name in entry["text_ids"]}
+        text_ids = {name for entry in self._entries.values() for name in entry.text_ids}
         ids = {name: pa.string() if name in text_ids else pa.int64() for name in _IDS}
-        contract = {**plan.contract, **{name: str(kind) for name, kind in ids.items()}}
-        retyped = not plan.fresh and any(store.contract[name] != contract[name] for name in _IDS)
+        contract = StoredLogContract(**plan.contract.to_json(), **{name: str(kind) for name, kind in ids.items()})
+        retyped = not plan.fresh and store.log_contract.id_types != contract.id_types
         staged = self._staging.parts()
         standing = _standing_parts(store)
         affected = {part for part, folder in standing.items() if retyped or self._holds_reread(folder)} if not plan.fresh else set()
         written: list[str] = []
         removed = [] if not plan.fresh else [part for part in standing if part not in staged]
-        digests = {name: entry["sha256"] for name, entry in self._entries.items()}
+        digests = {name: entry.sha256 for name, entry in self._entries.items()}
         for part in sorted({*staged, *affected}):
             kind, date = part
             before = None if plan.fresh else standing.get(part)
@@ -282,7 +292,7 @@ class _Run:
         dates = {date for kind, date in {*standing, *staged} - set(removed) if kind == "events"}
         self._replace_quarantine()
         transaction.write(CONTRACT, contract)
-        transaction.write(LEDGER, {"source": plan.identity, "files": self._entries})
+        transaction.write(LEDGER, Ledger(source=plan.identity, files=self._entries))
         return IngestSummary(
             files=len(self._entries) - len(plan.kept),
             rows_read=self._rows_read,
@@ -294,8 +304,7 @@ class _Run:
         )
 
     def _holds_reread(self, folder: Path) -> bool:
-        inputs = read_json(folder / MANIFEST)["inputs"]
-        return not self._plan.reread.isdisjoint(inputs)
+        return not self._plan.reread.isdisjoint(read_sealed(folder / MANIFEST, TableManifest).inputs)
 
     def _on_duplicates(self, kind: Kind) -> Callable[[pa.Table, list[str]], None]:
         def quarantine(rows: pa.Table, standing: list[str]) -> None:

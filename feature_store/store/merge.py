@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import numpy as np
@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from feature_store.store.manifests import MANIFEST, PartitionManifest, TableManifest, write_sealed
 from feature_store.store.staging import encodings
-from feature_store.store.store import MANIFEST, write_json
 from feature_store.tables.contracts import Kind
 from feature_store.tables.files import sha256_of
 
@@ -108,7 +108,7 @@ def write_part(
     digests: Mapping[str, str],
     folder: Path,
     on_duplicates: Duplicates,
-) -> dict[str, Any] | None:
+) -> TableManifest | None:
     """Merge, drop duplicates, write the file and its manifest.
 
     Parameters
@@ -124,8 +124,8 @@ def write_part(
 
     Returns
     -------
-    dict or None
-        The manifest; None (and no file) when no row is left.
+    TableManifest or None
+        None (and no file) when no row is left.
     """
     rows = sorted_rows(engine, schema, staged, standing, ("source", reread), _order(kind, schema))
     facts = _Facts(kind)
@@ -134,13 +134,12 @@ def write_part(
     if facts.rows == 0:
         path.unlink()
         return None
-    manifest = {
-        **facts.summary(),
-        "schema": hashlib.sha256(str(schema).encode()).hexdigest(),
-        "inputs": {file: digests[file] for file in sorted(facts.sources)},
-        "sha256": {path.name: sha256_of(path)},
-    }
-    write_json(folder / MANIFEST, manifest)
+    columns = hashlib.sha256(str(schema).encode()).hexdigest()
+    inputs = {file: digests[file] for file in sorted(facts.sources)}
+    manifest = TableManifest(rows=facts.rows, columns=columns, inputs=inputs, sha256={path.name: sha256_of(path)})
+    if kind == "events":
+        manifest = PartitionManifest(**manifest.to_json(), **facts.times())
+    write_sealed(folder / MANIFEST, manifest)
     return manifest
 
 
@@ -184,8 +183,8 @@ class _Facts:
         self._timed = kind == "events"
         self.rows = 0
         self.sources: set[str] = set()
-        self._times: list[Any] = []
-        self._known: list[Any] = []
+        self._times: list[datetime] = []
+        self._known: list[datetime] = []
 
     def watch(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         for table in tables:
@@ -197,11 +196,9 @@ class _Facts:
                     self._known.append(pc.max(table["ingested_at"]).as_py())
             yield table
 
-    def summary(self) -> dict[str, Any]:
-        if not self._timed:
-            return {"rows": self.rows}
-        times = {"min_timestamp": min(self._times), "max_timestamp": max(self._times), "max_ingested_at": max(self._known)}
-        return {"rows": self.rows, **{name: time.isoformat() for name, time in times.items()}}
+    def times(self) -> dict[str, datetime]:
+        """First and last time of the events, and when the last one became known."""
+        return {"min_timestamp": min(self._times), "max_timestamp": max(self._times), "max_ingested_at": max(self._known)}
 
 
 def write_rows(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:

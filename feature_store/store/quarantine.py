@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from feature_store.store.manifests import MANIFEST, QuarantineManifest, write_sealed
 from feature_store.store.merge import sorted_rows, write_rows
-from feature_store.store.store import MANIFEST, write_json
 from feature_store.tables.contracts import Rejected
 from feature_store.tables.files import sha256_of
 
@@ -95,7 +95,8 @@ def write_quarantine(engine: duckdb.DuckDBPyConnection, rejects: Rejects, folder
     files = rejects.files()
     rows = sorted_rows(engine, QUARANTINE, [files] if files else [], standing, ("file", reread), QUARANTINE.names)
     write_rows(folder / FILE, QUARANTINE, counted(rows))
-    write_json(folder / MANIFEST, {"rows": reasons.total(), "reasons": dict(reasons), "sha256": {FILE: sha256_of(folder / FILE)}})
+    manifest = QuarantineManifest(rows=reasons.total(), reasons=dict(reasons), sha256={FILE: sha256_of(folder / FILE)})
+    write_sealed(folder / MANIFEST, manifest)
     return reasons.total()
 
 

@@ -13,40 +13,38 @@ record, and the next ingestion finishes the renames. Nobody reads a store while 
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import duckdb
 
+from feature_store.store.manifests import (
+    CONTRACT,
+    LEDGER,
+    MANIFEST,
+    CommitRecord,
+    FolderManifest,
+    Ledger,
+    PartitionManifest,
+    QuarantineManifest,
+    StoredLogContract,
+    StoredTextContract,
+    TextContract,
+    read_sealed,
+    write_sealed,
+)
 from feature_store.tables.contracts import DataError, StorageError
 from feature_store.tables.files import sha256_of
-from feature_store.tables.seal import sealed, unsealed
+from feature_store.tables.json_files import spaced_digest_of
+from feature_store.tables.json_models import JsonModel
 
-MANIFEST = "_manifest.json"
-CONTRACT, LEDGER = "_contract.json", "_ledger.json"
 _RECORD, _NEXT, _OLD, _STAGING = "_commit.json", "_next", "_old", "_staging"
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """The same bytes for the same content, under a seal."""
-    path.write_text(json.dumps(sealed(content), indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Raises DataError when the file is not what :func:`write_json` wrote."""
-    try:
-        return unsealed(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, AttributeError) as error:  # the latter where it is JSON, but no object
-        repair = "restore it from a backup, or delete the store and ingest the whole raw log again"
-        raise DataError(f"{path}: is damaged ({error}); {repair}") from None
 
 
 class Store:
@@ -67,18 +65,38 @@ class Store:
             raise DataError(f"{self.root}: an ingestion was interrupted in its last step; run `ctr-kd ingest` to finish it")
 
     @property
-    def contract(self) -> dict[str, Any]:
-        """Types of the ids, context, attributes, ``has_impressions`` and ``oracle``. Raises DataError if nothing was ingested."""
+    def contract(self) -> StoredLogContract | StoredTextContract:
+        """What the store holds. Raises DataError if nothing was ingested."""
         self._whole()
         if not (self.root / CONTRACT).is_file():
             raise DataError(f"{self.root}: nothing was ingested yet; run `ctr-kd ingest` first")
-        return read_json(self.root / CONTRACT)
+        if "texts" in read_sealed(self.root / CONTRACT, JsonModel).to_json():
+            return read_sealed(self.root / CONTRACT, StoredTextContract)
+        return read_sealed(self.root / CONTRACT, StoredLogContract)
 
     @property
-    def ledger(self) -> dict[str, Any]:
-        """Input files by name with their sha256, as of the last ingestion; empty before the first."""
+    def log_contract(self) -> StoredLogContract:
+        """What the log offers, and the types of its ids. Raises DataError if nothing was ingested, or texts."""
+        contract = self.contract
+        if isinstance(contract, StoredTextContract):
+            raise DataError("the store holds texts, which have no users, candidates or histories")
+        return contract
+
+    @property
+    def text_contract(self) -> TextContract:
+        """Classes of the texts. Raises DataError if nothing was ingested, or a click log."""
+        contract = self.contract
+        if isinstance(contract, StoredTextContract):
+            return contract.texts
+        raise DataError(
+            f"{self.root}: holds a click log, not texts; use another --workspace, or run `ctr-kd ingest` with source.reader text"
+        )
+
+    @property
+    def ledger(self) -> Ledger | None:
+        """Input files by name with their sha256, as of the last ingestion; None before the first."""
         self._whole()
-        return read_json(self.root / LEDGER) if (self.root / LEDGER).is_file() else {}
+        return read_sealed(self.root / LEDGER, Ledger) if (self.root / LEDGER).is_file() else None
 
     def dates(self, until: datetime | None = None) -> list[str]:
         """Dates whose partition stands, oldest first, up to and with the date of ``until``."""
@@ -87,9 +105,9 @@ class Store:
         found = (path.parent.name.removeprefix("date=") for path in (self.root / "events").glob(f"date=*/{MANIFEST}"))
         return sorted(date for date in found if date <= last)
 
-    def manifest(self, date: str) -> dict[str, Any]:
+    def manifest(self, date: str) -> PartitionManifest:
         """Rows, times, inputs and digests of one partition."""
-        return read_json(self.root / "events" / f"date={date}" / MANIFEST)
+        return read_sealed(self.root / "events" / f"date={date}" / MANIFEST, PartitionManifest)
 
     def event_files(self, until: datetime | None = None, since: datetime | None = None) -> list[Path]:
         """Files of :meth:`dates` from the date of ``since`` on; rows after ``until`` on its own date are for the reader to leave out."""
@@ -98,17 +116,16 @@ class Store:
 
     def partition_digests(self, until: datetime | None = None) -> dict[str, str]:
         """sha256 of each of :meth:`dates`' event files, by date, as the manifests have it."""
-        return {date: self.manifest(date)["sha256"]["events.parquet"] for date in self.dates(until)}
+        return {date: self.manifest(date).sha256["events.parquet"] for date in self.dates(until)}
 
     def known_until(self, until: datetime | None = None) -> datetime | None:
         """When the last row of :meth:`dates` became known, or happened; None where there is no row."""
         manifests = [self.manifest(date) for date in self.dates(until)]
-        times = [datetime.fromisoformat(manifest[key]) for manifest in manifests for key in ("max_timestamp", "max_ingested_at")]
-        return max(times, default=None)
+        return max((time for manifest in manifests for time in (manifest.max_timestamp, manifest.max_ingested_at)), default=None)
 
     def users_digest(self) -> str | None:
         """sha256 of ``users.parquet`` as its manifest has it, or None for a log without users."""
-        return None if self.users_file() is None else read_json(self.root / "users" / MANIFEST)["sha256"]["users.parquet"]
+        return None if self.users_file() is None else self._sha256("users")["users.parquet"]
 
     def items_file(self) -> Path | None:
         """``items.parquet``, or None for a log without items."""
@@ -138,21 +155,24 @@ class Store:
 
     def resource_digests(self, folder: str) -> dict[str, str]:
         """sha256 of the files under one folder of the resources, by their names in it, as the manifest has them."""
-        digests = read_json(self.root / "resources" / MANIFEST)["sha256"]
+        digests = self._sha256("resources")
         return {name.removeprefix(f"{folder}/"): digest for name, digest in digests.items() if name.startswith(f"{folder}/")}
 
     def newest_event(self) -> datetime:
         """Time of the newest event, UTC. Raises DataError if nothing was ingested."""
-        times = [self.manifest(date)["max_timestamp"] for date in self.dates()]
+        times = [self.manifest(date).max_timestamp for date in self.dates()]
         if not times:
             raise DataError(f"{self.root}: holds no event; run `ctr-kd ingest` first")
-        return max(datetime.fromisoformat(time) for time in times)
+        return max(times)
 
     def quarantined_rows(self) -> int:
         """Rows that stand in quarantine."""
         self._whole()
         manifest = self.root / "quarantine" / MANIFEST
-        return int(read_json(manifest)["rows"]) if manifest.is_file() else 0
+        return read_sealed(manifest, QuarantineManifest).rows if manifest.is_file() else 0
+
+    def _sha256(self, folder: str) -> dict[str, str]:
+        return read_sealed(self.root / folder / MANIFEST, FolderManifest).sha256
 
     def _digests(self, until: datetime | None = None) -> dict[str, str]:
         """sha256 by path of every file that readers use, as the manifests have it."""
@@ -160,13 +180,11 @@ class Store:
         folders += [kind for kind in ("items", "users") if self._entity_file(kind) is not None]
         folders += [path.parent.relative_to(self.root).as_posix() for path in self.root.glob(f"texts/split=*/{MANIFEST}")]
         folders += ["resources"] if (self.root / "resources" / MANIFEST).is_file() else []
-        manifests = {folder: read_json(self.root / folder / MANIFEST)["sha256"] for folder in folders}
-        return {f"{folder}/{name}": digest for folder, files in manifests.items() for name, digest in files.items()}
+        return {f"{folder}/{name}": digest for folder in folders for name, digest in self._sha256(folder).items()}
 
     def digest(self, until: datetime | None = None) -> str:
         """Digest of everything that a reader sees up to the date of ``until``: partitions, items, users, texts and contract."""
-        content = json.dumps([self.contract, self._digests(until)], sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()
+        return spaced_digest_of([self.contract.to_json(), self._digests(until)])
 
     def verify(self, until: datetime | None = None) -> None:
         """:meth:`verify_files` for everything that a reader sees up to the date of ``until``."""
@@ -187,7 +205,7 @@ class Store:
             folder = path.parent
             while folder != self.root and not (folder / MANIFEST).is_file():  # a BERT is a folder among the resources
                 folder = folder.parent
-            digest = read_json(folder / MANIFEST)["sha256"][path.relative_to(folder).as_posix()]
+            digest = read_sealed(folder / MANIFEST, FolderManifest).sha256[path.relative_to(folder).as_posix()]
             if not path.is_file():
                 raise DataError(f"{path}: is missing though its manifest stands; {repair}")
             status = path.stat()
@@ -249,10 +267,10 @@ class Transaction:
         path.mkdir(parents=True, exist_ok=True)
         return path
 
-    def write(self, name: str, content: Mapping[str, Any]) -> None:
+    def write(self, name: str, content: JsonModel) -> None:
         """The next state of a JSON file of the store."""
         self.new(".")
-        write_json(self._root / _NEXT / name, content)
+        write_sealed(self._root / _NEXT / name, content)
 
     def discard(self, name: str) -> None:
         """Give up the next state of a folder: the standing one is the same."""
@@ -272,7 +290,7 @@ class Transaction:
             (self._root / name).parent.mkdir(parents=True, exist_ok=True)
             (self._root / _OLD / name).parent.mkdir(parents=True, exist_ok=True)
         record = staged / "_record"
-        write_json(record, {"replace": sorted(replaced), "remove": sorted(self._removed)})
+        write_sealed(record, CommitRecord(replace=sorted(replaced), remove=sorted(self._removed)))
         for path in staged.rglob("*"):  # what the record decides about must be on the disk before it is
             if path.is_file():
                 with open(path, "rb") as stream:
@@ -291,13 +309,13 @@ def finish_commit(root: Path) -> None:
     record = root / _RECORD
     if not record.exists():
         return
-    steps = read_json(record)
-    for name in steps["replace"]:
+    steps = read_sealed(record, CommitRecord)
+    for name in steps.replace:
         if (root / _NEXT / name).exists():  # else this step was done before the interruption
             _put_aside(root, name)
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             rename(root / _NEXT / name, root / name)
-    for name in steps["remove"]:
+    for name in steps.remove:
         _put_aside(root, name)
     record.unlink()
     for name in (_OLD, _NEXT):

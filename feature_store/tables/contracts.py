@@ -29,6 +29,7 @@ from feature_store.tables.casting import (
     to_text,
     to_times,
 )
+from feature_store.tables.json_models import JsonModel
 
 Kind = Literal["events", "items", "users", "texts"]
 
@@ -93,14 +94,45 @@ class Reader(Protocol):
     def fingerprint(self) -> str:
         """Name and settings that shape the rows, as a digest. When it changes, everything is read again."""
 
-    def contract(self) -> dict[str, Any]:
-        """What the log offers, as made by :func:`describe`."""
-
     def read(self, files: Sequence[Path]) -> Iterator[RawBatch]:
         """Rows of these files (a subset of :meth:`files`; all batches of a file follow each other), in bounded memory."""
 
 
-def describe(
+class ContextNames(JsonModel):
+    """Names of the context columns."""
+
+    categorical: list[str]
+    dense: list[str]
+
+
+class LogContract(JsonModel):
+    """What a click log offers.
+
+    Attributes
+    ----------
+    has_impressions : bool
+        Rows that were not clicked are in the log; else it holds clicks only.
+    context : ContextNames
+    item_attributes, user_attributes : list of str
+    oracle : bool
+        The log holds the probability of each click.
+    """
+
+    has_impressions: bool
+    context: ContextNames
+    item_attributes: list[str]
+    user_attributes: list[str]
+    oracle: bool
+
+
+class LogReader(Reader, Protocol):
+    """A reader of a click log."""
+
+    def contract(self) -> LogContract:
+        """What the log offers."""
+
+
+def log_contract(
     *,
     has_impressions: bool,
     categorical: Iterable[str] = (),
@@ -108,21 +140,21 @@ def describe(
     item_attributes: Iterable[str] = (),
     user_attributes: Iterable[str] = (),
     oracle: bool = False,
-) -> dict[str, Any]:
+) -> LogContract:
     """The part of ``_contract.json`` that a reader knows; ingestion adds the types of the ids.
 
     Examples
     --------
-    >>> describe(has_impressions=False, categorical=["device"])["context"]
-    {'categorical': ['device'], 'dense': []}
+    >>> log_contract(has_impressions=False, categorical=["device"]).context
+    ContextNames(categorical=['device'], dense=[])
     """
-    return {
-        "has_impressions": has_impressions,
-        "context": {"categorical": list(categorical), "dense": list(dense)},
-        "item_attributes": list(item_attributes),
-        "user_attributes": list(user_attributes),
-        "oracle": oracle,
-    }
+    return LogContract(
+        has_impressions=has_impressions,
+        context=ContextNames(categorical=list(categorical), dense=list(dense)),
+        item_attributes=list(item_attributes),
+        user_attributes=list(user_attributes),
+        oracle=oracle,
+    )
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -138,14 +170,13 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"the nearest existing name is {close[0]!r}" if close else f"existing names are {', '.join(map(repr, names[:12])) or 'none'}"
 
 
-def schema(kind: Kind, contract: Mapping[str, Any], ids: Mapping[str, pa.DataType]) -> pa.Schema:
+def schema(kind: Kind, contract: LogContract, ids: Mapping[str, pa.DataType]) -> pa.Schema:
     """Columns and types of a stored table, in their stored order.
 
     Parameters
     ----------
     kind : "events", "items" or "users"
-    contract : mapping
-        As made by :func:`describe`.
+    contract : LogContract
     ids : mapping
         Type (int64 or string) of ``user_id``, ``item_id`` and ``request_id``.
     """
@@ -153,13 +184,13 @@ def schema(kind: Kind, contract: Mapping[str, Any], ids: Mapping[str, pa.DataTyp
     if kind == "events":
         fields = [("user_id", ids["user_id"]), ("item_id", ids["item_id"]), ("timestamp", MICROSECOND), ("clicked", pa.int8())]
         fields += [("request_id", ids["request_id"]), ("ingested_at", MICROSECOND), ("time_known", pa.bool_())]
-        fields += [(name, pa.string()) for name in contract["context"]["categorical"]]
-        fields += [(name, pa.float64()) for name in contract["context"]["dense"]]
-        fields += [("click_probability", pa.float64())] if contract["oracle"] else []
+        fields += [(name, pa.string()) for name in contract.context.categorical]
+        fields += [(name, pa.float64()) for name in contract.context.dense]
+        fields += [("click_probability", pa.float64())] if contract.oracle else []
     elif kind == "items":
-        fields = [("item_id", ids["item_id"])] + [(name, pa.string()) for name in contract["item_attributes"]] + [("title", pa.string())]
+        fields = [("item_id", ids["item_id"])] + [(name, pa.string()) for name in contract.item_attributes] + [("title", pa.string())]
     else:
-        fields = [("user_id", ids["user_id"])] + [(name, pa.string()) for name in contract["user_attributes"]]
+        fields = [("user_id", ids["user_id"])] + [(name, pa.string()) for name in contract.user_attributes]
     return pa.schema([*fields, ("source", pa.string()), ("line", pa.int64())])
 
 
@@ -174,8 +205,7 @@ class ContractCheck:
 
     Parameters
     ----------
-    contract : mapping
-        As made by :func:`describe`.
+    contract : LogContract
     now : datetime, optional
         As in :func:`latest_time`. It decides, but is never stored.
 
@@ -185,7 +215,7 @@ class ContractCheck:
         Earliest time of each file, microseconds, that lay in the future: from then on the file is worth another reading.
     """
 
-    def __init__(self, contract: Mapping[str, Any], now: datetime | None = None) -> None:
+    def __init__(self, contract: LogContract, now: datetime | None = None) -> None:
         self._contract = contract
         self.future: dict[str, int] = {}
         self._latest = latest_time(now)
@@ -239,13 +269,13 @@ class ContractCheck:
         table["request_id"] = columns.ids("request_id", required=False) if "request_id" in columns else pa.nulls(rows, pa.int64())
         known = columns.raw("time_known").fill_null(True) if "time_known" in columns else pa.repeat(pa.scalar(True), rows)
         table["time_known"] = known
-        dense = self._contract["context"]["dense"] + (["click_probability"] if self._contract["oracle"] else [])
-        return table | self._texts(columns, self._contract["context"]["categorical"]) | {name: columns.numbers(name) for name in dense}
+        dense = self._contract.context.dense + (["click_probability"] if self._contract.oracle else [])
+        return table | self._texts(columns, self._contract.context.categorical) | {name: columns.numbers(name) for name in dense}
 
     def _entities(self, columns: _Columns, batch: RawBatch) -> dict[str, pa.Array]:
         if batch.kind == "users":
-            return {"user_id": columns.ids("user_id")} | self._texts(columns, self._contract["user_attributes"])
-        return {"item_id": columns.ids("item_id")} | self._texts(columns, [*self._contract["item_attributes"], "title"])
+            return {"user_id": columns.ids("user_id")} | self._texts(columns, self._contract.user_attributes)
+        return {"item_id": columns.ids("item_id")} | self._texts(columns, [*self._contract.item_attributes, "title"])
 
     def _texts(self, columns: _Columns, names: Iterable[str]) -> dict[str, pa.Array]:
         return {name: columns.texts(name) for name in names}

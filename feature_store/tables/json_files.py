@@ -27,6 +27,14 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
+def spaced_digest_of(value: Any) -> str:
+    """sha256 of the text that ``json.dumps`` writes with its own settings and sorted keys; what is no JSON value counts as its text.
+
+    Stores name their log by such digests: with :func:`digest_of` each would look like another one and be built anew.
+    """
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
 def json_text(value: Any, sort_keys: bool = False) -> str:
     """What a JSON file holds: one space of indentation, a line feed at the end. NaN is an error, as JSON has none."""
     return json.dumps(value, indent=1, sort_keys=sort_keys, ensure_ascii=False, allow_nan=False) + "\n"

@@ -6,11 +6,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
 
 from feature_store.tables.json_files import load_json, write_json
 
-IsoTime = Annotated[datetime, PlainSerializer(lambda time: time.isoformat(), return_type=str)]
+
+def _time(value: Any) -> Any:
+    return datetime.fromisoformat(value) if isinstance(value, str) else value
+
+
+IsoTime = Annotated[datetime, BeforeValidator(_time), PlainSerializer(lambda time: time.isoformat(), return_type=str)]
 
 
 class JsonModel(BaseModel):

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -73,11 +72,11 @@ def assemble_texts(store: Store, tokens: TokensConfig, output: Path, report: Cal
         When the store holds no texts, a file of it is damaged, or a vocabulary cannot be used.
     """
     output.mkdir(parents=True, exist_ok=True)
-    contract = _contract(store)
+    contract = store.text_contract
     store.verify()
     stored = pa.concat_tables([pq.ParquetFile(file).read() for split in SPLITS if (file := store.text_file(split))])
     audit, leaked = audit_texts(stored)
-    rows, left_out = _rows(stored, contract["classes"], leaked)
+    rows, left_out = _rows(stored, contract.classes, leaked)
     training = rows.filter(pc.equal(rows["split"], "train"))
     texts = [text for name in ("text", "text_b") for text in training[name].to_pylist() if text is not None]
     pq.write_table(rows, output / "texts.parquet", compression="zstd", store_schema=False)
@@ -91,12 +90,12 @@ def assemble_texts(store: Store, tokens: TokensConfig, output: Path, report: Cal
             vectors = _write_vectors(store.resource(config.vectors), tokenizer, output / view, report)
             seen = seen.model_copy(update={"vectors": vectors})
         views[view] = seen
-    write_json(output / "classes.json", contract["classes"])
+    write_json(output / "classes.json", contract.classes)
     write_json(output / "audit.json", audit)
     summary = TextSummary(
         rows={split: count for split in SPLITS if (count := pc.sum(pc.equal(rows["split"], split)).as_py())},
-        classes=len(contract["classes"]),
-        pair=contract["pair"],
+        classes=len(contract.classes),
+        pair=contract.pair,
         leaked={split: pc.sum(pc.and_(rows["leaked"], pc.equal(rows["split"], split))).as_py() for split in ("validation", "test")},
         unlabelled_left_out=left_out,
         views=views,
@@ -149,15 +148,6 @@ def write_view(rows: pa.Table, tokenizer: Tokenizer, output: Path) -> ViewSummar
         empty=int((length_a == 0).sum()),
         unseen_token_share=float((pool[tested] == UNKNOWN).mean()) if tested.any() else 0.0,
     )
-
-
-def _contract(store: Store) -> dict[str, Any]:
-    contract: dict[str, Any] | None = store.contract.get("texts")
-    if contract is None:
-        raise DataError(
-            f"{store.root}: holds a click log, not texts; use another --workspace, or run `ctr-kd ingest` with source.reader text"
-        )
-    return contract
 
 
 def _rows(stored: pa.Table, classes: Sequence[str], leaked: np.ndarray) -> tuple[pa.Table, int]:

@@ -10,7 +10,6 @@ A text has no time, so a split is a file, or a share of the training file. The c
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import time
 from collections import Counter
@@ -27,12 +26,25 @@ from feature_store.config import SourceConfig
 from feature_store.readers.base import relative
 from feature_store.readers.text import SPLITS, TextReader
 from feature_store.store.ingest import IngestSummary
+from feature_store.store.manifests import (
+    CONTRACT,
+    LEDGER,
+    MANIFEST,
+    FolderManifest,
+    InputFile,
+    Ledger,
+    StoredTextContract,
+    TextContract,
+    TextManifest,
+    write_sealed,
+)
 from feature_store.store.merge import connect, write_rows
 from feature_store.store.quarantine import Rejects, write_failed, write_quarantine
-from feature_store.store.store import CONTRACT, LEDGER, MANIFEST, Store, Transaction, finish_commit, storage_errors, write_json
+from feature_store.store.store import Store, Transaction, finish_commit, storage_errors
 from feature_store.tables.casting import canonical_integers, to_text
 from feature_store.tables.contracts import DataError, RawBatch, Rejected, row_text
 from feature_store.tables.files import sha256_of
+from feature_store.tables.json_files import spaced_digest_of
 from feature_store.text.audit import text_keys
 
 FORMAT = 1  # of a store of texts; another number makes it be built anew
@@ -89,9 +101,9 @@ def ingest_texts(
         reader = TextReader(source, data)
         files = {relative(path, Path(data or "")): path for path in reader.files()}
         needed = resource_files(data, resources)
-        digests = {name: {"sha256": sha256_of(path)} for name, path in sorted({**files, **needed}.items())}
-    identity = hashlib.sha256(json.dumps([FORMAT, reader.fingerprint(), sorted(needed)]).encode()).hexdigest()
-    ledger = {"source": identity, "files": digests}
+        digests = {name: sha256_of(path) for name, path in sorted({**files, **needed}.items())}
+    identity = spaced_digest_of([FORMAT, reader.fingerprint(), sorted(needed)])
+    ledger = Ledger(source=identity, files={name: InputFile(sha256=digest) for name, digest in digests.items()})
     with storage_errors(store.root), Transaction(store) as transaction:
         if store.ledger == ledger:
             report(f"nothing new: {len(digests)} inputs are as they were")
@@ -103,11 +115,11 @@ def ingest_texts(
             except _RefusedError as refusal:
                 write_failed(engine, rejects, Path(failed))
                 raise DataError(f"{refusal}; commonest: {rejects.commonest()}; the rejected rows are in {failed}") from None
-            written = _write(transaction, rows, {name: entry["sha256"] for name, entry in digests.items()})
+            written = _write(transaction, rows, digests)
             _copy_resources(transaction, needed)
             if rejects.rows:
                 write_quarantine(engine, rejects, transaction.new("quarantine"), None, set())
-        transaction.write(CONTRACT, {"texts": {**reader.contract(), "classes": classes}})
+        transaction.write(CONTRACT, StoredTextContract(texts=TextContract(pair=reader.has_pairs, classes=classes)))
         transaction.write(LEDGER, ledger)
         kept = (
             {f"texts/split={split}" for split in written}
@@ -263,8 +275,9 @@ def _write(transaction: Transaction, rows: pa.Table, digests: Mapping[str, str])
         inputs = {name: digests[name] for name in sorted(set(part["source"].to_pylist()))}
         columns = hashlib.sha256(str(TEXTS).encode()).hexdigest()
         labels = dict(sorted(Counter(label for label in part["label"].to_pylist() if label is not None).items()))
-        manifest = {"rows": part.num_rows, "labels": labels, "schema": columns, "inputs": inputs, "sha256": {file.name: sha256_of(file)}}
-        write_json(folder / MANIFEST, manifest)
+        digest = {file.name: sha256_of(file)}
+        manifest = TextManifest(rows=part.num_rows, labels=labels, columns=columns, inputs=inputs, sha256=digest)
+        write_sealed(folder / MANIFEST, manifest)
         written.append(split)
     return written
 
@@ -276,7 +289,7 @@ def _copy_resources(transaction: Transaction, files: Mapping[str, Path]) -> None
     for name, path in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, folder / name)
-    write_json(folder / MANIFEST, {"sha256": {name: sha256_of(folder / name) for name in files}})
+    write_sealed(folder / MANIFEST, FolderManifest(sha256={name: sha256_of(folder / name) for name in files}))
 
 
 def _standing(root: Path, *patterns: str) -> list[str]:

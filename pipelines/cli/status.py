@@ -70,7 +70,7 @@ def _partitions(context: RunContext) -> Iterator[str]:
     if not dates:
         yield "events: none ingested yet"
         return
-    rows = sum(manifest["rows"] for manifest in manifests)
+    rows = sum(manifest.rows for manifest in manifests)
     quarantined = context.store.quarantined_rows()
     yield f"events: {rows:,} rows in {len(dates)} partitions, {dates[0]} to {dates[-1]}; {quarantined:,} rows in quarantine"
 

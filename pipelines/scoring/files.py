@@ -125,7 +125,7 @@ def _joined(run: RunContext, lacking: list[str]) -> dict[str, Any]:
     if not lacking:
         return {}
     store = run.store
-    digests = {"events": store.partition_digests(), "users": store.users_digest(), "contract": store.contract}
+    digests = {"events": store.partition_digests(), "users": store.users_digest(), "contract": store.contract.to_json()}
     as_of = None if run.as_of is None else run.as_of.isoformat()
     return {"columns": lacking, **digests, "settings": run.config.section(("history", "statistics")), "as_of": as_of}
 

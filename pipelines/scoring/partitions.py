@@ -61,7 +61,7 @@ def made_from(store: Store, config: RunConfig, day: date, as_of: datetime | None
     return {
         "events": store.partition_digests(midnight),
         "users": store.users_digest(),
-        "contract": digest_of(store.contract),
+        "contract": digest_of(store.contract.to_json()),
         "settings": config.section(SETTINGS),
         "as_of": as_of.isoformat() if hides and as_of is not None else None,
     }

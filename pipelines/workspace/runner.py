@@ -8,8 +8,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+from feature_store.tables.json_files import digest_of
 from pipelines.errors import ConfigError
-from pipelines.workspace.artifacts import Artifact, Verifier, digest_of, fingerprint
+from pipelines.workspace.artifacts import Artifact, Verifier, fingerprint
 from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.resources import peak_memory_bytes, reset_peak_memory, versions
 from pipelines.workspace.source_digest import changed_modules

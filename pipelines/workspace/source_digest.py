@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from pipelines.workspace.artifacts import digest_of
+from feature_store.tables.json_files import digest_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("feature_store", "ctr_kd", "pipelines")

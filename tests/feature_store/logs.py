@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 
 from feature_store.config import AssemblyConfig
 from feature_store.features.statistics import click_counts
-from feature_store.store.store import Store, write_json
+from feature_store.store.manifests import PartitionManifest, StoredLogContract, TableManifest, write_sealed
+from feature_store.store.store import Store
+from feature_store.tables.contracts import ContextNames
 from feature_store.tables.files import sha256_of
 
 START = int(datetime(2024, 1, 1, 6, tzinfo=UTC).timestamp()) * 10**6  # microseconds
@@ -82,25 +84,37 @@ def write_store(
             **{name: pa.array([float(e.minute) for e in rows], pa.float64()) for name in dense},
         }
         pq.write_table(pa.table(columns), folder / "events.parquet")
-        newest, known = (
-            datetime.fromtimestamp(max(times) / 1e6, UTC).isoformat() for times in zip(*((e.time, e.known) for e in rows), strict=True)
+        oldest, newest, known = (
+            datetime.fromtimestamp(time / 1e6, UTC)
+            for time in (min(e.time for e in rows), max(e.time for e in rows), max(e.known for e in rows))
         )
-        write_json(folder / "_manifest.json", {"max_timestamp": newest, "max_ingested_at": known, "sha256": digests(folder)})
+        manifest = PartitionManifest(
+            rows=len(rows),
+            columns="",
+            inputs={},
+            sha256=digests(folder),
+            min_timestamp=oldest,
+            max_timestamp=newest,
+            max_ingested_at=known,
+        )
+        write_sealed(folder / "_manifest.json", manifest)
     for name, table in (("items", items), ("users", users)):
         if table is not None:
             (root / name).mkdir()
             pq.write_table(table, root / name / f"{name}.parquet")
-            write_json(root / name / "_manifest.json", {"sha256": digests(root / name)})
-    contract = {
-        "user_id": str(ids_type),
-        "item_id": str(ids_type),
-        "has_impressions": has_impressions,
-        "context": {"categorical": ["device"], "dense": list(dense)},
-        "item_attributes": [] if items is None else [name for name in items.column_names if name not in ("item_id", "title")],
-        "user_attributes": [] if users is None else [name for name in users.column_names if name != "user_id"],
-        "oracle": False,
-    }
-    write_json(root / "_contract.json", contract)
+            manifest = TableManifest(rows=table.num_rows, columns="", inputs={}, sha256=digests(root / name))
+            write_sealed(root / name / "_manifest.json", manifest)
+    contract = StoredLogContract(
+        user_id=str(ids_type),
+        item_id=str(ids_type),
+        request_id="int64",
+        has_impressions=has_impressions,
+        context=ContextNames(categorical=["device"], dense=list(dense)),
+        item_attributes=[] if items is None else [name for name in items.column_names if name not in ("item_id", "title")],
+        user_attributes=[] if users is None else [name for name in users.column_names if name != "user_id"],
+        oracle=False,
+    )
+    write_sealed(root / "_contract.json", contract)
     return Store(root)
 
 

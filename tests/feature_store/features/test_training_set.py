@@ -13,9 +13,9 @@ import pytest
 from feature_store.config import AssemblyConfig, FeatureStoreConfig
 from feature_store.features import row_writer as rows
 from feature_store.features.statistics import statistic_names
-from feature_store.features.summary import ClickSummary, ContextNames
+from feature_store.features.summary import ClickSummary
 from feature_store.features.training_set import assemble, features_for
-from feature_store.tables.contracts import DataError
+from feature_store.tables.contracts import ContextNames, DataError
 from tests.feature_store.logs import Event, write_store
 
 FILES = ("rows.parquet", "clicks.parquet", "items.parquet", "users.parquet", "vocabulary.json", "summary.json")

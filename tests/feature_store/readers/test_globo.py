@@ -38,8 +38,8 @@ def test_clicks_with_their_context_and_nothing_of_the_session(tmp_path: Path) ->
         }
     ]
     contract = log.contract()
-    assert contract["has_impressions"] is False
-    assert contract["context"]["categorical"] == ["environment", "device_group", "os", "country", "region", "referrer"]
+    assert contract.has_impressions is False
+    assert contract.context.categorical == ["environment", "device_group", "os", "country", "region", "referrer"]
 
 
 def test_no_files_and_no_folder_are_named(tmp_path: Path) -> None:

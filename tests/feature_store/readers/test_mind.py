@@ -88,7 +88,7 @@ def test_the_order_of_the_rows_does_not_choose_the_history(tmp_path: Path) -> No
 
 def test_without_news_there_are_no_attributes(tmp_path: Path) -> None:
     log = write(tmp_path, news=None)
-    assert log.contract()["item_attributes"] == [] and [path.name for path in log.files()] == ["behaviors.tsv"]
+    assert log.contract().item_attributes == [] and [path.name for path in log.files()] == ["behaviors.tsv"]
 
 
 def test_a_log_without_times_or_histories_yields_no_histories(tmp_path: Path) -> None:

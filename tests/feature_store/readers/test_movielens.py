@@ -56,7 +56,7 @@ def test_all_layouts_give_the_same_tables(tmp_path: Path, layout: str) -> None:
         {"user_id": 1, "age": "20", "gender": "F", "occupation": "10"},
         {"user_id": 2, "age": "0", "gender": "M", "occupation": "16"},
     ]
-    assert log.contract()["has_impressions"] and log.contract()["user_attributes"] == ["age", "gender", "occupation"]
+    assert log.contract().has_impressions and log.contract().user_attributes == ["age", "gender", "occupation"]
 
 
 def test_the_rating_that_clicks_is_a_setting(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_rating_that_is_no_number_is_rejected(tmp_path: Path) -> None:
     log = write(tmp_path, {"u.data": "1\t10\tgood\t978300760\n2\t10\t5\t978300760\n"})
     good, rejected = ContractCheck(log.contract()).split(next(iter(log.read(log.files()))))
     assert len(good) == 1 and rejected[0].reason == "clicked is not 0 or 1" and "good" in rejected[0].text
-    assert log.contract()["item_attributes"] == [] == log.contract()["user_attributes"]
+    assert log.contract().item_attributes == [] == log.contract().user_attributes
 
 
 def test_a_folder_without_ratings_is_named(tmp_path: Path) -> None:

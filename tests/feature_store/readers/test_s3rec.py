@@ -39,7 +39,7 @@ def day(before: int) -> datetime:
 
 def test_sequences_end_on_one_day_and_attributes_have_their_columns(tmp_path: Path) -> None:
     log = write(tmp_path, attribute_columns=2)
-    assert log.contract()["item_attributes"] == ["attribute_1", "attribute_2"] and not log.contract()["has_impressions"]
+    assert log.contract().item_attributes == ["attribute_1", "attribute_2"] and not log.contract().has_impressions
     (events, none), (items, nothing) = checked(log)
     found = [(row["user_id"], row["item_id"], row["timestamp"], row["clicked"], row["time_known"], row["line"]) for row in events]
     assert found == [
@@ -65,9 +65,9 @@ def test_the_set_may_lie_in_a_folder_of_its_name_and_attributes_may_be_absent_or
     assert [path.name for path in S3RecReader(source, tmp_path).files()] == ["Toys.txt", "Toys_item2attributes.json"]
     assert next(iter(S3RecReader(source, tmp_path).read([tmp_path / "Toys" / "Toys.txt"]))).file == "Toys/Toys.txt"
     unwanted = S3RecReader(SourceConfig(reader="s3rec", name="Toys", attribute_columns=0), tmp_path)
-    assert len(unwanted.files()) == 1 and unwanted.contract()["item_attributes"] == []
+    assert len(unwanted.files()) == 1 and unwanted.contract().item_attributes == []
     (tmp_path / "Toys" / "Toys_item2attributes.json").unlink()
-    assert S3RecReader(source, tmp_path).contract()["item_attributes"] == []
+    assert S3RecReader(source, tmp_path).contract().item_attributes == []
 
 
 def test_rows_that_cannot_be_used_are_named_with_their_line(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_what_is_written_is_read(tmp_path: Path, sequences: list[list[int]], att
     assert [str(row["item_id"]) for row in items] == list(attributes)
     for row, wanted in zip(items, attributes.values(), strict=True):
         # nine attributes in six columns: what is there is the item's own, once
-        values = [row[name] for name in log.contract()["item_attributes"] if row[name] is not None]
+        values = [row[name] for name in log.contract().item_attributes if row[name] is not None]
         assert len(set(values)) == len(values) and set(values) <= {str(value) for value in wanted}
         assert bool(values) == bool(wanted)
 

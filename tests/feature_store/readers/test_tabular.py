@@ -59,7 +59,7 @@ def test_the_item_file_is_no_event_file(tmp_path: Path) -> None:
     assert [path.name for path in log.files()] == ["items.parquet", "log.parquet"]
     assert rows(log)[0] == {"item_id": 5, "category": "x", "title": "T", "source": "items.parquet", "line": 1}
     contract = log.contract()
-    assert contract["has_impressions"] is False and contract["item_attributes"] == ["category"]
+    assert contract.has_impressions is False and contract.item_attributes == ["category"]
 
 
 def test_parquet_is_streamed_with_its_row_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

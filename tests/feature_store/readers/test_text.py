@@ -59,7 +59,7 @@ def test_pairs_and_files_without_labels(tmp_path: Path) -> None:
     (tmp_path / "train.tsv").write_text("a\tb\t1\n")
     (tmp_path / "more.tsv").write_text("c\td\n")
     texts = reader(tmp_path, text=0, text_b=1, label=2, unlabelled="more.tsv")
-    assert texts.splits == {"train.tsv": "train", "test.tsv": "test", "more.tsv": "unlabelled"} and texts.contract() == {"pair": True}
+    assert texts.splits == {"train.tsv": "train", "test.tsv": "test", "more.tsv": "unlabelled"} and texts.has_pairs
     assert rows(texts) == [(1, b"a", b"b", b"1")]
     assert rows(texts, "more.tsv") == [(1, b"c", b"d")]
 

@@ -276,7 +276,7 @@ def test_rows_keep_the_contract(clicks_only: bool) -> None:
     reader = SimulatedReader(SourceConfig(reader="simulated", simulator=settings), None)
     assert reader.files() == []
     contract = reader.contract()
-    assert contract["oracle"] is contract["has_impressions"] is not clicks_only
+    assert contract.oracle is contract.has_impressions is not clicks_only
     check, kinds = ContractCheck(contract), []
     for batch in reader.read([]):
         good, rejected = check.split(batch)

@@ -80,7 +80,7 @@ def test_rows_land_in_the_partition_of_their_date_sorted_by_user_and_time(world:
     ]
     assert (summary.files, summary.rows_read, summary.rows_stored, summary.rows_quarantined) == (1, 4, 4, 0)
     assert summary.partitions_written == ["2024-06-01", "2024-06-02"] and summary.partitions_unchanged == 0
-    assert world.store.contract == {
+    assert world.store.contract.to_json() == {
         "user_id": "int64",
         "item_id": "int64",
         "request_id": "int64",
@@ -91,8 +91,11 @@ def test_rows_land_in_the_partition_of_their_date_sorted_by_user_and_time(world:
         "user_attributes": [],
     }
     manifest = world.store.manifest("2024-06-01")
-    assert manifest["rows"] == 3 and list(manifest["inputs"]) == ["a.csv"]
-    assert (manifest["min_timestamp"], manifest["max_timestamp"]) == ("2024-06-01T00:00:03+00:00", "2024-06-01T00:00:09+00:00")
+    assert manifest.rows == 3 and list(manifest.inputs) == ["a.csv"]
+    assert [time.isoformat() for time in (manifest.min_timestamp, manifest.max_timestamp)] == [
+        "2024-06-01T00:00:03+00:00",
+        "2024-06-01T00:00:09+00:00",
+    ]
     assert world.store.newest_event() == datetime(2024, 6, 2, tzinfo=UTC)
     world.store.verify()
 
@@ -172,7 +175,7 @@ def test_other_settings_replace_the_store(tmp_path: Path, world: World) -> None:
     world.ingest()
     clicks_only = World(tmp_path, events={**EVENTS, "clicked": None}, context={})
     clicks_only.ingest()
-    assert clicks_only.rows() == [(1, 10, 1), (2, 10, 1)] and clicks_only.store.contract["has_impressions"] is False
+    assert clicks_only.rows() == [(1, 10, 1), (2, 10, 1)] and clicks_only.store.contract.has_impressions is False
     assert "it is replaced" in clicks_only.lines[0]
 
 
@@ -185,13 +188,13 @@ def test_ids_become_text_for_the_whole_log_when_one_file_says_so_and_integers_ag
         w.write("a.csv", row(2), row(10, 10, DAY + 86_400))
         w.write("b.csv", row("012"))
     world.ingest()
-    assert world.store.contract["user_id"] == "string" and world.store.contract["item_id"] == "int64"
+    assert world.store.contract.user_id == "string" and world.store.contract.item_id == "int64"
     assert [user for user, *_ in world.rows()] == ["012", "2", "10"]
     fresh.ingest()
     assert world.bytes() == fresh.bytes()
     world.write("b.csv", row("soon", 10, "soon"), row(3))
     world.ingest()
-    assert world.store.contract["user_id"] == "int64" and [user for user, *_ in world.rows()] == [2, 3, 10]
+    assert world.store.contract.user_id == "int64" and [user for user, *_ in world.rows()] == [2, 3, 10]
     assert world.store.event_files()[1].read_bytes() == integers["events/date=2024-06-02/events.parquet"]
 
 
@@ -260,7 +263,7 @@ def test_of_two_copies_the_one_known_first_stays(tmp_path: Path) -> None:
     world.write("b.csv", row(device=DAY + 50))
     world.ingest()
     assert world.rows("ingested_at", "source") == [(datetime.fromtimestamp(DAY + 50, UTC), "b.csv")]
-    assert world.store.manifest("2024-06-01")["max_ingested_at"] == "2024-06-01T00:00:50+00:00"
+    assert world.store.manifest("2024-06-01").max_ingested_at.isoformat() == "2024-06-01T00:00:50+00:00"
 
 
 def test_duplicates_are_seen_across_the_batches_of_the_sort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -390,7 +393,7 @@ def test_items_and_events_agree_on_the_type_of_ids(tmp_path: Path) -> None:
     world.write("a.csv", row(1, 10))
     (world.data / "items.csv").write_text("id,category,title\nN1,news,Old\n")
     world.ingest()
-    assert world.store.contract["item_id"] == "string" and world.rows("item_id") == [("10",)]
+    assert world.store.contract.item_id == "string" and world.rows("item_id") == [("10",)]
 
 
 def killed_after(steps: int, rename: Any) -> Any:
@@ -554,7 +557,7 @@ def test_some_hours_of_the_real_log_in_two_runs_and_in_one(tmp_path: Path) -> No
             ingest(source, data, store, tmp_path / "failed")
         stores.append(store)
     assert stores[0].digest() == stores[1].digest()
-    rows = sum(store["rows"] for store in map(stores[0].manifest, stores[0].dates()))
+    rows = sum(manifest.rows for manifest in map(stores[0].manifest, stores[0].dates()))
     assert rows == sum(gzip.decompress(path.read_bytes()).count(b"\n") - 1 for path in hours)
 
 

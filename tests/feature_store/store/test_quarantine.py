@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from feature_store.store.manifests import QuarantineManifest, read_sealed
 from feature_store.store.merge import connect
 from feature_store.store.quarantine import Rejects, files_behind, write_quarantine
-from feature_store.store.store import read_json
 from feature_store.tables.contracts import Rejected
 
 
@@ -26,6 +26,6 @@ def test_rows_stand_until_their_file_is_read_again(tmp_path: Path) -> None:
         assert write_quarantine(connect(tmp_path / "engine"), rejects, tmp_path / run, standing, reread) == 2
     rows = pq.read_table(tmp_path / "two" / "quarantine.parquet").to_pylist()
     assert [(row["file"], row["line"], row["reason"]) for row in rows] == [("a.csv", 5, "duplicate row"), ("b.csv", 2, "reason two")]
-    assert read_json(tmp_path / "two" / "_manifest.json")["reasons"] == {"duplicate row": 1, "reason two": 1}
+    assert read_sealed(tmp_path / "two" / "_manifest.json", QuarantineManifest).reasons == {"duplicate row": 1, "reason two": 1}
     assert files_behind(tmp_path / "two" / "quarantine.parquet", {"c.csv"}) == {"a.csv"}
     assert files_behind(tmp_path / "two" / "quarantine.parquet", {"a.csv"}) == set() == files_behind(None, {"c.csv"})

@@ -4,10 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from feature_store.tables.contracts import ContractCheck, DataError, RawBatch, Rejected, describe, schema
+from feature_store.tables.contracts import ContractCheck, DataError, RawBatch, Rejected, log_contract, schema
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
-CONTRACT = describe(has_impressions=True, categorical=["device"], dense=["hour"], item_attributes=["category"], user_attributes=["age"])
+CONTRACT = log_contract(has_impressions=True, categorical=["device"], dense=["hour"], item_attributes=["category"], user_attributes=["age"])
 
 
 def batch(rejected: tuple = (), kind: str = "events", **columns: list) -> RawBatch:
@@ -129,5 +129,5 @@ def test_items_and_users() -> None:
 def test_the_oracle_column_is_kept_only_where_it_is_promised() -> None:
     columns = {"user_id": [1], "item_id": [1], "timestamp": [1717000000], "click_probability": [0.25]}
     assert "click_probability" not in split(**columns)[0].column_names
-    oracle = ContractCheck(describe(has_impressions=True, oracle=True), NOW)
+    oracle = ContractCheck(log_contract(has_impressions=True, oracle=True), NOW)
     assert oracle.split(batch(**columns))[0]["click_probability"].to_pylist() == [0.25]

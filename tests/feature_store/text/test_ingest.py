@@ -57,7 +57,7 @@ def test_each_file_is_a_split_and_the_classes_are_those_of_training(tmp_path: Pa
     world = World(tmp_path)
     summary = world.ingest()
     assert (summary.rows_read, summary.rows_stored, summary.partitions_written) == (7, 7, ["train", "validation", "test"])
-    assert world.store.contract == {"texts": {"pair": False, "classes": ["a", "b", "c"]}}
+    assert world.store.contract.to_json() == {"texts": {"pair": False, "classes": ["a", "b", "c"]}}
     assert world.rows("train")[1] == {
         "row_id": 1,
         "text": "two",
@@ -122,7 +122,7 @@ def test_json_escapes_of_surrogates(tmp_path: Path) -> None:
     world.ingest()
     assert sorted(world.texts("train") + world.texts("validation")) == ["d", "e", "f", "😀"]
     assert {reason for *_, reason in world.quarantine()} == {"text is not UTF-8", "text holds a NUL character"}
-    assert world.store.contract["texts"]["classes"] == ["0", "1", "10"], "numbers sort as numbers"
+    assert world.store.text_contract.classes == ["0", "1", "10"], "numbers sort as numbers"
 
 
 def test_above_the_limit_the_store_is_as_it_was(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_an_interrupted_ingestion_leaves_the_store_as_it_was(tmp_path: Path, mon
     before = world.bytes()
     world.write("test.tsv", [("seven", "a")])
     with monkeypatch.context() as patch:
-        patch.setattr(text_ingest, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(text_ingest, "write_sealed", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             world.ingest()
     assert world.bytes() == before
@@ -177,7 +177,7 @@ def test_numbers_are_the_lines_of_the_file_of_names(tmp_path: Path) -> None:
     world.write("test.tsv", [("six", "1")])
     world.ingest()
     assert [row["label"] for row in world.rows("train")] == ["car", "house", "house"]
-    assert world.store.contract["texts"]["classes"] == ["car", "house"] and world.quarantine()[0][:2] == ("train.tsv", 4)
+    assert world.store.text_contract.classes == ["car", "house"] and world.quarantine()[0][:2] == ("train.tsv", 4)
 
 
 def test_resources_are_part_of_the_store(tmp_path: Path) -> None:
