@@ -59,7 +59,9 @@ def trained(kind: str, negatives: int, sequences: Segment, vocabulary: int, step
     done, began = 0, time.perf_counter()
     while done < steps:
         for rows in batch_plan(length, np.arange(len(length)), BATCH, rng)[: steps - done]:
-            masked = mask_items(*gather(sequences, sequences.start[rows], sequences.end[rows]), rng, MASK_RATE, LAST_ITEM_RATE)
+            masked = mask_items(
+                *gather(sequences, sequences.start[rows], sequences.end[rows]), rng, mask_rate=MASK_RATE, last_item_rate=LAST_ITEM_RATE
+            )
             state = model.states(masked.tokens, masked.length, masked.position)
             if kind == "softmax":
                 loss = softmax_loss(model, state, masked.target)

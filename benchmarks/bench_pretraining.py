@@ -97,7 +97,7 @@ def masked_batches(sequences: Segment, grouped: bool, seed: int) -> Iterator[Mas
         else:
             plan = np.array_split(rng.permutation(len(length)), len(length) // BATCH)
         for rows in plan:
-            yield mask_items(*gather(sequences, sequences.start[rows], sequences.end[rows]), rng, MASK_RATE, 0.0)
+            yield mask_items(*gather(sequences, sequences.start[rows], sequences.end[rows]), rng, mask_rate=MASK_RATE, last_item_rate=0.0)
 
 
 def speed(step: Callable[[Masked], None], batches: Iterator[Masked], seconds: float) -> tuple[float, float]:

@@ -36,6 +36,7 @@ from ctr_kd.evaluation.throughput import parameter_count, rows_per_second
 from ctr_kd.metrics import auc_score
 from ctr_kd.metrics.bootstrap import AucStatistic, Bootstrap, paired_difference, percentile_interval
 from ctr_kd.training.distill import align_logits, combine_logits
+from ctr_kd.training.job import TrainingJob, TrainingRows
 from ctr_kd.training.loop import predict
 from feature_store.tables.json_files import digest_of
 from pipelines.cli.options import Options
@@ -145,9 +146,9 @@ def peer(kind: str, trial: Any, seed: int, rows: Rows, folder: Path) -> tuple[Lo
             return {split: stored[split] for split in SPLITS}, {name: float(stored[name]) for name in COSTS if name in stored}
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
-        model, _ = train_peer(
-            kind, rows.signature, rows.samples["train"], rows.samples["validation"], trial, seed, Path(scratch) / "training.pt"
-        )
+        learned = TrainingRows(signature=rows.signature, train=rows.samples["train"], validation=rows.samples["validation"])
+        job = TrainingJob(seed=seed, fingerprint=f"{kind} {trial} {seed}", folder=Path(scratch))
+        model, _ = train_peer(kind, learned, trial, job)
         logits = {split: predict(model, rows.samples[split])[:, 0] for split in SPLITS}
         held = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
         speed = rows_per_second(model, rows.samples["test"], share_histories=False)

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,10 +30,12 @@ from torch_rechub.models.ranking import DIN, DCNv2, DeepFM
 
 from ctr_kd.config import TrainingConfig
 from ctr_kd.data.batching import Batch, part_of
-from ctr_kd.data.samples import PAD, Samples, Signature
+from ctr_kd.data.samples import PAD, Signature
 from ctr_kd.models.layers import PiecewiseLinear
 from ctr_kd.training.finetune import validation_figures
-from ctr_kd.training.loop import Curve, ParameterGroup, fit, training_batch
+from ctr_kd.training.job import TrainingJob, TrainingRows
+from ctr_kd.training.learning_curve import LearningCurve
+from ctr_kd.training.loop import fit, training_batch
 
 PEERS = ("DIN", "DeepFM", "DCNv2")
 LARGEST_LOGIT_AT = 1e-6  # the models return probabilities; nearer to 0 and 1 than this they hold no more information
@@ -188,45 +189,33 @@ def random_batches(rows: int, batch_size: int, rng: np.random.Generator) -> list
     return np.split(order[: rows // batch_size * batch_size], rows // batch_size) if rows >= batch_size else [order]
 
 
-def train_peer(
-    kind: str,
-    signature: Signature,
-    train: Samples,
-    validation: Samples,
-    trial: Trial,
-    seed: int,
-    checkpoint: Path,
-    report: Callable[[str], None] = lambda text: None,
-) -> tuple[Peer, Curve]:
+def train_peer(kind: str, rows: TrainingRows, trial: Trial, job: TrainingJob) -> tuple[Peer, LearningCurve]:
     """Train one peer on the labels.
 
     Returns
     -------
     model : Peer
         With the weights of the highest validation AUC, in eval mode.
-    curve : Curve
+    curve : LearningCurve
     """
-    torch.manual_seed(seed)
-    model, config, label = Peer(kind, signature, trial), trial.training(), torch.from_numpy(train.label)
+    torch.manual_seed(job.seed)
+    train = rows.train
+    model, config, label = Peer(kind, rows.signature, trial), trial.training(), torch.from_numpy(train.label)
 
-    def loss(rows: np.ndarray, rng: np.random.Generator, progress: float) -> Callable[[slice], Tensor]:
-        batch, labels = training_batch(train, rows, rng, config), label[rows]
+    def loss(chosen: np.ndarray, rng: np.random.Generator, progress: float) -> Callable[[slice], Tensor]:
+        batch, labels = training_batch(train, chosen, rng, config), label[chosen]
         return lambda part: binary_cross_entropy_with_logits(model(*part_of(batch, part))[:, 0], labels[part])
 
     def validate() -> dict[str, float]:
-        figures = validation_figures(model, validation)
+        figures = validation_figures(model, rows.validation)
         return figures | {"score": figures["auc"]}
 
     curve = fit(
         model,
-        [ParameterGroup(list(model.parameters()))],
-        lambda rng: random_batches(len(train), config.batch_size, rng),
-        loss,
-        validate,
         config,
-        seed,
-        f"{kind} {trial} {seed}",
-        checkpoint,
-        report,
+        job,
+        plan=lambda rng: random_batches(len(train), config.batch_size, rng),
+        loss=loss,
+        validate=validate,
     )
     return model, curve

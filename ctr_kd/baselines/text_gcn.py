@@ -100,7 +100,13 @@ class GraphConvolution(nn.Module):
 
 
 def fit_text_gcn(
-    graph: TextGraph, train: Tensor, validation: Tensor, outputs: int, seed: int, report: Callable[[str], None] = lambda text: None
+    graph: TextGraph,
+    train: Tensor,
+    validation: Tensor,
+    *,
+    outputs: int,
+    seed: int,
+    report: Callable[[str], None] = lambda text: None,
 ) -> tuple[NDArray[np.float32], int]:
     """Train on the labelled texts of a graph; what is kept is the epoch with the lowest log loss of the validation texts.
 

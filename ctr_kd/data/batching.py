@@ -112,6 +112,7 @@ def make_batch(
     samples: Samples,
     rows: np.ndarray,
     rng: np.random.Generator | None = None,
+    *,
     unknown_rate: float = 0.0,
     hidden_rate: float = 0.0,
     attribute_rate: float = 0.0,

@@ -173,22 +173,29 @@ def label_gate(teacher: Tensor, label: Tensor, base: Tensor) -> Tensor:
 
 
 def logits_loss(
-    student: Tensor, teacher: Tensor, label: Tensor, request: Tensor, base: Tensor, config: DistillConfig, temperature: float
+    student: Tensor,
+    teacher: Tensor,
+    config: DistillConfig,
+    *,
+    temperature: float,
+    label: Tensor,
+    request: Tensor,
+    base: Tensor,
 ) -> Tensor:
     """What the teacher's logits say: (1 - listwise) * soft, gated where configured, + listwise * ranking; means over rows and requests.
 
     Parameters
     ----------
     student, teacher : float tensors (rows, outputs)
+    config : DistillConfig
+    temperature : float
+        In place of the configured one, which may change during training.
     label : float tensor (rows,)
         Read by the gate alone.
     request : int64 tensor (rows,)
         Read by ``listwise`` alone.
     base : float tensor (classes,)
         See :func:`label_gate`.
-    config : DistillConfig
-    temperature : float
-        In place of the configured one, which may change during training.
 
     Returns
     -------
@@ -197,12 +204,12 @@ def logits_loss(
     value = student.new_zeros(())
     if config.soft != "none" and config.listwise < 1:
         if config.soft == "logit_mse":
-            soft = logit_mse(student, teacher)
+            by_row = logit_mse(student, teacher)
         else:
-            soft = (soft_targets if config.soft == "soft_targets" else kl_divergence)(student, teacher, temperature)
+            by_row = (soft_targets if config.soft == "soft_targets" else kl_divergence)(student, teacher, temperature)
         if config.gate == "label":
-            soft = soft * label_gate(teacher, label, base)
-        value = value + (1 - config.listwise) * soft.mean()
+            by_row = by_row * label_gate(teacher, label, base)
+        value = value + (1 - config.listwise) * by_row.mean()
     if config.listwise:
         value = value + config.listwise * listwise(student, teacher, request, temperature).mean()
     return value

@@ -69,6 +69,7 @@ def mask_items(
     tokens: np.ndarray,
     length: np.ndarray,
     rng: np.random.Generator,
+    *,
     mask_rate: float,
     last_item_rate: float,
     disguised: float = 0.2,

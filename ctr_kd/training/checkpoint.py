@@ -15,7 +15,7 @@ class CheckpointError(Exception):
     """A checkpoint cannot be used; the message names the file and what to do."""
 
 
-def save_checkpoint(path: Path, state: dict[str, Any], identity: str) -> None:
+def save_checkpoint(path: Path, state: dict[str, Any], fingerprint: str) -> None:
     """Write a state so that the file is either the old one or the new one, whole.
 
     Parameters
@@ -23,19 +23,19 @@ def save_checkpoint(path: Path, state: dict[str, Any], identity: str) -> None:
     path : Path
     state : dict
         Tensors, numbers, strings, and containers of them.
-    identity : str
-        Fingerprint of what the state belongs to.
+    fingerprint : str
+        Of what the state belongs to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
-        torch.save({"identity": identity, **state}, file)
+        torch.save({"identity": fingerprint, **state}, file)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
 
 
-def load_checkpoint(path: Path, identity: str) -> dict[str, Any]:
+def load_checkpoint(path: Path, fingerprint: str) -> dict[str, Any]:
     """Read a state that :func:`save_checkpoint` wrote.
 
     Raises
@@ -50,12 +50,14 @@ def load_checkpoint(path: Path, identity: str) -> dict[str, Any]:
             f"{path} cannot be read ({unreadable_because(error)}): remove it and run again; training then starts over"
         ) from error
     found = state.pop("identity", None) if isinstance(state, dict) else None
-    if found != identity:
-        raise CheckpointError(f"{path} belongs to another configuration ({found}, wanted {identity}): remove it or use another workspace")
+    if found != fingerprint:
+        raise CheckpointError(
+            f"{path} belongs to another configuration ({found}, wanted {fingerprint}): remove it or use another workspace"
+        )
     return state
 
 
-def load_weights(model: nn.Module, path: Path, identity: str) -> dict[str, Any]:
+def load_weights(model: nn.Module, path: Path, fingerprint: str) -> dict[str, Any]:
     """Read a state and put its weights, ``model``, into a model.
 
     Returns
@@ -68,7 +70,7 @@ def load_weights(model: nn.Module, path: Path, identity: str) -> dict[str, Any]:
     CheckpointError
         As :func:`load_checkpoint`, and when the weights are those of a model of another shape or vocabulary.
     """
-    state = load_checkpoint(path, identity)
+    state = load_checkpoint(path, fingerprint)
     wanted, found = ({name: tuple(value.shape) for name, value in weights.items()} for weights in (model.state_dict(), state["model"]))
     different = [name for name in sorted(wanted.keys() | found.keys()) if wanted.get(name) != found.get(name)]
     if different:

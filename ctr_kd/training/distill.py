@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from ctr_kd.config import DistillConfig, HintsConfig
 from ctr_kd.data.batching import Batch, make_batch, part_of
-from ctr_kd.data.samples import Samples, Signature
+from ctr_kd.data.samples import Samples
 from ctr_kd.models.bert import MaskedItemModel
 from ctr_kd.models.students import STUDENTS
 from ctr_kd.objectives.classification import base_logits, hard_cross_entropy, labelled_share
@@ -22,7 +21,9 @@ from ctr_kd.objectives.schedule import LABELS_ALONE, emphasis
 from ctr_kd.training.devices import choose_device, device_of, move
 from ctr_kd.training.embedding_init import begin_with, begin_with_vectors
 from ctr_kd.training.finetune import validation_figures
-from ctr_kd.training.loop import Curve, ParameterGroup, TrainingError, fit, row_plan, training_batch
+from ctr_kd.training.job import TrainingJob, TrainingRows
+from ctr_kd.training.learning_curve import LearningCurve
+from ctr_kd.training.loop import TrainingError, fit, row_plan, training_batch
 
 
 def align_logits(row_id: np.ndarray, logit: np.ndarray, samples: Samples) -> np.ndarray:
@@ -118,33 +119,25 @@ def without_effect(config: DistillConfig) -> list[str]:
 
 
 def train_student(
-    signature: Signature,
-    train: Samples,
-    validation: Samples,
-    teacher: np.ndarray | None,
+    rows: TrainingRows,
     config: DistillConfig,
-    seed: int,
-    identity: str,
-    checkpoint: Path,
-    report: Callable[[str], None] = lambda text: None,
+    job: TrainingJob,
+    *,
+    teacher: np.ndarray | None = None,
     encoder: MaskedItemModel | None = None,
     vectors: np.ndarray | None = None,
-) -> tuple[nn.Module, Curve]:
+) -> tuple[nn.Module, LearningCurve]:
     """Train one student; without a teacher it learns from the labels alone, with the same seed, batches and budget.
 
     Parameters
     ----------
-    signature : Signature
-    train, validation : Samples
+    rows : TrainingRows
         Training rows without a label (:func:`ctr_kd.retrieval.unlabelled_pairs.join_rows`) have no term but the teacher's.
         ``training.batch_size`` counts labelled rows, so that they add no step.
-    teacher : float32 array (rows, outputs) or None
-        The teacher's logits of the training rows, in their order.
     config : DistillConfig
-    seed : int
-    identity : str
-    checkpoint : Path
-    report : callable
+    job : TrainingJob
+    teacher : float32 array (rows, outputs), optional
+        The teacher's logits of the training rows, in their order.
     encoder : MaskedItemModel, optional
         The teacher's BERT, for hints and embeddings; it is frozen, in eval mode, and computes a batch's states when they are asked
         for: an epoch of it is cheaper than one of fine-tuning, and states of all histories may not fit the memory.
@@ -155,7 +148,7 @@ def train_student(
     -------
     model : Module
         With the weights of the lowest validation loss, in eval mode; nothing of the teacher or of the hints' projection in it.
-    curve : Curve
+    curve : LearningCurve
 
     Raises
     ------
@@ -164,7 +157,8 @@ def train_student(
     ValueError
         When the configuration asks for an encoder and there is none.
     """
-    torch.manual_seed(seed)
+    signature, train = rows.signature, rows.train
+    torch.manual_seed(job.seed)
     model: Any = STUDENTS[config.student.kind](signature, config.student)
     if vectors is not None:
         begin_with_vectors(model.token, torch.from_numpy(vectors))
@@ -181,9 +175,9 @@ def train_student(
         if target.shape[1] != signature.outputs:
             raise TrainingError(f"the teacher has {target.shape[1]} outputs and the student {signature.outputs}: both must score the same")
         for line in without_effect(config):
-            report(line)
+            job.report(line)
         if config.listwise and (np.diff(train.group) != 0).all():
-            report("warning: listwise has no effect: every request has one candidate")
+            job.report("warning: listwise has no effect: every request has one candidate")
     if target is not None and config.needs_encoder:
         if encoder is None:
             raise ValueError("hints and embeddings: teacher need the teacher's encoder")
@@ -194,9 +188,9 @@ def train_student(
             trained["projection"] = nn.Linear(config.student.width, encoder.bert.config.width)
         encoder.to(choose_device(config.training))
 
-    def loss(rows: np.ndarray, rng: np.random.Generator, progress: float) -> Callable[[slice], Tensor]:
-        batch, labels = training_batch(train, rows, rng, config.training), label[rows]
-        visible = make_batch(train, rows) if hinted else batch  # the teacher sees what is hidden from the student
+    def loss(chosen: np.ndarray, rng: np.random.Generator, progress: float) -> Callable[[slice], Tensor]:
+        batch, labels = training_batch(train, chosen, rng, config.training), label[chosen]
+        visible = make_batch(train, chosen) if hinted else batch  # the teacher sees what is hidden from the student
         weight = LABELS_ALONE if target is None else emphasis(config, progress)
 
         def share_of(part: slice) -> Tensor:
@@ -207,27 +201,30 @@ def train_student(
             value = weight.labels * hard_cross_entropy(logits, own) * labelled_share(labels[part], labels)
             if target is None or not weight.teacher:
                 return value
-            soft, request = target[rows[part]].to(device), torch.from_numpy(train.group[rows[part]]).to(device)
-            taught = logits_loss(logits, soft, own, request, base.to(device), config, weight.temperature)
+            taught = logits_loss(
+                logits,
+                target[chosen[part]].to(device),
+                config,
+                temperature=weight.temperature,
+                label=own,
+                request=torch.from_numpy(train.group[chosen[part]]).to(device),
+                base=base.to(device),
+            )
             if history is not None and encoder is not None:
                 state = _state(encoder, move(part_of(visible, part), device))
                 taught = taught + hints_loss(history, state, inputs.segment_of_row, trained["projection"], config.hints)
-            return value + weight.teacher * taught * ((part.stop - part.start) / len(rows))
+            return value + weight.teacher * taught * ((part.stop - part.start) / len(chosen))
 
         return share_of
 
     curve = fit(
         trained,
-        [ParameterGroup(list(trained.parameters()))],
-        row_plan(train, round(config.training.batch_size * rows_per_labelled)),
-        loss,
-        lambda: validation_figures(model, validation),
         config.training,
-        seed,
-        identity,
-        checkpoint,
-        report,
-        heavy=model,
+        job,
+        plan=row_plan(train, round(config.training.batch_size * rows_per_labelled)),
+        loss=loss,
+        validate=lambda: validation_figures(model, rows.validation),
+        to_compile=model,
     )
     return model, curve
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from ctr_kd.config import FinetuneConfig
 from ctr_kd.data.batching import part_of
-from ctr_kd.data.samples import Samples, Signature
+from ctr_kd.data.samples import Samples
 from ctr_kd.metrics import accuracy_score, auc_score
 from ctr_kd.models.bert import MaskedItemModel
 from ctr_kd.models.ensemble import Ensemble
@@ -23,8 +22,10 @@ from ctr_kd.retrieval.unlabelled_pairs import join_rows
 from ctr_kd.training.calibration import fit_class_scale
 from ctr_kd.training.checkpoint import load_weights, save_checkpoint
 from ctr_kd.training.devices import choose_device, device_of, move
-from ctr_kd.training.distributed import ALONE, Processes
-from ctr_kd.training.loop import Curve, ParameterGroup, TrainingError, fit, predict, row_plan, training_batch
+from ctr_kd.training.job import TrainingJob, TrainingRows
+from ctr_kd.training.learning_curve import LearningCurve
+from ctr_kd.training.loop import TrainingError, fit, predict, row_plan, training_batch
+from ctr_kd.training.optimizer import ParameterGroup
 
 
 def validation_figures(model: torch.nn.Module, samples: Samples) -> dict[str, float]:
@@ -109,18 +110,13 @@ def rate_offset(logit: np.ndarray, label: np.ndarray) -> float:
 
 def finetune(
     pretrained: MaskedItemModel,
-    signature: Signature,
-    train: Samples,
-    validation: Samples,
+    rows: TrainingRows,
     config: FinetuneConfig,
+    job: TrainingJob,
+    *,
     pretraining_rate: float,
-    seed: int,
-    identity: str,
-    checkpoint: Path,
-    report: Callable[[str], None] = lambda text: None,
-    processes: Processes = ALONE,
     negatives: Samples | None = None,
-) -> tuple[Member, Curve]:
+) -> tuple[Member, LearningCurve]:
     """Train the head and, by strategy, the encoder under it.
 
     Hard negatives join the training rows with a label of 0. They shift the rate of clicks, so at the end the last bias is moved until the
@@ -129,6 +125,13 @@ def finetune(
 
     Parameters
     ----------
+    pretrained : MaskedItemModel
+        Becomes part of the model, and is trained with it.
+    rows : TrainingRows
+    config : FinetuneConfig
+    job : TrainingJob
+    pretraining_rate : float
+        Learning rate of the pretraining; ``config.rate_ratio`` is relative to it.
     negatives : Samples, optional
         Rows of users and items that never met, over the same pool of clicks; their label is not read.
 
@@ -136,33 +139,33 @@ def finetune(
     -------
     model : ClickBert, CrossEncoder or NextSegment
         With the weights of the lowest validation loss, in eval mode.
-    curve : Curve
+    curve : LearningCurve
 
     Raises
     ------
     TrainingError
         When there is nothing to train on, the loss is not finite, or the next-segment head, a yes or no of pairs, is asked for more.
     """
-    torch.manual_seed(seed)
+    torch.manual_seed(job.seed)
+    signature, train = rows.signature, rows.train
     model = build_member(pretrained, signature, config)
     if isinstance(model, NextSegment):  # nothing of it is new
         if signature.outputs > 2 or not signature.max_length_b:
-            rows = f"{signature.outputs} classes of {'pairs' if signature.max_length_b else 'single texts'}"
-            raise TrainingError(f"finetune.strategy: next_segment says yes or no of pairs, not {rows}: choose another strategy")
-        figures = validation_figures(model.eval(), validation)
-        report(", ".join(f"{name.replace('_', ' ')} {figure:.4f}" for name, figure in figures.items() if name != "score"))
-        return model, Curve(points=[{"step": 0, **figures}], kept_score=figures["score"])
+            found = f"{signature.outputs} classes of {'pairs' if signature.max_length_b else 'single texts'}"
+            raise TrainingError(f"finetune.strategy: next_segment says yes or no of pairs, not {found}: choose another strategy")
+        figures = validation_figures(model.eval(), rows.validation)
+        job.report(", ".join(f"{name.replace('_', ' ')} {figure:.4f}" for name, figure in figures.items() if name != "score"))
+        return model, LearningCurve(points=[{"step": 0, **figures}], kept_score=figures["score"])
     if config.training.lazy_ids:
         for token in (model.token, model.pretrained.bert.token):
             token.step_by_rows()
-    shown = train
     if negatives is not None:
         train = join_rows(train, replace(negatives, label=np.zeros(len(negatives), np.float32)))
     label = torch.from_numpy(train.label)
     model.head.begin_at(base_logits(label, signature.outputs))
 
-    def loss(rows: np.ndarray, rng: np.random.Generator, progress: float) -> Callable[[slice], torch.Tensor]:
-        batch, labels = training_batch(train, rows, rng, config.training), label[rows]
+    def loss(chosen: np.ndarray, rng: np.random.Generator, progress: float) -> Callable[[slice], torch.Tensor]:
+        batch, labels = training_batch(train, chosen, rng, config.training), label[chosen]
 
         def share_of(part: slice) -> torch.Tensor:
             device = device_of(model)
@@ -171,25 +174,19 @@ def finetune(
 
         return share_of
 
-    groups = parameter_groups(model, config, pretraining_rate)
-    plan = row_plan(train, config.training.batch_size)
     curve = fit(
         model,
-        groups,
-        plan,
-        loss,
-        lambda: validation_figures(model, validation),
         config.training,
-        seed,
-        identity,
-        checkpoint,
-        report,
-        processes,
+        job,
+        plan=row_plan(train, config.training.batch_size),
+        loss=loss,
+        validate=lambda: validation_figures(model, rows.validation),
+        groups=parameter_groups(model, config, pretraining_rate),
     )
-    if negatives is not None and processes.leads:
-        logit = predict(model.to(choose_device(config.training)), shown)[:, 0]
+    if negatives is not None and job.processes.leads:
+        logit = predict(model.to(choose_device(config.training)), rows.train)[:, 0]
         with torch.no_grad():
-            model.cpu().head.layers[-1].get_parameter("bias").add_(rate_offset(logit, shown.label))
+            model.cpu().head.layers[-1].get_parameter("bias").add_(rate_offset(logit, rows.train.label))
     return model, curve
 
 
@@ -206,59 +203,47 @@ def member_seed(seed: int, number: int) -> int:
 
 def finetune_members(
     encoders: Sequence[MaskedItemModel],
-    signature: Signature,
-    train: Samples,
-    validation: Samples,
+    rows: TrainingRows,
     config: FinetuneConfig,
+    job: TrainingJob,
+    *,
     pretraining_rate: float,
-    seed: int,
-    identity: str,
-    folder: Path,
-    report: Callable[[str], None] = lambda text: None,
-    processes: Processes = ALONE,
     negatives: Samples | None = None,
-) -> tuple[Ensemble, list[Curve]]:
+) -> tuple[Ensemble, list[LearningCurve]]:
     """Fine-tune ``config.members`` copies of each encoder (:func:`finetune`), with a seed each; the encoders stay as they are.
 
     Parameters
     ----------
     encoders : sequence of MaskedItemModel
         One at least; they may differ in size.
-    folder : Path
-        Of the checkpoints; a member that was finished before the run was killed is read from there.
+    rows : TrainingRows
+    config : FinetuneConfig
+    job : TrainingJob
+        Of all members: each has a seed and a checkpoint of its own, and one that was finished before the run was killed is read from the
+        folder.
+    pretraining_rate, negatives
+        As for :func:`finetune`.
 
     Returns
     -------
     model : Ensemble
         In eval mode.
-    curves : list of Curve
+    curves : list of LearningCurve
     """
     members, curves = [], []
     begin_as = [encoder for encoder in encoders for _ in range(config.members)]
     for number, pretrained in enumerate(begin_as):
-        finished = folder / f"member_{number}.pt"
+        finished = job.folder / f"member_{number}.pt"
         if len(begin_as) > 1:
-            report(f"fine-tuning {number + 1} of {len(begin_as)}")
+            job.report(f"fine-tuning {number + 1} of {len(begin_as)}")
         if finished.exists():
-            model = build_member(copy.deepcopy(pretrained), signature, config)
-            curve = Curve(**load_weights(model, finished, identity)["curve"])
+            model = build_member(copy.deepcopy(pretrained), rows.signature, config)
+            curve = LearningCurve.from_dict(load_weights(model, finished, job.fingerprint)["curve"])
         else:
-            model, curve = finetune(
-                copy.deepcopy(pretrained),
-                signature,
-                train,
-                validation,
-                config,
-                pretraining_rate,
-                member_seed(seed, number),
-                identity,
-                folder / f"training_{number}.pt",
-                report,
-                processes,
-                negatives,
-            )
-            if processes.leads and number + 1 < len(begin_as):
-                save_checkpoint(finished, {"model": model.state_dict(), "curve": curve.to_dict()}, identity)
+            own = replace(job, seed=member_seed(job.seed, number), name=f"{job.name}_{number}")
+            model, curve = finetune(copy.deepcopy(pretrained), rows, config, own, pretraining_rate=pretraining_rate, negatives=negatives)
+            if job.processes.leads and number + 1 < len(begin_as):
+                save_checkpoint(finished, {"model": model.state_dict(), "curve": curve.to_dict()}, job.fingerprint)
         members.append(model.cpu())
         curves.append(curve)
     return Ensemble(members).eval(), curves

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +16,9 @@ from ctr_kd.data.batching import Batch, batch_plan, make_batch
 from ctr_kd.data.samples import Samples
 from ctr_kd.training.checkpoint import load_weights, save_checkpoint
 from ctr_kd.training.devices import autocast, choose_device, compiled, device_of, move, report_what_has_no_effect
-from ctr_kd.training.distributed import ALONE, Processes
+from ctr_kd.training.distributed import Processes
+from ctr_kd.training.job import TrainingJob
+from ctr_kd.training.learning_curve import LearningCurve
 from ctr_kd.training.optimizer import Optimizer, ParameterGroup, clip_gradients
 
 
@@ -26,46 +26,23 @@ class TrainingError(Exception):
     """Training cannot go on; the message says where, and what was kept."""
 
 
-@dataclass
-class Curve:
-    """What a training loop measured: one entry per validation."""
-
-    points: list[dict[str, float]] = field(default_factory=list)
-    kept_step: int = 0
-    kept_score: float = -math.inf
-    steps: int = 0
-    seconds: float = 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "points": self.points,
-            "kept_step": self.kept_step,
-            "kept_score": self.kept_score,
-            "steps": self.steps,
-            "seconds": self.seconds,
-        }
-
-
 def fit(
     model: nn.Module,
-    groups: Sequence[ParameterGroup],
+    config: TrainingConfig,
+    job: TrainingJob,
+    *,
     plan: Callable[[np.random.Generator], list[Any]],
     loss: Callable[[Any, np.random.Generator, float], Callable[[slice], Tensor]],
     validate: Callable[[], dict[str, float]],
-    config: TrainingConfig,
-    seed: int,
-    identity: str,
-    checkpoint: Path,
-    report: Callable[[str], None] = lambda text: None,
-    processes: Processes = ALONE,
-    heavy: nn.Module | None = None,
-) -> Curve:
+    groups: Sequence[ParameterGroup] | None = None,
+    to_compile: nn.Module | None = None,
+) -> LearningCurve:
     """Train a model and leave it, on the CPU, with the weights that validation preferred, or with the last (``config.keep``).
 
     Batches, masks and dropout of a step depend on the seed and the step alone. So a run that continues from its last
     checkpoint equals the uninterrupted one, bit for bit on a CPU.
 
-    A step's batch is computed in ``max(config.accumulate, processes.count)`` parts, dealt out to the processes in turn. All
+    A step's batch is computed in ``max(config.accumulate, job.processes.count)`` parts, dealt out to the processes in turn. All
     that is drawn for a batch is drawn for the whole of it, and the parts' losses add up to its loss. So the number of parts
     changes a step by rounding alone, but for dropout, which is drawn part by part; and for a given number of parts the number of
     processes changes nothing at all but rounding.
@@ -73,7 +50,8 @@ def fit(
     Parameters
     ----------
     model : Module
-    groups : sequence of ParameterGroup
+    config : TrainingConfig
+    job : TrainingJob
     plan : callable
         Batches of one epoch, from a generator seeded by the epoch.
     loss : callable
@@ -83,22 +61,14 @@ def fit(
     validate : callable
         Named figures with the model in eval mode; ``"score"`` chooses the checkpoint, higher is better. The first process
         alone computes them, so no row counts twice.
-    config : TrainingConfig
-    seed : int
-    identity : str
-        Fingerprint of everything that shapes the training; a checkpoint of another identity is refused.
-    checkpoint : Path
-        File of the last checkpoint; every process reads it, the first one writes it.
-    report : callable
-        Receives one line per validation.
-    processes : Processes
-        Those that share the work; all call this function with equal arguments.
-    heavy : Module, optional
+    groups : sequence of ParameterGroup, optional
+        What is trained and how fast; by default all parameters of the model at the configured rate.
+    to_compile : Module, optional
         The module whose forward ``config.compile`` compiles; by default the model.
 
     Returns
     -------
-    Curve
+    LearningCurve
         Equal in all processes, seconds excepted.
 
     Raises
@@ -106,48 +76,61 @@ def fit(
     TrainingError
         When the loss is not finite, or the checkpoint belongs to another training.
     """
-    first_epoch = plan(np.random.default_rng([seed, 0]))
+    processes = job.processes
+    first_epoch = plan(np.random.default_rng([job.seed, 0]))
     steps = max(1, round(config.epochs * len(first_epoch)))
     if not first_epoch:
         raise TrainingError("there is nothing to train on: the training split has no rows")
     device = choose_device(config, processes.local_rank)
-    report_what_has_no_effect(config, device, report)
+    report_what_has_no_effect(config, device, job.report)
     if processes.count > 1:
-        report(f"{processes.count} processes share every batch of {config.batch_size:,}")
+        job.report(f"{processes.count} processes share every batch of {config.batch_size:,}")
     model.to(device)
+    groups = [ParameterGroup(list(model.parameters()))] if groups is None else groups
     optimizer = Optimizer(model, groups, config)
     validate_at = {math.ceil(steps * (i + 1) / config.validations) for i in range(config.validations)}
-    curve, kept = Curve(steps=steps), {name: value.clone() for name, value in model.state_dict().items()}
+    curve, kept = LearningCurve(steps=steps), {name: value.clone() for name, value in model.state_dict().items()}
     step, running, window = 0, 0.0, 0
-    if checkpoint.exists():
-        state = load_weights(model, checkpoint, identity)
+    if job.checkpoint.exists():
+        state = load_weights(model, job.checkpoint, job.fingerprint)
         optimizer.load_state_dict(state["optimizer"])
-        curve, kept, step = Curve(**state["curve"]), state["kept"], state["step"]
+        curve, kept, step = LearningCurve.from_dict(state["curve"]), state["kept"], state["step"]
         running, window = state["running"], state["window"]
-        report(f"continuing at step {step:,} of {steps:,}")
+        job.report(f"continuing at step {step:,} of {steps:,}")
+
+    def must_be_finite(what: str, figures: dict[str, float]) -> None:
+        """Stop a training that has lost its way, and leave the model with the weights kept so far."""
+        if all(math.isfinite(figure) for figure in figures.values()):
+            return
+        model.load_state_dict(kept)
+        shown = ", ".join(f"{name} {figure}" for name, figure in figures.items())
+        left = f"the last good checkpoint stays in {job.folder}" if job.checkpoint.exists() else "there was no checkpoint yet"
+        raise TrainingError(f"the {what} is not finite at step {step:,} of {steps:,} ({shown}): lower training.learning_rate; {left}")
+
     epoch, batches = 0, first_epoch
     started, saved = time.monotonic() - curve.seconds, time.monotonic()
     model.train()
-    with compiled(heavy or model, config):
+    with compiled(to_compile or model, config):
         while step < steps:
             if step // len(first_epoch) != epoch:
                 epoch = step // len(first_epoch)
-                batches = plan(np.random.default_rng([seed, epoch]))
-            rng = np.random.default_rng([seed, step, 1])
+                batches = plan(np.random.default_rng([job.seed, epoch]))
+            rng = np.random.default_rng([job.seed, step, 1])
             dropout_seed = int(rng.integers(2**62))
             optimizer.set_rates(step, steps)
             optimizer.zero_grad()
             # An epoch's plan may differ by a batch from the first one's; the modulus keeps every step inside it.
             rows = batches[step % len(first_epoch) % len(batches)]
-            value = _gradients(model, len(rows), loss(rows, rng, step / steps), dropout_seed, config, processes)
+            share_of = loss(rows, rng, step / steps)
+            value = _gradients(model, len(rows), share_of, config=config, processes=processes, dropout_seed=dropout_seed)
             norm = clip_gradients(model.parameters(), config.clip)
             value, norm = torch.stack([value, norm]).tolist()
-            _must_be_finite("loss", {"loss": value, "gradient norm": norm}, step, steps, model, kept, checkpoint)
+            must_be_finite("loss", {"loss": value, "gradient norm": norm})
             optimizer.step()
             step, running, window = step + 1, running + value, window + 1
             if step in validate_at:
                 figures = processes.tell(_validated(model, validate) if processes.leads else None)
-                _must_be_finite("validation", {"score": figures["score"]}, step, steps, model, kept, checkpoint)
+                must_be_finite("validation", {"score": figures["score"]})
                 curve.points.append({"step": step, "train_loss": running / window, **figures})
                 running, window = 0.0, 0
                 if config.keep == "last" or figures["score"] > curve.kept_score:
@@ -156,15 +139,15 @@ def fit(
                 shown = ", ".join(
                     f"{name.replace('_', ' ')} {figure:.4f}" for name, figure in curve.points[-1].items() if name not in ("step", "score")
                 )
-                report(f"step {step:,} of {steps:,}: {shown}")
+                job.report(f"step {step:,} of {steps:,}: {shown}")
             if processes.leads and (time.monotonic() - saved > config.checkpoint_seconds or (step in validate_at and step < steps)):
                 # Weights that a step has just broken show in the next step's loss; they must not replace the last good checkpoint.
                 # Python's max passes over what is not a number; torch's does not.
                 largest = torch.stack([parameter.detach().abs().max() for parameter in model.parameters()]).max().item()
-                _must_be_finite("model", {"largest weight": largest}, step, steps, model, kept, checkpoint)
+                must_be_finite("model", {"largest weight": largest})
                 curve.seconds = time.monotonic() - started
                 state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "kept": kept, "curve": curve.to_dict()}
-                save_checkpoint(checkpoint, {**state, "step": step, "running": running, "window": window}, identity)
+                save_checkpoint(job.checkpoint, {**state, "step": step, "running": running, "window": window}, job.fingerprint)
                 saved = time.monotonic()
     curve.seconds = time.monotonic() - started
     model.load_state_dict(kept)
@@ -173,7 +156,13 @@ def fit(
 
 
 def _gradients(
-    model: nn.Module, rows: int, share_of: Callable[[slice], Tensor], dropout_seed: int, config: TrainingConfig, processes: Processes
+    model: nn.Module,
+    rows: int,
+    share_of: Callable[[slice], Tensor],
+    *,
+    config: TrainingConfig,
+    processes: Processes,
+    dropout_seed: int,
 ) -> Tensor:
     """Leave the gradient of one batch in the parameters, computed part by part; returns its loss, a tensor without a graph."""
     device = device_of(model)
@@ -189,18 +178,6 @@ def _gradients(
         value.backward()
         total += value.detach()
     return processes.add_gradients(model.parameters(), total)
-
-
-def _must_be_finite(
-    what: str, figures: dict[str, float], step: int, steps: int, model: nn.Module, kept: dict[str, Tensor], checkpoint: Path
-) -> None:
-    """Stop a training that has lost its way, and leave the model with the weights kept so far."""
-    if all(math.isfinite(figure) for figure in figures.values()):
-        return
-    model.load_state_dict(kept)
-    shown = ", ".join(f"{name} {figure}" for name, figure in figures.items())
-    left = f"the last good checkpoint stays in {checkpoint.parent}" if checkpoint.exists() else "there was no checkpoint yet"
-    raise TrainingError(f"the {what} is not finite at step {step:,} of {steps:,} ({shown}): lower training.learning_rate; {left}")
 
 
 @torch.no_grad()
@@ -219,7 +196,14 @@ def row_plan(samples: Samples, batch_size: int) -> Callable[[np.random.Generator
 
 def training_batch(samples: Samples, rows: np.ndarray, rng: np.random.Generator, config: TrainingConfig) -> Batch:
     """One training batch, with the configured shares of ids, statistics, attributes and categories hidden."""
-    return make_batch(samples, rows, rng, config.unknown_rate, config.statistics_rate, config.attribute_rate)
+    return make_batch(
+        samples,
+        rows,
+        rng,
+        unknown_rate=config.unknown_rate,
+        hidden_rate=config.statistics_rate,
+        attribute_rate=config.attribute_rate,
+    )
 
 
 @torch.no_grad()

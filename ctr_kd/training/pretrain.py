@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,8 +24,9 @@ from ctr_kd.objectives.sampled_softmax import (
     softmax_loss,
 )
 from ctr_kd.training.devices import device_of, move
-from ctr_kd.training.distributed import ALONE, Processes
-from ctr_kd.training.loop import Curve, ParameterGroup, TrainingError, fit
+from ctr_kd.training.job import TrainingJob
+from ctr_kd.training.learning_curve import LearningCurve
+from ctr_kd.training.loop import TrainingError, fit
 
 VALIDATION_SEQUENCES = 4096  # enough for masked-item accuracy to two decimals
 COUNTED_SEQUENCES = 10_000  # at a time: the pool of tokens may be larger than the memory
@@ -119,38 +119,23 @@ def masked_item_accuracy(model: MaskedItemModel, sequences: Segment, batch_size:
 
 
 def pretrain(
-    assembly: AnyAssembly,
-    signature: Signature,
-    config: PretrainConfig,
-    until: int | None,
-    seed: int,
-    identity: str,
-    checkpoint: Path,
-    report: Callable[[str], None] = lambda text: None,
-    processes: Processes = ALONE,
-) -> tuple[MaskedItemModel, Curve, dict[str, float]]:
+    assembly: AnyAssembly, config: PretrainConfig, job: TrainingJob, *, until: int | None = None
+) -> tuple[MaskedItemModel, LearningCurve, dict[str, float]]:
     """Train the encoder by masked item prediction, and next-segment prediction where configured.
 
     Parameters
     ----------
     assembly : Assembly or TextAssembly
-    signature : Signature
     config : PretrainConfig
-    until : int or None
+    job : TrainingJob
+    until : int, optional
         Clicks known from this time on (microseconds UTC) are not seen.
-    seed : int
-    identity : str
-        Fingerprint of the training, for its checkpoint.
-    checkpoint : Path
-    report : callable
-    processes : Processes
-        Those that share the work.
 
     Returns
     -------
     model : MaskedItemModel
         With the weights of the lowest validation loss.
-    curve : Curve
+    curve : LearningCurve
     facts : dict
         Number of sequences and tokens, masked-item accuracy and loss.
 
@@ -159,15 +144,16 @@ def pretrain(
     TrainingError
         When there is nothing to predict, or the loss is not finite.
     """
+    signature = assembly.signature()
     items = next(iter(signature.tokens.values()))
     if items == len(SPECIALS):
         raise TrainingError("pretraining has nothing to predict: the vocabulary holds no item; lower its min_count or train on more rows")
-    torch.manual_seed(seed)
+    torch.manual_seed(job.seed)
     kind = item_loss_kind(config, items)
     model = build_encoder(assembly, signature, config.encoder)
     if kind != "softmax":  # which reads every item in every step
         model.bert.token.step_by_rows()
-    training, validation = pretraining_sequences(assembly, config, until, seed)
+    training, validation = pretraining_sequences(assembly, config, until, job.seed)
     length = training.end - training.start
     sequence = np.arange(len(length))
     own, *attributes = training.vocabulary_columns
@@ -180,7 +166,7 @@ def pretrain(
         if config.encoder.attention == "causal":
             masked = predict_next(tokens, lengths)
         else:
-            masked = mask_items(tokens, lengths, rng, config.mask_rate, config.last_item_rate, span=config.span)
+            masked = mask_items(tokens, lengths, rng, mask_rate=config.mask_rate, last_item_rate=config.last_item_rate, span=config.span)
         if config.training.unknown_rate:
             hide_known(masked.tokens[:, :, own].numpy(), config.training.unknown_rate, rng)
         if config.training.attribute_rate:
@@ -213,17 +199,12 @@ def pretrain(
 
     curve = fit(
         model,
-        [ParameterGroup(list(model.parameters()))],
-        lambda rng: batch_plan(length, sequence, config.training.batch_size, rng),
-        loss,
-        lambda: masked_item_accuracy(model, validation),
         config.training,
-        seed,
-        identity,
-        checkpoint,
-        report,
-        processes,
-        heavy=model.bert,
+        job,
+        plan=lambda rng: batch_plan(length, sequence, config.training.batch_size, rng),
+        loss=loss,
+        validate=lambda: masked_item_accuracy(model, validation),
+        to_compile=model.bert,
     )
     facts = {"sequences": float(len(length)), "tokens": float(length.sum()), **masked_item_accuracy(model, validation)}
     facts.pop("score")

@@ -74,7 +74,7 @@ def text_gcn(context: StageContext, rows: TextRows) -> Measured | None:
     label = torch.from_numpy(np.concatenate([table["label"].to_numpy() for table in tables]).astype(np.int64))
     split = torch.from_numpy(np.repeat(np.arange(len(SPLITS)), [table.num_rows for table in tables]))
     train, validation = (torch.where(split == part, label, -1) for part in range(2))
-    logits, epochs = fit_text_gcn(graph, train, validation, len(rows.classes), context.config.seed, context.report)
+    logits, epochs = fit_text_gcn(graph, train, validation, outputs=len(rows.classes), seed=context.config.seed, report=context.report)
     return probabilities(logits[split.numpy() == SPLITS.index("test")]), {"transductive": True, "epochs": epochs}
 
 

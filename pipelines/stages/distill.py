@@ -13,7 +13,6 @@ from pipelines.stages.baselines import TEACHERS
 from pipelines.stages.training import (
     SPLITS,
     TAUGHT,
-    kept_figure,
     load_teacher,
     precision_of,
     read_predictions,
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from ctr_kd.data.samples import Samples
     from ctr_kd.data.texts import AnyAssembly
     from ctr_kd.models.bert import MaskedItemModel
+    from ctr_kd.training.learning_curve import LearningCurve
 
 TRANSFER_FILE = "transfer.parquet"  # rows without labels, in the artifact beside what the teachers say of them
 
@@ -42,6 +42,7 @@ def run(context: StageContext) -> None:
     With a transfer set it writes ``transfer.parquet`` and each teacher's logits of its rows too.
     """
     from ctr_kd.data.texts import open_assembly
+    from ctr_kd.training.job import TrainingRows
 
     config = context.config
     assembly = open_assembly(context.inputs["ingest"], "student", config.history.max_length)
@@ -54,17 +55,20 @@ def run(context: StageContext) -> None:
     taught, target = taught_rows(samples, combined)
     encoder = teacher_encoder(context, assembly) if config.distill.needs_encoder else None
     write_predictions(context.output / "predictions_teacher_test.parquet", samples["test"].row_id, combined["test"], context.fingerprint)
+    recorded: dict[str, float | None] = {}
     for name, rows, logits in (("student", taught, target), ("student_alone", samples["train"], None)):
-        model, curve = train_once(context, name, assembly, rows, samples["validation"], logits, encoder)
+        learned = TrainingRows(signature=assembly.signature(), train=rows, validation=samples["validation"])
+        model, curve = train_once(context, name, assembly, learned, teacher=logits, encoder=encoder)
         training[name] = keep_student(context, name, model, curve, assembly, samples)
+        figure, value = curve.kept_figure
+        recorded[f"{name}_{figure}"] = value
     training["student_alone"]["bytes"] = training["student"]["bytes"]  # the same architecture
     write_json(context.output / "training.json", training)
-    kept = {name: kept_figure(training[name]["curve"]) for name in ("student", "student_alone")}
-    context.record({f"{name}_{figure}": value for name, (figure, value) in kept.items()})
+    context.record(recorded)
 
 
 def keep_student(
-    context: StageContext, name: str, model: nn.Module, curve: Mapping[str, Any], assembly: AnyAssembly, samples: Mapping[str, Samples]
+    context: StageContext, name: str, model: nn.Module, curve: LearningCurve, assembly: AnyAssembly, samples: Mapping[str, Samples]
 ) -> dict[str, Any]:
     """Calibrate a trained student; write its weights, logits and, for ``student``, its export; return what the report says of it.
 
@@ -86,7 +90,12 @@ def keep_student(
     for ending, (scorer, split) in scored.items():
         file = context.output / f"predictions_{name}_{ending}.parquet"
         write_predictions(file, samples[split].row_id, predict(scorer, samples[split]), context.fingerprint)
-    facts = {"curve": curve, "parameters": parameter_count(model), "kind": settings.student.kind, "calibration": settings.calibration}
+    facts = {
+        "curve": curve.to_dict(),
+        "parameters": parameter_count(model),
+        "kind": settings.student.kind,
+        "calibration": settings.calibration,
+    }
     if name == "student":
         export_student(calibrated, assembly.signature(), assembly, context.output / "export")
         facts["bytes"] = (context.output / "export" / "student.onnx").stat().st_size

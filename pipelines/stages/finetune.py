@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import write_json
-from pipelines.stages.training import SPLITS, kept_figure, load_encoders, precision_of, record_curve, write_predictions
+from pipelines.stages.training import SPLITS, job_of, load_encoders, precision_of, record_curve, write_predictions
 from pipelines.tracking.calls import flatten
 from pipelines.workspace.artifacts import Artifact, read_json
 from pipelines.workspace.context import RunContext, Stage, StageContext
@@ -28,12 +28,12 @@ def run(context: StageContext) -> None:
     from ctr_kd.training.checkpoint import save_checkpoint
     from ctr_kd.training.devices import choose_device
     from ctr_kd.training.finetune import finetune_members, validation_figures
+    from ctr_kd.training.job import TrainingRows
     from ctr_kd.training.loop import predict
     from ctr_kd.training.pretrain import masked_item_accuracy, pretraining_sequences
 
     config = context.config
     assembly = open_assembly(context.inputs["ingest"], "teacher", config.history.max_length)
-    signature = assembly.signature()
     encoders = load_encoders(context.inputs["pretrain"], assembly, config)
     if config.finetune.strategy == "next_segment":
         _need_next_segment_head(context.inputs["pretrain"])
@@ -46,17 +46,11 @@ def run(context: StageContext) -> None:
     negatives, drawn = _hard_negatives(context, assembly, encoders[0])
     model, curves = finetune_members(
         encoders,
-        signature,
-        samples["train"],
-        samples["validation"],
+        TrainingRows(signature=assembly.signature(), train=samples["train"], validation=samples["validation"]),
         config.finetune,
-        config.pretrain.training.learning_rate,
-        config.seed,
-        context.fingerprint,
-        context.checkpoint,
-        context.report,
-        context.processes,
-        negatives,
+        job_of(context, processes=context.processes),
+        pretraining_rate=config.pretrain.training.learning_rate,
+        negatives=negatives,
     )
     if not context.processes.leads:
         return
@@ -68,13 +62,13 @@ def run(context: StageContext) -> None:
         logits = predict(model, samples[split]).astype(precision_of(split))
         write_predictions(context.output / f"predictions_{split}.parquet", samples[split].row_id, logits, context.fingerprint)
     model.cpu()
-    figure = kept_figure(curves[0])[0]
+    figure = curves[0].kept_figure[0]
     value = validation_figures(model, samples["validation"])[figure]  # of one member that of its kept checkpoint
     training = {
         "curve": curves[0].to_dict(),
         figure: value,
         "members": [
-            {figure: kept_figure(curve)[1], "seconds": round(curve.seconds, 1), "encoder": number // config.finetune.members}
+            {figure: curve.kept_figure[1], "seconds": round(curve.seconds, 1), "encoder": number // config.finetune.members}
             for number, curve in enumerate(curves)
         ],
         "held_out_sequences": len(held_out.start),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import write_json
-from pipelines.stages.training import pretrained_weights, record_curve
+from pipelines.stages.training import job_of, pretrained_weights, record_curve
 from pipelines.workspace.context import Stage, StageContext
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ def run(context: StageContext) -> None:
         adopt(context, config.pretrain.checkpoint)
         return
     assembly = open_assembly(context.inputs["ingest"], "teacher", config.history.max_length)
-    signature = assembly.signature()
     labels_begin, until = assembly.training_window()
     if config.pretrain.clicks == "before_labels" and until is not None:
         if labels_begin is None:
@@ -39,17 +38,8 @@ def run(context: StageContext) -> None:
     for number, settings in enumerate(config.pretrain.of_each_encoder):
         if config.pretrain.more_encoders:
             context.report(f"encoder {number}: {settings.encoder.layers} layers of {settings.encoder.width}")
-        model, curve, facts = pretrain(
-            assembly,
-            signature,
-            settings,
-            moment,
-            config.seed,
-            context.fingerprint,
-            context.checkpoint / f"training_{number}.pt",
-            context.report,
-            context.processes,
-        )
+        job = job_of(context, f"training_{number}", context.processes)
+        model, curve, facts = pretrain(assembly, settings, job, until=moment)
         if context.processes.leads:
             trained.append(keep_weights(context, model, facts, number) | {"curve": curve.to_dict()})
             record_curve(context, "pretraining" if number == 0 else f"pretraining_{number}", curve)

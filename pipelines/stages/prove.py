@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from ctr_kd.training.learning_curve import LearningCurve
 from feature_store.tables.json_files import write_json, write_text
 from pipelines.config.run import RunConfig
 from pipelines.stages.ablations import ablation, alone, amount_key, by_amount
 from pipelines.stages.evaluate import run_facts, stored_probabilities
 from pipelines.stages.student import compare, compared_rows, student_costs, teacher_facts
-from pipelines.stages.training import kept_figure
 from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.context import RunContext, StageContext
 from pipelines.workspace.runner import Runner
@@ -128,7 +128,7 @@ def _transfer_rows(artifact: Path) -> int:
 
 def _on_validation(artifacts: Sequence[Path]) -> float | None:
     """Mean over the seeds of the figure by which each student's checkpoint was kept."""
-    kept = [kept_figure((read_json(artifact / "training.json") or {})["curve"])[1] for artifact in artifacts]
+    kept = [LearningCurve.from_dict((read_json(artifact / "training.json") or {})["curve"]).kept_figure[1] for artifact in artifacts]
     known = [value for value in kept if value is not None]
     return float(np.mean(known)) if len(known) == len(kept) else None
 

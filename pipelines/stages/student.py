@@ -20,7 +20,7 @@ from pipelines.config.run import RunConfig
 from pipelines.stages import finetune, ingest, pretrain
 from pipelines.stages.distill import TRANSFER_FILE, keep_student, taught_rows, teacher_encoder, teacher_logits, transfer_rows
 from pipelines.stages.evaluate import student_rows_per_second, teacher_costs
-from pipelines.stages.training import SPLITS, kept_figure, read_predictions, train_once, write_predictions
+from pipelines.stages.training import SPLITS, read_predictions, train_once, write_predictions
 from pipelines.tasks.texts import Rows, open_rows
 from pipelines.workspace.artifacts import Artifact, read_json
 from pipelines.workspace.context import RunContext, Stage, StageContext
@@ -58,6 +58,7 @@ def train(context: StageContext) -> None:
     """Train, calibrate and export the configured student; with ``distill.alpha: 1`` it is one on the labels alone."""
     from ctr_kd.data.texts import open_assembly
     from ctr_kd.training.distill import align_logits
+    from ctr_kd.training.job import TrainingRows
 
     config, teacher = context.config, context.inputs["teacher"]
     assembly = open_assembly(context.inputs["ingest"], "student", config.history.max_length)
@@ -71,9 +72,10 @@ def train(context: StageContext) -> None:
         facts["transfer"] = read_json(made / "training.json")
     taught, target = taught_rows(samples, combined)
     encoder = teacher_encoder(context, assembly) if config.distill.needs_encoder else None
-    model, curve = train_once(context, "student", assembly, taught, samples["validation"], target, encoder)
+    rows = TrainingRows(signature=assembly.signature(), train=taught, validation=samples["validation"])
+    model, curve = train_once(context, "student", assembly, rows, teacher=target, encoder=encoder)
     write_json(context.output / "training.json", keep_student(context, "student", model, curve, assembly, samples) | facts)
-    context.record(dict([kept_figure(curve)]))
+    context.record(dict([curve.kept_figure]))
 
 
 def train_all(run: RunContext, wanted: Mapping[str, RunConfig], force: bool = False) -> dict[str, Artifact]:

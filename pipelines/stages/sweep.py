@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ctr_kd.config import COMBINING
+from ctr_kd.training.learning_curve import LearningCurve
 from feature_store.config import Config
 from feature_store.tables.files import sha256_of
 from feature_store.tables.json_files import write_json, write_text
@@ -18,7 +19,6 @@ from pipelines.errors import ConfigError
 from pipelines.stages.ablations import changed
 from pipelines.stages.evaluate import run_facts, stored_probabilities
 from pipelines.stages.student import compare, compared_rows, student_costs, teacher_facts
-from pipelines.stages.training import kept_figure
 from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.context import RunContext, StageContext
 from pipelines.workspace.runner import Runner
@@ -134,8 +134,8 @@ def run(context: StageContext, trained: Mapping[str, Path], points: Points | Non
     shown: list[float] = []  # on validation
     for name, artifact in trained.items():
         kind, width = name.rsplit(" ", 1)
-        curve = (read_json(artifact / "training.json") or {})["curve"]
-        main, validation = kept_figure(curve)
+        curve = LearningCurve.from_dict((read_json(artifact / "training.json") or {})["curve"])
+        main, validation = curve.kept_figure
         entry = {"name": name, "kind": kind, "width": int(width), f"validation_{main}": validation}
         students.append(entry | measured(artifact / "predictions_student_test.parquet") | student_costs(artifact, test))
         shown.append(np.nan if validation is None else validation)

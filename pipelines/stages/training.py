@@ -11,6 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ctr_kd.training.distributed import ALONE, Processes
+from ctr_kd.training.job import TrainingJob, TrainingRows
+from ctr_kd.training.learning_curve import LearningCurve
 from feature_store.features.summary import ClickSummary
 from feature_store.tables.contracts import DataError
 from pipelines.workspace.context import StageContext
@@ -19,11 +22,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ctr_kd.baselines.clicks import BoostedTrees
-    from ctr_kd.data.samples import Samples
     from ctr_kd.data.texts import AnyAssembly
     from ctr_kd.models.bert import MaskedItemModel
     from ctr_kd.models.ensemble import Ensemble
-    from ctr_kd.training.loop import Curve
     from pipelines.config.run import RunConfig
 
 SPLITS = ("train", "validation", "test")
@@ -140,83 +141,59 @@ def pretrained_weights(pretrain: Path, number: int = 0) -> Path:
     return pretrain / (f"pretrained_{number}.pt" if number else "pretrained.pt")
 
 
+def job_of(context: StageContext, name: str = "training", processes: Processes = ALONE) -> TrainingJob:
+    """A training of a stage, by the name of its checkpoint; the processes of the run share it where they are given."""
+    return TrainingJob(
+        seed=context.config.seed,
+        fingerprint=context.fingerprint,
+        folder=context.checkpoint,
+        name=name,
+        report=context.report,
+        processes=processes,
+    )
+
+
 def train_once(
     context: StageContext,
     name: str,
     assembly: AnyAssembly,
-    rows: Samples,
-    validation: Samples,
-    target: np.ndarray | None,
+    rows: TrainingRows,
+    *,
+    teacher: np.ndarray | None,
     encoder: MaskedItemModel | None,
-) -> tuple[nn.Module, dict[str, Any]]:
+) -> tuple[nn.Module, LearningCurve]:
     """Train the configured student, or take it as it is where a run of this stage that was killed had finished it.
 
     Parameters
     ----------
     name : str
         Of its checkpoint.
-    rows, validation, target, encoder
+    assembly : Assembly or TextAssembly
+        May hold vectors of the tokens, from which their embeddings begin.
+    rows, teacher, encoder
         See :func:`ctr_kd.training.distill.train_student`.
 
     Returns
     -------
     model : Module
         In eval mode.
-    curve : dict
+    curve : LearningCurve
     """
     from ctr_kd.models.students import STUDENTS
     from ctr_kd.training.checkpoint import load_weights, save_checkpoint
     from ctr_kd.training.distill import train_student
 
-    settings, signature = context.config.distill, assembly.signature()
+    settings = context.config.distill
     finished = context.checkpoint / f"{name}.done.pt"
     if finished.exists():
-        model = STUDENTS[settings.student.kind](signature, settings.student)
-        curve = load_weights(model, finished, context.fingerprint)["curve"]
+        model = STUDENTS[settings.student.kind](rows.signature, settings.student)
+        curve = LearningCurve.from_dict(load_weights(model, finished, context.fingerprint)["curve"])
         return model.eval(), curve
     context.report(f"{name.replace('_', ' ')} ({settings.student.kind})")
-    model, fitted = train_student(
-        signature,
-        rows,
-        validation,
-        target,
-        settings,
-        context.config.seed,
-        context.fingerprint,
-        context.checkpoint / f"{name}.pt",
-        context.report,
-        encoder,
-        assembly.token_vectors(),
-    )
-    save_checkpoint(finished, {"model": model.state_dict(), "curve": fitted.to_dict()}, context.fingerprint)
-    return model, fitted.to_dict()
-
-
-def kept_point(curve: Curve | Mapping[str, Any]) -> Mapping[str, float]:
-    """What was measured of the checkpoint that was kept: the point of a learning curve at ``kept_step``.
-
-    Empty where no validation was finite, hence nothing was kept.
-
-    Examples
-    --------
-    >>> kept_point({"points": [{"step": 5, "auc": 0.7}, {"step": 9, "auc": 0.6}], "kept_step": 5})["auc"]
-    0.7
-    """
-    curve = curve if isinstance(curve, Mapping) else curve.to_dict()
-    return next((point for point in curve["points"] if point["step"] == curve["kept_step"]), {})
-
-
-def kept_figure(curve: Curve | Mapping[str, Any]) -> tuple[str, float | None]:
-    """What one looks at first of the kept checkpoint, name and value: accuracy where there are classes, else AUC.
-
-    Examples
-    --------
-    >>> kept_figure({"points": [{"step": 5, "accuracy": 0.7}], "kept_step": 5})
-    ('accuracy', 0.7)
-    """
-    point = kept_point(curve)
-    name = "accuracy" if "accuracy" in point else "auc"
-    return name, point.get(name)
+    job, vectors = job_of(context, name), assembly.token_vectors()
+    model, curve = train_student(rows, settings, job, teacher=teacher, encoder=encoder, vectors=vectors)
+    save_checkpoint(finished, {"model": model.state_dict(), "curve": curve.to_dict()}, context.fingerprint)
+    return model, curve
 
 
 def fit_boosted_trees(rows: Mapping[str, pa.Table], summary: ClickSummary, seed: int, report: Callable[[str], None]) -> BoostedTrees:
@@ -246,10 +223,9 @@ def fit_boosted_trees(rows: Mapping[str, pa.Table], summary: ClickSummary, seed:
     )
 
 
-def record_curve(context: StageContext, name: str, curve: Curve | Mapping[str, Any]) -> None:
+def record_curve(context: StageContext, name: str, curve: LearningCurve) -> None:
     """Send a learning curve to the tracking server, one metric per figure and step."""
-    points = curve["points"] if isinstance(curve, Mapping) else curve.points
-    for point in points:
+    for point in curve.points:
         for figure, value in point.items():
             if figure not in ("step", "score"):
                 context.metric(f"{name}_{figure}", value, int(point["step"]))

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import write_json
-from pipelines.stages.training import fit_boosted_trees, load_encoders, probabilities
+from pipelines.stages.training import fit_boosted_trees, job_of, load_encoders, probabilities
 from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.context import StageContext
 
@@ -176,29 +176,24 @@ def _earlier_bert(context: StageContext, assembly: Assembly, fold: Fold, validat
     from ctr_kd.data.samples import UNKNOWN
     from ctr_kd.training.devices import choose_device
     from ctr_kd.training.finetune import finetune_members
+    from ctr_kd.training.job import TrainingRows
     from ctr_kd.training.loop import predict
     from ctr_kd.training.pretrain import pretrain
     from pipelines.stages.finetune import pretraining_until
 
-    config, signature, identity = context.config, assembly.signature(), context.fingerprint
+    config = context.config
     encoders = load_encoders(context.inputs["pretrain"], assembly, config)
     until = pretraining_until(context.inputs["pretrain"])
     if config.finetune.strategy != "from_scratch" and (until is None or until > fold.cutoff):  # it saw what is newer: once more, without
         for number, settings in enumerate(config.pretrain.of_each_encoder):
-            file = context.checkpoint / f"earlier_pretraining_{number}.pt"
-            earlier, _, _ = pretrain(assembly, signature, settings, fold.cutoff, config.seed, identity, file, context.report)
+            earlier, _, _ = pretrain(assembly, settings, job_of(context, f"earlier_pretraining_{number}"), until=fold.cutoff)
             encoders[number].load_state_dict(earlier.state_dict())  # whose tables step as fine-tuning says, not as pretraining did
     model, _ = finetune_members(
         encoders,
-        signature,
-        assembly.samples_of(fold.older),
-        validation,
+        TrainingRows(signature=assembly.signature(), train=assembly.samples_of(fold.older), validation=validation),
         config.finetune,
-        config.pretrain.training.learning_rate,
-        config.seed,
-        identity,
-        context.checkpoint / "earlier_finetuning",
-        context.report,
+        replace(job_of(context), folder=context.checkpoint / "earlier_finetuning"),
+        pretraining_rate=config.pretrain.training.learning_rate,
     )
     new = torch.from_numpy(_new_items(context, assembly, fold.cutoff).astype(np.int64))
     with torch.no_grad():  # in histories too: what the vocabulary of that time lacked reads as any unknown item

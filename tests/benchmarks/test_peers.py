@@ -9,6 +9,7 @@ from ctr_kd.config import DistillConfig
 from ctr_kd.data.batching import make_batch
 from ctr_kd.data.samples import Assembly
 from ctr_kd.training.loop import predict
+from tests.ctr_kd.trainings import job_at, rows_of
 from tests.ctr_kd.worlds import write_assembly
 
 SHORT = Trial(width=4, hidden=(8,), epochs=3, batch_size=64, learning_rate=1e-2)
@@ -37,7 +38,7 @@ def test_neither_padding_nor_the_batch_changes_a_logit(kind, statistics, assembl
 
 @pytest.mark.parametrize("kind", PEERS)
 def test_history_and_candidate_share_a_table_whose_padding_stays_zero(kind, assembly, signature, tmp_path):
-    model, _ = train_peer(kind, signature, assembly.samples("train"), assembly.samples("validation"), SHORT, 0, tmp_path / "training.pt")
+    model, _ = train_peer(kind, rows_of(assembly), SHORT, job_at(tmp_path / "training.pt"))
     tables = model.model.embedding.embed_dict
     assert not any(name.startswith("history") for name in tables)
     for name in signature.tokens:
@@ -76,12 +77,11 @@ def test_a_null_statistic_has_a_bin_of_its_own(assembly, signature):
 
 @pytest.mark.parametrize("kind", PEERS)
 def test_training_keeps_the_best_validation_auc_and_repeats(kind, assembly, signature, tmp_path):
-    train, validation = assembly.samples("train"), assembly.samples("validation")
-    trained = [train_peer(kind, signature, train, validation, SHORT, 1, tmp_path / f"{i}.pt") for i in range(2)]
+    trained = [train_peer(kind, rows_of(assembly), SHORT, job_at(tmp_path / f"{i}.pt", seed=1)) for i in range(2)]
     curve = trained[0][1]
     assert curve.kept_score == max(point["auc"] for point in curve.points)
     assert curve.points[-1]["train_loss"] < curve.points[0]["train_loss"]
-    first, second = (predict(model, validation) for model, _ in trained)
+    first, second = (predict(model, assembly.samples("validation")) for model, _ in trained)
     assert np.array_equal(first, second)
 
 

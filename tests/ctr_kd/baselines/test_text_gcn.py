@@ -57,9 +57,9 @@ def test_it_learns_repeats_and_never_reads_a_label_of_the_test_texts(monkeypatch
     monkeypatch.setattr(text_gcn, "EPOCHS", 40)
     graph, train, validation, label, split = world()
     said = []
-    logits, _ = fit_text_gcn(graph, train, validation, 2, 0, said.append)
+    logits, _ = fit_text_gcn(graph, train, validation, outputs=2, seed=0, report=said.append)
     assert (logits.argmax(1) == label)[split == 2].mean() > 0.85 and "nodes" in said[0]
-    again, _ = fit_text_gcn(graph, train, validation, 2, 0)
+    again, _ = fit_text_gcn(graph, train, validation, outputs=2, seed=0)
     np.testing.assert_array_equal(logits, again)
     assert (train[split == 2] < 0).all() and (validation[split == 2] < 0).all()
 
@@ -68,7 +68,7 @@ def test_it_stops_when_validation_does(monkeypatch):
     monkeypatch.setattr(text_gcn, "PATIENCE", 2)
     graph, train, validation, _, _ = world()
     noise = torch.where(validation >= 0, 1 - validation, -1)  # what is learned makes it worse
-    _, epochs = fit_text_gcn(graph, train, noise, 2, 0)
+    _, epochs = fit_text_gcn(graph, train, noise, outputs=2, seed=0)
     assert epochs <= 5
 
 

@@ -69,7 +69,9 @@ def test_hiding_ids_and_statistics_is_seeded_and_leaves_the_samples_alone(assemb
     samples = assembly.samples("train")
     rows = np.arange(len(samples))
     before = samples.b.pool.copy()
-    one, two = (make_batch(samples, rows, np.random.default_rng(3), 0.5, 0.5, 0.5) for _ in range(2))
+    one, two = (
+        make_batch(samples, rows, np.random.default_rng(3), unknown_rate=0.5, hidden_rate=0.5, attribute_rate=0.5) for _ in range(2)
+    )
     assert all(np.array_equal(a.numpy(), b.numpy(), equal_nan=a.is_floating_point()) for a, b in zip(one, two, strict=True))
     assert np.array_equal(before, samples.b.pool)
     assert np.isnan(one.dense.numpy()).all(axis=1).mean() == pytest.approx(0.5, abs=0.15)
@@ -89,7 +91,7 @@ def test_every_feature_with_a_vocabulary_is_hidden_by_itself(assembly):
     """Ids, attributes and categories; null stays null, and a gap has no unknown token."""
     samples = assembly.samples("train")
     rows = np.arange(len(samples))
-    whole, hidden = make_batch(samples, rows), make_batch(samples, rows, np.random.default_rng(3), 0.5, attribute_rate=0.5)
+    whole, hidden = make_batch(samples, rows), make_batch(samples, rows, np.random.default_rng(3), unknown_rate=0.5, attribute_rate=0.5)
     pairs = {name: (getattr(whole, name).numpy(), getattr(hidden, name).numpy()) for name in ("segment_a", "segment_b", "categorical")}
     features = [pair for name, (a, b) in pairs.items() for pair in zip(np.moveaxis(a, -1, 0), np.moveaxis(b, -1, 0), strict=True)]
     item, topic, gap, candidate, candidate_topic, candidate_gap, device = features
@@ -114,6 +116,8 @@ def test_what_is_drawn_for_ids_and_statistics_does_not_depend_on_the_other_featu
         categorical=samples.categorical[:, :0],
     )
     rows = np.arange(len(samples))
-    one, two = (make_batch(s, rows, np.random.default_rng(3), 0.5, 0.5, 0.5) for s in (samples, bare))
+    one, two = (
+        make_batch(s, rows, np.random.default_rng(3), unknown_rate=0.5, hidden_rate=0.5, attribute_rate=0.5) for s in (samples, bare)
+    )
     assert np.array_equal(one.segment_a[:, :, 0], two.segment_a[:, :, 0]) and np.array_equal(one.segment_b[:, :, 0], two.segment_b[:, :, 0])
     assert np.array_equal(one.dense, two.dense, equal_nan=True)

@@ -17,6 +17,7 @@ from ctr_kd.training.finetune import finetune
 from ctr_kd.training.loop import TrainingError, predict
 from ctr_kd.training.pretrain import build_encoder, masked_item_accuracy, pretraining_sequences
 from tests.ctr_kd.text_worlds import LETTERS, write_texts
+from tests.ctr_kd.trainings import job_at, rows_of
 
 # Special tokens stand anywhere in a vocab.txt, and letters in no order of ours.
 WORDS = ["[PAD]", "z", "y", "[UNK]", *reversed(LETTERS), "[CLS]", "[SEP]", "[MASK]", "x"]
@@ -98,8 +99,7 @@ def test_it_is_fine_tuned_as_one_that_was_pretrained_here(texts, folder, tmp_pat
     _, held_out = pretraining_sequences(texts, PretrainConfig(), None, 0)
     before = masked_item_accuracy(model, held_out)["masked_item_loss"]
     config = FinetuneConfig.model_validate({"rate_ratio": 1, "training": {"epochs": 12, "batch_size": 32, "learning_rate": 1e-2}})
-    split = {name: texts.samples(name) for name in ("train", "validation")}
-    tuned, curve = finetune(model, texts.signature(), *split.values(), config, 1e-3, 0, "id", tmp_path / "c.pt")
+    tuned, curve = finetune(model, rows_of(texts), config, job_at(tmp_path / "c.pt"), pretraining_rate=1e-3)
     assert curve.points[-1]["accuracy"] > 0.5  # a letter tells the class
     assert masked_item_accuracy(tuned.pretrained, held_out)["masked_item_loss"] != before
 
@@ -171,20 +171,20 @@ def test_a_bare_pair_is_read_as_pretraining_cut_it(texts, positions):
 
 def test_it_trains_nothing_and_refuses_several_classes(texts, folder, tmp_path):
     model, _ = adopted(texts, folder)
-    config, split = FinetuneConfig(strategy="next_segment"), {name: texts.samples(name) for name in ("train", "validation")}
+    config, rows, job = FinetuneConfig(strategy="next_segment"), rows_of(texts), job_at(tmp_path / "c.pt")
     kind = "pairs" if texts.signature().max_length_b else "single texts"
     with pytest.raises(TrainingError, match=f"next_segment says yes or no of pairs, not 3 classes of {kind}"):
-        finetune(model, texts.signature(), *split.values(), config, 1e-3, 0, "id", tmp_path / "c.pt")
+        finetune(model, rows, config, job, pretraining_rate=1e-3)
     if kind == "single texts":
         return
-    two = replace(texts.signature(), outputs=2)
-    for samples in split.values():
+    for samples in (rows.train, rows.validation):
         samples.label[:] = samples.label > 0
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    teacher, curve = finetune(model, two, *split.values(), config, 1e-3, 0, "id", tmp_path / "c.pt")
+    two = replace(rows, signature=replace(rows.signature, outputs=2))
+    teacher, curve = finetune(model, two, config, job, pretraining_rate=1e-3)
     assert curve.steps == 0 and set(curve.points[0]) == {"step", "accuracy", "log_loss", "score"} and teacher.new_parameters() == []
     assert all(torch.equal(value, before[name]) for name, value in teacher.pretrained.state_dict().items())
-    assert predict(teacher, split["validation"]).shape == (len(split["validation"]), 2)
+    assert predict(teacher, rows.validation).shape == (len(rows.validation), 2)
 
 
 def test_of_a_click_it_says_whether_the_candidate_continues_the_history(assembly, signature):

@@ -187,7 +187,7 @@ def test_what_the_logits_say_is_a_mixture(soft, share, gate):
     label, request, base = torch.tensor([1.0, 0.0, 1.0, 0.0, 0.0, -1.0]), torch.tensor([0, 0, 1, 1, 1, 2]), torch.tensor([0.4, 0.6])
     hints = {"hidden": 1.0} if soft == "none" and not share else {}
     config = DistillConfig(soft=soft, listwise=share, gate=gate, temperature=3, hints=hints)
-    got = logits_loss(student, teacher, label, request, base, config, 3.0)
+    got = logits_loss(student, teacher, config, temperature=3.0, label=label, request=request, base=base)
     rows = TERMS[soft](student, teacher) if soft != "none" else torch.zeros(6)
     if gate == "label":
         rows = rows * label_gate(teacher, label, base)

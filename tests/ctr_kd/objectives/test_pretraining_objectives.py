@@ -23,14 +23,14 @@ def sequences(count=400, longest=6, seed=0):
 
 def test_last_item_masking_hides_the_last_item_alone():
     tokens, length = sequences()
-    masked = mask_items(tokens, length, np.random.default_rng(0), 0.5, 1.0)
+    masked = mask_items(tokens, length, np.random.default_rng(0), mask_rate=0.5, last_item_rate=1.0)
     assert masked.position.tolist() == (np.arange(len(length)) * 6 + length - 1).tolist()
     assert masked.target.tolist() == tokens[np.arange(len(length)), length - 1, 0].tolist()
 
 
 def test_masked_tokens_lose_their_attributes_and_shares_are_berts():
     tokens, length = sequences(4000)
-    masked = mask_items(tokens, length, np.random.default_rng(0), 0.3, 0.0)
+    masked = mask_items(tokens, length, np.random.default_rng(0), mask_rate=0.3, last_item_rate=0.0)
     flat = masked.tokens.numpy().reshape(-1, 3)[masked.position.numpy()]
     hidden = flat[:, 0] == MASK
     assert abs(hidden.mean() - 0.8) < 0.02
@@ -49,7 +49,7 @@ def test_masked_head_equals_full_head(assembly, signature):
     model = build_encoder(assembly, signature, EncoderConfig(width=16, heads=2)).eval()
     tokens, length = sequences(32, 5)
     tokens = np.minimum(tokens, 6)
-    masked = mask_items(tokens, length, np.random.default_rng(0), 0.4, 0.2)
+    masked = mask_items(tokens, length, np.random.default_rng(0), mask_rate=0.4, last_item_rate=0.2)
     hidden = model.bert(masked.tokens, masked.length)
     loss = softmax_loss(model, model.states(masked.tokens, masked.length, masked.position), masked.target)
     full = model.all_items(model.transform(hidden)).flatten(0, 1)
@@ -94,7 +94,7 @@ def test_a_masked_last_item_has_the_state_of_its_history(assembly, signature):
     model = build_encoder(assembly, signature, EncoderConfig(width=16, heads=2)).eval()
     tokens, length = sequences(30, 5)
     tokens = np.minimum(tokens, 6)
-    masked = mask_items(tokens, length, np.random.default_rng(0), 0.5, 1.0, disguised=0.0)
+    masked = mask_items(tokens, length, np.random.default_rng(0), mask_rate=0.5, last_item_rate=1.0, disguised=0.0)
     states = model.states(masked.tokens, masked.length, masked.position)
     rows = masked.position.numpy() // 5
     history = tokens[rows].copy()
@@ -143,7 +143,7 @@ def test_parts_of_a_batch_hold_its_sequences_trimmed():
     tokens, length = sequences(50)
     order = np.argsort(length, kind="stable")
     tokens, length = tokens[order], length[order]
-    masked = mask_items(tokens, length, np.random.default_rng(0), 0.4, 0.2)
+    masked = mask_items(tokens, length, np.random.default_rng(0), mask_rate=0.4, last_item_rate=0.2)
     parts = [masked_part(masked, slice(a, b)) for a, b in ((0, 11), (11, 30), (30, 50))]
     assert torch.equal(torch.cat([part.target for part in parts]), masked.target)
     assert parts[0].tokens.shape[1] < masked.tokens.shape[1]

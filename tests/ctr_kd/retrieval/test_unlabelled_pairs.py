@@ -16,7 +16,9 @@ from ctr_kd.data.samples import Samples
 from ctr_kd.retrieval.item_index import ItemIndex
 from ctr_kd.retrieval.unlabelled_pairs import item_codes, item_vectors, join_rows, nearest_codes
 from ctr_kd.training.distill import train_student, without_effect
+from ctr_kd.training.job import TrainingRows
 from ctr_kd.training.pretrain import build_encoder
+from tests.ctr_kd.trainings import job_at
 
 FAST = TrainingConfig(epochs=2, batch_size=32, learning_rate=5e-3, validations=2)
 
@@ -54,7 +56,8 @@ def test_joined_rows_are_all_rows_in_the_order_of_their_requests(assembly, unlab
 
 def students(assembly, signature, rows, teacher, tmp_path, **keys):
     config = DistillConfig(**{"training": FAST, "student": StudentConfig(width=8, hidden=8), **keys})
-    return train_student(signature, rows, assembly.samples("validation"), teacher, config, 0, "i", tmp_path / "c.pt")
+    learned = TrainingRows(signature=signature, train=rows, validation=assembly.samples("validation"))
+    return train_student(learned, config, job_at(tmp_path / "c.pt"), teacher=teacher)
 
 
 def test_rows_without_labels_add_no_step_and_teach(assembly, signature, unlabelled, tmp_path):

@@ -8,6 +8,7 @@ from ctr_kd.training.devices import DeviceError, autocast, choose_device, compil
 from ctr_kd.training.distill import train_student
 from ctr_kd.training.finetune import finetune
 from ctr_kd.training.pretrain import pretrain
+from tests.ctr_kd.trainings import job_at, rows_of
 
 CPU = torch.device("cpu")
 
@@ -59,22 +60,20 @@ def test_a_module_is_compiled_for_the_training_only(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["pretrain", "finetune", *STUDENTS])
-def test_bfloat16_computes_in_it_and_keeps_float32_weights(kind, assembly, signature, tmp_path):
-    losses, seen = {}, set()
-    train, validation = assembly.samples("train"), assembly.samples("validation")
+def test_bfloat16_computes_in_it_and_keeps_float32_weights(kind, assembly, tmp_path):
+    losses, seen, rows = {}, set(), rows_of(assembly)
     for precision in ("float32", "bfloat16"):
         training = TrainingConfig(epochs=2, batch_size=32, learning_rate=1e-3, validations=1, precision=precision)
         encoder = PretrainConfig(encoder=EncoderConfig(width=16, heads=2, layers=1, dropout=0), training=training, next_segment=0.5)
-        path = tmp_path / f"{precision}.pt"
+        job = job_at(tmp_path / f"{precision}.pt")
         if kind in STUDENTS:
             student = DistillConfig(student=StudentConfig(kind=kind, width=8, hidden=8, dropout=0), training=training)
-            model, curve = train_student(signature, train, validation, None, student, 0, "i", path)
+            model, curve = train_student(rows, student, job)
         else:
-            model, curve, _ = pretrain(assembly, signature, encoder, None, 0, "i", path)
+            model, curve, _ = pretrain(assembly, encoder, job)
         if kind == "finetune":
-            model, curve = finetune(
-                model, signature, train, validation, FinetuneConfig(training=training), 1e-3, 0, "i", tmp_path / f"{precision}2"
-            )
+            job = job_at(tmp_path / f"{precision}2.pt")
+            model, curve = finetune(model, rows, FinetuneConfig(training=training), job, pretraining_rate=1e-3)
         losses[precision] = curve.points[-1]["train_loss"]
         seen |= {value.dtype for value in model.state_dict().values() if value.is_floating_point()}
         assert device_of(model) == CPU

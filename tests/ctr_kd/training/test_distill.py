@@ -16,6 +16,7 @@ from ctr_kd.training.checkpoint import load_checkpoint
 from ctr_kd.training.distill import combine_logits, train_student, without_effect
 from ctr_kd.training.loop import TrainingError, predict
 from ctr_kd.training.pretrain import build_encoder
+from tests.ctr_kd.trainings import job_at, rows_of
 from tests.ctr_kd.worlds import raw_frame
 
 FAST = TrainingConfig(epochs=2, batch_size=32, learning_rate=5e-3, validations=2, checkpoint_seconds=1e-9)
@@ -37,10 +38,10 @@ def settings(kind="pooled", **keys):
     return DistillConfig(**{"training": FAST, "student": StudentConfig(kind=kind, width=8, hidden=8), **keys})
 
 
-def train(assembly, signature, path, teacher, config, encoder=None, seed=0):
+def train(assembly, path, teacher, config, encoder=None, seed=0):
     said = []
-    train, validation = assembly.samples("train"), assembly.samples("validation")
-    model, curve = train_student(signature, train, validation, teacher, config, seed, "i", path, said.append, encoder)
+    job = job_at(path, seed, report=said.append)
+    model, curve = train_student(rows_of(assembly), config, job, teacher=teacher, encoder=encoder)
     return model, curve, [line for line in said if line.startswith("warning")]
 
 
@@ -54,7 +55,7 @@ def test_every_student_under_everything_trains_and_scores_the_same_when_exported
 ):
     hints = {} if kind == "din" else HINTS
     config = settings(kind, listwise=0.3, gate="label", hints=hints, embeddings="teacher", schedule={"weight": "warmup", "share": 0.5})
-    model, curve, said = train(assembly, signature, tmp_path / "c.pt", teacher, config, encoder)
+    model, curve, said = train(assembly, tmp_path / "c.pt", teacher, config, encoder)
     assert math.isfinite(curve.points[-1]["train_loss"]) and said == []
     assert set(model.state_dict()) == set(STUDENTS[kind](signature, config.student).state_dict())  # neither teacher nor projection
     export_student(model, signature, assembly, tmp_path / "export")
@@ -62,38 +63,38 @@ def test_every_student_under_everything_trains_and_scores_the_same_when_exported
     np.testing.assert_allclose(StudentScorer(tmp_path / "export").score(raw_frame(directory, "test")), expected, atol=1e-6)
 
 
-def test_the_teacher_stays_as_it_is(assembly, signature, teacher, encoder, tmp_path):
+def test_the_teacher_stays_as_it_is(assembly, teacher, encoder, tmp_path):
     """Frozen, in eval mode: no gradient, no change of a weight, no dropout, and no draw that another number would follow."""
     mine, before = copy.deepcopy(encoder).train(), copy.deepcopy(teacher)
     random = []
     for module in mine.modules():
         if isinstance(module, torch.nn.Dropout):
             module.register_forward_hook(lambda module, *_: random.append(module.training))
-    train(assembly, signature, tmp_path / "c.pt", teacher, settings(hints=HINTS), mine)
+    train(assembly, tmp_path / "c.pt", teacher, settings(hints=HINTS), mine)
     assert random and not any(random) and not mine.training
     assert same(mine, encoder) and np.array_equal(before, teacher)
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in mine.parameters())
 
 
-def test_hints_move_the_student_and_their_projection_is_thrown_away(assembly, signature, teacher, encoder, tmp_path):
+def test_hints_move_the_student_and_their_projection_is_thrown_away(assembly, teacher, encoder, tmp_path):
     path = tmp_path / "hinted.pt"
-    hinted, *_ = train(assembly, signature, path, teacher, settings(hints=HINTS), encoder)
-    plain, *_ = train(assembly, signature, tmp_path / "plain.pt", teacher, settings())
+    hinted, *_ = train(assembly, path, teacher, settings(hints=HINTS), encoder)
+    plain, *_ = train(assembly, tmp_path / "plain.pt", teacher, settings())
     assert not same(hinted, plain)
     last = load_checkpoint(path, "i")["model"]
     assert last["projection.weight"].shape == (16, 8) and not any("projection" in name for name in hinted.state_dict())
 
 
-def test_a_hinted_student_comes_near_the_teachers_states(assembly, signature, teacher, encoder, tmp_path):
+def test_a_hinted_student_comes_near_the_teachers_states(assembly, teacher, encoder, tmp_path):
     training = FAST.model_copy(update={"epochs": 40, "unknown_rate": 0.0, "attribute_rate": 0.0})
     config = settings(alpha=0, soft="none", hints={"hidden": 1.0}, training=training)
-    _, curve, _ = train(assembly, signature, tmp_path / "c.pt", teacher, config, encoder)
+    _, curve, _ = train(assembly, tmp_path / "c.pt", teacher, config, encoder)
     assert curve.points[-1]["train_loss"] < 0.7 * curve.points[0]["train_loss"]
 
 
-def test_a_killed_run_with_hints_and_a_schedule_continues_exactly(assembly, signature, teacher, encoder, tmp_path):
+def test_a_killed_run_with_hints_and_a_schedule_continues_exactly(assembly, teacher, encoder, tmp_path):
     config = settings(hints=HINTS, schedule={"weight": "annealed", "temperature": "annealed"}, embeddings="teacher")
-    whole, curve, _ = train(assembly, signature, tmp_path / "whole.pt", teacher, config, encoder)
+    whole, curve, _ = train(assembly, tmp_path / "whole.pt", teacher, config, encoder)
 
     class Killed(BaseException):
         pass
@@ -102,27 +103,26 @@ def test_a_killed_run_with_hints_and_a_schedule_continues_exactly(assembly, sign
         if text.startswith(f"step {curve.points[0]['step']} "):
             raise Killed
 
-    samples = assembly.samples("train"), assembly.samples("validation")
     with pytest.raises(Killed):
-        train_student(signature, *samples, teacher, config, 0, "i", tmp_path / "killed.pt", report, encoder)
+        train_student(rows_of(assembly), config, job_at(tmp_path / "killed.pt", report=report), teacher=teacher, encoder=encoder)
     # Of a kill between a validation and its checkpoint: the run begins anew, or where the last checkpoint was.
-    resumed, again, _ = train(assembly, signature, tmp_path / "killed.pt", teacher, config, encoder)
+    resumed, again, _ = train(assembly, tmp_path / "killed.pt", teacher, config, encoder)
     assert again.points == curve.points and same(whole, resumed)
 
 
 @pytest.mark.parametrize("temperature", [0, 4])
-def test_alpha_one_is_the_student_alone_and_says_what_it_ignores(assembly, signature, teacher, temperature, tmp_path):
+def test_alpha_one_is_the_student_alone_and_says_what_it_ignores(assembly, teacher, temperature, tmp_path):
     config = settings(alpha=1, temperature=temperature)
-    taught, _, said = train(assembly, signature, tmp_path / "taught.pt", teacher, config)
-    alone, _, silent = train(assembly, signature, tmp_path / "alone.pt", None, config)
+    taught, _, said = train(assembly, tmp_path / "taught.pt", teacher, config)
+    alone, _, silent = train(assembly, tmp_path / "alone.pt", None, config)
     assert same(taught, alone)
     assert said == ["warning: temperature has no effect: alpha is 1, so the student learns from the labels alone"] and silent == []
 
 
-def test_an_annealed_teacher_matters_while_it_has_weight(assembly, signature, teacher, tmp_path):
+def test_an_annealed_teacher_matters_while_it_has_weight(assembly, teacher, tmp_path):
     config = settings(schedule={"weight": "annealed", "share": 1e-6})
-    only_first_step, *_ = train(assembly, signature, tmp_path / "one.pt", teacher, config)
-    alone, *_ = train(assembly, signature, tmp_path / "two.pt", None, config)
+    only_first_step, *_ = train(assembly, tmp_path / "one.pt", teacher, config)
+    alone, *_ = train(assembly, tmp_path / "two.pt", None, config)
     assert not same(only_first_step, alone)
 
 
@@ -133,26 +133,24 @@ def test_lazily_stepped_ids_are_not_carried_on_by_momentum(kind, assembly, signa
     moved = {}
     for lazy in (False, True):
         config = settings(kind, training=FAST.model_copy(update={"lazy_ids": lazy, "warmup": 0.0, "unknown_rate": 0.0}))
-        model, _, said = train(assembly, signature, tmp_path / f"{lazy}.pt", teacher, config)
+        model, _, said = train(assembly, tmp_path / f"{lazy}.pt", teacher, config)
         assert said == []
         moved[lazy] = (model.token.embeddings()[0].weight - before).detach().abs().sum().item()
     assert 0 < moved[True] < moved[False]
 
 
-def test_the_student_alone_has_nothing_of_the_teacher(assembly, signature, teacher, encoder, tmp_path):
+def test_the_student_alone_has_nothing_of_the_teacher(assembly, teacher, encoder, tmp_path):
     config = settings(embeddings="teacher", hints=HINTS)
-    alone, *_ = train(assembly, signature, tmp_path / "one.pt", None, config, encoder)
-    plain, *_ = train(assembly, signature, tmp_path / "two.pt", None, settings())
+    alone, *_ = train(assembly, tmp_path / "one.pt", None, config, encoder)
+    plain, *_ = train(assembly, tmp_path / "two.pt", None, settings())
     assert same(alone, plain)
 
 
-def test_embeddings_begin_as_the_teachers(assembly, signature, teacher, encoder, tmp_path):
+def test_embeddings_begin_as_the_teachers(assembly, teacher, encoder, tmp_path):
     """With a rate of next to nothing the student ends where it began: at the teacher's products, as far as its width allows."""
     training = FAST.model_copy(update={"learning_rate": 1e-12})
     student = StudentConfig(width=16, hidden=8)
-    model, *_ = train(
-        assembly, signature, tmp_path / "c.pt", teacher, settings(embeddings="teacher", training=training, student=student), encoder
-    )
+    model, *_ = train(assembly, tmp_path / "c.pt", teacher, settings(embeddings="teacher", training=training, student=student), encoder)
     with torch.no_grad():
         own, other = model.token(encoder.vocabulary), encoder.bert.token(encoder.vocabulary)
     torch.testing.assert_close(own @ own.T, other @ other.T, rtol=1e-4, atol=1e-5)
@@ -182,19 +180,16 @@ def test_keys_without_effect_are_named(keys, expected):
     assert [line.split()[1] for line in without_effect(DistillConfig(**keys))] == expected
 
 
-def test_a_listwise_term_without_lists_is_named(assembly, signature, teacher, tmp_path):
-    train_rows = assembly.samples("train")
-    train_rows = dataclasses.replace(train_rows, group=np.arange(len(train_rows)))
-    said = []
-    train_student(
-        signature, train_rows, assembly.samples("validation"), teacher, settings(listwise=0.5), 0, "i", tmp_path / "c.pt", said.append
-    )
+def test_a_listwise_term_without_lists_is_named(assembly, teacher, tmp_path):
+    rows, said = rows_of(assembly), []
+    rows = dataclasses.replace(rows, train=dataclasses.replace(rows.train, group=np.arange(len(rows.train))))
+    train_student(rows, settings(listwise=0.5), job_at(tmp_path / "c.pt", report=said.append), teacher=teacher)
     assert "warning: listwise has no effect: every request has one candidate" in said
 
 
-def test_mistakes_are_named(assembly, signature, teacher, encoder, tmp_path):
+def test_mistakes_are_named(assembly, teacher, encoder, tmp_path):
     def fails(teacher, config, encoder=None):
-        return train(assembly, signature, tmp_path / "c.pt", teacher, config, encoder)
+        return train(assembly, tmp_path / "c.pt", teacher, config, encoder)
 
     with pytest.raises(TrainingError, match="the teacher has 3 outputs and the student 1"):
         fails(np.repeat(teacher, 3, axis=1), settings())
@@ -217,11 +212,10 @@ def test_both_students_begin_with_the_word_vectors_of_their_tokens(assembly, sig
     tokens = next(iter(signature.tokens.values()))
     vectors = np.random.default_rng(0).normal(size=(tokens, 8)).astype(np.float32)
     vectors[: tokens // 2] = np.nan
-    train, validation = assembly.samples("train"), assembly.samples("validation")
     slow = settings(training=FAST.model_copy(update={"learning_rate": 1e-12, "weight_decay": 0.0}))
     tables = []
     for name, logits in (("student", teacher), ("alone", None)):
-        model, _ = train_student(signature, train, validation, logits, slow, 0, name, tmp_path / f"{name}.pt", vectors=vectors)
+        model, _ = train_student(rows_of(assembly), slow, job_at(tmp_path / f"{name}.pt"), teacher=logits, vectors=vectors)
         tables.append(model.token.embeddings()[0].weight.detach().numpy())
     np.testing.assert_allclose(tables[0], tables[1], atol=1e-6)
     known, got = vectors[tokens // 2 :], tables[0][tokens // 2 :]

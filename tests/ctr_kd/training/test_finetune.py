@@ -13,6 +13,7 @@ from ctr_kd.training import finetune as finetuning
 from ctr_kd.training.finetune import finetune, finetune_members, member_seed
 from ctr_kd.training.loop import predict
 from ctr_kd.training.pretrain import build_encoder
+from tests.ctr_kd.trainings import job_at, rows_of
 
 TRAINING = TrainingConfig(epochs=2, batch_size=64, learning_rate=5e-3, validations=2)
 CONFIG = FinetuneConfig(head_width=16, members=3, training=TRAINING)
@@ -25,13 +26,17 @@ def encoder(assembly, signature):
 
 
 @pytest.fixture
-def arguments(assembly, signature, encoder):
-    return encoder, signature, assembly.samples("train"), assembly.samples("validation"), CONFIG, 5e-3, 4, "i"
+def rows(assembly):
+    return rows_of(assembly)
 
 
-def test_the_mean_of_its_members_is_the_teachers_logit(arguments, assembly, encoder, tmp_path):
+def tuned(encoders, rows, folder, config=CONFIG):
+    return finetune_members(encoders, rows, config, job_at(folder / "training.pt", seed=4), pretraining_rate=5e-3)
+
+
+def test_the_mean_of_its_members_is_the_teachers_logit(rows, assembly, encoder, tmp_path):
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
-    ensemble, curves = finetune_members([arguments[0]], *arguments[1:], tmp_path)
+    ensemble, curves = tuned([encoder], rows, tmp_path)
     test = assembly.samples("test")
     members = [predict(member, test) for member in ensemble.members]
     assert len(members) == len(curves) == 3
@@ -41,10 +46,10 @@ def test_the_mean_of_its_members_is_the_teachers_logit(arguments, assembly, enco
     assert ensemble.pretrained is ensemble.members[0].pretrained and not ensemble.training
 
 
-def test_a_single_member_is_the_plain_fine_tuning(arguments, assembly, encoder, signature, tmp_path):
+def test_a_single_member_is_the_plain_fine_tuning(rows, assembly, encoder, signature, tmp_path):
     alone = CONFIG.model_copy(update={"members": 1})
-    one, curves = finetune_members([encoder], *arguments[1:4], alone, *arguments[5:], tmp_path / "members")
-    plain, curve = finetune(*arguments[:4], alone, *arguments[5:], tmp_path / "plain.pt")
+    one, curves = tuned([encoder], rows, tmp_path / "members", alone)
+    plain, curve = finetune(encoder, rows, alone, job_at(tmp_path / "plain.pt", seed=4), pretraining_rate=5e-3)
     assert np.array_equal(predict(one, assembly.samples("test")), predict(plain, assembly.samples("test")))
     assert curves[0].points == curve.points
     again = build_teacher([encoder], signature, alone)
@@ -52,11 +57,11 @@ def test_a_single_member_is_the_plain_fine_tuning(arguments, assembly, encoder, 
     assert np.array_equal(predict(again, assembly.samples("test")), predict(one, assembly.samples("test")))
 
 
-def test_encoders_of_several_sizes_are_one_teacher(arguments, assembly, encoder, signature, tmp_path):
+def test_encoders_of_several_sizes_are_one_teacher(rows, assembly, encoder, signature, tmp_path):
     torch.manual_seed(1)
     larger = build_encoder(assembly, signature, EncoderConfig(width=24, heads=2, layers=2))
     two = CONFIG.model_copy(update={"members": 2})
-    ensemble, curves = finetune_members([encoder, larger], *arguments[1:4], two, *arguments[5:], tmp_path)
+    ensemble, curves = tuned([encoder, larger], rows, tmp_path, two)
     assert [member.pretrained.bert.config.width for member in ensemble.members] == [16, 16, 24, 24] and len(curves) == 4
     test = assembly.samples("test")
     members = [predict(member, test) for member in ensemble.members]
@@ -67,10 +72,10 @@ def test_encoders_of_several_sizes_are_one_teacher(arguments, assembly, encoder,
     assert np.array_equal(predict(again, test), predict(ensemble, test))
 
 
-def test_ids_of_head_and_encoder_step_lazily(arguments, tmp_path):
+def test_ids_of_head_and_encoder_step_lazily(rows, encoder, tmp_path):
     lazy = CONFIG.model_copy(update={"members": 1, "training": TRAINING.model_copy(update={"lazy_ids": True})})
     plain, lazily = (
-        finetune(copy.deepcopy(arguments[0]), *arguments[1:4], config, *arguments[5:], tmp_path / f"{number}.pt")[0]
+        finetune(copy.deepcopy(encoder), rows, config, job_at(tmp_path / f"{number}.pt", seed=4), pretraining_rate=5e-3)[0]
         for number, config in enumerate((CONFIG, lazy))
     )
     for one, other in ((plain.token, lazily.token), (plain.pretrained.bert.token, lazily.pretrained.bert.token)):
@@ -78,20 +83,20 @@ def test_ids_of_head_and_encoder_step_lazily(arguments, tmp_path):
         assert other.embeddings()[0].sparse and not one.embeddings()[0].sparse
 
 
-def test_a_killed_run_repeats_no_finished_member(arguments, assembly, tmp_path, monkeypatch):
-    whole, curves = finetune_members([arguments[0]], *arguments[1:], tmp_path / "whole")
+def test_a_killed_run_repeats_no_finished_member(rows, assembly, encoder, tmp_path, monkeypatch):
+    whole, curves = tuned([encoder], rows, tmp_path / "whole")
     seeds = []
 
-    def stops_in_the_third(*given, **named):
-        seeds.append(given[6])
+    def stops_in_the_third(pretrained, rows, config, job, **named):
+        seeds.append(job.seed)
         if len(seeds) == 3:
             raise KeyboardInterrupt
-        return finetune(*given, **named)
+        return finetune(pretrained, rows, config, job, **named)
 
     monkeypatch.setattr(finetuning, "finetune", stops_in_the_third)
     with pytest.raises(KeyboardInterrupt):
-        finetune_members([arguments[0]], *arguments[1:], tmp_path / "cut")
-    resumed, again = finetune_members([arguments[0]], *arguments[1:], tmp_path / "cut")
+        tuned([encoder], rows, tmp_path / "cut")
+    resumed, again = tuned([encoder], rows, tmp_path / "cut")
     assert seeds == [member_seed(4, number) for number in (0, 1, 2, 2)]
     assert np.array_equal(predict(resumed, assembly.samples("test")), predict(whole, assembly.samples("test")))
     assert [curve.points for curve in again] == [curve.points for curve in curves]

@@ -15,8 +15,9 @@ from ctr_kd.models.click_bert import ClickBert
 from ctr_kd.training.checkpoint import CheckpointError, load_checkpoint, load_weights, save_checkpoint
 from ctr_kd.training.distill import align_logits, train_student
 from ctr_kd.training.finetune import finetune, parameter_groups, rate_offset
-from ctr_kd.training.loop import ParameterGroup, TrainingError, fit, predict
+from ctr_kd.training.loop import TrainingError, fit, predict
 from ctr_kd.training.pretrain import masked_item_accuracy, pretrain, split_sequences
+from tests.ctr_kd.trainings import job_at, rows_of
 from tests.ctr_kd.worlds import write_assembly
 
 FAST = TrainingConfig(
@@ -28,40 +29,40 @@ class Killed(BaseException):
     pass
 
 
-def student_run(assembly, signature, path, kill_at=None, seed=3):
+def student_run(assembly, path, kill_at=None, seed=3):
     """Train a student; optionally stop it dead right after the checkpoint of a step."""
-    train, validation = assembly.samples("train"), assembly.samples("validation")
+    rows = rows_of(assembly)
     config = DistillConfig(student=StudentConfig(width=8, hidden=8), training=FAST)
-    teacher = np.random.default_rng(0).normal(size=(len(train), 1)).astype(np.float32)
+    teacher = np.random.default_rng(0).normal(size=(len(rows.train), 1)).astype(np.float32)
 
     def report(text):
         if kill_at is not None and text.startswith(f"step {kill_at} "):
             raise Killed
 
-    return train_student(signature, train, validation, teacher, config, seed, "identity", path, report)
+    return train_student(rows, config, job_at(path, seed, report=report), teacher=teacher)
 
 
-def test_a_killed_and_resumed_run_equals_the_uninterrupted_one(assembly, signature, tmp_path):
-    whole, whole_curve = student_run(assembly, signature, tmp_path / "whole.pt")
+def test_a_killed_and_resumed_run_equals_the_uninterrupted_one(assembly, tmp_path):
+    whole, whole_curve = student_run(assembly, tmp_path / "whole.pt")
     second_validation = whole_curve.points[1]["step"]
     with pytest.raises(Killed):
-        student_run(assembly, signature, tmp_path / "killed.pt", kill_at=second_validation)
-    resumed, resumed_curve = student_run(assembly, signature, tmp_path / "killed.pt")
+        student_run(assembly, tmp_path / "killed.pt", kill_at=second_validation)
+    resumed, resumed_curve = student_run(assembly, tmp_path / "killed.pt")
     assert resumed_curve.points == whole_curve.points
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
-def test_a_run_repeats_bit_for_bit_and_the_seed_matters(assembly, signature, tmp_path):
-    one, two, other = (student_run(assembly, signature, tmp_path / f"{i}.pt", seed=s)[0] for i, s in enumerate((3, 3, 4)))
+def test_a_run_repeats_bit_for_bit_and_the_seed_matters(assembly, tmp_path):
+    one, two, other = (student_run(assembly, tmp_path / f"{i}.pt", seed=s)[0] for i, s in enumerate((3, 3, 4)))
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
     assert not torch.equal(one.head.layers[0].weight, other.head.layers[0].weight)
 
 
-def test_a_checkpoint_of_another_configuration_is_refused(assembly, signature, tmp_path):
+def test_a_checkpoint_of_another_configuration_is_refused(assembly, tmp_path):
     save_checkpoint(tmp_path / "c.pt", {"step": 1}, "other")
     with pytest.raises(CheckpointError, match="another configuration"):
-        student_run(assembly, signature, tmp_path / "c.pt")
+        student_run(assembly, tmp_path / "c.pt")
     (tmp_path / "c.pt").write_bytes(b"no checkpoint at all")
     with pytest.raises(CheckpointError, match="cannot be read"):
         load_checkpoint(tmp_path / "c.pt", "x")
@@ -107,17 +108,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_best_weights(tmp_path):
 
     config = TrainingConfig(epochs=1, validations=1, learning_rate=0.1)
     with pytest.raises(TrainingError, match=r"not finite at step 2 of 4 .*; there was no checkpoint yet"):
-        fit(
-            model,
-            [ParameterGroup(list(model.parameters()))],
-            lambda rng: [[0], [1], [2], [3]],
-            loss,
-            lambda: {"score": 0.0},
-            config,
-            0,
-            "i",
-            tmp_path / "c",
-        )
+        fit(model, config, job_at(tmp_path / "c.pt"), plan=lambda rng: [[0], [1], [2], [3]], loss=loss, validate=lambda: {"score": 0.0})
     assert torch.equal(model.weight, best["weight"])
 
 
@@ -135,17 +126,16 @@ def test_weights_that_a_step_broke_replace_no_checkpoint(broken, value, tmp_path
         return {"score": 0.0 if len(steps) < 3 else torch.nan}
 
     config = TrainingConfig(epochs=1, validations=4)
-    groups, plan = [ParameterGroup(list((model := torch.nn.Linear(1, 1)).parameters()))], lambda rng: [[1], [2], [3], [4]]
+    model, course = torch.nn.Linear(1, 1), {"plan": lambda rng: [[1], [2], [3], [4]], "loss": loss, "validate": validate}
     with pytest.raises(
         TrainingError, match=rf"model is not finite at step 2 of 4 \(largest weight {value}\): .*; the last good checkpoint stays in"
     ):
-        fit(model, groups, plan, loss, validate, config, 0, "i", path)
+        fit(model, config, job_at(path), **course)
     state = load_checkpoint(path, "i")
     assert state["step"] == 1 and state["model"]["weight"].isfinite().all()
     model = torch.nn.Linear(1, 1)
-    groups = [ParameterGroup(list(model.parameters()))]
     with pytest.raises(TrainingError, match=r"validation is not finite at step 1 of 4 \(score nan\)"):
-        fit(model, groups, plan, loss, validate, config, 0, "i", tmp_path / "other.pt")
+        fit(model, config, job_at(tmp_path / "other.pt"), **course)
 
 
 @pytest.mark.parametrize(("keep", "point"), [("best", 1), ("last", 2)])
@@ -158,33 +148,32 @@ def test_the_weights_that_validation_prefers_are_kept_or_the_last(keep, point, t
         return {"score": next(scores)}
 
     config = TrainingConfig(epochs=3, validations=3, learning_rate=0.1, keep=keep)
-    group = [ParameterGroup(list(model.parameters()))]
 
     def loss(batch, rng, progress):
         return lambda part: model(torch.ones(1, 1)).sum()
 
-    curve = fit(model, group, lambda rng: [[0], [1]], loss, validate, config, 0, "i", tmp_path / "c")
+    curve = fit(model, config, job_at(tmp_path / "c.pt"), plan=lambda rng: [[0], [1]], loss=loss, validate=validate)
     assert model.weight.item() == seen[point] and curve.kept_step == curve.points[point]["step"]
 
 
-def test_a_training_in_parts_is_the_undivided_one(assembly, signature, tmp_path):
+def test_a_training_in_parts_is_the_undivided_one(assembly, tmp_path):
     """For click rows and students, unlabelled rows included; the encoder is compared in test_distributed.py."""
-    train, validation = assembly.samples("train"), assembly.samples("validation")
-    train.label[::7] = -1
-    teacher = np.random.default_rng(0).normal(size=(len(train), 1)).astype(np.float32)
+    rows = rows_of(assembly)
+    rows.train.label[::7] = -1
+    teacher = np.random.default_rng(0).normal(size=(len(rows.train), 1)).astype(np.float32)
     losses = []
     for parts in (1, 3, 50):
         training = FAST.model_copy(update={"accumulate": parts, "checkpoint_seconds": 60.0})
         config = DistillConfig(student=StudentConfig(width=8, hidden=8, dropout=0), training=training)
-        _, curve = train_student(signature, train, validation, teacher, config, 0, "i", tmp_path / f"{parts}.pt")
+        _, curve = train_student(rows, config, job_at(tmp_path / f"{parts}.pt"), teacher=teacher)
         losses.append([[point["train_loss"], point["log_loss"]] for point in curve.points])
     np.testing.assert_allclose(losses[1:], [losses[0]] * 2, rtol=1e-5)
 
 
 @pytest.fixture(scope="module")
-def pretrained(assembly, signature, tmp_path_factory):
+def pretrained(assembly, tmp_path_factory):
     config = PretrainConfig(encoder=EncoderConfig(width=16, heads=2, layers=1), training=FAST, next_segment=0.3, validation_share=0.2)
-    return config, *pretrain(assembly, signature, config, None, 0, "i", tmp_path_factory.mktemp("pretrain") / "c.pt")
+    return config, *pretrain(assembly, config, job_at(tmp_path_factory.mktemp("pretrain") / "c.pt"))
 
 
 def test_pretraining_learns(pretrained):
@@ -194,11 +183,11 @@ def test_pretraining_learns(pretrained):
 
 
 @pytest.mark.parametrize("items", ["softmax", "sampled", "gbce"])
-def test_items_step_by_rows_where_the_loss_reads_a_sample_of_them(items, assembly, signature, tmp_path):
+def test_items_step_by_rows_where_the_loss_reads_a_sample_of_them(items, assembly, tmp_path):
     config = PretrainConfig(
         encoder=EncoderConfig(width=16, heads=2, layers=1), training=FAST, items=items, negatives=5, validation_share=0.2
     )
-    model, curve, _ = pretrain(assembly, signature, config, None, 0, "i", tmp_path / "c.pt")
+    model, curve, _ = pretrain(assembly, config, job_at(tmp_path / "c.pt"))
     assert model.bert.token.embeddings()[0].sparse == (items != "softmax")
     assert curve.points[-1]["train_loss"] < curve.points[0]["train_loss"]
 
@@ -236,29 +225,19 @@ def test_one_item_alone_is_learnt_and_none_is_an_error(tmp_path):
         directory = write_assembly(tmp_path / str(known), items=4 + known)
         assembly = Assembly(directory, 5)
         if known:
-            _, curve, _ = pretrain(assembly, assembly.signature(), config, None, 0, "i", tmp_path / "c.pt")
+            _, curve, _ = pretrain(assembly, config, job_at(tmp_path / "c.pt"))
             assert curve.points[-1]["masked_item_loss"] < curve.points[0]["masked_item_loss"]
         else:
             with pytest.raises(TrainingError, match="vocabulary holds no item"):
-                pretrain(assembly, assembly.signature(), config, None, 0, "i", tmp_path / "d.pt")
+                pretrain(assembly, config, job_at(tmp_path / "d.pt"))
 
 
 @pytest.mark.parametrize("strategy", ["low_lr", "freeze", "freeze_then_unfreeze", "from_scratch"])
-def test_strategies_move_what_they_should(strategy, pretrained, assembly, signature, tmp_path):
+def test_strategies_move_what_they_should(strategy, pretrained, assembly, tmp_path):
     _, model, *_ = pretrained
     before = {name: value.clone() for name, value in model.state_dict().items()}
     settings = FinetuneConfig(strategy=strategy, training=FAST, head_width=16)
-    finetune(
-        copy.deepcopy(model),
-        signature,
-        assembly.samples("train"),
-        assembly.samples("validation"),
-        settings,
-        5e-3,
-        0,
-        "i",
-        tmp_path / "c.pt",
-    )
+    finetune(copy.deepcopy(model), rows_of(assembly), settings, job_at(tmp_path / "c.pt"), pretraining_rate=5e-3)
     last = torch.load(tmp_path / "c.pt", weights_only=True)["model"]
     moved = max((last[f"pretrained.{name}"] - value).abs().max().item() for name, value in before.items() if "tables" not in name)
     assert (moved == 0) == (strategy == "freeze")
@@ -302,14 +281,15 @@ def test_logits_are_joined_by_row_id_never_by_position(assembly):
         align_logits(train.row_id, broken, train)
 
 
-def test_the_student_follows_its_teacher(assembly, signature, tmp_path):
+def test_the_student_follows_its_teacher(assembly, tmp_path):
     """With soft targets alone the student comes to rank as its teacher does, whatever the labels say."""
-    train = assembly.samples("train")
+    rows = rows_of(assembly)
+    train = rows.train
     teacher = (train.b.pool[:, 0:1] % 5).astype(np.float32) - 2
     config = DistillConfig(
         student=StudentConfig(width=16, hidden=32, dropout=0), alpha=0, training=FAST.model_copy(update={"epochs": 40, "unknown_rate": 0.0})
     )
-    model, _ = train_student(signature, train, assembly.samples("validation"), teacher, config, 0, "i", tmp_path / "c.pt")
+    model, _ = train_student(rows, config, job_at(tmp_path / "c.pt"), teacher=teacher)
     known = train.b.pool[:, 0] > 4
     assert np.corrcoef(predict(model, train)[known, 0], teacher[known, 0])[0, 1] > 0.8
 
@@ -325,30 +305,32 @@ def test_from_scratch_everything_trains_at_the_full_rate(pretrained, signature):
 STILL = TrainingConfig(epochs=1, batch_size=1000, learning_rate=1e-9, validations=1, unknown_rate=0)
 
 
-def test_training_begins_at_the_rate_of_the_labels(pretrained, assembly, signature, tmp_path):
+def test_training_begins_at_the_rate_of_the_labels(pretrained, assembly, tmp_path):
     """A click head, and a student's, that have learnt nothing yet answer about the average rate: there is nothing to unlearn."""
-    train, validation = assembly.samples("train"), assembly.samples("validation")
-    rare = dataclasses.replace(train, label=(np.arange(len(train)) % 50 == 0).astype(np.float32))
-    average = np.log(rare.label.mean() / (1 - rare.label.mean()))
-    student, _ = train_student(signature, rare, validation, None, DistillConfig(training=STILL), 0, "i", tmp_path / "s.pt")
+    rows = rows_of(assembly)
+    label = (np.arange(len(rows.train)) % 50 == 0).astype(np.float32)
+    rare = dataclasses.replace(rows, train=dataclasses.replace(rows.train, label=label))
+    average = np.log(label.mean() / (1 - label.mean()))
+    student, _ = train_student(rare, DistillConfig(training=STILL), job_at(tmp_path / "s.pt"))
     _, model, *_ = pretrained
     settings = FinetuneConfig(training=STILL, head_width=16)
-    teacher, _ = finetune(copy.deepcopy(model), signature, rare, validation, settings, 5e-3, 0, "i", tmp_path / "t.pt")
+    teacher, _ = finetune(copy.deepcopy(model), rare, settings, job_at(tmp_path / "t.pt"), pretraining_rate=5e-3)
     for trained in (student, teacher):
-        assert abs(predict(trained, validation).mean() - average) < 0.6
+        assert abs(predict(trained, rows.validation).mean() - average) < 0.6
 
 
-def test_hard_negatives_are_learnt_from_and_leave_the_rate_as_it_is(pretrained, assembly, signature, tmp_path):
+def test_hard_negatives_are_learnt_from_and_leave_the_rate_as_it_is(pretrained, assembly, tmp_path):
     """Rows that are no click join the training rows, whatever label they carry; the mean probability of the others is their rate."""
-    train, validation = assembly.samples("train"), assembly.samples("validation")
+    rows = rows_of(assembly)
+    train = rows.train
     half = np.arange(0, len(train), 2)
     own = assembly.samples_of(pq.read_table(assembly.directory / "rows.parquet", filters=[("split", "=", "train")]).take(half))
     _, model, *_ = pretrained
     logits = []
     for label in (-1.0, 1.0):
         negatives = dataclasses.replace(own, label=np.full(len(own), label, np.float32))
-        arguments = copy.deepcopy(model), signature, train, validation, FinetuneConfig(training=FAST, head_width=16), 5e-3, 0, "i"
-        taught, curve = finetune(*arguments, tmp_path / f"{label}.pt", negatives=negatives)
+        config, job = FinetuneConfig(training=FAST, head_width=16), job_at(tmp_path / f"{label}.pt")
+        taught, curve = finetune(copy.deepcopy(model), rows, config, job, pretraining_rate=5e-3, negatives=negatives)
         logits.append(predict(taught, train)[:, 0])
         assert curve.steps > 6 * len(train) / 32  # more rows, more steps
     assert np.array_equal(*logits)

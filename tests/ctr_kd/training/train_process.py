@@ -21,6 +21,7 @@ from ctr_kd.config import EncoderConfig, PretrainConfig, TrainingConfig
 from ctr_kd.data.samples import Assembly
 from ctr_kd.training.distributed import Processes, join
 from ctr_kd.training.pretrain import pretrain
+from tests.ctr_kd.trainings import job_at
 
 
 def train(assembly: Assembly, folder: Path, settings: dict[str, Any], processes: Processes) -> None:
@@ -37,7 +38,7 @@ def train(assembly: Assembly, folder: Path, settings: dict[str, Any], processes:
     encoder = EncoderConfig(width=16, heads=2, layers=1, dropout=settings.get("dropout", 0.0))
     config = PretrainConfig(encoder=encoder, training=training, next_segment=0.3, attributes=0.3, leave_out=0.2, validation_share=0.2)
     folder.mkdir(parents=True, exist_ok=True)
-    model, curve, facts = pretrain(assembly, assembly.signature(), config, None, 0, "identity", folder / "c.pt", processes=processes)
+    model, curve, facts = pretrain(assembly, config, job_at(folder / "c.pt", processes=processes))
     if processes.leads:
         torch.save(model.state_dict(), folder / "weights.pt")
         (folder / "result.json").write_text(json.dumps({"points": curve.points, "facts": facts}))

@@ -17,7 +17,8 @@ from ctr_kd.training import distill as distilling
 from ctr_kd.training import finetune as finetuning
 from ctr_kd.training import pretrain as pretraining
 from ctr_kd.training.checkpoint import load_checkpoint
-from ctr_kd.training.loop import Curve, fit, predict
+from ctr_kd.training.learning_curve import LearningCurve
+from ctr_kd.training.loop import fit, predict
 from ctr_kd.training.pretrain import masked_item_accuracy
 from feature_store.features.summary import ClickSummary
 from pipelines.config.run import RunConfig
@@ -71,7 +72,7 @@ def pipeline(tmp_path: Path, config: RunConfig) -> SmallPipeline:
 def test_the_recorded_auc_is_that_of_the_checkpoint_that_was_kept(pipeline: SmallPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = []
 
-    def fit_that_ends_badly(*arguments: Any, **named: Any) -> Curve:
+    def fit_that_ends_badly(*arguments: Any, **named: Any) -> LearningCurve:
         """The last validation is worse than the one before it, as on a log where ids age."""
         curve = fit(*arguments, **named)
         kept.append(next(point["auc"] for point in curve.points if point["step"] == curve.kept_step))

@@ -51,7 +51,7 @@ def spy(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, note: Callable[
     real = getattr(module, name)
 
     def noted(*arguments: Any, **named: Any) -> Any:
-        note(*arguments)
+        note(*arguments, **named)
         return real(*arguments, **named)
 
     monkeypatch.setattr(module, name, noted)
@@ -59,8 +59,8 @@ def spy(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, note: Callable[
 
 def test_weights_are_fitted_on_rows_that_their_teachers_did_not_see(finetuned: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
-    spy(monkeypatch, pretraining, "pretrain", lambda *a: seen.setdefault("pretrained until", a[3]))
-    spy(monkeypatch, finetuning, "finetune", lambda *a: seen.setdefault("fine-tuned on", a[2].row_id))
+    spy(monkeypatch, pretraining, "pretrain", lambda *_, until: seen.setdefault("pretrained until", until))
+    spy(monkeypatch, finetuning, "finetune", lambda _, rows, *a, **named: seen.setdefault("fine-tuned on", rows.train.row_id))
     spy(monkeypatch, stage, "fit_boosted_trees", lambda rows, *a: seen.setdefault("trees", rows["train"]))
     spy(monkeypatch, weighting, "fit_weighting", lambda logits, context, label, fixed: seen.setdefault("labels", label))
     Runner(finetuned, PIPELINE).run(first="distill", last="distill", force=True)
@@ -137,7 +137,7 @@ def test_earlier_encoders_of_every_size_step_as_fine_tuning_says(tmp_path: Path,
     config = RunConfig.model_validate(TINY | {"pretrain": TINY["pretrain"] | sizes, "distill": DISTILL})
     begun: list[list[tuple[int, bool]]] = []
 
-    def note(encoders: Any, *rest: Any) -> None:
+    def note(encoders: Any, *rest: Any, **named: Any) -> None:
         begun.append([(one.bert.config.width, one.bert.token.embeddings()[0].sparse) for one in encoders])
 
     spy(monkeypatch, finetuning, "finetune_members", note)
