@@ -200,10 +200,14 @@ def _line(line: Series, to_x: Callable[[float], float], to_y: Callable[[float], 
 
 
 def _said(line: Series, x: Axis, y: Axis) -> str:
-    """``Student: 0.71 at 100, 0.72 at 200.``, or the ends of a line that has many points."""
+    """``Student: 0.71 at 100, 0.72 at 200.``; of many points the ends and the extremes, of a level line its height."""
+    heights = [height for _, height in line.points]
+    if not line.marks and len(heights) > 1 and min(heights) == max(heights):
+        return f"{line.title}: {y.said(heights[0])} throughout."
     written = [f"{y.said(b)} at {x.said(a)}" for a, b in line.points]
     if len(written) > SPOKEN:
-        return f"{line.title}: {len(written)} points from {written[0]} to {written[-1]}."
+        between = f"between {y.said(min(heights))} and {y.said(max(heights))}"
+        return f"{line.title}: {len(written)} points from {written[0]} to {written[-1]}, {between}."
     return f"{line.title}: {', '.join(written)}."
 
 

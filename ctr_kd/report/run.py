@@ -91,7 +91,7 @@ def _tiles(metrics: Mapping[str, Any], said: Verdict) -> list[Tile]:
         checks = gate.get("checks") or []
         failed = sum(not check.get("passed") for check in checks)
         more = f"all {len(checks)} checks" if not failed else f"{failed} of {len(checks)} checks failed"
-        tiles.append(Tile("Gate", "passed" if gate.get("passed") else "refused", more, "gain" if gate.get("passed") else "loss"))
+        tiles.append(Tile("Promotion gate", "passed" if gate.get("passed") else "refused", more, "gain" if gate.get("passed") else "loss"))
     return tiles
 
 

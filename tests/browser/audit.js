@@ -49,10 +49,10 @@ function under(element) {
   return { layers, opacity };
 }
 
-function contrast(element, ink) {
+function contrast(element, ink, strength = 1) {
   const { layers, opacity } = under(element);
   const paper = painted(layers);
-  return ratio(painted([...layers, { color: ink, opacity }]), paper);
+  return ratio(painted([...layers, { color: ink, opacity: opacity * strength }]), paper);
 }
 
 function visible(element) {
@@ -105,7 +105,7 @@ function faintMarks() {
     const style = getComputedStyle(one);
     let ink = style.stroke !== "none" ? style.stroke : style.fill;
     if (!(one instanceof SVGElement)) ink = parseFloat(style.borderTopWidth) ? style.borderTopColor : style.backgroundColor;
-    const found = contrast(one.parentElement, ink);
+    const found = contrast(one.parentElement, ink, Number(style.opacity));
     if (found < 3) wrong.push(`${name(one)} in ${name(one.parentElement)}: contrast ${found.toFixed(2)}, must be 3`);
   }
   return wrong;

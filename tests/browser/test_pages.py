@@ -110,6 +110,7 @@ FAULTS = {
     "text of a chart": ("texts", "<svg role='img' aria-label='a' width='90' height='30'><text y='20' fill='#999'>0.75</text></svg>"),
     "small text": ("sizes", "<svg role='img' aria-label='a' width='40' viewBox='0 0 80 30'><text y='20' font-size='16'>0.75</text></svg>"),
     "faint line": ("marks", "<svg role='img' aria-label='a' width='90' height='30'><line x2='80' y1='9' y2='9' stroke='#aaa'/></svg>"),
+    "faint dot": ("marks", "<svg role='img' aria-label='a' width='90' height='30'><circle cx='9' cy='9' r='4' opacity='.4'/></svg>"),
 }
 SOUND = """
 <p style='color: #767676'>4.54 to 1</p> <p style='font-size: 24px; color: #949494'>3.03 to 1</p>

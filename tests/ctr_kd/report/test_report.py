@@ -309,11 +309,17 @@ class TestPieces:
             ENVIRONMENT.from_string("{{ absent }}").render()
 
     def test_charts_say_in_words_what_they_draw(self):
-        points = [(float(x), 0.5 + x / 100) for x in range(3)]
-        many = [(float(x), 0.25) for x in range(40)]
-        axes = Axis("step", (0.0, 40.0)), Axis("", (0.0, 1.0))
-        label = line_chart([Series("Student", "student", points), Series("Teacher", "teacher", many)], *axes, label="AUC by step").label
-        assert label == "AUC by step. Student: 0.5 at 0, 0.51 at 1, 0.52 at 2. Teacher: 40 points from 0.25 at 0 to 0.25 at 39."
+        few, many = [(float(x), 0.5 + x / 100) for x in range(3)], [(float(x), abs(x - 20) / 100) for x in range(40)]
+        lines = [
+            Series("Student", "student", few),
+            Series("Teacher", "teacher", many),
+            Series("bound", "oracle", [(0.0, 0.65), (40.0, 0.65)]),
+        ]
+        said = line_chart(lines, Axis("step", (0.0, 40.0)), Axis("", (0.0, 1.0)), label="AUC by step").label
+        assert said == (
+            "AUC by step. Student: 0.5 at 0, 0.51 at 1, 0.52 at 2. "
+            "Teacher: 40 points from 0.2 at 0 to 0.19 at 39, between 0 and 0.2. bound: 0.65 throughout."
+        )
         assert strip([("a", "student", Figure(0.7, 0.6, 0.8))], (0.0, 1.0), label="AUC of a").label == "AUC of a: 0.7000 [0.6000, 0.8000]"
         assert strip([("a", "student", Figure(None))], (0.0, 1.0), label="AUC of a").label == "AUC of a: not known"
 
