@@ -41,8 +41,8 @@ class ScheduledPipeline:
 
     @property
     def steps(self) -> tuple[str, ...]:
-        """Names of the commands, in order; texts are no dates, so nothing of them arrives that could be watched."""
-        return STAGES if self.config.source.reader == "text" else (*STAGES, "monitor")
+        """Names of the commands, in order; where rows have no dates, nothing of them arrives that could be watched."""
+        return (*STAGES, "monitor") if self.config.has_dates else STAGES
 
     def command(self, step: str, moment: datetime) -> list[str]:
         """The words of a step's command: no shell reads them.
@@ -58,5 +58,5 @@ class ScheduledPipeline:
         words: Sequence[str] = (*self.program, step, str(self.conf), "--workspace", str(self.workspace), "--as-of", moment.isoformat())
         data = ("--data", str(self.data)) if self.data is not None else ()
         scored = moment.date() - timedelta(days=self.config.schedule.scored_days_back)
-        dated = step == "score" and self.config.source.reader != "text"
+        dated = step == "score" and self.config.has_dates
         return [*words, *data, *(("--date", scored.isoformat()) if dated else ())]

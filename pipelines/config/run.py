@@ -8,7 +8,7 @@ import typing
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -31,6 +31,8 @@ from pipelines.config.register import RegisterConfig
 from pipelines.config.schedule import ScheduleConfig
 from pipelines.config.scoring import MonitorConfig, ScoreConfig
 from pipelines.errors import ConfigError
+
+TaskName = Literal["clicks", "texts"]
 
 
 class EvaluateConfig(Config):
@@ -90,79 +92,79 @@ class RunConfig(Config):
         return {**values, "tokens": {**tokens, "teacher": teacher}}
 
     @model_validator(mode="after")
-    def _checkpoint_reads_texts(self) -> RunConfig:
-        checkpoint = self.pretrain.checkpoint
-        if checkpoint is not None and self.source.reader != "text":
-            raise ValueError("pretrain.checkpoint is a BERT of words, and a click log has items of its own; remove it")
-        if checkpoint is not None and self.tokens.teacher.vocabulary != f"{checkpoint}/vocab.txt":
-            raise ValueError("pretrain.checkpoint has words of its own: remove tokens.teacher.vocabulary, and let the kind be wordpiece")
-        return self
-
-    @model_validator(mode="after")
-    def _pairs_can_match(self) -> RunConfig:
-        if self.finetune.strategy != "next_segment":
-            return self
-        if self.source.reader == "text" and self.source.text_b is None:
-            raise ValueError("finetune.strategy: next_segment says whether two texts match, and there is one; set source.text_b")
-        if self.pretrain.checkpoint is None and not self.pretrain.next_segment:
+    def _keys_fit_the_rows(self) -> RunConfig:
+        if self.task == "texts":
+            self._check_texts()
+        else:
+            self._check_clicks()
+        if self.finetune.strategy == "next_segment" and self.pretrain.checkpoint is None and not self.pretrain.next_segment:
             raise ValueError("finetune.strategy: next_segment asks the head that pretrain.next_segment trains: set its weight above 0")
         return self
 
-    @model_validator(mode="after")
-    def _source_and_keys_agree(self) -> RunConfig:
-        teachers = self.distill.teachers
-        if self.source.reader != "text":
-            if self.split is None:
-                raise ValueError("split is missing; it is required (training, validation and test window), for all readers but text")
-            if self.tokens != TokensConfig():
-                raise ValueError("tokens has no effect on a click log; remove it, or set source.reader: text")
-            of_texts = [name for name in TEXT_TEACHERS if name in teachers]
-            if of_texts:
-                raise ValueError(f"distill.teachers: {of_texts[0]} is a teacher of texts; clicks have bert and boosted_trees")
-            if self.evaluate.text_gcn:
-                raise ValueError("evaluate.text_gcn is a network of texts and their words, and there are none: remove it")
-            if self.distill.transfer.augmentation.amount:
-                raise ValueError(
-                    "distill.transfer.augmentation makes texts, and there are none; transfer.amount is the transfer set of clicks"
-                )
-            return self
+    def _check_clicks(self) -> None:
+        """Raises ValueError where a key has no meaning for a click log."""
+        if self.pretrain.checkpoint is not None:
+            raise ValueError("pretrain.checkpoint is a BERT of words, and a click log has items of its own; remove it")
+        if self.split is None:
+            raise ValueError("split is missing; it is required (training, validation and test window), for all readers but text")
+        if self.tokens != TokensConfig():
+            raise ValueError("tokens has no effect on a click log; remove it, or set source.reader: text")
+        of_texts = [name for name in TEXT_TEACHERS if name in self.distill.teachers]
+        if of_texts:
+            raise ValueError(f"distill.teachers: {of_texts[0]} is a teacher of texts; clicks have bert and boosted_trees")
+        if self.evaluate.text_gcn:
+            raise ValueError("evaluate.text_gcn is a network of texts and their words, and there are none: remove it")
+        if self.distill.transfer.augmentation.amount:
+            raise ValueError("distill.transfer.augmentation makes texts, and there are none; transfer.amount is the transfer set of clicks")
+
+    def _check_texts(self) -> None:
+        """Raises ValueError where a key has no meaning for texts, or not for those that there are."""
+        checkpoint, pair, distill = self.pretrain.checkpoint, self.source.text_b is not None, self.distill
+        if checkpoint is not None and self.tokens.teacher.vocabulary != f"{checkpoint}/vocab.txt":
+            raise ValueError("pretrain.checkpoint has words of its own: remove tokens.teacher.vocabulary, and let the kind be wordpiece")
+        if self.finetune.strategy == "next_segment" and not pair:
+            raise ValueError("finetune.strategy: next_segment says whether two texts match, and there is one; set source.text_b")
         if self.split is not None:
             raise ValueError("split has no effect on texts, whose splits are files (source.train, validation, test): remove it")
-        if "boosted_trees" in teachers:
+        if "boosted_trees" in distill.teachers:
             raise ValueError(f"distill.teachers: boosted_trees is a teacher of clicks; texts have bert, {', '.join(TEXT_TEACHERS)}")
-        if self.distill.calibration == "isotonic":
+        if distill.calibration == "isotonic":
             raise ValueError("distill.calibration: isotonic is for clicks; of classes use temperature or none")
-        if self.distill.listwise:
+        if distill.listwise:
             raise ValueError("distill.listwise ranks a request's candidates, and texts have none: remove it")
-        return self
+        if distill.weighting == "learned":
+            raise ValueError("distill.weighting: learned needs rows in the order of time, and texts have none")
+        if self.tokens.teacher.vectors is not None:
+            raise ValueError("tokens.teacher.vectors has no effect: the BERT learns its embeddings in pretraining; remove it")
+        if self.tokens.student.vectors is not None and distill.embeddings == "teacher":
+            raise ValueError("distill.embeddings: teacher and tokens.student.vectors are two beginnings of one table; leave one out")
+        if distill.needs_encoder and self.tokens.teacher != self.tokens.student:
+            raise ValueError(
+                "hints and embeddings: teacher need one tokenizer for both: let tokens.student be as tokens.teacher, or leave them out"
+            )
+        if distill.transfer.amount and self.source.unlabelled is None:
+            raise ValueError("distill.transfer.amount takes texts of source.unlabelled, and that names none; set it, or use augmentation")
+        if self.evaluate.text_gcn and pair:
+            raise ValueError("evaluate.text_gcn has a node for each text, not for pairs: remove it")
+        if self.finetune.hard_negatives.amount:
+            raise ValueError("finetune.hard_negatives are items that a user never met, and texts have no users")
 
     @model_validator(mode="after")
     def _embeddings_fit(self) -> RunConfig:
         own, other = self.distill.student.width, self.pretrain.encoder.width
         if self.distill.embeddings == "teacher" and own > other:
             raise ValueError(f"distill.embeddings: teacher needs a distill.student.width ({own}) up to pretrain.encoder.width ({other})")
-        if self.tokens.teacher.vectors is not None:
-            raise ValueError("tokens.teacher.vectors has no effect: the BERT learns its embeddings in pretraining; remove it")
-        if self.tokens.student.vectors is not None and self.distill.embeddings == "teacher":
-            raise ValueError("distill.embeddings: teacher and tokens.student.vectors are two beginnings of one table; leave one out")
         return self
 
-    @model_validator(mode="after")
-    def _rows_suffice(self) -> RunConfig:
-        texts = self.source.reader == "text"
-        if texts and self.distill.weighting == "learned":
-            raise ValueError("distill.weighting: learned needs rows in the order of time, and texts have none")
-        if texts and self.distill.needs_encoder and self.tokens.teacher != self.tokens.student:
-            raise ValueError(
-                "hints and embeddings: teacher need one tokenizer for both: let tokens.student be as tokens.teacher, or leave them out"
-            )
-        if texts and self.distill.transfer.amount and self.source.unlabelled is None:
-            raise ValueError("distill.transfer.amount takes texts of source.unlabelled, and that names none; set it, or use augmentation")
-        if self.evaluate.text_gcn and self.source.text_b is not None:
-            raise ValueError("evaluate.text_gcn has a node for each text, not for pairs: remove it")
-        if texts and self.finetune.hard_negatives.amount:
-            raise ValueError("finetune.hard_negatives are items that a user never met, and texts have no users")
-        return self
+    @property
+    def task(self) -> TaskName:
+        """What the rows are: impressions that were clicked or not, or texts with classes."""
+        return "texts" if self.source.reader == "text" else "clicks"
+
+    @property
+    def has_dates(self) -> bool:
+        """Whether rows come by date, so that dates can be scored, and watched once their clicks have arrived."""
+        return self.task == "clicks"
 
     def need_clicks(self) -> SplitConfig:
         """The split in time, which clicks have and texts have not.
