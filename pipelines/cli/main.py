@@ -25,6 +25,7 @@ from pipelines.config.run import describe
 from pipelines.errors import GateRefused
 from pipelines.exit_codes import exit_code, explain
 from pipelines.stages import PIPELINE
+from pipelines.stages.score import scores_of
 from pipelines.tracking.client import tracking_uri
 from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.context import RunContext, Stage
@@ -145,7 +146,7 @@ def evaluate_command(options: Options) -> None:
     """
     with _session("evaluate", options) as runner:
         if options.more["input"]:
-            from pipelines.stages.evaluate import evaluate_file
+            from pipelines.scoring.labelled_files import evaluate_file
 
             need_model(runner, options.more["model"])
             click.echo(evaluate_file(runner.context, options.more["input"]))
@@ -192,7 +193,7 @@ def score_command(options: Options) -> None:
             click.echo(score_file(runner.context, source, target))
         else:
             _run_and_show(runner, options.first or "score", options.last or "score", options.force)
-            click.echo(f"scores: {_scored(runner.context)}")
+            click.echo(f"scores: {scores_of(runner.context).place}")
 
 
 cli.add_command(backfill_command)
@@ -257,12 +258,6 @@ def _show_report(context: RunContext) -> None:
     # Where nobody watches, the table is not folded to some terminal's width.
     Console(width=None if sys.stdout.isatty() else 160).print(summary_table(read_json(directory / "metrics.json") or {}))
     click.echo(f"report: {directory / 'report.html'}")
-
-
-def _scored(context: RunContext) -> Path:
-    from pipelines.stages.score import partition
-
-    return partition(context)
 
 
 # --- how a command ends ----------------------------------------------------------------------------------------------

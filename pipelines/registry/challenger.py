@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ctr_kd.export.scoring_statistics import UNKNOWN
 from pipelines.config.register import RegisterConfig
 from pipelines.registry.latency import measure_latency
 from pipelines.registry.model_package import DATA, load_scorer
 from pipelines.registry.promotion_gate import Contender
+from pipelines.tasks.answers import answers_of
 from pipelines.tasks.texts import Rows
 
 CHALLENGER, CHAMPION = "challenger", "champion"
@@ -63,7 +63,7 @@ def contest(
     answers: list[NDArray[np.float64]] = []
     for table in test.batches(part):
         for name, scorer in scorers.items():
-            unseen[name] = unseen[name] + unseen_of(scorer, table)
+            unseen[name] = unseen[name] + answers_of(scorer).unseen(table)
         if champion:
             answers.append(scorers[CHAMPION].score(table))
     if champion:
@@ -88,13 +88,3 @@ def contest(
         undefined = {name: entry.get("reason") for name, entry in measured["models"][CHALLENGER].items() if isinstance(entry, dict)}
         differences = {name: {"reason": reason} for name, reason in undefined.items() if reason} | differences
     return Contest(found[CHALLENGER], found.get(CHAMPION), differences)
-
-
-def unseen_of(scorer: Any, table: pa.Table) -> NDArray[np.int64]:
-    """Candidate items (of texts: tokens) that a model does not know, and all of them."""
-    if "classes" in scorer.signature:
-        texts = [text or "" for name in ("text", "text_b") if name in table.column_names for text in table[name].to_pylist()]
-        codes = scorer.tokenizer.encode(texts)[0]
-    else:
-        codes = scorer.lookups[next(iter(scorer.signature["tokens"]))](table["item_id"])
-    return np.array([(np.asarray(codes) == UNKNOWN).sum(), len(codes)], np.int64)

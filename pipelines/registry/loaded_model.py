@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ctr_kd.export.scoring_statistics import EVEN_EDGES, ScoringCounts, count_rows, count_texts
+from ctr_kd.export.scoring_statistics import EVEN_EDGES, ScoringCounts
 from ctr_kd.metrics.drift import ScoreDistribution
 from feature_store.tables.files import sha256_of
 from feature_store.tables.json_files import digest_of
 from pipelines.registry.model_package import DATA, LINEAGE, VALIDATION_SCORES, lineage_of, load_scorer
+from pipelines.tasks.answers import Answers, answers_of
 from pipelines.workspace.artifacts import ArtifactError, files_of
 
 VERSION = "model_version"
@@ -44,10 +46,10 @@ class OpenedModel:
     reference: ScoreDistribution | None
     edges: NDArray[np.float64]
 
-    @property
-    def has_classes(self) -> bool:
-        """Whether it says a class of a text, and not whether an item is clicked."""
-        return "classes" in self.scorer.signature
+    @cached_property
+    def answers(self) -> Answers:
+        """What it says of rows, and what it needs for that."""
+        return answers_of(self.scorer)
 
     @property
     def digest(self) -> str:
@@ -58,9 +60,7 @@ class OpenedModel:
     def score(self, rows: pa.Table) -> tuple[np.ndarray, ScoringCounts]:
         """Scores of complete rows, (rows,) or (rows, classes), and what a scoring report counts of them."""
         scores = self.scorer.score(rows)
-        if self.has_classes:
-            return scores, count_texts(rows, scores.max(axis=1, initial=0.0), self.edges)
-        return scores, count_rows(self.scorer, rows, scores, self.edges)
+        return scores, self.answers.count(rows, scores, self.edges)
 
     def with_scores(self, rows: pa.Table, features: pa.Table | None, version: str) -> tuple[pa.Table, ScoringCounts]:
         """What a scoring gives for some rows.
@@ -80,21 +80,12 @@ class OpenedModel:
             The rows in their order with what the model says of each and its version, and what was counted of them.
         """
         scores, counts = self.score(rows if features is None else completed(rows, features))
-        for name, column in {**self.answer(scores), VERSION: pa.repeat(version, rows.num_rows)}.items():
+        for name, column in {**self.answers.columns(scores), VERSION: pa.repeat(version, rows.num_rows)}.items():
             if name in rows.column_names:  # rows that were scored before are scored anew
                 rows = rows.set_column(rows.column_names.index(name), name, column)
             else:
                 rows = rows.append_column(name, column)
         return rows, counts
-
-    def answer(self, scores: np.ndarray) -> dict[str, pa.Array]:
-        """Scores as columns: ``score`` of clicks (rows,); ``label``, ``score`` and a column per class of classes (rows, classes)."""
-        if not self.has_classes:
-            return {"score": pa.array(scores, pa.float64())}
-        best = scores.argmax(axis=1)
-        columns = {"label": pa.array(self.scorer.classes, pa.string()).take(pa.array(best))}
-        columns["score"] = pa.array(scores[np.arange(len(best)), best], pa.float64())
-        return columns | {name: pa.array(scores[:, i], pa.float64()) for i, name in enumerate(self.scorer.columns)}
 
 
 def completed(rows: pa.Table, features: pa.Table) -> pa.Table:

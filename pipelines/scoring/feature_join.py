@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,19 +17,6 @@ from pipelines.workspace.context import FeatureSource, RunContext
 
 if TYPE_CHECKING:
     from feature_store.features.historical_features import FeatureLookup
-
-
-class NothingToJoin:
-    """Joins nothing: a text carries all that a model reads of it."""
-
-    def lacking(self, names: Sequence[str]) -> list[str]:
-        return []
-
-    def features(self, table: pa.Table) -> pa.Table | None:
-        return None
-
-    def join(self, table: pa.Table) -> pa.Table:
-        return table
 
 
 class StoreFeatures:
@@ -104,33 +91,22 @@ def features_of(run: RunContext, until: datetime | None = None) -> Iterator[Feat
             yield features
 
 
-@contextmanager
-def open_joiner(run: RunContext, signature: Mapping[str, Any]) -> Iterator[Joiner | NothingToJoin]:
-    """What completes tables for a model, by what the model reads."""
-    if "classes" in signature:
-        yield NothingToJoin()
-    else:
-        with features_of(run) as features:
-            yield Joiner(signature, features)
-
-
 class Joiner:
     """Completes any number of tables for a model; a table that carries all that the model reads is left as it is.
 
     Parameters
     ----------
-    signature : mapping
-        Of the model: the columns that it reads.
+    columns : sequence of str
+        What the model reads and the store knows; see :meth:`pipelines.tasks.answers.Answers.joined`.
     features : FeatureSource
     """
 
-    def __init__(self, signature: Mapping[str, Any], features: FeatureSource) -> None:
-        self._signature, self._features = signature, features
+    def __init__(self, columns: Sequence[str], features: FeatureSource) -> None:
+        self._columns, self._features = columns, features
 
     def lacking(self, names: Sequence[str]) -> list[str]:
         """What the model reads, could be joined, and is not among the columns of these names."""
-        wanted = ["history", *self._signature["dense"], *self._signature.get("user_attributes", [])]
-        lacking = [name for name in wanted if name not in names]
+        lacking = [name for name in self._columns if name not in names]
         return [*lacking, "history_timestamps"] if "history" in lacking else lacking
 
     def join(self, table: pa.Table) -> pa.Table:

@@ -21,7 +21,7 @@ from feature_store.tables.json_files import write_json
 from pipelines.registry.champion import load_model, model_uri, model_version
 from pipelines.registry.loaded_model import OpenedModel
 from pipelines.scoring.executors import score_parts
-from pipelines.scoring.feature_join import Joiner, NothingToJoin, open_joiner
+from pipelines.scoring.feature_join import Joiner, features_of
 from pipelines.scoring.partitions import REPORT
 from pipelines.scoring.parts import Part, PartsFolder, in_parts
 from pipelines.workspace.context import RunContext
@@ -57,10 +57,10 @@ def score_file(run: RunContext, source: Path, target: Path) -> str:
         When another run writes the same target.
     """
     model, version, began = load_model(run), model_version(run), time.monotonic()
-    with open_parquet(source) as file, open_joiner(run, model.scorer.signature) as joiner:
+    with open_parquet(source) as file, features_of(run) as features:
+        joiner = Joiner(model.answers.joined(), features)
         names = file.schema_arrow.names
-        if not model.has_classes:
-            check_columns(file.schema_arrow, source)
+        model.answers.check_columns(names, source)
         if run.config.score.top is not None and "user_id" not in names:
             raise DataError(f"{source}: column user_id is missing; score.top keeps the best rows of each user")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -130,9 +130,7 @@ def _joined(run: RunContext, lacking: list[str]) -> dict[str, Any]:
     return {"columns": lacking, **digests, "settings": run.config.section(("history", "statistics")), "as_of": as_of}
 
 
-def file_parts(
-    file: pq.ParquetFile, name: Path, joiner: Joiner | NothingToJoin, size: int, finished: Set[int] = frozenset()
-) -> Iterator[Part]:
+def file_parts(file: pq.ParquetFile, name: Path, joiner: Joiner, size: int, finished: Set[int] = frozenset()) -> Iterator[Part]:
     """Parts of a file with what they lack; of those that are finished, only some are given, and without it."""
     first = next(number for number in range(len(finished) + 1) if number not in finished)
     if first and first * size >= file.metadata.num_rows:
@@ -164,25 +162,15 @@ def _tables(file: pq.ParquetFile, name: Path, first: int, size: int) -> Iterator
 
 def scored_batches(run: RunContext, model: OpenedModel, file: pq.ParquetFile, name: Path) -> Iterator[tuple[pa.Table, np.ndarray]]:
     """Pieces of a file with their scores, (rows,) or (rows, classes)."""
-    if not model.has_classes:
-        check_columns(file.schema_arrow, name)
-    with open_joiner(run, model.scorer.signature) as joiner:
-        for part in file_parts(file, name, joiner, run.config.score.batch_rows):
+    model.answers.check_columns(file.schema_arrow.names, name)
+    with features_of(run) as features:
+        for part in file_parts(file, name, Joiner(model.answers.joined(), features), run.config.score.batch_rows):
             if not part.rows.num_rows:
                 return
             try:
                 yield part.rows, model.score(part.complete)[0]
             except ValueError as error:  # of the model's own scorer, which cannot know our exceptions
                 raise DataError(f"{name}, rows from {part.first + 1:,} on: {error}") from None
-
-
-def check_columns(schema: pa.Schema, name: Path) -> None:
-    """Raise DataError unless a file has the columns that a row needs."""
-    for column in ("item_id", "timestamp"):
-        if column not in schema.names:
-            raise DataError(f"{name}: column {column} is missing; a row needs item_id, timestamp, and history or user_id")
-    if "history" not in schema.names and "user_id" not in schema.names:
-        raise DataError(f"{name}: column history is missing, and so is user_id by which it could be joined; a row needs one of them")
 
 
 def scoring_report(model: OpenedModel, counts: ScoringCounts, began: float, resumed: int = 0) -> dict[str, Any]:

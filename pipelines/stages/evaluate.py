@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from feature_store.features.summary import ClickSummary
-from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import write_json, write_text
 from feature_store.text.summary import TextSummary
 from pipelines.registry.model_package import scorer_in
@@ -26,9 +22,6 @@ from pipelines.workspace.resources import peak_memory_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-
-NOBODY = ""  # in place of a null id
 
 
 def run(context: StageContext) -> None:
@@ -225,86 +218,6 @@ def report_directory(run: RunContext) -> Path | None:
         if stage in run.artifacts:
             return run.workspace / "reports" / run.artifacts[stage].path.name
     return None
-
-
-def evaluate_file(run: RunContext, source: Path) -> str:
-    """Metrics of a model on the labelled rows of a Parquet file, as JSON.
-
-    Raises
-    ------
-    DataError
-        When a required column is missing, there are no rows, or labels are other than 0 and 1, or other than the model's classes.
-    """
-    from ctr_kd.evaluation.evaluate import EvaluationRows, evaluate
-    from feature_store.tables.casting import as_array, to_times
-    from pipelines.registry.champion import load_model, model_uri, model_version
-    from pipelines.scoring.files import open_parquet, scored_batches
-
-    model = load_model(run)
-    columns: dict[str, list[np.ndarray]] = {"label": [], "score": []}
-    with open_parquet(source) as file:
-        names = file.schema_arrow.names
-        label = next((name for name in ("clicked", "label") if name in names), None)
-        if label is None:
-            raise DataError(f"{source}: column clicked is missing (label would do as well); offline metrics need labels")
-        classes = model.scorer.signature.get("classes")
-        ids = [name for name in ("user_id", "request_id") if name in names]
-        times = ["timestamp"] if classes is None else []
-        columns |= {name: [] for name in (*ids, *times)}
-        for table, scores in scored_batches(run, model, file, source):
-            columns["label"].append(
-                _labels(table[label], source, label) if classes is None else _codes(table[label], classes, source, label)
-            )
-            columns["score"].append(scores)
-            for name in times:
-                columns[name].append(to_times(as_array(table[name]))[0])
-            for name in ids:
-                columns[name].append(np.asarray(table[name].cast("string").fill_null(NOBODY).to_pylist(), object).astype(str))
-    if not columns["label"]:
-        raise DataError(f"{source}: holds no rows, so there is nothing to measure")
-    joined = {name: np.concatenate(values) for name, values in columns.items()}
-    user, request = joined.get("user_id"), joined.get("request_id") if times else None
-    if request is not None:
-        request = request_codes(user, joined["timestamp"], request)
-    settings = run.config.evaluate
-    rows = EvaluationRows(joined["label"], user, request, classes=classes)
-    measured = evaluate(rows, {"model": joined["score"]}, replicates=settings.bootstrap, seed=settings.seed)
-    facts = {"model": model_uri(run), "version": model_version(run), "rows": len(joined["label"])}
-    return json.dumps(facts | measured["models"]["model"], indent=1, allow_nan=False)
-
-
-def request_codes(user: NDArray | None, timestamp: NDArray, request: NDArray) -> NDArray:
-    """Number of each row's request, shape (rows,): as in the store, rows of one user, time and request id; one without an id is alone.
-
-    Examples
-    --------
-    >>> ids = np.array(["7", "7", "7", "7", NOBODY, NOBODY])
-    >>> request_codes(np.array(["a", "b", "a", "a", "a", "a"]), np.array([1, 1, 1, 2, 1, 1]), ids).tolist()
-    [2, 4, 2, 3, 0, 1]
-    """
-    alone = np.where(request == NOBODY, np.arange(1, len(request) + 1), 0)
-    code = np.zeros(len(request), np.int64)
-    for part in (user, request, timestamp, alone):
-        if part is not None:
-            values, position = np.unique(part, return_inverse=True)
-            code = np.unique(code * max(len(values), 1) + position, return_inverse=True)[1]
-    return code
-
-
-def _labels(column: Any, source: Path, name: str) -> np.ndarray:
-    values = column.to_numpy()
-    if column.null_count or not np.isin(values, (0, 1)).all():
-        raise DataError(f"{source}: column {name} must hold 0 and 1 and nothing else")
-    return values.astype(np.int8)
-
-
-def _codes(column: Any, classes: Sequence[str], source: Path, name: str) -> np.ndarray:
-    """Class indices (rows,) of labels that are the classes' names."""
-    labels = column.cast("string").to_pylist()
-    strange = next((label for label in labels if label not in classes), classes[0])
-    if strange not in classes:
-        raise DataError(f"{source}: column {name} holds {strange!r}, which is none of the model's classes: {', '.join(classes)}")
-    return np.array([classes.index(label) for label in labels], np.int64)
 
 
 def other_fine_tunings(run: RunContext) -> dict[str, str]:

@@ -58,7 +58,7 @@ class Served:
     def run(self, as_of: datetime | None = None, **options: Any) -> tuple[tuple[str, ...], Path]:
         runner = Runner(self.context(as_of, **options), PIPELINE)
         made = runner.run().made
-        return made, score.partition(runner.context)
+        return made, score.scores_of(runner.context).place
 
     def change(self, **blocks: Any) -> None:
         """Set keys of the configuration."""

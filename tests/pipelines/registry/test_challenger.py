@@ -11,8 +11,9 @@ import pyarrow as pa
 import pytest
 
 from pipelines.config.register import RegisterConfig
-from pipelines.registry.challenger import Mismatch, contest, unseen_of
+from pipelines.registry.challenger import Mismatch, contest
 from pipelines.registry.model_package import load_scorer, save_model
+from pipelines.tasks.answers import answers_of
 from pipelines.tasks.clicks import RawRows
 
 BOUNDS = RegisterConfig(bootstrap=20, latency_requests=10)
@@ -71,7 +72,7 @@ def test_a_request_is_one_history_with_many_candidates(models: dict[str, Path], 
     assert request.num_rows == candidates
     assert len(set(map(tuple, request["history"].to_pylist()))) == len(set(request["user_id"].to_pylist())) == 1
     assert np.isfinite(load_scorer(models["one"]).score(request)).all()
-    assert unseen_of(load_scorer(models["one"]), request)[1] == candidates
+    assert answers_of(load_scorer(models["one"])).unseen(request)[1] == candidates
 
 
 def test_requests_are_timed_of_both_on_the_thread_that_asks(models: dict[str, Path], test_rows: RawRows) -> None:

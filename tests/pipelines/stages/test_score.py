@@ -21,7 +21,7 @@ from pipelines.cli.status import status
 from pipelines.config.run import RunConfig
 from pipelines.scoring.feature_join import Joiner, StoreFeatures
 from pipelines.scoring.files import score_file
-from pipelines.stages.evaluate import evaluate_file
+from pipelines.scoring.labelled_files import evaluate_file
 from pipelines.tracking.client import TrackingError, tracking_uri
 from pipelines.workspace.context import RunContext
 from tests.pipelines.served import Served, probability
@@ -173,11 +173,10 @@ def test_what_a_file_carries_is_used_and_what_it_lacks_is_joined(served: Served,
 
 
 def test_a_file_that_carries_everything_needs_no_store(served: Served) -> None:
-    signature = {"dense": {"item_age": [0.0, 1.0]}, "categorical": {}, "user_attributes": []}
     table = pa.Table.from_pandas(frame(history=[[10], [], [11]], item_age=[1.0, 2.0, 3.0]))
     run = RunContext(served.config, served.workspace / "nowhere")
     with StoreFeatures(run) as features:
-        assert Joiner(signature, features).join(table) is table
+        assert Joiner(["history", "item_age"], features).join(table) is table
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,15 @@
-"""Texts have no dates: stage ``score`` scores their test split, into ``scores/split=test``."""
+"""Texts have no dates: their test split through the champion, into one folder of scores."""
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from feature_store.tables.json_files import write_json
 from pipelines.errors import ConfigError
+from pipelines.registry.champion import load_model, model_uri, model_version
 from pipelines.scoring.executors import score_parts
 from pipelines.scoring.files import scoring_report
 from pipelines.scoring.partitions import SCORES, is_whole, publish_scores, read_scores
@@ -17,48 +17,41 @@ from pipelines.scoring.parts import PartsFolder, in_parts
 from pipelines.tasks.texts import open_rows
 from pipelines.workspace.context import RunContext, StageContext
 
-if TYPE_CHECKING:
-    from pipelines.registry.loaded_model import OpenedModel
-
 SPLIT = "test"
 COLUMNS = ("row_id", "text", "text_b")
 
 
-def is_asked(run: RunContext) -> bool:
-    """Whether the rows of a run are texts.
+class SplitScores:
+    """The scores of the test texts, in ``scores/split=test``."""
 
-    Raises
-    ------
-    ConfigError
-        When they are, and a date was named.
-    """
-    if run.config.source.reader != "text":
-        return False
-    if run.options.get("date"):
-        raise ConfigError("texts have no dates: leave out --date to score the test split, or score the rows of a file with --input")
-    return True
+    def __init__(self, run: RunContext) -> None:
+        self._run = run
+        if run.options.get("date"):
+            raise ConfigError("texts have no dates: leave out --date to score the test split, or score the rows of a file with --input")
 
+    @property
+    def place(self) -> Path:
+        """Where the scores lie."""
+        return self._run.workspace / "scores" / f"split={SPLIT}"
 
-def partition(run: RunContext) -> Path:
-    """Where the scores of the test texts lie."""
-    return run.workspace / "scores" / f"split={SPLIT}"
+    def made_from(self) -> dict[str, str]:
+        """The texts, as far as they are assembled."""
+        return {"split": SPLIT, "rows": self._run.artifacts["ingest"].path.name if "ingest" in self._run.artifacts else ""}
 
+    def are_up_to_date(self, context: StageContext) -> bool:
+        """Whether the scores are there, whole, and were made by this very scoring."""
+        manifest = read_scores(self.place)
+        return manifest is not None and manifest.get("fingerprint") == context.fingerprint and is_whole(self.place, manifest)
 
-def inputs(run: RunContext) -> dict[str, str]:
-    """The texts, as far as they are assembled."""
-    return {"split": SPLIT, "rows": run.artifacts["ingest"].path.name if "ingest" in run.artifacts else ""}
-
-
-def is_up_to_date(context: StageContext) -> bool:
-    """Whether the scores are there, whole, and were made by this very scoring."""
-    path = partition(context.run)
-    manifest = read_scores(path)
-    return manifest is not None and manifest.get("fingerprint") == context.fingerprint and is_whole(path, manifest)
+    def write(self, context: StageContext) -> None:
+        """Score the test texts into one folder, which appears complete or not at all."""
+        score_split(context, self.place)
 
 
-def score_split(context: StageContext, model: OpenedModel, named: Mapping[str, str]) -> None:
-    """Score the test texts into one folder, which appears complete or not at all; ``named`` says which model it is."""
-    began, final, settings = time.monotonic(), partition(context.run), context.config.score
+def score_split(context: StageContext, final: Path) -> None:
+    """Write the folder of scores of the test texts."""
+    began, settings, model = time.monotonic(), context.config.score, load_model(context.run)
+    named = {"model_uri": model_uri(context.run), "model_version": model_version(context.run)}
     temporary = final.with_name(f".{final.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

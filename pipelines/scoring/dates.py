@@ -1,0 +1,143 @@
+"""Clicks come by date: a date's candidates through the champion, into one partition."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from feature_store.features.summary import ClickSummary
+from feature_store.tables.contracts import DataError
+from feature_store.tables.json_files import digest_of, write_json
+from pipelines.exit_codes import exit_code, explain
+from pipelines.registry.champion import load_model, model_uri, model_version
+from pipelines.scoring.candidates import candidate_tables
+from pipelines.scoring.executors import score_parts
+from pipelines.scoring.feature_join import Joiner, features_of
+from pipelines.scoring.files import keep_best_rows, scoring_report
+from pipelines.scoring.partitions import (
+    SCORES,
+    clear_attempt,
+    forget_failure,
+    is_later,
+    is_whole,
+    made_from,
+    partition_path,
+    parts_path,
+    publish_scores,
+    read_partition,
+    record_failure,
+    unfinished_path,
+)
+from pipelines.scoring.parts import Part, PartsFolder, in_parts
+from pipelines.workspace.context import RunContext, StageContext
+
+SCORE_COLUMNS = ("request_id", "user_id", "item_id", "timestamp")
+
+
+class DateScores:
+    """The partition of the date that was named, or of the last one of the test window."""
+
+    def __init__(self, run: RunContext) -> None:
+        self._run = run
+
+    @cached_property
+    def day(self) -> date:
+        """The date.
+
+        Raises
+        ------
+        DataError
+            When none was named and there is no test window yet.
+        """
+        run = self._run
+        if run.options.get("date"):
+            return run.options["date"]
+        if "ingest" not in run.artifacts:
+            raise DataError("no date was named and no rows are assembled yet; name one with --date, or run `ctr-kd ingest`")
+        summary = ClickSummary.read(run.artifacts["ingest"].path)
+        return (summary.split.test_until - timedelta(microseconds=1)).date()
+
+    @property
+    def place(self) -> Path:
+        """Where the scores lie."""
+        return partition_path(self._run.workspace, self.day)
+
+    def made_from(self) -> dict[str, str]:
+        """The date, and what the store holds for it."""
+        run = self._run
+        return {"date": self.day.isoformat(), "made_from": digest_of(made_from(run.store, run.config, self.day, run.as_of))}
+
+    def are_up_to_date(self, context: StageContext) -> bool:
+        """Whether the partition is there, whole, and was made by this very scoring."""
+        manifest = read_partition(context.workspace, self.day)
+        return manifest is not None and manifest.get("fingerprint") == context.fingerprint and is_whole(self.place, manifest)
+
+    def write(self, context: StageContext) -> None:
+        """Score the date's candidates into one partition, which appears complete or not at all; a failure is remembered with its reason."""
+        day = self.day
+        origin = made_from(context.store, context.config, day, context.as_of)
+        standing = read_partition(context.workspace, day)
+        if standing is not None and is_later(standing["made_from"], origin) and is_whole(self.place, standing):
+            # A clock that jumped back must not take rows away that are already scored.
+            context.report(
+                f"{self.place} was scored at a later logical time than {origin['as_of']} and stays; remove it to score the date as of then"
+            )
+            write_json(context.output / "summary.json", {"date": day.isoformat(), "kept": standing["fingerprint"]})
+            return
+        try:
+            score_date(context, day, origin)
+        except Exception as error:
+            clear_attempt(context.workspace, day)
+            record_failure(context.workspace, day, explain(error, context.workspace), exit_code(error))
+            raise
+        forget_failure(context.workspace, day)
+
+
+def score_date(context: StageContext, day: date, origin: dict[str, Any]) -> None:
+    """Write the partition of a date, with ``origin`` in its manifest."""
+    began = time.monotonic()
+    config, settings, version = context.config, context.config.score, model_version(context.run)
+    model = load_model(context.run)
+    if model.answers.task != config.task:
+        raise DataError(f"{model_uri(context.run)} {model.answers.says}, and a date has candidates to be clicked; name another --model")
+    temporary = unfinished_path(context.workspace, day)
+    clear_attempt(context.workspace, day)
+    temporary.mkdir(parents=True)
+    midnight = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
+    settled = {"fingerprint": context.fingerprint, "rows": settings.batch_rows, "model": model.digest}
+    folder = PartsFolder(parts_path(context.workspace, day), settled)
+    try:
+        with (
+            features_of(context.run, midnight) as features,
+            context.progress("candidates scored", total=None) as progress,
+        ):
+            joiner = Joiner(model.answers.joined(), features)
+            parts = in_parts(candidate_tables(context, day, model, joiner), settings.batch_rows)
+            parts = (part if part.number in folder.finished else with_features(part, joiner) for part in parts)
+            score_parts(model, version, parts, folder, config, f"candidates of {day}", progress)
+        counts = folder.counts()
+        folder.join(temporary / SCORES)
+    except BaseException:
+        folder.leave()
+        raise
+    context.report(f"{counts.rows:,} candidates of {day} scored")
+    rows = keep_best_rows(context.run, temporary / SCORES) or counts.rows
+    facts = {"date": day.isoformat(), "rows": rows, "model": config.name, "model_uri": model_uri(context.run), "model_version": version}
+    report = scoring_report(model, counts, began, folder.resumed)
+    made = {"fingerprint": context.fingerprint, "made_from": origin}
+    publish_scores(temporary, partition_path(context.workspace, day), facts, made, report)
+    folder.remove()
+    write_json(context.output / "summary.json", facts | report)
+    psi = report["scores"]["psi"]
+    context.record({"rows": rows, "rows_per_second": report["rows_per_second"]} | ({} if psi is None else {"psi": psi}))
+
+
+def with_features(part: Part, joiner: Joiner) -> Part:
+    """A part of which only the columns of a partition are kept; what else it has, and what is joined to it, is there to be read."""
+    rows = joiner.join(part.rows)
+    others = [name for name in rows.column_names if name not in SCORE_COLUMNS]
+    return replace(part, rows=rows.select(SCORE_COLUMNS), features=rows.select(others))

@@ -1,0 +1,82 @@
+"""Offline metrics of a registered student on the labelled rows of a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from feature_store.tables.casting import as_array, to_times
+from feature_store.tables.contracts import DataError
+from pipelines.registry.champion import load_model, model_uri, model_version
+from pipelines.scoring.files import open_parquet, scored_batches
+from pipelines.workspace.context import RunContext
+
+LABELS = ("clicked", "label")  # names of the column of labels
+NOBODY = ""  # in place of a null id
+
+
+def evaluate_file(run: RunContext, source: Path) -> str:
+    """Metrics of a model on the labelled rows of a Parquet file, as JSON.
+
+    Raises
+    ------
+    DataError
+        When a required column is missing, there are no rows, or labels are other than 0 and 1, or other than the model's classes.
+    """
+    from ctr_kd.evaluation.evaluate import EvaluationRows, evaluate
+
+    model = load_model(run)
+    answers = model.answers
+    columns: dict[str, list[np.ndarray]] = {"label": [], "score": []}
+    with open_parquet(source) as file:
+        names = file.schema_arrow.names
+        label = next((name for name in LABELS if name in names), None)
+        if label is None:
+            raise DataError(f"{source}: column clicked is missing (label would do as well); offline metrics need labels")
+        groups = [name for name in answers.groups if name in names]
+        columns |= {name: [] for name in groups}
+        for table, scores in scored_batches(run, model, file, source):
+            try:
+                columns["label"].append(answers.labels(table[label]))
+            except ValueError as error:
+                raise DataError(f"{source}: column {label} {error}") from None
+            columns["score"].append(scores)
+            for name in groups:
+                columns[name].append(to_times(as_array(table[name]))[0] if name == "timestamp" else _ids(table[name]))
+    if not columns["label"]:
+        raise DataError(f"{source}: holds no rows, so there is nothing to measure")
+    joined = {name: np.concatenate(values) for name, values in columns.items()}
+    user, request = joined.get("user_id"), joined.get("request_id")
+    if request is not None:
+        request = request_codes(user, joined["timestamp"], request)
+    settings = run.config.evaluate
+    rows = EvaluationRows(joined["label"], user, request, classes=answers.classes)
+    measured = evaluate(rows, {"model": joined["score"]}, replicates=settings.bootstrap, seed=settings.seed)
+    facts = {"model": model_uri(run), "version": model_version(run), "rows": len(joined["label"])}
+    return json.dumps(facts | measured["models"]["model"], indent=1, allow_nan=False)
+
+
+def request_codes(user: NDArray | None, timestamp: NDArray, request: NDArray) -> NDArray:
+    """Number of each row's request, shape (rows,): as in the store, rows of one user, time and request id; one without an id is alone.
+
+    Examples
+    --------
+    >>> ids = np.array(["7", "7", "7", "7", NOBODY, NOBODY])
+    >>> request_codes(np.array(["a", "b", "a", "a", "a", "a"]), np.array([1, 1, 1, 2, 1, 1]), ids).tolist()
+    [2, 4, 2, 3, 0, 1]
+    """
+    alone = np.where(request == NOBODY, np.arange(1, len(request) + 1), 0)
+    code = np.zeros(len(request), np.int64)
+    for part in (user, request, timestamp, alone):
+        if part is not None:
+            values, position = np.unique(part, return_inverse=True)
+            code = np.unique(code * max(len(values), 1) + position, return_inverse=True)[1]
+    return code
+
+
+def _ids(column: pa.ChunkedArray) -> NDArray[np.str_]:
+    return np.asarray(column.cast("string").fill_null(NOBODY).to_pylist(), object).astype(str)

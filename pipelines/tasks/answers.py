@@ -1,0 +1,160 @@
+"""What a registered student answers and what rows it needs for that: clicks, or texts with classes, as its signature says.
+
+A model may be of another task than the configuration beside it, so the model itself is asked. Every scoring process imports this file,
+hence it needs little besides Arrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ctr_kd.export.scoring_statistics import UNKNOWN, ScoringCounts, count_rows, count_texts
+from feature_store.tables.contracts import DataError
+from pipelines.config.run import TaskName
+
+
+class Answers(Protocol):
+    """The answers of one student.
+
+    Attributes
+    ----------
+    task : str
+    says : str
+        In a few words, for messages.
+    groups : tuple of str
+        Columns of labelled rows by which metrics group them, where they are there.
+    classes : list of str or None
+    """
+
+    task: ClassVar[TaskName]
+    says: ClassVar[str]
+    groups: ClassVar[tuple[str, ...]]
+    classes: list[str] | None
+
+    def joined(self) -> list[str]:
+        """Columns that the student reads and that the store knows where rows lack them."""
+
+    def check_columns(self, names: Sequence[str], file: Path) -> None:
+        """Raise DataError unless a file has the columns that a row needs."""
+
+    def columns(self, scores: NDArray[np.float64]) -> dict[str, pa.Array]:
+        """Scores, (rows,) or (rows, classes), as the columns of an answer."""
+
+    def count(self, rows: pa.Table, scores: NDArray[np.float64], edges: NDArray[np.float64]) -> ScoringCounts:
+        """What a scoring report counts of rows and their scores; ``edges`` are those of the bins of the scores."""
+
+    def unseen(self, rows: pa.Table) -> NDArray[np.int64]:
+        """How many candidate items (of texts: tokens) the student does not know, and how many there are."""
+
+    def labels(self, column: pa.ChunkedArray) -> NDArray[Any]:
+        """Labels (rows,) as metrics read them.
+
+        Raises
+        ------
+        ValueError
+            When a label is none; the message goes on after the column's name.
+        """
+
+
+class ClickAnswers:
+    """The probability that a candidate item is clicked.
+
+    Parameters
+    ----------
+    scorer : StudentScorer
+        Of :mod:`ctr_kd.export.click_scorer`, out of the model.
+    """
+
+    task: ClassVar[TaskName] = "clicks"
+    says: ClassVar[str] = "says whether items are clicked"
+    groups: ClassVar[tuple[str, ...]] = ("user_id", "request_id", "timestamp")
+    classes: list[str] | None = None
+
+    def __init__(self, scorer: Any) -> None:
+        self._scorer = scorer
+
+    def joined(self) -> list[str]:
+        signature = self._scorer.signature
+        return ["history", *signature["dense"], *signature.get("user_attributes", [])]
+
+    def check_columns(self, names: Sequence[str], file: Path) -> None:
+        for column in ("item_id", "timestamp"):
+            if column not in names:
+                raise DataError(f"{file}: column {column} is missing; a row needs item_id, timestamp, and history or user_id")
+        if "history" not in names and "user_id" not in names:
+            raise DataError(f"{file}: column history is missing, and so is user_id by which it could be joined; a row needs one of them")
+
+    def columns(self, scores: NDArray[np.float64]) -> dict[str, pa.Array]:
+        return {"score": pa.array(scores, pa.float64())}
+
+    def count(self, rows: pa.Table, scores: NDArray[np.float64], edges: NDArray[np.float64]) -> ScoringCounts:
+        return count_rows(self._scorer, rows, scores, edges)
+
+    def unseen(self, rows: pa.Table) -> NDArray[np.int64]:
+        item = next(iter(self._scorer.signature["tokens"]))
+        return _unknown(self._scorer.lookups[item](rows["item_id"]))
+
+    def labels(self, column: pa.ChunkedArray) -> NDArray[np.int8]:
+        values = column.to_numpy()
+        if column.null_count or not np.isin(values, (0, 1)).all():
+            raise ValueError("must hold 0 and 1 and nothing else")
+        return values.astype(np.int8)
+
+
+class TextAnswers:
+    """The class of a text, or of a pair of texts, with the probability of each.
+
+    Parameters
+    ----------
+    scorer : StudentScorer
+        Of :mod:`ctr_kd.export.text_scorer`, out of the model.
+    """
+
+    task: ClassVar[TaskName] = "texts"
+    says: ClassVar[str] = "says classes of texts"
+    groups: ClassVar[tuple[str, ...]] = ("user_id",)
+
+    def __init__(self, scorer: Any) -> None:
+        self._scorer = scorer
+        self.classes: list[str] | None = scorer.classes
+
+    def joined(self) -> list[str]:
+        return []  # a text carries all that a model reads of it
+
+    def check_columns(self, names: Sequence[str], file: Path) -> None:
+        return  # the scorer names the one column that it needs
+
+    def columns(self, scores: NDArray[np.float64]) -> dict[str, pa.Array]:
+        best = scores.argmax(axis=1)
+        columns = {"label": pa.array(self._scorer.classes, pa.string()).take(pa.array(best))}
+        columns["score"] = pa.array(scores[np.arange(len(best)), best], pa.float64())
+        return columns | {name: pa.array(scores[:, i], pa.float64()) for i, name in enumerate(self._scorer.columns)}
+
+    def count(self, rows: pa.Table, scores: NDArray[np.float64], edges: NDArray[np.float64]) -> ScoringCounts:
+        return count_texts(rows, scores.max(axis=1, initial=0.0), edges)
+
+    def unseen(self, rows: pa.Table) -> NDArray[np.int64]:
+        texts = [text or "" for name in ("text", "text_b") if name in rows.column_names for text in rows[name].to_pylist()]
+        return _unknown(self._scorer.tokenizer.encode(texts)[0])
+
+    def labels(self, column: pa.ChunkedArray) -> NDArray[np.int64]:
+        classes, labels = self._scorer.classes, column.cast("string").to_pylist()
+        strange = next((label for label in labels if label not in classes), classes[0])
+        if strange not in classes:
+            raise ValueError(f"holds {strange!r}, which is none of the model's classes: {', '.join(classes)}")
+        return np.array([classes.index(label) for label in labels], np.int64)
+
+
+def answers_of(scorer: Any) -> Answers:
+    """What a student answers, by its own scorer."""
+    return TextAnswers(scorer) if "classes" in scorer.signature else ClickAnswers(scorer)
+
+
+def _unknown(codes: NDArray[Any]) -> NDArray[np.int64]:
+    return np.array([(np.asarray(codes) == UNKNOWN).sum(), len(codes)], np.int64)
