@@ -1,0 +1,62 @@
+"""The pages of results show every file of results, with a command that exists and makes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from docs._generate import results
+from pipelines.config.run import load
+
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in (results.ROOT / "docs" / "results").glob("*.md")}
+FILES = sorted(path.stem for path in results.RESULTS.glob("*.json"))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_file_is_shown_once_with_its_command(name: str) -> None:
+    shown = {what: [page for page, text in PAGES.items() if name in results.named(text)[what]] for what in ("source", "table")}
+    assert len(shown["source"]) == 1 and shown["table"] == shown["source"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_has_its_tables(page: str) -> None:
+    expanded = results.expand(PAGES[page])
+    assert "<!--" not in expanded
+    widths = {block.count("|", 0, block.index("\n")) for block in expanded.split("\n\n") if block.startswith("| ") and "\n" in block}
+    assert widths
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if "configuration" in results.load_result(name).get("run", {})])
+def test_a_command_of_the_program_gives_the_configuration_of_the_file(name: str) -> None:
+    written = results.load_result(name)["run"]["configuration"]
+    given = [f"{key}={value}" for key, value in results.overrides(written)]
+    now = dict(results.flat(load(results.ROOT / "conf" / f"{written['name']}.yaml", given).model_dump(mode="json", by_alias=True)))
+    assert {key: value for key, value in results.flat(written) if now[key] != value} == {}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_script_that_a_command_names_exists(name: str) -> None:
+    line = results.command(name)[0].split()
+    assert line[0] in ("python", "ctr-kd")
+    if line[0] == "python":
+        assert (results.ROOT / line[1]).is_file()
+
+
+def test_a_table_says_the_figures_of_its_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    (tmp_path / "one.json").write_text('{"command": "python a.py --x 1", "runs": [{"rows": 1234, "seconds": 0.5}]}')
+    assert results.expand("a\n\n<!-- source one -->\n\n<!-- table runs one -->\n") == (
+        "a\n\n```sh\npython a.py --x 1\n```\n\n`benchmarks/results/one.json`. One run, no seed to vary, no interval.\n\n"
+        "| rows | seconds |\n| --- | --- |\n| 1,234 | 0.5 |\n"
+    )
+
+
+def test_an_unknown_table_is_an_error() -> None:
+    with pytest.raises(ValueError, match="is no directive"):
+        results.expand("<!-- table nothing prove_globo -->")
+
+
+@pytest.mark.parametrize(("value", "words"), [(-0.00671, "-.0067"), (0.0114, "+.0114"), (0.0, "+.0000")])
+def test_differences_have_a_sign(value: float, words: str) -> None:
+    assert results.signed(value) == words
