@@ -101,8 +101,8 @@ CHECKPOINT_LAYOUT: dict[str, Any] = {"attention": "bidirectional", "positions": 
 class PretrainConfig(Config):
     checkpoint: str | None = Field(
         None,
-        description="texts: folder of a Hugging Face BERT below --data in place of a training here; encoder then says its width, layers "
-        "and heads, and its vocab.txt is the teacher's vocabulary. Of training, learning_rate alone is read: by finetune.rate_ratio",
+        description="texts: folder of a Hugging Face BERT below the data folder in place of a training here; encoder then says its width, "
+        "layers and heads, and its vocab.txt is the teacher's vocabulary. Of training, learning_rate alone is read: by finetune.rate_ratio",
     )
     encoder: EncoderConfig = Field(EncoderConfig(), description="the teacher's encoder")
     more_encoders: list[EncoderConfig] = Field(

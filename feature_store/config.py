@@ -86,7 +86,7 @@ Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 
 
 class EventColumns(Config):
-    path: str = Field(description="files of the click log below --data, as a glob; .csv, .csv.gz, .tsv or .parquet")
+    path: str = Field(description="files of the click log below the data folder, as a glob; .csv, .csv.gz, .tsv or .parquet")
     user: str = Field(description="column with the user id")
     item: str = Field(description="column with the item id")
     time: str = Field(description="column with the event time: a timestamp, ISO text, or s, ms or us since 1970 UTC")
@@ -96,7 +96,7 @@ class EventColumns(Config):
 
 
 class ItemColumns(Config):
-    path: str = Field(description="file of items below --data")
+    path: str = Field(description="file of items below the data folder")
     item: str = Field(description="column with the item id")
     categorical: list[str] = Field(default_factory=list, description="attributes that become token features")
     text: str | None = Field(None, description="column with the item's title; kept in the store for people")
@@ -150,7 +150,7 @@ class SourceConfig(Config):
         6, ge=0, le=64, description="s3rec: columns over which an item's list of attributes is spread; 0 leaves them out"
     )
     train: str | None = Field(
-        None, description="text: file of labelled training rows below --data; .tsv, .txt, .json or .jsonl, also gzipped"
+        None, description="text: file of labelled training rows below the data folder; .tsv, .txt, .json or .jsonl, also gzipped"
     )
     validation: str | None = Field(None, description="text: file of labelled validation rows; null sets a share of train apart")
     test: str | None = Field(None, description="text: file of labelled test rows")
@@ -183,7 +183,7 @@ class SourceConfig(Config):
         if self.reader != "text":
             return self
         if self.train is None or self.test is None:
-            raise ValueError("reader text needs `train` and `test`, files below --data")
+            raise ValueError("reader text needs `train` and `test`, files below the data folder")
         files = [file for file in (self.train, self.validation, self.test, self.unlabelled) if file is not None]
         if len(set(files)) < len(files):
             raise ValueError(
@@ -221,7 +221,7 @@ def _columns_fit(named: dict[str, TextColumn | None]) -> None:
 
 
 class SplitConfig(Config):
-    """Time split, in one of four ways: absolute boundaries, windows that end at --as-of, fractions in time order, or leave-one-out."""
+    """Time split, in one of four ways: absolute boundaries, windows up to the logical time, fractions in time order, or leave-one-out."""
 
     train_from: Duration | Time | None = Field(
         None, description="labels start here: a time, or a duration before train_until; histories are not cut"
@@ -231,7 +231,7 @@ class SplitConfig(Config):
     test_until: Time | None = Field(None, description="end of the test window, exclusive, UTC")
     train: Duration | None = Field(None, description="length of the training window that ends where validation starts")
     validation: Duration | None = Field(None, description="length of the validation window that ends where test starts")
-    test: Duration | None = Field(None, description="length of the test window that ends at --as-of")
+    test: Duration | None = Field(None, description="length of the test window that ends at the logical time of a run")
     fractions: tuple[float, float, float] | None = Field(None, description="shares of the requests in time order: train, validation, test")
     leave_one_out: bool = Field(
         False, description="test is the newest moment of the log, validation the one before; s3rec: everyone's last click and second last"
@@ -294,14 +294,14 @@ class TokenizerConfig(Config):
     kind: Literal["wordpiece", "characters", "words", "ngrams"] = Field(
         description="how a text is cut into tokens; words are those of jieba"
     )
-    vocabulary: str | None = Field(None, description="wordpiece: a vocab.txt below --data; null fits one on the training texts")
+    vocabulary: str | None = Field(None, description="wordpiece: a vocab.txt below the data folder; null fits one on the training texts")
     min_count: int = Field(2, ge=1, description="tokens seen less often in the training texts share the unknown token")
     max_size: int = Field(1_000_000, ge=10, description="most frequent tokens kept")
     max_length: int = Field(128, ge=1, le=4096, description="tokens kept of a text, its first ones")
     lowercase: bool = Field(True, description="whether upper and lower case are the same; wordpiece: also letters with and without accents")
     lengths: tuple[int, int] = Field((1, 3), description="ngrams: characters of the shortest and of the longest, up to 3")
     buckets: int | None = Field(None, ge=2, le=1 << 24, description="ngrams: hash them into this many tokens; null counts them")
-    vectors: str | None = Field(None, description="word2vec file (text, or binary as .bin) below --data from which embeddings begin")
+    vectors: str | None = Field(None, description="file below the data folder from which embeddings begin: word2vec, text or binary (.bin)")
 
     @model_validator(mode="after")
     def _keys_have_an_effect(self) -> TokenizerConfig:
@@ -367,7 +367,7 @@ class FeatureStoreConfig(Config):
     engine: Literal["embedded", "spark"] = Field(
         "embedded", description="engine that runs the feature SQL: embedded is DuckDB in this process, spark a session of one's own"
     )
-    spark: SparkConfig = Field(SparkConfig(), description="the Spark session, for feature_store.engine and score.engine spark")
+    spark: SparkConfig = Field(SparkConfig(), description="the Spark session, wherever an engine is spark")
     memory: str = Field("2GB", pattern=r"^\d+(\.\d+)?\s*[MG]B$", description="memory that the engine may take before it spills to disk")
     threads: int | None = Field(None, ge=1, description="threads of the engine; null takes all cores")
     chunk: int = Field(200_000, ge=1000, description="requests assembled at a time, which bounds the memory")

@@ -8,11 +8,16 @@ from pathlib import Path
 
 import click
 
-from feature_store.engines.spark_session import EngineMissing
-from feature_store.tables.contracts import DataError
+from feature_store.engines.spark_session import EngineFailed, EngineMissing
+from feature_store.tables.contracts import DataError, DataFolderError, NotIngested
 from pipelines.errors import BoundBroken, ConfigError, DatesFailed, FailedElsewhere, GateRefused, WorkspaceLocked
 
 _CODES_OF_OTHERS: tuple[tuple[type[Exception], int], ...] = ((click.UsageError, 2), (EngineMissing, 2), (DataError, 3))
+_ADVICE: tuple[tuple[type[Exception], str], ...] = (  # what a lower floor cannot say: it knows no command
+    (NotIngested, "run `ctr-kd ingest`"),
+    (DataFolderError, "--data DIR names the data folder"),
+    (EngineFailed, "add --debug for the traceback"),
+)
 _FULL = 1 << 20  # bytes left on a disk that counts as full
 
 
@@ -38,6 +43,8 @@ def explain(error: BaseException, workspace: Path | None = None) -> str:
     "conf/globo.yaml: seed: should be a valid integer, not 'x'"
     >>> explain(OSError(28, "No space left on device"))
     'no space left on the disk of the workspace; free some or choose another --workspace, then run the same command again'
+    >>> explain(NotIngested("workspace/store: nothing was ingested yet"))
+    'workspace/store: nothing was ingested yet; run `ctr-kd ingest`'
     """
     ours = type(error).__module__.split(".")[0] in ("pipelines", "ctr_kd", "feature_store")
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
@@ -50,7 +57,7 @@ def explain(error: BaseException, workspace: Path | None = None) -> str:
     elif isinstance(error, MemoryError):
         text = "not enough memory; lower feature_store.memory, feature_store.chunk or the batch sizes"
     elif ours or isinstance(error, OSError):
-        text = str(error)
+        text = "; ".join([str(error), *(advice for kind, advice in _ADVICE if isinstance(error, kind))])
     else:
         text = f"{type(error).__name__}: {error} (add --debug for the traceback)"
     return " ".join(text.split())

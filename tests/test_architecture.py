@@ -1,10 +1,14 @@
-"""What import-linter (pyproject.toml) cannot see of the architecture: nothing anywhere is unpickled."""
+"""What import-linter (pyproject.toml) cannot see: nothing is unpickled, and a floor speaks no word of a floor above it."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
+
+from pipelines.config.run import RunConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = ("feature_store", "ctr_kd", "pipelines")
@@ -33,3 +37,46 @@ def test_nothing_is_unpickled(floor: str) -> None:
                 safe = any(word.arg == "weights_only" and getattr(word.value, "value", None) is True for word in node.keywords)
                 assert owner not in ("pickle", "joblib", "cloudpickle") and (owner != "torch" or safe), f"{path}:{node.lineno}"
         assert "pickle" not in set(imported(path.read_text(encoding="utf-8"))), path
+
+
+def keys_above(floor: str) -> set[str]:
+    """Keys of the blocks of the configuration that a floor above this one defines, such as ``score.candidates``."""
+    above = FLOORS[FLOORS.index(floor) + 1 :]
+    blocks = {field.alias or name: field.annotation for name, field in RunConfig.model_fields.items()}
+    return {
+        f"{block}.{field.alias or name}"
+        for block, kind in blocks.items()
+        if isinstance(kind, type) and issubclass(kind, BaseModel) and kind.__module__.split(".")[0] in above
+        for name, field in kind.model_fields.items()
+    }
+
+
+def words_of_floors_above(text: str, floor: str) -> list[str]:
+    """Keys, options and commands in a text that only a higher floor may name.
+
+    ``ctr-kd[spark]`` is no command but the package, ``--share:`` no option but a name of CSS.
+    """
+    keys = rf"(?<![\w.])(?:{'|'.join(map(re.escape, sorted(keys_above(floor))))})\b"
+    return re.findall(rf"{keys}|\bctr-kd [a-z][\w-]*|(?<![\w-])--[a-z][\w-]*+(?!\s*:)", text)
+
+
+@pytest.mark.parametrize("floor", FLOORS[:-1])
+def test_a_floor_names_no_key_and_no_command_of_a_floor_above_it(floor: str) -> None:
+    texts = [
+        (path, node.value, node.lineno)
+        for path in files(floor)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    others = sorted(path for ending in ("sql", "html") for path in (ROOT / floor).rglob(f"*.{ending}"))
+    texts += [(path, path.read_text(encoding="utf-8"), 1) for path in others]
+    wrong = [f"{path.relative_to(ROOT)}:{line}: {found}" for path, text, line in texts if (found := words_of_floors_above(text, floor))]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_check_knows_whose_words_are_whose() -> None:
+    assert {"pretrain.checkpoint", "distill.transfer", "score.candidates", "tracking.uri"} <= keys_above("feature_store")
+    assert not any(key.startswith(("source.", "split.", "feature_store.", "tokens.")) for key in keys_above("feature_store"))
+    assert "distill.transfer" not in keys_above("ctr_kd") and {"score.candidates", "register.auc_min"} <= keys_above("ctr_kd")
+    said = "run `ctr-kd ingest --data DIR`, or set score.candidates; pip install ctr-kd[spark]; see score.json, schedule.share"
+    assert words_of_floors_above(said, "ctr_kd") == ["ctr-kd ingest", "--data", "score.candidates"]

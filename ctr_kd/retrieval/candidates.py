@@ -47,7 +47,7 @@ class ItemEmbeddings:
         }
         lacking = [name for name in names if name not in found]
         if lacking:
-            raise EmbeddingsMissing(f"{directory / 'student.onnx'} holds no embeddings of {lacking[0]}: choose score.candidates: live")
+            raise EmbeddingsMissing(f"{directory / 'student.onnx'} holds no embeddings of {lacking[0]}, so it cannot retrieve")
         self._tables = [found[name] for name in names]
         self._scorer = scorer
 

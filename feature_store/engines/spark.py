@@ -87,7 +87,7 @@ class SparkEngine:
         except (PySparkException, Py4JError) as error:
             if "No space left on device" in str(error):
                 raise StorageError(f"{self._scratch}: the disk is full; free space or choose a larger workspace") from error
-            raise EngineFailed(f"Spark: {reason_of(error)} (add --debug for the traceback)") from error
+            raise EngineFailed(f"Spark: {reason_of(error)}") from error
 
     def _write(self, query: str, parameters: dict[str, object]) -> tuple[Path, StructType]:
         """Compute a query into a new folder of Parquet files; part by part they are in the order of the query."""

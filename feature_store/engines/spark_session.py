@@ -97,7 +97,7 @@ def _started(builder: SparkSession.Builder, options: Mapping[str, str]) -> Spark
             reason = "no master answered, or it ended the application"
         raise EngineFailed(
             f"Spark cannot start a session on {options.get('spark.master', 'the master of spark-submit')} ({reason}); check "
-            "feature_store.spark, and that this machine reaches the master; what Java has to say stands above"
+            "feature_store.spark, and that this machine reaches the master; what Java says is above"
         ) from error
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from feature_store.engines import Engine
 from feature_store.store.store import Store
-from feature_store.tables.contracts import DataError, LogContract
+from feature_store.tables.contracts import DataError, LogContract, NotIngested
 
 
 def microseconds(time: datetime) -> int:
@@ -123,7 +123,7 @@ def load(
     files = store.event_files(min((time for time in (before, until) if time is not None), default=None), since)
     files = files or store.event_files()[:1]  # one gives the types, even if none of its rows is old enough
     if not files:
-        raise DataError(f"{store.root}: holds no event; run `ctr-kd ingest` first")
+        raise NotIngested(f"{store.root}: holds no event")
     store.verify_files([*files, *(file for file in (store.items_file(), store.users_file()) if file is not None)])
     engine.load_events(files, log.categorical, log.dense, log.oracle, None if as_of is None else microseconds(as_of))
     engine.load_entities("described_items", "item_id", store.items_file(), log.item_attributes)

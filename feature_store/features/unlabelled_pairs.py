@@ -28,8 +28,12 @@ from feature_store.features.summary import ClickSummary
 from feature_store.features.time_split import resolve_split
 from feature_store.features.training_set import item_in_vocabulary
 from feature_store.store.store import Store
-from feature_store.tables.contracts import DataError
+from feature_store.tables.contracts import DataError, NotIngested
 from feature_store.tables.json_files import load_json
+
+
+class NoPairs(DataError):
+    """No row is asked for, or none can be made. Whoever shows the message adds where the amount is set."""
 
 
 @dataclass(frozen=True)
@@ -40,19 +44,16 @@ class Purpose:
     ----------
     title : str
         In words.
-    key : str
-        Of the configuration: how many rows.
     draws : tuple of str
         How items are drawn, ``neighbours`` or ``popularity``, an equal number of rows each.
     """
 
     title: str
-    key: str
     draws: tuple[str, ...]
 
 
-TRANSFER_SET = Purpose("transfer set", "distill.transfer.amount", ("neighbours", "popularity"))
-HARD_NEGATIVES = Purpose("set of hard negatives", "finetune.hard_negatives.amount", ("neighbours",))
+TRANSFER_SET = Purpose("transfer set", ("neighbours", "popularity"))
+HARD_NEGATIVES = Purpose("set of hard negatives", ("neighbours",))
 ROUNDS = 5  # of draws: most neighbours of a click are not live at the time
 SPARE = 2  # proposals per row that is wanted, since some users have no history and some nearly no choice
 
@@ -61,13 +62,14 @@ def write_unmet_rows(
     purpose: Purpose,
     store: Store,
     assembly: Path,
+    output: Path,
+    *,
     config: AssemblyConfig,
     engine_config: FeatureStoreConfig,
     as_of: datetime | None,
     nearest: np.ndarray,
     amount: float,
     seed: int,
-    output: Path,
     report: Callable[[str], object] = lambda line: None,
 ) -> dict[str, int]:
     """Make rows without labels in the layout of ``rows.parquet``.
@@ -82,6 +84,8 @@ def write_unmet_rows(
         As it was when the assembly was made.
     assembly : Path
         Artifact of :func:`feature_store.features.training_set.assemble` with the same ``config`` and ``as_of``.
+    output : Path
+        The Parquet file; its folder exists.
     config : AssemblyConfig
         ``candidates.window`` says which items are live.
     engine_config : FeatureStoreConfig
@@ -93,8 +97,6 @@ def write_unmet_rows(
     amount : float
         Rows as a share of the training rows; equally many of each draw.
     seed : int
-    output : Path
-        The Parquet file; its folder exists.
     report : callable
         Takes lines of progress.
 
@@ -106,13 +108,15 @@ def write_unmet_rows(
     Raises
     ------
     DataError
-        When the store is not that of the assembly, no row is asked for, or no pair is eligible.
+        When the store is not that of the assembly.
+    NoPairs
+        When no row is asked for, or no pair is eligible.
     """
     summary = ClickSummary.read(assembly)
     draws, title = len(purpose.draws), purpose.title
     each = round(amount * summary.rows["train"] / draws)
     if each < 1:
-        raise DataError(f"a {title} of {amount:g} of {summary.rows['train']:,} training rows has no row; ask for more, or for 0")
+        raise NoPairs(f"a {title} of {amount:g} of {summary.rows['train']:,} training rows has no row; ask for more")
     with open_engine(engine_config, output.parent / "_scratch") as engine:
         log = load(engine, store, as_of)
         _same_log(engine, summary, nearest, store)
@@ -131,9 +135,8 @@ def write_unmet_rows(
             found = f"{draws * chosen:,} of {draws * each:,} rows"
             report(f"{title}: {found}, as no more live items were found that their users had not met")
         if chosen == 0:
-            raise DataError(
-                f"the {title} is empty: no item was live that its user had not met, or none near to a click; "
-                f"use a longer candidates.window, or {purpose.key}: 0"
+            raise NoPairs(
+                f"the {title} is empty: no item was live that its user had not met, or none near to a click; use a longer candidates.window"
             )
         vocabulary = load_json(assembly / "vocabulary.json")
         known = item_in_vocabulary(engine, vocabulary["item"])
@@ -249,6 +252,6 @@ def _same_log(engine: Engine, summary: ClickSummary, nearest: np.ndarray, store:
     for name, expected in (("users", summary.users), ("items", summary.items), ("clicks", summary.clicks)):
         found = engine.rows(f"select count(*) from {name}")[0][0]
         if found != expected:
-            raise DataError(f"{store.root}: holds {found:,} {name}, the assembly {expected:,}; run `ctr-kd ingest` again")
+            raise NotIngested(f"{store.root}: holds {found:,} {name}, the assembly {expected:,}: it was made of another state of the store")
     if len(nearest) != summary.items:
         raise DataError(f"neighbours are given for {len(nearest):,} items, and the assembly has {summary.items:,}: use its own embedding")

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store.readers.delimited import CSV, TSV, read_delimited, require_columns
-from feature_store.tables.contracts import DataError, Kind, RawBatch
+from feature_store.tables.contracts import DataError, DataFolderError, Kind, RawBatch
 from feature_store.tables.json_files import spaced_digest_of
 
 PARQUET_ROWS = 200_000  # rows in a batch of a Parquet file
@@ -19,13 +19,13 @@ ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 
 
 def data_folder(data: Path | None, reader: str) -> Path:
-    """The data folder. Raises DataError when none was named or it does not exist."""
+    """The data folder. Raises DataFolderError when none was named or it does not exist."""
     if data is None:
-        raise DataError(f"reader {reader} needs a data folder; name it with --data DIR")
+        raise DataFolderError(f"reader {reader} needs a data folder")
     if not data.exists():
-        raise DataError(f"{data}: the data folder does not exist; correct --data")
+        raise DataFolderError(f"{data}: the data folder does not exist")
     if not data.is_dir():
-        raise DataError(f"{data}: is a file, and --data names a folder; name the folder that holds it")
+        raise DataFolderError(f"{data}: is a file, not a data folder; name the folder that holds it")
     return data
 
 

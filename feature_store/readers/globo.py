@@ -12,7 +12,7 @@ from pathlib import Path
 from feature_store.config import SourceConfig
 from feature_store.readers.base import data_folder, fingerprint, relative
 from feature_store.readers.delimited import CSV, read_delimited
-from feature_store.tables.contracts import DataError, LogContract, RawBatch, log_contract
+from feature_store.tables.contracts import DataFolderError, LogContract, RawBatch, log_contract
 
 CONTEXT = {
     "environment": "click_environment",
@@ -36,7 +36,7 @@ class GloboReader:
     def files(self) -> list[Path]:
         found = [path for ending in ("csv", "csv.gz") for path in self._data.glob(f"clicks/clicks_hour_*.{ending}")]
         if not found:
-            raise DataError(f"{self._data}: no clicks/clicks_hour_*.csv or .csv.gz; --data names the folder that holds `clicks`")
+            raise DataFolderError(f"{self._data}: no clicks/clicks_hour_*.csv or .csv.gz; name the folder that holds `clicks`")
         return sorted(found)
 
     def fingerprint(self) -> str:

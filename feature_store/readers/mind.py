@@ -20,7 +20,7 @@ from feature_store.config import SourceConfig
 from feature_store.readers.base import data_folder, fingerprint
 from feature_store.readers.delimited import Layout, read_delimited
 from feature_store.tables.casting import MICROSECOND, mask_of, to_times
-from feature_store.tables.contracts import EARLIEST, DataError, LogContract, RawBatch, Rejected, log_contract, row_text
+from feature_store.tables.contracts import EARLIEST, DataFolderError, LogContract, RawBatch, Rejected, log_contract, row_text
 
 BEHAVIORS, NEWS = "behaviors.tsv", "news.tsv"
 _BEHAVIORS = Layout("\t", quoted=False, names=("impression", "user", "time", "history", "candidates"))
@@ -37,7 +37,7 @@ class MindReader:
 
     def files(self) -> list[Path]:
         if not (self._data / BEHAVIORS).is_file():
-            raise DataError(f"{self._data}: no {BEHAVIORS}; --data names the folder that holds it")
+            raise DataFolderError(f"{self._data}: no {BEHAVIORS}; name the folder that holds it")
         return [self._data / name for name in (BEHAVIORS, NEWS) if (self._data / name).is_file()]
 
     def fingerprint(self) -> str:

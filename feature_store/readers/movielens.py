@@ -17,7 +17,7 @@ from feature_store.config import SourceConfig
 from feature_store.readers.base import data_folder, fingerprint
 from feature_store.readers.delimited import Layout, header, read_delimited
 from feature_store.tables.casting import as_array, null_where, to_numbers, to_text
-from feature_store.tables.contracts import DataError, Kind, LogContract, RawBatch, log_contract
+from feature_store.tables.contracts import DataFolderError, Kind, LogContract, RawBatch, log_contract
 
 GENRES = (
     *("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy"),
@@ -74,7 +74,7 @@ class MovieLensReader:
         inters = sorted(self._data.glob("*.inter"))
         if len(inters) != 1:
             found = "no ratings.dat, u.data or NAME.inter" if not inters else f"{len(inters)} .inter files, and which one is meant is open"
-            raise DataError(f"{self._data}: {found}; --data names the folder of one MovieLens log")
+            raise DataFolderError(f"{self._data}: {found}; name the folder of one MovieLens log")
         stem = inters[0].with_suffix("")
         return [path for path in (inters[0], stem.with_suffix(".item"), stem.with_suffix(".user")) if path.is_file()]
 

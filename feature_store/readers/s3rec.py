@@ -19,7 +19,7 @@ import pyarrow as pa
 from feature_store.config import SourceConfig
 from feature_store.readers.base import data_folder, fingerprint, relative
 from feature_store.tables.casting import MICROSECOND
-from feature_store.tables.contracts import DataError, LogContract, RawBatch, Rejected, log_contract, row_text
+from feature_store.tables.contracts import DataError, DataFolderError, LogContract, RawBatch, Rejected, log_contract, row_text
 
 LAST_DAY = datetime(2020, 1, 1, tzinfo=UTC)  # of everyone's last click; the contract's earliest time leaves 10,957 days before it
 STEP = timedelta(days=1)  # from one position to the next
@@ -44,9 +44,9 @@ class S3RecReader:
             if sequences.is_file():
                 attributes = folder / f"{self._name}_item2attributes.json"
                 return [sequences, attributes] if self._columns and attributes.is_file() else [sequences]
-        raise DataError(
+        raise DataFolderError(
             f"{self._data}: no {self._name}.txt and no {self._name}/{self._name}.txt; "
-            "--data names the folder that holds it, source.name the set without .txt"
+            "name the folder that holds it; source.name is the set without .txt"
         )
 
     def fingerprint(self) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from feature_store.config import SourceConfig
 from feature_store.readers.base import ENDINGS, data_folder, fingerprint, read_table, relative
-from feature_store.tables.contracts import ID_COLUMNS, DataError, LogContract, RawBatch, log_contract
+from feature_store.tables.contracts import ID_COLUMNS, DataError, DataFolderError, LogContract, RawBatch, log_contract
 
 _RESERVED = {*ID_COLUMNS["events"], "timestamp", "clicked", "ingested_at", "time_known", "click_probability", "source", "line", "title"}
 
@@ -36,7 +36,7 @@ class TabularReader:
         items = self._item_files()
         found = [path for path in self._glob(self._events.path) if path not in items]
         if not found:
-            raise DataError(f"{self._data}: no file matches source.events.path {self._events.path!r}; correct the pattern or --data")
+            raise DataFolderError(f"{self._data}: no file matches source.events.path {self._events.path!r}; correct one of them")
         for path in [*found, *items]:
             if not path.name.endswith(ENDINGS):
                 raise DataError(f"{relative(path, self._data)}: its ending says no known format; files end in {', '.join(ENDINGS)}")
@@ -47,14 +47,14 @@ class TabularReader:
             return []
         found = self._glob(self._items.path)
         if not found:
-            raise DataError(f"{self._data}: no file matches source.items.path {self._items.path!r}; correct the pattern or --data")
+            raise DataFolderError(f"{self._data}: no file matches source.items.path {self._items.path!r}; correct one of them")
         return found
 
     def _glob(self, pattern: str) -> list[Path]:
         try:
             return [path for path in sorted(self._data.glob(pattern)) if path.is_file()]
         except (NotImplementedError, ValueError):
-            raise DataError(f"{pattern!r} is no pattern below --data; write it relative, as in 'logs/*.csv.gz'") from None
+            raise DataFolderError(f"{pattern!r} is no pattern below the data folder; write it relative, as in 'logs/*.csv.gz'") from None
 
     def fingerprint(self) -> str:
         blocks = {name: block and block.model_dump() for name, block in (("events", self._events), ("items", self._items))}

@@ -21,7 +21,7 @@ import pyarrow as pa
 from feature_store.config import JSON_ENDINGS, SourceConfig
 from feature_store.readers.base import data_folder, fingerprint, relative
 from feature_store.readers.delimited import BROKEN, TSV, Layout, open_raw, read_delimited
-from feature_store.tables.contracts import LONGEST_TEXT, DataError, RawBatch, Rejected
+from feature_store.tables.contracts import LONGEST_TEXT, DataError, DataFolderError, RawBatch, Rejected
 
 TextSplit = Literal["train", "validation", "test", "unlabelled"]
 SPLITS: tuple[TextSplit, ...] = ("train", "validation", "test", "unlabelled")
@@ -52,9 +52,9 @@ class TextReader:
     def _find(self, key: str, name: str) -> Path:
         path = self._data / name
         if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise DataError(f"{key}: {name!r} is no file below --data; write its path relative to the data folder")
+            raise DataFolderError(f"{key}: {name!r} is no file below the data folder; write its path relative to it")
         if not path.is_file():
-            raise DataError(f"{self._data}: {name} does not exist; correct {key} or --data")
+            raise DataFolderError(f"{self._data}: {name} does not exist; correct {key} or the data folder")
         return path
 
     def files(self) -> list[Path]:

@@ -29,6 +29,7 @@ from feature_store.tables.contracts import (
     ID_COLUMNS,
     ContractCheck,
     DataError,
+    DataFolderError,
     Kind,
     LogContract,
     LogReader,
@@ -240,11 +241,11 @@ class _Run:
         """A file may be a quiet hour; a log, a catalogue or a list of users without any row is a mistake."""
         entries = self._entries
         if not any("events" in entry.kinds for entry in entries.values()):
-            raise DataError("the input holds no events; check `source` and --data")
+            raise DataFolderError("the input holds no events; check `source` and the data folder")
         for kind in sorted({kind for entry in entries.values() for kind in entry.kinds}):
             files = sorted(name for name, entry in entries.items() if kind in entry.kinds)
             if not any(entries[name].rows for name in files):
-                raise DataError(f"{files[0]}: holds a header and no rows, and no other file holds {kind}; fill it or check --data")
+                raise DataFolderError(f"{files[0]}: holds a header and no rows, and no other file holds {kind}; fill it")
 
     def _check_limit(self) -> None:
         if self._rejects.rows > self._limit * self._rows_read:

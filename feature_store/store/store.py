@@ -39,7 +39,7 @@ from feature_store.store.manifests import (
     read_sealed,
     write_sealed,
 )
-from feature_store.tables.contracts import DataError, StorageError
+from feature_store.tables.contracts import DataError, NotIngested, StorageError
 from feature_store.tables.files import sha256_of
 from feature_store.tables.json_files import spaced_digest_of
 from feature_store.tables.json_models import JsonModel
@@ -62,14 +62,14 @@ class Store:
 
     def _whole(self) -> None:
         if (self.root / _RECORD).exists():
-            raise DataError(f"{self.root}: an ingestion was interrupted in its last step; run `ctr-kd ingest` to finish it")
+            raise NotIngested(f"{self.root}: an ingestion was interrupted in its last step, which the next one finishes")
 
     @property
     def contract(self) -> StoredLogContract | StoredTextContract:
         """What the store holds. Raises DataError if nothing was ingested."""
         self._whole()
         if not (self.root / CONTRACT).is_file():
-            raise DataError(f"{self.root}: nothing was ingested yet; run `ctr-kd ingest` first")
+            raise NotIngested(f"{self.root}: nothing was ingested yet")
         if "texts" in read_sealed(self.root / CONTRACT, JsonModel).to_json():
             return read_sealed(self.root / CONTRACT, StoredTextContract)
         return read_sealed(self.root / CONTRACT, StoredLogContract)
@@ -88,9 +88,7 @@ class Store:
         contract = self.contract
         if isinstance(contract, StoredTextContract):
             return contract.texts
-        raise DataError(
-            f"{self.root}: holds a click log, not texts; use another --workspace, or run `ctr-kd ingest` with source.reader text"
-        )
+        raise NotIngested(f"{self.root}: holds a click log, not texts; set source.reader: text, or use another store")
 
     @property
     def ledger(self) -> Ledger | None:
@@ -150,7 +148,7 @@ class Store:
         self._whole()
         path = self.root / "resources" / name
         if not (self.root / "resources" / MANIFEST).is_file() or not path.is_file():
-            raise DataError(f"{path}: was not ingested; run `ctr-kd ingest` with --data DIR, where DIR holds {name}")
+            raise NotIngested(f"{path}: was not ingested; put {name} into the data folder")
         return path
 
     def resource_digests(self, folder: str) -> dict[str, str]:
@@ -162,7 +160,7 @@ class Store:
         """Time of the newest event, UTC. Raises DataError if nothing was ingested."""
         times = [self.manifest(date).max_timestamp for date in self.dates()]
         if not times:
-            raise DataError(f"{self.root}: holds no event; run `ctr-kd ingest` first")
+            raise NotIngested(f"{self.root}: holds no event")
         return max(times)
 
     def quarantined_rows(self) -> int:

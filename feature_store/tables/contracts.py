@@ -44,6 +44,14 @@ class DataError(Exception):
     """The data broke its contract. The message is one line: what, where, what to do."""
 
 
+class NotIngested(DataError):
+    """The store lacks what an ingestion brings. Whoever shows the message adds how to ingest."""
+
+
+class DataFolderError(DataError):
+    """The data folder is not there, or lacks what the reader looks for. Whoever shows the message adds how to name the folder."""
+
+
 class StorageError(Exception):
     """The disk refused: no space left, or no permission. The store is as it was. The message is one line."""
 

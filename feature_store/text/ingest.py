@@ -42,7 +42,7 @@ from feature_store.store.merge import connect, write_rows
 from feature_store.store.quarantine import Rejects, write_failed, write_quarantine
 from feature_store.store.store import Store, Transaction, finish_commit, storage_errors
 from feature_store.tables.casting import canonical_integers, to_text
-from feature_store.tables.contracts import DataError, RawBatch, Rejected, row_text
+from feature_store.tables.contracts import DataError, DataFolderError, RawBatch, Rejected, row_text
 from feature_store.tables.files import sha256_of
 from feature_store.tables.json_files import spaced_digest_of
 from feature_store.text.audit import text_keys
@@ -147,9 +147,9 @@ def resource_files(data: Path | None, names: Iterable[str]) -> dict[str, Path]:
     for name in sorted(set(names)):
         path = Path(data or "") / name
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or name == MANIFEST:
-            raise DataError(f"tokens: {name!r} is no file below --data; write its path relative to the data folder")
+            raise DataFolderError(f"tokens: {name!r} is no file below the data folder; write its path relative to it")
         if not path.is_file():
-            raise DataError(f"{data}: {name} does not exist; correct `tokens` or --data")
+            raise DataFolderError(f"{data}: {name} does not exist; correct `tokens` or the data folder")
         found[name] = path
     return found
 

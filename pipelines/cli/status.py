@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from feature_store.tables.contracts import DataError
+from pipelines.exit_codes import explain
 from pipelines.registry.alias_history import succession_table
 from pipelines.registry.lookup import peek, peek_changes
 from pipelines.registry.registry import CHALLENGER, CHAMPION
@@ -65,7 +66,7 @@ def _partitions(context: RunContext) -> Iterator[str]:
         dates = context.store.dates()
         manifests = [context.store.manifest(date) for date in dates]
     except DataError as error:
-        yield f"events: {error}"
+        yield f"events: {explain(error)}"
         return
     if not dates:
         yield "events: none ingested yet"
@@ -102,7 +103,7 @@ def _stale(context: RunContext, day: date, manifest: dict[str, Any]) -> list[str
     try:
         return stale(context, day, manifest)
     except DataError as error:
-        return [str(error)]
+        return [explain(error)]
 
 
 def _aliases(context: RunContext, uri: str) -> Iterator[str]:

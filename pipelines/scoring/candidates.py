@@ -37,7 +37,7 @@ def retrieved(context: StageContext, day: date, model: OpenedModel, joiner: Join
     try:
         retriever = Retriever(ItemEmbeddings(model.directory, model.scorer), live.items, live.clicks)
     except EmbeddingsMissing as error:
-        raise ConfigError(str(error)) from None
+        raise ConfigError(f"{error}: choose score.candidates: live") from None
     context.report(f"retrieval among {len(live.items):,} live items, {len(retriever.reachable):,} of them with an embedding of their own")
     step = max(1, settings.batch_rows // settings.per_user)
     for first in range(0, live.users.num_rows, step):

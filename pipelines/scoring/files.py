@@ -142,7 +142,7 @@ def file_parts(file: pq.ParquetFile, name: Path, joiner: Joiner, size: int, fini
         try:
             yield replace(part, features=joiner.features(part.rows))
         except DataError as error:
-            raise DataError(f"{name}, rows from {part.first + 1:,} on: {error}") from None
+            raise type(error)(f"{name}, rows from {part.first + 1:,} on: {error}") from None
 
 
 def _tables(file: pq.ParquetFile, name: Path, first: int, size: int) -> Iterator[pa.Table]:
@@ -170,7 +170,7 @@ def scored_batches(run: RunContext, model: OpenedModel, file: pq.ParquetFile, na
             try:
                 yield part.rows, model.score(part.complete)[0]
             except ValueError as error:  # of the model's own scorer, which cannot know our exceptions
-                raise DataError(f"{name}, rows from {part.first + 1:,} on: {error}") from None
+                raise type(error)(f"{name}, rows from {part.first + 1:,} on: {error}") from None
 
 
 def scoring_report(model: OpenedModel, counts: ScoringCounts, began: float, resumed: int = 0) -> dict[str, Any]:

@@ -96,7 +96,7 @@ class SparkPool:
             frame = self._spark.range(len(asked), numPartitions=len(asked)).mapInArrow(task, "answer string")
             return [json.loads(row.answer) for row in frame.collect()]
         except (PySparkException, Py4JError) as error:
-            raise EngineFailed(f"Spark: {reason_of(error)}; {self._folder.what_is_kept()} (add --debug for the traceback)") from error
+            raise EngineFailed(f"Spark: {reason_of(error)}; {self._folder.what_is_kept()}") from error
 
 
 def packed(files: Mapping[str, Path]) -> bytes:

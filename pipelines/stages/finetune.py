@@ -116,8 +116,18 @@ def _hard_negatives(context: StageContext, assembly: AnyAssembly, encoder: Maske
         return None, {}
     facts: dict[str, Any] = {}
     if context.processes.leads:
-        amounts = settings.amount, settings.neighbours, context.config.seed
-        facts = write_unmet(HARD_NEGATIVES, file, assembly, encoder, context.run, *amounts, context.report)
+        facts = write_unmet(
+            HARD_NEGATIVES,
+            file,
+            assembly,
+            encoder,
+            context.run,
+            key="finetune.hard_negatives.amount",
+            amount=settings.amount,
+            neighbours=settings.neighbours,
+            seed=context.config.seed,
+            report=context.report,
+        )
     facts = context.processes.tell(facts)
     return assembly.samples_of(pq.read_table(file)), facts
 

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from feature_store.tables.contracts import DataError
 from pipelines.stages.training import load_teacher
 from pipelines.workspace.context import RunContext
 
@@ -45,7 +46,18 @@ def write_transfer_set(
         report(f"transfer set: {rows.num_rows:,} unlabelled texts of {wanted:,} asked for, {made.num_rows:,} augmented ones of {made_of:,}")
         return {"wanted": wanted + made_of, "rows": rows.num_rows + made.num_rows, "augmented": made.num_rows}
     encoder = load_teacher(finetune, assembly, run.config).pretrained
-    return write_unmet(TRANSFER_SET, file, assembly, encoder, run, settings.amount, settings.neighbours, settings.seed, report)
+    return write_unmet(
+        TRANSFER_SET,
+        file,
+        assembly,
+        encoder,
+        run,
+        key="distill.transfer.amount",
+        amount=settings.amount,
+        neighbours=settings.neighbours,
+        seed=settings.seed,
+        report=report,
+    )
 
 
 def write_unmet(
@@ -54,6 +66,8 @@ def write_unmet(
     assembly: Assembly,
     encoder: MaskedItemModel,
     run: RunContext,
+    *,
+    key: str,
     amount: float,
     neighbours: int,
     seed: int,
@@ -61,31 +75,44 @@ def write_unmet(
 ) -> dict[str, Any]:
     """Write rows of users and items that never met, ``amount`` of the training rows; what is near is asked of ``encoder``.
 
+    Parameters
+    ----------
+    key : str
+        Of the configuration, where ``amount`` is set.
+
     Returns
     -------
     dict
         Rows asked for and made, of each draw, and the index's ``kind`` and ``recall``.
+
+    Raises
+    ------
+    DataError
+        When there would be no row, naming the key.
     """
     from ctr_kd.retrieval.item_index import ItemIndex
     from ctr_kd.retrieval.unlabelled_pairs import item_vectors, nearest_codes
-    from feature_store.features.unlabelled_pairs import write_unmet_rows
+    from feature_store.features.unlabelled_pairs import NoPairs, write_unmet_rows
 
     index = ItemIndex(item_vectors(encoder))
     report(f"{purpose.title}: nearest of {len(index):,} items, {index.kind} search, recall@10 {index.recall:.3f}")
     nearest = nearest_codes(assembly, index, neighbours)
-    facts = write_unmet_rows(
-        purpose,
-        run.store,
-        assembly.directory,
-        run.config.assembly,
-        run.config.feature_store,
-        run.as_of,
-        nearest,
-        amount,
-        seed,
-        file,
-        report,
-    )
+    try:
+        facts = write_unmet_rows(
+            purpose,
+            run.store,
+            assembly.directory,
+            file,
+            config=run.config.assembly,
+            engine_config=run.config.feature_store,
+            as_of=run.as_of,
+            nearest=nearest,
+            amount=amount,
+            seed=seed,
+            report=report,
+        )
+    except NoPairs as error:
+        raise DataError(f"{error}, or set {key}: 0") from None
     return {**facts, "index": index.kind, "recall": index.recall}
 
 

@@ -84,7 +84,7 @@ def test_an_unknown_item_with_known_attributes_is_reached(tmp_path: Path) -> Non
 
 
 def test_a_graph_without_embeddings_is_named(tmp_path: Path) -> None:
-    with pytest.raises(EmbeddingsMissing, match=r"no embeddings of item: choose score\.candidates: live"):
+    with pytest.raises(EmbeddingsMissing, match=r"no embeddings of item, so it cannot retrieve"):
         ItemEmbeddings(write_graph(tmp_path), scorer_of(old=[5]))
 
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from feature_store.config import AssemblyConfig, FeatureStoreConfig
 from feature_store.features.training_set import assemble
-from feature_store.features.unlabelled_pairs import HARD_NEGATIVES, TRANSFER_SET, Purpose, write_unmet_rows
+from feature_store.features.unlabelled_pairs import HARD_NEGATIVES, TRANSFER_SET, NoPairs, Purpose, write_unmet_rows
 from feature_store.store.store import Store
-from feature_store.tables.contracts import DataError
+from feature_store.tables.contracts import DataError, NotIngested
 from tests.feature_store.features.test_point_in_time import SLOW, same
 from tests.feature_store.logs import START, Event, Naive, at, write_store
 
@@ -75,7 +75,16 @@ def make(
     items, users = (pq.read_table(folder / "out" / f"{kind}s.parquet")[f"{kind}_id"].to_pylist() for kind in ("item", "user"))
     settings = ENGINE.model_copy(update=engine)
     facts = write_unmet_rows(
-        purpose, store, folder / "out", config, settings, None, near(len(items)), amount, seed, folder / "transfer.parquet"
+        purpose,
+        store,
+        folder / "out",
+        folder / "transfer.parquet",
+        config=config,
+        engine_config=settings,
+        as_of=None,
+        nearest=near(len(items)),
+        amount=amount,
+        seed=seed,
     )
     rows = pq.read_table(folder / "transfer.parquet").to_pylist()
     return facts, [{**row, "user": users[row["user"]], "item": items[row["item"]]} for row in rows], store
@@ -218,14 +227,14 @@ def test_where_one_half_finds_less_so_does_the_other(tmp_path: Path) -> None:
         TRANSFER_SET,
         Store(tmp_path / "store"),
         tmp_path / "out",
-        CONFIG,
-        ENGINE,
-        None,
-        few,
-        1.0,
-        0,
         tmp_path / "transfer.parquet",
-        said.append,
+        config=CONFIG,
+        engine_config=ENGINE,
+        as_of=None,
+        nearest=few,
+        amount=1.0,
+        seed=0,
+        report=said.append,
     )
     assert 0 < facts["neighbours"] == facts["popularity"] < facts["asked"] / 2
     assert said[0].startswith(f"transfer set: {facts['rows']:,} of {facts['asked']:,} rows, as no more live items were found")
@@ -238,14 +247,15 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     items = pq.read_metadata(tmp_path / "out" / "items.parquet").num_rows
 
     def fails(store: Store, nearest: np.ndarray, amount: float = 0.5) -> None:
-        write_unmet_rows(TRANSFER_SET, store, tmp_path / "out", CONFIG, ENGINE, None, nearest, amount, 0, tmp_path / "transfer.parquet")
+        settings = {"config": CONFIG, "engine_config": ENGINE, "as_of": None, "seed": 0}
+        write_unmet_rows(TRANSFER_SET, store, tmp_path / "out", tmp_path / "transfer.parquet", nearest=nearest, amount=amount, **settings)
 
-    with pytest.raises(DataError, match="the transfer set is empty: no item was live"):
+    with pytest.raises(NoPairs, match="the transfer set is empty: no item was live"):
         fails(store, np.full((items, 3), -1))
-    with pytest.raises(DataError, match=r"a transfer set of 1e-06 of .* training rows has no row"):
+    with pytest.raises(NoPairs, match=r"a transfer set of 1e-06 of .* training rows has no row"):
         fails(store, near(items), 1e-6)
     with pytest.raises(DataError, match=r"neighbours are given for 7 items, and the assembly has"):
         fails(store, near(7))
     other = write_store(tmp_path / "other", log[:-1], False)
-    with pytest.raises(DataError, match=r"other: holds 499 clicks, the assembly 500; run `ctr-kd ingest` again"):
+    with pytest.raises(NotIngested, match=r"other: holds 499 clicks, the assembly 500"):
         fails(other, near(items))

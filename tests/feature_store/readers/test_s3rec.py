@@ -115,7 +115,7 @@ def test_attributes_that_are_none_are_an_error(tmp_path: Path, attributes: str |
 
 def test_missing_and_empty_files_are_named(tmp_path: Path) -> None:
     source = SourceConfig(reader="s3rec", name="Toys")
-    with pytest.raises(DataError, match=r"no Toys.txt and no Toys/Toys.txt; --data names the folder"):
+    with pytest.raises(DataError, match=r"no Toys.txt and no Toys/Toys.txt; name the folder"):
         S3RecReader(source, tmp_path).files()
     log = write(tmp_path, "")
     with pytest.raises(DataError, match=r"Toys.txt: is empty"):

@@ -101,7 +101,7 @@ def test_missing_things_are_named(tmp_path: Path) -> None:
     (tmp_path / "log.txt").touch()
     with pytest.raises(DataError, match=r"log.txt: its ending says no known format"):
         reader(tmp_path, events={**EVENTS, "path": "*.txt"}).files()
-    with pytest.raises(DataError, match="is no pattern below --data"):
+    with pytest.raises(DataError, match="is no pattern below the data folder"):
         reader(tmp_path, events={**EVENTS, "path": "/logs/*.csv"}).files()
 
 

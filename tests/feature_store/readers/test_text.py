@@ -130,7 +130,7 @@ def test_a_column_that_does_not_exist(tmp_path: Path) -> None:
 def test_files_lie_below_the_data_folder(tmp_path: Path) -> None:
     (tmp_path / "train.tsv").write_text("a\tb\n")
     for name in ("../train.tsv", str(tmp_path / "train.tsv")):
-        with pytest.raises(DataError, match="no file below --data"):
+        with pytest.raises(DataError, match="no file below the data folder"):
             reader(tmp_path, name)
     with pytest.raises(DataError, match=r"dev.tsv does not exist; correct source.validation"):
         reader(tmp_path, validation="dev.tsv")

@@ -194,7 +194,7 @@ def test_resources_are_part_of_the_store(tmp_path: Path) -> None:
     world.ingest()
     assert not (world.root / "resources").exists()
     for name in ("../vocab.txt", "/vocab.txt", "other.txt"):
-        with pytest.raises(DataError, match="--data"):
+        with pytest.raises(DataError, match="the data folder"):
             world.ingest(name)
 
 
