@@ -70,10 +70,10 @@ $(DOCS): $(STAMP)
 	touch $@
 
 docs: $(DOCS)
-	$(BIN)/python -m mkdocs build --strict --clean
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --clean
 
 docs-serve: $(DOCS)
-	$(BIN)/python -m mkdocs serve --dev-addr 127.0.0.1:8000
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve --livereload --dev-addr 127.0.0.1:8000
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

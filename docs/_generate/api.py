@@ -64,9 +64,11 @@ def docstring(path: Path) -> str:
 
 def page(room: Room) -> str:
     """Markdown of a room, which mkdocstrings fills."""
-    lines = [f"# {room.title}", ""]
+    own = room.title in room.modules  # what the room says of itself is the head of its page
+    lines = [f"::: {room.title}", "    options: {heading_level: 1}", ""] if own else [f"# {room.title}", ""]
     for module in room.modules:
-        lines += [f"::: {module}", ""]
+        if module != room.title:
+            lines += [f"::: {module}", ""]
     return "\n".join(lines)
 
 
