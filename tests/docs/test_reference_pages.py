@@ -44,7 +44,9 @@ def test_the_architecture_names_every_room(package: str) -> None:
     assert rooms and rooms <= named
 
 
-@pytest.mark.parametrize("page", sorted((DOCS / "development").glob("*.md")), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.relative_to(DOCS).as_posix())
 def test_files_that_a_page_names_exist(page: Path) -> None:
-    named = re.findall(r"`((?:feature_store|ctr_kd|pipelines|tests|conf|benchmarks)/[\w./-]+\.(?:py|sql|yaml))`", page.read_text("utf-8"))
+    named = re.findall(
+        r"`(?:\S* )?((?:feature_store|ctr_kd|pipelines|tests|conf|benchmarks)/[\w./-]+\.(?:py|sql|yaml))`", page.read_text("utf-8")
+    )
     assert [name for name in named if name != "conf/NAME.yaml" and not (api.ROOT / name).is_file()] == []
