@@ -29,7 +29,7 @@ from benchmarks.summaries import columns_alone
 from ctr_kd.config import EncoderConfig, FinetuneConfig, StudentConfig
 from ctr_kd.data.samples import Assembly
 from ctr_kd.evaluation.throughput import rows_per_second
-from ctr_kd.export.click_scorer import StudentScorer
+from ctr_kd.export.click_scorer import ClickScorer
 from ctr_kd.export.onnx_export import export_student
 from ctr_kd.models.click_bert import ClickBert
 from ctr_kd.models.students import STUDENTS
@@ -122,7 +122,7 @@ def main() -> None:
         for kind, student in STUDENTS.items():
             torch.manual_seed(0)
             export_student(student(signature, StudentConfig(kind=kind)), signature, assembly, root / kind)
-            scorer = StudentScorer(root / kind)
+            scorer = ClickScorer(root / kind)
             best = 0.0
             for _ in range(3):
                 began = time.perf_counter()

@@ -25,11 +25,11 @@ CHUNK = 16_384  # rows whose working set fits the cache
 _CANONICAL_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 
-class ScoringError(ValueError):
-    """A frame that cannot be scored; the message names the column."""
+class ClickRowsError(ValueError):
+    """Rows of histories and candidates that cannot be scored; the message names the column."""
 
 
-class StudentScorer:
+class ClickScorer:
     """Score rows of raw ids with an exported student.
 
     Parameters
@@ -86,7 +86,7 @@ class StudentScorer:
 
         Raises
         ------
-        ScoringError
+        ClickRowsError
             When a required column is missing or a column has the wrong type.
         """
         self._check(table)
@@ -113,23 +113,23 @@ class StudentScorer:
                     numbers = pd.to_numeric(values).to_numpy(np.float64, na_value=np.nan) if isinstance(values, pd.Series) else values
                     columns[name] = pa.array(np.asarray(numbers, np.float64), from_pandas=True)
                 except (TypeError, ValueError):
-                    raise ScoringError(f"column {name} must be numeric, and has values that are not") from None
+                    raise ClickRowsError(f"column {name} must be numeric, and has values that are not") from None
             elif name == "timestamp":
                 try:
                     columns[name] = pa.array(values, from_pandas=True)
                 except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-                    raise ScoringError("column timestamp must hold times, not a mixture of types") from None
+                    raise ClickRowsError("column timestamp must hold times, not a mixture of types") from None
         return pa.table(columns)
 
     def _check(self, table: pa.Table) -> None:
         for name in ("history", "item_id", "timestamp"):
             if name not in table.column_names:
-                raise ScoringError(f"column {name} is missing: a row needs history, item_id and timestamp")
+                raise ClickRowsError(f"column {name} is missing: a row needs history, item_id and timestamp")
         for name in ("history", "history_timestamps"):
             if name in table.column_names:
                 kind = table.schema.field(name).type
                 if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_null(kind)):
-                    raise ScoringError(f"column {name} must hold lists, not {kind}")
+                    raise ClickRowsError(f"column {name} must hold lists, not {kind}")
         _check_ids(_elements(table["history"]), "history")
         for name in ("item_id", *self.signature["categorical"]):
             if name in table.column_names:
@@ -137,17 +137,17 @@ class StudentScorer:
         if "history_timestamps" in table.column_names:
             times = _elements(table["history_timestamps"])
             if not (pa.types.is_timestamp(times.type) or pa.types.is_integer(times.type) or times.null_count == len(times)):
-                raise ScoringError(
+                raise ClickRowsError(
                     f"column history_timestamps must hold lists of timestamps or of integer microseconds, not of {times.type}"
                 )
         kind = table.schema.field("timestamp").type
         if not (pa.types.is_temporal(kind) or pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-            raise ScoringError(f"column timestamp must hold times, not {kind}")
+            raise ClickRowsError(f"column timestamp must hold times, not {kind}")
         for name in self.signature["dense"]:
             if name in table.column_names:
                 kind = table.schema.field(name).type
                 if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind) or pa.types.is_boolean(kind)):
-                    raise ScoringError(f"column {name} must be numeric, not {kind}")
+                    raise ClickRowsError(f"column {name} must be numeric, not {kind}")
 
     def _score_chunk(self, table: pa.Table) -> np.ndarray:
         table = table.combine_chunks()
@@ -277,7 +277,7 @@ def _check_ids(values: pa.Array | pa.ChunkedArray, name: str) -> None:
     known = pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
     if not known and values.null_count < len(values):
         hint = " (pandas turns integers with missing values into floats: use its type Int64, or text)" if pa.types.is_floating(kind) else ""
-        raise ScoringError(f"column {name} must hold text or integer ids, not {values.type}{hint}")
+        raise ClickRowsError(f"column {name} must hold text or integer ids, not {values.type}{hint}")
 
 
 def _column(table: pa.Table, name: str) -> pa.Array:
@@ -315,7 +315,7 @@ def _click_times(times: pa.Array, start: np.ndarray, end: np.ndarray, clicks: in
 
     Raises
     ------
-    ScoringError
+    ClickRowsError
         When a row lists more or fewer times than clicks.
     """
     first = times.offsets.to_numpy().astype(np.int64)
@@ -324,7 +324,7 @@ def _click_times(times: pa.Array, start: np.ndarray, end: np.ndarray, clicks: in
     silent = times.is_null().to_numpy(zero_copy_only=False)
     length = np.where(silent, 0, end - start)
     if not np.array_equal(length, np.where(silent, 0, last - first)):
-        raise ScoringError("column history_timestamps must have one time for every item of history")
+        raise ClickRowsError("column history_timestamps must have one time for every item of history")
     if len(moments) == clicks and np.array_equal(first, start) and not times.null_count:  # the two columns are laid out alike
         return moments
     within = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
@@ -354,7 +354,7 @@ def _list_column(values: pd.Series | list[Any], name: str) -> pa.Array:
     for value in values:
         # Text and mappings can be iterated too, but over letters and keys; a set has no order.
         if isinstance(value, (str, bytes, Mapping, Set)) or not (hasattr(value, "__iter__") or _is_null(value)):
-            raise ScoringError(f"column {name} must hold lists, not {type(value).__name__}")
+            raise ClickRowsError(f"column {name} must hold lists, not {type(value).__name__}")
         lists.append(value if isinstance(value, (list, np.ndarray)) else None if _is_null(value) else list(value))
     try:
         column = pa.array(lists, from_pandas=True)
@@ -362,7 +362,7 @@ def _list_column(values: pd.Series | list[Any], name: str) -> pa.Array:
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         if name == "history":
             return pa.array([None if ids is None else [_text(value, name) for value in ids] for ids in lists], pa.list_(pa.string()))
-        raise ScoringError(f"column {name} must hold lists of times, all of one type") from None
+        raise ClickRowsError(f"column {name} must hold lists of times, all of one type") from None
 
 
 def _times_from_text(column: pa.Array) -> pa.Array:
@@ -375,7 +375,9 @@ def _times_from_text(column: pa.Array) -> pa.Array:
         except pa.ArrowInvalid:  # texts with a zone are no times without one, and the other way round
             continue
         return pa.ListArray.from_arrays(column.offsets, times, mask=column.is_null())
-    raise ScoringError("column history_timestamps holds text that is no ISO 8601 time, as 2017-10-11T16:00:00 is, all with a zone or none")
+    raise ClickRowsError(
+        "column history_timestamps holds text that is no ISO 8601 time, as 2017-10-11T16:00:00 is, all with a zone or none"
+    )
 
 
 def _id_column(values: pd.Series | list[Any], name: str) -> pa.Array:
@@ -391,8 +393,11 @@ def _text(value: Any, name: str) -> str | None:
         return str(value)
     if _is_null(value):
         return None
-    raise ScoringError(f"column {name} must hold text or integer ids, not {type(value).__name__}")
+    raise ClickRowsError(f"column {name} must hold text or integer ids, not {type(value).__name__}")
 
 
 def _is_null(value: Any) -> bool:
     return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, (float, np.floating)) and bool(np.isnan(value)))
+
+
+SCORER, ERROR = ClickScorer, ClickRowsError  # by these names whoever loads an exported student finds them, whatever it scores

@@ -78,7 +78,7 @@ def count_rows(scorer: Any, table: pa.Table, score: np.ndarray, edges: np.ndarra
 
     Parameters
     ----------
-    scorer : StudentScorer
+    scorer : ClickScorer
         Of the model: what it reads and which ids it knows.
     table : pa.Table, shape (rows, columns)
         What it scored.

@@ -22,11 +22,11 @@ CHUNK = 16_384  # rows tokenized at a time
 BATCH = 512  # rows of about one length whose vectors fit the cache
 
 
-class ScoringError(ValueError):
-    """A frame that cannot be scored; the message names the column."""
+class TextRowsError(ValueError):
+    """Rows of texts that cannot be scored; the message names the column."""
 
 
-class StudentScorer:
+class TextScorer:
     """Score raw texts with an exported student.
 
     Parameters
@@ -65,14 +65,14 @@ class StudentScorer:
 
         Raises
         ------
-        ScoringError
+        TextRowsError
             When ``text`` is missing or a column does not hold text.
         """
         for name in ("text", "text_b"):
             if name in table.column_names:
                 _check_text(table.schema.field(name).type, table[name], name)
         if "text" not in table.column_names:
-            raise ScoringError("column text is missing: a row needs text, and text_b where the model compares two")
+            raise TextRowsError("column text is missing: a row needs text, and text_b where the model compares two")
         scores = [self._score_chunk(table.slice(begin, CHUNK)) for begin in range(0, table.num_rows, CHUNK)]
         return np.concatenate(scores) if scores else np.zeros((0, len(self.classes)))
 
@@ -136,7 +136,7 @@ def _check_text(kind: pa.DataType, column: pa.ChunkedArray, name: str) -> None:
         kind = kind.value_type
     is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
     if not is_text and column.null_count < len(column):
-        raise ScoringError(f"column {name} must hold text, not {kind}")
+        raise TextRowsError(f"column {name} must hold text, not {kind}")
 
 
 def _text_column(values: pd.Series, name: str) -> pa.Array:
@@ -144,7 +144,7 @@ def _text_column(values: pd.Series, name: str) -> pa.Array:
     texts = []
     for value in values:
         if not isinstance(value, str) and not pd.isna(value):
-            raise ScoringError(f"column {name} must hold text, not {type(value).__name__}")
+            raise TextRowsError(f"column {name} must hold text, not {type(value).__name__}")
         texts.append(value.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if isinstance(value, str) else None)
     return pa.array(texts, pa.string())
 
@@ -153,8 +153,11 @@ def _load_tokenizer(root: Path) -> Any:
     """The tokenizer that read the training texts, from its own file beside the graph."""
     spec = importlib.util.spec_from_file_location("student_tokenizer", root / "tokenizer.py")
     if spec is None or spec.loader is None:
-        raise ScoringError(f"{root / 'tokenizer.py'} cannot be loaded as Python")
+        raise TextRowsError(f"{root / 'tokenizer.py'} cannot be loaded as Python")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     described, vocabulary = (json.loads((root / f"{name}.json").read_text(encoding="utf-8")) for name in ("tokenizer", "vocabulary"))
     return module.KINDS[described["kind"]].from_dict(described, vocabulary["token"])
+
+
+SCORER, ERROR = TextScorer, TextRowsError  # by these names whoever loads an exported student finds them, whatever it scores

@@ -26,7 +26,7 @@ class ItemEmbeddings:
     ----------
     directory : Path
         Holds ``student.onnx``.
-    scorer : StudentScorer
+    scorer : ClickScorer
         Of the same directory; it knows the vocabularies and the items' attributes.
 
     Raises

@@ -3,7 +3,7 @@
 Each way is a monotone function of the logit, so calibration changes no ranking: AUC stays, log loss and calibration error move. Of
 several classes all logits are scaled alike, so the likeliest class stays as well.
 A calibrated probability is that of a click among rows like the validation rows. Where negatives were down-sampled, those rows
-are too, so the correction for the sampling rate (:class:`ctr_kd.export.click_scorer.StudentScorer`) comes after it.
+are too, so the correction for the sampling rate (:class:`ctr_kd.export.click_scorer.ClickScorer`) comes after it.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class OpenedModel:
         Folder of the registered model, from which :func:`open_model` opens it again elsewhere.
     directory : Path
         Of the exported student inside it.
-    scorer : StudentScorer
+    scorer : ClickScorer or TextScorer
         The model's own.
     reference : ScoreDistribution or None
         Of the scores of the validation rows; None where it was registered without.

@@ -215,7 +215,8 @@ def scorer_in(code: Path, student: Path, threads: int = 1) -> Any:
     name = f"{SCORER_MODULE}_{sha256_of(code)[:16]}"
     module = importlib.util.module_from_spec(ModuleSpec(name, _Source(name, str(code)), origin=str(code)))
     _Source(name, str(code)).exec_module(module)
-    return module.StudentScorer(student, threads=threads)
+    scorer = getattr(module, "SCORER", None) or module.StudentScorer  # the name that it had in the release before
+    return scorer(student, threads=threads)
 
 
 class _Source(SourceFileLoader):

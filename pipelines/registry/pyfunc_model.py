@@ -36,7 +36,9 @@ class StudentServer:
         assert spec is not None and spec.loader is not None  # of a file that ends in .py  # noqa: S101
         self._module: Any = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(self._module)
-        self.scorer: Any = self._module.StudentScorer(data_path)
+        if not hasattr(self._module, "SCORER"):  # a student that the release before exported
+            self._module.SCORER, self._module.ERROR = self._module.StudentScorer, self._module.ScoringError
+        self.scorer: Any = self._module.SCORER(data_path)
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Scores of a frame.
@@ -61,7 +63,7 @@ class StudentServer:
             if "item_id" in frame.columns and len(frame) and all(map(_is_list, frame["item_id"])):
                 return self._predict_requests(frame)
             return self.scorer.predict(frame)
-        except self._module.ScoringError as error:
+        except self._module.ERROR as error:
             from mlflow.exceptions import MlflowException
             from mlflow.protos.databricks_pb2 import BAD_REQUEST
 
@@ -85,7 +87,7 @@ class StudentServer:
         for value, expected in zip(values, count, strict=True):
             if not _is_list(value) or len(value) != expected:
                 has = f"{len(value)} values" if _is_list(value) else "no list"
-                raise self._module.ScoringError(f"column {name} has {has} for the {expected} candidates of a row")
+                raise self._module.ERROR(f"column {name} has {has} for the {expected} candidates of a row")
         return list(chain.from_iterable(values))
 
 

@@ -13,7 +13,7 @@ import torch
 
 from ctr_kd.config import StudentConfig
 from ctr_kd.data.samples import UNKNOWN
-from ctr_kd.export.click_scorer import ScoringError, StudentScorer
+from ctr_kd.export.click_scorer import ClickRowsError, ClickScorer
 from ctr_kd.export.onnx_export import export_student
 from ctr_kd.models.students import STUDENTS
 from ctr_kd.training.loop import predict
@@ -27,7 +27,7 @@ def exported(request, assembly, signature, tmp_path_factory):
     model = STUDENTS[kind](signature, StudentConfig(kind=kind, width=8, hidden=0 if linear else 12)).eval()
     directory = tmp_path_factory.mktemp(request.param)
     export_student(model, signature, assembly, directory)
-    return model, StudentScorer(directory), directory
+    return model, ClickScorer(directory), directory
 
 
 def test_raw_ids_score_as_the_trained_model_does(exported, assembly, directory):
@@ -72,7 +72,7 @@ def test_large_ids_are_known_whatever_the_number_of_rows(exported, directory, tm
     items = pq.read_table(files / "items.parquet")
     item_id = pa.array([str(offset + item) for item in items["item_id"].to_pylist()])
     pq.write_table(items.set_column(items.column_names.index("item_id"), "item_id", item_id), tmp_path / "renamed" / "items.parquet")
-    other = StudentScorer(tmp_path / "renamed")
+    other = ClickScorer(tmp_path / "renamed")
 
     def ids(values):
         encode = pa.types.is_dictionary(kind)
@@ -98,7 +98,7 @@ def test_words_that_look_like_integers_stay_words(exported, tmp_path):
     odd = {"100": "--5", "101": "-0", "102": "0100", "103": "9" * 5000}
     renamed = [{**row, "token": odd.get(row["token"], row["token"])} for row in vocabulary]
     pq.write_table(pa.Table.from_pylist(renamed), tmp_path / "odd" / "vocabulary.parquet")
-    lookup = StudentScorer(tmp_path / "odd").lookups["item"]
+    lookup = ClickScorer(tmp_path / "odd").lookups["item"]
     known = scorer.lookups["item"](pa.array([104]))[0]
     for times in (1, 2000):
         assert lookup(pa.array([0, 100, 104] * times)).tolist() == [UNKNOWN, UNKNOWN, known] * times
@@ -179,7 +179,7 @@ def test_mistakes_are_named(exported, change, message):
             del columns[name]
         else:
             columns[name] = value if isinstance(value, list) else [value]
-    with pytest.raises(ScoringError, match=f"column {message}" if "column" not in message and "one time" not in message else message):
+    with pytest.raises(ClickRowsError, match=f"column {message}" if "column" not in message and "one time" not in message else message):
         scorer.predict(pd.DataFrame(columns))
 
 
@@ -187,9 +187,9 @@ def test_mistakes_are_named_among_mixed_values(exported):
     _, scorer, _ = exported
     row = {"history": [[], []], "timestamp": TIME}
     for item_id, kind in (([1, True], "bool"), (["a", ["b"]], "list"), (["a", TIME], "Timestamp"), ([2**70, b"x"], "bytes")):
-        with pytest.raises(ScoringError, match=f"column item_id must hold text or integer ids, not {kind}"):
+        with pytest.raises(ClickRowsError, match=f"column item_id must hold text or integer ids, not {kind}"):
             scorer.predict(pd.DataFrame({**row, "item_id": pd.Series(item_id, dtype=object)}))
-    with pytest.raises(ScoringError, match="column timestamp must hold times"):
+    with pytest.raises(ClickRowsError, match="column timestamp must hold times"):
         scorer.predict(pd.DataFrame({**row, "item_id": ["a", "b"], "timestamp": pd.Series([TIME, "x"], dtype=object)}))
 
 

@@ -14,7 +14,7 @@ import torch
 from ctr_kd.config import StudentConfig
 from ctr_kd.data.texts import TextAssembly
 from ctr_kd.export.onnx_export import export_student, packages_of
-from ctr_kd.export.text_scorer import ScoringError, StudentScorer
+from ctr_kd.export.text_scorer import TextRowsError, TextScorer
 from ctr_kd.models.students import STUDENTS
 from ctr_kd.training.loop import predict
 from tests.ctr_kd.text_worlds import CLASSES, write_texts
@@ -44,7 +44,7 @@ def test_the_exported_student_answers_as_the_trained_one(texts, tmp_path, kind):
     model, assembly = export(texts, tmp_path / "export", kind)
     expected = softmax(predict(model, assembly.samples("test")))
     rows = pq.read_table(texts / "texts.parquet", filters=[("split", "=", "test")])
-    scorer = StudentScorer(tmp_path / "export")
+    scorer = TextScorer(tmp_path / "export")
     np.testing.assert_allclose(scorer.score(rows), expected, atol=1e-6)
     np.testing.assert_allclose(scorer.score(rows.slice(7, 1)), expected[7:8], atol=1e-6)
     answer = scorer.predict(rows.select(["text", "text_b"]).to_pandas().set_index(np.arange(rows.num_rows) + 100))
@@ -55,16 +55,16 @@ def test_the_exported_student_answers_as_the_trained_one(texts, tmp_path, kind):
 
 def test_strange_texts_are_scored_and_wrong_columns_named(texts, tmp_path):
     export(texts, tmp_path / "export", "pooled")
-    scorer = StudentScorer(tmp_path / "export")
+    scorer = TextScorer(tmp_path / "export")
     strange = ["", None, "\ud83d", "\x00", "🙂", "x" * 10_000, "ﬁ\n\t"]
     answer = scorer.predict(pd.DataFrame({"text": pd.Series(strange, dtype=object)}))
     assert np.allclose(answer[CLASSES].sum(axis=1), 1) and np.isfinite(answer["score"]).all()
     assert scorer.score(pa.table({"text": pa.array([], pa.string())})).shape == (0, 3)
-    with pytest.raises(ScoringError, match="column text is missing"):
+    with pytest.raises(TextRowsError, match="column text is missing"):
         scorer.predict(pd.DataFrame({"title": ["a"]}))
-    with pytest.raises(ScoringError, match="column text must hold text, not int"):
+    with pytest.raises(TextRowsError, match="column text must hold text, not int"):
         scorer.predict(pd.DataFrame({"text": [1, 2]}))
-    with pytest.raises(ScoringError, match="column text_b must hold text, not int64"):
+    with pytest.raises(TextRowsError, match="column text_b must hold text, not int64"):
         scorer.score(pa.table({"text": ["a"], "text_b": [1]}))
 
 
@@ -82,7 +82,7 @@ spec = importlib.util.spec_from_file_location('scorer', {str(tmp_path / "export"
 module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module)
 import pandas as pd
 frame = pd.DataFrame(json.loads(sys.stdin.read()))
-print(json.dumps(module.StudentScorer({str(tmp_path / "export")!r}).predict(frame)["score"].tolist()))
+print(json.dumps(module.SCORER({str(tmp_path / "export")!r}).predict(frame)["score"].tolist()))
 """
     given = json.dumps({name: rows[name].to_pylist() for name in ("text", "text_b")})
     said = subprocess.run([sys.executable, "-c", code], input=given, capture_output=True, text=True, cwd=tmp_path, check=True)
@@ -102,5 +102,5 @@ def test_a_class_may_bear_the_name_of_a_column(tmp_path):
     texts = write_texts(tmp_path / "texts")
     (texts / "classes.json").write_text(json.dumps(["label", "score", "text"]))
     export(texts, tmp_path / "export", "pooled")
-    answer = StudentScorer(tmp_path / "export").predict(pd.DataFrame({"text": ["abc"]}))
+    answer = TextScorer(tmp_path / "export").predict(pd.DataFrame({"text": ["abc"]}))
     assert list(answer) == ["label", "score", "class label", "class score", "class text"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ctr_kd.config import StudentConfig
-from ctr_kd.export.click_scorer import StudentScorer
+from ctr_kd.export.click_scorer import ClickScorer
 from ctr_kd.export.onnx_export import export_student
 from ctr_kd.metrics import auc_score
 from ctr_kd.models.students import STUDENTS
@@ -108,7 +108,7 @@ def calibrated(request, student, assembly):
 def test_the_exported_student_holds_its_calibration(calibrated, student, assembly, signature, directory, tmp_path):
     assert isinstance(calibrated, Calibrated) and not calibrated.training
     export_student(calibrated, signature, assembly, tmp_path)
-    scorer, frame = StudentScorer(tmp_path), raw_frame(directory, "test")
+    scorer, frame = ClickScorer(tmp_path), raw_frame(directory, "test")
     trained = sigmoid(predict(calibrated, assembly.samples("test"))[:, 0])
     np.testing.assert_allclose(scorer.score(frame), trained, atol=1e-6)
     assert np.abs(trained - sigmoid(predict(student, assembly.samples("test"))[:, 0])).max() > 1e-3

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ctr_kd.config import DistillConfig, EncoderConfig, StudentConfig, TrainingConfig
-from ctr_kd.export.click_scorer import StudentScorer
+from ctr_kd.export.click_scorer import ClickScorer
 from ctr_kd.export.onnx_export import export_student
 from ctr_kd.models.students import STUDENTS
 from ctr_kd.training.checkpoint import load_checkpoint
@@ -60,7 +60,7 @@ def test_every_student_under_everything_trains_and_scores_the_same_when_exported
     assert set(model.state_dict()) == set(STUDENTS[kind](signature, config.student).state_dict())  # neither teacher nor projection
     export_student(model, signature, assembly, tmp_path / "export")
     expected = 1 / (1 + np.exp(-predict(model, assembly.samples("test"))[:, 0].astype(np.float64)))
-    np.testing.assert_allclose(StudentScorer(tmp_path / "export").score(raw_frame(directory, "test")), expected, atol=1e-6)
+    np.testing.assert_allclose(ClickScorer(tmp_path / "export").score(raw_frame(directory, "test")), expected, atol=1e-6)
 
 
 def test_the_teacher_stays_as_it_is(assembly, teacher, encoder, tmp_path):

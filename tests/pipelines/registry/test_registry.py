@@ -133,13 +133,30 @@ def test_two_models_in_one_process_have_each_its_own_code(
 
     make_export(tmp_path / "export", LOGITS)
     with open(tmp_path / "export" / "scorer.py", "a", encoding="utf-8") as code:
-        code.write(
-            "\n\ndef _other(self, frame):\n    return pd.DataFrame({'score': [0.125] * len(frame)})\n\n\nStudentScorer.predict = _other\n"
-        )
+        code.write("\n\ndef _other(self, frame):\n    return pd.DataFrame({'score': [0.125] * len(frame)})\n\n\nSCORER.predict = _other\n")
     save_model(tmp_path / "export", tmp_path / "model", {}, example())
     first, second = pyfunc.load_model(str(model)), pyfunc.load_model(str(tmp_path / "model"))
     answers = [loaded.predict(example())["score"].tolist() for loaded in (first, second, first)]
     assert answers[0] == answers[2] != answers[1] == [0.125] * len(example())
+
+
+def test_a_student_of_the_release_before_still_loads_and_scores(
+    model: Path, tmp_path: Path, make_export: Callable[[Path, list[float]], None]
+) -> None:
+    """Whose scorer names its class and its error otherwise: registered then, or exported then and registered now."""
+    from mlflow import pyfunc
+    from mlflow.exceptions import MlflowException
+
+    make_export(tmp_path / "export", LOGITS)
+    shutil.copyfile(Path(__file__).with_name("click_scorer_0_1.txt"), tmp_path / "export" / "scorer.py")
+    save_model(tmp_path / "export", tmp_path / "model", {}, example())
+    expected = load_scorer(model).predict(example())["score"]
+    old, served = load_scorer(tmp_path / "model"), pyfunc.load_model(str(tmp_path / "model"))
+    assert type(old).__name__ == "StudentScorer"
+    np.testing.assert_array_equal(old.predict(example())["score"], expected)
+    np.testing.assert_array_equal(served.predict(example())["score"], expected)
+    with pytest.raises(MlflowException, match="column item_age must be numeric"):
+        served.predict(example().assign(item_age="old"))
 
 
 def test_the_student_is_known_by_its_bytes(tmp_path: Path, make_export: Callable[[Path, list[float]], None]) -> None:
