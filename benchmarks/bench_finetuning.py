@@ -25,7 +25,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ctr_kd.evaluation.evaluate import evaluate
+from ctr_kd.evaluation.evaluate import evaluate_models
 from pipelines.config.run import RunConfig, load
 from pipelines.stages import PIPELINE
 from pipelines.stages.training import stored_probabilities
@@ -90,7 +90,7 @@ def measure(conf: str, overrides: list[str], data: Path | None, workspace: Path,
         measured[name], scores[name] = figures(finetune), stored_probabilities(finetune / "predictions_test.parquet")
     rows = replace(open_rows(ingest).evaluation_rows(), request=None, slices={})
     lowest, *others = scores
-    evaluated = evaluate(rows, scores, replicates=config.evaluate.bootstrap, pairs=tuple((name, lowest) for name in others))
+    evaluated = evaluate_models(rows, scores, replicates=config.evaluate.bootstrap, pairs=tuple((name, lowest) for name in others))
     for name in scores:
         figure = next(figure for figure in FIGURES if f"validation_{figure}" in measured[name])
         measured[name][f"test_{figure}"] = evaluated["models"][name][figure]

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ctr_kd import metrics as m
 from ctr_kd.baselines.clicks import BoostedTrees
-from ctr_kd.evaluation.evaluate import EvaluationRows, evaluate, standard_slices
+from ctr_kd.evaluation.evaluate import EvaluationRows, evaluate_models, standard_slices
 from ctr_kd.metrics.bootstrap import AucStatistic, Bootstrap
 
 GOAL_SECONDS = 0.5
@@ -106,12 +106,12 @@ def measure_bootstrap(data: dict[str, np.ndarray]) -> dict[str, Any]:
 
     def auc() -> None:
         bootstrap = Bootstrap(data["user"], rows, replicates=REPLICATES)
-        bootstrap.run({"auc": AucStatistic(data["label"], data["student"], bootstrap.unit)})
+        bootstrap.values_of({"auc": AucStatistic(data["label"], data["student"], bootstrap.unit)})
 
     return {
         "replicates": REPLICATES,
         "auc_of_one_model_seconds": best_of(auc, 2),
-        "evaluation_of_two_models_seconds": best_of(lambda: evaluate(evaluation, models, replicates=REPLICATES), 1),
+        "evaluation_of_two_models_seconds": best_of(lambda: evaluate_models(evaluation, models, replicates=REPLICATES), 1),
     }
 
 

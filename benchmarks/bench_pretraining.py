@@ -30,13 +30,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ctr_kd.config import EncoderConfig, PretrainConfig, TrainingConfig
 from ctr_kd.data.batching import batch_plan, gather
-from ctr_kd.data.samples import SPECIALS, Assembly, Segment
+from ctr_kd.data.samples import Assembly, Segment
 from ctr_kd.huggingface.convert import export_bert
 from ctr_kd.models.bert import Bert, MaskedItemModel
 from ctr_kd.objectives.masked_item import Masked, mask_items
 from ctr_kd.objectives.sampled_softmax import NegativeSampler, item_loss_kind, sampled_softmax_loss, softmax_loss
 from ctr_kd.training.optimizer import Optimizer, ParameterGroup
 from ctr_kd.training.pretrain import item_counts
+from feature_store.special_tokens import SPECIALS
 
 BATCH, LONGEST, MASK_RATE = 128, 50, 0.2
 SHAPE = EncoderConfig(width=128, layers=2, heads=2, dropout=0.0, positions="from_start")

@@ -181,7 +181,7 @@ def compare(test: Samples, scores: dict[str, list[np.ndarray]], pairs: list[tupl
     statistics = {
         (name, i): AucStatistic(test.label, score, bootstrap.unit) for name, by_seed in scores.items() for i, score in enumerate(by_seed)
     }
-    resampled = bootstrap.run(statistics)
+    resampled = bootstrap.values_of(statistics)
     auc = {name: [float(auc_score(test.label, score)) for score in by_seed] for name, by_seed in scores.items()}
     replicates = {name: [resampled[name, i] for i in range(len(by_seed))] for name, by_seed in scores.items()}
 

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ctr_kd.baselines.texts import LinearModel, folds
 from ctr_kd.config import TEXT_TEACHERS
-from ctr_kd.metrics.classification import row_log_losses
+from ctr_kd.metrics.classification import class_log_losses
 from ctr_kd.training.distill import combine_logits
 from pipelines.config.run import load
 from pipelines.stages import PIPELINE
@@ -65,7 +65,7 @@ def measure(said: Mapping[str, Logits], label: Mapping[str, np.ndarray], configu
     for name, weights in mixtures(configured).items():
         for split, truth in label.items():
             score = probabilities(combine_logits({kind: said[kind][split] for kind in weights}, weights))
-            figures = {"accuracy": float((score.argmax(axis=1) == truth).mean()), "log_loss": float(row_log_losses(truth, score).mean())}
+            figures = {"accuracy": float((score.argmax(axis=1) == truth).mean()), "log_loss": float(class_log_losses(truth, score).mean())}
             found.setdefault(name, {})[split] = figures
     return found
 

@@ -27,8 +27,9 @@ import numpy as np
 from transformers import BertTokenizer
 from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegacy
 
+from feature_store.special_tokens import SPECIALS
 from feature_store.text.tokenizers import TOKENIZERS, Tokenizer
-from feature_store.text.tokenizers.wordpiece import SPECIALS, WordPiece
+from feature_store.text.tokenizers.wordpiece import WordPiece
 
 GOAL = 50_000  # titles a second
 ROUNDS = 5

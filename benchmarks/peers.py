@@ -30,12 +30,13 @@ from torch_rechub.models.ranking import DIN, DCNv2, DeepFM
 
 from ctr_kd.config import TrainingConfig
 from ctr_kd.data.batching import Batch, part_of
-from ctr_kd.data.samples import PAD, Signature
+from ctr_kd.data.samples import Signature
 from ctr_kd.models.layers import PiecewiseLinear
 from ctr_kd.training.finetune import validation_figures
 from ctr_kd.training.job import TrainingJob, TrainingRows
 from ctr_kd.training.learning_curve import LearningCurve
 from ctr_kd.training.loop import fit, training_batch
+from feature_store.special_tokens import PAD
 
 PEERS = ("DIN", "DeepFM", "DCNv2")
 LARGEST_LOGIT_AT = 1e-6  # the models return probabilities; nearer to 0 and 1 than this they hold no more information

@@ -331,7 +331,7 @@ class TransferConfig(Config):
     seed: int = Field(19, ge=0, description="seed of the draws: the same rows whatever the student and the run's seed")
 
 
-class ScheduleConfig(Config):
+class EmphasisConfig(Config):
     weight: Literal["constant", "annealed", "warmup"] = Field(
         "constant",
         description="annealed: from the configured weights to the labels alone; warmup: from the teacher alone to the configured weights",
@@ -389,7 +389,7 @@ class DistillConfig(Config):
     gate: Literal["none", "label"] = Field(
         "none", description="label: soft weighs less in rows where the teacher gives the label less than the label's share of all rows"
     )
-    schedule: ScheduleConfig = Field(ScheduleConfig(), description="how weights and temperature change during training")
+    schedule: EmphasisConfig = Field(EmphasisConfig(), description="how weights and temperature change during training")
     transfer: TransferConfig = Field(
         TransferConfig(),
         description="the transfer set: unlabelled rows beside the training rows, at as many steps; not for the student alone",

@@ -18,12 +18,12 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ctr_kd.baselines.texts import LONGEST
 from feature_store.text.tokenizers.words import Words
 
 WINDOW = 20  # words; two words are neighbours where they stand together in more windows than chance would have them
 HIDDEN = 200
 RATE, DROPOUT, EPOCHS, PATIENCE = 0.02, 0.5, 200, 10  # as published
-LONGEST = 128  # words read of a text
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ctr_kd.data.samples import PAD, SPECIALS, UNKNOWN, Samples, Segment
+from ctr_kd.data.samples import Samples, Segment
+from feature_store.special_tokens import PAD, SPECIALS, UNKNOWN
 
 # Batches of similar length save padding. Sorting only within a window of this many batches keeps the order random.
 SORT_WINDOW = 50
@@ -162,12 +163,12 @@ def make_batch(
     )
 
 
-def cut(tokens: Tensor, length: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+def trim(tokens: Tensor, length: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
     """Some sequences of a padded batch, trimmed to the longest of them.
 
     Examples
     --------
-    >>> tokens, length = cut(torch.zeros(3, 7, 2), torch.tensor([7, 2, 1]), slice(1, 3))
+    >>> tokens, length = trim(torch.zeros(3, 7, 2), torch.tensor([7, 2, 1]), slice(1, 3))
     >>> tuple(tokens.shape), length.tolist()
     ((2, 2, 2), [2, 1])
     """
@@ -186,7 +187,7 @@ def part_of(batch: Batch, rows: slice) -> Batch:
     """
     reads = batch.segment_of_row[rows]  # ascending
     first, last = int(reads[0]), int(reads[-1]) + 1
-    segment_a, length = cut(batch.segment_a, batch.segment_a_length, slice(first, last))
+    segment_a, length = trim(batch.segment_a, batch.segment_a_length, slice(first, last))
     return Batch(segment_a, length, reads - first, batch.segment_b[rows], batch.categorical[rows], batch.dense[rows])
 
 

@@ -20,11 +20,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_store.features.summary import ClickSummary
+from feature_store.special_tokens import PAD, SPECIALS, UNKNOWN
 from feature_store.tables.json_files import load_json
 
-# Every vocabulary begins with the same five indices, so that one embedding layout serves all features.
-SPECIALS = ("[PAD]", "[UNK]", "[MASK]", "[CLS]", "[SEP]")
-PAD, UNKNOWN, MASK, CLS, SEP = range(len(SPECIALS))
 GAP = "gap"  # token feature: time since the click before it, in logarithmic buckets
 GAP_BUCKETS = 24  # bucket b >= 1 holds gaps of [2**(b-1), 2**b) seconds; the last is open (over 48 days)
 DENSE_BINS = 24  # quantile bins of the piecewise linear encoding

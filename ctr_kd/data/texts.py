@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ctr_kd.data.samples import SPECIALS, Assembly, Samples, Segment, Signature
+from ctr_kd.data.samples import Assembly, Samples, Segment, Signature
 from feature_store.config import AugmentationConfig
+from feature_store.special_tokens import SPECIALS
 from feature_store.tables.json_files import load_json
 from feature_store.text.augmentation import Augmenter
 from feature_store.text.dataset import load_tokenizer

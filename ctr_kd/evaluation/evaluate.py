@@ -52,7 +52,7 @@ class EvaluationRows:
     classes: list[str] | None = None
 
 
-def evaluate(
+def evaluate_models(
     rows: EvaluationRows,
     scores: Mapping[str, ArrayLike],
     *,
@@ -87,7 +87,7 @@ def evaluate(
     Examples
     --------
     >>> rows = EvaluationRows(label=np.array([0, 1, 0, 1]), user=np.array([1, 1, 2, 2]))
-    >>> result = evaluate(rows, {"student": [0.1, 0.8, 0.3, 0.6]}, replicates=20)
+    >>> result = evaluate_models(rows, {"student": [0.1, 0.8, 0.3, 0.6]}, replicates=20)
     >>> result["models"]["student"]["auc"]
     {'value': 1.0, 'low': 1.0, 'high': 1.0}
     """
@@ -114,7 +114,7 @@ def evaluate(
             raise ValueError(f"scores of {model}: {error}") from error
         # One model at a time, since prepared statistics take some fifty bytes per row; the resamples are the same each time.
         statistics = {(part, metric): m.statistic for part, table in tables.items() for metric, m in table.items() if m.statistic}
-        replicated = bootstrap.run(statistics)
+        replicated = bootstrap.values_of(statistics)
         for part, table in tables.items():
             entries = {metric: m.entry(replicated.get((part, metric)), obstacles[part]) for metric, m in table.items()}
             if part is None:
@@ -197,7 +197,9 @@ def standard_slices(
     return {name: mask for name, mask in masks.items() if mask.any()}
 
 
-def curves(label: ArrayLike, scores: Mapping[str, ArrayLike], *, points: int = 200, bins: int = 20) -> dict[str, dict[str, list[Any]]]:
+def click_curves(
+    label: ArrayLike, scores: Mapping[str, ArrayLike], *, points: int = 200, bins: int = 20
+) -> dict[str, dict[str, list[Any]]]:
     """What the report draws of each click model: its ROC curve and its reliability.
 
     Returns
@@ -209,7 +211,7 @@ def curves(label: ArrayLike, scores: Mapping[str, ArrayLike], *, points: int = 2
 
     Examples
     --------
-    >>> curves([0, 1], {"student": [0.2, 0.8]})["roc"]
+    >>> click_curves([0, 1], {"student": [0.2, 0.8]})["roc"]
     {'student': [[0.0, 0.0], [0.0, 1.0], [1.0, 1.0]]}
     """
     result: dict[str, dict[str, list[Any]]] = {"roc": {}, "reliability": {}}

@@ -144,7 +144,7 @@ def _classes(
     label, score = classification.check_class_probabilities(label, score)
     predicted = score.argmax(axis=1)
     correct = (predicted == label).astype(np.float64)
-    losses = classification.row_log_losses(label, score)
+    losses = classification.class_log_losses(label, score)
     result = {
         "auc": _attempt(
             lambda: Measured(classification.one_vs_rest_auc_score(label, score), statistic=OneVsRestStatistic(label, score, unit))
@@ -158,7 +158,7 @@ def _classes(
         "macro_f1": _attempt(
             lambda: Measured(classification.macro_f1_score(label, predicted), statistic=MacroF1Statistic(label, predicted, unit))
         ),
-        "normalized_entropy": _attempt(lambda: Measured(classification.normalized_entropy(label, score))),
+        "normalized_entropy": _attempt(lambda: Measured(classification.class_normalized_entropy(label, score))),
         "calibration_error": _attempt(lambda: Measured(probability.calibration_error(correct, np.clip(score.max(axis=1), 0, 1)))),
         "averages": _attempt(lambda: Measured(classification.report_averages(label, predicted))),
         "report": _attempt(lambda: Measured(classification.classification_report(label, predicted, names))),

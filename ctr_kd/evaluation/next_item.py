@@ -14,9 +14,10 @@ from torch.nn import functional as F
 
 from ctr_kd.config import NextItemConfig
 from ctr_kd.data.batching import batch_plan, gather
-from ctr_kd.data.samples import SPECIALS, Assembly, Segment, gap_bucket
+from ctr_kd.data.samples import Assembly, Segment, gap_bucket
 from ctr_kd.metrics import UndefinedMetric
 from ctr_kd.models.bert import MaskedItemModel
+from feature_store.special_tokens import SPECIALS
 
 CUTOFFS = (5, 10, 20)
 MOST_SCORES = 1 << 26  # that are held at a time: 256 MiB, whatever the size of the vocabulary

@@ -47,14 +47,14 @@ def measure_seeds(label: NDArray, scores: Sequence[NDArray], bootstrap: Bootstra
         undefined = [one.reason for one in measured.values() if one.reason]
         if undefined:
             raise UndefinedMetric(undefined[0])
-        found = bootstrap.run({name: one.statistic for name, one in measured.items() if one.statistic})
+        found = bootstrap.values_of({name: one.statistic for name, one in measured.items() if one.statistic})
         for name in found:
             values.setdefault(name, []).append(measured[name].value)
             replicates.setdefault(name, []).append(found[name])
     return {name: Seeded(np.array(values[name]), np.array(replicates[name])) for name in values}
 
 
-def summarise(measured: Mapping[str, Seeded], seed: int) -> dict[str, Any]:
+def seed_means(measured: Mapping[str, Seeded], seed: int) -> dict[str, Any]:
     """Mean over the seeds with its interval, and the value of each seed, by metric; as in metrics.json."""
     entries = {}
     for name, one in measured.items():
@@ -63,7 +63,7 @@ def summarise(measured: Mapping[str, Seeded], seed: int) -> dict[str, Any]:
     return entries
 
 
-def difference(first: Mapping[str, Seeded], second: Mapping[str, Seeded], seed: int) -> dict[str, Any]:
+def seed_differences(first: Mapping[str, Seeded], second: Mapping[str, Seeded], seed: int) -> dict[str, Any]:
     """First minus second, paired by seed and by resample, by metric; a model of one seed is compared with every seed of the other.
 
     Parameters

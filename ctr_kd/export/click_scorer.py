@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-PAD, UNKNOWN = 0, 1
+PAD, UNKNOWN = 0, 1  # of every vocabulary, as the project has them; this file imports nothing of it
 CHUNK = 16_384  # rows whose working set fits the cache
 _CANONICAL_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 

@@ -20,9 +20,10 @@ import torch
 from torch import nn
 
 from ctr_kd.data.batching import Batch
-from ctr_kd.data.samples import GAP, GAP_BUCKETS, SPECIALS, Assembly, Signature
+from ctr_kd.data.samples import GAP, GAP_BUCKETS, Assembly, Signature
 from ctr_kd.data.texts import AnyAssembly, TextAssembly
 from ctr_kd.export import click_scorer, text_scorer
+from feature_store.special_tokens import SPECIALS
 
 OPSET = 17
 INPUTS = Batch._fields

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctr_kd.metrics.drift import ScoreDistribution, count_by_bin, population_stability_index
+from feature_store.special_tokens import UNKNOWN
 
-UNKNOWN = 1  # index of an id that the vocabulary lacks
 EVEN_EDGES = np.arange(1, 20) / 20  # where no distribution of reference says better
 
 
@@ -118,7 +118,7 @@ def count_texts(table: pa.Table, score: np.ndarray, edges: np.ndarray) -> Scorin
     return ScoringCounts(table.num_rows, missing=missing, **_distribution(score, edges))
 
 
-def summarise(counts: ScoringCounts, edges: np.ndarray, reference: ScoreDistribution | None) -> dict[str, Any]:
+def scoring_summary(counts: ScoringCounts, edges: np.ndarray, reference: ScoreDistribution | None) -> dict[str, Any]:
     """The counts as a report has them: shares, and the drift of the scores from the distribution of reference.
 
     Returns

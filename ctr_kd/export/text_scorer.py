@@ -17,7 +17,7 @@ import onnxruntime
 import pandas as pd
 import pyarrow as pa
 
-PAD = 0
+PAD = 0  # of every vocabulary, as the project has it; this file imports nothing of it
 CHUNK = 16_384  # rows tokenized at a time
 BATCH = 512  # rows of about one length whose vectors fit the cache
 

@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ctr_kd.config import EncoderConfig
-from ctr_kd.data.samples import SPECIALS
 from ctr_kd.training.checkpoint import unreadable_because
+from feature_store.special_tokens import SPECIALS
 from feature_store.tables.files import sync
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # in the order of preference, which is that of transformers

@@ -143,7 +143,7 @@ class Bootstrap:
     --------
     >>> label, user = [0, 1, 0, 1, 0, 1], [1, 1, 2, 2, 3, 3]
     >>> bootstrap = Bootstrap(user, rows=6, replicates=200, seed=0)
-    >>> values = bootstrap.run({"auc": AucStatistic(label, [0.1, 0.6, 0.5, 0.7, 0.4, 0.2], bootstrap.unit)})["auc"]
+    >>> values = bootstrap.values_of({"auc": AucStatistic(label, [0.1, 0.6, 0.5, 0.7, 0.4, 0.2], bootstrap.unit)})["auc"]
     >>> interval = percentile_interval(7 / 9, values)
     >>> 0 <= interval.low <= interval.value <= interval.high <= 1
     True
@@ -170,7 +170,7 @@ class Bootstrap:
         counts = np.bincount(drawn, minlength=self.units).astype(np.int32)
         return Resample(counts, counts.astype(np.float64))
 
-    def run(self, statistics: Mapping[Any, Statistic]) -> dict[Any, Floats]:
+    def values_of(self, statistics: Mapping[Any, Statistic]) -> dict[Any, Floats]:
         """Value of each statistic in each resample, shape (replicates,); nan where a resample leaves it undefined."""
         results: dict[Hashable, Floats] = {name: np.full(self.replicates, np.nan) for name in statistics}
 

@@ -143,7 +143,7 @@ def one_vs_rest_auc_score(label: ArrayLike, score: ArrayLike) -> float:
     return float(np.mean([auc_score(labels == column, scores[:, column]) for column in columns]))
 
 
-def row_log_losses(label: ArrayLike, score: ArrayLike) -> Floats:
+def class_log_losses(label: ArrayLike, score: ArrayLike) -> Floats:
     """Negative log likelihood of each row's class, shape (rows,), in nats; clipped as in `log_loss` of clicks."""
     labels, scores = check_class_probabilities(label, score)
     likelihood = scores[np.arange(len(labels)), labels]
@@ -151,15 +151,15 @@ def row_log_losses(label: ArrayLike, score: ArrayLike) -> Floats:
     return -np.log(np.clip(likelihood.astype(np.float64), margin, 1 - margin))
 
 
-def normalized_entropy(label: ArrayLike, score: ArrayLike) -> float:
+def class_normalized_entropy(label: ArrayLike, score: ArrayLike) -> float:
     """Mean log loss over the entropy of the class shares: 1 is a model that predicts the shares, 0 is perfect.
 
     Examples
     --------
-    >>> round(normalized_entropy([0, 1, 2], [[1 / 3, 1 / 3, 1 / 3]] * 3), 6)
+    >>> round(class_normalized_entropy([0, 1, 2], [[1 / 3, 1 / 3, 1 / 3]] * 3), 6)
     1.0
     """
-    losses = row_log_losses(label, score)
+    losses = class_log_losses(label, score)
     shares = np.unique(np.asarray(label), return_counts=True)[1] / max(len(losses), 1)
     if len(shares) < 2:
         raise UndefinedMetric(f"all {len(losses)} labels are one class" if len(losses) else "there are no rows")

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ctr_kd.config import EncoderConfig
-from ctr_kd.data.samples import CLS, MASK, SEP
 from ctr_kd.models.layers import TokenEmbedding, padding_mask
+from feature_store.special_tokens import CLS, MASK, SEP
 
 
 class Attention(nn.Module):

@@ -9,7 +9,7 @@ from ctr_kd.config import FinetuneConfig
 from ctr_kd.data.samples import Signature
 from ctr_kd.models.bert import MaskedItemModel
 from ctr_kd.models.cross_network import CrossNetwork
-from ctr_kd.models.layers import ContextEncoder, Head, TokenEmbedding, compare, mean_of
+from ctr_kd.models.layers import ContextEncoder, Head, TokenEmbedding, mean_of, pair_features
 from ctr_kd.models.pretrained_base import INITIAL_SCALE, OnPretrained
 
 
@@ -61,8 +61,8 @@ class ClickBert(OnPretrained):
         pooled = mean_of(self.token(segment_a), segment_a_length)  # (segments, width / 2)
         pooled, own = pooled.index_select(0, segment_of_row), self.token(segment_b).sum(1)  # (rows, width / 2)
         context = self.context(categorical, dense)
-        known = self.scale * compare(summary, self.candidate_norm(candidate))  # (rows, 4 * width)
-        features = [known, compare(pooled, own), next_item, context]
+        known = self.scale * pair_features(summary, self.candidate_norm(candidate))  # (rows, 4 * width)
+        features = [known, pair_features(pooled, own), next_item, context]
         logits = self.head(torch.cat(features, dim=-1))  # (rows, outputs)
         if self.crosses is None:
             return logits

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from ctr_kd.config import FinetuneConfig
-from ctr_kd.data.samples import PAD, Signature
+from ctr_kd.data.samples import Signature
 from ctr_kd.models.bert import MaskedItemModel
-from ctr_kd.models.layers import ContextEncoder, Head, TokenEmbedding, compare, compared_size, length_of, mean_of, padding_mask
+from ctr_kd.models.layers import ContextEncoder, Head, TokenEmbedding, compared_size, length_of, mean_of, padding_mask, pair_features
 from ctr_kd.models.pretrained_base import INITIAL_SCALE, OnPretrained
+from feature_store.special_tokens import PAD
 
 
 class CrossEncoder(OnPretrained):
@@ -51,23 +52,23 @@ class CrossEncoder(OnPretrained):
         if not self.compares:
             known = _mean_state(bert(first, length_a), length_a).index_select(0, segment_of_row)
         else:
-            own = compare(own, mean_of(self.token(segment_b), length_of(segment_b)))
+            own = pair_features(own, mean_of(self.token(segment_b), length_of(segment_b)))
             first, length_a = first.index_select(0, segment_of_row), length_a.index_select(0, segment_of_row)
             behind, length_b = bert.second(segment_b, length_of(segment_b))
-            tokens, second = join(first, length_a, behind, length_b)
+            tokens, second = join_segments(first, length_a, behind, length_b)
             states = bert(tokens, length_a + length_b, second.long())  # (rows, length a + length b, width)
             all_of_b = torch.where(second.unsqueeze(2), states, 0.0).sum(1) / length_b.clamp(min=1).unsqueeze(1).to(states.dtype)
-            known = compare(_mean_state(states, length_a), all_of_b)  # (rows, 4 * width)
+            known = pair_features(_mean_state(states, length_a), all_of_b)  # (rows, 4 * width)
         return self.head(torch.cat([self.scale * known, own, self.context(categorical, dense)], dim=-1))  # (rows, outputs)
 
 
-def join(a: Tensor, length_a: Tensor, b: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
+def join_segments(a: Tensor, length_a: Tensor, b: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
     """Right-padded sequences (rows, length, features) that hold those of b right behind those of a, and which tokens are of b.
 
     Examples
     --------
     >>> a, b = torch.tensor([[[5], [6]], [[7], [0]]]), torch.tensor([[[8]], [[9]]])
-    >>> tokens, second = join(a, torch.tensor([2, 1]), b, torch.tensor([1, 1]))
+    >>> tokens, second = join_segments(a, torch.tensor([2, 1]), b, torch.tensor([1, 1]))
     >>> tokens[:, :, 0].tolist(), second.int().tolist()
     ([[5, 6, 8], [7, 9, 0]], [[0, 0, 1], [0, 1, 0]])
     """

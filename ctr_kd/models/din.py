@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ctr_kd.config import StudentConfig
 from ctr_kd.data.samples import Signature
-from ctr_kd.models.layers import ContextEncoder, Head, TokenEmbedding, compare
+from ctr_kd.models.layers import ContextEncoder, Head, TokenEmbedding, pair_features
 
 
 class DIN(nn.Module):
@@ -42,4 +42,4 @@ class DIN(nn.Module):
         """Logits (rows, outputs) of a :class:`ctr_kd.data.batching.Batch`."""
         candidate = self.token(segment_b).sum(1)  # (rows, width)
         history = self.attend(self.token(segment_a), segment_of_row, candidate)
-        return self.head(torch.cat([compare(history, candidate), self.context(categorical, dense)], dim=-1))  # (rows, outputs)
+        return self.head(torch.cat([pair_features(history, candidate), self.context(categorical, dense)], dim=-1))  # (rows, outputs)

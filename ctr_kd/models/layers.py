@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ctr_kd.data.samples import PAD, Signature
+from ctr_kd.data.samples import Signature
+from feature_store.special_tokens import PAD
 
 
 class TokenEmbedding(nn.Module):
@@ -109,13 +110,13 @@ class ContextEncoder(nn.Module):
         return torch.cat(parts, dim=1) if parts else dense.new_zeros(dense.shape[0], 0)
 
 
-def compare(a: Tensor, b: Tensor) -> Tensor:
+def pair_features(a: Tensor, b: Tensor) -> Tensor:
     """[a, b, a * b, |a - b|] of two segments' vectors (Tang et al. 2019, arXiv:1903.12136, section 3.1)."""
     return torch.cat([a, b, a * b, (a - b).abs()], dim=-1)
 
 
 def compared_size(signature: Signature, width: int) -> int:
-    """Size of what a head is told of both segments: :func:`compare` of them, or segment A alone where there is no segment B."""
+    """Size of what a head is told of both segments: :func:`pair_features` of them, or segment A alone where there is no segment B."""
     return 4 * width if signature.max_length_b else width
 
 

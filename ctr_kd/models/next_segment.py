@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ctr_kd.data.samples import CLS, Signature
+from ctr_kd.data.samples import Signature
 from ctr_kd.models.bert import MaskedItemModel, append_token, last_position
-from ctr_kd.models.cross_encoder import join
+from ctr_kd.models.cross_encoder import join_segments
 from ctr_kd.models.layers import length_of
 from ctr_kd.models.pretrained_base import OnPretrained
+from feature_store.special_tokens import CLS
 
 
 class NextSegment(OnPretrained):
@@ -42,7 +43,7 @@ class NextSegment(OnPretrained):
         most = None if bert.position is None else bert.position.num_embeddings
         if most is not None and not bert.config.framed:  # the end of B makes room for [CLS]
             length_b = torch.minimum(length_b, most - 1 - length_a)
-        tokens, second = join(first, length_a, behind, length_b)
+        tokens, second = join_segments(first, length_a, behind, length_b)
         length = length_a + length_b
         if bert.config.framed:
             at = torch.arange(len(length), device=length.device) * tokens.shape[1]  # of [CLS]

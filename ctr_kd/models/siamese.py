@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ctr_kd.data.samples import Signature
-from ctr_kd.models.layers import ContextEncoder, Head, TokenEmbedding, compare, length_of, mean_of
+from ctr_kd.models.layers import ContextEncoder, Head, TokenEmbedding, length_of, mean_of, pair_features
 
 
 class Comparing(nn.Module):
@@ -32,7 +32,7 @@ class Comparing(nn.Module):
         """Logits (rows, outputs) from encoded histories (segments, width)."""
         features = history.index_select(0, segment_of_row)  # (rows, width)
         if self.compares:
-            features = compare(features, self.candidate(segment_b))  # (rows, 4 * width)
+            features = pair_features(features, self.candidate(segment_b))  # (rows, 4 * width)
         return self.head(torch.cat([features, self.context(categorical, dense)], dim=-1))  # (rows, outputs)
 
     def forward(

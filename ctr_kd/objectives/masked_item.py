@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ctr_kd.data.batching import cut
-from ctr_kd.data.samples import MASK, PAD, SPECIALS
+from ctr_kd.data.batching import trim
 from ctr_kd.models.bert import prepend_cls
+from feature_store.special_tokens import MASK, PAD, SPECIALS
 
 
 class Masked(NamedTuple):
@@ -121,7 +121,7 @@ def masked_part(masked: Masked, rows: slice) -> Masked:
     """Some sequences of a batch, trimmed, with the positions that predict in them."""
     longest = masked.tokens.shape[1]
     inside = (masked.position >= rows.start * longest) & (masked.position < rows.stop * longest)
-    tokens, length = cut(masked.tokens, masked.length, rows)
+    tokens, length = trim(masked.tokens, masked.length, rows)
     position = masked.position[inside]
     at = (position // longest - rows.start) * tokens.shape[1] + position % longest
     return Masked(tokens, length, at, masked.target[inside])

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ctr_kd.data.batching import cut
-from ctr_kd.data.samples import CLS
+from ctr_kd.data.batching import trim
 from ctr_kd.models.bert import MaskedItemModel, last_position
+from feature_store.special_tokens import CLS
 
 
 class Pairs(NamedTuple):
@@ -84,7 +84,7 @@ def make_pairs(tokens: np.ndarray, length: np.ndarray, rng: np.random.Generator)
 
 def pairs_part(pairs: Pairs, rows: slice) -> Pairs:
     """Some pairs of a batch, trimmed to the longest of them."""
-    tokens, length = cut(pairs.tokens, pairs.length, rows)
+    tokens, length = trim(pairs.tokens, pairs.length, rows)
     return Pairs(tokens, length, pairs.segment[rows, : tokens.shape[1]], pairs.continues[rows])
 
 

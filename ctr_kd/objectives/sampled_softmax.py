@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ctr_kd.config import PretrainConfig
-from ctr_kd.data.samples import SPECIALS
 from ctr_kd.models.bert import MaskedItemModel
+from feature_store.special_tokens import SPECIALS
 
 FULL_SOFTMAX_ITEMS = 20_000  # up to here the softmax over all items costs little more than one over shared negatives
 POPULARITY_POWER = 0.5  # negatives are drawn by the square root of how often an item occurs: between uniform and popularity

@@ -10,9 +10,9 @@ import onnx
 import pyarrow as pa
 from onnx import numpy_helper
 
+from ctr_kd.data.samples import GAP
 from ctr_kd.retrieval.item_index import ItemIndex
-
-PAD, UNKNOWN = 0, 1
+from feature_store.special_tokens import UNKNOWN
 
 
 class EmbeddingsMissing(ValueError):
@@ -37,7 +37,7 @@ class ItemEmbeddings:
 
     def __init__(self, directory: Path, scorer: Any) -> None:
         graph = onnx.load(str(directory / "student.onnx"), load_external_data=False).graph
-        names = [name for name in scorer.signature["tokens"] if name != "gap"]
+        names = [name for name in scorer.signature["tokens"] if name != GAP]
         endings = {f"token.tables.{name}.weight": name for name in names}
         found = {
             name: numpy_helper.to_array(tensor)

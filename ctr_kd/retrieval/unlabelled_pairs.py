@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from ctr_kd.data.samples import SPECIALS, Assembly, Samples, Segment
+from ctr_kd.data.samples import Assembly, Samples, Segment
 from ctr_kd.models.bert import MaskedItemModel
 from ctr_kd.retrieval.item_index import ItemIndex
+from feature_store.special_tokens import SPECIALS
 
 
 @torch.no_grad()

@@ -40,7 +40,7 @@ def choose_device(config: TrainingConfig, local_rank: int = 0) -> torch.device:
     return torch.device("cuda", local_rank % torch.cuda.device_count())
 
 
-def move(tensors: Tensors, device: torch.device) -> Tensors:
+def to_device(tensors: Tensors, device: torch.device) -> Tensors:
     """A named tuple of tensors on another device; the tensors themselves where they lie there already."""
     return type(tensors)(*(tensor.to(device, non_blocking=True) for tensor in tensors))
 

@@ -18,8 +18,8 @@ from ctr_kd.objectives.classification import base_logits, hard_cross_entropy, la
 from ctr_kd.objectives.distillation import class_shares, logits_loss
 from ctr_kd.objectives.hints import hints_loss
 from ctr_kd.objectives.schedule import LABELS_ALONE, emphasis
-from ctr_kd.training.devices import choose_device, device_of, move
-from ctr_kd.training.embedding_init import begin_with, begin_with_vectors
+from ctr_kd.training.devices import choose_device, device_of, to_device
+from ctr_kd.training.embedding_init import begin_with_teacher, begin_with_vectors
 from ctr_kd.training.finetune import validation_figures
 from ctr_kd.training.job import TrainingJob, TrainingRows
 from ctr_kd.training.learning_curve import LearningCurve
@@ -183,7 +183,7 @@ def train_student(
             raise ValueError("hints and embeddings: teacher need the teacher's encoder")
         encoder.requires_grad_(False).eval()
         if config.embeddings == "teacher":
-            begin_with(model.token, encoder.bert.token, encoder.vocabulary)
+            begin_with_teacher(model.token, encoder.bert.token, encoder.vocabulary)
         if hinted:
             trained["projection"] = nn.Linear(config.student.width, encoder.bert.config.width)
         encoder.to(choose_device(config.training))
@@ -195,7 +195,7 @@ def train_student(
 
         def share_of(part: slice) -> Tensor:
             device = device_of(model)
-            inputs, own = move(part_of(batch, part), device), labels[part].to(device)
+            inputs, own = to_device(part_of(batch, part), device), labels[part].to(device)
             history = model.encode(inputs.segment_a, inputs.segment_a_length) if hinted else None
             logits = model(*inputs) if history is None else model.score(history, *inputs[2:])
             value = weight.labels * hard_cross_entropy(logits, own) * labelled_share(labels[part], labels)
@@ -211,7 +211,7 @@ def train_student(
                 base=base.to(device),
             )
             if history is not None and encoder is not None:
-                state = _state(encoder, move(part_of(visible, part), device))
+                state = _state(encoder, to_device(part_of(visible, part), device))
                 taught = taught + hints_loss(history, state, inputs.segment_of_row, trained["projection"], config.hints)
             return value + weight.teacher * taught * ((part.stop - part.start) / len(chosen))
 

@@ -131,7 +131,7 @@ def launched() -> tuple[int, int, int]:
 
 
 @contextmanager
-def join() -> Iterator[Processes]:
+def join_processes() -> Iterator[Processes]:
     """Meet the other processes for the body of a ``with`` statement; a process that was started alone meets nobody."""
     rank, count, local_rank = launched()
     if count == 1:

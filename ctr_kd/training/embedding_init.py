@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ctr_kd.data.samples import SPECIALS
 from ctr_kd.models.layers import TokenEmbedding
 from ctr_kd.training.loop import TrainingError
+from feature_store.special_tokens import SPECIALS
 
 
 def principal_directions(vectors: Tensor, width: int) -> Tensor:
@@ -46,7 +46,7 @@ def principal_directions(vectors: Tensor, width: int) -> Tensor:
 
 
 @torch.no_grad()
-def begin_with(student: TokenEmbedding, teacher: TokenEmbedding, vocabulary: Tensor) -> None:
+def begin_with_teacher(student: TokenEmbedding, teacher: TokenEmbedding, vocabulary: Tensor) -> None:
     """Set the student's tables to the teacher's, projected by the principal directions of the items' vectors.
 
     Parameters

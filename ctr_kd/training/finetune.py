@@ -21,7 +21,7 @@ from ctr_kd.objectives.classification import base_logits, hard_cross_entropy, la
 from ctr_kd.retrieval.unlabelled_pairs import join_rows
 from ctr_kd.training.calibration import fit_class_scale
 from ctr_kd.training.checkpoint import load_weights, save_checkpoint
-from ctr_kd.training.devices import choose_device, device_of, move
+from ctr_kd.training.devices import choose_device, device_of, to_device
 from ctr_kd.training.job import TrainingJob, TrainingRows
 from ctr_kd.training.learning_curve import LearningCurve
 from ctr_kd.training.loop import TrainingError, fit, predict, row_plan, training_batch
@@ -169,7 +169,7 @@ def finetune(
 
         def share_of(part: slice) -> torch.Tensor:
             device = device_of(model)
-            value = hard_cross_entropy(model(*move(part_of(batch, part), device)), labels[part].to(device))
+            value = hard_cross_entropy(model(*to_device(part_of(batch, part), device)), labels[part].to(device))
             return value * labelled_share(labels[part], labels)
 
         return share_of

@@ -15,7 +15,7 @@ from ctr_kd.config import TrainingConfig
 from ctr_kd.data.batching import Batch, batch_plan, make_batch
 from ctr_kd.data.samples import Samples
 from ctr_kd.training.checkpoint import load_weights, save_checkpoint
-from ctr_kd.training.devices import autocast, choose_device, compiled, device_of, move, report_what_has_no_effect
+from ctr_kd.training.devices import autocast, choose_device, compiled, device_of, report_what_has_no_effect, to_device
 from ctr_kd.training.distributed import Processes
 from ctr_kd.training.job import TrainingJob
 from ctr_kd.training.learning_curve import LearningCurve
@@ -219,7 +219,7 @@ def predict(model: nn.Module, samples: Samples, batch_size: int = 4096) -> np.nd
     model.eval()
     logits: np.ndarray | None = None
     for rows in batch_plan(samples.a.end - samples.a.start, samples.group, batch_size, None):
-        out = model(*move(make_batch(samples, rows), device)).float().cpu().numpy()
+        out = model(*to_device(make_batch(samples, rows), device)).float().cpu().numpy()
         if logits is None:
             logits = np.empty((len(samples), out.shape[1]), np.float32)
         logits[rows] = out

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from ctr_kd.config import EncoderConfig, PretrainConfig
 from ctr_kd.data.batching import batch_plan, gather, hide_known, leave_out
-from ctr_kd.data.samples import SPECIALS, Segment, Signature
+from ctr_kd.data.samples import Segment, Signature
 from ctr_kd.data.texts import AnyAssembly
 from ctr_kd.models.bert import Bert, MaskedItemModel
 from ctr_kd.objectives.masked_item import mask_items, masked_part, predict_next
@@ -23,10 +23,11 @@ from ctr_kd.objectives.sampled_softmax import (
     sampled_softmax_loss,
     softmax_loss,
 )
-from ctr_kd.training.devices import device_of, move
+from ctr_kd.training.devices import device_of, to_device
 from ctr_kd.training.job import TrainingJob
 from ctr_kd.training.learning_curve import LearningCurve
 from ctr_kd.training.loop import TrainingError, fit
+from feature_store.special_tokens import SPECIALS
 
 VALIDATION_SEQUENCES = 4096  # enough for masked-item accuracy to two decimals
 COUNTED_SEQUENCES = 10_000  # at a time: the pool of tokens may be larger than the memory
@@ -177,21 +178,21 @@ def pretrain(
 
         def share_of(part: slice) -> torch.Tensor:
             device, shown = device_of(model), masked_part(masked, part)
-            shown = move(shown, device)
+            shown = to_device(shown, device)
             state = model.states(shown.tokens, shown.length, shown.position)  # (predicted, width)
             if not len(shown.target):
                 value = state.sum() * 0.0
             elif negatives is None:
                 value = softmax_loss(model, state, shown.target)
             elif kind == "sampled":
-                value = sampled_softmax_loss(model, state, shown.target, move(negatives, device))
+                value = sampled_softmax_loss(model, state, shown.target, to_device(negatives, device))
             else:
-                value = gbce_loss(model, state, shown.target, move(negatives, device), config.gbce_calibration)
+                value = gbce_loss(model, state, shown.target, to_device(negatives, device), config.gbce_calibration)
             if config.attributes and len(shown.target):
                 value = value + config.attributes * attribute_loss(model, state, shown.target)
             value = value * (len(shown.target) / max(len(masked.target), 1))
             if pairs is not None:
-                next_segment = next_segment_loss(model, move(pairs_part(pairs, part), device))
+                next_segment = next_segment_loss(model, to_device(pairs_part(pairs, part), device))
                 value = value + config.next_segment * (next_segment * ((part.stop - part.start) / len(rows)))
             return value
 

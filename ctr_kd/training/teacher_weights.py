@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ctr_kd.data.samples import UNKNOWN, Samples, Signature
+from ctr_kd.data.samples import Samples, Signature
+from feature_store.special_tokens import UNKNOWN
 
 
 @dataclass(frozen=True)
-class Weighting:
+class TeacherWeights:
     """Weights of the teachers as a softmax of a linear function of a row's context.
 
     A mixture of experts whose experts are fixed (Jacobs et al. 1991, doi:10.1162/neco.1991.3.1.79), mixed by their logits.
@@ -42,7 +43,7 @@ class Weighting:
         return {"teachers": list(self.teachers), "bias": self.bias.tolist(), "slope": self.slope.tolist()}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Weighting:
+    def from_dict(cls, values: Mapping[str, Any]) -> TeacherWeights:
         return cls(tuple(values["teachers"]), np.array(values["bias"]), np.array(values["slope"]))
 
 
@@ -68,9 +69,9 @@ def row_context(samples: Samples, signature: Signature) -> np.ndarray:
     return np.stack([np.asarray(column, np.float64) for column in columns], axis=1)
 
 
-def fit_weighting(
+def fit_teacher_weights(
     logits: Mapping[str, np.ndarray], context: np.ndarray, label: np.ndarray, fixed: Mapping[str, float], steps: int = 200
-) -> Weighting:
+) -> TeacherWeights:
     """Fit the weights to labels by log loss, drawn towards the fixed ones by a normal prior of unit variance.
 
     A scale and an offset of the combined logit are fitted beside them and thrown away: the weights shall say which teacher tells rows
@@ -96,7 +97,7 @@ def fit_weighting(
     Examples
     --------
     >>> same = np.array([[2.0], [-1.0]])
-    >>> learned = fit_weighting({"a": same, "b": same}, np.ones((2, 1)), np.array([1.0, 0.0]), {"a": 0.25, "b": 0.75})
+    >>> learned = fit_teacher_weights({"a": same, "b": same}, np.ones((2, 1)), np.array([1.0, 0.0]), {"a": 0.25, "b": 0.75})
     >>> {name: weight.round(4).ravel().tolist() for name, weight in learned.weights(np.ones((2, 1))).items()}
     {'a': [0.25, 0.25], 'b': [0.75, 0.75]}
     """
@@ -121,4 +122,4 @@ def fit_weighting(
         return loss
 
     optimizer.step(closure)
-    return Weighting(names, (prior + shift).detach().numpy(), slope.detach().numpy())
+    return TeacherWeights(names, (prior + shift).detach().numpy(), slope.detach().numpy())

@@ -24,17 +24,17 @@ import pyarrow.parquet as pq
 
 from feature_store.config import TokenizerConfig, TokensConfig
 from feature_store.readers.text import SPLITS
+from feature_store.special_tokens import SPECIALS, UNKNOWN
 from feature_store.store.store import Store
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import load_json, write_json
 from feature_store.text.audit import audit_texts
 from feature_store.text.summary import TextSummary, VectorCounts, ViewSummary
 from feature_store.text.tokenizers import TOKENIZERS, Tokenizer, fit_tokenizer
-from feature_store.text.tokenizers.wordpiece import SPECIALS, WordPiece
+from feature_store.text.tokenizers.wordpiece import WordPiece
 from feature_store.text.word_vectors import read_vectors
 
 VIEWS = ("teacher", "student")
-UNKNOWN = 1  # index of [UNK]
 TEXTS = pa.schema(
     [
         ("row_id", pa.int64()),

@@ -53,7 +53,7 @@ def contest(
     Mismatch
         When the champion tells other classes.
     """
-    from ctr_kd.evaluation.evaluate import EvaluationRows, evaluate
+    from ctr_kd.evaluation.evaluate import EvaluationRows, evaluate_models
 
     first = test.newest(rows, bounds.champion_rows)
     part = rows.slice(first)
@@ -71,7 +71,9 @@ def contest(
         if scores[CHAMPION].shape != scores[CHALLENGER].shape:
             raise Mismatch(f"it scores {scores[CHAMPION].shape[1:]} classes, the challenger {trained.shape[1:]}")
     label, user = part["label"].to_numpy(), part["user"].to_numpy() if "user" in part.column_names else None
-    measured = evaluate(EvaluationRows(label, user), scores, replicates=bounds.bootstrap, seed=bounds.seed, pairs=((CHALLENGER, CHAMPION),))
+    measured = evaluate_models(
+        EvaluationRows(label, user), scores, replicates=bounds.bootstrap, seed=bounds.seed, pairs=((CHALLENGER, CHAMPION),)
+    )
     request = test.request(part, bounds.latency_candidates)
     latencies = measure_latency([scorer.score for scorer in scorers.values()], request, bounds.latency_requests)
     found = {

@@ -34,11 +34,12 @@ class StudentServer:
         code = Path(data_path).parents[1] / "code" / "student_scorer.py"
         spec = importlib.util.spec_from_file_location("student_scorer", code)
         assert spec is not None and spec.loader is not None  # of a file that ends in .py  # noqa: S101
-        self._module: Any = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(self._module)
-        if not hasattr(self._module, "SCORER"):  # a student that the release before exported
-            self._module.SCORER, self._module.ERROR = self._module.StudentScorer, self._module.ScoringError
-        self.scorer: Any = self._module.SCORER(data_path)
+        module: Any = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        if not hasattr(module, "SCORER"):  # the names that the release before had, whose exported student may be registered now
+            module.SCORER, module.ERROR = module.StudentScorer, module.ScoringError
+        self.scorer: Any = module.SCORER(data_path)
+        self._refusal: type[ValueError] = module.ERROR
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Scores of a frame.
@@ -63,7 +64,7 @@ class StudentServer:
             if "item_id" in frame.columns and len(frame) and all(map(_is_list, frame["item_id"])):
                 return self._predict_requests(frame)
             return self.scorer.predict(frame)
-        except self._module.ERROR as error:
+        except self._refusal as error:
             from mlflow.exceptions import MlflowException
             from mlflow.protos.databricks_pb2 import BAD_REQUEST
 
@@ -87,7 +88,7 @@ class StudentServer:
         for value, expected in zip(values, count, strict=True):
             if not _is_list(value) or len(value) != expected:
                 has = f"{len(value)} values" if _is_list(value) else "no list"
-                raise self._module.ERROR(f"column {name} has {has} for the {expected} candidates of a row")
+                raise self._refusal(f"column {name} has {has} for the {expected} candidates of a row")
         return list(chain.from_iterable(values))
 
 

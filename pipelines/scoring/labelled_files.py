@@ -27,7 +27,7 @@ def evaluate_file(run: RunContext, source: Path) -> str:
     DataError
         When a required column is missing, there are no rows, or labels are other than 0 and 1, or other than the model's classes.
     """
-    from ctr_kd.evaluation.evaluate import EvaluationRows, evaluate
+    from ctr_kd.evaluation.evaluate import EvaluationRows, evaluate_models
 
     model = load_model(run)
     answers = model.answers
@@ -55,7 +55,7 @@ def evaluate_file(run: RunContext, source: Path) -> str:
         request = request_codes(user, joined["timestamp"], request)
     settings = run.config.evaluate
     rows = EvaluationRows(joined["label"], user, request, classes=answers.classes)
-    measured = evaluate(rows, {"model": joined["score"]}, replicates=settings.bootstrap, seed=settings.seed)
+    measured = evaluate_models(rows, {"model": joined["score"]}, replicates=settings.bootstrap, seed=settings.seed)
     facts = {"model": model_uri(run), "version": model_version(run), "rows": len(joined["label"])}
     return json.dumps(facts | measured["models"]["model"], indent=1, allow_nan=False)
 

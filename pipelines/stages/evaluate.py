@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def run(context: StageContext) -> None:
     """Score the test rows with every model; writes ``metrics.json``, ``report.json`` (what the plots show) and ``report.html``."""
-    from ctr_kd.evaluation.evaluate import confusions, curves, evaluate
+    from ctr_kd.evaluation.evaluate import click_curves, confusions, evaluate_models
 
     settings = context.config.evaluate
     test = open_rows(context.inputs["ingest"])
@@ -38,15 +38,17 @@ def run(context: StageContext) -> None:
     costs["student"]["rows_per_second"] = student_rows_per_second(context.inputs["distill"] / "export", test)
     costs["student_alone"]["rows_per_second"] = costs["student"]["rows_per_second"]  # the same graph with other numbers in it
     context.report(f"{len(rows.label):,} test rows, {', '.join(scores)}")
-    measured = evaluate(rows, scores, replicates=settings.bootstrap, seed=settings.seed)
+    measured = evaluate_models(rows, scores, replicates=settings.bootstrap, seed=settings.seed)
     for name, entries in measured["models"].items():
         entries |= {"rows_per_second": None, "parameters": None, "bytes": None} | costs.get(name, {})
     uncalibrated = uncalibrated_scores(context)
     for name, score in uncalibrated.items():
         measured["models"][name]["uncalibrated"] = calibration_figures(rows.label, score)
     metrics = {"run": run_facts(context), "data": data_facts(context, test.summary), **measured, "gate": None}
-    before = {"uncalibrated": curves(rows.label, uncalibrated)["reliability"]}
-    write_report(context, metrics, curves(rows.label, scores) | confusions(rows, scores) | before | {"learning": learning_curves(context)})
+    before = {"uncalibrated": click_curves(rows.label, uncalibrated)["reliability"]}
+    write_report(
+        context, metrics, click_curves(rows.label, scores) | confusions(rows, scores) | before | {"learning": learning_curves(context)}
+    )
     student = measured["models"]["student"]
     context.record(
         {"student": {name: _value(student[name]) for name in ("auc", "gauc", "log_loss", "calibration_error") if name in student}}
@@ -107,7 +109,7 @@ def calibration_figures(label: NDArray, score: NDArray) -> dict[str, Any]:
     else:
         right, sure = score.argmax(axis=1) == label, score.max(axis=1).clip(0, 1)
         measures = {
-            "log_loss": lambda: float(classification.row_log_losses(label, score).mean()),
+            "log_loss": lambda: float(classification.class_log_losses(label, score).mean()),
             "calibration_error": partial(probability.calibration_error, right, sure),
         }
     figures: dict[str, Any] = {}

@@ -63,7 +63,7 @@ def run(context: StageContext) -> None:
 
 def measure(context: StageContext, day: date) -> dict[str, Any]:
     """What is known of a scored date: figures with intervals of its users, or why there are none."""
-    from ctr_kd.evaluation.evaluate import EvaluationRows, evaluate
+    from ctr_kd.evaluation.evaluate import EvaluationRows, evaluate_models
     from ctr_kd.metrics.drift import index_by_chance
     from feature_store.features.delayed_labels import labels_of
 
@@ -81,7 +81,9 @@ def measure(context: StageContext, day: date) -> dict[str, Any]:
         return facts | {"state": "waiting", "reason": reason}
     rows = EvaluationRows(labelled.label, labelled.user)
     settings = config.evaluate
-    measured = evaluate(rows, {"live": labelled.score}, replicates=settings.bootstrap, seed=settings.seed, pairs=())["models"]["live"]
+    measured = evaluate_models(rows, {"live": labelled.score}, replicates=settings.bootstrap, seed=settings.seed, pairs=())["models"][
+        "live"
+    ]
     figures = {name: measured[name] for name in FIGURES if name in measured}
     drift = manifest["report"]["scores"]
     if drift["psi"] is None:

@@ -57,7 +57,7 @@ def amount_titles(config: RunConfig) -> dict[float, str]:
 
 def run(context: StageContext, trained: Mapping[str, Path]) -> None:
     """Compare all students on the test rows; writes ``prove.json`` and ``prove.html``."""
-    from ctr_kd.evaluation.several_seeds import Seeded, difference, measure_seeds, summarise
+    from ctr_kd.evaluation.several_seeds import Seeded, measure_seeds, seed_differences, seed_means
     from ctr_kd.report import WORDS, quality, render_proof, verdict
 
     config, settings = context.config, context.config.evaluate
@@ -73,7 +73,7 @@ def run(context: StageContext, trained: Mapping[str, Path]) -> None:
     for name in dict.fromkeys(title.rpartition("/")[0] for title in trained):
         files = [trained[f"{name}/{seed}"] / "predictions_student_test.parquet" for seed in seeds]
         measured[name] = measure_seeds(label, [stored_probabilities(file) for file in files], bootstrap)
-    models = {name: summarise(one, settings.seed) for name, one in measured.items()}
+    models = {name: seed_means(one, settings.seed) for name, one in measured.items()}
     main = quality({"models": models})
     for name, one in models.items():
         context.report(f"{name}: {WORDS[main]} {one[main]['value']:.4f} over {len(one[main]['seeds'])} seeds")
@@ -85,8 +85,8 @@ def run(context: StageContext, trained: Mapping[str, Path]) -> None:
     figures = {
         name: {
             **models[name],
-            "against_student": difference(measured[name], measured["student"], settings.seed)[main],
-            "against_student_alone": difference(measured[name], measured["student_alone"], settings.seed)[main],
+            "against_student": seed_differences(measured[name], measured["student"], settings.seed)[main],
+            "against_student_alone": seed_differences(measured[name], measured["student_alone"], settings.seed)[main],
         }
         for name in {*variants, *amounts.values()}
     }
@@ -95,7 +95,7 @@ def run(context: StageContext, trained: Mapping[str, Path]) -> None:
         "seeds": seeds,
         "data": {"test_rows": len(label), "users": bootstrap.units},
         "models": {name: models[name] | of_model.get(name, {}) for name in named},
-        "comparisons": {f"{one}-{other}": difference(measured[one], measured[other], settings.seed) for one, other in pairs},
+        "comparisons": {f"{one}-{other}": seed_differences(measured[one], measured[other], settings.seed) for one, other in pairs},
         "ablation": [{"name": name, **figures[name]} for name in variants],
         "amounts": {
             "key": f"distill.{amount_key(config)}",

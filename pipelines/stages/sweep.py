@@ -115,7 +115,7 @@ def run(context: StageContext, trained: Mapping[str, Path], points: Points | Non
         When the points of others were measured on other rows: on the same axes they would mean something else.
     """
     from ctr_kd.evaluation.pareto import on_frontier
-    from ctr_kd.evaluation.several_seeds import measure_seeds, summarise
+    from ctr_kd.evaluation.several_seeds import measure_seeds, seed_means
     from ctr_kd.report import WORDS, render_sweep
 
     config, settings = context.config, context.config.evaluate
@@ -128,7 +128,7 @@ def run(context: StageContext, trained: Mapping[str, Path], points: Points | Non
     test, label, bootstrap = compared_rows(context)
 
     def measured(file: Path) -> dict[str, Any]:
-        return summarise(measure_seeds(label, [stored_probabilities(file)], bootstrap), settings.seed)
+        return seed_means(measure_seeds(label, [stored_probabilities(file)], bootstrap), settings.seed)
 
     students: list[dict[str, Any]] = []
     shown: list[float] = []  # on validation

@@ -19,7 +19,7 @@ from pipelines.workspace.context import StageContext
 
 if TYPE_CHECKING:
     from ctr_kd.data.samples import Assembly, Samples
-    from ctr_kd.training.teacher_weights import Weighting
+    from ctr_kd.training.teacher_weights import TeacherWeights
 
 FILE = "weighting.json"
 
@@ -87,7 +87,7 @@ def learn_weights(
     dict
         What the report says: rows, each teacher's fixed and mean weight, AUC and log loss of both on validation, which is ``used``.
     """
-    from ctr_kd.training.teacher_weights import fit_weighting, row_context
+    from ctr_kd.training.teacher_weights import fit_teacher_weights, row_context
 
     settings, assembly = context.config.distill, _assembly(context)
     rows = pq.read_table(assembly.directory / "rows.parquet")
@@ -107,7 +107,7 @@ def learn_weights(
             )
             logits[name] = trees.logits(fold.newer)
     signature = assembly.signature()
-    learned = fit_weighting(logits, row_context(newer, signature), newer.label, settings.teachers)
+    learned = fit_teacher_weights(logits, row_context(newer, signature), newer.label, settings.teachers)
     return _decide(context, learned, row_context(samples["validation"], signature), samples["validation"].label, teachers, len(newer))
 
 
@@ -116,7 +116,7 @@ def weights_of(context: StageContext, samples: Mapping[str, Samples]) -> dict[st
 
     Read from the stage's own artifact, or where it is another stage that learned them, from that of the teacher.
     """
-    from ctr_kd.training.teacher_weights import Weighting, row_context
+    from ctr_kd.training.teacher_weights import TeacherWeights, row_context
 
     fixed: dict[str, Mapping[str, float | np.ndarray]] = dict.fromkeys(samples, context.config.distill.teachers)
     if context.config.distill.weighting == "fixed":
@@ -124,7 +124,7 @@ def weights_of(context: StageContext, samples: Mapping[str, Samples]) -> dict[st
     kept = read_json((context.output if (context.output / FILE).exists() else context.inputs["teacher"]) / FILE) or {}
     if kept["used"] == "fixed":
         return fixed
-    learned, signature = Weighting.from_dict(kept["learned"]), _assembly(context).signature()
+    learned, signature = TeacherWeights.from_dict(kept["learned"]), _assembly(context).signature()
     return {split: learned.weights(row_context(rows, signature)) for split, rows in samples.items()}
 
 
@@ -136,7 +136,7 @@ def _assembly(context: StageContext) -> Assembly:
 
 def _decide(
     context: StageContext,
-    learned: Weighting,
+    learned: TeacherWeights,
     features: np.ndarray,
     label: np.ndarray,
     teachers: Mapping[str, Mapping[str, np.ndarray]],
@@ -173,12 +173,12 @@ def _earlier_bert(context: StageContext, assembly: Assembly, fold: Fold, validat
     """
     import torch
 
-    from ctr_kd.data.samples import UNKNOWN
     from ctr_kd.training.devices import choose_device
     from ctr_kd.training.finetune import finetune_members
     from ctr_kd.training.job import TrainingRows
     from ctr_kd.training.loop import predict
     from ctr_kd.training.pretrain import pretrain
+    from feature_store.special_tokens import UNKNOWN
     from pipelines.stages.finetune import pretraining_until
 
     config = context.config
@@ -207,7 +207,7 @@ def _earlier_bert(context: StageContext, assembly: Assembly, fold: Fold, validat
 
 def _new_items(context: StageContext, assembly: Assembly, cutoff: int) -> np.ndarray:
     """Indices of vocabulary items that a vocabulary fitted at the cutoff would not hold."""
-    from ctr_kd.data.samples import SPECIALS
+    from feature_store.special_tokens import SPECIALS
 
     index = assembly.item_tokens[:, 0]
     few = assembly.click_counts(cutoff) < context.config.vocabulary.min_count
@@ -216,7 +216,7 @@ def _new_items(context: StageContext, assembly: Assembly, cutoff: int) -> np.nda
 
 def _without(samples: Samples, items: np.ndarray) -> Samples:
     """Samples in which some candidates are unknown."""
-    from ctr_kd.data.samples import UNKNOWN
+    from feature_store.special_tokens import UNKNOWN
 
     pool = samples.b.pool.copy()
     pool[np.isin(pool[:, 0], items), 0] = UNKNOWN

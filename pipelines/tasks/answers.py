@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ctr_kd.export.scoring_statistics import UNKNOWN, ScoringCounts, count_rows, count_texts
+from ctr_kd.export.scoring_statistics import ScoringCounts, count_rows, count_texts
+from feature_store.special_tokens import UNKNOWN
 from feature_store.tables.contracts import DataError
 from pipelines.config.run import TaskName
 
@@ -67,7 +68,7 @@ class ClickAnswers:
 
     Parameters
     ----------
-    scorer : StudentScorer
+    scorer : ClickScorer
         Of :mod:`ctr_kd.export.click_scorer`, out of the model.
     """
 
@@ -112,7 +113,7 @@ class TextAnswers:
 
     Parameters
     ----------
-    scorer : StudentScorer
+    scorer : TextScorer
         Of :mod:`ctr_kd.export.text_scorer`, out of the model.
     """
 

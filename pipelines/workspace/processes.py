@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ctr_kd.training.distributed import ALONE, Processes, ProcessLost, join
+from ctr_kd.training.distributed import ALONE, Processes, ProcessLost, join_processes
 from pipelines.errors import FailedElsewhere
 from pipelines.exit_codes import exit_code, explain
 from pipelines.workspace.context import RunContext, Stage, StageContext
@@ -28,7 +28,7 @@ def together(workspace: Path) -> Iterator[Processes]:
     """
     processes = ALONE
     try:
-        with join() as processes:
+        with join_processes() as processes:
             yield processes
     except BaseException as error:
         # The launcher stops whoever is left once one process ended; this one is ending too, and still has a word to say.

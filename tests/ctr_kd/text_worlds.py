@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ctr_kd.data.samples import UNKNOWN
 from feature_store.config import TokenizerConfig
+from feature_store.special_tokens import UNKNOWN
 from feature_store.text.tokenizers import Tokenizer, fit_tokenizer
 from tests.summaries import text_summary
 

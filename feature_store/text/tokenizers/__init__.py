@@ -1,8 +1,8 @@
 """Tokenizers by the name that a configuration gives them.
 
-Each reads texts as indices of a vocabulary that follows five special tokens, as :mod:`ctr_kd.data.samples` has them: [PAD] 0, [UNK] 1,
-[MASK] 2, [CLS] 3, [SEP] 4. The module of each needs the standard library, numpy and at most one package of a registry, and imports
-nothing of this project: its file is copied beside an exported student, and its ``KINDS`` builds the same tokenizer there.
+Each reads texts as indices of a vocabulary that follows the five special tokens of :mod:`feature_store.special_tokens`. The module of each
+needs the standard library, numpy and at most one package of a registry, and imports nothing of this project: its file is copied beside an
+exported student, and its ``KINDS`` builds the same tokenizer there.
 """
 
 from __future__ import annotations

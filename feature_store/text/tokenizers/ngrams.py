@@ -12,8 +12,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-SPECIALS = 5  # [PAD] [UNK] [MASK] [CLS] [SEP]
-UNKNOWN = 1
+UNKNOWN, FIRST = 1, 5  # index of [UNK], and of the first token behind the special ones, as feature_store/special_tokens.py has them
 LONGEST = 3  # characters: three code points fit in 63 bits
 _BITS = 21
 _REPLACEMENT = 0xFFFD  # for half of a surrogate pair, which is no character
@@ -95,11 +94,11 @@ class NGrams:
 
     def _index(self, codes: np.ndarray) -> np.ndarray:
         if self._buckets:
-            return (SPECIALS + _hash(codes) % np.uint64(self._buckets)).astype(np.int32)
+            return (FIRST + _hash(codes) % np.uint64(self._buckets)).astype(np.int32)
         if not len(self._codes):
             return np.full(len(codes), UNKNOWN, np.int32)
         place = np.minimum(np.searchsorted(self._codes, codes), len(self._codes) - 1)
-        return np.where(self._codes[place] == codes, SPECIALS + self._order[place], UNKNOWN).astype(np.int32)
+        return np.where(self._codes[place] == codes, FIRST + self._order[place], UNKNOWN).astype(np.int32)
 
     def _clean(self, text: str) -> str:
         text = unicodedata.normalize("NFKC", text.replace("\0", " "))  # code point 0 means no character

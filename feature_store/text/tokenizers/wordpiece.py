@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 SPECIALS = ("[PAD]", "[UNK]", "[MASK]", "[CLS]", "[SEP]")
-UNKNOWN = 1
+UNKNOWN = 1  # among them; as in feature_store/special_tokens.py, of which a file that is copied beside a student imports nothing
 LONGEST_WORD = 100  # characters; a longer word is unknown
 _REMEMBERED = 1 << 17  # words whose pieces are kept
 # The blocks that BERT calls Chinese: Japanese kana and Korean syllables are written with words as others are.

@@ -10,8 +10,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-SPECIALS = 5  # [PAD] [UNK] [MASK] [CLS] [SEP]
-UNKNOWN = 1
+UNKNOWN, FIRST = 1, 5  # index of [UNK], and of the first token behind the special ones, as feature_store/special_tokens.py has them
 _CHARACTERS = 50  # read of a text for each token that is kept: jieba's time grows with the text
 
 
@@ -46,7 +45,7 @@ class Words:
     def __init__(self, tokens: Sequence[str], *, max_length: int, lowercase: bool = True) -> None:
         self.tokens = list(tokens)
         self._max_length, self._lowercase = max_length, lowercase
-        self._index = {token: SPECIALS + place for place, token in enumerate(self.tokens)}
+        self._index = {token: FIRST + place for place, token in enumerate(self.tokens)}
 
     @classmethod
     def fit(cls, texts: Sequence[str], *, min_count: int, max_size: int, **options: Any) -> Self:

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctr_kd.data.batching import batch_plan, gather, leave_out, make_batch, part_of
-from ctr_kd.data.samples import MASK, UNKNOWN, Segment
+from ctr_kd.data.samples import Segment
+from feature_store.special_tokens import MASK, UNKNOWN
 
 
 def test_gather_pads_on_the_right_and_hides_the_first_gap():

@@ -6,7 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ctr_kd.data.batching import gather
-from ctr_kd.data.samples import GAP_BUCKETS, PAD, POOL, UNKNOWN, Assembly, Segment, Signature, bin_edges, gap_bucket, index_of
+from ctr_kd.data.samples import GAP_BUCKETS, POOL, Assembly, Segment, Signature, bin_edges, gap_bucket, index_of
+from feature_store.special_tokens import PAD, UNKNOWN
 from tests.ctr_kd.worlds import write_assembly
 
 

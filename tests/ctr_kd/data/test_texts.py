@@ -5,10 +5,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ctr_kd.data.samples import SPECIALS, Assembly
+from ctr_kd.data.samples import Assembly
 from ctr_kd.data.texts import TextAssembly, open_assembly
 from ctr_kd.retrieval.unlabelled_pairs import join_rows
 from feature_store.config import AugmentationConfig
+from feature_store.special_tokens import SPECIALS
 from tests.ctr_kd.text_worlds import CLASSES, write_texts
 from tests.ctr_kd.worlds import write_assembly
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctr_kd.config import EncoderConfig, NextItemConfig
-from ctr_kd.data.samples import MASK, SPECIALS, UNKNOWN, Assembly, Segment
+from ctr_kd.data.samples import Assembly, Segment
 from ctr_kd.evaluation import next_item
 from ctr_kd.evaluation.next_item import (
     NextItems,
@@ -30,6 +30,7 @@ from ctr_kd.training.pretrain import build_encoder
 from feature_store.config import AssemblyConfig, FeatureStoreConfig, SourceConfig
 from feature_store.features.event_log import microseconds
 from feature_store.features.training_set import assemble
+from feature_store.special_tokens import MASK, SPECIALS, UNKNOWN
 from feature_store.store.ingest import ingest
 from feature_store.store.store import Store
 from tests.ctr_kd.worlds import write_assembly

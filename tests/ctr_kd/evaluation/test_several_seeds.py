@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ctr_kd.evaluation.several_seeds import difference, measure_seeds, summarise
+from ctr_kd.evaluation.several_seeds import measure_seeds, seed_differences, seed_means
 from ctr_kd.metrics import UndefinedMetric, auc_score, log_loss
 from ctr_kd.metrics.bootstrap import Bootstrap, over_seeds
 
@@ -26,11 +26,11 @@ def test_means_and_differences_are_those_of_the_metrics(rows):
     label, bootstrap = rows
     one, two = scores(label, 1.0, 1.0, 1), scores(label, 0.5, 1.0, 2)
     first, second = (measure_seeds(label, given, bootstrap) for given in (one, two))
-    entry = summarise(first, 0)
+    entry = seed_means(first, 0)
     assert entry["auc"]["seeds"] == pytest.approx([auc_score(label, score) for score in one])
     assert entry["auc"]["value"] == pytest.approx(np.mean(entry["auc"]["seeds"]))
     assert entry["log_loss"]["value"] == pytest.approx(np.mean([log_loss(label, score) for score in one]))
-    found = difference(first, second, 0)["auc"]
+    found = seed_differences(first, second, 0)["auc"]
     assert found["seeds"] == pytest.approx([auc_score(label, a) - auc_score(label, b) for a, b in zip(one, two, strict=True)])
     assert found["difference"] == pytest.approx(np.mean(found["seeds"]))
     assert found["low"] < found["difference"] < found["high"] and found["low"] > 0
@@ -40,7 +40,7 @@ def test_of_classes_accuracy_is_measured_beside():
     rng = np.random.default_rng(0)
     label, given = rng.integers(0, 3, 300), rng.dirichlet(np.ones(3), (2, 300))
     bootstrap = Bootstrap(None, 300, replicates=50)
-    entry = summarise(measure_seeds(label, list(given), bootstrap), 0)
+    entry = seed_means(measure_seeds(label, list(given), bootstrap), 0)
     assert entry["accuracy"]["seeds"] == pytest.approx([(score.argmax(1) == label).mean() for score in given])
     assert set(entry) == {"auc", "log_loss", "accuracy"}
 
@@ -55,14 +55,14 @@ def test_a_model_without_seeds_is_compared_with_every_seed(rows):
     label, bootstrap = rows
     teacher = measure_seeds(label, scores(label, 1.0, 1.0, 1)[:1], bootstrap)
     student = measure_seeds(label, scores(label, 0.5, 1.0, 2), bootstrap)
-    found = difference(student, teacher, 0)["auc"]
+    found = seed_differences(student, teacher, 0)["auc"]
     assert len(found["seeds"]) == SEEDS and found["difference"] == pytest.approx(np.mean(found["seeds"]))
 
 
 def test_equal_models_do_not_differ_at_all(rows):
     label, bootstrap = rows
     one = measure_seeds(label, scores(label, 1.0, 1.0, 1), bootstrap)
-    found = difference(one, one, 0)["auc"]
+    found = seed_differences(one, one, 0)["auc"]
     assert (found["difference"], found["low"], found["high"], found["p_value"]) == (0, 0, 0, 1)
 
 

@@ -6,7 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from ctr_kd.export import text_scorer
 from ctr_kd.export.click_scorer import PAD, UNKNOWN, _Lookup
+from feature_store import special_tokens
 
 FIRST = 5
 
@@ -31,3 +33,9 @@ def test_nothing_and_nulls_have_indices_too() -> None:
     assert lookup(pa.array([], pa.string())).tolist() == []
     assert lookup(pa.nulls(2)).tolist() == [PAD, PAD]
     assert lookup(pa.array(["012", "12", None])).tolist() == [FIRST + 2, UNKNOWN, PAD]
+
+
+def test_scorers_repeat_the_special_tokens_of_the_project() -> None:
+    """Their files import nothing of it."""
+    assert (PAD, UNKNOWN) == (special_tokens.PAD, special_tokens.UNKNOWN)
+    assert text_scorer.PAD == special_tokens.PAD

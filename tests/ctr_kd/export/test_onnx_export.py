@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from ctr_kd.config import StudentConfig
-from ctr_kd.data.samples import UNKNOWN
 from ctr_kd.export.click_scorer import ClickRowsError, ClickScorer
 from ctr_kd.export.onnx_export import export_student
 from ctr_kd.models.students import STUDENTS
 from ctr_kd.training.loop import predict
+from feature_store.special_tokens import UNKNOWN
 from tests.ctr_kd.worlds import raw_frame
 
 

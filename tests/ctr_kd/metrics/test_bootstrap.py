@@ -72,7 +72,7 @@ class TestBootstrap:
 
         def values(**settings):
             bootstrap = Bootstrap(user, rows=2000, **settings)
-            return bootstrap.run({"auc": AucStatistic(label, score, bootstrap.unit)})["auc"]
+            return bootstrap.values_of({"auc": AucStatistic(label, score, bootstrap.unit)})["auc"]
 
         one, two = values(replicates=40, seed=5, threads=1), values(replicates=40, seed=5, threads=3)
         np.testing.assert_array_equal(one, two)
@@ -82,7 +82,7 @@ class TestBootstrap:
     def test_rows_where_there_are_no_users(self):
         bootstrap = Bootstrap(None, rows=50, replicates=10)
         assert bootstrap.units == 50 and not bootstrap.by_user
-        means = bootstrap.run({"mean": RatioStatistic(np.arange(50.0), np.ones(50))})["mean"]
+        means = bootstrap.values_of({"mean": RatioStatistic(np.arange(50.0), np.ones(50))})["mean"]
         assert means.shape == (10,) and abs(means.mean() - 24.5) < 8
 
     def test_an_error_in_a_thread_is_not_lost(self):
@@ -90,7 +90,7 @@ class TestBootstrap:
             raise RuntimeError("broken statistic")
 
         with pytest.raises(RuntimeError, match="broken statistic"):
-            Bootstrap(None, rows=5, replicates=4).run({"broken": broken})
+            Bootstrap(None, rows=5, replicates=4).values_of({"broken": broken})
 
     def test_bad_settings(self):
         with pytest.raises(ValueError, match="replicates"):
@@ -106,7 +106,7 @@ class TestBootstrap:
         def width(units):
             bootstrap = Bootstrap(units, rows=8000, replicates=100)
             sums, rows = bootstrap.sums(value, bootstrap.unit), bootstrap.sums(np.ones(8000), bootstrap.unit)
-            interval = percentile_interval(value.mean(), bootstrap.run({0: RatioStatistic(sums, rows)})[0])
+            interval = percentile_interval(value.mean(), bootstrap.values_of({0: RatioStatistic(sums, rows)})[0])
             return interval.high - interval.low
 
         assert width(user) > 4 * width(None)
@@ -129,7 +129,7 @@ class TestIntervals:
         for seed in range(runs):
             label, score, user = sample(users)
             bootstrap = Bootstrap(user, rows=len(label), replicates=120, seed=seed, threads=1)
-            values = bootstrap.run({"auc": AucStatistic(label, score, bootstrap.unit)})["auc"]
+            values = bootstrap.values_of({"auc": AucStatistic(label, score, bootstrap.unit)})["auc"]
             interval = percentile_interval(auc_score(label, score), values)
             covered += interval.low <= truth <= interval.high
         assert 0.90 <= covered / runs <= 0.98
@@ -167,7 +167,7 @@ class TestPairedDifference:
         base = label + rng.normal(0, 1.5, 3000)
         better, worse = base, base + rng.normal(0, 0.5, 3000)
         bootstrap = Bootstrap(user, rows=3000, replicates=100)
-        values = bootstrap.run({name: AucStatistic(label, s, bootstrap.unit) for name, s in (("better", better), ("worse", worse))})
+        values = bootstrap.values_of({name: AucStatistic(label, s, bootstrap.unit) for name, s in (("better", better), ("worse", worse))})
         one, two = (percentile_interval(0, values[name]) for name in ("better", "worse"))
         found = paired_difference(auc_score(label, better), auc_score(label, worse), values["better"], values["worse"])
         assert one.low < two.high  # the intervals overlap

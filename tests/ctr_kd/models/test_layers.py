@@ -1,7 +1,8 @@
 import torch
 
-from ctr_kd.data.samples import PAD, Signature
+from ctr_kd.data.samples import Signature
 from ctr_kd.models.layers import ContextEncoder, Head, TokenEmbedding, mean_of, scaled_sum_of
+from feature_store.special_tokens import PAD
 
 
 def test_a_null_category_embeds_to_zero_and_stays_there():

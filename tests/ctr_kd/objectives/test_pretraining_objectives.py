@@ -2,11 +2,11 @@ import numpy as np
 import torch
 
 from ctr_kd.config import EncoderConfig
-from ctr_kd.data.samples import CLS, MASK, SPECIALS, UNKNOWN
 from ctr_kd.objectives.masked_item import hidden_spans, mask_items, masked_part, predict_next
 from ctr_kd.objectives.next_segment import make_pairs, next_segment_loss, pairs_part, segment_pairs
 from ctr_kd.objectives.sampled_softmax import softmax_loss
 from ctr_kd.training.pretrain import build_encoder
+from feature_store.special_tokens import CLS, MASK, SPECIALS, UNKNOWN
 
 
 def sequences(count=400, longest=6, seed=0):

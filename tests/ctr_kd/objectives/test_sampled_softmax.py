@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from ctr_kd.config import EncoderConfig
-from ctr_kd.data.samples import SPECIALS, Segment
+from ctr_kd.data.samples import Segment
 from ctr_kd.objectives.sampled_softmax import (
     Negatives,
     NegativeSampler,
@@ -13,6 +13,7 @@ from ctr_kd.objectives.sampled_softmax import (
     softmax_loss,
 )
 from ctr_kd.training.pretrain import build_encoder, item_counts
+from feature_store.special_tokens import SPECIALS
 
 
 @pytest.fixture

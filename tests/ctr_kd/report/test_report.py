@@ -339,7 +339,7 @@ def test_report_of_a_real_evaluation(tmp_path):
     """From labels to the page, through JSON as the stages do it."""
     import numpy as np
 
-    from ctr_kd.evaluation.evaluate import EvaluationRows, curves, evaluate, standard_slices
+    from ctr_kd.evaluation.evaluate import EvaluationRows, click_curves, evaluate_models, standard_slices
 
     rng = np.random.default_rng(0)
     logit = rng.normal(-1, 1, 3000)
@@ -349,8 +349,8 @@ def test_report_of_a_real_evaluation(tmp_path):
         for name, noise in (("teacher", 0.2), ("student", 0.4), ("student_alone", 1.5))
     }
     rows = EvaluationRows(label, rng.integers(0, 200, 3000), slices=standard_slices(history_length=rng.integers(0, 15, 3000)))
-    metrics = json.loads(json.dumps(evaluate(rows, scores, replicates=50)))
-    page = Page(render(metrics, json.loads(json.dumps(curves(label, scores))), tmp_path / "report.html"))
+    metrics = json.loads(json.dumps(evaluate_models(rows, scores, replicates=50)))
+    page = Page(render(metrics, json.loads(json.dumps(click_curves(label, scores))), tmp_path / "report.html"))
     assert f"{metrics['models']['student']['auc']['value']:.4f}" in page.text
     assert "Distillation gave +" in page.text
 

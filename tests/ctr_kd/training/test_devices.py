@@ -4,7 +4,7 @@ import torch
 from ctr_kd.config import DistillConfig, EncoderConfig, FinetuneConfig, PretrainConfig, StudentConfig, TrainingConfig
 from ctr_kd.models.students import STUDENTS
 from ctr_kd.training import devices
-from ctr_kd.training.devices import DeviceError, autocast, choose_device, compiled, device_of, move, report_what_has_no_effect
+from ctr_kd.training.devices import DeviceError, autocast, choose_device, compiled, device_of, report_what_has_no_effect, to_device
 from ctr_kd.training.distill import train_student
 from ctr_kd.training.finetune import finetune
 from ctr_kd.training.pretrain import pretrain
@@ -28,7 +28,7 @@ def test_moving_to_where_they_are_copies_nothing(assembly):
     from ctr_kd.data.batching import make_batch
 
     batch = make_batch(assembly.samples("train"), torch.arange(3).numpy())
-    moved = move(batch, CPU)
+    moved = to_device(batch, CPU)
     assert type(moved) is type(batch) and all(one is two for one, two in zip(moved, batch, strict=True))
 
 

@@ -4,10 +4,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctr_kd.data.samples import PAD
 from ctr_kd.models.layers import TokenEmbedding
-from ctr_kd.training.embedding_init import begin_with, begin_with_vectors, principal_directions
+from ctr_kd.training.embedding_init import begin_with_teacher, begin_with_vectors, principal_directions
 from ctr_kd.training.loop import TrainingError
+from feature_store.special_tokens import PAD
 
 
 @settings(max_examples=40, deadline=None)
@@ -35,13 +35,13 @@ def test_a_student_of_full_width_keeps_all_products_and_sums():
     student, teacher = TokenEmbedding(sizes, 6), TokenEmbedding(sizes, 6)
     vocabulary = torch.tensor([[i, 5 + i % 2 if i > 4 else 0, 0] for i in range(9)], dtype=torch.int32)
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
-    begin_with(student, teacher, vocabulary)
+    begin_with_teacher(student, teacher, vocabulary)
     one, two = student(vocabulary), teacher(vocabulary)
     torch.testing.assert_close(one @ one.T, two @ two.T)
     assert all((table.weight[PAD] == 0).all() and table.weight.requires_grad for table in student.embeddings())
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
     narrow = TokenEmbedding(sizes, 3)
-    begin_with(narrow, teacher, vocabulary)
+    begin_with_teacher(narrow, teacher, vocabulary)
     assert (narrow(vocabulary[5:]).norm() / two[5:].norm()).item() > 0.7  # four vectors, three directions
 
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctr_kd.data.samples import UNKNOWN
 from ctr_kd.training.distill import combine_logits
-from ctr_kd.training.teacher_weights import Weighting, fit_weighting, row_context
+from ctr_kd.training.teacher_weights import TeacherWeights, fit_teacher_weights, row_context
+from feature_store.special_tokens import UNKNOWN
 
 HALVES = {"a": 0.5, "b": 0.5}
 
@@ -31,7 +31,7 @@ def world(rows=4000, seed=0):
 
 def test_each_teacher_is_trusted_where_it_knows():
     logits, context, label = world()
-    learned = fit_weighting(logits, context, label, HALVES)
+    learned = fit_teacher_weights(logits, context, label, HALVES)
     new, context, label = world(seed=1)
     weights = learned.weights(context)
     assert weights["a"][context == 0].min() > 0.8 and weights["b"][context == 1].min() > 0.8
@@ -45,14 +45,14 @@ def test_where_nothing_can_be_told_the_fixed_weights_stay():
     rng = np.random.default_rng(2)
     for one in logits.values():
         one[:] = rng.normal(size=one.shape)
-    few = fit_weighting({k: v[:20] for k, v in logits.items()}, context[:20] * 0, label[:20], {"a": 0.2, "b": 0.8})
+    few = fit_teacher_weights({k: v[:20] for k, v in logits.items()}, context[:20] * 0, label[:20], {"a": 0.2, "b": 0.8})
     assert abs(few.weights(np.zeros((1, 1)))["a"][0, 0] - 0.2) < 0.15
 
 
 def test_the_fit_is_a_minimum_of_the_penalised_log_loss():
     """Against a float64 NumPy version: no small step from the fitted weights makes the loss smaller."""
     logits, context, label = world(rows=300)
-    learned = fit_weighting(logits, context, label, HALVES)
+    learned = fit_teacher_weights(logits, context, label, HALVES)
     experts = np.concatenate(list(logits.values()), axis=1).astype(np.float64)
 
     def loss(bias, slope):
@@ -78,8 +78,8 @@ def test_the_fit_is_a_minimum_of_the_penalised_log_loss():
 @given(st.integers(0, 10**6), st.integers(1, 9))
 def test_weights_add_up_and_survive_a_file(seed, rows):
     rng = np.random.default_rng(seed)
-    one = Weighting(("a", "b", "c"), rng.normal(0, 50, 3), rng.normal(0, 50, (2, 3)))
-    again = Weighting.from_dict(json.loads(json.dumps(one.to_dict())))
+    one = TeacherWeights(("a", "b", "c"), rng.normal(0, 50, 3), rng.normal(0, 50, (2, 3)))
+    again = TeacherWeights.from_dict(json.loads(json.dumps(one.to_dict())))
     context = rng.normal(size=(rows, 2))
     weights = one.weights(context)
     np.testing.assert_allclose(sum(weights.values()), np.ones((rows, 1)))
@@ -99,4 +99,4 @@ def test_the_context_of_a_row_is_finite_and_does_not_read_its_label(assembly, si
 
 def test_classes_are_refused():
     with pytest.raises(ValueError, match="learned for clicks, one logit a row"):
-        fit_weighting({"a": np.zeros((4, 3)), "b": np.zeros((4, 3))}, np.zeros((4, 1)), np.zeros(4), HALVES)
+        fit_teacher_weights({"a": np.zeros((4, 3)), "b": np.zeros((4, 3))}, np.zeros((4, 1)), np.zeros(4), HALVES)

@@ -19,7 +19,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from ctr_kd.config import EncoderConfig, PretrainConfig, TrainingConfig
 from ctr_kd.data.samples import Assembly
-from ctr_kd.training.distributed import Processes, join
+from ctr_kd.training.distributed import Processes, join_processes
 from ctr_kd.training.pretrain import pretrain
 from tests.ctr_kd.trainings import job_at
 
@@ -73,7 +73,7 @@ def exchange(processes: Processes) -> None:
 def main() -> None:
     torch.set_num_threads(1)
     assembly, folder, runs = Assembly(Path(sys.argv[1]), 5), Path(sys.argv[2]), json.loads(sys.argv[3])
-    with join() as processes:
+    with join_processes() as processes:
         if processes.count == 2:
             exchange(processes)
         for name, settings in runs.items():

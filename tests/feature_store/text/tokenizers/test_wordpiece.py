@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import BertTokenizer
 
-from feature_store.text.tokenizers.wordpiece import SPECIALS, WordPiece
+from feature_store.special_tokens import SPECIALS
+from feature_store.text.tokenizers.wordpiece import WordPiece
 
 LINES = [
     *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused1]"),
