@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import json
+import multiprocessing
 import os
-import selectors
 import signal
-import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import cache, partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NoReturn, Self
+from types import ModuleType, TracebackType
+from typing import NoReturn, Self
 
-from ctr_kd.export.scoring_statistics import ScoringCounts
-from pipelines.registry.loaded_model import OpenedModel
+import pyarrow as pa
+
+from pipelines.registry.loaded_model import OpenedModel, open_model
 from pipelines.scoring.parts import Finished, Part, PartsFolder, ScoringStopped, stop, write_part
-from pipelines.scoring.worker import fault_of, send
-
-_ROOT = Path(__file__).resolve().parents[2]
-_PATIENCE = 5.0  # seconds in which a worker that has nothing more to do ends
+from pipelines.scoring.worker import Answer, fault_of, hand_over, handed_over, receive, score_part
 
 
 class Alone:
@@ -49,83 +50,111 @@ class Alone:
 
 
 class Pool:
-    """Scores in worker processes, each of which is given a part when it has nothing to do; use as a context manager."""
+    """Scores in worker processes, of which each has a part and one more part waits; use as a context manager."""
 
     def __init__(self, model: OpenedModel, version: str, folder: PartsFolder, workers: int, name: str) -> None:
-        task = json.dumps({"model": str(model.path), "version": version, "folder": str(folder.path)})
-        self._command = [sys.executable, "-m", "pipelines.scoring.worker", task]
+        self._task = (model.path, version, folder.path)
         self._folder, self._count, self._name = folder, workers, name
-        self._workers: list[subprocess.Popen[bytes]] = []
-        self._selector = selectors.DefaultSelector()
-        self._first: dict[int, int] = {}  # row of each part that is being scored
+        self._asked: set[Future[Answer]] = set()
+        self._workers: set[BaseProcess] = set()
 
     def __enter__(self) -> Self:
-        paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]  # the code that runs here, wherever this was started
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-        for _ in range(self._count):
-            worker = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)  # noqa: S603
-            self._workers.append(worker)
-            self._selector.register(_pipe(worker.stdout), selectors.EVENT_READ, worker)
+        self._others = set(multiprocessing.active_children())
+        # Spawned, not forked: a copy of this process, whose libraries have threads, may hang.
+        self._pool = ProcessPoolExecutor(self._count, multiprocessing.get_context("spawn"), initializer=begin_work)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for worker in self._workers:
-            if kind is not None:
+        if kind is not None:
+            for worker in self._workers:
                 worker.kill()  # what it writes appears complete or not at all
-            with suppress(BrokenPipeError):  # it is dead, and what was meant for it is lost
-                _pipe(worker.stdin).close()
-        for worker in self._workers:
-            try:
-                worker.wait(_PATIENCE)
-            except subprocess.TimeoutExpired:
-                worker.kill()
-                worker.wait()
-            _pipe(worker.stdout).close()
-        self._selector.close()
+        self._pool.shutdown(cancel_futures=True)
 
     def score(self, parts: Iterator[Part]) -> Iterator[Finished]:
         """Number and counts of each part, as soon as its file is written: in the order in which they are finished."""
-        for part in parts:
-            worker, finished = self._wait()
-            self._first[part.number] = part.first
-            try:
-                send(_pipe(worker.stdin), part)
-            except BrokenPipeError:
-                self._lost(worker)
-            del part  # or memory would hold it beside the next one
-            if finished:
-                yield finished
-        while self._first:
-            _, finished = self._wait()
-            if finished:
-                yield finished
+        try:
+            for part in parts:
+                if len(self._asked) > self._count:
+                    yield from self._finished()
+                self._ask(part)
+                del part  # or memory would hold it beside the next one
+            while self._asked:
+                yield from self._finished()
+        except BrokenProcessPool:
+            self._lost()
 
-    def _wait(self) -> tuple[subprocess.Popen[bytes], Finished | None]:
-        """A worker that has nothing to do, and what it has finished, if anything."""
-        key, _ = self._selector.select()[0]
-        worker: subprocess.Popen[bytes] = key.data
-        line = _pipe(worker.stdout).readline()
-        if not line.endswith(b"\n"):
-            self._lost(worker)
-        answer: dict[str, Any] = json.loads(line)
-        if "ready" in answer:
-            return worker, None
-        first = self._first.pop(answer["number"])
-        if answer.get("fault") == "program":
-            error = RuntimeError(f"in a scoring worker, {self._name}, rows from {first + 1:,} on: {answer['text']}")
-            error.add_note(answer["trace"])
-            raise error
-        if "fault" in answer:
-            stop(answer["fault"], answer["text"], self._name, first, self._folder)
-        return worker, (answer["number"], ScoringCounts.from_dict(answer["counts"]))
+    def _ask(self, part: Part) -> None:
+        hand_over(part, self._folder)
+        with _as_workers_begin():
+            self._asked.add(self._pool.submit(work, *self._task, part.number))
+        self._workers |= set(multiprocessing.active_children()) - self._others
 
-    def _lost(self, worker: subprocess.Popen[bytes]) -> NoReturn:
-        code = worker.wait()
+    def _finished(self) -> Iterator[Finished]:
+        """Wait for a part, at least, and give what is finished."""
+        done, self._asked = wait(self._asked, return_when=FIRST_COMPLETED)
+        for one in sorted(done, key=lambda one: one.exception() is not None):  # what is finished counts, whatever became of the others
+            yield one.result().finished("in a scoring worker", self._name, self._folder)
+
+    def _lost(self) -> NoReturn:
+        self._pool.shutdown()  # which waits for all workers: the first one that died is why the others were stopped
+        worker = min(self._workers, key=lambda one: one.exitcode == -signal.SIGTERM)
+        code = worker.exitcode or 0
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended by itself with code {code}"
-        hint = ", as systems do that run out of memory; fewer score.workers or a smaller score.batch_rows need less" if code == -9 else ""
+        hint = (
+            ", as systems do that run out of memory; fewer score.workers or a smaller score.batch_rows need less"
+            if code == -signal.SIGKILL
+            else ""
+        )
         raise ScoringStopped(f"a scoring worker (process {worker.pid}) {how}{hint}; {self._folder.what_is_kept()}") from None
 
 
-def _pipe(stream: Any) -> Any:
-    assert stream is not None  # noqa: S101
-    return stream
+@contextmanager
+def _as_workers_begin() -> Iterator[None]:
+    """What a worker that is spawned in the body of a ``with`` statement inherits.
+
+    It has one thread for linear algebra. It is deaf to Ctrl-C, which reaches all processes: the main one ends its workers. And it has no
+    main module, since it would run the script that asks for the scoring once more.
+    """
+    main, threads = sys.modules["__main__"], os.environ.get("OMP_NUM_THREADS")
+    heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    sys.modules["__main__"], os.environ["OMP_NUM_THREADS"] = ModuleType("__main__"), "1"
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+        if threads is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = threads
+        signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+
+
+# --- in a worker -----------------------------------------------------------------------------------------------------
+
+
+def begin_work() -> None:
+    """Called once in every worker, before its first part."""
+    pa.set_cpu_count(1)
+    os.dup2(2, 1)  # whatever a library prints is no result of the command
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Nobody waits for another part when the process that asks is gone, however it went."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # noqa: S101
+    parent.join()
+    os._exit(1)
+
+
+def work(model: Path, version: str, folder: Path, number: int) -> Answer:
+    """Score a part that was handed over."""
+    file = handed_over(folder, number)
+    part = receive(file)
+    file.unlink()
+    return score_part(partial(_model, model), version, part, folder)
+
+
+@cache
+def _model(path: Path) -> OpenedModel:
+    return open_model(path)

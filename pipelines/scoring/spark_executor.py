@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -17,13 +16,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ctr_kd.export.scoring_statistics import ScoringCounts
 from feature_store.config import FeatureStoreConfig
 from feature_store.engines.spark_session import EngineFailed, reason_of, spark_session
 from pipelines.registry.loaded_model import OpenedModel
-from pipelines.scoring.parts import Finished, Part, PartsFolder, stop
-from pipelines.scoring.spark_task import ScoringTask, asked_file
-from pipelines.scoring.worker import send
+from pipelines.scoring.parts import Finished, Part, PartsFolder
+from pipelines.scoring.spark_task import ScoringTask
+from pipelines.scoring.worker import Answer, hand_over, handed_over
 from pipelines.workspace.artifacts import files_of
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -66,35 +64,24 @@ class SparkPool:
     def score(self, parts: Iterator[Part]) -> Iterator[Finished]:
         """Number and counts of each part, as soon as those that lay ready with it are scored."""
         ahead = _AHEAD * self._spark.sparkContext.defaultParallelism
-        while asked := [self._lay(part) for part in islice(parts, ahead)]:
+        while asked := [self._hand_over(part) for part in islice(parts, ahead)]:
             for answer in self._answers(tuple(asked)):
-                if answer.get("fault") == "program":
-                    error = RuntimeError(f"on an executor of Spark, {self._name}, rows from {answer['first'] + 1:,} on: {answer['text']}")
-                    error.add_note(answer["trace"])
-                    raise error
-                if "fault" in answer:
-                    stop(answer["fault"], answer["text"], self._name, answer["first"], self._folder)
-                yield answer["number"], ScoringCounts.from_dict(answer["counts"])
+                yield answer.finished("on an executor of Spark", self._name, self._folder)
             for number in asked:
-                asked_file(self._folder.path, number).unlink()
+                handed_over(self._folder.path, number).unlink()
 
-    def _lay(self, part: Part) -> int:
-        path = asked_file(self._folder.path, part.number)
-        try:
-            with open(path, "wb") as stream:
-                send(stream, part)
-        except OSError as error:
-            raise self._folder.full(str(error)) from None
+    def _hand_over(self, part: Part) -> int:
+        hand_over(part, self._folder)
         return part.number
 
-    def _answers(self, asked: tuple[int, ...]) -> list[dict]:
+    def _answers(self, asked: tuple[int, ...]) -> list[Answer]:
         from py4j.protocol import Py4JError
         from pyspark.errors import PySparkException
 
         task = ScoringTask(str(self._folder.path.absolute()), asked, self._version, self._archive, self._model.digest)
         try:
             frame = self._spark.range(len(asked), numPartitions=len(asked)).mapInArrow(task, "answer string")
-            return [json.loads(row.answer) for row in frame.collect()]
+            return [Answer.from_json(row.answer) for row in frame.collect()]
         except (PySparkException, Py4JError) as error:
             raise EngineFailed(f"Spark: {reason_of(error)}; {self._folder.what_is_kept()}") from error
 

@@ -5,21 +5,17 @@ It imports little, and of the project only what is shipped with it: an executor 
 
 from __future__ import annotations
 
-import json
 import os
-import traceback
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from pipelines.registry.loaded_model import OpenedModel, open_model
-from pipelines.scoring.parts import write_part
-from pipelines.scoring.worker import fault_of, receive
+from pipelines.scoring.worker import Answer, handed_over, receive, score_part
 from pipelines.workspace.artifacts import ArtifactError
 
 
@@ -30,7 +26,7 @@ class ScoringTask:
     Attributes
     ----------
     folder : str
-        Of the parts. Beside them lies, for each that is asked for, a file of :func:`asked_file`.
+        Of the parts. Beside them lies, for each that is asked for, a file of :func:`pipelines.scoring.worker.handed_over`.
     numbers : tuple of int
         Of the parts that are asked for; a row of the frame is a place in it.
     version : str
@@ -51,25 +47,12 @@ class ScoringTask:
         """An answer of JSON per row of the frame: the counts of a part, or what went wrong with it."""
         pa.set_cpu_count(1)  # a task has one core
         for batch in batches:
-            answers = [json.dumps(self._score(self.numbers[place])) for place in batch["id"].to_pylist()]
+            answers = [self._score(self.numbers[place]).to_json() for place in batch["id"].to_pylist()]
             yield pa.RecordBatch.from_pydict({"answer": pa.array(answers, pa.string())})
 
-    def _score(self, number: int) -> dict[str, Any]:
-        with open(asked_file(Path(self.folder), number), "rb") as stream:
-            part = receive(stream)
-        if part is None:
-            raise ArtifactError(f"{self.folder}: part {number} holds no rows; run again")
-        try:
-            counts = write_part(_model(self.archive, self.digest), self.version, part, Path(self.folder))
-        except Exception as error:
-            fault, text = fault_of(error)
-            return {"number": number, "first": part.first, "fault": fault, "text": text, "trace": traceback.format_exc()}
-        return {"number": number, "counts": counts.to_dict()}
-
-
-def asked_file(folder: Path, number: int) -> Path:
-    """Where the rows of a part lie until they are scored."""
-    return folder / f"asked-{number:09d}.arrow"
+    def _score(self, number: int) -> Answer:
+        part = receive(handed_over(Path(self.folder), number))
+        return score_part(partial(_model, self.archive, self.digest), self.version, part, Path(self.folder))
 
 
 @cache

@@ -1,51 +1,130 @@
-"""A process that scores parts, ``python -m pipelines.scoring.worker TASK``.
+"""What whoever scores a part does with it, in a process of its own or on an executor of Spark: reads its rows, scores them, answers.
 
-Started by :mod:`pipelines.scoring.local_executor`, never by hand.
-
-TASK is JSON: the folder of the model, its version, the folder of the parts. The process says ``{"ready": true}`` on standard output.
-Then it answers every part on its standard input, a line of JSON and one or two Arrow streams, with a line: ``{"number": 3, "counts": ...}``
-or, at a fault, ``{"number": 3, "fault": ..., "text": ...}``. It ends when its input does. Every core has one, so it imports little.
+A part is handed over as a file of Arrow streams in the folder of the parts: it is neither pickled nor held in memory until a worker reads it.
+The answer is small. Every core has a worker, so this imports little.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Literal, Self
 
 import pyarrow as pa
 
-from pipelines.registry.loaded_model import open_model
-from pipelines.scoring.parts import FULL, Part, write_part
+from ctr_kd.export.scoring_statistics import ScoringCounts
+from pipelines.registry.loaded_model import OpenedModel
+from pipelines.scoring.parts import FULL, Finished, Part, PartsFolder, stop, write_part
+
+Fault = Literal["data", "disk", "memory", "program"]
 
 
-def send(stream: BinaryIO, part: Part) -> None:
-    """Write a part to a worker's input."""
+@dataclass(frozen=True)
+class Answer:
+    """What became of a part: it was scored, or a fault kept it from that.
+
+    Attributes
+    ----------
+    number, first : int
+        Of the part, and of its first row.
+    counts : dict or None
+        Of :meth:`ctr_kd.export.scoring_statistics.ScoringCounts.to_dict`; None at a fault.
+    fault : str or None
+        Whose fault it is, see :func:`fault_of`.
+    text, trace : str
+        What the fault says, and where it was raised.
+    """
+
+    number: int
+    first: int
+    counts: dict | None = None
+    fault: Fault | None = None
+    text: str = ""
+    trace: str = ""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        return cls(**json.loads(text))
+
+    def finished(self, where: str, name: str, folder: PartsFolder) -> Finished:
+        """Number and counts of the part.
+
+        Parameters
+        ----------
+        where : str
+            Who answered, for messages.
+        name : str
+            What the rows are, for messages.
+        folder : PartsFolder
+
+        Raises
+        ------
+        DataError, ScoringStopped
+            What its fault means for the whole scoring.
+        RuntimeError
+            With the trace as a note, where the fault is the program's.
+        """
+        if self.fault == "program":
+            error = RuntimeError(f"{where}, {name}, rows from {self.first + 1:,} on: {self.text}")
+            error.add_note(self.trace)
+            raise error
+        if self.fault is not None:
+            stop(self.fault, self.text, name, self.first, folder)
+        return self.number, ScoringCounts.from_dict(self.counts or {})
+
+
+def hand_over(part: Part, folder: PartsFolder) -> None:
+    """Lay the rows of a part where a worker reads them.
+
+    Raises
+    ------
+    ScoringStopped
+        When the disk is full.
+    """
     asked = {"number": part.number, "first": part.first, "features": part.features is not None}
-    stream.write(json.dumps(asked).encode() + b"\n")
-    for table in (part.rows, part.features):
-        if table is not None:
-            with pa.ipc.new_stream(stream, table.schema) as writer:
-                writer.write_table(table)
-    stream.flush()
+    try:
+        with open(handed_over(folder.path, part.number), "wb") as stream:
+            stream.write(json.dumps(asked).encode() + b"\n")
+            for table in (part.rows, part.features):
+                if table is not None:
+                    with pa.ipc.new_stream(stream, table.schema) as writer:
+                        writer.write_table(table)
+    except OSError as error:
+        if error.errno in FULL:
+            raise folder.full(str(error)) from None
+        raise
 
 
-def receive(stream: BinaryIO) -> Part | None:
-    """Read a part that :func:`send` wrote; None at the end of the input."""
-    line = stream.readline()
-    if not line:
-        return None
-    asked = json.loads(line)
-    rows = pa.ipc.open_stream(stream).read_all()
-    return Part(asked["number"], asked["first"], rows, pa.ipc.open_stream(stream).read_all() if asked["features"] else None)
+def receive(file: Path) -> Part:
+    """Read a part that was handed over."""
+    with open(file, "rb") as stream:
+        asked = json.loads(stream.readline())
+        rows = pa.ipc.open_stream(stream).read_all()
+        return Part(asked["number"], asked["first"], rows, pa.ipc.open_stream(stream).read_all() if asked["features"] else None)
 
 
-def fault_of(error: BaseException) -> tuple[str, str]:
+def handed_over(folder: Path, number: int) -> Path:
+    """Where the rows of a part lie until they are scored."""
+    return folder / f"asked-{number:09d}.arrow"
+
+
+def score_part(open_model: Callable[[], OpenedModel], version: str, part: Part, folder: Path) -> Answer:
+    """Score a part into its file, with a model that is opened once per process."""
+    try:
+        counts = write_part(open_model(), version, part, folder)
+    except Exception as error:
+        fault, text = fault_of(error)
+        return Answer(part.number, part.first, fault=fault, text=text, trace=traceback.format_exc())
+    return Answer(part.number, part.first, counts.to_dict())
+
+
+def fault_of(error: BaseException) -> tuple[Fault, str]:
     """Whose fault an exception is: that of the ``data``, of a ``disk`` or a ``memory`` that is full, or of the program; and what it says.
 
     Examples
@@ -60,36 +139,3 @@ def fault_of(error: BaseException) -> tuple[str, str]:
     if isinstance(error, MemoryError):  # Arrow's too
         return "memory", str(error)
     return "program", f"{type(error).__name__}: {error}"
-
-
-def serve(task: Mapping[str, str], source: BinaryIO, target: BinaryIO) -> None:
-    """Answer until the input ends, or until the process that asks is gone: then nobody waits for another part."""
-    parent = os.getppid()
-
-    def say(answer: dict[str, Any]) -> None:
-        target.write(json.dumps(answer).encode() + b"\n")
-        target.flush()
-
-    model, folder = open_model(Path(task["model"])), Path(task["folder"])
-    say({"ready": True})
-    while (part := receive(source)) is not None and os.getppid() == parent:
-        try:
-            counts = write_part(model, task["version"], part, folder)
-        except Exception as error:
-            fault, text = fault_of(error)
-            say({"number": part.number, "fault": fault, "text": text, "trace": traceback.format_exc()})
-        else:
-            say({"number": part.number, "counts": counts.to_dict()})
-        del part  # or memory would hold it beside the next one
-
-
-def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes, and the main one ends its workers
-    pa.set_cpu_count(1)
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints is no answer
-    serve(json.loads(sys.argv[1]), sys.stdin.buffer, answers)
-
-
-if __name__ == "__main__":
-    main()

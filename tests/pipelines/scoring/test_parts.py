@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import json
 import os
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,7 @@ from pipelines.scoring import parts as parts_module
 from pipelines.scoring.files import file_parts, score_file
 from pipelines.scoring.partitions import failed_attempts, parts_path
 from pipelines.scoring.parts import Part, PartsFolder, ScoringStopped, in_parts
-from pipelines.scoring.worker import receive, send, serve
+from pipelines.scoring.worker import Answer, hand_over, handed_over, receive
 from pipelines.workspace.lock import workspace_lock
 from tests.pipelines.served import ITEMS, Served, probability
 
@@ -139,18 +141,14 @@ def test_a_file_is_read_from_its_first_unfinished_part_on(
         assert part.rows["n"].to_pylist() == list(range(30))[number * size : number * size + size]
 
 
-def test_what_a_worker_is_sent_arrives(tmp_path: Path) -> None:
-    table = rows(5)
+def test_a_part_that_is_handed_over_arrives(tmp_path: Path) -> None:
+    folder, table = PartsFolder(tmp_path, {}), rows(5)
     for features in (None, table.select(["history"]), table.select([])):
-        with open(tmp_path / "pipe", "wb") as stream:
-            send(stream, Part(3, 15, table, features))
-        with open(tmp_path / "pipe", "rb") as stream:
-            part = receive(stream)
-            assert part is not None
-            assert (part.number, part.first, part.rows) == (3, 15, table)
-            assert (part.features is None) == (features is None)
-            assert part.features is None or part.features.column_names == features.column_names
-            assert receive(stream) is None
+        hand_over(Part(3, 15, table, features), folder)
+        part = receive(handed_over(folder.path, 3))
+        assert (part.number, part.first, part.rows) == (3, 15, table)
+        assert (part.features is None) == (features is None)
+        assert part.features is None or part.features.column_names == features.column_names  # type: ignore[union-attr]
 
 
 def test_a_date_is_scored_by_workers_as_without_them(served: Served) -> None:
@@ -193,7 +191,8 @@ def start(served: Served, source: Path, target: Path, workers: int) -> subproces
     """A run in a process of its own, which waits for its end when four parts are finished."""
     arguments = [str(served.workspace), str(source), str(target), str(workers)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, "-c", RUN, *arguments], stdout=subprocess.PIPE, text=True, env=environment)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-c", RUN, *arguments], **pipes, text=True, env=environment, start_new_session=True)  # type: ignore[call-overload]
 
 
 def wait_for(process: subprocess.Popen[str], finished: int) -> None:
@@ -341,32 +340,43 @@ def test_a_worker_that_is_killed_says_so_and_finished_parts_stay(
     served: Served, given_rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served.change(score={"batch_rows": 10, "workers": 2})
-    pools: list[local_executor.Pool] = []
-    enter = local_executor.Pool.__enter__
-    monkeypatch.setattr(local_executor.Pool, "__enter__", lambda self: pools.append(self) or enter(self))
-    wait = local_executor.Pool._wait
+    workers: list[BaseProcess] = []
+    finished = local_executor.Pool._finished
 
-    def killing(self: local_executor.Pool) -> Any:
-        found = wait(self)
-        if len(self._folder.finished) == 3:
-            for worker in self._workers:
-                worker.kill()
-                worker.wait()
-        return found
+    def killing(self: local_executor.Pool) -> Iterator[Any]:
+        if len(self._folder.finished) >= 3 and not workers:
+            workers.extend(self._workers)
+            workers[0].kill()
+        yield from finished(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(local_executor.Pool, "_wait", killing)
+        patch.setattr(local_executor.Pool, "_finished", killing)
         with pytest.raises(ScoringStopped) as error:
             score_file(served.context(), given_rows, tmp_path / "out.parquet")
     text = explain(error.value)
-    assert "was killed by SIGKILL, as systems do that run out of memory; fewer score.workers" in text
+    assert f"(process {workers[0].pid}) was killed by SIGKILL, as systems do that run out of memory; fewer score.workers" in text
     assert "finished parts stay in" in text
     assert "give the same command again to go on" in text
-    assert all(worker.returncode is not None for worker in pools[0]._workers)
+    assert len(workers) == 2 and all(worker.exitcode is not None for worker in workers)
+    assert {path.name.partition("-")[0] for path in (tmp_path / ".out.parquet.parts").rglob("*-*")} == {"part"}
     written = count_parts(monkeypatch)
     score(served, given_rows, tmp_path / "out.parquet", workers=1)
     assert len(written) <= 8
     assert pq.read_table(tmp_path / "out.parquet").drop_columns(["score", "model_version"]) == rows(103)
+
+
+def test_parts_in_flight_are_bounded(served: Served, given_rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served.change(score={"batch_rows": 5, "workers": 2})
+    waiting: list[int] = []
+    ask = local_executor.Pool._ask
+
+    def asking(self: local_executor.Pool, part: Part) -> None:
+        ask(self, part)
+        waiting.append(len(self._asked))
+
+    monkeypatch.setattr(local_executor.Pool, "_ask", asking)
+    score_file(served.context(), given_rows, tmp_path / "out.parquet")
+    assert len(waiting) == 21 and max(waiting) == 3
 
 
 def test_rows_that_cannot_be_scored_are_named_by_workers_too(served: Served, given_rows: Path, tmp_path: Path) -> None:
@@ -377,35 +387,79 @@ def test_rows_that_cannot_be_scored_are_named_by_workers_too(served: Served, giv
     assert leftovers(tmp_path) == []
 
 
-def test_a_fault_of_the_program_in_a_worker_comes_with_its_trace(served: Served, given_rows: Path, tmp_path: Path) -> None:
+def test_a_fault_of_the_program_in_a_worker_comes_with_its_trace(served: Served, tmp_path: Path) -> None:
     folder = PartsFolder(tmp_path / ".parts", {})
     model = load_model(served.context())
-    (tmp_path / "pipe").touch()
-    with open(tmp_path / "pipe", "wb") as stream:
-        send(stream, Part(0, 0, rows(3)))
-        send(stream, Part(1, 3, rows(3), rows(3).select(["kind"])))
-    task = {"model": str(model.path), "version": "1", "folder": str(folder.path / "nowhere")}
-    with open(tmp_path / "pipe", "rb") as source, open(tmp_path / "answers", "wb") as target:
-        serve(task, source, target)
-    ready, *answers = map(json.loads, (tmp_path / "answers").read_text().splitlines())
-    assert ready == {"ready": True}
-    assert [(answer["number"], answer["fault"]) for answer in answers] == [(0, "program"), (1, "program")]
-    assert "FileNotFoundError" in answers[0]["text"]
-    assert "Traceback" in answers[0]["trace"]
+    answers = []
+    for part in (Part(0, 0, rows(3)), Part(1, 3, rows(3), rows(3).select(["kind"]))):
+        hand_over(part, folder)
+        folder.path.joinpath(f"part-{part.number:09d}.parquet").mkdir()  # where the part should go
+        answers.append(Answer.from_json(local_executor.work(model.path, "1", folder.path, part.number).to_json()))
+    assert [(answer.number, answer.first, answer.fault) for answer in answers] == [(0, 0, "program"), (1, 3, "program")]
+    with pytest.raises(RuntimeError, match=r"in a worker, rows.parquet, rows from 4 on: IsADirectoryError") as error:
+        answers[1].finished("in a worker", "rows.parquet", folder)
+    assert "Traceback" in error.value.__notes__[0]
 
 
 def test_an_orphaned_worker_ends(served: Served, given_rows: Path, tmp_path: Path) -> None:
-    """A worker whose main process is killed ends by itself, since its input does."""
+    """A worker whose main process is killed ends by itself: it watches it."""
     process = start(served, given_rows, tmp_path / "out.parquet", 2)
     wait_for(process, 4)
-    workers = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
-    assert len(workers) == 2
+    children = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    assert len(children) == 3  # two workers, and what Python keeps account of their semaphores with
     process.kill()
     process.wait()
     deadline = time.monotonic() + 30
-    while any(alive(pid) for pid in workers) and time.monotonic() < deadline:
+    while any(alive(pid) for pid in children) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not any(alive(pid) for pid in workers)
+    assert not any(alive(pid) for pid in children)
+
+
+def test_ctrl_c_ends_all_workers_and_says_so_once(served: Served, given_rows: Path, tmp_path: Path) -> None:
+    process = start(served, given_rows, tmp_path / "out.parquet", 2)
+    wait_for(process, 4)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
+    _, said = process.communicate(timeout=30)
+    assert said.count("Traceback") == 1 and said.splitlines()[-1] == "KeyboardInterrupt"
+    deadline = time.monotonic() + 30
+    with pytest.raises(ProcessLookupError):  # in the end nobody of the group is left
+        while time.monotonic() < deadline:
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
+
+
+def test_a_worker_imports_little_and_runs_no_script(served: Served, given_rows: Path, tmp_path: Path) -> None:
+    """A worker imports neither torch nor MLflow, and not once more the script that asks, which has no guard for its main part."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"""
+import sys
+from pathlib import Path
+from pipelines.registry.champion import load_model
+from pipelines.scoring import local_executor
+from pipelines.scoring.files import score_file
+from pipelines.scoring.parts import PartsFolder
+from tests.pipelines.served import Served, configuration
+print("script")
+workspace = Path({str(served.workspace)!r})
+served = Served(workspace, workspace, configuration())
+served.change(score={{"workers": 2, "batch_rows": 10}})
+model = load_model(served.context())
+with local_executor.Pool(model, "1", PartsFolder(Path({str(tmp_path / "parts")!r}), {{}}), 1, "") as pool, local_executor._as_workers_begin():
+    opened = pool._pool.submit(local_executor._model, model.path)
+    print(pool._pool.submit(eval, "sorted(name for name in __import__('sys').modules if '.' not in name)").result())
+    opened.exception()
+score_file(served.context(), Path({str(given_rows)!r}), Path({str(tmp_path / "out.parquet")!r}))
+"""
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    first, modules = done.stdout.splitlines()
+    assert first == "script"
+    assert "pyarrow" in modules
+    assert not {"torch", "mlflow", "sklearn", "duckdb", "rich", "click"} & set(ast.literal_eval(modules))
+    assert (tmp_path / "out.parquet").exists()
 
 
 def alive(pid: int) -> bool:
