@@ -7,7 +7,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from pipelines.stages import PIPELINE
 from pipelines.stages.score import scores_of
 from pipelines.tracking.client import tracking_uri
 from pipelines.workspace.artifacts import read_json
+from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext, Stage
 from pipelines.workspace.runner import Runner
 
@@ -247,7 +248,7 @@ def _run_and_show(runner: Runner, first: str | None, last: str | None, force: bo
 
 def _show_report(context: RunContext) -> None:
     """Print the result table and where the report is."""
-    from rich.console import Console
+    from rich.console import Console as Screen
 
     from ctr_kd.report import summary_table
     from pipelines.stages.evaluate import report_directory
@@ -256,7 +257,7 @@ def _show_report(context: RunContext) -> None:
     if directory is None:
         return
     # Where nobody watches, the table is not folded to some terminal's width.
-    Console(width=None if sys.stdout.isatty() else 160).print(summary_table(read_json(directory / "metrics.json") or {}))
+    Screen(width=None if sys.stdout.isatty() else 160).print(summary_table(read_json(directory / "metrics.json") or {}))
     click.echo(f"report: {directory / 'report.html'}")
 
 
@@ -265,7 +266,7 @@ def _show_report(context: RunContext) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit with the code of the contract."""
-    state: dict[str, Any] = {"debug": False, "workspace": None}
+    state: dict[str, Any] = {"debug": False, "workspace": None, "log_format": "text"}
     # Threads that spin while they wait make a shared machine crawl; torch and scikit-learn read this when they are imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, _interrupt)  # a scheduler's stop closes files and runs, as Ctrl-C does
@@ -280,12 +281,24 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             raise
         if isinstance(error, GateRefused):
             click.echo(error.table)
-        if state["debug"]:
-            traceback.print_exc()
-        if launched()[0] == 0:  # one line, however many processes there are
-            click.echo(f"ctr-kd: {explain(error, state['workspace'])}", err=True)
+        _say_why(error, state)
         _leave(exit_code(error))
     _leave(0)
+
+
+def _say_why(error: BaseException, state: Mapping[str, Any]) -> None:
+    """One line on standard error, however many processes there are; the traceback where it was asked for."""
+    text = explain(error, state["workspace"])
+    trace = "".join(traceback.format_exception(error)) if state["debug"] else ""
+    if state["log_format"] == "json":
+        if launched()[0] == 0:
+            more = {"traceback": trace} if trace else {}
+            Console(log_format="json").fail(text, exit_code=exit_code(error), **more)
+        return
+    if trace:
+        click.echo(trace, err=True, nl=False)
+    if launched()[0] == 0:
+        click.echo(f"ctr-kd: {text}", err=True)
 
 
 def _leave(code: int) -> NoReturn:

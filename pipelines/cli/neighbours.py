@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 
-import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -12,6 +11,7 @@ from pipelines.errors import ConfigError
 from pipelines.stages import finetune, ingest, pretrain
 from pipelines.stages.training import load_teacher
 from pipelines.workspace.context import RunContext
+from pipelines.workspace.tables import text_table
 
 STAGES_TO_EMBEDDINGS = (ingest.STAGE, pretrain.STAGE, finetune.STAGE)
 
@@ -63,7 +63,10 @@ def neighbours_table(run: RunContext, item: str, k: int) -> str:
         attributes = items.slice(int(codes[at]), 1).to_pylist()[0]
         shown = ["-" if attributes[name] is None else str(attributes[name]) for name in names]
         rows.append([known[at], f"{value:.3f}", f"{clicks[codes[at]]:,}", *shown])
-    widths = np.array([[len(cell) for cell in row] for row in rows]).max(axis=0)
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     recall = "" if index.kind == "exact" else f", recall@10 {index.recall:.3f}"
-    return "\n".join([*lines, f"among {len(index):,} items with an embedding of their own; {index.kind} search{recall}"])
+    return "\n".join(
+        [
+            text_table(rows, right=range(len(rows[0]))),
+            f"among {len(index):,} items with an embedding of their own; {index.kind} search{recall}",
+        ]
+    )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -16,9 +16,10 @@ from ctr_kd.training.distributed import ALONE, Processes
 from feature_store.config import parse_time
 from pipelines.config.run import RunConfig, load
 from pipelines.stages import PIPELINE
-from pipelines.workspace.console import Console
+from pipelines.workspace.console import Console, LogFormat
 from pipelines.workspace.context import RunContext
 
+COMMON = ("conf", "data", "workspace", "overrides", "as_of", "first", "last", "force", "log_format")
 STAGES = tuple(stage.name for stage in PIPELINE)
 
 
@@ -34,6 +35,7 @@ class Options:
     first: str | None = None
     last: str | None = None
     force: bool = False
+    log_format: LogFormat = "text"
     more: dict[str, Any] = field(default_factory=dict)
 
     def config(self) -> RunConfig:
@@ -41,7 +43,7 @@ class Options:
 
     def context(self, config: RunConfig, read_only: bool = False, processes: Processes = ALONE) -> RunContext:
         # Helpers have nothing to say that the first process does not say as well.
-        console = Console(None if processes.leads else io.StringIO())
+        console = Console(None if processes.leads else io.StringIO(), self.log_format)
         return RunContext(
             config, self.workspace, self.data, self.as_of, options=self.more, read_only=read_only, console=console, processes=processes
         )
@@ -92,12 +94,21 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option("--until", "last", type=click.Choice(STAGES), metavar="STAGE", help="Last stage."),
         click.option("--force", is_flag=True, help="Make these stages again even where they are up to date."),
+        click.option(
+            "--log-format",
+            type=click.Choice(get_args(LogFormat)),
+            default="text",
+            show_default=True,
+            is_eager=True,
+            callback=set_log_format,
+            help="Log lines on standard error for people, or for machines: JSON, an object per line.",
+        ),
         click.option("--debug", is_flag=True, expose_value=False, is_eager=True, help="Show a traceback on failure.", callback=set_debug),
     )
 
     @functools.wraps(function)
     def command(**values: Any) -> None:
-        common = {name: values.pop(name) for name in ("conf", "data", "workspace", "overrides", "as_of", "first", "last", "force")}
+        common = {name: values.pop(name) for name in COMMON}
         function(Options(**common, more=values))
 
     for decorator in reversed(decorators):
@@ -108,3 +119,9 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
 def set_debug(context: click.Context, parameter: click.Parameter, value: bool) -> None:
     if value:
         context.find_root().obj["debug"] = True
+
+
+def set_log_format(context: click.Context, parameter: click.Parameter, value: LogFormat) -> LogFormat:
+    """Remember it for the line that a failure ends in, whatever else is wrong with the command."""
+    context.find_root().obj["log_format"] = value
+    return value

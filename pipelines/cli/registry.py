@@ -9,7 +9,7 @@ import click
 from pipelines.cli.options import Options, common
 from pipelines.cli.session import session
 from pipelines.errors import GateRefused
-from pipelines.registry.alias_history import PROMOTE, succession_table
+from pipelines.registry.alias_history import PROMOTE, history_table
 from pipelines.registry.lookup import peek
 from pipelines.registry.registry import CHALLENGER, GATE_TAG, Move, Registry
 from pipelines.stages import PIPELINE
@@ -61,4 +61,4 @@ def rollback_command(options: Options) -> None:
 def _show_move(registry: Registry, move: Move) -> None:
     """From which version to which the alias went, and the changes before it."""
     click.echo(f"{registry.name}: champion was version {move.before or 'none'}, is version {move.after}")
-    click.echo(succession_table(registry.changes()))
+    click.echo(history_table(registry.changes()))

@@ -9,7 +9,7 @@ from typing import Any
 
 from feature_store.tables.contracts import DataError
 from pipelines.exit_codes import explain
-from pipelines.registry.alias_history import succession_table
+from pipelines.registry.alias_history import history_table
 from pipelines.registry.lookup import peek, peek_changes
 from pipelines.registry.registry import CHALLENGER, CHAMPION
 from pipelines.scoring.backfill import stale
@@ -20,6 +20,7 @@ from pipelines.workspace.artifacts import MANIFEST
 from pipelines.workspace.context import RunContext
 from pipelines.workspace.lock import holder
 from pipelines.workspace.runner import Runner
+from pipelines.workspace.tables import text_table
 
 
 def status(context: RunContext, uri: str) -> str:
@@ -44,7 +45,7 @@ def _head(context: RunContext) -> Iterator[str]:
 
 
 def _stages(context: RunContext) -> Iterator[str]:
-    yield "stages"
+    rows = [("stage", "artifact", "state")]
     for state in Runner(context, PIPELINE).states():
         manifest: dict[str, Any] = state.manifest or {}
         if state.state == "up to date":
@@ -53,7 +54,9 @@ def _stages(context: RunContext) -> Iterator[str]:
             named = state.state.startswith("made by other code")  # that one is said already
             others = sum(path.parent.name != state.fingerprint for path in _artifacts(context, state.name)) - named
             more = f"; {others} made with other settings or inputs {'is' if others == 1 else 'are'} kept" if others else ""
-        yield f"  {state.name:<9} {state.fingerprint or '-':<16} {state.state}{more}"
+        rows.append((state.name, state.fingerprint or "-", f"{state.state}{more}"))
+    yield "stages"
+    yield text_table(rows, indent=2)
 
 
 def _artifacts(context: RunContext, stage: str) -> Iterator[Path]:
@@ -124,4 +127,4 @@ def _champions(context: RunContext, uri: str) -> Iterator[str]:
         return
     if changes:
         yield "champions so far"
-        yield from (f"  {line}" for line in succession_table(changes).splitlines())
+        yield history_table(changes, indent=2)

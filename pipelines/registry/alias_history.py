@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from pipelines.registry.promotion_gate import columns
+from pipelines.workspace.tables import text_table
 
 GATE, PROMOTE, ROLLBACK = "gate", "promote", "rollback"
 _TAG = "champion."
@@ -94,19 +94,19 @@ def _ending_with(line: list[str], version: str | None) -> list[str]:
     return [*line, version]
 
 
-def succession_table(changes: Sequence[Change], most: int = 10) -> str:
+def history_table(changes: Sequence[Change], most: int = 10, indent: int = 0) -> str:
     """The newest changes as plain text, newest last.
 
     Examples
     --------
-    >>> print(succession_table([Change("gate", "1", "2", "it passed", "night", "2024-05-01 03:00:00")]))
+    >>> print(history_table([Change("gate", "1", "2", "it passed", "night", "2024-05-01 03:00:00")]))
     when (UTC)           champion  how   by     why
     2024-05-01 03:00:00  1 -> 2    gate  night  it passed
     """
     rows = [("when (UTC)", "champion", "how", "by", "why")]
     rows += [(one.at, f"{one.before or 'none'} -> {one.after}", one.how, one.by, " ".join(one.why.split())) for one in changes[-most:]]
-    earlier = [f"and {len(changes) - most} earlier changes"] if len(changes) > most else []
-    return "\n".join([columns(rows), *earlier])
+    earlier = [f"{' ' * indent}and {len(changes) - most} earlier changes"] if len(changes) > most else []
+    return "\n".join([text_table(rows, indent=indent), *earlier])
 
 
 def _user() -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from pipelines.config.register import RegisterConfig
 from pipelines.errors import GateRefused
 from pipelines.registry.latency import Latency
+from pipelines.workspace.tables import text_table
 
 CHAMPION_READABLE = "champion_readable"
 
@@ -312,17 +313,4 @@ def gate_table(gate: Mapping[str, Any]) -> str:
     for check in gate["checks"]:
         beside = [show(check["champion"]) if "champion" in check else "-"] if compared else []
         rows.append((check["name"], show(check["value"]), *beside, check["bound"], "yes" if check["passed"] else "NO"))
-    return columns(rows)
-
-
-def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of text under one another, as wide as their widest cells.
-
-    Examples
-    --------
-    >>> print(columns([("a", "bb"), ("ccc", "d")]))
-    a    bb
-    ccc  d
-    """
-    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return text_table(rows)

@@ -10,7 +10,6 @@ from typing import Any, Literal
 from feature_store.store.store import Store
 from feature_store.tables.contracts import DataError
 from pipelines.exit_codes import exit_code, explain
-from pipelines.registry.promotion_gate import columns
 from pipelines.scoring.feature_join import StoreFeatures
 from pipelines.scoring.partitions import (
     clear_attempt,
@@ -26,6 +25,7 @@ from pipelines.scoring.partitions import (
 )
 from pipelines.workspace.context import RunContext
 from pipelines.workspace.runner import Runner
+from pipelines.workspace.tables import text_table
 
 Mode = Literal["missing", "failed", "all"]
 
@@ -114,7 +114,7 @@ def backfill(runner: Runner, start: date, end: date, mode: Mode) -> list[Outcome
     until = _whole_until(run.store, max(reasons)) if reasons else start
     with StoreFeatures(run, datetime.combine(until, time.min, UTC)) as features:
         for day, why in reasons.items():
-            run.report(f"backfill: {day}: {why}")
+            run.report(f"{day}: {why}", "backfill")
             # One reading of the log serves all dates, so that the last costs little more than the first.
             run.features = features if day < until and not features.broken else None
             run.options["date"] = day
@@ -145,7 +145,7 @@ def _whole_until(store: Store, last: date) -> date:
 def _failed(run: RunContext, day: date, error: Exception) -> Outcome:
     reason, code = explain(error, run.workspace), exit_code(error)
     record_failure(run.workspace, day, reason, code)
-    run.report(f"backfill: {day} failed: {reason}")
+    run.report(f"{day} failed: {reason}", "backfill", code=code)
     return Outcome(day, "failed", why=reason, code=code)
 
 
@@ -169,4 +169,4 @@ def table(outcomes: Sequence[Outcome]) -> str:
     """
     rows = [("date", "what", "rows", "version", "why")]
     rows += [(f"{one.day}", one.what, "-" if one.rows is None else f"{one.rows:,}", one.version or "-", one.why) for one in outcomes]
-    return columns(rows)
+    return text_table(rows)

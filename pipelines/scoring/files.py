@@ -69,11 +69,16 @@ def score_file(run: RunContext, source: Path, target: Path) -> str:
             settings = {"input": _identity(source, file), "rows": run.config.score.batch_rows, "model": model.digest, "version": version}
             folder = PartsFolder(place, settings | {"joined": _joined(run, joiner.lacking(names))})
             try:
-                with run.console.progress("score: rows scored", total=file.metadata.num_rows) as progress:
+                with run.console.progress("rows scored", file.metadata.num_rows, "score") as progress:
                     parts = file_parts(file, source, joiner, run.config.score.batch_rows, folder.finished.keys())
                     score_parts(model, version, parts, folder, run.config, str(source), progress)
                 counts = folder.counts()
-                run.report(f"score: {counts.rows:,} rows scored, {folder.resumed:,} of them by an earlier run; their parts become one file")
+                run.report(
+                    f"{counts.rows:,} rows scored, {folder.resumed:,} of them by an earlier run; their parts become one file",
+                    "score",
+                    rows=counts.rows,
+                    resumed_rows=folder.resumed,
+                )
                 whole = folder.path / target.name
                 folder.join(whole)
                 keep_best_rows(run, whole)

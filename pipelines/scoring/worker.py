@@ -1,6 +1,6 @@
 """What whoever scores a part does with it, in a process of its own or on an executor of Spark: reads its rows, scores them, answers.
 
-A part is handed over as a file of Arrow streams in the folder of the parts: it is neither pickled nor held in memory until a worker reads it.
+A part is handed over as a file of Arrow streams in the folder of the parts: it is not pickled, and nobody holds it until a worker reads it.
 The answer is small. Every core has a worker, so this imports little.
 """
 

@@ -61,7 +61,7 @@ def _ingest_what_is_new(run: RunContext) -> None:
     from feature_store.store.ingest import ingest
 
     bring_in = partial(ingest_texts, resources=resources) if source.reader == "text" else ingest
-    bring_in(source, run.data, run.store, folder / "failed", lambda text: run.report(f"ingest: {text}"))
+    bring_in(source, run.data, run.store, folder / "failed", lambda text: run.report(text, "ingest"))
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / INGESTED, state)
 

@@ -11,10 +11,11 @@ from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import digest_of, write_json, write_text
 from pipelines.config.scoring import MonitorConfig
 from pipelines.errors import BoundBroken
-from pipelines.registry.promotion_gate import Check, at_least, at_most, columns, metric
+from pipelines.registry.promotion_gate import Check, at_least, at_most, metric
 from pipelines.scoring.partitions import SCORES, is_whole, partition_path, read_partition, scored_dates
 from pipelines.workspace.artifacts import MANIFEST, Artifact, publish_directory, read_json
 from pipelines.workspace.context import RunContext, Stage, StageContext
+from pipelines.workspace.tables import text_table
 
 FILE, PAGE = "monitor.json", "monitor.html"
 FIGURES = ("auc", "log_loss", "calibration_ratio", "calibration_error", "psi")
@@ -170,7 +171,7 @@ def table(run: RunContext) -> str:
         numbers = [f"{one[name]:,}" if name in one else "-" for name in ("rows", "clicks")]
         figures = ["-" if metric(one, name)[0] is None else f"{metric(one, name)[0]:.4f}" for name in FIGURES]
         rows.append((one["date"], str(one.get("model_version", "-")), *numbers, *figures, said))
-    return "\n".join([columns(rows), f"report: {place / PAGE}"])
+    return "\n".join([text_table(rows), f"report: {place / PAGE}"])
 
 
 STAGE = Stage(

@@ -102,9 +102,9 @@ class RunContext:
         """Digests of input files, remembered between runs."""
         return DigestMemo(self.workspace / "artifacts" / ".input_digests.json", keep=not self.read_only)
 
-    def report(self, text: str) -> None:
-        """Print one log line."""
-        self.console.report(text)
+    def report(self, text: str, stage: str | None = None, **fields: Any) -> None:
+        """Write one log line; see :meth:`pipelines.workspace.console.Console.report`."""
+        self.console.report(text, stage, **fields)
 
 
 @dataclass
@@ -173,13 +173,13 @@ class StageContext:
     def checkpoint(self) -> Path:
         return self.output / CHECKPOINT
 
-    def report(self, text: str) -> None:
-        """Print one log line, under the stage's name."""
-        self.run.report(f"{self.stage}: {text}")
+    def report(self, text: str, **fields: Any) -> None:
+        """Write one log line, under the stage's name."""
+        self.run.report(text, self.stage, **fields)
 
     def progress(self, description: str, total: float | None) -> Any:
         """``with context.progress("training", total=steps) as progress: progress.advance(1, loss=loss)``"""
-        return self.run.console.progress(f"{self.stage}: {description}", total)
+        return self.run.console.progress(description, total, self.stage)
 
     def metric(self, name: str, value: float, step: int | None = None) -> None:
         """Send a number to MLflow, per step for a curve."""

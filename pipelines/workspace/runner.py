@@ -188,7 +188,7 @@ class Runner:
             self._make(stage, context, artifact, made_from, force)
         else:
             artifact.tidy()
-            context.report(f"up to date ({artifact.path.name})")
+            context.report(f"up to date ({artifact.path.name})", fingerprint=artifact.path.name)
         self.context.artifacts[stage.name] = artifact
         if stage.conclude:
             self._verifier.verify(artifact)
@@ -201,7 +201,8 @@ class Runner:
         if force:
             artifact.forget()
         resumed = artifact.begin(made_from)
-        context.report(f"{'continues from its checkpoint' if resumed else 'begins'} ({artifact.path.name})")
+        name = artifact.path.name
+        context.report(f"{'continues from its checkpoint' if resumed else 'begins'} ({name})", fingerprint=name, resumed=resumed)
         tracker = self.context.tracker
         if tracker:
             tracker.begin(self.context, stage.name, made_from, artifact.path.name)
@@ -227,4 +228,4 @@ class Runner:
         artifact.publish(facts)
         if tracker:
             tracker.end(context, None)
-        context.report(f"done in {facts['seconds']:.1f} s")
+        context.report(f"done in {facts['seconds']:.1f} s", seconds=facts["seconds"], fingerprint=name, facts=context.recorded)

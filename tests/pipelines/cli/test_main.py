@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -196,6 +197,22 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_to_read(
     assert code == 1
     assert "no space left on the disk" in last_line(err)
     assert not list(program.workspace.glob("artifacts/*/*/_manifest.json"))
+
+
+def test_log_lines_are_json_where_machines_read_them(program: Program, yaml_file: Callable[..., Path]) -> None:
+    code, out, err = program("run", yaml_file(), "--log-format", "json")
+    lines = [json.loads(line) for line in err.splitlines()]
+    assert (code, out.split(" in ")[0]) == (0, "made ingest, pretrain, finetune")
+    assert [line["stage"] for line in lines if line["message"].startswith("done")] == ["ingest", "pretrain", "finetune"]
+    assert lines[-1]["fields"]["seconds"] >= 0 and len(lines[-1]["fields"]["fingerprint"]) == 16
+    code, _, err = program("run", yaml_file(), "--log-format", "json", "--from", "nothing")
+    (line,) = map(json.loads, err.splitlines())
+    assert (code, line["level"], line["fields"]) == (2, "ERROR", {"exit_code": 2})
+    assert "nothing" in line["message"]
+    code, _, err = program("run", "nowhere.yaml", "--debug", "--log-format", "json")
+    (line,) = map(json.loads, err.splitlines())
+    assert (code, line["fields"]["exit_code"]) == (2, 2)
+    assert line["fields"]["traceback"].startswith("Traceback")
 
 
 def test_config_prints_what_loads_again(program: Program, yaml_file: Callable[..., Path], tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.registry.alias_history import GATE, PROMOTE, ROLLBACK, Change, changes_in, line_of_champions, succession_table, tag_of
+from pipelines.registry.alias_history import GATE, PROMOTE, ROLLBACK, Change, changes_in, history_table, line_of_champions, tag_of
 
 
 @given(st.lists(st.one_of(st.integers(1, 4).map(str), st.none()), max_size=30))
@@ -44,7 +44,7 @@ def test_notes_keep_their_order_and_survive_the_way_through_tags() -> None:
 
 def test_the_table_has_the_newest_and_counts_the_others() -> None:
     changes = [Change(GATE, str(n), str(n + 1), "two\nlines", "night", "2024-05-01 03:00:00") for n in range(12)]
-    lines = succession_table(changes).splitlines()
+    lines = history_table(changes).splitlines()
     assert len(lines) == 12
     assert lines[-2].endswith("11 -> 12  gate  night  two lines")
     assert lines[-1] == "and 2 earlier changes"

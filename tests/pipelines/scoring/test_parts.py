@@ -445,7 +445,8 @@ workspace = Path({str(served.workspace)!r})
 served = Served(workspace, workspace, configuration())
 served.change(score={{"workers": 2, "batch_rows": 10}})
 model = load_model(served.context())
-with local_executor.Pool(model, "1", PartsFolder(Path({str(tmp_path / "parts")!r}), {{}}), 1, "") as pool, local_executor._as_workers_begin():
+folder = PartsFolder(Path({str(tmp_path / "parts")!r}), {{}})
+with local_executor.Pool(model, "1", folder, 1, "") as pool, local_executor._as_workers_begin():
     opened = pool._pool.submit(local_executor._model, model.path)
     print(pool._pool.submit(eval, "sorted(name for name in __import__('sys').modules if '.' not in name)").result())
     opened.exception()

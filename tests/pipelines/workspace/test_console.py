@@ -1,0 +1,74 @@
+"""Log lines for people and for machines, on one stream, in the order in which they were written."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+
+import pytest
+
+from pipelines.workspace import console as module
+from pipelines.workspace.console import LOGGER, Console
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_text_is_a_line_with_its_time_and_its_stage() -> None:
+    console = Console(stream := io.StringIO())
+    console.report("begins", "distill", fingerprint="ab")
+    console.report("[no markup] 100 % %s")
+    first, second = stream.getvalue().splitlines()
+    assert re.fullmatch(r"\d\d:\d\d:\d\d distill: begins", first)
+    assert re.fullmatch(r"\d\d:\d\d:\d\d \[no markup\] 100 % %s", second)
+
+
+def test_on_a_terminal_there_is_no_time() -> None:
+    console = Console(stream := Terminal())
+    console.report("[begins]", "distill")
+    assert stream.getvalue() == "distill: [begins]\n"
+
+
+def test_json_is_an_object_per_line_whatever_the_text_holds() -> None:
+    console = Console(stream := Terminal(), "json")
+    console.report('a "line"\nand another', "ingest", rows=3, share=0.5, names=["é"])
+    console.report("student: warning: not calibrated", "distill")
+    with console.progress("training", 3, "distill") as progress:
+        progress.advance()  # no bar, though it is a terminal
+    first, second = map(json.loads, stream.getvalue().splitlines())
+    assert set(first) == {"time", "level", "stage", "message", "fields"}
+    assert (first["level"], first["stage"], first["message"]) == ("INFO", "ingest", 'a "line"\nand another')
+    assert first["fields"] == {"rows": 3, "share": 0.5, "names": ["é"]}
+    assert (second["level"], second["message"]) == ("WARNING", "student: warning: not calibrated")
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_progress_is_said_in_lines_where_nobody_watches(monkeypatch: pytest.MonkeyPatch, log_format: module.LogFormat) -> None:
+    monkeypatch.setattr(module, "_SECONDS_BETWEEN_LINES", 0.0)
+    console = Console(stream := io.StringIO(), log_format)
+    with console.progress("training", 2000, "distill") as progress:
+        progress.advance(1500, loss=0.25)
+    (line,) = stream.getvalue().splitlines()
+    if log_format == "text":
+        assert line[9:] == "distill: training 1,500/2,000 loss 0.25"
+    else:
+        assert json.loads(line)["fields"] == {"done": 1500, "total": 2000, "loss": 0.25}
+
+
+def test_two_consoles_write_to_their_own_streams_and_a_handler_of_others_gets_both() -> None:
+    streams, heard = (io.StringIO(), io.StringIO()), io.StringIO()
+    handler = logging.StreamHandler(heard)
+    logging.getLogger(LOGGER).addHandler(handler)
+    logging.getLogger().addHandler(handler)  # of the root logger, which hears nothing
+    try:
+        for number, stream in enumerate(streams):
+            Console(stream).report(f"run {number}")
+    finally:
+        logging.getLogger(LOGGER).removeHandler(handler)
+        logging.getLogger().removeHandler(handler)
+    assert [stream.getvalue()[9:] for stream in streams] == ["run 0\n", "run 1\n"]
+    assert heard.getvalue() == "run 0\nrun 1\n"
