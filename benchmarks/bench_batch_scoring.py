@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from pipelines.config.run import load
 from pipelines.registry.loaded_model import open_model
 from pipelines.registry.registry import Registry
-from pipelines.tasks.clicks import RawRows
+from pipelines.tasks.clicks import ClickRows
 from pipelines.tracking.client import tracking_uri
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -135,7 +135,7 @@ def main() -> None:
         root = Path(folder)
         (root / "bench.yaml").write_text(CONF)
         command("promote", str(root / "bench.yaml"), "--workspace", str(root / "w"))
-        raw = RawRows(next((root / "w" / "artifacts" / "ingest").glob("*/_manifest.json")).parent)
+        raw = ClickRows(next((root / "w" / "artifacts" / "ingest").glob("*/_manifest.json")).parent)
         table = raw.raw(pq.read_table(next((root / "w" / "artifacts" / "ingest").glob("*/rows.parquet"))).slice(0, GROUP)).combine_chunks()
         config = load(root / "bench.yaml", ())
         model = Registry(tracking_uri(config, root / "w"), config.name).download(f"models:/{config.name}@champion")

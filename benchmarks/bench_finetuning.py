@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from ctr_kd.evaluation.evaluate import evaluate_models
 from pipelines.config.run import RunConfig, load
 from pipelines.stages import PIPELINE
-from pipelines.stages.training import stored_probabilities
-from pipelines.tasks.texts import open_rows
+from pipelines.tasks import task_of
+from pipelines.tasks.logits import stored_probabilities
 from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.context import RunContext
 from pipelines.workspace.lock import workspace_lock
@@ -88,7 +88,7 @@ def measure(conf: str, overrides: list[str], data: Path | None, workspace: Path,
         varied = [f"seed={seed}", *(f"finetune.{key}={value}" for key, value in settings.items())]
         ingest, finetune = fine_tune(load(conf, [*overrides, *varied]), data, workspace)
         measured[name], scores[name] = figures(finetune), stored_probabilities(finetune / "predictions_test.parquet")
-    rows = replace(open_rows(ingest).evaluation_rows(), request=None, slices={})
+    rows = replace(task_of(config).rows(ingest).evaluation_rows(), request=None, slices={})
     lowest, *others = scores
     evaluated = evaluate_models(rows, scores, replicates=config.evaluate.bootstrap, pairs=tuple((name, lowest) for name in others))
     for name in scores:

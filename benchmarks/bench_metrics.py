@@ -26,7 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ctr_kd import metrics as m
 from ctr_kd.baselines.clicks import BoostedTrees
-from ctr_kd.evaluation.evaluate import EvaluationRows, evaluate_models, standard_slices
+from ctr_kd.evaluation.evaluate import evaluate_models
+from ctr_kd.evaluation.rows import EvaluationRows, standard_slices
 from ctr_kd.metrics.bootstrap import AucStatistic, Bootstrap
 
 GOAL_SECONDS = 0.5

@@ -42,9 +42,9 @@ from feature_store.tables.json_files import digest_of
 from pipelines.cli.options import Options
 from pipelines.config.run import RunConfig
 from pipelines.stages import PIPELINE
-from pipelines.stages.baselines import tree_logits
-from pipelines.stages.training import read_predictions
-from pipelines.tasks.clicks import RawRows
+from pipelines.tasks.clicks import ClickRows
+from pipelines.tasks.logits import read_predictions
+from pipelines.tasks.teachers import tree_logits
 from pipelines.workspace.lock import workspace_lock
 from pipelines.workspace.runner import Runner
 
@@ -85,7 +85,7 @@ class Rows:
 @functools.cache
 def trees(ingest: Path, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Row ids and logits of the boosted trees by split: they are the same in all trials."""
-    return tree_logits(RawRows(ingest), seed, say)[0]
+    return tree_logits(ClickRows(ingest), seed, say)[0]
 
 
 @dataclasses.dataclass(frozen=True)

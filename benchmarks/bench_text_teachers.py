@@ -29,7 +29,7 @@ from ctr_kd.metrics.classification import class_log_losses
 from ctr_kd.training.distill import combine_logits
 from pipelines.config.run import load
 from pipelines.stages import PIPELINE
-from pipelines.stages.training import probabilities
+from pipelines.tasks.logits import probabilities
 from pipelines.tasks.texts import TextRows
 from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext

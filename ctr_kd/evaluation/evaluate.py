@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ctr_kd.evaluation.model_metrics import Mask, Measured, measure
+from ctr_kd.evaluation.model_metrics import Measured, measure
+from ctr_kd.evaluation.rows import EvaluationRows
 from ctr_kd.metrics import UndefinedMetric, confusion_matrix, reliability_bins, roc_points
 from ctr_kd.metrics.bootstrap import Bootstrap, paired_difference
 from ctr_kd.metrics.checks import Floats, group_codes
@@ -25,31 +25,6 @@ PAIRS = (
     ("student", "oracle"),
 )
 """Models whose difference is reported, first minus second, where both are there."""
-
-
-@dataclass(frozen=True)
-class EvaluationRows:
-    """The labelled rows that every model has scored.
-
-    Attributes
-    ----------
-    label : array, shape (rows,)
-        0 or 1 for clicks, class codes for classes.
-    user : array of integers or strings, shape (rows,), optional
-        Unit of resampling and of GAUC. Without it rows are resampled and there is no GAUC.
-    request : array of integers or strings, shape (rows,), optional
-        Candidates shown together, all to one user; gives `request_auc`, the AUC inside a request averaged over requests.
-    slices : mapping of str to bool array, shape (rows,)
-        Named parts of the rows, as GROUP/PART; `standard_slices` makes the usual ones.
-    classes : list of str, optional
-        Names of the classes, for classifiers.
-    """
-
-    label: NDArray
-    user: NDArray | None = None
-    request: NDArray | None = None
-    slices: Mapping[str, Mask] = field(default_factory=dict)
-    classes: list[str] | None = None
 
 
 def evaluate_models(
@@ -144,57 +119,6 @@ def _differences(
         except UndefinedMetric as undefined:
             result[metric] = {"difference": one.value - two.value, "low": None, "high": None, "p_value": None, "reason": undefined.reason}
     return {metric: result[metric] for metric in first if metric in result}
-
-
-def standard_slices(
-    *,
-    history_length: ArrayLike | None = None,
-    unseen_item: ArrayLike | None = None,
-    timestamp: ArrayLike | None = None,
-    cutoff: int | None = None,
-) -> dict[str, Mask]:
-    """The usual parts of the test rows: cold users, unseen items, and time since the cut-off.
-
-    Parameters
-    ----------
-    history_length : array of integers, shape (rows,), optional
-        Clicks in the history; gives ``history_length/0``, ``/1-2``, ``/3-10`` and ``/11+``.
-    unseen_item : bool array, shape (rows,), optional
-        Whether the candidate is missing from the vocabulary; gives ``item/seen`` and ``item/unseen``.
-    timestamp : array of integers, shape (rows,), optional
-        Time of the row in microseconds; with `cutoff` gives ``hours_after_cutoff/0-1`` and so on, in days where the
-        rows span more than twelve hours, and in at most eight pieces of whole days where they span more than twelve days.
-    cutoff : int, optional
-        End of the training window in microseconds.
-
-    Returns
-    -------
-    dict of str to bool array
-        Parts without rows are left out.
-
-    Examples
-    --------
-    >>> masks = standard_slices(history_length=[0, 5], timestamp=[5_400_000_000, 9_000_000_000], cutoff=0)
-    >>> list(masks)
-    ['history_length/0', 'history_length/3-10', 'hours_after_cutoff/1-2', 'hours_after_cutoff/2-3']
-    """
-    masks: dict[str, Mask] = {}
-    if history_length is not None:
-        length = np.asarray(history_length)
-        for name, low, high in (("0", 0, 0), ("1-2", 1, 2), ("3-10", 3, 10), ("11+", 11, np.inf)):
-            masks[f"history_length/{name}"] = (length >= low) & (length <= high)
-    if unseen_item is not None:
-        unseen = np.asarray(unseen_item, bool)
-        masks |= {"item/seen": ~unseen, "item/unseen": unseen}
-    if timestamp is not None and cutoff is not None and np.size(timestamp):
-        hours = (np.asarray(timestamp, np.int64) - cutoff) // 3_600_000_000
-        unit, passed = ("hours", hours) if hours.max() - hours.min() < 12 else ("days", hours // 24)
-        first, step = int(passed.min()), -(-int(passed.max() - passed.min() + 1) // 12)
-        if step > 1:
-            step = -(-int(passed.max() - passed.min() + 1) // 8)
-        for start in range(first, int(passed.max()) + 1, step):
-            masks[f"{unit}_after_cutoff/{start}-{start + step}"] = (passed >= start) & (passed < start + step)
-    return {name: mask for name, mask in masks.items() if mask.any()}
 
 
 def click_curves(

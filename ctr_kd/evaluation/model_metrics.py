@@ -16,8 +16,6 @@ from ctr_kd.metrics import classification, probability, ranking
 from ctr_kd.metrics.bootstrap import AucStatistic, Bootstrap, RatioStatistic, Resample, Statistic, percentile_interval
 from ctr_kd.metrics.checks import Floats, UndefinedMetric
 
-Mask = NDArray[np.bool_]
-
 
 @dataclass(frozen=True)
 class Measured:
@@ -62,7 +60,7 @@ def measure(
     score: NDArray,
     bootstrap: Bootstrap,
     *,
-    rows: Mask | None = None,
+    rows: NDArray[np.bool_] | None = None,
     request: NDArray | None = None,
     classes: list[str] | None = None,
 ) -> dict[str, Measured]:

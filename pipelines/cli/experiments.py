@@ -8,7 +8,7 @@ import click
 
 from pipelines.cli.options import Options, common
 from pipelines.cli.session import say_what_was_done, session
-from pipelines.stages import PIPELINE
+from pipelines.stages import PIPELINE, TO_TEACHER
 
 
 @click.command("next-item")
@@ -52,12 +52,12 @@ def prove_command(options: Options) -> None:
       ctr-kd prove conf/globo.yaml --set "prove.ablation=[soft, hints]"          these parts switched on and off
       ctr-kd prove conf/globo.yaml --set "prove.amounts=[0.5, 1, 3]"             the transfer set by its amount
     """
-    from pipelines.stages import prove, student
+    from pipelines.experiments import prove
 
     seeds = options.more["seeds"]
     options = replace(options, overrides=(*options.overrides, *([f"prove.seeds={seeds}"] if seeds else [])))
     _whole(options, "prove")
-    with session("prove", options, student.PIPELINE) as runner:
+    with session("prove", options, TO_TEACHER) as runner:
         click.echo(prove.prove(runner, options.force))
 
 
@@ -75,10 +75,10 @@ def sweep_command(options: Options) -> None:
       ctr-kd sweep conf/globo.yaml --data data/globo
       ctr-kd sweep conf/globo.yaml --set "sweep.kinds=[pooled, din]" --set "sweep.widths=[8, 32, 128]"
     """
-    from pipelines.stages import student, sweep
+    from pipelines.experiments import sweep
 
     _whole(options, "sweep")
-    with session("sweep", options, student.PIPELINE) as runner:
+    with session("sweep", options, TO_TEACHER) as runner:
         click.echo(sweep.sweep(runner, options.force))
 
 

@@ -24,12 +24,13 @@ from pipelines.cli.session import need_model, say_what_was_done, session
 from pipelines.config.run import describe
 from pipelines.errors import GateRefused
 from pipelines.exit_codes import exit_code, explain
-from pipelines.stages import PIPELINE
+from pipelines.stages import PIPELINE, TO_EMBEDDINGS
 from pipelines.stages.score import scores_of
 from pipelines.tracking.client import tracking_uri
 from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext, Stage
+from pipelines.workspace.reports import report_directory
 from pipelines.workspace.runner import Runner
 
 
@@ -117,10 +118,10 @@ def neighbours_command(options: Options) -> None:
       ctr-kd neighbours conf/simulated.yaml i00042
       ctr-kd neighbours conf/globo.yaml 160974 -k 20
     """
-    from pipelines.cli.neighbours import STAGES_TO_EMBEDDINGS, neighbours_table
+    from pipelines.cli.neighbours import neighbours_table
 
     options.config().need_clicks()
-    with _session("neighbours", options, STAGES_TO_EMBEDDINGS) as runner:
+    with _session("neighbours", options, TO_EMBEDDINGS) as runner:
         runner.run(options.first or "finetune", options.last or "finetune", options.force)
         if "finetune" in runner.context.artifacts:
             click.echo(neighbours_table(runner.context, options.more["item"], options.more["k"]))
@@ -251,7 +252,6 @@ def _show_report(context: RunContext) -> None:
     from rich.console import Console as Screen
 
     from ctr_kd.report import summary_table
-    from pipelines.stages.evaluate import report_directory
 
     directory = report_directory(context)
     if directory is None:

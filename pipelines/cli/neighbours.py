@@ -8,12 +8,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.errors import ConfigError
-from pipelines.stages import finetune, ingest, pretrain
-from pipelines.stages.training import load_teacher
+from pipelines.training.bert import load_teacher
 from pipelines.workspace.context import RunContext
 from pipelines.workspace.tables import text_table
-
-STAGES_TO_EMBEDDINGS = (ingest.STAGE, pretrain.STAGE, finetune.STAGE)
 
 
 def neighbours_table(run: RunContext, item: str, k: int) -> str:

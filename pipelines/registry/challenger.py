@@ -13,8 +13,8 @@ from pipelines.config.register import RegisterConfig
 from pipelines.registry.latency import measure_latency
 from pipelines.registry.model_package import DATA, load_scorer
 from pipelines.registry.promotion_gate import Contender
+from pipelines.tasks import Rows
 from pipelines.tasks.answers import answers_of
-from pipelines.tasks.texts import Rows
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 
@@ -53,7 +53,8 @@ def contest(
     Mismatch
         When the champion tells other classes.
     """
-    from ctr_kd.evaluation.evaluate import EvaluationRows, evaluate_models
+    from ctr_kd.evaluation.evaluate import evaluate_models
+    from ctr_kd.evaluation.rows import EvaluationRows
 
     first = test.newest(rows, bounds.champion_rows)
     part = rows.slice(first)

@@ -27,7 +27,8 @@ def evaluate_file(run: RunContext, source: Path) -> str:
     DataError
         When a required column is missing, there are no rows, or labels are other than 0 and 1, or other than the model's classes.
     """
-    from ctr_kd.evaluation.evaluate import EvaluationRows, evaluate_models
+    from ctr_kd.evaluation.evaluate import evaluate_models
+    from ctr_kd.evaluation.rows import EvaluationRows
 
     model = load_model(run)
     answers = model.answers

@@ -14,7 +14,7 @@ from pipelines.scoring.executors import score_parts
 from pipelines.scoring.files import scoring_report
 from pipelines.scoring.partitions import SCORES, is_whole, publish_scores, read_scores
 from pipelines.scoring.parts import PartsFolder, in_parts
-from pipelines.tasks.texts import open_rows
+from pipelines.tasks import task_of
 from pipelines.workspace.context import RunContext, StageContext
 
 SPLIT = "test"
@@ -58,7 +58,7 @@ def score_split(context: StageContext, final: Path) -> None:
     made_from = {"fingerprint": context.fingerprint, "rows": settings.batch_rows, "model": model.digest}
     folder = PartsFolder(final.with_name(f".{final.name}.parts"), made_from)
     try:
-        texts = open_rows(context.run.artifacts["ingest"].path).read(SPLIT)
+        texts = task_of(context.config).rows(context.run.artifacts["ingest"].path).read(SPLIT)
         texts = texts.select([name for name in COLUMNS if name in texts.column_names])
         with context.progress("texts scored", total=texts.num_rows) as progress:
             parts = in_parts(iter([texts]), settings.batch_rows)

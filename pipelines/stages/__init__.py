@@ -1,9 +1,16 @@
-"""The pipeline: every stage in order. What a stage reads and does is in the module that bears its name.
+"""The stages, a module each: what it reads, makes and writes. None imports another; what several need lies in the rooms below.
 
 The modules import torch, MLflow and scikit-learn inside their functions: a run that has nothing to do needs none of them.
 """
 
-from pipelines.stages import distill, evaluate, finetune, ingest, pretrain, register, score
+from pipelines.stages import distill, evaluate, finetune, ingest, pretrain, register, score, teacher
 from pipelines.workspace.context import Stage
 
 PIPELINE: tuple[Stage, ...] = (ingest.STAGE, pretrain.STAGE, finetune.STAGE, distill.STAGE, evaluate.STAGE, register.STAGE, score.STAGE)
+"""The stages of a run, in order."""
+
+TO_EMBEDDINGS: tuple[Stage, ...] = (ingest.STAGE, pretrain.STAGE, finetune.STAGE)
+"""Those that end with the teacher's embeddings."""
+
+TO_TEACHER: tuple[Stage, ...] = (*TO_EMBEDDINGS, teacher.STAGE)
+"""Those before the first student of an experiment."""

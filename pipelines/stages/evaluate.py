@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from feature_store.features.summary import ClickSummary
-from feature_store.tables.json_files import write_json, write_text
-from feature_store.text.summary import TextSummary
-from pipelines.registry.model_package import scorer_in
-from pipelines.stages import finetune
-from pipelines.stages.baselines import BASELINES
-from pipelines.stages.training import TIMED_ROWS, rate_of, stored_probabilities
-from pipelines.tasks.texts import Rows, open_rows
-from pipelines.workspace.artifacts import MANIFEST, Artifact, point, publish_directory, read_json
+from pipelines.metrics import DataFacts, Metrics, RunFacts, write_report
+from pipelines.tasks import Rows, task_of
+from pipelines.tasks.baselines import BASELINES
+from pipelines.tasks.logits import stored_probabilities
+from pipelines.training import fine_tunings
+from pipelines.training.costs import student_rows_per_second, teacher_costs
+from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.context import RunContext, Stage, StageContext
-from pipelines.workspace.resources import peak_memory_bytes
+from pipelines.workspace.reports import publish_report
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def run(context: StageContext) -> None:
+def measure_models(context: StageContext) -> None:
     """Score the test rows with every model; writes ``metrics.json``, ``report.json`` (what the plots show) and ``report.html``."""
     from ctr_kd.evaluation.evaluate import click_curves, confusions, evaluate_models
 
     settings = context.config.evaluate
-    test = open_rows(context.inputs["ingest"])
+    test = task_of(context.config).rows(context.inputs["ingest"])
     rows = test.evaluation_rows()
     scores, costs = stored_scores(context)
     baselines, baseline_costs = baseline_scores(context, test)
@@ -44,11 +40,10 @@ def run(context: StageContext) -> None:
     uncalibrated = uncalibrated_scores(context)
     for name, score in uncalibrated.items():
         measured["models"][name]["uncalibrated"] = calibration_figures(rows.label, score)
-    metrics = {"run": run_facts(context), "data": data_facts(context, test.summary), **measured, "gate": None}
+    metrics = Metrics(run=RunFacts.of(context), data=DataFacts.of(context, test), **measured, gate=None)
     before = {"uncalibrated": click_curves(rows.label, uncalibrated)["reliability"]}
-    write_report(
-        context, metrics, click_curves(rows.label, scores) | confusions(rows, scores) | before | {"learning": learning_curves(context)}
-    )
+    plots = click_curves(rows.label, scores) | confusions(rows, scores) | before | {"learning": learning_curves(context)}
+    write_report(context.output, metrics, plots)
     student = measured["models"]["student"]
     context.record(
         {"student": {name: _value(student[name]) for name in ("auc", "gauc", "log_loss", "calibration_error") if name in student}}
@@ -67,25 +62,11 @@ def stored_scores(context: StageContext) -> tuple[dict[str, NDArray], dict[str, 
     facts = {**students, "teacher/bert": bert}
     facts["teacher"] = teacher_costs(members, facts) | {key: bert[key] for key in shown[2:] if "bert" in members and key in bert}
     costs = {name: {key: facts[name][key] for key in shown if key in facts[name]} for name in names}
-    costs["teacher"] |= {"fine_tunings": finetune.compared(context.run)} if "bert" in members else {}
+    costs["teacher"] |= {"fine_tunings": fine_tunings.compared(context.run)} if "bert" in members else {}
     costs["teacher"] |= {"weighting": students["weighting"]} if "weighting" in students else {}
     costs["teacher"] |= {"hard_negatives": bert["hard_negatives"]} if "hard_negatives" in bert and "bert" in members else {}
     costs["student"] |= {"transfer": students["transfer"]} if "transfer" in students else {}
     return scores, costs
-
-
-def teacher_costs(members: Sequence[str], facts: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Rows per second of several teachers together, which cost what each of them costs; ``facts`` of each as ``teacher/NAME``.
-
-    Examples
-    --------
-    >>> facts = {"teacher/a": {"rows_per_second": 20.0, "rows_per_second_alone": 5.0}, "teacher/b": {"rows_per_second": 20.0}}
-    >>> teacher_costs(["a", "b"], facts)
-    {'rows_per_second': 10.0, 'rows_per_second_alone': 4.0}
-    """
-    together = [facts[f"teacher/{name}"] for name in members]
-    keys = ("rows_per_second", "rows_per_second_alone")
-    return {key: 1 / sum(1 / fact.get(key, fact["rows_per_second"]) for fact in together) for key in keys}
 
 
 def uncalibrated_scores(context: StageContext) -> dict[str, NDArray]:
@@ -128,58 +109,6 @@ def baseline_scores(context: StageContext, test: Rows) -> tuple[dict[str, NDArra
     return {name: score for name, (score, _) in measured.items()}, {name: cost for name, (_, cost) in measured.items()}
 
 
-def student_rows_per_second(export: Path, test: Rows) -> float | None:
-    """Rows that an exported student scores per second on one thread, from raw ids or texts in memory to probabilities."""
-    rows = test.read("test")
-    table = test.raw(rows.slice(max(0, rows.num_rows - TIMED_ROWS)))
-    scorer = scorer_in(export / "scorer.py", export)
-    return rate_of(scorer.score, table)
-
-
-def run_facts(context: StageContext) -> dict[str, Any]:
-    """What this run was: the keys that its stages read, their seconds (of this one, so far), and the largest of their memories."""
-    manifests = {name: artifact.manifest or {} for name, artifact in context.run.artifacts.items()}
-    configuration: dict[str, Any] = {"name": context.config.name}
-    for keys in (*(manifest["config"] for manifest in manifests.values()), context.config.section(context.keys)):
-        for key, value in keys.items():
-            *blocks, last = key.split(".")
-            block = configuration
-            for name in blocks:
-                block = block.setdefault(name, {})
-            block[last] = value
-    return {
-        "configuration": configuration,
-        "fingerprint": context.fingerprint,
-        "seed": context.config.seed,
-        "started": min([manifest["started"] for manifest in manifests.values()], default=None),
-        "seconds": {name: manifest["seconds"] for name, manifest in manifests.items()} | {context.stage: round(context.seconds, 3)},
-        "peak_memory_bytes": max(peak_memory_bytes(), *(manifest["peak_memory_bytes"] for manifest in manifests.values())),
-    }
-
-
-def data_facts(context: StageContext, summary: ClickSummary | TextSummary) -> dict[str, Any]:
-    """Sizes of the data, and how the rows were made."""
-    recorded = (context.run.artifacts["ingest"].manifest or {})["facts"]
-    counts = {f"{split}_rows": summary.rows[split] for split in ("train", "validation", "test")}
-    shown = (
-        "users",
-        "items",
-        "clicks",
-        "classes",
-        "unseen_item_share",
-        "unseen_token_share",
-        "audit",
-        "split",
-        "excluded",
-        "candidates",
-        "negative_sampling_rate",
-    )
-    vectors = summary.views["student"].vectors if isinstance(summary, TextSummary) else None
-    own = {} if vectors is None else {"word_vectors": vectors.to_json(), "missing_vectors": vectors.missing}
-    said = summary.to_json()
-    return counts | own | {name: said.get(name) for name in shown} | {"quarantined_rows": recorded["quarantined_rows"]}
-
-
 def learning_curves(context: StageContext) -> dict[str, Any]:
     """Points of every training, by stage and model."""
     students = read_json(context.inputs["distill"] / "training.json") or {}
@@ -188,43 +117,9 @@ def learning_curves(context: StageContext) -> dict[str, Any]:
     return {name: facts["curve"] for name, facts in trained.items() if "curve" in facts}
 
 
-def write_report(context: StageContext, metrics: Mapping[str, Any], plots: Mapping[str, Any]) -> None:
-    """Write the numbers, what the plots show, and the page that shows both."""
-    from ctr_kd.report import render
-
-    write_json(context.output / "metrics.json", metrics)
-    write_json(context.output / "report.json", plots)
-    write_text(context.output / "report.html", render(metrics, plots))
-
-
-def publish_report(context: StageContext) -> None:
-    """Put the report under reports/ and let ``latest`` name it, unless that was done before."""
-    reports = context.workspace / "reports"
-    digest = (Artifact(context.output).manifest or {})["digest"]
-    final = reports / context.fingerprint
-    if (read_json(final / MANIFEST) or {}).get("digest") == digest:
-        return
-    temporary = reports / f".{context.fingerprint}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name in ("report.html", "metrics.json"):
-        shutil.copyfile(context.output / name, temporary / name)
-    publish_directory(temporary, final)
-    point(reports / "latest", context.fingerprint)
-    write_json(final / MANIFEST, {"stage": context.stage, "digest": digest})  # last: a kill before it repeats all of this
-
-
-def report_directory(run: RunContext) -> Path | None:
-    """The newest report of this run's stages."""
-    for stage in ("register", "evaluate"):
-        if stage in run.artifacts:
-            return run.workspace / "reports" / run.artifacts[stage].path.name
-    return None
-
-
 def other_fine_tunings(run: RunContext) -> dict[str, str]:
     """Digests of what the report compares this run's fine-tuning with: where another one has come, there is another report."""
-    return {f"finetune/{other.path.name}": (other.manifest or {})["digest"] for other in finetune.others(run)}
+    return {f"finetune/{other.path.name}": (other.manifest or {})["digest"] for other in fine_tunings.others(run)}
 
 
 def _value(entry: Any) -> Any:
@@ -233,7 +128,7 @@ def _value(entry: Any) -> Any:
 
 STAGE = Stage(
     "evaluate",
-    run,
+    measure_models,
     upstream=("ingest", "pretrain", "finetune", "distill"),
     keys=("name", "seed", "evaluate"),
     outside=other_fine_tunings,

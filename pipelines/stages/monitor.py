@@ -27,7 +27,7 @@ def horizon(run: RunContext, manifest: Mapping[str, Any]) -> timedelta | None:
     return None if kind == "log" else run.config.monitor.horizon
 
 
-def inputs(run: RunContext) -> dict[str, str]:
+def scores_and_labels(run: RunContext) -> dict[str, str]:
     """The scores and the events in which their labels are, by digest."""
     digests: dict[str, Any] = {}
     events = run.store.partition_digests()
@@ -42,7 +42,7 @@ def inputs(run: RunContext) -> dict[str, str]:
     return {"scores": digest_of(digests), "known_until": str(newest), **({"as_of": cut.isoformat()} if cut else {})}
 
 
-def run(context: StageContext) -> None:
+def watch_scores(context: StageContext) -> None:
     """Measure every scored date whose labels are known; writes ``monitor.json`` and ``monitor.html``."""
     from ctr_kd.report import render_monitoring
 
@@ -64,7 +64,8 @@ def run(context: StageContext) -> None:
 
 def measure(context: StageContext, day: date) -> dict[str, Any]:
     """What is known of a scored date: figures with intervals of its users, or why there are none."""
-    from ctr_kd.evaluation.evaluate import EvaluationRows, evaluate_models
+    from ctr_kd.evaluation.evaluate import evaluate_models
+    from ctr_kd.evaluation.rows import EvaluationRows
     from ctr_kd.metrics.drift import index_by_chance
     from feature_store.features.delayed_labels import labels_of
 
@@ -131,7 +132,7 @@ def checks(figures: Mapping[str, Any], bounds: MonitorConfig) -> list[Check]:
     return found
 
 
-def conclude(context: StageContext) -> None:
+def publish_and_alarm(context: StageContext) -> None:
     """Publish the page, and end the command where a bound is broken, now and for as long as it is."""
     publish(context)
     result = read_json(context.output / FILE) or {}
@@ -176,9 +177,9 @@ def table(run: RunContext) -> str:
 
 STAGE = Stage(
     "monitor",
-    run,
+    watch_scores,
     keys=("name", "monitor", "evaluate.bootstrap", "evaluate.seed"),
-    outside=inputs,
-    conclude=conclude,
+    outside=scores_and_labels,
+    conclude=publish_and_alarm,
     after=("ingest",),
 )

@@ -13,7 +13,7 @@ from pipelines.workspace.reports import publish_beside
 FILE = "next_item.json"
 
 
-def run(context: StageContext) -> None:
+def rank_next_items(context: StageContext) -> None:
     """Rank the last click of the test window, and of the validation window, of every user; writes ``next_item.json``."""
     from ctr_kd.data.samples import Assembly
     from ctr_kd.evaluation.next_item import evaluate_next_items, next_item_score, next_items
@@ -63,7 +63,7 @@ def table(run: RunContext) -> str:
 
 STAGE = Stage(
     "next-item",
-    run,
+    rank_next_items,
     upstream=("ingest", "pretrain"),
     keys=("name", "seed", "history.max_length", "pretrain", "next_item"),
     conclude=lambda context: publish_beside(context, (FILE,)),

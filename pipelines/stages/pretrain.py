@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import write_json
-from pipelines.stages.training import job_of, pretrained_weights, record_curve
+from pipelines.tasks import task_of
+from pipelines.training.bert import pretrained_weights
+from pipelines.training.jobs import job_of, record_curve
 from pipelines.workspace.context import Stage, StageContext
 
 if TYPE_CHECKING:
     from ctr_kd.models.bert import MaskedItemModel
 
 
-def run(context: StageContext) -> None:
+def pretrain_encoders(context: StageContext) -> None:
     """Train each encoder, or take over a checkpoint's; writes ``pretrained.pt``, those of further encoders, and ``training.json``."""
-    from ctr_kd.data.texts import open_assembly
     from ctr_kd.training.pretrain import pretrain
     from feature_store.features.event_log import microseconds
 
@@ -24,7 +25,7 @@ def run(context: StageContext) -> None:
     if config.pretrain.checkpoint is not None:
         adopt(context, config.pretrain.checkpoint)
         return
-    assembly = open_assembly(context.inputs["ingest"], "teacher", config.history.max_length)
+    assembly = task_of(config).assembly(context.inputs["ingest"], "teacher")
     labels_begin, until = assembly.training_window()
     if config.pretrain.clicks == "before_labels" and until is not None:
         if labels_begin is None:
@@ -96,4 +97,4 @@ def write_training(context: StageContext, trained: Sequence[dict[str, Any]], mor
     context.record({**first["facts"], "parameters": first["parameters"]})
 
 
-STAGE = Stage("pretrain", run, upstream=("ingest",), keys=("seed", "history.max_length", "pretrain"), shared=True)
+STAGE = Stage("pretrain", pretrain_encoders, upstream=("ingest",), keys=("seed", "history.max_length", "pretrain"), shared=True)

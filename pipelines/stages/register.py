@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from feature_store.features.summary import ClickSummary
 from feature_store.tables.files import sha256_of
 from feature_store.tables.json_files import digest_of, write_json
+from pipelines.metrics import Metrics, RunFacts, read_plots, write_report
 from pipelines.registry.alias_history import GATE
 from pipelines.registry.challenger import Mismatch, contest
 from pipelines.registry.lookup import has_version
@@ -29,12 +29,12 @@ from pipelines.registry.promotion_gate import (
     window_checks,
 )
 from pipelines.registry.registry import CHAMPION, GATE_TAG, Registry
-from pipelines.stages.evaluate import publish_report, run_facts, write_report
-from pipelines.stages.training import stored_probabilities
-from pipelines.tasks.texts import Rows, open_rows
+from pipelines.tasks import Rows, task_of
+from pipelines.tasks.logits import stored_probabilities
 from pipelines.tracking.client import TrackingError, tracking_uri, without_password
 from pipelines.workspace.artifacts import ArtifactError, read_json
 from pipelines.workspace.context import Stage, StageContext
+from pipelines.workspace.reports import publish_report
 from pipelines.workspace.resources import code_revision
 
 if TYPE_CHECKING:
@@ -46,13 +46,14 @@ MODEL = "model"
 WINDOW_TAG = "test_until"  # of a version: where the test window ended
 
 
-def run(context: StageContext) -> None:
+def register_student(context: StageContext) -> None:
     """Save, measure and register the student; writes the model, ``registration.json`` and a report with the gate in it."""
     config = context.config
     # First of all: a registry that cannot be reached should be known before any work is done for it.
     registry = Registry(tracking_uri(config, context.workspace), config.name)
-    metrics = read_json(context.inputs["evaluate"] / "metrics.json") or {}
-    test = open_rows(context.inputs["ingest"])
+    measured = Metrics.read(context.inputs["evaluate"])
+    metrics = measured.to_json()
+    test = task_of(config).rows(context.inputs["ingest"])
     rows = test.read("test")
     example = test.raw(rows.slice(0, _EXAMPLE_ROWS)).to_pandas()
     model = context.output / MODEL
@@ -64,7 +65,7 @@ def run(context: StageContext) -> None:
     add_card(model, model_card(config.name, metrics, made_from, signature, asked["checks"]))
 
     tags = version_tags(context, student, metrics, asked["checks"])
-    end = window_end(test)
+    end = test.window_end()
     tags |= {WINDOW_TAG: end} if end is not None else {}
     version = register(context, registry, model, student, tags, summary(config.name, metrics, made_from))
     gate = decide([Check(**check) for check in asked["checks"]], version, asked["champion"])
@@ -82,8 +83,8 @@ def run(context: StageContext) -> None:
         "gate": gate,
     }
     write_json(context.output / "registration.json", registration)
-    plots = read_json(context.inputs["evaluate"] / "report.json") or {}
-    write_report(context, metrics | {"run": run_facts(context), "gate": gate}, plots)
+    whole = measured.model_copy(update={"run": RunFacts.of(context), "gate": gate})
+    write_report(context.output, whole, read_plots(context.inputs["evaluate"]))
     parity = next(check.get("value") for check in gate["checks"] if check["name"] == "parity")
     context.record({"version": version, "passed": gate["passed"], "parity": parity})
 
@@ -179,7 +180,7 @@ def questions(
         found = contest(test, rows, trained, model, other, bounds)
         beside = champion_checks(found.differences, found.champion, bounds) if found.champion else []
         if champion is not None and other:
-            beside += window_checks(window_end(test), registry.tags_of(champion).get(WINDOW_TAG), bounds)
+            beside += window_checks(test.window_end(), registry.tags_of(champion).get(WINDOW_TAG), bounds)
     except (ArtifactError, Mismatch) as error:
         found, beside = contest(test, rows, trained, model, None, bounds), [unreadable_champion(str(error))]
     checks = [*model_checks(found.challenger, bounds, found.champion), *checks, *beside]
@@ -187,11 +188,6 @@ def questions(
     context.checkpoint.mkdir(exist_ok=True)
     write_json(file, asked)
     return asked
-
-
-def window_end(test: Rows) -> str | None:
-    """Where the test window ended, ISO 8601; None for texts, and for a split by place."""
-    return test.summary.split.test_until.isoformat() if isinstance(test.summary, ClickSummary) else None
 
 
 def rival(registry: Registry, student: str, champion: str | None) -> Path | None:
@@ -254,7 +250,7 @@ def still_registered(context: StageContext) -> bool:
     return has_version(tracking_uri(context.config, context.workspace), registration["name"], registration["version"])
 
 
-def conclude(context: StageContext) -> None:
+def publish_and_judge(context: StageContext) -> None:
     """Publish the report, and end the run where the gate refused, now as on every later run of the same challenger."""
     publish_report(context)
     gate = (read_json(context.output / "registration.json") or {})["gate"]
@@ -264,9 +260,9 @@ def conclude(context: StageContext) -> None:
 
 STAGE = Stage(
     "register",
-    run,
+    register_student,
     upstream=("ingest", "finetune", "distill", "evaluate"),
     keys=("name", "register", "tracking.uri"),
     up_to_date=still_registered,
-    conclude=conclude,
+    conclude=publish_and_judge,
 )

@@ -1,0 +1,112 @@
+"""What a run is about: clicks on items, or texts with classes. A stage asks the run's :class:`Task`, and never which of them it is.
+
+clicks, texts       the tasks, and their rows as a caller of the registered student sends them
+baselines, teachers models that are no network, by name
+logits              what models say of rows, on disk
+answers             what a registered student answers, whatever the run beside it is about
+
+Imports inside functions keep torch, scikit-learn and the readers of logs out of a run that has nothing to do, and the tasks themselves out
+of processes that score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Set
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+    from ctr_kd.data.texts import AnyAssembly
+    from ctr_kd.evaluation.rows import EvaluationRows
+    from pipelines.config.run import RunConfig
+    from pipelines.workspace.context import RunContext, StageContext
+
+
+class Rows(Protocol):
+    """Assembled rows as a caller of the registered student sends them."""
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """Names in :data:`pipelines.tasks.baselines.BASELINES` of what models are compared with on such rows."""
+
+    def read(self, split: str) -> pa.Table:
+        """Rows of a split as the assembly has them."""
+
+    def raw(self, rows: pa.Table) -> pa.Table:
+        """Rows of :meth:`read`, in their order, as a caller sends them."""
+
+    def batches(self, rows: pa.Table, size: int = 100_000) -> Iterator[pa.Table]:
+        """:meth:`raw`, piece by piece."""
+
+    def poorest(self, example: pd.DataFrame) -> pd.DataFrame:
+        """The least that rows may hold, made of some of :meth:`raw`."""
+
+    def request(self, rows: pa.Table, candidates: int) -> pa.Table:
+        """One request as production sends it."""
+
+    def newest(self, rows: pa.Table, most: int) -> int:
+        """First of the newest rows that are at most so many and can be measured by themselves."""
+
+    def evaluation_rows(self) -> EvaluationRows:
+        """What the test rows are measured with: their labels, users, requests and slices.
+
+        Raises
+        ------
+        DataError
+            When there are none.
+        """
+
+    def window_end(self) -> str | None:
+        """Where the test window ends, ISO 8601; None for rows without times."""
+
+    def facts(self) -> dict[str, Any]:
+        """What a report says of the data: the summary of the assembly, and what it holds by itself alone."""
+
+
+class Task(Protocol):
+    """What a run is about. :func:`task_of` makes it."""
+
+    def ingest(self, run: RunContext, resources: Set[str], failed: Path, report: Callable[[str], None]) -> None:
+        """Bring the store up to date with the raw log.
+
+        Parameters
+        ----------
+        run : RunContext
+        resources : set of str
+            Files of the raw log beside its rows, such as vocabularies, which the store keeps.
+        failed : Path
+            Folder for the rejected rows of an ingestion that fails.
+        report : callable
+
+        Raises
+        ------
+        DataError
+            When the log broke its contract; the store is as it was.
+        """
+
+    def assemble(self, context: StageContext) -> dict[str, Any]:
+        """Make the store's events into rows to learn from, in the stage's artifact; returns what its manifest says of them."""
+
+    def assembly(self, artifact: Path, view: str) -> AnyAssembly:
+        """Rows of an artifact of stage ``ingest`` as models learn from them.
+
+        Parameters
+        ----------
+        artifact : Path
+        view : str
+            ``teacher`` or ``student``: who reads. Of texts they may have tokens of their own; clicks are the same for both.
+        """
+
+    def rows(self, artifact: Path) -> Rows:
+        """Rows of an artifact of stage ``ingest`` as a caller of the registered student sends them."""
+
+
+def task_of(config: RunConfig) -> Task:
+    """What a run of a configuration is about."""
+    from pipelines.tasks.clicks import Clicks
+    from pipelines.tasks.texts import Texts
+
+    return Clicks(config) if config.task == "clicks" else Texts(config)

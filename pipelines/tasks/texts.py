@@ -1,10 +1,10 @@
-"""Assembled texts as a caller of the registered student would send them, and the rows of an ingestion whatever their kind."""
+"""Texts with classes: splits that are files, and their rows as a caller of the registered student sends them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,16 +14,18 @@ from ctr_kd.data.texts import TEXTS
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import load_json
 from feature_store.text.summary import TextSummary
-from pipelines.tasks.clicks import RawRows
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ctr_kd.evaluation.evaluate import EvaluationRows
+    from ctr_kd.data.texts import TextAssembly
+    from ctr_kd.evaluation.rows import EvaluationRows
+    from pipelines.config.run import RunConfig
+    from pipelines.workspace.context import RunContext, StageContext
 
 
 class TextRows:
-    """Rows of texts; it answers the same questions as :class:`pipelines.tasks.clicks.RawRows`.
+    """Rows of texts; their answers to what :class:`pipelines.tasks.Rows` asks.
 
     Parameters
     ----------
@@ -76,7 +78,7 @@ class TextRows:
         DataError
             When there are none.
         """
-        from ctr_kd.evaluation.evaluate import EvaluationRows
+        from ctr_kd.evaluation.rows import EvaluationRows
 
         rows = self.read("test")
         if not rows.num_rows:
@@ -86,10 +88,48 @@ class TextRows:
         slices = {name: mask for name, mask in slices.items() if mask.any()}
         return EvaluationRows(rows["label"].to_numpy().astype(np.int64), slices=slices, classes=self.classes)
 
+    def window_end(self) -> str | None:
+        """Texts have no times."""
+        return None
 
-Rows = RawRows | TextRows
+    def facts(self) -> dict[str, Any]:
+        """The summary of the assembly, and how many of the student's tokens have a word vector, where it has any."""
+        vectors = self.summary.views["student"].vectors
+        own = {} if vectors is None else {"word_vectors": vectors.to_json(), "missing_vectors": vectors.missing}
+        return own | self.summary.to_json()
 
 
-def open_rows(assembly: Path) -> Rows:
-    """The rows of an artifact of stage ``ingest``, whichever they are."""
-    return TextRows(assembly) if (assembly / TEXTS).exists() else RawRows(assembly)
+class Texts:
+    """Texts, or pairs of texts, that each belong to one of some classes.
+
+    Parameters
+    ----------
+    config : RunConfig
+        Of a run whose ``task`` is ``texts``.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self._config = config
+
+    def ingest(self, run: RunContext, resources: Set[str], failed: Path, report: Callable[[str], None]) -> None:
+        """New rows and resources of the raw files into the store; see :func:`feature_store.text.ingest.ingest_texts`."""
+        from feature_store.text.ingest import ingest_texts
+
+        ingest_texts(self._config.source, run.data, run.store, failed, report, resources=resources)
+
+    def assemble(self, context: StageContext) -> dict[str, Any]:
+        """Rows as both tokenizers read them; see :func:`feature_store.text.dataset.assemble_texts`."""
+        from feature_store.text.dataset import assemble_texts
+
+        summary = assemble_texts(context.store, self._config.tokens, context.output, context.report)
+        return {"rows": summary.rows, "leaked": summary.leaked}
+
+    def assembly(self, artifact: Path, view: str) -> TextAssembly:
+        """Texts as the tokenizer of ``view`` reads them."""
+        from ctr_kd.data.texts import TextAssembly
+
+        return TextAssembly(artifact, view)
+
+    def rows(self, artifact: Path) -> TextRows:
+        """The texts themselves."""
+        return TextRows(artifact)

@@ -1,4 +1,4 @@
-"""Figures of commands that are no part of the pipeline, beside its newest report."""
+"""Where people find what a run says: a folder for each report, and ``latest``, which names the newest."""
 
 from __future__ import annotations
 
@@ -6,8 +6,33 @@ import shutil
 from pathlib import Path
 
 from feature_store.tables.json_files import write_json
-from pipelines.workspace.artifacts import MANIFEST, Artifact, point
-from pipelines.workspace.context import StageContext
+from pipelines.workspace.artifacts import MANIFEST, Artifact, point, publish_directory, read_json
+from pipelines.workspace.context import RunContext, StageContext
+
+
+def publish_report(context: StageContext) -> None:
+    """Put the report under reports/ and let ``latest`` name it, unless that was done before."""
+    reports = context.workspace / "reports"
+    digest = (Artifact(context.output).manifest or {})["digest"]
+    final = reports / context.fingerprint
+    if (read_json(final / MANIFEST) or {}).get("digest") == digest:
+        return
+    temporary = reports / f".{context.fingerprint}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for name in ("report.html", "metrics.json"):
+        shutil.copyfile(context.output / name, temporary / name)
+    publish_directory(temporary, final)
+    point(reports / "latest", context.fingerprint)
+    write_json(final / MANIFEST, {"stage": context.stage, "digest": digest})  # last: a kill before it repeats all of this
+
+
+def report_directory(run: RunContext) -> Path | None:
+    """The newest report of this run's stages."""
+    for stage in ("register", "evaluate"):
+        if stage in run.artifacts:
+            return run.workspace / "reports" / run.artifacts[stage].path.name
+    return None
 
 
 def publish_beside(context: StageContext, names: tuple[str, ...]) -> None:

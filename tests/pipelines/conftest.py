@@ -256,7 +256,7 @@ def experiment(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: 
 
     monkeypatch.setattr(Tracker, "_try", lambda self, work: None)
     monkeypatch.setattr(signal, "signal", lambda *arguments: None)
-    monkeypatch.setattr("pipelines.stages.training.TIMED_SECONDS", 0.001)
+    monkeypatch.setattr("pipelines.tasks.timing.TIMED_SECONDS", 0.001)
     (tmp_path / "tiny.yaml").write_text(EXPERIMENT)
 
     def command(*arguments: str) -> tuple[int, str, str]:

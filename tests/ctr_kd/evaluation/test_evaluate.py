@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from ctr_kd.evaluation.evaluate import EvaluationRows, click_curves, evaluate_models, standard_slices, wilson_interval
+from ctr_kd.evaluation.evaluate import click_curves, evaluate_models, wilson_interval
+from ctr_kd.evaluation.rows import EvaluationRows, standard_slices
 from ctr_kd.metrics import auc_score, gauc_score, grouped_auc, log_loss, macro_f1_score, normalized_entropy
 
 HOUR = 3_600_000_000

@@ -339,7 +339,8 @@ def test_report_of_a_real_evaluation(tmp_path):
     """From labels to the page, through JSON as the stages do it."""
     import numpy as np
 
-    from ctr_kd.evaluation.evaluate import EvaluationRows, click_curves, evaluate_models, standard_slices
+    from ctr_kd.evaluation.evaluate import click_curves, evaluate_models
+    from ctr_kd.evaluation.rows import EvaluationRows, standard_slices
 
     rng = np.random.default_rng(0)
     logit = rng.normal(-1, 1, 3000)

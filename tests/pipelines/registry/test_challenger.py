@@ -14,7 +14,7 @@ from pipelines.config.register import RegisterConfig
 from pipelines.registry.challenger import Mismatch, contest
 from pipelines.registry.model_package import load_scorer, save_model
 from pipelines.tasks.answers import answers_of
-from pipelines.tasks.clicks import RawRows
+from pipelines.tasks.clicks import ClickRows
 
 BOUNDS = RegisterConfig(bootstrap=20, latency_requests=10)
 
@@ -30,12 +30,12 @@ def models(tmp_path_factory: pytest.TempPathFactory, make_export: Callable[[Path
 
 
 @pytest.fixture
-def test_rows(tmp_path: Path, make_assembly: Callable[[Path], None]) -> RawRows:
+def test_rows(tmp_path: Path, make_assembly: Callable[[Path], None]) -> ClickRows:
     make_assembly(tmp_path)
-    return RawRows(tmp_path)
+    return ClickRows(tmp_path)
 
 
-def test_both_are_measured_on_the_newest_rows(models: dict[str, Path], test_rows: RawRows) -> None:
+def test_both_are_measured_on_the_newest_rows(models: dict[str, Path], test_rows: ClickRows) -> None:
     rows = test_rows.read("test")
     trained = load_scorer(models["one"]).score(test_rows.raw(rows))
     found = contest(test_rows, rows, trained, models["one"], models["other"], BOUNDS.model_copy(update={"champion_rows": 100}))
@@ -52,7 +52,7 @@ def test_both_are_measured_on_the_newest_rows(models: dict[str, Path], test_rows
     assert (alone.champion, alone.differences) == (None, {})
 
 
-def test_a_difference_without_a_value_says_why(models: dict[str, Path], test_rows: RawRows) -> None:
+def test_a_difference_without_a_value_says_why(models: dict[str, Path], test_rows: ClickRows) -> None:
     rows = test_rows.read("test")
     rows = rows.set_column(rows.column_names.index("label"), "label", pa.array(np.ones(rows.num_rows, np.int8)))
     trained = load_scorer(models["one"]).score(test_rows.raw(rows))
@@ -60,14 +60,14 @@ def test_a_difference_without_a_value_says_why(models: dict[str, Path], test_row
     assert found.differences["auc"]["reason"] == "all 300 labels are 1"
 
 
-def test_a_champion_of_other_classes_is_no_rival(models: dict[str, Path], test_rows: RawRows) -> None:
+def test_a_champion_of_other_classes_is_no_rival(models: dict[str, Path], test_rows: ClickRows) -> None:
     rows = test_rows.read("test")
     with pytest.raises(Mismatch, match="the challenger"):
         contest(test_rows, rows, np.full((rows.num_rows, 3), 1 / 3), models["one"], models["other"], BOUNDS)
 
 
 @pytest.mark.parametrize("candidates", [1, 7, 1000])
-def test_a_request_is_one_history_with_many_candidates(models: dict[str, Path], test_rows: RawRows, candidates: int) -> None:
+def test_a_request_is_one_history_with_many_candidates(models: dict[str, Path], test_rows: ClickRows, candidates: int) -> None:
     request = test_rows.request(test_rows.read("test"), candidates)
     assert request.num_rows == candidates
     assert len(set(map(tuple, request["history"].to_pylist()))) == len(set(request["user_id"].to_pylist())) == 1
@@ -75,7 +75,7 @@ def test_a_request_is_one_history_with_many_candidates(models: dict[str, Path], 
     assert answers_of(load_scorer(models["one"])).unseen(request)[1] == candidates
 
 
-def test_requests_are_timed_of_both_on_the_thread_that_asks(models: dict[str, Path], test_rows: RawRows) -> None:
+def test_requests_are_timed_of_both_on_the_thread_that_asks(models: dict[str, Path], test_rows: ClickRows) -> None:
     rows = test_rows.read("test")
     trained = load_scorer(models["one"]).score(test_rows.raw(rows))
     found = contest(test_rows, rows, trained, models["one"], models["other"], BOUNDS)

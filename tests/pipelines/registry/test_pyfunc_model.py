@@ -22,7 +22,7 @@ from ctr_kd.data.samples import Assembly
 from ctr_kd.export.onnx_export import export_student
 from ctr_kd.models.students import STUDENTS
 from pipelines.registry.model_package import load_scorer, save_model, seal_of, verify_model
-from pipelines.tasks.clicks import RawRows
+from pipelines.tasks.clicks import ClickRows
 from tests.servers import Server, scoring_server
 
 INSTALLS = "CTR_KD_TEST_SERVING"
@@ -37,7 +37,7 @@ class World:
         signature = assembly.signature()
         torch.manual_seed(0)
         export_student(STUDENTS["pooled"](signature, StudentConfig(kind="pooled", width=8)).eval(), signature, assembly, root / "export")
-        self.raw_rows, self.model = RawRows(root / "assembly"), root / "model"
+        self.raw_rows, self.model = ClickRows(root / "assembly"), root / "model"
         self.rows = self.raw_rows.read("test")
         self.raw = self.raw_rows.raw(self.rows)
         save_model(root / "export", self.model, {}, self.raw.slice(0, 3).to_pandas())

@@ -13,9 +13,10 @@ import pytest
 
 from feature_store.tables.contracts import DataError
 from pipelines.config.run import RunConfig
-from pipelines.stages import baselines, evaluate, training
-from pipelines.stages.training import write_predictions
-from pipelines.tasks.clicks import RawRows
+from pipelines.stages import evaluate
+from pipelines.tasks import baselines, timing
+from pipelines.tasks.clicks import ClickRows
+from pipelines.tasks.logits import write_predictions
 from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.runner import Runner
@@ -36,7 +37,7 @@ class SmallPipeline:
         if self.empty:
             import pyarrow.parquet as pq
 
-            pq.write_table(RawRows(context.output).read("train"), context.output / "rows.parquet")
+            pq.write_table(ClickRows(context.output).read("train"), context.output / "rows.parquet")
 
     def pretrain(self, context: StageContext) -> None:
         (context.output / "training.json").write_text(json.dumps({"curve": CURVE}))
@@ -62,7 +63,7 @@ class SmallPipeline:
         (context.output / "training.json").write_text(json.dumps(trained))
 
     def _predict(self, context: StageContext, file: str, noise: float) -> None:
-        rows = RawRows(context.inputs["ingest"]).read("test")
+        rows = ClickRows(context.inputs["ingest"]).read("test")
         p = rows["click_probability"].to_numpy()
         logit = np.log(p / (1 - p)) + np.random.default_rng(0).normal(0, noise, len(p))
         order = np.random.default_rng(1).permutation(len(p))  # stored by row id, in whatever order
@@ -86,7 +87,7 @@ def pipeline(
     make_export: Callable[[Path, list[float]], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> SmallPipeline:
-    monkeypatch.setattr(training, "TIMED_SECONDS", 0.001)
+    monkeypatch.setattr(timing, "TIMED_SECONDS", 0.001)
     return SmallPipeline(tmp_path / "workspace", make_assembly, make_export)
 
 
@@ -204,7 +205,7 @@ def test_no_test_rows_is_a_fault_of_the_data(pipeline: SmallPipeline, quick: Run
         _empty(pipeline, quick).evaluation_rows()
 
 
-def _empty(pipeline: SmallPipeline, config: RunConfig) -> RawRows:
+def _empty(pipeline: SmallPipeline, config: RunConfig) -> ClickRows:
     runner = pipeline.runner(config)
     runner.run(last="ingest")
-    return RawRows(runner.context.artifacts["ingest"].path)
+    return ClickRows(runner.context.artifacts["ingest"].path)

@@ -13,7 +13,7 @@ import feature_store.store.ingest
 from feature_store.tables.contracts import DataError
 from pipelines.config.run import RunConfig
 from pipelines.errors import ConfigError
-from pipelines.stages.ingest import inputs, logical_time
+from pipelines.stages.ingest import bring_store_up_to_date, logical_time
 from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext
 
@@ -50,57 +50,57 @@ def ingested(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_unchanged_input_is_not_read_again(tabular: RunConfig, data: Path, tmp_path: Path, ingested: list[int]) -> None:
-    first = inputs(context(tabular, data, tmp_path))
-    assert inputs(context(tabular, data, tmp_path)) == first
+    first = bring_store_up_to_date(context(tabular, data, tmp_path))
+    assert bring_store_up_to_date(context(tabular, data, tmp_path)) == first
     os.utime(data / "a.csv", ns=(1, 1))  # touched, not changed
-    assert inputs(context(tabular, data, tmp_path)) == first
+    assert bring_store_up_to_date(context(tabular, data, tmp_path)) == first
     assert len(ingested) == 1
 
 
 def test_a_new_and_a_changed_file_are_noticed(tabular: RunConfig, data: Path, tmp_path: Path, ingested: list[int]) -> None:
-    seen = {inputs(context(tabular, data, tmp_path))["store"]}
+    seen = {bring_store_up_to_date(context(tabular, data, tmp_path))["store"]}
     (data / "b.csv").write_text("u,i,t\n2,10,2024-01-02T10:00\n")
-    seen.add(inputs(context(tabular, data, tmp_path))["store"])
+    seen.add(bring_store_up_to_date(context(tabular, data, tmp_path))["store"])
     (data / "b.csv").write_text("u,i,t\n2,10,2024-01-02T10:30\n")
-    seen.add(inputs(context(tabular, data, tmp_path))["store"])
+    seen.add(bring_store_up_to_date(context(tabular, data, tmp_path))["store"])
     assert len(seen) == len(ingested) == 3
 
 
 def test_later_commands_may_leave_out_the_data(tabular: RunConfig, data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--data DIR"):
-        inputs(context(tabular, None, tmp_path))
-    first = inputs(context(tabular, data, tmp_path))
-    assert inputs(context(tabular, None, tmp_path)) == first
+        bring_store_up_to_date(context(tabular, None, tmp_path))
+    first = bring_store_up_to_date(context(tabular, data, tmp_path))
+    assert bring_store_up_to_date(context(tabular, None, tmp_path)) == first
     other = RunConfig.model_validate(tabular.model_dump(by_alias=True) | {"source": {"reader": "movielens"}})
     with pytest.raises(ConfigError, match="--data DIR"):
-        inputs(context(other, None, tmp_path))
+        bring_store_up_to_date(context(other, None, tmp_path))
 
 
 def test_a_folder_that_is_not_there_is_a_fault_of_the_data(tabular: RunConfig, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
-        inputs(context(tabular, tmp_path / "absent", tmp_path))
+        bring_store_up_to_date(context(tabular, tmp_path / "absent", tmp_path))
 
 
 def test_a_store_that_was_removed_is_made_again(tabular: RunConfig, data: Path, tmp_path: Path, ingested: list[int]) -> None:
-    first = inputs(context(tabular, data, tmp_path))
+    first = bring_store_up_to_date(context(tabular, data, tmp_path))
     (tmp_path / "workspace" / "store").rename(tmp_path / "gone")
-    assert inputs(context(tabular, data, tmp_path)) == first
+    assert bring_store_up_to_date(context(tabular, data, tmp_path)) == first
     assert len(ingested) == 2
 
 
 def test_looking_does_not_ingest(tabular: RunConfig, data: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="ctr-kd ingest"):
-        inputs(context(tabular, data, tmp_path, read_only=True))
+        bring_store_up_to_date(context(tabular, data, tmp_path, read_only=True))
     assert not (tmp_path / "workspace" / "store").exists()
 
 
 def test_a_logical_time_counts_only_as_far_as_it_hides_something(tabular: RunConfig, data: Path, tmp_path: Path) -> None:
     """Or bounds the windows of a relative split."""
     (data / "b.csv").write_text("u,i,t\n2,10,2024-01-02T10:00\n")
-    everything = inputs(context(tabular, data, tmp_path))
+    everything = bring_store_up_to_date(context(tabular, data, tmp_path))
     later = datetime(2024, 1, 5, tzinfo=UTC)
-    assert inputs(context(tabular, data, tmp_path, as_of=later)) == everything
-    earlier = inputs(context(tabular, data, tmp_path, as_of=datetime(2024, 1, 1, 12, tzinfo=UTC)))
+    assert bring_store_up_to_date(context(tabular, data, tmp_path, as_of=later)) == everything
+    earlier = bring_store_up_to_date(context(tabular, data, tmp_path, as_of=datetime(2024, 1, 1, 12, tzinfo=UTC)))
     assert earlier["store"] != everything["store"]
     assert earlier["as_of"].startswith("2024-01-01T12")
     run = context(tabular, data, tmp_path)

@@ -18,17 +18,23 @@ from pipelines.cli.status import status
 from pipelines.config.run import RunConfig
 from pipelines.errors import GateRefused
 from pipelines.exit_codes import exit_code
+from pipelines.metrics import DataFacts, Metrics, RunFacts
 from pipelines.registry.lookup import peek
 from pipelines.registry.registry import CHALLENGER, CHAMPION, Registry
 from pipelines.stages import register
-from pipelines.stages.training import write_predictions
-from pipelines.tasks.clicks import RawRows, newest_requests
+from pipelines.tasks.clicks import ClickRows, newest_requests
+from pipelines.tasks.logits import write_predictions
 from pipelines.tracking.client import TrackingError, tracking_uri, unreachable
 from pipelines.tracking.tracker import Tracker
 from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.runner import Runner
 
+DATA = DataFacts(
+    **dict.fromkeys(name for name, field in DataFacts.model_fields.items() if field.is_required() and not name.endswith("_rows")),
+    **dict.fromkeys(("train_rows", "validation_rows", "test_rows"), 300),
+    quarantined_rows=0,
+)
 GOOD, FAIR, POOR = [2.0, 1.0, 0.0, -2.0], [2.0, 1.0, 0.0, -1.0], [-2.0, 0.0, 1.0, 2.0]
 
 
@@ -52,18 +58,18 @@ class SmallPipeline:
         self.make_export(context.output / "export", self.logits)
         (context.output / "training.json").write_text(json.dumps({"student": {"parameters": 9}}))
         for split in ("validation", "test"):
-            rows = RawRows(context.inputs["ingest"]).read(split)
+            rows = ClickRows(context.inputs["ingest"]).read(split)
             logit = np.array([*self.logits, -1.0])[rows["item"].to_numpy()] + self.parity
             file = context.output / f"predictions_student_{split}.parquet"
             write_predictions(file, rows["row_id"].to_numpy(), logit[:, None], context.fingerprint)
 
     def evaluate(self, context: StageContext) -> None:
-        rows = RawRows(context.inputs["ingest"]).read("test")
+        rows = ClickRows(context.inputs["ingest"]).read("test")
         logit = pq.read_table(context.inputs["distill"] / "predictions_student_test.parquet")["logit_0"].to_numpy()
         auc = float(auc_score(rows["label"].to_numpy(), logit))
         student = {"auc": {"value": auc, "low": auc, "high": auc}, "log_loss": {"value": 0.6}, "calibration_error": 0.05}
-        metrics = {"run": {"fingerprint": context.fingerprint, "seconds": {}}, "models": {"student": student}, "gate": None}
-        (context.output / "metrics.json").write_text(json.dumps(metrics))
+        metrics = Metrics(run=RunFacts.of(context), data=DATA, models={"student": student}, comparisons={}, slices={}, gate=None)
+        metrics.write(context.output)
         (context.output / "report.json").write_text("{}")
 
     def run(self, config: RunConfig, logits: list[float], **options: Any) -> Runner:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.tasks.clicks import RawRows, ranges
+from pipelines.tasks.clicks import ClickRows, ranges
 
 
 @settings(deadline=None)
@@ -33,7 +33,7 @@ def assembly(tmp_path_factory: pytest.TempPathFactory, make_assembly: Callable[[
 
 
 def test_raw_rows_say_what_the_codes_mean(assembly: Path) -> None:
-    raw = RawRows(assembly)
+    raw = ClickRows(assembly)
     rows = raw.read("test")
     table = raw.raw(rows)
     assert table.num_rows == rows.num_rows == 300
@@ -52,12 +52,12 @@ def test_raw_rows_say_what_the_codes_mean(assembly: Path) -> None:
 
 
 def test_pieces_are_the_whole(assembly: Path) -> None:
-    raw = RawRows(assembly)
+    raw = ClickRows(assembly)
     rows = raw.read("train")
     assert pa.concat_tables(raw.batches(rows, 77)).equals(raw.raw(rows))
 
 
 def test_items_outside_the_vocabulary(assembly: Path) -> None:
-    raw = RawRows(assembly)
+    raw = ClickRows(assembly)
     rows = raw.read("test")
     assert raw.in_vocabulary(rows).tolist() == [item != 4 for item in rows["item"].to_pylist()]

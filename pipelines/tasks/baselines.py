@@ -1,32 +1,27 @@
-"""The baselines of stage ``evaluate`` and the teachers of stage ``distill`` that are no network, under their names."""
+"""What models are compared with on the test rows, by name; the tasks say which of them their rows have."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ctr_kd.config import TEXT_TEACHERS
-from pipelines.stages.training import SPLITS, fit_boosted_trees, probabilities, rate_of, stored_probabilities
-from pipelines.tasks.clicks import RawRows
+from pipelines.tasks.clicks import ClickRows
+from pipelines.tasks.logits import SPLITS, probabilities, stored_probabilities
+from pipelines.tasks.teachers import fit_boosted_trees, fit_linear
 from pipelines.tasks.texts import TextRows
+from pipelines.tasks.timing import rate_of
 from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.context import StageContext
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from numpy.typing import NDArray
 
-    from ctr_kd.baselines.texts import LinearModel
-
-Logits = dict[str, tuple["NDArray", "NDArray"]]  # row ids and logits by split
 Measured = tuple["NDArray", dict[str, Any]]  # test probabilities, and what they cost
 
 
-def popularity(context: StageContext, rows: RawRows) -> Measured:
+def popularity(context: StageContext, rows: ClickRows) -> Measured:
     from ctr_kd.baselines.clicks import Popularity
     from feature_store.features.statistics import click_counts
 
@@ -36,7 +31,7 @@ def popularity(context: StageContext, rows: RawRows) -> Measured:
     return fitted.predict(test), {"rows_per_second": rate_of(fitted.predict, test)}
 
 
-def boosted_trees(context: StageContext, rows: RawRows) -> Measured | None:
+def boosted_trees(context: StageContext, rows: ClickRows) -> Measured | None:
     """Trees on the as-of statistics and the context; those that taught already are not fitted again."""
     if not context.config.evaluate.boosted_trees:
         return None
@@ -47,7 +42,7 @@ def boosted_trees(context: StageContext, rows: RawRows) -> Measured | None:
     return trees.predict(test), {"rows_per_second": rate_of(trees.predict, test)}
 
 
-def oracle(context: StageContext, rows: RawRows) -> Measured | None:
+def oracle(context: StageContext, rows: ClickRows) -> Measured | None:
     """The true click probabilities, where a simulated world knows them."""
     return (rows.read("test")["click_probability"].to_numpy(), {}) if rows.summary.oracle else None
 
@@ -92,50 +87,3 @@ def as_teacher(context: StageContext, name: str) -> Measured:
     distill = context.inputs["distill"]
     facts = (read_json(distill / "training.json") or {})[f"teacher/{name}"]
     return stored_probabilities(distill / f"predictions_teacher_{name}_test.parquet"), {"rows_per_second": facts["rows_per_second"]}
-
-
-def tree_logits(
-    rows: RawRows, seed: int, report: Callable[[str], None], more: Mapping[str, pa.Table] | None = None
-) -> tuple[Logits, dict[str, Any]]:
-    """Row ids and logits by split of boosted trees; of ``more`` rows too, under their names."""
-    tables = {split: rows.read(split) for split in SPLITS}
-    trees = fit_boosted_trees(tables, rows.summary, seed, report)
-    stored, began = {}, time.perf_counter()
-    for split, table in (tables | dict(more or {})).items():
-        stored[split] = table["row_id"].to_numpy(), trees.logits(table)
-    count = sum(len(row_id) for row_id, _ in stored.values())
-    return stored, {"rows_per_second": count / (time.perf_counter() - began), "trees": trees.trees}
-
-
-def linear_logits(
-    rows: TextRows, seed: int, report: Callable[[str], None], more: Mapping[str, pa.Table] | None = None, kind: str = "linear"
-) -> tuple[Logits, dict[str, Any]]:
-    """Row ids and logits by split of a linear model; of ``more`` rows too, under their names.
-
-    Training rows are judged by the machine that learned them. Machines that did not (out of fold) are wrong where a label is right, and
-    a student believes them: on the five classes it lost two points of accuracy by it.
-    """
-    model = fit_linear(rows, seed, report, kind)
-    stored, began = {}, time.perf_counter()
-    for split, table in ({split: rows.read(split) for split in SPLITS} | dict(more or {})).items():
-        stored[split] = table["row_id"].to_numpy(), model.predict(*rows.text_lists(table))
-    count = sum(len(row_id) for row_id, _ in stored.values())
-    return stored, {"rows_per_second": count / (time.perf_counter() - began)}
-
-
-TEACHERS: dict[str, Callable[..., tuple[Logits, dict[str, Any]]]] = {
-    "boosted_trees": tree_logits,
-    **{kind: partial(linear_logits, kind=kind) for kind in TEXT_TEACHERS},
-}
-
-
-def fit_linear(rows: TextRows, seed: int, report: Callable[[str], None], kind: str = "linear") -> LinearModel:
-    """A linear model that is a teacher in ``distill``; ``linear`` is a baseline in ``evaluate`` too."""
-    from ctr_kd.baselines.texts import LinearModel
-
-    train = rows.read("train")
-    label = train["label"].to_numpy().astype(np.int64)
-    model = LinearModel.fit(*rows.text_lists(train), label, seed, kind)
-    read = "n-grams" if kind == "linear" else "n-grams and words"
-    report(f"{kind}: {model.machine.n_features_in_:,} {read}, accuracy {model.out_of_fold:.4f} out of fold")
-    return model

@@ -19,7 +19,8 @@ from ctr_kd.training.checkpoint import load_checkpoint
 from ctr_kd.training.loop import predict
 from pipelines.config.run import RunConfig
 from pipelines.stages import PIPELINE, distill
-from pipelines.stages.training import load_teacher, read_predictions
+from pipelines.tasks.logits import read_predictions
+from pipelines.training.bert import load_teacher
 from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext
 from pipelines.workspace.runner import Runner

@@ -18,15 +18,14 @@ from ctr_kd.training import pretrain as pretraining
 from ctr_kd.training import teacher_weights as weighting
 from feature_store.tables.contracts import DataError
 from pipelines.config.run import RunConfig
-from pipelines.stages import PIPELINE
-from pipelines.stages import weighting as stage
-from pipelines.stages.student import PIPELINE as TO_TEACHER
-from pipelines.stages.student import train_all
-from pipelines.stages.training import read_predictions
+from pipelines.experiments.comparison import train_all
+from pipelines.stages import PIPELINE, TO_TEACHER
+from pipelines.tasks.logits import read_predictions
+from pipelines.training import weighting as per_row
 from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext
 from pipelines.workspace.runner import Runner
-from tests.pipelines.stages.test_transfer import TINY
+from tests.pipelines.training.test_transfer_set import TINY
 
 DISTILL = {
     "training": {"epochs": 1, "batch_size": 128},
@@ -61,7 +60,7 @@ def test_weights_are_fitted_on_rows_that_their_teachers_did_not_see(finetuned: R
     seen: dict[str, Any] = {}
     spy(monkeypatch, pretraining, "pretrain", lambda *_, until: seen.setdefault("pretrained until", until))
     spy(monkeypatch, finetuning, "finetune", lambda _, rows, *a, **named: seen.setdefault("fine-tuned on", rows.train.row_id))
-    spy(monkeypatch, stage, "fit_boosted_trees", lambda rows, *a: seen.setdefault("trees", rows["train"]))
+    spy(monkeypatch, per_row, "fit_boosted_trees", lambda rows, *a: seen.setdefault("trees", rows["train"]))
     spy(monkeypatch, weighting, "fit_teacher_weights", lambda logits, context, label, fixed: seen.setdefault("labels", label))
     Runner(finetuned, PIPELINE).run(first="distill", last="distill", force=True)
     rows = pq.read_table(finetuned.artifacts["ingest"].path / "rows.parquet", columns=COLUMNS).to_pandas()
@@ -84,15 +83,15 @@ def test_weights_are_fitted_on_rows_that_their_teachers_did_not_see(finetuned: R
 @pytest.mark.parametrize("used", ["learned", "fixed"])
 def test_what_validation_prefers_is_what_teaches(finetuned: RunContext, used: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The combined logit of every row is that of the weights in use; the teacher of the proofs is the same one."""
-    real = stage._decide
+    real = per_row._decide
 
     def decide(context: Any, *rest: Any) -> Any:
         facts = real(context, *rest)
-        kept = json.loads((context.output / stage.FILE).read_text())
-        (context.output / stage.FILE).write_text(json.dumps(kept | {"used": used}))
+        kept = json.loads((context.output / per_row.FILE).read_text())
+        (context.output / per_row.FILE).write_text(json.dumps(kept | {"used": used}))
         return facts
 
-    monkeypatch.setattr(stage, "_decide", decide)
+    monkeypatch.setattr(per_row, "_decide", decide)
     Runner(finetuned, PIPELINE).run(first="distill", last="distill", force=True)
     artifact = finetuned.artifacts["distill"].path
     logit = {
@@ -115,7 +114,7 @@ def test_what_validation_prefers_is_what_teaches(finetuned: RunContext, used: st
 def test_no_weight_depends_on_a_label_of_the_test_rows(finetuned: RunContext) -> None:
     def learned() -> str:
         Runner(finetuned, TO_TEACHER).run(first="teacher", force=True)
-        return (finetuned.artifacts["teacher"].path / stage.FILE).read_text()
+        return (finetuned.artifacts["teacher"].path / per_row.FILE).read_text()
 
     before, artifact = learned(), finetuned.artifacts["ingest"]
     file = artifact.path / "rows.parquet"
@@ -147,10 +146,10 @@ def test_earlier_encoders_of_every_size_step_as_fine_tuning_says(tmp_path: Path,
 
 def test_rows_of_one_moment_stay_together_and_one_label_is_refused() -> None:
     times, labels = [1, 2, 3, 4, 4, 4, 4, 5], [0, 1, 0, 1, 0, 1, 0, 1]
-    fold = stage.cut(pa.table({"timestamp": times, "label": labels}), 0.25)
+    fold = per_row.cut(pa.table({"timestamp": times, "label": labels}), 0.25)
     assert (fold.cutoff, fold.older.num_rows, fold.newer.num_rows) == (4, 3, 5)
     with pytest.raises(DataError, match=r"distill.held_out of 0.1 cuts the .* those from it on \(1\) have not both labels"):
-        stage.cut(pa.table({"timestamp": times, "label": labels}), 0.1)
+        per_row.cut(pa.table({"timestamp": times, "label": labels}), 0.1)
 
 
 def test_one_teacher_has_nothing_to_be_weighed_against() -> None:
@@ -165,5 +164,5 @@ def test_the_folder_of_the_teacher_is_where_a_transfer_set_finds_the_weights(fin
     Runner(context, TO_TEACHER).run()
     train_all(context, {"student": config})
     (transfer,) = (finetuned.workspace / "artifacts" / "transfer").iterdir()
-    assert (context.artifacts["teacher"].path / stage.FILE).exists() and not (transfer / stage.FILE).exists()
+    assert (context.artifacts["teacher"].path / per_row.FILE).exists() and not (transfer / per_row.FILE).exists()
     assert (transfer / "predictions_teacher_bert_transfer.parquet").exists()

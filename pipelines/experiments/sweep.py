@@ -16,9 +16,11 @@ from feature_store.tables.files import sha256_of
 from feature_store.tables.json_files import write_json, write_text
 from pipelines.config.run import RunConfig
 from pipelines.errors import ConfigError
-from pipelines.stages.ablations import changed
-from pipelines.stages.evaluate import run_facts, stored_probabilities
-from pipelines.stages.student import compare, compared_rows, student_costs, teacher_facts
+from pipelines.experiments.ablations import changed
+from pipelines.experiments.comparison import Comparison, bring_up_to_date, compared_rows
+from pipelines.metrics import RunFacts
+from pipelines.tasks.logits import stored_probabilities
+from pipelines.training.costs import student_costs, teacher_facts
 from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.context import RunContext, StageContext
 from pipelines.workspace.runner import Runner
@@ -32,7 +34,7 @@ def sweep(runner: Runner, force: bool = False) -> str:
     Parameters
     ----------
     runner : Runner
-        Of :data:`pipelines.stages.student.PIPELINE`.
+        Of :data:`pipelines.stages.TO_TEACHER`.
     force : bool
         Train the students again even where they are up to date; the teacher and its transfer sets stay.
     """
@@ -43,9 +45,10 @@ def sweep(runner: Runner, force: bool = False) -> str:
         raise ConfigError("no student of the grid goes with the rest of the configuration; change sweep.kinds or sweep.widths")
 
     def measure(context: StageContext, trained: Mapping[str, Path]) -> None:
-        run(context, trained, points)
+        measure_students(context, trained, points)
 
-    compare(runner, "sweep", measure, wanted, (FILE, PAGE), force, {} if file is None else {"points": sha256_of(file)})
+    read = {} if file is None else {"points": sha256_of(file)}
+    bring_up_to_date(runner, Comparison("sweep", wanted, measure, (FILE, PAGE), read), force)
     return table(runner.context)
 
 
@@ -106,7 +109,7 @@ def grid(config: RunConfig) -> tuple[dict[str, RunConfig], dict[str, str]]:
     return students, impossible
 
 
-def run(context: StageContext, trained: Mapping[str, Path], points: Points | None = None) -> None:
+def measure_students(context: StageContext, trained: Mapping[str, Path], points: Points | None = None) -> None:
     """Measure all students and the teacher on the same rows; writes ``sweep.json`` and ``sweep.html``.
 
     Raises
@@ -145,7 +148,7 @@ def run(context: StageContext, trained: Mapping[str, Path], points: Points | Non
     for one, first, second in zip(students, fast.tolist(), small.tolist(), strict=True):
         one["on_frontier"] = {"rows_per_second": first, "bytes": second}
     result = {
-        "run": run_facts(context),
+        "run": RunFacts.of(context).to_json(),
         "data": {"test_rows": len(label), "users": bootstrap.units},
         "teacher": measured(context.inputs["teacher"] / "predictions_test.parquet") | teacher_facts(context),
         "students": students,

@@ -23,7 +23,9 @@ from ctr_kd.training.pretrain import masked_item_accuracy
 from feature_store.features.summary import ClickSummary
 from pipelines.config.run import RunConfig
 from pipelines.stages import distill, finetune, pretrain
-from pipelines.stages.training import load_encoders, load_teacher, read_predictions
+from pipelines.tasks.logits import read_predictions
+from pipelines.training import fine_tunings
+from pipelines.training.bert import load_encoders, load_teacher
 from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext, Stage, StageContext
@@ -143,7 +145,7 @@ def test_fine_tunings_of_one_encoder_are_compared(pipeline: SmallPipeline) -> No
         context = pipeline.run(pretrain.STAGE, finetune.STAGE)
         if settings == {"strategy": "freeze"}:
             frozen = context
-    ours, *others = finetune.compared(frozen)
+    ours, *others = fine_tunings.compared(frozen)
     assert (ours["configured"], ours["strategy"], ours["different"]) == (True, "freeze", {})
     assert ours["masked_item_loss"]["before"] == ours["masked_item_loss"]["after"] == pytest.approx(knew)
     assert ours["held_out_sequences"] > 0 and 0 < ours["auc"] < 1
@@ -159,7 +161,7 @@ def test_a_fine_tuning_of_another_encoder_is_not_compared(pipeline: SmallPipelin
     pipeline.config = RunConfig.model_validate(pipeline.config.model_dump(by_alias=True) | {"seed": 1})
     second = pipeline.run(pretrain.STAGE, finetune.STAGE)
     assert first.artifacts["finetune"] != second.artifacts["finetune"]
-    assert finetune.others(first) == finetune.others(second) == []
+    assert fine_tunings.others(first) == fine_tunings.others(second) == []
 
 
 @pytest.mark.parametrize("how", ["temperature", "isotonic"])

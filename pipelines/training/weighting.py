@@ -13,7 +13,10 @@ import pyarrow.parquet as pq
 
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import write_json
-from pipelines.stages.training import fit_boosted_trees, job_of, load_encoders, probabilities
+from pipelines.tasks.logits import probabilities
+from pipelines.tasks.teachers import fit_boosted_trees
+from pipelines.training.bert import load_encoders, pretraining_until
+from pipelines.training.jobs import job_of
 from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.context import StageContext
 
@@ -179,7 +182,6 @@ def _earlier_bert(context: StageContext, assembly: Assembly, fold: Fold, validat
     from ctr_kd.training.loop import predict
     from ctr_kd.training.pretrain import pretrain
     from feature_store.special_tokens import UNKNOWN
-    from pipelines.stages.finetune import pretraining_until
 
     config = context.config
     encoders = load_encoders(context.inputs["pretrain"], assembly, config)

@@ -13,10 +13,9 @@ import pytest
 
 from ctr_kd.metrics import auc_score
 from ctr_kd.training.checkpoint import load_checkpoint
-from pipelines.stages import student
-from pipelines.stages.evaluate import stored_probabilities
-from pipelines.stages.training import read_predictions
-from pipelines.tasks.clicks import RawRows
+from pipelines.stages import student, transfer
+from pipelines.tasks.clicks import ClickRows
+from pipelines.tasks.logits import read_predictions, stored_probabilities
 
 Run = Callable[..., tuple[int, str, str]]
 KEEP_STUDENT = student.keep_student
@@ -53,7 +52,7 @@ def test_it_trains_pairs_and_variants_and_finds_them_again(experiment: Run, tmp_
     # The figures are those of the stored logits: student alone with seed 1 is one of the artifacts.
     artifacts = list((tmp_path / "workspace" / "artifacts" / "student").iterdir())
     (ingest,) = (tmp_path / "workspace" / "artifacts" / "ingest").glob("*/_manifest.json")
-    label = RawRows(ingest.parent).read("test")["label"].to_numpy()
+    label = ClickRows(ingest.parent).read("test")["label"].to_numpy()
     aucs = [auc_score(label, stored_probabilities(path / "predictions_student_test.parquet")) for path in artifacts]
     assert len(artifacts) == 6
     found = [value for name in ("student", "student_alone") for value in proof["models"][name]["auc"]["seeds"]]
@@ -73,7 +72,7 @@ def test_each_of_several_teachers_stands_beside_the_student(experiment: Run, tmp
     proof = latest(tmp_path)
     (teacher,) = (tmp_path / "workspace" / "artifacts" / "teacher").iterdir()
     (ingest,) = (tmp_path / "workspace" / "artifacts" / "ingest").glob("*/_manifest.json")
-    label = RawRows(ingest.parent).read("test")["label"].to_numpy()
+    label = ClickRows(ingest.parent).read("test")["label"].to_numpy()
     for name in ("bert", "boosted_trees"):
         auc = auc_score(label, stored_probabilities(teacher / f"predictions_teacher_{name}_test.parquet"))
         assert np.isclose(proof["models"][f"teacher/{name}"]["auc"]["value"], auc)
@@ -165,18 +164,18 @@ def test_a_stop_while_the_transfer_set_is_labelled_leaves_none_and_force_keeps_a
     experiment: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = ("--seeds", "1", "--set", "prove.ablation=[]", "--set", "distill.transfer.amount=0.5")
-    artifacts, real = tmp_path / "workspace" / "artifacts", student.transfer_rows
+    artifacts, real = tmp_path / "workspace" / "artifacts", transfer.transfer_rows
 
     def stop_when_drawn(*arguments: Any) -> Any:
         real(*arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(student, "transfer_rows", stop_when_drawn)
+    monkeypatch.setattr(transfer, "transfer_rows", stop_when_drawn)
     code, _, err = experiment("prove", *settings)
     assert code == 1 and "run the same command again to continue" in err.strip().splitlines()[-1]
     assert not list((artifacts / "transfer").glob("*/_manifest.json")) and not list((artifacts / "student").glob("*/_manifest.json"))
 
-    monkeypatch.setattr(student, "transfer_rows", real)
+    monkeypatch.setattr(transfer, "transfer_rows", real)
     assert experiment("prove", *settings)[0] == 0
     proof = latest(tmp_path)
     (labelled,) = (artifacts / "transfer").glob("*/_manifest.json")

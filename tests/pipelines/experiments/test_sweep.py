@@ -12,9 +12,9 @@ import pytest
 
 from pipelines.config.run import RunConfig
 from pipelines.errors import ConfigError
+from pipelines.experiments.ablations import changed
+from pipelines.experiments.sweep import grid, read_points
 from pipelines.stages import student
-from pipelines.stages.ablations import changed
-from pipelines.stages.sweep import grid, read_points
 
 Run = Callable[..., tuple[int, str, str]]
 

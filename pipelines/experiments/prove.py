@@ -11,9 +11,11 @@ import numpy as np
 from ctr_kd.training.learning_curve import LearningCurve
 from feature_store.tables.json_files import write_json, write_text
 from pipelines.config.run import RunConfig
-from pipelines.stages.ablations import ablation, alone, amount_key, by_amount
-from pipelines.stages.evaluate import run_facts, stored_probabilities
-from pipelines.stages.student import compare, compared_rows, student_costs, teacher_facts
+from pipelines.experiments.ablations import ablation, alone, amount_key, by_amount
+from pipelines.experiments.comparison import Comparison, bring_up_to_date, compared_rows
+from pipelines.metrics import RunFacts
+from pipelines.tasks.logits import stored_probabilities
+from pipelines.training.costs import student_costs, teacher_facts
 from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.context import RunContext, StageContext
 from pipelines.workspace.runner import Runner
@@ -28,11 +30,11 @@ def prove(runner: Runner, force: bool = False) -> str:
     Parameters
     ----------
     runner : Runner
-        Of :data:`pipelines.stages.student.PIPELINE`.
+        Of :data:`pipelines.stages.TO_TEACHER`.
     force : bool
         Train the students again even where they are up to date; the teacher and its transfer sets stay.
     """
-    compare(runner, "prove", run, students(runner.context.config), (FILE, PAGE), force)
+    bring_up_to_date(runner, Comparison("prove", students(runner.context.config), compare_students, (FILE, PAGE)), force)
     return table(runner.context)
 
 
@@ -55,7 +57,7 @@ def amount_titles(config: RunConfig) -> dict[float, str]:
     }
 
 
-def run(context: StageContext, trained: Mapping[str, Path]) -> None:
+def compare_students(context: StageContext, trained: Mapping[str, Path]) -> None:
     """Compare all students on the test rows; writes ``prove.json`` and ``prove.html``."""
     from ctr_kd.evaluation.several_seeds import Seeded, measure_seeds, seed_differences, seed_means
     from ctr_kd.report import WORDS, quality, render_proof, verdict
@@ -91,7 +93,7 @@ def run(context: StageContext, trained: Mapping[str, Path]) -> None:
         for name in {*variants, *amounts.values()}
     }
     proof: dict[str, Any] = {
-        "run": run_facts(context) | {"seed": config.seed, "trained": len(trained)},
+        "run": RunFacts.of(context).to_json() | {"seed": config.seed, "trained": len(trained)},
         "seeds": seeds,
         "data": {"test_rows": len(label), "users": bootstrap.units},
         "models": {name: models[name] | of_model.get(name, {}) for name in named},

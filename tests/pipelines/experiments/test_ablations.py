@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.config.run import RunConfig
 from pipelines.errors import ConfigError
-from pipelines.stages.ablations import ABLATION, ablation, alone, amount_key, by_amount, changed
+from pipelines.experiments.ablations import ABLATION, ablation, alone, amount_key, by_amount, changed
 
 
 def configured(config: RunConfig, **distill: Any) -> RunConfig:

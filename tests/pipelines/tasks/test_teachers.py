@@ -9,7 +9,7 @@ import pytest
 
 from ctr_kd.baselines.texts import LinearModel
 from ctr_kd.config import TEXT_TEACHERS
-from pipelines.stages.baselines import TEACHERS
+from pipelines.tasks.teachers import TEACHERS
 from pipelines.tasks.texts import TextRows
 from tests.ctr_kd.text_worlds import write_texts
 

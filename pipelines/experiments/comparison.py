@@ -1,0 +1,108 @@
+"""Many students under one teacher: each is an artifact of its own, which the next experiment finds again, and so is what compares them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipelines.config.run import RunConfig
+from pipelines.stages.student import STAGE as STUDENT
+from pipelines.stages.transfer import STAGE as TRANSFER
+from pipelines.tasks import Rows, task_of
+from pipelines.workspace.artifacts import Artifact
+from pipelines.workspace.context import RunContext, Stage, StageContext
+from pipelines.workspace.reports import publish_beside
+from pipelines.workspace.runner import Runner
+
+if TYPE_CHECKING:
+    from ctr_kd.metrics.bootstrap import Bootstrap
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What an experiment trains, and how it compares that.
+
+    Attributes
+    ----------
+    name : str
+        Of its stage, and of its settings in the configuration.
+    students : mapping of str to RunConfig
+        The configuration of each, by title.
+    compare : callable
+        Takes the context of the stage, and the students' artifacts by title.
+    files : tuple of str
+        What it writes for people to see.
+    read : mapping of str to str
+        Digests of whatever else it reads, by name.
+    """
+
+    name: str
+    students: Mapping[str, RunConfig]
+    compare: Callable[[StageContext, Mapping[str, Path]], None]
+    files: tuple[str, ...]
+    read: Mapping[str, str] = field(default_factory=dict)
+
+
+def bring_up_to_date(runner: Runner, comparison: Comparison, force: bool = False) -> None:
+    """Bring the teacher, all students and the comparison of them up to date.
+
+    Parameters
+    ----------
+    runner : Runner
+        Of :data:`pipelines.stages.TO_TEACHER`.
+    comparison : Comparison
+    force : bool
+        Train the students again even where they are up to date; the teacher and its transfer sets stay.
+    """
+    runner.run()
+    trained = train_all(runner.context, comparison.students, force)
+    paths = {title: artifact.path for title, artifact in trained.items()}
+    digests = {f"student/{one.path.name}": (one.manifest or {})["digest"] for one in trained.values()} | dict(comparison.read)
+    stage = Stage(
+        comparison.name,
+        lambda context: comparison.compare(context, paths),
+        source=comparison.compare.__module__,
+        upstream=("ingest", "finetune", "teacher"),
+        keys=("name", "seed", "distill", "evaluate.bootstrap", "evaluate.seed", comparison.name),
+        outside=lambda _: digests,
+        conclude=lambda context: publish_beside(context, comparison.files),
+    )
+    Runner(runner.context, [stage]).run()
+
+
+def train_all(run: RunContext, wanted: Mapping[str, RunConfig], force: bool = False) -> dict[str, Artifact]:
+    """An artifact for each of the wanted students, by its title; those that are up to date in the workspace are taken from there.
+
+    Parameters
+    ----------
+    run : RunContext
+        In which ``ingest``, ``finetune`` and ``teacher`` are up to date.
+    wanted : mapping of str to RunConfig
+        They may differ from the run's configuration in ``seed`` and ``distill``, the teachers excepted.
+    force : bool
+        Train them again even where they are up to date; a transfer set stays.
+    """
+    trained = {}
+    for number, (title, config) in enumerate(wanted.items(), start=1):
+        run.report(f"student {number} of {len(wanted)}: {title}")
+        own = replace(run, config=config, artifacts={name: run.artifacts[name] for name in STUDENT.upstream})
+        stage = STUDENT
+        if config.distill.transfers:  # labelled by the teacher of the run, whatever the student's seed
+            Runner(replace(own, config=config.model_copy(update={"seed": run.config.seed})), [TRANSFER]).run()  # joins own.artifacts
+            stage = replace(STUDENT, upstream=(*STUDENT.upstream, TRANSFER.name))
+        Runner(own, [stage]).run(force=force)
+        trained[title] = own.artifacts[STUDENT.name]
+    return trained
+
+
+def compared_rows(context: StageContext) -> tuple[Rows, np.ndarray, Bootstrap]:
+    """What students are compared on: the rows, the labels of the test rows, and their resamples by user, or by row where there is none."""
+    from ctr_kd.metrics.bootstrap import Bootstrap
+
+    settings, raw = context.config.evaluate, task_of(context.config).rows(context.inputs["ingest"])
+    rows = raw.evaluation_rows()
+    return raw, rows.label, Bootstrap(rows.user, len(rows.label), replicates=settings.bootstrap, seed=settings.seed)

@@ -1,0 +1,152 @@
+"""``metrics.json``: what a run was, its data, what every model is worth and what the gate said; and the page that shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from feature_store.tables.json_files import load_json, write_json, write_text
+from feature_store.tables.json_models import JsonFile, JsonModel
+from pipelines.tasks import Rows
+from pipelines.workspace.context import StageContext
+from pipelines.workspace.resources import peak_memory_bytes
+
+PLOTS = "report.json"
+PAGE = "report.html"
+
+
+class RunFacts(JsonModel):
+    """What a run was.
+
+    Attributes
+    ----------
+    configuration : dict
+        The keys that its stages read, by block.
+    fingerprint : str
+        Of the stage that says it.
+    seed : int
+    started : str, optional
+        When the first of its artifacts was begun, ISO 8601.
+    seconds : dict of str to float
+        By stage; of the one that says it so far.
+    peak_memory_bytes : int
+        The largest of the stages' memories.
+    """
+
+    configuration: dict[str, Any]
+    fingerprint: str
+    seed: int
+    started: str | None
+    seconds: dict[str, float]
+    peak_memory_bytes: int
+
+    @classmethod
+    def of(cls, context: StageContext) -> RunFacts:
+        """Of the run of a stage, so far."""
+        manifests = {name: artifact.manifest or {} for name, artifact in context.run.artifacts.items()}
+        configuration: dict[str, Any] = {"name": context.config.name}
+        for keys in (*(manifest["config"] for manifest in manifests.values()), context.config.section(context.keys)):
+            for key, value in keys.items():
+                *blocks, last = key.split(".")
+                block = configuration
+                for name in blocks:
+                    block = block.setdefault(name, {})
+                block[last] = value
+        return cls(
+            configuration=configuration,
+            fingerprint=context.fingerprint,
+            seed=context.config.seed,
+            started=min([manifest["started"] for manifest in manifests.values()], default=None),
+            seconds={name: manifest["seconds"] for name, manifest in manifests.items()} | {context.stage: round(context.seconds, 3)},
+            peak_memory_bytes=max(peak_memory_bytes(), *(manifest["peak_memory_bytes"] for manifest in manifests.values())),
+        )
+
+
+class DataFacts(JsonModel):
+    """Sizes of the data, and how the rows were made; what a task does not know is null.
+
+    Attributes
+    ----------
+    train_rows, validation_rows, test_rows : int
+    word_vectors : dict
+        How many of the student's tokens have a vector; absent where it has none.
+    missing_vectors : int
+        Those that have none; absent likewise.
+    users, items, clicks, classes : int, optional
+    unseen_item_share, unseen_token_share : float, optional
+        Of the test rows' items or tokens.
+    audit, split, excluded, candidates : dict, optional
+        As the summary of the assembly has them.
+    negative_sampling_rate : float, optional
+    quarantined_rows : int
+    """
+
+    train_rows: int
+    validation_rows: int
+    test_rows: int
+    word_vectors: dict[str, int] | None = None
+    missing_vectors: int | None = None
+    users: int | None
+    items: int | None
+    clicks: int | None
+    classes: int | None
+    unseen_item_share: float | None
+    unseen_token_share: float | None
+    audit: dict[str, Any] | None
+    split: dict[str, Any] | None
+    excluded: dict[str, Any] | None
+    candidates: dict[str, Any] | None
+    negative_sampling_rate: float | None
+    quarantined_rows: int
+
+    @classmethod
+    def of(cls, context: StageContext, rows: Rows) -> DataFacts:
+        """Of the rows that a stage measured."""
+        said = rows.facts()
+        counts = {f"{split}_rows": said["rows"][split] for split in ("train", "validation", "test")}
+        known = {name: said.get(name) for name, field in cls.model_fields.items() if field.is_required() or name in said}
+        recorded = (context.run.artifacts["ingest"].manifest or {})["facts"]
+        return cls.model_validate({**known, **counts, "quarantined_rows": recorded["quarantined_rows"]})
+
+
+class Metrics(JsonFile):
+    """The content of ``metrics.json``.
+
+    Attributes
+    ----------
+    run : RunFacts
+    data : DataFacts
+    models : dict of str to dict
+        Figures and costs by model.
+    comparisons : dict of str to dict
+        Differences of two models, by ``FIRST-SECOND`` and figure.
+    slices : dict of str to dict
+        Figures by part of the test rows and model.
+    gate : dict, optional
+        What the promotion gate said; None before it was asked.
+    """
+
+    FILE: ClassVar[str] = "metrics.json"
+
+    run: RunFacts
+    data: DataFacts
+    models: dict[str, dict[str, Any]]
+    comparisons: dict[str, dict[str, Any]]
+    slices: dict[str, dict[str, Any]]
+    gate: dict[str, Any] | None
+
+
+def write_report(folder: Path, metrics: Metrics, plots: Mapping[str, Any]) -> None:
+    """Write the figures, what the plots show, and the page that shows both."""
+    from ctr_kd.report import render
+
+    metrics.write(folder)
+    write_json(folder / PLOTS, plots)
+    write_text(folder / PAGE, render(metrics.to_json(), plots))
+
+
+def read_plots(folder: Path) -> dict[str, Any]:
+    """What the plots of a report show."""
+    plots: dict[str, Any] = load_json(folder / PLOTS)
+    return plots

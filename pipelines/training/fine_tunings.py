@@ -1,0 +1,36 @@
+"""The fine-tunings of one pretrained encoder beside one another: how each was made, and what it destroyed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipelines.tracking.calls import flatten
+from pipelines.workspace.artifacts import Artifact, read_json
+from pipelines.workspace.context import RunContext
+
+STRATEGY = ("strategy", "rate_ratio", "layer_decay", "frozen_share")  # keys by which fine-tunings are compared
+
+
+def others(run: RunContext) -> list[Artifact]:
+    """Fine-tunings beside this run's, of the same rows and the same pretrained encoder, that are up to date in the workspace.
+
+    Those that other code made are passed over: their figures cannot be compared.
+    """
+    own = run.artifacts["finetune"]
+    same = [(own.manifest or {}).get(key) for key in ("inputs", "source")]
+    found = [Artifact(path) for path in sorted(own.path.parent.iterdir()) if path != own.path]
+    return [artifact for artifact in found if [(artifact.manifest or {}).get(key) for key in ("inputs", "source")] == same]
+
+
+def compared(run: RunContext) -> list[dict[str, Any]]:
+    """How this run's fine-tuning and the others were made, what they destroyed, and their AUC on validation."""
+    own = run.artifacts["finetune"]
+    shown = (*STRATEGY, "masked_item_accuracy", "masked_item_loss", "held_out_sequences", "auc", "accuracy")
+    entries = []
+    for artifact in (own, *others(run)):
+        training = read_json(artifact.path / "training.json") or {}
+        settings, usual = (flatten((one.manifest or {})["config"].get("finetune") or {}) for one in (artifact, own))
+        different = {key: value for key, value in settings.items() if key not in STRATEGY and value != usual.get(key)}
+        entry = {"fingerprint": artifact.path.name, "configured": artifact == own, "different": different}
+        entries.append(entry | {key: training[key] for key in shown if key in training})
+    return entries

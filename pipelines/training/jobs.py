@@ -1,0 +1,28 @@
+"""A training of a stage: its place in the run, and its learning curve on the tracking server."""
+
+from __future__ import annotations
+
+from ctr_kd.training.distributed import ALONE, Processes
+from ctr_kd.training.job import TrainingJob
+from ctr_kd.training.learning_curve import LearningCurve
+from pipelines.workspace.context import StageContext
+
+
+def job_of(context: StageContext, name: str = "training", processes: Processes = ALONE) -> TrainingJob:
+    """A training of a stage, by the name of its checkpoint; the processes of the run share it where they are given."""
+    return TrainingJob(
+        seed=context.config.seed,
+        fingerprint=context.fingerprint,
+        folder=context.checkpoint,
+        name=name,
+        report=context.report,
+        processes=processes,
+    )
+
+
+def record_curve(context: StageContext, name: str, curve: LearningCurve) -> None:
+    """Send a learning curve to the tracking server, one metric per figure and step."""
+    for point in curve.points:
+        for figure, value in point.items():
+            if figure not in ("step", "score"):
+                context.metric(f"{name}_{figure}", value, int(point["step"]))

@@ -1,0 +1,111 @@
+"""A student: the rows that it learns from, its training, and what an artifact keeps of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ctr_kd.training.job import TrainingRows
+from ctr_kd.training.learning_curve import LearningCurve
+from pipelines.tasks.logits import SPLITS, TAUGHT, write_predictions
+from pipelines.training.jobs import job_of, record_curve
+from pipelines.workspace.context import StageContext
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ctr_kd.data.samples import Samples
+    from ctr_kd.data.texts import AnyAssembly
+    from ctr_kd.models.bert import MaskedItemModel
+
+
+def taught_rows(samples: Mapping[str, Samples], combined: Mapping[str, np.ndarray]) -> tuple[Samples, np.ndarray]:
+    """Rows that the student learns from, those of a transfer set among them, and what the teachers say of each."""
+    from ctr_kd.retrieval.unlabelled_pairs import join_rows
+    from ctr_kd.training.distill import align_logits
+
+    parts = [split for split in TAUGHT if split in samples]
+    rows = join_rows(*(samples[split] for split in parts)) if len(parts) > 1 else samples["train"]
+    row_id = np.concatenate([samples[split].row_id for split in parts])
+    return rows, align_logits(row_id, np.concatenate([combined[split] for split in parts]), rows)
+
+
+def train_once(
+    context: StageContext,
+    name: str,
+    assembly: AnyAssembly,
+    rows: TrainingRows,
+    *,
+    teacher: np.ndarray | None,
+    encoder: MaskedItemModel | None,
+) -> tuple[nn.Module, LearningCurve]:
+    """Train the configured student, or take it as it is where a run of this stage that was killed had finished it.
+
+    Parameters
+    ----------
+    name : str
+        Of its checkpoint.
+    assembly : Assembly or TextAssembly
+        May hold vectors of the tokens, from which their embeddings begin.
+    rows, teacher, encoder
+        See :func:`ctr_kd.training.distill.train_student`.
+
+    Returns
+    -------
+    model : Module
+        In eval mode.
+    curve : LearningCurve
+    """
+    from ctr_kd.models.students import STUDENTS
+    from ctr_kd.training.checkpoint import load_weights, save_checkpoint
+    from ctr_kd.training.distill import train_student
+
+    settings = context.config.distill
+    finished = context.checkpoint / f"{name}.done.pt"
+    if finished.exists():
+        model = STUDENTS[settings.student.kind](rows.signature, settings.student)
+        curve = LearningCurve.from_dict(load_weights(model, finished, context.fingerprint)["curve"])
+        return model.eval(), curve
+    context.report(f"{name.replace('_', ' ')} ({settings.student.kind})")
+    job, vectors = job_of(context, name), assembly.token_vectors()
+    model, curve = train_student(rows, settings, job, teacher=teacher, encoder=encoder, vectors=vectors)
+    save_checkpoint(finished, {"model": model.state_dict(), "curve": curve.to_dict()}, context.fingerprint)
+    return model, curve
+
+
+def keep_student(
+    context: StageContext, name: str, model: nn.Module, curve: LearningCurve, assembly: AnyAssembly, samples: Mapping[str, Samples]
+) -> dict[str, Any]:
+    """Calibrate a trained student; write its weights, logits and, for ``student``, its export; return what the report says of it.
+
+    ``NAME.pt`` holds the calibration with the student, as ``predictions_NAME_*.parquet`` do; ``predictions_NAME_uncalibrated_test.parquet``
+    is there where something was calibrated.
+    """
+    from ctr_kd.evaluation.throughput import parameter_count
+    from ctr_kd.export.onnx_export import export_student
+    from ctr_kd.training.calibration import calibrate
+    from ctr_kd.training.checkpoint import save_checkpoint
+    from ctr_kd.training.loop import predict
+
+    settings = context.config.distill
+    calibrated = calibrate(model, samples["validation"], settings.calibration, lambda text: context.report(f"{name}: {text}"))
+    save_checkpoint(context.output / f"{name}.pt", {"model": calibrated.state_dict()}, context.fingerprint)
+    scored = {split: (calibrated, split) for split in SPLITS[1:]}
+    if calibrated is not model:
+        scored["uncalibrated_test"] = (model, "test")
+    for ending, (scorer, split) in scored.items():
+        file = context.output / f"predictions_{name}_{ending}.parquet"
+        write_predictions(file, samples[split].row_id, predict(scorer, samples[split]), context.fingerprint)
+    facts = {
+        "curve": curve.to_dict(),
+        "parameters": parameter_count(model),
+        "kind": settings.student.kind,
+        "calibration": settings.calibration,
+    }
+    if name == "student":
+        export_student(calibrated, assembly.signature(), assembly, context.output / "export")
+        facts["bytes"] = (context.output / "export" / "student.onnx").stat().st_size
+    record_curve(context, name, curve)
+    return facts
