@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import json
 import shutil
 import sys
 import warnings
@@ -23,7 +22,9 @@ from ctr_kd.data.batching import Batch
 from ctr_kd.data.samples import GAP, GAP_BUCKETS, Assembly, Signature
 from ctr_kd.data.texts import AnyAssembly, TextAssembly
 from ctr_kd.export import click_scorer, text_scorer
+from ctr_kd.export.signature import ClickSignature, RawColumns, TextSignature
 from feature_store.special_tokens import SPECIALS
+from feature_store.tables.json_files import load_json
 
 OPSET = 17
 INPUTS = Batch._fields
@@ -45,11 +46,10 @@ def export_student(model: nn.Module, signature: Signature, assembly: AnyAssembly
     """
     directory.mkdir(parents=True, exist_ok=True)
     export_graph(model, signature, directory / "student.onnx")
-    described = {**GRAPH, **signature.to_dict(), **WRAPPERS[type(assembly)](signature, assembly, directory)}
-    (directory / "signature.json").write_text(json.dumps(described, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    WRAPPERS[type(assembly)](signature, assembly, directory).write(directory)
 
 
-GRAPH = {
+INPUTS_AND_OUTPUT: dict[str, Any] = {
     "inputs": {
         "segment_a": "int32 (segments, length, token features): distinct histories, oldest first, or texts; padded with 0 on the right",
         "segment_a_length": "int64 (segments): tokens of each",
@@ -63,7 +63,7 @@ GRAPH = {
 }
 
 
-def wrap_clicks(signature: Signature, assembly: Assembly, directory: Path) -> dict[str, Any]:
+def wrap_clicks(signature: Signature, assembly: Assembly, directory: Path) -> ClickSignature:
     """Write what turns raw ids into inputs, and describe the raw columns."""
     features = [name for name in [*signature.tokens, *signature.categorical] if name != GAP]
     pq.write_table(
@@ -78,35 +78,39 @@ def wrap_clicks(signature: Signature, assembly: Assembly, directory: Path) -> di
     _write_items(assembly, directory / "items.parquet")
     shutil.copyfile(click_scorer.__file__, directory / "scorer.py")
     optional = ["history_timestamps", *signature.categorical, *signature.dense]
-    return {
-        "gap_buckets": GAP_BUCKETS,
-        "user_attributes": assembly.user_attributes,
-        "negative_sampling_rate": assembly.summary.negative_sampling_rate,
-        "columns": {"required": ["history", "item_id", "timestamp"], "optional": optional, "answer": {"score": "double"}},
-    }
+    return ClickSignature(
+        **INPUTS_AND_OUTPUT,
+        **signature.to_dict(),
+        gap_buckets=GAP_BUCKETS,
+        user_attributes=assembly.user_attributes,
+        negative_sampling_rate=assembly.summary.negative_sampling_rate,
+        columns=RawColumns(required=["history", "item_id", "timestamp"], optional=optional, answer={"score": "double"}),
+    )
 
 
-def wrap_texts(signature: Signature, assembly: TextAssembly, directory: Path) -> dict[str, Any]:
+def wrap_texts(signature: Signature, assembly: TextAssembly, directory: Path) -> TextSignature:
     """Write what turns raw texts into inputs, the tokenizer's own file among it, and describe the raw columns and the classes."""
     from feature_store.text.tokenizers import TOKENIZERS
 
     for name in ("tokenizer.json", "vocabulary.json"):
         shutil.copyfile(assembly.view / name, directory / name)
-    tokenizer = TOKENIZERS[json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))["kind"]]
+    tokenizer = TOKENIZERS[load_json(directory / "tokenizer.json")["kind"]]
     shutil.copyfile(inspect.getfile(tokenizer), directory / "tokenizer.py")
     shutil.copyfile(text_scorer.__file__, directory / "scorer.py")
     taken = {"label", "score", "text", "text_b"}
     columns = [f"class {name}" if name in taken else name for name in assembly.classes]
     answer = {"label": "string", "score": "double", **dict.fromkeys(columns, "double")}
-    return {
-        "classes": assembly.classes,
-        "class_columns": columns,
-        "packages": packages_of(directory / "tokenizer.py"),
-        "columns": {"required": ["text"], "optional": ["text_b"] if signature.max_length_b else [], "answer": answer},
-    }
+    return TextSignature(
+        **INPUTS_AND_OUTPUT,
+        **signature.to_dict(),
+        classes=assembly.classes,
+        class_columns=columns,
+        packages=packages_of(directory / "tokenizer.py"),
+        columns=RawColumns(required=["text"], optional=["text_b"] if signature.max_length_b else [], answer=answer),
+    )
 
 
-WRAPPERS: dict[type, Callable[..., dict[str, Any]]] = {Assembly: wrap_clicks, TextAssembly: wrap_texts}
+WRAPPERS: dict[type, Callable[..., ClickSignature | TextSignature]] = {Assembly: wrap_clicks, TextAssembly: wrap_texts}
 
 
 def packages_of(file: Path) -> list[str]:

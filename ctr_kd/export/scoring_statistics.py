@@ -5,7 +5,7 @@ Everything is a count, so that parts which were scored elsewhere, or earlier, ad
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ctr_kd.export.signature import ClickSignature
 from ctr_kd.metrics.drift import ScoreDistribution, count_by_bin, population_stability_index
 from feature_store.special_tokens import UNKNOWN
 
@@ -73,28 +74,36 @@ class ScoringCounts:
         return cls(**values)
 
 
-def count_rows(scorer: Any, table: pa.Table, score: np.ndarray, edges: np.ndarray) -> ScoringCounts:
+def count_rows(
+    table: pa.Table,
+    score: np.ndarray,
+    edges: np.ndarray,
+    *,
+    signature: ClickSignature,
+    lookups: Mapping[str, Callable[[pa.ChunkedArray], np.ndarray]],
+) -> ScoringCounts:
     """Count rows as the model read them.
 
     Parameters
     ----------
-    scorer : ClickScorer
-        Of the model: what it reads and which ids it knows.
     table : pa.Table, shape (rows, columns)
         What it scored.
     score : float array (rows,)
     edges : float array
         Of the bins of the scores.
+    signature : ClickSignature
+        Which columns the model reads.
+    lookups : mapping of str to callable
+        Index of every id of a feature, by the feature's name: which ids the model knows.
     """
-    signature = scorer.signature
-    item = next(iter(signature["tokens"]))
+    item = next(iter(signature.tokens))
     ids = {item: table["item_id"], "history": _flat(table, "history")}
-    ids |= {name: table[name] for name in signature["categorical"] if name in table.column_names}
-    read = ("item_id", "timestamp", "history", "history_timestamps", *signature["categorical"], *signature["dense"])
+    ids |= {name: table[name] for name in signature.categorical if name in table.column_names}
+    read = ("item_id", "timestamp", "history", "history_timestamps", *signature.categorical, *signature.dense)
     return ScoringCounts(
         table.num_rows,
         {name: len(values) - values.null_count for name, values in ids.items()},
-        {name: _unseen(scorer.lookups[item if name == "history" else name], values) for name, values in ids.items()},
+        {name: _unseen(lookups[item if name == "history" else name], values) for name, values in ids.items()},
         {name: _missing(table, name) for name in read},
         **_distribution(score, edges),
     )
@@ -160,7 +169,7 @@ def _flat(table: pa.Table, name: str) -> pa.Array | pa.ChunkedArray:
     return pa.array([], pa.null()) if pa.types.is_null(column.type) else pc.list_flatten(column)
 
 
-def _unseen(lookup: Any, values: pa.Array | pa.ChunkedArray) -> int:
+def _unseen(lookup: Callable[[pa.ChunkedArray], np.ndarray], values: pa.Array | pa.ChunkedArray) -> int:
     return int((lookup(values) == UNKNOWN).sum()) if len(values) else 0
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 from onnx import numpy_helper
 
 from ctr_kd.data.samples import GAP
+from ctr_kd.export.signature import ClickSignature
 from ctr_kd.retrieval.item_index import ItemIndex
 from feature_store.special_tokens import UNKNOWN
 
@@ -37,7 +38,7 @@ class ItemEmbeddings:
 
     def __init__(self, directory: Path, scorer: Any) -> None:
         graph = onnx.load(str(directory / "student.onnx"), load_external_data=False).graph
-        names = [name for name in scorer.signature["tokens"] if name != GAP]
+        names = [name for name in ClickSignature.from_json(scorer.signature).tokens if name != GAP]
         endings = {f"token.tables.{name}.weight": name for name in names}
         found = {
             name: numpy_helper.to_array(tensor)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ctr_kd.export.signature import ClickSignature, RawColumns, TextSignature
 from pipelines.registry.promotion_gate import metric, show
 
 _METRICS = ("auc", "gauc", "accuracy", "macro_f1", "log_loss", "normalized_entropy", "calibration_error", "calibration_ratio")
@@ -37,7 +38,7 @@ def model_card(
     name: str,
     metrics: Mapping[str, Any],
     lineage: Mapping[str, Any],
-    signature: Mapping[str, Any],
+    signature: ClickSignature | TextSignature,
     checks: Sequence[Mapping[str, Any]],
 ) -> str:
     """The card in Markdown.
@@ -50,31 +51,31 @@ def model_card(
         Of metrics.json.
     lineage : mapping
         Of the model.
-    signature : mapping
-        Of the exported student: its columns.
+    signature : ClickSignature or TextSignature
+        Of the exported student.
     checks : sequence of mapping
         What the gate looked at.
     """
+    sampling_rate = signature.negative_sampling_rate if isinstance(signature, ClickSignature) else None
     sections = {
         f"# {_plain(name)}": [summary(name, metrics, lineage)],
-        "## Intended use": _use(signature),
+        "## Intended use": _use(signature.columns),
         "## Data": list(_data(metrics)),
         "## Metrics": list(_metrics(metrics)),
         "## Calibration": list(_calibration(metrics)),
-        "## Known limits": [f"- {limit}" for limit in limits(metrics, signature)],
+        "## Known limits": [f"- {limit}" for limit in limits(metrics, sampling_rate)],
         "## Gate": table([("check", "value", "champion", "bound", "passed"), *map(_check, checks)]),
         "## Lineage": list(_lineage(lineage)),
-        "## How to load": _loading(name, signature),
+        "## How to load": _loading(name, signature.columns),
     }
     return "\n\n".join(f"{title}\n\n" + "\n".join(lines) for title, lines in sections.items() if lines) + "\n"
 
 
-def _use(signature: Mapping[str, Any]) -> list[str]:
-    columns = signature["columns"]
+def _use(columns: RawColumns) -> list[str]:
     lines = [
-        f"A row needs {_listed(columns['required'])}; it may have {_listed(columns['optional']) or 'nothing else'}.",
+        f"A row needs {_listed(columns.required)}; it may have {_listed(columns.optional) or 'nothing else'}.",
         "Ids that it does not know, nulls and missing optional columns are scored.",
-        f"The answer has {_listed(columns['answer'])}.",
+        f"The answer has {_listed(columns.answer)}.",
     ]
     return [*lines, "", "It is for ranking and for expected rates of the log that it was trained on; not for decisions about people."]
 
@@ -126,7 +127,7 @@ def _calibration(metrics: Mapping[str, Any]) -> Iterator[str]:
             yield f"- {name.replace('_', ' ')}: {interval(student[name])}{was}"
 
 
-def limits(metrics: Mapping[str, Any], signature: Mapping[str, Any]) -> list[str]:
+def limits(metrics: Mapping[str, Any], negative_sampling_rate: float | None) -> list[str]:
     """What the measurements say about where the model is weak, and what nobody measured."""
     data, found = metrics.get("data", {}), []
     for key, what in (("unseen_item_share", "candidates"), ("unseen_token_share", "tokens")):
@@ -136,8 +137,8 @@ def limits(metrics: Mapping[str, Any], signature: Mapping[str, Any]) -> list[str
             )
     if (data.get("candidates") or {}).get("sampled"):
         found.append("The log holds clicks only: scores are click rates among sampled candidates, no rates of real impressions.")
-    if signature.get("negative_sampling_rate"):
-        found.append(f"Negatives were down-sampled at {signature['negative_sampling_rate']:g}; scores are corrected for it.")
+    if negative_sampling_rate:
+        found.append(f"Negatives were down-sampled at {negative_sampling_rate:g}; scores are corrected for it.")
     users, rows = data.get("users"), data.get("test_rows")
     if isinstance(users, int) and users < _FEW_USERS:
         found.append(f"Only {users:,} users: intervals are wide, and rare habits are not in it.")
@@ -163,14 +164,14 @@ def _lineage(lineage: Mapping[str, Any]) -> Iterator[str]:
     yield "`data/student/lineage.json` has the fingerprints of every stage, the configuration that each read, and package versions."
 
 
-def _loading(name: str, signature: Mapping[str, Any]) -> list[str]:
-    columns = ", ".join([*signature["columns"]["required"], "..."])
+def _loading(name: str, columns: RawColumns) -> list[str]:
+    read = ", ".join([*columns.required, "..."])
     return [
         "```python",
         "import mlflow",
         "",
         f'model = mlflow.pyfunc.load_model("models:/{_plain(name)}@champion")',
-        f"model.predict(frame)  # {columns} -> {', '.join(list(signature['columns']['answer'])[:2])}",
+        f"model.predict(frame)  # {read} -> {', '.join(list(columns.answer)[:2])}",
         "```",
         "",
         "`requirements.txt` is all that it needs: no torch, nothing of the project that trained it. Over HTTP:",

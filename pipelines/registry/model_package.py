@@ -11,8 +11,9 @@ from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
+from ctr_kd.export.signature import RawColumns, TextSignature, read_signature
 from feature_store.tables.files import sha256_of
-from feature_store.tables.json_files import digest_of, load_json, write_json, write_text
+from feature_store.tables.json_files import digest_of, write_json, write_text
 from pipelines.tracking.client import quieten_mlflow
 from pipelines.workspace.artifacts import ArtifactError, read_json
 
@@ -72,16 +73,17 @@ def save_model(export: Path, destination: Path, lineage: Mapping[str, Any], exam
         shutil.copyfile(path, code / f"{name}.py")
         files[f"code/{name}.py"] = sha256_of(path)
     student = digest_of(files)
-    signature = load_json(export / "signature.json")
+    signature = read_signature(export)
+    packages = signature.packages if isinstance(signature, TextSignature) else []
     write_json(data / LINEAGE, {**lineage, "student": {"digest": student, "files": files}})
     pyfunc.save_model(
         destination,
         loader_module=server,
         data_path=str(data),
         code_paths=[str(code / f"{name}.py") for name in modules],
-        signature=model_signature(signature),
+        signature=model_signature(signature.columns),
         input_example=example,
-        pip_requirements=[f"{name}=={package_version(name)}" for name in (*_REQUIREMENTS, *signature.get("packages", []))],
+        pip_requirements=[f"{name}=={package_version(name)}" for name in (*_REQUIREMENTS, *packages)],
     )
     shutil.rmtree(data)
     shutil.rmtree(code)
@@ -106,7 +108,7 @@ def seal_of(model: Path) -> str:
     return sha256_of(model / CONTENTS)
 
 
-def model_signature(signature: Mapping[str, Any]) -> Any:
+def model_signature(columns: RawColumns) -> Any:
     """The columns that a caller sends, as MLflow's signature.
 
     Every column is declared as ``any``: MLflow's own check would turn away integers for a statistic, times with a zone, ids
@@ -116,12 +118,9 @@ def model_signature(signature: Mapping[str, Any]) -> Any:
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import AnyType
 
-    columns = signature["columns"]
-    required = [ColSpec(AnyType(), name) for name in columns["required"]]
-    optional = [ColSpec(AnyType(), name, required=False) for name in columns["optional"]]
-    return ModelSignature(
-        Schema([*required, *optional]), Schema([ColSpec(DataType[kind], name) for name, kind in columns["answer"].items()])
-    )
+    required = [ColSpec(AnyType(), name) for name in columns.required]
+    optional = [ColSpec(AnyType(), name, required=False) for name in columns.optional]
+    return ModelSignature(Schema([*required, *optional]), Schema([ColSpec(DataType[kind], name) for name, kind in columns.answer.items()]))
 
 
 def verify_model(path: Path, expected: str | None) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ctr_kd.export.signature import read_signature
 from feature_store.tables.files import sha256_of
 from feature_store.tables.json_files import digest_of, write_json
 from pipelines.metrics import Metrics, RunFacts, read_plots, write_report
@@ -60,7 +61,7 @@ def register_student(context: StageContext) -> None:
     made_from = lineage(context)
     student = save_model(context.inputs["distill"] / "export", model, made_from, example)
     asked = questions(context, registry, student, model, test, rows, example)
-    signature = read_json(context.inputs["distill"] / "export" / "signature.json") or {}
+    signature = read_signature(context.inputs["distill"] / "export")
     made_from |= {"student": {"digest": student}}
     add_card(model, model_card(config.name, metrics, made_from, signature, asked["checks"]))
 

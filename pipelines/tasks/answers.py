@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ctr_kd.export.scoring_statistics import ScoringCounts, count_rows, count_texts
+from ctr_kd.export.signature import ClickSignature
 from feature_store.special_tokens import UNKNOWN
 from feature_store.tables.contracts import DataError
 from pipelines.config.run import TaskName
@@ -78,11 +79,10 @@ class ClickAnswers:
     classes: list[str] | None = None
 
     def __init__(self, scorer: Any) -> None:
-        self._scorer = scorer
+        self._scorer, self._signature = scorer, ClickSignature.from_json(scorer.signature)
 
     def joined(self) -> list[str]:
-        signature = self._scorer.signature
-        return ["history", *signature["dense"], *signature.get("user_attributes", [])]
+        return ["history", *self._signature.dense, *self._signature.user_attributes]
 
     def check_columns(self, names: Sequence[str], file: Path) -> None:
         for column in ("item_id", "timestamp"):
@@ -95,10 +95,10 @@ class ClickAnswers:
         return {"score": pa.array(scores, pa.float64())}
 
     def count(self, rows: pa.Table, scores: NDArray[np.float64], edges: NDArray[np.float64]) -> ScoringCounts:
-        return count_rows(self._scorer, rows, scores, edges)
+        return count_rows(rows, scores, edges, signature=self._signature, lookups=self._scorer.lookups)
 
     def unseen(self, rows: pa.Table) -> NDArray[np.int64]:
-        item = next(iter(self._scorer.signature["tokens"]))
+        item = next(iter(self._signature.tokens))
         return _unknown(self._scorer.lookups[item](rows["item_id"]))
 
     def labels(self, column: pa.ChunkedArray) -> NDArray[np.int8]:

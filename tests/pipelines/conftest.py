@@ -17,6 +17,7 @@ from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.runner import Runner
 from tests.pipelines.served import Served, copied, make_served, make_template
+from tests.signatures import click_signature
 from tests.summaries import click_summary
 
 MINIMAL = {"name": "demo", "source": {"reader": "simulated"}, "split": {"fractions": [0.8, 0.1, 0.1]}}
@@ -110,22 +111,6 @@ def workspace(tmp_path: Path, mlflow_database: Path) -> Path:
     return path
 
 
-SIGNATURE = {
-    "special_tokens": ["[PAD]", "[UNK]", "[MASK]", "[CLS]", "[SEP]"],
-    "gap_buckets": 24,
-    "user_attributes": [],
-    "negative_sampling_rate": None,
-    "tokens": {"item": 5 + 4, "gap": 24},
-    "categorical": {"device": 5 + 2},
-    "dense": {"item_age": [0.0, 1.0]},
-    "columns": {
-        "required": ["history", "item_id", "timestamp"],
-        "optional": ["history_timestamps", "device", "item_age"],
-        "answer": {"score": "double"},
-    },
-    "outputs": 1,
-    "max_length": 5,
-}
 ITEMS, DEVICES = ["10", "11", "12", "13"], ["phone", "desk"]
 
 
@@ -162,7 +147,7 @@ def make_export() -> Callable[[Path, list[float]], None]:
         onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), directory / "student.onnx")
         vocabulary = {"feature": ["item"] * 4 + ["device"] * 2, "token": ITEMS + DEVICES}
         pq.write_table(pa.table(vocabulary), directory / "vocabulary.parquet")
-        (directory / "signature.json").write_text(json.dumps(SIGNATURE))
+        click_signature().write(directory)
         shutil.copyfile(click_scorer.__file__, directory / "scorer.py")
 
     return make

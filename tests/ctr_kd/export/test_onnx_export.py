@@ -18,6 +18,7 @@ from ctr_kd.models.students import STUDENTS
 from ctr_kd.training.loop import predict
 from feature_store.special_tokens import UNKNOWN
 from tests.ctr_kd.worlds import raw_frame
+from tests.signatures import CLICKS
 
 
 @pytest.fixture(scope="module", params=[*STUDENTS, "pooled linear"])
@@ -240,8 +241,9 @@ def test_the_graph_is_the_student_alone(exported):
     stored = sum(int(np.prod(tensor.dims)) for tensor in graph.initializer)
     own = sum(value.numel() for value in model.state_dict().values())
     assert stored <= own * 1.1 + 64
-    listed = json.loads((directory / "signature.json").read_text())["inputs"]
-    assert {node.name for node in graph.input} <= set(listed)
+    written = json.loads((directory / "signature.json").read_text())
+    assert {node.name for node in graph.input} <= set(written["inputs"])
+    assert list(written) == list(CLICKS)  # in this order: the bytes of the file are part of a student's digest
 
 
 def test_sampled_negatives_are_corrected_back(exported, directory):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,20 +11,19 @@ import pytest
 
 from ctr_kd.export.scoring_statistics import EVEN_EDGES, ScoringCounts, count_rows, scoring_summary
 from ctr_kd.metrics.drift import ScoreDistribution, population_stability_index
+from tests.signatures import click_signature
 
-SIGNATURE = {"tokens": {"item": 9, "gap": 24}, "categorical": {"device": 7}, "dense": {"item_age": [0.0, 1.0], "hour": [0.0]}}
+EDGES = {"item_age": [0.0, 1.0], "hour": [0.0]}
 
 
-class Known:
-    """In place of a scorer: it knows the items 10 and 11 and the device phone."""
+def lookup(known: set[str]) -> Callable[[Any], np.ndarray]:
+    return lambda values: np.array([0 if v is None else 5 if str(v) in known else 1 for v in values.to_pylist()], np.int32)
 
-    signature = SIGNATURE
 
-    @staticmethod
-    def _lookup(known: set[str]) -> Any:
-        return lambda values: np.array([0 if v is None else 5 if str(v) in known else 1 for v in values.to_pylist()], np.int32)
-
-    lookups = {"item": _lookup({"10", "11"}), "device": _lookup({"phone"})}  # noqa: RUF012
+def counted(table: pa.Table, score: np.ndarray, edges: np.ndarray) -> ScoringCounts:
+    """By a model that knows the items 10 and 11 and the device phone."""
+    known = {"item": lookup({"10", "11"}), "device": lookup({"phone"})}
+    return count_rows(table, score, edges, signature=click_signature(dense=EDGES), lookups=known)
 
 
 def rows() -> pa.Table:
@@ -40,7 +40,7 @@ def rows() -> pa.Table:
 
 def test_literal_rows() -> None:
     score = np.array([0.1, 0.2, 0.3, 0.9])
-    counts = count_rows(Known(), rows(), score, np.array([0.25, 0.5]))
+    counts = counted(rows(), score, np.array([0.25, 0.5]))
     assert (counts.rows, counts.bins) == (4, [2, 1, 1])
     assert counts.ids == {"item": 3, "history": 3, "device": 3}
     assert counts.unseen == {"item": 1, "history": 1, "device": 2}
@@ -55,15 +55,15 @@ def test_literal_rows() -> None:
 
 def test_parts_add_up_to_the_whole() -> None:
     score, edges = np.array([0.1, 0.2, 0.3, 0.9]), EVEN_EDGES
-    whole = count_rows(Known(), rows(), score, edges)
+    whole = counted(rows(), score, edges)
     parts = ScoringCounts()
     for begin, end in ((0, 1), (1, 1), (1, 3), (3, 4)):
-        parts += ScoringCounts.from_dict(count_rows(Known(), rows().slice(begin, end - begin), score[begin:end], edges).to_dict())
+        parts += ScoringCounts.from_dict(counted(rows().slice(begin, end - begin), score[begin:end], edges).to_dict())
     assert parts.to_dict() == whole.to_dict() | {"total": pytest.approx(whole.total)}
 
 
 def test_no_rows_and_no_reference_are_said() -> None:
-    nothing = count_rows(Known(), rows().slice(0, 0), np.zeros(0), EVEN_EDGES)
+    nothing = counted(rows().slice(0, 0), np.zeros(0), EVEN_EDGES)
     report = scoring_summary(nothing, EVEN_EDGES, None)
     assert report["scores"]["psi"] is None and "register it again" in report["scores"]["reason"]
     assert report["unseen"] == {"item": None, "history": None, "device": None}

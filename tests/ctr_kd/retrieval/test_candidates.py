@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from ctr_kd.retrieval.candidates import EmbeddingsMissing, ItemEmbeddings, Retriever
+from tests.signatures import click_signature
 
 VECTORS = {"east": (1.0, 0.0), "north": (0.0, 1.0), "north-east": (1.0, 1.0), "west": (-1.0, 0.0), "south": (0.0, -1.0)}
 
@@ -35,7 +36,7 @@ def scorer_of(**tokens: list[int]) -> Any:
     places = {name: 2 + place for place, name in enumerate(tokens)}
     width = len(next(iter(tokens.values())))
     return SimpleNamespace(
-        signature={"tokens": {**dict(zip(("item", "kind"), [10] * width, strict=False)), "gap": 24}},
+        signature=click_signature(tokens={**dict(zip(("item", "kind"), [10] * width, strict=False)), "gap": 24}).to_json(),
         items=lambda ids: np.array([0 if v is None else places.get(str(v), 1) for v in ids.to_pylist()]),
         item_tokens=np.array([[0] * width, [1] + [0] * (width - 1), *tokens.values()], np.int32),
     )

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pipelines.registry.model_card import limits, model_card, summary
+from tests.signatures import click_signature
 
 METRICS: dict[str, Any] = {
     "run": {"configuration": {"distill": {"student": {"kind": "pooled"}, "calibration": "temperature"}}},
@@ -44,15 +45,11 @@ LINEAGE: dict[str, Any] = {
     "student": {"digest": "a" * 64},
     "code_revision": None,
 }
-SIGNATURE: dict[str, Any] = {
-    "columns": {"required": ["history", "item_id"], "optional": ["device"], "answer": {"score": "double"}},
-    "negative_sampling_rate": None,
-}
 CHECKS = [{"name": "auc", "value": 0.7, "bound": ">= 0.5", "passed": True, "champion": 0.69}]
 
 
 def card(metrics: dict[str, Any] = METRICS, name: str = "demo") -> str:
-    return model_card(name, metrics, LINEAGE, SIGNATURE, CHECKS)
+    return model_card(name, metrics, LINEAGE, click_signature(), CHECKS)
 
 
 def test_the_card_has_what_a_stranger_needs() -> None:
@@ -99,5 +96,5 @@ def test_names_from_outside_are_no_markup() -> None:
 
 def test_limits_are_those_of_the_log() -> None:
     quiet = METRICS | {"data": {"users": 5000, "test_rows": 20_000}, "slices": {}}
-    assert len(limits(quiet, SIGNATURE)) == 2  # what holds for every model
-    assert any("down-sampled at 0.1" in limit for limit in limits(quiet, SIGNATURE | {"negative_sampling_rate": 0.1}))
+    assert len(limits(quiet, None)) == 2  # what holds for every model
+    assert any("down-sampled at 0.1" in limit for limit in limits(quiet, 0.1))
