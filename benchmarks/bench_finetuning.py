@@ -93,8 +93,9 @@ def measure(conf: str, overrides: list[str], data: Path | None, workspace: Path,
     evaluated = evaluate_models(rows, scores, replicates=config.evaluate.bootstrap, pairs=tuple((name, lowest) for name in others))
     for name in scores:
         figure = next(figure for figure in FIGURES if f"validation_{figure}" in measured[name])
-        measured[name][f"test_{figure}"] = evaluated["models"][name][figure]
-        measured[name][f"test_{figure}_over_lowest"] = evaluated["comparisons"].get(f"{name}-{lowest}", {}).get(figure)
+        measured[name][f"test_{figure}"] = evaluated.models[name][figure].to_json()
+        over_lowest = evaluated.comparisons.get(f"{name}-{lowest}", {}).get(figure)
+        measured[name][f"test_{figure}_over_lowest"] = over_lowest.to_json() if over_lowest else None
     return measured
 
 

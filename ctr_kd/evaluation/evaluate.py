@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ctr_kd.evaluation.model_metrics import Measured, measure
 from ctr_kd.evaluation.rows import EvaluationRows
+from ctr_kd.evaluation.tables import (
+    ClickCurves,
+    Confusions,
+    Evaluation,
+    MetricDifference,
+    ModelMetrics,
+    ReliabilityPoint,
+    SliceMetrics,
+)
 from ctr_kd.metrics import UndefinedMetric, confusion_matrix, reliability_bins, roc_points
 from ctr_kd.metrics.bootstrap import Bootstrap, paired_difference
 from ctr_kd.metrics.checks import Floats, group_codes
@@ -35,7 +43,7 @@ def evaluate_models(
     seed: int = 0,
     threads: int = 2,
     pairs: tuple[tuple[str, str], ...] = PAIRS,
-) -> dict[str, dict[str, Any]]:
+) -> Evaluation:
     """Metrics of every model with 95 % bootstrap intervals, paired differences, and metrics by slice.
 
     Parameters
@@ -50,9 +58,7 @@ def evaluate_models(
 
     Returns
     -------
-    dict
-        ``{"models": {name: {metric: ...}}, "comparisons": {"first-second": {metric: ...}}, "slices": {slice: {name: ...}}}``,
-        ready for JSON. What is undefined is null with a reason, never NaN.
+    Evaluation
 
     Raises
     ------
@@ -63,7 +69,7 @@ def evaluate_models(
     --------
     >>> rows = EvaluationRows(label=np.array([0, 1, 0, 1]), user=np.array([1, 1, 2, 2]))
     >>> result = evaluate_models(rows, {"student": [0.1, 0.8, 0.3, 0.6]}, replicates=20)
-    >>> result["models"]["student"]["auc"]
+    >>> result.models["student"]["auc"].to_json()
     {'value': 1.0, 'low': 1.0, 'high': 1.0}
     """
     label = np.asarray(rows.label)
@@ -77,8 +83,8 @@ def evaluate_models(
     bootstrap = Bootstrap(rows.user, len(label), replicates=replicates, seed=seed, threads=threads)
 
     obstacles = {None: bootstrap.obstacle()} | {name: bootstrap.obstacle(mask) for name, mask in masks.items()}
-    models: dict[str, Any] = {}
-    slices: dict[str, dict[str, Any]] = {name: {} for name in masks}
+    models: dict[str, ModelMetrics] = {}
+    slices: dict[str, dict[str, SliceMetrics]] = {name: {} for name in masks}
     measured: dict[str, dict[str, tuple[Measured, Floats]]] = {}
     for model, given in scores.items():
         score = np.asarray(given)
@@ -91,83 +97,82 @@ def evaluate_models(
         statistics = {(part, metric): m.statistic for part, table in tables.items() for metric, m in table.items() if m.statistic}
         replicated = bootstrap.values_of(statistics)
         for part, table in tables.items():
-            entries = {metric: m.entry(replicated.get((part, metric)), obstacles[part]) for metric, m in table.items()}
+            found = {metric: m.with_interval(replicated.get((part, metric)), obstacles[part]) for metric, m in table.items()}
             if part is None:
-                models[model] = entries
+                models[model] = found
                 measured[model] = {metric: (m, replicated[part, metric]) for metric, m in table.items() if m.statistic}
             else:
-                slices[part][model] = {"rows": int(masks[part].sum()), **entries}
-    found = {
+                slices[part][model] = SliceMetrics(int(masks[part].sum()), found)
+    comparisons = {
         f"{first}-{second}": _differences(measured[first], measured[second], obstacles[None])
         for first, second in pairs
         if {first, second} <= set(measured)
     }
-    return {"models": models, "comparisons": found, "slices": slices}
+    return Evaluation(models, comparisons, slices)
 
 
 def _differences(
     first: Mapping[str, tuple[Measured, Floats]], second: Mapping[str, tuple[Measured, Floats]], obstacle: str | None
-) -> dict[str, Any]:
-    result: dict[str, Any] = {}
+) -> dict[str, MetricDifference]:
+    result: dict[str, MetricDifference] = {}
     for metric in first.keys() & second.keys():
         (one, one_replicates), (two, two_replicates) = first[metric], second[metric]
         try:
             if obstacle:
                 raise UndefinedMetric(obstacle)
             found = paired_difference(one.value, two.value, one_replicates, two_replicates)
-            result[metric] = {"difference": found.difference, "low": found.low, "high": found.high, "p_value": found.p_value}
+            result[metric] = MetricDifference(found.difference, found.low, found.high, found.p_value)
         except UndefinedMetric as undefined:
-            result[metric] = {"difference": one.value - two.value, "low": None, "high": None, "p_value": None, "reason": undefined.reason}
+            result[metric] = MetricDifference(one.value - two.value, reason=undefined.reason)
     return {metric: result[metric] for metric in first if metric in result}
 
 
-def click_curves(
-    label: ArrayLike, scores: Mapping[str, ArrayLike], *, points: int = 200, bins: int = 20
-) -> dict[str, dict[str, list[Any]]]:
+def click_curves(label: ArrayLike, scores: Mapping[str, ArrayLike], *, points: int = 200, bins: int = 20) -> ClickCurves:
     """What the report draws of each click model: its ROC curve and its reliability.
 
-    Returns
-    -------
-    dict
-        ``{"roc": {name: [[false positive rate, true positive rate], ...]}, "reliability": {name: [{"predicted",
-        "observed", "low", "high", "rows"}, ...]}}``; low and high bound the 95 % Wilson interval of the click rate.
-        A model without a curve (one label, or several classes) is left out.
+    A model without a curve (one label, or several classes) is left out.
+
+    Parameters
+    ----------
+    label : array of 0 and 1, shape (rows,)
+    scores : mapping of model name to array
+        Click probabilities of shape (rows,); those of classes are passed over.
+    points, bins : int
+        Most points of a ROC curve, and bins of the reliability.
 
     Examples
     --------
-    >>> click_curves([0, 1], {"student": [0.2, 0.8]})["roc"]
-    {'student': [[0.0, 0.0], [0.0, 1.0], [1.0, 1.0]]}
+    >>> click_curves([0, 1], {"student": [0.2, 0.8]}).roc
+    {'student': [(0.0, 0.0), (0.0, 1.0), (1.0, 1.0)]}
     """
-    result: dict[str, dict[str, list[Any]]] = {"roc": {}, "reliability": {}}
+    curves = ClickCurves({}, {})
     for name, score in scores.items():
         if np.ndim(score) != 1:
             continue
         try:
-            result["roc"][name] = [list(point) for point in roc_points(label, score, points)]
+            curves.roc[name] = roc_points(label, score, points)
         except UndefinedMetric:
             continue  # metrics.json already says why for each metric
         found = reliability_bins(label, score, bins)
         low, high = wilson_interval(found.observed, found.rows)
         columns = zip(found.predicted, found.observed, low, high, found.rows, strict=True)
-        result["reliability"][name] = [
-            {"predicted": float(p), "observed": float(o), "low": float(a), "high": float(b), "rows": int(n)} for p, o, a, b, n in columns
-        ]
-    return result
+        curves.reliability[name] = [ReliabilityPoint(float(p), float(o), float(a), float(b), int(n)) for p, o, a, b, n in columns]
+    return curves
 
 
-def confusions(rows: EvaluationRows, scores: Mapping[str, ArrayLike]) -> dict[str, Any]:
-    """What the report draws of classifiers: which class each takes for which; nothing of click models.
+def confusions(rows: EvaluationRows, scores: Mapping[str, ArrayLike]) -> Confusions | None:
+    """What the report draws of classifiers: which class each takes for which; None for click models.
 
-    Returns
-    -------
-    dict
-        ``{"classes": [name, ...], "confusion": {NAME: [[rows, ...], ...]}}``, lines by label, columns by prediction.
+    Parameters
+    ----------
+    rows : EvaluationRows
+    scores : mapping of model name to array (rows, classes)
     """
     if rows.classes is None:
-        return {}
+        return None
     predicted = {name: np.asarray(score).argmax(axis=1) for name, score in scores.items()}
     matrices = {name: confusion_matrix(rows.label, found, len(rows.classes)).tolist() for name, found in predicted.items()}
-    return {"classes": rows.classes, "confusion": matrices}
+    return Confusions(rows.classes, matrices)
 
 
 def wilson_interval(rate: Floats, rows: NDArray[np.int64], z: float = 1.959964) -> tuple[Floats, Floats]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ctr_kd.evaluation.tables import MetricValue
 from ctr_kd.metrics import classification, probability, ranking
 from ctr_kd.metrics.bootstrap import AucStatistic, Bootstrap, RatioStatistic, Resample, Statistic, percentile_interval
 from ctr_kd.metrics.checks import Floats, UndefinedMetric
@@ -28,31 +29,34 @@ class Measured:
         Why there is no value.
     statistic : Statistic or None
         The metric as a function of a resample; None for a metric that is reported without an interval.
-    extra : mapping
-        Facts that stand beside the value, such as the number of users left out.
+    counts : mapping of str to int
+        Facts beside the value, such as the number of users left out.
     """
 
     value: Any = None
     reason: str | None = None
     statistic: Statistic | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
 
-    def entry(self, replicates: Floats | None, obstacle: str | None = None) -> Any:
-        """What stands in metrics.json: value, low and high where there are replicates, else the bare value; null with a reason.
+    def with_interval(self, replicates: Floats | None, obstacle: str | None = None) -> MetricValue:
+        """The metric with the interval that its values on the resamples give.
 
-        `obstacle` says why an interval cannot be had from the replicates.
+        Parameters
+        ----------
+        replicates : float array (replicates,) or None
+            None for a metric without a statistic.
+        obstacle : str, optional
+            Why an interval cannot be had from the replicates.
         """
-        if self.reason is not None:
-            return {"value": None, "reason": self.reason, **self.extra}
-        if replicates is None:
-            return self.value
+        if self.reason is not None or replicates is None:
+            return MetricValue(self.value, reason=self.reason, has_interval=replicates is not None, counts=self.counts)
         try:
             if obstacle:
                 raise UndefinedMetric(obstacle)
             interval = percentile_interval(self.value, replicates)
         except UndefinedMetric as undefined:
-            return {"value": self.value, "low": None, "high": None, "reason": undefined.reason, **self.extra}
-        return {"value": self.value, "low": interval.low, "high": interval.high, **self.extra}
+            return MetricValue(self.value, reason=undefined.reason, counts=self.counts)
+        return MetricValue(self.value, interval.low, interval.high, counts=self.counts)
 
 
 def measure(
@@ -201,9 +205,9 @@ def _mean(values: Floats, unit: NDArray, bootstrap: Bootstrap) -> Measured:
     return Measured(float(values.mean()), statistic=statistic)
 
 
-def _attempt(measurement: Callable[[], Measured], extra: Mapping[str, Any] | None = None) -> Measured:
+def _attempt(measurement: Callable[[], Measured], counts: Mapping[str, int] | None = None) -> Measured:
     """The measurement, or the reason why it is undefined."""
     try:
-        return replace(measurement(), extra=extra or {})
+        return replace(measurement(), counts=counts or {})
     except UndefinedMetric as undefined:
-        return Measured(reason=undefined.reason, extra=extra or {})
+        return Measured(reason=undefined.reason, counts=counts or {})

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctr_kd.evaluation.model_metrics import measure
-from ctr_kd.metrics.bootstrap import Bootstrap, over_seeds, paired_difference, percentile_interval
+from ctr_kd.metrics.bootstrap import Bootstrap, Difference, Interval, over_seeds, paired_difference, percentile_interval
 from ctr_kd.metrics.checks import Floats, UndefinedMetric
 
 
@@ -54,16 +54,45 @@ def measure_seeds(label: NDArray, scores: Sequence[NDArray], bootstrap: Bootstra
     return {name: Seeded(np.array(values[name]), np.array(replicates[name])) for name in values}
 
 
-def seed_means(measured: Mapping[str, Seeded], seed: int) -> dict[str, Any]:
-    """Mean over the seeds with its interval, and the value of each seed, by metric; as in metrics.json."""
-    entries = {}
+@dataclass(frozen=True)
+class SeedMean(Interval):
+    """Mean of a metric over the seeds, with the value of each."""
+
+    seeds: list[float]
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields by name."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class SeedDifference(Difference):
+    """Mean over the seeds of the difference of two models, with the difference of each."""
+
+    seeds: list[float]
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields by name."""
+        return asdict(self)
+
+
+def seed_means(measured: Mapping[str, Seeded], seed: int) -> dict[str, SeedMean]:
+    """Mean over the seeds with its interval, by metric.
+
+    Parameters
+    ----------
+    measured : mapping of str to Seeded
+    seed : int
+        Of the resampling of seeds.
+    """
+    means = {}
     for name, one in measured.items():
         interval = percentile_interval(float(one.value.mean()), over_seeds(one.replicates, seed))
-        entries[name] = {**asdict(interval), "seeds": one.value.tolist()}
-    return entries
+        means[name] = SeedMean(interval.value, interval.low, interval.high, one.value.tolist())
+    return means
 
 
-def seed_differences(first: Mapping[str, Seeded], second: Mapping[str, Seeded], seed: int) -> dict[str, Any]:
+def seed_differences(first: Mapping[str, Seeded], second: Mapping[str, Seeded], seed: int) -> dict[str, SeedDifference]:
     """First minus second, paired by seed and by resample, by metric; a model of one seed is compared with every seed of the other.
 
     Parameters
@@ -72,16 +101,11 @@ def seed_differences(first: Mapping[str, Seeded], second: Mapping[str, Seeded], 
         Of one bootstrap.
     seed : int
         Of the resampling of seeds.
-
-    Returns
-    -------
-    dict
-        ``{metric: {"difference", "low", "high", "p_value", "seeds"}}``; ``seeds`` holds the difference of each seed.
     """
-    entries = {}
+    differences = {}
     for name in first:
         values = first[name].value - second[name].value
         replicates = over_seeds(first[name].replicates - second[name].replicates, seed)
         found = paired_difference(float(values.mean()), 0.0, replicates, np.zeros_like(replicates))
-        entries[name] = {**asdict(found), "seeds": values.tolist()}
-    return entries
+        differences[name] = SeedDifference(found.difference, found.low, found.high, found.p_value, values.tolist())
+    return differences

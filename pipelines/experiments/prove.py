@@ -75,10 +75,16 @@ def compare_students(context: StageContext, trained: Mapping[str, Path]) -> None
     for name in dict.fromkeys(title.rpartition("/")[0] for title in trained):
         files = [trained[f"{name}/{seed}"] / "predictions_student_test.parquet" for seed in seeds]
         measured[name] = measure_seeds(label, [stored_probabilities(file) for file in files], bootstrap)
-    models = {name: seed_means(one, settings.seed) for name, one in measured.items()}
+    means = {name: seed_means(one, settings.seed) for name, one in measured.items()}
+    models = {name: {metric: mean.to_json() for metric, mean in one.items()} for name, one in means.items()}
     main = quality({"models": models})
-    for name, one in models.items():
-        context.report(f"{name}: {WORDS[main]} {one[main]['value']:.4f} over {len(one[main]['seeds'])} seeds")
+    for name, one in means.items():
+        context.report(f"{name}: {WORDS[main]} {one[main].value:.4f} over {len(one[main].seeds)} seeds")
+
+    def against(name: str, other: str) -> dict[str, Any]:
+        """By metric: one model minus another."""
+        return {metric: found.to_json() for metric, found in seed_differences(measured[name], measured[other], settings.seed).items()}
+
     named = ("teacher", *(f"teacher/{name}" for name in members), "student", "student_alone")
     costs = student_costs(trained[f"student/{seeds[0]}"], test)
     of_model = {"teacher": teacher_facts(context), "student": costs, "student_alone": costs}  # the same graph with other numbers
@@ -87,8 +93,8 @@ def compare_students(context: StageContext, trained: Mapping[str, Path]) -> None
     figures = {
         name: {
             **models[name],
-            "against_student": seed_differences(measured[name], measured["student"], settings.seed)[main],
-            "against_student_alone": seed_differences(measured[name], measured["student_alone"], settings.seed)[main],
+            "against_student": against(name, "student")[main],
+            "against_student_alone": against(name, "student_alone")[main],
         }
         for name in {*variants, *amounts.values()}
     }
@@ -97,7 +103,7 @@ def compare_students(context: StageContext, trained: Mapping[str, Path]) -> None
         "seeds": seeds,
         "data": {"test_rows": len(label), "users": bootstrap.units},
         "models": {name: models[name] | of_model.get(name, {}) for name in named},
-        "comparisons": {f"{one}-{other}": seed_differences(measured[one], measured[other], settings.seed) for one, other in pairs},
+        "comparisons": {f"{one}-{other}": against(one, other) for one, other in pairs},
         "ablation": [{"name": name, **figures[name]} for name in variants],
         "amounts": {
             "key": f"distill.{amount_key(config)}",

@@ -131,7 +131,8 @@ def measure_students(context: StageContext, trained: Mapping[str, Path], points:
     test, label, bootstrap = compared_rows(context)
 
     def measured(file: Path) -> dict[str, Any]:
-        return seed_means(measure_seeds(label, [stored_probabilities(file)], bootstrap), settings.seed)
+        means = seed_means(measure_seeds(label, [stored_probabilities(file)], bootstrap), settings.seed)
+        return {metric: mean.to_json() for metric, mean in means.items()}
 
     students: list[dict[str, Any]] = []
     shown: list[float] = []  # on validation

@@ -55,6 +55,7 @@ def contest(
     """
     from ctr_kd.evaluation.evaluate import evaluate_models
     from ctr_kd.evaluation.rows import EvaluationRows
+    from ctr_kd.evaluation.tables import metrics_json
 
     first = test.newest(rows, bounds.champion_rows)
     part = rows.slice(first)
@@ -72,22 +73,22 @@ def contest(
         if scores[CHAMPION].shape != scores[CHALLENGER].shape:
             raise Mismatch(f"it scores {scores[CHAMPION].shape[1:]} classes, the challenger {trained.shape[1:]}")
     label, user = part["label"].to_numpy(), part["user"].to_numpy() if "user" in part.column_names else None
-    measured = evaluate_models(
+    evaluation = evaluate_models(
         EvaluationRows(label, user), scores, replicates=bounds.bootstrap, seed=bounds.seed, pairs=((CHALLENGER, CHAMPION),)
     )
     request = test.request(part, bounds.latency_candidates)
     latencies = measure_latency([scorer.score for scorer in scorers.values()], request, bounds.latency_requests)
     found = {
         name: Contender(
-            measured["models"][name],
+            metrics_json(evaluation.models[name]),
             float(unseen[name][0] / unseen[name][1]) if unseen[name][1] else None,
             sum(file.stat().st_size for file in (models[name] / "data" / DATA).rglob("*") if file.is_file()),
             latency,
         )
         for name, latency in zip(models, latencies, strict=True)
     }
-    differences = {} if champion is None else measured["comparisons"]["challenger-champion"]
+    differences: dict[str, Any] = {}
     if champion is not None:
-        undefined = {name: entry.get("reason") for name, entry in measured["models"][CHALLENGER].items() if isinstance(entry, dict)}
-        differences = {name: {"reason": reason} for name, reason in undefined.items() if reason} | differences
+        differences = {name: {"reason": value.reason} for name, value in evaluation.models[CHALLENGER].items() if value.reason}
+        differences |= {name: found.to_json() for name, found in evaluation.comparisons[f"{CHALLENGER}-{CHAMPION}"].items()}
     return Contest(found[CHALLENGER], found.get(CHAMPION), differences)

@@ -29,6 +29,7 @@ def evaluate_file(run: RunContext, source: Path) -> str:
     """
     from ctr_kd.evaluation.evaluate import evaluate_models
     from ctr_kd.evaluation.rows import EvaluationRows
+    from ctr_kd.evaluation.tables import metrics_json
 
     model = load_model(run)
     answers = model.answers
@@ -56,9 +57,9 @@ def evaluate_file(run: RunContext, source: Path) -> str:
         request = request_codes(user, joined["timestamp"], request)
     settings = run.config.evaluate
     rows = EvaluationRows(joined["label"], user, request, classes=answers.classes)
-    measured = evaluate_models(rows, {"model": joined["score"]}, replicates=settings.bootstrap, seed=settings.seed)
+    evaluation = evaluate_models(rows, {"model": joined["score"]}, replicates=settings.bootstrap, seed=settings.seed)
     facts = {"model": model_uri(run), "version": model_version(run), "rows": len(joined["label"])}
-    return json.dumps(facts | measured["models"]["model"], indent=1, allow_nan=False)
+    return json.dumps(facts | metrics_json(evaluation.models["model"]), indent=1, allow_nan=False)
 
 
 def request_codes(user: NDArray | None, timestamp: NDArray, request: NDArray) -> NDArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +19,13 @@ from pipelines.workspace.reports import publish_report
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ctr_kd.evaluation.tables import ModelMetrics
+
 
 def measure_models(context: StageContext) -> None:
     """Score the test rows with every model; writes ``metrics.json``, ``report.json`` (what the plots show) and ``report.html``."""
     from ctr_kd.evaluation.evaluate import click_curves, confusions, evaluate_models
+    from ctr_kd.evaluation.tables import metrics_json
 
     settings = context.config.evaluate
     test = task_of(context.config).rows(context.inputs["ingest"])
@@ -34,20 +37,21 @@ def measure_models(context: StageContext) -> None:
     costs["student"]["rows_per_second"] = student_rows_per_second(context.inputs["distill"] / "export", test)
     costs["student_alone"]["rows_per_second"] = costs["student"]["rows_per_second"]  # the same graph with other numbers in it
     context.report(f"{len(rows.label):,} test rows, {', '.join(scores)}")
-    measured = evaluate_models(rows, scores, replicates=settings.bootstrap, seed=settings.seed)
+    evaluation = evaluate_models(rows, scores, replicates=settings.bootstrap, seed=settings.seed)
+    measured = evaluation.to_json()
     for name, entries in measured["models"].items():
         entries |= {"rows_per_second": None, "parameters": None, "bytes": None} | costs.get(name, {})
     uncalibrated = uncalibrated_scores(context)
     for name, score in uncalibrated.items():
-        measured["models"][name]["uncalibrated"] = calibration_figures(rows.label, score)
+        measured["models"][name]["uncalibrated"] = metrics_json(calibration_figures(rows.label, score))
     metrics = Metrics(run=RunFacts.of(context), data=DataFacts.of(context, test), **measured, gate=None)
-    before = {"uncalibrated": click_curves(rows.label, uncalibrated)["reliability"]}
-    plots = click_curves(rows.label, scores) | confusions(rows, scores) | before | {"learning": learning_curves(context)}
+    plots = click_curves(rows.label, scores).to_json()
+    confused = confusions(rows, scores)
+    plots |= confused.to_json() if confused else {}
+    plots |= {"uncalibrated": click_curves(rows.label, uncalibrated).to_json()["reliability"], "learning": learning_curves(context)}
     write_report(context.output, metrics, plots)
-    student = measured["models"]["student"]
-    context.record(
-        {"student": {name: _value(student[name]) for name in ("auc", "gauc", "log_loss", "calibration_error") if name in student}}
-    )
+    student = evaluation.models["student"]
+    context.record({"student": {name: student[name].value for name in ("auc", "gauc", "log_loss", "calibration_error") if name in student}})
 
 
 def stored_scores(context: StageContext) -> tuple[dict[str, NDArray], dict[str, dict[str, Any]]]:
@@ -75,11 +79,12 @@ def uncalibrated_scores(context: StageContext) -> dict[str, NDArray]:
     return {name: stored_probabilities(file) for name, file in files.items() if file.exists()}
 
 
-def calibration_figures(label: NDArray, score: NDArray) -> dict[str, Any]:
-    """What calibration moves: log loss, and how far predicted rates are from observed ones; null where it is undefined.
+def calibration_figures(label: NDArray, score: NDArray) -> ModelMetrics:
+    """What calibration moves: log loss, and how far predicted rates are from observed ones.
 
     Of classes the rate is that at which the likeliest class is right.
     """
+    from ctr_kd.evaluation.tables import MetricValue
     from ctr_kd.metrics import UndefinedMetric, classification, probability
 
     measures: dict[str, Callable[[], float]]
@@ -93,12 +98,12 @@ def calibration_figures(label: NDArray, score: NDArray) -> dict[str, Any]:
             "log_loss": lambda: float(classification.class_log_losses(label, score).mean()),
             "calibration_error": partial(probability.calibration_error, right, sure),
         }
-    figures: dict[str, Any] = {}
+    figures: ModelMetrics = {}
     for name, measure in measures.items():
         try:
-            figures[name] = measure()
+            figures[name] = MetricValue(measure(), has_interval=False)
         except UndefinedMetric as undefined:
-            figures[name] = {"value": None, "reason": undefined.reason}
+            figures[name] = MetricValue(reason=undefined.reason)
     return figures
 
 
@@ -120,10 +125,6 @@ def learning_curves(context: StageContext) -> dict[str, Any]:
 def other_fine_tunings(run: RunContext) -> dict[str, str]:
     """Digests of what the report compares this run's fine-tuning with: where another one has come, there is another report."""
     return {f"finetune/{other.path.name}": (other.manifest or {})["digest"] for other in fine_tunings.others(run)}
-
-
-def _value(entry: Any) -> Any:
-    return entry.get("value") if isinstance(entry, Mapping) else entry
 
 
 STAGE = Stage(

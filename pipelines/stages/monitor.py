@@ -83,10 +83,9 @@ def measure(context: StageContext, day: date) -> dict[str, Any]:
         return facts | {"state": "waiting", "reason": reason}
     rows = EvaluationRows(labelled.label, labelled.user)
     settings = config.evaluate
-    measured = evaluate_models(rows, {"live": labelled.score}, replicates=settings.bootstrap, seed=settings.seed, pairs=())["models"][
-        "live"
-    ]
-    figures = {name: measured[name] for name in FIGURES if name in measured}
+    evaluation = evaluate_models(rows, {"live": labelled.score}, replicates=settings.bootstrap, seed=settings.seed, pairs=())
+    live = evaluation.models["live"]
+    figures = {name: live[name].to_json() for name in FIGURES if name in live}
     drift = manifest["report"]["scores"]
     if drift["psi"] is None:
         figures["psi"] = {"value": None, "reason": drift["reason"]}

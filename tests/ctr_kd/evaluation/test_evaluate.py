@@ -31,9 +31,14 @@ def world():
     return EvaluationRows(label, user, np.arange(rows) // 5, slices), scores
 
 
+def evaluated(*arguments, **named):
+    """What metrics.json has of an evaluation."""
+    return evaluate_models(*arguments, **named).to_json()
+
+
 @pytest.fixture(scope="module")
 def result(world):
-    return evaluate_models(*world, replicates=60, seed=3)
+    return evaluated(*world, replicates=60, seed=3)
 
 
 class TestModels:
@@ -62,13 +67,13 @@ class TestModels:
         assert json.loads(json.dumps(result, allow_nan=False)) == result
 
     def test_repeats(self, world, result):
-        assert evaluate_models(*world, replicates=60, seed=3, threads=1) == result
-        assert evaluate_models(*world, replicates=60, seed=4)["models"] != result["models"]
+        assert evaluated(*world, replicates=60, seed=3, threads=1) == result
+        assert evaluated(*world, replicates=60, seed=4)["models"] != result["models"]
 
     def test_raw_ids_give_the_same_as_codes(self, world, result):
         rows, scores = world
         named = EvaluationRows(rows.label, np.array([f"u{u:05d}" for u in rows.user]), rows.request, rows.slices)
-        assert evaluate_models(named, scores, replicates=60, seed=3) == result
+        assert evaluated(named, scores, replicates=60, seed=3) == result
 
 
 class TestComparisons:
@@ -90,7 +95,7 @@ class TestComparisons:
         assert found["auc"]["low"] > 0 and found["log_loss"]["high"] < 0
 
     def test_other_pairs_may_be_asked_for(self, world):
-        found = evaluate_models(*world, replicates=5, pairs=(("teacher", "oracle"), ("teacher", "nobody")))
+        found = evaluated(*world, replicates=5, pairs=(("teacher", "oracle"), ("teacher", "nobody")))
         assert list(found["comparisons"]) == ["teacher-oracle"]
 
 
@@ -132,7 +137,7 @@ class TestSlices:
 class TestUndefined:
     def test_one_label(self):
         rows = EvaluationRows(np.zeros(6, int), np.array([1, 1, 2, 2, 3, 3]))
-        entry = evaluate_models(rows, {"student": np.full(6, 0.2), "teacher": np.full(6, 0.1)}, replicates=10)
+        entry = evaluated(rows, {"student": np.full(6, 0.2), "teacher": np.full(6, 0.1)}, replicates=10)
         student = entry["models"]["student"]
         assert student["auc"] == {"value": None, "reason": "all 6 labels are 0"}
         assert student["gauc"] == {"value": None, "reason": "none of the 3 groups has both labels", "users": 0, "undefined_users": 3}
@@ -143,9 +148,7 @@ class TestUndefined:
 
     def test_one_user_has_no_interval(self):
         rows = EvaluationRows(np.array([0, 1, 0, 1]), np.array([7, 7, 7, 7]))
-        result = evaluate_models(
-            rows, {"student": np.array([0.1, 0.8, 0.3, 0.2]), "teacher": np.array([0.1, 0.8, 0.3, 0.6])}, replicates=10
-        )
+        result = evaluated(rows, {"student": np.array([0.1, 0.8, 0.3, 0.2]), "teacher": np.array([0.1, 0.8, 0.3, 0.6])}, replicates=10)
         assert result["models"]["student"]["auc"] == {
             "value": 0.75,
             "low": None,
@@ -156,22 +159,20 @@ class TestUndefined:
         assert found["difference"] == -0.25 and found["p_value"] is None and found["reason"]
 
     def test_no_rows(self):
-        result = evaluate_models(
-            EvaluationRows(np.zeros(0, int), np.zeros(0, int), np.zeros(0, int)), {"student": np.zeros(0)}, replicates=5
-        )
+        result = evaluated(EvaluationRows(np.zeros(0, int), np.zeros(0, int), np.zeros(0, int)), {"student": np.zeros(0)}, replicates=5)
         for value in result["models"]["student"].values():
             assert value["value"] is None and value["reason"]
         json.dumps(result, allow_nan=False)
 
     def test_a_slice_of_one_label(self):
         rows = EvaluationRows(np.array([0, 1, 1, 0]), np.array([1, 2, 3, 4]), slices={"item/unseen": np.array([False, True, True, False])})
-        entry = evaluate_models(rows, {"student": np.array([0.1, 0.9, 0.8, 0.3])}, replicates=10)["slices"]["item/unseen"]["student"]
+        entry = evaluated(rows, {"student": np.array([0.1, 0.9, 0.8, 0.3])}, replicates=10)["slices"]["item/unseen"]["student"]
         assert entry["auc"] == {"value": None, "reason": "all 2 labels are 1"} and entry["rows"] == 2
 
     def test_a_slice_of_one_user_has_no_interval(self):
         mask = np.array([True, True, False, False])
         rows = EvaluationRows(np.array([0, 1, 1, 0]), np.array([1, 1, 2, 2]), slices={"history_length/0": mask})
-        entry = evaluate_models(rows, {"student": np.array([0.1, 0.9, 0.8, 0.3])}, replicates=10)["slices"]["history_length/0"]["student"]
+        entry = evaluated(rows, {"student": np.array([0.1, 0.9, 0.8, 0.3])}, replicates=10)["slices"]["history_length/0"]["student"]
         assert entry["auc"]["value"] == 1 and entry["auc"]["low"] is None and "two users" in entry["auc"]["reason"]
 
     @pytest.mark.parametrize(
@@ -184,13 +185,13 @@ class TestUndefined:
     )
     def test_bad_scores_name_the_model(self, score, message):
         with pytest.raises(ValueError, match=message):
-            evaluate_models(EvaluationRows(np.array([0, 1, 0])), {"teacher": score})
+            evaluated(EvaluationRows(np.array([0, 1, 0])), {"teacher": score})
 
     def test_bad_rows(self):
         with pytest.raises(ValueError, match="slice cold must be a bool array"):
-            evaluate_models(EvaluationRows(np.array([0, 1]), slices={"cold": np.array([0, 1])}), {})
+            evaluated(EvaluationRows(np.array([0, 1]), slices={"cold": np.array([0, 1])}), {})
         with pytest.raises(ValueError, match="request has 1 rows"):
-            evaluate_models(EvaluationRows(np.array([0, 1]), request=np.array([0])), {})
+            evaluated(EvaluationRows(np.array([0, 1]), request=np.array([0])), {})
 
 
 class TestTexts:
@@ -203,7 +204,7 @@ class TestTexts:
         score /= score.sum(axis=1, keepdims=True)
         worse = rng.dirichlet([1, 1, 1], 400)
         rows = EvaluationRows(label, classes=["sport", "culture", "finance"], slices={"length/short": rng.random(400) < 0.5})
-        result = evaluate_models(rows, {"student": score, "student_alone": worse}, replicates=50)
+        result = evaluated(rows, {"student": score, "student_alone": worse}, replicates=50)
         student = result["models"]["student"]
         assert student["accuracy"]["value"] == np.mean(score.argmax(axis=1) == label)
         assert student["macro_f1"]["value"] == macro_f1_score(label, score.argmax(axis=1))
@@ -217,13 +218,13 @@ class TestTexts:
 
     def test_rows_that_do_not_add_up(self):
         with pytest.raises(ValueError, match=r"scores of student: .*add up to 1"):
-            evaluate_models(EvaluationRows(np.array([0, 1])), {"student": np.array([[0.5, 0.4], [0.5, 0.5]])})
+            evaluated(EvaluationRows(np.array([0, 1])), {"student": np.array([[0.5, 0.4], [0.5, 0.5]])})
 
 
 class TestCurves:
     def test_points_and_bins(self, world):
         rows, scores = world
-        found = click_curves(rows.label, scores | {"classes": np.zeros((len(rows.label), 2))}, points=50, bins=10)
+        found = click_curves(rows.label, scores | {"classes": np.zeros((len(rows.label), 2))}, points=50, bins=10).to_json()
         assert set(found["roc"]) == set(found["reliability"]) == set(scores)
         x, y = np.array(found["roc"]["student"]).T
         assert len(x) <= 50 and np.trapezoid(y, x) == pytest.approx(auc_score(rows.label, scores["student"]), abs=5e-3)
@@ -233,7 +234,7 @@ class TestCurves:
         json.dumps(found, allow_nan=False)
 
     def test_one_label_has_no_curve(self):
-        assert click_curves([0, 0], {"student": [0.1, 0.2]}) == {"roc": {}, "reliability": {}}
+        assert click_curves([0, 0], {"student": [0.1, 0.2]}).to_json() == {"roc": {}, "reliability": {}}
 
     def test_wilson_stays_inside(self):
         low, high = wilson_interval(np.array([0.0, 1.0]), np.array([5, 5]))

@@ -27,13 +27,13 @@ def test_means_and_differences_are_those_of_the_metrics(rows):
     one, two = scores(label, 1.0, 1.0, 1), scores(label, 0.5, 1.0, 2)
     first, second = (measure_seeds(label, given, bootstrap) for given in (one, two))
     entry = seed_means(first, 0)
-    assert entry["auc"]["seeds"] == pytest.approx([auc_score(label, score) for score in one])
-    assert entry["auc"]["value"] == pytest.approx(np.mean(entry["auc"]["seeds"]))
-    assert entry["log_loss"]["value"] == pytest.approx(np.mean([log_loss(label, score) for score in one]))
+    assert entry["auc"].seeds == pytest.approx([auc_score(label, score) for score in one])
+    assert entry["auc"].value == pytest.approx(np.mean(entry["auc"].seeds))
+    assert entry["log_loss"].value == pytest.approx(np.mean([log_loss(label, score) for score in one]))
     found = seed_differences(first, second, 0)["auc"]
-    assert found["seeds"] == pytest.approx([auc_score(label, a) - auc_score(label, b) for a, b in zip(one, two, strict=True)])
-    assert found["difference"] == pytest.approx(np.mean(found["seeds"]))
-    assert found["low"] < found["difference"] < found["high"] and found["low"] > 0
+    assert found.seeds == pytest.approx([auc_score(label, a) - auc_score(label, b) for a, b in zip(one, two, strict=True)])
+    assert found.difference == pytest.approx(np.mean(found.seeds))
+    assert found.low < found.difference < found.high and found.low > 0
 
 
 def test_of_classes_accuracy_is_measured_beside():
@@ -41,7 +41,7 @@ def test_of_classes_accuracy_is_measured_beside():
     label, given = rng.integers(0, 3, 300), rng.dirichlet(np.ones(3), (2, 300))
     bootstrap = Bootstrap(None, 300, replicates=50)
     entry = seed_means(measure_seeds(label, list(given), bootstrap), 0)
-    assert entry["accuracy"]["seeds"] == pytest.approx([(score.argmax(1) == label).mean() for score in given])
+    assert entry["accuracy"].seeds == pytest.approx([(score.argmax(1) == label).mean() for score in given])
     assert set(entry) == {"auc", "log_loss", "accuracy"}
 
 
@@ -56,14 +56,14 @@ def test_a_model_without_seeds_is_compared_with_every_seed(rows):
     teacher = measure_seeds(label, scores(label, 1.0, 1.0, 1)[:1], bootstrap)
     student = measure_seeds(label, scores(label, 0.5, 1.0, 2), bootstrap)
     found = seed_differences(student, teacher, 0)["auc"]
-    assert len(found["seeds"]) == SEEDS and found["difference"] == pytest.approx(np.mean(found["seeds"]))
+    assert len(found.seeds) == SEEDS and found.difference == pytest.approx(np.mean(found.seeds))
 
 
 def test_equal_models_do_not_differ_at_all(rows):
     label, bootstrap = rows
     one = measure_seeds(label, scores(label, 1.0, 1.0, 1), bootstrap)
     found = seed_differences(one, one, 0)["auc"]
-    assert (found["difference"], found["low"], found["high"], found["p_value"]) == (0, 0, 0, 1)
+    assert (found.difference, found.low, found.high, found.p_value) == (0, 0, 0, 1)
 
 
 def test_the_spread_of_few_seeds_is_that_of_their_mean():

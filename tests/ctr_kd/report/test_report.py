@@ -350,8 +350,8 @@ def test_report_of_a_real_evaluation(tmp_path):
         for name, noise in (("teacher", 0.2), ("student", 0.4), ("student_alone", 1.5))
     }
     rows = EvaluationRows(label, rng.integers(0, 200, 3000), slices=standard_slices(history_length=rng.integers(0, 15, 3000)))
-    metrics = json.loads(json.dumps(evaluate_models(rows, scores, replicates=50)))
-    page = Page(render(metrics, json.loads(json.dumps(click_curves(label, scores))), tmp_path / "report.html"))
+    metrics = json.loads(json.dumps(evaluate_models(rows, scores, replicates=50).to_json()))
+    page = Page(render(metrics, json.loads(json.dumps(click_curves(label, scores).to_json())), tmp_path / "report.html"))
     assert f"{metrics['models']['student']['auc']['value']:.4f}" in page.text
     assert "Distillation gave +" in page.text
 
