@@ -123,5 +123,5 @@ def set_debug(context: click.Context, parameter: click.Parameter, value: bool) -
 
 def set_log_format(context: click.Context, parameter: click.Parameter, value: LogFormat) -> LogFormat:
     """Remember it for the line that a failure ends in, whatever else is wrong with the command."""
-    context.find_root().obj["log_format"] = value
+    context.find_root().ensure_object(dict)["log_format"] = value
     return value
