@@ -50,7 +50,7 @@ def measure(millions: float, globo: Path | None) -> dict[str, Any]:
         stored = ingest(source, globo, store, root / "failed").rows_stored
         ingested = time.perf_counter()
         config = AssemblyConfig(split=SplitConfig(fractions=(0.8, 0.1, 0.1)))
-        summary = assemble(store, config, FeatureStoreConfig(), None, root / "rows", lambda text: None)
+        summary = assemble(store, config, FeatureStoreConfig(), None, root / "rows")
         done = time.perf_counter()
     return {
         "log": "globo" if globo else "simulated",

@@ -18,7 +18,7 @@ import duckdb
 import pyarrow as pa
 
 from feature_store.config import FeatureStoreConfig
-from feature_store.engines.sql_template import BATCH, in_order, literal, quoted, render
+from feature_store.engines.sql_template import BATCH, in_order, literal, quoted, render_sql
 from feature_store.tables.contracts import StorageError
 
 
@@ -74,7 +74,7 @@ class EmbeddedEngine:
 
     def table(self, name: str, query: str, /, **parameters: object) -> None:
         """Make or replace a table by a query: ``"NAME.sql"`` or literal SQL."""
-        self._run(f"create or replace table {name} as {render(query, parameters)}")
+        self._run(f"create or replace table {name} as {render_sql(query, parameters)}")
 
     def renew(self, name: str, query: str, /, **parameters: object) -> None:
         """Replace a table by a query that reads the table itself."""
@@ -84,11 +84,11 @@ class EmbeddedEngine:
 
     def view(self, name: str, query: str, /, **parameters: object) -> None:
         """Like :meth:`table`, computed where it is used."""
-        self._run(f"create or replace view {name} as {render(query, parameters)}")
+        self._run(f"create or replace view {name} as {render_sql(query, parameters)}")
 
     def append(self, name: str, query: str, /, **parameters: object) -> None:
         """Add the rows of a query to a table."""
-        self._run(f"insert into {name} {render(query, parameters)}")
+        self._run(f"insert into {name} {render_sql(query, parameters)}")
 
     def upload(self, name: str, table: pa.Table) -> None:
         """Make or replace a table by an Arrow table."""
@@ -103,7 +103,7 @@ class EmbeddedEngine:
 
     def rows(self, query: str, /, **parameters: object) -> list[tuple[Any, ...]]:
         """A small result as Python rows."""
-        return self._run(render(query, parameters)).fetchall()
+        return self._run(render_sql(query, parameters)).fetchall()
 
     def fetch(self, query: str, /, by: Sequence[str] = (), **parameters: object) -> pa.Table:
         """A result as one Arrow table of one chunk, sorted by integer columns without nulls.
@@ -111,13 +111,13 @@ class EmbeddedEngine:
         The sort happens here because it moves each column once, while the engine would carry whole rows through its sort.
         """
         with self._room():
-            table = self._connection.sql(render(query, parameters)).to_arrow_table(BATCH).combine_chunks()
+            table = self._connection.sql(render_sql(query, parameters)).to_arrow_table(BATCH).combine_chunks()
         return in_order(table, by)
 
     def stream(self, query: str, /, **parameters: object) -> Iterator[pa.RecordBatch]:
         """A result in the order of its own ``order by``, batch by batch."""
         with self._room():
-            yield from self._connection.sql(render(query, parameters)).to_arrow_reader(BATCH)
+            yield from self._connection.sql(render_sql(query, parameters)).to_arrow_reader(BATCH)
 
     def load_events(self, files: Sequence[Path], categorical: Sequence[str], dense: Sequence[str], oracle: bool, as_of: int | None) -> None:
         """View ``events``; see :meth:`feature_store.engines.Engine.load_events`."""

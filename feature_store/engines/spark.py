@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 
 from feature_store.config import FeatureStoreConfig
 from feature_store.engines.asof_rewrite import without_asof
-from feature_store.engines.spark_session import EngineFailed, reason_of, spark_session
-from feature_store.engines.sql_template import BATCH, in_order, quoted, render
+from feature_store.engines.spark_session import EngineFailed, spark_reason, spark_session
+from feature_store.engines.sql_template import BATCH, in_order, quoted, render_sql
 from feature_store.tables.contracts import StorageError
 
 if TYPE_CHECKING:
@@ -87,14 +87,14 @@ class SparkEngine:
         except (PySparkException, Py4JError) as error:
             if "No space left on device" in str(error):
                 raise StorageError(f"{self._scratch}: the disk is full; free space or choose a larger workspace") from error
-            raise EngineFailed(f"Spark: {reason_of(error)}") from error
+            raise EngineFailed(f"Spark: {spark_reason(error)}") from error
 
     def _write(self, query: str, parameters: dict[str, object]) -> tuple[Path, StructType]:
         """Compute a query into a new folder of Parquet files; part by part they are in the order of the query."""
         self._made += 1
         folder = self._scratch / f"{self._made:06d}"
         with self._room():
-            frame = self._spark.sql(without_asof(render(query, parameters)))
+            frame = self._spark.sql(without_asof(render_sql(query, parameters)))
             frame.write.parquet(_uri(folder))
         return folder, frame.schema
 
@@ -124,7 +124,7 @@ class SparkEngine:
     def view(self, name: str, query: str, /, **parameters: object) -> None:
         """Like :meth:`table`, computed where it is used."""
         with self._room():
-            self._spark.sql(f"create or replace temporary view {name} as {without_asof(render(query, parameters))}")
+            self._spark.sql(f"create or replace temporary view {name} as {without_asof(render_sql(query, parameters))}")
 
     def append(self, name: str, query: str, /, **parameters: object) -> None:
         """Add the rows of a query to a table."""
@@ -153,7 +153,7 @@ class SparkEngine:
     def rows(self, query: str, /, **parameters: object) -> list[tuple[Any, ...]]:
         """A small result as Python rows."""
         with self._room():
-            return [tuple(row) for row in self._spark.sql(without_asof(render(query, parameters))).collect()]
+            return [tuple(row) for row in self._spark.sql(without_asof(render_sql(query, parameters))).collect()]
 
     def fetch(self, query: str, /, by: Sequence[str] = (), **parameters: object) -> pa.Table:
         """A result as one Arrow table of one chunk, sorted by integer columns without nulls."""

@@ -65,14 +65,14 @@ def _builder_options(config: FeatureStoreConfig) -> dict[str, str]:
     return options
 
 
-def reason_of(error: Exception) -> str:
+def spark_reason(error: Exception) -> str:
     """What happened, in one line of the many that Spark has for it.
 
     Examples
     --------
-    >>> reason_of(Exception("An error occurred while calling None.Session.\\n: java.lang.IllegalStateException: stopped\\nat org"))
+    >>> spark_reason(Exception("An error occurred while calling None.Session.\\n: java.lang.IllegalStateException: stopped\\nat org"))
     'java.lang.IllegalStateException: stopped'
-    >>> reason_of(Exception("An exception was thrown from the Python worker:\\nTraceback\\n  File\\nModuleNotFoundError: pyarrow\\n"))
+    >>> spark_reason(Exception("An exception was thrown from the Python worker:\\nTraceback\\n  File\\nModuleNotFoundError: pyarrow\\n"))
     'ModuleNotFoundError: pyarrow'
     """
     lines = [line for line in str(error).splitlines() if line.strip()]
@@ -92,7 +92,7 @@ def _started(builder: SparkSession.Builder, options: Mapping[str, str]) -> Spark
     try:
         return builder.getOrCreate()
     except (PySparkException, Py4JError) as error:
-        reason = reason_of(error)
+        reason = spark_reason(error)
         if "stopped SparkContext" in reason:  # what it says after a minute without a master
             reason = "no master answered, or it ended the application"
         raise EngineFailed(

@@ -18,7 +18,7 @@ def _template(name: str) -> Template:
     return Template((Path(__file__).parent.parent / "sql" / name).read_text(encoding="utf-8"))
 
 
-def render(query: str, parameters: Mapping[str, object]) -> str:
+def render_sql(query: str, parameters: Mapping[str, object]) -> str:
     """The text of ``sql/NAME.sql``, or of a literal query, with its ``${parameters}`` filled in."""
     template = _template(query) if query.endswith(".sql") else Template(query)
     return template.substitute(parameters)

@@ -88,10 +88,11 @@ def offered(contract: LogContract) -> Log:
     )
 
 
-def load(
+def load_log(
     engine: Engine,
     store: Store,
     as_of: datetime | None,
+    *,
     context: bool = True,
     until: datetime | None = None,
     since: datetime | None = None,

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 
 from feature_store.config import AssemblyConfig, FeatureStoreConfig
 from feature_store.engines import Engine, open_engine
-from feature_store.engines.sql_template import render
-from feature_store.features.event_log import Log, load, microseconds, offered
+from feature_store.engines.sql_template import render_sql
+from feature_store.features.event_log import Log, load_log, microseconds, offered
 from feature_store.features.histories import build_histories, read_positions
 from feature_store.features.requests import RowMaker, number_requests, request_range
 from feature_store.features.statistics import REQUEST_STATISTICS, Timelines, in_microseconds, statistic_names
@@ -55,7 +55,7 @@ class FeatureLookup:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self._engine = stack.enter_context(_engine(self._engine_config, self._store))
-            log = load(self._engine, self._store, self._as_of, context=False)
+            log = load_log(self._engine, self._store, self._as_of, context=False)
             self.statistics = statistic_names(self._config.statistics, log.has_impressions)
             build_histories(self._engine, self._config.history.max_length)
             self._timelines = Timelines(self._engine, self._config.statistics, log.has_impressions)
@@ -100,7 +100,7 @@ class FeatureLookup:
             self._timelines.see_users(self._config.history.max_length)
             engine.table("chunk_rows", "select request as row, * from seen_requests")
             query, parameters = self._timelines.row_statistics()
-            yield engine.fetch(f"select {columns}, s.* from seen_requests q join ({render(query, parameters)}) s on s.row = q.request")
+            yield engine.fetch(f"select {columns}, s.* from seen_requests q join ({render_sql(query, parameters)}) s on s.row = q.request")
 
     def _histories(self, found: pa.Table) -> tuple[pa.Array, pa.Array]:
         """Lists of raw item ids and of times from offsets into the click pool."""
@@ -187,6 +187,7 @@ def candidates_on(
     config: AssemblyConfig,
     engine_config: FeatureStoreConfig,
     as_of: datetime | None = None,
+    *,
     kind: Literal["log", "live"] = "log",
 ) -> pa.Table:
     """What is to be scored for a date, in one table; :func:`candidate_batches_on` gives it in parts.
@@ -217,7 +218,7 @@ def candidates_on(
     DataError
         When the date has no event, or no item is live.
     """
-    return pa.concat_tables(candidate_batches_on(store, day, config, engine_config, as_of, kind))
+    return pa.concat_tables(candidate_batches_on(store, day, config, engine_config, as_of, kind=kind))
 
 
 def candidate_batches_on(
@@ -226,6 +227,7 @@ def candidate_batches_on(
     config: AssemblyConfig,
     engine_config: FeatureStoreConfig,
     as_of: datetime | None = None,
+    *,
     kind: Literal["log", "live"] = "log",
 ) -> Iterator[pa.Table]:
     """The rows of :func:`candidates_on` in order, in tables that fit memory: live candidates are users times items.
@@ -233,21 +235,20 @@ def candidate_batches_on(
     They are a function of the partitions up to and with the date, whatever the later ones hold.
     """
     with _engine(engine_config, store) as engine:
-        # What was shown stands in the date's own events, whatever was before.
+        # What was shown is in the date's own events, whatever was before.
         shown = kind == "log" and offered(store.log_contract).has_impressions
-        log, start, end, newest = _day(engine, store, day, as_of, alone=shown)
-        columns = "".join(f", {name}" for name in log.context)
+        loaded = _load_day(engine, store, day, as_of, alone=shown)
         if kind == "live":
-            parts = _live(engine, columns, _in_order(log), start, end, newest + 1, in_microseconds(config.candidates.window))
+            parts = _live(engine, loaded, in_microseconds(config.candidates.window))
         elif shown:
-            number_requests(engine, log)
-            parts = _impressions(engine, columns, start, end)
+            number_requests(engine, loaded.log)
+            parts = _shown(engine, loaded)
         else:
-            parts = _sampled(engine, log, config, engine_config, columns, start, end)
+            parts = _sampled(engine, loaded, config, engine_config)
         empty = True
         for part in parts:
             empty = empty and part.num_rows == 0
-            yield _named(part, log)
+            yield _as_candidates(part, loaded.log)
         if empty:
             raise _no_candidate(store, day, config, kind)
 
@@ -279,28 +280,61 @@ def live_on(store: Store, day: date, config: AssemblyConfig, engine_config: Feat
         When the date has no event, or no item is live.
     """
     with _engine(engine_config, store) as engine:
-        log, start, end, newest = _day(engine, store, day, as_of)
-        columns, order = "".join(f", {name}" for name in log.context), _in_order(log)
-        users, items = _users_and_items(engine, columns, order, start, end, newest + 1, in_microseconds(config.candidates.window))
+        loaded = _load_day(engine, store, day, as_of)
+        users, items = _users_and_items(engine, loaded, in_microseconds(config.candidates.window))
         if not items.num_rows:
             raise _no_candidate(store, day, config, "live")
-        nobody = pa.nulls(users.num_rows, items["item_id"].type)
-        rows = users.append_column("item_id", nobody).append_column("timestamp", pa.array(np.full(users.num_rows, newest + 1)))
-        return Live(_named(rows, log), as_array(items["item_id"]), items["clicks"].to_numpy())
+        no_item = pa.nulls(users.num_rows, items["item_id"].type)
+        moments = pa.array(np.full(users.num_rows, loaded.moment))
+        rows = users.append_column("item_id", no_item).append_column("timestamp", moments)
+        return Live(_as_candidates(rows, loaded.log), as_array(items["item_id"]), items["clicks"].to_numpy())
 
 
-def _day(engine: Engine, store: Store, day: date, as_of: datetime | None, alone: bool = False) -> tuple[Log, int, int, int]:
-    """Load the log up to and with a date, or the date alone: what it offers, the date's limits in microseconds, its newest event."""
+class _LoadedDay(NamedTuple):
+    """One date of the log that an engine holds.
+
+    Attributes
+    ----------
+    log : Log
+    start, end : int
+        Limits of the date in microseconds, the end exclusive.
+    newest : int
+        Time of its newest event.
+    """
+
+    log: Log
+    start: int
+    end: int
+    newest: int
+
+    @property
+    def moment(self) -> int:
+        """When live candidates are asked for: just after the newest event."""
+        return self.newest + 1
+
+    @property
+    def columns(self) -> str:
+        """The context columns, for a list of columns that has others before them."""
+        return "".join(f", {name}" for name in self.log.context)
+
+    @property
+    def order(self) -> str:
+        """What makes the newest of a user's events one and the same on every engine, where all else is equal."""
+        return "".join(f", {name} nulls last" for name in self.log.context)
+
+
+def _load_day(engine: Engine, store: Store, day: date, as_of: datetime | None, alone: bool = False) -> _LoadedDay:
+    """Load the log up to and with a date, or the date alone."""
     midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
     start, last = microseconds(midnight), midnight + timedelta(days=1, microseconds=-1)
     end = start + 24 * 3600 * 10**6
     if not store.event_files(last, midnight):
         raise _no_event(store, day, as_of)
-    log = load(engine, store, as_of, until=last, since=midnight if alone else None)
+    log = load_log(engine, store, as_of, until=last, since=midnight if alone else None)
     newest = engine.rows(f"select max(timestamp) from log where time_known and timestamp >= {start} and timestamp < {end}")[0][0]
     if newest is None:
         raise _no_event(store, day, as_of)
-    return log, start, end, newest
+    return _LoadedDay(log, start, end, newest)
 
 
 def _no_event(store: Store, day: date, as_of: datetime | None) -> DataError:
@@ -314,7 +348,7 @@ def _no_candidate(store: Store, day: date, config: AssemblyConfig, kind: str) ->
     return DataError(f"{store.root}: no candidate on {day.isoformat()}: no item was clicked {window}; use a longer candidates.window")
 
 
-def _named(table: pa.Table, log: Log) -> pa.Table:
+def _as_candidates(table: pa.Table, log: Log) -> pa.Table:
     columns = {name: table[name] for name in ("request_id", "user_id", "item_id", "timestamp")}
     columns["timestamp"] = columns["timestamp"].cast(MICROSECOND)
     for name, outside in log.context.items():
@@ -322,40 +356,36 @@ def _named(table: pa.Table, log: Log) -> pa.Table:
     return pa.table(columns)
 
 
-def _impressions(engine: Engine, columns: str, start: int, end: int) -> Iterator[pa.Table]:
+def _shown(engine: Engine, day: _LoadedDay) -> Iterator[pa.Table]:
     range_of = "select min(impression), max(impression) + 1 from requests where timestamp >= ${start} and timestamp < ${end}"
-    first, last = engine.rows(range_of, start=start, end=end)[0]  # the date has an event, and impressions are numbered in order of time
+    # The date has an event, and impressions are numbered in order of time.
+    first, last = engine.rows(range_of, start=day.start, end=day.end)[0]
+    query, columns = "candidates/candidates_impressions.sql", day.columns
     for begin in range(first, last, BATCH):
-        yield engine.fetch("candidates/candidates_impressions.sql", by=["row"], columns=columns, first=begin, last=min(begin + BATCH, last))
+        yield engine.fetch(query, by=["row"], columns=columns, first=begin, last=min(begin + BATCH, last))
 
 
-def _sampled(
-    engine: Engine, log: Log, config: AssemblyConfig, engine_config: FeatureStoreConfig, columns: str, start: int, end: int
-) -> Iterator[pa.Table]:
+def _sampled(engine: Engine, day: _LoadedDay, config: AssemblyConfig, engine_config: FeatureStoreConfig) -> Iterator[pa.Table]:
     config = config.model_copy(update={"history": config.history.model_copy(update={"min_length": 0})})
-    number_requests(engine, log)
+    number_requests(engine, day.log)
     build_histories(engine, config.history.max_length)
-    maker = RowMaker(engine, log, config, engine_config.chunk)
-    for first, last in maker.chunks(*request_range(engine, start, end)):
-        yield engine.fetch("candidates/candidates_sampled.sql", by=["row"], columns=columns, first=first, last=last)
+    maker = RowMaker(engine, day.log, config, engine_config.chunk)
+    for first, last in maker.chunks(*request_range(engine, day.start, day.end)):
+        yield engine.fetch("candidates/candidates_sampled.sql", by=["row"], columns=day.columns, first=first, last=last)
 
 
-def _live(engine: Engine, columns: str, order: str, start: int, end: int, moment: int, window: int) -> Iterator[pa.Table]:
-    users, live = _users_and_items(engine, columns, order, start, end, moment, window)
+def _live(engine: Engine, day: _LoadedDay, window: int) -> Iterator[pa.Table]:
+    users, live = _users_and_items(engine, day, window)
     items = as_array(live["item_id"])
     step = max(1, BATCH // max(1, len(items)))
     for first in range(0, users.num_rows, step):
         block = users.slice(first, step)
         user, item = np.divmod(np.arange(block.num_rows * len(items)), max(1, len(items)))
         rows = block.take(pa.array(user)).append_column("item_id", items.take(pa.array(item)))
-        yield rows.append_column("timestamp", pa.array(np.full(len(user), moment)))
+        yield rows.append_column("timestamp", pa.array(np.full(len(user), day.moment)))
 
 
-def _in_order(log: Log) -> str:
-    """What makes the newest of a user's events one and the same on every engine, where all else is equal."""
-    return "".join(f", {name} nulls last" for name in log.context)
-
-
-def _users_and_items(engine: Engine, columns: str, order: str, start: int, end: int, moment: int, window: int) -> tuple[pa.Table, pa.Table]:
-    users = engine.fetch("candidates/live_users.sql", by=["request_id"], columns=columns, order=order, start=start, end=end)
-    return users, engine.fetch("candidates/live_items.sql", by=["item_code"], moment=moment, window=window)
+def _users_and_items(engine: Engine, day: _LoadedDay, window: int) -> tuple[pa.Table, pa.Table]:
+    limits = {"start": day.start, "end": day.end}
+    users = engine.fetch("candidates/live_users.sql", by=["request_id"], columns=day.columns, order=day.order, **limits)
+    return users, engine.fetch("candidates/live_items.sql", by=["item_code"], moment=day.moment, window=window)

@@ -27,12 +27,12 @@ class RowWriter:
     ----------
     engine : Engine
     log : Log
+    path : Path
     statistics : sequence of str
         Their names, see :func:`feature_store.features.statistics.statistic_names`.
     split : Split
     known_item : np.ndarray of bool, shape (items,)
         Whether each item is in the vocabulary.
-    path : Path
     first_row : int
         Id of the first row.
     """
@@ -41,10 +41,11 @@ class RowWriter:
         self,
         engine: Engine,
         log: Log,
+        path: Path,
+        *,
         statistics: Sequence[str],
         split: Split,
         known_item: np.ndarray,
-        path: Path,
         first_row: int = 0,
     ) -> None:
         self.engine, self.log, self.split, self.path = engine, log, split, path

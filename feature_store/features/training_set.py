@@ -20,8 +20,7 @@ import pyarrow.parquet as pq
 
 from feature_store.config import AssemblyConfig, FeatureStoreConfig
 from feature_store.engines import Engine, open_engine
-from feature_store.features.event_log import Log, load
-from feature_store.features.historical_features import FeatureLookup, candidate_batches_on, candidates_on, features_for
+from feature_store.features.event_log import Log, load_log
 from feature_store.features.histories import build_histories, write_clicks
 from feature_store.features.requests import RowMaker, number_requests, request_range
 from feature_store.features.row_writer import RowWriter
@@ -33,8 +32,6 @@ from feature_store.store.store import Store
 from feature_store.tables.contracts import ContextNames, DataError
 from feature_store.tables.json_files import write_json
 
-__all__ = ["FeatureLookup", "assemble", "candidate_batches_on", "candidates_on", "features_for"]
-
 
 def assemble(
     store: Store,
@@ -42,6 +39,7 @@ def assemble(
     engine_config: FeatureStoreConfig,
     as_of: datetime | None,
     output: Path,
+    *,
     report: Callable[[str], object] = lambda line: None,
 ) -> ClickSummary:
     """Make the rows of a log.
@@ -75,7 +73,7 @@ def assemble(
     """
     output.mkdir(parents=True, exist_ok=True)
     with open_engine(engine_config, output / "_scratch") as engine:
-        log = load(engine, store, as_of)
+        log = load_log(engine, store, as_of)
         count = {name: engine.rows(f"select count(*) from {name}")[0][0] for name in ("users", "items", "clicks")}
         if count["clicks"] == 0:
             when = "" if as_of is None else f" as of {as_of.isoformat()}"
@@ -94,7 +92,8 @@ def assemble(
         write_clicks(engine, output / "clicks.parquet")
         engine.drop("positions")
         maker = RowMaker(engine, log, config, engine_config.chunk)
-        writer = RowWriter(engine, log, statistic_names(config.statistics, log.has_impressions), split, known, output / "rows.parquet")
+        names = statistic_names(config.statistics, log.has_impressions)
+        writer = RowWriter(engine, log, output / "rows.parquet", statistics=names, split=split, known_item=known)
         first, last = request_range(engine, split.train_from, split.test_until)
         with writer:
             for _, end in maker.chunks(first, last):

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from feature_store.config import AssemblyConfig, FeatureStoreConfig
 from feature_store.engines import Engine, open_engine
-from feature_store.features.event_log import load
+from feature_store.features.event_log import load_log
 from feature_store.features.histories import build_histories
 from feature_store.features.negative_sampling import Span, draw_items
 from feature_store.features.requests import number_requests, request_range
@@ -118,7 +118,7 @@ def write_unmet_rows(
     if each < 1:
         raise NoPairs(f"a {title} of {amount:g} of {summary.rows['train']:,} training rows has no row; ask for more")
     with open_engine(engine_config, output.parent / "_scratch") as engine:
-        log = load(engine, store, as_of)
+        log = load_log(engine, store, as_of)
         _same_log(engine, summary, nearest, store)
         number_requests(engine, log)
         split = resolve_split(config.split, engine, as_of)
@@ -142,7 +142,9 @@ def write_unmet_rows(
         known = item_in_vocabulary(engine, vocabulary["item"])
         names = statistic_names(config.statistics, log.has_impressions)
         shown = replace(log, oracle=False)  # nobody knows the probability of what was not shown
-        with RowWriter(engine, shown, names, split, known, output, first_row=sum(summary.rows.values())) as writer:
+        with RowWriter(
+            engine, shown, output, statistics=names, split=split, known_item=known, first_row=sum(summary.rows.values())
+        ) as writer:
             for _ in maker.chunks(first, last):
                 writer.write(maker.timelines)
         writer.support.check()

@@ -34,7 +34,7 @@ def relative(path: Path, data: Path) -> str:
     return path.relative_to(data).as_posix()
 
 
-def fingerprint(reader: str, **settings: Any) -> str:
+def reader_fingerprint(reader: str, **settings: Any) -> str:
     """Digest of a reader's name and the settings that shape its rows."""
     return spaced_digest_of([reader, settings])
 

@@ -78,10 +78,10 @@ def read_delimited(path: Path, file: str, kind: Kind, columns: Mapping[str, str]
         When the file is empty, lacks a column or is damaged. A header without rows is a quiet hour: one batch of no rows.
     """
     try:
-        names, header_lines = header(path, file, layout)
+        names, header_lines = read_header(path, file, layout)
         require_columns(file, names, columns)
         rows = 0
-        for batch in _batches(path, file, kind, names, header_lines, columns, layout):
+        for batch in _batches(_TextTable(path, file, kind, names, header_lines, columns, layout)):
             rows += len(batch.lines) + len(batch.rejected)
             yield batch
     except BROKEN as error:
@@ -99,7 +99,7 @@ def open_raw(path: Path) -> IO[bytes]:
     return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")  # type: ignore[return-value]
 
 
-def header(path: Path, file: str, layout: Layout) -> tuple[list[str], int]:
+def read_header(path: Path, file: str, layout: Layout) -> tuple[list[str], int]:
     """Names of the columns, and how many lines they take."""
     with open_raw(path) as stream:
         line = stream.readline()
@@ -124,25 +124,56 @@ def require_columns(file: str, names: Sequence[str], columns: Mapping[str, str])
             raise DataError(f"{file}: column {name!r} is missing; {nearest(name, names)}")
 
 
-def _batches(
-    path: Path, file: str, kind: Kind, names: Sequence[str], header_lines: int, columns: Mapping[str, str], layout: Layout
-) -> Iterator[RawBatch]:
-    done = 0
-    if len(layout.delimiter) == 1:
+@dataclass(frozen=True)
+class _TextTable:
+    """A text file and what is read of it.
+
+    Attributes
+    ----------
+    path : Path
+    file : str
+        The name that errors and the store use.
+    kind : "events", "items", "users" or "texts"
+    names : sequence of str
+        Its columns.
+    header_lines : int
+        Lines before the first row.
+    columns : mapping of contract name to the file's name
+    layout : Layout
+    """
+
+    path: Path
+    file: str
+    kind: Kind
+    names: Sequence[str]
+    header_lines: int
+    columns: Mapping[str, str]
+    layout: Layout
+
+    @property
+    def raw(self) -> list[str]:
+        """Columns of the file that are read, each once."""
+        return list(dict.fromkeys(self.columns.values()))
+
+    def batch(self, table: pa.Table | pa.RecordBatch, lines: np.ndarray, rejected: list[Rejected]) -> RawBatch:
+        """Rows with the names of the contract."""
+        named = pa.table({name: table.column(raw) for name, raw in self.columns.items()})
+        return RawBatch(self.kind, self.file, named, lines, rejected)
+
+
+def _batches(source: _TextTable) -> Iterator[RawBatch]:
+    done, first = 0, source.header_lines + 1
+    if len(source.layout.delimiter) == 1:
         with suppress(pa.ArrowInvalid):  # a row of the wrong width, or an unclosed quote: the slow path says which
-            for table in _fast(path, names, header_lines, columns, layout):
+            for table in _fast(source):
                 if _holds_empty_line(table):
                     break
-                lines = np.arange(done + header_lines + 1, done + header_lines + 1 + table.num_rows)
+                lines = np.arange(done + first, done + first + table.num_rows)
                 done += table.num_rows
-                yield RawBatch(kind, file, _named(table, columns), lines, [])
+                yield source.batch(table, lines, [])
             else:
                 return
-    yield from _slow(path, file, kind, names, header_lines, columns, layout, skip=done)
-
-
-def _named(table: pa.Table | pa.RecordBatch, columns: Mapping[str, str]) -> pa.Table:
-    return pa.table({name: table.column(raw) for name, raw in columns.items()})
+    yield from _slow(source, skip=done)
 
 
 def _holds_empty_line(table: pa.RecordBatch) -> bool:
@@ -152,15 +183,15 @@ def _holds_empty_line(table: pa.RecordBatch) -> bool:
     return bool(np.all([column.is_null().to_numpy(zero_copy_only=False) for column in table.columns], axis=0).any())
 
 
-def _fast(path: Path, names: Sequence[str], header_lines: int, columns: Mapping[str, str], layout: Layout) -> Iterator[pa.RecordBatch]:
-    raw = list(dict.fromkeys(columns.values()))
+def _fast(source: _TextTable) -> Iterator[pa.RecordBatch]:
+    raw, layout = source.raw, source.layout
     parse = pv.ParseOptions(
         delimiter=layout.delimiter,
         quote_char='"' if layout.quoted else False,
         newlines_in_values=layout.quoted,
         ignore_empty_lines=False,
     )
-    read = pv.ReadOptions(block_size=BLOCK_BYTES, column_names=list(names), skip_rows=header_lines, encoding=layout.encoding)
+    read = pv.ReadOptions(block_size=BLOCK_BYTES, column_names=list(source.names), skip_rows=source.header_lines, encoding=layout.encoding)
     convert = pv.ConvertOptions(
         include_columns=raw,
         column_types=dict.fromkeys(raw, pa.binary()),  # bytes: whether they are UTF-8 is for the contract to say, row by row
@@ -168,7 +199,7 @@ def _fast(path: Path, names: Sequence[str], header_lines: int, columns: Mapping[
         quoted_strings_can_be_null=True,
         null_values=[""],
     )
-    with pa.input_stream(str(path)) as stream, closing(pv.open_csv(stream, read, parse, convert)) as reader:
+    with pa.input_stream(str(source.path)) as stream, closing(pv.open_csv(stream, read, parse, convert)) as reader:
         yield from reader
 
 
@@ -188,11 +219,9 @@ def _records(stream: IO[str], layout: Layout) -> Iterator[tuple[int, list[str], 
         start = reader.line_num + 1
 
 
-def _slow(
-    path: Path, file: str, kind: Kind, names: Sequence[str], header_lines: int, columns: Mapping[str, str], layout: Layout, skip: int
-) -> Iterator[RawBatch]:
-    raw = list(dict.fromkeys(columns.values()))
-    places = [names.index(name) for name in raw]
+def _slow(source: _TextTable, skip: int) -> Iterator[RawBatch]:
+    raw, layout = source.raw, source.layout
+    places = [source.names.index(name) for name in raw]
     values: list[list[str]] = []
     lines: list[int] = []
     rejected: list[Rejected] = []
@@ -200,16 +229,15 @@ def _slow(
     def batch() -> RawBatch:
         cells = ([row[place] for row in values] for place in places)
         arrays = [pa.array([cell.encode(errors="surrogateescape") if cell else None for cell in column], pa.binary()) for column in cells]
-        table = _named(pa.table(arrays, names=raw), columns)
-        return RawBatch(kind, file, table, np.array(lines, dtype=np.int64), list(rejected))
+        return source.batch(pa.table(arrays, names=raw), np.array(lines, dtype=np.int64), list(rejected))
 
     encoding = "utf-8-sig" if layout.encoding == "utf-8" else layout.encoding
     newline = "" if layout.quoted else "\n"  # without quotes only a line feed ends a row, as on the fast path
-    with open_raw(path) as stream, io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline=newline) as text:
+    with open_raw(source.path) as stream, io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline=newline) as text:
         for number, (line, row, shown) in enumerate(_records(text, layout)):
-            if number < header_lines + skip:
+            if number < source.header_lines + skip:
                 continue
-            if len(row) == len(names):
+            if len(row) == len(source.names):
                 values.append(row)
                 lines.append(line)
             else:

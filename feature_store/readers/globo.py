@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from feature_store.config import SourceConfig
-from feature_store.readers.base import data_folder, fingerprint, relative
+from feature_store.readers.base import data_folder, reader_fingerprint, relative
 from feature_store.readers.delimited import CSV, read_delimited
 from feature_store.tables.contracts import DataFolderError, LogContract, RawBatch, log_contract
 
@@ -40,7 +40,7 @@ class GloboReader:
         return sorted(found)
 
     def fingerprint(self) -> str:
-        return fingerprint("globo")
+        return reader_fingerprint("globo")
 
     def contract(self) -> LogContract:
         return log_contract(has_impressions=False, categorical=CONTEXT)

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.config import SourceConfig
-from feature_store.readers.base import data_folder, fingerprint
+from feature_store.readers.base import data_folder, reader_fingerprint
 from feature_store.readers.delimited import Layout, read_delimited
 from feature_store.tables.casting import MICROSECOND, mask_of, to_times
 from feature_store.tables.contracts import EARLIEST, DataFolderError, LogContract, RawBatch, Rejected, log_contract, row_text
@@ -41,7 +41,7 @@ class MindReader:
         return [self._data / name for name in (BEHAVIORS, NEWS) if (self._data / name).is_file()]
 
     def fingerprint(self) -> str:
-        return fingerprint("mind", histories="of the earliest impression")
+        return reader_fingerprint("mind", histories="of the earliest impression")
 
     def contract(self) -> LogContract:
         has_news = (self._data / NEWS).is_file()

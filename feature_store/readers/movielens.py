@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.config import SourceConfig
-from feature_store.readers.base import data_folder, fingerprint
-from feature_store.readers.delimited import Layout, header, read_delimited
+from feature_store.readers.base import data_folder, reader_fingerprint
+from feature_store.readers.delimited import Layout, read_delimited, read_header
 from feature_store.tables.casting import as_array, null_where, to_numbers, to_text
 from feature_store.tables.contracts import DataFolderError, Kind, LogContract, RawBatch, log_contract
 
@@ -26,7 +26,7 @@ GENRES = (
 _TYPED = Layout("\t", quoted=False, typed_header=True)
 
 
-class _File(NamedTuple):
+class _RawFile(NamedTuple):
     kind: Kind
     layout: Layout
     columns: dict[str, str]  # name here -> name in the file
@@ -45,17 +45,17 @@ def _pipes(*names: str) -> Layout:
     return Layout("|", quoted=False, names=names, encoding="latin-1")
 
 
-_FIXED: dict[str, _File] = {
-    "ratings.dat": _File("events", _dats(*_RATINGS), _EVENTS),
-    "movies.dat": _File("items", _dats("item", "title", "genres"), {"item_id": "item", "title": "title", "genres": "genres"}),
-    "users.dat": _File("users", _dats("user", "gender", "age", "occupation", "zip"), _USERS),
-    "u.data": _File("events", Layout("\t", quoted=False, names=_RATINGS), _EVENTS),
-    "u.item": _File(
+_FIXED: dict[str, _RawFile] = {
+    "ratings.dat": _RawFile("events", _dats(*_RATINGS), _EVENTS),
+    "movies.dat": _RawFile("items", _dats("item", "title", "genres"), {"item_id": "item", "title": "title", "genres": "genres"}),
+    "users.dat": _RawFile("users", _dats("user", "gender", "age", "occupation", "zip"), _USERS),
+    "u.data": _RawFile("events", Layout("\t", quoted=False, names=_RATINGS), _EVENTS),
+    "u.item": _RawFile(
         "items",
         _pipes("item", "title", "released", "video", "url", *GENRES),
         {"item_id": "item", "title": "title", "released": "released", **{name: name for name in GENRES}},
     ),
-    "u.user": _File("users", _pipes("user", "age", "gender", "occupation", "zip"), _USERS),
+    "u.user": _RawFile("users", _pipes("user", "age", "gender", "occupation", "zip"), _USERS),
 }
 _LAYOUTS = (("ratings.dat", "movies.dat", "users.dat"), ("u.data", "u.item", "u.user"))
 
@@ -79,7 +79,7 @@ class MovieLensReader:
         return [path for path in (inters[0], stem.with_suffix(".item"), stem.with_suffix(".user")) if path.is_file()]
 
     def fingerprint(self) -> str:
-        return fingerprint("movielens", click_rating=self._click_rating)
+        return reader_fingerprint("movielens", click_rating=self._click_rating)
 
     def contract(self) -> LogContract:
         kinds = {_file(path).kind for path in self.files()}
@@ -90,7 +90,7 @@ class MovieLensReader:
         )
 
     def read(self, files: Sequence[Path]) -> Iterator[RawBatch]:
-        shape: dict[str, Callable[[pa.Table], dict[str, Any]]] = {"events": self._events, "items": _items, "users": _users}
+        shape: dict[str, Callable[[pa.Table], dict[str, Any]]] = {"events": self._events, "items": _item_columns, "users": _user_columns}
         for path in files:
             kind, layout, columns = _file(path)
             for batch in read_delimited(path, path.name, kind, columns, layout):
@@ -102,40 +102,40 @@ class MovieLensReader:
         return {name: table[name] for name in ("user_id", "item_id", "timestamp", "rating")} | {"clicked": clicked}
 
 
-def _file(path: Path) -> _File:
+def _file(path: Path) -> _RawFile:
     if path.name in _FIXED:
         return _FIXED[path.name]
     if path.suffix == ".inter":
-        return _File("events", _TYPED, {"user_id": "user_id", "item_id": "item_id", "rating": "rating", "timestamp": "timestamp"})
+        return _RawFile("events", _TYPED, {"user_id": "user_id", "item_id": "item_id", "rating": "rating", "timestamp": "timestamp"})
     if path.suffix == ".user":
-        return _File("users", _TYPED, {"user_id": "user_id", "age": "age", "gender": "gender", "occupation": "occupation"})
-    names, _ = header(path, path.name, _TYPED)
+        return _RawFile("users", _TYPED, {"user_id": "user_id", "age": "age", "gender": "gender", "occupation": "occupation"})
+    names, _ = read_header(path, path.name, _TYPED)
     genres = "genre" if "genre" in names else "class"
     columns = {"item_id": "item_id", "title": "movie_title", "release_year": "release_year", "genres": genres}
-    return _File("items", _TYPED, columns)
+    return _RawFile("items", _TYPED, columns)
 
 
-def _text(table: pa.Table, name: str) -> pa.Array:
+def _as_text(table: pa.Table, name: str) -> pa.Array:
     return to_text(as_array(table[name]))[0]
 
 
-def _items(table: pa.Table) -> dict[str, Any]:
+def _item_columns(table: pa.Table) -> dict[str, Any]:
     """Release year and first genre, from whichever columns the layout has."""
     columns: dict[str, Any] = {"item_id": table["item_id"], "title": table["title"]}
     if "release_year" in table.column_names:
         columns["release_year"] = table["release_year"]
     else:  # 01-Jan-1995, or Toy Story (1995)
-        dated = _text(table, "released") if "released" in table.column_names else _text(table, "title")
+        dated = _as_text(table, "released") if "released" in table.column_names else _as_text(table, "title")
         columns["release_year"] = pc.struct_field(pc.extract_regex(dated, r"(?P<year>\d{4})\)?\s*$"), "year")
     if "genres" in table.column_names:  # Animation|Children's, or Animation Children's
-        columns["genre"] = pc.struct_field(pc.extract_regex(_text(table, "genres"), r"^(?P<first>[^| ]+)"), "first")
+        columns["genre"] = pc.struct_field(pc.extract_regex(_as_text(table, "genres"), r"^(?P<first>[^| ]+)"), "first")
     else:
-        flags = [pc.equal(_text(table, name), "1") for name in GENRES]
+        flags = [pc.equal(_as_text(table, name), "1") for name in GENRES]
         columns["genre"] = pc.case_when(pc.make_struct(*flags, field_names=list(GENRES)), *[pa.scalar(name) for name in GENRES])
     return columns
 
 
-def _users(table: pa.Table) -> dict[str, Any]:
+def _user_columns(table: pa.Table) -> dict[str, Any]:
     ages, bad = to_numbers(as_array(table["age"]))
     decades = pc.multiply(pc.floor(pc.divide(ages, 10.0)), 10.0)
     return {name: table[name] for name in ("user_id", "gender", "occupation")} | {"age": null_where(decades, bad)}

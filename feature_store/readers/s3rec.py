@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from feature_store.config import SourceConfig
-from feature_store.readers.base import data_folder, fingerprint, relative
+from feature_store.readers.base import data_folder, reader_fingerprint, relative
 from feature_store.tables.casting import MICROSECOND
 from feature_store.tables.contracts import DataError, DataFolderError, LogContract, RawBatch, Rejected, log_contract, row_text
 
@@ -50,7 +50,7 @@ class S3RecReader:
         )
 
     def fingerprint(self) -> str:
-        return fingerprint("s3rec", name=self._name, columns=self._columns)
+        return reader_fingerprint("s3rec", name=self._name, columns=self._columns)
 
     def contract(self) -> LogContract:
         return log_contract(has_impressions=False, item_attributes=self._columns if len(self.files()) > 1 else ())
@@ -125,17 +125,17 @@ def _attributes(path: Path, file: str, columns: Sequence[str]) -> RawBatch:
                 Rejected(
                     number,
                     "attributes are no list of numbers or texts",
-                    row_text({"item_id": _bytes(item), "attributes": json.dumps(values)}),
+                    row_text({"item_id": _json_bytes(item), "attributes": json.dumps(values)}),
                 )
             )
     placed = attribute_columns(kept, len(columns))
-    table = {"item_id": pa.array(map(_bytes, kept), pa.binary())}
+    table = {"item_id": pa.array(map(_json_bytes, kept), pa.binary())}
     for name, column in zip(columns, placed, strict=True):
-        table[name] = pa.array([_bytes(column[item]) if item in column else None for item in kept], pa.binary())
+        table[name] = pa.array([_json_bytes(column[item]) if item in column else None for item in kept], pa.binary())
     return RawBatch("items", file, pa.table(table), np.array(lines, np.int64), rejected)
 
 
-def _bytes(text: str) -> bytes:
+def _json_bytes(text: str) -> bytes:
     """JSON can spell half a character, which no UTF-8 holds: as bytes it comes before the contract like any other."""
     return text.encode(errors="surrogatepass")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from feature_store.config import SourceConfig
-from feature_store.readers.base import fingerprint
+from feature_store.readers.base import reader_fingerprint
 from feature_store.simulator.events import Impressions, simulate
 from feature_store.simulator.world import DEVICES, SEGMENTS, SUBCATEGORIES, ClickWorld
 from feature_store.tables.contracts import LogContract, RawBatch, log_contract
@@ -32,7 +32,7 @@ class SimulatedReader:
         return []
 
     def fingerprint(self) -> str:
-        return fingerprint(FILE, version=VERSION, **self._settings.model_dump(mode="json"))
+        return reader_fingerprint(FILE, version=VERSION, **self._settings.model_dump(mode="json"))
 
     def contract(self) -> LogContract:
         impressions = not self._settings.clicks_only
@@ -77,11 +77,11 @@ class SimulatedReader:
 
 
 def _items(world: ClickWorld) -> pa.Table:
-    categories = _named("c{:02d}", world.config.categories)
+    categories = _ids("c{:02d}", world.config.categories)
     subcategories = [f"{category}.{number}" for category in categories for number in range(SUBCATEGORIES)]
     return pa.table(
         {
-            "item_id": _named("i{:05d}", world.config.items),
+            "item_id": _ids("i{:05d}", world.config.items),
             "category": pa.array(categories).take(pa.array(world.category)),
             "subcategory": pa.array(subcategories).take(pa.array(world.category * SUBCATEGORIES + world.subcategory)),
         }
@@ -89,9 +89,9 @@ def _items(world: ClickWorld) -> pa.Table:
 
 
 def _users(world: ClickWorld) -> pa.Table:
-    segments = pa.array(_named("s{}", SEGMENTS))
-    return pa.table({"user_id": _named("u{:06d}", world.config.users), "segment": segments.take(pa.array(world.segment))})
+    segments = pa.array(_ids("s{}", SEGMENTS))
+    return pa.table({"user_id": _ids("u{:06d}", world.config.users), "segment": segments.take(pa.array(world.segment))})
 
 
-def _named(pattern: str, count: int) -> list[str]:
+def _ids(pattern: str, count: int) -> list[str]:
     return [pattern.format(number) for number in range(count)]

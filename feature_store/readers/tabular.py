@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from feature_store.config import SourceConfig
-from feature_store.readers.base import ENDINGS, data_folder, fingerprint, read_table, relative
+from feature_store.readers.base import ENDINGS, data_folder, read_table, reader_fingerprint, relative
 from feature_store.tables.contracts import ID_COLUMNS, DataError, DataFolderError, LogContract, RawBatch, log_contract
 
 _RESERVED = {*ID_COLUMNS["events"], "timestamp", "clicked", "ingested_at", "time_known", "click_probability", "source", "line", "title"}
@@ -61,7 +61,7 @@ class TabularReader:
         for block in blocks.values():
             if block:
                 block.pop("path")  # which files there are is the ledger's business
-        return fingerprint("tabular", context=self._context.model_dump(), **blocks)
+        return reader_fingerprint("tabular", context=self._context.model_dump(), **blocks)
 
     def contract(self) -> LogContract:
         return log_contract(

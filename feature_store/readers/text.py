@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from feature_store.config import JSON_ENDINGS, SourceConfig
-from feature_store.readers.base import data_folder, fingerprint, relative
+from feature_store.readers.base import data_folder, reader_fingerprint, relative
 from feature_store.readers.delimited import BROKEN, TSV, Layout, open_raw, read_delimited
 from feature_store.tables.contracts import LONGEST_TEXT, DataError, DataFolderError, RawBatch, Rejected
 
@@ -66,7 +66,7 @@ class TextReader:
         columns: dict[str, Any] = {"text": config.text, "text_b": config.text_b, "label": config.label, "class_names": config.class_names}
         if config.unlabelled_columns is not None:
             columns["unlabelled"] = config.unlabelled_columns.model_dump()
-        return fingerprint("text", splits=self.splits, share=config.validation_share, seed=config.seed, **columns)
+        return reader_fingerprint("text", splits=self.splits, share=config.validation_share, seed=config.seed, **columns)
 
     @property
     def has_pairs(self) -> bool:

@@ -1,7 +1,7 @@
 """Ingestion: raw files into partitions by event date, all of them or none.
 
 A run reads the files that are new or changed, types their rows, stages them by date, merges each affected date with the
-partition that stands, and commits everything at once. What results is a function of the input files alone: not of the
+partition that is stored, and commits everything at once. What results is a function of the input files alone: not of the
 order in which they arrived, nor of how often or when this ran. Files that vanished keep their rows: raw logs are rotated.
 """
 
@@ -21,7 +21,7 @@ from feature_store.config import SourceConfig
 from feature_store.readers import LOG_READERS
 from feature_store.readers.base import relative
 from feature_store.store.manifests import CONTRACT, LEDGER, MANIFEST, InputFile, Ledger, StoredLogContract, TableManifest, read_sealed
-from feature_store.store.merge import KEYS, connect, write_part
+from feature_store.store.merge import KEYS, merge_part, sort_engine
 from feature_store.store.quarantine import FILE, Rejects, files_behind, write_failed, write_quarantine
 from feature_store.store.staging import Part, Staging
 from feature_store.store.store import Store, Transaction, finish_commit, storage_errors
@@ -77,15 +77,15 @@ class IngestSummary:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What to read, and what stands."""
+    """What to read, and what the store has."""
 
     contract: LogContract
     identity: str  # of the reader, its settings and the contract: a store holds one log
     digests: dict[str, str]  # sha256 of every input
     read: list[Path]
-    reread: set[str]  # names of the read files whose rows may stand in the store
+    reread: set[str]  # names of the read files whose rows may be in the store
     kept: dict[str, InputFile]  # ledger entries of the other files
-    fresh: bool  # nothing of the standing store is used
+    fresh: bool  # nothing of the present store is used
 
 
 def ingest(
@@ -127,7 +127,7 @@ def ingest(
         if not plan.read and plan.kept:
             report(f"nothing new: {len(plan.digests) or 1} inputs are as they were")
             return IngestSummary(partitions_unchanged=len(store.dates()), seconds=time.monotonic() - started)
-        with closing(_Run(plan, store, transaction, source.bad_rows_limit, Path(failed), report)) as run:
+        with closing(_Run(plan, store, transaction, limit=source.bad_rows_limit, failed=Path(failed), report=report)) as run:
             run.stage(reader, ContractCheck(plan.contract, now))
             summary = run.merge()
         transaction.commit()
@@ -157,7 +157,7 @@ def _plan(reader: LogReader, paths: list[Path], data: Path | None, store: Store,
     known = {} if ledger is None or fresh else ledger.files
     changed = {name for name, digest in digests.items() if name in known and known[name].sha256 != digest}
     # A row that a changed file's row kept out may have to come back: rows in quarantine, and rows of an older catalogue.
-    behind = files_behind(_standing_quarantine(store), changed)
+    behind = files_behind(_stored_quarantine(store), changed)
     kinds = {kind for name in changed for kind in known[name].kinds if kind != "events"}
     behind |= {name for name in known if kinds.intersection(known[name].kinds)}
     behind |= {name for name, entry in known.items() if entry.future is not None and entry.future <= latest}  # what was to come has come
@@ -168,7 +168,7 @@ def _plan(reader: LogReader, paths: list[Path], data: Path | None, store: Store,
 
 
 @dataclass
-class _File:
+class _FileFacts:
     """What one input file turned out to hold."""
 
     sha256: str
@@ -196,14 +196,14 @@ class _File:
 class _Run:
     """One ingestion inside its transaction."""
 
-    def __init__(self, plan: _Plan, store: Store, transaction: Transaction, limit: float, failed: Path, report: Report) -> None:
+    def __init__(self, plan: _Plan, store: Store, transaction: Transaction, *, limit: float, failed: Path, report: Report) -> None:
         self._plan, self._store, self._transaction = plan, store, transaction
         self._limit, self._failed, self._report = limit, failed, report
         self._staging = Staging(transaction.staging / "rows")
         self._rejects = Rejects(transaction.staging / "rejected")
         self._entries: dict[str, InputFile] = {}  # the next ledger
         self._rows_read = 0
-        self._engine = connect(transaction.staging / "engine")
+        self._engine = sort_engine(transaction.staging / "engine")
 
     def close(self) -> None:
         """Let go of the engine's scratch files."""
@@ -214,11 +214,11 @@ class _Run:
         plan = self._plan
         self._report(f"reading {len(plan.read)} of {len(plan.digests)} input files" if plan.digests else "making the log")
         told = time.monotonic()
-        files: dict[str, _File] = {}
+        files: dict[str, _FileFacts] = {}
         for batch in reader.read(plan.read):
             rows, rejected = check.split(batch)
             if batch.file not in files:
-                files[batch.file] = _File(plan.digests.get(batch.file, plan.identity))
+                files[batch.file] = _FileFacts(plan.digests.get(batch.file, plan.identity))
             files[batch.file].take(batch.kind, rows, rejected)
             self._rows_read += rows.num_rows + len(rejected)
             self._rejects.add(batch.file, rejected)
@@ -267,30 +267,40 @@ class _Run:
         contract = StoredLogContract(**plan.contract.to_json(), **{name: str(kind) for name, kind in ids.items()})
         retyped = not plan.fresh and store.log_contract.id_types != contract.id_types
         staged = self._staging.parts()
-        standing = _standing_parts(store)
-        affected = {part for part, folder in standing.items() if retyped or self._holds_reread(folder)} if not plan.fresh else set()
+        stored = _stored_parts(store)
+        affected = {part for part, folder in stored.items() if retyped or self._holds_reread(folder)} if not plan.fresh else set()
         written: list[str] = []
-        removed = [] if not plan.fresh else [part for part in standing if part not in staged]
+        removed = [] if not plan.fresh else [part for part in stored if part not in staged]
         digests = {name: entry.sha256 for name, entry in self._entries.items()}
         for part in sorted({*staged, *affected}):
             kind, date = part
-            before = None if plan.fresh else standing.get(part)
+            before = None if plan.fresh else stored.get(part)
             folder = transaction.new(_folder(part))
             file = before / f"{kind}.parquet" if before else None
             if file is not None:  # else a damaged row would get a manifest that vouches for it
                 store.verify_files([file])
             wanted = schema(kind, plan.contract, ids)
             duplicates = self._on_duplicates(kind)
-            manifest = write_part(self._engine, kind, wanted, staged.get(part, []), file, plan.reread, digests, folder, duplicates)
-            if manifest is None or _same_manifest(standing.get(part), folder):
+            manifest = merge_part(
+                self._engine,
+                kind,
+                wanted,
+                staged=staged.get(part, []),
+                stored=file,
+                reread=plan.reread,
+                digests=digests,
+                folder=folder,
+                on_duplicates=duplicates,
+            )
+            if manifest is None or _same_manifest(stored.get(part), folder):
                 transaction.discard(_folder(part))
             if manifest is None:
                 removed.append(part)
             elif kind == "events" and folder.exists():
                 written.append(date)
         self._check_limit()
-        transaction.remove(_folder(part) for part in removed if part in standing)
-        dates = {date for kind, date in {*standing, *staged} - set(removed) if kind == "events"}
+        transaction.remove(_folder(part) for part in removed if part in stored)
+        dates = {date for kind, date in {*stored, *staged} - set(removed) if kind == "events"}
         self._replace_quarantine()
         transaction.write(CONTRACT, contract)
         transaction.write(LEDGER, Ledger(source=plan.identity, files=self._entries))
@@ -308,9 +318,9 @@ class _Run:
         return not self._plan.reread.isdisjoint(read_sealed(folder / MANIFEST, TableManifest).inputs)
 
     def _on_duplicates(self, kind: Kind) -> Callable[[pa.Table, list[str]], None]:
-        def quarantine(rows: pa.Table, standing: list[str]) -> None:
+        def quarantine(rows: pa.Table, stored: list[str]) -> None:
             shown = rows.select(list(KEYS[kind])).to_pylist()
-            found = zip(rows["source"].to_pylist(), rows["line"].to_pylist(), shown, standing, strict=True)
+            found = zip(rows["source"].to_pylist(), rows["line"].to_pylist(), shown, stored, strict=True)
             for file, line, row, other in found:
                 if kind == "events":
                     self._rejects.add(file, [Rejected(line, "duplicate row", row_text(row))], duplicate_of=other)
@@ -320,10 +330,10 @@ class _Run:
         return quarantine
 
     def _replace_quarantine(self) -> None:
-        before = _standing_quarantine(self._store)
-        standing = before if not self._plan.fresh else None
+        before = _stored_quarantine(self._store)
+        stored = before if not self._plan.fresh else None
         folder = self._transaction.new("quarantine")
-        if write_quarantine(self._engine, self._rejects, folder, standing, self._plan.reread) == 0:
+        if write_quarantine(self._engine, self._rejects, folder, stored, self._plan.reread) == 0:
             self._transaction.discard("quarantine")
             self._transaction.remove(["quarantine"] if before is not None else [])
 
@@ -333,7 +343,7 @@ def _folder(part: Part) -> str:
     return f"events/date={date}" if kind == "events" else kind
 
 
-def _standing_parts(store: Store) -> dict[Part, Path]:
+def _stored_parts(store: Store) -> dict[Part, Path]:
     parts: dict[Part, Path] = {("events", date): store.root / "events" / f"date={date}" for date in store.dates()}
     for kind, file in (("items", store.items_file()), ("users", store.users_file())):
         if file is not None:
@@ -341,7 +351,7 @@ def _standing_parts(store: Store) -> dict[Part, Path]:
     return parts
 
 
-def _standing_quarantine(store: Store) -> Path | None:
+def _stored_quarantine(store: Store) -> Path | None:
     folder = store.root / "quarantine"
     if not (folder / MANIFEST).is_file():
         return None
@@ -349,5 +359,5 @@ def _standing_quarantine(store: Store) -> Path | None:
     return folder / FILE
 
 
-def _same_manifest(standing: Path | None, folder: Path) -> bool:
-    return standing is not None and (standing / MANIFEST).read_bytes() == (folder / MANIFEST).read_bytes()
+def _same_manifest(stored: Path | None, folder: Path) -> bool:
+    return stored is not None and (stored / MANIFEST).read_bytes() == (folder / MANIFEST).read_bytes()

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from feature_store.engines.sql_template import literal, quoted
 from feature_store.store.manifests import MANIFEST, PartitionManifest, TableManifest, write_sealed
 from feature_store.store.staging import encodings
 from feature_store.tables.contracts import Kind
@@ -33,19 +34,11 @@ KEYS: dict[Kind, tuple[str, ...]] = {
 Duplicates = Callable[[pa.Table, list[str]], None]
 
 
-def connect(scratch: Path) -> duckdb.DuckDBPyConnection:
+def sort_engine(scratch: Path) -> duckdb.DuckDBPyConnection:
     """An engine that sorts out of core below ``scratch``."""
     scratch.mkdir(parents=True, exist_ok=True)
     settings = {"memory_limit": MEMORY, "threads": min(4, os.cpu_count() or 1), "temp_directory": str(scratch)}
     return duckdb.connect(config=settings)
-
-
-def _text(value: object) -> str:
-    return "'" + str(value).replace("'", "''") + "'"
-
-
-def _name(column: str) -> str:
-    return '"' + column.replace('"', '""') + '"'
 
 
 def _sql_type(kind: pa.DataType) -> str | None:
@@ -56,32 +49,33 @@ def _select(schema: pa.Schema, files: Sequence[Path], where: str = "") -> str:
     columns = []
     for field in schema:
         kind = _sql_type(field.type)  # only ids may differ from their stored type: a batch of integers in a log of texts
-        columns.append(f"CAST({_name(field.name)} AS {kind}) AS {_name(field.name)}" if kind else _name(field.name))
-    return f"SELECT {', '.join(columns)} FROM read_parquet([{', '.join(map(_text, files))}]) {where}"
+        columns.append(f"CAST({quoted(field.name)} AS {kind}) AS {quoted(field.name)}" if kind else quoted(field.name))
+    return f"SELECT {', '.join(columns)} FROM read_parquet([{', '.join(map(literal, files))}]) {where}"
 
 
 def sorted_rows(
     engine: duckdb.DuckDBPyConnection,
     schema: pa.Schema,
     staged: Iterable[Sequence[Path]],
-    standing: Path | None,
+    stored: Path | None,
+    *,
     without: tuple[str, set[str]],
     order: Sequence[str],
 ) -> Iterator[pa.Table]:
-    """Stream the staged rows and those of the standing file, sorted.
+    """Stream the staged rows and those of the stored file, sorted.
 
     Parameters
     ----------
     without : (column, values)
-        Rows of the standing file that are left out: those of the input files that were read again.
+        Rows of the stored file that are left out: those of the input files that were read again.
     order : sequence of str
         Columns to sort by, each with an optional ``DESC``.
     """
     queries = [_select(schema, files) for files in staged]
-    if standing is not None:
+    if stored is not None:
         column, values = without
-        where = f"WHERE {_name(column)} NOT IN ({', '.join(map(_text, sorted(values)))})" if values else ""
-        queries.append(_select(schema, [standing], where))
+        where = f"WHERE {quoted(column)} NOT IN ({', '.join(map(literal, sorted(values)))})" if values else ""
+        queries.append(_select(schema, [stored], where))
     if not queries:
         return
     query = f"{' UNION ALL '.join(queries)} ORDER BY {', '.join(order)}"
@@ -93,17 +87,18 @@ def _order(kind: Kind, schema: pa.Schema) -> list[str]:
     key = KEYS[kind]
     rest = [name for name in schema.names if name not in key]
     if kind != "events":  # of an item in several files the last file's row stays: catalogues are delivered again and again
-        return [*map(_name, key), "source DESC", "line", *(_name(name) for name in rest if name not in ("source", "line"))]
+        return [*map(quoted, key), "source DESC", "line", *(quoted(name) for name in rest if name not in ("source", "line"))]
     rest.remove("ingested_at")
-    return [*map(_name, key), "ingested_at", *map(_name, rest)]  # of two copies of an event the one known first stays
+    return [*map(quoted, key), "ingested_at", *map(quoted, rest)]  # of two copies of an event the one known first stays
 
 
-def write_part(
+def merge_part(
     engine: duckdb.DuckDBPyConnection,
     kind: Kind,
     schema: pa.Schema,
+    *,
     staged: Iterable[Sequence[Path]],
-    standing: Path | None,
+    stored: Path | None,
     reread: set[str],
     digests: Mapping[str, str],
     folder: Path,
@@ -113,21 +108,21 @@ def write_part(
 
     Parameters
     ----------
-    standing : Path, optional
-        The part as it stands; rows of the files in ``reread`` leave it.
+    stored : Path, optional
+        The part as the store has it; rows of the files in ``reread`` leave it.
     digests : mapping
         sha256 of every input file, for the manifest.
     folder : Path
         Where ``<kind>.parquet`` and the manifest go.
     on_duplicates : callable
-        Takes rows that are left out, and the input files of the rows that stand in their place.
+        Takes rows that are left out, and the input files of the rows that are kept instead.
 
     Returns
     -------
     TableManifest or None
         None (and no file) when no row is left.
     """
-    rows = sorted_rows(engine, schema, staged, standing, ("source", reread), _order(kind, schema))
+    rows = sorted_rows(engine, schema, staged, stored, without=("source", reread), order=_order(kind, schema))
     facts = _Facts(kind)
     path = folder / f"{kind}.parquet"
     write_rows(path, schema, facts.watch(unique_rows(rows, kind, on_duplicates)))
@@ -146,7 +141,7 @@ def write_part(
 def unique_rows(tables: Iterable[pa.Table], kind: Kind, on_duplicates: Duplicates) -> Iterator[pa.Table]:
     """The first row of each key, of sorted rows."""
     key = KEYS[kind]
-    kept: pa.Table | None = None  # the row that stood last: a key may run on into the next table
+    kept: pa.Table | None = None  # the last row kept: a key may run on into the next table
     for table in tables:
         if table.num_rows == 0:
             continue
@@ -158,7 +153,7 @@ def unique_rows(tables: Iterable[pa.Table], kind: Kind, on_duplicates: Duplicate
         first = np.concatenate([[True], ~same])
         fresh = first if kept is None else first[1:]  # of this table alone
         if same.any():
-            kept_at = np.maximum.accumulate(np.where(first, np.arange(len(first)), 0))  # row that stands for each row
+            kept_at = np.maximum.accumulate(np.where(first, np.arange(len(first)), 0))  # row that is kept for each row
             repeats = np.flatnonzero(~first)
             on_duplicates(joined.take(pa.array(repeats)), joined["source"].take(pa.array(kept_at[repeats])).to_pylist())
             kept = joined.slice(int(kept_at[-1]), 1)

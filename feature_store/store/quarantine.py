@@ -27,7 +27,7 @@ QUARANTINE = pa.schema(
         ("line", pa.int64()),
         ("reason", pa.string()),
         ("text", pa.string()),
-        ("duplicate_of", pa.string()),  # file of the row that stands instead: when it changes, this row's file is read again
+        ("duplicate_of", pa.string()),  # file of the row that is stored instead: when it changes, this row's file is read again
     ]
 )
 
@@ -62,7 +62,7 @@ class Rejects:
         return self.reasons.total()
 
     def commonest(self) -> str:
-        """The reason of most rows, with how many and where the first one stands."""
+        """The reason of most rows, how many they are, and where the first one is."""
         reason, count = min(self.reasons.items(), key=lambda pair: (-pair[1], pair[0]))
         file, line = self._first[reason]
         return f"{reason} ({count:,} rows, first at {file}:{line})"
@@ -82,8 +82,8 @@ class Rejects:
         return list(self._files)
 
 
-def write_quarantine(engine: duckdb.DuckDBPyConnection, rejects: Rejects, folder: Path, standing: Path | None, reread: set[str]) -> int:
-    """Write the rejected rows and those that stand, less the rows of the files that were read again; returns how many."""
+def write_quarantine(engine: duckdb.DuckDBPyConnection, rejects: Rejects, folder: Path, stored: Path | None, reread: set[str]) -> int:
+    """Write the rejected rows and those stored before, less the rows of the files that were read again; returns how many."""
     reasons: Counter[str] = Counter()
 
     def counted(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
@@ -93,7 +93,7 @@ def write_quarantine(engine: duckdb.DuckDBPyConnection, rejects: Rejects, folder
             yield table
 
     files = rejects.files()
-    rows = sorted_rows(engine, QUARANTINE, [files] if files else [], standing, ("file", reread), QUARANTINE.names)
+    rows = sorted_rows(engine, QUARANTINE, [files] if files else [], stored, without=("file", reread), order=QUARANTINE.names)
     write_rows(folder / FILE, QUARANTINE, counted(rows))
     manifest = QuarantineManifest(rows=reasons.total(), reasons=dict(reasons), sha256={FILE: sha256_of(folder / FILE)})
     write_sealed(folder / MANIFEST, manifest)

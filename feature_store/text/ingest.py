@@ -38,7 +38,7 @@ from feature_store.store.manifests import (
     TextManifest,
     write_sealed,
 )
-from feature_store.store.merge import connect, write_rows
+from feature_store.store.merge import sort_engine, write_rows
 from feature_store.store.quarantine import Rejects, write_failed, write_quarantine
 from feature_store.store.store import Store, Transaction, finish_commit, storage_errors
 from feature_store.tables.casting import canonical_integers, to_text
@@ -68,6 +68,7 @@ def ingest_texts(
     store: Store,
     failed: Path,
     report: Callable[[str], None] = lambda line: None,
+    *,
     resources: Iterable[str] = (),
 ) -> IngestSummary:
     """Bring the store up to date with the files of texts.
@@ -107,9 +108,9 @@ def ingest_texts(
     with storage_errors(store.root), Transaction(store) as transaction:
         if store.ledger == ledger:
             report(f"nothing new: {len(digests)} inputs are as they were")
-            return IngestSummary(partitions_unchanged=len(_standing(store.root, "texts/*")), seconds=time.monotonic() - started)
+            return IngestSummary(partitions_unchanged=len(_stored(store.root, "texts/*")), seconds=time.monotonic() - started)
         rejects = Rejects(transaction.staging / "rejected")
-        with closing(connect(transaction.staging / "engine")) as engine:
+        with closing(sort_engine(transaction.staging / "engine")) as engine:
             try:
                 rows, classes, read = _read(reader, source, rejects)
             except _RefusedError as refusal:
@@ -126,7 +127,7 @@ def ingest_texts(
             | ({"resources"} if needed else set())
             | ({"quarantine"} if rejects.rows else set())
         )
-        transaction.remove(sorted(set(_standing(store.root, "*", "texts/*", "events/*")) - kept))
+        transaction.remove(sorted(set(_stored(store.root, "*", "texts/*", "events/*")) - kept))
         transaction.commit()
         shutil.rmtree(failed, ignore_errors=True)
     report(f"{rows.num_rows:,} texts stored, {rejects.rows:,} in quarantine, {len(classes)} classes")
@@ -224,7 +225,7 @@ def _check(batch: RawBatch, names: list[str] | None) -> tuple[dict[str, list[Any
         else:
             rejected.append(Rejected(line, reason, row_text({name: column[place].as_py() for name, column in raw.items()})))
     if names is not None and "label" in values:
-        values["label"] = [_named(label, names) for label in values["label"]]
+        values["label"] = [_class_name(label, names) for label in values["label"]]
     rows = {name: [values[name][place] if name in values else None for place in kept] for name in ("text", "text_b", "label")}
     return {**rows, "line": batch.lines[kept].tolist()}, rejected
 
@@ -237,7 +238,7 @@ def _fault(name: str, value: str | None, is_broken: bool) -> str | None:
     return f"{name} holds a NUL character" if "\0" in value else None
 
 
-def _named(label: str | None, names: list[str]) -> str | None:
+def _class_name(label: str | None, names: list[str]) -> str | None:
     """The name of a class that is given by name or by its number from 0."""
     if label is None or label in names:
         return label
@@ -292,6 +293,6 @@ def _copy_resources(transaction: Transaction, files: Mapping[str, Path]) -> None
     write_sealed(folder / MANIFEST, FolderManifest(sha256={name: sha256_of(folder / name) for name in files}))
 
 
-def _standing(root: Path, *patterns: str) -> list[str]:
+def _stored(root: Path, *patterns: str) -> list[str]:
     """Folders of the store that hold a manifest."""
     return [path.parent.relative_to(root).as_posix() for pattern in patterns for path in root.glob(f"{pattern}/{MANIFEST}")]

@@ -24,7 +24,7 @@ def candidate_tables(context: StageContext, day: date, model: OpenedModel, joine
     config = context.config
     if config.score.candidates == "retrieve":
         return retrieved(context, day, model, joiner)
-    return candidate_batches_on(context.store, day, config.assembly, config.feature_store, context.as_of, config.score.candidates)
+    return candidate_batches_on(context.store, day, config.assembly, config.feature_store, context.as_of, kind=config.score.candidates)
 
 
 def retrieved(context: StageContext, day: date, model: OpenedModel, joiner: Joiner) -> Iterator[pa.Table]:

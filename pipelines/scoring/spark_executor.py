@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from feature_store.config import FeatureStoreConfig
-from feature_store.engines.spark_session import EngineFailed, reason_of, spark_session
+from feature_store.engines.spark_session import EngineFailed, spark_reason, spark_session
 from pipelines.registry.loaded_model import OpenedModel
 from pipelines.scoring.parts import Finished, Part, PartsFolder
 from pipelines.scoring.spark_task import ScoringTask
@@ -83,7 +83,7 @@ class SparkPool:
             frame = self._spark.range(len(asked), numPartitions=len(asked)).mapInArrow(task, "answer string")
             return [Answer.from_json(row.answer) for row in frame.collect()]
         except (PySparkException, Py4JError) as error:
-            raise EngineFailed(f"Spark: {reason_of(error)}; {self._folder.what_is_kept()}") from error
+            raise EngineFailed(f"Spark: {spark_reason(error)}; {self._folder.what_is_kept()}") from error
 
 
 def packed(files: Mapping[str, Path]) -> bytes:

@@ -167,7 +167,7 @@ class Clicks:
         from feature_store.features.training_set import assemble
 
         config = self._config
-        summary = assemble(context.store, config.assembly, config.feature_store, context.as_of, context.output, context.report)
+        summary = assemble(context.store, config.assembly, config.feature_store, context.as_of, context.output, report=context.report)
         Assembly(context.output, config.history.max_length).write_pool()
         for line in thin_windows(summary.positives):
             context.report(line)

@@ -13,8 +13,9 @@ import pytest
 from feature_store.config import AssemblyConfig, FeatureStoreConfig, SparkConfig
 from feature_store.engines import open_engine
 from feature_store.engines.spark_session import EngineFailed
+from feature_store.features.historical_features import features_for
 from feature_store.features.negative_sampling import CandidateConfig
-from feature_store.features.training_set import assemble, features_for
+from feature_store.features.training_set import assemble
 from feature_store.store.store import Store
 from feature_store.tables.contracts import StorageError
 from tests.feature_store.logs import Event, at, write_store

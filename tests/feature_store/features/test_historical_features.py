@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from feature_store.config import AssemblyConfig, FeatureStoreConfig
 from feature_store.features import historical_features as serving
-from feature_store.features.training_set import FeatureLookup, assemble, candidate_batches_on, candidates_on, features_for
+from feature_store.features.historical_features import FeatureLookup, candidate_batches_on, candidates_on, features_for
+from feature_store.features.training_set import assemble
 from feature_store.store.store import Store
 from feature_store.tables.contracts import DataError
 from tests.feature_store.logs import Event, at, write_store
@@ -165,7 +166,7 @@ def test_a_reading_up_to_a_later_date_answers_as_one_up_to_the_midnight_after_th
                 midnight = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
                 for kind in ("log", "live"):
                     try:
-                        rows = candidates_on(store, day, CONFIG, ENGINE, as_of, kind).select(["user_id", "item_id", "timestamp"])  # type: ignore[arg-type]
+                        rows = candidates_on(store, day, CONFIG, ENGINE, as_of, kind=kind).select(["user_id", "item_id", "timestamp"])  # type: ignore[arg-type]
                     except DataError:
                         continue
                     with FeatureLookup(store, CONFIG, ENGINE, until(midnight)) as own:

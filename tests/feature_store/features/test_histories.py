@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from feature_store.config import FeatureStoreConfig
 from feature_store.engines.duckdb import EmbeddedEngine
-from feature_store.features.event_log import load
+from feature_store.features.event_log import load_log
 from feature_store.features.histories import build_histories, write_clicks
 from tests.feature_store.logs import MINUTE, START, Event, write_store
 
@@ -16,7 +16,7 @@ from tests.feature_store.logs import MINUTE, START, Event, write_store
 def pool(tmp_path: Path, log: list[Event], max_length: int) -> tuple[list[tuple[int, int, int, bool]], list[tuple[int, int, int, int]]]:
     """(user, item, minute, canonical) of each position, and (minute, user, start, end) of each moment."""
     with EmbeddedEngine(FeatureStoreConfig(threads=1), tmp_path / "scratch") as engine:
-        load(engine, write_store(tmp_path / "store", log, False), None)
+        load_log(engine, write_store(tmp_path / "store", log, False), None)
         build_histories(engine, max_length)
         write_clicks(engine, tmp_path / "clicks.parquet")
         moments = engine.rows(

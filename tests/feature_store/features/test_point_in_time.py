@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from feature_store.config import AssemblyConfig, FeatureStoreConfig
-from feature_store.features.training_set import assemble, features_for
+from feature_store.features.historical_features import features_for
+from feature_store.features.training_set import assemble
 from feature_store.tables.contracts import DataError
 from tests.feature_store.logs import MINUTE, START, Event, Naive, write_store
 

@@ -12,9 +12,10 @@ import pytest
 
 from feature_store.config import AssemblyConfig, FeatureStoreConfig
 from feature_store.features import row_writer as rows
+from feature_store.features.historical_features import features_for
 from feature_store.features.statistics import statistic_names
 from feature_store.features.summary import ClickSummary
-from feature_store.features.training_set import assemble, features_for
+from feature_store.features.training_set import assemble
 from feature_store.tables.contracts import ContextNames, DataError
 from tests.feature_store.logs import Event, write_store
 

@@ -432,11 +432,11 @@ from feature_store.store import ingest as module
 from feature_store.config import SourceConfig
 from feature_store.store.store import Store
 
-def write_part(*arguments, count=[], original=module.write_part):
+def merge_part(*arguments, count=[], original=module.merge_part, **named):
     count.append(1)
-    return original(*arguments) if len(count) < 2 else os._exit(9)
+    return original(*arguments, **named) if len(count) < 2 else os._exit(9)
 
-module.write_part = write_part
+module.merge_part = merge_part
 module.ingest(SourceConfig.model_validate_json(sys.argv[1]), Path(sys.argv[2]), Store(Path(sys.argv[3])), Path(sys.argv[4]))
 """
 
@@ -481,7 +481,7 @@ def test_a_full_disk_is_one_line_and_the_store_as_it_was(tmp_path: Path, small_d
     assert world.bytes() == before and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("place", ["write_part", "write_quarantine", "Staging"])
+@pytest.mark.parametrize("place", ["merge_part", "write_quarantine", "Staging"])
 def test_no_space_wherever_it_runs_out(world: World, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     world.write("a.csv", row(1))
     world.ingest()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_store.store import merge
-from feature_store.store.merge import connect, sorted_rows, write_part, write_rows
+from feature_store.store.merge import merge_part, sort_engine, sorted_rows, write_rows
 
 SCHEMA = pa.schema([("user_id", pa.string()), ("age", pa.string()), ("source", pa.string()), ("line", pa.int64())])
 
@@ -33,8 +33,8 @@ def test_the_first_row_of_each_key_stays_however_the_rows_are_cut(keys: list[tup
     edges = [0, *sorted(cut for cut in cuts if cut < count), count]
     dropped: list[tuple[str, str]] = []
 
-    def note(repeats: pa.Table, standing: list[str]) -> None:
-        dropped.extend(zip(repeats["source"].to_pylist(), standing, strict=True))
+    def note(repeats: pa.Table, stored: list[str]) -> None:
+        dropped.extend(zip(repeats["source"].to_pylist(), stored, strict=True))
 
     pieces: Iterator[pa.Table] = (rows.slice(a, b - a) for a, b in pairwise(edges))
     kept = [place for piece in merge.unique_rows(pieces, "events", note) for place in piece["source"].to_pylist()]
@@ -46,17 +46,28 @@ def test_the_first_row_of_each_key_stays_however_the_rows_are_cut(keys: list[tup
 def test_files_of_other_types_and_the_standing_rows_meet_in_one_order(tmp_path: Path) -> None:
     pq.write_table(table(("b", "20", "x.csv", 2), ("10", None, "x.csv", 3)), tmp_path / "text.parquet")
     pq.write_table(table(("9", "1", "y.csv", 2)).set_column(0, "user_id", pa.array([9])), tmp_path / "integers.parquet")
-    pq.write_table(table(("a", "1", "old'.csv", 2), ("c", "1", "kept.csv", 2)), tmp_path / "standing.parquet")
+    pq.write_table(table(("a", "1", "old'.csv", 2), ("c", "1", "kept.csv", 2)), tmp_path / "stored.parquet")
     staged = [[tmp_path / "text.parquet"], [tmp_path / "integers.parquet"]]
-    rows = sorted_rows(connect(tmp_path / "scratch"), SCHEMA, staged, tmp_path / "standing.parquet", ("source", {"old'.csv"}), ["user_id"])
+    engine, stored = sort_engine(tmp_path / "scratch"), tmp_path / "stored.parquet"
+    rows = sorted_rows(engine, SCHEMA, staged, stored, without=("source", {"old'.csv"}), order=["user_id"])
     assert [user for piece in rows for user in piece["user_id"].to_pylist()] == ["10", "9", "b", "c"]
-    assert list(sorted_rows(connect(tmp_path / "scratch"), SCHEMA, [], None, ("source", set()), ["user_id"])) == []
+    assert list(sorted_rows(sort_engine(tmp_path / "scratch"), SCHEMA, [], None, without=("source", set()), order=["user_id"])) == []
 
 
 def test_a_part_without_rows_is_no_part(tmp_path: Path) -> None:
-    pq.write_table(table(("a", "1", "old.csv", 2)), tmp_path / "standing.parquet")
-    engine = connect(tmp_path / "scratch")
-    found = write_part(engine, "users", SCHEMA, [], tmp_path / "standing.parquet", {"old.csv"}, {}, tmp_path, lambda *_: None)
+    pq.write_table(table(("a", "1", "old.csv", 2)), tmp_path / "stored.parquet")
+    engine = sort_engine(tmp_path / "scratch")
+    found = merge_part(
+        engine,
+        "users",
+        SCHEMA,
+        staged=[],
+        stored=tmp_path / "stored.parquet",
+        reread={"old.csv"},
+        digests={},
+        folder=tmp_path,
+        on_duplicates=lambda *_: None,
+    )
     assert found is None and not (tmp_path / "users.parquet").exists()
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from feature_store.store.manifests import QuarantineManifest, read_sealed
-from feature_store.store.merge import connect
+from feature_store.store.merge import sort_engine
 from feature_store.store.quarantine import Rejects, files_behind, write_quarantine
 from feature_store.tables.contracts import Rejected
 
@@ -23,7 +23,7 @@ def test_rows_stand_until_their_file_is_read_again(tmp_path: Path) -> None:
             rejects.add("a.csv", [Rejected(5, "duplicate row", "text")], duplicate_of="c.csv")
         (tmp_path / run).mkdir()
         standing = tmp_path / "one" / "quarantine.parquet" if run == "two" else None
-        assert write_quarantine(connect(tmp_path / "engine"), rejects, tmp_path / run, standing, reread) == 2
+        assert write_quarantine(sort_engine(tmp_path / "engine"), rejects, tmp_path / run, standing, reread) == 2
     rows = pq.read_table(tmp_path / "two" / "quarantine.parquet").to_pylist()
     assert [(row["file"], row["line"], row["reason"]) for row in rows] == [("a.csv", 5, "duplicate row"), ("b.csv", 2, "reason two")]
     assert read_sealed(tmp_path / "two" / "_manifest.json", QuarantineManifest).reasons == {"duplicate row": 1, "reason two": 1}

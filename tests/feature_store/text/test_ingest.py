@@ -35,7 +35,7 @@ class World:
         (self.data / name).write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8", newline="\n")
 
     def ingest(self, *resources: str) -> IngestSummary:
-        return ingest_texts(self.source, self.data, self.store, self.failed, lambda line: None, resources)
+        return ingest_texts(self.source, self.data, self.store, self.failed, resources=resources)
 
     def rows(self, split: str) -> list[dict]:
         file = self.store.text_file(split)
