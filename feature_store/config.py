@@ -260,7 +260,7 @@ class SplitConfig(Config):
 class CandidateConfig(Config):
     per_click: int = Field(4, ge=1, le=100, description="sampled candidates that were not clicked, per click (logs of clicks only)")
     by: Literal["popularity", "uniform"] = Field("popularity", description="draw by the clicks of the window, or uniformly from its items")
-    window: Duration = Field(parse_duration("1h"), description="an item is live when anyone clicked it within this time before the request")
+    window: Duration = Field(parse_duration("1h"), description="an item is live when it was clicked within this time before the request")
     seed: int = Field(11, description="seed of the candidate sampler")
 
 
@@ -281,7 +281,7 @@ class StatisticsConfig(Config):
     @classmethod
     def _ascending(cls, windows: tuple[timedelta, ...]) -> tuple[timedelta, ...]:
         if len(set(windows)) < len(windows):
-            raise ValueError("the same window stands twice")
+            raise ValueError("the same window is named twice")
         return tuple(sorted(windows))
 
 

@@ -46,7 +46,7 @@ class Engine(Protocol):
         """A result as one Arrow table of one chunk, sorted by integer columns without nulls."""
 
     def stream(self, query: str, /, **parameters: object) -> Iterator[pa.RecordBatch]:
-        """A result in the order of its own ``order by``, in batches of ``queries.BATCH`` rows, whose last one may be shorter."""
+        """A result in the order of its own ``order by``, in batches of ``sql_template.BATCH`` rows, whose last one may be shorter."""
 
     def load_events(self, files: Sequence[Path], categorical: Sequence[str], dense: Sequence[str], oracle: bool, as_of: int | None) -> None:
         """View ``events``: the partitions with times as integer microseconds and context columns ``context_0``, ``context_1``, ...

@@ -33,7 +33,7 @@ def without_asof(query: str) -> str:
     ----------
     query : str
         Each of its ASOF joins reads ``asof [left] join ROWS b on [b.key = a.key and ...] b.moment < a.timestamp``, and ``from RELATION a``
-        stands before it. RELATION and ROWS are names, or queries in parentheses; ROWS has at most one row of a key and moment.
+        comes before it. RELATION and ROWS are names, or queries in parentheses; ROWS has at most one row of a key and moment.
 
     Returns
     -------

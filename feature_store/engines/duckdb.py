@@ -1,6 +1,6 @@
 """The embedded engine: runs the feature SQL in DuckDB, inside this process, on disk where memory does not suffice.
 
-What the features mean stands in ``sql/*.sql``, what an engine offers in :class:`feature_store.engines.Engine`; only the reading of the
+What the features mean is in ``sql/``, what an engine offers in :class:`feature_store.engines.Engine`; only the reading of the
 store (times to integer microseconds, context columns to small codes) is written for DuckDB here.
 """
 

@@ -118,7 +118,7 @@ class SparkEngine:
             shutil.rmtree(path, ignore_errors=True)
 
     def renew(self, name: str, query: str, /, **parameters: object) -> None:
-        """Replace a table by a query that reads the table itself: the new files stand before the old ones go."""
+        """Replace a table by a query that reads the table itself: the new files are complete before the old ones go."""
         self.table(name, query, **parameters)
 
     def view(self, name: str, query: str, /, **parameters: object) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 OLDEST_JAVA = 17
-# A process has one context, whoever asks for it. One that was started here is stopped when the last of its sessions is done.
+# A process has one context, which all its sessions share. One that was started here is stopped when the last of its sessions is done.
 _users: list[SparkSession] = []
 
 
@@ -78,7 +78,7 @@ def spark_reason(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
-    if "Python worker" in lines[0]:  # what happened there stands last
+    if "Python worker" in lines[0]:  # what happened there is said last
         return lines[-1]
     return next((line[2:] for line in lines if line.startswith(": ")), lines[0])  # of a Java error the first line names the call
 
@@ -103,7 +103,7 @@ def _started(builder: SparkSession.Builder, options: Mapping[str, str]) -> Spark
 
 @contextmanager
 def spark_session(config: FeatureStoreConfig) -> Iterator[SparkSession]:
-    """A session of one's own, with its own settings and views, on the context that stands or on one that is started and stopped here.
+    """A session of one's own, with its own settings and views, on the context that runs, or on one that is started and stopped here.
 
     Raises
     ------
@@ -116,15 +116,15 @@ def spark_session(config: FeatureStoreConfig) -> Iterator[SparkSession]:
         from pyspark.sql import SparkSession
     except ImportError:
         raise EngineMissing("engine spark needs pyspark, which is not installed: pip install 'ctr-kd[spark]'") from None
-    standing = SparkSession.getActiveSession()
-    started_here = standing is None or bool(_users)
-    if standing is None:
+    running = SparkSession.getActiveSession()
+    started_here = running is None or bool(_users)
+    if running is None:
         require_java()
     options = _builder_options(config)
     builder = SparkSession.builder
     for name, value in options.items():
         builder = builder.config(name, value)
-    shared = standing or _started(builder, options)
+    shared = running or _started(builder, options)
     session = shared.newSession()
     for name, value in options.items():
         if name.startswith("spark.sql."):  # a new session starts from the context's settings, without those of the builder

@@ -46,7 +46,7 @@ def labels_of(
         Parquet with ``request_id``, ``user_id``, ``item_id``, ``timestamp`` and ``score``.
     engine_config : FeatureStoreConfig
     as_of : datetime, optional
-        Events that happened or became known then or later exist for nobody.
+        Events that happened or became known then or later are left out.
     horizon : timedelta, optional
         None: the rows are impressions of the log, or candidates sampled for its clicks, and their label is that of their own request.
         Else they were candidates at their time, and events from then until so much later are their labels, never an earlier one.

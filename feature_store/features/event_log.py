@@ -84,7 +84,7 @@ def offered(contract: LogContract) -> Log:
         dense=tuple(context.dense),
         item_attributes=tuple(contract.item_attributes),
         user_attributes=tuple(contract.user_attributes),
-        oracle=contract.oracle and contract.has_impressions,  # nobody knows the probability of a sampled candidate
+        oracle=contract.oracle and contract.has_impressions,  # the probability of a sampled candidate is unknown
     )
 
 
@@ -104,13 +104,13 @@ def load_log(
     engine : Engine
     store : Store
     as_of : datetime, optional
-        Events with a time or an ``ingested_at`` at or after it exist for nobody; None keeps all.
+        Events with a time or an ``ingested_at`` at or after it are left out; None keeps all.
     context : bool
         Load the context columns too.
     until : datetime, optional
         Partitions of later dates are not read. Unlike ``as_of`` it keeps rows of earlier dates that became known later.
     since : datetime, optional
-        Partitions of earlier dates are not read: for whom the past does not matter.
+        Partitions of earlier dates are not read.
 
     Raises
     ------

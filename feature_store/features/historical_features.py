@@ -1,4 +1,4 @@
-"""Features for rows that come from elsewhere, and the candidates of a date to be scored: the same SQL as for training rows."""
+"""Historical features: a point-in-time join for rows from elsewhere, and the candidates of a date, by the SQL of the training rows."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class FeatureLookup:
     config : AssemblyConfig
     engine_config : FeatureStoreConfig
     as_of : datetime, optional
-        Later events exist for nobody.
+        Later events are left out.
     """
 
     def __init__(self, store: Store, config: AssemblyConfig, engine_config: FeatureStoreConfig, as_of: datetime | None = None) -> None:
@@ -78,11 +78,11 @@ class FeatureLookup:
         found = pa.concat_tables(self._chunks(frame.num_rows))
         found = found.take(pa.array(np.argsort(found["place"].to_numpy())))
         columns = dict(zip(("history", "history_timestamps"), self._histories(found), strict=True))
-        nobody = user.is_null()
+        no_user = user.is_null()
         for name in self.statistics:
             column = as_array(found[name]).cast(pa.float32())
             if name in ("user_clicks", "user_item_clicks"):  # 0 for a user who never clicked, but unknown without a user
-                column = pc.if_else(nobody, pa.scalar(None, pa.float32()), column)
+                column = pc.if_else(no_user, pa.scalar(None, pa.float32()), column)
             columns[name] = column
         for name, column in columns.items():
             if name not in frame.column_names:
@@ -119,7 +119,7 @@ class FeatureLookup:
 def features_for(
     store: Store, frame: pa.Table, config: AssemblyConfig, engine_config: FeatureStoreConfig, as_of: datetime | None = None
 ) -> pa.Table:
-    """Histories and statistics for rows of one's own, exactly as an assembly has them for the same user, item and time.
+    """Historical features of given rows, exactly as an assembly has them for the same user, item and time: a point-in-time join.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def features_for(
     config : AssemblyConfig
     engine_config : FeatureStoreConfig
     as_of : datetime, optional
-        Later events exist for nobody.
+        Later events are left out.
 
     Returns
     -------
@@ -201,7 +201,7 @@ def candidates_on(
         ``candidates`` says how a log of clicks only is sampled; ``history.min_length`` does not apply: every user is scored.
     engine_config : FeatureStoreConfig
     as_of : datetime, optional
-        Later events exist for nobody.
+        Later events are left out.
     kind : "log" or "live"
         ``log``: the date's impressions; for a log of clicks only the date's clicks with the candidates that an assembly
         samples for them. ``live``: each user with an event on the date, with the context of the newest one, times each item
@@ -254,7 +254,7 @@ def candidate_batches_on(
 
 
 class Live(NamedTuple):
-    """Who and what was there on a date.
+    """Users and items of a date.
 
     Attributes
     ----------
@@ -272,7 +272,7 @@ class Live(NamedTuple):
 
 
 def live_on(store: Store, day: date, config: AssemblyConfig, engine_config: FeatureStoreConfig, as_of: datetime | None = None) -> Live:
-    """Users of a date and the items live then, from which somebody else makes pairs; see :func:`candidates_on` for both.
+    """Users of a date and the items live then, from which the caller makes pairs; see :func:`candidates_on` for both.
 
     Raises
     ------

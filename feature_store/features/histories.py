@@ -1,4 +1,4 @@
-"""Click histories as of a time, as offsets into one pool of clicks.
+"""Click histories at a point in time, as offsets into one pool of clicks.
 
 The history of a user at t is every click with a time before t that was known before t, in order of time (ties by item), cut to
 the newest ``max_length``. A sample holds two offsets, so the clicks behind them must lie next to each other. As long as a
@@ -48,7 +48,7 @@ def build_histories(engine: Engine, max_length: int) -> None:
 def write_clicks(engine: Engine, path: Path) -> None:
     """Write the click pool; the position of a row is the offset that samples hold.
 
-    A user's rows lie together. Those with ``canonical`` are each of his clicks exactly once, in order of time; the others are
+    A user's rows lie together. Those with ``canonical`` are each of their clicks exactly once, in order of time; the others are
     runs that histories before a late click need. ``known_at`` tells which clicks a training until some time may use.
     """
     with pq.ParquetWriter(path, CLICKS, compression="zstd", store_schema=False) as writer:

@@ -1,6 +1,6 @@
-"""Candidates for a log of clicks only: drawn from the items that are live at the moment of the click.
+"""Negative sampling: candidates for a log of clicks only, drawn from the items that are live at the moment of the click.
 
-An item is live at t when anyone clicked it in ``window`` before t and that was known before t. ``by: popularity`` draws one of
+An item is live at t when it was clicked in ``window`` before t and that was known before t. ``by: popularity`` draws one of
 those clicks, so an item comes up as often as it was clicked; ``by: uniform`` draws one of those items. The clicked item must
 be live by the same rule: otherwise a click on an item without any click in the window would be known for what it is, because
 no sampled candidate looks like that. :class:`Support` checks that on every assembly.

@@ -69,7 +69,7 @@ class RowWriter:
                     self._writer.write_table(self._rest)
 
     def write(self, timelines: Timelines) -> None:
-        """Write ``chunk_rows``, those of ``kept_requests``, on whose times the timelines stand. A label below zero is none."""
+        """Write ``chunk_rows``, those of ``kept_requests``, to whose times the timelines were moved. A label below zero is none."""
         query, parameters = timelines.row_statistics()
         statistics = self.engine.fetch(query, by=["row"], **parameters)
         rows = self.engine.fetch("select row, request, source, item_code, label from chunk_rows", by=["row"])

@@ -1,4 +1,4 @@
-"""As-of statistics of items, users and pairs: what was known strictly before each request.
+"""Statistics of items, users and pairs at a point in time: what was known strictly before each request.
 
 =======================  ====================================================================================================
 item_age                 seconds since the item's first click (by time) among those known; null if there is none
@@ -8,7 +8,7 @@ item_ctr                 (clicks + prior * overall rate) / (impressions + prior)
 user_clicks              clicks of the user, those at unknown times included
 user_gap                 seconds since the user's last click at a known time; null if there is none
 user_item_clicks         clicks of the user on the item, those at unknown times included
-transition_clicks        clicks on the item in the longest window that directly followed, in anyone's sequence, the last item
+transition_clicks        clicks on the item in the longest window that directly followed, in any user's sequence, the last item
                          of this history; null for an empty history
 hour                     hour of the request, 0 to 23, UTC
 =======================  ====================================================================================================
@@ -54,7 +54,7 @@ def in_microseconds(window: timedelta) -> int:
 
 @dataclass
 class Timelines:
-    """Lookup tables of a log, and where in time they stand.
+    """Lookup tables of a log, moved to a span of time.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ class Timelines:
         return self._left(in_microseconds(window))
 
     def move(self, start: int, end: int) -> None:
-        """Stand on a chunk of requests with times in [start, end], microseconds.
+        """Move to a chunk of requests with times in [start, end], microseconds.
 
         Moving forward costs what lies between; moving back starts from the beginning of the log.
         """

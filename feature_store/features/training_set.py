@@ -1,6 +1,6 @@
 """Assembly: from the store to training rows, as an artifact of a few Parquet and JSON files.
 
-clicks.parquet   the click pool that histories point into (history.py)
+clicks.parquet   the click pool that histories point into (histories.py)
 rows.parquet     a row per (request, candidate), in order of (timestamp, request, row_id)
 items.parquet, users.parquet   ids and attributes; the row position is the code that the other files use
 vocabulary.json  tokens by feature, fitted on the training window
@@ -53,7 +53,7 @@ def assemble(
     engine_config : FeatureStoreConfig
         Memory, threads and requests at a time. The files do not depend on them, byte for byte.
     as_of : datetime, optional
-        Logical time of the run: later events exist for nobody. None takes all events.
+        Logical time of the run: later events are left out. None takes all events.
     output : Path
         Folder for the files; made if needed.
     report : callable

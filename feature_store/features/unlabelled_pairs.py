@@ -2,7 +2,7 @@
 
 They are the transfer set of a student, or hard negatives for its teacher. Items of a transfer set are by half near to what the user clicked
 before the request, and by half drawn by popularity; hard negatives are all near. Each is live at that time by the rule of
-:mod:`feature_store.features.negative_sampling`, with real impressions too: an item that nobody had clicked then might not have existed,
+:mod:`feature_store.features.negative_sampling`, with real impressions too: an item that was not clicked before might not have existed,
 and a row with it would tell of the future. Histories and statistics are those of any row, by the same code.
 """
 
@@ -33,7 +33,7 @@ from feature_store.tables.json_files import load_json
 
 
 class NoPairs(DataError):
-    """No row is asked for, or none can be made. Whoever shows the message adds where the amount is set."""
+    """No row is asked for, or none can be made. The floor that shows the message adds where the amount is set."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def write_unmet_rows(
         vocabulary = load_json(assembly / "vocabulary.json")
         known = item_in_vocabulary(engine, vocabulary["item"])
         names = statistic_names(config.statistics, log.has_impressions)
-        shown = replace(log, oracle=False)  # nobody knows the probability of what was not shown
+        shown = replace(log, oracle=False)  # the probability of what was not shown is unknown
         with RowWriter(
             engine, shown, output, statistics=names, split=split, known_item=known, first_row=sum(summary.rows.values())
         ) as writer:
@@ -195,7 +195,7 @@ class UnmetRowMaker:
         """Table ``proposals`` (draw, request, item_code): of each draw up to ``per_request`` items for each request of [first, last)."""
         engine, by_name = self.engine, {"neighbours": self._draw_neighbours, "popularity": self._draw_popular}
         engine.table("proposals", "select cast(0 as int) as draw, cast(0 as bigint) as request, cast(0 as int) as item_code where false")
-        for _ in self._stand(first, last, "training_requests"):
+        for _ in self._chunks_with(first, last, "training_requests"):
             engine.table("kept_requests", "transfer/transfer_requests.sql")
             engine.table("chunk_met", "select * from met semi join chunk_requests using (user_code)")
             engine.table("chunk_proposals", "select * from proposals where false")
@@ -217,15 +217,15 @@ class UnmetRowMaker:
         items = len(self.nearest)
         number = "impression" if self.has_impressions else "request"
         overall_rate = ", q.overall_rate" if self.has_impressions else ""
-        for start, end in self._stand(first, last, "chosen"):
+        for start, end in self._chunks_with(first, last, "chosen"):
             engine.table("kept_requests", "select * from seen_requests")
             engine.table(
                 "chunk_rows", "transfer/rows_transfer.sql", items=items, number=number, overall_rate=overall_rate, start=start, end=end
             )
             yield start, end
 
-    def _stand(self, first: int, last: int, asked: str) -> Iterator[tuple[int, int]]:
-        """Stand on each chunk that has requests of the table ``asked``: ``seen_requests`` is made."""
+    def _chunks_with(self, first: int, last: int, asked: str) -> Iterator[tuple[int, int]]:
+        """Move to each chunk that has requests of the table ``asked``: ``seen_requests`` is made."""
         engine = self.engine
         for start in range(first, last, self.chunk):
             end = min(start + self.chunk, last)

@@ -116,10 +116,10 @@ def read_header(path: Path, file: str, layout: Layout) -> tuple[list[str], int]:
 
 
 def require_columns(file: str, names: Sequence[str], columns: Mapping[str, str]) -> None:
-    """Raise DataError unless each of the columns stands once among a file's names."""
+    """Raise DataError unless a file has each of the columns, once."""
     for name in columns.values():
         if names.count(name) > 1:
-            raise DataError(f"{file}: column {name!r} stands {names.count(name)} times; rename all but one")
+            raise DataError(f"{file}: column {name!r} occurs {names.count(name)} times; rename all but one")
         if name not in names:
             raise DataError(f"{file}: column {name!r} is missing; {nearest(name, names)}")
 

@@ -1,6 +1,6 @@
 """Clicks on the Globo.com news portal: a folder ``clicks`` of hourly CSV files, clicks only.
 
-A file holds the sessions that *start* in its hour, so later clicks of a session stand in the file of an earlier hour.
+A file holds the sessions that *start* in its hour, so later clicks of a session are in the file of an earlier hour.
 The log does not say when a click became known, so it counts as known at its own time.
 """
 

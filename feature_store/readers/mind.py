@@ -83,7 +83,7 @@ def _histories(path: Path) -> Iterator[RawBatch]:
     columns = {"user": "user", "time": "time", "history": "history"}
     for batch in read_delimited(path, BEHAVIORS, "events", columns, _BEHAVIORS):
         micros, empty, bad, _ = to_times(batch.table["time"].combine_chunks().cast(pa.binary()))
-        usable = ~empty & ~bad & (micros >= earliest)  # the others are about to be rejected: nobody knows what came before them
+        usable = ~empty & ~bad & (micros >= earliest)  # the others are about to be rejected: what came before them is unknown
         users, histories = batch.table["user"].to_pylist(), batch.table["history"].to_pylist()
         rows = zip(users, histories, micros.tolist(), batch.lines.tolist(), usable.tolist(), strict=True)
         for user, history, time, line, is_usable in rows:

@@ -30,7 +30,7 @@ class S3RecReader:
     """Reads ``NAME.txt`` and, where it is there, ``NAME_item2attributes.json``, below the data folder or its folder ``NAME``.
 
     A token has one value per attribute, and an item a list of attributes of any length. Each attribute is given one of
-    ``source.attribute_columns`` columns, in which it stands for every item that has it; see :func:`attribute_columns`.
+    ``source.attribute_columns`` columns, the same one for every item that has it; see :func:`attribute_columns`.
     """
 
     def __init__(self, config: SourceConfig, data: Path | None) -> None:
@@ -143,7 +143,7 @@ def _json_bytes(text: str) -> bytes:
 def attribute_columns(attributes: dict[str, list[str]], count: int) -> list[dict[str, str]]:
     """Spread lists of attributes over columns of at most one value per item.
 
-    An attribute always stands in the same column, so that it has one embedding. The commonest come first, and each goes where it
+    An attribute is always in the same column, so that it has one embedding. The commonest come first, and each goes where it
     meets the fewest items that have a value already; where it meets one, the rarer attribute, which says more, takes the place.
     Six columns hold every attribute of the published Beauty, and 42 % of LastFM's twelve tags per item.
 

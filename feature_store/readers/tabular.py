@@ -17,7 +17,7 @@ def _require_distinct(block: str, names: Sequence[str]) -> None:
     seen = set(_RESERVED)
     for name in names:
         if name.lower() in seen:
-            raise DataError(f"{block}: {name!r} stands twice, or is a name that the store uses itself; rename the column")
+            raise DataError(f"{block}: {name!r} is named twice, or is a name that the store uses itself; rename the column")
         seen.add(name.lower())
 
 

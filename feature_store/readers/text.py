@@ -74,7 +74,7 @@ class TextReader:
         return self._config.text_b is not None
 
     def class_names(self) -> list[str] | None:
-        """Lines of ``source.class_names``. Raises DataError when a line is empty or stands twice."""
+        """Lines of ``source.class_names``. Raises DataError when a line is empty or occurs twice."""
         if self._config.class_names is None:
             return None
         path = self._find("source.class_names", self._config.class_names)
@@ -84,7 +84,7 @@ class TextReader:
             raise DataError(f"{path.name}: is not UTF-8; convert the file to UTF-8") from None
         for line, name in enumerate(names, start=1):
             if not name.strip() or name in names[: line - 1]:
-                raise DataError(f"{path.name}:{line}: {name!r} names no class, or one that stands above; give every class its own name")
+                raise DataError(f"{path.name}:{line}: {name!r} names no class, or one that a line above has; give every class its own name")
         return names
 
     def read(self, files: Sequence[Path]) -> Iterator[RawBatch]:

@@ -1,7 +1,7 @@
 """A small click world whose true click probabilities are known.
 
 Real logs never say how well a model *could* do. This one does: every impression carries the probability that its
-click was drawn from, so the best reachable AUC and a perfect calibration stand beside the models' figures.
+click was drawn from, so the best reachable AUC and a perfect calibration can be compared with the models' figures.
 
 The world has
 
@@ -17,7 +17,7 @@ The world has
   noise. Deeper positions are examined less, on a phone least: ``P(click) = P(examined | position, device) * sigmoid(relevance)``;
 - **context**: the device, and hours at which categories are read.
 
-Users do not influence each other, so a day is simulated in lockstep: step s is the s-th request of everyone who came. Cost is linear in the
+Users do not influence each other, so a day is simulated in lockstep: step s is the s-th request of every user. Cost is linear in the
 impressions, and memory is bounded by one batch and what is known per user. Let ``users`` grow with ``requests``: a day takes as many
 steps as its busiest user makes requests.
 
@@ -215,7 +215,7 @@ class _Day:
 
         first = np.flatnonzero(np.r_[True, user[1:] != user[:-1]])
         counts = np.diff(np.r_[first, requests])
-        busiest = np.argsort(-counts, kind="stable")  # whoever makes an s-th request is a prefix: a step takes views, no copies
+        busiest = np.argsort(-counts, kind="stable")  # the users with an s-th request are a prefix: a step takes views, no copies
         first, counts = first[busiest], counts[busiest]
         who = user[first]
         self._stale = world.interest(who)  # what the ranker believes, (users of the day, categories)

@@ -1,4 +1,4 @@
-"""Who and what the simulator is about: users with tastes, items with lives, and the shelf that items are drawn from."""
+"""What the simulator is about: users with tastes, items with lives, and the shelf that items are drawn from."""
 
 from __future__ import annotations
 

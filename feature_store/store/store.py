@@ -7,7 +7,7 @@
 
 A commit writes everything that is new below ``_next/``, then one record ``_commit.json`` that names the replacements, then
 renames them into place. A process killed before the record leaves the store as it was; one killed after it leaves the
-record, and the next ingestion finishes the renames. Nobody reads a store while the record stands.
+record, and the next ingestion finishes the renames. No store is read while there is a record.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Store:
         return read_sealed(self.root / LEDGER, Ledger) if (self.root / LEDGER).is_file() else None
 
     def dates(self, until: datetime | None = None) -> list[str]:
-        """Dates whose partition stands, oldest first, up to and with the date of ``until``."""
+        """Dates that have a partition, oldest first, up to and with the date of ``until``."""
         self._whole()
         last = until.astimezone(UTC).date().isoformat() if until is not None else "9999"
         found = (path.parent.name.removeprefix("date=") for path in (self.root / "events").glob(f"date=*/{MANIFEST}"))
@@ -164,7 +164,7 @@ class Store:
         return max(times)
 
     def quarantined_rows(self) -> int:
-        """Rows that stand in quarantine."""
+        """Rows in quarantine."""
         self._whole()
         manifest = self.root / "quarantine" / MANIFEST
         return read_sealed(manifest, QuarantineManifest).rows if manifest.is_file() else 0
@@ -189,9 +189,9 @@ class Store:
         self.verify_files(self.root / name for name in sorted(self._digests(until)))
 
     def verify_files(self, files: Iterable[Path]) -> None:
-        """Compare files with the manifests of their folders, at the speed of sha256; each once per store as long as nobody touches it.
+        """Compare files with the manifests of their folders, at the speed of sha256; each once per store as long as it is not touched.
 
-        Whoever reads a file of the store asks for this first.
+        To be called before a file of the store is read.
 
         Raises
         ------
@@ -205,7 +205,7 @@ class Store:
                 folder = folder.parent
             digest = read_sealed(folder / MANIFEST, FolderManifest).sha256[path.relative_to(folder).as_posix()]
             if not path.is_file():
-                raise DataError(f"{path}: is missing though its manifest stands; {repair}")
+                raise DataError(f"{path}: is missing, though its manifest lists it; {repair}")
             status = path.stat()
             state = (digest, status.st_size, status.st_mtime_ns, status.st_ino)
             if self._verified.get(path) == state:
@@ -271,7 +271,7 @@ class Transaction:
         write_sealed(self._root / _NEXT / name, content)
 
     def discard(self, name: str) -> None:
-        """Give up the next state of a folder: the standing one is the same."""
+        """Give up the next state of a folder: the present one is the same."""
         shutil.rmtree(self._root / _NEXT / name)
 
     def remove(self, names: Iterable[str]) -> None:
@@ -303,7 +303,7 @@ def rename(old: Path, new: Path) -> None:
 
 
 def finish_commit(root: Path) -> None:
-    """Do the renames that a decided commit still lacks; nothing if no record stands. Repeating it is harmless."""
+    """Do the renames that a decided commit still lacks; nothing if there is no record. Repeating it is harmless."""
     record = root / _RECORD
     if not record.exists():
         return

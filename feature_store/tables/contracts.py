@@ -45,11 +45,11 @@ class DataError(Exception):
 
 
 class NotIngested(DataError):
-    """The store lacks what an ingestion brings. Whoever shows the message adds how to ingest."""
+    """The store lacks what an ingestion brings. The floor that shows the message adds how to ingest."""
 
 
 class DataFolderError(DataError):
-    """The data folder is not there, or lacks what the reader looks for. Whoever shows the message adds how to name the folder."""
+    """The data folder is not there, or lacks what the reader looks for. The floor that shows the message adds how to name the folder."""
 
 
 class StorageError(Exception):
@@ -166,7 +166,7 @@ def log_contract(
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """Words that help whoever mistyped a name: the nearest one that exists, or all of them.
+    """Words that help after a mistyped name: the nearest one that exists, or all of them.
 
     Examples
     --------

@@ -99,7 +99,7 @@ def _footer(path: Path) -> tuple[Struct, int]:
 
 
 def _move(group: Struct, shift: int) -> None:
-    """Let the offsets of a row group be those of bytes that lie further back; 0 stands for none, and its number in the file is new."""
+    """Let the offsets of a row group be those of bytes that lie further back; 0 means none, and its number in the file is new."""
     group.pop(_ORDINAL, None)
     _add(group, (_GROUP_OFFSET,), shift)
     for chunk in group[_COLUMNS][1][1]:

@@ -1,4 +1,4 @@
-"""The leak audit: texts that stand twice, within a split and between the splits, and those that stand under two labels.
+"""The leak audit: texts that occur twice, within a split and between the splits, and those with two labels.
 
 A test row whose text was trained on tells nothing about tomorrow, so scores are also given without such rows. Two texts are
 the same exactly, or normalised: NFKC, without case, without what is neither letter nor digit; a pair is the same both ways round.
@@ -17,7 +17,7 @@ import pyarrow as pa
 
 _NO_WORD = re.compile(r"[\W_]+")
 _TRAINING_FILE = "train+validation"  # what model selection has seen
-# (earlier, later): a row of the later split leaks when its text stands in the earlier one.
+# (earlier, later): a row of the later split leaks when its text is in the earlier one.
 _BETWEEN = (
     ("train", "validation"),
     ("train", "test"),
@@ -60,12 +60,12 @@ def audit_texts(rows: pa.Table) -> tuple[dict[str, Any], np.ndarray]:
     report : dict
         ``rows`` by split; then, once ``exact`` and once ``normalised``, ``within`` each split ``duplicates`` (rows beyond the first of
         their text), ``identical`` (rows beyond the first of their text and label), ``conflicting_texts`` and ``conflicting_rows`` (of
-        more than one label), and ``between`` two splits ``rows`` of the later one whose text stands in the earlier one, their distinct
+        more than one label), and ``between`` two splits ``rows`` of the later one whose text is in the earlier one, their distinct
         ``texts``, and ``conflicting`` (of these rows, those whose label that text never has in the earlier one).
         ``train+validation`` is what model selection sees: the training file, where validation is a share of it.
     leaked : bool array (rows,)
-        Validation rows whose normalised text stands in train, test rows whose text stands in train or validation, and unlabelled rows
-        whose text stands in validation or test.
+        Validation rows whose normalised text is in train, test rows whose text is in train or validation, and unlabelled rows
+        whose text is in validation or test.
     """
     split = np.array(rows["split"].to_pylist(), dtype=object)
     label = rows["label"].to_pylist()

@@ -18,7 +18,7 @@ import numpy as np
 from feature_store.config import AugmentationConfig
 from feature_store.text.tokenizers.words import cutter
 
-MASKED = "\U0002a6d6"  # stands for a hidden word: an ideograph of 64 strokes, which reads as unknown to every tokenizer
+MASKED = "\U0002a6d6"  # in place of a hidden word: an ideograph of 64 strokes, which reads as unknown to every tokenizer
 LONGEST_NGRAM = 5  # words
 
 Tagged = list[tuple[str, str]]  # words and their parts of speech; white space is a word too, so that they join to the text

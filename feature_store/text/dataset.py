@@ -2,10 +2,10 @@
 
 texts.parquet   a row per text or pair, in order of row_id: row_id, split, label (index of the class, -1 none), text, text_b, leaked
 classes.json    names of the classes, in the order of their indices
-audit.json      texts that stand twice, within and between the splits (text_audit.py)
+audit.json      texts that occur twice, within and between the splits (audit.py)
 summary.json    counts
 teacher/, student/
-    tokens.npy        int32 (tokens, 1): the tokens of all texts; five special tokens come before the vocabulary and none stands here
+    tokens.npy        int32 (tokens, 1): the tokens of all texts; five special tokens come before the vocabulary and none is here
     ranges.parquet    row_id, a_start, a_end, b_start, b_end: where the texts of each row are in it, in the rows' order
     vocabulary.json   {"token": [...]}, fitted on the training rows alone or read from a vocab.txt
     vectors.npy       float32 (5 + vocabulary, dimensions), where the tokenizer has word vectors; NaN where a token has none

@@ -3,7 +3,7 @@
     texts/split=train|validation|test|unlabelled/texts.parquet   row_id, text, text_b, label, split, source, line
     resources/                                                   files that tokenizers need, such as a vocab.txt
 
-A text has no time, so a split is a file, or a share of the training file. The classes are those of the training file and stand in
+A text has no time, so a split is a file, or a share of the training file. The classes are those of the training file and are in
 ``_contract.json``. What results is a function of the inputs alone; running it twice changes nothing.
 """
 

@@ -32,7 +32,7 @@ class WordVectors:
     vectors : float32 array (words, dimensions)
         NaN where the file has none.
     exact, folded, missing : int
-        Words that stand in the file as they are; those that stand there in other letters, as "NBA" for "nba"; those that do not.
+        Words that the file has as they are; those that it has in other letters, as "NBA" for "nba"; those that it lacks.
     file_words : int
         Words of the file.
     """

@@ -1,4 +1,4 @@
--- Items that anyone clicked in the window before a moment, and how often.
+-- Items that were clicked in the window before a moment, and how often.
 select i.item_code, i.item_id, count(*) as clicks
 from clicks c
 join items i on i.item_code = c.item_code

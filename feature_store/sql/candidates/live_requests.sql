@@ -1,4 +1,4 @@
--- Requests whose clicked item is live itself: it was clicked, by anyone, in the pool's window before the request. A request
+-- Requests whose clicked item is live itself: it was clicked, by any user, in the pool's window before the request. A request
 -- that fails this is left out, or a click without any count would be known for a click by that alone.
 -- The clicks that became known in the window are positions [pool_from, pool_until) of click_order.
 -- ASOF (engine-specific): as in statistics/request_state.sql. Few columns pass through the lookups, because each sorts what it is given.

@@ -1,4 +1,4 @@
--- What was known of a user after each moment at which clicks of his became known.
+-- What was known of a user after each moment at which clicks of theirs became known.
 --   known        number of clicks known
 --   last_time    newest known time among them
 --   newest_item  item of the newest of them

@@ -1,4 +1,4 @@
--- The history of a user after each moment at which clicks of his became known: looked up by the last moment before a request.
+-- The history of a user after each moment at which clicks of theirs became known: looked up by the last moment before a request.
 -- In order of the moment, as in statistics/counts.sql.
 select
     a.user_code,

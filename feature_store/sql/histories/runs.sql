@@ -1,7 +1,7 @@
 -- Runs: stretches of the click pool in which every history of a user is contiguous.
 -- The first run of a user starts empty. A later one starts with a copy of the newest ${max_length} clicks known at its
 -- start, the late one among them; clicks that arrive in order are appended. The last run of a user starts with a copy of
--- all of them, so it holds each of his clicks exactly once, in order of time: the canonical sequence.
+-- all of them, so it holds each of their clicks exactly once, in order of time: the canonical sequence.
 --   known_before  clicks known when the run started (0 for the first)
 --   copied        clicks that it starts with
 --   start         its first position in the pool

@@ -1,4 +1,4 @@
--- Scored rows that were shown, with whether they were clicked. An impression may stand in the log twice, first without its click.
+-- Scored rows that were shown, with whether they were clicked. An impression may be in the log twice, first without its click.
 select s.row, s.user_id, s.score, cast(max(e.clicked) as tinyint) as label
 from scored s
 join events e on e.user_id = s.user_id and e.item_id = s.item_id and ${when}

@@ -1,9 +1,9 @@
 """WordPiece as BERT reads it (Devlin et al. 2019, github.com/google-research/bert, tokenization.py), over a vocab.txt or one of its own.
 
-The words of a text come from one pass of ``str.translate`` that puts spaces around what stands alone (Chinese characters,
+The words of a text come from one pass of ``str.translate`` that puts spaces around what is a word by itself (Chinese characters,
 punctuation), strips accents and drops control characters; what becomes of a character is worked out once. The pieces of a word are
 remembered as well. Equal to ``transformers``' BertTokenizer, in which text such as "[MASK]" is however a special token: here it is
-text, since nobody who writes a title may write a separator.
+text, so that no title can write a separator.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class WordPiece:
         Raises
         ------
         ValueError
-            When [UNK] is missing, or a token stands twice.
+            When [UNK] is missing, or a token occurs twice.
         """
         if "[UNK]" not in lines:
             raise ValueError("the vocabulary has no [UNK], the token of words that it lacks")

@@ -114,7 +114,7 @@ def test_a_header_alone_is_a_batch_of_no_rows(tmp_path: Path) -> None:
         ("a.csv", b"", "a.csv: is empty"),
         ("a.csv.gz", b"", "a.csv.gz: is empty"),
         ("a.csv", b"user,itme\n1,2\n", "a.csv: column 'item' is missing; the nearest existing name is 'itme'"),
-        ("a.csv", b"user,item,user\n1,2,3\n", "column 'user' stands 2 times"),
+        ("a.csv", b"user,item,user\n1,2,3\n", "column 'user' occurs 2 times"),
         ("a.csv", "user,item\n1,2\n".encode("utf-16"), "its header is not UTF-8"),
     ],
 )

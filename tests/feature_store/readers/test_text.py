@@ -142,7 +142,7 @@ def test_names_of_classes(tmp_path: Path) -> None:
     texts = reader(tmp_path, class_names="classes.txt")
     assert texts.class_names() == ["car", "house"] and [path.name for path in texts.files()] == ["classes.txt", "test.tsv", "train.tsv"]
     (tmp_path / "classes.txt").write_text("car\ncar\n")
-    with pytest.raises(DataError, match=r"classes.txt:2: 'car' names no class, or one that stands above"):
+    with pytest.raises(DataError, match=r"classes.txt:2: 'car' names no class, or one that a line above has"):
         texts.class_names()
 
 

@@ -77,7 +77,7 @@ def test_verify_names_the_damaged_file(tmp_path: Path) -> None:
         store.verify()
     store.verify(datetime(2024, 1, 1, tzinfo=UTC))
     path.unlink()
-    with pytest.raises(DataError, match="is missing though its manifest stands"):
+    with pytest.raises(DataError, match="is missing, though its manifest lists it"):
         store.verify()
 
 

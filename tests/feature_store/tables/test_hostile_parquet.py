@@ -52,7 +52,7 @@ def test_a_type_that_holds_no_such_values_is_named(tmp_path: Path, column: str, 
 
 def test_a_name_that_stands_twice_is_refused(tmp_path: Path) -> None:
     table = pa.table(GOOD).append_column("item", pa.array(TEXTS))
-    with pytest.raises(DataError, match=r"log.parquet: column 'item' stands 2 times; rename all but one"):
+    with pytest.raises(DataError, match=r"log.parquet: column 'item' occurs 2 times; rename all but one"):
         bring_in(tmp_path, table)
 
 

@@ -204,7 +204,7 @@ def test_a_file_that_cannot_be_scored_is_named_and_leaves_no_output(
 def test_a_column_name_that_stands_twice_is_a_fault_of_the_data(served: Served, tmp_path: Path) -> None:
     rows = pa.Table.from_pandas(frame(), preserve_index=False)
     pq.write_table(rows.append_column("item_id", rows["item_id"]), tmp_path / "twice.parquet")
-    with pytest.raises(DataError, match=r"twice.parquet: column 'item_id' stands 2 times; rename all but one"):
+    with pytest.raises(DataError, match=r"twice.parquet: column 'item_id' occurs 2 times; rename all but one"):
         score_file(served.context(), tmp_path / "twice.parquet", tmp_path / "out.parquet")
 
 
