@@ -83,7 +83,7 @@ class EncoderConfig(Config):
     )
     framed: bool = Field(
         False,
-        description="[CLS] stands before segment A and [SEP] behind each segment, as released BERTs were trained; false: they stand bare",
+        description="[CLS] is put before segment A and [SEP] behind each segment, as released BERTs were trained; false: neither",
     )
     norm_epsilon: float = Field(1e-12, gt=0, description="added to the variance in layer normalisation")
 
@@ -99,6 +99,8 @@ CHECKPOINT_LAYOUT: dict[str, Any] = {"attention": "bidirectional", "positions": 
 
 
 class PretrainConfig(Config):
+    """How the teacher's encoder learns sequences before it sees a label."""
+
     checkpoint: str | None = Field(
         None,
         description="texts: folder of a Hugging Face BERT below the data folder in place of a training here; encoder then says its width, "
@@ -196,7 +198,7 @@ class PretrainConfig(Config):
 
 
 class HardNegativesConfig(Config):
-    """Rows of items near to what a user clicked, which he never met, as rows without a click."""
+    """Rows of items near to what a user clicked, which they never met, as rows without a click."""
 
     amount: float = Field(
         0.0,
@@ -214,6 +216,8 @@ class HardNegativesConfig(Config):
 
 
 class FinetuneConfig(Config):
+    """How the pretrained encoder becomes a teacher of clicks or classes."""
+
     strategy: Literal["low_lr", "freeze", "freeze_then_unfreeze", "from_scratch", "next_segment"] = Field(
         "low_lr",
         description="low_lr: all trains, the pretrained slowly; freeze: new layers alone; freeze_then_unfreeze: first so, then all; "
@@ -268,6 +272,8 @@ COMBINING = ("pooled", "dcn")
 
 
 class StudentConfig(Config):
+    """Kind and size of the student."""
+
     kind: StudentKind = Field(
         "pooled",
         description="pooled: summed embeddings; bilstm: one bidirectional LSTM over the history; bilstm_pair: the same LSTM over both "
@@ -332,6 +338,8 @@ class TransferConfig(Config):
 
 
 class EmphasisConfig(Config):
+    """How the weights of labels and teacher, and the temperature, change during a training."""
+
     weight: Literal["constant", "annealed", "warmup"] = Field(
         "constant",
         description="annealed: from the configured weights to the labels alone; warmup: from the teacher alone to the configured weights",
@@ -370,7 +378,7 @@ class DistillConfig(Config):
     preset: Literal["tang", "hinton"] | None = Field(
         None,
         description="tang: alpha CE + (1 - alpha) MSE, hence soft: logit_mse; hinton: CE(y, p) + teacher_weight CE(p, q), hence soft: "
-        "soft_targets; null: alpha and soft as they stand",
+        "soft_targets; null: alpha and soft as they are set",
     )
     alpha: float = Field(0.5, ge=0, le=1, description="weight of the labels; 1 - alpha weighs the teacher, so 1 means the labels alone")
     teacher_weight: float = Field(1.0, gt=0, description="preset hinton: weight of the teacher where the labels have weight 1")
@@ -468,6 +476,8 @@ class DistillConfig(Config):
 
 
 class NextItemConfig(Config):
+    """How the pretrained encoder is asked for the next item."""
+
     exclude_history: bool = Field(
         True,
         description="items that the user clicked before are not ranked, as in the protocol of S3-Rec; false where people click again",
@@ -479,6 +489,8 @@ Component = Literal["soft", "listwise", "hints", "gate", "schedule", "embeddings
 
 
 class ProveConfig(Config):
+    """Which students `prove` compares."""
+
     seeds: int = Field(5, ge=1, le=100, description="seeds with which student and student alone are trained, from the run's seed on")
     ablation: list[Component] = Field(
         ["soft", "listwise", "hints", "gate", "schedule", "embeddings", "transfer"],
@@ -492,6 +504,8 @@ class ProveConfig(Config):
 
 
 class SweepConfig(Config):
+    """Which students `sweep` trains, and what they are drawn beside."""
+
     kinds: list[StudentKind] = Field(["pooled", "dcn", "din", "bilstm"], min_length=1, description="kinds of student that are trained")
     widths: list[int] = Field([8, 16, 32, 64], min_length=1, description="each kind is trained with each of these widths")
     points: Path | None = Field(

@@ -1,6 +1,6 @@
 """A graph convolutional network over texts and their words (Yao et al. 2019, arXiv:1809.05679), trained alone, for comparison.
 
-It is transductive: the texts that it is asked about stand in its graph while it trains, without their labels. So it has read what no other
+It is transductive: the texts that it is asked about are in its graph while it trains, without their labels. So it has read what no other
 model here has read, and a text that comes later needs a new graph and a new training: it cannot be exported or served.
 """
 
@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from ctr_kd.baselines.texts import LONGEST
 from feature_store.text.tokenizers.words import Words
 
-WINDOW = 20  # words; two words are neighbours where they stand together in more windows than chance would have them
+WINDOW = 20  # words; two words are neighbours where they share more windows than chance would have them
 HIDDEN = 200
 RATE, DROPOUT, EPOCHS, PATIENCE = 0.02, 0.5, 200, 10  # as published
 
@@ -54,13 +54,13 @@ def build_graph(texts: Sequence[str], cut: Callable[[str], list[str]] | None = N
     Raises
     ------
     ValueError
-        When no word stands in two texts.
+        When no word is in two texts.
     """
     words = [(cut or Words([], max_length=LONGEST).cut)(text) for text in texts]
     try:
         counts = CountVectorizer(analyzer=list, min_df=2).fit(words)
     except ValueError:
-        raise ValueError(f"no word stands in two of the {len(texts):,} texts, so there is no graph to learn from") from None
+        raise ValueError(f"no word is in two of the {len(texts):,} texts, so there is no graph to learn from") from None
     of_texts = TfidfTransformer(norm=None).fit_transform(counts.transform(words))
     windows = [text[begin : begin + WINDOW] for text in words for begin in range(max(1, len(text) - WINDOW + 1))]
     mutual = mutual_information(counts.transform(windows))
@@ -70,7 +70,7 @@ def build_graph(texts: Sequence[str], cut: Callable[[str], list[str]] | None = N
 
 
 def mutual_information(windows: csr_matrix) -> csr_matrix:
-    """Pointwise mutual information (words, words) of words that stand in one window (windows, words), where it is above zero.
+    """Pointwise mutual information (words, words) of words that share a window (windows, words), where it is above zero.
 
     Examples
     --------

@@ -43,6 +43,12 @@ class Batch(NamedTuple):
 def gather(segment: Segment, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pad the token ranges [start, end) of a pool on the right.
 
+    Parameters
+    ----------
+    segment : Segment
+        Its pool is read; ``start`` and ``end`` are in place of its own.
+    start, end : int64 arrays (sequences,)
+
     Returns
     -------
     tokens : int32 array (sequences, longest, features)
@@ -65,6 +71,13 @@ def hide_known(indices: np.ndarray, rate: float, rng: np.random.Generator) -> No
     """Replace, in place, a share of the known values by the unknown token, so that its embedding is trained.
 
     Null stays null, and a token that is masked stays masked.
+
+    Parameters
+    ----------
+    indices : int32 array of any shape
+    rate : float
+        Probability of each known value to be hidden.
+    rng : numpy Generator
 
     Examples
     --------
@@ -165,6 +178,13 @@ def make_batch(
 
 def trim(tokens: Tensor, length: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
     """Some sequences of a padded batch, trimmed to the longest of them.
+
+    Parameters
+    ----------
+    tokens : tensor (sequences, longest, features)
+    length : int64 tensor (sequences,)
+    rows : slice
+        One sequence at least.
 
     Examples
     --------

@@ -58,10 +58,12 @@ class Signature:
     max_length_b: int = 1
 
     def to_dict(self) -> dict[str, Any]:
+        """The fields by name, as signature.json has them."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Signature:
+        """What :meth:`to_dict` gave."""
         return cls(**values)
 
 
@@ -151,6 +153,15 @@ def gap_bucket(timestamp: np.ndarray, known: np.ndarray, first: np.ndarray) -> n
 def index_of(values: pa.Array | pa.ChunkedArray, vocabulary: Sequence[str]) -> np.ndarray:
     """Map raw values to indices: null to ``PAD``, values outside the vocabulary to ``UNKNOWN``; ids compare by their text.
 
+    Parameters
+    ----------
+    values : pyarrow Array or ChunkedArray (values,)
+    vocabulary : sequence of str
+
+    Returns
+    -------
+    int32 array (values,)
+
     Examples
     --------
     >>> index_of(pa.array([12, 13, None]), ["12"]).tolist()
@@ -173,7 +184,7 @@ class Assembly:
     directory : Path
         An artifact of ``feature_store.features.training_set``.
     max_length : int
-        Longest history, in clicks; it stands in the signature.
+        Longest history, in clicks; the signature has it.
     """
 
     def __init__(self, directory: Path, max_length: int) -> None:
@@ -188,7 +199,7 @@ class Assembly:
         self.categorical_names = [*self.summary.context.categorical, *self.user_attributes]
         self.dense_names = [*self.summary.statistics, *self.summary.context.dense]
         raw = {"item": items["item_id"], **{name: items[name] for name in self.summary.item_attributes}}
-        # (items, features): the token that stands for each item, gap excepted
+        # (items, features): the tokens of each item, gap excepted
         self.item_tokens = np.stack([index_of(raw[name], self.vocabulary[name]) for name in self.token_names], axis=1)
         self.user_tokens = {name: index_of(users[name], self.vocabulary[name]) for name in self.user_attributes}
 
@@ -212,7 +223,7 @@ class Assembly:
         """Tokens (chunk, features) of the clicks, in their order."""
         user_before, time_before, known_before = -1, 0, False
         for clicks in self._read_clicks("item", "timestamp", "time_known", "user"):
-            # The click before the chunk stands in front of it: a gap may begin there.
+            # The click before the chunk is put in front of it: a gap may begin there.
             user = np.concatenate([[user_before], clicks["user"]])
             time = np.concatenate([[time_before], clicks["timestamp"]])
             known = np.concatenate([[known_before], clicks["time_known"]])
@@ -301,7 +312,7 @@ class Assembly:
         Segment
             Pieces of two clicks and more, oldest first per user.
         """
-        starts, last_before = [], []  # of every run of clicks that stand side by side, and the kept click before it
+        starts, last_before = [], []  # of every run of neighbouring clicks, and the kept click before it
         offset, user_before, before = 0, -1, -2
         for clicks in self._read_clicks("user", "known_at", "canonical"):
             keep = clicks["canonical"] if until is None else clicks["canonical"] & (clicks["known_at"] < until)

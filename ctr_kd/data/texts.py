@@ -92,6 +92,11 @@ class TextAssembly:
     def augmented(self, config: AugmentationConfig, seed: int) -> pa.Table:
         """New texts made of the training texts (:mod:`feature_store.text.augmentation`); none equals a validation or test text.
 
+        Parameters
+        ----------
+        config : AugmentationConfig
+        seed : int
+
         Returns
         -------
         pyarrow Table
@@ -151,7 +156,7 @@ class TextAssembly:
     def sequences(self, until: int | None = None, overlap: float = 0.0) -> Segment:
         """The distinct texts to pretrain on, first and second ones alike: those of the training rows and unlabelled ones.
 
-        A text that is also one of the validation or test rows is left out, whatever row it stands in.
+        A text that is also one of the validation or test rows is left out, whatever row it is in.
 
         Parameters
         ----------
@@ -173,7 +178,7 @@ class TextAssembly:
         return Segment(self.pool, start[chosen], end[chosen])
 
     def users_of(self, sequences: Segment) -> np.ndarray:
-        """Each sequence is a unit of its own, int64 (sequences,): no text stands twice among :meth:`sequences`."""
+        """Each sequence is a unit of its own, int64 (sequences,): no text is twice among :meth:`sequences`."""
         return np.arange(len(sequences.start))
 
     def _text_codes(self) -> np.ndarray:

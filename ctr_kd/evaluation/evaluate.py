@@ -176,8 +176,18 @@ def confusions(rows: EvaluationRows, scores: Mapping[str, ArrayLike]) -> Confusi
 
 
 def wilson_interval(rate: Floats, rows: NDArray[np.int64], z: float = 1.959964) -> tuple[Floats, Floats]:
-    """Wilson score interval of a rate observed on independent rows (Wilson 1927); arrays of one shape.
+    """Wilson score interval of a rate observed on independent rows (Wilson 1927): its ends, in the shape of the rates.
 
+    Parameters
+    ----------
+    rate : float array
+    rows : int64 array
+        On how many rows each was observed.
+    z : float
+        Quantile of the normal distribution; 95 % by default.
+
+    Examples
+    --------
     >>> low, high = wilson_interval(np.array([0.5]), np.array([100]))
     >>> round(float(low[0]), 4), round(float(high[0]), 4)
     (0.4038, 0.5962)

@@ -1,4 +1,4 @@
-"""Next-item evaluation: where the item that a user clicked next stands among all items. The ranking is full, never sampled: a
+"""Next-item evaluation: the place of the item that a user clicked next among all items. The ranking is full, never sampled: a
 ranking among sampled items orders models differently (Krichene & Rendle 2020, doi:10.1145/3394486.3403226)."""
 
 from __future__ import annotations
@@ -177,6 +177,12 @@ def hit_rate_score(rank: np.ndarray, k: int) -> float:
 
 def ndcg_score(rank: np.ndarray, k: int) -> float:
     """NDCG@k with one relevant item per user: 1 / log2(1 + rank) among the first k, 0 behind.
+
+    Parameters
+    ----------
+    rank : array (users,)
+        From 1; infinite for a miss.
+    k : int
 
     Examples
     --------

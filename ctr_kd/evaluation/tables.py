@@ -83,6 +83,7 @@ class SliceMetrics:
     metrics: ModelMetrics
 
     def to_json(self) -> dict[str, Any]:
+        """``rows``, and the metrics beside it."""
         return {"rows": self.rows, **metrics_json(self.metrics)}
 
 

@@ -64,7 +64,15 @@ INPUTS_AND_OUTPUT: dict[str, Any] = {
 
 
 def wrap_clicks(signature: Signature, assembly: Assembly, directory: Path) -> ClickSignature:
-    """Write what turns raw ids into inputs, and describe the raw columns."""
+    """Write what turns raw ids into inputs, and describe the raw columns.
+
+    Parameters
+    ----------
+    signature : Signature
+    assembly : Assembly
+    directory : Path
+        Receives ``vocabulary.parquet``, ``items.parquet`` where items have attributes, and ``scorer.py``.
+    """
     features = [name for name in [*signature.tokens, *signature.categorical] if name != GAP]
     pq.write_table(
         pa.table(
@@ -89,7 +97,15 @@ def wrap_clicks(signature: Signature, assembly: Assembly, directory: Path) -> Cl
 
 
 def wrap_texts(signature: Signature, assembly: TextAssembly, directory: Path) -> TextSignature:
-    """Write what turns raw texts into inputs, the tokenizer's own file among it, and describe the raw columns and the classes."""
+    """Write what turns raw texts into inputs, and describe the raw columns and the classes.
+
+    Parameters
+    ----------
+    signature : Signature
+    assembly : TextAssembly
+    directory : Path
+        Receives ``tokenizer.json``, ``vocabulary.json``, the tokenizer's own file as ``tokenizer.py``, and ``scorer.py``.
+    """
     from feature_store.text.tokenizers import TOKENIZERS
 
     for name in ("tokenizer.json", "vocabulary.json"):
@@ -132,7 +148,16 @@ def packages_of(file: Path) -> list[str]:
 
 
 def export_graph(model: nn.Module, signature: Signature, path: Path) -> None:
-    """Write the graph of a model in eval mode, with dynamic segments, lengths and rows."""
+    """Write the graph of a model in eval mode, with dynamic segments, lengths and rows.
+
+    Parameters
+    ----------
+    model : Module
+        Its ``forward`` takes the fields of :class:`ctr_kd.data.batching.Batch`.
+    signature : Signature
+    path : Path
+        Of the ONNX file.
+    """
     model.eval()
     features = len(signature.tokens)
     example = Batch(

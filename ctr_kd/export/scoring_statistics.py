@@ -67,10 +67,12 @@ class ScoringCounts:
         )
 
     def to_dict(self) -> dict[str, Any]:
+        """The fields by name, as the parts of a scoring have them."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """What :meth:`to_dict` gave."""
         return cls(**values)
 
 
@@ -129,6 +131,14 @@ def count_texts(table: pa.Table, score: np.ndarray, edges: np.ndarray) -> Scorin
 
 def scoring_summary(counts: ScoringCounts, edges: np.ndarray, reference: ScoreDistribution | None) -> dict[str, Any]:
     """The counts as a report has them: shares, and the drift of the scores from the distribution of reference.
+
+    Parameters
+    ----------
+    counts : ScoringCounts
+    edges : float array
+        Of the bins of the scores.
+    reference : ScoreDistribution or None
+        Over the same bins; None where the model was registered without.
 
     Returns
     -------

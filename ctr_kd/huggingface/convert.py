@@ -39,7 +39,7 @@ class LoadedBert:
     Attributes
     ----------
     model : MaskedItemModel
-        In eval mode; its one token feature is ``token``. [CLS] stands first in its sequences, so that the next-segment head
+        In eval mode; its one token feature is ``token``. [CLS] comes first in its sequences, so that the next-segment head
         reads position 0.
     vocabulary : TextVocabulary or None
         None where the folder has no vocab.txt.
@@ -104,7 +104,7 @@ def adopt_bert(model: MaskedItemModel, folder: Path, words: Sequence[str]) -> tu
     _check_shape(model, read_config(folder / "config.json"), folder)
     loaded = load_bert(folder)
     if loaded.vocabulary is None:
-        raise InterchangeError(f"{folder} has no vocab.txt: without its words nobody can tell what its embeddings stand for")
+        raise InterchangeError(f"{folder} has no vocab.txt: without its words nobody can tell what its embeddings mean")
     index = {word: i for i, word in enumerate(loaded.vocabulary.tokens)}
     strange = [word for word in words if word not in index]
     if strange or len(words) != len(index):
@@ -248,7 +248,7 @@ def _folder_config(model: MaskedItemModel) -> FolderConfig:
     )
     # Whatever the encoder's settings come to be, those that do not survive the way there and back are refused.
     wanted = {**encoder.model_dump(), "feed_forward": config.intermediate_size}
-    for key, value in config.encoder().model_dump(exclude={"framed"}).items():  # what stands around segments is not in a folder
+    for key, value in config.encoder().model_dump(exclude={"framed"}).items():  # a folder does not say what is put around segments
         if wanted[key] != value:
             raise InterchangeError(f"encoder.{key} is {wanted[key]!r}, which a Hugging Face BERT cannot express: train with {value!r}")
     return config

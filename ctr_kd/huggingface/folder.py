@@ -77,7 +77,7 @@ class TextVocabulary:
     tokens : list of str
         Word of every index of the embedding.
     specials : dict of str to int
-        Index of each of :data:`ctr_kd.data.samples.SPECIALS`, which stand anywhere in a vocab.txt.
+        Index of each of :data:`feature_store.special_tokens.SPECIALS`, which may be anywhere in a vocab.txt.
     """
 
     tokens: list[str]
@@ -94,7 +94,7 @@ def folder_files(folder: Path) -> list[str]:
     """
     read_config(folder / "config.json")
     if not (folder / "vocab.txt").is_file():
-        raise InterchangeError(f"{folder} has no vocab.txt: without its words nobody can tell what its embeddings stand for")
+        raise InterchangeError(f"{folder} has no vocab.txt: without its words nobody can tell what its embeddings mean")
     return ["config.json", "vocab.txt", weights_file(folder).name]
 
 

@@ -186,7 +186,14 @@ class Bootstrap:
         return results
 
     def sums(self, values: Floats, unit: NDArray) -> Floats:
-        """Sum of `values` by user, shape (units,); `unit` is the user's code beside each value."""
+        """Sum of values by user, shape (units,).
+
+        Parameters
+        ----------
+        values : float array (values,)
+        unit : array of integers (values,)
+            The user's code beside each value.
+        """
         return np.bincount(unit, weights=values, minlength=self.units).astype(np.float64, copy=False)
 
     def obstacle(self, rows: NDArray[np.bool_] | None = None) -> str | None:
@@ -233,6 +240,13 @@ def paired_difference(first: float, second: float, first_replicates: ArrayLike, 
 
     The p-value is twice the smaller share of resamples on either side of zero, counted as (k + 1) / (B + 1), so that it is
     never 0: B resamples cannot show a probability below 1 / (B + 1).
+
+    Parameters
+    ----------
+    first, second : float
+        The metric of each model on all rows.
+    first_replicates, second_replicates : arrays, shape (replicates,)
+        Its values on the same resamples; nan, where a resample had none, is left out.
 
     Raises
     ------

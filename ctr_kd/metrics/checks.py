@@ -33,7 +33,20 @@ class UndefinedMetric(ValueError):
 
 
 def check_rows(label: ArrayLike, score: ArrayLike, *, probability: bool = False) -> tuple[NDArray[np.bool_], NDArray]:
-    """Labels as booleans and scores as floats (their own float type), both of shape (rows,); ValueError when they are anything else."""
+    """Labels as booleans and scores as floats (their own float type), both of shape (rows,).
+
+    Parameters
+    ----------
+    label : array of 0 and 1, shape (rows,)
+    score : array, shape (rows,)
+    probability : bool
+        Whether scores must lie between 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        When they are anything else; the message names the first such row.
+    """
     labels, values = np.asarray(label), np.asarray(score)
     if not np.issubdtype(values.dtype, np.floating):
         values = values.astype(np.float64)
@@ -71,6 +84,22 @@ def group_codes(group: ArrayLike) -> tuple[NDArray, Integers]:
 
 
 def check_weight(weight: ArrayLike, rows: int, *, positive: bool = False) -> Floats:
+    """Weights as float64, shape (rows,).
+
+    Parameters
+    ----------
+    weight : array, shape (rows,)
+    rows : int
+    positive : bool
+        Whether one of them must be above zero.
+
+    Raises
+    ------
+    ValueError
+        When there are more or fewer, or one is negative or no number.
+    UndefinedMetric
+        When all are zero and must not be.
+    """
     weights = np.asarray(weight, np.float64)
     if weights.shape != (rows,) or not np.isfinite(weights).all() or (weights < 0).any():
         raise ValueError(f"weight must hold {rows} finite numbers that are not negative")

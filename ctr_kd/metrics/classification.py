@@ -37,6 +37,15 @@ def macro_f1_score(label: ArrayLike, predicted: ArrayLike) -> float:
 
     A class that is never hit has F1 = 0 (twice its hits over the sum of its labels and predictions), as in scikit-learn.
 
+    Parameters
+    ----------
+    label, predicted : arrays of integers or strings, shape (rows,)
+
+    Raises
+    ------
+    UndefinedMetric
+        When there are no rows.
+
     Examples
     --------
     >>> round(macro_f1_score([0, 1, 2, 1], [0, 2, 2, 1]), 6)
@@ -87,6 +96,15 @@ def report_averages(label: ArrayLike, predicted: ArrayLike) -> dict[str, dict[st
 
     What is undefined for a class (:func:`classification_report`) counts as 0, as in scikit-learn.
 
+    Parameters
+    ----------
+    label, predicted : arrays of integers or strings, shape (rows,)
+
+    Returns
+    -------
+    dict
+        ``{"macro" or "weighted": {"precision", "recall", "f1", "support"}}``; the support is that of all rows.
+
     Examples
     --------
     >>> averages = report_averages([0, 1, 1, 1], [0, 1, 1, 0])
@@ -110,6 +128,15 @@ def report_averages(label: ArrayLike, predicted: ArrayLike) -> dict[str, dict[st
 def confusion_matrix(label: ArrayLike, predicted: ArrayLike, classes: int) -> NDArray[np.int64]:
     """Rows by label and predicted class, shape (classes, classes).
 
+    Parameters
+    ----------
+    label, predicted : arrays of integers, shape (rows,)
+        Class codes.
+    classes : int
+        How many there are.
+
+    Examples
+    --------
     >>> confusion_matrix([0, 1, 1], [0, 0, 1], 2).tolist()
     [[1, 0], [1, 1]]
     """
@@ -144,7 +171,15 @@ def one_vs_rest_auc_score(label: ArrayLike, score: ArrayLike) -> float:
 
 
 def class_log_losses(label: ArrayLike, score: ArrayLike) -> Floats:
-    """Negative log likelihood of each row's class, shape (rows,), in nats; clipped as in `log_loss` of clicks."""
+    """Negative log likelihood of each row's class, shape (rows,), in nats; clipped as in `log_loss` of clicks.
+
+    Parameters
+    ----------
+    label : array of integers, shape (rows,)
+        Class codes.
+    score : array, shape (rows, classes)
+        Class probabilities.
+    """
     labels, scores = check_class_probabilities(label, score)
     likelihood = scores[np.arange(len(labels)), labels]
     margin = np.finfo(scores.dtype).eps
@@ -153,6 +188,18 @@ def class_log_losses(label: ArrayLike, score: ArrayLike) -> Floats:
 
 def class_normalized_entropy(label: ArrayLike, score: ArrayLike) -> float:
     """Mean log loss over the entropy of the class shares: 1 is a model that predicts the shares, 0 is perfect.
+
+    Parameters
+    ----------
+    label : array of integers, shape (rows,)
+        Class codes.
+    score : array, shape (rows, classes)
+        Class probabilities.
+
+    Raises
+    ------
+    UndefinedMetric
+        When only one class occurs.
 
     Examples
     --------

@@ -30,6 +30,16 @@ class ScoreDistribution:
     def of(cls, score: ArrayLike, bins: int = BINS) -> Self:
         """Bins of equally many scores, as far as ties allow.
 
+        Parameters
+        ----------
+        score : array (rows,)
+        bins : int
+
+        Raises
+        ------
+        ValueError
+            When there are no scores.
+
         Examples
         --------
         >>> ScoreDistribution.of([0.1, 0.2, 0.3, 0.4], bins=2).to_dict()
@@ -50,11 +60,19 @@ class ScoreDistribution:
         return cls(edges, rows)
 
     def to_dict(self) -> dict[str, list[float] | list[int]]:
+        """``edges`` and ``rows``, as JSON has them."""
         return {"edges": self.edges.tolist(), "rows": self.rows.tolist()}
 
 
 def count_by_bin(score: NDArray, edges: NDArray) -> NDArray[np.int64]:
-    """Scores in each bin, int64 (edges + 1,)."""
+    """Scores in each bin, int64 (edges + 1,).
+
+    Parameters
+    ----------
+    score : float array (rows,)
+    edges : float array (edges,)
+        Ascending; a score equal to one falls into the bin above it.
+    """
     return np.bincount(np.searchsorted(edges, score, side="right"), minlength=len(edges) + 1).astype(np.int64)
 
 

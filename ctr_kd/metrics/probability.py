@@ -11,7 +11,14 @@ from ctr_kd.metrics.checks import Floats, Integers, UndefinedMetric, check_rows,
 
 
 def row_log_losses(label: ArrayLike, score: ArrayLike) -> Floats:
-    """Negative log likelihood of each row, shape (rows,), in nats; see `log_loss`."""
+    """Negative log likelihood of each row, shape (rows,), in nats; see `log_loss`.
+
+    Parameters
+    ----------
+    label : array of 0 and 1, shape (rows,)
+    score : array, shape (rows,)
+        Click probabilities.
+    """
     clicked, values = check_rows(label, score, probability=True)
     margin = np.finfo(values.dtype).eps  # a certain but wrong prediction costs a lot, not infinity
     likelihood = np.where(clicked, values, 1 - values).astype(np.float64)
@@ -47,6 +54,13 @@ def log_loss(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None
 def normalized_entropy(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None) -> float:
     """Log loss over the entropy of the average click rate: 1 is a model that predicts the average, 0 is perfect.
 
+    Parameters
+    ----------
+    label : array of 0 and 1, shape (rows,)
+    score : array, shape (rows,)
+        Click probabilities.
+    weight : array, shape (rows,), optional
+
     Raises
     ------
     UndefinedMetric
@@ -71,6 +85,8 @@ def normalized_entropy(label: ArrayLike, score: ArrayLike, weight: ArrayLike | N
 def binary_entropy(rate: float) -> float:
     """Entropy in nats of a click rate strictly between 0 and 1.
 
+    Examples
+    --------
     >>> round(binary_entropy(0.5), 6)
     0.693147
     """
@@ -90,6 +106,18 @@ def reliability_bins(label: ArrayLike, score: ArrayLike, bins: int = 20) -> Reli
     """Cut the rows, sorted by prediction, into bins of equal size.
 
     Equal predictions always share a bin (the first that any of them falls into), so there may be fewer bins than asked for.
+
+    Parameters
+    ----------
+    label : array of 0 and 1, shape (rows,)
+    score : array, shape (rows,)
+        Click probabilities.
+    bins : int
+
+    Raises
+    ------
+    UndefinedMetric
+        When there are no rows.
 
     Examples
     --------
@@ -143,6 +171,19 @@ def calibration_error(label: ArrayLike, score: ArrayLike, bins: int = 20) -> flo
 def calibration_ratio(label: ArrayLike, score: ArrayLike) -> float:
     """Predicted clicks over observed clicks, 1 when the overall rate is right (He et al. 2014).
 
+    Parameters
+    ----------
+    label : array of 0 and 1, shape (rows,)
+    score : array, shape (rows,)
+        Click probabilities.
+
+    Raises
+    ------
+    UndefinedMetric
+        When there is no click.
+
+    Examples
+    --------
     >>> calibration_ratio([0, 1], [0.25, 0.5])
     0.75
     """

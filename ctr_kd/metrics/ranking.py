@@ -187,6 +187,17 @@ def roc_points(label: ArrayLike, score: ArrayLike, points: int = 200) -> list[tu
 
     The points kept lie about evenly along the curve; tied scores give one straight piece.
 
+    Parameters
+    ----------
+    label : array of 0 and 1, shape (rows,)
+    score : array, shape (rows,)
+    points : int
+
+    Raises
+    ------
+    UndefinedMetric
+        When only one label occurs.
+
     Examples
     --------
     >>> roc_points([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])

@@ -16,6 +16,8 @@ from feature_store.special_tokens import CLS, MASK, SEP
 
 
 class Attention(nn.Module):
+    """Self-attention of several heads over right-padded sequences."""
+
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.heads = config.heads
@@ -26,7 +28,18 @@ class Attention(nn.Module):
         self.output = nn.Linear(config.width, config.width)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """What each token gathers from those it sees, (batch, length, width), before the output projection."""
+        """What each token gathers from those it sees, before the output projection.
+
+        Parameters
+        ----------
+        x : float tensor (batch, length, width)
+        mask : tensor or None
+            To broadcast over (batch, heads, length, length): False hides, a float is added.
+
+        Returns
+        -------
+        float tensor (batch, length, width)
+        """
         batch, length, width = x.shape
         q, k, v = self.query_key_value(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         rate = self.dropout if self.training else 0.0
@@ -35,6 +48,8 @@ class Attention(nn.Module):
 
 
 class Layer(nn.Module):
+    """Attention and a feed-forward network, each with a residual connection and normalised behind it (post-norm)."""
+
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         inner = config.feed_forward or 4 * config.width
@@ -46,6 +61,20 @@ class Layer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None, wanted: Tensor | None = None) -> Tensor:
+        """States of the next layer.
+
+        Parameters
+        ----------
+        x : float tensor (batch, length, width)
+        mask : tensor or None
+            As :class:`Attention` takes it.
+        wanted : int64 tensor (wanted,), optional
+            Positions of the flattened (batch * length) whose states are asked for.
+
+        Returns
+        -------
+        float tensor (batch, length, width), or (wanted, width)
+        """
         y = self.attention(x, mask)  # (batch, length, width)
         if wanted is not None:  # three quarters of a layer's work come after the tokens have seen each other
             x, y = x.flatten(0, 1).index_select(0, wanted), y.flatten(0, 1).index_select(0, wanted)  # (wanted, width)
@@ -109,16 +138,16 @@ class Bert(nn.Module):
         return self.layers[-1](x, mask, wanted)
 
     def first(self, tokens: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-        """Segment A as it stands in this encoder's sequences: bare, or between [CLS] and [SEP]."""
+        """Segment A as this encoder's sequences have it: bare, or between [CLS] and [SEP]."""
         return prepend_cls(*append_token(tokens, length, SEP)) if self.config.framed else (tokens, length)
 
     def second(self, tokens: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-        """Segment B as it stands behind A: bare, or with a [SEP]."""
+        """Segment B as it comes behind A: bare, or with a [SEP]."""
         return append_token(tokens, length, SEP) if self.config.framed else (tokens, length)
 
     def _mask(self, length: Tensor, longest: int) -> Tensor | None:
         """What attention adds or hides, to broadcast over (batch, heads, length, length); None where nothing but the future is hidden."""
-        # Padding stands on the right, so a token that sees only what is before it never sees any.
+        # Padding is on the right, so a token that sees only what is before it never sees any.
         causal = self.config.attention == "causal"
         seen = None if causal else padding_mask(length.clamp(min=1), longest)[:, None, None, :]  # (batch, 1, 1, length)
         if self.config.positions != "relative":
@@ -133,6 +162,12 @@ def distance_bias(length: int, heads: int, causal: bool, device: torch.device | 
     So a token sees the same at every place of a sequence. A vector per position is learned for full histories at one end alone,
     and a causal encoder trains at all places but ranks at the last one. Slopes are 2 ** (1 - 2 h) for heads h = 1, 2, ...: steeper
     than published, for histories of tens of clicks and not texts of thousands of words.
+
+    Parameters
+    ----------
+    length, heads : int
+    causal : bool
+    device : torch.device, optional
 
     Returns
     -------
@@ -154,6 +189,13 @@ def distance_bias(length: int, heads: int, causal: bool, device: torch.device | 
 def append_token(tokens: Tensor, length: Tensor, token: int) -> tuple[Tensor, Tensor]:
     """Put a special token behind every sequence.
 
+    Parameters
+    ----------
+    tokens : int32 tensor (batch, length, features)
+        Right-padded.
+    length : int64 tensor (batch,)
+    token : int
+
     Returns
     -------
     tokens : int32 tensor (batch, length + 1, features)
@@ -169,6 +211,11 @@ def append_token(tokens: Tensor, length: Tensor, token: int) -> tuple[Tensor, Te
 def prepend_cls(tokens: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
     """Put a [CLS] before every sequence, so that causal attention has something to predict the first item from.
 
+    Parameters
+    ----------
+    tokens : int32 tensor (batch, length, features)
+    length : int64 tensor (batch,)
+
     Returns
     -------
     tokens : int32 tensor (batch, length + 1, features)
@@ -181,7 +228,7 @@ def prepend_cls(tokens: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def last_position(tokens: Tensor, length: Tensor) -> Tensor:
-    """Where the last token of each sequence stands in the flattened (batch * length), int64 (batch,)."""
+    """Place of the last token of each sequence in the flattened (batch * length), int64 (batch,)."""
     return torch.arange(len(length), device=length.device) * tokens.shape[1] + length - 1
 
 

@@ -18,7 +18,7 @@ class ClickBert(OnPretrained):
 
     The history's summary is the state that predicted the next item in pretraining
     (:meth:`ctr_kd.models.bert.MaskedItemModel.history_state`); its product with a candidate's embedding is the logit that
-    pretraining gave the candidate as the next item. So the head starts from what the encoder already knows. Beside it stand
+    pretraining gave the candidate as the next item. So the head starts from what the encoder already knows. Beside it are
     embeddings of its own, which train at the full rate: what makes an item clicked today changes faster than a slowly trained
     encoder may follow. They begin near zero, while normalised states have unit variance, and would drown: so these are scaled per
     feature, from a small scale that is learned (LayerScale, Touvron et al. 2021, arXiv:2103.17239). Where configured, a cross network

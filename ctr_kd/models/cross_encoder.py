@@ -16,9 +16,9 @@ from feature_store.special_tokens import PAD
 class CrossEncoder(OnPretrained):
     """BERT encoder plus a head over the means of its states, in which every token of one segment has seen those of the other.
 
-    Segment B stands behind A and carries the other segment embedding, as in next-segment pretraining (Devlin et al. 2019,
+    Segment B comes behind A and carries the other segment embedding, as in next-segment pretraining (Devlin et al. 2019,
     arXiv:1810.04805, section 3.1). The mean of the states does better than that of a [CLS] where a small encoder was pretrained on short
-    sequences without one. Beside it stand embeddings of the head's own, which train at the full rate
+    sequences without one. Beside it are embeddings of the head's own, which train at the full rate
     (:class:`ctr_kd.models.click_bert.ClickBert` says why, and why states are scaled).
 
     Parameters
@@ -63,7 +63,20 @@ class CrossEncoder(OnPretrained):
 
 
 def join_segments(a: Tensor, length_a: Tensor, b: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
-    """Right-padded sequences (rows, length, features) that hold those of b right behind those of a, and which tokens are of b.
+    """Put each sequence of b right behind that of a.
+
+    Parameters
+    ----------
+    a, b : int32 tensors (rows, longest, features)
+        Right-padded.
+    length_a, length_b : int64 tensors (rows,)
+
+    Returns
+    -------
+    tokens : int32 tensor (rows, longest a + longest b, features)
+        Right-padded.
+    second : bool tensor (rows, longest a + longest b)
+        True at the tokens of b.
 
     Examples
     --------

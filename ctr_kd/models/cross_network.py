@@ -14,7 +14,8 @@ class Cross(nn.Module):
         self.widen = nn.Linear(rank, size)
 
     def forward(self, x0: Tensor, x: Tensor) -> Tensor:
-        return x0 * self.widen(self.narrow(x)) + x  # (rows, size)
+        """Cross the inputs ``x0`` and the last layer's ``x``, both (rows, size), into (rows, size)."""
+        return x0 * self.widen(self.narrow(x)) + x
 
 
 class CrossNetwork(nn.ModuleList):

@@ -30,7 +30,19 @@ class DIN(nn.Module):
         self.head = Head(4 * width + self.context.size, config.hidden, signature.outputs, config.dropout)
 
     def attend(self, clicks: Tensor, segment_of_row: Tensor, candidate: Tensor) -> Tensor:
-        """Histories as the candidates see them, (rows, width), from embedded clicks (segments, length, width)."""
+        """Histories as the candidates see them.
+
+        Parameters
+        ----------
+        clicks : float tensor (segments, length, width)
+            Embedded, zero at padding.
+        segment_of_row : int64 tensor (rows,)
+        candidate : float tensor (rows, width)
+
+        Returns
+        -------
+        float tensor (rows, width)
+        """
         own = self.from_click(clicks).index_select(0, segment_of_row)  # (rows, length, width)
         clicks = clicks.index_select(0, segment_of_row)
         hidden = own + self.from_candidate(candidate).unsqueeze(1) + self.from_product(clicks * candidate.unsqueeze(1))

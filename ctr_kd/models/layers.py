@@ -111,7 +111,7 @@ class ContextEncoder(nn.Module):
 
 
 def pair_features(a: Tensor, b: Tensor) -> Tensor:
-    """[a, b, a * b, |a - b|] of two segments' vectors (Tang et al. 2019, arXiv:1903.12136, section 3.1)."""
+    """[a, b, a * b, |a - b|] of two segments' vectors (..., width): (..., 4 * width) (Tang et al. 2019, arXiv:1903.12136, section 3.1)."""
     return torch.cat([a, b, a * b, (a - b).abs()], dim=-1)
 
 
@@ -164,4 +164,5 @@ class Head(nn.Module):
             self.layers[-1].get_parameter("bias").copy_(logits)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.layers(features)  # (rows, outputs)
+        """Logits (rows, outputs) of ``features`` (rows, inputs)."""
+        return self.layers(features)

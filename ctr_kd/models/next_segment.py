@@ -1,4 +1,4 @@
-"""The teacher that nobody fine-tuned: the pretrained next-segment head says whether segment B continues A, hence whether the two match."""
+"""The teacher without fine-tuning: the pretrained next-segment head says whether segment B continues A, hence whether the two match."""
 
 from __future__ import annotations
 

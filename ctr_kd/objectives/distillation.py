@@ -167,7 +167,7 @@ def label_gate(teacher: Tensor, label: Tensor, base: Tensor) -> Tensor:
     """
     q = log_softened(teacher.detach(), 1.0)
     known = label.clamp(min=0).long()
-    column = 1 - known if teacher.shape[1] == 1 else known  # a click stands first, see log_softened
+    column = 1 - known if teacher.shape[1] == 1 else known  # a click is the first, see log_softened
     right = (q.gather(1, column.unsqueeze(1)).squeeze(1) - base.index_select(0, column).log()).exp()
     return right.clamp(max=1.0).where(label >= 0, 1.0)
 

@@ -54,6 +54,16 @@ def hidden_spans(shape: tuple[int, int], rng: np.random.Generator, mask_rate: fl
 
     A stretch ends after each position with probability 1 / span and begins so often that the share of hidden positions is
     ``mask_rate`` from the first position on (a two-state Markov chain in its stationary state; SpanBERT, Joshi et al. 2020).
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Batch and length.
+    rng : numpy Generator
+    mask_rate : float
+        Share of hidden positions, below 1.
+    span : float
+        Mean length of a stretch, 1 at least.
     """
     draw = rng.random(shape)
     hidden = np.empty(shape, bool)
@@ -118,7 +128,14 @@ def mask_items(
 
 
 def masked_part(masked: Masked, rows: slice) -> Masked:
-    """Some sequences of a batch, trimmed, with the positions that predict in them."""
+    """Some sequences of a batch, trimmed, with the positions that predict in them.
+
+    Parameters
+    ----------
+    masked : Masked
+    rows : slice
+        One sequence at least.
+    """
     longest = masked.tokens.shape[1]
     inside = (masked.position >= rows.start * longest) & (masked.position < rows.stop * longest)
     tokens, length = trim(masked.tokens, masked.length, rows)

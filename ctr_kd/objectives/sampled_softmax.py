@@ -54,6 +54,7 @@ class NegativeSampler:
             self._log_expected = torch.from_numpy(np.log(share * negatives).astype(np.float32))
 
     def draw(self, rng: np.random.Generator) -> Negatives:
+        """The negatives of one batch."""
         item = np.searchsorted(self._cumulative, rng.random(self.negatives) * self._cumulative[-1], side="right")
         return Negatives(torch.from_numpy(item.clip(len(SPECIALS), len(self._cumulative) - 1)), self._log_expected)
 
@@ -129,6 +130,12 @@ def attribute_loss(model: MaskedItemModel, state: Tensor, target: Tensor) -> Ten
 
     Each attribute is predicted by the same embeddings that represent it as input. An unknown attribute adds nothing to the mean over
     all targets, so that shares of a batch add up whichever of them it lies in; without attributes the loss is zero.
+
+    Parameters
+    ----------
+    model : MaskedItemModel
+    state : float tensor (rows, width)
+    target : int64 tensor (rows,)
     """
     tokens = model.vocabulary.index_select(0, target)  # (rows, features): id, attributes, gap
     losses = []

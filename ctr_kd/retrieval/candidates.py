@@ -84,7 +84,20 @@ class Retriever:
         self._items = len(items)
 
     def find(self, histories: pa.ListArray, k: int) -> np.ndarray:
-        """Positions of the candidates of each history, int64 (users, min(k, items)), nearest first; -1 where the live items are used up."""
+        """The candidates of each history.
+
+        Parameters
+        ----------
+        histories : pyarrow ListArray (users,)
+            Raw item ids, oldest first.
+        k : int
+            Candidates wanted.
+
+        Returns
+        -------
+        int64 array (users, min(k, items))
+            Positions among the live items, nearest first; -1 where these are used up.
+        """
         k = min(k, self._items)
         queries, says = self._queries(histories)
         longest = int(np.diff(histories.offsets.to_numpy()).max(initial=0))

@@ -92,7 +92,12 @@ class ItemIndex:
         return len(self._vectors)
 
     def search(self, queries: np.ndarray, k: int) -> Found:
-        """The nearest items of each vector (queries, width), ``min(k, items)`` of them.
+        """The nearest items of each vector, ``min(k, items)`` of them.
+
+        Parameters
+        ----------
+        queries : float array (queries, width)
+        k : int
 
         Raises
         ------

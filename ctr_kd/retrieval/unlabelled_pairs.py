@@ -75,7 +75,7 @@ def join_rows(labelled: Samples, unlabelled: Samples) -> Samples:
     def segment(read: Callable[[Samples], Segment]) -> Segment:
         one, two = read(labelled), read(unlabelled)
         shared = one.pool is two.pool
-        behind = np.where(order < len(labelled), 0, 0 if shared else len(one.pool))  # tokens of the second set stand behind the first's
+        behind = np.where(order < len(labelled), 0, 0 if shared else len(one.pool))  # tokens of the second set come behind the first's
         return replace(
             one,
             pool=one.pool if shared else np.concatenate([one.pool, two.pool]),

@@ -38,6 +38,7 @@ class Temperature(nn.Module):
         self.register_buffer("bias", torch.tensor(bias, dtype=torch.float32))
 
     def forward(self, logit: Tensor) -> Tensor:
+        """Calibrated logits, in the shape of ``logit``."""
         return logit * self.scale + self.bias
 
 
@@ -65,6 +66,7 @@ class MonotoneLines(nn.Module):
         self.register_buffer("first", torch.tensor(y[0], dtype=torch.float32))
 
     def forward(self, logit: Tensor) -> Tensor:
+        """Calibrated logits of ``logit`` (rows, 1)."""
         from_knot = logit.unsqueeze(-1) - self.x  # (rows, 1, knots)
         below, above = from_knot[..., 0].clamp(max=0), from_knot[..., -1].clamp(min=0)
         within = (torch.minimum(from_knot[..., :-1].clamp(min=0), self.step) * self.slope).sum(-1)
@@ -80,7 +82,8 @@ class Calibrated(nn.Module):
         self.eval()
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        return self.calibration(self.student(*inputs))  # (rows, outputs)
+        """Calibrated logits (rows, outputs) of a :class:`ctr_kd.data.batching.Batch`."""
+        return self.calibration(self.student(*inputs))
 
 
 def calibrate(model: nn.Module, validation: Samples, how: Calibration, report: Callable[[str], None] = lambda text: None) -> nn.Module:

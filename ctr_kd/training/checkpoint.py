@@ -38,6 +38,12 @@ def save_checkpoint(path: Path, state: dict[str, Any], fingerprint: str) -> None
 def load_checkpoint(path: Path, fingerprint: str) -> dict[str, Any]:
     """Read a state that :func:`save_checkpoint` wrote.
 
+    Parameters
+    ----------
+    path : Path
+    fingerprint : str
+        Of what the state must belong to.
+
     Raises
     ------
     CheckpointError
@@ -59,6 +65,13 @@ def load_checkpoint(path: Path, fingerprint: str) -> dict[str, Any]:
 
 def load_weights(model: nn.Module, path: Path, fingerprint: str) -> dict[str, Any]:
     """Read a state and put its weights, ``model``, into a model.
+
+    Parameters
+    ----------
+    model : Module
+    path : Path
+    fingerprint : str
+        Of what the state must belong to.
 
     Returns
     -------

@@ -164,7 +164,7 @@ def train_student(
         begin_with_vectors(model.token, torch.from_numpy(vectors))
     if config.training.lazy_ids:
         model.token.step_by_rows()
-    trained = nn.ModuleDict({"student": model})  # and what is thrown away after training
+    trained = nn.ModuleDict({"student": model})  # and what serves training alone
     label = torch.from_numpy(train.label)
     model.head.begin_at(base_logits(label, signature.outputs))
     base = class_shares(label, signature.outputs)

@@ -33,6 +33,17 @@ def validation_figures(model: torch.nn.Module, samples: Samples) -> dict[str, fl
 
     Of classes it is the loss at the best temperature: a model of texts grows too sure of itself long before its accuracy ends to rise, and
     calibration mends the one and not the other.
+
+    Parameters
+    ----------
+    model : Module
+    samples : Samples
+        Labelled, both labels or all classes among them.
+
+    Returns
+    -------
+    dict
+        ``auc`` or ``accuracy``, ``log_loss``, and ``score``, which is higher for a better checkpoint.
     """
     logits = torch.from_numpy(predict(model, samples))
     loss = hard_cross_entropy(logits, torch.from_numpy(samples.label)).item()

@@ -189,13 +189,33 @@ def _validated(model: nn.Module, validate: Callable[[], dict[str, float]]) -> di
 
 
 def row_plan(samples: Samples, batch_size: int) -> Callable[[np.random.Generator], list[np.ndarray]]:
-    """Plan of an epoch over labelled rows: whole requests, shuffled, of similar history length per batch."""
+    """Plan of an epoch over rows: whole requests, shuffled, of similar history length per batch.
+
+    Parameters
+    ----------
+    samples : Samples
+    batch_size : int
+
+    Returns
+    -------
+    callable
+        From the generator of an epoch to its batches, int64 arrays (rows,) of positions in the samples.
+    """
     length = samples.a.end - samples.a.start
     return lambda rng: batch_plan(length, samples.group, batch_size, rng)
 
 
 def training_batch(samples: Samples, rows: np.ndarray, rng: np.random.Generator, config: TrainingConfig) -> Batch:
-    """One training batch, with the configured shares of ids, statistics, attributes and categories hidden."""
+    """One training batch, with the configured shares of ids, statistics, attributes and categories hidden.
+
+    Parameters
+    ----------
+    samples : Samples
+    rows : int64 array (rows,)
+        Positions in the samples.
+    rng : numpy Generator
+    config : TrainingConfig
+    """
     return make_batch(
         samples,
         rows,
@@ -209,6 +229,13 @@ def training_batch(samples: Samples, rows: np.ndarray, rng: np.random.Generator,
 @torch.no_grad()
 def predict(model: nn.Module, samples: Samples, batch_size: int = 4096) -> np.ndarray:
     """Logits of all rows, in their order, computed where the model lies.
+
+    Parameters
+    ----------
+    model : Module
+        It is in the mode that it was in when this returns.
+    samples : Samples
+    batch_size : int
 
     Returns
     -------

@@ -84,17 +84,21 @@ class Optimizer:
                         parameter.requires_grad_(done > 0)
 
     def zero_grad(self) -> None:
+        """Forget all gradients."""
         for part in self._parts:
             part.zero_grad(set_to_none=True)
 
     def step(self) -> None:
+        """Move all parameters by their gradients."""
         for part in self._parts:
             part.step()
 
     def state_dict(self) -> dict[str, Any]:
+        """Moments of all parameters, as a checkpoint has them."""
         return {"parts": [part.state_dict() for part in self._parts]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take what :meth:`state_dict` gave."""
         for part, of_part in zip(self._parts, state["parts"], strict=True):
             part.load_state_dict(of_part)
 

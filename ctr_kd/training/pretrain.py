@@ -34,14 +34,30 @@ COUNTED_SEQUENCES = 10_000  # at a time: the pool of tokens may be larger than t
 
 
 def build_encoder(assembly: AnyAssembly, signature: Signature, config: EncoderConfig) -> MaskedItemModel:
-    """An encoder that holds two of the longest segments, as next-segment prediction joins pieces of two; or a framed pair with a [MASK]."""
+    """An encoder that holds two of the longest segments, as next-segment prediction joins pieces of two; or a framed pair with a [MASK].
+
+    Parameters
+    ----------
+    assembly : Assembly or TextAssembly
+        Source of the vocabulary.
+    signature : Signature
+        Of the assembly.
+    config : EncoderConfig
+    """
     most, second = signature.max_length, signature.max_length_b
     bert = Bert(signature.tokens, most + second + 3 if config.framed else most + max(most, second), config)
     return MaskedItemModel(bert, torch.from_numpy(assembly.vocabulary_tokens()))
 
 
 def item_counts(sequences: Segment, vocabulary: int) -> np.ndarray:
-    """How often each index occurs in the sequences, int64 (vocabulary,)."""
+    """How often each index occurs in the sequences, int64 (vocabulary,).
+
+    Parameters
+    ----------
+    sequences : Segment
+    vocabulary : int
+        Indices, special tokens included.
+    """
     count = np.zeros(vocabulary, np.int64)
     for first in range(0, len(sequences.start), COUNTED_SEQUENCES):
         start, end = sequences.start[first : first + COUNTED_SEQUENCES], sequences.end[first : first + COUNTED_SEQUENCES]
@@ -53,7 +69,7 @@ def item_counts(sequences: Segment, vocabulary: int) -> np.ndarray:
 def split_sequences(sequences: Segment, user: np.ndarray, share: float, seed: int) -> tuple[Segment, Segment]:
     """Put the sequences of a seeded share of the users aside: (training, validation), at least one user each.
 
-    All pieces of a user lie on one side: a model that has seen how somebody clicks knows something of the rest.
+    All pieces of a user lie on one side: a model that has seen some clicks of a user knows something of their other clicks.
 
     Parameters
     ----------
@@ -84,7 +100,17 @@ def split_sequences(sequences: Segment, user: np.ndarray, share: float, seed: in
 
 
 def pretraining_sequences(assembly: AnyAssembly, config: PretrainConfig, until: int | None, seed: int) -> tuple[Segment, Segment]:
-    """Sequences known before a time (microseconds UTC) that pretraining learns from, and those that measure what it learned."""
+    """Sequences that pretraining learns from, and those of other users that measure what it learned.
+
+    Parameters
+    ----------
+    assembly : Assembly or TextAssembly
+    config : PretrainConfig
+    until : int or None
+        Clicks known from this time on (microseconds UTC) are in neither.
+    seed : int
+        Of the choice of users.
+    """
     sequences = assembly.sequences(until, config.overlap)
     return split_sequences(sequences, assembly.users_of(sequences), config.validation_share, seed)
 
@@ -94,6 +120,12 @@ def masked_item_accuracy(model: MaskedItemModel, sequences: Segment, batch_size:
     """Loss (nats) and accuracy of predicting the last item of every sequence from those before it, over all items.
 
     Items outside the vocabulary are not asked for.
+
+    Parameters
+    ----------
+    model : MaskedItemModel
+    sequences : Segment
+    batch_size : int
 
     Returns
     -------

@@ -40,10 +40,12 @@ class TeacherWeights:
         return {name: share[:, i : i + 1] for i, name in enumerate(self.teachers)}
 
     def to_dict(self) -> dict[str, Any]:
+        """The fields by name, as weighting.json has them."""
         return {"teachers": list(self.teachers), "bias": self.bias.tolist(), "slope": self.slope.tolist()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TeacherWeights:
+        """What :meth:`to_dict` gave."""
         return cls(tuple(values["teachers"]), np.array(values["bias"]), np.array(values["slope"]))
 
 
@@ -55,6 +57,12 @@ def row_context(samples: Samples, signature: Signature) -> np.ndarray:
 
     The teachers' logits are no part of it. Those of rows that a teacher was trained on are surer than those of any other row, and weights
     that read them would mean another thing in training rows than in the rows that they were fitted on.
+
+    Parameters
+    ----------
+    samples : Samples
+    signature : Signature
+        Of the samples: their dense inputs, and the longest history.
     """
     length = samples.a.end - samples.a.start
     columns = [
@@ -74,7 +82,7 @@ def fit_teacher_weights(
 ) -> TeacherWeights:
     """Fit the weights to labels by log loss, drawn towards the fixed ones by a normal prior of unit variance.
 
-    A scale and an offset of the combined logit are fitted beside them and thrown away: the weights shall say which teacher tells rows
+    A scale and an offset of the combined logit are fitted beside them and not kept: the weights shall say which teacher tells rows
     apart, not make up for a rate that both of them miss.
 
     Parameters

@@ -73,5 +73,5 @@ def test_it_stops_when_validation_does(monkeypatch):
 
 
 def test_texts_that_share_no_word_are_no_graph():
-    with pytest.raises(ValueError, match="no word stands in two of the 2 texts"):
+    with pytest.raises(ValueError, match="no word is in two of the 2 texts"):
         build_graph(["a", "b"], str.split)
