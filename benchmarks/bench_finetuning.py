@@ -5,7 +5,7 @@
     python benchmarks/bench_finetuning.py conf/tnews5.yaml --data DATA                     texts: accuracy in place of AUC
 
 Runs the stages of the program: ingestion once, then for each seed pretraining once and one fine-tuning per strategy. In a workspace that
-stays, what stands is not made again. Masked-item accuracy and loss are of held-out sequences (the last item from those before it), before
+stays, what is there is not made again. Masked-item accuracy and loss are of held-out sequences (the last item from those before it), before
 and after; a fifth of the users is held out where that is not too many sequences, since a twentieth tells little on a small log. AUC, or
 accuracy where there are classes, on the test rows has 95 % intervals, and a paired difference to the lowest rate, resampled by user (texts
 by row). Writes results/finetuning_NAME.json.

@@ -5,7 +5,7 @@
 
 Ours: the stages up to `distill`, pretraining and all, for every seed. Peers: DIN, DeepFM and DCNv2 as `benchmarks/peers.py` describes them,
 on the rows and features of that workspace. All are tuned on every data set, within the same number of trials: seed 0 trains the first
---trials settings of `peers.trials_beside` for each peer and of `OUR_TRIALS` for our teacher (the first is the configuration as it stands in
+--trials settings of `peers.trials_beside` for each peer and of `OUR_TRIALS` for our teacher (the first is the configuration as it is in
 conf/, of a peer the epochs, batches and rate of our student there), the best AUC on validation decides, and that setting trains with every
 seed. The student is not tuned: it learns from the teacher that was chosen. Test labels choose nothing. Differences are paired and resampled
 by user; the mean over seeds has an interval of its own, from the mean of the seeds' differences in each resample.

@@ -3,8 +3,8 @@
     python benchmarks/bench_serving.py --requests 1000
 
 Students are untrained, which costs the same; items, histories, context and statistics have the shape of the Globo hours. Over HTTP the
-client sends JSON of raw ids on one kept connection, one request after the other. Processor time, of the thread that answers, stands beside
-the time on the clock, which other load on the machine stretches.
+client sends JSON of raw ids on one kept connection, one request after the other. Processor time, of the thread that answers, is beside the
+time on the clock, which other load on the machine stretches.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ctr_kd.evaluation.model_metrics import Measured, measure
+from ctr_kd.evaluation.model_metrics import Measured, measure_model
 from ctr_kd.evaluation.rows import EvaluationRows
 from ctr_kd.evaluation.tables import (
     ClickCurves,
@@ -89,8 +89,9 @@ def evaluate_models(
     for model, given in scores.items():
         score = np.asarray(given)
         try:
-            tables: dict[str | None, dict[str, Measured]] = {None: measure(label, score, bootstrap, request=request, classes=rows.classes)}
-            tables |= {name: measure(label, score, bootstrap, rows=mask) for name, mask in masks.items()}
+            whole = measure_model(label, score, bootstrap, request=request, classes=rows.classes)
+            tables: dict[str | None, dict[str, Measured]] = {None: whole}
+            tables |= {name: measure_model(label, score, bootstrap, rows=mask) for name, mask in masks.items()}
         except ValueError as error:
             raise ValueError(f"scores of {model}: {error}") from error
         # One model at a time, since prepared statistics take some fifty bytes per row; the resamples are the same each time.

@@ -59,7 +59,7 @@ class Measured:
         return MetricValue(self.value, interval.low, interval.high, counts=self.counts)
 
 
-def measure(
+def measure_model(
     label: NDArray,
     score: NDArray,
     bootstrap: Bootstrap,

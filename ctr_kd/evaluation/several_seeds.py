@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctr_kd.evaluation.model_metrics import measure
+from ctr_kd.evaluation.model_metrics import measure_model
 from ctr_kd.metrics.bootstrap import Bootstrap, Difference, Interval, over_seeds, paired_difference, percentile_interval
 from ctr_kd.metrics.checks import Floats, UndefinedMetric
 
@@ -43,7 +43,7 @@ def measure_seeds(label: NDArray, scores: Sequence[NDArray], bootstrap: Bootstra
     replicates: dict[str, list[Floats]] = {}
     everything = np.ones(len(label), bool)
     for score in scores:  # one at a time: a prepared statistic takes some fifty bytes per row
-        measured = measure(label, score, bootstrap, rows=everything)
+        measured = measure_model(label, score, bootstrap, rows=everything)
         undefined = [one.reason for one in measured.values() if one.reason]
         if undefined:
             raise UndefinedMetric(undefined[0])

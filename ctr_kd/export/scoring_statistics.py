@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from ctr_kd.export.signature import ClickSignature
 from ctr_kd.metrics.drift import ScoreDistribution, count_by_bin, population_stability_index
 from feature_store.special_tokens import UNKNOWN
+from feature_store.tables.json_models import JsonModel
 
 EVEN_EDGES = np.arange(1, 20) / 20  # where no distribution of reference says better
 
@@ -129,39 +130,76 @@ def count_texts(table: pa.Table, score: np.ndarray, edges: np.ndarray) -> Scorin
     return ScoringCounts(table.num_rows, missing=missing, **_distribution(score, edges))
 
 
-def scoring_summary(counts: ScoringCounts, edges: np.ndarray, reference: ScoreDistribution | None) -> dict[str, Any]:
-    """The counts as a report has them: shares, and the drift of the scores from the distribution of reference.
+class ScoreSummary(JsonModel):
+    """Scores of some rows, and their drift from those of the validation rows.
 
-    Parameters
+    Attributes
     ----------
-    counts : ScoringCounts
-    edges : float array
-        Of the bins of the scores.
-    reference : ScoreDistribution or None
-        Over the same bins; None where the model was registered without.
-
-    Returns
-    -------
-    dict
-        ``rows``, ``unseen`` (share of the given ids, null where none was given), ``missing`` (rows), and ``scores``: ``mean``, ``low``,
-        ``high``, ``edges``, ``rows``, ``psi`` (null with a ``reason`` where there is nothing to compare with).
+    mean, low, high : float, optional
+        None without rows.
+    edges : list of float
+        Of the bins.
+    rows : list of int
+        By bin.
+    psi : float, optional
+        Population stability index; None where there is nothing to compare with.
+    reason : str, optional
+        Why there is nothing; absent where there is.
+    validation_rows : list of int, optional
+        By bin; absent where there is nothing to compare with.
     """
-    scores: dict[str, Any] = {
-        "mean": counts.total / counts.rows if counts.rows else None,
-        "low": counts.low,
-        "high": counts.high,
-        "edges": edges.tolist(),
-        "rows": counts.bins,
-        "psi": None,
-    }
-    if reference is None:
-        scores["reason"] = "the model was registered without the distribution of its validation scores; register it again"
-    elif not counts.rows:
-        scores["reason"] = "there are no rows"
-    else:
-        scores |= {"psi": population_stability_index(reference.rows, counts.bins), "validation_rows": reference.rows.tolist()}
-    unseen = {name: counts.unseen[name] / given if given else None for name, given in counts.ids.items()}
-    return {"rows": counts.rows, "unseen": unseen, "missing": counts.missing, "scores": scores}
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    edges: list[float]
+    rows: list[int]
+    psi: float | None
+    reason: str | None = None
+    validation_rows: list[int] | None = None
+
+
+class ScoringSummary(JsonModel):
+    """What a scoring saw, as its report has it.
+
+    Attributes
+    ----------
+    rows : int
+    unseen : dict of str to float, optional
+        By feature: share of the given ids that the model does not know; None where none was given.
+    missing : dict of str to int
+        By column: rows without a value.
+    scores : ScoreSummary
+    """
+
+    rows: int
+    unseen: dict[str, float | None]
+    missing: dict[str, int]
+    scores: ScoreSummary
+
+    @classmethod
+    def of(cls, counts: ScoringCounts, edges: np.ndarray, reference: ScoreDistribution | None) -> Self:
+        """The summary of some counts.
+
+        Parameters
+        ----------
+        counts : ScoringCounts
+        edges : float array
+            Of the bins of the scores.
+        reference : ScoreDistribution or None
+            Over the same bins; None where the model was registered without.
+        """
+        drift: dict[str, Any] = {"psi": None}
+        if reference is None:
+            drift["reason"] = "the model was registered without the distribution of its validation scores; register it again"
+        elif not counts.rows:
+            drift["reason"] = "there are no rows"
+        else:
+            drift = {"psi": population_stability_index(reference.rows, counts.bins), "validation_rows": reference.rows.tolist()}
+        mean = counts.total / counts.rows if counts.rows else None
+        scores = ScoreSummary(mean=mean, low=counts.low, high=counts.high, edges=edges.tolist(), rows=counts.bins, **drift)
+        unseen = {name: counts.unseen[name] / given if given else None for name, given in counts.ids.items()}
+        return cls(rows=counts.rows, unseen=unseen, missing=counts.missing, scores=scores)
 
 
 def _distribution(score: np.ndarray, edges: np.ndarray) -> dict[str, Any]:

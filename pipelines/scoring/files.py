@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ctr_kd.export.scoring_statistics import ScoringCounts, scoring_summary
+from ctr_kd.export.scoring_statistics import ScoringCounts, ScoringSummary
 from feature_store.readers.delimited import require_columns
 from feature_store.tables.contracts import DataError
 from feature_store.tables.files import sync
@@ -179,7 +179,7 @@ def scored_batches(run: RunContext, model: OpenedModel, file: pq.ParquetFile, na
 
 
 def scoring_report(model: OpenedModel, counts: ScoringCounts, began: float, resumed: int = 0) -> dict[str, Any]:
-    """What a scoring saw and how fast it was; see :func:`ctr_kd.export.scoring_statistics.scoring_summary`.
+    """What a scoring saw and how fast it was; see :func:`ctr_kd.export.scoring_statistics.ScoringSummary`.
 
     Parameters
     ----------
@@ -192,4 +192,4 @@ def scoring_report(model: OpenedModel, counts: ScoringCounts, began: float, resu
     """
     seconds = time.monotonic() - began
     speed = {"seconds": round(seconds, 3), "resumed_rows": resumed, "rows_per_second": round((counts.rows - resumed) / seconds, 1)}
-    return {**scoring_summary(counts, model.edges, model.reference), **speed}
+    return {**ScoringSummary.of(counts, model.edges, model.reference).to_json(), **speed}

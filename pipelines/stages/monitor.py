@@ -66,6 +66,7 @@ def measure(context: StageContext, day: date) -> dict[str, Any]:
     """What is known of a scored date: figures with intervals of its users, or why there are none."""
     from ctr_kd.evaluation.evaluate import evaluate_models
     from ctr_kd.evaluation.rows import EvaluationRows
+    from ctr_kd.export.scoring_statistics import ScoringSummary
     from ctr_kd.metrics.drift import index_by_chance
     from feature_store.features.delayed_labels import labels_of
 
@@ -86,11 +87,11 @@ def measure(context: StageContext, day: date) -> dict[str, Any]:
     evaluation = evaluate_models(rows, {"live": labelled.score}, replicates=settings.bootstrap, seed=settings.seed, pairs=())
     live = evaluation.models["live"]
     figures = {name: live[name].to_json() for name in FIGURES if name in live}
-    drift = manifest["report"]["scores"]
-    if drift["psi"] is None:
-        figures["psi"] = {"value": None, "reason": drift["reason"]}
+    drift = ScoringSummary.from_json(manifest["report"]).scores
+    if drift.psi is None or drift.validation_rows is None:
+        figures["psi"] = {"value": None, "reason": drift.reason}
     else:
-        figures |= {"psi": drift["psi"], "psi_by_chance": index_by_chance(drift["validation_rows"], drift["rows"])}
+        figures |= {"psi": drift.psi, "psi_by_chance": index_by_chance(drift.validation_rows, drift.rows)}
     context.report(f"{day}: {len(labelled.label):,} labelled rows")
     return facts | {"state": "measured", "rows": len(labelled.label), "clicks": int(labelled.label.sum()), **figures}
 

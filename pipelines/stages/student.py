@@ -20,7 +20,7 @@ from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.context import Stage, StageContext
 
 
-def train_student(context: StageContext) -> None:
+def make_student(context: StageContext) -> None:
     """Train, calibrate and export the configured student; with ``distill.alpha: 1`` it is one on the labels alone."""
     from ctr_kd.training.distill import align_logits
 
@@ -44,7 +44,7 @@ def train_student(context: StageContext) -> None:
 
 STAGE = Stage(
     "student",
-    train_student,
+    make_student,
     upstream=("ingest", "finetune", "teacher"),
     keys=("seed", "history.max_length", "pretrain", "finetune", "distill"),
 )

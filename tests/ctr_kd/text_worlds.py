@@ -36,7 +36,7 @@ def make_texts(rows: int, seed: int, pair: bool = False) -> tuple[list[str], lis
 def write_texts(directory: Path, pair: bool = False, rows: int = 400, seed: int = 0, unlabelled: int = 20) -> Path:
     """Texts in the layout of ``feature_store.text.dataset``.
 
-    The last tests stand in training too, and the first unlabelled one is a test text.
+    The last tests are in training too, and the first unlabelled one is a test text.
     """
     directory.mkdir(parents=True, exist_ok=True)
     texts, texts_b, label = make_texts(rows + unlabelled, seed, pair)

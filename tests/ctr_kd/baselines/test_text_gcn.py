@@ -13,7 +13,7 @@ TEXTS = ["a b", "b a c", "c d", "d c e"]
 def test_edges_are_tfidf_mutual_information_and_self_loops():
     graph = build_graph(TEXTS, str.split)
     matrix = graph.adjacency.toarray()
-    assert graph.texts == 4 and matrix.shape == (8, 8)  # a, b, c and d stand in two texts, e in one
+    assert graph.texts == 4 and matrix.shape == (8, 8)  # a, b, c and d are in two texts, e in one
     np.testing.assert_allclose(matrix, matrix.T, rtol=1e-6)
     assert (np.diag(matrix) > 0).all() and not matrix[:4, :4][~np.eye(4, dtype=bool)].any()  # texts have no edge among themselves
     a, b, c, d = 4, 5, 6, 7

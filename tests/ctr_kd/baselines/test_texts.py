@@ -20,7 +20,7 @@ def test_it_learns_and_answers_with_log_probabilities(pair, kind):
 
 
 def test_its_accuracy_is_told_of_machines_that_saw_neither_a_text_nor_its_equal():
-    """Labels that are noise cannot be told out of fold, although every text stands four times with one label, and by heart they can."""
+    """Labels that are noise cannot be told out of fold, although every text is there four times with one label, and by heart they can."""
     texts, _, label = make_texts(60, 0)
     label = np.random.default_rng(0).integers(0, 3, 60)
     texts, label = texts * 4, np.tile(label, 4)

@@ -54,7 +54,7 @@ def test_the_signature_counts_classes_tokens_and_lengths(texts):
 
 
 def test_no_validation_or_test_text_is_pretrained_on(texts):
-    """Whatever row such a text stands in: five tests are copies of training rows, and one test text is an unlabelled one."""
+    """Whatever row such a text is in: five tests are copies of training rows, and one test text is an unlabelled one."""
     assembly = TextAssembly(texts, "teacher")
     sequences = assembly.sequences(None)
     seen = {spelled(assembly, sequences, row) for row in range(len(sequences.start))}

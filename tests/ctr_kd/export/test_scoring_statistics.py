@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ctr_kd.export.scoring_statistics import EVEN_EDGES, ScoringCounts, count_rows, scoring_summary
+from ctr_kd.export.scoring_statistics import EVEN_EDGES, ScoringCounts, ScoringSummary, count_rows
 from ctr_kd.metrics.drift import ScoreDistribution, population_stability_index
 from tests.signatures import click_signature
 
@@ -47,7 +47,7 @@ def test_literal_rows() -> None:
     assert counts.missing == {"item_id": 1, "timestamp": 0, "history": 2, "history_timestamps": 4, "device": 1, "item_age": 2, "hour": 4}
     assert (counts.total, counts.low, counts.high) == (pytest.approx(1.5), 0.1, 0.9)
     reference = ScoreDistribution(np.array([0.25, 0.5]), np.array([10, 10, 10]))
-    report = scoring_summary(counts, reference.edges, reference)
+    report = ScoringSummary.of(counts, reference.edges, reference).to_json()
     assert report["unseen"] == {"item": 1 / 3, "history": 1 / 3, "device": 2 / 3}
     assert report["scores"]["psi"] == population_stability_index([10, 10, 10], [2, 1, 1])
     assert report["scores"]["mean"] == pytest.approx(0.375)
@@ -64,7 +64,7 @@ def test_parts_add_up_to_the_whole() -> None:
 
 def test_no_rows_and_no_reference_are_said() -> None:
     nothing = counted(rows().slice(0, 0), np.zeros(0), EVEN_EDGES)
-    report = scoring_summary(nothing, EVEN_EDGES, None)
+    report = ScoringSummary.of(nothing, EVEN_EDGES, None).to_json()
     assert report["scores"]["psi"] is None and "register it again" in report["scores"]["reason"]
     assert report["unseen"] == {"item": None, "history": None, "device": None}
     assert report["scores"]["mean"] is None

@@ -19,7 +19,7 @@ from ctr_kd.training.pretrain import build_encoder, masked_item_accuracy, pretra
 from tests.ctr_kd.text_worlds import LETTERS, write_texts
 from tests.ctr_kd.trainings import job_at, rows_of
 
-# Special tokens stand anywhere in a vocab.txt, and letters in no order of ours.
+# Special tokens are anywhere in a vocab.txt, and letters in no order of ours.
 WORDS = ["[PAD]", "z", "y", "[UNK]", *reversed(LETTERS), "[CLS]", "[SEP]", "[MASK]", "x"]
 SHAPE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 CONFIG = EncoderConfig(width=16, layers=2, heads=2, **CHECKPOINT_LAYOUT)
