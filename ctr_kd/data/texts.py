@@ -196,18 +196,3 @@ def _as_samples(row_id: np.ndarray, a: Segment, b: Segment, label: np.ndarray) -
 
 
 AnyAssembly = Assembly | TextAssembly
-
-
-def open_assembly(directory: Path, view: str, max_length: int) -> AnyAssembly:
-    """The assembly that lies in a directory, whichever it is.
-
-    Parameters
-    ----------
-    directory : Path
-        Artifact of stage ``ingest``.
-    view : str
-        ``teacher`` or ``student``: who reads. Of texts they may have tokens of their own; clicks are the same for both.
-    max_length : int
-        Longest history of clicks.
-    """
-    return TextAssembly(directory, view) if (directory / TEXTS).exists() else Assembly(directory, max_length)

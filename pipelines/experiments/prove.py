@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from ctr_kd.training.learning_curve import LearningCurve
 from feature_store.tables.json_files import write_json, write_text
 from pipelines.config.run import RunConfig
 from pipelines.experiments.ablations import ablation, alone, amount_key, by_amount
 from pipelines.experiments.comparison import Comparison, bring_up_to_date, compared_rows
 from pipelines.metrics import RunFacts
 from pipelines.tasks.logits import stored_probabilities
-from pipelines.training.costs import student_costs, teacher_facts
+from pipelines.training.costs import combined_costs, student_costs
+from pipelines.training.facts import StudentFacts
 from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.context import RunContext, StageContext
 from pipelines.workspace.runner import Runner
@@ -87,7 +87,7 @@ def compare_students(context: StageContext, trained: Mapping[str, Path]) -> None
 
     named = ("teacher", *(f"teacher/{name}" for name in members), "student", "student_alone")
     costs = student_costs(trained[f"student/{seeds[0]}"], test)
-    of_model = {"teacher": teacher_facts(context), "student": costs, "student_alone": costs}  # the same graph with other numbers
+    of_model = {"teacher": combined_costs(context), "student": costs, "student_alone": costs}  # the same graph with other numbers
     pairs = (*PAIRS, *(("student", f"teacher/{name}") for name in members))
     (variants, impossible), amounts = ablation(config), amount_titles(config)
     figures = {
@@ -130,13 +130,13 @@ def compare_students(context: StageContext, trained: Mapping[str, Path]) -> None
 
 def _transfer_rows(artifact: Path) -> int:
     """Rows of the transfer set that a student had, which may be fewer than it was to have."""
-    transfer = (read_json(artifact / "training.json") or {}).get("transfer")
-    return int(transfer["rows"]) if transfer else 0
+    transfer = StudentFacts.read(artifact).transfer
+    return 0 if transfer is None else transfer.rows
 
 
 def _on_validation(artifacts: Sequence[Path]) -> float | None:
     """Mean over the seeds of the figure by which each student's checkpoint was kept."""
-    kept = [LearningCurve.from_dict((read_json(artifact / "training.json") or {})["curve"]).kept_figure[1] for artifact in artifacts]
+    kept = [StudentFacts.read(artifact).curve.kept_figure[1] for artifact in artifacts]
     known = [value for value in kept if value is not None]
     return float(np.mean(known)) if len(known) == len(kept) else None
 

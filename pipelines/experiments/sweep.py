@@ -10,7 +10,6 @@ import numpy as np
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ctr_kd.config import COMBINING
-from ctr_kd.training.learning_curve import LearningCurve
 from feature_store.config import Config
 from feature_store.tables.files import sha256_of
 from feature_store.tables.json_files import write_json, write_text
@@ -20,7 +19,8 @@ from pipelines.experiments.ablations import changed
 from pipelines.experiments.comparison import Comparison, bring_up_to_date, compared_rows
 from pipelines.metrics import RunFacts
 from pipelines.tasks.logits import stored_probabilities
-from pipelines.training.costs import student_costs, teacher_facts
+from pipelines.training.costs import combined_costs, student_costs
+from pipelines.training.facts import StudentFacts
 from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.context import RunContext, StageContext
 from pipelines.workspace.runner import Runner
@@ -138,8 +138,7 @@ def measure_students(context: StageContext, trained: Mapping[str, Path], points:
     shown: list[float] = []  # on validation
     for name, artifact in trained.items():
         kind, width = name.rsplit(" ", 1)
-        curve = LearningCurve.from_dict((read_json(artifact / "training.json") or {})["curve"])
-        main, validation = curve.kept_figure
+        main, validation = StudentFacts.read(artifact).curve.kept_figure
         entry = {"name": name, "kind": kind, "width": int(width), f"validation_{main}": validation}
         students.append(entry | measured(artifact / "predictions_student_test.parquet") | student_costs(artifact, test))
         shown.append(np.nan if validation is None else validation)
@@ -151,7 +150,7 @@ def measure_students(context: StageContext, trained: Mapping[str, Path], points:
     result = {
         "run": RunFacts.of(context).to_json(),
         "data": {"test_rows": len(label), "users": bootstrap.units},
-        "teacher": measured(context.inputs["teacher"] / "predictions_test.parquet") | teacher_facts(context),
+        "teacher": measured(context.inputs["teacher"] / "predictions_test.parquet") | combined_costs(context),
         "students": students,
         "others": [point.model_dump() for point in points.points] if points else [],
         "not_possible": grid(config)[1],

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ctr_kd.training.job import TrainingRows
-from feature_store.tables.json_files import write_json
 from pipelines.tasks import task_of
 from pipelines.tasks.logits import SPLITS, write_predictions
 from pipelines.training.bert import teacher_encoder
-from pipelines.training.students import keep_student, taught_rows, train_once
+from pipelines.training.facts import DistillationFacts, StudentFacts
+from pipelines.training.students import TrainedStudent, keep_student, taught_rows, train_once
 from pipelines.training.teacher_logits import teacher_logits
 from pipelines.training.transfer_set import transfer_rows
 from pipelines.workspace.context import Stage, StageContext
@@ -23,24 +21,24 @@ def distill_student(context: StageContext) -> None:
     config = context.config
     assembly = task_of(config).assembly(context.inputs["ingest"], "student")
     samples = {split: assembly.samples(split) for split in SPLITS}
-    training: dict[str, Any] = {}
+    transfer = None
     if config.distill.transfers:
-        samples["transfer"], training["transfer"] = transfer_rows(context, assembly)
-    combined, facts = teacher_logits(context, samples)
-    training |= facts
+        samples["transfer"], transfer = transfer_rows(context, assembly)
+    combined, teachers = teacher_logits(context, samples)
     taught, target = taught_rows(samples, combined)
     encoder = teacher_encoder(context, assembly) if config.distill.needs_encoder else None
     write_predictions(context.output / "predictions_teacher_test.parquet", samples["test"].row_id, combined["test"], context.fingerprint)
-    recorded: dict[str, float | None] = {}
-    for name, rows, logits in (("student", taught, target), ("student_alone", samples["train"], None)):
-        learned = TrainingRows(signature=assembly.signature(), train=rows, validation=samples["validation"])
-        model, curve = train_once(context, name, assembly, learned, teacher=logits, encoder=encoder)
-        training[name] = keep_student(context, name, model, curve, assembly, samples)
-        figure, value = curve.kept_figure
-        recorded[f"{name}_{figure}"] = value
-    training["student_alone"]["bytes"] = training["student"]["bytes"]  # the same architecture
-    write_json(context.output / "training.json", training)
-    context.record(recorded)
+    rows = {"student": (taught, target), "student_alone": (samples["train"], None)}
+    trained: dict[str, TrainedStudent] = {}
+    kept: dict[str, StudentFacts] = {}
+    for name, (learned, logits) in rows.items():
+        seen = TrainingRows(signature=assembly.signature(), train=learned, validation=samples["validation"])
+        trained[name] = train_once(context, name, assembly, seen, teacher=logits, encoder=encoder)
+        size = kept["student"].bytes if kept else None  # the same architecture
+        kept[name] = keep_student(context, trained[name], assembly, samples, graph_bytes=size)
+    DistillationFacts(transfer, teachers, kept["student"], kept["student_alone"]).write(context.output)
+    figures = {name: one.curve.kept_figure for name, one in trained.items()}
+    context.record({f"{name}_{figure}": value for name, (figure, value) in figures.items()})
 
 
 STAGE = Stage(

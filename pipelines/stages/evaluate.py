@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.metrics import DataFacts, Metrics, RunFacts, write_report
 from pipelines.tasks import Rows, task_of
-from pipelines.tasks.baselines import BASELINES
+from pipelines.tasks.baselines import BASELINES, is_asked_for
 from pipelines.tasks.logits import stored_probabilities
 from pipelines.training import fine_tunings
-from pipelines.training.costs import student_rows_per_second, teacher_costs
-from pipelines.workspace.artifacts import read_json
+from pipelines.training.costs import costs_of, costs_together, student_rows_per_second, teacher_costs
+from pipelines.training.facts import DistillationFacts, FinetuningFacts, PretrainingFacts, TeachersFacts
 from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.reports import publish_report
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ctr_kd.evaluation.tables import ModelMetrics
+
+Scores = dict[str, "NDArray"]  # test probabilities by model
+Costs = dict[str, dict[str, Any]]  # what a model costs, by model, as metrics.json has it
 
 
 def measure_models(context: StageContext) -> None:
@@ -30,8 +33,9 @@ def measure_models(context: StageContext) -> None:
     settings = context.config.evaluate
     test = task_of(context.config).rows(context.inputs["ingest"])
     rows = test.evaluation_rows()
-    scores, costs = stored_scores(context)
-    baselines, baseline_costs = baseline_scores(context, test)
+    bert, students = FinetuningFacts.read(context.inputs["finetune"]), DistillationFacts.read(context.inputs["distill"])
+    scores, costs = stored_scores(context, bert, students)
+    baselines, baseline_costs = baseline_scores(context, test, students.teachers)
     scores |= baselines
     costs |= baseline_costs
     costs["student"]["rows_per_second"] = student_rows_per_second(context.inputs["distill"] / "export", test)
@@ -48,32 +52,35 @@ def measure_models(context: StageContext) -> None:
     plots = click_curves(rows.label, scores).to_json()
     confused = confusions(rows, scores)
     plots |= confused.to_json() if confused else {}
-    plots |= {"uncalibrated": click_curves(rows.label, uncalibrated).to_json()["reliability"], "learning": learning_curves(context)}
+    plots |= {
+        "uncalibrated": click_curves(rows.label, uncalibrated).to_json()["reliability"],
+        "learning": learning_curves(context, bert, students),
+    }
     write_report(context.output, metrics, plots)
     student = evaluation.models["student"]
     context.record({"student": {name: student[name].value for name in ("auc", "gauc", "log_loss", "calibration_error") if name in student}})
 
 
-def stored_scores(context: StageContext) -> tuple[dict[str, NDArray], dict[str, dict[str, Any]]]:
+def stored_scores(context: StageContext, bert: FinetuningFacts, students: DistillationFacts) -> tuple[Scores, Costs]:
     """Test probabilities of teacher and students from the logits that their stages stored, and what each model costs."""
     distill = context.inputs["distill"]
-    bert = read_json(context.inputs["finetune"] / "training.json") or {}
-    students = read_json(distill / "training.json") or {}
-    members = list(context.config.distill.teachers)
-    names = ["teacher", "student", "student_alone", *([f"teacher/{name}" for name in members] if len(members) > 1 else [])]
+    teachers = teacher_costs(context.config, bert, students.teachers)
+    members = {f"teacher/{name}": cost for name, cost in teachers.items()} if len(teachers) > 1 else {}
+    names = ("teacher", "student", "student_alone", *members)
     scores = {name: stored_probabilities(distill / f"predictions_{name.replace('/', '_')}_test.parquet") for name in names}
-    shown = ("rows_per_second", "rows_per_second_alone", "parameters", "bytes", "masked_item_accuracy")
-    facts = {**students, "teacher/bert": bert}
-    facts["teacher"] = teacher_costs(members, facts) | {key: bert[key] for key in shown[2:] if "bert" in members and key in bert}
-    costs = {name: {key: facts[name][key] for key in shown if key in facts[name]} for name in names}
-    costs["teacher"] |= {"fine_tunings": fine_tunings.compared(context.run)} if "bert" in members else {}
-    costs["teacher"] |= {"weighting": students["weighting"]} if "weighting" in students else {}
-    costs["teacher"] |= {"hard_negatives": bert["hard_negatives"]} if "hard_negatives" in bert and "bert" in members else {}
-    costs["student"] |= {"transfer": students["transfer"]} if "transfer" in students else {}
-    return scores, costs
+    together: dict[str, Any] = costs_together(list(teachers.values()))
+    if "bert" in teachers:
+        together |= {name: value for name, value in teachers["bert"].items() if name not in together}
+        together["fine_tunings"] = fine_tunings.compared(context.run)
+    if students.teachers.weighting is not None:
+        together["weighting"] = students.teachers.weighting.to_json()
+    if "bert" in teachers and bert.hard_negatives is not None:
+        together["hard_negatives"] = bert.hard_negatives.to_json()
+    student = costs_of(students.student) | ({} if students.transfer is None else {"transfer": students.transfer.to_json()})
+    return scores, {"teacher": together, "student": student, "student_alone": costs_of(students.student_alone), **members}
 
 
-def uncalibrated_scores(context: StageContext) -> dict[str, NDArray]:
+def uncalibrated_scores(context: StageContext) -> Scores:
     """Test probabilities of the students before calibration; none where nothing was calibrated."""
     files = {name: context.inputs["distill"] / f"predictions_{name}_uncalibrated_test.parquet" for name in ("student", "student_alone")}
     return {name: stored_probabilities(file) for name, file in files.items() if file.exists()}
@@ -107,19 +114,29 @@ def calibration_figures(label: NDArray, score: NDArray) -> ModelMetrics:
     return figures
 
 
-def baseline_scores(context: StageContext, test: Rows) -> tuple[dict[str, NDArray], dict[str, dict[str, Any]]]:
-    """Test probabilities of the baselines that such rows have, and what each costs."""
-    found = {name: BASELINES[name](context, test) for name in test.baselines}
-    measured = {name: one for name, one in found.items() if one is not None}
-    return {name: score for name, (score, _) in measured.items()}, {name: cost for name, (_, cost) in measured.items()}
+def baseline_scores(context: StageContext, test: Rows, teachers: TeachersFacts) -> tuple[Scores, Costs]:
+    """Test probabilities of the baselines that such rows have, and what each costs; one that taught already is not fitted again."""
+    scores, costs = {}, {}
+    for name in test.baselines:
+        if not is_asked_for(name, context.config.evaluate):
+            continue
+        if name in context.config.distill.teachers:
+            scores[name] = stored_probabilities(context.inputs["distill"] / f"predictions_teacher_{name}_test.parquet")
+            costs[name] = {"rows_per_second": teachers.teachers[name].rows_per_second}
+        elif (measured := BASELINES[name](context, test)) is not None:
+            scores[name], costs[name] = measured
+    return scores, costs
 
 
-def learning_curves(context: StageContext) -> dict[str, Any]:
+def learning_curves(context: StageContext, bert: FinetuningFacts, students: DistillationFacts) -> dict[str, Any]:
     """Points of every training, by stage and model."""
-    students = read_json(context.inputs["distill"] / "training.json") or {}
-    trained = {name: read_json(context.inputs[name] / "training.json") or {} for name in ("pretrain", "finetune")}
-    trained |= {f"distill/{name}": facts for name, facts in students.items()}
-    return {name: facts["curve"] for name, facts in trained.items() if "curve" in facts}
+    curves = {
+        "pretrain": PretrainingFacts.read(context.inputs["pretrain"]).curve,
+        "finetune": bert.curve,
+        "distill/student": students.student.curve,
+        "distill/student_alone": students.student_alone.curve,
+    }
+    return {name: curve.to_dict() for name, curve in curves.items() if curve is not None}
 
 
 def other_fine_tunings(run: RunContext) -> dict[str, str]:

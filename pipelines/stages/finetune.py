@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import pyarrow.parquet as pq
 
 from ctr_kd.training.job import TrainingRows
 from feature_store.tables.contracts import DataError
-from feature_store.tables.json_files import write_json
 from pipelines.tasks import task_of
 from pipelines.tasks.logits import SPLITS, precision_of, write_predictions
 from pipelines.training.bert import load_encoders, pretraining_until
+from pipelines.training.facts import BeforeAndAfter, FinetuningFacts, PairFacts, PretrainingFacts
 from pipelines.training.fine_tunings import STRATEGY
 from pipelines.training.jobs import job_of, record_curve
 from pipelines.training.transfer_set import NEGATIVES_FILE, write_hard_negatives
-from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.context import Stage, StageContext
 
 if TYPE_CHECKING:
@@ -66,24 +65,26 @@ def finetune_teacher(context: StageContext) -> None:
     model.cpu()
     figure = curves[0].kept_figure[0]
     value = validation_figures(model, samples["validation"])[figure]  # of one member that of its kept checkpoint
-    training = {
-        "curve": curves[0].to_dict(),
-        figure: value,
-        "members": [
-            {figure: curve.kept_figure[1], "seconds": round(curve.seconds, 1), "encoder": number // config.finetune.members}
-            for number, curve in enumerate(curves)
-        ],
-        "held_out_sequences": len(held_out.start),
-        "masked_item_accuracy": {"before": before["masked_item_accuracy"], "after": after["masked_item_accuracy"]},
-        "masked_item_loss": {"before": before["masked_item_loss"], "after": after["masked_item_loss"]},
-        **{key: getattr(config.finetune, key) for key in STRATEGY},
-        **({"hard_negatives": drawn} if drawn else {}),
-        "parameters": parameter_count(model),
-        "bytes": file.stat().st_size,
-        "rows_per_second": rows_per_second(model, samples["test"], share_histories=True),
-        "rows_per_second_alone": rows_per_second(model, samples["test"], share_histories=False),
-    }
-    write_json(context.output / "training.json", training)
+    change = {name: BeforeAndAfter(before=before[name], after=after[name]) for name in ("masked_item_accuracy", "masked_item_loss")}
+    training = FinetuningFacts.from_json(
+        {
+            "curve": curves[0],
+            figure: value,
+            "members": [
+                {figure: curve.kept_figure[1], "seconds": round(curve.seconds, 1), "encoder": number // config.finetune.members}
+                for number, curve in enumerate(curves)
+            ],
+            "held_out_sequences": len(held_out.start),
+            **change,
+            **{key: getattr(config.finetune, key) for key in STRATEGY},
+            **({} if drawn is None else {"hard_negatives": drawn}),
+            "parameters": parameter_count(model),
+            "bytes": file.stat().st_size,
+            "rows_per_second": rows_per_second(model, samples["test"], share_histories=True),
+            "rows_per_second_alone": rows_per_second(model, samples["test"], share_histories=False),
+        }
+    )
+    training.write(context.output)
     for number, curve in enumerate(curves):
         record_curve(context, "teacher" if number == 0 else f"teacher_{number}", curve)
     context.record(
@@ -91,13 +92,13 @@ def finetune_teacher(context: StageContext) -> None:
             figure: value,
             "masked_item_accuracy_before": before["masked_item_accuracy"],
             "masked_item_accuracy_after": after["masked_item_accuracy"],
-            "parameters": training["parameters"],
+            "parameters": training.parameters,
         }
     )
 
 
 def _need_next_segment_head(pretrain: Path) -> None:
-    untrained = {"pooler", "next_segment"} & set((read_json(pretrain / "training.json") or {}).get("untrained", ()))
+    untrained = {"pooler", "next_segment"} & set(PretrainingFacts.read(pretrain).untrained)
     if untrained:
         raise DataError(
             f"pretrain.checkpoint holds no trained {' and no '.join(sorted(untrained))} head, which finetune.strategy: next_segment asks: "
@@ -105,14 +106,14 @@ def _need_next_segment_head(pretrain: Path) -> None:
         )
 
 
-def _hard_negatives(context: StageContext, assembly: AnyAssembly, encoder: MaskedItemModel) -> tuple[Samples | None, dict[str, Any]]:
+def _hard_negatives(context: StageContext, assembly: AnyAssembly, encoder: MaskedItemModel) -> tuple[Samples | None, PairFacts | None]:
     """Hard negatives, where they are asked for, and how they were drawn; the first process draws them for all."""
     if not context.config.finetune.hard_negatives.amount:
-        return None, {}
+        return None, None
     clicks = cast("Assembly", assembly)  # the configuration knows them of clicks alone
-    facts = write_hard_negatives(context, clicks, encoder) if context.processes.leads else {}
-    facts = context.processes.tell(facts)
-    return assembly.samples_of(pq.read_table(context.output / NEGATIVES_FILE)), facts
+    facts = write_hard_negatives(context, clicks, encoder).to_json() if context.processes.leads else {}
+    facts = context.processes.tell(facts)  # and wait until they are written
+    return assembly.samples_of(pq.read_table(context.output / NEGATIVES_FILE)), PairFacts.from_json(facts)
 
 
 STAGE = Stage(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from feature_store.tables.contracts import DataError
-from feature_store.tables.json_files import write_json
 from pipelines.tasks import task_of
 from pipelines.training.bert import pretrained_weights
+from pipelines.training.facts import EncoderFacts, PretrainingFacts
 from pipelines.training.jobs import job_of, record_curve
 from pipelines.workspace.context import Stage, StageContext
 
@@ -42,10 +42,10 @@ def pretrain_encoders(context: StageContext) -> None:
         job = job_of(context, f"training_{number}", context.processes)
         model, curve, facts = pretrain(assembly, settings, job, until=moment)
         if context.processes.leads:
-            trained.append(keep_weights(context, model, facts, number) | {"curve": curve.to_dict()})
+            trained.append(keep_weights(context, model, facts, number).model_copy(update={"curve": curve}))
             record_curve(context, "pretraining" if number == 0 else f"pretraining_{number}", curve)
     if context.processes.leads:
-        write_training(context, trained, {"until": None if until is None else until.isoformat()})
+        write_training(context, trained, {"until": until})
 
 
 def adopt(context: StageContext, checkpoint: str) -> None:
@@ -80,21 +80,21 @@ def adopt(context: StageContext, checkpoint: str) -> None:
     write_training(context, [keep_weights(context, model, facts)], more)
 
 
-def keep_weights(context: StageContext, model: MaskedItemModel, facts: dict[str, float], number: int = 0) -> dict[str, Any]:
+def keep_weights(context: StageContext, model: MaskedItemModel, facts: dict[str, float], number: int = 0) -> EncoderFacts:
     """Write the weights of an encoder; returns what is known of it."""
     from ctr_kd.evaluation.throughput import parameter_count
     from ctr_kd.training.checkpoint import save_checkpoint
 
     weights = pretrained_weights(context.output, number)
     save_checkpoint(weights, {"model": model.state_dict()}, context.fingerprint)
-    return {"facts": facts, "parameters": parameter_count(model), "bytes": weights.stat().st_size}
+    return EncoderFacts(facts=facts, parameters=parameter_count(model), bytes=weights.stat().st_size)
 
 
-def write_training(context: StageContext, trained: Sequence[dict[str, Any]], more: dict[str, Any]) -> None:
+def write_training(context: StageContext, trained: Sequence[EncoderFacts], more: Mapping[str, Any]) -> None:
     """Write what is known of the first encoder, and under ``more_encoders`` of the others."""
     first, *others = trained
-    write_json(context.output / "training.json", {**first, **more, "more_encoders": others})
-    context.record({**first["facts"], "parameters": first["parameters"]})
+    PretrainingFacts.from_json({**first.to_json(), **more, "more_encoders": others}).write(context.output)
+    context.record({**first.facts, "parameters": first.parameters})
 
 
 STAGE = Stage("pretrain", pretrain_encoders, upstream=("ingest",), keys=("seed", "history.max_length", "pretrain"), shared=True)

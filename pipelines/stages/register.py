@@ -33,6 +33,7 @@ from pipelines.registry.registry import CHAMPION, GATE_TAG, Registry
 from pipelines.tasks import Rows, task_of
 from pipelines.tasks.logits import stored_probabilities
 from pipelines.tracking.client import TrackingError, tracking_uri, without_password
+from pipelines.training.facts import DistillationFacts, PretrainingFacts
 from pipelines.workspace.artifacts import ArtifactError, read_json
 from pipelines.workspace.context import Stage, StageContext
 from pipelines.workspace.reports import publish_report
@@ -113,7 +114,7 @@ def strangers(context: StageContext) -> list[str]:
     import onnx
 
     graph = onnx.load(str(context.inputs["distill"] / "export" / "student.onnx"), load_external_data=False).graph
-    student = (read_json(context.inputs["distill"] / "training.json") or {})["student"]["parameters"]
+    student = DistillationFacts.read(context.inputs["distill"]).student.parameters
     sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in graph.initializer}
     sizes |= {
         node.output[0]: int(np.prod(a.t.dims))
@@ -133,7 +134,7 @@ def lineage(context: StageContext) -> dict[str, Any]:
     """Where the student comes from: digests of data, configuration, teacher and code."""
     manifests = {name: artifact.manifest or {} for name, artifact in context.run.artifacts.items()}
     keys = {name: manifest["config"] for name, manifest in manifests.items()}
-    checkpoint = (read_json(context.run.artifacts["pretrain"].path / "training.json") or {}).get("checkpoint")  # digests of a released BERT
+    checkpoint = PretrainingFacts.read(context.run.artifacts["pretrain"].path).checkpoint
     return {
         "data": {"digest": manifests["ingest"]["inputs"]["store"]["digest"], "rows": manifests["ingest"]["digest"]},
         "configuration": {"digest": digest_of(keys), "keys": keys},

@@ -5,18 +5,15 @@ It is no part of the pipeline, whose ``distill`` trains a single pair: experimen
 
 from __future__ import annotations
 
-from typing import Any
-
 import pyarrow.parquet as pq
 
 from ctr_kd.training.job import TrainingRows
-from feature_store.tables.json_files import write_json
 from pipelines.tasks import task_of
 from pipelines.tasks.logits import SPLITS, read_predictions
 from pipelines.training.bert import teacher_encoder
+from pipelines.training.facts import read_transfer_facts
 from pipelines.training.students import keep_student, taught_rows, train_once
 from pipelines.training.transfer_set import TRANSFER_FILE
-from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.context import Stage, StageContext
 
 
@@ -28,18 +25,18 @@ def make_student(context: StageContext) -> None:
     assembly = task_of(config).assembly(context.inputs["ingest"], "student")
     samples = {split: assembly.samples(split) for split in SPLITS}
     combined = {"train": align_logits(*read_predictions(teacher / "predictions_train.parquet", teacher.name), samples["train"])}
-    facts: dict[str, Any] = {}
+    transfer = {}
     if config.distill.transfers:
         made = context.inputs["transfer"]
         samples["transfer"] = assembly.samples_of(pq.read_table(made / TRANSFER_FILE))
         combined["transfer"] = align_logits(*read_predictions(made / "predictions_transfer.parquet", made.name), samples["transfer"])
-        facts["transfer"] = read_json(made / "training.json")
+        transfer = {"transfer": read_transfer_facts(made)}
     taught, target = taught_rows(samples, combined)
     encoder = teacher_encoder(context, assembly) if config.distill.needs_encoder else None
     rows = TrainingRows(signature=assembly.signature(), train=taught, validation=samples["validation"])
-    model, curve = train_once(context, "student", assembly, rows, teacher=target, encoder=encoder)
-    write_json(context.output / "training.json", keep_student(context, "student", model, curve, assembly, samples) | facts)
-    context.record(dict([curve.kept_figure]))
+    student = train_once(context, "student", assembly, rows, teacher=target, encoder=encoder)
+    keep_student(context, student, assembly, samples).model_copy(update=transfer).write(context.output)
+    context.record(dict([student.curve.kept_figure]))
 
 
 STAGE = Stage(

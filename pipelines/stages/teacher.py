@@ -5,7 +5,6 @@ It is no part of the pipeline, whose ``distill`` trains a single pair: experimen
 
 from __future__ import annotations
 
-from feature_store.tables.json_files import write_json
 from pipelines.tasks import task_of
 from pipelines.tasks.logits import SPLITS, write_predictions
 from pipelines.training.teacher_logits import teacher_logits
@@ -19,7 +18,7 @@ def combine_teachers(context: StageContext) -> None:
     combined, facts = teacher_logits(context, samples)
     for split in SPLITS:
         write_predictions(context.output / f"predictions_{split}.parquet", samples[split].row_id, combined[split], context.fingerprint)
-    write_json(context.output / "training.json", facts)
+    facts.write(context.output)
 
 
 STAGE = Stage(

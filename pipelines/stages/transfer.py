@@ -5,9 +5,9 @@ It is no part of the pipeline, whose ``distill`` trains a single pair: experimen
 
 from __future__ import annotations
 
-from feature_store.tables.json_files import write_json
 from pipelines.tasks import task_of
 from pipelines.tasks.logits import write_predictions
+from pipelines.training.facts import write_transfer_facts
 from pipelines.training.teacher_logits import teacher_logits
 from pipelines.training.transfer_set import transfer_rows
 from pipelines.workspace.context import Stage, StageContext
@@ -19,7 +19,7 @@ def label_transfer_set(context: StageContext) -> None:
     rows, facts = transfer_rows(context, assembly)
     combined, _ = teacher_logits(context, {"transfer": rows})
     write_predictions(context.output / "predictions_transfer.parquet", rows.row_id, combined["transfer"], context.fingerprint)
-    write_json(context.output / "training.json", facts)
+    write_transfer_facts(context.output, facts)
 
 
 STAGE = Stage(

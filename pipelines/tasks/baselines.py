@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipelines.config.run import EvaluateConfig
 from pipelines.tasks.clicks import ClickRows
-from pipelines.tasks.logits import SPLITS, probabilities, stored_probabilities
+from pipelines.tasks.logits import SPLITS, probabilities
 from pipelines.tasks.teachers import fit_boosted_trees, fit_linear
 from pipelines.tasks.texts import TextRows
 from pipelines.tasks.timing import rate_of
-from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.context import StageContext
 
 if TYPE_CHECKING:
@@ -31,12 +31,8 @@ def popularity(context: StageContext, rows: ClickRows) -> Measured:
     return fitted.predict(test), {"rows_per_second": rate_of(fitted.predict, test)}
 
 
-def boosted_trees(context: StageContext, rows: ClickRows) -> Measured | None:
-    """Trees on the as-of statistics and the context; those that taught already are not fitted again."""
-    if not context.config.evaluate.boosted_trees:
-        return None
-    if "boosted_trees" in context.config.distill.teachers:
-        return as_teacher(context, "boosted_trees")
+def boosted_trees(context: StageContext, rows: ClickRows) -> Measured:
+    """Trees on the as-of statistics and the context."""
     trees = fit_boosted_trees({split: rows.read(split) for split in SPLITS}, rows.summary, context.config.seed, context.report)
     test = rows.read("test")
     return trees.predict(test), {"rows_per_second": rate_of(trees.predict, test)}
@@ -48,22 +44,18 @@ def oracle(context: StageContext, rows: ClickRows) -> Measured | None:
 
 
 def linear(context: StageContext, rows: TextRows) -> Measured:
-    """TF-IDF of character n-grams under a linear machine; one that taught already is not fitted again."""
-    if "linear" in context.config.distill.teachers:
-        return as_teacher(context, "linear")
+    """TF-IDF of character n-grams under a linear machine."""
     model, test = fit_linear(rows, context.config.seed, context.report), rows.read("test")
     logits = model.predict(*rows.text_lists(test))
     return np.exp(logits.astype(np.float64)), {"rows_per_second": rate_of(lambda part: model.predict(*rows.text_lists(part)), test)}
 
 
-def text_gcn(context: StageContext, rows: TextRows) -> Measured | None:
+def text_gcn(context: StageContext, rows: TextRows) -> Measured:
     """A graph network of texts and words, trained alone; its rows per second stay open, since it cannot score a text that comes later."""
     import torch
 
     from ctr_kd.baselines.text_gcn import build_graph, fit_text_gcn
 
-    if not context.config.evaluate.text_gcn:
-        return None
     tables = [rows.read(split) for split in SPLITS]
     graph = build_graph([text for table in tables for text in table["text"].to_pylist()])
     label = torch.from_numpy(np.concatenate([table["label"].to_numpy() for table in tables]).astype(np.int64))
@@ -82,8 +74,6 @@ BASELINES: dict[str, Callable[[StageContext, Any], Measured | None]] = {
 }
 
 
-def as_teacher(context: StageContext, name: str) -> Measured:
-    """What one of the teachers says of the test rows, by itself, and what it costs."""
-    distill = context.inputs["distill"]
-    facts = (read_json(distill / "training.json") or {})[f"teacher/{name}"]
-    return stored_probabilities(distill / f"predictions_teacher_{name}_test.parquet"), {"rows_per_second": facts["rows_per_second"]}
+def is_asked_for(name: str, config: EvaluateConfig) -> bool:
+    """Whether a baseline is wanted: some take long, and have a key of their own."""
+    return {"boosted_trees": config.boosted_trees, "text_gcn": config.text_gcn}.get(name, True)

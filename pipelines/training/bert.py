@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipelines.tasks import task_of
-from pipelines.workspace.artifacts import read_json
+from pipelines.training.facts import PretrainingFacts
 from pipelines.workspace.context import StageContext
 
 if TYPE_CHECKING:
@@ -63,8 +62,8 @@ def pretraining_until(pretrain: Path) -> int | None:
     """Time (microseconds UTC) before which the clicks were known that a pretraining saw, by its artifact; None for what has no times."""
     from feature_store.features.event_log import microseconds
 
-    training = read_json(pretrain / "training.json") or {}
-    return None if training["until"] is None else microseconds(datetime.fromisoformat(training["until"]))
+    until = PretrainingFacts.read(pretrain).until
+    return None if until is None else microseconds(until)
 
 
 def bert_logits(finetune: Path, assembly: AnyAssembly, config: RunConfig, rows: Samples) -> np.ndarray:

@@ -6,25 +6,38 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from feature_store.tables.json_models import JsonModel
+from pipelines.config.run import RunConfig
 from pipelines.registry.model_package import scorer_in
 from pipelines.tasks import Rows
 from pipelines.tasks.timing import TIMED_ROWS, rate_of
-from pipelines.workspace.artifacts import read_json
+from pipelines.training.facts import FinetuningFacts, StudentFacts, TeachersFacts
 from pipelines.workspace.context import StageContext
 
+SHOWN = ("rows_per_second", "rows_per_second_alone", "parameters", "bytes", "masked_item_accuracy")  # in metrics.json, of a model
 
-def teacher_costs(members: Sequence[str], facts: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Rows per second of several teachers together, which cost what each of them costs; ``facts`` of each as ``teacher/NAME``.
+
+def costs_of(facts: JsonModel) -> dict[str, Any]:
+    """What a model costs, and the BERT what it still knows, as metrics.json has it."""
+    said = facts.to_json()
+    return {name: said[name] for name in SHOWN if name in said}
+
+
+def costs_together(teachers: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Rows per second of several teachers together, which cost what each of them costs.
 
     Examples
     --------
-    >>> facts = {"teacher/a": {"rows_per_second": 20.0, "rows_per_second_alone": 5.0}, "teacher/b": {"rows_per_second": 20.0}}
-    >>> teacher_costs(["a", "b"], facts)
+    >>> costs_together([{"rows_per_second": 20.0, "rows_per_second_alone": 5.0}, {"rows_per_second": 20.0}])
     {'rows_per_second': 10.0, 'rows_per_second_alone': 4.0}
     """
-    together = [facts[f"teacher/{name}"] for name in members]
-    keys = ("rows_per_second", "rows_per_second_alone")
-    return {key: 1 / sum(1 / fact.get(key, fact["rows_per_second"]) for fact in together) for key in keys}
+    return {key: 1 / sum(1 / one.get(key, one["rows_per_second"]) for one in teachers) for key in SHOWN[:2]}
+
+
+def teacher_costs(config: RunConfig, bert: FinetuningFacts, others: TeachersFacts) -> dict[str, dict[str, Any]]:
+    """Costs of each configured teacher, by name."""
+    known = {"bert": costs_of(bert), **{name: costs_of(one) for name, one in others.teachers.items()}}
+    return {name: known[name] for name in config.distill.teachers}
 
 
 def student_rows_per_second(export: Path, test: Rows) -> float | None:
@@ -37,13 +50,20 @@ def student_rows_per_second(export: Path, test: Rows) -> float | None:
 
 def student_costs(artifact: Path, test: Rows) -> dict[str, Any]:
     """Rows per second, parameters and bytes of an exported student."""
-    facts = read_json(artifact / "training.json") or {}
-    return {"rows_per_second": student_rows_per_second(artifact / "export", test)} | {key: facts[key] for key in ("parameters", "bytes")}
+    facts = StudentFacts.read(artifact)
+    return {
+        "rows_per_second": student_rows_per_second(artifact / "export", test),
+        "parameters": facts.parameters,
+        "bytes": facts.bytes,
+    }
 
 
-def teacher_facts(context: StageContext) -> dict[str, Any]:
-    """Rows per second of the teacher, with parameters and bytes where it is the BERT alone."""
-    members = list(context.config.distill.teachers)
-    bert = read_json(context.inputs["finetune"] / "training.json") or {}
-    facts = teacher_costs(members, {**(read_json(context.inputs["teacher"] / "training.json") or {}), "teacher/bert": bert})
-    return facts | {key: bert[key] if members == ["bert"] else None for key in ("parameters", "bytes")}
+def combined_costs(context: StageContext) -> dict[str, Any]:
+    """Rows per second of the teachers of an experiment together, with parameters and bytes where it is the BERT alone."""
+    bert, others = FinetuningFacts.read(context.inputs["finetune"]), TeachersFacts.read(context.inputs["teacher"])
+    costs = teacher_costs(context.config, bert, others)
+    alone = list(costs) == ["bert"]
+    return costs_together(list(costs.values())) | {
+        "parameters": bert.parameters if alone else None,
+        "bytes": bert.bytes if alone else None,
+    }

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from pipelines.tracking.calls import flatten
-from pipelines.workspace.artifacts import Artifact, read_json
+from pipelines.training.facts import FinetuningFacts
+from pipelines.workspace.artifacts import Artifact
 from pipelines.workspace.context import RunContext
 
 STRATEGY = ("strategy", "rate_ratio", "layer_decay", "frozen_share")  # keys by which fine-tunings are compared
@@ -28,7 +29,7 @@ def compared(run: RunContext) -> list[dict[str, Any]]:
     shown = (*STRATEGY, "masked_item_accuracy", "masked_item_loss", "held_out_sequences", "auc", "accuracy")
     entries = []
     for artifact in (own, *others(run)):
-        training = read_json(artifact.path / "training.json") or {}
+        training = FinetuningFacts.read(artifact.path).to_json()
         settings, usual = (flatten((one.manifest or {})["config"].get("finetune") or {}) for one in (artifact, own))
         different = {key: value for key, value in settings.items() if key not in STRATEGY and value != usual.get(key)}
         entry = {"fingerprint": artifact.path.name, "configured": artifact == own, "different": different}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ctr_kd.training.job import TrainingRows
 from ctr_kd.training.learning_curve import LearningCurve
 from pipelines.tasks.logits import SPLITS, TAUGHT, write_predictions
+from pipelines.training.facts import StudentFacts
 from pipelines.training.jobs import job_of, record_curve
 from pipelines.workspace.context import StageContext
 
@@ -19,6 +21,15 @@ if TYPE_CHECKING:
     from ctr_kd.data.samples import Samples
     from ctr_kd.data.texts import AnyAssembly
     from ctr_kd.models.bert import MaskedItemModel
+
+
+@dataclass(frozen=True)
+class TrainedStudent:
+    """A student in eval mode, under the name of its files, and how it learned."""
+
+    name: str
+    model: nn.Module
+    curve: LearningCurve
 
 
 def taught_rows(samples: Mapping[str, Samples], combined: Mapping[str, np.ndarray]) -> tuple[Samples, np.ndarray]:
@@ -40,7 +51,7 @@ def train_once(
     *,
     teacher: np.ndarray | None,
     encoder: MaskedItemModel | None,
-) -> tuple[nn.Module, LearningCurve]:
+) -> TrainedStudent:
     """Train the configured student, or take it as it is where a run of this stage that was killed had finished it.
 
     Parameters
@@ -51,12 +62,6 @@ def train_once(
         May hold vectors of the tokens, from which their embeddings begin.
     rows, teacher, encoder
         See :func:`ctr_kd.training.distill.train_student`.
-
-    Returns
-    -------
-    model : Module
-        In eval mode.
-    curve : LearningCurve
     """
     from ctr_kd.models.students import STUDENTS
     from ctr_kd.training.checkpoint import load_weights, save_checkpoint
@@ -67,21 +72,30 @@ def train_once(
     if finished.exists():
         model = STUDENTS[settings.student.kind](rows.signature, settings.student)
         curve = LearningCurve.from_dict(load_weights(model, finished, context.fingerprint)["curve"])
-        return model.eval(), curve
+        return TrainedStudent(name, model.eval(), curve)
     context.report(f"{name.replace('_', ' ')} ({settings.student.kind})")
     job, vectors = job_of(context, name), assembly.token_vectors()
     model, curve = train_student(rows, settings, job, teacher=teacher, encoder=encoder, vectors=vectors)
     save_checkpoint(finished, {"model": model.state_dict(), "curve": curve.to_dict()}, context.fingerprint)
-    return model, curve
+    return TrainedStudent(name, model, curve)
 
 
 def keep_student(
-    context: StageContext, name: str, model: nn.Module, curve: LearningCurve, assembly: AnyAssembly, samples: Mapping[str, Samples]
-) -> dict[str, Any]:
-    """Calibrate a trained student; write its weights, logits and, for ``student``, its export; return what the report says of it.
+    context: StageContext, student: TrainedStudent, assembly: AnyAssembly, samples: Mapping[str, Samples], *, graph_bytes: int | None = None
+) -> StudentFacts:
+    """Calibrate a trained student; write its weights, logits and export; return what the report says of it.
 
     ``NAME.pt`` holds the calibration with the student, as ``predictions_NAME_*.parquet`` do; ``predictions_NAME_uncalibrated_test.parquet``
     is there where something was calibrated.
+
+    Parameters
+    ----------
+    assembly : Assembly or TextAssembly
+        What the export takes vocabularies from.
+    samples : mapping of str to Samples
+        ``validation`` and ``test``.
+    graph_bytes : int, optional
+        Of the graph of an equal student, which then is not exported again.
     """
     from ctr_kd.evaluation.throughput import parameter_count
     from ctr_kd.export.onnx_export import export_student
@@ -89,7 +103,7 @@ def keep_student(
     from ctr_kd.training.checkpoint import save_checkpoint
     from ctr_kd.training.loop import predict
 
-    settings = context.config.distill
+    settings, name, model = context.config.distill, student.name, student.model
     calibrated = calibrate(model, samples["validation"], settings.calibration, lambda text: context.report(f"{name}: {text}"))
     save_checkpoint(context.output / f"{name}.pt", {"model": calibrated.state_dict()}, context.fingerprint)
     scored = {split: (calibrated, split) for split in SPLITS[1:]}
@@ -98,14 +112,14 @@ def keep_student(
     for ending, (scorer, split) in scored.items():
         file = context.output / f"predictions_{name}_{ending}.parquet"
         write_predictions(file, samples[split].row_id, predict(scorer, samples[split]), context.fingerprint)
-    facts = {
-        "curve": curve.to_dict(),
-        "parameters": parameter_count(model),
-        "kind": settings.student.kind,
-        "calibration": settings.calibration,
-    }
-    if name == "student":
+    if graph_bytes is None:
         export_student(calibrated, assembly.signature(), assembly, context.output / "export")
-        facts["bytes"] = (context.output / "export" / "student.onnx").stat().st_size
-    record_curve(context, name, curve)
-    return facts
+        graph_bytes = (context.output / "export" / "student.onnx").stat().st_size
+    record_curve(context, name, student.curve)
+    return StudentFacts(
+        curve=student.curve,
+        parameters=parameter_count(model),
+        kind=settings.student.kind,
+        calibration=settings.calibration,
+        bytes=graph_bytes,
+    )

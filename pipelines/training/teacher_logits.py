@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.parquet as pq
 
 from pipelines.tasks import task_of
 from pipelines.tasks.logits import SPLITS, precision_of, read_predictions, write_predictions
-from pipelines.tasks.teachers import TEACHERS
+from pipelines.tasks.teachers import TEACHERS, TeacherFacts
 from pipelines.training.bert import bert_logits
+from pipelines.training.facts import TeachersFacts
 from pipelines.training.transfer_set import TRANSFER_FILE
 from pipelines.training.weighting import learn_weights, weights_of
 from pipelines.workspace.context import StageContext
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ctr_kd.data.samples import Samples
 
 
-def teacher_logits(context: StageContext, samples: Mapping[str, Samples]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def teacher_logits(context: StageContext, samples: Mapping[str, Samples]) -> tuple[dict[str, np.ndarray], TeachersFacts]:
     """Combined logits (rows, outputs) of the configured teachers by split, in the order of the samples, and what the report says of each.
 
     They have the precision in which logits are stored, so that a student learns the same from these and from what ``prove`` reads back.
@@ -32,7 +33,8 @@ def teacher_logits(context: StageContext, samples: Mapping[str, Samples]) -> tup
 
     settings, task = context.config.distill, task_of(context.config)
     teachers: dict[str, dict[str, np.ndarray]] = {}
-    facts: dict[str, Any] = {}
+    costs: dict[str, TeacherFacts] = {}
+    weighting = None
     transfer = {"transfer": pq.read_table(context.output / TRANSFER_FILE)} if "transfer" in samples else {}
     for name in settings.teachers:
         if name == "bert":
@@ -45,13 +47,13 @@ def teacher_logits(context: StageContext, samples: Mapping[str, Samples]) -> tup
                 stored[split] = table["row_id"].to_numpy(), bert_logits(finetune, own, context.config, own.samples_of(table))
         else:
             rows = task.rows(context.inputs["ingest"])
-            stored, facts[f"teacher/{name}"] = TEACHERS[name](rows, context.config.seed, context.report, transfer)
+            stored, costs[name] = TEACHERS[name](rows, context.config.seed, context.report, transfer)
         teachers[name] = {split: align_logits(*stored[split], samples[split]) for split in samples}
         for split in (name for name in ("test", "transfer") if name in samples):
             row_id, logits = samples[split].row_id, teachers[name][split].astype(precision_of(split))
             write_predictions(context.output / f"predictions_teacher_{name}_{split}.parquet", row_id, logits, context.fingerprint)
     if settings.weighting == "learned" and "validation" in samples:
-        facts["weighting"] = learn_weights(context, samples, teachers)
+        weighting = learn_weights(context, samples, teachers)
     weights = weights_of(context, samples)
     combined = {split: combine_logits({name: logits[split] for name, logits in teachers.items()}, weights[split]) for split in samples}
-    return {split: logits.astype(precision_of(split)) for split, logits in combined.items()}, facts
+    return {split: logits.astype(precision_of(split)) for split, logits in combined.items()}, TeachersFacts(costs, weighting)

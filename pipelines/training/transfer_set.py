@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from feature_store.tables.contracts import DataError
 from pipelines.config.run import TaskName
 from pipelines.training.bert import load_teacher
+from pipelines.training.facts import MadeTextFacts, PairFacts, TransferFacts
 from pipelines.workspace.context import StageContext
 
 if TYPE_CHECKING:
@@ -46,21 +47,15 @@ class Draw:
     seed: int
 
 
-def transfer_rows(context: StageContext, assembly: AnyAssembly) -> tuple[Samples, dict[str, Any]]:
+def transfer_rows(context: StageContext, assembly: AnyAssembly) -> tuple[Samples, TransferFacts]:
     """The configured transfer set, written beside what is made of it, and what the report says of it."""
     file = context.output / TRANSFER_FILE
     facts = WRITERS[context.config.task](context, assembly, file)
     return assembly.samples_of(pq.read_table(file)), facts
 
 
-def write_texts(context: StageContext, assembly: TextAssembly, file: Path) -> dict[str, Any]:
-    """Write unlabelled and augmented texts.
-
-    Returns
-    -------
-    dict
-        Rows asked for and made, and how many of them are ``augmented``.
-    """
+def write_texts(context: StageContext, assembly: TextAssembly, file: Path) -> MadeTextFacts:
+    """Write unlabelled and augmented texts."""
     settings = context.config.distill.transfer
     rows, wanted = assembly.unlabelled(settings.amount, settings.seed)
     made = assembly.augmented(settings.augmentation, settings.seed)
@@ -69,10 +64,10 @@ def write_texts(context: StageContext, assembly: TextAssembly, file: Path) -> di
     context.report(
         f"transfer set: {rows.num_rows:,} unlabelled texts of {wanted:,} asked for, {made.num_rows:,} augmented ones of {made_of:,}"
     )
-    return {"wanted": wanted + made_of, "rows": rows.num_rows + made.num_rows, "augmented": made.num_rows}
+    return MadeTextFacts(wanted=wanted + made_of, rows=rows.num_rows + made.num_rows, augmented=made.num_rows)
 
 
-def write_pairs(context: StageContext, assembly: Assembly, file: Path) -> dict[str, Any]:
+def write_pairs(context: StageContext, assembly: Assembly, file: Path) -> PairFacts:
     """Write users and items that never met; what is near to an item is asked of the fine-tuned encoder. See :func:`write_unmet`."""
     from feature_store.features.unlabelled_pairs import TRANSFER_SET
 
@@ -82,10 +77,10 @@ def write_pairs(context: StageContext, assembly: Assembly, file: Path) -> dict[s
     return write_unmet(TRANSFER_SET, context, assembly, encoder, draw, file=file)
 
 
-WRITERS: Mapping[TaskName, Callable[[StageContext, Any, Path], dict[str, Any]]] = {"clicks": write_pairs, "texts": write_texts}
+WRITERS: Mapping[TaskName, Callable[[StageContext, Any, Path], TransferFacts]] = {"clicks": write_pairs, "texts": write_texts}
 
 
-def write_hard_negatives(context: StageContext, assembly: Assembly, encoder: MaskedItemModel) -> dict[str, Any]:
+def write_hard_negatives(context: StageContext, assembly: Assembly, encoder: MaskedItemModel) -> PairFacts:
     """Write the configured hard negatives; see :func:`write_unmet`."""
     from feature_store.features.unlabelled_pairs import HARD_NEGATIVES
 
@@ -96,13 +91,8 @@ def write_hard_negatives(context: StageContext, assembly: Assembly, encoder: Mas
 
 def write_unmet(
     purpose: Purpose, context: StageContext, assembly: Assembly, encoder: MaskedItemModel, draw: Draw, *, file: Path
-) -> dict[str, Any]:
+) -> PairFacts:
     """Write rows of users and items that never met; what is near is asked of ``encoder``.
-
-    Returns
-    -------
-    dict
-        Rows asked for and made, of each draw, and the index's ``kind`` and ``recall``.
 
     Raises
     ------
@@ -131,4 +121,4 @@ def write_unmet(
         )
     except NoPairs as error:
         raise DataError(f"{error}, or set {draw.key}: 0") from None
-    return {**facts, "index": index.kind, "recall": index.recall}
+    return PairFacts.from_json({**facts, "index": index.kind, "recall": index.recall})

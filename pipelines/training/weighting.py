@@ -16,6 +16,7 @@ from feature_store.tables.json_files import write_json
 from pipelines.tasks.logits import probabilities
 from pipelines.tasks.teachers import fit_boosted_trees
 from pipelines.training.bert import load_encoders, pretraining_until
+from pipelines.training.facts import FitFacts, WeightFacts, WeightingFacts
 from pipelines.training.jobs import job_of
 from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.context import StageContext
@@ -66,7 +67,7 @@ def cut(rows: pa.Table, share: float) -> Fold:
 
 def learn_weights(
     context: StageContext, samples: Mapping[str, Samples], teachers: Mapping[str, Mapping[str, np.ndarray]]
-) -> dict[str, Any]:
+) -> WeightingFacts:
     """Fit weights per row, compare them with the fixed ones on validation, and write ``weighting.json``.
 
     Why it is honest: a teacher's logits of the rows that it was trained on look better than it is, the BERT's more so than the trees', and
@@ -87,8 +88,8 @@ def learn_weights(
 
     Returns
     -------
-    dict
-        What the report says: rows, each teacher's fixed and mean weight, AUC and log loss of both on validation, which is ``used``.
+    WeightingFacts
+        What the report says.
     """
     from ctr_kd.training.teacher_weights import fit_teacher_weights, row_context
 
@@ -111,7 +112,7 @@ def learn_weights(
             logits[name] = trees.logits(fold.newer)
     signature = assembly.signature()
     learned = fit_teacher_weights(logits, row_context(newer, signature), newer.label, settings.teachers)
-    return _decide(context, learned, row_context(samples["validation"], signature), samples["validation"].label, teachers, len(newer))
+    return _decide(context, learned, samples["validation"], teachers, rows=len(newer))
 
 
 def weights_of(context: StageContext, samples: Mapping[str, Samples]) -> dict[str, Mapping[str, float | np.ndarray]]:
@@ -138,35 +139,32 @@ def _assembly(context: StageContext) -> Assembly:
 
 
 def _decide(
-    context: StageContext,
-    learned: TeacherWeights,
-    features: np.ndarray,
-    label: np.ndarray,
-    teachers: Mapping[str, Mapping[str, np.ndarray]],
-    rows: int,
-) -> dict[str, Any]:
+    context: StageContext, learned: TeacherWeights, validation: Samples, teachers: Mapping[str, Mapping[str, np.ndarray]], *, rows: int
+) -> WeightingFacts:
     """Let the validation rows choose between fixed and learned weights, as they choose a checkpoint: by log loss."""
     from ctr_kd.metrics import auc_score, log_loss
     from ctr_kd.training.distill import combine_logits
+    from ctr_kd.training.teacher_weights import row_context
 
+    label, features = validation.label, row_context(validation, _assembly(context).signature())
     fixed, by_row = context.config.distill.teachers, learned.weights(features)
     said = {name: logits["validation"] for name, logits in teachers.items()}
     figures = {}
     for name, weights in (("fixed", fixed), ("learned", by_row)):
         combined = combine_logits(said, weights)
-        figures[name] = {"auc": float(auc_score(label, combined[:, 0])), "log_loss": float(log_loss(label, probabilities(combined)))}
-    used = min(figures, key=lambda name: figures[name]["log_loss"])
+        figures[name] = FitFacts(auc=float(auc_score(label, combined[:, 0])), log_loss=float(log_loss(label, probabilities(combined))))
+    used = min(figures, key=lambda name: figures[name].log_loss)
     spread = {
-        name: {"fixed": fixed[name], "mean": float(one.mean()), "low": float(np.quantile(one, 0.05)), "high": float(np.quantile(one, 0.95))}
+        name: WeightFacts(fixed=fixed[name], mean=float(one.mean()), low=float(np.quantile(one, 0.05)), high=float(np.quantile(one, 0.95)))
         for name, one in by_row.items()
     }
     write_json(context.output / FILE, {"used": used, "learned": learned.to_dict()})
-    shown = ", ".join(f"{name} {one['mean']:.3f} (fixed {one['fixed']:g})" for name, one in spread.items())
+    shown = ", ".join(f"{name} {one.mean:.3f} (fixed {one.fixed:g})" for name, one in spread.items())
     context.report(
-        f"weights per row: mean {shown}; AUC on validation {figures['learned']['auc']:.4f} learned, {figures['fixed']['auc']:.4f} fixed, "
-        f"log loss {figures['learned']['log_loss']:.4f} and {figures['fixed']['log_loss']:.4f}: {used} weights are used"
+        f"weights per row: mean {shown}; AUC on validation {figures['learned'].auc:.4f} learned, {figures['fixed'].auc:.4f} fixed, "
+        f"log loss {figures['learned'].log_loss:.4f} and {figures['fixed'].log_loss:.4f}: {used} weights are used"
     )
-    return {"rows": rows, "teachers": spread, "validation": figures, "used": used}
+    return WeightingFacts(rows=rows, teachers=spread, validation=figures, used=used)
 
 
 def _earlier_bert(context: StageContext, assembly: Assembly, fold: Fold, validation: Samples, newer: Samples) -> np.ndarray:

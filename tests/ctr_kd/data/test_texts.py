@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ctr_kd.data.samples import Assembly
-from ctr_kd.data.texts import TextAssembly, open_assembly
+from ctr_kd.data.texts import TextAssembly
 from ctr_kd.retrieval.unlabelled_pairs import join_rows
 from feature_store.config import AugmentationConfig
 from feature_store.special_tokens import SPECIALS
@@ -23,11 +23,6 @@ def spelled(assembly, segment, row):
     """The letters of a row's tokens."""
     index = assembly.pool[segment.start[row] : segment.end[row], 0]
     return "".join("?" if i < len(SPECIALS) else assembly.vocabulary["token"][i - len(SPECIALS)] for i in index)
-
-
-def test_an_assembly_is_opened_by_what_it_is(texts, tmp_path):
-    assert isinstance(open_assembly(texts, "teacher", 20), TextAssembly)
-    assert isinstance(open_assembly(write_assembly(tmp_path / "clicks"), "teacher", 5), Assembly)
 
 
 def test_samples_are_the_texts_of_the_split_in_order(texts):

@@ -20,8 +20,7 @@ from pipelines.tasks.logits import write_predictions
 from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.runner import Runner
-
-CURVE = {"points": [{"step": 1, "train_loss": 0.7, "auc": 0.6}], "kept_step": 1}
+from tests.pipelines.training_facts import DISTILLED, FINETUNED, PRETRAINED
 
 
 class SmallPipeline:
@@ -40,15 +39,10 @@ class SmallPipeline:
             pq.write_table(ClickRows(context.output).read("train"), context.output / "rows.parquet")
 
     def pretrain(self, context: StageContext) -> None:
-        (context.output / "training.json").write_text(json.dumps({"curve": CURVE}))
+        PRETRAINED.write(context.output)
 
     def finetune(self, context: StageContext) -> None:
-        (context.output / "training.json").write_text(
-            json.dumps(
-                {"curve": CURVE, "parameters": 1000, "bytes": 4000, "rows_per_second": 10.0, "rows_per_second_alone": 5.0}
-                | {"masked_item_accuracy": {"before": 0.2, "after": 0.1}}
-            )
-        )
+        FINETUNED.write(context.output)
 
     def distill(self, context: StageContext) -> None:
         self.make_export(context.output / "export", [2.0, 1.0, 0.0, -2.0])
@@ -58,9 +52,7 @@ class SmallPipeline:
             self._predict(context, f"predictions_teacher_{name}_test.parquet", 0.3)
         if context.config.distill.calibration == "isotonic":
             self._predict(context, "predictions_student_uncalibrated_test.parquet", 2.0)
-        facts = {"curve": CURVE, "parameters": 9, "bytes": 36}
-        trained = {"student": facts, "student_alone": facts, "teacher/boosted_trees": {"rows_per_second": 7.0}}
-        (context.output / "training.json").write_text(json.dumps(trained))
+        DISTILLED.write(context.output)
 
     def _predict(self, context: StageContext, file: str, noise: float) -> None:
         rows = ClickRows(context.inputs["ingest"]).read("test")

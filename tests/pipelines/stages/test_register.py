@@ -29,6 +29,7 @@ from pipelines.tracking.tracker import Tracker
 from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.runner import Runner
+from tests.pipelines.training_facts import DISTILLED, PRETRAINED
 
 DATA = DataFacts(
     **dict.fromkeys(name for name, field in DataFacts.model_fields.items() if field.is_required() and not name.endswith("_rows")),
@@ -49,14 +50,14 @@ class SmallPipeline:
         self.make_assembly(context.output)
 
     def pretrain(self, context: StageContext) -> None:
-        (context.output / "training.json").write_text("{}")
+        PRETRAINED.write(context.output)
 
     def finetune(self, context: StageContext) -> None:
         (context.output / "teacher.pt").write_bytes(b"teacher")
 
     def distill(self, context: StageContext) -> None:
         self.make_export(context.output / "export", self.logits)
-        (context.output / "training.json").write_text(json.dumps({"student": {"parameters": 9}}))
+        DISTILLED.write(context.output)
         for split in ("validation", "test"):
             rows = ClickRows(context.inputs["ingest"]).read(split)
             logit = np.array([*self.logits, -1.0])[rows["item"].to_numpy()] + self.parity
