@@ -51,8 +51,12 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def autocast(config: TrainingConfig, device: torch.device) -> torch.autocast:
-    """Context in which a loss is computed; parameters, gradients and the optimizer stay float32 in either precision."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16")
+    """Context in which a loss is computed; parameters, gradients and the optimizer stay float32 in either precision.
+
+    A processor without bfloat16 computes in float32: in software it would be slower, and oneDNN has no LSTM for it at all.
+    """
+    there = device.type != "cpu" or _cpu_computes_bfloat16()
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16" and there)
 
 
 @contextmanager
@@ -79,7 +83,7 @@ def report_what_has_no_effect(config: TrainingConfig, device: torch.device, repo
     if config.compile and not _has_compiler():
         report("warning: compile has no effect: there is no C++ compiler on the path")
     if config.precision == "bfloat16" and device.type == "cpu" and not _cpu_computes_bfloat16():
-        report("warning: precision bfloat16 saves no time here: this processor computes it in software")
+        report("warning: precision bfloat16 has no effect: this processor does not have it, so it computes in float32")
 
 
 def _has_compiler() -> bool:

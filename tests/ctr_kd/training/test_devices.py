@@ -59,6 +59,7 @@ def test_a_module_is_compiled_for_the_training_only(monkeypatch):
     assert list(module.state_dict()) == ["weight", "bias"]
 
 
+@pytest.mark.skipif(not devices._cpu_computes_bfloat16(), reason="this processor has no bfloat16")
 @pytest.mark.parametrize("kind", ["pretrain", "finetune", *STUDENTS])
 def test_bfloat16_computes_in_it_and_keeps_float32_weights(kind, assembly, tmp_path):
     losses, seen, rows = {}, set(), rows_of(assembly)
@@ -81,8 +82,20 @@ def test_bfloat16_computes_in_it_and_keeps_float32_weights(kind, assembly, tmp_p
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02) and losses["bfloat16"] != losses["float32"]
 
 
-def test_autocast_is_off_by_default():
+@pytest.mark.parametrize("there", [True, False])
+def test_autocast_is_on_where_it_is_configured_and_the_processor_has_bfloat16(there, monkeypatch):
+    monkeypatch.setattr(devices, "_cpu_computes_bfloat16", lambda: there)
     with autocast(TrainingConfig(), CPU):
         assert not torch.is_autocast_enabled("cpu")
     with autocast(TrainingConfig(precision="bfloat16"), CPU):
-        assert torch.is_autocast_enabled("cpu")
+        assert torch.is_autocast_enabled("cpu") == there
+
+
+def test_a_processor_without_bfloat16_trains_as_in_float32(assembly, tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "_cpu_computes_bfloat16", lambda: False)
+    weights = []
+    for precision in ("float32", "bfloat16"):
+        training = TrainingConfig(epochs=1, batch_size=32, learning_rate=1e-3, validations=1, precision=precision)
+        student = DistillConfig(student=StudentConfig(kind="bilstm", width=8, hidden=8, dropout=0), training=training)
+        weights.append(train_student(rows_of(assembly), student, job_at(tmp_path / f"{precision}.pt"))[0].state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
