@@ -44,9 +44,9 @@ class RunFacts(JsonModel):
     @classmethod
     def of(cls, context: StageContext) -> RunFacts:
         """Of the run of a stage, so far."""
-        manifests = {name: artifact.manifest or {} for name, artifact in context.run.artifacts.items()}
+        manifests = {name: artifact.finished for name, artifact in context.run.artifacts.items()}
         configuration: dict[str, Any] = {"name": context.config.name}
-        for keys in (*(manifest["config"] for manifest in manifests.values()), context.config.section(context.keys)):
+        for keys in (*(manifest.config for manifest in manifests.values()), context.config.section(context.keys)):
             for key, value in keys.items():
                 *blocks, last = key.split(".")
                 block = configuration
@@ -57,9 +57,9 @@ class RunFacts(JsonModel):
             configuration=configuration,
             fingerprint=context.fingerprint,
             seed=context.config.seed,
-            started=min([manifest["started"] for manifest in manifests.values()], default=None),
-            seconds={name: manifest["seconds"] for name, manifest in manifests.items()} | {context.stage: round(context.seconds, 3)},
-            peak_memory_bytes=max(peak_memory_bytes(), *(manifest["peak_memory_bytes"] for manifest in manifests.values())),
+            started=min([manifest.started for manifest in manifests.values()], default=None),
+            seconds={name: manifest.seconds for name, manifest in manifests.items()} | {context.stage: round(context.seconds, 3)},
+            peak_memory_bytes=max(peak_memory_bytes(), *(manifest.peak_memory_bytes for manifest in manifests.values())),
         )
 
 
@@ -106,7 +106,7 @@ class DataFacts(JsonModel):
         said = rows.facts()
         counts = {f"{split}_rows": said["rows"][split] for split in ("train", "validation", "test")}
         known = {name: said.get(name) for name, field in cls.model_fields.items() if field.is_required() or name in said}
-        recorded = (context.run.artifacts["ingest"].manifest or {})["facts"]
+        recorded = context.run.artifacts["ingest"].finished.facts
         return cls.model_validate({**known, **counts, "quarantined_rows": recorded["quarantined_rows"]})
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 from feature_store.tables.contracts import DataError
 from pipelines.exit_codes import explain
@@ -13,12 +12,13 @@ from pipelines.registry.alias_history import history_table
 from pipelines.registry.lookup import peek, peek_changes
 from pipelines.registry.registry import CHALLENGER, CHAMPION
 from pipelines.scoring.backfill import stale
+from pipelines.scoring.manifest import ScoresManifest
 from pipelines.scoring.partitions import failed_attempts, read_partition, scored_dates
 from pipelines.stages import PIPELINE
 from pipelines.tracking.client import TrackingError
-from pipelines.workspace.artifacts import MANIFEST
 from pipelines.workspace.context import RunContext
 from pipelines.workspace.lock import holder
+from pipelines.workspace.manifest import MANIFEST
 from pipelines.workspace.runner import Runner
 from pipelines.workspace.tables import text_table
 
@@ -41,15 +41,14 @@ def _head(context: RunContext) -> Iterator[str]:
     yield f"workspace {context.workspace}" + ("" if context.workspace.exists() else " (does not exist yet)")
     live = holder(context.workspace)
     if live is not None:
-        yield f"in use by process {live.get('pid')} on {live.get('host')} ({live.get('command')}) since {live.get('since')}"
+        yield f"in use by process {live.pid} on {live.host} ({live.command}) since {live.since}"
 
 
 def _stages(context: RunContext) -> Iterator[str]:
     rows = [("stage", "artifact", "state")]
     for state in Runner(context, PIPELINE).states():
-        manifest: dict[str, Any] = state.manifest or {}
-        if state.state == "up to date":
-            more = f"  {manifest['seconds']:.1f} s, {manifest['started']}"
+        if state.state == "up to date" and state.manifest is not None:
+            more = f"  {state.manifest.seconds:.1f} s, {state.manifest.started}"
         else:  # who trained with --set and asks without it should not think that their work is lost
             named = state.state.startswith("made by other code")  # that one is said already
             others = sum(path.parent.name != state.fingerprint for path in _artifacts(context, state.name)) - named
@@ -93,16 +92,16 @@ def _scores(context: RunContext, uri: str) -> Iterator[str]:
         if manifest is None:
             yield f"scores: {day} stale: its manifest cannot be read"
             continue
-        by = f"by {manifest['model']} version {manifest['model_version']}"
+        by = f"by {manifest.model} version {manifest.model_version}"
         reasons = _stale(context, day, manifest)
-        if champion is not None and manifest["model"] == context.config.name and manifest["model_version"] != champion:
+        if champion is not None and manifest.model == context.config.name and manifest.model_version != champion:
             reasons.append(f"champion is version {champion} now")
-        yield f"scores: {day} {manifest['rows']:,} rows {by}" + (f"; stale: {'; '.join(reasons)}" if reasons else "")
+        yield f"scores: {day} {manifest.rows:,} rows {by}" + (f"; stale: {'; '.join(reasons)}" if reasons else "")
     for day, reason in failed_attempts(context.workspace).items():
         yield f"scores: {day} last attempt failed: {reason}"
 
 
-def _stale(context: RunContext, day: date, manifest: dict[str, Any]) -> list[str]:
+def _stale(context: RunContext, day: date, manifest: ScoresManifest) -> list[str]:
     try:
         return stale(context, day, manifest)
     except DataError as error:

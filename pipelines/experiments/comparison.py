@@ -61,7 +61,7 @@ def bring_up_to_date(runner: Runner, comparison: Comparison, force: bool = False
     runner.run()
     trained = train_all(runner.context, comparison.students, force)
     paths = {title: artifact.path for title, artifact in trained.items()}
-    digests = {f"student/{one.path.name}": (one.manifest or {})["digest"] for one in trained.values()} | dict(comparison.read)
+    digests = {f"student/{one.path.name}": one.finished.digest for one in trained.values()} | dict(comparison.read)
     stage = Stage(
         comparison.name,
         lambda context: comparison.compare(context, paths),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any, Literal
+from typing import Literal
 
 from feature_store.store.store import Store
 from feature_store.tables.contracts import DataError
 from pipelines.exit_codes import exit_code, explain
 from pipelines.scoring.feature_join import StoreFeatures
+from pipelines.scoring.manifest import PartitionSource, ScoresManifest
 from pipelines.scoring.partitions import (
     clear_attempt,
     differences,
@@ -18,8 +19,8 @@ from pipelines.scoring.partitions import (
     forget_failure,
     is_later,
     is_whole,
-    made_from,
     partition_path,
+    partition_source,
     read_partition,
     record_failure,
 )
@@ -57,13 +58,13 @@ class Outcome:
     code: int = 0
 
 
-def stale(run: RunContext, day: date, manifest: Mapping[str, Any]) -> list[str]:
+def stale(run: RunContext, day: date, manifest: ScoresManifest) -> list[str]:
     """Why the partition of a date is not what its log and its settings would give now, whichever model scored it.
 
     One that was made at a later logical time than this command's is not stale.
     """
-    now = made_from(run.store, run.config, day, run.as_of)
-    return [] if is_later(manifest["made_from"], now) else differences(manifest["made_from"], now)
+    before, now = manifest.made_from or PartitionSource(), partition_source(run.store, run.config, day, run.as_of)
+    return [] if is_later(before, now) else differences(before, now)
 
 
 def reason_to_score(run: RunContext, day: date, mode: Mode, failures: Mapping[date, str]) -> str | None:
@@ -154,8 +155,8 @@ def _outcome(run: RunContext, day: date, why: str = "") -> Outcome:
     if manifest is None:  # the mode did not ask for it
         return Outcome(day, "missing")
     # What was scored at a later logical time stays even when it was asked for.
-    mine = why and manifest["fingerprint"] == run.artifacts["score"].path.name
-    return Outcome(day, "scored" if mine else "up to date", manifest["rows"], manifest["model_version"], why)
+    mine = why and manifest.fingerprint == run.artifacts["score"].path.name
+    return Outcome(day, "scored" if mine else "up to date", manifest.rows, manifest.model_version, why)
 
 
 def table(outcomes: Sequence[Outcome]) -> str:

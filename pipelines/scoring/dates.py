@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from feature_store.features.summary import ClickSummary
 from feature_store.tables.contracts import DataError
@@ -18,14 +17,15 @@ from pipelines.scoring.candidates import candidate_tables
 from pipelines.scoring.executors import score_parts
 from pipelines.scoring.feature_join import Joiner, features_of
 from pipelines.scoring.files import keep_best_rows, scoring_report
+from pipelines.scoring.manifest import PartitionSource, ScoresManifest
 from pipelines.scoring.partitions import (
     SCORES,
     clear_attempt,
     forget_failure,
     is_later,
     is_whole,
-    made_from,
     partition_path,
+    partition_source,
     parts_path,
     publish_scores,
     read_partition,
@@ -69,27 +69,30 @@ class DateScores:
     def made_from(self) -> dict[str, str]:
         """The date, and what the store holds for it."""
         run = self._run
-        return {"date": self.day.isoformat(), "made_from": digest_of(made_from(run.store, run.config, self.day, run.as_of))}
+        return {
+            "date": self.day.isoformat(),
+            "made_from": digest_of(partition_source(run.store, run.config, self.day, run.as_of).to_json()),
+        }
 
     def are_up_to_date(self, context: StageContext) -> bool:
         """Whether the partition is there, whole, and was made by this very scoring."""
         manifest = read_partition(context.workspace, self.day)
-        return manifest is not None and manifest.get("fingerprint") == context.fingerprint and is_whole(self.place, manifest)
+        return manifest is not None and manifest.fingerprint == context.fingerprint and is_whole(self.place, manifest)
 
     def write(self, context: StageContext) -> None:
         """Score the date's candidates into one partition, which appears complete or not at all; a failure is remembered with its reason."""
         day = self.day
-        origin = made_from(context.store, context.config, day, context.as_of)
-        standing = read_partition(context.workspace, day)
-        if standing is not None and is_later(standing["made_from"], origin) and is_whole(self.place, standing):
+        source = partition_source(context.store, context.config, day, context.as_of)
+        present = read_partition(context.workspace, day)
+        if present is not None and is_later(present.made_from or source, source) and is_whole(self.place, present):
             # A clock that jumped back must not take rows away that are already scored.
             context.report(
-                f"{self.place} was scored at a later logical time than {origin['as_of']} and stays; remove it to score the date as of then"
+                f"{self.place} was scored at a later logical time than {source.as_of} and stays; remove it to score the date as of then"
             )
-            write_json(context.output / "summary.json", {"date": day.isoformat(), "kept": standing["fingerprint"]})
+            write_json(context.output / "summary.json", {"date": day.isoformat(), "kept": present.fingerprint})
             return
         try:
-            score_date(context, day, origin)
+            score_date(context, day, source)
         except Exception as error:
             clear_attempt(context.workspace, day)
             record_failure(context.workspace, day, explain(error, context.workspace), exit_code(error))
@@ -97,8 +100,8 @@ class DateScores:
         forget_failure(context.workspace, day)
 
 
-def score_date(context: StageContext, day: date, origin: dict[str, Any]) -> None:
-    """Write the partition of a date, with ``origin`` in its manifest."""
+def score_date(context: StageContext, day: date, source: PartitionSource) -> None:
+    """Write the partition of a date, with ``source`` in its manifest."""
     began = time.monotonic()
     config, settings, version = context.config, context.config.score, model_version(context.run)
     model = load_model(context.run)
@@ -126,14 +129,22 @@ def score_date(context: StageContext, day: date, origin: dict[str, Any]) -> None
         raise
     context.report(f"{counts.rows:,} candidates of {day} scored")
     rows = keep_best_rows(context.run, temporary / SCORES) or counts.rows
-    facts = {"date": day.isoformat(), "rows": rows, "model": config.name, "model_uri": model_uri(context.run), "model_version": version}
     report = scoring_report(model, counts, began, folder.resumed)
-    made = {"fingerprint": context.fingerprint, "made_from": origin}
-    publish_scores(temporary, partition_path(context.workspace, day), facts, made, report)
+    manifest = ScoresManifest(
+        date=day.isoformat(),
+        rows=rows,
+        model=config.name,
+        model_uri=model_uri(context.run),
+        model_version=version,
+        fingerprint=context.fingerprint,
+        made_from=source,
+        report=report,
+    )
+    publish_scores(temporary, partition_path(context.workspace, day), manifest)
     folder.remove()
-    write_json(context.output / "summary.json", facts | report)
-    psi = report["scores"]["psi"]
-    context.record({"rows": rows, "rows_per_second": report["rows_per_second"]} | ({} if psi is None else {"psi": psi}))
+    write_json(context.output / "summary.json", manifest.summary())
+    psi = report.scores.psi
+    context.record({"rows": rows, "rows_per_second": report.rows_per_second} | ({} if psi is None else {"psi": psi}))
 
 
 def with_features(part: Part, joiner: Joiner) -> Part:

@@ -22,6 +22,7 @@ from pipelines.registry.champion import load_model, model_uri, model_version
 from pipelines.registry.loaded_model import OpenedModel
 from pipelines.scoring.executors import score_parts
 from pipelines.scoring.feature_join import Joiner, features_of
+from pipelines.scoring.manifest import ScoringReport
 from pipelines.scoring.partitions import REPORT
 from pipelines.scoring.parts import Part, PartsFolder, in_parts
 from pipelines.workspace.context import RunContext
@@ -84,14 +85,16 @@ def score_file(run: RunContext, source: Path, target: Path) -> str:
                 keep_best_rows(run, whole)
                 sync(whole)
                 report = scoring_report(model, counts, began, folder.resumed)
-                write_json(target.with_name(f"{target.stem}.{REPORT}"), {"model_uri": model_uri(run), "model_version": version} | report)
+                write_json(
+                    target.with_name(f"{target.stem}.{REPORT}"), {"model_uri": model_uri(run), "model_version": version} | report.to_json()
+                )
                 whole.replace(target)
                 sync(target.parent)
             except BaseException:
                 folder.leave()
                 raise
             folder.remove()
-    return f"{counts.rows:,} rows scored with {model_uri(run)} (version {version}) in {report['seconds']:.1f} s: {target}"
+    return f"{counts.rows:,} rows scored with {model_uri(run)} (version {version}) in {report.seconds:.1f} s: {target}"
 
 
 def keep_best_rows(run: RunContext, file: Path) -> int | None:
@@ -178,8 +181,8 @@ def scored_batches(run: RunContext, model: OpenedModel, file: pq.ParquetFile, na
                 raise type(error)(f"{name}, rows from {part.first + 1:,} on: {error}") from None
 
 
-def scoring_report(model: OpenedModel, counts: ScoringCounts, began: float, resumed: int = 0) -> dict[str, Any]:
-    """What a scoring saw and how fast it was; see :func:`ctr_kd.export.scoring_statistics.ScoringSummary`.
+def scoring_report(model: OpenedModel, counts: ScoringCounts, began: float, resumed: int = 0) -> ScoringReport:
+    """What a scoring saw and how fast it was.
 
     Parameters
     ----------
@@ -192,4 +195,4 @@ def scoring_report(model: OpenedModel, counts: ScoringCounts, began: float, resu
     """
     seconds = time.monotonic() - began
     speed = {"seconds": round(seconds, 3), "resumed_rows": resumed, "rows_per_second": round((counts.rows - resumed) / seconds, 1)}
-    return {**ScoringSummary.of(counts, model.edges, model.reference).to_json(), **speed}
+    return ScoringReport.from_json({**ScoringSummary.of(counts, model.edges, model.reference).to_json(), **speed})

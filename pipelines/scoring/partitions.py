@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 from feature_store.store.store import Store
 from feature_store.tables.files import sha256_of
-from feature_store.tables.json_files import digest_of, write_json
+from feature_store.tables.json_files import digest_of, load_json, write_json
 from feature_store.tables.seal import sealed
 from pipelines.config.run import RunConfig
-from pipelines.workspace.artifacts import MANIFEST, ArtifactError, publish_directory, read_json, read_manifest
+from pipelines.scoring.manifest import FailedAttempt, PartitionSource, ScoresManifest
+from pipelines.workspace.artifacts import ArtifactError, publish_directory, read_manifest
+from pipelines.workspace.manifest import MANIFEST, FileDigest
 
 SCORES, REPORT = "scores.parquet", "scoring.json"
 # Besides the model: what decides which rows a date has, and what the store joins to them.
@@ -46,37 +48,30 @@ def _dates(paths: Iterator[Path], name: Any) -> list[date]:
     return sorted(date.fromisoformat(name(path)) for path in paths)
 
 
-def made_from(store: Store, config: RunConfig, day: date, as_of: datetime | None) -> dict[str, Any]:
-    """What the scores of a date depend on besides the model: a later day of the log is not among it.
-
-    Returns
-    -------
-    dict
-        ``events``: sha256 of every event partition up to the date, by date, since histories reach back; ``users``, whose attributes a
-        model may read; ``contract``; ``settings``; and ``as_of`` where it hides a row of these partitions, else null.
-    """
+def partition_source(store: Store, config: RunConfig, day: date, as_of: datetime | None) -> PartitionSource:
+    """What the scores of a date would be made from now."""
     midnight = datetime(day.year, day.month, day.day, 23, 59, 59, 999_999, tzinfo=UTC)
     known = store.known_until(midnight)
     hides = as_of is not None and known is not None and as_of <= known
-    return {
-        "events": store.partition_digests(midnight),
-        "users": store.users_digest(),
-        "contract": digest_of(store.contract.to_json()),
-        "settings": config.section(SETTINGS),
-        "as_of": as_of.isoformat() if hides and as_of is not None else None,
-    }
+    return PartitionSource(
+        events=store.partition_digests(midnight),
+        users=store.users_digest(),
+        contract=digest_of(store.contract.to_json()),
+        settings=config.section(SETTINGS),
+        as_of=as_of.isoformat() if hides and as_of is not None else None,
+    )
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differences(before: PartitionSource, now: PartitionSource) -> list[str]:
     """Why a partition that was made from the one is not what the other would give, in words; nothing where both are equal.
 
     Examples
     --------
-    >>> before = {"events": {"2024-01-01": "a", "2024-01-02": "b"}, "settings": {"history": 1}, "as_of": None}
-    >>> differences(before, {"events": {"2024-01-01": "a", "2024-01-02": "c"}, "settings": {"history": 2}, "as_of": None})
+    >>> before = PartitionSource(events={"2024-01-01": "a", "2024-01-02": "b"}, settings={"history": 1})
+    >>> differences(before, PartitionSource(events={"2024-01-01": "a", "2024-01-02": "c"}, settings={"history": 2}))
     ['the events of 2024-01-02 were corrected', 'history has another value']
     """
-    old, new = before.get("events", {}), now["events"]
+    old, new = before.events, now.events
     reasons = []
     for days, what in (
         (sorted(new.keys() - old.keys()), "arrived since"),
@@ -85,12 +80,11 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ):
         if days:
             reasons.append(f"the events of {days[0]}{f' and {len(days) - 1} more dates' if len(days) > 1 else ''} {what}")
-    named = {"users": "the users changed", "contract": "the columns of the log changed"}
-    reasons += [text for key, text in named.items() if before.get(key) != now.get(key)]
-    settings = now["settings"]
-    reasons += [f"{key} has another value" for key in settings if before.get("settings", {}).get(key) != settings[key]]
-    if before.get("as_of") != now["as_of"]:
-        reasons.append(f"it was scored {_as_of(before.get('as_of'))}, not {_as_of(now['as_of'])}")
+    reasons += ["the users changed"] if before.users != now.users else []
+    reasons += ["the columns of the log changed"] if before.contract != now.contract else []
+    reasons += [f"{key} has another value" for key, value in now.settings.items() if before.settings.get(key) != value]
+    if before.as_of != now.as_of:
+        reasons.append(f"it was scored {_as_of(before.as_of)}, not {_as_of(now.as_of)}")
     return reasons
 
 
@@ -98,57 +92,52 @@ def _as_of(time: str | None) -> str:
     return "with all events" if time is None else f"as of {time}"
 
 
-def is_later(standing: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+def is_later(present: PartitionSource, now: PartitionSource) -> bool:
     """Whether a partition was made at a later logical time than one would be now, so that it may hold rows that this one would lack.
 
     Examples
     --------
-    >>> early, late = {"as_of": "2024-01-03T10:00:00+00:00"}, {"as_of": "2024-01-03T14:00:00+00:00"}
-    >>> is_later(late, early), is_later(early, late), is_later({"as_of": None}, early), is_later(early, {"as_of": None})
+    >>> early, late = PartitionSource(as_of="2024-01-03T10:00:00+00:00"), PartitionSource(as_of="2024-01-03T14:00:00+00:00")
+    >>> is_later(late, early), is_later(early, late), is_later(PartitionSource(), early), is_later(early, PartitionSource())
     (True, False, True, False)
     """
-    before, wanted = standing.get("as_of"), now["as_of"]
-    if wanted is None:
+    if now.as_of is None:
         return False
-    return before is None or datetime.fromisoformat(before) > datetime.fromisoformat(wanted)
+    return present.as_of is None or datetime.fromisoformat(present.as_of) > datetime.fromisoformat(now.as_of)
 
 
-def read_partition(workspace: Path, day: date) -> dict[str, Any] | None:
+def read_partition(workspace: Path, day: date) -> ScoresManifest | None:
     """Manifest of a date's partition; None where there is none, or one that cannot be read: it is made again then."""
     manifest = read_scores(partition_path(workspace, day))
-    return manifest if manifest is not None and "made_from" in manifest else None
+    return manifest if manifest is not None and manifest.made_from is not None else None
 
 
-def read_scores(path: Path) -> dict[str, Any] | None:
+def read_scores(path: Path) -> ScoresManifest | None:
     """Manifest of a folder of scores; None where there is none, or one that cannot be read."""
     try:
-        return read_manifest(path)
+        return read_manifest(path, ScoresManifest)
     except ArtifactError:
         return None
 
 
-def is_whole(path: Path, manifest: Mapping[str, Any]) -> bool:
+def is_whole(path: Path, manifest: ScoresManifest) -> bool:
     """Whether the files of a folder of scores have the bytes that were written."""
-    return all((path / name).is_file() and sha256_of(path / name) == file["sha256"] for name, file in manifest["files"].items())
+    return all((path / name).is_file() and sha256_of(path / name) == file.sha256 for name, file in manifest.files.items())
 
 
-def publish_scores(temporary: Path, final: Path, facts: Mapping[str, Any], made: Mapping[str, Any], report: Mapping[str, Any]) -> None:
+def publish_scores(temporary: Path, final: Path, manifest: ScoresManifest) -> None:
     """Describe the scores in a folder, and put it in its place complete or not at all.
 
     Parameters
     ----------
     temporary, final : Path
         Folder that holds the scores, and where it goes.
-    facts : mapping
-        What was scored by which model: in the report and the manifest.
-    made : mapping
-        What it was made from: in the manifest alone.
-    report : mapping
-        What the scoring saw.
+    manifest : ScoresManifest
+        Without the digests of its files.
     """
-    write_json(temporary / REPORT, {**facts, **report})
-    files = {name: {"sha256": sha256_of(temporary / name)} for name in (SCORES, REPORT)}
-    write_json(temporary / MANIFEST, sealed({**facts, **made, "report": report, "files": files}))
+    write_json(temporary / REPORT, manifest.summary())
+    files = {name: FileDigest(sha256=sha256_of(temporary / name)) for name in (SCORES, REPORT)}
+    write_json(temporary / MANIFEST, sealed(manifest.model_copy(update={"files": files}).to_json()))
     publish_directory(temporary, final)
 
 
@@ -164,7 +153,8 @@ def record_failure(workspace: Path, day: date, reason: str, code: int) -> None:
     folder = _failures(workspace)
     folder.mkdir(parents=True, exist_ok=True)
     when = datetime.now(UTC).isoformat(timespec="seconds")
-    write_json(folder / f"{day.isoformat()}.json", {"date": day.isoformat(), "reason": reason, "code": code, "when": when})
+    failure = FailedAttempt(date=day.isoformat(), reason=reason, code=code, when=when)
+    write_json(folder / f"{day.isoformat()}.json", failure.to_json())
 
 
 def forget_failure(workspace: Path, day: date) -> None:
@@ -180,10 +170,10 @@ def failed_attempts(workspace: Path) -> dict[date, str]:
     found = dict.fromkeys(unfinished, "it was stopped before its end")
     for path in _failures(workspace).glob("????-??-??.json"):
         try:
-            failure = read_json(path) or {}
-        except ArtifactError as error:
-            failure = {"reason": str(error)}
-        found[date.fromisoformat(path.stem)] = str(failure.get("reason"))
+            reason = FailedAttempt.from_json(load_json(path)).reason
+        except ValueError as error:
+            reason = f"{path} is damaged: {error}"
+        found[date.fromisoformat(path.stem)] = reason
     return dict(sorted(found.items()))
 
 

@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 from ctr_kd.export.scoring_statistics import ScoringCounts
 from feature_store.tables.contracts import DataError
 from feature_store.tables.files import sha256_of, sync
-from feature_store.tables.json_files import digest_of, write_json
+from feature_store.tables.json_files import digest_of, load_json, write_json
+from feature_store.tables.json_models import JsonModel
 from feature_store.tables.seal import sealed, unsealed
 from pipelines.registry.loaded_model import OpenedModel, completed
-from pipelines.workspace.artifacts import ArtifactError, read_json
+from pipelines.workspace.artifacts import ArtifactError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota or a limit that takes no more
 _LAYOUT = 1  # raised when parts begin to be written in another way
@@ -58,6 +59,13 @@ class Part:
         return self.rows if self.features is None else completed(self.rows, self.features)
 
 
+class PartFacts(JsonModel):
+    """What is kept of a finished part, beside its file."""
+
+    sha256: str
+    counts: ScoringCounts
+
+
 def write_part(model: OpenedModel, version: str, part: Part, folder: Path) -> ScoringCounts:
     """Score a part into a file of its own, which appears complete or not at all; what was counted of it is written last."""
     scored, counts = model.with_scores(part.rows, part.features, version)
@@ -70,7 +78,7 @@ def write_part(model: OpenedModel, version: str, part: Part, folder: Path) -> Sc
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    write_json(path.with_suffix(".json"), sealed({"sha256": digest, "counts": counts.to_dict()}))
+    write_json(path.with_suffix(".json"), sealed(PartFacts(sha256=digest, counts=counts).to_json()))
     return counts
 
 
@@ -112,10 +120,10 @@ class PartsFolder:
         for file in self.path.glob("part-*.json"):
             part = file.with_suffix(".parquet")
             try:
-                facts = unsealed(read_json(file) or {})
-                if sha256_of(part) == facts["sha256"]:
-                    yield int(file.stem.removeprefix("part-")), ScoringCounts.from_dict(facts["counts"])
-            except (ArtifactError, FileNotFoundError, KeyError, TypeError, ValueError):
+                facts = PartFacts.from_json(unsealed(load_json(file)))
+                if sha256_of(part) == facts.sha256:
+                    yield int(file.stem.removeprefix("part-")), facts.counts
+            except (AttributeError, FileNotFoundError, ValueError):
                 continue  # half of it is there: it is scored again
 
     def counts(self) -> ScoringCounts:

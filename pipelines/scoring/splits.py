@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 from feature_store.tables.json_files import write_json
 from pipelines.errors import ConfigError
 from pipelines.registry.champion import load_model, model_uri, model_version
 from pipelines.scoring.executors import score_parts
 from pipelines.scoring.files import scoring_report
+from pipelines.scoring.manifest import ScoresManifest
 from pipelines.scoring.partitions import SCORES, is_whole, publish_scores, read_scores
 from pipelines.scoring.parts import PartsFolder, in_parts
 from pipelines.tasks import task_of
@@ -41,7 +41,7 @@ class SplitScores:
     def are_up_to_date(self, context: StageContext) -> bool:
         """Whether the scores are there, whole, and were made by this very scoring."""
         manifest = read_scores(self.place)
-        return manifest is not None and manifest.get("fingerprint") == context.fingerprint and is_whole(self.place, manifest)
+        return manifest is not None and manifest.fingerprint == context.fingerprint and is_whole(self.place, manifest)
 
     def write(self, context: StageContext) -> None:
         """Score the test texts into one folder, which appears complete or not at all."""
@@ -51,7 +51,7 @@ class SplitScores:
 def score_split(context: StageContext, final: Path) -> None:
     """Write the folder of scores of the test texts."""
     began, settings, model = time.monotonic(), context.config.score, load_model(context.run)
-    named = {"model_uri": model_uri(context.run), "model_version": model_version(context.run)}
+    version = model_version(context.run)
     temporary = final.with_name(f".{final.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -62,7 +62,7 @@ def score_split(context: StageContext, final: Path) -> None:
         texts = texts.select([name for name in COLUMNS if name in texts.column_names])
         with context.progress("texts scored", total=texts.num_rows) as progress:
             parts = in_parts(iter([texts]), settings.batch_rows)
-            score_parts(model, named["model_version"], parts, folder, context.config, f"texts of split {SPLIT}", progress)
+            score_parts(model, version, parts, folder, context.config, f"texts of split {SPLIT}", progress)
         counts = folder.counts()
         folder.join(temporary / SCORES)
     except BaseException:
@@ -70,9 +70,17 @@ def score_split(context: StageContext, final: Path) -> None:
         folder.leave()
         raise
     context.report(f"{counts.rows:,} texts of split {SPLIT} scored")
-    facts: dict[str, Any] = {"split": SPLIT, "rows": counts.rows, "model": context.config.name, **named}
     report = scoring_report(model, counts, began, folder.resumed)
-    publish_scores(temporary, final, facts, {"fingerprint": context.fingerprint}, report)
+    manifest = ScoresManifest(
+        split=SPLIT,
+        rows=counts.rows,
+        model=context.config.name,
+        model_uri=model_uri(context.run),
+        model_version=version,
+        fingerprint=context.fingerprint,
+        report=report,
+    )
+    publish_scores(temporary, final, manifest)
     folder.remove()
-    write_json(context.output / "summary.json", facts | report)
-    context.record({"rows": counts.rows, "rows_per_second": report["rows_per_second"]})
+    write_json(context.output / "summary.json", manifest.summary())
+    context.record({"rows": counts.rows, "rows_per_second": report.rows_per_second})

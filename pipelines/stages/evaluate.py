@@ -141,7 +141,7 @@ def learning_curves(context: StageContext, bert: FinetuningFacts, students: Dist
 
 def other_fine_tunings(run: RunContext) -> dict[str, str]:
     """Digests of what the report compares this run's fine-tuning with: where another one has come, there is another report."""
-    return {f"finetune/{other.path.name}": (other.manifest or {})["digest"] for other in fine_tunings.others(run)}
+    return {f"finetune/{other.path.name}": other.finished.digest for other in fine_tunings.others(run)}
 
 
 STAGE = Stage(

@@ -12,18 +12,20 @@ from feature_store.tables.json_files import digest_of, write_json, write_text
 from pipelines.config.scoring import MonitorConfig
 from pipelines.errors import BoundBroken
 from pipelines.registry.promotion_gate import Check, at_least, at_most, metric
+from pipelines.scoring.manifest import ScoresManifest
 from pipelines.scoring.partitions import SCORES, is_whole, partition_path, read_partition, scored_dates
-from pipelines.workspace.artifacts import MANIFEST, Artifact, publish_directory, read_json
+from pipelines.workspace.artifacts import Artifact, publish_directory, read_json
 from pipelines.workspace.context import RunContext, Stage, StageContext
+from pipelines.workspace.manifest import MANIFEST
 from pipelines.workspace.tables import text_table
 
 FILE, PAGE = "monitor.json", "monitor.html"
 FIGURES = ("auc", "log_loss", "calibration_ratio", "calibration_error", "psi")
 
 
-def horizon(run: RunContext, manifest: Mapping[str, Any]) -> timedelta | None:
+def horizon(run: RunContext, manifest: ScoresManifest) -> timedelta | None:
     """How long the clicks on a partition's candidates are waited for; None where each is an impression that has its own label."""
-    kind = manifest["made_from"]["settings"]["score.candidates"]
+    kind = manifest.made_from.settings["score.candidates"] if manifest.made_from is not None else "log"
     return None if kind == "log" else run.config.monitor.horizon
 
 
@@ -36,7 +38,7 @@ def scores_and_labels(run: RunContext) -> dict[str, str]:
         if manifest is not None:
             last = (day + timedelta(days=1) + (horizon(run, manifest) or timedelta())).isoformat()
             labels = {name: digest for name, digest in events.items() if day.isoformat() <= name <= last}
-            digests[day.isoformat()] = [manifest["files"][SCORES]["sha256"], manifest.get("report"), labels]
+            digests[day.isoformat()] = [manifest.files[SCORES].sha256, manifest.report.to_json(), labels]
     newest = run.store.known_until()
     cut = run.as_of if run.as_of is not None and newest is not None and run.as_of <= newest else None
     return {"scores": digest_of(digests), "known_until": str(newest), **({"as_of": cut.isoformat()} if cut else {})}
@@ -66,14 +68,13 @@ def measure(context: StageContext, day: date) -> dict[str, Any]:
     """What is known of a scored date: figures with intervals of its users, or why there are none."""
     from ctr_kd.evaluation.evaluate import evaluate_models
     from ctr_kd.evaluation.rows import EvaluationRows
-    from ctr_kd.export.scoring_statistics import ScoringSummary
     from ctr_kd.metrics.drift import index_by_chance
     from feature_store.features.delayed_labels import labels_of
 
     manifest = read_partition(context.workspace, day)
     if manifest is None:
         return {"date": day.isoformat(), "state": "unreadable", "reason": "its manifest cannot be read; score it again", "checks": []}
-    facts = {"date": day.isoformat(), "model_version": manifest["model_version"], "scored_rows": manifest["rows"], "checks": []}
+    facts = {"date": day.isoformat(), "model_version": manifest.model_version, "scored_rows": manifest.rows, "checks": []}
     path = partition_path(context.workspace, day)
     if not is_whole(path, manifest):
         raise DataError(f"{path}: a file of it is damaged; `ctr-kd backfill --start {day} --end {day}` scores it again")
@@ -87,7 +88,7 @@ def measure(context: StageContext, day: date) -> dict[str, Any]:
     evaluation = evaluate_models(rows, {"live": labelled.score}, replicates=settings.bootstrap, seed=settings.seed, pairs=())
     live = evaluation.models["live"]
     figures = {name: live[name].to_json() for name in FIGURES if name in live}
-    drift = ScoringSummary.from_json(manifest["report"]).scores
+    drift = manifest.report.scores
     if drift.psi is None or drift.validation_rows is None:
         figures["psi"] = {"value": None, "reason": drift.reason}
     else:
@@ -145,7 +146,7 @@ def publish_and_alarm(context: StageContext) -> None:
 def publish(context: StageContext) -> None:
     """Put both files under reports/monitor, unless that was done before."""
     final = context.workspace / "reports" / "monitor"
-    digest = (Artifact(context.output).manifest or {})["digest"]
+    digest = Artifact(context.output).finished.digest
     if (read_json(final / MANIFEST) or {}).get("digest") == digest and (final / PAGE).is_file():
         return
     temporary = final.with_name(".monitor.tmp")

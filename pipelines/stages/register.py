@@ -132,20 +132,20 @@ def strangers(context: StageContext) -> list[str]:
 
 def lineage(context: StageContext) -> dict[str, Any]:
     """Where the student comes from: digests of data, configuration, teacher and code."""
-    manifests = {name: artifact.manifest or {} for name, artifact in context.run.artifacts.items()}
-    keys = {name: manifest["config"] for name, manifest in manifests.items()}
+    manifests = {name: artifact.finished for name, artifact in context.run.artifacts.items()}
+    keys = {name: manifest.config for name, manifest in manifests.items()}
     checkpoint = PretrainingFacts.read(context.run.artifacts["pretrain"].path).checkpoint
     return {
-        "data": {"digest": manifests["ingest"]["inputs"]["store"]["digest"], "rows": manifests["ingest"]["digest"]},
+        "data": {"digest": manifests["ingest"].inputs["store"].digest, "rows": manifests["ingest"].digest},
         "configuration": {"digest": digest_of(keys), "keys": keys},
         "teacher": {
             "fingerprint": context.inputs["finetune"].name,
             "digest": sha256_of(context.inputs["finetune"] / "teacher.pt"),
             **({"checkpoint": checkpoint} if checkpoint else {}),
         },
-        "artifacts": {name: {"fingerprint": path.name, "digest": manifests[name]["digest"]} for name, path in context.inputs.items()},
+        "artifacts": {name: {"fingerprint": path.name, "digest": manifests[name].digest} for name, path in context.inputs.items()},
         VALIDATION_SCORES: validation_scores(context.inputs["distill"]),
-        "versions": manifests["distill"]["versions"],
+        "versions": manifests["distill"].versions,
         "code_revision": code_revision(),
     }
 

@@ -6,7 +6,7 @@ Importing MLflow takes seconds and its first connection migrates a database, so 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -18,6 +18,7 @@ from pipelines.tracking.client import experiment_location
 from pipelines.tracking.offline_queue import OfflineQueue
 from pipelines.tracking.system_metrics import SystemMetrics
 from pipelines.workspace.artifacts import ArtifactError, read_json
+from pipelines.workspace.manifest import MadeFrom
 
 if TYPE_CHECKING:
     from pipelines.workspace.context import RunContext, StageContext
@@ -59,13 +60,13 @@ class Tracker:
         self._metrics: list[tuple[str, float, int, int]] = []
         self._flushed = time.monotonic()
 
-    def begin(self, run: RunContext, stage: str, made_from: Mapping[str, Any], fingerprint: str) -> None:
+    def begin(self, run: RunContext, stage: str, made_from: MadeFrom, fingerprint: str) -> None:
         """Open the run of a stage, and the pipeline's before the first of them."""
         if self._pipeline_run is None:
             self._open_pipeline_run(run)
         datasets = _datasets(run, made_from)
         tags = {"stage": stage, "fingerprint": fingerprint}
-        tags |= {f"input.{name}": str(entry.get("fingerprint") or entry.get("digest")) for name, entry in made_from["inputs"].items()}
+        tags |= {f"input.{name}": str(one.fingerprint or one.digest) for name, one in made_from.inputs.items()}
         tags |= {"data.digest": datasets[0]["digest"]} if datasets else {}
         new = [one for one in datasets if one["name"] not in self._told]
         self._told |= {one["name"] for one in new}
@@ -73,7 +74,7 @@ class Tracker:
             self._try(self._call("tags", self._pipeline_run, tags={"data.digest": datasets[0]["digest"]}))
             self._try(self._call("datasets", self._pipeline_run, datasets=new))
         self._stage = uuid4().hex
-        facts = {"location": None, "parent": self._pipeline_run, "name": stage, "tags": tags, "parameters": flatten(made_from["config"])}
+        facts = {"location": None, "parent": self._pipeline_run, "name": stage, "tags": tags, "parameters": flatten(made_from.config)}
         self._try(self._call("open", self._stage, time=_now(), **facts))
         if datasets:
             self._try(self._call("datasets", self._stage, datasets=datasets))
@@ -173,18 +174,18 @@ class Tracker:
         )
 
 
-def _datasets(run: RunContext, made_from: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _datasets(run: RunContext, made_from: MadeFrom) -> list[dict[str, Any]]:
     """The events that a stage descends from, and where they have become rows those too: name, digest, source and sizes."""
     ingest = run.artifacts.get("ingest")
-    manifest = (ingest.manifest if ingest else None) or {}
-    store = (manifest or made_from).get("inputs", {}).get("store", {}).get("digest")
-    if not store:
+    manifest = ingest.manifest if ingest else None
+    store = (manifest or made_from).inputs.get("store")
+    if store is None or not store.digest:
         return []
-    found = [{"name": f"{run.config.name} events", "digest": str(store), "source": "store/events", "profile": {}}]
-    if ingest is not None:
-        sizes = {key: value for key, value in manifest.get("facts", {}).items() if isinstance(value, (int, float, dict))}
+    found = [{"name": f"{run.config.name} events", "digest": store.digest, "source": "store/events", "profile": {}}]
+    if ingest is not None and manifest is not None:
+        sizes = {key: value for key, value in manifest.facts.items() if isinstance(value, (int, float, dict))}
         source = ingest.path.relative_to(run.workspace).as_posix()
-        found.append({"name": f"{run.config.name} rows", "digest": str(manifest["digest"]), "source": source, "profile": sizes})
+        found.append({"name": f"{run.config.name} rows", "digest": manifest.digest, "source": source, "profile": sizes})
     return found
 
 

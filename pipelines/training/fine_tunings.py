@@ -18,9 +18,12 @@ def others(run: RunContext) -> list[Artifact]:
     Those that other code made are passed over: their figures cannot be compared.
     """
     own = run.artifacts["finetune"]
-    same = [(own.manifest or {}).get(key) for key in ("inputs", "source")]
-    found = [Artifact(path) for path in sorted(own.path.parent.iterdir()) if path != own.path]
-    return [artifact for artifact in found if [(artifact.manifest or {}).get(key) for key in ("inputs", "source")] == same]
+    same, found = own.finished, []
+    for artifact in (Artifact(path) for path in sorted(own.path.parent.iterdir()) if path != own.path):
+        manifest = artifact.manifest
+        if manifest is not None and (manifest.inputs, manifest.source) == (same.inputs, same.source):
+            found.append(artifact)
+    return found
 
 
 def compared(run: RunContext) -> list[dict[str, Any]]:
@@ -30,7 +33,7 @@ def compared(run: RunContext) -> list[dict[str, Any]]:
     entries = []
     for artifact in (own, *others(run)):
         training = FinetuningFacts.read(artifact.path).to_json()
-        settings, usual = (flatten((one.manifest or {})["config"].get("finetune") or {}) for one in (artifact, own))
+        settings, usual = (flatten(one.finished.config.get("finetune") or {}) for one in (artifact, own))
         different = {key: value for key, value in settings.items() if key not in STRATEGY and value != usual.get(key)}
         entry = {"fingerprint": artifact.path.name, "configured": artifact == own, "different": different}
         entries.append(entry | {key: training[key] for key in shown if key in training})

@@ -11,16 +11,18 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from feature_store.tables.files import sha256_of, sync
 from feature_store.tables.json_files import digest_of, load_json, write_json
+from feature_store.tables.json_models import JsonModel
 from feature_store.tables.seal import SEAL, sealed, unsealed
+from pipelines.workspace.manifest import MANIFEST, FileDigest, MadeFrom, Manifest
 
-MANIFEST = "_manifest.json"
 STARTED = "_started.json"  # what an unfinished artifact is being made from; gone once there is a manifest
 CHECKPOINT = "checkpoint"
-_CHUNK = 1 << 20
+
+Content = TypeVar("Content", bound=JsonModel)
 
 
 class ArtifactError(Exception):
@@ -73,17 +75,23 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return value
 
 
-def read_manifest(directory: Path) -> dict[str, Any] | None:
-    """Read the manifest of a directory; None where there is none, or one of an earlier release, whose directories are made again.
+def read_manifest(directory: Path, kind: type[Content]) -> Content | None:
+    """Read the manifest of a directory; None where there is none, or one without a seal, whose directories are made again.
+
+    Parameters
+    ----------
+    directory : Path
+    kind : type
+        What the manifest holds.
 
     Raises
     ------
     ArtifactError
-        When a byte of it was changed.
+        When a byte of it was changed, or it holds something else.
     """
     manifest = read_json(directory / MANIFEST)
     try:
-        return None if manifest is None or SEAL not in manifest else unsealed(manifest)
+        return None if manifest is None or SEAL not in manifest else kind.from_json(unsealed(manifest))
     except ValueError as error:
         raise ArtifactError(f"{directory / MANIFEST} is damaged: {error}; delete {directory} and run again") from None
 
@@ -108,28 +116,42 @@ class Artifact:
     path: Path
 
     @property
-    def manifest(self) -> dict[str, Any] | None:
+    def manifest(self) -> Manifest | None:
         """What the manifest says; None while the artifact is unfinished."""
-        return read_manifest(self.path)
+        return read_manifest(self.path, Manifest)
+
+    @property
+    def finished(self) -> Manifest:
+        """What the manifest says.
+
+        Raises
+        ------
+        ArtifactError
+            While the artifact is unfinished.
+        """
+        manifest = self.manifest
+        if manifest is None:
+            raise ArtifactError(f"{self.path} is unfinished: it has no {MANIFEST}; run its stage again")
+        return manifest
 
     @property
     def checkpoint(self) -> Path:
         """Where a training stage keeps what a killed run continues from."""
         return self.path / CHECKPOINT
 
-    def begin(self, made_from: Mapping[str, Any]) -> bool:
+    def begin(self, made_from: MadeFrom) -> bool:
         """Prepare the directory for its stage; returns whether a checkpoint is there to continue from.
 
         Files that a killed run left are removed, as nothing says whether they are complete. Its checkpoint stays, unless it
         was made from other inputs than these.
         """
         (self.path / MANIFEST).unlink(missing_ok=True)  # first: from here on the artifact is unfinished
-        same = read_json(self.path / STARTED) == dict(made_from) if (self.path / STARTED).exists() else False
+        same = read_json(self.path / STARTED) == made_from.to_json() if (self.path / STARTED).exists() else False
         self.path.mkdir(parents=True, exist_ok=True)
         for path in self.path.iterdir():
             if path.name != CHECKPOINT or not same:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        write_json(self.path / STARTED, dict(made_from))
+        write_json(self.path / STARTED, made_from.to_json())
         return self.checkpoint.is_dir() and any(self.checkpoint.iterdir())
 
     def forget(self) -> None:
@@ -138,25 +160,26 @@ class Artifact:
         if self.path.exists():
             shutil.rmtree(self.path)
 
-    def publish(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+    def publish(self, manifest: Manifest) -> Manifest:
         """Write the manifest: from here on the artifact is complete and does not change any more.
 
         Parameters
         ----------
-        facts : mapping
-            What the manifest says besides its files: inputs, configuration, seconds, versions, ...
+        manifest : Manifest
+            What it says besides its files: inputs, configuration, seconds, versions, ...
 
         Returns
         -------
-        dict
-            The manifest; its ``digest`` covers the names and bytes of all files.
+        Manifest
+            With the files; its ``digest`` covers the names and bytes of all of them.
         """
         files = {}
         for name in files_of(self.path):
             sync(self.path / name)
-            files[name] = {"sha256": sha256_of(self.path / name), "bytes": (self.path / name).stat().st_size}
-        manifest = {**facts, "digest": digest_of({name: entry["sha256"] for name, entry in files.items()}), "files": files}
-        write_json(self.path / MANIFEST, sealed(manifest))
+            files[name] = FileDigest(sha256=sha256_of(self.path / name), bytes=(self.path / name).stat().st_size)
+        digest = digest_of({name: file.sha256 for name, file in files.items()})
+        manifest = manifest.model_copy(update={"digest": digest, "files": files})
+        write_json(self.path / MANIFEST, sealed(manifest.to_json()))
         self.tidy()
         return manifest
 
@@ -181,12 +204,10 @@ class Verifier:
         ArtifactError
             Naming the file that is missing, was changed or does not belong there.
         """
-        manifest = artifact.manifest
-        if manifest is None:
-            raise ArtifactError(f"{artifact.path} is unfinished: it has no {MANIFEST}; run its stage again")
-        for name, entry in manifest["files"].items():
-            self._verify_file(artifact.path / name, entry["sha256"], artifact.path)
-        strangers = set(files_of(artifact.path)) - manifest["files"].keys()
+        manifest = artifact.finished
+        for name, file in manifest.files.items():
+            self._verify_file(artifact.path / name, file.sha256, artifact.path)
+        strangers = set(files_of(artifact.path)) - manifest.files.keys()
         if strangers:
             raise ArtifactError(f"{artifact.path / min(strangers)} does not belong to its artifact; delete that file and run again")
 

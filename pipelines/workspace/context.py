@@ -13,6 +13,7 @@ from ctr_kd.training.distributed import ALONE, Processes
 from pipelines.config.run import RunConfig
 from pipelines.workspace.artifacts import CHECKPOINT, Artifact, DigestMemo
 from pipelines.workspace.console import Console
+from pipelines.workspace.manifest import MadeFrom
 from pipelines.workspace.source_digest import source_of
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class StageTracker(Protocol):
     def stage(self) -> str | None:
         """The tracking server's id of the running stage; None where the server does not answer."""
 
-    def begin(self, run: RunContext, stage: str, made_from: Mapping[str, Any], fingerprint: str) -> None:
+    def begin(self, run: RunContext, stage: str, made_from: MadeFrom, fingerprint: str) -> None:
         """Open the run of a stage."""
 
     def metric(self, name: str, value: float, step: int | None = None) -> None:

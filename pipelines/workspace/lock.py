@@ -11,11 +11,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
+from feature_store.tables.json_models import JsonModel
 from pipelines.errors import WorkspaceLocked
 
 LOCK = ".lock"
+
+
+class LockOwner(JsonModel):
+    """The process that holds a workspace, what it does there, and since when."""
+
+    pid: int | str = "?"
+    host: str = "?"
+    command: str = "?"
+    since: str = "?"
 
 
 @contextmanager
@@ -45,21 +54,17 @@ def workspace_lock(workspace: Path, command: str, otherwise: str = "choose anoth
         if not _acquire(descriptor):
             owner = _owner(descriptor)
             raise WorkspaceLocked(
-                f"{workspace} is in use by process {owner.get('pid', '?')} on {owner.get('host', '?')} "
-                f"({owner.get('command', '?')}) since {owner.get('since', '?')}; wait for it, stop it, or {otherwise}"
+                f"{workspace} is in use by process {owner.pid} on {owner.host} ({owner.command}) since {owner.since}; "
+                f"wait for it, stop it, or {otherwise}"
             )
         if not os.fstat(descriptor).st_nlink:
             raise WorkspaceLocked(f"{workspace} was removed by a run that ended in this moment; give the same command again")
         # A forked worker shares the lock; closing its copy lets the lock go when this process dies, not when its last worker does.
         os.register_at_fork(after_in_child=lambda: _close(held))
-        text = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "command": command,
-            "since": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
-        }
+        since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        owner = LockOwner(pid=os.getpid(), host=socket.gethostname(), command=command, since=since)
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(text).encode(), 0)
+        os.pwrite(descriptor, json.dumps(owner.to_json()).encode(), 0)
         yield
         os.ftruncate(descriptor, 0)
     finally:
@@ -83,8 +88,8 @@ def _acquire(descriptor: int) -> bool:
     return False
 
 
-def holder(workspace: Path) -> dict[str, Any] | None:
-    """Who holds the workspace now: pid, host, command and since; None where nobody does."""
+def holder(workspace: Path) -> LockOwner | None:
+    """Who holds the workspace now; None where nobody does."""
     try:
         descriptor = os.open(workspace / LOCK, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -98,9 +103,8 @@ def holder(workspace: Path) -> dict[str, Any] | None:
     return None
 
 
-def _owner(descriptor: int) -> dict[str, Any]:
+def _owner(descriptor: int) -> LockOwner:
     try:
-        owner = json.loads(os.pread(descriptor, 4096, 0) or b"{}")
+        return LockOwner.from_json(json.loads(os.pread(descriptor, 4096, 0)))
     except ValueError:  # caught while the owner writes it
-        return {}
-    return owner if isinstance(owner, dict) else {}
+        return LockOwner()

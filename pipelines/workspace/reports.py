@@ -6,14 +6,15 @@ import shutil
 from pathlib import Path
 
 from feature_store.tables.json_files import write_json
-from pipelines.workspace.artifacts import MANIFEST, Artifact, point, publish_directory, read_json
+from pipelines.workspace.artifacts import Artifact, point, publish_directory, read_json
 from pipelines.workspace.context import RunContext, StageContext
+from pipelines.workspace.manifest import MANIFEST
 
 
 def publish_report(context: StageContext) -> None:
     """Put the report under reports/ and let ``latest`` name it, unless that was done before."""
     reports = context.workspace / "reports"
-    digest = (Artifact(context.output).manifest or {})["digest"]
+    digest = Artifact(context.output).finished.digest
     final = reports / context.fingerprint
     if (read_json(final / MANIFEST) or {}).get("digest") == digest:
         return
@@ -48,7 +49,7 @@ def publish_beside(context: StageContext, names: tuple[str, ...]) -> None:
     folder = reports / context.fingerprint
     folder.mkdir(parents=True, exist_ok=True)
     _copy(context.output, folder, names)
-    write_json(folder / MANIFEST, {"stage": context.stage, "digest": (Artifact(context.output).manifest or {})["digest"]})
+    write_json(folder / MANIFEST, {"stage": context.stage, "digest": Artifact(context.output).finished.digest})
     point(latest, folder.name)  # last: a kill before it repeats all of this
 
 

@@ -6,12 +6,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from feature_store.tables.json_files import digest_of
 from pipelines.errors import ConfigError
 from pipelines.workspace.artifacts import Artifact, Verifier, fingerprint
 from pipelines.workspace.context import RunContext, Stage, StageContext
+from pipelines.workspace.manifest import MadeFrom, Manifest, StageInput
 from pipelines.workspace.resources import peak_memory_bytes, reset_peak_memory, versions
 from pipelines.workspace.source_digest import changed_modules
 
@@ -32,7 +33,7 @@ class StageState(NamedTuple):
     name: str
     fingerprint: str | None
     state: str
-    manifest: dict[str, Any] | None = None
+    manifest: Manifest | None = None
 
 
 class Runner:
@@ -111,15 +112,16 @@ class Runner:
         config, found = self.context.config.section(stage.keys), []
         for artifact in map(Artifact, folder.iterdir()):
             manifest = artifact.manifest
-            if manifest is None or manifest["config"] != config:
+            if manifest is None or manifest.config != config:
                 continue
-            if all(manifest["inputs"].get(name, {}).get("fingerprint") == upstream[name].path.name for name in stage.upstream):
-                found.append((manifest["started"], artifact.path.name, artifact))
+            made_from = {name: one.fingerprint for name, one in manifest.inputs.items()}
+            if all(made_from.get(name) == upstream[name].path.name for name in stage.upstream):
+                found.append((manifest.started, artifact.path.name, artifact))
         return max(found)[2] if found else None
 
     @staticmethod
     def _what_changed(stage: Stage, artifact: Artifact) -> str:
-        before = (artifact.manifest or {}).get("source")
+        before = artifact.finished.source
         if before is None:
             return "of an earlier release"
         changed = changed_modules(stage.source_digests, before)
@@ -145,7 +147,7 @@ class Runner:
                 needed.update(name for name in stage.after if name not in self.context.artifacts)
         return [stage for stage in self.stages.values() if stage.name in needed]
 
-    def _locate(self, stage: Stage) -> tuple[Artifact, dict[str, Any]]:
+    def _locate(self, stage: Stage) -> tuple[Artifact, MadeFrom]:
         """The stage's artifact, whether it is up to date or not, and what it is made from."""
         outside = stage.outside(self.context) if stage.outside else {}
         upstream = {name: self.context.artifacts[name] for name in stage.upstream}
@@ -155,12 +157,9 @@ class Runner:
         name = fingerprint(stage.name, digest_of(source), config, {**fingerprints, **outside})
         # The name needs only fingerprints, so equal runs have equal names everywhere; whether the artifact is up to date
         # is a question of the bytes: an earlier stage may have been made again with --force by changed code.
-        inputs = {name: {"fingerprint": one.path.name, "digest": (one.manifest or {}).get("digest")} for name, one in upstream.items()}
-        made_from = {
-            "inputs": {**inputs, **{name: {"digest": digest} for name, digest in outside.items()}},
-            "config": config,
-            "source": source,
-        }
+        inputs = {name: StageInput(fingerprint=one.path.name, digest=one.finished.digest) for name, one in upstream.items()}
+        inputs |= {name: StageInput(digest=digest) for name, digest in outside.items()}
+        made_from = MadeFrom(inputs=inputs, config=config, source=source)
         return Artifact(self.context.workspace / "artifacts" / stage.name / name), made_from
 
     def _stage_context(self, stage: Stage, artifact: Artifact, began: float | None = None) -> StageContext:
@@ -173,8 +172,7 @@ class Runner:
         if manifest is None:
             return False
         for name in stage.upstream:
-            upstream = self.context.artifacts[name].manifest or {}
-            if manifest["inputs"][name]["digest"] != upstream.get("digest"):
+            if manifest.inputs[name].digest != self.context.artifacts[name].finished.digest:
                 return False
         return stage.up_to_date is None or stage.up_to_date(self._stage_context(stage, artifact))
 
@@ -195,7 +193,7 @@ class Runner:
             stage.conclude(context)
         return work
 
-    def _make(self, stage: Stage, context: StageContext, artifact: Artifact, made_from: dict[str, Any], force: bool) -> None:
+    def _make(self, stage: Stage, context: StageContext, artifact: Artifact, made_from: MadeFrom, force: bool) -> None:
         for name in stage.upstream:
             self._verifier.verify(self.context.artifacts[name])
         if force:
@@ -215,17 +213,19 @@ class Runner:
             if tracker:
                 tracker.end(context, error)
             raise
-        facts = {
-            "stage": stage.name,
-            "fingerprint": artifact.path.name,
-            **made_from,
-            "started": started.isoformat(timespec="seconds"),
-            "seconds": round(context.seconds, 3),
-            "peak_memory_bytes": peak_memory_bytes(),
-            "versions": versions(),
-            "facts": context.recorded,
-        }
-        artifact.publish(facts)
+        manifest = Manifest(
+            stage=stage.name,
+            fingerprint=name,
+            inputs=made_from.inputs,
+            config=made_from.config,
+            source=made_from.source,
+            started=started.isoformat(timespec="seconds"),
+            seconds=round(context.seconds, 3),
+            peak_memory_bytes=peak_memory_bytes(),
+            versions=versions(),
+            facts=context.recorded,
+        )
+        artifact.publish(manifest)
         if tracker:
             tracker.end(context, None)
-        context.report(f"done in {facts['seconds']:.1f} s", seconds=facts["seconds"], fingerprint=name, facts=context.recorded)
+        context.report(f"done in {manifest.seconds:.1f} s", seconds=manifest.seconds, fingerprint=name, facts=context.recorded)

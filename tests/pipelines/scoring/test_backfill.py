@@ -311,11 +311,11 @@ def test_what_a_partition_was_made_from_stands_in_its_manifest(served: Served) -
     fill(served, end=SECOND)
     manifest = read_partition(served.workspace, FIRST)
     assert manifest is not None
-    assert list(manifest["made_from"]["events"]) == ["2024-01-01"]
-    assert manifest["made_from"]["as_of"] is None
+    assert manifest.made_from is not None and list(manifest.made_from.events) == ["2024-01-01"]
+    assert manifest.made_from.as_of is None
     second = read_partition(served.workspace, SECOND)
-    assert second is not None
-    assert differences(manifest["made_from"], second["made_from"]) == ["the events of 2024-01-02 arrived since"]
+    assert second is not None and second.made_from is not None
+    assert differences(manifest.made_from, second.made_from) == ["the events of 2024-01-02 arrived since"]
 
 
 def test_the_command_ends_with_a_table_and_the_code_of_the_failures(

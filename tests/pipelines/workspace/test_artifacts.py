@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from feature_store.tables.json_files import canonical_json, write_json
 from pipelines.workspace import artifacts
 from pipelines.workspace.artifacts import (
-    MANIFEST,
     Artifact,
     ArtifactError,
     DigestMemo,
@@ -24,6 +23,7 @@ from pipelines.workspace.artifacts import (
     read_json,
     recover,
 )
+from pipelines.workspace.manifest import MANIFEST, MadeFrom, Manifest
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -57,36 +57,36 @@ def test_everything_that_a_stage_depends_on_is_in_its_fingerprint() -> None:
 
 def made(path: Path, **files: str) -> Artifact:
     artifact = Artifact(path)
-    artifact.begin({"inputs": {}})
+    artifact.begin(MadeFrom())
     for name, text in files.items():
         (path / name).write_text(text)
-    artifact.publish({"inputs": {}, "seconds": 1.0})
+    artifact.publish(Manifest(seconds=1.0))
     return artifact
 
 
 def test_an_artifact_stands_when_its_manifest_does(tmp_path: Path) -> None:
     artifact = Artifact(tmp_path / "a")
     assert artifact.manifest is None
-    artifact.begin({})
+    artifact.begin(MadeFrom())
     (artifact.path / "out.txt").write_text("x")
     assert artifact.manifest is None
-    manifest = artifact.publish({"seconds": 2.0})
+    manifest = artifact.publish(Manifest(seconds=2.0))
     assert artifact.manifest == manifest
-    assert manifest["files"]["out.txt"]["bytes"] == 1
+    assert manifest.files["out.txt"].bytes == 1
     assert sorted(path.name for path in artifact.path.iterdir()) == [MANIFEST, "out.txt"]
 
 
 def test_the_digest_covers_names_and_bytes(tmp_path: Path) -> None:
     one, same = made(tmp_path / "1", out="x"), made(tmp_path / "2", out="x")
     other, renamed = made(tmp_path / "3", out="y"), made(tmp_path / "4", name="x")
-    digests = [artifact.manifest["digest"] for artifact in (one, same, other, renamed)]  # type: ignore[index]
+    digests = [artifact.finished.digest for artifact in (one, same, other, renamed)]
     assert digests[0] == digests[1]
     assert len(set(digests)) == 3
 
 
 def test_the_manifest_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     artifact = Artifact(tmp_path / "a")
-    artifact.begin({})
+    artifact.begin(MadeFrom())
     (artifact.path / "out.txt").write_text("x")
 
     def killed(source: Path, target: Path) -> None:
@@ -94,23 +94,23 @@ def test_the_manifest_is_written_last(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Path, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
-        artifact.publish({})
+        artifact.publish(Manifest())
     monkeypatch.undo()
     assert artifact.manifest is None
 
 
 def test_an_unfinished_artifact_keeps_nothing_but_the_checkpoint_of_the_same_inputs(tmp_path: Path) -> None:
     artifact = Artifact(tmp_path / "a")
-    assert artifact.begin({"inputs": 1}) is False
+    assert artifact.begin(MadeFrom(config={"seed": 1})) is False
     (artifact.path / "half.txt").write_text("half")
     (artifact.path / "folder").mkdir()
     artifact.checkpoint.mkdir()
     (artifact.checkpoint / "step").write_text("7")
-    assert artifact.begin({"inputs": 1}) is True
+    assert artifact.begin(MadeFrom(config={"seed": 1})) is True
     assert (artifact.checkpoint / "step").read_text() == "7"
     assert not (artifact.path / "half.txt").exists()
     assert not (artifact.path / "folder").exists()
-    assert artifact.begin({"inputs": 2}) is False
+    assert artifact.begin(MadeFrom(config={"seed": 2})) is False
     assert not artifact.checkpoint.exists()
 
 
@@ -157,7 +157,7 @@ def test_a_file_is_read_once_per_process_until_it_changes(tmp_path: Path, monkey
 
 def test_an_unfinished_artifact_is_not_used(tmp_path: Path) -> None:
     artifact = Artifact(tmp_path / "a")
-    artifact.begin({})
+    artifact.begin(MadeFrom())
     with pytest.raises(ArtifactError, match="unfinished"):
         Verifier().verify(artifact)
 

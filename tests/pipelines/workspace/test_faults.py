@@ -15,9 +15,10 @@ import pytest
 
 from pipelines.config.run import load
 from pipelines.stages import PIPELINE
-from pipelines.workspace.artifacts import MANIFEST, ArtifactError, files_of
+from pipelines.workspace.artifacts import ArtifactError, files_of
 from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext
+from pipelines.workspace.manifest import MANIFEST
 from pipelines.workspace.runner import Runner
 from tests.pipelines.test_pipeline import Workspace
 

@@ -105,8 +105,8 @@ def test_a_failed_stage_leaves_nothing_to_read_and_continues_from_its_checkpoint
     runner = toy.runner(config)
     assert runner.run().made == ("b", "c")
     artifact = runner.context.artifacts["b"]
-    assert artifact.manifest["facts"] == {"resumed_from": "7"}
-    assert set(artifact.manifest["files"]) == {"out.txt"}
+    assert artifact.manifest.facts == {"resumed_from": "7"}
+    assert set(artifact.manifest.files) == {"out.txt"}
     assert not artifact.checkpoint.exists()
 
 
@@ -118,7 +118,7 @@ def test_a_checkpoint_of_other_inputs_is_not_continued(toy: Any, config: RunConf
     toy.runner(config).run("a", "a", force=True)  # the same name, other bytes
     runner = toy.runner(config)
     runner.run()
-    assert runner.context.artifacts["b"].manifest["facts"] == {}
+    assert runner.context.artifacts["b"].manifest.facts == {}
 
 
 def test_force_does_not_continue_from_a_checkpoint(toy: Any, config: RunConfig) -> None:
@@ -128,7 +128,7 @@ def test_force_does_not_continue_from_a_checkpoint(toy: Any, config: RunConfig) 
     toy.fail_in = ""
     runner = toy.runner(config)
     runner.run(force=True)
-    assert runner.context.artifacts["b"].manifest["facts"] == {}
+    assert runner.context.artifacts["b"].manifest.facts == {}
 
 
 def test_a_corrupt_byte_upstream_stops_the_stage_that_would_read_it(toy: Any, config: RunConfig) -> None:
@@ -162,13 +162,13 @@ def test_the_manifest_tells_what_went_in_and_what_it_took(toy: Any, config: RunC
     runner = toy.runner(config)
     runner.run()
     manifest = runner.context.artifacts["b"].manifest
-    assert manifest["stage"] == "b"
-    assert set(manifest["config"]) == {"distill"}
-    assert manifest["inputs"]["a"]["fingerprint"] == runner.context.artifacts["a"].path.name
-    assert manifest["seconds"] >= 0
-    assert manifest["peak_memory_bytes"] > 1 << 20
-    assert manifest["versions"]["python"]
-    assert runner.context.artifacts["a"].manifest["inputs"]["log"] == {"digest": "log 1"}
+    assert manifest.stage == "b"
+    assert set(manifest.config) == {"distill"}
+    assert manifest.inputs["a"].fingerprint == runner.context.artifacts["a"].path.name
+    assert manifest.seconds >= 0
+    assert manifest.peak_memory_bytes > 1 << 20
+    assert manifest.versions["python"]
+    assert runner.context.artifacts["a"].manifest.inputs["log"].to_json() == {"digest": "log 1"}
 
 
 def test_equal_runs_have_equal_names_in_other_workspaces(toy: Any, config: RunConfig, tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def count(context):
 config = RunConfig.model_validate({"name": "demo", "source": {"reader": "simulated"}, "split": {"fractions": [0.8, 0.1, 0.1]}})
 runner = Runner(RunContext(config, workspace, console=Console(io.StringIO())), [Stage("count", count, keys=("seed",))])
 runner.run()
-print(runner.context.artifacts["count"].manifest["digest"])
+print(runner.context.artifacts["count"].manifest.digest)
 """
 
 
