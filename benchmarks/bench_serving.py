@@ -34,6 +34,7 @@ from bench_scoring import raw_rows, write_log
 from ctr_kd.config import StudentConfig
 from ctr_kd.export.onnx_export import export_student
 from ctr_kd.models.students import STUDENTS
+from pipelines.registry.lineage import Lineage
 from pipelines.registry.model_package import load_scorer, save_model
 from tests.servers import scoring_server
 
@@ -106,7 +107,7 @@ def main() -> None:
             torch.manual_seed(0)
             export_student(STUDENTS[kind](signature, StudentConfig(kind=kind)).eval(), signature, assembly, root / f"{kind}_export")
             model = root / kind / "model"
-            save_model(root / f"{kind}_export", model, {}, request.slice(0, 2).to_pandas())
+            save_model(root / f"{kind}_export", model, Lineage(), request.slice(0, 2).to_pandas())
             scorer, frame = load_scorer(model), request.to_pandas()
             expected = scorer.score(request)
             found = {

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipelines.config.register import RegisterConfig
 from pipelines.registry.latency import measure_latency
 from pipelines.registry.model_package import DATA, load_scorer
-from pipelines.registry.promotion_gate import Contender
+from pipelines.registry.promotion_gate import ModelFigures
 from pipelines.tasks import Rows
 from pipelines.tasks.answers import answers_of
 
@@ -23,17 +23,17 @@ class Mismatch(Exception):
     """The champion's answers cannot be compared with the challenger's; the message says why."""
 
 
-class Contest(NamedTuple):
+class Comparison(NamedTuple):
     """What was measured; without a champion ``champion`` is None and there are no differences."""
 
-    challenger: Contender
-    champion: Contender | None
+    challenger: ModelFigures
+    champion: ModelFigures | None
     differences: dict[str, Any]
 
 
-def contest(
-    test: Rows, rows: pa.Table, trained: NDArray[np.float64], model: Path, champion: Path | None, bounds: RegisterConfig
-) -> Contest:
+def compare_with_champion(
+    *, test: Rows, rows: pa.Table, trained: NDArray[np.float64], model: Path, champion: Path | None, bounds: RegisterConfig
+) -> Comparison:
     """Measure a model, and the champion on the same rows.
 
     Parameters
@@ -79,7 +79,7 @@ def contest(
     request = test.request(part, bounds.latency_candidates)
     latencies = measure_latency([scorer.score for scorer in scorers.values()], request, bounds.latency_requests)
     found = {
-        name: Contender(
+        name: ModelFigures(
             metrics_json(evaluation.models[name]),
             float(unseen[name][0] / unseen[name][1]) if unseen[name][1] else None,
             sum(file.stat().st_size for file in (models[name] / "data" / DATA).rglob("*") if file.is_file()),
@@ -91,4 +91,4 @@ def contest(
     if champion is not None:
         differences = {name: {"reason": value.reason} for name, value in evaluation.models[CHALLENGER].items() if value.reason}
         differences |= {name: found.to_json() for name, found in evaluation.comparisons[f"{CHALLENGER}-{CHAMPION}"].items()}
-    return Contest(found[CHALLENGER], found.get(CHAMPION), differences)
+    return Comparison(found[CHALLENGER], found.get(CHAMPION), differences)

@@ -15,7 +15,8 @@ from ctr_kd.export.scoring_statistics import EVEN_EDGES, ScoringCounts
 from ctr_kd.metrics.drift import ScoreDistribution
 from feature_store.tables.files import sha256_of
 from feature_store.tables.json_files import digest_of
-from pipelines.registry.model_package import DATA, LINEAGE, VALIDATION_SCORES, lineage_of, load_scorer
+from pipelines.registry.lineage import Lineage
+from pipelines.registry.model_package import DATA, lineage_of, load_scorer
 from pipelines.tasks.answers import Answers, answers_of
 from pipelines.workspace.artifacts import ArtifactError, files_of
 
@@ -97,9 +98,9 @@ def completed(rows: pa.Table, features: pa.Table) -> pa.Table:
 
 def open_model(path: Path) -> OpenedModel:
     """Open the folder of a registered model whose digests were checked."""
-    known = lineage_of(path).get(VALIDATION_SCORES)
+    known = lineage_of(path).validation_scores
     try:
         reference = None if known is None else ScoreDistribution.from_dict(known)
     except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{path}: {VALIDATION_SCORES} of its {LINEAGE} is damaged ({error}); register the student again") from None
+        raise ArtifactError(f"{path}: validation_scores of its {Lineage.FILE} is damaged ({error}); register the student again") from None
     return OpenedModel(path, path / "data" / DATA, load_scorer(path), reference, EVEN_EDGES if reference is None else reference.edges)

@@ -7,14 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ctr_kd.export.signature import ClickSignature, RawColumns, TextSignature
-from pipelines.registry.promotion_gate import metric, show
+from pipelines.registry.lineage import Lineage
+from pipelines.registry.promotion_gate import Check, metric_value, show
 
 _METRICS = ("auc", "gauc", "accuracy", "macro_f1", "log_loss", "normalized_entropy", "calibration_error", "calibration_ratio")
 _FEW_USERS, _FEW_ROWS = 1000, 10_000
 _WEAK_SLICE = 0.05  # AUC below that of all rows that is worth a sentence
 
 
-def summary(name: str, metrics: Mapping[str, Any], lineage: Mapping[str, Any]) -> str:
+def short_description(name: str, metrics: Mapping[str, Any], lineage: Lineage) -> str:
     """A paragraph that says what the model is: the version's description in the registry."""
     student = metrics["models"]["student"]
     kind = _student(metrics).get("kind")
@@ -27,19 +28,18 @@ def summary(name: str, metrics: Mapping[str, Any], lineage: Mapping[str, Any]) -
     rows = metrics.get("data", {}).get("test_rows")
     where = f" on {rows:,} test rows" if rows else ""
     shown = "AUC" if best == "auc" else best
-    data, code = lineage["data"]["digest"], lineage.get("code_revision")
     return (
         f"{what} of `{_plain(name)}` that {does}. {shown} {interval(student.get(best))}{where}.{gave} "
-        f"Data `{data[:12]}`, code `{(code or 'unknown')[:12]}`."
+        f"Data `{(lineage.data.digest or 'unknown')[:12]}`, code `{(lineage.code_revision or 'unknown')[:12]}`."
     )
 
 
 def model_card(
     name: str,
     metrics: Mapping[str, Any],
-    lineage: Mapping[str, Any],
+    lineage: Lineage,
     signature: ClickSignature | TextSignature,
-    checks: Sequence[Mapping[str, Any]],
+    checks: Sequence[Check],
 ) -> str:
     """The card in Markdown.
 
@@ -49,22 +49,22 @@ def model_card(
         Registered model.
     metrics : mapping
         Of metrics.json.
-    lineage : mapping
+    lineage : Lineage
         Of the model.
     signature : ClickSignature or TextSignature
         Of the exported student.
-    checks : sequence of mapping
+    checks : sequence of Check
         What the gate looked at.
     """
     sampling_rate = signature.negative_sampling_rate if isinstance(signature, ClickSignature) else None
     sections = {
-        f"# {_plain(name)}": [summary(name, metrics, lineage)],
+        f"# {_plain(name)}": [short_description(name, metrics, lineage)],
         "## Intended use": _use(signature.columns),
         "## Data": list(_data(metrics)),
         "## Metrics": list(_metrics(metrics)),
         "## Calibration": list(_calibration(metrics)),
         "## Known limits": [f"- {limit}" for limit in limits(metrics, sampling_rate)],
-        "## Gate": table([("check", "value", "champion", "bound", "passed"), *map(_check, checks)]),
+        "## Gate": markdown_table([("check", "value", "champion", "bound", "passed"), *map(_check, checks)]),
         "## Lineage": list(_lineage(lineage)),
         "## How to load": _loading(name, signature.columns),
     }
@@ -94,7 +94,7 @@ def _data(metrics: Mapping[str, Any]) -> Iterator[str]:
         rows.append(
             (window, begin or "the beginning" if window == "training" else begin or "-", end or "-", "-" if count is None else f"{count:,}")
         )
-    yield from table(rows)
+    yield from markdown_table(rows)
     known = {key: data[key] for key in ("users", "items", "clicks", "quarantined_rows") if isinstance(data.get(key), int)}
     if known:
         yield ""
@@ -106,7 +106,7 @@ def _metrics(metrics: Mapping[str, Any]) -> Iterator[str]:
     names = [name for name in _METRICS if any(name in model for model in models.values())]
     yield "On the test rows, with 95 % bootstrap intervals where there are any; users are resampled."
     yield ""
-    yield from table([("metric", *models), *((name, *(interval(model.get(name)) for model in models.values())) for name in names)])
+    yield from markdown_table([("metric", *models), *((name, *(interval(model.get(name)) for model in models.values())) for name in names)])
     for pair, found in metrics.get("comparisons", {}).items():
         first = next((name for name in ("auc", "accuracy") if found.get(name, {}).get("low") is not None), None)
         if pair.startswith("student-") and first:
@@ -144,9 +144,9 @@ def limits(metrics: Mapping[str, Any], negative_sampling_rate: float | None) -> 
         found.append(f"Only {users:,} users: intervals are wide, and rare habits are not in it.")
     if isinstance(rows, int) and rows < _FEW_ROWS:
         found.append(f"Only {rows:,} test rows.")
-    whole = metric(metrics["models"]["student"], "auc")[0]
+    whole = metric_value(metrics["models"]["student"], "auc")[0]
     for name, models in metrics.get("slices", {}).items():
-        part = metric(models.get("student", {}), "auc")[0]
+        part = metric_value(models.get("student", {}), "auc")[0]
         if whole is not None and part is not None and part < whole - _WEAK_SLICE:
             found.append(f"AUC is {part:.4f} in {_plain(name)} ({models['student']['rows']:,} rows), against {whole:.4f} on all rows.")
     found.append("It is measured offline on what an earlier system showed; what it does to people who see its ranking is not.")
@@ -154,12 +154,12 @@ def limits(metrics: Mapping[str, Any], negative_sampling_rate: float | None) -> 
     return found
 
 
-def _lineage(lineage: Mapping[str, Any]) -> Iterator[str]:
-    rows = [("of", "digest"), ("data", lineage["data"]["digest"]), ("rows", lineage["data"].get("rows") or "-")]
-    rows.append(("configuration", lineage["configuration"].get("digest", "-")))
-    rows += [("teacher", lineage["teacher"]["digest"]), ("student", lineage["student"]["digest"])]
-    rows.append(("code revision", lineage.get("code_revision") or "unknown"))
-    yield from table([(what, f"`{digest}`" if what != "of" else digest) for what, digest in rows])
+def _lineage(lineage: Lineage) -> Iterator[str]:
+    rows = [("of", "digest"), ("data", lineage.data.digest or "-"), ("rows", lineage.data.rows or "-")]
+    rows.append(("configuration", lineage.configuration.digest or "-"))
+    rows += [("teacher", lineage.teacher.digest or "-"), ("student", lineage.student.digest or "-")]
+    rows.append(("code revision", lineage.code_revision or "unknown"))
+    yield from markdown_table([(what, f"`{digest}`" if what != "of" else digest) for what, digest in rows])
     yield ""
     yield "`data/student/lineage.json` has the fingerprints of every stage, the configuration that each read, and package versions."
 
@@ -190,28 +190,28 @@ def interval(entry: Any) -> str:
     >>> interval({"value": 0.7, "low": 0.65, "high": 0.75}), interval(0.01), interval({"value": None, "reason": "all labels are 1"})
     ('0.7000 [0.6500, 0.7500]', '0.0100', 'undefined (all labels are 1)')
     """
-    value, reason = metric({"it": entry}, "it")
+    value, reason = metric_value({"it": entry}, "it")
     if value is None:
         return f"undefined ({reason})" if entry is not None else "-"
     bounds = f" [{entry['low']:.4f}, {entry['high']:.4f}]" if isinstance(entry, Mapping) and entry.get("low") is not None else ""
     return f"{value:.4f}{bounds}"
 
 
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
+def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
     """A Markdown table; what might be taken for markup in a cell is not.
 
     Examples
     --------
-    >>> table([("a", "b"), ("1|2", "<b>")])
+    >>> markdown_table([("a", "b"), ("1|2", "<b>")])
     ['| a | b |', '| --- | --- |', '| 1\\\\|2 | &lt;b&gt; |']
     """
     lines = ["| " + " | ".join(map(_plain, row)) + " |" for row in rows]
     return [lines[0], "| " + " | ".join("---" for _ in rows[0]) + " |", *lines[1:]]
 
 
-def _check(check: Mapping[str, Any]) -> tuple[str, ...]:
-    said = check.get("reason") or show(check["value"])
-    return check["name"], said, show(check["champion"]) if "champion" in check else "-", check["bound"], "yes" if check["passed"] else "NO"
+def _check(check: Check) -> tuple[str, ...]:
+    beside = "-" if check.champion is None else show(check.champion)
+    return check.name, check.reason or show(check.value), beside, check.bound, "yes" if check.passed else "NO"
 
 
 def _plain(text: Any) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Mapping
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -13,27 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 from ctr_kd.export.signature import RawColumns, TextSignature, read_signature
 from feature_store.tables.files import sha256_of
-from feature_store.tables.json_files import digest_of, write_json, write_text
+from feature_store.tables.json_files import digest_of, write_text
+from pipelines.registry.lineage import Contents, Lineage, StudentLineage
 from pipelines.tracking.client import quieten_mlflow
-from pipelines.workspace.artifacts import ArtifactError, read_json
+from pipelines.workspace.artifacts import ArtifactError, read_json_as
 
 if TYPE_CHECKING:
     import pandas as pd
 
-LINEAGE, CONTENTS, CARD = "lineage.json", "contents.json", "model_card.md"
-VALIDATION_SCORES = "validation_scores"
+CARD = "model_card.md"
 SCORER_MODULE, SERVER_MODULE = "student_scorer", "student_server"
 DATA = "student"  # folder of the exported student inside the model
 REPAIR = "register the student again: `ctr-kd register CONF --force`"
 _REQUIREMENTS = ("numpy", "pandas", "pyarrow", "onnxruntime")
-_ADDED = (CONTENTS, "registered_model_meta")  # the second by MLflow's own download
+_ADDED = (Contents.FILE, "registered_model_meta")  # the second by MLflow's own download
 _PICKLES = {".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle", ".pt", ".pth", ".ckpt"}
 _PICKLED = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))  # how a pickle begins
 _ROOT = Path(__file__).resolve().parents[2]
 _SERVER = Path(__file__).with_name("pyfunc_model.py")
 
 
-def save_model(export: Path, destination: Path, lineage: Mapping[str, Any], example: pd.DataFrame) -> str:
+def save_model(export: Path, destination: Path, lineage: Lineage, example: pd.DataFrame) -> str:
     """Save an exported student as an MLflow pyfunc that needs neither torch nor this project.
 
     Parameters
@@ -42,7 +41,7 @@ def save_model(export: Path, destination: Path, lineage: Mapping[str, Any], exam
         What ``ctr_kd.export.onnx_export.export_student`` wrote.
     destination : Path
         Directory to create; one that a killed run left is replaced.
-    lineage : mapping
+    lineage : Lineage
         Where the student comes from: digests of data, configuration, teacher and code revision.
     example : DataFrame
         A few rows, kept as input example.
@@ -75,7 +74,7 @@ def save_model(export: Path, destination: Path, lineage: Mapping[str, Any], exam
     student = digest_of(files)
     signature = read_signature(export)
     packages = signature.packages if isinstance(signature, TextSignature) else []
-    write_json(data / LINEAGE, {**lineage, "student": {"digest": student, "files": files}})
+    lineage.model_copy(update={"student": StudentLineage(digest=student, files=files)}).write(data)
     pyfunc.save_model(
         destination,
         loader_module=server,
@@ -100,12 +99,12 @@ def add_card(model: Path, text: str) -> None:
 def seal(model: Path) -> None:
     """List every file of a model with its digest; the registry keeps the digest of that list, see :func:`seal_of`."""
     _forget_bytecode(model)
-    write_json(model / CONTENTS, {"files": {name: sha256_of(model / name) for name in _files(model)}})
+    Contents(files={name: sha256_of(model / name) for name in _files(model)}).write(model)
 
 
 def seal_of(model: Path) -> str:
     """Digest of all that a model holds, its lineage and its card among it."""
-    return sha256_of(model / CONTENTS)
+    return sha256_of(model / Contents.FILE)
 
 
 def model_signature(columns: RawColumns) -> Any:
@@ -138,13 +137,13 @@ def verify_model(path: Path, expected: str | None) -> None:
     ArtifactError
         Naming the file that is missing, was changed, does not belong there or might run code of its own.
     """
-    contents = read_json(path / CONTENTS)
+    contents = read_json_as(path / Contents.FILE, Contents)
     if contents is None:
-        raise ArtifactError(f"{path} holds no {CONTENTS}: it is no student that this release registered; {REPAIR}")
+        raise ArtifactError(f"{path} holds no {Contents.FILE}: it is no student that this release registered; {REPAIR}")
     if expected is not None and seal_of(path) != expected:
-        raise ArtifactError(f"{path / CONTENTS} does not match its digest in the registry; {REPAIR}")
+        raise ArtifactError(f"{path / Contents.FILE} does not match its digest in the registry; {REPAIR}")
     _forget_bytecode(path)
-    found, listed = set(_files(path)), contents["files"]
+    found, listed = set(_files(path)), contents.files
     for name in sorted(found):
         if is_pickle(path / name):
             raise ArtifactError(f"{path / name} is a pickle, which runs code when it is loaded; a student holds none, so it is refused")
@@ -152,16 +151,16 @@ def verify_model(path: Path, expected: str | None) -> None:
             raise ArtifactError(f"{path / name} does not belong to the model; delete that file, or {REPAIR}")
     for name, digest in listed.items():
         if name not in found or sha256_of(path / name) != digest:
-            raise ArtifactError(f"{path / name} does not match its digest in {CONTENTS}; {REPAIR}")
+            raise ArtifactError(f"{path / name} does not match its digest in {Contents.FILE}; {REPAIR}")
     if expected is None:
         _check_code(path)
 
 
-def lineage_of(path: Path) -> dict[str, Any]:
+def lineage_of(path: Path) -> Lineage:
     """Where a model whose digests were checked comes from."""
-    lineage = read_json(path / "data" / DATA / LINEAGE)
+    lineage = read_json_as(path / "data" / DATA / Lineage.FILE, Lineage)
     if lineage is None:
-        raise ArtifactError(f"{path} holds no {LINEAGE}: it is no student that this project registered")
+        raise ArtifactError(f"{path} holds no {Lineage.FILE}: it is no student that this project registered")
     return lineage
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Self
 
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
+from feature_store.tables.json_models import JsonModel
 from pipelines.config.register import RegisterConfig
 from pipelines.errors import GateRefused
 from pipelines.registry.latency import Latency
@@ -16,16 +19,7 @@ from pipelines.workspace.tables import text_table
 CHAMPION_READABLE = "champion_readable"
 
 
-def refusal(gate: Mapping[str, Any]) -> GateRefused:
-    """What a run ends with whose challenger did not pass."""
-    champion = gate["champion_before"]
-    stays = f"version {champion} stays champion" if champion else "there is still no champion"
-    failed = tuple(check["name"] for check in gate["checks"] if not check["passed"])
-    return GateRefused(f"the gate refused version {gate.get('challenger', '?')}: {_failed(gate)}; {stays}", gate_table(gate), failed)
-
-
-@dataclass(frozen=True)
-class Check:
+class Check(JsonModel):
     """One condition.
 
     Attributes
@@ -50,12 +44,41 @@ class Check:
     champion: float | None = None
     measured: str | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        return {key: value for key, value in asdict(self).items() if key not in ("reason", "champion", "measured") or value is not None}
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_said(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in write(self).items() if key not in ("reason", "champion", "measured") or value is not None}
+
+    def beside(self, champion: ModelFigures) -> Self:
+        """The same check, with what the champion has there."""
+        return self.model_copy(update={"champion": champion.figure(self.name)})
+
+
+class Gate(JsonModel):
+    """What the gate decided: the entry ``gate`` of metrics.json.
+
+    Attributes
+    ----------
+    passed : bool
+    checks : list of Check
+    challenger : str
+        Version that was judged.
+    champion_before, champion_after : str or None
+        Version that was champion, and that is champion since; None where there is none.
+    """
+
+    passed: bool
+    checks: list[Check]
+    challenger: str = "?"
+    champion_before: str | None
+    champion_after: str | None
+
+    @property
+    def failed(self) -> list[Check]:
+        return [check for check in self.checks if not check.passed]
 
 
 @dataclass(frozen=True)
-class Contender:
+class ModelFigures:
     """What the gate knows of a model, challenger or champion.
 
     Attributes
@@ -82,7 +105,7 @@ class Contender:
 
     def figure(self, name: str) -> float | None:
         """A figure by the name of its check, None where it has no such or an undefined one."""
-        return getattr(self, name) if hasattr(self, name) else metric(self.metrics, name)[0]
+        return getattr(self, name) if hasattr(self, name) else metric_value(self.metrics, name)[0]
 
 
 def at_least(name: str, value: float | None, bound: float, reason: str | None = None) -> Check:
@@ -109,17 +132,19 @@ def at_most(name: str, value: float | None, bound: float, reason: str | None = N
 
 def _check(name: str, value: float | None, bound: str, passed: bool, reason: str | None) -> Check:
     if value is None or not math.isfinite(value):
-        return Check(name, None, bound, False, reason or "undefined")
-    return Check(name, float(value), bound, bool(passed))
+        return Check(name=name, value=None, bound=bound, passed=False, reason=reason or "undefined")
+    return Check(name=name, value=float(value), bound=bound, passed=bool(passed))
 
 
-def metric(student: Mapping[str, Any], name: str) -> tuple[float | None, str | None]:
+def metric_value(student: Mapping[str, Any], name: str) -> tuple[float | None, str | None]:
     """A metric of metrics.json and, where it is undefined, the reason; it may be a plain number or carry an interval.
 
     Examples
     --------
-    >>> metric({"auc": {"value": 0.7, "low": 0.6, "high": 0.8}}, "auc"), metric({"auc": {"value": None, "reason": "no rows"}}, "auc")
-    ((0.7, None), (None, 'no rows'))
+    >>> metric_value({"auc": {"value": 0.7, "low": 0.6, "high": 0.8}}, "auc")
+    (0.7, None)
+    >>> metric_value({"auc": {"value": None, "reason": "no rows"}}, "auc")
+    (None, 'no rows')
     """
     entry = student.get(name)
     if isinstance(entry, Mapping):
@@ -127,19 +152,19 @@ def metric(student: Mapping[str, Any], name: str) -> tuple[float | None, str | N
     return entry, None if entry is not None else "not measured"
 
 
-def model_checks(challenger: Contender, bounds: RegisterConfig, champion: Contender | None = None) -> list[Check]:
+def model_checks(challenger: ModelFigures, bounds: RegisterConfig, champion: ModelFigures | None = None) -> list[Check]:
     """Bounds on the challenger itself, with what the champion has there beside them.
 
     Examples
     --------
     >>> metrics = {"auc": {"value": 0.7}, "calibration_error": 0.01, "calibration_ratio": 1.0, "log_loss": {"value": 0.4}}
-    >>> found = model_checks(Contender(metrics, 0.1, 1000, Latency(2.0, 2.1, 5, 40)), RegisterConfig(auc_min=0.8))
+    >>> found = model_checks(ModelFigures(metrics, 0.1, 1000, Latency(2.0, 2.1, 5, 40)), RegisterConfig(auc_min=0.8))
     >>> [check.name for check in found if not check.passed]
     ['auc']
     """
     figures = challenger.metrics
-    auc, accuracy, loss = (metric(figures, name) for name in ("auc", "accuracy", "log_loss"))
-    error, ratio = metric(figures, "calibration_error"), metric(figures, "calibration_ratio")
+    auc, accuracy, loss = (metric_value(figures, name) for name in ("auc", "accuracy", "log_loss"))
+    error, ratio = metric_value(figures, "calibration_error"), metric_value(figures, "calibration_ratio")
     checks = [at_least("auc", auc[0], bounds.auc_min, auc[1])]
     if "accuracy" in figures:
         checks.append(at_least("accuracy", accuracy[0], bounds.accuracy_min, accuracy[1]))
@@ -154,12 +179,14 @@ def model_checks(challenger: Contender, bounds: RegisterConfig, champion: Conten
         else at_most("log_loss", loss[0], bounds.log_loss_max, loss[1]),
         at_most("unseen_share", challenger.unseen_share, bounds.unseen_share_max, "the rows hold no ids"),
         at_most("bytes", float(challenger.bytes), bounds.bytes_max),
-        replace(at_most("latency_p99_ms", challenger.latency_p99_ms, bounds.latency_p99_ms_max), measured=str(challenger.latency)),
+        at_most("latency_p99_ms", challenger.latency_p99_ms, bounds.latency_p99_ms_max).model_copy(
+            update={"measured": str(challenger.latency)}
+        ),
     ]
-    return [replace(check, champion=champion.figure(check.name)) for check in checks] if champion else checks
+    return [check.beside(champion) for check in checks] if champion else checks
 
 
-def export_checks(parity: float, smoke: str | None, strangers: Sequence[str], bounds: RegisterConfig) -> list[Check]:
+def export_checks(parity: float, smoke: str | None, foreign: Sequence[str], bounds: RegisterConfig) -> list[Check]:
     """Bounds on what was exported.
 
     Parameters
@@ -168,31 +195,31 @@ def export_checks(parity: float, smoke: str | None, strangers: Sequence[str], bo
         Largest difference of a probability between the exported and the trained student.
     smoke : str or None
         What went wrong when the saved model was loaded and asked; None where nothing did.
-    strangers : sequence of str
+    foreign : sequence of str
         What was found in the export that is not the student's, such as a parameter of the teacher.
     bounds : RegisterConfig
     """
     return [
         at_most("parity", parity, bounds.parity_max),
-        Check("smoke_prediction", None if smoke else 1.0, "answers", smoke is None, smoke),
+        Check(name="smoke_prediction", value=None if smoke else 1.0, bound="answers", passed=smoke is None, reason=smoke),
         Check(
-            "foreign_parameters",
-            float(len(strangers)),
-            "<= 0",
-            not strangers,
-            f"not the student's: {', '.join(strangers)}" if strangers else None,
+            name="foreign_parameters",
+            value=float(len(foreign)),
+            bound="<= 0",
+            passed=not foreign,
+            reason=f"not the student's: {', '.join(foreign)}" if foreign else None,
         ),
     ]
 
 
-def champion_checks(differences: Mapping[str, Mapping[str, Any]], champion: Contender, bounds: RegisterConfig) -> list[Check]:
+def champion_checks(differences: Mapping[str, Mapping[str, Any]], champion: ModelFigures, bounds: RegisterConfig) -> list[Check]:
     """The challenger is, with 95 % confidence, hardly worse than the champion on the same rows.
 
     Parameters
     ----------
     differences : mapping
         By metric ``low`` and ``high`` of challenger minus champion, from a paired bootstrap; ``reason`` where they are undefined.
-    champion : Contender
+    champion : ModelFigures
     bounds : RegisterConfig
 
     Notes
@@ -201,14 +228,14 @@ def champion_checks(differences: Mapping[str, Mapping[str, Any]], champion: Cont
 
     Examples
     --------
-    >>> champion = Contender({"auc": {"value": 0.7}, "log_loss": {"value": 0.5}}, 0.1, 1000, Latency(2.0, 2.1, 5, 40))
+    >>> champion = ModelFigures({"auc": {"value": 0.7}, "log_loss": {"value": 0.5}}, 0.1, 1000, Latency(2.0, 2.1, 5, 40))
     >>> found = {"auc": {"low": -0.02, "high": 0.022}, "log_loss": {"low": 0.0, "high": 0.01}}
     >>> [(check.name, check.bound, check.passed) for check in champion_checks(found, champion, RegisterConfig())]
     [('auc_against_champion_low', '>= -0.005', False), ('log_loss_against_champion_high', '<= 0.05', True)]
     """
     rank = "accuracy" if "accuracy" in champion.metrics else "auc"
     ranked, loss = differences.get(rank, {}), differences.get("log_loss", {})
-    room = bounds.log_loss_margin * (metric(champion.metrics, "log_loss")[0] or 0.0)
+    room = bounds.log_loss_margin * (metric_value(champion.metrics, "log_loss")[0] or 0.0)
     return [
         at_least(f"{rank}_against_champion_low", ranked.get("low"), -bounds.champion_margin, ranked.get("reason")),
         at_most("log_loss_against_champion_high", loss.get("high"), room, loss.get("reason")),
@@ -248,58 +275,60 @@ def unreadable_champion(reason: str) -> Check:
     >>> unreadable_champion("its files are lost").passed
     False
     """
-    return Check(CHAMPION_READABLE, None, "answers", False, reason)
+    return Check(name=CHAMPION_READABLE, value=None, bound="answers", passed=False, reason=reason)
 
 
-def decide(checks: Sequence[Check], challenger: str, champion: str | None) -> dict[str, Any]:
-    """The entry ``gate`` of metrics.json.
+def decide(checks: Sequence[Check], challenger: str, champion: str | None) -> Gate:
+    """What the gate says to the checks of a challenger.
 
     Examples
     --------
-    >>> decide([at_least("auc", 0.4, 0.5)], challenger="2", champion="1")["champion_after"]
+    >>> decide([at_least("auc", 0.4, 0.5)], challenger="2", champion="1").champion_after
     '1'
     """
     passed = all(check.passed for check in checks)
-    return {
-        "passed": passed,
-        "checks": [check.to_json() for check in checks],
-        "challenger": challenger,
-        "champion_before": champion,
-        "champion_after": challenger if passed else champion,
-    }
+    after = challenger if passed else champion
+    return Gate(passed=passed, checks=list(checks), challenger=challenger, champion_before=champion, champion_after=after)
 
 
-def verdict(gate: Mapping[str, Any]) -> str:
-    """What the gate said, in one line.
+def refusal(gate: Gate) -> GateRefused:
+    """What a run ends with whose challenger did not pass."""
+    stays = f"version {gate.champion_before} stays champion" if gate.champion_before else "there is still no champion"
+    names = tuple(check.name for check in gate.failed)
+    return GateRefused(f"the gate refused version {gate.challenger}: {_reasons(gate)}; {stays}", gate_table(gate), names)
+
+
+def decision(gate: Gate) -> str:
+    """What the gate decided, in one line.
 
     Examples
     --------
-    >>> verdict(decide([at_least("auc", 0.7, 0.5)], challenger="2", champion="1"))
+    >>> decision(decide([at_least("auc", 0.7, 0.5)], challenger="2", champion="1"))
     'passed: auc 0.7'
-    >>> verdict(decide([at_least("auc", 0.4, 0.5)], challenger="2", champion="1"))
+    >>> decision(decide([at_least("auc", 0.4, 0.5)], challenger="2", champion="1"))
     'refused: auc (0.4, must be >= 0.5)'
     """
-    if not gate["passed"]:
-        return f"refused: {_failed(gate)}"
-    compared = [check for check in gate["checks"] if "_against_champion_" in check["name"]] or gate["checks"][:1]
-    return "passed: " + ", ".join(f"{check['name']} {show(check['value'])}" for check in compared)
+    if not gate.passed:
+        return f"refused: {_reasons(gate)}"
+    compared = [check for check in gate.checks if "_against_champion_" in check.name] or gate.checks[:1]
+    return "passed: " + ", ".join(f"{check.name} {show(check.value)}" for check in compared)
 
 
-def _failed(gate: Mapping[str, Any]) -> str:
-    return "; ".join(f"{check['name']} ({_why(check)})" for check in gate["checks"] if not check["passed"])
+def _reasons(gate: Gate) -> str:
+    return "; ".join(f"{check.name} ({_why(check)})" for check in gate.failed)
 
 
-def _why(check: Mapping[str, Any]) -> str:
-    if check.get("reason"):
-        return str(check["reason"])
-    return f"{show(check['value'])}, must be {check['bound']}" + (f"; {check['measured']}" if check.get("measured") else "")
+def _why(check: Check) -> str:
+    if check.reason:
+        return check.reason
+    return f"{show(check.value)}, must be {check.bound}" + (f"; {check.measured}" if check.measured else "")
 
 
 def show(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.6g}"
 
 
-def gate_table(gate: Mapping[str, Any]) -> str:
+def gate_table(gate: Gate) -> str:
     """The gate as plain text, one line per check.
 
     Examples
@@ -308,9 +337,9 @@ def gate_table(gate: Mapping[str, Any]) -> str:
     check  value  bound   passed
     auc    0.7    >= 0.5  yes
     """
-    compared = any("champion" in check for check in gate["checks"])
+    compared = any(check.champion is not None for check in gate.checks)
     rows = [("check", "value", *(["champion"] if compared else []), "bound", "passed")]
-    for check in gate["checks"]:
-        beside = [show(check["champion"]) if "champion" in check else "-"] if compared else []
-        rows.append((check["name"], show(check["value"]), *beside, check["bound"], "yes" if check["passed"] else "NO"))
+    for check in gate.checks:
+        beside = ["-" if check.champion is None else show(check.champion)] if compared else []
+        rows.append((check.name, show(check.value), *beside, check.bound, "yes" if check.passed else "NO"))
     return text_table(rows)

@@ -11,7 +11,7 @@ from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import digest_of, write_json, write_text
 from pipelines.config.scoring import MonitorConfig
 from pipelines.errors import BoundBroken
-from pipelines.registry.promotion_gate import Check, at_least, at_most, metric
+from pipelines.registry.promotion_gate import Check, at_least, at_most, metric_value
 from pipelines.scoring.manifest import ScoresManifest
 from pipelines.scoring.partitions import SCORES, is_whole, partition_path, read_partition, scored_dates
 from pipelines.workspace.artifacts import Artifact, publish_directory, read_json
@@ -56,7 +56,7 @@ def watch_scores(context: StageContext) -> None:
     for one in dates:
         step = date.fromisoformat(one["date"]).toordinal() - date(1970, 1, 1).toordinal()  # days, so that curves have dates for steps
         for name in FIGURES:
-            value = metric(one, name)[0]
+            value = metric_value(one, name)[0]
             if value is not None:
                 context.metric(f"live_{name}", value, step)
     write_json(context.output / FILE, result)
@@ -122,7 +122,7 @@ def checks(figures: Mapping[str, Any], bounds: MonitorConfig) -> list[Check]:
     """
     found = []
     for name in FIGURES:
-        value, reason = metric(figures, name)
+        value, reason = metric_value(figures, name)
         low, high = getattr(bounds, f"{name}_min", None), getattr(bounds, f"{name}_max", None)
         if name == "psi" and value is None:
             continue
@@ -171,7 +171,7 @@ def table(run: RunContext) -> str:
         failed = [check["name"] for check in one["checks"] if not check["passed"]]
         said = f"BROKEN: {', '.join(dict.fromkeys(failed))}" if failed else one.get("reason", "")
         numbers = [f"{one[name]:,}" if name in one else "-" for name in ("rows", "clicks")]
-        figures = ["-" if metric(one, name)[0] is None else f"{metric(one, name)[0]:.4f}" for name in FIGURES]
+        figures = ["-" if metric_value(one, name)[0] is None else f"{metric_value(one, name)[0]:.4f}" for name in FIGURES]
         rows.append((one["date"], str(one.get("model_version", "-")), *numbers, *figures, said))
     return "\n".join([text_table(rows), f"report: {place / PAGE}"])
 

@@ -10,32 +10,35 @@ import numpy as np
 
 from ctr_kd.export.signature import read_signature
 from feature_store.tables.files import sha256_of
-from feature_store.tables.json_files import digest_of, write_json
+from feature_store.tables.json_files import digest_of
 from pipelines.metrics import Metrics, RunFacts, read_plots, write_report
 from pipelines.registry.alias_history import GATE
-from pipelines.registry.challenger import Mismatch, contest
+from pipelines.registry.challenger import Mismatch, compare_with_champion
+from pipelines.registry.lineage import ConfigurationLineage, DataLineage, Lineage, StudentLineage, TeacherLineage
 from pipelines.registry.lookup import has_version
-from pipelines.registry.model_card import model_card, summary
-from pipelines.registry.model_package import VALIDATION_SCORES, add_card, load_scorer, save_model
+from pipelines.registry.model_card import model_card, short_description
+from pipelines.registry.model_package import add_card, load_scorer, save_model
 from pipelines.registry.promotion_gate import (
     CHAMPION_READABLE,
     Check,
     champion_checks,
     decide,
+    decision,
     export_checks,
     model_checks,
     refusal,
     unreadable_champion,
-    verdict,
     window_checks,
 )
+from pipelines.registry.registration import GateAnswers, Registration
 from pipelines.registry.registry import CHAMPION, GATE_TAG, Registry
 from pipelines.tasks import Rows, task_of
 from pipelines.tasks.logits import stored_probabilities
 from pipelines.tracking.client import TrackingError, tracking_uri, without_password
 from pipelines.training.facts import DistillationFacts, PretrainingFacts
-from pipelines.workspace.artifacts import ArtifactError, read_json
+from pipelines.workspace.artifacts import ArtifactError, read_json_as
 from pipelines.workspace.context import Stage, StageContext
+from pipelines.workspace.manifest import StageInput
 from pipelines.workspace.reports import publish_report
 from pipelines.workspace.resources import code_revision
 
@@ -61,34 +64,29 @@ def register_student(context: StageContext) -> None:
     model = context.output / MODEL
     made_from = lineage(context)
     student = save_model(context.inputs["distill"] / "export", model, made_from, example)
-    asked = questions(context, registry, student, model, test, rows, example)
+    asked = gate_answers(context, registry, student=student, model=model, test=test, rows=rows, example=example)
     signature = read_signature(context.inputs["distill"] / "export")
-    made_from |= {"student": {"digest": student}}
-    add_card(model, model_card(config.name, metrics, made_from, signature, asked["checks"]))
+    made_from = made_from.model_copy(update={"student": StudentLineage(digest=student)})
+    add_card(model, model_card(config.name, metrics, made_from, signature, asked.checks))
 
-    tags = version_tags(context, student, metrics, asked["checks"])
+    tags = version_tags(context, student, metrics, asked.checks)
     end = test.window_end()
     tags |= {WINDOW_TAG: end} if end is not None else {}
-    version = register(context, registry, model, student, tags, summary(config.name, metrics, made_from))
-    gate = decide([Check(**check) for check in asked["checks"]], version, asked["champion"])
-    registry.note(version, {GATE_TAG: verdict(gate)})
-    if gate["passed"]:
-        move = registry.promote(version, GATE, verdict(gate))
+    description = short_description(config.name, metrics, made_from)
+    version = version_of(context, registry, student=student, model=model, tags=tags, description=description)
+    gate = decide(asked.checks, version, asked.champion)
+    registry.note(version, {GATE_TAG: decision(gate)})
+    if gate.passed:
+        move = registry.promote(version, GATE, decision(gate))
         context.report(
             f"version {move.after} is champion" + (f" in place of version {move.before}" if move.before not in (None, version) else "")
         )
-    registration = {
-        "name": config.name,
-        "version": version,
-        "uri": f"models:/{config.name}/{version}",
-        "student_digest": student,
-        "gate": gate,
-    }
-    write_json(context.output / "registration.json", registration)
-    whole = measured.model_copy(update={"run": RunFacts.of(context), "gate": gate})
+    uri = f"models:/{config.name}/{version}"
+    Registration(name=config.name, version=version, uri=uri, student_digest=student, gate=gate).write(context.output)
+    whole = measured.model_copy(update={"run": RunFacts.of(context), "gate": gate.to_json()})
     write_report(context.output, whole, read_plots(context.inputs["evaluate"]))
-    parity = next(check.get("value") for check in gate["checks"] if check["name"] == "parity")
-    context.record({"version": version, "passed": gate["passed"], "parity": parity})
+    parity = next(check.value for check in gate.checks if check.name == "parity")
+    context.record({"version": version, "passed": gate.passed, "parity": parity})
 
 
 def smoke_test(model: Path, example: pd.DataFrame, poorest: pd.DataFrame, trained: np.ndarray) -> str | None:
@@ -109,7 +107,7 @@ def smoke_test(model: Path, example: pd.DataFrame, poorest: pd.DataFrame, traine
     )
 
 
-def strangers(context: StageContext) -> list[str]:
+def foreign_parameters(context: StageContext) -> list[str]:
     """What the exported graph holds that is not the student's: parameters beyond its own number, or the teacher's by name."""
     import onnx
 
@@ -130,24 +128,21 @@ def strangers(context: StageContext) -> list[str]:
     return found
 
 
-def lineage(context: StageContext) -> dict[str, Any]:
+def lineage(context: StageContext) -> Lineage:
     """Where the student comes from: digests of data, configuration, teacher and code."""
     manifests = {name: artifact.finished for name, artifact in context.run.artifacts.items()}
     keys = {name: manifest.config for name, manifest in manifests.items()}
     checkpoint = PretrainingFacts.read(context.run.artifacts["pretrain"].path).checkpoint
-    return {
-        "data": {"digest": manifests["ingest"].inputs["store"].digest, "rows": manifests["ingest"].digest},
-        "configuration": {"digest": digest_of(keys), "keys": keys},
-        "teacher": {
-            "fingerprint": context.inputs["finetune"].name,
-            "digest": sha256_of(context.inputs["finetune"] / "teacher.pt"),
-            **({"checkpoint": checkpoint} if checkpoint else {}),
-        },
-        "artifacts": {name: {"fingerprint": path.name, "digest": manifests[name].digest} for name, path in context.inputs.items()},
-        VALIDATION_SCORES: validation_scores(context.inputs["distill"]),
-        "versions": manifests["distill"].versions,
-        "code_revision": code_revision(),
-    }
+    teacher = {"fingerprint": context.inputs["finetune"].name, "digest": sha256_of(context.inputs["finetune"] / "teacher.pt")}
+    return Lineage(
+        data=DataLineage(digest=manifests["ingest"].inputs["store"].digest, rows=manifests["ingest"].digest),
+        configuration=ConfigurationLineage(digest=digest_of(keys), keys=keys),
+        teacher=TeacherLineage.from_json(teacher | ({"checkpoint": checkpoint} if checkpoint else {})),
+        artifacts={name: StageInput(fingerprint=path.name, digest=manifests[name].digest) for name, path in context.inputs.items()},
+        validation_scores=validation_scores(context.inputs["distill"]),
+        versions=manifests["distill"].versions,
+        code_revision=code_revision(),
+    )
 
 
 def validation_scores(distill: Path) -> dict[str, Any]:
@@ -158,41 +153,41 @@ def validation_scores(distill: Path) -> dict[str, Any]:
     return ScoreDistribution.of(scores if scores.ndim == 1 else scores.max(axis=1)).to_dict()
 
 
-def questions(
-    context: StageContext, registry: Registry, student: str, model: Path, test: Rows, rows: pa.Table, example: pd.DataFrame
-) -> dict[str, Any]:
-    """What the gate asks, with the answers: ``champion``, and ``checks`` of challenger against bounds and champion.
+def gate_answers(
+    context: StageContext, registry: Registry, *, student: str, model: Path, test: Rows, rows: pa.Table, example: pd.DataFrame
+) -> GateAnswers:
+    """What the gate asks, with the answers: checks of the challenger against bounds and champion.
 
     It is asked once: a run that was killed after a promotion does not compare the new champion with itself.
     """
-    file = context.checkpoint / "gate.json"
-    known = read_json(file)
-    if known is not None and known["student"] == student:
+    known = read_json_as(context.checkpoint / GateAnswers.FILE, GateAnswers)
+    if known is not None and known.student == student:
         return known
     champion, bounds = registry.alias(CHAMPION), context.config.register_
     trained = stored_probabilities(context.inputs["distill"] / "predictions_student_test.parquet")
     newest = slice(max(0, rows.num_rows - bounds.parity_rows), rows.num_rows)
     parity = float(np.abs(load_scorer(model).score(test.raw(rows.slice(newest.start))) - trained[newest]).max())
     context.report(f"exported and trained student differ by at most {parity:.2e} on {newest.stop - newest.start:,} test rows")
-    checks = export_checks(parity, smoke_test(model, example, test.poorest(example), trained), strangers(context), bounds)
+    checks = export_checks(parity, smoke_test(model, example, test.poorest(example), trained), foreign_parameters(context), bounds)
     try:
-        other = rival(registry, student, champion)
+        other = champion_files(registry, student, champion)
         if other:
             context.report(f"comparing with champion version {champion} on the newest of {rows.num_rows:,} test rows")
-        found = contest(test, rows, trained, model, other, bounds)
+        found = compare_with_champion(test=test, rows=rows, trained=trained, model=model, champion=other, bounds=bounds)
         beside = champion_checks(found.differences, found.champion, bounds) if found.champion else []
         if champion is not None and other:
             beside += window_checks(test.window_end(), registry.tags_of(champion).get(WINDOW_TAG), bounds)
     except (ArtifactError, Mismatch) as error:
-        found, beside = contest(test, rows, trained, model, None, bounds), [unreadable_champion(str(error))]
+        found = compare_with_champion(test=test, rows=rows, trained=trained, model=model, champion=None, bounds=bounds)
+        beside = [unreadable_champion(str(error))]
     checks = [*model_checks(found.challenger, bounds, found.champion), *checks, *beside]
-    asked = {"student": student, "champion": champion, "checks": [check.to_json() for check in checks]}
+    answers = GateAnswers(student=student, champion=champion, checks=checks)
     context.checkpoint.mkdir(exist_ok=True)
-    write_json(file, asked)
-    return asked
+    answers.write(context.checkpoint)
+    return answers
 
 
-def rival(registry: Registry, student: str, champion: str | None) -> Path | None:
+def champion_files(registry: Registry, student: str, champion: str | None) -> Path | None:
     """The champion's files; None where there is no champion, or one that holds the same student, of which this is the repaired version.
 
     Raises
@@ -205,7 +200,7 @@ def rival(registry: Registry, student: str, champion: str | None) -> Path | None
     return registry.download(f"models:/{registry.name}/{champion}")
 
 
-def version_tags(context: StageContext, student: str, metrics: Mapping[str, Any], checks: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def version_tags(context: StageContext, student: str, metrics: Mapping[str, Any], checks: Sequence[Check]) -> dict[str, str]:
     """What is searched for among versions: the student's digest, what it was made of, its metrics and the gate's figures."""
     measured = {
         name: {"value": entry} if isinstance(entry, (int, float)) else entry for name, entry in metrics["models"]["student"].items()
@@ -217,12 +212,12 @@ def version_tags(context: StageContext, student: str, metrics: Mapping[str, Any]
         for part in ("value", "low", "high")
         if isinstance(entry.get(part), (int, float))
     }
-    numbers |= {check["name"]: check["value"] for check in checks if check["value"] is not None}
+    numbers |= {check.name: check.value for check in checks if check.value is not None}
     digests = {f"digest.{name}": path.name for name, path in context.inputs.items()}
     return {"student_digest": student, **digests, **{name: f"{value:.6g}" for name, value in numbers.items()}}
 
 
-def register(context: StageContext, registry: Registry, model: Path, student: str, tags: Mapping[str, str], description: str) -> str:
+def version_of(context: StageContext, registry: Registry, *, student: str, model: Path, tags: Mapping[str, str], description: str) -> str:
     """Version of the student: the one under which it is known already, or a new one where there is none whose files are whole."""
     tracker = context.run.tracker
     known = registry.version_of(student)
@@ -243,21 +238,21 @@ def register(context: StageContext, registry: Registry, model: Path, student: st
 
 def still_registered(context: StageContext) -> bool:
     """Whether the registry still knows the version (its database may have been removed), and the gate could ask the champion."""
-    registration: Mapping[str, Any] = read_json(context.output / "registration.json") or {}
-    if "version" not in registration:
+    registration = read_json_as(context.output / Registration.FILE, Registration)
+    if registration is None:
         return False
     # That the champion could not be read says nothing about the challenger, so the gate is asked again.
-    if any(check["name"] == CHAMPION_READABLE for check in registration["gate"]["checks"]):
+    if any(check.name == CHAMPION_READABLE for check in registration.gate.checks):
         return False
-    return has_version(tracking_uri(context.config, context.workspace), registration["name"], registration["version"])
+    return has_version(tracking_uri(context.config, context.workspace), registration.name, registration.version)
 
 
 def publish_and_judge(context: StageContext) -> None:
     """Publish the report, and end the run where the gate refused, now as on every later run of the same challenger."""
     publish_report(context)
-    gate = (read_json(context.output / "registration.json") or {})["gate"]
-    if not gate["passed"]:
-        raise refusal(gate)
+    registration = read_json_as(context.output / Registration.FILE, Registration)
+    if registration is not None and not registration.gate.passed:
+        raise refusal(registration.gate)
 
 
 STAGE = Stage(

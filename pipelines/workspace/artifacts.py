@@ -75,6 +75,21 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return value
 
 
+def read_json_as(path: Path, kind: type[Content]) -> Content | None:
+    """Read a JSON file of the workspace as a typed object; None where there is none.
+
+    Raises
+    ------
+    ArtifactError
+        When it is there but holds something else.
+    """
+    content = read_json(path)
+    try:
+        return None if content is None else kind.from_json(content)
+    except ValueError as error:
+        raise ArtifactError(f"{path} is damaged: {error}; delete {path.parent} and run again") from None
+
+
 def read_manifest(directory: Path, kind: type[Content]) -> Content | None:
     """Read the manifest of a directory; None where there is none, or one without a seal, whose directories are made again.
 

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from ctr_kd.metrics.drift import ScoreDistribution
 from pipelines.config.run import RunConfig
-from pipelines.registry.model_package import VALIDATION_SCORES, save_model
+from pipelines.registry.lineage import Lineage
+from pipelines.registry.model_package import save_model
 from pipelines.registry.registry import Registry
 from pipelines.stages import ingest, score
 from pipelines.tracking.client import tracking_uri
@@ -106,7 +107,7 @@ def make_template(root: Path, make_export: Callable[[Path, list[float]], None]) 
         make_export(root / f"export{version}", logits)
         scores = [probability(item, version) for item in ITEMS for _ in range(20)]
         reference = ScoreDistribution.of(scores, bins=5).to_dict()
-        lineage = {VALIDATION_SCORES: reference} if version == 1 else {}  # the second was registered by an older release
+        lineage = Lineage(validation_scores=reference) if version == 1 else Lineage()  # the second was registered by an older release
         save_model(root / f"export{version}", root / str(version) / "model", lineage, example)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,8 @@ import pyarrow as pa
 import pytest
 
 from pipelines.config.register import RegisterConfig
-from pipelines.registry.challenger import Mismatch, contest
+from pipelines.registry.challenger import Comparison, Mismatch, compare_with_champion
+from pipelines.registry.lineage import Lineage
 from pipelines.registry.model_package import load_scorer, save_model
 from pipelines.tasks.answers import answers_of
 from pipelines.tasks.clicks import ClickRows
@@ -25,8 +27,12 @@ def models(tmp_path_factory: pytest.TempPathFactory, make_export: Callable[[Path
     example = pd.DataFrame({"history": [[10]], "item_id": [11], "timestamp": pd.to_datetime(["2024-01-01"])})
     for name, logits in {"one": [2.0, 1.0, 0.0, -2.0], "other": [-2.0, 0.0, 1.0, 2.0]}.items():
         make_export(root / "export" / name, logits)
-        save_model(root / "export" / name, root / name / "model", {}, example)
+        save_model(root / "export" / name, root / name / "model", Lineage(), example)
     return {name: root / name / "model" for name in ("one", "other")}
+
+
+def compared(test: Any, rows: pa.Table, trained: np.ndarray, model: Path, champion: Path | None, bounds: RegisterConfig) -> Comparison:
+    return compare_with_champion(test=test, rows=rows, trained=trained, model=model, champion=champion, bounds=bounds)
 
 
 @pytest.fixture
@@ -38,17 +44,17 @@ def test_rows(tmp_path: Path, make_assembly: Callable[[Path], None]) -> ClickRow
 def test_both_are_measured_on_the_newest_rows(models: dict[str, Path], test_rows: ClickRows) -> None:
     rows = test_rows.read("test")
     trained = load_scorer(models["one"]).score(test_rows.raw(rows))
-    found = contest(test_rows, rows, trained, models["one"], models["other"], BOUNDS.model_copy(update={"champion_rows": 100}))
+    found = compared(test_rows, rows, trained, models["one"], models["other"], BOUNDS.model_copy(update={"champion_rows": 100}))
     assert found.champion is not None
     newest = rows.slice(test_rows.newest(rows, 100))
     unknown = (newest["item"].to_numpy() == 4).mean()  # item 99 is in no vocabulary
     assert found.challenger.unseen_share == found.champion.unseen_share == pytest.approx(unknown)
     assert (found.challenger.figure("auc") or 0) > 0.6 > (found.champion.figure("auc") or 0)
     assert found.differences["auc"]["low"] > 0 > found.differences["log_loss"]["high"]
-    again = contest(test_rows, newest, trained[-newest.num_rows :], models["one"], models["one"], BOUNDS)
+    again = compared(test_rows, newest, trained[-newest.num_rows :], models["one"], models["one"], BOUNDS)
     assert again.challenger.metrics == found.challenger.metrics
     assert again.differences["auc"]["difference"] == 0
-    alone = contest(test_rows, rows, trained, models["one"], None, BOUNDS)
+    alone = compared(test_rows, rows, trained, models["one"], None, BOUNDS)
     assert (alone.champion, alone.differences) == (None, {})
 
 
@@ -56,14 +62,14 @@ def test_a_difference_without_a_value_says_why(models: dict[str, Path], test_row
     rows = test_rows.read("test")
     rows = rows.set_column(rows.column_names.index("label"), "label", pa.array(np.ones(rows.num_rows, np.int8)))
     trained = load_scorer(models["one"]).score(test_rows.raw(rows))
-    found = contest(test_rows, rows, trained, models["one"], models["other"], BOUNDS)
+    found = compared(test_rows, rows, trained, models["one"], models["other"], BOUNDS)
     assert found.differences["auc"]["reason"] == "all 300 labels are 1"
 
 
 def test_a_champion_of_other_classes_is_no_rival(models: dict[str, Path], test_rows: ClickRows) -> None:
     rows = test_rows.read("test")
     with pytest.raises(Mismatch, match="the challenger"):
-        contest(test_rows, rows, np.full((rows.num_rows, 3), 1 / 3), models["one"], models["other"], BOUNDS)
+        compared(test_rows, rows, np.full((rows.num_rows, 3), 1 / 3), models["one"], models["other"], BOUNDS)
 
 
 @pytest.mark.parametrize("candidates", [1, 7, 1000])
@@ -78,7 +84,7 @@ def test_a_request_is_one_history_with_many_candidates(models: dict[str, Path], 
 def test_requests_are_timed_of_both_on_the_thread_that_asks(models: dict[str, Path], test_rows: ClickRows) -> None:
     rows = test_rows.read("test")
     trained = load_scorer(models["one"]).score(test_rows.raw(rows))
-    found = contest(test_rows, rows, trained, models["one"], models["other"], BOUNDS)
+    found = compared(test_rows, rows, trained, models["one"], models["other"], BOUNDS)
     for contender in (found.challenger, found.champion):
         assert contender is not None
         assert (contender.latency.rounds, contender.latency.requests) == (5, 2)

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from pipelines.registry.model_card import limits, model_card, summary
+from pipelines.registry.lineage import Lineage
+from pipelines.registry.model_card import limits, model_card, short_description
+from pipelines.registry.promotion_gate import Check
 from tests.signatures import click_signature
 
 METRICS: dict[str, Any] = {
@@ -38,14 +40,16 @@ METRICS: dict[str, Any] = {
     "comparisons": {"student-student_alone": {"auc": {"difference": 0.004, "low": 0.001, "high": 0.007}}},
     "slices": {"item/unseen": {"student": {"rows": 250, "auc": {"value": 0.6}}}, "item/seen": {"student": {"rows": 1750, "auc": 0.71}}},
 }
-LINEAGE: dict[str, Any] = {
-    "data": {"digest": "d" * 64, "rows": "e" * 64},
-    "configuration": {"digest": "c" * 64},
-    "teacher": {"digest": "f" * 64},
-    "student": {"digest": "a" * 64},
-    "code_revision": None,
-}
-CHECKS = [{"name": "auc", "value": 0.7, "bound": ">= 0.5", "passed": True, "champion": 0.69}]
+LINEAGE = Lineage.from_json(
+    {
+        "data": {"digest": "d" * 64, "rows": "e" * 64},
+        "configuration": {"digest": "c" * 64},
+        "teacher": {"digest": "f" * 64},
+        "student": {"digest": "a" * 64},
+        "code_revision": None,
+    }
+)
+CHECKS = [Check(name="auc", value=0.7, bound=">= 0.5", passed=True, champion=0.69)]
 
 
 def card(metrics: dict[str, Any] = METRICS, name: str = "demo") -> str:
@@ -56,7 +60,7 @@ def test_the_card_has_what_a_stranger_needs() -> None:
     text = card()
     for section in ("Intended use", "Data", "Metrics", "Calibration", "Known limits", "Gate", "Lineage", "How to load"):
         assert f"\n## {section}\n" in text
-    assert summary("demo", METRICS, LINEAGE) in text
+    assert short_description("demo", METRICS, LINEAGE) in text
     for shown in (
         "| test | 2024-05-01T02:00 | 2024-05-01T06:00 | 2,000 |",
         "| auc | 0.7000 [0.6500, 0.7500] | 0.7100 [0.6600, 0.7600] |",
@@ -75,7 +79,7 @@ def test_the_card_has_what_a_stranger_needs() -> None:
 
 
 def test_the_summary_is_one_paragraph() -> None:
-    said = summary("demo", METRICS, LINEAGE)
+    said = short_description("demo", METRICS, LINEAGE)
     assert said.startswith("A `pooled` student of `demo` that gives the probability that a candidate item is clicked")
     assert "AUC 0.7000 [0.6500, 0.7500] on 2,000 test rows. Distillation gave +0.0040 [+0.0010, +0.0070]." in said
     assert "\n" not in said

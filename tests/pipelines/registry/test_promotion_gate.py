@@ -10,7 +10,7 @@ from pipelines.config.register import RegisterConfig
 from pipelines.registry.latency import Latency
 from pipelines.registry.promotion_gate import (
     Check,
-    Contender,
+    ModelFigures,
     at_least,
     champion_checks,
     decide,
@@ -33,12 +33,12 @@ def names_of_failed(checks: list[Check]) -> list[str]:
     return [check.name for check in checks if not check.passed]
 
 
-def contender(unseen_share: float | None = 0.1, size: int = 1000, latency: float = 2.0, **metrics: Any) -> Contender:
-    return Contender(GOOD | metrics, unseen_share, size, Latency(latency, 2 * latency, 5, 40))
+def figures(unseen_share: float | None = 0.1, size: int = 1000, latency: float = 2.0, **metrics: Any) -> ModelFigures:
+    return ModelFigures(GOOD | metrics, unseen_share, size, Latency(latency, 2 * latency, 5, 40))
 
 
 def test_a_good_student_passes() -> None:
-    assert names_of_failed(model_checks(contender(accuracy={"value": 0.6}), BOUNDS)) == []
+    assert names_of_failed(model_checks(figures(accuracy={"value": 0.6}), BOUNDS)) == []
     assert names_of_failed(export_checks(1e-7, None, [], BOUNDS)) == []
 
 
@@ -62,15 +62,15 @@ def test_a_good_student_passes() -> None:
     ],
 )
 def test_each_bound_can_refuse(change: dict[str, Any], failed: str) -> None:
-    assert set(names_of_failed(model_checks(contender(**change), BOUNDS))) == {failed}
+    assert set(names_of_failed(model_checks(figures(**change), BOUNDS))) == {failed}
 
 
 def test_bounds_that_are_null_ask_for_nothing_more() -> None:
     bounds = RegisterConfig(calibration_ratio_min=None, calibration_ratio_max=None)
-    found = model_checks(contender(calibration_ratio=9.0, log_loss=7.0), bounds)
+    found = model_checks(figures(calibration_ratio=9.0, log_loss=7.0), bounds)
     assert names_of_failed(found) == []
     assert "calibration_ratio" not in {check.name for check in found}
-    assert names_of_failed(model_checks(contender(log_loss=float("inf")), bounds)) == ["log_loss"]
+    assert names_of_failed(model_checks(figures(log_loss=float("inf")), bounds)) == ["log_loss"]
 
 
 def test_the_export_can_refuse() -> None:
@@ -86,19 +86,19 @@ def test_the_export_can_refuse() -> None:
 )
 @pytest.mark.parametrize("rank", ["auc", "accuracy"])
 def test_the_champion_is_beaten_or_nearly_so_with_confidence(low: float | None, passed: bool, rank: str) -> None:
-    champion = contender(**{rank: {"value": 0.7}})
+    champion = figures(**{rank: {"value": 0.7}})
     found = champion_checks({rank: {"low": low}, "log_loss": {"high": 0.0}}, champion, BOUNDS)
     assert names_of_failed(found) == ([] if passed else [f"{rank}_against_champion_low"])
 
 
 @pytest.mark.parametrize(("high", "passed"), [(0.045, True), (0.046, False), (-1.0, True), (None, False)])
 def test_the_log_loss_may_not_grow_by_more_than_a_share(high: float | None, passed: bool) -> None:
-    found = champion_checks({"auc": {"low": 0.0}, "log_loss": {"high": high, "reason": "one user"}}, contender(), BOUNDS)
+    found = champion_checks({"auc": {"low": 0.0}, "log_loss": {"high": high, "reason": "one user"}}, figures(), BOUNDS)
     assert names_of_failed(found) == ([] if passed else ["log_loss_against_champion_high"])
 
 
 def test_the_champion_stands_beside_the_challenger() -> None:
-    found = model_checks(contender(), BOUNDS, contender(0.2, 2000, 3.0, auc={"value": 0.71}))
+    found = model_checks(figures(), BOUNDS, figures(0.2, 2000, 3.0, auc={"value": 0.71}))
     beside = {check.name: check.champion for check in found}
     assert (beside["auc"], beside["unseen_share"], beside["bytes"], beside["latency_p99_ms"]) == (0.71, 0.2, 2000, 3.0)
     shown = gate_table(decide([*found, *export_checks(0.0, None, [], BOUNDS)], "2", "1"))

@@ -21,6 +21,7 @@ from ctr_kd.config import StudentConfig
 from ctr_kd.data.samples import Assembly
 from ctr_kd.export.onnx_export import export_student
 from ctr_kd.models.students import STUDENTS
+from pipelines.registry.lineage import Lineage
 from pipelines.registry.model_package import load_scorer, save_model, seal_of, verify_model
 from pipelines.tasks.clicks import ClickRows
 from tests.servers import Server, scoring_server
@@ -40,7 +41,7 @@ class World:
         self.raw_rows, self.model = ClickRows(root / "assembly"), root / "model"
         self.rows = self.raw_rows.read("test")
         self.raw = self.raw_rows.raw(self.rows)
-        save_model(root / "export", self.model, {}, self.raw.slice(0, 3).to_pandas())
+        save_model(root / "export", self.model, Lineage(), self.raw.slice(0, 3).to_pandas())
 
     def batch_scores(self, table: pa.Table) -> np.ndarray:
         return load_scorer(self.model).score(table)

@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from pipelines.registry.lineage import DataLineage, Lineage
 from pipelines.registry.lookup import has_version, peek, peek_changes
 from pipelines.registry.model_package import lineage_of, load_scorer, save_model, seal, seal_of, verify_model
 from pipelines.registry.registry import CHALLENGER, CHAMPION, Registry
@@ -38,7 +39,7 @@ def example() -> pd.DataFrame:
 def model(tmp_path_factory: pytest.TempPathFactory, make_export: Callable[[Path, list[float]], None]) -> Path:
     root = tmp_path_factory.mktemp("model")
     make_export(root / "export", LOGITS)
-    save_model(root / "export", root / "model", {"data": {"digest": "ab"}, "code_revision": None}, example())
+    save_model(root / "export", root / "model", Lineage.from_json({"data": {"digest": "ab"}, "code_revision": None}), example())
     return root / "model"
 
 
@@ -65,7 +66,7 @@ def test_the_model_holds_what_production_needs_and_no_pickle(model: Path) -> Non
     assert "torch" not in requirements
     assert "ctr" not in requirements
     verify_model(model, seal_of(model))
-    assert lineage_of(model)["data"] == {"digest": "ab"}
+    assert lineage_of(model).data == DataLineage(digest="ab")
 
 
 def test_mlflow_serves_it_without_torch_or_this_project(model: Path, tmp_path: Path) -> None:
@@ -134,7 +135,7 @@ def test_two_models_in_one_process_have_each_its_own_code(
     make_export(tmp_path / "export", LOGITS)
     with open(tmp_path / "export" / "scorer.py", "a", encoding="utf-8") as code:
         code.write("\n\ndef _other(self, frame):\n    return pd.DataFrame({'score': [0.125] * len(frame)})\n\n\nSCORER.predict = _other\n")
-    save_model(tmp_path / "export", tmp_path / "model", {}, example())
+    save_model(tmp_path / "export", tmp_path / "model", Lineage(), example())
     first, second = pyfunc.load_model(str(model)), pyfunc.load_model(str(tmp_path / "model"))
     answers = [loaded.predict(example())["score"].tolist() for loaded in (first, second, first)]
     assert answers[0] == answers[2] != answers[1] == [0.125] * len(example())
@@ -149,7 +150,7 @@ def test_a_student_of_the_release_before_still_loads_and_scores(
 
     make_export(tmp_path / "export", LOGITS)
     shutil.copyfile(Path(__file__).with_name("click_scorer_0_1.txt"), tmp_path / "export" / "scorer.py")
-    save_model(tmp_path / "export", tmp_path / "model", {}, example())
+    save_model(tmp_path / "export", tmp_path / "model", Lineage(), example())
     expected = load_scorer(model).predict(example())["score"]
     old, served = load_scorer(tmp_path / "model"), pyfunc.load_model(str(tmp_path / "model"))
     assert type(old).__name__ == "StudentScorer"
@@ -162,7 +163,7 @@ def test_a_student_of_the_release_before_still_loads_and_scores(
 def test_the_student_is_known_by_its_bytes(tmp_path: Path, make_export: Callable[[Path, list[float]], None]) -> None:
     make_export(tmp_path / "one", LOGITS)
     make_export(tmp_path / "two", [2.0, 1.0, 0.0, -2.5])
-    digests = [save_model(tmp_path / name, tmp_path / "out" / "model", {}, example()) for name in ("one", "one", "two")]
+    digests = [save_model(tmp_path / name, tmp_path / "out" / "model", Lineage(), example()) for name in ("one", "one", "two")]
     assert digests[0] == digests[1] != digests[2]
 
 

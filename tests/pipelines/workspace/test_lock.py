@@ -54,7 +54,7 @@ def test_the_second_run_is_told_who_holds_the_workspace(tmp_path: Path) -> None:
         assert f"process {process.pid} on {os.uname().nodename} (ctr-kd run other.yaml) since 20" in str(error.value)
         found = holder(tmp_path)
         assert found is not None
-        assert found["pid"] == process.pid
+        assert found.pid == process.pid
 
 
 @pytest.mark.parametrize("mode", ["plain", "fork"])
@@ -65,7 +65,8 @@ def test_the_lock_of_a_killed_run_is_taken_over(tmp_path: Path, mode: str) -> No
         process.wait()
         assert holder(tmp_path) is None
         with workspace_lock(tmp_path, "me"):
-            assert (holder(tmp_path) or {})["pid"] == os.getpid()
+            found = holder(tmp_path)
+            assert found is not None and found.pid == os.getpid()
 
 
 def test_the_lock_is_given_back(tmp_path: Path) -> None:
