@@ -8,16 +8,129 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
-Call = dict[str, Any]
 KEY = "ctr_kd.key"  # tag by which a run is known again
 _MOST_METRICS, _MOST_PARAMETERS, _LONGEST = 1000, 100, 500  # limits of one request
 _DIGEST = 32  # characters of a dataset's digest that MLflow keeps
+
+
+class RunKey(NamedTuple):
+    """A run, before a server has given it an id.
+
+    Attributes
+    ----------
+    experiment : str
+        Name.
+    key : str
+        Our own.
+    """
+
+    experiment: str
+    key: str
+
+
+class _OfRun(BaseModel):
+    """A call about a run."""
+
+    model_config = ConfigDict(frozen=True)
+
+    experiment: str
+    key: str
+
+    @property
+    def run(self) -> RunKey:
+        return RunKey(self.experiment, self.key)
+
+
+class OpenRun(_OfRun):
+    """Create a run, or go on with it where it exists.
+
+    Attributes
+    ----------
+    name : str
+    time : int
+        Milliseconds since 1970, as MLflow counts.
+    location : str or None
+        Where a new experiment keeps its artifacts.
+    parent : str or None
+        Key of the run that it is part of.
+    tags, parameters : dict
+    texts : dict of str to str
+        Files to be written, by name.
+    """
+
+    call: Literal["open"] = "open"
+    name: str
+    time: int
+    location: str | None = None
+    parent: str | None = None
+    tags: dict[str, str] = Field(default_factory=dict)
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    texts: dict[str, str] = Field(default_factory=dict)
+
+
+class LogMetrics(_OfRun):
+    """Numbers: name, value, time in milliseconds and step of each."""
+
+    call: Literal["metrics"] = "metrics"
+    metrics: list[tuple[str, float, int, int]]
+
+
+class SetTags(_OfRun):
+    call: Literal["tags"] = "tags"
+    tags: dict[str, str]
+
+
+class DatasetFacts(BaseModel):
+    """What is said of rows that a run read: a name, a digest, where they lie, and their sizes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    digest: str
+    source: str
+    profile: dict[str, Any] = Field(default_factory=dict)
+
+
+class LogDatasets(_OfRun):
+    call: Literal["datasets"] = "datasets"
+    datasets: list[DatasetFacts]
+
+
+class LogFiles(_OfRun):
+    """Files of the workspace, named relative to it, as it may be moved while they wait."""
+
+    call: Literal["files"] = "files"
+    files: list[str]
+
+
+class EndRun(_OfRun):
+    """Close a run, with MLflow's word for how it ended."""
+
+    call: Literal["end"] = "end"
+    status: str
+    time: int
+
+
+Call = Annotated[OpenRun | LogMetrics | SetTags | LogDatasets | LogFiles | EndRun, Field(discriminator="call")]
+_CALLS: TypeAdapter[Call] = TypeAdapter(Call)
+
+
+def write_call(call: Call) -> str:
+    """A call as one line of JSON."""
+    return call.model_dump_json() + "\n"
+
+
+def read_call(line: str) -> Call:
+    """What :func:`write_call` wrote, or release 0.1 did; ValueError for anything else."""
+    return _CALLS.validate_json(line)
 
 
 class UnknownRun(Exception):
@@ -30,12 +143,12 @@ class Caller:
     Parameters
     ----------
     workspace : Path
-        Files are named relative to it, as it may be moved while they wait.
+        Files are named relative to it.
     """
 
     def __init__(self, workspace: Path) -> None:
         self._workspace = workspace
-        self._runs: dict[str, str] = {}
+        self._ids: dict[RunKey, str] = {}
 
     def make(self, client: MlflowClient, call: Call) -> None:
         """Make a call.
@@ -45,82 +158,93 @@ class Caller:
         UnknownRun
             When its run was never opened on this server.
         """
-        kinds = {"open": self._open, "metrics": self._metrics, "tags": self._tags, "datasets": self._datasets}
-        (kinds | {"files": self._files, "end": self._end})[call["call"]](client, call)
+        match call:
+            case OpenRun():
+                self._open(client, call)
+            case LogMetrics():
+                self._log_metrics(client, call)
+            case SetTags():
+                self._set_tags(client, call)
+            case LogDatasets():
+                self._log_datasets(client, call)
+            case LogFiles():
+                self._log_files(client, call)
+            case EndRun():
+                self._end(client, call)
 
-    def run(self, client: MlflowClient, call: Call) -> str:
-        """Id of a call's run on the server."""
-        return self._id(client, call["experiment"], call["key"])
+    def id_of(self, client: MlflowClient, run: RunKey) -> str:
+        """Id of a run on the server.
 
-    def _id(self, client: MlflowClient, experiment: str, key: str) -> str:
-        if key not in self._runs:
-            found = _find(client, experiment, key)
+        Raises
+        ------
+        UnknownRun
+            When it was never opened there.
+        """
+        if run not in self._ids:
+            found = _find(client, run)
             if found is None:
-                raise UnknownRun(f"no run {key} in experiment {experiment}")
-            self._runs[key] = found.info.run_id
-        return self._runs[key]
+                raise UnknownRun(f"no run {run.key} in experiment {run.experiment}")
+            self._ids[run] = found.info.run_id
+        return self._ids[run]
 
-    def _open(self, client: MlflowClient, call: Call) -> None:
-        """Create a run, or go on with it where it exists."""
-        found = _find(client, call["experiment"], call["key"])
+    def _open(self, client: MlflowClient, call: OpenRun) -> None:
+        found = _find(client, call.run)
         if found is not None:
-            self._runs[call["key"]] = found.info.run_id
+            self._ids[call.run] = found.info.run_id
             _kill_orphans(client, found)
             client.update_run(found.info.run_id, status="RUNNING")
         else:
-            known = client.get_experiment_by_name(call["experiment"])
-            experiment = known.experiment_id if known else client.create_experiment(call["experiment"], artifact_location=call["location"])
-            parent = {"mlflow.parentRunId": self._id(client, call["experiment"], call["parent"])} if call.get("parent") else {}
-            tags = {KEY: call["key"], **call["tags"], **parent}
-            created = client.create_run(experiment, start_time=call["time"], run_name=call["name"], tags=tags)
-            self._runs[call["key"]] = created.info.run_id
-        run = self._runs[call["key"]]
-        for some in _pieces(list(call["parameters"].items()), _MOST_PARAMETERS):
+            known = client.get_experiment_by_name(call.experiment)
+            experiment = known.experiment_id if known else client.create_experiment(call.experiment, artifact_location=call.location)
+            parent = {"mlflow.parentRunId": self.id_of(client, RunKey(call.experiment, call.parent))} if call.parent else {}
+            tags = {KEY: call.key, **call.tags, **parent}
+            created = client.create_run(experiment, start_time=call.time, run_name=call.name, tags=tags)
+            self._ids[call.run] = created.info.run_id
+        run = self._ids[call.run]
+        for some in _pieces(list(call.parameters.items()), _MOST_PARAMETERS):
             client.log_batch(run, params=list(_parameters(some)))
-        for name, text in call.get("texts", {}).items():
+        for name, text in call.texts.items():
             client.log_text(run, text, name)
 
-    def _metrics(self, client: MlflowClient, call: Call) -> None:
+    def _log_metrics(self, client: MlflowClient, call: LogMetrics) -> None:
         from mlflow.entities import Metric
 
-        run = self.run(client, call)
-        for some in _pieces(call["metrics"], _MOST_METRICS):
+        run = self.id_of(client, call.run)
+        for some in _pieces(call.metrics, _MOST_METRICS):
             client.log_batch(run, metrics=[Metric(*metric) for metric in some])
 
-    def _tags(self, client: MlflowClient, call: Call) -> None:
+    def _set_tags(self, client: MlflowClient, call: SetTags) -> None:
         from mlflow.entities import RunTag
 
-        client.log_batch(self.run(client, call), tags=[RunTag(name, value) for name, value in call["tags"].items()])
+        client.log_batch(self.id_of(client, call.run), tags=[RunTag(name, value) for name, value in call.tags.items()])
 
-    def _datasets(self, client: MlflowClient, call: Call) -> None:
+    def _log_datasets(self, client: MlflowClient, call: LogDatasets) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         inputs = [
             DatasetInput(
-                Dataset(
-                    one["name"], one["digest"][:_DIGEST], "local", json.dumps({"uri": one["source"]}), profile=json.dumps(one["profile"])
-                ),
+                Dataset(one.name, one.digest[:_DIGEST], "local", json.dumps({"uri": one.source}), profile=json.dumps(one.profile)),
                 [InputTag("mlflow.data.context", "training")],
             )
-            for one in call["datasets"]
+            for one in call.datasets
         ]
-        client.log_inputs(self.run(client, call), inputs)
+        client.log_inputs(self.id_of(client, call.run), inputs)
 
-    def _files(self, client: MlflowClient, call: Call) -> None:
-        run = self.run(client, call)
-        for name in call["files"]:
+    def _log_files(self, client: MlflowClient, call: LogFiles) -> None:
+        run = self.id_of(client, call.run)
+        for name in call.files:
             if (self._workspace / name).is_file():  # else it was made again since, and is told again
                 client.log_artifact(run, str(self._workspace / name))
 
-    def _end(self, client: MlflowClient, call: Call) -> None:
-        found = client.get_run(self.run(client, call))
+    def _end(self, client: MlflowClient, call: EndRun) -> None:
+        found = client.get_run(self.id_of(client, call.run))
         _kill_orphans(client, found)
-        client.set_terminated(found.info.run_id, call["status"], end_time=call["time"])
+        client.set_terminated(found.info.run_id, call.status, end_time=call.time)
 
 
-def _find(client: MlflowClient, experiment: str, key: str) -> Run | None:
-    known = client.get_experiment_by_name(experiment)
-    found = client.search_runs([known.experiment_id], f"tags.`{KEY}` = '{key}'", max_results=1) if known else []
+def _find(client: MlflowClient, run: RunKey) -> Run | None:
+    known = client.get_experiment_by_name(run.experiment)
+    found = client.search_runs([known.experiment_id], f"tags.`{KEY}` = '{run.key}'", max_results=1) if known else []
     return found[0] if found else None
 
 

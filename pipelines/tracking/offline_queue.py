@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from feature_store.tables.json_files import write_text
-from pipelines.tracking.calls import Call, Caller, UnknownRun
+from pipelines.tracking.calls import Call, Caller, RunKey, UnknownRun, read_call, write_call
 from pipelines.tracking.client import TrackingError, connect, reason_of, unreachable, without_password
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class OfflineQueue:
         self._waiting.append(call)
         if self._silent:
             with open(self._file, "a", encoding="utf-8") as file:
-                file.write(json.dumps(call) + "\n")
+                file.write(write_call(call))
         self.deliver()
 
     def deliver(self, now: bool = False) -> None:
@@ -79,25 +79,25 @@ class OfflineQueue:
                 self._report(f"{self._server} took {before:,} calls, those that had waited for it among them")
             self._silent, self._pause = False, _FIRST_PAUSE
 
-    def run(self, call: Call) -> str | None:
-        """Id of a call's run on the server; None where it is not there."""
+    def id_of(self, run: RunKey) -> str | None:
+        """Id of a run on the server; None where it is not there."""
         self.deliver(now=True)
         if self._client is None or self._waiting:
             return None
-        return self._caller.run(self._client, call)
+        return self._caller.id_of(self._client, run)
 
     def _make(self, client: MlflowClient, call: Call) -> None:
         try:
             self._caller.make(client, call)
-        except (UnknownRun, KeyError, TypeError) as error:
-            self._leave_out(call, error)
+        except UnknownRun as error:
+            self._leave_out(f"the {call.call} of {call.key}", error)
         except Exception as error:
             if getattr(error, "error_code", None) not in _REFUSALS:
                 raise
-            self._leave_out(call, error)
+            self._leave_out(f"the {call.call} of {call.key}", error)
 
-    def _leave_out(self, call: Call, error: Exception) -> None:
-        self._report(f"warning: {self._server} does not take the {call.get('call')} of {call.get('key')}: {reason_of(error)}")
+    def _leave_out(self, what: str, error: Exception) -> None:
+        self._report(f"warning: {self._server} does not take {what}: {reason_of(error)}")
 
     def _fall_silent(self, error: TrackingError) -> None:
         if not self._warned:
@@ -105,7 +105,7 @@ class OfflineQueue:
         self._client, self._warned, self._silent = None, True, True
         self._next_try = time.monotonic() + self._pause
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
-        write_text(self._file, "".join(json.dumps(call) + "\n" for call in self._waiting))
+        write_text(self._file, "".join(map(write_call, self._waiting)))
 
     def _left(self) -> list[Call]:
         """What an earlier run could not send. Of a line that a kill cut short, and of what follows, nothing is known."""
@@ -113,7 +113,17 @@ class OfflineQueue:
         if self._file.exists():
             for line in self._file.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
-                    calls.append(dict(json.loads(line)))
-                except (ValueError, TypeError):
-                    break
+                    calls.append(read_call(line))
+                except ValueError as error:
+                    if not _is_json(line):
+                        break
+                    self._leave_out(f"a line of {self._file}", error)
         return calls
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True

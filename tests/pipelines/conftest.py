@@ -239,7 +239,7 @@ def experiment(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: 
     from pipelines.cli import main as cli
     from pipelines.tracking.tracker import Tracker
 
-    monkeypatch.setattr(Tracker, "_try", lambda self, work: None)
+    monkeypatch.setattr(Tracker, "_send", lambda self, work: None)
     monkeypatch.setattr(signal, "signal", lambda *arguments: None)
     monkeypatch.setattr("pipelines.tasks.timing.TIMED_SECONDS", 0.001)
     (tmp_path / "tiny.yaml").write_text(EXPERIMENT)

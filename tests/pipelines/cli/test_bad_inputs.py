@@ -80,7 +80,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_csv(folder / "good", rows())
     (folder / "demo.yaml").write_text(CONFIGURATION)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
-        patch.setattr(Tracker, "_try", lambda self, work: None)
+        patch.setattr(Tracker, "_send", lambda self, work: None)
         patch.setattr(signal, "signal", lambda *arguments: None)
         cli.main(["ingest", str(folder / "demo.yaml"), "--workspace", str(folder / "workspace"), "--data", str(folder / "good")])
     assert end.value.code == 0
@@ -89,7 +89,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def program(filled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Program:
-    monkeypatch.setattr(Tracker, "_try", lambda self, work: None)
+    monkeypatch.setattr(Tracker, "_send", lambda self, work: None)
     monkeypatch.setattr(signal, "signal", lambda *arguments: None)
     shutil.copytree(filled, tmp_path / "here")
     return Program(tmp_path / "here", capsys)

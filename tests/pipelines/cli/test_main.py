@@ -46,7 +46,7 @@ def program(toy: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
     names = {"a": "ingest", "b": "pretrain", "c": "finetune"}
     stages = [replace(stage, name=names[stage.name], upstream=tuple(names[name] for name in stage.upstream)) for stage in toy.stages()]
     monkeypatch.setattr(cli, "PIPELINE", stages)
-    monkeypatch.setattr(Tracker, "_try", lambda self, work: None)
+    monkeypatch.setattr(Tracker, "_send", lambda self, work: None)
     monkeypatch.setattr(signal, "signal", lambda *arguments: None)
     return Program(toy, capsys, toy.workspace)
 
@@ -263,7 +263,7 @@ def work(context):
     print("working", flush=True)
     time.sleep(60)
 cli.PIPELINE = (replace(cli.PIPELINE[0], run=work, outside=None),)
-Tracker._try = lambda self, work: None
+Tracker._send = lambda self, work: None
 cli.main()
 """
     command = [sys.executable, "-c", code, "run", str(yaml_file()), "--workspace", str(tmp_path / "workspace")]

@@ -11,7 +11,7 @@ import pytest
 
 from pipelines.config.register import RegisterConfig
 from pipelines.registry.latency import Latency, measure_latency
-from pipelines.registry.promotion_gate import Contender, decide, model_checks, verdict
+from pipelines.registry.promotion_gate import ModelFigures, decide, decision, model_checks
 
 METRICS = {"auc": {"value": 0.7}, "calibration_error": 0.01, "log_loss": {"value": 0.4}}
 
@@ -38,7 +38,7 @@ class Machine:
 
 
 def refused(latency: Latency, bound: float) -> list[str]:
-    checks = model_checks(Contender(METRICS, 0.1, 1000, latency), RegisterConfig(latency_p99_ms_max=bound))
+    checks = model_checks(ModelFigures(METRICS, 0.1, 1000, latency), RegisterConfig(latency_p99_ms_max=bound))
     return [check.name for check in checks if not check.passed]
 
 
@@ -93,9 +93,9 @@ def test_the_real_clock_of_the_processor_runs_while_a_model_computes_and_stands_
 
 
 def test_a_refusal_for_latency_says_how_it_was_measured() -> None:
-    checks = model_checks(Contender(METRICS, 0.1, 1000, Latency(183.5, 402.25, 5, 40)), RegisterConfig())
+    checks = model_checks(ModelFigures(METRICS, 0.1, 1000, Latency(183.5, 402.25, 5, 40)), RegisterConfig())
     gate = decide(checks, "2", "1")
     how = "processor time, best of 5 rounds of 40 requests: 183.5 ms, wall time 402.25 ms"
-    assert verdict(gate) == f"refused: latency_p99_ms (183.5, must be <= 100; {how})"
+    assert decision(gate) == f"refused: latency_p99_ms (183.5, must be <= 100; {how})"
     assert next(check for check in gate["checks"] if check["name"] == "latency_p99_ms")["measured"] == how
     assert all("measured" not in check for check in gate["checks"] if check["name"] != "latency_p99_ms")

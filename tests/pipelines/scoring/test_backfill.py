@@ -322,7 +322,7 @@ def test_the_command_ends_with_a_table_and_the_code_of_the_failures(
     served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "demo.yaml").write_text(describe(served.config))
-    monkeypatch.setattr(Tracker, "_try", lambda self, work: None)
+    monkeypatch.setattr(Tracker, "_send", lambda self, work: None)
     monkeypatch.setattr("pipelines.cli.schedule.PIPELINE", PIPELINE)
 
     def command(*arguments: str) -> tuple[int, str, str]:

@@ -150,7 +150,7 @@ def test_bounds_that_contradict_each_other_are_refused(config: RunConfig) -> Non
 def test_the_command_says_when_no_date_has_labels_and_alarms_with_4(
     served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Tracker, "_try", lambda self, work: None)
+    monkeypatch.setattr(Tracker, "_send", lambda self, work: None)
     monkeypatch.setattr("pipelines.cli.schedule.PIPELINE", PIPELINE)
     (tmp_path / "demo.yaml").write_text(describe(served.config))
 

@@ -28,7 +28,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setattr(Tracker, "_try", lambda self, work: None)
+    monkeypatch.setattr(Tracker, "_send", lambda self, work: None)
     monkeypatch.setattr(signal, "signal", lambda *arguments: None)
     rng = random.Random(0)  # noqa: S311
     lines = [f"u{user} {' '.join(str(rng.randrange(1, 15)) for _ in range(rng.randrange(3, 9)))}" for user in range(40)]

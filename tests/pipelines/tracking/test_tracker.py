@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from pipelines.config.run import RunConfig
-from pipelines.tracking.calls import flatten
+from pipelines.tracking.calls import LogMetrics, OpenRun, flatten
 from pipelines.tracking.client import connect, tracking_uri
 from pipelines.tracking.offline_queue import SPOOL, OfflineQueue
-from pipelines.tracking.tracker import OPEN_RUN, Tracker
+from pipelines.tracking.tracker import OpenPipelineRun, Tracker
 from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.runner import Runner
@@ -93,7 +93,7 @@ def test_a_failure_is_logged_as_one(config: RunConfig, workspace: Path) -> None:
         runner.run()
     tracker.finish(error.value)
     assert [run.info.status for run in runs(config, workspace)] == ["FAILED", "FINISHED", "FAILED"]
-    assert not (workspace / OPEN_RUN).exists()
+    assert not (workspace / OpenPipelineRun.FILE).exists()
 
 
 def test_a_killed_pipeline_goes_on_under_its_run(config: RunConfig, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +101,7 @@ def test_a_killed_pipeline_goes_on_under_its_run(config: RunConfig, workspace: P
     monkeypatch.setattr(tracker, "end", lambda context, error: None)
     with pytest.raises(GeneratorExit):
         runner.run()
-    assert (workspace / OPEN_RUN).exists()
+    assert (workspace / OpenPipelineRun.FILE).exists()
     runner, tracker, _ = go(config, workspace, pipeline())
     runner.run()
     tracker.finish()
@@ -120,7 +120,7 @@ def test_a_killed_pipeline_goes_on_under_its_run(config: RunConfig, workspace: P
 
 
 def test_a_damaged_note_of_an_open_run_is_ignored(config: RunConfig, workspace: Path) -> None:
-    (workspace / OPEN_RUN).write_text("{")
+    (workspace / OpenPipelineRun.FILE).write_text("{")
     runner, tracker, _ = go(config, workspace, pipeline())
     tracker.finish()
     runner.run()
@@ -136,7 +136,7 @@ def test_a_killed_pipeline_with_nothing_left_to_do_is_closed(config: RunConfig, 
     tracker.finish()
     assert [run.info.status for run in runs(config, workspace)] == ["KILLED", "FINISHED", "FINISHED"]
     runner, tracker, _ = go(config, workspace, pipeline())
-    monkeypatch.setattr(tracker, "_try", lambda work: pytest.fail("closed already"))
+    monkeypatch.setattr(tracker, "_send", lambda work: pytest.fail("closed already"))
     tracker.finish()
 
     runner, tracker, _ = go(config, workspace, pipeline())
@@ -164,15 +164,53 @@ def test_a_call_that_the_server_will_never_take_holds_up_no_other(config: RunCon
     lines: list[str] = []
     queue = OfflineQueue(tracking_uri(config, workspace), workspace, lines.append)
     known = {"experiment": "demo", "key": "k"}
-    queue.send({"call": "open", **known, "location": None, "name": "run", "tags": {}, "parameters": {"a": 1}, "time": 1})
-    for bad in ({"call": "metrics", "experiment": "demo", "key": "nobody", "metrics": []}, {"call": "fly", **known}, {"call": "metrics"}):
-        queue.send(bad)
-    queue.send({"call": "open", **known, "parameters": {"a": 2}})  # a parameter never changes
-    queue.send({"call": "metrics", **known, "metrics": [["loss", 0.5, 1, 0]]})
+    queue.send(OpenRun(**known, name="run", parameters={"a": 1}, time=1))
+    queue.send(LogMetrics(experiment="demo", key="nobody", metrics=[]))
+    queue.send(OpenRun(**known, name="run", parameters={"a": 2}, time=1))  # a parameter never changes
+    queue.send(LogMetrics(**known, metrics=[("loss", 0.5, 1, 0)]))
     assert len(queue) == 0
-    assert len(lines) == 4
+    assert len(lines) == 2
     assert all(line.startswith("warning: MLflow at sqlite:///") for line in lines)
     assert [run.data.metrics for run in runs(config, workspace)] == [{"loss": 0.5}]
+
+
+def test_what_an_earlier_run_left_is_sent_as_far_as_it_can_be_read(config: RunConfig, workspace: Path) -> None:
+    """Lines as release 0.1 wrote them, one of no known kind, and one that a kill cut short."""
+    known = {"experiment": "demo", "key": "k"}
+    opened = {
+        "call": "open",
+        **known,
+        "location": None,
+        "parent": None,
+        "name": "run",
+        "tags": {"a": "b"},
+        "parameters": {"c": 1},
+        "time": 1,
+    }
+    left = [opened, {"call": "fly", **known}, {"call": "metrics", **known, "metrics": [["loss", 0.5, 1, 0]]}]
+    left += [{"call": "datasets", **known, "datasets": [{"name": "rows", "digest": "d" * 64, "source": "store/events", "profile": {}}]}]
+    left += [{"call": "files", **known, "files": ["nowhere"]}, {"call": "end", **known, "status": "FINISHED", "time": 2}]
+    (workspace / SPOOL).write_text("".join(f"{json.dumps(one)}\n" for one in left) + '{"call": "tags", "exp')
+    lines: list[str] = []
+    queue = OfflineQueue(tracking_uri(config, workspace), workspace, lines.append)
+    assert len(queue) == 5
+    queue.deliver()
+    assert "does not take a line of" in lines[0] and "took 5 calls" in lines[1]
+    (run,) = runs(config, workspace)
+    assert (run.data.metrics, run.data.params, run.data.tags["a"], run.info.status) == ({"loss": 0.5}, {"c": "1"}, "b", "FINISHED")
+    assert not (workspace / SPOOL).exists()
+
+
+def test_a_pipeline_that_release_0_1_left_open_goes_on(config: RunConfig, workspace: Path) -> None:
+    runner, tracker, _ = go(config, workspace, pipeline(killed))
+    with pytest.raises(GeneratorExit):
+        runner.run()
+    note = workspace / OpenPipelineRun.FILE
+    note.write_text(note.read_text().replace('"pipeline"', '"road"'))
+    runner, tracker, _ = go(config, workspace, pipeline())
+    runner.run()
+    tracker.finish()
+    assert sum("mlflow.parentRunId" not in run.data.tags for run in runs(config, workspace)) == 1
 
 
 def test_system_metrics_without_psutil_are_one_line(config: RunConfig, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
