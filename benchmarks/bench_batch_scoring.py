@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pipelines.config.run import load
-from pipelines.registry.loaded_model import open_model
+from pipelines.registry.loaded_model import load_model_folder
 from pipelines.registry.registry import Registry
 from pipelines.tasks.clicks import ClickRows
 from pipelines.tracking.client import tracking_uri
@@ -81,7 +81,7 @@ def write_rows(table: Any, rows: int, path: Path) -> None:
 
 def request_latency(model: Path, table: Any) -> dict[str, float]:
     """Milliseconds of requests of one history and many candidates, one after the other, on one thread: passed, and the processor's."""
-    scorer = open_model(model).scorer
+    scorer = load_model_folder(model).scorer
     rng, items = np.random.default_rng(0), table["item_id"]
     passed, spent = [], []
     for n in rng.integers(0, table.num_rows, REQUESTS):

@@ -8,7 +8,7 @@ import click
 
 from pipelines.cli.options import Options, common
 from pipelines.cli.session import say_what_was_done, session
-from pipelines.stages import PIPELINE, TO_TEACHER
+from pipelines.stages import PIPELINE, TO_TEACHER, next_item
 
 
 @click.command("next-item")
@@ -25,8 +25,6 @@ def next_item_command(options: Options) -> None:
       ctr-kd next-item conf/s3rec.yaml --data data/s3rec --set source.name=LastFM --workspace work/lastfm
       ctr-kd next-item conf/globo.yaml --set next_item.exclude_history=false
     """
-    from pipelines.stages import next_item
-
     options.config().need_clicks()
     pipeline = [*(stage for stage in PIPELINE if stage.name in next_item.STAGE.upstream), next_item.STAGE]
     with session("next-item", options, pipeline) as runner:

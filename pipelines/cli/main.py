@@ -14,16 +14,21 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from rich.console import Console as Screen
 
 from ctr_kd.training.distributed import launched
 from pipelines.cli.experiments import next_item_command, prove_command, sweep_command
+from pipelines.cli.neighbours import neighbours_table
 from pipelines.cli.options import Date, Options, common, set_debug
 from pipelines.cli.registry import promote_command, rollback_command
 from pipelines.cli.schedule import backfill_command, monitor_command
-from pipelines.cli.session import need_model, say_what_was_done, session
+from pipelines.cli.session import ensure_model, say_what_was_done, session
+from pipelines.cli.status import status
 from pipelines.config.run import describe
 from pipelines.errors import GateRefused
 from pipelines.exit_codes import exit_code, explain
+from pipelines.scoring.files import score_file
+from pipelines.scoring.labelled_files import evaluate_file
 from pipelines.stages import PIPELINE, TO_EMBEDDINGS
 from pipelines.stages.score import scores_of
 from pipelines.tracking.client import tracking_uri
@@ -118,8 +123,6 @@ def neighbours_command(options: Options) -> None:
       ctr-kd neighbours conf/simulated.yaml i00042
       ctr-kd neighbours conf/globo.yaml 160974 -k 20
     """
-    from pipelines.cli.neighbours import neighbours_table
-
     options.config().need_clicks()
     with _session("neighbours", options, TO_EMBEDDINGS) as runner:
         runner.run(options.first or "finetune", options.last or "finetune", options.force)
@@ -148,9 +151,7 @@ def evaluate_command(options: Options) -> None:
     """
     with _session("evaluate", options) as runner:
         if options.more["input"]:
-            from pipelines.scoring.labelled_files import evaluate_file
-
-            need_model(runner, options.more["model"])
+            ensure_model(runner, options.more["model"])
             click.echo(evaluate_file(runner.context, options.more["input"]))
         else:
             _run_and_show(runner, options.first or "evaluate", options.last or "evaluate", options.force)
@@ -188,10 +189,8 @@ def score_command(options: Options) -> None:
     if source is not None and options.more["date"] is not None:
         raise click.UsageError("--date scores the store's candidates, --input the rows of a file: name one of them")
     with _session("score", options) as runner:
-        need_model(runner, options.more["model"])
+        ensure_model(runner, options.more["model"])
         if source is not None:
-            from pipelines.scoring.files import score_file
-
             click.echo(score_file(runner.context, source, target))
         else:
             _run_and_show(runner, options.first or "score", options.last or "score", options.force)
@@ -227,8 +226,6 @@ def status_command(options: Options) -> None:
     Example:
       ctr-kd status conf/globo.yaml
     """
-    from pipelines.cli.status import status
-
     config = options.config()
     click.echo(status(options.context(config, read_only=True), tracking_uri(config, options.workspace)))
 
@@ -249,8 +246,6 @@ def _run_and_show(runner: Runner, first: str | None, last: str | None, force: bo
 
 def _show_report(context: RunContext) -> None:
     """Print the result table and where the report is."""
-    from rich.console import Console as Screen
-
     from ctr_kd.report import summary_table
 
     directory = report_directory(context)

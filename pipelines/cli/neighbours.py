@@ -7,6 +7,8 @@ import difflib
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ctr_kd.data.samples import Assembly
+from feature_store.features.event_log import microseconds
 from pipelines.errors import ConfigError
 from pipelines.training.bert import load_teacher
 from pipelines.workspace.context import RunContext
@@ -22,7 +24,7 @@ def neighbours_table(run: RunContext, item: str, k: int) -> str:
     Parameters
     ----------
     run : RunContext
-        With ``ingest`` and ``finetune`` standing.
+        With ``ingest`` and ``finetune`` up to date.
     item : str
         Raw id; ids compare by their text.
     k : int
@@ -32,10 +34,8 @@ def neighbours_table(run: RunContext, item: str, k: int) -> str:
     ConfigError
         When the log does not hold the item, or holds too few clicks of it for an embedding of its own.
     """
-    from ctr_kd.data.samples import Assembly
     from ctr_kd.retrieval.item_index import ItemIndex
     from ctr_kd.retrieval.unlabelled_pairs import item_codes, item_vectors
-    from feature_store.features.event_log import microseconds
 
     assembly = Assembly(run.artifacts["ingest"].path, run.config.history.max_length)
     known = assembly.vocabulary["item"]

@@ -10,7 +10,7 @@ from pipelines.cli.options import Options, common
 from pipelines.cli.session import session
 from pipelines.errors import GateRefused
 from pipelines.registry.alias_history import PROMOTE, history_table
-from pipelines.registry.lookup import peek
+from pipelines.registry.lookup import alias_version
 from pipelines.registry.registry import CHALLENGER, GATE_TAG, Move, Registry
 from pipelines.stages import PIPELINE
 from pipelines.tracking.client import TrackingError, tracking_uri
@@ -31,7 +31,7 @@ def promote_command(options: Options) -> None:
     """
     with session("promote", options, PIPELINE) as runner:
         config, uri = runner.context.config, tracking_uri(runner.context.config, options.workspace)
-        if peek(uri, config.name, CHALLENGER) is None:
+        if alias_version(uri, config.name, CHALLENGER) is None:
             with suppress(GateRefused):  # it is registered all the same, and the caller knows better
                 runner.run(last="register")
         registry = Registry(uri, config.name)

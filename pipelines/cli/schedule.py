@@ -7,10 +7,10 @@ from typing import cast
 import click
 
 from pipelines.cli.options import Date, Options, common
-from pipelines.cli.session import need_model, session
+from pipelines.cli.session import ensure_model, session
 from pipelines.errors import BoundBroken, DatesFailed
-from pipelines.scoring.backfill import Mode, backfill, table
-from pipelines.stages import PIPELINE
+from pipelines.scoring.backfill import Mode, backfill, outcome_table
+from pipelines.stages import PIPELINE, monitor
 
 
 @click.command("backfill")
@@ -40,9 +40,9 @@ def backfill_command(options: Options) -> None:
     if end < start:
         raise click.UsageError(f"--end {end} is before --start {start}")
     with session("backfill", options, PIPELINE) as runner:
-        need_model(runner, None)
+        ensure_model(runner, None)
         outcomes = backfill(runner, start, end, cast(Mode, options.more["mode"]))
-        click.echo(table(outcomes))
+        click.echo(outcome_table(outcomes))
         failed = {one.day: one.code for one in outcomes if one.what == "failed"}
         if failed:
             raise DatesFailed(failed, len(outcomes))
@@ -61,8 +61,6 @@ def monitor_command(options: Options) -> None:
       ctr-kd monitor conf/globo.yaml
       ctr-kd monitor conf/globo.yaml --set monitor.auc_min=0.75 --set monitor.psi_max=0.2
     """
-    from pipelines.stages import monitor
-
     with session("monitor", options, [PIPELINE[0], monitor.STAGE]) as runner:
         try:
             runner.run("monitor", "monitor", options.force)

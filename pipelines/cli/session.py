@@ -9,13 +9,15 @@ import click
 
 from pipelines.cli.options import Options
 from pipelines.errors import BoundBroken, GateRefused
+from pipelines.registry.lookup import alias_version
+from pipelines.registry.registry import CHAMPION
 from pipelines.tracking.client import tracking_uri
 from pipelines.tracking.relocate import follow_workspace
 from pipelines.tracking.tracker import Tracker
 from pipelines.workspace.artifacts import recover
 from pipelines.workspace.context import RunContext, Stage
 from pipelines.workspace.lock import workspace_lock
-from pipelines.workspace.processes import dismiss, help_out, together
+from pipelines.workspace.processes import connected_processes, release_helpers, run_shared_stages
 from pipelines.workspace.runner import Runner, RunSummary
 
 
@@ -24,14 +26,14 @@ def session(command: str, options: Options, pipeline: Sequence[Stage]) -> Iterat
     """The workspace under lock, with a runner of a pipeline on it and a tracker that knows how it ended."""
     config = options.config()
     click.get_current_context().find_root().obj["workspace"] = options.workspace
-    with together(options.workspace) as processes:
+    with connected_processes(options.workspace) as processes:
         context = options.context(config, processes=processes)
         if processes.leads:
             with _tracked(command, options, context, pipeline) as runner:
                 yield runner
-            dismiss(processes)
+            release_helpers(processes)
         else:
-            help_out(context, pipeline)
+            run_shared_stages(context, pipeline)
     if not processes.leads:
         raise click.exceptions.Exit(0)  # the command's own work is that of the first process
 
@@ -61,13 +63,10 @@ def say_what_was_done(summary: RunSummary) -> None:
         click.echo(f"nothing to do: {', '.join(summary.up_to_date)} are up to date ({summary.seconds:.1f} s)")
 
 
-def need_model(runner: Runner, model: str | None) -> None:
+def ensure_model(runner: Runner, model: str | None) -> None:
     """Have a model to score with: the one that was named, the champion, or else a champion made now."""
-    from pipelines.registry.lookup import peek
-    from pipelines.registry.registry import CHAMPION
-
     config = runner.context.config
-    if model is None and peek(tracking_uri(config, runner.context.workspace), config.name, CHAMPION) is None:
+    if model is None and alias_version(tracking_uri(config, runner.context.workspace), config.name, CHAMPION) is None:
         runner.run(last="register")
     else:
         runner.run(last="ingest")

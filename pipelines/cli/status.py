@@ -9,9 +9,9 @@ from pathlib import Path
 from feature_store.tables.contracts import DataError
 from pipelines.exit_codes import explain
 from pipelines.registry.alias_history import history_table
-from pipelines.registry.lookup import peek, peek_changes
+from pipelines.registry.lookup import alias_version, champion_changes
 from pipelines.registry.registry import CHALLENGER, CHAMPION
-from pipelines.scoring.backfill import stale
+from pipelines.scoring.backfill import why_stale
 from pipelines.scoring.manifest import ScoresManifest
 from pipelines.scoring.partitions import failed_attempts, read_partition, scored_dates
 from pipelines.stages import PIPELINE
@@ -84,7 +84,7 @@ def _scores(context: RunContext, uri: str) -> Iterator[str]:
     if not days:
         yield "scores: none yet"
     try:
-        champion = peek(uri, context.config.name, CHAMPION)
+        champion = alias_version(uri, context.config.name, CHAMPION)
     except TrackingError:
         champion = None  # said below, where the aliases are
     for day in days:
@@ -103,7 +103,7 @@ def _scores(context: RunContext, uri: str) -> Iterator[str]:
 
 def _stale(context: RunContext, day: date, manifest: ScoresManifest) -> list[str]:
     try:
-        return stale(context, day, manifest)
+        return why_stale(context, day, manifest)
     except DataError as error:
         return [explain(error)]
 
@@ -112,7 +112,7 @@ def _aliases(context: RunContext, uri: str) -> Iterator[str]:
     name = context.config.name
     for alias in (CHAMPION, CHALLENGER):
         try:
-            version = peek(uri, name, alias)
+            version = alias_version(uri, name, alias)
             yield f"{alias}: " + (f"version {version} of {name}" if version else "none")
         except TrackingError as error:
             yield f"{alias}: {error}"
@@ -121,7 +121,7 @@ def _aliases(context: RunContext, uri: str) -> Iterator[str]:
 def _champions(context: RunContext, uri: str) -> Iterator[str]:
     """Who replaced whom."""
     try:
-        changes = peek_changes(uri, context.config.name)
+        changes = champion_changes(uri, context.config.name)
     except TrackingError:  # said above
         return
     if changes:

@@ -9,6 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ctr_kd.evaluation.evaluate import evaluate_models
+from ctr_kd.evaluation.rows import EvaluationRows
+from ctr_kd.evaluation.tables import metrics_json
 from pipelines.config.register import RegisterConfig
 from pipelines.registry.latency import measure_latency
 from pipelines.registry.model_package import DATA, load_scorer
@@ -53,10 +56,6 @@ def compare_with_champion(
     Mismatch
         When the champion tells other classes.
     """
-    from ctr_kd.evaluation.evaluate import evaluate_models
-    from ctr_kd.evaluation.rows import EvaluationRows
-    from ctr_kd.evaluation.tables import metrics_json
-
     first = test.newest(rows, bounds.champion_rows)
     part = rows.slice(first)
     models = {CHALLENGER: model} | ({CHAMPION: champion} if champion else {})

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pipelines.registry.loaded_model import OpenedModel, open_model
-from pipelines.registry.lookup import peek
+from pipelines.registry.loaded_model import LoadedModel, load_model_folder
+from pipelines.registry.lookup import alias_version
 from pipelines.registry.registry import CHAMPION, Registry
 from pipelines.tracking.client import TrackingError, tracking_uri
 from pipelines.workspace.context import RunContext
@@ -28,12 +28,12 @@ def model_version(run: RunContext) -> str:
     name, at, alias = uri.removeprefix("models:/").partition("@")
     if not at:
         return name.rpartition("/")[2]
-    version = peek(tracking_uri(run.config, run.workspace), name, alias)
+    version = alias_version(tracking_uri(run.config, run.workspace), name, alias)
     if version is None:
         raise TrackingError(f"{name} has no {alias}: no student has passed the gate yet; run `ctr-kd register` or `ctr-kd promote`")
     return version
 
 
-def load_model(run: RunContext) -> OpenedModel:
+def load_chosen_model(run: RunContext) -> LoadedModel:
     """The registered model, after its digests were checked."""
-    return open_model(Registry(tracking_uri(run.config, run.workspace), run.config.name).download(model_uri(run)))
+    return load_model_folder(Registry(tracking_uri(run.config, run.workspace), run.config.name).download(model_uri(run)))

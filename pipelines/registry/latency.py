@@ -49,6 +49,7 @@ def measure_latency(
     scorers: Sequence[Callable[[pa.Table], Any]],
     request: pa.Table,
     requests: int,
+    *,
     rounds: int = ROUNDS,
     processor: Clock = time.thread_time,
     wall: Clock = time.perf_counter,

@@ -24,13 +24,13 @@ VERSION = "model_version"
 
 
 @dataclass(frozen=True)
-class OpenedModel:
+class LoadedModel:
     """A registered student, ready to score.
 
     Attributes
     ----------
     path : Path
-        Folder of the registered model, from which :func:`open_model` opens it again elsewhere.
+        Folder of the registered model, from which :func:`load_model_folder` opens it again elsewhere.
     directory : Path
         Of the exported student inside it.
     scorer : ClickScorer or TextScorer
@@ -96,11 +96,11 @@ def completed(rows: pa.Table, features: pa.Table) -> pa.Table:
     return pa.table([column for _, column in named], names=[name for name, _ in named])
 
 
-def open_model(path: Path) -> OpenedModel:
+def load_model_folder(path: Path) -> LoadedModel:
     """Open the folder of a registered model whose digests were checked."""
     known = lineage_of(path).validation_scores
     try:
         reference = None if known is None else ScoreDistribution.from_dict(known)
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path}: validation_scores of its {Lineage.FILE} is damaged ({error}); register the student again") from None
-    return OpenedModel(path, path / "data" / DATA, load_scorer(path), reference, EVEN_EDGES if reference is None else reference.edges)
+    return LoadedModel(path, path / "data" / DATA, load_scorer(path), reference, EVEN_EDGES if reference is None else reference.edges)

@@ -15,7 +15,7 @@ from pipelines.registry.registry import Registry
 from pipelines.tracking.client import connect
 
 
-def peek(uri: str, name: str, alias: str) -> str | None:
+def alias_version(uri: str, name: str, alias: str) -> str | None:
     """Version that an alias names."""
     query = "select version from registered_model_aliases where name = ? and alias = ?"
     try:
@@ -35,7 +35,7 @@ def has_version(uri: str, name: str, version: str) -> bool:
         return any(str(one.version) == version for one in found)
 
 
-def peek_changes(uri: str, name: str) -> list[Change]:
+def champion_changes(uri: str, name: str) -> list[Change]:
     """Who replaced whom as champion, oldest first."""
     try:
         return changes_in(dict(_ask_sqlite(uri, "select key, value from registered_model_tags where name = ?", (name,))))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CARD = "model_card.md"
-SCORER_MODULE, SERVER_MODULE = "student_scorer", "student_server"
+SCORER_MODULE, PYFUNC_MODULE = "student_scorer", "pyfunc_student"
 DATA = "student"  # folder of the exported student inside the model
 REPAIR = "register the student again: `ctr-kd register CONF --force`"
 _REQUIREMENTS = ("numpy", "pandas", "pyarrow", "onnxruntime")
@@ -29,7 +29,7 @@ _ADDED = (Contents.FILE, "registered_model_meta")  # the second by MLflow's own 
 _PICKLES = {".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle", ".pt", ".pth", ".ckpt"}
 _PICKLED = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))  # how a pickle begins
 _ROOT = Path(__file__).resolve().parents[2]
-_SERVER = Path(__file__).with_name("pyfunc_model.py")
+_PYFUNC = Path(__file__).with_name("pyfunc_model.py")
 
 
 def save_model(export: Path, destination: Path, lineage: Lineage, example: pd.DataFrame) -> str:
@@ -66,8 +66,8 @@ def save_model(export: Path, destination: Path, lineage: Lineage, example: pd.Da
             shutil.copyfile(path, data / path.name)
             files[f"data/{DATA}/{path.name}"] = sha256_of(path)
     # MLflow imports it by name: those of two releases must not be taken for one another.
-    server = f"{SERVER_MODULE}_{sha256_of(_SERVER)[:16]}"
-    modules = {SCORER_MODULE: export / "scorer.py", server: _SERVER}
+    loader = f"{PYFUNC_MODULE}_{sha256_of(_PYFUNC)[:16]}"
+    modules = {SCORER_MODULE: export / "scorer.py", loader: _PYFUNC}
     for name, path in modules.items():
         shutil.copyfile(path, code / f"{name}.py")
         files[f"code/{name}.py"] = sha256_of(path)
@@ -77,7 +77,7 @@ def save_model(export: Path, destination: Path, lineage: Lineage, example: pd.Da
     lineage.model_copy(update={"student": StudentLineage(digest=student, files=files)}).write(data)
     pyfunc.save_model(
         destination,
-        loader_module=server,
+        loader_module=loader,
         data_path=str(data),
         code_paths=[str(code / f"{name}.py") for name in modules],
         signature=model_signature(signature.columns),
@@ -174,7 +174,7 @@ def is_pickle(file: Path) -> bool:
 
 def _check_code(path: Path) -> None:
     scorers, tokenizers = _ROOT / "ctr_kd" / "export", _ROOT / "feature_store" / "text" / "tokenizers"
-    ours = (scorers / "click_scorer.py", scorers / "text_scorer.py", *tokenizers.glob("*.py"), _SERVER)
+    ours = (scorers / "click_scorer.py", scorers / "text_scorer.py", *tokenizers.glob("*.py"), _PYFUNC)
     known = {sha256_of(file) for file in ours}
     for file in sorted(path.rglob("*.py")):
         if sha256_of(file) not in known:

@@ -20,7 +20,7 @@ import pyarrow as pa
 _HISTORY = ("history", "history_timestamps")  # lists that are no candidates
 
 
-class StudentServer:
+class PyfuncStudent:
     """The scorer, as MLflow's pyfunc flavour asks it.
 
     Parameters
@@ -96,9 +96,9 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, (list, tuple, np.ndarray))
 
 
-def _load_pyfunc(data_path: str) -> StudentServer:
+def _load_pyfunc(data_path: str) -> PyfuncStudent:
     """Entry point of MLflow's pyfunc flavour."""
-    server = StudentServer(data_path)
+    server = PyfuncStudent(data_path)
     gc.freeze()  # what is loaded stays: the collector need not go through all of MLflow while a request waits
     atexit.register(gc.unfreeze)  # but for the last time: libraries that find their objects alive at the end complain on standard error
     return server

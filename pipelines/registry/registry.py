@@ -82,10 +82,10 @@ class Registry:
             version = str(self.client.create_model_version(self.name, source, run_id=run, tags=known, description=description).version)
         except Exception as error:  # of MLflow, its database or the network
             raise unreachable(self.uri, error) from error
-        self.challenge(version)
+        self.set_challenger(version)
         return version
 
-    def challenge(self, version: str) -> None:
+    def set_challenger(self, version: str) -> None:
         """Let the alias challenger name a version."""
         try:
             self.client.set_registered_model_alias(self.name, CHALLENGER, version)
@@ -106,7 +106,7 @@ class Registry:
         """Digest of the student that a version holds."""
         return self.tags_of(version).get(_STUDENT)
 
-    def note(self, version: str, tags: Mapping[str, str]) -> None:
+    def add_tags(self, version: str, tags: Mapping[str, str]) -> None:
         """Add tags to a version."""
         try:
             for key, value in tags.items():

@@ -58,7 +58,7 @@ class Outcome:
     code: int = 0
 
 
-def stale(run: RunContext, day: date, manifest: ScoresManifest) -> list[str]:
+def why_stale(run: RunContext, day: date, manifest: ScoresManifest) -> list[str]:
     """Why the partition of a date is not what its log and its settings would give now, whichever model scored it.
 
     One that was made at a later logical time than this command's is not stale.
@@ -82,7 +82,7 @@ def reason_to_score(run: RunContext, day: date, mode: Mode, failures: Mapping[da
         return "no finished partition"
     if not is_whole(partition_path(run.workspace, day), manifest):
         return "its files are damaged"
-    return "; ".join(stale(run, day, manifest)) or None
+    return "; ".join(why_stale(run, day, manifest)) or None
 
 
 def backfill(runner: Runner, start: date, end: date, mode: Mode) -> list[Outcome]:
@@ -159,12 +159,12 @@ def _outcome(run: RunContext, day: date, why: str = "") -> Outcome:
     return Outcome(day, "scored" if mine else "up to date", manifest.rows, manifest.model_version, why)
 
 
-def table(outcomes: Sequence[Outcome]) -> str:
+def outcome_table(outcomes: Sequence[Outcome]) -> str:
     """The dates as text, a line each.
 
     Examples
     --------
-    >>> print(table([Outcome(date(2024, 1, 2), "scored", 1500, "3", "no finished partition")]))
+    >>> print(outcome_table([Outcome(date(2024, 1, 2), "scored", 1500, "3", "no finished partition")]))
     date        what    rows   version  why
     2024-01-02  scored  1,500  3        no finished partition
     """

@@ -9,28 +9,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from feature_store.features.historical_features import candidate_batches_on, live_on
 from pipelines.errors import ConfigError
 from pipelines.scoring.feature_join import Joiner
 from pipelines.workspace.context import StageContext
 
 if TYPE_CHECKING:
-    from pipelines.registry.loaded_model import OpenedModel
+    from pipelines.registry.loaded_model import LoadedModel
 
 
-def candidate_tables(context: StageContext, day: date, model: OpenedModel, joiner: Joiner) -> Iterator[pa.Table]:
+def candidate_tables(context: StageContext, day: date, model: LoadedModel, joiner: Joiner) -> Iterator[pa.Table]:
     """What is to be scored, in order of time and request, in tables that fit memory; at least one table."""
-    from feature_store.features.historical_features import candidate_batches_on
-
     config = context.config
     if config.score.candidates == "retrieve":
         return retrieved(context, day, model, joiner)
     return candidate_batches_on(context.store, day, config.assembly, config.feature_store, context.as_of, kind=config.score.candidates)
 
 
-def retrieved(context: StageContext, day: date, model: OpenedModel, joiner: Joiner) -> Iterator[pa.Table]:
-    """``score.per_user`` live items for each user of a date, nearest to his history first."""
+def retrieved(context: StageContext, day: date, model: LoadedModel, joiner: Joiner) -> Iterator[pa.Table]:
+    """``score.per_user`` live items for each user of a date, nearest to their history first."""
     from ctr_kd.retrieval.candidates import EmbeddingsMissing, ItemEmbeddings, Retriever
-    from feature_store.features.historical_features import live_on
 
     settings = context.config.score
     live = live_on(context.store, day, context.config.assembly, context.config.feature_store, context.as_of)

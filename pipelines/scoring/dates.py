@@ -12,7 +12,7 @@ from feature_store.features.summary import ClickSummary
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import digest_of, write_json
 from pipelines.exit_codes import exit_code, explain
-from pipelines.registry.champion import load_model, model_uri, model_version
+from pipelines.registry.champion import load_chosen_model, model_uri, model_version
 from pipelines.scoring.candidates import candidate_tables
 from pipelines.scoring.executors import score_parts
 from pipelines.scoring.feature_join import Joiner, features_of
@@ -104,7 +104,7 @@ def score_date(context: StageContext, day: date, source: PartitionSource) -> Non
     """Write the partition of a date, with ``source`` in its manifest."""
     began = time.monotonic()
     config, settings, version = context.config, context.config.score, model_version(context.run)
-    model = load_model(context.run)
+    model = load_chosen_model(context.run)
     if model.answers.task != config.task:
         raise DataError(f"{model_uri(context.run)} {model.answers.says}, and a date has candidates to be clicked; name another --model")
     temporary = unfinished_path(context.workspace, day)
@@ -121,7 +121,9 @@ def score_date(context: StageContext, day: date, source: PartitionSource) -> Non
             joiner = Joiner(model.answers.joined(), features)
             parts = in_parts(candidate_tables(context, day, model, joiner), settings.batch_rows)
             parts = (part if part.number in folder.finished else with_features(part, joiner) for part in parts)
-            score_parts(model, version, parts, folder, config, f"candidates of {day}", progress)
+            score_parts(
+                model=model, version=version, parts=parts, folder=folder, config=config, name=f"candidates of {day}", progress=progress
+            )
         counts = folder.counts()
         folder.join(temporary / SCORES)
     except BaseException:

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from pipelines.config.run import RunConfig
-from pipelines.registry.loaded_model import OpenedModel
-from pipelines.scoring.local_executor import Alone, Pool
+from pipelines.registry.loaded_model import LoadedModel
+from pipelines.scoring.local_executor import InProcess, WorkerPool
 from pipelines.scoring.parts import Part, PartsFolder
+from pipelines.scoring.spark_executor import SparkPool
 from pipelines.workspace.console import Progress
-
-if TYPE_CHECKING:
-    from pipelines.scoring.spark_executor import SparkPool
 
 
 def score_parts(
-    model: OpenedModel, version: str, parts: Iterator[Part], folder: PartsFolder, config: RunConfig, name: str, progress: Progress
+    *, model: LoadedModel, version: str, parts: Iterator[Part], folder: PartsFolder, config: RunConfig, name: str, progress: Progress
 ) -> None:
     """Score all parts that are not finished yet.
 
     Parameters
     ----------
-    model : OpenedModel
+    model : LoadedModel
     version : str
     parts : iterator of Part
         Those that are in the folder already are passed over.
@@ -46,15 +43,13 @@ def score_parts(
     missing = (part for part in parts if part.number not in folder.finished)
     ahead = [part for part in (next(missing, None), next(missing, None)) if part is not None]
     count = config.score.workers or cores()
-    pool: SparkPool | Pool | Alone
+    pool: SparkPool | WorkerPool | InProcess
     if config.score.engine == "spark" and ahead:
-        from pipelines.scoring.spark_executor import SparkPool
-
         pool = SparkPool(model, version, folder, config.feature_store, name)
     elif count > 1 and len(ahead) > 1:
-        pool = Pool(model, version, folder, count, name)
+        pool = WorkerPool(model, version, folder, count, name)
     else:
-        pool = Alone(model, version, folder, name)
+        pool = InProcess(model, version, folder, name)
     with pool:
         for number, counts in pool.score(_each(ahead, missing)):
             folder.finished[number] = counts

@@ -6,17 +6,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from feature_store.features.historical_features import FeatureLookup
 from pipelines.registry.loaded_model import completed
 from pipelines.workspace.context import FeatureSource, RunContext
-
-if TYPE_CHECKING:
-    from feature_store.features.historical_features import FeatureLookup
 
 
 class StoreFeatures:
@@ -56,8 +54,6 @@ class StoreFeatures:
 
     def of(self, table: pa.Table) -> pa.Table:
         """Add histories and statistics to rows with ``user_id``, ``item_id`` and ``timestamp``."""
-        from feature_store.features.historical_features import FeatureLookup
-
         config = self._run.config
         try:
             if self._lookup is None:

@@ -14,12 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ctr_kd.export.scoring_statistics import ScoringCounts, ScoringSummary
+from feature_store.features.top_k import keep_best
 from feature_store.readers.delimited import require_columns
 from feature_store.tables.contracts import DataError
 from feature_store.tables.files import sync
 from feature_store.tables.json_files import write_json
-from pipelines.registry.champion import load_model, model_uri, model_version
-from pipelines.registry.loaded_model import OpenedModel
+from pipelines.registry.champion import load_chosen_model, model_uri, model_version
+from pipelines.registry.loaded_model import LoadedModel
 from pipelines.scoring.executors import score_parts
 from pipelines.scoring.feature_join import Joiner, features_of
 from pipelines.scoring.manifest import ScoringReport
@@ -57,7 +58,7 @@ def score_file(run: RunContext, source: Path, target: Path) -> str:
     WorkspaceLocked
         When another run writes the same target.
     """
-    model, version, began = load_model(run), model_version(run), time.monotonic()
+    model, version, began = load_chosen_model(run), model_version(run), time.monotonic()
     with open_parquet(source) as file, features_of(run) as features:
         joiner = Joiner(model.answers.joined(), features)
         names = file.schema_arrow.names
@@ -72,7 +73,9 @@ def score_file(run: RunContext, source: Path, target: Path) -> str:
             try:
                 with run.console.progress("rows scored", file.metadata.num_rows, "score") as progress:
                     parts = file_parts(file, source, joiner, run.config.score.batch_rows, folder.finished.keys())
-                    score_parts(model, version, parts, folder, run.config, str(source), progress)
+                    score_parts(
+                        model=model, version=version, parts=parts, folder=folder, config=run.config, name=str(source), progress=progress
+                    )
                 counts = folder.counts()
                 run.report(
                     f"{counts.rows:,} rows scored, {folder.resumed:,} of them by an earlier run; their parts become one file",
@@ -101,8 +104,6 @@ def keep_best_rows(run: RunContext, file: Path) -> int | None:
     """Leave the best ``score.top`` rows of each user in a file that is not published yet; how many, or None where all are kept."""
     if run.config.score.top is None:
         return None
-    from feature_store.features.top_k import keep_best
-
     best = file.with_name(f"{file.name}.best")
     kept = keep_best(file, best, run.config.score.top, run.config.feature_store)
     best.replace(file)
@@ -168,7 +169,7 @@ def _tables(file: pq.ParquetFile, name: Path, first: int, size: int) -> Iterator
         raise DataError(f"{name}: cannot be read from row {begin + 1:,} on ({str(error).splitlines()[0]}); write it again") from None
 
 
-def scored_batches(run: RunContext, model: OpenedModel, file: pq.ParquetFile, name: Path) -> Iterator[tuple[pa.Table, np.ndarray]]:
+def scored_batches(run: RunContext, model: LoadedModel, file: pq.ParquetFile, name: Path) -> Iterator[tuple[pa.Table, np.ndarray]]:
     """Pieces of a file with their scores, (rows,) or (rows, classes)."""
     model.answers.check_columns(file.schema_arrow.names, name)
     with features_of(run) as features:
@@ -181,12 +182,12 @@ def scored_batches(run: RunContext, model: OpenedModel, file: pq.ParquetFile, na
                 raise type(error)(f"{name}, rows from {part.first + 1:,} on: {error}") from None
 
 
-def scoring_report(model: OpenedModel, counts: ScoringCounts, began: float, resumed: int = 0) -> ScoringReport:
+def scoring_report(model: LoadedModel, counts: ScoringCounts, began: float, resumed: int = 0) -> ScoringReport:
     """What a scoring saw and how fast it was.
 
     Parameters
     ----------
-    model : OpenedModel
+    model : LoadedModel
     counts : ScoringCounts
     began : float
         Of ``time.monotonic``.

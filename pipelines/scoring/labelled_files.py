@@ -9,9 +9,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ctr_kd.evaluation.evaluate import evaluate_models
+from ctr_kd.evaluation.rows import EvaluationRows
+from ctr_kd.evaluation.tables import metrics_json
 from feature_store.tables.casting import as_array, to_times
 from feature_store.tables.contracts import DataError
-from pipelines.registry.champion import load_model, model_uri, model_version
+from pipelines.registry.champion import load_chosen_model, model_uri, model_version
 from pipelines.scoring.files import open_parquet, scored_batches
 from pipelines.workspace.context import RunContext
 
@@ -27,11 +30,7 @@ def evaluate_file(run: RunContext, source: Path) -> str:
     DataError
         When a required column is missing, there are no rows, or labels are other than 0 and 1, or other than the model's classes.
     """
-    from ctr_kd.evaluation.evaluate import evaluate_models
-    from ctr_kd.evaluation.rows import EvaluationRows
-    from ctr_kd.evaluation.tables import metrics_json
-
-    model = load_model(run)
+    model = load_chosen_model(run)
     answers = model.answers
     columns: dict[str, list[np.ndarray]] = {"label": [], "score": []}
     with open_parquet(source) as file:

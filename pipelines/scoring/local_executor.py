@@ -19,15 +19,15 @@ from typing import NoReturn, Self
 
 import pyarrow as pa
 
-from pipelines.registry.loaded_model import OpenedModel, open_model
+from pipelines.registry.loaded_model import LoadedModel, load_model_folder
 from pipelines.scoring.parts import Finished, Part, PartsFolder, ScoringStopped, stop, write_part
 from pipelines.scoring.worker import Answer, fault_of, hand_over, handed_over, receive, score_part
 
 
-class Alone:
+class InProcess:
     """Scores in this process."""
 
-    def __init__(self, model: OpenedModel, version: str, folder: PartsFolder, name: str) -> None:
+    def __init__(self, model: LoadedModel, version: str, folder: PartsFolder, name: str) -> None:
         self._model, self._version, self._folder, self._name = model, version, folder, name
 
     def __enter__(self) -> Self:
@@ -49,10 +49,10 @@ class Alone:
             yield part.number, counts
 
 
-class Pool:
+class WorkerPool:
     """Scores in worker processes, of which each has a part and one more part waits; use as a context manager."""
 
-    def __init__(self, model: OpenedModel, version: str, folder: PartsFolder, workers: int, name: str) -> None:
+    def __init__(self, model: LoadedModel, version: str, folder: PartsFolder, workers: int, name: str) -> None:
         self._task = (model.path, version, folder.path)
         self._folder, self._count, self._name = folder, workers, name
         self._asked: set[Future[Answer]] = set()
@@ -156,5 +156,5 @@ def work(model: Path, version: str, folder: Path, number: int) -> Answer:
 
 
 @cache
-def _model(path: Path) -> OpenedModel:
-    return open_model(path)
+def _model(path: Path) -> LoadedModel:
+    return load_model_folder(path)

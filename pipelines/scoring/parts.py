@@ -18,8 +18,9 @@ from feature_store.tables.contracts import DataError
 from feature_store.tables.files import sha256_of, sync
 from feature_store.tables.json_files import digest_of, load_json, write_json
 from feature_store.tables.json_models import JsonModel
+from feature_store.tables.parquet_concat import concatenate
 from feature_store.tables.seal import sealed, unsealed
-from pipelines.registry.loaded_model import OpenedModel, completed
+from pipelines.registry.loaded_model import LoadedModel, completed
 from pipelines.workspace.artifacts import ArtifactError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota or a limit that takes no more
@@ -66,7 +67,7 @@ class PartFacts(JsonModel):
     counts: ScoringCounts
 
 
-def write_part(model: OpenedModel, version: str, part: Part, folder: Path) -> ScoringCounts:
+def write_part(model: LoadedModel, version: str, part: Part, folder: Path) -> ScoringCounts:
     """Score a part into a file of its own, which appears complete or not at all; what was counted of it is written last."""
     scored, counts = model.with_scores(part.rows, part.features, version)
     path = folder / _name(part.number)
@@ -140,8 +141,6 @@ class PartsFolder:
         ScoringStopped
             When the disk is full; nothing of the file is left.
         """
-        from feature_store.tables.parquet_concat import concatenate
-
         if sorted(self.finished) != list(range(len(self.finished))):
             raise ArtifactError(f"{self.path}: parts are missing; delete it and run again")
         try:

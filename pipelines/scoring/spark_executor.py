@@ -18,7 +18,7 @@ from typing import Self
 
 from feature_store.config import FeatureStoreConfig
 from feature_store.engines.spark_session import EngineFailed, spark_reason, spark_session
-from pipelines.registry.loaded_model import OpenedModel
+from pipelines.registry.loaded_model import LoadedModel
 from pipelines.scoring.parts import Finished, Part, PartsFolder
 from pipelines.scoring.spark_task import ScoringTask
 from pipelines.scoring.worker import Answer, hand_over, handed_over
@@ -32,7 +32,7 @@ _AHEAD = 4  # parts per core of the cluster that lie ready at a time
 class SparkPool:
     """Scores on the executors of the session that ``feature_store.spark`` describes; use as a context manager."""
 
-    def __init__(self, model: OpenedModel, version: str, folder: PartsFolder, config: FeatureStoreConfig, name: str) -> None:
+    def __init__(self, model: LoadedModel, version: str, folder: PartsFolder, config: FeatureStoreConfig, name: str) -> None:
         self._model, self._version, self._folder, self._config, self._name = model, version, folder, config, name
         self._open = ExitStack()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipelines.registry.loaded_model import OpenedModel, open_model
+from pipelines.registry.loaded_model import LoadedModel, load_model_folder
 from pipelines.scoring.worker import Answer, handed_over, receive, score_part
 from pipelines.workspace.artifacts import ArtifactError
 
@@ -56,14 +56,14 @@ class ScoringTask:
 
 
 @cache
-def _model(archive: str, digest: str) -> OpenedModel:
+def _model(archive: str, digest: str) -> LoadedModel:
     from pyspark import SparkFiles
 
     here = Path(SparkFiles.getRootDirectory()) / f"{Path(archive).stem}-{os.getpid()}"  # goes when the session does
     return open_shipped(Path(SparkFiles.get(archive)), here, digest)
 
 
-def open_shipped(archive: Path, folder: Path, digest: str) -> OpenedModel:
+def open_shipped(archive: Path, folder: Path, digest: str) -> LoadedModel:
     """Unpack a model that was shipped into a folder and open it.
 
     Raises
@@ -73,7 +73,7 @@ def open_shipped(archive: Path, folder: Path, digest: str) -> OpenedModel:
     """
     with zipfile.ZipFile(archive) as file:
         file.extractall(folder)
-    model = open_model(folder)
+    model = load_model_folder(folder)
     if model.digest != digest:
         raise ArtifactError(f"{archive.name} is not the model that was sent to this executor: its digest is {model.digest}, not {digest}")
     return model

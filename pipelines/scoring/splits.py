@@ -8,7 +8,7 @@ from pathlib import Path
 
 from feature_store.tables.json_files import write_json
 from pipelines.errors import ConfigError
-from pipelines.registry.champion import load_model, model_uri, model_version
+from pipelines.registry.champion import load_chosen_model, model_uri, model_version
 from pipelines.scoring.executors import score_parts
 from pipelines.scoring.files import scoring_report
 from pipelines.scoring.manifest import ScoresManifest
@@ -50,7 +50,7 @@ class SplitScores:
 
 def score_split(context: StageContext, final: Path) -> None:
     """Write the folder of scores of the test texts."""
-    began, settings, model = time.monotonic(), context.config.score, load_model(context.run)
+    began, settings, model = time.monotonic(), context.config.score, load_chosen_model(context.run)
     version = model_version(context.run)
     temporary = final.with_name(f".{final.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -62,7 +62,15 @@ def score_split(context: StageContext, final: Path) -> None:
         texts = texts.select([name for name in COLUMNS if name in texts.column_names])
         with context.progress("texts scored", total=texts.num_rows) as progress:
             parts = in_parts(iter([texts]), settings.batch_rows)
-            score_parts(model, version, parts, folder, context.config, f"texts of split {SPLIT}", progress)
+            score_parts(
+                model=model,
+                version=version,
+                parts=parts,
+                folder=folder,
+                config=context.config,
+                name=f"texts of split {SPLIT}",
+                progress=progress,
+            )
         counts = folder.counts()
         folder.join(temporary / SCORES)
     except BaseException:

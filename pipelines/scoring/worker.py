@@ -16,7 +16,7 @@ from typing import Literal, Self
 import pyarrow as pa
 
 from ctr_kd.export.scoring_statistics import ScoringCounts
-from pipelines.registry.loaded_model import OpenedModel
+from pipelines.registry.loaded_model import LoadedModel
 from pipelines.scoring.parts import FULL, Finished, Part, PartsFolder, stop, write_part
 
 Fault = Literal["data", "disk", "memory", "program"]
@@ -114,10 +114,10 @@ def handed_over(folder: Path, number: int) -> Path:
     return folder / f"asked-{number:09d}.arrow"
 
 
-def score_part(open_model: Callable[[], OpenedModel], version: str, part: Part, folder: Path) -> Answer:
+def score_part(load_model_folder: Callable[[], LoadedModel], version: str, part: Part, folder: Path) -> Answer:
     """Score a part into its file, with a model that is opened once per process."""
     try:
-        counts = write_part(open_model(), version, part, folder)
+        counts = write_part(load_model_folder(), version, part, folder)
     except Exception as error:
         fault, text = fault_of(error)
         return Answer(part.number, part.first, fault=fault, text=text, trace=traceback.format_exc())

@@ -75,7 +75,7 @@ def register_student(context: StageContext) -> None:
     description = short_description(config.name, metrics, made_from)
     version = version_of(context, registry, student=student, model=model, tags=tags, description=description)
     gate = decide(asked.checks, version, asked.champion)
-    registry.note(version, {GATE_TAG: decision(gate)})
+    registry.add_tags(version, {GATE_TAG: decision(gate)})
     if gate.passed:
         move = registry.promote(version, GATE, decision(gate))
         context.report(
@@ -227,7 +227,7 @@ def version_of(context: StageContext, registry: Registry, *, student: str, model
         except ArtifactError as error:
             context.report(f"version {known} holds this student but is damaged, so it is registered anew: {error}")
         else:
-            registry.challenge(known)
+            registry.set_challenger(known)
             return known
     if tracker is None or tracker.stage is None:
         raise TrackingError(

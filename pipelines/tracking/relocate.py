@@ -37,7 +37,7 @@ def follow_workspace(workspace: Path) -> None:
             kept = [(table, column) for table, column in _PLACES if _has_column(database, table, column)]
             found = database.execute("select distinct artifact_location from experiments") if _PLACES[0] in kept else ()
             for (there,) in list(found):
-                # Another folder's name is that of an experiment which somebody made for himself.
+                # Another folder's name is that of an experiment which somebody made for themselves.
                 if there and there != here and there.startswith("file://") and there.endswith(f"/{ARTIFACTS}"):
                     for table, column in kept:
                         _replace_prefix(database, table, column, there, here)

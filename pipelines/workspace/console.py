@@ -11,6 +11,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
+from rich.console import Console as Screen
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
 LogFormat = Literal["text", "json"]
 LOGGER = "ctr_kd"  # who embeds this project adds handlers of their own to the logger of this name
 WARNING = "warning: "  # marks the text of a warning, whoever wrote it: what learns knows no log
@@ -58,7 +62,7 @@ class _Json(logging.Formatter):
 class _Terminal(logging.Handler):
     """Prints above the bars of a terminal."""
 
-    def __init__(self, screen: Any) -> None:
+    def __init__(self, screen: Screen) -> None:
         super().__init__()
         self._screen = screen
 
@@ -101,14 +105,12 @@ class Console:
 
     def __init__(self, stream: TextIO | None = None, log_format: LogFormat = "text") -> None:
         stream = stream or sys.stderr
-        self._rich: Any = None
+        self._rich: Screen | None = None
         handler: logging.Handler = logging.StreamHandler(stream)
         if log_format == "json":
             handler.setFormatter(_Json())
         elif stream.isatty():
-            import rich.console
-
-            self._rich = rich.console.Console(file=stream, highlight=False)
+            self._rich = Screen(file=stream, highlight=False)
             handler = _Terminal(self._rich)
             handler.setFormatter(_Text(with_time=False))
         else:
@@ -152,9 +154,6 @@ class Console:
         if not self._rich:
             yield Progress(self, description, total, stage)
             return
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bars
-
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ctr_kd.training.distributed import ALONE, Processes
+from feature_store.store.store import Store
 from pipelines.config.run import RunConfig
 from pipelines.workspace.artifacts import CHECKPOINT, Artifact, DigestMemo
 from pipelines.workspace.console import Console
@@ -18,8 +19,6 @@ from pipelines.workspace.source_digest import source_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from feature_store.store.store import Store
 
 
 class StageTracker(Protocol):
@@ -93,8 +92,6 @@ class RunContext:
     def store(self) -> Store:
         """The events of this workspace."""
         if self._store is None:
-            from feature_store.store.store import Store
-
             self._store = Store(self.workspace / "store")
         return self._store
 
@@ -188,7 +185,7 @@ class StageContext:
             self.run.tracker.metric(name, value, step)
 
     def announce(self) -> None:
-        """Have the other processes run this stage as well, with the same inputs; see :func:`pipelines.workspace.processes.help_out`."""
+        """Have the other processes run this stage as well, with the same inputs."""
         inputs = {name: str(path) for name, path in self.inputs.items()}
         self.processes.tell({"stage": self.stage, "inputs": inputs, "output": str(self.output)})
 

@@ -1,7 +1,7 @@
 """Several processes on one pipeline (``torchrun``): the first one runs it, the others help where a stage trains.
 
 Helpers decide nothing: they hold no lock, look at no artifact and write no file. They wait until the first process names a stage,
-take part in it, and wait again. So whatever the first process finds standing, they cannot disagree with it.
+take part in it, and wait again. So whatever the first process finds up to date, they cannot disagree with it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pipelines.workspace.context import RunContext, Stage, StageContext
 
 
 @contextmanager
-def together(workspace: Path) -> Iterator[Processes]:
-    """Meet the other processes for the body of a ``with`` statement; a failure of one is a failure of all.
+def connected_processes(workspace: Path) -> Iterator[Processes]:
+    """Connect to the other processes for the body of a ``with`` statement; a failure of one is a failure of all.
 
     Raises
     ------
@@ -40,13 +40,13 @@ def together(workspace: Path) -> Iterator[Processes]:
         raise
 
 
-def dismiss(processes: Processes) -> None:
-    """Let the helpers go: the pipeline is done."""
+def release_helpers(processes: Processes) -> None:
+    """Let the helpers end: the pipeline is done."""
     processes.tell(None)
 
 
-def help_out(run: RunContext, pipeline: Sequence[Stage]) -> None:
-    """Take part in the stages that the first process announces, until it dismisses."""
+def run_shared_stages(run: RunContext, pipeline: Sequence[Stage]) -> None:
+    """Take part in the stages that the first process announces, until it releases the helpers."""
     stages = {stage.name: stage for stage in pipeline}
     while (task := run.processes.tell()) is not None:
         stage = stages[task["stage"]]

@@ -284,7 +284,7 @@ def test_the_pipeline_is_complete_and_in_order() -> None:
 
 
 def test_the_program_needs_no_torch_and_no_mlflow_to_start() -> None:
-    heavy = ("torch", "mlflow", "sklearn", "onnxruntime", "pandas")
+    heavy = ("torch", "mlflow", "sklearn", "onnxruntime", "pandas", "faiss", "pyspark", "jinja2")
     code = f"import sys, pipelines.cli.main; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"

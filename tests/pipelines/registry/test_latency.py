@@ -97,5 +97,5 @@ def test_a_refusal_for_latency_says_how_it_was_measured() -> None:
     gate = decide(checks, "2", "1")
     how = "processor time, best of 5 rounds of 40 requests: 183.5 ms, wall time 402.25 ms"
     assert decision(gate) == f"refused: latency_p99_ms (183.5, must be <= 100; {how})"
-    assert next(check for check in gate["checks"] if check["name"] == "latency_p99_ms")["measured"] == how
-    assert all("measured" not in check for check in gate["checks"] if check["name"] != "latency_p99_ms")
+    assert next(check for check in gate.checks if check.name == "latency_p99_ms").measured == how
+    assert all("measured" not in check.to_json() for check in gate.checks if check.name != "latency_p99_ms")

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pytest
 
 from pipelines.registry.lineage import DataLineage, Lineage
-from pipelines.registry.lookup import has_version, peek, peek_changes
+from pipelines.registry.lookup import alias_version, champion_changes, has_version
 from pipelines.registry.model_package import lineage_of, load_scorer, save_model, seal, seal_of, verify_model
 from pipelines.registry.registry import CHALLENGER, CHAMPION, Registry
 from pipelines.tracking.client import TrackingError
@@ -257,25 +257,25 @@ def test_versions_are_found_by_student(served: tuple[str, Registry]) -> None:
     assert registry.client.get_model_version("demo", "1").tags["model_digest"] == seal_of(registry.download("models:/demo/1"))
     assert has_version(uri, "demo", "2")
     assert not has_version(uri, "demo", "3")
-    assert registry.alias(CHALLENGER) == peek(uri, "demo", CHALLENGER) == "2"
+    assert registry.alias(CHALLENGER) == alias_version(uri, "demo", CHALLENGER) == "2"
 
 
 def test_champions_come_and_go(served: tuple[str, Registry]) -> None:
     uri, registry = served
-    assert registry.alias(CHAMPION) is peek(uri, "demo", CHAMPION) is None
+    assert registry.alias(CHAMPION) is alias_version(uri, "demo", CHAMPION) is None
     with pytest.raises(TrackingError, match="demo has no champion"):
         registry.rollback()
     assert registry.promote("1") == (None, "1")
     assert registry.promote("2") == ("1", "2")
     assert registry.promote("2") == ("2", "2")  # as after a kill between its two steps
-    assert peek(uri, "demo", CHAMPION) == "2"
+    assert alias_version(uri, "demo", CHAMPION) == "2"
     assert registry.rollback() == ("2", "1")
     with pytest.raises(TrackingError, match="no earlier champion"):
         registry.rollback()
     registry.client.set_registered_model_alias("demo", CHAMPION, "2")  # by other means
     assert registry.rollback("it was the wrong one") == ("2", "1")
-    assert peek(uri, "demo", CHAMPION) == "1"
-    changes = peek_changes(uri, "demo")
+    assert alias_version(uri, "demo", CHAMPION) == "1"
+    changes = champion_changes(uri, "demo")
     assert changes == registry.changes()
     assert [(change.how, change.before, change.after) for change in changes] == [
         ("promote", None, "1"),
@@ -321,7 +321,7 @@ def test_a_place_without_a_model_is_named(served: tuple[str, Registry], tmp_path
 
 
 def test_peeking_needs_no_database(tmp_path: Path) -> None:
-    assert peek(f"sqlite:///{tmp_path / 'absent.db'}", "demo", CHAMPION) is None
+    assert alias_version(f"sqlite:///{tmp_path / 'absent.db'}", "demo", CHAMPION) is None
 
 
 def test_a_registry_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,5 +337,5 @@ def test_another_mlflows_tables_are_asked_through_mlflow(tmp_path: Path, monkeyp
     asked = []
     monkeypatch.setattr("pipelines.registry.registry.connect", asked.append)
     monkeypatch.setattr(Registry, "alias", lambda self, alias: "7")
-    assert peek(f"sqlite:///{tmp_path / 'other.db'}", "demo", CHAMPION) == "7"
+    assert alias_version(f"sqlite:///{tmp_path / 'other.db'}", "demo", CHAMPION) == "7"
     assert len(asked) == 1

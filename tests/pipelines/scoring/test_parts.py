@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 from feature_store.tables.contracts import DataError
 from pipelines.errors import WorkspaceLocked
 from pipelines.exit_codes import exit_code, explain
-from pipelines.registry.champion import load_model
+from pipelines.registry.champion import load_chosen_model
 from pipelines.scoring import local_executor
 from pipelines.scoring import parts as parts_module
 from pipelines.scoring.files import file_parts, score_file
@@ -172,15 +172,15 @@ from pipelines.scoring.files import score_file
 workspace, source, target, workers = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
 served = Served(workspace, workspace, configuration())
 served.change(score={"workers": workers, "batch_rows": 10})
-def score_parts(*arguments):
-    parts, folder, progress = arguments[2], arguments[3], arguments[6]
+def score_parts(**arguments):
+    folder, progress = arguments["folder"], arguments["progress"]
     def counted(rows):
         advance(rows)
         print(len(folder.finished), flush=True)
         if len(folder.finished) >= 4:
             time.sleep(60)
     advance, progress.advance = progress.advance, counted
-    return executors.score_parts(*arguments)
+    return executors.score_parts(**arguments)
 import pipelines.scoring.files
 pipelines.scoring.files.score_parts = score_parts
 score_file(served.context(), source, target)
@@ -309,7 +309,7 @@ def test_a_disk_that_is_full_leaves_finished_parts_and_nothing_half(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("feature_store.tables.parquet_concat.concatenate", full)
+        patch.setattr("pipelines.scoring.parts.concatenate", full)
         with pytest.raises(ScoringStopped, match="6 finished parts stay"):
             score_file(served.context(), given_rows, target)
     assert not target.exists()
@@ -341,16 +341,16 @@ def test_a_worker_that_is_killed_says_so_and_finished_parts_stay(
 ) -> None:
     served.change(score={"batch_rows": 10, "workers": 2})
     workers: list[BaseProcess] = []
-    finished = local_executor.Pool._finished
+    finished = local_executor.WorkerPool._finished
 
-    def killing(self: local_executor.Pool) -> Iterator[Any]:
+    def killing(self: local_executor.WorkerPool) -> Iterator[Any]:
         if len(self._folder.finished) >= 3 and not workers:
             workers.extend(self._workers)
             workers[0].kill()
         yield from finished(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(local_executor.Pool, "_finished", killing)
+        patch.setattr(local_executor.WorkerPool, "_finished", killing)
         with pytest.raises(ScoringStopped) as error:
             score_file(served.context(), given_rows, tmp_path / "out.parquet")
     text = explain(error.value)
@@ -368,13 +368,13 @@ def test_a_worker_that_is_killed_says_so_and_finished_parts_stay(
 def test_parts_in_flight_are_bounded(served: Served, given_rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     served.change(score={"batch_rows": 5, "workers": 2})
     waiting: list[int] = []
-    ask = local_executor.Pool._ask
+    ask = local_executor.WorkerPool._ask
 
-    def asking(self: local_executor.Pool, part: Part) -> None:
+    def asking(self: local_executor.WorkerPool, part: Part) -> None:
         ask(self, part)
         waiting.append(len(self._asked))
 
-    monkeypatch.setattr(local_executor.Pool, "_ask", asking)
+    monkeypatch.setattr(local_executor.WorkerPool, "_ask", asking)
     score_file(served.context(), given_rows, tmp_path / "out.parquet")
     assert len(waiting) == 21 and max(waiting) == 3
 
@@ -389,7 +389,7 @@ def test_rows_that_cannot_be_scored_are_named_by_workers_too(served: Served, giv
 
 def test_a_fault_of_the_program_in_a_worker_comes_with_its_trace(served: Served, tmp_path: Path) -> None:
     folder = PartsFolder(tmp_path / ".parts", {})
-    model = load_model(served.context())
+    model = load_chosen_model(served.context())
     answers = []
     for part in (Part(0, 0, rows(3)), Part(1, 3, rows(3), rows(3).select(["kind"]))):
         hand_over(part, folder)
@@ -435,7 +435,7 @@ def test_a_worker_imports_little_and_runs_no_script(served: Served, given_rows: 
         f"""
 import sys
 from pathlib import Path
-from pipelines.registry.champion import load_model
+from pipelines.registry.champion import load_chosen_model
 from pipelines.scoring import local_executor
 from pipelines.scoring.files import score_file
 from pipelines.scoring.parts import PartsFolder
@@ -444,9 +444,9 @@ print("script")
 workspace = Path({str(served.workspace)!r})
 served = Served(workspace, workspace, configuration())
 served.change(score={{"workers": 2, "batch_rows": 10}})
-model = load_model(served.context())
+model = load_chosen_model(served.context())
 folder = PartsFolder(Path({str(tmp_path / "parts")!r}), {{}})
-with local_executor.Pool(model, "1", folder, 1, "") as pool, local_executor._as_workers_begin():
+with local_executor.WorkerPool(model, "1", folder, 1, "") as pool, local_executor._as_workers_begin():
     opened = pool._pool.submit(local_executor._model, model.path)
     print(pool._pool.submit(eval, "sorted(name for name in __import__('sys').modules if '.' not in name)").result())
     opened.exception()

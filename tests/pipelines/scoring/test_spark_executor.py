@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store.tables.contracts import DataError
-from pipelines.registry.champion import load_model
+from pipelines.registry.champion import load_chosen_model
 from pipelines.scoring.files import score_file
 from pipelines.scoring.parts import Part, ScoringStopped
 from pipelines.scoring.spark_executor import SparkPool, packed
@@ -130,7 +130,7 @@ def test_finished_parts_are_taken_over(spark: Served, tmp_path: Path, monkeypatc
 
 
 def test_an_executor_opens_no_other_model_than_the_one_it_was_told(served: Served, tmp_path: Path) -> None:
-    model = load_model(served.context())
+    model = load_chosen_model(served.context())
     files = {name: model.path / name for name in files_of(model.path)}
     (tmp_path / "model.zip").write_bytes(packed(files))
     assert open_shipped(tmp_path / "model.zip", tmp_path / "there", model.digest).digest == model.digest

@@ -19,7 +19,7 @@ from pipelines.config.run import RunConfig
 from pipelines.errors import GateRefused
 from pipelines.exit_codes import exit_code
 from pipelines.metrics import DataFacts, Metrics, RunFacts
-from pipelines.registry.lookup import peek
+from pipelines.registry.lookup import alias_version
 from pipelines.registry.registry import CHALLENGER, CHAMPION, Registry
 from pipelines.stages import register
 from pipelines.tasks.clicks import ClickRows, newest_requests
@@ -112,7 +112,7 @@ def bounded(config: RunConfig) -> RunConfig:
 
 def aliases(config: RunConfig, workspace: Path) -> tuple[str | None, str | None]:
     uri = tracking_uri(config, workspace)
-    return peek(uri, config.name, CHAMPION), peek(uri, config.name, CHALLENGER)
+    return alias_version(uri, config.name, CHAMPION), alias_version(uri, config.name, CHALLENGER)
 
 
 def report(workspace: Path) -> dict[str, Any]:
@@ -230,7 +230,7 @@ def test_a_challenger_of_an_older_window_replaces_no_champion(pipeline: SmallPip
     pipeline.run(bounded, FAIR)
     registry = Registry(tracking_uri(bounded, pipeline.workspace), bounded.name)
     assert registry.tags_of("1")["test_until"] == "2023-11-16T02:05:00+00:00"
-    registry.note("1", {"test_until": "2023-11-17T14:05:00+00:00"})
+    registry.add_tags("1", {"test_until": "2023-11-17T14:05:00+00:00"})
     with pytest.raises(GateRefused, match=r"refused version 2: window_hours_back \(36, must be <= 0\); version 1 stays champion"):
         pipeline.run(bounded, GOOD)
     assert aliases(bounded, pipeline.workspace) == ("1", "2")
