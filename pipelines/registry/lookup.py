@@ -1,6 +1,7 @@
-"""Small questions to a registry, answered without importing MLflow where its database can be asked directly.
+"""Small questions to a registry, answered by SQL on MLflow's tables where they are in a file.
 
-A run that has nothing to do asks these and no more, and the import alone takes seconds.
+By hand, because a command with nothing to do asks these and no more, and importing MLflow takes seconds. A test holds the tables and
+columns against the pinned MLflow; one that has others is asked through its client.
 """
 
 from __future__ import annotations

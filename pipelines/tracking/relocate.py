@@ -1,4 +1,7 @@
-"""A workspace may be moved or copied: the default store, whose database holds absolute places, follows it."""
+"""A workspace may be moved or copied: the default store, whose database holds absolute places, follows it.
+
+By hand, in SQL, because MLflow has no call that changes a place. A test holds the tables and columns against the pinned MLflow.
+"""
 
 from __future__ import annotations
 

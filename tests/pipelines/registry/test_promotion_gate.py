@@ -113,9 +113,9 @@ def test_a_range_without_room_is_refused() -> None:
 
 def test_a_decision_names_the_champion_after_it() -> None:
     good, bad = at_least("auc", 0.8, 0.7), at_least("auc", 0.6, 0.7)
-    assert decide([good], "2", "1")["champion_after"] == "2"
-    assert decide([good, bad], "2", "1")["champion_after"] == "1"
-    assert decide([bad], "1", None)["champion_after"] is None
+    assert decide([good], "2", "1").champion_after == "2"
+    assert decide([good, bad], "2", "1").champion_after == "1"
+    assert decide([bad], "1", None).champion_after is None
 
 
 def test_a_refusal_is_one_line_and_a_table() -> None:

@@ -320,22 +320,9 @@ def test_a_place_without_a_model_is_named(served: tuple[str, Registry], tmp_path
         served[1].download(str(tmp_path / "nowhere"))
 
 
-def test_peeking_needs_no_database(tmp_path: Path) -> None:
-    assert alias_version(f"sqlite:///{tmp_path / 'absent.db'}", "demo", CHAMPION) is None
-
-
 def test_a_registry_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(TrackingError) as error:
         Registry("http://127.0.0.1:9", "demo")
     assert "MLflow at http://127.0.0.1:9 cannot be used" in str(error.value)
     assert "\n" not in str(error.value)
-
-
-def test_another_mlflows_tables_are_asked_through_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "other.db").write_bytes(b"")
-    asked = []
-    monkeypatch.setattr("pipelines.registry.registry.connect", asked.append)
-    monkeypatch.setattr(Registry, "alias", lambda self, alias: "7")
-    assert alias_version(f"sqlite:///{tmp_path / 'other.db'}", "demo", CHAMPION) == "7"
-    assert len(asked) == 1

@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.config.run import RunConfig
 from pipelines.tracking.client import TrackingError, artifact_location, connect, tracking_uri
-from pipelines.tracking.relocate import follow_workspace
+from pipelines.tracking.relocate import _PLACES, _has_column, follow_workspace
 
 
 def places(workspace: Path) -> set[str]:
@@ -54,3 +54,8 @@ def test_only_a_database_of_mlflow_follows_its_workspace(tmp_path: Path) -> None
     (tmp_path / "mlflow.db").write_bytes(b"no database at all" * 100)
     with pytest.raises(TrackingError, match=r"mlflow.db cannot be used: file is not a database"):
         follow_workspace(tmp_path)
+
+
+def test_the_pinned_mlflow_keeps_places_where_they_are_looked_for(mlflow_database: Path) -> None:
+    with closing(sqlite3.connect(mlflow_database)) as database:
+        assert all(_has_column(database, table, column) for table, column in _PLACES)
