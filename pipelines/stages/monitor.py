@@ -16,7 +16,8 @@ from pipelines.scoring.manifest import ScoresManifest
 from pipelines.scoring.partitions import SCORES, is_whole, partition_path, read_partition, scored_dates
 from pipelines.workspace.artifacts import Artifact, publish_directory, read_json
 from pipelines.workspace.context import RunContext, Stage, StageContext
-from pipelines.workspace.manifest import MANIFEST
+from pipelines.workspace.manifest import ReportManifest
+from pipelines.workspace.reports import published_digest
 from pipelines.workspace.tables import text_table
 
 FILE, PAGE = "monitor.json", "monitor.html"
@@ -147,14 +148,14 @@ def publish(context: StageContext) -> None:
     """Put both files under reports/monitor, unless that was done before."""
     final = context.workspace / "reports" / "monitor"
     digest = Artifact(context.output).finished.digest
-    if (read_json(final / MANIFEST) or {}).get("digest") == digest and (final / PAGE).is_file():
+    if published_digest(final) == digest and (final / PAGE).is_file():
         return
     temporary = final.with_name(".monitor.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     for name in (FILE, PAGE):
         shutil.copyfile(context.output / name, temporary / name)
-    write_json(temporary / MANIFEST, {"stage": context.stage, "digest": digest})
+    ReportManifest(stage=context.stage, digest=digest).write(temporary)
     publish_directory(temporary, final)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
-from feature_store.tables.json_models import JsonModel
+from feature_store.tables.json_models import JsonFile, JsonModel
 
 MANIFEST = "_manifest.json"
 
@@ -42,6 +42,15 @@ class MadeFrom(JsonModel):
     inputs: dict[str, StageInput] = Field(default_factory=dict)
     config: dict[str, Any] = Field(default_factory=dict)
     source: dict[str, str] | None = None
+
+
+class ReportManifest(JsonFile):
+    """The manifest of a published report: of which stage it is, and the digest of the artifact that it shows."""
+
+    FILE: ClassVar[str] = MANIFEST
+
+    stage: str
+    digest: str
 
 
 class FileDigest(JsonModel):

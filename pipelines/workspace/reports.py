@@ -5,10 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from feature_store.tables.json_files import write_json
-from pipelines.workspace.artifacts import Artifact, point, publish_directory, read_json
+from pipelines.workspace.artifacts import Artifact, point, publish_directory, read_json_as
 from pipelines.workspace.context import RunContext, StageContext
-from pipelines.workspace.manifest import MANIFEST
+from pipelines.workspace.manifest import MANIFEST, ReportManifest
 
 
 def publish_report(context: StageContext) -> None:
@@ -16,7 +15,7 @@ def publish_report(context: StageContext) -> None:
     reports = context.workspace / "reports"
     digest = Artifact(context.output).finished.digest
     final = reports / context.fingerprint
-    if (read_json(final / MANIFEST) or {}).get("digest") == digest:
+    if published_digest(final) == digest:
         return
     temporary = reports / f".{context.fingerprint}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
@@ -25,7 +24,13 @@ def publish_report(context: StageContext) -> None:
         shutil.copyfile(context.output / name, temporary / name)
     publish_directory(temporary, final)
     point(reports / "latest", context.fingerprint)
-    write_json(final / MANIFEST, {"stage": context.stage, "digest": digest})  # last: a kill before it repeats all of this
+    ReportManifest(stage=context.stage, digest=digest).write(final)  # last: a kill before it repeats all of this
+
+
+def published_digest(folder: Path) -> str | None:
+    """Digest of the artifact that a published report shows; None where there is no report."""
+    manifest = read_json_as(folder / MANIFEST, ReportManifest)
+    return None if manifest is None else manifest.digest
 
 
 def report_directory(run: RunContext) -> Path | None:
@@ -49,7 +54,7 @@ def publish_beside(context: StageContext, names: tuple[str, ...]) -> None:
     folder = reports / context.fingerprint
     folder.mkdir(parents=True, exist_ok=True)
     _copy(context.output, folder, names)
-    write_json(folder / MANIFEST, {"stage": context.stage, "digest": Artifact(context.output).finished.digest})
+    ReportManifest(stage=context.stage, digest=Artifact(context.output).finished.digest).write(folder)
     point(latest, folder.name)  # last: a kill before it repeats all of this
 
 
