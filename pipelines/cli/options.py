@@ -118,7 +118,7 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
 
 def set_debug(context: click.Context, parameter: click.Parameter, value: bool) -> None:
     if value:
-        context.find_root().obj["debug"] = True
+        context.find_root().ensure_object(dict)["debug"] = True
 
 
 def set_log_format(context: click.Context, parameter: click.Parameter, value: LogFormat) -> LogFormat:
