@@ -150,3 +150,19 @@ def read_plots(folder: Path) -> dict[str, Any]:
     """What the plots of a report show."""
     plots: dict[str, Any] = load_json(folder / PLOTS)
     return plots
+
+
+def metric_value(student: Mapping[str, Any], name: str) -> tuple[float | None, str | None]:
+    """A metric of metrics.json and, where it is undefined, the reason; it may be a plain number or carry an interval.
+
+    Examples
+    --------
+    >>> metric_value({"auc": {"value": 0.7, "low": 0.6, "high": 0.8}}, "auc")
+    (0.7, None)
+    >>> metric_value({"auc": {"value": None, "reason": "no rows"}}, "auc")
+    (None, 'no rows')
+    """
+    entry = student.get(name)
+    if isinstance(entry, Mapping):
+        return entry.get("value"), entry.get("reason")
+    return entry, None if entry is not None else "not measured"

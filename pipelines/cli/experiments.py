@@ -54,7 +54,7 @@ def prove_command(options: Options) -> None:
 
     seeds = options.more["seeds"]
     options = replace(options, overrides=(*options.overrides, *([f"prove.seeds={seeds}"] if seeds else [])))
-    _whole(options, "prove")
+    _refuse_stage_range(options, "prove")
     with session("prove", options, TO_TEACHER) as runner:
         click.echo(prove.prove(runner, options.force))
 
@@ -75,12 +75,12 @@ def sweep_command(options: Options) -> None:
     """
     from pipelines.experiments import sweep
 
-    _whole(options, "sweep")
+    _refuse_stage_range(options, "sweep")
     with session("sweep", options, TO_TEACHER) as runner:
         click.echo(sweep.sweep(runner, options.force))
 
 
-def _whole(options: Options, command: str) -> None:
+def _refuse_stage_range(options: Options, command: str) -> None:
     if options.first or options.last:
         raise click.UsageError(
             f"{command} compares what it has trained, to its end: leave out --from and --until (`ctr-kd run` takes them)"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -11,11 +12,10 @@ from numpy.typing import NDArray
 
 from ctr_kd.evaluation.evaluate import evaluate_models
 from ctr_kd.evaluation.rows import EvaluationRows
-from ctr_kd.evaluation.tables import metrics_json
 from pipelines.config.register import RegisterConfig
 from pipelines.registry.latency import measure_latency
 from pipelines.registry.model_package import DATA, load_scorer
-from pipelines.registry.promotion_gate import ModelFigures
+from pipelines.registry.promotion_gate import Difference, ModelFigures
 from pipelines.tasks import Rows
 from pipelines.tasks.answers import answers_of
 
@@ -26,17 +26,17 @@ class Mismatch(Exception):
     """The champion's answers cannot be compared with the challenger's; the message says why."""
 
 
-class Comparison(NamedTuple):
+class ChampionComparison(NamedTuple):
     """What was measured; without a champion ``champion`` is None and there are no differences."""
 
     challenger: ModelFigures
     champion: ModelFigures | None
-    differences: dict[str, Any]
+    differences: Mapping[str, Difference]
 
 
 def compare_with_champion(
     *, test: Rows, rows: pa.Table, trained: NDArray[np.float64], model: Path, champion: Path | None, bounds: RegisterConfig
-) -> Comparison:
+) -> ChampionComparison:
     """Measure a model, and the champion on the same rows.
 
     Parameters
@@ -79,15 +79,15 @@ def compare_with_champion(
     latencies = measure_latency([scorer.score for scorer in scorers.values()], request, bounds.latency_requests)
     found = {
         name: ModelFigures(
-            metrics_json(evaluation.models[name]),
+            evaluation.models[name],
             float(unseen[name][0] / unseen[name][1]) if unseen[name][1] else None,
             sum(file.stat().st_size for file in (models[name] / "data" / DATA).rglob("*") if file.is_file()),
             latency,
         )
         for name, latency in zip(models, latencies, strict=True)
     }
-    differences: dict[str, Any] = {}
+    differences: dict[str, Difference] = {}
     if champion is not None:
-        differences = {name: {"reason": value.reason} for name, value in evaluation.models[CHALLENGER].items() if value.reason}
-        differences |= {name: found.to_json() for name, found in evaluation.comparisons[f"{CHALLENGER}-{CHAMPION}"].items()}
-    return Comparison(found[CHALLENGER], found.get(CHAMPION), differences)
+        differences = {name: value for name, value in evaluation.models[CHALLENGER].items() if value.reason}
+        differences |= evaluation.comparisons[f"{CHALLENGER}-{CHAMPION}"]
+    return ChampionComparison(found[CHALLENGER], found.get(CHAMPION), differences)

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ctr_kd.export.signature import ClickSignature, RawColumns, TextSignature
+from pipelines.metrics import metric_value
 from pipelines.registry.lineage import Lineage
-from pipelines.registry.promotion_gate import Check, metric_value, show
+from pipelines.registry.promotion_gate import Check, show
 
 _METRICS = ("auc", "gauc", "accuracy", "macro_f1", "log_loss", "normalized_entropy", "calibration_error", "calibration_ratio")
 _FEW_USERS, _FEW_ROWS = 1000, 10_000
@@ -64,7 +65,7 @@ def model_card(
         "## Metrics": list(_metrics(metrics)),
         "## Calibration": list(_calibration(metrics)),
         "## Known limits": [f"- {limit}" for limit in limits(metrics, sampling_rate)],
-        "## Gate": markdown_table([("check", "value", "champion", "bound", "passed"), *map(_check, checks)]),
+        "## Gate": markdown_table([("check", "value", "champion", "bound", "passed"), *map(_check_row, checks)]),
         "## Lineage": list(_lineage(lineage)),
         "## How to load": _loading(name, signature.columns),
     }
@@ -209,7 +210,7 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
     return [lines[0], "| " + " | ".join("---" for _ in rows[0]) + " |", *lines[1:]]
 
 
-def _check(check: Check) -> tuple[str, ...]:
+def _check_row(check: Check) -> tuple[str, ...]:
     beside = "-" if check.champion is None else show(check.champion)
     return check.name, check.reason or show(check.value), beside, check.bound, "yes" if check.passed else "NO"
 

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
+from ctr_kd.evaluation.tables import MetricDifference, MetricValue
 from feature_store.tables.json_models import JsonModel
 from pipelines.config.register import RegisterConfig
 from pipelines.errors import GateRefused
@@ -17,6 +18,8 @@ from pipelines.registry.latency import Latency
 from pipelines.workspace.tables import text_table
 
 CHAMPION_READABLE = "champion_readable"
+Difference = MetricDifference | MetricValue  # the second where the metric itself is undefined: its reason is that of the difference
+_NOT_MEASURED = MetricValue(reason="not measured")
 
 
 class Check(JsonModel):
@@ -83,8 +86,8 @@ class ModelFigures:
 
     Attributes
     ----------
-    metrics : mapping
-        On the rows that both have scored, as ``models.student`` of metrics.json.
+    metrics : mapping of str to MetricValue
+        On the rows that both have scored.
     unseen_share : float or None
         Of these rows' candidate items, or tokens, those that it does not know; None where there are none.
     bytes : int
@@ -93,7 +96,7 @@ class ModelFigures:
         How long requests take.
     """
 
-    metrics: Mapping[str, Any]
+    metrics: Mapping[str, MetricValue]
     unseen_share: float | None
     bytes: int
     latency: Latency
@@ -105,7 +108,11 @@ class ModelFigures:
 
     def figure(self, name: str) -> float | None:
         """A figure by the name of its check, None where it has no such or an undefined one."""
-        return getattr(self, name) if hasattr(self, name) else metric_value(self.metrics, name)[0]
+        return getattr(self, name) if hasattr(self, name) else self.metric(name).value
+
+    def metric(self, name: str) -> MetricValue:
+        """A metric; one that was not measured is undefined."""
+        return self.metrics.get(name, _NOT_MEASURED)
 
 
 def at_least(name: str, value: float | None, bound: float, reason: str | None = None) -> Check:
@@ -136,47 +143,31 @@ def _check(name: str, value: float | None, bound: str, passed: bool, reason: str
     return Check(name=name, value=float(value), bound=bound, passed=bool(passed))
 
 
-def metric_value(student: Mapping[str, Any], name: str) -> tuple[float | None, str | None]:
-    """A metric of metrics.json and, where it is undefined, the reason; it may be a plain number or carry an interval.
-
-    Examples
-    --------
-    >>> metric_value({"auc": {"value": 0.7, "low": 0.6, "high": 0.8}}, "auc")
-    (0.7, None)
-    >>> metric_value({"auc": {"value": None, "reason": "no rows"}}, "auc")
-    (None, 'no rows')
-    """
-    entry = student.get(name)
-    if isinstance(entry, Mapping):
-        return entry.get("value"), entry.get("reason")
-    return entry, None if entry is not None else "not measured"
-
-
 def model_checks(challenger: ModelFigures, bounds: RegisterConfig, champion: ModelFigures | None = None) -> list[Check]:
     """Bounds on the challenger itself, with what the champion has there beside them.
 
     Examples
     --------
-    >>> metrics = {"auc": {"value": 0.7}, "calibration_error": 0.01, "calibration_ratio": 1.0, "log_loss": {"value": 0.4}}
+    >>> metrics = {"auc": 0.7, "calibration_error": 0.01, "calibration_ratio": 1.0, "log_loss": 0.4}
+    >>> metrics = {name: MetricValue(value) for name, value in metrics.items()}
     >>> found = model_checks(ModelFigures(metrics, 0.1, 1000, Latency(2.0, 2.1, 5, 40)), RegisterConfig(auc_min=0.8))
     >>> [check.name for check in found if not check.passed]
     ['auc']
     """
-    figures = challenger.metrics
-    auc, accuracy, loss = (metric_value(figures, name) for name in ("auc", "accuracy", "log_loss"))
-    error, ratio = metric_value(figures, "calibration_error"), metric_value(figures, "calibration_ratio")
-    checks = [at_least("auc", auc[0], bounds.auc_min, auc[1])]
-    if "accuracy" in figures:
-        checks.append(at_least("accuracy", accuracy[0], bounds.accuracy_min, accuracy[1]))
-    checks.append(at_most("calibration_error", error[0], bounds.calibration_error_max, error[1]))
-    if "calibration_ratio" in figures and bounds.calibration_ratio_min is not None:
-        checks.append(at_least("calibration_ratio", ratio[0], bounds.calibration_ratio_min, ratio[1]))
-    if "calibration_ratio" in figures and bounds.calibration_ratio_max is not None:
-        checks.append(at_most("calibration_ratio", ratio[0], bounds.calibration_ratio_max, ratio[1]))
+    auc, error, loss = map(challenger.metric, ("auc", "calibration_error", "log_loss"))
+    accuracy, ratio = map(challenger.metrics.get, ("accuracy", "calibration_ratio"))
+    checks = [at_least("auc", auc.value, bounds.auc_min, auc.reason)]
+    if accuracy is not None:
+        checks.append(at_least("accuracy", accuracy.value, bounds.accuracy_min, accuracy.reason))
+    checks.append(at_most("calibration_error", error.value, bounds.calibration_error_max, error.reason))
+    if ratio is not None and bounds.calibration_ratio_min is not None:
+        checks.append(at_least("calibration_ratio", ratio.value, bounds.calibration_ratio_min, ratio.reason))
+    if ratio is not None and bounds.calibration_ratio_max is not None:
+        checks.append(at_most("calibration_ratio", ratio.value, bounds.calibration_ratio_max, ratio.reason))
     checks += [
-        _check("log_loss", loss[0], "finite", True, loss[1])
+        _check("log_loss", loss.value, "finite", True, loss.reason)
         if bounds.log_loss_max is None
-        else at_most("log_loss", loss[0], bounds.log_loss_max, loss[1]),
+        else at_most("log_loss", loss.value, bounds.log_loss_max, loss.reason),
         at_most("unseen_share", challenger.unseen_share, bounds.unseen_share_max, "the rows hold no ids"),
         at_most("bytes", float(challenger.bytes), bounds.bytes_max),
         at_most("latency_p99_ms", challenger.latency_p99_ms, bounds.latency_p99_ms_max).model_copy(
@@ -212,13 +203,13 @@ def export_checks(parity: float, smoke: str | None, foreign: Sequence[str], boun
     ]
 
 
-def champion_checks(differences: Mapping[str, Mapping[str, Any]], champion: ModelFigures, bounds: RegisterConfig) -> list[Check]:
+def champion_checks(differences: Mapping[str, Difference], champion: ModelFigures, bounds: RegisterConfig) -> list[Check]:
     """The challenger is, with 95 % confidence, hardly worse than the champion on the same rows.
 
     Parameters
     ----------
-    differences : mapping
-        By metric ``low`` and ``high`` of challenger minus champion, from a paired bootstrap; ``reason`` where they are undefined.
+    differences : mapping of str to Difference
+        Challenger minus champion by metric, from a paired bootstrap.
     champion : ModelFigures
     bounds : RegisterConfig
 
@@ -228,17 +219,17 @@ def champion_checks(differences: Mapping[str, Mapping[str, Any]], champion: Mode
 
     Examples
     --------
-    >>> champion = ModelFigures({"auc": {"value": 0.7}, "log_loss": {"value": 0.5}}, 0.1, 1000, Latency(2.0, 2.1, 5, 40))
-    >>> found = {"auc": {"low": -0.02, "high": 0.022}, "log_loss": {"low": 0.0, "high": 0.01}}
+    >>> champion = ModelFigures({"auc": MetricValue(0.7), "log_loss": MetricValue(0.5)}, 0.1, 1000, Latency(2.0, 2.1, 5, 40))
+    >>> found = {"auc": MetricDifference(0.0, -0.02, 0.022), "log_loss": MetricDifference(0.0, 0.0, 0.01)}
     >>> [(check.name, check.bound, check.passed) for check in champion_checks(found, champion, RegisterConfig())]
     [('auc_against_champion_low', '>= -0.005', False), ('log_loss_against_champion_high', '<= 0.05', True)]
     """
     rank = "accuracy" if "accuracy" in champion.metrics else "auc"
-    ranked, loss = differences.get(rank, {}), differences.get("log_loss", {})
-    room = bounds.log_loss_margin * (metric_value(champion.metrics, "log_loss")[0] or 0.0)
+    ranked, loss = differences.get(rank, _NOT_MEASURED), differences.get("log_loss", _NOT_MEASURED)
+    room = bounds.log_loss_margin * (champion.metric("log_loss").value or 0.0)
     return [
-        at_least(f"{rank}_against_champion_low", ranked.get("low"), -bounds.champion_margin, ranked.get("reason")),
-        at_most("log_loss_against_champion_high", loss.get("high"), room, loss.get("reason")),
+        at_least(f"{rank}_against_champion_low", ranked.low, -bounds.champion_margin, ranked.reason),
+        at_most("log_loss_against_champion_high", loss.high, room, loss.reason),
     ]
 
 

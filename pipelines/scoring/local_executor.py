@@ -152,9 +152,9 @@ def work(model: Path, version: str, folder: Path, number: int) -> Answer:
     file = handed_over(folder, number)
     part = receive(file)
     file.unlink()
-    return score_part(partial(_model, model), version, part, folder)
+    return score_part(partial(_opened, model), version, part, folder)
 
 
 @cache
-def _model(path: Path) -> LoadedModel:
+def _opened(path: Path) -> LoadedModel:
     return load_model_folder(path)

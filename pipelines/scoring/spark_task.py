@@ -52,11 +52,11 @@ class ScoringTask:
 
     def _score(self, number: int) -> Answer:
         part = receive(handed_over(Path(self.folder), number))
-        return score_part(partial(_model, self.archive, self.digest), self.version, part, Path(self.folder))
+        return score_part(partial(_unpacked, self.archive, self.digest), self.version, part, Path(self.folder))
 
 
 @cache
-def _model(archive: str, digest: str) -> LoadedModel:
+def _unpacked(archive: str, digest: str) -> LoadedModel:
     from pyspark import SparkFiles
 
     here = Path(SparkFiles.getRootDirectory()) / f"{Path(archive).stem}-{os.getpid()}"  # goes when the session does

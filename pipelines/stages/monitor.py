@@ -11,7 +11,8 @@ from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import digest_of, write_json, write_text
 from pipelines.config.scoring import MonitorConfig
 from pipelines.errors import BoundBroken
-from pipelines.registry.promotion_gate import Check, at_least, at_most, metric_value
+from pipelines.metrics import metric_value
+from pipelines.registry.promotion_gate import Check, at_least, at_most
 from pipelines.scoring.manifest import ScoresManifest
 from pipelines.scoring.partitions import SCORES, is_whole, partition_path, read_partition, scored_dates
 from pipelines.workspace.artifacts import Artifact, publish_directory, read_json

@@ -154,7 +154,7 @@ def test_promote_moves_the_alias_whatever_the_gate_said(
         client = connect(uri)
         client.create_registered_model("demo")
         client.create_model_version("demo", "file:///model")
-        Registry(uri, "demo").challenge("1")
+        Registry(uri, "demo").set_challenger("1")
 
     def refuse(context: Any) -> None:
         raise refusal(decide([at_least("auc", 0.4, 0.5)], "1", None))

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from pipelines.config.register import RegisterConfig
-from pipelines.registry.challenger import Comparison, Mismatch, compare_with_champion
+from pipelines.registry.challenger import ChampionComparison, Mismatch, compare_with_champion
 from pipelines.registry.lineage import Lineage
 from pipelines.registry.model_package import load_scorer, save_model
 from pipelines.tasks.answers import answers_of
@@ -31,7 +31,9 @@ def models(tmp_path_factory: pytest.TempPathFactory, make_export: Callable[[Path
     return {name: root / name / "model" for name in ("one", "other")}
 
 
-def compared(test: Any, rows: pa.Table, trained: np.ndarray, model: Path, champion: Path | None, bounds: RegisterConfig) -> Comparison:
+def compared(
+    test: Any, rows: pa.Table, trained: np.ndarray, model: Path, champion: Path | None, bounds: RegisterConfig
+) -> ChampionComparison:
     return compare_with_champion(test=test, rows=rows, trained=trained, model=model, champion=champion, bounds=bounds)
 
 
@@ -50,10 +52,10 @@ def test_both_are_measured_on_the_newest_rows(models: dict[str, Path], test_rows
     unknown = (newest["item"].to_numpy() == 4).mean()  # item 99 is in no vocabulary
     assert found.challenger.unseen_share == found.champion.unseen_share == pytest.approx(unknown)
     assert (found.challenger.figure("auc") or 0) > 0.6 > (found.champion.figure("auc") or 0)
-    assert found.differences["auc"]["low"] > 0 > found.differences["log_loss"]["high"]
+    assert found.differences["auc"].low > 0 > found.differences["log_loss"].high
     again = compared(test_rows, newest, trained[-newest.num_rows :], models["one"], models["one"], BOUNDS)
     assert again.challenger.metrics == found.challenger.metrics
-    assert again.differences["auc"]["difference"] == 0
+    assert again.differences["auc"].difference == 0
     alone = compared(test_rows, rows, trained, models["one"], None, BOUNDS)
     assert (alone.champion, alone.differences) == (None, {})
 
@@ -63,7 +65,7 @@ def test_a_difference_without_a_value_says_why(models: dict[str, Path], test_row
     rows = rows.set_column(rows.column_names.index("label"), "label", pa.array(np.ones(rows.num_rows, np.int8)))
     trained = load_scorer(models["one"]).score(test_rows.raw(rows))
     found = compared(test_rows, rows, trained, models["one"], models["other"], BOUNDS)
-    assert found.differences["auc"]["reason"] == "all 300 labels are 1"
+    assert found.differences["auc"].reason == "all 300 labels are 1"
 
 
 def test_a_champion_of_other_classes_is_no_rival(models: dict[str, Path], test_rows: ClickRows) -> None:

@@ -9,11 +9,12 @@ from itertools import cycle
 import pyarrow as pa
 import pytest
 
+from ctr_kd.evaluation.tables import MetricValue
 from pipelines.config.register import RegisterConfig
 from pipelines.registry.latency import Latency, measure_latency
 from pipelines.registry.promotion_gate import ModelFigures, decide, decision, model_checks
 
-METRICS = {"auc": {"value": 0.7}, "calibration_error": 0.01, "log_loss": {"value": 0.4}}
+METRICS = {"auc": MetricValue(0.7), "calibration_error": MetricValue(0.01), "log_loss": MetricValue(0.4)}
 
 
 class Machine:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ctr_kd.evaluation.tables import MetricDifference, MetricValue
 from pipelines.config.register import RegisterConfig
 from pipelines.registry.latency import Latency
 from pipelines.registry.promotion_gate import (
@@ -34,7 +35,8 @@ def names_of_failed(checks: list[Check]) -> list[str]:
 
 
 def figures(unseen_share: float | None = 0.1, size: int = 1000, latency: float = 2.0, **metrics: Any) -> ModelFigures:
-    return ModelFigures(GOOD | metrics, unseen_share, size, Latency(latency, 2 * latency, 5, 40))
+    typed = {name: MetricValue(**entry) if isinstance(entry, dict) else MetricValue(entry) for name, entry in (GOOD | metrics).items()}
+    return ModelFigures(typed, unseen_share, size, Latency(latency, 2 * latency, 5, 40))
 
 
 def test_a_good_student_passes() -> None:
@@ -87,13 +89,15 @@ def test_the_export_can_refuse() -> None:
 @pytest.mark.parametrize("rank", ["auc", "accuracy"])
 def test_the_champion_is_beaten_or_nearly_so_with_confidence(low: float | None, passed: bool, rank: str) -> None:
     champion = figures(**{rank: {"value": 0.7}})
-    found = champion_checks({rank: {"low": low}, "log_loss": {"high": 0.0}}, champion, BOUNDS)
+    found = champion_checks({rank: MetricDifference(0.0, low=low), "log_loss": MetricDifference(0.0, high=0.0)}, champion, BOUNDS)
     assert names_of_failed(found) == ([] if passed else [f"{rank}_against_champion_low"])
 
 
 @pytest.mark.parametrize(("high", "passed"), [(0.045, True), (0.046, False), (-1.0, True), (None, False)])
 def test_the_log_loss_may_not_grow_by_more_than_a_share(high: float | None, passed: bool) -> None:
-    found = champion_checks({"auc": {"low": 0.0}, "log_loss": {"high": high, "reason": "one user"}}, figures(), BOUNDS)
+    found = champion_checks(
+        {"auc": MetricDifference(0.0, low=0.0), "log_loss": MetricDifference(0.0, high=high, reason="one user")}, figures(), BOUNDS
+    )
     assert names_of_failed(found) == ([] if passed else ["log_loss_against_champion_high"])
 
 

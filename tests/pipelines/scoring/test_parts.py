@@ -447,7 +447,7 @@ served.change(score={{"workers": 2, "batch_rows": 10}})
 model = load_chosen_model(served.context())
 folder = PartsFolder(Path({str(tmp_path / "parts")!r}), {{}})
 with local_executor.WorkerPool(model, "1", folder, 1, "") as pool, local_executor._as_workers_begin():
-    opened = pool._pool.submit(local_executor._model, model.path)
+    opened = pool._pool.submit(local_executor._opened, model.path)
     print(pool._pool.submit(eval, "sorted(name for name in __import__('sys').modules if '.' not in name)").result())
     opened.exception()
 score_file(served.context(), Path({str(given_rows)!r}), Path({str(tmp_path / "out.parquet")!r}))
