@@ -18,8 +18,9 @@ from ctr_kd.data.samples import Assembly
 from ctr_kd.training.checkpoint import load_checkpoint
 from ctr_kd.training.loop import predict
 from pipelines.config.run import RunConfig
-from pipelines.stages import PIPELINE, distill
+from pipelines.stages import PIPELINE
 from pipelines.tasks.logits import read_predictions
+from pipelines.training import students
 from pipelines.training.bert import load_teacher
 from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext
@@ -106,7 +107,7 @@ def test_a_killed_run_ends_as_one_that_was_not(distil: Distil, monkeypatch: pyte
         def killed(*arguments: Any) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr(distill, "record_curve", killed)  # between the two students
+        patch.setattr(students, "record_curve", killed)  # between the two students
         with pytest.raises(KeyboardInterrupt):
             distil(0.5, force=True)
     assert digests(distil(0.5)) == whole
