@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ctr_kd.metrics.bootstrap import Bootstrap
 from pipelines.config.run import RunConfig
 from pipelines.stages.student import STAGE as STUDENT
 from pipelines.stages.transfer import STAGE as TRANSFER
@@ -17,9 +17,6 @@ from pipelines.workspace.artifacts import Artifact
 from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.reports import publish_beside
 from pipelines.workspace.runner import Runner
-
-if TYPE_CHECKING:
-    from ctr_kd.metrics.bootstrap import Bootstrap
 
 
 @dataclass(frozen=True)
@@ -101,7 +98,6 @@ def train_all(run: RunContext, wanted: Mapping[str, RunConfig], force: bool = Fa
 
 def compared_rows(context: StageContext) -> tuple[Rows, np.ndarray, Bootstrap]:
     """What students are compared on: the rows, the labels of the test rows, and their resamples by user, or by row where there is none."""
-    from ctr_kd.metrics.bootstrap import Bootstrap
 
     settings, raw = context.config.evaluate, task_of(context.config).rows(context.inputs["ingest"])
     rows = raw.evaluation_rows()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ctr_kd.evaluation.several_seeds import Seeded, measure_seeds, seed_differences, seed_means
 from feature_store.tables.json_files import write_json, write_text
 from pipelines.config.run import RunConfig
 from pipelines.experiments.ablations import ablation, alone, amount_key, by_amount
@@ -59,7 +60,6 @@ def amount_titles(config: RunConfig) -> dict[float, str]:
 
 def compare_students(context: StageContext, trained: Mapping[str, Path]) -> None:
     """Compare all students on the test rows; writes ``prove.json`` and ``prove.html``."""
-    from ctr_kd.evaluation.several_seeds import Seeded, measure_seeds, seed_differences, seed_means
     from ctr_kd.report import WORDS, quality, render_proof, verdict
 
     config, settings = context.config, context.config.evaluate

@@ -10,6 +10,8 @@ import numpy as np
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ctr_kd.config import COMBINING
+from ctr_kd.evaluation.pareto import on_frontier
+from ctr_kd.evaluation.several_seeds import measure_seeds, seed_means
 from feature_store.config import Config
 from feature_store.tables.files import sha256_of
 from feature_store.tables.json_files import write_json, write_text
@@ -117,8 +119,6 @@ def measure_students(context: StageContext, trained: Mapping[str, Path], points:
     ConfigError
         When the points of others were measured on other rows: on the same axes they would mean something else.
     """
-    from ctr_kd.evaluation.pareto import on_frontier
-    from ctr_kd.evaluation.several_seeds import measure_seeds, seed_means
     from ctr_kd.report import WORDS, render_sweep
 
     config, settings = context.config, context.config.evaluate

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ctr_kd.evaluation.evaluate import click_curves, confusions, evaluate_models
+from ctr_kd.evaluation.tables import MetricValue, ModelMetrics, metrics_json
+from ctr_kd.metrics import UndefinedMetric, classification, probability
 from pipelines.metrics import DataFacts, Metrics, RunFacts, write_report
 from pipelines.tasks import Rows, task_of
 from pipelines.tasks.baselines import BASELINES, is_asked_for
@@ -19,7 +22,6 @@ from pipelines.workspace.reports import publish_report
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ctr_kd.evaluation.tables import ModelMetrics
 
 Scores = dict[str, "NDArray"]  # test probabilities by model
 Costs = dict[str, dict[str, Any]]  # what a model costs, by model, as metrics.json has it
@@ -27,8 +29,6 @@ Costs = dict[str, dict[str, Any]]  # what a model costs, by model, as metrics.js
 
 def measure_models(context: StageContext) -> None:
     """Score the test rows with every model; writes ``metrics.json``, ``report.json`` (what the plots show) and ``report.html``."""
-    from ctr_kd.evaluation.evaluate import click_curves, confusions, evaluate_models
-    from ctr_kd.evaluation.tables import metrics_json
 
     settings = context.config.evaluate
     test = task_of(context.config).rows(context.inputs["ingest"])
@@ -91,8 +91,6 @@ def calibration_figures(label: NDArray, score: NDArray) -> ModelMetrics:
 
     Of classes the rate is that at which the likeliest class is right.
     """
-    from ctr_kd.evaluation.tables import MetricValue
-    from ctr_kd.metrics import UndefinedMetric, classification, probability
 
     measures: dict[str, Callable[[], float]]
     if score.ndim == 1:

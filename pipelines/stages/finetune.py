@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, cast
 
 import pyarrow.parquet as pq
 
+from ctr_kd.data.samples import Assembly, Samples
+from ctr_kd.data.texts import AnyAssembly
 from ctr_kd.training.job import TrainingRows
 from feature_store.tables.contracts import DataError
 from pipelines.tasks import task_of
@@ -19,8 +21,6 @@ from pipelines.training.transfer_set import NEGATIVES_FILE, write_hard_negatives
 from pipelines.workspace.context import Stage, StageContext
 
 if TYPE_CHECKING:
-    from ctr_kd.data.samples import Assembly, Samples
-    from ctr_kd.data.texts import AnyAssembly
     from ctr_kd.models.bert import MaskedItemModel
 
 

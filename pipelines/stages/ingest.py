@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from feature_store.config import SplitConfig
+from feature_store.readers import READERS
 from feature_store.store.store import Store
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import digest_of, write_json
+from feature_store.text.ingest import resource_files
 from pipelines.errors import ConfigError
 from pipelines.tasks import task_of
 from pipelines.workspace.artifacts import read_json
@@ -43,8 +45,6 @@ def _ingest_what_is_new(run: RunContext) -> None:
         if known.get("source") != settings or not _whole(run.store):
             raise ConfigError(f"source.reader {source.reader} reads files: name their folder with --data DIR")
         return
-    from feature_store.readers import READERS
-    from feature_store.text.ingest import resource_files
 
     reader = READERS[source.reader](source, run.data)
     if checkpoint:

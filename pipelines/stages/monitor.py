@@ -7,6 +7,10 @@ from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
+from ctr_kd.evaluation.evaluate import evaluate_models
+from ctr_kd.evaluation.rows import EvaluationRows
+from ctr_kd.metrics.drift import index_by_chance
+from feature_store.features.delayed_labels import labels_of
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import digest_of, write_json, write_text
 from pipelines.config.scoring import MonitorConfig
@@ -68,10 +72,6 @@ def watch_scores(context: StageContext) -> None:
 
 def measure(context: StageContext, day: date) -> dict[str, Any]:
     """What is known of a scored date: figures with intervals of its users, or why there are none."""
-    from ctr_kd.evaluation.evaluate import evaluate_models
-    from ctr_kd.evaluation.rows import EvaluationRows
-    from ctr_kd.metrics.drift import index_by_chance
-    from feature_store.features.delayed_labels import labels_of
 
     manifest = read_partition(context.workspace, day)
     if manifest is None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ctr_kd.data.samples import Assembly
+from feature_store.features.event_log import microseconds
 from feature_store.tables.json_files import write_json
 from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.context import RunContext, Stage, StageContext
@@ -15,11 +17,9 @@ FILE = "next_item.json"
 
 def rank_next_items(context: StageContext) -> None:
     """Rank the last click of the test window, and of the validation window, of every user; writes ``next_item.json``."""
-    from ctr_kd.data.samples import Assembly
     from ctr_kd.evaluation.next_item import evaluate_next_items, next_item_score, next_items
     from ctr_kd.training.checkpoint import load_weights
     from ctr_kd.training.pretrain import build_encoder
-    from feature_store.features.event_log import microseconds
 
     config = context.config
     assembly = Assembly(context.inputs["ingest"], config.history.max_length)

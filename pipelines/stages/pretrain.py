@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ctr_kd.data.texts import TextAssembly
+from feature_store.features.event_log import microseconds
 from feature_store.tables.contracts import DataError
 from pipelines.tasks import task_of
 from pipelines.training.bert import pretrained_weights
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 def pretrain_encoders(context: StageContext) -> None:
     """Train each encoder, or take over a checkpoint's; writes ``pretrained.pt``, those of further encoders, and ``training.json``."""
     from ctr_kd.training.pretrain import pretrain
-    from feature_store.features.event_log import microseconds
 
     config = context.config
     if config.pretrain.checkpoint is not None:
@@ -56,7 +57,6 @@ def adopt(context: StageContext, checkpoint: str) -> None:
     DataError
         When it does not fit the configuration or the teacher's vocabulary.
     """
-    from ctr_kd.data.texts import TextAssembly
     from ctr_kd.huggingface.convert import InterchangeError, adopt_bert
     from ctr_kd.training.pretrain import build_encoder, masked_item_accuracy, pretraining_sequences
 

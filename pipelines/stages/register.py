@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctr_kd.export.signature import read_signature
+from ctr_kd.metrics.drift import ScoreDistribution
 from feature_store.tables.files import sha256_of
 from feature_store.tables.json_files import digest_of
 from pipelines.metrics import Metrics, RunFacts, read_plots, write_report
@@ -147,7 +148,6 @@ def lineage(context: StageContext) -> Lineage:
 
 def validation_scores(distill: Path) -> dict[str, Any]:
     """How the student's scores are distributed over the validation rows: what those of later days are compared with."""
-    from ctr_kd.metrics.drift import ScoreDistribution
 
     scores = stored_probabilities(distill / "predictions_student_validation.parquet")
     return ScoreDistribution.of(scores if scores.ndim == 1 else scores.max(axis=1)).to_dict()

@@ -5,7 +5,7 @@ baselines, teachers models that are no network, by name
 logits              what models say of rows, on disk
 answers             what a registered student answers, whatever the run beside it is about
 
-Imports inside functions keep torch, scikit-learn and the readers of logs out of a run that has nothing to do, and the tasks themselves out
+Imports inside functions keep torch and scikit-learn out of a run that has nothing to do, and the tasks themselves out
 of processes that score.
 """
 

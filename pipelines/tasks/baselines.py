@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from feature_store.features.statistics import click_counts
 from pipelines.config.run import EvaluateConfig
 from pipelines.tasks.clicks import ClickRows
 from pipelines.tasks.logits import SPLITS, probabilities
@@ -23,7 +24,6 @@ Measured = tuple["NDArray", dict[str, Any]]  # test probabilities, and what they
 
 def popularity(context: StageContext, rows: ClickRows) -> Measured:
     from ctr_kd.baselines.clicks import Popularity
-    from feature_store.features.statistics import click_counts
 
     train, test = rows.read("train"), rows.read("test")
     counts = click_counts(context.config.statistics)

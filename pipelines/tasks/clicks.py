@@ -11,15 +11,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ctr_kd.data.samples import Assembly
+from ctr_kd.evaluation.rows import EvaluationRows, standard_slices
+from feature_store.features.event_log import microseconds
 from feature_store.features.summary import ClickSummary
+from feature_store.features.training_set import assemble
+from feature_store.store.ingest import ingest
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import load_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ctr_kd.data.samples import Assembly
-    from ctr_kd.evaluation.rows import EvaluationRows
     from pipelines.config.run import RunConfig
     from pipelines.workspace.context import RunContext, StageContext
 
@@ -120,8 +123,6 @@ class ClickRows:
         DataError
             When there are none.
         """
-        from ctr_kd.evaluation.rows import EvaluationRows, standard_slices
-        from feature_store.features.event_log import microseconds
 
         rows = self.read("test")
         if not rows.num_rows:
@@ -157,14 +158,11 @@ class Clicks:
 
     def ingest(self, run: RunContext, resources: Set[str], failed: Path, report: Callable[[str], None]) -> None:
         """New rows of the raw log into the store; see :func:`feature_store.store.ingest.ingest`. There are no resources."""
-        from feature_store.store.ingest import ingest
 
         ingest(self._config.source, run.data, run.store, failed, report)
 
     def assemble(self, context: StageContext) -> dict[str, Any]:
         """Rows and vocabularies (:func:`feature_store.features.training_set.assemble`), and the pool of the clicks' tokens."""
-        from ctr_kd.data.samples import Assembly
-        from feature_store.features.training_set import assemble
 
         config = self._config
         summary = assemble(context.store, config.assembly, config.feature_store, context.as_of, context.output, report=context.report)
@@ -175,7 +173,6 @@ class Clicks:
 
     def assembly(self, artifact: Path, view: str) -> Assembly:
         """Clicks are the same for teacher and student."""
-        from ctr_kd.data.samples import Assembly
 
         return Assembly(artifact, self._config.history.max_length)
 

@@ -10,16 +10,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ctr_kd.data.texts import TEXTS
+from ctr_kd.data.texts import TEXTS, TextAssembly
+from ctr_kd.evaluation.rows import EvaluationRows
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import load_json
+from feature_store.text.dataset import assemble_texts
+from feature_store.text.ingest import ingest_texts
 from feature_store.text.summary import TextSummary
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ctr_kd.data.texts import TextAssembly
-    from ctr_kd.evaluation.rows import EvaluationRows
     from pipelines.config.run import RunConfig
     from pipelines.workspace.context import RunContext, StageContext
 
@@ -78,7 +79,6 @@ class TextRows:
         DataError
             When there are none.
         """
-        from ctr_kd.evaluation.rows import EvaluationRows
 
         rows = self.read("test")
         if not rows.num_rows:
@@ -113,20 +113,17 @@ class Texts:
 
     def ingest(self, run: RunContext, resources: Set[str], failed: Path, report: Callable[[str], None]) -> None:
         """New rows and resources of the raw files into the store; see :func:`feature_store.text.ingest.ingest_texts`."""
-        from feature_store.text.ingest import ingest_texts
 
         ingest_texts(self._config.source, run.data, run.store, failed, report, resources=resources)
 
     def assemble(self, context: StageContext) -> dict[str, Any]:
         """Rows as both tokenizers read them; see :func:`feature_store.text.dataset.assemble_texts`."""
-        from feature_store.text.dataset import assemble_texts
 
         summary = assemble_texts(context.store, self._config.tokens, context.output, context.report)
         return {"rows": summary.rows, "leaked": summary.leaked}
 
     def assembly(self, artifact: Path, view: str) -> TextAssembly:
         """Texts as the tokenizer of ``view`` reads them."""
-        from ctr_kd.data.texts import TextAssembly
 
         return TextAssembly(artifact, view)
 

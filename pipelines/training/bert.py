@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ctr_kd.data.samples import Samples
+from ctr_kd.data.texts import AnyAssembly
+from feature_store.features.event_log import microseconds
 from pipelines.tasks import task_of
 from pipelines.training.facts import PretrainingFacts
 from pipelines.workspace.context import StageContext
 
 if TYPE_CHECKING:
-    from ctr_kd.data.samples import Samples
-    from ctr_kd.data.texts import AnyAssembly
     from ctr_kd.models.bert import MaskedItemModel
     from ctr_kd.models.ensemble import Ensemble
     from pipelines.config.run import RunConfig
@@ -60,7 +61,6 @@ def pretrained_weights(pretrain: Path, number: int = 0) -> Path:
 
 def pretraining_until(pretrain: Path) -> int | None:
     """Time (microseconds UTC) before which the clicks were known that a pretraining saw, by its artifact; None for what has no times."""
-    from feature_store.features.event_log import microseconds
 
     until = PretrainingFacts.read(pretrain).until
     return None if until is None else microseconds(until)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ctr_kd.data.samples import Samples
+from ctr_kd.data.texts import AnyAssembly
 from ctr_kd.training.job import TrainingRows
 from ctr_kd.training.learning_curve import LearningCurve
 from pipelines.tasks.logits import SPLITS, TAUGHT, write_predictions
@@ -18,8 +20,6 @@ from pipelines.workspace.context import StageContext
 if TYPE_CHECKING:
     from torch import nn
 
-    from ctr_kd.data.samples import Samples
-    from ctr_kd.data.texts import AnyAssembly
     from ctr_kd.models.bert import MaskedItemModel
 
 

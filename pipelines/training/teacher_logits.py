@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.parquet as pq
 
+from ctr_kd.data.samples import Samples
 from pipelines.tasks import task_of
 from pipelines.tasks.logits import SPLITS, precision_of, read_predictions, write_predictions
 from pipelines.tasks.teachers import TEACHERS, TeacherFacts
@@ -16,9 +16,6 @@ from pipelines.training.facts import TeachersFacts
 from pipelines.training.transfer_set import TRANSFER_FILE
 from pipelines.training.weighting import learn_weights, weights_of
 from pipelines.workspace.context import StageContext
-
-if TYPE_CHECKING:
-    from ctr_kd.data.samples import Samples
 
 
 def teacher_logits(context: StageContext, samples: Mapping[str, Samples]) -> tuple[dict[str, np.ndarray], TeachersFacts]:

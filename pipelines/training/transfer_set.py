@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ctr_kd.data.samples import Assembly, Samples
+from ctr_kd.data.texts import AnyAssembly, TextAssembly
+from feature_store.features.unlabelled_pairs import HARD_NEGATIVES, TRANSFER_SET, NoPairs, Purpose, write_unmet_rows
 from feature_store.tables.contracts import DataError
 from pipelines.config.run import TaskName
 from pipelines.training.bert import load_teacher
@@ -17,10 +20,7 @@ from pipelines.training.facts import MadeTextFacts, PairFacts, TransferFacts
 from pipelines.workspace.context import StageContext
 
 if TYPE_CHECKING:
-    from ctr_kd.data.samples import Assembly, Samples
-    from ctr_kd.data.texts import AnyAssembly, TextAssembly
     from ctr_kd.models.bert import MaskedItemModel
-    from feature_store.features.unlabelled_pairs import Purpose
 
 TRANSFER_FILE = "transfer.parquet"  # in the artifact beside what the teachers say of them
 NEGATIVES_FILE = "hard_negatives.parquet"
@@ -69,7 +69,6 @@ def write_texts(context: StageContext, assembly: TextAssembly, file: Path) -> Ma
 
 def write_pairs(context: StageContext, assembly: Assembly, file: Path) -> PairFacts:
     """Write users and items that never met; what is near to an item is asked of the fine-tuned encoder. See :func:`write_unmet`."""
-    from feature_store.features.unlabelled_pairs import TRANSFER_SET
 
     settings = context.config.distill.transfer
     encoder = load_teacher(context.inputs["finetune"], assembly, context.config).pretrained
@@ -82,7 +81,6 @@ WRITERS: Mapping[TaskName, Callable[[StageContext, Any, Path], TransferFacts]] =
 
 def write_hard_negatives(context: StageContext, assembly: Assembly, encoder: MaskedItemModel) -> PairFacts:
     """Write the configured hard negatives; see :func:`write_unmet`."""
-    from feature_store.features.unlabelled_pairs import HARD_NEGATIVES
 
     settings = context.config.finetune.hard_negatives
     draw = Draw("finetune.hard_negatives.amount", settings.amount, settings.neighbours, context.config.seed)
@@ -101,7 +99,6 @@ def write_unmet(
     """
     from ctr_kd.retrieval.item_index import ItemIndex
     from ctr_kd.retrieval.unlabelled_pairs import item_vectors, nearest_codes
-    from feature_store.features.unlabelled_pairs import NoPairs, write_unmet_rows
 
     config, index = context.config, ItemIndex(item_vectors(encoder))
     context.report(f"{purpose.title}: nearest of {len(index):,} items, {index.kind} search, recall@10 {index.recall:.3f}")

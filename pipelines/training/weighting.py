@@ -11,6 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ctr_kd.data.samples import Assembly, Samples
+from ctr_kd.metrics import auc_score, log_loss
+from ctr_kd.training.job import TrainingRows
+from feature_store.special_tokens import SPECIALS, UNKNOWN
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import write_json
 from pipelines.tasks.logits import probabilities
@@ -22,7 +26,6 @@ from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.context import StageContext
 
 if TYPE_CHECKING:
-    from ctr_kd.data.samples import Assembly, Samples
     from ctr_kd.training.teacher_weights import TeacherWeights
 
 FILE = "weighting.json"
@@ -133,7 +136,6 @@ def weights_of(context: StageContext, samples: Mapping[str, Samples]) -> dict[st
 
 
 def _assembly(context: StageContext) -> Assembly:
-    from ctr_kd.data.samples import Assembly
 
     return Assembly(context.inputs["ingest"], context.config.history.max_length)
 
@@ -142,7 +144,6 @@ def _decide(
     context: StageContext, learned: TeacherWeights, validation: Samples, teachers: Mapping[str, Mapping[str, np.ndarray]], *, rows: int
 ) -> WeightingFacts:
     """Let the validation rows choose between fixed and learned weights, as they choose a checkpoint: by log loss."""
-    from ctr_kd.metrics import auc_score, log_loss
     from ctr_kd.training.distill import combine_logits
     from ctr_kd.training.teacher_weights import row_context
 
@@ -176,10 +177,8 @@ def _earlier_bert(context: StageContext, assembly: Assembly, fold: Fold, validat
 
     from ctr_kd.training.devices import choose_device
     from ctr_kd.training.finetune import finetune_members
-    from ctr_kd.training.job import TrainingRows
     from ctr_kd.training.loop import predict
     from ctr_kd.training.pretrain import pretrain
-    from feature_store.special_tokens import UNKNOWN
 
     config = context.config
     encoders = load_encoders(context.inputs["pretrain"], assembly, config)
@@ -207,7 +206,6 @@ def _earlier_bert(context: StageContext, assembly: Assembly, fold: Fold, validat
 
 def _new_items(context: StageContext, assembly: Assembly, cutoff: int) -> np.ndarray:
     """Indices of vocabulary items that a vocabulary fitted at the cutoff would not hold."""
-    from feature_store.special_tokens import SPECIALS
 
     index = assembly.item_tokens[:, 0]
     few = assembly.click_counts(cutoff) < context.config.vocabulary.min_count
@@ -216,7 +214,6 @@ def _new_items(context: StageContext, assembly: Assembly, cutoff: int) -> np.nda
 
 def _without(samples: Samples, items: np.ndarray) -> Samples:
     """Samples in which some candidates are unknown."""
-    from feature_store.special_tokens import UNKNOWN
 
     pool = samples.b.pool.copy()
     pool[np.isin(pool[:, 0], items), 0] = UNKNOWN

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-import feature_store.store.ingest
 from feature_store.tables.contracts import DataError
 from pipelines.config.run import RunConfig
 from pipelines.errors import ConfigError
 from pipelines.stages.ingest import bring_store_up_to_date, logical_time
+from pipelines.tasks import clicks
 from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext
 
@@ -44,8 +44,8 @@ def context(config: RunConfig, data: Path | None, tmp_path: Path, **more: object
 @pytest.fixture
 def ingested(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     calls: list[int] = []
-    original = feature_store.store.ingest.ingest
-    monkeypatch.setattr(feature_store.store.ingest, "ingest", lambda *arguments: calls.append(1) or original(*arguments))
+    original = clicks.ingest
+    monkeypatch.setattr(clicks, "ingest", lambda *arguments: calls.append(1) or original(*arguments))
     return calls
 
 

@@ -109,7 +109,7 @@ def test_a_day_without_any_click_breaks_the_bounds_that_need_clicks(served: Serv
 def test_drift_alarms_unless_it_is_unknown_or_may_be_chance(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     served.run(date=FIRST, model="models:/demo/1")
     with monkeypatch.context() as patch, pytest.raises(BoundBroken, match="psi"):
-        patch.setattr("ctr_kd.metrics.drift.index_by_chance", lambda expected, observed: 0.0)  # as of very many rows
+        patch.setattr(monitor, "index_by_chance", lambda expected, observed: 0.0)  # as of very many rows
         watch(served, psi_max=1e-6)
     measured = watch(served, psi_max=1e-5)[0]  # which is another question than the one before
     assert measured["psi"] < measured["psi_by_chance"] and all(check["passed"] for check in measured["checks"])
