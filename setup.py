@@ -39,6 +39,7 @@ setup(
         "test": [
             "pytest>=9",
             "pytest-xdist>=3.8",
+            "pytest-randomly>=5.1",
             "hypothesis>=6.170",
             "transformers>=5",
             "tokenizers>=0.23",

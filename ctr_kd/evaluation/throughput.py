@@ -11,9 +11,11 @@ from torch import nn
 from ctr_kd.data.batching import make_batch
 from ctr_kd.data.samples import Samples
 
+TIMED_SECONDS = 2.0  # of a measurement, where the caller names no other
+
 
 @torch.no_grad()
-def rows_per_second(model: nn.Module, samples: Samples, share_histories: bool, rows: int = 8192, seconds: float = 2.0) -> float:
+def rows_per_second(model: nn.Module, samples: Samples, share_histories: bool, rows: int = 8192, seconds: float | None = None) -> float:
     """Score batches of real rows on one thread for a while.
 
     Parameters
@@ -25,8 +27,8 @@ def rows_per_second(model: nn.Module, samples: Samples, share_histories: bool, r
         scores row by row.
     rows : int
         Rows of the sample, taken from the end.
-    seconds : float
-        How long to measure, after a warm-up batch.
+    seconds : float, optional
+        How long to measure, after a warm-up batch; :data:`TIMED_SECONDS` where nothing is given.
 
     Returns
     -------
@@ -35,6 +37,7 @@ def rows_per_second(model: nn.Module, samples: Samples, share_histories: bool, r
     """
     if not len(samples):
         return 0.0
+    seconds = TIMED_SECONDS if seconds is None else seconds
     chosen = np.arange(max(0, len(samples) - rows), len(samples))
     if not share_histories:
         # One row's history is never next to an equal one, so that nothing is shared.

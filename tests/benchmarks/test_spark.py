@@ -11,15 +11,13 @@ from feature_store.config import FeatureStoreConfig, SparkConfig
 from feature_store.features.summary import ClickSummary
 from tests.sparks import skip_without_java
 
-GLOBO = Path(__file__).parents[3] / "shared" / "data" / "globo"
 
-
-@pytest.mark.skipif(not GLOBO.is_dir(), reason=f"needs the Globo log in {GLOBO}")
-def test_every_row_of_three_days_is_the_same(tmp_path: Path) -> None:
+@pytest.mark.real_data("globo")
+def test_every_row_of_three_days_is_the_same(tmp_path: Path, real_data: Path) -> None:
     """Minutes of work: as many as Spark takes for three million rows on two cores."""
     pytest.importorskip("pyspark.sql", reason="pyspark is not installed: pip install 'ctr-kd[spark]'")
     skip_without_java()
-    data = linked(GLOBO, 72, tmp_path / "data")
+    data = linked(real_data, 72, tmp_path / "data")
     session = SparkConfig(master="local[2]", options={"spark.driver.memory": "3g", "spark.sql.shuffle.partitions": 4})
     build(FeatureStoreConfig(), data, tmp_path / "embedded")
     build(FeatureStoreConfig(engine="spark", spark=session), data, tmp_path / "spark")

@@ -7,7 +7,9 @@ import io
 import json
 import shutil
 import signal
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,8 @@ from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.runner import Runner
 from tests.pipelines.served import Served, copied, make_served, make_template
+from tests.pipelines.tiny_workspace import Workspace
+from tests.programs import ROOT, TIMED
 from tests.signatures import click_signature
 from tests.summaries import click_summary
 
@@ -82,24 +86,59 @@ def toy(tmp_path: Path) -> ToyPipeline:
     return ToyPipeline(tmp_path / "workspace")
 
 
-@pytest.fixture(scope="session")
-def mlflow_database(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """An empty MLflow database to copy: making one takes seconds, so all workers of a session share it."""
-    from pipelines.tracking.client import connect
+@pytest.fixture(scope="session", autouse=True)
+def _speed_is_measured_for_a_moment() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in TIMED:
+            patch.setattr(name, 0.001)
+        yield
 
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Makes a folder once, however many processes share the tests: the first that asks makes it, the others wait."""
     base = tmp_path_factory.getbasetemp()
     shared = base if worker_id == "master" else base.parent
-    file = shared / "empty" / "mlflow.db"
-    file.parent.mkdir(exist_ok=True)
-    with open(shared / "mlflow.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not file.exists():
-            partial = file.with_suffix(".partial")
-            # What a kill in the middle of the tables leaves: it must not matter.
-            partial.with_name(f".{partial.name}.unfinished").write_bytes(b"half a database")
-            connect(f"sqlite:///{partial}")
-            partial.rename(file)
-    return file
+
+    def made(name: str, make: Callable[[Path], None]) -> Path:
+        folder, done = shared / name, shared / f"{name}.done"
+        with open(shared / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def mlflow_database(made_once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
+    """An empty MLflow database to copy: making one takes seconds."""
+    from pipelines.tracking.client import connect
+
+    def make(folder: Path) -> None:
+        # What a kill in the middle of the tables leaves: it must not matter.
+        (folder / ".mlflow.db.unfinished").write_bytes(b"half a database")
+        connect(f"sqlite:///{folder / 'mlflow.db'}")
+
+    return made_once("empty", make) / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def whole_pipeline(made_once: Callable[[str, Callable[[Path], None]], Path], mlflow_database: Path) -> Workspace:
+    """A workspace in which the pipeline was gone to its end, to be copied; what was said is beside it, in ``out.txt`` and ``err.txt``."""
+
+    def make(folder: Path) -> None:
+        workspace = Workspace.new(folder / "workspace", mlflow_database)
+        command = [sys.executable, "-m", "pipelines", *workspace.command("run")]
+        with open(folder / "out.txt", "w") as out, open(folder / "err.txt", "w") as err:
+            done = subprocess.run(command, stdout=out, stderr=err, cwd=ROOT, check=False)
+        assert done.returncode == 0, (folder / "err.txt").read_text()
+
+    return Workspace(made_once("whole", make) / "workspace")
 
 
 @pytest.fixture
@@ -233,15 +272,31 @@ sweep: {kinds: [pooled, din], widths: [4, 8]}
 """
 
 
+@pytest.fixture(scope="session")
+def taught(made_once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
+    """A workspace in which the teacher of :data:`EXPERIMENT` is trained, to be copied."""
+    from pipelines.config.run import load
+    from pipelines.stages import student
+
+    def make(folder: Path) -> None:
+        (folder / "tiny.yaml").write_text(EXPERIMENT)
+        context = RunContext(load(folder / "tiny.yaml"), folder / "workspace", console=Console(io.StringIO()))
+        Runner(context, student.PIPELINE).run()
+
+    return made_once("taught", make) / "workspace"
+
+
 @pytest.fixture
-def experiment(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+def experiment(
+    taught: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, str]]:
     """Runs a command through the real stages on a tiny simulated log; returns its exit code and what it wrote."""
     from pipelines.cli import main as cli
     from pipelines.tracking.tracker import Tracker
 
+    shutil.copytree(taught, tmp_path / "workspace")
     monkeypatch.setattr(Tracker, "_send", lambda self, work: None)
     monkeypatch.setattr(signal, "signal", lambda *arguments: None)
-    monkeypatch.setattr("pipelines.tasks.timing.TIMED_SECONDS", 0.001)
     (tmp_path / "tiny.yaml").write_text(EXPERIMENT)
 
     def command(*arguments: str) -> tuple[int, str, str]:

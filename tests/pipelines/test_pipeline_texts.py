@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.ctr_kd.text_worlds import CLASSES, make_texts
+from tests.programs import run_program
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY = """
 source: {{reader: text, train: train.tsv, test: test.tsv, text: 0, text_b: {text_b}, label: {label}}}
 tokens: {{teacher: {{kind: characters, max_length: 16}}, student: {{kind: ngrams, min_count: 1, max_length: 48}}}}
@@ -64,11 +61,9 @@ class SmallPipeline:
         )
 
     def __call__(self, *arguments: str) -> tuple[int, str]:
-        command = [sys.executable, "-m", "pipelines", arguments[0], str(self.conf), *arguments[1:]]
         where = ["--data", str(self.data), "--workspace", str(self.workspace)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run([*command, *where], capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
-        return done.returncode, done.stdout if done.returncode == 0 else done.stderr.splitlines()[-1]
+        code, out, err = run_program(arguments[0], str(self.conf), *arguments[1:], *where)
+        return code, out if code == 0 else err.splitlines()[-1]
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["single", "pair"])

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from tests.ctr_kd.training.test_distributed import launch
+from tests.programs import run_together
 
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_killed_training_equals_the_uninterrupted_one(processes: int, directory: Path, tmp_path: Path) -> None:
     def run(runs: dict[str, dict[str, Any]]) -> int:
-        return launch(processes, "tests.ctr_kd.training.train_process", str(directory), str(tmp_path), json.dumps(runs)).returncode
+        arguments = (str(directory), str(tmp_path), json.dumps(runs))
+        ended = run_together(processes, *arguments, module="tests.ctr_kd.training.train_process")
+        return max(abs(one.code) for one in ended)
 
     settings = {"accumulate": 3, "dropout": 0.2}
     step = int(np.random.default_rng().integers(4, 15))  # of 16; any will do

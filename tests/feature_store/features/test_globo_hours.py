@@ -14,7 +14,6 @@ from feature_store.config import AssemblyConfig, FeatureStoreConfig
 from feature_store.features.training_set import assemble
 from tests.feature_store.logs import Event, Naive, write_store
 
-CLICKS = Path(__file__).parents[4] / "shared" / "data" / "globo" / "clicks"
 HOURS = 6
 
 
@@ -30,10 +29,9 @@ class Exact(Event):
         return self.minute + self.delay
 
 
-def test_the_first_hours_equal_the_naive_implementation(tmp_path: Path) -> None:
-    files = [CLICKS / f"clicks_hour_{hour:03d}.csv.gz" for hour in range(HOURS)]
-    if not all(file.is_file() for file in files):
-        pytest.skip(f"{CLICKS}: the Globo log is not here")
+@pytest.mark.real_data("globo")
+def test_the_first_hours_equal_the_naive_implementation(tmp_path: Path, real_data: Path) -> None:
+    files = [real_data / "clicks" / f"clicks_hour_{hour:03d}.csv.gz" for hour in range(HOURS)]
     frame = pd.concat([pd.read_csv(file) for file in files])
     columns = zip(frame["user_id"], frame["click_article_id"], frame["click_timestamp"] * 1000, frame["click_deviceGroup"], strict=True)
     log: list[Event] = [Exact(int(user), int(item), int(time), device=str(device)) for user, item, time, device in columns]

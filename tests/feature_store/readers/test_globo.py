@@ -6,7 +6,6 @@ from feature_store.config import SourceConfig
 from feature_store.readers.globo import GloboReader
 from feature_store.tables.contracts import DataError
 
-REAL = Path(__file__).parents[4] / "shared" / "data" / "globo"
 HEADER = (
     "user_id,session_id,session_start,session_size,click_article_id,click_timestamp,"
     "click_environment,click_deviceGroup,click_os,click_country,click_region,click_referrer_type\n"
@@ -54,9 +53,9 @@ def test_no_files_and_no_folder_are_named(tmp_path: Path) -> None:
         GloboReader(SourceConfig(reader="globo"), None)
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason=f"needs the Globo log in {REAL}")
-def test_the_real_log() -> None:
-    log = reader(REAL)
+@pytest.mark.real_data("globo")
+def test_the_real_log(real_data: Path) -> None:
+    log = reader(real_data)
     assert len(log.files()) == 310
     (batch,) = log.read(log.files()[:1])
     assert len(batch.table) > 1000 and not batch.rejected

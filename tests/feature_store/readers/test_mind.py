@@ -8,7 +8,6 @@ from feature_store.config import SourceConfig
 from feature_store.readers.mind import MindReader
 from feature_store.tables.contracts import ContractCheck, DataError
 
-REAL = Path(__file__).parents[4] / "shared" / "data" / "mind_sample"
 BEHAVIORS = """\
 1\tU1\t11/9/2019 8:00:00 AM\tN1 N2\tN5-1 N6-0
 2\tU2\t11/9/2019 7:30:00 AM\t\tN5-0
@@ -103,9 +102,9 @@ def test_missing_behaviors_are_named(tmp_path: Path) -> None:
         MindReader(SourceConfig(reader="mind"), tmp_path).files()
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason=f"needs the MIND sample in {REAL}")
-def test_the_real_sample() -> None:
-    log = MindReader(SourceConfig(reader="mind"), REAL)
+@pytest.mark.real_data("mind_sample")
+def test_the_real_sample(real_data: Path) -> None:
+    log = MindReader(SourceConfig(reader="mind"), real_data)
     check = ContractCheck(log.contract())
     parts = [(batch.kind, check.split(batch)) for batch in log.read(log.files())]
     events = [good for kind, (good, _) in parts if kind == "events"]

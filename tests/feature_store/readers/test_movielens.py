@@ -6,8 +6,6 @@ from feature_store.config import SourceConfig
 from feature_store.readers.movielens import GENRES, MovieLensReader
 from feature_store.tables.contracts import ContractCheck, DataError
 
-REAL = Path(__file__).parents[4] / "shared" / "data" / "ml-100k"
-
 
 def write(data: Path, files: dict[str, str], **settings: float) -> MovieLensReader:
     for name, text in files.items():
@@ -80,9 +78,9 @@ def test_a_folder_without_ratings_is_named(tmp_path: Path) -> None:
         write(tmp_path, {"a.inter": "x", "b.inter": "x"}).files()
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason=f"needs MovieLens 100K in {REAL}")
-def test_the_real_log() -> None:
-    log = MovieLensReader(SourceConfig(reader="movielens"), REAL)
+@pytest.mark.real_data("ml-100k")
+def test_the_real_log(real_data: Path) -> None:
+    log = MovieLensReader(SourceConfig(reader="movielens"), real_data)
     check = ContractCheck(log.contract())
     tables = {batch.kind: check.split(batch)[0] for batch in log.read(log.files())}
     assert len(tables["events"]) == 100_000 and sum(tables["events"]["clicked"].to_pylist()) == 55_375

@@ -14,7 +14,6 @@ from feature_store.store.ingest import ingest
 from feature_store.store.store import Store
 from feature_store.tables.contracts import ContractCheck, DataError
 
-REAL = Path(__file__).parents[4] / "shared" / "data" / "s3rec"
 SEQUENCES = "ann 7 8 9\nbob 8\n\ncid 9 7\n"
 ATTRIBUTES = {"7": [1, 2], "8": [1, 3], "9": []}
 
@@ -178,10 +177,10 @@ def test_an_attribute_keeps_its_column_and_the_rarer_one_its_place() -> None:
     assert columns == [{"1": "a", "2": "a", "3": "a", "4": "e"}, {"1": "b", "3": "b", "2": "c", "4": "c"}]
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason=f"needs the sequences in {REAL}")
+@pytest.mark.real_data("s3rec")
 @pytest.mark.parametrize(("name", "users", "clicks", "items"), [("Beauty", 22_363, 198_502, 12_101), ("LastFM", 1_090, 52_551, 3_646)])
-def test_the_real_sets(name: str, users: int, clicks: int, items: int) -> None:
-    log = S3RecReader(SourceConfig(reader="s3rec", name=name), REAL)
+def test_the_real_sets(real_data: Path, name: str, users: int, clicks: int, items: int) -> None:
+    log = S3RecReader(SourceConfig(reader="s3rec", name=name), real_data)
     check = ContractCheck(log.contract())
     parts = [(batch.kind, check.split(batch)) for batch in log.read(log.files())]
     events = [good for kind, (good, _) in parts if kind == "events"]

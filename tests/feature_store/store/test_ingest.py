@@ -539,18 +539,15 @@ def test_any_order_and_split_of_the_rows_over_files_and_runs_gives_the_same_part
     assert seen[0] == seen[1]
 
 
-GLOBO = Path(__file__).parents[4] / "shared" / "data" / "globo"
-
-
-@pytest.mark.skipif(not GLOBO.is_dir(), reason=f"needs the Globo log in {GLOBO}")
-def test_some_hours_of_the_real_log_in_two_runs_and_in_one(tmp_path: Path) -> None:
+@pytest.mark.real_data("globo")
+def test_some_hours_of_the_real_log_in_two_runs_and_in_one(tmp_path: Path, real_data: Path) -> None:
     source = SourceConfig(reader="globo")
     stores = []
     for name in ("one", "two"):
         data = tmp_path / name
         (data / "clicks").mkdir(parents=True)
         store = Store(tmp_path / f"store_{name}")
-        hours = [sorted((GLOBO / "clicks").iterdir())[hour] for hour in (0, 10, 20, 100, 200)]  # the hour 100 is quiet
+        hours = [sorted((real_data / "clicks").iterdir())[hour] for hour in (0, 10, 20, 100, 200)]  # the hour 100 is quiet
         for part in [hours] if name == "one" else [hours[3:], hours[:3]]:
             for path in part:
                 shutil.copy(path, data / "clicks")

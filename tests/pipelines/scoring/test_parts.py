@@ -164,7 +164,6 @@ def test_a_date_is_scored_by_workers_as_without_them(served: Served) -> None:
 
 RUN = """
 import sys
-import time
 from pathlib import Path
 from tests.pipelines.served import Served, configuration
 from pipelines.scoring import executors
@@ -178,7 +177,7 @@ def score_parts(**arguments):
         advance(rows)
         print(len(folder.finished), flush=True)
         if len(folder.finished) >= 4:
-            time.sleep(60)
+            sys.stdin.read()  # until the test ends it
     advance, progress.advance = progress.advance, counted
     return executors.score_parts(**arguments)
 import pipelines.scoring.files
@@ -191,7 +190,7 @@ def start(served: Served, source: Path, target: Path, workers: int) -> subproces
     """A run in a process of its own, which waits for its end when four parts are finished."""
     arguments = [str(served.workspace), str(source), str(target), str(workers)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     return subprocess.Popen([sys.executable, "-c", RUN, *arguments], **pipes, text=True, env=environment, start_new_session=True)  # type: ignore[call-overload]
 
 
@@ -409,21 +408,19 @@ def test_an_orphaned_worker_ends(served: Served, given_rows: Path, tmp_path: Pat
     assert len(children) == 3  # two workers, and what Python keeps account of their semaphores with
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 30
-    while any(alive(pid) for pid in children) and time.monotonic() < deadline:
+    while any(alive(pid) for pid in children):  # one that stayed would let this test hang
         time.sleep(0.05)
-    assert not any(alive(pid) for pid in children)
 
 
 def test_ctrl_c_ends_all_workers_and_says_so_once(served: Served, given_rows: Path, tmp_path: Path) -> None:
     process = start(served, given_rows, tmp_path / "out.parquet", 2)
     wait_for(process, 4)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
-    _, said = process.communicate(timeout=30)
+    process.wait()
+    _, said = process.communicate()
     assert said.count("Traceback") == 1 and said.splitlines()[-1] == "KeyboardInterrupt"
-    deadline = time.monotonic() + 30
     with pytest.raises(ProcessLookupError):  # in the end nobody of the group is left
-        while time.monotonic() < deadline:
+        while True:
             os.killpg(process.pid, 0)
             time.sleep(0.05)
 

@@ -14,7 +14,7 @@ import pytest
 from feature_store.tables.contracts import DataError
 from pipelines.config.run import RunConfig
 from pipelines.stages import evaluate
-from pipelines.tasks import baselines, timing
+from pipelines.tasks import baselines
 from pipelines.tasks.clicks import ClickRows
 from pipelines.tasks.logits import write_predictions
 from pipelines.workspace.console import Console
@@ -77,9 +77,7 @@ def pipeline(
     tmp_path: Path,
     make_assembly: Callable[[Path], None],
     make_export: Callable[[Path, list[float]], None],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> SmallPipeline:
-    monkeypatch.setattr(timing, "TIMED_SECONDS", 0.001)
     return SmallPipeline(tmp_path / "workspace", make_assembly, make_export)
 
 

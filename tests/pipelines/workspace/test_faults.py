@@ -5,9 +5,7 @@ from __future__ import annotations
 import io
 import re
 import shutil
-import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,45 +18,35 @@ from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext
 from pipelines.workspace.manifest import MANIFEST
 from pipelines.workspace.runner import Runner
-from tests.pipelines.test_pipeline import Workspace
+from tests.pipelines.tiny_workspace import Workspace
 
 STAGES = [stage.name for stage in PIPELINE]
 ARTIFACTS = [(stage.name, upstream) for stage in PIPELINE for upstream in stage.upstream]
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path) -> Workspace:
+def whole(whole_pipeline: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A pipeline that was gone without a fault."""
-    workspace = Workspace.new(tmp_path_factory.mktemp("faults") / "whole", mlflow_database)
-    workspace.run("run")
-    return workspace
+    return whole_pipeline.copy(tmp_path_factory.mktemp("faults") / "whole")
 
 
 def before(whole: Workspace, stage: str, path: Path) -> Workspace:
     """A copy of a finished workspace in which a stage, and all after it, are still to come."""
-    shutil.copytree(whole.path, path, symlinks=True, dirs_exist_ok=True)
+    copied = whole.copy(path)
     for later in STAGES[STAGES.index(stage) :]:
         shutil.rmtree(path / "artifacts" / later, ignore_errors=True)
         if later == "ingest":
             shutil.rmtree(path / "store")
         if later == "score":
             shutil.rmtree(path / "scores")
-    return Workspace(path)
+    return copied
 
 
 def test_a_kill_in_every_stage_changes_nothing(whole: Workspace, mlflow_database: Path) -> None:
-    """One run after the other is killed, each in another stage, a moment after it began."""
+    """One run after the other is killed, each in another stage, a little after it began."""
     workspace = Workspace.new(whole.path.with_name("killed"), mlflow_database)
     for stage in STAGES:
-        process = workspace.start("run")
-        assert process.stderr is not None
-        for line in process.stderr:
-            if f"{stage}: begins" in line or f"{stage}: continues" in line:
-                time.sleep(0.1)
-                process.kill()
-                break
-        process.communicate(timeout=60)
-        assert process.returncode == -signal.SIGKILL, f"{stage} never began"
+        workspace.kill_at(f"{stage}: begins", operations=20)
     workspace.run("run")
     assert workspace.tables() == whole.tables()
     assert workspace.metrics() == whole.metrics()
@@ -90,9 +78,8 @@ def test_a_full_disk_in_any_stage_is_one_line_and_the_next_run_goes_on(
 ) -> None:
     workspace = before(whole, stage, disk(1 << 30) / "workspace")
     disk(used(workspace.path) + 8192)
-    process = workspace.start("run")
-    _, said = process.communicate(timeout=300)
-    assert process.returncode == 1, said
+    code, _, said = workspace.start("run")
+    assert code == 1, said
     assert "space" in said.splitlines()[-1] or "disk is full" in said.splitlines()[-1], said
     assert "Traceback" not in said
     assert not list(workspace.path.glob(f"artifacts/{stage}/*/{MANIFEST}"))

@@ -16,7 +16,7 @@ from pipelines.errors import WorkspaceLocked
 from pipelines.workspace.lock import holder, workspace_lock
 
 HOLD = """
-import os, sys, time
+import os, sys
 from pathlib import Path
 from pipelines.workspace.lock import workspace_lock
 with workspace_lock(Path(sys.argv[1]), "ctr-kd run other.yaml"):
@@ -24,18 +24,22 @@ with workspace_lock(Path(sys.argv[1]), "ctr-kd run other.yaml"):
         forked, worker = os.pipe()
         if os.fork() == 0:
             os.write(worker, b"!")
-            time.sleep(60)
+            sys.stdin.read()
             os._exit(0)
         os.read(forked, 1)  # a worker that has not run yet still shares the lock
     print("held", flush=True)
-    time.sleep(60)
+    sys.stdin.read()  # until the test ends
 """
 
 
 @contextmanager
 def other_run(workspace: Path, mode: str = "plain") -> Iterator[subprocess.Popen]:
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(workspace), mode], stdout=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", HOLD, str(workspace), mode],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     try:
         assert process.stdout is not None

@@ -1,4 +1,3 @@
-import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -170,12 +169,10 @@ def test_a_vocabulary_that_cannot_be_used(lines: list[str], message: str) -> Non
         WordPiece.from_lines(lines, max_length=9)
 
 
-def test_every_title_of_tnews_equals_transformers() -> None:
-    folder = Path(os.environ.get("TEXTS", ""))
-    if not (folder / "tnews" / "train.tsv").is_file():
-        pytest.skip("needs TEXTS=FOLDER with tnews/train.tsv, tnews/dev.tsv and seed_tnews5/vocab.txt")
-    ours, theirs = build((folder / "seed_tnews5" / "vocab.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n"))
-    lines = [line for name in ("train", "dev") for line in (folder / "tnews" / f"{name}.tsv").read_text(encoding="utf-8").split("\n")]
+@pytest.mark.real_data("text")
+def test_every_title_of_tnews_equals_transformers(real_data: Path) -> None:
+    ours, theirs = build((real_data / "seed_tnews5" / "vocab.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n"))
+    lines = [line for name in ("train", "dev") for line in (real_data / "tnews" / f"{name}.tsv").read_text(encoding="utf-8").split("\n")]
     texts = [line.split("\t")[0] for line in lines if line]
     wrong = [text for text, a, b in zip(texts, of_ours(ours, texts), of_theirs(theirs, texts), strict=True) if a != b]
     assert len(texts) == 63_360 and not wrong
