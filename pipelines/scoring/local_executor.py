@@ -59,7 +59,6 @@ class WorkerPool:
         self._workers: set[BaseProcess] = set()
 
     def __enter__(self) -> Self:
-        self._others = set(multiprocessing.active_children())
         # Spawned, not forked: a copy of this process, whose libraries have threads, may hang.
         self._pool = ProcessPoolExecutor(self._count, multiprocessing.get_context("spawn"), initializer=begin_work)
         return self
@@ -85,9 +84,10 @@ class WorkerPool:
 
     def _ask(self, part: Part) -> None:
         hand_over(part, self._folder)
+        others = set(multiprocessing.active_children())
         with _as_workers_begin():
             self._asked.add(self._pool.submit(work, *self._task, part.number))
-        self._workers |= set(multiprocessing.active_children()) - self._others
+        self._workers |= set(multiprocessing.active_children()) - others
 
     def _finished(self) -> Iterator[Finished]:
         """Wait for a part, at least, and give what is finished."""
