@@ -13,7 +13,8 @@ BIN   := .venv/bin
 STAMP := .venv/.installed
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: setup run test test-airflow test-browser test-extras test-serving check docs docs-serve format bench bench-quality clean
+.PHONY: setup run test test-airflow test-browser test-extras test-serving check docs docs-serve results-pages format bench
+.PHONY: bench-quality clean
 .DEFAULT_GOAL := run
 
 setup: $(STAMP)
@@ -75,6 +76,10 @@ docs: $(DOCS)
 
 docs-serve: $(DOCS)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve --livereload --dev-addr 127.0.0.1:8000
+
+# The tables and commands of docs/results, from benchmarks/results and conf; `make test` fails where a page is not what they say.
+results-pages: $(STAMP)
+	$(BIN)/python -m docs._generate.results
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

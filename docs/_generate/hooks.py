@@ -9,7 +9,7 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-from docs._generate import api, command_line, configuration, results
+from docs._generate import api, command_line, configuration
 from docs._generate.network import fetched
 from pipelines.cli.main import cli
 
@@ -41,10 +41,8 @@ def pages() -> dict[str, str]:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """The API's first page ends in the table of all modules; pages of results get their tables."""
-    if page.file.src_uri == "reference/api.md":
-        return "\n".join([markdown, "", *api.index()])
-    return results.expand(markdown) if page.file.src_uri.startswith("results/") else markdown
+    """The API's first page ends in the table of all modules."""
+    return "\n".join([markdown, "", *api.index()]) if page.file.src_uri == "reference/api.md" else markdown
 
 
 def on_post_build(config: MkDocsConfig) -> None:

@@ -1,10 +1,12 @@
-"""Tables of the results pages, from the files of ``benchmarks/results``.
+"""Tables of the results pages, from the files of ``benchmarks/results``: ``python -m docs._generate.results`` writes them.
 
 A page of ``docs/results`` holds prose and directives, each on a line of its own:
 
     <!-- source NAME -->         how the figures of benchmarks/results/NAME.json came about: command, seeds, rows, intervals
     <!-- table KIND NAME -->     one of the tables below
     <!-- overview NAME ... -->   several proofs, one line each
+
+What a directive asks for stands below it and ends with a line ``<!-- end -->``. A new directive needs no end: it is written too.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from pipelines.config.run import load, scalar
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
-DIRECTIVE = re.compile(r"^<!-- (source|table|overview) ([\w ]+?) -->$", re.MULTILINE)
+PAGES = ROOT / "docs" / "results"
+# A directive with what it was filled with. That holds no other comment, so the prose below a directive without an end is left alone.
+DIRECTIVE = re.compile(r"^<!-- (source|table|overview) ([\w ]+?) -->(?:\n(?:(?!<!-- ).*\n)*<!-- end -->)?$", re.MULTILINE)
 PROOFS = ("prove", "sweep")  # made by a command of the program, which writes down its configuration
 NAMES = {"student_alone": "student alone", "teacher/bert": "teacher's BERT", "boosted_trees": "boosted trees", "bert": "teacher's BERT"}
 
@@ -35,8 +39,18 @@ def load_result(name: str) -> dict[str, Any]:
     return found
 
 
-def expand(markdown: str) -> str:
-    """A page with its directives replaced by tables.
+def main() -> None:
+    """Fills every page, and says which ones changed."""
+    for path in sorted(PAGES.glob("*.md")):
+        before = path.read_text(encoding="utf-8")
+        after = fill(before)
+        if after != before:
+            path.write_text(after, encoding="utf-8")
+            print(f"written: {path.relative_to(ROOT)}")
+
+
+def fill(markdown: str) -> str:
+    """A page with what its directives ask for below each of them, in place of what stood there.
 
     Raises
     ------
@@ -45,10 +59,14 @@ def expand(markdown: str) -> str:
     FileNotFoundError
         When it names no file of results.
     """
-    return DIRECTIVE.sub(lambda match: "\n".join(_expanded(match[1], match[2].split())), markdown)
+    return DIRECTIVE.sub(lambda match: "\n".join(_filled(match[1], match[2])), markdown)
 
 
-def _expanded(what: str, words: Sequence[str]) -> Iterable[str]:
+def _filled(what: str, words: str) -> Iterator[str]:
+    yield from (f"<!-- {what} {words} -->", "", *_asked_for(what, words.split()), "", "<!-- end -->")
+
+
+def _asked_for(what: str, words: Sequence[str]) -> Iterable[str]:
     if what == "source" and len(words) == 1:
         return source(words[0])
     if what == "overview":
@@ -454,3 +472,7 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     **{one.__name__: one for one in (models, comparisons, seeds, ablation, amounts, sweep, peers, peer_differences, tuning)},
     **{one.__name__: one for one in (finetuning, next_items, next_item_seeds, negatives, mixtures, runs, values, teachers_speed, requests)},
 }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""The pages of results show every file of results, with a command that exists and makes it."""
+"""The pages of results show every file of results as it is, with a command that exists and makes it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from docs._generate import results
 from pipelines.config.run import load
 
-PAGES = {path.name: path.read_text(encoding="utf-8") for path in (results.ROOT / "docs" / "results").glob("*.md")}
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in results.PAGES.glob("*.md")}
 FILES = sorted(path.stem for path in results.RESULTS.glob("*.json"))
 
 
@@ -20,11 +20,15 @@ def test_every_file_is_shown_once_with_its_command(name: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_has_its_tables(page: str) -> None:
-    expanded = results.expand(PAGES[page])
-    assert "<!--" not in expanded
-    widths = {block.count("|", 0, block.index("\n")) for block in expanded.split("\n\n") if block.startswith("| ") and "\n" in block}
-    assert widths
+def test_a_page_is_what_the_results_say(page: str) -> None:
+    if results.fill(PAGES[page]) != PAGES[page]:
+        pytest.fail(f"docs/results/{page} is not what benchmarks/results and conf say: run make results-pages", pytrace=False)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_has_tables_and_no_misspelt_directive(page: str) -> None:
+    assert "\n| --- |" in PAGES[page]
+    assert "<!--" not in results.DIRECTIVE.sub("", PAGES[page])
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if "configuration" in results.load_result(name).get("run", {})])
@@ -46,15 +50,42 @@ def test_a_script_that_a_command_names_exists(name: str) -> None:
 def test_a_table_says_the_figures_of_its_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     (tmp_path / "one.json").write_text('{"command": "python a.py --x 1", "runs": [{"rows": 1234, "seconds": 0.5}]}')
-    assert results.expand("a\n\n<!-- source one -->\n\n<!-- table runs one -->\n") == (
-        "a\n\n```sh\npython a.py --x 1\n```\n\n`benchmarks/results/one.json`. One run, no seed to vary, no interval.\n\n"
-        "| rows | seconds |\n| --- | --- |\n| 1,234 | 0.5 |\n"
+    page = (
+        "a\n\n<!-- source one -->\n\n"
+        "```sh\npython a.py --x 1\n```\n\n`benchmarks/results/one.json`. One run, no seed to vary, no interval.\n\n<!-- end -->\n\n"
+        "b\n\n<!-- table runs one -->\n\n| rows | seconds |\n| --- | --- |\n| 1,234 | 0.5 |\n\n<!-- end -->\n\nc\n"
     )
+    assert results.fill("a\n\n<!-- source one -->\n\nb\n\n<!-- table runs one -->\n\nc\n") == page
+    assert results.fill(page) == page
+    assert results.fill(page.replace("1,234", "1,235").replace("--x 1", "--x 2")) == page
+
+
+def test_prose_below_a_new_directive_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A directive without an end takes nothing of the one that follows it."""
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    (tmp_path / "two.json").write_text('{"runs": [{"rows": 1}]}')
+    table = "<!-- table runs two -->\n\n| rows |\n| --- |\n| 1 |\n\n<!-- end -->"
+    assert results.fill(f"<!-- table runs two -->\n\nprose\n\n{table}") == f"{table}\n\nprose\n\n{table}"
+
+
+def test_the_command_writes_the_pages_that_differ(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("ROOT", "RESULTS", "PAGES"):
+        monkeypatch.setattr(results, name, tmp_path)
+    (tmp_path / "three.json").write_text('{"runs": [{"rows": 1}]}')
+    (tmp_path / "filled.md").write_text("<!-- table runs three -->\n")
+    (tmp_path / "prose.md").write_text("prose\n")
+    results.main()
+    assert capsys.readouterr().out == "written: filled.md\n"
+    assert (tmp_path / "filled.md").read_text() == "<!-- table runs three -->\n\n| rows |\n| --- |\n| 1 |\n\n<!-- end -->\n"
+    results.main()
+    assert capsys.readouterr().out == ""
 
 
 def test_an_unknown_table_is_an_error() -> None:
     with pytest.raises(ValueError, match="is no directive"):
-        results.expand("<!-- table nothing prove_globo -->")
+        results.fill("<!-- table nothing prove_globo -->")
 
 
 @pytest.mark.parametrize(("value", "words"), [(-0.00671, "-.0067"), (0.0114, "+.0114"), (0.0, "+.0000")])
