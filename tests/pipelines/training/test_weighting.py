@@ -85,8 +85,8 @@ def test_what_validation_prefers_is_what_teaches(finetuned: RunContext, used: st
     """The combined logit of every row is that of the weights in use; the teacher of the proofs is the same one."""
     real = per_row._decide
 
-    def decide(context: Any, *rest: Any) -> Any:
-        facts = real(context, *rest)
+    def decide(context: Any, *rest: Any, **named: Any) -> Any:
+        facts = real(context, *rest, **named)
         kept = json.loads((context.output / per_row.FILE).read_text())
         (context.output / per_row.FILE).write_text(json.dumps(kept | {"used": used}))
         return facts
