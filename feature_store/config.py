@@ -112,7 +112,7 @@ class SimulatorConfig(Config):
     items: int = Field(2000, ge=10, description="items of the simulated click world")
     categories: int = Field(20, ge=2, description="item categories")
     days: int = Field(14, ge=1, description="days that the log covers")
-    requests: int = Field(60_000, ge=10, description="requests (impressions lists) over all days")
+    requests: int = Field(60_000, ge=10, description="requests (lists of impressions) over all days")
     candidates: int = Field(6, ge=2, description="items shown in one request")
     item_life: Duration = Field(parse_duration("10d"), description="mean life of an item; shorter means more unseen items tomorrow")
     seed: int = Field(7, ge=0, description="seed of the simulated world")

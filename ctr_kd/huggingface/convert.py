@@ -104,7 +104,7 @@ def adopt_bert(model: MaskedItemModel, folder: Path, words: Sequence[str]) -> tu
     _check_shape(model, read_config(folder / "config.json"), folder)
     loaded = load_bert(folder)
     if loaded.vocabulary is None:
-        raise InterchangeError(f"{folder} has no vocab.txt: without its words nobody can tell what its embeddings mean")
+        raise InterchangeError(f"{folder} has no vocab.txt: without its words the meaning of its embeddings is unknown")
     index = {word: i for i, word in enumerate(loaded.vocabulary.tokens)}
     strange = [word for word in words if word not in index]
     if strange or len(words) != len(index):

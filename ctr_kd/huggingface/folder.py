@@ -94,7 +94,7 @@ def folder_files(folder: Path) -> list[str]:
     """
     read_config(folder / "config.json")
     if not (folder / "vocab.txt").is_file():
-        raise InterchangeError(f"{folder} has no vocab.txt: without its words nobody can tell what its embeddings mean")
+        raise InterchangeError(f"{folder} has no vocab.txt: without its words the meaning of its embeddings is unknown")
     return ["config.json", "vocab.txt", weights_file(folder).name]
 
 

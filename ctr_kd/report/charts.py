@@ -1,5 +1,5 @@
-"""Small charts as plain geometry, in pixels, which templates/charts.html draws as SVG. Colours are CSS classes, so that one style sheet
-serves light, dark and print."""
+"""Small charts as plain geometry, in pixels, which templates/macros/charts.html draws as SVG. Colours are CSS classes, so that one style
+sheet serves light, dark and print."""
 
 from __future__ import annotations
 

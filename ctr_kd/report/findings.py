@@ -184,7 +184,7 @@ def _effect(gain: Figure | None, word: str) -> tuple[Literal["gain", "loss", "ev
         return "gain", f"Distillation gave {signed(gain.value)} {word}{interval} over the same student trained alone."
     if gain.sign < 0:
         return "loss", f"Distillation cost {abs(gain.value):.4f} {word}{interval}: the same student is better trained alone."
-    return "even", f"Distillation made no difference that can be told from zero: {signed(gain.value)} {word}{interval}."
+    return "even", f"Distillation made no difference that is clearly different from zero: {signed(gain.value)} {word}{interval}."
 
 
 def _kept(metrics: Mapping[str, Any], rows: Mapping[str, ResultRow]) -> str | None:
@@ -196,7 +196,7 @@ def _kept(metrics: Mapping[str, Any], rows: Mapping[str, ResultRow]) -> str | No
         return None
     cost = _cost(rows["teacher"], rows["student"])
     if teacher <= chance:
-        return f"The teacher is no better than chance ({word} {teacher:.4f}), so there was nothing to hand on."
+        return f"The teacher is no better than chance ({word} {teacher:.4f}), so the student could learn nothing from it."
     gap = difference(metrics, "student-teacher")
     if student > teacher:
         if gap and gap.sign > 0:
@@ -214,7 +214,7 @@ def _seeds(metrics: Mapping[str, Any]) -> str | None:
     if not gains:
         return None
     if len(gains) == 1:
-        return "All this is of one seed, so the interval is of users alone: another seed may say otherwise."
+        return "All this is one seed, so the interval covers the choice of users only: another seed may give another result."
     better = sum(gain > 0 for gain in gains)
     return f"The distilled student is better in {better} of {len(gains)} seeds, by {signed(min(gains))} to {signed(max(gains))}."
 

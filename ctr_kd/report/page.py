@@ -20,7 +20,7 @@ def render(metrics: Mapping[str, Any], curves: Mapping[str, Any] | None = None, 
     curves : mapping, optional
         ``{"learning": {STAGE or STAGE/MODEL: points}, "roc": {NAME: [[x, y], ...]}, "reliability": {NAME: [bins]}}``, and
         of classifiers ``{"confusion": {NAME: [[rows, ...], ...]}, "classes": [name, ...]}``; see
-        `learning_curves` and `ctr_kd.evaluation.evaluate.curves`.
+        `learning_curves` and `ctr_kd.evaluation.evaluate.click_curves`.
     output : Path, optional
         File to write, in UTF-8.
 

@@ -66,7 +66,9 @@ class EmbeddedEngine:
             yield
         except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
             reason = str(error).splitlines()[0]
-            raise StorageError(f"{self._scratch}: the engine ran out of room ({reason}); free disk space or give it more memory") from error
+            raise StorageError(
+                f"{self._scratch}: the engine ran out of memory or disk ({reason}); free disk space or give it more memory"
+            ) from error
 
     def _run(self, sql: str) -> duckdb.DuckDBPyConnection:
         with self._room():

@@ -21,9 +21,9 @@ def next_item_command(options: Options) -> None:
 
     \b
     Examples:
-      ctr-kd next-item conf/s3rec.yaml --data data/s3rec
+      ctr-kd next-item conf/s3rec.yaml --data data/s3rec --workspace work/beauty
       ctr-kd next-item conf/s3rec.yaml --data data/s3rec --set source.name=LastFM --workspace work/lastfm
-      ctr-kd next-item conf/globo.yaml --set next_item.exclude_history=false
+      ctr-kd next-item conf/globo.yaml --workspace work/globo --set next_item.exclude_history=false
     """
     options.config().need_clicks()
     pipeline = [*(stage for stage in PIPELINE if stage.name in next_item.STAGE.upstream), next_item.STAGE]
@@ -45,10 +45,10 @@ def prove_command(options: Options) -> None:
 
     \b
     Examples:
-      ctr-kd prove conf/globo.yaml --data data/globo --seeds 5
-      ctr-kd prove conf/globo.yaml --seeds 3 --set prove.ablation=[]             the verdict alone
-      ctr-kd prove conf/globo.yaml --set "prove.ablation=[soft, hints]"          these parts switched on and off
-      ctr-kd prove conf/globo.yaml --set "prove.amounts=[0.5, 1, 3]"             the transfer set by its amount
+      ctr-kd prove conf/globo.yaml --workspace work/globo --data data/globo --seeds 5
+      ctr-kd prove conf/globo.yaml --workspace work/globo --seeds 3 --set prove.ablation=[]             the verdict alone
+      ctr-kd prove conf/globo.yaml --workspace work/globo --set "prove.ablation=[soft, hints]"          these parts switched on and off
+      ctr-kd prove conf/globo.yaml --workspace work/globo --set "prove.amounts=[0.5, 1, 3]"             the transfer set by its amount
     """
     from pipelines.experiments import prove
 
@@ -70,8 +70,8 @@ def sweep_command(options: Options) -> None:
 
     \b
     Examples:
-      ctr-kd sweep conf/globo.yaml --data data/globo
-      ctr-kd sweep conf/globo.yaml --set "sweep.kinds=[pooled, din]" --set "sweep.widths=[8, 32, 128]"
+      ctr-kd sweep conf/globo.yaml --workspace work/globo --data data/globo
+      ctr-kd sweep conf/globo.yaml --workspace work/globo --set "sweep.kinds=[pooled, din]" --set "sweep.widths=[8, 32, 128]"
     """
     from pipelines.experiments import sweep
 

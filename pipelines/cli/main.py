@@ -52,17 +52,17 @@ class _InOrder(click.Group):
 def cli() -> None:
     """Distil a BERT over click histories into a student that is light enough to serve, from raw log to scores.
 
-    One YAML file describes a run; one workspace holds all that it makes. Stages, in order: ingest, pretrain, finetune,
+    One YAML file describes a run; one workspace holds all that it makes of one log. Stages, in order: ingest, pretrain, finetune,
     distill, evaluate, register, score. A second run does only what is missing, and a killed run continues.
 
     \b
     Examples:
       ctr-kd run conf/simulated.yaml
       ctr-kd run conf/globo.yaml --data data/globo --workspace work/globo
-      ctr-kd run conf/globo.yaml --set distill.student.kind=bilstm --from distill
-      ctr-kd score conf/globo.yaml --date 2017-10-11
-      ctr-kd status conf/globo.yaml
-      torchrun --nproc-per-node=2 -m pipelines pretrain conf/globo.yaml        on two processes; the same result
+      ctr-kd run conf/globo.yaml --workspace work/globo --set distill.student.kind=bilstm --from distill
+      ctr-kd score conf/globo.yaml --workspace work/globo --date 2017-10-11
+      ctr-kd status conf/globo.yaml --workspace work/globo
+      torchrun --nproc-per-node=2 -m pipelines pretrain conf/simulated.yaml        on two processes; the same result
 
     \b
     Exit codes:
@@ -81,16 +81,18 @@ def run_command(options: Options) -> None:
     \b
     Examples:
       ctr-kd run conf/simulated.yaml
-      ctr-kd run conf/globo.yaml --data data/globo --until evaluate
-      ctr-kd run conf/globo.yaml --from finetune --force        makes these stages again
-      ctr-kd run conf/globo.yaml --as-of 2017-10-11T20:00       as if it were then
+      ctr-kd run conf/globo.yaml --workspace work/globo --data data/globo --until evaluate
+      ctr-kd run conf/globo.yaml --workspace work/globo --from finetune --force        makes these stages again
+      ctr-kd run conf/globo.yaml --workspace work/globo --as-of 2017-10-11T20:00       as if it were then
     """
     with _session("run", options) as runner:
         _run_and_show(runner, options.first, options.last, options.force)
 
 
 def _stage_command(name: str, description: str) -> None:
-    @cli.command(name, help=f"{description}\n\nEarlier stages that are missing run first. --force makes this stage again.")
+    earlier = "" if name == PIPELINE[0].name else "Earlier stages that are missing run first. "
+
+    @cli.command(name, help=f"{description}\n\n{earlier}--force makes this stage again.")
     @common
     def command(options: Options) -> None:
         with _session(name, options) as runner:
@@ -114,14 +116,14 @@ cli.add_command(sweep_command)
 @cli.command("neighbours")
 @common
 @click.argument("item")
-@click.option("-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="How many.")
+@click.option("-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="How many neighbours to print.")
 def neighbours_command(options: Options) -> None:
     """Print the items nearest to ITEM by the teacher's embeddings, with similarity, clicks and attributes.
 
     \b
     Examples:
       ctr-kd neighbours conf/simulated.yaml i00042
-      ctr-kd neighbours conf/globo.yaml 160974 -k 20
+      ctr-kd neighbours conf/globo.yaml --workspace work/globo 160974 -k 20
     """
     options.config().need_clicks()
     with _session("neighbours", options, TO_EMBEDDINGS) as runner:
@@ -133,7 +135,9 @@ def neighbours_command(options: Options) -> None:
 _input = click.option(
     "--input", "input", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE.parquet", help="Rows of your own."
 )
-_model = click.option("--model", metavar="URI", help="MLflow model [default: models:/NAME@champion]")
+_model = click.option(
+    "--model", metavar="URI", help="MLflow model [default: models:/NAME@champion, where NAME is the configuration's name]"
+)
 
 
 @cli.command("evaluate")
@@ -145,9 +149,9 @@ def evaluate_command(options: Options) -> None:
 
     \b
     Examples:
-      ctr-kd evaluate conf/globo.yaml
-      ctr-kd evaluate conf/globo.yaml --input labelled.parquet                          column clicked or label
-      ctr-kd evaluate conf/globo.yaml --input labelled.parquet --model models:/globo/3
+      ctr-kd evaluate conf/simulated.yaml
+      ctr-kd evaluate conf/simulated.yaml --input labelled.parquet             column clicked or label
+      ctr-kd evaluate conf/simulated.yaml --input labelled.parquet --model models:/simulated/3
     """
     with _session("evaluate", options) as runner:
         if options.more["input"]:
@@ -170,16 +174,17 @@ _stage_command("register", "Register the student as challenger; it becomes champ
 @click.option("--top", type=click.IntRange(min=1), metavar="K", help="Keep the best K rows of each user [default: score.top, all]")
 @_model
 def score_command(options: Options) -> None:
-    """Score one date's candidates into the workspace, or the rows of a file into another.
+    """Score one date's candidates into the workspace, or the rows of a file into another: --input needs --output.
 
-    A file needs item_id, timestamp, and history or user_id; what else it lacks is joined from the store.
+    A file of clicks needs item_id, timestamp, and history or user_id; what else it lacks is joined from the store. A file of texts
+    needs text; a model that compares two texts reads text_b too. Texts have no dates: without --input the test texts are scored.
 
     \b
     Examples:
-      ctr-kd score conf/globo.yaml --date 2017-10-11
-      ctr-kd score conf/globo.yaml --input rows.parquet --output scored.parquet
-      ctr-kd score conf/globo.yaml --date 2017-10-11 --model models:/globo/3
-      ctr-kd score conf/globo.yaml --date 2017-10-11 --set score.candidates=retrieve --top 10
+      ctr-kd score conf/simulated.yaml --date 2024-01-14
+      ctr-kd score conf/simulated.yaml --input rows.parquet --output scored.parquet
+      ctr-kd score conf/simulated.yaml --date 2024-01-14 --model models:/simulated/3
+      ctr-kd score conf/simulated.yaml --date 2024-01-14 --set score.candidates=retrieve --top 10
     """
     if options.more["top"] is not None:
         options = replace(options, overrides=(*options.overrides, f"score.top={options.more['top']}"))
@@ -224,7 +229,7 @@ def status_command(options: Options) -> None:
 
     \b
     Example:
-      ctr-kd status conf/globo.yaml
+      ctr-kd status conf/simulated.yaml
     """
     config = options.config()
     click.echo(status(options.context(config, read_only=True), tracking_uri(config, options.workspace)))

@@ -26,8 +26,8 @@ def promote_command(options: Options) -> None:
 
     \b
     Examples:
-      ctr-kd promote conf/globo.yaml
-      ctr-kd promote conf/globo.yaml --why "the old champion's files are lost"
+      ctr-kd promote conf/globo.yaml --workspace work/globo
+      ctr-kd promote conf/globo.yaml --workspace work/globo --why "the old champion's files are lost"
     """
     with session("promote", options, PIPELINE) as runner:
         config, uri = runner.context.config, tracking_uri(runner.context.config, options.workspace)
@@ -50,7 +50,7 @@ def rollback_command(options: Options) -> None:
 
     \b
     Example:
-      ctr-kd rollback conf/globo.yaml --why "clicks fell after the change"
+      ctr-kd rollback conf/globo.yaml --workspace work/globo --why "clicks fell after the change"
     """
     with session("rollback", options, PIPELINE) as runner:
         config = runner.context.config

@@ -33,8 +33,8 @@ def backfill_command(options: Options) -> None:
 
     \b
     Examples:
-      ctr-kd backfill conf/globo.yaml --start 2017-10-01 --end 2017-10-11
-      ctr-kd backfill conf/globo.yaml --start 2017-10-01 --end 2017-10-11 --mode failed
+      ctr-kd backfill conf/globo.yaml --workspace work/globo --start 2017-10-01 --end 2017-10-11
+      ctr-kd backfill conf/globo.yaml --workspace work/globo --start 2017-10-01 --end 2017-10-11 --mode failed
     """
     start, end = options.more["start"], options.more["end"]
     if end < start:
@@ -58,8 +58,8 @@ def monitor_command(options: Options) -> None:
 
     \b
     Examples:
-      ctr-kd monitor conf/globo.yaml
-      ctr-kd monitor conf/globo.yaml --set monitor.auc_min=0.75 --set monitor.psi_max=0.2
+      ctr-kd monitor conf/globo.yaml --workspace work/globo
+      ctr-kd monitor conf/globo.yaml --workspace work/globo --set monitor.auc_min=0.75 --set monitor.psi_max=0.2
     """
     with session("monitor", options, [PIPELINE[0], monitor.STAGE]) as runner:
         try:

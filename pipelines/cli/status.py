@@ -45,17 +45,20 @@ def _head(context: RunContext) -> Iterator[str]:
 
 
 def _stages(context: RunContext) -> Iterator[str]:
-    rows = [("stage", "artifact", "state")]
+    rows, of_other_code = [("stage", "artifact", "state")], False
     for state in Runner(context, PIPELINE).states():
         if state.state == "up to date" and state.manifest is not None:
             more = f"  {state.manifest.seconds:.1f} s, {state.manifest.started}"
         else:  # who trained with --set and asks without it should not think that their work is lost
             named = state.state.startswith("made by other code")  # that one is said already
+            of_other_code = of_other_code or named
             others = sum(path.parent.name != state.fingerprint for path in _artifacts(context, state.name)) - named
             more = f"; {others} made with other settings or inputs {'is' if others == 1 else 'are'} kept" if others else ""
         rows.append((state.name, state.fingerprint or "-", f"{state.state}{more}"))
     yield "stages"
     yield text_table(rows, indent=2)
+    if of_other_code:
+        yield "  `ctr-kd run` makes the stages of other code again; the earlier artifacts are kept"
 
 
 def _artifacts(context: RunContext, stage: str) -> Iterator[Path]:

@@ -53,7 +53,7 @@ class RegisterConfig(Config):
     window_hours_back_max: float | None = Field(
         0.0,
         ge=0,
-        description="gate: hours by which the test window may end before the champion's own did, so that a night whose clock jumped back "
+        description="gate: hours by which the test window may end before the champion's own did, so that a run whose clock jumped back "
         "replaces no model of newer data; null switches it off",
     )
     champion_rows: int = Field(

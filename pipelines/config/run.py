@@ -27,28 +27,14 @@ from feature_store.config import (
     VocabularyConfig,
     duration_text,
 )
+from pipelines.config.evaluate import EvaluateConfig
 from pipelines.config.register import RegisterConfig
 from pipelines.config.schedule import ScheduleConfig
 from pipelines.config.scoring import MonitorConfig, ScoreConfig
+from pipelines.config.tracking import TrackingConfig
 from pipelines.errors import ConfigError
 
 TaskName = Literal["clicks", "texts"]
-
-
-class EvaluateConfig(Config):
-    bootstrap: int = Field(200, ge=20, le=10_000, description="bootstrap replicates behind every interval")
-    seed: int = Field(13, description="seed of the bootstrap")
-    boosted_trees: bool = Field(True, description="fit the gradient-boosted baseline on the as-of statistics")
-    text_gcn: bool = Field(
-        False,
-        description="train a graph network of texts and words beside the models: transductive, it reads the test texts (not their labels)",
-    )
-
-
-class TrackingConfig(Config):
-    uri: str | None = Field(None, description="MLflow tracking server and registry; null is SQLite in the workspace")
-    experiment: str | None = Field(None, description="MLflow experiment; null takes the run's name")
-    system_metrics: bool = Field(False, description="log processor, memory, disk, network and GPU of every stage; needs the package psutil")
 
 
 class RunConfig(Config):

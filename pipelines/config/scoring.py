@@ -13,7 +13,7 @@ class ScoreConfig(Config):
     candidates: Literal["log", "live", "retrieve"] = Field(
         "log",
         description="log: that date's impressions or sampled candidates; live: users of the date x items live then; retrieve: per user the "
-        "live items nearest to his history",
+        "live items nearest to their history",
     )
     per_user: int = Field(100, ge=1, le=10_000, description="retrieve: candidates per user")
     top: int | None = Field(None, ge=1, description="keep the best so many rows of each user; null keeps all (--top)")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from feature_store.features.statistics import click_counts
-from pipelines.config.run import EvaluateConfig
+from pipelines.config.evaluate import EvaluateConfig
 from pipelines.tasks.clicks import ClickRows
 from pipelines.tasks.logits import SPLITS, probabilities
 from pipelines.tasks.teachers import fit_boosted_trees, fit_linear

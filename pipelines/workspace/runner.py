@@ -84,7 +84,7 @@ class Runner:
             try:
                 state = StageState(stage.name, None, f"missing (needs {', '.join(missing)})") if missing else self._state(stage)
             except Exception as error:  # what keeps a stage from being looked at (a log that changed, no champion) is its state
-                states.append(StageState(stage.name, None, f"cannot be told: {error}"))
+                states.append(StageState(stage.name, None, f"unknown: {error}"))
                 continue
             if state.state.startswith("missing"):
                 other = self._made_by_other_code(stage, {**self.context.artifacts, **of_other_code})

@@ -232,7 +232,7 @@ class TestVerdict:
     def test_no_difference_is_called_none(self, metrics):
         said = self.said(metrics, 0.0021, -0.0004, 0.0046)
         assert said.effect == "even"
-        assert said.headline == "Distillation made no difference that can be told from zero: +0.0021 AUC [−0.0004, +0.0046]."
+        assert said.headline == "Distillation made no difference that is clearly different from zero: +0.0021 AUC [−0.0004, +0.0046]."
 
     def test_without_an_interval_there_is_no_claim(self, metrics):
         metrics["comparisons"]["student-student_alone"]["auc"] = {"difference": 0.2, "low": None, "high": None, "reason": "one user"}
@@ -374,7 +374,7 @@ class TestProof:
         pair["auc"] = gap(-0.0061) | {"seeds": [-0.0061]}
         said = verdict(proof)
         assert said.effect == "loss" and said.sentence.startswith("Distillation cost 0.0061 AUC")
-        assert any("All this is of one seed" in remark for remark in said.remarks)
+        assert any("All this is one seed" in remark for remark in said.remarks)
 
     def test_the_page_shows_seeds_and_ablation_and_is_one_safe_file(self, proof):
         written = render_proof(proof)
