@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from feature_store.features.summary import CandidateSummary, SplitTimes
 from feature_store.tables.json_files import load_json, write_json, write_text
 from feature_store.tables.json_models import JsonFile, JsonModel
 from pipelines.tasks import Rows
@@ -76,7 +77,10 @@ class DataFacts(JsonModel):
     users, items, clicks, classes : int, optional
     unseen_item_share, unseen_token_share : float, optional
         Of the test rows' items or tokens.
-    audit, split, excluded, candidates : dict, optional
+    audit : dict, optional
+    split : SplitTimes, optional
+    excluded : dict of str to int, optional
+    candidates : CandidateSummary, optional
         As the summary of the assembly has them.
     negative_sampling_rate : float, optional
     quarantined_rows : int
@@ -94,9 +98,9 @@ class DataFacts(JsonModel):
     unseen_item_share: float | None
     unseen_token_share: float | None
     audit: dict[str, Any] | None
-    split: dict[str, Any] | None
-    excluded: dict[str, Any] | None
-    candidates: dict[str, Any] | None
+    split: SplitTimes | None
+    excluded: dict[str, int] | None
+    candidates: CandidateSummary | None
     negative_sampling_rate: float | None
     quarantined_rows: int
 
@@ -135,6 +139,11 @@ class Metrics(JsonFile):
     comparisons: dict[str, dict[str, Any]]
     slices: dict[str, dict[str, Any]]
     gate: dict[str, Any] | None
+
+    @property
+    def student(self) -> dict[str, Any]:
+        """Figures and costs of the student."""
+        return self.models["student"]
 
 
 def write_report(folder: Path, metrics: Metrics, plots: Mapping[str, Any]) -> None:

@@ -30,7 +30,7 @@ def next_item_command(options: Options) -> None:
     with session("next-item", options, pipeline) as runner:
         say_what_was_done(runner.run(options.first or "next-item", options.last or "next-item", options.force))
         if next_item.STAGE.name in runner.context.artifacts:
-            click.echo(next_item.table(runner.context))
+            click.echo(next_item.next_item_table(runner.context))
 
 
 @click.command("prove")

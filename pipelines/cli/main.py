@@ -27,12 +27,12 @@ from pipelines.cli.status import status
 from pipelines.config.run import describe
 from pipelines.errors import GateRefused
 from pipelines.exit_codes import exit_code, explain
+from pipelines.metrics import Metrics
 from pipelines.scoring.files import score_file
 from pipelines.scoring.labelled_files import evaluate_file
 from pipelines.stages import PIPELINE, TO_EMBEDDINGS
 from pipelines.stages.score import scores_of
 from pipelines.tracking.client import tracking_uri
-from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext, Stage
 from pipelines.workspace.reports import report_directory
@@ -257,7 +257,7 @@ def _show_report(context: RunContext) -> None:
     if directory is None:
         return
     # Where nobody watches, the table is not folded to some terminal's width.
-    Screen(width=None if sys.stdout.isatty() else 160).print(summary_table(read_json(directory / "metrics.json") or {}))
+    Screen(width=None if sys.stdout.isatty() else 160).print(summary_table(Metrics.read(directory).to_json()))
     click.echo(f"report: {directory / 'report.html'}")
 
 

@@ -65,6 +65,6 @@ def monitor_command(options: Options) -> None:
         try:
             runner.run("monitor", "monitor", options.force)
         except BoundBroken:
-            click.echo(monitor.table(runner.context))
+            click.echo(monitor.monitor_table(runner.context))
             raise
-        click.echo(monitor.table(runner.context))
+        click.echo(monitor.monitor_table(runner.context))

@@ -73,7 +73,7 @@ def alone(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"distill": distill})
 
 
-def ablation(config: RunConfig) -> tuple[dict[str, RunConfig], dict[str, str]]:
+def ablation_variants(config: RunConfig) -> tuple[dict[str, RunConfig], dict[str, str]]:
     """What differs from the configured distillation in one part, by title; and the variants that cannot be, with the reason.
 
     A part that is on is switched off, and the other way round; a variant that equals the configured one, or has another amount of what is

@@ -11,7 +11,7 @@ import numpy as np
 from ctr_kd.evaluation.several_seeds import Seeded, measure_seeds, seed_differences, seed_means
 from feature_store.tables.json_files import write_json, write_text
 from pipelines.config.run import RunConfig
-from pipelines.experiments.ablations import ablation, alone, amount_key, by_amount
+from pipelines.experiments.ablations import ablation_variants, alone, amount_key, by_amount
 from pipelines.experiments.comparison import Comparison, bring_up_to_date, compared_rows
 from pipelines.metrics import RunFacts
 from pipelines.tasks.logits import stored_probabilities
@@ -36,13 +36,13 @@ def prove(runner: Runner, force: bool = False) -> str:
         Train the students again even where they are up to date; the teacher and its transfer sets stay.
     """
     bring_up_to_date(runner, Comparison("prove", students(runner.context.config), compare_students, (FILE, PAGE)), force)
-    return table(runner.context)
+    return proof_table(runner.context)
 
 
 def students(config: RunConfig) -> dict[str, RunConfig]:
     """All students of a proof, by ``NAME/SEED``: first the pairs that the verdict is of, then the ablation and the amounts."""
     amounts = {title: by_amount(config)[amount] for amount, title in amount_titles(config).items()}
-    variants = {"student": config, "student_alone": alone(config), **ablation(config)[0], **amounts}
+    variants = {"student": config, "student_alone": alone(config), **ablation_variants(config)[0], **amounts}
     seeds = range(config.seed, config.seed + config.prove.seeds)
     pairs = [(name, seed) for seed in seeds for name in ("student", "student_alone")]
     others = [(name, seed) for name in variants if name not in ("student", "student_alone") for seed in seeds]
@@ -51,7 +51,7 @@ def students(config: RunConfig) -> dict[str, RunConfig]:
 
 def amount_titles(config: RunConfig) -> dict[float, str]:
     """Title of the student with each amount of the transfer set, least first; one that is a variant already has that one's."""
-    known = {"student": config, **ablation(config)[0]}
+    known = {"student": config, **ablation_variants(config)[0]}
     return {
         amount: next((title for title, variant in known.items() if variant == one), f"amount {amount!r}")
         for amount, one in by_amount(config).items()
@@ -89,7 +89,7 @@ def compare_students(context: StageContext, trained: Mapping[str, Path]) -> None
     costs = student_costs(trained[f"student/{seeds[0]}"], test)
     of_model = {"teacher": combined_costs(context), "student": costs, "student_alone": costs}  # the same graph with other numbers
     pairs = (*PAIRS, *(("student", f"teacher/{name}") for name in members))
-    (variants, impossible), amounts = ablation(config), amount_titles(config)
+    (variants, impossible), amounts = ablation_variants(config), amount_titles(config)
     figures = {
         name: {
             **models[name],
@@ -141,7 +141,7 @@ def _on_validation(artifacts: Sequence[Path]) -> float | None:
     return float(np.mean(known)) if len(known) == len(kept) else None
 
 
-def table(run: RunContext) -> str:
+def proof_table(run: RunContext) -> str:
     """The verdict, student and student alone by seed, the ablation, the amounts of a transfer set, and where the page is."""
     from ctr_kd.report import WORDS, quality
 

@@ -51,7 +51,7 @@ def sweep(runner: Runner, force: bool = False) -> str:
 
     read = {} if file is None else {"points": sha256_of(file)}
     bring_up_to_date(runner, Comparison("sweep", wanted, measure, (FILE, PAGE), read), force)
-    return table(runner.context)
+    return sweep_table(runner.context)
 
 
 class Point(Config):
@@ -160,7 +160,7 @@ def measure_students(context: StageContext, trained: Mapping[str, Path], points:
     context.record({"students": len(students), "on_frontier": int((fast | small).sum())})
 
 
-def table(run: RunContext) -> str:
+def sweep_table(run: RunContext) -> str:
     """Every student with its quality and cost, the frontier marked, and where the page is."""
     from ctr_kd.report import WORDS, quality
 

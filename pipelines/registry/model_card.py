@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ctr_kd.export.signature import ClickSignature, RawColumns, TextSignature
-from pipelines.metrics import metric_value
+from pipelines.metrics import DataFacts, Metrics, metric_value
 from pipelines.registry.lineage import Lineage
 from pipelines.registry.promotion_gate import Check, show
 
@@ -16,18 +16,17 @@ _FEW_USERS, _FEW_ROWS = 1000, 10_000
 _WEAK_SLICE = 0.05  # AUC below that of all rows that is worth a sentence
 
 
-def short_description(name: str, metrics: Mapping[str, Any], lineage: Lineage) -> str:
+def short_description(name: str, metrics: Metrics, lineage: Lineage) -> str:
     """A paragraph that says what the model is: the version's description in the registry."""
-    student = metrics["models"]["student"]
+    student = metrics.student
     kind = _student(metrics).get("kind")
     what = f"A `{kind}` student" if kind else "A student"
     texts = "accuracy" in student
     does = "classifies texts" if texts else "gives the probability that a candidate item is clicked, from a click history"
     best = "accuracy" if texts else "auc"
-    gain = metrics.get("comparisons", {}).get("student-student_alone", {}).get(best, {})
+    gain = metrics.comparisons.get("student-student_alone", {}).get(best, {})
     gave = f" Distillation gave {gain['difference']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]." if gain.get("low") is not None else ""
-    rows = metrics.get("data", {}).get("test_rows")
-    where = f" on {rows:,} test rows" if rows else ""
+    where = f" on {metrics.data.test_rows:,} test rows"
     shown = "AUC" if best == "auc" else best
     return (
         f"{what} of `{_plain(name)}` that {does}. {shown} {interval(student.get(best))}{where}.{gave} "
@@ -37,7 +36,7 @@ def short_description(name: str, metrics: Mapping[str, Any], lineage: Lineage) -
 
 def model_card(
     name: str,
-    metrics: Mapping[str, Any],
+    metrics: Metrics,
     lineage: Lineage,
     signature: ClickSignature | TextSignature,
     checks: Sequence[Check],
@@ -48,8 +47,7 @@ def model_card(
     ----------
     name : str
         Registered model.
-    metrics : mapping
-        Of metrics.json.
+    metrics : Metrics
     lineage : Lineage
         Of the model.
     signature : ClickSignature or TextSignature
@@ -61,7 +59,7 @@ def model_card(
     sections = {
         f"# {_plain(name)}": [short_description(name, metrics, lineage)],
         "## Intended use": _use(signature.columns),
-        "## Data": list(_data(metrics)),
+        "## Data": list(_data(metrics.data)),
         "## Metrics": list(_metrics(metrics)),
         "## Calibration": list(_calibration(metrics)),
         "## Known limits": [f"- {limit}" for limit in limits(metrics, sampling_rate)],
@@ -81,34 +79,30 @@ def _use(columns: RawColumns) -> list[str]:
     return [*lines, "", "It is for ranking and for expected rates of the log that it was trained on; not for decisions about people."]
 
 
-def _data(metrics: Mapping[str, Any]) -> Iterator[str]:
-    data = metrics.get("data", {})
-    split = data.get("split") or {}
-    ends = [
-        ("training", split.get("train_from"), split.get("train_until")),
-        ("validation", split.get("train_until"), split.get("validate_until")),
-    ]
-    ends.append(("test", split.get("validate_until"), split.get("test_until")))
+def _data(data: DataFacts) -> Iterator[str]:
+    split, unknown = data.split, (None, None)
+    windows = {
+        "training": (data.train_rows, *((split.train_from, split.train_until) if split else unknown)),
+        "validation": (data.validation_rows, *((split.train_until, split.validate_until) if split else unknown)),
+        "test": (data.test_rows, *((split.validate_until, split.test_until) if split else unknown)),
+    }
     rows = [("window", "from", "until (exclusive, UTC)", "rows")]
-    for window, begin, end in ends:
-        count = data.get(f"{'train' if window == 'training' else window}_rows")
-        rows.append(
-            (window, begin or "the beginning" if window == "training" else begin or "-", end or "-", "-" if count is None else f"{count:,}")
-        )
+    for window, (count, begin, end) in windows.items():
+        since = begin.isoformat() if begin else "the beginning" if window == "training" else "-"
+        rows.append((window, since, end.isoformat() if end else "-", f"{count:,}"))
     yield from markdown_table(rows)
-    known = {key: data[key] for key in ("users", "items", "clicks", "quarantined_rows") if isinstance(data.get(key), int)}
-    if known:
-        yield ""
-        yield ", ".join(f"{value:,} {key.replace('_', ' ')}" for key, value in known.items()) + "."
+    sizes = {"users": data.users, "items": data.items, "clicks": data.clicks, "quarantined rows": data.quarantined_rows}
+    yield ""
+    yield ", ".join(f"{value:,} {what}" for what, value in sizes.items() if value is not None) + "."
 
 
-def _metrics(metrics: Mapping[str, Any]) -> Iterator[str]:
-    models = {name: metrics["models"][name] for name in ("student", "student_alone", "teacher") if name in metrics["models"]}
+def _metrics(metrics: Metrics) -> Iterator[str]:
+    models = {name: metrics.models[name] for name in ("student", "student_alone", "teacher") if name in metrics.models}
     names = [name for name in _METRICS if any(name in model for model in models.values())]
     yield "On the test rows, with 95 % bootstrap intervals where there are any; users are resampled."
     yield ""
     yield from markdown_table([("metric", *models), *((name, *(interval(model.get(name)) for model in models.values())) for name in names)])
-    for pair, found in metrics.get("comparisons", {}).items():
+    for pair, found in metrics.comparisons.items():
         first = next((name for name in ("auc", "accuracy") if found.get(name, {}).get("low") is not None), None)
         if pair.startswith("student-") and first:
             entry = found[first]
@@ -116,9 +110,9 @@ def _metrics(metrics: Mapping[str, Any]) -> Iterator[str]:
             yield f"{pair.replace('-', ' - ')}: {first} {entry['difference']:+.4f} [{entry['low']:+.4f}, {entry['high']:+.4f}]."
 
 
-def _calibration(metrics: Mapping[str, Any]) -> Iterator[str]:
-    student = metrics["models"]["student"]
-    how = (metrics.get("run", {}).get("configuration", {}).get("distill") or {}).get("calibration")
+def _calibration(metrics: Metrics) -> Iterator[str]:
+    student = metrics.student
+    how = (metrics.run.configuration.get("distill") or {}).get("calibration")
     if how:
         yield f"Fitted on the validation rows (`{how}`) and part of the graph." if how != "none" else "The scores are not calibrated."
     before = student.get("uncalibrated") or {}
@@ -128,25 +122,22 @@ def _calibration(metrics: Mapping[str, Any]) -> Iterator[str]:
             yield f"- {name.replace('_', ' ')}: {interval(student[name])}{was}"
 
 
-def limits(metrics: Mapping[str, Any], negative_sampling_rate: float | None) -> list[str]:
+def limits(metrics: Metrics, negative_sampling_rate: float | None) -> list[str]:
     """What the measurements say about where the model is weak, and what nobody measured."""
-    data, found = metrics.get("data", {}), []
-    for key, what in (("unseen_item_share", "candidates"), ("unseen_token_share", "tokens")):
-        if data.get(key):
-            found.append(
-                f"{data[key]:.1%} of the test {what} are not in its vocabulary, and it knows them by nothing but their statistics."
-            )
-    if (data.get("candidates") or {}).get("sampled"):
+    data, found = metrics.data, []
+    for share, what in ((data.unseen_item_share, "candidates"), (data.unseen_token_share, "tokens")):
+        if share:
+            found.append(f"{share:.1%} of the test {what} are not in its vocabulary, and it knows them by nothing but their statistics.")
+    if data.candidates is not None and data.candidates.sampled:
         found.append("The log holds clicks only: scores are click rates among sampled candidates, no rates of real impressions.")
     if negative_sampling_rate:
         found.append(f"Negatives were down-sampled at {negative_sampling_rate:g}; scores are corrected for it.")
-    users, rows = data.get("users"), data.get("test_rows")
-    if isinstance(users, int) and users < _FEW_USERS:
-        found.append(f"Only {users:,} users: intervals are wide, and rare habits are not in it.")
-    if isinstance(rows, int) and rows < _FEW_ROWS:
-        found.append(f"Only {rows:,} test rows.")
-    whole = metric_value(metrics["models"]["student"], "auc")[0]
-    for name, models in metrics.get("slices", {}).items():
+    if data.users is not None and data.users < _FEW_USERS:
+        found.append(f"Only {data.users:,} users: intervals are wide, and rare habits are not in it.")
+    if data.test_rows < _FEW_ROWS:
+        found.append(f"Only {data.test_rows:,} test rows.")
+    whole = metric_value(metrics.student, "auc")[0]
+    for name, models in metrics.slices.items():
         part = metric_value(models.get("student", {}), "auc")[0]
         if whole is not None and part is not None and part < whole - _WEAK_SLICE:
             found.append(f"AUC is {part:.4f} in {_plain(name)} ({models['student']['rows']:,} rows), against {whole:.4f} on all rows.")
@@ -225,5 +216,5 @@ def _listed(names: Sequence[str] | Mapping[str, Any]) -> str:
     return ", ".join(f"`{_plain(name).replace('`', '')}`" for name in names)
 
 
-def _student(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
-    return (metrics.get("run", {}).get("configuration", {}).get("distill") or {}).get("student") or {}
+def _student(metrics: Metrics) -> Mapping[str, Any]:
+    return (metrics.run.configuration.get("distill") or {}).get("student") or {}

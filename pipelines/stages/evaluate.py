@@ -54,7 +54,7 @@ def measure_models(context: StageContext) -> None:
     plots |= confused.to_json() if confused else {}
     plots |= {
         "uncalibrated": click_curves(rows.label, uncalibrated).to_json()["reliability"],
-        "learning": learning_curves(context, bert, students),
+        "learning": curves_of_trainings(context, bert, students),
     }
     write_report(context.output, metrics, plots)
     student = evaluation.models["student"]
@@ -126,7 +126,7 @@ def baseline_scores(context: StageContext, test: Rows, teachers: TeachersFacts) 
     return scores, costs
 
 
-def learning_curves(context: StageContext, bert: FinetuningFacts, students: DistillationFacts) -> dict[str, Any]:
+def curves_of_trainings(context: StageContext, bert: FinetuningFacts, students: DistillationFacts) -> dict[str, Any]:
     """Points of every training, by stage and model."""
     curves = {
         "pretrain": PretrainingFacts.read(context.inputs["pretrain"]).curve,

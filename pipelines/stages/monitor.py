@@ -160,7 +160,7 @@ def publish(context: StageContext) -> None:
     publish_directory(temporary, final)
 
 
-def table(run: RunContext) -> str:
+def monitor_table(run: RunContext) -> str:
     """Every scored date with its figures, and where the page is; or that none has labels yet."""
     place = run.workspace / "reports" / "monitor"
     result = read_json(place / FILE) or {"dates": []}

@@ -41,7 +41,7 @@ def rank_next_items(context: StageContext) -> None:
     context.record({name.replace("@", "_at_"): value for name, value in figures["test"].items()})
 
 
-def table(run: RunContext) -> str:
+def next_item_table(run: RunContext) -> str:
     """The figures as a table, which targets could not be found at all, and where the figures are."""
     figures: Mapping[str, Any] = read_json(run.artifacts["next-item"].path / FILE) or {}
     names = [name for name in figures["validation"] if "@" in name or name == "mrr"]

@@ -57,8 +57,7 @@ def register_student(context: StageContext) -> None:
     config = context.config
     # First of all: a registry that cannot be reached should be known before any work is done for it.
     registry = Registry(tracking_uri(config, context.workspace), config.name)
-    measured = Metrics.read(context.inputs["evaluate"])
-    metrics = measured.to_json()
+    metrics = Metrics.read(context.inputs["evaluate"])
     test = task_of(config).rows(context.inputs["ingest"])
     rows = test.read("test")
     example = test.raw(rows.slice(0, _EXAMPLE_ROWS)).to_pandas()
@@ -84,7 +83,7 @@ def register_student(context: StageContext) -> None:
         )
     uri = f"models:/{config.name}/{version}"
     Registration(name=config.name, version=version, uri=uri, student_digest=student, gate=gate).write(context.output)
-    whole = measured.model_copy(update={"run": RunFacts.of(context), "gate": gate.to_json()})
+    whole = metrics.model_copy(update={"run": RunFacts.of(context), "gate": gate.to_json()})
     write_report(context.output, whole, read_plots(context.inputs["evaluate"]))
     parity = next(check.value for check in gate.checks if check.name == "parity")
     context.record({"version": version, "passed": gate.passed, "parity": parity})
@@ -200,11 +199,9 @@ def champion_files(registry: Registry, student: str, champion: str | None) -> Pa
     return registry.download(f"models:/{registry.name}/{champion}")
 
 
-def version_tags(context: StageContext, student: str, metrics: Mapping[str, Any], checks: Sequence[Check]) -> dict[str, str]:
+def version_tags(context: StageContext, student: str, metrics: Metrics, checks: Sequence[Check]) -> dict[str, str]:
     """What is searched for among versions: the student's digest, what it was made of, its metrics and the gate's figures."""
-    measured = {
-        name: {"value": entry} if isinstance(entry, (int, float)) else entry for name, entry in metrics["models"]["student"].items()
-    }
+    measured = {name: {"value": entry} if isinstance(entry, (int, float)) else entry for name, entry in metrics.student.items()}
     numbers = {
         f"{name}.{part}": entry[part]
         for name, entry in measured.items()

@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.config.run import RunConfig
 from pipelines.errors import ConfigError
-from pipelines.experiments.ablations import ABLATION, ablation, alone, amount_key, by_amount, changed
+from pipelines.experiments.ablations import ABLATION, ablation_variants, alone, amount_key, by_amount, changed
 
 
 def configured(config: RunConfig, **distill: Any) -> RunConfig:
@@ -16,7 +16,7 @@ def configured(config: RunConfig, **distill: Any) -> RunConfig:
 
 
 def test_every_part_is_switched_the_other_way(config: RunConfig) -> None:
-    variants, impossible = ablation(configured(config, listwise=0.3, gate="label", hints={"hidden": 0.5}))
+    variants, impossible = ablation_variants(configured(config, listwise=0.3, gate="label", hints={"hidden": 0.5}))
     assert {"no listwise term", "no label gate", "no hidden-state hint", "relation hint", "teacher's embeddings"} <= set(variants)
     assert not {"soft targets", "label gate", "no relation hint", "random embeddings", "weight constant"} & set(variants)
     assert variants["no label gate"].distill.listwise == 0.3
@@ -26,18 +26,18 @@ def test_every_part_is_switched_the_other_way(config: RunConfig) -> None:
 
 
 def test_what_cannot_be_is_listed_with_its_reason(config: RunConfig) -> None:
-    _, impossible = ablation(configured(config, student={"kind": "din"}))
+    _, impossible = ablation_variants(configured(config, student={"kind": "din"}))
     assert "din reads it anew" in impossible["hidden-state hint"]
-    _, impossible = ablation(configured(config, listwise=1.0))
+    _, impossible = ablation_variants(configured(config, listwise=1.0))
     assert impossible["label gate"] == "gate has no effect: listwise takes all of the weight of soft"
-    _, impossible = ablation(configured(config, preset="hinton"))
+    _, impossible = ablation_variants(configured(config, preset="hinton"))
     assert "preset hinton has soft: soft_targets" in impossible["KL divergence"]
 
 
 def test_an_ablation_of_some_parts(config: RunConfig) -> None:
     some = changed(config, {"prove.ablation": ["gate"]})
-    assert set(ablation(some)[0]) == {"label gate"}
-    assert ablation(changed(config, {"prove.ablation": []})) == ({}, {})
+    assert set(ablation_variants(some)[0]) == {"label gate"}
+    assert ablation_variants(changed(config, {"prove.ablation": []})) == ({}, {})
 
 
 def test_the_student_alone_has_nothing_of_the_teacher(config: RunConfig) -> None:
@@ -54,9 +54,9 @@ def test_a_change_that_contradicts_the_rest_says_why(config: RunConfig) -> None:
 
 def test_another_amount_of_what_is_on_is_no_variant(config: RunConfig) -> None:
     some = configured(config, transfer={"amount": 2.0}, listwise=0.1)
-    variants, _ = ablation(changed(some, {"prove.ablation": ["transfer", "listwise"]}))
+    variants, _ = ablation_variants(changed(some, {"prove.ablation": ["transfer", "listwise"]}))
     assert set(variants) == {"no transfer set", "no listwise term"}
-    off, _ = ablation(changed(config, {"prove.ablation": ["transfer", "listwise"]}))
+    off, _ = ablation_variants(changed(config, {"prove.ablation": ["transfer", "listwise"]}))
     assert set(off) == {"transfer set", "listwise term"}
 
 
@@ -67,7 +67,7 @@ def test_the_amounts_are_none_the_configured_one_and_those_asked_for(config: Run
     assert [one.distill.transfer.amount for one in found.values()] == list(found)
     assert all(one.distill.listwise == 0.1 for one in found.values())
     assert list(by_amount(changed(config, {"prove.amounts": [0.5]}))) == [0.0, 0.5]
-    assert found[0.0].distill == ablation(some)[0]["no transfer set"].distill  # one student, not two
+    assert found[0.0].distill == ablation_variants(some)[0]["no transfer set"].distill  # one student, not two
 
 
 def test_no_amounts_where_there_is_nothing_to_compare(config: RunConfig) -> None:

@@ -18,7 +18,6 @@ from pipelines.cli.status import status
 from pipelines.config.run import RunConfig
 from pipelines.errors import GateRefused
 from pipelines.exit_codes import exit_code
-from pipelines.metrics import DataFacts, Metrics, RunFacts
 from pipelines.registry.lookup import alias_version
 from pipelines.registry.registry import CHALLENGER, CHAMPION, Registry
 from pipelines.stages import register
@@ -29,13 +28,9 @@ from pipelines.tracking.tracker import Tracker
 from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.runner import Runner
+from tests.pipelines.measured import metrics_of
 from tests.pipelines.training_facts import DISTILLED, PRETRAINED
 
-DATA = DataFacts(
-    **dict.fromkeys(name for name, field in DataFacts.model_fields.items() if field.is_required() and not name.endswith("_rows")),
-    **dict.fromkeys(("train_rows", "validation_rows", "test_rows"), 300),
-    quarantined_rows=0,
-)
 GOOD, FAIR, POOR = [2.0, 1.0, 0.0, -2.0], [2.0, 1.0, 0.0, -1.0], [-2.0, 0.0, 1.0, 2.0]
 
 
@@ -69,8 +64,7 @@ class SmallPipeline:
         logit = pq.read_table(context.inputs["distill"] / "predictions_student_test.parquet")["logit_0"].to_numpy()
         auc = float(auc_score(rows["label"].to_numpy(), logit))
         student = {"auc": {"value": auc, "low": auc, "high": auc}, "log_loss": {"value": 0.6}, "calibration_error": 0.05}
-        metrics = Metrics(run=RunFacts.of(context), data=DATA, models={"student": student}, comparisons={}, slices={}, gate=None)
-        metrics.write(context.output)
+        metrics_of({"student": student}).write(context.output)
         (context.output / "report.json").write_text("{}")
 
     def run(self, config: RunConfig, logits: list[float], **options: Any) -> Runner:
