@@ -44,8 +44,8 @@ def model(tmp_path_factory: pytest.TempPathFactory, make_export: Callable[[Path,
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, model: Path, mlflow_database: Path) -> tuple[str, Registry]:
-    """A registry with two versions of the model ``demo``."""
+def registered(tmp_path_factory: pytest.TempPathFactory, model: Path, mlflow_database: Path) -> Path:
+    """Database of a registry with two versions of the model ``demo``."""
     workspace = tmp_path_factory.mktemp("registry")
     shutil.copyfile(mlflow_database, workspace / "mlflow.db")
     uri = f"sqlite:///{workspace / 'mlflow.db'}"
@@ -54,7 +54,14 @@ def served(tmp_path_factory: pytest.TempPathFactory, model: Path, mlflow_databas
     for number in (1, 2):
         run = registry.client.create_run(experiment).info.run_id
         assert registry.register(run, model, "model", {"student_digest": f"digest {number}"}) == str(number)
-    return uri, registry
+    return workspace / "mlflow.db"
+
+
+@pytest.fixture
+def served(registered: Path, tmp_path: Path) -> tuple[str, Registry]:
+    """A registry of each test's own: aliases that one moves are where they were for the next."""
+    uri = f"sqlite:///{shutil.copyfile(registered, tmp_path / 'registry.db')}"
+    return uri, Registry(uri, "demo")
 
 
 def test_the_model_holds_what_production_needs_and_no_pickle(model: Path) -> None:
