@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ctr_kd.config import TEXT_TEACHERS
 from feature_store.features.summary import ClickSummary
-from feature_store.tables.json_models import JsonModel
 from pipelines.tasks.clicks import ClickRows
 from pipelines.tasks.logits import SPLITS
 from pipelines.tasks.texts import TextRows
@@ -26,23 +25,15 @@ if TYPE_CHECKING:
 Logits = dict[str, tuple["NDArray", "NDArray"]]  # row ids and logits by split
 
 
-class TeacherFacts(JsonModel):
-    """What a teacher that is no network costs.
+class Judgement(NamedTuple):
+    """What a teacher says of rows, how fast, and of how many trees it is made, if of any."""
 
-    Attributes
-    ----------
-    rows_per_second : float
-    trees : int
-        Of boosted trees; absent otherwise.
-    """
-
+    logits: Logits
     rows_per_second: float
     trees: int | None = None
 
 
-def tree_logits(
-    rows: ClickRows, seed: int, report: Callable[[str], None], more: Mapping[str, pa.Table] | None = None
-) -> tuple[Logits, TeacherFacts]:
+def tree_logits(rows: ClickRows, seed: int, report: Callable[[str], None], more: Mapping[str, pa.Table] | None = None) -> Judgement:
     """Row ids and logits by split of boosted trees; of ``more`` rows too, under their names."""
     tables = {split: rows.read(split) for split in SPLITS}
     trees = fit_boosted_trees(tables, rows.summary, seed, report)
@@ -50,12 +41,12 @@ def tree_logits(
     for split, table in (tables | dict(more or {})).items():
         stored[split] = table["row_id"].to_numpy(), trees.logits(table)
     count = sum(len(row_id) for row_id, _ in stored.values())
-    return stored, TeacherFacts(rows_per_second=count / (time.perf_counter() - began), trees=trees.trees)
+    return Judgement(stored, count / (time.perf_counter() - began), trees.trees)
 
 
 def linear_logits(
     rows: TextRows, seed: int, report: Callable[[str], None], more: Mapping[str, pa.Table] | None = None, kind: str = "linear"
-) -> tuple[Logits, TeacherFacts]:
+) -> Judgement:
     """Row ids and logits by split of a linear model; of ``more`` rows too, under their names.
 
     Training rows are judged by the machine that learned them. Machines that did not (out of fold) are wrong where a label is right, and
@@ -66,10 +57,10 @@ def linear_logits(
     for split, table in ({split: rows.read(split) for split in SPLITS} | dict(more or {})).items():
         stored[split] = table["row_id"].to_numpy(), model.predict(*rows.text_lists(table))
     count = sum(len(row_id) for row_id, _ in stored.values())
-    return stored, TeacherFacts(rows_per_second=count / (time.perf_counter() - began))
+    return Judgement(stored, count / (time.perf_counter() - began))
 
 
-TEACHERS: dict[str, Callable[..., tuple[Logits, TeacherFacts]]] = {
+TEACHERS: dict[str, Callable[..., Judgement]] = {
     "boosted_trees": tree_logits,
     **{kind: partial(linear_logits, kind=kind) for kind in TEXT_TEACHERS},
 }

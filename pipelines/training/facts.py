@@ -12,7 +12,6 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 from ctr_kd.training.learning_curve import LearningCurve
 from feature_store.tables.json_files import load_json, write_json
 from feature_store.tables.json_models import IsoTime, JsonFile, JsonModel
-from pipelines.tasks.teachers import TeacherFacts
 
 FILE = "training.json"
 _TEACHER = "teacher/"  # before a teacher's name
@@ -232,6 +231,20 @@ class StudentFacts(JsonFile):
     calibration: str
     bytes: int
     transfer: TransferFacts | None = None
+
+
+class TeacherFacts(JsonModel):
+    """A teacher that is no network.
+
+    Attributes
+    ----------
+    rows_per_second : float
+    trees : int
+        Of boosted trees; absent otherwise.
+    """
+
+    rows_per_second: float
+    trees: int | None = None
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 from ctr_kd.data.samples import Samples
 from pipelines.tasks import task_of
 from pipelines.tasks.logits import SPLITS, precision_of, read_predictions, write_predictions
-from pipelines.tasks.teachers import TEACHERS, TeacherFacts
+from pipelines.tasks.teachers import TEACHERS
 from pipelines.training.bert import bert_logits
-from pipelines.training.facts import TeachersFacts
+from pipelines.training.facts import TeacherFacts, TeachersFacts
 from pipelines.training.transfer_set import TRANSFER_FILE
 from pipelines.training.weighting import learn_weights, weights_of
 from pipelines.workspace.context import StageContext
@@ -44,7 +44,9 @@ def teacher_logits(context: StageContext, samples: Mapping[str, Samples]) -> tup
                 stored[split] = table["row_id"].to_numpy(), bert_logits(finetune, own, context.config, own.samples_of(table))
         else:
             rows = task.rows(context.inputs["ingest"])
-            stored, costs[name] = TEACHERS[name](rows, context.config.seed, context.report, transfer)
+            said = TEACHERS[name](rows, context.config.seed, context.report, transfer)
+            stored, trees = said.logits, {} if said.trees is None else {"trees": said.trees}
+            costs[name] = TeacherFacts(rows_per_second=said.rows_per_second, **trees)
         teachers[name] = {split: align_logits(*stored[split], samples[split]) for split in samples}
         for split in (name for name in ("test", "transfer") if name in samples):
             row_id, logits = samples[split].row_id, teachers[name][split].astype(precision_of(split))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ctr_kd.training.learning_curve import LearningCurve
-from pipelines.tasks.teachers import TeacherFacts
 from pipelines.training.facts import (
     BeforeAndAfter,
     DistillationFacts,
@@ -11,6 +10,7 @@ from pipelines.training.facts import (
     MemberFacts,
     PretrainingFacts,
     StudentFacts,
+    TeacherFacts,
     TeachersFacts,
 )
 

@@ -134,6 +134,8 @@ def test_every_stage_of_the_pipeline_is_covered_with_what_it_computes() -> None:
     assert {"ctr_kd.metrics.ranking", "ctr_kd.report.page", "ctr_kd/report"} <= covered["evaluate"]
     assert {"pipelines.registry.pyfunc_model", "pipelines.registry.promotion_gate"} <= covered["register"]
     assert {"feature_store.features.historical_features", "pipelines.scoring.parts"} <= covered["score"]
+    others = ("ctr_kd.baselines", "ctr_kd.export", "ctr_kd.report", "ctr_kd.metrics.bootstrap", "ctr_kd.objectives.distillation")
+    assert not [name for name in covered["pretrain"] | covered["finetune"] if name.startswith(others)], "an edit there trains no BERT again"
 
 
 def test_a_stage_whose_source_was_edited_runs_again(
