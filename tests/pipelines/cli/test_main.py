@@ -251,6 +251,7 @@ def test_a_later_command_may_leave_out_the_data_and_the_first_may_not(
 
 def test_a_terminated_run_says_so_and_ends_with_one(yaml_file: Callable[..., Path], tmp_path: Path) -> None:
     code = """
+import select
 import sys
 from dataclasses import replace
 from pipelines.cli import registry as champions
@@ -258,7 +259,8 @@ from pipelines.cli import main as cli
 from pipelines.tracking.tracker import Tracker
 def work(context):
     print("working", flush=True)
-    sys.stdin.read()  # until it is terminated
+    while not select.select([sys.stdin], [], [], 0.05)[0]:  # until it is terminated; a signal may come just before a wait begins
+        pass
 cli.PIPELINE = (replace(cli.PIPELINE[0], run=work, outside=None),)
 Tracker._send = lambda self, work: None
 cli.main()
