@@ -276,12 +276,12 @@ sweep: {kinds: [pooled, din], widths: [4, 8]}
 def taught(made_once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
     """A workspace in which the teacher of :data:`EXPERIMENT` is trained, to be copied."""
     from pipelines.config.run import load
-    from pipelines.stages import student
+    from pipelines.stages import TO_TEACHER
 
     def make(folder: Path) -> None:
         (folder / "tiny.yaml").write_text(EXPERIMENT)
         context = RunContext(load(folder / "tiny.yaml"), folder / "workspace", console=Console(io.StringIO()))
-        Runner(context, student.PIPELINE).run()
+        Runner(context, TO_TEACHER).run()
 
     return made_once("taught", make) / "workspace"
 
