@@ -70,7 +70,8 @@ def test_each_of_several_teachers_stands_beside_the_student(experiment: Run, tmp
     code, out, err = experiment("prove", *settings)
     assert code == 0, err
     proof = latest(tmp_path)
-    (teacher,) = (tmp_path / "workspace" / "artifacts" / "teacher").iterdir()
+    (trees,) = (tmp_path / "workspace" / "artifacts" / "teacher").glob("*/predictions_teacher_boosted_trees_test.parquet")
+    teacher = trees.parent  # beside that of the BERT alone, which the fixture made
     (ingest,) = (tmp_path / "workspace" / "artifacts" / "ingest").glob("*/_manifest.json")
     label = ClickRows(ingest.parent).read("test")["label"].to_numpy()
     for name in ("bert", "boosted_trees"):
