@@ -1,8 +1,9 @@
-"""For all tests: where real logs lie, and hypothesis without a clock."""
+"""For all tests: where real logs lie, hypothesis without a clock, and signals as a terminal has them."""
 
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ CHECKOUT = Path(__file__).parents[1]
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell lets what it starts in the background ignore Ctrl-C, and a program inherits that: a test that interrupts one would wait.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.pluginmanager.hasplugin("hypothesispytest"):  # Airflow's environment has none
         from hypothesis import HealthCheck, settings
 
