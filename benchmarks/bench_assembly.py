@@ -79,7 +79,7 @@ def main() -> None:
         runs.append(["--globo", str(arguments.globo)])
     results = []
     for run in runs:
-        process = subprocess.run([sys.executable, __file__, "--one", *run], check=True, capture_output=True, text=True)
+        process = subprocess.run([sys.executable, __file__, "--one", *run], check=True, capture_output=True, text=True, encoding="utf-8")
         results.append(json.loads(process.stdout.splitlines()[-1]))
         print(json.dumps(results[-1]), flush=True)
     simulated = [result for result in results if result["log"] == "simulated"]
@@ -95,7 +95,7 @@ def main() -> None:
     folder.mkdir(exist_ok=True)
     command = "python benchmarks/bench_assembly.py" + (" --globo FOLDER" if arguments.globo else "")
     report = {"command": command, "growth_of_cost": growth, "runs": results}
-    (folder / "assembly.json").write_text(json.dumps(report, indent=1) + "\n")
+    (folder / "assembly.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

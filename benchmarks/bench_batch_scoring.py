@@ -63,8 +63,8 @@ def command(*arguments: str) -> dict[str, float]:
 def memory(pid: int) -> int:
     """Resident bytes of a process and its children."""
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1])
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
     except (FileNotFoundError, ProcessLookupError, IndexError):
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE") + sum(memory(int(child)) for child in children)
@@ -104,7 +104,7 @@ def measure(root: Path, table: Any, sizes: list[int], workers: list[int]) -> lis
         for count in workers:
             paths = ["--input", str(root / "in.parquet"), "--output", str(root / "out.parquet")]
             used = command("score", str(root / "bench.yaml"), *paths, "--workspace", str(root / "w"), "--set", f"score.workers={count}")
-            report = json.loads((root / "out.scoring.json").read_text())
+            report = json.loads((root / "out.scoring.json").read_text(encoding="utf-8"))
             assert pq.read_metadata(root / "out.parquet").num_rows == rows
             if rows == 1:
                 spent[count] = used["processor_seconds"]
@@ -133,7 +133,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        (root / "bench.yaml").write_text(CONF)
+        (root / "bench.yaml").write_text(CONF, encoding="utf-8")
         command("promote", str(root / "bench.yaml"), "--workspace", str(root / "w"))
         raw = ClickRows(next((root / "w" / "artifacts" / "ingest").glob("*/_manifest.json")).parent)
         table = raw.raw(pq.read_table(next((root / "w" / "artifacts" / "ingest").glob("*/rows.parquet"))).slice(0, GROUP)).combine_chunks()
@@ -150,7 +150,7 @@ def main() -> None:
             "runs": measure(root, table, options.rows, options.workers),
         }
     print(json.dumps(result, indent=1))
-    Path(__file__).with_name("results").joinpath("batch_scoring.json").write_text(json.dumps(result, indent=1) + "\n")
+    Path(__file__).with_name("results").joinpath("batch_scoring.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ def write(arguments: argparse.Namespace, vocabulary: int, found: dict[str, Any])
         "users": arguments.users,
         "losses": found,
     }
-    Path(__file__).with_name("results").joinpath("negatives.json").write_text(json.dumps(report, indent=1) + "\n")
+    Path(__file__).with_name("results").joinpath("negatives.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:

@@ -38,7 +38,7 @@ def measure(name: str, data: Path, seeds: int, workspace: Path, options: list[st
         command += ["--set", f"source.name={name}", "--set", f"seed={seed}", *(part for option in options for part in ("--set", option))]
         began = time.perf_counter()
         subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
-        found = json.loads((workspace / "reports" / "latest" / "next_item.json").read_text())
+        found = json.loads((workspace / "reports" / "latest" / "next_item.json").read_text(encoding="utf-8"))
         runs.append(
             {
                 "seed": seed,
@@ -87,7 +87,7 @@ def main() -> None:
             print(table(results[-1]), flush=True)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     document = {"command": f"python benchmarks/bench_next_item.py FOLDER {chr(32).join(sys.argv[2:])}".rstrip(), "sets": results}
-    arguments.output.write_text(json.dumps(document, indent=1) + "\n")
+    arguments.output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

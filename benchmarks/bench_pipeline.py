@@ -32,7 +32,7 @@ def measure(conf: str, data: Path | None, folder: Path) -> dict[str, Any]:
         began = time.perf_counter()
         subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
         seconds.append(round(time.perf_counter() - began, 1))
-    metrics = json.loads((workspace / "reports" / "latest" / "metrics.json").read_text())
+    metrics = json.loads((workspace / "reports" / "latest" / "metrics.json").read_text(encoding="utf-8"))
     auc = {name: round(model["auc"]["value"], 4) for name, model in metrics["models"].items()}
     # of all children so far; the larger log comes last
     peak = round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20, 2)
@@ -60,7 +60,7 @@ def main() -> None:
     folder = Path(__file__).with_name("results")
     folder.mkdir(exist_ok=True)
     command = "python benchmarks/bench_pipeline.py" + (" --globo FOLDER" if arguments.globo else "")
-    (folder / "pipeline.json").write_text(json.dumps({"command": command, "runs": results}, indent=1) + "\n")
+    (folder / "pipeline.json").write_text(json.dumps({"command": command, "runs": results}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

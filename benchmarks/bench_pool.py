@@ -51,13 +51,13 @@ def write_assembly(directory: Path, clicks: int) -> None:
     pq.write_table(pa.table({"item_id": np.arange(ITEMS), "topic": np.arange(ITEMS) % 300}), directory / "items.parquet")
     pq.write_table(pa.table({"user_id": np.arange(clicks // PER_USER + 1)}), directory / "users.parquet")
     vocabulary = {"item": [str(i) for i in range(ITEMS)], "topic": [str(i) for i in range(300)]}
-    (directory / "vocabulary.json").write_text(json.dumps(vocabulary))
+    (directory / "vocabulary.json").write_text(json.dumps(vocabulary), encoding="utf-8")
     columns_alone(item_attributes=["topic"]).write(directory)
 
 
 def owned_mb(figure: str = "RssAnon") -> float:
     """Memory that belongs to this process alone, in megabytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return int(next(line for line in lines if line.startswith(f"{figure}:")).split()[1]) / 1024
 
 
@@ -106,7 +106,7 @@ def main() -> None:
         command = [sys.executable, __file__, "--one", folder, "--batches", str(arguments.batches)]
         runs = []
         for _ in range(2):
-            process = subprocess.run(command, check=True, capture_output=True, text=True)
+            process = subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8")
             runs.append(json.loads(process.stdout.splitlines()[-1]))
             print(json.dumps(runs[-1]), flush=True)
             (directory / POOL).unlink(missing_ok=True)
@@ -117,7 +117,7 @@ def main() -> None:
     results = Path(__file__).with_name("results")
     results.mkdir(exist_ok=True)
     report = {"command": "python benchmarks/bench_pool.py", "saved_mb": round(saved, 1), "runs": runs}
-    (results / "pool.json").write_text(json.dumps(report, indent=1) + "\n")
+    (results / "pool.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

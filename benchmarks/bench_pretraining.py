@@ -151,7 +151,7 @@ def measure(who: str, workspace: Path, items: int | None, seconds: float) -> dic
 
     rates = speed(step, masked_batches(sequences, who == "ours", 0), seconds)
     figures["sequences_per_second"], figures["tokens_per_second"] = (round(rate, 1) for rate in rates)
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     figures["peak_memory_gb"] = round(int(status.split("VmHWM:")[1].split()[0]) / 2**20, 2)
     return figures
 
@@ -173,7 +173,7 @@ def main() -> None:
     for who in ("transformers", "ours"):
         command = [sys.executable, __file__, "--one", who, "--workspace", str(arguments.workspace), "--seconds", str(arguments.seconds)]
         command += ["--items", str(arguments.items)] if arguments.items else []
-        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        output = subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8").stdout
         results[who] = json.loads(output.splitlines()[-1])
         print(json.dumps(results[who]), flush=True)
     ratio = results["ours"]["sequences_per_second"] / results["transformers"]["sequences_per_second"]
@@ -183,7 +183,7 @@ def main() -> None:
     name = "log" if arguments.items is None else str(arguments.items)
     options = " --workspace WORKSPACE" + (f" --items {arguments.items}" if arguments.items else "")
     report = {"command": f"python benchmarks/bench_pretraining.py{options}", "ratio": round(ratio, 1), **results}
-    (folder / f"pretraining_{name}.json").write_text(json.dumps(report, indent=1) + "\n")
+    (folder / f"pretraining_{name}.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

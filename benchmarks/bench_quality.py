@@ -319,7 +319,7 @@ def main() -> None:
         print(table(result), flush=True)
         folder = Path(__file__).with_name("results")
         folder.mkdir(exist_ok=True)
-        (folder / f"quality_{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+        (folder / f"quality_{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

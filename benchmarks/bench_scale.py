@@ -38,8 +38,8 @@ def resident_pages(root: int) -> int:
     parents, pages = {}, {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            pages[int(folder.name)] = int((folder / "statm").read_text().split()[1])
+            parents[int(folder.name)] = int((folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
+            pages[int(folder.name)] = int((folder / "statm").read_text(encoding="utf-8").split()[1])
         except OSError:  # it ended meanwhile
             continue
     family, found = [root], 0
@@ -83,7 +83,7 @@ def measure(millions: float, champion: Path, folder: Path) -> dict[str, Any]:
     built = command("ingest", workspace, *settings)
     scored = command("backfill", workspace, *settings, "--start", "2024-01-01", "--end", "2024-01-14")
     (summary,) = (ClickSummary.read(path.parent) for path in (workspace / "artifacts" / "ingest").glob("*/summary.json"))
-    reports = [json.loads(path.read_text()) for path in (workspace / "scores").glob("date=*/scoring.json")]
+    reports = [json.loads(path.read_text(encoding="utf-8")) for path in (workspace / "scores").glob("date=*/scoring.json")]
     rows, scores = sum(summary.rows.values()), sum(report["rows"] for report in reports)
     return {
         "events": requests * CANDIDATES,
@@ -115,7 +115,7 @@ def main() -> None:
     print(f"an event of the largest log costs {growth} times one of the smallest")
     asked = " ".join(f"{millions:g}" for millions in arguments.millions)
     report = {"command": f"python benchmarks/bench_scale.py --millions {asked}", "growth_of_cost": growth, "runs": results}
-    (ROOT / "benchmarks" / "results" / "scale.json").write_text(json.dumps(report, indent=1) + "\n")
+    (ROOT / "benchmarks" / "results" / "scale.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def write_log(directory: Path, rows: int, seed: int = 0) -> Assembly:
     pq.write_table(pa.table({"item_id": np.arange(items) * 37 + 1000}), directory / "items.parquet")
     pq.write_table(pa.table({"user_id": np.arange(requests)}), directory / "users.parquet")
     vocabulary = {"item": [str(i * 37 + 1000) for i in range(items)], **{name: [str(i) for i in range(8)] for name in CONTEXT}}
-    (directory / "vocabulary.json").write_text(json.dumps(vocabulary))
+    (directory / "vocabulary.json").write_text(json.dumps(vocabulary), encoding="utf-8")
     columns_alone(statistics=STATISTICS, categorical=CONTEXT).write(directory)
     return Assembly(directory, 20)
 
@@ -141,7 +141,7 @@ def main() -> None:
     for name, value in result.items():
         print(f"{name:35} {value:>14,}" if not isinstance(value, str) else f"{name:35} {value}")
     Path(__file__).with_name("results").mkdir(exist_ok=True)
-    (Path(__file__).with_name("results") / "scoring.json").write_text(json.dumps(result, indent=1) + "\n")
+    (Path(__file__).with_name("results") / "scoring.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ def main() -> None:
             for name, figures in found.items():
                 print(f"{kind:8} {name:28} " + "  ".join(f"{quantile} {value:8.3f} ms" for quantile, value in figures.items()), flush=True)
     Path(__file__).with_name("results").mkdir(exist_ok=True)
-    (Path(__file__).with_name("results") / "serving.json").write_text(json.dumps(result, indent=1) + "\n")
+    (Path(__file__).with_name("results") / "serving.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,9 @@ def main(sizes: list[int]) -> None:
     """Measure each size in a process of its own, so that its peak memory is its own."""
     runs = []
     for size in sizes:
-        answer = subprocess.run([sys.executable, __file__, "--one", str(size)], check=True, stdout=subprocess.PIPE, text=True).stdout
+        answer = subprocess.run(
+            [sys.executable, __file__, "--one", str(size)], check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+        ).stdout
         run = json.loads(answer.splitlines()[-1])
         runs.append(run)
         print(
@@ -59,7 +61,7 @@ def main(sizes: list[int]) -> None:
         print(f"simulator: an impression of the biggest log costs {result['linear_ratio']:.2f} x one of the smallest (1 is linear)")
     path = Path(__file__).parent / "results" / "simulator.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

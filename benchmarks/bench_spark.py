@@ -93,7 +93,7 @@ def main() -> None:
     print(json.dumps(results, indent=1))
     target = Path(__file__).with_name("results") / "spark.json"
     target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps(results, indent=1) + "\n")
+    target.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     if differing:
         raise SystemExit(f"{', '.join(differing)}: Spark and DuckDB differ")
 

@@ -34,7 +34,7 @@ LEARNING_MICROSECONDS = 255.0  # per training row on two cores: the 673 s of res
 
 
 def load(name: str) -> dict[str, Any]:
-    return json.loads((RESULTS / name).read_text())
+    return json.loads((RESULTS / name).read_text(encoding="utf-8"))
 
 
 def exponent(small: float, large: float, size_ratio: float) -> float:

@@ -1,4 +1,4 @@
-"""What import-linter (pyproject.toml) cannot see: nothing is unpickled, and a floor speaks no word of a floor above it."""
+"""What import-linter and ruff cannot see: nothing is unpickled, a floor speaks no word of a floor above it, text is UTF-8."""
 
 import ast
 import re
@@ -37,6 +37,38 @@ def test_nothing_is_unpickled(floor: str) -> None:
                 safe = any(word.arg == "weights_only" and getattr(word.value, "value", None) is True for word in node.keywords)
                 assert owner not in ("pickle", "joblib", "cloudpickle") and (owner != "torch" or safe), f"{path}:{node.lineno}"
         assert "pickle" not in set(imported(path.read_text(encoding="utf-8"))), path
+
+
+def reads_by_locale(call: ast.Call) -> bool:
+    """Whether a call opens, reads or writes text in the encoding of the locale; ruff sees only what it knows to be a path."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    given = {word.arg: word.value for word in call.keywords}
+    if "encoding" in given:
+        return False
+    if name in ("run", "Popen", "check_output"):
+        return not {"text", "universal_newlines"}.isdisjoint(given)
+    if name == "open" and isinstance(call.func, ast.Name):
+        mode = given.get("mode", call.args[1] if len(call.args) > 1 else ast.Constant("r"))
+        return "b" not in getattr(mode, "value", "b")
+    return (name == "read_text" and not call.args) or (name == "write_text" and len(call.args) == 1 and not isinstance(call.func, ast.Name))
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_no_locale_decides_how_a_text_is_read(floor: str) -> None:
+    calls = [
+        (path, node)
+        for path in files(floor)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+    ]
+    assert not [f"{path.relative_to(ROOT)}:{call.lineno}" for path, call in calls if reads_by_locale(call)]
+
+
+def test_the_check_of_encodings_knows_what_is_text() -> None:
+    wrong = ["open('a')", "open('a', 'w')", "x.read_text()", "x.write_text('a')", "subprocess.run(['a'], text=True)"]
+    right = ["open('a', 'rb')", "open('a', encoding='utf-8')", "x.read_text('utf-8')", "write_text(path, 'a')", "subprocess.run(['a'])"]
+    calls = [node for text in wrong + right for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    assert [reads_by_locale(call) for call in calls] == [True] * len(wrong) + [False] * len(right)
 
 
 def keys_above(floor: str) -> set[str]:

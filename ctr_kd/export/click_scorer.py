@@ -42,7 +42,7 @@ class ClickScorer:
 
     def __init__(self, directory: str | os.PathLike[str], threads: int = 1) -> None:
         root = Path(directory)
-        self.signature: dict[str, Any] = json.loads((root / "signature.json").read_text())
+        self.signature: dict[str, Any] = json.loads((root / "signature.json").read_text(encoding="utf-8"))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

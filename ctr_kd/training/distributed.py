@@ -138,7 +138,9 @@ def join_processes() -> Iterator[Processes]:
         yield ALONE
         return
     import torch
-    import torch.distributed.nn  # before there is a group: its functions keep the one they find as their default, and its threads with it
+
+    # Before there is a group: its functions keep the one they find as their default, and its threads with it.
+    import torch.distributed.nn  # noqa: F401
     from torch import distributed
 
     # Words travel on the CPU, gradients where they are.

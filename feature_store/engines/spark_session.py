@@ -46,7 +46,7 @@ def require_java() -> Path:
     found = shutil.which("java", path=str(Path(home) / "bin")) if home else shutil.which("java")
     if found is None:
         raise EngineMissing(f"Spark needs Java, and {f'JAVA_HOME={home} holds none' if home else 'there is none on the PATH'}: {install}")
-    answer = subprocess.run([found, "-version"], capture_output=True, text=True, check=False)  # noqa: S603 (a fixed command)
+    answer = subprocess.run([found, "-version"], capture_output=True, errors="replace", check=False, encoding="utf-8")  # noqa: S603 (a fixed command)
     version = re.search(r'version "(?:1\.)?(\d+)', answer.stderr)
     if version is None or int(version[1]) < OLDEST_JAVA:
         raise EngineMissing(f"Spark needs Java {OLDEST_JAVA} or later, and {found} is {version[1] if version else 'none'}: {install}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -272,6 +273,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     signal.signal(signal.SIGTERM, _interrupt)  # a scheduler's stop closes files and runs, as Ctrl-C does
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # of libraries; they are no news to a user
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter shows its number, and nothing ends for it
     try:
         cli.main(args=None if arguments is None else list(arguments), prog_name="ctr-kd", standalone_mode=False, obj=state)
     except BaseException as error:

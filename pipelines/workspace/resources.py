@@ -15,7 +15,7 @@ _PACKAGES = ("torch", "numpy", "pyarrow", "pandas", "duckdb", "scikit-learn", "o
 def peak_memory_bytes() -> int:
     """Largest resident size of this process, since the stage began where the system can tell (Linux), else since its start."""
     try:
-        for line in Path("/proc/self/status").read_text().splitlines():
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
     except OSError:  # no /proc: not Linux
@@ -26,7 +26,7 @@ def peak_memory_bytes() -> int:
 def reset_peak_memory() -> None:
     """Let :func:`peak_memory_bytes` count from now on, where the system can."""
     try:
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     except OSError:
         return  # the peak then counts from the start of the process
 
@@ -48,7 +48,7 @@ def code_revision() -> str | None:
     if not (root / ".git").exists():
         return None
     try:
-        found = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)  # noqa: S603, S607
+        found = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, timeout=10, check=True, encoding="utf-8")  # noqa: S603, S607
     except (OSError, subprocess.SubprocessError):
         return None
     return found.stdout.strip() or None

@@ -102,7 +102,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Calla
 
     def made(name: str, make: Callable[[Path], None]) -> Path:
         folder, done = shared / name, shared / f"{name}.done"
-        with open(shared / f"{name}.lock", "w") as lock:
+        with open(shared / f"{name}.lock", "w", encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not done.exists():
                 shutil.rmtree(folder, ignore_errors=True)
@@ -134,7 +134,7 @@ def whole_pipeline(made_once: Callable[[str, Callable[[Path], None]], Path], mlf
     def make(folder: Path) -> None:
         workspace = Workspace.new(folder / "workspace", mlflow_database)
         command = [sys.executable, "-m", "pipelines", *workspace.command("run")]
-        with open(folder / "out.txt", "w") as out, open(folder / "err.txt", "w") as err:
+        with open(folder / "out.txt", "w", encoding="utf-8") as out, open(folder / "err.txt", "w", encoding="utf-8") as err:
             done = subprocess.run(command, stdout=out, stderr=err, cwd=ROOT, check=False)
         assert done.returncode == 0, (folder / "err.txt").read_text()
 

@@ -81,7 +81,7 @@ def test_what_is_mapped_takes_no_memory_of_the_process(tmp_path):
 
 def own_memory():
     """Bytes that only this process holds; pages of a file are the system's to take back."""
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(next(line for line in status.splitlines() if line.startswith("RssAnon:")).split()[1]) * 1024
 
 

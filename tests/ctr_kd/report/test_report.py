@@ -276,7 +276,7 @@ class TestVerdict:
 
 class TestSummaryTable:
     def text(self, metrics):
-        console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+        console = Console(width=200, record=True, file=open("/dev/null", "w", encoding="utf-8"))  # noqa: SIM115
         console.print(summary_table(metrics))
         return console.export_text()
 

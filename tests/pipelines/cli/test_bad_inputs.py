@@ -37,7 +37,7 @@ def rows() -> list[tuple[Any, ...]]:
 
 def write_csv(folder: Path, table: list[tuple[Any, ...]], columns: tuple[str, ...] = COLUMNS) -> None:
     folder.mkdir(exist_ok=True)
-    with open(folder / "log.csv", "w", newline="") as file:
+    with open(folder / "log.csv", "w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([columns, *table])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -247,6 +248,16 @@ def test_a_later_command_may_leave_out_the_data_and_the_first_may_not(
         cli.main(["ingest", str(path), "--workspace", str(tmp_path / "workspace")])
     assert end.value.code == 2
     assert "name their folder with --data DIR" in capsys.readouterr().err
+
+
+def test_a_terminal_that_lacks_a_letter_shows_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *arguments: None)
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(io.BytesIO(), "latin-1", write_through=True))
+    with pytest.raises(SystemExit) as end:
+        cli.main(["config", str(tmp_path / "模型.yaml")])
+    assert end.value.code == 2
+    assert b"\\u6a21\\u578b.yaml" in sys.stderr.buffer.getvalue()
 
 
 def test_a_terminated_run_says_so_and_ends_with_one(yaml_file: Callable[..., Path], tmp_path: Path) -> None:

@@ -406,7 +406,7 @@ def test_an_orphaned_worker_ends(served: Served, given_rows: Path, tmp_path: Pat
     """A worker whose main process is killed ends by itself: it watches it."""
     process = start(served, given_rows, tmp_path / "out.parquet", 2)
     wait_for(process, 4)
-    children = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    children = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()]
     assert len(children) == 3  # two workers, and what Python keeps account of their semaphores with
     process.kill()
     process.wait()
@@ -464,7 +464,7 @@ score_file(served.context(), Path({str(given_rows)!r}), Path({str(tmp_path / "ou
 
 def alive(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
 

@@ -157,7 +157,7 @@ def test_a_server_that_comes_after_two_pipelines_gets_both(server: AnyServer, co
     pipeline = SmallPipeline(config, tmp_path / "workspace", server.uri)
     pipeline.run()
     pipeline.run(seed=1)
-    with open(pipeline.workspace / SPOOL, "a") as file:
+    with open(pipeline.workspace / SPOOL, "a", encoding="utf-8") as file:
         file.write('{"call": "met')  # a kill cut it short
     server.start()
     pipeline.run(seed=1)

@@ -69,9 +69,9 @@ def tree(tmp_path: Path) -> Path:
 
 
 def edit(path: Path, before: str, after: str) -> None:
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert before in text
-    path.write_text(text.replace(before, after) + "\n")  # of another length and time, so that nothing remembers it
+    path.write_text(text.replace(before, after) + "\n", encoding="utf-8")  # of another length and time, so that nothing remembers it
 
 
 def test_it_covers_what_is_imported_to_run_and_nothing_else(tree: Path) -> None:
