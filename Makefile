@@ -1,9 +1,10 @@
 # make run                                                   the main job on the simulated log
-# make run CONF=conf/globo.yaml DATA=../data/globo           the same on a real one
+# make run CONF=conf/globo.yaml DATA=../data/globo           the same on a real one, in work/globo
 # make bench-quality ML100K=../data/ml-100k                  AUC beside torch-rechub's models; also GLOBO=, MIND=
 CONF      ?= conf/simulated.yaml
 DATA      ?=
-WORKSPACE ?= workspace
+# A log has a workspace of its own.
+WORKSPACE ?= $(if $(filter conf/simulated.yaml,$(CONF)),workspace,work/$(basename $(notdir $(CONF))))
 GLOBO     ?=
 ML100K    ?=
 MIND      ?=

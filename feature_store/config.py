@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -166,6 +167,21 @@ class SourceConfig(Config):
     seed: int = Field(0, ge=0, description="text: seed of that share")
     bad_rows_limit: float = Field(0.01, ge=0, le=1, description="share of rows that may break the contract before the stage fails")
 
+    def log(self) -> dict[str, Any]:
+        """Settings that decide what a store holds, under dotted names, defaults left out.
+
+        Where files lie and how many bad rows they may hold is not among them: another pattern names more of the same log.
+
+        Examples
+        --------
+        >>> SourceConfig(reader="tabular", events=EventColumns(path="*.csv", user="u", item="i", time="t"), bad_rows_limit=0.5).log()
+        {'reader': 'tabular', 'events.user': 'u', 'events.item': 'i', 'events.time': 't'}
+        """
+        values = self.model_dump(
+            mode="json", exclude_defaults=True, exclude={"bad_rows_limit": True, "events": {"path"}, "items": {"path"}}
+        )
+        return dict(_flat(values))
+
     @model_validator(mode="after")
     def _tabular_names_its_events(self) -> SourceConfig:
         if self.reader == "tabular" and self.events is None:
@@ -207,6 +223,14 @@ class SourceConfig(Config):
                 raise ValueError("unlabelled_columns must have a text_b where source has one, and none where it has none")
             _columns_fit({"unlabelled_columns.text": own.text, "unlabelled_columns.text_b": own.text_b})
         return self
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _columns_fit(named: dict[str, TextColumn | None]) -> None:

@@ -2,21 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, ClassVar
 
 from feature_store.config import SplitConfig
 from feature_store.readers import READERS
+from feature_store.store.manifests import CONTRACT
 from feature_store.store.store import Store
-from feature_store.tables.contracts import DataError
-from feature_store.tables.json_files import digest_of, write_json
+from feature_store.tables.contracts import DataError, DataFolderError
+from feature_store.tables.json_files import digest_of
+from feature_store.tables.json_models import JsonFile
 from feature_store.text.ingest import resource_files
+from pipelines.config.run import scalar
 from pipelines.errors import ConfigError
 from pipelines.tasks import task_of
-from pipelines.workspace.artifacts import read_json
+from pipelines.workspace.artifacts import read_json_as
 from pipelines.workspace.context import RunContext, Stage, StageContext
 
-INGESTED = ".ingested.json"  # digest of the inputs that the store was last brought up to date with
+_SHOWN = 3  # keys that a refusal names
+
+
+class Ingested(JsonFile):
+    """What the store was last brought up to date with.
+
+    Attributes
+    ----------
+    source, inputs : str
+        Digests of the settings and of the input files.
+    name : str, optional
+        Of the configuration; release 0.2 wrote neither it nor what follows.
+    log : dict, optional
+        Settings that decide what the store holds; see :meth:`feature_store.config.SourceConfig.log`.
+    data : str, optional
+        The data folder, absolute; None for a log without files.
+    """
+
+    FILE: ClassVar[str] = ".ingested.json"
+
+    source: str
+    inputs: str
+    name: str | None = None
+    log: dict[str, Any] | None = None
+    data: str | None = None
 
 
 def bring_store_up_to_date(run: RunContext) -> dict[str, str]:
@@ -35,30 +64,74 @@ def bring_store_up_to_date(run: RunContext) -> dict[str, str]:
 def _ingest_what_is_new(run: RunContext) -> None:
     source = run.config.source
     folder = run.workspace / "artifacts" / "ingest"
-    known = read_json(folder / INGESTED) or {}
+    known = read_json_as(folder / Ingested.FILE, Ingested)
+    _refuse_another_log(run, known)
     views, checkpoint = (run.config.tokens.teacher, run.config.tokens.student), run.config.pretrain.checkpoint
     resources = {name for view in views for name in (view.vocabulary, view.vectors) if name}
     named = sorted(resources | ({checkpoint} if checkpoint else set()))
     settings = digest_of([source.model_dump(mode="json"), named] if named else source.model_dump(mode="json"))
-    if run.data is None and source.reader != "simulated":
+    needs_files = source.reader != "simulated"
+    is_known = known is not None and known.source == settings and _whole(run.store)
+    data = run.data or (_remembered_folder(run, known) if needs_files else None)
+    if data is None and needs_files:
         # Later commands need not repeat --data as long as they mean the log that was ingested.
-        if known.get("source") != settings or not _whole(run.store):
+        if not is_known:
             raise ConfigError(f"source.reader {source.reader} reads files: name their folder with --data DIR")
         return
 
-    reader = READERS[source.reader](source, run.data)
-    if checkpoint:
-        resources |= checkpoint_files(checkpoint, run.data)
-    files = [*reader.files(), *resource_files(run.data, resources).values()]
-    digests = run.memo.digests({path.as_posix(): path for path in files})
-    state = {"source": settings, "inputs": digest_of([reader.fingerprint(), sorted(digests.items())])}
-    if known == state and _whole(run.store):
+    reader = READERS[source.reader](source, data)
+    try:
+        files = reader.files()
+        resources |= checkpoint_files(checkpoint, data) if checkpoint else set()
+        files = [*files, *resource_files(data, resources).values()]
+    except DataFolderError as error:
+        if run.data is not None or not is_known:
+            raise
+        run.report(f"warning: {error}; the store stays as it is", "ingest")  # the folder of an earlier command, emptied since
         return
-    if run.read_only:
-        raise DataError("the raw log is not ingested as it is now; run `ctr-kd ingest`")
-    task_of(run.config).ingest(run, resources, folder / "failed", lambda text: run.report(text, "ingest"))
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / INGESTED, state)
+    digests = run.memo.digests({path.absolute().as_posix(): path for path in files})
+    inputs = digest_of([reader.fingerprint(), sorted(digests.items())])
+    if known is None or (known.source, known.inputs) != (settings, inputs) or not _whole(run.store):
+        if run.read_only:
+            raise DataError("the raw log is not ingested as it is now; run `ctr-kd ingest`")
+        if run.data is None and data is not None:
+            run.report(f"new input in {data}, the data folder of an earlier command", "ingest")
+        run.data = data
+        task_of(run.config).ingest(run, resources, folder / "failed", lambda text: run.report(text, "ingest"))
+    place = str(data.absolute()) if data is not None and needs_files else None
+    now = Ingested(source=settings, inputs=inputs, name=run.config.name, log=source.log(), data=place)
+    if not run.read_only and (known is None or known.to_json() != now.to_json()):
+        folder.mkdir(parents=True, exist_ok=True)
+        now.write(folder)
+
+
+def _refuse_another_log(run: RunContext, known: Ingested | None) -> None:
+    """Raises ConfigError where the store was made of another log, unless this very stage is forced: what rotated away is lost with it."""
+    now = run.config.source.log()
+    if known is None or known.log is None or known.log == now or run.force or not (run.store.root / CONTRACT).is_file():
+        return
+    keys = [key for key in {**known.log, **now} if known.log.get(key) != now.get(key)]
+    before, after = (_shown(log, keys) for log in (known.log, now))
+    raise ConfigError(
+        f"{run.store.root} holds the log of configuration {known.name} ({before}), and {run.config.name} has another ({after}): "
+        "give it another --workspace, or let `ctr-kd ingest --force` replace what is there"
+    )
+
+
+def _shown(log: dict[str, Any], keys: Sequence[str]) -> str:
+    more = f" and {len(keys) - _SHOWN} more keys" if len(keys) > _SHOWN else ""
+    return ", ".join(f"{key}: {scalar(log[key])}" if key in log else f"no {key}" for key in keys[:_SHOWN]) + more
+
+
+def _remembered_folder(run: RunContext, known: Ingested | None) -> Path | None:
+    """The data folder that an earlier command named; None, and a line that says so, where there is none any more."""
+    if known is None:
+        return None
+    if known.data is not None and Path(known.data).is_dir():
+        return Path(known.data)
+    missing = "no command named a data folder" if known.data is None else f"the data folder {known.data} is not there any more"
+    run.report(f"warning: {missing}, so nothing new is looked for and the store stays as it is; --data DIR names one", "ingest")
+    return None
 
 
 def checkpoint_files(name: str, data: Path | None) -> set[str]:

@@ -59,9 +59,11 @@ class RunContext:
     config : RunConfig
     workspace : Path
     data : Path or None
-        Folder of the raw log; None where the command line names none.
+        Folder of the raw log; None where the command line names none. Stage ``ingest`` sets it to what an earlier command named.
     as_of : datetime or None
         Logical time: what happened or became known then or later exists for no stage. None: everything is visible.
+    force : bool
+        Whether the stage that the runner looks at now is to be made again, whatever its state.
     options : dict
         What the command line says to single stages: ``date`` and ``model`` of ``score``.
     read_only : bool
@@ -78,6 +80,7 @@ class RunContext:
     workspace: Path
     data: Path | None = None
     as_of: datetime | None = None
+    force: bool = False
     options: dict[str, Any] = field(default_factory=dict)
     read_only: bool = False
     console: Console = field(default_factory=Console)

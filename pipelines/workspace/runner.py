@@ -178,6 +178,7 @@ class Runner:
 
     def _bring_up_to_date(self, stage: Stage, force: bool) -> bool:
         reset_peak_memory()
+        self.context.force = force
         began = time.monotonic()  # looking at the world outside may be work: `ingest` reads new input there
         artifact, made_from = self._locate(stage)
         context = self._stage_context(stage, artifact, began)

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from feature_store.tables.contracts import DataError
+from feature_store.tables.json_files import load_json, write_json
 from pipelines.config.run import RunConfig
 from pipelines.errors import ConfigError
-from pipelines.stages.ingest import bring_store_up_to_date, logical_time
+from pipelines.stages.ingest import Ingested, bring_store_up_to_date, logical_time
 from pipelines.tasks import clicks
 from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext
+from tests.pipelines.conftest import MINIMAL
 
 TABULAR = {
     "name": "log",
@@ -37,8 +39,24 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
+class Listening(Console):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        super().__init__(io.StringIO())
+        self.lines: list[str] = []
+
+    def report(self, text: str, stage: str | None = None, **fields: object) -> None:
+        self.lines.append(text)
+
+
 def context(config: RunConfig, data: Path | None, tmp_path: Path, **more: object) -> RunContext:
-    return RunContext(config, tmp_path / "workspace", data, console=Console(io.StringIO()), **more)  # type: ignore[arg-type]
+    return RunContext(config, tmp_path / "workspace", data, console=Listening(), **more)  # type: ignore[arg-type]
+
+
+def said(run: RunContext) -> str:
+    assert isinstance(run.console, Listening)
+    return "\n".join(run.console.lines)
 
 
 @pytest.fixture
@@ -66,14 +84,62 @@ def test_a_new_and_a_changed_file_are_noticed(tabular: RunConfig, data: Path, tm
     assert len(seen) == len(ingested) == 3
 
 
-def test_later_commands_may_leave_out_the_data(tabular: RunConfig, data: Path, tmp_path: Path) -> None:
+def test_later_commands_may_leave_out_the_data_and_see_a_new_day(
+    tabular: RunConfig, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ConfigError, match="--data DIR"):
         bring_store_up_to_date(context(tabular, None, tmp_path))
+    monkeypatch.chdir(tmp_path)
+    first = bring_store_up_to_date(context(tabular, Path("data"), tmp_path))
+    monkeypatch.chdir("/")
+    again = context(tabular, None, tmp_path)
+    assert (bring_store_up_to_date(again), said(again)) == (first, "")
+    (data / "b.csv").write_text("u,i,t\n2,10,2024-01-02T10:00\n")
+    with pytest.raises(DataError, match="not ingested as it is now"):
+        bring_store_up_to_date(context(tabular, None, tmp_path, read_only=True))
+    night = context(tabular, None, tmp_path)
+    assert bring_store_up_to_date(night) != first
+    assert night.store.dates() == ["2024-01-01", "2024-01-02"]
+    assert f"new input in {data}, the data folder of an earlier command" in said(night)
+
+
+def test_a_data_folder_that_is_gone_or_was_never_named_is_said_in_a_line(tabular: RunConfig, data: Path, tmp_path: Path) -> None:
     first = bring_store_up_to_date(context(tabular, data, tmp_path))
-    assert bring_store_up_to_date(context(tabular, None, tmp_path)) == first
-    other = RunConfig.model_validate(tabular.model_dump(by_alias=True) | {"source": {"reader": "movielens"}})
-    with pytest.raises(ConfigError, match="--data DIR"):
-        bring_store_up_to_date(context(other, None, tmp_path))
+    (data / "a.csv").rename(tmp_path / "a.csv")
+    emptied = context(tabular, None, tmp_path)
+    assert bring_store_up_to_date(emptied) == first
+    assert "no file matches source.events.path '*.csv'" in said(emptied) and "\n" not in said(emptied)
+    data.rmdir()
+    gone = context(tabular, None, tmp_path)
+    assert bring_store_up_to_date(gone) == first
+    assert f"the data folder {data} is not there any more" in said(gone) and "\n" not in said(gone)
+    file = tmp_path / "workspace" / "artifacts" / "ingest" / Ingested.FILE
+    write_json(file, {name: value for name, value in load_json(file).items() if name in ("source", "inputs")})  # as release 0.2 left it
+    unnamed = context(tabular, None, tmp_path)
+    assert bring_store_up_to_date(unnamed) == first
+    assert "no command named a data folder" in said(unnamed) and "--data DIR" in said(unnamed)
+
+
+def test_another_log_does_not_replace_the_store_unless_forced(tabular: RunConfig, data: Path, tmp_path: Path, ingested: list[int]) -> None:
+    first = bring_store_up_to_date(context(tabular, data, tmp_path))
+    values = tabular.model_dump(by_alias=True)
+    events = values["source"]["events"]
+    threshold = {"source": {**values["source"], "bad_rows_limit": 0.5, "events": {**events, "path": "a*.csv"}}, "name": "stricter"}
+    assert bring_store_up_to_date(context(RunConfig.model_validate(values | threshold), data, tmp_path)) == first
+    (tmp_path / "clicks").mkdir()
+    (tmp_path / "clicks" / "c.csv").write_text("u,i,at\n1,10,2024-01-01T10:00\n")
+    other = RunConfig.model_validate(values | {"source": {**values["source"], "events": {**events, "time": "at"}}, "name": "other"})
+    for folder in (tmp_path / "clicks", None):
+        with pytest.raises(ConfigError) as refused:
+            bring_store_up_to_date(context(other, folder, tmp_path))
+        assert "configuration stricter (events.time: t), and other has another (events.time: at)" in str(refused.value)
+        assert "--workspace" in str(refused.value) and "--force" in str(refused.value)
+    with pytest.raises(ConfigError, match=r"source|reader: simulated"):
+        bring_store_up_to_date(context(RunConfig.model_validate(MINIMAL), None, tmp_path))
+    assert bring_store_up_to_date(context(tabular, data, tmp_path)) == first
+    assert bring_store_up_to_date(context(other, tmp_path / "clicks", tmp_path, force=True)) != first
+    with pytest.raises(ConfigError, match="configuration other"):
+        bring_store_up_to_date(context(tabular, data, tmp_path))
 
 
 def test_a_folder_that_is_not_there_is_a_fault_of_the_data(tabular: RunConfig, tmp_path: Path) -> None:
