@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -89,8 +89,34 @@ class ClickScorer:
         ClickRowsError
             When a required column is missing or a column has the wrong type.
         """
-        self._check(table)
-        scores = [self._score_chunk(table.slice(begin, CHUNK)) for begin in range(0, table.num_rows, CHUNK)]
+        self._check(_named(table))
+        chunks = (table.slice(begin, CHUNK) for begin in range(0, table.num_rows, CHUNK))
+        scores = [self._score_chunk(chunk, chunk, np.arange(chunk.num_rows)) for chunk in chunks]
+        return np.concatenate(scores) if scores else np.zeros(0)
+
+    def score_requests(self, requests: pa.Table, candidates: pa.Table, count: np.ndarray) -> np.ndarray:
+        """Click probabilities of the candidates of requests: what a request says of itself is read once, however many candidates it has.
+
+        Parameters
+        ----------
+        requests : pyarrow Table (requests,)
+            ``history``, ``timestamp`` and whatever else of :meth:`score` is the same for all candidates of a request.
+        candidates : pyarrow Table (rows,)
+            ``item_id`` and the other columns; those of one request after those of the other.
+        count : int array (requests,)
+            Candidates of each request.
+
+        Returns
+        -------
+        float64 array (rows,)
+        """
+        self._check(_named(requests) | _named(candidates))
+        request = np.repeat(np.arange(requests.num_rows), count)
+        scores = []
+        for begin in range(0, candidates.num_rows, CHUNK):
+            some = request[begin : begin + CHUNK]
+            asked = requests.slice(some[0], some[-1] - some[0] + 1)
+            scores.append(self._score_chunk(candidates.slice(begin, CHUNK), asked, some - some[0]))
         return np.concatenate(scores) if scores else np.zeros(0)
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -112,7 +138,7 @@ class ClickScorer:
                 try:
                     numbers = pd.to_numeric(values).to_numpy(np.float64, na_value=np.nan) if isinstance(values, pd.Series) else values
                     columns[name] = pa.array(np.asarray(numbers, np.float64), from_pandas=True)
-                except (TypeError, ValueError):
+                except (TypeError, ValueError, OverflowError):
                     raise ClickRowsError(f"column {name} must be numeric, and has values that are not") from None
             elif name == "timestamp":
                 try:
@@ -121,56 +147,61 @@ class ClickScorer:
                     raise ClickRowsError("column timestamp must hold times, not a mixture of types") from None
         return pa.table(columns)
 
-    def _check(self, table: pa.Table) -> None:
+    def _check(self, columns: Mapping[str, pa.ChunkedArray]) -> None:
         for name in ("history", "item_id", "timestamp"):
-            if name not in table.column_names:
+            if name not in columns:
                 raise ClickRowsError(f"column {name} is missing: a row needs history, item_id and timestamp")
         for name in ("history", "history_timestamps"):
-            if name in table.column_names:
-                kind = table.schema.field(name).type
+            if name in columns:
+                kind = columns[name].type
                 if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_null(kind)):
                     raise ClickRowsError(f"column {name} must hold lists, not {kind}")
-        _check_ids(_elements(table["history"]), "history")
+        _check_ids(_elements(columns["history"]), "history")
         for name in ("item_id", *self.signature["categorical"]):
-            if name in table.column_names:
-                _check_ids(table[name], name)
-        if "history_timestamps" in table.column_names:
-            times = _elements(table["history_timestamps"])
+            if name in columns:
+                _check_ids(columns[name], name)
+        if "history_timestamps" in columns:
+            times = _elements(columns["history_timestamps"])
             if not (pa.types.is_timestamp(times.type) or pa.types.is_integer(times.type) or times.null_count == len(times)):
                 raise ClickRowsError(
                     f"column history_timestamps must hold lists of timestamps or of integer microseconds, not of {times.type}"
                 )
-        kind = table.schema.field("timestamp").type
+        kind = columns["timestamp"].type
         if not (pa.types.is_temporal(kind) or pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
             raise ClickRowsError(f"column timestamp must hold times, not {kind}")
         for name in self.signature["dense"]:
-            if name in table.column_names:
-                kind = table.schema.field(name).type
+            if name in columns:
+                kind = columns[name].type
                 if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind) or pa.types.is_boolean(kind)):
                     raise ClickRowsError(f"column {name} must be numeric, not {kind}")
 
-    def _score_chunk(self, table: pa.Table) -> np.ndarray:
-        table = table.combine_chunks()
-        flat, start, end, elapsed = self._histories(table)
-        scores = np.empty(table.num_rows)
-        candidate = self.item_tokens[self.items(_column(table, "item_id"))]
-        categorical = [self._context(table, name) for name in self.signature["categorical"]]
-        context = np.stack(categorical, axis=1) if categorical else np.zeros((table.num_rows, 0), np.int32)
-        dense = [_numbers(table, name) for name in self.signature["dense"]]
-        numbers = np.stack(dense, axis=1) if dense else np.zeros((table.num_rows, 0), np.float32)
+    def _score_chunk(self, rows: pa.Table, requests: pa.Table, request: np.ndarray) -> np.ndarray:
+        """Scores (rows,) of candidates; ``request`` (rows,), which grows, says whose each is. Where both are one, so are the tables."""
+        rows, requests = rows.combine_chunks(), requests.combine_chunks()
+        flat, start, end, elapsed = self._histories(requests)
+        scores = np.empty(rows.num_rows)
+        candidate = self.item_tokens[self.items(_column(rows, "item_id"))]
+
+        def of_rows(read: Callable[[pa.Table, str], np.ndarray], name: str) -> np.ndarray:
+            return read(rows, name) if name in rows.column_names else read(requests, name)[request]
+
+        categorical = [of_rows(self._context, name) for name in self.signature["categorical"]]
+        context = np.stack(categorical, axis=1) if categorical else np.zeros((rows.num_rows, 0), np.int32)
+        dense = [of_rows(_numbers, name) for name in self.signature["dense"]]
+        numbers = np.stack(dense, axis=1) if dense else np.zeros((rows.num_rows, 0), np.float32)
         clicked = self.items(flat)
         tokens = self.item_tokens[clicked]
         if self.has_gap:
             candidate = np.concatenate([candidate, np.zeros((len(candidate), 1), np.int32)], axis=1)
-            elapsed[start[start < end]] = PAD  # no click is visible before the first of a cut history
             tokens = np.concatenate([tokens, elapsed[:, None]], axis=1)
         history = _distinct_histories((clicked, elapsed), start, end)
-        order = np.argsort(end - start, kind="stable")  # neighbours of one length need no padding
+        order = np.argsort((end - start)[request], kind="stable")  # neighbours of one length need no padding
         for begin in range(0, len(order), 2048):
-            rows = order[begin : begin + 2048]
-            distinct = np.ones(len(rows), bool)
-            distinct[1:] = history[rows[1:]] != history[rows[:-1]]
-            first = rows[distinct]
+            part = order[begin : begin + 2048]
+            asked = request[part]
+            distinct = np.ones(len(part), bool)
+            distinct[1:] = history[asked[1:]] != history[asked[:-1]]
+            first = asked[distinct]
             length = end[first] - start[first]
             offset = np.arange(max(int(length.max(initial=0)), 1))
             inside = offset < length[:, None]  # (segments, longest)
@@ -182,12 +213,12 @@ class ClickScorer:
                 "segment_a": segments,
                 "segment_a_length": length,
                 "segment_of_row": np.cumsum(distinct) - 1,
-                "segment_b": candidate[rows][:, None, :],
-                "categorical": context[rows],
-                "dense": numbers[rows],
+                "segment_b": candidate[part][:, None, :],
+                "categorical": context[part],
+                "dense": numbers[part],
             }
             (logit,) = self.session.run(["logit"], {name: value for name, value in inputs.items() if name in self.fed})
-            scores[rows] = 1.0 / (1.0 + np.exp(-logit[:, 0].astype(np.float64)))
+            scores[part] = 1.0 / (1.0 + np.exp(-logit[:, 0].astype(np.float64)))
         return self._correct(scores)
 
     def _correct(self, score: np.ndarray) -> np.ndarray:
@@ -196,24 +227,22 @@ class ClickScorer:
         return score if not rate else score / (score + (1 - score) / rate)
 
     def _histories(self, table: pa.Table) -> tuple[pa.Array, np.ndarray, np.ndarray, np.ndarray]:
-        """All clicks of the histories, each row's newest range of them, and the gap bucket of every click."""
+        """The newest clicks of every row, row after row, each row's range of them, and the gap bucket of every click."""
         column = _column(table, "history")
         if pa.types.is_null(column.type):
             zero = np.zeros(len(column), np.int64)
             return pa.array([], pa.string()), zero, zero, np.zeros(0, np.int32)
-        offsets = column.offsets.to_numpy().astype(np.int64)
-        values = column.values.slice(offsets[0], offsets[-1] - offsets[0])
-        start, end = offsets[:-1] - offsets[0], offsets[1:] - offsets[0]
-        if column.null_count:
-            end = np.where(column.is_null().to_numpy(zero_copy_only=False), start, end)
-        elapsed = np.zeros(len(values), np.int32)
+        last, length = _ends(column)
+        kept = np.minimum(length, self.signature["max_length"])  # what is older is never looked at, however much there is
+        end = np.cumsum(kept)
+        start = end - kept
+        clicks = _newest(column, last, kept)
+        elapsed = np.zeros(len(clicks), np.int32)
         if self.has_gap and "history_timestamps" in table.column_names:
             times = _column(table, "history_timestamps")
             if not pa.types.is_null(times.type):
-                moments = _click_times(times, start, end, len(values))
-                elapsed = _gap_buckets(moments, start[start < end], self.signature["gap_buckets"])
-        start = np.maximum(start, end - self.signature["max_length"])
-        return values, start, end, elapsed
+                elapsed = _gap_buckets(_click_times(times, length, kept), start[kept > 0], self.signature["gap_buckets"])
+        return clicks, start, end, elapsed
 
     def _context(self, table: pa.Table, name: str) -> np.ndarray:
         if name not in table.column_names:
@@ -263,6 +292,10 @@ def _canonical_integer(text: str) -> int | None:
     return number if number is not None and -(2**63) <= number < 2**63 else None
 
 
+def _named(table: pa.Table) -> dict[str, pa.ChunkedArray]:
+    return dict(zip(table.column_names, table.columns, strict=True))
+
+
 def _elements(column: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     """What the lists of a column hold; a column of nulls alone holds nothing."""
     return pa.array([], pa.null()) if pa.types.is_null(column.type) else pc.list_flatten(column)
@@ -310,27 +343,35 @@ def _distinct_histories(clicks: tuple[np.ndarray, ...], start: np.ndarray, end: 
     return np.cumsum(~same)
 
 
-def _click_times(times: pa.Array, start: np.ndarray, end: np.ndarray, clicks: int) -> pa.Array:
-    """The time of each of the histories' clicks (clicks,); null where the row lists no times at all.
+def _ends(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Where each row's list ends among the values of a column of lists, and its length; a null is an empty list."""
+    offsets = column.offsets.to_numpy().astype(np.int64)
+    length = np.diff(offsets)
+    return offsets[1:], np.where(column.is_null().to_numpy(zero_copy_only=False), 0, length) if column.null_count else length
+
+
+def _newest(column: pa.Array, last: np.ndarray, kept: np.ndarray, known: np.ndarray | None = None) -> pa.Array:
+    """The last ``kept`` (rows,) values of lists that end at ``last`` (rows,), one row after the other; null for rows not ``known``."""
+    shift = np.repeat(last - np.cumsum(kept), kept)
+    if known is None and len(shift) and shift[0] >= 0 and (shift == shift[0]).all():  # nothing lies between them
+        return column.values.slice(shift[0], len(shift))
+    unknown = None if known is None else ~np.repeat(known, kept)
+    return column.values.take(pa.array(shift + np.arange(len(shift)), mask=unknown))
+
+
+def _click_times(times: pa.Array, length: np.ndarray, kept: np.ndarray) -> pa.Array:
+    """The times of the ``kept`` (rows,) newest clicks of histories of some ``length``; null where the row lists no times at all.
 
     Raises
     ------
     ClickRowsError
         When a row lists more or fewer times than clicks.
     """
-    first = times.offsets.to_numpy().astype(np.int64)
-    first, last = first[:-1] - first[0], first[1:] - first[0]
-    moments = times.values.slice(times.offsets[0].as_py(), int(last[-1]) if len(last) else 0)
-    silent = times.is_null().to_numpy(zero_copy_only=False)
-    length = np.where(silent, 0, end - start)
-    if not np.array_equal(length, np.where(silent, 0, last - first)):
+    last, listed = _ends(times)
+    known = times.is_valid().to_numpy(zero_copy_only=False)
+    if not np.array_equal(np.where(known, length, 0), listed):
         raise ClickRowsError("column history_timestamps must have one time for every item of history")
-    if len(moments) == clicks and np.array_equal(first, start) and not times.null_count:  # the two columns are laid out alike
-        return moments
-    within = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
-    position = np.full(clicks, -1)
-    position[np.repeat(start, length) + within] = np.repeat(first, length) + within
-    return moments.take(pa.array(position, mask=position < 0))
+    return _newest(times, last, kept, None if known.all() else known)
 
 
 def _gap_buckets(moments: pa.Array, first: np.ndarray, buckets: int) -> np.ndarray:

@@ -18,6 +18,8 @@ import pandas as pd
 import pyarrow as pa
 
 _HISTORY = ("history", "history_timestamps")  # lists that are no candidates
+MOST_CANDIDATES = 10_000  # of one request
+MOST_CLICKS = 100_000  # of one history, of which the model reads the newest few
 
 
 class PyfuncStudent:
@@ -61,6 +63,7 @@ class PyfuncStudent:
             With code ``BAD_REQUEST``, where the frame cannot be scored.
         """
         try:
+            self._check_sizes(frame)
             if "item_id" in frame.columns and len(frame) and all(map(_is_list, frame["item_id"])):
                 return self._predict_requests(frame)
             return self.scorer.predict(frame)
@@ -70,18 +73,36 @@ class PyfuncStudent:
 
             raise MlflowException(str(error), error_code=BAD_REQUEST) from error
 
+    def _check_sizes(self, frame: pd.DataFrame) -> None:
+        for name, most in (("history", MOST_CLICKS), ("item_id", MOST_CANDIDATES)):
+            longest = max((len(value) for value in frame[name] if _is_list(value)), default=0) if name in frame.columns else 0
+            if longest > most:
+                what = "candidates" if name == "item_id" else "clicks"
+                raise self._refusal(f"column {name} lists {longest:,} {what} in a row, and at most {most:,} are taken: send fewer")
+
     def _predict_requests(self, frame: pd.DataFrame) -> pd.DataFrame:
         # Lists by name: for a few rows pandas takes longer than the model.
         columns = dict(zip(frame.columns, frame.to_numpy(object).T.tolist(), strict=True))
         count = [len(candidates) for candidates in columns["item_id"]]
         listed = [name for name in columns if name not in _HISTORY and any(map(_is_list, columns[name]))]
         candidates = self.scorer.to_table({name: self._joined(name, columns.pop(name), count) for name in listed})
-        table = self.scorer.to_table(columns).take(pa.array(np.repeat(np.arange(len(frame)), count)))
-        for name in candidates.column_names:
-            table = table.append_column(name, candidates[name])
-        scores, ends = self.scorer.score(table).tolist(), np.cumsum(count)
+        scores, ends = self._score(self.scorer.to_table(columns), candidates, count).tolist(), np.cumsum(count)
         lists = [scores[end - some : end] for end, some in zip(ends, count, strict=True)]
         return pd.DataFrame({"score": pd.Series(lists, index=frame.index, dtype=object)})
+
+    def _score(self, requests: pa.Table, candidates: pa.Table, count: list[int]) -> np.ndarray:
+        if hasattr(self.scorer, "score_requests"):
+            return self.scorer.score_requests(requests, candidates, np.array(count))
+        # The scorer of a release before takes rows alone: what is repeated for each candidate is cut to what the model reads first.
+        for name in _HISTORY:
+            if name in requests.column_names:
+                newest = [value and value[-self.scorer.signature["max_length"] :] for value in requests[name].to_pylist()]
+                kind = requests.schema.field(name).type
+                requests = requests.set_column(requests.column_names.index(name), name, pa.array(newest, kind))
+        table = requests.take(pa.array(np.repeat(np.arange(requests.num_rows), count)))
+        for name in candidates.column_names:
+            table = table.append_column(name, candidates[name])
+        return self.scorer.score(table)
 
     def _joined(self, name: str, values: list[Any], count: list[int]) -> list[Any]:
         """The values of all candidates, one after the other."""

@@ -133,6 +133,8 @@ class WordPiece:
             for word in text.translate(self._rewriting).split():
                 pieces = remembered.get(word)
                 indices += self._cut(word) if pieces is None else pieces
+                if len(indices) - start >= limit:
+                    break
             if len(indices) - start > limit:
                 del indices[start + limit :]
             offsets.append(len(indices))
@@ -150,7 +152,7 @@ class WordPiece:
             pieces.append(self._index[prefix + word[start:end]])
             start = end
         found = tuple(pieces) if start == len(word) else (UNKNOWN,)
-        if len(self._pieces) < _REMEMBERED:
+        if len(word) <= LONGEST_WORD and len(self._pieces) < _REMEMBERED:
             self._pieces[word] = found
         return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import venv
 from collections.abc import Iterator
@@ -11,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import requests
 import torch
+from mlflow.exceptions import MlflowException
 
 from ctr_kd.config import StudentConfig
 from ctr_kd.data.samples import Assembly
@@ -23,7 +27,9 @@ from ctr_kd.export.onnx_export import export_student
 from ctr_kd.models.students import STUDENTS
 from pipelines.registry.lineage import Lineage
 from pipelines.registry.model_package import load_scorer, save_model, seal_of, verify_model
+from pipelines.registry.pyfunc_model import PyfuncStudent
 from pipelines.tasks.clicks import ClickRows
+from tests.memory import peak_memory
 from tests.servers import Server, scoring_server
 
 INSTALLS = "CTR_KD_TEST_SERVING"
@@ -173,6 +179,61 @@ def test_one_history_with_a_hundred_candidates_is_encoded_once(world: World) -> 
     assert len(counted.fed) == 1
     assert len(counted.fed[0]["segment_a"]) == 1
     assert counted.fed[0]["segment_of_row"].tolist() == [0] * 100
+
+
+@pytest.fixture(scope="module")
+def student(world: World) -> PyfuncStudent:
+    return PyfuncStudent(str(world.model / "data" / "student"))
+
+
+def large_request(clicks: int, candidates: int) -> dict[str, Any]:
+    return {
+        "history": [10 + click % 7 for click in range(clicks)],
+        "history_timestamps": [1_704_067_200_000_000 + click * 1_000_000 for click in range(clicks)],
+        "item_id": [10 + one % 9 for one in range(candidates)],
+        "timestamp": "2024-01-01T00:00:00",
+        "device": "phone",
+    }
+
+
+def test_a_long_history_with_many_candidates_costs_what_the_model_reads_of_it(student: PyfuncStudent) -> None:
+    """2,000 clicks times 10,000 candidates would be gigabytes; so would a long text of the request, once for each candidate."""
+    request = pd.DataFrame([large_request(2000, 10_000) | {"device": "x" * 1_000_000}])
+    newest = {name: large_request(2000, 9)[name][-5:] for name in ("history", "history_timestamps")}  # 5 is the length of the assembly
+    expected = student.predict(pd.DataFrame([large_request(5, 9) | newest | {"device": "x"}]))["score"][0]
+    before = peak_memory(reset=True)
+    scores = student.predict(request)["score"][0]
+    assert peak_memory() - before < 64 << 20
+    np.testing.assert_allclose(scores, np.resize(expected, 10_000), atol=1e-6)
+
+
+def test_an_earlier_releases_scorer_is_given_no_more_than_it_reads(student: PyfuncStudent, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = pd.DataFrame([large_request(2000, 10), large_request(3, 2), large_request(0, 1)])
+    expected = student.predict(request)["score"].tolist()
+    taken: list[int] = []
+    score = student.scorer.score
+    monkeypatch.delattr(type(student.scorer), "score_requests")
+    monkeypatch.setattr(student.scorer, "score", lambda table: (taken.append(pc.list_value_length(table["history"]))) or score(table))
+    found = student.predict(request)["score"].tolist()
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    assert taken[0].to_pylist() == [5] * 10 + [3] * 2 + [0]
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        (large_request(3, 10_001), "column item_id lists 10,001 candidates in a row, and at most 10,000 are taken"),
+        (large_request(100_001, 1), "column history lists 100,001 clicks in a row, and at most 100,000 are taken"),
+        (large_request(3, 1) | {"item_age": [10**400]}, "column item_age must be numeric"),
+        (large_request(3, 1) | {"timestamp": 10**40}, "column timestamp must hold times"),
+    ],
+    ids=["candidates", "clicks", "statistic", "time"],
+)
+def test_a_request_beyond_a_bound_is_refused_with_the_bound(student: PyfuncStudent, request_: dict[str, Any], reason: str) -> None:
+    with pytest.raises(MlflowException, match=re.escape(reason)) as caught:
+        student.predict(pd.DataFrame([request_]))
+    assert caught.value.get_http_status_code() == 400
 
 
 @pytest.mark.skipif(not os.environ.get(INSTALLS), reason=f"installs packages from a registry: `make test-serving` sets {INSTALLS}")

@@ -176,3 +176,10 @@ def test_every_title_of_tnews_equals_transformers(real_data: Path) -> None:
     texts = [line.split("\t")[0] for line in lines if line]
     wrong = [text for text, a, b in zip(texts, of_ours(ours, texts), of_theirs(theirs, texts), strict=True) if a != b]
     assert len(texts) == 63_360 and not wrong
+
+
+def test_a_word_of_megabytes_is_not_remembered() -> None:
+    """Nor is what no token is kept of looked at: texts come from outside."""
+    tokenizer = WordPiece(["play"], max_length=2)
+    assert tokenizer.encode(["x" * 10_000_000, "play play never seen"])[0].tolist() == [1, 5, 5]
+    assert list(tokenizer._pieces) == ["play"]
