@@ -14,7 +14,10 @@ from feature_store.readers.delimited import CSV, TSV, read_delimited, require_co
 from feature_store.tables.contracts import DataError, DataFolderError, Kind, RawBatch
 from feature_store.tables.json_files import spaced_digest_of
 
-PARQUET_ROWS = 200_000  # rows in a batch of a Parquet file
+PARQUET_ROWS = 200_000  # rows in a batch of a Parquet file, where they hold less than its bytes
+PARQUET_BYTES = 64 << 20
+_STEP = 1024  # rows that are unpacked at a time: packed, a row of megabytes may look small
+_BUFFER = 1 << 20  # bytes read of a column at a time: a row group may be larger than memory
 ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 
 
@@ -63,16 +66,30 @@ def _read_parquet(path: Path, file: str, kind: Kind, columns: Mapping[str, str])
     if path.stat().st_size == 0:
         raise DataError(f"{file}: is empty; remove it or fill it")
     try:
-        with pq.ParquetFile(path, memory_map=False, pre_buffer=False) as parquet:
+        with pq.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=_BUFFER) as parquet:
             require_columns(file, parquet.schema_arrow.names, columns)
             done = 0
             if parquet.metadata.num_rows == 0:
                 empty = parquet.schema_arrow.empty_table()
                 yield RawBatch(kind, file, pa.table({name: empty[raw] for name, raw in columns.items()}), np.zeros(0, dtype=np.int64), [])
-            for batch in parquet.iter_batches(PARQUET_ROWS, columns=list(dict.fromkeys(columns.values()))):
-                lines = np.arange(done + 1, done + 1 + batch.num_rows)
-                done += batch.num_rows
-                yield RawBatch(kind, file, pa.table({name: batch.column(raw) for name, raw in columns.items()}), lines, [])
+            for block in _blocks(parquet, list(dict.fromkeys(columns.values()))):
+                lines = np.arange(done + 1, done + 1 + block.num_rows)
+                done += block.num_rows
+                yield RawBatch(kind, file, pa.table({name: block[raw] for name, raw in columns.items()}), lines, [])
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         reason = " ".join(str(error).split()).rstrip(".")[:200]
         raise DataError(f"{file}: cannot be read as Parquet ({reason}); copy it again, it looks truncated or damaged") from None
+
+
+def _blocks(parquet: pq.ParquetFile, columns: list[str]) -> Iterator[pa.Table]:
+    """Rows in blocks of some number or size, whatever the row groups are."""
+    held: list[pa.RecordBatch] = []
+    rows = size = 0
+    for batch in parquet.iter_batches(min(_STEP, PARQUET_ROWS), columns=columns):
+        held.append(batch)
+        rows, size = rows + batch.num_rows, size + batch.nbytes
+        if rows >= PARQUET_ROWS or size >= PARQUET_BYTES:
+            yield pa.Table.from_batches(held).combine_chunks()
+            held, rows, size = [], 0, 0
+    if held:
+        yield pa.Table.from_batches(held).combine_chunks()

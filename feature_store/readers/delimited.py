@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, AnyStr, Generic
 
 import numpy as np
 import pyarrow as pa
@@ -23,11 +23,12 @@ import pyarrow.csv as pv
 
 from feature_store.tables.contracts import LONGEST_TEXT, DataError, Kind, RawBatch, Rejected, nearest
 
-BLOCK_BYTES = 8 << 20  # of text that the fast path parses at a time
-SLOW_ROWS = 50_000  # rows in a batch of the slow path
+BLOCK_BYTES = 8 << 20  # of text that is parsed at a time
+LONGEST_ROW = 64 << 20  # characters; no row is longer, whatever the file holds
+SLOW_ROWS = 50_000  # rows in a batch of the slow path, where they are shorter than a block
 BROKEN = (OSError, EOFError, zlib.error)  # what a truncated or damaged gzip file raises
 
-csv.field_size_limit(1 << 30)  # a listed history may be long; the standard limit is 131,072 characters
+csv.field_size_limit(LONGEST_ROW)  # a listed history may be long; the standard limit is 131,072 characters
 
 
 @dataclass(frozen=True)
@@ -99,10 +100,59 @@ def open_raw(path: Path) -> IO[bytes]:
     return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")  # type: ignore[return-value]
 
 
+def first_line(path: Path, file: str) -> bytes:
+    """The first line of a file. Raises DataError where it is too long."""
+    with open_raw(path) as stream:
+        return next(BoundedLines(stream, file), b"")
+
+
+class BoundedLines(Generic[AnyStr]):
+    """The lines of a stream, none of them too long: whatever a file holds, no more than that is read of it at once.
+
+    Parameters
+    ----------
+    stream : text or binary stream
+    file : str
+        The name that errors use.
+
+    Attributes
+    ----------
+    row : int
+        Characters of the lines since it was last set to 0: a reader whose rows may span lines does so after each of them.
+
+    Raises
+    ------
+    DataError
+        When a line is longer than ``LONGEST_ROW``, or the lines of a row together are. The message names it.
+    """
+
+    def __init__(self, stream: IO[AnyStr], file: str) -> None:
+        self._stream: IO[AnyStr] = stream
+        self._file = file
+        self._number, self.row = 0, 0
+
+    def __iter__(self) -> Iterator[AnyStr]:
+        return self
+
+    def __next__(self) -> AnyStr:
+        line = self._stream.readline(LONGEST_ROW + 1)
+        if not line:
+            raise StopIteration
+        self._number += 1
+        self.row += len(line)
+        if self.row > LONGEST_ROW:
+            raise row_too_long(self._file, self._number)
+        return line
+
+
+def row_too_long(file: str, line: int) -> DataError:
+    """What is said of a row that is longer than is read."""
+    return DataError(f"{file}:{line}: a row is longer than {LONGEST_ROW >> 20} MiB; correct it (a quote that never ends?) or leave it out")
+
+
 def read_header(path: Path, file: str, layout: Layout) -> tuple[list[str], int]:
     """Names of the columns, and how many lines they take."""
-    with open_raw(path) as stream:
-        line = stream.readline()
+    line = first_line(path, file)
     if not line:
         raise DataError(f"{file}: is empty; remove it or fill it")
     if layout.names is not None:
@@ -203,20 +253,26 @@ def _fast(source: _TextTable) -> Iterator[pa.RecordBatch]:
         yield from reader
 
 
-def _records(stream: IO[str], layout: Layout) -> Iterator[tuple[int, list[str], str]]:
+def _records(stream: IO[str], file: str, layout: Layout) -> Iterator[tuple[int, list[str], str]]:
     """(line, values, text) of each row; empty lines are passed over."""
+    lines = BoundedLines(stream, file)
     if not layout.quoted:
-        for number, line in enumerate(stream, start=1):
+        for number, line in enumerate(lines, start=1):
+            lines.row = 0
             line = line.rstrip("\r\n")
             if line:
                 yield number, line.split(layout.delimiter), line
         return
-    reader = csv.reader(stream, delimiter=layout.delimiter)
+    reader = csv.reader(lines, delimiter=layout.delimiter)
     start = 1
-    for values in reader:
-        if values:
-            yield start, values, layout.delimiter.join(values)
-        start = reader.line_num + 1
+    try:
+        for values in reader:
+            lines.row = 0
+            if values:
+                yield start, values, layout.delimiter.join(values)
+            start = reader.line_num + 1
+    except csv.Error:  # a value beyond the limit
+        raise row_too_long(file, start) from None
 
 
 def _slow(source: _TextTable, skip: int) -> Iterator[RawBatch]:
@@ -225,6 +281,7 @@ def _slow(source: _TextTable, skip: int) -> Iterator[RawBatch]:
     values: list[list[str]] = []
     lines: list[int] = []
     rejected: list[Rejected] = []
+    held = 0  # characters
 
     def batch() -> RawBatch:
         cells = ([row[place] for row in values] for place in places)
@@ -234,7 +291,7 @@ def _slow(source: _TextTable, skip: int) -> Iterator[RawBatch]:
     encoding = "utf-8-sig" if layout.encoding == "utf-8" else layout.encoding
     newline = "" if layout.quoted else "\n"  # without quotes only a line feed ends a row, as on the fast path
     with open_raw(source.path) as stream, io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline=newline) as text:
-        for number, (line, row, shown) in enumerate(_records(text, layout)):
+        for number, (line, row, shown) in enumerate(_records(text, source.file, layout)):
             if number < source.header_lines + skip:
                 continue
             if len(row) == len(source.names):
@@ -243,8 +300,9 @@ def _slow(source: _TextTable, skip: int) -> Iterator[RawBatch]:
             else:
                 readable = shown.encode(errors="surrogateescape").decode(errors="backslashreplace")
                 rejected.append(Rejected(line, "wrong number of columns", readable[:LONGEST_TEXT]))
-            if len(values) + len(rejected) >= SLOW_ROWS:
+            held += len(shown)
+            if len(values) + len(rejected) >= SLOW_ROWS or held >= BLOCK_BYTES:
                 yield batch()
-                values, lines, rejected = [], [], []
+                values, lines, rejected, held = [], [], [], 0
     if values or rejected:
         yield batch()

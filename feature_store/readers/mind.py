@@ -9,6 +9,7 @@ give the labels away.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +28,7 @@ _BEHAVIORS = Layout("\t", quoted=False, names=("impression", "user", "time", "hi
 _NEWS_COLUMNS = ("item", "category", "subcategory", "title", "abstract", "url", "title_entities", "abstract_entities")
 _NEWS = Layout("\t", quoted=False, names=_NEWS_COLUMNS)
 _USERS_PER_BATCH = 20_000
+_PIECE_BYTES = 64 << 20  # of what the candidates of an impression repeat
 
 
 class MindReader:
@@ -70,10 +72,21 @@ def _impressions(path: Path) -> Iterator[RawBatch]:
         candidates = pc.list_flatten(lists).combine_chunks()
         # N123-0 is shown, N123-1 is clicked; a candidate without its suffix keeps its text and is rejected for it
         parts = pc.extract_regex(candidates, r"^(?P<item>.+)-(?P<clicked>[^-]*)$")
-        shown = table.drop_columns("candidates").take(parents)
-        shown = shown.append_column("item_id", pc.coalesce(pc.struct_field(parts, "item"), candidates))
-        shown = shown.append_column("clicked", pc.struct_field(parts, "clicked"))
-        yield RawBatch("events", BEHAVIORS, shown, batch.lines[~empty][parents.to_numpy()], rejected)
+        items, clicked = pc.coalesce(pc.struct_field(parts, "item"), candidates), pc.struct_field(parts, "clicked")
+        repeated, lines = table.drop_columns("candidates"), batch.lines[~empty]
+        for begin, end in _pieces(repeated, parents.to_numpy()):
+            impression = parents.slice(begin, end - begin)
+            shown = repeated.take(impression).append_column("item_id", items.slice(begin, end - begin))
+            shown = shown.append_column("clicked", clicked.slice(begin, end - begin))
+            yield RawBatch("events", BEHAVIORS, shown, lines[impression.to_numpy()], rejected)
+            rejected = []
+
+
+def _pieces(table: pa.Table, row: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Ranges of ``row`` (rows of the table, each repeated many times) that hold some megabytes each; one where there is nothing."""
+    width = sum((pc.fill_null(pc.binary_length(column), 0).to_numpy() for column in table.columns), np.zeros(table.num_rows, np.int64))
+    piece = np.cumsum(width[row]) // _PIECE_BYTES
+    yield from pairwise([0, *(np.flatnonzero(np.diff(piece)) + 1).tolist(), len(row)])
 
 
 def _histories(path: Path) -> Iterator[RawBatch]:

@@ -18,12 +18,15 @@ import pyarrow as pa
 
 from feature_store.config import SourceConfig
 from feature_store.readers.base import data_folder, reader_fingerprint, relative
+from feature_store.readers.delimited import BoundedLines
 from feature_store.tables.casting import MICROSECOND
 from feature_store.tables.contracts import DataError, DataFolderError, LogContract, RawBatch, Rejected, log_contract, row_text
 
 LAST_DAY = datetime(2020, 1, 1, tzinfo=UTC)  # of everyone's last click; the contract's earliest time leaves 10,957 days before it
 STEP = timedelta(days=1)  # from one position to the next
 BATCH_ROWS = 200_000
+MOST_REPEATED = 1 << 28  # bytes of a user id, once for each of the items of its line
+MOST_ATTRIBUTES = 1 << 28  # bytes of the items' attributes
 
 
 class S3RecReader:
@@ -82,13 +85,17 @@ def _sequences(path: Path, file: str) -> Iterator[RawBatch]:
     if path.stat().st_size == 0:
         raise DataError(f"{file}: is empty; remove it or fill it")
     with open(path, "rb") as stream:
-        for number, line in enumerate(stream, start=1):
+        sequences = BoundedLines(stream, file)
+        for number, line in enumerate(sequences, start=1):
+            sequences.row = 0
             values = line.removeprefix(b"\xef\xbb\xbf").split() if number == 1 else line.split()
             if not values:
                 continue  # an empty line, as in other text files
             user, clicked = values[0], values[1:]
             if not clicked:
                 rejected.append(Rejected(number, "user without items", row_text({"user_id": user})))
+            elif len(user) * len(clicked) > MOST_REPEATED:
+                rejected.append(Rejected(number, "user id too long for so many items", row_text({"user_id": user})))
             elif user in seen:
                 rejected += [Rejected(number, "user on an earlier line", row_text({"user_id": user, "item_id": item})) for item in clicked]
             else:
@@ -105,6 +112,8 @@ def _sequences(path: Path, file: str) -> Iterator[RawBatch]:
 
 def _attributes(path: Path, file: str, columns: Sequence[str]) -> RawBatch:
     """The items with their attributes in columns; the line is the item's place in the file."""
+    if path.stat().st_size > MOST_ATTRIBUTES:  # of what is read at once, as it has to be: which columns fit depends on all of it
+        raise DataError(f"{file}: is larger than {MOST_ATTRIBUTES >> 20} MiB; leave out attributes that few items have")
     try:
         described = json.loads(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:

@@ -20,15 +20,14 @@ import pyarrow as pa
 
 from feature_store.config import JSON_ENDINGS, SourceConfig
 from feature_store.readers.base import data_folder, reader_fingerprint, relative
-from feature_store.readers.delimited import BROKEN, TSV, Layout, open_raw, read_delimited
+from feature_store.readers.delimited import BLOCK_BYTES, BROKEN, SLOW_ROWS, TSV, Layout, first_line, read_delimited
+from feature_store.readers.json_elements import Broken, json_elements
 from feature_store.tables.contracts import LONGEST_TEXT, DataError, DataFolderError, RawBatch, Rejected
 
 TextSplit = Literal["train", "validation", "test", "unlabelled"]
 SPLITS: tuple[TextSplit, ...] = ("train", "validation", "test", "unlabelled")
 
 _TSV, _JSON_LINES = (".tsv", ".txt"), (".jsonl", ".ndjson")
-# A raw control character in a text is the check's business, not a reason to refuse the file.
-_DECODER = json.JSONDecoder(strict=False)
 
 
 class TextReader:
@@ -98,7 +97,7 @@ class TextReader:
             if ending.endswith(_TSV):
                 yield from self._read_tsv(path, file, columns)
             elif ending.endswith(JSON_ENDINGS):
-                yield _read_json(path, file, columns, ending.endswith(_JSON_LINES))
+                yield from _read_json(path, file, columns, ending.endswith(_JSON_LINES))
             else:
                 known = ", ".join((*_TSV, *JSON_ENDINGS))
                 raise DataError(f"{file}: its ending says no known format; files of texts end in {known}, or one of these and .gz")
@@ -130,91 +129,40 @@ class TextReader:
 
 def _first_line(path: Path, file: str) -> bytes:
     try:
-        with open_raw(path) as stream:
-            return stream.readline()
+        return first_line(path, file)
     except BROKEN as error:
-        raise _damaged(file, error) from None
+        raise DataError(f"{file}: cannot be read to its end ({error}); copy it again, it looks truncated or damaged") from None
 
 
-def _damaged(file: str, error: Exception) -> DataError:
-    return DataError(f"{file}: cannot be read to its end ({error}); copy it again, it looks truncated or damaged")
-
-
-def _read_json(path: Path, file: str, columns: dict[str, int | str], lines_only: bool) -> RawBatch:
-    try:
-        with open_raw(path) as stream:
-            raw = stream.read()
-    except BROKEN as error:
-        raise _damaged(file, error) from None
-    # Bytes that are no UTF-8 become surrogates here and the same bytes below, where the check sees them.
-    content = raw.removeprefix(b"\xef\xbb\xbf").decode(errors="surrogateescape")
-    if not content.strip():
-        raise DataError(f"{file}: is empty; remove it or fill it")
-    array = not lines_only and content.lstrip().startswith("[")
+def _read_json(path: Path, file: str, columns: dict[str, int | str], lines_only: bool) -> Iterator[RawBatch]:
     cells: dict[str, list[bytes | None]] = {name: [] for name in columns}
     lines: list[int] = []
     rejected: list[Rejected] = []
-    for line, element in _array_elements(content, file) if array else _line_elements(content):
+    held = 0  # bytes
+
+    def batch() -> RawBatch:
+        table = pa.table({name: pa.array(values, pa.binary()) for name, values in cells.items()})
+        return RawBatch("texts", file, table, np.array(lines, dtype=np.int64), rejected)
+
+    for line, element in json_elements(path, file, lines_only):
         row = _row(element, columns)
         if isinstance(row, str):
             shown = element if isinstance(element, str) else json.dumps(element, ensure_ascii=False)
             rejected.append(Rejected(line, row, _bytes(shown).decode(errors="backslashreplace")[:LONGEST_TEXT]))
-            continue
-        lines.append(line)
-        for name, value in row.items():
-            cells[name].append(value)
-    table = pa.table({name: pa.array(values, pa.binary()) for name, values in cells.items()})
-    return RawBatch("texts", file, table, np.array(lines, dtype=np.int64), rejected)
-
-
-class _Broken(str):
-    """A line that is no JSON."""
-
-
-def _line_elements(content: str) -> Iterator[tuple[int, Any]]:
-    for line, text in enumerate(content.split("\n"), start=1):
-        if text.strip():
-            try:
-                yield line, _DECODER.decode(text)
-            except (ValueError, RecursionError):
-                yield line, _Broken(text)
-
-
-def _array_elements(content: str, file: str) -> Iterator[tuple[int, Any]]:
-    """Elements of a JSON array with the line on which each begins. Raises DataError where the array is damaged."""
-    place, line, counted = _skip(content, 0) + 1, 1, 0
-    if content[_skip(content, place) :][:1] == "]":
-        return
-    while True:
-        place = _skip(content, place)
-        line, counted = line + content.count("\n", counted, place), place
-        try:
-            element, place = _DECODER.raw_decode(content, place)
-        except (ValueError, RecursionError) as error:
-            raise DataError(
-                f"{file}:{line}: is no JSON from here on ({type(error).__name__}); correct it, or copy the file again"
-            ) from None
-        yield line, element
-        place = _skip(content, place)
-        mark = content[place : place + 1]
-        if mark == "]":
-            return
-        if mark != ",":
-            line += content.count("\n", counted, place)
-            raise DataError(f"{file}:{line}: a comma or the array's end is missing here; correct it, or copy the file again")
-        place += 1
-
-
-def _skip(content: str, place: int) -> int:
-    """The next place that holds no white space of JSON."""
-    while content[place : place + 1] and content[place] in " \t\r\n":
-        place += 1
-    return place
+        else:
+            lines.append(line)
+            for name, value in row.items():
+                cells[name].append(value)
+                held += len(value or b"")
+        if len(lines) + len(rejected) >= SLOW_ROWS or held >= BLOCK_BYTES:
+            yield batch()
+            cells, lines, rejected, held = {name: [] for name in columns}, [], [], 0
+    yield batch()
 
 
 def _row(element: Any, columns: dict[str, int | str]) -> dict[str, bytes | None] | str:
     """The cells of a row, or the reason why there are none."""
-    if isinstance(element, _Broken):
+    if isinstance(element, Broken):
         return "is no JSON"
     row: dict[str, bytes | None] = {}
     for name, column in columns.items():

@@ -146,3 +146,39 @@ def test_a_reader_may_stop_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     batches: Iterator[RawBatch] = read_delimited(path, "a.csv", "events", COLUMNS, CSV)
     assert isinstance(next(batches).table, pa.Table)
     batches.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("layout", [CSV, TSV], ids=["csv", "tsv"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"user,item\n1,2\n3," + b"4" * 5000 + b"\n5,6\n",  # a line
+        b"user,item\n1,2\n3," + b"4" * 5000,  # one without an end
+        b"user,item\n1,2\n3," + b'"4"' * 2000 + b"\n",
+    ],
+)
+def test_a_row_too_long_is_named_and_never_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: Layout, content: bytes) -> None:
+    monkeypatch.setattr(delimited, "LONGEST_ROW", 1024)
+    monkeypatch.setattr(delimited, "BLOCK_BYTES", 512)
+    with pytest.raises(DataError, match=r"a.csv:3: a row is longer than"):
+        read(tmp_path / "a.csv", content.replace(b",", layout.delimiter.encode()), layout)
+
+
+def test_a_quote_that_never_ends_is_not_read_to_the_end_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delimited, "LONGEST_ROW", 1024)
+    with pytest.raises(DataError, match=r"a.csv:\d+: a row is longer than"):
+        read(tmp_path / "a.csv", b'user,item\n1,2\n"3,4\n' + b"5,6\n" * 1000)
+    with pytest.raises(DataError, match=r"a.csv:\d+: a row is longer than"):  # short values, in a row without an end
+        read(tmp_path / "a.csv", b'user,item\n1,2\n"3\n' + b'","\n' * 1000)
+
+
+def test_a_header_too_long_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delimited, "LONGEST_ROW", 1024)
+    with pytest.raises(DataError, match=r"a.csv:1: a row is longer than"):
+        read(tmp_path / "a.csv", b"user,item," + b"x" * 2000 + b"\n1,2,3\n")
+
+
+def test_long_rows_are_handed_on_a_block_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delimited, "BLOCK_BYTES", 1024)
+    batches = read(tmp_path / "a.csv", b"user,item\nodd\n" + (b"1," + b"2" * 900 + b"\n") * 20)
+    assert len(rows(batches)) == 20 and max(batch.table.num_rows for batch in batches) <= 2

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from feature_store.config import SourceConfig
+from feature_store.readers import mind
 from feature_store.readers.mind import MindReader
 from feature_store.tables.contracts import ContractCheck, DataError
 
@@ -111,3 +112,14 @@ def test_the_real_sample(real_data: Path) -> None:
     clicked = np.concatenate([good["clicked"].to_numpy() for good in events if good["time_known"][0].as_py()])
     assert len(clicked) == 149_984 and 0.04 < clicked.mean() < 0.041
     assert not any(rejected for _, (_, rejected) in parts)
+
+
+def test_an_impression_of_many_candidates_is_taken_apart_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands once on its line stands once for each candidate then."""
+    log = write(tmp_path)
+    whole = [row for batch in log.read(log.files()) for row in zip(batch.table.to_pylist(), batch.lines.tolist(), strict=True)]
+    rejected = [row for batch in log.read(log.files()) for row in batch.rejected]
+    monkeypatch.setattr(mind, "_PIECE_BYTES", 40)
+    batches = list(log.read(log.files()))
+    assert [row for batch in batches for row in zip(batch.table.to_pylist(), batch.lines.tolist(), strict=True)] == whole
+    assert [row for batch in batches for row in batch.rejected] == rejected and len(batches) > 4

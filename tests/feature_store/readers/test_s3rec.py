@@ -187,3 +187,12 @@ def test_the_real_sets(real_data: Path, name: str, users: int, clicks: int, item
     assert sum(good.num_rows for good in events) == clicks and not any(rejected for _, (_, rejected) in parts)
     assert len({user for good in events for user in good["user_id"].to_pylist()}) == users
     assert len(parts[-1][1][0]) == items
+
+
+def test_a_line_never_costs_more_than_its_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user id stands once for each item of its line."""
+    (tmp_path / "Toys.txt").write_text("a 1 2\n" + "b" * 50 + " 1 2 3\n")
+    monkeypatch.setattr(s3rec, "MOST_REPEATED", 100)
+    (batch,) = S3RecReader(SourceConfig(reader="s3rec", name="Toys"), tmp_path).read([tmp_path / "Toys.txt"])
+    assert batch.table["user_id"].to_pylist() == [b"a", b"a"]
+    assert [(row.line, row.reason) for row in batch.rejected] == [(2, "user id too long for so many items")]

@@ -70,6 +70,28 @@ def test_parquet_is_streamed_with_its_row_numbers(tmp_path: Path, monkeypatch: p
     assert [len(b.table) for b in batches] == [10, 10, 5] and batches[2].lines.tolist() == [21, 22, 23, 24, 25]
 
 
+def test_rows_of_megabytes_are_read_a_block_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packed they may be small: here each text stands once in the file."""
+    monkeypatch.setattr(base, "PARQUET_BYTES", 4 << 20)
+    monkeypatch.setattr(base, "_STEP", 2)
+    items = [str(n % 2) * 1_000_000 for n in range(40)]
+    pq.write_table(pa.table({"u": range(40), "i": items, "t": [1717000000] * 40}), tmp_path / "log.parquet")
+    assert (tmp_path / "log.parquet").stat().st_size < 1_000_000
+    log = reader(tmp_path, events={"path": "*.parquet", "user": "u", "item": "i", "time": "t"})
+    batches = list(log.read(log.files()))
+    assert max(batch.table.nbytes for batch in batches) < 7 << 20
+    assert [line for batch in batches for line in batch.lines.tolist()] == list(range(1, 41))
+
+
+def test_row_groups_with_dictionaries_of_their_own_are_one_block(tmp_path: Path) -> None:
+    categories = ["a", "b", "c", None, "a", "d"]
+    table = pa.table({"u": range(6), "i": pa.array(categories).dictionary_encode(), "t": [1717000000] * 6})
+    pq.write_table(table, tmp_path / "log.parquet", row_group_size=2)
+    log = reader(tmp_path, events={"path": "*.parquet", "user": "u", "item": "i", "time": "t"})
+    (batch,) = log.read(log.files())
+    assert batch.table["item_id"].to_pylist() == categories
+
+
 def test_a_truncated_parquet_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "log.parquet"
     log = reader(tmp_path, events={"path": "*.parquet", "user": "u", "item": "i", "time": "t"})

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from feature_store.config import SourceConfig
+from feature_store.readers import delimited, json_elements
+from feature_store.readers import text as text_reader
 from feature_store.readers.text import TextReader
 from feature_store.tables.contracts import DataError
 
@@ -53,6 +55,41 @@ def test_the_layouts_give_the_same_rows(tmp_path: Path) -> None:
 def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "train.json").write_text('[\n {"text": "a",\n  "label": 0},\n\n {"text": "b", "label": 1}, {"text": "c", "label": 1}\n]')
     assert rows(reader(tmp_path, "train.json", **NAMED), "train.json") == [(2, b"a", b"0"), (5, b"b", b"1"), (5, b"c", b"1")]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_an_array_of_any_length_is_read_a_block_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, indent: int | None) -> None:
+    """Wherever the pieces that are read end: in a number, in an escape, between two elements."""
+    pairs = [(f'{"中" * (n % 13)}\\u0041 " {n}', str(n)) for n in range(300)]
+    (tmp_path / "train.json").write_text(json.dumps([{"text": text, "label": int(label)} for text, label in pairs], indent=indent))
+    texts = reader(tmp_path, "train.json", **NAMED)
+    whole = rows(texts, "train.json")
+    assert [tuple(cell.decode() for cell in row[1:]) for row in whole] == pairs
+    for chunk in (1, 7, 64):
+        monkeypatch.setattr(json_elements, "_CHUNK", chunk)
+        monkeypatch.setattr(text_reader, "BLOCK_BYTES", 500)
+        assert rows(texts, "train.json") == whole
+    assert len(list(texts.read([tmp_path / "train.json"]))) > 5
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("train.jsonl", b'{"text": "a", "label": 0}\n{"text": "' + b"x" * 5000 + b'"}\n', r"train.jsonl:2: a row is longer than"),
+        ("train.json", b'[{"text": "a", "label": 0},\n{"text": "' + b"x" * 5000 + b'"}]', r"train.json:2: is no JSON.*or a value of more"),
+        ("train.json", b'[{"text": "a", "label": 0},\n' + b"[" * 5000, r"train.json:2: is no JSON.*or a value of more"),
+        ("train.tsv", b"text\tlabel" + b"x" * 5000 + b"\n", r"train.tsv:1: a row is longer than"),
+    ],
+)
+def test_an_element_too_long_is_named_and_never_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes, message: str
+) -> None:
+    for module in (delimited, json_elements):
+        monkeypatch.setattr(module, "LONGEST_ROW", 1024)
+    monkeypatch.setattr(json_elements, "_CHUNK", 100)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        rows(reader(tmp_path, name, **NAMED), name)
 
 
 def test_pairs_and_files_without_labels(tmp_path: Path) -> None:
