@@ -14,7 +14,8 @@ from ctr_kd.report.parts import Cell, Column, Header, Headline, Panel, Row, Tabl
 TITLES = {name: METRIC_TITLES[name] for name in ("auc", "log_loss", "calibration_ratio", "calibration_error")} | {
     "psi": "PSI of the scores"
 }
-COLOR, BOUND = "student", "oracle"
+COLOR, APART, BOUND = "student", "teacher", "oracle"
+SEEN = "seen_in_training"  # of a date: the model learned from its clicks
 
 
 def render_monitoring(monitor: Mapping[str, Any]) -> str:
@@ -33,7 +34,7 @@ def render_monitoring(monitor: Mapping[str, Any]) -> str:
     """
     measured = [one for one in monitor["dates"] if one["state"] == "measured"]
     title = headline(monitor)
-    broken = any(not check["passed"] for one in measured for check in one["checks"])
+    broken = bool(monitor.get("stale_since")) or any(not check["passed"] for one in measured for check in one["checks"])
     about = [part for part in ("Monitoring of scores", monitor.get("name")) if part]
     return rendering.page(
         "monitor.html",
@@ -52,7 +53,11 @@ def headline(monitor: Mapping[str, Any]) -> str:
     >>> headline({"dates": []})
     'No scored date has labels yet.'
     """
-    measured = [one for one in monitor["dates"] if one["state"] == "measured"]
+    stale = f"No new event has come since {monitor['stale_since']}. " if monitor.get("stale_since") else ""
+    return stale + _headline_of_dates([one for one in monitor["dates"] if one["state"] == "measured" and not one.get(SEEN)])
+
+
+def _headline_of_dates(measured: Sequence[Mapping[str, Any]]) -> str:
     if not measured:
         return "No scored date has labels yet."
     broken = [
@@ -75,21 +80,33 @@ def _panel(name: str, measured: Sequence[Mapping[str, Any]], bounds: Mapping[str
     known = [(one, figure) for one in measured if (figure := Figure.of(one.get(name))).value is not None]
     if not known:
         return None
-    days = [float(date.fromisoformat(one["date"]).toordinal()) for one, _ in known]
-    points = [(day, figure.value or 0.0) for day, (_, figure) in zip(days, known, strict=True)]
+    days = [_ordinal(one) for one, _ in known]
+    span = (min(days) - 0.5, max(days) + 0.5)
+    watched = [(one, figure) for one, figure in known if not one.get(SEEN)]
+    seen = [(one, figure) for one, figure in known if one.get(SEEN)]
+    lines = [_line(TITLES[name], COLOR, watched)] if watched else []
+    lines += [_line(f"{TITLES[name]}, on what was learned", APART, seen)] if seen else []
+    limits = [value for end in ("min", "max") if (value := bounds.get(f"{name}_{end}")) is not None]
+    heights = [y for line in lines for y in line.heights] + limits
+    lines += [Series(f"bound {value:g}", BOUND, [(span[0], value), (span[1], value)]) for value in limits]
+    axes = Axis("date", span, _day), Axis("", padded(heights, 0.1))
+    return Panel(TITLES[name], line_chart(lines, *axes, label=f"{TITLES[name]} by date", width=340, height=220))
+
+
+def _line(title: str, color: str, known: Sequence[tuple[Mapping[str, Any], Figure]]) -> Series:
+    """A figure by date, with its intervals, and the version beside the first date of each model."""
+    points = [(_ordinal(one), figure.value or 0.0) for one, figure in known]
     intervals = [
         (figure.low, figure.high) if figure.low is not None and figure.high is not None else (y, y)
         for (_, figure), (_, y) in zip(known, points, strict=True)
     ]
     versions = [str(one.get("model_version")) for one, _ in known]
     labels = [f"v{now}" if before != now else "" for before, now in zip(["", *versions], versions, strict=False)]
-    span = (min(days) - 0.5, max(days) + 0.5)
-    lines = [Series(TITLES[name], COLOR, points, marks=True, bounds=intervals, labels=labels)]
-    limits = [value for end in ("min", "max") if (value := bounds.get(f"{name}_{end}")) is not None]
-    lines += [Series(f"bound {value:g}", BOUND, [(span[0], value), (span[1], value)]) for value in limits]
-    heights = [y for _, y in points] + [y for pair in intervals for y in pair] + limits
-    axes = Axis("date", span, _day), Axis("", padded(heights, 0.1))
-    return Panel(TITLES[name], line_chart(lines, *axes, label=f"{TITLES[name]} by date", width=340, height=220))
+    return Series(title, color, points, marks=True, bounds=intervals, labels=labels)
+
+
+def _ordinal(one: Mapping[str, Any]) -> float:
+    return float(date.fromisoformat(one["date"]).toordinal())
 
 
 def _day(ordinal: float) -> str:

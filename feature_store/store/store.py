@@ -23,6 +23,8 @@ from types import TracebackType
 from typing import Self
 
 import duckdb
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from feature_store.store.manifests import (
     CONTRACT,
@@ -156,12 +158,25 @@ class Store:
         digests = self._sha256("resources")
         return {name.removeprefix(f"{folder}/"): digest for name, digest in digests.items() if name.startswith(f"{folder}/")}
 
-    def newest_event(self) -> datetime:
-        """Time of the newest event, UTC. Raises DataError if nothing was ingested."""
-        times = [self.manifest(date).max_timestamp for date in self.dates()]
-        if not times:
-            raise NotIngested(f"{self.root}: holds no event")
-        return max(times)
+    def newest_event(self, as_of: datetime | None = None) -> datetime | None:
+        """Time of the newest event that had happened and was known before a time; None where there is none.
+
+        Parameters
+        ----------
+        as_of : datetime, optional
+            None: every event is known.
+        """
+        for date in reversed(self.dates(as_of)):
+            manifest = self.manifest(date)
+            if as_of is None or max(manifest.max_timestamp, manifest.max_ingested_at) < as_of:
+                return manifest.max_timestamp
+            file = self.root / "events" / f"date={date}" / "events.parquet"
+            self.verify_files([file])
+            known = pq.read_table(file, columns=["timestamp"], filters=[("timestamp", "<", as_of), ("ingested_at", "<", as_of)])
+            if known.num_rows:
+                newest: datetime = pc.max(known["timestamp"]).as_py()
+                return newest
+        return None
 
     def quarantined_rows(self) -> int:
         """Rows in quarantine."""

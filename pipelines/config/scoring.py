@@ -40,6 +40,11 @@ class MonitorConfig(Config):
     horizon: Duration = Field(
         parse_duration("1d"), description="clicks this long after scoring are the labels of live and retrieved candidates"
     )
+    stale_after: Duration | None = Field(
+        None,
+        description="no new event for so long is an alarm, whatever the scores are worth; counted back from --as-of, without it from the "
+        "clock's time",
+    )
     auc_min: float | None = Field(0.5, ge=0, le=1, description="smallest AUC")
     log_loss_max: float | None = Field(None, gt=0, description="largest log loss")
     calibration_ratio_min: float | None = Field(0.5, ge=0, description="smallest ratio of predicted to observed clicks")

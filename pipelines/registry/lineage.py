@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from feature_store.features.summary import SplitTimes
 from feature_store.tables.json_models import JsonFile, JsonModel
 from pipelines.workspace.manifest import StageInput
 
@@ -56,6 +57,8 @@ class Lineage(JsonFile):
     code_revision : str or None
         Commit of the code, where it ran from a repository.
     student : StudentLineage
+    split : SplitTimes, optional
+        Windows of the rows that it learned from; None for texts, and for a student of release 0.2.
     """
 
     FILE: ClassVar[str] = "lineage.json"
@@ -68,6 +71,7 @@ class Lineage(JsonFile):
     versions: dict[str, str] = Field(default_factory=dict)
     code_revision: str | None = None
     student: StudentLineage = Field(default_factory=StudentLineage)
+    split: SplitTimes | None = None
 
 
 class Contents(JsonFile):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ctr_kd.export.scoring_statistics import EVEN_EDGES, ScoringCounts
 from ctr_kd.metrics.drift import ScoreDistribution
+from feature_store.features.summary import SplitTimes
 from feature_store.tables.files import sha256_of
 from feature_store.tables.json_files import digest_of
 from pipelines.registry.lineage import Lineage
@@ -39,6 +40,8 @@ class LoadedModel:
         Of the scores of the validation rows; None where it was registered without.
     edges : float array
         Of the bins in which its scores are counted.
+    split : SplitTimes or None
+        Windows of the rows that it learned from; None where they are not known.
     """
 
     path: Path
@@ -46,6 +49,7 @@ class LoadedModel:
     scorer: Any
     reference: ScoreDistribution | None
     edges: NDArray[np.float64]
+    split: SplitTimes | None = None
 
     @cached_property
     def answers(self) -> Answers:
@@ -98,9 +102,11 @@ def completed(rows: pa.Table, features: pa.Table) -> pa.Table:
 
 def load_model_folder(path: Path) -> LoadedModel:
     """Open the folder of a registered model whose digests were checked."""
-    known = lineage_of(path).validation_scores
+    lineage = lineage_of(path)
+    known = lineage.validation_scores
     try:
         reference = None if known is None else ScoreDistribution.from_dict(known)
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path}: validation_scores of its {Lineage.FILE} is damaged ({error}); register the student again") from None
-    return LoadedModel(path, path / "data" / DATA, load_scorer(path), reference, EVEN_EDGES if reference is None else reference.edges)
+    edges = EVEN_EDGES if reference is None else reference.edges
+    return LoadedModel(path, path / "data" / DATA, load_scorer(path), reference, edges, lineage.split)

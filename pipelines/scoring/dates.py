@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 
-from feature_store.features.summary import ClickSummary
+from feature_store.features.summary import ClickSummary, SplitTimes
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import digest_of, write_json
 from pipelines.exit_codes import exit_code, explain
@@ -17,7 +17,7 @@ from pipelines.scoring.candidates import candidate_tables
 from pipelines.scoring.executors import score_parts
 from pipelines.scoring.feature_join import Joiner, features_of
 from pipelines.scoring.files import keep_best_rows, scoring_report
-from pipelines.scoring.manifest import PartitionSource, ScoresManifest
+from pipelines.scoring.manifest import PartitionSource, ScoresManifest, SeenInTraining
 from pipelines.scoring.partitions import (
     SCORES,
     clear_attempt,
@@ -140,6 +140,7 @@ def score_date(context: StageContext, day: date, source: PartitionSource) -> Non
         model_version=version,
         fingerprint=context.fingerprint,
         made_from=source,
+        seen_in_training=seen_in_training(model.split, day, shown=settings.candidates == "log"),
         report=report,
     )
     publish_scores(temporary, partition_path(context.workspace, day), manifest)
@@ -147,6 +148,35 @@ def score_date(context: StageContext, day: date, source: PartitionSource) -> Non
     write_json(context.output / "summary.json", manifest.summary())
     psi = report.scores.psi
     context.record({"rows": rows, "rows_per_second": report.rows_per_second} | ({} if psi is None else {"psi": psi}))
+
+
+def seen_in_training(split: SplitTimes | None, day: date, shown: bool) -> SeenInTraining | None:
+    """What a model with these windows has seen of a date's clicks.
+
+    Parameters
+    ----------
+    split : SplitTimes, optional
+    day : date
+    shown : bool
+        The candidates are the date's own impressions; else their clicks are those of the day after.
+
+    Examples
+    --------
+    >>> noon = datetime(2024, 1, 3, 12, tzinfo=UTC)
+    >>> split = SplitTimes(train_from=None, train_until=noon, validate_until=noon + timedelta(hours=6), test_until=noon + timedelta(days=2))
+    >>> seen_in_training(split, date(2024, 1, 2), True), seen_in_training(split, date(2024, 1, 3), True)
+    (SeenInTraining(window='training', share=1.0), SeenInTraining(window='training', share=0.75))
+    >>> seen_in_training(split, date(2024, 1, 4), True), seen_in_training(split, date(2024, 1, 3), False)
+    (None, None)
+    """
+    if split is None:
+        return None
+    start = datetime(day.year, day.month, day.day, tzinfo=UTC) + (timedelta() if shown else timedelta(days=1))
+    end = start + timedelta(days=1)
+    windows = {"training": (split.train_from or start, split.train_until), "validation": (split.train_until, split.validate_until)}
+    seen = {name: max(min(until, end) - max(since, start), timedelta()) / timedelta(days=1) for name, (since, until) in windows.items()}
+    window = max(seen, key=lambda name: seen[name])
+    return SeenInTraining(window=window, share=round(sum(seen.values()), 3)) if seen[window] else None
 
 
 def with_features(part: Part, joiner: Joiner) -> Part:

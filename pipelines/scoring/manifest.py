@@ -51,6 +51,26 @@ class PartitionSource(JsonModel):
     as_of: str | None = None
 
 
+class SeenInTraining(JsonModel):
+    """How far a date's rows lie in a window that the model learned from.
+
+    Attributes
+    ----------
+    window : "training" or "validation"
+        The one that more of the date lies in.
+    share : float
+        Of the date's hours, in both windows together.
+    """
+
+    window: str
+    share: float
+
+    @property
+    def mostly(self) -> bool:
+        """Whether figures of the date say more of what was learned than of what is to come."""
+        return self.share > 0.5
+
+
 class ScoresManifest(JsonModel):
     """The manifest of a folder of scores.
 
@@ -66,6 +86,8 @@ class ScoresManifest(JsonModel):
         Of the stage that scored.
     made_from : PartitionSource, optional
         Of a date.
+    seen_in_training : SeenInTraining, optional
+        Where the model learned from rows of the date; None where it did not, or its windows are not known.
     report : ScoringReport
     files : dict of str to FileDigest
     """
@@ -78,6 +100,7 @@ class ScoresManifest(JsonModel):
     model_version: str
     fingerprint: str = ""
     made_from: PartitionSource | None = None
+    seen_in_training: SeenInTraining | None = None
     report: ScoringReport
     files: dict[str, FileDigest] = Field(default_factory=dict)
 

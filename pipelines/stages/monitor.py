@@ -47,7 +47,16 @@ def scores_and_labels(run: RunContext) -> dict[str, str]:
             digests[day.isoformat()] = [manifest.files[SCORES].sha256, manifest.report.to_json(), labels]
     newest = run.store.known_until()
     cut = run.as_of if run.as_of is not None and newest is not None and run.as_of <= newest else None
-    return {"scores": digest_of(digests), "known_until": str(newest), **({"as_of": cut.isoformat()} if cut else {})}
+    known = {"scores": digest_of(digests), "known_until": str(newest)}
+    return known | ({"as_of": cut.isoformat()} if cut else {}) | ({"stale_since": since} if (since := stale_since(run)) else {})
+
+
+def stale_since(run: RunContext) -> str | None:
+    """Time of the newest event, ISO 8601, where none came for ``monitor.stale_after``; "the beginning" where none ever came."""
+    bound, last = run.config.monitor.stale_after, run.store.newest_event(run.as_of)
+    if bound is None or (last is not None and (run.as_of or run.started) - last <= bound):
+        return None
+    return "the beginning" if last is None else last.isoformat(timespec="seconds")
 
 
 def watch_scores(context: StageContext) -> None:
@@ -58,13 +67,14 @@ def watch_scores(context: StageContext) -> None:
     dates = [measure(context, day) for day in scored_dates(context.workspace)]
     judge(dates, bounds)
     broken = [one["date"] for one in dates if any(not check["passed"] for check in one["checks"])]
-    result = {"name": context.config.name, "bounds": bounds.model_dump(mode="json"), "dates": dates, "broken": broken}
+    result: dict[str, Any] = {"name": context.config.name, "bounds": bounds.model_dump(mode="json"), "dates": dates, "broken": broken}
+    result["stale_since"] = stale_since(context.run)
     for one in dates:
         step = date.fromisoformat(one["date"]).toordinal() - date(1970, 1, 1).toordinal()  # days, so that curves have dates for steps
         for name in FIGURES:
             value = metric_value(one, name)[0]
             if value is not None:
-                context.metric(f"live_{name}", value, step)
+                context.metric(f"{'seen' if one.get('seen_in_training') else 'live'}_{name}", value, step)
     write_json(context.output / FILE, result)
     write_text(context.output / PAGE, render_monitoring(result))
     context.record({"dates": len(dates), "measured": sum(one["state"] == "measured" for one in dates), "broken": len(broken)})
@@ -77,6 +87,9 @@ def measure(context: StageContext, day: date) -> dict[str, Any]:
     if manifest is None:
         return {"date": day.isoformat(), "state": "unreadable", "reason": "its manifest cannot be read; score it again", "checks": []}
     facts = {"date": day.isoformat(), "model_version": manifest.model_version, "scored_rows": manifest.rows, "checks": []}
+    seen = manifest.seen_in_training
+    if seen is not None and seen.mostly:
+        facts |= {"seen_in_training": seen.window, "reason": f"in the {seen.window} window of version {manifest.model_version}: not judged"}
     path = partition_path(context.workspace, day)
     if not is_whole(path, manifest):
         raise DataError(f"{path}: a file of it is damaged; `ctr-kd backfill --start {day} --end {day}` scores it again")
@@ -100,8 +113,8 @@ def measure(context: StageContext, day: date) -> dict[str, Any]:
 
 
 def judge(dates: Sequence[dict[str, Any]], bounds: MonitorConfig) -> None:
-    """Put the checks of the newest measured dates beside their figures."""
-    measured = [one for one in dates if one["state"] == "measured"]
+    """Put the checks of the newest measured dates beside their figures; what the model learned from is no measure of it."""
+    measured = [one for one in dates if one["state"] == "measured" and not one.get("seen_in_training")]
     for one in measured[-bounds.judged_dates :]:
         if one["rows"] < bounds.min_rows:
             one["reason"] = f"fewer than {bounds.min_rows} labelled rows: not judged"
@@ -139,7 +152,7 @@ def publish_and_alarm(context: StageContext) -> None:
     """Publish the page, and end the command where a bound is broken, now and for as long as it is."""
     publish(context)
     result = read_json(context.output / FILE) or {}
-    if result["broken"]:
+    if result["broken"] or result.get("stale_since"):
         from ctr_kd.report.monitoring import headline
 
         raise BoundBroken(f"{headline(result)} See {context.workspace / 'reports' / 'monitor' / PAGE}")

@@ -62,7 +62,7 @@ def register_student(context: StageContext) -> None:
     rows = test.read("test")
     example = test.raw(rows.slice(0, _EXAMPLE_ROWS)).to_pandas()
     model = context.output / MODEL
-    made_from = lineage(context)
+    made_from = lineage(context, metrics)
     student = save_model(context.inputs["distill"] / "export", model, made_from, example)
     asked = gate_answers(context, registry, student=student, model=model, test=test, rows=rows, example=example)
     signature = read_signature(context.inputs["distill"] / "export")
@@ -128,7 +128,7 @@ def foreign_parameters(context: StageContext) -> list[str]:
     return found
 
 
-def lineage(context: StageContext) -> Lineage:
+def lineage(context: StageContext, metrics: Metrics) -> Lineage:
     """Where the student comes from: digests of data, configuration, teacher and code."""
     manifests = {name: artifact.finished for name, artifact in context.run.artifacts.items()}
     keys = {name: manifest.config for name, manifest in manifests.items()}
@@ -142,6 +142,7 @@ def lineage(context: StageContext) -> Lineage:
         validation_scores=validation_scores(context.inputs["distill"]),
         versions=manifests["distill"].versions,
         code_revision=code_revision(),
+        split=metrics.data.split,
     )
 
 

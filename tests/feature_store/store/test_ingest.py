@@ -96,7 +96,10 @@ def test_rows_land_in_the_partition_of_their_date_sorted_by_user_and_time(world:
         "2024-06-01T00:00:03+00:00",
         "2024-06-01T00:00:09+00:00",
     ]
-    assert world.store.newest_event() == datetime(2024, 6, 2, tzinfo=UTC)
+    midnight, last = datetime(2024, 6, 1, tzinfo=UTC), datetime(2024, 6, 2, tzinfo=UTC)
+    asked = (None, last + timedelta(seconds=1), last, midnight + timedelta(seconds=5), midnight)
+    newest = [last, last, midnight + timedelta(seconds=9), midnight + timedelta(seconds=3), None]
+    assert [world.store.newest_event(as_of) for as_of in asked] == newest
     world.store.verify()
 
 

@@ -42,7 +42,8 @@ def tree(root: Path) -> dict[str, str]:
 def test_an_empty_store_says_what_to_do(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     assert store.event_files() == [] and store.items_file() is None and store.ledger is None and store.quarantined_rows() == 0
-    for ask in (lambda: store.contract, store.newest_event, store.digest):
+    assert store.newest_event() is None
+    for ask in (lambda: store.contract, store.digest):
         with pytest.raises(NotIngested, match=r"nothing was ingested yet|holds no event"):
             ask()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from ctr_kd.metrics import auc_score, calibration_ratio, log_loss
+from feature_store.features.summary import SplitTimes
 from feature_store.tables.contracts import DataError
 from pipelines.cli import main as cli
 from pipelines.config.run import RunConfig, describe
 from pipelines.config.scoring import MonitorConfig
 from pipelines.errors import BoundBroken
 from pipelines.exit_codes import exit_code
+from pipelines.registry import loaded_model
 from pipelines.stages import monitor
 from pipelines.tracking.tracker import Tracker
 from pipelines.workspace.runner import Runner
@@ -140,6 +142,52 @@ def test_nothing_is_known_that_comes_after_the_logical_time(served: Served) -> N
     served.run(date=THIRD)
     assert watch(served, as_of=datetime(2024, 1, 3, 12, tzinfo=UTC))[0]["rows"] == 15
     assert watch(served, as_of=datetime(2024, 1, 2, tzinfo=UTC))[0]["state"] == "waiting"
+
+
+def test_dates_that_the_model_learned_from_are_marked_and_outside_of_bounds_and_alarms(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It learned until noon of the second day and chose by the rest of it."""
+    split = SplitTimes(
+        train_from=None,
+        train_until=datetime(2024, 1, 2, 12, tzinfo=UTC),
+        validate_until=datetime(2024, 1, 3, tzinfo=UTC),
+        test_until=datetime(2024, 1, 4, tzinfo=UTC),
+    )
+    load = loaded_model.lineage_of
+    monkeypatch.setattr(loaded_model, "lineage_of", lambda path: load(path).model_copy(update={"split": split}))
+    for day in DAYS:
+        served.run(date=day)
+    marks = [json.loads((served.workspace / "scores" / f"date={day}" / "_manifest.json").read_text())["seen_in_training"] for day in DAYS]
+    assert marks == [{"window": "training", "share": 1.0}, {"window": "training", "share": 1.0}, None]
+    with pytest.raises(BoundBroken, match=r"1 bound is broken\. 2024-01-03: auc"):
+        watch(served, auc_min=1.0)
+    dates = watch(served, auc_min=0.0)
+    assert [len(one["checks"]) for one in dates] == [0, 0, 1]
+    assert [one["state"] for one in dates] == ["measured"] * 3
+    assert dates[0]["reason"] == "in the training window of version 1: not judged"
+    page = (served.workspace / "reports" / "monitor" / "monitor.html").read_text()
+    assert "AUC, on what was learned" in page and "in the training window of version 1" in page
+
+
+def test_no_new_event_for_too_long_is_an_alarm(served: Served) -> None:
+    """Counted from the logical time, and without one from when the command began."""
+    last = max(day_of_log(THIRD)["time"])
+
+    def look(as_of: datetime | None, began: datetime | None = None) -> None:
+        served.change(monitor={**OPEN, "stale_after": "1d"})
+        context = served.context(as_of)
+        context.started = began or context.started
+        Runner(context, [PIPELINE[0], monitor.STAGE]).run("monitor", "monitor")
+
+    look(last + timedelta(days=1))
+    for as_of, began in ((last + timedelta(days=1, seconds=1), None), (None, last + timedelta(days=2))):
+        with pytest.raises(BoundBroken, match=r"No new event has come since 2024-01-03T23:12:00\+00:00\. No scored date") as alarm:
+            look(as_of, began)
+        assert exit_code(alarm.value) == 4
+    look(None, last)
+    look(datetime(2024, 1, 2, 10, tzinfo=UTC))  # the last known event is of that morning
+    watch(served, stale_after=None)  # without the key nothing is stale, however old the log is
 
 
 def test_bounds_that_contradict_each_other_are_refused(config: RunConfig) -> None:
