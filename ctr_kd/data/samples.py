@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from feature_store.features.summary import ClickSummary
 from feature_store.special_tokens import PAD, SPECIALS, UNKNOWN
 from feature_store.tables.json_files import load_json
+from feature_store.tables.parquet_files import read_parquet
 
 GAP = "gap"  # token feature: time since the click before it, in logarithmic buckets
 GAP_BUCKETS = 24  # bucket b >= 1 holds gaps of [2**(b-1), 2**b) seconds; the last is open (over 48 days)
@@ -192,8 +193,8 @@ class Assembly:
         self.max_length = max_length
         self.summary = ClickSummary.read(directory)
         self.vocabulary: dict[str, list[str]] = load_json(directory / "vocabulary.json")
-        items = pq.read_table(directory / "items.parquet")
-        users = pq.read_table(directory / "users.parquet")
+        items = read_parquet(directory / "items.parquet")
+        users = read_parquet(directory / "users.parquet")
         self.token_names = ["item", *self.summary.item_attributes]
         self.user_attributes = self.summary.user_attributes
         self.categorical_names = [*self.summary.context.categorical, *self.user_attributes]
@@ -258,7 +259,7 @@ class Assembly:
 
     def signature(self) -> Signature:
         """Names and sizes of the inputs; the bin edges of dense inputs are quantiles of the training rows."""
-        rows = pq.read_table(self.directory / "rows.parquet", columns=[*self.dense_names], filters=[("split", "=", "train")])
+        rows = read_parquet(self.directory / "rows.parquet", columns=[*self.dense_names], filters=[("split", "=", "train")])
         return Signature(
             tokens={**{name: len(SPECIALS) + len(self.vocabulary[name]) for name in self.token_names}, GAP: GAP_BUCKETS},
             categorical={name: len(SPECIALS) + len(self.vocabulary[name]) for name in self.categorical_names},
@@ -269,7 +270,7 @@ class Assembly:
 
     def samples(self, split: str) -> Samples:
         """Rows of one split: ``train``, ``validation`` or ``test``."""
-        return self.samples_of(pq.read_table(self.directory / "rows.parquet", filters=[("split", "=", split)]))
+        return self.samples_of(read_parquet(self.directory / "rows.parquet", filters=[("split", "=", split)]))
 
     def samples_of(self, rows: pa.Table) -> Samples:
         """Rows in the layout of ``rows.parquet``."""
@@ -342,7 +343,7 @@ class Assembly:
 
     def users_of(self, sequences: Segment) -> np.ndarray:
         """User (sequences,) whose clicks each of :meth:`sequences` holds."""
-        users: np.ndarray = pq.read_table(self.directory / "clicks.parquet", columns=["user"])["user"].to_numpy()
+        users: np.ndarray = read_parquet(self.directory / "clicks.parquet", columns=["user"])["user"].to_numpy()
         return users[sequences.start]
 
 

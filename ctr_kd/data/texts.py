@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ctr_kd.data.samples import Assembly, Samples, Segment, Signature
 from feature_store.config import AugmentationConfig
 from feature_store.special_tokens import SPECIALS
 from feature_store.tables.json_files import load_json
+from feature_store.tables.parquet_files import read_parquet
 from feature_store.text.augmentation import Augmenter
 from feature_store.text.dataset import load_tokenizer
 from feature_store.text.summary import TextSummary
@@ -42,8 +42,8 @@ class TextAssembly:
         self.classes: list[str] = load_json(directory / "classes.json")
         self.vocabulary: dict[str, list[str]] = load_json(self.view / "vocabulary.json")
         self.pool: np.ndarray = np.load(self.view / "tokens.npy", mmap_mode="r")  # (tokens, 1)
-        self._texts = pq.read_table(directory / TEXTS, columns=["row_id", "split", "label", "leaked"])
-        ranges = pq.read_table(self.view / "ranges.parquet")
+        self._texts = read_parquet(directory / TEXTS, columns=["row_id", "split", "label", "leaked"])
+        ranges = read_parquet(self.view / "ranges.parquet")
         self._ranges = {name: ranges[name].to_numpy() for name in ("a_start", "a_end", "b_start", "b_end")}
 
     def vocabulary_tokens(self) -> np.ndarray:
@@ -102,7 +102,7 @@ class TextAssembly:
         pyarrow Table
             ``row_id`` (above all there are), ``split``, ``label`` (-1), ``text``, ``text_b`` and ``leaked``.
         """
-        rows = pq.read_table(self.directory / TEXTS)
+        rows = read_parquet(self.directory / TEXTS)
         train = rows.filter(pc.equal(rows["split"], "train"))
         held_out = rows.filter(pc.is_in(rows["split"], pa.array(["validation", "test"])))
         forbidden = {text for name in ("text", "text_b") for text in held_out[name].to_pylist()} - {None}
@@ -139,7 +139,7 @@ class TextAssembly:
         wanted, there = round(amount * len(self._rows_of("train"))), self._rows_of("unlabelled")
         there = there[~self._texts["leaked"].to_numpy(zero_copy_only=False)[there]]
         chosen = np.sort(np.random.default_rng(seed).permutation(there)[:wanted])
-        return pq.read_table(self.directory / TEXTS).take(pa.array(chosen)), wanted
+        return read_parquet(self.directory / TEXTS).take(pa.array(chosen)), wanted
 
     def _rows_of(self, split: str) -> np.ndarray:
         return np.flatnonzero(pc.equal(self._texts["split"], split).to_numpy(zero_copy_only=False))
@@ -183,7 +183,7 @@ class TextAssembly:
 
     def _text_codes(self) -> np.ndarray:
         """A number (2 * rows,) for each first and each second text, equal where the texts are."""
-        texts = pq.read_table(self.directory / TEXTS, columns=["text", "text_b"])
+        texts = read_parquet(self.directory / TEXTS, columns=["text", "text_b"])
         both = pa.chunked_array([*texts["text"].cast(pa.string()).chunks, *texts["text_b"].cast(pa.string()).chunks], pa.string())
         codes: np.ndarray = both.fill_null("").combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
         return codes

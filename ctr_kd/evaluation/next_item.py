@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -18,6 +17,7 @@ from ctr_kd.data.samples import Assembly, Segment, gap_bucket
 from ctr_kd.metrics import UndefinedMetric
 from ctr_kd.models.bert import MaskedItemModel
 from feature_store.special_tokens import SPECIALS
+from feature_store.tables.parquet_files import read_parquet
 
 CUTOFFS = (5, 10, 20)
 MOST_SCORES = 1 << 26  # that are held at a time: 256 MiB, whatever the size of the vocabulary
@@ -61,7 +61,7 @@ def next_items(assembly: Assembly, start: int, end: int, longest: int) -> NextIt
     -----
     A history holds the clicks that happened strictly before the target and were known before it, as everywhere else.
     """
-    clicks = pq.read_table(assembly.directory / "clicks.parquet", filters=[("canonical", "=", True)])  # each click once, in order
+    clicks = read_parquet(assembly.directory / "clicks.parquet", filters=[("canonical", "=", True)])  # each click once, in order
     user, time = clicks["user"].to_numpy(), clicks["timestamp"].to_numpy()
     known_at, time_known = clicks["known_at"].to_numpy(), clicks["time_known"].to_numpy()
     token = assembly.item_tokens[clicks["item"].to_numpy()]  # (clicks, features without the gap)

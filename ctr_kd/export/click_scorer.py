@@ -50,7 +50,7 @@ class ClickScorer:
         self.session = onnxruntime.InferenceSession(str(root / "student.onnx"), options, providers=["CPUExecutionProvider"])
         self.fed = {argument.name for argument in self.session.get_inputs()}
         specials = len(self.signature["special_tokens"])
-        table = pq.read_table(root / "vocabulary.parquet")
+        table = _read(root / "vocabulary.parquet")
         names = table["feature"].to_numpy(zero_copy_only=False)
         tokens = table["token"]
         item, *self.attributes = [name for name in self.signature["tokens"] if name != "gap"]
@@ -59,7 +59,7 @@ class ClickScorer:
             for name in [item, *self.attributes, *self.signature["categorical"]]
         }
         self.has_gap = "gap" in self.signature["tokens"]
-        described = pq.read_table(root / "items.parquet") if self.attributes else pa.table({"item_id": pa.array([], pa.string())})
+        described = _read(root / "items.parquet") if self.attributes else pa.table({"item_id": pa.array([], pa.string())})
         described_ids = described["item_id"].cast(pa.string()).combine_chunks()
         self.items = _Lookup(pc.unique(pa.concat_arrays([self.lookups[item].tokens.cast(pa.string()), described_ids])), 2)
         # What each item's tokens are, without the gap, in an order of their own: of a null, of an unknown item, then of all the others.
@@ -248,6 +248,12 @@ class ClickScorer:
         if name not in table.column_names:
             return np.full(table.num_rows, PAD, np.int32)
         return self.lookups[name](_column(table, name))
+
+
+def _read(path: Path) -> pa.Table:
+    """A file as it is: ``read_table`` would take a folder ``key=value`` above it for a column."""
+    with pq.ParquetFile(path) as file:
+        return file.read()
 
 
 class _Lookup:

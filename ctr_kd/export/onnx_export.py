@@ -25,6 +25,7 @@ from ctr_kd.export import click_scorer, text_scorer
 from ctr_kd.export.signature import ClickSignature, RawColumns, TextSignature
 from feature_store.special_tokens import SPECIALS
 from feature_store.tables.json_files import load_json
+from feature_store.tables.parquet_files import read_parquet
 
 OPSET = 17
 INPUTS = Batch._fields
@@ -200,6 +201,6 @@ def _write_items(assembly: Assembly, path: Path) -> None:
     """Attributes of the items, so that a raw id becomes all its token features; a log without attributes has no such file."""
     names = assembly.token_names[1:]
     if names:
-        items = pq.read_table(assembly.directory / "items.parquet", columns=["item_id", *names])
+        items = read_parquet(assembly.directory / "items.parquet", columns=["item_id", *names])
         known = np.flatnonzero((assembly.item_tokens[:, 1:] > 0).any(axis=1))
         pq.write_table(items.take(pa.array(known)), path)

@@ -18,7 +18,8 @@ import duckdb
 import pyarrow as pa
 
 from feature_store.config import FeatureStoreConfig
-from feature_store.engines.sql_template import BATCH, in_order, literal, quoted, render_sql
+from feature_store.engines.duckdb_files import parquet_rows, parquet_source
+from feature_store.engines.sql_template import BATCH, in_order, quoted, render_sql
 from feature_store.tables.contracts import StorageError
 
 
@@ -123,12 +124,12 @@ class EmbeddedEngine:
 
     def load_events(self, files: Sequence[Path], categorical: Sequence[str], dense: Sequence[str], oracle: bool, as_of: int | None) -> None:
         """View ``events``; see :meth:`feature_store.engines.Engine.load_events`."""
-        source = "read_parquet([{}], union_by_name = true)".format(", ".join(map(literal, files)))
+        source = parquet_source(files, united=True)
         cut = "" if as_of is None else f"where epoch_us(timestamp) < {as_of} and epoch_us(ingested_at) < {as_of}"
         columns = [f"{quoted(name)} as context_{n}" for n, name in enumerate(categorical)]
         for n, name in enumerate(categorical):  # an enumeration takes 1 or 2 bytes a row where the text takes 16
             values = f"select distinct {quoted(name)} as value from {source} where {quoted(name)} is not null order by value"
-            if self.rows(f"select count(*) from ({values})")[0][0]:
+            if self.rows("select count(*) from (${values})", values=values)[0][0]:
                 self._run(f"drop type if exists context_{n}_values")
                 self._run(f"create type context_{n}_values as enum ({values})")
                 columns[n] = f"cast({quoted(name)} as context_{n}_values) as context_{n}"
@@ -136,25 +137,26 @@ class EmbeddedEngine:
         columns += ["click_probability"] if oracle else []
         self.view(
             "events",
-            f"""select user_id, item_id, epoch_us(timestamp) as timestamp, greatest(epoch_us(timestamp), epoch_us(ingested_at)) as known_at,
-                clicked, time_known, request_id{"".join(", " + column for column in columns)}
-            from {source} {cut}""".replace("$", "$$"),
+            """select user_id, item_id, epoch_us(timestamp) as timestamp, greatest(epoch_us(timestamp), epoch_us(ingested_at)) as known_at,
+                clicked, time_known, request_id ${columns} from ${source} ${cut}""",
+            columns="".join(f", {column}" for column in columns),
+            source=source,
+            cut=cut,
         )
 
     def load_rows(self, name: str, file: Path) -> None:
         """View of a Parquet file as it is."""
-        self.view(name, f"select * from read_parquet({literal(file)})".replace("$", "$$"))
+        self.view(name, "select * from ${source}", source=parquet_source([file]))
 
     def load_scores(self, name: str, file: Path) -> None:
         """View of scored rows with their number in the file as ``row`` and times as integer microseconds."""
-        source = f"read_parquet('{str(file).replace(chr(39), chr(39) * 2)}', file_row_number = true)"
-        columns = "file_row_number as row, request_id, user_id, item_id, epoch_us(timestamp) as timestamp, score"
-        self.view(name, f"select {columns} from {source}".replace("$", "$$"))
+        scores = parquet_rows(file, ("request_id", "user_id", "item_id", "timestamp", "score"))
+        columns = "row, request_id, user_id, item_id, epoch_us(timestamp) as timestamp, score"
+        self.view(name, f"select {columns} from (${{scores}})", scores=scores)
 
     def load_ranking(self, name: str, file: Path) -> None:
         """View of a scored file's users and scores, with the number of the row in the file as ``row``."""
-        source = f"read_parquet('{str(file).replace(chr(39), chr(39) * 2)}', file_row_number = true)"
-        self.view(name, f"select file_row_number as row, user_id, score from {source}".replace("$", "$$"))
+        self.view(name, "${ranking}", ranking=parquet_rows(file, ("user_id", "score")))
 
     def load_entities(self, name: str, key: str, file: Path | None, attributes: Sequence[str]) -> None:
         """View of the items or users of the store with attribute columns ``attribute_0``, ...; without rows if there is no file."""
@@ -163,7 +165,7 @@ class EmbeddedEngine:
             nothing = "".join(f", cast(null as string) as attribute_{n}" for n in range(len(attributes)))
             self.view(name, f"select {key}{nothing} from events where false")
         else:
-            self.view(name, f"select {key}{columns} from read_parquet({literal(file)})".replace("$", "$$"))
+            self.view(name, f"select {key}${{columns}} from ${{source}}", columns=columns, source=parquet_source([file]))
 
 
 @contextmanager

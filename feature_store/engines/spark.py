@@ -26,6 +26,7 @@ from feature_store.engines.asof_rewrite import without_asof
 from feature_store.engines.spark_session import EngineFailed, spark_reason, spark_session
 from feature_store.engines.sql_template import BATCH, in_order, quoted, render_sql
 from feature_store.tables.contracts import StorageError
+from feature_store.tables.parquet_files import read_parquet
 
 if TYPE_CHECKING:
     from pyspark.sql.types import StructType
@@ -158,7 +159,7 @@ class SparkEngine:
     def fetch(self, query: str, /, by: Sequence[str] = (), **parameters: object) -> pa.Table:
         """A result as one Arrow table of one chunk, sorted by integer columns without nulls."""
         folder, schema = self._write(query, parameters)
-        tables = [pq.read_table(file) for file in _parts(folder)]
+        tables = [read_parquet(file) for file in _parts(folder)]
         shutil.rmtree(folder, ignore_errors=True)
         table = pa.concat_tables(tables) if tables else _arrow_schema(schema).empty_table()
         columns = {name: self._coded(name, table[name].combine_chunks()) for name in table.column_names}
@@ -189,8 +190,8 @@ class SparkEngine:
         """View ``events``; see :meth:`feature_store.engines.Engine.load_events`."""
         self._view_files("event_files", files, _spark_schema(files))
         for n, name in enumerate(categorical):
-            distinct = f"select distinct {quoted(name)} as value from event_files where {quoted(name)} is not null order by value"
-            values = [value for (value,) in self.rows(distinct.replace("$", "$$"))]
+            distinct = "select distinct ${name} as value from event_files where ${name} is not null order by value"
+            values = [value for (value,) in self.rows(distinct, name=quoted(name))]
             if values:
                 self._values[f"context_{n}"] = pa.array(values, pa.string())
         cut = "" if as_of is None else f"where unix_micros(timestamp) < {as_of} and unix_micros(ingested_at) < {as_of}"
@@ -199,10 +200,11 @@ class SparkEngine:
         columns += ["click_probability"] if oracle else []
         self.view(
             "events",
-            f"""select user_id, item_id, unix_micros(timestamp) as timestamp,
+            """select user_id, item_id, unix_micros(timestamp) as timestamp,
                 greatest(unix_micros(timestamp), unix_micros(ingested_at)) as known_at,
-                clicked, time_known, request_id{"".join(", " + column for column in columns)}
-            from event_files {cut}""".replace("$", "$$"),
+                clicked, time_known, request_id ${columns} from event_files ${cut}""",
+            columns="".join(f", {column}" for column in columns),
+            cut=cut,
         )
 
     def load_rows(self, name: str, file: Path) -> None:
@@ -217,7 +219,7 @@ class SparkEngine:
         else:
             self.load_rows(f"{name}_file", file)
             columns = "".join(f", {quoted(attribute)} as attribute_{n}" for n, attribute in enumerate(attributes))
-            self.view(name, f"select {key}{columns} from {name}_file".replace("$", "$$"))
+            self.view(name, f"select {key}${{columns}} from {name}_file", columns=columns)
 
 
 def _uri(path: Path) -> str:

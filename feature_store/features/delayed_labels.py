@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from feature_store.config import FeatureStoreConfig
 from feature_store.engines.duckdb import scratch_engine
 from feature_store.features.event_log import microseconds
 from feature_store.store.store import Store
+from feature_store.tables.parquet_files import read_parquet
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -57,7 +57,7 @@ def labels_of(
         With impressions the rows that were shown; for a log of clicks only the rows of users who clicked. None while what was scored
         lies less than ``horizon`` back, so that clicks are still to come.
     """
-    times = pq.read_table(scores, columns=["timestamp"])["timestamp"].cast(pa.int64()).to_numpy()
+    times = read_parquet(scores, columns=["timestamp"])["timestamp"].cast(pa.int64()).to_numpy()
     if not len(times):
         return Labelled(np.zeros(0, np.int8), np.zeros(0), np.zeros(0, np.int64))
     first, last = (EPOCH + timedelta(microseconds=int(time)) for time in (times.min(), times.max()))

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from feature_store.engines.duckdb_files import parquet_source
 from feature_store.engines.sql_template import literal, quoted
 from feature_store.store.manifests import MANIFEST, PartitionManifest, TableManifest, write_sealed
 from feature_store.store.staging import encodings
@@ -50,7 +51,7 @@ def _select(schema: pa.Schema, files: Sequence[Path], where: str = "") -> str:
     for field in schema:
         kind = _sql_type(field.type)  # only ids may differ from their stored type: a batch of integers in a log of texts
         columns.append(f"CAST({quoted(field.name)} AS {kind}) AS {quoted(field.name)}" if kind else quoted(field.name))
-    return f"SELECT {', '.join(columns)} FROM read_parquet([{', '.join(map(literal, files))}]) {where}"
+    return f"SELECT {', '.join(columns)} FROM {parquet_source(files)} {where}"
 
 
 def sorted_rows(

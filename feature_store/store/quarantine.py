@@ -17,6 +17,7 @@ from feature_store.store.manifests import MANIFEST, QuarantineManifest, write_se
 from feature_store.store.merge import sorted_rows, write_rows
 from feature_store.tables.contracts import Rejected
 from feature_store.tables.files import sha256_of
+from feature_store.tables.parquet_files import read_parquet
 
 FILE = "quarantine.parquet"
 REJECTED_ROWS = 50_000  # rejected rows held in memory before they go to disk
@@ -118,5 +119,5 @@ def files_behind(quarantine: Path | None, changed: set[str]) -> set[str]:
     """Files with a row in quarantine that only a duplicate in a changed file keeps out of the store."""
     if not changed or quarantine is None:
         return set()
-    rows = pq.read_table(quarantine, columns=["file", "duplicate_of"])
+    rows = read_parquet(quarantine, columns=["file", "duplicate_of"])
     return set(rows.filter(pc.is_in(rows["duplicate_of"], pa.array(sorted(changed))))["file"].to_pylist())

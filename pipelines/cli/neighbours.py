@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ctr_kd.data.samples import Assembly
 from feature_store.features.event_log import microseconds
+from feature_store.tables.parquet_files import read_parquet
 from pipelines.errors import ConfigError
 from pipelines.training.bert import load_teacher
 from pipelines.workspace.context import RunContext
@@ -39,7 +39,7 @@ def neighbours_table(run: RunContext, item: str, k: int) -> str:
 
     assembly = Assembly(run.artifacts["ingest"].path, run.config.history.max_length)
     known = assembly.vocabulary["item"]
-    items = pq.read_table(assembly.directory / "items.parquet")
+    items = read_parquet(assembly.directory / "items.parquet")
     ids = items["item_id"].cast("string")
     if item not in known:
         if pc.any(pc.equal(ids, item)).as_py():

@@ -10,9 +10,9 @@ from typing import Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from feature_store.features.historical_features import FeatureLookup
+from feature_store.tables.parquet_files import read_parquet
 from pipelines.registry.loaded_model import completed
 from pipelines.workspace.context import FeatureSource, RunContext
 
@@ -71,7 +71,7 @@ class StoreFeatures:
             return {}
         if self._users is None:
             self._run.store.verify_files([file])
-            self._users = pq.read_table(file)
+            self._users = read_parquet(file)
         users = self._users
         row = pc.index_in(user_id.cast(pa.string()), value_set=users["user_id"].cast(pa.string()).combine_chunks())
         return {name: users[name].take(row) for name in names if name in users.column_names}

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import pyarrow.parquet as pq
-
 from ctr_kd.data.samples import Assembly, Samples
 from ctr_kd.data.texts import AnyAssembly
 from ctr_kd.training.job import TrainingRows
 from feature_store.tables.contracts import DataError
+from feature_store.tables.parquet_files import read_parquet
 from pipelines.tasks import task_of
 from pipelines.tasks.logits import SPLITS, precision_of, write_predictions
 from pipelines.training.bert import load_encoders, pretraining_until
@@ -113,7 +112,7 @@ def _hard_negatives(context: StageContext, assembly: AnyAssembly, encoder: Maske
     clicks = cast("Assembly", assembly)  # the configuration knows them of clicks alone
     facts = write_hard_negatives(context, clicks, encoder).to_json() if context.processes.leads else {}
     facts = context.processes.tell(facts)  # and wait until they are written
-    return assembly.samples_of(pq.read_table(context.output / NEGATIVES_FILE)), PairFacts.from_json(facts)
+    return assembly.samples_of(read_parquet(context.output / NEGATIVES_FILE)), PairFacts.from_json(facts)
 
 
 STAGE = Stage(

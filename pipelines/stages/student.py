@@ -5,9 +5,8 @@ It is no part of the pipeline, whose ``distill`` trains a single pair: experimen
 
 from __future__ import annotations
 
-import pyarrow.parquet as pq
-
 from ctr_kd.training.job import TrainingRows
+from feature_store.tables.parquet_files import read_parquet
 from pipelines.tasks import task_of
 from pipelines.tasks.logits import SPLITS, read_predictions
 from pipelines.training.bert import teacher_encoder
@@ -28,7 +27,7 @@ def make_student(context: StageContext) -> None:
     transfer = {}
     if config.distill.transfers:
         made = context.inputs["transfer"]
-        samples["transfer"] = assembly.samples_of(pq.read_table(made / TRANSFER_FILE))
+        samples["transfer"] = assembly.samples_of(read_parquet(made / TRANSFER_FILE))
         combined["transfer"] = align_logits(*read_predictions(made / "predictions_transfer.parquet", made.name), samples["transfer"])
         transfer = {"transfer": read_transfer_facts(made)}
     taught, target = taught_rows(samples, combined)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ctr_kd.data.samples import Assembly
 from ctr_kd.evaluation.rows import EvaluationRows, standard_slices
@@ -19,6 +18,7 @@ from feature_store.features.training_set import assemble
 from feature_store.store.ingest import ingest
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import load_json
+from feature_store.tables.parquet_files import read_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,16 +44,16 @@ class ClickRows:
     def __init__(self, assembly: Path) -> None:
         self._assembly = assembly
         self.summary = ClickSummary.read(assembly)
-        clicks = pq.read_table(assembly / "clicks.parquet", columns=["item", "timestamp", "time_known"])
+        clicks = read_parquet(assembly / "clicks.parquet", columns=["item", "timestamp", "time_known"])
         self._click_item = clicks["item"].combine_chunks()
         known = clicks["time_known"].to_numpy()
         self._click_time = pa.array(clicks["timestamp"].to_numpy(), pa.int64(), mask=~known).cast(pa.timestamp("us", "UTC"))
-        self._items = _one_chunk(pq.read_table(assembly / "items.parquet", columns=["item_id"])["item_id"])
-        self._users = pq.read_table(assembly / "users.parquet")
+        self._items = _one_chunk(read_parquet(assembly / "items.parquet", columns=["item_id"])["item_id"])
+        self._users = read_parquet(assembly / "users.parquet")
 
     def read(self, split: str) -> pa.Table:
         """Rows of a split with the codes that the assembly gave them."""
-        return pq.read_table(self._assembly / "rows.parquet", filters=[("split", "=", split)])
+        return read_parquet(self._assembly / "rows.parquet", filters=[("split", "=", split)])
 
     def in_vocabulary(self, rows: pa.Table) -> np.ndarray:
         """Whether each row's candidate has an embedding of its own, shape (rows,)."""

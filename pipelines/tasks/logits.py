@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store.tables.contracts import DataError
+from feature_store.tables.parquet_files import read_parquet
 
 SPLITS = ("train", "validation", "test")
 TAUGHT = ("train", "transfer")  # what a student learns from
@@ -41,7 +42,7 @@ def read_predictions(path: Path, model: str) -> tuple[np.ndarray, np.ndarray]:
     DataError
         When the logits come from another model: stale logits are refused.
     """
-    table = pq.read_table(path)
+    table = read_parquet(path)
     found = (table.schema.metadata or {}).get(b"model", b"").decode()
     if found != model:
         raise DataError(f"{path} holds logits of model {found or '(unknown)'}, not of {model}: run with --from finetune --force")

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ctr_kd.data.texts import TEXTS, TextAssembly
 from ctr_kd.evaluation.rows import EvaluationRows
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import load_json
+from feature_store.tables.parquet_files import read_parquet
 from feature_store.text.dataset import assemble_texts
 from feature_store.text.ingest import ingest_texts
 from feature_store.text.summary import TextSummary
@@ -44,7 +44,7 @@ class TextRows:
 
     def read(self, split: str) -> pa.Table:
         """Rows of a split: ``row_id``, ``text``, ``text_b``, ``label`` (class index) and ``leaked``."""
-        return pq.read_table(self._assembly / TEXTS, filters=[("split", "=", split)])
+        return read_parquet(self._assembly / TEXTS, filters=[("split", "=", split)])
 
     def raw(self, rows: pa.Table) -> pa.Table:
         """Column ``text``, and ``text_b`` where rows are pairs."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from ctr_kd.data.samples import Samples
+from feature_store.tables.parquet_files import read_parquet
 from pipelines.tasks import task_of
 from pipelines.tasks.logits import SPLITS, precision_of, read_predictions, write_predictions
 from pipelines.tasks.teachers import TEACHERS
@@ -32,7 +32,7 @@ def teacher_logits(context: StageContext, samples: Mapping[str, Samples]) -> tup
     teachers: dict[str, dict[str, np.ndarray]] = {}
     costs: dict[str, TeacherFacts] = {}
     weighting = None
-    transfer = {"transfer": pq.read_table(context.output / TRANSFER_FILE)} if "transfer" in samples else {}
+    transfer = {"transfer": read_parquet(context.output / TRANSFER_FILE)} if "transfer" in samples else {}
     for name in settings.teachers:
         if name == "bert":
             finetune = context.inputs["finetune"]

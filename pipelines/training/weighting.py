@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ctr_kd.data.samples import Assembly, Samples
 from ctr_kd.metrics import auc_score, log_loss
@@ -17,6 +16,7 @@ from ctr_kd.training.job import TrainingRows
 from feature_store.special_tokens import SPECIALS, UNKNOWN
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import write_json
+from feature_store.tables.parquet_files import read_parquet
 from pipelines.tasks.logits import probabilities
 from pipelines.tasks.teachers import fit_boosted_trees
 from pipelines.training.bert import load_encoders, pretraining_until
@@ -97,7 +97,7 @@ def learn_weights(
     from ctr_kd.training.teacher_weights import fit_teacher_weights, row_context
 
     settings, assembly = context.config.distill, _assembly(context)
-    rows = pq.read_table(assembly.directory / "rows.parquet")
+    rows = read_parquet(assembly.directory / "rows.parquet")
     validation = rows.filter(pc.equal(rows["split"], "validation"))
     fold = cut(rows.filter(pc.equal(rows["split"], "train")), settings.held_out)
     context.report(
