@@ -71,6 +71,22 @@ def test_the_check_of_encodings_knows_what_is_text() -> None:
     assert [reads_by_locale(call) for call in calls] == [True] * len(wrong) + [False] * len(right)
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (r"(?<!\.)\bread_(?:parquet|csv|json)\w*\(|_scan\(|\bfrom '", "feature_store/engines/duckdb_files.py"),
+        (r"sqlite:///", "pipelines/tracking/client.py"),
+        (r"\$\$", "nowhere: what is filled in is a parameter"),
+    ],
+)
+def test_what_comes_from_outside_reaches_an_engine_in_one_place(text: str, place: str) -> None:
+    """Names and paths in SQL and in URIs are written by helpers that know what their signs mean there."""
+    for path in [path for floor in FLOORS for path in files(floor)]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.search(text, node.value):
+                assert path == ROOT / place or ">>>" in node.value, f"{path}:{node.lineno}: belongs into {place}"
+
+
 def keys_above(floor: str) -> set[str]:
     """Keys of the blocks of the configuration that a floor above this one defines, such as ``score.candidates``."""
     above = FLOORS[FLOORS.index(floor) + 1 :]

@@ -25,7 +25,7 @@ def parquet_source(files: Sequence[Path], *, united: bool = False) -> str:
 
 def parquet_rows(file: Path, columns: Sequence[str]) -> str:
     """A query for some columns of a file whose other columns may have any name, and the number of each row in it as ``row``."""
-    known = pq.read_schema(file).names
+    known = pq.read_schema(file.absolute()).names
     places = ", ".join(quoted(name) if name in columns else f"other_{place}" for place, name in enumerate(known))
     chosen = ", ".join(map(quoted, columns))
     return f"select file_row_number as row, {chosen} from read_parquet({_path(file)}, hive_partitioning = false) as file({places})"

@@ -14,8 +14,8 @@ from pyarrow.fs import LocalFileSystem
 def read_parquet(path: Path, columns: Sequence[str] | None = None, filters: Sequence[tuple[str, str, Any]] | None = None) -> pa.Table:
     """Rows of one file of this machine.
 
-    Arrow's own ``read_table`` takes folders called ``key=value`` above a file for columns, which it prefers to the file's, and some paths
-    for URLs.
+    Arrow's own ``read_table`` takes folders called ``key=value`` above a file for columns, which it prefers to the file's; of relative
+    paths it takes some for URLs, and ``~`` for the user's home.
 
     Parameters
     ----------
@@ -26,4 +26,5 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None, filters: Sequ
         Rows to read: those for which all of them hold.
     """
     chosen = None if columns is None else list(columns)
-    return pq.read_table(path, columns=chosen, filters=filters and list(filters), partitioning=None, filesystem=LocalFileSystem())  # noqa: TID251
+    local = {"partitioning": None, "filesystem": LocalFileSystem()}
+    return pq.read_table(path.absolute(), columns=chosen, filters=filters and list(filters), **local)  # noqa: TID251

@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -20,7 +19,7 @@ from rich.console import Console as Screen
 from ctr_kd.training.distributed import launched
 from pipelines.cli.experiments import next_item_command, prove_command, sweep_command
 from pipelines.cli.neighbours import neighbours_table
-from pipelines.cli.options import Date, Options, common, set_debug
+from pipelines.cli.options import Date, Options, Place, common, set_debug
 from pipelines.cli.registry import promote_command, rollback_command
 from pipelines.cli.schedule import backfill_command, monitor_command
 from pipelines.cli.session import ensure_model, say_what_was_done, session
@@ -133,9 +132,7 @@ def neighbours_command(options: Options) -> None:
             click.echo(neighbours_table(runner.context, options.more["item"], options.more["k"]))
 
 
-_input = click.option(
-    "--input", "input", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE.parquet", help="Rows of your own."
-)
+_input = click.option("--input", "input", type=Place(exists=True, dir_okay=False), metavar="FILE.parquet", help="Rows of your own.")
 _model = click.option(
     "--model", metavar="URI", help="MLflow model [default: models:/NAME@champion, where NAME is the configuration's name]"
 )
@@ -169,9 +166,7 @@ _stage_command("register", "Register the student as challenger; it becomes champ
 @common
 @click.option("--date", type=Date(), metavar="YYYY-MM-DD", help="Date whose candidates are scored [default: last date of the test window]")
 @_input
-@click.option(
-    "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.parquet", help="Where the rows of --input go, with scores."
-)
+@click.option("--output", type=Place(dir_okay=False), metavar="FILE.parquet", help="Where the rows of --input go, with scores.")
 @click.option("--top", type=click.IntRange(min=1), metavar="K", help="Keep the best K rows of each user [default: score.top, all]")
 @_model
 def score_command(options: Options) -> None:

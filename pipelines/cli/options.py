@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -49,6 +50,22 @@ class Options:
         )
 
 
+class Place(click.Path):
+    """A path of this machine, whatever it begins with: libraries take a ``~`` for a home folder, and a colon for the end of a scheme."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(path_type=Path, **options)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            self.fail(f"{str(path)!r} is not UTF-8; rename it", param, ctx)
+        first = path.parts[0] if path.parts else ""
+        return path.absolute() if first.startswith("~") or ":" in first else path
+
+
 class Time(click.ParamType[datetime]):
     name = "time"
 
@@ -72,13 +89,11 @@ class Date(click.ParamType[date]):
 def common(function: Callable[..., None]) -> Callable[..., None]:
     """The options of every command, gathered into one :class:`Options`; further ones land in ``more``."""
     decorators = (
-        click.argument("conf", type=click.Path(path_type=Path)),
-        click.option(
-            "--data", type=click.Path(path_type=Path), help="Folder of the raw log. Later commands on the same workspace may leave it out."
-        ),
+        click.argument("conf", type=Place()),
+        click.option("--data", type=Place(), help="Folder of the raw log. Later commands on the same workspace may leave it out."),
         click.option(
             "--workspace",
-            type=click.Path(path_type=Path, file_okay=False),
+            type=Place(file_okay=False),
             default="workspace",
             show_default=True,
             help="Where everything is kept.",

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 from pipelines.registry.alias_history import Change, changes_in
 from pipelines.registry.registry import Registry
-from pipelines.tracking.client import connect
+from pipelines.tracking.client import connect, sqlite_file
 
 
 def alias_version(uri: str, name: str, alias: str) -> str | None:
@@ -49,9 +48,9 @@ class _NotAnswered(Exception):
 
 
 def _ask_sqlite(uri: str, query: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-    if not uri.startswith("sqlite:///"):
+    path = sqlite_file(uri)
+    if path is None:
         raise _NotAnswered
-    path = Path(uri.removeprefix("sqlite:///"))
     if not path.exists():
         return []
     try:

@@ -7,6 +7,7 @@ import re
 import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
 
 from pipelines.config.run import RunConfig
 
@@ -24,6 +25,7 @@ _ENVIRONMENT = {
     "GIT_PYTHON_REFRESH": "quiet",
 }
 _DATABASE_SERVERS = ("postgresql", "mysql", "mssql")
+_SQLITE = "sqlite:///"
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"  # of the default store, in the workspace
 
 
@@ -33,7 +35,34 @@ class TrackingError(Exception):
 
 def tracking_uri(config: RunConfig, workspace: Path) -> str:
     """Where runs and models are kept: the configured server, or SQLite in the workspace."""
-    return config.tracking.uri or f"sqlite:///{workspace.absolute() / DATABASE}"
+    return config.tracking.uri or sqlite_uri(workspace / DATABASE)
+
+
+def sqlite_uri(file: Path) -> str:
+    """URI of a SQLite database, as SQLAlchemy reads it: a ``?`` ends the path, and ``%20`` is a space.
+
+    A path with such signs is quoted as a whole, its slashes too: MLflow makes the folder of the path that it reads before it unquotes it.
+
+    Examples
+    --------
+    >>> sqlite_uri(Path("/work/mlflow.db")), sqlite_uri(Path("/who?/mlflow.db"))
+    ('sqlite:////work/mlflow.db', 'sqlite:////who%3F%2Fmlflow.db')
+    """
+    path = file.absolute().as_posix()
+    if "?" in path or unquote(path) != path:
+        path = "/" + quote(path.removeprefix("/"), safe="")
+    return f"{_SQLITE}{path}"
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The database that a SQLite URI names; None for another server.
+
+    Examples
+    --------
+    >>> [sqlite_file(uri) for uri in ("sqlite:///mlflow.db", "sqlite:////who%3F%2Fmlflow.db", "http://host:5000")]
+    [PosixPath('mlflow.db'), PosixPath('/who?/mlflow.db'), None]
+    """
+    return Path(unquote(uri.removeprefix(_SQLITE).partition("?")[0])) if uri.startswith(_SQLITE) else None
 
 
 def artifact_location(workspace: Path) -> str:
@@ -81,13 +110,13 @@ def _create_database(uri: str) -> None:
     """
     from mlflow.tracking import MlflowClient
 
-    file = Path(uri.removeprefix("sqlite:///"))
-    if not uri.startswith("sqlite:///") or file.exists():
+    file = sqlite_file(uri)
+    if file is None or file.exists():
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_name(f".{file.name}.unfinished")
     unfinished.unlink(missing_ok=True)
-    MlflowClient(tracking_uri=f"sqlite:///{unfinished}").search_experiments(max_results=1)
+    MlflowClient(tracking_uri=sqlite_uri(unfinished)).search_experiments(max_results=1)
     unfinished.replace(file)
 
 

@@ -9,7 +9,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from pipelines.tracking.client import ARTIFACTS, DATABASE, artifact_location, unreachable
+from pipelines.tracking.client import ARTIFACTS, DATABASE, artifact_location, sqlite_uri, unreachable
 
 # Where MLflow's tables keep absolute places of artifacts.
 _PLACES = (
@@ -45,7 +45,7 @@ def follow_workspace(workspace: Path) -> None:
                     for table, column in kept:
                         _replace_prefix(database, table, column, there, here)
     except sqlite3.Error as error:
-        raise unreachable(f"sqlite:///{file}", error) from error
+        raise unreachable(sqlite_uri(file), error) from error
 
 
 def _replace_prefix(database: sqlite3.Connection, table: str, column: str, old: str, new: str) -> None:

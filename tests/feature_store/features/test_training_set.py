@@ -16,8 +16,10 @@ from feature_store.features.historical_features import features_for
 from feature_store.features.statistics import statistic_names
 from feature_store.features.summary import ClickSummary
 from feature_store.features.training_set import assemble
+from feature_store.store.store import Store
 from feature_store.tables.contracts import ContextNames, DataError
 from tests.feature_store.logs import Event, write_store
+from tests.odd_names import odd_folder
 
 FILES = ("rows.parquet", "clicks.parquet", "items.parquet", "users.parquet", "vocabulary.json", "summary.json")
 ENGINE = FeatureStoreConfig(threads=1, memory="500MB")
@@ -62,6 +64,19 @@ def test_a_second_run_writes_the_same_bytes(tmp_path: Path) -> None:
     for file in FILES:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == sorted(FILES)
+
+
+@pytest.mark.parametrize("has_impressions", [False, True])
+def test_the_files_do_not_depend_on_the_names_of_the_folders_above_them(tmp_path: Path, has_impressions: bool) -> None:
+    items = pa.table({"item_id": range(20), "type": [f"t{n % 3}" for n in range(20)]})
+    for root in (tmp_path / "plain", odd_folder(tmp_path / "odd")):
+        store = write_store(root / "store", busy_log(has_impressions), has_impressions, items=items)
+        assemble(store, settings(), ENGINE, None, root / "out")
+    for file in FILES:
+        assert (tmp_path / "plain" / "out" / file).read_bytes() == (root / "out" / file).read_bytes(), file
+    frame = pa.table({"user_id": [1, 2], "item_id": [3, 4], "timestamp": ["2024-01-01T12:00"] * 2})
+    plain = features_for(Store(tmp_path / "plain" / "store"), frame, settings(), ENGINE)
+    assert features_for(store, frame, settings(), ENGINE).equals(plain)
 
 
 @pytest.mark.parametrize("has_impressions", [False, True])

@@ -21,6 +21,7 @@ from feature_store.store import store as store_module
 from feature_store.store.ingest import IngestSummary, ingest
 from feature_store.store.store import Store
 from feature_store.tables.contracts import DataError, StorageError
+from tests.odd_names import odd_folder
 
 DAY = 1717200000  # 2024-06-01 00:00 UTC
 NOW = datetime(2024, 7, 1, tzinfo=UTC)
@@ -55,7 +56,7 @@ class World:
         return {path.relative_to(self.root).as_posix(): path.read_bytes() for path in files}
 
     def quarantine(self, *columns: str) -> list[tuple]:
-        rows = pq.read_table(self.root / "quarantine" / "quarantine.parquet").to_pylist()
+        rows = pq.ParquetFile(self.root / "quarantine" / "quarantine.parquet").read().to_pylist()
         return [tuple(row[name] for name in columns or ("file", "line", "reason")) for row in rows]
 
 
@@ -66,6 +67,17 @@ def world(tmp_path: Path) -> World:
 
 def row(user: object = 1, item: object = 10, time: object = DAY, clicked: object = 1, device: object = "phone") -> str:
     return f"{user},{item},{time},{clicked},{device}"
+
+
+def test_the_store_does_not_depend_on_the_names_of_the_folders_above_it_or_the_log(world: World, tmp_path: Path) -> None:
+    odd = World(odd_folder(tmp_path / "odd"))
+    for one in (world, odd):
+        one.write("a.csv", row(2, 10, DAY + 5), row(1, 11, DAY + 86_400), row(1, 12, DAY + 9, clicked="?"), row(1, 13, DAY + 3, 0, ""))
+        one.ingest()
+        one.write("b.csv", row(2, 10, DAY + 5), row("x", 11, DAY + 86_400), row(1, 13, DAY + 4, "?"), row(4), row(5))
+        one.ingest()
+    assert odd.bytes() == world.bytes()
+    assert len(odd.quarantine()) == 3
 
 
 def test_rows_land_in_the_partition_of_their_date_sorted_by_user_and_time(world: World) -> None:
