@@ -24,7 +24,6 @@ from typing import Self
 
 import duckdb
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from feature_store.store.manifests import (
     CONTRACT,
@@ -45,6 +44,7 @@ from feature_store.tables.contracts import DataError, NotIngested, StorageError
 from feature_store.tables.files import sha256_of
 from feature_store.tables.json_files import spaced_digest_of
 from feature_store.tables.json_models import JsonModel
+from feature_store.tables.parquet_files import read_parquet
 
 _RECORD, _NEXT, _OLD, _STAGING = "_commit.json", "_next", "_old", "_staging"
 
@@ -172,7 +172,7 @@ class Store:
                 return manifest.max_timestamp
             file = self.root / "events" / f"date={date}" / "events.parquet"
             self.verify_files([file])
-            known = pq.read_table(file, columns=["timestamp"], filters=[("timestamp", "<", as_of), ("ingested_at", "<", as_of)])
+            known = read_parquet(file, columns=["timestamp"], filters=[("timestamp", "<", as_of), ("ingested_at", "<", as_of)])
             if known.num_rows:
                 newest: datetime = pc.max(known["timestamp"]).as_py()
                 return newest
