@@ -10,9 +10,19 @@ from datetime import date
 
 
 class ConfigError(Exception):
-    """The configuration or the command line is wrong. The message is one line: which file, which key, what is allowed."""
+    """The configuration or the command line is wrong: which file and line, which key, what is allowed.
+
+    Parameters
+    ----------
+    *problems : str
+        All that is wrong, a line each. The message joins them.
+    """
 
     code = 2
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
 
 
 class GateRefused(Exception):

@@ -25,7 +25,7 @@ from pipelines.cli.schedule import backfill_command, monitor_command
 from pipelines.cli.session import ensure_model, say_what_was_done, session
 from pipelines.cli.status import status
 from pipelines.config.run import describe
-from pipelines.errors import GateRefused
+from pipelines.errors import ConfigError, GateRefused
 from pipelines.exit_codes import exit_code, explain
 from pipelines.metrics import Metrics
 from pipelines.scoring.files import score_file
@@ -286,7 +286,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _say_why(error: BaseException, state: Mapping[str, Any]) -> None:
-    """One line on standard error, however many processes there are; the traceback where it was asked for."""
+    """What failed, on standard error, once however many processes there are; the traceback where it was asked for."""
     text = explain(error, state["workspace"])
     trace = "".join(traceback.format_exception(error)) if state["debug"] else ""
     if state["log_format"] == "json":
@@ -297,7 +297,13 @@ def _say_why(error: BaseException, state: Mapping[str, Any]) -> None:
     if trace:
         click.echo(trace, err=True, nl=False)
     if launched()[0] == 0:
-        click.echo(f"ctr-kd: {text}", err=True)
+        for line in _lines(error, text):
+            click.echo(f"ctr-kd: {line}", err=True)
+
+
+def _lines(error: BaseException, text: str) -> Sequence[str]:
+    """What a failure says: one line, or of a configuration a line for each of its problems."""
+    return [" ".join(problem.split()) for problem in error.problems] if isinstance(error, ConfigError) else [text]
 
 
 def _leave(code: int) -> NoReturn:

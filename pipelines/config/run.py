@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-import typing
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -28,6 +26,7 @@ from feature_store.config import (
     duration_text,
 )
 from pipelines.config.evaluate import EvaluateConfig
+from pipelines.config.problems import Document, Misfits, block_of, keys_of, problems_of, read_yaml
 from pipelines.config.register import RegisterConfig
 from pipelines.config.schedule import ScheduleConfig
 from pipelines.config.scoring import MonitorConfig, ScoreConfig
@@ -79,68 +78,64 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _keys_fit_the_rows(self) -> RunConfig:
-        if self.task == "texts":
-            self._check_texts()
-        else:
-            self._check_clicks()
-        if self.finetune.strategy == "next_segment" and self.pretrain.checkpoint is None and not self.pretrain.next_segment:
-            raise ValueError("finetune.strategy: next_segment asks the head that pretrain.next_segment trains: set its weight above 0")
+        misfits = [*(self._misfits_of_texts() if self.task == "texts" else self._misfits_of_clicks()), *self._misfits_of_both()]
+        if misfits:
+            raise Misfits(misfits)
         return self
 
-    def _check_clicks(self) -> None:
-        """Raises ValueError where a key has no meaning for a click log."""
-        if self.pretrain.checkpoint is not None:
-            raise ValueError("pretrain.checkpoint is a BERT of words, and a click log has items of its own; remove it")
-        if self.split is None:
-            raise ValueError("split is missing; it is required (training, validation and test window), for all readers but text")
-        if self.tokens != TokensConfig():
-            raise ValueError("tokens has no effect on a click log; remove it, or set source.reader: text")
-        of_texts = [name for name in TEXT_TEACHERS if name in self.distill.teachers]
-        if of_texts:
-            raise ValueError(f"distill.teachers: {of_texts[0]} is a teacher of texts; clicks have bert and boosted_trees")
-        if self.evaluate.text_gcn:
-            raise ValueError("evaluate.text_gcn is a network of texts and their words, and there are none: remove it")
-        if self.distill.transfer.augmentation.amount:
-            raise ValueError("distill.transfer.augmentation makes texts, and there are none; transfer.amount is the transfer set of clicks")
-
-    def _check_texts(self) -> None:
-        """Raises ValueError where a key has no meaning for texts, or not for those that there are."""
-        checkpoint, pair, distill = self.pretrain.checkpoint, self.source.text_b is not None, self.distill
-        if checkpoint is not None and self.tokens.teacher.vocabulary != f"{checkpoint}/vocab.txt":
-            raise ValueError("pretrain.checkpoint has words of its own: remove tokens.teacher.vocabulary, and let the kind be wordpiece")
-        if self.finetune.strategy == "next_segment" and not pair:
-            raise ValueError("finetune.strategy: next_segment says whether two texts match, and there is one; set source.text_b")
-        if self.split is not None:
-            raise ValueError("split has no effect on texts, whose splits are files (source.train, validation, test): remove it")
-        if "boosted_trees" in distill.teachers:
-            raise ValueError(f"distill.teachers: boosted_trees is a teacher of clicks; texts have bert, {', '.join(TEXT_TEACHERS)}")
-        if distill.calibration == "isotonic":
-            raise ValueError("distill.calibration: isotonic is for clicks; of classes use temperature or none")
-        if distill.listwise:
-            raise ValueError("distill.listwise ranks a request's candidates, and texts have none: remove it")
-        if distill.weighting == "learned":
-            raise ValueError("distill.weighting: learned needs rows in the order of time, and texts have none")
-        if self.tokens.teacher.vectors is not None:
-            raise ValueError("tokens.teacher.vectors has no effect: the BERT learns its embeddings in pretraining; remove it")
-        if self.tokens.student.vectors is not None and distill.embeddings == "teacher":
-            raise ValueError("distill.embeddings: teacher and tokens.student.vectors are two beginnings of one table; leave one out")
-        if distill.needs_encoder and self.tokens.teacher != self.tokens.student:
-            raise ValueError(
-                "hints and embeddings: teacher need one tokenizer for both: let tokens.student be as tokens.teacher, or leave them out"
-            )
-        if distill.transfer.amount and self.source.unlabelled is None:
-            raise ValueError("distill.transfer.amount takes texts of source.unlabelled, and that names none; set it, or use augmentation")
-        if self.evaluate.text_gcn and pair:
-            raise ValueError("evaluate.text_gcn has a node for each text, not for pairs: remove it")
-        if self.finetune.hard_negatives.amount:
-            raise ValueError("finetune.hard_negatives are items that a user never met, and texts have no users")
-
-    @model_validator(mode="after")
-    def _embeddings_fit(self) -> RunConfig:
+    def _misfits_of_both(self) -> Iterator[str]:
+        """Keys that fit no rows as they are."""
+        if self.finetune.strategy == "next_segment" and self.pretrain.checkpoint is None and not self.pretrain.next_segment:
+            yield "finetune.strategy: next_segment asks the head that pretrain.next_segment trains: set its weight above 0"
         own, other = self.distill.student.width, self.pretrain.encoder.width
         if self.distill.embeddings == "teacher" and own > other:
-            raise ValueError(f"distill.embeddings: teacher needs a distill.student.width ({own}) up to pretrain.encoder.width ({other})")
-        return self
+            yield f"distill.embeddings: teacher needs a distill.student.width ({own}) up to pretrain.encoder.width ({other})"
+
+    def _misfits_of_clicks(self) -> Iterator[str]:
+        """Keys that have no meaning for a click log."""
+        if self.pretrain.checkpoint is not None:
+            yield "pretrain.checkpoint is a BERT of words, and a click log has items of its own; remove it"
+        elif self.tokens != TokensConfig():
+            yield "tokens has no effect on a click log; remove it, or set source.reader: text"
+        if self.split is None:
+            yield "split is missing; it is required (training, validation and test window), for all readers but text"
+        of_texts = [name for name in TEXT_TEACHERS if name in self.distill.teachers]
+        if of_texts:
+            yield f"distill.teachers: {of_texts[0]} is a teacher of texts; clicks have bert and boosted_trees"
+        if self.evaluate.text_gcn:
+            yield "evaluate.text_gcn is a network of texts and their words, and there are none: remove it"
+        if self.distill.transfer.augmentation.amount:
+            yield "distill.transfer.augmentation makes texts, and there are none; transfer.amount is the transfer set of clicks"
+
+    def _misfits_of_texts(self) -> Iterator[str]:
+        """Keys that have no meaning for texts, or not for those that there are."""
+        checkpoint, pair, distill = self.pretrain.checkpoint, self.source.text_b is not None, self.distill
+        if checkpoint is not None and self.tokens.teacher.vocabulary != f"{checkpoint}/vocab.txt":
+            yield "pretrain.checkpoint has words of its own: remove tokens.teacher.vocabulary, and let the kind be wordpiece"
+        if self.finetune.strategy == "next_segment" and not pair:
+            yield "finetune.strategy: next_segment says whether two texts match, and there is one; set source.text_b"
+        if self.split is not None:
+            yield "split has no effect on texts, whose splits are files (source.train, validation, test): remove it"
+        if "boosted_trees" in distill.teachers:
+            yield f"distill.teachers: boosted_trees is a teacher of clicks; texts have bert, {', '.join(TEXT_TEACHERS)}"
+        if distill.calibration == "isotonic":
+            yield "distill.calibration: isotonic is for clicks; of classes use temperature or none"
+        if distill.listwise:
+            yield "distill.listwise ranks a request's candidates, and texts have none: remove it"
+        if distill.weighting == "learned":
+            yield "distill.weighting: learned needs rows in the order of time, and texts have none"
+        if self.tokens.teacher.vectors is not None:
+            yield "tokens.teacher.vectors has no effect: the BERT learns its embeddings in pretraining; remove it"
+        if self.tokens.student.vectors is not None and distill.embeddings == "teacher":
+            yield "distill.embeddings: teacher and tokens.student.vectors are two beginnings of one table; leave one out"
+        if distill.needs_encoder and self.tokens.teacher != self.tokens.student:
+            yield "hints and embeddings: teacher need one tokenizer for both: let tokens.student be as tokens.teacher, or leave them out"
+        if distill.transfer.amount and self.source.unlabelled is None:
+            yield "distill.transfer.amount takes texts of source.unlabelled, and that names none; set it, or use augmentation"
+        if self.evaluate.text_gcn and pair:
+            yield "evaluate.text_gcn has a node for each text, not for pairs: remove it"
+        if self.finetune.hard_negatives.amount:
+            yield "finetune.hard_negatives are items that a user never met, and texts have no users"
 
     @property
     def task(self) -> TaskName:
@@ -199,19 +194,6 @@ class RunConfig(Config):
         return section
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Safe YAML in which a repeated key is an error: plain YAML would silently keep the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, (str, int)) and key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", key_node.start_mark)
-            seen.add(key if isinstance(key, (str, int)) else repr(key))
-        return super().construct_mapping(node, deep)
-
-
 def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a configuration and check every key of it.
 
@@ -225,21 +207,26 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises
     ------
     ConfigError
-        One line that names the file (or ``--set``), the dotted key, and what is allowed there.
+        All that is wrong with it, a line each: the file and the line in it (or ``--set``), the dotted key, and what is allowed there.
     """
     path = Path(path)
-    values = _read(path)
+    document = _read(path)
+    values = document.values
     if "name" not in values:
         values["name"] = re.sub(r"[^\w.-]+", "-", path.stem).lstrip(".-") or "run"
     overridden = [_override(values, override) for override in overrides]
     _keep_defaults_of_blocks(values, RunConfig)
     try:
-        return RunConfig.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(_one_line(error, values, str(path), overridden)) from None
+        config, error = RunConfig.model_validate(values), None
+    except ValidationError as wrong:
+        error = wrong
+    problems = problems_of(error, document, overridden, RunConfig)
+    if problems:
+        raise ConfigError(*problems)
+    return config
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Document:
     try:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
@@ -249,16 +236,16 @@ def _read(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not UTF-8 text") from None
     try:
-        values = yaml.load(text, _UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
+        document = read_yaml(text, str(path))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise ConfigError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or 'cannot be read'}") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: should hold keys and values ({', '.join(_keys(RunConfig))}), not {type(values).__name__}")
-    return values
+    if document.values is None:
+        return Document(str(path), {})
+    if not isinstance(document.values, dict):
+        raise ConfigError(f"{path}: should hold keys and values ({', '.join(keys_of(RunConfig))}), not {type(document.values).__name__}")
+    return document
 
 
 def _override(values: dict[str, Any], override: str) -> str:
@@ -289,8 +276,8 @@ def _keep_defaults_of_blocks(values: dict[str, Any], block: type[BaseModel]) -> 
     The default of ``pretrain.training`` is not that of a bare ``TrainingConfig``: without this, setting
     ``pretrain.training.epochs`` alone would silently change the batch size as well.
     """
-    for key, field in _keys(block).items():
-        inner, given = _block_of(field.annotation), values.get(key)
+    for key, field in keys_of(block).items():
+        inner, given = block_of(field.annotation), values.get(key)
         if inner is None or not isinstance(given, dict):
             continue
         if isinstance(field.default, BaseModel):
@@ -304,74 +291,6 @@ def _merge(values: dict[str, Any], defaults: dict[str, Any]) -> None:
             values[key] = default
         elif isinstance(default, dict) and isinstance(values[key], dict):
             _merge(values[key], default)
-
-
-# --- naming what is wrong --------------------------------------------------------------------------------------------
-
-
-def _keys(model: type[BaseModel]) -> dict[str, Any]:
-    """Keys of a block as the YAML file spells them, with their fields."""
-    return {field.alias or name: field for name, field in model.model_fields.items()}
-
-
-def _block_of(annotation: Any) -> type[BaseModel] | None:
-    """The configuration class inside an annotation such as ``EventColumns | None``."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((block for part in typing.get_args(annotation) if (block := _block_of(part))), None)
-
-
-def _locate(location: tuple[int | str, ...]) -> tuple[list[str], type[BaseModel] | None]:
-    """Dotted path of an error, without the names that pydantic adds for the branches of a union, and the block it lies in."""
-    path: list[str] = []
-    block: type[BaseModel] | None = RunConfig
-    parent: type[BaseModel] | None = None
-    for position, part in enumerate(location):
-        if isinstance(part, int):
-            path.append(str(part))
-        elif block is not None and part in _keys(block):
-            parent, block = block, _block_of(_keys(block)[part].annotation)
-            path.append(part)
-        elif block is not None and position == len(location) - 1:
-            parent = block
-            path.append(part)
-    return path, parent
-
-
-def _one_line(error: ValidationError, values: dict[str, Any], file: str, overridden: Sequence[str]) -> str:
-    found: dict[str, list[str]] = {}
-    for problem in error.errors(include_url=False):
-        path, block = _locate(problem["loc"])
-        found.setdefault(".".join(path), []).append(_problem(problem, path, block))
-    key, messages = next(iter(found.items()))
-    where = "--set" if any(key == name or name.startswith(key + ".") for name in overridden) else file
-    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    return ": ".join(part for part in (where, key, "; or ".join(dict.fromkeys(messages)) + more) if part).replace("\n", " ")
-
-
-def _problem(problem: Any, path: list[str], block: type[BaseModel] | None) -> str:
-    kind, message = problem["type"], problem["msg"]
-    if kind == "extra_forbidden":
-        valid = list(_keys(block or RunConfig))
-        nearest = difflib.get_close_matches(path[-1], valid, n=1, cutoff=0.5)
-        return f"unknown key; did you mean {nearest[0]!r}?" if nearest else f"unknown key; valid here: {', '.join(valid)}"
-    if kind == "missing":
-        field = _keys(block or RunConfig).get(path[-1])
-        return f"missing; it is required ({field.description if field else 'no default'})"
-    if kind == "value_error":
-        return message.removeprefix("Value error, ")
-    if kind == "model_type":
-        return f"should be a block of keys ({', '.join(_keys(_block_at(path)))}), not {type(problem['input']).__name__}"
-    value = problem["input"]
-    shown = "a block of keys" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)[:80]
-    return f"{message.removeprefix('Input ')}, not {shown}"
-
-
-def _block_at(path: list[str]) -> type[BaseModel]:
-    block: type[BaseModel] = RunConfig
-    for key in path:
-        block = _block_of(_keys(block)[key].annotation) or block
-    return block
 
 
 # --- printing it back ------------------------------------------------------------------------------------------------
@@ -391,7 +310,7 @@ def describe(config: RunConfig) -> str:
 
 def _lines(block: BaseModel, depth: int) -> Iterator[str]:
     indent = "  " * depth
-    for (key, field), name in zip(_keys(type(block)).items(), type(block).model_fields, strict=True):
+    for (key, field), name in zip(keys_of(type(block)).items(), type(block).model_fields, strict=True):
         value = getattr(block, name)
         if depth == 0 and isinstance(value, BaseModel):
             yield ""
@@ -401,8 +320,8 @@ def _lines(block: BaseModel, depth: int) -> Iterator[str]:
             yield from _lines(value, depth + 1)
         else:
             yield f"{indent}{key}: {scalar(value)}"
-            unset = _block_of(field.annotation) if value is None else None
-            for inner, inner_field in _keys(unset).items() if unset else ():
+            unset = block_of(field.annotation) if value is None else None
+            for inner, inner_field in keys_of(unset).items() if unset else ():
                 yield f"{indent}#   {inner}: {inner_field.description}"
 
 

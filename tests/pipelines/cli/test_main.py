@@ -105,6 +105,19 @@ def test_usage_and_configuration_end_with_two(
     assert expected in err
 
 
+def test_every_error_of_a_configuration_has_a_line(program: Program, yaml_file: Callable[..., Path]) -> None:
+    path = yaml_file("history: {max_length: 0}\nvocabulary: {min_count: 0}")
+    code, _, err = program("config", path)
+    lines = err.strip().splitlines()
+    assert (code, [line.split(": should")[0] for line in lines]) == (
+        2,
+        [f"ctr-kd: {path}:3: history.max_length", f"ctr-kd: {path}:4: vocabulary.min_count"],
+    )
+    code, _, err = program("config", path, "--log-format", "json")
+    assert code == 2
+    assert "max_length" in json.loads(err)["message"] and "min_count" in json.loads(err)["message"]
+
+
 @pytest.mark.parametrize(
     ("error", "code", "expected"),
     [

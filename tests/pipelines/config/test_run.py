@@ -33,7 +33,7 @@ CONFIGURATIONS = sorted((Path(__file__).resolve().parents[3] / "conf").glob("*.y
         ("pretrain: {training: {lazy_ids: true}}", "pretrain: training.lazy_ids has no effect in pretraining"),
         ("feature_store: {spark: {master: 'host:7077'}}", "spark.master: 'host:7077' is no master of Spark; write spark://HOST:PORT, yarn"),
         ("name: a/b", "name: String should match pattern"),
-        ("seed: 1\nseed: 2", "not valid YAML: the key 'seed' is given twice"),
+        ("seed: 1\nseed: 2", "demo.yaml:4: the key 'seed' is given twice, first in line 3"),
         ("seed: [", "not valid YAML"),
         ("seed: !!python/object/apply:os._exit [3]", "not valid YAML: could not determine a constructor for the tag"),
     ],
@@ -119,9 +119,45 @@ def test_presets_set_what_they_are_named_for(yaml_file: YamlFile) -> None:
     assert (hinton.soft, hinton.weights) == ("soft_targets", (1.0, 1.0))
 
 
-def test_several_errors_are_counted(yaml_file: YamlFile) -> None:
-    with pytest.raises(ConfigError, match=r"\(and 1 more\)"):
-        load(yaml_file("history: {max_length: 0}\nvocabulary: {min_count: 0}"))
+def test_all_errors_come_at_once_each_with_its_line(yaml_file: YamlFile) -> None:
+    path = yaml_file(
+        """histroy: {max_length: 5}
+history:
+  max_length: 0
+  min_lenght: 1
+seed: 1
+seed: 2
+distill:
+  teachers: {bert: 0.5, boosted_trees: 0.4}
+pretrain:
+  more_encoders:
+    - width: 32
+    - {width: 10, heads: 3}
+"""
+    )
+    with pytest.raises(ConfigError) as error:
+        load(path, ["vocabulary.min_count=0"])
+    assert error.value.problems == (
+        f"{path}:3: histroy: unknown key; did you mean 'history'?",
+        f"{path}:5: history.max_length: should be greater than or equal to 1, not 0",
+        f"{path}:6: history.min_lenght: unknown key; did you mean 'min_length'?",
+        f"{path}:8: the key 'seed' is given twice, first in line 7",
+        f"{path}:10: distill: the weights of the teachers must be above zero and add up to 1",
+        f"{path}:14: pretrain.more_encoders.1: heads (3) must divide the width (10)",
+        "--set: vocabulary.min_count: should be greater than or equal to 1, not 0",
+    )
+
+
+def test_keys_that_do_not_fit_together_come_at_once_too(tmp_path: Path) -> None:
+    path = tmp_path / "clicks.yaml"
+    path.write_text("source: {reader: simulated}\nevaluate:\n  text_gcn: true\npretrain:\n  checkpoint: bert\n")
+    with pytest.raises(ConfigError) as error:
+        load(path)
+    assert [problem.removeprefix(str(path)).split(" is ")[0] for problem in error.value.problems] == [
+        ":3: evaluate.text_gcn",
+        ":5: pretrain.checkpoint",
+        ": split",
+    ]
 
 
 @pytest.mark.parametrize("content", ["", "split: {fractions: [0.8, 0.1, 0.1]}"])

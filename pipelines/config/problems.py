@@ -1,0 +1,199 @@
+"""What is wrong with a configuration: each problem in one line that says in which file and line, which key, and what is allowed there."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import typing
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+_KEY = re.compile(r"[a-z_]+(?:\.[a-z_]+)*")
+_LAST = 1 << 30  # lines; what stands in no file comes after all that does
+
+
+class Misfits(ValueError):
+    """Several keys that do not fit together; a validator raises it once it has looked at all of them."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(self.problems))
+
+
+@dataclass(frozen=True)
+class Document:
+    """A YAML file that was read.
+
+    Attributes
+    ----------
+    path : str
+        The file.
+    values : dict, or whatever else the file holds
+    node : yaml.Node or None
+        Knows where each key stands.
+    repeated : tuple of (int, str)
+        Lines with a key that is there already, and what to say of each.
+    """
+
+    path: str
+    values: Any
+    node: yaml.Node | None = None
+    repeated: tuple[tuple[int, str], ...] = ()
+
+    def line(self, keys: Sequence[str]) -> int | None:
+        """Where a key stands, or else the innermost block that it would stand in; from 1."""
+        node, line = self.node, None
+        for key in keys:
+            found = next(_below(node, key), None)
+            if found is None:
+                break
+            line, node = found
+        return line
+
+
+def _below(node: yaml.Node | None, key: str) -> Iterator[tuple[int, yaml.Node]]:
+    if isinstance(node, yaml.MappingNode):
+        yield from ((name.start_mark.line + 1, value) for name, value in node.value if name.value == key)
+    elif isinstance(node, yaml.SequenceNode) and key.isdigit() and int(key) < len(node.value):
+        yield node.value[int(key)].start_mark.line + 1, node.value[int(key)]
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that notes repeated keys: plain YAML would silently keep the last one."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.repeated: list[tuple[int, str]] = []
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: dict[Any, int] = {}
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            name, line = (key if isinstance(key, (str, int)) else repr(key)), key_node.start_mark.line + 1
+            if name in seen:
+                self.repeated.append((line, f"the key {key!r} is given twice, first in line {seen[name]}"))
+            seen.setdefault(name, line)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(text: str, path: str) -> Document:
+    """Values of a YAML text, with the places of its keys.
+
+    Raises
+    ------
+    yaml.YAMLError
+        When it is none.
+    """
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        values = None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
+    return Document(path, values, node, tuple(loader.repeated))
+
+
+def problems_of(error: ValidationError | None, document: Document, overridden: Sequence[str], model: type[BaseModel]) -> list[str]:
+    """All that is wrong, in the order of the file.
+
+    Parameters
+    ----------
+    error : ValidationError, optional
+        Of the values, overrides included; None where only keys are repeated.
+    document : Document
+    overridden : sequence of str
+        Dotted keys that ``--set`` gave.
+    model : type
+        The configuration.
+    """
+    found = [(line, f"{document.path}:{line}: {text}") for line, text in document.repeated]
+    for keys, text in [] if error is None else _problems(error, model):
+        dotted = ".".join(keys)
+        said = ": ".join(part for part in (dotted, text) if part).replace("\n", " ")
+        if any(dotted == name or dotted.startswith(name + ".") for name in overridden):
+            found.append((_LAST, f"--set: {said}"))
+        else:
+            line = document.line(_place(keys, text, model))
+            found.append((line or _LAST, f"{document.path}{f':{line}' if line else ''}: {said}"))
+    return [text for _, text in sorted(found, key=lambda one: one[0])]
+
+
+def _place(keys: Sequence[str], text: str, model: type[BaseModel]) -> Sequence[str]:
+    """The key that a text is about: the first that it names of the block where the problem was found, or else that block."""
+    known = keys_of(_block_at(keys, model))
+    name: str | None = next((name for name in _KEY.findall(text) if name.partition(".")[0] in known), None)
+    return keys if name is None else [*keys, *name.split(".")]
+
+
+def _problems(error: ValidationError, model: type[BaseModel]) -> list[tuple[Sequence[str], str]]:
+    """Key and text of each problem; what several branches of a union say of one key is one."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    misfits: list[tuple[Sequence[str], str]] = []
+    for problem in error.errors(include_url=False):
+        keys, block = _locate(problem["loc"], model)
+        reason = problem.get("ctx", {}).get("error")
+        if isinstance(reason, Misfits):
+            misfits += [(keys, text) for text in reason.problems]
+        else:
+            found.setdefault(tuple(keys), []).append(_problem(problem, keys, block or model, model))
+    return [(keys, "; or ".join(dict.fromkeys(texts))) for keys, texts in found.items()] + misfits
+
+
+def keys_of(model: type[BaseModel]) -> dict[str, Any]:
+    """Keys of a block as the YAML file spells them, with their fields."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def block_of(annotation: Any) -> type[BaseModel] | None:
+    """The configuration class inside an annotation such as ``EventColumns | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((block for part in typing.get_args(annotation) if (block := block_of(part))), None)
+
+
+def _locate(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[list[str], type[BaseModel] | None]:
+    """Keys down to an error, without the names that pydantic adds for the branches of a union, and the block it lies in."""
+    keys: list[str] = []
+    block: type[BaseModel] | None = model
+    parent: type[BaseModel] | None = None
+    for position, part in enumerate(location):
+        if isinstance(part, int):
+            keys.append(str(part))
+        elif block is not None and part in keys_of(block):
+            parent, block = block, block_of(keys_of(block)[part].annotation)
+            keys.append(part)
+        elif block is not None and position == len(location) - 1:
+            parent = block
+            keys.append(part)
+    return keys, parent
+
+
+def _problem(problem: Any, keys: list[str], block: type[BaseModel], model: type[BaseModel]) -> str:
+    kind, message = problem["type"], problem["msg"]
+    if kind == "extra_forbidden":
+        valid = list(keys_of(block))
+        nearest = difflib.get_close_matches(keys[-1], valid, n=1, cutoff=0.5)
+        return f"unknown key; did you mean {nearest[0]!r}?" if nearest else f"unknown key; valid here: {', '.join(valid)}"
+    if kind == "missing":
+        field = keys_of(block).get(keys[-1])
+        return f"missing; it is required ({field.description if field else 'no default'})"
+    if kind == "value_error":
+        return str(message.removeprefix("Value error, "))
+    if kind == "model_type":
+        return f"should be a block of keys ({', '.join(keys_of(_block_at(keys, model)))}), not {type(problem['input']).__name__}"
+    value = problem["input"]
+    shown = "a block of keys" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)[:80]
+    return f"{message.removeprefix('Input ')}, not {shown}"
+
+
+def _block_at(keys: Sequence[str], model: type[BaseModel]) -> type[BaseModel]:
+    """The block that a key holds, or else the one that it lies in."""
+    block = model
+    for key in keys:
+        field = keys_of(block).get(key)  # none for a place in a list
+        block = (block_of(field.annotation) if field else None) or block
+    return block
