@@ -10,9 +10,14 @@ import click
 
 from feature_store.engines.spark_session import EngineFailed, EngineMissing
 from feature_store.tables.contracts import DataError, DataFolderError, NotIngested
-from pipelines.errors import BoundBroken, ConfigError, DatesFailed, FailedElsewhere, GateRefused, WorkspaceLocked
+from feature_store.tables.files import UnsafeFile
 
-_CODES_OF_OTHERS: tuple[tuple[type[Exception], int], ...] = ((click.UsageError, 2), (EngineMissing, 2), (DataError, 3))
+_CODES_OF_OTHERS: tuple[tuple[type[Exception], int], ...] = (
+    (click.UsageError, 2),
+    (EngineMissing, 2),
+    (DataError, 3),
+    (UnsafeFile, 3),
+)
 _ADVICE: tuple[tuple[type[Exception], str], ...] = (  # what a lower floor cannot say: it knows no command
     (NotIngested, "run `ctr-kd ingest`"),
     (DataFolderError, "--data DIR names the data folder"),
@@ -29,8 +34,8 @@ def exit_code(error: BaseException) -> int:
     >>> exit_code(DataError("no rows")), exit_code(ValueError("bug"))
     (3, 1)
     """
-    if isinstance(error, (ConfigError, GateRefused, BoundBroken, WorkspaceLocked, FailedElsewhere, DatesFailed)):
-        return error.code
+    if type(error).__module__.split(".")[0] == "pipelines" and hasattr(error, "code"):
+        return int(error.code)
     return next((code for kind, code in _CODES_OF_OTHERS if isinstance(error, kind)), 1)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from ctr_kd.config import EncoderConfig
 from ctr_kd.training.checkpoint import unreadable_because
 from feature_store.special_tokens import SPECIALS
-from feature_store.tables.files import sync
+from feature_store.tables.files import UnsafeFile, open_regular, sync
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # in the order of preference, which is that of transformers
 # Copies that share their storage in transformers: a file holds either name, or both with equal values.
@@ -87,20 +87,38 @@ class TextVocabulary:
 def folder_files(folder: Path) -> list[str]:
     """Names of the files of a folder that make up a BERT and its words: of several formats of weights the first.
 
+    Parameters
+    ----------
+    folder : Path
+        Of a user's data, where files may be links: Hugging Face's own cache consists of them.
+
     Raises
     ------
     InterchangeError
         When it is no folder of a BERT that our encoder can compute, or lacks one of them.
     """
-    read_config(folder / "config.json")
-    if not (folder / "vocab.txt").is_file():
+    read_config(folder / "config.json", follow=True)
+    if not _is_there(folder / "vocab.txt", follow=True):
         raise InterchangeError(f"{folder} has no vocab.txt: without its words the meaning of its embeddings is unknown")
-    return ["config.json", "vocab.txt", weights_file(folder).name]
+    return ["config.json", "vocab.txt", weights_file(folder, follow=True).name]
 
 
-def read_config(path: Path) -> FolderConfig:
+def _is_there(path: Path, follow: bool = False) -> bool:
+    """Whether a file is there. Raises InterchangeError where something lies there that is none; so is a link unless it may be followed."""
+    try:
+        open_regular(path, follow).close()
+    except (FileNotFoundError, NotADirectoryError):
+        if path.is_symlink():
+            raise InterchangeError(f"{path} is a link that leads nowhere; correct or remove it") from None
+        return False
+    except UnsafeFile as error:
+        raise InterchangeError(str(error)) from None
+    return True
+
+
+def read_config(path: Path, follow: bool = False) -> FolderConfig:
     """What config.json says, if our encoder can compute it."""
-    if not path.is_file():
+    if not _is_there(path, follow):
         raise InterchangeError(f"{path.parent} is not a Hugging Face BERT folder: it has no config.json")
     try:
         config = FolderConfig.model_validate(json.loads(path.read_text(encoding="utf-8")))
@@ -125,7 +143,7 @@ def _reason(error: ValidationError) -> str:
 
 def read_vocabulary(path: Path, size: int) -> TextVocabulary | None:
     """The words of a vocab.txt of so many lines; None where there is none."""
-    if not path.is_file():
+    if not _is_there(path):
         return None
     try:
         with path.open(encoding="utf-8") as file:  # not splitlines(): a word may be one of Unicode's line separators
@@ -156,9 +174,9 @@ def check_words(tokens: Sequence[str], size: int) -> None:
             raise InterchangeError(f"the tokens to export: {token!r} is both token {seen[token]} and token {i}")
 
 
-def weights_file(folder: Path) -> Path:
+def weights_file(folder: Path, follow: bool = False) -> Path:
     """The file that holds the weights."""
-    path = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
+    path = next((folder / name for name in WEIGHT_FILES if _is_there(folder / name, follow)), None)
     if path is None:
         raise InterchangeError(f"{folder} holds no weights: it has neither {' nor '.join(WEIGHT_FILES)}")
     return path

@@ -10,8 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from feature_store.tables.contracts import DataError
+from feature_store.tables.files import open_regular
 
-class CheckpointError(Exception):
+
+class CheckpointError(DataError):
     """A checkpoint cannot be used; the message names the file and what to do."""
 
 
@@ -50,7 +53,8 @@ def load_checkpoint(path: Path, fingerprint: str) -> dict[str, Any]:
         When the file is damaged, holds anything but plain data, or belongs to another configuration.
     """
     try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
+        with open_regular(path) as file:
+            state = torch.load(file, weights_only=True, map_location="cpu")
     except Exception as error:  # torch raises half a dozen types for damaged files
         raise CheckpointError(
             f"{path} cannot be read ({unreadable_because(error)}): remove it and run again; training then starts over"

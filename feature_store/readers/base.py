@@ -32,6 +32,45 @@ def data_folder(data: Path | None, reader: str) -> Path:
     return data
 
 
+def is_data_file(path: Path) -> bool:
+    """Whether a file of the user's data is there, by itself or by a link. Raises DataFolderError for a link that leads nowhere."""
+    if path.is_symlink() and not path.exists():
+        raise DataFolderError(f"{path}: is a link that leads nowhere; correct or remove it")
+    return path.is_file()
+
+
+def data_files(data: Path, pattern: str) -> list[Path]:
+    """Files of the user's data that match a pattern, sorted; links to files and folders are followed, ``**`` follows them too.
+
+    Raises
+    ------
+    DataFolderError
+        When the pattern is none below the data folder, or a link leads nowhere.
+    """
+    head, deep, tail = pattern.partition("**")
+    try:
+        found = set(data.glob(pattern))
+        if deep:
+            for folder in data.glob(head) if head else [data]:
+                for linked in _linked_folders(folder, {folder.resolve()}):
+                    found.update(linked.glob(deep + tail))
+    except (NotImplementedError, ValueError, IndexError):
+        raise DataFolderError(f"{pattern!r} is no pattern below the data folder; write it relative, as in 'logs/*.csv.gz'") from None
+    return sorted(path for path in found if is_data_file(path))
+
+
+def _linked_folders(folder: Path, seen: set[Path]) -> Iterator[Path]:
+    """Links to folders below a folder, in those that they lead to as well, but no folder twice: they may form a circle."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.is_dir():
+            if path.is_symlink():
+                if path.resolve() in seen:
+                    continue
+                seen.add(path.resolve())
+                yield path
+            yield from _linked_folders(path, seen)
+
+
 def relative(path: Path, data: Path) -> str:
     """Name of a file below the data folder, the same on every system."""
     return path.relative_to(data).as_posix()

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from feature_store.config import SourceConfig
-from feature_store.readers.base import data_folder, reader_fingerprint, relative
+from feature_store.readers.base import data_files, data_folder, reader_fingerprint, relative
 from feature_store.readers.delimited import CSV, read_delimited
 from feature_store.tables.contracts import DataFolderError, LogContract, RawBatch, log_contract
 
@@ -34,7 +34,7 @@ class GloboReader:
         self._data = data_folder(data, "globo")
 
     def files(self) -> list[Path]:
-        found = [path for ending in ("csv", "csv.gz") for path in self._data.glob(f"clicks/clicks_hour_*.{ending}")]
+        found = [path for ending in ("csv", "csv.gz") for path in data_files(self._data, f"clicks/clicks_hour_*.{ending}")]
         if not found:
             raise DataFolderError(f"{self._data}: no clicks/clicks_hour_*.csv or .csv.gz; name the folder that holds `clicks`")
         return sorted(found)

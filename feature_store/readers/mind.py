@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.config import SourceConfig
-from feature_store.readers.base import data_folder, reader_fingerprint
+from feature_store.readers.base import data_folder, is_data_file, reader_fingerprint
 from feature_store.readers.delimited import Layout, read_delimited
 from feature_store.tables.casting import MICROSECOND, mask_of, to_times
 from feature_store.tables.contracts import EARLIEST, DataFolderError, LogContract, RawBatch, Rejected, log_contract, row_text
@@ -38,15 +38,15 @@ class MindReader:
         self._data = data_folder(data, "mind")
 
     def files(self) -> list[Path]:
-        if not (self._data / BEHAVIORS).is_file():
+        if not is_data_file(self._data / BEHAVIORS):
             raise DataFolderError(f"{self._data}: no {BEHAVIORS}; name the folder that holds it")
-        return [self._data / name for name in (BEHAVIORS, NEWS) if (self._data / name).is_file()]
+        return [self._data / name for name in (BEHAVIORS, NEWS) if is_data_file(self._data / name)]
 
     def fingerprint(self) -> str:
         return reader_fingerprint("mind", histories="of the earliest impression")
 
     def contract(self) -> LogContract:
-        has_news = (self._data / NEWS).is_file()
+        has_news = is_data_file(self._data / NEWS)
         return log_contract(has_impressions=True, item_attributes=("category", "subcategory") if has_news else ())
 
     def read(self, files: Sequence[Path]) -> Iterator[RawBatch]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.config import SourceConfig
-from feature_store.readers.base import data_folder, reader_fingerprint
+from feature_store.readers.base import data_files, data_folder, is_data_file, reader_fingerprint
 from feature_store.readers.delimited import Layout, read_delimited, read_header
 from feature_store.tables.casting import as_array, null_where, to_numbers, to_text
 from feature_store.tables.contracts import DataFolderError, Kind, LogContract, RawBatch, log_contract
@@ -69,14 +69,14 @@ class MovieLensReader:
 
     def files(self) -> list[Path]:
         for names in _LAYOUTS:
-            if (self._data / names[0]).is_file():
-                return [self._data / name for name in names if (self._data / name).is_file()]
-        inters = sorted(self._data.glob("*.inter"))
+            if is_data_file(self._data / names[0]):
+                return [self._data / name for name in names if is_data_file(self._data / name)]
+        inters = data_files(self._data, "*.inter")
         if len(inters) != 1:
             found = "no ratings.dat, u.data or NAME.inter" if not inters else f"{len(inters)} .inter files, and which one is meant is open"
             raise DataFolderError(f"{self._data}: {found}; name the folder of one MovieLens log")
         stem = inters[0].with_suffix("")
-        return [path for path in (inters[0], stem.with_suffix(".item"), stem.with_suffix(".user")) if path.is_file()]
+        return [path for path in (inters[0], stem.with_suffix(".item"), stem.with_suffix(".user")) if is_data_file(path)]
 
     def fingerprint(self) -> str:
         return reader_fingerprint("movielens", click_rating=self._click_rating)

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from feature_store.config import SourceConfig
-from feature_store.readers.base import data_folder, reader_fingerprint, relative
+from feature_store.readers.base import data_folder, is_data_file, reader_fingerprint, relative
 from feature_store.readers.delimited import BoundedLines
 from feature_store.tables.casting import MICROSECOND
 from feature_store.tables.contracts import DataError, DataFolderError, LogContract, RawBatch, Rejected, log_contract, row_text
@@ -44,9 +44,9 @@ class S3RecReader:
     def files(self) -> list[Path]:
         for folder in (self._data, self._data / str(self._name)):
             sequences = folder / f"{self._name}.txt"
-            if sequences.is_file():
+            if is_data_file(sequences):
                 attributes = folder / f"{self._name}_item2attributes.json"
-                return [sequences, attributes] if self._columns and attributes.is_file() else [sequences]
+                return [sequences, attributes] if self._columns and is_data_file(attributes) else [sequences]
         raise DataFolderError(
             f"{self._data}: no {self._name}.txt and no {self._name}/{self._name}.txt; "
             "name the folder that holds it; source.name is the set without .txt"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from feature_store.config import SourceConfig
-from feature_store.readers.base import ENDINGS, data_folder, read_table, reader_fingerprint, relative
+from feature_store.readers.base import ENDINGS, data_files, data_folder, read_table, reader_fingerprint, relative
 from feature_store.tables.contracts import ID_COLUMNS, DataError, DataFolderError, LogContract, RawBatch, log_contract
 
 _RESERVED = {*ID_COLUMNS["events"], "timestamp", "clicked", "ingested_at", "time_known", "click_probability", "source", "line", "title"}
@@ -34,7 +34,7 @@ class TabularReader:
 
     def files(self) -> list[Path]:
         items = self._item_files()
-        found = [path for path in self._glob(self._events.path) if path not in items]
+        found = [path for path in data_files(self._data, self._events.path) if path not in items]
         if not found:
             raise DataFolderError(f"{self._data}: no file matches source.events.path {self._events.path!r}; correct one of them")
         for path in [*found, *items]:
@@ -45,16 +45,10 @@ class TabularReader:
     def _item_files(self) -> list[Path]:
         if self._items is None:
             return []
-        found = self._glob(self._items.path)
+        found = data_files(self._data, self._items.path)
         if not found:
             raise DataFolderError(f"{self._data}: no file matches source.items.path {self._items.path!r}; correct one of them")
         return found
-
-    def _glob(self, pattern: str) -> list[Path]:
-        try:
-            return [path for path in sorted(self._data.glob(pattern)) if path.is_file()]
-        except (NotImplementedError, ValueError):
-            raise DataFolderError(f"{pattern!r} is no pattern below the data folder; write it relative, as in 'logs/*.csv.gz'") from None
 
     def fingerprint(self) -> str:
         blocks = {name: block and block.model_dump() for name, block in (("events", self._events), ("items", self._items))}

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from feature_store.config import JSON_ENDINGS, SourceConfig
-from feature_store.readers.base import data_folder, reader_fingerprint, relative
+from feature_store.readers.base import data_folder, is_data_file, reader_fingerprint, relative
 from feature_store.readers.delimited import BLOCK_BYTES, BROKEN, SLOW_ROWS, TSV, Layout, first_line, read_delimited
 from feature_store.readers.json_elements import Broken, json_elements
 from feature_store.tables.contracts import LONGEST_TEXT, DataError, DataFolderError, RawBatch, Rejected
@@ -52,7 +52,7 @@ class TextReader:
         path = self._data / name
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise DataFolderError(f"{key}: {name!r} is no file below the data folder; write its path relative to it")
-        if not path.is_file():
+        if not is_data_file(path):
             raise DataFolderError(f"{self._data}: {name} does not exist; correct {key} or the data folder")
         return path
 

@@ -41,7 +41,8 @@ from feature_store.store.manifests import (
     write_sealed,
 )
 from feature_store.tables.contracts import DataError, NotIngested, StorageError
-from feature_store.tables.files import sha256_of
+from feature_store.tables.files import UnsafeFile, sha256_of
+from feature_store.tables.folders import regular_file
 from feature_store.tables.json_files import spaced_digest_of
 from feature_store.tables.json_models import JsonModel
 from feature_store.tables.parquet_files import read_parquet
@@ -219,9 +220,12 @@ class Store:
             while folder != self.root and not (folder / MANIFEST).is_file():  # a BERT is a folder among the resources
                 folder = folder.parent
             digest = read_sealed(folder / MANIFEST, FolderManifest).sha256[path.relative_to(folder).as_posix()]
-            if not path.is_file():
-                raise DataError(f"{path}: is missing, though its manifest lists it; {repair}")
-            status = path.stat()
+            try:
+                status = regular_file(self.root, path.relative_to(self.root).as_posix()).stat()
+            except FileNotFoundError:
+                raise DataError(f"{path}: is missing, though its manifest lists it; {repair}") from None
+            except UnsafeFile as error:
+                raise DataError(f"{error}; {repair}") from None
             state = (digest, status.st_size, status.st_mtime_ns, status.st_ino)
             if self._verified.get(path) == state:
                 continue
@@ -265,6 +269,8 @@ class Transaction:
         self._root.mkdir(parents=True, exist_ok=True)
         finish_commit(self._root)
         for name in (_STAGING, _NEXT, _OLD):
+            if (self._root / name).is_symlink():  # what lies elsewhere is not ours to empty or fill
+                (self._root / name).unlink()
             shutil.rmtree(self._root / name, ignore_errors=True)
         self.staging.mkdir()
         return self

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from feature_store.tables.files import sync
+from feature_store.tables.files import open_regular, sync
 
 
 def canonical_json(value: Any) -> str:
@@ -67,6 +67,7 @@ def load_json(path: Path) -> Any:
     OSError
         When it cannot be read.
     ValueError
-        When it is no JSON.
+        When it is no JSON, or no file: a link, a pipe or a device is not opened.
     """
-    return json.loads(path.read_text(encoding="utf-8"))
+    with open_regular(path) as stream:
+        return json.loads(stream.read().decode("utf-8"))

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.config import SourceConfig
-from feature_store.readers.base import relative
+from feature_store.readers.base import is_data_file, relative
 from feature_store.readers.text import SPLITS, TextReader
 from feature_store.store.ingest import IngestSummary
 from feature_store.store.manifests import (
@@ -149,7 +149,7 @@ def resource_files(data: Path | None, names: Iterable[str]) -> dict[str, Path]:
         path = Path(data or "") / name
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or name == MANIFEST:
             raise DataFolderError(f"tokens: {name!r} is no file below the data folder; write its path relative to it")
-        if not path.is_file():
+        if not is_data_file(path):
             raise DataFolderError(f"{data}: {name} does not exist; correct `tokens` or the data folder")
         found[name] = path
     return found

@@ -11,7 +11,8 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from ctr_kd.export.signature import RawColumns, TextSignature, read_signature
-from feature_store.tables.files import sha256_of
+from feature_store.tables.files import UnsafeFile, sha256_of
+from feature_store.tables.folders import regular_files
 from feature_store.tables.json_files import digest_of, write_text
 from pipelines.registry.lineage import Contents, Lineage, StudentLineage
 from pipelines.tracking.client import quieten_mlflow
@@ -99,7 +100,7 @@ def add_card(model: Path, text: str) -> None:
 def seal(model: Path) -> None:
     """List every file of a model with its digest; the registry keeps the digest of that list, see :func:`seal_of`."""
     _forget_bytecode(model)
-    Contents(files={name: sha256_of(model / name) for name in _files(model)}).write(model)
+    Contents(files={name: sha256_of(model / name) for name in regular_files(model) if name not in _ADDED}).write(model)
 
 
 def seal_of(model: Path) -> str:
@@ -135,15 +136,20 @@ def verify_model(path: Path, expected: str | None) -> None:
     Raises
     ------
     ArtifactError
-        Naming the file that is missing, was changed, does not belong there or might run code of its own.
+        Naming the file that is missing, was changed, does not belong there or might run code of its own, and whatever is no file: a link
+        or a pipe.
     """
+    _forget_bytecode(path)
+    try:
+        found = {name for name in regular_files(path) if name not in _ADDED}
+    except UnsafeFile as error:
+        raise ArtifactError(f"{error}; {REPAIR}") from None
     contents = read_json_as(path / Contents.FILE, Contents)
     if contents is None:
         raise ArtifactError(f"{path} holds no {Contents.FILE}: it is no student that this release registered; {REPAIR}")
     if expected is not None and seal_of(path) != expected:
         raise ArtifactError(f"{path / Contents.FILE} does not match its digest in the registry; {REPAIR}")
-    _forget_bytecode(path)
-    found, listed = set(_files(path)), contents.files
+    listed = contents.files
     for name in sorted(found):
         if is_pickle(path / name):
             raise ArtifactError(f"{path / name} is a pickle, which runs code when it is loaded; a student holds none, so it is refused")
@@ -176,23 +182,19 @@ def _check_code(path: Path) -> None:
     scorers, tokenizers = _ROOT / "ctr_kd" / "export", _ROOT / "feature_store" / "text" / "tokenizers"
     ours = (scorers / "click_scorer.py", scorers / "text_scorer.py", *tokenizers.glob("*.py"), _PYFUNC)
     known = {sha256_of(file) for file in ours}
-    for file in sorted(path.rglob("*.py")):
-        if sha256_of(file) not in known:
+    for name in regular_files(path):
+        if name.endswith(".py") and sha256_of(path / name) not in known:
             raise ArtifactError(
-                f"{file} is not the code of this release, and no registry vouches for it: it is not run; name models:/NAME/VERSION instead"
+                f"{path / name} is not the code of this release, and no registry vouches for it: it is not run; "
+                "name models:/NAME/VERSION instead"
             )
-
-
-def _files(model: Path) -> list[str]:
-    """All files of a model but its list of contents, relative to it; a link counts as what it names."""
-    names = (file.relative_to(model).as_posix() for file in model.rglob("*") if not file.is_dir())
-    return sorted(name for name in names if name not in _ADDED)
 
 
 def _forget_bytecode(model: Path) -> None:
     """Remove what Python compiled of the code inside: nothing vouches for it, and Python makes it again."""
     for cache in list(model.rglob("__pycache__")):
-        shutil.rmtree(cache)
+        if cache.is_dir() and not cache.is_symlink():  # what else has that name belongs to nobody, and is refused as such
+            shutil.rmtree(cache)
 
 
 def load_scorer(path: Path, threads: int = 1) -> Any:

@@ -26,6 +26,12 @@ class Move(NamedTuple):
     after: str
 
 
+class FilesUnreachable(ArtifactError):
+    """A model's files could not be fetched from elsewhere: what keeps them may answer later."""
+
+    code = 1
+
+
 class Registry:
     """Versions of one registered model.
 
@@ -198,7 +204,8 @@ class Registry:
         try:
             path = Path(download_artifacts(artifact_uri=place, tracking_uri=self.uri))
         except Exception as error:  # of MLflow or of whatever keeps its artifacts
-            raise ArtifactError(f"the files of {uri} cannot be read ({reason_of(error)}); {advice}") from error
+            kind = FilesUnreachable if "://" in place and not place.startswith("file:") else ArtifactError
+            raise kind(f"the files of {uri} cannot be read ({reason_of(error)}); {advice}") from error
         verify_model(path, expected)
         return path
 

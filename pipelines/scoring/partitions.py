@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from feature_store.store.store import Store
-from feature_store.tables.files import sha256_of
+from feature_store.tables.files import UnsafeFile, sha256_of
+from feature_store.tables.folders import regular_file
 from feature_store.tables.json_files import digest_of, load_json, write_json
 from feature_store.tables.seal import sealed
 from pipelines.config.run import RunConfig
@@ -122,7 +123,10 @@ def read_scores(path: Path) -> ScoresManifest | None:
 
 def is_whole(path: Path, manifest: ScoresManifest) -> bool:
     """Whether the files of a folder of scores have the bytes that were written."""
-    return all((path / name).is_file() and sha256_of(path / name) == file.sha256 for name, file in manifest.files.items())
+    try:
+        return all(sha256_of(regular_file(path, name)) == file.sha256 for name, file in manifest.files.items())
+    except (FileNotFoundError, UnsafeFile):
+        return False
 
 
 def publish_scores(temporary: Path, final: Path, manifest: ScoresManifest) -> None:

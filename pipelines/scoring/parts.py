@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from ctr_kd.export.scoring_statistics import ScoringCounts
 from feature_store.tables.contracts import DataError
 from feature_store.tables.files import sha256_of, sync
+from feature_store.tables.folders import regular_file
 from feature_store.tables.json_files import digest_of, load_json, write_json
 from feature_store.tables.json_models import JsonModel
 from feature_store.tables.parquet_concat import concatenate
@@ -110,6 +111,8 @@ class PartsFolder:
     def __init__(self, place: Path, made_from: Mapping[str, Any]) -> None:
         self.place = place
         self.path = place / digest_of({"layout": _LAYOUT, "pyarrow": pa.__version__, **made_from})[:16]
+        if self.path.is_symlink():  # parts that lie elsewhere are not ours
+            self.path.unlink()
         self.path.mkdir(parents=True, exist_ok=True)
         for other in place.iterdir():
             if other.is_dir() and other != self.path:
@@ -122,7 +125,7 @@ class PartsFolder:
             part = file.with_suffix(".parquet")
             try:
                 facts = PartFacts.from_json(unsealed(load_json(file)))
-                if sha256_of(part) == facts.sha256:
+                if sha256_of(regular_file(self.path, part.name)) == facts.sha256:
                     yield int(file.stem.removeprefix("part-")), facts.counts
             except (AttributeError, FileNotFoundError, ValueError):
                 continue  # half of it is there: it is scored again

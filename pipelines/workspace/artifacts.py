@@ -10,10 +10,11 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from feature_store.tables.files import sha256_of, sync
+from feature_store.tables.files import UnsafeFile, sha256_of, sync
+from feature_store.tables.folders import regular_file, regular_files
 from feature_store.tables.json_files import digest_of, load_json, write_json
 from feature_store.tables.json_models import JsonModel
 from feature_store.tables.seal import SEAL, sealed, unsealed
@@ -27,6 +28,8 @@ Content = TypeVar("Content", bound=JsonModel)
 
 class ArtifactError(Exception):
     """A stored artifact cannot be trusted. The message is one line: which file, what is wrong, what to do."""
+
+    code = 3
 
 
 def fingerprint(stage: str, source: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
@@ -68,6 +71,8 @@ def read_json(path: Path) -> dict[str, Any] | None:
         value = load_json(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except UnsafeFile as error:
+        raise ArtifactError(f"{error}; delete {path.parent} and run again") from None
     except ValueError:
         raise ArtifactError(f"{path} is damaged: not JSON; delete {path.parent} and run again") from None
     if not isinstance(value, dict):
@@ -112,11 +117,20 @@ def read_manifest(directory: Path, kind: type[Content]) -> Content | None:
 
 
 def files_of(directory: Path) -> Iterator[str]:
-    """Files of an artifact in a fixed order, relative to it: all but the manifest, the marker and the checkpoint."""
-    for path in sorted(directory.rglob("*")):
-        name = path.relative_to(directory)
-        if path.is_file() and name.parts[0] not in (MANIFEST, STARTED, CHECKPOINT):
-            yield name.as_posix()
+    """Files of an artifact in a fixed order, relative to it: all but the manifest, the marker and the checkpoint.
+
+    Raises
+    ------
+    ArtifactError
+        Naming a link, a pipe or a device that lies there.
+    """
+    try:
+        names = regular_files(directory)
+    except UnsafeFile as error:
+        raise ArtifactError(f"{error}; delete {directory} and run again") from None
+    for name in sorted(names, key=PurePosixPath):
+        if name.split("/", 1)[0] not in (MANIFEST, STARTED, CHECKPOINT):
+            yield name
 
 
 @dataclass(frozen=True)
@@ -160,6 +174,8 @@ class Artifact:
         Files that a killed run left are removed, as nothing says whether they are complete. Its checkpoint stays, unless it
         was made from other inputs than these.
         """
+        if self.path.is_symlink():  # what lies elsewhere is not ours to empty
+            raise ArtifactError(f"{self.path} is a link; remove it and run again")
         (self.path / MANIFEST).unlink(missing_ok=True)  # first: from here on the artifact is unfinished
         same = read_json(self.path / STARTED) == made_from.to_json() if (self.path / STARTED).exists() else False
         self.path.mkdir(parents=True, exist_ok=True)
@@ -221,16 +237,19 @@ class Verifier:
         """
         manifest = artifact.finished
         for name, file in manifest.files.items():
-            self._verify_file(artifact.path / name, file.sha256, artifact.path)
+            self._verify_file(name, file.sha256, artifact.path)
         strangers = set(files_of(artifact.path)) - manifest.files.keys()
         if strangers:
             raise ArtifactError(f"{artifact.path / min(strangers)} does not belong to its artifact; delete that file and run again")
 
-    def _verify_file(self, path: Path, expected: str, directory: Path) -> None:
+    def _verify_file(self, name: str, expected: str, directory: Path) -> None:
         try:
+            path = regular_file(directory, name)
             status = path.stat()
         except FileNotFoundError:
-            raise ArtifactError(f"{path} is missing; delete {directory} and run again") from None
+            raise ArtifactError(f"{directory / name} is missing; delete {directory} and run again") from None
+        except UnsafeFile as error:
+            raise ArtifactError(f"{error}; delete {directory} and run again") from None
         state = (status.st_size, status.st_mtime_ns, status.st_ino)
         if self._seen.get((str(path), expected)) == state:
             return

@@ -6,12 +6,14 @@ import fcntl
 import json
 import os
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from feature_store.tables.files import UnsafeFile, kind_of
 from feature_store.tables.json_models import JsonModel
 from pipelines.errors import WorkspaceLocked
 
@@ -48,7 +50,7 @@ def workspace_lock(workspace: Path, command: str, otherwise: str = "choose anoth
         At once, without waiting, when another process holds it.
     """
     workspace.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(workspace / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = _open(workspace / LOCK, os.O_RDWR | os.O_CREAT)
     held = [descriptor]
     try:
         if not _acquire(descriptor):
@@ -72,6 +74,18 @@ def workspace_lock(workspace: Path, command: str, otherwise: str = "choose anoth
         os.close(descriptor)
 
 
+def _open(path: Path, flags: int) -> int:
+    """Open the lock's file; what it is written into must be no file elsewhere, and what it is read from must not be waited for."""
+    if path.is_symlink():
+        raise UnsafeFile(f"{path} is a link; remove it")
+    descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise UnsafeFile(f"{path} is {kind_of(mode)}; remove it")
+    return descriptor
+
+
 def _close(held: list[int]) -> None:
     while held:
         os.close(held.pop())
@@ -91,7 +105,7 @@ def _acquire(descriptor: int) -> bool:
 def holder(workspace: Path) -> LockOwner | None:
     """Who holds the workspace now; None where nobody does."""
     try:
-        descriptor = os.open(workspace / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = _open(workspace / LOCK, os.O_RDONLY)
     except FileNotFoundError:
         return None
     try:

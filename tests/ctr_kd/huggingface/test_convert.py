@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from ctr_kd.config import EncoderConfig
 from ctr_kd.huggingface.convert import InterchangeError, TextVocabulary, export_bert, load_bert
+from ctr_kd.huggingface.folder import folder_files
 from ctr_kd.models.bert import Bert, MaskedItemModel
 from ctr_kd.training.pretrain import build_encoder
 
@@ -387,3 +388,21 @@ def test_what_a_hugging_face_bert_cannot_express_is_not_exported(assembly, signa
     bert = Bert({"item": 9}, 4, EncoderConfig(width=16, positions="from_start"))
     with pytest.raises(InterchangeError, match="predicts 7 tokens of an embedding of 9"):
         export_bert(MaskedItemModel(bert, whole[2:]), tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["config.json", "vocab.txt", "model.safetensors"])
+def test_links_are_followed_in_a_users_data_and_nowhere_else(folder, name):
+    """Hugging Face's own cache consists of links; what was taken into a store holds none."""
+    (folder / name).rename(folder.parent / "held")
+    (folder / name).symlink_to("../held")
+    assert folder_files(folder) == ["config.json", "vocab.txt", "model.safetensors"]
+    with pytest.raises(InterchangeError, match=rf"bert/{name} is a link"):
+        load_bert(folder)
+    (folder.parent / "held").unlink()
+    with pytest.raises(InterchangeError, match=rf"bert/{name} is a link that leads nowhere"):
+        folder_files(folder)
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    for read in (folder_files, load_bert):
+        with pytest.raises(InterchangeError, match=rf"bert/{name} is a pipe"):
+            read(folder)

@@ -1,3 +1,5 @@
+import os
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -157,3 +159,20 @@ def test_a_commit_killed_between_any_two_renames_is_finished_by_the_next(
     assert [path.read_text() for path in store.event_files()] == ["A", "c", "D"]
     assert store.contract == contract("string") and not list(tmp_path.glob("_[no]*")) and not (tmp_path / "_commit.json").exists()
     finish_commit(tmp_path)
+
+
+@pytest.mark.parametrize("make", [lambda path, held: path.symlink_to(held), lambda path, held: os.mkfifo(path)], ids=["link", "pipe"])
+def test_a_link_or_a_pipe_in_a_store_is_named_and_not_opened(tmp_path: Path, make: Callable[[Path, Path], None]) -> None:
+    store = write_store(tmp_path / "store", d01="a", d02="b")
+    held = (store.root / "events" / "date=2024-01-02" / "events.parquet").rename(tmp_path / "held")
+    make(store.root / "events" / "date=2024-01-02" / "events.parquet", held)
+    with pytest.raises(DataError, match=r"date=2024-01-02/events.parquet is a (link|pipe)"):
+        store.verify()
+
+
+def test_nothing_of_a_store_lies_behind_a_link(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "store", d01="a", d02="b")
+    held = (store.root / "events" / "date=2024-01-02").rename(tmp_path / "held")
+    (store.root / "events" / "date=2024-01-02").symlink_to(held)
+    with pytest.raises(DataError, match=r"date=2024-01-02 is a link"):
+        store.verify()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +20,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from pipelines.registry.lineage import DataLineage, Lineage
+from pipelines.registry.lineage import Contents, DataLineage, Lineage
 from pipelines.registry.lookup import alias_version, champion_changes, has_version
 from pipelines.registry.model_package import lineage_of, load_scorer, save_model, seal, seal_of, verify_model
 from pipelines.registry.registry import CHALLENGER, CHAMPION, Registry
@@ -231,6 +233,30 @@ def test_a_pickle_in_a_model_is_refused(folder: Path, name: str, monkeypatch: py
 def test_what_does_not_belong_to_a_model_is_refused(folder: Path) -> None:
     (folder / "more.txt").write_text("more")
     with pytest.raises(ArtifactError, match=r"more.txt does not belong to the model"):
+        verify_model(folder, None)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize("name", ["code", "code/student_scorer.py", "data/student/student.onnx", "MLmodel", "contents.json"])
+def test_a_link_in_a_model_is_refused_and_not_followed(folder: Path, name: str, listed: bool) -> None:
+    """Whether its list names what lies there or not: a link to a folder hides the code behind it from who walks through the folder."""
+    foreign = folder.parent / "foreign"
+    (folder / name).rename(foreign)
+    (folder / name).symlink_to(foreign)
+    if not listed and name == "code":
+        contents = Contents.read(folder)
+        kept = {one: digest for one, digest in contents.files.items() if not one.startswith("code/")}
+        Contents(files=kept).write(folder)
+        (foreign / "student_scorer.py").write_text("raise SystemExit('foreign code ran')")
+    with pytest.raises(ArtifactError, match=re.escape(f"{folder / name} is a link")):
+        Registry(f"sqlite:///{folder.parent / 'mlflow.db'}", "demo").download(str(folder))
+
+
+@pytest.mark.parametrize("name", ["data/student/more", "contents.json", "code/__pycache__"])
+def test_a_pipe_in_a_model_is_refused_and_not_waited_for(folder: Path, name: str) -> None:
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    with pytest.raises(ArtifactError, match=re.escape(f"{folder / name} is a pipe")):
         verify_model(folder, None)
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_store.tables.json_files import canonical_json, write_json
+from feature_store.tables.seal import sealed
 from pipelines.workspace import artifacts
 from pipelines.workspace.artifacts import (
     Artifact,
@@ -237,3 +238,40 @@ def test_a_link_moves_in_one_step(tmp_path: Path) -> None:
     point(tmp_path / "latest", "two")
     assert str((tmp_path / "latest").readlink()) == "two"
     assert json.dumps(sorted(path.name for path in tmp_path.iterdir())) == '["latest"]'
+
+
+def test_a_link_or_a_pipe_in_an_artifact_is_named_and_not_opened(tmp_path: Path) -> None:
+    artifact = made(tmp_path / "a", out="x", more="y")
+    (artifact.path / "out").rename(tmp_path / "elsewhere")
+    (artifact.path / "out").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ArtifactError, match=r"a/out is a link"):
+        Verifier().verify(artifact)
+    (artifact.path / "out").unlink()
+    (tmp_path / "elsewhere").rename(artifact.path / "out")
+    Verifier().verify(artifact)
+    os.mkfifo(artifact.path / "pipe")
+    with pytest.raises(ArtifactError, match=r"a/pipe is a pipe"):
+        Verifier().verify(artifact)
+    (artifact.path / "pipe").rename(artifact.path / MANIFEST)
+    with pytest.raises(ArtifactError, match=rf"a/{MANIFEST} is a pipe"):
+        Verifier().verify(artifact)
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "/etc/hostname", "part/../../elsewhere"])
+def test_a_manifest_names_files_of_its_own_folder_alone(tmp_path: Path, name: str) -> None:
+    """Its seal is no signature: whoever writes the file can write the seal."""
+    artifact = made(tmp_path / "a", out="x")
+    (tmp_path / "elsewhere").write_text("x")
+    listed = artifact.finished.files["out"]
+    write_json(artifact.path / MANIFEST, sealed(Manifest(files={"out": listed, name: listed}).to_json()))
+    with pytest.raises(ArtifactError, match=r"is no name of something below it"):
+        Verifier().verify(artifact)
+
+
+def test_a_link_in_the_place_of_an_artifact_is_not_emptied(tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").write_text("x")
+    (tmp_path / "a").symlink_to("precious")
+    with pytest.raises(ArtifactError, match="is a link"):
+        Artifact(tmp_path / "a").begin(MadeFrom())
+    assert (tmp_path / "precious" / "file").exists()

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from feature_store.tables.files import UnsafeFile
 from pipelines.errors import WorkspaceLocked
-from pipelines.workspace.lock import holder, workspace_lock
+from pipelines.workspace.lock import LOCK, holder, workspace_lock
 
 HOLD = """
 import os, sys
@@ -85,3 +86,16 @@ def test_the_lock_is_given_back(tmp_path: Path) -> None:
 def test_looking_at_a_workspace_does_not_make_it(tmp_path: Path) -> None:
     holder(tmp_path / "absent")
     assert not (tmp_path / "absent").exists()
+
+
+def test_a_link_in_the_place_of_the_lock_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("x")
+    (tmp_path / LOCK).symlink_to("precious")
+    with pytest.raises(UnsafeFile, match=r"is a link; remove it"), workspace_lock(tmp_path, "run"):
+        pass
+    assert (tmp_path / "precious").read_text() == "x"
+    (tmp_path / LOCK).unlink()
+    os.mkfifo(tmp_path / LOCK)
+    for ask in (lambda: holder(tmp_path), lambda: workspace_lock(tmp_path, "run").__enter__()):
+        with pytest.raises(UnsafeFile, match=r"is a pipe; remove it"):
+            ask()
