@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -42,12 +43,16 @@ from feature_store.store.manifests import (
 )
 from feature_store.tables.contracts import DataError, NotIngested, StorageError
 from feature_store.tables.files import UnsafeFile, sha256_of
-from feature_store.tables.folders import regular_file
+from feature_store.tables.folders import below, regular_file
 from feature_store.tables.json_files import spaced_digest_of
 from feature_store.tables.json_models import JsonModel
 from feature_store.tables.parquet_files import read_parquet
 
 _RECORD, _NEXT, _OLD, _STAGING = "_commit.json", "_next", "_old", "_staging"
+# What a commit may put in place or take away.
+_PLACE = re.compile(
+    rf"events/date=\d{{4}}-\d\d-\d\d|texts/split=\w+|items|users|quarantine|resources|{re.escape(CONTRACT)}|{re.escape(LEDGER)}"
+)
 
 
 class Store:
@@ -117,7 +122,7 @@ class Store:
 
     def partition_digests(self, until: datetime | None = None) -> dict[str, str]:
         """sha256 of each of :meth:`dates`' event files, by date, as the manifests have it."""
-        return {date: self.manifest(date).sha256["events.parquet"] for date in self.dates(until)}
+        return {date: _listed(self.root / "events" / f"date={date}", "events.parquet") for date in self.dates(until)}
 
     def known_until(self, until: datetime | None = None) -> datetime | None:
         """When the last row of :meth:`dates` became known, or happened; None where there is no row."""
@@ -126,7 +131,7 @@ class Store:
 
     def users_digest(self) -> str | None:
         """sha256 of ``users.parquet`` as its manifest has it, or None for a log without users."""
-        return None if self.users_file() is None else self._sha256("users")["users.parquet"]
+        return None if self.users_file() is None else _listed(self.root / "users", "users.parquet")
 
     def items_file(self) -> Path | None:
         """``items.parquet``, or None for a log without items."""
@@ -216,22 +221,30 @@ class Store:
         """
         repair = f"restore it from a backup, or delete {self.root} and ingest the whole raw log again"
         for path in files:
-            folder = path.parent
-            while folder != self.root and not (folder / MANIFEST).is_file():  # a BERT is a folder among the resources
-                folder = folder.parent
-            digest = read_sealed(folder / MANIFEST, FolderManifest).sha256[path.relative_to(folder).as_posix()]
             try:
                 status = regular_file(self.root, path.relative_to(self.root).as_posix()).stat()
             except FileNotFoundError:
                 raise DataError(f"{path}: is missing, though its manifest lists it; {repair}") from None
             except UnsafeFile as error:
                 raise DataError(f"{error}; {repair}") from None
+            folder = path.parent
+            while folder != self.root and not (folder / MANIFEST).is_file():  # a BERT is a folder among the resources
+                folder = folder.parent
+            digest = _listed(folder, path.relative_to(folder).as_posix())
             state = (digest, status.st_size, status.st_mtime_ns, status.st_ino)
             if self._verified.get(path) == state:
                 continue
             if sha256_of(path) != digest:
                 raise DataError(f"{path}: its sha256 is not that of its manifest, the file is damaged; {repair}")
             self._verified[path] = state
+
+
+def _listed(folder: Path, name: str) -> str:
+    """sha256 of a file as the manifest of its folder has it."""
+    digest = read_sealed(folder / MANIFEST, FolderManifest).sha256.get(name)
+    if digest is None:
+        raise DataError(f"{folder / MANIFEST}: is damaged (it does not list {name}); restore it, or ingest the whole raw log again")
+    return digest
 
 
 @contextmanager
@@ -329,6 +342,8 @@ def finish_commit(root: Path) -> None:
     if not record.exists():
         return
     steps = read_sealed(record, CommitRecord)
+    for name in (*steps.replace, *steps.remove):
+        _require_place(root, name)
     for name in steps.replace:
         if (root / _NEXT / name).exists():  # else this step was done before the interruption
             _put_aside(root, name)
@@ -339,6 +354,18 @@ def finish_commit(root: Path) -> None:
     record.unlink()
     for name in (_OLD, _NEXT):
         shutil.rmtree(root / name, ignore_errors=True)
+
+
+def _require_place(root: Path, name: str) -> None:
+    """Raise DataError unless a record names a place of a store: its seal is no signature, and it may come from elsewhere."""
+    repair = f"remove {root / _RECORD}, or delete the store and ingest the whole raw log again"
+    if _PLACE.fullmatch(name) is None:
+        raise DataError(f"{root / _RECORD}: {name!r} is no folder or file of a store, so nothing is moved; {repair}")
+    for whole in (name, f"{_NEXT}/{name}", f"{_OLD}/{name}"):
+        try:
+            below(root, whole)
+        except UnsafeFile as error:
+            raise DataError(f"{root / _RECORD}: {error}, so nothing is moved; {repair}") from None
 
 
 def _put_aside(root: Path, name: str) -> None:

@@ -147,7 +147,7 @@ def resource_files(data: Path | None, names: Iterable[str]) -> dict[str, Path]:
     found = {}
     for name in sorted(set(names)):
         path = Path(data or "") / name
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or name == MANIFEST:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or path.name == MANIFEST:
             raise DataFolderError(f"tokens: {name!r} is no file below the data folder; write its path relative to it")
         if not is_data_file(path):
             raise DataFolderError(f"{data}: {name} does not exist; correct `tokens` or the data folder")

@@ -6,17 +6,30 @@ Every call may be made twice without harm: a server that took one and died befor
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from feature_store.tables.files import UnsafeFile
+from feature_store.tables.folders import regular_file
+from pipelines.tracking.client import DATABASE, experiment_location, sqlite_uri
+
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
 KEY = "ctr_kd.key"  # tag by which a run is known again
+KEY_PATTERN = r"^[\w.-]{1,64}$"  # it stands in queries
+CONFIGURATION = "configuration.yaml"  # the one text of a run
+# The files of an artifact that are shown at a run. A call names them below the workspace, and nothing else there is ever sent.
+LOGGED_FILES = (
+    *("report.html", "metrics.json", "training.json", "summary.json", "registration.json", "next_item.json"),
+    *("prove.html", "prove.json", "sweep.html", "sweep.json", "monitor.html", "monitor.json"),
+)
+_LOGGED = re.compile(rf"artifacts/[\w-]+/[\w-]+/({'|'.join(map(re.escape, LOGGED_FILES))})")
 _MOST_METRICS, _MOST_PARAMETERS, _LONGEST = 1000, 100, 500  # limits of one request
 _DIGEST = 32  # characters of a dataset's digest that MLflow keeps
 
@@ -42,7 +55,7 @@ class _OfRun(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     experiment: str
-    key: str
+    key: str = Field(pattern=KEY_PATTERN)
 
     @property
     def run(self) -> RunKey:
@@ -57,8 +70,6 @@ class OpenRun(_OfRun):
     name : str
     time : int
         Milliseconds since 1970, as MLflow counts.
-    location : str or None
-        Where a new experiment keeps its artifacts.
     parent : str or None
         Key of the run that it is part of.
     tags, parameters : dict
@@ -69,8 +80,7 @@ class OpenRun(_OfRun):
     call: Literal["open"] = "open"
     name: str
     time: int
-    location: str | None = None
-    parent: str | None = None
+    parent: str | None = Field(None, pattern=KEY_PATTERN)
     tags: dict[str, str] = Field(default_factory=dict)
     parameters: dict[str, Any] = Field(default_factory=dict)
     texts: dict[str, str] = Field(default_factory=dict)
@@ -105,7 +115,8 @@ class LogDatasets(_OfRun):
 
 
 class LogFiles(_OfRun):
-    """Files of the workspace, named relative to it, as it may be moved while they wait."""
+    """Files of the workspace's artifacts, named relative to it, as it may be moved while they wait: ``artifacts/STAGE/FINGERPRINT/NAME``
+    with one of :data:`LOGGED_FILES`."""
 
     call: Literal["files"] = "files"
     files: list[str]
@@ -137,17 +148,23 @@ class UnknownRun(Exception):
     """The server knows no run of this key: its database is another one, or the run was deleted."""
 
 
+class NotSent(Exception):
+    """What a call asks for is never done: it would send other files than a run's own, or to another place than is configured."""
+
+
 class Caller:
     """Makes calls.
 
     Parameters
     ----------
+    uri : str
+        Tracking server. Where a call goes is decided here, and never by the call.
     workspace : Path
         Files are named relative to it.
     """
 
-    def __init__(self, workspace: Path) -> None:
-        self._workspace = workspace
+    def __init__(self, uri: str, workspace: Path) -> None:
+        self._uri, self._workspace = uri, workspace
         self._ids: dict[RunKey, str] = {}
 
     def make(self, client: MlflowClient, call: Call) -> None:
@@ -157,6 +174,8 @@ class Caller:
         ------
         UnknownRun
             When its run was never opened on this server.
+        NotSent
+            When it names what is no file of an artifact, or the workspace's own database says that files go to another machine.
         """
         match call:
             case OpenRun():
@@ -188,6 +207,8 @@ class Caller:
         return self._ids[run]
 
     def _open(self, client: MlflowClient, call: OpenRun) -> None:
+        if call.texts.keys() - {CONFIGURATION}:
+            raise NotSent(f"a run has no text {min(call.texts.keys() - {CONFIGURATION})!r}")
         found = _find(client, call.run)
         if found is not None:
             self._ids[call.run] = found.info.run_id
@@ -195,12 +216,17 @@ class Caller:
             client.update_run(found.info.run_id, status="RUNNING")
         else:
             known = client.get_experiment_by_name(call.experiment)
-            experiment = known.experiment_id if known else client.create_experiment(call.experiment, artifact_location=call.location)
+            experiment = (
+                known.experiment_id
+                if known
+                else client.create_experiment(call.experiment, artifact_location=experiment_location(self._uri, self._workspace))
+            )
             parent = {"mlflow.parentRunId": self.id_of(client, RunKey(call.experiment, call.parent))} if call.parent else {}
             tags = {KEY: call.key, **call.tags, **parent}
             created = client.create_run(experiment, start_time=call.time, run_name=call.name, tags=tags)
             self._ids[call.run] = created.info.run_id
         run = self._ids[call.run]
+        self._require_own_place(client, run)
         for some in _pieces(list(call.parameters.items()), _MOST_PARAMETERS):
             client.log_batch(run, params=list(_parameters(some)))
         for name, text in call.texts.items():
@@ -232,9 +258,25 @@ class Caller:
 
     def _log_files(self, client: MlflowClient, call: LogFiles) -> None:
         run = self.id_of(client, call.run)
+        self._require_own_place(client, run)
         for name in call.files:
-            if (self._workspace / name).is_file():  # else it was made again since, and is told again
-                client.log_artifact(run, str(self._workspace / name))
+            if _LOGGED.fullmatch(name) is None:
+                raise NotSent(f"{name!r} is no file of an artifact that a run shows")
+            try:
+                file = regular_file(self._workspace, name)
+            except FileNotFoundError:
+                continue  # it was made again since, and is told again
+            except UnsafeFile as error:
+                raise NotSent(str(error)) from None
+            client.log_artifact(run, str(file))
+
+    def _require_own_place(self, client: MlflowClient, run: str) -> None:
+        """A database in the workspace may come from elsewhere with it: it must not say that files go to another machine."""
+        if self._uri == sqlite_uri(self._workspace / DATABASE):
+            place = client.get_run(run).info.artifact_uri
+            if "://" in place and not place.startswith("file://"):
+                del self._ids[next(key for key, known in self._ids.items() if known == run)]
+                raise NotSent(f"{self._workspace / DATABASE} keeps the files of experiment and run at {place}, on another machine")
 
     def _end(self, client: MlflowClient, call: EndRun) -> None:
         found = client.get_run(self.id_of(client, call.run))

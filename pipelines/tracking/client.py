@@ -70,10 +70,10 @@ def artifact_location(workspace: Path) -> str:
     return (workspace.absolute() / ARTIFACTS).as_uri()
 
 
-def experiment_location(config: RunConfig, workspace: Path) -> str | None:
+def experiment_location(uri: str, workspace: Path) -> str | None:
     """Where a new experiment keeps its artifacts; None where a server has a place of its own. A database has none: MLflow would take the
     folder that a command happens to be given in."""
-    return None if (config.tracking.uri or "").startswith("http") else artifact_location(workspace)
+    return None if uri.startswith("http") else artifact_location(workspace)
 
 
 def quieten_mlflow() -> None:

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from feature_store.tables.files import open_regular
 from feature_store.tables.json_files import write_text
-from pipelines.tracking.calls import Call, Caller, RunKey, UnknownRun, read_call, write_call
+from pipelines.tracking.calls import Call, Caller, NotSent, RunKey, UnknownRun, read_call, write_call
 from pipelines.tracking.client import TrackingError, connect, reason_of, unreachable, without_password
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class OfflineQueue:
     def __init__(self, uri: str, workspace: Path, report: Callable[[str], None]) -> None:
         self._uri, self._file, self._report = uri, workspace / SPOOL, report
         self._server = f"MLflow at {without_password(uri)}"
-        self._caller = Caller(workspace)
+        self._caller = Caller(uri, workspace)
         self._client: MlflowClient | None = None
         self._waiting: deque[Call] = deque(self._left())
         self._silent, self._warned = False, False
@@ -89,7 +90,7 @@ class OfflineQueue:
     def _make(self, client: MlflowClient, call: Call) -> None:
         try:
             self._caller.make(client, call)
-        except UnknownRun as error:
+        except (UnknownRun, NotSent) as error:
             self._leave_out(f"the {call.call} of {call.key}", error)
         except Exception as error:
             if getattr(error, "error_code", None) not in _REFUSALS:
@@ -108,10 +109,15 @@ class OfflineQueue:
         write_text(self._file, "".join(map(write_call, self._waiting)))
 
     def _left(self) -> list[Call]:
-        """What an earlier run could not send. Of a line that a kill cut short, and of what follows, nothing is known."""
+        """What an earlier run could not send. Of a line that a kill cut short, and of what follows, nothing is known.
+
+        The file may come from elsewhere, with its workspace: it says what is told of a run, never where to, and of files only names.
+        """
         calls: list[Call] = []
-        if self._file.exists():
-            for line in self._file.read_text(encoding="utf-8", errors="replace").splitlines():
+        if self._file.exists() or self._file.is_symlink():
+            with open_regular(self._file) as stream:
+                lines = stream.read().decode("utf-8", errors="replace").splitlines()
+            for line in lines:
                 try:
                     calls.append(read_call(line))
                 except ValueError as error:

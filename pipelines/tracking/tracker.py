@@ -16,8 +16,21 @@ from pydantic import AliasChoices, Field
 from feature_store.tables.json_files import digest_of
 from feature_store.tables.json_models import JsonFile
 from pipelines.config.run import describe
-from pipelines.tracking.calls import Call, DatasetFacts, EndRun, LogDatasets, LogFiles, LogMetrics, OpenRun, RunKey, SetTags, flatten
-from pipelines.tracking.client import experiment_location
+from pipelines.tracking.calls import (
+    CONFIGURATION,
+    KEY_PATTERN,
+    LOGGED_FILES,
+    Call,
+    DatasetFacts,
+    EndRun,
+    LogDatasets,
+    LogFiles,
+    LogMetrics,
+    OpenRun,
+    RunKey,
+    SetTags,
+    flatten,
+)
 from pipelines.tracking.offline_queue import OfflineQueue
 from pipelines.tracking.system_metrics import SystemMetrics
 from pipelines.workspace.manifest import MadeFrom
@@ -25,10 +38,6 @@ from pipelines.workspace.manifest import MadeFrom
 if TYPE_CHECKING:
     from pipelines.workspace.context import RunContext, StageContext
 
-_LOGGED_FILES = (
-    *("report.html", "metrics.json", "training.json", "summary.json", "registration.json", "next_item.json"),
-    *("prove.html", "prove.json", "sweep.html", "sweep.json", "monitor.html", "monitor.json"),
-)
 _REPORT = ("report.html", "metrics.json")  # shown at the pipeline's run too
 _MOST_METRICS = 1000  # kept before they are sent
 _SECONDS_BETWEEN_FLUSHES = 10.0
@@ -50,7 +59,7 @@ class OpenPipelineRun(JsonFile):
     FILE: ClassVar[str] = ".open_run.json"
 
     pipeline: str = Field(validation_alias=AliasChoices("pipeline", "road"))
-    run: str
+    run: str = Field(pattern=KEY_PATTERN)
     experiment: str
     closed: bool = False
 
@@ -128,7 +137,7 @@ class Tracker:
             return
         if error is None:
             folder = context.output.relative_to(self._workspace)
-            there = [name for name in _LOGGED_FILES if (context.output / name).exists()]
+            there = [name for name in LOGGED_FILES if (context.output / name).exists()]
             if there:
                 self._send(LogFiles(**stage._asdict(), files=[str(folder / name) for name in there]))
             if _REPORT[0] in there:
@@ -178,11 +187,10 @@ class Tracker:
         self._send(
             OpenRun(
                 **opened._asdict(),
-                location=experiment_location(run.config, run.workspace),
                 name=f"{run.config.name} {run.started:%Y-%m-%d %H:%M:%S}",
                 tags={"pipeline": pipeline, "seed": str(run.config.seed)},
                 parameters=flatten(resolved),
-                texts={"configuration.yaml": describe(run.config)},
+                texts={CONFIGURATION: describe(run.config)},
                 time=_now(),
             )
         )

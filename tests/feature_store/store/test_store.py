@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from feature_store.store import store as store_module
-from feature_store.store.manifests import PartitionManifest, StoredLogContract, read_sealed, write_sealed
+from feature_store.store.manifests import CommitRecord, PartitionManifest, StoredLogContract, read_sealed, write_sealed
 from feature_store.store.store import Store, Transaction, finish_commit
 from feature_store.tables.contracts import DataError, NotIngested, log_contract
 from feature_store.tables.files import sha256_of
@@ -176,3 +176,51 @@ def test_nothing_of_a_store_lies_behind_a_link(tmp_path: Path) -> None:
     (store.root / "events" / "date=2024-01-02").symlink_to(held)
     with pytest.raises(DataError, match=r"date=2024-01-02 is a link"):
         store.verify()
+
+
+@pytest.mark.parametrize(
+    "name", ["../../victim", "../victim", "events/../../victim", "VICTIM", "", ".", "events", "events/date=2024-01-01/..", "mine"]
+)
+@pytest.mark.parametrize("step", ["replace", "remove"])
+def test_a_commit_moves_nothing_outside_its_store(tmp_path: Path, step: str, name: str) -> None:
+    """A record may come from elsewhere with its workspace: anybody can write its seal."""
+    root = tmp_path / "deep" / "store"
+    write_store(root, d01="a")
+    for victim in (tmp_path / "victim", root.parent / "victim"):
+        victim.mkdir()
+        (victim / "precious").write_text("x")
+    before = tree(tmp_path)
+    steps = {"replace": [], "remove": []} | {step: ["events/date=2024-01-01", name.replace("VICTIM", str(tmp_path / "victim"))]}
+    write_sealed(root / "_commit.json", CommitRecord(**steps))
+    with pytest.raises(DataError, match=r"_commit.json: .* is no folder or file of a store, so nothing is moved"):
+        finish_commit(root)
+    (root / "_commit.json").unlink()
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("link", ["events", "_old", "_next", "items"])
+def test_a_commit_moves_nothing_through_a_link(tmp_path: Path, link: str) -> None:
+    root = tmp_path / "store"
+    for name in ("victim/date=2024-01-01", "victim/items", "store/events" if link != "events" else "store"):
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+    (tmp_path / "victim" / "items" / "precious").write_text("x")
+    (root / link).symlink_to(tmp_path / "victim")
+    write_sealed(root / "_commit.json", CommitRecord(replace=["items"], remove=["events/date=2024-01-01"]))
+    with pytest.raises(DataError, match=rf"{link} is a link"):
+        finish_commit(root)
+    assert (tmp_path / "victim" / "date=2024-01-01").is_dir() and (tmp_path / "victim" / "items" / "precious").exists()
+
+
+@pytest.mark.parametrize("name", ["../../../secret", "/etc/hostname"])
+def test_a_manifest_names_files_of_its_own_folder_alone(tmp_path: Path, name: str) -> None:
+    store = write_store(tmp_path / "store", d01="a")
+    (tmp_path / "secret").write_text("a")
+    place = store.root / "events" / "date=2024-01-01" / "_manifest.json"
+    manifest = store.manifest("2024-01-01")
+    write_sealed(place, manifest.model_copy(update={"sha256": {**manifest.sha256, name: manifest.sha256["events.parquet"]}}))
+    with pytest.raises(DataError, match=r"is no name of something below it|is missing, though its manifest lists it"):
+        store.verify()
+    write_sealed(place, manifest.model_copy(update={"sha256": {}}))
+    for ask in (store.partition_digests, lambda: store.verify_files(store.event_files())):
+        with pytest.raises(DataError, match=r"_manifest.json: is damaged \(it does not list events.parquet\)"):
+            ask()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sqlite3
 import time
 from contextlib import closing
@@ -12,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from feature_store.tables.files import UnsafeFile
 from pipelines.config.run import RunConfig
 from pipelines.tracking.calls import LogMetrics, OpenRun, flatten
-from pipelines.tracking.client import connect, tracking_uri
+from pipelines.tracking.client import artifact_location, connect, tracking_uri
 from pipelines.tracking.offline_queue import SPOOL, OfflineQueue
 from pipelines.tracking.tracker import OpenPipelineRun, Tracker
 from pipelines.workspace.console import Console
@@ -189,7 +191,10 @@ def test_what_an_earlier_run_left_is_sent_as_far_as_it_can_be_read(config: RunCo
     }
     left = [opened, {"call": "fly", **known}, {"call": "metrics", **known, "metrics": [["loss", 0.5, 1, 0]]}]
     left += [{"call": "datasets", **known, "datasets": [{"name": "rows", "digest": "d" * 64, "source": "store/events", "profile": {}}]}]
-    left += [{"call": "files", **known, "files": ["nowhere"]}, {"call": "end", **known, "status": "FINISHED", "time": 2}]
+    left += [
+        {"call": "files", **known, "files": ["artifacts/distill/gone/metrics.json"]},
+        {"call": "end", **known, "status": "FINISHED", "time": 2},
+    ]
     (workspace / SPOOL).write_text("".join(f"{json.dumps(one)}\n" for one in left) + '{"call": "tags", "exp')
     lines: list[str] = []
     queue = OfflineQueue(tracking_uri(config, workspace), workspace, lines.append)
@@ -248,3 +253,72 @@ def test_a_database_is_complete_or_not_there(mlflow_database: Path) -> None:
 def test_flat_names_can_be_searched() -> None:
     assert flatten({"a": {"b": {"c": 1}}, "d": [1, 2]}) == {"a.b.c": 1, "d": [1, 2]}
     assert json.dumps(flatten({})) == "{}"
+
+
+def spooled(workspace: Path, *calls: dict[str, Any]) -> None:
+    """A queue that came with a workspace from elsewhere, which opens the run ``k``."""
+    opened = {"call": "open", "experiment": "demo", "key": "k", "parent": None, "name": "run", "tags": {}, "parameters": {}, "time": 1}
+    lines = [{**opened, **calls[0]}, *({"experiment": "demo", "key": "k", **call} for call in calls[1:])]
+    (workspace / SPOOL).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("/etc/passwd", "../secret", "artifacts/../../secret", "artifacts/distill/../../secret.json", "conf.yaml", "mlflow.db"),
+        *("artifacts/distill/abc/student.onnx", "artifacts/distill/abc/linked/metrics.json", "artifacts/distill/link/metrics.json"),
+        *("artifacts/distill/abc/report.html", "artifacts/distill/pipe/metrics.json"),
+    ],
+)
+def test_a_queue_sends_no_file_but_those_that_runs_show(config: RunConfig, workspace: Path, name: str) -> None:
+    folder = workspace / "artifacts" / "distill" / "abc"
+    folder.mkdir(parents=True)
+    (workspace / "secret").write_text("secret")
+    (workspace / "secret-folder").mkdir()
+    (workspace / "secret-folder" / "metrics.json").write_text("secret")
+    (folder / "metrics.json").write_text("{}")
+    (folder / "student.onnx").write_text("secret")
+    (folder / "report.html").symlink_to(workspace / "secret")
+    (folder.parent / "link").symlink_to(workspace / "secret-folder")
+    (folder.parent / "pipe").mkdir()
+    os.mkfifo(folder.parent / "pipe" / "metrics.json")
+    spooled(workspace, {}, {"call": "files", "files": [name]}, {"call": "files", "files": ["artifacts/distill/abc/metrics.json"]})
+    lines: list[str] = []
+    OfflineQueue(tracking_uri(config, workspace), workspace, lines.append).deliver()
+    assert "does not take the files of k" in lines[0] and len(lines) == 2
+    (run,) = runs(config, workspace)
+    sent = [path.name for path in Path(run.info.artifact_uri.removeprefix("file://")).rglob("*") if path.is_file()]
+    assert sent == ["metrics.json"]
+
+
+def test_a_queue_does_not_say_where_to(config: RunConfig, workspace: Path, tmp_path: Path) -> None:
+    spooled(workspace, {"location": (tmp_path / "elsewhere").as_uri(), "texts": {"configuration.yaml": "seed: 0"}})
+    OfflineQueue(tracking_uri(config, workspace), workspace, print).deliver()
+    (run,) = runs(config, workspace)
+    assert run.info.artifact_uri.startswith(artifact_location(workspace)) and not (tmp_path / "elsewhere").exists()
+
+
+def test_a_database_in_the_workspace_sends_nothing_to_another_machine(config: RunConfig, workspace: Path) -> None:
+    """It may come from elsewhere with its workspace, as the queue may."""
+    connect(tracking_uri(config, workspace)).create_experiment("demo", artifact_location="http://203.0.113.1/collect")
+    spooled(workspace, {"texts": {"configuration.yaml": "seed: 0"}}, {"call": "files", "files": ["artifacts/distill/abc/metrics.json"]})
+    lines: list[str] = []
+    OfflineQueue(tracking_uri(config, workspace), workspace, lines.append).deliver()
+    assert ["http://203.0.113.1/collect" in line for line in lines[:2]] == [True, True]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"key": "k' or '1'='1"}, {"parent": "x' or ''='"}, {"texts": {"../../configuration.yaml": "x"}}, {"texts": {"model.py": "x"}}],
+)
+def test_what_a_queue_says_is_of_a_closed_set(config: RunConfig, workspace: Path, change: dict[str, Any]) -> None:
+    spooled(workspace, change)
+    lines: list[str] = []
+    OfflineQueue(tracking_uri(config, workspace), workspace, lines.append).deliver()
+    assert "does not take" in lines[0] and runs(config, workspace) == []
+
+
+def test_a_link_in_the_place_of_a_queue_is_named(config: RunConfig, workspace: Path) -> None:
+    (workspace / SPOOL).symlink_to("/etc/passwd")
+    with pytest.raises(UnsafeFile, match=rf"{SPOOL} is a link"):
+        OfflineQueue(tracking_uri(config, workspace), workspace, print)
