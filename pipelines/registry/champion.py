@@ -20,7 +20,9 @@ def model_version(run: RunContext) -> str:
     Raises
     ------
     TrackingError
-        When the alias names no version.
+        When there is no champion.
+    ConfigError
+        When a model was named whose alias names no version.
     """
     uri = model_uri(run)
     if not uri.startswith("models:/"):
@@ -29,6 +31,8 @@ def model_version(run: RunContext) -> str:
     if not at:
         return name.rpartition("/")[2]
     version = alias_version(tracking_uri(run.config, run.workspace), name, alias)
+    if version is None and run.options.get("model"):
+        raise Registry(tracking_uri(run.config, run.workspace), name).absent(uri)
     if version is None:
         raise TrackingError(f"{name} has no {alias}: no student has passed the gate yet; run `ctr-kd register` or `ctr-kd promote`")
     return version

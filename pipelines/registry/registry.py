@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from pipelines.errors import ConfigError
 from pipelines.registry.alias_history import PROMOTE, ROLLBACK, Change, changes_in, line_of_champions, tag_of
 from pipelines.registry.model_package import REPAIR, seal_of, verify_model
 from pipelines.tracking.client import TrackingError, connect, reason_of, unreachable, without_password
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 GATE_TAG = "gate"
+_SHOWN = 10
 _STUDENT, _SEAL = "student_digest", "model_digest"
 
 
@@ -190,7 +192,9 @@ class Registry:
         Raises
         ------
         TrackingError
-            When the registry does not answer, or knows no such model.
+            When the registry does not answer.
+        ConfigError
+            When it knows no such model.
         ArtifactError
             When the model's files are lost or damaged.
         """
@@ -204,6 +208,9 @@ class Registry:
         try:
             path = Path(download_artifacts(artifact_uri=place, tracking_uri=self.uri))
         except Exception as error:  # of MLflow or of whatever keeps its artifacts
+            if place == uri and (_is_missing(error) or not (":/" in uri or Path(uri).exists())):
+                why = "no run of that id" if uri.startswith("runs:") else "no such folder; a registered model is models:/NAME@ALIAS"
+                raise ConfigError(f"{uri}: {why}") from error
             kind = FilesUnreachable if "://" in place and not place.startswith("file:") else ArtifactError
             raise kind(f"the files of {uri} cannot be read ({reason_of(error)}); {advice}") from error
         verify_model(path, expected)
@@ -221,10 +228,34 @@ class Registry:
             return str(self.client.get_model_version_download_uri(name, found.version)), dict(found.tags).get(_SEAL)
         except Exception as error:
             if _is_missing(error):
-                raise TrackingError(
-                    f"MLflow at {without_password(self.uri)} has no model {uri}; `ctr-kd status CONF` shows what there is"
-                ) from error
+                raise self.absent(uri) from error
             raise unreachable(self.uri, error) from error
+
+    def absent(self, uri: str) -> ConfigError:
+        """What to say of a ``models:/`` URI that names nothing: which of name, alias and version does not exist, and which do."""
+        name, at, alias = uri.removeprefix("models:/").partition("@")
+        name, slash, version = (name, "", "") if at else name.rpartition("/")
+        if not name or not (at or slash):
+            return ConfigError(f"{uri} names no model: write models:/NAME@ALIAS or models:/NAME/VERSION")
+        try:
+            names = sorted(model.name for model in self.client.search_registered_models())
+            if name not in names:
+                place = f"MLflow at {without_password(self.uri)}"
+                return ConfigError(f"{uri}: {place} has no registered model {name}; it has {_listed(names) if names else 'none'}")
+            if at:
+                there = [f"{one} (version {number})" for one, number in sorted(self.client.get_registered_model(name).aliases.items())]
+            else:
+                found = sorted(int(one.version) for one in self.client.search_model_versions(f"name = '{name}'"))
+                there = [str(number) for number in found]
+        except Exception as error:
+            return ConfigError(f"{uri} does not exist, and what does cannot be said: {reason_of(error)}")
+        what, known = (f"alias {alias}", "aliases") if at else (f"version {version}", "versions")
+        return ConfigError(f"{uri}: {name} has no {what}; {f'its {known} are {_listed(there)}' if there else 'it has none'}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Some of them, where there are many."""
+    return ", ".join(names[-_SHOWN:]) + (f", and {len(names) - _SHOWN} older ones" if len(names) > _SHOWN else "")
 
 
 def _is_missing(error: Exception) -> bool:

@@ -139,8 +139,8 @@ def test_a_model_that_does_not_exist_is_named(program: Program, mlflow_database:
         "ctr-kd: demo has no champion, so there is none to go back from; run `ctr-kd promote` to make one",
     )
     code, line = program.fails("score", "--model", "models:/demo/99")
-    assert code == 1
-    assert "has no model models:/demo/99" in line
+    assert code == 2
+    assert "models:/demo/99: MLflow at sqlite:" in line and "has no registered model demo; it has none" in line
 
 
 def test_looking_changes_nothing(program: Program, tmp_path: Path) -> None:

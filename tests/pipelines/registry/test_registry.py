@@ -20,6 +20,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from pipelines.errors import ConfigError
 from pipelines.registry.lineage import Contents, DataLineage, Lineage
 from pipelines.registry.lookup import alias_version, champion_changes, has_version
 from pipelines.registry.model_package import lineage_of, load_scorer, save_model, seal, seal_of, verify_model
@@ -337,9 +338,20 @@ def test_a_change_that_a_kill_cut_short_is_made_again_and_noted_once(served: tup
     assert len(registry.changes()) == len(before) + 1
 
 
-@pytest.mark.parametrize("uri", ["demo/99", "demo@nobody", "absent/1", "absent@champion", "demo"])
-def test_what_the_registry_does_not_have_is_named(served: tuple[str, Registry], uri: str) -> None:
-    with pytest.raises(TrackingError, match=f"has no model models:/{uri};"):
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("demo/99", "demo has no version 99; its versions are 1, 2"),
+        ("demo/newest", "demo has no version newest; its versions are 1, 2"),
+        ("demo@champoin", r"demo has no alias champoin; its aliases are challenger \(version 2\), first \(version 1\)"),
+        ("dmeo/1", "MLflow at sqlite.* has no registered model dmeo; it has demo"),
+        ("de'mo@champion", "MLflow at sqlite.* has no registered model de'mo; it has demo"),
+        ("demo", "names no model: write models:/NAME@ALIAS or models:/NAME/VERSION"),
+    ],
+)
+def test_what_the_registry_does_not_have_is_named_with_what_it_has(served: tuple[str, Registry], uri: str, expected: str) -> None:
+    served[1].client.set_registered_model_alias("demo", "first", "1")
+    with pytest.raises(ConfigError, match=f"^models:/{uri}:? ?{expected}"):
         served[1].download(f"models:/{uri}")
 
 
@@ -349,8 +361,13 @@ def test_a_model_that_was_never_registered_has_no_champion_to_go_back_from(serve
 
 
 def test_a_place_without_a_model_is_named(served: tuple[str, Registry], tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"the files of .*nowhere cannot be read .*; check --model"):
+    with pytest.raises(ConfigError, match=r"nowhere: no such folder; a registered model is models:/NAME@ALIAS"):
         served[1].download(str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match=r"^runs:/0123/model: no run of that id"):
+        served[1].download("runs:/0123/model")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ArtifactError):
+        served[1].download(str(tmp_path / "empty"))
 
 
 def test_a_registry_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from feature_store.features.historical_features import FeatureLookup, candidates
 from feature_store.tables.contracts import DataError
 from pipelines.cli.status import status
 from pipelines.config.run import RunConfig
+from pipelines.errors import ConfigError
 from pipelines.scoring.feature_join import Joiner, StoreFeatures
 from pipelines.scoring.files import score_file
 from pipelines.scoring.labelled_files import evaluate_file
@@ -105,6 +106,8 @@ def test_no_champion_says_what_to_do(served: Served) -> None:
     served.registry().client.delete_registered_model_alias("demo", "champion")
     with pytest.raises(TrackingError, match="demo has no champion"):
         served.run()
+    with pytest.raises(ConfigError, match=r"demo has no alias champoin; its aliases are challenger \(version 2\)"):
+        served.run(model="models:/demo@champoin")
 
 
 def test_status_tells_what_stands(served: Served) -> None:
