@@ -11,6 +11,7 @@ import numpy as np
 from feature_store.config import SplitConfig
 from feature_store.engines import Engine
 from feature_store.features.event_log import microseconds
+from feature_store.features.requests import request_range
 from feature_store.features.summary import SplitTimes
 from feature_store.tables.contracts import DataError
 
@@ -125,10 +126,24 @@ def resolve_split(config: SplitConfig, engine: Engine, as_of: datetime | None) -
     return Split(train_from, train_until, validate_until, test_until)
 
 
+def check_windows(split: Split, engine: Engine) -> None:
+    """Raise DataError, naming the split and the range of the log, when one holds no request; asked before any row is made."""
+    oldest, newest = engine.rows("select min(timestamp), max(timestamp) from requests")[0]
+    for name in SPLITS:
+        first, last = request_range(engine, *split.bounds(name))
+        if first == last:
+            raise DataError(
+                f"{split.describe(name)} has no row: the log has requests from {iso(oldest)} to {iso(newest)}; move its bounds there"
+            )
+
+
 def check_split(split: Split, rows: dict[str, int], positives: dict[str, int]) -> None:
     """Raise DataError, naming the split and its bounds, when one has no row or no click."""
     for name in SPLITS:
         if rows[name] == 0:
-            raise DataError(f"{split.describe(name)} has no row; move its bounds to where the log has requests")
+            raise DataError(
+                f"{split.describe(name)} has no row left: its requests have fewer clicks before them than history.min_length, or no item "
+                "that candidates.window knows; lower the one or raise the other"
+            )
         if positives[name] == 0:
             raise DataError(f"{split.describe(name)} has no click among its {rows[name]} rows; widen it or check the column of clicks")

@@ -26,7 +26,7 @@ from feature_store.features.requests import RowMaker, number_requests, request_r
 from feature_store.features.row_writer import RowWriter
 from feature_store.features.statistics import statistic_names
 from feature_store.features.summary import CandidateSummary, ClickSummary, HistoryLimits
-from feature_store.features.time_split import check_split, resolve_split, utc
+from feature_store.features.time_split import check_split, check_windows, resolve_split, utc
 from feature_store.features.vocabulary import fit_vocabularies
 from feature_store.store.store import Store
 from feature_store.tables.contracts import ContextNames, DataError
@@ -81,6 +81,7 @@ def assemble(
         report(f"{count['clicks']:,} clicks of {count['users']:,} users on {count['items']:,} items")
         number_requests(engine, log)
         split = resolve_split(config.split, engine, as_of)
+        check_windows(split, engine)
         vocabulary = fit_vocabularies(engine, log, split, config.vocabulary)
         _write_entities(engine, log, output)
         known = item_in_vocabulary(engine, vocabulary["item"])

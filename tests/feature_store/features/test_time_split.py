@@ -144,6 +144,26 @@ def test_a_split_without_rows_or_clicks_is_named_with_its_bounds(tmp_path: Path,
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("days", [-40, 40])
+def test_a_split_outside_of_the_log_fails_before_anything_is_made_and_names_the_range_of_the_log(tmp_path: Path, days: int) -> None:
+    split = {name: at(24 * 60 * days + more) for name, more in (("train_until", 0), ("validate_until", 1), ("test_until", 2))}
+    with pytest.raises(DataError, match=r"split, .* has no row: the log has requests from 2024-01-01T06:00:00.* to 2024-01-01T06:30:00"):
+        assemble(
+            write_store(tmp_path / "store", log([0, 10, 30]), True),
+            AssemblyConfig.model_validate({"split": split}),
+            ENGINE,
+            None,
+            tmp_path / "out",
+        )
+    assert not list((tmp_path / "out").glob("*.*"))
+
+
+def test_a_split_whose_requests_are_all_left_out_says_why(tmp_path: Path) -> None:
+    config = AssemblyConfig.model_validate({"split": {"fractions": [0.6, 0.2, 0.2]}, "history": {"min_length": 99}})
+    with pytest.raises(DataError, match=r"the train split, .* has no row left: .* history\.min_length"):
+        assemble(write_store(tmp_path / "store", log(list(range(10))), True), config, ENGINE, None, tmp_path / "out")
+
+
 def test_short_histories_are_left_out_and_counted(tmp_path: Path) -> None:
     config = AssemblyConfig.model_validate({"split": {"fractions": [0.6, 0.2, 0.2]}, "history": {"min_length": 2}})
     summary = assemble(write_store(tmp_path / "store", log(list(range(10))), True), config, ENGINE, None, tmp_path / "out")
