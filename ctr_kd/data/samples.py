@@ -68,6 +68,11 @@ class Signature:
         return cls(**values)
 
 
+def table_name(place: int) -> str:
+    """What the table of a token feature is called whose own name cannot be that of a module."""
+    return f"feature {place}"
+
+
 @dataclass(frozen=True)
 class Segment:
     """Token sequences of all rows, as ranges of one pool.

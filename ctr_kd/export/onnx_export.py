@@ -7,7 +7,7 @@ import inspect
 import shutil
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +114,7 @@ def wrap_texts(signature: Signature, assembly: TextAssembly, directory: Path) ->
     tokenizer = TOKENIZERS[load_json(directory / "tokenizer.json")["kind"]]
     shutil.copyfile(inspect.getfile(tokenizer), directory / "tokenizer.py")
     shutil.copyfile(text_scorer.__file__, directory / "scorer.py")
-    taken = {"label", "score", "text", "text_b"}
-    columns = [f"class {name}" if name in taken else name for name in assembly.classes]
+    columns = class_columns(assembly.classes)
     answer = {"label": "string", "score": "double", **dict.fromkeys(columns, "double")}
     return TextSignature(
         **INPUTS_AND_OUTPUT,
@@ -125,6 +124,23 @@ def wrap_texts(signature: Signature, assembly: TextAssembly, directory: Path) ->
         packages=packages_of(directory / "tokenizer.py"),
         columns=RawColumns(required=["text"], optional=["text_b"] if signature.max_length_b else [], answer=answer),
     )
+
+
+def class_columns(classes: Sequence[str]) -> list[str]:
+    """Names of the columns in which each class has its probability: its own, unless another column has that.
+
+    Examples
+    --------
+    >>> class_columns(["sports", "label", "class label"])
+    ['sports', 'class class label', 'class label']
+    """
+    columns = []
+    for name in classes:
+        column = name
+        while column in ("label", "score", "text", "text_b", "model_version") or (column != name and column in (*classes, *columns)):
+            column = f"class {column}"
+        columns.append(column)
+    return columns
 
 
 WRAPPERS: dict[type, Callable[..., ClickSignature | TextSignature]] = {Assembly: wrap_clicks, TextAssembly: wrap_texts}

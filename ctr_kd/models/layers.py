@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ctr_kd.data.samples import Signature
+from ctr_kd.data.samples import Signature, table_name
 from feature_store.special_tokens import PAD
 
 
@@ -24,7 +24,11 @@ class TokenEmbedding(nn.Module):
 
     def __init__(self, sizes: dict[str, int], width: int, std: float | None = None) -> None:
         super().__init__()
-        self.tables = nn.ModuleDict({name: nn.Embedding(size, width, padding_idx=PAD) for name, size in sizes.items()})
+        self.tables = nn.ModuleDict()
+        for place, (name, size) in enumerate(sizes.items()):
+            # a name with a dot, or that of a method of Torch's modules, as "type" is, cannot be that of a table
+            odd = "." in name or hasattr(self.tables, name) or name.startswith("feature ")
+            self.tables[table_name(place) if odd else name] = nn.Embedding(size, width, padding_idx=PAD)
         for table in self.embeddings():
             nn.init.normal_(table.weight, std=std if std is not None else 0.02 if width >= 64 else 0.05)
         self.zero_padding()

@@ -10,7 +10,7 @@ import onnx
 import pyarrow as pa
 from onnx import numpy_helper
 
-from ctr_kd.data.samples import GAP
+from ctr_kd.data.samples import GAP, table_name
 from ctr_kd.export.signature import ClickSignature
 from ctr_kd.retrieval.item_index import ItemIndex
 from feature_store.special_tokens import UNKNOWN
@@ -40,6 +40,7 @@ class ItemEmbeddings:
         graph = onnx.load(str(directory / "student.onnx"), load_external_data=False).graph
         names = [name for name in ClickSignature.from_json(scorer.signature).tokens if name != GAP]
         endings = {f"token.tables.{name}.weight": name for name in names}
+        endings |= {f"token.tables.{table_name(place)}.weight": name for place, name in enumerate(names)}
         found = {
             name: numpy_helper.to_array(tensor)
             for tensor in graph.initializer

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 from feature_store.engines import Engine
 from feature_store.store.store import Store
-from feature_store.tables.contracts import DataError, LogContract, NotIngested
+from feature_store.tables.column_names import check_names
+from feature_store.tables.contracts import LogContract, NotIngested
 
 
 def microseconds(time: datetime) -> int:
@@ -58,26 +59,16 @@ class Log:
         return (*self.context, "click_probability") if self.oracle else tuple(self.context)
 
 
-RESERVED = {
-    *("row_id", "request", "user", "item", "timestamp", "label", "split", "history_start", "history_end", "click_probability", "score"),
-    *("user_id", "item_id", "request_id", "code", "history", "history_timestamps"),
-}
-
-
 def offered(contract: LogContract) -> Log:
     """What a contract says of its log.
 
     Raises
     ------
     DataError
-        When a context column or an attribute has a name that rows use, or two have the same.
+        When a name is taken, see :func:`feature_store.tables.column_names.check_names`: an earlier release may have let it in.
     """
+    check_names(contract)
     context = contract.context
-    named = [*context.categorical, *context.dense, *contract.item_attributes, *contract.user_attributes]
-    for name in named:
-        if name in RESERVED or named.count(name) > 1:
-            reason = "a name that rows use themselves" if name in RESERVED else "named twice, among the context and the attributes"
-            raise DataError(f"column {name!r} is {reason}; rename it in the log")
     return Log(
         has_impressions=contract.has_impressions,
         categorical=tuple(context.categorical),

@@ -56,7 +56,8 @@ class FeatureLookup:
         with ExitStack() as stack:
             self._engine = stack.enter_context(_engine(self._engine_config, self._store))
             log = load_log(self._engine, self._store, self._as_of, context=False)
-            self.statistics = statistic_names(self._config.statistics, log.has_impressions)
+            # what the log calls so belongs to its requests, and cannot be joined
+            self.statistics = statistic_names(self._config.statistics, offered(self._store.log_contract))
             build_histories(self._engine, self._config.history.max_length)
             self._timelines = Timelines(self._engine, self._config.statistics, log.has_impressions)
             self._engine.drop("clicks", "runs")  # what is looked up from here on has tables of its own

@@ -50,8 +50,7 @@ class RowWriter:
     ) -> None:
         self.engine, self.log, self.split, self.path = engine, log, split, path
         self.known_item, self.first_row = known_item, first_row
-        names = set(log.context.values())  # a column of the log wins over a statistic of the same name
-        self.statistics = [name for name in statistics if name not in names]
+        self.statistics = list(statistics)
         self.rows, self.positives, self.requests = (dict.fromkeys(SPLITS, 0) for _ in range(3))
         self.unseen = 0
         self.support = Support()

@@ -25,6 +25,7 @@ from datetime import timedelta
 from feature_store.config import StatisticsConfig, duration_text
 from feature_store.engines import Engine
 from feature_store.features.asof_lookup import BEGINNING, Lookup
+from feature_store.features.event_log import Log
 from feature_store.features.histories import HISTORIES
 
 REQUEST_STATISTICS = ("user_clicks", "user_gap", "hour")  # the same for all rows of a request
@@ -41,11 +42,13 @@ def click_counts(config: StatisticsConfig) -> list[str]:
     return [f"item_clicks_{duration_text(window)}" for window in config.windows]
 
 
-def statistic_names(config: StatisticsConfig, has_impressions: bool) -> list[str]:
-    """The statistics of a log, in the order of the rows' columns."""
-    rate = ["item_ctr"] if has_impressions else []
+def statistic_names(config: StatisticsConfig, log: Log) -> list[str]:
+    """The statistics that rows of a log have, in their order: a column of the log takes the place of one that is called so."""
+    rate = ["item_ctr"] if log.has_impressions else []
     of_pair = ["user_item_clicks", "transition_clicks"]
-    return ["item_age", *click_counts(config), *rate, "user_clicks", "user_gap", *of_pair, "hour"]
+    own = {name.lower() for name in (*log.context.values(), *log.user_attributes)}
+    names = ["item_age", *click_counts(config), *rate, "user_clicks", "user_gap", *of_pair, "hour"]
+    return [name for name in names if name not in own]
 
 
 def in_microseconds(window: timedelta) -> int:

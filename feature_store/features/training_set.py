@@ -93,7 +93,7 @@ def assemble(
         write_clicks(engine, output / "clicks.parquet")
         engine.drop("positions")
         maker = RowMaker(engine, log, config, engine_config.chunk)
-        names = statistic_names(config.statistics, log.has_impressions)
+        names = statistic_names(config.statistics, log)
         writer = RowWriter(engine, log, output / "rows.parquet", statistics=names, split=split, known_item=known)
         first, last = request_range(engine, split.train_from, split.test_until)
         with writer:

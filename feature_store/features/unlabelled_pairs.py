@@ -140,7 +140,7 @@ def write_unmet_rows(
             )
         vocabulary = load_json(assembly / "vocabulary.json")
         known = item_in_vocabulary(engine, vocabulary["item"])
-        names = statistic_names(config.statistics, log.has_impressions)
+        names = statistic_names(config.statistics, log)
         shown = replace(log, oracle=False)  # the probability of what was not shown is unknown
         with RowWriter(
             engine, shown, output, statistics=names, split=split, known_item=known, first_row=sum(summary.rows.values())

@@ -42,12 +42,16 @@ def is_data_file(path: Path) -> bool:
 def data_files(data: Path, pattern: str) -> list[Path]:
     """Files of the user's data that match a pattern, sorted; links to files and folders are followed, ``**`` follows them too.
 
+    A file that is called as the pattern is written is the one that is meant, as ``log[1].csv``.
+
     Raises
     ------
     DataFolderError
         When the pattern is none below the data folder, or a link leads nowhere.
     """
     head, deep, tail = pattern.partition("**")
+    if (data / pattern).is_relative_to(data) and is_data_file(data / pattern):
+        return [data / pattern]
     try:
         found = set(data.glob(pattern))
         if deep:

@@ -7,18 +7,7 @@ from pathlib import Path
 
 from feature_store.config import SourceConfig
 from feature_store.readers.base import ENDINGS, data_files, data_folder, read_table, reader_fingerprint, relative
-from feature_store.tables.contracts import ID_COLUMNS, DataError, DataFolderError, LogContract, RawBatch, log_contract
-
-_RESERVED = {*ID_COLUMNS["events"], "timestamp", "clicked", "ingested_at", "time_known", "click_probability", "source", "line", "title"}
-
-
-def _require_distinct(block: str, names: Sequence[str]) -> None:
-    """SQL does not tell upper from lower case, and neither may the names of columns."""
-    seen = set(_RESERVED)
-    for name in names:
-        if name.lower() in seen:
-            raise DataError(f"{block}: {name!r} is named twice, or is a name that the store uses itself; rename the column")
-        seen.add(name.lower())
+from feature_store.tables.contracts import DataError, DataFolderError, LogContract, RawBatch, log_contract
 
 
 class TabularReader:
@@ -29,8 +18,6 @@ class TabularReader:
             raise DataError("reader tabular needs source.events with path, user, item and time")
         self._data = data_folder(data, "tabular")
         self._events, self._items, self._context = config.events, config.items, config.context
-        _require_distinct("source.context", [*self._context.categorical, *self._context.dense])
-        _require_distinct("source.items.categorical", self._items.categorical if self._items else [])
 
     def files(self) -> list[Path]:
         items = self._item_files()

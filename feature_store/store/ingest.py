@@ -25,6 +25,7 @@ from feature_store.store.merge import KEYS, merge_part, sort_engine
 from feature_store.store.quarantine import FILE, Rejects, files_behind, write_failed, write_quarantine
 from feature_store.store.staging import Part, Staging
 from feature_store.store.store import Store, Transaction, finish_commit, storage_errors
+from feature_store.tables.column_names import check_names
 from feature_store.tables.contracts import (
     ID_COLUMNS,
     ContractCheck,
@@ -149,6 +150,7 @@ def _tell_changes(plan: _Plan, store: Store, report: Report) -> None:
 
 def _plan(reader: LogReader, paths: list[Path], data: Path | None, store: Store, latest: int) -> _Plan:
     contract = reader.contract()
+    check_names(contract)
     identity = spaced_digest_of([FORMAT, reader.fingerprint(), contract.to_json()])
     names = {relative(path, data): path for path in paths} if data is not None else {}
     digests = {name: sha256_of(path) for name, path in names.items()}

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 Measured = tuple["NDArray", dict[str, Any]]  # test probabilities, and what they cost
 
 
-def popularity(context: StageContext, rows: ClickRows) -> Measured:
+def popularity(context: StageContext, rows: ClickRows) -> Measured | None:
     from ctr_kd.baselines.clicks import Popularity
 
     train, test = rows.read("train"), rows.read("test")
     counts = click_counts(context.config.statistics)
+    if not {counts[0], counts[-1]} <= {*rows.summary.statistics, *rows.summary.context.dense}:
+        return None  # a categorical column of the log is called so
     fitted = Popularity.fit(train, train["label"].to_numpy(), (counts[0], counts[-1]))
     return fitted.predict(test), {"rows_per_second": rate_of(fitted.predict, test)}
 

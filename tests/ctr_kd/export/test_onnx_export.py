@@ -12,11 +12,14 @@ import pytest
 import torch
 
 from ctr_kd.config import StudentConfig
+from ctr_kd.data.samples import Assembly
 from ctr_kd.export.click_scorer import ClickRowsError, ClickScorer
 from ctr_kd.export.onnx_export import export_student
 from ctr_kd.models.students import STUDENTS
 from ctr_kd.training.loop import predict
+from feature_store.features.summary import ClickSummary
 from feature_store.special_tokens import UNKNOWN
+from feature_store.tables.contracts import ContextNames
 from tests.ctr_kd.worlds import raw_frame
 from tests.signatures import CLICKS
 
@@ -103,6 +106,31 @@ def test_words_that_look_like_integers_stay_words(exported, tmp_path):
     known = scorer.lookups["item"](pa.array([104]))[0]
     for times in (1, 2000):
         assert lookup(pa.array([0, 100, 104] * times)).tolist() == [UNKNOWN, UNKNOWN, known] * times
+
+
+@pytest.mark.parametrize("device, topic", [('a.b "c"', "type"), ("$x ${y}", "a.b"), ("hour", "items"), ("x\ny; <b>", "it's 50% küche")])
+def test_the_names_of_columns_decide_no_score(directory, tmp_path, device, topic):
+    scores = []
+    for names in ({}, {"device": device, "topic": topic}):
+        folder = tmp_path / f"assembly {len(names)}"
+        shutil.copytree(directory, folder)
+        for name in ("rows", "items"):
+            table = pq.read_table(folder / f"{name}.parquet")
+            pq.write_table(table.rename_columns([names.get(column, column) for column in table.column_names]), folder / f"{name}.parquet")
+        vocabulary = json.loads((folder / "vocabulary.json").read_text())
+        (folder / "vocabulary.json").write_text(json.dumps({names.get(name, name): tokens for name, tokens in vocabulary.items()}))
+        context = {"categorical": [names.get("device", "device")], "dense": []}
+        summary = ClickSummary.read(folder)
+        summary.model_copy(update={"context": ContextNames(**context), "item_attributes": [names.get("topic", "topic")]}).write(folder)
+        assembly = Assembly(folder, 5)
+        signature = assembly.signature()
+        torch.manual_seed(2)
+        model = STUDENTS["pooled"](signature, StudentConfig(kind="pooled", width=8, hidden=12)).eval()
+        export_student(model, signature, assembly, folder / "student")
+        frame = raw_frame(directory, "test")
+        frame = frame.rename_columns([names.get(column, column) for column in frame.column_names])
+        scores.append(ClickScorer(folder / "student").predict(frame.to_pandas())["score"])
+    assert scores[0].equals(scores[1])
 
 
 def test_pandas_equals_arrow(exported, directory):

@@ -49,3 +49,16 @@ def test_a_head_without_hidden_layers_is_linear():
     head.begin_at(torch.tensor([-3.0, 1.0, 0.5]))
     assert head(torch.zeros(1, 6)).tolist() == [[-3.0, 1.0, 0.5]]
     torch.testing.assert_close(head(one + two), head(one) + head(two) - head.layers[-1].bias)
+
+
+def test_token_features_may_have_any_name_and_usual_ones_stay_those_of_their_tables() -> None:
+    sizes = {"item": 9, "type": 4, "a.b": 5, "feature 1": 6, "items": 3, "category": 7, "training": 5, "gap": 24}
+    table = TokenEmbedding(sizes, 8)
+    assert [len(weights.weight) for weights in table.embeddings()] == list(sizes.values())
+    assert [name.split(".")[1] for name in table.state_dict()] == [
+        *("item", "feature 1", "feature 2", "feature 3", "feature 4", "category", "feature 6", "gap")
+    ]
+    other = TokenEmbedding(sizes, 8)
+    other.load_state_dict(table.state_dict())
+    tokens = torch.tensor([[3, 2, 1, 4, 2, 5, 1, 20]])
+    assert torch.equal(other(tokens), table(tokens))

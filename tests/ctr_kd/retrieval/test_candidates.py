@@ -10,10 +10,12 @@ import numpy as np
 import onnx
 import pyarrow as pa
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from ctr_kd.models.layers import TokenEmbedding
 from ctr_kd.retrieval.candidates import EmbeddingsMissing, ItemEmbeddings, Retriever
 from tests.signatures import click_signature
 
@@ -82,6 +84,15 @@ def test_an_unknown_item_with_known_attributes_is_reached(tmp_path: Path) -> Non
     assert vectors[:3].tolist() == [[0.0, 3.0], [0.0, 2.0], [2.0, 0.0]]
     items = ["new-right", "new-up"]
     assert names(Retriever(embeddings, pa.array(items), np.ones(2)).find(pa.array([["old"]]), 1), items) == [["new-up"]]
+
+
+def test_an_attribute_whose_name_no_table_can_have_is_read_by_its_place(tmp_path: Path) -> None:
+    table = TokenEmbedding({"item": 6, "type": 7, "gap": 24}, 2)
+    write_graph(tmp_path, **{name.split(".")[1]: weight.numpy() for name, weight in table.state_dict().items()})
+    scorer = scorer_of(old=[5, 6])
+    scorer.signature["tokens"] = {"item": 6, "type": 7, "gap": 24}
+    vectors, _ = ItemEmbeddings(tmp_path, scorer).of(pa.array(["old"]))
+    np.testing.assert_allclose(vectors, table(torch.tensor([[5, 6, 0]])).detach())
 
 
 def test_a_graph_without_embeddings_is_named(tmp_path: Path) -> None:

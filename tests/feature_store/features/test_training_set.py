@@ -12,11 +12,13 @@ import pytest
 
 from feature_store.config import AssemblyConfig, FeatureStoreConfig
 from feature_store.features import row_writer as rows
+from feature_store.features.event_log import offered
 from feature_store.features.historical_features import features_for
 from feature_store.features.statistics import statistic_names
 from feature_store.features.summary import ClickSummary
 from feature_store.features.training_set import assemble
 from feature_store.store.store import Store
+from feature_store.tables.column_names import RESERVED
 from feature_store.tables.contracts import ContextNames, DataError
 from tests.feature_store.logs import Event, write_store
 from tests.odd_names import odd_folder
@@ -94,7 +96,7 @@ def test_features_of_assembled_rows_are_those_of_the_assembly(tmp_path: Path, ha
     )
     shuffled = np.random.default_rng(0).permutation(table.num_rows)
     found = features_for(store, frame.take(shuffled), settings(), ENGINE.model_copy(update={"chunk": 100}))
-    for name in statistic_names(settings().statistics, has_impressions):
+    for name in statistic_names(settings().statistics, offered(store.log_contract)):
         assert found[name].combine_chunks().equals(table[name].take(shuffled).combine_chunks()), name
     clicks = pq.read_table(tmp_path / "out" / "clicks.parquet").to_pandas()
     ids = items.to_numpy()
@@ -111,9 +113,10 @@ def test_columns_and_types_of_the_files(tmp_path: Path) -> None:
     assert [(field.name, str(field.type)) for field in schema] == [
         *(("row_id", "int64"), ("request", "int64"), ("user", "int32"), ("item", "int32"), ("timestamp", "int64"), ("label", "int8")),
         *(("split", "string"), ("history_start", "int64"), ("history_end", "int64")),
-        *((name, "float") for name in statistic_names(settings().statistics, True)),
+        *((name, "float") for name in statistic_names(settings().statistics, offered(store.log_contract))),
         *(("device", "string"), ("position", "float")),
     ]
+    assert {*schema.names} - {*statistic_names(settings().statistics, offered(store.log_contract)), "device", "position"} <= RESERVED.keys()
     clicks = pq.read_schema(tmp_path / "out" / "clicks.parquet")
     assert [(field.name, str(field.type)) for field in clicks] == [
         *(
@@ -145,17 +148,21 @@ def test_rows_of_one_request_share_its_number(tmp_path: Path) -> None:
     assert table.device[:3].tolist() == ["p1", "p2", "p3"]  # each row has its own context, in the order of the items
 
 
-def test_a_context_column_wins_over_a_statistic_of_its_name(tmp_path: Path) -> None:
-    store = write_store(tmp_path / "store", busy_log(True), True, dense=["hour"])
+@pytest.mark.parametrize("name", ["hour", "Hour"])
+def test_a_context_column_wins_over_a_statistic_of_its_name(tmp_path: Path, name: str) -> None:
+    store = write_store(tmp_path / "store", busy_log(True), True, dense=[name])
     summary = assemble(store, settings(), ENGINE, None, tmp_path / "out")
     assert "hour" not in summary.statistics
     table = pq.read_table(tmp_path / "out" / "rows.parquet")
-    assert table.column_names.count("hour") == 1 and max(table["hour"].to_pylist()) > 24  # the log's, which counts minutes
+    assert [found for found in table.column_names if found.lower() == "hour"] == [name]
+    assert max(table[name].to_pylist()) > 24  # the log's, which counts minutes
+    frame = pa.table({"user_id": [1], "item_id": [1], "timestamp": ["2024-01-01T12:00"]})
+    assert "hour" not in features_for(store, frame, settings(), ENGINE).column_names  # it belongs to a request and cannot be joined
 
 
 def test_a_context_column_with_a_name_of_the_rows_is_refused(tmp_path: Path) -> None:
     store = write_store(tmp_path / "store", busy_log(True), True, dense=["label"])
-    with pytest.raises(DataError, match="column 'label' is a name that rows use themselves"):
+    with pytest.raises(DataError, match="column 'label' is called as a column of the training rows is"):
         assemble(store, settings(), ENGINE, None, tmp_path / "out")
 
 

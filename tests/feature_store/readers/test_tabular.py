@@ -1,4 +1,6 @@
+import csv
 import gzip
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from feature_store.config import SourceConfig
 from feature_store.readers import base
 from feature_store.readers.tabular import TabularReader
 from feature_store.tables.contracts import ContractCheck, DataError
+from tests.odd_names import ODD_COLUMNS
 
 EVENTS = {"path": "*.csv", "user": "u", "item": "i", "time": "t", "clicked": "c", "request": "r", "ingested": "k"}
 
@@ -127,10 +130,35 @@ def test_missing_things_are_named(tmp_path: Path) -> None:
         reader(tmp_path, events={**EVENTS, "path": "/logs/*.csv"}).files()
 
 
-@pytest.mark.parametrize("names", [["user_id"], ["Line"], ["a", "A"]])
-def test_names_that_the_store_cannot_tell_apart_are_refused(tmp_path: Path, names: list[str]) -> None:
-    with pytest.raises(DataError, match=r"source.context: .* rename the column"):
-        reader(tmp_path, context={"categorical": names})
+def test_columns_keep_their_names_whatever_they_are(tmp_path: Path) -> None:
+    """Quotes, dots, dollars and twins in other letters, in the log and in the catalogue."""
+    own = {"User": [3], "u": [1], "U": [2], "i": [5], "t": [1717000000], **{name: [n] for n, name in enumerate(ODD_COLUMNS)}}
+    table = pa.table({name: pa.array(values) for name, values in own.items()})
+    pq.write_table(table, tmp_path / "log.parquet")
+    with open(tmp_path / "log.csv", "w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([table.column_names, [values[0] for values in own.values()]])
+    for ending in ("csv", "parquet"):
+        events = {"path": f"log.{ending}", "user": "U", "item": "i", "time": "t"}
+        (row,) = rows(reader(tmp_path, events=events, context={"dense": list(ODD_COLUMNS)}))
+        assert (row["user_id"], row["item_id"]) == (2, 5)
+        assert {name: row[name] for name in ODD_COLUMNS} == {name: n for n, name in enumerate(ODD_COLUMNS)}
+        shutil.copyfile(tmp_path / f"log.{ending}", tmp_path / f"items.{ending}")
+        log = reader(tmp_path, events=events, items={"path": f"items.{ending}", "item": ODD_COLUMNS[4], "categorical": ["U", *ODD_COLUMNS]})
+        assert rows(log)[0] | {"source": "", "line": 0} == {
+            "item_id": 4,
+            "U": "2",
+            **{name: str(n) for n, name in enumerate(ODD_COLUMNS)},
+            "title": None,
+            "source": "",
+            "line": 0,
+        }
+
+
+def test_a_file_whose_name_is_a_pattern_is_found_by_it(tmp_path: Path) -> None:
+    (tmp_path / "log[1].csv").write_text("u,i,t\n1,5,1717000000\n", encoding="utf-8")
+    (tmp_path / "log1.csv").write_text("u,i,t\n2,5,1717000000\n", encoding="utf-8")
+    log = reader(tmp_path, events={"path": "log[1].csv", "user": "u", "item": "i", "time": "t"})
+    assert [path.name for path in log.files()] == ["log[1].csv"]
 
 
 def test_a_header_alone_is_a_batch_of_no_rows(tmp_path: Path) -> None:

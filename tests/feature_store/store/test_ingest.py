@@ -80,6 +80,18 @@ def test_the_store_does_not_depend_on_the_names_of_the_folders_above_it_or_the_l
     assert len(odd.quarantine()) == 3
 
 
+@pytest.mark.parametrize("context", [["gap"], ["device", "Device"], ["SCORE"], ["model_version"]])
+def test_a_name_that_is_taken_is_refused_before_anything_is_read(world: World, context: list[str]) -> None:
+    world.write("a.csv", row())
+    world.ingest()
+    before = world.bytes()
+    odd = World(world.data.parent, context={"categorical": context})
+    odd.write("b.csv", row(2))
+    with pytest.raises(DataError, match=f"categorical context: column '{context[-1]}' is .*rename it in the log and in `source`"):
+        odd.ingest()
+    assert world.bytes() == before
+
+
 def test_rows_land_in_the_partition_of_their_date_sorted_by_user_and_time(world: World) -> None:
     world.write("a.csv", row(2, 10, DAY + 5), row(1, 11, DAY + 86_400), row(1, 12, DAY + 9), row(1, 13, DAY + 3, 0, ""))
     summary = world.ingest()

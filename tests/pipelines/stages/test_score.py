@@ -25,7 +25,7 @@ from pipelines.scoring.files import score_file
 from pipelines.scoring.labelled_files import evaluate_file
 from pipelines.tracking.client import TrackingError, tracking_uri
 from pipelines.workspace.context import RunContext
-from tests.pipelines.served import Served, probability
+from tests.pipelines.served import Served, day_of_log, probability
 
 
 def test_a_date_becomes_one_partition(served: Served) -> None:
@@ -173,6 +173,17 @@ def test_what_a_file_carries_is_used_and_what_it_lacks_is_joined(served: Served,
     found = scored(served, frame(**columns), tmp_path)
     np.testing.assert_allclose(found["score"], [probability(item) for item in (10, 13, 99)], atol=1e-6)
     assert list(found.columns).count("score") == 1
+
+
+def test_a_context_column_that_a_file_lacks_stays_null_also_where_a_statistic_is_called_so(served: Served, tmp_path: Path) -> None:
+    served.own_log(tmp_path / "log")
+    log = day_of_log(date(2024, 1, 3))
+    pq.write_table(pa.table({**log, "hour": np.arange(30.0), "Item_Age": np.arange(30.0)}), served.data / "log_1.parquet")
+    served.change(source={"context": {"categorical": ["device"], "dense": ["hour", "Item_Age"]}})
+    served.run()
+    with StoreFeatures(served.context()) as features:
+        joined = Joiner(["history", "hour", "Item_Age", "item_age", "user_gap"], features).join(pa.Table.from_pandas(frame()))
+    assert joined.column_names[4:] == ["history", "user_gap", "history_timestamps"]
 
 
 def test_a_file_that_carries_everything_needs_no_store(served: Served) -> None:
