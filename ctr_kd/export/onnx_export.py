@@ -134,7 +134,7 @@ def class_columns(classes: Sequence[str]) -> list[str]:
     >>> class_columns(["sports", "label", "class label"])
     ['sports', 'class class label', 'class label']
     """
-    columns = []
+    columns: list[str] = []
     for name in classes:
         column = name
         while column in ("label", "score", "text", "text_b", "model_version") or (column != name and column in (*classes, *columns)):
