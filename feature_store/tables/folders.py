@@ -1,7 +1,7 @@
 """Which files below a folder may be opened: regular ones, by names that stay below it.
 
 What lies in a workspace or a model may come from elsewhere. A link, a pipe or a device there, or a name in one of its lists that leads
-out of the folder, is refused by name and never followed. A user's own ``--data`` is another matter: links in it lead where they lead.
+out of the folder, is refused by name and never followed. A user's own data folder is another matter: links in it lead where they lead.
 """
 
 from __future__ import annotations
