@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from feature_store.engines.spark_session import EngineFailed, EngineMissing
-from feature_store.tables.contracts import DataError, DataFolderError, NotIngested
+from feature_store.tables.contracts import DataError, DataFolderError, NoEvents, NotIngested
 from feature_store.tables.files import UnsafeFile
 
 _CODES_OF_OTHERS: tuple[tuple[type[Exception], int], ...] = (
@@ -20,6 +20,7 @@ _CODES_OF_OTHERS: tuple[tuple[type[Exception], int], ...] = (
 )
 _ADVICE: tuple[tuple[type[Exception], str], ...] = (  # what a lower floor cannot say: it knows no command
     (NotIngested, "run `ctr-kd ingest`"),
+    (NoEvents, "score.candidates: live and retrieve score a date before it has events, score.users says whom"),
     (DataFolderError, "--data DIR names the data folder"),
     (EngineFailed, "add --debug for the traceback"),
 )

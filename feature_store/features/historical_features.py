@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.config import AssemblyConfig, FeatureStoreConfig
+from feature_store.config import AssemblyConfig, FeatureStoreConfig, duration_text
 from feature_store.engines import Engine, open_engine
 from feature_store.engines.sql_template import render_sql
 from feature_store.features.event_log import Log, load_log, microseconds, offered
@@ -23,9 +23,10 @@ from feature_store.features.requests import RowMaker, number_requests, request_r
 from feature_store.features.statistics import REQUEST_STATISTICS, Timelines, in_microseconds, statistic_names
 from feature_store.store.store import Store
 from feature_store.tables.casting import MICROSECOND, as_array, to_text, to_times
-from feature_store.tables.contracts import DataError, nearest
+from feature_store.tables.contracts import DataError, NoEvents, nearest
 
 BATCH = 1_000_000  # rows of candidates in memory at a time
+_AHEAD = timedelta(days=7)  # users of so long before a date that has no event yet
 
 
 @contextmanager
@@ -190,6 +191,8 @@ def candidates_on(
     as_of: datetime | None = None,
     *,
     kind: Literal["log", "live"] = "log",
+    window: timedelta | None = None,
+    users: timedelta | None = None,
 ) -> pa.Table:
     """What is to be scored for a date, in one table; :func:`candidate_batches_on` gives it in parts.
 
@@ -206,7 +209,13 @@ def candidates_on(
     kind : "log" or "live"
         ``log``: the date's impressions; for a log of clicks only the date's clicks with the candidates that an assembly
         samples for them. ``live``: each user with an event on the date, with the context of the newest one, times each item
-        clicked in ``candidates.window`` before the end of the date (of the log, if that ends earlier on that date).
+        clicked in ``window`` before the date's newest event, at the moment after it. A date that has no event yet is scored ahead: the
+        moment is its beginning, the users are those of the days before, and the window ends with the newest event.
+    window : timedelta, optional
+        Of live items; None is ``candidates.window``.
+    users : timedelta, optional
+        Live: users with an event in so long before the end of the date, or before the beginning of one without an event. None: those of
+        the date, or of the week before one without an event.
 
     Returns
     -------
@@ -217,9 +226,9 @@ def candidates_on(
     Raises
     ------
     DataError
-        When the date has no event, or no item is live.
+        When the date has no event, or nobody had one lately, or no item is live.
     """
-    return pa.concat_tables(candidate_batches_on(store, day, config, engine_config, as_of, kind=kind))
+    return pa.concat_tables(candidate_batches_on(store, day, config, engine_config, as_of, kind=kind, window=window, users=users))
 
 
 def candidate_batches_on(
@@ -230,6 +239,8 @@ def candidate_batches_on(
     as_of: datetime | None = None,
     *,
     kind: Literal["log", "live"] = "log",
+    window: timedelta | None = None,
+    users: timedelta | None = None,
 ) -> Iterator[pa.Table]:
     """The rows of :func:`candidates_on` in order, in tables that fit memory: live candidates are users times items.
 
@@ -238,9 +249,10 @@ def candidate_batches_on(
     with _engine(engine_config, store) as engine:
         # What was shown is in the date's own events, whatever was before.
         shown = kind == "log" and offered(store.log_contract).has_impressions
-        loaded = _load_day(engine, store, day, as_of, alone=shown)
+        window = window or config.candidates.window
+        loaded = _load_live(engine, store, day, as_of, users) if kind == "live" else _load_day(engine, store, day, as_of, alone=shown)
         if kind == "live":
-            parts = _live(engine, loaded, in_microseconds(config.candidates.window))
+            parts = _live(engine, loaded, window)
         elif shown:
             number_requests(engine, loaded.log)
             parts = _shown(engine, loaded)
@@ -251,7 +263,7 @@ def candidate_batches_on(
             empty = empty and part.num_rows == 0
             yield _as_candidates(part, loaded.log)
         if empty:
-            raise _no_candidate(store, day, config, kind)
+            raise _no_candidate(store, day, window)
 
 
 class Live(NamedTuple):
@@ -260,11 +272,11 @@ class Live(NamedTuple):
     Attributes
     ----------
     users : pa.Table
-        A row per user with an event on the date, in the layout of candidates, ``item_id`` null: the moment is that of live candidates.
+        A row per user of live candidates, in their layout and at their moment, ``item_id`` null.
     items : pa.Array
         Raw ids of the items live at that moment, in the order of their codes.
     clicks : int array (items,)
-        Clicks on each in ``candidates.window`` before the moment.
+        Clicks on each in the window.
     """
 
     users: pa.Table
@@ -272,22 +284,32 @@ class Live(NamedTuple):
     clicks: np.ndarray
 
 
-def live_on(store: Store, day: date, config: AssemblyConfig, engine_config: FeatureStoreConfig, as_of: datetime | None = None) -> Live:
+def live_on(
+    store: Store,
+    day: date,
+    config: AssemblyConfig,
+    engine_config: FeatureStoreConfig,
+    as_of: datetime | None = None,
+    *,
+    window: timedelta | None = None,
+    users: timedelta | None = None,
+) -> Live:
     """Users of a date and the items live then, from which the caller makes pairs; see :func:`candidates_on` for both.
 
     Raises
     ------
     DataError
-        When the date has no event, or no item is live.
+        When nobody had an event lately, or no item is live.
     """
+    window = window or config.candidates.window
     with _engine(engine_config, store) as engine:
-        loaded = _load_day(engine, store, day, as_of)
-        users, items = _users_and_items(engine, loaded, in_microseconds(config.candidates.window))
+        loaded = _load_live(engine, store, day, as_of, users)
+        of_date, items = _users_and_items(engine, loaded, window)
         if not items.num_rows:
-            raise _no_candidate(store, day, config, "live")
-        no_item = pa.nulls(users.num_rows, items["item_id"].type)
-        moments = pa.array(np.full(users.num_rows, loaded.moment))
-        rows = users.append_column("item_id", no_item).append_column("timestamp", moments)
+            raise _no_candidate(store, day, window)
+        no_item = pa.nulls(of_date.num_rows, items["item_id"].type)
+        moments = pa.array(np.full(of_date.num_rows, loaded.moment))
+        rows = of_date.append_column("item_id", no_item).append_column("timestamp", moments)
         return Live(_as_candidates(rows, loaded.log), as_array(items["item_id"]), items["clicks"].to_numpy())
 
 
@@ -298,20 +320,18 @@ class _LoadedDay(NamedTuple):
     ----------
     log : Log
     start, end : int
-        Limits of the date in microseconds, the end exclusive.
+        Limits of the date in microseconds, the end exclusive; of live candidates those in which their users had an event.
     newest : int
-        Time of its newest event.
+        Time of the newest event up to the date.
+    moment : int
+        When live candidates are asked for: just after the newest event, or at the beginning of a date that has none yet.
     """
 
     log: Log
     start: int
     end: int
     newest: int
-
-    @property
-    def moment(self) -> int:
-        """When live candidates are asked for: just after the newest event."""
-        return self.newest + 1
+    moment: int
 
     @property
     def columns(self) -> str:
@@ -335,18 +355,36 @@ def _load_day(engine: Engine, store: Store, day: date, as_of: datetime | None, a
     newest = engine.rows(f"select max(timestamp) from log where time_known and timestamp >= {start} and timestamp < {end}")[0][0]
     if newest is None:
         raise _no_event(store, day, as_of)
-    return _LoadedDay(log, start, end, newest)
+    return _LoadedDay(log, start, end, newest, newest + 1)
 
 
-def _no_event(store: Store, day: date, as_of: datetime | None) -> DataError:
+def _load_live(engine: Engine, store: Store, day: date, as_of: datetime | None, users: timedelta | None) -> _LoadedDay:
+    """Load the log up to and with a date, which need not have an event yet."""
+    midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    last = midnight + timedelta(days=1, microseconds=-1)
+    start, end = microseconds(midnight), microseconds(last) + 1
+    log = load_log(engine, store, as_of, until=last)
+    newest = engine.rows(f"select max(timestamp) from log where time_known and timestamp < {end}")[0][0]
+    if newest is None:
+        raise _no_event(store, day, as_of)
+    if newest >= start:
+        return _LoadedDay(log, start if users is None else end - in_microseconds(users), end, newest, newest + 1)
+    since = start - in_microseconds(users or _AHEAD)
+    if newest < since:
+        raise _no_event(store, day, as_of, f"nobody had an event in the {duration_text(users or _AHEAD)} before")
+    return _LoadedDay(log, since, start, newest, start)
+
+
+def _no_event(store: Store, day: date, as_of: datetime | None, what: str = "no event on") -> NoEvents:
     dates = store.dates(as_of)
     held = f"{dates[0]} to {dates[-1]}" if dates else "no event at all"
-    return DataError(f"{store.root}: no event on {day.isoformat()}; the log holds {held}")
+    return NoEvents(f"{store.root}: {what} {day.isoformat()}; the log holds {held}")
 
 
-def _no_candidate(store: Store, day: date, config: AssemblyConfig, kind: str) -> DataError:
-    window = f"in the {config.candidates.window} before {'it' if kind == 'log' else 'the end of it'}"
-    return DataError(f"{store.root}: no candidate on {day.isoformat()}: no item was clicked {window}; use a longer candidates.window")
+def _no_candidate(store: Store, day: date, window: timedelta) -> DataError:
+    return DataError(
+        f"{store.root}: no candidate on {day.isoformat()}: no item was clicked in the {duration_text(window)} before; use a longer window"
+    )
 
 
 def _as_candidates(table: pa.Table, log: Log) -> pa.Table:
@@ -375,7 +413,7 @@ def _sampled(engine: Engine, day: _LoadedDay, config: AssemblyConfig, engine_con
         yield engine.fetch("candidates/candidates_sampled.sql", by=["row"], columns=day.columns, first=first, last=last)
 
 
-def _live(engine: Engine, day: _LoadedDay, window: int) -> Iterator[pa.Table]:
+def _live(engine: Engine, day: _LoadedDay, window: timedelta) -> Iterator[pa.Table]:
     users, live = _users_and_items(engine, day, window)
     items = as_array(live["item_id"])
     step = max(1, BATCH // max(1, len(items)))
@@ -386,7 +424,7 @@ def _live(engine: Engine, day: _LoadedDay, window: int) -> Iterator[pa.Table]:
         yield rows.append_column("timestamp", pa.array(np.full(len(user), day.moment)))
 
 
-def _users_and_items(engine: Engine, day: _LoadedDay, window: int) -> tuple[pa.Table, pa.Table]:
+def _users_and_items(engine: Engine, day: _LoadedDay, window: timedelta) -> tuple[pa.Table, pa.Table]:
     limits = {"start": day.start, "end": day.end}
     users = engine.fetch("candidates/live_users.sql", by=["request_id"], columns=day.columns, order=day.order, **limits)
-    return users, engine.fetch("candidates/live_items.sql", by=["item_code"], moment=day.moment, window=window)
+    return users, engine.fetch("candidates/live_items.sql", by=["item_code"], moment=day.newest + 1, window=in_microseconds(window))

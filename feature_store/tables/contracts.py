@@ -52,6 +52,10 @@ class DataFolderError(DataError):
     """The data folder is not there, or lacks what the reader looks for. The floor that shows the message adds how to name the folder."""
 
 
+class NoEvents(DataError):
+    """The log has no event from which a date's candidates could be made."""
+
+
 class StorageError(Exception):
     """The disk refused: no space left, or no permission. The store is as it was. The message is one line."""
 

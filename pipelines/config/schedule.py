@@ -15,4 +15,9 @@ class ScheduleConfig(Config):
     catchup: bool = Field(False, description="also run the logical times between start and now that have not run")
     retries: int = Field(2, ge=0, description="further tries of a step that failed; none after exit code 2 or 4, which would come again")
     retry_delay: Duration = Field(parse_duration("10m"), description="time between two tries")
-    scored_days_back: int = Field(1, ge=0, description="the date that is scored, in days before the logical time; 1 is the last whole day")
+    scored_days_back: int = Field(
+        1,
+        ge=-1,
+        description="the date that is scored, in days before the logical time; 1 is the last whole day, -1 the day to come, for live and "
+        "retrieved candidates",
+    )

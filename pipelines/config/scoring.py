@@ -13,7 +13,16 @@ class ScoreConfig(Config):
     candidates: Literal["log", "live", "retrieve"] = Field(
         "log",
         description="log: that date's impressions or sampled candidates; live: users of the date x items live then; retrieve: per user the "
-        "live items nearest to their history",
+        "live items nearest to their history. live and retrieve also score a date that has no event yet",
+    )
+    window: Duration | None = Field(
+        None,
+        description="live, retrieve: an item is live when it was clicked within so long before the newest event; null: candidates.window",
+    )
+    users: Duration | None = Field(
+        None,
+        description="live, retrieve: score who had an event within so long before the end of the date, or before the beginning of one "
+        "that has no event yet; null: who had one on the date, or in the week before one without",
     )
     per_user: int = Field(100, ge=1, le=10_000, description="retrieve: candidates per user")
     top: int | None = Field(None, ge=1, description="keep the best so many rows of each user; null keeps all (--top)")

@@ -63,7 +63,8 @@ def why_stale(run: RunContext, day: date, manifest: ScoresManifest) -> list[str]
 
     One that was made at a later logical time than this command's is not stale.
     """
-    before, now = manifest.made_from or PartitionSource(), partition_source(run.store, run.config, day, run.as_of)
+    before = manifest.made_from or PartitionSource()
+    now = partition_source(run.store, run.config, day, run.as_of, ahead=before.ahead)
     return [] if is_later(before, now) else differences(before, now)
 
 

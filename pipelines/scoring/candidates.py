@@ -23,7 +23,17 @@ def candidate_tables(context: StageContext, day: date, model: LoadedModel, joine
     config = context.config
     if config.score.candidates == "retrieve":
         return retrieved(context, day, model, joiner)
-    return candidate_batches_on(context.store, day, config.assembly, config.feature_store, context.as_of, kind=config.score.candidates)
+    score = config.score
+    return candidate_batches_on(
+        context.store,
+        day,
+        config.assembly,
+        config.feature_store,
+        context.as_of,
+        kind="live" if score.candidates == "live" else "log",
+        window=score.window,
+        users=score.users,
+    )
 
 
 def retrieved(context: StageContext, day: date, model: LoadedModel, joiner: Joiner) -> Iterator[pa.Table]:
@@ -31,7 +41,8 @@ def retrieved(context: StageContext, day: date, model: LoadedModel, joiner: Join
     from ctr_kd.retrieval.candidates import EmbeddingsMissing, ItemEmbeddings, Retriever
 
     settings = context.config.score
-    live = live_on(context.store, day, context.config.assembly, context.config.feature_store, context.as_of)
+    config = context.config
+    live = live_on(context.store, day, config.assembly, config.feature_store, context.as_of, window=settings.window, users=settings.users)
     try:
         retriever = Retriever(ItemEmbeddings(model.directory, model.scorer), live.items, live.clicks)
     except EmbeddingsMissing as error:

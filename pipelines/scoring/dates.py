@@ -140,7 +140,7 @@ def score_date(context: StageContext, day: date, source: PartitionSource) -> Non
         model_version=version,
         fingerprint=context.fingerprint,
         made_from=source,
-        seen_in_training=seen_in_training(model.split, day, shown=settings.candidates == "log"),
+        seen_in_training=seen_in_training(model.split, day, later=settings.candidates != "log" and not source.ahead),
         report=report,
     )
     publish_scores(temporary, partition_path(context.workspace, day), manifest)
@@ -150,28 +150,28 @@ def score_date(context: StageContext, day: date, source: PartitionSource) -> Non
     context.record({"rows": rows, "rows_per_second": report.rows_per_second} | ({} if psi is None else {"psi": psi}))
 
 
-def seen_in_training(split: SplitTimes | None, day: date, shown: bool) -> SeenInTraining | None:
+def seen_in_training(split: SplitTimes | None, day: date, later: bool = False) -> SeenInTraining | None:
     """What a model with these windows has seen of a date's clicks.
 
     Parameters
     ----------
     split : SplitTimes, optional
     day : date
-    shown : bool
-        The candidates are the date's own impressions; else their clicks are those of the day after.
+    later : bool
+        The candidates were made at the end of the date, so that their clicks are those of the day after.
 
     Examples
     --------
     >>> noon = datetime(2024, 1, 3, 12, tzinfo=UTC)
     >>> split = SplitTimes(train_from=None, train_until=noon, validate_until=noon + timedelta(hours=6), test_until=noon + timedelta(days=2))
-    >>> seen_in_training(split, date(2024, 1, 2), True), seen_in_training(split, date(2024, 1, 3), True)
+    >>> seen_in_training(split, date(2024, 1, 2)), seen_in_training(split, date(2024, 1, 3))
     (SeenInTraining(window='training', share=1.0), SeenInTraining(window='training', share=0.75))
-    >>> seen_in_training(split, date(2024, 1, 4), True), seen_in_training(split, date(2024, 1, 3), False)
+    >>> seen_in_training(split, date(2024, 1, 4)), seen_in_training(split, date(2024, 1, 3), later=True)
     (None, None)
     """
     if split is None:
         return None
-    start = datetime(day.year, day.month, day.day, tzinfo=UTC) + (timedelta() if shown else timedelta(days=1))
+    start = datetime(day.year, day.month, day.day, tzinfo=UTC) + (timedelta(days=1) if later else timedelta())
     end = start + timedelta(days=1)
     windows = {"training": (split.train_from or start, split.train_until), "validation": (split.train_until, split.validate_until)}
     seen = {name: max(min(until, end) - max(since, start), timedelta()) / timedelta(days=1) for name, (since, until) in windows.items()}

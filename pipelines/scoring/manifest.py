@@ -42,6 +42,8 @@ class PartitionSource(JsonModel):
         Configuration keys with their values.
     as_of : str or None
         Logical time, ISO 8601, where it hides a row of these partitions; else None.
+    ahead : bool
+        The date had no event yet: what comes on it is what the scores were for, and does not make them stale.
     """
 
     events: dict[str, str] = Field(default_factory=dict)
@@ -49,6 +51,7 @@ class PartitionSource(JsonModel):
     contract: str | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     as_of: str | None = None
+    ahead: bool = False
 
 
 class SeenInTraining(JsonModel):

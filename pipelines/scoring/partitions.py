@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from pipelines.workspace.manifest import MANIFEST, FileDigest
 
 SCORES, REPORT = "scores.parquet", "scoring.json"
 # Besides the model: what decides which rows a date has, and what the store joins to them.
-SETTINGS = ("score.candidates", "score.per_user", "score.top", "candidates", "history", "statistics")
+SETTINGS = ("score.candidates", "score.per_user", "score.top", "score.window", "score.users", "candidates", "history", "statistics")
 
 
 def partition_path(workspace: Path, day: date) -> Path:
@@ -49,9 +49,20 @@ def _dates(paths: Iterator[Path], name: Any) -> list[date]:
     return sorted(date.fromisoformat(name(path)) for path in paths)
 
 
-def partition_source(store: Store, config: RunConfig, day: date, as_of: datetime | None) -> PartitionSource:
-    """What the scores of a date would be made from now."""
+def is_ahead(store: Store, config: RunConfig, day: date, as_of: datetime | None) -> bool:
+    """Whether a date would be scored before it has an event."""
+    begins = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    hidden = as_of is not None and as_of <= begins
+    return config.score.candidates != "log" and (hidden or day.isoformat() not in store.dates())
+
+
+def partition_source(store: Store, config: RunConfig, day: date, as_of: datetime | None, ahead: bool | None = None) -> PartitionSource:
+    """What the scores of a date would be made from now; ``ahead`` as if it had no event yet, by default where it has none."""
     midnight = datetime(day.year, day.month, day.day, 23, 59, 59, 999_999, tzinfo=UTC)
+    if ahead is None:
+        ahead = is_ahead(store, config, day, as_of)
+    if ahead:
+        midnight -= timedelta(days=1)
     known = store.known_until(midnight)
     hides = as_of is not None and known is not None and as_of <= known
     return PartitionSource(
@@ -60,6 +71,7 @@ def partition_source(store: Store, config: RunConfig, day: date, as_of: datetime
         contract=digest_of(store.contract.to_json()),
         settings=config.section(SETTINGS),
         as_of=as_of.isoformat() if hides and as_of is not None else None,
+        ahead=ahead,
     )
 
 

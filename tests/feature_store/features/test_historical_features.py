@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from feature_store.config import AssemblyConfig, FeatureStoreConfig
 from feature_store.features import historical_features as serving
-from feature_store.features.historical_features import FeatureLookup, candidate_batches_on, candidates_on, features_for
+from feature_store.features.historical_features import FeatureLookup, candidate_batches_on, candidates_on, features_for, live_on
 from feature_store.features.training_set import assemble
 from feature_store.store.store import Store
-from feature_store.tables.contracts import DataError
+from feature_store.tables.contracts import DataError, NoEvents
 from tests.feature_store.logs import Event, at, write_store
 
 ENGINE = FeatureStoreConfig(threads=1)
@@ -129,6 +129,31 @@ def test_live_candidates_are_users_of_the_date_times_items_live_at_its_end(store
     assert [(row["user_id"], row["item_id"]) for row in earlier] == [(user, item) for user in (1, 2) for item in (1, 2)]
 
 
+def test_live_candidates_of_a_date_that_has_no_event_yet(store: Store) -> None:
+    """The users of the week before, at its beginning; the log's last events are at minutes 290 and, of user 1 on item 4, 1090."""
+    ahead = candidates_on(store, date(2024, 1, 3), CONFIG, ENGINE, kind="live").to_pylist()
+    assert [(row["user_id"], row["item_id"], row["device"]) for row in ahead] == [
+        (1, 4, "tv"),
+        (2, 4, "phone"),
+        (3, 4, None),
+        (4, 4, "phone"),
+    ]
+    assert {row["timestamp"] for row in ahead} == {datetime(2024, 1, 3, tzinfo=UTC)}
+    hour, day = timedelta(hours=1), timedelta(days=1)
+    assert candidates_on(store, date(2024, 1, 2), CONFIG, ENGINE, at(1080), kind="live", window=hour).column("item_id").to_pylist() == 4 * [
+        1,
+        2,
+        3,
+    ]
+    assert candidates_on(store, date(2024, 1, 3), CONFIG, ENGINE, kind="live", users=day)["user_id"].to_pylist() == [1]
+    assert candidates_on(store, date(2024, 1, 3), CONFIG, ENGINE, kind="live", window=day)["item_id"].to_pylist()[:4] == [1, 2, 3, 4]
+    both = candidates_on(store, date(2024, 1, 2), CONFIG, ENGINE, kind="live", users=2 * day)  # of that date and the one before
+    assert both["user_id"].to_pylist() == [1, 2, 3, 4]
+    assert live_on(store, date(2024, 1, 3), CONFIG, ENGINE, window=day).clicks.tolist() == [10, 10, 10, 1]
+    with pytest.raises(NoEvents, match="nobody had an event in the 7d before 2024-01-20; the log holds 2024-01-01 to"):
+        candidates_on(store, date(2024, 1, 20), CONFIG, ENGINE, kind="live")
+
+
 def test_impressions_of_a_date(tmp_path: Path) -> None:
     log = [Event(1, item, minute, clicked=0, request=None if minute == 20 else 7 + minute) for minute in (20, 10, 1500) for item in (2, 1)]
     log.append(Event(1, 1, 0))
@@ -137,9 +162,9 @@ def test_impressions_of_a_date(tmp_path: Path) -> None:
     assert [row["timestamp"] for row in found] == [at(0), at(10), at(10), at(20), at(20)]
 
 
-@pytest.mark.parametrize("kind", ["log", "live"])
-def test_a_date_without_events_is_an_error(store: Store, kind: str) -> None:
-    with pytest.raises(DataError, match="no event on 2024-02-01; the log holds 2024-01-01 to 2024-01-02"):
+@pytest.mark.parametrize(("kind", "what"), [("log", "no event on"), ("live", "nobody had an event in the 7d before")])
+def test_a_date_without_events_is_an_error(store: Store, kind: str, what: str) -> None:
+    with pytest.raises(DataError, match=f"{what} 2024-02-01; the log holds 2024-01-01 to 2024-01-02"):
         candidates_on(store, date(2024, 2, 1), CONFIG, ENGINE, kind=kind)  # type: ignore[arg-type]
 
 
@@ -199,7 +224,7 @@ def test_impressions_are_read_from_their_date_alone(tmp_path: Path) -> None:
 
 def test_no_live_item_is_an_error(tmp_path: Path) -> None:
     log = [Event(1, 1, 0), Event(1, 2, 100, clicked=0)]
-    with pytest.raises(DataError, match="no item was clicked in the 1:00:00 before the end of it"):
+    with pytest.raises(DataError, match="no item was clicked in the 1h before; use a longer window"):
         candidates_on(write_store(tmp_path / "store", log, True), DAY, CONFIG, ENGINE, kind="live")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,16 @@ from feature_store.tables.contracts import DataError
 from pipelines.cli.status import status
 from pipelines.config.run import RunConfig
 from pipelines.errors import ConfigError
+from pipelines.exit_codes import explain
+from pipelines.scoring.backfill import why_stale
 from pipelines.scoring.feature_join import Joiner, StoreFeatures
 from pipelines.scoring.files import score_file
 from pipelines.scoring.labelled_files import evaluate_file
+from pipelines.scoring.partitions import read_partition
 from pipelines.tracking.client import TrackingError, tracking_uri
 from pipelines.workspace.context import RunContext
-from tests.pipelines.served import Served, day_of_log, probability
+from pipelines.workspace.runner import Runner
+from tests.pipelines.served import DAYS, PIPELINE, Served, day_of_log, probability
 
 
 def test_a_date_becomes_one_partition(served: Served) -> None:
@@ -285,6 +289,33 @@ def test_retrieved_candidates_are_live_items_that_the_user_has_not_clicked_yet(s
         assert len(rows_of_user) == min(2, len(left))
         assert set(rows_of_user["item_id"]) <= left
     np.testing.assert_allclose(found["score"], [probability(item) for item in found["item_id"]], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["live", "retrieve"])
+def test_tomorrow_is_scored_before_it_has_events_and_stays_when_they_come(served: Served, tmp_path: Path, kind: str) -> None:
+    """With the users of the days before, at its beginning; what a date brings is what its scores were for."""
+    served.own_log(tmp_path / "log", *DAYS[:2])
+    tomorrow = DAYS[2]
+    with pytest.raises(DataError, match="no event on 2024-01-03") as refused:
+        served.run(date=tomorrow)
+    assert "score.candidates: live and retrieve score a date before it has events" in explain(refused.value)
+    served.change(score={"candidates": kind, "window": timedelta(days=1), "per_user": 2})
+    _, path = served.run(date=tomorrow)
+    found = pq.read_table(path / "scores.parquet").to_pandas()
+    assert set(found["user_id"]) == {f"u{n}" for n in range(7)}
+    assert set(found["timestamp"]) == {pd.Timestamp(tomorrow, tz="UTC")}
+    log = day_of_log(DAYS[1])
+    assert set(found["item_id"]) <= {item for item, clicked in zip(log["item"], log["clicked"], strict=True) if clicked}
+    served.deliver(tomorrow)
+    manifest = read_partition(served.workspace, tomorrow)
+    assert manifest is not None and manifest.made_from is not None and manifest.made_from.ahead
+    assert why_stale(served.context(), tomorrow, manifest) == []
+    served.deliver(DAYS[1], slice(0, 20))
+    Runner(served.context(), PIPELINE[:1]).run()
+    assert why_stale(served.context(), tomorrow, manifest) == ["the events of 2024-01-02 were corrected"]
+    served.run(date=tomorrow)  # who asks for it has it scored anew, with its own users at its end
+    again = read_partition(served.workspace, tomorrow)
+    assert again is not None and again.made_from is not None and not again.made_from.ahead
 
 
 @pytest.mark.parametrize("kind", ["log", "live"])
