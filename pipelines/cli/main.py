@@ -23,7 +23,7 @@ from pipelines.cli.options import Date, Options, Place, common, set_debug
 from pipelines.cli.registry import promote_command, rollback_command
 from pipelines.cli.schedule import backfill_command, monitor_command
 from pipelines.cli.session import ensure_model, say_what_was_done, session
-from pipelines.cli.status import status
+from pipelines.cli.status import first_damage, status
 from pipelines.config.run import describe
 from pipelines.errors import ConfigError, GateRefused
 from pipelines.exit_codes import exit_code, explain
@@ -228,7 +228,10 @@ def status_command(options: Options) -> None:
       ctr-kd status conf/simulated.yaml
     """
     config = options.config()
-    click.echo(status(options.context(config, read_only=True), tracking_uri(config, options.workspace)))
+    context = options.context(config, read_only=True)
+    click.echo(status(context, tracking_uri(config, options.workspace)))
+    if (damage := first_damage(context)) is not None:
+        raise damage
 
 
 def _session(command: str, options: Options, pipeline: Sequence[Stage] | None = None) -> AbstractContextManager[Runner]:

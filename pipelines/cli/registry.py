@@ -10,6 +10,7 @@ from pipelines.cli.options import Options, common
 from pipelines.cli.session import session
 from pipelines.errors import GateRefused
 from pipelines.registry.alias_history import PROMOTE, history_table
+from pipelines.registry.champion_record import RegistryLost, remember_champion
 from pipelines.registry.lookup import alias_version
 from pipelines.registry.registry import CHALLENGER, GATE_TAG, Move, Registry
 from pipelines.stages import PIPELINE
@@ -32,14 +33,16 @@ def promote_command(options: Options) -> None:
     with session("promote", options, PIPELINE) as runner:
         config, uri = runner.context.config, tracking_uri(runner.context.config, options.workspace)
         if alias_version(uri, config.name, CHALLENGER) is None:
-            with suppress(GateRefused):  # it is registered all the same, and the caller knows better
+            with suppress(GateRefused, RegistryLost):  # it is registered all the same, and the caller knows better
                 runner.run(last="register")
         registry = Registry(uri, config.name)
         challenger = registry.alias(CHALLENGER)
         if challenger is None:
             raise TrackingError(f"{config.name} has no challenger; run `ctr-kd register` first")
         said = f"the gate had {registry.tags_of(challenger).get(GATE_TAG, 'said nothing')}"
-        _show_move(registry, registry.promote(challenger, PROMOTE, options.more["why"] or f"by hand; {said}"))
+        move = registry.promote(challenger, PROMOTE, options.more["why"] or f"by hand; {said}")
+        remember_champion(options.workspace, config, move.after)
+        _show_move(registry, move)
 
 
 @click.command("rollback")
@@ -55,7 +58,9 @@ def rollback_command(options: Options) -> None:
     with session("rollback", options, PIPELINE) as runner:
         config = runner.context.config
         registry = Registry(tracking_uri(config, options.workspace), config.name)
-        _show_move(registry, registry.rollback(options.more["why"] or "by hand"))
+        move = registry.rollback(options.more["why"] or "by hand")
+        remember_champion(options.workspace, config, move.after)
+        _show_move(registry, move)
 
 
 def _show_move(registry: Registry, move: Move) -> None:

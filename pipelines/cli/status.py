@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
-from feature_store.tables.contracts import DataError
+from feature_store.tables.contracts import DataError, NotIngested
 from pipelines.exit_codes import explain
 from pipelines.registry.alias_history import history_table
+from pipelines.registry.champion_record import lost_champion, registry_lost
 from pipelines.registry.lookup import alias_version, champion_changes
 from pipelines.registry.registry import CHALLENGER, CHAMPION
 from pipelines.scoring.backfill import why_stale
@@ -16,9 +17,10 @@ from pipelines.scoring.manifest import ScoresManifest
 from pipelines.scoring.partitions import failed_attempts, read_partition, scored_dates
 from pipelines.stages import PIPELINE
 from pipelines.tracking.client import TrackingError
+from pipelines.workspace.artifacts import ArtifactError, read_manifest
 from pipelines.workspace.context import RunContext
 from pipelines.workspace.lock import holder
-from pipelines.workspace.manifest import MANIFEST
+from pipelines.workspace.manifest import MANIFEST, Manifest
 from pipelines.workspace.runner import Runner
 from pipelines.workspace.tables import text_table
 
@@ -35,6 +37,24 @@ def status(context: RunContext, uri: str) -> str:
             *_champions(context, uri),
         ]
     )
+
+
+def first_damage(context: RunContext) -> Exception | None:
+    """What is damaged in a workspace, the first of it: manifests of the store, of artifacts and of scores; None where all can be read."""
+    try:
+        for partition in context.store.dates():
+            context.store.manifest(partition)
+        for path in sorted(context.workspace.glob(f"artifacts/*/*/{MANIFEST}")):
+            read_manifest(path.parent, Manifest)
+        for day in scored_dates(context.workspace):
+            read_partition(context.workspace, day)
+        lost = lost_champion(context.workspace, context.config)
+        return None if lost is None else registry_lost(context.workspace, context.config, lost)
+    except (NotIngested, TrackingError):  # said where the store and the aliases are
+        return None
+    except (DataError, ArtifactError) as error:
+        return error
+    return None
 
 
 def _head(context: RunContext) -> Iterator[str]:
@@ -91,9 +111,13 @@ def _scores(context: RunContext, uri: str) -> Iterator[str]:
     except TrackingError:
         champion = None  # said below, where the aliases are
     for day in days:
-        manifest = read_partition(context.workspace, day)
+        try:
+            manifest = read_partition(context.workspace, day)
+        except ArtifactError as error:
+            yield f"scores: {day} damaged: {error}"
+            continue
         if manifest is None:
-            yield f"scores: {day} stale: its manifest cannot be read"
+            yield f"scores: {day} stale: an earlier release wrote its manifest"
             continue
         by = f"by {manifest.model} version {manifest.model_version}"
         reasons = _stale(context, day, manifest)

@@ -108,9 +108,10 @@ def backfill(runner: Runner, start: date, end: date, mode: Mode) -> list[Outcome
     for day in (start + timedelta(days=n) for n in range((end - start).days + 1)):
         try:
             why = reason_to_score(run, day, mode, failures)
-            if why is not None:
+            if why is None:
+                outcomes[day] = _outcome(run, day)
+            else:
                 reasons[day] = why
-            outcomes[day] = _outcome(run, day)
         except Exception as error:
             outcomes[day] = _failed(run, day, error)
     until = _whole_until(run.store, max(reasons)) if reasons else start
@@ -128,7 +129,7 @@ def backfill(runner: Runner, start: date, end: date, mode: Mode) -> list[Outcome
             except Exception as error:  # whatever went wrong with this date, the next one may be fine
                 outcomes[day] = _failed(run, day, error)
         run.features = None
-    return list(outcomes.values())
+    return [outcomes[day] for day in sorted(outcomes)]
 
 
 def _whole_until(store: Store, last: date) -> date:

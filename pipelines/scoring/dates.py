@@ -28,8 +28,8 @@ from pipelines.scoring.partitions import (
     partition_source,
     parts_path,
     publish_scores,
-    read_partition,
     record_failure,
+    scores_to_replace,
     unfinished_path,
 )
 from pipelines.scoring.parts import Part, PartsFolder, in_parts
@@ -76,14 +76,14 @@ class DateScores:
 
     def are_up_to_date(self, context: StageContext) -> bool:
         """Whether the partition is there, whole, and was made by this very scoring."""
-        manifest = read_partition(context.workspace, self.day)
+        manifest = scores_to_replace(self.place)
         return manifest is not None and manifest.fingerprint == context.fingerprint and is_whole(self.place, manifest)
 
     def write(self, context: StageContext) -> None:
         """Score the date's candidates into one partition, which appears complete or not at all; a failure is remembered with its reason."""
         day = self.day
         source = partition_source(context.store, context.config, day, context.as_of)
-        present = read_partition(context.workspace, day)
+        present = scores_to_replace(self.place)
         if present is not None and is_later(present.made_from or source, source) and is_whole(self.place, present):
             # A clock that jumped back must not take rows away that are already scored.
             context.report(

@@ -46,7 +46,13 @@ def scored_dates(workspace: Path) -> list[date]:
 
 
 def _dates(paths: Iterator[Path], name: Any) -> list[date]:
-    return sorted(date.fromisoformat(name(path)) for path in paths)
+    found = []
+    for path in paths:
+        try:
+            found.append(date.fromisoformat(name(path)))
+        except ValueError:
+            raise ArtifactError(f"{path} names no date; remove it") from None
+    return sorted(found)
 
 
 def is_ahead(store: Store, config: RunConfig, day: date, as_of: datetime | None) -> bool:
@@ -120,15 +126,26 @@ def is_later(present: PartitionSource, now: PartitionSource) -> bool:
 
 
 def read_partition(workspace: Path, day: date) -> ScoresManifest | None:
-    """Manifest of a date's partition; None where there is none, or one that cannot be read: it is made again then."""
+    """Manifest of a date's partition; None where there is none, or one of an earlier release, which is made again.
+
+    Raises
+    ------
+    ArtifactError
+        When it is damaged.
+    """
     manifest = read_scores(partition_path(workspace, day))
     return manifest if manifest is not None and manifest.made_from is not None else None
 
 
 def read_scores(path: Path) -> ScoresManifest | None:
-    """Manifest of a folder of scores; None where there is none, or one that cannot be read."""
+    """Manifest of a folder of scores, as :func:`read_partition` reads that of a date."""
+    return read_manifest(path, ScoresManifest)
+
+
+def scores_to_replace(path: Path) -> ScoresManifest | None:
+    """Manifest of a folder of scores for whoever makes it again where it does not hold what is wanted; None also where it is damaged."""
     try:
-        return read_manifest(path, ScoresManifest)
+        return read_scores(path)
     except ArtifactError:
         return None
 

@@ -12,7 +12,7 @@ from pipelines.registry.champion import load_chosen_model, model_uri, model_vers
 from pipelines.scoring.executors import score_parts
 from pipelines.scoring.files import scoring_report
 from pipelines.scoring.manifest import ScoresManifest
-from pipelines.scoring.partitions import SCORES, is_whole, publish_scores, read_scores
+from pipelines.scoring.partitions import SCORES, is_whole, publish_scores, scores_to_replace
 from pipelines.scoring.parts import PartsFolder, in_parts
 from pipelines.tasks import task_of
 from pipelines.workspace.context import RunContext, StageContext
@@ -40,7 +40,7 @@ class SplitScores:
 
     def are_up_to_date(self, context: StageContext) -> bool:
         """Whether the scores are there, whole, and were made by this very scoring."""
-        manifest = read_scores(self.place)
+        manifest = scores_to_replace(self.place)
         return manifest is not None and manifest.fingerprint == context.fingerprint and is_whole(self.place, manifest)
 
     def write(self, context: StageContext) -> None:

@@ -21,7 +21,7 @@ from pipelines.scoring.manifest import ScoresManifest
 from pipelines.scoring.partitions import SCORES, is_whole, partition_path, read_partition, scored_dates
 from pipelines.workspace.artifacts import Artifact, publish_directory, read_json
 from pipelines.workspace.context import RunContext, Stage, StageContext
-from pipelines.workspace.manifest import ReportManifest
+from pipelines.workspace.manifest import MANIFEST, ReportManifest
 from pipelines.workspace.reports import published_digest
 from pipelines.workspace.tables import text_table
 
@@ -85,7 +85,8 @@ def measure(context: StageContext, day: date) -> dict[str, Any]:
 
     manifest = read_partition(context.workspace, day)
     if manifest is None:
-        return {"date": day.isoformat(), "state": "unreadable", "reason": "its manifest cannot be read; score it again", "checks": []}
+        repair = f"`ctr-kd backfill --start {day} --end {day}` scores it again"
+        raise DataError(f"{partition_path(context.workspace, day) / MANIFEST}: has no seal, as what an earlier release wrote; {repair}")
     facts = {"date": day.isoformat(), "model_version": manifest.model_version, "scored_rows": manifest.rows, "checks": []}
     seen = manifest.seen_in_training
     if seen is not None and seen.mostly:

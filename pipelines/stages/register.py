@@ -15,6 +15,7 @@ from feature_store.tables.json_files import digest_of
 from pipelines.metrics import Metrics, RunFacts, read_plots, write_report
 from pipelines.registry.alias_history import GATE
 from pipelines.registry.challenger import Mismatch, compare_with_champion
+from pipelines.registry.champion_record import ChampionRecord, lost_champion, registry_lost, remember_champion
 from pipelines.registry.lineage import ConfigurationLineage, DataLineage, Lineage, StudentLineage, TeacherLineage
 from pipelines.registry.lookup import has_version
 from pipelines.registry.model_card import model_card, short_description
@@ -56,6 +57,7 @@ def register_student(context: StageContext) -> None:
     """Save, measure and register the student; writes the model, ``registration.json`` and a report with the gate in it."""
     config = context.config
     # First of all: a registry that cannot be reached should be known before any work is done for it.
+    lost = None if context.run.force else lost_champion(context.workspace, config)
     registry = Registry(tracking_uri(config, context.workspace), config.name)
     metrics = Metrics.read(context.inputs["evaluate"])
     test = task_of(config).rows(context.inputs["ingest"])
@@ -76,8 +78,11 @@ def register_student(context: StageContext) -> None:
     version = version_of(context, registry, student=student, model=model, tags=tags, description=description)
     gate = decide(asked.checks, version, asked.champion)
     registry.add_tags(version, {GATE_TAG: decision(gate)})
+    if lost is not None:  # the version is registered, so that it can be promoted by hand, and is compared with no champion
+        raise registry_lost(context.workspace, config, lost)
     if gate.passed:
         move = registry.promote(version, GATE, decision(gate))
+        remember_champion(context.workspace, config, move.after)
         context.report(
             f"version {move.after} is champion" + (f" in place of version {move.before}" if move.before not in (None, version) else "")
         )
@@ -251,6 +256,8 @@ def publish_and_judge(context: StageContext) -> None:
     registration = read_json_as(context.output / Registration.FILE, Registration)
     if registration is not None and not registration.gate.passed:
         raise refusal(registration.gate)
+    if registration is not None and not (context.workspace / ChampionRecord.FILE).exists():  # an earlier release kept none
+        remember_champion(context.workspace, context.config, registration.version)
 
 
 STAGE = Stage(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,17 @@ from feature_store.features.historical_features import FeatureLookup
 from feature_store.store import store
 from feature_store.tables.contracts import DataError, StorageError
 from pipelines.cli import main as cli
-from pipelines.cli.status import status
+from pipelines.cli.status import first_damage, status
 from pipelines.config.run import describe
 from pipelines.errors import DatesFailed
 from pipelines.exit_codes import exit_code
 from pipelines.scoring import feature_join as joining
 from pipelines.scoring.backfill import Mode, Outcome, backfill
 from pipelines.scoring.partitions import differences, failed_attempts, read_partition, unfinished_path
+from pipelines.stages import monitor
 from pipelines.tracking.client import tracking_uri
 from pipelines.tracking.tracker import Tracker
+from pipelines.workspace.artifacts import ArtifactError
 from pipelines.workspace.runner import Runner
 from tests.pipelines.served import DAYS, PIPELINE, Served
 
@@ -199,14 +202,23 @@ def test_a_partition_that_the_disk_does_not_give_fails_no_earlier_date(
     assert what(fill(served)) == ["scored", "scored", "failed"]
 
 
-def test_a_changed_number_in_a_manifest_of_scores_has_the_date_scored_again(served: Served) -> None:
+def test_a_changed_number_in_a_manifest_of_scores_is_damage_until_the_date_is_scored_again(served: Served) -> None:
     fill(served)
     manifest = served.workspace / "scores" / "date=2024-01-02" / "_manifest.json"
     held = manifest.read_text()
     assert '"rows": 30' in held
     manifest.write_text(held.replace('"rows": 30', '"rows": 31'))
-    assert what(fill(served)) == ["up to date", "scored", "up to date"]
+    found = fill(served)
+    assert what(found) == ["up to date", "failed", "up to date"]
+    assert (found[1].code, str(manifest) in found[1].why) == (3, True)
+    damage = first_damage(served.context())
+    assert damage is not None and exit_code(damage) == 3 and str(manifest) in str(damage)
+    assert f"scores: 2024-01-02 damaged: {manifest}" in status(served.context(), served.registry().uri)
+    with pytest.raises(ArtifactError, match=re.escape(str(manifest))):
+        Runner(served.context(), [PIPELINE[0], monitor.STAGE]).run("monitor", "monitor")
+    assert what(fill(served, mode="failed")) == ["up to date", "scored", "up to date"]
     assert manifest.read_text().count('"rows": 30') == held.count('"rows": 30')
+    assert first_damage(served.context()) is None
 
 
 def test_dates_of_which_all_fail_alike_end_with_their_code_and_others_with_1() -> None:

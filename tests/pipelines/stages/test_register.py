@@ -14,10 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from ctr_kd.metrics import auc_score
+from feature_store.tables.json_files import write_json
 from pipelines.cli.status import status
 from pipelines.config.run import RunConfig
 from pipelines.errors import GateRefused
 from pipelines.exit_codes import exit_code
+from pipelines.registry.champion_record import ChampionRecord, RegistryLost, lost_champion
 from pipelines.registry.lookup import alias_version
 from pipelines.registry.registry import CHALLENGER, CHAMPION, Registry
 from pipelines.stages import register
@@ -274,12 +276,46 @@ def test_a_registry_that_goes_down_at_the_promotion_keeps_its_champion_and_the_n
     assert [(change.before, change.after) for change in changes] == [(None, "1"), ("1", "2")]
 
 
-def test_a_registry_that_was_removed_is_filled_again(pipeline: SmallPipeline, bounded: RunConfig, mlflow_database: Path) -> None:
+@pytest.mark.parametrize("evidence", ["record", "registration", "scores"])
+def test_a_registry_that_was_lost_is_no_beginning(
+    pipeline: SmallPipeline, bounded: RunConfig, mlflow_database: Path, evidence: str
+) -> None:
+    """Whatever tells of its champion; until somebody promotes the challenger, or says that the loss is meant."""
+    pipeline.run(bounded, FAIR)
+    assert ChampionRecord.read(pipeline.workspace).version == "1"
+    if evidence != "record":  # as an earlier release left it
+        (pipeline.workspace / ChampionRecord.FILE).unlink()
+    if evidence == "scores":
+        shutil.rmtree(pipeline.workspace / "artifacts" / "register")
+        (pipeline.workspace / "scores" / "date=2024-01-01").mkdir(parents=True)
+        write_json(pipeline.workspace / "scores" / "date=2024-01-01" / "_manifest.json", {"model": bounded.name, "model_version": "1"})
+    (pipeline.workspace / "mlflow.db").write_bytes(mlflow_database.read_bytes())
+    lost = (
+        r"^MLflow at .*mlflow.db has no champion of demo and no history of any, but .* tells of version 1: .* `ctr-kd promote` or --force$"
+    )
+    for _ in range(2):
+        with pytest.raises(RegistryLost, match=lost) as failed:
+            pipeline.run(bounded, GOOD)
+        assert exit_code(failed.value) == 3
+        assert aliases(bounded, pipeline.workspace) == (None, "1")
+    Registry(tracking_uri(bounded, pipeline.workspace), bounded.name).promote("1")
+    pipeline.run(bounded, GOOD)
+    assert aliases(bounded, pipeline.workspace) == ("1", "1")
+
+
+def test_a_lost_registry_begins_anew_where_that_is_meant(pipeline: SmallPipeline, bounded: RunConfig, mlflow_database: Path) -> None:
     pipeline.run(bounded, GOOD)
     (pipeline.workspace / "mlflow.db").write_bytes(mlflow_database.read_bytes())
-    pipeline.run(bounded, GOOD)
-    assert pipeline.summary.made == ("register",)
+    pipeline.run(bounded, GOOD, first="register", force=True)
     assert aliases(bounded, pipeline.workspace) == ("1", "1")
+
+
+def test_another_name_or_registry_has_no_champion_to_lose(pipeline: SmallPipeline, bounded: RunConfig, tmp_path: Path) -> None:
+    pipeline.run(bounded, GOOD)
+    changes = ({"name": "other"}, {"tracking": {"uri": f"sqlite:///{tmp_path / 'other.db'}"}})
+    others = [RunConfig.model_validate(bounded.model_dump(by_alias=True) | change) for change in changes]
+    (pipeline.workspace / "mlflow.db").unlink()
+    assert [lost_champion(pipeline.workspace, config) is None for config in (*others, bounded)] == [True, True, False]
 
 
 def damage(workspace: Path, config: RunConfig, version: str, how: str) -> None:
