@@ -410,6 +410,11 @@ class DistillConfig(Config):
         description="fitted on validation, exported inside the student, the same for the student alone; it changes no ranking. "
         "temperature: scale and bias of the logit; isotonic: a rising line of up to 50 knots; none: the logits as trained",
     )
+    ship: Literal["better", "student", "alone"] = Field(
+        "better",
+        description="which student is registered and scores. better: the distilled one, unless on validation the same student alone is "
+        "better beyond chance; student, alone: that one, whatever validation says",
+    )
 
     @property
     def weights(self) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from pipelines.workspace.resources import peak_memory_bytes
 
 PLOTS = "report.json"
 PAGE = "report.html"
+STUDENT, ALONE = "student", "student_alone"
 
 
 class RunFacts(JsonModel):
@@ -114,6 +115,53 @@ class DataFacts(JsonModel):
         return cls.model_validate({**known, **counts, "quarantined_rows": recorded["quarantined_rows"]})
 
 
+class Shipping(JsonModel):
+    """Which student ships, and why.
+
+    Attributes
+    ----------
+    ship : str
+        As configured.
+    shipped : str
+        ``student`` or ``student_alone``.
+    metric : str
+        In which they were compared.
+    validation : dict
+        Student minus student alone on the validation rows: ``difference``, ``low``, ``high`` and ``p_value``, or a ``reason``.
+    sentence : str
+        All that as the end of a sentence.
+    """
+
+    ship: str
+    shipped: str
+    metric: str
+    validation: dict[str, Any]
+    sentence: str
+
+    @property
+    def gain_high(self) -> float | None:
+        """What the shipped student is, at the upper end of the interval, better than the student alone; None where that is unknown."""
+        if self.shipped == ALONE:
+            return 0.0
+        high: float | None = self.validation.get("high")
+        return high
+
+
+class Advice(JsonModel):
+    """Where distillation did not pay.
+
+    Attributes
+    ----------
+    cause : str
+        The figures to look at first.
+    change : str, optional
+        ``key=value`` to try next; None where no key is the first thing to change, but other seeds should be looked at.
+    """
+
+    cause: str
+    change: str | None
+
+
 class Metrics(JsonFile):
     """The content of ``metrics.json``.
 
@@ -129,6 +177,16 @@ class Metrics(JsonFile):
         Figures by part of the test rows and model.
     gate : dict, optional
         What the promotion gate said; None before it was asked.
+    shipped : str
+        The student that is registered: ``student`` or ``student_alone``.
+    shipping : Shipping, optional
+        Why it is that one; None in a file of release 0.1.
+    verdict : str, optional
+        What distillation gave and which student ships, in a sentence.
+    transfer_ratio : float, optional
+        Share of the teacher's lead over the student alone that the student has; None where the teacher has none.
+    advice : Advice, optional
+        What to do where distillation did not pay.
     """
 
     FILE: ClassVar[str] = "metrics.json"
@@ -139,11 +197,16 @@ class Metrics(JsonFile):
     comparisons: dict[str, dict[str, Any]]
     slices: dict[str, dict[str, Any]]
     gate: dict[str, Any] | None
+    shipped: str = STUDENT
+    shipping: Shipping | None = None
+    verdict: str | None = None
+    transfer_ratio: float | None = None
+    advice: Advice | None = None
 
     @property
-    def student(self) -> dict[str, Any]:
-        """Figures and costs of the student."""
-        return self.models["student"]
+    def shipped_model(self) -> dict[str, Any]:
+        """Figures and costs of the student that ships."""
+        return self.models[self.shipped]
 
 
 def write_report(folder: Path, metrics: Metrics, plots: Mapping[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """The result of a run for people: an HTML report, and a table for the terminal."""
 
-from ctr_kd.report.findings import WORDS, Verdict, quality, verdict
+from ctr_kd.report.findings import WORDS, Figure, Verdict, quality, verdict
 from ctr_kd.report.frontier import render_sweep
 from ctr_kd.report.monitoring import render_monitoring
 from ctr_kd.report.page import render
@@ -9,6 +9,7 @@ from ctr_kd.report.terminal import summary_table
 
 __all__ = [
     "WORDS",
+    "Figure",
     "Verdict",
     "quality",
     "render",

@@ -168,9 +168,10 @@ def verdict(metrics: Mapping[str, Any]) -> Verdict:
     word = WORDS[quality(metrics)]
     effect, headline = _effect(difference(metrics, "student-student_alone"), word)
     rows = {row.name: row for row in result_rows(metrics)}
-    kept = _kept(metrics, rows)
-    remarks = [kept, _seeds(metrics), *_weak_teacher(metrics), *_baselines(metrics, rows), _oracle(rows)]
-    sentence = f"{headline.removesuffix('.')}; {kept[0].lower()}{kept[1:]}" if kept else headline
+    kept, ships = _kept(metrics, rows), _ships(metrics)
+    remarks = [ships, kept, _seeds(metrics), *_weak_teacher(metrics), *_baselines(metrics, rows), _oracle(rows), _advice(metrics)]
+    end = ships or kept
+    sentence = f"{headline.removesuffix('.')}; {end[0].lower()}{end[1:]}" if end else headline
     return Verdict(effect, headline, [remark for remark in remarks if remark], sentence)
 
 
@@ -185,6 +186,21 @@ def _effect(gain: Figure | None, word: str) -> tuple[Literal["gain", "loss", "ev
     if gain.sign < 0:
         return "loss", f"Distillation cost {abs(gain.value):.4f} {word}{interval}: the same student is better trained alone."
     return "even", f"Distillation made no difference that is clearly different from zero: {signed(gain.value)} {word}{interval}."
+
+
+def _ships(metrics: Mapping[str, Any]) -> str | None:
+    """Which student ships, and why; None where nobody decided that, as in a proof."""
+    said = (metrics.get("shipping") or {}).get("sentence")
+    return f"{said[0].upper()}{said[1:]}." if said else None
+
+
+def _advice(metrics: Mapping[str, Any]) -> str | None:
+    """Where to look, and what to try, where distillation did not pay."""
+    advice = metrics.get("advice")
+    if not advice:
+        return None
+    change = f"Try {advice['change']}" if advice.get("change") else "Prove it over several seeds"
+    return f"Why, perhaps: {advice['cause']}. {change} next."
 
 
 def _kept(metrics: Mapping[str, Any], rows: Mapping[str, ResultRow]) -> str | None:

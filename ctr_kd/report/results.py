@@ -51,7 +51,7 @@ class Slices:
     groups: Sequence[SliceGroup]
 
 
-def results(rows: Sequence[ResultRow], teacher: str | None = None) -> Results | None:
+def results(rows: Sequence[ResultRow], teacher: str | None = None, shipped: str = "student") -> Results | None:
     """One line per model: AUC (of classes: accuracy) drawn and written, then every other metric, speed and size."""
     if not rows:
         return None
@@ -72,7 +72,7 @@ def results(rows: Sequence[ResultRow], teacher: str | None = None) -> Results | 
             alone = f"{findings.count(row.rows_per_second_alone)} row by row" if row.rows_per_second_alone else None
             cells.append(Cell(findings.count(row.rows_per_second), alone, number=True))
             cells.append(Cell(findings.count(row.parameters), findings.size(row.bytes) if row.bytes else None, number=True))
-        body.append(Row(cells, "student" if row.name == "student" else None))
+        body.append(Row(cells, "student" if row.name == shipped else None))
     more = [name for name in present if name not in MAIN_METRICS | {"auc"}]
     reasons = _reasons(rows)
     verb = "is undefined, or has" if len(reasons) == 1 else "are undefined, or have"

@@ -44,7 +44,7 @@ def summary_table(metrics: Mapping[str, Any]) -> Table:
                 cells.append(figure.interval() if figure else "")
         cells += [size(row.bytes) if key == "bytes" else count(getattr(row, key)) for _, key in costs]
         # Text, not str: a model's name may hold brackets, which rich would read as markup.
-        table.add_row(*map(Text, cells), style="bold" if row.name == "student" else None)
+        table.add_row(*map(Text, cells), style="bold" if row.name == metrics.get("shipped", "student") else None)
     return table
 
 

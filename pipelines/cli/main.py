@@ -76,7 +76,8 @@ def cli() -> None:
 def run_command(options: Options) -> None:
     """Do the whole pipeline: raw log, teacher, student, registry, scores.
 
-    What is up to date is skipped. Ends with the result table and the place of the report.
+    What is up to date is skipped. Ends with the result table, the place of the report, and the verdict: what distillation gave, and which
+    student ships.
 
     \b
     Examples:
@@ -86,7 +87,7 @@ def run_command(options: Options) -> None:
       ctr-kd run conf/globo.yaml --workspace work/globo --as-of 2017-10-11T20:00       as if it were then
     """
     with _session("run", options) as runner:
-        _run_and_show(runner, options.first, options.last, options.force)
+        _run_and_show(runner, options, options.first, options.last)
 
 
 def _stage_command(name: str, description: str) -> None:
@@ -96,7 +97,7 @@ def _stage_command(name: str, description: str) -> None:
     @common
     def command(options: Options) -> None:
         with _session(name, options) as runner:
-            _run_and_show(runner, options.first or name, options.last or name, options.force)
+            _run_and_show(runner, options, options.first or name, options.last or name)
 
 
 for _name, _description in (
@@ -156,7 +157,7 @@ def evaluate_command(options: Options) -> None:
             ensure_model(runner, options.more["model"])
             click.echo(evaluate_file(runner.context, options.more["input"]))
         else:
-            _run_and_show(runner, options.first or "evaluate", options.last or "evaluate", options.force)
+            _run_and_show(runner, options, options.first or "evaluate", options.last or "evaluate")
 
 
 _stage_command("register", "Register the student as challenger; it becomes champion when it passes the gate.")
@@ -194,7 +195,7 @@ def score_command(options: Options) -> None:
         if source is not None:
             click.echo(score_file(runner.context, source, target))
         else:
-            _run_and_show(runner, options.first or "score", options.last or "score", options.force)
+            _run_and_show(runner, options, options.first or "score", options.last or "score")
             click.echo(f"scores: {scores_of(runner.context).place}")
 
 
@@ -238,26 +239,33 @@ def _session(command: str, options: Options, pipeline: Sequence[Stage] | None = 
     return session(command, options, PIPELINE if pipeline is None else pipeline)
 
 
-def _run_and_show(runner: Runner, first: str | None, last: str | None, force: bool) -> None:
-    """Run stages and print what was done, and the result table where one was made; also when the gate refuses."""
+def _run_and_show(runner: Runner, options: Options, first: str | None, last: str | None) -> None:
+    """Run stages and print what was done, and the result where one was made; also when the gate refuses."""
     try:
-        say_what_was_done(runner.run(first, last, force))
+        say_what_was_done(runner.run(first, last, options.force))
     except GateRefused:
-        _show_report(runner.context)
+        _show_report(runner.context, options)
         raise
-    _show_report(runner.context)
+    _show_report(runner.context, options)
 
 
-def _show_report(context: RunContext) -> None:
-    """Print the result table and where the report is."""
+def _show_report(context: RunContext, options: Options) -> None:
+    """Print the result table, where the report is, and the verdict; where distillation did not pay also why, and what to try next."""
     from ctr_kd.report import summary_table
 
     directory = report_directory(context)
     if directory is None:
         return
     # Where nobody watches, the table is not folded to some terminal's width.
-    Screen(width=None if sys.stdout.isatty() else 160).print(summary_table(Metrics.read(directory).to_json()))
+    metrics = Metrics.read(directory)
+    Screen(width=None if sys.stdout.isatty() else 160).print(summary_table(metrics.to_json()))
     click.echo(f"report: {directory / 'report.html'}")
+    if metrics.verdict is not None:
+        click.echo(metrics.verdict)
+    if metrics.advice is not None:
+        change = metrics.advice.change
+        click.echo(f"why: {metrics.advice.cause}")
+        click.echo(f"try: {options.again('run', change) if change else options.again('prove')}")
 
 
 # --- how a command ends ----------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -41,6 +42,15 @@ class Options:
 
     def config(self) -> RunConfig:
         return load(self.conf, self.overrides)
+
+    def again(self, command: str, *changes: str) -> str:
+        """A command line with the same configuration, log and workspace, and these keys changed."""
+        words = ["ctr-kd", command, str(self.conf)]
+        words += [] if self.data is None else ["--data", str(self.data)]
+        words += ["--workspace", str(self.workspace)]
+        words += [word for override in (*self.overrides, *changes) for word in ("--set", override)]
+        words += [] if self.as_of is None else ["--as-of", self.as_of.strftime("%Y-%m-%dT%H:%M:%S")]
+        return shlex.join(words)
 
     def context(self, config: RunConfig, read_only: bool = False, processes: Processes = ALONE) -> RunContext:
         # Helpers have nothing to say that the first process does not say as well.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from feature_store.tables.contracts import DataError, NotIngested
 from pipelines.exit_codes import explain
+from pipelines.metrics import Metrics
 from pipelines.registry.alias_history import history_table
 from pipelines.registry.champion_record import lost_champion, registry_lost
 from pipelines.registry.lookup import alias_version, champion_changes
@@ -31,6 +32,7 @@ def status(context: RunContext, uri: str) -> str:
         [
             *_head(context),
             *_stages(context),
+            *_shipped(context),
             *_partitions(context),
             *_scores(context, uri),
             *_aliases(context, uri),
@@ -79,6 +81,14 @@ def _stages(context: RunContext) -> Iterator[str]:
     yield text_table(rows, indent=2)
     if of_other_code:
         yield "  `ctr-kd run` makes the stages of other code again; the earlier artifacts are kept"
+
+
+def _shipped(context: RunContext) -> Iterator[str]:
+    """Which student ships by the newest evaluation that is up to date, by how much, and why."""
+    if "evaluate" in context.artifacts:
+        shipping = Metrics.read(context.artifacts["evaluate"].path).shipping
+        if shipping is not None:
+            yield shipping.sentence
 
 
 def _artifacts(context: RunContext, stage: str) -> Iterator[Path]:

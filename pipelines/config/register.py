@@ -17,6 +17,13 @@ class RegisterConfig(Config):
         0.5, ge=0, description="gate: of clicks, smallest ratio of predicted to observed ones; null switches it off"
     )
     calibration_ratio_max: float | None = Field(2.0, gt=0, description="gate: of clicks, largest ratio of predicted to observed ones")
+    distillation_gain_min: float | None = Field(
+        0.0,
+        ge=-1,
+        le=1,
+        description="gate: on validation, what ships must gain this over the student alone, by the upper end of the interval: 0 refuses a "
+        "student that is worse beyond chance, as distill.ship: student may name one; null switches it off",
+    )
     log_loss_max: float | None = Field(None, gt=0, description="gate: largest log loss; null asks only that it is finite")
     unseen_share_max: float = Field(
         0.95,

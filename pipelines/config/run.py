@@ -35,6 +35,9 @@ from pipelines.errors import ConfigError
 
 TaskName = Literal["clicks", "texts"]
 
+STUDENT_KEYS = tuple(f"distill.{name}" for name in DistillConfig.model_fields if name != "ship")
+"""What students are trained by: which of two ships is decided later, and trains none anew."""
+
 
 class RunConfig(Config):
     """All that a run depends on besides its data. ``source`` and ``split`` suffice, for texts ``source`` alone."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ctr_kd.metrics.bootstrap import Bootstrap
-from pipelines.config.run import RunConfig
+from pipelines.config.run import STUDENT_KEYS, RunConfig
 from pipelines.stages.student import STAGE as STUDENT
 from pipelines.stages.transfer import STAGE as TRANSFER
 from pipelines.tasks import Rows, task_of
@@ -64,7 +64,7 @@ def bring_up_to_date(runner: Runner, comparison: Comparison, force: bool = False
         lambda context: comparison.compare(context, paths),
         source=comparison.compare.__module__,
         upstream=("ingest", "finetune", "teacher"),
-        keys=("name", "seed", "distill", "evaluate.bootstrap", "evaluate.seed", comparison.name),
+        keys=("name", "seed", *STUDENT_KEYS, "evaluate.bootstrap", "evaluate.seed", comparison.name),
         outside=lambda _: digests,
         conclude=lambda context: publish_beside(context, comparison.files),
     )

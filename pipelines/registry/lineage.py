@@ -8,6 +8,7 @@ from pydantic import Field
 
 from feature_store.features.summary import SplitTimes
 from feature_store.tables.json_models import JsonFile, JsonModel
+from pipelines.metrics import Shipping
 from pipelines.workspace.manifest import StageInput
 
 
@@ -50,6 +51,10 @@ class Lineage(JsonFile):
     teacher : TeacherLineage
     artifacts : dict of str to StageInput
         Of every earlier stage.
+    shipped : str or None
+        Which student it is: ``student``, or ``student_alone``, which had no teacher; None as for release 0.1, the first.
+    shipping : Shipping or None
+        Why it is that one.
     validation_scores : dict or None
         Of :class:`ctr_kd.metrics.drift.ScoreDistribution`; None for a student that was registered without.
     versions : dict of str to str
@@ -67,6 +72,8 @@ class Lineage(JsonFile):
     configuration: ConfigurationLineage = Field(default_factory=ConfigurationLineage)
     teacher: TeacherLineage = Field(default_factory=TeacherLineage)
     artifacts: dict[str, StageInput] = Field(default_factory=dict)
+    shipped: str | None = None
+    shipping: Shipping | None = None
     validation_scores: dict[str, Any] | None = None
     versions: dict[str, str] = Field(default_factory=dict)
     code_revision: str | None = None

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ctr_kd.export.signature import ClickSignature, RawColumns, TextSignature
-from pipelines.metrics import DataFacts, Metrics, metric_value
+from pipelines.metrics import ALONE, DataFacts, Metrics, metric_value
 from pipelines.registry.lineage import Lineage
 from pipelines.registry.promotion_gate import Check, show
 
@@ -18,18 +18,19 @@ _WEAK_SLICE = 0.05  # AUC below that of all rows that is worth a sentence
 
 def short_description(name: str, metrics: Metrics, lineage: Lineage) -> str:
     """A paragraph that says what the model is: the version's description in the registry."""
-    student = metrics.student
+    student = metrics.shipped_model
     kind = _student(metrics).get("kind")
-    what = f"A `{kind}` student" if kind else "A student"
+    what = (f"A `{kind}` student" if kind else "A student") + (", trained without a teacher," if metrics.shipped == ALONE else "")
     texts = "accuracy" in student
     does = "classifies texts" if texts else "gives the probability that a candidate item is clicked, from a click history"
     best = "accuracy" if texts else "auc"
     gain = metrics.comparisons.get("student-student_alone", {}).get(best, {})
     gave = f" Distillation gave {gain['difference']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]." if gain.get("low") is not None else ""
+    chosen = f" {metrics.shipping.sentence[0].upper()}{metrics.shipping.sentence[1:]}." if metrics.shipping else ""
     where = f" on {metrics.data.test_rows:,} test rows"
     shown = "AUC" if best == "auc" else best
     return (
-        f"{what} of `{_plain(name)}` that {does}. {shown} {interval(student.get(best))}{where}.{gave} "
+        f"{what} of `{_plain(name)}` that {does}. {shown} {interval(student.get(best))}{where}.{gave}{chosen} "
         f"Data `{(lineage.data.digest or 'unknown')[:12]}`, code `{(lineage.code_revision or 'unknown')[:12]}`."
     )
 
@@ -99,7 +100,8 @@ def _data(data: DataFacts) -> Iterator[str]:
 def _metrics(metrics: Metrics) -> Iterator[str]:
     models = {name: metrics.models[name] for name in ("student", "student_alone", "teacher") if name in metrics.models}
     names = [name for name in _METRICS if any(name in model for model in models.values())]
-    yield "On the test rows, with 95 % bootstrap intervals where there are any; users are resampled."
+    ships = f" This model is the {'student alone' if metrics.shipped == ALONE else 'student'}."
+    yield f"On the test rows, with 95 % bootstrap intervals where there are any; users are resampled.{ships}"
     yield ""
     yield from markdown_table([("metric", *models), *((name, *(interval(model.get(name)) for model in models.values())) for name in names)])
     for pair, found in metrics.comparisons.items():
@@ -111,7 +113,7 @@ def _metrics(metrics: Metrics) -> Iterator[str]:
 
 
 def _calibration(metrics: Metrics) -> Iterator[str]:
-    student = metrics.student
+    student = metrics.shipped_model
     how = (metrics.run.configuration.get("distill") or {}).get("calibration")
     if how:
         yield f"Fitted on the validation rows (`{how}`) and part of the graph." if how != "none" else "The scores are not calibrated."
@@ -136,11 +138,13 @@ def limits(metrics: Metrics, negative_sampling_rate: float | None) -> list[str]:
         found.append(f"Only {data.users:,} users: intervals are wide, and rare habits are not in it.")
     if data.test_rows < _FEW_ROWS:
         found.append(f"Only {data.test_rows:,} test rows.")
-    whole = metric_value(metrics.student, "auc")[0]
+    whole = metric_value(metrics.shipped_model, "auc")[0]
     for name, models in metrics.slices.items():
-        part = metric_value(models.get("student", {}), "auc")[0]
+        part = metric_value(models.get(metrics.shipped, {}), "auc")[0]
         if whole is not None and part is not None and part < whole - _WEAK_SLICE:
-            found.append(f"AUC is {part:.4f} in {_plain(name)} ({models['student']['rows']:,} rows), against {whole:.4f} on all rows.")
+            found.append(
+                f"AUC is {part:.4f} in {_plain(name)} ({models[metrics.shipped]['rows']:,} rows), against {whole:.4f} on all rows."
+            )
     found.append("It is measured offline on what an earlier system showed; what it does to people who see its ranking is not.")
     found.append("It ages: the test window follows its training at once, and later days are worse. `ctr-kd monitor` says how much.")
     return found

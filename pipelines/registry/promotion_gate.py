@@ -14,6 +14,7 @@ from ctr_kd.evaluation.tables import MetricDifference, MetricValue
 from feature_store.tables.json_models import JsonModel
 from pipelines.config.register import RegisterConfig
 from pipelines.errors import GateRefused
+from pipelines.metrics import STUDENT, Shipping
 from pipelines.registry.latency import Latency
 from pipelines.workspace.tables import text_table
 
@@ -175,6 +176,37 @@ def model_checks(challenger: ModelFigures, bounds: RegisterConfig, champion: Mod
         ),
     ]
     return [check.beside(champion) for check in checks] if champion else checks
+
+
+def distillation_checks(shipping: Shipping | None, bounds: RegisterConfig) -> list[Check]:
+    """What ships is no worse than the same student trained alone: on validation the gain is not below the bound beyond chance.
+
+    Where the interval is unknown nothing is asked, and nothing where the bound is switched off.
+
+    Parameters
+    ----------
+    shipping : Shipping or None
+        None in a report of release 0.1.
+    bounds : RegisterConfig
+
+    Examples
+    --------
+    >>> found = {"difference": -0.002, "low": -0.003, "high": -0.001}
+    >>> forced = Shipping(ship="student", shipped="student", metric="auc", validation=found, sentence="")
+    >>> [(check.name, check.value, check.passed) for check in distillation_checks(forced, RegisterConfig())]
+    [('distillation_gain', -0.001, False)]
+    >>> distillation_checks(forced.model_copy(update={"shipped": "student_alone"}), RegisterConfig())[0].passed
+    True
+    """
+    if shipping is None or shipping.gain_high is None or bounds.distillation_gain_min is None:
+        return []
+    found = shipping.validation
+    measured = "the student alone itself"
+    if shipping.shipped == STUDENT:
+        interval = f"{found['difference']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]"
+        measured = f"upper end of student minus student alone on validation, {interval}"
+    check = at_least("distillation_gain", shipping.gain_high, bounds.distillation_gain_min)
+    return [check.model_copy(update={"measured": measured})]
 
 
 def export_checks(parity: float, smoke: str | None, foreign: Sequence[str], bounds: RegisterConfig) -> list[Check]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ctr_kd.training.job import TrainingRows
+from pipelines.config.run import STUDENT_KEYS
 from pipelines.tasks import task_of
 from pipelines.tasks.logits import SPLITS, write_predictions
 from pipelines.training.bert import teacher_encoder
@@ -14,7 +15,7 @@ from pipelines.workspace.context import Stage, StageContext
 
 
 def distill_student(context: StageContext) -> None:
-    """Train both students; writes their weights, logits, ``training.json`` and the exported student under ``export/``.
+    """Train both students; writes their weights, logits, exports (:data:`pipelines.training.students.EXPORTS`) and ``training.json``.
 
     With a transfer set it writes ``transfer.parquet`` and each teacher's logits of its rows too.
     """
@@ -34,8 +35,7 @@ def distill_student(context: StageContext) -> None:
     for name, (learned, logits) in rows.items():
         seen = TrainingRows(signature=assembly.signature(), train=learned, validation=samples["validation"])
         trained[name] = train_once(context, name, assembly, seen, teacher=logits, encoder=encoder)
-        size = kept["student"].bytes if kept else None  # the same architecture
-        kept[name] = keep_student(context, trained[name], assembly, samples, graph_bytes=size)
+        kept[name] = keep_student(context, trained[name], assembly, samples)
     DistillationFacts(transfer, teachers, kept["student"], kept["student_alone"]).write(context.output)
     figures = {name: one.curve.kept_figure for name, one in trained.items()}
     context.record({f"{name}_{figure}": value for name, (figure, value) in figures.items()})
@@ -45,5 +45,5 @@ STAGE = Stage(
     "distill",
     distill_student,
     upstream=("ingest", "pretrain", "finetune"),
-    keys=("seed", "history.max_length", "vocabulary.min_count", "pretrain", "finetune", "distill"),
+    keys=("seed", "history.max_length", "vocabulary.min_count", "pretrain", "finetune", *STUDENT_KEYS),
 )

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 from ctr_kd.evaluation.evaluate import click_curves, confusions, evaluate_models
 from ctr_kd.evaluation.tables import MetricValue, ModelMetrics, metrics_json
 from ctr_kd.metrics import UndefinedMetric, classification, probability
-from pipelines.metrics import DataFacts, Metrics, RunFacts, write_report
+from pipelines.metrics import ALONE, STUDENT, DataFacts, Metrics, RunFacts, write_report
 from pipelines.tasks import Rows, task_of
 from pipelines.tasks.baselines import BASELINES, is_asked_for
 from pipelines.tasks.logits import stored_probabilities
 from pipelines.training import fine_tunings
 from pipelines.training.costs import costs_of, costs_together, student_rows_per_second, teacher_costs
 from pipelines.training.facts import DistillationFacts, FinetuningFacts, PretrainingFacts, TeachersFacts
+from pipelines.training.shipping import advise, choose_student, transfer_ratio
+from pipelines.training.students import EXPORTS
 from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.reports import publish_report
 
@@ -28,7 +30,11 @@ Costs = dict[str, dict[str, Any]]  # what a model costs, by model, as metrics.js
 
 
 def measure_models(context: StageContext) -> None:
-    """Score the test rows with every model; writes ``metrics.json``, ``report.json`` (what the plots show) and ``report.html``."""
+    """Score the test rows with every model, and choose the student that ships.
+
+    Writes ``metrics.json``, ``report.json`` (what the plots show) and ``report.html``.
+    """
+    from ctr_kd.report import verdict
 
     settings = context.config.evaluate
     test = task_of(context.config).rows(context.inputs["ingest"])
@@ -38,8 +44,8 @@ def measure_models(context: StageContext) -> None:
     baselines, baseline_costs = baseline_scores(context, test, students.teachers)
     scores |= baselines
     costs |= baseline_costs
-    costs["student"]["rows_per_second"] = student_rows_per_second(context.inputs["distill"] / "export", test)
-    costs["student_alone"]["rows_per_second"] = costs["student"]["rows_per_second"]  # the same graph with other numbers in it
+    costs[STUDENT]["rows_per_second"] = student_rows_per_second(context.inputs["distill"] / EXPORTS[STUDENT], test)
+    costs[ALONE]["rows_per_second"] = costs[STUDENT]["rows_per_second"]  # the same graph with other numbers in it
     context.report(f"{len(rows.label):,} test rows, {', '.join(scores)}")
     evaluation = evaluate_models(rows, scores, replicates=settings.bootstrap, seed=settings.seed)
     measured = evaluation.to_json()
@@ -48,7 +54,22 @@ def measure_models(context: StageContext) -> None:
     uncalibrated = uncalibrated_scores(context)
     for name, score in uncalibrated.items():
         measured["models"][name]["uncalibrated"] = metrics_json(calibration_figures(rows.label, score))
-    metrics = Metrics(run=RunFacts.of(context), data=DataFacts.of(context, test), **measured, gate=None)
+    validation = test.evaluation_rows("validation")
+    shipping = choose_student(context.config, context.inputs["distill"], validation)
+    curve = PretrainingFacts.read(context.inputs["pretrain"]).curve
+    steps = None if curve is None else curve.steps
+    clicks = len(validation.label) if validation.classes else int(validation.label.sum())
+    metrics = Metrics(
+        run=RunFacts.of(context),
+        data=DataFacts.of(context, test),
+        **measured,
+        gate=None,
+        shipped=shipping.shipped,
+        shipping=shipping,
+        transfer_ratio=transfer_ratio(measured["models"], shipping.metric),
+        advice=advise(context.config, shipping, measured, pretraining_steps=steps, validation_clicks=clicks),
+    )
+    metrics = metrics.model_copy(update={"verdict": verdict(metrics.to_json()).sentence})
     plots = click_curves(rows.label, scores).to_json()
     confused = confusions(rows, scores)
     plots |= confused.to_json() if confused else {}
@@ -57,8 +78,10 @@ def measure_models(context: StageContext) -> None:
         "learning": curves_of_trainings(context, bert, students),
     }
     write_report(context.output, metrics, plots)
-    student = evaluation.models["student"]
-    context.record({"student": {name: student[name].value for name in ("auc", "gauc", "log_loss", "calibration_error") if name in student}})
+    context.report(shipping.sentence)
+    student = evaluation.models[STUDENT]
+    figures = {name: student[name].value for name in ("auc", "gauc", "log_loss", "calibration_error") if name in student}
+    context.record({"student": figures, "shipped": shipping.shipped, "validation_gain": shipping.validation.get("difference")})
 
 
 def stored_scores(context: StageContext, bert: FinetuningFacts, students: DistillationFacts) -> tuple[Scores, Costs]:
@@ -146,7 +169,7 @@ STAGE = Stage(
     "evaluate",
     measure_models,
     upstream=("ingest", "pretrain", "finetune", "distill"),
-    keys=("name", "seed", "evaluate"),
+    keys=("name", "seed", "evaluate", "distill.ship"),
     outside=other_fine_tunings,
     conclude=publish_report,
 )

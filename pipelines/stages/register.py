@@ -26,6 +26,7 @@ from pipelines.registry.promotion_gate import (
     champion_checks,
     decide,
     decision,
+    distillation_checks,
     export_checks,
     model_checks,
     refusal,
@@ -38,6 +39,7 @@ from pipelines.tasks import Rows, task_of
 from pipelines.tasks.logits import stored_probabilities
 from pipelines.tracking.client import TrackingError, tracking_uri, without_password
 from pipelines.training.facts import DistillationFacts, PretrainingFacts
+from pipelines.training.students import EXPORTS
 from pipelines.workspace.artifacts import ArtifactError, read_json_as
 from pipelines.workspace.context import Stage, StageContext
 from pipelines.workspace.manifest import StageInput
@@ -65,9 +67,10 @@ def register_student(context: StageContext) -> None:
     example = test.raw(rows.slice(0, _EXAMPLE_ROWS)).to_pandas()
     model = context.output / MODEL
     made_from = lineage(context, metrics)
-    student = save_model(context.inputs["distill"] / "export", model, made_from, example)
-    asked = gate_answers(context, registry, student=student, model=model, test=test, rows=rows, example=example)
-    signature = read_signature(context.inputs["distill"] / "export")
+    export = context.inputs["distill"] / EXPORTS[metrics.shipped]
+    student = save_model(export, model, made_from, example)
+    asked = gate_answers(context, registry, metrics, student=student, model=model, test=test, rows=rows, example=example)
+    signature = read_signature(export)
     made_from = made_from.model_copy(update={"student": StudentLineage(digest=student)})
     add_card(model, model_card(config.name, metrics, made_from, signature, asked.checks))
 
@@ -112,12 +115,12 @@ def smoke_test(model: Path, example: pd.DataFrame, poorest: pd.DataFrame, traine
     )
 
 
-def foreign_parameters(context: StageContext) -> list[str]:
+def foreign_parameters(distill: Path, shipped: str) -> list[str]:
     """What the exported graph holds that is not the student's: parameters beyond its own number, or the teacher's by name."""
     import onnx
 
-    graph = onnx.load(str(context.inputs["distill"] / "export" / "student.onnx"), load_external_data=False).graph
-    student = DistillationFacts.read(context.inputs["distill"]).student.parameters
+    graph = onnx.load(str(distill / EXPORTS[shipped] / "student.onnx"), load_external_data=False).graph
+    student = DistillationFacts.read(distill).of(shipped).parameters
     sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in graph.initializer}
     sizes |= {
         node.output[0]: int(np.prod(a.t.dims))
@@ -134,7 +137,7 @@ def foreign_parameters(context: StageContext) -> list[str]:
 
 
 def lineage(context: StageContext, metrics: Metrics) -> Lineage:
-    """Where the student comes from: digests of data, configuration, teacher and code."""
+    """Where the student comes from: digests of data, configuration, teacher and code, and why it is the one that ships."""
     manifests = {name: artifact.finished for name, artifact in context.run.artifacts.items()}
     keys = {name: manifest.config for name, manifest in manifests.items()}
     checkpoint = PretrainingFacts.read(context.run.artifacts["pretrain"].path).checkpoint
@@ -144,22 +147,32 @@ def lineage(context: StageContext, metrics: Metrics) -> Lineage:
         configuration=ConfigurationLineage(digest=digest_of(keys), keys=keys),
         teacher=TeacherLineage.from_json(teacher | ({"checkpoint": checkpoint} if checkpoint else {})),
         artifacts={name: StageInput(fingerprint=path.name, digest=manifests[name].digest) for name, path in context.inputs.items()},
-        validation_scores=validation_scores(context.inputs["distill"]),
+        shipped=metrics.shipped,
+        shipping=metrics.shipping,
+        validation_scores=validation_scores(context.inputs["distill"], metrics.shipped),
         versions=manifests["distill"].versions,
         code_revision=code_revision(),
         split=metrics.data.split,
     )
 
 
-def validation_scores(distill: Path) -> dict[str, Any]:
+def validation_scores(distill: Path, shipped: str) -> dict[str, Any]:
     """How the student's scores are distributed over the validation rows: what those of later days are compared with."""
 
-    scores = stored_probabilities(distill / "predictions_student_validation.parquet")
+    scores = stored_probabilities(distill / f"predictions_{shipped}_validation.parquet")
     return ScoreDistribution.of(scores if scores.ndim == 1 else scores.max(axis=1)).to_dict()
 
 
 def gate_answers(
-    context: StageContext, registry: Registry, *, student: str, model: Path, test: Rows, rows: pa.Table, example: pd.DataFrame
+    context: StageContext,
+    registry: Registry,
+    metrics: Metrics,
+    *,
+    student: str,
+    model: Path,
+    test: Rows,
+    rows: pa.Table,
+    example: pd.DataFrame,
 ) -> GateAnswers:
     """What the gate asks, with the answers: checks of the challenger against bounds and champion.
 
@@ -169,11 +182,14 @@ def gate_answers(
     if known is not None and known.student == student:
         return known
     champion, bounds = registry.alias(CHAMPION), context.config.register_
-    trained = stored_probabilities(context.inputs["distill"] / "predictions_student_test.parquet")
+    distill = context.inputs["distill"]
+    trained = stored_probabilities(distill / f"predictions_{metrics.shipped}_test.parquet")
     newest = slice(max(0, rows.num_rows - bounds.parity_rows), rows.num_rows)
     parity = float(np.abs(load_scorer(model).score(test.raw(rows.slice(newest.start))) - trained[newest]).max())
     context.report(f"exported and trained student differ by at most {parity:.2e} on {newest.stop - newest.start:,} test rows")
-    checks = export_checks(parity, smoke_test(model, example, test.poorest(example), trained), foreign_parameters(context), bounds)
+    checks = export_checks(
+        parity, smoke_test(model, example, test.poorest(example), trained), foreign_parameters(distill, metrics.shipped), bounds
+    )
     try:
         other = champion_files(registry, student, champion)
         if other:
@@ -185,7 +201,7 @@ def gate_answers(
     except (ArtifactError, Mismatch) as error:
         found = compare_with_champion(test=test, rows=rows, trained=trained, model=model, champion=None, bounds=bounds)
         beside = [unreadable_champion(str(error))]
-    checks = [*model_checks(found.challenger, bounds, found.champion), *checks, *beside]
+    checks = [*model_checks(found.challenger, bounds, found.champion), *distillation_checks(metrics.shipping, bounds), *checks, *beside]
     answers = GateAnswers(student=student, champion=champion, checks=checks)
     context.checkpoint.mkdir(exist_ok=True)
     answers.write(context.checkpoint)
@@ -206,8 +222,8 @@ def champion_files(registry: Registry, student: str, champion: str | None) -> Pa
 
 
 def version_tags(context: StageContext, student: str, metrics: Metrics, checks: Sequence[Check]) -> dict[str, str]:
-    """What is searched for among versions: the student's digest, what it was made of, its metrics and the gate's figures."""
-    measured = {name: {"value": entry} if isinstance(entry, (int, float)) else entry for name, entry in metrics.student.items()}
+    """What is searched for among versions: the student's digest, what it was made of, its metrics, the gate's figures and the verdict."""
+    measured = {name: {"value": entry} if isinstance(entry, (int, float)) else entry for name, entry in metrics.shipped_model.items()}
     numbers = {
         f"{name}.{part}": entry[part]
         for name, entry in measured.items()
@@ -217,7 +233,8 @@ def version_tags(context: StageContext, student: str, metrics: Metrics, checks: 
     }
     numbers |= {check.name: check.value for check in checks if check.value is not None}
     digests = {f"digest.{name}": path.name for name, path in context.inputs.items()}
-    return {"student_digest": student, **digests, **{name: f"{value:.6g}" for name, value in numbers.items()}}
+    said = {"shipped": metrics.shipped} | ({} if metrics.verdict is None else {"verdict": metrics.verdict})
+    return {"student_digest": student, **said, **digests, **{name: f"{value:.6g}" for name, value in numbers.items()}}
 
 
 def version_of(context: StageContext, registry: Registry, *, student: str, model: Path, tags: Mapping[str, str], description: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ctr_kd.training.job import TrainingRows
 from feature_store.tables.parquet_files import read_parquet
+from pipelines.config.run import STUDENT_KEYS
 from pipelines.tasks import task_of
 from pipelines.tasks.logits import SPLITS, read_predictions
 from pipelines.training.bert import teacher_encoder
@@ -42,5 +43,5 @@ STAGE = Stage(
     "student",
     make_student,
     upstream=("ingest", "finetune", "teacher"),
-    keys=("seed", "history.max_length", "pretrain", "finetune", "distill"),
+    keys=("seed", "history.max_length", "pretrain", "finetune", *STUDENT_KEYS),
 )

@@ -50,8 +50,8 @@ class Rows(Protocol):
     def newest(self, rows: pa.Table, most: int) -> int:
         """First of the newest rows that are at most so many and can be measured by themselves."""
 
-    def evaluation_rows(self) -> EvaluationRows:
-        """What the test rows are measured with: their labels, users, requests and slices.
+    def evaluation_rows(self, split: str = "test") -> EvaluationRows:
+        """What the rows of a split are measured with: their labels, users, requests and slices.
 
         Raises
         ------

@@ -115,8 +115,8 @@ class ClickRows:
         """First of the newest rows that are at most so many and cut no request in two."""
         return newest_requests(rows["request"].to_numpy(), most)
 
-    def evaluation_rows(self) -> EvaluationRows:
-        """Labels, users, requests and slices of the test rows, in the order of their ids.
+    def evaluation_rows(self, split: str = "test") -> EvaluationRows:
+        """Labels, users, requests and slices of the rows of a split, in the order of their ids.
 
         Raises
         ------
@@ -124,9 +124,9 @@ class ClickRows:
             When there are none.
         """
 
-        rows = self.read("test")
+        rows = self.read(split)
         if not rows.num_rows:
-            raise DataError("the test window holds no rows; check `split` and --as-of")
+            raise DataError(f"the {split} window holds no rows; check `split` and --as-of")
         slices = standard_slices(
             history_length=rows["history_end"].to_numpy() - rows["history_start"].to_numpy(),
             unseen_item=~self.in_vocabulary(rows),

@@ -71,8 +71,8 @@ class TextRows:
         """First and, of pairs, second texts (rows,)."""
         return rows["text"].to_pylist(), rows["text_b"].to_pylist() if self.is_pair else None
 
-    def evaluation_rows(self) -> EvaluationRows:
-        """Labels of the test rows, in the order of their ids, and which of them are in the training rows too.
+    def evaluation_rows(self, split: str = "test") -> EvaluationRows:
+        """Labels of the rows of a split, in the order of their ids, and which of them are in the training rows too.
 
         Raises
         ------
@@ -80,9 +80,9 @@ class TextRows:
             When there are none.
         """
 
-        rows = self.read("test")
+        rows = self.read(split)
         if not rows.num_rows:
-            raise DataError("the test file holds no rows; check `source.test`")
+            raise DataError(f"the {split} file holds no rows; check `source.{split}`")
         leaked = rows["leaked"].to_numpy(zero_copy_only=False)
         slices = {"leak/not in training": ~leaked, "leak/also in training": leaked} if leaked.any() else {}
         slices = {name: mask for name, mask in slices.items() if mask.any()}

@@ -288,6 +288,10 @@ class DistillationFacts:
     student: StudentFacts
     student_alone: StudentFacts
 
+    def of(self, name: str) -> StudentFacts:
+        """Of one of the two students, by its name."""
+        return {"student": self.student, "student_alone": self.student_alone}[name]
+
     def write(self, folder: Path) -> None:
         """Write the file of an artifact."""
         transfer = {} if self.transfer is None else {"transfer": self.transfer.to_json()}

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from ctr_kd.models.bert import MaskedItemModel
 
 
+EXPORTS = {"student": "export", "student_alone": "export_alone"}
+"""Folder of an artifact in which each student is exported: any of them may be the one that ships."""
+
+
 @dataclass(frozen=True)
 class TrainedStudent:
     """A student in eval mode, under the name of its files, and how it learned."""
@@ -80,9 +84,7 @@ def train_once(
     return TrainedStudent(name, model, curve)
 
 
-def keep_student(
-    context: StageContext, student: TrainedStudent, assembly: AnyAssembly, samples: Mapping[str, Samples], *, graph_bytes: int | None = None
-) -> StudentFacts:
+def keep_student(context: StageContext, student: TrainedStudent, assembly: AnyAssembly, samples: Mapping[str, Samples]) -> StudentFacts:
     """Calibrate a trained student; write its weights, logits and export; return what the report says of it.
 
     ``NAME.pt`` holds the calibration with the student, as ``predictions_NAME_*.parquet`` do; ``predictions_NAME_uncalibrated_test.parquet``
@@ -94,8 +96,6 @@ def keep_student(
         What the export takes vocabularies from.
     samples : mapping of str to Samples
         ``validation`` and ``test``.
-    graph_bytes : int, optional
-        Of the graph of an equal student, which then is not exported again.
     """
     from ctr_kd.evaluation.throughput import parameter_count
     from ctr_kd.export.onnx_export import export_student
@@ -112,14 +112,13 @@ def keep_student(
     for ending, (scorer, split) in scored.items():
         file = context.output / f"predictions_{name}_{ending}.parquet"
         write_predictions(file, samples[split].row_id, predict(scorer, samples[split]), context.fingerprint)
-    if graph_bytes is None:
-        export_student(calibrated, assembly.signature(), assembly, context.output / "export")
-        graph_bytes = (context.output / "export" / "student.onnx").stat().st_size
+    export = context.output / EXPORTS[name]
+    export_student(calibrated, assembly.signature(), assembly, export)
     record_curve(context, name, student.curve)
     return StudentFacts(
         curve=student.curve,
         parameters=parameter_count(model),
         kind=settings.student.kind,
         calibration=settings.calibration,
-        bytes=graph_bytes,
+        bytes=(export / "student.onnx").stat().st_size,
     )

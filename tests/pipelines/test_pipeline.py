@@ -21,7 +21,10 @@ def test_the_pipeline_ends_with_a_champion_and_scores(whole: Workspace, whole_pi
     out, err = (whole_pipeline.path.with_name(f"{name}.txt").read_text() for name in ("out", "err"))
     assert out.startswith("made ingest, pretrain, finetune, distill, evaluate, register, score in")
     assert "Student alone" in out
-    assert "reports/" in out.strip().splitlines()[-1]
+    place, verdict, *more = out[out.index("\nreport: ") :].strip().splitlines()
+    assert "reports/" in place
+    assert verdict.startswith("Distillation ") and " ships: " in verdict and verdict.endswith(".")
+    assert [line.split(":")[0] for line in more] == ([] if verdict.startswith("Distillation gave") else ["why", "try"])
     assert whole.metrics()["gate"]["champion_after"] == "1"
     assert len(list(whole.path.glob("scores/date=*/scores.parquet"))) == 1
     assert "Traceback" not in err

@@ -115,7 +115,7 @@ def test_the_student_by_the_amount_of_its_transfer_set(experiment: Run, tmp_path
     assert points[0]["rows"] == 0 and {one["rows"] for one in points[1:]} == made  # made, not asked for
     assert points[1]["against_student"]["difference"] == 0 and points[0]["against_student"] == proof["ablation"][0]["against_student"]
     kept = [json.loads((path / "_manifest.json").read_text()) for path in (tmp_path / "workspace" / "artifacts" / "student").iterdir()]
-    ones = [one["facts"]["auc"] for one in kept if one["config"]["distill"]["transfer"]["amount"] == 1]
+    ones = [one["facts"]["auc"] for one in kept if one["config"]["distill.transfer"]["amount"] == 1]
     assert len(ones) == 2 and np.isclose(points[2]["validation_auc"], np.mean(ones))
     (line,) = (line for line in out.splitlines() if line.startswith("0.5 (configured)"))
     assert f"{points[1]['auc']['value']:.4f}" in line and line.endswith(f"{points[1]['validation_auc']:.4f}")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from feature_store.tables.contracts import DataError
-from pipelines.config.run import RunConfig
+from pipelines.config.run import STUDENT_KEYS, RunConfig
 from pipelines.stages import evaluate
 from pipelines.tasks import baselines
 from pipelines.tasks.clicks import ClickRows
@@ -29,6 +29,7 @@ class SmallPipeline:
     def __init__(self, workspace: Path, make_assembly: Callable[[Path], None], make_export: Callable[[Path, list[float]], None]) -> None:
         self.workspace, self.make_assembly, self.make_export = workspace, make_assembly, make_export
         self.empty = False
+        self.noise = {"teacher": 0.5, "student": 0.2, "student_alone": 1.0}  # that each model adds to the true logits
 
     def ingest(self, context: StageContext) -> None:
         self.make_assembly(context.output)
@@ -46,8 +47,9 @@ class SmallPipeline:
 
     def distill(self, context: StageContext) -> None:
         self.make_export(context.output / "export", [2.0, 1.0, 0.0, -2.0])
-        for name, noise in (("teacher", 0.5), ("student", 0.2), ("student_alone", 1.0)):
-            self._predict(context, f"predictions_{name}_test.parquet", noise)
+        for name, noise in self.noise.items():
+            for split in ("validation", "test"):
+                self._predict(context, f"predictions_{name}_{split}.parquet", noise)
         for name in context.config.distill.teachers:
             self._predict(context, f"predictions_teacher_{name}_test.parquet", 0.3)
         if context.config.distill.calibration == "isotonic":
@@ -55,7 +57,7 @@ class SmallPipeline:
         DISTILLED.write(context.output)
 
     def _predict(self, context: StageContext, file: str, noise: float) -> None:
-        rows = ClickRows(context.inputs["ingest"]).read("test")
+        rows = ClickRows(context.inputs["ingest"]).read("validation" if "validation" in file else "test")
         p = rows["click_probability"].to_numpy()
         logit = np.log(p / (1 - p)) + np.random.default_rng(0).normal(0, noise, len(p))
         order = np.random.default_rng(1).permutation(len(p))  # stored by row id, in whatever order
@@ -66,7 +68,7 @@ class SmallPipeline:
             Stage("ingest", self.ingest, keys=("split",), outside=lambda run: {"store": "d" * 64}),
             Stage("pretrain", self.pretrain, ("ingest",), ("pretrain",)),
             Stage("finetune", self.finetune, ("ingest", "pretrain"), ("finetune",)),
-            Stage("distill", self.distill, ("ingest", "finetune"), ("distill",)),
+            Stage("distill", self.distill, ("ingest", "finetune"), STUDENT_KEYS, outside=lambda run: {"noise": str(self.noise)}),
             evaluate.STAGE,
         ]
         return Runner(RunContext(config, self.workspace, console=Console(io.StringIO())), stages)
@@ -94,7 +96,8 @@ def test_metrics_are_as_the_contract_has_them(pipeline: SmallPipeline, quick: Ru
     runner = pipeline.runner(quick)
     runner.run()
     metrics = latest(pipeline)
-    assert set(metrics) == {"run", "data", "models", "comparisons", "slices", "gate"}
+    tables = {"run", "data", "models", "comparisons", "slices", "gate"}
+    assert set(metrics) == tables | {"shipped", "shipping", "verdict", "transfer_ratio", "advice"}
     assert metrics["gate"] is None
     assert set(metrics["models"]) == {"teacher", "student", "student_alone", "popularity", "boosted_trees", "oracle"}
     student, teacher = metrics["models"]["student"], metrics["models"]["teacher"]
@@ -118,6 +121,37 @@ def test_metrics_are_as_the_contract_has_them(pipeline: SmallPipeline, quick: Ru
     assert (
         run["fingerprint"] == runner.context.artifacts["evaluate"].path.name == (pipeline.workspace / "reports" / "latest").readlink().name
     )
+
+
+def test_what_ships_is_decided_on_validation_and_trains_nothing_anew(pipeline: SmallPipeline, quick: RunConfig) -> None:
+    pipeline.runner(quick).run()
+    metrics = latest(pipeline)
+    assert metrics["shipped"] == "student" and metrics["shipping"]["validation"]["low"] > 0
+    assert metrics["verdict"].startswith("Distillation gave +")
+    assert metrics["verdict"].endswith("AUC on validation, a gain beyond chance.")
+    auc = {name: metrics["models"][name]["auc"]["value"] for name in ("teacher", "student", "student_alone")}
+    expected = (auc["student"] - auc["student_alone"]) / (auc["teacher"] - auc["student_alone"])
+    assert metrics["transfer_ratio"] == pytest.approx(expected)
+    assert metrics["advice"] is None
+    forced = RunConfig.model_validate(quick.model_dump(by_alias=True) | {"distill": {"ship": "alone"}})
+    assert pipeline.runner(forced).run().made == ("evaluate",)
+    assert latest(pipeline)["shipped"] == "student_alone"
+    assert "the student alone ships, since distill.ship is alone" in latest(pipeline)["verdict"]
+
+
+def test_a_student_that_is_worse_on_validation_does_not_ship(pipeline: SmallPipeline, quick: RunConfig) -> None:
+    pipeline.noise = {"teacher": 1.0, "student": 2.0, "student_alone": 0.2}
+    pipeline.runner(quick).run()
+    metrics = latest(pipeline)
+    assert metrics["shipped"] == "student_alone" and metrics["shipping"]["validation"]["high"] < 0
+    assert metrics["verdict"].startswith("Distillation cost 0.")
+    assert "the student alone ships: student minus student alone is" in metrics["verdict"]
+    assert metrics["transfer_ratio"] is None  # the teacher has no lead that could be taken over
+    assert metrics["advice"]["cause"].startswith("teacher minus student alone is −0.")
+    assert metrics["advice"]["cause"].endswith("AUC; pretraining took 1 steps; validation holds 125 clicks")
+    assert metrics["advice"]["change"] == "pretrain.training.epochs=6"
+    page = (pipeline.workspace / "reports" / "latest" / "report.html").read_text()
+    assert "The student alone ships" in page and "Try pretrain.training.epochs=6 next." in page
 
 
 def test_trees_that_were_a_teacher_are_not_fitted_again(pipeline: SmallPipeline, quick: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:

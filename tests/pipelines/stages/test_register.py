@@ -15,11 +15,14 @@ import pytest
 
 from ctr_kd.metrics import auc_score
 from feature_store.tables.json_files import write_json
+from feature_store.tables.json_files import digest_of
 from pipelines.cli.status import status
 from pipelines.config.run import RunConfig
 from pipelines.errors import GateRefused
 from pipelines.exit_codes import exit_code
 from pipelines.registry.champion_record import ChampionRecord, RegistryLost, lost_champion
+from pipelines.metrics import Shipping
+from pipelines.registry.lineage import Lineage
 from pipelines.registry.lookup import alias_version
 from pipelines.registry.registry import CHALLENGER, CHAMPION, Registry
 from pipelines.stages import register
@@ -27,12 +30,15 @@ from pipelines.tasks.clicks import ClickRows, newest_requests
 from pipelines.tasks.logits import write_predictions
 from pipelines.tracking.client import TrackingError, tracking_uri, unreachable
 from pipelines.tracking.tracker import Tracker
+from pipelines.training.students import EXPORTS
 from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.runner import Runner
 from tests.pipelines.measured import metrics_of
 from tests.pipelines.training_facts import DISTILLED, PRETRAINED
 
+GAIN, LOSS = ({"difference": gain, "low": gain - 0.01, "high": gain + 0.01, "p_value": 0.01} for gain in (0.03, -0.03))
+ALONE = [1.5, 1.0, 0.0, -1.5]  # logits of the student alone
 GOOD, FAIR, POOR = [2.0, 1.0, 0.0, -2.0], [2.0, 1.0, 0.0, -1.0], [-2.0, 0.0, 1.0, 2.0]
 
 
@@ -42,6 +48,7 @@ class SmallPipeline:
     def __init__(self, workspace: Path, make_assembly: Callable[[Path], None], make_export: Callable[[Path, list[float]], None]) -> None:
         self.workspace, self.make_assembly, self.make_export = workspace, make_assembly, make_export
         self.logits, self.parity = GOOD, 0.0
+        self.shipping = Shipping(ship="better", shipped="student", metric="auc", validation=GAIN, sentence="the student ships")
 
     def ingest(self, context: StageContext) -> None:
         self.make_assembly(context.output)
@@ -53,20 +60,24 @@ class SmallPipeline:
         (context.output / "teacher.pt").write_bytes(b"teacher")
 
     def distill(self, context: StageContext) -> None:
-        self.make_export(context.output / "export", self.logits)
         DISTILLED.write(context.output)
-        for split in ("validation", "test"):
-            rows = ClickRows(context.inputs["ingest"]).read(split)
-            logit = np.array([*self.logits, -1.0])[rows["item"].to_numpy()] + self.parity
-            file = context.output / f"predictions_student_{split}.parquet"
-            write_predictions(file, rows["row_id"].to_numpy(), logit[:, None], context.fingerprint)
+        for name, logits in {"student": self.logits, "student_alone": ALONE}.items():
+            self.make_export(context.output / EXPORTS[name], logits)
+            for split in ("validation", "test"):
+                rows = ClickRows(context.inputs["ingest"]).read(split)
+                logit = np.array([*logits, -1.0])[rows["item"].to_numpy()] + self.parity
+                file = context.output / f"predictions_{name}_{split}.parquet"
+                write_predictions(file, rows["row_id"].to_numpy(), logit[:, None], context.fingerprint)
 
     def evaluate(self, context: StageContext) -> None:
         rows = ClickRows(context.inputs["ingest"]).read("test")
-        logit = pq.read_table(context.inputs["distill"] / "predictions_student_test.parquet")["logit_0"].to_numpy()
-        auc = float(auc_score(rows["label"].to_numpy(), logit))
-        student = {"auc": {"value": auc, "low": auc, "high": auc}, "log_loss": {"value": 0.6}, "calibration_error": 0.05}
-        metrics_of({"student": student}).write(context.output)
+        models = {}
+        for name in EXPORTS:
+            logit = pq.read_table(context.inputs["distill"] / f"predictions_{name}_test.parquet")["logit_0"].to_numpy()
+            auc = float(auc_score(rows["label"].to_numpy(), logit))
+            models[name] = {"auc": {"value": auc, "low": auc, "high": auc}, "log_loss": {"value": 0.6}, "calibration_error": 0.05}
+        said = {"shipped": self.shipping.shipped, "shipping": self.shipping, "verdict": f"Distillation; {self.shipping.sentence}."}
+        metrics_of(models, **said).write(context.output)
         (context.output / "report.json").write_text("{}")
 
     def run(self, config: RunConfig, logits: list[float], **options: Any) -> Runner:
@@ -82,7 +93,9 @@ class SmallPipeline:
                 Stage("pretrain", self.pretrain, ("ingest",)),
                 Stage("finetune", self.finetune, ("ingest", "pretrain")),
                 Stage("distill", self.distill, ("ingest", "finetune"), outside=lambda run: outside["distill"]),
-                Stage("evaluate", self.evaluate, ("ingest", "distill")),
+                Stage(
+                    "evaluate", self.evaluate, ("ingest", "distill"), outside=lambda run: {"shipping": digest_of(self.shipping.to_json())}
+                ),
                 register.STAGE,
             ],
         )
@@ -126,6 +139,7 @@ def test_a_pipeline_of_champions(pipeline: SmallPipeline, bounded: RunConfig) ->
         "calibration_error",
         "calibration_ratio",
         "log_loss",
+        "distillation_gain",
         "unseen_share",
         "bytes",
         "latency_p99_ms",
@@ -178,6 +192,39 @@ def test_the_registered_model_knows_where_it_comes_from(pipeline: SmallPipeline,
     card = (path / "model_card.md").read_text()
     assert version.description in card
     assert lineage["configuration"]["digest"] in card
+
+
+def test_the_student_alone_is_registered_where_it_ships(pipeline: SmallPipeline, bounded: RunConfig) -> None:
+    """It is the exported one that the gate asks, and everything that speaks of the version says which it is, and why."""
+    why = "the student alone ships: a loss beyond chance"
+    pipeline.shipping = Shipping(ship="better", shipped="student_alone", metric="auc", validation=LOSS, sentence=why)
+    runner = pipeline.run(bounded, POOR)
+    registry = Registry(tracking_uri(bounded, pipeline.workspace), bounded.name)
+    path = registry.download(f"models:/{bounded.name}@{CHAMPION}")
+    distilled = runner.context.artifacts["distill"].path
+    assert (path / "data" / "student" / "student.onnx").read_bytes() == (distilled / "export_alone" / "student.onnx").read_bytes()
+    checks = {check["name"]: check for check in report(pipeline.workspace)["gate"]["checks"]}
+    assert checks["parity"]["value"] < 1e-6 and checks["auc"]["value"] > 0.6
+    assert checks["distillation_gain"]["value"] == 0
+    tags = registry.tags_of("1")
+    assert (tags["shipped"], tags["verdict"]) == ("student_alone", f"Distillation; {why}.")
+    assert float(tags["auc.value"]) > 0.6
+    lineage = Lineage.read(path / "data" / "student")
+    assert lineage.shipped == "student_alone" and lineage.shipping is not None and lineage.shipping.validation == LOSS
+    assert lineage.validation_scores == register.validation_scores(distilled, "student_alone")
+    card = (path / "model_card.md").read_text()
+    assert "student, trained without a teacher, of `demo`" in card and "The student alone ships: a loss beyond chance." in card
+    assert why in status(runner.context, tracking_uri(bounded, pipeline.workspace)).splitlines()
+
+
+def test_a_student_that_is_worse_than_alone_is_refused_where_it_was_forced(pipeline: SmallPipeline, bounded: RunConfig) -> None:
+    pipeline.shipping = Shipping(ship="student", shipped="student", metric="auc", validation=LOSS, sentence="the student ships")
+    with pytest.raises(GateRefused, match=r"distillation_gain \(-0.02, must be >= 0; upper end of student minus student alone on valid"):
+        pipeline.run(bounded, GOOD)
+    values = bounded.model_dump(by_alias=True)
+    for bound in (None, -0.05):
+        pipeline.run(RunConfig.model_validate(values | {"register": values["register"] | {"distillation_gain_min": bound}}), GOOD)
+    assert aliases(bounded, pipeline.workspace) == ("1", "1")
 
 
 def test_who_replaced_whom_and_why_is_kept_and_shown(pipeline: SmallPipeline, bounded: RunConfig) -> None:
