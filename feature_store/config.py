@@ -165,12 +165,20 @@ class SourceConfig(Config):
     class_names: str | None = Field(None, description="text: file that names the classes of labels 0, 1, ..., one a line")
     validation_share: float = Field(0.1, gt=0, lt=1, description="text: share of train set apart; equal texts stay on one side")
     seed: int = Field(0, ge=0, description="text: seed of that share")
+    negative_sampling_rate: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="share of the rows without a click that the log kept, where it was thinned before: probabilities and the figures about "
+        "them are then those of the full stream. null: all; not for a log of clicks only",
+    )
     bad_rows_limit: float = Field(0.01, ge=0, le=1, description="share of rows that may break the contract before the stage fails")
 
     def log(self) -> dict[str, Any]:
         """Settings that decide what a store holds, under dotted names, defaults left out.
 
-        Where files lie and how many bad rows they may hold is not among them: another pattern names more of the same log.
+        Where files lie, how many bad rows they may hold and how thinned they are is not among them: another pattern names more of the
+        same log.
 
         Examples
         --------
@@ -178,7 +186,9 @@ class SourceConfig(Config):
         {'reader': 'tabular', 'events.user': 'u', 'events.item': 'i', 'events.time': 't'}
         """
         values = self.model_dump(
-            mode="json", exclude_defaults=True, exclude={"bad_rows_limit": True, "events": {"path"}, "items": {"path"}}
+            mode="json",
+            exclude_defaults=True,
+            exclude={"bad_rows_limit": True, "negative_sampling_rate": True, "events": {"path"}, "items": {"path"}},
         )
         return dict(_flat(values))
 
@@ -186,6 +196,17 @@ class SourceConfig(Config):
     def _tabular_names_its_events(self) -> SourceConfig:
         if self.reader == "tabular" and self.events is None:
             raise ValueError("reader tabular needs `events` with path, user, item and time")
+        return self
+
+    @model_validator(mode="after")
+    def _a_thinned_log_has_rows_without_a_click(self) -> SourceConfig:
+        if self.negative_sampling_rate is None:
+            return self
+        if self.reader == "text":
+            raise ValueError("negative_sampling_rate has no effect on texts; remove it")
+        clicks_only = {"tabular": self.events is not None and self.events.clicked is None, "simulated": self.simulator.clicks_only}
+        if clicks_only.get(self.reader, self.reader in ("globo", "s3rec")):
+            raise ValueError("negative_sampling_rate is of a log that holds rows without a click; this one holds clicks only: remove it")
         return self
 
     @model_validator(mode="after")
@@ -405,3 +426,4 @@ class AssemblyConfig(Config):
     history: HistoryConfig = HistoryConfig()
     statistics: StatisticsConfig = StatisticsConfig()
     vocabulary: VocabularyConfig = VocabularyConfig()
+    negative_sampling_rate: float | None = None

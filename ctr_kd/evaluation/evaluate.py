@@ -18,7 +18,7 @@ from ctr_kd.evaluation.tables import (
     ReliabilityPoint,
     SliceMetrics,
 )
-from ctr_kd.metrics import UndefinedMetric, confusion_matrix, reliability_bins, roc_points
+from ctr_kd.metrics import UndefinedMetric, confusion_matrix, of_full_stream, reliability_bins, roc_points
 from ctr_kd.metrics.bootstrap import Bootstrap, paired_difference
 from ctr_kd.metrics.checks import Floats, group_codes
 
@@ -80,7 +80,7 @@ def evaluate_models(
     request = None if rows.request is None else group_codes(rows.request)[1]
     if request is not None and len(request) != len(label):
         raise ValueError(f"request has {len(request)} rows, label has {len(label)}")
-    bootstrap = Bootstrap(rows.user, len(label), replicates=replicates, seed=seed, threads=threads)
+    bootstrap, weight = Bootstrap(rows.user, len(label), replicates=replicates, seed=seed, threads=threads), rows.weight
 
     obstacles = {None: bootstrap.obstacle()} | {name: bootstrap.obstacle(mask) for name, mask in masks.items()}
     models: dict[str, ModelMetrics] = {}
@@ -89,9 +89,9 @@ def evaluate_models(
     for model, given in scores.items():
         score = np.asarray(given)
         try:
-            whole = measure_model(label, score, bootstrap, request=request, classes=rows.classes)
+            whole = measure_model(label, score, bootstrap, request=request, classes=rows.classes, weight=weight)
             tables: dict[str | None, dict[str, Measured]] = {None: whole}
-            tables |= {name: measure_model(label, score, bootstrap, rows=mask) for name, mask in masks.items()}
+            tables |= {name: measure_model(label, score, bootstrap, rows=mask, weight=weight) for name, mask in masks.items()}
         except ValueError as error:
             raise ValueError(f"scores of {model}: {error}") from error
         # One model at a time, since prepared statistics take some fifty bytes per row; the resamples are the same each time.
@@ -128,7 +128,9 @@ def _differences(
     return {metric: result[metric] for metric in first if metric in result}
 
 
-def click_curves(label: ArrayLike, scores: Mapping[str, ArrayLike], *, points: int = 200, bins: int = 20) -> ClickCurves:
+def click_curves(
+    label: ArrayLike, scores: Mapping[str, ArrayLike], *, points: int = 200, bins: int = 20, negative_sampling_rate: float | None = None
+) -> ClickCurves:
     """What the report draws of each click model: its ROC curve and its reliability.
 
     A model without a curve (one label, or several classes) is left out.
@@ -140,6 +142,8 @@ def click_curves(label: ArrayLike, scores: Mapping[str, ArrayLike], *, points: i
         Click probabilities of shape (rows,); those of classes are passed over.
     points, bins : int
         Most points of a ROC curve, and bins of the reliability.
+    negative_sampling_rate : float, optional
+        Of the rows, as :class:`ctr_kd.evaluation.rows.EvaluationRows` has it.
 
     Examples
     --------
@@ -147,6 +151,7 @@ def click_curves(label: ArrayLike, scores: Mapping[str, ArrayLike], *, points: i
     {'student': [(0.0, 0.0), (0.0, 1.0), (1.0, 1.0)]}
     """
     curves = ClickCurves({}, {})
+    rate, weight = negative_sampling_rate, EvaluationRows(np.asarray(label), negative_sampling_rate=negative_sampling_rate).weight
     for name, score in scores.items():
         if np.ndim(score) != 1:
             continue
@@ -154,8 +159,8 @@ def click_curves(label: ArrayLike, scores: Mapping[str, ArrayLike], *, points: i
             curves.roc[name] = roc_points(label, score, points)
         except UndefinedMetric:
             continue  # metrics.json already says why for each metric
-        found = reliability_bins(label, score, bins)
-        low, high = wilson_interval(found.observed, found.rows)
+        kept, found = reliability_bins(label, score, bins), reliability_bins(label, score, bins, weight)
+        low, high = (of_full_stream(end, rate) for end in wilson_interval(kept.observed, kept.rows))
         columns = zip(found.predicted, found.observed, low, high, found.rows, strict=True)
         curves.reliability[name] = [ReliabilityPoint(float(p), float(o), float(a), float(b), int(n)) for p, o, a, b, n in columns]
     return curves

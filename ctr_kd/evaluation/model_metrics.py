@@ -67,6 +67,7 @@ def measure_model(
     rows: NDArray[np.bool_] | None = None,
     request: NDArray | None = None,
     classes: list[str] | None = None,
+    weight: Floats | None = None,
 ) -> dict[str, Measured]:
     """Measure one model on all rows, or the metrics that make sense of a part on the rows of a mask.
 
@@ -84,33 +85,36 @@ def measure_model(
         Request codes, from 0 without gaps.
     classes : list of str, optional
         Names of the classes in the report.
+    weight : float array, shape (rows,), optional
+        Of click rows in all that is measured of probabilities; rankings are without.
     """
     if score.ndim not in (1, 2) or len(score) != len(label):
         raise ValueError(f"there are {len(label)} rows, but the scores have the shape {score.shape}")
     unit = bootstrap.unit
     if rows is not None:
         label, score, unit = label[rows], score[rows], unit[rows]
+        weight = None if weight is None else weight[rows]
     if score.ndim == 2:
         return _classes(label, score, unit, bootstrap, classes, part=rows is not None)
-    result = _clicks(label, score, unit, bootstrap)
+    result = _clicks(label, score, unit, bootstrap, weight)
     if rows is None:
-        result |= _probabilities(label, score) | _groups(label, score, bootstrap, request)
+        result |= _probabilities(label, score, weight) | _groups(label, score, bootstrap, request)
     return result
 
 
-def _clicks(label: NDArray, score: NDArray, unit: NDArray, bootstrap: Bootstrap) -> dict[str, Measured]:
+def _clicks(label: NDArray, score: NDArray, unit: NDArray, bootstrap: Bootstrap, weight: Floats | None) -> dict[str, Measured]:
     losses = probability.row_log_losses(label, score)
     return {
         "auc": _attempt(lambda: Measured(ranking.auc_score(label, score), statistic=AucStatistic(label, score, unit))),
-        "log_loss": _mean(losses, unit, bootstrap),
+        "log_loss": _mean(losses, unit, bootstrap, weight),
     }
 
 
-def _probabilities(label: NDArray, score: NDArray) -> dict[str, Measured]:
+def _probabilities(label: NDArray, score: NDArray, weight: Floats | None) -> dict[str, Measured]:
     return {
-        "normalized_entropy": _attempt(lambda: Measured(probability.normalized_entropy(label, score))),
-        "calibration_error": _attempt(lambda: Measured(probability.calibration_error(label, score))),
-        "calibration_ratio": _attempt(lambda: Measured(probability.calibration_ratio(label, score))),
+        "normalized_entropy": _attempt(lambda: Measured(probability.normalized_entropy(label, score, weight))),
+        "calibration_error": _attempt(lambda: Measured(probability.calibration_error(label, score, weight=weight))),
+        "calibration_ratio": _attempt(lambda: Measured(probability.calibration_ratio(label, score, weight))),
     }
 
 
@@ -198,9 +202,12 @@ class MacroF1Statistic:
         return float(classification.f1_of(hits[occurs], supports[occurs], predictions[occurs]).mean()) if occurs.any() else np.nan
 
 
-def _mean(values: Floats, unit: NDArray, bootstrap: Bootstrap) -> Measured:
+def _mean(values: Floats, unit: NDArray, bootstrap: Bootstrap, weight: Floats | None = None) -> Measured:
     if not len(values):
         return Measured(reason="there are no rows")
+    if weight is not None:
+        weighted = RatioStatistic(bootstrap.sums(values * weight, unit), bootstrap.sums(weight, unit))
+        return Measured(float(np.average(values, weights=weight)), statistic=weighted)
     statistic = RatioStatistic(bootstrap.sums(values, unit), bootstrap.sums(np.ones(len(values)), unit))
     return Measured(float(values.mean()), statistic=statistic)
 

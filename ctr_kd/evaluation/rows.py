@@ -27,6 +27,9 @@ class EvaluationRows:
         Named parts of the rows, as GROUP/PART; `standard_slices` makes the usual ones.
     classes : list of str, optional
         Names of the classes, for classifiers.
+    negative_sampling_rate : float, optional
+        Share of the rows without a click that the log kept. Scores are then those of the full stream, and so are the figures about
+        probabilities, in which each such row stands for several; a ranking among clicks and others is the same in both.
     """
 
     label: NDArray
@@ -34,6 +37,14 @@ class EvaluationRows:
     request: NDArray | None = None
     slices: Mapping[str, Mask] = field(default_factory=dict)
     classes: list[str] | None = None
+    negative_sampling_rate: float | None = None
+
+    @property
+    def weight(self) -> NDArray[np.float64] | None:
+        """For how many rows of the full stream each stands; None where each stands for itself."""
+        if self.negative_sampling_rate is None:
+            return None
+        return np.where(np.asarray(self.label) == 1, 1.0, 1 / self.negative_sampling_rate)
 
 
 def standard_slices(

@@ -22,7 +22,7 @@ class Seeded:
     replicates: Floats
 
 
-def measure_seeds(label: NDArray, scores: Sequence[NDArray], bootstrap: Bootstrap) -> dict[str, Seeded]:
+def measure_seeds(label: NDArray, scores: Sequence[NDArray], bootstrap: Bootstrap, weight: Floats | None = None) -> dict[str, Seeded]:
     """AUC and log loss, and of classes accuracy, of a model that was trained with several seeds.
 
     Parameters
@@ -33,6 +33,8 @@ def measure_seeds(label: NDArray, scores: Sequence[NDArray], bootstrap: Bootstra
         Probabilities, one array per seed; a model without seeds, as the teacher is, has one.
     bootstrap : Bootstrap
         Over the same rows.
+    weight : float array (rows,), optional
+        Of clicks, see :func:`ctr_kd.evaluation.model_metrics.measure_model`.
 
     Raises
     ------
@@ -43,7 +45,7 @@ def measure_seeds(label: NDArray, scores: Sequence[NDArray], bootstrap: Bootstra
     replicates: dict[str, list[Floats]] = {}
     everything = np.ones(len(label), bool)
     for score in scores:  # one at a time: a prepared statistic takes some fifty bytes per row
-        measured = measure_model(label, score, bootstrap, rows=everything)
+        measured = measure_model(label, score, bootstrap, rows=everything, weight=weight)
         undefined = [one.reason for one in measured.values() if one.reason]
         if undefined:
             raise UndefinedMetric(undefined[0])

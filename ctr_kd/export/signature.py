@@ -73,7 +73,7 @@ class ClickSignature(ExportedSignature):
     user_attributes : list of str
         Those of the categorical columns that describe the user.
     negative_sampling_rate : float, optional
-        Share of the non-clicks that training saw, for which scores are corrected.
+        Share of the rows without a click that the log kept, for which scores are corrected; None where it kept all.
     columns : RawColumns
     """
 

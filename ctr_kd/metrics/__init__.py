@@ -20,6 +20,7 @@ from ctr_kd.metrics.probability import (
     calibration_ratio,
     log_loss,
     normalized_entropy,
+    of_full_stream,
     reliability_bins,
 )
 from ctr_kd.metrics.ranking import GroupedAuc, auc_score, gauc_score, grouped_auc, roc_points
@@ -39,6 +40,7 @@ __all__ = [
     "log_loss",
     "macro_f1_score",
     "normalized_entropy",
+    "of_full_stream",
     "one_vs_rest_auc_score",
     "reliability_bins",
     "report_averages",

@@ -93,16 +93,42 @@ def binary_entropy(rate: float) -> float:
     return float(-(rate * np.log(rate) + (1 - rate) * np.log1p(-rate)))
 
 
+def of_full_stream(probability: ArrayLike, negative_sampling_rate: float | None) -> Floats:
+    """Click probabilities, or rates, of the full stream from those of a log that kept a share of its rows without a click.
+
+    ``p / (p + (1 - p) / rate)``: the odds are multiplied by the rate.
+
+    Parameters
+    ----------
+    probability : array
+        Among the rows that were kept.
+    negative_sampling_rate : float, optional
+        Share of the rows without a click that were kept; None where all were.
+
+    References
+    ----------
+    He et al. (2014), Practical Lessons from Predicting Clicks on Ads at Facebook, section 6.3.
+
+    Examples
+    --------
+    >>> round(float(of_full_stream(0.5, 0.2)), 6)  # of 1 click and 1 other row there were 1 and 5
+    0.166667
+    """
+    values = np.asarray(probability, np.float64)
+    return values if negative_sampling_rate is None else values / (values + (1 - values) / negative_sampling_rate)
+
+
 @dataclass(frozen=True)
 class ReliabilityBins:
-    """Average prediction and click rate of the rows of each bin; arrays of shape (bins,), by rising prediction."""
+    """Average prediction and click rate of the rows of each bin, and their weight; arrays of shape (bins,), by rising prediction."""
 
     predicted: Floats
     observed: Floats
     rows: Integers
+    weight: Floats | Integers
 
 
-def reliability_bins(label: ArrayLike, score: ArrayLike, bins: int = 20) -> ReliabilityBins:
+def reliability_bins(label: ArrayLike, score: ArrayLike, bins: int = 20, weight: ArrayLike | None = None) -> ReliabilityBins:
     """Cut the rows, sorted by prediction, into bins of equal size.
 
     Equal predictions always share a bin (the first that any of them falls into), so there may be fewer bins than asked for.
@@ -113,6 +139,8 @@ def reliability_bins(label: ArrayLike, score: ArrayLike, bins: int = 20) -> Reli
     score : array, shape (rows,)
         Click probabilities.
     bins : int
+    weight : array, shape (rows,), optional
+        Of each row in the averages; the cuts do not depend on it.
 
     Raises
     ------
@@ -138,10 +166,18 @@ def reliability_bins(label: ArrayLike, score: ArrayLike, bins: int = 20) -> Reli
     starts = np.unique(np.where(inside, np.searchsorted(values, values[even], "right"), even))
     starts = starts[starts < len(values)]
     rows = np.diff(np.append(starts, len(values)))
-    return ReliabilityBins(np.add.reduceat(values, starts) / rows, np.add.reduceat(clicked[order], starts, dtype=np.int64) / rows, rows)
+    if weight is None:
+        return ReliabilityBins(
+            np.add.reduceat(values, starts) / rows, np.add.reduceat(clicked[order], starts, dtype=np.int64) / rows, rows, rows
+        )
+    weights = check_weight(weight, len(values))[order]
+    sums = np.add.reduceat(weights, starts)
+    return ReliabilityBins(
+        np.add.reduceat(values * weights, starts) / sums, np.add.reduceat(clicked[order] * weights, starts) / sums, rows, sums
+    )
 
 
-def calibration_error(label: ArrayLike, score: ArrayLike, bins: int = 20) -> float:
+def calibration_error(label: ArrayLike, score: ArrayLike, bins: int = 20, weight: ArrayLike | None = None) -> float:
     """Expected calibration error over bins of equal mass: the mean distance of predicted from observed click rate.
 
     Bins of equal width, the older choice, put nearly all rows of a click log, whose rates are low, into the first one.
@@ -153,6 +189,7 @@ def calibration_error(label: ArrayLike, score: ArrayLike, bins: int = 20) -> flo
         Click probabilities.
     bins : int
         Number of bins with as equal numbers of rows as ties allow, 20 by default.
+    weight : array, shape (rows,), optional
 
     References
     ----------
@@ -164,11 +201,11 @@ def calibration_error(label: ArrayLike, score: ArrayLike, bins: int = 20) -> flo
     >>> round(calibration_error([0, 1, 1, 1], [0.2, 0.2, 0.6, 1.0], bins=2), 3)
     0.25
     """
-    result = reliability_bins(label, score, bins)
-    return float(np.average(np.abs(result.predicted - result.observed), weights=result.rows))
+    result = reliability_bins(label, score, bins, weight)
+    return float(np.average(np.abs(result.predicted - result.observed), weights=result.weight))
 
 
-def calibration_ratio(label: ArrayLike, score: ArrayLike) -> float:
+def calibration_ratio(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None) -> float:
     """Predicted clicks over observed clicks, 1 when the overall rate is right (He et al. 2014).
 
     Parameters
@@ -176,6 +213,7 @@ def calibration_ratio(label: ArrayLike, score: ArrayLike) -> float:
     label : array of 0 and 1, shape (rows,)
     score : array, shape (rows,)
         Click probabilities.
+    weight : array, shape (rows,), optional
 
     Raises
     ------
@@ -190,4 +228,7 @@ def calibration_ratio(label: ArrayLike, score: ArrayLike) -> float:
     clicked, values = check_rows(label, score, probability=True)
     if not clicked.any():
         raise UndefinedMetric(f"all {len(clicked)} labels are 0" if len(clicked) else "there are no rows")
+    if weight is not None:
+        weights = check_weight(weight, len(values))
+        return float((values * weights).sum(dtype=np.float64) / weights[clicked].sum())
     return float(values.sum(dtype=np.float64) / clicked.sum())

@@ -124,7 +124,7 @@ def assemble(
         has_impressions=log.has_impressions,
         oracle=log.oracle,
         as_of=utc(newest + 1) if as_of is None else as_of,
-        negative_sampling_rate=None,
+        negative_sampling_rate=None if sampled else config.negative_sampling_rate,
     )
     write_json(output / "vocabulary.json", vocabulary)
     summary.write(output)

@@ -177,6 +177,7 @@ class RunConfig(Config):
             history=self.history,
             statistics=self.statistics,
             vocabulary=self.vocabulary,
+            negative_sampling_rate=self.source.negative_sampling_rate,
         )
 
     def section(self, keys: Sequence[str]) -> dict[str, Any]:

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
+from ctr_kd.evaluation.rows import EvaluationRows
 from ctr_kd.metrics.bootstrap import Bootstrap
 from pipelines.config.run import STUDENT_KEYS, RunConfig
 from pipelines.stages.student import STAGE as STUDENT
@@ -96,9 +95,9 @@ def train_all(run: RunContext, wanted: Mapping[str, RunConfig], force: bool = Fa
     return trained
 
 
-def compared_rows(context: StageContext) -> tuple[Rows, np.ndarray, Bootstrap]:
-    """What students are compared on: the rows, the labels of the test rows, and their resamples by user, or by row where there is none."""
+def compared_rows(context: StageContext) -> tuple[Rows, EvaluationRows, Bootstrap]:
+    """What students are compared on: the rows, what the test rows are measured with, and their resamples by user, or by row without any."""
 
     settings, raw = context.config.evaluate, task_of(context.config).rows(context.inputs["ingest"])
     rows = raw.evaluation_rows()
-    return raw, rows.label, Bootstrap(rows.user, len(rows.label), replicates=settings.bootstrap, seed=settings.seed)
+    return raw, rows, Bootstrap(rows.user, len(rows.label), replicates=settings.bootstrap, seed=settings.seed)

@@ -63,18 +63,22 @@ def compare_students(context: StageContext, trained: Mapping[str, Path]) -> None
     from ctr_kd.report import WORDS, quality, render_proof, verdict
 
     config, settings = context.config, context.config.evaluate
-    test, label, bootstrap = compared_rows(context)
+    test, rows, bootstrap = compared_rows(context)
+
+    def measured_on(*files: Path) -> dict[str, Seeded]:
+        """A model of as many seeds as there are files."""
+        scores = [stored_probabilities(file, test.negative_sampling_rate) for file in files]
+        return measure_seeds(rows.label, scores, bootstrap, rows.weight)
+
     seeds = list(range(config.seed, config.seed + config.prove.seeds))
-    measured: dict[str, dict[str, Seeded]] = {
-        "teacher": measure_seeds(label, [stored_probabilities(context.inputs["teacher"] / "predictions_test.parquet")], bootstrap)
-    }
+    measured = {"teacher": measured_on(context.inputs["teacher"] / "predictions_test.parquet")}
     members = list(config.distill.teachers) if len(config.distill.teachers) > 1 else []
     for name in members:
         file = context.inputs["teacher"] / f"predictions_teacher_{name}_test.parquet"
-        measured[f"teacher/{name}"] = measure_seeds(label, [stored_probabilities(file)], bootstrap)
+        measured[f"teacher/{name}"] = measured_on(file)
     for name in dict.fromkeys(title.rpartition("/")[0] for title in trained):
         files = [trained[f"{name}/{seed}"] / "predictions_student_test.parquet" for seed in seeds]
-        measured[name] = measure_seeds(label, [stored_probabilities(file) for file in files], bootstrap)
+        measured[name] = measured_on(*files)
     means = {name: seed_means(one, settings.seed) for name, one in measured.items()}
     models = {name: {metric: mean.to_json() for metric, mean in one.items()} for name, one in means.items()}
     main = quality({"models": models})
@@ -101,7 +105,7 @@ def compare_students(context: StageContext, trained: Mapping[str, Path]) -> None
     proof: dict[str, Any] = {
         "run": RunFacts.of(context).to_json() | {"seed": config.seed, "trained": len(trained)},
         "seeds": seeds,
-        "data": {"test_rows": len(label), "users": bootstrap.units},
+        "data": {"test_rows": len(rows.label), "users": bootstrap.units},
         "models": {name: models[name] | of_model.get(name, {}) for name in named},
         "comparisons": {f"{one}-{other}": against(one, other) for one, other in pairs},
         "ablation": [{"name": name, **figures[name]} for name in variants],

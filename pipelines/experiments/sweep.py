@@ -128,10 +128,11 @@ def measure_students(context: StageContext, trained: Mapping[str, Path], points:
             f"sweep.points: {config.sweep.points} was measured on the rows of {points.rows}, and these are of {rows}; "
             "measure them again with this configuration and this log"
         )
-    test, label, bootstrap = compared_rows(context)
+    test, labelled, bootstrap = compared_rows(context)
 
     def measured(file: Path) -> dict[str, Any]:
-        means = seed_means(measure_seeds(label, [stored_probabilities(file)], bootstrap), settings.seed)
+        score = stored_probabilities(file, test.negative_sampling_rate)
+        means = seed_means(measure_seeds(labelled.label, [score], bootstrap, labelled.weight), settings.seed)
         return {metric: mean.to_json() for metric, mean in means.items()}
 
     students: list[dict[str, Any]] = []
@@ -149,7 +150,7 @@ def measure_students(context: StageContext, trained: Mapping[str, Path], points:
         one["on_frontier"] = {"rows_per_second": first, "bytes": second}
     result = {
         "run": RunFacts.of(context).to_json(),
-        "data": {"test_rows": len(label), "users": bootstrap.units},
+        "data": {"test_rows": len(labelled.label), "users": bootstrap.units},
         "teacher": measured(context.inputs["teacher"] / "predictions_test.parquet") | combined_costs(context),
         "students": students,
         "others": [point.model_dump() for point in points.points] if points else [],

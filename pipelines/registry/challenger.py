@@ -73,7 +73,11 @@ def compare_with_champion(
             raise Mismatch(f"it scores {scores[CHAMPION].shape[1:]} classes, the challenger {trained.shape[1:]}")
     label, user = part["label"].to_numpy(), part["user"].to_numpy() if "user" in part.column_names else None
     evaluation = evaluate_models(
-        EvaluationRows(label, user), scores, replicates=bounds.bootstrap, seed=bounds.seed, pairs=((CHALLENGER, CHAMPION),)
+        EvaluationRows(label, user, negative_sampling_rate=test.negative_sampling_rate),
+        scores,
+        replicates=bounds.bootstrap,
+        seed=bounds.seed,
+        pairs=((CHALLENGER, CHAMPION),),
     )
     request = test.request(part, bounds.latency_candidates)
     latencies = measure_latency([scorer.score for scorer in scorers.values()], request, bounds.latency_requests)

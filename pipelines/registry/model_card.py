@@ -133,7 +133,10 @@ def limits(metrics: Metrics, negative_sampling_rate: float | None) -> list[str]:
     if data.candidates is not None and data.candidates.sampled:
         found.append("The log holds clicks only: scores are click rates among sampled candidates, no rates of real impressions.")
     if negative_sampling_rate:
-        found.append(f"Negatives were down-sampled at {negative_sampling_rate:g}; scores are corrected for it.")
+        found.append(
+            f"Negatives were down-sampled at {negative_sampling_rate:g}; scores are corrected for it, and rates and log loss are of the "
+            "full stream."
+        )
     if data.users is not None and data.users < _FEW_USERS:
         found.append(f"Only {data.users:,} users: intervals are wide, and rare habits are not in it.")
     if data.test_rows < _FEW_ROWS:

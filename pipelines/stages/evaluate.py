@@ -7,8 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ctr_kd.evaluation.evaluate import click_curves, confusions, evaluate_models
+from ctr_kd.evaluation.rows import EvaluationRows
 from ctr_kd.evaluation.tables import MetricValue, ModelMetrics, metrics_json
-from ctr_kd.metrics import UndefinedMetric, classification, probability
+from ctr_kd.metrics import UndefinedMetric, classification, of_full_stream, probability
 from pipelines.metrics import ALONE, STUDENT, DataFacts, Metrics, RunFacts, write_report
 from pipelines.tasks import Rows, task_of
 from pipelines.tasks.baselines import BASELINES, is_asked_for
@@ -40,7 +41,8 @@ def measure_models(context: StageContext) -> None:
     test = task_of(context.config).rows(context.inputs["ingest"])
     rows = test.evaluation_rows()
     bert, students = FinetuningFacts.read(context.inputs["finetune"]), DistillationFacts.read(context.inputs["distill"])
-    scores, costs = stored_scores(context, bert, students)
+    rate = test.negative_sampling_rate
+    scores, costs = stored_scores(context, bert, students, rate)
     baselines, baseline_costs = baseline_scores(context, test, students.teachers)
     scores |= baselines
     costs |= baseline_costs
@@ -51,9 +53,9 @@ def measure_models(context: StageContext) -> None:
     measured = evaluation.to_json()
     for name, entries in measured["models"].items():
         entries |= {"rows_per_second": None, "parameters": None, "bytes": None} | costs.get(name, {})
-    uncalibrated = uncalibrated_scores(context)
+    uncalibrated = uncalibrated_scores(context, rate)
     for name, score in uncalibrated.items():
-        measured["models"][name]["uncalibrated"] = metrics_json(calibration_figures(rows.label, score))
+        measured["models"][name]["uncalibrated"] = metrics_json(calibration_figures(rows, score))
     validation = test.evaluation_rows("validation")
     shipping = choose_student(context.config, context.inputs["distill"], validation)
     curve = PretrainingFacts.read(context.inputs["pretrain"]).curve
@@ -70,11 +72,11 @@ def measure_models(context: StageContext) -> None:
         advice=advise(context.config, shipping, measured, pretraining_steps=steps, validation_clicks=clicks),
     )
     metrics = metrics.model_copy(update={"verdict": verdict(metrics.to_json()).sentence})
-    plots = click_curves(rows.label, scores).to_json()
+    plots = click_curves(rows.label, scores, negative_sampling_rate=rate).to_json()
     confused = confusions(rows, scores)
     plots |= confused.to_json() if confused else {}
     plots |= {
-        "uncalibrated": click_curves(rows.label, uncalibrated).to_json()["reliability"],
+        "uncalibrated": click_curves(rows.label, uncalibrated, negative_sampling_rate=rate).to_json()["reliability"],
         "learning": curves_of_trainings(context, bert, students),
     }
     write_report(context.output, metrics, plots)
@@ -84,13 +86,13 @@ def measure_models(context: StageContext) -> None:
     context.record({"student": figures, "shipped": shipping.shipped, "validation_gain": shipping.validation.get("difference")})
 
 
-def stored_scores(context: StageContext, bert: FinetuningFacts, students: DistillationFacts) -> tuple[Scores, Costs]:
+def stored_scores(context: StageContext, bert: FinetuningFacts, students: DistillationFacts, rate: float | None) -> tuple[Scores, Costs]:
     """Test probabilities of teacher and students from the logits that their stages stored, and what each model costs."""
     distill = context.inputs["distill"]
     teachers = teacher_costs(context.config, bert, students.teachers)
     members = {f"teacher/{name}": cost for name, cost in teachers.items()} if len(teachers) > 1 else {}
     names = ("teacher", "student", "student_alone", *members)
-    scores = {name: stored_probabilities(distill / f"predictions_{name.replace('/', '_')}_test.parquet") for name in names}
+    scores = {name: stored_probabilities(distill / f"predictions_{name.replace('/', '_')}_test.parquet", rate) for name in names}
     together: dict[str, Any] = costs_together(list(teachers.values()))
     if "bert" in teachers:
         together |= {name: value for name, value in teachers["bert"].items() if name not in together}
@@ -103,23 +105,23 @@ def stored_scores(context: StageContext, bert: FinetuningFacts, students: Distil
     return scores, {"teacher": together, "student": student, "student_alone": costs_of(students.student_alone), **members}
 
 
-def uncalibrated_scores(context: StageContext) -> Scores:
+def uncalibrated_scores(context: StageContext, rate: float | None) -> Scores:
     """Test probabilities of the students before calibration; none where nothing was calibrated."""
     files = {name: context.inputs["distill"] / f"predictions_{name}_uncalibrated_test.parquet" for name in ("student", "student_alone")}
-    return {name: stored_probabilities(file) for name, file in files.items() if file.exists()}
+    return {name: stored_probabilities(file, rate) for name, file in files.items() if file.exists()}
 
 
-def calibration_figures(label: NDArray, score: NDArray) -> ModelMetrics:
+def calibration_figures(rows: EvaluationRows, score: NDArray) -> ModelMetrics:
     """What calibration moves: log loss, and how far predicted rates are from observed ones.
 
     Of classes the rate is that at which the likeliest class is right.
     """
 
     measures: dict[str, Callable[[], float]]
+    label = rows.label
     if score.ndim == 1:
-        measures = {
-            name: partial(getattr(probability, name), label, score) for name in ("log_loss", "calibration_error", "calibration_ratio")
-        }
+        names = ("log_loss", "calibration_error", "calibration_ratio")
+        measures = {name: partial(getattr(probability, name), label, score, weight=rows.weight) for name in names}
     else:
         right, sure = score.argmax(axis=1) == label, score.max(axis=1).clip(0, 1)
         measures = {
@@ -137,15 +139,16 @@ def calibration_figures(label: NDArray, score: NDArray) -> ModelMetrics:
 
 def baseline_scores(context: StageContext, test: Rows, teachers: TeachersFacts) -> tuple[Scores, Costs]:
     """Test probabilities of the baselines that such rows have, and what each costs; one that taught already is not fitted again."""
-    scores, costs = {}, {}
+    scores, costs, rate = {}, {}, test.negative_sampling_rate
     for name in test.baselines:
         if not is_asked_for(name, context.config.evaluate):
             continue
         if name in context.config.distill.teachers:
-            scores[name] = stored_probabilities(context.inputs["distill"] / f"predictions_teacher_{name}_test.parquet")
+            scores[name] = stored_probabilities(context.inputs["distill"] / f"predictions_teacher_{name}_test.parquet", rate)
             costs[name] = {"rows_per_second": teachers.teachers[name].rows_per_second}
         elif (measured := BASELINES[name](context, test)) is not None:
-            scores[name], costs[name] = measured
+            score, costs[name] = measured
+            scores[name] = score if name == "oracle" else of_full_stream(score, rate)  # the oracle knows the full stream
     return scores, costs
 
 

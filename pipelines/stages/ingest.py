@@ -69,7 +69,8 @@ def _ingest_what_is_new(run: RunContext) -> None:
     views, checkpoint = (run.config.tokens.teacher, run.config.tokens.student), run.config.pretrain.checkpoint
     resources = {name for view in views for name in (view.vocabulary, view.vectors) if name}
     named = sorted(resources | ({checkpoint} if checkpoint else set()))
-    settings = digest_of([source.model_dump(mode="json"), named] if named else source.model_dump(mode="json"))
+    read = source.model_dump(mode="json", exclude={"negative_sampling_rate"})  # which changes no row of the store
+    settings = digest_of([read, named] if named else read)
     needs_files = source.reader != "simulated"
     is_known = known is not None and known.source == settings and _whole(run.store)
     data = run.data or (_remembered_folder(run, known) if needs_files else None)

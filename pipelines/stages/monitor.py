@@ -99,7 +99,7 @@ def measure(context: StageContext, day: date) -> dict[str, Any]:
     if labelled is None or not len(labelled.label):
         reason = "its clicks are still to come" if labelled is None else "nothing of it was shown or clicked as far as is known"
         return facts | {"state": "waiting", "reason": reason}
-    rows = EvaluationRows(labelled.label, labelled.user)
+    rows = EvaluationRows(labelled.label, labelled.user, negative_sampling_rate=config.source.negative_sampling_rate)
     settings = config.evaluate
     evaluation = evaluate_models(rows, {"live": labelled.score}, replicates=settings.bootstrap, seed=settings.seed, pairs=())
     live = evaluation.models["live"]
@@ -195,7 +195,7 @@ def monitor_table(run: RunContext) -> str:
 STAGE = Stage(
     "monitor",
     watch_scores,
-    keys=("name", "monitor", "evaluate.bootstrap", "evaluate.seed"),
+    keys=("name", "source.negative_sampling_rate", "monitor", "evaluate.bootstrap", "evaluate.seed"),
     outside=scores_and_labels,
     conclude=publish_and_alarm,
     after=("ingest",),

@@ -149,17 +149,17 @@ def lineage(context: StageContext, metrics: Metrics) -> Lineage:
         artifacts={name: StageInput(fingerprint=path.name, digest=manifests[name].digest) for name, path in context.inputs.items()},
         shipped=metrics.shipped,
         shipping=metrics.shipping,
-        validation_scores=validation_scores(context.inputs["distill"], metrics.shipped),
+        validation_scores=validation_scores(context.inputs["distill"], metrics),
         versions=manifests["distill"].versions,
         code_revision=code_revision(),
         split=metrics.data.split,
     )
 
 
-def validation_scores(distill: Path, shipped: str) -> dict[str, Any]:
+def validation_scores(distill: Path, metrics: Metrics) -> dict[str, Any]:
     """How the student's scores are distributed over the validation rows: what those of later days are compared with."""
 
-    scores = stored_probabilities(distill / f"predictions_{shipped}_validation.parquet")
+    scores = stored_probabilities(distill / f"predictions_{metrics.shipped}_validation.parquet", metrics.data.negative_sampling_rate)
     return ScoreDistribution.of(scores if scores.ndim == 1 else scores.max(axis=1)).to_dict()
 
 
@@ -183,7 +183,7 @@ def gate_answers(
         return known
     champion, bounds = registry.alias(CHAMPION), context.config.register_
     distill = context.inputs["distill"]
-    trained = stored_probabilities(distill / f"predictions_{metrics.shipped}_test.parquet")
+    trained = stored_probabilities(distill / f"predictions_{metrics.shipped}_test.parquet", test.negative_sampling_rate)
     newest = slice(max(0, rows.num_rows - bounds.parity_rows), rows.num_rows)
     parity = float(np.abs(load_scorer(model).score(test.raw(rows.slice(newest.start))) - trained[newest]).max())
     context.report(f"exported and trained student differ by at most {parity:.2e} on {newest.stop - newest.start:,} test rows")

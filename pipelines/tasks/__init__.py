@@ -32,6 +32,10 @@ class Rows(Protocol):
     def baselines(self) -> tuple[str, ...]:
         """Names in :data:`pipelines.tasks.baselines.BASELINES` of what models are compared with on such rows."""
 
+    @property
+    def negative_sampling_rate(self) -> float | None:
+        """Share of the rows without a click that the log kept; None where it kept all."""
+
     def read(self, split: str) -> pa.Table:
         """Rows of a split as the assembly has them."""
 

@@ -51,6 +51,11 @@ class ClickRows:
         self._items = _one_chunk(read_parquet(assembly / "items.parquet", columns=["item_id"])["item_id"])
         self._users = read_parquet(assembly / "users.parquet")
 
+    @property
+    def negative_sampling_rate(self) -> float | None:
+        """Share of the rows without a click that the log kept; None where it kept all."""
+        return self.summary.negative_sampling_rate
+
     def read(self, split: str) -> pa.Table:
         """Rows of a split with the codes that the assembly gave them."""
         return read_parquet(self._assembly / "rows.parquet", filters=[("split", "=", split)])
@@ -133,7 +138,8 @@ class ClickRows:
             timestamp=rows["timestamp"].to_numpy(),
             cutoff=microseconds(self.summary.split.train_until),
         )
-        return EvaluationRows(rows["label"].to_numpy(), rows["user"].to_numpy(), rows["request"].to_numpy(), slices)
+        label, user, request = (rows[name].to_numpy() for name in ("label", "user", "request"))
+        return EvaluationRows(label, user, request, slices, negative_sampling_rate=self.negative_sampling_rate)
 
     def window_end(self) -> str | None:
         """Where the test window ends, ISO 8601."""

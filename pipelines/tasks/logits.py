@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ctr_kd.metrics import of_full_stream
 from feature_store.tables.contracts import DataError
 from feature_store.tables.parquet_files import read_parquet
 
@@ -50,10 +51,13 @@ def read_predictions(path: Path, model: str) -> tuple[np.ndarray, np.ndarray]:
     return table["row_id"].to_numpy(), np.stack([table[name].to_numpy() for name in names], axis=1)
 
 
-def stored_probabilities(file: Path) -> np.ndarray:
-    """Probabilities that a stage stored in its artifact as logits, in the order of the row ids: of clicks (rows,), or (rows, classes)."""
+def stored_probabilities(file: Path, negative_sampling_rate: float | None = None) -> np.ndarray:
+    """Probabilities that a stage stored in its artifact as logits, in the order of the row ids: of clicks (rows,), or (rows, classes).
+
+    Models learn from the rows that a log kept; with the rate at which it kept those without a click, probabilities are of the full stream.
+    """
     row_id, logit = read_predictions(file, file.parent.name)
-    return probabilities(logit[np.argsort(row_id)])
+    return of_full_stream(probabilities(logit[np.argsort(row_id)]), negative_sampling_rate)
 
 
 def probabilities(logit: np.ndarray) -> np.ndarray:

@@ -35,6 +35,7 @@ class TextRows:
     """
 
     baselines = ("linear", "text_gcn")
+    negative_sampling_rate = None
 
     def __init__(self, assembly: Path) -> None:
         self._assembly = assembly

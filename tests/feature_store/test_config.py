@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from feature_store.config import StatisticsConfig, duration_text
+from feature_store.config import SourceConfig, StatisticsConfig, duration_text
 
 
 def test_windows_come_shortest_first_and_none_twice():
@@ -13,3 +13,35 @@ def test_windows_come_shortest_first_and_none_twice():
         StatisticsConfig(windows=("60m", "1h"))
     with pytest.raises(ValidationError):
         StatisticsConfig(windows=())
+
+
+EVENTS = {"path": "*.csv", "user": "u", "item": "i", "time": "t"}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"reader": "tabular", "events": EVENTS},
+        {"reader": "globo"},
+        {"reader": "simulated", "simulator": {"clicks_only": True}},
+        {"reader": "text", "train": "a.tsv", "test": "b.tsv"},
+    ],
+    ids=lambda source: source["reader"],
+)
+def test_only_a_log_of_rows_without_a_click_can_be_thinned(source):
+    with pytest.raises(
+        ValidationError, match=r"negative_sampling_rate (is of a log that holds rows without a click|has no effect on texts)"
+    ):
+        SourceConfig(**source, negative_sampling_rate=0.2)
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.5, -0.1])
+def test_a_rate_is_a_share(rate):
+    with pytest.raises(ValidationError):
+        SourceConfig(reader="mind", negative_sampling_rate=rate)
+
+
+def test_how_thinned_a_log_is_changes_nothing_in_the_store():
+    events = {**EVENTS, "clicked": "c"}
+    thinned = SourceConfig(reader="tabular", events=events, negative_sampling_rate=0.2)
+    assert thinned.log() == SourceConfig(reader="tabular", events=events).log()

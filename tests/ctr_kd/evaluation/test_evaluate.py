@@ -9,7 +9,7 @@ import pytest
 
 from ctr_kd.evaluation.evaluate import click_curves, evaluate_models, wilson_interval
 from ctr_kd.evaluation.rows import EvaluationRows, standard_slices
-from ctr_kd.metrics import auc_score, gauc_score, grouped_auc, log_loss, macro_f1_score, normalized_entropy
+from ctr_kd.metrics import auc_score, gauc_score, grouped_auc, log_loss, macro_f1_score, normalized_entropy, of_full_stream
 
 HOUR = 3_600_000_000
 
@@ -74,6 +74,43 @@ class TestModels:
         rows, scores = world
         named = EvaluationRows(rows.label, np.array([f"u{u:05d}" for u in rows.user]), rows.request, rows.slices)
         assert evaluated(named, scores, replicates=60, seed=3) == result
+
+
+class TestThinnedLogs:
+    """Of a log that kept a share of its rows without a click, figures are those of the log in which each such row stands several times."""
+
+    @pytest.fixture(scope="class")
+    def both(self, world):
+        rows, scores = world
+        thinned = EvaluationRows(rows.label, rows.user, slices=rows.slices, negative_sampling_rate=0.25)
+        score = {"student": scores["student"]}
+        again = np.repeat(np.arange(len(rows.label)), np.where(rows.label == 1, 1, 4))
+        slices = {name: mask[again] for name, mask in rows.slices.items()}
+        whole = EvaluationRows(rows.label[again], rows.user[again], slices=slices)
+        return evaluated(thinned, score, replicates=20), evaluated(whole, {"student": scores["student"][again]}, replicates=20)
+
+    def test_probabilities_are_measured_as_on_the_full_stream(self, both):
+        thinned, whole = (one["models"]["student"] for one in both)
+        for name in ("value", "low", "high"):  # the same users are drawn
+            assert thinned["log_loss"][name] == pytest.approx(whole["log_loss"][name])
+        for name in ("normalized_entropy", "calibration_ratio"):
+            assert thinned[name] == pytest.approx(whole[name])
+        assert thinned["calibration_error"] == pytest.approx(whole["calibration_error"], abs=0.01)  # bins are cut elsewhere
+        assert thinned["calibration_ratio"] != pytest.approx(1, abs=0.5)
+        for name, part in both[0]["slices"].items():
+            assert part["student"]["log_loss"]["value"] == pytest.approx(both[1]["slices"][name]["student"]["log_loss"]["value"])
+
+    def test_rankings_are_the_same(self, both, result):
+        thinned, whole = (one["models"]["student"] for one in both)
+        assert thinned["auc"]["value"] == result["models"]["student"]["auc"]["value"] == pytest.approx(whole["auc"]["value"])
+        assert thinned["gauc_mean"]["value"] == pytest.approx(whole["gauc_mean"]["value"])
+
+    def test_curves_show_the_rates_of_the_full_stream(self, world):
+        rows, scores = world
+        score = {"student": of_full_stream(scores["student"], 0.25)}
+        for one in click_curves(rows.label, score, negative_sampling_rate=0.25).reliability["student"]:
+            assert one.low < one.observed < one.high
+            assert one.predicted == pytest.approx(one.observed, abs=0.06)
 
 
 class TestComparisons:

@@ -1,19 +1,28 @@
 """Calibration: what it finds, that it keeps every ranking, and that the exported student holds it."""
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
-from ctr_kd.config import StudentConfig
+from ctr_kd.config import DistillConfig, StudentConfig, TrainingConfig
+from ctr_kd.data.samples import Assembly
+from ctr_kd.evaluation.rows import EvaluationRows
 from ctr_kd.export.click_scorer import ClickScorer
 from ctr_kd.export.onnx_export import export_student
-from ctr_kd.metrics import auc_score
+from ctr_kd.metrics import auc_score, calibration_ratio, of_full_stream
 from ctr_kd.models.students import STUDENTS
 from ctr_kd.training.calibration import Calibrated, MonotoneLines, Temperature, calibrate, fit_isotonic, fit_temperature
+from ctr_kd.training.distill import train_student
 from ctr_kd.training.loop import predict
-from tests.ctr_kd.worlds import raw_frame
+from feature_store.features.summary import ClickSummary
+from tests.ctr_kd.trainings import job_at, rows_of
+from tests.ctr_kd.worlds import raw_frame, write_assembly
 
 WAYS = ("temperature", "isotonic")
 
@@ -116,6 +125,33 @@ def test_the_exported_student_holds_its_calibration(calibrated, student, assembl
     # Down-sampled negatives were so in validation too: their correction comes after the calibration.
     scorer.signature["negative_sampling_rate"] = 0.25
     np.testing.assert_allclose(scorer.score(frame), trained / (trained + (1 - trained) / 0.25), atol=1e-6)
+
+
+def test_a_student_of_a_thinned_log_knows_the_rates_of_the_full_stream(tmp_path):
+    """Of a log that kept a fifth of its rows without a click; the answers are asked for on all rows."""
+    whole = write_assembly(tmp_path / "whole", requests=1500)
+    thinned = Path(shutil.copytree(whole, tmp_path / "thinned"))
+    rows = pq.read_table(whole / "rows.parquet")
+    kept = (rows["label"].to_numpy() == 1) | (np.random.default_rng(0).random(rows.num_rows) < 0.2)
+    pq.write_table(rows.filter(pa.array(kept)), thinned / "rows.parquet")
+    summary = ClickSummary.read(thinned)
+    summary.model_copy(update={"negative_sampling_rate": 0.2}).write(thinned)
+    assembly, full = Assembly(thinned, 5), Assembly(whole, 5).samples("test")
+    training = TrainingConfig(epochs=2, batch_size=128, learning_rate=1e-2)
+    config = DistillConfig(student=StudentConfig(kind="pooled", width=8, hidden=12), training=training, alpha=1.0)
+    model, _ = train_student(rows_of(assembly), config, job_at(tmp_path / "c.pt"), teacher=None, encoder=None)
+    model = calibrate(model, assembly.samples("validation"), "temperature")
+    export_student(model, assembly.signature(), assembly, tmp_path / "export")
+    score = ClickScorer(tmp_path / "export").score(raw_frame(whole, "test"))
+    assert calibration_ratio(full.label, score) == pytest.approx(1, abs=0.1)
+    trained = sigmoid(predict(model, full)[:, 0])
+    assert calibration_ratio(full.label, trained) > 1.4  # what is said of the rows that were kept
+    np.testing.assert_allclose(score, of_full_stream(trained, 0.2), atol=1e-6)
+    # The rows that were kept say the same of it.
+    part = assembly.samples("test")
+    weighed = EvaluationRows(part.label, negative_sampling_rate=0.2)
+    found = of_full_stream(sigmoid(predict(model, part)[:, 0]), weighed.negative_sampling_rate)
+    assert calibration_ratio(part.label, found, weighed.weight) == pytest.approx(calibration_ratio(full.label, score), abs=0.1)
 
 
 class Classes(torch.nn.Module):

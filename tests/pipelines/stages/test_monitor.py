@@ -60,6 +60,18 @@ def test_each_scored_date_is_measured_on_its_labels(served: Served) -> None:
         assert one["psi"] == report["scores"]["psi"]
 
 
+def test_rows_without_a_click_of_a_thinned_log_stand_for_several(served: Served) -> None:
+    served.run(date=FIRST)
+    ratio = watch(served)[0]["calibration_ratio"]
+    served.change(source={"negative_sampling_rate": 0.2})
+    (one,) = watch(served)
+    log, table = day_of_log(FIRST), pq.read_table(served.workspace / "scores" / f"date={FIRST}" / "scores.parquet").to_pylist()
+    clicked = {(u, i, t): c for u, i, t, c in zip(log["user"], log["item"], log["time"], log["clicked"], strict=True)}
+    label = np.array([clicked[row["user_id"], row["item_id"], row["timestamp"]] for row in table])
+    score = np.array([row["score"] for row in table])
+    assert one["calibration_ratio"] == pytest.approx((score * np.where(label == 1, 1, 5)).sum() / label.sum()) != pytest.approx(ratio)
+
+
 def test_a_second_look_at_the_same_labels_does_nothing_and_new_ones_are_seen(served: Served, tmp_path: Path) -> None:
     served.own_log(tmp_path / "log", FIRST, SECOND)
     served.run(date=FIRST)

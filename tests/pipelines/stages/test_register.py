@@ -14,14 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from ctr_kd.metrics import auc_score
-from feature_store.tables.json_files import write_json
-from feature_store.tables.json_files import digest_of
+from feature_store.tables.json_files import digest_of, write_json
 from pipelines.cli.status import status
 from pipelines.config.run import RunConfig
 from pipelines.errors import GateRefused
 from pipelines.exit_codes import exit_code
+from pipelines.metrics import Metrics, Shipping
 from pipelines.registry.champion_record import ChampionRecord, RegistryLost, lost_champion
-from pipelines.metrics import Shipping
 from pipelines.registry.lineage import Lineage
 from pipelines.registry.lookup import alias_version
 from pipelines.registry.registry import CHALLENGER, CHAMPION, Registry
@@ -211,7 +210,7 @@ def test_the_student_alone_is_registered_where_it_ships(pipeline: SmallPipeline,
     assert float(tags["auc.value"]) > 0.6
     lineage = Lineage.read(path / "data" / "student")
     assert lineage.shipped == "student_alone" and lineage.shipping is not None and lineage.shipping.validation == LOSS
-    assert lineage.validation_scores == register.validation_scores(distilled, "student_alone")
+    assert lineage.validation_scores == register.validation_scores(distilled, Metrics.read(runner.context.artifacts["evaluate"].path))
     card = (path / "model_card.md").read_text()
     assert "student, trained without a teacher, of `demo`" in card and "The student alone ships: a loss beyond chance." in card
     assert why in status(runner.context, tracking_uri(bounded, pipeline.workspace)).splitlines()
