@@ -187,6 +187,8 @@ class Metrics(JsonFile):
         Share of the teacher's lead over the student alone that the student has; None where the teacher has none.
     advice : Advice, optional
         What to do where distillation did not pay.
+    other_seeds : dict, optional
+        Student minus student alone over several seeds, from the proof of the same configuration, where there is one.
     """
 
     FILE: ClassVar[str] = "metrics.json"
@@ -202,6 +204,7 @@ class Metrics(JsonFile):
     verdict: str | None = None
     transfer_ratio: float | None = None
     advice: Advice | None = None
+    other_seeds: dict[str, Any] | None = None
 
     @property
     def shipped_model(self) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def evaluate_models(
     obstacles = {None: bootstrap.obstacle()} | {name: bootstrap.obstacle(mask) for name, mask in masks.items()}
     models: dict[str, ModelMetrics] = {}
     slices: dict[str, dict[str, SliceMetrics]] = {name: {} for name in masks}
-    measured: dict[str, dict[str, tuple[Measured, Floats]]] = {}
+    measured: dict[str, dict[str | None, dict[str, tuple[Measured, Floats]]]] = {}
     for model, given in scores.items():
         score = np.asarray(given)
         try:
@@ -97,19 +97,21 @@ def evaluate_models(
         # One model at a time, since prepared statistics take some fifty bytes per row; the resamples are the same each time.
         statistics = {(part, metric): m.statistic for part, table in tables.items() for metric, m in table.items() if m.statistic}
         replicated = bootstrap.values_of(statistics)
+        measured[model] = {
+            part: {metric: (m, replicated[part, metric]) for metric, m in table.items() if m.statistic} for part, table in tables.items()
+        }
         for part, table in tables.items():
             found = {metric: m.with_interval(replicated.get((part, metric)), obstacles[part]) for metric, m in table.items()}
             if part is None:
                 models[model] = found
-                measured[model] = {metric: (m, replicated[part, metric]) for metric, m in table.items() if m.statistic}
             else:
                 slices[part][model] = SliceMetrics(int(masks[part].sum()), found)
-    comparisons = {
-        f"{first}-{second}": _differences(measured[first], measured[second], obstacles[None])
-        for first, second in pairs
-        if {first, second} <= set(measured)
-    }
-    return Evaluation(models, comparisons, slices)
+    there = [(first, second) for first, second in pairs if {first, second} <= set(measured)]
+
+    def compared(part: str | None) -> dict[str, dict[str, MetricDifference]]:
+        return {f"{one}-{two}": _differences(measured[one][part], measured[two][part], obstacles[part]) for one, two in there}
+
+    return Evaluation(models, compared(None), slices, {name: compared(name) for name in masks})
 
 
 def _differences(

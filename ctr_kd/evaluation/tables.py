@@ -104,11 +104,14 @@ class Evaluation:
         By ``FIRST-SECOND`` and metric.
     slices : dict of str to dict of str to SliceMetrics
         By part of the rows and model.
+    slice_comparisons : dict of str to dict of str to dict of str to MetricDifference
+        By part of the rows, ``FIRST-SECOND`` and metric; metrics.json is without them.
     """
 
     models: dict[str, ModelMetrics]
     comparisons: dict[str, dict[str, MetricDifference]]
     slices: dict[str, dict[str, SliceMetrics]]
+    slice_comparisons: dict[str, dict[str, dict[str, MetricDifference]]]
 
     def to_json(self) -> dict[str, dict[str, Any]]:
         """The blocks of metrics.json with these names."""

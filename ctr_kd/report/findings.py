@@ -225,14 +225,28 @@ def _kept(metrics: Mapping[str, Any], rows: Mapping[str, ResultRow]) -> str | No
 
 
 def _seeds(metrics: Mapping[str, Any]) -> str | None:
-    """In how many seeds the student was better; None where the figures are of one run."""
-    gains = ((metrics.get("comparisons") or {}).get("student-student_alone") or {}).get(quality(metrics), {}).get("seeds")
+    """In how many seeds the student was better; of a single run that its interval is of one seed, and what others said."""
+    entry = ((metrics.get("comparisons") or {}).get("student-student_alone") or {}).get(quality(metrics)) or {}
+    gains = entry.get("seeds")
     if not gains:
-        return None
+        return _one_run(metrics, Figure.of(entry, "difference"))
     if len(gains) == 1:
         return "All this is one seed, so the interval covers the choice of users only: another seed may give another result."
     better = sum(gain > 0 for gain in gains)
     return f"The distilled student is better in {better} of {len(gains)} seeds, by {signed(min(gains))} to {signed(max(gains))}."
+
+
+def _one_run(metrics: Mapping[str, Any], gain: Figure) -> str | None:
+    """That an interval covers the choice of test rows alone, and what another seed moves, where a proof says so."""
+    if not gain.has_interval:
+        return None
+    only = "The interval of the gain covers the choice of test rows alone"
+    others = metrics.get("other_seeds")
+    if not others:
+        return f"{only}: another seed may give another result."
+    moved, word = Figure.of(others, "difference"), WORDS[quality(metrics)]
+    seeds = others["seeds"]
+    return f"{only}. Over {len(seeds)} seeds it was {signed(min(seeds))} to {signed(max(seeds))}, on average {moved.signed()} {word}."
 
 
 def _cost(teacher: ResultRow, student: ResultRow) -> str:

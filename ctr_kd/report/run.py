@@ -107,7 +107,7 @@ def gate(metrics: Mapping[str, Any]) -> Gate | None:
     for check in checks:
         value, rival = Figure.of(check.get("value")).value, Figure.of(check.get("champion")).value
         shown = _measured(value) if value is not None else check.get("reason") or "undefined"
-        cells = [Cell(check.get("name", ""), words=True), Cell(shown, number=True)]
+        cells = [Cell(check.get("name", ""), check.get("measured"), words=True), Cell(shown, number=True)]
         cells += [Cell("–" if rival is None else _measured(rival), number=True)] if compared else []
         outcome = Cell("passed", kind="passed") if check.get("passed") else Cell("failed", kind="failed")
         body.append(Row([*cells, Cell(check.get("bound", ""), number=True), outcome]))

@@ -57,6 +57,18 @@ class RegisterConfig(Config):
         ge=0,
         description="gate: with 95 % confidence log loss may exceed the champion's on the same rows by at most this share of it",
     )
+    slices: tuple[str, ...] = Field(
+        (),
+        description="gate: columns whose every part must not be behind the champion's on the same rows: attributes of items and users, "
+        "context with few values, history_length (0 are cold users), item (seen in training or not); of texts label",
+    )
+    slice_margin: float = Field(
+        0.02,
+        ge=0,
+        le=1,
+        description="gate: AUC (of classes: accuracy) in a part of slices must not be behind the champion's by more, beyond chance",
+    )
+    slice_rows: int = Field(1000, ge=1, description="fewest rows of a part that is judged")
     window_hours_back_max: float | None = Field(
         0.0,
         ge=0,

@@ -94,6 +94,20 @@ class RunConfig(Config):
         if self.distill.embeddings == "teacher" and own > other:
             yield f"distill.embeddings: teacher needs a distill.student.width ({own}) up to pretrain.encoder.width ({other})"
 
+        known = self._columns_of_slices()
+        strange = [name for name in self.register_.slices if known is not None and name not in known]
+        if known is not None and strange:
+            yield f"register.slices: there is no column {strange[0]!r} with few values; there are {', '.join(known)}"
+
+    def _columns_of_slices(self) -> list[str] | None:
+        """Columns by whose parts the gate may judge; None for readers that know theirs once they have read the log."""
+        if self.task == "texts":
+            return ["label"]
+        if self.source.reader != "tabular":
+            return None
+        attributes = self.source.items.categorical if self.source.items else []
+        return [*self.source.context.categorical, *attributes, "history_length", "item"]
+
     def _misfits_of_clicks(self) -> Iterator[str]:
         """Keys that have no meaning for a click log."""
         if self.pretrain.checkpoint is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from pipelines.config.register import RegisterConfig
 from pipelines.registry.latency import measure_latency
 from pipelines.registry.model_package import DATA, load_scorer
 from pipelines.registry.promotion_gate import Difference, ModelFigures
+from pipelines.registry.slices import PartDifference
 from pipelines.tasks import Rows
 from pipelines.tasks.answers import answers_of
 
@@ -27,11 +28,12 @@ class Mismatch(Exception):
 
 
 class ChampionComparison(NamedTuple):
-    """What was measured; without a champion ``champion`` is None and there are no differences."""
+    """What was measured; without a champion ``champion`` is None and there are neither differences nor parts."""
 
     challenger: ModelFigures
     champion: ModelFigures | None
     differences: Mapping[str, Difference]
+    parts: Mapping[str, Sequence[PartDifference]]  # by column of ``register.slices``; those with enough rows and an interval
 
 
 def compare_with_champion(
@@ -71,9 +73,16 @@ def compare_with_champion(
         scores[CHAMPION] = np.concatenate(answers)
         if scores[CHAMPION].shape != scores[CHALLENGER].shape:
             raise Mismatch(f"it scores {scores[CHAMPION].shape[1:]} classes, the challenger {trained.shape[1:]}")
+    masks: dict[str, tuple[str, str, NDArray[np.bool_]]] = {}  # column, part and its rows, under names that no two share
+    for column in bounds.slices:
+        for value, mask in test.parts(part, column).items():
+            if champion and mask.sum() >= bounds.slice_rows:
+                masks[f"{len(masks)}"] = column, value, mask
     label, user = part["label"].to_numpy(), part["user"].to_numpy() if "user" in part.column_names else None
     evaluation = evaluate_models(
-        EvaluationRows(label, user, negative_sampling_rate=test.negative_sampling_rate),
+        EvaluationRows(
+            label, user, slices={name: mask for name, (*_, mask) in masks.items()}, negative_sampling_rate=test.negative_sampling_rate
+        ),
         scores,
         replicates=bounds.bootstrap,
         seed=bounds.seed,
@@ -91,7 +100,14 @@ def compare_with_champion(
         for name, latency in zip(models, latencies, strict=True)
     }
     differences: dict[str, Difference] = {}
+    parts: dict[str, list[PartDifference]] = {column: [] for column in bounds.slices} if champion else {}
     if champion is not None:
+        pair = f"{CHALLENGER}-{CHAMPION}"
         differences = {name: value for name, value in evaluation.models[CHALLENGER].items() if value.reason}
-        differences |= evaluation.comparisons[f"{CHALLENGER}-{CHAMPION}"]
-    return ChampionComparison(found[CHALLENGER], found.get(CHAMPION), differences)
+        differences |= evaluation.comparisons[pair]
+        rank = "accuracy" if "accuracy" in evaluation.models[CHAMPION] else "auc"
+        for name, (column, value, mask) in masks.items():
+            difference = evaluation.slice_comparisons[name][pair].get(rank)
+            if difference is not None and difference.low is not None:  # else it holds one label, or one user
+                parts[column].append(PartDifference(value, int(mask.sum()), difference))
+    return ChampionComparison(found[CHALLENGER], found.get(CHAMPION), differences, parts)

@@ -30,7 +30,7 @@ class Check(JsonModel):
     ----------
     name : str
     value : float or None
-        None where the value is undefined; ``reason`` says why, and the check has then failed.
+        None where the value is undefined; ``reason`` says why. The check has then failed, unless there was nothing to judge.
     bound : str
         As a person reads it: ``>= 0.5``.
     passed : bool

@@ -17,6 +17,7 @@ from pipelines.tasks.logits import stored_probabilities
 from pipelines.training import fine_tunings
 from pipelines.training.costs import costs_of, costs_together, student_rows_per_second, teacher_costs
 from pipelines.training.facts import DistillationFacts, FinetuningFacts, PretrainingFacts, TeachersFacts
+from pipelines.training.proofs import other_seeds, proof_of
 from pipelines.training.shipping import advise, choose_student, transfer_ratio
 from pipelines.training.students import EXPORTS
 from pipelines.workspace.context import RunContext, Stage, StageContext
@@ -69,6 +70,7 @@ def measure_models(context: StageContext) -> None:
         shipped=shipping.shipped,
         shipping=shipping,
         transfer_ratio=transfer_ratio(measured["models"], shipping.metric),
+        other_seeds=other_seeds(context.run, shipping.metric),
         advice=advise(context.config, shipping, measured, pretraining_steps=steps, validation_clicks=clicks),
     )
     metrics = metrics.model_copy(update={"verdict": verdict(metrics.to_json()).sentence})
@@ -163,9 +165,11 @@ def curves_of_trainings(context: StageContext, bert: FinetuningFacts, students: 
     return {name: curve.to_dict() for name, curve in curves.items() if curve is not None}
 
 
-def other_fine_tunings(run: RunContext) -> dict[str, str]:
-    """Digests of what the report compares this run's fine-tuning with: where another one has come, there is another report."""
-    return {f"finetune/{other.path.name}": other.finished.digest for other in fine_tunings.others(run)}
+def compared_with(run: RunContext) -> dict[str, str]:
+    """Digests of other fine-tunings and of the proof that the report shows beside this run: where another comes, it is written anew."""
+    proof = proof_of(run)
+    others = {f"finetune/{other.path.name}": other.finished.digest for other in fine_tunings.others(run)}
+    return others | ({} if proof is None else {f"prove/{proof.path.name}": proof.finished.digest})
 
 
 STAGE = Stage(
@@ -173,6 +177,6 @@ STAGE = Stage(
     measure_models,
     upstream=("ingest", "pretrain", "finetune", "distill"),
     keys=("name", "seed", "evaluate", "distill.ship"),
-    outside=other_fine_tunings,
+    outside=compared_with,
     conclude=publish_report,
 )

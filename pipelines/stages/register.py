@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ from pipelines.registry.promotion_gate import (
 )
 from pipelines.registry.registration import GateAnswers, Registration
 from pipelines.registry.registry import CHAMPION, GATE_TAG, Registry
+from pipelines.registry.slices import slice_checks
 from pipelines.tasks import Rows, task_of
 from pipelines.tasks.logits import stored_probabilities
 from pipelines.tracking.client import TrackingError, tracking_uri, without_password
@@ -196,6 +198,7 @@ def gate_answers(
             context.report(f"comparing with champion version {champion} on the newest of {rows.num_rows:,} test rows")
         found = compare_with_champion(test=test, rows=rows, trained=trained, model=model, champion=other, bounds=bounds)
         beside = champion_checks(found.differences, found.champion, bounds) if found.champion else []
+        beside += slice_checks(found.parts, bounds)
         if champion is not None and other:
             beside += window_checks(test.window_end(), registry.tags_of(champion).get(WINDOW_TAG), bounds)
     except (ArtifactError, Mismatch) as error:
@@ -231,7 +234,8 @@ def version_tags(context: StageContext, student: str, metrics: Metrics, checks: 
         for part in ("value", "low", "high")
         if isinstance(entry.get(part), (int, float))
     }
-    numbers |= {check.name: check.value for check in checks if check.value is not None}
+    # A check may have the name of a column, and MLflow knows few characters.
+    numbers |= {re.sub(r"[^\w.-]", "_", check.name)[:200]: check.value for check in checks if check.value is not None}
     digests = {f"digest.{name}": path.name for name, path in context.inputs.items()}
     said = {"shipped": metrics.shipped} | ({} if metrics.verdict is None else {"verdict": metrics.verdict})
     return {"student_digest": student, **said, **digests, **{name: f"{value:.6g}" for name, value in numbers.items()}}

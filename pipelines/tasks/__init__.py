@@ -11,13 +11,15 @@ of processes that score.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     import pyarrow as pa
+    from numpy.typing import NDArray
 
     from ctr_kd.data.texts import AnyAssembly
     from ctr_kd.evaluation.rows import EvaluationRows
@@ -61,6 +63,15 @@ class Rows(Protocol):
         ------
         DataError
             When there are none.
+        """
+
+    def parts(self, rows: pa.Table, column: str) -> Mapping[str, NDArray[np.bool_]]:
+        """Which of some rows of :meth:`read` have each value of a column, by the value's text.
+
+        Raises
+        ------
+        ConfigError
+            When rows have no such column with few values.
         """
 
     def window_end(self) -> str | None:

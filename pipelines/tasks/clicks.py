@@ -19,6 +19,7 @@ from feature_store.store.ingest import ingest
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import load_json
 from feature_store.tables.parquet_files import read_parquet
+from pipelines.errors import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,6 +142,31 @@ class ClickRows:
         label, user, request = (rows[name].to_numpy() for name in ("label", "user", "request"))
         return EvaluationRows(label, user, request, slices, negative_sampling_rate=self.negative_sampling_rate)
 
+    def parts(self, rows: pa.Table, column: str) -> dict[str, np.ndarray]:
+        """Which rows have each value of an attribute or a context column with few values, or are in each of the usual slices of a group.
+
+        Raises
+        ------
+        ConfigError
+            When there is no such column.
+        """
+        summary = self.summary
+        if column in summary.context.categorical:
+            return parts_by_value(rows[column])
+        if column in summary.item_attributes:
+            attribute = read_parquet(self._assembly / "items.parquet", columns=[column])[column]
+            return parts_by_value(attribute.take(rows["item"].combine_chunks()))
+        if column in summary.user_attributes:
+            return parts_by_value(self._users[column].take(rows["user"].combine_chunks()))
+        usual = {
+            "history_length": {"history_length": rows["history_end"].to_numpy() - rows["history_start"].to_numpy()},
+            "item": {"unseen_item": ~self.in_vocabulary(rows)},
+        }
+        if column in usual:
+            return {name.partition("/")[2]: mask for name, mask in standard_slices(**usual[column]).items()}
+        known = [*summary.context.categorical, *summary.item_attributes, *summary.user_attributes, *usual]
+        raise ConfigError(f"register.slices: the log has no column {column!r} with few values; there are {', '.join(known)}")
+
     def window_end(self) -> str | None:
         """Where the test window ends, ISO 8601."""
         return self.summary.split.test_until.isoformat()
@@ -185,6 +211,22 @@ class Clicks:
     def rows(self, artifact: Path) -> ClickRows:
         """Raw ids and times instead of codes and offsets."""
         return ClickRows(artifact)
+
+
+def parts_by_value(column: pa.ChunkedArray) -> dict[str, np.ndarray]:
+    """Which rows have each value of a column, the most frequent first; rows without one are ``null``.
+
+    Examples
+    --------
+    >>> {name: mask.tolist() for name, mask in parts_by_value(pa.chunked_array([["tv", None, "tv"]])).items()}
+    {'tv': [True, False, True], 'null': [False, True, False]}
+    """
+    coded = column.combine_chunks().dictionary_encode()
+    codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    names = [str(value) for value in coded.dictionary.to_pylist()]
+    counts = np.bincount(codes + 1, minlength=len(names) + 1)
+    order = sorted(np.flatnonzero(counts), key=lambda code: -counts[code])
+    return {names[code - 1] if code else "null": codes == code - 1 for code in order}
 
 
 def thin_windows(clicks: Mapping[str, int]) -> list[str]:

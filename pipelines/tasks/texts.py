@@ -17,6 +17,7 @@ from feature_store.tables.parquet_files import read_parquet
 from feature_store.text.dataset import assemble_texts
 from feature_store.text.ingest import ingest_texts
 from feature_store.text.summary import TextSummary
+from pipelines.errors import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,6 +89,19 @@ class TextRows:
         slices = {"leak/not in training": ~leaked, "leak/also in training": leaked} if leaked.any() else {}
         slices = {name: mask for name, mask in slices.items() if mask.any()}
         return EvaluationRows(rows["label"].to_numpy().astype(np.int64), slices=slices, classes=self.classes)
+
+    def parts(self, rows: pa.Table, column: str) -> dict[str, np.ndarray]:
+        """Which rows are of each class.
+
+        Raises
+        ------
+        ConfigError
+            When the column is another one than ``label``.
+        """
+        if column != "label":
+            raise ConfigError(f"register.slices: texts have no column {column!r} with few values; there is label")
+        label = rows["label"].to_numpy()
+        return {name: label == code for code, name in enumerate(self.classes)}
 
     def window_end(self) -> str | None:
         """Texts have no times."""

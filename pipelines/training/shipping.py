@@ -16,7 +16,7 @@ from pipelines.config.run import RunConfig
 from pipelines.metrics import ALONE, STUDENT, Advice, Shipping, metric_value
 from pipelines.tasks.logits import stored_probabilities
 
-_FEW_STEPS = 5000  # of pretraining
+_FEW_STEPS = 1000  # of pretraining
 _FEW_EPOCHS = 6  # of a student that learns what its teacher says
 _TAUGHT_ALPHA = 0.2  # weight of the labels that leaves most to the teacher
 
@@ -135,7 +135,10 @@ def _better_use(config: RunConfig) -> str | None:
 
 def _better_teacher(config: RunConfig, models: Mapping[str, Mapping[str, Any]], metric: str, steps: int | None) -> str | None:
     """A change by which the teacher may become better than the student alone."""
-    teachers = config.distill.teachers
+    teachers, epochs = config.distill.teachers, config.pretrain.training.epochs
+    if "bert" in teachers and steps is not None and steps < _FEW_STEPS:
+        times = min(20, max(3, round(_FEW_STEPS / max(steps, 1))))
+        return f"pretrain.training.epochs={times * epochs:g}"
     alone = metric_value(models[ALONE], metric)[0]
     for name in ("boosted_trees", "linear"):
         other = metric_value(models.get(name, {}), metric)[0]
@@ -146,6 +149,4 @@ def _better_teacher(config: RunConfig, models: Mapping[str, Mapping[str, Any]], 
         return None
     if steps is None:
         return f"finetune.training.epochs={2 * config.finetune.training.epochs:g}"
-    if steps < _FEW_STEPS:
-        return f"pretrain.training.epochs={3 * config.pretrain.training.epochs:g}"
     return f"pretrain.encoder.width={2 * config.pretrain.encoder.width}"

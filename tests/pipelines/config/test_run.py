@@ -328,3 +328,26 @@ def test_clicks_have_no_checkpoint_and_no_untrained_head(yaml_file: YamlFile) ->
     with pytest.raises(ConfigError, match=r"asks the head that pretrain\.next_segment trains"):
         load(yaml_file("finetune: {strategy: next_segment}"))
     assert load(yaml_file("finetune: {strategy: next_segment}\npretrain: {next_segment: 1}")).finetune.strategy == "next_segment"
+
+
+TABULAR = """
+source:
+  reader: tabular
+  events: {path: "*.csv", user: u, item: i, time: t, clicked: c}
+  items: {path: items.csv, item: i, categorical: [topic]}
+  context: {categorical: [device], dense: [price]}
+split: {fractions: [0.8, 0.1, 0.1]}
+"""
+
+
+def test_the_gate_looks_at_parts_of_columns_that_there_are(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(TABULAR)
+    assert load(path, ["register.slices=[device, topic, item, history_length]"]).register_.slices[0] == "device"
+    with pytest.raises(
+        ConfigError, match=r"register.slices: there is no column 'price' with few values; there are device, topic, history_"
+    ):
+        load(path, ["register.slices=[device, price]"])
+    path.write_text("source: {reader: text, train: a.tsv, test: b.tsv}\nregister: {slices: [device]}")
+    with pytest.raises(ConfigError, match=r"register.slices: there is no column 'device' with few values; there are label"):
+        load(path)

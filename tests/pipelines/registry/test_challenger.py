@@ -11,7 +11,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from ctr_kd.metrics import auc_score
 from pipelines.config.register import RegisterConfig
+from pipelines.errors import ConfigError
 from pipelines.registry.challenger import ChampionComparison, Mismatch, compare_with_champion
 from pipelines.registry.lineage import Lineage
 from pipelines.registry.model_package import load_scorer, save_model
@@ -57,7 +59,26 @@ def test_both_are_measured_on_the_newest_rows(models: dict[str, Path], test_rows
     assert again.challenger.metrics == found.challenger.metrics
     assert again.differences["auc"].difference == 0
     alone = compared(test_rows, rows, trained, models["one"], None, BOUNDS)
-    assert (alone.champion, alone.differences) == (None, {})
+    assert (alone.champion, alone.differences, alone.parts) == (None, {}, {})
+
+
+def test_parts_of_the_rows_are_compared_where_they_have_enough(models: dict[str, Path], test_rows: ClickRows) -> None:
+    rows = test_rows.read("test")
+    trained = load_scorer(models["one"]).score(test_rows.raw(rows))
+    asked = {"slices": ("device", "history_length", "item"), "slice_rows": 80}
+    found = compared(test_rows, rows, trained, models["one"], models["other"], BOUNDS.model_copy(update=asked))
+    device = np.array(rows["device"].to_pylist(), object)
+    sizes = {str(value or "null"): int((device == value).sum()) for value in ("phone", "desk", "tv", None)}
+    assert {part.value: part.rows for part in found.parts["device"]} == {value: size for value, size in sizes.items() if size >= 80}
+    assert {part.value for part in found.parts["item"]} == {"seen"}  # all unseen items are one, which has one score
+    assert len(found.parts["history_length"]) > 1
+    score = {name: load_scorer(models[name]).score(test_rows.raw(rows)) for name in ("one", "other")}
+    for part in found.parts["device"]:
+        mask = device == part.value
+        auc = [auc_score(rows["label"].to_numpy()[mask], one[mask]) for one in score.values()]
+        assert part.difference.difference == pytest.approx(auc[0] - auc[1])
+    with pytest.raises(ConfigError, match=r"^register.slices: the log has no column 'colour' with few values; there are device, history_"):
+        compared(test_rows, rows, trained, models["one"], None, BOUNDS.model_copy(update={"slices": ("colour",)}))
 
 
 def test_a_difference_without_a_value_says_why(models: dict[str, Path], test_rows: ClickRows) -> None:

@@ -97,7 +97,7 @@ def test_metrics_are_as_the_contract_has_them(pipeline: SmallPipeline, quick: Ru
     runner.run()
     metrics = latest(pipeline)
     tables = {"run", "data", "models", "comparisons", "slices", "gate"}
-    assert set(metrics) == tables | {"shipped", "shipping", "verdict", "transfer_ratio", "advice"}
+    assert set(metrics) == tables | {"shipped", "shipping", "verdict", "transfer_ratio", "advice", "other_seeds"}
     assert metrics["gate"] is None
     assert set(metrics["models"]) == {"teacher", "student", "student_alone", "popularity", "boosted_trees", "oracle"}
     student, teacher = metrics["models"]["student"], metrics["models"]["teacher"]
@@ -149,9 +149,9 @@ def test_a_student_that_is_worse_on_validation_does_not_ship(pipeline: SmallPipe
     assert metrics["transfer_ratio"] is None  # the teacher has no lead that could be taken over
     assert metrics["advice"]["cause"].startswith("teacher minus student alone is −0.")
     assert metrics["advice"]["cause"].endswith("AUC; pretraining took 1 steps; validation holds 125 clicks")
-    assert metrics["advice"]["change"] == "pretrain.training.epochs=6"
+    assert metrics["advice"]["change"] == "pretrain.training.epochs=40"
     page = (pipeline.workspace / "reports" / "latest" / "report.html").read_text()
-    assert "The student alone ships" in page and "Try pretrain.training.epochs=6 next." in page
+    assert "The student alone ships" in page and "Try pretrain.training.epochs=40 next." in page
 
 
 def test_trees_that_were_a_teacher_are_not_fitted_again(pipeline: SmallPipeline, quick: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,6 +220,37 @@ def test_another_fine_tuning_of_the_same_encoder_is_shown_beside_the_configured_
     assert [tuning["configured"] for tuning in tunings] == [True, False]
     assert tunings[0] == own
     assert (pipeline.workspace / "reports" / "latest" / "report.html").read_text().count(">this run<") == 1
+    assert pipeline.runner(quick).run().made == ()
+
+
+def prove(pipeline: SmallPipeline, config: RunConfig, seeds: list[float]) -> None:
+    """A proof of a configuration, played by its file."""
+
+    def write(context: StageContext) -> None:
+        gain = {"difference": float(np.mean(seeds)), "low": 0.001, "high": 0.009, "p_value": 0.01, "seeds": seeds}
+        proof = {"seeds": list(range(len(seeds))), "comparisons": {"student-student_alone": {"auc": gain}}}
+        (context.output / "prove.json").write_text(json.dumps(proof))
+
+    runner = pipeline.runner(config)
+    runner.run(last="finetune")
+    stage = Stage("prove", write, ("ingest", "finetune"), ("seed", *STUDENT_KEYS), outside=lambda run: {"seeds": str(len(seeds))})
+    Runner(runner.context, [stage]).run()
+
+
+def test_what_other_seeds_move_stands_beside_the_gain(pipeline: SmallPipeline, quick: RunConfig) -> None:
+    pipeline.runner(quick).run()
+    page = pipeline.workspace / "reports" / "latest" / "report.html"
+    assert latest(pipeline)["other_seeds"] is None
+    assert "covers the choice of test rows alone: another seed may give another result." in page.read_text()
+    for change in ({"seed": 1}, {"distill": {"alpha": 0.1}}):  # proofs of something else
+        prove(pipeline, RunConfig.model_validate(quick.model_dump(by_alias=True) | change), [0.1, 0.2])
+    prove(pipeline, quick, [0.1])  # one seed tells nothing of others
+    pipeline.runner(quick).run()
+    assert latest(pipeline)["other_seeds"] is None
+    prove(pipeline, RunConfig.model_validate(quick.model_dump(by_alias=True) | {"distill": {"ship": "alone"}}), [0.002, 0.007])
+    assert pipeline.runner(quick).run().made == ("evaluate",)
+    assert latest(pipeline)["other_seeds"]["seeds"] == [0.002, 0.007]
+    assert "Over 2 seeds it was +0.0020 to +0.0070, on average +0.0045 [+0.0010, +0.0090] AUC." in page.read_text()
     assert pipeline.runner(quick).run().made == ()
 
 

@@ -267,6 +267,20 @@ def test_each_bound_refuses_and_leaves_the_champion(
     assert tags["gate"].startswith(f"refused: {failed}")
 
 
+def test_a_challenger_that_is_behind_in_a_part_is_refused(pipeline: SmallPipeline, bounded: RunConfig) -> None:
+    values = bounded.model_dump(by_alias=True)
+    sliced = {"slices": ["item", "device"], "slice_rows": 50, "champion_margin": 1, "log_loss_margin": 9}
+    strict = RunConfig.model_validate(values | {"register": values["register"] | sliced})
+    pipeline.run(strict, GOOD)
+    assert not any(check["name"].startswith("slice_") for check in report(pipeline.workspace)["gate"]["checks"])  # there was no champion
+    with pytest.raises(GateRefused, match=r"slice_item \(-0\.\d+, must be >= -0\.02; worst of 2 parts: seen -0\.\d+ "):
+        pipeline.run(strict, POOR)
+    checks = {check["name"]: check for check in report(pipeline.workspace)["gate"]["checks"]}
+    assert checks["auc_against_champion_low"]["passed"] and not checks["slice_device"]["passed"]
+    tags = Registry(tracking_uri(bounded, pipeline.workspace), bounded.name).tags_of("2")
+    assert float(tags["slice_item"]) == pytest.approx(checks["slice_item"]["value"], rel=1e-4)
+
+
 def test_a_challenger_of_an_older_window_replaces_no_champion(pipeline: SmallPipeline, bounded: RunConfig) -> None:
     """As after a clock that jumped back, or when an old date is run again."""
     pipeline.run(bounded, FAIR)

@@ -1,0 +1,36 @@
+"""What other seeds move: the proof of a run's own configuration, where the workspace holds one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipelines.config.run import STUDENT_KEYS
+from pipelines.workspace.artifacts import Artifact, read_json
+from pipelines.workspace.context import RunContext
+
+FILE = "prove.json"
+
+
+def proof_of(run: RunContext) -> Artifact | None:
+    """The newest proof under the same teacher and the same settings of the student, over more than one seed; None where there is none."""
+    folder = run.workspace / "artifacts" / "prove"
+    settings, found = run.config.section(("seed", *STUDENT_KEYS)), []
+    for artifact in map(Artifact, folder.iterdir() if folder.is_dir() else ()):
+        manifest = artifact.manifest
+        if manifest is None or any(manifest.config.get(key) != value for key, value in settings.items()):
+            continue
+        made_from = {name: manifest.inputs[name].digest for name in ("ingest", "finetune") if name in manifest.inputs}
+        if made_from != {name: run.artifacts[name].finished.digest for name in ("ingest", "finetune")}:
+            continue
+        if len((read_json(artifact.path / FILE) or {}).get("seeds", ())) > 1:
+            found.append((manifest.started, artifact.path.name, artifact))
+    return max(found)[2] if found else None
+
+
+def other_seeds(run: RunContext, metric: str) -> dict[str, Any] | None:
+    """Student minus student alone over several seeds: ``difference``, ``low``, ``high``, and in ``seeds`` that of each."""
+    artifact = proof_of(run)
+    if artifact is None:
+        return None
+    found: dict[str, Any] | None = (read_json(artifact.path / FILE) or {})["comparisons"]["student-student_alone"].get(metric)
+    return found
