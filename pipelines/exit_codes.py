@@ -11,6 +11,7 @@ import click
 from feature_store.engines.spark_session import EngineFailed, EngineMissing
 from feature_store.tables.contracts import DataError, DataFolderError, NoEvents, NotIngested
 from feature_store.tables.files import UnsafeFile
+from feature_store.tables.plain_text import plain
 
 _CODES_OF_OTHERS: tuple[tuple[type[Exception], int], ...] = (
     (click.UsageError, 2),
@@ -66,7 +67,7 @@ def explain(error: BaseException, workspace: Path | None = None) -> str:
         text = "; ".join([str(error), *(advice for kind, advice in _ADVICE if isinstance(error, kind))])
     else:
         text = f"{type(error).__name__}: {error} (add --debug for the traceback)"
-    return " ".join(text.split())
+    return plain(" ".join(text.split()))
 
 
 def _disk_is_full(error: BaseException, workspace: Path | None) -> bool:

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ctr_kd.report.findings import METRIC_TITLES, count, quality, result_rows, size
+from feature_store.tables.plain_text import plain
 
 SHOWN = ("auc", "gauc", "accuracy", "macro_f1", "log_loss", "normalized_entropy", "calibration_error")
 
@@ -44,7 +45,8 @@ def summary_table(metrics: Mapping[str, Any]) -> Table:
                 cells.append(figure.interval() if figure else "")
         cells += [size(row.bytes) if key == "bytes" else count(getattr(row, key)) for _, key in costs]
         # Text, not str: a model's name may hold brackets, which rich would read as markup.
-        table.add_row(*map(Text, cells), style="bold" if row.name == metrics.get("shipped", "student") else None)
+        bold = row.name == metrics.get("shipped", "student")
+        table.add_row(*(Text(plain(cell)) for cell in cells), style="bold" if bold else None)
     return table
 
 

@@ -17,6 +17,7 @@ import click
 from rich.console import Console as Screen
 
 from ctr_kd.training.distributed import launched
+from feature_store.tables.plain_text import plain
 from pipelines.cli.experiments import next_item_command, prove_command, sweep_command
 from pipelines.cli.neighbours import neighbours_table
 from pipelines.cli.options import Date, Options, Place, common, set_debug
@@ -314,7 +315,7 @@ def _say_why(error: BaseException, state: Mapping[str, Any]) -> None:
 
 def _lines(error: BaseException, text: str) -> Sequence[str]:
     """What a failure says: one line, or of a configuration a line for each of its problems."""
-    return [" ".join(problem.split()) for problem in error.problems] if isinstance(error, ConfigError) else [text]
+    return [plain(" ".join(problem.split())) for problem in error.problems] if isinstance(error, ConfigError) else [text]
 
 
 def _leave(code: int) -> NoReturn:

@@ -9,10 +9,10 @@ import click
 from pipelines.cli.options import Options, common
 from pipelines.cli.session import session
 from pipelines.errors import GateRefused
-from pipelines.registry.alias_history import PROMOTE, history_table
+from pipelines.registry.alias_history import PROMOTE, breaks_in, history_table
 from pipelines.registry.champion_record import RegistryLost, remember_champion
 from pipelines.registry.lookup import alias_version
-from pipelines.registry.registry import CHALLENGER, GATE_TAG, Move, Registry
+from pipelines.registry.registry import CHALLENGER, CHAMPION, GATE_TAG, Move, Registry
 from pipelines.stages import PIPELINE
 from pipelines.tracking.client import TrackingError, tracking_uri
 
@@ -66,4 +66,7 @@ def rollback_command(options: Options) -> None:
 def _show_move(registry: Registry, move: Move) -> None:
     """From which version to which the alias went, and the changes before it."""
     click.echo(f"{registry.name}: champion was version {move.before or 'none'}, is version {move.after}")
-    click.echo(history_table(registry.changes()))
+    changes = registry.changes()
+    click.echo(history_table(changes))
+    for line in breaks_in(changes, registry.alias(CHAMPION)):
+        click.echo(f"not in order: {line}: two commands at once, or the alias was moved by other means")

@@ -7,9 +7,10 @@ from datetime import date
 from pathlib import Path
 
 from feature_store.tables.contracts import DataError, NotIngested
+from feature_store.tables.plain_text import plain
 from pipelines.exit_codes import explain
 from pipelines.metrics import Metrics
-from pipelines.registry.alias_history import history_table
+from pipelines.registry.alias_history import breaks_in, history_table
 from pipelines.registry.champion_record import lost_champion, registry_lost
 from pipelines.registry.lookup import alias_version, champion_changes
 from pipelines.registry.registry import CHALLENGER, CHAMPION
@@ -30,12 +31,12 @@ def status(context: RunContext, uri: str) -> str:
     """Stages, partitions, scores and aliases, one line each."""
     return "\n".join(
         [
-            *_head(context),
+            *map(plain, _head(context)),
             *_stages(context),
-            *_shipped(context),
-            *_partitions(context),
-            *_scores(context, uri),
-            *_aliases(context, uri),
+            *map(plain, _shipped(context)),
+            *map(plain, _partitions(context)),
+            *map(plain, _scores(context, uri)),
+            *map(plain, _aliases(context, uri)),
             *_champions(context, uri),
         ]
     )
@@ -164,3 +165,5 @@ def _champions(context: RunContext, uri: str) -> Iterator[str]:
     if changes:
         yield "champions so far"
         yield history_table(changes, indent=2)
+        for line in breaks_in(changes, alias_version(uri, context.config.name, CHAMPION)):
+            yield f"  not in order: {line}: two commands at once, or the alias was moved by other means"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import getpass
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from itertools import pairwise
 from uuid import uuid4
 
+from pipelines.workspace.artifacts import ArtifactError
 from pipelines.workspace.tables import text_table
 
 GATE, PROMOTE, ROLLBACK = "gate", "promote", "rollback"
@@ -44,6 +47,10 @@ class Change:
         return (self.how, self.before, self.after, self.why) == (other.how, other.before, other.after, other.why)
 
 
+class HistoryDamaged(ArtifactError):
+    """A tag that should keep a change holds something else. The message is one line."""
+
+
 def changes_in(tags: Mapping[str, str]) -> list[Change]:
     """The changes among the tags of a registered model, oldest first.
 
@@ -53,12 +60,51 @@ def changes_in(tags: Mapping[str, str]) -> list[Change]:
     >>> [change.why for change in changes_in(dict([tag, ("owner", "me")]))]
     ['it passed']
     """
-    return [Change(**json.loads(tags[key])) for key in sorted(tags) if key.startswith(_TAG)]
+    found = []
+    for key in sorted(tags):
+        if key.startswith(_TAG):
+            try:
+                found.append(Change(**json.loads(tags[key])))
+            except (TypeError, ValueError):
+                raise HistoryDamaged(f"tag {key} is no change of a champion; remove that tag of the registered model") from None
+    return found
 
 
 def tag_of(change: Change, number: int) -> tuple[str, str]:
-    """Key and value of the tag that keeps a change; keys sort by number, and two workspaces that write at once do not share one."""
-    return f"{_TAG}{number:06}.{uuid4().hex[:8]}", json.dumps(asdict(change) | {"why": change.why[:_LONGEST]})
+    """Key and value of the tag that keeps a change.
+
+    Keys sort by number, then by time. Two workspaces that write at once may have read the same number, but never share a key.
+    """
+    return f"{_TAG}{number:06}.{time.time_ns():020}.{uuid4().hex}", json.dumps(asdict(change) | {"why": change.why[:_LONGEST]})
+
+
+def breaks_in(changes: Sequence[Change], champion: str | None) -> list[str]:
+    """Where a history does not lead from one champion to the next, a line each: two commands moved the alias at once, or it was moved
+    by other means.
+
+    Parameters
+    ----------
+    changes : sequence of Change
+        Oldest first.
+    champion : str or None
+        The present one.
+
+    Examples
+    --------
+    >>> first, second, third = Change("gate", None, "1"), Change("gate", "1", "2"), Change("promote", "1", "3")
+    >>> breaks_in([first, second], "2")
+    []
+    >>> breaks_in([first, second, third], "2")
+    ['version 3 is noted to have replaced 1 when 2 was champion', 'version 2 is champion, and the last change that is noted is to 3']
+    """
+    found = [
+        f"version {change.after} is noted to have replaced {change.before or 'none'} when {before.after} was champion"
+        for before, change in pairwise(changes)
+        if change.before != before.after
+    ]
+    if changes and champion != changes[-1].after:
+        found.append(f"version {champion or 'none'} is champion, and the last change that is noted is to {changes[-1].after}")
+    return found
 
 
 def line_of_champions(changes: Sequence[Change], champion: str | None) -> list[str]:
@@ -76,12 +122,17 @@ def line_of_champions(changes: Sequence[Change], champion: str | None) -> list[s
     >>> first, second = Change("gate", None, "1"), Change("gate", "1", "2")
     >>> line_of_champions([first, second], "2"), line_of_champions([first, second, Change("rollback", "2", "1")], "1")
     (['1', '2'], ['1'])
+    >>> line_of_champions([first, second, Change("promote", "1", "3")], "3")
+    ['1', '2', '3']
     >>> line_of_champions([first], "7")
     ['1', '7']
     """
     line: list[str] = []
+    last: Change | None = None
     for change in changes:
-        line = _ending_with(line, change.before)
+        at_once = last is not None and change.how != ROLLBACK and change.before == last.before != last.after
+        line = line if at_once else _ending_with(line, change.before)  # of two that were made at once both were champion
+        last = change
         line = _ending_with(line[:-1], change.after) if change.how == ROLLBACK else [*line, change.after]
     return _ending_with(line, champion)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ctr_kd.export.signature import ClickSignature, RawColumns, TextSignature
+from feature_store.tables.plain_text import plain
 from pipelines.metrics import ALONE, DataFacts, Metrics, metric_value
 from pipelines.registry.lineage import Lineage
 from pipelines.registry.promotion_gate import Check, show
@@ -215,7 +216,7 @@ def _check_row(check: Check) -> tuple[str, ...]:
 
 def _plain(text: Any) -> str:
     """Text on one line in which names from outside are no markup."""
-    shown = re.sub(r"\s+", " ", str(text)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    shown = plain(re.sub(r"\s+", " ", str(text))).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return shown.replace("|", "\\|").replace("](", "]\\(")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import gc
 import importlib.util
+import logging
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ import pandas as pd
 import pyarrow as pa
 
 _HISTORY = ("history", "history_timestamps")  # lists that are no candidates
+_LONGEST_ANSWER = 1000  # characters
+_LOG = logging.getLogger("ctr_kd.student")
 MOST_CANDIDATES = 10_000  # of one request
 MOST_CLICKS = 100_000  # of one history, of which the model reads the newest few
 
@@ -60,7 +63,8 @@ class PyfuncStudent:
         Raises
         ------
         MlflowException
-            With code ``BAD_REQUEST``, where the frame cannot be scored.
+            With code ``BAD_REQUEST`` and the reason, where the frame cannot be scored; with ``INTERNAL_ERROR`` and no more where something
+            else went wrong.
         """
         try:
             self._check_sizes(frame)
@@ -68,10 +72,10 @@ class PyfuncStudent:
                 return self._predict_requests(frame)
             return self.scorer.predict(frame)
         except self._refusal as error:
-            from mlflow.exceptions import MlflowException
-            from mlflow.protos.databricks_pb2 import BAD_REQUEST
-
-            raise MlflowException(str(error), error_code=BAD_REQUEST) from error
+            raise _answer(str(error), "BAD_REQUEST") from error
+        except Exception as error:  # MLflow would answer with the traceback, and with the paths in it
+            _LOG.exception("a request could not be scored")
+            raise _answer("the request could not be scored; the server's log says why", "INTERNAL_ERROR") from error
 
     def _check_sizes(self, frame: pd.DataFrame) -> None:
         for name, most in (("history", MOST_CLICKS), ("item_id", MOST_CANDIDATES)):
@@ -111,6 +115,15 @@ class PyfuncStudent:
                 has = f"{len(value)} values" if _is_list(value) else "no list"
                 raise self._refusal(f"column {name} has {has} for the {expected} candidates of a row")
         return list(chain.from_iterable(values))
+
+
+def _answer(text: str, code: str) -> Exception:
+    """What MLflow's server answers a request with: a line without control characters, which repeats little of the request."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos import databricks_pb2
+
+    line = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text[:_LONGEST_ANSWER])
+    return MlflowException(line, error_code=getattr(databricks_pb2, code))
 
 
 def _is_list(value: Any) -> bool:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import fcntl
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipelines.errors import ConfigError
-from pipelines.registry.alias_history import PROMOTE, ROLLBACK, Change, changes_in, line_of_champions, tag_of
+from pipelines.registry.alias_history import PROMOTE, ROLLBACK, Change, HistoryDamaged, changes_in, line_of_champions, tag_of
 from pipelines.registry.model_package import REPAIR, seal_of, verify_model
-from pipelines.tracking.client import TrackingError, connect, reason_of, unreachable, without_password
+from pipelines.tracking.client import TrackingError, connect, reason_of, sqlite_file, unreachable, without_password
 from pipelines.workspace.artifacts import ArtifactError
 
 if TYPE_CHECKING:
@@ -140,9 +142,10 @@ class Registry:
         why : str
             The reason.
         """
-        before = self.alias(CHAMPION)
-        if before != version:
-            self._change(Change(how, before, version, why), self.changes())
+        with self._alone():
+            before = self.alias(CHAMPION)
+            if before != version:
+                self._change(Change(how, before, version, why), self.changes())
         return Move(before, version)
 
     def rollback(self, why: str = "") -> Move:
@@ -153,20 +156,38 @@ class Registry:
         TrackingError
             When there was none.
         """
-        before = self.alias(CHAMPION)
-        if before is None:
-            raise TrackingError(f"{self.name} has no champion, so there is none to go back from; run `ctr-kd promote` to make one")
-        changes = self.changes()
-        line = line_of_champions(changes, before)
-        if len(line) < 2:
-            raise TrackingError(f"{self.name} has no earlier champion to go back to")
-        self._change(Change(ROLLBACK, before, line[-2], why), changes)
+        with self._alone():
+            before = self.alias(CHAMPION)
+            if before is None:
+                raise TrackingError(f"{self.name} has no champion, so there is none to go back from; run `ctr-kd promote` to make one")
+            changes = self.changes()
+            line = line_of_champions(changes, before)
+            if len(line) < 2:
+                raise TrackingError(f"{self.name} has no earlier champion to go back to")
+            self._change(Change(ROLLBACK, before, line[-2], why), changes)
         return Move(before, line[-2])
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let no other workspace of this machine move the champion meanwhile, where the registry is a file.
+
+        A server has no such lock: there every change is kept under a key of its own, and what does not follow from the change before it is
+        said where the history is shown (:func:`pipelines.registry.alias_history.breaks_in`).
+        """
+        database = sqlite_file(self.uri)
+        if database is None:
+            yield
+            return
+        with open(database.with_name(f".{database.name}.lock"), "w", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # held for a moment; that of a killed process is free at once
+            yield
 
     def changes(self) -> list[Change]:
         """Who replaced whom as champion, oldest first."""
         try:
             return changes_in(self.client.get_registered_model(self.name).tags)
+        except HistoryDamaged:
+            raise
         except Exception as error:
             if _is_missing(error):
                 return []

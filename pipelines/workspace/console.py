@@ -15,6 +15,8 @@ from rich.console import Console as Screen
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from feature_store.tables.plain_text import plain
+
 LogFormat = Literal["text", "json"]
 LOGGER = "ctr_kd"  # who embeds this project adds handlers of their own to the logger of this name
 WARNING = "warning: "  # marks the text of a warning, whoever wrote it: what learns knows no log
@@ -33,7 +35,7 @@ class _Text(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         time_of = f"{self.formatTime(record, '%H:%M:%S')} " if self._with_time else ""
-        return time_of + _named(record.getMessage(), record.stage)  # type: ignore[attr-defined]
+        return time_of + _named(plain(record.getMessage()), record.stage)  # type: ignore[attr-defined]
 
 
 class _Json(logging.Formatter):
@@ -77,7 +79,7 @@ class Progress:
         self.total = total
         self.done = 0.0
         self._console, self._description, self._stage, self._bar = console, description, stage, bar
-        self._task = bar.add_task(_named(description, stage), total=total, facts="") if bar else None
+        self._task = bar.add_task(plain(_named(description, stage)), total=total, facts="") if bar else None
         self._last = time.monotonic()
 
     def advance(self, steps: float = 1, **facts: float) -> None:
@@ -155,11 +157,11 @@ class Console:
             yield Progress(self, description, total, stage)
             return
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[facts]}"),
+            TextColumn("{task.fields[facts]}", markup=False),
         )
         with Bars(*columns, console=self._rich, transient=True) as bars:
             yield Progress(self, description, total, stage, bars)

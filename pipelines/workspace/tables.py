@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from feature_store.tables.plain_text import plain
+
 _BETWEEN = 2  # spaces
 
 
@@ -38,6 +40,7 @@ def text_table(rows: Sequence[Sequence[str]], right: Collection[int] = (), inden
     ccc  [1, 2]
     d
     """
+    rows = [[plain(cell) for cell in row] for row in rows]
     watched = sys.stdout.isatty()
     table = Table(box=None, pad_edge=False, padding=(0, _BETWEEN, 0, 0), header_style="bold")
     for place, title in enumerate(rows[0]):

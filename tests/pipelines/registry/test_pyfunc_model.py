@@ -262,3 +262,23 @@ def test_serving_changes_nothing_that_a_digest_covers(server: Server, world: Wor
     """Python's bytecode apart, which is not trusted."""
     assert scores_of(ask(server, {"dataframe_records": records(world.raw.slice(0, 1))}))
     verify_model(world.model, seal_of(world.model))
+
+
+def test_what_goes_wrong_within_is_no_part_of_the_answer(student: PyfuncStudent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow would answer with a traceback, and with the paths in it."""
+
+    def fail(frame: pd.DataFrame) -> pd.DataFrame:
+        raise RuntimeError("/srv/secret/student.onnx: the lights went out")
+
+    monkeypatch.setattr(student.scorer, "predict", fail)
+    with pytest.raises(MlflowException) as caught:
+        student.predict(pd.DataFrame([{"history": [], "item_id": 1, "timestamp": 1}]))
+    assert caught.value.message == "the request could not be scored; the server's log says why"
+    assert caught.value.get_http_status_code() == 500 and "secret" not in caught.value.serialize_as_json()
+
+
+def test_a_reason_is_one_short_line_whatever_the_request_holds(student: PyfuncStudent) -> None:
+    row = {"history": [], "timestamp": "2024-01-01T00:00:00", "item_age": [1], "item_id": [1, 2], "\x1b[2J\nGET /": 1}
+    with pytest.raises(MlflowException) as caught:
+        student.predict(pd.DataFrame([row | {"device": ["\x1b[2J\n" * 999]}]))
+    assert caught.value.message.isprintable() and len(caught.value.message) < 1001

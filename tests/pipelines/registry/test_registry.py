@@ -21,12 +21,14 @@ import pyarrow as pa
 import pytest
 
 from pipelines.errors import ConfigError
+from pipelines.registry.alias_history import Change, HistoryDamaged, breaks_in, tag_of
 from pipelines.registry.lineage import Contents, DataLineage, Lineage
 from pipelines.registry.lookup import alias_version, champion_changes, has_version
 from pipelines.registry.model_package import lineage_of, load_scorer, save_model, seal, seal_of, verify_model
 from pipelines.registry.registry import CHALLENGER, CHAMPION, Registry
 from pipelines.tracking.client import TrackingError
 from pipelines.workspace.artifacts import ArtifactError
+from tests.programs import Program
 
 LOGITS = [2.0, 1.0, 0.0, -2.0]
 
@@ -376,3 +378,28 @@ def test_a_registry_that_cannot_be_reached_is_one_line(monkeypatch: pytest.Monke
         Registry("http://127.0.0.1:9", "demo")
     assert "MLflow at http://127.0.0.1:9 cannot be used" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_two_workspaces_that_promote_at_once_lose_no_entry_of_the_history(served: tuple[str, Registry]) -> None:
+    """On one registry in a file, in processes of their own: every change is noted once, and each follows from the one before it."""
+    uri, registry = served
+    programs = [Program(uri, "demo", who, "8", module="tests.pipelines.registry.promoting_program") for who in ("one", "other")]
+    ended = [program.end() for program in programs]
+    assert [one.code for one in ended] == [0, 0], [one.err for one in ended]
+    changes = registry.changes()
+    assert sorted(change.why for change in changes) == sorted(line for one in ended for line in one.out.splitlines())
+    assert breaks_in(changes, registry.alias(CHAMPION)) == [] and len(changes) >= 8
+
+
+def test_changes_that_were_made_at_once_are_all_kept_and_said(served: tuple[str, Registry]) -> None:
+    """Where a server keeps the registry there is no lock: both read the same champion and the same number."""
+    uri, registry = served
+    registry.promote("1")
+    for version in ("2", "3"):
+        registry.client.set_registered_model_tag("demo", *tag_of(Change("promote", "1", version), 1))
+    assert [change.after for change in registry.changes()] == ["1", "2", "3"] == [change.after for change in champion_changes(uri, "demo")]
+    assert breaks_in(registry.changes(), "3") == ["version 3 is noted to have replaced 1 when 2 was champion"]
+    registry.client.set_registered_model_tag("demo", "champion.000009.x", "no change")
+    for ask in (registry.changes, lambda: champion_changes(uri, "demo")):
+        with pytest.raises(HistoryDamaged, match=r"tag champion.000009.x is no change of a champion"):
+            ask()

@@ -6,11 +6,15 @@ import io
 import json
 import logging
 import re
+from typing import Any
 
 import pytest
 
+from feature_store.tables.contracts import DataError
+from pipelines.exit_codes import explain
 from pipelines.workspace import console as module
 from pipelines.workspace.console import LOGGER, Console
+from pipelines.workspace.tables import text_table
 
 
 class Terminal(io.StringIO):
@@ -72,3 +76,15 @@ def test_two_consoles_write_to_their_own_streams_and_a_handler_of_others_gets_bo
         logging.getLogger().removeHandler(handler)
     assert [stream.getvalue()[9:] for stream in streams] == ["run 0\n", "run 1\n"]
     assert heard.getvalue() == "run 0\nrun 1\n"
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_what_comes_from_outside_stays_in_its_line(log_format: Any) -> None:
+    hostile = "item \x1b[2J\nerror: all is lost [bold red]x[/]"
+    stream = io.StringIO()
+    console = Console(stream, log_format)
+    console.report(hostile)
+    console.fail(hostile)
+    assert len(stream.getvalue().splitlines()) == 2 and "\x1b" not in stream.getvalue() and "[bold red]x[/]" in stream.getvalue()
+    assert explain(DataError(hostile)) == "item \\x1b[2J error: all is lost [bold red]x[/]"
+    assert "\x1b" not in text_table([("name",), (hostile,)]) and len(text_table([("name",), (hostile,)]).splitlines()) == 2
