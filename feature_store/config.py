@@ -90,7 +90,7 @@ class EventColumns(Config):
     path: str = Field(description="files of the click log below the data folder, as a glob; .csv, .csv.gz, .tsv or .parquet")
     user: str = Field(description="column with the user id")
     item: str = Field(description="column with the item id")
-    time: str = Field(description="column with the event time: a timestamp, ISO text, or s, ms or us since 1970 UTC")
+    time: str = Field(description="column with the event time: a timestamp, ISO text, or s, ms, us or ns since 1970 UTC")
     clicked: str | None = Field(None, description="column with 0 or 1; absent means a log of clicks only, for which candidates are sampled")
     request: str | None = Field(None, description="column that names the request (impression) that a row belongs to")
     ingested: str | None = Field(None, description="column with the time at which the row became known; absent means its event time")

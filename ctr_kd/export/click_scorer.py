@@ -1,15 +1,16 @@
 """Raw ids in, probabilities out: the thin wrapper around ``student.onnx``.
 
-This file travels inside the exported student. It needs numpy, pandas, pyarrow and onnxruntime, and no other file of ours.
+This file travels inside the exported student, with ``casting.py`` beside it, which says what a raw value means. It needs numpy, pandas,
+pyarrow and onnxruntime, and no other file of ours.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Set
-from numbers import Integral
+from collections.abc import Callable, Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import pyarrow.parquet as pq
 
 PAD, UNKNOWN = 0, 1  # of every vocabulary, as the project has them; this file imports nothing of it
 CHUNK = 16_384  # rows whose working set fits the cache
+Meaning = Callable[[pa.Array], tuple[Any, np.ndarray]]  # typed values, and which of them do not fit: a function of casting.py
 _CANONICAL_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 
@@ -35,13 +37,15 @@ class ClickScorer:
     Parameters
     ----------
     directory : path
-        Holds ``student.onnx``, ``signature.json``, ``vocabulary.parquet`` and, where items have attributes, ``items.parquet``.
+        Holds ``student.onnx``, ``signature.json``, ``casting.py``, ``vocabulary.parquet`` and, where items have attributes,
+        ``items.parquet``.
     threads : int
         Threads of the runtime.
     """
 
     def __init__(self, directory: str | os.PathLike[str], threads: int = 1) -> None:
         root = Path(directory)
+        self.casting = _load_casting(root)
         self.signature: dict[str, Any] = json.loads((root / "signature.json").read_text(encoding="utf-8"))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -55,13 +59,16 @@ class ClickScorer:
         tokens = table["token"]
         item, *self.attributes = [name for name in self.signature["tokens"] if name != "gap"]
         self.lookups = {
-            name: _Lookup(tokens.filter(pa.array(names == name)), specials)
+            name: _Lookup(tokens.filter(pa.array(names == name)), specials, self.meaning(name), name)
             for name in [item, *self.attributes, *self.signature["categorical"]]
         }
+        self.columns = ("history", "history_timestamps", "item_id", "timestamp", *self.signature["categorical"], *self.signature["dense"])
+        self._earliest = self.casting.EARLIEST.timestamp() * 1e6
         self.has_gap = "gap" in self.signature["tokens"]
         described = _read(root / "items.parquet") if self.attributes else pa.table({"item_id": pa.array([], pa.string())})
         described_ids = described["item_id"].cast(pa.string()).combine_chunks()
-        self.items = _Lookup(pc.unique(pa.concat_arrays([self.lookups[item].tokens.cast(pa.string()), described_ids])), 2)
+        ids = pc.unique(pa.concat_arrays([self.lookups[item].tokens, described_ids]))
+        self.items = _Lookup(ids, 2, self.casting.id_values, "item_id")
         # What each item's tokens are, without the gap, in an order of their own: of a null, of an unknown item, then of all the others.
         self.item_tokens = np.full((2 + len(self.items.tokens), 1 + len(self.attributes)), PAD, np.int32)
         self.item_tokens[UNKNOWN, 0] = UNKNOWN
@@ -123,29 +130,71 @@ class ClickScorer:
         """Scores of a pandas frame, as a frame with ``score`` and the same index."""
         return pd.DataFrame({"score": self.score(self.to_table(frame))}, index=frame.index)
 
+    def meaning(self, name: str) -> Meaning:
+        """What decides what the values of a column, or of its lists, mean."""
+        if name in ("timestamp", "history_timestamps"):
+            return self._moments
+        if name in self.signature["dense"]:
+            return self.casting.number_values
+        is_category = name in (*self.attributes, *self.signature["categorical"])
+        return self.casting.to_categories if is_category else self.casting.id_values
+
+    def _moments(self, column: pa.Array) -> tuple[pa.Array, np.ndarray]:
+        """Microseconds since 1970; a number that lies before any log is no time, it was meant otherwise."""
+        micros, empty, bad = self.casting.to_times(column)
+        if not pa.types.is_temporal(column.type):
+            bad = bad | (~empty & (micros < self._earliest))
+        return pa.array(micros, mask=empty), bad
+
     def to_table(self, frame: pd.DataFrame | Mapping[str, list[Any]]) -> pa.Table:
         """Those columns of a pandas frame, or of lists by name, that the model reads, as :meth:`score` takes them."""
         columns = {}
-        for name in ("history", "history_timestamps", "item_id", "timestamp", *self.signature["categorical"], *self.signature["dense"]):
-            if name not in frame:
-                continue
-            values = frame[name]
-            if name in ("history", "history_timestamps"):
-                columns[name] = _list_column(values, name)
-            elif name == "item_id" or name in self.signature["categorical"]:
-                columns[name] = _id_column(values, name)
-            elif name in self.signature["dense"]:
-                try:
-                    numbers = pd.to_numeric(values).to_numpy(np.float64, na_value=np.nan) if isinstance(values, pd.Series) else values
-                    columns[name] = pa.array(np.asarray(numbers, np.float64), from_pandas=True)
-                except (TypeError, ValueError, OverflowError):
-                    raise ClickRowsError(f"column {name} must be numeric, and has values that are not") from None
-            elif name == "timestamp":
-                try:
-                    columns[name] = pa.array(values, from_pandas=True)
-                except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-                    raise ClickRowsError("column timestamp must hold times, not a mixture of types") from None
+        for name in self.columns:
+            if name in frame:
+                columns[name] = self._column(frame[name], name)
         return pa.table(columns)
+
+    def _column(self, values: pd.Series | list[Any], name: str) -> pa.Array:
+        """A column of Python objects; where they are of several types, each means what it means alone."""
+        lists = name in ("history", "history_timestamps")
+        if lists:
+            values = [_list(value, name) for value in values]
+        try:
+            return pa.array(values, from_pandas=True)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+            if lists:
+                return pa.array(
+                    [None if row is None else [self._text(value, name) for value in row] for row in values], pa.list_(pa.string())
+                )
+            return pa.array([self._text(value, name) for value in values], pa.string())
+
+    def _text(self, value: Any, name: str) -> str | None:
+        """The text of a value by the meaning of its column."""
+        if _is_null(value):
+            return None
+        try:
+            column = pa.array([value if not isinstance(value, int) or -(2**63) <= value < 2**63 else str(value)])
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+            raise ClickRowsError(f"column {name} must hold {self._kind(name)}, not {type(value).__name__}") from None
+        self._typed(column, name)
+        text: str | None = self.casting.to_text(column)[0][0].as_py()
+        return text
+
+    def _kind(self, name: str) -> str:
+        """What a column must hold, for messages."""
+        if name in ("timestamp", "history_timestamps"):
+            return "times since 1990"
+        return "numbers" if name in self.signature["dense"] else "text or integer ids"
+
+    def _typed(self, column: pa.Array | pa.ChunkedArray, name: str) -> Any:
+        """Values of a column, or of its lists, as they are meant.
+
+        Raises
+        ------
+        ClickRowsError
+            When one has no meaning there: what ingestion would set apart is not scored.
+        """
+        return _typed(self.meaning(name), column, name, self._kind(name))
 
     def _check(self, columns: Mapping[str, pa.ChunkedArray]) -> None:
         for name in ("history", "item_id", "timestamp"):
@@ -156,28 +205,11 @@ class ClickScorer:
                 kind = columns[name].type
                 if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_null(kind)):
                     raise ClickRowsError(f"column {name} must hold lists, not {kind}")
-        _check_ids(_elements(columns["history"]), "history")
-        for name in ("item_id", *self.signature["categorical"]):
-            if name in columns:
-                _check_ids(columns[name], name)
-        if "history_timestamps" in columns:
-            times = _elements(columns["history_timestamps"])
-            if not (pa.types.is_timestamp(times.type) or pa.types.is_integer(times.type) or times.null_count == len(times)):
-                raise ClickRowsError(
-                    f"column history_timestamps must hold lists of timestamps or of integer microseconds, not of {times.type}"
-                )
-        kind = columns["timestamp"].type
-        if not (pa.types.is_temporal(kind) or pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-            raise ClickRowsError(f"column timestamp must hold times, not {kind}")
-        for name in self.signature["dense"]:
-            if name in columns:
-                kind = columns[name].type
-                if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind) or pa.types.is_boolean(kind)):
-                    raise ClickRowsError(f"column {name} must be numeric, not {kind}")
 
     def _score_chunk(self, rows: pa.Table, requests: pa.Table, request: np.ndarray) -> np.ndarray:
         """Scores (rows,) of candidates; ``request`` (rows,), which grows, says whose each is. Where both are one, so are the tables."""
         rows, requests = rows.combine_chunks(), requests.combine_chunks()
+        self._typed((rows if "timestamp" in rows.column_names else requests)["timestamp"], "timestamp")
         flat, start, end, elapsed = self._histories(requests)
         scores = np.empty(rows.num_rows)
         candidate = self.item_tokens[self.items(_column(rows, "item_id"))]
@@ -187,9 +219,9 @@ class ClickScorer:
 
         categorical = [of_rows(self._context, name) for name in self.signature["categorical"]]
         context = np.stack(categorical, axis=1) if categorical else np.zeros((rows.num_rows, 0), np.int32)
-        dense = [of_rows(_numbers, name) for name in self.signature["dense"]]
+        dense = [of_rows(self._numbers, name) for name in self.signature["dense"]]
         numbers = np.stack(dense, axis=1) if dense else np.zeros((rows.num_rows, 0), np.float32)
-        clicked = self.items(flat)
+        clicked = self.items(flat, "history")
         tokens = self.item_tokens[clicked]
         if self.has_gap:
             candidate = np.concatenate([candidate, np.zeros((len(candidate), 1), np.int32)], axis=1)
@@ -241,13 +273,20 @@ class ClickScorer:
         if self.has_gap and "history_timestamps" in table.column_names:
             times = _column(table, "history_timestamps")
             if not pa.types.is_null(times.type):
-                elapsed = _gap_buckets(_click_times(times, length, kept), start[kept > 0], self.signature["gap_buckets"])
+                moments = self._typed(_click_times(times, length, kept), "history_timestamps")
+                elapsed = _gap_buckets(moments, start[kept > 0], self.signature["gap_buckets"])
         return clicks, start, end, elapsed
 
     def _context(self, table: pa.Table, name: str) -> np.ndarray:
         if name not in table.column_names:
             return np.full(table.num_rows, PAD, np.int32)
         return self.lookups[name](_column(table, name))
+
+    def _numbers(self, table: pa.Table, name: str) -> np.ndarray:
+        if name not in table.column_names:
+            return np.full(table.num_rows, np.nan, np.float32)
+        numbers: np.ndarray = self._typed(_column(table, name), name).astype(np.float32)
+        return numbers
 
 
 def _read(path: Path) -> pa.Table:
@@ -257,32 +296,27 @@ def _read(path: Path) -> pa.Table:
 
 
 class _Lookup:
-    """Index of a raw value: 0 for null, 1 for unknown, ``first`` and up for the vocabulary; ids compare by their text."""
+    """Index of a raw value: 0 for null, 1 for unknown, ``first`` and up for the vocabulary; values compare by their text."""
 
-    def __init__(self, tokens: pa.ChunkedArray, first: int) -> None:
-        self.tokens = tokens.combine_chunks() if isinstance(tokens, pa.ChunkedArray) else tokens
-        self.first = first
+    def __init__(self, tokens: pa.ChunkedArray, first: int, meaning: Meaning, name: str) -> None:
+        tokens = tokens.combine_chunks() if isinstance(tokens, pa.ChunkedArray) else tokens
+        self.first, self.meaning, self.name = first, meaning, name
+        self.tokens = meaning(tokens)[0].cast(pa.string())  # as values are: an earlier release stored 12.0 as it was written
         text = self.tokens.to_pylist()
         self.index = {token: first + i for i, token in enumerate(text)}
         self.integers = pa.array([_canonical_integer(token) for token in text], pa.int64())
 
-    def __call__(self, values: pa.Array | pa.ChunkedArray) -> np.ndarray:
-        if isinstance(values, pa.ChunkedArray):
-            values = values.combine_chunks()
+    def __call__(self, values: pa.Array | pa.ChunkedArray, name: str | None = None) -> np.ndarray:
+        values = _typed(self.meaning, values, name or self.name, "text or integer ids")
         if values.null_count == len(values):
             return np.full(len(values), PAD, np.int32)
-        if pa.types.is_dictionary(values.type):
-            values = values.dictionary_decode()
         if len(values) < 256:  # to find out which values differ costs more than to look a few up
             return self._each(values)
         if len(values) < max(4096, len(self.tokens)):  # and so does a hash table of the vocabulary; requests repeat items and histories
             coded = values.dictionary_encode()
             known = np.append(self._each(coded.dictionary), np.int32(PAD))
             return known[coded.indices.fill_null(len(known) - 1).to_numpy(zero_copy_only=False)]
-        if pa.types.is_integer(values.type) and not pa.types.is_uint64(values.type):
-            found = pc.index_in(values.cast(pa.int64()), value_set=self.integers, skip_nulls=True)
-        else:  # integers of 64 bits without a sign too: half of them are no int64
-            found = pc.index_in(values.cast(pa.string()), value_set=self.tokens, skip_nulls=True)
+        found = pc.index_in(values, value_set=self.integers if pa.types.is_int64(values.type) else self.tokens, skip_nulls=True)
         index = pc.fill_null(found, UNKNOWN - self.first).to_numpy(zero_copy_only=False) + np.int32(self.first)
         if values.null_count:
             index[values.is_null().to_numpy(zero_copy_only=False)] = PAD
@@ -302,21 +336,30 @@ def _named(table: pa.Table) -> dict[str, pa.ChunkedArray]:
     return dict(zip(table.column_names, table.columns, strict=True))
 
 
-def _elements(column: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """What the lists of a column hold; a column of nulls alone holds nothing."""
-    return pa.array([], pa.null()) if pa.types.is_null(column.type) else pc.list_flatten(column)
+def _typed(meaning: Meaning, values: pa.Array | pa.ChunkedArray, name: str, kind: str) -> Any:
+    """Values as they are meant; raises ClickRowsError, naming the column, when one has no meaning there."""
+    if isinstance(values, pa.ChunkedArray):
+        values = values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if values.null_count == len(values):
+        values = pa.nulls(len(values))  # nulls alone may have any type
+    try:
+        typed, bad = meaning(values)
+    except TypeError:
+        raise ClickRowsError(f"column {name} must hold {kind}, not {values.type}") from None
+    if bad.any():
+        row = int(bad.argmax())
+        raise ClickRowsError(f"column {name} must hold {kind}, not {_shown(values.slice(row, 1))}")
+    return typed
 
 
-def _check_ids(values: pa.Array | pa.ChunkedArray, name: str) -> None:
-    """Raise unless all values are text or integers, or a dictionary of these, or null.
-
-    No other type has a text that is sure to be the log's (``1.0`` for ``1``, ``True`` for ``true``): it would pass for unknown.
-    """
-    kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
-    known = pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    if not known and values.null_count < len(values):
-        hint = " (pandas turns integers with missing values into floats: use its type Int64, or text)" if pa.types.is_floating(kind) else ""
-        raise ClickRowsError(f"column {name} must hold text or integer ids, not {values.type}{hint}")
+def _shown(value: pa.Array) -> str:
+    """One value, for messages; a text may hold bytes that are none."""
+    try:
+        return repr(value[0].as_py())[:80]
+    except UnicodeDecodeError:
+        return repr(value.cast(pa.binary())[0].as_py())[:80]
 
 
 def _column(table: pa.Table, name: str) -> pa.Array:
@@ -324,12 +367,6 @@ def _column(table: pa.Table, name: str) -> pa.Array:
     return (
         column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
     )
-
-
-def _numbers(table: pa.Table, name: str) -> np.ndarray:
-    if name not in table.column_names or pa.types.is_null(table.schema.field(name).type):
-        return np.full(table.num_rows, np.nan, np.float32)
-    return _column(table, name).cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False).astype(np.float32)
 
 
 def _distinct_histories(clicks: tuple[np.ndarray, ...], start: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -381,11 +418,9 @@ def _click_times(times: pa.Array, length: np.ndarray, kept: np.ndarray) -> pa.Ar
 
 
 def _gap_buckets(moments: pa.Array, first: np.ndarray, buckets: int) -> np.ndarray:
-    """Logarithmic buckets of the time between neighbours; 0 where unknown, and at the first click of a history."""
-    if pa.types.is_timestamp(moments.type):
-        moments = moments.cast(pa.timestamp("us", moments.type.tz), safe=False)
+    """Logarithmic buckets of the time (int64 microseconds) between neighbours; 0 where unknown, and at the first click of a history."""
     known = moments.is_valid().to_numpy(zero_copy_only=False)
-    time = moments.cast(pa.int64(), safe=False).fill_null(0).to_numpy()
+    time = moments.fill_null(0).to_numpy()
     if not len(time):
         return np.zeros(0, np.int32)
     seconds = np.maximum(np.diff(time, prepend=time[:1]), 0) / 1e6
@@ -395,56 +430,28 @@ def _gap_buckets(moments: pa.Array, first: np.ndarray, buckets: int) -> np.ndarr
     return bucket.astype(np.int32)
 
 
-def _list_column(values: pd.Series | list[Any], name: str) -> pa.Array:
-    """Lists of ids or times from Python objects; a mixture of text and integers compares by its text."""
-    lists: list[Any] = []
-    for value in values:
-        # Text and mappings can be iterated too, but over letters and keys; a set has no order.
-        if isinstance(value, (str, bytes, Mapping, Set)) or not (hasattr(value, "__iter__") or _is_null(value)):
-            raise ClickRowsError(f"column {name} must hold lists, not {type(value).__name__}")
-        lists.append(value if isinstance(value, (list, np.ndarray)) else None if _is_null(value) else list(value))
-    try:
-        column = pa.array(lists, from_pandas=True)
-        return _times_from_text(column) if name == "history_timestamps" else column
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        if name == "history":
-            return pa.array([None if ids is None else [_text(value, name) for value in ids] for ids in lists], pa.list_(pa.string()))
-        raise ClickRowsError(f"column {name} must hold lists of times, all of one type") from None
-
-
-def _times_from_text(column: pa.Array) -> pa.Array:
-    """Lists of times from lists of ISO 8601 texts, as JSON has them; without a zone they are in UTC."""
-    if not pa.types.is_list(column.type) or not pa.types.is_string(column.type.value_type):
-        return column
-    for zone in ("UTC", None):
-        try:
-            times = column.values.cast(pa.timestamp("us", zone))
-        except pa.ArrowInvalid:  # texts with a zone are no times without one, and the other way round
-            continue
-        return pa.ListArray.from_arrays(column.offsets, times, mask=column.is_null())
-    raise ClickRowsError(
-        "column history_timestamps holds text that is no ISO 8601 time, as 2017-10-11T16:00:00 is, all with a zone or none"
-    )
-
-
-def _id_column(values: pd.Series | list[Any], name: str) -> pa.Array:
-    """Ids from Python objects; a mixture of text and integers compares by its text."""
-    try:
-        return pa.array(values, from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        return pa.array([_text(value, name) for value in values], pa.string())
-
-
-def _text(value: Any, name: str) -> str | None:
-    if isinstance(value, (str, Integral)) and not isinstance(value, bool):
-        return str(value)
+def _list(value: Any, name: str) -> list[Any] | np.ndarray | None:
+    """A list out of a Python object, or None for null."""
     if _is_null(value):
         return None
-    raise ClickRowsError(f"column {name} must hold text or integer ids, not {type(value).__name__}")
+    # Text and mappings can be iterated too, but over letters and keys; a set has no order.
+    if isinstance(value, (str, bytes, Mapping, Set)) or not isinstance(value, Iterable):
+        raise ClickRowsError(f"column {name} must hold lists, not {type(value).__name__}")
+    return value if isinstance(value, (list, np.ndarray)) else list(value)
 
 
 def _is_null(value: Any) -> bool:
     return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, (float, np.floating)) and bool(np.isnan(value)))
+
+
+def _load_casting(root: Path) -> Any:
+    """What a raw value means, from its own file beside the graph: the one by which the log was read."""
+    spec = importlib.util.spec_from_file_location("student_casting", root / "casting.py")
+    if spec is None or spec.loader is None:
+        raise ClickRowsError(f"{root / 'casting.py'} cannot be loaded as Python")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 SCORER, ERROR = ClickScorer, ClickRowsError  # by these names whoever loads an exported student finds them, whatever it scores

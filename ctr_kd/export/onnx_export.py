@@ -24,6 +24,7 @@ from ctr_kd.data.texts import AnyAssembly, TextAssembly
 from ctr_kd.export import click_scorer, text_scorer
 from ctr_kd.export.signature import ClickSignature, RawColumns, TextSignature
 from feature_store.special_tokens import SPECIALS
+from feature_store.tables import casting
 from feature_store.tables.json_files import load_json
 from feature_store.tables.parquet_files import read_parquet
 
@@ -72,7 +73,7 @@ def wrap_clicks(signature: Signature, assembly: Assembly, directory: Path) -> Cl
     signature : Signature
     assembly : Assembly
     directory : Path
-        Receives ``vocabulary.parquet``, ``items.parquet`` where items have attributes, and ``scorer.py``.
+        Receives ``vocabulary.parquet``, ``items.parquet`` where items have attributes, ``scorer.py`` and ``casting.py``.
     """
     features = [name for name in [*signature.tokens, *signature.categorical] if name != GAP]
     pq.write_table(
@@ -86,6 +87,7 @@ def wrap_clicks(signature: Signature, assembly: Assembly, directory: Path) -> Cl
     )
     _write_items(assembly, directory / "items.parquet")
     shutil.copyfile(click_scorer.__file__, directory / "scorer.py")
+    shutil.copyfile(casting.__file__, directory / "casting.py")
     optional = ["history_timestamps", *signature.categorical, *signature.dense]
     return ClickSignature(
         **INPUTS_AND_OUTPUT,

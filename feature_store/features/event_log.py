@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -59,6 +60,45 @@ class Log:
         return (*self.context, "click_probability") if self.oracle else tuple(self.context)
 
 
+FEW = 0.05  # share of the log's items or users: a catalogue that describes fewer is probably written otherwise
+
+
+def undescribed(engine: Engine) -> Iterator[str]:
+    """What to say of a catalogue or a list of users that describes almost nothing of the log; see :func:`load_log`."""
+    for kind, described in (("item", "described_items"), ("user", "described_users")):
+        met = f"(select distinct {kind}_id from events) e left join {described} d on d.{kind}_id = e.{kind}_id"
+        count, known, of_log = engine.rows(f"select count(*), count(d.{kind}_id), min(cast(e.{kind}_id as string)) from {met}")[0]
+        of_file = engine.rows(f"select min(cast({kind}_id as string)) from {described}")[0][0]
+        if of_file is not None and known < FEW * count:
+            yield (
+                f"warning: {known:,} of the log's {count:,} {kind}s are described by the file of {kind}s, so their attributes say nothing; "
+                f"ids of the log look like {of_log!r}, those of the file like {of_file!r}"
+            )
+
+
+def _load_log_table(engine: Engine, log: Log) -> None:
+    columns = "".join(f", e.{name}" for name in log.columns)
+    events = "events"
+    if log.has_impressions:
+        engine.table("pairs", "log/pairs.sql")
+        if count_pairs(engine):
+            events = "paired_events"
+            engine.table("pair_rows", "log/pair_rows.sql", order="".join(f", e.{name} nulls last" for name in log.columns))
+            of_pairs = "".join(f", case when s.place is null then e.{name} else s.{name} end" for name in log.columns)
+            engine.view(events, "log/paired_events.sql", columns=columns, paired_columns=of_pairs)
+    shown_at = ", e.shown_at" if events == "paired_events" else ""
+    engine.table("log", "log/log.sql", events=events, columns=shown_at + columns)
+    if log.has_impressions:
+        moment = "shown_at" if shown_at else "known_at"
+        engine.view("shown", f"select item_code, {moment} as moment from log where time_known")
+
+
+def count_pairs(engine: Engine) -> int:
+    """Impressions that are in the log twice, with their click and without it."""
+    count: int = engine.rows("select count(*) from pairs")[0][0]
+    return count
+
+
 def offered(contract: LogContract) -> Log:
     """What a contract says of its log.
 
@@ -88,7 +128,10 @@ def load_log(
     until: datetime | None = None,
     since: datetime | None = None,
 ) -> Log:
-    """Make the tables ``items`` and ``users`` (codes, ids, attributes), ``log`` (all events) and ``clicks``.
+    """Make the tables ``items`` and ``users`` (codes, ids, attributes), ``log`` (all events) and ``clicks``; of impressions also ``shown``.
+
+    ``shown`` has each impression with the moment from which on it counts. What was shown and clicked at one moment of one request in two
+    rows is one event: clicked, and known when its click was.
 
     Parameters
     ----------
@@ -122,6 +165,6 @@ def load_log(
     engine.load_entities("described_users", "user_id", store.users_file(), log.user_attributes)
     engine.table("items", "log/items.sql", attributes="".join(f", d.attribute_{n}" for n in range(len(log.item_attributes))))
     engine.table("users", "log/users.sql", attributes="".join(f", d.attribute_{n}" for n in range(len(log.user_attributes))))
-    engine.table("log", "log/log.sql", columns="".join(f", e.{name}" for name in log.columns))
+    _load_log_table(engine, log)
     engine.table("clicks", "log/clicks.sql")
     return log

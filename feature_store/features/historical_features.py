@@ -22,7 +22,7 @@ from feature_store.features.histories import build_histories, read_positions
 from feature_store.features.requests import RowMaker, number_requests, request_range
 from feature_store.features.statistics import REQUEST_STATISTICS, Timelines, in_microseconds, statistic_names
 from feature_store.store.store import Store
-from feature_store.tables.casting import MICROSECOND, as_array, to_text, to_times
+from feature_store.tables.casting import MICROSECOND, as_array, id_values, to_times
 from feature_store.tables.contracts import DataError, NoEvents, nearest
 
 BATCH = 1_000_000  # rows of candidates in memory at a time
@@ -158,14 +158,18 @@ def features_for(
 
 def _text_ids(frame: pa.Table, name: str) -> pa.Array:
     try:
-        return to_text(as_array(_column(frame, name)))[0]
+        values, bad = id_values(as_array(_column(frame, name)))
     except TypeError as error:
         raise DataError(f"column {name} {error}") from None
+    if bad.any():
+        row = int(bad.argmax())
+        raise DataError(f"column {name} must hold text or integer ids; row {row + 1} of {bad.sum()} that do not holds {frame[name][row]}")
+    return values.cast(pa.string())
 
 
 def _times(frame: pa.Table) -> np.ndarray:
     try:
-        time, empty, bad, _ = to_times(as_array(_column(frame, "timestamp")))
+        time, empty, bad = to_times(as_array(_column(frame, "timestamp")))
     except TypeError as error:
         raise DataError(f"column timestamp {error}") from None
     wrong = np.flatnonzero(empty | bad)

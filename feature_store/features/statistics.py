@@ -62,7 +62,7 @@ class Timelines:
     Parameters
     ----------
     engine : Engine
-        Holds ``log``, ``clicks``, ``runs`` and ``histories``.
+        Holds ``shown`` (where there are impressions), ``clicks``, ``runs`` and ``histories``.
     config : StatisticsConfig
     has_impressions : bool
         Serve ``item_ctr`` too.
@@ -94,9 +94,8 @@ class Timelines:
             engine.table(self._left(window), "statistics/counts.sql", keys="item_code", moment=left, source=known)
             self._lookups.append(Lookup(self._left(window)))
         if self.has_impressions:
-            shown = "(select * from log where time_known)"
-            engine.table("item_impressions", "statistics/counts.sql", keys="item_code", moment="known_at", source=shown)
-            engine.table("impression_counts", "statistics/total_counts.sql", moment="known_at", source=shown)
+            engine.table("item_impressions", "statistics/counts.sql", keys="item_code", moment="moment", source="shown")
+            engine.table("impression_counts", "statistics/total_counts.sql", moment="moment", source="shown")
             self._lookups += [Lookup("item_impressions"), Lookup("impression_counts", keys=())]
         if self.has_impressions or self.pool_window:
             engine.table("click_counts", "statistics/total_counts.sql", moment="known_at", source=known)

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from feature_store.config import AssemblyConfig, FeatureStoreConfig
 from feature_store.engines import Engine, open_engine
-from feature_store.features.event_log import Log, load_log
+from feature_store.features.event_log import Log, count_pairs, load_log, undescribed
 from feature_store.features.histories import build_histories, write_clicks
 from feature_store.features.requests import RowMaker, number_requests, request_range
 from feature_store.features.row_writer import RowWriter
@@ -78,6 +78,10 @@ def assemble(
         if count["clicks"] == 0:
             when = "" if as_of is None else f" as of {as_of.isoformat()}"
             raise DataError(f"{store.root}: holds no click{when}; check the column of clicks or the time")
+        if log.has_impressions and (pairs := count_pairs(engine)):
+            report(f"{pairs:,} impressions are in the log twice, with their click and without it: each is one row, clicked")
+        for line in undescribed(engine):
+            report(line)
         report(f"{count['clicks']:,} clicks of {count['users']:,} users on {count['items']:,} items")
         number_requests(engine, log)
         split = resolve_split(config.split, engine, as_of)

@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 from feature_store.config import SourceConfig
 from feature_store.readers.base import data_folder, is_data_file, reader_fingerprint
 from feature_store.readers.delimited import Layout, read_delimited
-from feature_store.tables.casting import MICROSECOND, mask_of, to_times
-from feature_store.tables.contracts import EARLIEST, DataFolderError, LogContract, RawBatch, Rejected, log_contract, row_text
+from feature_store.tables.casting import EARLIEST, MICROSECOND, mask_of, to_times
+from feature_store.tables.contracts import DataFolderError, LogContract, RawBatch, Rejected, log_contract, row_text
 
 BEHAVIORS, NEWS = "behaviors.tsv", "news.tsv"
 _BEHAVIORS = Layout("\t", quoted=False, names=("impression", "user", "time", "history", "candidates"))
@@ -95,7 +95,7 @@ def _histories(path: Path) -> Iterator[RawBatch]:
     first: dict[bytes, _Listed] = {}  # by user
     columns = {"user": "user", "time": "time", "history": "history"}
     for batch in read_delimited(path, BEHAVIORS, "events", columns, _BEHAVIORS):
-        micros, empty, bad, _ = to_times(batch.table["time"].combine_chunks().cast(pa.binary()))
+        micros, empty, bad = to_times(batch.table["time"].combine_chunks().cast(pa.binary()))
         usable = ~empty & ~bad & (micros >= earliest)  # the others are about to be rejected: what came before them is unknown
         users, histories = batch.table["user"].to_pylist(), batch.table["history"].to_pylist()
         rows = zip(users, histories, micros.tolist(), batch.lines.tolist(), usable.tolist(), strict=True)

@@ -43,6 +43,7 @@ from feature_store.tables.files import sha256_of
 from feature_store.tables.json_files import spaced_digest_of
 
 FORMAT = 1  # of the store; another number makes every store be built anew
+VALUES = 2  # what raw values mean; another number makes every file that is still there be read again
 _IDS = ("user_id", "item_id", "request_id")
 _SILENCE = 5  # seconds without a word at most
 Report = Callable[[str], None]
@@ -144,7 +145,9 @@ def _tell_changes(plan: _Plan, store: Store, report: Report) -> None:
     gone = len(ledger.files.keys() - plan.digests.keys()) if plan.digests and ledger is not None else 0
     if plan.fresh and ledger is not None:
         report("the store was made by another reader, or of other columns or settings: it is replaced")
-    elif gone:
+    elif ledger is not None and ledger.values != VALUES and plan.reread:
+        report("values are read by other rules than in the release before (12.0 is 12, True is true): all files are read again")
+    if gone:
         report(f"{gone} files of earlier ingestions are not there any more; their rows stay")
 
 
@@ -157,7 +160,8 @@ def _plan(reader: LogReader, paths: list[Path], data: Path | None, store: Store,
     ledger = store.ledger
     fresh = ledger is None or ledger.source != identity
     known = {} if ledger is None or fresh else ledger.files
-    changed = {name for name, digest in digests.items() if name in known and known[name].sha256 != digest}
+    other_rules = ledger is not None and ledger.values != VALUES
+    changed = {name for name, digest in digests.items() if name in known and (other_rules or known[name].sha256 != digest)}
     # A row that a changed file's row kept out may have to come back: rows in quarantine, and rows of an older catalogue.
     behind = files_behind(_stored_quarantine(store), changed)
     kinds = {kind for name in changed for kind in known[name].kinds if kind != "events"}
@@ -305,7 +309,7 @@ class _Run:
         dates = {date for kind, date in {*stored, *staged} - set(removed) if kind == "events"}
         self._replace_quarantine()
         transaction.write(CONTRACT, contract)
-        transaction.write(LEDGER, Ledger(source=plan.identity, files=self._entries))
+        transaction.write(LEDGER, Ledger(source=plan.identity, files=self._entries, values=VALUES))
         return IngestSummary(
             files=len(self._entries) - len(plan.kept),
             rows_read=self._rows_read,

@@ -138,10 +138,13 @@ class Ledger(JsonModel):
     source : str
         Digest of the reader, its settings and the contract: a store holds one log.
     files : dict of str to InputFile
+    values : int
+        By which rules raw values were read; the first ones where it is absent.
     """
 
     source: str
     files: dict[str, InputFile]
+    values: int = 1
 
 
 class CommitRecord(JsonModel):

@@ -1,15 +1,17 @@
-"""Casts of raw columns to the types of the contract: text, ids, times, clicks and numbers.
+"""What a raw value means: casts of raw columns to text, categories, ids, times, clicks and numbers.
+
+This file travels inside the exported student, so that a value means in a request what it meant in the log. It needs numpy and pyarrow,
+and no other file of ours.
 
 Every cast takes a column of any Arrow type and returns the typed values with a mask of the rows that do not fit (a value
-under the mask is null or zero). A column whose *type* cannot hold such values at all raises TypeError. Whole columns
-are tried first; only a column with odd values is looked at row by row.
+under the mask is null or zero). A column whose *type* cannot hold such values at all raises TypeError. What a value means depends on
+no other value: whole columns are tried first only because that is faster.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from math import isnan
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -17,10 +19,13 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 MICROSECOND = pa.timestamp("us", "UTC")
-SECONDS, MILLISECONDS, MICROSECONDS, NANOSECONDS = 10**6, 10**3, 1, 10**-3  # microseconds in one unit
+EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)  # no click log is older; zeros and dates read as seconds fall below it
+LARGEST = float(np.finfo(np.float32).max)  # models read float32, in which anything beyond is infinite
 _US_FORMAT = "%m/%d/%Y %I:%M:%S %p"  # 11/12/2019 2:14:46 PM
 _INTEGER = r"^-?(\d{1,18}|[1-8]\d{18})$"  # fits int64
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_WHOLE = r"^(?:-?(0)|(-?[1-9]\d{0,15}))\.0+$"  # 12.0, as a tool without nullable integers writes 12
+_ZEROS = r"(?:\.0+|(\.\d*[1-9])0+)(Z?|[+-]\d{4})$"  # of 12.00, 1.50 and 10:00:00.500000Z
 _EXACT = 2.0**53  # a float64 holds every integer below this
 
 
@@ -65,9 +70,9 @@ def _decodes(value: bytes | None) -> bool:
 
 
 def to_text(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """Text; the empty text is null, and the mask holds the rows whose bytes are not UTF-8.
+    """Text as it is written; the empty text is null, and the mask holds the rows whose bytes are not UTF-8.
 
-    Floats that are integers lose their ``.0``: they are integers that a tool with no nullable integers wrote.
+    Numbers and times have their shortest text, floats and decimals that are integers without ``.0``.
 
     Examples
     --------
@@ -78,9 +83,11 @@ def to_text(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
     if pt.is_null(kind):
         return pa.nulls(len(column), pa.string()), bad
     if pt.is_floating(kind):
-        values = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
-        texts = [None if isnan(v) else str(int(v)) if v == np.floor(v) and abs(v) < _EXACT else repr(v) for v in values.tolist()]
-        return pa.array(texts, pa.string()), bad
+        values = column.to_numpy(zero_copy_only=False)
+        if values.dtype != np.float64:
+            exact, shortest = values.astype(np.float64), values.astype(str).astype(np.float64)
+            values = np.where(exact == np.floor(exact), exact, shortest)  # 0.1 of 32 bits is 0.1, and not 0.10000000149
+        return _without_fraction(pa.array(values.astype(str), pa.string(), mask=np.isnan(values))), bad
     if is_text(kind) or _is_bytes(kind):
         try:
             text = column.cast(pa.binary()).cast(pa.string())  # a Parquet file may call any bytes a string: this looks at them
@@ -89,9 +96,37 @@ def to_text(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
             bad = np.array([not _decodes(value) for value in raw.to_pylist()], dtype=bool)
             text = null_where(raw, bad).cast(pa.string())
         return null_where(text, mask_of(pc.equal(pc.binary_length(text), 0))), bad
-    if pt.is_integer(kind) or pt.is_boolean(kind) or pt.is_decimal(kind) or pt.is_temporal(kind):
+    if pt.is_decimal(kind) or pt.is_temporal(kind):
+        return pc.replace_substring_regex(column.cast(pa.string()), _ZEROS, r"\1\2"), bad
+    if pt.is_integer(kind) or pt.is_boolean(kind):
         return column.cast(pa.string()), bad
     raise TypeError(f"has type {kind}; expected text or numbers")
+
+
+def _without_fraction(text: pa.Array) -> pa.Array:
+    """Texts with ``12`` for ``12.0``: it is an integer that a tool with no nullable integers wrote."""
+    if not pc.any(pc.match_substring(text, ".0"), min_count=0).as_py():
+        return text
+    return pc.replace_substring_regex(text, _WHOLE, r"\1\2")
+
+
+def to_categories(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """Values of a category as text; the mask is that of :func:`to_text`.
+
+    One value has one text, whatever type or file it came in: ``12.0`` is ``12``, and ``True`` is ``true``.
+
+    Examples
+    --------
+    >>> to_categories(pa.array(["12.0", "True", "tv"]))[0].to_pylist(), to_categories(pa.array([True, None]))[0].to_pylist()
+    (['12', 'true', 'tv'], ['true', None])
+    """
+    text, bad = to_text(column)
+    if is_text(column.type) or _is_bytes(column.type):
+        text = _without_fraction(text)
+        boolean = pc.is_in(text, pa.array(["True", "TRUE", "False", "FALSE"]))
+        if pc.any(boolean, min_count=0).as_py():
+            text = pc.if_else(boolean, pc.utf8_lower(text), text)
+    return text, bad
 
 
 def canonical_integers(text: pa.Array) -> pa.Array | None:
@@ -103,55 +138,61 @@ def canonical_integers(text: pa.Array) -> pa.Array | None:
     return numbers if pc.all(pc.equal(numbers.cast(pa.string()), text), min_count=0).as_py() else None
 
 
-def to_ids(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """Ids as int64 if all of them are canonical integers, else as text; the mask holds bytes that are not UTF-8 and fractions.
+def id_values(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """Ids as int64 or text, which compare by their text; the mask holds bytes that are not UTF-8, and numbers with a fraction.
 
     Examples
     --------
-    >>> to_ids(pa.array(["12", "7"]))[0].type, to_ids(pa.array(["012", "7"]))[0].type
-    (DataType(int64), DataType(string))
+    >>> id_values(pa.array(["12.0", "7", "N1"]))[0].to_pylist(), id_values(pa.array([12.0, 1.5]))[1].tolist()
+    (['12', '7', 'N1'], [False, True])
     """
     kind = column.type
     if pt.is_null(kind):
         return pa.nulls(len(column), pa.int64()), none_bad(len(column))
-    if pt.is_uint64(kind):
-        column, kind = column.cast(pa.string()), pa.string()
     if pt.is_integer(kind):
-        return column.cast(pa.int64()), none_bad(len(column))
+        return column.cast(pa.string() if pt.is_uint64(kind) else pa.int64()), none_bad(len(column))
     if pt.is_floating(kind):
         values = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
         empty = np.isnan(values)
         with np.errstate(invalid="ignore"):
             bad = ~empty & ~((values == np.floor(values)) & (np.abs(values) < _EXACT))
         return pa.array(np.where(empty | bad, 0, values).astype(np.int64), mask=empty | bad), bad
+    if pt.is_decimal(kind):
+        text, _ = to_text(column)
+        bad = mask_of(pc.match_substring_regex(text, "[.E]"))
+        return null_where(text, bad), bad
     if not (is_text(kind) or _is_bytes(kind)):
         raise TypeError(f"has type {kind}; an id is text or an integer")
     text, bad = to_text(column)
-    numbers = canonical_integers(text)
-    return (text if numbers is None else numbers), bad
+    return _without_fraction(text), bad
 
 
-def unit_of(median: float) -> float:
-    """Microseconds in one unit of a numeric time, judged by its magnitude: between 1973 and 5138 only one unit fits.
+def to_ids(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """:func:`id_values` as int64 if all of them are canonical integers, else as text.
 
     Examples
     --------
-    >>> unit_of(1506825423) == SECONDS, unit_of(1506825423000) == MILLISECONDS
-    (True, True)
+    >>> to_ids(pa.array(["12", "7"]))[0].type, to_ids(pa.array(["012", "7"]))[0].type
+    (DataType(int64), DataType(string))
     """
-    size = abs(median)
-    return SECONDS if size < 1e11 else MILLISECONDS if size < 1e14 else MICROSECONDS if size < 1e17 else NANOSECONDS
+    values, bad = id_values(column)
+    numbers = canonical_integers(values) if is_text(values.type) else None
+    return (values if numbers is None else numbers), bad
 
 
-def _scaled(values: np.ndarray, unit: float) -> np.ndarray:
-    """Numbers in a unit as int64 microseconds, saturated far outside any year that counts."""
-    approximate = values.astype(np.float64) * unit
-    inside = np.abs(approximate) < 4e18
+def _microseconds(values: np.ndarray) -> np.ndarray:
+    """Numbers since 1970 as int64 microseconds; each says its unit by its size: between 1973 and 5138 only one fits.
+
+    Examples
+    --------
+    >>> _microseconds(np.array([1506825423, 1506825423000, 1506825423000000, 1506825423000000999])).tolist()
+    [1506825423000000, 1506825423000000, 1506825423000000, 1506825423000000]
+    """
+    size = np.abs(values.astype(np.float64))
+    up, down = np.select([size < 1e11, size < 1e14], [10**6, 10**3], 1), np.where(size < 1e17, 1, 1000)
     if values.dtype.kind == "f":
-        return np.where(inside, np.round(np.where(inside, approximate, 0)), np.copysign(4e18, approximate)).astype(np.int64)
-    exact = np.where(inside, values, 0)
-    exact = exact // 1000 if unit == NANOSECONDS else exact * int(unit)
-    return np.where(inside, exact, np.where(values < 0, -(4 * 10**18), 4 * 10**18))
+        return np.round(np.clip(values, -4e18, 4e18) * up / down).astype(np.int64)
+    return values * up // down
 
 
 def _integer_text(text: pa.Array) -> pa.Array | None:
@@ -182,15 +223,14 @@ def _calendar_text(text: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     return micros, bad
 
 
-def to_times(column: pa.Array, unit: float | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray, float | None]:
+def to_times(column: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Times as microseconds since 1970 UTC.
 
     Parameters
     ----------
     column : pa.Array
-        Timestamps, dates, numbers or text (numbers, ISO 8601, or ``11/12/2019 2:14:46 PM``).
-    unit : float, optional
-        Microseconds in one unit of the numbers; None judges it by the median of the column.
+        Timestamps, dates, numbers or text (numbers, ISO 8601, or ``11/12/2019 2:14:46 PM``). Numbers are seconds, milliseconds,
+        microseconds or nanoseconds since 1970; a time without a zone is UTC.
 
     Returns
     -------
@@ -199,54 +239,41 @@ def to_times(column: pa.Array, unit: float | None = None) -> tuple[np.ndarray, n
         Null or NaN.
     bad : np.ndarray of bool, shape (rows,)
         Not a time.
-    unit : float or None
-        The unit that was used; None if there was no number.
     """
     kind, rows = column.type, len(column)
     if pt.is_timestamp(kind) or pt.is_date(kind):
         stamps = column.cast(pa.timestamp("us", getattr(kind, "tz", None)), safe=False)
-        return stamps.cast(pa.int64()).fill_null(0).to_numpy(), mask_of(column.is_null()), none_bad(rows), unit
+        return stamps.cast(pa.int64()).fill_null(0).to_numpy(), mask_of(column.is_null()), none_bad(rows)
     if pt.is_uint64(kind) or pt.is_decimal(kind):
         column, kind = column.cast(pa.float64(), safe=False), pa.float64()
     if pt.is_floating(kind):
         values = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
-        empty = np.isnan(values)
-        numbers: np.ndarray = np.where(empty, 0.0, values)
-        bad = np.isinf(numbers)
-    elif pt.is_integer(kind):
-        empty, bad = mask_of(column.is_null()), none_bad(rows)
-        numbers = column.cast(pa.int64()).fill_null(0).to_numpy()
-    elif is_text(kind) or _is_bytes(kind) or pt.is_null(kind):
-        return _text_times(column, unit)
-    else:
-        raise TypeError(f"has type {kind}; a time is a timestamp, a number or text")
-    known = ~(empty | bad)
-    if unit is None and known.any():
-        unit = unit_of(float(np.median(numbers[known])))
-    return _scaled(np.where(known, numbers, 0), unit or SECONDS), empty, bad, unit
+        empty, bad = np.isnan(values), np.isinf(values)
+        return _microseconds(np.where(empty | bad, 0.0, values)), empty, bad
+    if pt.is_integer(kind):
+        return _microseconds(column.cast(pa.int64()).fill_null(0).to_numpy()), mask_of(column.is_null()), none_bad(rows)
+    if is_text(kind) or _is_bytes(kind) or pt.is_null(kind):
+        return _text_times(column)
+    raise TypeError(f"has type {kind}; a time is a timestamp, a number or text")
 
 
-def _text_times(column: pa.Array, unit: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, float | None]:
+def _text_times(column: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     text, bad = to_text(column)
     empty = mask_of(text.is_null()) & ~bad
     integers = _integer_text(text)
     if integers is not None:
-        micros, _, _, unit = to_times(integers, unit)
-        return micros, empty, bad, unit
+        return to_times(integers)[0], empty, bad
     micros = np.zeros(len(text), dtype=np.int64)
     present = ~(empty | bad)
     whole = mask_of(pc.match_substring_regex(text, _INTEGER)) & present
     fraction = mask_of(pc.match_substring_regex(text, _NUMBER)) & present & ~whole
     calendar = present & ~whole & ~fraction
-    integers = text.filter(pa.array(whole)).cast(pa.int64()).to_numpy()  # apart from the fractions: nanoseconds do not fit a float
-    fractions = text.filter(pa.array(fraction)).cast(pa.float64()).to_numpy()
-    if unit is None and (whole.any() or fraction.any()):
-        unit = unit_of(float(np.median(np.concatenate([integers.astype(np.float64), fractions]))))
-    micros[whole] = _scaled(integers, unit or SECONDS)
-    micros[fraction] = _scaled(fractions, unit or SECONDS)
+    # Integers apart from the fractions: nanoseconds do not fit a float.
+    micros[whole] = _microseconds(text.filter(pa.array(whole)).cast(pa.int64()).to_numpy())
+    micros[fraction] = _microseconds(text.filter(pa.array(fraction)).cast(pa.float64()).to_numpy())
     if calendar.any():
         micros[calendar], bad[calendar] = _calendar_text(text.filter(pa.array(calendar)))
-    return micros, empty, bad, unit
+    return micros, empty, bad
 
 
 _CLICKED = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
@@ -261,7 +288,7 @@ def to_clicked(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     [False, False, False, True, True]
     """
     kind = column.type
-    if pt.is_boolean(kind) or pt.is_integer(kind) or pt.is_floating(kind):
+    if pt.is_boolean(kind) or pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind):
         values = column.cast(pa.float64(), safe=False).fill_null(-1).to_numpy()
         bad = (values != 0) & (values != 1)
         return np.where(bad, 0, values).astype(np.int8), bad
@@ -272,21 +299,31 @@ def to_clicked(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     return np.array([*_CLICKED.values(), 0], dtype=np.int8)[place], place < 0
 
 
-def to_numbers(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """Numbers as float64, null and NaN as null; the mask holds text that is no number, and infinities."""
+def number_values(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers as float64 with NaN for null; the mask holds text that is no number, infinities, and what float32 cannot hold.
+
+    Examples
+    --------
+    >>> number_values(pa.array(["1.5", "", "inf"]))
+    (array([1.5, nan, nan]), array([False, False,  True]))
+    """
     kind = column.type
-    if pt.is_null(kind):
-        return pa.nulls(len(column), pa.float64()), none_bad(len(column))
     bad = none_bad(len(column))
     if is_text(kind) or _is_bytes(kind):
         text, bad = to_text(column)
         numeric = mask_of(pc.match_substring_regex(text, _NUMBER))
         bad = bad | (~numeric & mask_of(text.is_valid()) & ~mask_of(pc.equal(pc.utf8_lower(text), "nan")))
         column = null_where(text, ~numeric).cast(pa.float64())
-    elif not (pt.is_integer(kind) or pt.is_floating(kind) or pt.is_boolean(kind) or pt.is_decimal(kind)):
-        raise TypeError(f"has type {kind}; expected numbers")
-    if pt.is_boolean(kind):
+    elif pt.is_boolean(kind):
         column = column.cast(pa.int8())
-    values: Any = column.cast(pa.float64(), safe=False)
-    infinite = mask_of(pc.is_inf(values))
-    return null_where(values, infinite | mask_of(pc.is_nan(values))), bad | infinite
+    elif not (pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind) or pt.is_null(kind)):
+        raise TypeError(f"has type {kind}; expected numbers")
+    values = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    beyond = np.abs(values) > LARGEST
+    return (np.where(beyond, np.nan, values), bad | beyond) if beyond.any() else (values, bad)
+
+
+def to_numbers(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """:func:`number_values` as an Arrow column, null where there is no number."""
+    values, bad = number_values(column)
+    return pa.array(values, mask=np.isnan(values)), bad

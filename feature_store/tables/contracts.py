@@ -18,11 +18,13 @@ import pyarrow as pa
 
 from feature_store.config import SourceConfig
 from feature_store.tables.casting import (
+    EARLIEST,
     MICROSECOND,
     as_array,
     is_text,
     mask_of,
     none_bad,
+    to_categories,
     to_clicked,
     to_ids,
     to_numbers,
@@ -33,7 +35,6 @@ from feature_store.tables.json_models import JsonModel
 
 Kind = Literal["events", "items", "users", "texts"]
 
-EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)  # no click log is older; zeros and dates read as seconds fall below it
 CLOCK_SKEW = timedelta(days=1)  # a machine's clock may run ahead; further ahead is an error of the log
 LONGEST_TEXT = 1000  # characters of a rejected row that are kept
 
@@ -232,7 +233,6 @@ class ContractCheck:
         self.future: dict[str, int] = {}
         self._latest = latest_time(now)
         self._earliest = pa.scalar(EARLIEST, MICROSECOND).value
-        self._units: dict[tuple[str, str], float | None] = {}  # (file, column): one file speaks one unit
 
     def split(self, batch: RawBatch) -> tuple[pa.Table, list[Rejected]]:
         """Type one batch.
@@ -282,19 +282,19 @@ class ContractCheck:
         known = columns.raw("time_known").fill_null(True) if "time_known" in columns else pa.repeat(pa.scalar(True), rows)
         table["time_known"] = known
         dense = self._contract.context.dense + (["click_probability"] if self._contract.oracle else [])
-        return table | self._texts(columns, self._contract.context.categorical) | {name: columns.numbers(name) for name in dense}
+        return table | self._categories(columns, self._contract.context.categorical) | {name: columns.numbers(name) for name in dense}
 
     def _entities(self, columns: _Columns, batch: RawBatch) -> dict[str, pa.Array]:
         if batch.kind == "users":
-            return {"user_id": columns.ids("user_id")} | self._texts(columns, self._contract.user_attributes)
-        return {"item_id": columns.ids("item_id")} | self._texts(columns, [*self._contract.item_attributes, "title"])
+            return {"user_id": columns.ids("user_id")} | self._categories(columns, self._contract.user_attributes)
+        items = {"item_id": columns.ids("item_id")} | self._categories(columns, self._contract.item_attributes)
+        return items | {"title": columns.texts("title", to_text)}
 
-    def _texts(self, columns: _Columns, names: Iterable[str]) -> dict[str, pa.Array]:
-        return {name: columns.texts(name) for name in names}
+    def _categories(self, columns: _Columns, names: Iterable[str]) -> dict[str, pa.Array]:
+        return {name: columns.texts(name, to_categories) for name in names}
 
     def _times(self, columns: _Columns, name: str, file: str, silent: np.ndarray | None = None) -> np.ndarray:
-        unit = self._units.get((file, name))
-        micros, empty, bad, self._units[file, name] = columns.cast(name, lambda column: to_times(column, unit))
+        micros, empty, bad = columns.cast(name, to_times)
         if silent is None:
             columns.reject(empty, f"{name} is null")
         else:
@@ -340,15 +340,16 @@ class _Columns:
 
     def ids(self, name: str, required: bool = True) -> pa.Array:
         values, bad = self.cast(name, to_ids)
-        self.reject(bad, f"{name} is no integer" if pa.types.is_floating(self.raw(name).type) else f"{name} is not UTF-8")
+        kind = self.raw(name).type
+        self.reject(bad, f"{name} is no integer" if pa.types.is_floating(kind) or pa.types.is_decimal(kind) else f"{name} is not UTF-8")
         if required and values.null_count:
             self.reject(mask_of(values.is_null()), f"{name} is null")
         return values
 
-    def texts(self, name: str) -> pa.Array:
+    def texts(self, name: str, cast: Any) -> pa.Array:
         if name not in self:
             return pa.nulls(len(self.bad), pa.string())
-        values, bad = self.cast(name, to_text)
+        values, bad = self.cast(name, cast)
         self.reject(bad, f"{name} is not UTF-8")
         return values
 

@@ -41,7 +41,7 @@ from feature_store.store.manifests import (
 from feature_store.store.merge import sort_engine, write_rows
 from feature_store.store.quarantine import Rejects, write_failed, write_quarantine
 from feature_store.store.store import Store, Transaction, finish_commit, storage_errors
-from feature_store.tables.casting import canonical_integers, to_text
+from feature_store.tables.casting import canonical_integers, to_categories, to_text
 from feature_store.tables.contracts import DataError, DataFolderError, RawBatch, Rejected, row_text
 from feature_store.tables.files import sha256_of
 from feature_store.tables.json_files import spaced_digest_of
@@ -214,7 +214,7 @@ def _read(reader: TextReader, source: SourceConfig, rejects: Rejects) -> tuple[p
 def _check(batch: RawBatch, names: list[str] | None) -> tuple[dict[str, list[Any]], list[Rejected]]:
     """Rows of a batch as lists by column, and the rows that break the contract."""
     raw = {name: batch.table[name].combine_chunks() for name in batch.table.column_names}
-    typed = {name: to_text(column) for name, column in raw.items()}
+    typed = {name: (to_categories if name == "label" else to_text)(column) for name, column in raw.items()}
     values = {name: texts.to_pylist() for name, (texts, _) in typed.items()}
     kept, rejected = [], list(batch.rejected)
     for place, line in enumerate(batch.lines.tolist()):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctr_kd.data.samples import Assembly
 from feature_store.features.event_log import microseconds
+from feature_store.tables.casting import id_values
 from feature_store.tables.parquet_files import read_parquet
 from pipelines.errors import ConfigError
 from pipelines.training.bert import load_teacher
@@ -41,6 +43,7 @@ def neighbours_table(run: RunContext, item: str, k: int) -> str:
     known = assembly.vocabulary["item"]
     items = read_parquet(assembly.directory / "items.parquet")
     ids = items["item_id"].cast("string")
+    item = item if item in known else str(id_values(pa.array([item]))[0][0])  # 12.0 is 12
     if item not in known:
         if pc.any(pc.equal(ids, item)).as_py():
             least = run.config.vocabulary.min_count

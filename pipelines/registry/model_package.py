@@ -180,7 +180,8 @@ def is_pickle(file: Path) -> bool:
 
 def _check_code(path: Path) -> None:
     scorers, tokenizers = _ROOT / "ctr_kd" / "export", _ROOT / "feature_store" / "text" / "tokenizers"
-    ours = (scorers / "click_scorer.py", scorers / "text_scorer.py", *tokenizers.glob("*.py"), _PYFUNC)
+    casting = _ROOT / "feature_store" / "tables" / "casting.py"
+    ours = (scorers / "click_scorer.py", scorers / "text_scorer.py", casting, *tokenizers.glob("*.py"), _PYFUNC)
     known = {sha256_of(file) for file in ours}
     for name in regular_files(path):
         if name.endswith(".py") and sha256_of(path / name) not in known:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.features.historical_features import FeatureLookup
+from feature_store.tables.casting import as_array, id_values
 from feature_store.tables.parquet_files import read_parquet
 from pipelines.registry.loaded_model import completed
 from pipelines.workspace.context import FeatureSource, RunContext
@@ -73,7 +74,8 @@ class StoreFeatures:
             self._run.store.verify_files([file])
             self._users = read_parquet(file)
         users = self._users
-        row = pc.index_in(user_id.cast(pa.string()), value_set=users["user_id"].cast(pa.string()).combine_chunks())
+        known, _ = id_values(as_array(user_id))
+        row = pc.index_in(known.cast(pa.string()), value_set=users["user_id"].cast(pa.string()).combine_chunks())
         return {name: users[name].take(row) for name in names if name in users.column_names}
 
 

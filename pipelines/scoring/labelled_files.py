@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ctr_kd.evaluation.evaluate import evaluate_models
 from ctr_kd.evaluation.rows import EvaluationRows
 from ctr_kd.evaluation.tables import metrics_json
-from feature_store.tables.casting import as_array, to_times
+from feature_store.tables.casting import as_array, id_values, to_times
 from feature_store.tables.contracts import DataError
 from pipelines.registry.champion import load_chosen_model, model_uri, model_version
 from pipelines.scoring.files import open_parquet, scored_batches
@@ -47,7 +47,7 @@ def evaluate_file(run: RunContext, source: Path) -> str:
                 raise DataError(f"{source}: column {label} {error}") from None
             columns["score"].append(scores)
             for name in groups:
-                columns[name].append(to_times(as_array(table[name]))[0] if name == "timestamp" else _ids(table[name]))
+                columns[name].append(_group_values(table[name], name, source))
     if not columns["label"]:
         raise DataError(f"{source}: holds no rows, so there is nothing to measure")
     joined = {name: np.concatenate(values) for name, values in columns.items()}
@@ -79,5 +79,14 @@ def request_codes(user: NDArray | None, timestamp: NDArray, request: NDArray) ->
     return code
 
 
-def _ids(column: pa.ChunkedArray) -> NDArray[np.str_]:
-    return np.asarray(column.cast("string").fill_null(NOBODY).to_pylist(), object).astype(str)
+def _group_values(column: pa.ChunkedArray, name: str, source: Path) -> NDArray:
+    """Times as microseconds, ids as text."""
+    try:
+        if name == "timestamp":
+            return to_times(as_array(column))[0]
+        values, bad = id_values(as_array(column))
+    except TypeError as error:
+        raise DataError(f"{source}: column {name} {error}") from None
+    if bad.any():
+        raise DataError(f"{source}: column {name} holds {as_array(column)[int(bad.argmax())]}; an id is text or an integer")
+    return np.asarray(values.cast(pa.string()).fill_null(NOBODY).to_pylist(), object).astype(str)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from feature_store.config import SplitConfig
 from feature_store.readers import READERS
+from feature_store.store.ingest import VALUES
 from feature_store.store.manifests import CONTRACT
 from feature_store.store.store import Store
 from feature_store.tables.contracts import DataError, DataFolderError
@@ -91,7 +92,7 @@ def _ingest_what_is_new(run: RunContext) -> None:
         run.report(f"warning: {error}; the store stays as it is", "ingest")  # the folder of an earlier command, emptied since
         return
     digests = run.memo.digests({path.absolute().as_posix(): path for path in files})
-    inputs = digest_of([reader.fingerprint(), sorted(digests.items())])
+    inputs = digest_of([reader.fingerprint(), sorted(digests.items()), VALUES])
     if known is None or (known.source, known.inputs) != (settings, inputs) or not _whole(run.store):
         if run.read_only:
             raise DataError("the raw log is not ingested as it is now; run `ctr-kd ingest`")

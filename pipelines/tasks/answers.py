@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ctr_kd.export.scoring_statistics import ScoringCounts, count_rows, count_texts
 from ctr_kd.export.signature import ClickSignature
 from feature_store.special_tokens import UNKNOWN
+from feature_store.tables.casting import as_array, to_categories, to_clicked
 from feature_store.tables.contracts import DataError
 from pipelines.config.run import TaskName
 
@@ -102,10 +103,13 @@ class ClickAnswers:
         return _unknown(self._scorer.lookups[item](rows["item_id"]))
 
     def labels(self, column: pa.ChunkedArray) -> NDArray[np.int8]:
-        values = column.to_numpy()
-        if column.null_count or not np.isin(values, (0, 1)).all():
+        try:
+            labels, bad = to_clicked(as_array(column))
+        except TypeError as error:
+            raise ValueError(str(error)) from None
+        if bad.any():
             raise ValueError("must hold 0 and 1 and nothing else")
-        return values.astype(np.int8)
+        return labels
 
 
 class TextAnswers:
@@ -145,7 +149,10 @@ class TextAnswers:
         return _unknown(self._scorer.tokenizer.encode(texts)[0])
 
     def labels(self, column: pa.ChunkedArray) -> NDArray[np.int64]:
-        classes, labels = self._scorer.classes, column.cast("string").to_pylist()
+        try:
+            classes, labels = (to_categories(as_array(values))[0].to_pylist() for values in (pa.array(self._scorer.classes), column))
+        except TypeError as error:
+            raise ValueError(str(error)) from None
         strange = next((label for label in labels if label not in classes), classes[0])
         if strange not in classes:
             raise ValueError(f"holds {strange!r}, which is none of the model's classes: {', '.join(classes)}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -118,11 +119,27 @@ def write_store(
     return Store(root)
 
 
+def by_moment(events: Sequence[Event]) -> dict[Any, list[Event]]:
+    """Events of one user, item, time and request, as they became known; one whose time is unknown is alone."""
+    found: dict[Any, list[Event]] = {}
+    for number, e in enumerate(sorted(events, key=lambda e: e.known)):
+        found.setdefault((e.user, e.item, e.time, e.request, None if e.time_known else number), []).append(e)
+    return found
+
+
 class Naive:
     """The point-in-time rules, written down a second time: plain loops over the events that are visible."""
 
     def __init__(self, events: Sequence[Event], config: AssemblyConfig, has_impressions: bool) -> None:
-        self.events, self.config, self.has_impressions = list(events), config, has_impressions
+        self.config, self.has_impressions = config, has_impressions
+        self.events: list[Event] = []
+        self.impressions: list[tuple[Event, int]] = []  # with the moment from which on each counts
+        for same in by_moment(events).values():
+            shown, clicked = ([e for e in same if e.clicked == value] for value in (0, 1))
+            for impression, click in zip_longest(shown, clicked):  # of one moment and request: one row, in the order of arrival
+                event = click or impression
+                self.events.append(replace(event, device=(impression or event).device))
+                self.impressions.append((event, min(e.known for e in (impression, click) if e)))
 
     def visible(self, t: int) -> list[Event]:
         return [e for e in self.events if e.time < t and e.known < t]
@@ -164,8 +181,8 @@ class Naive:
             "hour": datetime.fromtimestamp(t / 1e6, UTC).hour,
         }
         if self.has_impressions:
-            shown = [e for e in visible if e.time_known]
-            rate = sum(e.clicked for e in shown) / len(shown) if shown else None
+            shown = [e for e, moment in self.impressions if e.time_known and e.time < t and moment < t]
+            rate = sum(e.clicked for e in visible if e.time_known) / len(shown) if shown else None
             prior = self.config.statistics.ctr_prior
             impressions = sum(e.item == item for e in shown)
             values["item_ctr"] = None if rate is None else (len(on_item) + prior * rate) / (impressions + prior)

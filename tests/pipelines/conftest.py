@@ -163,6 +163,7 @@ def make_export() -> Callable[[Path, list[float]], None]:
     from onnx import TensorProto, helper, numpy_helper
 
     from ctr_kd.export import click_scorer
+    from feature_store.tables import casting
 
     def make(directory: Path, logits: list[float]) -> None:
         directory.mkdir(parents=True)
@@ -188,6 +189,7 @@ def make_export() -> Callable[[Path, list[float]], None]:
         pq.write_table(pa.table(vocabulary), directory / "vocabulary.parquet")
         click_signature().write(directory)
         shutil.copyfile(click_scorer.__file__, directory / "scorer.py")
+        shutil.copyfile(casting.__file__, directory / "casting.py")
 
     return make
 

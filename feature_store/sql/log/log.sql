@@ -8,6 +8,6 @@ select
     e.time_known,
     e.request_id
     ${columns}
-from events e
+from ${events} e
 join users u on u.user_id = e.user_id
 join items i on i.item_id = e.item_id

@@ -9,6 +9,7 @@ import pytest
 from ctr_kd.export import text_scorer
 from ctr_kd.export.click_scorer import PAD, UNKNOWN, _Lookup
 from feature_store import special_tokens
+from feature_store.tables.casting import id_values
 
 FIRST = 5
 
@@ -23,13 +24,13 @@ def test_an_index_is_that_of_the_text(vocabulary: int, count: int, kind: pa.Data
     values = pa.array(np.abs(ids), pa.int64(), mask=null).cast(pa.string() if isinstance(kind, str) else kind)
     values = values.dictionary_encode() if isinstance(kind, str) else values
     expected = [PAD if gone else FIRST + one if one < vocabulary else UNKNOWN for one, gone in zip(np.abs(ids), null, strict=True)]
-    lookup = _Lookup(pa.array([str(token) for token in range(vocabulary)]), FIRST)
+    lookup = _Lookup(pa.array([str(token) for token in range(vocabulary)]), FIRST, id_values, "item_id")
     assert lookup(values).tolist() == expected
     assert lookup(pa.chunked_array([values.slice(0, count // 2), values.slice(count // 2)])).tolist() == expected
 
 
 def test_nothing_and_nulls_have_indices_too() -> None:
-    lookup = _Lookup(pa.array(["1", "2", "012"]), FIRST)
+    lookup = _Lookup(pa.array(["1", "2", "012"]), FIRST, id_values, "item_id")
     assert lookup(pa.array([], pa.string())).tolist() == []
     assert lookup(pa.nulls(2)).tolist() == [PAD, PAD]
     assert lookup(pa.array(["012", "12", None])).tolist() == [FIRST + 2, UNKNOWN, PAD]

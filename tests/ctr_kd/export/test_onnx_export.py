@@ -1,6 +1,7 @@
 import datetime
 import json
 import shutil
+from decimal import Decimal
 
 import numpy as np
 import onnx
@@ -176,28 +177,31 @@ TIME = pd.Timestamp("2024-01-01")
         ({"history": {"100": 1}}, "history must hold lists, not dict"),
         ({"history": {100}}, "history must hold lists, not set"),
         ({"history": [[[100]]]}, "history must hold text or integer ids, not list"),
-        ({"history": [[100.0]]}, "history must hold text or integer ids, not double .*Int64"),
-        ({"history": [["a", 1.5]]}, "history must hold text or integer ids, not float"),
+        ({"history": [[100.5]]}, "history must hold text or integer ids, not 100.5"),
+        ({"history": [["a", 1.5]]}, "history must hold text or integer ids, not 1.5"),
         ({"history": [[True]]}, "history must hold text or integer ids, not bool"),
         ({"history": [["a", True]]}, "history must hold text or integer ids, not bool"),
-        ({"history": [[b"100"]]}, "history must hold text or integer ids, not binary"),
-        ({"item_age": "old"}, "item_age must be numeric"),
+        ({"history": [[b"\xff"]]}, "history must hold text or integer ids, not b'.xff'"),
+        ({"item_age": "old"}, "item_age must hold numbers, not 'old'"),
+        ({"item_age": np.inf}, "item_age must hold numbers, not inf"),
+        ({"item_age": -1e39}, "item_age must hold numbers, not -1e.39"),
+        ({"item_age": TIME}, "item_age must hold numbers, not timestamp"),
         ({"timestamp": None}, "column timestamp is missing"),
-        ({"timestamp": 1.5}, "timestamp must hold times"),
-        ({"item_id": 1.5}, "item_id must hold text or integer ids, not double .*Int64"),
+        ({"timestamp": 1.5}, "timestamp must hold times since 1990, not 1.5"),
+        ({"timestamp": "soon"}, "timestamp must hold times since 1990, not 'soon'"),
+        ({"timestamp": datetime.time(12)}, "timestamp must hold times since 1990, not time64"),
+        ({"item_id": 1.5}, "item_id must hold text or integer ids, not 1.5"),
         ({"item_id": True}, "item_id must hold text or integer ids, not bool"),
         ({"item_id": TIME}, "item_id must hold text or integer ids, not timestamp"),
-        ({"item_id": b"100"}, "item_id must hold text or integer ids, not binary"),
+        ({"item_id": Decimal("1.5")}, "item_id must hold text or integer ids, not Decimal"),
         ({"device": [["d0"]]}, "device must hold text or integer ids, not list"),
         ({"device": [{"d0": 1}]}, "device must hold text or integer ids, not struct"),
-        ({"device": 1.0}, "device must hold text or integer ids, not double"),
         ({"history_timestamps": [[]]}, "one time for every item"),
         ({"history_timestamps": [[TIME, TIME]]}, "one time for every item"),
         ({"history_timestamps": "2024"}, "history_timestamps must hold lists, not str"),
-        ({"history_timestamps": [["yesterday"]]}, "history_timestamps holds text that is no ISO 8601 time"),
-        ({"history_timestamps": [[1.5]]}, "history_timestamps must hold lists of timestamps .* not of double"),
-        ({"history_timestamps": [[datetime.date(2024, 1, 1)]]}, "history_timestamps must hold lists of timestamps .* not of date32"),
-        ({"history_timestamps": [["2024", 1]]}, "history_timestamps must hold lists of times, all of one type"),
+        ({"history_timestamps": [["yesterday"]]}, "history_timestamps must hold times since 1990, not 'yesterday'"),
+        ({"history_timestamps": [[1.5]]}, "history_timestamps must hold times since 1990, not 1.5"),
+        ({"history_timestamps": [[True]]}, "history_timestamps must hold times since 1990, not bool"),
     ],
 )
 def test_mistakes_are_named(exported, change, message):
@@ -215,10 +219,10 @@ def test_mistakes_are_named(exported, change, message):
 def test_mistakes_are_named_among_mixed_values(exported):
     _, scorer, _ = exported
     row = {"history": [[], []], "timestamp": TIME}
-    for item_id, kind in (([1, True], "bool"), (["a", ["b"]], "list"), (["a", TIME], "Timestamp"), ([2**70, b"x"], "bytes")):
+    for item_id, kind in (([1, True], "bool"), (["a", ["b"]], "list"), (["a", TIME], "timestamp"), ([2**70, b"\xff"], "b'.xff'")):
         with pytest.raises(ClickRowsError, match=f"column item_id must hold text or integer ids, not {kind}"):
             scorer.predict(pd.DataFrame({**row, "item_id": pd.Series(item_id, dtype=object)}))
-    with pytest.raises(ClickRowsError, match="column timestamp must hold times"):
+    with pytest.raises(ClickRowsError, match="column timestamp must hold times since 1990, not 'x'"):
         scorer.predict(pd.DataFrame({**row, "item_id": ["a", "b"], "timestamp": pd.Series([TIME, "x"], dtype=object)}))
 
 
@@ -236,6 +240,14 @@ def test_every_spelling_of_an_id_scores_alike(exported):
         {"history": [(101, 102), pd.Series([103])]},
         {"history": [pd.array([101, 102], dtype="Int64"), ["103"]]},
         {"device": [np.nan, np.nan]},
+        {"device": ["", None]},
+        {"item_id": [100.0, 104.0]},
+        {"item_id": ["100.0", 104]},
+        {"item_id": [b"100", Decimal("104.00")]},
+        {"history": [[101.0, "102"], [b"103"]]},
+        {"item_age": ["", None]},
+        {"timestamp": [TIME, "2024-01-01T00:00:00Z"]},
+        {"timestamp": [1704067200, 1704067200000.0]},
         {"history_timestamps": [[np.nan, np.nan], [None]]},
     ]
     for change in spellings:

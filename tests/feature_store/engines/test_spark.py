@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,9 @@ def log_of(has_impressions: bool) -> list[Event]:
         )
         for _ in range(220)
     ]
+    log += [
+        replace(e, clicked=1, delay=10 * (n % 3), device=None) for n, e in enumerate(log[:40]) if not e.clicked
+    ]  # clicked in a second row
     return [*log, *log[:20], *(Event(user, user % 3, -5, time_known=False) for user in range(4))]
 
 

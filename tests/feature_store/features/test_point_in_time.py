@@ -82,7 +82,7 @@ def test_assembled_rows_equal_the_naive_ones(has_impressions: bool) -> None:
                 assert clicks["time_known"][span] == [e.time_known for e in history]
                 for name, expected in naive.statistics(user, item, t).items():
                     assert same(row[name], expected), (name, row, expected)
-            shown = [e for e in log if e.time_known]
+            shown = [e for e in naive.events if e.time_known]
             if has_impressions:
                 assert sorted((users[r["user"]], items[r["item"]], r["timestamp"], r["label"]) for r in rows) == sorted(
                     (e.user, e.item, e.time, e.clicked) for e in shown
@@ -102,7 +102,7 @@ def test_assembled_rows_equal_the_naive_ones(has_impressions: bool) -> None:
                 if c
             ]
             assert whole == sorted(whole)  # users one after the other, each in order of time
-            assert [(users[u], t, items[i]) for u, t, i, _ in whole] == sorted((e.user, e.time, e.item) for e in naive.clicks(log))
+            assert [(users[u], t, items[i]) for u, t, i, _ in whole] == sorted((e.user, e.time, e.item) for e in naive.clicks(naive.events))
 
     check()
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -164,6 +166,40 @@ def test_a_context_column_with_a_name_of_the_rows_is_refused(tmp_path: Path) -> 
     store = write_store(tmp_path / "store", busy_log(True), True, dense=["label"])
     with pytest.raises(DataError, match="column 'label' is called as a column of the training rows is"):
         assemble(store, settings(), ENGINE, None, tmp_path / "out")
+
+
+def test_what_was_shown_and_clicked_in_two_rows_of_one_moment_is_one_row(tmp_path: Path) -> None:
+    """As a log has it that writes an impression at once and its click later; the click's row may lack the context."""
+    once = busy_log(True)
+    keys = {(e.user, e.item, e.minute, e.request) for e in once}
+    once = [next(e for e in once if (e.user, e.item, e.minute, e.request) == key) for key in sorted(keys, key=str)]
+    twice = [replace(e, clicked=0, delay=0) for e in once] + [replace(e, device=None) for e in once if e.clicked]
+    lines: list[str] = []
+    assemble(
+        write_store(tmp_path / "once", [replace(e, delay=0 if not e.clicked else e.delay) for e in once], True),
+        settings(),
+        ENGINE,
+        None,
+        tmp_path / "a",
+    )
+    assemble(write_store(tmp_path / "twice", twice, True), settings(), ENGINE, None, tmp_path / "b", report=lines.append)
+    assert f"{sum(e.clicked for e in once):,} impressions are in the log twice" in "\n".join(lines)
+    found, expected = (pq.read_table(tmp_path / name / "rows.parquet").to_pandas() for name in ("b", "a"))
+    kept = [name for name in expected.columns if name != "item_ctr"]  # of a late click the impression counts before the click does
+    pd.testing.assert_frame_equal(found[kept], expected[kept])
+    assert (tmp_path / "a" / "clicks.parquet").read_bytes() == (tmp_path / "b" / "clicks.parquet").read_bytes()
+
+
+@pytest.mark.parametrize(("described", "warned"), [(range(100, 120), True), (range(2), False)])
+def test_a_catalogue_that_describes_nothing_of_the_log_is_named(tmp_path: Path, described: range, warned: bool) -> None:
+    table = pa.table({"item_id": pa.array(described, pa.int64()), "category": ["news"] * len(described)})
+    lines: list[str] = []
+    assemble(
+        write_store(tmp_path / "store", busy_log(True), True, items=table), settings(), ENGINE, None, tmp_path / "out", report=lines.append
+    )
+    said = [line for line in lines if line.startswith("warning: ")]
+    assert bool(said) == warned
+    assert not warned or "ids of the log look like '0', those of the file like '100'" in said[0]
 
 
 def test_duplicate_events_are_kept_as_they_are(tmp_path: Path) -> None:

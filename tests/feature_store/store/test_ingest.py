@@ -20,6 +20,8 @@ from feature_store.store import merge, staging
 from feature_store.store import store as store_module
 from feature_store.store.ingest import IngestSummary, ingest
 from feature_store.store.store import Store
+from feature_store.tables import contracts
+from feature_store.tables.casting import to_text
 from feature_store.tables.contracts import DataError, StorageError
 from tests.odd_names import odd_folder
 
@@ -421,6 +423,35 @@ def test_items_and_events_agree_on_the_type_of_ids(tmp_path: Path) -> None:
     (world.data / "items.csv").write_text("id,category,title\nN1,news,Old\n")
     world.ingest()
     assert world.store.contract.item_id == "string" and world.rows("item_id") == [("10",)]
+
+
+def test_an_integer_is_one_id_whichever_file_wrote_it(tmp_path: Path) -> None:
+    """pandas writes 12 as 12.0 where another row of the column is empty."""
+    world = World(tmp_path, items=ITEMS, events={**EVENTS, "path": "*_log.csv"})
+    world.write("1_log.csv", row("12.0", "10.0", device="3.0"), row("", "11.0"))
+    world.write("2_log.csv", row(12, 10, DAY + 1, device=3))
+    (world.data / "items.csv").write_text("id,category,title\n10,news,2012.0\n")
+    world.ingest()
+    assert world.rows("user_id", "item_id", "device") == [(12, 10, "3"), (12, 10, "3")]
+    assert world.store.contract.user_id == world.store.contract.item_id == "int64"
+    assert pq.read_table(world.store.items_file())["title"].to_pylist() == ["2012.0"]
+
+
+def test_a_store_of_other_rules_is_read_again_and_keeps_what_is_gone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.write("a.csv", row("12.0", 10), row(7, 10))
+    world.write("gone.csv", row("N1", 10))
+    with monkeypatch.context() as patch:
+        patch.setattr(ingest_module, "VALUES", 1)
+        patch.setattr(contracts, "to_ids", lambda column: to_text(column))
+        world.ingest()
+    (world.data / "gone.csv").unlink()
+    assert {user for (user,) in world.rows("user_id")} == {"12.0", "7", "N1"}
+    world.ingest()
+    assert {user for (user,) in world.rows("user_id")} == {"12", "7", "N1"}
+    assert any(line.startswith("values are read by other rules") for line in world.lines)
+    world.lines.clear()
+    world.ingest()
+    assert world.lines[-1].startswith("nothing new")
 
 
 def killed_after(steps: int, rename: Any) -> Any:

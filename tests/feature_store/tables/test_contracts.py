@@ -88,10 +88,9 @@ def test_ingested_falls_back_to_the_event_time_row_by_row() -> None:
     assert [(b - a).total_seconds() for a, b in times] == [60, 0]
 
 
-def test_a_file_keeps_the_unit_of_its_first_batch() -> None:
-    check = ContractCheck(CONTRACT, NOW)
-    check.split(batch(user_id=[1], item_id=[1], timestamp=[1717000000000]))
-    _, rejected = check.split(batch(user_id=[1], item_id=[1], timestamp=[1717000000]))
+def test_a_number_is_a_time_by_its_own_size_whatever_is_beside_it() -> None:
+    good, rejected = split(user_id=[1, 2, 3], item_id=[1, 2, 3], timestamp=[1717000000000, 1717000000, 5])
+    assert good["timestamp"].to_pylist() == [datetime.fromtimestamp(1717000000, UTC)] * 2
     assert [row.reason for row in rejected] == ["timestamp out of range"]
 
 

@@ -153,19 +153,21 @@ def test_two_models_in_one_process_have_each_its_own_code(
     assert answers[0] == answers[2] != answers[1] == [0.125] * len(example())
 
 
-def test_a_student_of_the_release_before_still_loads_and_scores(
-    model: Path, tmp_path: Path, make_export: Callable[[Path, list[float]], None]
+@pytest.mark.parametrize(("release", "name"), [("0_1", "StudentScorer"), ("0_2", "ClickScorer")])
+def test_a_student_of_a_release_before_still_loads_and_scores(
+    model: Path, tmp_path: Path, make_export: Callable[[Path, list[float]], None], release: str, name: str
 ) -> None:
-    """Whose scorer names its class and its error otherwise: registered then, or exported then and registered now."""
+    """Its scorer names class and error otherwise, or needs no casting.py: registered then, or exported then and registered now."""
     from mlflow import pyfunc
     from mlflow.exceptions import MlflowException
 
     make_export(tmp_path / "export", LOGITS)
-    shutil.copyfile(Path(__file__).with_name("click_scorer_0_1.txt"), tmp_path / "export" / "scorer.py")
+    shutil.copyfile(Path(__file__).with_name(f"click_scorer_{release}.txt"), tmp_path / "export" / "scorer.py")
+    (tmp_path / "export" / "casting.py").unlink()
     save_model(tmp_path / "export", tmp_path / "model", Lineage(), example())
     expected = load_scorer(model).predict(example())["score"]
     old, served = load_scorer(tmp_path / "model"), pyfunc.load_model(str(tmp_path / "model"))
-    assert type(old).__name__ == "StudentScorer"
+    assert type(old).__name__ == name
     np.testing.assert_array_equal(old.predict(example())["score"], expected)
     np.testing.assert_array_equal(served.predict(example())["score"], expected)
     with pytest.raises(MlflowException, match="column item_age must be numeric"):

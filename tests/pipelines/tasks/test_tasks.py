@@ -95,9 +95,12 @@ def test_what_a_student_does_not_know_is_counted() -> None:
 
 def test_labels_are_those_of_the_task() -> None:
     assert answers_of(click_scorer()).labels(pa.chunked_array([[1, 0]])).tolist() == [1, 0]
+    assert answers_of(click_scorer()).labels(pa.chunked_array([["1.0", "False"]])).tolist() == [1, 0]  # as ingestion reads clicks
     assert answers_of(text_scorer()).labels(pa.chunked_array([["yes", "no"]])).tolist() == [1, 0]
     with pytest.raises(ValueError, match="must hold 0 and 1 and nothing else"):
         answers_of(click_scorer()).labels(pa.chunked_array([[1, None]]))
+    with pytest.raises(ValueError, match="expected 0 or 1"):
+        answers_of(click_scorer()).labels(pa.chunked_array([[[1]]]))
     with pytest.raises(ValueError, match="holds 'maybe', which is none of the model's classes: no, yes"):
         answers_of(text_scorer()).labels(pa.chunked_array([["maybe"]]))
 
