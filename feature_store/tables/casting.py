@@ -26,6 +26,7 @@ _INTEGER = r"^-?(\d{1,18}|[1-8]\d{18})$"  # fits int64
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _WHOLE = r"^(?:-?(0)|(-?[1-9]\d{0,15}))\.0+$"  # 12.0, as a tool without nullable integers writes 12
 _ZEROS = r"(?:\.0+|(\.\d*[1-9])0+)(Z?|[+-]\d{4})$"  # of 12.00, 1.50 and 10:00:00.500000Z
+_LATEST = 2.0**63  # nanoseconds since 1970: no number beyond is a time
 _EXACT = 2.0**53  # a float64 holds every integer below this
 
 
@@ -191,7 +192,7 @@ def _microseconds(values: np.ndarray) -> np.ndarray:
     size = np.abs(values.astype(np.float64))
     up, down = np.select([size < 1e11, size < 1e14], [10**6, 10**3], 1), np.where(size < 1e17, 1, 1000)
     if values.dtype.kind == "f":
-        return np.round(np.clip(values, -4e18, 4e18) * up / down).astype(np.int64)
+        return np.round(values * up / down).astype(np.int64)
     return values * up // down
 
 
@@ -248,7 +249,7 @@ def to_times(column: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         column, kind = column.cast(pa.float64(), safe=False), pa.float64()
     if pt.is_floating(kind):
         values = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
-        empty, bad = np.isnan(values), np.isinf(values)
+        empty, bad = np.isnan(values), np.abs(values) >= _LATEST
         return _microseconds(np.where(empty | bad, 0.0, values)), empty, bad
     if pt.is_integer(kind):
         return _microseconds(column.cast(pa.int64()).fill_null(0).to_numpy()), mask_of(column.is_null()), none_bad(rows)
@@ -270,7 +271,7 @@ def _text_times(column: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     calendar = present & ~whole & ~fraction
     # Integers apart from the fractions: nanoseconds do not fit a float.
     micros[whole] = _microseconds(text.filter(pa.array(whole)).cast(pa.int64()).to_numpy())
-    micros[fraction] = _microseconds(text.filter(pa.array(fraction)).cast(pa.float64()).to_numpy())
+    micros[fraction], _, bad[fraction] = to_times(text.filter(pa.array(fraction)).cast(pa.float64()))
     if calendar.any():
         micros[calendar], bad[calendar] = _calendar_text(text.filter(pa.array(calendar)))
     return micros, empty, bad

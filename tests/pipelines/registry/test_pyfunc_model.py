@@ -227,7 +227,7 @@ def test_an_earlier_releases_scorer_is_given_no_more_than_it_reads(student: Pyfu
     [
         (large_request(3, 10_001), "column item_id lists 10,001 candidates in a row, and at most 10,000 are taken"),
         (large_request(100_001, 1), "column history lists 100,001 clicks in a row, and at most 100,000 are taken"),
-        (large_request(3, 1) | {"item_age": [10**400]}, "column item_age must be numeric"),
+        (large_request(3, 1) | {"item_age": [10**400]}, "column item_age must hold numbers"),
         (large_request(3, 1) | {"timestamp": 10**40}, "column timestamp must hold times"),
     ],
     ids=["candidates", "clicks", "statistic", "time"],
