@@ -24,6 +24,8 @@ setup(
         "pyarrow>=25",
         "scikit-learn>=1.9",
         "mlflow>=3.17",
+        "starlette>=1",
+        "uvicorn>=0.50",
         "faiss-cpu>=1.15",
         "pyyaml>=6",
         "duckdb>=2",

@@ -23,6 +23,7 @@ from pipelines.cli.neighbours import neighbours_table
 from pipelines.cli.options import Date, Options, Place, common, set_debug
 from pipelines.cli.registry import promote_command, rollback_command
 from pipelines.cli.schedule import backfill_command, monitor_command
+from pipelines.cli.serving import serve_command
 from pipelines.cli.session import ensure_model, say_what_was_done, session
 from pipelines.cli.status import first_damage, status
 from pipelines.config.run import describe
@@ -206,6 +207,7 @@ cli.add_command(monitor_command)
 
 cli.add_command(promote_command)
 cli.add_command(rollback_command)
+cli.add_command(serve_command)
 
 
 @cli.command("config")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -202,13 +203,15 @@ class Registry:
         except Exception as error:
             raise unreachable(self.uri, error) from error
 
-    def download(self, uri: str) -> Path:
+    def download(self, uri: str, copy: Path | None = None) -> Path:
         """Local directory of a model, once its digests have been checked.
 
         Parameters
         ----------
         uri : str
             ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` of this registry, or whatever else MLflow can download.
+        copy : Path, optional
+            Where to put a copy, which is checked again and returned: nobody else writes there.
 
         Raises
         ------
@@ -235,7 +238,11 @@ class Registry:
             kind = FilesUnreachable if "://" in place and not place.startswith("file:") else ArtifactError
             raise kind(f"the files of {uri} cannot be read ({reason_of(error)}); {advice}") from error
         verify_model(path, expected)
-        return path
+        if copy is None:
+            return path
+        shutil.copytree(path, copy, symlinks=True)
+        verify_model(copy, expected)
+        return copy
 
     def _place_of(self, uri: str) -> tuple[str, str | None]:
         """Where the files of ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` lie, and their digest when they were registered."""
