@@ -26,11 +26,18 @@ _ENVIRONMENT = {
 }
 _DATABASE_SERVERS = ("postgresql", "mysql", "mssql")
 _SQLITE = "sqlite:///"
+_DAMAGE = ("file is not a database", "database disk image is malformed")  # as SQLite says it
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"  # of the default store, in the workspace
 
 
 class TrackingError(Exception):
     """The tracking server or the registry cannot be used. The message is one line."""
+
+
+class DatabaseDamaged(TrackingError):
+    """The file that should be the tracking store is no database, or a damaged one: trying again does not help."""
+
+    code = 3
 
 
 def tracking_uri(config: RunConfig, workspace: Path) -> str:
@@ -155,9 +162,10 @@ def without_password(uri: str) -> str:
 
 def unreachable(uri: str, error: Exception) -> TrackingError:
     """The one line that says that MLflow could not be used, and why."""
-    return TrackingError(
-        f"MLflow at {without_password(uri)} cannot be used: {reason_of(error)}; check tracking.uri and that the server runs"
-    )
+    reason, where = reason_of(error), without_password(uri)
+    if sqlite_file(uri) is not None and any(sign in reason for sign in _DAMAGE):
+        return DatabaseDamaged(f"MLflow at {where} cannot be used: {reason}; restore the file from a backup")
+    return TrackingError(f"MLflow at {where} cannot be used: {reason}; check tracking.uri and that the server runs")
 
 
 def reason_of(error: Exception) -> str:

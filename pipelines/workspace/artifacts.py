@@ -312,7 +312,9 @@ def recover(parent: Path) -> None:
     """End what a killed :func:`publish_directory` began: an old directory returns to its place, or goes where a new one took it."""
     for old in sorted(parent.glob(_aside(parent / "*").name)):
         final = old.with_name(old.name.removeprefix(".").removesuffix(".old"))
-        if final.exists():
+        if old.is_symlink():  # what it leads to is not ours to remove
+            old.unlink()
+        elif final.exists():
             shutil.rmtree(old)
         else:
             old.replace(final)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.config.run import RunConfig
-from pipelines.tracking.client import TrackingError, artifact_location, connect, tracking_uri
+from pipelines.exit_codes import exit_code
+from pipelines.tracking.client import TrackingError, artifact_location, connect, sqlite_uri, tracking_uri
 from pipelines.tracking.relocate import _PLACES, _has_column, follow_workspace
 
 
@@ -52,8 +53,10 @@ def test_only_a_database_of_mlflow_follows_its_workspace(tmp_path: Path) -> None
     (tmp_path / "mlflow.db").write_bytes(b"")
     follow_workspace(tmp_path)
     (tmp_path / "mlflow.db").write_bytes(b"no database at all" * 100)
-    with pytest.raises(TrackingError, match=r"mlflow.db cannot be used: file is not a database"):
-        follow_workspace(tmp_path)
+    for look in (lambda: follow_workspace(tmp_path), lambda: connect(sqlite_uri(tmp_path / "mlflow.db"))):
+        with pytest.raises(TrackingError, match=r"mlflow.db cannot be used: file is not a database; restore") as damaged:
+            look()
+        assert exit_code(damaged.value) == 3
 
 
 def test_the_pinned_mlflow_keeps_places_where_they_are_looked_for(mlflow_database: Path) -> None:

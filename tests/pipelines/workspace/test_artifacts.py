@@ -275,3 +275,14 @@ def test_a_link_in_the_place_of_an_artifact_is_not_emptied(tmp_path: Path) -> No
     with pytest.raises(ArtifactError, match="is a link"):
         Artifact(tmp_path / "a").begin(MadeFrom())
     assert (tmp_path / "precious" / "file").exists()
+
+
+def test_a_link_in_the_place_of_a_published_directory_is_replaced_and_not_emptied(tmp_path: Path) -> None:
+    for name in ("precious", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    (tmp_path / "scores").mkdir()
+    (tmp_path / "scores" / "day").symlink_to(tmp_path / "precious")
+    publish_directory(tmp_path / "new", tmp_path / "scores" / "day")
+    assert [path.name for path in (tmp_path / "scores").iterdir()] == ["day"] and not (tmp_path / "scores" / "day").is_symlink()
+    assert (tmp_path / "precious" / "file").read_text() == "precious"
