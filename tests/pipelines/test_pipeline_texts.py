@@ -24,6 +24,7 @@ distill:
   transfer: {{augmentation: {{amount: 0.5, mask_rate: 0.2, replace_rate: 0.5}}}}
   student: {{kind: {kind}, combiner: {combiner}, width: 16}}
   training: {{epochs: 12, batch_size: 16, learning_rate: 1.0e-2}}
+  ship: {ship}
 evaluate: {{bootstrap: 20, text_gcn: {gcn}}}
 register: {{auc_min: 0, calibration_error_max: 1}}
 """
@@ -43,6 +44,7 @@ class SmallPipeline:
                 kind="bilstm_pair" if pair else "pooled",
                 combiner="mean" if pair else "sqrtn",
                 gcn="false" if pair else "true",
+                ship="alone" if pair else "better",
             )
         )
         texts, texts_b, label = make_texts(500, seed=3, pair=pair)
@@ -96,6 +98,9 @@ def test_metrics_are_as_the_contract_has_them(pipeline: SmallPipeline) -> None:
     assert metrics["models"]["student"]["accuracy"]["value"] > 0.5  # a letter tells the class
     assert "accuracy" in metrics["comparisons"]["student-student_alone"] and "accuracy" in metrics["comparisons"]["student-linear"]
     assert metrics["slices"]["leak/also in training"]["student"]["rows"] == 4
+    assert metrics["shipping"]["metric"] == "accuracy" and "accuracy on validation" in metrics["verdict"]
+    if "text_b" in pipeline.test.column_names:
+        assert metrics["shipped"] == "student_alone" and "since distill.ship is alone" in metrics["verdict"]
     assert metrics["gate"]["passed"] and "accuracy" in {check["name"] for check in metrics["gate"]["checks"]}
     page = (pipeline.workspace / "reports" / "latest" / "report.html").read_text()
     assert "Confusion matrix" in page and "macro average" in page
@@ -146,7 +151,7 @@ def test_labelled_files_are_measured(pipeline: SmallPipeline, tmp_path: Path) ->
     assert code == 0, said
     metrics = json.loads((pipeline.workspace / "reports" / "latest" / "metrics.json").read_text())
     measured = json.loads(said[said.index("{") :])
-    assert measured["accuracy"]["value"] == pytest.approx(metrics["models"]["student"]["accuracy"]["value"])
+    assert measured["accuracy"]["value"] == pytest.approx(metrics["models"][metrics["shipped"]]["accuracy"]["value"])
     pq.write_table(pipeline.test.set_column(pipeline.test.column_names.index("label"), "label", pa.array(["nothing"] * 100)), source)
     code, said = pipeline("evaluate", "--input", str(source))
     assert code == 3 and "'nothing', which is none of the model's classes" in said
