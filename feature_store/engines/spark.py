@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from feature_store.config import FeatureStoreConfig
 from feature_store.engines.asof_rewrite import without_asof
 from feature_store.engines.spark_session import EngineFailed, spark_reason, spark_session
-from feature_store.engines.sql_template import BATCH, in_order, quoted, render_sql
+from feature_store.engines.sql_template import BATCH, in_order, render_sql
 from feature_store.tables.contracts import StorageError
 from feature_store.tables.parquet_files import read_parquet
 
@@ -35,6 +35,7 @@ DIALECT = {
     "spark.sql.ansi.enabled": "true",
     "spark.sql.ansi.doubleQuotedIdentifiers": "true",  # "name" is a column
     "spark.sql.parser.escapedStringLiterals": "true",  # a backslash in a text is a backslash
+    "spark.sql.variable.substitute": "false",  # and ${name} in a name is no variable
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
@@ -105,8 +106,9 @@ class SparkEngine:
 
     def _view_files(self, name: str, paths: Sequence[Path], schema: StructType) -> None:
         with self._room():
-            # a folder date=2024-01-01 is no column of the events
-            frame = self._spark.read.schema(schema).option("recursiveFileLookup", "true").parquet(*map(_uri, paths))
+            # A folder date=2024-01-01 is no column of the events, and no path is a pattern.
+            as_they_are = {"recursiveFileLookup": "true", "__globPaths__": "false"}
+            frame = self._spark.read.schema(schema).options(**as_they_are).parquet(*map(_uri, paths))
             frame.createOrReplaceTempView(name)
 
     def table(self, name: str, query: str, /, **parameters: object) -> None:
@@ -191,12 +193,12 @@ class SparkEngine:
         self._view_files("event_files", files, _spark_schema(files))
         for n, name in enumerate(categorical):
             distinct = "select distinct ${name} as value from event_files where ${name} is not null order by value"
-            values = [value for (value,) in self.rows(distinct, name=quoted(name))]
+            values = [value for (value,) in self.rows(distinct, name=_quoted(name))]
             if values:
                 self._values[f"context_{n}"] = pa.array(values, pa.string())
         cut = "" if as_of is None else f"where unix_micros(timestamp) < {as_of} and unix_micros(ingested_at) < {as_of}"
-        columns = [f"{quoted(name)} as context_{n}" for n, name in enumerate(categorical)]
-        columns += [f"cast({quoted(name)} as float) as context_{n}" for n, name in enumerate(dense, start=len(categorical))]
+        columns = [f"{_quoted(name)} as context_{n}" for n, name in enumerate(categorical)]
+        columns += [f"cast({_quoted(name)} as float) as context_{n}" for n, name in enumerate(dense, start=len(categorical))]
         columns += ["click_probability"] if oracle else []
         self.view(
             "events",
@@ -218,13 +220,18 @@ class SparkEngine:
             self.view(name, f"select {key}{nothing} from events where false")
         else:
             self.load_rows(f"{name}_file", file)
-            columns = "".join(f", {quoted(attribute)} as attribute_{n}" for n, attribute in enumerate(attributes))
+            columns = "".join(f", {_quoted(attribute)} as attribute_{n}" for n, attribute in enumerate(attributes))
             self.view(name, f"select {key}${{columns}} from {name}_file", columns=columns)
 
 
 def _uri(path: Path) -> str:
     """A path of this machine's file system, whatever the cluster's default is."""
     return f"file:{path.absolute()}"
+
+
+def _quoted(name: str) -> str:
+    """A column name from outside; between double quotes Spark would read a backslash as the sign before another."""
+    return "`" + name.replace("`", "``") + "`"
 
 
 def _parts(folder: Path) -> list[Path]:

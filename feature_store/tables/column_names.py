@@ -45,7 +45,8 @@ def check_names(contract: LogContract) -> None:
             if not name or "\0" in name:
                 raise DataError(f"{group}: {name!r} is no name of a column; {repair}")
             if lower in RESERVED:
-                raise DataError(f"{group}: column {name!r} is called as {RESERVED[lower]} is, {lower!r}; {repair}")
+                what = RESERVED[lower] if name == lower else f"{lower!r}, {RESERVED[lower]}: case makes no difference"
+                raise DataError(f"{group}: the name of column {name!r} is taken ({what}); {repair}")
             if lower in seen:
                 other, where = seen[lower]
                 same = "named twice" if other == name else f"{other!r} in other letters, which engines do not tell apart"

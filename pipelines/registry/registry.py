@@ -230,7 +230,8 @@ class Registry:
             place, expected = self._place_of(uri)
             advice = REPAIR
         try:
-            path = Path(download_artifacts(artifact_uri=place, tracking_uri=self.uri))
+            # MLflow would take a # or a ? in a folder's name for signs of a URI.
+            path = Path(place) if Path(place).is_dir() else Path(download_artifacts(artifact_uri=place, tracking_uri=self.uri))
         except Exception as error:  # of MLflow or of whatever keeps its artifacts
             if place == uri and (_is_missing(error) or not (":/" in uri or Path(uri).exists())):
                 why = "no run of that id" if uri.startswith("runs:") else "no such folder; a registered model is models:/NAME@ALIAS"

@@ -31,4 +31,8 @@ def test_scores_do_not_depend_on_the_names_of_the_folders_above_workspace_and_fi
         measured = evaluate_file(served.context(), root / "rows.parquet")
         said = status(served.context(), tracking_uri(served.config, served.workspace))
         answers.append([served.scores(), (root / "scored.parquet").read_bytes(), measured, said.replace(str(root), "")])
-    assert answers[0] == answers[1]
+        own = Path(shutil.copytree(served.registry().download("models:/demo/2"), root / "model #2?"))
+        made, scores = served.run(model=str(own))
+        assert made == ("score",)
+        answers.append(pq.ParquetFile(scores / "scores.parquet").read(["score"]))
+    assert answers[:2] == answers[2:]

@@ -20,6 +20,7 @@ from feature_store.features.training_set import assemble
 from feature_store.store.store import Store
 from feature_store.tables.contracts import StorageError
 from tests.feature_store.logs import Event, at, write_store
+from tests.odd_names import ODD_COLUMNS, odd_folder
 from tests.sparks import local_spark
 
 FILES = ("rows.parquet", "clicks.parquet", "items.parquet", "users.parquet", "vocabulary.json", "summary.json")
@@ -76,6 +77,14 @@ def test_a_log_of_impressions_with_attributes(spark: FeatureStoreConfig, tmp_pat
     users = pa.table({"user_id": ["0", "1", "é"], "town": ["x", "y", None]})
     store = write_store(tmp_path / "store", log_of(True), True, items=items, users=users, ids=str, dense=["position"])
     check_same_files(store, settings(history={"max_length": 4, "min_length": 1}), spark, tmp_path, as_of=at(800))
+
+
+def test_no_name_of_a_folder_or_a_column_means_anything(spark: FeatureStoreConfig, tmp_path: Path) -> None:
+    folder, names = odd_folder(tmp_path), (*ODD_COLUMNS, "a\\b", "end\\", "`")
+    items = pa.table({"item_id": ["1", "2"], **{name: ["a", None] for name in names[::2]}})
+    store = write_store(folder / "store", log_of(True), True, items=items, ids=str, dense=names[1::2])
+    check_same_files(store, settings(), spark, folder)
+    assert Store(folder / "store").dates() == ["2024-01-01"]
 
 
 def test_a_log_of_clicks_in_chunks_with_candidates_by_popularity(spark: FeatureStoreConfig, tmp_path: Path) -> None:

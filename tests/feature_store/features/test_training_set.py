@@ -164,7 +164,7 @@ def test_a_context_column_wins_over_a_statistic_of_its_name(tmp_path: Path, name
 
 def test_a_context_column_with_a_name_of_the_rows_is_refused(tmp_path: Path) -> None:
     store = write_store(tmp_path / "store", busy_log(True), True, dense=["label"])
-    with pytest.raises(DataError, match="column 'label' is called as a column of the training rows is"):
+    with pytest.raises(DataError, match=r"the name of column 'label' is taken \(a column of the training rows\)"):
         assemble(store, settings(), ENGINE, None, tmp_path / "out")
 
 

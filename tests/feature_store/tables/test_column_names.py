@@ -17,7 +17,8 @@ GROUPS = ("categorical", "dense", "item_attributes", "user_attributes")
 @pytest.mark.parametrize("name", RESERVED)
 def test_a_taken_name_is_refused_by_itself_and_in_other_letters(name: str) -> None:
     for written, group in product((name, name.upper(), name.title()), GROUPS):
-        with pytest.raises(DataError, match=rf"column '{written}' is called as .* is, '{name}'; rename it in the log and in `source`"):
+        taken = rf"the name of column '{written}' is taken \(.*{RESERVED[name]}.*\); rename it in the log and in `source`"
+        with pytest.raises(DataError, match=taken):
             check_names(log_contract(has_impressions=True, **{group: ["fine", written]}))
 
 
