@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.cli.status import status
 from pipelines.scoring.files import score_file
 from pipelines.scoring.labelled_files import evaluate_file
+from pipelines.stages.register import smoke_test
 from pipelines.tracking.client import tracking_uri
 from tests.odd_names import odd_folder
-from tests.pipelines.served import copied
+from tests.pipelines.served import copied, probability
 
 
 def test_scores_do_not_depend_on_the_names_of_the_folders_above_workspace_and_files(served_template: Path, tmp_path: Path) -> None:
@@ -31,7 +35,9 @@ def test_scores_do_not_depend_on_the_names_of_the_folders_above_workspace_and_fi
         measured = evaluate_file(served.context(), root / "rows.parquet")
         said = status(served.context(), tracking_uri(served.config, served.workspace))
         answers.append([served.scores(), (root / "scored.parquet").read_bytes(), measured, said.replace(str(root), "")])
-        own = Path(shutil.copytree(served.registry().download("models:/demo/2"), root / "model #2?"))
+        own = Path(shutil.copytree(served.registry().download("models:/demo/2"), root / "#2?" / "model"))
+        one = pd.DataFrame({"history": [[10]], "item_id": [11], "timestamp": [datetime(2024, 1, 3, tzinfo=UTC)]})
+        assert smoke_test(own, one, one, np.array([probability(11, 2)])) is None
         made, scores = served.run(model=str(own))
         assert made == ("score",)
         answers.append(pq.ParquetFile(scores / "scores.parquet").read(["score"]))
