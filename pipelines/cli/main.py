@@ -26,6 +26,7 @@ from pipelines.cli.schedule import backfill_command, monitor_command
 from pipelines.cli.serving import serve_command
 from pipelines.cli.session import ensure_model, say_what_was_done, session
 from pipelines.cli.status import first_damage, status
+from pipelines.cli.ui import ui_command
 from pipelines.config.run import describe
 from pipelines.errors import ConfigError, GateRefused
 from pipelines.exit_codes import exit_code, explain
@@ -236,6 +237,9 @@ def status_command(options: Options) -> None:
     click.echo(status(context, tracking_uri(config, options.workspace)))
     if (damage := first_damage(context)) is not None:
         raise damage
+
+
+cli.add_command(ui_command)
 
 
 def _session(command: str, options: Options, pipeline: Sequence[Stage] | None = None) -> AbstractContextManager[Runner]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -42,6 +44,7 @@ def model_card(
     lineage: Lineage,
     signature: ClickSignature | TextSignature,
     checks: Sequence[Check],
+    uri: str,
 ) -> str:
     """The card in Markdown.
 
@@ -56,6 +59,8 @@ def model_card(
         Of the exported student.
     checks : sequence of Check
         What the gate looked at.
+    uri : str
+        Of the registry, as it may be shown.
     """
     sampling_rate = signature.negative_sampling_rate if isinstance(signature, ClickSignature) else None
     sections = {
@@ -67,7 +72,7 @@ def model_card(
         "## Known limits": [f"- {limit}" for limit in limits(metrics, sampling_rate)],
         "## Gate": markdown_table([("check", "value", "champion", "bound", "passed"), *map(_check_row, checks)]),
         "## Lineage": list(_lineage(lineage)),
-        "## How to load": _loading(name, signature.columns),
+        "## How to load": _loading(name, signature.columns, uri),
     }
     return "\n\n".join(f"{title}\n\n" + "\n".join(lines) for title, lines in sections.items() if lines) + "\n"
 
@@ -164,19 +169,22 @@ def _lineage(lineage: Lineage) -> Iterator[str]:
     yield "`data/student/lineage.json` has the fingerprints of every stage, the configuration that each read, and package versions."
 
 
-def _loading(name: str, columns: RawColumns) -> list[str]:
-    read = ", ".join([*columns.required, "..."])
+def _loading(name: str, columns: RawColumns, uri: str) -> list[str]:
+    """Code that runs as it is printed, where the tracking server is reached."""
     return [
         "```python",
         "import mlflow",
         "",
+        f"mlflow.set_tracking_uri({json.dumps(uri)})",
         f'model = mlflow.pyfunc.load_model("models:/{_plain(name)}@champion")',
-        f"model.predict(frame)  # {read} -> {', '.join(list(columns.answer)[:2])}",
+        f"frame = model.input_example  # a pandas DataFrame with {', '.join([*columns.required, '...'])}",
+        f"print(model.predict(frame))  # {', '.join(list(columns.answer)[:2])}",
         "```",
         "",
         "`requirements.txt` is all that it needs: no torch, nothing of the project that trained it. Over HTTP:",
         "",
         "```sh",
+        f"export MLFLOW_TRACKING_URI={shlex.quote(uri)}",
         f"mlflow models serve -m models:/{_plain(name)}@champion --env-manager local --host 127.0.0.1 --port 5001",
         "```",
     ]

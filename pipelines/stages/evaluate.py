@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+# What MLflow is told of each model on the test rows, and as gain of what distillation gave.
+_RECORDED = ("auc", "gauc", "accuracy", "macro_f1", "log_loss", "calibration_error")
 Scores = dict[str, "NDArray"]  # test probabilities by model
 Costs = dict[str, dict[str, Any]]  # what a model costs, by model, as metrics.json has it
 
@@ -83,9 +85,9 @@ def measure_models(context: StageContext) -> None:
     }
     write_report(context.output, metrics, plots)
     context.report(shipping.sentence)
-    student = evaluation.models[STUDENT]
-    figures = {name: student[name].value for name in ("auc", "gauc", "log_loss", "calibration_error") if name in student}
-    context.record({"student": figures, "shipped": shipping.shipped, "validation_gain": shipping.validation.get("difference")})
+    figures = {name: {key: model[key].value for key in _RECORDED if key in model} for name, model in evaluation.models.items()}
+    gain = {key: entry.get("difference") for key, entry in measured["comparisons"][f"{STUDENT}-{ALONE}"].items() if key in _RECORDED}
+    context.record(figures | {"gain": gain, "shipped": shipping.shipped, "validation_gain": shipping.validation.get("difference")})
 
 
 def stored_scores(context: StageContext, bert: FinetuningFacts, students: DistillationFacts, rate: float | None) -> tuple[Scores, Costs]:

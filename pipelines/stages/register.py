@@ -75,7 +75,7 @@ def register_student(context: StageContext) -> None:
     asked = gate_answers(context, registry, metrics, student=student, model=model, test=test, rows=rows, example=example)
     signature = read_signature(export)
     made_from = made_from.model_copy(update={"student": StudentLineage(digest=student)})
-    add_card(model, model_card(config.name, metrics, made_from, signature, asked.checks))
+    add_card(model, model_card(config.name, metrics, made_from, signature, asked.checks, without_password(registry.uri)))
 
     tags = version_tags(context, student, metrics, asked.checks)
     end = test.window_end()

@@ -18,9 +18,10 @@ from feature_store.tables.folders import regular_file
 from pipelines.tracking.client import DATABASE, experiment_location, sqlite_uri
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import Experiment, Run
     from mlflow.tracking import MlflowClient
 
+EXPERIMENT_KIND = "mlflow.experimentKind"
 KEY = "ctr_kd.key"  # tag by which a run is known again
 KEY_PATTERN = r"^[\w.-]{1,64}$"  # it stands in queries
 CONFIGURATION = "configuration.yaml"  # the one text of a run
@@ -223,6 +224,7 @@ class Caller:
             )
             parent = {"mlflow.parentRunId": self.id_of(client, RunKey(call.experiment, call.parent))} if call.parent else {}
             tags = {KEY: call.key, **call.tags, **parent}
+            _open_on_runs(client, experiment, known)
             created = client.create_run(experiment, start_time=call.time, run_name=call.name, tags=tags)
             self._ids[call.run] = created.info.run_id
         run = self._ids[call.run]
@@ -282,6 +284,12 @@ class Caller:
         found = client.get_run(self.id_of(client, call.run))
         _kill_orphans(client, found)
         client.set_terminated(found.info.run_id, call.status, end_time=call.time)
+
+
+def _open_on_runs(client: MlflowClient, experiment: str, known: Experiment | None) -> None:
+    """Let MLflow's page show the runs of an experiment: without a kind it shows the traces, of which there are none."""
+    if known is None or EXPERIMENT_KIND not in known.tags:
+        client.set_experiment_tag(experiment, EXPERIMENT_KIND, "custom_model_development")
 
 
 def _find(client: MlflowClient, run: RunKey) -> Run | None:

@@ -49,7 +49,7 @@ CHECKS = [Check(name="auc", value=0.7, bound=">= 0.5", passed=True, champion=0.6
 
 
 def card(metrics: Metrics = METRICS, name: str = "demo") -> str:
-    return model_card(name, metrics, LINEAGE, click_signature(), CHECKS)
+    return model_card(name, metrics, LINEAGE, click_signature(), CHECKS, 'sqlite:////srv/a"b/mlflow.db')
 
 
 def test_the_card_has_what_a_stranger_needs() -> None:

@@ -113,6 +113,13 @@ def test_metrics_are_as_the_contract_has_them(pipeline: SmallPipeline, quick: Ru
     assert {"student-student_alone", "student-teacher"} <= set(metrics["comparisons"])
     assert {"item/seen", "item/unseen", "history_length/0"} <= set(metrics["slices"])
     assert (metrics["data"]["train_rows"], metrics["data"]["test_rows"], metrics["data"]["quarantined_rows"]) == (300, 300, 3)
+    recorded = runner.context.artifacts["evaluate"].finished.facts  # what MLflow has as metrics of the run
+    for name in metrics["models"]:
+        assert (recorded[name]["auc"], recorded[name]["log_loss"]) == tuple(
+            metrics["models"][name][key]["value"] for key in ("auc", "log_loss")
+        )
+    for key in ("auc", "log_loss"):
+        assert recorded["gain"][key] == metrics["comparisons"]["student-student_alone"][key]["difference"]
     run = metrics["run"]
     assert set(run["seconds"]) == {"ingest", "pretrain", "finetune", "distill", "evaluate"}
     assert all(seconds > 0 for seconds in run["seconds"].values())

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -172,7 +173,9 @@ def test_a_pipeline_of_champions(pipeline: SmallPipeline, bounded: RunConfig) ->
     assert aliases(bounded, pipeline.workspace) == ("1", "3")
 
 
-def test_the_registered_model_knows_where_it_comes_from(pipeline: SmallPipeline, bounded: RunConfig) -> None:
+def test_the_registered_model_knows_where_it_comes_from_and_its_card_how_it_is_loaded(
+    pipeline: SmallPipeline, bounded: RunConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
     runner = pipeline.run(bounded, GOOD)
     registry = Registry(tracking_uri(bounded, pipeline.workspace), bounded.name)
     path = registry.download(f"models:/{bounded.name}@{CHAMPION}")
@@ -191,6 +194,13 @@ def test_the_registered_model_knows_where_it_comes_from(pipeline: SmallPipeline,
     card = (path / "model_card.md").read_text()
     assert version.description in card
     assert lineage["configuration"]["digest"] in card
+    code = card.split("```python\n")[1].split("```")[0]
+    before = mlflow.get_tracking_uri()
+    try:
+        exec(code, {})  # noqa: S102 (what the card prints is what a reader runs)
+    finally:
+        mlflow.set_tracking_uri(before)
+    assert "score" in capsys.readouterr().out
 
 
 def test_the_student_alone_is_registered_where_it_ships(pipeline: SmallPipeline, bounded: RunConfig) -> None:

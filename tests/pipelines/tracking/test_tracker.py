@@ -73,6 +73,7 @@ def test_a_pipeline_is_a_run_with_a_nested_run_per_stage(config: RunConfig, work
     assert distill.data.metrics["rows.train"] == 10
     assert {run.data.tags["data.digest"] for run in (parent, *children)} == {"d" * 64}
     client = connect(tracking_uri(config, workspace))
+    assert client.get_experiment(parent.info.experiment_id).tags["mlflow.experimentKind"] == "custom_model_development"
     assert [(m.step, m.value) for m in client.get_metric_history(distill.info.run_id, "loss")] == [
         (0, 1.0),
         (1, 0.5),
