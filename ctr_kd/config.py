@@ -118,7 +118,7 @@ class PretrainConfig(Config):
     clicks: Literal["before_labels", "all"] = Field(
         "before_labels",
         description="sequences end before the fine-tuning labels begin (they stay unseen targets), or run to the end of training; "
-        "before_labels has no effect without split.train_from, since the labels then begin with the log",
+        "before_labels has no effect where the labels begin with the log, as without split.train_from: all clicks of training are seen",
     )
     overlap: float = Field(
         0.0,

@@ -39,6 +39,8 @@ def parse_time(value: Any) -> datetime:
             value = datetime.fromisoformat(value.strip())
         except ValueError:
             raise ValueError(f"{value!r} is not a time: write 2017-10-11 or 2017-10-11T14:00 (UTC)") from None
+    if isinstance(value, date) and not 1970 <= value.year <= 9998:  # a datetime is a date
+        raise ValueError(f"{value.isoformat()!r} is no time that a log can have: write one from 1970 on")
     if isinstance(value, datetime):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
     if isinstance(value, date):
@@ -46,6 +48,7 @@ def parse_time(value: Any) -> datetime:
     raise ValueError(f"{value!r} is not a time: write 2017-10-11 or 2017-10-11T14:00 (UTC)")
 
 
+_LONGEST = 36_500 * 86_400  # seconds
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -62,7 +65,10 @@ def parse_duration(value: Any) -> timedelta:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", str(value))
     if not match or float(match[1]) == 0:
         raise ValueError(f"{value!r} is not a duration: write a number above zero and a unit, as in 90s, 30m, 4h, 10d or 2w")
-    return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+    seconds = float(match[1]) * _UNITS[match[2]]
+    if seconds > _LONGEST:
+        raise ValueError(f"{value!r} is longer than any log: a duration has at most 36500d")
+    return timedelta(seconds=seconds)
 
 
 Time = Annotated[datetime, BeforeValidator(parse_time)]

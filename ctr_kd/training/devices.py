@@ -11,12 +11,9 @@ import torch
 from torch import nn
 
 from ctr_kd.config import TrainingConfig
+from ctr_kd.training.errors import DeviceError
 
 Tensors = TypeVar("Tensors", bound=tuple[torch.Tensor, ...])
-
-
-class DeviceError(Exception):
-    """The configured device is not there. The message is one line: what is configured, what to do."""
 
 
 def choose_device(config: TrainingConfig, local_rank: int = 0) -> torch.device:

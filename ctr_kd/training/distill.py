@@ -20,10 +20,11 @@ from ctr_kd.objectives.hints import hints_loss
 from ctr_kd.objectives.schedule import LABELS_ALONE, emphasis
 from ctr_kd.training.devices import choose_device, device_of, to_device
 from ctr_kd.training.embedding_init import begin_with_teacher, begin_with_vectors
+from ctr_kd.training.errors import TrainingError
 from ctr_kd.training.finetune import validation_figures
 from ctr_kd.training.job import TrainingJob, TrainingRows
 from ctr_kd.training.learning_curve import LearningCurve
-from ctr_kd.training.loop import TrainingError, fit, row_plan, training_batch
+from ctr_kd.training.loop import fit, row_plan, training_batch
 
 
 def align_logits(row_id: np.ndarray, logit: np.ndarray, samples: Samples) -> np.ndarray:

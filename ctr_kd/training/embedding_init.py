@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ctr_kd.models.layers import TokenEmbedding
-from ctr_kd.training.loop import TrainingError
+from ctr_kd.training.errors import TrainingError
 from feature_store.special_tokens import SPECIALS
 
 

@@ -22,9 +22,10 @@ from ctr_kd.retrieval.unlabelled_pairs import join_rows
 from ctr_kd.training.calibration import fit_class_scale
 from ctr_kd.training.checkpoint import load_weights, save_checkpoint
 from ctr_kd.training.devices import choose_device, device_of, to_device
+from ctr_kd.training.errors import TrainingError
 from ctr_kd.training.job import TrainingJob, TrainingRows
 from ctr_kd.training.learning_curve import LearningCurve
-from ctr_kd.training.loop import TrainingError, fit, predict, row_plan, training_batch
+from ctr_kd.training.loop import fit, predict, row_plan, training_batch
 from ctr_kd.training.optimizer import ParameterGroup
 
 

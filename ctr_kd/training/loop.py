@@ -17,13 +17,10 @@ from ctr_kd.data.samples import Samples
 from ctr_kd.training.checkpoint import load_weights, save_checkpoint
 from ctr_kd.training.devices import autocast, choose_device, compiled, device_of, report_what_has_no_effect, to_device
 from ctr_kd.training.distributed import Processes
+from ctr_kd.training.errors import TrainingError
 from ctr_kd.training.job import TrainingJob
 from ctr_kd.training.learning_curve import LearningCurve
 from ctr_kd.training.optimizer import Optimizer, ParameterGroup, clip_gradients
-
-
-class TrainingError(Exception):
-    """Training cannot go on; the message says where, and what was kept."""
 
 
 def fit(

@@ -26,8 +26,9 @@ from ctr_kd.objectives.sampled_softmax import (
 from ctr_kd.training.devices import device_of, to_device
 from ctr_kd.training.job import TrainingJob
 from ctr_kd.training.learning_curve import LearningCurve
-from ctr_kd.training.loop import TrainingError, fit
+from ctr_kd.training.loop import fit
 from feature_store.special_tokens import SPECIALS
+from feature_store.tables.contracts import DataError
 
 VALIDATION_SEQUENCES = 4096  # enough for masked-item accuracy to two decimals
 COUNTED_SEQUENCES = 10_000  # at a time: the pool of tokens may be larger than the memory
@@ -81,15 +82,15 @@ def split_sequences(sequences: Segment, user: np.ndarray, share: float, seed: in
 
     Raises
     ------
-    TrainingError
+    DataError
         When there are sequences of fewer than two users.
     """
     users, owner, pieces = np.unique(user, return_inverse=True, return_counts=True)
     count = len(users)
     if count < 2:
-        raise TrainingError(
-            f"pretraining needs click sequences of 2 clicks or more of at least 2 users, and found {count}: "
-            "widen the training window or history.max_length"
+        raise DataError(
+            f"pretraining needs sequences of 2 clicks or more of at least 2 users, and found {count}: let training reach further (split), "
+            "let history.max_length be 2 or more, or check the column of users"
         )
     order = np.random.default_rng([seed, 17]).permutation(count)
     enough = int(np.searchsorted(np.cumsum(pieces[order]), VALIDATION_SEQUENCES, side="right"))
@@ -174,13 +175,15 @@ def pretrain(
 
     Raises
     ------
+    DataError
+        When there is nothing to predict.
     TrainingError
-        When there is nothing to predict, or the loss is not finite.
+        When the loss is not finite.
     """
     signature = assembly.signature()
     items = next(iter(signature.tokens.values()))
     if items == len(SPECIALS):
-        raise TrainingError("pretraining has nothing to predict: the vocabulary holds no item; lower its min_count or train on more rows")
+        raise DataError("pretraining has nothing to predict: the vocabulary holds no item; lower its min_count or train on more rows")
     torch.manual_seed(job.seed)
     kind = item_loss_kind(config, items)
     model = build_encoder(assembly, signature, config.encoder)

@@ -138,7 +138,7 @@ def check_windows(split: Split, engine: Engine) -> None:
 
 
 def check_split(split: Split, rows: dict[str, int], positives: dict[str, int]) -> None:
-    """Raise DataError, naming the split and its bounds, when one has no row or no click."""
+    """Raise DataError, naming the split and its bounds, when one has no row, no click, or nothing but clicks."""
     for name in SPLITS:
         if rows[name] == 0:
             raise DataError(
@@ -147,3 +147,8 @@ def check_split(split: Split, rows: dict[str, int], positives: dict[str, int]) -
             )
         if positives[name] == 0:
             raise DataError(f"{split.describe(name)} has no click among its {rows[name]} rows; widen it or check the column of clicks")
+        if positives[name] == rows[name]:
+            raise DataError(
+                f"{split.describe(name)} has nothing but clicks in its {rows[name]} rows; widen it or check the column of clicks "
+                "(a log that never says what was not clicked has none: leave source.events.clicked out)"
+            )

@@ -27,6 +27,15 @@ _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _WHOLE = r"^(?:-?(0)|(-?[1-9]\d{0,15}))\.0+$"  # 12.0, as a tool without nullable integers writes 12
 _ZEROS = r"(?:\.0+|(\.\d*[1-9])0+)(Z?|[+-]\d{4})$"  # of 12.00, 1.50 and 10:00:00.500000Z
 _LATEST = 2.0**63  # nanoseconds since 1970: no number beyond is a time
+_YEARS = 2.5e17  # microseconds from 1970 to 9892: Python has no time much beyond
+_UNITS = {  # microseconds in one: a factor and a divisor
+    "s": (10**6, 1),
+    "ms": (10**3, 1),
+    "us": (1, 1),
+    "ns": (1, 10**3),
+    "date32[day]": (86_400 * 10**6, 1),
+    "date64[ms]": (10**3, 1),
+}
 _EXACT = 2.0**53  # a float64 holds every integer below this
 
 
@@ -243,8 +252,10 @@ def to_times(column: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     kind, rows = column.type, len(column)
     if pt.is_timestamp(kind) or pt.is_date(kind):
-        stamps = column.cast(pa.timestamp("us", getattr(kind, "tz", None)), safe=False)
-        return stamps.cast(pa.int64()).fill_null(0).to_numpy(), mask_of(column.is_null()), none_bad(rows)
+        counted = column.cast(pa.int32() if pt.is_date32(kind) else pa.int64()).fill_null(0).to_numpy().astype(np.int64)
+        up, down = _UNITS[kind.unit if pt.is_timestamp(kind) else str(kind)]
+        bad = np.abs(counted.astype(np.float64)) * (up / down) > _YEARS
+        return np.where(bad, 0, counted) * up // down, mask_of(column.is_null()), bad
     if pt.is_uint64(kind) or pt.is_decimal(kind):
         column, kind = column.cast(pa.float64(), safe=False), pa.float64()
     if pt.is_floating(kind):

@@ -368,9 +368,16 @@ class _Columns:
 
 
 def _printable(table: pa.Table) -> pa.Table:
-    """Text as bytes: a column that calls itself text may hold bytes that are not, and Python refuses to show them."""
-    columns = {name: as_array(table[name]) for name in table.column_names}
-    return pa.table({name: column.cast(pa.binary()) if is_text(column.type) else column for name, column in columns.items()})
+    """Text as bytes and times as numbers where Python refuses to show them: bytes that are no text, a year beyond 9999."""
+    return pa.table({name: _shown(as_array(table[name])) for name in table.column_names})
+
+
+def _shown(column: pa.Array) -> pa.Array:
+    if is_text(column.type):
+        return column.cast(pa.binary())
+    if pa.types.is_temporal(column.type) and to_times(column)[2].any():
+        return column.cast(pa.int64())
+    return column
 
 
 def row_text(row: Mapping[str, Any]) -> str:

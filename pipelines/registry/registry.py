@@ -236,6 +236,8 @@ class Registry:
             if place == uri and (_is_missing(error) or not (":/" in uri or Path(uri).exists())):
                 why = "no run of that id" if uri.startswith("runs:") else "no such folder; a registered model is models:/NAME@ALIAS"
                 raise ConfigError(f"{uri}: {why}") from error
+            if isinstance(error, ImportError):
+                raise ConfigError(f"{uri}: the Python package {error.name} that reads such a place is not installed") from error
             kind = FilesUnreachable if "://" in place and not place.startswith("file:") else ArtifactError
             raise kind(f"the files of {uri} cannot be read ({reason_of(error)}); {advice}") from error
         verify_model(path, expected)

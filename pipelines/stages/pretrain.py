@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ctr_kd.data.texts import TextAssembly
 from feature_store.features.event_log import microseconds
@@ -29,12 +32,7 @@ def pretrain_encoders(context: StageContext) -> None:
     assembly = task_of(config).assembly(context.inputs["ingest"], "teacher")
     labels_begin, until = assembly.training_window()
     if config.pretrain.clicks == "before_labels" and until is not None:
-        if labels_begin is None:
-            context.report(
-                "pretrain.clicks: before_labels has no effect: the labels begin with the log, so all clicks of training are seen; "
-                "split.train_from leaves some before them"
-            )
-        until = labels_begin or until
+        until = before_labels(context, assembly, labels_begin) or until
     moment = None if until is None else microseconds(until)
     trained = []
     for number, settings in enumerate(config.pretrain.of_each_encoder):
@@ -47,6 +45,26 @@ def pretrain_encoders(context: StageContext) -> None:
             record_curve(context, "pretraining" if number == 0 else f"pretraining_{number}", curve)
     if context.processes.leads:
         write_training(context, trained, {"until": until})
+
+
+def before_labels(context: StageContext, assembly: Any, labels_begin: datetime | None) -> datetime | None:
+    """Where the labels begin; None, and a line that says so, where too little is known before them to learn from."""
+    if labels_begin is None:
+        context.report(
+            "pretrain.clicks: before_labels has no effect: the labels begin with the log, so all clicks of training are seen; "
+            "split.train_from leaves some before them"
+        )
+        return None
+    sequences = assembly.sequences(microseconds(labels_begin))
+    users = len(np.unique(assembly.users_of(sequences)))
+    if users < 2:  # some learn, and others say what was learned
+        context.report(
+            f"pretrain.clicks: before_labels has no effect: {users} users have two clicks before the labels begin "
+            f"({labels_begin.isoformat()}), so all clicks of training are seen; "
+            "a shorter training window (split.train, split.train_from) leaves some before them"
+        )
+        return None
+    return labels_begin
 
 
 def adopt(context: StageContext, checkpoint: str) -> None:

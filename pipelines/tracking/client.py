@@ -40,6 +40,12 @@ class DatabaseDamaged(TrackingError):
     code = 3
 
 
+class TrackingUnsupported(TrackingError):
+    """Nothing that is installed here speaks to such a server: trying again does not help."""
+
+    code = 2
+
+
 def tracking_uri(config: RunConfig, workspace: Path) -> str:
     """Where runs and models are kept: the configured server, or SQLite in the workspace."""
     return config.tracking.uri or sqlite_uri(workspace / DATABASE)
@@ -165,7 +171,18 @@ def unreachable(uri: str, error: Exception) -> TrackingError:
     reason, where = reason_of(error), without_password(uri)
     if sqlite_file(uri) is not None and any(sign in reason for sign in _DAMAGE):
         return DatabaseDamaged(f"MLflow at {where} cannot be used: {reason}; restore the file from a backup")
+    if _is_unsupported(error):
+        return TrackingUnsupported(f"MLflow at {where} cannot be used: {reason}; check tracking.uri")
     return TrackingError(f"MLflow at {where} cannot be used: {reason}; check tracking.uri and that the server runs")
+
+
+def _is_unsupported(error: BaseException | None) -> bool:
+    while error is not None:
+        name = type(error).__name__  # of MLflow and SQLAlchemy, which are heavy
+        if isinstance(error, ImportError) or name.startswith("Unsupported") or name in ("ArgumentError", "NoSuchModuleError"):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def reason_of(error: Exception) -> str:

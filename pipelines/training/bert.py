@@ -82,7 +82,7 @@ def teacher_encoder(context: StageContext, student: AnyAssembly) -> MaskedItemMo
     TrainingError
         When teacher and student have tokens of their own, so that neither can read what the other reads.
     """
-    from ctr_kd.training.loop import TrainingError
+    from ctr_kd.training.errors import TrainingError
 
     own = task_of(context.config).assembly(context.inputs["ingest"], "teacher")
     if own.vocabulary != student.vocabulary:

@@ -13,8 +13,9 @@ from ctr_kd.data.texts import TextAssembly
 from ctr_kd.huggingface.convert import InterchangeError, adopt_bert, export_bert, load_bert
 from ctr_kd.models.next_segment import NextSegment
 from ctr_kd.models.teachers import build_member
+from ctr_kd.training.errors import TrainingError
 from ctr_kd.training.finetune import finetune
-from ctr_kd.training.loop import TrainingError, predict
+from ctr_kd.training.loop import predict
 from ctr_kd.training.pretrain import build_encoder, masked_item_accuracy, pretraining_sequences
 from tests.ctr_kd.text_worlds import LETTERS, write_texts
 from tests.ctr_kd.trainings import job_at, rows_of

@@ -4,8 +4,9 @@ import torch
 from ctr_kd.config import DistillConfig, EncoderConfig, FinetuneConfig, PretrainConfig, StudentConfig, TrainingConfig
 from ctr_kd.models.students import STUDENTS
 from ctr_kd.training import devices
-from ctr_kd.training.devices import DeviceError, autocast, choose_device, compiled, device_of, report_what_has_no_effect, to_device
+from ctr_kd.training.devices import autocast, choose_device, compiled, device_of, report_what_has_no_effect, to_device
 from ctr_kd.training.distill import train_student
+from ctr_kd.training.errors import DeviceError
 from ctr_kd.training.finetune import finetune
 from ctr_kd.training.pretrain import pretrain
 from tests.ctr_kd.trainings import job_at, rows_of

@@ -14,7 +14,8 @@ from ctr_kd.export.onnx_export import export_student
 from ctr_kd.models.students import STUDENTS
 from ctr_kd.training.checkpoint import load_checkpoint
 from ctr_kd.training.distill import combine_logits, train_student, without_effect
-from ctr_kd.training.loop import TrainingError, predict
+from ctr_kd.training.errors import TrainingError
+from ctr_kd.training.loop import predict
 from ctr_kd.training.pretrain import build_encoder
 from tests.ctr_kd.trainings import job_at, rows_of
 from tests.ctr_kd.worlds import raw_frame

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ctr_kd.models.layers import TokenEmbedding
 from ctr_kd.training.embedding_init import begin_with_teacher, begin_with_vectors, principal_directions
-from ctr_kd.training.loop import TrainingError
+from ctr_kd.training.errors import TrainingError
 from feature_store.special_tokens import PAD
 
 

@@ -14,9 +14,11 @@ from ctr_kd.data.samples import Assembly, Segment
 from ctr_kd.models.click_bert import ClickBert
 from ctr_kd.training.checkpoint import CheckpointError, load_checkpoint, load_weights, save_checkpoint
 from ctr_kd.training.distill import align_logits, train_student
+from ctr_kd.training.errors import TrainingError
 from ctr_kd.training.finetune import finetune, parameter_groups, rate_offset
-from ctr_kd.training.loop import TrainingError, fit, predict
+from ctr_kd.training.loop import fit, predict
 from ctr_kd.training.pretrain import masked_item_accuracy, pretrain, split_sequences
+from feature_store.tables.contracts import DataError
 from tests.ctr_kd.trainings import job_at, rows_of
 from tests.ctr_kd.worlds import write_assembly
 
@@ -195,7 +197,7 @@ def test_items_step_by_rows_where_the_loss_reads_a_sample_of_them(items, assembl
 def test_one_user_is_not_enough():
     for count in (0, 1, 3):
         pieces = Segment(np.zeros((6, 1), np.int32), np.arange(count) * 2, np.arange(count) * 2 + 2)
-        with pytest.raises(TrainingError, match=f"of at least 2 users, and found {min(count, 1)}"):
+        with pytest.raises(DataError, match=f"of at least 2 users, and found {min(count, 1)}"):
             split_sequences(pieces, np.full(count, 7), 0.1, 0)
 
 
@@ -228,7 +230,7 @@ def test_one_item_alone_is_learnt_and_none_is_an_error(tmp_path):
             _, curve, _ = pretrain(assembly, config, job_at(tmp_path / "c.pt"))
             assert curve.points[-1]["masked_item_loss"] < curve.points[0]["masked_item_loss"]
         else:
-            with pytest.raises(TrainingError, match="vocabulary holds no item"):
+            with pytest.raises(DataError, match="vocabulary holds no item"):
                 pretrain(assembly, config, job_at(tmp_path / "d.pt"))
 
 

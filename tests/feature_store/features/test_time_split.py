@@ -86,7 +86,7 @@ def test_fractions_are_in_time_order(tmp_path: Path, minutes: list[int], expecte
 
 
 def test_fractions_keep_requests_of_one_moment_together(tmp_path: Path) -> None:
-    events = [Event(user, 1, minute) for minute, users in ((0, 4), (1, 4), (2, 2)) for user in range(users)]
+    events = [Event(user, 1, minute, clicked=user % 2) for minute, users in ((0, 4), (1, 4), (2, 2)) for user in range(users)]
     config = AssemblyConfig.model_validate({"split": {"fractions": [0.5, 0.3, 0.2]}})
     # 5 of 10 requests would cut through minute 1: all of it falls behind the boundary
     summary = assemble(write_store(tmp_path / "store", events, True), config, ENGINE, None, tmp_path / "out")

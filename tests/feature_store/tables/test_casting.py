@@ -116,6 +116,14 @@ def test_every_form_of_time(column: pa.Array) -> None:
     assert micros.tolist() == [NOON] and not empty.any() and not bad.any()
 
 
+@pytest.mark.parametrize("kind", [pa.timestamp("s"), pa.timestamp("ms", "UTC"), pa.timestamp("us"), pa.date64()])
+def test_a_time_beyond_every_calendar_is_none(kind: pa.DataType) -> None:
+    """Where it does not fit microseconds it would come back as another time."""
+    assert to_times(pa.array([2**61, None, 0], pa.int64()).cast(pa.timestamp("ms") if kind == pa.date64() else kind).view(kind))[
+        2
+    ].tolist() == [True, False, False]
+
+
 def test_dates_mean_their_midnight() -> None:
     expected = [NOON - 12 * 3600 * 10**6]
     assert to_times(pa.array(["2017-10-11"]))[0].tolist() == expected

@@ -94,6 +94,11 @@ def test_a_number_is_a_time_by_its_own_size_whatever_is_beside_it() -> None:
     assert [row.reason for row in rejected] == ["timestamp out of range"]
 
 
+def test_a_rejected_row_with_a_time_beyond_every_calendar_can_be_shown() -> None:
+    _, rejected = split(user_id=[1], item_id=[1], timestamp=pa.array([2**62]).cast(pa.timestamp("us")))
+    assert rejected[0].reason == "timestamp is not a time" and str(2**62) in rejected[0].text
+
+
 def test_the_future_begins_a_day_after_now() -> None:
     seconds = int(NOW.timestamp())
     good, rejected = split(user_id=[1, 2], item_id=[1, 2], timestamp=[seconds + 86_400, seconds + 86_401])

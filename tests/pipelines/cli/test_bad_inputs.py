@@ -111,7 +111,16 @@ def program(filled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
         (lambda folder: write_csv(folder, rows()), ("--set", NO_CLICK), (3, "validation split, 2024-01-02T00:30:00+00:00")),
         (lambda folder: write_csv(folder, rows()), ("--set", "split.fractions=[0.9,0.9,0.1]"), (2, "fractions must")),
     ],
-    ids=["no folder", "no file", "header only", "renamed column", "cut Parquet", "bad rows", "no click in a split", "split"],
+    ids=[
+        "no folder",
+        "no file",
+        "header only",
+        "renamed column",
+        "cut Parquet",
+        "bad rows",
+        "no click in a split",
+        "split",
+    ],
 )
 def test_bad_input_is_one_line_and_leaves_the_store_as_it_was(
     program: Program, tmp_path: Path, make: Callable[[Path], None], more: tuple[str, ...], expected: tuple[int, str]
@@ -124,12 +133,54 @@ def test_bad_input_is_one_line_and_leaves_the_store_as_it_was(
     assert contents(program.workspace / "store") == before
 
 
+def test_clicks_alone_in_a_split_are_named_at_once(program: Program, tmp_path: Path) -> None:
+    """Validation could measure nothing by them, and said so after the pretraining only."""
+    clicked = [(*row[:3], int(bool(row[3]) or "2024-01-02T00:30" <= row[2] < "2024-01-02T03:00"), row[4]) for row in rows()]
+    write_csv(tmp_path / "bad", clicked)
+    split = "split={train_until: 2024-01-02T00:30, validate_until: 2024-01-02T03:00, test_until: 2024-01-02T12:00}"
+    code, line = program.fails("run", "--data", tmp_path / "bad", "--set", split)
+    assert code == 3
+    assert "the validation split, 2024-01-02T00:30:00+00:00 to 2024-01-02T03:00:00+00:00 (exclusive, UTC) has nothing but clicks" in line
+
+
 def test_a_registry_that_cannot_be_reached_is_one_line(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     for command in (("rollback",), ("promote",), ("score", "--model", "models:/demo/1")):
         code, line = program.fails(*command, "--set", "tracking.uri=http://127.0.0.1:9")
         assert code == 1
         assert "MLflow at http://127.0.0.1:9 cannot be used" in line
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("--set", "tracking.uri=nonsense://x"), (2, "cannot be used")),
+        (("--set", "tracking.uri=postgresql+nodriver://x/y"), (2, "cannot be used")),
+        (("--as-of", "0001-01-01"), (2, "write one from 1970 on")),
+        (("--set", "split={train: 99999999999w, validation: 1d, test: 1d}"), (2, "longer than any log")),
+    ],
+    ids=["no such server", "no such driver", "year 1", "endless"],
+)
+def test_what_no_second_try_mends_says_so_by_its_code(program: Program, change: tuple[str, ...], expected: tuple[int, str]) -> None:
+    code, line = program.fails("rollback", *change)
+    assert code == expected[0], line
+    assert expected[1] in line
+
+
+def test_a_database_that_is_none_is_damaged_data(program: Program) -> None:
+    (program.workspace / "mlflow.db").write_bytes(b"no database" * 100)
+    code, line = program.fails("rollback")
+    assert code == 3, line
+    assert "is not a database" in line
+
+
+def test_a_path_that_cannot_be_is_a_mistake_of_the_command_line(program: Program, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for workspace, reason in ((tmp_path / "file" / "workspace", "not a directory"), (tmp_path / ("x" * 300), "file name too long")):
+        program.workspace = workspace
+        code, line = program.fails("ingest", "--data", tmp_path)
+        assert code == 2, line
+        assert reason in line or str(workspace)[:80] in line
 
 
 def test_a_model_that_does_not_exist_is_named(program: Program, mlflow_database: Path) -> None:
@@ -158,5 +209,5 @@ def test_a_wrong_digest_is_one_line(program: Program) -> None:
     (file,) = program.workspace.glob("artifacts/ingest/*/clicks.parquet")
     file.write_bytes(file.read_bytes()[:-1] + b"?")
     code, line = program.fails("pretrain")
-    assert code == 1
+    assert code == 3
     assert f"{file} does not match its digest" in line

@@ -109,6 +109,7 @@ def test_logits_that_teach_are_stored_in_half_precision_and_measured_ones_as_com
     [
         ("before_labels", None, True, "1970-01-08T00:00:00+00:00"),
         ("before_labels", "1970-01-05T00:00:00+00:00", False, "1970-01-05T00:00:00+00:00"),
+        ("before_labels", "1970-01-01T00:00:01+00:00", True, "1970-01-08T00:00:00+00:00"),  # a log no longer than its windows
         ("all", None, False, "1970-01-08T00:00:00+00:00"),
     ],
 )
