@@ -17,11 +17,11 @@ from pipelines.metrics import RunFacts
 from pipelines.tasks.logits import stored_probabilities
 from pipelines.training.costs import combined_costs, student_costs
 from pipelines.training.facts import StudentFacts
+from pipelines.training.proofs import FILE, PAGE
 from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.context import RunContext, StageContext
 from pipelines.workspace.runner import Runner
 
-FILE, PAGE = "prove.json", "prove.html"
 PAIRS = (("student", "student_alone"), ("student", "teacher"), ("teacher", "student_alone"))
 
 

@@ -107,7 +107,7 @@ def _metrics(metrics: Metrics) -> Iterator[str]:
     models = {name: metrics.models[name] for name in ("student", "student_alone", "teacher") if name in metrics.models}
     names = [name for name in _METRICS if any(name in model for model in models.values())]
     ships = f" This model is the {'student alone' if metrics.shipped == ALONE else 'student'}."
-    yield f"On the test rows, with 95 % bootstrap intervals where there are any; users are resampled.{ships}"
+    yield f"On the test rows, with 95 % bootstrap intervals where there are any; users are resampled, the seed is not.{ships}"
     yield ""
     yield from markdown_table([("metric", *models), *((name, *(interval(model.get(name)) for model in models.values())) for name in names)])
     for pair, found in metrics.comparisons.items():

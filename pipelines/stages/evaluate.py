@@ -17,11 +17,10 @@ from pipelines.tasks.logits import stored_probabilities
 from pipelines.training import fine_tunings
 from pipelines.training.costs import costs_of, costs_together, student_rows_per_second, teacher_costs
 from pipelines.training.facts import DistillationFacts, FinetuningFacts, PretrainingFacts, TeachersFacts
-from pipelines.training.proofs import other_seeds, proof_of
+from pipelines.training.proofs import other_seeds, proof_of, publish_with_proof
 from pipelines.training.shipping import advise, choose_student, transfer_ratio
 from pipelines.training.students import EXPORTS
 from pipelines.workspace.context import RunContext, Stage, StageContext
-from pipelines.workspace.reports import publish_report
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -180,5 +179,5 @@ STAGE = Stage(
     upstream=("ingest", "pretrain", "finetune", "distill"),
     keys=("name", "seed", "evaluate", "distill.ship"),
     outside=compared_with,
-    conclude=publish_report,
+    conclude=publish_with_proof,
 )

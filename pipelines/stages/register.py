@@ -42,11 +42,11 @@ from pipelines.tasks import Rows, task_of
 from pipelines.tasks.logits import stored_probabilities
 from pipelines.tracking.client import TrackingError, tracking_uri, without_password
 from pipelines.training.facts import DistillationFacts, PretrainingFacts
+from pipelines.training.proofs import publish_with_proof
 from pipelines.training.students import EXPORTS
 from pipelines.workspace.artifacts import ArtifactError, read_json_as
 from pipelines.workspace.context import Stage, StageContext
 from pipelines.workspace.manifest import StageInput
-from pipelines.workspace.reports import publish_report
 from pipelines.workspace.resources import code_revision
 
 if TYPE_CHECKING:
@@ -276,7 +276,7 @@ def still_registered(context: StageContext) -> bool:
 
 def publish_and_judge(context: StageContext) -> None:
     """Publish the report, and end the run where the gate refused, now as on every later run of the same challenger."""
-    publish_report(context)
+    publish_with_proof(context)
     registration = read_json_as(context.output / Registration.FILE, Registration)
     if registration is not None and not registration.gate.passed:
         raise refusal(registration.gate)

@@ -6,9 +6,10 @@ from typing import Any
 
 from pipelines.config.run import STUDENT_KEYS
 from pipelines.workspace.artifacts import Artifact, read_json
-from pipelines.workspace.context import RunContext
+from pipelines.workspace.context import RunContext, StageContext
+from pipelines.workspace.reports import add_to_report, publish_report
 
-FILE = "prove.json"
+FILE, PAGE = "prove.json", "prove.html"
 
 
 def proof_of(run: RunContext) -> Artifact | None:
@@ -34,3 +35,11 @@ def other_seeds(run: RunContext, metric: str) -> dict[str, Any] | None:
         return None
     found: dict[str, Any] | None = (read_json(artifact.path / FILE) or {})["comparisons"]["student-student_alone"].get(metric)
     return found
+
+
+def publish_with_proof(context: StageContext) -> None:
+    """Publish the report, and beside it the proof that it speaks of."""
+    publish_report(context)
+    proof = proof_of(context.run)
+    if proof is not None:
+        add_to_report(context, proof.path, (FILE, PAGE))

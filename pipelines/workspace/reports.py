@@ -44,7 +44,8 @@ def report_directory(run: RunContext) -> Path | None:
 def publish_beside(context: StageContext, names: tuple[str, ...]) -> None:
     """Put files of the stage beside the newest report of a pipeline; where there is none, they are the newest report.
 
-    A report that the pipeline makes later is without them until their command is given again, which takes a moment.
+    A report that the pipeline makes later is without them until their command is given again, which takes a moment; see also
+    :func:`add_to_report`.
     """
     reports = context.workspace / "reports"
     latest = reports / "latest"
@@ -56,6 +57,12 @@ def publish_beside(context: StageContext, names: tuple[str, ...]) -> None:
     _copy(context.output, folder, names)
     ReportManifest(stage=context.stage, digest=Artifact(context.output).finished.digest).write(folder)
     point(latest, folder.name)  # last: a kill before it repeats all of this
+
+
+def add_to_report(context: StageContext, source: Path, names: tuple[str, ...]) -> None:
+    """Put files of another artifact beside the report that the stage has published, where they are not there yet."""
+    folder = context.workspace / "reports" / context.fingerprint
+    _copy(source, folder, tuple(name for name in names if not (folder / name).exists()))
 
 
 def _copy(source: Path, target: Path, names: tuple[str, ...]) -> None:

@@ -237,6 +237,7 @@ def prove(pipeline: SmallPipeline, config: RunConfig, seeds: list[float]) -> Non
         gain = {"difference": float(np.mean(seeds)), "low": 0.001, "high": 0.009, "p_value": 0.01, "seeds": seeds}
         proof = {"seeds": list(range(len(seeds))), "comparisons": {"student-student_alone": {"auc": gain}}}
         (context.output / "prove.json").write_text(json.dumps(proof))
+        (context.output / "prove.html").write_text("<html>")
 
     runner = pipeline.runner(config)
     runner.run(last="finetune")
@@ -257,6 +258,7 @@ def test_what_other_seeds_move_stands_beside_the_gain(pipeline: SmallPipeline, q
     prove(pipeline, RunConfig.model_validate(quick.model_dump(by_alias=True) | {"distill": {"ship": "alone"}}), [0.002, 0.007])
     assert pipeline.runner(quick).run().made == ("evaluate",)
     assert latest(pipeline)["other_seeds"]["seeds"] == [0.002, 0.007]
+    assert page.with_name("prove.html").read_text() == "<html>" and page.with_name("prove.json").exists()
     assert "Over 2 seeds it was +0.0020 to +0.0070, on average +0.0045 [+0.0010, +0.0090] AUC." in page.read_text()
     assert pipeline.runner(quick).run().made == ()
 
