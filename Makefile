@@ -14,7 +14,7 @@ BIN   := .venv/bin
 STAMP := .venv/.installed
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: setup run test test-airflow test-browser test-extras test-serving check docs docs-serve results-pages format bench
+.PHONY: setup run test test-airflow test-browser test-chaos test-extras test-serving check docs docs-serve results-pages format bench
 .PHONY: bench-quality clean
 .DEFAULT_GOAL := run
 
@@ -34,7 +34,7 @@ run: $(STAMP)
 # Two processes with one thread each are faster than one with two: most tests are too small to share. The order is random; the head
 # of the output says by which seed, and PYTEST_ADDOPTS=--randomly-seed=N brings it back.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 --ignore=tests/browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 --ignore=tests/browser --ignore=tests/chaos
 
 # Airflow pins packages that MLflow wants in other versions, so it has an environment of its own, as it would have on a scheduler.
 AIRFLOW := .venv-airflow/.installed
@@ -60,6 +60,11 @@ test-browser: $(STAMP)
 		|| { echo "make test-browser needs Chromium: apt-get install chromium chromium-driver" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
 	$(BIN)/python -m pytest tests/browser
+
+# Faults at random moments on a busy machine: a hundred kills (KILLS=N), disks that fill, several of everything at once. It takes half an
+# hour; the head of the output names the seed, and PYTEST_ADDOPTS=--randomly-seed=N draws the same again.
+test-chaos: $(STAMP)
+	OMP_NUM_THREADS=1 CTR_KD_KILLS=$(or $(KILLS),100) $(BIN)/python -m pytest -v -s --durations=10 tests/chaos
 
 # Installs the registered student's own requirements, and nothing else, into an environment of its own.
 test-serving: $(STAMP)

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from pipelines.registry.loaded_model import LoadedModel, load_model_folder
 from pipelines.registry.lookup import alias_version
 from pipelines.registry.registry import CHAMPION, Registry
 from pipelines.tracking.client import TrackingError, tracking_uri
 from pipelines.workspace.context import RunContext
+
+
+class ChosenModel(NamedTuple):
+    """The registered model that scores.
+
+    Attributes
+    ----------
+    uri : str
+        As it was named, mostly by an alias.
+    version : str
+        The version of the registry behind it.
+    loaded : LoadedModel
+        The files of that version.
+    """
+
+    uri: str
+    version: str
+    loaded: LoadedModel
 
 
 def model_uri(run: RunContext) -> str:
@@ -38,6 +58,20 @@ def model_version(run: RunContext) -> str:
     return version
 
 
-def load_chosen_model(run: RunContext) -> LoadedModel:
-    """The registered model, after its digests were checked."""
-    return load_model_folder(Registry(tracking_uri(run.config, run.workspace), run.config.name).download(model_uri(run)))
+def load_chosen_model(run: RunContext, version: str | None = None) -> ChosenModel:
+    """The registered model, after its digests were checked.
+
+    An alias is looked up once, because it may move to another version in any moment: what is loaded is the version that is told.
+
+    Parameters
+    ----------
+    run : RunContext
+    version : str, optional
+        The version behind the model's URI, where it was looked up already.
+    """
+    uri = model_uri(run)
+    version = version or model_version(run)
+    name, at, _ = uri.partition("@")
+    place = f"{name}/{version}" if at and uri.startswith("models:/") else uri
+    registry = Registry(tracking_uri(run.config, run.workspace), run.config.name)
+    return ChosenModel(uri, version, load_model_folder(registry.download(place)))

@@ -12,7 +12,7 @@ from feature_store.features.summary import ClickSummary, SplitTimes
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import digest_of, write_json
 from pipelines.exit_codes import exit_code, explain
-from pipelines.registry.champion import load_chosen_model, model_uri, model_version
+from pipelines.registry.champion import load_chosen_model
 from pipelines.scoring.candidates import candidate_tables
 from pipelines.scoring.executors import score_parts
 from pipelines.scoring.feature_join import Joiner, features_of
@@ -103,10 +103,10 @@ class DateScores:
 def score_date(context: StageContext, day: date, source: PartitionSource) -> None:
     """Write the partition of a date, with ``source`` in its manifest."""
     began = time.monotonic()
-    config, settings, version = context.config, context.config.score, model_version(context.run)
-    model = load_chosen_model(context.run)
+    config, settings = context.config, context.config.score
+    uri, version, model = load_chosen_model(context.run, context.outside["version"])
     if model.answers.task != config.task:
-        raise DataError(f"{model_uri(context.run)} {model.answers.says}, and a date has candidates to be clicked; name another --model")
+        raise DataError(f"{uri} {model.answers.says}, and a date has candidates to be clicked; name another --model")
     temporary = unfinished_path(context.workspace, day)
     clear_attempt(context.workspace, day)
     temporary.mkdir(parents=True)
@@ -136,7 +136,7 @@ def score_date(context: StageContext, day: date, source: PartitionSource) -> Non
         date=day.isoformat(),
         rows=rows,
         model=config.name,
-        model_uri=model_uri(context.run),
+        model_uri=uri,
         model_version=version,
         fingerprint=context.fingerprint,
         made_from=source,

@@ -19,7 +19,7 @@ from feature_store.readers.delimited import require_columns
 from feature_store.tables.contracts import DataError
 from feature_store.tables.files import sync
 from feature_store.tables.json_files import write_json
-from pipelines.registry.champion import load_chosen_model, model_uri, model_version
+from pipelines.registry.champion import load_chosen_model
 from pipelines.registry.loaded_model import LoadedModel
 from pipelines.scoring.executors import score_parts
 from pipelines.scoring.feature_join import Joiner, features_of
@@ -58,7 +58,7 @@ def score_file(run: RunContext, source: Path, target: Path) -> str:
     WorkspaceLocked
         When another run writes the same target.
     """
-    model, version, began = load_chosen_model(run), model_version(run), time.monotonic()
+    (uri, version, model), began = load_chosen_model(run), time.monotonic()
     with open_parquet(source) as file, features_of(run) as features:
         joiner = Joiner(model.answers.joined(), features)
         names = file.schema_arrow.names
@@ -88,16 +88,14 @@ def score_file(run: RunContext, source: Path, target: Path) -> str:
                 keep_best_rows(run, whole)
                 sync(whole)
                 report = scoring_report(model, counts, began, folder.resumed)
-                write_json(
-                    target.with_name(f"{target.stem}.{REPORT}"), {"model_uri": model_uri(run), "model_version": version} | report.to_json()
-                )
+                write_json(target.with_name(f"{target.stem}.{REPORT}"), {"model_uri": uri, "model_version": version} | report.to_json())
                 whole.replace(target)
                 sync(target.parent)
             except BaseException:
                 folder.leave()
                 raise
             folder.remove()
-    return f"{counts.rows:,} rows scored with {model_uri(run)} (version {version}) in {report.seconds:.1f} s: {target}"
+    return f"{counts.rows:,} rows scored with {uri} (version {version}) in {report.seconds:.1f} s: {target}"
 
 
 def keep_best_rows(run: RunContext, file: Path) -> int | None:

@@ -14,7 +14,7 @@ from ctr_kd.evaluation.rows import EvaluationRows
 from ctr_kd.evaluation.tables import metrics_json
 from feature_store.tables.casting import as_array, id_values, to_times
 from feature_store.tables.contracts import DataError
-from pipelines.registry.champion import load_chosen_model, model_uri, model_version
+from pipelines.registry.champion import load_chosen_model
 from pipelines.scoring.files import open_parquet, scored_batches
 from pipelines.workspace.context import RunContext
 
@@ -30,7 +30,7 @@ def evaluate_file(run: RunContext, source: Path) -> str:
     DataError
         When a required column is missing, there are no rows, or labels are other than 0 and 1, or other than the model's classes.
     """
-    model = load_chosen_model(run)
+    uri, version, model = load_chosen_model(run)
     answers = model.answers
     columns: dict[str, list[np.ndarray]] = {"label": [], "score": []}
     with open_parquet(source) as file:
@@ -57,7 +57,7 @@ def evaluate_file(run: RunContext, source: Path) -> str:
     settings = run.config.evaluate
     rows = EvaluationRows(joined["label"], user, request, classes=answers.classes)
     evaluation = evaluate_models(rows, {"model": joined["score"]}, replicates=settings.bootstrap, seed=settings.seed)
-    facts = {"model": model_uri(run), "version": model_version(run), "rows": len(joined["label"])}
+    facts = {"model": uri, "version": version, "rows": len(joined["label"])}
     return json.dumps(facts | metrics_json(evaluation.models["model"]), indent=1, allow_nan=False)
 
 

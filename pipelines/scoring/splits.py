@@ -8,7 +8,7 @@ from pathlib import Path
 
 from feature_store.tables.json_files import write_json
 from pipelines.errors import ConfigError
-from pipelines.registry.champion import load_chosen_model, model_uri, model_version
+from pipelines.registry.champion import load_chosen_model
 from pipelines.scoring.executors import score_parts
 from pipelines.scoring.files import scoring_report
 from pipelines.scoring.manifest import ScoresManifest
@@ -50,8 +50,8 @@ class SplitScores:
 
 def score_split(context: StageContext, final: Path) -> None:
     """Write the folder of scores of the test texts."""
-    began, settings, model = time.monotonic(), context.config.score, load_chosen_model(context.run)
-    version = model_version(context.run)
+    began, settings = time.monotonic(), context.config.score
+    uri, version, model = load_chosen_model(context.run, context.outside["version"])
     temporary = final.with_name(f".{final.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -83,7 +83,7 @@ def score_split(context: StageContext, final: Path) -> None:
         split=SPLIT,
         rows=counts.rows,
         model=context.config.name,
-        model_uri=model_uri(context.run),
+        model_uri=uri,
         model_version=version,
         fingerprint=context.fingerprint,
         report=report,

@@ -41,7 +41,7 @@ def scores_of(run: RunContext) -> Scores:
 
 def model_and_rows(run: RunContext) -> dict[str, str]:
     """The model and what it scores: of a date what the store holds for it, of which a later day of the log changes nothing."""
-    return {"model": f"{model_uri(run)} version {model_version(run)}"} | scores_of(run).made_from()
+    return {"model": model_uri(run), "version": model_version(run)} | scores_of(run).made_from()
 
 
 def score_candidates(context: StageContext) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import sqlite3
@@ -117,7 +118,7 @@ def connect(uri: str) -> MlflowClient:
 
 
 def _create_database(uri: str) -> None:
-    """Make a missing SQLite database beside its place and rename it.
+    """Make a missing SQLite database beside its place and rename it, one process at a time.
 
     MLflow creates its tables in many steps over seconds, and never recovers from a kill between two of them.
     """
@@ -128,9 +129,13 @@ def _create_database(uri: str) -> None:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_name(f".{file.name}.unfinished")
-    unfinished.unlink(missing_ok=True)
-    MlflowClient(tracking_uri=sqlite_uri(unfinished)).search_experiments(max_results=1)
-    unfinished.replace(file)
+    with open(file.with_name(f".{file.name}.lock"), "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if file.exists():  # another run made it meanwhile
+            return
+        unfinished.unlink(missing_ok=True)
+        MlflowClient(tracking_uri=sqlite_uri(unfinished)).search_experiments(max_results=1)
+        unfinished.replace(file)
 
 
 def _reach_database(uri: str) -> None:

@@ -123,6 +123,8 @@ class StageContext:
         Artifact directory of every stage named as ``upstream``; their digests have been checked.
     output : Path
         The stage's own directory. Whatever lies there when the stage returns is the artifact.
+    outside : dict of str to str
+        What the stage's inputs from outside were when its fingerprint was made; see :class:`Stage`.
     checkpoint : Path
         Directory whose files survive a kill, and are removed when the stage is done. The stage creates it.
     began : float
@@ -134,6 +136,7 @@ class StageContext:
     keys: tuple[str, ...]
     inputs: dict[str, Path]
     output: Path
+    outside: dict[str, str] = field(default_factory=dict)
     recorded: dict[str, Any] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
 

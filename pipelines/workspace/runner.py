@@ -162,10 +162,9 @@ class Runner:
         made_from = MadeFrom(inputs=inputs, config=config, source=source)
         return Artifact(self.context.workspace / "artifacts" / stage.name / name), made_from
 
-    def _stage_context(self, stage: Stage, artifact: Artifact, began: float | None = None) -> StageContext:
+    def _stage_context(self, stage: Stage, artifact: Artifact) -> StageContext:
         inputs = {name: self.context.artifacts[name].path for name in stage.upstream}
-        context = StageContext(self.context, stage.name, stage.keys, inputs, artifact.path)
-        return context if began is None else replace(context, began=began)
+        return StageContext(self.context, stage.name, stage.keys, inputs, artifact.path)
 
     def _is_up_to_date(self, stage: Stage, artifact: Artifact) -> bool:
         manifest = artifact.manifest
@@ -181,7 +180,8 @@ class Runner:
         self.context.force = force
         began = time.monotonic()  # looking at the world outside may be work: `ingest` reads new input there
         artifact, made_from = self._locate(stage)
-        context = self._stage_context(stage, artifact, began)
+        outside = {name: one.digest for name, one in made_from.inputs.items() if name not in stage.upstream and one.digest is not None}
+        context = replace(self._stage_context(stage, artifact), outside=outside, began=began)
         work = force or not self._is_up_to_date(stage, artifact)
         if work:
             self._make(stage, context, artifact, made_from, force)

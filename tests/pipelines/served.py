@@ -28,6 +28,13 @@ from tests.summaries import click_summary
 
 LOGITS = {1: [2.0, 1.0, 0.0, -2.0], 2: [-2.0, 0.0, 1.0, 2.0]}
 ITEMS = (10, 11, 12, 13, 99)
+EVENTS = {"path": "log_*.parquet", "user": "user", "item": "item", "time": "time", "clicked": "clicked", "request": "request"}
+CONFIGURATION = {
+    "name": "demo",
+    "source": {"reader": "tabular", "events": EVENTS, "context": {"categorical": ["device"]}},
+    "split": {"fractions": [0.8, 0.1, 0.1]},
+    "score": {"batch_rows": 13, "workers": 1},
+}
 DAYS = [date(2024, 1, day) for day in (1, 2, 3)]
 
 
@@ -125,11 +132,7 @@ def make_served(root: Path, workspace: Path) -> Served:
 
 def configuration() -> RunConfig:
     """Of every workspace here."""
-    events = {"path": "log_*.parquet", "user": "user", "item": "item", "time": "time", "clicked": "clicked", "request": "request"}
-    source = {"reader": "tabular", "events": events, "context": {"categorical": ["device"]}}
-    return RunConfig.model_validate(
-        {"name": "demo", "source": source, "split": {"fractions": [0.8, 0.1, 0.1]}, "score": {"batch_rows": 13, "workers": 1}}
-    )
+    return RunConfig.model_validate(CONFIGURATION)
 
 
 def copied(template: Path, workspace: Path) -> Served:

@@ -390,7 +390,7 @@ def test_rows_that_cannot_be_scored_are_named_by_workers_too(served: Served, giv
 
 def test_a_fault_of_the_program_in_a_worker_comes_with_its_trace(served: Served, tmp_path: Path) -> None:
     folder = PartsFolder(tmp_path / ".parts", {})
-    model = load_chosen_model(served.context())
+    model = load_chosen_model(served.context()).loaded
     answers = []
     for part in (Part(0, 0, rows(3)), Part(1, 3, rows(3), rows(3).select(["kind"]))):
         hand_over(part, folder)
@@ -443,7 +443,7 @@ print("script")
 workspace = Path({str(served.workspace)!r})
 served = Served(workspace, workspace, configuration())
 served.change(score={{"workers": 2, "batch_rows": 10}})
-model = load_chosen_model(served.context())
+model = load_chosen_model(served.context()).loaded
 folder = PartsFolder(Path({str(tmp_path / "parts")!r}), {{}})
 with local_executor.WorkerPool(model, "1", folder, 1, "") as pool, local_executor._as_workers_begin():
     opened = pool._pool.submit(local_executor._opened, model.path)

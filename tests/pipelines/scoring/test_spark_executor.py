@@ -130,7 +130,7 @@ def test_finished_parts_are_taken_over(spark: Served, tmp_path: Path, monkeypatc
 
 
 def test_an_executor_opens_no_other_model_than_the_one_it_was_told(served: Served, tmp_path: Path) -> None:
-    model = load_chosen_model(served.context())
+    model = load_chosen_model(served.context()).loaded
     files = {name: model.path / name for name in files_of(model.path)}
     (tmp_path / "model.zip").write_bytes(packed(files))
     assert open_shipped(tmp_path / "model.zip", tmp_path / "there", model.digest).digest == model.digest
