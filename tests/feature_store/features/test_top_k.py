@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -43,3 +45,13 @@ def test_the_best_rows_of_each_user_stay_in_their_order(
     found = pq.read_table(folder / "out.parquet")
     assert kept == len(expected)
     assert found.equals(table.take(pa.array(expected, pa.int64())))
+
+
+def test_users_and_scores_are_those_of_their_very_names(tmp_path: Path) -> None:
+    """DuckDB takes ``user_id`` for ``USER_ID`` where that comes first."""
+    table = pa.table(
+        {"USER_ID": [1, 1, 1], "Score": [3, 2, 1], "user_id": ["a", "b", "b"], "score": [0.1, 0.2, 0.3], "file_row_number": [7, 8, 9]}
+    )
+    pq.write_table(table, tmp_path / "in.parquet")
+    assert keep_best(tmp_path / "in.parquet", tmp_path / "out.parquet", 1, ENGINE) == 2
+    assert pq.read_table(tmp_path / "out.parquet").equals(table.take([0, 2]))

@@ -14,6 +14,7 @@ from feature_store.text.dataset import assemble_texts, load_tokenizer
 from feature_store.text.summary import TextSummary
 from tests.feature_store.logs import Event, write_store
 from tests.feature_store.text.test_ingest import World
+from tests.odd_names import odd_folder
 
 TOKENS = {"teacher": {"kind": "characters", "min_count": 1}, "student": {"kind": "ngrams", "lengths": [1, 2], "min_count": 1}}
 
@@ -61,6 +62,19 @@ def test_rows_classes_and_views(tmp_path: Path) -> None:
     assert (summary.classes, summary.pair, summary.views["teacher"].unseen_token_share) == (2, False, 0.5)
     assert TextSummary.read(output) == summary
     assert json.loads((output / "audit.json").read_text())["normalised"]["between"]["train - test"]["rows"] == 1
+
+
+def test_the_files_do_not_depend_on_the_names_of_the_folders_above_them(tmp_path: Path) -> None:
+    for root in (tmp_path / "plain", odd_folder(tmp_path / "odd")):
+        root.mkdir(exist_ok=True)
+        world = World(root)
+        world.write("train.tsv", [("ab", "y"), ("b", "x"), ("ca", "x")])
+        world.write("validation.tsv", [("a", "x")])
+        world.write("test.tsv", [("bd", "y"), ("B!", "x")])
+        world.write("my [words]*?.txt", [("[PAD]",), ("[UNK]",), ("[CLS]",), ("[SEP]",), ("[MASK]",), ("a",), ("b",)])
+        assemble(world, root / "rows", teacher={"kind": "wordpiece", "vocabulary": "my [words]*?.txt"})
+    for file in (tmp_path / "plain" / "rows").rglob("*.*"):
+        assert file.read_bytes() == (root / "rows" / file.relative_to(tmp_path / "plain" / "rows")).read_bytes(), file
 
 
 def test_pairs(tmp_path: Path) -> None:
