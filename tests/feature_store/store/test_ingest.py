@@ -78,6 +78,10 @@ def test_the_store_does_not_depend_on_the_names_of_the_folders_above_it_or_the_l
         one.ingest()
         one.write("b.csv", row(2, 10, DAY + 5), row("x", 11, DAY + 86_400), row(1, 13, DAY + 4, "?"), row(4), row(5))
         one.ingest()
+        for user in (7, 8):  # rows of a file that is read again leave the store, whatever it is called
+            one.write("it's ${x} [1].csv", row(user))
+            one.ingest()
+        assert {"7", "8"} & {user for user, *_ in one.rows()} == {"8"}
     assert odd.bytes() == world.bytes()
     assert len(odd.quarantine()) == 3
 
