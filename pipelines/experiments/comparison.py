@@ -14,7 +14,7 @@ from pipelines.stages.transfer import STAGE as TRANSFER
 from pipelines.tasks import Rows, task_of
 from pipelines.workspace.artifacts import Artifact
 from pipelines.workspace.context import RunContext, Stage, StageContext
-from pipelines.workspace.reports import publish_beside
+from pipelines.workspace.reports import publish_beside_run
 from pipelines.workspace.runner import Runner
 
 
@@ -65,7 +65,7 @@ def bring_up_to_date(runner: Runner, comparison: Comparison, force: bool = False
         upstream=("ingest", "finetune", "teacher"),
         keys=("name", "seed", *STUDENT_KEYS, "evaluate.bootstrap", "evaluate.seed", comparison.name),
         outside=lambda _: digests,
-        conclude=lambda context: publish_beside(context, comparison.files),
+        conclude=lambda context: publish_beside_run(context, comparison.files),
     )
     Runner(runner.context, [stage]).run()
 

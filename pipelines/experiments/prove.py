@@ -20,6 +20,7 @@ from pipelines.training.facts import StudentFacts
 from pipelines.training.proofs import FILE, PAGE
 from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.context import RunContext, StageContext
+from pipelines.workspace.reports import experiment_directory
 from pipelines.workspace.runner import Runner
 
 PAIRS = (("student", "student_alone"), ("student", "teacher"), ("teacher", "student_alone"))
@@ -171,7 +172,7 @@ def proof_table(run: RunContext) -> str:
         name = f"{one['amount']:g}{' (configured)' if one['configured'] else ''}"
         value = one[f"validation_{main}"]
         lines.append(f"{_line(name, one[main], one['against_student_alone'])}{'–' if value is None else f'{value:.4f}':>12}")
-    return "\n".join([*lines, f"report: {run.workspace / 'reports' / 'latest' / PAGE}"])
+    return "\n".join([*lines, f"report: {experiment_directory(run, 'prove', PAGE) / PAGE}"])
 
 
 def _line(name: str, figure: Mapping[str, Any], difference: Mapping[str, Any]) -> str:

@@ -25,6 +25,7 @@ from pipelines.training.costs import combined_costs, student_costs
 from pipelines.training.facts import StudentFacts
 from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.context import RunContext, StageContext
+from pipelines.workspace.reports import experiment_directory
 from pipelines.workspace.runner import Runner
 
 FILE, PAGE = "sweep.json", "sweep.html"
@@ -178,4 +179,4 @@ def sweep_table(run: RunContext) -> str:
         rate = f"{one['rows_per_second']:,.0f}" if one["rows_per_second"] else "–"
         lines.append(f"{one['name']:<16}{one[main]['value']:>8.4f}{validation:>12}{rate:>12}{size:>9}  {', '.join(best)}".rstrip())
     lines += [f"{name:<16}{'–':>8}  {reason}" for name, reason in result["not_possible"].items()]
-    return "\n".join([*lines, f"report: {run.workspace / 'reports' / 'latest' / PAGE}"])
+    return "\n".join([*lines, f"report: {experiment_directory(run, 'sweep', PAGE) / PAGE}"])

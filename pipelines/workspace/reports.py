@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
-from pipelines.workspace.artifacts import Artifact, point, publish_directory, read_json_as
+from feature_store.tables.files import sha256_of
+from pipelines.workspace.artifacts import Artifact, point, publish_directory, read_json, read_json_as
 from pipelines.workspace.context import RunContext, StageContext
 from pipelines.workspace.manifest import MANIFEST, ReportManifest
+
+PAGE, METRICS = "report.html", "metrics.json"
 
 
 def publish_report(context: StageContext) -> None:
@@ -20,7 +24,7 @@ def publish_report(context: StageContext) -> None:
     temporary = reports / f".{context.fingerprint}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    for name in ("report.html", "metrics.json"):
+    for name in (PAGE, METRICS):
         shutil.copyfile(context.output / name, temporary / name)
     publish_directory(temporary, final)
     point(reports / "latest", context.fingerprint)
@@ -49,14 +53,61 @@ def publish_beside(context: StageContext, names: tuple[str, ...]) -> None:
     """
     reports = context.workspace / "reports"
     latest = reports / "latest"
-    if (latest / "report.html").exists():
+    if (latest / PAGE).exists():
         _copy(context.output, latest.resolve(), names)
         return
+    _publish_alone(context, names)
+
+
+def publish_beside_run(context: StageContext, names: tuple[str, ...]) -> None:
+    """Put files of the stage beside the report of the run of the same configuration on the same rows, or else into a folder of their own.
+
+    ``latest`` goes on naming the newest report of a pipeline, where there is one.
+    """
+    folder = _report_of_run(context)
+    if folder is None:
+        _publish_alone(context, names)
+    else:
+        _copy(context.output, folder, names)
+
+
+def experiment_directory(run: RunContext, stage: str, name: str) -> Path:
+    """Where :func:`publish_beside_run` put a file of a stage: under the name ``latest`` where that names the folder."""
+    reports, digest = run.workspace / "reports", sha256_of(run.artifacts[stage].path / name)
+    holding = [file.parent for file in reports.glob(f"*/{name}") if sha256_of(file) == digest]
+    return next((folder for folder in holding if folder.name == "latest"), holding[0] if holding else reports / "latest")
+
+
+def _report_of_run(context: StageContext) -> Path | None:
+    """The newest report of a pipeline that had the values of this configuration for all keys that it read."""
+    reports, rows = context.workspace / "reports", context.inputs["ingest"].name
+    present, found = context.config.model_dump(mode="json", by_alias=True), []
+    for file in reports.glob(f"*/{METRICS}"):
+        folder = file.parent
+        manifest = None if folder.is_symlink() else read_json_as(folder / MANIFEST, ReportManifest)
+        made = None if manifest is None else Artifact(context.workspace / "artifacts" / manifest.stage / folder.name).manifest
+        if made is None or "ingest" not in made.inputs or made.inputs["ingest"].fingerprint != rows:
+            continue
+        if _agree((read_json(file) or {}).get("run", {}).get("configuration", {}), present):
+            found.append((made.started, folder))
+    return max(found)[1] if found else None
+
+
+def _agree(read: Any, present: Any) -> bool:
+    """Whether a configuration has these values; it may have other keys besides."""
+    if isinstance(read, dict) and isinstance(present, dict):
+        return all(key in present and _agree(value, present[key]) for key, value in read.items())
+    return bool(read == present)
+
+
+def _publish_alone(context: StageContext, names: tuple[str, ...]) -> None:
+    reports = context.workspace / "reports"
     folder = reports / context.fingerprint
     folder.mkdir(parents=True, exist_ok=True)
     _copy(context.output, folder, names)
     ReportManifest(stage=context.stage, digest=Artifact(context.output).finished.digest).write(folder)
-    point(latest, folder.name)  # last: a kill before it repeats all of this
+    if not (reports / "latest" / PAGE).exists():
+        point(reports / "latest", folder.name)  # last: a kill before it repeats all of this
 
 
 def add_to_report(context: StageContext, source: Path, names: tuple[str, ...]) -> None:
