@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,8 @@ def test_rows_of_any_log_equal_the_naive_ones(has_impressions: bool) -> None:
     @given(log=logs(has_impressions), amount=st.sampled_from([0.2, 1.0]))
     def check(log: list[Event], amount: float) -> None:
         nonlocal checked
-        asked = [Event(2, 3, minute, request=7) for minute in (330, 340, 400, 410)]  # validation and test have clicks
+        asked = [Event(2, 3, minute, request=7) for minute in (330, 340, 400, 410)]  # validation and test have clicks, and more than those
+        asked += [replace(event, item=2, clicked=0) for event in asked if has_impressions]
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             try:

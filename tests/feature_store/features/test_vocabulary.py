@@ -24,6 +24,7 @@ LOG = [
     Event(0, 50, 16, device="watch"),
     Event(0, 7, 30, device="new"),
     *(Event(1, 7, minute, device="new") for minute in (40, 41, 42)),
+    *(Event(1, 7, minute, clicked=0, device="new") for minute in (31, 43)),  # validation and test hold more than clicks
 ]
 
 
