@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from feature_store.features.summary import CandidateSummary, SplitTimes
 from feature_store.tables.json_files import load_json, write_json, write_text
 from feature_store.tables.json_models import JsonFile, JsonModel
-from pipelines.tasks import Rows
-from pipelines.workspace.context import StageContext
 from pipelines.workspace.resources import peak_memory_bytes
+
+if TYPE_CHECKING:  # a worker that scores reads a model's lineage, and with it this file: the store and the console would come with them
+    from pipelines.tasks import Rows
+    from pipelines.workspace.context import StageContext
 
 PLOTS = "report.json"
 PAGE = "report.html"
