@@ -175,9 +175,10 @@ def scored_batches(run: RunContext, model: LoadedModel, file: pq.ParquetFile, na
             if not part.rows.num_rows:
                 return
             try:
-                yield part.rows, model.score(part.complete)[0]
+                scores, _ = model.score(part.complete)
             except ValueError as error:  # of the model's own scorer, which cannot know our exceptions
-                raise type(error)(f"{name}, rows from {part.first + 1:,} on: {error}") from None
+                raise DataError(f"{name}, rows from {part.first + 1:,} on: {error}") from None
+            yield part.rows, scores
 
 
 def scoring_report(model: LoadedModel, counts: ScoringCounts, began: float, resumed: int = 0) -> ScoringReport:

@@ -257,7 +257,12 @@ def test_labelled_rows_are_measured(served: Served, tmp_path: Path) -> None:
     found = json.loads(evaluate_file(served.context(), tmp_path / "labelled.parquet"))
     assert (found["rows"], found["version"], found["auc"]["value"]) == (60, "1", 1.0)
     assert json.loads(evaluate_file(served.context(model="models:/demo/2"), tmp_path / "labelled.parquet"))["auc"]["value"] < 0.6
-    for change, expected in ((rows.drop(columns="clicked"), "column clicked is missing"), (rows.assign(clicked=2), "must hold 0 and 1")):
+    for change, expected in (
+        (rows.drop(columns="clicked"), "column clicked is missing"),
+        (rows.assign(clicked=2), "must hold 0 and 1"),
+        (rows.assign(item_age=np.inf), "labelled.parquet, rows from 1 on: column item_age must hold numbers, not inf"),
+        (rows.assign(request_id=1.5), "column request_id holds 1.5; an id is text or an integer"),
+    ):
         change.to_parquet(tmp_path / "labelled.parquet")
         with pytest.raises(DataError, match=expected):
             evaluate_file(served.context(), tmp_path / "labelled.parquet")
