@@ -82,8 +82,7 @@ class EmbeddedEngine:
     def renew(self, name: str, query: str, /, **parameters: object) -> None:
         """Replace a table by a query that reads the table itself."""
         self.table(f"{name}_next", query, **parameters)
-        self.table(name, f"select * from {name}_next")
-        self.drop(f"{name}_next")
+        self._run(f"drop table {name}; alter table {name}_next rename to {name}")
 
     def view(self, name: str, query: str, /, **parameters: object) -> None:
         """Like :meth:`table`, computed where it is used."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
+from functools import cache
 from itertools import accumulate
 from typing import Any
 
@@ -109,8 +110,9 @@ class Augmenter:
         return "".join(words)
 
 
+@cache
 def _tagger() -> Any:
-    """jieba's tagger over the dictionary of :func:`feature_store.text.tokenizers.words.cutter`."""
+    """jieba's tagger over the dictionary of :func:`feature_store.text.tokenizers.words.cutter`, which it reads once more."""
     import jieba.posseg
 
     return jieba.posseg.POSTokenizer(cutter())

@@ -58,8 +58,9 @@ def source_of(module: str, root: Path = ROOT) -> dict[str, str]:
         waiting += [one if _path_of(one, root) else one.rpartition(".")[0] for one in imported]
         if name in COPIED_BY:
             waiting.append(COPIED_BY[name])
-        for folder in (folder for reader, folder in READ_BY.items() if name == reader or name.startswith(f"{reader}.")):
-            found[folder] = _folder_digest(root / folder)
+        for reader, folder in READ_BY.items():
+            if folder not in found and (name == reader or name.startswith(f"{reader}.")):
+                found[folder] = _folder_digest(root / folder)
     return found
 
 
@@ -77,10 +78,16 @@ def changed_modules(now: Mapping[str, str], before: Mapping[str, str]) -> list[s
 def _path_of(module: str, root: Path) -> Path | None:
     """File of a module of this project, or of the module from elsewhere that a stage is defined in; None where there is none."""
     if module.split(".")[0] in PACKAGES:
-        base = root.joinpath(*module.split("."))
-        return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+        return _file_of(module, root)
     loaded = getattr(sys.modules.get(module), "__file__", None)
     return Path(loaded) if loaded and loaded.endswith(".py") else None
+
+
+@cache
+def _file_of(module: str, root: Path) -> Path | None:
+    """File of a module or package below a root."""
+    base = root.joinpath(*module.split("."))
+    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
 
 
 @cache
