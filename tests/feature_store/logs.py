@@ -11,6 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 
 from feature_store.config import AssemblyConfig
 from feature_store.features.statistics import click_counts
@@ -21,6 +23,8 @@ from feature_store.tables.files import sha256_of
 
 START = int(datetime(2024, 1, 1, 6, tzinfo=UTC).timestamp()) * 10**6  # microseconds
 MINUTE = 60 * 10**6
+# What one log costs is the engine's statements, however many rows it has: few logs, and half of them long.
+FEW = settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,11 @@ class Event:
 def at(minute: int) -> datetime:
     """A time of a log as the configuration has it."""
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=START + minute * MINUTE)
+
+
+def short_or_long(event: st.SearchStrategy[Event]) -> st.SearchStrategy[list[Event]]:
+    """Logs, by half short ones, in which much is absent; they also say in few events what is wrong."""
+    return st.lists(event, min_size=8, max_size=24) | st.lists(event, min_size=50, max_size=90)
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -156,8 +165,11 @@ class Naive:
     def transitions(self, events: Sequence[Event]) -> list[tuple[int, Event]]:
         """(previous item, click) for each click, the previous one as known when the click arrived."""
         found = []
-        for user in {e.user for e in events}:
-            ordered = list(enumerate(self.clicks(events, user)))
+        of_user: dict[int, list[Event]] = {}
+        for event in events:
+            of_user.setdefault(event.user, []).append(event)
+        for mine in of_user.values():
+            ordered = list(enumerate(self.clicks(mine)))
             for place, click in ordered:
                 before = [e for p, e in ordered if p < place and (e.known, p) < (click.known, place)]
                 if before and click.time_known and before[-1].time_known:

@@ -12,6 +12,7 @@ import pytest
 
 from feature_store.config import FeatureStoreConfig, SparkConfig
 from feature_store.engines.spark_session import EngineFailed, EngineMissing, require_java, spark_session
+from tests.programs import HANGS
 from tests.sparks import skip_without_java
 
 
@@ -73,7 +74,9 @@ def test_a_session_that_cannot_start_is_one_line() -> None:
         except EngineFailed as error:
             print(error)
     """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[3], check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[3], check=True, timeout=HANGS
+    )
     assert len(done.stdout.splitlines()) == 1
     assert re.match(r"Spark cannot start a session on local\[many\] \(.+\); check feature_store.spark", done.stdout)
 

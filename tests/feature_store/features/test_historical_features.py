@@ -6,11 +6,12 @@ import tempfile
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_store.config import AssemblyConfig, FeatureStoreConfig
@@ -19,7 +20,7 @@ from feature_store.features.historical_features import FeatureLookup, candidate_
 from feature_store.features.training_set import assemble
 from feature_store.store.store import Store
 from feature_store.tables.contracts import DataError, NoEvents
-from tests.feature_store.logs import Event, at, write_store
+from tests.feature_store.logs import FEW, Event, at, short_or_long, write_store
 
 ENGINE = FeatureStoreConfig(threads=1)
 CONFIG = AssemblyConfig.model_validate(
@@ -174,10 +175,15 @@ def test_a_lookup_serves_frames_in_any_order_of_time(store: Store) -> None:
         assert [lookup.of(frame) for frame in frames] == [features_for(store, frame, CONFIG, ENGINE) for frame in frames]
 
 
-@settings(max_examples=25, deadline=None)
-@given(events=st.lists(EVENTS, min_size=5, max_size=40), impressions=st.booleans(), hidden=st.none() | st.integers(400, 4_000))
+@FEW
+@given(
+    events=short_or_long(EVENTS),
+    impressions=st.booleans(),
+    hidden=st.none() | st.integers(400, 4_000),
+    kind=st.sampled_from(["log", "live"]),
+)
 def test_a_reading_up_to_a_later_date_answers_as_one_up_to_the_midnight_after_the_rows(
-    events: list[Event], impressions: bool, hidden: int | None
+    events: list[Event], impressions: bool, hidden: int | None, kind: Literal["log", "live"]
 ) -> None:
     """What came later, or became known later, is in no answer; and what is to be scored comes from the same rows."""
     log = [event if impressions and event.time_known else replace(event, clicked=1) for event in events]
@@ -189,13 +195,12 @@ def test_a_reading_up_to_a_later_date_answers_as_one_up_to_the_midnight_after_th
         with FeatureLookup(store, CONFIG, ENGINE, until(datetime(2024, 1, 5, tzinfo=UTC))) as shared:
             for day in (date(2024, 1, 1), date(2024, 1, 2), date(2024, 1, 3)):
                 midnight = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
-                for kind in ("log", "live"):
-                    try:
-                        rows = candidates_on(store, day, CONFIG, ENGINE, as_of, kind=kind).select(["user_id", "item_id", "timestamp"])  # type: ignore[arg-type]
-                    except DataError:
-                        continue
-                    with FeatureLookup(store, CONFIG, ENGINE, until(midnight)) as own:
-                        assert shared.of(rows).to_pydict() == own.of(rows).to_pydict()
+                try:
+                    rows = candidates_on(store, day, CONFIG, ENGINE, as_of, kind=kind).select(["user_id", "item_id", "timestamp"])
+                except DataError:  # no event of that day, or no live item
+                    continue
+                with FeatureLookup(store, CONFIG, ENGINE, until(midnight)) as own:
+                    assert shared.of(rows).to_pydict() == own.of(rows).to_pydict()
 
 
 def test_live_candidates_come_in_batches(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

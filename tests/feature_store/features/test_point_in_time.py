@@ -10,14 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_store.config import AssemblyConfig, FeatureStoreConfig
 from feature_store.features.historical_features import features_for
 from feature_store.features.training_set import assemble
 from feature_store.tables.contracts import DataError
-from tests.feature_store.logs import MINUTE, START, Event, Naive, write_store
+from tests.feature_store.logs import FEW, MINUTE, START, Event, Naive, short_or_long, write_store
 
 ENGINE = FeatureStoreConfig(threads=1, memory="500MB")
 CONFIG = AssemblyConfig.model_validate(
@@ -29,11 +29,10 @@ CONFIG = AssemblyConfig.model_validate(
         "vocabulary": {"min_count": 1},
     }
 )
-SLOW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
-def events(has_impressions: bool, most: int = 60) -> st.SearchStrategy[list[Event]]:
-    """Small logs: few users, items and times, so that ties, repeats, late clicks and unknown times meet."""
+def events(has_impressions: bool) -> st.SearchStrategy[list[Event]]:
+    """Few users, items and times, so that ties, repeats, late clicks and unknown times meet."""
     event = st.builds(
         Event,
         user=st.integers(0, 2),
@@ -45,7 +44,7 @@ def events(has_impressions: bool, most: int = 60) -> st.SearchStrategy[list[Even
         device=st.sampled_from([None, "a", "b"]),
     )
     listed = st.builds(Event, user=st.integers(0, 2), item=st.integers(0, 3), minute=st.integers(-30, 10), time_known=st.just(False))
-    return st.builds(lambda known, unknown: known + unknown, st.lists(event, min_size=8, max_size=most), st.lists(listed, max_size=4))
+    return st.builds(lambda known, unknown: known + unknown, short_or_long(event), st.lists(listed, max_size=4))
 
 
 def same(found: float | None, expected: float | None) -> bool:
@@ -54,7 +53,7 @@ def same(found: float | None, expected: float | None) -> bool:
 
 @pytest.mark.parametrize("has_impressions", [False, True])
 def test_assembled_rows_equal_the_naive_ones(has_impressions: bool) -> None:
-    @SLOW
+    @FEW
     @given(log=events(has_impressions))
     def check(log: list[Event]) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -117,8 +116,8 @@ def grid(log: Sequence[Event]) -> pa.Table:
 
 @pytest.mark.parametrize("has_impressions", [False, True])
 def test_features_of_any_row_equal_the_naive_ones(has_impressions: bool) -> None:
-    @SLOW
-    @given(log=events(has_impressions, most=25))
+    @FEW
+    @given(log=events(has_impressions))
     def check(log: list[Event]) -> None:
         naive = Naive(log, CONFIG, has_impressions)
         with tempfile.TemporaryDirectory() as folder:
@@ -138,7 +137,7 @@ def test_features_of_any_row_equal_the_naive_ones(has_impressions: bool) -> None
 
 @pytest.mark.parametrize("has_impressions", [False, True])
 def test_nothing_that_happens_or_becomes_known_later_changes_features(has_impressions: bool) -> None:
-    @SLOW
+    @FEW
     @given(log=events(has_impressions), more=events(has_impressions), minute=st.integers(0, 24).map(lambda n: 20 * n))
     def check(log: list[Event], more: list[Event], minute: int) -> None:
         t = START + minute * MINUTE

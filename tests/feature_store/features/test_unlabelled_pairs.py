@@ -18,8 +18,8 @@ from feature_store.features.training_set import assemble
 from feature_store.features.unlabelled_pairs import HARD_NEGATIVES, TRANSFER_SET, NoPairs, Purpose, write_unmet_rows
 from feature_store.store.store import Store
 from feature_store.tables.contracts import DataError, NotIngested
-from tests.feature_store.features.test_point_in_time import SLOW, same
-from tests.feature_store.logs import START, Event, Naive, at, write_store
+from tests.feature_store.features.test_point_in_time import same
+from tests.feature_store.logs import FEW, START, Event, Naive, at, write_store
 
 ENGINE = FeatureStoreConfig(threads=1, memory="500MB")
 UNTIL = 500  # minutes; end of training
@@ -144,16 +144,16 @@ def logs(has_impressions: bool) -> st.SearchStrategy[list[Event]]:
     """Logs with users who have not met every item; ties, repeats, late clicks and unknown times among them."""
     event = st.builds(
         Event,
-        user=st.integers(0, 5),
-        item=st.integers(0, 7),
+        user=st.integers(0, 9),
+        item=st.integers(0, 11),
         minute=st.integers(0, 16).map(lambda n: 20 * n),
         clicked=st.sampled_from([0, 1]) if has_impressions else st.just(1),
         delay=st.sampled_from([0, 0, 0, 20, 30, 200]),
         request=st.sampled_from([None, 1, 2]) if has_impressions else st.none(),
         device=st.sampled_from([None, "a", "b"]),
     )
-    listed = st.builds(Event, user=st.integers(0, 5), item=st.integers(0, 7), minute=st.integers(-30, 10), time_known=st.just(False))
-    return st.builds(lambda known, unknown: known + unknown, st.lists(event, min_size=15, max_size=50), st.lists(listed, max_size=4))
+    listed = st.builds(Event, user=st.integers(0, 9), item=st.integers(0, 11), minute=st.integers(-30, 10), time_known=st.just(False))
+    return st.builds(lambda known, unknown: known + unknown, st.lists(event, min_size=50, max_size=100), st.lists(listed, max_size=4))
 
 
 @pytest.mark.parametrize("has_impressions", [False, True])
@@ -162,8 +162,8 @@ def test_rows_of_any_log_equal_the_naive_ones(has_impressions: bool) -> None:
     config = AssemblyConfig.model_validate(CONFIG.model_dump() | {"split": split})
     checked = 0
 
-    @SLOW
-    @given(log=logs(has_impressions), amount=st.sampled_from([0.2, 1.0]))
+    @FEW
+    @given(log=logs(has_impressions), amount=st.sampled_from([0.5, 1.0]))
     def check(log: list[Event], amount: float) -> None:
         nonlocal checked
         asked = [Event(2, 3, minute, request=7) for minute in (330, 340, 400, 410)]  # validation and test have clicks, and more than those
@@ -196,9 +196,9 @@ def test_hard_negatives_are_near_and_never_a_pair_that_met(tmp_path: Path, has_i
 
 @pytest.mark.parametrize("has_impressions", [False, True])
 def test_the_file_depends_on_the_seed_and_not_on_chunks_or_threads(tmp_path: Path, has_impressions: bool) -> None:
-    log = busy_log(has_impressions)
+    log = busy_log(has_impressions, rows=200)
     written = []
-    for seed, engine in ((3, {}), (3, {"chunk": 41}), (3, {"chunk": 150, "threads": 2}), (4, {})):
+    for seed, engine in ((3, {}), (3, {"chunk": 41}), (3, {"chunk": 90, "threads": 2}), (4, {})):
         make(tmp_path, log, has_impressions, seed=seed, **engine)
         written.append((tmp_path / "transfer.parquet").read_bytes())
     assert written[0] == written[1] == written[2] != written[3]

@@ -24,6 +24,7 @@ from feature_store.tables import contracts
 from feature_store.tables.casting import to_text
 from feature_store.tables.contracts import DataError, StorageError
 from tests.odd_names import odd_folder
+from tests.programs import HANGS
 
 DAY = 1717200000  # 2024-06-01 00:00 UTC
 NOW = datetime(2024, 7, 1, tzinfo=UTC)
@@ -509,7 +510,7 @@ def test_a_run_killed_while_merging_is_repaired_by_the_next(tmp_path: Path) -> N
         w.write("a.csv", row(1, 10, DAY), row(1, 11, DAY + 86_400))
     # a real death: no handler runs, and the scratch stays behind
     arguments = [world.source.model_dump_json(exclude_unset=True), str(world.data), str(world.root), str(world.failed)]
-    died = subprocess.run([sys.executable, "-c", DEATH, *arguments], check=False, cwd=Path(__file__).parents[3])
+    died = subprocess.run([sys.executable, "-c", DEATH, *arguments], check=False, cwd=Path(__file__).parents[3], timeout=HANGS)
     assert died.returncode == 9 and (world.root / "_next").is_dir() and world.store.dates() == []
     world.ingest()
     fresh.ingest()

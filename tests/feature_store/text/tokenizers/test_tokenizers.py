@@ -7,6 +7,7 @@ import pytest
 
 from feature_store.config import TokenizerConfig
 from feature_store.text.tokenizers import TOKENIZERS, fit_tokenizer
+from tests.programs import HANGS
 
 FILES = sorted(Path(sys.modules["feature_store.text.tokenizers"].__file__ or "").parent.glob("[!_]*.py"))
 
@@ -29,7 +30,9 @@ def test_a_tokenizer_is_rebuilt_from_its_file_alone(kind: str, tmp_path: Path) -
         "assert not {'torch', 'feature_store', 'tokenizers', 'transformers'} & set(sys.modules)"
     )
     given = ascii((tokenizer.to_dict(), tokenizer.tokens, text)).encode()
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, input=given, capture_output=True, check=True, env={})
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, input=given, capture_output=True, check=True, env={}, timeout=HANGS
+    )
     assert done.stdout.decode().strip() == str(tokenizer.encode([text])[0].tolist())
 
 
