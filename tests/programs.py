@@ -9,12 +9,14 @@ import os
 import runpy
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMED = ("pipelines.tasks.timing.TIMED_SECONDS", "ctr_kd.evaluation.throughput.TIMED_SECONDS")  # how long speed is measured
+HANGS = 600  # seconds after which what has not ended never will: it decides nothing else
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.preloaded"])
 
@@ -36,13 +38,31 @@ class Program:
         self.process = FORKS.Process(target=_run, args=(module, arguments, self._written, dict(environment or {})))
         self.process.start()
 
+    def said(self) -> str:
+        """What it wrote to standard output so far."""
+        return read_or_empty(self._written[0])
+
     def end(self) -> Ended:
         """Wait for its end."""
-        self.process.join()
+        self.process.join(HANGS)
+        if self.process.exitcode is None:
+            self.process.kill()
+            raise AssertionError(f"the program did not end in {HANGS} seconds; it wrote: {read_or_empty(self._written[1])}")
         with self._folder:
-            out, err = (Path(file).read_text(encoding="utf-8") if Path(file).exists() else "" for file in self._written)
-        assert self.process.exitcode is not None
-        return Ended(self.process.exitcode, out, err)
+            return Ended(self.process.exitcode, *map(read_or_empty, self._written))
+
+
+def read_or_empty(file: str) -> str:
+    """Text of a file; nothing where there is none yet."""
+    return Path(file).read_text(encoding="utf-8") if Path(file).exists() else ""
+
+
+def wait_until(holds: Callable[[], bool], otherwise: str) -> None:
+    """Wait for what another process does; fails, and says so, where it never does."""
+    began = time.monotonic()
+    while not holds():
+        assert time.monotonic() - began < HANGS, otherwise
+        time.sleep(0.02)
 
 
 def run_program(*arguments: str, module: str = "pipelines") -> Ended:
@@ -71,10 +91,10 @@ def run_together(processes: int, *arguments: str, module: str = "pipelines", env
     ]
     left = [program.process for program in started]
     while left:
-        multiprocessing.connection.wait([process.sentinel for process in left])
+        ended = multiprocessing.connection.wait([process.sentinel for process in left], HANGS)
         failed = any(process.exitcode for process in left)
         left = [process for process in left if process.exitcode is None]
-        if failed:
+        if failed or not ended:
             for process in left:
                 process.terminate()
     return [program.end() for program in started]

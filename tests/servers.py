@@ -7,12 +7,13 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import requests
+
+from tests.programs import HANGS, Program
 
 
 def reserve_port() -> socket.socket:
@@ -26,12 +27,14 @@ def reserve_port() -> socket.socket:
     return held
 
 
-def comes_up(process: subprocess.Popen[bytes], answers: Callable[[], bool]) -> bool:
+def comes_up(runs: Callable[[], bool], answers: Callable[[], bool]) -> bool:
     """Wait until a program answers; False where it ends before."""
+    began = time.monotonic()
     while not answers():
-        if process.poll() is not None:
+        if not runs():
             return False
-        time.sleep(0.2)
+        assert time.monotonic() - began < HANGS, "the server runs and does not answer"
+        time.sleep(0.1)
     return True
 
 
@@ -44,29 +47,20 @@ class Server:
         Of ``mlflow``; host and port are added.
     health : str
         Path that answers when it is ready.
-    log : Path
-        Receives what it prints.
     """
 
-    def __init__(self, arguments: list[str], health: str, log: Path) -> None:
-        self._arguments, self._health, self._log = arguments, health, log
+    def __init__(self, arguments: list[str], health: str) -> None:
+        self._arguments, self._health = arguments, health
         self._held = reserve_port()
         self.port = self._held.getsockname()[1]
         self.uri = f"http://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._program: Program | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", *self._arguments, "--host", "127.0.0.1", "--port", str(self.port)]
-        # Without its runner of jobs, which are other programs, a tracking server starts in a fraction of the time.
-        quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONDONTWRITEBYTECODE": "1"}
-        environment = {**os.environ, **quiet}
-        # The programs that `mlflow` starts are looked up: those of this environment come first.
-        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        with open(self._log, "ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
-        if not comes_up(self._process, self.answers):
-            self.kill()
-            raise RuntimeError(f"the server did not start: {self._log.read_text()[-2000:]}")
+        where = ("--host", "127.0.0.1", "--port", str(self.port))
+        self._program = Program(*self._arguments, *where, module="tests.server_program")
+        if not comes_up(self._program.process.is_alive, self.answers):
+            raise RuntimeError(f"the server did not start: {self._program.end().err[-2000:]}")
 
     def answers(self) -> bool:
         try:
@@ -76,22 +70,22 @@ class Server:
 
     def kill(self) -> None:
         """As a crash would end it, with all processes that it started."""
-        process, self._process = self._process, None
-        if process is not None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        program, self._program = self._program, None
+        if program is not None and program.process.pid is not None:
+            os.killpg(program.process.pid, signal.SIGKILL)
+            program.end()
 
 
 def tracking_server(folder: Path, database: Path) -> Server:
     """A tracking server and registry over a copy of an empty database."""
     (folder / "mlflow.db").write_bytes(database.read_bytes())
     store = ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--artifacts-destination", str(folder / "artifacts")]
-    return Server(["server", *store, "--workers", "1"], "/health", folder / "server.log")
+    return Server(["server", *store, "--workers", "1"], "/health")
 
 
-def scoring_server(model: Path, folder: Path) -> Server:
+def scoring_server(model: Path) -> Server:
     """`mlflow models serve` of a model in this environment."""
-    return Server(["models", "serve", "--model-uri", str(model), "--env-manager", "local"], "/ping", folder / "serving.log")
+    return Server(["models", "serve", "--model-uri", str(model), "--env-manager", "local"], "/ping")
 
 
 class Database:
@@ -114,7 +108,7 @@ class Database:
         self._user = "nobody" if os.geteuid() == 0 else None
         if self._user:
             shutil.chown(folder, self._user)
-        self._run("initdb", "-U", "tester", "-A", "trust", "--no-sync").wait()
+        self._run("initdb", "-U", "tester", "-A", "trust", "--no-sync").wait(HANGS)
 
     def _run(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
         command = [str(self._programs / program), "-D", str(self._folder / "data"), *arguments]
@@ -123,7 +117,8 @@ class Database:
 
     def start(self) -> None:
         self._process = self._run("postgres", "-h", "127.0.0.1", "-p", str(self.port), "-k", str(self._folder))
-        if not comes_up(self._process, self.answers):
+        process = self._process
+        if not comes_up(lambda: process.poll() is None, self.answers):
             self.kill()
             raise RuntimeError(f"PostgreSQL did not start: {(self._folder / 'log').read_text()[-2000:]}")
 
@@ -141,7 +136,7 @@ class Database:
         process, self._process = self._process, None
         if process is not None:
             process.send_signal(signal.SIGQUIT)  # at once, its children with it
-            process.wait()
+            process.wait(HANGS)
 
 
 def postgresql() -> Path | None:

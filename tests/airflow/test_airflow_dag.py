@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.programs import HANGS
+
 pytest.importorskip("airflow.sdk", reason="Airflow is not installed: make test-airflow")
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +57,12 @@ def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("airflow")
     (home / "dags").mkdir()
     done = subprocess.run(
-        [sys.executable, "-m", "airflow", "db", "migrate"], env=environment(home), capture_output=True, text=True, check=False
+        [sys.executable, "-m", "airflow", "db", "migrate"],
+        env=environment(home),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=HANGS,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return home
@@ -77,7 +84,7 @@ def run_one_date(home: Path, folder: Path, program: Path) -> tuple[dict[str, lis
     names = {"conf": str(folder / "night.yaml"), "workspace": str(folder / "workspace"), "program": str(program)}
     file = home / "dags" / "night.py"
     file.write_text(DAG_FILE.format(**names))
-    done = subprocess.run([sys.executable, str(file)], env=environment(home), capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, str(file)], env=environment(home), capture_output=True, text=True, check=False, timeout=HANGS)
     said = done.stdout + done.stderr
     found = [line for line in done.stdout.splitlines() if line.startswith("STATES ")]
     assert found, said[-4000:]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.scheduled_pipeline import FINAL_CODES
+from tests.programs import HANGS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "how-to" / "schedule.md").read_text(encoding="utf-8")
@@ -24,7 +25,9 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
     assert sorted(UNITS) == ["ctr-kd.service", "ctr-kd.timer"]
     for name, text in UNITS.items():  # only the program's place is another one here
         (tmp_path / name).write_text(text.replace("/srv/ctr_kd/.venv/bin/ctr-kd", shutil.which("true") or "/bin/true"))
-    done = subprocess.run([program, "verify", *(str(tmp_path / name) for name in UNITS)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [program, "verify", *(str(tmp_path / name) for name in UNITS)], capture_output=True, text=True, check=False, timeout=HANGS
+    )
     assert (done.returncode, [line for line in done.stderr.splitlines() if str(tmp_path) in line]) == (0, []), done.stderr
 
 

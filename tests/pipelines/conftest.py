@@ -7,8 +7,6 @@ import io
 import json
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.runner import Runner
 from tests.pipelines.served import Served, copied, make_served, make_template
 from tests.pipelines.tiny_workspace import Workspace
-from tests.programs import ROOT, TIMED
+from tests.programs import TIMED
 from tests.signatures import click_signature
 from tests.summaries import click_summary
 
@@ -132,11 +130,9 @@ def whole_pipeline(made_once: Callable[[str, Callable[[Path], None]], Path], mlf
     """A workspace in which the pipeline was gone to its end, to be copied; what was said is beside it, in ``out.txt`` and ``err.txt``."""
 
     def make(folder: Path) -> None:
-        workspace = Workspace.new(folder / "workspace", mlflow_database)
-        command = [sys.executable, "-m", "pipelines", *workspace.command("run")]
-        with open(folder / "out.txt", "w", encoding="utf-8") as out, open(folder / "err.txt", "w", encoding="utf-8") as err:
-            done = subprocess.run(command, stdout=out, stderr=err, cwd=ROOT, check=False)
-        assert done.returncode == 0, (folder / "err.txt").read_text()
+        out, err = Workspace.new(folder / "workspace", mlflow_database).run("run")
+        (folder / "out.txt").write_text(out, encoding="utf-8")
+        (folder / "err.txt").write_text(err, encoding="utf-8")
 
     return Workspace(made_once("whole", make) / "workspace")
 
@@ -313,15 +309,17 @@ def experiment(
 
 @pytest.fixture(scope="session")
 def served_template(
-    tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path, make_export: Callable[[Path, list[float]], None]
+    made_once: Callable[[str, Callable[[Path], None]], Path], mlflow_database: Path, make_export: Callable[[Path, list[float]], None]
 ) -> Path:
     """What every :class:`tests.pipelines.served.Served` is copied from."""
-    root = tmp_path_factory.mktemp("served")
-    make_template(root, make_export)
-    (root / "workspace").mkdir()
-    shutil.copyfile(mlflow_database, root / "workspace" / "mlflow.db")
-    make_served(root, root / "workspace")
-    return root
+
+    def make(root: Path) -> None:
+        make_template(root, make_export)
+        (root / "workspace").mkdir()
+        shutil.copyfile(mlflow_database, root / "workspace" / "mlflow.db")
+        make_served(root, root / "workspace")
+
+    return made_once("served", make)
 
 
 @pytest.fixture

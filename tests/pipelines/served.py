@@ -26,6 +26,7 @@ from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.runner import Runner
 from tests.summaries import click_summary
 
+IN_PARTS = {"batch_rows": 13}  # of a date's 30 rows
 LOGITS = {1: [2.0, 1.0, 0.0, -2.0], 2: [-2.0, 0.0, 1.0, 2.0]}
 ITEMS = (10, 11, 12, 13, 99)
 EVENTS = {"path": "log_*.parquet", "user": "user", "item": "item", "time": "time", "clicked": "clicked", "request": "request"}
@@ -33,7 +34,7 @@ CONFIGURATION = {
     "name": "demo",
     "source": {"reader": "tabular", "events": EVENTS, "context": {"categorical": ["device"]}},
     "split": {"fractions": [0.8, 0.1, 0.1]},
-    "score": {"batch_rows": 13, "workers": 1},
+    "score": {"workers": 1},
 }
 DAYS = [date(2024, 1, day) for day in (1, 2, 3)]
 
@@ -67,6 +68,12 @@ class Served:
         runner = Runner(self.context(as_of, **options), PIPELINE)
         made = runner.run().made
         return made, score.scores_of(runner.context).place
+
+    def ingest(self, as_of: datetime | None = None) -> Runner:
+        """Fill the store, and score nothing."""
+        runner = Runner(self.context(as_of), PIPELINE)
+        runner.run(last="ingest")
+        return runner
 
     def change(self, **blocks: Any) -> None:
         """Set keys of the configuration."""

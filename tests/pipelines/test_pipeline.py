@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.pipelines.tiny_workspace import Workspace
-from tests.programs import ROOT
+from tests.programs import HANGS, ROOT
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_a_second_run_does_nothing_and_says_so_quickly(whole: Workspace) -> None
     """What takes seconds to load is not loaded."""
     before = whole.tables()
     command = [sys.executable, "-m", "tests.pipelines.loading_program", *whole.command("run")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True, timeout=HANGS)
     out = done.stdout
     assert done.stderr.splitlines()[-1] == "loaded of torch, mlflow, onnxruntime, sklearn: none"
     assert out.startswith("nothing to do: ingest, pretrain, finetune, distill, evaluate, register, score are up to date")

@@ -12,6 +12,7 @@ from pipelines.config.run import RunConfig
 from pipelines.scheduled_pipeline import STAGES, ScheduledPipeline
 from pipelines.stages import PIPELINE
 from tests.pipelines.conftest import MINIMAL
+from tests.programs import HANGS
 
 NIGHT = datetime(2024, 3, 1, 1, 30, tzinfo=timezone(timedelta(hours=2)))
 
@@ -46,5 +47,7 @@ def test_texts_have_no_date_and_nothing_to_watch() -> None:
 def test_a_schedulers_environment_needs_no_heavy_package() -> None:
     imports = "import sys, pipelines.scheduled_pipeline"
     code = imports + "; print(*{'torch', 'numpy', 'pyarrow', 'mlflow', 'duckdb'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True, timeout=HANGS
+    )
     assert not done.stdout.strip()

@@ -18,6 +18,7 @@ from ctr_kd.export.text_scorer import TextRowsError, TextScorer
 from ctr_kd.models.students import STUDENTS
 from ctr_kd.training.loop import predict
 from tests.ctr_kd.text_worlds import CLASSES, write_texts
+from tests.programs import HANGS
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["single", "pair"])
@@ -85,7 +86,9 @@ frame = pd.DataFrame(json.loads(sys.stdin.read()))
 print(json.dumps(module.SCORER({str(tmp_path / "export")!r}).predict(frame)["score"].tolist()))
 """
     given = json.dumps({name: rows[name].to_pylist() for name in ("text", "text_b")})
-    said = subprocess.run([sys.executable, "-c", code], input=given, capture_output=True, text=True, cwd=tmp_path, check=True)
+    said = subprocess.run(
+        [sys.executable, "-c", code], input=given, capture_output=True, text=True, cwd=tmp_path, check=True, timeout=HANGS
+    )
     np.testing.assert_allclose(json.loads(said.stdout), softmax(predict(model, assembly.samples("test"))).max(1)[:4], atol=1e-6)
 
 

@@ -19,6 +19,7 @@ from ctr_kd.report.findings import Figure, result_rows
 from ctr_kd.report.rendering import ENVIRONMENT
 from tests.ctr_kd.report import figures
 from tests.ctr_kd.report.figures import gap, interval
+from tests.programs import HANGS
 
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)> & \x00\ud800"
 VOID = frozenset({"meta", "br", "hr", "link", "img"})  # elements that HTML never closes
@@ -450,6 +451,10 @@ class TestMonitoring:
 
 def test_the_report_starts_without_torch():
     found = subprocess.run(
-        [sys.executable, "-c", "import sys, ctr_kd.report; print('torch' in sys.modules)"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", "import sys, ctr_kd.report; print('torch' in sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=HANGS,
     )
     assert found.stdout.strip() == "False"

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +13,13 @@ import torch
 from ctr_kd.data.samples import Assembly
 from ctr_kd.training.distributed import ALONE
 from tests.ctr_kd.training.train_process import train
+from tests.programs import run_together
 
-ROOT = Path(__file__).resolve().parents[3]
 RUNS: dict[str, dict[str, Any]] = {
     "undivided": {},
     "in parts": {"accumulate": 3},
     "with dropout": {"accumulate": 4, "dropout": 0.2},
 }
-
-
-def launch(processes: int, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a module in one process, or in several under torchrun."""
-    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *torchrun, "-m", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
 def losses(folder: Path) -> np.ndarray:
@@ -44,8 +33,8 @@ def trained(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     for name, settings in RUNS.items():
         train(Assembly(directory, 5), folder / "one" / name, settings, ALONE)
-    done = launch(2, "tests.ctr_kd.training.train_process", str(directory), str(folder / "two"), json.dumps(RUNS))
-    assert done.returncode == 0, done.stderr
+    ended = run_together(2, str(directory), str(folder / "two"), json.dumps(RUNS), module="tests.ctr_kd.training.train_process")
+    assert [one.code for one in ended] == [0, 0], ended
     return folder
 
 

@@ -23,6 +23,7 @@ from pipelines.registry.promotion_gate import at_least, decide, refusal
 from pipelines.stages import PIPELINE
 from pipelines.tracking.tracker import Tracker
 from pipelines.workspace.lock import workspace_lock
+from tests.programs import HANGS
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -295,8 +296,8 @@ cli.main()
     assert process.stdout is not None
     assert process.stdout.readline() == "working\n"
     process.terminate()
-    process.wait()
-    _, err = process.communicate()
+    process.wait(HANGS)
+    _, err = process.communicate(timeout=HANGS)
     assert process.returncode == 1
     assert last_line(err) == "ctr-kd: interrupted; run the same command again to continue"
 
@@ -311,10 +312,12 @@ def test_the_pipeline_is_complete_and_in_order() -> None:
 def test_the_program_needs_no_torch_and_no_mlflow_to_start() -> None:
     heavy = ("torch", "mlflow", "sklearn", "onnxruntime", "pandas", "faiss", "pyspark", "jinja2")
     code = f"import sys, pipelines.cli.main; print([name for name in {heavy} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True, timeout=HANGS)
     assert done.stdout.strip() == "[]"
 
 
 def test_python_dash_m_is_the_same_program() -> None:
-    done = subprocess.run([sys.executable, "-m", "pipelines", "--help"], capture_output=True, text=True, cwd=ROOT, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines", "--help"], capture_output=True, text=True, cwd=ROOT, check=True, timeout=HANGS
+    )
     assert "Usage: ctr-kd" in done.stdout

@@ -30,6 +30,7 @@ from pipelines.registry.model_package import load_scorer, save_model, seal_of, v
 from pipelines.registry.pyfunc_model import PyfuncStudent
 from pipelines.tasks.clicks import ClickRows
 from tests.memory import peak_memory
+from tests.programs import HANGS
 from tests.servers import Server, scoring_server
 
 INSTALLS = "CTR_KD_TEST_SERVING"
@@ -59,8 +60,8 @@ def world(tmp_path_factory: pytest.TempPathFactory, make_assembly: Any) -> World
 
 
 @pytest.fixture(scope="module")
-def server(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    found = scoring_server(world.model, tmp_path_factory.mktemp("log"))
+def server(world: World) -> Iterator[Server]:
+    found = scoring_server(world.model)
     found.start()
     yield found
     found.kill()
@@ -243,7 +244,7 @@ def test_the_model_loads_with_nothing_but_its_own_requirements(world: World, tmp
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
     install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", world.model / "requirements.txt"]
-    subprocess.run(install, check=True)
+    subprocess.run(install, check=True, timeout=HANGS)
     code = """
 import importlib.util, json, sys
 import pandas as pd
@@ -255,7 +256,7 @@ assert not [name for name in ("torch", "ctr_kd", "pipelines", "feature_store") i
     pq.write_table(world.raw, tmp_path / "rows.parquet")
     command = [python, "-c", code, world.model, tmp_path / "rows.parquet"]
     alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # which may lead to this project
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=alone, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=alone, check=False, timeout=HANGS)
     assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(json.loads(done.stdout), world.batch_scores(world.raw), atol=1e-6)
 

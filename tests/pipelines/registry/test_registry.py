@@ -28,7 +28,7 @@ from pipelines.registry.model_package import lineage_of, load_scorer, save_model
 from pipelines.registry.registry import CHALLENGER, CHAMPION, Registry
 from pipelines.tracking.client import TrackingError
 from pipelines.workspace.artifacts import ArtifactError
-from tests.programs import Program
+from tests.programs import HANGS, Program
 
 LOGITS = [2.0, 1.0, 0.0, -2.0]
 
@@ -91,7 +91,9 @@ frame = pd.DataFrame({"history": [[10, 11], []], "item_id": [10, 999], "timestam
 print(json.dumps(pyfunc.load_model(sys.argv[1]).predict(frame)["score"].tolist()))
 assert not {"torch", "ctr_kd", "pipelines", "feature_store"} & set(sys.modules), "too much was imported"
 """
-    done = subprocess.run([sys.executable, "-c", code, str(model)], capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(model)], capture_output=True, text=True, cwd=tmp_path, check=False, timeout=HANGS
+    )
     assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(json.loads(done.stdout), 1 / (1 + np.exp([-2.0, 1.0])), atol=1e-6)
 
@@ -99,7 +101,9 @@ assert not {"torch", "ctr_kd", "pipelines", "feature_store"} & set(sys.modules),
 def test_a_process_that_loaded_it_ends_without_a_word(model: Path, tmp_path: Path) -> None:
     """A library that finds its objects alive at the very end says so on standard error, after the line that a command ended with."""
     code = "import sys, duckdb; from mlflow import pyfunc; pyfunc.load_model(sys.argv[1])"
-    done = subprocess.run([sys.executable, "-c", code, str(model)], capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(model)], capture_output=True, text=True, cwd=tmp_path, check=False, timeout=HANGS
+    )
     assert (done.returncode, "leaked" in done.stderr) == (0, False), done.stderr
 
 

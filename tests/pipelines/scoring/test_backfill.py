@@ -26,15 +26,13 @@ from pipelines.tracking.client import tracking_uri
 from pipelines.tracking.tracker import Tracker
 from pipelines.workspace.artifacts import ArtifactError
 from pipelines.workspace.runner import Runner
-from tests.pipelines.served import DAYS, PIPELINE, Served
+from tests.pipelines.served import DAYS, IN_PARTS, PIPELINE, Served
 
 FIRST, SECOND, THIRD = DAYS
 
 
 def fill(served: Served, mode: Mode = "missing", start: date = FIRST, end: date = THIRD, as_of: datetime | None = None) -> list[Outcome]:
-    runner = Runner(served.context(as_of), PIPELINE)
-    runner.run(last="ingest")
-    return backfill(runner, start, end, mode)
+    return backfill(served.ingest(as_of), start, end, mode)
 
 
 def what(outcomes: list[Outcome]) -> list[str]:
@@ -97,7 +95,7 @@ def test_a_date_without_events_fails_and_a_later_delivery_repairs_it(served: Ser
 
 def test_a_changed_byte_in_a_partition_of_the_log_fails_the_dates_that_read_it_and_no_earlier_one(served: Served, tmp_path: Path) -> None:
     served.own_log(tmp_path / "log", *DAYS)
-    Runner(served.context(), PIPELINE).run(last="ingest")
+    served.ingest()
     file = served.workspace / "store" / "events" / "date=2024-01-02" / "events.parquet"
     held = file.read_bytes()
     file.write_bytes(held.replace(b"phone", b"phony"))
@@ -145,6 +143,7 @@ MIDNIGHTS = [datetime(2024, 1, day, tzinfo=UTC) for day in (2, 3, 4)]  # after e
 
 
 def test_a_range_reads_the_log_once_and_joins_what_each_date_by_itself_does(served: Served, readings: Readings) -> None:
+    served.change(score=IN_PARTS)
     for day in DAYS:
         served.run(date=day)
     assert readings.until == MIDNIGHTS
@@ -197,7 +196,7 @@ def test_a_partition_that_the_disk_does_not_give_fails_no_earlier_date(
             raise OSError(errno.EIO, "Input/output error", str(path))
         return digest(path)
 
-    Runner(served.context(), PIPELINE).run(last="ingest")
+    served.ingest()
     monkeypatch.setattr(store, "sha256_of", unreadable)
     assert what(fill(served)) == ["scored", "scored", "failed"]
 
@@ -232,7 +231,7 @@ def test_a_late_day_rescores_exactly_what_it_touches(served: Served, tmp_path: P
     fill(served)
     before = served.scores()
     served.deliver(SECOND)
-    Runner(served.context(), PIPELINE).run(last="ingest")
+    served.ingest()
     assert [line.split(" ")[0] for line in stale_dates(served)] == ["2024-01-03"]
     assert "stale: the events of 2024-01-02 arrived since" in stale_dates(served)[0]
     assert what(fill(served)) == ["up to date", "scored", "scored"]

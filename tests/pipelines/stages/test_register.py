@@ -29,11 +29,13 @@ from pipelines.stages import register
 from pipelines.tasks.clicks import ClickRows, newest_requests
 from pipelines.tasks.logits import write_predictions
 from pipelines.tracking.client import TrackingError, tracking_uri, unreachable
+from pipelines.tracking.relocate import follow_workspace
 from pipelines.tracking.tracker import Tracker
 from pipelines.training.students import EXPORTS
 from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.runner import Runner
+from tests.pipelines.conftest import MINIMAL
 from tests.pipelines.measured import metrics_of
 from tests.pipelines.training_facts import DISTILLED, PRETRAINED
 
@@ -111,12 +113,33 @@ def pipeline(workspace: Path, make_assembly: Callable[[Path], None], make_export
     return SmallPipeline(workspace, make_assembly, make_export)
 
 
+@pytest.fixture(scope="module")
+def bounded() -> RunConfig:
+    bounds = {"auc_min": 0.2, "champion_margin": 0.02, "bootstrap": 50, "calibration_error_max": 1, "latency_requests": 20}
+    return RunConfig.model_validate(MINIMAL | {"register": bounds})
+
+
+@pytest.fixture(scope="module")
+def fair_champion(
+    tmp_path_factory: pytest.TempPathFactory,
+    mlflow_database: Path,
+    make_assembly: Callable[[Path], None],
+    make_export: Callable[[Path, list[float]], None],
+    bounded: RunConfig,
+) -> Path:
+    """A workspace whose pipeline was run once with a fair student, to be copied."""
+    workspace = tmp_path_factory.mktemp("champion")
+    shutil.copyfile(mlflow_database, workspace / "mlflow.db")
+    SmallPipeline(workspace, make_assembly, make_export).run(bounded, FAIR)
+    return workspace
+
+
 @pytest.fixture
-def bounded(config: RunConfig) -> RunConfig:
-    return RunConfig.model_validate(
-        config.model_dump(by_alias=True)
-        | {"register": {"auc_min": 0.2, "champion_margin": 0.02, "bootstrap": 50, "calibration_error_max": 1}}
-    )
+def with_champion(fair_champion: Path, pipeline: SmallPipeline) -> SmallPipeline:
+    """A pipeline whose fair student is champion, as version 1."""
+    shutil.copytree(fair_champion, pipeline.workspace, symlinks=True, dirs_exist_ok=True)
+    follow_workspace(pipeline.workspace)
+    return pipeline
 
 
 def aliases(config: RunConfig, workspace: Path) -> tuple[str | None, str | None]:
@@ -236,11 +259,10 @@ def test_a_student_that_is_worse_than_alone_is_refused_where_it_was_forced(pipel
     assert aliases(bounded, pipeline.workspace) == ("1", "1")
 
 
-def test_who_replaced_whom_and_why_is_kept_and_shown(pipeline: SmallPipeline, bounded: RunConfig) -> None:
-    pipeline.run(bounded, FAIR)
-    runner = pipeline.run(bounded, GOOD)
-    Registry(tracking_uri(bounded, pipeline.workspace), bounded.name).rollback("clicks fell")
-    shown = status(runner.context, tracking_uri(bounded, pipeline.workspace)).splitlines()
+def test_who_replaced_whom_and_why_is_kept_and_shown(with_champion: SmallPipeline, bounded: RunConfig) -> None:
+    runner = with_champion.run(bounded, GOOD)
+    Registry(tracking_uri(bounded, with_champion.workspace), bounded.name).rollback("clicks fell")
+    shown = status(runner.context, tracking_uri(bounded, with_champion.workspace)).splitlines()
     lines = [line.split(maxsplit=7) for line in shown[shown.index("champions so far") + 2 :]]
     assert [" ".join(line[2:5]) for line in lines] == ["none -> 1", "1 -> 2", "2 -> 1"]
     assert [line[5] for line in lines] == ["gate", "gate", "rollback"]
@@ -262,18 +284,17 @@ def test_who_replaced_whom_and_why_is_kept_and_shown(pipeline: SmallPipeline, bo
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_each_bound_refuses_and_leaves_the_champion(
-    pipeline: SmallPipeline, bounded: RunConfig, bound: dict[str, float], failed: str
+    with_champion: SmallPipeline, bounded: RunConfig, bound: dict[str, float], failed: str
 ) -> None:
-    pipeline.run(bounded, FAIR)
     values = bounded.model_dump(by_alias=True)
     strict = RunConfig.model_validate(values | {"register": values["register"] | bound})
     with pytest.raises(GateRefused) as refused:
-        pipeline.run(strict, GOOD)
+        with_champion.run(strict, GOOD)
     assert refused.value.failed == (failed,)
-    assert aliases(bounded, pipeline.workspace) == ("1", "2")
-    stored = next(check for check in report(pipeline.workspace)["gate"]["checks"] if check["name"] == failed and not check["passed"])
+    assert aliases(bounded, with_champion.workspace) == ("1", "2")
+    stored = next(check for check in report(with_champion.workspace)["gate"]["checks"] if check["name"] == failed and not check["passed"])
     assert f"{stored['value']:.6g}" in refused.value.table
-    tags = Registry(tracking_uri(bounded, pipeline.workspace), bounded.name).tags_of("2")
+    tags = Registry(tracking_uri(bounded, with_champion.workspace), bounded.name).tags_of("2")
     assert tags["gate"].startswith(f"refused: {failed}")
 
 
@@ -291,18 +312,17 @@ def test_a_challenger_that_is_behind_in_a_part_is_refused(pipeline: SmallPipelin
     assert float(tags["slice_item"]) == pytest.approx(checks["slice_item"]["value"], rel=1e-4)
 
 
-def test_a_challenger_of_an_older_window_replaces_no_champion(pipeline: SmallPipeline, bounded: RunConfig) -> None:
+def test_a_challenger_of_an_older_window_replaces_no_champion(with_champion: SmallPipeline, bounded: RunConfig) -> None:
     """As after a clock that jumped back, or when an old date is run again."""
-    pipeline.run(bounded, FAIR)
-    registry = Registry(tracking_uri(bounded, pipeline.workspace), bounded.name)
+    registry = Registry(tracking_uri(bounded, with_champion.workspace), bounded.name)
     assert registry.tags_of("1")["test_until"] == "2023-11-16T02:05:00+00:00"
     registry.add_tags("1", {"test_until": "2023-11-17T14:05:00+00:00"})
     with pytest.raises(GateRefused, match=r"refused version 2: window_hours_back \(36, must be <= 0\); version 1 stays champion"):
-        pipeline.run(bounded, GOOD)
-    assert aliases(bounded, pipeline.workspace) == ("1", "2")
+        with_champion.run(bounded, GOOD)
+    assert aliases(bounded, with_champion.workspace) == ("1", "2")
     values = bounded.model_dump(by_alias=True)
-    pipeline.run(RunConfig.model_validate(values | {"register": values["register"] | {"window_hours_back_max": None}}), GOOD)
-    assert aliases(bounded, pipeline.workspace) == ("2", "2")
+    with_champion.run(RunConfig.model_validate(values | {"register": values["register"] | {"window_hours_back_max": None}}), GOOD)
+    assert aliases(bounded, with_champion.workspace) == ("2", "2")
 
 
 def test_an_export_that_differs_from_the_trained_student_is_refused(pipeline: SmallPipeline, bounded: RunConfig) -> None:
@@ -313,36 +333,34 @@ def test_an_export_that_differs_from_the_trained_student_is_refused(pipeline: Sm
 
 
 def test_a_run_killed_after_the_promotion_ends_as_if_it_were_not(
-    pipeline: SmallPipeline, bounded: RunConfig, monkeypatch: pytest.MonkeyPatch
+    with_champion: SmallPipeline, bounded: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipeline.run(bounded, FAIR)
     monkeypatch.setattr(register, "write_report", lambda *arguments: (_ for _ in ()).throw(GeneratorExit))
     with pytest.raises(GeneratorExit):
-        pipeline.run(bounded, GOOD)
-    assert aliases(bounded, pipeline.workspace) == ("2", "2")
+        with_champion.run(bounded, GOOD)
+    assert aliases(bounded, with_champion.workspace) == ("2", "2")
     monkeypatch.undo()
-    pipeline.run(bounded, GOOD)
-    assert aliases(bounded, pipeline.workspace) == ("2", "2")
-    gate = report(pipeline.workspace)["gate"]
+    with_champion.run(bounded, GOOD)
+    assert aliases(bounded, with_champion.workspace) == ("2", "2")
+    gate = report(with_champion.workspace)["gate"]
     assert gate["champion_before"] == "1"
     assert "auc_against_champion_low" in {check["name"] for check in gate["checks"]}
-    assert Registry(tracking_uri(bounded, pipeline.workspace), bounded.name).rollback() == ("2", "1")
+    assert Registry(tracking_uri(bounded, with_champion.workspace), bounded.name).rollback() == ("2", "1")
 
 
 def test_a_registry_that_goes_down_at_the_promotion_keeps_its_champion_and_the_next_run_promotes(
-    pipeline: SmallPipeline, bounded: RunConfig, monkeypatch: pytest.MonkeyPatch
+    with_champion: SmallPipeline, bounded: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipeline.run(bounded, FAIR)
     with monkeypatch.context() as patch:
         gone = unreachable("http://registry", ConnectionRefusedError("Connection refused"))
         patch.setattr(Registry, "promote", lambda *arguments: (_ for _ in ()).throw(gone))
         with pytest.raises(TrackingError, match=r"^MLflow at http://registry cannot be used: Connection refused; .*$") as failed:
-            pipeline.run(bounded, GOOD)
+            with_champion.run(bounded, GOOD)
     assert exit_code(failed.value) == 1
-    assert aliases(bounded, pipeline.workspace) == ("1", "2")
-    pipeline.run(bounded, GOOD)
-    assert aliases(bounded, pipeline.workspace) == ("2", "2")
-    changes = Registry(tracking_uri(bounded, pipeline.workspace), bounded.name).changes()
+    assert aliases(bounded, with_champion.workspace) == ("1", "2")
+    with_champion.run(bounded, GOOD)
+    assert aliases(bounded, with_champion.workspace) == ("2", "2")
+    changes = Registry(tracking_uri(bounded, with_champion.workspace), bounded.name).changes()
     assert [(change.before, change.after) for change in changes] == [(None, "1"), ("1", "2")]
 
 
@@ -409,17 +427,16 @@ def test_a_damaged_version_is_registered_anew(pipeline: SmallPipeline, bounded: 
     assert aliases(bounded, pipeline.workspace) == ("2", "2")
 
 
-def test_a_champion_that_cannot_be_read_refuses_until_it_can(pipeline: SmallPipeline, bounded: RunConfig) -> None:
-    pipeline.run(bounded, FAIR)
-    model = Registry(tracking_uri(bounded, pipeline.workspace), bounded.name).download(f"models:/{bounded.name}/1")
-    away = model.rename(pipeline.workspace / "away")
+def test_a_champion_that_cannot_be_read_refuses_until_it_can(with_champion: SmallPipeline, bounded: RunConfig) -> None:
+    model = Registry(tracking_uri(bounded, with_champion.workspace), bounded.name).download(f"models:/{bounded.name}/1")
+    away = model.rename(with_champion.workspace / "away")
     for _ in range(2):
         with pytest.raises(GateRefused, match=r"champion_readable \(the files of models:/demo/1 cannot be read"):
-            pipeline.run(bounded, GOOD)
-        assert aliases(bounded, pipeline.workspace) == ("1", "2")
+            with_champion.run(bounded, GOOD)
+        assert aliases(bounded, with_champion.workspace) == ("1", "2")
     away.rename(model)
-    pipeline.run(bounded, GOOD)
-    assert aliases(bounded, pipeline.workspace) == ("2", "2")
+    with_champion.run(bounded, GOOD)
+    assert aliases(bounded, with_champion.workspace) == ("2", "2")
 
 
 @pytest.mark.parametrize(("most", "first"), [(1, 6), (2, 6), (4, 6), (5, 3), (8, 0), (100, 0)])

@@ -29,7 +29,7 @@ from pipelines.scoring.partitions import read_partition
 from pipelines.tracking.client import TrackingError, tracking_uri
 from pipelines.workspace.context import RunContext
 from pipelines.workspace.runner import Runner
-from tests.pipelines.served import DAYS, PIPELINE, Served, day_of_log, probability
+from tests.pipelines.served import DAYS, IN_PARTS, PIPELINE, Served, day_of_log, probability
 
 
 def test_a_date_becomes_one_partition(served: Served) -> None:
@@ -143,14 +143,15 @@ def frame(**columns: Any) -> pd.DataFrame:
 
 
 def scored(served: Served, given: pd.DataFrame, tmp_path: Path) -> pd.DataFrame:
-    served.run()
+    served.ingest()
     given.to_parquet(tmp_path / "in.parquet")
     score_file(served.context(), tmp_path / "in.parquet", tmp_path / "out" / "scored.parquet")
     return pd.read_parquet(tmp_path / "out" / "scored.parquet")
 
 
 def test_a_file_comes_back_with_scores(served: Served, tmp_path: Path) -> None:
-    given = pd.concat([frame()] * 11, ignore_index=True)  # more than a batch
+    given = pd.concat([frame()] * 11, ignore_index=True)
+    served.change(score=IN_PARTS)
     found = scored(served, given, tmp_path)
     assert list(found.columns) == [*given.columns, "score", "model_version"]
     pd.testing.assert_frame_equal(found[given.columns], given, check_dtype=False)
@@ -235,7 +236,7 @@ def test_a_truncated_file_is_a_fault_of_the_data(served: Served, tmp_path: Path)
 
 def test_a_request_of_labelled_rows_is_that_of_one_user_at_one_time(served: Served, tmp_path: Path) -> None:
     """Request ids that begin anew for every user and day, as session counters do."""
-    served.run()
+    served.ingest()
     hours = [pd.Timestamp("2024-01-03T10:00", tz="UTC"), pd.Timestamp("2024-01-03T11:00", tz="UTC")]
     rows = [
         {"user_id": user, "timestamp": hour, "item_id": item, "request_id": 1, "clicked": int(item == 10)}
@@ -251,7 +252,7 @@ def test_a_request_of_labelled_rows_is_that_of_one_user_at_one_time(served: Serv
 
 
 def test_labelled_rows_are_measured(served: Served, tmp_path: Path) -> None:
-    served.run()
+    served.ingest()
     rows = pd.concat([frame()] * 20, ignore_index=True).assign(clicked=[1, 0, 0] * 20)
     rows.to_parquet(tmp_path / "labelled.parquet")
     found = json.loads(evaluate_file(served.context(), tmp_path / "labelled.parquet"))
@@ -325,7 +326,7 @@ def test_tomorrow_is_scored_before_it_has_events_and_stays_when_they_come(served
 
 @pytest.mark.parametrize("kind", ["log", "live"])
 def test_the_best_of_each_user_are_kept(served: Served, kind: str) -> None:
-    served.change(score={"candidates": kind})
+    served.change(score=IN_PARTS | {"candidates": kind})
     whole = pq.read_table(served.run()[1] / "scores.parquet").to_pandas()
     served.change(score={"top": 2})
     made, path = served.run()
@@ -339,7 +340,7 @@ def test_the_best_of_each_user_are_kept(served: Served, kind: str) -> None:
 
 def test_the_best_of_each_user_of_a_file(served: Served, tmp_path: Path) -> None:
     given = pd.concat([frame()] * 11, ignore_index=True)
-    served.change(score={"top": 4})
+    served.change(score=IN_PARTS | {"top": 4})
     found = scored(served, given, tmp_path)
     pd.testing.assert_frame_equal(found[given.columns], given.head(12), check_dtype=False)
     given.drop(columns="user_id").assign(history=[[10]] * 33).to_parquet(tmp_path / "nobody.parquet")

@@ -15,6 +15,7 @@ import pytest
 from feature_store.tables.files import UnsafeFile
 from pipelines.errors import WorkspaceLocked
 from pipelines.workspace.lock import LOCK, holder, workspace_lock
+from tests.programs import HANGS
 
 HOLD = """
 import os, sys
@@ -49,7 +50,7 @@ def other_run(workspace: Path, mode: str = "plain") -> Iterator[subprocess.Popen
     finally:
         with suppress(ProcessLookupError):  # the test killed it
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.wait(HANGS)
 
 
 def test_the_second_run_is_told_who_holds_the_workspace(tmp_path: Path) -> None:
@@ -67,7 +68,7 @@ def test_the_lock_of_a_killed_run_is_taken_over(tmp_path: Path, mode: str) -> No
     """Also while a worker that it had forked lives on."""
     with other_run(tmp_path, mode) as process:
         os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        process.wait(HANGS)
         assert holder(tmp_path) is None
         with workspace_lock(tmp_path, "me"):
             found = holder(tmp_path)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import ROOT, run_program, run_together
+from tests.programs import HANGS, ROOT, run_program, run_together
 
 TINY = """
 source: {reader: simulated, simulator: {users: 60, items: 40, requests: 500, days: 4, candidates: 4}}
@@ -60,7 +60,9 @@ def test_two_processes_make_what_one_makes_and_find_it_standing(alone: Workspace
     """The first time under the real launcher."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "pipelines"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*torchrun, *ingested.command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*torchrun, *ingested.command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=HANGS
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("made pretrain, finetune in") == 1
     assert done.stderr.count("pretrain: begins") == 1, "the others are silent"

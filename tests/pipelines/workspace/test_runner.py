@@ -15,6 +15,7 @@ import pytest
 from pipelines.config.run import RunConfig
 from pipelines.errors import ConfigError
 from pipelines.workspace.artifacts import ArtifactError
+from tests.programs import HANGS
 
 
 def changed(config: RunConfig, **keys: Any) -> RunConfig:
@@ -215,7 +216,9 @@ print(runner.context.artifacts["count"].manifest.digest)
 def test_a_killed_run_ends_with_the_same_bytes_as_an_uninterrupted_one(tmp_path: Path) -> None:
     def run(workspace: str, die_at: int) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", KILLED, str(tmp_path / workspace), str(die_at)]
-        return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(Path.cwd())})
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(Path.cwd())}, timeout=HANGS
+        )
 
     whole = run("whole", -1).stdout.splitlines()
     killed = run("killed", 4)
