@@ -31,10 +31,12 @@ $(STAMP): setup.py constraints.txt
 run: $(STAMP)
 	$(BIN)/ctr-kd run $(CONF) --workspace $(WORKSPACE) $(if $(DATA),--data $(DATA))
 
-# Two processes with one thread each are faster than one with two: most tests are too small to share. The order is random; the head
-# of the output says by which seed, and PYTEST_ADDOPTS=--randomly-seed=N brings it back.
+# Two processes with one thread each are faster than one with two: most tests are too small to share. The order is random, files of
+# slow tests first; the head of the output says by which seed, and PYTEST_ADDOPTS=--randomly-seed=N brings it back. Bytecode is kept
+# whatever the shell says, since tests start many processes.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 --ignore=tests/browser --ignore=tests/chaos
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10 \
+		--ignore=tests/browser --ignore=tests/chaos
 
 # Airflow pins packages that MLflow wants in other versions, so it has an environment of its own, as it would have on a scheduler.
 AIRFLOW := .venv-airflow/.installed

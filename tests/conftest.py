@@ -23,6 +23,11 @@ def pytest_configure(config: pytest.Config) -> None:
         settings.load_profile("any machine")
 
 
+@pytest.hookimpl(trylast=True)  # after the order was drawn
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture
 def real_data(request: pytest.FixtureRequest) -> Path:
     """The folder of ``data`` that the marker ``real_data`` names; skips the test where there is none.

@@ -11,6 +11,8 @@ import pytest
 from tests.pipelines.tiny_workspace import Workspace
 from tests.programs import HANGS, ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def whole(whole_pipeline: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:

@@ -14,6 +14,8 @@ import pytest
 from tests.ctr_kd.text_worlds import CLASSES, make_texts
 from tests.programs import run_program
 
+pytestmark = pytest.mark.slow
+
 TINY = """
 source: {{reader: text, train: train.tsv, test: test.tsv, text: 0, text_b: {text_b}, label: {label}}}
 tokens: {{teacher: {{kind: characters, max_length: 16}}, student: {{kind: ngrams, min_count: 1, max_length: 48}}}}

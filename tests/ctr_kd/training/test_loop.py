@@ -22,6 +22,8 @@ from feature_store.tables.contracts import DataError
 from tests.ctr_kd.trainings import job_at, rows_of
 from tests.ctr_kd.worlds import write_assembly
 
+pytestmark = pytest.mark.slow
+
 FAST = TrainingConfig(
     epochs=6, batch_size=32, learning_rate=5e-3, validations=3, unknown_rate=0.1, statistics_rate=0.1, checkpoint_seconds=1e-9
 )

@@ -19,6 +19,8 @@ from feature_store.features.training_set import assemble
 from feature_store.tables.contracts import DataError
 from tests.feature_store.logs import FEW, MINUTE, START, Event, Naive, short_or_long, write_store
 
+pytestmark = pytest.mark.slow
+
 ENGINE = FeatureStoreConfig(threads=1, memory="500MB")
 CONFIG = AssemblyConfig.model_validate(
     {

@@ -21,6 +21,8 @@ from feature_store.tables.contracts import DataError, NotIngested
 from tests.feature_store.features.test_point_in_time import same
 from tests.feature_store.logs import FEW, START, Event, Naive, at, write_store
 
+pytestmark = pytest.mark.slow
+
 ENGINE = FeatureStoreConfig(threads=1, memory="500MB")
 UNTIL = 500  # minutes; end of training
 CONFIG = AssemblyConfig.model_validate(

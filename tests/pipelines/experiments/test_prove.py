@@ -17,6 +17,8 @@ from pipelines.stages import student, transfer
 from pipelines.tasks.clicks import ClickRows
 from pipelines.tasks.logits import read_predictions, stored_probabilities
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., tuple[int, str, str]]
 KEEP_STUDENT = student.keep_student
 

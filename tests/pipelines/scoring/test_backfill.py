@@ -28,6 +28,8 @@ from pipelines.workspace.artifacts import ArtifactError
 from pipelines.workspace.runner import Runner
 from tests.pipelines.served import DAYS, IN_PARTS, PIPELINE, Served
 
+pytestmark = pytest.mark.slow
+
 FIRST, SECOND, THIRD = DAYS
 
 

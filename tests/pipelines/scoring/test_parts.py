@@ -40,6 +40,8 @@ from pipelines.workspace.lock import workspace_lock
 from tests.pipelines.served import IN_PARTS, ITEMS, Served, probability
 from tests.programs import HANGS, Program, wait_until
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 MOMENT = datetime(2024, 1, 3, 10, tzinfo=UTC)
 

@@ -39,6 +39,8 @@ from tests.pipelines.conftest import MINIMAL
 from tests.pipelines.measured import metrics_of
 from tests.pipelines.training_facts import DISTILLED, PRETRAINED
 
+pytestmark = pytest.mark.slow
+
 GAIN, LOSS = ({"difference": gain, "low": gain - 0.01, "high": gain + 0.01, "p_value": 0.01} for gain in (0.03, -0.03))
 ALONE = [1.5, 1.0, 0.0, -1.5]  # logits of the student alone
 GOOD, FAIR, POOR = [2.0, 1.0, 0.0, -2.0], [2.0, 1.0, 0.0, -1.0], [-2.0, 0.0, 1.0, 2.0]

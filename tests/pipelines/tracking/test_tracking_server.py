@@ -20,6 +20,8 @@ from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.runner import Runner
 from tests.servers import Database, Server, postgresql, tracking_server
 
+pytestmark = pytest.mark.slow
+
 STEPS = 5
 AnyServer = Server | Database
 

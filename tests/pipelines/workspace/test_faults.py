@@ -20,6 +20,8 @@ from pipelines.workspace.manifest import MANIFEST
 from pipelines.workspace.runner import Runner
 from tests.pipelines.tiny_workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 STAGES = [stage.name for stage in PIPELINE]
 ARTIFACTS = [(stage.name, upstream) for stage in PIPELINE for upstream in stage.upstream]
 

@@ -13,6 +13,8 @@ import pytest
 
 from tests.programs import HANGS, ROOT, run_program, run_together
 
+pytestmark = pytest.mark.slow
+
 TINY = """
 source: {reader: simulated, simulator: {users: 60, items: 40, requests: 500, days: 4, candidates: 4}}
 split: {fractions: [0.7, 0.15, 0.15]}
