@@ -76,7 +76,7 @@ def test_it_answers_as_mlflows_server_does(uri: str) -> None:
         ("{}", "application/x-parquet", 415, "content type"),
         (b" " * (MOST_BYTES + 1), "application/json", 413, "at most 8 MiB"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:60],
 )
 def test_what_is_refused_says_why_in_a_line_without_a_trace(uri: str, body: Any, kind: str, status: int, reason: str) -> None:
     answer = ask(uri, body, kind)
