@@ -14,7 +14,7 @@ import yaml
 
 from pipelines.registry.registry import CHAMPION, Registry
 from pipelines.tracking.client import sqlite_uri
-from tests.pipelines.served import CONFIGURATION, ITEMS, Served, probability
+from tests.pipelines.served import CONFIGURATION, IN_PARTS, ITEMS, Served, probability
 from tests.pipelines.tiny_workspace import Workspace
 from tests.programs import FORKS, Program
 
@@ -81,7 +81,7 @@ def configured(served: Served, tmp_path: Path) -> Path:
     """The configuration of a workspace in production as a file; every workspace that uses it shares the registry."""
     conf = tmp_path / "demo.yaml"
     uri = sqlite_uri(served.workspace / "mlflow.db")
-    conf.write_text(yaml.safe_dump({**CONFIGURATION, "tracking": {"uri": uri}}), encoding="utf-8")
+    conf.write_text(yaml.safe_dump({**CONFIGURATION, "score": {"workers": 1, **IN_PARTS}, "tracking": {"uri": uri}}), encoding="utf-8")
     return conf
 
 
