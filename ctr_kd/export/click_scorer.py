@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 PAD, UNKNOWN = 0, 1  # of every vocabulary, as the project has them; this file imports nothing of it
+NO_TIME = np.iinfo(np.int64).min  # for an unknown time, among microseconds
 CHUNK = 16_384  # rows whose working set fits the cache
 Meaning = Callable[[pa.Array], tuple[Any, np.ndarray]]  # typed values, and which of them do not fit: a function of casting.py
 _CANONICAL_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
@@ -139,12 +140,12 @@ class ClickScorer:
         is_category = name in (*self.attributes, *self.signature["categorical"])
         return self.casting.to_categories if is_category else self.casting.id_values
 
-    def _moments(self, column: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    def _moments(self, column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         """Microseconds since 1970; a number that lies before any log is no time, it was meant otherwise."""
         micros, empty, bad = self.casting.to_times(column)
         if not pa.types.is_temporal(column.type):
             bad = bad | (~empty & (micros < self._earliest))
-        return pa.array(micros, mask=empty), bad
+        return np.where(empty, NO_TIME, micros), bad
 
     def to_table(self, frame: pd.DataFrame | Mapping[str, list[Any]]) -> pa.Table:
         """Those columns of a pandas frame, or of lists by name, that the model reads, as :meth:`score` takes them."""
@@ -307,6 +308,9 @@ class _Lookup:
         self.integers = pa.array([_canonical_integer(token) for token in text], pa.int64())
 
     def __call__(self, values: pa.Array | pa.ChunkedArray, name: str | None = None) -> np.ndarray:
+        found = self._as_written(values)
+        if found is not None:
+            return found
         values = _typed(self.meaning, values, name or self.name, "text or integer ids")
         if values.null_count == len(values):
             return np.full(len(values), PAD, np.int32)
@@ -321,6 +325,16 @@ class _Lookup:
         if values.null_count:
             index[values.is_null().to_numpy(zero_copy_only=False)] = PAD
         return index.astype(np.int32)
+
+    def _as_written(self, values: pa.Array | pa.ChunkedArray) -> np.ndarray | None:
+        """Indices of a few texts that are all tokens as they stand, which takes a tenth of the time; else None."""
+        if not pa.types.is_string(values.type) or len(values) >= 256:
+            return None
+        try:
+            found = [PAD if v is None else self.index.get(v) for v in values.to_pylist()]
+        except UnicodeDecodeError:
+            return None
+        return None if None in found else np.array(found, np.int32)
 
     def _each(self, values: pa.Array) -> np.ndarray:
         return np.array([PAD if v is None else self.index.get(str(v), UNKNOWN) for v in values.to_pylist()], np.int32)
@@ -417,10 +431,10 @@ def _click_times(times: pa.Array, length: np.ndarray, kept: np.ndarray) -> pa.Ar
     return _newest(times, last, kept, None if known.all() else known)
 
 
-def _gap_buckets(moments: pa.Array, first: np.ndarray, buckets: int) -> np.ndarray:
+def _gap_buckets(moments: np.ndarray, first: np.ndarray, buckets: int) -> np.ndarray:
     """Logarithmic buckets of the time (int64 microseconds) between neighbours; 0 where unknown, and at the first click of a history."""
-    known = moments.is_valid().to_numpy(zero_copy_only=False)
-    time = moments.fill_null(0).to_numpy()
+    known = moments != NO_TIME
+    time = np.where(known, moments, 0)
     if not len(time):
         return np.zeros(0, np.int32)
     seconds = np.maximum(np.diff(time, prepend=time[:1]), 0) / 1e6

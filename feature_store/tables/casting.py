@@ -28,14 +28,7 @@ _WHOLE = r"^(?:-?(0)|(-?[1-9]\d{0,15}))\.0+$"  # 12.0, as a tool without nullabl
 _ZEROS = r"(?:\.0+|(\.\d*[1-9])0+)(Z?|[+-]\d{4})$"  # of 12.00, 1.50 and 10:00:00.500000Z
 _LATEST = 2.0**63  # nanoseconds since 1970: no number beyond is a time
 _YEARS = 2.5e17  # microseconds from 1970 to 9892: Python has no time much beyond
-_UNITS = {  # microseconds in one: a factor and a divisor
-    "s": (10**6, 1),
-    "ms": (10**3, 1),
-    "us": (1, 1),
-    "ns": (1, 10**3),
-    "date32[day]": (86_400 * 10**6, 1),
-    "date64[ms]": (10**3, 1),
-}
+_UNITS = {"D": (86_400 * 10**6, 1), "s": (10**6, 1), "ms": (10**3, 1), "us": (1, 1), "ns": (1, 10**3)}  # microseconds: factor, divisor
 _EXACT = 2.0**53  # a float64 holds every integer below this
 
 
@@ -160,7 +153,8 @@ def id_values(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
     if pt.is_null(kind):
         return pa.nulls(len(column), pa.int64()), none_bad(len(column))
     if pt.is_integer(kind):
-        return column.cast(pa.string() if pt.is_uint64(kind) else pa.int64()), none_bad(len(column))
+        same = column if pt.is_int64(kind) else column.cast(pa.string() if pt.is_uint64(kind) else pa.int64())
+        return same, none_bad(len(column))
     if pt.is_floating(kind):
         values = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
         empty = np.isnan(values)
@@ -252,10 +246,12 @@ def to_times(column: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     kind, rows = column.type, len(column)
     if pt.is_timestamp(kind) or pt.is_date(kind):
-        counted = column.cast(pa.int32() if pt.is_date32(kind) else pa.int64()).fill_null(0).to_numpy().astype(np.int64)
-        up, down = _UNITS[kind.unit if pt.is_timestamp(kind) else str(kind)]
+        stamps = column.to_numpy(zero_copy_only=False)
+        up, down = _UNITS[np.datetime_data(stamps.dtype)[0]]
+        empty = np.isnat(stamps)
+        counted = np.where(empty, 0, stamps.view(np.int64))
         bad = np.abs(counted.astype(np.float64)) * (up / down) > _YEARS
-        return np.where(bad, 0, counted) * up // down, mask_of(column.is_null()), bad
+        return np.where(bad, 0, counted) * up // down, empty, bad
     if pt.is_uint64(kind) or pt.is_decimal(kind):
         column, kind = column.cast(pa.float64(), safe=False), pa.float64()
     if pt.is_floating(kind):
@@ -330,7 +326,9 @@ def number_values(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         column = column.cast(pa.int8())
     elif not (pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind) or pt.is_null(kind)):
         raise TypeError(f"has type {kind}; expected numbers")
-    values = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    if not pt.is_floating(column.type):
+        column = column.cast(pa.float64(), safe=False)
+    values = column.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
     beyond = np.abs(values) > LARGEST
     return (np.where(beyond, np.nan, values), bad | beyond) if beyond.any() else (values, bad)
 

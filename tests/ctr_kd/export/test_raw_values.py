@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from ctr_kd.config import StudentConfig
 from ctr_kd.data.samples import Assembly, Signature
-from ctr_kd.export.click_scorer import PAD, ClickRowsError, ClickScorer, _Lookup
+from ctr_kd.export.click_scorer import NO_TIME, PAD, ClickRowsError, ClickScorer, _Lookup
 from ctr_kd.export.onnx_export import export_student, packages_of
 from ctr_kd.models.students import STUDENTS
 from feature_store.tables import casting
@@ -147,8 +147,8 @@ def test_numbers(scorer: ClickScorer, raw: pa.Array) -> None:
 @given(raw=COLUMNS)
 def test_times(scorer: ClickScorer, raw: pa.Array) -> None:
     def read(values: pa.Array) -> int | None:
-        moment: int | None = scorer._typed(values, "history_timestamps")[0].as_py()
-        return moment
+        moment = int(scorer._typed(values, "history_timestamps")[0])
+        return None if moment == NO_TIME else moment
 
     def same(stored: datetime, read: int) -> bool:
         return stored == datetime.fromtimestamp(0, UTC) + pd.Timedelta(microseconds=read).to_pytimedelta()
