@@ -7,7 +7,7 @@ import ipaddress
 import click
 
 from pipelines.cli.options import Options, common
-from pipelines.registry.champion import model_uri, model_version
+from pipelines.registry.champion import model_uri, model_version, uri_of_version
 from pipelines.registry.registry import Registry
 from pipelines.tracking.client import tracking_uri
 
@@ -36,7 +36,8 @@ def serve_command(options: Options) -> None:
     run.options["model"] = options.more["model"]
     uri = model_uri(run)
     version = model_version(run)
-    with listen(host, port) as listening, checked_student(Registry(tracking_uri(config, options.workspace), config.name), uri) as student:
+    registry = Registry(tracking_uri(config, options.workspace), config.name)
+    with listen(host, port) as listening, checked_student(registry, uri_of_version(uri, version)) as student:
         place = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
         if not _is_loopback(host):
             run.report(f"warning: everybody who reaches {place} can ask; put something before it that knows its callers", "serve")

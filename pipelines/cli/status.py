@@ -57,7 +57,6 @@ def first_damage(context: RunContext) -> Exception | None:
         return None
     except (DataError, ArtifactError) as error:
         return error
-    return None
 
 
 def _head(context: RunContext) -> Iterator[str]:

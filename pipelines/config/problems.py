@@ -112,14 +112,19 @@ def problems_of(error: ValidationError | None, document: Document, overridden: S
     """
     found = [(line, f"{document.path}:{line}: {text}") for line, text in document.repeated]
     for keys, text in [] if error is None else _problems(error, model):
-        dotted = ".".join(keys)
-        said = ": ".join(part for part in (dotted, text) if part).replace("\n", " ")
-        if any(dotted == name or dotted.startswith(name + ".") for name in overridden):
+        said = ": ".join(part for part in (".".join(keys), text) if part).replace("\n", " ")
+        place = _place(keys, text, model)
+        if any(_is_below(".".join(one), name) for one in (keys, place) for name in overridden):
             found.append((_LAST, f"--set: {said}"))
         else:
-            line = document.line(_place(keys, text, model))
+            line = document.line(place)
             found.append((line or _LAST, f"{document.path}{f':{line}' if line else ''}: {said}"))
     return [text for _, text in sorted(found, key=lambda one: one[0])]
+
+
+def _is_below(key: str, other: str) -> bool:
+    """Whether a dotted key is another one, or lies in its block."""
+    return key == other or key.startswith(f"{other}.")
 
 
 def _place(keys: Sequence[str], text: str, model: type[BaseModel]) -> Sequence[str]:

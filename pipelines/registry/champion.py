@@ -58,10 +58,22 @@ def model_version(run: RunContext) -> str:
     return version
 
 
+def uri_of_version(uri: str, version: str) -> str:
+    """A model's URI with the version in the place of an alias, which may move to another one in any moment.
+
+    Examples
+    --------
+    >>> uri_of_version("models:/news@champion", "3"), uri_of_version("models:/news/2", "2"), uri_of_version("models/a@b", "models/a@b")
+    ('models:/news/3', 'models:/news/2', 'models/a@b')
+    """
+    name, at, _ = uri.partition("@")
+    return f"{name}/{version}" if at and uri.startswith("models:/") else uri
+
+
 def load_chosen_model(run: RunContext, version: str | None = None) -> ChosenModel:
     """The registered model, after its digests were checked.
 
-    An alias is looked up once, because it may move to another version in any moment: what is loaded is the version that is told.
+    An alias is looked up once: what is loaded is the version that is told.
 
     Parameters
     ----------
@@ -71,7 +83,5 @@ def load_chosen_model(run: RunContext, version: str | None = None) -> ChosenMode
     """
     uri = model_uri(run)
     version = version or model_version(run)
-    name, at, _ = uri.partition("@")
-    place = f"{name}/{version}" if at and uri.startswith("models:/") else uri
     registry = Registry(tracking_uri(run.config, run.workspace), run.config.name)
-    return ChosenModel(uri, version, load_model_folder(registry.download(place)))
+    return ChosenModel(uri, version, load_model_folder(registry.download(uri_of_version(uri, version))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from pipelines.errors import ConfigError
 from pipelines.registry.alias_history import PROMOTE, ROLLBACK, Change, HistoryDamaged, changes_in, line_of_champions, tag_of
 from pipelines.registry.model_package import REPAIR, seal_of, verify_model
-from pipelines.tracking.client import TrackingError, connect, reason_of, sqlite_file, unreachable, without_password
+from pipelines.tracking.client import TrackingError, connect, lock_of, reason_of, sqlite_file, unreachable, without_password
 from pipelines.workspace.artifacts import ArtifactError
+from pipelines.workspace.lock import held_file
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -179,8 +179,7 @@ class Registry:
         if database is None:
             yield
             return
-        with open(database.with_name(f".{database.name}.lock"), "w", encoding="utf-8") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # held for a moment; that of a killed process is free at once
+        with held_file(lock_of(database)):
             yield
 
     def changes(self) -> list[Change]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import sqlite3
@@ -10,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
+from feature_store.tables.files import UnsafeFile
 from pipelines.config.run import RunConfig
+from pipelines.workspace.lock import held_file
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -79,6 +80,11 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(unquote(uri.removeprefix(_SQLITE).partition("?")[0])) if uri.startswith(_SQLITE) else None
 
 
+def lock_of(database: Path) -> Path:
+    """The file that is locked while a SQLite database is made, or a champion in it is moved."""
+    return database.with_name(f".{database.name}.lock")
+
+
 def artifact_location(workspace: Path) -> str:
     """Where the default store keeps its artifacts: beside its database."""
     return (workspace.absolute() / ARTIFACTS).as_uri()
@@ -112,6 +118,8 @@ def connect(uri: str) -> MlflowClient:
         _reach_database(uri)
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_experiments(max_results=1)
+    except UnsafeFile:
+        raise
     except Exception as error:  # of MLflow, SQLAlchemy, requests or the system: the message says which
         raise unreachable(uri, error) from error
     return client
@@ -129,8 +137,7 @@ def _create_database(uri: str) -> None:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_name(f".{file.name}.unfinished")
-    with open(file.with_name(f".{file.name}.lock"), "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with held_file(lock_of(file)):
         if file.exists():  # another run made it meanwhile
             return
         unfinished.unlink(missing_ok=True)

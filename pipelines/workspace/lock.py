@@ -74,6 +74,23 @@ def workspace_lock(workspace: Path, command: str, otherwise: str = "choose anoth
         os.close(descriptor)
 
 
+@contextmanager
+def held_file(path: Path) -> Iterator[None]:
+    """Let one process at a time into the block, for a moment: others wait, and what a killed one held is free at once.
+
+    Raises
+    ------
+    UnsafeFile
+        When the lock's file is a link, or none.
+    """
+    descriptor = _open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _open(path: Path, flags: int) -> int:
     """Open the lock's file; what it is written into must be no file elsewhere, and what it is read from must not be waited for."""
     if path.is_symlink():

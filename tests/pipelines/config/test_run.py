@@ -195,6 +195,9 @@ def test_overrides_win_and_are_named_in_errors(yaml_file: YamlFile) -> None:
     for override, expected in (
         ("history.max_lenght=7", "--set: history.max_lenght: unknown key"),
         ("history.max_length=-1", "--set: history.max_length: should be"),
+        ("distill.calibration=maybe", "--set: distill.calibration: should be"),
+        ("pretrain.checkpoint=bert", "--set: pretrain.checkpoint is a BERT of words"),  # beside keys that the file holds
+        ("pretrain={checkpoint: bert}", "--set: pretrain.checkpoint is a BERT of words"),
         ("history.max_length", "write key.path=value"),
         ("history.max_length.x=1", "is a single value and has no keys below it"),
         ("seed={", "the value is not valid YAML"),

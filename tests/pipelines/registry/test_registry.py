@@ -20,13 +20,14 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from feature_store.tables.files import UnsafeFile
 from pipelines.errors import ConfigError
 from pipelines.registry.alias_history import Change, HistoryDamaged, breaks_in, tag_of
 from pipelines.registry.lineage import Contents, DataLineage, Lineage
 from pipelines.registry.lookup import alias_version, champion_changes, has_version
 from pipelines.registry.model_package import lineage_of, load_scorer, save_model, seal, seal_of, verify_model
 from pipelines.registry.registry import CHALLENGER, CHAMPION, Registry
-from pipelines.tracking.client import TrackingError
+from pipelines.tracking.client import TrackingError, connect, lock_of, sqlite_file, sqlite_uri
 from pipelines.workspace.artifacts import ArtifactError
 from tests.programs import HANGS, Program
 
@@ -395,6 +396,21 @@ def test_two_workspaces_that_promote_at_once_lose_no_entry_of_the_history(served
     changes = registry.changes()
     assert sorted(change.why for change in changes) == sorted(line for one in ended for line in one.out.splitlines())
     assert breaks_in(changes, registry.alias(CHAMPION)) == [] and len(changes) >= 8
+
+
+def test_a_link_in_the_place_of_the_lock_is_not_written_through(served: tuple[str, Registry], tmp_path: Path) -> None:
+    uri, registry = served
+    database = sqlite_file(uri)
+    assert database is not None
+    (tmp_path / "precious").write_text("x")
+    for file in (database, tmp_path / "new" / "mlflow.db"):
+        file.parent.mkdir(exist_ok=True)
+        lock_of(file).unlink(missing_ok=True)
+        lock_of(file).symlink_to(tmp_path / "precious")
+    for write in (lambda: registry.promote("1"), registry.rollback, lambda: connect(sqlite_uri(tmp_path / "new" / "mlflow.db"))):
+        with pytest.raises(UnsafeFile, match=r"db.lock is a link; remove it"):
+            write()
+    assert (tmp_path / "precious").read_text() == "x"
 
 
 def test_changes_that_were_made_at_once_are_all_kept_and_said(served: tuple[str, Registry]) -> None:
