@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pipelines.errors import ConfigError
 from pipelines.registry.alias_history import PROMOTE, ROLLBACK, Change, HistoryDamaged, changes_in, line_of_champions, tag_of
 from pipelines.registry.model_package import REPAIR, seal_of, verify_model
-from pipelines.tracking.client import TrackingError, connect, lock_of, reason_of, sqlite_file, unreachable, without_password
+from pipelines.tracking.client import TrackingError, connect, is_elsewhere, lock_of, reason_of, sqlite_file, unreachable, without_password
 from pipelines.workspace.artifacts import ArtifactError
 from pipelines.workspace.lock import held_file
 
@@ -237,7 +237,7 @@ class Registry:
                 raise ConfigError(f"{uri}: {why}") from error
             if isinstance(error, ImportError):
                 raise ConfigError(f"{uri}: the Python package {error.name} that reads such a place is not installed") from error
-            kind = FilesUnreachable if "://" in place and not place.startswith("file:") else ArtifactError
+            kind = FilesUnreachable if is_elsewhere(place) and not place.startswith("runs:") else ArtifactError
             raise kind(f"the files of {uri} cannot be read ({reason_of(error)}); {advice}") from error
         verify_model(path, expected)
         if copy is None:

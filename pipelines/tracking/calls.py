@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from feature_store.tables.files import UnsafeFile
 from feature_store.tables.folders import regular_file
-from pipelines.tracking.client import DATABASE, experiment_location, sqlite_uri
+from pipelines.tracking.client import DATABASE, experiment_location, is_elsewhere, sqlite_uri
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
@@ -276,7 +276,7 @@ class Caller:
         """A database in the workspace may come from elsewhere with it: it must not say that files go to another machine."""
         if self._uri == sqlite_uri(self._workspace / DATABASE):
             place = client.get_run(run).info.artifact_uri
-            if "://" in place and not place.startswith("file://"):
+            if is_elsewhere(place):
                 del self._ids[next(key for key, known in self._ids.items() if known == run)]
                 raise NotSent(f"{self._workspace / DATABASE} keeps the files of experiment and run at {place}, on another machine")
 

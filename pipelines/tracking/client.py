@@ -96,6 +96,17 @@ def experiment_location(uri: str, workspace: Path) -> str | None:
     return None if uri.startswith("http") else artifact_location(workspace)
 
 
+def is_elsewhere(place: str) -> bool:
+    """Whether a place of artifacts is reached through a server, as its scheme says: a bucket, or MLflow's own ``mlflow-artifacts:/``.
+
+    Examples
+    --------
+    >>> [is_elsewhere(place) for place in ("/work/a", "file:///work/a", "s3://bucket/a", "mlflow-artifacts:/1/a", "dbfs:/a")]
+    [False, False, True, True, True]
+    """
+    return re.match(r"(?!file:)[a-z][a-z0-9+.-]*:", place, re.IGNORECASE) is not None
+
+
 def quieten_mlflow() -> None:
     """Set what MLflow reads while it is imported: no telemetry, no log lines, short patience with servers."""
     for name, value in _ENVIRONMENT.items():

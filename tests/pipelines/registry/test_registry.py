@@ -22,6 +22,7 @@ import pytest
 
 from feature_store.tables.files import UnsafeFile
 from pipelines.errors import ConfigError
+from pipelines.exit_codes import exit_code
 from pipelines.registry.alias_history import Change, HistoryDamaged, breaks_in, tag_of
 from pipelines.registry.lineage import Contents, DataLineage, Lineage
 from pipelines.registry.lookup import alias_version, champion_changes, has_version
@@ -377,6 +378,16 @@ def test_a_place_without_a_model_is_named(served: tuple[str, Registry], tmp_path
     (tmp_path / "empty").mkdir()
     with pytest.raises(ArtifactError):
         served[1].download(str(tmp_path / "empty"))
+
+
+def test_files_that_a_server_does_not_give_may_come_later(served: tuple[str, Registry], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scheduler tries again where a server keeps the files; where they lay on this machine they are lost."""
+    registry = served[1]
+    for place, code in (("mlflow-artifacts:/1/model", 1), ("file:///nowhere/model", 3)):
+        monkeypatch.setattr(registry, "_place_of", lambda uri, place=place: (place, None))
+        with pytest.raises(ArtifactError, match="the files of models:/demo/1 cannot be read") as error:
+            registry.download("models:/demo/1")
+        assert exit_code(error.value) == code
 
 
 def test_a_registry_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

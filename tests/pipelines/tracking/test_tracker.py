@@ -299,13 +299,14 @@ def test_a_queue_does_not_say_where_to(config: RunConfig, workspace: Path, tmp_p
     assert run.info.artifact_uri.startswith(artifact_location(workspace)) and not (tmp_path / "elsewhere").exists()
 
 
-def test_a_database_in_the_workspace_sends_nothing_to_another_machine(config: RunConfig, workspace: Path) -> None:
+@pytest.mark.parametrize("place", ["http://203.0.113.1/collect", "dbfs:/collect"])
+def test_a_database_in_the_workspace_sends_nothing_to_another_machine(config: RunConfig, workspace: Path, place: str) -> None:
     """It may come from elsewhere with its workspace, as the queue may."""
-    connect(tracking_uri(config, workspace)).create_experiment("demo", artifact_location="http://203.0.113.1/collect")
+    connect(tracking_uri(config, workspace)).create_experiment("demo", artifact_location=place)
     spooled(workspace, {"texts": {"configuration.yaml": "seed: 0"}}, {"call": "files", "files": ["artifacts/distill/abc/metrics.json"]})
     lines: list[str] = []
     OfflineQueue(tracking_uri(config, workspace), workspace, lines.append).deliver()
-    assert ["http://203.0.113.1/collect" in line for line in lines[:2]] == [True, True]
+    assert [f"at {place}" in line for line in lines[:2]] == [True, True]
 
 
 @pytest.mark.parametrize(
