@@ -36,7 +36,7 @@ from pipelines.registry.promotion_gate import (
     window_checks,
 )
 from pipelines.registry.registration import GateAnswers, Registration
-from pipelines.registry.registry import CHAMPION, GATE_TAG, Registry
+from pipelines.registry.registry import CHAMPION, GATE_TAG, FilesUnreachable, Registry
 from pipelines.registry.slices import slice_checks
 from pipelines.tasks import Rows, task_of
 from pipelines.tasks.logits import stored_probabilities
@@ -251,6 +251,8 @@ def version_of(context: StageContext, registry: Registry, *, student: str, model
     if known is not None:
         try:
             registry.download(f"models:/{registry.name}/{known}")
+        except FilesUnreachable:  # they may be whole: another version of the same student would say that they are not
+            raise
         except ArtifactError as error:
             context.report(f"version {known} holds this student but is damaged, so it is registered anew: {error}")
         else:

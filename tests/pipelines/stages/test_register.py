@@ -24,7 +24,7 @@ from pipelines.metrics import Metrics, Shipping
 from pipelines.registry.champion_record import ChampionRecord, RegistryLost, lost_champion
 from pipelines.registry.lineage import Lineage
 from pipelines.registry.lookup import alias_version
-from pipelines.registry.registry import CHALLENGER, CHAMPION, Registry
+from pipelines.registry.registry import CHALLENGER, CHAMPION, FilesUnreachable, Registry
 from pipelines.stages import register
 from pipelines.tasks.clicks import ClickRows, newest_requests
 from pipelines.tasks.logits import write_predictions
@@ -427,6 +427,18 @@ def test_a_damaged_version_is_registered_anew(pipeline: SmallPipeline, bounded: 
     Registry(tracking_uri(bounded, pipeline.workspace), bounded.name).download(f"models:/{bounded.name}@{CHAMPION}")
     pipeline.run(bounded, GOOD, first="register", force=True)  # whole: known again, under its new version
     assert aliases(bounded, pipeline.workspace) == ("2", "2")
+
+
+def test_a_version_whose_files_are_not_reached_is_not_registered_anew(
+    with_champion: SmallPipeline, bounded: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_answer(*_: Any) -> Path:
+        raise FilesUnreachable("the files of models:/demo/1 cannot be read (no answer)")
+
+    monkeypatch.setattr(Registry, "download", no_answer)
+    with pytest.raises(FilesUnreachable):
+        with_champion.run(bounded, FAIR, first="register", force=True)
+    assert aliases(bounded, with_champion.workspace) == ("1", "1")
 
 
 def test_a_champion_that_cannot_be_read_refuses_until_it_can(with_champion: SmallPipeline, bounded: RunConfig) -> None:
