@@ -87,7 +87,7 @@ class DateScores:
         if present is not None and is_later(present.made_from or source, source) and is_whole(self.place, present):
             # A clock that jumped back must not take rows away that are already scored.
             context.report(
-                f"{self.place} was scored at a later logical time than {source.as_of} and stays; remove it to score the date as of then"
+                f"{self.place} was scored at a later logical time than this one and stays; remove it to score the date as of now"
             )
             write_json(context.output / "summary.json", {"date": day.isoformat(), "kept": present.fingerprint})
             return

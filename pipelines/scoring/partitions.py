@@ -57,9 +57,12 @@ def _dates(paths: Iterator[Path], name: Any) -> list[date]:
 
 def is_ahead(store: Store, config: RunConfig, day: date, as_of: datetime | None) -> bool:
     """Whether a date would be scored before it has an event."""
-    begins = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    hidden = as_of is not None and as_of <= begins
-    return config.score.candidates != "log" and (hidden or day.isoformat() not in store.dates())
+    if config.score.candidates == "log":
+        return False
+    if day.isoformat() not in store.dates():
+        return True
+    newest = store.newest_event(as_of)  # its events may all be hidden
+    return newest is None or newest < datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 def partition_source(store: Store, config: RunConfig, day: date, as_of: datetime | None, ahead: bool | None = None) -> PartitionSource:
@@ -119,7 +122,12 @@ def is_later(present: PartitionSource, now: PartitionSource) -> bool:
     >>> early, late = PartitionSource(as_of="2024-01-03T10:00:00+00:00"), PartitionSource(as_of="2024-01-03T14:00:00+00:00")
     >>> is_later(late, early), is_later(early, late), is_later(PartitionSource(), early), is_later(early, PartitionSource())
     (True, False, True, False)
+    >>> ahead = PartitionSource(ahead=True)  # before the date had an event
+    >>> is_later(ahead, early), is_later(early, ahead)
+    (False, True)
     """
+    if present.ahead != now.ahead:
+        return now.ahead
     if now.as_of is None:
         return False
     return present.as_of is None or datetime.fromisoformat(present.as_of) > datetime.fromisoformat(now.as_of)

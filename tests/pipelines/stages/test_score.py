@@ -324,6 +324,17 @@ def test_tomorrow_is_scored_before_it_has_events_and_stays_when_they_come(served
     assert again is not None and again.made_from is not None and not again.made_from.ahead
 
 
+def test_a_date_whose_events_are_all_later_is_scored_ahead(served: Served, tmp_path: Path) -> None:
+    served.own_log(tmp_path / "log", *DAYS[:2])
+    tomorrow = DAYS[2]
+    served.change(score={"candidates": "live", "window": timedelta(days=1)})
+    served.deliver(tomorrow, slice(10, 20))  # from eight o'clock on
+    for hour, ahead in ((4, True), (12, False)):
+        served.run(as_of=pd.Timestamp(tomorrow, tz="UTC").to_pydatetime() + timedelta(hours=hour), date=tomorrow)
+        manifest = read_partition(served.workspace, tomorrow)
+        assert manifest is not None and manifest.made_from is not None and manifest.made_from.ahead == ahead
+
+
 @pytest.mark.parametrize("kind", ["log", "live"])
 def test_the_best_of_each_user_are_kept(served: Served, kind: str) -> None:
     served.change(score=IN_PARTS | {"candidates": kind})
