@@ -71,7 +71,7 @@ def registry_lost(workspace: Path, config: RunConfig, evidence: str) -> Registry
     where = without_password(tracking_uri(config, workspace))
     return RegistryLost(
         f"MLflow at {where} has no champion of {config.name} and no history of any, but {evidence}: it is missing or was emptied; "
-        "restore it from a backup, or begin anew with `ctr-kd promote` or --force"
+        "restore it from a backup, or begin anew with `ctr-kd promote` or `ctr-kd register --force`"
     )
 
 
