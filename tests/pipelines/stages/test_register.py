@@ -380,7 +380,9 @@ def test_a_registry_that_was_lost_is_no_beginning(
         (pipeline.workspace / "scores" / "date=2024-01-01").mkdir(parents=True)
         write_json(pipeline.workspace / "scores" / "date=2024-01-01" / "_manifest.json", {"model": bounded.name, "model_version": "1"})
     (pipeline.workspace / "mlflow.db").write_bytes(mlflow_database.read_bytes())
-    lost = r"^MLflow at .*mlflow.db has no champion of demo and no history of any, but .* tells of version 1: .* `ctr-kd promote` or `ctr-kd register --force`$"
+    lost = (
+        r"^MLflow at .*mlflow.db has no champion of demo and no history of any, but .* tells of version 1: .* or `ctr-kd register --force`$"
+    )
     for _ in range(2):
         with pytest.raises(RegistryLost, match=lost) as failed:
             pipeline.run(bounded, GOOD)
