@@ -11,7 +11,9 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Set
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -458,13 +460,18 @@ def _is_null(value: Any) -> bool:
     return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, (float, np.floating)) and bool(np.isnan(value)))
 
 
+class _Source(SourceFileLoader):
+    """Runs a file as it is: bytecode beside it, which no digest covers, is neither read nor written."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def _load_casting(root: Path) -> Any:
     """What a raw value means, from its own file beside the graph: the one by which the log was read."""
-    spec = importlib.util.spec_from_file_location("student_casting", root / "casting.py")
-    if spec is None or spec.loader is None:
-        raise ClickRowsError(f"{root / 'casting.py'} cannot be loaded as Python")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    loader = _Source("student_casting", str(root / "casting.py"))
+    module: Any = importlib.util.module_from_spec(ModuleSpec(loader.name, loader, origin=loader.path))
+    loader.exec_module(module)
     return module
 
 

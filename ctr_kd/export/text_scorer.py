@@ -9,7 +9,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -149,13 +151,18 @@ def _text_column(values: pd.Series, name: str) -> pa.Array:
     return pa.array(texts, pa.string())
 
 
+class _Source(SourceFileLoader):
+    """Runs a file as it is: bytecode beside it, which no digest covers, is neither read nor written."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def _load_tokenizer(root: Path) -> Any:
     """The tokenizer that read the training texts, from its own file beside the graph."""
-    spec = importlib.util.spec_from_file_location("student_tokenizer", root / "tokenizer.py")
-    if spec is None or spec.loader is None:
-        raise TextRowsError(f"{root / 'tokenizer.py'} cannot be loaded as Python")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    loader = _Source("student_tokenizer", str(root / "tokenizer.py"))
+    module: Any = importlib.util.module_from_spec(ModuleSpec(loader.name, loader, origin=loader.path))
+    loader.exec_module(module)
     described, vocabulary = (json.loads((root / f"{name}.json").read_text(encoding="utf-8")) for name in ("tokenizer", "vocabulary"))
     return module.KINDS[described["kind"]].from_dict(described, vocabulary["token"])
 

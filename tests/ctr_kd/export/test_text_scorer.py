@@ -54,6 +54,14 @@ def test_the_exported_student_answers_as_the_trained_one(texts, tmp_path, kind):
     np.testing.assert_allclose(answer["score"], expected.max(1), atol=1e-6)
 
 
+def test_loading_leaves_the_folder_as_it_was(texts, tmp_path, monkeypatch):
+    """Also where Python keeps what it compiles."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    export(texts, tmp_path / "export", "pooled")
+    TextScorer(tmp_path / "export")
+    assert not list((tmp_path / "export").rglob("__pycache__"))
+
+
 def test_strange_texts_are_scored_and_wrong_columns_named(texts, tmp_path):
     export(texts, tmp_path / "export", "pooled")
     scorer = TextScorer(tmp_path / "export")

@@ -80,7 +80,7 @@ def literal_log(requests: int) -> list[Event]:
         Event(13, 2, 75),
     ]
     pool += [Event(14, 3, 5, delay=100)]  # became known in the hour, but happened before it
-    return pool + [Event(100 + n, 9, 110) for n in range(requests)] + [Event(0, 9, 111), Event(0, 9, 112)]
+    return pool + [Event(100 + n, 9, 110) for n in range(requests)] + [Event(0, 0, 111), Event(0, 0, 112)]
 
 
 LITERAL_SPLIT = {"train_until": at(111), "validate_until": at(112), "test_until": at(113)}

@@ -265,7 +265,7 @@ def test_a_link_in_a_model_is_refused_and_not_followed(folder: Path, name: str, 
 
 @pytest.mark.parametrize("name", ["data/student/more", "contents.json", "code/__pycache__"])
 def test_a_pipe_in_a_model_is_refused_and_not_waited_for(folder: Path, name: str) -> None:
-    (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink(missing_ok=True)
     os.mkfifo(folder / name)
     with pytest.raises(ArtifactError, match=re.escape(f"{folder / name} is a pipe")):
         verify_model(folder, None)
@@ -283,7 +283,7 @@ def test_code_that_nobody_vouches_for_is_not_run(folder: Path) -> None:
 
 def test_bytecode_beside_the_code_is_not_run(folder: Path) -> None:
     cache = folder / "code" / "__pycache__"
-    cache.mkdir()
+    cache.mkdir(exist_ok=True)  # Python may have made it
     source = folder / "code" / "student_scorer.py"
     compiled = compile("raise SystemExit", str(source), "exec")
     stamp = source.stat()
@@ -292,6 +292,13 @@ def test_bytecode_beside_the_code_is_not_run(folder: Path) -> None:
     load_scorer(folder)
     verify_model(folder, seal_of(folder))
     assert not cache.exists()
+
+
+def test_loading_a_student_leaves_its_folder_as_it_was(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where Python keeps what it compiles: an artifact with a file that is not its own is refused."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    load_scorer(folder)
+    assert not list((folder / "data").rglob("__pycache__"))
 
 
 def test_versions_are_found_by_student(served: tuple[str, Registry]) -> None:
