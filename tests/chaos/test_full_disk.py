@@ -36,4 +36,6 @@ def test_a_disk_that_fills_anywhere_loses_nothing(
     disk(1 << 30)
     workspace.run("run")
     assert workspace.tables() == whole.tables()
-    assert workspace.metrics() == whole.metrics()
+    figures, expected = workspace.metrics(), whole.metrics()
+    assert figures.pop("gate")["passed"] and expected.pop("gate")["passed"]  # the registry that was copied has a champion before it
+    assert figures == expected
