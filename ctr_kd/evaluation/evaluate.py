@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +22,8 @@ from ctr_kd.evaluation.tables import (
 from ctr_kd.metrics import UndefinedMetric, confusion_matrix, of_full_stream, reliability_bins, roc_points
 from ctr_kd.metrics.bootstrap import Bootstrap, paired_difference
 from ctr_kd.metrics.checks import Floats, group_codes
+
+Replicated = Mapping[str, tuple[Any, Floats]]  # by metric: its value, and that of every resample
 
 PAIRS = (
     ("student", "student_alone"),
@@ -85,7 +88,7 @@ def evaluate_models(
     obstacles = {None: bootstrap.obstacle()} | {name: bootstrap.obstacle(mask) for name, mask in masks.items()}
     models: dict[str, ModelMetrics] = {}
     slices: dict[str, dict[str, SliceMetrics]] = {name: {} for name in masks}
-    measured: dict[str, dict[str | None, dict[str, tuple[Measured, Floats]]]] = {}
+    measured: dict[str, dict[str | None, Replicated]] = {}
     for model, given in scores.items():
         score = np.asarray(given)
         try:
@@ -98,7 +101,8 @@ def evaluate_models(
         statistics = {(part, metric): m.statistic for part, table in tables.items() for metric, m in table.items() if m.statistic}
         replicated = bootstrap.values_of(statistics)
         measured[model] = {
-            part: {metric: (m, replicated[part, metric]) for metric, m in table.items() if m.statistic} for part, table in tables.items()
+            part: {metric: (m.value, replicated[part, metric]) for metric, m in table.items() if m.statistic}
+            for part, table in tables.items()
         }
         for part, table in tables.items():
             found = {metric: m.with_interval(replicated.get((part, metric)), obstacles[part]) for metric, m in table.items()}
@@ -114,19 +118,17 @@ def evaluate_models(
     return Evaluation(models, compared(None), slices, {name: compared(name) for name in masks})
 
 
-def _differences(
-    first: Mapping[str, tuple[Measured, Floats]], second: Mapping[str, tuple[Measured, Floats]], obstacle: str | None
-) -> dict[str, MetricDifference]:
+def _differences(first: Replicated, second: Replicated, obstacle: str | None) -> dict[str, MetricDifference]:
     result: dict[str, MetricDifference] = {}
     for metric in first.keys() & second.keys():
         (one, one_replicates), (two, two_replicates) = first[metric], second[metric]
         try:
             if obstacle:
                 raise UndefinedMetric(obstacle)
-            found = paired_difference(one.value, two.value, one_replicates, two_replicates)
+            found = paired_difference(one, two, one_replicates, two_replicates)
             result[metric] = MetricDifference(found.difference, found.low, found.high, found.p_value)
         except UndefinedMetric as undefined:
-            result[metric] = MetricDifference(one.value - two.value, reason=undefined.reason)
+            result[metric] = MetricDifference(one - two, reason=undefined.reason)
     return {metric: result[metric] for metric in first if metric in result}
 
 

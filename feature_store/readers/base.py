@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 from feature_store.readers.delimited import CSV, TSV, read_delimited, require_columns
 from feature_store.tables.contracts import DataError, DataFolderError, Kind, RawBatch
 from feature_store.tables.json_files import spaced_digest_of
+from feature_store.tables.parquet_files import open_pieces
 
 PARQUET_ROWS = 200_000  # rows in a batch of a Parquet file, where they hold less than its bytes
 PARQUET_BYTES = 64 << 20
 _STEP = 1024  # rows that are unpacked at a time: packed, a row of megabytes may look small
-_BUFFER = 1 << 20  # bytes read of a column at a time: a row group may be larger than memory
 ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 
 
@@ -109,7 +109,7 @@ def _read_parquet(path: Path, file: str, kind: Kind, columns: Mapping[str, str])
     if path.stat().st_size == 0:
         raise DataError(f"{file}: is empty; remove it or fill it")
     try:
-        with pq.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=_BUFFER) as parquet:
+        with open_pieces(path) as parquet:
             require_columns(file, parquet.schema_arrow.names, columns)
             done = 0
             if parquet.metadata.num_rows == 0:

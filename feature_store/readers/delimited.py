@@ -86,9 +86,14 @@ def read_delimited(path: Path, file: str, kind: Kind, columns: Mapping[str, str]
             rows += len(batch.lines) + len(batch.rejected)
             yield batch
     except BROKEN as error:
-        raise DataError(f"{file}: cannot be read to its end ({_one_line(error)}); copy it again, it looks truncated or damaged") from None
+        raise damaged(file, error) from None
     if rows == 0:
         yield RawBatch(kind, file, pa.table({name: pa.array([], pa.binary()) for name in columns}), np.zeros(0, dtype=np.int64), [])
+
+
+def damaged(file: str, error: BaseException) -> DataError:
+    """What is said of a file whose reading ended in one of ``BROKEN``."""
+    return DataError(f"{file}: cannot be read to its end ({_one_line(error)}); copy it again, it looks truncated or damaged")
 
 
 def _one_line(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from feature_store.readers.delimited import BROKEN, LONGEST_ROW, BoundedLines, open_raw
+from feature_store.readers.delimited import BROKEN, LONGEST_ROW, BoundedLines, damaged, open_raw
 from feature_store.tables.contracts import DataError
 
 _CHUNK = 1 << 16  # characters read at a time
@@ -46,7 +46,7 @@ def json_elements(path: Path, file: str, lines_only: bool) -> Iterator[tuple[int
         with _text_of(path) as stream:
             yield from _array_elements(stream, file) if first == "[" and not lines_only else _line_elements(stream, file)
     except BROKEN as error:
-        raise DataError(f"{file}: cannot be read to its end ({error}); copy it again, it looks truncated or damaged") from None
+        raise damaged(file, error) from None
 
 
 def _text_of(path: Path) -> IO[str]:

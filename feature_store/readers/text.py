@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from feature_store.config import JSON_ENDINGS, SourceConfig
 from feature_store.readers.base import data_folder, is_data_file, reader_fingerprint, relative
-from feature_store.readers.delimited import BLOCK_BYTES, BROKEN, SLOW_ROWS, TSV, Layout, first_line, read_delimited
+from feature_store.readers.delimited import BLOCK_BYTES, BROKEN, SLOW_ROWS, TSV, Layout, damaged, first_line, read_delimited
 from feature_store.readers.json_elements import Broken, json_elements
 from feature_store.tables.contracts import LONGEST_TEXT, DataError, DataFolderError, RawBatch, Rejected
 
@@ -131,7 +131,7 @@ def _first_line(path: Path, file: str) -> bytes:
     try:
         return first_line(path, file)
     except BROKEN as error:
-        raise DataError(f"{file}: cannot be read to its end ({error}); copy it again, it looks truncated or damaged") from None
+        raise damaged(file, error) from None
 
 
 def _read_json(path: Path, file: str, columns: dict[str, int | str], lines_only: bool) -> Iterator[RawBatch]:

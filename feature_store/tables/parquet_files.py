@@ -10,6 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow.fs import LocalFileSystem
 
+_BUFFER = 1 << 20  # bytes
+
+
+def open_pieces(path: Path) -> pq.ParquetFile:
+    """A file to be read in pieces, of whose columns little is held at a time: a row group may be larger than memory, and fetching ahead
+    would keep all of it."""
+    return pq.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=_BUFFER)
+
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None, filters: Sequence[tuple[str, str, Any]] | None = None) -> pa.Table:
     """Rows of one file of this machine.

@@ -15,7 +15,7 @@ from typing import IO
 
 import numpy as np
 
-from feature_store.readers.delimited import BROKEN, open_raw
+from feature_store.readers.delimited import BROKEN, damaged, open_raw
 from feature_store.tables.contracts import DataError
 
 _HEADER = re.compile(rb"(\d+) (\d+)\s*")
@@ -78,7 +78,7 @@ def read_vectors(path: Path, words: Sequence[str]) -> WordVectors:
                 vectors[at] = _parse(numbers, read is _binary, f"{path.name}: word {number} of {count:,} ({word[:40]!r})")
                 is_known[at], is_exact[at] = True, exact
     except BROKEN as error:
-        raise DataError(f"{path.name}: cannot be read to its end ({error}); copy it again, it looks truncated or damaged") from None
+        raise damaged(path.name, error) from None
     exact_count, known = int(is_exact.sum()), int(is_known.sum())
     return WordVectors(vectors, exact_count, known - exact_count, len(words) - known, count)
 

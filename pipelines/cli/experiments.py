@@ -41,8 +41,8 @@ def prove_command(options: Options) -> None:
 
     Differences are paired; their intervals resample users, and seeds as blocks. Every student is an artifact of its own: a proof
     that was stopped goes on where it was, and one with more seeds trains only those. --force trains the students again, not the
-    teacher. Where distillation does not help, the first sentence says so. Writes prove.json and
-    prove.html beside the report of the run of the same configuration, or into reports/latest where no run has a report.
+    teacher. Where distillation does not help, the first sentence says so. Writes prove.json and prove.html beside the report of the run
+    of the same configuration, or into reports/latest where no run has a report.
 
     \b
     Examples:
@@ -67,8 +67,8 @@ def sweep_command(options: Options) -> None:
 
     Which students are on the frontier is decided on validation; their figures are those of the test rows. Every student is an artifact
     of its own, shared with `prove`: a sweep that was stopped goes on, and a larger grid trains only what is new. --force trains
-    the students again, not the teacher. Writes sweep.json and sweep.html
-    beside the report of the run of the same configuration, or into reports/latest where no run has a report.
+    the students again, not the teacher. Writes sweep.json and sweep.html beside the report of the run of the same configuration, or into
+    reports/latest where no run has a report.
 
     \b
     Examples:

@@ -19,6 +19,7 @@ from feature_store.readers.delimited import require_columns
 from feature_store.tables.contracts import DataError
 from feature_store.tables.files import sync
 from feature_store.tables.json_files import write_json
+from feature_store.tables.parquet_files import open_pieces
 from pipelines.registry.champion import load_chosen_model
 from pipelines.registry.loaded_model import LoadedModel
 from pipelines.scoring.executors import score_parts
@@ -28,8 +29,6 @@ from pipelines.scoring.partitions import REPORT
 from pipelines.scoring.parts import Part, PartsFolder, in_parts
 from pipelines.workspace.context import RunContext
 from pipelines.workspace.lock import workspace_lock
-
-_BUFFER = 1 << 20  # bytes read of a column at a time: a row group may be larger than memory, and fetching ahead would keep all of them
 
 
 def score_file(run: RunContext, source: Path, target: Path) -> str:
@@ -111,7 +110,7 @@ def keep_best_rows(run: RunContext, file: Path) -> int | None:
 def open_parquet(path: Path) -> pq.ParquetFile:
     """Open a Parquet file that somebody gave us; DataError when it is none, or two of its columns have one name."""
     try:
-        file = pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
+        file = open_pieces(path)
     except (pa.ArrowInvalid, OSError) as error:
         repair = "write it again; of other formats make one (`pandas.read_csv(...).to_parquet(...)`)"
         raise DataError(f"{path}: is no complete Parquet file ({str(error).splitlines()[0]}); {repair}") from None

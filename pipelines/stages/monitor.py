@@ -53,8 +53,11 @@ def scores_and_labels(run: RunContext) -> dict[str, str]:
 
 def stale_since(run: RunContext) -> str | None:
     """Time of the newest event, ISO 8601, where none came for ``monitor.stale_after``; "the beginning" where none ever came."""
-    bound, last = run.config.monitor.stale_after, run.store.newest_event(run.as_of)
-    if bound is None or (last is not None and (run.as_of or run.started) - last <= bound):
+    bound = run.config.monitor.stale_after
+    if bound is None:  # looking for the newest event may read a day of the log
+        return None
+    last = run.store.newest_event(run.as_of)
+    if last is not None and (run.as_of or run.started) - last <= bound:
         return None
     return "the beginning" if last is None else last.isoformat(timespec="seconds")
 

@@ -60,8 +60,8 @@ def sqlite_uri(file: Path) -> str:
 
     Examples
     --------
-    >>> sqlite_uri(Path("/work/mlflow.db")), sqlite_uri(Path("/who?/mlflow.db"))
-    ('sqlite:////work/mlflow.db', 'sqlite:////who%3F%2Fmlflow.db')
+    >>> sqlite_uri(Path("/runs/mlflow.db")), sqlite_uri(Path("/who?/mlflow.db"))
+    ('sqlite:////runs/mlflow.db', 'sqlite:////who%3F%2Fmlflow.db')
     """
     path = file.absolute().as_posix()
     if "?" in path or unquote(path) != path:
@@ -101,7 +101,7 @@ def is_elsewhere(place: str) -> bool:
 
     Examples
     --------
-    >>> [is_elsewhere(place) for place in ("/work/a", "file:///work/a", "s3://bucket/a", "mlflow-artifacts:/1/a", "dbfs:/a")]
+    >>> [is_elsewhere(place) for place in ("/runs/a", "file:///runs/a", "s3://bucket/a", "mlflow-artifacts:/1/a", "dbfs:/a")]
     [False, False, True, True, True]
     """
     return re.match(r"(?!file:)[a-z][a-z0-9+.-]*:", place, re.IGNORECASE) is not None
