@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 8 << 20  # of a request
 MOST_AT_ONCE = 64  # requests that are read or answered; a further one is told to come back
+MOST_SECONDS = 30.0  # for a request's body to arrive: one that never ends would keep its place for ever
 _JSON = "application/json"
 
 
@@ -77,11 +78,16 @@ def application(student: PyfuncStudent) -> Starlette:
 
     async def invocations(request: Request) -> Response:
         try:
-            body = await _body(request)
+            async with asyncio.timeout(MOST_SECONDS):
+                body = await _body(request)
             async with working:
                 answer = await asyncio.to_thread(answer_to, student, known, body)
         except BadRequest as error:
             return _refusal(str(error), error.status)
+        except TimeoutError:
+            late = _refusal(f"the request did not arrive whole within {MOST_SECONDS:g} seconds", HTTPStatus.REQUEST_TIMEOUT)
+            late.headers["Connection"] = "close"  # what would still come of it is no new request
+            return late
         return Response(answer, media_type=_JSON)
 
     async def failed(request: Request, error: Exception) -> Response:

@@ -204,6 +204,8 @@ def gate_answers(
         beside += slice_checks(found.parts, bounds)
         if champion is not None and other:
             beside += window_checks(test.window_end(), registry.tags_of(champion).get(WINDOW_TAG), bounds)
+    except FilesUnreachable:  # nothing is wrong with challenger or champion: the next run may reach them
+        raise
     except (ArtifactError, Mismatch) as error:
         found = compare_with_champion(test=test, rows=rows, trained=trained, model=model, champion=None, bounds=bounds)
         beside = [unreadable_champion(str(error))]

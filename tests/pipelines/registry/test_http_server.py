@@ -94,6 +94,19 @@ def test_a_body_of_unknown_length_is_cut_off(uri: str) -> None:
     assert requests.get(f"{uri}/ping", timeout=60).ok
 
 
+def test_a_request_that_does_not_arrive_whole_gives_up_its_place(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.registry.http_server.MOST_SECONDS", 0.2)
+    place = uri.removeprefix("http://")
+    host, _, port = place.partition(":")
+    head = f"POST /invocations HTTP/1.1\r\nHost: {place}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n[1, "
+    with socket.create_connection((host, int(port)), timeout=60) as half:
+        half.sendall(head.encode())
+        answer = half.makefile("rb").read()  # ends, since the server hangs up
+    assert b" 408 " in answer.splitlines()[0] and b"REQUEST_TIMEOUT" in answer
+    monkeypatch.undo()
+    assert ask(uri, {"dataframe_records": [ROW]}).ok
+
+
 def test_a_request_costs_what_its_body_does(uri: str) -> None:
     """Not the product of a history and its candidates, of rows and the names in them, nor of a text and the candidates."""
     many = {"dataframe_records": [{**ROW, f"name {n}": n} for n in range(20_000)]}

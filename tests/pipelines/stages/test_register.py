@@ -453,6 +453,25 @@ def test_a_champion_that_cannot_be_read_refuses_until_it_can(with_champion: Smal
     assert aliases(bounded, with_champion.workspace) == ("2", "2")
 
 
+def test_a_champion_that_is_not_reached_just_now_refuses_nobody(
+    with_champion: SmallPipeline, bounded: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    download = Registry.download
+
+    def no_answer(registry: Registry, uri: str, *more: Any) -> Path:
+        if uri.endswith("/1"):
+            raise FilesUnreachable("the files of models:/demo/1 cannot be read (no answer)")
+        return download(registry, uri, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "download", no_answer)
+        with pytest.raises(FilesUnreachable):
+            with_champion.run(bounded, GOOD)
+    assert aliases(bounded, with_champion.workspace)[0] == "1"
+    with_champion.run(bounded, GOOD)
+    assert aliases(bounded, with_champion.workspace) == ("2", "2")
+
+
 @pytest.mark.parametrize(("most", "first"), [(1, 6), (2, 6), (4, 6), (5, 3), (8, 0), (100, 0)])
 def test_the_newest_rows_cut_no_request(most: int, first: int) -> None:
     assert newest_requests(np.array([0, 0, 0, 1, 1, 1, 2, 2]), most) == first
