@@ -1,5 +1,6 @@
 """The result of a run for people: an HTML report, and a table for the terminal."""
 
+from ctr_kd.report.features import render_features
 from ctr_kd.report.findings import WORDS, Figure, Verdict, quality, verdict
 from ctr_kd.report.frontier import render_sweep
 from ctr_kd.report.monitoring import render_monitoring
@@ -13,6 +14,7 @@ __all__ = [
     "Verdict",
     "quality",
     "render",
+    "render_features",
     "render_monitoring",
     "render_proof",
     "render_sweep",

@@ -139,14 +139,14 @@ class Mark:
 
 @dataclass(frozen=True)
 class Strip:
-    """Dots with their intervals on one horizontal scale, one below the other; `label` says them in words."""
+    """Dots with their intervals on one horizontal scale, one below the other, and a line of reference; `label` says them in words."""
 
     width: int
     height: int
     label: str
     grid: Sequence[float]
     marks: Sequence[Mark]
-    zero: float | None = None
+    reference: float | None = None
 
 
 @dataclass(frozen=True)
@@ -211,8 +211,10 @@ def _said(line: Series, x: Axis, y: Axis) -> str:
     return f"{line.title}: {', '.join(written)}."
 
 
-def strip(figures: Sequence[tuple[str, str, Figure]], domain: Domain, *, label: str, zero: bool = False, width: int = STRIP) -> Strip:
-    """Dots with their intervals on one horizontal scale, each (title, color, figure) on its own height.
+def strip(
+    figures: Sequence[tuple[str, str, Figure]], domain: Domain, *, label: str, reference: float | None = None, width: int = STRIP
+) -> Strip:
+    """Dots with their intervals on one horizontal scale, each (title, color, figure) on its own height, about a line of reference.
 
     A value beyond the scale is an arrow at its edge, so that one bad model does not squeeze the others together.
     """
@@ -230,7 +232,7 @@ def strip(figures: Sequence[tuple[str, str, Figure]], domain: Domain, *, label: 
         marks.append(Mark(f"{title}: {figure.text()} {figure.interval()}".strip(), color, y, to_x(figure.value), span, beyond=beyond))
     label = f"{label}: {', '.join(said) or 'not known'}"
     grid = [to_x(value) for value in ticks(domain, 4)] if marks else []
-    return Strip(width, height, label, grid, marks, to_x(0) if zero and marks else None)
+    return Strip(width, height, label, grid, marks, None if reference is None or not marks else to_x(reference))
 
 
 def move(before: Figure, after: Figure, domain: Domain, color: str, *, label: str, width: int = STRIP) -> Strip:
@@ -244,15 +246,15 @@ def move(before: Figure, after: Figure, domain: Domain, color: str, *, label: st
     return Strip(width, height, label, [to_x(value) for value in ticks(domain, 4)], [mark])
 
 
-def scale(domain: Domain, *, sign: bool = False, width: int = STRIP) -> Scale:
+def scale(domain: Domain, *, reference: float = 0.0, sign: bool = False, width: int = STRIP) -> Scale:
     """The numbers above a column of strips; differences carry a sign."""
     to_x = _scale(domain, *_ends(width))
     values = ticks(domain, 4)
     texts = decimals(values, sign=sign)
-    # Where the numbers are too long to be side by side, every second or third is written, zero always.
+    # Where the numbers are too long to be side by side, every second or third is written, the reference always.
     room = abs(to_x(values[1]) - to_x(values[0])) if len(values) > 1 else width
     stride = math.ceil((LETTER * max(map(len, texts), default=0) + 8) / room)
-    first = values.index(0) % stride if 0 in values else 0
+    first = values.index(reference) % stride if reference in values else 0
     places = []
     for value, text in list(zip(values, texts, strict=True))[first::stride]:
         half = LETTER * len(text) / 2

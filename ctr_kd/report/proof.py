@@ -111,7 +111,7 @@ def ablation(proof: Mapping[str, Any]) -> Ablation | None:
         for key, figures in against.items():
             figure = figures[position]
             label = f"{one['name']}, {key.replace('_', ' ')}"
-            drawn = strip([(one["name"], EFFECTS[figure.sign], figure)], domains[key], label=label, zero=True, width=ABLATION_WIDTH)
+            drawn = strip([(one["name"], EFFECTS[figure.sign], figure)], domains[key], label=label, reference=0.0, width=ABLATION_WIDTH)
             cells += [Cell(chart=drawn), difference_cell(figure)]
         body.append(Row([*cells, figure_cell(Figure.of(one[quality]))]))
     left_out = [f"{name}: {reason}" for name, reason in impossible.items()]

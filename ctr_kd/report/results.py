@@ -116,7 +116,7 @@ def differences(metrics: Mapping[str, Any]) -> Table | None:
     for pair, figure in main.items():
         first, _, second = pair.partition("-")
         title = f"{model_title(first)} {findings.MINUS} {model_title(second).lower()}"
-        drawn = strip([(title, EFFECTS[figure.sign], figure)], domain, label=f"{title}, {METRIC_TITLES[quality]}", zero=True)
+        drawn = strip([(title, EFFECTS[figure.sign], figure)], domain, label=f"{title}, {METRIC_TITLES[quality]}", reference=0.0)
         p_value = Figure.of((pairs[pair].get(quality) or {}).get("p_value")).text(3)
         cells = [Cell(title), Cell(chart=drawn), difference_cell(figure), Cell(p_value, number=True)]
         body.append(Row([*cells, *(difference_cell(findings.difference(metrics, pair, name)) for name in others)]))

@@ -1,4 +1,4 @@
-"""Commands beside the pipeline: what the encoder knows, what distillation gives, and which student to choose."""
+"""Commands beside the pipeline: what statistics and the encoder tell, what distillation gives, and which student to choose."""
 
 from __future__ import annotations
 
@@ -8,7 +8,31 @@ import click
 
 from pipelines.cli.options import Options, common
 from pipelines.cli.session import say_what_was_done, session
-from pipelines.stages import PIPELINE, TO_TEACHER, next_item
+from pipelines.stages import PIPELINE, TO_TEACHER, features, next_item
+
+
+@click.command("features")
+@common
+def features_command(options: Options) -> None:
+    """Show what each statistic tells by itself: meaning, nulls, quantiles, AUC and drift, on the rows of training and of validation.
+
+    The AUC is that of ranking by one column and nothing else, .5 for one that tells nothing; the columns are in the order of it on
+    validation. Its direction is that of training: below .5 on validation, the column turned around. Rows without a value are in no AUC;
+    their share stands beside it. A column with an AUC of .95 or more has seen the click, and a line says so: mend that before training on it.
+    Drift is the population stability index between both windows; above .25 the column is another one by now. Dense context columns are
+    among them. Test rows are not looked at. Writes reports/features/features.json and features.html.
+
+    \b
+    Examples:
+      ctr-kd features conf/simulated.yaml
+      ctr-kd features conf/globo.yaml --data data/globo --workspace work/globo
+      ctr-kd features conf/globo.yaml --workspace work/globo --set "statistics.windows=[10m, 1h, 1d]"      tries other windows
+    """
+    options.config().need_clicks()
+    with session("features", options, [PIPELINE[0], features.STAGE]) as runner:
+        say_what_was_done(runner.run(options.first or "features", options.last or "features", options.force))
+        if features.STAGE.name in runner.context.artifacts:
+            click.echo(features.features_table(runner.context))
 
 
 @click.command("next-item")

@@ -18,7 +18,7 @@ from rich.console import Console as Screen
 
 from ctr_kd.training.distributed import launched
 from feature_store.tables.plain_text import plain
-from pipelines.cli.experiments import next_item_command, prove_command, sweep_command
+from pipelines.cli.experiments import features_command, next_item_command, prove_command, sweep_command
 from pipelines.cli.neighbours import neighbours_table
 from pipelines.cli.options import Date, Options, Place, common, set_debug
 from pipelines.cli.registry import promote_command, rollback_command
@@ -112,6 +112,7 @@ for _name, _description in (
     _stage_command(_name, _description)
 
 
+cli.add_command(features_command)
 cli.add_command(next_item_command)
 cli.add_command(prove_command)
 cli.add_command(sweep_command)

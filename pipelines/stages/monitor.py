@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
@@ -19,10 +18,10 @@ from pipelines.metrics import metric_value
 from pipelines.registry.promotion_gate import Check, at_least, at_most
 from pipelines.scoring.manifest import ScoresManifest
 from pipelines.scoring.partitions import SCORES, is_whole, partition_path, read_partition, scored_dates
-from pipelines.workspace.artifacts import Artifact, publish_directory, read_json
+from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.context import RunContext, Stage, StageContext
-from pipelines.workspace.manifest import MANIFEST, ReportManifest
-from pipelines.workspace.reports import published_digest
+from pipelines.workspace.manifest import MANIFEST
+from pipelines.workspace.reports import publish_apart
 from pipelines.workspace.tables import text_table
 
 FILE, PAGE = "monitor.json", "monitor.html"
@@ -154,27 +153,12 @@ def checks(figures: Mapping[str, Any], bounds: MonitorConfig) -> list[Check]:
 
 def publish_and_alarm(context: StageContext) -> None:
     """Publish the page, and end the command where a bound is broken, now and for as long as it is."""
-    publish(context)
+    publish_apart(context, "monitor", (FILE, PAGE))
     result = read_json(context.output / FILE) or {}
     if result["broken"] or result.get("stale_since"):
         from ctr_kd.report.monitoring import headline
 
         raise BoundBroken(f"{headline(result)} See {context.workspace / 'reports' / 'monitor' / PAGE}")
-
-
-def publish(context: StageContext) -> None:
-    """Put both files under reports/monitor, unless that was done before."""
-    final = context.workspace / "reports" / "monitor"
-    digest = Artifact(context.output).finished.digest
-    if published_digest(final) == digest and (final / PAGE).is_file():
-        return
-    temporary = final.with_name(".monitor.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name in (FILE, PAGE):
-        shutil.copyfile(context.output / name, temporary / name)
-    ReportManifest(stage=context.stage, digest=digest).write(temporary)
-    publish_directory(temporary, final)
 
 
 def monitor_table(run: RunContext) -> str:

@@ -61,6 +61,10 @@ class ClickRows:
         """Rows of a split with the codes that the assembly gave them."""
         return read_parquet(self._assembly / "rows.parquet", filters=[("split", "=", split)])
 
+    def column(self, split: str, name: str) -> np.ndarray:
+        """One column of numbers of the rows of a split, read by itself, shape (rows,); null is NaN."""
+        return read_parquet(self._assembly / "rows.parquet", columns=[name], filters=[("split", "=", split)])[name].to_numpy()
+
     def in_vocabulary(self, rows: pa.Table) -> np.ndarray:
         """Whether each row's candidate has an embedding of its own, shape (rows,)."""
         vocabulary = load_json(self._assembly / "vocabulary.json")

@@ -37,6 +37,21 @@ def published_digest(folder: Path) -> str | None:
     return None if manifest is None else manifest.digest
 
 
+def publish_apart(context: StageContext, folder: str, names: tuple[str, ...]) -> None:
+    """Put files of the stage into a folder of reports/ that is theirs alone, unless that was done before."""
+    final = context.workspace / "reports" / folder
+    digest = Artifact(context.output).finished.digest
+    if published_digest(final) == digest and all((final / name).is_file() for name in names):
+        return
+    temporary = final.with_name(f".{folder}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for name in names:
+        shutil.copyfile(context.output / name, temporary / name)
+    ReportManifest(stage=context.stage, digest=digest).write(temporary)
+    publish_directory(temporary, final)
+
+
 def report_directory(run: RunContext) -> Path | None:
     """The newest report of this run's stages."""
     for stage in ("register", "evaluate"):

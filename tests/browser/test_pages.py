@@ -1,4 +1,4 @@
-"""The four kinds of page as a browser shows them: on a desktop and on a phone, light and dark.
+"""The five kinds of page as a browser shows them: on a desktop and on a phone, light and dark.
 
 ``make test-browser`` runs these. Photographs of the pages are kept under pytest's temporary directory.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ctr_kd.report import render, render_monitoring, render_proof, render_sweep
+from ctr_kd.report import render, render_features, render_monitoring, render_proof, render_sweep
 from tests.browser.chromium import launched, missing
 from tests.ctr_kd.report import figures
 
@@ -26,6 +26,7 @@ PAGES = {
     "proof": lambda: render_proof(figures.whole_proof()),
     "sweep": lambda: render_sweep(figures.whole_sweep()),
     "monitor": lambda: render_monitoring(figures.monitor()),
+    "features": lambda: render_features(figures.features()),
 }
 WIDTHS = {"desktop": 1280, "phone": 390}
 SCHEMES = ("light", "dark")

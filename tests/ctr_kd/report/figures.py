@@ -242,3 +242,34 @@ def monitor() -> Figures:
         )
     dates.append({"date": "2024-01-08", "state": "waiting", "model_version": "4", "reason": "its clicks are still to come", "checks": []})
     return {"name": "globo", "dates": dates, "bounds": {"auc_min": 0.65, "calibration_ratio_min": 0.8, "calibration_ratio_max": 1.25}}
+
+
+def features() -> Figures:
+    """features.json of five columns: a telling one, one with nulls that turned around and drifts, a constant, an empty one, and a leak."""
+
+    def window(
+        auc: Any, nulls: int = 0, null_auc: Any = None, values: tuple[float, ...] | None = (0, 1, 3, 8, 21, 144, 12_345.6)
+    ) -> Figures:
+        quantiles = values and dict(zip(("min", "p5", "p25", "p50", "p75", "p95", "max"), values, strict=True))
+        missing = {"value": None, "reason": "every row has a value"}
+        counts = {"rows": 1000, "clicks": 200, "nulls": nulls, "null_clicks": nulls // 4, "null_share": nulls / 1000}
+        return {**counts, "quantiles": quantiles, "auc": auc, "null_auc": null_auc or missing}
+
+    def column(name: str, train: Figures, validation: Figures, clicks_at: str | None, psi: Any = 0.012, **more: Any) -> Figures:
+        said = {"name": name, "kind": "statistic", "meaning": f"what {name} says", "clicks_at": clicks_at, "leak": None, "psi": psi}
+        return {**said, "psi_by_chance": 0.04, "train": train, "validation": validation, **more}
+
+    none = {"value": None, "reason": "none of the 1000 rows has a value"}
+    undefined = {"value": None, "reason": "no row of training has a value"}
+    told = "its values alone tell clicks from the rest, AUC 0.9987 on validation"
+    constant = window(0.5, values=(7.0,) * 7)
+    return {
+        "name": "globo",
+        "features": [
+            column("dwell_seconds", window(0.9991), window(0.9987), "higher", leak=told, kind="context"),
+            column("item_clicks_1h", window(0.712), window(0.7263), "higher"),
+            column("user_gap", window(0.43, 206, 0.55), window(0.57, 12, 0.51), "lower", psi=0.638),
+            column("hour", constant, constant, None),
+            column("item_age", window(none, 1000, values=None), window(none, 1000, values=None), None, psi=undefined, psi_by_chance=None),
+        ],
+    }

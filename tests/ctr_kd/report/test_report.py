@@ -13,8 +13,9 @@ import pytest
 from jinja2 import UndefinedError
 from rich.console import Console
 
-from ctr_kd.report import render, render_monitoring, render_proof, render_sweep, summary_table, verdict
+from ctr_kd.report import render, render_features, render_monitoring, render_proof, render_sweep, summary_table, verdict
 from ctr_kd.report.charts import Axis, Series, decimals, line_chart, strip, ticks
+from ctr_kd.report.features import figure_texts, headline, quantile_texts, remarks
 from ctr_kd.report.findings import Figure, result_rows
 from ctr_kd.report.rendering import ENVIRONMENT
 from tests.ctr_kd.report import figures
@@ -447,6 +448,50 @@ class TestMonitoring:
 
     def test_nothing_is_measured_yet(self):
         assert "No scored date has labels yet." in Page(render_monitoring({"dates": []})).text
+
+
+class TestFeatures:
+    def test_the_page_says_what_every_column_tells_and_which_has_seen_the_click(self):
+        written = render_features(figures.features())
+        page = Page(written)
+        for shown in (
+            "Statistics by themselves · globo",
+            "Of 5 columns dwell_seconds tells most by itself: AUC 0.9987 on validation.",
+            "LEAK? dwell_seconds: its values alone tell clicks from the rest, AUC 0.9987 on validation.",
+            "On validation the other way round than in training: user_gap.",
+            "Other values on validation than in training (PSI above 0.25): user_gap.",
+            "what item_clicks_1h says",
+            "higher values",
+            "0.5700",  # of user_gap in training, the way round that it has there
+            "20.6 %",
+            "12,346",
+        ):
+            assert shown in page.text
+        assert page.tags.count("svg") == 6 and "<script>" not in written
+        assert ("title", "none of the 1000 rows has a value") in page.attributes
+
+    def test_a_terminal_has_the_same_words(self):
+        leak, telling, turned, constant, empty = figures.features()["features"]
+        assert figure_texts(telling) == ["0.7263", "0.7120", "higher", "0", "0.012"]
+        assert figure_texts(turned) == ["0.4300", "0.5700", "lower", "20.6 %", "0.638"]
+        assert figure_texts(constant) == ["0.5000", "0.5000", "–", "0", "0.012"]
+        assert figure_texts(empty) == ["–", "–", "–", "100.0 %", "–"]
+        assert quantile_texts(telling, "train") == ["0", "1", "3", "8", "21", "144", "12,346"]
+        assert quantile_texts(empty, "train") == ["–"] * 7
+        assert remarks({"features": [telling, constant, empty]}) == []
+        flat = constant | {"name": "user_clicks", "train": constant["train"] | {"quantiles": telling["train"]["quantiles"]}}
+        assert remarks({"features": [flat]})[0].startswith("AUC .5 in both: user_clicks. What all candidates of a request share")
+        assert headline({"features": [turned]}).endswith("AUC 0.4300 on validation, the other way round than in training.")
+        assert headline({"features": [empty]}) == "Of 1 column none has an AUC on validation: none of the 1000 rows has a value."
+        assert len(remarks({"features": [leak, turned]})) == 3
+
+    def test_a_name_from_the_log_is_text(self):
+        page = figures.features()
+        page["features"][0]["name"] = HOSTILE
+        assert "<img" not in render_features(page)
+
+    def test_rows_without_any_column(self):
+        assert "The rows have no statistic and no dense context column." in Page(render_features({"features": []})).text
 
 
 def test_the_report_starts_without_torch():

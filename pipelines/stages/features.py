@@ -1,0 +1,111 @@
+"""Stage features: what each statistic tells by itself. It is no part of the pipeline; its command runs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ctr_kd.evaluation.univariate import Column, FeatureFigures, measure_feature
+from feature_store.features.meanings import statistic_meanings
+from feature_store.features.summary import SplitTimes
+from feature_store.tables.json_files import write_json, write_text
+from pipelines.workspace.artifacts import read_json
+from pipelines.workspace.context import RunContext, Stage, StageContext
+from pipelines.workspace.reports import publish_apart
+from pipelines.workspace.tables import text_table
+
+FILE, PAGE = "features.json", "features.html"
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A column of the rows, and what it tells by itself.
+
+    Attributes
+    ----------
+    name, meaning : str
+    kind : str
+        ``context`` for a dense column of the log.
+    figures : FeatureFigures
+    """
+
+    name: str
+    kind: Literal["statistic", "context"]
+    meaning: str
+    figures: FeatureFigures
+
+    def to_json(self) -> dict[str, Any]:
+        """Name, kind and meaning, and the figures beside them."""
+        return {"name": self.name, "kind": self.kind, "meaning": self.meaning, **self.figures.to_json()}
+
+
+@dataclass(frozen=True)
+class FeaturesFile:
+    """What ``features.json`` holds.
+
+    Attributes
+    ----------
+    name : str
+        Of the configuration.
+    fingerprint : str
+        Of the stage.
+    split : SplitTimes
+    features : list of Feature
+        Those that tell most on validation first.
+    """
+
+    name: str
+    fingerprint: str
+    split: SplitTimes
+    features: list[Feature]
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of the file."""
+        features = [feature.to_json() for feature in self.features]
+        return {"name": self.name, "fingerprint": self.fingerprint, "split": self.split.to_json(), "features": features}
+
+
+def look_at_features(context: StageContext) -> None:
+    """Measure every statistic and dense context column, one after the other; writes ``features.json`` and ``features.html``."""
+    from ctr_kd.report import render_features
+    from pipelines.tasks.clicks import ClickRows
+
+    rows = ClickRows(context.inputs["ingest"])
+    summary = rows.summary
+    meanings = statistic_meanings(context.config.statistics, summary.statistics)
+    meanings |= dict.fromkeys(summary.context.dense, "dense context column of the log")
+    clicked = {split: rows.column(split, "label") == 1 for split in ("train", "validation")}
+    features = []
+    with context.progress("columns", total=len(meanings)) as progress:
+        for name, meaning in meanings.items():
+            figures = measure_feature(*(Column(rows.column(split, name), labels) for split, labels in clicked.items()))
+            features.append(Feature(name, "statistic" if name in summary.statistics else "context", meaning, figures))
+            progress.advance(1)
+    features.sort(key=lambda feature: -feature.figures.strength)
+    result = FeaturesFile(context.config.name, context.fingerprint, summary.split, features).to_json()
+    write_json(context.output / FILE, result)
+    write_text(context.output / PAGE, render_features(result))
+    context.record({"features": len(features), "leaks": sum(feature.figures.leak is not None for feature in features)})
+
+
+def features_table(run: RunContext) -> str:
+    """What every column tells by itself, its values and its meaning, what stands out, and where the page is."""
+    from ctr_kd.report import features as report
+
+    result = read_json(run.artifacts["features"].path / FILE) or {}
+    shown = result["features"]
+    told = [("by itself", *report.FIGURES), *((one["name"], *report.figure_texts(one)) for one in shown)]
+    values = [("values in training", *report.QUANTILES.values()), *((one["name"], *report.quantile_texts(one, "train")) for one in shown)]
+    meanings = [("meaning", ""), *((one["name"], one["meaning"]) for one in shown)]
+    tables = [text_table(rows, right=range(1, len(rows[0]))) for rows in (told, values)] + [text_table(meanings)]
+    place = run.workspace / "reports" / "features" / PAGE
+    return "\n".join([*(f"{table}\n" for table in tables), report.headline(result), *report.remarks(result), f"report: {place}"])
+
+
+STAGE = Stage(
+    "features",
+    look_at_features,
+    upstream=("ingest",),
+    keys=("name", "statistics"),
+    conclude=lambda context: publish_apart(context, "features", (FILE, PAGE)),
+)
