@@ -18,7 +18,7 @@ def features_command(options: Options) -> None:
 
     The AUC is that of ranking by one column and nothing else, .5 for one that tells nothing; the columns are in the order of it on
     validation. Its direction is that of training: below .5 on validation, the column turned around. Rows without a value are in no AUC;
-    their share stands beside it. A column with an AUC of .95 or more has seen the click, and a line says so: mend that before training on it.
+    their share stands beside it. A column with an AUC of .95 or more has seen the click, and a line says so: mend that before you train.
     Drift is the population stability index between both windows; above .25 the column is another one by now. Dense context columns are
     among them. Test rows are not looked at. Writes reports/features/features.json and features.html.
 
