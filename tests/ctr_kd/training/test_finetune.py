@@ -83,6 +83,23 @@ def test_ids_of_head_and_encoder_step_lazily(rows, encoder, tmp_path):
         assert other.embeddings()[0].sparse and not one.embeddings()[0].sparse
 
 
+def test_two_threads_train_what_one_thread_trains_up_to_rounding(rows, encoder, tmp_path):
+    """Sums are rounded otherwise by more threads. At a high rate for all weights, that moves no logit by more than a hundred-thousandth."""
+    training = TRAINING.model_copy(update={"learning_rate": 1e-2, "epochs": 1, "validations": 1})
+    config = FinetuneConfig(head_width=16, rate_ratio=1.0, training=training)
+    logits, figures = [], []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)  # the fixture of every test sets one thread again
+        assert torch.get_num_threads() == threads
+        job = job_at(tmp_path / f"{threads}.pt", seed=4)
+        model, curve = finetune(copy.deepcopy(encoder), rows, config, job, pretraining_rate=1e-2)
+        logits.append(predict(model, rows.validation))
+        figures.append(curve.kept_figure[1])
+    assert logits[0].std() > 0.02, "it learned something"
+    np.testing.assert_allclose(logits[1], logits[0], rtol=0, atol=1e-5)
+    assert figures[1] == pytest.approx(figures[0], abs=0.002)
+
+
 def test_a_killed_run_repeats_no_finished_member(rows, assembly, encoder, tmp_path, monkeypatch):
     whole, curves = tuned([encoder], rows, tmp_path / "whole")
     seeds = []
