@@ -497,6 +497,13 @@ class ProveConfig(Config):
     """Which students `prove` compares."""
 
     seeds: int = Field(5, ge=1, le=100, description="seeds with which student and student alone are trained, from the run's seed on")
+    teachers: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="seeds with which the teacher is made, from the run's seed on, each with students of its own; "
+        "the ablation stays under the first, and the intervals of one teacher leave out what another would give",
+    )
     ablation: list[Component] = Field(
         ["soft", "listwise", "hints", "gate", "schedule", "embeddings", "transfer"],
         description="parts of distill that are switched on or off, one at a time, under the same seeds; [] leaves the ablation out",

@@ -270,32 +270,43 @@ def paired_difference(first: float, second: float, first_replicates: ArrayLike, 
 
 
 def over_seeds(replicates: Floats, seed: int = 0) -> Floats:
-    """Mean over the seeds of a training in each resample, the seeds being resampled as well, as blocks.
+    """Mean over the seeds of a training in each resample, teacher seeds and student seeds being resampled as well, as blocks.
 
     Parameters
     ----------
-    replicates : float array (seeds, replicates)
-        A metric of the model of each seed, or a paired difference, on the same resamples of users.
+    replicates : float array (teachers, students, replicates)
+        A metric of the model of each teacher seed and student seed, or a paired difference, on the same resamples of users. A model
+        that one of the two does not touch has a single line, or column, of it.
     seed : int
         Equal seeds draw equal blocks, so a difference of two results stays paired.
 
     Returns
     -------
     float array (replicates,)
-        Their spread is that of users and seeds together. Of n seeds n - 1 are drawn with replacement, which gives the variance of a mean
-        over few blocks without bias (Rao and Wu 1988, Resampling inference with complex survey data); a single seed is itself, and
-        says nothing of other seeds.
+        Their spread is that of users and seeds together.
+
+    Notes
+    -----
+    Users, teacher seeds and student seeds are crossed, and each is drawn by itself (Owen 2007, The pigeonhole bootstrap): what two of
+    them do together is counted more than once, so the spread is rather too wide than too narrow. Of n seeds n - 1 are drawn with
+    replacement, which gives the variance of a mean over few blocks without bias (Rao and Wu 1988, Resampling inference with complex survey
+    data); a single seed is itself, and says nothing of other seeds. Where nothing else moves, a percentile interval of three seeds holds
+    the true mean in 75 of 100 cases, one of five in 86.
 
     Examples
     --------
-    >>> over_seeds(np.array([[0.5, 0.7]])).tolist()
+    >>> over_seeds(np.array([[[0.5, 0.7]]])).tolist()
     [0.5, 0.7]
-    >>> sorted(set(over_seeds(np.array([[0.0] * 50, [1.0] * 50])).tolist()))
-    [0.0, 1.0]
+    >>> by_teacher = np.repeat([[[0.0], [1.0]], [[10.0], [11.0]]], 50, axis=2)  # two teachers with two students each, the users all alike
+    >>> sorted(set(over_seeds(by_teacher).tolist()))
+    [0.0, 1.0, 10.0, 11.0]
     """
-    seeds, resamples = replicates.shape
-    drawn = np.random.default_rng((seed, seeds)).integers(0, seeds, (max(1, seeds - 1), resamples))
-    return np.take_along_axis(replicates, drawn, axis=0).mean(axis=0)
+    teachers, students, resamples = replicates.shape
+    # One stream for each kind of seed: as many teachers as students must not be drawn in step.
+    of_student = np.random.default_rng((seed, students)).integers(0, students, (max(1, students - 1), resamples))
+    of_teacher = np.random.default_rng((seed, teachers, 1)).integers(0, teachers, (max(1, teachers - 1), resamples))
+    drawn = replicates[of_teacher[:, None], of_student, np.arange(resamples)]  # (drawn teachers, drawn students, replicates)
+    return drawn.reshape(-1, resamples).mean(axis=0)
 
 
 def _defined(replicates: ArrayLike) -> Floats:

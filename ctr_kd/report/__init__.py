@@ -1,7 +1,7 @@
 """The result of a run for people: an HTML report, and a table for the terminal."""
 
 from ctr_kd.report.features import render_features
-from ctr_kd.report.findings import WORDS, Figure, Verdict, quality, verdict
+from ctr_kd.report.findings import WORDS, Figure, Verdict, coverage, quality, verdict
 from ctr_kd.report.frontier import render_sweep
 from ctr_kd.report.monitoring import render_monitoring
 from ctr_kd.report.page import render
@@ -12,6 +12,7 @@ __all__ = [
     "WORDS",
     "Figure",
     "Verdict",
+    "coverage",
     "quality",
     "render",
     "render_features",

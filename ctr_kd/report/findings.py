@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -169,7 +169,17 @@ def verdict(metrics: Mapping[str, Any]) -> Verdict:
     effect, headline = _effect(difference(metrics, "student-student_alone"), word)
     rows = {row.name: row for row in result_rows(metrics)}
     kept, ships = _kept(metrics, rows), _ships(metrics)
-    remarks = [ships, kept, _seeds(metrics), *_weak_teacher(metrics), *_baselines(metrics, rows), _oracle(rows), _advice(metrics)]
+    covers = metrics.get("interval_covers")  # of a proof alone
+    remarks = [
+        ships,
+        kept,
+        _seeds(metrics),
+        coverage(covers) if covers else None,
+        *_weak_teacher(metrics),
+        *_baselines(metrics, rows),
+        _oracle(rows),
+        _advice(metrics),
+    ]
     end = ships or kept
     sentence = f"{headline.removesuffix('.')}; {end[0].lower()}{end[1:]}" if end else headline
     return Verdict(effect, headline, [remark for remark in remarks if remark], sentence)
@@ -227,13 +237,43 @@ def _kept(metrics: Mapping[str, Any], rows: Mapping[str, ResultRow]) -> str | No
 def _seeds(metrics: Mapping[str, Any]) -> str | None:
     """In how many seeds the student was better; of a single run that its interval is of one seed, and what others said."""
     entry = ((metrics.get("comparisons") or {}).get("student-student_alone") or {}).get(quality(metrics)) or {}
-    gains = entry.get("seeds")
+    by_teacher = gains_by_teacher(entry)
+    gains = [gain for gains in by_teacher for gain in gains]
     if not gains:
         return _one_run(metrics, Figure.of(entry, "difference"))
     if len(gains) == 1:
-        return "All this is one seed, so the interval covers the choice of users only: another seed may give another result."
-    better = sum(gain > 0 for gain in gains)
-    return f"The distilled student is better in {better} of {len(gains)} seeds, by {signed(min(gains))} to {signed(max(gains))}."
+        return None  # what the interval covers says it
+    of = several(len(gains), "seed") if len(by_teacher) == 1 else f"{len(gains)} pairs of a teacher and a student seed"
+    return f"The distilled student is better in {sum(gain > 0 for gain in gains)} of {of}, by {signed(min(gains))} to {signed(max(gains))}."
+
+
+def gains_by_teacher(entry: Mapping[str, Any]) -> list[list[float]]:
+    """A difference of a proof by teacher and by student seed; a proof of release 0.2 is of one teacher.
+
+    >>> gains_by_teacher({"seeds": [0.1, 0.3], "by_teacher": [[0.1, 0.2], [0.1, 0.4]]}), gains_by_teacher({"seeds": [0.1, 0.3]})
+    ([[0.1, 0.2], [0.1, 0.4]], [[0.1, 0.3]])
+    """
+    return entry.get("by_teacher") or ([entry["seeds"]] if entry.get("seeds") else [])
+
+
+LEFT_OUT = {"student seeds": "another student seed", "teacher seeds": "another teacher"}
+
+
+def coverage(covers: Sequence[str]) -> str:
+    """What the intervals of a proof cover of users (of texts: rows), student seeds and teacher seeds, and what they leave out.
+
+    >>> coverage(["users", "student seeds", "teacher seeds"])
+    'The 95 % intervals cover users, student seeds and teacher seeds.'
+    >>> coverage(["rows", "student seeds"])
+    'The 95 % intervals cover rows and student seeds; they leave out what another teacher would give.'
+    """
+    left_out = [what for name, what in LEFT_OUT.items() if name not in covers]
+    end = f"; they leave out what {' or '.join(left_out)} would give" if left_out else ""
+    return f"The 95 % intervals cover {_listed(covers)}{end}."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _one_run(metrics: Mapping[str, Any], gain: Figure) -> str | None:
@@ -244,9 +284,10 @@ def _one_run(metrics: Mapping[str, Any], gain: Figure) -> str | None:
     others = metrics.get("other_seeds")
     if not others:
         return f"{only}: another seed may give another result."
-    moved, word = Figure.of(others, "difference"), WORDS[quality(metrics)]
-    seeds = others["seeds"]
-    return f"{only}. Over {len(seeds)} seeds it was {signed(min(seeds))} to {signed(max(seeds))}, on average {moved.signed()} {word}."
+    moved, word, by_teacher = Figure.of(others, "difference"), WORDS[quality(metrics)], gains_by_teacher(others)
+    gains, students = [gain for gains in by_teacher for gain in gains], several(len(by_teacher[0]), "student seed")
+    over = f"{students} under this teacher" if len(by_teacher) == 1 else f"{len(by_teacher)} teachers with {students} each"
+    return f"{only}. Over {over} it was {signed(min(gains))} to {signed(max(gains))}, on average {moved.signed()} {word}."
 
 
 def _cost(teacher: ResultRow, student: ResultRow) -> str:

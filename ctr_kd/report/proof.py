@@ -1,4 +1,4 @@
-"""The page of a proof: what distillation gave over several seeds, seed by seed, and what each of its parts gave."""
+"""The page of a proof: what distillation gave over several seeds and teachers, one by one, and what each of its parts gave."""
 
 from __future__ import annotations
 
@@ -18,7 +18,16 @@ ABLATION_WIDTH = 150  # of each chart: there are two
 
 @dataclass(frozen=True)
 class Seeds:
-    """Student and student alone by seed."""
+    """Student and student alone by seed, each the mean over some teachers."""
+
+    legend: Sequence[Swatch]
+    table: Table
+    teachers: int
+
+
+@dataclass(frozen=True)
+class Teachers:
+    """Each of several teachers beside its students."""
 
     legend: Sequence[Swatch]
     table: Table
@@ -63,6 +72,7 @@ def render_proof(proof: Mapping[str, Any]) -> str:
         title=said.headline,
         header=run.header(proof, said, "Proof of distillation"),
         seeds=seeds(proof),
+        teachers=teachers(proof),
         results=results.results(findings.result_rows(proof)),
         differences=results.differences(proof),
         ablation=ablation(proof),
@@ -90,7 +100,34 @@ def seeds(proof: Mapping[str, Any]) -> Seeds | None:
         chart = strip(dots, domain, label=f"{METRIC_TITLES[quality]} with seed {seed}", width=SEED_WIDTH)
         cells = [Cell(str(seed)), Cell(chart=chart), *(figure_cell(figures[name]) for name in names), difference_cell(gains[position])]
         body.append(Row(cells))
-    return Seeds(legend(drawn), Table(columns, body))
+    return Seeds(legend(drawn), Table(columns, body), len(proof["teacher_seeds"]))
+
+
+def teachers(proof: Mapping[str, Any]) -> Teachers | None:
+    """Each teacher, the mean of its students with their range, and what they gained; how far all of that moves with the teacher's seed."""
+    numbered, names = proof.get("teacher_seeds") or [], ("teacher", "student")
+    if len(numbered) < 2:
+        return None
+    quality = findings.quality(proof)
+    models = {name: proof["models"][name][quality] for name in names}
+    gain = proof["comparisons"]["student-student_alone"][quality]
+    domain = spread([Figure(value) for one in models.values() for value in one["teachers"]])
+    columns = [Column("Teacher's seed"), Column(scale=scale(domain, width=SEED_WIDTH))]
+    columns += numbers([f"{METRIC_TITLES[quality]} of the teacher", "Its students", "Student less student alone"])
+    body = []
+    for position, seed in enumerate(numbered):
+        figures = {name: Figure(one["teachers"][position]) for name, one in models.items()}
+        dots = [(findings.model_title(name), name, figure) for name, figure in figures.items()]
+        chart = strip(dots, domain, label=f"{METRIC_TITLES[quality]} with teacher seed {seed}", width=SEED_WIDTH)
+        of_students, gains = models["student"]["by_teacher"][position], gain["by_teacher"][position]
+        cells = [Cell(str(seed)), Cell(chart=chart), figure_cell(figures["teacher"])]
+        cells.append(Cell(figures["student"].text(), f"{min(of_students):.4f} to {max(of_students):.4f}", number=True))
+        between = f"{findings.signed(min(gains))} to {findings.signed(max(gains))}"
+        cells.append(Cell(findings.signed(gain["teachers"][position]), between, number=True))
+        body.append(Row(cells))
+    deviations = [Figure(one["teachers_std"]) for one in (*models.values(), gain)]
+    body.append(Row([Cell("Standard deviation"), Cell(), *(figure_cell(one) for one in deviations)]))
+    return Teachers(legend(names), Table(columns, body))
 
 
 def ablation(proof: Mapping[str, Any]) -> Ablation | None:
@@ -140,13 +177,17 @@ def amounts(proof: Mapping[str, Any]) -> Amounts | None:
         cells.append(difference_cell(Figure.of(one["against_student_alone"], "difference")))
         body.append(Row(cells))
     models = proof.get("models") or {}
-    levels = {name: Figure.of(models[name][quality]).value for name in ("student_alone", "teacher") if name in models}
+    levels = {name: _under_first_teacher(models[name][quality]) for name in ("student_alone", "teacher") if name in models}
     panels = [
         _by_amount(points, [Figure.of(one.get(shown)) for one in points], f"{word} on validation", {}),
         _by_amount(points, [Figure.of(one[quality]) for one in points], f"{word} on test", levels),
     ]
     drawn = [panel for panel in panels if panel is not None]
     return Amounts(str(by_amount.get("key")), legend(["student", *levels]), drawn, Table([Column("Amount"), *numbers(titles)], body))
+
+
+def _under_first_teacher(entry: Mapping[str, Any]) -> float | None:
+    return Figure.of(entry["teachers"][0] if "teachers" in entry else entry).value
 
 
 def _by_amount(

@@ -21,6 +21,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from ctr_kd.report import coverage
 from pipelines.config.run import load, scalar
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,8 +120,8 @@ def program_command(command: str, configuration: Mapping[str, Any]) -> list[str]
     """
     lines = [f"ctr-kd {command} conf/{configuration['name']}.yaml --data FOLDER"]
     for key, value in overrides(configuration):
-        if key == "prove.seeds":
-            lines[0] += f" --seeds {value}"
+        if key in ("prove.seeds", "prove.teachers"):
+            lines[0] += f" --{key.removeprefix('prove.')} {value}"
         else:
             assignment = f"{key}={value}"
             lines.append(f'  --set "{assignment}"' if re.search(r"[\[{ ]", assignment) else f"  --set {assignment}")
@@ -152,8 +153,10 @@ def basis(data: Mapping[str, Any]) -> str:
     """Seeds, rows and intervals of a result, in words."""
     if "verdict" in data:
         units = "users" if data["data"]["users"] < data["data"]["test_rows"] else "rows"
-        seeds = _seeds(len(data["seeds"]))
-        return f"{seeds}, one teacher, {_rows(data)}. Intervals are of 95 %, by bootstrap over {units} and seeds."
+        covers = data.get("interval_covers", [units, "student seeds"])  # release 0.2 knew one teacher
+        teachers = len(data.get("teacher_seeds", [0]))
+        of = "one teacher" if teachers == 1 else f"{_number(teachers)} teachers with students of each seed"
+        return f"{_seeds(len(data['seeds']))}, {of}, {_rows(data)}. {coverage(covers)}"
     if "students" in data:
         return f"One seed, {_rows(data)}. Intervals are of 95 %, by bootstrap over users: they do not hold what another seed would change."
     if "trials" in data:
@@ -176,8 +179,12 @@ def basis(data: Mapping[str, Any]) -> str:
 
 
 def _seeds(count: int) -> str:
+    return f"{_number(count)} seed{'s' if count > 1 else ''}".capitalize()
+
+
+def _number(count: int) -> str:
     words = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-    return f"{words[count] if count < len(words) else count} seed{'s' if count > 1 else ''}".capitalize()
+    return words[count] if count < len(words) else str(count)
 
 
 def _rows(data: Mapping[str, Any]) -> str:
@@ -277,7 +284,7 @@ def comparisons(data: Mapping[str, Any]) -> list[str]:
 
 
 def seeds(data: Mapping[str, Any]) -> list[str]:
-    """Of a proof: student and student alone by seed."""
+    """Of a proof: student and student alone by seed, under several teachers the mean over them."""
     metric = "accuracy" if "accuracy" in data["models"]["student"] else "auc"
     ours, alone, less = (
         data["models"]["student"][metric]["seeds"],
@@ -288,10 +295,22 @@ def seeds(data: Mapping[str, Any]) -> list[str]:
     return _grid(["seed", "student", "student alone", "difference"], rows)
 
 
+def teachers(data: Mapping[str, Any]) -> list[str]:
+    """Of a proof: each teacher with its students, and the standard deviation over the teachers."""
+    metric = "accuracy" if "accuracy" in data["models"]["student"] else "auc"
+    ours = [data["models"][name][metric] for name in ("teacher", "student")]
+    less = data["comparisons"]["student-student_alone"][metric]
+    columns = zip(data["teacher_seeds"], *(one["teachers"] for one in (*ours, less)), strict=True)
+    rows = [[str(seed), share(teacher), share(student), signed(gain)] for seed, teacher, student, gain in columns]
+    last = ["standard deviation", *(share(one["teachers_std"]) for one in (*ours, less))]
+    return _grid(["teacher seed", "teacher", "its students", "less the student alone"], [*rows, last])
+
+
 def ablation(data: Mapping[str, Any]) -> list[str]:
-    """Of a proof: each part of distillation switched by itself."""
-    configured = data["models"]["student"]["auc"]
-    first = ["as configured", share(configured["value"]), "", difference(data["comparisons"]["student-student_alone"]["auc"])]
+    """Of a proof: each part of distillation switched by itself, all under the first teacher."""
+    pair = data["comparisons"]["student-student_alone"]["auc"]
+    configured = data.get("under_first_teacher", {"auc": data["models"]["student"]["auc"], "against_student_alone": pair})
+    first = ["as configured", share(configured["auc"]["value"]), "", difference(configured["against_student_alone"])]
     rows = [
         [one["name"], share(one["auc"]["value"]), difference(one["against_student"]), difference(one["against_student_alone"])]
         for one in data["ablation"]
@@ -464,12 +483,16 @@ def overview(names: Sequence[str]) -> list[str]:
         three = [share(data["models"][one][metric]["value"]) for one in ("teacher", "student", "student_alone")]
         configuration = data["run"]["configuration"]["name"]
         compared = difference(data["comparisons"]["student-student_alone"][metric])
-        rows.append([f"`conf/{configuration}.yaml`", "AUC" if metric == "auc" else metric, str(len(data["seeds"])), *three, compared])
-    return _grid(["configuration", "metric", "seeds", "teacher", "student", "student alone", "student less student alone"], rows)
+        counts = str(len(data["seeds"])), str(len(data.get("teacher_seeds", [0])))
+        rows.append([f"`conf/{configuration}.yaml`", "AUC" if metric == "auc" else metric, *counts, *three, compared])
+    return _grid(
+        ["configuration", "metric", "student seeds", "teacher seeds", "teacher", "student", "student alone", "student less student alone"],
+        rows,
+    )
 
 
 TABLES: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
-    **{one.__name__: one for one in (models, comparisons, seeds, ablation, amounts, sweep, peers, peer_differences, tuning)},
+    **{one.__name__: one for one in (models, comparisons, seeds, teachers, ablation, amounts, sweep, peers, peer_differences, tuning)},
     **{one.__name__: one for one in (finetuning, next_items, next_item_seeds, negatives, mixtures, runs, values, teachers_speed, requests)},
 }
 

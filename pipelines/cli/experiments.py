@@ -59,26 +59,30 @@ def next_item_command(options: Options) -> None:
 
 @click.command("prove")
 @common
-@click.option("--seeds", type=click.IntRange(1, 100), help="Number of seeds [default: prove.seeds, 5]")
+@click.option("--seeds", type=click.IntRange(1, 100), help="Number of student seeds [default: prove.seeds, 5]")
+@click.option("--teachers", type=click.IntRange(1, 100), help="Number of teacher seeds [default: prove.teachers, 1]")
 def prove_command(options: Options) -> None:
-    """Prove what distillation gives: student and student alone with several seeds under one teacher, and an ablation.
+    """Prove what distillation gives: student and student alone with several seeds, under one teacher or several, and an ablation.
 
-    Differences are paired; their intervals resample users, and seeds as blocks. Every student is an artifact of its own: a proof
-    that was stopped goes on where it was, and one with more seeds trains only those. --force trains the students again, not the
-    teacher. Where distillation does not help, the first sentence says so. Writes prove.json and prove.html beside the report of the run
-    of the same configuration, or into reports/latest where no run has a report.
+    Differences are paired; their intervals resample users, and as blocks the seeds of students and of teachers. With one teacher they
+    leave out what another would give; --teachers 3 makes three, each from pretraining on, and trains the students under each of them.
+    The ablation stays under the first. Every teacher and student is an artifact of its own: a proof that was stopped goes on where it
+    was, and one with more seeds or teachers trains only those. --force trains the students again, not the teachers. Where distillation
+    does not help, the first sentence says so. Writes prove.json and prove.html beside the report of the run of the same configuration,
+    or into reports/latest where no run has a report.
 
     \b
     Examples:
       ctr-kd prove conf/globo.yaml --workspace work/globo --data data/globo --seeds 5
+      ctr-kd prove conf/globo.yaml --workspace work/globo --seeds 5 --teachers 3                        intervals that cover teachers too
       ctr-kd prove conf/globo.yaml --workspace work/globo --seeds 3 --set prove.ablation=[]             the verdict alone
       ctr-kd prove conf/globo.yaml --workspace work/globo --set "prove.ablation=[soft, hints]"          these parts switched on and off
       ctr-kd prove conf/globo.yaml --workspace work/globo --set "prove.amounts=[0.5, 1, 3]"             the transfer set by its amount
     """
     from pipelines.experiments import prove
 
-    seeds = options.more["seeds"]
-    options = replace(options, overrides=(*options.overrides, *([f"prove.seeds={seeds}"] if seeds else [])))
+    counts = [f"prove.{name}={options.more[name]}" for name in ("seeds", "teachers") if options.more[name]]
+    options = replace(options, overrides=(*options.overrides, *counts))
     _refuse_stage_range(options, "prove")
     with session("prove", options, TO_TEACHER) as runner:
         click.echo(prove.prove(runner, options.force))

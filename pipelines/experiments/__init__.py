@@ -1,4 +1,4 @@
-"""Commands that train many students under one teacher and compare them.
+"""Commands that train many students under one teacher or several and compare them.
 
 Imports inside functions keep torch out of an experiment that has nothing to do.
 """

@@ -1,8 +1,8 @@
-"""Many students under one teacher: each is an artifact of its own, which the next experiment finds again, and so is what compares them."""
+"""Many students under one teacher or several: each of all these is an artifact of its own, which the next experiment finds again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,6 +19,22 @@ from pipelines.workspace.runner import Runner
 
 
 @dataclass(frozen=True)
+class Taught:
+    """A teacher and what learned under it.
+
+    Attributes
+    ----------
+    teacher : Path
+        Artifact of stage ``teacher``.
+    students : mapping of str to Path
+        Artifacts of stage ``student``, by title.
+    """
+
+    teacher: Path
+    students: Mapping[str, Path]
+
+
+@dataclass(frozen=True)
 class Comparison:
     """What an experiment trains, and how it compares that.
 
@@ -26,10 +42,10 @@ class Comparison:
     ----------
     name : str
         Of its stage, and of its settings in the configuration.
-    students : mapping of str to RunConfig
-        The configuration of each, by title.
+    students : mapping of int to mapping of str to RunConfig
+        The configuration of each, by title, under the seed of its teacher; the run's own seed comes first.
     compare : callable
-        Takes the context of the stage, and the students' artifacts by title.
+        Takes the context of the stage, and the teachers with their students, in the order of the seeds.
     files : tuple of str
         What it writes for people to see.
     read : mapping of str to str
@@ -37,14 +53,14 @@ class Comparison:
     """
 
     name: str
-    students: Mapping[str, RunConfig]
-    compare: Callable[[StageContext, Mapping[str, Path]], None]
+    students: Mapping[int, Mapping[str, RunConfig]]
+    compare: Callable[[StageContext, Sequence[Taught]], None]
     files: tuple[str, ...]
     read: Mapping[str, str] = field(default_factory=dict)
 
 
 def bring_up_to_date(runner: Runner, comparison: Comparison, force: bool = False) -> None:
-    """Bring the teacher, all students and the comparison of them up to date.
+    """Bring the teachers, all students and the comparison of them up to date.
 
     Parameters
     ----------
@@ -52,15 +68,21 @@ def bring_up_to_date(runner: Runner, comparison: Comparison, force: bool = False
         Of :data:`pipelines.stages.TO_TEACHER`.
     comparison : Comparison
     force : bool
-        Train the students again even where they are up to date; the teacher and its transfer sets stay.
+        Train the students again even where they are up to date; the teachers and their transfer sets stay.
     """
     runner.run()
-    trained = train_all(runner.context, comparison.students, force)
-    paths = {title: artifact.path for title, artifact in trained.items()}
-    digests = {f"student/{one.path.name}": one.finished.digest for one in trained.values()} | dict(comparison.read)
+    taught, digests = [], dict(comparison.read)
+    for number, (seed, students) in enumerate(comparison.students.items(), start=1):
+        if len(comparison.students) > 1:
+            runner.context.report(f"teacher {number} of {len(comparison.students)}: seed {seed}")
+        run = teacher_of_seed(runner, seed)
+        trained = train_all(run, students, force)
+        taught.append(Taught(run.artifacts["teacher"].path, {title: artifact.path for title, artifact in trained.items()}))
+        for artifact in (run.artifacts["teacher"], *trained.values()):
+            digests[f"{artifact.path.parent.name}/{artifact.path.name}"] = artifact.finished.digest
     stage = Stage(
         comparison.name,
-        lambda context: comparison.compare(context, paths),
+        lambda context: comparison.compare(context, taught),
         source=comparison.compare.__module__,
         upstream=("ingest", "finetune", "teacher"),
         keys=("name", "seed", *STUDENT_KEYS, "evaluate.bootstrap", "evaluate.seed", comparison.name),
@@ -68,6 +90,25 @@ def bring_up_to_date(runner: Runner, comparison: Comparison, force: bool = False
         conclude=lambda context: publish_beside_run(context, comparison.files),
     )
     Runner(runner.context, [stage]).run()
+
+
+def teacher_of_seed(runner: Runner, seed: int) -> RunContext:
+    """The run with a teacher of some seed, brought up to date: all that makes a teacher is made anew, of the very same rows.
+
+    Parameters
+    ----------
+    runner : Runner
+        Of :data:`pipelines.stages.TO_TEACHER`, which was run.
+    seed : int
+        Of pretraining, fine-tuning and all teachers beside the BERT.
+    """
+    own = runner.context
+    if seed == own.config.seed:
+        return own
+    config = own.config.model_copy(update={"seed": seed})
+    run = replace(own, config=config, artifacts={"ingest": own.artifacts["ingest"]})
+    Runner(run, [stage for stage in runner.stages.values() if stage.name != "ingest"]).run()
+    return run
 
 
 def train_all(run: RunContext, wanted: Mapping[str, RunConfig], force: bool = False) -> dict[str, Artifact]:

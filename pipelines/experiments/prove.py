@@ -1,19 +1,22 @@
-"""Stage prove: what distillation gave over several seeds under one teacher, and what each part of it gave. Its command runs it."""
+"""Stage prove: what distillation gave over several seeds, under one teacher or several, and what each part of it gave."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ctr_kd.evaluation.rows import EvaluationRows
 from ctr_kd.evaluation.several_seeds import Seeded, measure_seeds, seed_differences, seed_means
+from ctr_kd.metrics.bootstrap import Bootstrap
 from feature_store.tables.json_files import write_json, write_text
 from pipelines.config.run import RunConfig
 from pipelines.experiments.ablations import ablation_variants, alone, amount_key, by_amount
-from pipelines.experiments.comparison import Comparison, bring_up_to_date, compared_rows
+from pipelines.experiments.comparison import Comparison, Taught, bring_up_to_date, compared_rows
 from pipelines.metrics import RunFacts
+from pipelines.tasks import Rows
 from pipelines.tasks.logits import stored_probabilities
 from pipelines.training.costs import combined_costs, student_costs
 from pipelines.training.facts import StudentFacts
@@ -27,27 +30,42 @@ PAIRS = (("student", "student_alone"), ("student", "teacher"), ("teacher", "stud
 
 
 def prove(runner: Runner, force: bool = False) -> str:
-    """Bring the teacher, every student and the proof up to date; returns the table of the result.
+    """Bring the teachers, every student and the proof up to date; returns the table of the result.
 
     Parameters
     ----------
     runner : Runner
         Of :data:`pipelines.stages.TO_TEACHER`.
     force : bool
-        Train the students again even where they are up to date; the teacher and its transfer sets stay.
+        Train the students again even where they are up to date; the teachers and their transfer sets stay.
     """
     bring_up_to_date(runner, Comparison("prove", students(runner.context.config), compare_students, (FILE, PAGE)), force)
     return proof_table(runner.context)
 
 
-def students(config: RunConfig) -> dict[str, RunConfig]:
-    """All students of a proof, by ``NAME/SEED``: first the pairs that the verdict is of, then the ablation and the amounts."""
+def student_seeds(config: RunConfig) -> list[int]:
+    """Seeds of student and student alone."""
+    return list(range(config.seed, config.seed + config.prove.seeds))
+
+
+def teacher_seeds(config: RunConfig) -> list[int]:
+    """Seeds of the teachers; the first is the run's own."""
+    return list(range(config.seed, config.seed + config.prove.teachers))
+
+
+def students(config: RunConfig) -> dict[int, dict[str, RunConfig]]:
+    """All students of a proof, by the seed of their teacher and by ``NAME/SEED``.
+
+    Under the first teacher stand the pairs that the verdict is of, and after them the ablation and the amounts. Under each other teacher
+    stands the student, and not the student alone, which learns from none.
+    """
     amounts = {title: by_amount(config)[amount] for amount, title in amount_titles(config).items()}
     variants = {"student": config, "student_alone": alone(config), **ablation_variants(config)[0], **amounts}
-    seeds = range(config.seed, config.seed + config.prove.seeds)
-    pairs = [(name, seed) for seed in seeds for name in ("student", "student_alone")]
-    others = [(name, seed) for name in variants if name not in ("student", "student_alone") for seed in seeds]
-    return {f"{name}/{seed}": variants[name].model_copy(update={"seed": seed}) for name, seed in (*pairs, *others)}
+    pairs = [(name, seed) for seed in student_seeds(config) for name in ("student", "student_alone")]
+    others = [(name, seed) for name in variants if name not in ("student", "student_alone") for seed in student_seeds(config)]
+    first = {f"{name}/{seed}": variants[name].model_copy(update={"seed": seed}) for name, seed in (*pairs, *others)}
+    taught = {title: first[title] for title in (f"student/{seed}" for seed in student_seeds(config))}
+    return {seed: first if seed == config.seed else taught for seed in teacher_seeds(config)}
 
 
 def amount_titles(config: RunConfig) -> dict[float, str]:
@@ -59,56 +77,51 @@ def amount_titles(config: RunConfig) -> dict[float, str]:
     }
 
 
-def compare_students(context: StageContext, trained: Mapping[str, Path]) -> None:
+def compare_students(context: StageContext, taught: Sequence[Taught]) -> None:
     """Compare all students on the test rows; writes ``prove.json`` and ``prove.html``."""
     from ctr_kd.report import WORDS, quality, render_proof, verdict
 
     config, settings = context.config, context.config.evaluate
     test, rows, bootstrap = compared_rows(context)
 
-    def measured_on(*files: Path) -> dict[str, Seeded]:
-        """A model of as many seeds as there are files."""
-        scores = [stored_probabilities(file, test.negative_sampling_rate) for file in files]
-        return measure_seeds(rows.label, scores, bootstrap, rows.weight)
-
-    seeds = list(range(config.seed, config.seed + config.prove.seeds))
-    measured = {"teacher": measured_on(context.inputs["teacher"] / "predictions_test.parquet")}
-    members = list(config.distill.teachers) if len(config.distill.teachers) > 1 else []
-    for name in members:
-        file = context.inputs["teacher"] / f"predictions_teacher_{name}_test.parquet"
-        measured[f"teacher/{name}"] = measured_on(file)
-    for name in dict.fromkeys(title.rpartition("/")[0] for title in trained):
-        files = [trained[f"{name}/{seed}"] / "predictions_student_test.parquet" for seed in seeds]
-        measured[name] = measured_on(*files)
+    seeds, trained, measured = student_seeds(config), taught[0].students, _measured(config, taught, test, rows, bootstrap)
     means = {name: seed_means(one, settings.seed) for name, one in measured.items()}
     models = {name: {metric: mean.to_json() for metric, mean in one.items()} for name, one in means.items()}
     main = quality({"models": models})
     for name, one in means.items():
-        context.report(f"{name}: {WORDS[main]} {one[main].value:.4f} over {len(one[main].seeds)} seeds")
+        context.report(f"{name}: {WORDS[main]} {one[main].value:.4f} over {measured[name][main].value.size} trainings")
 
-    def against(name: str, other: str) -> dict[str, Any]:
+    def against(one: Mapping[str, Seeded], other: Mapping[str, Seeded]) -> dict[str, Any]:
         """By metric: one model minus another."""
-        return {metric: found.to_json() for metric, found in seed_differences(measured[name], measured[other], settings.seed).items()}
+        return {metric: found.to_json() for metric, found in seed_differences(one, other, settings.seed).items()}
 
-    named = ("teacher", *(f"teacher/{name}" for name in members), "student", "student_alone")
+    named = ("teacher", *(f"teacher/{name}" for name in _members(config)), "student", "student_alone")
     costs = student_costs(trained[f"student/{seeds[0]}"], test)
     of_model = {"teacher": combined_costs(context), "student": costs, "student_alone": costs}  # the same graph with other numbers
-    pairs = (*PAIRS, *(("student", f"teacher/{name}") for name in members))
+    pairs = (*PAIRS, *(("student", f"teacher/{name}") for name in _members(config)))
     (variants, impossible), amounts = ablation_variants(config), amount_titles(config)
+    under_first = {name: {metric: one.under_first for metric, one in measured[name].items()} for name in measured}
     figures = {
         name: {
-            **models[name],
-            "against_student": against(name, "student")[main],
-            "against_student_alone": against(name, "student_alone")[main],
+            **{metric: mean.to_json() for metric, mean in seed_means(under_first[name], settings.seed).items()},
+            "against_student": against(under_first[name], under_first["student"])[main],
+            "against_student_alone": against(under_first[name], measured["student_alone"])[main],
         }
-        for name in {*variants, *amounts.values()}
+        for name in {"student", *variants, *amounts.values()}
     }
     proof: dict[str, Any] = {
-        "run": RunFacts.of(context).to_json() | {"seed": config.seed, "trained": len(trained)},
+        "run": RunFacts.of(context).to_json() | {"seed": config.seed, "trained": sum(len(one.students) for one in taught)},
         "seeds": seeds,
+        "teacher_seeds": teacher_seeds(config),
+        "interval_covers": [
+            "users" if bootstrap.by_user else "rows",
+            *(["student seeds"] if len(seeds) > 1 else []),
+            *(["teacher seeds"] if len(taught) > 1 else []),
+        ],
         "data": {"test_rows": len(rows.label), "users": bootstrap.units},
         "models": {name: models[name] | of_model.get(name, {}) for name in named},
-        "comparisons": {f"{one}-{other}": against(one, other) for one, other in pairs},
+        "comparisons": {f"{one}-{other}": against(measured[one], measured[other]) for one, other in pairs},
+        "under_first_teacher": figures["student"],
         "ablation": [{"name": name, **figures[name]} for name in variants],
         "amounts": {
             "key": f"distill.{amount_key(config)}",
@@ -133,6 +146,30 @@ def compare_students(context: StageContext, trained: Mapping[str, Path]) -> None
     context.record({"gain": gain["difference"], "gain_low": gain["low"], "gain_high": gain["high"]})
 
 
+def _measured(
+    config: RunConfig, taught: Sequence[Taught], test: Rows, rows: EvaluationRows, bootstrap: Bootstrap
+) -> dict[str, dict[str, Seeded]]:
+    """By model and metric, what each teacher seed and each student seed has on the test rows."""
+
+    def on(files: Sequence[Sequence[Path]]) -> dict[str, Seeded]:
+        scores = [[stored_probabilities(file, test.negative_sampling_rate) for file in of_teacher] for of_teacher in files]
+        return measure_seeds(rows.label, scores, bootstrap, rows.weight)
+
+    seeds = student_seeds(config)
+    measured = {"teacher": on([[one.teacher / "predictions_test.parquet"] for one in taught])}
+    for name in _members(config):
+        measured[f"teacher/{name}"] = on([[one.teacher / f"predictions_teacher_{name}_test.parquet"] for one in taught])
+    for name in dict.fromkeys(title.rpartition("/")[0] for title in taught[0].students):
+        under = taught if name == "student" else taught[:1]
+        measured[name] = on([[one.students[f"{name}/{seed}"] / "predictions_student_test.parquet" for seed in seeds] for one in under])
+    return measured
+
+
+def _members(config: RunConfig) -> list[str]:
+    """Names of the teachers, where there are several that speak together."""
+    return list(config.distill.teachers) if len(config.distill.teachers) > 1 else []
+
+
 def _transfer_rows(artifact: Path) -> int:
     """Rows of the transfer set that a student had, which may be fewer than it was to have."""
     transfer = StudentFacts.read(artifact).transfer
@@ -147,32 +184,55 @@ def _on_validation(artifacts: Sequence[Path]) -> float | None:
 
 
 def proof_table(run: RunContext) -> str:
-    """The verdict, student and student alone by seed, the ablation, the amounts of a transfer set, and where the page is."""
-    from ctr_kd.report import WORDS, quality
+    """The verdict, both students and the teachers by seed, the ablation, the amounts of a transfer set, and where the page is."""
+    from ctr_kd.report import WORDS, coverage, quality
 
     proof: Mapping[str, Any] = read_json(run.artifacts["prove"].path / FILE) or {}
     main = quality(proof)
+    under = f"  (under teacher seed {proof['teacher_seeds'][0]} alone)" if len(proof["teacher_seeds"]) > 1 else ""
     pair = proof["comparisons"]["student-student_alone"][main]
     student, other = (proof["models"][name][main]["seeds"] for name in ("student", "student_alone"))
-    lines = [proof["verdict"]["sentence"], "", f"{'seed':<28}{'student':>9}{'alone':>9}{'difference':>12}"]
+    lines = [
+        proof["verdict"]["sentence"],
+        coverage(proof["interval_covers"]),
+        "",
+        f"{'seed':<28}{'student':>9}{'alone':>9}{'difference':>12}",
+    ]
     for seed, one, two, gain in zip(proof["seeds"], student, other, pair["seeds"], strict=True):
         lines.append(f"{seed:<28}{one:>9.4f}{two:>9.4f}{gain:>+12.4f}")
     lines.append(f"{'mean':<28}{np.mean(student):>9.4f}{np.mean(other):>9.4f}{pair['difference']:>+12.4f}")
+    lines += _teacher_lines(proof, main)
     lines += ["", f"{'teacher':<28}{WORDS[main]:>9}{'the student against it':>33}"]
     for name in (name for name in proof["models"] if name.split("/")[0] == "teacher"):
         lines.append(_line(name.removeprefix("teacher/"), proof["models"][name][main], proof["comparisons"][f"student-{name}"][main]))
     if proof["ablation"]:
-        lines += ["", f"{'changed':<28}{WORDS[main]:>9}{'against the student':>33}"]
+        lines += ["", f"{'changed':<28}{WORDS[main]:>9}{'against the student':>33}{under}"]
     lines += [_line(one["name"], one[main], one["against_student"]) for one in proof["ablation"]]
     lines += [f"{name:<28}{'–':>9}  {reason}" for name, reason in proof["not_possible"].items()]
     points = proof["amounts"]["points"]
     if points:
-        lines += ["", f"{proof['amounts']['key'].partition('.')[2]:<28}{WORDS[main]:>9}{'against the student alone':>33}  validation"]
+        lines += [
+            "",
+            f"{proof['amounts']['key'].partition('.')[2]:<28}{WORDS[main]:>9}{'against the student alone':>33}  validation{under}",
+        ]
     for one in points:
         name = f"{one['amount']:g}{' (configured)' if one['configured'] else ''}"
         value = one[f"validation_{main}"]
         lines.append(f"{_line(name, one[main], one['against_student_alone'])}{'–' if value is None else f'{value:.4f}':>12}")
     return "\n".join([*lines, f"report: {experiment_directory(run, 'prove', PAGE) / PAGE}"])
+
+
+def _teacher_lines(proof: Mapping[str, Any], main: str) -> Iterator[str]:
+    """Of several teachers what each is worth, and what its students are."""
+    names = ("teacher", "student")
+    columns = [proof["models"][name][main] for name in names] + [proof["comparisons"]["student-student_alone"][main]]
+    if len(proof["teacher_seeds"]) == 1:
+        return
+    yield from ("", f"{'teacher seed':<28}{'teacher':>9}{'student':>9}{'against alone':>15}")
+    for seed, *values in zip(proof["teacher_seeds"], *(one["teachers"] for one in columns), strict=True):
+        yield f"{seed:<28}{values[0]:>9.4f}{values[1]:>9.4f}{values[2]:>+15.4f}"
+    deviations = [one["teachers_std"] for one in columns]
+    yield f"{'standard deviation':<28}{deviations[0]:>9.4f}{deviations[1]:>9.4f}{deviations[2]:>15.4f}"
 
 
 def _line(name: str, figure: Mapping[str, Any], difference: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from feature_store.tables.json_files import write_json, write_text
 from pipelines.config.run import RunConfig
 from pipelines.errors import ConfigError
 from pipelines.experiments.ablations import changed
-from pipelines.experiments.comparison import Comparison, bring_up_to_date, compared_rows
+from pipelines.experiments.comparison import Comparison, Taught, bring_up_to_date, compared_rows
 from pipelines.metrics import RunFacts
 from pipelines.tasks.logits import stored_probabilities
 from pipelines.training.costs import combined_costs, student_costs
@@ -47,11 +47,11 @@ def sweep(runner: Runner, force: bool = False) -> str:
     if not wanted:
         raise ConfigError("no student of the grid goes with the rest of the configuration; change sweep.kinds or sweep.widths")
 
-    def measure(context: StageContext, trained: Mapping[str, Path]) -> None:
-        measure_students(context, trained, points)
+    def measure(context: StageContext, taught: Sequence[Taught]) -> None:
+        measure_students(context, taught[0].students, points)
 
     read = {} if file is None else {"points": sha256_of(file)}
-    bring_up_to_date(runner, Comparison("sweep", wanted, measure, (FILE, PAGE), read), force)
+    bring_up_to_date(runner, Comparison("sweep", {runner.context.config.seed: wanted}, measure, (FILE, PAGE), read), force)
     return sweep_table(runner.context)
 
 
@@ -133,7 +133,7 @@ def measure_students(context: StageContext, trained: Mapping[str, Path], points:
 
     def measured(file: Path) -> dict[str, Any]:
         score = stored_probabilities(file, test.negative_sampling_rate)
-        means = seed_means(measure_seeds(labelled.label, [score], bootstrap, labelled.weight), settings.seed)
+        means = seed_means(measure_seeds(labelled.label, [[score]], bootstrap, labelled.weight), settings.seed)
         return {metric: mean.to_json() for metric, mean in means.items()}
 
     students: list[dict[str, Any]] = []

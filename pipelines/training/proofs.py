@@ -1,4 +1,4 @@
-"""What other seeds move: the proof of a run's own configuration, where the workspace holds one."""
+"""What other seeds and other teachers move: the proof of a run's own configuration, where the workspace holds one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FILE, PAGE = "prove.json", "prove.html"
 
 
 def proof_of(run: RunContext) -> Artifact | None:
-    """The newest proof under the same teacher and the same settings of the student, over more than one seed; None where there is none."""
+    """The newest proof with the run's teacher and settings of the student, over more than one seed or teacher; None where there is none."""
     folder = run.workspace / "artifacts" / "prove"
     settings, found = run.config.section(("seed", *STUDENT_KEYS)), []
     for artifact in map(Artifact, folder.iterdir() if folder.is_dir() else ()):
@@ -23,13 +23,14 @@ def proof_of(run: RunContext) -> Artifact | None:
         made_from = {name: manifest.inputs[name].digest for name in ("ingest", "finetune") if name in manifest.inputs}
         if made_from != {name: run.artifacts[name].finished.digest for name in ("ingest", "finetune")}:
             continue
-        if len((read_json(artifact.path / FILE) or {}).get("seeds", ())) > 1:
+        proof = read_json(artifact.path / FILE) or {}
+        if len(proof.get("seeds", ())) > 1 or len(proof.get("teacher_seeds", ())) > 1:
             found.append((manifest.started, artifact.path.name, artifact))
     return max(found)[2] if found else None
 
 
 def other_seeds(run: RunContext, metric: str) -> dict[str, Any] | None:
-    """Student minus student alone over several seeds: ``difference``, ``low``, ``high``, and in ``seeds`` that of each."""
+    """Student minus student alone over several seeds: ``difference``, ``low``, ``high``, and in ``by_teacher`` that of each."""
     artifact = proof_of(run)
     if artifact is None:
         return None

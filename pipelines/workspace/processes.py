@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from ctr_kd.training.distributed import ALONE, Processes, ProcessLost, join_processes
@@ -51,4 +52,5 @@ def run_shared_stages(run: RunContext, pipeline: Sequence[Stage]) -> None:
     while (task := run.processes.tell()) is not None:
         stage = stages[task["stage"]]
         inputs = {name: Path(path) for name, path in task["inputs"].items()}
-        stage.run(StageContext(run, stage.name, stage.keys, inputs, Path(task["output"])))
+        own = replace(run, config=run.config.model_copy(update={"seed": task["seed"]}))  # a proof trains teachers of several seeds
+        stage.run(StageContext(own, stage.name, stage.keys, inputs, Path(task["output"])))

@@ -83,6 +83,28 @@ def test_the_command_writes_the_pages_that_differ(
     assert capsys.readouterr().out == ""
 
 
+def test_a_proof_of_several_teachers_says_what_its_intervals_cover_and_shows_each_teacher() -> None:
+    proof = {
+        "verdict": {},
+        "data": {"test_rows": 1000, "users": 90},
+        "seeds": [0, 1, 2, 3, 4],
+        "teacher_seeds": [0, 1],
+        "interval_covers": ["users", "student seeds", "teacher seeds"],
+        "models": {
+            name: {"auc": {"teachers": auc, "teachers_std": 0.0071}} for name, auc in (("teacher", [0.8, 0.79]), ("student", [0.81, 0.8]))
+        },
+        "comparisons": {"student-student_alone": {"auc": {"teachers": [0.0101, -0.0002], "teachers_std": 0.0073}}},
+    }
+    assert results.basis(proof) == (
+        "Five seeds, two teachers with students of each seed, 1,000 test rows of 90 users. "
+        "The 95 % intervals cover users, student seeds and teacher seeds."
+    )
+    lines = ["| 0 | .8000 | .8100 | +.0101 |", "| 1 | .7900 | .8000 | -.0002 |", "| standard deviation | .0071 | .0071 | .0073 |"]
+    assert results.teachers(proof)[2:] == lines
+    configuration = load(results.ROOT / "conf" / "globo.yaml", ["prove.seeds=3", "prove.teachers=2"]).model_dump(mode="json", by_alias=True)
+    assert results.program_command("prove", configuration) == ["ctr-kd prove conf/globo.yaml --data FOLDER --seeds 3 --teachers 2"]
+
+
 def test_an_unknown_table_is_an_error() -> None:
     with pytest.raises(ValueError, match="is no directive"):
         results.fill("<!-- table nothing prove_globo -->")

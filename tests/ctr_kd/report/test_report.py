@@ -374,9 +374,48 @@ class TestProof:
     def test_it_says_so_when_distillation_does_not_help_and_when_there_is_one_seed(self, proof):
         pair = proof["comparisons"]["student-student_alone"]
         pair["auc"] = gap(-0.0061) | {"seeds": [-0.0061]}
-        said = verdict(proof)
+        said = verdict(proof | {"interval_covers": ["users"]})
         assert said.effect == "loss" and said.sentence.startswith("Distillation cost 0.0061 AUC")
-        assert any("All this is one seed" in remark for remark in said.remarks)
+        left_out = "they leave out what another student seed or another teacher would give."
+        assert f"The 95 % intervals cover users; {left_out}" in said.remarks
+
+    def test_it_says_what_the_intervals_cover_of_one_teacher_and_of_several(self, proof):
+        page = Page(render_proof(proof))
+        assert "cover users and student seeds; they leave out what another teacher would give." in page.text
+        assert "The teacher is the same for all seeds" in page.text and "Teacher by teacher" not in page.text
+        page = Page(render_proof(figures.proof_of_two_teachers()))
+        assert (
+            "The 95 % intervals cover users, student seeds and teacher seeds." in page.text
+            and "they leave out" not in page.text.split("What each part gives")[0]
+        )
+        assert "better in 4 of 4 pairs of a teacher and a student seed, by +0.0002 to +0.0132." in page.text
+        assert "are the mean over 2 teachers" in page.text and "All lines are under one teacher" in page.text
+        for shown in (
+            "Teacher by teacher",
+            "0.7471",
+            "0.7437",
+            "0.7433 to 0.7441",
+            "+0.0086",
+            "+0.0002 to +0.0070",
+            "Standard deviation",
+            "0.0048",
+        ):
+            assert shown in page.text
+
+    @pytest.mark.parametrize(
+        ("found", "said"),
+        [
+            ({"seeds": [0.001, 0.009]}, "Over 2 student seeds under this teacher it was +0.0010 to +0.0090"),
+            (
+                {"seeds": [0.003, 0.007], "by_teacher": [[0.003, 0.007]]},
+                "Over 2 student seeds under this teacher it was +0.0030 to +0.0070",
+            ),
+            ({"seeds": [0.005], "by_teacher": [[0.002], [0.008]]}, "Over 2 teachers with 1 student seed each it was +0.0020 to +0.0080"),
+        ],
+    )
+    def test_a_report_says_over_what_the_gain_was_proven(self, found, said):
+        metrics = figures.run_metrics() | {"other_seeds": gap(0.005) | found}
+        assert any(said in remark for remark in verdict(metrics).remarks)
 
     def test_the_page_shows_seeds_and_ablation_and_is_one_safe_file(self, proof):
         written = render_proof(proof)

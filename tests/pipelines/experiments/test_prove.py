@@ -21,10 +21,16 @@ pytestmark = pytest.mark.slow
 
 Run = Callable[..., tuple[int, str, str]]
 KEEP_STUDENT = student.keep_student
+TEACHER_STAGES = ("pretrain", "finetune", "teacher")
 
 
 def latest(tmp_path: Path) -> dict[str, Any]:
     return json.loads((tmp_path / "workspace" / "reports" / "latest" / "prove.json").read_text())
+
+
+def manifests(folder: Path) -> list[dict[str, Any]]:
+    """Manifests of the artifacts of a stage, by their seed."""
+    return sorted((json.loads(file.read_text()) for file in folder.glob("*/_manifest.json")), key=lambda one: one["config"]["seed"])
 
 
 def students_trained_from_here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -188,10 +194,76 @@ def test_a_stop_while_the_transfer_set_is_labelled_leaves_none_and_force_keeps_a
     assert latest(tmp_path)["models"]["student"]["auc"] == proof["models"]["student"]["auc"]
 
 
+def test_several_teachers_differ_in_their_seed_alone_and_a_stopped_proof_goes_on(
+    experiment: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ("--set", "distill.teachers={bert: 0.5, boosted_trees: 0.5}", "--set", "distill.transfer.amount=0.5")
+    trained: list[str] = []
+
+    def stop_under_the_second_teacher(context: Any, *rest: Any) -> Any:
+        if len(trained) == 7:
+            raise KeyboardInterrupt
+        trained.append(context.fingerprint)
+        return KEEP_STUDENT(context, *rest)
+
+    monkeypatch.setattr(student, "keep_student", stop_under_the_second_teacher)
+    assert experiment("prove", "--teachers", "2", *settings)[0] == 1
+    artifacts = tmp_path / "workspace" / "artifacts"
+    chain = {file: file.read_bytes() for stage in TEACHER_STAGES for file in (artifacts / stage).glob("*/_manifest.json")}
+    again = students_trained_from_here(monkeypatch)
+    code, out, err = experiment("prove", "--teachers", "2", *settings)
+    assert code == 0, err
+    assert len(again) == 1 and not set(again) & set(trained)
+    assert all(file.read_bytes() == content for file, content in chain.items())
+
+    # Two teachers, of which all but the seed is the same; the student alone and the ablation are trained under the first.
+    (ingest,) = (artifacts / "ingest").glob("*/_manifest.json")
+    made = {stage: manifests(artifacts / stage) for stage in TEACHER_STAGES}
+    made["teacher"] = [one for one in made["teacher"] if len(one["config"]["distill.teachers"]) == 2]  # beside that of the fixture
+    for stage, found in made.items():
+        assert [one["config"].pop("seed") for one in found] == [0, 1], stage
+        assert found[0]["config"] == found[1]["config"]
+        assert all(one["inputs"]["ingest"]["fingerprint"] == ingest.parent.name for one in found)
+    by_teacher = [
+        [one["config"] for one in manifests(artifacts / "student") if one["inputs"]["teacher"]["fingerprint"] == teacher]
+        for teacher in (one["fingerprint"] for one in made["teacher"])
+    ]
+    assert [len(found) for found in by_teacher] == [6, 2]
+    assert [(one["seed"], one["distill.alpha"], one["distill.listwise"]) for one in by_teacher[1]] == [(0, 0.5, 0.0), (1, 0.5, 0.0)]
+
+    # The figures are those of the stored logits.
+    proof, folder = latest(tmp_path), tmp_path / "workspace" / "reports" / "latest"
+    label = ClickRows(ingest.parent).read("test")["label"].to_numpy()
+    for name, file in (("teacher", "predictions_test"), ("teacher/boosted_trees", "predictions_teacher_boosted_trees_test")):
+        files = [artifacts / "teacher" / one["fingerprint"] / f"{file}.parquet" for one in made["teacher"]]
+        aucs = [auc_score(label, stored_probabilities(one)) for one in files]
+        assert proof["models"][name]["auc"]["teachers"] == pytest.approx(aucs)
+        assert proof["models"][name]["auc"]["value"] == pytest.approx(np.mean(aucs))
+        assert proof["models"][name]["auc"]["teachers_std"] == pytest.approx(np.std(aucs, ddof=1))
+    assert (proof["seeds"], proof["teacher_seeds"], proof["run"]["trained"]) == ([0, 1], [0, 1], 8)
+    assert proof["interval_covers"] == ["users", "student seeds", "teacher seeds"]
+    ours, alone = (proof["models"][name]["auc"]["by_teacher"] for name in ("student", "student_alone"))
+    assert np.shape(ours) == (2, 2) and np.shape(alone) == (1, 2) and ours[0] != ours[1]
+    gains = proof["comparisons"]["student-student_alone"]["auc"]
+    np.testing.assert_allclose(gains["by_teacher"], np.subtract(ours, alone))
+    assert "student seeds and teacher seeds." in out.splitlines()[1] and "Teacher by teacher" in (folder / "prove.html").read_text()
+    assert f"standard deviation{proof['models']['teacher']['auc']['teachers_std']:>19.4f}" in out
+
+    # One teacher of the two: the same students, and intervals that say what they leave out.
+    code, out, err = experiment("prove", *settings)
+    assert code == 0, err
+    one = latest(tmp_path)
+    assert len(again) == 1 and one["models"]["student"]["auc"]["seeds"] == ours[0] and one["ablation"] == proof["ablation"]
+    assert one["under_first_teacher"]["auc"] == proof["under_first_teacher"]["auc"] == one["models"]["student"]["auc"]
+    assert out.splitlines()[1].endswith("they leave out what another teacher would give.") and "teacher seed" not in out
+    assert "Teacher by teacher" not in (folder / "prove.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         (("--seeds", "0"), "0 is not in the range 1<=x<=100"),
+        (("--teachers", "0"), "0 is not in the range 1<=x<=100"),
         (("--set", "prove.ablation=[softness]"), "prove.ablation"),
         (("--set", "prove.seed=3"), "prove.seed: unknown key; did you mean 'seeds'?"),
     ],

@@ -259,7 +259,9 @@ def test_what_other_seeds_move_stands_beside_the_gain(pipeline: SmallPipeline, q
     assert pipeline.runner(quick).run().made == ("evaluate",)
     assert latest(pipeline)["other_seeds"]["seeds"] == [0.002, 0.007]
     assert page.with_name("prove.html").read_text() == "<html>" and page.with_name("prove.json").exists()
-    assert "Over 2 seeds it was +0.0020 to +0.0070, on average +0.0045 [+0.0010, +0.0090] AUC." in page.read_text()
+    assert (
+        "Over 2 student seeds under this teacher it was +0.0020 to +0.0070, on average +0.0045 [+0.0010, +0.0090] AUC." in page.read_text()
+    )
     assert pipeline.runner(quick).run().made == ()
 
 

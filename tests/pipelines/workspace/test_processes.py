@@ -7,10 +7,16 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
+from ctr_kd.training.distributed import Processes
+from pipelines.config.run import RunConfig
+from pipelines.workspace.context import RunContext, Stage, StageContext
+from pipelines.workspace.processes import run_shared_stages
 from tests.programs import HANGS, ROOT, run_program, run_together
 
 pytestmark = pytest.mark.slow
@@ -83,3 +89,27 @@ def test_the_failure_of_one_ends_all_and_is_said_once(rank: int, code: int, inge
     said = [line for one in ended for line in one.err.splitlines() if line.startswith("ctr-kd:")]
     assert len(said) == 1 and f"process {rank} broke" in said[0], ended
     assert not list(ingested.path.glob("artifacts/pretrain/*/_manifest.json"))
+
+
+class Broadcast(Processes):
+    """What the first process tells the others, kept in order."""
+
+    said: ClassVar[list[Any]] = []
+
+    def tell(self, value: Any = None) -> Any:
+        if value is None:
+            return self.said.pop(0) if self.said else None
+        self.said.append(value)
+        return value
+
+
+def test_a_helper_takes_the_seed_of_the_stage_that_is_announced(config: RunConfig, tmp_path: Path) -> None:
+    """A proof trains teachers of several seeds, of which the helpers' own configuration knows the first."""
+    seeds: list[int] = []
+    stage = Stage("finetune", lambda context: seeds.append(context.config.seed), keys=("seed",))
+    helping = RunContext(config, tmp_path, processes=Broadcast())
+    for seed in (config.seed, config.seed + 2):
+        leading = replace(helping, config=config.model_copy(update={"seed": seed}))
+        StageContext(leading, stage.name, stage.keys, {}, tmp_path / "output").announce()
+    run_shared_stages(helping, [stage])
+    assert seeds == [config.seed, config.seed + 2] and helping.config is config
