@@ -191,6 +191,8 @@ class Metrics(JsonFile):
         What to do where distillation did not pay.
     other_seeds : dict, optional
         Student minus student alone over several seeds, from the proof of the same configuration, where there is one.
+    importance : dict, optional
+        What each group of the shipped student's inputs is worth on validation rows; None where there are no groups, or none was asked for.
     """
 
     FILE: ClassVar[str] = "metrics.json"
@@ -207,6 +209,7 @@ class Metrics(JsonFile):
     transfer_ratio: float | None = None
     advice: Advice | None = None
     other_seeds: dict[str, Any] | None = None
+    importance: dict[str, Any] | None = None
 
     @property
     def shipped_model(self) -> dict[str, Any]:

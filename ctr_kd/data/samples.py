@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ctr_kd.data.input_groups import InputGroup, input_groups
 from feature_store.features.summary import ClickSummary
 from feature_store.special_tokens import PAD, SPECIALS, UNKNOWN
 from feature_store.tables.json_files import load_json
@@ -261,6 +262,10 @@ class Assembly:
     def token_vectors(self) -> None:
         """Items come without vectors: a model draws its own."""
         return
+
+    def input_groups(self) -> dict[str, InputGroup]:
+        """What a student reads, one by one and together; see :func:`ctr_kd.data.input_groups.input_groups`."""
+        return input_groups(self.token_names, self.categorical_names, self.dense_names, self.summary.statistics)
 
     def signature(self) -> Signature:
         """Names and sizes of the inputs; the bin edges of dense inputs are quantiles of the training rows."""

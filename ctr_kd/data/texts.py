@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ctr_kd.data.input_groups import InputGroup
 from ctr_kd.data.samples import Assembly, Samples, Segment, Signature
 from feature_store.config import AugmentationConfig
 from feature_store.special_tokens import SPECIALS
@@ -58,6 +59,10 @@ class TextAssembly:
         """Word vectors (vocabulary, dimensions) of the tokenizer's tokens, NaN where one has none; None where none are configured."""
         file = self.view / "vectors.npy"
         return np.load(file) if file.exists() else None
+
+    def input_groups(self) -> dict[str, InputGroup]:
+        """None: a student reads the text and nothing else."""
+        return {}
 
     def signature(self) -> Signature:
         """Size of the vocabulary, number of classes, and the lengths of the longest first and second text, in tokens."""

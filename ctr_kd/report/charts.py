@@ -126,13 +126,14 @@ class LineChart:
 
 @dataclass(frozen=True)
 class Mark:
-    """A dot with its interval, a ring from where it moved, and the side of the scale `beyond` which it lies."""
+    """A dot with its interval, a bar, a ring from where it moved, and the side of the scale `beyond` which it lies."""
 
     title: str
     color: str
     y: float
     x: float | None = None
     span: tuple[float, float] | None = None
+    bar: tuple[float, float] | None = None
     ring: float | None = None
     beyond: Literal[-1, 0, 1] = 0
 
@@ -212,11 +213,18 @@ def _said(line: Series, x: Axis, y: Axis) -> str:
 
 
 def strip(
-    figures: Sequence[tuple[str, str, Figure]], domain: Domain, *, label: str, reference: float | None = None, width: int = STRIP
+    figures: Sequence[tuple[str, str, Figure]],
+    domain: Domain,
+    *,
+    label: str,
+    reference: float | None = None,
+    bars: bool = False,
+    width: int = STRIP,
 ) -> Strip:
     """Dots with their intervals on one horizontal scale, each (title, color, figure) on its own height, about a line of reference.
 
-    A value beyond the scale is an arrow at its edge, so that one bad model does not squeeze the others together.
+    With `bars` each has a bar from that line. A value beyond the scale is an arrow at its edge, so that one bad model does not squeeze the
+    others together.
     """
     gap = 9
     height = max(22, gap * len(figures) + 10)
@@ -229,7 +237,9 @@ def strip(
         beyond: Literal[-1, 0, 1] = -1 if figure.value < domain[0] else 1 if figure.value > domain[1] else 0
         span = (to_x(figure.low), to_x(figure.high)) if figure.low is not None and figure.high is not None and not beyond else None
         said.append(f"{figure.text()} {figure.interval()}".strip() if len(figures) == 1 else f"{title} {figure.text()}")
-        marks.append(Mark(f"{title}: {figure.text()} {figure.interval()}".strip(), color, y, to_x(figure.value), span, beyond=beyond))
+        x = to_x(figure.value)
+        bar = (to_x(reference), x) if bars and reference is not None else None
+        marks.append(Mark(f"{title}: {figure.text()} {figure.interval()}".strip(), color, y, x, span, bar, beyond=beyond))
     label = f"{label}: {', '.join(said) or 'not known'}"
     grid = [to_x(value) for value in ticks(domain, 4)] if marks else []
     return Strip(width, height, label, grid, marks, None if reference is None or not marks else to_x(reference))
@@ -242,7 +252,7 @@ def move(before: Figure, after: Figure, domain: Domain, color: str, *, label: st
     ring, dot = (None if figure.value is None else to_x(figure.value) for figure in (before, after))
     span = (ring, dot) if ring is not None and dot is not None else None
     label = f"{label}: {before.text()} to {after.text()}"
-    mark = Mark(label, color, height / 2, dot, span, ring)
+    mark = Mark(label, color, height / 2, dot, span, ring=ring)
     return Strip(width, height, label, [to_x(value) for value in ticks(domain, 4)], [mark])
 
 

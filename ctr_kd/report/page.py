@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ctr_kd.report import classes, findings, forgetting, rendering, results, run
+from ctr_kd.report import classes, findings, forgetting, importance, rendering, results, run
 from ctr_kd.report import curves as drawn
 
 
@@ -45,6 +45,7 @@ def render(metrics: Mapping[str, Any], curves: Mapping[str, Any] | None = None, 
         results=results.results(findings.result_rows(metrics), " ".join(teacher) or None, metrics.get("shipped", "student")),
         differences=results.differences(metrics),
         slices=results.slices(metrics),
+        importance=importance.importance(metrics),
         scores=drawn.curves_of_scores(curves),
         calibration=drawn.calibration(curves, metrics),
         classes=classes.classes(metrics),

@@ -68,6 +68,7 @@ def model_card(
         "## Intended use": _use(signature.columns),
         "## Data": list(_data(metrics.data)),
         "## Metrics": list(_metrics(metrics)),
+        "## Inputs": _inputs(metrics),
         "## Calibration": list(_calibration(metrics)),
         "## Known limits": [f"- {limit}" for limit in limits(metrics, sampling_rate)],
         "## Gate": markdown_table([("check", "value", "champion", "bound", "passed"), *map(_check_row, checks)]),
@@ -116,6 +117,13 @@ def _metrics(metrics: Metrics) -> Iterator[str]:
             entry = found[first]
             yield ""
             yield f"{pair.replace('-', ' - ')}: {first} {entry['difference']:+.4f} [{entry['low']:+.4f}, {entry['high']:+.4f}]."
+
+
+def _inputs(metrics: Metrics) -> list[str]:
+    from ctr_kd.report.importance import sentence
+
+    said = sentence({"importance": metrics.importance})
+    return [_plain(said), "Inputs that tell the same stand in for one another."] if said else []
 
 
 def _calibration(metrics: Metrics) -> Iterator[str]:

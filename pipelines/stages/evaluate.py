@@ -6,6 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pyarrow as pa
+
 from ctr_kd.evaluation.evaluate import click_curves, confusions, evaluate_models
 from ctr_kd.evaluation.rows import EvaluationRows
 from ctr_kd.evaluation.tables import MetricValue, ModelMetrics, metrics_json
@@ -13,7 +16,7 @@ from ctr_kd.metrics import UndefinedMetric, classification, of_full_stream, prob
 from pipelines.metrics import ALONE, STUDENT, DataFacts, Metrics, RunFacts, write_report
 from pipelines.tasks import Rows, task_of
 from pipelines.tasks.baselines import BASELINES, is_asked_for
-from pipelines.tasks.logits import stored_probabilities
+from pipelines.tasks.logits import probabilities, stored_probabilities
 from pipelines.training import fine_tunings
 from pipelines.training.costs import costs_of, costs_together, student_rows_per_second, teacher_costs
 from pipelines.training.facts import DistillationFacts, FinetuningFacts, PretrainingFacts, TeachersFacts
@@ -73,6 +76,7 @@ def measure_models(context: StageContext) -> None:
         transfer_ratio=transfer_ratio(measured["models"], shipping.metric),
         other_seeds=other_seeds(context.run, shipping.metric),
         advice=advise(context.config, shipping, measured, pretraining_steps=steps, validation_clicks=clicks),
+        importance=input_importance(context, test, shipping.shipped),
     )
     metrics = metrics.model_copy(update={"verdict": verdict(metrics.to_json()).sentence})
     plots = click_curves(rows.label, scores, negative_sampling_rate=rate).to_json()
@@ -155,6 +159,34 @@ def baseline_scores(context: StageContext, test: Rows, teachers: TeachersFacts) 
     return scores, costs
 
 
+def input_importance(context: StageContext, test: Rows, shipped: str) -> dict[str, Any] | None:
+    """What each group of inputs is worth to the student that ships; None where there are no groups, or none is asked for.
+
+    On validation rows: inputs are kept and dropped by what this says, and nothing may be chosen on test rows.
+    """
+    settings = context.config.evaluate
+    assembly = task_of(context.config).assembly(context.inputs["ingest"], "student")
+    groups = assembly.input_groups()
+    if not groups or not settings.importance_rows:
+        return None
+    from ctr_kd.evaluation.importance import permutation_importance
+    from ctr_kd.export.exported_graph import ExportedGraph
+
+    rows = test.read("validation")
+    chosen = np.sort(np.random.default_rng(settings.seed).permutation(rows.num_rows)[: settings.importance_rows])
+    graph = ExportedGraph(context.inputs["distill"] / EXPORTS[shipped] / "student.onnx")
+    context.report(f"permuting {len(groups)} groups of inputs over {len(chosen):,} validation rows")
+    found = permutation_importance(
+        lambda samples: of_full_stream(probabilities(graph.logits(samples)), test.negative_sampling_rate),
+        assembly.samples_of(rows.take(pa.array(chosen))),
+        groups,
+        replicates=settings.bootstrap,
+        seed=settings.seed,
+        negative_sampling_rate=test.negative_sampling_rate,
+    )
+    return {"model": shipped, "split": "validation", **found.to_json()}
+
+
 def curves_of_trainings(context: StageContext, bert: FinetuningFacts, students: DistillationFacts) -> dict[str, Any]:
     """Points of every training, by stage and model."""
     curves = {
@@ -177,7 +209,7 @@ STAGE = Stage(
     "evaluate",
     measure_models,
     upstream=("ingest", "pretrain", "finetune", "distill"),
-    keys=("name", "seed", "evaluate", "distill.ship"),
+    keys=("name", "seed", "history.max_length", "evaluate", "distill.ship"),
     outside=compared_with,
     conclude=publish_with_proof,
 )

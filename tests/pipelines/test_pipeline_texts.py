@@ -100,6 +100,7 @@ def test_metrics_are_as_the_contract_has_them(pipeline: SmallPipeline) -> None:
     assert metrics["models"]["student"]["accuracy"]["value"] > 0.5  # a letter tells the class
     assert "accuracy" in metrics["comparisons"]["student-student_alone"] and "accuracy" in metrics["comparisons"]["student-linear"]
     assert metrics["slices"]["leak/also in training"]["student"]["rows"] == 4
+    assert metrics["importance"] is None  # a text is the one input
     assert metrics["shipping"]["metric"] == "accuracy" and "accuracy on validation" in metrics["verdict"]
     if "text_b" in pipeline.test.column_names:
         assert metrics["shipped"] == "student_alone" and "since distill.ship is alone" in metrics["verdict"]

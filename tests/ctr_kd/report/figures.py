@@ -90,6 +90,15 @@ def fine_tunings() -> list[Figures]:
     return [fresh, full, tuning]
 
 
+def importance(inputs: list[str], model: str = "student") -> Figures:
+    """What single inputs are worth, each less than the one before it, and all of them but the first together."""
+    drops = {name: 0.05 / (place + 1) ** 2 for place, name in enumerate(inputs)}
+    groups = {name: {"inputs": [name], "auc": gap(drop, 0.0015), "log_loss": gap(-drop / 3, 0.001)} for name, drop in drops.items()}
+    together = {"all statistics": {"inputs": inputs[1:], "auc": gap(0.06), "log_loss": gap(-0.02)}}
+    rows = {"model": model, "split": "validation", "rows": 10_000, "auc": interval(0.7412), "log_loss": interval(0.4)}
+    return rows | {"groups": together | groups}
+
+
 def class_report(names: tuple[str, ...] = ("sport", "finance", "games and entertainment")) -> Figures:
     """Precision, recall and F1 by class."""
     return {
@@ -101,6 +110,7 @@ def whole_run() -> tuple[Figures, Figures]:
     """metrics.json and report.json with all that a report can show at once, long names among them."""
     metrics, curves = run_metrics(), run_curves()
     models = metrics["models"]
+    metrics["importance"] = importance(["history", *(f"a_statistic_with_quite_a_long_name_{i}d" for i in range(1, 25))])
     models["oracle"] = {"auc": interval(0.8), "log_loss": interval(0.4)}
     models["teacher/a_teacher_with_quite_a_long_name"] = {"auc": interval(0.739), "log_loss": interval(0.43)}
     models["student"]["uncalibrated"] = {"log_loss": 0.4312, "calibration_error": 0.0123, "calibration_ratio": 1.1}

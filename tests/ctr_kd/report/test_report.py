@@ -212,6 +212,40 @@ class TestRender:
         assert ("title", "all 77 labels are 0") in page.attributes
 
 
+class TestImportance:
+    def test_the_groups_are_drawn_and_read_aloud(self, metrics):
+        assert "What the inputs are worth" not in Page(render(metrics)).text
+        metrics["importance"] = figures.importance(["history", "item_age", "hour", "user_gap", "position", HOSTILE])
+        written = render(metrics)
+        page = Page(written)
+        assert "script" not in page.tags and "<script>" not in written
+        assert (
+            "Permuting all statistics costs the student most, 0.0600 AUC [0.0590, 0.0610] of 0.7412 on 10,000 validation rows; "
+            "then comes history (0.0500). Of the 6 inputs 1 costs nothing beyond chance when it alone is permuted." in page.text
+        )
+        for shown in ("5 inputs", "+0.0125", "[+0.0110, +0.0140]", "−0.0042", "Inputs that tell the same stand in for one another"):
+            assert shown in page.text
+        assert ("aria-label", "Drop of AUC, hour: 0.0056 [0.0041, 0.0071]") in page.attributes
+        assert written.count('<line class="bar"') == 7
+
+    def test_many_groups_are_folded_away(self, metrics):
+        metrics["importance"] = figures.importance([f"statistic_{i}" for i in range(25)], "student_alone")
+        text = Page(render(metrics)).text
+        assert "6 groups of inputs more" in text and "costs the student alone most" in text
+
+    def test_it_claims_no_more_than_the_intervals_allow(self, metrics):
+        metrics["importance"] = figures.importance(["history", "hour"])
+        for group in metrics["importance"]["groups"].values():
+            group["auc"] = gap(0.001, 0.002)
+        assert "No group of inputs costs AUC beyond chance when it is permuted, on 10,000 validation rows." in Page(render(metrics)).text
+        for group in metrics["importance"]["groups"].values():
+            group["auc"] = {"difference": None, "reason": "all 9 labels are 1"}
+        metrics["importance"]["auc"] = {"value": None, "reason": "all 9 labels are 1"}
+        page = Page(render(metrics))
+        assert "What the inputs are worth in AUC is not known: all 9 labels are 1." in page.text
+        assert "−0.0167" in page.text
+
+
 class TestVerdict:
     def said(self, metrics, value, low, high):
         metrics["comparisons"]["student-student_alone"]["auc"] = {"difference": value, "low": low, "high": high, "p_value": 0.5}

@@ -76,6 +76,14 @@ def test_the_card_has_what_a_stranger_needs() -> None:
     assert "item/seen" not in text
 
 
+def test_the_card_names_the_inputs_that_are_worth_most() -> None:
+    assert "## Inputs" not in card()
+    groups = {"his|tory": {"inputs": ["his|tory"], "auc": {"difference": 0.03, "low": 0.02, "high": 0.04}}}
+    measured = {"model": "student", "split": "validation", "rows": 3000, "auc": {"value": 0.71}, "groups": groups}
+    text = card(METRICS.model_copy(update={"importance": measured}))
+    assert "Permuting his\\|tory costs the student most, 0.0300 AUC [0.0200, 0.0400] of 0.7100 on 3,000 validation rows." in text
+
+
 def test_the_summary_is_one_paragraph() -> None:
     said = short_description("demo", METRICS, LINEAGE)
     assert said.startswith("A `pooled` student of `demo` that gives the probability that a candidate item is clicked")

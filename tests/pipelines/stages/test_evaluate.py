@@ -17,6 +17,7 @@ from pipelines.stages import evaluate
 from pipelines.tasks import baselines
 from pipelines.tasks.clicks import ClickRows
 from pipelines.tasks.logits import write_predictions
+from pipelines.training.students import EXPORTS
 from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.runner import Runner
@@ -46,7 +47,8 @@ class SmallPipeline:
         FINETUNED.write(context.output)
 
     def distill(self, context: StageContext) -> None:
-        self.make_export(context.output / "export", [2.0, 1.0, 0.0, -2.0])
+        for name in EXPORTS.values():
+            self.make_export(context.output / name, [2.0, 1.0, 0.0, -2.0])
         for name, noise in self.noise.items():
             for split in ("validation", "test"):
                 self._predict(context, f"predictions_{name}_{split}.parquet", noise)
@@ -97,7 +99,7 @@ def test_metrics_are_as_the_contract_has_them(pipeline: SmallPipeline, quick: Ru
     runner.run()
     metrics = latest(pipeline)
     tables = {"run", "data", "models", "comparisons", "slices", "gate"}
-    assert set(metrics) == tables | {"shipped", "shipping", "verdict", "transfer_ratio", "advice", "other_seeds"}
+    assert set(metrics) == tables | {"shipped", "shipping", "verdict", "transfer_ratio", "advice", "other_seeds", "importance"}
     assert metrics["gate"] is None
     assert set(metrics["models"]) == {"teacher", "student", "student_alone", "popularity", "boosted_trees", "oracle"}
     student, teacher = metrics["models"]["student"], metrics["models"]["teacher"]
@@ -159,6 +161,25 @@ def test_a_student_that_is_worse_on_validation_does_not_ship(pipeline: SmallPipe
     assert metrics["advice"]["change"] == "pretrain.training.epochs=40"
     page = (pipeline.workspace / "reports" / "latest" / "report.html").read_text()
     assert "The student alone ships" in page and "Try pretrain.training.epochs=40 next." in page
+
+
+def test_what_the_inputs_are_worth_is_measured_on_the_graph_that_ships(pipeline: SmallPipeline, quick: RunConfig) -> None:
+    """That of this pipeline reads the candidate's id and nothing else."""
+    pipeline.runner(quick).run()
+    found = latest(pipeline)["importance"]
+    assert (found["model"], found["split"], found["rows"]) == ("student", "validation", 300)
+    item, *others = found["groups"].values()
+    assert item["inputs"] == ["item_id"] and item["auc"]["low"] > 0.05 and item["log_loss"]["high"] < 0
+    assert {name for one in others for name in one["inputs"]} == {"history", "device", "item_age", "item_clicks_1h", "item_clicks_1d"}
+    assert all(one[metric]["difference"] == one[metric]["low"] == 0 for one in others for metric in ("auc", "log_loss"))
+    page = (pipeline.workspace / "reports" / "latest" / "report.html").read_text()
+    assert "Permuting item_id costs the student most, " in page
+    forced = {"distill": {"ship": "alone"}, "evaluate": {"bootstrap": 20, "importance_rows": 200}}
+    pipeline.runner(RunConfig.model_validate(quick.model_dump(by_alias=True) | forced)).run()
+    assert (latest(pipeline)["importance"]["model"], latest(pipeline)["importance"]["rows"]) == ("student_alone", 200)
+    pipeline.runner(RunConfig.model_validate(quick.model_dump(by_alias=True) | {"evaluate": {"importance_rows": 0}})).run()
+    assert latest(pipeline)["importance"] is None
+    assert "What the inputs are worth" not in (pipeline.workspace / "reports" / "latest" / "report.html").read_text()
 
 
 def test_trees_that_were_a_teacher_are_not_fitted_again(pipeline: SmallPipeline, quick: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,51 @@
+"""``student.onnx`` on rows that are mapped to indices already; who has raw ids asks the scorer beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from ctr_kd.data.batching import batch_plan, make_batch
+from ctr_kd.data.samples import Samples
+
+
+class ExportedGraph:
+    """An exported student.
+
+    Parameters
+    ----------
+    file : Path
+        Written by :func:`ctr_kd.export.onnx_export.export_graph`.
+    """
+
+    def __init__(self, file: Path) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        self._read = {argument.name for argument in self._session.get_inputs()}  # the exporter leaves out what the model does not read
+
+    def logits(self, samples: Samples, batch_size: int = 4096) -> np.ndarray:
+        """Logits of all rows, in their order.
+
+        Parameters
+        ----------
+        samples : Samples
+            One row at least.
+        batch_size : int
+
+        Returns
+        -------
+        float32 array (rows, outputs)
+            Those of the trained student up to rounding.
+        """
+        batches = batch_plan(samples.a.end - samples.a.start, samples.group, batch_size, None)
+        logits = []
+        for rows in batches:
+            inputs = {name: tensor.numpy() for name, tensor in make_batch(samples, rows)._asdict().items() if name in self._read}
+            (found,) = self._session.run(["logit"], inputs)
+            logits.append(found)
+        restored: np.ndarray = np.concatenate(logits)[np.argsort(np.concatenate(batches))]
+        return restored
