@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from feature_store.config import AugmentationConfig, Config
+from feature_store.config import AugmentationConfig
+from feature_store.config_types import Config
 
 
 class TrainingConfig(Config):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -55,6 +55,11 @@ class Log:
         return {f"context_{n}": name for n, name in enumerate((*self.categorical, *self.dense))}
 
     @property
+    def number(self) -> str:
+        """Column of ``requests`` that numbers the log's rows: of a log of impressions each of them is one, else each click."""
+        return "impression" if self.has_impressions else "request"
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Columns of an event besides those that every log has."""
         return (*self.context, "click_probability") if self.oracle else tuple(self.context)
@@ -90,7 +95,7 @@ def _load_log_table(engine: Engine, log: Log) -> None:
     engine.table("log", "log/log.sql", events=events, columns=shown_at + columns)
     if log.has_impressions:
         moment = "shown_at" if shown_at else "known_at"
-        engine.view("shown", f"select item_code, {moment} as moment from log where time_known")
+        engine.view("shown", f"select *, {moment} as moment from log where time_known")
 
 
 def count_pairs(engine: Engine) -> int:
@@ -124,7 +129,7 @@ def load_log(
     store: Store,
     as_of: datetime | None,
     *,
-    context: bool = True,
+    context: Collection[str] | None = None,
     until: datetime | None = None,
     since: datetime | None = None,
 ) -> Log:
@@ -139,8 +144,8 @@ def load_log(
     store : Store
     as_of : datetime, optional
         Events with a time or an ``ingested_at`` at or after it are left out; None keeps all.
-    context : bool
-        Load the context columns too.
+    context : collection of str, optional
+        The context columns to load; None loads all, and the click probability where there is one.
     until : datetime, optional
         Partitions of later dates are not read. Unlike ``as_of`` it keeps rows of earlier dates that became known later.
     since : datetime, optional
@@ -152,8 +157,9 @@ def load_log(
         When nothing was ingested, or a file of the store is damaged.
     """
     log = offered(store.log_contract)
-    if not context:
-        log = replace(log, categorical=(), dense=(), oracle=False)
+    if context is not None:
+        categorical, dense = (tuple(name for name in names if name in context) for names in (log.categorical, log.dense))
+        log = replace(log, categorical=categorical, dense=dense, oracle=False)
     before = None if as_of is None else as_of - timedelta(microseconds=1)  # at midnight the date that begins then is not read
     files = store.event_files(min((time for time in (before, until) if time is not None), default=None), since)
     files = files or store.event_files()[:1]  # one gives the types, even if none of its rows is old enough

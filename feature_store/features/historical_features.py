@@ -14,15 +14,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.config import AssemblyConfig, FeatureStoreConfig, duration_text
+from feature_store.config import AssemblyConfig, FeatureStoreConfig
+from feature_store.config_types import duration_text
 from feature_store.engines import Engine, open_engine
 from feature_store.engines.sql_template import render_sql
 from feature_store.features.event_log import Log, load_log, microseconds, offered
 from feature_store.features.histories import build_histories, read_positions
 from feature_store.features.requests import RowMaker, number_requests, request_range
-from feature_store.features.statistics import REQUEST_STATISTICS, Timelines, in_microseconds, statistic_names
+from feature_store.features.statistics import REQUEST_STATISTICS, context_of_keys, statistics_of
+from feature_store.features.timelines import Timelines, in_microseconds
 from feature_store.store.store import Store
-from feature_store.tables.casting import MICROSECOND, as_array, id_values, to_times
+from feature_store.tables.casting import MICROSECOND, as_array, id_values, null_where, to_categories, to_numbers, to_times
 from feature_store.tables.contracts import DataError, NoEvents, nearest
 
 BATCH = 1_000_000  # rows of candidates in memory at a time
@@ -56,12 +58,15 @@ class FeatureLookup:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self._engine = stack.enter_context(_engine(self._engine_config, self._store))
-            log = load_log(self._engine, self._store, self._as_of, context=False)
+            whole = offered(self._store.log_contract)
             # what the log calls so belongs to its requests, and cannot be joined
-            self.statistics = statistic_names(self._config.statistics, offered(self._store.log_contract))
+            self.statistics = statistics_of(self._config.statistics, whole)
+            log = load_log(self._engine, self._store, self._as_of, context=context_of_keys(self.statistics, whole))
+            self._context = log.context
+            self._categorical = frozenset(log.categorical)
             build_histories(self._engine, self._config.history.max_length)
-            self._timelines = Timelines(self._engine, self._config.statistics, log.has_impressions)
-            self._engine.drop("clicks", "runs")  # what is looked up from here on has tables of its own
+            self._timelines = Timelines(self._engine, self._config.statistics, log, source="request")
+            self._engine.drop("log", "clicks", "runs")  # what is looked up from here on has tables of its own
             self._positions = read_positions(self._engine)
             self._item_ids = as_array(self._engine.fetch("select item_code, item_id from items", by=["item_code"])["item_id"])
             self._open = stack.pop_all()
@@ -75,17 +80,19 @@ class FeatureLookup:
         item = _text_ids(frame, "item_id")
         user = _text_ids(frame, "user_id") if "user_id" in frame.column_names else pa.nulls(frame.num_rows, pa.string())
         asked = {"place": np.arange(frame.num_rows), "user_id": user, "item_id": item, "timestamp": _times(frame)}
+        for inside, name in self._context.items():
+            asked[inside] = _context_values(frame, name, name in self._categorical)
         self._engine.upload("frame", pa.table(asked))
-        self._engine.table("requests", "rows/requests_frame.sql")
+        self._engine.table("requests", "rows/requests_frame.sql", context="".join(f", f.{inside}" for inside in self._context))
         found = pa.concat_tables(self._chunks(frame.num_rows))
         found = found.take(pa.array(np.argsort(found["place"].to_numpy())))
         columns = dict(zip(("history", "history_timestamps"), self._histories(found), strict=True))
         no_user = user.is_null()
-        for name in self.statistics:
-            column = as_array(found[name]).cast(pa.float32())
-            if name in ("user_clicks", "user_item_clicks"):  # 0 for a user who never clicked, but unknown without a user
+        for one in self.statistics:
+            column = as_array(found[one.name]).cast(pa.float32())
+            if "user" in one.key:  # 0 for a user who never clicked, but unknown without a user
                 column = pc.if_else(no_user, pa.scalar(None, pa.float32()), column)
-            columns[name] = column
+            columns[one.name] = column
         for name, column in columns.items():
             if name not in frame.column_names:
                 frame = frame.append_column(name, column)
@@ -93,14 +100,14 @@ class FeatureLookup:
 
     def _chunks(self, rows: int) -> Iterator[pa.Table]:
         """Statistics and history offsets of the frame's rows, in order of time."""
-        of_request = [name for name in self.statistics if name in REQUEST_STATISTICS]
+        of_request = [one.name for one in self.statistics if one.name in REQUEST_STATISTICS]
         columns = ", ".join(f"q.{name}" for name in ("place", "history_start", "history_end", *of_request))
         engine, chunk = self._engine, self._engine_config.chunk
         for start in range(0, max(rows, 1), chunk):  # without rows, one chunk of none gives the types
             engine.table("chunk_requests", f"select * from requests where request >= {start} and request < {start + chunk}")
             self._timelines.move(*engine.rows("select coalesce(min(timestamp), 0), coalesce(max(timestamp), 0) from chunk_requests")[0])
             self._timelines.see_users(self._config.history.max_length)
-            engine.table("chunk_rows", "select request as row, * from seen_requests")
+            engine.table("chunk_rows", "select request as row, request as source, * from seen_requests")
             query, parameters = self._timelines.row_statistics()
             yield engine.fetch(f"select {columns}, s.* from seen_requests q join ({render_sql(query, parameters)}) s on s.row = q.request")
 
@@ -165,6 +172,23 @@ def _text_ids(frame: pa.Table, name: str) -> pa.Array:
         row = int(bad.argmax())
         raise DataError(f"column {name} must hold text or integer ids; row {row + 1} of {bad.sum()} that do not holds {frame[name][row]}")
     return values.cast(pa.string())
+
+
+def _context_values(frame: pa.Table, name: str, categorical: bool) -> pa.Array:
+    """What a key is made of: texts or numbers as a log has them; null where the frame lacks the column, or what it holds says nothing."""
+    if name not in frame.column_names:
+        return pa.nulls(frame.num_rows, pa.string() if categorical else pa.float32())
+    try:
+        values, bad = (to_categories if categorical else to_numbers)(as_array(frame[name]))
+    except TypeError as error:
+        raise DataError(f"column {name} {error}") from None
+    return null_where(values, bad).cast(pa.string() if categorical else pa.float32())
+
+
+def columns_read(store: Store, config: AssemblyConfig) -> list[str]:
+    """Columns of a frame that its features are made of: the user, the item, the time, and the context of declared keys."""
+    log = offered(store.log_contract)
+    return ["user_id", "item_id", "timestamp", *context_of_keys(statistics_of(config.statistics, log), log)]
 
 
 def _times(frame: pa.Table) -> np.ndarray:

@@ -9,7 +9,7 @@ from feature_store.config import AssemblyConfig
 from feature_store.engines import Engine
 from feature_store.features.event_log import Log
 from feature_store.features.negative_sampling import Sampler
-from feature_store.features.statistics import Timelines
+from feature_store.features.timelines import Timelines
 
 
 def number_requests(engine: Engine, log: Log) -> None:
@@ -53,7 +53,8 @@ class RowMaker:
     def __post_init__(self) -> None:
         sampled = not self.log.has_impressions
         window = self.config.candidates.window if sampled else None
-        self.timelines = Timelines(self.engine, self.config.statistics, self.log.has_impressions, window)
+        self.timelines = Timelines(self.engine, self.config.statistics, self.log, self.log.number, window)
+        self.engine.drop("log")
         self.excluded = {"short_history": 0}
         if sampled:
             self._sampler = Sampler(self.engine, self.config.candidates, self.timelines)

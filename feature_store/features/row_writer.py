@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from feature_store.engines import Engine
 from feature_store.features.event_log import Log
 from feature_store.features.negative_sampling import Support
-from feature_store.features.statistics import Timelines
 from feature_store.features.time_split import SPLITS, Split
+from feature_store.features.timelines import Timelines
 
 ROW_GROUP = 122_880
 
@@ -115,7 +115,7 @@ class RowWriter:
         """The context columns of the log's row that each row comes from."""
         if not self.log.columns:
             return pa.table({})
-        number = "impression" if self.log.has_impressions else "request"
+        number = self.log.number
         source = rows["source"].to_numpy()
         names = ", ".join((number, *self.log.columns))
         log = self.engine.fetch(f"select {names} from requests where {number} >= {source[0]} and {number} <= {source[-1]}", by=[number])

@@ -91,13 +91,13 @@ def assemble(
         known = item_in_vocabulary(engine, vocabulary["item"])
         newest = engine.rows("select max(timestamp) from log")[0][0]
         unknown_time = engine.rows("select count(*) from log where not time_known")[0][0]
-        if not log.has_impressions:
-            engine.drop("log")
         build_histories(engine, config.history.max_length)
         write_clicks(engine, output / "clicks.parquet")
         engine.drop("positions")
         maker = RowMaker(engine, log, config, engine_config.chunk)
         names = statistic_names(config.statistics, log)
+        for line in maker.timelines.said():
+            report(line)
         writer = RowWriter(engine, log, output / "rows.parquet", statistics=names, split=split, known_item=known)
         first, last = request_range(engine, split.train_from, split.test_until)
         with writer:

@@ -18,14 +18,15 @@ import pyarrow as pa
 
 from feature_store.config import AssemblyConfig, FeatureStoreConfig
 from feature_store.engines import Engine, open_engine
-from feature_store.features.event_log import load_log
+from feature_store.features.event_log import Log, load_log
 from feature_store.features.histories import build_histories
 from feature_store.features.negative_sampling import Span, draw_items
 from feature_store.features.requests import number_requests, request_range
 from feature_store.features.row_writer import RowWriter
-from feature_store.features.statistics import Timelines, in_microseconds, statistic_names
+from feature_store.features.statistics import statistic_names
 from feature_store.features.summary import ClickSummary
 from feature_store.features.time_split import resolve_split
+from feature_store.features.timelines import Timelines, in_microseconds
 from feature_store.features.training_set import item_in_vocabulary
 from feature_store.store.store import Store
 from feature_store.tables.contracts import DataError, NotIngested
@@ -126,7 +127,7 @@ def write_unmet_rows(
         engine.table("training_requests", "select distinct request from assembled where split = 'train'")
         engine.table("met", "transfer/transfer_met.sql", until=split.train_until)
         build_histories(engine, config.history.max_length)
-        maker = UnmetRowMaker(engine, config, log.has_impressions, engine_config.chunk, nearest, seed, purpose.draws)
+        maker = UnmetRowMaker(engine, config, log, engine_config.chunk, nearest, seed, purpose.draws)
         first, last = request_range(engine, split.train_from, split.train_until)
         requests = engine.rows("select count(*) from training_requests")[0][0]
         maker.propose(first, last, SPARE * -(-each // requests))
@@ -163,7 +164,7 @@ class UnmetRowMaker:
     engine : Engine
         Holds what ``log``, ``requests``, ``training_requests``, ``met`` and :func:`feature_store.features.histories.build_histories` say.
     config : AssemblyConfig
-    has_impressions : bool
+    log : Log
     chunk : int
         Requests at a time.
     nearest : int array (items, k)
@@ -174,7 +175,7 @@ class UnmetRowMaker:
 
     engine: Engine
     config: AssemblyConfig
-    has_impressions: bool
+    log: Log
     chunk: int
     nearest: np.ndarray
     seed: int
@@ -183,8 +184,8 @@ class UnmetRowMaker:
 
     def __post_init__(self) -> None:
         window = self.config.candidates.window
-        self.timelines = Timelines(self.engine, self.config.statistics, self.has_impressions, window)
-        self._window, self._left = in_microseconds(window), self.timelines.left(window)
+        self.timelines = Timelines(self.engine, self.config.statistics, self.log, self.log.number, window)
+        self._window = in_microseconds(window)
         self.engine.table("click_order", "candidates/click_order.sql")
         self.engine.drop("clicks", "runs")
         item, rank = np.nonzero(self.nearest >= 0)
@@ -215,12 +216,17 @@ class UnmetRowMaker:
         """Yield for each chunk of [first, last) that has chosen rows, its tables made."""
         engine = self.engine
         items = len(self.nearest)
-        number = "impression" if self.has_impressions else "request"
-        overall_rate = ", q.overall_rate" if self.has_impressions else ""
+        overall_rate = ", q.overall_rate" if self.log.has_impressions else ""
         for start, end in self._chunks_with(first, last, "chosen"):
             engine.table("kept_requests", "select * from seen_requests")
             engine.table(
-                "chunk_rows", "transfer/rows_transfer.sql", items=items, number=number, overall_rate=overall_rate, start=start, end=end
+                "chunk_rows",
+                "transfer/rows_transfer.sql",
+                items=items,
+                number=self.log.number,
+                overall_rate=overall_rate,
+                start=start,
+                end=end,
             )
             yield start, end
 
@@ -241,7 +247,12 @@ class UnmetRowMaker:
                 yield start, end
 
     def _draw_neighbours(self, span: Span) -> None:
-        self.engine.view("drawn", "transfer/transfer_neighbours.sql", nearest=self.nearest.shape[1], left=self._left)
+        self.engine.view(
+            "drawn",
+            "transfer/transfer_neighbours.sql",
+            nearest=self.nearest.shape[1],
+            left=self.timelines.left(self.config.candidates.window),
+        )
         self.engine.view("accepted", "transfer/transfer_accepted.sql")
 
     def _draw_popular(self, span: Span) -> None:

@@ -15,7 +15,7 @@ from typing import Any, get_args
 import click
 
 from ctr_kd.training.distributed import ALONE, Processes
-from feature_store.config import parse_time
+from feature_store.config_types import parse_time
 from pipelines.config.run import RunConfig, load
 from pipelines.stages import PIPELINE
 from pipelines.workspace.console import Console, LogFormat

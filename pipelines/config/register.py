@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from feature_store.config import Config
+from feature_store.config_types import Config
 
 
 class RegisterConfig(Config):

@@ -15,16 +15,15 @@ from ctr_kd.config import TEXT_TEACHERS, DistillConfig, FinetuneConfig, NextItem
 from feature_store.config import (
     AssemblyConfig,
     CandidateConfig,
-    Config,
     FeatureStoreConfig,
     HistoryConfig,
     SourceConfig,
     SplitConfig,
-    StatisticsConfig,
     TokensConfig,
     VocabularyConfig,
-    duration_text,
 )
+from feature_store.config_statistics import StatisticsConfig
+from feature_store.config_types import Config, duration_text
 from pipelines.config.evaluate import EvaluateConfig
 from pipelines.config.problems import Document, Misfits, block_of, keys_of, problems_of, read_yaml
 from pipelines.config.register import RegisterConfig

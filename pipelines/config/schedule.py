@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from feature_store.config import Config, Duration, Time, parse_duration, parse_time
+from feature_store.config_types import Config, Duration, Time, parse_duration, parse_time
 
 
 class ScheduleConfig(Config):

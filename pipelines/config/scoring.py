@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from feature_store.config import Config, Duration, parse_duration
+from feature_store.config_types import Config, Duration, parse_duration
 
 
 class ScoreConfig(Config):

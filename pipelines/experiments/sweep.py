@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from ctr_kd.config import COMBINING
 from ctr_kd.evaluation.pareto import on_frontier
 from ctr_kd.evaluation.several_seeds import measure_seeds, seed_means
-from feature_store.config import Config
+from feature_store.config_types import Config
 from feature_store.tables.files import sha256_of
 from feature_store.tables.json_files import write_json, write_text
 from pipelines.config.run import RunConfig

@@ -11,7 +11,7 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.features.historical_features import FeatureLookup
+from feature_store.features.historical_features import FeatureLookup, columns_read
 from feature_store.tables.casting import as_array, id_values
 from feature_store.tables.parquet_files import read_parquet
 from pipelines.registry.loaded_model import completed
@@ -53,8 +53,13 @@ class StoreFeatures:
         except Exception as fault:  # all that was asked is answered, and what was scored must not be lost for want of tidiness
             self._run.report(f"what the features were joined with could not be closed: {fault}")
 
+    @property
+    def columns(self) -> list[str]:
+        """Columns of a row that its features are made of."""
+        return columns_read(self._run.store, self._run.config.assembly)
+
     def of(self, table: pa.Table) -> pa.Table:
-        """Add histories and statistics to rows with ``user_id``, ``item_id`` and ``timestamp``."""
+        """Add histories and statistics to rows with some of :attr:`columns`."""
         config = self._run.config
         try:
             if self._lookup is None:
@@ -117,7 +122,7 @@ class Joiner:
         lacking = self.lacking(table.column_names)
         if not lacking:
             return None
-        keys = [name for name in ("user_id", "item_id", "timestamp") if name in table.column_names]
+        keys = [name for name in self._features.columns if name in table.column_names]
         joined = self._features.of(table.select(keys))
         columns = {name: joined[name] for name in lacking if name in joined.column_names}
         if "user_id" in keys:

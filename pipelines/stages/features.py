@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ctr_kd.evaluation.univariate import Column, FeatureFigures, measure_feature
-from feature_store.features.meanings import statistic_meanings
+from feature_store.features.statistics import statistic_meanings
 from feature_store.features.summary import SplitTimes
 from feature_store.tables.json_files import write_json, write_text
 from pipelines.workspace.artifacts import read_json
@@ -72,7 +72,8 @@ def look_at_features(context: StageContext) -> None:
 
     rows = ClickRows(context.inputs["ingest"])
     summary = rows.summary
-    meanings = statistic_meanings(context.config.statistics, summary.statistics)
+    known = statistic_meanings(context.config.statistics)
+    meanings = {name: known[name] for name in summary.statistics}
     meanings |= dict.fromkeys(summary.context.dense, "dense context column of the log")
     clicked = {split: rows.column(split, "label") == 1 for split in ("train", "validation")}
     features = []

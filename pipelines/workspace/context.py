@@ -43,8 +43,12 @@ class FeatureSource(Protocol):
 
     broken: bool
 
+    @property
+    def columns(self) -> list[str]:
+        """Columns of a row that its features are made of."""
+
     def of(self, table: pa.Table) -> pa.Table:
-        """Histories and statistics beside rows with ``user_id``, ``item_id`` and ``timestamp``."""
+        """Histories and statistics beside rows with some of these columns."""
 
     def user_attributes(self, user_id: pa.ChunkedArray, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
         """Attribute columns of a user id per row."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import zip_longest
@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from feature_store.config import AssemblyConfig
+from feature_store.config_statistics import Count, Statistic
 from feature_store.features.statistics import click_counts
 from feature_store.store.manifests import PartitionManifest, StoredLogContract, TableManifest, write_sealed
 from feature_store.store.store import Store
@@ -139,15 +140,24 @@ def by_moment(events: Sequence[Event]) -> dict[Any, list[Event]]:
 class Naive:
     """The point-in-time rules, written down a second time: plain loops over the events that are visible."""
 
-    def __init__(self, events: Sequence[Event], config: AssemblyConfig, has_impressions: bool) -> None:
+    def __init__(
+        self,
+        events: Sequence[Event],
+        config: AssemblyConfig,
+        has_impressions: bool,
+        category: Mapping[int, str | None] | None = None,
+        segment: Mapping[int, str | None] | None = None,
+    ) -> None:
         self.config, self.has_impressions = config, has_impressions
+        self.category, self.segment = category or {}, segment or {}
         self.events: list[Event] = []
         self.impressions: list[tuple[Event, int]] = []  # with the moment from which on each counts
         for same in by_moment(events).values():
             shown, clicked = ([e for e in same if e.clicked == value] for value in (0, 1))
             for impression, click in zip_longest(shown, clicked):  # of one moment and request: one row, in the order of arrival
                 event = click or impression
-                self.events.append(replace(event, device=(impression or event).device))
+                event = replace(event, device=(impression or event).device)
+                self.events.append(event)
                 self.impressions.append((event, min(e.known for e in (impression, click) if e)))
 
     def visible(self, t: int) -> list[Event]:
@@ -199,6 +209,41 @@ class Naive:
             impressions = sum(e.item == item for e in shown)
             values["item_ctr"] = None if rate is None else (len(on_item) + prior * rate) / (impressions + prior)
         return values
+
+    def key(self, columns: Sequence[str], e: Event) -> tuple[object, ...] | None:
+        """What an event, or a row, is counted under; None where an attribute or the context is missing."""
+        known = {"user": e.user, "item": e.item, "device": e.device, "minutes": float(e.minute)}
+        known |= {"category": self.category.get(e.item), "segment": self.segment.get(e.user)}
+        values = tuple(known[column] for column in columns)
+        return None if None in values else values
+
+    def declared(self, one: Statistic, row: Event) -> float | None:
+        """A declared statistic of a row: of an event that has not happened yet."""
+        t = row.time
+        shown = [e for e, moment in self.impressions if e.time_known and e.time < t and moment < t]
+        events = {"clicks": [e for e in self.visible(t) if e.clicked and e.time_known], "impressions": shown}
+
+        def of_key(columns: Sequence[str], event: str) -> list[Event] | None:
+            key = self.key(columns, row)
+            return None if key is None else [e for e in events[event] if self.key(columns, e) == key]
+
+        def counted(count: Count) -> int | None:
+            found = of_key(count.key, count.event)
+            since = None if count.window is None else t - count.window // timedelta(microseconds=1)
+            return None if found is None else sum(since is None or e.time >= since for e in found)
+
+        if one.kind.startswith("age"):
+            times = [e.time for e in of_key(one.key, "clicks") or []]
+            return (t - (min(times) if one.kind == "age_of_first" else max(times))) / 1e6 if times else None
+        first, *second = [counted(count) for count in one.counts]
+        if not second or first is None or second[0] is None:
+            return first
+        if one.kind == "ratio":
+            return first / second[0] if second[0] else None
+        if not shown:
+            return None
+        prior = self.config.statistics.ctr_prior
+        return (first + prior * len(events["clicks"]) / len(shown)) / (second[0] + prior)
 
     def in_window(self, item: int, t: int) -> int:
         """Clicks on an item in the candidates' window."""

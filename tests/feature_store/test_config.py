@@ -3,7 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
-from feature_store.config import SourceConfig, StatisticsConfig, duration_text
+from feature_store.config import SourceConfig
+from feature_store.config_statistics import StatisticsConfig
+from feature_store.config_types import duration_text
 
 
 def test_windows_come_shortest_first_and_none_twice():

@@ -14,6 +14,6 @@ from (
     join (select * from pool_slots where slot >= ${first} and slot <= ${last}) s
         on s.slot = n.slot and s.number = n.draw % n.items + 1
 ) p
-asof left join item_clicks_span c on c.item_code = p.item_code and c.moment < p.timestamp
-asof left join ${left}_span l on l.item_code = p.item_code and l.moment < p.timestamp
+asof left join key_0_clicks_span c on c.key = p.item_code and c.moment < p.timestamp
+asof left join ${left}_span l on l.key = p.item_code and l.moment < p.timestamp
 where p.item_code <> p.clicked_item and coalesce(c.n, 0) - coalesce(l.n, 0) > 0

@@ -12,7 +12,7 @@ join (
     from (select request, item_code, timestamp from seen_requests) q
     asof join click_counts_span b on b.moment < q.timestamp
     asof left join click_counts_left_span e on e.moment < q.timestamp
-    asof left join item_clicks_span c on c.item_code = q.item_code and c.moment < q.timestamp
-    asof left join ${left}_span l on l.item_code = q.item_code and l.moment < q.timestamp
+    asof left join key_0_clicks_span c on c.key = q.item_code and c.moment < q.timestamp
+    asof left join ${left}_span l on l.key = q.item_code and l.moment < q.timestamp
     where ${eligible}
 ) live on live.request = s.request

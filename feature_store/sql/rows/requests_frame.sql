@@ -5,6 +5,7 @@ select
     u.user_code,
     i.item_code,
     f.timestamp
+    ${context}
 from frame f
 left join users u on cast(u.user_id as string) = f.user_id
 left join items i on cast(i.item_id as string) = f.item_id

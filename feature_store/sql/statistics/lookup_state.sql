@@ -7,4 +7,4 @@ with entered as (
 )
 select * from entered
 union all
-select s.* from ${table}_state s where not exists (select 1 from entered e where ${same})
+select s.* from ${state} s where not exists (select 1 from entered e where ${same})

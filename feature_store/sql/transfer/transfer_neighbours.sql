@@ -16,6 +16,6 @@ from (
     ) p
     join neighbours b on b.item_code = p.item_code and b.rank = p.rank
 ) n
-asof left join item_clicks_span c on c.item_code = n.item_code and c.moment < n.timestamp
-asof left join ${left}_span l on l.item_code = n.item_code and l.moment < n.timestamp
+asof left join key_0_clicks_span c on c.key = n.item_code and c.moment < n.timestamp
+asof left join ${left}_span l on l.key = n.item_code and l.moment < n.timestamp
 where coalesce(c.n, 0) - coalesce(l.n, 0) > 0

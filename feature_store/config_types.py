@@ -1,0 +1,91 @@
+"""What settings are made of: a block of them, times and durations."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+
+class Config(BaseModel):
+    """A block of settings: unknown keys are errors, values never change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def parse_time(value: Any) -> datetime:
+    """Read a time of the configuration as UTC; a date alone means its midnight.
+
+    Parameters
+    ----------
+    value : str, date or datetime
+        ISO 8601, quoted or not. A time without a zone is UTC.
+
+    Raises
+    ------
+    ValueError
+        When the text is no ISO 8601 time.
+
+    Examples
+    --------
+    >>> parse_time("2017-10-11T14:00")
+    datetime.datetime(2017, 10, 11, 14, 0, tzinfo=datetime.timezone.utc)
+    """
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value.strip())
+        except ValueError:
+            raise ValueError(f"{value!r} is not a time: write 2017-10-11 or 2017-10-11T14:00 (UTC)") from None
+    if isinstance(value, date) and not 1970 <= value.year <= 9998:  # a datetime is a date
+        raise ValueError(f"{value.isoformat()!r} is no time that a log can have: write one from 1970 on")
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    raise ValueError(f"{value!r} is not a time: write 2017-10-11 or 2017-10-11T14:00 (UTC)")
+
+
+_LONGEST = 36_500 * 86_400  # seconds
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def parse_duration(value: Any) -> timedelta:
+    """Read a duration such as ``90s``, ``30m``, ``4h``, ``10d`` or ``2w``.
+
+    Examples
+    --------
+    >>> parse_duration("4h")
+    datetime.timedelta(seconds=14400)
+    """
+    if isinstance(value, timedelta):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", str(value))
+    if not match or float(match[1]) == 0:
+        raise ValueError(f"{value!r} is not a duration: write a number above zero and a unit, as in 90s, 30m, 4h, 10d or 2w")
+    seconds = float(match[1]) * _UNITS[match[2]]
+    if seconds > _LONGEST:
+        raise ValueError(f"{value!r} is longer than any log: a duration has at most 36500d")
+    return timedelta(seconds=seconds)
+
+
+Time = Annotated[datetime, BeforeValidator(parse_time)]
+
+
+def duration_text(value: timedelta) -> str:
+    """Write a duration as :func:`parse_duration` reads it, in its largest whole unit.
+
+    Examples
+    --------
+    >>> duration_text(timedelta(hours=48)), duration_text(timedelta(minutes=90)), duration_text(timedelta(seconds=0.5))
+    ('2d', '90m', '0.5s')
+    """
+    seconds = value.total_seconds()
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds % size == 0:
+            return f"{int(seconds // size)}{unit}"
+    return f"{seconds:g}s"
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]

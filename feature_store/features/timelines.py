@@ -1,0 +1,343 @@
+"""Lookup tables of a log for its statistics, moved along time with the chunks of requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from feature_store.config_statistics import Count, StatisticsConfig
+from feature_store.config_types import duration_text
+from feature_store.engines import Engine
+from feature_store.engines.sql_template import render_sql
+from feature_store.features.asof_lookup import BEGINNING, Lookup
+from feature_store.features.event_log import Log
+from feature_store.features.histories import HISTORIES
+from feature_store.features.keys import Keys
+from feature_store.features.statistics import ITEM, REQUEST_STATISTICS, statistics_of
+
+Key = tuple[str, ...]
+MANY = 1_000_000  # keys; fewer cost nothing worth a word
+SOURCES = {"clicks": "keyed_clicks", "impressions": "keyed_shown"}
+
+
+def in_microseconds(window: timedelta) -> int:
+    return window // timedelta(microseconds=1)
+
+
+@dataclass
+class _KeyLookups:
+    """All that is looked up by one key, each with a table of its own or one that it shares.
+
+    Attributes
+    ----------
+    number : int
+        Of the key.
+    by_item : bool
+        The item, or an attribute of it, is in the key: it is looked up for each row, and else for each source of rows.
+    windows : dict of str to list of timedelta
+        By event: those of its counts. An event is in it also where all that was known is counted.
+    ages : bool
+        The times of the first and the last click are asked for.
+    lookups : dict of str to Lookup
+        By the column that they give; made by :meth:`make`.
+    """
+
+    number: int
+    by_item: bool
+    windows: dict[str, list[timedelta]] = field(default_factory=dict)
+    ages: bool = False
+    lookups: dict[str, Lookup] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return "row" if self.by_item else "source"
+
+    @property
+    def rows(self) -> str:
+        """Table of what is looked up for the chunk."""
+        return f"keyed_{self.id}s"
+
+    @property
+    def key(self) -> str:
+        return f"key_{self.number}"
+
+    def add(self, count: Count) -> None:
+        windows = self.windows.setdefault(count.event, [])
+        if count.window is not None and count.window not in windows:
+            windows.append(count.window)
+
+    def make(self, engine: Engine, delays: dict[str, int]) -> None:
+        """Make the tables.
+
+        Parameters
+        ----------
+        engine : Engine
+            Holds the tables of ``SOURCES`` that are asked for.
+        delays : dict of str to int
+            By event: the longest time until one became known, microseconds.
+        """
+        for event, windows in self.windows.items():
+            name = f"{self.key}_{event}"
+            ages = self.ages and event == "clicks"
+            self._count(engine, name, event, "moment", ages)
+            columns = ("n", "first_time", "last_time") if ages else ("n",)
+            self.lookups[event] = self._lookup(name, columns)
+            # An event leaves a window when it is older than that; one that arrives later than that was never in it. Where none does, those
+            # that left are counted by their times, in one table for all windows.
+            by_time = name if delays[event] == 0 else f"{name}_by_time"
+            for window in map(in_microseconds, windows):
+                left = f"{name}_left_{window}"
+                if window < delays[event]:
+                    self._count(engine, left, event, f"greatest(moment, timestamp + {window})")
+                    self.lookups[left] = self._lookup(left)
+                    continue
+                if by_time != name and not any(lookup.table == by_time for lookup in self.lookups.values()):
+                    self._count(engine, by_time, event, "timestamp")
+                self.lookups[left] = self._lookup(left, table=by_time, later=window)
+
+    def _count(self, engine: Engine, table: str, event: str, moment: str, ages: bool = False) -> None:
+        columns = ", min(timestamp) over so_far as first_time, max(timestamp) over so_far as last_time" if ages else ""
+        said = ", and when the first and the last of them were" if ages else ""
+        engine.table(table, "statistics/key_counts.sql", key=self.key, moment=moment, source=SOURCES[event], columns=columns, ages=said)
+
+    def _lookup(self, name: str, columns: tuple[str, ...] = ("n",), table: str = "", later: int = 0) -> Lookup:
+        asked = "" if self.number == 0 else f"{self.key}_asked"  # items are few, and candidates are drawn from all of them
+        return Lookup(name, columns=columns, keys=("key",), asked=asked, table=table, later=later)
+
+    def count(self, event: str, window: timedelta | None) -> str:
+        """Expression of a count over what was found, 0 where nothing was."""
+        alias, name = f"k{self.number}", f"{self.key}_{event}"
+        known = f"coalesce({alias}.{name}_n, 0)"
+        return known if window is None else f"{known} - coalesce({alias}.{name}_left_{in_microseconds(window)}_n, 0)"
+
+    def joined(self) -> str:
+        """Join of what is found by the key for each row ``r`` of the chunk."""
+        names = {lookup.name: f"f{place}" for place, lookup in enumerate(self.lookups.values())}
+        columns = "".join(
+            f", {names[lookup.name]}.{column} as {lookup.name}_{column}" for lookup in self.lookups.values() for column in lookup.columns
+        )
+        lookups = "\n".join(
+            f"asof left join {name}_span {alias} on {alias}.key = r.{self.key} and {alias}.moment < r.timestamp"
+            for name, alias in names.items()
+        )
+        query = render_sql(
+            "statistics/key_lookups.sql", {"id": self.id, "key": self.key, "rows": self.rows, "columns": columns, "lookups": lookups}
+        )
+        return f"left join (\n{query}) k{self.number} on k{self.number}.{self.id} = r.{self.id}\n"
+
+
+@dataclass
+class Timelines:
+    """Lookup tables of a log, moved to a span of time.
+
+    Parameters
+    ----------
+    engine : Engine
+        Holds ``log``, ``shown`` (where there are impressions), ``clicks``, ``runs`` and ``histories``.
+    config : StatisticsConfig
+    log : Log
+    source : str
+        Column of ``requests`` that the ``source`` of a row names.
+    pool_window : timedelta, optional
+        Serve the clicks of an item in this window too (the sampler's own quantity), and the pool that it draws from.
+    """
+
+    engine: Engine
+    config: StatisticsConfig
+    log: Log
+    source: str
+    pool_window: timedelta | None = None
+    _by_key: dict[Key, _KeyLookups] = field(init=False)
+    _keys: Keys = field(init=False)
+    _lookups: list[Lookup] = field(init=False)
+    _start: int = field(init=False, default=BEGINNING)
+    _end: int = field(init=False, default=BEGINNING)
+
+    def __post_init__(self) -> None:
+        engine = self.engine
+        self.statistics = statistics_of(self.config, self.log)
+        self._by_key = self._plan()
+        self._keys = Keys(engine, self.log, list(self._by_key))
+        self._count_by_key()
+        engine.table("user_item_clicks", "statistics/counts.sql", keys="user_code, item_code", moment="known_at", source="clicks")
+        engine.table("transitions", "statistics/transitions.sql")
+        engine.table("transition_changes", "statistics/transition_changes.sql", window=in_microseconds(self.config.windows[-1]))
+        engine.drop("transitions")
+        self._lookups = [HISTORIES, *self._by_key[ITEM].lookups.values()]
+        if self.log.has_impressions:
+            engine.table("impression_counts", "statistics/total_counts.sql", moment="moment", source="shown")
+            self._lookups.append(Lookup("impression_counts", keys=()))
+        if self.log.has_impressions or self.pool_window:
+            known = "(select * from clicks where time_known)"
+            engine.table("click_counts", "statistics/total_counts.sql", moment="known_at", source=known)
+            self._lookups.append(Lookup("click_counts", keys=()))
+        if self.pool_window:
+            engine.table("click_counts_left", f"select moment + {in_microseconds(self.pool_window)} as moment, n from click_counts")
+            self._lookups.append(Lookup("click_counts_left", keys=()))
+        self._restart()
+
+    def _plan(self) -> dict[Key, _KeyLookups]:
+        """What is looked up by each key, the item first."""
+        counts = [count for one in self.statistics for count in one.counts]
+        if self.pool_window is not None:
+            counts.append(Count(ITEM, "clicks", self.pool_window))
+        aged = [one.key for one in self.statistics if one.kind.startswith("age")]
+        of_items = {"item", *self.log.item_attributes}
+        planned: dict[Key, _KeyLookups] = {}
+        for key in (ITEM, *(count.key for count in counts), *aged):
+            planned.setdefault(key, _KeyLookups(len(planned), by_item=not of_items.isdisjoint(key)))
+        for count in counts:
+            planned[count.key].add(count)
+        for key in aged:
+            planned[key].ages = True
+            planned[key].windows.setdefault("clicks", [])
+        return planned
+
+    def _count_by_key(self) -> None:
+        """Tables of the running counts; of what they are made of nothing is left."""
+        engine, keys, delays = self.engine, self._keys, {}
+        read = {
+            "clicks": "select *, known_at as moment from log where clicked = 1 and time_known",
+            "impressions": "select * from shown",
+        }
+        for event, source in SOURCES.items():
+            counted = [key for key, lookups in self._by_key.items() if event in lookups.windows]
+            if counted:
+                numbers = "".join(f", {keys.number(key)} as {self._by_key[key].key}" for key in counted)
+                engine.table(source, "statistics/keyed_events.sql", source=read[event], keys=numbers, joins=keys.joins(counted))
+                delays[event] = engine.rows(f"select coalesce(max(moment - timestamp), 0) from {source}")[0][0]
+        for lookups in self._by_key.values():
+            lookups.make(engine, delays)
+        engine.drop(*SOURCES.values())
+
+    def said(self) -> Iterator[str]:
+        """What to say of the declared keys: windows that reach beyond the log, and keys of so many values that they cost room."""
+        oldest, newest = self.engine.rows("select min(moment), max(moment) from key_0_clicks")[0]
+        for key, lookups in self._by_key.items():
+            for window in (window for windows in lookups.windows.values() for window in windows):
+                if oldest is not None and in_microseconds(window) > newest - oldest:
+                    length = duration_text(timedelta(hours=-(-(newest - oldest) // 3_600_000_000)))
+                    yield f"statistics: {duration_text(window)} is longer than the clicks of the log ({length}): it counts all of them"
+            if key != ITEM and lookups.lookups:
+                table = next(iter(lookups.lookups.values())).name
+                values, events = self.engine.rows(f"select count(distinct key), count(*) from {table}")[0]
+                if values > MANY:
+                    yield f"statistics of {', '.join(key)}: {values:,} keys of {events:,} events; scratch on disk grows with them"
+
+    def _restart(self) -> None:
+        self._start = BEGINNING
+        for lookup in (*self._lookups, *self._declared()):
+            lookup.start(self.engine)
+        self.engine.table("transition_state", "select previous_item, item_code, change as n from transition_changes where false")
+
+    def _declared(self) -> Iterator[Lookup]:
+        """Lookups of the keys but the item, of which a span is made only for what rows ask."""
+        for key, lookups in self._by_key.items():
+            if key != ITEM:
+                yield from lookups.lookups.values()
+
+    def left(self, window: timedelta) -> str:
+        """Name of the lookup of an item's clicks that left a window."""
+        return f"{self._by_key[ITEM].key}_clicks_left_{in_microseconds(window)}"
+
+    def move(self, start: int, end: int) -> None:
+        """Move to a chunk of requests with times in [start, end], microseconds.
+
+        Moving forward costs what lies between; moving back starts from the beginning of the log.
+        """
+        if start < self._start:
+            self._restart()
+        for lookup in self._lookups:
+            lookup.carry(self.engine, self._start, start)
+            lookup.cover(self.engine, start, end)
+        for lookup in self._declared():
+            lookup.carry(self.engine, self._start, start)
+        self.engine.renew("transition_state", "statistics/transition_state.sql", since=self._start, until=start)
+        self._start, self._end = start, end
+
+    def see_users(self, max_length: int) -> None:
+        """Table ``seen_requests``: ``chunk_requests`` with the user's history and statistics."""
+        rate, joins = "", ""
+        if self.log.has_impressions:
+            rate = ", cast(coalesce(k.n, 0) as double) / i.n as overall_rate"
+            joins = """asof left join click_counts_span k on k.moment < q.timestamp
+            asof left join impression_counts_span i on i.moment < q.timestamp"""
+        self.engine.table("seen_requests", "statistics/request_state.sql", max_length=max_length, overall_rate=rate, overall_joins=joins)
+
+    def row_statistics(self) -> tuple[str, dict[str, object]]:
+        """Query (a file of ``sql/`` and its parameters) for the statistics of ``chunk_rows``."""
+        engine = self.engine
+        engine.table("user_item_clicks_span", "statistics/user_item_clicks_span.sql", until=self._end)
+        engine.table("user_item_counts", "statistics/user_item_counts.sql")
+        engine.table("transitions_span", "statistics/transitions_span.sql", beginning=BEGINNING, start=self._start, until=self._end)
+        engine.table("transition_counts", "statistics/transition_counts.sql")
+        self._key_rows(by_item=True)
+        self._key_rows(by_item=False)
+        for key, lookups in self._by_key.items():
+            if key != ITEM:
+                engine.view(f"{lookups.key}_asked", f"select {lookups.key} as key from {lookups.rows}")
+        for lookup in self._declared():
+            lookup.cover(engine, self._start, self._end)
+        return "statistics/row_statistics.sql", {
+            "values": ",\n    ".join(self._values()),
+            "pool_count": self._by_key[ITEM].count("clicks", self.pool_window) if self.pool_window else "0",
+            "keys": "".join(lookups.joined() for lookups in self._by_key.values()),
+        }
+
+    def _key_rows(self, by_item: bool) -> None:
+        """Table ``keyed_rows`` or ``keyed_sources``: the chunk's rows with the numbers of the keys that are looked up for them."""
+        keys = [key for key, lookups in self._by_key.items() if lookups.by_item == by_item]
+        if not keys:
+            return
+        engine, context, sources = self.engine, self._keys.context(keys), ""
+        if context:
+            first, last = engine.rows("select coalesce(min(request), 0), coalesce(max(request), 0) from chunk_rows")[0]
+            columns = ", ".join((self.source, *context))
+            here = f"select {columns} from requests where request >= {first} and request <= {last}"
+            sources = f"left join ({here}) q on q.{self.source} = r.source"
+        one = self._by_key[keys[0]]
+        engine.table(
+            one.rows,
+            "statistics/keyed_rows.sql",
+            id=one.id,
+            distinct="" if by_item else "distinct",
+            item="r.item_code," if by_item else "",
+            context="".join(f", q.{name}" for name in context),
+            sources=sources,
+            keys="".join(f", {self._keys.number(key)} as {self._by_key[key].key}" for key in keys),
+            joins=self._keys.joins(keys),
+        )
+
+    def _values(self) -> list[str]:
+        """Expressions of the statistics over rows ``r`` of the chunk with what was found by each key."""
+        own = {
+            "user_item_clicks": "coalesce(u.n, 0)",
+            "transition_clicks": "case when r.last_item is not null then coalesce(t.n, 0) end",
+        }
+        values = []
+        for one in self.statistics:
+            if one.name in REQUEST_STATISTICS:
+                continue
+            counts = [self._count(count) for count in one.counts]
+            if one.kind == "own":
+                value = own[one.name]
+            elif one.kind == "count":
+                value = counts[0]
+            elif one.kind == "ratio":
+                value = f"cast({counts[0]} as double) / nullif({counts[1]}, 0)"
+            elif one.kind == "rate":
+                prior = repr(self.config.ctr_prior)
+                value = f"({counts[0]} + {prior} * r.overall_rate) / ({counts[1]} + {prior})"
+            else:
+                lookups = self._by_key[one.key]
+                time = "first_time" if one.kind == "age_of_first" else "last_time"
+                value = f"(r.timestamp - k{lookups.number}.{lookups.key}_clicks_{time}) / 1e6"
+            values.append(f'cast({value} as float) as "{one.name}"')
+        return values
+
+    def _count(self, count: Count) -> str:
+        lookups = self._by_key[count.key]
+        value = lookups.count(count.event, count.window)
+        # without an attribute or a context there is no key, and nothing is known of it
+        return f"({value})" if set(count.key) <= {"user", "item"} else f"case when k{lookups.number}.key is not null then {value} end"

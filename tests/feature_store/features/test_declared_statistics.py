@@ -1,0 +1,236 @@
+"""Statistics of any key: literal ones, and random declarations over random logs against the naive implementation."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from feature_store.config import AssemblyConfig, FeatureStoreConfig
+from feature_store.config_statistics import DeclaredConfig, StatisticsConfig
+from feature_store.features.historical_features import features_for
+from feature_store.features.statistics import UndeclarableStatistic, statistics_of
+from feature_store.features.training_set import assemble
+from feature_store.tables.contracts import DataError
+from tests.feature_store.logs import FEW, MINUTE, START, Event, Naive, at, short_or_long, write_store
+
+CATEGORY: dict[int, str | None] = {0: "a", 1: "b", 2: "a", 3: None}
+SEGMENT: dict[int, str | None] = {0: "x", 1: "y"}  # user 2 is not described
+ITEMS = pa.table({"item_id": list(CATEGORY), "category": pa.array(list(CATEGORY.values()), pa.string())})
+USERS = pa.table({"user_id": list(SEGMENT), "segment": pa.array(list(SEGMENT.values()), pa.string())})
+COLUMNS = ("user", "item", "device", "minutes", "category", "segment")
+
+
+def config(of: Any, **more: Any) -> AssemblyConfig:
+    settings = {
+        "split": {"fractions": [0.5, 0.25, 0.25]},
+        "candidates": {"per_click": 2, "window": "2h"},
+        "history": {"max_length": 3},
+        "statistics": {"windows": ["1h", "3h"], "of": of},
+        "vocabulary": {"min_count": 1},
+    }
+    return AssemblyConfig.model_validate(settings | more)
+
+
+@st.composite
+def declarations(draw: st.DrawFn, has_impressions: bool) -> list[dict[str, Any]]:
+    """One to three keys, each with some of what can be declared."""
+    keys = draw(st.lists(st.sets(st.sampled_from(COLUMNS), min_size=1, max_size=3).map(frozenset), min_size=1, max_size=3, unique=True))
+    events = ["clicks", "impressions"] if has_impressions else ["clicks"]
+    declared = []
+    for columns in keys:
+        key = sorted(columns)
+        windows = draw(st.sets(st.sampled_from(["20m", "1h", "90m", "5h"])).map(sorted))
+        coarser = st.sets(st.sampled_from(key), min_size=1, max_size=len(key) - 1).map(sorted) if len(key) > 1 else st.nothing()
+        declared.append(
+            {
+                "by": draw(st.permutations(key)),
+                "count": draw(st.sets(st.sampled_from(events), min_size=1).map(sorted)),
+                "rate": has_impressions and draw(st.booleans()),
+                "windows": windows,
+                "share_of": draw(st.lists(coarser, max_size=2, unique_by=tuple)) if len(key) > 1 else [],
+                "trend": len(windows) > 1 and draw(st.booleans()),
+                "age_of_first": draw(st.booleans()),
+                "age_of_last": draw(st.booleans()),
+            }
+        )
+    return declared
+
+
+def events(has_impressions: bool) -> st.SearchStrategy[list[Event]]:
+    event = st.builds(
+        Event,
+        user=st.integers(0, 2),
+        item=st.integers(0, 3),
+        minute=st.integers(0, 24).map(lambda n: 20 * n),
+        clicked=st.sampled_from([0, 1]) if has_impressions else st.just(1),
+        delay=st.sampled_from([0, 0, 0, 20, 30, 200]),
+        request=st.sampled_from([None, 1, 2]) if has_impressions else st.none(),
+        device=st.sampled_from([None, "a", "b"]),
+    )
+    return short_or_long(event)
+
+
+def same(found: float | None, expected: float | None) -> bool:
+    return found is expected if found is None or expected is None else bool(np.isclose(found, expected, rtol=1e-6, atol=0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("has_impressions", [False, True])
+def test_any_declaration_equals_the_naive_one(has_impressions: bool) -> None:
+    """In the rows of an assembly made in small chunks, and joined to the same rows from elsewhere."""
+
+    @FEW
+    @given(log=events(has_impressions), of=declarations(has_impressions))
+    def check(log: list[Event], of: list[dict[str, Any]]) -> None:
+        settings = config(of)
+        engine = FeatureStoreConfig(threads=1, memory="500MB").model_copy(update={"chunk": 7})
+        with tempfile.TemporaryDirectory() as folder:
+            store = write_store(Path(folder) / "store", log, has_impressions, ITEMS, USERS, dense=["minutes"])
+            out = Path(folder) / "out"
+            try:
+                assemble(store, settings, engine, None, out)
+            except DataError as error:
+                assert "split" in str(error) or "holds no click" in str(error)
+                if not (out / "rows.parquet").exists():
+                    return
+            rows = pq.read_table(out / "rows.parquet")
+            naive = Naive(log, settings, has_impressions, CATEGORY, SEGMENT)
+            users, items = (pq.read_table(out / f"{kind}s.parquet")[f"{kind}_id"].to_pylist() for kind in ("user", "item"))
+            declared = [one for block in settings.statistics.of for one in block.statistics()]
+            asked = []
+            for row in rows.to_pylist():
+                minute = (row["timestamp"] - START) // MINUTE
+                event = Event(users[row["user"]], items[row["item"]], minute, device=row["device"])
+                assert row["minutes"] == minute
+                for one in declared:
+                    expected = naive.declared(one, event)
+                    assert same(row[one.name], expected), (one, row, expected)
+                asked.append(event)
+            if not asked:
+                return
+            frame = {
+                "user_id": [str(e.user) for e in asked],
+                "item_id": [e.item for e in asked],
+                "timestamp": pa.array([e.time for e in asked], pa.timestamp("us", "UTC")),
+                "device": [e.device for e in asked],
+                "minutes": [str(e.minute) for e in asked],
+            }
+            found = features_for(store, pa.table(frame), settings, engine)
+            for one in declared:
+                assert found[one.name].equals(rows[one.name]), one
+
+    check()
+
+
+LOG = [Event(1, 1, 0, device="tv"), Event(2, 1, 30, device="tv"), Event(1, 1, 50, device="phone"), Event(1, 2, 55, device="tv")]
+OF = [
+    {"by": ["device", "item"], "count": ["clicks"], "windows": ["40m", "2h"], "share_of": ["item", "device"], "trend": True},
+    {"by": "user", "age_of_last": True},
+]
+
+
+def test_literal_counts_shares_trends_and_ages(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "store", LOG, False)
+    frame = pa.table({"user_id": [1], "item_id": [1], "timestamp": [at(60)], "device": ["tv"]})
+    found = features_for(store, frame, config(OF), FeatureStoreConfig(threads=1)).to_pylist()[0]
+    assert {name: found[name] for name in found if name.startswith(("item_device", "user_age"))} == {
+        "item_device_clicks_40m": 1,
+        "item_device_clicks_40m_of_item": 0.5,
+        "item_device_clicks_40m_of_device": 0.5,
+        "item_device_clicks_2h": 2,
+        "item_device_clicks_2h_of_item": np.float32(2 / 3),
+        "item_device_clicks_2h_of_device": np.float32(2 / 3),
+        "item_device_clicks_40m_of_2h": 0.5,
+        "user_age_of_last": 300,
+    }
+
+
+def test_what_is_missing_is_null_and_what_never_happened_is_0(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "store", LOG, False)
+    name = "item_device_clicks_2h"
+    frame = {"user_id": [None, "x", "1"], "item_id": ["9", "1", None], "timestamp": [at(60)] * 3, "device": ["tv", "radio", None]}
+    found = features_for(store, pa.table(frame), config(OF), FeatureStoreConfig(threads=1))
+    assert found[name].to_pylist() == [0, 0, None] and found[f"{name}_of_item"].to_pylist() == [None, 0, None]
+    assert found["user_age_of_last"].to_pylist() == [None, None, 300]
+    del frame["device"]
+    assert features_for(store, pa.table(frame), config(OF), FeatureStoreConfig(threads=1))[name].to_pylist() == [None] * 3
+
+
+def test_a_declaration_of_what_every_log_has_is_one_column() -> None:
+    settings = StatisticsConfig(windows=("1h",), of=[{"by": ["item"], "count": ["clicks"], "windows": ["1h", "10m"]}])
+    names = [one.name for one in settings.of[0].statistics()]
+    assert names == ["item_clicks_10m", "item_clicks_1h"]
+
+
+@pytest.mark.parametrize(
+    ("of", "message"),
+    [
+        ([{"by": ["item"]}], "declares nothing"),
+        ([{"by": ["item"], "rate": True, "trend": True}], "trend are of a count"),
+        ([{"by": ["item"], "count": ["clicks"], "trend": True, "windows": ["1h"]}], "name two or more"),
+        ([{"by": ["item", "item"], "count": ["clicks"]}], "names a column twice"),
+        ([{"by": ["item", "device"], "count": ["clicks"], "share_of": ["referrer"]}], "referrer is no coarser key"),
+        ([{"by": ["item", "device"], "count": ["clicks"], "share_of": [["device", "item"]]}], "item, device is no coarser key"),
+        ([{"by": ["item"], "count": ["clicks"], "windows": ["1h", "60m"]}], "same window is named twice: 1h"),
+        (
+            [{"by": ["user", "item"], "count": ["clicks"]}, {"by": ["item", "user"], "count": ["clicks"]}],
+            "user_item_clicks is declared twice",
+        ),
+        ([{"by": ["item"], "count": ["views"]}], "'clicks' or 'impressions'"),
+    ],
+)
+def test_declarations_that_say_nothing_or_too_much(of: Any, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        StatisticsConfig.model_validate({"of": of})
+
+
+@pytest.mark.parametrize(
+    ("of", "message"),
+    [
+        ([{"by": ["item", "devise"], "count": ["clicks"]}], r"statistics.of\[0\].by: devise is no column of the log; .*'device'"),
+        ([{"by": ["item"], "rate": True}], r"statistics.of\[0\].rate needs rows that were not clicked"),
+        ([{"by": ["item"], "count": ["impressions"]}], r"count: \[impressions\] needs rows that were not clicked"),
+    ],
+)
+def test_declarations_that_the_log_cannot_have(tmp_path: Path, of: Any, message: str) -> None:
+    store = write_store(tmp_path / "store", LOG, False)
+    with pytest.raises(UndeclarableStatistic, match=message):
+        assemble(store, config(of), FeatureStoreConfig(threads=1), None, tmp_path / "out")
+
+
+def test_what_a_declaration_costs_or_does_not_reach_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("feature_store.features.timelines.MANY", 2)
+    store = write_store(tmp_path / "store", [Event(n % 3, n % 4, 10 * n, device="tv") for n in range(40)], False)
+    lines: list[str] = []
+    of = [{"by": ["user", "item"], "count": ["clicks"], "windows": ["30d"]}, {"by": "device", "count": ["clicks"], "windows": ["2h"]}]
+    assemble(store, config(of), FeatureStoreConfig(threads=1), None, tmp_path / "out", report=lines.append)
+    said = [line for line in lines if line.startswith("statistics")]
+    assert said == [
+        "statistics: 30d is longer than the clicks of the log (7h): it counts all of them",
+        "statistics of user, item: 12 keys of 40 events; scratch on disk grows with them",
+    ]
+
+
+def test_more_combinations_than_there_are_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("feature_store.features.keys.LARGEST", 5)
+    store = write_store(tmp_path / "store", LOG, False)
+    frame = pa.table({"user_id": [1], "item_id": [1], "timestamp": [at(60)]})
+    with pytest.raises(UndeclarableStatistic, match="item, device have more combinations than can be numbered"):
+        features_for(store, frame, config(OF), FeatureStoreConfig(threads=1))
+
+
+def test_a_column_of_the_log_takes_the_place_of_a_declared_statistic() -> None:
+    from feature_store.features.event_log import Log
+
+    log = Log(True, ("item_device_clicks_2h", "device"), (), (), (), False)
+    names = [one.name for one in statistics_of(StatisticsConfig(of=[DeclaredConfig(**OF[0])]), log)]  # type: ignore[arg-type]
+    assert "item_device_clicks_2h" not in names and "item_device_clicks_40m" in names
