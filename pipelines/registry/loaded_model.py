@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from ctr_kd.export.scoring_statistics import EVEN_EDGES, ScoringCounts
 from ctr_kd.metrics.drift import ScoreDistribution
+from feature_store.config import AssemblyConfig
 from feature_store.features.summary import SplitTimes
 from feature_store.tables.files import sha256_of
 from feature_store.tables.json_files import digest_of
@@ -42,6 +44,8 @@ class LoadedModel:
         Of the bins in which its scores are counted.
     split : SplitTimes or None
         Windows of the rows that it learned from; None where they are not known.
+    read_in_training : mapping of str to Any
+        Settings that its rows were made with, by key of the configuration; empty where they are not known.
     """
 
     path: Path
@@ -50,11 +54,17 @@ class LoadedModel:
     reference: ScoreDistribution | None
     edges: NDArray[np.float64]
     split: SplitTimes | None = None
+    read_in_training: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def answers(self) -> Answers:
         """What it says of rows, and what it needs for that."""
         return answers_of(self.scorer)
+
+    def assembly(self, config: AssemblyConfig) -> AssemblyConfig:
+        """How its rows were made: histories and statistics by the settings of its own training, whatever the configuration says today."""
+        own = {name: self.read_in_training[name] for name in ("history", "statistics") if name in self.read_in_training}
+        return AssemblyConfig.model_validate(config.model_dump() | own)
 
     @property
     def digest(self) -> str:
@@ -109,4 +119,6 @@ def load_model_folder(path: Path) -> LoadedModel:
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path}: validation_scores of its {Lineage.FILE} is damaged ({error}); register the student again") from None
     edges = EVEN_EDGES if reference is None else reference.edges
-    return LoadedModel(path, path / "data" / DATA, load_scorer(path), reference, edges, lineage.split)
+    return LoadedModel(
+        path, path / "data" / DATA, load_scorer(path), reference, edges, lineage.split, lineage.configuration.keys.get("ingest", {})
+    )

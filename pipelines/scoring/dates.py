@@ -118,7 +118,7 @@ def score_date(context: StageContext, day: date, source: PartitionSource) -> Non
             features_of(context.run, midnight) as features,
             context.progress("candidates scored", total=None) as progress,
         ):
-            joiner = Joiner(model.answers.joined(), features)
+            joiner = Joiner.of(model, features, config)
             parts = in_parts(candidate_tables(context, day, model, joiner), settings.batch_rows)
             parts = (part if part.number in folder.finished else with_features(part, joiner) for part in parts)
             score_parts(

@@ -11,10 +11,12 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store.config import AssemblyConfig
 from feature_store.features.historical_features import FeatureLookup, columns_read
 from feature_store.tables.casting import as_array, id_values
 from feature_store.tables.parquet_files import read_parquet
-from pipelines.registry.loaded_model import completed
+from pipelines.config.run import RunConfig
+from pipelines.registry.loaded_model import LoadedModel, completed
 from pipelines.workspace.context import FeatureSource, RunContext
 
 
@@ -40,6 +42,7 @@ class StoreFeatures:
         self._run = run
         self._as_of = min((time for time in (run.as_of, until) if time is not None), default=None)
         self._lookup: FeatureLookup | None = None
+        self._made_as: AssemblyConfig | None = None
         self._users: pa.Table | None = None
         self._open = ExitStack()
         self.broken = False
@@ -53,18 +56,17 @@ class StoreFeatures:
         except Exception as fault:  # all that was asked is answered, and what was scored must not be lost for want of tidiness
             self._run.report(f"what the features were joined with could not be closed: {fault}")
 
-    @property
-    def columns(self) -> list[str]:
+    def columns(self, config: AssemblyConfig) -> list[str]:
         """Columns of a row that its features are made of."""
-        return columns_read(self._run.store, self._run.config.assembly)
+        return columns_read(self._run.store, config)
 
-    def of(self, table: pa.Table) -> pa.Table:
-        """Add histories and statistics to rows with some of :attr:`columns`."""
-        config = self._run.config
+    def of(self, table: pa.Table, config: AssemblyConfig) -> pa.Table:
+        """Add histories and statistics, made as the settings say, to rows with some of :meth:`columns`."""
         try:
-            if self._lookup is None:
-                lookup = FeatureLookup(self._run.store, config.assembly, config.feature_store, self._as_of)
-                self._lookup = self._open.enter_context(lookup)
+            if self._lookup is None or self._made_as != config:
+                self._open.close()  # another model came, which reads others
+                lookup = FeatureLookup(self._run.store, config, self._run.config.feature_store, self._as_of)
+                self._lookup, self._made_as = self._open.enter_context(lookup), config
             return self._lookup.of(table)
         except BaseException:
             self.broken = True
@@ -102,10 +104,18 @@ class Joiner:
     columns : sequence of str
         What the model reads and the store knows; see :meth:`pipelines.tasks.answers.Answers.joined`.
     features : FeatureSource
+    made_as : AssemblyConfig, optional
+        How histories and statistics are made; None where no column is named.
     """
 
-    def __init__(self, columns: Sequence[str], features: FeatureSource) -> None:
-        self._columns, self._features = columns, features
+    def __init__(self, columns: Sequence[str], features: FeatureSource, made_as: AssemblyConfig | None) -> None:
+        self._columns, self._features, self.made_as = columns, features, made_as
+
+    @classmethod
+    def of(cls, model: LoadedModel, features: FeatureSource, config: RunConfig) -> Self:
+        """One that makes histories and statistics as those of the model's own training were made."""
+        columns = model.answers.joined()
+        return cls(columns, features, model.assembly(config.assembly) if columns else None)
 
     def lacking(self, names: Sequence[str]) -> list[str]:
         """What the model reads, could be joined, and is not among the columns of these names."""
@@ -120,16 +130,16 @@ class Joiner:
     def features(self, table: pa.Table) -> pa.Table | None:
         """The columns that a table lacked, for its rows in their order; None where it lacks nothing."""
         lacking = self.lacking(table.column_names)
-        if not lacking:
+        if not lacking or self.made_as is None:
             return None
-        keys = [name for name in self._features.columns if name in table.column_names]
-        joined = self._features.of(table.select(keys))
+        keys = [name for name in self._features.columns(self.made_as) if name in table.column_names]
+        joined = self._features.of(table.select(keys), self.made_as)
         columns = {name: joined[name] for name in lacking if name in joined.column_names}
         if "user_id" in keys:
             columns |= self._features.user_attributes(table["user_id"], [name for name in lacking if name not in columns])
         return pa.table(columns)  # a dense context column, for one, belongs to the request and cannot be joined: it stays null
 
-    def histories(self, table: pa.Table) -> pa.ListArray:
+    def histories(self, table: pa.Table, config: AssemblyConfig) -> pa.ListArray:
         """Raw ids of what each row's user clicked before the row's time, oldest first."""
-        joined = self._features.of(table.select(["user_id", "item_id", "timestamp"]))["history"]
+        joined = self._features.of(table.select(["user_id", "item_id", "timestamp"]), self.made_as or config)["history"]
         return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined

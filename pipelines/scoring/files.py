@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def score_file(run: RunContext, source: Path, target: Path) -> str:
     """
     (uri, version, model), began = load_chosen_model(run), time.monotonic()
     with open_parquet(source) as file, features_of(run) as features:
-        joiner = Joiner(model.answers.joined(), features)
+        joiner = Joiner.of(model, features, run.config)
         names = file.schema_arrow.names
         model.answers.check_columns(names, source)
         if run.config.score.top is not None and "user_id" not in names:
@@ -68,7 +68,7 @@ def score_file(run: RunContext, source: Path, target: Path) -> str:
         place = target.with_name(f".{target.name}.parts")
         with workspace_lock(place, f"ctr-kd score --output {target}", "choose another --output"):
             settings = {"input": _identity(source, file), "rows": run.config.score.batch_rows, "model": model.digest, "version": version}
-            folder = PartsFolder(place, settings | {"joined": _joined(run, joiner.lacking(names))})
+            folder = PartsFolder(place, settings | {"joined": _joined(run, joiner, names)})
             try:
                 with run.console.progress("rows scored", file.metadata.num_rows, "score") as progress:
                     parts = file_parts(file, source, joiner, run.config.score.batch_rows, folder.finished.keys())
@@ -126,14 +126,20 @@ def _identity(path: Path, file: pq.ParquetFile) -> dict[str, Any]:
     return {"path": str(path.absolute()), "bytes": status.st_size, "modified": status.st_mtime_ns, "footer": footer}
 
 
-def _joined(run: RunContext, lacking: list[str]) -> dict[str, Any]:
-    """What decides the columns that a file lacks; nothing where it carries all of them."""
-    if not lacking:
+def _joined(run: RunContext, joiner: Joiner, names: Sequence[str]) -> dict[str, Any]:
+    """What decides the columns that a file of these columns lacks; nothing where it carries all of them."""
+    lacking = joiner.lacking(names)
+    if not lacking or joiner.made_as is None:
         return {}
     store = run.store
     digests = {"events": store.partition_digests(), "users": store.users_digest(), "contract": store.contract.to_json()}
     as_of = None if run.as_of is None else run.as_of.isoformat()
-    return {"columns": lacking, **digests, "settings": run.config.section(("history", "statistics")), "as_of": as_of}
+    return {
+        "columns": lacking,
+        **digests,
+        "settings": joiner.made_as.model_dump(mode="json", include={"history", "statistics"}),
+        "as_of": as_of,
+    }
 
 
 def file_parts(file: pq.ParquetFile, name: Path, joiner: Joiner, size: int, finished: Set[int] = frozenset()) -> Iterator[Part]:
@@ -170,7 +176,7 @@ def scored_batches(run: RunContext, model: LoadedModel, file: pq.ParquetFile, na
     """Pieces of a file with their scores, (rows,) or (rows, classes)."""
     model.answers.check_columns(file.schema_arrow.names, name)
     with features_of(run) as features:
-        for part in file_parts(file, name, Joiner(model.answers.joined(), features), run.config.score.batch_rows):
+        for part in file_parts(file, name, Joiner.of(model, features, run.config), run.config.score.batch_rows):
             if not part.rows.num_rows:
                 return
             try:

@@ -20,6 +20,8 @@ from pipelines.workspace.source_digest import source_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from feature_store.config import AssemblyConfig
+
 
 class StageTracker(Protocol):
     """What a run asks of experiment tracking; :class:`pipelines.tracking.tracker.Tracker` is it."""
@@ -43,12 +45,11 @@ class FeatureSource(Protocol):
 
     broken: bool
 
-    @property
-    def columns(self) -> list[str]:
+    def columns(self, config: AssemblyConfig) -> list[str]:
         """Columns of a row that its features are made of."""
 
-    def of(self, table: pa.Table) -> pa.Table:
-        """Histories and statistics beside rows with some of these columns."""
+    def of(self, table: pa.Table, config: AssemblyConfig) -> pa.Table:
+        """Histories and statistics, made as the settings say, beside rows with some of these columns."""
 
     def user_attributes(self, user_id: pa.ChunkedArray, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
         """Attribute columns of a user id per row."""

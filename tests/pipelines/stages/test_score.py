@@ -187,7 +187,9 @@ def test_a_context_column_that_a_file_lacks_stays_null_also_where_a_statistic_is
     served.change(source={"context": {"categorical": ["device"], "dense": ["hour", "Item_Age"]}})
     served.run()
     with StoreFeatures(served.context()) as features:
-        joined = Joiner(["history", "hour", "Item_Age", "item_age", "user_gap"], features).join(pa.Table.from_pandas(frame()))
+        joined = Joiner(["history", "hour", "Item_Age", "item_age", "user_gap"], features, served.config.assembly).join(
+            pa.Table.from_pandas(frame())
+        )
     assert joined.column_names[4:] == ["history", "user_gap", "history_timestamps"]
 
 
@@ -195,7 +197,7 @@ def test_a_file_that_carries_everything_needs_no_store(served: Served) -> None:
     table = pa.Table.from_pandas(frame(history=[[10], [], [11]], item_age=[1.0, 2.0, 3.0]))
     run = RunContext(served.config, served.workspace / "nowhere")
     with StoreFeatures(run) as features:
-        assert Joiner(["history", "item_age"], features).join(table) is table
+        assert Joiner(["history", "item_age"], features, run.config.assembly).join(table) is table
 
 
 @pytest.mark.parametrize(
