@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 
 class Config(BaseModel):
@@ -48,19 +49,23 @@ def parse_time(value: Any) -> datetime:
 
 
 _LONGEST = 36_500 * 86_400  # seconds
+_ISO_DURATION = TypeAdapter(Annotated[timedelta, Field(gt=timedelta(0), le=timedelta(seconds=_LONGEST))])
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def parse_duration(value: Any) -> timedelta:
-    """Read a duration such as ``90s``, ``30m``, ``4h``, ``10d`` or ``2w``.
+    """Read a duration such as ``90s``, ``30m``, ``4h``, ``10d`` or ``2w``; also as manifests and lineages have it, in ISO 8601.
 
     Examples
     --------
-    >>> parse_duration("4h")
-    datetime.timedelta(seconds=14400)
+    >>> parse_duration("4h"), parse_duration("PT4H")
+    (datetime.timedelta(seconds=14400), datetime.timedelta(seconds=14400))
     """
     if isinstance(value, timedelta):
         return value
+    if isinstance(value, str) and value.startswith("P"):
+        with suppress(ValidationError):
+            return _ISO_DURATION.validate_python(value)
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", str(value))
     if not match or float(match[1]) == 0:
         raise ValueError(f"{value!r} is not a duration: write a number above zero and a unit, as in 90s, 30m, 4h, 10d or 2w")

@@ -1,11 +1,13 @@
 """Settings of the feature store that are more than their types."""
 
+from datetime import timedelta
+
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from feature_store.config import SourceConfig
 from feature_store.config_statistics import StatisticsConfig
-from feature_store.config_types import duration_text
+from feature_store.config_types import duration_text, parse_duration
 
 
 def test_windows_come_shortest_first_and_none_twice():
@@ -47,3 +49,15 @@ def test_how_thinned_a_log_is_changes_nothing_in_the_store():
     events = {**EVENTS, "clicked": "c"}
     thinned = SourceConfig(reader="tabular", events=events, negative_sampling_rate=0.2)
     assert thinned.log() == SourceConfig(reader="tabular", events=events).log()
+
+
+@pytest.mark.parametrize("seconds", [0.5, 90, 3600, 86_400, 400 * 86_400 + 5, 36_500 * 86_400])
+def test_durations_in_json_are_read_back(seconds: float) -> None:
+    duration = timedelta(seconds=seconds)
+    assert parse_duration(TypeAdapter(timedelta).dump_python(duration, mode="json")) == duration
+
+
+@pytest.mark.parametrize("text", ["P", "PT", "PT0S", "P101Y", "-PT1H"])
+def test_what_json_has_is_checked_as_what_people_write(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a duration"):
+        parse_duration(text)

@@ -22,7 +22,7 @@ def test_histories_and_statistics_are_made_by_the_settings_of_its_own_training(s
     shutil.copytree(served.registry().download("models:/demo@champion"), folder)
     assert load_model_folder(folder).assembly(served.config.assembly) == served.config.assembly  # it does not say
     lineage = lineage_of(folder)
-    settings = {"history": {"max_length": 2}, "statistics": {"windows": ["90m"]}, "split": {"unread": True}}
+    settings = {"history": {"max_length": 2}, "statistics": {"windows": ["PT1H30M"]}, "split": {"unread": True}}
     lineage.model_copy(update={"configuration": ConfigurationLineage(keys={"ingest": settings})}).write(folder / "data" / DATA)
     model = load_model_folder(folder)
     made_as = model.assembly(served.config.assembly)
