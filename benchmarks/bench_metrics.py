@@ -25,7 +25,7 @@ from sklearn.metrics import roc_auc_score
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ctr_kd import metrics as m
-from ctr_kd.baselines.clicks import BoostedTrees
+from ctr_kd.baselines.boosted_trees import BoostedTrees
 from ctr_kd.evaluation.evaluate import evaluate_models
 from ctr_kd.evaluation.rows import EvaluationRows, standard_slices
 from ctr_kd.metrics.bootstrap import AucStatistic, Bootstrap

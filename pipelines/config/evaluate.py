@@ -10,7 +10,11 @@ from feature_store.config_types import Config
 class EvaluateConfig(Config):
     bootstrap: int = Field(200, ge=20, le=10_000, description="bootstrap replicates behind every interval")
     seed: int = Field(13, description="seed of the bootstrap")
-    boosted_trees: bool = Field(True, description="fit the gradient-boosted baseline on the as-of statistics")
+    boosted_trees: bool = Field(
+        True,
+        description="fit gradient-boosted trees on all that is known of a row but its ids, which somebody would use instead of a student; "
+        "by LightGBM where it is installed, else by scikit-learn",
+    )
     importance_rows: int = Field(
         10_000,
         ge=0,

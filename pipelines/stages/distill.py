@@ -6,6 +6,7 @@ from ctr_kd.training.job import TrainingRows
 from pipelines.config.run import STUDENT_KEYS
 from pipelines.tasks import task_of
 from pipelines.tasks.logits import SPLITS, write_predictions
+from pipelines.tasks.teachers import teaching_library
 from pipelines.training.bert import teacher_encoder
 from pipelines.training.facts import DistillationFacts, StudentFacts
 from pipelines.training.students import TrainedStudent, keep_student, taught_rows, train_once
@@ -46,4 +47,5 @@ STAGE = Stage(
     distill_student,
     upstream=("ingest", "pretrain", "finetune"),
     keys=("seed", "history.max_length", "vocabulary.min_count", "pretrain", "finetune", *STUDENT_KEYS),
+    outside=teaching_library,
 )

@@ -15,11 +15,12 @@ from ctr_kd.evaluation.tables import MetricValue, ModelMetrics, metrics_json
 from ctr_kd.metrics import UndefinedMetric, classification, of_full_stream, probability
 from pipelines.metrics import ALONE, STUDENT, DataFacts, Metrics, RunFacts, write_report
 from pipelines.tasks import Rows, task_of
-from pipelines.tasks.baselines import BASELINES, is_asked_for
+from pipelines.tasks.baselines import fitted_library
 from pipelines.tasks.logits import probabilities, stored_probabilities
 from pipelines.training import fine_tunings
+from pipelines.training.baselines import Costs, Scores, baseline_scores
 from pipelines.training.costs import costs_of, costs_together, student_rows_per_second, teacher_costs
-from pipelines.training.facts import DistillationFacts, FinetuningFacts, PretrainingFacts, TeachersFacts
+from pipelines.training.facts import DistillationFacts, FinetuningFacts, PretrainingFacts
 from pipelines.training.proofs import other_seeds, proof_of, publish_with_proof
 from pipelines.training.shipping import advise, choose_student, transfer_ratio
 from pipelines.training.students import EXPORTS
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 # What MLflow is told of each model on the test rows, and as gain of what distillation gave.
 _RECORDED = ("auc", "gauc", "accuracy", "macro_f1", "log_loss", "calibration_error")
-Scores = dict[str, "NDArray"]  # test probabilities by model
-Costs = dict[str, dict[str, Any]]  # what a model costs, by model, as metrics.json has it
 
 
 def measure_models(context: StageContext) -> None:
@@ -48,7 +47,7 @@ def measure_models(context: StageContext) -> None:
     bert, students = FinetuningFacts.read(context.inputs["finetune"]), DistillationFacts.read(context.inputs["distill"])
     rate = test.negative_sampling_rate
     scores, costs = stored_scores(context, bert, students, rate)
-    baselines, baseline_costs = baseline_scores(context, test, students.teachers)
+    baselines, baseline_costs = baseline_scores(context, test, test.baselines, context.inputs["distill"], students.teachers)
     scores |= baselines
     costs |= baseline_costs
     costs[STUDENT]["rows_per_second"] = student_rows_per_second(context.inputs["distill"] / EXPORTS[STUDENT], test)
@@ -144,21 +143,6 @@ def calibration_figures(rows: EvaluationRows, score: NDArray) -> ModelMetrics:
     return figures
 
 
-def baseline_scores(context: StageContext, test: Rows, teachers: TeachersFacts) -> tuple[Scores, Costs]:
-    """Test probabilities of the baselines that such rows have, and what each costs; one that taught already is not fitted again."""
-    scores, costs, rate = {}, {}, test.negative_sampling_rate
-    for name in test.baselines:
-        if not is_asked_for(name, context.config.evaluate):
-            continue
-        if name in context.config.distill.teachers:
-            scores[name] = stored_probabilities(context.inputs["distill"] / f"predictions_teacher_{name}_test.parquet", rate)
-            costs[name] = {"rows_per_second": teachers.teachers[name].rows_per_second}
-        elif (measured := BASELINES[name](context, test)) is not None:
-            score, costs[name] = measured
-            scores[name] = score if name == "oracle" else of_full_stream(score, rate)  # the oracle knows the full stream
-    return scores, costs
-
-
 def input_importance(context: StageContext, test: Rows, shipped: str) -> dict[str, Any] | None:
     """What each group of inputs is worth to the student that ships; None where there are no groups, or none is asked for.
 
@@ -199,10 +183,11 @@ def curves_of_trainings(context: StageContext, bert: FinetuningFacts, students: 
 
 
 def compared_with(run: RunContext) -> dict[str, str]:
-    """Digests of other fine-tunings and of the proof that the report shows beside this run: where another comes, it is written anew."""
+    """Digests of other fine-tunings and of the proof that the report shows beside this run, and what grows the boosted trees: where another
+    comes, it is written anew."""
     proof = proof_of(run)
     others = {f"finetune/{other.path.name}": other.finished.digest for other in fine_tunings.others(run)}
-    return others | ({} if proof is None else {f"prove/{proof.path.name}": proof.finished.digest})
+    return others | ({} if proof is None else {f"prove/{proof.path.name}": proof.finished.digest}) | fitted_library(run)
 
 
 STAGE = Stage(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pipelines.tasks import task_of
 from pipelines.tasks.logits import SPLITS, write_predictions
+from pipelines.tasks.teachers import teaching_library
 from pipelines.training.teacher_logits import teacher_logits
 from pipelines.workspace.context import Stage, StageContext
 
@@ -29,4 +30,5 @@ STAGE = Stage(
         *("seed", "history.max_length", "vocabulary.min_count", "pretrain", "finetune"),
         *("distill.teachers", "distill.weighting", "distill.held_out"),
     ),
+    outside=teaching_library,
 )

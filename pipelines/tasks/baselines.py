@@ -14,7 +14,7 @@ from pipelines.tasks.logits import SPLITS, probabilities
 from pipelines.tasks.teachers import fit_boosted_trees, fit_linear
 from pipelines.tasks.texts import TextRows
 from pipelines.tasks.timing import rate_of
-from pipelines.workspace.context import StageContext
+from pipelines.workspace.context import RunContext, StageContext
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,7 +23,7 @@ Measured = tuple["NDArray", dict[str, Any]]  # test probabilities, and what they
 
 
 def popularity(context: StageContext, rows: ClickRows) -> Measured | None:
-    from ctr_kd.baselines.clicks import Popularity
+    from ctr_kd.baselines.popularity import Popularity
 
     train, test = rows.read("train"), rows.read("test")
     counts = click_counts(context.config.statistics)
@@ -34,10 +34,11 @@ def popularity(context: StageContext, rows: ClickRows) -> Measured | None:
 
 
 def boosted_trees(context: StageContext, rows: ClickRows) -> Measured:
-    """Trees on the as-of statistics and the context."""
-    trees = fit_boosted_trees({split: rows.read(split) for split in SPLITS}, rows.summary, context.config.seed, context.report)
+    """Trees on all that is known of a row but its ids: what somebody would use who distils nothing."""
+    fitted = fit_boosted_trees(rows, rows.read("train"), rows.read("validation"), context.config.seed, context.report)
     test = rows.read("test")
-    return trees.predict(test), {"rows_per_second": rate_of(trees.predict, test)}
+    speed = rate_of(lambda part: fitted.predict(rows.described(part)), test)
+    return fitted.predict(rows.described(test)), {"rows_per_second": speed, "library": fitted.library, "trees": fitted.trees.count}
 
 
 def oracle(context: StageContext, rows: ClickRows) -> Measured | None:
@@ -74,6 +75,14 @@ BASELINES: dict[str, Callable[[StageContext, Any], Measured | None]] = {
     "linear": linear,
     "text_gcn": text_gcn,
 }
+
+
+def fitted_library(run: RunContext) -> dict[str, str]:
+    """Which library grows trees here, where the boosted trees are measured: those of another are another baseline."""
+    from ctr_kd.baselines.tree_libraries import installed_library
+
+    measured = run.config.task == "clicks" and run.config.evaluate.boosted_trees
+    return {"boosted_trees": installed_library().name} if measured else {}
 
 
 def is_asked_for(name: str, config: EvaluateConfig) -> bool:

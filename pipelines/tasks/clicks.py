@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Set
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,38 @@ class ClickRows:
         context = self.summary.context
         columns |= {name: rows[name] for name in [*context.categorical, *context.dense, *self.summary.statistics]}
         return pa.table(columns)
+
+    @property
+    def categorical(self) -> list[str]:
+        """Columns of :meth:`described` that hold categories: of the context, and attributes of items and users."""
+        return [*self.summary.context.categorical, *self.summary.item_attributes, *self.summary.user_attributes]
+
+    @property
+    def numeric(self) -> list[str]:
+        """Columns of :meth:`described` that hold numbers: statistics, dense context, and the length of the history."""
+        names = [*self.summary.statistics, *self.summary.context.dense, "history_length"]
+        return [name for name in names if name not in self.categorical]
+
+    def described(self, rows: pa.Table) -> pa.Table:
+        """Rows of :meth:`read` with all that is known of them: the attributes of their items and users, and the length of the history.
+
+        An attribute of items may be called as a statistic is: it takes that one's place.
+        """
+        item, user = rows["item"].combine_chunks(), rows["user"].combine_chunks()
+        columns = {name: rows[name] for name in rows.column_names}
+        columns["history_length"] = pc.subtract(rows["history_end"], rows["history_start"])
+        columns |= {name: attribute.take(item) for name, attribute in self._item_attributes.items()}
+        columns |= {name: attribute.take(user) for name, attribute in self._user_attributes.items()}
+        return pa.table(columns)
+
+    @cached_property
+    def _item_attributes(self) -> dict[str, pa.DictionaryArray]:
+        items = read_parquet(self._assembly / "items.parquet", columns=self.summary.item_attributes)
+        return {name: items[name].combine_chunks().dictionary_encode() for name in self.summary.item_attributes}
+
+    @cached_property
+    def _user_attributes(self) -> dict[str, pa.DictionaryArray]:
+        return {name: self._users[name].combine_chunks().dictionary_encode() for name in self.summary.user_attributes}
 
     def batches(self, rows: pa.Table, size: int = 100_000) -> Iterator[pa.Table]:
         """:meth:`raw`, piece by piece, which bounds the memory of the histories."""

@@ -10,38 +10,40 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ctr_kd.config import TEXT_TEACHERS
-from feature_store.features.summary import ClickSummary
 from pipelines.tasks.clicks import ClickRows
 from pipelines.tasks.logits import SPLITS
 from pipelines.tasks.texts import TextRows
+from pipelines.tasks.timing import rate_of
+from pipelines.workspace.context import RunContext
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from ctr_kd.baselines.clicks import BoostedTrees
+    from ctr_kd.baselines.boosted_trees import BoostedTrees
     from ctr_kd.baselines.texts import LinearModel
 
 Logits = dict[str, tuple["NDArray", "NDArray"]]  # row ids and logits by split
 
 
 class Judgement(NamedTuple):
-    """What a teacher says of rows, how fast, and of how many trees it is made, if of any."""
+    """What a teacher says of rows, how fast, and of boosted trees how many they are and which library grew them."""
 
     logits: Logits
-    rows_per_second: float
+    rows_per_second: float | None
     trees: int | None = None
+    library: str | None = None
 
 
 def tree_logits(rows: ClickRows, seed: int, report: Callable[[str], None], more: Mapping[str, pa.Table] | None = None) -> Judgement:
     """Row ids and logits by split of boosted trees; of ``more`` rows too, under their names."""
     tables = {split: rows.read(split) for split in SPLITS}
-    trees = fit_boosted_trees(tables, rows.summary, seed, report)
-    stored, began = {}, time.perf_counter()
-    for split, table in (tables | dict(more or {})).items():
-        stored[split] = table["row_id"].to_numpy(), trees.logits(table)
-    count = sum(len(row_id) for row_id, _ in stored.values())
-    return Judgement(stored, count / (time.perf_counter() - began), trees.trees)
+    fitted = fit_boosted_trees(rows, tables["train"], tables["validation"], seed, report)
+    stored = {
+        split: (table["row_id"].to_numpy(), fitted.logits(rows.described(table))) for split, table in (tables | dict(more or {})).items()
+    }
+    speed = rate_of(lambda part: fitted.predict(rows.described(part)), tables["train"])
+    return Judgement(stored, speed, fitted.trees.count, fitted.library)
 
 
 def linear_logits(
@@ -78,28 +80,34 @@ def fit_linear(rows: TextRows, seed: int, report: Callable[[str], None], kind: s
     return model
 
 
-def fit_boosted_trees(rows: Mapping[str, pa.Table], summary: ClickSummary, seed: int, report: Callable[[str], None]) -> BoostedTrees:
-    """The trees that are a teacher in ``distill`` and a baseline in ``evaluate``: on the as-of statistics and the context.
+def fit_boosted_trees(rows: ClickRows, train: pa.Table, validation: pa.Table, seed: int, report: Callable[[str], None]) -> BoostedTrees:
+    """The trees that are a teacher in ``distill`` and a baseline in ``evaluate``: on all that is known of a row but its ids.
 
     Parameters
     ----------
-    rows : mapping of str to Table
-        Rows of :class:`pipelines.tasks.clicks.ClickRows` by split; ``train`` and ``validation`` are read.
-    summary : ClickSummary
-        Of the assembly.
+    rows : ClickRows
+        Of which the tables are, and which describes (:meth:`~pipelines.tasks.clicks.ClickRows.described`) whatever the trees are to judge.
+    train, validation : Table
     seed : int
     report : callable
         Takes one line of progress.
     """
-    from ctr_kd.baselines.clicks import BoostedTrees
+    from ctr_kd.baselines.boosted_trees import BoostedTrees
 
     return BoostedTrees.fit(
-        rows["train"],
-        rows["train"]["label"].to_numpy(),
-        rows["validation"],
-        rows["validation"]["label"].to_numpy(),
-        statistics=[*summary.statistics, *summary.context.dense],
-        categorical=summary.context.categorical,
+        rows.described(train),
+        train["label"].to_numpy(),
+        rows.described(validation),
+        validation["label"].to_numpy(),
+        numeric=rows.numeric,
+        categorical=rows.categorical,
         seed=seed,
         report=report,
     )
+
+
+def teaching_library(run: RunContext) -> dict[str, str]:
+    """Which library grows trees here, where trees teach: those of another library are another teacher, and none is mixed with it."""
+    from ctr_kd.baselines.tree_libraries import installed_library
+
+    return {"boosted_trees": installed_library().name} if "boosted_trees" in run.config.distill.teachers else {}

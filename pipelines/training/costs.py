@@ -14,7 +14,8 @@ from pipelines.tasks.timing import TIMED_ROWS, rate_of
 from pipelines.training.facts import FinetuningFacts, StudentFacts, TeachersFacts
 from pipelines.workspace.context import StageContext
 
-SHOWN = ("rows_per_second", "rows_per_second_alone", "parameters", "bytes", "masked_item_accuracy")  # in metrics.json, of a model
+# In metrics.json, of a model.
+SHOWN = ("rows_per_second", "rows_per_second_alone", "parameters", "bytes", "masked_item_accuracy", "library", "trees")
 
 
 def costs_of(facts: JsonModel) -> dict[str, Any]:

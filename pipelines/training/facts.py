@@ -241,10 +241,13 @@ class TeacherFacts(JsonModel):
     rows_per_second : float
     trees : int
         Of boosted trees; absent otherwise.
+    library : str
+        Which grew them; absent likewise.
     """
 
     rows_per_second: float
     trees: int | None = None
+    library: str | None = None
 
 
 @dataclass(frozen=True)

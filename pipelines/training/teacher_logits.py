@@ -45,8 +45,9 @@ def teacher_logits(context: StageContext, samples: Mapping[str, Samples]) -> tup
         else:
             rows = task.rows(context.inputs["ingest"])
             said = TEACHERS[name](rows, context.config.seed, context.report, transfer)
-            stored, trees = said.logits, {} if said.trees is None else {"trees": said.trees}
-            costs[name] = TeacherFacts(rows_per_second=said.rows_per_second, **trees)
+            stored = said.logits
+            of_trees = {} if said.trees is None else {"trees": said.trees, "library": said.library}
+            costs[name] = TeacherFacts(rows_per_second=said.rows_per_second, **of_trees)
         teachers[name] = {split: align_logits(*stored[split], samples[split]) for split in samples}
         for split in (name for name in ("test", "transfer") if name in samples):
             row_id, logits = samples[split].row_id, teachers[name][split].astype(precision_of(split))

@@ -17,6 +17,7 @@ from feature_store.special_tokens import SPECIALS, UNKNOWN
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import write_json
 from feature_store.tables.parquet_files import read_parquet
+from pipelines.tasks.clicks import ClickRows
 from pipelines.tasks.logits import probabilities
 from pipelines.tasks.teachers import fit_boosted_trees
 from pipelines.training.bert import load_encoders, pretraining_until
@@ -109,10 +110,9 @@ def learn_weights(
         if name == "bert":
             logits[name] = _earlier_bert(context, assembly, fold, samples["validation"], newer)
         else:
-            trees = fit_boosted_trees(
-                {"train": fold.older, "validation": validation}, assembly.summary, context.config.seed, context.report
-            )
-            logits[name] = trees.logits(fold.newer)
+            log = ClickRows(assembly.directory)
+            trees = fit_boosted_trees(log, fold.older, validation, context.config.seed, context.report)
+            logits[name] = trees.logits(log.described(fold.newer))
     signature = assembly.signature()
     learned = fit_teacher_weights(logits, row_context(newer, signature), newer.label, settings.teachers)
     return _decide(context, learned, samples["validation"], teachers, rows=len(newer))

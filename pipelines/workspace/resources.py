@@ -9,7 +9,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-_PACKAGES = ("torch", "numpy", "pyarrow", "pandas", "duckdb", "scikit-learn", "onnxruntime", "mlflow")
+_PACKAGES = ("torch", "numpy", "pyarrow", "pandas", "duckdb", "scikit-learn", "lightgbm", "onnxruntime", "mlflow")
 
 
 def peak_memory_bytes() -> int:

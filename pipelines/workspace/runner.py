@@ -119,12 +119,13 @@ class Runner:
                 found.append((manifest.started, artifact.path.name, artifact))
         return max(found)[2] if found else None
 
-    @staticmethod
-    def _what_changed(stage: Stage, artifact: Artifact) -> str:
-        before = artifact.finished.source
-        if before is None:
+    def _what_changed(self, stage: Stage, artifact: Artifact) -> str:
+        manifest = artifact.finished
+        if manifest.source is None:
             return "of an earlier release"
-        changed = changed_modules(stage.source_digests, before)
+        outside = stage.outside(self.context) if stage.outside else {}
+        before = {name: one.digest or "" for name, one in manifest.inputs.items() if name not in stage.upstream}
+        changed = changed_modules({**stage.source_digests, **outside}, {**manifest.source, **before})
         more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
         return f"changed: {', '.join(changed[:_SHOWN])}{more}" if changed else "by an earlier stage"
 

@@ -33,4 +33,6 @@ FINETUNED = FinetuningFacts(
     rows_per_second_alone=5.0,
 )
 STUDENT = StudentFacts(curve=CURVE, parameters=9, kind="pooled", calibration="none", bytes=36)
-DISTILLED = DistillationFacts(None, TeachersFacts({"boosted_trees": TeacherFacts(rows_per_second=7.0)}), STUDENT, STUDENT)
+DISTILLED = DistillationFacts(
+    None, TeachersFacts({"boosted_trees": TeacherFacts(rows_per_second=7.0, library="lightgbm")}), STUDENT, STUDENT
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from feature_store.features.summary import ClickSummary
 from pipelines.tasks.clicks import ClickRows, ranges
 
 
@@ -49,6 +51,30 @@ def test_raw_rows_say_what_the_codes_mean(assembly: Path) -> None:
         assert found["device"] == row["device"]
         assert found["item_age"] == row["item_age"]
         assert round(found["timestamp"].timestamp() * 1e6) == row["timestamp"]
+
+
+def test_described_rows_have_attributes_and_the_length_of_their_history(assembly: Path, tmp_path: Path) -> None:
+    """An attribute of items that is called as a statistic is takes that one's place."""
+    described = shutil.copytree(assembly, tmp_path / "described")
+    for file, attributes in (("items", {"genre": list("abcba"), "item_age": ["new"] * 5}), ("users", {"country": ["br", None] * 10})):
+        table = pq.read_table(described / f"{file}.parquet")
+        for name, values in attributes.items():
+            table = table.append_column(name, pa.array(values))
+        pq.write_table(table, described / f"{file}.parquet")
+    more = {"item_attributes": ["genre", "item_age"], "user_attributes": ["country"]}
+    ClickSummary.read(described).model_copy(update=more).write(described)
+
+    log = ClickRows(described)
+    assert log.numeric == ["item_clicks_1h", "item_clicks_1d", "history_length"]
+    assert log.categorical == ["device", "genre", "item_age", "country"]
+    rows = log.read("test").slice(0, 40)
+    table = log.described(rows)
+    for row, found in zip(rows.to_pylist(), table.to_pylist(), strict=True):
+        assert found["genre"] == "abcba"[row["item"]] and found["item_age"] == "new"
+        assert found["country"] == (None if row["user"] % 2 else "br")
+        assert found["history_length"] == row["history_end"] - row["history_start"]
+        assert (found["item_clicks_1h"], found["label"]) == (row["item_clicks_1h"], row["label"])
+    assert log.described(rows.slice(0, 0)).num_rows == 0
 
 
 def test_pieces_are_the_whole(assembly: Path) -> None:

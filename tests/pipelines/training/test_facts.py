@@ -84,7 +84,7 @@ def test_the_file_of_distill_has_a_key_for_each_teacher_and_no_key_for_what_ther
     DISTILLED.write(tmp_path)
     written = load_json(tmp_path / FILE)
     assert list(written) == ["teacher/boosted_trees", "student", "student_alone"]
-    assert written["teacher/boosted_trees"] == {"rows_per_second": 7.0}
+    assert written["teacher/boosted_trees"] == {"rows_per_second": 7.0, "library": "lightgbm"}
     assert list(written["student"]) == ["curve", "parameters", "kind", "calibration", "bytes"]
     assert written["student"]["curve"] == CURVE.to_dict()
 
