@@ -30,6 +30,7 @@ PAIRS = (
     ("student", "teacher"),
     ("teacher", "student_alone"),
     ("student", "boosted_trees"),
+    ("student_alone", "boosted_trees"),
     ("student", "popularity"),
     ("student", "linear"),
     ("student", "text_gcn"),

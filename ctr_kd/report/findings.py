@@ -30,6 +30,7 @@ METRIC_TITLES = {
     "calibration_error": "Calib. error",
     "calibration_ratio": "Calib. ratio",
 }
+INSTEAD = "boosted_trees"  # what somebody would use who distils nothing
 WORDS = {"auc": "AUC", "accuracy": "accuracy"}  # inside a sentence
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -106,7 +107,7 @@ def result_rows(metrics: Mapping[str, Any]) -> list[ResultRow]:
     return [
         ResultRow(
             name,
-            model_title(name),
+            model_title(name, models[name].get("library")),
             {metric: Figure.of(models[name][metric]) for metric in METRIC_TITLES if metric in models[name]},
             *(_number(models[name].get(key)) for key in ("rows_per_second", "rows_per_second_alone", "parameters", "bytes")),
         )
@@ -125,10 +126,14 @@ def reading_order(names: Iterable[str]) -> list[str]:
     return sorted(bases, key=lambda name: (order.index(bases[name]) if bases[name] in order else len(order), name))
 
 
-def model_title(name: str) -> str:
-    """A model's name as people say it: ``teacher/bert`` is Teacher bert."""
+def model_title(name: str, library: str | None = None) -> str:
+    """A model's name as people say it, and which library made it where there are several.
+
+    >>> model_title("teacher/bert"), model_title("boosted_trees", "lightgbm")
+    ('Teacher bert', 'Boosted trees (lightgbm)')
+    """
     base, _, part = name.partition("/")
-    return f"{MODEL_TITLES.get(base, base)} {part}".strip()
+    return f"{MODEL_TITLES.get(base, base)} {part}".strip() + (f" ({library})" if library else "")
 
 
 def quality(metrics: Mapping[str, Any]) -> str:
@@ -168,11 +173,12 @@ def verdict(metrics: Mapping[str, Any]) -> Verdict:
     word = WORDS[quality(metrics)]
     effect, headline = _effect(difference(metrics, "student-student_alone"), word)
     rows = {row.name: row for row in result_rows(metrics)}
-    kept, ships = _kept(metrics, rows), _ships(metrics)
+    kept, ships, worth = _kept(metrics, rows), _ships(metrics), _worth(metrics, rows)
     covers = metrics.get("interval_covers")  # of a proof alone
     remarks = [
         ships,
         kept,
+        worth,
         _seeds(metrics),
         coverage(covers) if covers else None,
         *_weak_teacher(metrics),
@@ -182,6 +188,7 @@ def verdict(metrics: Mapping[str, Any]) -> Verdict:
     ]
     end = ships or kept
     sentence = f"{headline.removesuffix('.')}; {end[0].lower()}{end[1:]}" if end else headline
+    sentence += f" {worth}" if worth else ""
     return Verdict(effect, headline, [remark for remark in remarks if remark], sentence)
 
 
@@ -335,16 +342,35 @@ def weighting(metrics: Mapping[str, Any]) -> str | None:
     )
 
 
+def _worth(metrics: Mapping[str, Any], rows: Mapping[str, ResultRow]) -> str | None:
+    """Whether what ships is worth its trouble: it is, where it beats what anybody would use instead; None where that was not measured."""
+    shipped = metrics.get("shipped", "student")
+    lead = difference(metrics, f"{shipped}-{INSTEAD}")
+    if lead is None or lead.value is None or not {shipped, INSTEAD} <= set(rows):
+        return None
+    student, trees, found = rows[shipped].title, rows[INSTEAD].title.lower(), f"{lead.signed()} {WORDS[quality(metrics)]}"
+    if not lead.has_interval:
+        return f"Whether the {student.lower()} beats {trees} is open: {found}, without an interval ({lead.reason})."
+    if lead.sign > 0:
+        return f"The {student.lower()} beats {trees} by {found}."
+    configured = ((metrics.get("run") or {}).get("configuration") or {}).get("distill") or {}
+    if INSTEAD in (configured.get("teachers") or {}):
+        other = "give it more width and epochs (distill.student.width, distill.training.epochs)"
+    else:
+        other = "let them teach it (distill.teachers)"
+    verb = "is behind" if lead.sign < 0 else "cannot be told apart from"
+    return f"The {student.lower()} {verb} {trees} ({found}), so it is not worth its trouble: use those instead, or {other}."
+
+
 def _baselines(metrics: Mapping[str, Any], rows: Mapping[str, ResultRow]) -> list[str]:
     remarks = []
-    for name in ("boosted_trees", "linear", "text_gcn", "popularity"):
+    for name in ("linear", "text_gcn", "popularity"):
         lead = difference(metrics, f"student-{name}")
         if lead is None or lead.value is None or lead.sign > 0 or name not in rows:
             continue
-        said = "do better than" if lead.sign < 0 else "cannot be told apart from"
-        verb = said if name == "boosted_trees" else said.replace("do better", "does better")
+        said = "does better than" if lead.sign < 0 else "cannot be told apart from"
         remarks.append(
-            f"{rows[name].title} {verb} the student: {lead.signed()} {WORDS[quality(metrics)]}, student minus {rows[name].title.lower()}."
+            f"{rows[name].title} {said} the student: {lead.signed()} {WORDS[quality(metrics)]}, student minus {rows[name].title.lower()}."
         )
     return remarks
 

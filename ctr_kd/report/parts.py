@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ctr_kd.report.charts import LineChart, Scale, Strip
-from ctr_kd.report.findings import Figure, model_title
+from ctr_kd.report.findings import Figure, ResultRow, model_title
 
 COLORS = frozenset({"student", "student_alone", "teacher", "boosted_trees", "linear", "popularity", "oracle"})
 
@@ -163,9 +163,9 @@ def difference_cell(figure: Figure | None) -> Cell:
     return Cell(value, interval or None, figure.reason, number=True)
 
 
-def model_cell(name: str) -> Cell:
+def model_cell(row: ResultRow) -> Cell:
     """A model's dot and title."""
-    return Cell(model_title(name), swatch=color(name))
+    return Cell(row.title, swatch=color(row.name))
 
 
 def legend(names: Iterable[str]) -> list[Swatch]:

@@ -67,7 +67,7 @@ def results(rows: Sequence[ResultRow], teacher: str | None = None, shipped: str 
     for row in rows:
         figure = row.figures.get(quality, Figure(None, reason="not measured"))
         drawn = strip([(row.title, color(row.name), figure)], domain, label=f"{METRIC_TITLES[quality]} of {row.title}")
-        cells = [model_cell(row.name), Cell(chart=drawn), figure_cell(figure), *(figure_cell(row.figures.get(name)) for name in main)]
+        cells = [model_cell(row), Cell(chart=drawn), figure_cell(figure), *(figure_cell(row.figures.get(name)) for name in main)]
         if costs:
             alone = f"{findings.count(row.rows_per_second_alone)} row by row" if row.rows_per_second_alone else None
             cells.append(Cell(findings.count(row.rows_per_second), alone, number=True))
@@ -83,7 +83,7 @@ def results(rows: Sequence[ResultRow], teacher: str | None = None, shipped: str 
 def _more_metrics(rows: Sequence[ResultRow], names: Sequence[str]) -> Table | None:
     if not names:
         return None
-    body = [Row([model_cell(row.name), *(figure_cell(row.figures.get(name)) for name in names)]) for row in rows]
+    body = [Row([model_cell(row), *(figure_cell(row.figures.get(name)) for name in names)]) for row in rows]
     return Table([Column("Model"), *numbers(METRIC_TITLES[name] for name in names)], body)
 
 

@@ -81,6 +81,12 @@ def _tiles(metrics: Mapping[str, Any], said: Verdict) -> list[Tile]:
     if gain and gain.value is not None:
         value, _, interval = gain.signed().partition(" ")
         tiles.append(Tile(f"Gain by distillation, {findings.WORDS[name]}", value, interval, said.effect))
+    trees = rows.get(findings.INSTEAD)
+    lead = findings.difference(metrics, f"{metrics.get('shipped', 'student')}-{findings.INSTEAD}")
+    if trees and lead and lead.value is not None:
+        value, _, interval = lead.signed().partition(" ")
+        effect = {1: "gain", -1: "loss", 0: "even"}[lead.sign]
+        tiles.append(Tile(f"Over {trees.title.lower()}, {findings.WORDS[name]}", value, interval, effect))
     if student and student.rows_per_second:
         more = ""
         if teacher and teacher.rows_per_second:

@@ -24,6 +24,13 @@ class RegisterConfig(Config):
         description="gate: on validation, what ships must gain this over the student alone, by the upper end of the interval: 0 refuses a "
         "student that is worse beyond chance, as distill.ship: student may name one; null switches it off",
     )
+    boosted_trees_gain_min: float | None = Field(
+        None,
+        ge=-1,
+        le=1,
+        description="gate: of clicks, on the test rows, AUC of what ships must exceed that of boosted trees, which somebody would use "
+        "instead, by this, by the lower end of the interval; null shows the figure and refuses nothing",
+    )
     log_loss_max: float | None = Field(None, gt=0, description="gate: largest log loss; null asks only that it is finite")
     unseen_share_max: float = Field(
         0.95,

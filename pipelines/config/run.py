@@ -120,6 +120,8 @@ class RunConfig(Config):
             yield f"distill.teachers: {of_texts[0]} is a teacher of texts; clicks have bert and boosted_trees"
         if self.evaluate.text_gcn:
             yield "evaluate.text_gcn is a network of texts and their words, and there are none: remove it"
+        if self.register_.boosted_trees_gain_min is not None and not self.evaluate.boosted_trees:
+            yield "register.boosted_trees_gain_min asks for what evaluate.boosted_trees: false leaves out; remove one of them"
         if self.distill.transfer.augmentation.amount:
             yield "distill.transfer.augmentation makes texts, and there are none; transfer.amount is the transfer set of clicks"
 
@@ -132,6 +134,8 @@ class RunConfig(Config):
             yield "finetune.strategy: next_segment says whether two texts match, and there is one; set source.text_b"
         if self.split is not None:
             yield "split has no effect on texts, whose splits are files (source.train, validation, test): remove it"
+        if self.register_.boosted_trees_gain_min is not None:
+            yield "register.boosted_trees_gain_min is of clicks; texts have no boosted trees: remove it"
         if "boosted_trees" in distill.teachers:
             yield f"distill.teachers: boosted_trees is a teacher of clicks; texts have bert, {', '.join(TEXT_TEACHERS)}"
         if distill.calibration == "isotonic":

@@ -105,7 +105,7 @@ def _data(data: DataFacts) -> Iterator[str]:
 
 
 def _metrics(metrics: Metrics) -> Iterator[str]:
-    models = {name: metrics.models[name] for name in ("student", "student_alone", "teacher") if name in metrics.models}
+    models = {name: metrics.models[name] for name in ("student", "student_alone", "teacher", "boosted_trees") if name in metrics.models}
     names = [name for name in _METRICS if any(name in model for model in models.values())]
     ships = f" This model is the {'student alone' if metrics.shipped == ALONE else 'student'}."
     yield f"On the test rows, with 95 % bootstrap intervals where there are any; users are resampled, the seed is not.{ships}"
@@ -150,6 +150,11 @@ def limits(metrics: Metrics, negative_sampling_rate: float | None) -> list[str]:
         found.append(
             f"Negatives were down-sampled at {negative_sampling_rate:g}; scores are corrected for it, and rates and log loss are of the "
             "full stream."
+        )
+    lead = metrics.comparisons.get(f"{metrics.shipped}-boosted_trees", {}).get("auc", {})
+    if lead.get("low") is not None and lead["low"] <= 0:
+        found.append(
+            f"It does not beat boosted trees by an interval: {lead['difference']:+.4f} [{lead['low']:+.4f}, {lead['high']:+.4f}] AUC."
         )
     if data.users is not None and data.users < _FEW_USERS:
         found.append(f"Only {data.users:,} users: intervals are wide, and rare habits are not in it.")

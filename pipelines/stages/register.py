@@ -16,6 +16,7 @@ from feature_store.tables.files import sha256_of
 from feature_store.tables.json_files import digest_of
 from pipelines.metrics import Metrics, RunFacts, read_plots, write_report
 from pipelines.registry.alias_history import GATE
+from pipelines.registry.boosted_trees import boosted_trees_checks
 from pipelines.registry.challenger import Mismatch, compare_with_champion
 from pipelines.registry.champion_record import ChampionRecord, lost_champion, registry_lost, remember_champion
 from pipelines.registry.lineage import ConfigurationLineage, DataLineage, Lineage, StudentLineage, TeacherLineage
@@ -209,7 +210,8 @@ def gate_answers(
     except (ArtifactError, Mismatch) as error:
         found = compare_with_champion(test=test, rows=rows, trained=trained, model=model, champion=None, bounds=bounds)
         beside = [unreadable_champion(str(error))]
-    checks = [*model_checks(found.challenger, bounds, found.champion), *distillation_checks(metrics.shipping, bounds), *checks, *beside]
+    gains = [*distillation_checks(metrics.shipping, bounds), *boosted_trees_checks(metrics, bounds)]
+    checks = [*model_checks(found.challenger, bounds, found.champion), *gains, *checks, *beside]
     answers = GateAnswers(student=student, champion=champion, checks=checks)
     context.checkpoint.mkdir(exist_ok=True)
     answers.write(context.checkpoint)

@@ -295,11 +295,45 @@ class TestVerdict:
         assert "at 2.0 times its cost" in verdict(metrics).remarks[0]
 
     def test_baselines_that_win_are_named(self, metrics):
-        metrics["comparisons"]["student-boosted_trees"]["auc"] = gap(-0.004)
         metrics["comparisons"]["student-popularity"] = {"auc": gap(0.0003)}
         remarks = " ".join(verdict(metrics).remarks)
-        assert "Boosted trees do better than the student: −0.0040 [−0.0050, −0.0030] AUC, student minus boosted trees." in remarks
         assert "Popularity cannot be told apart from the student" in remarks
+
+    def beside_trees(self, metrics, difference, **run):
+        """The last sentence of the verdict."""
+        metrics["comparisons"]["student-boosted_trees"]["auc"] = difference
+        metrics["models"]["boosted_trees"]["library"] = "lightgbm"
+        metrics["run"]["configuration"] |= run
+        said = verdict(metrics)
+        last = said.sentence.rpartition(". ")[2]
+        assert last in said.remarks
+        return last
+
+    def test_a_student_that_beats_the_trees_says_by_how_much(self, metrics):
+        assert self.beside_trees(metrics, gap(0.0114)) == "The student beats boosted trees (lightgbm) by +0.0114 [+0.0104, +0.0124] AUC."
+
+    @pytest.mark.parametrize(
+        ("difference", "verb", "interval"),
+        [
+            (gap(-0.004), "is behind", "−0.0040 [−0.0050, −0.0030]"),
+            (gap(0.0004), "cannot be told apart from", "+0.0004 [−0.0006, +0.0014]"),
+        ],
+    )
+    def test_a_student_that_does_not_is_not_worth_its_trouble(self, metrics, difference, verb, interval):
+        begin = f"The student {verb} boosted trees (lightgbm) ({interval} AUC), so it is not worth its trouble: use those instead, or "
+        assert self.beside_trees(metrics, difference) == begin + "let them teach it (distill.teachers)."
+        taught = {"distill": {"teachers": {"bert": 0.5, "boosted_trees": 0.5}}}
+        changes = "give it more width and epochs (distill.student.width, distill.training.epochs)."
+        assert self.beside_trees(metrics, difference, **taught) == begin + changes
+
+    def test_without_an_interval_it_is_open_whether_it_beats_the_trees(self, metrics):
+        said = self.beside_trees(metrics, {"difference": 0.2, "low": None, "high": None, "reason": "one user"})
+        assert said == "Whether the student beats boosted trees (lightgbm) is open: +0.2000 AUC, without an interval (one user)."
+
+    def test_it_is_what_ships_that_must_beat_the_trees(self, metrics):
+        metrics["shipped"] = "student_alone"
+        metrics["comparisons"]["student_alone-boosted_trees"] = {"auc": gap(0.005)}
+        assert verdict(metrics).sentence.endswith("The student alone beats boosted trees by +0.0050 [+0.0040, +0.0060] AUC.")
 
     def test_weak_teacher_is_named(self, metrics):
         metrics["comparisons"]["teacher-student_alone"] = {"auc": gap(-0.01)}

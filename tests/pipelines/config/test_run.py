@@ -292,6 +292,14 @@ def test_clicks_have_no_texts_to_augment_and_no_teachers_of_texts(yaml_file: Yam
         load(yaml_file("distill: {teachers: {linear_words: 1}}"))
 
 
+def test_a_bound_on_trees_that_are_not_grown_is_refused(yaml_file: YamlFile, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"asks for what evaluate\.boosted_trees: false leaves out"):
+        load(yaml_file("register: {boosted_trees_gain_min: 0}\nevaluate: {boosted_trees: false}"))
+    (tmp_path / "texts.yaml").write_text(f"source: {TEXTS}\nregister: {{boosted_trees_gain_min: 0}}\n")
+    with pytest.raises(ConfigError, match="is of clicks; texts have no boosted trees"):
+        load(tmp_path / "texts.yaml")
+
+
 def test_a_checkpoint_brings_its_layout_and_its_words(tmp_path: Path) -> None:
     path = tmp_path / "texts.yaml"
     path.write_text(f"source: {TEXTS}\npretrain: {{checkpoint: bert, encoder: {{width: 768, layers: 12, heads: 12}}}}\n")

@@ -104,6 +104,16 @@ def test_names_from_outside_are_no_markup() -> None:
     assert "](http" not in text
 
 
+def test_a_student_that_does_not_beat_the_trees_says_so() -> None:
+    models = {**METRICS.models, "boosted_trees": {"auc": {"value": 0.701, "low": 0.65, "high": 0.75}, "library": "lightgbm"}}
+    level = {"student-boosted_trees": {"auc": {"difference": -0.001, "low": -0.004, "high": 0.002}}}
+    text = card(METRICS.model_copy(update={"models": models, "comparisons": level}))
+    assert "| metric | student | teacher | boosted_trees |" in text
+    assert "- It does not beat boosted trees by an interval: -0.0010 [-0.0040, +0.0020] AUC." in text
+    above = {"student-boosted_trees": {"auc": {"difference": 0.01, "low": 0.004, "high": 0.016}}}
+    assert "It does not beat" not in card(METRICS.model_copy(update={"models": models, "comparisons": above}))
+
+
 def test_limits_are_those_of_the_log() -> None:
     quiet = METRICS.model_copy(update={"data": data_facts(users=5000, test_rows=20_000), "slices": {}})
     assert len(limits(quiet, None)) == 2  # what holds for every model

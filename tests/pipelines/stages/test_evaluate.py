@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ctr_kd.baselines import boosted_trees, tree_libraries
+from ctr_kd.baselines.tree_libraries import Installed
 from feature_store.tables.contracts import DataError
 from pipelines.config.run import STUDENT_KEYS, RunConfig
 from pipelines.stages import evaluate
@@ -137,7 +139,7 @@ def test_what_ships_is_decided_on_validation_and_trains_nothing_anew(pipeline: S
     metrics = latest(pipeline)
     assert metrics["shipped"] == "student" and metrics["shipping"]["validation"]["low"] > 0
     assert metrics["verdict"].startswith("Distillation gave +")
-    assert metrics["verdict"].endswith("AUC on validation, a gain beyond chance.")
+    assert "AUC on validation, a gain beyond chance. The student beats boosted trees (" in metrics["verdict"]
     auc = {name: metrics["models"][name]["auc"]["value"] for name in ("teacher", "student", "student_alone")}
     expected = (auc["student"] - auc["student_alone"]) / (auc["teacher"] - auc["student_alone"])
     assert metrics["transfer_ratio"] == pytest.approx(expected)
@@ -189,7 +191,41 @@ def test_trees_that_were_a_teacher_are_not_fitted_again(pipeline: SmallPipeline,
     models = latest(pipeline)["models"]
     assert models["boosted_trees"]["auc"] == models["teacher/boosted_trees"]["auc"]
     assert models["boosted_trees"]["rows_per_second"] == 7.0
+    assert models["boosted_trees"]["library"] == models["teacher/boosted_trees"]["library"] == "lightgbm"
     assert models["teacher/bert"]["masked_item_accuracy"] == models["teacher"]["masked_item_accuracy"] == {"before": 0.2, "after": 0.1}
+
+
+def test_trees_stand_beside_the_students_with_the_library_that_grew_them(
+    pipeline: SmallPipeline, quick: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tree_libraries, "installed_library", lambda: Installed("scikit-learn"))
+    monkeypatch.setattr(boosted_trees, "installed_library", tree_libraries.installed_library)
+    pipeline.runner(quick).run()
+    metrics, page = latest(pipeline), (pipeline.workspace / "reports" / "latest" / "report.html").read_text()
+    assert metrics["models"]["boosted_trees"]["library"] == "scikit-learn"
+    assert {"student-boosted_trees", "student_alone-boosted_trees"} <= set(metrics["comparisons"])
+    assert "Boosted trees (scikit-learn)" in page and "Over boosted trees (scikit-learn), AUC" in page
+
+
+@pytest.mark.parametrize("teachers", [{"bert": 1.0}, {"bert": 0.5, "boosted_trees": 0.5}])
+def test_trees_of_another_library_are_another_baseline(
+    pipeline: SmallPipeline, quick: RunConfig, monkeypatch: pytest.MonkeyPatch, teachers: dict[str, float]
+) -> None:
+    for module in (tree_libraries, boosted_trees):
+        monkeypatch.setattr(module, "installed_library", lambda: Installed("scikit-learn"))
+    config = RunConfig.model_validate(quick.model_dump(by_alias=True) | {"distill": {"teachers": teachers}})
+    runner = pipeline.runner(config)
+    runner.run()
+    manifest = runner.context.artifacts["evaluate"].finished
+    assert manifest.inputs["boosted_trees"].digest == "scikit-learn"
+    assert pipeline.runner(config).run().made == ()
+    pytest.importorskip("lightgbm", reason="LightGBM is not installed: pip install lightgbm", exc_type=(ImportError, OSError))
+    monkeypatch.undo()
+    other = pipeline.runner(config)
+    assert other.states()[-1].state == "made by other code (changed: boosted_trees)"
+    assert other.run().made == ("evaluate",)
+    if "boosted_trees" not in teachers:
+        assert latest(pipeline)["models"]["boosted_trees"]["library"] == "lightgbm"
 
 
 def test_the_report_is_one_page_with_its_curves(pipeline: SmallPipeline, quick: RunConfig) -> None:
