@@ -1,7 +1,8 @@
 """The result of a run for people: an HTML report, and a table for the terminal."""
 
+from ctr_kd.report.conclusions import Verdict, coverage, verdict
 from ctr_kd.report.features import render_features
-from ctr_kd.report.findings import WORDS, Figure, Verdict, coverage, quality, verdict
+from ctr_kd.report.findings import WORDS, Figure, quality
 from ctr_kd.report.frontier import render_sweep
 from ctr_kd.report.monitoring import render_monitoring
 from ctr_kd.report.page import render

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ctr_kd.report import classes, findings, forgetting, importance, rendering, results, run
+from ctr_kd.report import classes, conclusions, findings, forgetting, importance, rendering, results, run
 from ctr_kd.report import curves as drawn
 
 
@@ -36,8 +36,8 @@ def render(metrics: Mapping[str, Any], curves: Mapping[str, Any] | None = None, 
     True
     """
     curves = curves or {}
-    said = findings.verdict(metrics)
-    teacher = [text for text in (forgetting.sentence(metrics), findings.weighting(metrics)) if text]
+    said = conclusions.verdict(metrics)
+    teacher = [text for text in (forgetting.sentence(metrics), conclusions.weighting(metrics)) if text]
     page = rendering.page(
         "report.html",
         title=said.headline,

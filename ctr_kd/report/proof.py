@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ctr_kd.report import findings, rendering, results, run
+from ctr_kd.report import conclusions, findings, rendering, results, run
 from ctr_kd.report.charts import Axis, Series, line_chart, padded, scale, spread, strip
 from ctr_kd.report.findings import METRIC_TITLES, Figure
 from ctr_kd.report.parts import Cell, Column, Panel, Row, Swatch, Table, difference_cell, figure_cell, legend, numbers
@@ -66,7 +66,7 @@ def render_proof(proof: Mapping[str, Any]) -> str:
     >>> "better in 2 of 2 seeds" in render_proof({"comparisons": {"student-student_alone": {"auc": auc}}})
     True
     """
-    said = findings.verdict(proof)
+    said = conclusions.verdict(proof)
     return rendering.page(
         "proof.html",
         title=said.headline,

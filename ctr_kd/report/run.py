@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctr_kd.report import findings
-from ctr_kd.report.findings import Figure, Verdict
+from ctr_kd.report.conclusions import Verdict
+from ctr_kd.report.findings import Figure
 from ctr_kd.report.parts import Cell, Column, Header, Headline, Row, Table, Tile, numbers
 
 FACT_TITLES = {
