@@ -166,7 +166,8 @@ def basis(data: Mapping[str, Any]) -> str:
         return f"{_seeds(count)}, {rows}. Intervals are of 95 %, by bootstrap over {more}."
     if isinstance(data.get("seeds"), list):
         if len(data["seeds"]) == 1:
-            return "One seed. Intervals on test are of 95 %, by bootstrap over rows: they do not hold what another seed would change."
+            units = data.get("units", "rows")
+            return f"One seed. Intervals on test are of 95 %, by bootstrap over {units}: they do not hold what another seed would change."
         return f"{_seeds(len(data['seeds']))}; figures are means. The means have no interval."
     if "sets" in data:
         return f"{_seeds(len(data['sets'][0]['seeds']))}. No bootstrap interval; the standard error over users stands in the table."
@@ -482,13 +483,20 @@ def overview(names: Sequence[str]) -> list[str]:
         metric = "accuracy" if "accuracy" in data["models"]["student"] else "auc"
         three = [share(data["models"][one][metric]["value"]) for one in ("teacher", "student", "student_alone")]
         configuration = data["run"]["configuration"]["name"]
-        compared = difference(data["comparisons"]["student-student_alone"][metric])
+        compared, trees = difference(data["comparisons"]["student-student_alone"][metric]), data["comparisons"].get("student-boosted_trees")
         counts = str(len(data["seeds"])), str(len(data.get("teacher_seeds", [0])))
-        rows.append([f"`conf/{configuration}.yaml`", "AUC" if metric == "auc" else metric, *counts, *three, compared])
-    return _grid(
-        ["configuration", "metric", "student seeds", "teacher seeds", "teacher", "student", "student alone", "student less student alone"],
-        rows,
-    )
+        rows.append(
+            [
+                f"`conf/{configuration}.yaml`",
+                "AUC" if metric == "auc" else metric,
+                *counts,
+                *three,
+                compared,
+                "-" if trees is None else difference(trees[metric]),
+            ]
+        )
+    header = ["configuration", "metric", "student seeds", "teacher seeds", "teacher", "student", "student alone"]
+    return _grid([*header, "student less student alone", "student less boosted trees"], rows)
 
 
 TABLES: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {

@@ -85,7 +85,7 @@ def bring_up_to_date(runner: Runner, comparison: Comparison, force: bool = False
         lambda context: comparison.compare(context, taught),
         source=comparison.compare.__module__,
         upstream=("ingest", "finetune", "teacher"),
-        keys=("name", "seed", *STUDENT_KEYS, "evaluate.bootstrap", "evaluate.seed", comparison.name),
+        keys=("name", "seed", *STUDENT_KEYS, "evaluate.bootstrap", "evaluate.seed", "evaluate.boosted_trees", comparison.name),
         outside=lambda _: digests,
         conclude=lambda context: publish_beside_run(context, comparison.files),
     )

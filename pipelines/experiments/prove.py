@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ctr_kd.evaluation.rows import EvaluationRows
 from ctr_kd.evaluation.several_seeds import Seeded, measure_seeds, seed_differences, seed_means
@@ -17,9 +18,11 @@ from pipelines.experiments.ablations import ablation_variants, alone, amount_key
 from pipelines.experiments.comparison import Comparison, Taught, bring_up_to_date, compared_rows
 from pipelines.metrics import RunFacts
 from pipelines.tasks import Rows
+from pipelines.tasks.baselines import fitted_library
 from pipelines.tasks.logits import stored_probabilities
+from pipelines.training.baselines import Costs, baseline_scores
 from pipelines.training.costs import combined_costs, student_costs
-from pipelines.training.facts import StudentFacts
+from pipelines.training.facts import StudentFacts, TeachersFacts
 from pipelines.training.proofs import FILE, PAGE
 from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.context import RunContext, StageContext
@@ -39,7 +42,8 @@ def prove(runner: Runner, force: bool = False) -> str:
     force : bool
         Train the students again even where they are up to date; the teachers and their transfer sets stay.
     """
-    bring_up_to_date(runner, Comparison("prove", students(runner.context.config), compare_students, (FILE, PAGE)), force)
+    wanted, library = students(runner.context.config), fitted_library(runner.context)
+    bring_up_to_date(runner, Comparison("prove", wanted, compare_students, (FILE, PAGE), library), force)
     return proof_table(runner.context)
 
 
@@ -84,7 +88,10 @@ def compare_students(context: StageContext, taught: Sequence[Taught]) -> None:
     config, settings = context.config, context.config.evaluate
     test, rows, bootstrap = compared_rows(context)
 
-    seeds, trained, measured = student_seeds(config), taught[0].students, _measured(config, taught, test, rows, bootstrap)
+    seeds, trained = student_seeds(config), taught[0].students
+    beside, costs_beside = _beside(context, taught, test)
+    measured = _measured(config, taught, test, rows, bootstrap)
+    measured |= {name: measure_seeds(rows.label, scores, bootstrap, rows.weight) for name, scores in beside.items()}
     means = {name: seed_means(one, settings.seed) for name, one in measured.items()}
     models = {name: {metric: mean.to_json() for metric, mean in one.items()} for name, one in means.items()}
     main = quality({"models": models})
@@ -95,10 +102,11 @@ def compare_students(context: StageContext, taught: Sequence[Taught]) -> None:
         """By metric: one model minus another."""
         return {metric: found.to_json() for metric, found in seed_differences(one, other, settings.seed).items()}
 
-    named = ("teacher", *(f"teacher/{name}" for name in _members(config)), "student", "student_alone")
+    named = ("teacher", *(f"teacher/{name}" for name in _members(config)), "student", "student_alone", *beside)
     costs = student_costs(trained[f"student/{seeds[0]}"], test)
     of_model = {"teacher": combined_costs(context), "student": costs, "student_alone": costs}  # the same graph with other numbers
-    pairs = (*PAIRS, *(("student", f"teacher/{name}") for name in _members(config)))
+    of_model |= costs_beside
+    pairs = (*PAIRS, *(("student", name) for name in (*(f"teacher/{name}" for name in _members(config)), *beside)))
     (variants, impossible), amounts = ablation_variants(config), amount_titles(config)
     under_first = {name: {metric: one.under_first for metric, one in measured[name].items()} for name in measured}
     figures = {
@@ -165,6 +173,13 @@ def _measured(
     return measured
 
 
+def _beside(context: StageContext, taught: Sequence[Taught], test: Rows) -> tuple[dict[str, list[list[NDArray]]], Costs]:
+    """What the boosted trees say of the test rows, by teacher seed where they teach, and what they cost; of rows that have such."""
+    seeds = taught if "boosted_trees" in context.config.distill.teachers else taught[:1]
+    found = [baseline_scores(context, test, ("boosted_trees",), one.teacher, TeachersFacts.read(one.teacher)) for one in seeds]
+    return {name: [[scores[name]] for scores, _ in found] for name in found[0][0]}, found[0][1]
+
+
 def _members(config: RunConfig) -> list[str]:
     """Names of the teachers, where there are several that speak together."""
     return list(config.distill.teachers) if len(config.distill.teachers) > 1 else []
@@ -202,9 +217,10 @@ def proof_table(run: RunContext) -> str:
         lines.append(f"{seed:<28}{one:>9.4f}{two:>9.4f}{gain:>+12.4f}")
     lines.append(f"{'mean':<28}{np.mean(student):>9.4f}{np.mean(other):>9.4f}{pair['difference']:>+12.4f}")
     lines += _teacher_lines(proof, main)
-    lines += ["", f"{'teacher':<28}{WORDS[main]:>9}{'the student against it':>33}"]
-    for name in (name for name in proof["models"] if name.split("/")[0] == "teacher"):
-        lines.append(_line(name.removeprefix("teacher/"), proof["models"][name][main], proof["comparisons"][f"student-{name}"][main]))
+    lines += ["", f"{'beside':<28}{WORDS[main]:>9}{'the student against it':>33}"]
+    beside = {name.removeprefix("teacher/"): name for name in proof["models"] if name.split("/")[0] in ("teacher", "boosted_trees")}
+    for name, model in beside.items():  # trees that teach too have one line
+        lines.append(_line(name, proof["models"][model][main], proof["comparisons"][f"student-{model}"][main]))
     if proof["ablation"]:
         lines += ["", f"{'changed':<28}{WORDS[main]:>9}{'against the student':>33}{under}"]
     lines += [_line(one["name"], one[main], one["against_student"]) for one in proof["ablation"]]

@@ -49,9 +49,9 @@ def test_it_trains_pairs_and_variants_and_finds_them_again(experiment: Run, tmp_
     assert out.splitlines()[0] == proof["verdict"]["sentence"]
     assert out.strip().endswith("reports/latest/prove.html")
     assert proof["seeds"] == [0, 1] and proof["run"]["trained"] == 6
-    assert set(proof["models"]) == {"teacher", "student", "student_alone"}
+    assert set(proof["models"]) == {"teacher", "student", "student_alone", "boosted_trees"}
     assert [len(proof["models"][name]["auc"]["seeds"]) for name in ("teacher", "student")] == [1, 2]
-    assert set(proof["comparisons"]) == {"student-student_alone", "student-teacher", "teacher-student_alone"}
+    assert set(proof["comparisons"]) == {"student-student_alone", "student-teacher", "teacher-student_alone", "student-boosted_trees"}
     assert [one["name"] for one in proof["ablation"]] == ["listwise term"]
     assert proof["models"]["student"]["rows_per_second"] > 0 and proof["models"]["teacher"]["rows_per_second_alone"] > 0
     folder = tmp_path / "workspace" / "reports" / "latest"
@@ -90,6 +90,25 @@ def test_each_of_several_teachers_stands_beside_the_student(experiment: Run, tmp
         (line,) = (line for line in out.splitlines() if line.startswith(f"{name} "))
         assert f"{auc:.4f}" in line and f"{difference['difference']:+.4f} [{difference['low']:+.4f}, " in line
     assert "Teacher boosted_trees" in (tmp_path / "workspace" / "reports" / "latest" / "prove.html").read_text()
+    assert proof["models"]["boosted_trees"]["auc"] == proof["models"]["teacher/boosted_trees"]["auc"]  # they are not fitted again
+    assert proof["comparisons"]["student-boosted_trees"]["auc"] == proof["comparisons"]["student-teacher/boosted_trees"]["auc"]
+
+
+def test_boosted_trees_that_teach_nobody_stand_beside_the_student(experiment: Run, tmp_path: Path) -> None:
+    settings = ("--seeds", "1", "--set", "prove.ablation=[]")
+    code, out, err = experiment("prove", *settings)
+    assert code == 0, err
+    proof = latest(tmp_path)
+    trees, difference = proof["models"]["boosted_trees"], proof["comparisons"]["student-boosted_trees"]["auc"]
+    assert np.isclose(difference["difference"], proof["models"]["student"]["auc"]["value"] - trees["auc"]["value"])
+    assert trees["library"] in ("lightgbm", "scikit-learn") and trees["rows_per_second"] > 0
+    assert f"boosted trees ({trees['library']})" in proof["verdict"]["sentence"]
+    (line,) = (line for line in out.splitlines() if line.startswith("boosted_trees "))
+    assert f"{trees['auc']['value']:.4f}" in line and f"{difference['difference']:+.4f} [{difference['low']:+.4f}, " in line
+    assert f"Boosted trees ({trees['library']})" in (tmp_path / "workspace" / "reports" / "latest" / "prove.html").read_text()
+    code, _, err = experiment("prove", *settings, "--set", "evaluate.boosted_trees=false")
+    assert code == 0, err
+    assert "boosted_trees" not in latest(tmp_path)["models"]
 
 
 def test_one_transfer_set_serves_all_seeds_and_is_labelled_by_the_teacher_of_the_run(experiment: Run, tmp_path: Path) -> None:
