@@ -65,9 +65,10 @@ class TreeSettings:
 
     @classmethod
     def for_rows(cls, rows: int) -> TreeSettings:
-        """What somebody finds in ten minutes for so many training rows: by validation small logs want smaller trees and steps.
+        """What somebody finds in ten minutes for so many training rows: small logs want smaller trees and steps.
 
-        On validation of four logs: 80,000 to 290,000 rows gain .002 to .005 AUC by 31 leaves in place of 127; 2.4 million want the 127.
+        By validation of four logs: 31 leaves and steps of .05 give .001 to .004 AUC more than the defaults with 80,000 to 290,000 rows,
+        and .003 less with 2.4 million.
         """
         if rows >= 1_000_000:
             return cls()
