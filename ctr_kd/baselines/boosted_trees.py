@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from ctr_kd.baselines.columns import Columns, categories, numbers
 from ctr_kd.baselines.tree_libraries import FITS, Inputs, LabelledRows, Library, Trees, TreeSettings, installed_library
 from ctr_kd.metrics.checks import Floats, UndefinedMetric, check_rows, require_both_labels
-from feature_store.config import parse_duration
+from feature_store.config_types import parse_duration
 
 _CERTAIN = 1e-6  # from 0 and from 1: no row is more certain than that
 

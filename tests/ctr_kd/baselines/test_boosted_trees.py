@@ -189,7 +189,8 @@ WINDOWS = {"10m": 600, "1h": 3600, "90m": 5400, "1d": 86400, "2w": 1209600}
 class TestWindowRatios:
     def test_declared_keys_and_other_names(self):
         names = ["item_referrer_clicks_1h", "hour", "item_clicks_1h", "item_referrer_clicks_10m", "item_ctr", "user_region_clicks_7d", "1h"]
-        assert window_ratios(names) == [("item_referrer_clicks_10m", "item_referrer_clicks_1h")]
+        shares_and_trends = ["item_referrer_clicks_1h_of_item", "item_referrer_clicks_10m_of_item", "item_clicks_10m_of_1h"]
+        assert window_ratios([*names, *shares_and_trends]) == [("item_referrer_clicks_10m", "item_referrer_clicks_1h")]
 
     @given(
         st.dictionaries(st.sampled_from(["item_clicks", "item_os_clicks", "user"]), st.sets(st.sampled_from(sorted(WINDOWS)))), st.randoms()
