@@ -1,6 +1,6 @@
-"""How fast a model is measured: all metrics on 500,000 rows of 50,000 users, the bootstrap, and the boosted-trees baseline.
+"""How fast a model is measured: all metrics on 500,000 rows of 50,000 users, and the bootstrap.
 
-    python benchmarks/bench_metrics.py [--rows 500000] [--users 50000] [--no-trees]
+    python benchmarks/bench_metrics.py [--rows 500000] [--users 50000]
 
 Beside them, in the same run, what most code does: scikit-learn's AUC over all rows and, for GAUC, once per user in a
 pandas groupby (timed on a twentieth of the users, then scaled). Writes results/metrics.json.
@@ -19,13 +19,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from sklearn.metrics import roc_auc_score
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ctr_kd import metrics as m
-from ctr_kd.baselines.boosted_trees import BoostedTrees
 from ctr_kd.evaluation.evaluate import evaluate_models
 from ctr_kd.evaluation.rows import EvaluationRows, standard_slices
 from ctr_kd.metrics.bootstrap import AucStatistic, Bootstrap
@@ -116,37 +114,10 @@ def measure_bootstrap(data: dict[str, np.ndarray]) -> dict[str, Any]:
     }
 
 
-def measure_trees(rows: int = 1_200_000, statistics: int = 9, categorical: int = 7) -> dict[str, Any]:
-    """Seconds to fit the boosted trees on a million rows with validation on the rest."""
-    rng = np.random.default_rng(2)
-    columns: dict[str, Any] = {f"s{i}": rng.lognormal(size=rows).astype(np.float32) for i in range(statistics)}
-    logit = sum(np.log(columns[f"s{i}"]) * (0.5 / (i + 1)) for i in range(statistics)) - 1.5
-    for i in range(categorical):
-        code = rng.zipf(1.5, rows) % 40
-        logit = logit + rng.normal(0, 0.1, 40)[code]
-        columns[f"c{i}"] = code.astype(str)
-    label = rng.random(rows) < 1 / (1 + np.exp(-logit))
-    table, split = pa.table(columns), rows * 5 // 6
-    fitted: list[BoostedTrees] = []
-    names = {"statistics": [f"s{i}" for i in range(statistics)], "categorical": [f"c{i}" for i in range(categorical)]}
-    seconds = _seconds(
-        lambda: fitted.append(BoostedTrees.fit(table.slice(0, split), label[:split], table.slice(split), label[split:], **names))
-    )
-    predict = _seconds(lambda: fitted[0].predict(table.slice(split)))
-    return {
-        "rows": rows,
-        "columns": statistics + categorical,
-        "trees": fitted[0].trees,
-        "fit_seconds": seconds,
-        "predicted_rows_per_second": (rows - split) / predict,
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=500_000)
     parser.add_argument("--users", type=int, default=50_000)
-    parser.add_argument("--no-trees", action="store_true", help="leave out the boosted trees, which take most of the time")
     options = parser.parse_args()
     data = click_rows(options.rows, options.users)
     found = measure_metrics(data)
@@ -165,12 +136,6 @@ def main() -> None:
         "metrics": found,
         "bootstrap": bootstrap,
     }
-    if not options.no_trees:
-        trees = measure_trees()
-        print(
-            f"boosted trees: {trees['trees']} trees on {trees['rows']:,} rows x {trees['columns']} columns in {trees['fit_seconds']:.1f} s"
-        )
-        result["boosted_trees"] = trees
     result["machine"] = {
         "processor": platform.processor() or platform.machine(),
         "python": platform.python_version(),
