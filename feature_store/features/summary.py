@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import Field, PlainSerializer
 
+from feature_store.config import AssemblyConfig
+from feature_store.config_statistics import StatisticsConfig
 from feature_store.tables.contracts import ContextNames
 from feature_store.tables.json_models import IsoTime, JsonFile, JsonModel
 
@@ -96,6 +98,8 @@ class ClickSummary(JsonFile):
         No event at this time or later was used.
     negative_sampling_rate : float, optional
         Share of the rows without a click that the log kept; None where it kept all.
+    made_with : StatisticsConfig, optional
+        Settings of the statistics, what ``statistics.auto`` added among them; None in an assembly of release 0.2.
     """
 
     FILE: ClassVar[str] = "summary.json"
@@ -119,3 +123,8 @@ class ClickSummary(JsonFile):
     oracle: bool
     as_of: IsoTime
     negative_sampling_rate: float | None = None
+    made_with: Annotated[StatisticsConfig, PlainSerializer(lambda config: config.model_dump(mode="json"))] | None = None
+
+    def assembly(self, config: AssemblyConfig) -> AssemblyConfig:
+        """Settings of further rows like these: of the statistics those of the assembly, where ``statistics.auto`` may have added some."""
+        return config if self.made_with is None else config.model_copy(update={"statistics": self.made_with})

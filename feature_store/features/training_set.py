@@ -129,6 +129,7 @@ def assemble(
         oracle=log.oracle,
         as_of=utc(newest + 1) if as_of is None else as_of,
         negative_sampling_rate=None if sampled else config.negative_sampling_rate,
+        made_with=config.statistics,
     )
     write_json(output / "vocabulary.json", vocabulary)
     summary.write(output)

@@ -84,7 +84,7 @@ def write_unmet_rows(
     store : Store
         As it was when the assembly was made.
     assembly : Path
-        Artifact of :func:`feature_store.features.training_set.assemble` with the same ``config`` and ``as_of``.
+        Artifact of :func:`feature_store.features.training_set.assemble` with the same ``config`` and ``as_of``; its statistics count.
     output : Path
         The Parquet file; its folder exists.
     config : AssemblyConfig
@@ -114,6 +114,7 @@ def write_unmet_rows(
         When no row is asked for, or no pair is eligible.
     """
     summary = ClickSummary.read(assembly)
+    config = summary.assembly(config)
     draws, title = len(purpose.draws), purpose.title
     each = round(amount * summary.rows["train"] / draws)
     if each < 1:

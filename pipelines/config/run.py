@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -102,10 +102,14 @@ class RunConfig(Config):
         """Columns by whose parts the gate may judge; None for readers that know theirs once they have read the log."""
         if self.task == "texts":
             return ["label"]
+        named = self._columns_of_few_values()
+        return None if named is None else [*named, "history_length", "item"]
+
+    def _columns_of_few_values(self) -> list[str] | None:
+        """Categorical columns of a click log; None for readers that know theirs once they have read it."""
         if self.source.reader != "tabular":
             return None
-        attributes = self.source.items.categorical if self.source.items else []
-        return [*self.source.context.categorical, *attributes, "history_length", "item"]
+        return [*self.source.context.categorical, *(self.source.items.categorical if self.source.items else [])]
 
     def _misfits_of_clicks(self) -> Iterator[str]:
         """Keys that have no meaning for a click log."""
@@ -113,6 +117,8 @@ class RunConfig(Config):
             yield "pretrain.checkpoint is a BERT of words, and a click log has items of its own; remove it"
         elif self.tokens != TokensConfig():
             yield "tokens has no effect on a click log; remove it, or set source.reader: text"
+        if self.statistics.auto and self._columns_of_few_values() == []:
+            yield "statistics.auto needs columns to cross items and users with: name source.context or source.items, or remove it"
         if self.split is None:
             yield "split is missing; it is required (training, validation and test window), for all readers but text"
         of_texts = [name for name in TEXT_TEACHERS if name in self.distill.teachers]
@@ -136,6 +142,8 @@ class RunConfig(Config):
             yield "split has no effect on texts, whose splits are files (source.train, validation, test): remove it"
         if self.register_.boosted_trees_gain_min is not None:
             yield "register.boosted_trees_gain_min is of clicks; texts have no boosted trees: remove it"
+        if self.statistics.auto:
+            yield "statistics.auto has no effect on texts, which have no statistics: remove it"
         if "boosted_trees" in distill.teachers:
             yield f"distill.teachers: boosted_trees is a teacher of clicks; texts have bert, {', '.join(TEXT_TEACHERS)}"
         if distill.calibration == "isotonic":
@@ -355,15 +363,20 @@ def scalar(value: Any) -> str:
     >>> scalar(timedelta(hours=36)), scalar([0.8, 0.2]), scalar(None)
     ('36h', '[0.8, 0.2]', 'null')
     """
+    text = yaml.safe_dump(_plain(value), default_flow_style=True, allow_unicode=True, sort_keys=False, width=10_000)
+    return text.removesuffix("\n").removesuffix("...").rstrip()
+
+
+def _plain(value: Any) -> Any:
+    """What YAML knows, as a configuration says it; of a block the keys that were set."""
     if isinstance(value, timedelta):
         return duration_text(value)
     if isinstance(value, Path):
-        value = str(value)
+        return str(value)
     if isinstance(value, datetime):
-        value = value.strftime("%Y-%m-%dT%H:%M:%S.%f" if value.microsecond else "%Y-%m-%dT%H:%M")
-    if isinstance(value, tuple):
-        value = [duration_text(item) if isinstance(item, timedelta) else item for item in value]
-    if isinstance(value, list) and any(isinstance(item, BaseModel) for item in value):
-        value = [item.model_dump(mode="json", by_alias=True) if isinstance(item, BaseModel) else item for item in value]
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000)
-    return text.removesuffix("\n").removesuffix("...").rstrip()
+        return value.strftime("%Y-%m-%dT%H:%M:%S.%f" if value.microsecond else "%Y-%m-%dT%H:%M")
+    if isinstance(value, BaseModel):
+        return _plain(value.model_dump(by_alias=True, exclude_unset=True))
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value

@@ -64,6 +64,8 @@ class Lineage(JsonFile):
     student : StudentLineage
     split : SplitTimes, optional
         Windows of the rows that it learned from; None for texts, and for a student of release 0.2.
+    statistics : dict, optional
+        Settings of the statistics of these rows, what ``statistics.auto`` added among them; None likewise.
     """
 
     FILE: ClassVar[str] = "lineage.json"
@@ -79,6 +81,7 @@ class Lineage(JsonFile):
     code_revision: str | None = None
     student: StudentLineage = Field(default_factory=StudentLineage)
     split: SplitTimes | None = None
+    statistics: dict[str, Any] | None = None
 
 
 class Contents(JsonFile):

@@ -119,6 +119,7 @@ def load_model_folder(path: Path) -> LoadedModel:
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path}: validation_scores of its {Lineage.FILE} is damaged ({error}); register the student again") from None
     edges = EVEN_EDGES if reference is None else reference.edges
-    return LoadedModel(
-        path, path / "data" / DATA, load_scorer(path), reference, edges, lineage.split, lineage.configuration.keys.get("ingest", {})
-    )
+    read = dict(lineage.configuration.keys.get("ingest", {}))
+    if lineage.statistics is not None:
+        read["statistics"] = lineage.statistics
+    return LoadedModel(path, path / "data" / DATA, load_scorer(path), reference, edges, lineage.split, read)

@@ -72,7 +72,7 @@ def look_at_features(context: StageContext) -> None:
 
     rows = ClickRows(context.inputs["ingest"])
     summary = rows.summary
-    known = statistic_meanings(context.config.statistics)
+    known = statistic_meanings(summary.assembly(context.config.assembly).statistics)
     meanings = {name: known[name] for name in summary.statistics}
     meanings |= dict.fromkeys(summary.context.dense, "dense context column of the log")
     clicked = {split: rows.column(split, "label") == 1 for split in ("train", "validation")}

@@ -70,7 +70,7 @@ def register_student(context: StageContext) -> None:
     rows = test.read("test")
     example = test.raw(rows.slice(0, _EXAMPLE_ROWS)).to_pandas()
     model = context.output / MODEL
-    made_from = lineage(context, metrics)
+    made_from = lineage(context, metrics, test)
     export = context.inputs["distill"] / EXPORTS[metrics.shipped]
     student = save_model(export, model, made_from, example)
     asked = gate_answers(context, registry, metrics, student=student, model=model, test=test, rows=rows, example=example)
@@ -142,7 +142,7 @@ def foreign_parameters(distill: Path, shipped: str) -> list[str]:
     return found
 
 
-def lineage(context: StageContext, metrics: Metrics) -> Lineage:
+def lineage(context: StageContext, metrics: Metrics, rows: Rows) -> Lineage:
     """Where the student comes from: digests of data, configuration, teacher and code, and why it is the one that ships."""
     manifests = {name: artifact.finished for name, artifact in context.run.artifacts.items()}
     keys = {name: manifest.config for name, manifest in manifests.items()}
@@ -159,6 +159,7 @@ def lineage(context: StageContext, metrics: Metrics) -> Lineage:
         versions=manifests["distill"].versions,
         code_revision=code_revision(),
         split=metrics.data.split,
+        statistics=rows.facts().get("made_with"),
     )
 
 

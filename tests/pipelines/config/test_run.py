@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from feature_store.config import TokenizerConfig
-from pipelines.config.run import RunConfig, describe, load
+from feature_store.config_statistics import DeclaredConfig
+from pipelines.config.run import RunConfig, describe, load, scalar
 from pipelines.errors import ConfigError
 
 YamlFile = Callable[..., Path]
@@ -362,3 +363,22 @@ def test_the_gate_looks_at_parts_of_columns_that_there_are(tmp_path: Path) -> No
     path.write_text("source: {reader: text, train: a.tsv, test: b.tsv}\nregister: {slices: [device]}")
     with pytest.raises(ConfigError, match=r"register.slices: there is no column 'device' with few values; there are label"):
         load(path)
+
+
+def test_statistics_are_chosen_only_where_there_are_some(tmp_path: Path) -> None:
+    path = tmp_path / "demo.yaml"
+    path.write_text(f"source: {TEXTS}\nstatistics: {{auto: true}}\n")
+    with pytest.raises(ConfigError, match=r"statistics\.auto has no effect on texts, which have no statistics: remove it"):
+        load(path)
+    source = "{reader: tabular, events: {path: '*.csv', user: u, item: i, time: t}%s}"
+    events = f"source: {source}\nsplit: {{leave_one_out: true}}\nstatistics: {{auto: true}}\n"
+    path.write_text(events % "")
+    with pytest.raises(ConfigError, match=r"statistics\.auto needs columns .*: name source\.context or source\.items, or remove it"):
+        load(path)
+    path.write_text(events % ", context: {categorical: [device]}")
+    assert load(path).statistics.auto
+
+
+def test_a_declared_statistic_is_printed_as_it_is_written() -> None:
+    declared = DeclaredConfig(by=("referrer", "item"), count=("clicks",), windows=("10m", "1d"), share_of=("item",))
+    assert scalar([declared]) == "[{by: [item, referrer], count: [clicks], windows: [10m, 1d], share_of: [[item]]}]"

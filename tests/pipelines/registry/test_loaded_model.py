@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from feature_store.config import AssemblyConfig
+from feature_store.config_statistics import StatisticsConfig
 from feature_store.config_types import parse_duration
 from pipelines.registry.lineage import ConfigurationLineage
 from pipelines.registry.loaded_model import load_model_folder
@@ -28,6 +29,12 @@ def test_histories_and_statistics_are_made_by_the_settings_of_its_own_training(s
     made_as = model.assembly(served.config.assembly)
     assert made_as.statistics.windows == (parse_duration("90m"),) and made_as.history.max_length == 2
     assert made_as.split == served.config.split
+    chosen = StatisticsConfig.model_validate({"windows": ["2h"], "of": [{"by": "user", "age_of_last": True}]})
+    both = lineage.model_copy(
+        update={"statistics": chosen.model_dump(mode="json"), "configuration": ConfigurationLineage(keys={"ingest": settings})}
+    )
+    both.write(folder / "data" / DATA)
+    assert load_model_folder(folder).assembly(served.config.assembly).statistics == chosen  # what statistics.auto came to
 
     class Asked(StoreFeatures):
         def columns(self, config: AssemblyConfig) -> list[str]:

@@ -1,0 +1,38 @@
+"""Permutation importance of columns: groups together, each by itself, and intervals that cover the permutation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from ctr_kd.evaluation.column_importance import column_importance
+from ctr_kd.metrics import auc_score
+from ctr_kd.metrics.checks import UndefinedMetric
+
+
+def test_what_is_read_is_worth_something_and_the_rest_exactly_nothing() -> None:
+    rng, rows = np.random.default_rng(0), 2000
+    one, two, noise = rng.normal(size=(3, rows))
+    label = (one + two + rng.normal(size=rows) > 0).astype(int)
+    table, user = pa.table({"one": one, "two": two, "noise": noise}), np.arange(rows) // 4
+
+    def score(rows: pa.Table) -> np.ndarray:
+        return rows["one"].to_numpy() + rows["two"].to_numpy()
+
+    groups = {"both": ["one", "two"], "one": ["one"], "noise": ["noise"]}
+    found = column_importance(score, table, label, user, groups, replicates=50, seed=3)
+    assert list(found) == list(groups)
+    assert (found["noise"].difference, found["noise"].low, found["noise"].high) == (0, 0, 0)
+    assert found["both"].low > found["one"].high > found["one"].low > 0
+    order = np.random.default_rng(3).permutation(rows)
+    assert found["one"].difference == pytest.approx(auc_score(label, one + two) - auc_score(label, one[order] + two))
+    # the columns of a group keep what they say of each other
+    assert found["both"].difference == pytest.approx(auc_score(label, one + two) - auc_score(label, (one + two)[order]))
+
+
+def test_one_label_or_one_user_tell_nothing() -> None:
+    table = pa.table({"a": [0.1, 0.2]})
+    for label, user in (([1, 1], [0, 1]), ([0, 1], [0, 0])):
+        with pytest.raises(UndefinedMetric):
+            column_importance(lambda rows: rows["a"].to_numpy(), table, label, user, {"a": ["a"]})
