@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from pipelines.config.run import load
 from pipelines.registry.loaded_model import load_model_folder
 from pipelines.registry.registry import Registry
-from pipelines.tasks.clicks import ClickRows
+from pipelines.tasks.click_rows import ClickRows
 from pipelines.tracking.client import tracking_uri
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -47,7 +47,7 @@ def measure(assembly: Path, library: str) -> dict[str, Any]:
     from ctr_kd.baselines.boosted_trees import BoostedTrees
     from ctr_kd.evaluation.evaluate import evaluate_models
     from ctr_kd.metrics import auc_score
-    from pipelines.tasks.clicks import ClickRows
+    from pipelines.tasks.click_rows import ClickRows
     from pipelines.tasks.timing import rate_of
     from pipelines.workspace.resources import peak_memory_bytes, reset_peak_memory
 

@@ -42,7 +42,7 @@ from feature_store.tables.json_files import digest_of
 from pipelines.cli.options import Options
 from pipelines.config.run import RunConfig
 from pipelines.stages import PIPELINE
-from pipelines.tasks.clicks import ClickRows
+from pipelines.tasks.click_rows import ClickRows
 from pipelines.tasks.logits import read_predictions
 from pipelines.tasks.teachers import tree_logits
 from pipelines.workspace.lock import workspace_lock

@@ -68,7 +68,7 @@ class FeaturesFile:
 def look_at_features(context: StageContext) -> None:
     """Measure every statistic and dense context column, one after the other; writes ``features.json`` and ``features.html``."""
     from ctr_kd.report import render_features
-    from pipelines.tasks.clicks import ClickRows
+    from pipelines.tasks.click_rows import ClickRows
 
     rows = ClickRows(context.inputs["ingest"])
     summary = rows.summary

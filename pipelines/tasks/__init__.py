@@ -1,6 +1,7 @@
 """What a run is about: clicks on items, or texts with classes. A stage asks the run's :class:`Task`, and never which of them it is.
 
-clicks, texts       the tasks, and their rows as a caller of the registered student sends them
+clicks, texts       the tasks; in click_rows and texts their rows as a caller of the registered student sends them
+statistics_trial    which statistics a log of clicks is worth, before its rows are made
 baselines, teachers models that are no network, by name
 logits              what models say of rows, on disk
 answers             what a registered student answers, whatever the run beside it is about

@@ -9,7 +9,7 @@ import numpy as np
 
 from feature_store.features.statistics import click_counts
 from pipelines.config.evaluate import EvaluateConfig
-from pipelines.tasks.clicks import ClickRows
+from pipelines.tasks.click_rows import ClickRows
 from pipelines.tasks.logits import SPLITS, probabilities
 from pipelines.tasks.teachers import fit_boosted_trees, fit_linear
 from pipelines.tasks.texts import TextRows

@@ -1,216 +1,21 @@
-"""Clicks on items: a log by date, and its rows as a caller of the registered student sends them, with raw ids and times."""
+"""Clicks on items: a log by date, of which rows to learn from are made."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Set
-from functools import cached_property
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from ctr_kd.data.samples import Assembly
-from ctr_kd.evaluation.rows import EvaluationRows, standard_slices
-from feature_store.features.event_log import microseconds
-from feature_store.features.summary import ClickSummary
 from feature_store.features.training_set import assemble
 from feature_store.store.ingest import ingest
-from feature_store.tables.contracts import DataError
-from feature_store.tables.json_files import load_json
-from feature_store.tables.parquet_files import read_parquet
-from pipelines.errors import ConfigError
+from pipelines.tasks.click_rows import ClickRows
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from pipelines.config.run import RunConfig
     from pipelines.workspace.context import RunContext, StageContext
 
 _FEW_CLICKS = 400  # of a window: fewer leave an AUC uncertain by .02 and more
-
-
-class ClickRows:
-    """Turns rows of an assembly back into raw ids.
-
-    Parameters
-    ----------
-    assembly : Path
-        Artifact of ``feature_store.features.training_set``.
-    """
-
-    baselines = ("popularity", "boosted_trees", "oracle")
-    required = ("history", "item_id", "timestamp")
-
-    def __init__(self, assembly: Path) -> None:
-        self._assembly = assembly
-        self.summary = ClickSummary.read(assembly)
-        clicks = read_parquet(assembly / "clicks.parquet", columns=["item", "timestamp", "time_known"])
-        self._click_item = clicks["item"].combine_chunks()
-        known = clicks["time_known"].to_numpy()
-        self._click_time = pa.array(clicks["timestamp"].to_numpy(), pa.int64(), mask=~known).cast(pa.timestamp("us", "UTC"))
-        self._items = _one_chunk(read_parquet(assembly / "items.parquet", columns=["item_id"])["item_id"])
-        self._users = read_parquet(assembly / "users.parquet")
-
-    @property
-    def negative_sampling_rate(self) -> float | None:
-        """Share of the rows without a click that the log kept; None where it kept all."""
-        return self.summary.negative_sampling_rate
-
-    def read(self, split: str) -> pa.Table:
-        """Rows of a split with the codes that the assembly gave them."""
-        return read_parquet(self._assembly / "rows.parquet", filters=[("split", "=", split)])
-
-    def column(self, split: str, name: str) -> np.ndarray:
-        """One column of numbers of the rows of a split, read by itself, shape (rows,); null is NaN."""
-        return read_parquet(self._assembly / "rows.parquet", columns=[name], filters=[("split", "=", split)])[name].to_numpy()
-
-    def in_vocabulary(self, rows: pa.Table) -> np.ndarray:
-        """Whether each row's candidate has an embedding of its own, shape (rows,)."""
-        vocabulary = load_json(self._assembly / "vocabulary.json")
-        known = pc.is_in(self._items.cast(pa.string()), pa.array(vocabulary["item"], pa.string())).to_numpy(zero_copy_only=False)
-        return known[rows["item"].to_numpy()]
-
-    def raw(self, rows: pa.Table) -> pa.Table:
-        """Columns ``history``, ``history_timestamps``, ``item_id``, ``timestamp``, ``user_id``, the context and every statistic.
-
-        Parameters
-        ----------
-        rows : pyarrow Table
-            Some rows of :meth:`read`.
-
-        Returns
-        -------
-        pyarrow Table
-            The same rows in the same order.
-        """
-        start, end = rows["history_start"].to_numpy(), rows["history_end"].to_numpy()
-        position, offsets = ranges(start, end)
-        clicked = self._click_item.take(pa.array(position))
-        user = rows["user"]
-        columns = {
-            "user_id": self._users["user_id"].take(user),
-            "item_id": self._items.take(rows["item"].combine_chunks()),
-            "timestamp": rows["timestamp"].cast(pa.timestamp("us", "UTC")),
-            "history": pa.ListArray.from_arrays(offsets, self._items.take(clicked)),
-            "history_timestamps": pa.ListArray.from_arrays(offsets, self._click_time.take(pa.array(position))),
-        }
-        columns |= {name: self._users[name].take(user) for name in self.summary.user_attributes}
-        context = self.summary.context
-        columns |= {name: rows[name] for name in [*context.categorical, *context.dense, *self.summary.statistics]}
-        return pa.table(columns)
-
-    @property
-    def categorical(self) -> list[str]:
-        """Columns of :meth:`described` that hold categories: of the context, and attributes of items and users."""
-        return [*self.summary.context.categorical, *self.summary.item_attributes, *self.summary.user_attributes]
-
-    @property
-    def numeric(self) -> list[str]:
-        """Columns of :meth:`described` that hold numbers: statistics, dense context, and the length of the history."""
-        names = [*self.summary.statistics, *self.summary.context.dense, "history_length"]
-        return [name for name in names if name not in self.categorical]
-
-    def described(self, rows: pa.Table) -> pa.Table:
-        """Rows of :meth:`read` with all that is known of them: the attributes of their items and users, and the length of the history.
-
-        An attribute of items may be called as a statistic is: it takes that one's place.
-        """
-        item, user = rows["item"].combine_chunks(), rows["user"].combine_chunks()
-        columns = {name: rows[name] for name in rows.column_names}
-        columns["history_length"] = pc.subtract(rows["history_end"], rows["history_start"])
-        columns |= {name: attribute.take(item) for name, attribute in self._item_attributes.items()}
-        columns |= {name: attribute.take(user) for name, attribute in self._user_attributes.items()}
-        return pa.table(columns)
-
-    @cached_property
-    def _item_attributes(self) -> dict[str, pa.DictionaryArray]:
-        items = read_parquet(self._assembly / "items.parquet", columns=self.summary.item_attributes)
-        return {name: items[name].combine_chunks().dictionary_encode() for name in self.summary.item_attributes}
-
-    @cached_property
-    def _user_attributes(self) -> dict[str, pa.DictionaryArray]:
-        return {name: self._users[name].combine_chunks().dictionary_encode() for name in self.summary.user_attributes}
-
-    def batches(self, rows: pa.Table, size: int = 100_000) -> Iterator[pa.Table]:
-        """:meth:`raw`, piece by piece, which bounds the memory of the histories."""
-        for begin in range(0, rows.num_rows, size):
-            yield self.raw(rows.slice(begin, size))
-
-    def poorest(self, example: pd.DataFrame) -> pd.DataFrame:
-        """The least that rows may hold, made of some of :meth:`raw`: empty histories, and no column that is not required."""
-        bare = example[list(self.required)].copy()
-        bare["history"] = [[] for _ in range(len(bare))]
-        return bare
-
-    def request(self, rows: pa.Table, candidates: int) -> pa.Table:
-        """One request as production sends it: the longest of the newest histories with that many candidates, which may repeat."""
-        newest = rows.slice(max(0, rows.num_rows - candidates))
-        longest = int(np.argmax(newest["history_end"].to_numpy() - newest["history_start"].to_numpy()))
-        table = self.raw(newest.take(pa.array(np.arange(candidates) % newest.num_rows)))
-        one = self.raw(newest.slice(longest, 1)).take(pa.array(np.zeros(candidates, np.int64)))
-        for name in ("user_id", "history", "history_timestamps"):
-            table = table.set_column(table.column_names.index(name), name, one[name])
-        return table
-
-    def newest(self, rows: pa.Table, most: int) -> int:
-        """First of the newest rows that are at most so many and cut no request in two."""
-        return newest_requests(rows["request"].to_numpy(), most)
-
-    def evaluation_rows(self, split: str = "test") -> EvaluationRows:
-        """Labels, users, requests and slices of the rows of a split, in the order of their ids.
-
-        Raises
-        ------
-        DataError
-            When there are none.
-        """
-
-        rows = self.read(split)
-        if not rows.num_rows:
-            raise DataError(f"the {split} window holds no rows; check `split` and --as-of")
-        slices = standard_slices(
-            history_length=rows["history_end"].to_numpy() - rows["history_start"].to_numpy(),
-            unseen_item=~self.in_vocabulary(rows),
-            timestamp=rows["timestamp"].to_numpy(),
-            cutoff=microseconds(self.summary.split.train_until),
-        )
-        label, user, request = (rows[name].to_numpy() for name in ("label", "user", "request"))
-        return EvaluationRows(label, user, request, slices, negative_sampling_rate=self.negative_sampling_rate)
-
-    def parts(self, rows: pa.Table, column: str) -> dict[str, np.ndarray]:
-        """Which rows have each value of an attribute or a context column with few values, or are in each of the usual slices of a group.
-
-        Raises
-        ------
-        ConfigError
-            When there is no such column.
-        """
-        summary = self.summary
-        if column in summary.context.categorical:
-            return parts_by_value(rows[column])
-        if column in summary.item_attributes:
-            attribute = read_parquet(self._assembly / "items.parquet", columns=[column])[column]
-            return parts_by_value(attribute.take(rows["item"].combine_chunks()))
-        if column in summary.user_attributes:
-            return parts_by_value(self._users[column].take(rows["user"].combine_chunks()))
-        usual = {
-            "history_length": {"history_length": rows["history_end"].to_numpy() - rows["history_start"].to_numpy()},
-            "item": {"unseen_item": ~self.in_vocabulary(rows)},
-        }
-        if column in usual:
-            return {name.partition("/")[2]: mask for name, mask in standard_slices(**usual[column]).items()}
-        known = [*summary.context.categorical, *summary.item_attributes, *summary.user_attributes, *usual]
-        raise ConfigError(f"register.slices: the log has no column {column!r} with few values; there are {', '.join(known)}")
-
-    def window_end(self) -> str | None:
-        """Where the test window ends, ISO 8601."""
-        return self.summary.split.test_until.isoformat()
-
-    def facts(self) -> dict[str, Any]:
-        """The summary of the assembly."""
-        return self.summary.to_json()
 
 
 class Clicks:
@@ -254,22 +59,6 @@ class Clicks:
         return ClickRows(artifact)
 
 
-def parts_by_value(column: pa.ChunkedArray) -> dict[str, np.ndarray]:
-    """Which rows have each value of a column, the most frequent first; rows without one are ``null``.
-
-    Examples
-    --------
-    >>> {name: mask.tolist() for name, mask in parts_by_value(pa.chunked_array([["tv", None, "tv"]])).items()}
-    {'tv': [True, False, True], 'null': [False, True, False]}
-    """
-    coded = column.combine_chunks().dictionary_encode()
-    codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    names = [str(value) for value in coded.dictionary.to_pylist()]
-    counts = np.bincount(codes + 1, minlength=len(names) + 1)
-    order = sorted(np.flatnonzero(counts), key=lambda code: -counts[code])
-    return {names[code - 1] if code else "null": codes == code - 1 for code in order}
-
-
 def thin_windows(clicks: Mapping[str, int]) -> list[str]:
     """What to say of validation and test where their clicks are too few to tell models apart.
 
@@ -286,36 +75,3 @@ def thin_windows(clicks: Mapping[str, int]) -> list[str]:
         f"{split} holds {count} clicks: an AUC on them is uncertain by about {0.43 / count**0.5:.2f}; give it a wider window in split"
         for split, count in few.items()
     ]
-
-
-def newest_requests(request: np.ndarray, most: int) -> int:
-    """First of the newest rows that are at most so many and cut no request in two; at least one request.
-
-    Examples
-    --------
-    >>> newest_requests(np.array([0, 0, 1, 1, 2, 2]), 3), newest_requests(np.array([0, 0, 1, 1]), 9)
-    (4, 0)
-    """
-    first = max(0, len(request) - most)
-    starts = np.flatnonzero(np.concatenate([[True], request[1:] != request[:-1]])) if len(request) else np.zeros(1, int)
-    later = starts[starts >= first]
-    return int(later[0] if len(later) else starts[-1])
-
-
-def ranges(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, pa.Array]:
-    """Positions of all elements of half-open ranges, one after the other, and the offsets at which each range begins among them.
-
-    Examples
-    --------
-    >>> position, offsets = ranges(np.array([4, 7, 0]), np.array([6, 7, 2]))
-    >>> position.tolist(), offsets.to_pylist()
-    ([4, 5, 0, 1], [0, 2, 2, 4])
-    """
-    length = end - start
-    offsets = np.concatenate([[0], np.cumsum(length)])
-    position = np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], length)
-    return position, pa.array(offsets, pa.int32())
-
-
-def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)

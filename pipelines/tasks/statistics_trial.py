@@ -12,9 +12,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-import pyarrow as pa
-
-from ctr_kd.baselines.clicks import BoostedTrees
 from ctr_kd.evaluation.column_importance import column_importance
 from ctr_kd.metrics.bootstrap import Difference
 from ctr_kd.metrics.checks import UndefinedMetric
@@ -25,8 +22,9 @@ from feature_store.features.statistics_proposal import Proposal, propose_statist
 from feature_store.features.training_set import assemble
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import write_text
-from feature_store.tables.parquet_files import read_parquet
 from pipelines.config.run import scalar
+from pipelines.tasks.click_rows import ClickRows
+from pipelines.tasks.teachers import fit_boosted_trees
 from pipelines.workspace.context import StageContext
 
 FILE = "statistics.yaml"
@@ -100,23 +98,16 @@ def try_statistics(context: StageContext, proposal: Proposal, folder: Path) -> l
     seed, engine = proposal.trial.candidates.seed, context.config.feature_store
     summary = assemble(context.store, proposal.trial, engine, context.as_of, folder)
     context.report(f"statistics.auto: a trial of {sum(summary.rows.values()):,} rows with {len(summary.statistics):,} statistics")
-    rows = {split: read_parquet(folder / "rows.parquet", filters=[("split", "=", split)]) for split in ("train", "validation", "test")}
-    trees = BoostedTrees.fit(
-        rows["train"],
-        rows["train"]["label"].to_numpy(),
-        rows["validation"],
-        rows["validation"]["label"].to_numpy(),
-        statistics=[*summary.statistics, *summary.context.dense],
-        categorical=summary.context.categorical,
-        seed=seed,
-        report=lambda line: context.report(f"statistics.auto: {line}"),
+    rows = ClickRows(folder)
+    judged = rows.read("test")
+    label, user, described = judged["label"].to_numpy(), judged["user"].to_numpy(), rows.described(judged)
+    trees = fit_boosted_trees(
+        rows, rows.read("train"), rows.read("validation"), seed, lambda line: context.report(f"statistics.auto: {line}")
     )
 
     def gains(declared: Sequence[DeclaredConfig]) -> list[Difference]:
-        judged: pa.Table = rows["test"]
-        groups = {str(n): [name for name in names(one) if name in summary.statistics] for n, one in enumerate(declared)}
-        found = column_importance(trees.predict, judged, judged["label"].to_numpy(), judged["user"].to_numpy(), groups, seed=seed)
-        return list(found.values())
+        groups = {str(n): [name for name in names(one) if name in rows.numeric] for n, one in enumerate(declared)}
+        return list(column_importance(trees.predict, described, label, user, groups, seed=seed).values())
 
     by_key = dict(zip(proposal.declared, gains(proposal.declared), strict=True))
     telling = {declared: gain for declared, gain in by_key.items() if gain.low > 0}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ctr_kd.config import TEXT_TEACHERS
-from pipelines.tasks.clicks import ClickRows
+from pipelines.tasks.click_rows import ClickRows
 from pipelines.tasks.logits import SPLITS
 from pipelines.tasks.texts import TextRows
 from pipelines.tasks.timing import rate_of
@@ -86,7 +86,8 @@ def fit_boosted_trees(rows: ClickRows, train: pa.Table, validation: pa.Table, se
     Parameters
     ----------
     rows : ClickRows
-        Of which the tables are, and which describes (:meth:`~pipelines.tasks.clicks.ClickRows.described`) whatever the trees are to judge.
+        Of which the tables are, and which describes whatever the trees are to judge
+        (:meth:`~pipelines.tasks.click_rows.ClickRows.described`).
     train, validation : Table
     seed : int
     report : callable

@@ -17,7 +17,7 @@ from feature_store.special_tokens import SPECIALS, UNKNOWN
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import write_json
 from feature_store.tables.parquet_files import read_parquet
-from pipelines.tasks.clicks import ClickRows
+from pipelines.tasks.click_rows import ClickRows
 from pipelines.tasks.logits import probabilities
 from pipelines.tasks.teachers import fit_boosted_trees
 from pipelines.training.bert import load_encoders, pretraining_until

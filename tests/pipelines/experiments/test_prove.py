@@ -14,7 +14,7 @@ import pytest
 from ctr_kd.metrics import auc_score
 from ctr_kd.training.checkpoint import load_checkpoint
 from pipelines.stages import student, transfer
-from pipelines.tasks.clicks import ClickRows
+from pipelines.tasks.click_rows import ClickRows
 from pipelines.tasks.logits import read_predictions, stored_probabilities
 
 pytestmark = pytest.mark.slow

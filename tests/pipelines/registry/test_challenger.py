@@ -18,7 +18,7 @@ from pipelines.registry.challenger import ChampionComparison, Mismatch, compare_
 from pipelines.registry.lineage import Lineage
 from pipelines.registry.model_package import load_scorer, save_model
 from pipelines.tasks.answers import answers_of
-from pipelines.tasks.clicks import ClickRows
+from pipelines.tasks.click_rows import ClickRows
 
 BOUNDS = RegisterConfig(bootstrap=20, latency_requests=10)
 

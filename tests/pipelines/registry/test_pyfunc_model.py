@@ -28,7 +28,7 @@ from ctr_kd.models.students import STUDENTS
 from pipelines.registry.lineage import Lineage
 from pipelines.registry.model_package import load_scorer, save_model, seal_of, verify_model
 from pipelines.registry.pyfunc_model import PyfuncStudent
-from pipelines.tasks.clicks import ClickRows
+from pipelines.tasks.click_rows import ClickRows
 from tests.memory import peak_memory
 from tests.programs import HANGS
 from tests.servers import Server, scoring_server

@@ -17,7 +17,7 @@ from feature_store.tables.contracts import DataError
 from pipelines.config.run import STUDENT_KEYS, RunConfig
 from pipelines.stages import evaluate
 from pipelines.tasks import baselines
-from pipelines.tasks.clicks import ClickRows
+from pipelines.tasks.click_rows import ClickRows
 from pipelines.tasks.logits import write_predictions
 from pipelines.training.students import EXPORTS
 from pipelines.workspace.console import Console

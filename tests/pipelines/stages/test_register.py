@@ -26,7 +26,7 @@ from pipelines.registry.lineage import Lineage
 from pipelines.registry.lookup import alias_version
 from pipelines.registry.registry import CHALLENGER, CHAMPION, FilesUnreachable, Registry
 from pipelines.stages import register
-from pipelines.tasks.clicks import ClickRows, newest_requests
+from pipelines.tasks.click_rows import ClickRows, newest_requests
 from pipelines.tasks.logits import write_predictions
 from pipelines.tracking.client import TrackingError, tracking_uri, unreachable
 from pipelines.tracking.relocate import follow_workspace

@@ -18,7 +18,7 @@ from pipelines.config.run import RunConfig
 from pipelines.tasks import task_of
 from pipelines.tasks.answers import ClickAnswers, TextAnswers, answers_of
 from pipelines.tasks.baselines import BASELINES
-from pipelines.tasks.clicks import ClickRows
+from pipelines.tasks.click_rows import ClickRows
 from pipelines.tasks.texts import TextRows
 from tests.ctr_kd.text_worlds import write_texts
 

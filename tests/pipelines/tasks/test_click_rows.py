@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_store.features.summary import ClickSummary
-from pipelines.tasks.clicks import ClickRows, ranges
+from pipelines.tasks.click_rows import ClickRows, ranges
 
 
 @settings(deadline=None)
