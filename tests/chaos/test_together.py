@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import yaml
 
 from pipelines.registry.registry import CHAMPION, Registry
 from pipelines.tracking.client import sqlite_uri
+from pipelines.workspace.lock import LOCK
 from tests.pipelines.served import CONFIGURATION, IN_PARTS, ITEMS, Served, probability
 from tests.pipelines.tiny_workspace import Workspace
 from tests.programs import FORKS, Program
@@ -129,7 +131,9 @@ def test_a_monitor_during_a_backfill_sees_whole_dates_only(served: Served, tmp_p
     conf = configured(served, tmp_path)
     place = [str(conf), "--workspace", str(served.workspace), "--data", str(served.data)]
     backfill = Program("backfill", *place, "--start", DATES[0], "--end", DATES[-1], "--mode", "all")
-    looks = 0
+    lock, looks = served.workspace / LOCK, 0
+    while backfill.process.exitcode is None and not (lock.exists() and "backfill" in lock.read_text(encoding="utf-8")):
+        time.sleep(0.01)  # a monitor that came first would send the backfill away
     while backfill.process.exitcode is None:
         ended = Program("monitor", *place).end()
         assert ended.code in {0, 3, 4, 5}, ended.err
