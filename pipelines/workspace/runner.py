@@ -123,7 +123,8 @@ class Runner:
         manifest = artifact.finished
         if manifest.source is None:
             return "of an earlier release"
-        outside = stage.outside(self.context) if stage.outside else {}
+        ready = all(name in self.context.artifacts for name in (*stage.upstream, *stage.after))
+        outside = stage.outside(self.context) if stage.outside and ready else {}  # what it reads beside them may depend on them
         before = {name: one.digest or "" for name, one in manifest.inputs.items() if name not in stage.upstream}
         changed = changed_modules({**stage.source_digests, **outside}, {**manifest.source, **before})
         more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
