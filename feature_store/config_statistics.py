@@ -184,6 +184,19 @@ class CoClicksConfig(Config):
     window: Duration = Field(parse_duration("1d"), description="what followed what is counted in this window before the request")
     history: int = Field(20, ge=1, le=100, description="newest clicks of the history that are looked at")
 
+    def statistics(self) -> Iterator[Statistic]:
+        """Its columns.
+
+        Examples
+        --------
+        >>> [one.name for one in CoClicksConfig(window="12h").statistics()]
+        ['co_clicks_12h', 'co_clicks_12h_recent']
+        """
+        window, key = duration_text(self.window), ("user", "item")
+        meaning = f"clicks on the item in {window} right after any of the last {self.history} items of the history; null without a history"
+        yield Statistic(f"co_clicks_{window}", meaning, "own", key)
+        yield Statistic(f"co_clicks_{window}_recent", f"{meaning}; each weighted by 1/place, the newest item's place being 1", "own", key)
+
 
 class StatisticsConfig(Config):
     windows: tuple[Duration, ...] = Field(
@@ -205,9 +218,15 @@ class StatisticsConfig(Config):
     def _ascending(cls, windows: tuple[timedelta, ...]) -> tuple[timedelta, ...]:
         return ascending(windows)
 
+    def declared(self) -> Iterator[Statistic]:
+        """The columns of ``of`` and ``co_clicks``."""
+        for block in (*self.of, self.co_clicks):
+            if block is not None:
+                yield from block.statistics()
+
     @model_validator(mode="after")
     def _declared_once(self) -> StatisticsConfig:
-        names = Counter(one.name for declared in self.of for one in declared.statistics())
+        names = Counter(one.name for one in self.declared())
         twice = next((name for name, times in names.items() if times > 1), None)
         if twice is not None:
             raise ValueError(f"of: {twice} is declared twice; remove one of the two")

@@ -93,4 +93,9 @@ def duration_text(value: timedelta) -> str:
     return f"{seconds:g}s"
 
 
+def in_microseconds(value: timedelta) -> int:
+    """A duration as the times of a log are measured."""
+    return value // timedelta(microseconds=1)
+
+
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]

@@ -15,14 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.config import AssemblyConfig, FeatureStoreConfig
-from feature_store.config_types import duration_text
+from feature_store.config_types import duration_text, in_microseconds
 from feature_store.engines import Engine, open_engine
 from feature_store.engines.sql_template import render_sql
 from feature_store.features.event_log import Log, load_log, microseconds, offered
 from feature_store.features.histories import build_histories, read_positions
 from feature_store.features.requests import RowMaker, number_requests, request_range
 from feature_store.features.statistics import REQUEST_STATISTICS, context_of_keys, statistics_of
-from feature_store.features.timelines import Timelines, in_microseconds
+from feature_store.features.timelines import Timelines
 from feature_store.store.store import Store
 from feature_store.tables.casting import MICROSECOND, as_array, id_values, null_where, to_categories, to_numbers, to_times
 from feature_store.tables.contracts import DataError, NoEvents, nearest

@@ -14,9 +14,10 @@ from typing import NamedTuple
 import numpy as np
 
 from feature_store.config import CandidateConfig
+from feature_store.config_types import in_microseconds
 from feature_store.engines import Engine
 from feature_store.features.summary import SupportShares
-from feature_store.features.timelines import Timelines, in_microseconds
+from feature_store.features.timelines import Timelines
 from feature_store.tables.contracts import DataError
 
 LIVE = "coalesce(c.n, 0) - coalesce(l.n, 0) > 0"  # the clicked item has a click in the window

@@ -1,6 +1,6 @@
 """Statistics of items, users and pairs at a point in time: what was known strictly before each request.
 
-Every log has these; further ones are declared by key (:class:`feature_store.config_statistics.DeclaredConfig`).
+Every log has these; further ones are declared (:class:`feature_store.config_statistics.StatisticsConfig`, ``of`` and ``co_clicks``).
 
 =======================  ====================================================================================================
 item_age                 seconds since the item's first click (by time) among those known; null if there is none
@@ -72,7 +72,7 @@ def statistics_of(config: StatisticsConfig, log: Log) -> list[Statistic]:
         if not log.has_impressions and (declared.rate or "impressions" in declared.count):
             what = "rate" if declared.rate else "count: [impressions]"
             raise UndeclarableStatistic(f"{where}.{what} needs rows that were not clicked, and this log holds clicks only: remove it")
-        found |= {one.name: one for one in declared.statistics() if one.name not in found}
+    found |= {one.name: one for one in config.declared() if one.name not in found}
     return [one for one in found.values() if one.name.lower() not in own]
 
 
@@ -84,8 +84,7 @@ def statistic_meanings(config: StatisticsConfig) -> dict[str, str]:
     >>> statistic_meanings(StatisticsConfig(windows=("90m",)))["item_clicks_90m"]
     'clicks on the item in the 90m before the request'
     """
-    declared = (one for block in config.of for one in block.statistics())
-    return {one.name: one.meaning for one in (*declared, *_of_every_log(config, has_impressions=True))}
+    return {one.name: one.meaning for one in (*config.declared(), *_of_every_log(config, has_impressions=True))}
 
 
 def key_columns(log: Log) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from feature_store.config_statistics import Count, StatisticsConfig
-from feature_store.config_types import duration_text
+from feature_store.config_types import duration_text, in_microseconds
 from feature_store.engines import Engine
 from feature_store.engines.sql_template import render_sql
 from feature_store.features.asof_lookup import BEGINNING, Lookup
@@ -15,14 +15,11 @@ from feature_store.features.event_log import Log
 from feature_store.features.histories import HISTORIES
 from feature_store.features.keys import Keys
 from feature_store.features.statistics import ITEM, REQUEST_STATISTICS, statistics_of
+from feature_store.features.transitions import Transitions, transitions_of
 
 Key = tuple[str, ...]
 MANY = 1_000_000  # keys; fewer cost nothing worth a word
 SOURCES = {"clicks": "keyed_clicks", "impressions": "keyed_shown"}
-
-
-def in_microseconds(window: timedelta) -> int:
-    return window // timedelta(microseconds=1)
 
 
 @dataclass
@@ -151,6 +148,7 @@ class Timelines:
     _by_key: dict[Key, _KeyLookups] = field(init=False)
     _keys: Keys = field(init=False)
     _lookups: list[Lookup] = field(init=False)
+    _transitions: list[Transitions] = field(init=False)
     _start: int = field(init=False, default=BEGINNING)
     _end: int = field(init=False, default=BEGINNING)
 
@@ -159,10 +157,12 @@ class Timelines:
         self.statistics = statistics_of(self.config, self.log)
         self._by_key = self._plan()
         self._keys = Keys(engine, self.log, list(self._by_key))
+        self._transitions = transitions_of(self.config)
         self._count_by_key()
         engine.table("user_item_clicks", "statistics/counts.sql", keys="user_code, item_code", moment="known_at", source="clicks")
         engine.table("transitions", "statistics/transitions.sql")
-        engine.table("transition_changes", "statistics/transition_changes.sql", window=in_microseconds(self.config.windows[-1]))
+        for transitions in self._transitions:
+            transitions.make(engine)
         engine.drop("transitions")
         self._lookups = [HISTORIES, *self._by_key[ITEM].lookups.values()]
         if self.log.has_impressions:
@@ -229,7 +229,8 @@ class Timelines:
         self._start = BEGINNING
         for lookup in (*self._lookups, *self._declared()):
             lookup.start(self.engine)
-        self.engine.table("transition_state", "select previous_item, item_code, change as n from transition_changes where false")
+        for transitions in self._transitions:
+            transitions.start(self.engine)
 
     def _declared(self) -> Iterator[Lookup]:
         """Lookups of the keys but the item, of which a span is made only for what rows ask."""
@@ -253,7 +254,8 @@ class Timelines:
             lookup.cover(self.engine, start, end)
         for lookup in self._declared():
             lookup.carry(self.engine, self._start, start)
-        self.engine.renew("transition_state", "statistics/transition_state.sql", since=self._start, until=start)
+        for transitions in self._transitions:
+            transitions.carry(self.engine, self._start, start)
         self._start, self._end = start, end
 
     def see_users(self, max_length: int) -> None:
@@ -270,8 +272,8 @@ class Timelines:
         engine = self.engine
         engine.table("user_item_clicks_span", "statistics/user_item_clicks_span.sql", until=self._end)
         engine.table("user_item_counts", "statistics/user_item_counts.sql")
-        engine.table("transitions_span", "statistics/transitions_span.sql", beginning=BEGINNING, start=self._start, until=self._end)
-        engine.table("transition_counts", "statistics/transition_counts.sql")
+        for transitions in self._transitions:
+            transitions.count(engine, self._start, self._end)
         self._key_rows(by_item=True)
         self._key_rows(by_item=False)
         for key, lookups in self._by_key.items():
@@ -283,6 +285,7 @@ class Timelines:
             "values": ",\n    ".join(self._values()),
             "pool_count": self._by_key[ITEM].count("clicks", self.pool_window) if self.pool_window else "0",
             "keys": "".join(lookups.joined() for lookups in self._by_key.values()),
+            "transitions": "\n".join(transitions.joined() for transitions in self._transitions),
         }
 
     def _key_rows(self, by_item: bool) -> None:
@@ -311,10 +314,9 @@ class Timelines:
 
     def _values(self) -> list[str]:
         """Expressions of the statistics over rows ``r`` of the chunk with what was found by each key."""
-        own = {
-            "user_item_clicks": "coalesce(u.n, 0)",
-            "transition_clicks": "case when r.last_item is not null then coalesce(t.n, 0) end",
-        }
+        own = {"user_item_clicks": "coalesce(u.n, 0)"}
+        for transitions in self._transitions:
+            own |= transitions.values()
         values = []
         for one in self.statistics:
             if one.name in REQUEST_STATISTICS:

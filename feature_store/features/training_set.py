@@ -93,7 +93,8 @@ def assemble(
         unknown_time = engine.rows("select count(*) from log where not time_known")[0][0]
         build_histories(engine, config.history.max_length)
         write_clicks(engine, output / "clicks.parquet")
-        engine.drop("positions")
+        if config.statistics.co_clicks is None:
+            engine.drop("positions")
         maker = RowMaker(engine, log, config, engine_config.chunk)
         names = statistic_names(config.statistics, log)
         for line in maker.timelines.said():

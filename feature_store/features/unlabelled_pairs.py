@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from feature_store.config import AssemblyConfig, FeatureStoreConfig
+from feature_store.config_types import in_microseconds
 from feature_store.engines import Engine, open_engine
 from feature_store.features.event_log import Log, load_log
 from feature_store.features.histories import build_histories
@@ -26,7 +27,7 @@ from feature_store.features.row_writer import RowWriter
 from feature_store.features.statistics import statistic_names
 from feature_store.features.summary import ClickSummary
 from feature_store.features.time_split import resolve_split
-from feature_store.features.timelines import Timelines, in_microseconds
+from feature_store.features.timelines import Timelines
 from feature_store.features.training_set import item_in_vocabulary
 from feature_store.store.store import Store
 from feature_store.tables.contracts import DataError, NotIngested

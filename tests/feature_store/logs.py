@@ -201,6 +201,7 @@ class Naive:
             "user_item_clicks": sum(e.item == item for e in mine),
             "transition_clicks": sum(c.time >= t - windows[-1] for c in followed) if mine else None,
             "hour": datetime.fromtimestamp(t / 1e6, UTC).hour,
+            **self.co_clicks(user, item, t),
         }
         if self.has_impressions:
             shown = [e for e, moment in self.impressions if e.time_known and e.time < t and moment < t]
@@ -209,6 +210,20 @@ class Naive:
             impressions = sum(e.item == item for e in shown)
             values["item_ctr"] = None if rate is None else (len(on_item) + prior * rate) / (impressions + prior)
         return values
+
+    def co_clicks(self, user: int, item: int, t: int) -> dict[str, float | None]:
+        """Clicks on the item right after any of the newest items of the history, plain and by recency; none where not declared."""
+        declared = self.config.statistics.co_clicks
+        if declared is None:
+            return {}
+        plain, recent = (one.name for one in declared.statistics())
+        newest_first = [e.item for e in reversed(self.history(user, t))][: declared.history]
+        if not newest_first:
+            return {plain: None, recent: None}
+        since = t - declared.window // timedelta(microseconds=1)
+        previous = [before for before, c in self.transitions(self.visible(t)) if c.item == item and c.time >= since]
+        followed = {a: previous.count(a) for a in newest_first}
+        return {plain: sum(followed.values()), recent: sum(n / (1 + newest_first.index(a)) for a, n in followed.items())}
 
     def key(self, columns: Sequence[str], e: Event) -> tuple[object, ...] | None:
         """What an event, or a row, is counted under; None where an attribute or the context is missing."""
@@ -220,6 +235,8 @@ class Naive:
     def declared(self, one: Statistic, row: Event) -> float | None:
         """A declared statistic of a row: of an event that has not happened yet."""
         t = row.time
+        if one.kind == "own":
+            return self.co_clicks(row.user, row.item, t)[one.name]
         shown = [e for e, moment in self.impressions if e.time_known and e.time < t and moment < t]
         events = {"clicks": [e for e in self.visible(t) if e.clicked and e.time_known], "impressions": shown}
 

@@ -8,4 +8,4 @@ select
 from chunk_rows r
 ${keys}
 left join user_item_counts u on u.row = r.row
-left join transition_counts t on t.row = r.row
+${transitions}

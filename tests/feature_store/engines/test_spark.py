@@ -58,7 +58,7 @@ def settings(**changes: Any) -> AssemblyConfig:
     base: dict[str, Any] = {
         "split": {"fractions": [0.6, 0.2, 0.2]},
         "history": {"max_length": 4},
-        "statistics": {"windows": ["1h", "3h"]},
+        "statistics": {"windows": ["1h", "3h"], "co_clicks": {"window": "2h", "history": 3}},
         "vocabulary": {"min_count": 1},
     }
     return AssemblyConfig.model_validate({**base, **changes})

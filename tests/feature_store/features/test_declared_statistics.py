@@ -29,15 +29,15 @@ USERS = pa.table({"user_id": list(SEGMENT), "segment": pa.array(list(SEGMENT.val
 COLUMNS = ("user", "item", "device", "minutes", "category", "segment")
 
 
-def config(of: Any, **more: Any) -> AssemblyConfig:
+def config(of: Any = (), **statistics: Any) -> AssemblyConfig:
     settings = {
         "split": {"fractions": [0.5, 0.25, 0.25]},
         "candidates": {"per_click": 2, "window": "2h"},
         "history": {"max_length": 3},
-        "statistics": {"windows": ["1h", "3h"], "of": of},
+        "statistics": {"windows": ["1h", "3h"], "of": of, **statistics},
         "vocabulary": {"min_count": 1},
     }
-    return AssemblyConfig.model_validate(settings | more)
+    return AssemblyConfig.model_validate(settings)
 
 
 @st.composite
@@ -65,6 +65,10 @@ def declarations(draw: st.DrawFn, has_impressions: bool) -> list[dict[str, Any]]
     return declared
 
 
+# Of these windows, one is the longest of the configuration: then transition_clicks comes from the same tables.
+CO_CLICKS = st.none() | st.fixed_dictionaries({"window": st.sampled_from(["40m", "3h", "5h"]), "history": st.integers(1, 4)})
+
+
 def events(has_impressions: bool) -> st.SearchStrategy[list[Event]]:
     event = st.builds(
         Event,
@@ -89,9 +93,9 @@ def test_any_declaration_equals_the_naive_one(has_impressions: bool) -> None:
     """In the rows of an assembly made in small chunks, and joined to the same rows from elsewhere."""
 
     @FEW
-    @given(log=events(has_impressions), of=declarations(has_impressions))
-    def check(log: list[Event], of: list[dict[str, Any]]) -> None:
-        settings = config(of)
+    @given(log=events(has_impressions), of=declarations(has_impressions), co_clicks=CO_CLICKS)
+    def check(log: list[Event], of: list[dict[str, Any]], co_clicks: dict[str, Any] | None) -> None:
+        settings = config(of, co_clicks=co_clicks)
         engine = FeatureStoreConfig(threads=1, memory="500MB").model_copy(update={"chunk": 7})
         with tempfile.TemporaryDirectory() as folder:
             store = write_store(Path(folder) / "store", log, has_impressions, ITEMS, USERS, dense=["minutes"])
@@ -105,7 +109,7 @@ def test_any_declaration_equals_the_naive_one(has_impressions: bool) -> None:
             rows = pq.read_table(out / "rows.parquet")
             naive = Naive(log, settings, has_impressions, CATEGORY, SEGMENT)
             users, items = (pq.read_table(out / f"{kind}s.parquet")[f"{kind}_id"].to_pylist() for kind in ("user", "item"))
-            declared = [one for block in settings.statistics.of for one in block.statistics()]
+            declared = list(settings.statistics.declared())
             asked = []
             for row in rows.to_pylist():
                 minute = (row["timestamp"] - START) // MINUTE
@@ -114,6 +118,8 @@ def test_any_declaration_equals_the_naive_one(has_impressions: bool) -> None:
                 for one in declared:
                     expected = naive.declared(one, event)
                     assert same(row[one.name], expected), (one, row, expected)
+                after_last = naive.statistics(event.user, event.item, event.time)["transition_clicks"]
+                assert same(row["transition_clicks"], after_last), (row, after_last)
                 asked.append(event)
             if not asked:
                 return
@@ -165,6 +171,24 @@ def test_what_is_missing_is_null_and_what_never_happened_is_0(tmp_path: Path) ->
     assert features_for(store, pa.table(frame), config(OF), FeatureStoreConfig(threads=1))[name].to_pylist() == [None] * 3
 
 
+def test_literal_co_clicks(tmp_path: Path) -> None:
+    """User 4 clicked 1, 2, 1: item 1 is the newest, item 2 the second. Item 3 followed 1 at minutes 10 and 40, 2 at 30 and, late, at 33."""
+    pairs = [Event(1, 1, 0), Event(1, 3, 10), Event(2, 2, 20), Event(2, 3, 30), Event(3, 1, 35), Event(3, 3, 40)]
+    late = [Event(5, 2, 31), Event(5, 3, 33, delay=40)]
+    store = write_store(tmp_path / "store", [*pairs, *late, Event(4, 1, 1), Event(4, 2, 2), Event(4, 1, 3)], False)
+
+    def found(window: str, history: int, minute: int = 60) -> tuple[list[float], list[float]]:
+        frame = pa.table({"user_id": ["4", "9", None], "item_id": [3, 3, 3], "timestamp": [at(minute)] * 3})
+        settings = config(co_clicks={"window": window, "history": history})
+        columns = features_for(store, frame, settings, FeatureStoreConfig(threads=1))
+        return columns[f"co_clicks_{window}"].to_pylist(), columns[f"co_clicks_{window}_recent"].to_pylist()
+
+    assert found("2h", 20) == ([3, None, None], [2.5, None, None])  # null without a history, and without a user
+    assert found("40m", 20) == ([2, None, None], [1.5, None, None])
+    assert found("2h", 1) == ([2, None, None], [2, None, None])
+    assert found("2h", 20, minute=80) == ([4, None, None], [3, None, None])
+
+
 def test_a_declaration_of_what_every_log_has_is_one_column() -> None:
     settings = StatisticsConfig(windows=("1h",), of=[{"by": ["item"], "count": ["clicks"], "windows": ["1h", "10m"]}])
     names = [one.name for one in settings.of[0].statistics()]
@@ -181,6 +205,7 @@ def test_a_declaration_of_what_every_log_has_is_one_column() -> None:
         ([{"by": ["item", "device"], "count": ["clicks"], "share_of": ["referrer"]}], "referrer is no coarser key"),
         ([{"by": ["item", "device"], "count": ["clicks"], "share_of": [["device", "item"]]}], "item, device is no coarser key"),
         ([{"by": ["item"], "count": ["clicks"], "windows": ["1h", "60m"]}], "same window is named twice: 1h"),
+        ([{"by": ["co"], "count": ["clicks"], "windows": ["1d"]}], "co_clicks_1d is declared twice"),
         (
             [{"by": ["user", "item"], "count": ["clicks"]}, {"by": ["item", "user"], "count": ["clicks"]}],
             "user_item_clicks is declared twice",
@@ -190,7 +215,7 @@ def test_a_declaration_of_what_every_log_has_is_one_column() -> None:
 )
 def test_declarations_that_say_nothing_or_too_much(of: Any, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        StatisticsConfig.model_validate({"of": of})
+        StatisticsConfig.model_validate({"of": of, "co_clicks": {"window": "1d"}})
 
 
 @pytest.mark.parametrize(

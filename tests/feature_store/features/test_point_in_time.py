@@ -27,7 +27,7 @@ CONFIG = AssemblyConfig.model_validate(
         "split": {"fractions": [0.5, 0.25, 0.25]},
         "candidates": {"per_click": 2, "window": "2h"},
         "history": {"max_length": 3},
-        "statistics": {"windows": ["1h", "2h", "3h"]},
+        "statistics": {"windows": ["1h", "2h", "3h"], "co_clicks": {"window": "2h", "history": 2}},
         "vocabulary": {"min_count": 1},
     }
 )

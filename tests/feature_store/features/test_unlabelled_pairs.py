@@ -30,6 +30,7 @@ CONFIG = AssemblyConfig.model_validate(
         "split": {"train_until": at(UNTIL), "validate_until": at(540), "test_until": at(600)},
         "candidates": {"per_click": 2, "window": "2h"},
         "history": {"max_length": 4},
+        "statistics": {"co_clicks": {"window": "1d"}},
         "vocabulary": {"min_count": 1},
     }
 )
