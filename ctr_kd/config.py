@@ -47,6 +47,13 @@ class TrainingConfig(Config):
         description="weights that are kept: best: those that validation prefers; last: those of the last step, for trainings whose "
         "validation is small or measures another thing than what is wanted",
     )
+    average: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the steps over which weights are averaged (an exponential mean with that memory), as validation measures and "
+        "a model keeps them: what single steps at a high rate do by chance cancels out; 0 takes the weights as they are",
+    )
     checkpoint_seconds: float = Field(60.0, gt=0, description="seconds between checkpoints from which a killed run continues")
     accumulate: int = Field(
         1, ge=1, description="parts into which a step's batch is split to save memory; several processes split it among themselves as well"

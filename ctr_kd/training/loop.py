@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from ctr_kd.training.errors import TrainingError
 from ctr_kd.training.job import TrainingJob
 from ctr_kd.training.learning_curve import LearningCurve
 from ctr_kd.training.optimizer import Optimizer, ParameterGroup, clip_gradients
+from ctr_kd.training.weight_average import WeightAverage
 
 
 def fit(
@@ -35,6 +37,8 @@ def fit(
     to_compile: nn.Module | None = None,
 ) -> LearningCurve:
     """Train a model and leave it, on the CPU, with the weights that validation preferred, or with the last (``config.keep``).
+
+    With ``config.average``, validation measures the running mean of the weights, and that is kept.
 
     Batches, masks and dropout of a step depend on the seed and the step alone. So a run that continues from its last
     checkpoint equals the uninterrupted one, bit for bit on a CPU.
@@ -85,12 +89,15 @@ def fit(
     model.to(device)
     groups = [ParameterGroup(list(model.parameters()))] if groups is None else groups
     optimizer = Optimizer(model, groups, config)
+    average = WeightAverage(model, config.average * steps) if config.average else None
     validate_at = {math.ceil(steps * (i + 1) / config.validations) for i in range(config.validations)}
-    curve, kept = LearningCurve(steps=steps), {name: value.clone() for name, value in model.state_dict().items()}
+    curve, kept = LearningCurve(steps=steps), _weights(model)
     step, running, window = 0, 0.0, 0
     if job.checkpoint.exists():
         state = load_weights(model, job.checkpoint, job.fingerprint)
         optimizer.load_state_dict(state["optimizer"])
+        if average:
+            average.load_state_dict(state["average"])
         curve, kept, step = LearningCurve.from_dict(state["curve"]), state["kept"], state["step"]
         running, window = state["running"], state["window"]
         job.report(f"continuing at step {step:,} of {steps:,}")
@@ -125,14 +132,17 @@ def fit(
             must_be_finite("loss", {"loss": value, "gradient norm": norm})
             optimizer.step()
             step, running, window = step + 1, running + value, window + 1
+            if average:
+                average.update(step)
             if step in validate_at:
-                figures = processes.tell(_validated(model, validate) if processes.leads else None)
+                with average.in_place() if average else nullcontext():
+                    figures = processes.tell(_validated(model, validate) if processes.leads else None)
+                    measured = _weights(model)
                 must_be_finite("validation", {"score": figures["score"]})
                 curve.points.append({"step": step, "train_loss": running / window, **figures})
                 running, window = 0.0, 0
                 if config.keep == "last" or figures["score"] > curve.kept_score:
-                    curve.kept_score, curve.kept_step = figures["score"], step
-                    kept = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+                    curve.kept_score, curve.kept_step, kept = figures["score"], step, measured
                 shown = ", ".join(
                     f"{name.replace('_', ' ')} {figure:.4f}" for name, figure in curve.points[-1].items() if name not in ("step", "score")
                 )
@@ -144,6 +154,8 @@ def fit(
                 must_be_finite("model", {"largest weight": largest})
                 curve.seconds = time.monotonic() - started
                 state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "kept": kept, "curve": curve.to_dict()}
+                if average:
+                    state["average"] = average.state_dict()
                 save_checkpoint(job.checkpoint, {**state, "step": step, "running": running, "window": window}, job.fingerprint)
                 saved = time.monotonic()
     curve.seconds = time.monotonic() - started
@@ -183,6 +195,11 @@ def _validated(model: nn.Module, validate: Callable[[], dict[str, float]]) -> di
     figures = validate()
     model.train()
     return figures
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of all that a model holds, by name."""
+    return {name: value.clone() for name, value in model.state_dict().items()}
 
 
 def row_plan(samples: Samples, batch_size: int) -> Callable[[np.random.Generator], list[np.ndarray]]:

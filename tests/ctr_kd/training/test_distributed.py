@@ -19,6 +19,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "undivided": {},
     "in parts": {"accumulate": 3},
     "with dropout": {"accumulate": 4, "dropout": 0.2},
+    "averaged": {"average": 0.3},
 }
 
 

@@ -33,10 +33,10 @@ class Killed(BaseException):
     pass
 
 
-def student_run(assembly, path, kill_at=None, seed=3):
+def student_run(assembly, path, kill_at=None, seed=3, **training):
     """Train a student; optionally stop it dead right after the checkpoint of a step."""
     rows = rows_of(assembly)
-    config = DistillConfig(student=StudentConfig(width=8, hidden=8), training=FAST)
+    config = DistillConfig(student=StudentConfig(width=8, hidden=8), training=FAST.model_copy(update=training))
     teacher = np.random.default_rng(0).normal(size=(len(rows.train), 1)).astype(np.float32)
 
     def report(text):
@@ -46,12 +46,13 @@ def student_run(assembly, path, kill_at=None, seed=3):
     return train_student(rows, config, job_at(path, seed, report=report), teacher=teacher)
 
 
-def test_a_killed_and_resumed_run_equals_the_uninterrupted_one(assembly, tmp_path):
-    whole, whole_curve = student_run(assembly, tmp_path / "whole.pt")
+@pytest.mark.parametrize("training", [{}, {"average": 0.5, "lazy_ids": True}])
+def test_a_killed_and_resumed_run_equals_the_uninterrupted_one(training, assembly, tmp_path):
+    whole, whole_curve = student_run(assembly, tmp_path / "whole.pt", **training)
     second_validation = whole_curve.points[1]["step"]
     with pytest.raises(Killed):
-        student_run(assembly, tmp_path / "killed.pt", kill_at=second_validation)
-    resumed, resumed_curve = student_run(assembly, tmp_path / "killed.pt")
+        student_run(assembly, tmp_path / "killed.pt", kill_at=second_validation, **training)
+    resumed, resumed_curve = student_run(assembly, tmp_path / "killed.pt", **training)
     assert resumed_curve.points == whole_curve.points
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
@@ -158,6 +159,45 @@ def test_the_weights_that_validation_prefers_are_kept_or_the_last(keep, point, t
 
     curve = fit(model, config, job_at(tmp_path / "c.pt"), plan=lambda rng: [[0], [1]], loss=loss, validate=validate)
     assert model.weight.item() == seen[point] and curve.kept_step == curve.points[point]["step"]
+
+
+def test_the_average_of_the_weights_is_measured_and_kept_and_moves_no_step(tmp_path):
+    """Of a gradient that is always 1, plain steps go down by the rate; a memory of half of the six steps is three."""
+
+    def trained(**settings):
+        model, measured, stepped = torch.nn.Linear(1, 1, bias=False), [], []
+        model.weight.data.fill_(1.0)
+
+        def loss(batch, rng, progress):
+            stepped.append(model.weight.item())
+            return lambda part: model(torch.ones(1, 1)).sum()
+
+        def validate():
+            measured.append(model.weight.item())
+            return {"score": float(len(measured))}
+
+        config = TrainingConfig(epochs=3, validations=3, learning_rate=0.1, weight_decay=0, **settings)
+        fit(model, config, job_at(tmp_path / f"{settings}.pt"), plan=lambda rng: [[0], [1]], loss=loss, validate=validate)
+        return model.weight.item(), measured, stepped
+
+    plain, measured, stepped = trained()
+    after = [*stepped[1:], plain]  # the weight after each step
+    third = after[0] + after[1] + after[2]
+    assert (plain, measured) == (after[5], after[1::2])
+    kept, averages, same_steps = trained(average=0.5)
+    fourth = third / 3 + (after[3] - third / 3) / 3
+    fifth = fourth + (after[4] - fourth) / 3
+    assert same_steps == stepped
+    assert averages == pytest.approx([(after[0] + after[1]) / 2, fourth, fifth + (after[5] - fifth) / 3], abs=1e-6)
+    assert kept == averages[-1] > plain
+    assert trained(average=0.1) == (plain, measured, stepped)  # a memory of less than a step: the weights themselves
+
+
+def test_without_validation_to_prefer_it_the_last_average_is_kept(assembly, tmp_path):
+    """Averages leave what is frozen or padding as it is."""
+    model, curve = student_run(assembly, tmp_path / "c.pt", average=0.5, keep="last")
+    assert curve.kept_step == curve.steps
+    assert all(not table.weight[0].any() for table in model.modules() if isinstance(table, torch.nn.Embedding))
 
 
 def test_a_training_in_parts_is_the_undivided_one(assembly, tmp_path):

@@ -20,7 +20,7 @@ def test_a_killed_training_equals_the_uninterrupted_one(processes: int, director
         ended = run_together(processes, *arguments, module="tests.ctr_kd.training.train_process")
         return max(abs(one.code) for one in ended)
 
-    settings = {"accumulate": 3, "dropout": 0.2}
+    settings = {"accumulate": 3, "dropout": 0.2, "average": 0.3}
     step = int(np.random.default_rng().integers(4, 15))  # of 16; any will do
     assert run({"killed": {**settings, "kill": [processes - 1, step]}}) != 0
     assert (tmp_path / "killed" / "c.pt").exists() and not (tmp_path / "killed" / "result.json").exists()

@@ -34,6 +34,7 @@ def train(assembly: Assembly, folder: Path, settings: dict[str, Any], processes:
         unknown_rate=0.1,
         checkpoint_seconds=0.02,
         accumulate=settings.get("accumulate", 1),
+        average=settings.get("average", 0.0),
     )
     encoder = EncoderConfig(width=16, heads=2, layers=1, dropout=settings.get("dropout", 0.0))
     config = PretrainConfig(encoder=encoder, training=training, next_segment=0.3, attributes=0.3, leave_out=0.2, validation_share=0.2)
