@@ -22,7 +22,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from ctr_kd.report import coverage
-from pipelines.config.run import load, scalar
+from pipelines.config.run import RunConfig, load, scalar
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -129,9 +129,9 @@ def program_command(command: str, configuration: Mapping[str, Any]) -> list[str]
 
 
 def overrides(configuration: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Keys, and values as YAML, in which a written configuration differs from its file in ``conf``."""
+    """Keys, and values as YAML, in which a written configuration differs from its file in ``conf``; one that came later had its default."""
     present = dict(flat(load(ROOT / "conf" / f"{configuration['name']}.yaml").model_dump(mode="json", by_alias=True)))
-    for key, value in flat(configuration):
+    for key, value in flat(RunConfig.model_validate(configuration).model_dump(mode="json", by_alias=True)):
         if present[key] != value:
             yield key, scalar(_duration(value))
 
@@ -176,6 +176,8 @@ def basis(data: Mapping[str, Any]) -> str:
         return f"{rows['out_of_fold']:,} training rows out of fold and {rows['validation']:,} validation rows. One seed, no interval."
     if "losses" in data:
         return f"One seed. {data['users']:,} users; an interval stands where the file has one."
+    if "trainings" in data:
+        return f"{_number(data['trainings'])} trainings of each setting: means, and in brackets standard deviations.".capitalize()
     return "One run, no seed to vary, no interval."
 
 
@@ -401,6 +403,21 @@ def finetuning(data: Mapping[str, Any]) -> list[str]:
     return _grid(header, sorted(rows, key=lambda row: row[4]))
 
 
+def stability(data: Mapping[str, Any]) -> list[str]:
+    """Of the benchmark of stability: mean and standard deviation over the trainings, by what is kept of them."""
+    figures = ("validation_bert", "validation_teacher", "test_bert", "test_teacher")
+    rows = [
+        [setting if setting == "as configured" else f"`{setting}`", way, *(_scattered(found[figure]) for figure in figures)]
+        for setting, ways in data["settings"].items()
+        for way, found in ways.items()
+    ]
+    return _grid(["setting", "weights", "BERT on validation", "teacher on validation", "BERT later", "teacher later"], rows)
+
+
+def _scattered(entry: Mapping[str, Any]) -> str:
+    return share(entry["mean"]) + (f" ({share(entry['deviation'])})" if entry["deviation"] is not None else "")
+
+
 def next_items(data: Mapping[str, Any]) -> list[str]:
     """Of the benchmark of next items: ours beside published figures."""
     rows = []
@@ -501,7 +518,8 @@ def overview(names: Sequence[str]) -> list[str]:
 
 TABLES: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     **{one.__name__: one for one in (models, comparisons, seeds, teachers, ablation, amounts, sweep, peers, peer_differences, tuning)},
-    **{one.__name__: one for one in (finetuning, next_items, next_item_seeds, negatives, mixtures, runs, values, teachers_speed, requests)},
+    **{one.__name__: one for one in (finetuning, stability, next_items, next_item_seeds, negatives, mixtures, runs, values)},
+    **{one.__name__: one for one in (teachers_speed, requests)},
 }
 
 

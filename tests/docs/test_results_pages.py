@@ -39,6 +39,12 @@ def test_a_command_of_the_program_gives_the_configuration_of_the_file(name: str)
     assert {key: value for key, value in results.flat(written) if now[key] != value} == {}
 
 
+def test_a_key_that_a_written_configuration_does_not_know_yet_had_its_default() -> None:
+    written = load(results.ROOT / "conf" / "globo.yaml").model_dump(mode="json", by_alias=True)
+    assert written["finetune"]["training"].pop("average") == 0.3
+    assert list(results.overrides(written)) == [("finetune.training.average", "0.0")]
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_script_that_a_command_names_exists(name: str) -> None:
     line = results.command(name)[0].split()
