@@ -20,7 +20,8 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Key = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
+OneOrMore = BeforeValidator(_listed)  # a single text need not stand in brackets
+Key = Annotated[tuple[str, ...], OneOrMore, Field(min_length=1)]
 
 
 def canonical(key: tuple[str, ...]) -> tuple[str, ...]:
@@ -92,10 +93,14 @@ class DeclaredConfig(Config):
     """Statistics of one key, such as the clicks on an item by people who came from the same referrer."""
 
     by: Key = Field(description="the key: user, item, attributes of either and context columns, alone or crossed")
-    count: tuple[Event, ...] = Field((), description="count these events of the key in each window: clicks, impressions")
+    count: Annotated[tuple[Event, ...], OneOrMore] = Field(
+        (), description="count these events of the key in each window: clicks, impressions"
+    )
     rate: bool = Field(False, description="clicks over impressions in each window, smoothed as item_ctr is; logs with impressions only")
-    windows: tuple[Duration, ...] = Field((), description="windows before the request; none: all that was known")
-    share_of: tuple[Key, ...] = Field((), description="each count over that of these coarser keys, columns of `by`, in the same window")
+    windows: Annotated[tuple[Duration, ...], OneOrMore] = Field((), description="windows before the request; none: all that was known")
+    share_of: Annotated[tuple[Key, ...], OneOrMore] = Field(
+        (), description="each count over that of these coarser keys, columns of `by`, in the same window"
+    )
     trend: bool = Field(False, description="each count over that of the next longer window")
     age_of_first: bool = Field(False, description="seconds since the first click of the key")
     age_of_last: bool = Field(False, description="seconds since the last click of the key")

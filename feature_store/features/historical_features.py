@@ -61,7 +61,7 @@ class FeatureLookup:
             whole = offered(self._store.log_contract)
             # what the log calls so belongs to its requests, and cannot be joined
             self.statistics = statistics_of(self._config.statistics, whole)
-            log = load_log(self._engine, self._store, self._as_of, context=context_of_keys(self.statistics, whole))
+            log = load_log(self._engine, self._store, self._as_of, context=context_of_keys(self._config.statistics, whole))
             self._context = log.context
             self._categorical = frozenset(log.categorical)
             build_histories(self._engine, self._config.history.max_length)
@@ -89,7 +89,7 @@ class FeatureLookup:
         columns = dict(zip(("history", "history_timestamps"), self._histories(found), strict=True))
         no_user = user.is_null()
         for one in self.statistics:
-            column = as_array(found[one.name]).cast(pa.float32())
+            column = as_array(found[self._timelines.columns.get(one.name, one.name)]).cast(pa.float32())
             if "user" in one.key:  # 0 for a user who never clicked, but unknown without a user
                 column = pc.if_else(no_user, pa.scalar(None, pa.float32()), column)
             columns[one.name] = column
@@ -188,7 +188,7 @@ def _context_values(frame: pa.Table, name: str, categorical: bool) -> pa.Array:
 def columns_read(store: Store, config: AssemblyConfig) -> list[str]:
     """Columns of a frame that its features are made of: the user, the item, the time, and the context of declared keys."""
     log = offered(store.log_contract)
-    return ["user_id", "item_id", "timestamp", *context_of_keys(statistics_of(config.statistics, log), log)]
+    return ["user_id", "item_id", "timestamp", *context_of_keys(config.statistics, log)]
 
 
 def _times(frame: pa.Table) -> np.ndarray:

@@ -94,7 +94,8 @@ class RowWriter:
             "history_end": of_request["history_end"],
         }
         for name in self.statistics:
-            columns[name] = (statistics if name in statistics.column_names else of_request)[name].cast(pa.float32())
+            inside = timelines.columns.get(name)
+            columns[name] = (of_request[name] if inside is None else statistics[inside]).cast(pa.float32())
         for name, outside in self.log.context.items():
             columns[outside] = sources[name]
         if self.log.oracle:

@@ -22,7 +22,7 @@ user have in the catalogue.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from feature_store.config_statistics import Count, Statistic, StatisticsConfig
 from feature_store.config_types import duration_text
@@ -61,7 +61,7 @@ def statistics_of(config: StatisticsConfig, log: Log) -> list[Statistic]:
     UndeclarableStatistic
         When a key names no column of the log, or what is asked for needs impressions and the log has none.
     """
-    own = {name.lower() for name in (*log.context.values(), *log.user_attributes)}
+    taken = _names_of_columns(log)
     found = {one.name: one for one in _of_every_log(config, log.has_impressions)}
     columns = key_columns(log)
     for number, declared in enumerate(config.of):
@@ -73,7 +73,13 @@ def statistics_of(config: StatisticsConfig, log: Log) -> list[Statistic]:
             what = "rate" if declared.rate else "count: [impressions]"
             raise UndeclarableStatistic(f"{where}.{what} needs rows that were not clicked, and this log holds clicks only: remove it")
     found |= {one.name: one for one in config.declared() if one.name not in found}
-    return [one for one in found.values() if one.name.lower() not in own]
+    return [one for one in found.values() if one.name.lower() not in taken]
+
+
+def displaced(config: StatisticsConfig, log: Log) -> list[str]:
+    """Names of the declared statistics whose place a column of the log takes."""
+    taken = _names_of_columns(log)
+    return [one.name for one in config.declared() if one.name.lower() in taken]
 
 
 def statistic_meanings(config: StatisticsConfig) -> dict[str, str]:
@@ -109,7 +115,11 @@ def _of_every_log(config: StatisticsConfig, has_impressions: bool) -> Iterator[S
     yield Statistic("hour", "hour of the request, 0 to 23, UTC", "own", ())
 
 
-def context_of_keys(statistics: Sequence[Statistic], log: Log) -> list[str]:
-    """Context columns that the keys of statistics name."""
-    named = {column for one in statistics for column in one.key}
+def _names_of_columns(log: Log) -> set[str]:
+    return {name.lower() for name in (*log.context.values(), *log.item_attributes, *log.user_attributes)}
+
+
+def context_of_keys(config: StatisticsConfig, log: Log) -> list[str]:
+    """Context columns that declared keys name."""
+    named = {column for declared in config.of for column in declared.by}
     return [name for name in log.context.values() if name in named]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from feature_store.config_statistics import Count, StatisticsConfig
+from feature_store.config_statistics import Count, Statistic, StatisticsConfig
 from feature_store.config_types import duration_text, in_microseconds
 from feature_store.engines import Engine
 from feature_store.engines.sql_template import render_sql
@@ -14,7 +14,7 @@ from feature_store.features.asof_lookup import BEGINNING, Lookup
 from feature_store.features.event_log import Log
 from feature_store.features.histories import HISTORIES
 from feature_store.features.keys import Keys
-from feature_store.features.statistics import ITEM, REQUEST_STATISTICS, statistics_of
+from feature_store.features.statistics import ITEM, REQUEST_STATISTICS, displaced, statistics_of
 from feature_store.features.transitions import Transitions, transitions_of
 
 Key = tuple[str, ...]
@@ -138,6 +138,14 @@ class Timelines:
         Column of ``requests`` that the ``source`` of a row names.
     pool_window : timedelta, optional
         Serve the clicks of an item in this window too (the sampler's own quantity), and the pool that it draws from.
+
+    Attributes
+    ----------
+    statistics : list of Statistic
+        What rows of the log have.
+    columns : dict of str to str
+        Name in the SQL of each statistic that :meth:`row_statistics` gives, by its name. The others are the same for all rows of a
+        request: :meth:`see_users` gives them, under their own names.
     """
 
     engine: Engine
@@ -145,6 +153,8 @@ class Timelines:
     log: Log
     source: str
     pool_window: timedelta | None = None
+    statistics: list[Statistic] = field(init=False)
+    columns: dict[str, str] = field(init=False)
     _by_key: dict[Key, _KeyLookups] = field(init=False)
     _keys: Keys = field(init=False)
     _lookups: list[Lookup] = field(init=False)
@@ -155,6 +165,8 @@ class Timelines:
     def __post_init__(self) -> None:
         engine = self.engine
         self.statistics = statistics_of(self.config, self.log)
+        # the SQL sees no name from outside, and a declared key has some in it
+        self.columns = {one.name: f"statistic_{n}" for n, one in enumerate(self.statistics) if one.name not in REQUEST_STATISTICS}
         self._by_key = self._plan()
         self._keys = Keys(engine, self.log, list(self._by_key))
         self._transitions = transitions_of(self.config)
@@ -179,7 +191,7 @@ class Timelines:
 
     def _plan(self) -> dict[Key, _KeyLookups]:
         """What is looked up by each key, the item first."""
-        counts = [count for one in self.statistics for count in one.counts]
+        counts = [Count(ITEM, "clicks", None), *(count for one in self.statistics for count in one.counts)]
         if self.pool_window is not None:
             counts.append(Count(ITEM, "clicks", self.pool_window))
         aged = [one.key for one in self.statistics if one.kind.startswith("age")]
@@ -212,13 +224,15 @@ class Timelines:
         engine.drop(*SOURCES.values())
 
     def said(self) -> Iterator[str]:
-        """What to say of the declared keys: windows that reach beyond the log, and keys of so many values that they cost room."""
+        """What to say of what is declared: names that are taken, windows beyond the log, keys of so many values that they cost room."""
+        for name in displaced(self.config, self.log):
+            yield f"statistics.of: {name} is a column of the log, which takes its place; rename the column to have both"
         oldest, newest = self.engine.rows("select min(moment), max(moment) from key_0_clicks")[0]
+        for window in sorted({window for declared in self.config.of for window in declared.windows}):
+            if oldest is not None and in_microseconds(window) > newest - oldest:
+                length = duration_text(timedelta(hours=-(-(newest - oldest) // 3_600_000_000)))
+                yield f"statistics.of: {duration_text(window)} is longer than the clicks of the log ({length}): it counts all of them"
         for key, lookups in self._by_key.items():
-            for window in (window for windows in lookups.windows.values() for window in windows):
-                if oldest is not None and in_microseconds(window) > newest - oldest:
-                    length = duration_text(timedelta(hours=-(-(newest - oldest) // 3_600_000_000)))
-                    yield f"statistics: {duration_text(window)} is longer than the clicks of the log ({length}): it counts all of them"
             if key != ITEM and lookups.lookups:
                 table = next(iter(lookups.lookups.values())).name
                 values, events = self.engine.rows(f"select count(distinct key), count(*) from {table}")[0]
@@ -319,7 +333,7 @@ class Timelines:
             own |= transitions.values()
         values = []
         for one in self.statistics:
-            if one.name in REQUEST_STATISTICS:
+            if one.name not in self.columns:
                 continue
             counts = [self._count(count) for count in one.counts]
             if one.kind == "own":
@@ -335,7 +349,7 @@ class Timelines:
                 lookups = self._by_key[one.key]
                 time = "first_time" if one.kind == "age_of_first" else "last_time"
                 value = f"(r.timestamp - k{lookups.number}.{lookups.key}_clicks_{time}) / 1e6"
-            values.append(f'cast({value} as float) as "{one.name}"')
+            values.append(f"cast({value} as float) as {self.columns[one.name]}")
         return values
 
     def _count(self, count: Count) -> str:

@@ -25,7 +25,7 @@ RESERVED = {name: what for what, names in _TAKEN.items() for name in names}
 def check_names(contract: LogContract) -> None:
     """Hold the names of a log against those that are taken, and against each other.
 
-    A context column or an attribute of users may be called as a statistic is: it takes that one's place.
+    A context column or an attribute may be called as a statistic is: it takes that one's place.
 
     Raises
     ------

@@ -54,6 +54,14 @@ def log_of(has_impressions: bool) -> list[Event]:
     return [*log, *log[:20], *(Event(user, user % 3, -5, time_known=False) for user in range(4))]
 
 
+def declared(*of: dict[str, Any]) -> dict[str, Any]:
+    """The block ``statistics`` with these declarations."""
+    return {"windows": ["1h", "3h"], "of": of}
+
+
+BY_DEVICE = {"by": ["item", "device"], "count": "clicks", "windows": ["1h", "6h"], "share_of": ["item"], "trend": True, "age_of_last": True}
+
+
 def settings(**changes: Any) -> AssemblyConfig:
     base: dict[str, Any] = {
         "split": {"fractions": [0.6, 0.2, 0.2]},
@@ -76,21 +84,24 @@ def test_a_log_of_impressions_with_attributes(spark: FeatureStoreConfig, tmp_pat
     items = pa.table({"item_id": ["1", "2", "never shown"], "category": ["a", None, "b"]})
     users = pa.table({"user_id": ["0", "1", "é"], "town": ["x", "y", None]})
     store = write_store(tmp_path / "store", log_of(True), True, items=items, users=users, ids=str, dense=["position"])
-    check_same_files(store, settings(history={"max_length": 4, "min_length": 1}), spark, tmp_path, as_of=at(800))
+    of_attributes = {"by": ["town", "category"], "count": ["clicks", "impressions"], "rate": True, "windows": "2h", "age_of_first": True}
+    statistics = declared(BY_DEVICE, of_attributes, {"by": ["user", "position"], "count": "impressions"})
+    config = settings(history={"max_length": 4, "min_length": 1}, statistics=statistics)
+    check_same_files(store, config, spark, tmp_path, as_of=at(800))
 
 
 def test_no_name_of_a_folder_or_a_column_means_anything(spark: FeatureStoreConfig, tmp_path: Path) -> None:
     folder, names = odd_folder(tmp_path), (*ODD_COLUMNS, "a\\b", "end\\", "`")
     items = pa.table({"item_id": ["1", "2"], **{name: ["a", None] for name in names[::2]}})
     store = write_store(folder / "store", log_of(True), True, items=items, ids=str, dense=names[1::2])
-    check_same_files(store, settings(), spark, folder)
+    check_same_files(store, settings(statistics=declared({"by": names, "count": "clicks"})), spark, folder)
     assert Store(folder / "store").dates() == ["2024-01-01"]
 
 
 def test_a_log_of_clicks_in_chunks_with_candidates_by_popularity(spark: FeatureStoreConfig, tmp_path: Path) -> None:
     store = write_store(tmp_path / "store", log_of(False), False)
     # chunks this small are not allowed in a configuration
-    check_same_files(store, settings(), spark.model_copy(update={"chunk": 150}), tmp_path)
+    check_same_files(store, settings(statistics=declared(BY_DEVICE)), spark.model_copy(update={"chunk": 150}), tmp_path)
 
 
 def test_candidates_drawn_uniformly(spark: FeatureStoreConfig, tmp_path: Path) -> None:
@@ -99,9 +110,11 @@ def test_candidates_drawn_uniformly(spark: FeatureStoreConfig, tmp_path: Path) -
 
 
 def test_features_of_a_frame(spark: FeatureStoreConfig, tmp_path: Path) -> None:
-    store = write_store(tmp_path / "store", log_of(True), True)
-    frame = pa.table({"user_id": [1, 5, None, 99], "item_id": [1, 2, 1, 99], "timestamp": [at(500), at(70), at(300), at(900)]})
-    assert features_for(store, frame, settings(), spark).equals(features_for(store, frame, settings(), EMBEDDED))
+    store = write_store(tmp_path / "store", log_of(True), True, dense=["minutes"])
+    frame = {"user_id": [1, 5, None, 99], "item_id": [1, 2, 1, 99], "timestamp": [at(500), at(70), at(300), at(900)]}
+    frame |= {"device": ["phone", None, "never seen", "phone"], "minutes": [60.0, 10.0, None, 0.5]}
+    config = settings(statistics=declared(BY_DEVICE, {"by": "minutes", "rate": True}))
+    assert features_for(store, pa.table(frame), config, spark).equals(features_for(store, pa.table(frame), config, EMBEDDED))
 
 
 def test_a_result_is_streamed_in_order(spark: FeatureStoreConfig, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from feature_store.config import AssemblyConfig, FeatureStoreConfig
-from feature_store.config_statistics import DeclaredConfig, StatisticsConfig
-from feature_store.features.historical_features import features_for
-from feature_store.features.statistics import UndeclarableStatistic, statistics_of
+from feature_store.config_statistics import StatisticsConfig
+from feature_store.features.historical_features import FeatureLookup, features_for
+from feature_store.features.statistics import UndeclarableStatistic
 from feature_store.features.training_set import assemble
 from feature_store.tables.contracts import DataError
 from tests.feature_store.logs import FEW, MINUTE, START, Event, Naive, at, short_or_long, write_store
+from tests.odd_names import ODD_COLUMNS
 
 CATEGORY: dict[int, str | None] = {0: "a", 1: "b", 2: "a", 3: None}
 SEGMENT: dict[int, str | None] = {0: "x", 1: "y"}  # user 2 is not described
@@ -78,6 +80,7 @@ def events(has_impressions: bool) -> st.SearchStrategy[list[Event]]:
         clicked=st.sampled_from([0, 1]) if has_impressions else st.just(1),
         delay=st.sampled_from([0, 0, 0, 20, 30, 200]),
         request=st.sampled_from([None, 1, 2]) if has_impressions else st.none(),
+        time_known=st.sampled_from([True, True, True, True, False]),
         device=st.sampled_from([None, "a", "b"]),
     )
     return short_or_long(event)
@@ -137,7 +140,13 @@ def test_any_declaration_equals_the_naive_one(has_impressions: bool) -> None:
     check()
 
 
-LOG = [Event(1, 1, 0, device="tv"), Event(2, 1, 30, device="tv"), Event(1, 1, 50, device="phone"), Event(1, 2, 55, device="tv")]
+LOG = [
+    Event(1, 1, 0, device="tv"),
+    Event(2, 1, 30, device="tv"),
+    Event(1, 1, 50, device="phone"),
+    Event(1, 2, 55, device="tv"),
+    Event(3, 2, 57, device="phone"),
+]
 OF = [
     {"by": ["device", "item"], "count": ["clicks"], "windows": ["40m", "2h"], "share_of": ["item", "device"], "trend": True},
     {"by": "user", "age_of_last": True},
@@ -158,6 +167,58 @@ def test_literal_counts_shares_trends_and_ages(tmp_path: Path) -> None:
         "item_device_clicks_40m_of_2h": 0.5,
         "user_age_of_last": 300,
     }
+
+
+# The second click becomes known after half an hour: longer than the first window, as long as the second, shorter than the third.
+# A third one is of an unknown time, and in no window.
+LATE = [Event(1, 1, 0, device="tv"), Event(2, 1, 10, delay=30, device="tv"), Event(3, 1, -5, time_known=False, device="tv")]
+WINDOWS = ("20m", "30m", "40m")
+COUNTED = {  # by minutes and microseconds
+    (0, 0): (0, 0, 0),
+    (0, 1): (1, 1, 1),
+    (20, 0): (1, 1, 1),
+    (20, 1): (0, 1, 1),
+    (40, 0): (0, 0, 1),
+    (40, 1): (0, 0, 1),
+    (50, 0): (0, 0, 1),
+    (50, 1): (0, 0, 0),
+}
+
+
+def test_windows_hold_what_was_known_before_whatever_is_asked_first(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "store", LATE, False)
+    settings = config([{"by": ["item", "device"], "count": "clicks", "windows": WINDOWS}])
+    engine = FeatureStoreConfig(threads=1).model_copy(update={"chunk": 1})  # each row is a chunk, to which the counts are carried
+    moments = list(COUNTED)
+    with FeatureLookup(store, settings, engine) as lookup:
+        for asked in (moments[5:], moments[4::-1]):
+            times = [at(minutes) + timedelta(microseconds=more) for minutes, more in asked]
+            frame = {"item_id": [1] * len(asked), "timestamp": times, "device": ["tv"] * len(asked)}
+            found = lookup.of(pa.table(frame))
+            counts = zip(*(found[f"item_device_clicks_{window}"].to_pylist() for window in WINDOWS), strict=True)
+            assert dict(zip(asked, counts, strict=True)) == {moment: COUNTED[moment] for moment in asked}
+
+
+# What was shown and clicked is in the log twice; its click is known after half an hour, and counts where it was shown.
+SHOWN = [
+    Event(1, 1, 0, clicked=0, request=1, device="tv"),
+    Event(1, 1, 0, clicked=1, request=1, device="phone", delay=30),
+    Event(2, 1, 10, clicked=0, request=2, device="tv"),
+    Event(2, 2, 20, clicked=1, request=3, device="tv"),
+]
+
+
+def test_literal_impressions_and_rates(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "store", SHOWN, True)
+    settings = config([{"by": ["item", "device"], "count": ["clicks", "impressions"], "windows": "1h", "rate": True}])
+    asked = [(25, "tv"), (31, "tv"), (31, "phone"), (60, "tv"), (61, "tv")]
+    frame = {"item_id": [1] * 5, "timestamp": [at(minute) for minute, _ in asked], "device": [device for _, device in asked]}
+    found = features_for(store, pa.table(frame), settings, FeatureStoreConfig(threads=1))
+    assert found["item_device_clicks_1h"].to_pylist() == [0, 1, 0, 1, 0]
+    assert found["item_device_impressions_1h"].to_pylist() == [2, 2, 0, 2, 1]
+    overall = [20 * 1 / 3, *[20 * 2 / 3] * 4]  # the prior: 20 impressions at the rate of all that was known
+    rates = [overall[0] / 22, (1 + overall[1]) / 22, overall[2] / 20, (1 + overall[3]) / 22, overall[4] / 21]
+    assert found["item_device_rate_1h"].to_pylist() == pytest.approx(rates)
 
 
 def test_what_is_missing_is_null_and_what_never_happened_is_0(tmp_path: Path) -> None:
@@ -193,6 +254,17 @@ def test_a_declaration_of_what_every_log_has_is_one_column() -> None:
     settings = StatisticsConfig(windows=("1h",), of=[{"by": ["item"], "count": ["clicks"], "windows": ["1h", "10m"]}])
     names = [one.name for one in settings.of[0].statistics()]
     assert names == ["item_clicks_10m", "item_clicks_1h"]
+
+
+def test_a_single_value_needs_no_brackets() -> None:
+    single, listed = (
+        StatisticsConfig.model_validate({"of": [declared]})
+        for declared in (
+            {"by": ["item", "device"], "count": "clicks", "windows": "1h", "share_of": "item"},
+            {"by": ["item", "device"], "count": ["clicks"], "windows": ["1h"], "share_of": [["item"]]},
+        )
+    )
+    assert single == listed
 
 
 @pytest.mark.parametrize(
@@ -240,7 +312,7 @@ def test_what_a_declaration_costs_or_does_not_reach_is_said(tmp_path: Path, monk
     assemble(store, config(of), FeatureStoreConfig(threads=1), None, tmp_path / "out", report=lines.append)
     said = [line for line in lines if line.startswith("statistics")]
     assert said == [
-        "statistics: 30d is longer than the clicks of the log (7h): it counts all of them",
+        "statistics.of: 30d is longer than the clicks of the log (7h): it counts all of them",
         "statistics of user, item: 12 keys of 40 events; scratch on disk grows with them",
     ]
 
@@ -253,9 +325,28 @@ def test_more_combinations_than_there_are_numbers(tmp_path: Path, monkeypatch: p
         features_for(store, frame, config(OF), FeatureStoreConfig(threads=1))
 
 
-def test_a_column_of_the_log_takes_the_place_of_a_declared_statistic() -> None:
-    from feature_store.features.event_log import Log
+def test_a_column_of_the_log_takes_the_place_of_a_statistic_and_that_is_said(tmp_path: Path) -> None:
+    """Even where nothing is left of a declaration."""
+    items = pa.table({"item_id": [1, 2], "Item_Age": ["new", "old"]})
+    store = write_store(tmp_path / "store", LOG * 2, False, items, dense=["item_Device_clicks"])
+    settings = config([{"by": ["item", "device"], "count": ["clicks"]}, {"by": "device", "count": "clicks"}])
+    lines: list[str] = []
+    with pytest.raises(DataError, match="split"):
+        assemble(store, settings, FeatureStoreConfig(threads=1), None, tmp_path / "out", report=lines.append)
+    assert [line for line in lines if line.startswith("statistics")] == [
+        "statistics.of: item_device_clicks is a column of the log, which takes its place; rename the column to have both"
+    ]
+    rows = pq.read_table(tmp_path / "out" / "rows.parquet")
+    assert "item_device_clicks" not in rows.column_names and "item_age" not in rows.column_names
+    frame = pa.table({"user_id": [1], "item_id": [1], "timestamp": [at(60)], "device": ["tv"]})
+    found = features_for(store, frame, settings, FeatureStoreConfig(threads=1))
+    assert "item_device_clicks" not in found.column_names and found["device_clicks"].to_pylist() == [6]
 
-    log = Log(True, ("item_device_clicks_2h", "device"), (), (), (), False)
-    names = [one.name for one in statistics_of(StatisticsConfig(of=[DeclaredConfig(**OF[0])]), log)]  # type: ignore[arg-type]
-    assert "item_device_clicks_2h" not in names and "item_device_clicks_40m" in names
+
+def test_no_name_of_a_column_means_anything(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "store", LOG, False, dense=ODD_COLUMNS)
+    of = [{"by": ["item", name], "count": ["clicks"], "share_of": [[name]], "age_of_last": True} for name in ODD_COLUMNS]
+    frame = {"user_id": [1], "item_id": [1], "timestamp": [at(60)], **{name: [30.0] for name in ODD_COLUMNS}}
+    found = features_for(store, pa.table(frame), config(of), FeatureStoreConfig(threads=1)).to_pylist()[0]
+    for name in ODD_COLUMNS:
+        assert [found[f"item_{name}_{what}"] for what in ("clicks", f"clicks_of_{name}", "age_of_last")] == [1, 1, 1800]
