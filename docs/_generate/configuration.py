@@ -29,7 +29,7 @@ class Key:
         Dotted, as ``--set`` takes it.
     field : FieldInfo
     block : type of BaseModel or None
-        The keys below it, where it is a block and no list of blocks.
+        The keys below it, where it is a block. A list of blocks is a value, and its path with ``[]`` each of the blocks.
     default : object
         What stands there when the file says nothing, as its block's own default has it.
     """
@@ -58,6 +58,9 @@ def all_keys(model: type[BaseModel] = RunConfig, above: str = "", given: BaseMod
         yield Key(path, field, block, default)
         if block is not None:
             yield from all_keys(block, path, default if isinstance(default, BaseModel) else None)
+        elif (element := element_of(field.annotation)) is not None:
+            yield Key(f"{path}[]", field, element, ())
+            yield from all_keys(element, f"{path}[]")
 
 
 def block_of(annotation: Any) -> type[BaseModel] | None:
@@ -67,6 +70,12 @@ def block_of(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
         return next((block for part in typing.get_args(annotation) if (block := block_of(part)) is not None), None)
     return None
+
+
+def element_of(annotation: Any) -> type[BaseModel] | None:
+    """The block that each element of a list of blocks is."""
+    part = next(iter(typing.get_args(annotation)), None)
+    return part if isinstance(part, type) and issubclass(part, BaseModel) else None
 
 
 def page() -> str:
@@ -98,7 +107,7 @@ def page() -> str:
         lines += [f"## {top.path} {{ #{top.path} }}", "", _sentence(top.field.description), "", *_about(top), *_section(top.path, below)]
         for inner in (key for key in below if key.block is not None):
             lines += [
-                f"### {inner.path} {{ #{inner.path} }}",
+                f"### {inner.path} {{ #{inner.path.replace('[]', '')} }}",
                 "",
                 _sentence(inner.field.description),
                 "",

@@ -349,8 +349,8 @@ def _lines(block: BaseModel, depth: int) -> Iterator[str]:
             yield from _lines(value, depth + 1)
         else:
             yield f"{indent}{key}: {scalar(value)}"
-            unset = block_of(field.annotation) if value is None else None
-            for inner, inner_field in keys_of(unset).items() if unset else ():
+            of_values = block_of(field.annotation)  # a block that is absent, or each of a list
+            for inner, inner_field in keys_of(of_values).items() if of_values else ():
                 yield f"{indent}#   {inner}: {inner_field.description}"
 
 

@@ -239,6 +239,15 @@ def test_the_description_loads_to_the_same_configuration(yaml_file: YamlFile, tm
     assert load(again) == config
 
 
+def test_a_list_of_blocks_is_described_as_it_is_written_and_so_are_its_keys(yaml_file: YamlFile, tmp_path: Path) -> None:
+    config = load(yaml_file("statistics: {of: [{by: [item, device], count: clicks, windows: [90m, 2d], trend: true}]}"))
+    described = describe(config)
+    assert "\n  of: [{by: [item, device], count: [clicks], windows: [90m, 2d], trend: true}]\n" in described
+    assert "\n  #   trend: each count over that of the next longer window\n" in described
+    (tmp_path / "demo.yaml").write_text(described)
+    assert load(tmp_path / "demo.yaml") == config
+
+
 def test_a_path_is_described_as_text(yaml_file: YamlFile) -> None:
     assert "\n  points: a/b.json\n" in describe(load(yaml_file("sweep: {points: a/b.json}")))
 
