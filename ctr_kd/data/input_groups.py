@@ -63,12 +63,15 @@ def statistic_key(name: str, columns: Iterable[str]) -> str:
 
     Examples
     --------
-    >>> columns = ["item", "user", "referrer", "referrer_type"]
+    >>> columns = ["item", "user", "referrer", "referrer_type", "age"]
     >>> [statistic_key(name, columns) for name in ("item_clicks_1h", "item_referrer_type_clicks_1h", "user_item_clicks", "hour")]
     ['item', 'item_referrer_type', 'user_item', '']
+    >>> [statistic_key(name, columns) for name in ("user_age_of_last", "user_age_age_of_last")]
+    ['user', 'user_age']
     """
     longest_first, rest = sorted(columns, key=len, reverse=True), name
-    while found := next((column for column in longest_first if rest.startswith(f"{column}_")), None):
+    ages = ("age_of_first", "age_of_last")  # one of these is no column called age
+    while rest not in ages and (found := next((column for column in longest_first if rest.startswith(f"{column}_")), None)):
         rest = rest.removeprefix(f"{found}_")
     return name.removesuffix(rest).removesuffix("_")
 

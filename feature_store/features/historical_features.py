@@ -24,7 +24,7 @@ from feature_store.features.requests import RowMaker, number_requests, request_r
 from feature_store.features.statistics import REQUEST_STATISTICS, context_of_keys, statistics_of
 from feature_store.features.timelines import Timelines
 from feature_store.store.store import Store
-from feature_store.tables.casting import MICROSECOND, as_array, id_values, null_where, to_categories, to_numbers, to_times
+from feature_store.tables.casting import MICROSECOND, as_array, id_values, to_categories, to_numbers, to_times
 from feature_store.tables.contracts import DataError, NoEvents, nearest
 
 BATCH = 1_000_000  # rows of candidates in memory at a time
@@ -179,10 +179,10 @@ def _context_values(frame: pa.Table, name: str, categorical: bool) -> pa.Array:
     if name not in frame.column_names:
         return pa.nulls(frame.num_rows, pa.string() if categorical else pa.float32())
     try:
-        values, bad = (to_categories if categorical else to_numbers)(as_array(frame[name]))
+        values, _ = (to_categories if categorical else to_numbers)(as_array(frame[name]))
     except TypeError as error:
         raise DataError(f"column {name} {error}") from None
-    return null_where(values, bad).cast(pa.string() if categorical else pa.float32())
+    return values.cast(pa.string() if categorical else pa.float32())
 
 
 def columns_read(store: Store, config: AssemblyConfig) -> list[str]:

@@ -99,7 +99,7 @@ def test_any_declaration_equals_the_naive_one(has_impressions: bool) -> None:
     @given(log=events(has_impressions), of=declarations(has_impressions), co_clicks=CO_CLICKS)
     def check(log: list[Event], of: list[dict[str, Any]], co_clicks: dict[str, Any] | None) -> None:
         settings = config(of, co_clicks=co_clicks)
-        engine = FeatureStoreConfig(threads=1, memory="500MB").model_copy(update={"chunk": 7})
+        engine = FeatureStoreConfig(threads=1, memory="500MB").model_copy(update={"chunk": 20})
         with tempfile.TemporaryDirectory() as folder:
             store = write_store(Path(folder) / "store", log, has_impressions, ITEMS, USERS, dense=["minutes"])
             out = Path(folder) / "out"
@@ -149,7 +149,8 @@ LOG = [
 ]
 OF = [
     {"by": ["device", "item"], "count": ["clicks"], "windows": ["40m", "2h"], "share_of": ["item", "device"], "trend": True},
-    {"by": "user", "age_of_last": True},
+    {"by": "user", "age_of_first": True, "age_of_last": True},
+    {"by": ["user", "device"], "count": "clicks"},
 ]
 
 
@@ -165,6 +166,7 @@ def test_literal_counts_shares_trends_and_ages(tmp_path: Path) -> None:
         "item_device_clicks_2h_of_item": np.float32(2 / 3),
         "item_device_clicks_2h_of_device": np.float32(2 / 3),
         "item_device_clicks_40m_of_2h": 0.5,
+        "user_age_of_first": 3600,
         "user_age_of_last": 300,
     }
 
@@ -210,12 +212,13 @@ SHOWN = [
 
 def test_literal_impressions_and_rates(tmp_path: Path) -> None:
     store = write_store(tmp_path / "store", SHOWN, True)
-    settings = config([{"by": ["item", "device"], "count": ["clicks", "impressions"], "windows": "1h", "rate": True}])
+    settings = config([{"by": ["item", "device"], "count": ["clicks", "impressions"], "windows": "1h", "share_of": "item", "rate": True}])
     asked = [(25, "tv"), (31, "tv"), (31, "phone"), (60, "tv"), (61, "tv")]
     frame = {"item_id": [1] * 5, "timestamp": [at(minute) for minute, _ in asked], "device": [device for _, device in asked]}
     found = features_for(store, pa.table(frame), settings, FeatureStoreConfig(threads=1))
     assert found["item_device_clicks_1h"].to_pylist() == [0, 1, 0, 1, 0]
     assert found["item_device_impressions_1h"].to_pylist() == [2, 2, 0, 2, 1]
+    assert found["item_device_impressions_1h_of_item"].to_pylist() == [1, 1, 0, 1, 1]
     overall = [20 * 1 / 3, *[20 * 2 / 3] * 4]  # the prior: 20 impressions at the rate of all that was known
     rates = [overall[0] / 22, (1 + overall[1]) / 22, overall[2] / 20, (1 + overall[3]) / 22, overall[4] / 21]
     assert found["item_device_rate_1h"].to_pylist() == pytest.approx(rates)
@@ -227,7 +230,7 @@ def test_what_is_missing_is_null_and_what_never_happened_is_0(tmp_path: Path) ->
     frame = {"user_id": [None, "x", "1"], "item_id": ["9", "1", None], "timestamp": [at(60)] * 3, "device": ["tv", "radio", None]}
     found = features_for(store, pa.table(frame), config(OF), FeatureStoreConfig(threads=1))
     assert found[name].to_pylist() == [0, 0, None] and found[f"{name}_of_item"].to_pylist() == [None, 0, None]
-    assert found["user_age_of_last"].to_pylist() == [None, None, 300]
+    assert found["user_age_of_last"].to_pylist() == [None, None, 300] and found["user_device_clicks"].to_pylist() == [None, 0, None]
     del frame["device"]
     assert features_for(store, pa.table(frame), config(OF), FeatureStoreConfig(threads=1))[name].to_pylist() == [None] * 3
 

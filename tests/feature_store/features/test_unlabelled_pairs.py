@@ -19,7 +19,7 @@ from feature_store.features.unlabelled_pairs import HARD_NEGATIVES, TRANSFER_SET
 from feature_store.store.store import Store
 from feature_store.tables.contracts import DataError, NotIngested
 from tests.feature_store.features.test_point_in_time import same
-from tests.feature_store.logs import FEW, START, Event, Naive, at, write_store
+from tests.feature_store.logs import FEW, MINUTE, START, Event, Naive, at, write_store
 
 pytestmark = pytest.mark.slow
 
@@ -125,16 +125,21 @@ def check_rows(
         assert [items[code] for code in clicks["item"][row["history_start"] : row["history_end"]]] == [e.item for e in history]
         for name, expected in naive.statistics(user, item, t).items():
             assert same(row[name], expected), (name, row, expected)
+        for one in (one for block in config.statistics.of for one in block.statistics()):
+            expected = naive.declared(one, Event(user, item, (t - START) // MINUTE, device=row["device"]))
+            assert same(row[one.name], expected), (one, row, expected)
 
 
 @pytest.mark.parametrize("has_impressions", [False, True])
 def test_rows_are_of_live_items_that_their_user_never_met_with_features_as_of_the_time(tmp_path: Path, has_impressions: bool) -> None:
     log = busy_log(has_impressions)
-    facts, rows, _ = make(tmp_path, log, has_impressions)
+    of = [{"by": key, "count": "clicks", "windows": ["30m", "3h"], "age_of_last": True} for key in (["item", "device"], ["user", "device"])]
+    config = AssemblyConfig.model_validate(CONFIG.model_dump() | {"statistics": {"of": of}})
+    facts, rows, _ = make(tmp_path, log, has_impressions, config=config)
     train = sum(row["split"] == "train" for row in pq.read_table(tmp_path / "out" / "rows.parquet", columns=["split"]).to_pylist())
     assert facts["asked"] == 2 * round(0.3 * train / 2)
     assert facts["neighbours"] == facts["popularity"] == facts["rows"] / 2 == len(rows) / 2 and len(rows) > 0.9 * facts["asked"]
-    check_rows(rows, tmp_path, log, CONFIG, has_impressions, START + UNTIL * 60 * 10**6)
+    check_rows(rows, tmp_path, log, config, has_impressions, START + UNTIL * 60 * 10**6)
     # At least half of the rows are near to something in the history; the items that came up late prove that liveness was needed.
     naive = Naive(log, CONFIG, has_impressions)
     close = [0 < min((abs(row["item"] - e.item) for e in naive.history(row["user"], row["timestamp"])), default=99) <= 3 for row in rows]
