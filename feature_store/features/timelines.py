@@ -233,11 +233,11 @@ class Timelines:
                 length = duration_text(timedelta(hours=-(-(newest - oldest) // 3_600_000_000)))
                 yield f"statistics.of: {duration_text(window)} is longer than the clicks of the log ({length}): it counts all of them"
         for key, lookups in self._by_key.items():
-            if key != ITEM and lookups.lookups:
-                table = next(iter(lookups.lookups.values())).name
-                values, events = self.engine.rows(f"select count(distinct key), count(*) from {table}")[0]
+            for event in lookups.windows if key != ITEM else ():
+                values, count = self.engine.rows(f"select approx_count_distinct(key), count(*) from {lookups.key}_{event}")[0]
                 if values > MANY:
-                    yield f"statistics of {', '.join(key)}: {values:,} keys of {events:,} events; scratch on disk grows with them"
+                    much = f"about {min(values, count):,} keys of {count:,} {event}"
+                    yield f"statistics of {', '.join(key)}: {much}; time and scratch on disk grow with them"
 
     def _restart(self) -> None:
         self._start = BEGINNING

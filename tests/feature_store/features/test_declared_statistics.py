@@ -316,7 +316,7 @@ def test_what_a_declaration_costs_or_does_not_reach_is_said(tmp_path: Path, monk
     said = [line for line in lines if line.startswith("statistics")]
     assert said == [
         "statistics.of: 30d is longer than the clicks of the log (7h): it counts all of them",
-        "statistics of user, item: 12 keys of 40 events; scratch on disk grows with them",
+        "statistics of user, item: about 12 keys of 40 clicks; time and scratch on disk grow with them",
     ]
 
 
