@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from feature_store.config import AssemblyConfig, FeatureStoreConfig
 from feature_store.engines import Engine, open_engine
-from feature_store.features.event_log import Log, count_pairs, load_log, undescribed
+from feature_store.features.event_log import Log, count_pairs, load_log, offered, undescribed
 from feature_store.features.histories import build_histories, write_clicks
 from feature_store.features.requests import RowMaker, number_requests, request_range
 from feature_store.features.row_writer import RowWriter
@@ -66,11 +66,14 @@ def assemble(
 
     Raises
     ------
+    UndeclarableStatistic
+        When a statistic is declared that the log cannot have.
     DataError
         When the log is empty, a split has no row or no click, or the sampler gives the label away.
     StorageError
         When the disk is full.
     """
+    names = statistic_names(config.statistics, offered(store.log_contract))  # what cannot be declared is said before anything is read
     output.mkdir(parents=True, exist_ok=True)
     with open_engine(engine_config, output / "_scratch") as engine:
         log = load_log(engine, store, as_of)
@@ -96,7 +99,6 @@ def assemble(
         if config.statistics.co_clicks is None:
             engine.drop("positions")
         maker = RowMaker(engine, log, config, engine_config.chunk)
-        names = statistic_names(config.statistics, log)
         for line in maker.timelines.said():
             report(line)
         writer = RowWriter(engine, log, output / "rows.parquet", statistics=names, split=split, known_item=known)
