@@ -89,7 +89,9 @@ def _load_log_table(engine: Engine, log: Log) -> None:
         if count_pairs(engine):
             events = "paired_events"
             engine.table("pair_rows", "log/pair_rows.sql", order="".join(f", e.{name} nulls last" for name in log.columns))
-            of_pairs = "".join(f", case when s.place is null then e.{name} else s.{name} end" for name in log.columns)
+            of_pairs = "".join(
+                f", case when s.place is null or e.known_at < s.known_at then e.{name} else s.{name} end" for name in log.columns
+            )
             engine.view(events, "log/paired_events.sql", columns=columns, paired_columns=of_pairs)
     shown_at = ", e.shown_at" if events == "paired_events" else ""
     engine.table("log", "log/log.sql", events=events, columns=shown_at + columns)

@@ -156,7 +156,8 @@ class Naive:
             shown, clicked = ([e for e in same if e.clicked == value] for value in (0, 1))
             for impression, click in zip_longest(shown, clicked):  # of one moment and request: one row, in the order of arrival
                 event = click or impression
-                event = replace(event, device=(impression or event).device)
+                first = impression if click is None or (impression and impression.known <= click.known) else click
+                event = replace(event, device=(first or event).device)
                 self.events.append(event)
                 self.impressions.append((event, min(e.known for e in (impression, click) if e)))
 

@@ -1,4 +1,5 @@
--- The events with each pair as one row: clicked, and known when its click was, with the context of the impression.
+-- The events with each pair as one row: clicked, and known when its click was, with the context of the row that was known first, which is
+-- the impression unless that came late: what is known of it later was not known to the requests before.
 -- shown_at is when either of them became known: from then on the row counts as an impression.
 select e.user_id, e.item_id, e.timestamp, e.known_at, e.known_at as shown_at, e.clicked, e.time_known, e.request_id ${columns}
 from events e
