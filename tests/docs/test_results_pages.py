@@ -41,8 +41,8 @@ def test_a_command_of_the_program_gives_the_configuration_of_the_file(name: str)
 
 def test_a_key_that_a_written_configuration_does_not_know_yet_had_its_default() -> None:
     written = load(results.ROOT / "conf" / "globo.yaml").model_dump(mode="json", by_alias=True)
-    assert written["finetune"]["training"].pop("average") == 0.3
-    assert list(results.overrides(written)) == [("finetune.training.average", "0.0")]
+    assert written["finetune"].pop("cross_layers") == 2
+    assert list(results.overrides(written)) == [("finetune.cross_layers", "0")]
 
 
 @pytest.mark.parametrize("name", FILES)
