@@ -225,6 +225,18 @@ def test_literal_impressions_and_rates(tmp_path: Path) -> None:
     assert found["item_device_rate_1h"].to_pylist() == pytest.approx(rates)
 
 
+def test_a_pair_counts_under_the_context_that_was_known_first(tmp_path: Path) -> None:
+    """Which no row that comes later changes, here that of the impression."""
+    pair = [Event(1, 1, 0, clicked=1, request=1, device="tv"), Event(1, 1, 0, clicked=0, request=1, device="phone", delay=30)]
+    store = write_store(tmp_path / "store", pair, True)
+    settings = config([{"by": "device", "count": ["clicks", "impressions"]}])
+    frame = pa.table({"item_id": [1, 1], "timestamp": [at(10), at(10)], "device": ["tv", "phone"]})
+    for as_of in (at(10), None):
+        with FeatureLookup(store, settings, FeatureStoreConfig(threads=1), as_of) as lookup:
+            found = lookup.of(frame)
+        assert found["device_clicks"].to_pylist() == found["device_impressions"].to_pylist() == [1, 0]
+
+
 def test_what_is_missing_is_null_and_what_never_happened_is_0(tmp_path: Path) -> None:
     store = write_store(tmp_path / "store", LOG, False)
     name = "item_device_clicks_2h"

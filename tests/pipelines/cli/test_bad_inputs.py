@@ -133,6 +133,33 @@ def test_bad_input_is_one_line_and_leaves_the_store_as_it_was(
     assert contents(program.workspace / "store") == before
 
 
+@pytest.mark.parametrize(
+    ("of", "expected"),
+    [
+        ("[{by: [itme], count: clicks}]", "ctr-kd: statistics.of[0].by: itme is no column of the log; the nearest existing name is 'item'"),
+        (
+            "[{by: item, count: clicks, windows: 7h}, {by: [item], count: [clicks], windows: [7h, 8h]}]",
+            "ctr-kd: --set: statistics: of: item_clicks_7h is declared twice; remove one of the two",
+        ),
+        ("[{by: item, cuont: clicks}]", "ctr-kd: --set: statistics.of.0.cuont: unknown key; did you mean 'count'?"),
+        ("[{by: user, age_of_last: true, windows: soon}]", "ctr-kd: --set: statistics.of.0.windows.0: 'soon' is not a duration"),
+    ],
+)
+def test_a_statistic_that_cannot_be_is_one_line_and_loses_nothing(program: Program, of: str, expected: str) -> None:
+    before = contents(program.workspace / "store")
+    code, line = program.fails("ingest", "--set", f"statistics.of={of}")
+    assert code == 2 and line.startswith(expected), line
+    assert contents(program.workspace / "store") == before
+    code, err = program("ingest")
+    assert code == 0 and "ingest: up to date" in err
+
+
+def test_a_window_longer_than_the_log_is_said_and_the_run_goes_on(program: Program) -> None:
+    code, err = program("ingest", "--set", "statistics.of=[{by: item, count: clicks, windows: 30d}]")
+    assert code == 0
+    assert err.count("statistics.of: 30d is longer than the clicks of the log (47h): it counts all of them") == 1
+
+
 def test_clicks_alone_in_a_split_are_named_at_once(program: Program, tmp_path: Path) -> None:
     """Validation could measure nothing by them, and said so after the pretraining only."""
     clicked = [(*row[:3], int(bool(row[3]) or "2024-01-02T00:30" <= row[2] < "2024-01-02T03:00"), row[4]) for row in rows()]
