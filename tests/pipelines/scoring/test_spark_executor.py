@@ -112,7 +112,7 @@ def test_rows_that_cannot_be_scored_are_named(spark: Served, tmp_path: Path) -> 
 def test_finished_parts_are_taken_over(spark: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pq.write_table(rows(100), tmp_path / "rows.parquet")
     monkeypatch.setattr("pipelines.scoring.spark_executor._AHEAD", 2)  # times two cores: 4 of the 8 parts lie ready at a time
-    lay, laid = SparkPool._lay, []
+    lay, laid = SparkPool._hand_over, []
 
     def lay_some(pool: SparkPool, part: Part) -> int:
         if part.number == 6 and len(laid) == 6:
@@ -120,7 +120,7 @@ def test_finished_parts_are_taken_over(spark: Served, tmp_path: Path, monkeypatc
         laid.append(part.number)
         return lay(pool, part)
 
-    monkeypatch.setattr(SparkPool, "_lay", lay_some)
+    monkeypatch.setattr(SparkPool, "_hand_over", lay_some)
     with pytest.raises(ScoringStopped):
         score_file(spark.context(), tmp_path / "rows.parquet", tmp_path / "out.parquet")
     assert not (tmp_path / "out.parquet").exists()
