@@ -223,6 +223,21 @@ class RunConfig(Config):
         return section
 
 
+def with_new_keys(key: str, value: Any) -> Any:
+    """What :meth:`RunConfig.section` gave in an earlier release for a block, with the keys that the block has had since, at their defaults.
+
+    Examples
+    --------
+    >>> with_new_keys("history", {"max_length": 5})
+    {'max_length': 5, 'min_length': 0}
+    """
+    block = block_of(RunConfig.model_fields[key].annotation) if key in RunConfig.model_fields else None
+    try:
+        return value if block is None else block.model_validate(value).model_dump(mode="json", by_alias=True)
+    except ValidationError:  # it had a key that there is no more
+        return value
+
+
 def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a configuration and check every key of it.
 

@@ -13,7 +13,7 @@ from feature_store.tables.files import UnsafeFile, sha256_of
 from feature_store.tables.folders import regular_file
 from feature_store.tables.json_files import digest_of, load_json, write_json
 from feature_store.tables.seal import sealed
-from pipelines.config.run import RunConfig
+from pipelines.config.run import RunConfig, with_new_keys
 from pipelines.scoring.manifest import FailedAttempt, PartitionSource, ScoresManifest
 from pipelines.workspace.artifacts import ArtifactError, publish_directory, read_manifest
 from pipelines.workspace.manifest import MANIFEST, FileDigest
@@ -92,6 +92,9 @@ def differences(before: PartitionSource, now: PartitionSource) -> list[str]:
     >>> before = PartitionSource(events={"2024-01-01": "a", "2024-01-02": "b"}, settings={"history": 1})
     >>> differences(before, PartitionSource(events={"2024-01-01": "a", "2024-01-02": "c"}, settings={"history": 2}))
     ['the events of 2024-01-02 were corrected', 'history has another value']
+    >>> before, now = {"history": {"max_length": 5}}, {"history": {"max_length": 5, "min_length": 0}}  # an earlier release knew fewer keys
+    >>> differences(PartitionSource(settings=before), PartitionSource(settings=now))
+    []
     """
     old, new = before.events, now.events
     reasons = []
@@ -104,7 +107,7 @@ def differences(before: PartitionSource, now: PartitionSource) -> list[str]:
             reasons.append(f"the events of {days[0]}{f' and {len(days) - 1} more dates' if len(days) > 1 else ''} {what}")
     reasons += ["the users changed"] if before.users != now.users else []
     reasons += ["the columns of the log changed"] if before.contract != now.contract else []
-    reasons += [f"{key} has another value" for key, value in now.settings.items() if before.settings.get(key) != value]
+    reasons += [f"{key} has another value" for key, value in now.settings.items() if with_new_keys(key, before.settings.get(key)) != value]
     if before.as_of != now.as_of:
         reasons.append(f"it was scored {_as_of(before.as_of)}, not {_as_of(now.as_of)}")
     return reasons
