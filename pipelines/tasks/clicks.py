@@ -38,12 +38,8 @@ class Clicks:
     def assemble(self, context: StageContext) -> dict[str, Any]:
         """Rows and vocabularies (:func:`feature_store.features.training_set.assemble`), and the pool of the clicks' tokens."""
 
-        config, settings = self._config, self._config.assembly
-        if settings.statistics.auto:
-            from pipelines.tasks.statistics_trial import with_chosen_statistics
-
-            settings = with_chosen_statistics(context, settings)
-        summary = assemble(context.store, settings, config.feature_store, context.as_of, context.output, report=context.report)
+        config = self._config
+        summary = assemble(context.store, config.assembly, config.feature_store, context.as_of, context.output, report=context.report)
         Assembly(context.output, config.history.max_length).write_pool()
         for line in thin_windows(summary.positives):
             context.report(line)

@@ -15,14 +15,13 @@ from pathlib import Path
 from ctr_kd.evaluation.column_importance import column_importance
 from ctr_kd.metrics.bootstrap import Difference
 from ctr_kd.metrics.checks import UndefinedMetric
-from feature_store.config import AssemblyConfig
 from feature_store.config_statistics import DeclaredConfig, StatisticsConfig
 from feature_store.config_types import duration_text
 from feature_store.features.statistics_proposal import Proposal, propose_statistics
 from feature_store.features.training_set import assemble
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import write_text
-from pipelines.config.run import scalar
+from pipelines.config.run import RunConfig, scalar
 from pipelines.tasks.click_rows import ClickRows
 from pipelines.tasks.teachers import fit_boosted_trees
 from pipelines.workspace.context import StageContext
@@ -50,8 +49,8 @@ class Kept:
         return f"{scalar(self.declared.by)} {self.gain.difference:+.4f} [{self.gain.low:+.4f}, {self.gain.high:+.4f}]"
 
 
-def with_chosen_statistics(context: StageContext, config: AssemblyConfig) -> AssemblyConfig:
-    """The settings of an assembly whose ``statistics.auto`` is set, with what was chosen declared; writes ``statistics.yaml``.
+def with_chosen_statistics(context: StageContext) -> RunConfig:
+    """The configuration of a run whose ``statistics.auto`` is set, with what was chosen declared instead; writes ``statistics.yaml``.
 
     Everything random in it is seeded by ``candidates.seed``, as the rows themselves are.
 
@@ -59,13 +58,12 @@ def with_chosen_statistics(context: StageContext, config: AssemblyConfig) -> Ass
     ----------
     context : StageContext
         The files go into its output folder; what a killed trial left there is removed.
-    config : AssemblyConfig
     """
-    began, scratch = time.monotonic(), context.output / "_trial"
+    config, began, scratch = context.config, time.monotonic(), context.output / "_trial"
     shutil.rmtree(scratch, ignore_errors=True)
     kept: list[Kept] = []
     try:
-        proposal = propose_statistics(context.store, config, context.config.feature_store, context.as_of, scratch)
+        proposal = propose_statistics(context.store, config.assembly, config.feature_store, context.as_of, scratch)
         if proposal is None:
             context.report("statistics.auto: no context column and no attribute has few values, so none is added")
         else:

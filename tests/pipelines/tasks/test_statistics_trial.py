@@ -17,7 +17,7 @@ from ctr_kd.metrics.bootstrap import Difference
 from feature_store.config_statistics import DeclaredConfig, StatisticsConfig
 from feature_store.features.summary import ClickSummary
 from pipelines.config.run import RunConfig
-from pipelines.tasks.clicks import Clicks
+from pipelines.stages.ingest import assemble_rows
 from pipelines.tasks.statistics_trial import FILE, MOST_COLUMNS, within_budget
 from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext, StageContext
@@ -75,7 +75,7 @@ def assembled(folder: Path, statistics: dict[str, Any], events: list[Event]) -> 
         RunContext(config, folder, console=Console(said)), "ingest", (), {}, folder / f"rows{len(list(folder.iterdir()))}"
     )
     context.output.mkdir()
-    Clicks(config).assemble(context)
+    assemble_rows(context)
     return context.output, said.getvalue()
 
 
