@@ -156,11 +156,9 @@ class DeclaredConfig(Config):
                 what = f"{event} of the same {key} {_before(window)}"
                 yield Statistic(count.name, what, "count", by, (count,))
                 for coarser in self.share_of:
-                    name, meaning = (
-                        f"{count.name}_of_{'_'.join(coarser)}",
-                        f"share of these among the {event} of the same {' and '.join(coarser)}",
-                    )
-                    yield Statistic(name, f"{what}: {meaning}", "ratio", by, (count, Count(coarser, event, window)))
+                    name = f"{count.name}_of_{'_'.join(coarser)}"
+                    meaning = f"{what}: share of these among the {event} of the same {' and '.join(coarser)}"
+                    yield Statistic(name, meaning, "ratio", by, (count, Count(coarser, event, window)))
             for short, long in pairwise(self.windows) if self.trend else ():
                 count, over = Count(by, event, short), Count(by, event, long)
                 meaning = f"{event} of the same {key} {_before(short)}, over those {_before(long)}"

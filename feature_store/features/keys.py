@@ -7,7 +7,8 @@ looked up by it is null.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from feature_store.engines import Engine
@@ -26,22 +27,19 @@ class Keys:
     engine : Engine
         Holds ``items``, ``users`` and ``log``.
     log : Log
-    keys : iterable of tuple of str
+    keys : sequence of tuple of str
         Columns of each key; see :func:`feature_store.features.statistics.key_columns`.
     """
 
     engine: Engine
     log: Log
-    keys: Iterable[tuple[str, ...]]
-    numbers: dict[tuple[str, ...], int] = field(init=False, default_factory=dict)
+    keys: Sequence[tuple[str, ...]]
     _sizes: dict[str, int] = field(init=False, default_factory=dict)
     _context: dict[str, str] = field(init=False, default_factory=dict)  # name in the SQL of the context columns, by the name outside
     _attributes: dict[str, str] = field(init=False, default_factory=dict)  # expression of the code of an attribute
 
     def __post_init__(self) -> None:
-        for key in self.keys:
-            self.numbers.setdefault(key, len(self.numbers))
-        named = {column for key in self.numbers for column in key}
+        named = {column for key in self.keys for column in key}
         outside = {name: inside for inside, name in self.log.context.items()}
         self._context = {name: outside[name] for name in sorted(named & outside.keys())}
         for kind in ("user", "item"):
@@ -50,11 +48,8 @@ class Keys:
             self._code_attributes(kind, alias, {name: n for n, name in enumerate(attributes) if name in named})
         for name, inside in self._context.items():
             self._sizes[name] = self._code_values(f"{inside}_codes", inside, "log")
-        for key in self.numbers:
-            combinations = 1
-            for column in key:
-                combinations *= self._sizes[column] + 1
-            if combinations > LARGEST:
+        for key in self.keys:
+            if math.prod(self._sizes[column] + 1 for column in key) > LARGEST:
                 raise UndeclarableStatistic(f"statistics.of: {', '.join(key)} have more combinations than can be numbered; leave one out")
 
     def _code_values(self, table: str, column: str, source: str) -> int:

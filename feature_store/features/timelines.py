@@ -84,7 +84,7 @@ class _KeyLookups:
             # that left are counted by their times, in one table for all windows.
             by_time = name if delays[event] == 0 else f"{name}_by_time"
             for window in map(in_microseconds, windows):
-                left = f"{name}_left_{window}"
+                left = self.left(event, window)
                 if window < delays[event]:
                     self._count(engine, left, event, f"greatest(moment, timestamp + {window})")
                     self.lookups[left] = self._lookup(left)
@@ -96,17 +96,22 @@ class _KeyLookups:
     def _count(self, engine: Engine, table: str, event: str, moment: str, ages: bool = False) -> None:
         columns = ", min(timestamp) over so_far as first_time, max(timestamp) over so_far as last_time" if ages else ""
         said = ", and when the first and the last of them were" if ages else ""
-        engine.table(table, "statistics/key_counts.sql", key=self.key, moment=moment, source=SOURCES[event], columns=columns, ages=said)
+        source = f"(select {self.key} as key, moment, timestamp from {SOURCES[event]} where {self.key} is not null)"
+        engine.table(table, "statistics/counts.sql", keys="key", moment=moment, source=source, columns=columns, ages=said)
 
     def _lookup(self, name: str, columns: tuple[str, ...] = ("n",), table: str = "", later: int = 0) -> Lookup:
         asked = "" if self.number == 0 else f"{self.key}_asked"  # items are few, and candidates are drawn from all of them
         return Lookup(name, columns=columns, keys=("key",), asked=asked, table=table, later=later)
 
+    def left(self, event: str, window: int) -> str:
+        """Name of the lookup of the events that left a window of so many microseconds."""
+        return f"{self.key}_{event}_left_{window}"
+
     def count(self, event: str, window: timedelta | None) -> str:
         """Expression of a count over what was found, 0 where nothing was."""
         alias, name = f"k{self.number}", f"{self.key}_{event}"
         known = f"coalesce({alias}.{name}_n, 0)"
-        return known if window is None else f"{known} - coalesce({alias}.{name}_left_{in_microseconds(window)}_n, 0)"
+        return known if window is None else f"{known} - coalesce({alias}.{self.left(event, in_microseconds(window))}_n, 0)"
 
     def joined(self) -> str:
         """Join of what is found by the key for each row ``r`` of the chunk."""
@@ -171,7 +176,8 @@ class Timelines:
         self._keys = Keys(engine, self.log, list(self._by_key))
         self._transitions = transitions_of(self.config)
         self._count_by_key()
-        engine.table("user_item_clicks", "statistics/counts.sql", keys="user_code, item_code", moment="known_at", source="clicks")
+        by = "user_code, item_code"
+        engine.table("user_item_clicks", "statistics/counts.sql", keys=by, moment="known_at", source="clicks", columns="", ages="")
         engine.table("transitions", "statistics/transitions.sql")
         for transitions in self._transitions:
             transitions.make(engine)
@@ -254,7 +260,7 @@ class Timelines:
 
     def left(self, window: timedelta) -> str:
         """Name of the lookup of an item's clicks that left a window."""
-        return f"{self._by_key[ITEM].key}_clicks_left_{in_microseconds(window)}"
+        return self._by_key[ITEM].left("clicks", in_microseconds(window))
 
     def move(self, start: int, end: int) -> None:
         """Move to a chunk of requests with times in [start, end], microseconds.

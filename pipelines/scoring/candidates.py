@@ -51,7 +51,7 @@ def retrieved(context: StageContext, day: date, model: LoadedModel, joiner: Join
     step = max(1, settings.batch_rows // settings.per_user)
     for first in range(0, live.users.num_rows, step):
         users = live.users.slice(first, step)
-        found = retriever.find(joiner.histories(users, config.assembly), settings.per_user)
+        found = retriever.find(joiner.histories(users), settings.per_user)
         user, place = np.nonzero(found >= 0)
         rows = users.take(pa.array(user))
         yield rows.set_column(rows.column_names.index("item_id"), "item_id", live.items.take(pa.array(found[user, place])))

@@ -139,7 +139,7 @@ class Joiner:
             columns |= self._features.user_attributes(table["user_id"], [name for name in lacking if name not in columns])
         return pa.table(columns)  # a dense context column, for one, belongs to the request and cannot be joined: it stays null
 
-    def histories(self, table: pa.Table, config: AssemblyConfig) -> pa.ListArray:
+    def histories(self, table: pa.Table) -> pa.ListArray:
         """Raw ids of what each row's user clicked before the row's time, oldest first."""
-        joined = self._features.of(table.select(["user_id", "item_id", "timestamp"]), self.made_as or config)["history"]
+        joined = self.join(table.select(["user_id", "item_id", "timestamp"]))["history"]
         return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined

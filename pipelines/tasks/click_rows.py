@@ -111,7 +111,7 @@ class ClickRows:
         """
         item, user = rows["item"].combine_chunks(), rows["user"].combine_chunks()
         columns = {name: rows[name] for name in rows.column_names}
-        columns["history_length"] = pc.subtract(rows["history_end"], rows["history_start"])
+        columns["history_length"] = pa.array(history_lengths(rows))
         columns |= {name: attribute.take(item) for name, attribute in self._item_attributes.items()}
         columns |= {name: attribute.take(user) for name, attribute in self._user_attributes.items()}
         return pa.table(columns)
@@ -139,7 +139,7 @@ class ClickRows:
     def request(self, rows: pa.Table, candidates: int) -> pa.Table:
         """One request as production sends it: the longest of the newest histories with that many candidates, which may repeat."""
         newest = rows.slice(max(0, rows.num_rows - candidates))
-        longest = int(np.argmax(newest["history_end"].to_numpy() - newest["history_start"].to_numpy()))
+        longest = int(np.argmax(history_lengths(newest)))
         table = self.raw(newest.take(pa.array(np.arange(candidates) % newest.num_rows)))
         one = self.raw(newest.slice(longest, 1)).take(pa.array(np.zeros(candidates, np.int64)))
         for name in ("user_id", "history", "history_timestamps"):
@@ -163,7 +163,7 @@ class ClickRows:
         if not rows.num_rows:
             raise DataError(f"the {split} window holds no rows; check `split` and --as-of")
         slices = standard_slices(
-            history_length=rows["history_end"].to_numpy() - rows["history_start"].to_numpy(),
+            history_length=history_lengths(rows),
             unseen_item=~self.in_vocabulary(rows),
             timestamp=rows["timestamp"].to_numpy(),
             cutoff=microseconds(self.summary.split.train_until),
@@ -187,8 +187,8 @@ class ClickRows:
             return parts_by_value(attribute.take(rows["item"].combine_chunks()))
         if column in summary.user_attributes:
             return parts_by_value(self._users[column].take(rows["user"].combine_chunks()))
-        usual = {
-            "history_length": {"history_length": rows["history_end"].to_numpy() - rows["history_start"].to_numpy()},
+        usual: dict[str, dict[str, Any]] = {
+            "history_length": {"history_length": history_lengths(rows)},
             "item": {"unseen_item": ~self.in_vocabulary(rows)},
         }
         if column in usual:
@@ -203,6 +203,11 @@ class ClickRows:
     def facts(self) -> dict[str, Any]:
         """The summary of the assembly."""
         return self.summary.to_json()
+
+
+def history_lengths(rows: pa.Table) -> np.ndarray:
+    """Clicks in the history of each row, shape (rows,)."""
+    return rows["history_end"].to_numpy() - rows["history_start"].to_numpy()
 
 
 def parts_by_value(column: pa.ChunkedArray) -> dict[str, np.ndarray]:

@@ -55,6 +55,29 @@ def at(minute: int) -> datetime:
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=START + minute * MINUTE)
 
 
+def random_event(has_impressions: bool, users: int, items: int, times: int, **more: st.SearchStrategy[Any]) -> st.SearchStrategy[Event]:
+    """Events of few users, items and times, 20 minutes apart, so that ties, repeats and late ones meet."""
+    return st.builds(
+        Event,
+        user=st.integers(0, users - 1),
+        item=st.integers(0, items - 1),
+        minute=st.integers(0, times - 1).map(lambda n: 20 * n),
+        clicked=st.sampled_from([0, 1]) if has_impressions else st.just(1),
+        delay=st.sampled_from([0, 0, 0, 20, 30, 200]),
+        request=st.sampled_from([None, 1, 2]) if has_impressions else st.none(),
+        device=st.sampled_from([None, "a", "b"]),
+        **more,
+    )
+
+
+def with_listed(log: st.SearchStrategy[list[Event]], users: int, items: int) -> st.SearchStrategy[list[Event]]:
+    """Logs with up to four more clicks at unknown times, as a list of histories has them."""
+    listed = st.builds(
+        Event, user=st.integers(0, users - 1), item=st.integers(0, items - 1), minute=st.integers(-30, 10), time_known=st.just(False)
+    )
+    return st.builds(lambda known, unknown: known + unknown, log, st.lists(listed, max_size=4))
+
+
 def short_or_long(event: st.SearchStrategy[Event]) -> st.SearchStrategy[list[Event]]:
     """Logs, by half short ones, in which much is absent; they also say in few events what is wrong."""
     return st.lists(event, min_size=8, max_size=24) | st.lists(event, min_size=50, max_size=90)

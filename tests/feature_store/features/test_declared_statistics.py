@@ -21,7 +21,7 @@ from feature_store.features.historical_features import FeatureLookup, features_f
 from feature_store.features.statistics import UndeclarableStatistic
 from feature_store.features.training_set import assemble
 from feature_store.tables.contracts import DataError
-from tests.feature_store.logs import FEW, MINUTE, START, Event, Naive, at, short_or_long, write_store
+from tests.feature_store.logs import FEW, MINUTE, START, Event, Naive, at, random_event, short_or_long, write_store
 from tests.odd_names import ODD_COLUMNS
 
 CATEGORY: dict[int, str | None] = {0: "a", 1: "b", 2: "a", 3: None}
@@ -73,18 +73,8 @@ CO_CLICKS = st.none() | st.fixed_dictionaries({"window": st.sampled_from(["40m",
 
 
 def events(has_impressions: bool) -> st.SearchStrategy[list[Event]]:
-    event = st.builds(
-        Event,
-        user=st.integers(0, 2),
-        item=st.integers(0, 3),
-        minute=st.integers(0, 24).map(lambda n: 20 * n),
-        clicked=st.sampled_from([0, 1]) if has_impressions else st.just(1),
-        delay=st.sampled_from([0, 0, 0, 20, 30, 200]),
-        request=st.sampled_from([None, 1, 2]) if has_impressions else st.none(),
-        time_known=st.sampled_from([True, True, True, True, False]),
-        device=st.sampled_from([None, "a", "b"]),
-    )
-    return short_or_long(event)
+    known = st.sampled_from([True, True, True, True, False])
+    return short_or_long(random_event(has_impressions, users=3, items=4, times=25, time_known=known))
 
 
 def same(found: float | None, expected: float | None) -> bool:

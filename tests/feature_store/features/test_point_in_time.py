@@ -17,7 +17,7 @@ from feature_store.config import AssemblyConfig, FeatureStoreConfig
 from feature_store.features.historical_features import features_for
 from feature_store.features.training_set import assemble
 from feature_store.tables.contracts import DataError
-from tests.feature_store.logs import FEW, MINUTE, START, Event, Naive, short_or_long, write_store
+from tests.feature_store.logs import FEW, MINUTE, START, Event, Naive, random_event, short_or_long, with_listed, write_store
 
 pytestmark = pytest.mark.slow
 
@@ -35,18 +35,7 @@ CONFIG = AssemblyConfig.model_validate(
 
 def events(has_impressions: bool) -> st.SearchStrategy[list[Event]]:
     """Few users, items and times, so that ties, repeats, late clicks and unknown times meet."""
-    event = st.builds(
-        Event,
-        user=st.integers(0, 2),
-        item=st.integers(0, 3),
-        minute=st.integers(0, 24).map(lambda n: 20 * n),
-        clicked=st.sampled_from([0, 1]) if has_impressions else st.just(1),
-        delay=st.sampled_from([0, 0, 0, 20, 30, 200]),
-        request=st.sampled_from([None, 1, 2]) if has_impressions else st.none(),
-        device=st.sampled_from([None, "a", "b"]),
-    )
-    listed = st.builds(Event, user=st.integers(0, 2), item=st.integers(0, 3), minute=st.integers(-30, 10), time_known=st.just(False))
-    return st.builds(lambda known, unknown: known + unknown, short_or_long(event), st.lists(listed, max_size=4))
+    return with_listed(short_or_long(random_event(has_impressions, users=3, items=4, times=25)), users=3, items=4)
 
 
 def same(found: float | None, expected: float | None) -> bool:

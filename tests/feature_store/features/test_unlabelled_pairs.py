@@ -19,7 +19,7 @@ from feature_store.features.unlabelled_pairs import HARD_NEGATIVES, TRANSFER_SET
 from feature_store.store.store import Store
 from feature_store.tables.contracts import DataError, NotIngested
 from tests.feature_store.features.test_point_in_time import same
-from tests.feature_store.logs import FEW, MINUTE, START, Event, Naive, at, write_store
+from tests.feature_store.logs import FEW, MINUTE, START, Event, Naive, at, random_event, with_listed, write_store
 
 pytestmark = pytest.mark.slow
 
@@ -150,18 +150,8 @@ def test_rows_are_of_live_items_that_their_user_never_met_with_features_as_of_th
 
 def logs(has_impressions: bool) -> st.SearchStrategy[list[Event]]:
     """Logs with users who have not met every item; ties, repeats, late clicks and unknown times among them."""
-    event = st.builds(
-        Event,
-        user=st.integers(0, 9),
-        item=st.integers(0, 11),
-        minute=st.integers(0, 16).map(lambda n: 20 * n),
-        clicked=st.sampled_from([0, 1]) if has_impressions else st.just(1),
-        delay=st.sampled_from([0, 0, 0, 20, 30, 200]),
-        request=st.sampled_from([None, 1, 2]) if has_impressions else st.none(),
-        device=st.sampled_from([None, "a", "b"]),
-    )
-    listed = st.builds(Event, user=st.integers(0, 9), item=st.integers(0, 11), minute=st.integers(-30, 10), time_known=st.just(False))
-    return st.builds(lambda known, unknown: known + unknown, st.lists(event, min_size=50, max_size=100), st.lists(listed, max_size=4))
+    event = random_event(has_impressions, users=10, items=12, times=17)
+    return with_listed(st.lists(event, min_size=50, max_size=100), users=10, items=12)
 
 
 @pytest.mark.parametrize("has_impressions", [False, True])

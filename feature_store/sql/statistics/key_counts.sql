@@ -1,7 +1,0 @@
--- How many events of a key lie at or before each moment${ages}. Rows of one moment carry the same values, so the last row before
--- a time tells of the events strictly before it. In order of the moment, so that a chunk reads its own span of the table and no more.
-select ${key} as key, ${moment} as moment, count(*) over so_far as n ${columns}
-from ${source}
-where ${key} is not null
-window so_far as (partition by ${key} order by ${moment})
-order by moment
