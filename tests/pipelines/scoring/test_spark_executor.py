@@ -20,7 +20,7 @@ from pipelines.scoring.parts import Part, ScoringStopped
 from pipelines.scoring.spark_executor import SparkPool, packed
 from pipelines.scoring.spark_task import open_shipped
 from pipelines.workspace.artifacts import ArtifactError, files_of
-from tests.pipelines.served import ITEMS, Served, copied
+from tests.pipelines.served import IN_PARTS, ITEMS, Served, copied
 from tests.sparks import local_spark
 
 
@@ -32,9 +32,10 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]
 
 @pytest.fixture
 def spark(served_template: Path, tmp_path: Path, session: dict[str, Any]) -> Served:
-    """A workspace whose scores come from Spark, beside the one of ``served`` whose scores come from here."""
+    """A workspace whose scores come from Spark in several parts, beside the one of ``served`` whose scores come from here."""
     found = copied(served_template, tmp_path / "spark")
     found.change(**session)
+    found.change(score=IN_PARTS)
     return found
 
 
