@@ -209,10 +209,10 @@ class StatisticsConfig(Config):
     )
     ctr_prior: float = Field(20.0, gt=0, description="impressions' worth of the overall rate that smooths click-through rates")
     of: tuple[DeclaredConfig, ...] = Field((), description="statistics of any key, beside those that every log has")
-    auto: bool = Field(
-        False,
+    auto: bool | None = Field(
+        None,
         description="before the rows are made, try clicks of item and user crossed with context and attributes, and add those that boosted "
-        "trees lose AUC without on validation",
+        "trees lose AUC without on validation; null: where nothing is declared",
     )
     co_clicks: CoClicksConfig | None = Field(None, description="clicks on the candidate that followed any item of the history")
 

@@ -27,6 +27,7 @@ WINDOWS = tuple(
     for windows in (("10m", "1h", "6h"), ("10m", "1h", "1d"), ("1h", "1d", "7d"), ("6h", "7d", "30d"))
 )
 LEARNED, JUDGED = 360_000, 100_000  # rows that a trial learns from, and those that it judges by, at most
+NEEDED_CLICKS = 400  # of the rows that judge: fewer leave an AUC uncertain by .02 and more, and no key is worth that much by chance
 _HELD_BACK = 6  # one in so many of those learned from is newer than all others, and says when to stop
 
 
@@ -66,7 +67,7 @@ def propose_statistics(
     Raises
     ------
     DataError
-        When the windows of the split hold no rows at different times.
+        When the windows of the split hold no rows at different times, or those that would judge hold too few clicks.
     """
     with open_engine(engine_config, scratch) as engine:
         log = load_log(engine, store, as_of)
@@ -76,7 +77,7 @@ def propose_statistics(
         if not declared:
             return None
         per_request = 1 if log.has_impressions else 1 + config.candidates.per_click
-        windows = trial_windows(engine, split, LEARNED // per_request, JUDGED // per_request)
+        windows = trial_windows(engine, log, split, LEARNED // per_request, JUDGED // per_request)
     statistics = config.statistics.model_copy(update={"of": (*config.statistics.of, *declared)})
     return Proposal(declared, config.model_copy(update={"split": windows, "statistics": statistics}))
 
@@ -138,13 +139,14 @@ def windows_of_pace(age: timedelta) -> tuple[timedelta, ...]:
     return min(WINDOWS, key=lambda windows: abs(natural_log(windows[-1].total_seconds() / seconds)))
 
 
-def trial_windows(engine: Engine, split: Split, learned: int, judged: int) -> SplitConfig:
+def trial_windows(engine: Engine, log: Log, split: Split, learned: int, judged: int) -> SplitConfig:
     """Windows of a trial before the test window, whose rows are nobody's business yet.
 
     Parameters
     ----------
     engine : Engine
         Holds ``requests``.
+    log : Log
     split : Split
         The real one.
     learned : int
@@ -155,7 +157,7 @@ def trial_windows(engine: Engine, split: Split, learned: int, judged: int) -> Sp
     Raises
     ------
     DataError
-        When one of the two has no row.
+        When one of the two has no row, or those that judge hold fewer than :data:`NEEDED_CLICKS`.
     """
     newest, oldest = "order by timestamp desc", "order by timestamp"
     rows = engine.rows(f"select count(*) from requests where {_within(split, 'train')}")[0][0]
@@ -165,6 +167,10 @@ def trial_windows(engine: Engine, split: Split, learned: int, judged: int) -> Sp
     end = _last_time(engine, split, "validation", oldest, judged)
     if start is None or stop is None or end is None:
         raise DataError(f"{split.describe('train' if start is None else 'validation')} has no row")
+    clicked = "count(*) filter (label = 1)" if log.has_impressions else "count(*)"
+    clicks = engine.rows(f"select {clicked} from requests where timestamp >= {split.train_until} and timestamp <= {end}")[0][0]
+    if clicks < NEEDED_CLICKS:
+        raise DataError(f"the rows of validation that would judge hold {clicks} clicks, fewer than {NEEDED_CLICKS}")
     return SplitConfig(train_from=utc(start), train_until=utc(stop), validate_until=utc(split.train_until), test_until=utc(end + 1))
 
 

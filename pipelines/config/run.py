@@ -205,6 +205,14 @@ class RunConfig(Config):
             negative_sampling_rate=self.source.negative_sampling_rate,
         )
 
+    @property
+    def chooses_statistics(self) -> bool:
+        """Whether ``statistics.auto`` is on: by default where nothing is declared, and there is a time to judge by and what to cross."""
+        if self.statistics.auto is not None or self.split is None:
+            return bool(self.statistics.auto)
+        declared = next(self.statistics.declared(), None)
+        return declared is None and not self.split.leave_one_out and self._columns_of_few_values() != []
+
     def section(self, keys: Sequence[str]) -> dict[str, Any]:
         """Values under dotted keys, as plain JSON types: what a fingerprint is made of.
 

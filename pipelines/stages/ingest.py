@@ -174,7 +174,7 @@ def newest_known(store: Store) -> datetime:
 def assemble_rows(context: StageContext) -> None:
     """Assemble rows and vocabularies of what the store holds."""
     config = context.config
-    if config.statistics.auto:
+    if config.chooses_statistics:
         # Known to this stage alone, not to the task: an edit of the trees that try statistics is none of the code of other stages.
         from pipelines.tasks.statistics_trial import with_chosen_statistics
 

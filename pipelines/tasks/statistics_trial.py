@@ -50,7 +50,7 @@ class Kept:
 
 
 def with_chosen_statistics(context: StageContext) -> RunConfig:
-    """The configuration of a run whose ``statistics.auto`` is set, with what was chosen declared instead; writes ``statistics.yaml``.
+    """The configuration of a run that chooses its statistics, with what was chosen declared instead; writes ``statistics.yaml``.
 
     Everything random in it is seeded by ``candidates.seed``, as the rows themselves are.
 
@@ -61,22 +61,22 @@ def with_chosen_statistics(context: StageContext) -> RunConfig:
     """
     config, began, scratch = context.config, time.monotonic(), context.output / "_trial"
     shutil.rmtree(scratch, ignore_errors=True)
-    kept: list[Kept] = []
+    kept, why = list[Kept](), ""
     try:
         proposal = propose_statistics(context.store, config.assembly, config.feature_store, context.as_of, scratch)
         if proposal is None:
-            context.report("statistics.auto: no context column and no attribute has few values, so none is added")
+            why = ", since no context column and no attribute has few values"
         else:
             kept = try_statistics(context, proposal, scratch)
     except (DataError, UndefinedMetric) as reason:
-        context.report(f"statistics.auto: the rows are too few for a trial, so none is added ({reason})")
+        why = f", since the rows are too few for a trial ({reason})"
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     own = config.statistics.of
     statistics = config.statistics.model_copy(update={"of": (*own, *(one.declared for one in kept)), "auto": False})
     write_text(context.output / FILE, as_yaml(statistics, kept))
-    said = ", ".join(map(str, kept)) if kept else "none"
-    context.report(f"statistics.auto: {said} in {time.monotonic() - began:.0f} s, written to {context.output / FILE}")
+    said = ", ".join(map(str, kept)) if kept else f"none{why}"
+    context.report(f"statistics.auto: {said}; {time.monotonic() - began:.0f} s, written to {context.output / FILE}")
     return config.model_copy(update={"statistics": statistics})
 
 

@@ -23,6 +23,11 @@ USERS = pa.table({"user_id": [0, 1, 2], "segment": ["x", "y", None]})
 LOG = [Event(n % 3, n % 8, n, clicked=int(n % 4 == 0), device="tv" if n % 2 else "pc") for n in range(100)]
 
 
+@pytest.fixture(autouse=True)
+def few_clicks_suffice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics_proposal, "NEEDED_CLICKS", 1)
+
+
 def proposed(store: Store, folder: Path, **keys: object) -> Proposal | None:
     config = AssemblyConfig.model_validate({"split": {"train_until": at(60), "validate_until": at(80), "test_until": at(100)}} | keys)
     return propose_statistics(store, config, ENGINE, None, folder / "scratch")

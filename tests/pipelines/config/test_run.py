@@ -385,7 +385,37 @@ def test_statistics_are_chosen_only_where_there_are_some(tmp_path: Path) -> None
     with pytest.raises(ConfigError, match=r"statistics\.auto needs columns .*: name source\.context or source\.items, or remove it"):
         load(path)
     path.write_text(events % ", context: {categorical: [device]}")
-    assert load(path).statistics.auto
+    assert load(path).chooses_statistics
+
+
+@pytest.mark.parametrize(
+    ("keys", "chosen"),
+    [
+        ("", True),
+        ("statistics: {windows: [2h]}", True),
+        ("statistics: {auto: false}", False),
+        ("statistics: {of: [{by: user, age_of_last: true}]}", False),
+        ("statistics: {of: [{by: user, age_of_last: true}], auto: true}", True),
+        ("statistics: {co_clicks: {window: 1d}}", False),
+    ],
+)
+def test_statistics_are_chosen_by_default_where_none_is_declared(tmp_path: Path, keys: str, chosen: bool) -> None:
+    path = tmp_path / "demo.yaml"
+    source = "source: {reader: tabular, events: {path: '*.csv', user: u, item: i, time: t}, context: {categorical: [device]}}"
+    path.write_text(f"{source}\nsplit: {{train: 8d, validation: 1d, test: 1d}}\n{keys}\n")
+    assert load(path).chooses_statistics is chosen
+
+
+def test_statistics_are_not_chosen_where_nothing_can_be_crossed_or_judged(tmp_path: Path) -> None:
+    path = tmp_path / "demo.yaml"
+    source = "source: {reader: tabular, events: {path: '*.csv', user: u, item: i, time: t}%s}\nsplit: {%s}\n"
+    days, context = "train: 8d, validation: 1d, test: 1d", ", context: {categorical: [device]}"
+    assert [
+        (path.write_text(source % (columns, split)), load(path).chooses_statistics)[1]
+        for columns, split in (("", days), (context, "leave_one_out: true"), (context, days))
+    ] == [False, False, True]
+    path.write_text(f"source: {TEXTS}\n")
+    assert not load(path).chooses_statistics
 
 
 def test_a_declared_statistic_is_printed_as_it_is_written() -> None:

@@ -15,6 +15,7 @@ import yaml
 
 from ctr_kd.metrics.bootstrap import Difference
 from feature_store.config_statistics import DeclaredConfig, StatisticsConfig
+from feature_store.features import statistics_proposal
 from feature_store.features.summary import ClickSummary
 from pipelines.config.run import RunConfig
 from pipelines.stages.ingest import assemble_rows
@@ -92,7 +93,7 @@ def chosen(folder: Path) -> tuple[Path, str]:
 def test_what_tells_is_kept_and_noise_is_dropped(chosen: tuple[Path, str]) -> None:
     artifact, said = chosen
     made_with = ClickSummary.read(artifact).made_with
-    assert made_with is not None and not made_with.auto
+    assert made_with is not None and made_with.auto is False
     assert [one.by for one in made_with.of] == [("user",), ("item", "device")]
     assert "statistics.auto: trying [item, device], [item, segment], [user, device], [user, colour] in windows of 10m, 1h, 6h" in said
     assert "statistics.auto: [item, device] +0." in said and f"written to {artifact / FILE}" in said
@@ -118,13 +119,20 @@ def test_a_second_time_chooses_the_same(chosen: tuple[Path, str], folder: Path) 
     assert (again / FILE).read_bytes() == (chosen[0] / FILE).read_bytes()
 
 
-def test_a_log_too_short_for_a_trial_goes_on_with_none(tmp_path: Path) -> None:
+def test_a_log_of_few_clicks_goes_on_with_none(tmp_path: Path) -> None:
+    artifact, said = assembled(tmp_path, {"auto": True}, log(1500))
+    assert "statistics.auto: none, since the rows are too few for a trial (the rows of validation that would judge hold " in said
+    assert " clicks, fewer than 400); 0 s, written to " in said
+    assert ClickSummary.read(artifact).made_with == StatisticsConfig(auto=False)
+
+
+def test_a_log_too_short_for_a_trial_goes_on_with_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics_proposal, "NEEDED_CLICKS", 1)
     events = [Event(n % 3, n % 2, n // 2, clicked=int(n % 6 < 2), device="tv" if n % 2 else "pc") for n in range(40)]
     events = [event for event in events if event.minute != 11 or event.clicked == 0]
     artifact, said = assembled(tmp_path, {"auto": True}, events)
-    assert "statistics.auto: the rows are too few for a trial, so none is added (the validation split" in said
-    assert "statistics.auto: none in" in said
-    assert ClickSummary.read(artifact).made_with == StatisticsConfig()
+    assert "statistics.auto: none, since the rows are too few for a trial (the validation split" in said
+    assert ClickSummary.read(artifact).made_with == StatisticsConfig(auto=False)
     assert yaml.safe_load((artifact / FILE).read_text())["statistics"]["of"] == []
 
 
@@ -132,4 +140,4 @@ def test_a_log_without_columns_to_cross(tmp_path: Path) -> None:
     events = [Event(n % 7, n % 5, n // 2, clicked=int(n % 3 == 0), device="tv") for n in range(90)]
     write_store(tmp_path / "store", events, True)
     _, said = assembled(tmp_path, {"auto": True}, events)
-    assert "no context column and no attribute has few values" in said
+    assert "statistics.auto: none, since no context column and no attribute has few values; 0 s" in said
