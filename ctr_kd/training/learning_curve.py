@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+_CHANCE = 0.001  # an AUC so near to 0.5 says nothing
+
 
 @dataclass
 class LearningCurve:
@@ -40,6 +42,21 @@ class LearningCurve:
         0.7
         """
         return next((point for point in self.points if point["step"] == self.kept_step), {})
+
+    @property
+    def fallen_from(self) -> float | None:
+        """The best AUC measured before, where the last one is chance and that was not: too large steps end so; else None.
+
+        Examples
+        --------
+        >>> LearningCurve([{"step": 5, "auc": 0.7}, {"step": 9, "auc": 0.5}]).fallen_from
+        0.7
+        >>> LearningCurve([{"step": 5, "auc": 0.7}, {"step": 9, "auc": 0.6}]).fallen_from is None
+        True
+        """
+        aucs = [point["auc"] for point in self.points if "auc" in point]
+        best = max(aucs, default=0.0)
+        return best if best > 0.5 + 20 * _CHANCE and abs(aucs[-1] - 0.5) < _CHANCE else None
 
     @property
     def kept_figure(self) -> tuple[str, float | None]:

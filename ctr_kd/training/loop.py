@@ -147,6 +147,10 @@ def fit(
                     f"{name.replace('_', ' ')} {figure:.4f}" for name, figure in curve.points[-1].items() if name not in ("step", "score")
                 )
                 job.report(f"step {step:,} of {steps:,}: {shown}")
+                if (best := curve.fallen_from) is not None:
+                    job.report(
+                        f"warning: AUC fell from {best:.4f} to chance, as after steps that are too large: lower training.learning_rate"
+                    )
             if processes.leads and (time.monotonic() - saved > config.checkpoint_seconds or (step in validate_at and step < steps)):
                 # Weights that a step has just broken show in the next step's loss; they must not replace the last good checkpoint.
                 # Python's max passes over what is not a number; torch's does not.

@@ -161,6 +161,22 @@ def test_the_weights_that_validation_prefers_are_kept_or_the_last(keep, point, t
     assert model.weight.item() == seen[point] and curve.kept_step == curve.points[point]["step"]
 
 
+def test_a_model_that_falls_to_chance_is_said_to_have(tmp_path):
+    model, said, aucs = torch.nn.Linear(1, 1), [], iter([0.5, 0.7, 0.5, 0.6])
+    job = dataclasses.replace(job_at(tmp_path / "c.pt"), report=said.append)
+
+    def validate():
+        auc = next(aucs)
+        return {"score": auc, "auc": auc}
+
+    def loss(batch, rng, progress):
+        return lambda part: model(torch.ones(1, 1)).sum()
+
+    fit(model, TrainingConfig(epochs=4, validations=4), job, plan=lambda rng: [[0]], loss=loss, validate=validate)
+    warned = "warning: AUC fell from 0.7000 to chance, as after steps that are too large: lower training.learning_rate"
+    assert [line for line in said if "warning" in line] == [warned] and said[-2] == warned
+
+
 def test_the_average_of_the_weights_is_measured_and_kept_and_moves_no_step(tmp_path):
     """Of a gradient that is always 1, plain steps go down by the rate; a memory of half of the six steps is three."""
 
