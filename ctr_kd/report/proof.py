@@ -113,7 +113,7 @@ def teachers(proof: Mapping[str, Any]) -> Teachers | None:
     gain = proof["comparisons"]["student-student_alone"][quality]
     domain = spread([Figure(value) for one in models.values() for value in one["teachers"]])
     columns = [Column("Teacher's seed"), Column(scale=scale(domain, width=SEED_WIDTH))]
-    columns += numbers([f"{METRIC_TITLES[quality]} of the teacher", "Its students", "Student less student alone"])
+    columns += numbers([f"{METRIC_TITLES[quality]} of the teacher", "Its students", "Less student alone"])
     body = []
     for position, seed in enumerate(numbered):
         figures = {name: Figure(one["teachers"][position]) for name, one in models.items()}
@@ -121,9 +121,9 @@ def teachers(proof: Mapping[str, Any]) -> Teachers | None:
         chart = strip(dots, domain, label=f"{METRIC_TITLES[quality]} with teacher seed {seed}", width=SEED_WIDTH)
         of_students, gains = models["student"]["by_teacher"][position], gain["by_teacher"][position]
         cells = [Cell(str(seed)), Cell(chart=chart), figure_cell(figures["teacher"])]
-        cells.append(Cell(figures["student"].text(), f"{min(of_students):.4f} to {max(of_students):.4f}", number=True))
-        between = f"{findings.signed(min(gains))} to {findings.signed(max(gains))}"
-        cells.append(Cell(findings.signed(gain["teachers"][position]), between, number=True))
+        ranges = [f"{min(of_students):.4f} to {max(of_students):.4f}", f"{findings.signed(min(gains))} to {findings.signed(max(gains))}"]
+        means = [figures["student"].text(), findings.signed(gain["teachers"][position])]
+        cells += [Cell(mean, span if len(gains) > 1 else None, number=True) for mean, span in zip(means, ranges, strict=True)]
         body.append(Row(cells))
     deviations = [Figure(one["teachers_std"]) for one in (*models.values(), gain)]
     body.append(Row([Cell("Standard deviation"), Cell(), *(figure_cell(one) for one in deviations)]))

@@ -470,6 +470,13 @@ class TestProof:
         ):
             assert shown in page.text
 
+    def test_one_student_seed_under_each_teacher_has_no_range(self):
+        found = figures.proof_of_two_teachers()
+        found["models"]["student"]["auc"]["by_teacher"] = [[0.7437], [0.7387]]
+        found["comparisons"]["student-student_alone"]["auc"]["by_teacher"] = [[0.0086], [0.0036]]
+        shown = Page(render_proof(found)).text.split("Teacher by teacher")[1].split("Standard deviation")[0]
+        assert "0.7437" in shown and "+0.0086" in shown and "0.7437 to" not in shown and "+0.0086 to" not in shown
+
     @pytest.mark.parametrize(
         ("found", "said"),
         [
