@@ -100,7 +100,7 @@ def main() -> None:
     ratio = more["assembly_seconds"] / plain["assembly_seconds"]
     report = {
         "command": "python benchmarks/bench_statistics.py" + (" --globo FOLDER" if arguments.globo else ""),
-        "runs": found,
+        "runs": [{"declared": which == "declared"} | run for which, run in found.items()],
         "assembly_ratio": round(ratio, 2),
         "assembly_share_per_count": round((ratio - 1) / 18, 4),
         "assembly_share_per_column": round((ratio - 1) / (more["statistics"] - plain["statistics"]), 4),
