@@ -49,7 +49,7 @@ class Sampler:
         if config.by == "uniform":
             steps = self.window // self.slot + 2
             engine.table("pool_slots", "candidates/pool_slots.sql", slot=self.slot, window=self.window, steps=steps)
-            engine.table("slot_counts", "statistics/counts.sql", keys="slot", moment="moment", source="pool_slots", columns="", ages="")
+            engine.table("slot_counts", "statistics/counts.sql", keys="slot", moment="moment", source="pool_slots", columns="")
 
     def keep_live(self) -> None:
         """Table ``kept_requests``: the ``seen_requests`` whose clicked item is live, with their pool."""

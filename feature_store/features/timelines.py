@@ -95,9 +95,8 @@ class _KeyLookups:
 
     def _count(self, engine: Engine, table: str, event: str, moment: str, ages: bool = False) -> None:
         columns = ", min(timestamp) over so_far as first_time, max(timestamp) over so_far as last_time" if ages else ""
-        said = ", and when the first and the last of them were" if ages else ""
         source = f"(select {self.key} as key, moment, timestamp from {SOURCES[event]} where {self.key} is not null)"
-        engine.table(table, "statistics/counts.sql", keys="key", moment=moment, source=source, columns=columns, ages=said)
+        engine.table(table, "statistics/counts.sql", keys="key", moment=moment, source=source, columns=columns)
 
     def _lookup(self, name: str, columns: tuple[str, ...] = ("n",), table: str = "", later: int = 0) -> Lookup:
         asked = "" if self.number == 0 else f"{self.key}_asked"  # items are few, and candidates are drawn from all of them
@@ -177,7 +176,7 @@ class Timelines:
         self._transitions = transitions_of(self.config)
         self._count_by_key()
         by = "user_code, item_code"
-        engine.table("user_item_clicks", "statistics/counts.sql", keys=by, moment="known_at", source="clicks", columns="", ages="")
+        engine.table("user_item_clicks", "statistics/counts.sql", keys=by, moment="known_at", source="clicks", columns="")
         engine.table("transitions", "statistics/transitions.sql")
         for transitions in self._transitions:
             transitions.make(engine)

@@ -61,7 +61,8 @@ def with_chosen_statistics(context: StageContext) -> RunConfig:
     """
     config, began, scratch = context.config, time.monotonic(), context.output / "_trial"
     shutil.rmtree(scratch, ignore_errors=True)
-    kept, why = list[Kept](), ""
+    kept: list[Kept] = []
+    why = ""
     try:
         proposal = propose_statistics(context.store, config.assembly, config.feature_store, context.as_of, scratch)
         if proposal is None:

@@ -406,15 +406,18 @@ def test_statistics_are_chosen_by_default_where_none_is_declared(tmp_path: Path,
     assert load(path).chooses_statistics is chosen
 
 
-def test_statistics_are_not_chosen_where_nothing_can_be_crossed_or_judged(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "keys",
+    [
+        "source: {reader: tabular, events: {path: '*.csv', user: u, item: i, time: t}}\nsplit: {train: 8d, validation: 1d, test: 1d}\n",
+        "source: {reader: tabular, events: {path: '*.csv', user: u, item: i, time: t}, context: {categorical: [device]}}\n"
+        "split: {leave_one_out: true}\n",
+        f"source: {TEXTS}\n",
+    ],
+)
+def test_statistics_are_not_chosen_where_nothing_can_be_crossed_or_judged(tmp_path: Path, keys: str) -> None:
     path = tmp_path / "demo.yaml"
-    source = "source: {reader: tabular, events: {path: '*.csv', user: u, item: i, time: t}%s}\nsplit: {%s}\n"
-    days, context = "train: 8d, validation: 1d, test: 1d", ", context: {categorical: [device]}"
-    assert [
-        (path.write_text(source % (columns, split)), load(path).chooses_statistics)[1]
-        for columns, split in (("", days), (context, "leave_one_out: true"), (context, days))
-    ] == [False, False, True]
-    path.write_text(f"source: {TEXTS}\n")
+    path.write_text(keys)
     assert not load(path).chooses_statistics
 
 
