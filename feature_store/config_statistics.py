@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from feature_store.config_types import Config, Duration, duration_text, parse_duration
 
 Event = Literal["clicks", "impressions"]
+Listwise = Literal["size", "share", "rank"]
 
 
 def _listed(value: Any) -> Any:
@@ -76,17 +77,21 @@ class Statistic:
         In words.
     kind : str
         ``count`` of ``counts[0]``; ``ratio``, ``counts[0]`` over ``counts[1]``, null where that is 0; ``rate``, clicks ``counts[0]`` over
-        impressions ``counts[1]``, smoothed; ``age_of_first`` and ``age_of_last``, seconds since a click; ``own``, none of these.
+        impressions ``counts[1]``, smoothed; ``age_of_first`` and ``age_of_last``, seconds since a click; ``size``, ``share`` and ``rank``,
+        of all candidates of a request (:mod:`feature_store.features.listwise_context`); ``own``, none of these.
     key : tuple of str
         Columns of the row that it depends on. Null where one of them is, the item excepted.
     counts : tuple of Count
+    of : str
+        Of a share or a rank: the statistic that candidates are compared by.
     """
 
     name: str
     meaning: str
-    kind: Literal["count", "ratio", "rate", "age_of_first", "age_of_last", "own"]
+    kind: Literal["count", "ratio", "rate", "age_of_first", "age_of_last", "size", "share", "rank", "own"]
     key: tuple[str, ...]
     counts: tuple[Count, ...] = ()
+    of: str = ""
 
 
 class DeclaredConfig(Config):
@@ -215,11 +220,23 @@ class StatisticsConfig(Config):
         "trees lose AUC without on validation; null: where nothing is declared",
     )
     co_clicks: CoClicksConfig | None = Field(None, description="clicks on the candidate that followed any item of the history")
+    listwise_context: Annotated[tuple[Listwise, ...], OneOrMore] = Field(
+        (),
+        description="where all candidates of a request are known when it is scored: how many they are (size), and each statistic of a "
+        "candidate as its share of the request's sum (share) or its place among them (rank)",
+    )
 
     @field_validator("windows")
     @classmethod
     def _ascending(cls, windows: tuple[timedelta, ...]) -> tuple[timedelta, ...]:
         return ascending(windows)
+
+    @field_validator("listwise_context")
+    @classmethod
+    def _in_order(cls, asked: tuple[Listwise, ...]) -> tuple[Listwise, ...]:
+        if len(set(asked)) < len(asked):
+            raise ValueError(f"names one of {', '.join(get_args(Listwise))} twice")
+        return tuple(one for one in get_args(Listwise) if one in asked)
 
     def declared(self) -> Iterator[Statistic]:
         """The columns of ``of`` and ``co_clicks``."""

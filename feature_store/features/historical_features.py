@@ -20,12 +20,14 @@ from feature_store.engines import Engine, open_engine
 from feature_store.engines.sql_template import render_sql
 from feature_store.features.event_log import Log, load_log, microseconds, offered
 from feature_store.features.histories import build_histories, read_positions
+from feature_store.features.listwise_context import LISTWISE, listwise_columns, request_codes
 from feature_store.features.requests import RowMaker, number_requests, request_range
-from feature_store.features.statistics import REQUEST_STATISTICS, context_of_keys, statistics_of
+from feature_store.features.statistics import REQUEST_STATISTICS, compares_candidates, context_of_keys, statistics_of
 from feature_store.features.timelines import Timelines
 from feature_store.store.store import Store
-from feature_store.tables.casting import MICROSECOND, as_array, id_values, to_categories, to_numbers, to_times
-from feature_store.tables.contracts import DataError, NoEvents, nearest
+from feature_store.tables.casting import MICROSECOND, as_array, to_categories, to_numbers, to_times
+from feature_store.tables.contracts import DataError, NoEvents
+from feature_store.tables.given_rows import column_of, text_ids
 
 BATCH = 1_000_000  # rows of candidates in memory at a time
 _AHEAD = timedelta(days=7)  # users of so long before a date that has no event yet
@@ -77,8 +79,8 @@ class FeatureLookup:
 
     def of(self, frame: pa.Table) -> pa.Table:
         """Add what :func:`features_for` describes to a frame."""
-        item = _text_ids(frame, "item_id")
-        user = _text_ids(frame, "user_id") if "user_id" in frame.column_names else pa.nulls(frame.num_rows, pa.string())
+        item = text_ids(frame, "item_id")
+        user = text_ids(frame, "user_id") if "user_id" in frame.column_names else pa.nulls(frame.num_rows, pa.string())
         asked = {"place": np.arange(frame.num_rows), "user_id": user, "item_id": item, "timestamp": _times(frame)}
         for inside, name in self._context.items():
             asked[inside] = _context_values(frame, name, name in self._categorical)
@@ -89,10 +91,14 @@ class FeatureLookup:
         columns = dict(zip(("history", "history_timestamps"), self._histories(found), strict=True))
         no_user = user.is_null()
         for one in self.statistics:
+            if one.kind in LISTWISE:
+                continue
             column = as_array(found[self._timelines.columns.get(one.name, one.name)]).cast(pa.float32())
             if "user" in one.key:  # 0 for a user who never clicked, but unknown without a user
                 column = pc.if_else(no_user, pa.scalar(None, pa.float32()), column)
             columns[one.name] = column
+        if compares_candidates(self.statistics):
+            columns |= listwise_columns(self.statistics, columns, request_codes(frame))
         for name, column in columns.items():
             if name not in frame.column_names:
                 frame = frame.append_column(name, column)
@@ -135,7 +141,8 @@ def features_for(
     store : Store
     frame : pa.Table, shape (rows, columns)
         ``item_id`` and ``timestamp`` (a timestamp, date, number or text; without a zone UTC), and ``user_id`` unless nothing
-        about the user is wanted. Ids compare by their text. Unknown and null ids are fine. Further columns are kept.
+        about the user is wanted. Ids compare by their text. Unknown and null ids are fine. Further columns are kept. Where candidates are
+        compared (``statistics.listwise_context``), ``request_id`` too, and all rows of a request.
     config : AssemblyConfig
     engine_config : FeatureStoreConfig
     as_of : datetime, optional
@@ -163,17 +170,6 @@ def features_for(
         return lookup.of(frame)
 
 
-def _text_ids(frame: pa.Table, name: str) -> pa.Array:
-    try:
-        values, bad = id_values(as_array(_column(frame, name)))
-    except TypeError as error:
-        raise DataError(f"column {name} {error}") from None
-    if bad.any():
-        row = int(bad.argmax())
-        raise DataError(f"column {name} must hold text or integer ids; row {row + 1} of {bad.sum()} that do not holds {frame[name][row]}")
-    return values.cast(pa.string())
-
-
 def _context_values(frame: pa.Table, name: str, categorical: bool) -> pa.Array:
     """What a key is made of: texts or numbers as a log has them; null where the frame lacks the column, or what it holds says nothing."""
     if name not in frame.column_names:
@@ -186,14 +182,15 @@ def _context_values(frame: pa.Table, name: str, categorical: bool) -> pa.Array:
 
 
 def columns_read(store: Store, config: AssemblyConfig) -> list[str]:
-    """Columns of a frame that its features are made of: the user, the item, the time, and the context of declared keys."""
-    log = offered(store.log_contract)
-    return ["user_id", "item_id", "timestamp", *context_of_keys(config.statistics, log)]
+    """Columns of a frame that its features are made of: user, item, time, the context of declared keys, and the request where its
+    candidates are compared."""
+    request = ["request_id"] if config.statistics.listwise_context else []
+    return ["user_id", "item_id", "timestamp", *request, *context_of_keys(config.statistics, offered(store.log_contract))]
 
 
 def _times(frame: pa.Table) -> np.ndarray:
     try:
-        time, empty, bad = to_times(as_array(_column(frame, "timestamp")))
+        time, empty, bad = to_times(as_array(column_of(frame, "timestamp")))
     except TypeError as error:
         raise DataError(f"column timestamp {error}") from None
     wrong = np.flatnonzero(empty | bad)
@@ -203,12 +200,6 @@ def _times(frame: pa.Table) -> np.ndarray:
             "write ISO 8601 or leave the rows out"
         )
     return time
-
-
-def _column(frame: pa.Table, name: str) -> pa.ChunkedArray:
-    if name not in frame.column_names:
-        raise DataError(f"column {name} is missing; {nearest(name, frame.column_names)}")
-    return frame[name]
 
 
 def candidates_on(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 
 from feature_store.engines import Engine
 from feature_store.features.event_log import Log
+from feature_store.features.listwise_context import LISTWISE, listwise_columns
 from feature_store.features.negative_sampling import Support
 from feature_store.features.time_split import SPLITS, Split
 from feature_store.features.timelines import Timelines
@@ -28,13 +28,13 @@ class RowWriter:
     engine : Engine
     log : Log
     path : Path
-    statistics : sequence of str
-        Their names, see :func:`feature_store.features.statistics.statistic_names`.
     split : Split
     known_item : np.ndarray of bool, shape (items,)
         Whether each item is in the vocabulary.
     first_row : int
         Id of the first row.
+    shown : bool
+        The rows of a request are all that was shown in it; else none was, and what compares them is null.
     """
 
     def __init__(
@@ -43,14 +43,13 @@ class RowWriter:
         log: Log,
         path: Path,
         *,
-        statistics: Sequence[str],
         split: Split,
         known_item: np.ndarray,
         first_row: int = 0,
+        shown: bool = True,
     ) -> None:
         self.engine, self.log, self.split, self.path = engine, log, split, path
-        self.known_item, self.first_row = known_item, first_row
-        self.statistics = list(statistics)
+        self.known_item, self.first_row, self.shown = known_item, first_row, shown
         self.rows, self.positives, self.requests = (dict.fromkeys(SPLITS, 0) for _ in range(3))
         self.unseen = 0
         self.support = Support()
@@ -93,9 +92,13 @@ class RowWriter:
             "history_start": of_request["history_start"],
             "history_end": of_request["history_end"],
         }
-        for name in self.statistics:
-            inside = timelines.columns.get(name)
-            columns[name] = (of_request[name] if inside is None else statistics[inside]).cast(pa.float32())
+        known: dict[str, pa.Array] = {}
+        for one in timelines.statistics:
+            if one.kind not in LISTWISE:
+                inside = timelines.columns.get(one.name)
+                known[one.name] = (of_request[one.name] if inside is None else statistics[inside]).cast(pa.float32())
+        listwise = listwise_columns(timelines.statistics, known, request)
+        columns |= known | (listwise if self.shown else {name: pa.nulls(len(label), pa.float32()) for name in listwise})
         for name, outside in self.log.context.items():
             columns[outside] = sources[name]
         if self.log.oracle:

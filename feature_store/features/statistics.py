@@ -15,6 +15,9 @@ transition_clicks        clicks on the item in the longest window that directly 
 hour                     hour of the request, 0 to 23, UTC
 =======================  ====================================================================================================
 
+Where ``listwise_context`` asks for it, :mod:`feature_store.features.listwise_context` puts some of them beside those of the other
+candidates of the request.
+
 A click is in a window w at t if it was known before t and its time is t - w or later. Clicks at unknown times are in no
 statistic but the two said above. An event is counted under the context that it had, and under the attributes that its item and its
 user have in the catalogue.
@@ -22,11 +25,12 @@ user have in the catalogue.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from feature_store.config_statistics import Count, Statistic, StatisticsConfig
 from feature_store.config_types import duration_text
 from feature_store.features.event_log import Log
+from feature_store.features.listwise_context import LISTWISE, listwise_statistics
 from feature_store.tables.contracts import DataError, nearest
 
 REQUEST_STATISTICS = ("user_clicks", "user_gap", "hour")  # the same for all rows of a request
@@ -73,6 +77,12 @@ def statistics_of(config: StatisticsConfig, log: Log) -> list[Statistic]:
             what = "rate" if declared.rate else "count: [impressions]"
             raise UndeclarableStatistic(f"{where}.{what} needs rows that were not clicked, and this log holds clicks only: remove it")
     found |= {one.name: one for one in config.declared() if one.name not in found}
+    if config.listwise_context and not log.has_impressions:
+        what = "the candidates of a request are drawn by the sampler, and others are ranked in production"
+        raise UndeclarableStatistic(f"statistics.listwise_context: this log holds clicks only, so {what}: remove it")
+    of_items = {"item", *log.item_attributes}
+    listwise = listwise_statistics(config.listwise_context, list(found.values()), of_items)
+    found |= {one.name: one for one in listwise if one.name not in found}
     return [one for one in found.values() if one.name.lower() not in taken]
 
 
@@ -80,6 +90,11 @@ def displaced(config: StatisticsConfig, log: Log) -> list[str]:
     """Names of the declared statistics whose place a column of the log takes."""
     taken = _names_of_columns(log)
     return [one.name for one in config.declared() if one.name.lower() in taken]
+
+
+def compares_candidates(statistics: Iterable[Statistic]) -> bool:
+    """Whether some of the statistics are of all candidates of a request, which then must be there together."""
+    return any(one.kind in LISTWISE for one in statistics)
 
 
 def statistic_meanings(config: StatisticsConfig) -> dict[str, str]:
@@ -90,7 +105,9 @@ def statistic_meanings(config: StatisticsConfig) -> dict[str, str]:
     >>> statistic_meanings(StatisticsConfig(windows=("90m",)))["item_clicks_90m"]
     'clicks on the item in the 90m before the request'
     """
-    return {one.name: one.meaning for one in (*config.declared(), *_of_every_log(config, has_impressions=True))}
+    known = [*config.declared(), *_of_every_log(config, has_impressions=True)]
+    columns = {column for one in known for column in one.key}
+    return {one.name: one.meaning for one in (*known, *listwise_statistics(config.listwise_context, known, columns))}
 
 
 def key_columns(log: Log) -> list[str]:

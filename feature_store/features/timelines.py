@@ -14,7 +14,8 @@ from feature_store.features.asof_lookup import BEGINNING, Lookup
 from feature_store.features.event_log import Log
 from feature_store.features.histories import HISTORIES
 from feature_store.features.keys import Keys
-from feature_store.features.statistics import ITEM, REQUEST_STATISTICS, displaced, statistics_of
+from feature_store.features.listwise_context import LISTWISE
+from feature_store.features.statistics import ITEM, REQUEST_STATISTICS, compares_candidates, displaced, statistics_of
 from feature_store.features.transitions import Transitions, transitions_of
 
 Key = tuple[str, ...]
@@ -148,8 +149,8 @@ class Timelines:
     statistics : list of Statistic
         What rows of the log have.
     columns : dict of str to str
-        Name in the SQL of each statistic that :meth:`row_statistics` gives, by its name. The others are the same for all rows of a
-        request: :meth:`see_users` gives them, under their own names.
+        Name in the SQL of each statistic that :meth:`row_statistics` gives, by its name. Of the others, some are the same for all rows of
+        a request: :meth:`see_users` gives them, under their own names. Listwise ones are made of these all, once they are fetched.
     """
 
     engine: Engine
@@ -170,7 +171,8 @@ class Timelines:
         engine = self.engine
         self.statistics = statistics_of(self.config, self.log)
         # the SQL sees no name from outside, and a declared key has some in it
-        self.columns = {one.name: f"statistic_{n}" for n, one in enumerate(self.statistics) if one.name not in REQUEST_STATISTICS}
+        of_rows = [one.name for one in self.statistics if one.name not in REQUEST_STATISTICS and one.kind not in LISTWISE]
+        self.columns = {name: f"statistic_{n}" for n, name in enumerate(of_rows)}
         self._by_key = self._plan()
         self._keys = Keys(engine, self.log, list(self._by_key))
         self._transitions = transitions_of(self.config)
@@ -237,6 +239,10 @@ class Timelines:
             if oldest is not None and in_microseconds(window) > newest - oldest:
                 length = duration_text(timedelta(hours=-(-(newest - oldest) // 3_600_000_000)))
                 yield f"statistics.of: {duration_text(window)} is longer than the clicks of the log ({length}): it counts all of them"
+        if compares_candidates(self.statistics):
+            rows, requests = self.engine.rows("select count(*), count(distinct request) from requests")[0]
+            if rows == requests:
+                yield "warning: statistics.listwise_context says nothing: no request has two candidates; does the log have a request_id?"
         for key, lookups in self._by_key.items():
             for event in lookups.windows if key != ITEM else ():
                 values, count = self.engine.rows(f"select approx_count_distinct(key), count(*) from {lookups.key}_{event}")[0]

@@ -101,7 +101,7 @@ def assemble(
         maker = RowMaker(engine, log, config, engine_config.chunk)
         for line in maker.timelines.said():
             report(line)
-        writer = RowWriter(engine, log, output / "rows.parquet", statistics=names, split=split, known_item=known)
+        writer = RowWriter(engine, log, output / "rows.parquet", split=split, known_item=known)
         first, last = request_range(engine, split.train_from, split.test_until)
         with writer:
             for _, end in maker.chunks(first, last):
@@ -123,7 +123,7 @@ def assemble(
         unseen_item_share=writer.unseen / writer.rows["test"],
         excluded={**maker.excluded, "outside_split": requests - (last - first), "time_unknown": unknown_time},
         candidates=_describe_candidates(config, maker, writer) if sampled else CandidateSummary(sampled=False),
-        statistics=writer.statistics,
+        statistics=names,
         context=ContextNames(categorical=list(log.categorical), dense=list(log.dense)),
         item_attributes=list(log.item_attributes),
         user_attributes=list(log.user_attributes),

@@ -24,7 +24,6 @@ from feature_store.features.histories import build_histories
 from feature_store.features.negative_sampling import Span, draw_items
 from feature_store.features.requests import number_requests, request_range
 from feature_store.features.row_writer import RowWriter
-from feature_store.features.statistics import statistic_names
 from feature_store.features.summary import ClickSummary
 from feature_store.features.time_split import resolve_split
 from feature_store.features.timelines import Timelines
@@ -143,11 +142,8 @@ def write_unmet_rows(
             )
         vocabulary = load_json(assembly / "vocabulary.json")
         known = item_in_vocabulary(engine, vocabulary["item"])
-        names = statistic_names(config.statistics, log)
         shown = replace(log, oracle=False)  # the probability of what was not shown is unknown
-        with RowWriter(
-            engine, shown, output, statistics=names, split=split, known_item=known, first_row=sum(summary.rows.values())
-        ) as writer:
+        with RowWriter(engine, shown, output, split=split, known_item=known, first_row=sum(summary.rows.values()), shown=False) as writer:
             for _ in maker.chunks(first, last):
                 writer.write(maker.timelines)
         writer.support.check()

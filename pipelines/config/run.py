@@ -119,6 +119,9 @@ class RunConfig(Config):
             yield "tokens has no effect on a click log; remove it, or set source.reader: text"
         if self.statistics.auto and self._columns_of_few_values() == []:
             yield "statistics.auto needs columns to cross items and users with: name source.context or source.items, or remove it"
+        if self.statistics.listwise_context and self.source.negative_sampling_rate is not None:
+            thinned = "source.negative_sampling_rate says that some are not in the log"
+            yield f"statistics.listwise_context compares all candidates of a request, and {thinned}: remove one of them"
         if self.split is None:
             yield "split is missing; it is required (training, validation and test window), for all readers but text"
         of_texts = [name for name in TEXT_TEACHERS if name in self.distill.teachers]

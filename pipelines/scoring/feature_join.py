@@ -117,6 +117,11 @@ class Joiner:
         columns = model.answers.joined()
         return cls(columns, features, model.assembly(config.assembly) if columns else None)
 
+    @property
+    def compares_candidates(self) -> bool:
+        """What is joined to a row depends on the others of its request: they must come in one table."""
+        return self.made_as is not None and bool(self.made_as.statistics.listwise_context)
+
     def lacking(self, names: Sequence[str]) -> list[str]:
         """What the model reads, could be joined, and is not among the columns of these names."""
         lacking = [name for name in self._columns if name not in names]
@@ -141,5 +146,6 @@ class Joiner:
 
     def histories(self, table: pa.Table) -> pa.ListArray:
         """Raw ids of what each row's user clicked before the row's time, oldest first."""
-        joined = self.join(table.select(["user_id", "item_id", "timestamp"]))["history"]
+        asked = ["user_id", "item_id", "timestamp", *(["request_id"] if self.compares_candidates else [])]
+        joined = self.join(table.select(asked))["history"]
         return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined

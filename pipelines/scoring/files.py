@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -144,10 +145,14 @@ def _joined(run: RunContext, joiner: Joiner, names: Sequence[str]) -> dict[str, 
 
 def file_parts(file: pq.ParquetFile, name: Path, joiner: Joiner, size: int, finished: Set[int] = frozenset()) -> Iterator[Part]:
     """Parts of a file with what they lack; of those that are finished, only some are given, and without it."""
-    first = next(number for number in range(len(finished) + 1) if number not in finished)
+    # where requests are kept whole, parts differ in size: only reading from the beginning tells where one begins
+    whole = joiner.compares_candidates and bool(joiner.lacking(file.schema_arrow.names))
+    first = 0 if whole else next(number for number in range(len(finished) + 1) if number not in finished)
     if first and first * size >= file.metadata.num_rows:
         return
-    for part in in_parts(_tables(file, name, first * size, size), size, first):
+    if whole:
+        check_requests_stand_together(file, name)
+    for part in in_parts(_tables(file, name, first * size, size), size, first, whole):
         if part.number in finished:
             yield part
             continue
@@ -155,6 +160,23 @@ def file_parts(file: pq.ParquetFile, name: Path, joiner: Joiner, size: int, fini
             yield replace(part, features=joiner.features(part.rows))
         except DataError as error:
             raise type(error)(f"{name}, rows from {part.first + 1:,} on: {error}") from None
+
+
+def check_requests_stand_together(file: pq.ParquetFile, name: Path) -> None:
+    """Raise DataError where a request goes on behind another one: in parts, its candidates would be compared with some of theirs alone."""
+    columns = [column for column in ("request_id", "timestamp", "user_id") if column in file.schema_arrow.names]
+    if "request_id" not in columns:
+        return  # what joins the features says so
+    begun, last = [np.empty(0, np.uint64)], None
+    for batch in file.iter_batches(columns=columns):
+        rows = batch.to_pandas()
+        request = pd.util.hash_pandas_object(rows, index=False).to_numpy()
+        begins = np.append(last is None or request[0] != last, request[1:] != request[:-1])
+        begun.append(request[begins & rows["request_id"].notna().to_numpy()])
+        last = request[-1]
+    requests = np.concatenate(begun)
+    if len(np.unique(requests)) < len(requests):
+        raise DataError(f"{name}: rows of one request do not stand together, and its candidates are compared; sort the rows by request_id")
 
 
 def _tables(file: pq.ParquetFile, name: Path, first: int, size: int) -> Iterator[pa.Table]:

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ctr_kd.export.scoring_statistics import ScoringCounts
+from feature_store.features.listwise_context import request_codes
 from feature_store.tables.contracts import DataError
 from feature_store.tables.files import sha256_of, sync
 from feature_store.tables.folders import regular_file
@@ -176,7 +178,7 @@ class PartsFolder:
                 path.unlink()
 
 
-def in_parts(tables: Iterator[pa.Table], size: int, number: int = 0) -> Iterator[Part]:
+def in_parts(tables: Iterator[pa.Table], size: int, number: int = 0, whole_requests: bool = False) -> Iterator[Part]:
     """Rows of tables, however they were cut, in parts of so many rows; the last may be smaller, and there is at least one.
 
     Parameters
@@ -186,6 +188,9 @@ def in_parts(tables: Iterator[pa.Table], size: int, number: int = 0) -> Iterator
     size : int
     number : int
         Of the first part.
+    whole_requests : bool
+        A request's rows, which stand together, come in one part, which is smaller or, for a request of more rows, larger; only with
+        ``number`` 0.
 
     Examples
     --------
@@ -194,19 +199,30 @@ def in_parts(tables: Iterator[pa.Table], size: int, number: int = 0) -> Iterator
     [(0, 0, [0, 1, 2, 3]), (1, 4, [4, 5])]
     """
     held: list[pa.Table] = []
-    rows = 0
-    first = number
+    rows, first, begin = 0, number, number * size
     for table in tables:
         held.append(table)
         rows += table.num_rows
         while rows >= size:
             whole = pa.concat_tables(held) if len(held) > 1 else held[0]
-            yield Part(number, number * size, whole.slice(0, size))
+            held = [whole]
+            here = _last_request(whole, size) if whole_requests else size
+            if not here:
+                break  # the request may go on in the next table
+            yield Part(number, begin, whole.slice(0, here))
             number += 1
-            rows -= size
-            held = [whole.slice(size)]
+            rows -= here
+            begin += here
+            held = [whole.slice(here)]
     if rows or number == first:
-        yield Part(number, number * size, pa.concat_tables(held) if len(held) > 1 else held[0])
+        yield Part(number, begin, pa.concat_tables(held) if len(held) > 1 else held[0])
+
+
+def _last_request(table: pa.Table, size: int) -> int:
+    """Rows up to the end of the last request that ends within ``size`` rows, or else of the first; 0 where none is known to end."""
+    ends = np.flatnonzero(np.diff(request_codes(table))) + 1
+    within = ends[ends <= size]
+    return int(within[-1] if len(within) else ends[0] if len(ends) else 0)
 
 
 def stop(fault: str, text: str, name: str, first: int, folder: PartsFolder) -> NoReturn:

@@ -48,6 +48,11 @@ def test_an_error_names_file_key_and_what_is_allowed(yaml_file: YamlFile, text: 
     assert "\n" not in str(error.value)
 
 
+def test_candidates_are_not_compared_where_some_are_missing(yaml_file: YamlFile) -> None:
+    with pytest.raises(ConfigError, match=r"statistics\.listwise_context compares all candidates.*source\.negative_sampling_rate says"):
+        load(yaml_file("statistics: {listwise_context: size}"), ["source.negative_sampling_rate=0.2"])
+
+
 def test_a_union_names_what_each_branch_wants(yaml_file: YamlFile) -> None:
     with pytest.raises(ConfigError, match=r"split.train_from: '48q' is not a duration.*; or '48q' is not a time"):
         load(yaml_file(), ["split.train_from=48q"])

@@ -32,7 +32,7 @@ from pipelines.exit_codes import exit_code, explain
 from pipelines.registry.champion import load_chosen_model
 from pipelines.scoring import local_executor
 from pipelines.scoring import parts as parts_module
-from pipelines.scoring.files import file_parts, score_file
+from pipelines.scoring.files import check_requests_stand_together, file_parts, score_file
 from pipelines.scoring.partitions import failed_attempts, parts_path
 from pipelines.scoring.parts import Part, PartsFolder, ScoringStopped, in_parts
 from pipelines.scoring.worker import Answer, hand_over, handed_over, receive
@@ -94,6 +94,28 @@ def leftovers(folder: Path) -> list[str]:
 # --- the same rows, however they are cut and whoever scores them -----------------------------------------------------
 
 
+@given(
+    sizes=st.lists(st.integers(1, 5) | st.just(30), max_size=12),
+    cuts=st.lists(st.integers(0, 9), max_size=8),
+    size=st.integers(1, 12),
+)
+def test_whole_requests_come_in_one_part(sizes: list[int], cuts: list[int], size: int) -> None:
+    """However the tables were cut; a part is no larger than asked for unless it is one request."""
+    request = np.repeat(np.arange(len(sizes)), sizes)
+    table = pa.table({"request_id": [str(n) for n in request], "timestamp": request * 7, "n": np.arange(len(request))})
+    tables, begin = [table.slice(0, 0)], 0
+    for cut in cuts:
+        tables.append(table.slice(begin, cut))
+        begin += cut
+    parts = list(in_parts(iter([*tables, table.slice(begin)]), size, whole_requests=True))
+    assert pa.concat_tables([part.rows for part in parts])["n"].to_pylist() == list(range(len(request)))
+    assert [part.number for part in parts] == list(range(len(parts)))
+    assert [part.first for part in parts] == [sum(before.rows.num_rows for before in parts[:n]) for n in range(len(parts))]
+    requests = [set(part.rows["request_id"].to_pylist()) for part in parts]
+    assert sum(map(len, requests)) == len(sizes)
+    assert all(part.rows.num_rows <= size or len(within) == 1 for part, within in zip(parts[:-1], requests, strict=False))
+
+
 def test_workers_and_this_process_write_the_same_bytes(served: Served, rows_to_join: Path, tmp_path: Path) -> None:
     found = {}
     for workers in (1, 3):
@@ -142,6 +164,8 @@ def test_a_file_is_read_from_its_first_unfinished_part_on(
     pq.write_table(pa.table({"n": np.arange(30)}), path, row_group_size=groups)
 
     class Nothing:
+        compares_candidates = False
+
         def features(self, table: pa.Table) -> None:
             return None
 
@@ -480,3 +504,18 @@ def test_a_date_goes_on_from_its_finished_parts(served: Served, monkeypatch: pyt
     assert json.loads((path / "scoring.json").read_text())["resumed_rows"] == 26
     assert not parts_path(served.workspace, day).exists()
     assert failed_attempts(served.workspace) == {}
+
+
+@pytest.mark.parametrize(
+    ("request_id", "together"),
+    [([1, 1, 2, 2, 3], True), ([1, 2, 1], False), ([1, None, 1], False), ([None, None, 1, None, 2], True), ([], True)],
+)
+def test_requests_of_a_file_stand_together(tmp_path: Path, request_id: list[int | None], together: bool) -> None:
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"request_id": pa.array(request_id, pa.int64()), "timestamp": [5] * len(request_id)}), path, row_group_size=2)
+    with pq.ParquetFile(path) as file:
+        if together:
+            check_requests_stand_together(file, path)
+            return
+        with pytest.raises(DataError, match=r"rows\.parquet: rows of one request do not stand together.*; sort the rows by request_id"):
+            check_requests_stand_together(file, path)
