@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, NamedTuple, Self
@@ -27,6 +28,7 @@ from feature_store.features.timelines import Timelines
 from feature_store.store.store import Store
 from feature_store.tables.casting import MICROSECOND, as_array, to_categories, to_numbers, to_times
 from feature_store.tables.contracts import DataError, NoEvents
+from feature_store.tables.equal_rows import number_equal_rows
 from feature_store.tables.given_rows import column_of, text_ids
 
 BATCH = 1_000_000  # rows of candidates in memory at a time
@@ -81,13 +83,17 @@ class FeatureLookup:
         """Add what :func:`features_for` describes to a frame."""
         item = text_ids(frame, "item_id")
         user = text_ids(frame, "user_id") if "user_id" in frame.column_names else pa.nulls(frame.num_rows, pa.string())
-        asked = {"place": np.arange(frame.num_rows), "user_id": user, "item_id": item, "timestamp": _times(frame)}
-        for inside, name in self._context.items():
-            asked[inside] = _context_values(frame, name, name in self._categorical)
-        self._engine.upload("frame", pa.table(asked))
-        self._engine.table("requests", "rows/requests_frame.sql", context="".join(f", f.{inside}" for inside in self._context))
-        found = pa.concat_tables(self._chunks(frame.num_rows))
-        found = found.take(pa.array(np.argsort(found["place"].to_numpy())))
+        time = _times(frame)
+        context = {inside: _context_values(frame, name, name in self._categorical) for inside, name in self._context.items()}
+        # what a user's rows of one moment share is looked up once for all of them
+        request = number_equal_rows([time, user, *context.values()])
+        number, first, rows = np.unique(request, return_index=True, return_counts=True)
+        requests = pa.table({"user_id": user, "timestamp": time, **context}).take(first).append_column("request", pa.array(number))
+        self._engine.upload("frame_requests", requests)
+        self._engine.upload("frame_rows", pa.table({"place": np.arange(frame.num_rows), "request": request, "item_id": item}))
+        self._engine.table("requests", "rows/frame_requests.sql", context="".join(f", f.{inside}" for inside in context))
+        found = pa.concat_tables(self._chunks(rows))
+        found = found.take(pa.array(np.argsort(found["row"].to_numpy())))
         columns = dict(zip(("history", "history_timestamps"), self._histories(found), strict=True))
         no_user = user.is_null()
         for one in self.statistics:
@@ -104,18 +110,20 @@ class FeatureLookup:
                 frame = frame.append_column(name, column)
         return frame
 
-    def _chunks(self, rows: int) -> Iterator[pa.Table]:
-        """Statistics and history offsets of the frame's rows, in order of time."""
+    def _chunks(self, rows: np.ndarray) -> Iterator[pa.Table]:
+        """Statistics and history offsets of the frame's rows, chunk by chunk of the requests, which have so many ``rows`` each."""
         of_request = [one.name for one in self.statistics if one.name in REQUEST_STATISTICS]
-        columns = ", ".join(f"q.{name}" for name in ("place", "history_start", "history_end", *of_request))
-        engine, chunk = self._engine, self._engine_config.chunk
-        for start in range(0, max(rows, 1), chunk):  # without rows, one chunk of none gives the types
-            engine.table("chunk_requests", f"select * from requests where request >= {start} and request < {start + chunk}")
+        columns = ", ".join(f"r.{name}" for name in ("history_start", "history_end", *of_request))
+        engine = self._engine
+        # a chunk ends with the request that fills it; without rows, one chunk of none gives the types
+        filled = np.cumsum(rows) // self._engine_config.chunk
+        for first, last in pairwise([0, *(np.flatnonzero(np.diff(filled)) + 1), len(rows)]):
+            engine.table("chunk_requests", f"select * from requests where request >= {first} and request < {last}")
             self._timelines.move(*engine.rows("select coalesce(min(timestamp), 0), coalesce(max(timestamp), 0) from chunk_requests")[0])
             self._timelines.see_users(self._config.history.max_length)
-            engine.table("chunk_rows", "select request as row, request as source, * from seen_requests")
+            engine.table("chunk_rows", "rows/frame_rows.sql", first=first, last=last)
             query, parameters = self._timelines.row_statistics()
-            yield engine.fetch(f"select {columns}, s.* from seen_requests q join ({render_sql(query, parameters)}) s on s.row = q.request")
+            yield engine.fetch(f"select {columns}, s.* from chunk_rows r join ({render_sql(query, parameters)}) s on s.row = r.row")
 
     def _histories(self, found: pa.Table) -> tuple[pa.Array, pa.Array]:
         """Lists of raw item ids and of times from offsets into the click pool."""

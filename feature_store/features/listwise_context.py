@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from feature_store.config_statistics import Listwise, Statistic
 from feature_store.tables.casting import as_array
 from feature_store.tables.contracts import DataError
+from feature_store.tables.equal_rows import number_equal_rows
 from feature_store.tables.given_rows import column_of, text_ids
 
 SIZE = "request_size"
@@ -111,15 +112,7 @@ def request_codes(table: pa.Table) -> NDArray[np.int64]:
             "column request_id is missing; statistics.listwise_context compares the candidates of a request, so the rows must say which "
             "belong together"
         )
-    parts = [as_array(column_of(table, "timestamp")), text_ids(table, "request_id")]
-    parts += [text_ids(table, "user_id")] if "user_id" in table.column_names else []
-    codes = [np.asarray(part.dictionary_encode().indices.fill_null(-1)).astype(np.int64) for part in parts]
-    alone = codes[1] < 0
-    codes[1][alone] = -1 - np.flatnonzero(alone)
-    order = np.lexsort(codes)
-    changes = np.zeros(len(order), bool)
-    for part in codes:
-        changes[1:] |= np.diff(part[order]) != 0
-    numbered = np.empty(len(order), np.int64)
-    numbered[order] = np.cumsum(changes)
-    return numbered
+    columns = [as_array(column_of(table, "timestamp")), text_ids(table, "request_id")]
+    columns += [text_ids(table, "user_id")] if "user_id" in table.column_names else []
+    alone = columns[1].is_null().to_numpy(zero_copy_only=False)
+    return number_equal_rows([*columns, np.where(alone, np.arange(len(alone)), -1)])
