@@ -1,9 +1,11 @@
-"""What declared statistics cost: processor seconds of assembly and of joining a date, with eighteen counts of three keys and without.
+"""What declared statistics cost: processor seconds of assembly, and of joining and scoring a date, with eighteen counts of three keys and
+without.
 
     python benchmarks/bench_statistics.py                  a simulated log of a million clicks
     python benchmarks/bench_statistics.py --globo FOLDER   the Globo log, split as conf/globo.yaml does
 
-One thread, processor seconds: other load on the machine counts little. Each measurement runs in a process of its own.
+One thread, processor seconds: other load on the machine counts little. Each measurement runs in a process of its own. The student is
+that of conf/globo.yaml, untrained: speed does not depend on the weights.
 Writes results/statistics.json, or results/statistics_globo.json.
 """
 
@@ -22,6 +24,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from ctr_kd.config import StudentConfig
+from ctr_kd.data.samples import Assembly
+from ctr_kd.export.click_scorer import ClickScorer
+from ctr_kd.export.onnx_export import export_student
+from ctr_kd.models.students import STUDENTS
 from feature_store.config import AssemblyConfig, FeatureStoreConfig, SimulatorConfig, SourceConfig, SplitConfig
 from feature_store.config_statistics import StatisticsConfig
 from feature_store.features.historical_features import FeatureLookup, candidates_on
@@ -30,7 +37,7 @@ from feature_store.store.ingest import ingest
 from feature_store.store.store import Store
 from pipelines.config.run import load
 
-ENGINE = FeatureStoreConfig(threads=1)
+ENGINE, BATCH = FeatureStoreConfig(threads=1), 200_000
 WINDOWS = ["10m", "1h", "1d"]
 DAYS = {"globo": date(2017, 10, 11), "simulated": date(2024, 1, 14)}  # a whole one near the end
 KEYS = {"globo": ["referrer", "region", "os"], "simulated": ["device", "category", "position"]}
@@ -51,7 +58,7 @@ def settings(log: str) -> AssemblyConfig:
 
 
 def measure(log: str, store: Store, with_declared: bool) -> dict[str, Any]:
-    """Assemble the log, and join the rows of its last date, in this process."""
+    """Assemble the log, and join and score the rows of its last date, in this process."""
     config = settings(log)
     if with_declared:
         config = config.model_copy(update={"statistics": declared(log)})
@@ -59,18 +66,28 @@ def measure(log: str, store: Store, with_declared: bool) -> dict[str, Any]:
         began = time.process_time()
         summary = assemble(store, config, ENGINE, None, Path(folder) / "rows")
         assembled = time.process_time() - began
-    rows = candidates_on(store, DAYS[log], config, ENGINE)
-    with FeatureLookup(store, config, ENGINE) as lookup:
-        lookup.of(rows.slice(0, 1))  # the log is read once, whatever is joined
+        assembly = Assembly(Path(folder) / "rows", config.history.max_length)
+        signature, kind = assembly.signature(), StudentConfig(kind="dcn", width=64)
+        export_student(STUDENTS[kind.kind](signature, kind).eval(), signature, assembly, Path(folder) / "student")
+        scorer = ClickScorer(Path(folder) / "student")
+        rows = candidates_on(store, DAYS[log], config, ENGINE)
+        with FeatureLookup(store, config, ENGINE) as lookup:
+            scorer.score(lookup.of(rows.slice(0, 1000)))  # the log is read once, whatever is joined
+            began = time.process_time()
+            whole = lookup.of(rows)
+            joined = time.process_time() - began
         began = time.process_time()
-        lookup.of(rows)
-        joined = time.process_time() - began
+        for first in range(0, whole.num_rows, BATCH):
+            scorer.score(whole.slice(first, BATCH))
+        scored = time.process_time() - began
     return {
         "statistics": len(summary.statistics),
         "rows": sum(summary.rows.values()),
         "assembly_seconds": round(assembled, 2),
         "joined_rows": rows.num_rows,
         "joined_rows_per_second": round(rows.num_rows / joined),
+        "scored_rows_per_second": round(rows.num_rows / scored),
+        "joined_and_scored_rows_per_second": round(rows.num_rows / (joined + scored)),
         "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
     }
 
@@ -104,7 +121,10 @@ def main() -> None:
         "assembly_ratio": round(ratio, 2),
         "assembly_share_per_count": round((ratio - 1) / 18, 4),
         "assembly_share_per_column": round((ratio - 1) / (more["statistics"] - plain["statistics"]), 4),
-        "joining_ratio": round(more["joined_rows_per_second"] / plain["joined_rows_per_second"], 2),
+        **{
+            f"{what}_ratio": round(more[f"{what}_rows_per_second"] / plain[f"{what}_rows_per_second"], 2)
+            for what in ("joined", "scored", "joined_and_scored")
+        },
     }
     print(json.dumps({name: value for name, value in report.items() if name != "runs"}))
     results = Path(__file__).with_name("results")

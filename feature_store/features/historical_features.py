@@ -115,7 +115,7 @@ class FeatureLookup:
         of_request = [one.name for one in self.statistics if one.name in REQUEST_STATISTICS]
         columns = ", ".join(f"r.{name}" for name in ("history_start", "history_end", *of_request))
         engine = self._engine
-        # a chunk ends with the request that fills it; without rows, one chunk of none gives the types
+        # a chunk begins with the request that fills the one before; without rows, one chunk of none gives the types
         filled = np.cumsum(rows) // self._engine_config.chunk
         for first, last in pairwise([0, *(np.flatnonzero(np.diff(filled)) + 1), len(rows)]):
             engine.table("chunk_requests", f"select * from requests where request >= {first} and request < {last}")
@@ -150,7 +150,8 @@ def features_for(
     frame : pa.Table, shape (rows, columns)
         ``item_id`` and ``timestamp`` (a timestamp, date, number or text; without a zone UTC), and ``user_id`` unless nothing
         about the user is wanted. Ids compare by their text. Unknown and null ids are fine. Further columns are kept. Where candidates are
-        compared (``statistics.listwise_context``), ``request_id`` too, and all rows of a request.
+        compared (``statistics.listwise_context``), ``request_id`` too, and all rows of a request; what is compared is what the store
+        knows, whatever counts the frame brings along.
     config : AssemblyConfig
     engine_config : FeatureStoreConfig
     as_of : datetime, optional
@@ -176,6 +177,11 @@ def features_for(
     latest = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=newest)  # nothing from then on is visible to any row
     with FeatureLookup(store, config, engine_config, latest if as_of is None else min(as_of, latest)) as lookup:
         return lookup.of(frame)
+
+
+def compared_columns(store: Store, config: AssemblyConfig) -> list[str]:
+    """Columns that compare the candidates of a request, whose rows must then be there together."""
+    return [one.name for one in statistics_of(config.statistics, offered(store.log_contract)) if one.kind in LISTWISE]
 
 
 def _context_values(frame: pa.Table, name: str, categorical: bool) -> pa.Array:

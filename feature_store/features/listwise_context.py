@@ -13,9 +13,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from feature_store.config_statistics import Listwise, Statistic
-from feature_store.tables.casting import as_array
+from feature_store.tables.casting import as_array, to_times
 from feature_store.tables.contracts import DataError
-from feature_store.tables.equal_rows import number_equal_rows
+from feature_store.tables.equal_rows import request_of_rows
 from feature_store.tables.given_rows import column_of, text_ids
 
 SIZE = "request_size"
@@ -94,8 +94,8 @@ def _ranks(value: NDArray[np.float64], code: NDArray[np.int64], size: NDArray[np
     return np.divide(less, others, out=np.full(len(value), np.nan), where=(others > 0) & ~np.isnan(value))
 
 
-def request_codes(table: pa.Table) -> NDArray[np.int64]:
-    """Number of the request of each row (rows,): rows of one time, user and request id are one, and a row without a request id is alone.
+def request_columns(table: pa.Table) -> tuple[NDArray[np.int64], pa.Array, pa.Array | None]:
+    """What says which rows were shown together: time in microseconds, request id and, where users are known, user id as texts.
 
     Parameters
     ----------
@@ -105,14 +105,20 @@ def request_codes(table: pa.Table) -> NDArray[np.int64]:
     Raises
     ------
     DataError
-        When the table does not say which rows were shown together, or an id is of another type than texts and whole numbers.
+        When the table does not say which rows were shown together, or a value cannot be an id or a time.
     """
     if "request_id" not in table.column_names:
         raise DataError(
             "column request_id is missing; statistics.listwise_context compares the candidates of a request, so the rows must say which "
             "belong together"
         )
-    columns = [as_array(column_of(table, "timestamp")), text_ids(table, "request_id")]
-    columns += [text_ids(table, "user_id")] if "user_id" in table.column_names else []
-    alone = columns[1].is_null().to_numpy(zero_copy_only=False)
-    return number_equal_rows([*columns, np.where(alone, np.arange(len(alone)), -1)])
+    try:
+        time = to_times(as_array(column_of(table, "timestamp")))[0]
+    except TypeError as error:
+        raise DataError(f"column timestamp {error}") from None
+    return time, text_ids(table, "request_id"), text_ids(table, "user_id") if "user_id" in table.column_names else None
+
+
+def request_codes(table: pa.Table) -> NDArray[np.int64]:
+    """Number of the request of each row (rows,) of a table that :func:`request_columns` describes."""
+    return request_of_rows(*request_columns(table))

@@ -80,16 +80,17 @@ def statistics_of(config: StatisticsConfig, log: Log) -> list[Statistic]:
     if config.listwise_context and not log.has_impressions:
         what = "the candidates of a request are drawn by the sampler, and others are ranked in production"
         raise UndeclarableStatistic(f"statistics.listwise_context: this log holds clicks only, so {what}: remove it")
-    of_items = {"item", *log.item_attributes}
-    listwise = listwise_statistics(config.listwise_context, list(found.values()), of_items)
-    found |= {one.name: one for one in listwise if one.name not in found}
-    return [one for one in found.values() if one.name.lower() not in taken]
+    rows = [one for one in found.values() if one.name.lower() not in taken]
+    listwise = listwise_statistics(config.listwise_context, rows, {"item", *log.item_attributes})
+    return rows + [one for one in listwise if one.name not in found and one.name.lower() not in taken]
 
 
 def displaced(config: StatisticsConfig, log: Log) -> list[str]:
-    """Names of the declared statistics whose place a column of the log takes."""
-    taken = _names_of_columns(log)
-    return [one.name for one in config.declared() if one.name.lower() in taken]
+    """Names of the declared statistics, and of the listwise ones, whose place a column of the log takes."""
+    taken, declared = _names_of_columns(log), list(config.declared())
+    rows = [*declared, *_of_every_log(config, log.has_impressions)]
+    listwise = listwise_statistics(config.listwise_context, rows, {"item", *log.item_attributes})
+    return [one.name for one in (*declared, *listwise) if one.name.lower() in taken]
 
 
 def compares_candidates(statistics: Iterable[Statistic]) -> bool:

@@ -78,7 +78,8 @@ def propose_statistics(
             return None
         per_request = 1 if log.has_impressions else 1 + config.candidates.per_click
         windows = trial_windows(engine, log, split, LEARNED // per_request, JUDGED // per_request)
-    statistics = config.statistics.model_copy(update={"of": (*config.statistics.of, *declared)})
+    # shares and ranks of what is tried would say the same again, and nothing would be lost by permuting it
+    statistics = config.statistics.model_copy(update={"of": (*config.statistics.of, *declared), "listwise_context": ()})
     return Proposal(declared, config.model_copy(update={"split": windows, "statistics": statistics}))
 
 

@@ -19,6 +19,7 @@ from feature_store.features.statistics import ITEM, REQUEST_STATISTICS, compares
 from feature_store.features.transitions import Transitions, transitions_of
 
 Key = tuple[str, ...]
+CLICKS_ALONE = 0.9  # share of clicks among rows alone in their request: more is a log that has clicks apart from their impressions
 MANY = 1_000_000  # keys; fewer cost nothing worth a word
 SOURCES = {"clicks": "keyed_clicks", "impressions": "keyed_shown"}
 
@@ -233,22 +234,33 @@ class Timelines:
     def said(self) -> Iterator[str]:
         """What to say of what is declared: names that are taken, windows beyond the log, keys of so many values that they cost room."""
         for name in displaced(self.config, self.log):
-            yield f"statistics.of: {name} is a column of the log, which takes its place; rename the column to have both"
+            yield f"statistics: {name} is a column of the log, which takes its place; rename the column to have both"
         oldest, newest = self.engine.rows("select min(moment), max(moment) from key_0_clicks")[0]
         for window in sorted({window for declared in self.config.of for window in declared.windows}):
             if oldest is not None and in_microseconds(window) > newest - oldest:
                 length = duration_text(timedelta(hours=-(-(newest - oldest) // 3_600_000_000)))
                 yield f"statistics.of: {duration_text(window)} is longer than the clicks of the log ({length}): it counts all of them"
         if compares_candidates(self.statistics):
-            rows, requests = self.engine.rows("select count(*), count(distinct request) from requests")[0]
-            if rows == requests:
-                yield "warning: statistics.listwise_context says nothing: no request has two candidates; does the log have a request_id?"
+            yield from self._said_of_requests()
         for key, lookups in self._by_key.items():
             for event in lookups.windows if key != ITEM else ():
                 values, count = self.engine.rows(f"select approx_count_distinct(key), count(*) from {lookups.key}_{event}")[0]
                 if values > MANY:
                     much = f"about {min(values, count):,} keys of {count:,} {event}"
                     yield f"statistics of {', '.join(key)}: {much}; time and scratch on disk grow with them"
+
+    def _said_of_requests(self) -> Iterator[str]:
+        """What to say of a log whose requests hold one row each, or a click apart from what was shown with it."""
+        of_each = "select count(*) as n, sum(label) as clicked from requests group by request"
+        of_size = f"select n > 1, sum(n), sum(clicked) from ({of_each}) sized group by n > 1"
+        share = {several: (clicked / rows, rows) for several, rows, clicked in self.engine.rows(of_size)}
+        if True not in share:
+            yield "warning: statistics.listwise_context says nothing: no request has two candidates; does the log have a request_id?"
+        elif False in share and share[False][0] >= CLICKS_ALONE > share[True][0]:
+            yield (
+                f"warning: {share[False][0]:.0%} of the {share[False][1]:,} rows that are alone in their request are clicked, so "
+                "statistics.listwise_context tells the click; give clicks the time and the request_id of their impressions"
+            )
 
     def _restart(self) -> None:
         self._start = BEGINNING

@@ -31,5 +31,26 @@ def number_equal_rows(columns: Sequence[pa.Array | NDArray[np.int64]]) -> NDArra
     return number
 
 
+def request_of_rows(time: NDArray[np.int64], request_id: pa.Array, user_id: pa.Array | None) -> NDArray[np.int64]:
+    """Number of the request of each row (rows,), as in the store: rows of one time, user and request id are one, and one without an id is
+    alone.
+
+    Parameters
+    ----------
+    time : int64 array (rows,), microseconds
+    request_id, user_id : pyarrow array of text (rows,)
+        None where no row has a user.
+
+    Examples
+    --------
+    >>> ids, users = pa.array(["7", "7", "7", "7", None, None]), pa.array(["a", "b", "a", "a", "a", "a"])
+    >>> request_of_rows(np.array([1, 1, 1, 2, 1, 1]), ids, users).tolist()
+    [2, 3, 2, 4, 0, 1]
+    """
+    alone = request_id.is_null().to_numpy(zero_copy_only=False)
+    users = [] if user_id is None else [user_id]
+    return number_equal_rows([time, request_id, *users, np.where(alone, np.arange(len(alone)), -1)])
+
+
 def _codes(column: pa.Array) -> NDArray[np.int64]:
     return np.asarray(column.dictionary_encode().indices.fill_null(-1)).astype(np.int64)

@@ -120,7 +120,7 @@ def score_date(context: StageContext, day: date, source: PartitionSource) -> Non
         ):
             joiner = Joiner.of(model, features, config)
             tables = candidate_tables(context, day, model, joiner)
-            parts = in_parts(tables, settings.batch_rows, whole_requests=joiner.compares_candidates)
+            parts = in_parts(tables, settings.batch_rows, whole_requests=joiner.compares_candidates())
             parts = (part if part.number in folder.finished else with_features(part, joiner) for part in parts)
             score_parts(
                 model=model, version=version, parts=parts, folder=folder, config=config, name=f"candidates of {day}", progress=progress

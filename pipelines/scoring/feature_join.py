@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.config import AssemblyConfig
-from feature_store.features.historical_features import FeatureLookup, columns_read
+from feature_store.features.historical_features import FeatureLookup, columns_read, compared_columns
 from feature_store.tables.casting import as_array, id_values
 from feature_store.tables.parquet_files import read_parquet
 from pipelines.config.run import RunConfig
@@ -59,6 +59,10 @@ class StoreFeatures:
     def columns(self, config: AssemblyConfig) -> list[str]:
         """Columns of a row that its features are made of."""
         return columns_read(self._run.store, config)
+
+    def compared(self, config: AssemblyConfig) -> list[str]:
+        """Columns of those features that compare the candidates of a request."""
+        return compared_columns(self._run.store, config)
 
     def of(self, table: pa.Table, config: AssemblyConfig) -> pa.Table:
         """Add histories and statistics, made as the settings say, to rows with some of :meth:`columns`."""
@@ -117,10 +121,12 @@ class Joiner:
         columns = model.answers.joined()
         return cls(columns, features, model.assembly(config.assembly) if columns else None)
 
-    @property
-    def compares_candidates(self) -> bool:
-        """What is joined to a row depends on the others of its request: they must come in one table."""
-        return self.made_as is not None and bool(self.made_as.statistics.listwise_context)
+    def compares_candidates(self, names: Sequence[str] = ()) -> bool:
+        """Whether some of what rows with columns of these names lack compares the candidates of a request: they must come in one table."""
+        lacking = self.lacking(names)
+        if self.made_as is None or not lacking or not self.made_as.statistics.listwise_context:
+            return False
+        return not set(lacking).isdisjoint(self._features.compared(self.made_as))
 
     def lacking(self, names: Sequence[str]) -> list[str]:
         """What the model reads, could be joined, and is not among the columns of these names."""
@@ -137,8 +143,12 @@ class Joiner:
         lacking = self.lacking(table.column_names)
         if not lacking or self.made_as is None:
             return None
-        keys = [name for name in self._features.columns(self.made_as) if name in table.column_names]
-        joined = self._features.of(table.select(keys), self.made_as)
+        made_as = self.made_as
+        if not self.compares_candidates(table.column_names):
+            statistics = made_as.statistics.model_copy(update={"listwise_context": ()})
+            made_as = made_as.model_copy(update={"statistics": statistics})
+        keys = [name for name in self._features.columns(made_as) if name in table.column_names]
+        joined = self._features.of(table.select(keys), made_as)
         columns = {name: joined[name] for name in lacking if name in joined.column_names}
         if "user_id" in keys:
             columns |= self._features.user_attributes(table["user_id"], [name for name in lacking if name not in columns])
@@ -146,6 +156,6 @@ class Joiner:
 
     def histories(self, table: pa.Table) -> pa.ListArray:
         """Raw ids of what each row's user clicked before the row's time, oldest first."""
-        asked = ["user_id", "item_id", "timestamp", *(["request_id"] if self.compares_candidates else [])]
+        asked = ["user_id", "item_id", "timestamp", *(["request_id"] if self.compares_candidates() else [])]
         joined = self.join(table.select(asked))["history"]
         return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ctr_kd.export.scoring_statistics import ScoringCounts, ScoringSummary
+from feature_store.features.listwise_context import request_columns
 from feature_store.features.top_k import keep_best
 from feature_store.readers.delimited import require_columns
 from feature_store.tables.contracts import DataError
@@ -30,6 +31,8 @@ from pipelines.scoring.partitions import REPORT
 from pipelines.scoring.parts import Part, PartsFolder, in_parts
 from pipelines.workspace.context import RunContext
 from pipelines.workspace.lock import workspace_lock
+
+HASHED = 1 << 20  # rows at a time
 
 
 def score_file(run: RunContext, source: Path, target: Path) -> str:
@@ -146,7 +149,7 @@ def _joined(run: RunContext, joiner: Joiner, names: Sequence[str]) -> dict[str, 
 def file_parts(file: pq.ParquetFile, name: Path, joiner: Joiner, size: int, finished: Set[int] = frozenset()) -> Iterator[Part]:
     """Parts of a file with what they lack; of those that are finished, only some are given, and without it."""
     # where requests are kept whole, parts differ in size: only reading from the beginning tells where one begins
-    whole = joiner.compares_candidates and bool(joiner.lacking(file.schema_arrow.names))
+    whole = joiner.compares_candidates(file.schema_arrow.names)
     first = 0 if whole else next(number for number in range(len(finished) + 1) if number not in finished)
     if first and first * size >= file.metadata.num_rows:
         return
@@ -164,30 +167,36 @@ def file_parts(file: pq.ParquetFile, name: Path, joiner: Joiner, size: int, fini
 
 def check_requests_stand_together(file: pq.ParquetFile, name: Path) -> None:
     """Raise DataError where a request goes on behind another one: in parts, its candidates would be compared with some of theirs alone."""
-    columns = [column for column in ("request_id", "timestamp", "user_id") if column in file.schema_arrow.names]
+    columns = [column for column in ("timestamp", "user_id", "request_id") if column in file.schema_arrow.names]
     if "request_id" not in columns:
         return  # what joins the features says so
-    begun, last = [np.empty(0, np.uint64)], None
-    for batch in file.iter_batches(columns=columns):
-        rows = batch.to_pandas()
+    begun: list[np.ndarray] = [np.empty(0, np.uint64)]
+    last: Any = None
+    for table in _tables(file, name, 0, HASHED, columns):
+        if not table.num_rows:
+            continue
+        time, request_id, user_id = request_columns(table)
+        users = {} if user_id is None else {"user_id": user_id.to_pandas()}
+        rows = pd.DataFrame({"timestamp": time, "request_id": request_id.to_pandas(), **users})
         request = pd.util.hash_pandas_object(rows, index=False).to_numpy()
         begins = np.append(last is None or request[0] != last, request[1:] != request[:-1])
         begun.append(request[begins & rows["request_id"].notna().to_numpy()])
         last = request[-1]
     requests = np.concatenate(begun)
     if len(np.unique(requests)) < len(requests):
-        raise DataError(f"{name}: rows of one request do not stand together, and its candidates are compared; sort the rows by request_id")
+        by = " and ".join(filter(None, [", ".join(columns[:-1]), columns[-1]]))
+        raise DataError(f"{name}: rows of one request do not stand together, and its candidates are compared; sort the rows by {by}")
 
 
-def _tables(file: pq.ParquetFile, name: Path, first: int, size: int) -> Iterator[pa.Table]:
-    """Rows of a file from one on; the row groups before it are not read."""
+def _tables(file: pq.ParquetFile, name: Path, first: int, size: int, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """Rows of a file from one on, with all columns or some; the row groups before it are not read."""
     group, begin = 0, 0
     while group < file.num_row_groups and begin + file.metadata.row_group(group).num_rows <= first:
         begin += file.metadata.row_group(group).num_rows
         group += 1
     yield file.schema_arrow.empty_table()
     try:
-        for batch in file.iter_batches(size, row_groups=range(group, file.num_row_groups)):
+        for batch in file.iter_batches(size, row_groups=range(group, file.num_row_groups), columns=columns):
             yield pa.Table.from_batches([batch.slice(min(max(0, first - begin), batch.num_rows))])
             begin += batch.num_rows
     except (pa.ArrowInvalid, OSError) as error:

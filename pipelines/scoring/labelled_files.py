@@ -14,6 +14,7 @@ from ctr_kd.evaluation.rows import EvaluationRows
 from ctr_kd.evaluation.tables import metrics_json
 from feature_store.tables.casting import as_array, id_values, to_times
 from feature_store.tables.contracts import DataError
+from feature_store.tables.equal_rows import request_of_rows
 from pipelines.registry.champion import load_chosen_model
 from pipelines.scoring.files import open_parquet, scored_batches
 from pipelines.workspace.context import RunContext
@@ -53,30 +54,13 @@ def evaluate_file(run: RunContext, source: Path) -> str:
     joined = {name: np.concatenate(values) for name, values in columns.items()}
     user, request = joined.get("user_id"), joined.get("request_id")
     if request is not None:
-        request = request_codes(user, joined["timestamp"], request)
+        ids, users = (None if ids is None else pa.array(ids, pa.string(), mask=ids == NOBODY) for ids in (request, user))
+        request = request_of_rows(joined["timestamp"], ids, users)
     settings = run.config.evaluate
     rows = EvaluationRows(joined["label"], user, request, classes=answers.classes)
     evaluation = evaluate_models(rows, {"model": joined["score"]}, replicates=settings.bootstrap, seed=settings.seed)
     facts = {"model": uri, "version": version, "rows": len(joined["label"])}
     return json.dumps(facts | metrics_json(evaluation.models["model"]), indent=1, allow_nan=False)
-
-
-def request_codes(user: NDArray | None, timestamp: NDArray, request: NDArray) -> NDArray:
-    """Number of each row's request, shape (rows,): as in the store, rows of one user, time and request id; one without an id is alone.
-
-    Examples
-    --------
-    >>> ids = np.array(["7", "7", "7", "7", NOBODY, NOBODY])
-    >>> request_codes(np.array(["a", "b", "a", "a", "a", "a"]), np.array([1, 1, 1, 2, 1, 1]), ids).tolist()
-    [2, 4, 2, 3, 0, 1]
-    """
-    alone = np.where(request == NOBODY, np.arange(1, len(request) + 1), 0)
-    code = np.zeros(len(request), np.int64)
-    for part in (user, request, timestamp, alone):
-        if part is not None:
-            values, position = np.unique(part, return_inverse=True)
-            code = np.unique(code * max(len(values), 1) + position, return_inverse=True)[1]
-    return code
 
 
 def _group_values(column: pa.ChunkedArray, name: str, source: Path) -> NDArray:

@@ -203,7 +203,7 @@ def in_parts(tables: Iterator[pa.Table], size: int, number: int = 0, whole_reque
     for table in tables:
         held.append(table)
         rows += table.num_rows
-        while rows >= size:
+        while rows > size if whole_requests else rows >= size:  # one row more tells whether a request ends here
             whole = pa.concat_tables(held) if len(held) > 1 else held[0]
             held = [whole]
             here = _last_request(whole, size) if whole_requests else size

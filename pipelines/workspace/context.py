@@ -48,6 +48,9 @@ class FeatureSource(Protocol):
     def columns(self, config: AssemblyConfig) -> list[str]:
         """Columns of a row that its features are made of."""
 
+    def compared(self, config: AssemblyConfig) -> list[str]:
+        """Columns of those features that compare the candidates of a request."""
+
     def of(self, table: pa.Table, config: AssemblyConfig) -> pa.Table:
         """Histories and statistics, made as the settings say, beside rows with some of these columns."""
 

@@ -88,3 +88,13 @@ def test_candidates_are_compared_in_production_as_in_training(tmp_path: Path, ml
     pq.write_table(rows.take(pc.sort_indices(rows["item_id"])), given)
     ended = workspace.start("score", "--input", str(given), "--output", str(out), "--set", "score.batch_rows=50")
     assert ended.code == 3 and "rows of one request do not stand together" in ended.err
+
+    # a file that carries what is compared needs no request; what it lacks besides is joined
+    named = [name for name in ClickSummary.read(ingested.parent).statistics if name.endswith(("_rank", "_of_request", "_size"))]
+    test = pq.read_table(ingested, filters=[("split", "=", "test")]).sort_by("row_id")
+    given_rows = rows.slice(rows.num_rows - test.num_rows).drop_columns("request_id")
+    for name in named:
+        given_rows = given_rows.append_column(name, test[name])
+    pq.write_table(given_rows.take(pc.sort_indices(given_rows["item_id"])), given)
+    carried = scores_of(workspace, str(out), "--input", str(given), "--output", str(out))
+    assert np.allclose(np.sort(carried), np.sort(expected), atol=1e-4)

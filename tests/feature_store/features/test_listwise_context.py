@@ -22,7 +22,7 @@ from feature_store.config_statistics import Statistic, StatisticsConfig
 from feature_store.features.event_log import offered
 from feature_store.features.historical_features import FeatureLookup, features_for
 from feature_store.features.listwise_context import listwise_columns, listwise_statistics, request_codes
-from feature_store.features.statistics import UndeclarableStatistic, statistic_meanings, statistic_names, statistics_of
+from feature_store.features.statistics import UndeclarableStatistic, displaced, statistic_meanings, statistic_names, statistics_of
 from feature_store.features.training_set import assemble
 from feature_store.tables.contracts import DataError, log_contract
 from tests.feature_store.logs import FEW, MINUTE, START, Event, at, random_event, short_or_long, write_store
@@ -80,6 +80,11 @@ def test_any_request_equals_a_loop_in_any_order(rows: list[tuple[int, int | None
         assert found["item_clicks_of_request"][place] == share
         less = None if value is None or not others else pytest.approx(sum(v is None or v < value for v in others) / len(others))
         assert found["item_clicks_rank"][place] == less
+
+
+def test_times_are_compared_and_not_how_they_are_written() -> None:
+    times = ["2024-01-01T09:00:00", "2024-01-01T09:00:00Z", "2024-01-01T09:00:00.0"]
+    assert request_codes(pa.table({"request_id": ["1"] * 3, "timestamp": times})).tolist() == [0, 0, 0]
 
 
 def test_rows_of_one_time_user_and_request_id_are_one_request() -> None:
@@ -190,8 +195,11 @@ def test_what_is_compared() -> None:
     assert statistic_names(StatisticsConfig(listwise_context="share"), impressions)[-1] == "transition_clicks_of_request"  # type: ignore[arg-type]
     assert statistic_names(StatisticsConfig(), impressions) == statistic_names(StatisticsConfig(listwise_context=()), impressions)
     assert set(names) <= set(statistic_meanings(config().statistics))
-    with_column = offered(log_contract(has_impressions=True, dense=["request_size"]))
-    assert "request_size" not in statistic_names(StatisticsConfig(listwise_context=ALL), with_column)
+    with_column = offered(log_contract(has_impressions=True, dense=["request_size", "item_age", "item_clicks_1h_rank"]))
+    statistics = StatisticsConfig(listwise_context=ALL)
+    named = statistic_names(statistics, with_column)
+    assert {"request_size", "item_age_rank", "item_age_of_request", "item_clicks_1h_rank"}.isdisjoint(named)
+    assert "item_clicks_1h_of_request" in named and displaced(statistics, with_column) == ["request_size", "item_clicks_1h_rank"]
 
 
 def test_refused_in_one_line(tmp_path: Path) -> None:
@@ -213,3 +221,17 @@ def test_a_log_without_requests_is_told_that_nothing_is_compared(tmp_path: Path)
     said: list[str] = []
     assemble(write_store(tmp_path / "store", log, True), config(of=[]), ENGINE, None, tmp_path / "rows", report=said.append)
     assert "warning: statistics.listwise_context says nothing: no request has two candidates; does the log have a request_id?" in said
+
+
+def test_a_log_whose_clicks_stand_apart_is_told_that_it_knows_them(tmp_path: Path) -> None:
+    shown = [Event(0, item, 20 * n, clicked=0, request=n) for n in range(20) for item in range(3)]
+    later = [Event(0, n % 3, 20 * n + 1, request=n) for n in range(20)]
+    said: list[str] = []
+    assemble(write_store(tmp_path / "store", shown + later, True), config(of=[]), ENGINE, None, tmp_path / "rows", report=said.append)
+    assert any(line.startswith("warning: 100% of the 20 rows that are alone in their request are clicked") for line in said)
+    beside = [replace(e, minute=e.minute - 1) for e in later]
+    said.clear()
+    assemble(
+        write_store(tmp_path / "other", shown + beside, True), config(of=[]), ENGINE, None, tmp_path / "other_rows", report=said.append
+    )
+    assert not any("alone in their request" in line or "says nothing" in line for line in said)

@@ -30,7 +30,7 @@ from feature_store.tables.contracts import DataError
 from pipelines.errors import WorkspaceLocked
 from pipelines.exit_codes import exit_code, explain
 from pipelines.registry.champion import load_chosen_model
-from pipelines.scoring import local_executor
+from pipelines.scoring import files, local_executor
 from pipelines.scoring import parts as parts_module
 from pipelines.scoring.files import check_requests_stand_together, file_parts, score_file
 from pipelines.scoring.partitions import failed_attempts, parts_path
@@ -108,6 +108,8 @@ def test_whole_requests_come_in_one_part(sizes: list[int], cuts: list[int], size
         tables.append(table.slice(begin, cut))
         begin += cut
     parts = list(in_parts(iter([*tables, table.slice(begin)]), size, whole_requests=True))
+    of_one_table = list(in_parts(iter([table]), size, whole_requests=True))
+    assert [part.first for part in parts] == [part.first for part in of_one_table]
     assert pa.concat_tables([part.rows for part in parts])["n"].to_pylist() == list(range(len(request)))
     assert [part.number for part in parts] == list(range(len(parts)))
     assert [part.first for part in parts] == [sum(before.rows.num_rows for before in parts[:n]) for n in range(len(parts))]
@@ -164,7 +166,8 @@ def test_a_file_is_read_from_its_first_unfinished_part_on(
     pq.write_table(pa.table({"n": np.arange(30)}), path, row_group_size=groups)
 
     class Nothing:
-        compares_candidates = False
+        def compares_candidates(self, names: list[str]) -> bool:
+            return False
 
         def features(self, table: pa.Table) -> None:
             return None
@@ -444,7 +447,7 @@ def test_a_worker_imports_little_and_runs_no_script(served: Served, whole_rows: 
 import sys
 from pathlib import Path
 from pipelines.registry.champion import load_chosen_model
-from pipelines.scoring import local_executor
+from pipelines.scoring import files, local_executor
 from pipelines.scoring.files import score_file
 from pipelines.scoring.parts import PartsFolder
 from tests.pipelines.served import Served, configuration
@@ -506,16 +509,47 @@ def test_a_date_goes_on_from_its_finished_parts(served: Served, monkeypatch: pyt
     assert failed_attempts(served.workspace) == {}
 
 
+BIG = 2**60
+
+
 @pytest.mark.parametrize(
-    ("request_id", "together"),
-    [([1, 1, 2, 2, 3], True), ([1, 2, 1], False), ([1, None, 1], False), ([None, None, 1, None, 2], True), ([], True)],
+    ("columns", "together"),
+    [
+        ({"request_id": [1, 1, 2, 2, 3]}, True),
+        ({"request_id": [1, 2, 1]}, False),
+        ({"request_id": [1, None, 1]}, False),
+        ({"request_id": [None, None, 1, None, 2]}, True),
+        ({"request_id": ["", "a", "", "b"]}, True),  # a text without letters is none
+        ({"request_id": [BIG, BIG, None, BIG + 1, BIG + 1, None, BIG + 2]}, True),
+        ({"request_id": [7, 8, 9, None, 7]}, False),
+        ({"request_id": [1, 1, 1], "user_id": [BIG, None, BIG + 1]}, True),
+        ({"request_id": [1, 1, 1, 1], "user_id": ["a", "b", "a", "b"]}, False),
+        ({"request_id": [1, 2, 1], "timestamp": ["2024-01-01T00:00", "2024-01-01T00:00", "2024-01-01T00:00Z"]}, False),
+    ],
 )
-def test_requests_of_a_file_stand_together(tmp_path: Path, request_id: list[int | None], together: bool) -> None:
+def test_requests_of_a_file_stand_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: dict[str, list[Any]], together: bool
+) -> None:
+    monkeypatch.setattr(files, "HASHED", 2)
     path = tmp_path / "rows.parquet"
-    pq.write_table(pa.table({"request_id": pa.array(request_id, pa.int64()), "timestamp": [5] * len(request_id)}), path, row_group_size=2)
+    pq.write_table(pa.table({"timestamp": [5] * len(columns["request_id"]), **columns}), path, row_group_size=2)
     with pq.ParquetFile(path) as file:
         if together:
             check_requests_stand_together(file, path)
             return
-        with pytest.raises(DataError, match=r"rows\.parquet: rows of one request do not stand together.*; sort the rows by request_id"):
+        by = "timestamp, user_id and request_id" if "user_id" in columns else "timestamp and request_id"
+        with pytest.raises(DataError, match=rf"rows\.parquet: rows of one request do not stand together.*; sort the rows by {by}$"):
             check_requests_stand_together(file, path)
+
+
+def test_a_file_whose_requests_cannot_be_read_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"request_id": [[1], [2]], "timestamp": [5, 5]}), path)
+    with pq.ParquetFile(path) as file, pytest.raises(DataError, match="column request_id"):
+        check_requests_stand_together(file, path)
+    pq.write_table(pa.table({"request_id": np.arange(1000), "timestamp": np.arange(1000)}), path)
+    damaged = bytearray(path.read_bytes())
+    damaged[4:12] = b"\xff" * 8
+    path.write_bytes(damaged)
+    with pq.ParquetFile(path) as file, pytest.raises(DataError, match=r"rows\.parquet: cannot be read from row 1 on"):
+        check_requests_stand_together(file, path)
