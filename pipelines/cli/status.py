@@ -18,11 +18,12 @@ from pipelines.scoring.backfill import why_stale
 from pipelines.scoring.manifest import ScoresManifest
 from pipelines.scoring.partitions import failed_attempts, read_partition, scored_dates
 from pipelines.stages import PIPELINE
-from pipelines.tracking.client import TrackingError
+from pipelines.tracking.client import ARTIFACTS, DATABASE, TrackingError
 from pipelines.workspace.artifacts import ArtifactError, read_manifest
 from pipelines.workspace.context import RunContext
 from pipelines.workspace.lock import holder
 from pipelines.workspace.manifest import MANIFEST, Manifest
+from pipelines.workspace.retention import size_of
 from pipelines.workspace.runner import Runner
 from pipelines.workspace.tables import text_table
 
@@ -38,6 +39,7 @@ def status(context: RunContext, uri: str) -> str:
             *map(plain, _scores(context, uri)),
             *map(plain, _aliases(context, uri)),
             *_champions(context, uri),
+            *map(plain, _disk(context)),
         ]
     )
 
@@ -166,3 +168,14 @@ def _champions(context: RunContext, uri: str) -> Iterator[str]:
         yield history_table(changes, indent=2)
         for line in breaks_in(changes, alias_version(uri, context.config.name, CHAMPION)):
             yield f"  not in order: {line}: two commands at once, or the alias was moved by other means"
+
+
+def _disk(context: RunContext) -> Iterator[str]:
+    """What takes the room of the workspace."""
+    from ctr_kd.report.findings import size
+
+    parts = {name: size_of(context.workspace / name) for name in ("store", "artifacts", "scores", "reports")}
+    parts["MLflow"] = sum(size_of(context.workspace / name) for name in (DATABASE, ARTIFACTS))
+    if any(parts.values()):
+        taken = ", ".join(f"{name} {size(value)}" for name, value in parts.items() if value)
+        yield f"disk: {taken}; `ctr-kd prune` removes what nothing needs"

@@ -27,6 +27,7 @@ from feature_store.config_types import Config, duration_text
 from pipelines.config.evaluate import EvaluateConfig
 from pipelines.config.problems import Document, Misfits, block_of, keys_of, problems_of, read_yaml
 from pipelines.config.register import RegisterConfig
+from pipelines.config.retention import RetentionConfig
 from pipelines.config.schedule import ScheduleConfig
 from pipelines.config.scoring import MonitorConfig, ScoreConfig
 from pipelines.config.tracking import TrackingConfig
@@ -65,6 +66,7 @@ class RunConfig(Config):
     monitor: MonitorConfig = Field(MonitorConfig(), description="bounds on scored dates whose clicks have arrived")
     schedule: ScheduleConfig = Field(ScheduleConfig(), description="when the Airflow DAG runs, and what it does about failures")
     tracking: TrackingConfig = Field(TrackingConfig(), description="MLflow")
+    retention: RetentionConfig = Field(RetentionConfig(), description="what a workspace keeps of what it made")
 
     @model_validator(mode="before")
     @classmethod

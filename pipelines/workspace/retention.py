@@ -1,0 +1,166 @@
+"""What a workspace no longer needs: which artifacts, reports and unfinished scorings may go, and how they go.
+
+Kept is what is alive (named by the caller), what is young, the newest of each stage, and all that any of these was made from. What was
+made of others goes before them, so that nothing ever stands without what it was made from, and of each artifact its manifest goes first:
+whenever a removal is killed, what is left is a workspace in which some stages are to be made again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pipelines.workspace.artifacts import Artifact, ArtifactError, read_json_as
+from pipelines.workspace.manifest import MANIFEST, Manifest, ReportManifest
+
+Key = tuple[str, str]  # stage and fingerprint
+Kind = Literal["artifact", "unfinished artifact", "report", "unfinished scoring"]
+
+
+@dataclass(frozen=True)
+class Removal:
+    """Something that may go.
+
+    Attributes
+    ----------
+    kind : str
+    path : Path
+    bytes : int
+    """
+
+    kind: Kind
+    path: Path
+    bytes: int
+
+    def carry_out(self) -> None:
+        """Remove it."""
+        if self.kind in ("artifact", "unfinished artifact"):
+            Artifact(self.path).forget()
+        else:
+            (self.path / MANIFEST).unlink(missing_ok=True)
+            shutil.rmtree(self.path, ignore_errors=False)
+
+
+def removals(workspace: Path, alive: Iterable[Key], keep: int, before: datetime) -> list[Removal]:
+    """What may go, in the order in which it goes.
+
+    Parameters
+    ----------
+    workspace : Path
+        Held by its lock.
+    alive : iterable of (str, str)
+        Stages and fingerprints of what is needed, whatever its age.
+    keep : int
+        Newest artifacts of each stage that stay.
+    before : datetime
+        What was begun later stays.
+    """
+    finished, unfinished = _artifacts(workspace)
+    newest = sorted(finished, key=lambda key: finished[key].started, reverse=True)
+    of_stage: dict[str, int] = {}
+    stays = {key for key in alive if key in finished}
+    for key in newest:
+        of_stage[key[0]] = of_stage.get(key[0], 0) + 1
+        if of_stage[key[0]] <= keep or _began(finished[key]) >= before:
+            stays.add(key)
+    stays = _with_what_they_are_made_of(stays, finished)
+    folder = workspace / "artifacts"
+    old = [folder.joinpath(*key) for key in _what_is_made_of_others_first(finished) if key not in stays]
+    goes = [Removal("artifact", path, size_of(path)) for path in old]
+    goes += [Removal("unfinished artifact", path, size_of(path)) for path in unfinished if _touched(path) < before]
+    kept = {key[1] for key in stays}
+    goes += [Removal("report", path, size_of(path)) for path in _reports(workspace) if path.name not in kept and _touched(path) < before]
+    scorings = [path for path in _folders(workspace / "scores") if path.name.startswith(".date=")]
+    return goes + [Removal("unfinished scoring", path, size_of(path)) for path in scorings if _touched(path) < before]
+
+
+def size_of(path: Path) -> int:
+    """Bytes of the files below a folder, or of a file; nothing is followed out of it."""
+    if not path.is_dir() or path.is_symlink():
+        return path.lstat().st_size if path.is_symlink() or path.exists() else 0
+    return sum((Path(at) / name).lstat().st_size for at, _, names in os.walk(path) for name in names)
+
+
+def _artifacts(workspace: Path) -> tuple[dict[Key, Manifest], list[Path]]:
+    """The finished artifacts, and the folders of those that are not; one with a damaged manifest is neither, and stays to be looked at."""
+    finished: dict[Key, Manifest] = {}
+    unfinished: list[Path] = []
+    for stage in _folders(workspace / "artifacts"):
+        for path in _folders(stage):
+            try:
+                manifest = Artifact(path).manifest
+            except ArtifactError:
+                continue
+            if manifest is None:
+                unfinished.append(path)
+            else:
+                finished[stage.name, path.name] = manifest
+    return finished, unfinished
+
+
+def _what_is_made_of_others_first(finished: Mapping[Key, Manifest]) -> list[Key]:
+    """All keys in an order in which each stands before what it was made from."""
+    order: list[Key] = []
+    seen: set[Key] = set()
+
+    def visit(key: Key) -> None:
+        if key in finished and key not in seen:
+            seen.add(key)
+            for stage, one in finished[key].inputs.items():
+                if one.fingerprint is not None:
+                    visit((stage, one.fingerprint))
+            order.append(key)
+
+    for key in sorted(finished):
+        visit(key)
+    return order[::-1]
+
+
+def _with_what_they_are_made_of(keys: Iterable[Key], finished: Mapping[Key, Manifest]) -> set[Key]:
+    found: set[Key] = set()
+    open_ = list(keys)
+    while open_:
+        key = open_.pop()
+        if key in finished and key not in found:
+            found.add(key)
+            open_ += [(stage, one.fingerprint) for stage, one in finished[key].inputs.items() if one.fingerprint is not None]
+    return found
+
+
+def _reports(workspace: Path) -> Iterator[Path]:
+    """Published reports, but the one that ``latest`` names and those that are of no artifact."""
+    reports = workspace / "reports"
+    latest = (reports / "latest").resolve()
+    for path in _folders(reports):
+        try:
+            manifest = read_json_as(path / MANIFEST, ReportManifest)
+        except ArtifactError:
+            continue
+        if manifest is not None and path.resolve() != latest and manifest.stage != path.name:
+            yield path
+
+
+def _folders(path: Path) -> list[Path]:
+    """Real folders in a folder, by name: what a link leads to is not ours."""
+    if not path.is_dir():
+        return []
+    return sorted(one for one in path.iterdir() if one.is_dir() and not one.is_symlink())
+
+
+def _began(manifest: Manifest) -> datetime:
+    try:
+        began = datetime.fromisoformat(manifest.started)
+    except ValueError:
+        return datetime.max.replace(tzinfo=UTC)  # who does not say is not old
+    return began if began.tzinfo else began.replace(tzinfo=UTC)
+
+
+def _touched(path: Path) -> datetime:
+    """When something in a folder was written last."""
+    newest = max(Path(at).lstat().st_mtime for at, _, _ in os.walk(path))
+    return datetime.fromtimestamp(newest, UTC)

@@ -1,0 +1,157 @@
+"""What may go of a workspace, and that it can be killed on the way."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feature_store.tables.json_files import write_json
+from feature_store.tables.seal import sealed
+from pipelines.workspace.artifacts import CHECKPOINT, STARTED, Artifact
+from pipelines.workspace.manifest import MANIFEST, Manifest, ReportManifest, StageInput
+from pipelines.workspace.retention import removals, size_of
+
+NOW = datetime(2026, 3, 31, tzinfo=UTC)
+STAGES = ("ingest", "finetune", "evaluate")
+
+
+def make(workspace: Path, stage: str, fingerprint: str, days_ago: float, inputs: Sequence[tuple[str, str]] = ()) -> Path:
+    """A finished artifact of 10 bytes beside its manifest."""
+    path = workspace / "artifacts" / stage / fingerprint
+    path.mkdir(parents=True)
+    (path / "file").write_bytes(b"0123456789")
+    made_from = {name: StageInput(fingerprint=one, digest="d") for name, one in inputs} | {"log": StageInput(digest="of outside")}
+    started = (NOW - timedelta(days=days_ago)).isoformat(timespec="seconds")
+    write_json(path / MANIFEST, sealed(Manifest(stage=stage, fingerprint=fingerprint, inputs=made_from, started=started).to_json()))
+    return path
+
+
+def age(path: Path, days: float) -> Path:
+    time = (NOW - timedelta(days=days)).timestamp()
+    for at, folders, names in os.walk(path):
+        for name in (*folders, *names):
+            os.utime(Path(at) / name, (time, time), follow_symlinks=False)
+    os.utime(path, (time, time))
+    return path
+
+
+def goes(workspace: Path, alive: Sequence[tuple[str, str]] = (), keep: int = 1, days: float = 10) -> list[str]:
+    found = removals(workspace, alive, keep, NOW - timedelta(days=days))
+    return [f"{one.kind}: {one.path.relative_to(workspace)}" for one in found]
+
+
+def test_what_is_new_young_or_alive_stays_with_all_it_was_made_of(tmp_path: Path) -> None:
+    for night, days in (("a", 40), ("b", 30), ("c", 20), ("d", 5)):
+        make(tmp_path, "ingest", f"i{night}", days)
+        make(tmp_path, "evaluate", f"e{night}", days, [("ingest", f"i{night}")])
+    assert {one[-2:] for one in goes(tmp_path)} == {"ea", "ia", "eb", "ib", "ec", "ic"}
+    assert {one[-2:] for one in goes(tmp_path, [("evaluate", "ea")])} == {"eb", "ib", "ec", "ic"}
+    assert {one[-2:] for one in goes(tmp_path, keep=2)} == {"ea", "ia", "eb", "ib"}
+    assert {one[-2:] for one in goes(tmp_path, days=25)} == {"ea", "ia", "eb", "ib"}
+    assert goes(tmp_path, [("evaluate", "unknown")], days=100) == []
+
+
+def test_reports_scorings_and_unfinished_artifacts(tmp_path: Path) -> None:
+    make(tmp_path, "evaluate", "new", 1)
+    make(tmp_path, "evaluate", "old", 50)
+    reports = tmp_path / "reports"
+    for name in ("new", "old", "lost", "shown"):
+        (reports / name).mkdir(parents=True)
+        ReportManifest(stage="evaluate", digest="d").write(reports / name)
+        age(reports / name, 50)
+    (reports / "latest").symlink_to("shown")
+    (reports / "monitor").mkdir()
+    ReportManifest(stage="monitor", digest="d").write(reports / "monitor")
+    age(reports / "monitor", 50)
+    for name, days in ((".date=2026-01-01.parts", 50.0), (".date=2026-03-30.parts", 1.0), ("date=2026-01-01", 50.0)):
+        (tmp_path / "scores" / name).mkdir(parents=True)
+        age(tmp_path / "scores" / name, days)
+    for name, days in (("killed", 50.0), ("running", 0.5)):
+        (tmp_path / "artifacts" / "finetune" / name / CHECKPOINT).mkdir(parents=True)
+        (tmp_path / "artifacts" / "finetune" / name / STARTED).write_text("{}")
+        age(tmp_path / "artifacts" / "finetune" / name, days)
+    assert goes(tmp_path) == [
+        "artifact: artifacts/evaluate/old",
+        "unfinished artifact: artifacts/finetune/killed",
+        "report: reports/lost",
+        "report: reports/old",
+        "unfinished scoring: scores/.date=2026-01-01.parts",
+    ]
+    for one in removals(tmp_path, (), 1, NOW - timedelta(days=10)):
+        one.carry_out()
+    assert goes(tmp_path) == [] and (reports / "latest").resolve().is_dir()
+
+
+def test_what_is_not_ours_or_not_understood_stays(tmp_path: Path) -> None:
+    elsewhere = make(tmp_path / "other", "evaluate", "theirs", 50)
+    make(tmp_path, "evaluate", "new", 1)
+    (tmp_path / "artifacts" / "evaluate" / "linked").symlink_to(elsewhere)
+    damaged = make(tmp_path, "evaluate", "damaged", 50)
+    (damaged / MANIFEST).write_text((damaged / MANIFEST).read_text().replace("d", "e", 1))
+    undated = make(tmp_path, "evaluate", "undated", 50)
+    write_json(undated / MANIFEST, sealed(Manifest(stage="evaluate", fingerprint="undated", started="?").to_json()))
+    assert goes(tmp_path) == []
+    assert elsewhere.exists()
+
+
+def test_sizes_follow_no_link(tmp_path: Path) -> None:
+    (tmp_path / "big").write_bytes(bytes(1000))
+    (tmp_path / "folder" / "below").mkdir(parents=True)
+    (tmp_path / "folder" / "below" / "small").write_bytes(bytes(10))
+    assert size_of(tmp_path / "folder") == 10 and size_of(tmp_path / "big") == 1000 and size_of(tmp_path / "none") == 0
+    (tmp_path / "folder" / "link").symlink_to(tmp_path / "big")
+    assert size_of(tmp_path / "folder") < 1000
+
+
+NIGHTS = st.lists(
+    st.tuples(st.sampled_from([1, 5, 12, 30]), st.sets(st.integers(0, 11), max_size=3), st.booleans()), min_size=1, max_size=12
+)
+
+
+@given(nights=NIGHTS, keep=st.integers(1, 3), days=st.sampled_from([0, 10, 40]))
+def test_whenever_a_removal_is_killed_nothing_stands_without_what_it_was_made_of(
+    nights: list[tuple[int, set[int], bool]], keep: int, days: float
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        workspace = Path(folder)
+        begun: dict[str, float] = {}
+        inputs: dict[str, list[str]] = {}
+        for number, (older_by, chosen, _) in enumerate(nights):  # an artifact is younger than all it was made from
+            name = f"{STAGES[number % 3]}/{number}"
+            inputs[name] = [f"{STAGES[one % 3]}/{one}" for one in chosen if one < number and one % 3 < number % 3]
+            inputs[name] = list({one.split("/")[0]: one for one in inputs[name]}.values())
+            begun[name] = min([50.0, *(begun[one] for one in inputs[name])]) - older_by // 10  # many of one moment
+            made_from = [(one.split("/")[0], one.split("/")[1]) for one in inputs[name]]
+            make(workspace, STAGES[number % 3], str(number), begun[name], made_from)
+        alive = [(STAGES[n % 3], str(n)) for n, (_, _, lives) in enumerate(nights) if lives]
+        planned = removals(workspace, alive, keep, NOW - timedelta(days=days))
+
+        def standing() -> set[str]:
+            paths = (workspace / "artifacts").glob("*/*")
+            return {str(path.relative_to(workspace / "artifacts")) for path in paths if Artifact(path).manifest is not None}
+
+        wanted = {"/".join(one) for one in alive} | {name for name, ago in begun.items() if ago <= days}
+        for stage in STAGES:
+            of_stage = sorted((name for name in begun if name.startswith(stage)), key=lambda name: begun[name])
+            wanted |= set(of_stage[:keep]) if len({begun[name] for name in of_stage}) == len(of_stage) else set()
+        for one in planned:
+            one.carry_out()
+            there = standing()
+            assert all(set(inputs[name]) <= there for name in there)
+        assert _with_inputs(wanted, inputs) <= standing()
+        assert not removals(workspace, alive, keep, NOW - timedelta(days=days))
+        shutil.rmtree(workspace / "artifacts")
+
+
+def _with_inputs(names: set[str], inputs: Mapping[str, Sequence[str]]) -> set[str]:
+    found = set(names)
+    for name in names:
+        found |= _with_inputs(set(inputs[name]), inputs)
+    return found
