@@ -42,7 +42,8 @@ class ScheduledPipeline:
     @property
     def steps(self) -> tuple[str, ...]:
         """Names of the commands, in order; where rows have no dates, nothing of them arrives that could be watched."""
-        return (*STAGES, "monitor") if self.config.has_dates else STAGES
+        watched = ("monitor",) if self.config.has_dates else ()
+        return (*STAGES, *watched, *(("prune",) if self.config.retention.after_run else ()))
 
     def command(self, step: str, moment: datetime) -> list[str]:
         """The words of a step's command: no shell reads them.

@@ -24,6 +24,8 @@ def pipeline(**blocks: object) -> ScheduledPipeline:
 def test_the_steps_are_the_runners_stages_and_monitoring() -> None:
     assert tuple(stage.name for stage in PIPELINE) == STAGES
     assert pipeline().steps == (*STAGES, "monitor")
+    assert pipeline(retention={"after_run": True}).steps == (*STAGES, "monitor", "prune")
+    assert pipeline(retention={"after_run": True}).command("prune", NIGHT)[1:3] == ["prune", "/conf/a b.yaml"]
 
 
 def test_a_command_is_a_list_of_words_in_utc() -> None:
