@@ -21,7 +21,7 @@ from feature_store.tables.plain_text import plain
 from pipelines.cli.experiments import features_command, next_item_command, prove_command, sweep_command
 from pipelines.cli.neighbours import neighbours_table
 from pipelines.cli.options import Date, Options, Place, common, set_debug
-from pipelines.cli.prune import prune, prune_command
+from pipelines.cli.prune import prune_after_run, prune_command
 from pipelines.cli.registry import promote_command, rollback_command
 from pipelines.cli.schedule import backfill_command, monitor_command
 from pipelines.cli.serving import serve_command
@@ -92,9 +92,8 @@ def run_command(options: Options) -> None:
     """
     with _session("run", options) as runner:
         _run_and_show(runner, options, options.first, options.last)
-        retention = runner.context.config.retention
-        if retention.after_run:
-            click.echo(prune(runner.context, retention.keep, retention.age))
+        if runner.context.config.retention.after_run:
+            prune_after_run(runner.context)
 
 
 def _stage_command(name: str, description: str) -> None:

@@ -9,22 +9,27 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
+from feature_store.tables.json_files import write_json
 from pipelines.cli.options import Options, common
 from pipelines.cli.session import session
+from pipelines.errors import ConfigError
 from pipelines.registry.champion_record import lost_champion, registry_lost
 from pipelines.registry.needed_artifacts import needed_artifacts
 from pipelines.stages import PIPELINE
-from pipelines.tracking.client import ARTIFACTS, DATABASE, sqlite_uri, tracking_uri
+from pipelines.tracking.client import ARTIFACTS, TrackingError, tracking_uri
 from pipelines.tracking.old_runs import remove_runs
+from pipelines.workspace.artifacts import ArtifactError, read_json
 from pipelines.workspace.context import RunContext
 from pipelines.workspace.retention import Removal, removals, size_of
 from pipelines.workspace.runner import Runner
+
+_BEGUN = ".prune.json"  # in the workspace: fingerprints of what a removal takes, until their runs are gone too
 
 
 @click.command("prune")
 @common
 @click.option("--keep", type=click.IntRange(min=1), help="Newest artifacts of each stage that stay [default: retention.keep, 7]")
-@click.option("--days", type=click.FloatRange(min=0), help="What is younger stays [default: retention.age, 30 days]")
+@click.option("--days", type=click.IntRange(0, 36500), help="What is younger stays [default: retention.age, 30 days]")
 @click.option("--dry-run", is_flag=True, help="Say what would go, and change nothing.")
 def prune_command(options: Options) -> None:
     """Remove what nothing needs any more: old artifacts, reports, scorings that were never finished, and their runs in MLflow.
@@ -39,51 +44,68 @@ def prune_command(options: Options) -> None:
       ctr-kd prune conf/globo.yaml --workspace work/globo --keep 3 --days 7
       ctr-kd run conf/globo.yaml --workspace work/globo --set retention.after_run=true             after each run
     """
+    if not options.workspace.is_dir():
+        raise ConfigError(f"{options.workspace} is no workspace; name one with --workspace")
+    retention = options.config().retention
+    keep = options.more["keep"] or retention.keep
+    age = retention.age if options.more["days"] is None else timedelta(days=options.more["days"])
+    if options.more["dry_run"]:
+        click.echo(would_remove(options.context(options.config(), read_only=True), keep, age))
+        return
     with session("prune", options, PIPELINE) as runner:
-        retention = runner.context.config.retention
-        keep = options.more["keep"] or retention.keep
-        age = retention.age if options.more["days"] is None else timedelta(days=options.more["days"])
-        click.echo(prune(runner.context, keep, age, options.more["dry_run"]))
+        click.echo(prune(runner.context, keep, age))
 
 
-def prune(run: RunContext, keep: int, age: timedelta, dry_run: bool = False) -> str:
-    """Remove what nothing needs; returns what went, in lines. What stays :class:`pipelines.config.retention.RetentionConfig` says."""
+def prune(run: RunContext, keep: int, age: timedelta) -> str:
+    """Remove what nothing needs; returns what went. What stays :class:`pipelines.config.retention.RetentionConfig` says."""
+    from ctr_kd.report.findings import several
+
+    goes, before = old(run, keep, age), size_of(run.workspace / ARTIFACTS)
+    begun = run.workspace / _BEGUN
+    gone = {one.path.name for one in goes} | set((read_json(begun) or {}).get("fingerprints", []))  # a removal may have been killed
+    if gone:
+        write_json(begun, {"fingerprints": sorted(gone)})
+    for one in goes:
+        one.carry_out()
+    # to a server other workspaces may have written runs of equal artifacts
+    runs = remove_runs(tracking_uri(run.config, run.workspace), gone) if gone and run.config.tracking.uri is None else 0
+    begun.unlink(missing_ok=True)
+    of_runs = [f"{several(runs, 'run')} in MLflow"] if runs else []
+    return _counted("removed", goes, of_runs, before - size_of(run.workspace / ARTIFACTS))
+
+
+def prune_after_run(run: RunContext) -> None:
+    """What :func:`prune` does, after a run that is done: where the registry does not answer, the next one prunes."""
+    retention = run.config.retention
+    try:
+        run.report(prune(run, retention.keep, retention.age), "prune")
+    except (ArtifactError, TrackingError) as error:
+        run.report(f"warning: nothing was removed: {error}", "prune")
+
+
+def would_remove(run: RunContext, keep: int, age: timedelta) -> str:
+    """What :func:`prune` would remove, a line each, and how much that is."""
+    from ctr_kd.report.findings import size
+
+    goes = old(run, keep, age)
+    lines = [f"{one.kind} {one.path.relative_to(run.workspace)}: {size(one.bytes)}" for one in goes]
+    return "\n".join([*lines, _counted("would remove", goes)])
+
+
+def _counted(what: str, goes: Collection[Removal], more: Collection[str] = (), freed: int = 0) -> str:
     from ctr_kd.report.findings import several, size
 
-    goes = old(run, keep, datetime.now(UTC) - age)
-    lines = [f"{one.kind} {one.path.relative_to(run.workspace)}: {size(one.bytes)}" for one in goes] if dry_run else []
-    counted = [several(count, kind) for kind, count in Counter(one.kind for one in goes).items()]
-    freed = sum(one.bytes for one in goes)
-    if not dry_run:
-        before = size_of(run.workspace / ARTIFACTS)
-        for one in goes:
-            one.carry_out()
-        runs = remove_runs_of(run, {one.path.name for one in goes})
-        counted += [f"{several(runs, 'run')} in MLflow"] if runs else []
-        freed += before - size_of(run.workspace / ARTIFACTS)
-    if not counted:
-        return "nothing to remove"
-    return "\n".join([*lines, f"{'would remove' if dry_run else 'removed'} {', '.join(counted)}: {size(freed)}"])
+    counted = [*(several(count, kind) for kind, count in Counter(one.kind for one in goes).items()), *more]
+    return f"{what} {', '.join(counted)}: {size(freed + sum(one.bytes for one in goes))}" if counted else "nothing to remove"
 
 
-def remove_runs_of(run: RunContext, gone: Collection[str]) -> int:
-    """Remove the runs of artifacts that are gone; how many. In the workspace's own database also those of an earlier, killed removal."""
-    uri, artifacts = tracking_uri(run.config, run.workspace), run.workspace / "artifacts"
-    own = uri == sqlite_uri(run.workspace / DATABASE)
-
-    def is_gone(fingerprint: str) -> bool:
-        return bool(fingerprint) and (fingerprint in gone or own) and not any(artifacts.glob(f"*/{fingerprint}"))
-
-    return remove_runs(uri, run.config.tracking.experiment or run.config.name, is_gone)
-
-
-def old(run: RunContext, keep: int, before: datetime) -> list[Removal]:
+def old(run: RunContext, keep: int, age: timedelta) -> list[Removal]:
     """What nothing needs, in the order in which it may go; see :func:`pipelines.workspace.retention.removals`.
 
     Raises
     ------
     ArtifactError
-        When the registry is not the one that the workspace knew: what its champion needs is unknown.
+        When it is unknown what is needed: the log cannot be looked at, or the registry is not the one that the workspace knew.
     TrackingError
         When the registry does not answer.
     """
@@ -92,7 +114,9 @@ def old(run: RunContext, keep: int, before: datetime) -> list[Removal]:
     if lost is not None:
         raise registry_lost(workspace, config, lost)
     looked_at = replace(run, read_only=True, artifacts={})
-    Runner(looked_at, PIPELINE).states()
+    for state in Runner(looked_at, PIPELINE).states():
+        if state.name == PIPELINE[0].name and state.state.startswith("unknown"):
+            raise ArtifactError(f"what is up to date is {state.state}")
     alive = {(stage, artifact.path.name) for stage, artifact in looked_at.artifacts.items()}
     alive |= set(needed_artifacts(tracking_uri(config, workspace), config.name, workspace))
-    return removals(workspace, alive, keep, before)
+    return removals(workspace, alive, keep, datetime.now(UTC) - age)

@@ -12,4 +12,4 @@ class RetentionConfig(Config):
 
     after_run: bool = Field(False, description="end each `ctr-kd run` with what `ctr-kd prune` does")
     keep: int = Field(7, ge=1, description="newest artifacts of each stage that are kept, with all that they were made from")
-    age: Duration = Field(parse_duration("30d"), description="what is younger is kept")
+    age: Duration = Field(parse_duration("30d"), description="what is younger is kept, whatever it is")

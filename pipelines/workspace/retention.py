@@ -8,8 +8,9 @@ whenever a removal is killed, what is left is a workspace in which some stages a
 from __future__ import annotations
 
 import os
+import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from pipelines.workspace.artifacts import Artifact, ArtifactError, read_json_as
 from pipelines.workspace.manifest import MANIFEST, Manifest, ReportManifest
 
 Key = tuple[str, str]  # stage and fingerprint
+_FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 Kind = Literal["artifact", "unfinished artifact", "report", "unfinished scoring"]
 
 
@@ -46,14 +48,14 @@ class Removal:
             shutil.rmtree(self.path, ignore_errors=False)
 
 
-def removals(workspace: Path, alive: Iterable[Key], keep: int, before: datetime) -> list[Removal]:
+def removals(workspace: Path, alive: Collection[Key], keep: int, before: datetime) -> list[Removal]:
     """What may go, in the order in which it goes.
 
     Parameters
     ----------
     workspace : Path
         Held by its lock.
-    alive : iterable of (str, str)
+    alive : collection of (str, str)
         Stages and fingerprints of what is needed, whatever its age.
     keep : int
         Newest artifacts of each stage that stay.
@@ -72,34 +74,48 @@ def removals(workspace: Path, alive: Iterable[Key], keep: int, before: datetime)
     folder = workspace / "artifacts"
     old = [folder.joinpath(*key) for key in _what_is_made_of_others_first(finished) if key not in stays]
     goes = [Removal("artifact", path, size_of(path)) for path in old]
-    goes += [Removal("unfinished artifact", path, size_of(path)) for path in unfinished if _touched(path) < before]
+    wanted = [path for path in unfinished if (path.parent.name, path.name) not in alive and _touched(path) < before]
+    goes += [Removal("unfinished artifact", path, size_of(path)) for path in wanted]
     kept = {key[1] for key in stays}
     goes += [Removal("report", path, size_of(path)) for path in _reports(workspace) if path.name not in kept and _touched(path) < before]
-    scorings = [path for path in _folders(workspace / "scores") if path.name.startswith(".date=")]
+    scorings = [path for path in _folders(workspace / "scores") if path.name.startswith(".") and path.name.endswith(".parts")]
     return goes + [Removal("unfinished scoring", path, size_of(path)) for path in scorings if _touched(path) < before]
 
 
 def size_of(path: Path) -> int:
     """Bytes of the files below a folder, or of a file; nothing is followed out of it."""
     if not path.is_dir() or path.is_symlink():
-        return path.lstat().st_size if path.is_symlink() or path.exists() else 0
-    return sum((Path(at) / name).lstat().st_size for at, _, names in os.walk(path) for name in names)
+        return _bytes(path)
+    return sum(_bytes(Path(at) / name) for at, _, names in os.walk(path) for name in names)
+
+
+def _bytes(file: Path) -> int:
+    try:
+        return file.lstat().st_size
+    except FileNotFoundError:  # another command may work here
+        return 0
 
 
 def _artifacts(workspace: Path) -> tuple[dict[Key, Manifest], list[Path]]:
-    """The finished artifacts, and the folders of those that are not; one with a damaged manifest is neither, and stays to be looked at."""
+    """The finished artifacts, and the folders of those that are not.
+
+    Neither is what has another name than an artifact (stages keep their failures beside them), or a manifest that is damaged or of an
+    earlier release.
+    """
     finished: dict[Key, Manifest] = {}
     unfinished: list[Path] = []
     for stage in _folders(workspace / "artifacts"):
         for path in _folders(stage):
+            if not _FINGERPRINT.fullmatch(path.name):
+                continue
             try:
                 manifest = Artifact(path).manifest
             except ArtifactError:
                 continue
-            if manifest is None:
-                unfinished.append(path)
-            else:
+            if manifest is not None:
                 finished[stage.name, path.name] = manifest
+            elif not (path / MANIFEST).exists():
+                unfinished.append(path)
     return finished, unfinished
 
 
@@ -111,9 +127,8 @@ def _what_is_made_of_others_first(finished: Mapping[Key, Manifest]) -> list[Key]
     def visit(key: Key) -> None:
         if key in finished and key not in seen:
             seen.add(key)
-            for stage, one in finished[key].inputs.items():
-                if one.fingerprint is not None:
-                    visit((stage, one.fingerprint))
+            for other in _made_from(finished[key]):
+                visit(other)
             order.append(key)
 
     for key in sorted(finished):
@@ -128,8 +143,18 @@ def _with_what_they_are_made_of(keys: Iterable[Key], finished: Mapping[Key, Mani
         key = open_.pop()
         if key in finished and key not in found:
             found.add(key)
-            open_ += [(stage, one.fingerprint) for stage, one in finished[key].inputs.items() if one.fingerprint is not None]
+            open_ += _made_from(finished[key])
     return found
+
+
+def _made_from(manifest: Manifest) -> Iterator[Key]:
+    """The artifacts among the inputs; an experiment, which has many of one stage, names them STAGE/FINGERPRINT."""
+    for name, one in manifest.inputs.items():
+        stage, found, fingerprint = name.partition("/")
+        if one.fingerprint is not None:
+            yield name, one.fingerprint
+        elif found:
+            yield stage, fingerprint
 
 
 def _reports(workspace: Path) -> Iterator[Path]:

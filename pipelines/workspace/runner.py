@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from feature_store.tables.json_files import digest_of
 from pipelines.errors import ConfigError
-from pipelines.workspace.artifacts import Artifact, Verifier, fingerprint
+from pipelines.workspace.artifacts import Artifact, ArtifactError, Verifier, fingerprint
 from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.manifest import MadeFrom, Manifest, StageInput
 from pipelines.workspace.resources import peak_memory_bytes, reset_peak_memory, versions
@@ -111,7 +111,10 @@ class Runner:
             return None
         config, found = self.context.config.section(stage.keys), []
         for artifact in map(Artifact, folder.iterdir()):
-            manifest = artifact.manifest
+            try:
+                manifest = artifact.manifest
+            except ArtifactError:  # `ctr-kd status` says which
+                continue
             if manifest is None or manifest.config != config:
                 continue
             made_from = {name: one.fingerprint for name, one in manifest.inputs.items()}

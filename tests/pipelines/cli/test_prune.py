@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from pipelines.registry.needed_artifacts import needed_artifacts
+from pipelines.workspace.retention import removals
 from tests.pipelines.tiny_workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -36,7 +40,9 @@ def test_old_artifacts_and_their_runs_go_and_the_champion_stays(whole_pipeline: 
     )
     tables = workspace.tables()
 
+    files = {path: path.stat().st_mtime_ns for path in workspace.path.rglob("*")}
     out, _ = workspace.run("prune", "--keep", "1", "--days", "0", "--dry-run")
+    assert files == {path: path.stat().st_mtime_ns for path in workspace.path.rglob("*")}
     assert out.startswith(f"artifact artifacts/pretrain/{middle}: ") and "\nwould remove 1 artifact: " in out
     assert workspace.tables() == tables
     assert workspace.run("prune", "--keep", "2", "--days", "0")[0] == "nothing to remove\n"
@@ -50,12 +56,33 @@ def test_old_artifacts_and_their_runs_go_and_the_champion_stays(whole_pipeline: 
     }
     assert before <= runs(workspace) and middle not in runs(workspace) and newest in runs(workspace)
 
-    # with another configuration nothing of the champion is up to date, and it stays all the same
-    workspace.run("prune", "--keep", "1", "--days", "0", "--set", "history.max_length=3")
-    assert first["distill"] <= fingerprints(workspace, "distill")
     assert workspace.run("run")[0].startswith("nothing to do")
-    assert "version 1 of tiny" in workspace.run("status")[0]
     assert "disk: store " in workspace.run("status")[0]
+
+
+def test_what_champion_challenger_and_rollback_need_stays(whole_pipeline: Workspace, tmp_path: Path) -> None:
+    workspace = whole_pipeline.copy(tmp_path / "workspace")
+    for seed in ("1", "2"):
+        last = "register" if seed == "1" else "distill"
+        workspace.start("run", "--until", last, "--set", f"seed={seed}", "--set", "distill.training.epochs=0.5")
+    # with other settings nothing registered is up to date; the newest of each stage, but of register, are of the last seed
+    other = ("--set", "seed=2", "--set", "distill.training.epochs=0.5", "--set", "history.max_length=3")
+    distilled, registered = fingerprints(workspace, "distill"), fingerprints(workspace, "register")
+    assert len(distilled) == 3 and len(registered) == 2
+    unprotected = {one.path.name for one in removals(workspace.path, (), 1, datetime.now(UTC) + timedelta(days=1))}
+    assert len(distilled & unprotected) == 1 and len(registered & unprotected) == 1
+    workspace.run("prune", "--keep", "1", "--days", "0", *other)
+    assert fingerprints(workspace, "distill") == distilled and fingerprints(workspace, "register") == registered
+
+    # a registry that does not know a version cannot say that nobody uses it
+    shutil.copyfile(workspace.path / "mlflow.db", tmp_path / "another.db")
+    with closing(sqlite3.connect(tmp_path / "another.db")) as database:
+        database.execute("delete from registered_model_aliases")
+        database.execute("delete from model_versions")
+        database.execute("delete from registered_model_tags")
+        database.commit()
+    found = set(needed_artifacts(f"sqlite:///{tmp_path / 'another.db'}", "nobody", workspace.path))
+    assert {fingerprint for stage, fingerprint in found if stage == "register"} == registered
 
 
 def test_a_run_may_end_with_it(whole_pipeline: Workspace, tmp_path: Path) -> None:
@@ -63,16 +90,19 @@ def test_a_run_may_end_with_it(whole_pipeline: Workspace, tmp_path: Path) -> Non
     killed = workspace.path / "artifacts" / "finetune" / "0123456789abcdef"
     killed.mkdir()
     os.utime(killed, (0, 0))
-    out, _ = workspace.run("run", "--set", "retention.after_run=true", "--set", "retention.age=1s", "--set", "retention.keep=1")
-    assert out.splitlines()[-1].startswith("removed 1 unfinished artifact") and not killed.exists()
-    assert workspace.run("run")[0].startswith("nothing to do")
+    asked = ("--set", "retention.after_run=true", "--set", "retention.age=1s", "--set", "retention.keep=1")
+    _, err = workspace.run("run", *asked)
+    assert "prune: removed 1 unfinished artifact: 0 B" in err and not killed.exists()
+    assert "prune: nothing to remove" in workspace.run("run", *asked)[1]
 
 
 def test_what_is_asked_must_make_sense(whole_pipeline: Workspace, tmp_path: Path) -> None:
     workspace = whole_pipeline.copy(tmp_path / "workspace")
-    for arguments in (("--keep", "0"), ("--days", "-1")):
+    for arguments in (("--keep", "0"), ("--days", "-1"), ("--days", "800000")):
         ended = workspace.start("prune", *arguments)
         assert ended.code == 2 and "is not in the range" in ended.err
+    nowhere = Workspace(tmp_path / "nowhere").start("prune", "--dry-run")
+    assert nowhere.code == 2 and "is no workspace" in nowhere.err and not (tmp_path / "nowhere").exists()
     (workspace.path / "mlflow.db").unlink()  # what the champion needs is unknown
     ended = workspace.start("prune", "--keep", "1", "--days", "0")
     assert ended.code == 3 and "champion" in ended.err and len(ended.err.strip().splitlines()) == 1

@@ -30,25 +30,28 @@ def test_runs_go_with_their_artifacts(tmp_path: Path, mlflow_database: Path, mon
 
     old, new = run("old night"), run("new night")
     gone = {run("pretrain", old, fingerprint="a"), run("register", old, fingerprint="b"), run("pretrain", new, fingerprint="a")}
-    stays = {run("evaluate", new, fingerprint="c"), run("live", old, "RUNNING", fingerprint="a"), run("by hand"), old, new}
-    registered = run("register", old, fingerprint="b")
+    gone.add(run("killed", old, "RUNNING", fingerprint="a"))
+    stays = {run("evaluate", new, fingerprint="c"), run("by hand"), new}
+    registered = run("register", new, fingerprint="b")
     client.create_registered_model("news")
     client.create_model_version("news", str(tmp_path / "mlartifacts"), run_id=registered)
     client.delete_run(sorted(gone)[0])  # as a removal leaves it that was killed
+    trash = client.create_experiment("trash", artifact_location=str(tmp_path / "trash"))
+    thrown = client.create_run(trash).info.run_id
+    client.log_text(thrown, "text", "file.txt")
+    client.delete_experiment(trash)
 
-    assert remove_runs(uri, "another experiment", lambda fingerprint: True) == 0
-    assert remove_runs(uri, "news", lambda fingerprint: fingerprint in ("a", "b")) == 3
+    assert remove_runs(uri, ["unknown"]) == 0
+    assert remove_runs(uri, ["a", "b"]) == 5  # with the pipeline of which no stage is left
     left = {one.info.run_id for one in client.search_runs([experiment], run_view_type=ViewType.ALL)}
     assert left == stays | {registered}
-    files = {path.parent.parent.name for path in (tmp_path / "mlartifacts").glob("*/artifacts/file.txt")}
-    assert files == left
-
-    lonely = run("third night")
-    run("pretrain", lonely, fingerprint="a")
-    assert remove_runs(uri, "news", lambda fingerprint: fingerprint == "a") == 2  # and its pipeline, of which no stage is left
+    assert {path.parent.parent.name for path in (tmp_path / "mlartifacts").glob("*/artifacts/file.txt")} == left
+    client.restore_experiment(trash)  # somebody else's trash is not ours to empty
+    assert [one.info.run_id for one in client.search_runs([trash], run_view_type=ViewType.ALL)] == [thrown]
+    assert list((tmp_path / "trash").glob("*/artifacts/file.txt"))
 
 
 def test_a_server_that_does_not_answer_is_named(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("no database")
     with pytest.raises(TrackingError, match=r"mlflow\.db"):
-        remove_runs(sqlite_uri(tmp_path / "mlflow.db"), "news", lambda fingerprint: True)
+        remove_runs(sqlite_uri(tmp_path / "mlflow.db"), ["a"])

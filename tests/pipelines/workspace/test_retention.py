@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -20,14 +21,25 @@ from pipelines.workspace.retention import removals, size_of
 
 NOW = datetime(2026, 3, 31, tzinfo=UTC)
 STAGES = ("ingest", "finetune", "evaluate")
+NAMES = [f"{kind}{night}" for kind in "ei" for night in "abcd"] + ["new", "old", "lost", "shown", "killed", "running"]
 
 
-def make(workspace: Path, stage: str, fingerprint: str, days_ago: float, inputs: Sequence[tuple[str, str]] = ()) -> Path:
-    """A finished artifact of 10 bytes beside its manifest."""
+def fp(name: str) -> str:
+    """Fingerprint of an artifact that the test calls so."""
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
+def make(workspace: Path, stage: str, name: str, days_ago: float, inputs: Sequence[tuple[str, str]] = (), many: bool = False) -> Path:
+    """A finished artifact of 10 bytes beside its manifest; an experiment, made from ``many`` of a stage, names them another way."""
+    fingerprint = fp(name)
     path = workspace / "artifacts" / stage / fingerprint
     path.mkdir(parents=True)
     (path / "file").write_bytes(b"0123456789")
-    made_from = {name: StageInput(fingerprint=one, digest="d") for name, one in inputs} | {"log": StageInput(digest="of outside")}
+    if many:
+        made_from = {f"{other}/{fp(one)}": StageInput(digest="d") for other, one in inputs}
+    else:
+        made_from = {other: StageInput(fingerprint=fp(one), digest="d") for other, one in inputs}
+    made_from["log"] = StageInput(digest="of outside")
     started = (NOW - timedelta(days=days_ago)).isoformat(timespec="seconds")
     write_json(path / MANIFEST, sealed(Manifest(stage=stage, fingerprint=fingerprint, inputs=made_from, started=started).to_json()))
     return path
@@ -43,8 +55,10 @@ def age(path: Path, days: float) -> Path:
 
 
 def goes(workspace: Path, alive: Sequence[tuple[str, str]] = (), keep: int = 1, days: float = 10) -> list[str]:
-    found = removals(workspace, alive, keep, NOW - timedelta(days=days))
-    return [f"{one.kind}: {one.path.relative_to(workspace)}" for one in found]
+    """Kinds and names of what may go."""
+    known = {fp(name): name for name in NAMES}
+    found = removals(workspace, [(stage, fp(name)) for stage, name in alive], keep, NOW - timedelta(days=days))
+    return [f"{one.kind}: {one.path.parent.name}/{known.get(one.path.name, one.path.name)}" for one in found]
 
 
 def test_what_is_new_young_or_alive_stays_with_all_it_was_made_of(tmp_path: Path) -> None:
@@ -63,27 +77,30 @@ def test_reports_scorings_and_unfinished_artifacts(tmp_path: Path) -> None:
     make(tmp_path, "evaluate", "old", 50)
     reports = tmp_path / "reports"
     for name in ("new", "old", "lost", "shown"):
-        (reports / name).mkdir(parents=True)
-        ReportManifest(stage="evaluate", digest="d").write(reports / name)
-        age(reports / name, 50)
-    (reports / "latest").symlink_to("shown")
+        (reports / fp(name)).mkdir(parents=True)
+        ReportManifest(stage="evaluate", digest="d").write(reports / fp(name))
+        age(reports / fp(name), 50)
+    (reports / "latest").symlink_to(fp("shown"))
     (reports / "monitor").mkdir()
     ReportManifest(stage="monitor", digest="d").write(reports / "monitor")
     age(reports / "monitor", 50)
-    for name, days in ((".date=2026-01-01.parts", 50.0), (".date=2026-03-30.parts", 1.0), ("date=2026-01-01", 50.0)):
+    # of a date whose attempt was killed, the folder that says so stays
+    scorings = (".date=2026-01-01.parts", 50.0), (".date=2026-03-30.parts", 1.0), ("date=2026-01-01", 50.0), (".date=2026-01-01.tmp", 50.0)
+    for name, days in scorings:
         (tmp_path / "scores" / name).mkdir(parents=True)
         age(tmp_path / "scores" / name, days)
     for name, days in (("killed", 50.0), ("running", 0.5)):
-        (tmp_path / "artifacts" / "finetune" / name / CHECKPOINT).mkdir(parents=True)
-        (tmp_path / "artifacts" / "finetune" / name / STARTED).write_text("{}")
-        age(tmp_path / "artifacts" / "finetune" / name, days)
-    assert goes(tmp_path) == [
-        "artifact: artifacts/evaluate/old",
-        "unfinished artifact: artifacts/finetune/killed",
+        (tmp_path / "artifacts" / "finetune" / fp(name) / CHECKPOINT).mkdir(parents=True)
+        (tmp_path / "artifacts" / "finetune" / fp(name) / STARTED).write_text("{}")
+        age(tmp_path / "artifacts" / "finetune" / fp(name), days)
+    assert sorted(goes(tmp_path)) == [
+        "artifact: evaluate/old",
         "report: reports/lost",
         "report: reports/old",
+        "unfinished artifact: finetune/killed",
         "unfinished scoring: scores/.date=2026-01-01.parts",
     ]
+    assert "unfinished artifact: finetune/killed" not in goes(tmp_path, [("finetune", "killed")])
     for one in removals(tmp_path, (), 1, NOW - timedelta(days=10)):
         one.carry_out()
     assert goes(tmp_path) == [] and (reports / "latest").resolve().is_dir()
@@ -92,13 +109,30 @@ def test_reports_scorings_and_unfinished_artifacts(tmp_path: Path) -> None:
 def test_what_is_not_ours_or_not_understood_stays(tmp_path: Path) -> None:
     elsewhere = make(tmp_path / "other", "evaluate", "theirs", 50)
     make(tmp_path, "evaluate", "new", 1)
-    (tmp_path / "artifacts" / "evaluate" / "linked").symlink_to(elsewhere)
+    (tmp_path / "artifacts" / "evaluate" / fp("linked")).symlink_to(elsewhere)
+    (tmp_path / "artifacts" / "score" / "failed").mkdir(parents=True)  # what a stage keeps of its failures
+    age(tmp_path / "artifacts" / "score" / "failed", 50)
+    earlier = make(tmp_path, "evaluate", "of an earlier release", 50)
+    write_json(earlier / MANIFEST, {"stage": "evaluate"})  # which sealed none
+    age(earlier, 50)
     damaged = make(tmp_path, "evaluate", "damaged", 50)
     (damaged / MANIFEST).write_text((damaged / MANIFEST).read_text().replace("d", "e", 1))
     undated = make(tmp_path, "evaluate", "undated", 50)
-    write_json(undated / MANIFEST, sealed(Manifest(stage="evaluate", fingerprint="undated", started="?").to_json()))
+    write_json(undated / MANIFEST, sealed(Manifest(stage="evaluate", fingerprint=fp("undated"), started="?").to_json()))
     assert goes(tmp_path) == []
     assert elsewhere.exists()
+
+
+def test_what_an_experiment_was_made_of_stays_with_it(tmp_path: Path) -> None:
+    students = [f"student {n}" for n in range(12)]
+    for name in students:
+        make(tmp_path, "finetune", f"teacher of {name}", 60)
+        make(tmp_path, "student", name, 50, [("finetune", f"teacher of {name}")])
+    make(tmp_path, "prove", "proof", 40, [("student", name) for name in students], many=True)
+    assert goes(tmp_path, keep=3) == []
+    make(tmp_path, "prove", "newer", 20)
+    went = goes(tmp_path, keep=1)
+    assert len(went) == 1 + 11 + 11 and went[0].startswith("artifact: prove/")  # before what it was made from
 
 
 def test_sizes_follow_no_link(tmp_path: Path) -> None:
@@ -129,15 +163,17 @@ def test_whenever_a_removal_is_killed_nothing_stands_without_what_it_was_made_of
             inputs[name] = list({one.split("/")[0]: one for one in inputs[name]}.values())
             begun[name] = min([50.0, *(begun[one] for one in inputs[name])]) - older_by // 10  # many of one moment
             made_from = [(one.split("/")[0], one.split("/")[1]) for one in inputs[name]]
-            make(workspace, STAGES[number % 3], str(number), begun[name], made_from)
-        alive = [(STAGES[n % 3], str(n)) for n, (_, _, lives) in enumerate(nights) if lives]
+            make(workspace, STAGES[number % 3], str(number), begun[name], made_from, many=number % 2 == 0)
+        living = [(STAGES[n % 3], str(n)) for n, (_, _, lives) in enumerate(nights) if lives]
+        alive = [(stage, fp(number)) for stage, number in living]
+        known = {fp(str(number)): str(number) for number in range(len(nights))}
         planned = removals(workspace, alive, keep, NOW - timedelta(days=days))
 
         def standing() -> set[str]:
             paths = (workspace / "artifacts").glob("*/*")
-            return {str(path.relative_to(workspace / "artifacts")) for path in paths if Artifact(path).manifest is not None}
+            return {f"{path.parent.name}/{known[path.name]}" for path in paths if Artifact(path).manifest is not None}
 
-        wanted = {"/".join(one) for one in alive} | {name for name, ago in begun.items() if ago <= days}
+        wanted = {"/".join(one) for one in living} | {name for name, ago in begun.items() if ago <= days}
         for stage in STAGES:
             of_stage = sorted((name for name in begun if name.startswith(stage)), key=lambda name: begun[name])
             wanted |= set(of_stage[:keep]) if len({begun[name] for name in of_stage}) == len(of_stage) else set()
