@@ -38,8 +38,8 @@ def status(context: RunContext, uri: str) -> str:
             *map(plain, _partitions(context)),
             *map(plain, _scores(context, uri)),
             *map(plain, _aliases(context, uri)),
-            *_champions(context, uri),
             *map(plain, _disk(context)),
+            *_champions(context, uri),
         ]
     )
 

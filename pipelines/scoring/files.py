@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -170,6 +169,8 @@ def check_requests_stand_together(file: pq.ParquetFile, name: Path) -> None:
     columns = [column for column in ("timestamp", "user_id", "request_id") if column in file.schema_arrow.names]
     if "request_id" not in columns:
         return  # what joins the features says so
+    import pandas as pd  # late, for commands that have nothing to do
+
     begun: list[np.ndarray] = [np.empty(0, np.uint64)]
     last: Any = None
     for table in _tables(file, name, 0, HASHED, columns):

@@ -340,7 +340,7 @@ def test_a_column_of_the_log_takes_the_place_of_a_statistic_and_that_is_said(tmp
     with pytest.raises(DataError, match="split"):
         assemble(store, settings, FeatureStoreConfig(threads=1), None, tmp_path / "out", report=lines.append)
     assert [line for line in lines if line.startswith("statistics")] == [
-        "statistics.of: item_device_clicks is a column of the log, which takes its place; rename the column to have both"
+        "statistics: item_device_clicks is a column of the log, which takes its place; rename the column to have both"
     ]
     rows = pq.read_table(tmp_path / "out" / "rows.parquet")
     assert "item_device_clicks" not in rows.column_names and "item_age" not in rows.column_names

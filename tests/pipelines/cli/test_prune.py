@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,6 +35,7 @@ def test_old_artifacts_and_their_runs_go_and_the_champion_stays(whole_pipeline: 
     before = runs(workspace)
     for width in (8, 24):
         workspace.run("run", "--until", "pretrain", "--set", f"pretrain.encoder.width={width}", "--set", "pretrain.encoder.heads=1")
+        time.sleep(1.1)  # artifacts tell the second in which they were begun
     (middle, newest) = sorted(
         fingerprints(workspace, "pretrain") - first["pretrain"],
         key=lambda name: (workspace.path / "artifacts" / "pretrain" / name).stat().st_mtime,
