@@ -45,7 +45,7 @@ class Removal:
             Artifact(self.path).forget()
         else:
             (self.path / MANIFEST).unlink(missing_ok=True)
-            shutil.rmtree(self.path, ignore_errors=False)
+            shutil.rmtree(self.path)
 
 
 def removals(workspace: Path, alive: Collection[Key], keep: int, before: datetime) -> list[Removal]:
@@ -65,14 +65,14 @@ def removals(workspace: Path, alive: Collection[Key], keep: int, before: datetim
     finished, unfinished = _artifacts(workspace)
     newest = sorted(finished, key=lambda key: finished[key].started, reverse=True)
     of_stage: dict[str, int] = {}
-    stays = {key for key in alive if key in finished}
+    stays = set(alive)
     for key in newest:
         of_stage[key[0]] = of_stage.get(key[0], 0) + 1
         if of_stage[key[0]] <= keep or _began(finished[key]) >= before:
             stays.add(key)
-    stays = _with_what_they_are_made_of(stays, finished)
+    stays = set(_with_what_they_are_made_of(stays, finished))
     folder = workspace / "artifacts"
-    old = [folder.joinpath(*key) for key in _what_is_made_of_others_first(finished) if key not in stays]
+    old = [folder.joinpath(*key) for key in reversed(_with_what_they_are_made_of(finished, finished)) if key not in stays]
     goes = [Removal("artifact", path, size_of(path)) for path in old]
     wanted = [path for path in unfinished if (path.parent.name, path.name) not in alive and _touched(path) < before]
     goes += [Removal("unfinished artifact", path, size_of(path)) for path in wanted]
@@ -119,8 +119,8 @@ def _artifacts(workspace: Path) -> tuple[dict[Key, Manifest], list[Path]]:
     return finished, unfinished
 
 
-def _what_is_made_of_others_first(finished: Mapping[Key, Manifest]) -> list[Key]:
-    """All keys in an order in which each stands before what it was made from."""
+def _with_what_they_are_made_of(keys: Iterable[Key], finished: Mapping[Key, Manifest]) -> list[Key]:
+    """The finished of some keys and all that they were made from, in an order in which each stands behind what it was made from."""
     order: list[Key] = []
     seen: set[Key] = set()
 
@@ -131,20 +131,9 @@ def _what_is_made_of_others_first(finished: Mapping[Key, Manifest]) -> list[Key]
                 visit(other)
             order.append(key)
 
-    for key in sorted(finished):
+    for key in sorted(keys):
         visit(key)
-    return order[::-1]
-
-
-def _with_what_they_are_made_of(keys: Iterable[Key], finished: Mapping[Key, Manifest]) -> set[Key]:
-    found: set[Key] = set()
-    open_ = list(keys)
-    while open_:
-        key = open_.pop()
-        if key in finished and key not in found:
-            found.add(key)
-            open_ += _made_from(finished[key])
-    return found
+    return order
 
 
 def _made_from(manifest: Manifest) -> Iterator[Key]:
