@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from feature_store.config_statistics import StatisticsConfig
-from feature_store.config_types import Config, Duration, Time, parse_duration, parse_time
+from feature_store.config_types import Config, Duration, Time, duration_text, parse_duration, parse_time
 
 
 class EventColumns(Config):
@@ -329,6 +329,38 @@ class FeatureStoreConfig(Config):
     chunk: int = Field(200_000, ge=1000, description="requests assembled at a time, which bounds the memory")
 
 
+class EmbeddingsConfig(Config):
+    """Item vectors that are learned in the order of time, block by block, and are facts as of a time like any count."""
+
+    encoder: Literal["pooled"] = Field(
+        "pooled", description="what makes a state of a history: pooled is a weighted mean of its newest clicks"
+    )
+    block: Duration | None = Field(
+        None, description="clicks of so long are learned at a time, and known to later rows alone; null takes it from the pace of the log"
+    )
+    refresh: Duration | None = Field(
+        None, description="how often production learns the newest clicks, which is what rows then see; null: every block"
+    )
+    replay: Duration | None = Field(
+        None, description="with each block, half as many of the clicks of so long before it are learned again; null is 36 blocks"
+    )
+    passes: int = Field(2, ge=1, le=100, description="times that the clicks of a block are learned")
+    width: int = Field(64, ge=4, le=1024, description="numbers in a vector")
+    negatives: int = Field(128, ge=1, le=65536, description="clicks of the last blocks whose items each step tells the clicked ones from")
+    learning_rate: float = Field(0.2, gt=0, description="rate of row-wise Adagrad")
+    unknown_rate: float = Field(0.05, ge=0, lt=1, description="share of items that are read as one never seen, which trains its vector")
+    forget: Duration = Field(parse_duration("30d"), description="an item that nobody clicked for so long is one never seen again")
+    seed: int = Field(13, ge=0, lt=2**32, description="seed of the first vectors, the order of clicks and the negatives")
+
+    @model_validator(mode="after")
+    def _refresh_is_of_blocks(self) -> EmbeddingsConfig:
+        for name in ("refresh", "replay"):
+            value = getattr(self, name)
+            if value is not None and self.block is not None and (value < self.block or value % self.block):
+                raise ValueError(f"{name} ({duration_text(value)}) must be some blocks long ({duration_text(self.block)} each)")
+        return self
+
+
 class AssemblyConfig(Config):
     """All that turns events into rows; the fingerprint of an assembly covers exactly these keys."""
 
@@ -337,4 +369,5 @@ class AssemblyConfig(Config):
     history: HistoryConfig = HistoryConfig()
     statistics: StatisticsConfig = StatisticsConfig()
     vocabulary: VocabularyConfig = VocabularyConfig()
+    embeddings: EmbeddingsConfig | None = None
     negative_sampling_rate: float | None = None

@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+import pyarrow as pa
+
 from feature_store.engines import Engine
 from feature_store.store.store import Store
 from feature_store.tables.column_names import check_names
@@ -124,6 +126,13 @@ def offered(contract: LogContract) -> Log:
         user_attributes=tuple(contract.user_attributes),
         oracle=contract.oracle and contract.has_impressions,  # the probability of a sampled candidate is unknown
     )
+
+
+def described_items(engine: Engine, log: Log) -> pa.Table:
+    """``item_id`` and the attributes of all items, as text and in the order of their codes; see :func:`load_log`."""
+    attributes = "".join(f", cast(attribute_{n} as string) as attribute_{n}" for n in range(len(log.item_attributes)))
+    items = engine.fetch(f"select item_code, cast(item_id as string) as item_id{attributes} from items", by=["item_code"])
+    return items.drop_columns(["item_code"]).rename_columns(["item_id", *log.item_attributes])
 
 
 def load_log(

@@ -19,7 +19,7 @@ from feature_store.config import AssemblyConfig, FeatureStoreConfig
 from feature_store.config_types import duration_text, in_microseconds
 from feature_store.engines import Engine, open_engine
 from feature_store.engines.sql_template import render_sql
-from feature_store.features.event_log import Log, load_log, microseconds, offered
+from feature_store.features.event_log import Log, described_items, load_log, microseconds, offered
 from feature_store.features.histories import build_histories, read_positions
 from feature_store.features.listwise_context import LISTWISE, listwise_columns, request_codes
 from feature_store.features.requests import RowMaker, number_requests, request_range
@@ -54,6 +54,11 @@ class FeatureLookup:
     engine_config : FeatureStoreConfig
     as_of : datetime, optional
         Later events are left out.
+
+    Attributes
+    ----------
+    items : pa.Table (items, 1 + attributes)
+        ``item_id`` and attributes of all that the store knows, all text; once it is open.
     """
 
     def __init__(self, store: Store, config: AssemblyConfig, engine_config: FeatureStoreConfig, as_of: datetime | None = None) -> None:
@@ -73,6 +78,7 @@ class FeatureLookup:
             self._engine.drop("log", "clicks", "runs")  # what is looked up from here on has tables of its own
             self._positions = read_positions(self._engine)
             self._item_ids = as_array(self._engine.fetch("select item_code, item_id from items", by=["item_code"])["item_id"])
+            self.items = described_items(self._engine, whole)
             self._open = stack.pop_all()
         return self
 
@@ -83,7 +89,7 @@ class FeatureLookup:
         """Add what :func:`features_for` describes to a frame."""
         item = text_ids(frame, "item_id")
         user = text_ids(frame, "user_id") if "user_id" in frame.column_names else pa.nulls(frame.num_rows, pa.string())
-        time = _times(frame)
+        time = moments_of(frame)
         context = {inside: _context_values(frame, name, name in self._categorical) for inside, name in self._context.items()}
         # what a user's rows of one moment share is looked up once for all of them
         request = number_equal_rows([time, user, *context.values()])
@@ -173,7 +179,7 @@ def features_for(
     --------
     FeatureLookup : for many frames, as the log is read once only.
     """
-    newest = int(_times(frame).max(initial=0))
+    newest = int(moments_of(frame).max(initial=0))
     latest = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=newest)  # nothing from then on is visible to any row
     with FeatureLookup(store, config, engine_config, latest if as_of is None else min(as_of, latest)) as lookup:
         return lookup.of(frame)
@@ -202,7 +208,8 @@ def columns_read(store: Store, config: AssemblyConfig) -> list[str]:
     return ["user_id", "item_id", "timestamp", *request, *context_of_keys(config.statistics, offered(store.log_contract))]
 
 
-def _times(frame: pa.Table) -> np.ndarray:
+def moments_of(frame: pa.Table) -> np.ndarray:
+    """Times of given rows, int64 microseconds UTC (rows,). Raises DataError when one cannot be read."""
     try:
         time, empty, bad = to_times(as_array(column_of(frame, "timestamp")))
     except TypeError as error:

@@ -22,6 +22,7 @@ from pipelines.cli.experiments import features_command, next_item_command, prove
 from pipelines.cli.neighbours import neighbours_table
 from pipelines.cli.options import Date, Options, Place, common, set_debug
 from pipelines.cli.prune import prune_after_run, prune_command
+from pipelines.cli.refresh import refresh_command
 from pipelines.cli.registry import promote_command, rollback_command
 from pipelines.cli.schedule import backfill_command, monitor_command
 from pipelines.cli.serving import serve_command
@@ -208,6 +209,7 @@ def score_command(options: Options) -> None:
 
 cli.add_command(backfill_command)
 cli.add_command(monitor_command)
+cli.add_command(refresh_command)
 
 
 cli.add_command(promote_command)

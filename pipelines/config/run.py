@@ -15,6 +15,7 @@ from ctr_kd.config import TEXT_TEACHERS, DistillConfig, FinetuneConfig, NextItem
 from feature_store.config import (
     AssemblyConfig,
     CandidateConfig,
+    EmbeddingsConfig,
     FeatureStoreConfig,
     HistoryConfig,
     SourceConfig,
@@ -53,6 +54,9 @@ class RunConfig(Config):
     history: HistoryConfig = Field(HistoryConfig(), description="click histories")
     statistics: StatisticsConfig = Field(StatisticsConfig(), description="as-of statistics of items and users")
     vocabulary: VocabularyConfig = Field(VocabularyConfig(), description="ids that get an embedding of their own")
+    embeddings: EmbeddingsConfig | None = Field(
+        None, description="item vectors that are learned in the order of time, as facts as of a time; absent: none"
+    )
     feature_store: FeatureStoreConfig = Field(FeatureStoreConfig(), description="the engine that assembles rows")
     pretrain: PretrainConfig = Field(PretrainConfig(), description="masked item prediction over click sequences")
     next_item: NextItemConfig = Field(NextItemConfig(), description="ranking of the next item by the pretrained encoder")
@@ -147,6 +151,8 @@ class RunConfig(Config):
             yield "split has no effect on texts, whose splits are files (source.train, validation, test): remove it"
         if self.register_.boosted_trees_gain_min is not None:
             yield "register.boosted_trees_gain_min is of clicks; texts have no boosted trees: remove it"
+        if self.embeddings is not None:
+            yield "embeddings are of items that users click, and texts have none: remove it"
         if self.statistics.auto:
             yield "statistics.auto has no effect on texts, which have no statistics: remove it"
         if "boosted_trees" in distill.teachers:
@@ -207,6 +213,7 @@ class RunConfig(Config):
             history=self.history,
             statistics=self.statistics,
             vocabulary=self.vocabulary,
+            embeddings=self.embeddings,
             negative_sampling_rate=self.source.negative_sampling_rate,
         )
 

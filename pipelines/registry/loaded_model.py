@@ -63,7 +63,10 @@ class LoadedModel:
 
     def assembly(self, config: AssemblyConfig) -> AssemblyConfig:
         """How its rows were made: histories and statistics by the settings of its own training, whatever the configuration says today."""
-        own = {name: self.read_in_training[name] for name in ("history", "statistics") if name in self.read_in_training}
+        known = self.read_in_training
+        own = {name: known[name] for name in ("history", "statistics", "embeddings") if name in known}
+        if known:  # those of a release that knew no vectors read none
+            own.setdefault("embeddings", None)
         return AssemblyConfig.model_validate(config.model_dump() | own)
 
     @property

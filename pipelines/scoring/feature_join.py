@@ -6,18 +6,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.config import AssemblyConfig
-from feature_store.features.historical_features import FeatureLookup, columns_read, compared_columns
+from feature_store.features.historical_features import FeatureLookup, columns_read, compared_columns, moments_of
+from feature_store.features.statistics import PRODUCT
 from feature_store.tables.casting import as_array, id_values
 from feature_store.tables.parquet_files import read_parquet
 from pipelines.config.run import RunConfig
 from pipelines.registry.loaded_model import LoadedModel, completed
 from pipelines.workspace.context import FeatureSource, RunContext
+
+if TYPE_CHECKING:
+    from pipelines.tasks.embedding_facts import ProductLookup
 
 
 class StoreFeatures:
@@ -42,6 +46,7 @@ class StoreFeatures:
         self._run = run
         self._as_of = min((time for time in (run.as_of, until) if time is not None), default=None)
         self._lookup: FeatureLookup | None = None
+        self._products: ProductLookup | None = None
         self._made_as: AssemblyConfig | None = None
         self._users: pa.Table | None = None
         self._open = ExitStack()
@@ -65,16 +70,28 @@ class StoreFeatures:
         return compared_columns(self._run.store, config)
 
     def of(self, table: pa.Table, config: AssemblyConfig) -> pa.Table:
-        """Add histories and statistics, made as the settings say, to rows with some of :meth:`columns`."""
+        """Add histories, statistics and products of vectors, made as the settings say, to rows with some of :meth:`columns`."""
         try:
             if self._lookup is None or self._made_as != config:
                 self._open.close()  # another model came, which reads others
                 lookup = FeatureLookup(self._run.store, config, self._run.config.feature_store, self._as_of)
                 self._lookup, self._made_as = self._open.enter_context(lookup), config
-            return self._lookup.of(table)
+                self._products = self._product_lookup(config, lookup.items)
+            found = self._lookup.of(table)
+            if self._products is not None and PRODUCT not in found.column_names:
+                found = found.append_column(PRODUCT, self._products.of(found, moments_of(table)))
+            return found
         except BaseException:
             self.broken = True
             raise
+
+    def _product_lookup(self, config: AssemblyConfig, items: pa.Table) -> ProductLookup | None:
+        """What knows the products of vectors; None where the model reads none."""
+        if config.embeddings is None:
+            return None
+        from pipelines.tasks.embedding_facts import ProductLookup
+
+        return ProductLookup(self._run.workspace, config, items)
 
     def user_attributes(self, user_id: pa.ChunkedArray, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
         """Those of the named columns that the store's users have, for a user id per row; null for a user it does not know."""

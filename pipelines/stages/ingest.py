@@ -187,6 +187,6 @@ STAGE = Stage(
     "ingest",
     assemble_rows,
     # The engine's memory and threads are no keys: they change how fast rows are assembled, not the rows.
-    keys=("source", "split", "candidates", "history", "statistics", "vocabulary", "tokens"),
+    keys=("source", "split", "candidates", "history", "statistics", "vocabulary", "embeddings", "tokens"),
     outside=bring_store_up_to_date,
 )

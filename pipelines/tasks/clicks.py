@@ -36,14 +36,20 @@ class Clicks:
         ingest(self._config.source, run.data, run.store, failed, report)
 
     def assemble(self, context: StageContext) -> dict[str, Any]:
-        """Rows and vocabularies (:func:`feature_store.features.training_set.assemble`), and the pool of the clicks' tokens."""
+        """Rows and vocabularies (:func:`feature_store.features.training_set.assemble`), vectors where they are configured, and the pool of
+        the clicks' tokens."""
 
         config = self._config
         summary = assemble(context.store, config.assembly, config.feature_store, context.as_of, context.output, report=context.report)
+        vectors = {}
+        if config.embeddings is not None:
+            from pipelines.tasks.embedding_facts import add_products
+
+            vectors = add_products(context, config.assembly)
         Assembly(context.output, config.history.max_length).write_pool()
         for line in thin_windows(summary.positives):
             context.report(line)
-        return {"rows": summary.rows, "requests": summary.requests}
+        return {"rows": summary.rows, "requests": summary.requests} | vectors
 
     def assembly(self, artifact: Path, view: str) -> Assembly:
         """Clicks are the same for teacher and student."""

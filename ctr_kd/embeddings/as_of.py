@@ -1,0 +1,145 @@
+"""What vectors say of rows as of their time: the product of the state of a history and a candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from ctr_kd.embeddings.encoder import PooledEncoder, one_thread, set_parameters
+from ctr_kd.embeddings.facts import FactsFolder, since_all
+from ctr_kd.embeddings.vectors import Catalogue, VectorTables, distinct
+from feature_store.config import EmbeddingsConfig
+from feature_store.config_types import in_microseconds
+
+AT_A_TIME = 8192  # requests
+
+
+class Requests(NamedTuple):
+    """Requests and their rows.
+
+    Attributes
+    ----------
+    moment : int64 array (requests,)
+        Microseconds UTC.
+    history : int32 array (requests, length)
+        Items, newest click first; -1 where there is none.
+    request : int64 array (rows,)
+        Position of each row's request.
+    item : int32 array (rows,)
+    """
+
+    moment: np.ndarray
+    history: np.ndarray
+    request: np.ndarray
+    item: np.ndarray
+
+
+class VectorsAsOf:
+    """Vectors of some items, moved along time.
+
+    Ask in order of time: moving forward reads what changed in between, moving back begins anew.
+
+    Parameters
+    ----------
+    folder : FactsFolder
+    config : EmbeddingsConfig
+    length : int
+        Newest clicks of a history that are read.
+    items : pa.Table (items, 1 + attributes)
+        ``item_id`` and attributes, all text.
+
+    Attributes
+    ----------
+    until : int
+        The facts end here, microseconds UTC; 0 where there are none.
+    """
+
+    def __init__(self, folder: FactsFolder, config: EmbeddingsConfig, length: int, items: pa.Table) -> None:
+        self._folder, self._config, self._length, self._catalogue = folder, config, length, Catalogue(items)
+        known = folder.read()
+        self._entries = [] if known is None else known.entries
+        self.until = self._entries[-1].until if self._entries else 0
+        block = 1 if known is None else known.block
+        self._refresh = block if config.refresh is None else in_microseconds(config.refresh)
+        self._restart()
+
+    def products(self, requests: Requests) -> np.ndarray:
+        """The product of the state of each row's history and the vector of its item, as of the last refresh before its request.
+
+        Returns
+        -------
+        float32 array (rows,)
+            NaN without a history, and where nothing was known yet.
+        """
+        found = np.full(len(requests.item), np.nan, np.float32)
+        by_request = np.argsort(requests.request, kind="stable")
+        bounds = np.searchsorted(requests.request[by_request], np.arange(len(requests.moment) + 1))
+        with torch.inference_mode(), one_thread():
+            for some in self._spans(requests.moment):
+                count = bounds[some + 1] - bounds[some]
+                rows = by_request[np.arange(count.sum()) + np.repeat(bounds[some] - (np.cumsum(count) - count), count)]
+                if self._place < 0 or not len(rows):
+                    continue
+                number = np.empty(len(requests.moment), np.int64)
+                number[some] = np.arange(len(some))
+                state = self._states(requests.history[some])
+                items, (place,) = distinct(requests.item[rows])
+                target = self._sums(self._tables.target, items)
+                product = (state[torch.from_numpy(number[requests.request[rows]])] * target[place]).sum(1).numpy()
+                has_history = (requests.history[some] >= 0).any(1)
+                found[rows] = np.where(has_history[number[requests.request[rows]]], product, np.nan)
+        return found
+
+    def _spans(self, moment: np.ndarray) -> Iterator[np.ndarray]:
+        """Requests that see the same facts, to which the vectors were moved, some at a time."""
+        order = np.argsort(moment, kind="stable")
+        refreshed = moment[order] // self._refresh * self._refresh
+        ends = np.array([entry.until for entry in self._entries], np.int64)
+        entry = np.searchsorted(ends, refreshed, side="right") - 1  # the newest that was there at the refresh
+        for begin, end in zip(*_runs(entry), strict=True):
+            self._move(int(entry[begin]))
+            for first in range(begin, end, AT_A_TIME):
+                yield order[first : min(first + AT_A_TIME, end)]
+
+    def _restart(self) -> None:
+        self._tables, self._place = VectorTables(self._config.width), -1
+        self._encoder = PooledEncoder(self._length, self._config.width).eval()
+        self._catalogue.forget()
+
+    def _move(self, place: int) -> None:
+        """Move to an entry; -1 is before the first."""
+        if place == self._place:
+            return
+        if place < self._place:
+            self._restart()
+        if place < 0:
+            return
+        wanted = list(since_all(self._entries[: place + 1], self._entries[place].until))
+        reached = self._entries[self._place].until if self._place >= 0 else -1
+        if reached < wanted[0].until:
+            self._restart()
+        for entry in wanted:
+            if entry.until > reached or self._place < 0:
+                facts = self._folder.load(entry)
+                kept = [n for n, key in enumerate(facts.rows.keys) if self._catalogue.has(key)]
+                rows = facts.rows.some(np.array(kept, np.int64))
+                self._catalogue.locate(rows.keys, self._tables.put(rows))
+                set_parameters(self._encoder, facts.parameters)
+        self._place = place
+
+    def _states(self, history: np.ndarray) -> torch.Tensor:
+        items, (place,) = distinct(history)
+        return self._encoder(place, torch.from_numpy(history >= 0), self._sums(self._tables.read, items))
+
+    def _sums(self, table: torch.Tensor, items: np.ndarray) -> torch.Tensor:
+        return torch.nn.functional.embedding_bag(torch.from_numpy(self._catalogue.rows(items)), table, mode="sum")
+
+
+def _runs(values: np.ndarray) -> tuple[list[int], list[int]]:
+    """Where each run of equal values begins and ends."""
+    begins = np.flatnonzero(np.diff(values, prepend=values[0] - 1)) if len(values) else np.zeros(0, np.int64)
+    return begins.tolist(), [*begins[1:].tolist(), len(values)] if len(values) else []

@@ -1,0 +1,81 @@
+"""The command that learns the newest clicks without training a model."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import click
+
+from feature_store.config import AssemblyConfig
+from pipelines.cli.options import Options, common
+from pipelines.cli.session import session
+from pipelines.errors import ConfigError
+from pipelines.registry.champion import load_chosen_model
+from pipelines.registry.lookup import alias_version
+from pipelines.registry.registry import CHAMPION
+from pipelines.stages import PIPELINE
+from pipelines.stages.ingest import bring_store_up_to_date
+from pipelines.tracking.client import tracking_uri
+from pipelines.workspace.context import RunContext
+
+
+@click.command("refresh")
+@common
+def refresh_command(options: Options) -> None:
+    """Learn the newest clicks: what is scored from now on is judged by item vectors of minutes ago.
+
+    New rows of the raw log go into the store; each complete block of their clicks (`embeddings.block`) is learned, which takes seconds.
+    The student stays as it is: vectors are facts, as counts are. Those that the champion reads are refreshed, and those of the
+    configuration where they are others.
+
+    \b
+    Examples:
+      ctr-kd refresh conf/globo.yaml --workspace work/globo --data data/globo
+      ctr-kd refresh conf/globo.yaml --workspace work/globo --as-of 2017-10-11T16:30
+    """
+    options.config().need_clicks()
+    with session("refresh", options, PIPELINE) as runner:
+        for line in refresh(runner.context):
+            click.echo(line)
+
+
+def refresh(run: RunContext) -> list[str]:
+    """Bring the store and the vectors up to date; what was done, a line for each setting of vectors.
+
+    Raises
+    ------
+    ConfigError
+        When neither the configuration nor the champion has any.
+    """
+    wanted = _read_vectors(run)
+    if not wanted:
+        raise ConfigError("neither the configuration nor the champion has `embeddings`: there is nothing to refresh")
+    bring_store_up_to_date(run)
+    from pipelines.tasks.embedding_facts import learn_newest_clicks
+
+    lines = []
+    for whose, config in wanted.items():
+        learned = learn_newest_clicks(run, config)
+        entries = learned.facts.entries
+        if not entries:
+            lines.append(f"vectors of {whose}: no block is complete yet")
+            continue
+        until = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=entries[-1].until)
+        done, version = f"{learned.clicks:,} clicks learned", entries[-1].sha256[:12]
+        lines.append(f"vectors of {whose}: {done}, all until {until:%Y-%m-%d %H:%M:%S} UTC; version {version}")
+    return lines
+
+
+def _read_vectors(run: RunContext) -> dict[str, AssemblyConfig]:
+    """How the vectors of the champion, and those of the configuration where they are others, are learned."""
+    config, found = run.config, {}
+    if alias_version(tracking_uri(config, run.workspace), config.name, CHAMPION) is not None:
+        found["the champion"] = load_chosen_model(run).loaded.assembly(config.assembly)
+    found["the configuration"] = config.assembly
+    kept: dict[str, AssemblyConfig] = {}
+    for whose, one in found.items():
+        if one.embeddings is not None and all(
+            (one.embeddings, one.history) != (other.embeddings, other.history) for other in kept.values()
+        ):
+            kept[whose] = one
+    return kept

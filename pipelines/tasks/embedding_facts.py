@@ -1,0 +1,219 @@
+"""Item vectors of a workspace: learned with the clicks of its store, and joined to rows as of their time, wherever rows are made."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ctr_kd.embeddings.as_of import Requests, VectorsAsOf
+from ctr_kd.embeddings.facts import FactsFolder, FactsList
+from ctr_kd.embeddings.walk import Walk, windows
+from feature_store.config import AssemblyConfig, EmbeddingsConfig
+from feature_store.config_types import duration_text, in_microseconds
+from feature_store.features.click_sequences import read_click_sequences
+from feature_store.features.event_log import microseconds
+from feature_store.features.row_writer import ROW_GROUP
+from feature_store.features.statistics import PRODUCT
+from feature_store.features.summary import ClickSummary
+from feature_store.tables.casting import as_array
+from feature_store.tables.contracts import DataError
+from feature_store.tables.equal_rows import number_equal_rows
+from feature_store.tables.json_files import digest_of
+from feature_store.tables.parquet_files import open_pieces, read_parquet
+from pipelines.workspace.context import RunContext, StageContext
+
+FOLDER = "embeddings"  # of a workspace
+_FORMAT = 1  # of the files and of what is learned: another one means that all is learned anew
+
+
+class Learned(NamedTuple):
+    """What learning the newest clicks did.
+
+    Attributes
+    ----------
+    facts : FactsList
+    clicks : int
+        That were learned now.
+    """
+
+    facts: FactsList
+    clicks: int
+
+
+def facts_folder(workspace: Path, embeddings: EmbeddingsConfig, max_length: int) -> FactsFolder:
+    """The folder of a workspace for vectors that are learned by these settings; how often they are refreshed changes none of them."""
+    settings = digest_of([_FORMAT, embeddings.model_dump(mode="json", exclude={"refresh"}), max_length])
+    return FactsFolder(workspace / FOLDER / settings[:16], settings)
+
+
+def learn_newest_clicks(run: RunContext, config: AssemblyConfig, needed_from: datetime | None = None) -> Learned:
+    """Learn what the store holds and was not learned yet.
+
+    Parameters
+    ----------
+    run : RunContext
+        Whose workspace is held.
+    config : AssemblyConfig
+        With embeddings.
+    needed_from : datetime, optional
+        Rows begin then, and need to be told what was known at each later time; None goes on from what there is.
+
+    Raises
+    ------
+    DataError
+        When the store holds no click, or the folder is damaged.
+    """
+    embeddings, store = _embeddings(config), run.store
+    clicks = read_click_sequences(store, run.config.feature_store, run.as_of)
+    now = run.as_of or store.known_until()
+    if now is None or not len(clicks.item):
+        raise DataError(f"{store.root}: holds no click to learn vectors from")
+    begin = None
+    if needed_from is not None:
+        begin = microseconds(needed_from) - in_microseconds(embeddings.refresh) if embeddings.refresh else microseconds(needed_from)
+    folder = facts_folder(run.workspace, embeddings, config.history.max_length)
+    walk = Walk(clicks, embeddings, config.history.max_length, folder, microseconds(now), begin)
+    length = int(clicks.known_at.max() - clicks.known_at.min())
+    if walk.block > length:
+        run.report(f"embeddings.block ({_duration(walk.block)}) is longer than the clicks of the log: no row sees a vector", "ingest")
+    todo = walk.clicks_to_learn
+    with run.console.progress("vectors", todo, "ingest") as progress:
+        facts = walk.learn(progress.advance)
+    return Learned(facts, todo)
+
+
+def add_products(context: StageContext, config: AssemblyConfig) -> dict[str, Any]:
+    """Learn the newest clicks and give the rows of an assembly the column of products; returns what the manifest says of it.
+
+    Raises
+    ------
+    DataError
+        When the log has a column of that name.
+    """
+    summary = ClickSummary.read(context.output)
+    taken = (*summary.context.categorical, *summary.context.dense, *summary.item_attributes, *summary.user_attributes)
+    if PRODUCT in [name.lower() for name in taken]:
+        raise DataError(f"column {PRODUCT} of the log has the name of what `embeddings` adds; rename it in the log and in `source`")
+    learned = learn_newest_clicks(context.run, config, summary.split.train_from or summary_begin(context.output))
+    facts = learned.facts
+    newest = facts.entries[-1] if facts.entries else None
+    add_column(context.workspace, context.output, context.output / "rows.parquet", config)
+    summary.model_copy(update={"statistics": [*summary.statistics, PRODUCT]}).write(context.output)
+    context.report(f"vectors: {learned.clicks:,} clicks learned in blocks of {_duration(facts.block)}, {len(facts.entries)} files of facts")
+    return {"embedding_block": _duration(facts.block), "embedding_facts": None if newest is None else newest.sha256}
+
+
+def summary_begin(assembly: Path) -> datetime:
+    """Time of the first row of an assembly."""
+    first = pq.ParquetFile(assembly / "rows.parquet").metadata.row_group(0)
+    column = next(n for n in range(first.num_columns) if first.column(n).path_in_schema == "timestamp")
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=first.column(column).statistics.min)
+
+
+def add_column(workspace: Path, assembly: Path, file: Path, config: AssemblyConfig) -> None:
+    """Give rows in the layout of an assembly the column of products, as of their times.
+
+    Parameters
+    ----------
+    workspace : Path
+        Whose vectors were learned.
+    assembly : Path
+        Whose codes the rows have.
+    file : Path
+        The rows, which this replaces.
+    config : AssemblyConfig
+    """
+    embeddings, length = _embeddings(config), config.history.max_length
+    items = read_parquet(assembly / "items.parquet")
+    vectors = VectorsAsOf(facts_folder(workspace, embeddings, length), embeddings, length, _as_text(items.drop_columns(["code"])))
+    clicked = read_parquet(assembly / "clicks.parquet", columns=["item"])["item"].to_numpy()
+    temporary = file.with_name(f".{file.name}.tmp")
+    with open_pieces(file) as rows:
+        schema = rows.schema_arrow.append(pa.field(PRODUCT, pa.float32()))
+        text = [field.name for field in rows.schema_arrow if pa.types.is_string(field.type) or pa.types.is_dictionary(field.type)]
+        with pq.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=text, store_schema=False) as writer:
+            for group in range(rows.num_row_groups):
+                table = rows.read_row_group(group)
+                writer.write_table(table.append_column(PRODUCT, [_products(table, clicked, vectors, length)]), row_group_size=ROW_GROUP)
+    temporary.replace(file)
+
+
+def _products(rows: pa.Table, clicked: np.ndarray, vectors: VectorsAsOf, length: int) -> pa.Array:
+    """Products of rows in the layout of an assembly, in whose order those of a request are next to each other."""
+    request = rows["request"].to_numpy()
+    begins = np.flatnonzero(np.diff(request, prepend=-1))
+    position, seen = windows(rows["history_end"].to_numpy()[begins], rows["history_start"].to_numpy()[begins], length)
+    history = np.where(seen, clicked[position], -1) if len(clicked) else np.full(position.shape, -1)
+    asked = Requests(
+        moment=rows["timestamp"].to_numpy()[begins],
+        history=history.astype(np.int32),
+        request=np.repeat(np.arange(len(begins)), np.diff(np.append(begins, len(request)))),
+        item=rows["item"].to_numpy(),
+    )
+    return _nullable(vectors.products(asked))
+
+
+class ProductLookup:
+    """Products for rows with raw ids, whose histories are known; ask in order of time.
+
+    Parameters
+    ----------
+    workspace : Path
+        Whose vectors were learned.
+    config : AssemblyConfig
+        With embeddings.
+    items : pa.Table (items, 1 + attributes)
+        ``item_id`` and attributes of all that the store knows, all text.
+    """
+
+    def __init__(self, workspace: Path, config: AssemblyConfig, items: pa.Table) -> None:
+        embeddings, self._length = _embeddings(config), config.history.max_length
+        # one more item than there are: any that the store does not know
+        nobody = pa.table({name: pa.array(["" if name == "item_id" else None], pa.string()) for name in items.column_names})
+        self._ids, self._none = items["item_id"].combine_chunks(), items.num_rows
+        self._vectors = VectorsAsOf(
+            facts_folder(workspace, embeddings, self._length), embeddings, self._length, pa.concat_tables([items, nobody])
+        )
+
+    @property
+    def until(self) -> int:
+        """The vectors end here, microseconds UTC; 0 where none were learned."""
+        return self._vectors.until
+
+    def of(self, frame: pa.Table, moment: np.ndarray) -> pa.Array:
+        """Products (rows,) of rows with ``item_id`` and ``history``, at some moments (rows,), microseconds UTC."""
+        history = as_array(frame["history"])
+        user = [as_array(frame["user_id"]).cast(pa.string())] if "user_id" in frame.column_names else [np.arange(frame.num_rows)]
+        _, first, request = np.unique(number_equal_rows([moment, *user]), return_index=True, return_inverse=True)
+        offsets = history.offsets.to_numpy()
+        clicked = self._codes(history.values)
+        position, seen = windows(offsets[1:][first], offsets[:-1][first], self._length)
+        histories = np.where(seen, clicked[position], -1) if len(clicked) else np.full(position.shape, -1)
+        asked = Requests(moment[first], histories.astype(np.int32), request, self._codes(as_array(frame["item_id"])).astype(np.int32))
+        return _nullable(self._vectors.products(asked))
+
+    def _codes(self, ids: pa.Array) -> np.ndarray:
+        return pc.index_in(ids.cast(pa.string()), value_set=self._ids).fill_null(self._none).to_numpy(zero_copy_only=False)
+
+
+def _as_text(items: pa.Table) -> pa.Table:
+    return pa.table({name: items[name].cast(pa.string()) for name in items.column_names})
+
+
+def _nullable(values: np.ndarray) -> pa.Array:
+    return pa.array(values, pa.float32(), mask=np.isnan(values))
+
+
+def _embeddings(config: AssemblyConfig) -> EmbeddingsConfig:
+    assert config.embeddings is not None  # of whoever asks for vectors  # noqa: S101
+    return config.embeddings
+
+
+def _duration(length: int) -> str:
+    return duration_text(timedelta(microseconds=length))
