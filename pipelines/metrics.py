@@ -193,6 +193,8 @@ class Metrics(JsonFile):
         Student minus student alone over several seeds, from the proof of the same configuration, where there is one.
     importance : dict, optional
         What each group of the shipped student's inputs is worth on validation rows; None where there are no groups, or none was asked for.
+    freshness : list of dict, optional
+        Figures of the shipped student by how often item vectors are refreshed; None where it reads none.
     """
 
     FILE: ClassVar[str] = "metrics.json"
@@ -210,6 +212,7 @@ class Metrics(JsonFile):
     advice: Advice | None = None
     other_seeds: dict[str, Any] | None = None
     importance: dict[str, Any] | None = None
+    freshness: list[dict[str, Any]] | None = None
 
     @property
     def shipped_model(self) -> dict[str, Any]:

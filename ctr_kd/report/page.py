@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ctr_kd.report import classes, conclusions, findings, forgetting, importance, rendering, results, run
+from ctr_kd.report import classes, conclusions, findings, forgetting, freshness, importance, rendering, results, run
 from ctr_kd.report import curves as drawn
 
 
@@ -46,6 +46,7 @@ def render(metrics: Mapping[str, Any], curves: Mapping[str, Any] | None = None, 
         differences=results.differences(metrics),
         slices=results.slices(metrics),
         importance=importance.importance(metrics),
+        freshness=freshness.freshness(metrics),
         scores=drawn.curves_of_scores(curves),
         calibration=drawn.calibration(curves, metrics),
         classes=classes.classes(metrics),

@@ -16,11 +16,13 @@ from ctr_kd.metrics import UndefinedMetric, classification, of_full_stream, prob
 from pipelines.metrics import ALONE, STUDENT, DataFacts, Metrics, RunFacts, write_report
 from pipelines.tasks import Rows, task_of
 from pipelines.tasks.baselines import fitted_library
+from pipelines.tasks.click_rows import ClickRows
 from pipelines.tasks.logits import probabilities, stored_probabilities
 from pipelines.training import fine_tunings
 from pipelines.training.baselines import Costs, Scores, baseline_scores
 from pipelines.training.costs import costs_of, costs_together, student_rows_per_second, teacher_costs
 from pipelines.training.facts import DistillationFacts, FinetuningFacts, PretrainingFacts
+from pipelines.training.freshness import figures_by_refresh
 from pipelines.training.proofs import other_seeds, proof_of, publish_with_proof
 from pipelines.training.shipping import advise, choose_student, transfer_ratio
 from pipelines.training.students import EXPORTS
@@ -76,6 +78,7 @@ def measure_models(context: StageContext) -> None:
         other_seeds=other_seeds(context.run, shipping.metric),
         advice=advise(context.config, shipping, measured, pretraining_steps=steps, validation_clicks=clicks),
         importance=input_importance(context, test, shipping.shipped),
+        freshness=figures_by_refresh(context, test, shipping.shipped) if isinstance(test, ClickRows) else None,
     )
     metrics = metrics.model_copy(update={"verdict": verdict(metrics.to_json()).sentence})
     plots = click_curves(rows.label, scores, negative_sampling_rate=rate).to_json()
@@ -194,7 +197,7 @@ STAGE = Stage(
     "evaluate",
     measure_models,
     upstream=("ingest", "pretrain", "finetune", "distill"),
-    keys=("name", "seed", "history.max_length", "evaluate", "distill.ship"),
+    keys=("name", "seed", "history.max_length", "embeddings", "evaluate", "distill.ship"),
     outside=compared_with,
     conclude=publish_with_proof,
 )

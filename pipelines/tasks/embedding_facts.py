@@ -27,8 +27,8 @@ from feature_store.tables.equal_rows import number_equal_rows
 from feature_store.tables.json_files import digest_of
 from feature_store.tables.parquet_files import open_pieces, read_parquet
 from pipelines.workspace.context import RunContext, StageContext
+from pipelines.workspace.retention import VECTORS
 
-FOLDER = "embeddings"  # of a workspace
 _FORMAT = 1  # of the files and of what is learned: another one means that all is learned anew
 
 
@@ -49,7 +49,7 @@ class Learned(NamedTuple):
 def facts_folder(workspace: Path, embeddings: EmbeddingsConfig, max_length: int) -> FactsFolder:
     """The folder of a workspace for vectors that are learned by these settings; how often they are refreshed changes none of them."""
     settings = digest_of([_FORMAT, embeddings.model_dump(mode="json", exclude={"refresh"}), max_length])
-    return FactsFolder(workspace / FOLDER / settings[:16], settings)
+    return FactsFolder(workspace / VECTORS / settings[:16], settings)
 
 
 def learn_newest_clicks(run: RunContext, config: AssemblyConfig, needed_from: datetime | None = None) -> Learned:
@@ -106,7 +106,12 @@ def add_products(context: StageContext, config: AssemblyConfig) -> dict[str, Any
     add_column(context.workspace, context.output, context.output / "rows.parquet", config)
     summary.model_copy(update={"statistics": [*summary.statistics, PRODUCT]}).write(context.output)
     context.report(f"vectors: {learned.clicks:,} clicks learned in blocks of {_duration(facts.block)}, {len(facts.entries)} files of facts")
-    return {"embedding_block": _duration(facts.block), "embedding_facts": None if newest is None else newest.sha256}
+    folder = facts_folder(context.workspace, _embeddings(config), config.history.max_length).path.name
+    return {
+        VECTORS: folder,
+        "embedding_block_seconds": facts.block // 10**6,
+        "embedding_version": None if newest is None else newest.sha256,
+    }
 
 
 def summary_begin(assembly: Path) -> datetime:
@@ -129,34 +134,57 @@ def add_column(workspace: Path, assembly: Path, file: Path, config: AssemblyConf
         The rows, which this replaces.
     config : AssemblyConfig
     """
-    embeddings, length = _embeddings(config), config.history.max_length
-    items = read_parquet(assembly / "items.parquet")
-    vectors = VectorsAsOf(facts_folder(workspace, embeddings, length), embeddings, length, _as_text(items.drop_columns(["code"])))
-    clicked = read_parquet(assembly / "clicks.parquet", columns=["item"])["item"].to_numpy()
-    temporary = file.with_name(f".{file.name}.tmp")
+    products, temporary = RowProducts(workspace, assembly, config), file.with_name(f".{file.name}.tmp")
     with open_pieces(file) as rows:
         schema = rows.schema_arrow.append(pa.field(PRODUCT, pa.float32()))
         text = [field.name for field in rows.schema_arrow if pa.types.is_string(field.type) or pa.types.is_dictionary(field.type)]
         with pq.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=text, store_schema=False) as writer:
             for group in range(rows.num_row_groups):
                 table = rows.read_row_group(group)
-                writer.write_table(table.append_column(PRODUCT, [_products(table, clicked, vectors, length)]), row_group_size=ROW_GROUP)
+                writer.write_table(table.append_column(PRODUCT, [products.of(table)]), row_group_size=ROW_GROUP)
     temporary.replace(file)
 
 
-def _products(rows: pa.Table, clicked: np.ndarray, vectors: VectorsAsOf, length: int) -> pa.Array:
-    """Products of rows in the layout of an assembly, in whose order those of a request are next to each other."""
-    request = rows["request"].to_numpy()
-    begins = np.flatnonzero(np.diff(request, prepend=-1))
-    position, seen = windows(rows["history_end"].to_numpy()[begins], rows["history_start"].to_numpy()[begins], length)
-    history = np.where(seen, clicked[position], -1) if len(clicked) else np.full(position.shape, -1)
-    asked = Requests(
-        moment=rows["timestamp"].to_numpy()[begins],
-        history=history.astype(np.int32),
-        request=np.repeat(np.arange(len(begins)), np.diff(np.append(begins, len(request)))),
-        item=rows["item"].to_numpy(),
-    )
-    return _nullable(vectors.products(asked))
+class RowProducts:
+    """Products for rows in the layout of an assembly; ask in order of time.
+
+    Parameters
+    ----------
+    workspace : Path
+        Whose vectors were learned.
+    assembly : Path
+        Whose codes the rows have.
+    config : AssemblyConfig
+        With embeddings.
+    """
+
+    def __init__(self, workspace: Path, assembly: Path, config: AssemblyConfig) -> None:
+        embeddings, self._length = _embeddings(config), config.history.max_length
+        items = read_parquet(assembly / "items.parquet").drop_columns(["code"])
+        as_text = pa.table({name: items[name].cast(pa.string()) for name in items.column_names})
+        self._vectors = VectorsAsOf(facts_folder(workspace, embeddings, self._length), embeddings, self._length, as_text)
+        self._clicked = read_parquet(assembly / "clicks.parquet", columns=["item"])["item"].to_numpy()
+
+    def of(self, rows: pa.Table, not_after: int | None = None) -> pa.Array:
+        """Products (rows,), null without a history; those of a request are next to each other.
+
+        Parameters
+        ----------
+        rows : pa.Table
+        not_after : int, optional
+            Rows later than this (microseconds UTC) read what was known then.
+        """
+        request = rows["request"].to_numpy()
+        begins = np.flatnonzero(np.diff(request, prepend=-1))
+        position, seen = windows(rows["history_end"].to_numpy()[begins], rows["history_start"].to_numpy()[begins], self._length)
+        moment = rows["timestamp"].to_numpy()[begins]
+        asked = Requests(
+            moment=moment if not_after is None else np.minimum(moment, not_after),
+            history=_items_at(self._clicked, position, seen),
+            request=np.repeat(np.arange(len(begins)), np.diff(np.append(begins, len(request)))),
+            item=rows["item"].to_numpy(),
+        )
+        return _nullable(self._vectors.products(asked))
 
 
 class ProductLookup:
@@ -194,16 +222,16 @@ class ProductLookup:
         offsets = history.offsets.to_numpy()
         clicked = self._codes(history.values)
         position, seen = windows(offsets[1:][first], offsets[:-1][first], self._length)
-        histories = np.where(seen, clicked[position], -1) if len(clicked) else np.full(position.shape, -1)
-        asked = Requests(moment[first], histories.astype(np.int32), request, self._codes(as_array(frame["item_id"])).astype(np.int32))
+        asked = Requests(moment[first], _items_at(clicked, position, seen), request, self._codes(as_array(frame["item_id"])))
         return _nullable(self._vectors.products(asked))
 
     def _codes(self, ids: pa.Array) -> np.ndarray:
-        return pc.index_in(ids.cast(pa.string()), value_set=self._ids).fill_null(self._none).to_numpy(zero_copy_only=False)
+        return pc.index_in(ids.cast(pa.string()), value_set=self._ids).fill_null(self._none).to_numpy(zero_copy_only=False).astype(np.int32)
 
 
-def _as_text(items: pa.Table) -> pa.Table:
-    return pa.table({name: items[name].cast(pa.string()) for name in items.column_names})
+def _items_at(clicked: np.ndarray, position: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Items of clicks at some positions, -1 where there is none."""
+    return np.where(seen, clicked[position], -1).astype(np.int32) if len(clicked) else np.full(position.shape, -1, np.int32)
 
 
 def _nullable(values: np.ndarray) -> pa.Array:

@@ -21,7 +21,8 @@ from pipelines.workspace.manifest import MANIFEST, Manifest, ReportManifest
 
 Key = tuple[str, str]  # stage and fingerprint
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
-Kind = Literal["artifact", "unfinished artifact", "report", "unfinished scoring"]
+Kind = Literal["artifact", "unfinished artifact", "report", "unfinished scoring", "folder of vectors"]
+VECTORS = "embeddings"  # in a workspace, and of an artifact's facts the one that names the folder there that its rows read
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,10 @@ def removals(workspace: Path, alive: Collection[Key], keep: int, before: datetim
     kept = {key[1] for key in stays}
     goes += [Removal("report", path, size_of(path)) for path in _reports(workspace) if path.name not in kept and _touched(path) < before]
     scorings = [path for path in _folders(workspace / "scores") if path.name.startswith(".") and path.name.endswith(".parts")]
-    return goes + [Removal("unfinished scoring", path, size_of(path)) for path in scorings if _touched(path) < before]
+    goes += [Removal("unfinished scoring", path, size_of(path)) for path in scorings if _touched(path) < before]
+    read = {finished[key].facts.get(VECTORS) for key in stays}
+    vectors = [path for path in _folders(workspace / VECTORS) if path.name not in read]
+    return goes + [Removal("folder of vectors", path, size_of(path)) for path in vectors if _touched(path) < before]
 
 
 def size_of(path: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -17,7 +18,7 @@ from feature_store.tables.json_files import write_json
 from feature_store.tables.seal import sealed
 from pipelines.workspace.artifacts import CHECKPOINT, STARTED, Artifact
 from pipelines.workspace.manifest import MANIFEST, Manifest, ReportManifest, StageInput
-from pipelines.workspace.retention import removals, size_of
+from pipelines.workspace.retention import VECTORS, removals, size_of
 
 NOW = datetime(2026, 3, 31, tzinfo=UTC)
 STAGES = ("ingest", "finetune", "evaluate")
@@ -191,3 +192,18 @@ def _with_inputs(names: set[str], inputs: Mapping[str, Sequence[str]]) -> set[st
     for name in names:
         found |= _with_inputs(set(inputs[name]), inputs)
     return found
+
+
+def test_vectors_that_no_kept_artifact_reads_go(tmp_path: Path) -> None:
+    for name, days in (("new", 1), ("old", 50)):
+        path = make(tmp_path, "ingest", name, days)
+        made = Manifest.model_validate(json.loads((path / MANIFEST).read_text())).model_copy(update={"facts": {VECTORS: f"of {name}"}})
+        write_json(path / MANIFEST, sealed({key: value for key, value in made.to_json().items() if key != "seal"}))
+        for folder in (f"of {name}", f"tried and {name}"):
+            (tmp_path / VECTORS / folder).mkdir(parents=True)
+            age(tmp_path / VECTORS / folder, days)
+    assert goes(tmp_path) == ["artifact: ingest/old", f"folder of vectors: {VECTORS}/of old", f"folder of vectors: {VECTORS}/tried and old"]
+    assert goes(tmp_path, [("ingest", "old")]) == [f"folder of vectors: {VECTORS}/tried and old"]
+    for one in removals(tmp_path, (), 1, NOW - timedelta(days=10)):
+        one.carry_out()
+    assert sorted(path.name for path in (tmp_path / VECTORS).iterdir()) == ["of new", "tried and new"]

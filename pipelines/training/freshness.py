@@ -1,0 +1,62 @@
+"""What the shipped student is worth with item vectors that are refreshed less often than in its training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+from ctr_kd.evaluation.evaluate import evaluate_models
+from ctr_kd.metrics import of_full_stream
+from feature_store.config import AssemblyConfig
+from feature_store.config_types import duration_text
+from feature_store.features.event_log import microseconds
+from feature_store.features.statistics import PRODUCT
+from pipelines.tasks import task_of
+from pipelines.tasks.click_rows import ClickRows
+from pipelines.tasks.logits import probabilities
+from pipelines.training.students import EXPORTS
+from pipelines.workspace.context import StageContext
+
+LONGER = (6, 24)  # times as long as the configuration says
+METRICS = ("auc", "gauc", "log_loss")
+
+
+def figures_by_refresh(context: StageContext, test: ClickRows, shipped: str) -> list[dict[str, Any]] | None:
+    """Figures of the shipped student on the test rows by how often vectors are refreshed; None where it reads none.
+
+    The first is the refresh of the configuration, the last none at all since training ended. ``refresh`` is null there.
+    """
+    if PRODUCT not in test.summary.statistics:
+        return None
+    from ctr_kd.export.exported_graph import ExportedGraph
+    from pipelines.tasks.embedding_facts import RowProducts
+
+    assembly = task_of(context.config).assembly(context.inputs["ingest"], "student")
+    graph = ExportedGraph(context.inputs["distill"] / EXPORTS[shipped] / "student.onnx")
+    rows, scores = test.read("test"), {}
+    column = rows.column_names.index(PRODUCT)
+    ends = microseconds(test.summary.split.train_until)
+    for refresh, config in _slower(context):
+        products = RowProducts(context.workspace, context.inputs["ingest"], config)
+        stale = rows.set_column(column, PRODUCT, products.of(rows, ends if refresh is None else None))
+        score = probabilities(graph.logits(assembly.samples_of(stale)))
+        scores["never" if refresh is None else duration_text(refresh)] = of_full_stream(score, test.negative_sampling_rate)
+    context.report(f"item vectors refreshed every {', '.join(scores)}")
+    settings = context.config.evaluate
+    measured = evaluate_models(test.evaluation_rows(), scores, replicates=settings.bootstrap, seed=settings.seed).to_json()["models"]
+    return [
+        {"refresh": None if name == "never" else name, **{key: measured[name][key] for key in METRICS if key in measured[name]}}
+        for name in scores
+    ]
+
+
+def _slower(context: StageContext) -> Iterator[tuple[timedelta | None, AssemblyConfig]]:
+    """How often vectors are refreshed, and the settings that say so."""
+    config = context.config.assembly
+    assert config.embeddings is not None  # of rows that have their products  # noqa: S101
+    recorded = context.run.artifacts["ingest"].finished.facts["embedding_block_seconds"]
+    own = config.embeddings.refresh or timedelta(seconds=recorded)
+    for times in (1, *LONGER):
+        yield own * times, config.model_copy(update={"embeddings": config.embeddings.model_copy(update={"refresh": own * times})})
+    yield None, config
