@@ -332,9 +332,12 @@ class FeatureStoreConfig(Config):
 class EmbeddingsConfig(Config):
     """Item vectors that are learned in the order of time, block by block, and are facts as of a time like any count."""
 
-    encoder: Literal["pooled"] = Field(
-        "pooled", description="what makes a state of a history: pooled is a weighted mean of its newest clicks"
+    encoder: Literal["pooled", "bert"] = Field(
+        "pooled",
+        description="what makes a state of a history: pooled, a weighted mean of its newest clicks; bert, which adds what attention sees",
     )
+    layers: int = Field(1, ge=1, le=12, description="of a bert")
+    heads: int = Field(2, ge=1, le=64, description="of a bert; must divide the width")
     block: Duration | None = Field(
         None, description="clicks of so long are learned at a time, and known to later rows alone; null takes it from the pace of the log"
     )
@@ -345,12 +348,20 @@ class EmbeddingsConfig(Config):
         None, description="with each block, half as many of the clicks of so long before it are learned again; null is 36 blocks"
     )
     passes: int = Field(2, ge=1, le=100, description="times that the clicks of a block are learned")
-    width: int = Field(64, ge=4, le=1024, description="numbers in a vector")
+    width: int = Field(64, ge=8, le=1024, description="numbers in a vector")
     negatives: int = Field(128, ge=1, le=65536, description="clicks of the last blocks whose items each step tells the clicked ones from")
     learning_rate: float = Field(0.2, gt=0, description="rate of row-wise Adagrad")
     unknown_rate: float = Field(0.05, ge=0, lt=1, description="share of items that are read as one never seen, which trains its vector")
     forget: Duration = Field(parse_duration("30d"), description="an item that nobody clicked for so long is one never seen again")
     seed: int = Field(13, ge=0, lt=2**32, description="seed of the first vectors, the order of clicks and the negatives")
+
+    @model_validator(mode="after")
+    def _keys_have_an_effect(self) -> EmbeddingsConfig:
+        if self.encoder != "bert" and {"layers", "heads"} & self.model_fields_set:
+            raise ValueError("layers and heads are those of a bert: set encoder: bert, or remove them")
+        if self.width % self.heads:
+            raise ValueError(f"heads ({self.heads}) must divide the width ({self.width})")
+        return self
 
     @model_validator(mode="after")
     def _refresh_is_of_blocks(self) -> EmbeddingsConfig:

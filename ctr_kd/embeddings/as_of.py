@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from ctr_kd.embeddings.encoder import PooledEncoder, one_thread, set_parameters
+from ctr_kd.embeddings.encoder import build_encoder, one_thread, set_parameters
 from ctr_kd.embeddings.facts import FactsFolder, since_all
 from ctr_kd.embeddings.vectors import Catalogue, VectorTables, distinct
 from feature_store.config import EmbeddingsConfig
@@ -107,7 +107,7 @@ class VectorsAsOf:
 
     def _restart(self) -> None:
         self._tables, self._place = VectorTables(self._config.width), -1
-        self._encoder = PooledEncoder(self._length, self._config.width).eval()
+        self._encoder = build_encoder(self._config, self._length).eval()
         self._catalogue.forget()
 
     def _move(self, place: int) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ctr_kd.embeddings.encoder import PooledEncoder, one_thread, set_parameters
+from ctr_kd.embeddings.encoder import Encoder, build_encoder, one_thread, set_parameters
 from ctr_kd.embeddings.facts import Entry, Facts, FactsFolder, FactsList, since_all
 from ctr_kd.embeddings.vectors import FIRST, NOTHING, SPECIAL, UNKNOWN, Catalogue, VectorTables, distinct
 from feature_store.config import EmbeddingsConfig
@@ -23,7 +23,7 @@ from feature_store.features.click_sequences import ClickSequences, PrefixDigest
 REPLAY_BLOCKS = 36
 NEGATIVE_BLOCKS = 6  # whose clicks the negatives are drawn from: what is live now
 BATCH = 256  # clicks per step
-ENCODER_RATE = 0.01  # Adam's, of the few numbers that all items share
+ENCODER_RATES = {"pooled": 0.01, "bert": 0.001}  # Adam's, of the numbers that all items share
 ALL_EVERY = 24 * 3600 * 10**6  # microseconds between files of all vectors, from one of which everything later can be learned again
 CLICKS_PER_BLOCK = 2000  # least that the length of a block gives on average, where the log's pace decides
 PUBLISH_SECONDS = 10.0  # between two lists: a killed walk goes on from the newest
@@ -61,12 +61,12 @@ class Learner:
     length: int
     catalogue: Catalogue
     tables: VectorTables = field(init=False)
-    encoder: PooledEncoder = field(init=False)
+    encoder: Encoder = field(init=False)
 
     def __post_init__(self) -> None:
         self.tables = VectorTables(self.config.width)
-        self.encoder = PooledEncoder(self.length, self.config.width)
-        self._optimizer = torch.optim.Adam(self.encoder.parameters(), lr=ENCODER_RATE)
+        self.encoder = build_encoder(self.config, self.length)
+        self._optimizer = torch.optim.Adam(self.encoder.parameters(), lr=ENCODER_RATES[self.config.encoder])
         self._touched: set[int] = set()
 
     def parameters(self) -> np.ndarray:
@@ -314,7 +314,7 @@ class Walk:
             for entry in since_all(self._entries, self._complete):
                 learner.take(self.folder.load(entry))
             with one_thread():
-                for block in self._blocks():
+                for block in self.blocks():
                     learner.learn(self.clicks, block)
                     self._keep(learner, block)
                     advance(len(block.clicks))
@@ -338,7 +338,7 @@ class Walk:
         oldest = next(since_all(entries, self._changes_from), None)
         return [entry for entry in entries if oldest is None or entry.until >= oldest.until]
 
-    def _blocks(self) -> Iterator[Block]:
+    def blocks(self) -> Iterator[Block]:
         """Every block of the clicks that are to be learned."""
         done, clicks = self._done, self.clicks
         earliest = pd.Series(clicks.known_at).groupby(clicks.user).cummin().to_numpy()

@@ -111,7 +111,7 @@ def test_the_vectors_of_a_champion_are_refreshed_whatever_the_configuration_says
     write_log(tmp_path / "data" / "events-1.parquet", range(800, 835))
     ended = workspace.start("refresh", "--data", data, "--set", "embeddings=null")
     assert "vectors of the champion: 40 clicks learned" in ended.out and "of the configuration" not in ended.out
-    ended = workspace.start("refresh", "--set", "embeddings={block: 2h, width: 4}")
+    ended = workspace.start("refresh", "--set", "embeddings={block: 2h, width: 16}")
     assert "vectors of the champion: 0 clicks learned" in ended.out and "vectors of the configuration: 820 clicks" in ended.out
 
 

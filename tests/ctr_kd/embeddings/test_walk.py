@@ -18,7 +18,7 @@ from feature_store.features.click_sequences import ClickSequences
 from feature_store.tables.contracts import DataError
 from tests.ctr_kd.embeddings.click_worlds import HOUR, START, known_before, random_events, sequences
 
-CONFIG = EmbeddingsConfig.model_validate({"block": "1h", "width": 4, "negatives": 8, "replay": "6h"})
+CONFIG = EmbeddingsConfig.model_validate({"block": "1h", "width": 8, "negatives": 8, "replay": "6h"})
 LENGTH = 5
 
 
@@ -53,6 +53,19 @@ def test_resumed_is_uninterrupted(tmp_path_factory: pytest.TempPathFactory, seed
             walked(sequences(known), often, moment)
     walked(sequences(events), often, end)
     assert contents(often) == contents(once)
+
+
+def test_a_resumed_bert_is_an_uninterrupted_one(tmp_path: Path) -> None:
+    config, events = CONFIG.model_copy(update={"encoder": "bert", "layers": 2}), random_events(5)
+    walked(sequences(events), tmp_path / "once", START + 70 * HOUR, config=config)
+    for stop in (10, 41):
+        moment = START + stop * HOUR
+        walked(sequences(known_before(events, moment)), tmp_path / "often", moment, config=config)
+    walked(sequences(events), tmp_path / "often", START + 70 * HOUR, config=config)
+    assert contents(tmp_path / "often") == contents(tmp_path / "once")
+    clicks, moments = sequences(events), np.array([START + 60 * HOUR])
+    pooled = products(clicks, tmp_path / "once", moments, config)
+    assert np.isfinite(pooled).all()
 
 
 def test_a_kill_between_file_and_list_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
