@@ -352,12 +352,20 @@ class EmbeddingsConfig(Config):
     negatives: int = Field(128, ge=1, le=65536, description="clicks of the last blocks whose items each step tells the clicked ones from")
     learning_rate: float = Field(0.2, gt=0, description="rate of row-wise Adagrad")
     unknown_rate: float = Field(0.05, ge=0, lt=1, description="share of items that are read as one never seen, which trains its vector")
+    stale_rate: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="share of the training requests that read older vectors, up to 36 blocks, as after refreshes that were missed: "
+        "so models learn what their age means",
+    )
     forget: Duration = Field(parse_duration("30d"), description="an item that nobody clicked for so long is one never seen again")
     seed: int = Field(13, ge=0, lt=2**32, description="seed of the first vectors, the order of clicks and the negatives")
 
     @model_validator(mode="after")
     def _keys_have_an_effect(self) -> EmbeddingsConfig:
-        if self.encoder != "bert" and {"layers", "heads"} & self.model_fields_set:
+        fields = type(self).model_fields
+        if self.encoder != "bert" and any(getattr(self, name) != fields[name].default for name in ("layers", "heads")):
             raise ValueError("layers and heads are those of a bert: set encoder: bert, or remove them")
         if self.width % self.heads:
             raise ValueError(f"heads ({self.heads}) must divide the width ({self.width})")

@@ -1,4 +1,4 @@
-"""What vectors say of rows as of their time: the product of the state of a history and a candidate."""
+"""What vectors say of rows as of their time: the product of the state of a history and a candidate, and how old they are."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ class Requests(NamedTuple):
     ----------
     moment : int64 array (requests,)
         Microseconds UTC.
+    as_of : int64 array (requests,)
+        The vectors of the last refresh before this time are read, which is the moment where no refresh was missed.
     history : int32 array (requests, length)
         Items, newest click first; -1 where there is none.
     request : int64 array (rows,)
@@ -33,9 +35,25 @@ class Requests(NamedTuple):
     """
 
     moment: np.ndarray
+    as_of: np.ndarray
     history: np.ndarray
     request: np.ndarray
     item: np.ndarray
+
+
+class Products(NamedTuple):
+    """What vectors say of rows.
+
+    Attributes
+    ----------
+    product : float32 array (rows,)
+        Of the state of the history and the vector of the item; NaN without a history, and where nothing was known yet.
+    age : float32 array (rows,)
+        Seconds since all that was known then had been learned; NaN where nothing was known yet.
+    """
+
+    product: np.ndarray
+    age: np.ndarray
 
 
 class VectorsAsOf:
@@ -54,52 +72,50 @@ class VectorsAsOf:
 
     Attributes
     ----------
-    until : int
-        The facts end here, microseconds UTC; 0 where there are none.
+    block : int
+        Length of a block, microseconds.
     """
 
     def __init__(self, folder: FactsFolder, config: EmbeddingsConfig, length: int, items: pa.Table) -> None:
         self._folder, self._config, self._length, self._catalogue = folder, config, length, Catalogue(items)
         known = folder.read()
-        self._entries = [] if known is None else known.entries
-        self.until = self._entries[-1].until if self._entries else 0
-        block = 1 if known is None else known.block
-        self._refresh = block if config.refresh is None else in_microseconds(config.refresh)
+        self._entries, self._until = ([], 0) if known is None else (known.entries, known.until)
+        self.block = 1 if known is None else known.block
+        self._refresh = self.block if config.refresh is None else in_microseconds(config.refresh)
         self._restart()
 
-    def products(self, requests: Requests) -> np.ndarray:
-        """The product of the state of each row's history and the vector of its item, as of the last refresh before its request.
-
-        Returns
-        -------
-        float32 array (rows,)
-            NaN without a history, and where nothing was known yet.
-        """
-        found = np.full(len(requests.item), np.nan, np.float32)
+    def products(self, requests: Requests) -> Products:
+        """What the vectors of the last refresh before each request say of its rows."""
+        product = np.full(len(requests.item), np.nan, np.float32)
         by_request = np.argsort(requests.request, kind="stable")
         bounds = np.searchsorted(requests.request[by_request], np.arange(len(requests.moment) + 1))
+        refreshed = np.minimum(requests.as_of // self._refresh * self._refresh, self._until)
+        age = np.where(refreshed < self._begin, np.nan, (requests.moment - refreshed) / 1e6).astype(np.float32)
         with torch.inference_mode(), one_thread():
-            for some in self._spans(requests.moment):
+            for some in self._spans(refreshed):
                 count = bounds[some + 1] - bounds[some]
                 rows = by_request[np.arange(count.sum()) + np.repeat(bounds[some] - (np.cumsum(count) - count), count)]
                 if self._place < 0 or not len(rows):
                     continue
-                number = np.empty(len(requests.moment), np.int64)
-                number[some] = np.arange(len(some))
+                number = np.repeat(np.arange(len(some)), count)
                 state = self._states(requests.history[some])
                 items, (place,) = distinct(requests.item[rows])
                 target = self._sums(self._tables.target, items)
-                product = (state[torch.from_numpy(number[requests.request[rows]])] * target[place]).sum(1).numpy()
+                found = (state[torch.from_numpy(number)] * target[place]).sum(1).numpy()
                 has_history = (requests.history[some] >= 0).any(1)
-                found[rows] = np.where(has_history[number[requests.request[rows]]], product, np.nan)
-        return found
+                product[rows] = np.where(has_history[number], found, np.nan)
+        return Products(product, age[requests.request])
 
-    def _spans(self, moment: np.ndarray) -> Iterator[np.ndarray]:
+    @property
+    def _begin(self) -> int:
+        """Before this time nothing was known, microseconds UTC."""
+        return self._entries[0].until if self._entries else np.iinfo(np.int64).max
+
+    def _spans(self, refreshed: np.ndarray) -> Iterator[np.ndarray]:
         """Requests that see the same facts, to which the vectors were moved, some at a time."""
-        order = np.argsort(moment, kind="stable")
-        refreshed = moment[order] // self._refresh * self._refresh
+        order = np.argsort(refreshed, kind="stable")
         ends = np.array([entry.until for entry in self._entries], np.int64)
-        entry = np.searchsorted(ends, refreshed, side="right") - 1  # the newest that was there at the refresh
+        entry = np.searchsorted(ends, refreshed[order], side="right") - 1  # the newest that was there at the refresh
         for begin, end in zip(*_runs(entry), strict=True):
             self._move(int(entry[begin]))
             for first in range(begin, end, AT_A_TIME):

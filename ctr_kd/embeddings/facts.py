@@ -64,6 +64,8 @@ class FactsList(JsonFile):
         Digest of what they were learned by.
     block : int
         Length of a block, microseconds.
+    until : int
+        All that became known before (microseconds UTC) was learned.
     changes_from : int
         From this time on (microseconds UTC) the newest entry is of the newest block with clicks; before, it may be older.
     entries : list of Entry
@@ -74,6 +76,7 @@ class FactsList(JsonFile):
 
     settings: str
     block: int
+    until: int
     changes_from: int
     entries: list[Entry]
 

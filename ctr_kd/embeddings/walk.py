@@ -373,7 +373,10 @@ class Walk:
             self._publish()
 
     def _publish(self) -> FactsList:
-        facts = FactsList(settings=self.folder.settings, block=self.block, changes_from=self._changes_from, entries=self._entries)
+        until = self._last if self._done < self._todo else max(self._complete, 0 if self._known is None else self._known.until)
+        facts = FactsList(
+            settings=self.folder.settings, block=self.block, until=until, changes_from=self._changes_from, entries=self._entries
+        )
         if self._known is None or facts.to_json() != self._known.to_json():
             self.folder.write_list(facts)
         self._known, self._published = facts, time.monotonic()

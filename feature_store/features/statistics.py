@@ -33,7 +33,7 @@ from feature_store.features.event_log import Log
 from feature_store.features.listwise_context import LISTWISE, listwise_statistics
 from feature_store.tables.contracts import DataError, nearest
 
-PRODUCT = "embedding_product"  # of vectors that are learned with the clicks, where ``embeddings`` are configured
+PRODUCT, AGE = "embedding_product", "embedding_age"  # of vectors that are learned with the clicks, where ``embeddings`` are configured
 REQUEST_STATISTICS = ("user_clicks", "user_gap", "hour")  # the same for all rows of a request
 ITEM, USER = ("item",), ("user",)
 
@@ -110,7 +110,10 @@ def statistic_meanings(config: StatisticsConfig) -> dict[str, str]:
     known = [*config.declared(), *_of_every_log(config, has_impressions=True)]
     columns = {column for one in known for column in one.key}
     meanings = {one.name: one.meaning for one in (*known, *listwise_statistics(config.listwise_context, known, columns))}
-    return meanings | {PRODUCT: "product of the vectors of history and item, learned from the clicks before; null without a history"}
+    return meanings | {
+        PRODUCT: "product of the vectors of history and item, learned from the clicks before; null without a history",
+        AGE: "seconds since the newest clicks were learned that these vectors know",
+    }
 
 
 def key_columns(log: Log) -> list[str]:

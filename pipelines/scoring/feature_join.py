@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 
 from feature_store.config import AssemblyConfig
 from feature_store.features.historical_features import FeatureLookup, columns_read, compared_columns, moments_of
-from feature_store.features.statistics import PRODUCT
 from feature_store.tables.casting import as_array, id_values
 from feature_store.tables.parquet_files import read_parquet
 from pipelines.config.run import RunConfig
@@ -78,9 +77,7 @@ class StoreFeatures:
                 self._lookup, self._made_as = self._open.enter_context(lookup), config
                 self._products = self._product_lookup(config, lookup.items)
             found = self._lookup.of(table)
-            if self._products is not None and PRODUCT not in found.column_names:
-                found = found.append_column(PRODUCT, self._products.of(found, moments_of(table)))
-            return found
+            return found if self._products is None else self._products.add(found, moments_of(table))
         except BaseException:
             self.broken = True
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ctr_kd.embeddings.as_of import Requests, VectorsAsOf
+from ctr_kd.embeddings.as_of import Products, Requests, VectorsAsOf
 from ctr_kd.embeddings.facts import FactsFolder, FactsList
 from ctr_kd.embeddings.walk import Walk, windows
 from feature_store.config import AssemblyConfig, EmbeddingsConfig
@@ -19,7 +20,7 @@ from feature_store.config_types import duration_text, in_microseconds
 from feature_store.features.click_sequences import read_click_sequences
 from feature_store.features.event_log import microseconds
 from feature_store.features.row_writer import ROW_GROUP
-from feature_store.features.statistics import PRODUCT
+from feature_store.features.statistics import AGE, PRODUCT
 from feature_store.features.summary import ClickSummary
 from feature_store.tables.casting import as_array
 from feature_store.tables.contracts import DataError
@@ -29,6 +30,7 @@ from feature_store.tables.parquet_files import open_pieces, read_parquet
 from pipelines.workspace.context import RunContext, StageContext
 from pipelines.workspace.retention import VECTORS
 
+STALE_BLOCKS = 36  # most that training rows read vectors as after missed refreshes
 _FORMAT = 1  # of the files and of what is learned: another one means that all is learned anew
 
 
@@ -47,8 +49,8 @@ class Learned(NamedTuple):
 
 
 def facts_folder(workspace: Path, embeddings: EmbeddingsConfig, max_length: int) -> FactsFolder:
-    """The folder of a workspace for vectors that are learned by these settings; how often they are refreshed changes none of them."""
-    settings = digest_of([_FORMAT, embeddings.model_dump(mode="json", exclude={"refresh"}), max_length])
+    """The folder of a workspace for vectors that are learned by these settings; how old rows read them changes none of them."""
+    settings = digest_of([_FORMAT, embeddings.model_dump(mode="json", exclude={"refresh", "stale_rate"}), max_length])
     return FactsFolder(workspace / VECTORS / settings[:16], settings)
 
 
@@ -74,11 +76,11 @@ def learn_newest_clicks(run: RunContext, config: AssemblyConfig, needed_from: da
     now = run.as_of or store.known_until()
     if now is None or not len(clicks.item):
         raise DataError(f"{store.root}: holds no click to learn vectors from")
-    begin = None
-    if needed_from is not None:
-        begin = microseconds(needed_from) - in_microseconds(embeddings.refresh) if embeddings.refresh else microseconds(needed_from)
     folder = facts_folder(run.workspace, embeddings, config.history.max_length)
-    walk = Walk(clicks, embeddings, config.history.max_length, folder, microseconds(now), begin)
+    walk = Walk(clicks, embeddings, config.history.max_length, folder, microseconds(now))
+    if needed_from is not None:
+        oldest = (in_microseconds(embeddings.refresh) if embeddings.refresh else 0) + STALE_BLOCKS * walk.block
+        walk = Walk(clicks, embeddings, config.history.max_length, folder, microseconds(now), microseconds(needed_from) - oldest)
     length = int(clicks.known_at.max() - clicks.known_at.min())
     if walk.block > length:
         run.report(f"embeddings.block ({_duration(walk.block)}) is longer than the clicks of the log: no row sees a vector", "ingest")
@@ -98,13 +100,13 @@ def add_products(context: StageContext, config: AssemblyConfig) -> dict[str, Any
     """
     summary = ClickSummary.read(context.output)
     taken = (*summary.context.categorical, *summary.context.dense, *summary.item_attributes, *summary.user_attributes)
-    if PRODUCT in [name.lower() for name in taken]:
-        raise DataError(f"column {PRODUCT} of the log has the name of what `embeddings` adds; rename it in the log and in `source`")
+    for name in {PRODUCT, AGE} & {name.lower() for name in taken}:
+        raise DataError(f"column {name} of the log has the name of what `embeddings` adds; rename it in the log and in `source`")
     learned = learn_newest_clicks(context.run, config, summary.split.train_from or summary_begin(context.output))
     facts = learned.facts
     newest = facts.entries[-1] if facts.entries else None
     add_column(context.workspace, context.output, context.output / "rows.parquet", config)
-    summary.model_copy(update={"statistics": [*summary.statistics, PRODUCT]}).write(context.output)
+    summary.model_copy(update={"statistics": [*summary.statistics, PRODUCT, AGE]}).write(context.output)
     context.report(f"vectors: {learned.clicks:,} clicks learned in blocks of {_duration(facts.block)}, {len(facts.entries)} files of facts")
     folder = facts_folder(context.workspace, _embeddings(config), config.history.max_length).path.name
     return {
@@ -136,13 +138,18 @@ def add_column(workspace: Path, assembly: Path, file: Path, config: AssemblyConf
     """
     products, temporary = RowProducts(workspace, assembly, config), file.with_name(f".{file.name}.tmp")
     with open_pieces(file) as rows:
-        schema = rows.schema_arrow.append(pa.field(PRODUCT, pa.float32()))
+        schema = rows.schema_arrow.append(pa.field(PRODUCT, pa.float32())).append(pa.field(AGE, pa.float32()))
         text = [field.name for field in rows.schema_arrow if pa.types.is_string(field.type) or pa.types.is_dictionary(field.type)]
         with pq.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=text, store_schema=False) as writer:
             for group in range(rows.num_row_groups):
-                table = rows.read_row_group(group)
-                writer.write_table(table.append_column(PRODUCT, [products.of(table)]), row_group_size=ROW_GROUP)
+                table = products.add(rows.read_row_group(group), products.as_of_training)
+                writer.write_table(table, row_group_size=ROW_GROUP)
     temporary.replace(file)
+
+
+def at_its_time(rows: pa.Table, moment: np.ndarray) -> np.ndarray:
+    """Each request reads the vectors of the last refresh before it."""
+    return moment
 
 
 class RowProducts:
@@ -163,28 +170,38 @@ class RowProducts:
         items = read_parquet(assembly / "items.parquet").drop_columns(["code"])
         as_text = pa.table({name: items[name].cast(pa.string()) for name in items.column_names})
         self._vectors = VectorsAsOf(facts_folder(workspace, embeddings, self._length), embeddings, self._length, as_text)
+        self._stale_rate, self._seed = embeddings.stale_rate, embeddings.seed
         self._clicked = read_parquet(assembly / "clicks.parquet", columns=["item"])["item"].to_numpy()
 
-    def of(self, rows: pa.Table, not_after: int | None = None) -> pa.Array:
-        """Products (rows,), null without a history; those of a request are next to each other.
+    def add(self, rows: pa.Table, as_of: Callable[[pa.Table, np.ndarray], np.ndarray]) -> pa.Table:
+        """Rows (rows, columns) with the product, null without a history, and the age of the vectors; both replace what there is.
 
         Parameters
         ----------
         rows : pa.Table
-        not_after : int, optional
-            Rows later than this (microseconds UTC) read what was known then.
+            Those of a request are next to each other.
+        as_of : callable
+            Takes the first rows of all requests and their times (microseconds UTC), and gives the times as of which each reads vectors.
         """
         request = rows["request"].to_numpy()
         begins = np.flatnonzero(np.diff(request, prepend=-1))
         position, seen = windows(rows["history_end"].to_numpy()[begins], rows["history_start"].to_numpy()[begins], self._length)
         moment = rows["timestamp"].to_numpy()[begins]
         asked = Requests(
-            moment=moment if not_after is None else np.minimum(moment, not_after),
+            moment=moment,
+            as_of=as_of(rows.take(pa.array(begins)), moment),
             history=_items_at(self._clicked, position, seen),
             request=np.repeat(np.arange(len(begins)), np.diff(np.append(begins, len(request)))),
             item=rows["item"].to_numpy(),
         )
-        return _nullable(self._vectors.products(asked))
+        return _with_products(rows, self._vectors.products(asked))
+
+    def as_of_training(self, rows: pa.Table, moment: np.ndarray) -> np.ndarray:
+        """Of requests of the training window some, by chance, as if refreshes had been missed; all others read what they would."""
+        in_training = pc.equal(rows["split"].cast(pa.string()), "train").to_numpy()
+        chance, times = (_uniform(rows["request"].to_numpy(), self._seed + n) for n in range(2))
+        blocks = (STALE_BLOCKS**times).astype(np.int64)  # few blocks as often as many
+        return np.where(in_training & (chance < self._stale_rate), moment - blocks * self._vectors.block, moment)
 
 
 class ProductLookup:
@@ -209,21 +226,20 @@ class ProductLookup:
             facts_folder(workspace, embeddings, self._length), embeddings, self._length, pa.concat_tables([items, nobody])
         )
 
-    @property
-    def until(self) -> int:
-        """The vectors end here, microseconds UTC; 0 where none were learned."""
-        return self._vectors.until
-
-    def of(self, frame: pa.Table, moment: np.ndarray) -> pa.Array:
-        """Products (rows,) of rows with ``item_id`` and ``history``, at some moments (rows,), microseconds UTC."""
+    def add(self, frame: pa.Table, moment: np.ndarray) -> pa.Table:
+        """Rows with ``item_id`` and ``history``, at some moments (rows,) in microseconds UTC, with what they lack of product and age."""
         history = as_array(frame["history"])
         user = [as_array(frame["user_id"]).cast(pa.string())] if "user_id" in frame.column_names else [np.arange(frame.num_rows)]
         _, first, request = np.unique(number_equal_rows([moment, *user]), return_index=True, return_inverse=True)
         offsets = history.offsets.to_numpy()
         clicked = self._codes(history.values)
         position, seen = windows(offsets[1:][first], offsets[:-1][first], self._length)
-        asked = Requests(moment[first], _items_at(clicked, position, seen), request, self._codes(as_array(frame["item_id"])))
-        return _nullable(self._vectors.products(asked))
+        asked = Requests(moment[first], moment[first], _items_at(clicked, position, seen), request, self._codes(as_array(frame["item_id"])))
+        own = {name: frame[name] for name in (PRODUCT, AGE) if name in frame.column_names}
+        found = _with_products(frame, self._vectors.products(asked))
+        for name, column in own.items():
+            found = found.set_column(found.column_names.index(name), name, column)
+        return found
 
     def _codes(self, ids: pa.Array) -> np.ndarray:
         return pc.index_in(ids.cast(pa.string()), value_set=self._ids).fill_null(self._none).to_numpy(zero_copy_only=False).astype(np.int32)
@@ -234,8 +250,21 @@ def _items_at(clicked: np.ndarray, position: np.ndarray, seen: np.ndarray) -> np
     return np.where(seen, clicked[position], -1).astype(np.int32) if len(clicked) else np.full(position.shape, -1, np.int32)
 
 
-def _nullable(values: np.ndarray) -> pa.Array:
-    return pa.array(values, pa.float32(), mask=np.isnan(values))
+def _with_products(rows: pa.Table, found: Products) -> pa.Table:
+    for name, values in ((PRODUCT, found.product), (AGE, found.age)):
+        column = pa.array(values, pa.float32(), mask=np.isnan(values))
+        place = rows.column_names.index(name) if name in rows.column_names else rows.num_columns
+        rows = rows.set_column(place, name, column) if place < rows.num_columns else rows.append_column(name, column)
+    return rows
+
+
+def _uniform(numbers: np.ndarray, seed: int) -> np.ndarray:
+    """A number from 0 to 1 for each of some numbers, the same every time (Steele et al. 2014, SplitMix64)."""
+    with np.errstate(over="ignore"):
+        z = (numbers.astype(np.uint64) + np.uint64(seed + 1)) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return ((z ^ (z >> np.uint64(31))) >> np.uint64(11)) / float(1 << 53)
 
 
 def _embeddings(config: AssemblyConfig) -> EmbeddingsConfig:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
+
 from ctr_kd.evaluation.evaluate import evaluate_models
 from ctr_kd.metrics import of_full_stream
 from feature_store.config import AssemblyConfig
@@ -30,16 +32,15 @@ def figures_by_refresh(context: StageContext, test: ClickRows, shipped: str) -> 
     if PRODUCT not in test.summary.statistics:
         return None
     from ctr_kd.export.exported_graph import ExportedGraph
-    from pipelines.tasks.embedding_facts import RowProducts
+    from pipelines.tasks.embedding_facts import RowProducts, at_its_time
 
     assembly = task_of(context.config).assembly(context.inputs["ingest"], "student")
     graph = ExportedGraph(context.inputs["distill"] / EXPORTS[shipped] / "student.onnx")
     rows, scores = test.read("test"), {}
-    column = rows.column_names.index(PRODUCT)
     ends = microseconds(test.summary.split.train_until)
     for refresh, config in _slower(context):
         products = RowProducts(context.workspace, context.inputs["ingest"], config)
-        stale = rows.set_column(column, PRODUCT, products.of(rows, ends if refresh is None else None))
+        stale = products.add(rows, (lambda _, moment: np.minimum(moment, ends)) if refresh is None else at_its_time)
         score = probabilities(graph.logits(assembly.samples_of(stale)))
         scores["never" if refresh is None else duration_text(refresh)] = of_full_stream(score, test.negative_sampling_rate)
     context.report(f"item vectors refreshed every {', '.join(scores)}")

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from feature_store.features.statistics import PRODUCT
+from feature_store.features.statistics import AGE, PRODUCT
 from feature_store.features.summary import ClickSummary
 from tests.pipelines.tiny_workspace import Workspace
 
@@ -65,6 +65,9 @@ def test_vectors_are_the_same_in_training_and_in_production(tmp_path: Path, work
     assert PRODUCT in ClickSummary.read(rows.parent).statistics
     assembled = pq.read_table(rows)
     assert assembled[PRODUCT].null_count < assembled.num_rows / 4  # only the first clicks of each user have none before them
+    age, split = assembled[AGE].to_numpy(), assembled["split"].to_numpy(zero_copy_only=False)
+    assert 0 < np.mean(age[split == "train"] > HOUR) < 0.2  # as if refreshes had been missed
+    assert np.nanmax(age[split != "train"]) < HOUR
     (transfer,) = workspace.path.glob("artifacts/*/*/transfer.parquet")
     assert pq.read_table(transfer)[PRODUCT].null_count < pq.read_table(transfer).num_rows / 4
     metrics = json.loads((workspace.path / "reports" / "latest" / "metrics.json").read_text())

@@ -37,8 +37,8 @@ def products(clicks: ClickSequences, folder: Path, moments: np.ndarray, config: 
     items = clicks.items.num_rows
     history = np.tile(np.array([0, 1, 2, -1, -1], np.int32), (len(moments), 1))
     request = np.repeat(np.arange(len(moments)), items)
-    asked = Requests(moments, history, request, np.tile(np.arange(items, dtype=np.int32), len(moments)))
-    return VectorsAsOf(FactsFolder(folder, "these"), config, LENGTH, clicks.items).products(asked).reshape(len(moments), items)
+    asked = Requests(moments, moments, history, request, np.tile(np.arange(items, dtype=np.int32), len(moments)))
+    return VectorsAsOf(FactsFolder(folder, "these"), config, LENGTH, clicks.items).products(asked).product.reshape(len(moments), items)
 
 
 @settings(max_examples=10, deadline=None)
@@ -132,9 +132,13 @@ def test_a_coin_flip_cannot_be_foreseen(tmp_path: Path) -> None:
         history, seen = windows(mine, clicks.first[mine], LENGTH)
         moment = clicks.known_at[mine]
         asked = Requests(
-            moment, np.where(seen, clicks.item[history], -1).astype(np.int32), np.repeat(np.arange(len(mine)), 2), np.tile(both, len(mine))
+            moment,
+            moment,
+            np.where(seen, clicks.item[history], -1).astype(np.int32),
+            np.repeat(np.arange(len(mine)), 2),
+            np.tile(both, len(mine)),
         )
-        found = vectors.products(asked).reshape(-1, 2)
+        found = vectors.products(asked).product.reshape(-1, 2)
         clicked, other = (
             found[np.arange(len(mine)), side]
             for side in ((clicks.item[mine] == both[1]).astype(int), (clicks.item[mine] == both[0]).astype(int))
@@ -156,8 +160,9 @@ def test_what_users_like_is_learned(tmp_path: Path) -> None:
     walked(clicks, tmp_path, START + 49 * HOUR)
     items = clicks.items.num_rows
     even = np.tile(np.array([0, 2, 4, 6, 8], np.int32), (1, 1))
-    asked = Requests(np.array([START + 49 * HOUR]), even, np.zeros(items, np.int64), np.arange(items, dtype=np.int32))
-    found = VectorsAsOf(FactsFolder(tmp_path, "these"), CONFIG, LENGTH, clicks.items).products(asked)
+    moment = np.array([START + 49 * HOUR])
+    asked = Requests(moment, moment, even, np.zeros(items, np.int64), np.arange(items, dtype=np.int32))
+    found = VectorsAsOf(FactsFolder(tmp_path, "these"), CONFIG, LENGTH, clicks.items).products(asked).product
     assert found[::2].min() > found[1::2].max()
 
 
@@ -224,8 +229,8 @@ def test_an_unseen_item_is_known_by_its_attribute(tmp_path: Path) -> None:
     names = clicks.items["item_id"].to_pylist()
     asked_items = np.array([names.index(name) for name in ("x_even", "x_none", "x_odd")], np.int32)
     history = np.array([[0, 2, 4, 6, 8]], np.int32)
-    asked = Requests(np.array([new]), history, np.zeros(3, np.int64), asked_items)
-    even, _, odd = VectorsAsOf(FactsFolder(tmp_path, "these"), CONFIG, LENGTH, clicks.items).products(asked)
+    asked = Requests(np.array([new]), np.array([new]), history, np.zeros(3, np.int64), asked_items)
+    even, _, odd = VectorsAsOf(FactsFolder(tmp_path, "these"), CONFIG, LENGTH, clicks.items).products(asked).product
     assert even > odd
 
 
@@ -233,11 +238,12 @@ def test_without_history_or_before_the_first_block_nothing_is_said(tmp_path: Pat
     clicks = sequences(random_events(2))
     walked(clicks, tmp_path, START + 70 * HOUR)
     vectors = VectorsAsOf(FactsFolder(tmp_path, "these"), CONFIG, LENGTH, clicks.items)
+    moment = np.array([START + 50 * HOUR, START - HOUR, START + 50 * HOUR])
     none, some = np.full(LENGTH, -1, np.int32), np.array([0, 1, -1, -1, -1], np.int32)
-    asked = Requests(
-        np.array([START + 50 * HOUR, START - HOUR, START + 50 * HOUR]), np.stack([none, some, some]), np.arange(3), np.zeros(3, np.int32)
-    )
-    assert np.isnan(vectors.products(asked)).tolist() == [True, True, False]
+    asked = Requests(moment, moment, np.stack([none, some, some]), np.arange(3), np.zeros(3, np.int32))
+    found = vectors.products(asked)
+    assert np.isnan(found.product).tolist() == [True, True, False]
+    assert np.isnan(found.age).tolist() == [False, True, False]
 
 
 def test_a_longer_refresh_sees_older_facts(tmp_path: Path) -> None:
@@ -249,6 +255,23 @@ def test_a_longer_refresh_sees_older_facts(tmp_path: Path) -> None:
     np.testing.assert_array_equal(products(clicks, tmp_path, moments, slow), products(clicks, tmp_path, refreshed))
 
 
+def test_missed_refreshes_are_older_vectors_and_their_age(tmp_path: Path) -> None:
+    clicks = sequences(random_events(4))
+    walked(clicks, tmp_path, START + 70 * HOUR)
+    vectors, history = VectorsAsOf(FactsFolder(tmp_path, "these"), CONFIG, LENGTH, clicks.items), np.array([[0, 1, 2, -1, -1]], np.int32)
+    moment = np.array([START + 40 * HOUR + 90 * 10**6])
+
+    def read(as_of: int) -> tuple[list[float], list[float]]:
+        asked = Requests(moment, np.array([as_of]), history, np.zeros(4, np.int64), np.arange(4, dtype=np.int32))
+        return vectors.products(asked).product.tolist(), vectors.products(asked).age.tolist()
+
+    assert read(moment[0])[1] == [90.0] * 4
+    assert read(moment[0] - 5 * HOUR)[1] == [5 * 3600 + 90.0] * 4
+    assert read(moment[0] - 5 * HOUR)[0] == products(clicks, tmp_path, moment - 5 * HOUR)[0, :4].tolist()
+    moment = np.array([START + 75 * HOUR])  # nothing was learned since
+    assert read(moment[0])[1] == [5 * 3600.0] * 4
+
+
 def test_going_back_in_time_begins_anew(tmp_path: Path) -> None:
     clicks = sequences(random_events(6))
     walked(clicks, tmp_path, START + 70 * HOUR)
@@ -256,7 +279,8 @@ def test_going_back_in_time_begins_anew(tmp_path: Path) -> None:
 
     def at(hour: int) -> np.ndarray:
         history = np.array([[0, 1, 2, -1, -1]], np.int32)
-        return vectors.products(Requests(np.array([START + hour * HOUR]), history, np.zeros(4, np.int64), np.arange(4, dtype=np.int32)))
+        moment = np.array([START + hour * HOUR])
+        return vectors.products(Requests(moment, moment, history, np.zeros(4, np.int64), np.arange(4, dtype=np.int32))).product
 
     early = at(20)
     at(60)
