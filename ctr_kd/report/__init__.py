@@ -1,5 +1,6 @@
 """The result of a run for people: an HTML report, and a table for the terminal."""
 
+from ctr_kd.report.backtest import render_backtest
 from ctr_kd.report.conclusions import Verdict, coverage, verdict
 from ctr_kd.report.features import render_features
 from ctr_kd.report.findings import WORDS, Figure, quality
@@ -16,6 +17,7 @@ __all__ = [
     "coverage",
     "quality",
     "render",
+    "render_backtest",
     "render_features",
     "render_monitoring",
     "render_proof",

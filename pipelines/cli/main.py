@@ -18,6 +18,7 @@ from rich.console import Console as Screen
 
 from ctr_kd.training.distributed import launched
 from feature_store.tables.plain_text import plain
+from pipelines.cli.backtest import backtest_command
 from pipelines.cli.experiments import features_command, next_item_command, prove_command, sweep_command
 from pipelines.cli.neighbours import neighbours_table
 from pipelines.cli.options import Date, Options, Place, common, set_debug
@@ -120,6 +121,7 @@ cli.add_command(features_command)
 cli.add_command(next_item_command)
 cli.add_command(prove_command)
 cli.add_command(sweep_command)
+cli.add_command(backtest_command)
 
 
 @cli.command("neighbours")

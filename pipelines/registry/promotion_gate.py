@@ -235,14 +235,15 @@ def export_checks(parity: float, smoke: str | None, foreign: Sequence[str], boun
     ]
 
 
-def champion_checks(differences: Mapping[str, Difference], champion: ModelFigures, bounds: RegisterConfig) -> list[Check]:
+def champion_checks(differences: Mapping[str, Difference], champion: Mapping[str, MetricValue], bounds: RegisterConfig) -> list[Check]:
     """The challenger is, with 95 % confidence, hardly worse than the champion on the same rows.
 
     Parameters
     ----------
     differences : mapping of str to Difference
         Challenger minus champion by metric, from a paired bootstrap.
-    champion : ModelFigures
+    champion : mapping of str to MetricValue
+        What the champion has there.
     bounds : RegisterConfig
 
     Notes
@@ -251,14 +252,14 @@ def champion_checks(differences: Mapping[str, Difference], champion: ModelFigure
 
     Examples
     --------
-    >>> champion = ModelFigures({"auc": MetricValue(0.7), "log_loss": MetricValue(0.5)}, 0.1, 1000, Latency(2.0, 2.1, 5, 40))
+    >>> champion = {"auc": MetricValue(0.7), "log_loss": MetricValue(0.5)}
     >>> found = {"auc": MetricDifference(0.0, -0.02, 0.022), "log_loss": MetricDifference(0.0, 0.0, 0.01)}
     >>> [(check.name, check.bound, check.passed) for check in champion_checks(found, champion, RegisterConfig())]
     [('auc_against_champion_low', '>= -0.005', False), ('log_loss_against_champion_high', '<= 0.05', True)]
     """
-    rank = "accuracy" if "accuracy" in champion.metrics else "auc"
+    rank = "accuracy" if "accuracy" in champion else "auc"
     ranked, loss = differences.get(rank, _NOT_MEASURED), differences.get("log_loss", _NOT_MEASURED)
-    room = bounds.log_loss_margin * (champion.metric("log_loss").value or 0.0)
+    room = bounds.log_loss_margin * (champion.get("log_loss", _NOT_MEASURED).value or 0.0)
     return [
         at_least(f"{rank}_against_champion_low", ranked.low, -bounds.champion_margin, ranked.reason),
         at_most("log_loss_against_champion_high", loss.high, room, loss.reason),

@@ -202,7 +202,7 @@ def gate_answers(
         if other:
             context.report(f"comparing with champion version {champion} on the newest of {rows.num_rows:,} test rows")
         found = compare_with_champion(test=test, rows=rows, trained=trained, model=model, champion=other, bounds=bounds)
-        beside = champion_checks(found.differences, found.champion, bounds) if found.champion else []
+        beside = champion_checks(found.differences, found.champion.metrics, bounds) if found.champion else []
         beside += slice_checks(found.parts, bounds)
         if champion is not None and other:
             beside += window_checks(test.window_end(), registry.tags_of(champion).get(WINDOW_TAG), bounds)

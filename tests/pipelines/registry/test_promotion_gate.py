@@ -89,14 +89,14 @@ def test_the_export_can_refuse() -> None:
 @pytest.mark.parametrize("rank", ["auc", "accuracy"])
 def test_the_champion_is_beaten_or_nearly_so_with_confidence(low: float | None, passed: bool, rank: str) -> None:
     champion = figures(**{rank: {"value": 0.7}})
-    found = champion_checks({rank: MetricDifference(0.0, low=low), "log_loss": MetricDifference(0.0, high=0.0)}, champion, BOUNDS)
+    found = champion_checks({rank: MetricDifference(0.0, low=low), "log_loss": MetricDifference(0.0, high=0.0)}, champion.metrics, BOUNDS)
     assert names_of_failed(found) == ([] if passed else [f"{rank}_against_champion_low"])
 
 
 @pytest.mark.parametrize(("high", "passed"), [(0.045, True), (0.046, False), (-1.0, True), (None, False)])
 def test_the_log_loss_may_not_grow_by_more_than_a_share(high: float | None, passed: bool) -> None:
     found = champion_checks(
-        {"auc": MetricDifference(0.0, low=0.0), "log_loss": MetricDifference(0.0, high=high, reason="one user")}, figures(), BOUNDS
+        {"auc": MetricDifference(0.0, low=0.0), "log_loss": MetricDifference(0.0, high=high, reason="one user")}, figures().metrics, BOUNDS
     )
     assert names_of_failed(found) == ([] if passed else ["log_loss_against_champion_high"])
 

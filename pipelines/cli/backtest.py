@@ -1,0 +1,62 @@
+"""The command that runs the nights that a team would have run."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import click
+
+from feature_store.config_types import parse_duration
+from pipelines.cli.options import Options, Time, common
+from pipelines.cli.session import session
+from pipelines.stages import PIPELINE
+from pipelines.tracking.client import tracking_uri
+from pipelines.tracking.tracker import Tracker
+
+
+class Length(click.ParamType[timedelta]):
+    """A duration such as 4h."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command("backtest")
+@common
+@click.option("--start", type=Time(), required=True, help="The first night: when its validation window ends (UTC).")
+@click.option("--end", type=Time(), required=True, help="Where the window after the last night ends at the latest.")
+@click.option("--step", type=Length(), required=True, help="From one night to the next; each is tested on so long after it.")
+def backtest_command(options: Options) -> None:
+    """Run the nights that a team would have run, and say what each was worth afterwards.
+
+    Each night trains everything on windows as long as those of the configuration that end at it, and is measured on the step after it. One
+    test window says little: judge a change of the configuration by the mean over nights, whose interval resamples nights. The page has AUC
+    over time, mean differences, calibration, what the gate would have done, and what each night took. A backtest that was stopped goes on,
+    and a longer one reuses what stands. Nothing is registered. Writes reports/backtest/backtest.json and backtest.html.
+
+    A click of a night's windows that became known after it counts as known: in a log that says when (source.events.ingested) the labels
+    of a night hold more than they did then.
+
+    \b
+    Examples:
+      ctr-kd backtest conf/globo.yaml --data data/globo --workspace work/globo --start 2017-10-10T08:00 --end 2017-10-12T00:00 --step 4h
+      ctr-kd backtest conf/mine.yaml --start 2024-05-01 --end 2024-05-15 --step 1d --set "embeddings={block: 10m}"      judges a change
+    """
+    from pipelines.experiments.backtest import backtest
+
+    if options.first or options.last or options.as_of:
+        raise click.UsageError("backtest runs whole nights, as of each: leave out --from, --until and --as-of")
+    options.config().need_clicks()
+    with session("backtest", options, [stage for stage in PIPELINE if stage.name not in ("register", "score")]) as runner:
+        run, more = runner.context, options.more
+
+        def tracker() -> Tracker:
+            return Tracker(tracking_uri(run.config, run.workspace), run.workspace, run.report)
+
+        click.echo(backtest(runner, more["start"], more["end"], more["step"], tracker))
