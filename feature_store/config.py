@@ -360,6 +360,9 @@ class EmbeddingsConfig(Config):
         "so models learn what their age means",
     )
     forget: Duration = Field(parse_duration("30d"), description="an item that nobody clicked for so long is one never seen again")
+    keep: Duration = Field(
+        parse_duration("14d"), description="files of each block are kept for so long, and longer where the training window begins before"
+    )
     seed: int = Field(13, ge=0, lt=2**32, description="seed of the first vectors, the order of clicks and the negatives")
 
     @model_validator(mode="after")
@@ -367,7 +370,7 @@ class EmbeddingsConfig(Config):
         fields = type(self).model_fields
         if self.encoder != "bert" and any(getattr(self, name) != fields[name].default for name in ("layers", "heads")):
             raise ValueError("layers and heads are those of a bert: set encoder: bert, or remove them")
-        if self.width % self.heads:
+        if self.encoder == "bert" and self.width % self.heads:
             raise ValueError(f"heads ({self.heads}) must divide the width ({self.width})")
         return self
 

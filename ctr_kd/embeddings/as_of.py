@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from ctr_kd.embeddings.facts import FactsFolder, since_all
 from ctr_kd.embeddings.vectors import Catalogue, VectorTables, distinct
 from feature_store.config import EmbeddingsConfig
 from feature_store.config_types import in_microseconds
+from feature_store.tables.contracts import DataError
 
 AT_A_TIME = 8192  # requests
 
@@ -39,6 +40,20 @@ class Requests(NamedTuple):
     history: np.ndarray
     request: np.ndarray
     item: np.ndarray
+
+    def some(self, chosen: np.ndarray) -> Requests:
+        """Some requests (of a mask) and their rows, in their order."""
+        rows = chosen[self.request]
+        number = np.cumsum(chosen) - 1
+        return Requests(self.moment[chosen], self.as_of[chosen], self.history[chosen], number[self.request[rows]], self.item[rows])
+
+
+def joined_requests(parts: Sequence[Requests]) -> Requests:
+    """The requests of parts, one part after the other."""
+    before = np.cumsum([0, *(len(part.moment) for part in parts)])
+    numbered = [part._replace(request=part.request + first) for part, first in zip(parts, before, strict=False)]
+    moment, as_of, history, request, item = (np.concatenate(columns) for columns in zip(*numbered, strict=True))
+    return Requests(moment, as_of, history, request, item)
 
 
 class Products(NamedTuple):
@@ -74,14 +89,24 @@ class VectorsAsOf:
     ----------
     block : int
         Length of a block, microseconds.
+    refresh : int
+        From one refresh to the next, microseconds.
+    until : int
+        All that became known before (microseconds UTC) was learned.
+
+    Raises
+    ------
+    DataError
+        When nothing was ever learned there, or the folder is damaged.
     """
 
     def __init__(self, folder: FactsFolder, config: EmbeddingsConfig, length: int, items: pa.Table) -> None:
         self._folder, self._config, self._length, self._catalogue = folder, config, length, Catalogue(items)
         known = folder.read()
-        self._entries, self._until = ([], 0) if known is None else (known.entries, known.until)
-        self.block = 1 if known is None else known.block
-        self._refresh = self.block if config.refresh is None else in_microseconds(config.refresh)
+        if known is None:
+            raise DataError(f"{folder.path}: no item vectors were learned there")
+        self._entries, self.until, self.block = known.entries, known.until, known.block
+        self.refresh = self.block if config.refresh is None else in_microseconds(config.refresh)
         self._restart()
 
     def products(self, requests: Requests) -> Products:
@@ -89,7 +114,7 @@ class VectorsAsOf:
         product = np.full(len(requests.item), np.nan, np.float32)
         by_request = np.argsort(requests.request, kind="stable")
         bounds = np.searchsorted(requests.request[by_request], np.arange(len(requests.moment) + 1))
-        refreshed = np.minimum(requests.as_of // self._refresh * self._refresh, self._until)
+        refreshed = np.minimum(requests.as_of // self.refresh * self.refresh // self.block * self.block, self.until)
         age = np.where(refreshed < self._begin, np.nan, (requests.moment - refreshed) / 1e6).astype(np.float32)
         with torch.inference_mode(), one_thread():
             for some in self._spans(refreshed):

@@ -43,7 +43,7 @@ class Entry(JsonModel):
     clicks : int
         How many clicks were learned until then, from the beginning of the log.
     clicks_digest : str
-        Of these clicks; see :meth:`feature_store.features.click_sequences.ClickSequences.fingerprints`.
+        Of these clicks; see :class:`feature_store.features.click_sequences.PrefixDigest`.
     file, sha256 : str
     """
 
@@ -143,8 +143,8 @@ class FactsFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         facts.write(self.path)
         named = {entry.file for entry in facts.entries}
-        for file in self.path.glob("*.parquet"):
-            if file.name not in named:
+        for file in self.path.iterdir():
+            if file.suffix in (".parquet", ".tmp") and file.name not in named:
                 file.unlink(missing_ok=True)
 
     def write(self, until: int, kind: Literal["all", "changed"], facts: Facts, clicks: int, clicks_digest: str) -> Entry:
@@ -191,7 +191,7 @@ class FactsFolder:
         return Facts(rows, parameters)
 
     def _damaged(self, file: str, why: str) -> DataError:
-        return DataError(f"{self.path / file} is damaged: {why}; delete {self.path}, and the next run learns these vectors anew")
+        return DataError(f"{self.path / file} is damaged: {why}; delete {self.path}, and what reads it learns the vectors anew")
 
 
 def since_all(entries: Sequence[Entry], until: int) -> Iterator[Entry]:

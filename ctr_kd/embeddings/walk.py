@@ -128,7 +128,7 @@ class Learner:
         rows = tables.add(keys)
         new = torch.arange(before, len(tables))
         tables.read[new] = torch.from_numpy(rng.normal(0.0, FIRST, (len(new), tables.width)).astype(np.float32))
-        if before == len(SPECIAL):  # the very first clicks: an item that was never met has some vector too
+        if before == len(SPECIAL) and not self.tables.read_power[UNKNOWN]:  # the very first clicks: an item never met has some vector too
             tables.read[UNKNOWN] = torch.from_numpy(rng.normal(0.0, FIRST, tables.width).astype(np.float32))
             self._touched.add(UNKNOWN)
         tables.clicked[rows] = until
@@ -256,8 +256,7 @@ def windows(end: np.ndarray, first: np.ndarray, length: int, known: np.ndarray |
 class Walk:
     """One walk through the clicks of a log, from where an earlier one ended.
 
-    What a folder of facts holds is a function of the clicks: where some that were learned are not as they were, what follows is learned
-    anew.
+    What is learned is a function of the clicks: where some that were learned are not as they were, what follows is learned anew.
 
     Parameters
     ----------
@@ -270,7 +269,7 @@ class Walk:
     now : int
         Blocks that end later (microseconds UTC) are not complete.
     changes_from : int, optional
-        What was known at each later time (microseconds UTC) must be told, and nothing earlier need be; None: as it is.
+        What was known at each later time (microseconds UTC) must be told; None: as it is.
 
     Raises
     ------
@@ -290,16 +289,16 @@ class Walk:
         self._order = np.argsort(self.clicks.known_at, kind="stable")
         self._times = self.clicks.known_at[self._order]
         self.block = block_length(self.config, self._times) if self._known is None else self._known.block
-        self._complete = self.now // self.block * self.block
-        before = self._complete if self._known is None else self._known.changes_from
-        self._changes_from = before if self.changes_from is None else self.changes_from
-        self._entries = self._standing()
+        begin, end = (int(self._times[place]) // self.block for place in (0, -1)) if len(self._times) else (0, -1)
+        self._complete = min(self.now // self.block, end + 1) * self.block
+        self._kept_from = self._complete - in_microseconds(self.config.keep)
+        self._changes_from = self._told_from()
+        self._entries, self._cut = self._standing()
         self._replay = REPLAY_BLOCKS * self.block if self.config.replay is None else in_microseconds(self.config.replay)
         self._todo = int(np.searchsorted(self._times, self._complete))
         self._done = self._entries[-1].clicks if self._entries else 0
         self._digest = PrefixDigest(self.clicks, self._order)
-        begin = int(self._times[0]) // self.block * self.block if len(self._times) else 0
-        self._last = self._entries[-1].until if self._entries else begin
+        self._last = self._entries[-1].until if self._entries else begin * self.block
         self._published = time.monotonic()
 
     @property
@@ -320,23 +319,34 @@ class Walk:
                     advance(len(block.clicks))
         return self._publish()
 
-    def _standing(self) -> list[Entry]:
-        """Entries of the clicks as they are now, without those that nobody needs, as far as every later block has one."""
+    def _told_from(self) -> int:
+        """From when on every block has an entry: others may read what an earlier walk kept for them, for as long as ``keep`` says."""
         if self._known is None:
-            return []
-        entries = [entry for entry in self._known.entries if entry.until <= self._complete]
-        digest = PrefixDigest(self.clicks, self._order)
-        same = [entry.clicks_digest == digest.of(entry.clicks) for entry in entries]
-        if not all(same):
-            entries = entries[: same.index(False)]
-        else:
-            entries = list(self._known.entries)  # a walk of an earlier logical time leaves the later ones alone
+            return self._complete if self.changes_from is None else self.changes_from
+        before = self._known.changes_from
+        wanted = before if self.changes_from is None else self.changes_from
+        return min(wanted, max(before, self._kept_from))
+
+    def _standing(self) -> tuple[list[Entry], bool]:
+        """Entries of the clicks as they are now, as far as every block has one that must have, and whether later ones are gone."""
+        if self._known is None:
+            return [], True
+        entries, digest = list(self._known.entries), PrefixDigest(self.clicks, self._order)
+        for place, entry in enumerate(entries):
+            if entry.until > self._complete:  # a walk of an earlier logical time leaves the later ones alone
+                break
+            if entry.clicks != np.searchsorted(self._times, entry.until) or entry.clicks_digest != digest.of(entry.clicks):
+                del entries[place:]
+                break
+        cut = len(entries) < len(self._known.entries)
         if self._changes_from < self._known.changes_from:
-            entries = [entry for entry in entries if entry.until <= self._changes_from]
+            entries, cut = [entry for entry in entries if entry.until <= self._changes_from], True
             while entries and entries[-1].kind != "all":
                 entries.pop()
         oldest = next(since_all(entries, self._changes_from), None)
-        return [entry for entry in entries if oldest is None or entry.until >= oldest.until]
+        needed = 0 if oldest is None else oldest.until
+        kept = [entry for entry in entries if entry.until >= needed or (entry.kind == "all" and entry.until >= self._kept_from)]
+        return kept, cut
 
     def blocks(self) -> Iterator[Block]:
         """Every block of the clicks that are to be learned."""
@@ -373,7 +383,9 @@ class Walk:
             self._publish()
 
     def _publish(self) -> FactsList:
-        until = self._last if self._done < self._todo else max(self._complete, 0 if self._known is None else self._known.until)
+        until = self._last if self._done < self._todo else self._complete
+        if not self._cut and self._known is not None:
+            until = max(until, self._known.until)
         facts = FactsList(
             settings=self.folder.settings, block=self.block, until=until, changes_from=self._changes_from, entries=self._entries
         )

@@ -17,6 +17,8 @@ from feature_store.engines import open_engine
 from feature_store.features.event_log import described_items, load_log
 from feature_store.store.store import Store
 
+AT_A_TIME = 1 << 20  # clicks that are digested together, which bounds the memory
+
 
 class ClickSequences(NamedTuple):
     """Clicks, those of a user next to each other and in order of time.
@@ -62,9 +64,11 @@ class PrefixDigest:
 
     def of(self, count: int) -> str:
         """Digest of so many clicks; they must not become fewer from one call to the next."""
-        here, clicks = self._order[self._done : count], self._clicks
-        columns = self._item[clicks.item[here]], self._user[clicks.user[here]], clicks.known_at[here].view(np.uint64)
-        self._so_far.update(np.stack(columns, axis=1).tobytes())
+        clicks = self._clicks
+        for begin in range(self._done, count, AT_A_TIME):
+            here = self._order[begin : min(begin + AT_A_TIME, count)]
+            columns = self._item[clicks.item[here]], self._user[clicks.user[here]], clicks.known_at[here].view(np.uint64)
+            self._so_far.update(np.stack(columns, axis=1).tobytes())
         self._done = count
         return self._so_far.copy().hexdigest()
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.config import AssemblyConfig
+from feature_store.features.event_log import microseconds
 from feature_store.features.historical_features import FeatureLookup, columns_read, compared_columns, moments_of
 from feature_store.tables.casting import as_array, id_values
 from feature_store.tables.parquet_files import read_parquet
@@ -86,9 +87,13 @@ class StoreFeatures:
         """What knows the products of vectors; None where the model reads none."""
         if config.embeddings is None:
             return None
-        from pipelines.tasks.embedding_facts import ProductLookup
+        from pipelines.tasks.embedding_facts import ProductLookup, facts_folder, learn_newest_clicks
 
-        return ProductLookup(self._run.workspace, config, items)
+        known = facts_folder(self._run.workspace, config.embeddings, config.history.max_length).read()
+        newest = self._run.store.known_until()
+        if known is None or (newest is not None and known.until + known.block <= microseconds(newest)):
+            learn_newest_clicks(self._run, config)  # of a champion with other settings than the configuration, whose rows are made already
+        return ProductLookup(self._run.workspace, config, items, None if self._as_of is None else microseconds(self._as_of))
 
     def user_attributes(self, user_id: pa.ChunkedArray, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
         """Those of the named columns that the store's users have, for a user id per row; null for a user it does not know."""
@@ -161,7 +166,8 @@ class Joiner:
         if not self.compares_candidates(table.column_names):
             statistics = made_as.statistics.model_copy(update={"listwise_context": ()})
             made_as = made_as.model_copy(update={"statistics": statistics})
-        keys = [name for name in self._features.columns(made_as) if name in table.column_names]
+        read = [*self._features.columns(made_as), *([] if made_as.embeddings is None else ["history"])]
+        keys = [name for name in read if name in table.column_names]
         joined = self._features.of(table.select(keys), made_as)
         columns = {name: joined[name] for name in lacking if name in joined.column_names}
         if "user_id" in keys:

@@ -19,8 +19,9 @@ from feature_store.text.ingest import resource_files
 from pipelines.config.run import scalar
 from pipelines.errors import ConfigError
 from pipelines.tasks import task_of
-from pipelines.workspace.artifacts import read_json_as
+from pipelines.workspace.artifacts import Artifact, read_json_as
 from pipelines.workspace.context import RunContext, Stage, StageContext
+from pipelines.workspace.retention import VECTORS
 
 _SHOWN = 3  # keys that a refusal names
 
@@ -183,9 +184,16 @@ def assemble_rows(context: StageContext) -> None:
     context.record(facts | {"quarantined_rows": context.store.quarantined_rows()})
 
 
+def vectors_are_there(context: StageContext) -> bool:
+    """Whether the item vectors that the rows read, and that later stages read too, are still where they were learned."""
+    folder = Artifact(context.output).finished.facts.get(VECTORS)
+    return folder is None or (context.workspace / VECTORS / folder / "facts.json").is_file()
+
+
 STAGE = Stage(
     "ingest",
     assemble_rows,
+    up_to_date=vectors_are_there,
     # The engine's memory and threads are no keys: they change how fast rows are assembled, not the rows.
     keys=("source", "split", "candidates", "history", "statistics", "vocabulary", "embeddings", "tokens"),
     outside=bring_store_up_to_date,

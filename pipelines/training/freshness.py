@@ -32,7 +32,7 @@ def figures_by_refresh(context: StageContext, test: ClickRows, shipped: str) -> 
     if PRODUCT not in test.summary.statistics:
         return None
     from ctr_kd.export.exported_graph import ExportedGraph
-    from pipelines.tasks.embedding_facts import RowProducts, at_its_time
+    from pipelines.tasks.embedding_facts import RowProducts, with_products
 
     assembly = task_of(context.config).assembly(context.inputs["ingest"], "student")
     graph = ExportedGraph(context.inputs["distill"] / EXPORTS[shipped] / "student.onnx")
@@ -40,7 +40,8 @@ def figures_by_refresh(context: StageContext, test: ClickRows, shipped: str) -> 
     ends = microseconds(test.summary.split.train_until)
     for refresh, config in _slower(context):
         products = RowProducts(context.workspace, context.inputs["ingest"], config)
-        stale = products.add(rows, (lambda _, moment: np.minimum(moment, ends)) if refresh is None else at_its_time)
+        asked = products.requests(rows)
+        stale = with_products(rows, products.of(asked if refresh else asked._replace(as_of=np.minimum(asked.moment, ends))))
         score = probabilities(graph.logits(assembly.samples_of(stale)))
         scores["never" if refresh is None else duration_text(refresh)] = of_full_stream(score, test.negative_sampling_rate)
     context.report(f"item vectors refreshed every {', '.join(scores)}")

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ctr_kd.embeddings import walk
 from ctr_kd.embeddings.as_of import Requests, VectorsAsOf
 from ctr_kd.embeddings.facts import FactsFolder, FactsList
 from ctr_kd.embeddings.walk import Walk, block_length, windows
@@ -64,8 +65,7 @@ def test_a_resumed_bert_is_an_uninterrupted_one(tmp_path: Path) -> None:
     walked(sequences(events), tmp_path / "often", START + 70 * HOUR, config=config)
     assert contents(tmp_path / "often") == contents(tmp_path / "once")
     clicks, moments = sequences(events), np.array([START + 60 * HOUR])
-    pooled = products(clicks, tmp_path / "once", moments, config)
-    assert np.isfinite(pooled).all()
+    assert np.isfinite(products(clicks, tmp_path / "once", moments, config)).all()
 
 
 def test_a_kill_between_file_and_list_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,9 +80,12 @@ def test_a_kill_between_file_and_list_loses_nothing(tmp_path: Path, monkeypatch:
         return write(self, *arguments)
 
     monkeypatch.setattr(FactsFolder, "write", killed)
+    monkeypatch.setattr(walk, "PUBLISH_SECONDS", -1.0)  # a list after each file
     with pytest.raises(KeyboardInterrupt):
         walked(clicks, tmp_path / "killed", end)
     monkeypatch.undo()
+    left = FactsFolder(tmp_path / "killed", "these").read()
+    assert left is not None and len(left.entries) == 19
     walked(clicks, tmp_path / "killed", end)
     assert contents(tmp_path / "killed") == contents(tmp_path / "once")
 
@@ -173,8 +176,7 @@ def test_facts_begin_where_they_are_needed(tmp_path: Path) -> None:
     some = walked(clicks, tmp_path / "some", end, changes_from=begin)
     moments = np.arange(begin, end, HOUR // 3)
     np.testing.assert_array_equal(products(clicks, tmp_path / "some", moments), products(clicks, tmp_path / "every", moments))
-    assert len(some.entries) < len(every.entries)
-    assert some.entries[0].kind == "all"
+    assert len(some.entries) < len(every.entries) and some.entries[0].kind == "all"
     assert {file.name for file in (tmp_path / "some").glob("*.parquet")} == {entry.file for entry in some.entries}
     walked(clicks, tmp_path / "some", end, changes_from=START)  # and further back, they are learned again
     np.testing.assert_array_equal(
@@ -194,6 +196,47 @@ def test_a_click_that_comes_to_light_is_learned_where_it_belongs(tmp_path: Path)
     until = [entry.until for entry in before.entries]
     assert all(same[: until.index(START + 35 * HOUR)])
     assert not same[until.index(START + 36 * HOUR)]
+
+
+def test_a_late_click_in_the_newest_block_is_learned_with_it(tmp_path: Path) -> None:
+    """The block counted as complete when a later click was seen; then one of its last second came to light."""
+    events, moment = random_events(7), START + 40 * HOUR
+    known = known_before(events, moment)
+    walked(sequences(known), tmp_path / "mended", moment)
+    late = ("u1", "i003", moment - 1, moment - 1)
+    walked(sequences([*events, late]), tmp_path / "mended", START + 70 * HOUR)
+    walked(sequences([*events, late]), tmp_path / "once", START + 70 * HOUR)
+    assert contents(tmp_path / "mended") == contents(tmp_path / "once")
+
+
+def test_one_walk_leaves_what_another_needs(tmp_path: Path) -> None:
+    """Nights with later windows, and runs as of an earlier time with earlier ones, share the folder."""
+    events, end = random_events(5), START + 70 * HOUR
+    clicks, moments = sequences(events), np.arange(START + 40 * HOUR, end, HOUR // 2)
+    walked(clicks, tmp_path / "shared", end, changes_from=START + 40 * HOUR)
+    before = products(clicks, tmp_path / "shared", moments)
+    walked(clicks, tmp_path / "shared", end, changes_from=START + 60 * HOUR)
+    np.testing.assert_array_equal(products(clicks, tmp_path / "shared", moments), before)
+    # further back, as of earlier: what is later is not told any more, and does not count as told
+    earlier = walked(sequences(known_before(events, START + 45 * HOUR)), tmp_path / "shared", START + 45 * HOUR, changes_from=START)
+    assert earlier.until == START + 45 * HOUR
+    again = walked(clicks, tmp_path / "shared", end, changes_from=START + 40 * HOUR)
+    assert again.until == (clicks.known_at.max() // HOUR + 1) * HOUR
+    np.testing.assert_array_equal(products(clicks, tmp_path / "shared", moments), before)
+
+
+def test_files_of_blocks_go_after_a_time(tmp_path: Path) -> None:
+    config, clicks = CONFIG.model_copy(update={"keep": 10 * CONFIG.block}), sequences(random_events(5))
+    walked(clicks, tmp_path, START + 40 * HOUR, config=config)
+    facts = walked(clicks, tmp_path, START + 70 * HOUR, changes_from=START + 65 * HOUR, config=config)
+    assert facts.changes_from >= START + 50 * HOUR
+    assert {file.name for file in tmp_path.iterdir()} == {FactsList.FILE, *(entry.file for entry in facts.entries)}
+
+
+def test_no_time_of_a_command_makes_vectors_young(tmp_path: Path) -> None:
+    clicks = sequences(random_events(6))
+    facts = walked(clicks, tmp_path, START + 1000 * HOUR)
+    assert facts.until == (clicks.known_at.max() // HOUR + 1) * HOUR
 
 
 def test_an_earlier_logical_time_leaves_later_facts_alone(tmp_path: Path) -> None:
@@ -268,8 +311,8 @@ def test_missed_refreshes_are_older_vectors_and_their_age(tmp_path: Path) -> Non
     assert read(moment[0])[1] == [90.0] * 4
     assert read(moment[0] - 5 * HOUR)[1] == [5 * 3600 + 90.0] * 4
     assert read(moment[0] - 5 * HOUR)[0] == products(clicks, tmp_path, moment - 5 * HOUR)[0, :4].tolist()
-    moment = np.array([START + 75 * HOUR])  # nothing was learned since
-    assert read(moment[0])[1] == [5 * 3600.0] * 4
+    moment = np.array([START + 75 * HOUR])  # the newest click was fifteen hours before
+    assert read(moment[0])[1] == [15 * 3600.0] * 4
 
 
 def test_going_back_in_time_begins_anew(tmp_path: Path) -> None:
@@ -299,6 +342,11 @@ def test_a_damaged_file_is_named(tmp_path: Path, damage: str) -> None:
     with pytest.raises(DataError, match=file.name):
         products(clicks, tmp_path, np.array([START + 70 * HOUR]))
     shutil.rmtree(tmp_path)
+
+
+def test_where_nothing_was_learned_nothing_is_answered(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no item vectors were learned there"):
+        products(sequences(random_events(8)), tmp_path, np.array([START]))
 
 
 def test_facts_of_other_settings_are_refused(tmp_path: Path) -> None:
