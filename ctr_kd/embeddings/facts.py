@@ -20,6 +20,7 @@ from typing import ClassVar, Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import Field
 
 from ctr_kd.embeddings.vectors import VectorRows
 from feature_store.tables.contracts import DataError
@@ -51,7 +52,7 @@ class Entry(JsonModel):
     kind: Literal["all", "changed"]
     clicks: int
     clicks_digest: str
-    file: str
+    file: str = Field(pattern=r"^[0-9TZ-]+-(all|changed)-[0-9a-f]{12}\.parquet$")
     sha256: str
 
 
@@ -181,8 +182,9 @@ class FactsFolder:
             When it is missing or damaged.
         """
         file = self.path / entry.file
-        if not file.is_file() or sha256_of(file) != entry.sha256:
-            raise self._damaged(entry.file, "missing" if not file.is_file() else "it is not what was written")
+        there = file.is_file() and not file.is_symlink()
+        if not there or sha256_of(file) != entry.sha256:
+            raise self._damaged(entry.file, "it is not what was written" if there else "missing")
         table = read_parquet(file)
         keys = list(zip(table["feature"].to_pylist(), table["value"].to_pylist(), strict=True))
         halves = (_halves(table[name]) for name in ("read", "target"))

@@ -344,6 +344,14 @@ def test_a_damaged_file_is_named(tmp_path: Path, damage: str) -> None:
     shutil.rmtree(tmp_path)
 
 
+def test_a_list_names_no_file_elsewhere(tmp_path: Path) -> None:
+    facts = walked(sequences(random_events(8)), tmp_path, START + 70 * HOUR)
+    text = (tmp_path / FactsList.FILE).read_text()
+    (tmp_path / FactsList.FILE).write_text(text.replace(facts.entries[0].file, "../secret-all-0123456789ab.parquet"))
+    with pytest.raises(DataError, match=r"facts\.json is damaged: entries\.0\.file"):
+        FactsFolder(tmp_path, "these").read()
+
+
 def test_where_nothing_was_learned_nothing_is_answered(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no item vectors were learned there"):
         products(sequences(random_events(8)), tmp_path, np.array([START]))
