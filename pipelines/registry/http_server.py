@@ -10,7 +10,7 @@ import asyncio
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from feature_store.tables.contracts import DataError
 from feature_store.tables.plain_text import plain
 from pipelines.errors import ConfigError
 from pipelines.registry.model_package import DATA
@@ -45,8 +46,9 @@ class BadRequest(Exception):
 
 
 @contextmanager
-def checked_student(registry: Registry, uri: str) -> Iterator[PyfuncStudent]:
-    """A registered student out of a private copy of its files, whose digests were checked; what happens to the files later changes nothing.
+def checked_student(registry: Registry, uri: str) -> Iterator[tuple[PyfuncStudent, Path]]:
+    """A registered student out of a private copy of its files, whose digests were checked, and the folder of the copy; what happens to the
+    files later changes nothing.
 
     Raises
     ------
@@ -55,11 +57,14 @@ def checked_student(registry: Registry, uri: str) -> Iterator[PyfuncStudent]:
     """
     with TemporaryDirectory(prefix="ctr-kd-serve-") as folder:
         copy = registry.download(uri, Path(folder) / "model")
-        yield PyfuncStudent(str(copy / "data" / DATA))
+        yield PyfuncStudent(str(copy / "data" / DATA)), copy
 
 
-def application(student: PyfuncStudent) -> Starlette:
-    """What answers requests.
+Complete = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+def application(student: PyfuncStudent, complete: Complete = lambda frame: frame) -> Starlette:
+    """What answers requests; ``complete`` adds what a frame of them lacks.
 
     ``GET /ping`` (and ``/health``) is answered with 200, ``POST /invocations`` with ``{"predictions": [...]}`` for a body of JSON with
     ``dataframe_records`` or ``dataframe_split``; what cannot be scored with a status from 400 on and
@@ -81,7 +86,7 @@ def application(student: PyfuncStudent) -> Starlette:
             async with asyncio.timeout(MOST_SECONDS):
                 body = await _body(request)
             async with working:
-                answer = await asyncio.to_thread(answer_to, student, known, body)
+                answer = await asyncio.to_thread(answer_to, student, known, body, complete)
         except BadRequest as error:
             return _refusal(str(error), error.status)
         except TimeoutError:
@@ -118,7 +123,7 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
-def answer_to(student: PyfuncStudent, known: frozenset[str], body: bytes) -> str:
+def answer_to(student: PyfuncStudent, known: frozenset[str], body: bytes, complete: Complete = lambda frame: frame) -> str:
     """The answer to a request's body, as JSON.
 
     Parameters
@@ -127,6 +132,8 @@ def answer_to(student: PyfuncStudent, known: frozenset[str], body: bytes) -> str
     known : frozenset of str
         Columns that the student reads; others are passed over, however many there are.
     body : bytes
+    complete : callable
+        Takes a frame of requests, and gives it with what it lacks.
 
     Raises
     ------
@@ -141,9 +148,11 @@ def answer_to(student: PyfuncStudent, known: frozenset[str], body: bytes) -> str
         raise BadRequest("the body is no valid JSON, or holds a number of thousands of digits") from None
     frame = _frame(content, known)
     try:
-        answer = student.predict(frame)
+        answer = student.predict(complete(frame))
     except MlflowException as error:
         raise BadRequest(str(error.message), error.get_http_status_code()) from None
+    except DataError as error:
+        raise BadRequest(str(error)) from None
     return json.dumps({"predictions": answer.to_dict(orient="records")}, allow_nan=False)
 
 

@@ -255,13 +255,19 @@ class ProductLookup:
 
     def add(self, frame: pa.Table, moment: np.ndarray) -> pa.Table:
         """Rows with ``item_id`` and ``history``, at some moments (rows,) in microseconds UTC, with what they lack of product and age."""
+        return self._add(frame, moment, moment if self._as_of is None else np.minimum(moment, self._as_of))
+
+    def add_newest(self, frame: pa.Table, moment: np.ndarray) -> pa.Table:
+        """As :meth:`add`, by the newest vectors there are, whatever the moments: for rows that are asked about now."""
+        return self._add(frame, np.maximum(moment, self._vectors.until), np.full(len(moment), np.iinfo(np.int64).max))
+
+    def _add(self, frame: pa.Table, moment: np.ndarray, as_of: np.ndarray) -> pa.Table:
         history = _plain_lists(as_array(frame["history"]))
         user = [as_array(frame["user_id"]).cast(pa.string())] if "user_id" in frame.column_names else [np.arange(frame.num_rows)]
         _, first, request = np.unique(number_equal_rows([moment, *user]), return_index=True, return_inverse=True)
         offsets = history.offsets.to_numpy()
         clicked = self._codes(history.values)
         position, seen = windows(offsets[1:][first], offsets[:-1][first], self._length)
-        as_of = moment if self._as_of is None else np.minimum(moment, self._as_of)
         asked = Requests(moment[first], as_of[first], _items_at(clicked, position, seen), request, self._codes(text_ids(frame, "item_id")))
         own = {name: frame[name] for name in (PRODUCT, AGE) if name in frame.column_names}
         found = with_products(frame, self._vectors.products(asked))

@@ -36,9 +36,9 @@ def test_the_version_that_is_told_is_the_one_that_is_served(served: Served, tmp_
     asked: list[str] = []
 
     @contextmanager
-    def checked(registry: Registry, uri: str) -> Iterator[None]:
+    def checked(registry: Registry, uri: str) -> Iterator[tuple[None, Path]]:
         asked.append(uri)
-        yield
+        yield None, registry.download(uri)
 
     for name in ("application", "serve"):
         monkeypatch.setattr(http_server, name, lambda *_: None)

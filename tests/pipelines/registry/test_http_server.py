@@ -31,7 +31,7 @@ ROW = {"history": [10], "item_id": 11, "timestamp": "2024-01-01T00:00:00"}
 @pytest.fixture(scope="module")
 def student(served_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PyfuncStudent]:
     served = copied(served_template, tmp_path_factory.mktemp("http") / "workspace")
-    with checked_student(served.registry(), "models:/demo@champion") as found:
+    with checked_student(served.registry(), "models:/demo@champion") as (found, _):
         yield found
 
 
@@ -134,7 +134,7 @@ def test_nothing_is_served_that_does_not_match_its_digests(served: Served) -> No
     registry = served.registry()
     model = registry.download("models:/demo@champion")
     champion = "models:/demo@champion"
-    with checked_student(registry, champion) as student:
+    with checked_student(registry, champion) as (student, _):
         code = model / "code" / "student_scorer.py"
         code.write_text(code.read_text() + f"\nopen({str(served.workspace / 'ran')!r}, 'w')\n")
         assert len(student.predict(pd.DataFrame([ROW]))) == 1
