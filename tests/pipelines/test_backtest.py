@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,10 @@ def test_nights_one_after_the_other(tmp_path: Path, workspace: Workspace) -> Non
     assert gain["difference"] == pytest.approx(sum(gain["nights"]) / 2) and gain["low"] <= gain["difference"] <= gain["high"]
     assert "Over 2 nights, every 10h, the student" in ended.out and "mean" in ended.out
     assert "promot" in (workspace.path / "reports" / "backtest" / "backtest.html").read_text()
+    with closing(sqlite3.connect(workspace.path / "mlflow.db")) as database:
+        of_nights = "select count(*) from runs where run_uuid not in (select run_uuid from tags where key = 'mlflow.parentRunId')"
+        assert database.execute(of_nights).fetchone()[0] == 3  # one for each night, and one for their comparison
+        assert database.execute("select count(*) from runs where status != 'FINISHED'").fetchone()[0] == 0
 
     # a longer one makes only what is new, and what comes to the log afterwards changes no night
     write_log(tmp_path / "data" / "events-1.parquet", range(800, 900))
