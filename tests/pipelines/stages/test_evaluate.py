@@ -101,7 +101,7 @@ def test_metrics_are_as_the_contract_has_them(pipeline: SmallPipeline, quick: Ru
     runner.run()
     metrics = latest(pipeline)
     tables = {"run", "data", "models", "comparisons", "slices", "gate"}
-    assert set(metrics) == tables | {"shipped", "shipping", "verdict", "transfer_ratio", "advice", "other_seeds", "importance"}
+    assert set(metrics) == tables | {"shipped", "shipping", "verdict", "transfer_ratio", "advice", "other_seeds", "importance", "freshness"}
     assert metrics["gate"] is None
     assert set(metrics["models"]) == {"teacher", "student", "student_alone", "popularity", "boosted_trees", "oracle"}
     student, teacher = metrics["models"]["student"], metrics["models"]["teacher"]
