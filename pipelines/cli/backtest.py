@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Any
-
 import click
 
-from feature_store.config_types import parse_duration
-from pipelines.cli.options import Options, Time, common
+from pipelines.cli.options import Length, Options, Time, common
 from pipelines.cli.session import session
 from pipelines.stages import PIPELINE
 from pipelines.tracking.client import tracking_uri
 from pipelines.tracking.tracker import Tracker
-
-
-class Length(click.ParamType[timedelta]):
-    """A duration such as 4h."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        try:
-            return parse_duration(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
 
 
 @click.command("backtest")

@@ -8,14 +8,14 @@ import os
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
 from ctr_kd.training.distributed import ALONE, Processes
-from feature_store.config_types import parse_time
+from feature_store.config_types import parse_duration, parse_time
 from pipelines.config.run import RunConfig, load
 from pipelines.stages import PIPELINE
 from pipelines.workspace.console import Console, LogFormat
@@ -82,6 +82,16 @@ class Time(click.ParamType[datetime]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         try:
             return parse_time(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Length(click.ParamType[timedelta]):
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        try:
+            return parse_duration(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
