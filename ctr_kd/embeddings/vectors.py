@@ -159,16 +159,16 @@ class Catalogue:
         return keys
 
     def rows(self, items: np.ndarray, hidden: np.ndarray | None = None) -> np.ndarray:
-        """Rows of the tables whose sum is each item's vector, int64 (items, features).
+        """Rows of the tables whose sum is each item's vector, int64 (..., features).
 
         Parameters
         ----------
-        items : int array (items,)
+        items : int array (...)
             -1 where there is none, which has a vector of zeros.
-        hidden : bool array (items,), optional
+        hidden : bool array (...), optional
             Items that are to be read as if they had never been met.
         """
-        found = np.stack([row[codes[items]] for row, codes in zip(self._row, self.codes, strict=True)], axis=1)
+        found = np.stack([row[codes[items]] for row, codes in zip(self._row, self.codes, strict=True)], axis=-1)
         if hidden is not None:
             found[hidden, 0] = UNKNOWN
         found[items < 0] = NOTHING
@@ -180,3 +180,12 @@ def distinct(*arrays: np.ndarray) -> tuple[np.ndarray, list[Tensor]]:
     values, place = np.unique(np.concatenate([one.ravel() for one in arrays]), return_inverse=True)
     cuts = np.cumsum([one.size for one in arrays])[:-1]
     return values, [torch.from_numpy(part.reshape(one.shape)) for part, one in zip(np.split(place, cuts), arrays, strict=True)]
+
+
+def distinct_rows(*arrays: np.ndarray) -> tuple[np.ndarray, list[Tensor]]:
+    """The distinct ones of the vectors along the last axis, int64 (distinct, features), and the position of each among them."""
+    flat = np.concatenate([one.reshape(-1, one.shape[-1]) for one in arrays])
+    values, place = np.unique(flat, axis=0, return_inverse=True)
+    cuts = np.cumsum([one[..., 0].size for one in arrays])[:-1]
+    parts = np.split(place.ravel(), cuts)
+    return values, [torch.from_numpy(part.reshape(one.shape[:-1])) for part, one in zip(parts, arrays, strict=True)]

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from ctr_kd.embeddings.encoder import Encoder, build_encoder, one_thread, set_parameters
 from ctr_kd.embeddings.facts import Entry, Facts, FactsFolder, FactsList, since_all
-from ctr_kd.embeddings.vectors import FIRST, NOTHING, SPECIAL, UNKNOWN, Catalogue, VectorTables, distinct
+from ctr_kd.embeddings.vectors import FIRST, NOTHING, SPECIAL, UNKNOWN, Catalogue, VectorTables, distinct, distinct_rows
 from feature_store.config import EmbeddingsConfig
 from feature_store.config_types import in_microseconds
 from feature_store.features.click_sequences import ClickSequences, PrefixDigest
@@ -154,9 +154,13 @@ class Learner:
 
     def _vectors(self, table: Tensor, rng: np.random.Generator, *items: np.ndarray) -> tuple[_Local, list[Tensor]]:
         """Vectors of the distinct ones among items, some of them hidden, and the place of each item among them."""
-        marked = [2 * one.astype(np.int64) + (rng.random(one.shape) < self.config.unknown_rate) for one in items]
-        values, places = distinct(*marked)
-        rows, (part,) = distinct(self.catalogue.rows(values // 2, hidden=values % 2 == 1))
+        found = [self.catalogue.rows(one, hidden=rng.random(one.shape) < self.config.unknown_rate) for one in items]
+        if found[0].shape[-1] == 1:  # nothing is summed
+            rows, places = distinct(*(one[..., 0] for one in found))
+            leaf = table[torch.from_numpy(rows)].requires_grad_()
+            return _Local(rows, leaf, leaf), places
+        parts, places = distinct_rows(*found)
+        rows, (part,) = distinct(parts)
         leaf = table[torch.from_numpy(rows)].requires_grad_()
         return _Local(rows, leaf, F.embedding_bag(part, leaf, mode="sum")), places
 
