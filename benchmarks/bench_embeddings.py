@@ -26,9 +26,10 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ctr_kd.embeddings.encoder import PooledEncoder, one_thread
+from ctr_kd.embeddings.encoder import PooledEncoder
 from ctr_kd.embeddings.facts import FactsFolder
 from ctr_kd.embeddings.walk import BATCH, Block, Walk, windows
+from ctr_kd.models.threads import one_thread
 from feature_store.config import EmbeddingsConfig, FeatureStoreConfig, SourceConfig
 from feature_store.features.click_sequences import ClickSequences, read_click_sequences
 from feature_store.store.ingest import ingest

@@ -9,12 +9,14 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from ctr_kd.embeddings.encoder import build_encoder, one_thread, set_parameters
+from ctr_kd.embeddings.encoder import build_encoder, set_parameters
 from ctr_kd.embeddings.facts import FactsFolder, since_all
 from ctr_kd.embeddings.vectors import Catalogue, VectorTables, distinct
+from ctr_kd.models.threads import one_thread
 from feature_store.config import EmbeddingsConfig
 from feature_store.config_types import in_microseconds
 from feature_store.tables.contracts import DataError
+from feature_store.tables.ranges import ranges
 
 AT_A_TIME = 8192  # requests
 
@@ -119,7 +121,7 @@ class VectorsAsOf:
         with torch.inference_mode(), one_thread():
             for some in self._spans(refreshed):
                 count = bounds[some + 1] - bounds[some]
-                rows = by_request[np.arange(count.sum()) + np.repeat(bounds[some] - (np.cumsum(count) - count), count)]
+                rows = by_request[ranges(bounds[some], bounds[some + 1])[0]]
                 if self._place < 0 or not len(rows):
                     continue
                 number = np.repeat(np.arange(len(some)), count)
@@ -164,7 +166,7 @@ class VectorsAsOf:
         if reached < wanted[0].until:
             self._restart()
         for entry in wanted:
-            if entry.until > reached or self._place < 0:
+            if entry.until > reached:
                 facts = self._folder.load(entry)
                 kept = [n for n, key in enumerate(facts.rows.keys) if self._catalogue.has(key)]
                 rows = facts.rows.some(np.array(kept, np.int64))

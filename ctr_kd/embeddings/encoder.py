@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -100,14 +97,3 @@ def set_parameters(encoder: Encoder, parameters: np.ndarray) -> None:
     with torch.no_grad():
         for one, numbers in zip(own, np.split(parameters[: sizes[-1]], sizes[:-1]), strict=True):
             one.copy_(torch.from_numpy(numbers).view_as(one))
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Steps are too small to be shared: further threads would only wait for each other, and round otherwise."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
@@ -23,6 +22,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from ctr_kd.embeddings.vectors import VectorRows
+from feature_store.features.time_split import utc
 from feature_store.tables.contracts import DataError
 from feature_store.tables.files import sha256_of, sync
 from feature_store.tables.json_files import load_json
@@ -104,7 +104,7 @@ def time_name(moment: int) -> str:
     >>> time_name(1_507_645_800_000_000)
     '2017-10-10T14-30-00Z'
     """
-    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=moment)).strftime("%Y-%m-%dT%H-%M-%SZ")
+    return utc(moment).strftime("%Y-%m-%dT%H-%M-%SZ")
 
 
 @dataclass(frozen=True)

@@ -84,12 +84,13 @@ class VectorTables:
         for table in (self.read, self.target):
             table[index] = table[index].half().float()
 
-    def get(self, rows: np.ndarray, keys: Sequence[Key]) -> VectorRows:
-        """What some rows (with their keys) hold."""
+    def get(self, rows: np.ndarray) -> VectorRows:
+        """What some rows hold."""
+        keys = self.keys
         index = torch.from_numpy(rows)
         read, target = (table[index].half().numpy() for table in (self.read, self.target))
         read_power, target_power = (power[index].numpy() for power in (self.read_power, self.target_power))
-        return VectorRows(list(keys), read, target, read_power, target_power, self.clicked[rows])
+        return VectorRows([keys[row] for row in rows.tolist()], read, target, read_power, target_power, self.clicked[rows])
 
     def put(self, some: VectorRows) -> np.ndarray:
         """Take what :meth:`get` gave; the rows (keys,) that it has now."""
@@ -104,8 +105,8 @@ class VectorTables:
         """Tables without the rows that were last clicked before a time (microseconds UTC)."""
         kept = np.flatnonzero(self.clicked[: len(self)] >= before)
         kept = np.union1d(kept, np.arange(len(SPECIAL)))
-        keys, tables = self.keys, type(self)(self.width)
-        tables.put(self.get(kept, [keys[row] for row in kept]))
+        tables = type(self)(self.width)
+        tables.put(self.get(kept))
         return tables
 
 
@@ -178,14 +179,17 @@ class Catalogue:
 def distinct(*arrays: np.ndarray) -> tuple[np.ndarray, list[Tensor]]:
     """The distinct values of arrays, ascending, and the position of each element among them, int64 tensors of the arrays' shapes."""
     values, place = np.unique(np.concatenate([one.ravel() for one in arrays]), return_inverse=True)
-    cuts = np.cumsum([one.size for one in arrays])[:-1]
-    return values, [torch.from_numpy(part.reshape(one.shape)) for part, one in zip(np.split(place, cuts), arrays, strict=True)]
+    return values, _split(place, [one.shape for one in arrays])
 
 
 def distinct_rows(*arrays: np.ndarray) -> tuple[np.ndarray, list[Tensor]]:
     """The distinct ones of the vectors along the last axis, int64 (distinct, features), and the position of each among them."""
     flat = np.concatenate([one.reshape(-1, one.shape[-1]) for one in arrays])
     values, place = np.unique(flat, axis=0, return_inverse=True)
-    cuts = np.cumsum([one[..., 0].size for one in arrays])[:-1]
-    parts = np.split(place.ravel(), cuts)
-    return values, [torch.from_numpy(part.reshape(one.shape[:-1])) for part, one in zip(parts, arrays, strict=True)]
+    return values, _split(place.ravel(), [one.shape[:-1] for one in arrays])
+
+
+def _split(values: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
+    """Values (all,), one array after the other, as tensors of the arrays' shapes."""
+    parts = np.split(values, np.cumsum([np.prod(shape, dtype=int) for shape in shapes])[:-1])
+    return [torch.from_numpy(part.reshape(shape)) for part, shape in zip(parts, shapes, strict=True)]

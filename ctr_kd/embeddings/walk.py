@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ctr_kd.embeddings.encoder import Encoder, build_encoder, one_thread, set_parameters
+from ctr_kd.embeddings.encoder import Encoder, build_encoder, set_parameters
 from ctr_kd.embeddings.facts import Entry, Facts, FactsFolder, FactsList, since_all
 from ctr_kd.embeddings.vectors import FIRST, NOTHING, SPECIAL, UNKNOWN, Catalogue, VectorTables, distinct, distinct_rows
+from ctr_kd.models.threads import one_thread
 from feature_store.config import EmbeddingsConfig
 from feature_store.config_types import in_microseconds
 from feature_store.features.click_sequences import ClickSequences, PrefixDigest
@@ -109,17 +110,16 @@ class Learner:
         """What changed since this was last asked."""
         rows = np.array(sorted(self._touched), np.int64)
         self._touched.clear()
-        keys = self.tables.keys
-        return Facts(self.tables.get(rows, [keys[row] for row in rows]), self.parameters())
+        return Facts(self.tables.get(rows), self.parameters())
 
     def all(self, before: int) -> Facts:
         """All vectors, after those are forgotten that were last clicked before a time (microseconds UTC)."""
         self.tables = self.tables.without(before)
         self.catalogue.forget()
-        keys = self.tables.keys
-        self.catalogue.locate(keys, np.arange(len(keys)))
+        rows = np.arange(len(self.tables))
+        self.catalogue.locate(self.tables.keys, rows)
         self._touched.clear()
-        return Facts(self.tables.get(np.arange(len(keys)), keys), self.parameters())
+        return Facts(self.tables.get(rows), self.parameters())
 
     def _meet(self, items: np.ndarray, until: int, rng: np.random.Generator) -> None:
         """Give first vectors to items that are new, and to their attributes."""

@@ -10,6 +10,7 @@ from torch import nn
 
 from ctr_kd.data.batching import make_batch
 from ctr_kd.data.samples import Samples
+from ctr_kd.models.threads import one_thread
 
 TIMED_SECONDS = 2.0  # of a measurement, where the caller names no other
 
@@ -44,21 +45,20 @@ def rows_per_second(model: nn.Module, samples: Samples, share_histories: bool, r
         chosen = chosen[np.argsort(np.arange(len(chosen)) % 97, kind="stable")]
     length = (samples.a.end - samples.a.start)[chosen]
     batches = np.array_split(chosen[np.argsort(length, kind="stable")] if share_histories else chosen, max(1, len(chosen) // 1024))
-    threads, was_training = torch.get_num_threads(), model.training
-    torch.set_num_threads(1)
+    was_training = model.training
     model.eval()
     try:
-        model(*make_batch(samples, batches[0]))
-        done, began = 0, time.perf_counter()
-        while time.perf_counter() - began < seconds:
-            for batch in batches:
-                model(*make_batch(samples, batch))
-                done += len(batch)
-                if time.perf_counter() - began > seconds:
-                    break
-        return done / (time.perf_counter() - began)
+        with one_thread():
+            model(*make_batch(samples, batches[0]))
+            done, began = 0, time.perf_counter()
+            while time.perf_counter() - began < seconds:
+                for batch in batches:
+                    model(*make_batch(samples, batch))
+                    done += len(batch)
+                    if time.perf_counter() - began > seconds:
+                        break
+            return done / (time.perf_counter() - began)
     finally:
-        torch.set_num_threads(threads)
         model.train(was_training)
 
 

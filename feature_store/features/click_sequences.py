@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from datetime import datetime
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,8 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from feature_store.config import FeatureStoreConfig
-from feature_store.engines import open_engine
-from feature_store.features.event_log import described_items, load_log
+from feature_store.features.event_log import described_items, engine_of_store, load_log
 from feature_store.store.store import Store
 
 AT_A_TIME = 1 << 20  # clicks that are digested together, which bounds the memory
@@ -88,9 +85,7 @@ def read_click_sequences(store: Store, engine_config: FeatureStoreConfig, as_of:
     DataError
         When nothing was ingested, or a file of the store is damaged.
     """
-    shared = store.root if engine_config.engine == "spark" else None
-    scratch = tempfile.TemporaryDirectory(prefix="_ctr_kd_", dir=shared)
-    with scratch as folder, open_engine(engine_config, Path(folder) / "engine") as engine:
+    with engine_of_store(engine_config, store) as engine:
         log = load_log(engine, store, as_of, context=())
         users = engine.fetch("select user_code, cast(user_id as string) as id from users", by=["user_code"])
         clicks = engine.fetch("select user_code, place, item_code, known_at from clicks", by=["user_code", "place"])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pyarrow as pa
 
-from feature_store.engines import Engine
+from feature_store.config import FeatureStoreConfig
+from feature_store.engines import Engine, open_engine
 from feature_store.store.store import Store
 from feature_store.tables.column_names import check_names
 from feature_store.tables.contracts import LogContract, NotIngested
@@ -126,6 +130,14 @@ def offered(contract: LogContract) -> Log:
         user_attributes=tuple(contract.user_attributes),
         oracle=contract.oracle and contract.has_impressions,  # the probability of a sampled candidate is unknown
     )
+
+
+@contextmanager
+def engine_of_store(config: FeatureStoreConfig, store: Store) -> Iterator[Engine]:
+    """An engine that reads a store, with a scratch folder that is gone afterwards."""
+    shared = store.root if config.engine == "spark" else None  # its executors reach the store, and need not reach this machine's /tmp
+    with tempfile.TemporaryDirectory(prefix="_ctr_kd_", dir=shared) as scratch, open_engine(config, Path(scratch) / "engine") as engine:
+        yield engine
 
 
 def described_items(engine: Engine, log: Log) -> pa.Table:

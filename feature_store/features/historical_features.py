@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
-from pathlib import Path
 from types import TracebackType
 from typing import Literal, NamedTuple, Self
 
@@ -17,9 +15,9 @@ import pyarrow.compute as pc
 
 from feature_store.config import AssemblyConfig, FeatureStoreConfig
 from feature_store.config_types import duration_text, in_microseconds
-from feature_store.engines import Engine, open_engine
+from feature_store.engines import Engine
 from feature_store.engines.sql_template import render_sql
-from feature_store.features.event_log import Log, described_items, load_log, microseconds, offered
+from feature_store.features.event_log import Log, described_items, engine_of_store, load_log, microseconds, offered
 from feature_store.features.histories import build_histories, read_positions
 from feature_store.features.listwise_context import LISTWISE, listwise_columns, request_codes
 from feature_store.features.requests import RowMaker, number_requests, request_range
@@ -30,16 +28,10 @@ from feature_store.tables.casting import MICROSECOND, as_array, to_categories, t
 from feature_store.tables.contracts import DataError, NoEvents
 from feature_store.tables.equal_rows import number_equal_rows
 from feature_store.tables.given_rows import column_of, text_ids
+from feature_store.tables.ranges import ranges
 
 BATCH = 1_000_000  # rows of candidates in memory at a time
 _AHEAD = timedelta(days=7)  # users of so long before a date that has no event yet
-
-
-@contextmanager
-def _engine(config: FeatureStoreConfig, store: Store) -> Iterator[Engine]:
-    shared = store.root if config.engine == "spark" else None  # its executors reach the store, and need not reach this machine's /tmp
-    with tempfile.TemporaryDirectory(prefix="_ctr_kd_", dir=shared) as scratch, open_engine(config, Path(scratch) / "engine") as engine:
-        yield engine
 
 
 class FeatureLookup:
@@ -54,11 +46,6 @@ class FeatureLookup:
     engine_config : FeatureStoreConfig
     as_of : datetime, optional
         Later events are left out.
-
-    Attributes
-    ----------
-    items : pa.Table (items, 1 + attributes)
-        ``item_id`` and attributes of all that the store knows, all text; once it is open.
     """
 
     def __init__(self, store: Store, config: AssemblyConfig, engine_config: FeatureStoreConfig, as_of: datetime | None = None) -> None:
@@ -66,7 +53,7 @@ class FeatureLookup:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._engine = stack.enter_context(_engine(self._engine_config, self._store))
+            self._engine = stack.enter_context(engine_of_store(self._engine_config, self._store))
             whole = offered(self._store.log_contract)
             # what the log calls so belongs to its requests, and cannot be joined
             self.statistics = statistics_of(self._config.statistics, whole)
@@ -78,12 +65,16 @@ class FeatureLookup:
             self._engine.drop("log", "clicks", "runs")  # what is looked up from here on has tables of its own
             self._positions = read_positions(self._engine)
             self._item_ids = as_array(self._engine.fetch("select item_code, item_id from items", by=["item_code"])["item_id"])
-            self.items = described_items(self._engine, whole)
+            self._whole = whole
             self._open = stack.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._open.close()
+
+    def items(self) -> pa.Table:
+        """``item_id`` and the attributes of all items that the store knows, all text."""
+        return described_items(self._engine, self._whole)
 
     def of(self, frame: pa.Table) -> pa.Table:
         """Add what :func:`features_for` describes to a frame."""
@@ -134,9 +125,7 @@ class FeatureLookup:
     def _histories(self, found: pa.Table) -> tuple[pa.Array, pa.Array]:
         """Lists of raw item ids and of times from offsets into the click pool."""
         start, end = found["history_start"].to_numpy(), found["history_end"].to_numpy()
-        length = end - start
-        offsets = np.concatenate([[0], np.cumsum(length)])
-        index = np.arange(offsets[-1]) - np.repeat(offsets[:-1] - start, length)  # the positions of all histories, one after the other
+        index, offsets = ranges(start, end)
         clicks = self._positions.take(pa.array(index)).combine_chunks()
         items = self._item_ids.take(as_array(clicks["item_code"]))
         unknown = pa.scalar(None, pa.int64())
@@ -286,7 +275,7 @@ def candidate_batches_on(
 
     They are a function of the partitions up to and with the date, whatever the later ones hold.
     """
-    with _engine(engine_config, store) as engine:
+    with engine_of_store(engine_config, store) as engine:
         # What was shown is in the date's own events, whatever was before.
         shown = kind == "log" and offered(store.log_contract).has_impressions
         window = window or config.candidates.window
@@ -342,7 +331,7 @@ def live_on(
         When nobody had an event lately, or no item is live.
     """
     window = window or config.candidates.window
-    with _engine(engine_config, store) as engine:
+    with engine_of_store(engine_config, store) as engine:
         loaded = _load_live(engine, store, day, as_of, users)
         of_date, items = _users_and_items(engine, loaded, window)
         if not items.num_rows:

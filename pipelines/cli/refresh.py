@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 import click
 
 from feature_store.config import AssemblyConfig
+from feature_store.features.time_split import utc
 from pipelines.cli.options import Options, common
 from pipelines.cli.session import session
 from pipelines.errors import ConfigError
@@ -60,9 +59,8 @@ def refresh(run: RunContext) -> list[str]:
         if not entries:
             lines.append(f"vectors of {whose}: no block is complete yet")
             continue
-        until = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=entries[-1].until)
         done, version = f"{learned.clicks:,} clicks learned", entries[-1].sha256[:12]
-        lines.append(f"vectors of {whose}: {done}, all until {until:%Y-%m-%d %H:%M:%S} UTC; version {version}")
+        lines.append(f"vectors of {whose}: {done}, all until {utc(entries[-1].until):%Y-%m-%d %H:%M:%S} UTC; version {version}")
     return lines
 
 

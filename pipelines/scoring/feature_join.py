@@ -76,14 +76,14 @@ class StoreFeatures:
                 self._open.close()  # another model came, which reads others
                 lookup = FeatureLookup(self._run.store, config, self._run.config.feature_store, self._as_of)
                 self._lookup, self._made_as = self._open.enter_context(lookup), config
-                self._products = self._product_lookup(config, lookup.items)
+                self._products = self._product_lookup(config, lookup)
             found = self._lookup.of(table)
             return found if self._products is None else self._products.add(found, moments_of(table))
         except BaseException:
             self.broken = True
             raise
 
-    def _product_lookup(self, config: AssemblyConfig, items: pa.Table) -> ProductLookup | None:
+    def _product_lookup(self, config: AssemblyConfig, lookup: FeatureLookup) -> ProductLookup | None:
         """What knows the products of vectors; None where the model reads none."""
         if config.embeddings is None:
             return None
@@ -93,7 +93,7 @@ class StoreFeatures:
         newest = self._run.store.known_until()
         if known is None or (newest is not None and known.until + known.block <= microseconds(newest)):
             learn_newest_clicks(self._run, config)  # of a champion with other settings than the configuration, whose rows are made already
-        return ProductLookup(self._run.workspace, config, items, None if self._as_of is None else microseconds(self._as_of))
+        return ProductLookup(self._run.workspace, config, lookup.items(), None if self._as_of is None else microseconds(self._as_of))
 
     def user_attributes(self, user_id: pa.ChunkedArray, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
         """Those of the named columns that the store's users have, for a user id per row; null for a user it does not know."""

@@ -17,6 +17,7 @@ from feature_store.features.summary import ClickSummary
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import load_json
 from feature_store.tables.parquet_files import read_parquet
+from feature_store.tables.ranges import ranges
 from pipelines.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ class ClickRows:
             The same rows in the same order.
         """
         start, end = rows["history_start"].to_numpy(), rows["history_end"].to_numpy()
-        position, offsets = ranges(start, end)
+        position, bounds = ranges(start, end)
+        offsets = pa.array(bounds, pa.int32())
         clicked = self._click_item.take(pa.array(position))
         user = rows["user"]
         columns = {
@@ -238,21 +240,6 @@ def newest_requests(request: np.ndarray, most: int) -> int:
     starts = np.flatnonzero(np.concatenate([[True], request[1:] != request[:-1]])) if len(request) else np.zeros(1, int)
     later = starts[starts >= first]
     return int(later[0] if len(later) else starts[-1])
-
-
-def ranges(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, pa.Array]:
-    """Positions of all elements of half-open ranges, one after the other, and the offsets at which each range begins among them.
-
-    Examples
-    --------
-    >>> position, offsets = ranges(np.array([4, 7, 0]), np.array([6, 7, 2]))
-    >>> position.tolist(), offsets.to_pylist()
-    ([4, 5, 0, 1], [0, 2, 2, 4])
-    """
-    length = end - start
-    offsets = np.concatenate([[0], np.cumsum(length)])
-    position = np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], length)
-    return position, pa.array(offsets, pa.int32())
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from feature_store.features.event_log import microseconds
 from feature_store.features.row_writer import ROW_GROUP
 from feature_store.features.statistics import AGE, PRODUCT
 from feature_store.features.summary import ClickSummary
+from feature_store.features.time_split import utc
 from feature_store.tables.casting import as_array, id_values
 from feature_store.tables.contracts import DataError
 from feature_store.tables.equal_rows import number_equal_rows
@@ -104,7 +105,7 @@ def add_products(context: StageContext, config: AssemblyConfig) -> dict[str, Any
     taken = (*summary.context.categorical, *summary.context.dense, *summary.item_attributes, *summary.user_attributes)
     for name in {PRODUCT, AGE} & {name.lower() for name in taken}:
         raise DataError(f"column {name} of the log has the name of what `embeddings` adds; rename it in the log and in `source`")
-    learned = learn_newest_clicks(context.run, config, summary.split.train_from or summary_begin(context.output))
+    learned = learn_newest_clicks(context.run, config, summary.split.train_from or _first_row(context.output))
     facts = learned.facts
     newest = facts.entries[-1] if facts.entries else None
     add_columns(context.workspace, context.output, context.output / "rows.parquet", config)
@@ -113,16 +114,15 @@ def add_products(context: StageContext, config: AssemblyConfig) -> dict[str, Any
     folder = facts_folder(context.workspace, _embeddings(config), config.history.max_length).path.name
     return {
         VECTORS: folder,
-        "embedding_block_seconds": facts.block // 10**6,
         "embedding_version": None if newest is None else newest.sha256,
     }
 
 
-def summary_begin(assembly: Path) -> datetime:
+def _first_row(assembly: Path) -> datetime:
     """Time of the first row of an assembly."""
     first = pq.ParquetFile(assembly / "rows.parquet").metadata.row_group(0)
     column = next(n for n in range(first.num_columns) if first.column(n).path_in_schema == "timestamp")
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=first.column(column).statistics.min)
+    return utc(first.column(column).statistics.min)
 
 
 def add_columns(workspace: Path, assembly: Path, file: Path, config: AssemblyConfig) -> None:
@@ -197,6 +197,11 @@ class RowProducts:
         self._vectors = _open_vectors(workspace, config, as_text)
         self._stale_rate, self._seed = embeddings.stale_rate, embeddings.seed
         self._clicked = read_parquet(assembly / "clicks.parquet", columns=["item"])["item"].to_numpy()
+
+    @property
+    def refresh(self) -> int:
+        """From one refresh to the next, microseconds."""
+        return self._vectors.refresh
 
     def requests(self, rows: pa.Table) -> Requests:
         """The requests of rows, those of one next to each other, each at its time."""
@@ -323,6 +328,7 @@ def _uniform(numbers: np.ndarray, seed: int, which: int) -> np.ndarray:
 
 
 def _mixed(z: np.ndarray) -> np.ndarray:
+    """The hash of the n-gram tokenizer does the same; its file travels alone inside exported students."""
     z = (z + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -10,8 +9,7 @@ import numpy as np
 
 from ctr_kd.evaluation.evaluate import evaluate_models
 from ctr_kd.metrics import of_full_stream
-from feature_store.config import AssemblyConfig
-from feature_store.config_types import duration_text
+from feature_store.config_types import duration_text, in_microseconds
 from feature_store.features.event_log import microseconds
 from feature_store.features.statistics import PRODUCT
 from pipelines.tasks import task_of
@@ -38,10 +36,11 @@ def figures_by_refresh(context: StageContext, test: ClickRows, shipped: str) -> 
     graph = ExportedGraph(context.inputs["distill"] / EXPORTS[shipped] / "student.onnx")
     rows, scores = test.read("test"), {}
     ends = microseconds(test.summary.split.train_until)
-    for refresh, config in _slower(context):
-        products = RowProducts(context.workspace, context.inputs["ingest"], config)
-        asked = products.requests(rows)
-        stale = with_products(rows, products.of(asked if refresh else asked._replace(as_of=np.minimum(asked.moment, ends))))
+    products = RowProducts(context.workspace, context.inputs["ingest"], context.config.assembly)
+    asked = products.requests(rows)
+    for refresh in [*(timedelta(microseconds=times * products.refresh) for times in (1, *LONGER)), None]:
+        as_of = np.minimum(asked.moment, ends) if refresh is None else asked.moment // in_microseconds(refresh) * in_microseconds(refresh)
+        stale = with_products(rows, products.of(asked._replace(as_of=as_of)))
         score = probabilities(graph.logits(assembly.samples_of(stale)))
         scores["never" if refresh is None else duration_text(refresh)] = of_full_stream(score, test.negative_sampling_rate)
     context.report(f"item vectors refreshed every {', '.join(scores)}")
@@ -51,14 +50,3 @@ def figures_by_refresh(context: StageContext, test: ClickRows, shipped: str) -> 
         {"refresh": None if name == "never" else name, **{key: measured[name][key] for key in METRICS if key in measured[name]}}
         for name in scores
     ]
-
-
-def _slower(context: StageContext) -> Iterator[tuple[timedelta | None, AssemblyConfig]]:
-    """How often vectors are refreshed, and the settings that say so."""
-    config = context.config.assembly
-    assert config.embeddings is not None  # of rows that have their products  # noqa: S101
-    recorded = context.run.artifacts["ingest"].finished.facts["embedding_block_seconds"]
-    own = config.embeddings.refresh or timedelta(seconds=recorded)
-    for times in (1, *LONGER):
-        yield own * times, config.model_copy(update={"embeddings": config.embeddings.model_copy(update={"refresh": own * times})})
-    yield None, config

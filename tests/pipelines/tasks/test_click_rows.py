@@ -6,25 +6,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from feature_store.features.summary import ClickSummary
-from pipelines.tasks.click_rows import ClickRows, ranges
-
-
-@settings(deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 5)), max_size=20))
-def test_ranges_are_those_of_a_loop(pairs: list[tuple[int, int]]) -> None:
-    start = np.array([pair[0] for pair in pairs], np.int64)
-    end = start + np.array([pair[1] for pair in pairs], np.int64)
-    position, offsets = ranges(start, end)
-    expected = [list(range(a, b)) for a, b in zip(start, end, strict=True)]
-    assert pa.ListArray.from_arrays(offsets, pa.array(position, pa.int64())).to_pylist() == expected
+from pipelines.tasks.click_rows import ClickRows
 
 
 @pytest.fixture(scope="module")
