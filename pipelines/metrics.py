@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from feature_store.features.summary import CandidateSummary, SplitTimes
 from feature_store.tables.json_files import load_json, write_json, write_text
 from feature_store.tables.json_models import JsonFile, JsonModel
+from pipelines.workspace.parent import parent_of
 from pipelines.workspace.resources import peak_memory_bytes
 
 if TYPE_CHECKING:  # a worker that scores reads a model's lineage, and with it this file: the store and the console would come with them
@@ -36,6 +37,8 @@ class RunFacts(JsonModel):
         By stage; of the one that says it so far.
     peak_memory_bytes : int
         The largest of the stages' memories.
+    parent : dict, optional
+        The run that it continues (:class:`pipelines.workspace.parent.Parent`); None where it began anew.
     """
 
     configuration: dict[str, Any]
@@ -44,11 +47,13 @@ class RunFacts(JsonModel):
     started: str | None
     seconds: dict[str, float]
     peak_memory_bytes: int
+    parent: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, context: StageContext) -> RunFacts:
         """Of the run of a stage, so far."""
         manifests = {name: artifact.finished for name, artifact in context.run.artifacts.items()}
+        parent = parent_of(context.run.artifacts["ingest"].path) if "ingest" in context.run.artifacts else None
         configuration: dict[str, Any] = {"name": context.config.name}
         for keys in (*(manifest.config for manifest in manifests.values()), context.config.section(context.keys)):
             for key, value in keys.items():
@@ -64,6 +69,7 @@ class RunFacts(JsonModel):
             started=min([manifest.started for manifest in manifests.values()], default=None),
             seconds={name: manifest.seconds for name, manifest in manifests.items()} | {context.stage: round(context.seconds, 3)},
             peak_memory_bytes=max(peak_memory_bytes(), *(manifest.peak_memory_bytes for manifest in manifests.values())),
+            parent=None if parent is None else parent.to_json(),
         )
 
 

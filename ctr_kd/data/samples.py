@@ -22,13 +22,14 @@ import pyarrow.parquet as pq
 from ctr_kd.data.input_groups import InputGroup, input_groups
 from feature_store.features.summary import ClickSummary
 from feature_store.special_tokens import PAD, SPECIALS, UNKNOWN
-from feature_store.tables.json_files import load_json
+from feature_store.tables.json_files import load_json, write_json
 from feature_store.tables.parquet_files import read_parquet
 
 GAP = "gap"  # token feature: time since the click before it, in logarithmic buckets
 GAP_BUCKETS = 24  # bucket b >= 1 holds gaps of [2**(b-1), 2**b) seconds; the last is open (over 48 days)
 DENSE_BINS = 24  # quantile bins of the piecewise linear encoding
 POOL = "tokens.npy"  # beside an assembly: the tokens of all clicks, read through the page cache
+BINS = "bins.json"  # beside an assembly: the bin edges of dense inputs
 CLICK_CHUNK = 1 << 20  # clicks in memory while the pool is written or sequences are cut
 
 
@@ -267,13 +268,30 @@ class Assembly:
         """What a student reads, one by one and together; see :func:`ctr_kd.data.input_groups.input_groups`."""
         return input_groups(self.token_names, self.categorical_names, self.dense_names, self.summary.statistics)
 
-    def signature(self) -> Signature:
-        """Names and sizes of the inputs; the bin edges of dense inputs are quantiles of the training rows."""
+    def write_bins(self, bins: Mapping[str, list[float]] | None = None) -> None:
+        """Write the bin edges of dense inputs beside the assembly.
+
+        Parameters
+        ----------
+        bins : mapping of str to list of float, optional
+            Those of an earlier assembly whose models are trained on: a weight belongs to a bin. By default quantiles of the training rows.
+        """
+        write_json(self.directory / BINS, self.bins() if bins is None else dict(bins))
+
+    def bins(self) -> dict[str, list[float]]:
+        """Ascending bin edges of each dense input: those of :meth:`write_bins`, or quantiles of the training rows."""
+        if (self.directory / BINS).is_file():
+            return load_json(self.directory / BINS)
         rows = read_parquet(self.directory / "rows.parquet", columns=[*self.dense_names], filters=[("split", "=", "train")])
+        return {name: bin_edges(rows[name].to_numpy().astype(np.float32)) for name in self.dense_names}
+
+    def signature(self) -> Signature:
+        """Names and sizes of the inputs."""
+        bins = self.bins()
         return Signature(
             tokens={**{name: len(SPECIALS) + len(self.vocabulary[name]) for name in self.token_names}, GAP: GAP_BUCKETS},
             categorical={name: len(SPECIALS) + len(self.vocabulary[name]) for name in self.categorical_names},
-            dense={name: bin_edges(rows[name].to_numpy().astype(np.float32)) for name in self.dense_names},
+            dense={name: bins[name] for name in self.dense_names},
             outputs=1,
             max_length=self.max_length,
         )
@@ -350,6 +368,11 @@ class Assembly:
         start = np.maximum(end - self.max_length, run_start[run])
         long_enough = end - start >= 2
         return Segment(self.clicks, start[long_enough], end[long_enough], gap_column=-1)
+
+    def newest_known_at(self, sequences: Segment) -> np.ndarray:
+        """When the newest click (sequences,) of each of :meth:`sequences` became known, microseconds UTC."""
+        known: np.ndarray = read_parquet(self.directory / "clicks.parquet", columns=["known_at"])["known_at"].to_numpy()
+        return known[sequences.end - 1]
 
     def users_of(self, sequences: Segment) -> np.ndarray:
         """User (sequences,) whose clicks each of :meth:`sequences` holds."""

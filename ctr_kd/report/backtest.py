@@ -31,10 +31,11 @@ def render_backtest(backtest: Mapping[str, Any]) -> str:
         "backtest.html",
         title=title,
         header=Header(about, effect, Headline.of(title)),  # type: ignore[arg-type]
-        legend=legend(backtest["means"]),
+        legend=legend(backtest["mean"]),
         panels=[panel for name in DRAWN if (panel := _panel(name, backtest)) is not None],
         means=_means(backtest),
         differences=_differences(backtest),
+        warm=warm_nights(backtest),
         nights=_nights(backtest),
     )
 
@@ -62,8 +63,27 @@ def headline(backtest: Mapping[str, Any]) -> str:
     return f"{over} nothing was measured beside the student."
 
 
+def warm_nights(backtest: Mapping[str, Any]) -> str | None:
+    """What warm nights are worth less than cold ones, and cost; None where none was begun cold too.
+
+    Examples
+    --------
+    >>> auc = {"difference": -0.0004, "low": -0.0008, "high": 0.0001, "nights": [-0.0004]}
+    >>> cost = {"nights": 9, "seconds": {"warm": 900.0, "cold": 6000.0}, "share": 0.15}
+    >>> print(warm_nights({"warm-cold": {"auc": auc}, "warm_cost": cost}))
+    Warm less cold over 9 nights: −0.0004 AUC [−0.0008, +0.0001]; a warm night takes 100 s and a cold one 667 s, a share of 0.15.
+    """
+    found, cost = backtest.get("warm-cold"), backtest.get("warm_cost")
+    if not found or not cost:
+        return None
+    head, _, interval = Figure.of(found["auc"], "difference").signed().partition(" ")
+    warm, cold = (f"{cost['seconds'][name] / cost['nights']:.0f} s" for name in ("warm", "cold"))
+    over = f"Warm less cold over {findings.several(cost['nights'], 'night')}: {head} AUC {interval}".rstrip()
+    return f"{over}; a warm night takes {warm} and a cold one {cold}, a share of {cost['share']:.2f}."
+
+
 def _panel(name: str, backtest: Mapping[str, Any]) -> Panel | None:
-    lines = [line for model in backtest["means"] if (line := _line(model, name, backtest["nights"])) is not None]
+    lines = [line for model in backtest["mean"] if (line := _line(model, name, backtest["nights"])) is not None]
     if not lines:
         return None
     moments = [x for line in lines for x, _ in line.points]
@@ -79,7 +99,7 @@ def _line(model: str, name: str, nights: Sequence[Mapping[str, Any]]) -> Series 
     known = [(night, figure) for night in nights if (figure := Figure.of(night["models"].get(model, {}).get(name))).value is not None]
     if not known:
         return None
-    points = [(datetime.fromisoformat(night["moment"]).timestamp(), figure.value or 0.0) for night, figure in known]
+    points = [(datetime.fromisoformat(night["validate_until"]).timestamp(), figure.value or 0.0) for night, figure in known]
     bounds = [(figure.low or y, figure.high or y) for (_, figure), (_, y) in zip(known, points, strict=True)]
     return Series(model_title(model), color(model), points, marks=True, bounds=bounds)
 
@@ -89,10 +109,10 @@ def _time(seconds: float) -> str:
 
 
 def _means(backtest: Mapping[str, Any]) -> Table:
-    names = [name for name in METRIC_TITLES if any(name in one for one in backtest["means"].values())]
+    names = [name for name in METRIC_TITLES if any(name in one for one in backtest["mean"].values())]
     body = [
         Row([Cell(model_title(model), swatch=color(model)), *(figure_cell(Figure.of(figures.get(name))) for name in names)])
-        for model, figures in backtest["means"].items()
+        for model, figures in backtest["mean"].items()
     ]
     return Table([Column("Mean over nights"), *numbers([METRIC_TITLES[name] for name in names])], body)
 
@@ -109,14 +129,19 @@ def _differences(backtest: Mapping[str, Any]) -> Table:
 
 
 def _nights(backtest: Mapping[str, Any]) -> Table:
-    models = list(backtest["means"])
+    models = list(backtest["mean"])
+    warm = any("warm" in night for night in backtest["nights"])
     body = []
     for night in backtest["nights"]:
         figures = [figure_cell(Figure.of(night["models"][name].get("auc"))) for name in models]
         failed = ", ".join(check["name"] for check in night["gate"]["checks"] if not check["passed"])
         said = f"refused: {failed}" if failed else "promoted"
-        cells = [Cell(night["moment"][:16].replace("T", " ")), Cell(findings.count(night["rows"]), number=True), *figures]
+        cells = [Cell(night["validate_until"][:16].replace("T", " ")), Cell(findings.count(night["rows"]), number=True), *figures]
+        if warm:
+            begun = night.get("cold", {}).get("models", {}).get("student", {})
+            cells += [Cell(f"warm, {night['warm']['nights']}" if "warm" in night else "cold"), figure_cell(Figure.of(begun.get("auc")))]
         cells += [Cell(said, words=True, kind="failed" if failed else None), Cell(f"{night['seconds']:.0f}", number=True)]
         body.append(Row(cells))
     titles = [f"{model_title(name)} AUC" for name in models]
-    return Table([Column("Night"), *numbers(["Rows", *titles]), Column("Gate"), *numbers(["Seconds"])], body)
+    more = [Column("Begins"), *numbers(["Begun cold, student AUC"])] if warm else []
+    return Table([Column("Night"), *numbers(["Rows", *titles]), *more, Column("Gate"), *numbers(["Seconds"])], body)

@@ -25,6 +25,7 @@ from ctr_kd.training.finetune import validation_figures
 from ctr_kd.training.job import TrainingJob, TrainingRows
 from ctr_kd.training.learning_curve import LearningCurve
 from ctr_kd.training.loop import fit, row_plan, training_batch
+from ctr_kd.training.warm_start import EarlierModel
 
 
 def align_logits(row_id: np.ndarray, logit: np.ndarray, samples: Samples) -> np.ndarray:
@@ -127,6 +128,7 @@ def train_student(
     teacher: np.ndarray | None = None,
     encoder: MaskedItemModel | None = None,
     vectors: np.ndarray | None = None,
+    earlier: EarlierModel | None = None,
 ) -> tuple[nn.Module, LearningCurve]:
     """Train one student; without a teacher it learns from the labels alone, with the same seed, batches and budget.
 
@@ -144,6 +146,8 @@ def train_student(
         for: an epoch of it is cheaper than one of fine-tuning, and states of all histories may not fit the memory.
     vectors : float32 array (indices, dimensions), optional
         From which the tokens' embeddings begin, with a teacher and without; NaN where a token has none.
+    earlier : EarlierModel, optional
+        What the training continues with; embeddings then begin with nothing else.
 
     Returns
     -------
@@ -168,6 +172,8 @@ def train_student(
     trained = nn.ModuleDict({"student": model})  # and what serves training alone
     label = torch.from_numpy(train.label)
     model.head.begin_at(base_logits(label, signature.outputs))
+    if earlier is not None:
+        earlier.put_into(model)
     base = class_shares(label, signature.outputs)
     rows_per_labelled = len(label) / max(int((label >= 0).sum()), 1)
     target = None if teacher is None else torch.from_numpy(teacher)
@@ -183,7 +189,7 @@ def train_student(
         if encoder is None:
             raise ValueError("hints and embeddings: teacher need the teacher's encoder")
         encoder.requires_grad_(False).eval()
-        if config.embeddings == "teacher":
+        if config.embeddings == "teacher" and earlier is None:
             begin_with_teacher(model.token, encoder.bert.token, encoder.vocabulary)
         if hinted:
             trained["projection"] = nn.Linear(config.student.width, encoder.bert.config.width)

@@ -27,6 +27,7 @@ from ctr_kd.training.job import TrainingJob, TrainingRows
 from ctr_kd.training.learning_curve import LearningCurve
 from ctr_kd.training.loop import fit, predict, row_plan, training_batch
 from ctr_kd.training.optimizer import ParameterGroup
+from ctr_kd.training.warm_start import EarlierModel
 
 
 def validation_figures(model: torch.nn.Module, samples: Samples) -> dict[str, float]:
@@ -128,6 +129,7 @@ def finetune(
     *,
     pretraining_rate: float,
     negatives: Samples | None = None,
+    earlier: EarlierModel | None = None,
 ) -> tuple[Member, LearningCurve]:
     """Train the head and, by strategy, the encoder under it.
 
@@ -146,6 +148,8 @@ def finetune(
         Learning rate of the pretraining; ``config.rate_ratio`` is relative to it.
     negatives : Samples, optional
         Rows of users and items that never met, over the same pool of clicks; their label is not read.
+    earlier : EarlierModel, optional
+        What the training continues with. By default new layers begin anew.
 
     Returns
     -------
@@ -175,6 +179,8 @@ def finetune(
         train = join_rows(train, replace(negatives, label=np.zeros(len(negatives), np.float32)))
     label = torch.from_numpy(train.label)
     model.head.begin_at(base_logits(label, signature.outputs))
+    if earlier is not None:  # what pretraining knows is of this night, unless nothing is taken from it
+        earlier.put_into(model, keep=None if config.strategy == "from_scratch" else "pretrained.")
 
     def loss(chosen: np.ndarray, rng: np.random.Generator, progress: float) -> Callable[[slice], torch.Tensor]:
         batch, labels = training_batch(train, chosen, rng, config.training), label[chosen]
@@ -221,6 +227,7 @@ def finetune_members(
     *,
     pretraining_rate: float,
     negatives: Samples | None = None,
+    earlier: EarlierModel | None = None,
 ) -> tuple[Ensemble, list[LearningCurve]]:
     """Fine-tune ``config.members`` copies of each encoder (:func:`finetune`), with a seed each; the encoders stay as they are.
 
@@ -233,8 +240,8 @@ def finetune_members(
     job : TrainingJob
         Of all members: each has a seed and a checkpoint of its own, and one that was finished before the run was killed is read from the
         folder.
-    pretraining_rate, negatives
-        As for :func:`finetune`.
+    pretraining_rate, negatives, earlier
+        As for :func:`finetune`; the earlier teacher has as many members.
 
     Returns
     -------
@@ -253,7 +260,15 @@ def finetune_members(
             curve = LearningCurve.from_dict(load_weights(model, finished, job.fingerprint)["curve"])
         else:
             own = replace(job, seed=member_seed(job.seed, number), name=f"{job.name}_{number}")
-            model, curve = finetune(copy.deepcopy(pretrained), rows, config, own, pretraining_rate=pretraining_rate, negatives=negatives)
+            model, curve = finetune(
+                copy.deepcopy(pretrained),
+                rows,
+                config,
+                own,
+                pretraining_rate=pretraining_rate,
+                negatives=negatives,
+                earlier=None if earlier is None else earlier.member(number),
+            )
             if job.processes.leads and number + 1 < len(begin_as):
                 save_checkpoint(finished, {"model": model.state_dict(), "curve": curve.to_dict()}, job.fingerprint)
         members.append(model.cpu())

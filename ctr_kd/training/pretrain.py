@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -10,7 +12,7 @@ from torch.nn import functional as F
 
 from ctr_kd.config import EncoderConfig, PretrainConfig
 from ctr_kd.data.batching import batch_plan, gather, hide_known, leave_out
-from ctr_kd.data.samples import Segment, Signature
+from ctr_kd.data.samples import Assembly, Segment, Signature
 from ctr_kd.data.texts import AnyAssembly
 from ctr_kd.models.bert import Bert, MaskedItemModel
 from ctr_kd.objectives.masked_item import mask_items, masked_part, predict_next
@@ -27,6 +29,7 @@ from ctr_kd.training.devices import device_of, to_device
 from ctr_kd.training.job import TrainingJob
 from ctr_kd.training.learning_curve import LearningCurve
 from ctr_kd.training.loop import fit
+from ctr_kd.training.warm_start import EarlierModel
 from feature_store.special_tokens import SPECIALS
 from feature_store.tables.contracts import DataError
 
@@ -152,9 +155,43 @@ def masked_item_accuracy(model: MaskedItemModel, sequences: Segment, batch_size:
     return {"masked_item_loss": total / count, "masked_item_accuracy": right / count, "score": -total / count}
 
 
+@dataclass(frozen=True)
+class EarlierEncoder(EarlierModel):
+    """An encoder that a pretraining continues with.
+
+    Attributes
+    ----------
+    since : int
+        Clicks known before this time (microseconds UTC) are what it has learned.
+    replay : float
+        Sequences without a newer click that are learned again, as a share of those with one.
+    """
+
+    since: int
+    replay: float
+
+
+def newer_sequences(assembly: Assembly, sequences: Segment, earlier: EarlierEncoder, seed: int) -> Segment:
+    """Sequences that end in a click which the earlier encoder has not seen, and some of the others, in their order.
+
+    Parameters
+    ----------
+    assembly : Assembly
+    sequences : Segment
+    earlier : EarlierEncoder
+    seed : int
+        Of the choice of the others.
+    """
+    new = assembly.newest_known_at(sequences) >= earlier.since
+    old = np.flatnonzero(~new)
+    again = np.random.default_rng([seed, 19]).permutation(old)[: round(earlier.replay * int(new.sum()))]
+    chosen = np.sort(np.concatenate([np.flatnonzero(new), again]))
+    return Segment(sequences.pool, sequences.start[chosen], sequences.end[chosen], sequences.gap_column)
+
+
 def pretrain(
-    assembly: AnyAssembly, config: PretrainConfig, job: TrainingJob, *, until: int | None = None
-) -> tuple[MaskedItemModel, LearningCurve, dict[str, float]]:
+    assembly: AnyAssembly, config: PretrainConfig, job: TrainingJob, *, until: int | None = None, earlier: EarlierEncoder | None = None
+) -> tuple[MaskedItemModel, LearningCurve | None, dict[str, float]]:
     """Train the encoder by masked item prediction, and next-segment prediction where configured.
 
     Parameters
@@ -164,12 +201,15 @@ def pretrain(
     job : TrainingJob
     until : int, optional
         Clicks known from this time on (microseconds UTC) are not seen.
+    earlier : EarlierEncoder, optional
+        Of clicks: what the training continues with, on what is new since. By default it begins anew, on everything.
 
     Returns
     -------
     model : MaskedItemModel
         With the weights of the lowest validation loss.
-    curve : LearningCurve
+    curve : LearningCurve or None
+        None where nothing is new since the earlier encoder.
     facts : dict
         Number of sequences and tokens, masked-item accuracy and loss.
 
@@ -190,10 +230,14 @@ def pretrain(
     if kind != "softmax":  # which reads every item in every step
         model.bert.token.step_by_rows()
     training, validation = pretraining_sequences(assembly, config, until, job.seed)
-    length = training.end - training.start
-    sequence = np.arange(len(length))
     own, *attributes = training.vocabulary_columns
     sampler = None if kind == "softmax" else NegativeSampler(item_counts(training, len(model.vocabulary)), config.negatives)
+    if earlier is not None:
+        earlier.put_into(model)
+        known, training = len(training.start), newer_sequences(cast("Assembly", assembly), training, earlier, job.seed)
+        job.report(f"continues with {len(training.start):,} of {known:,} sequences")
+    length = training.end - training.start
+    sequence = np.arange(len(length))
 
     def loss(rows: np.ndarray, rng: np.random.Generator, progress: float) -> Callable[[slice], torch.Tensor]:
         tokens, lengths = gather(training, training.start[rows], training.end[rows])
@@ -233,15 +277,17 @@ def pretrain(
 
         return share_of
 
-    curve = fit(
-        model,
-        config.training,
-        job,
-        plan=lambda rng: batch_plan(length, sequence, config.training.batch_size, rng),
-        loss=loss,
-        validate=lambda: masked_item_accuracy(model, validation),
-        to_compile=model.bert,
-    )
+    curve = None
+    if len(length) or earlier is None:
+        curve = fit(
+            model,
+            config.training,
+            job,
+            plan=lambda rng: batch_plan(length, sequence, config.training.batch_size, rng),
+            loss=loss,
+            validate=lambda: masked_item_accuracy(model, validation),
+            to_compile=model.bert,
+        )
     facts = {"sequences": float(len(length)), "tokens": float(length.sum()), **masked_item_accuracy(model, validation)}
     facts.pop("score")
     return model, curve, facts

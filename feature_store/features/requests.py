@@ -35,6 +35,8 @@ class RowMaker:
 
     Attributes
     ----------
+    wanted : str, optional
+        SQL over ``requests``: which of them get rows; None for all.
     excluded : dict of int
         Requests left out, by reason.
     requests_short : int
@@ -45,6 +47,7 @@ class RowMaker:
     log: Log
     config: AssemblyConfig
     chunk: int
+    wanted: str | None = None
     timelines: Timelines = field(init=False)
     excluded: dict[str, int] = field(init=False)
     _sampler: Sampler | None = field(init=False, default=None)
@@ -55,7 +58,7 @@ class RowMaker:
         window = self.config.candidates.window if sampled else None
         self.timelines = Timelines(self.engine, self.config.statistics, self.log, self.log.number, window)
         self.engine.drop("log")
-        self.excluded = {"short_history": 0}
+        self.excluded = {"short_history": 0} | ({} if self.wanted is None else {"not_replayed": 0})
         if sampled:
             self._sampler = Sampler(self.engine, self.config.candidates, self.timelines)
             self.excluded["item_not_live"] = 0
@@ -70,8 +73,20 @@ class RowMaker:
         """Yield the first and the last (exclusive) request of each chunk of [first, last), its tables made."""
         for start in range(first, last, self.chunk):
             end = min(start + self.chunk, last)
-            self._make(f"request >= {start} and request < {end}")
+            here = f"request >= {start} and request < {end}"
+            if self.wanted is not None:
+                if not self._count_wanted(here):
+                    continue
+                here = f"{here} and {self.wanted}"
+            self._make(here)
             yield start, end
+
+    def _count_wanted(self, here: str) -> int:
+        """How many requests of a chunk get rows; the others are counted as excluded."""
+        count = "select count(distinct request) from requests where"
+        wanted, all_of_them = (self.engine.rows(f"{count} {one}")[0][0] for one in (f"{here} and {self.wanted}", here))
+        self.excluded["not_replayed"] += all_of_them - wanted
+        return int(wanted)
 
     def _make(self, here: str) -> None:
         engine = self.engine

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from feature_store.config import AssemblyConfig, FeatureStoreConfig
 from feature_store.engines import Engine, open_engine
+from feature_store.features.continuation import Continuation
 from feature_store.features.event_log import Log, count_pairs, load_log, offered, undescribed
 from feature_store.features.histories import build_histories, write_clicks
 from feature_store.features.requests import RowMaker, number_requests, request_range
@@ -40,6 +41,7 @@ def assemble(
     as_of: datetime | None,
     output: Path,
     *,
+    continues: Continuation | None = None,
     report: Callable[[str], object] = lambda line: None,
 ) -> ClickSummary:
     """Make the rows of a log.
@@ -56,6 +58,8 @@ def assemble(
         Logical time of the run: later events are left out. None takes all events.
     output : Path
         Folder for the files; made if needed.
+    continues : Continuation, optional
+        What an earlier run left: older rows of the training window are thinned out, and its vocabularies grow.
     report : callable
         Takes lines of progress.
 
@@ -90,6 +94,8 @@ def assemble(
         split = resolve_split(config.split, engine, as_of)
         check_windows(split, engine)
         vocabulary = fit_vocabularies(engine, log, split, config.vocabulary)
+        if continues is not None:
+            vocabulary = continues.grown(vocabulary, config.vocabulary.max_size)
         _write_entities(engine, log, output)
         known = item_in_vocabulary(engine, vocabulary["item"])
         newest = engine.rows("select max(timestamp) from log")[0][0]
@@ -98,7 +104,8 @@ def assemble(
         write_clicks(engine, output / "clicks.parquet")
         if config.statistics.co_clicks is None:
             engine.drop("positions")
-        maker = RowMaker(engine, log, config, engine_config.chunk)
+        wanted = None if continues is None else continues.condition(engine, split)
+        maker = RowMaker(engine, log, config, engine_config.chunk, wanted)
         for line in maker.timelines.said():
             report(line)
         writer = RowWriter(engine, log, output / "rows.parquet", split=split, known_item=known)

@@ -79,11 +79,16 @@ def cli() -> None:
 
 @cli.command("run")
 @common
+@click.option("--warm", is_flag=True, help="Continue from the last champion on what is new [default: training.start]")
 def run_command(options: Options) -> None:
     """Do the whole pipeline: raw log, teacher, student, registry, scores.
 
     What is up to date is skipped. Ends with the result table, the place of the report, and the verdict: what distillation gave, and which
     student ships.
+
+    A warm run costs what is new: encoder, teacher and student continue from the last champion on the rows since its training ended, and on
+    some older ones (warm.replay), more slowly (warm.learning_rate). Without a champion, and every warm.restart_every nights, it begins
+    cold.
 
     \b
     Examples:
@@ -91,11 +96,26 @@ def run_command(options: Options) -> None:
       ctr-kd run conf/globo.yaml --workspace work/globo --data data/globo --until evaluate
       ctr-kd run conf/globo.yaml --workspace work/globo --from finetune --force        makes these stages again
       ctr-kd run conf/globo.yaml --workspace work/globo --as-of 2017-10-11T20:00       as if it were then
+      ctr-kd run conf/mine.yaml --workspace work/mine --warm                           every night, for what is new
     """
+    if options.more["warm"]:
+        options = replace(options, overrides=(*options.overrides, "training.start=warm"))
     with _session("run", options) as runner:
         _run_and_show(runner, options, options.first, options.last)
+        if options.last is None:
+            _show_warm_check(runner)
         if runner.context.config.retention.after_run:
             prune_after_run(runner.context)
+
+
+def _show_warm_check(runner: Runner) -> None:
+    """Print what warm nights are worth less, on a night that says so."""
+    if runner.context.config.training.start == "warm":
+        from pipelines.experiments.warm_check import check_warm_nights
+
+        line = check_warm_nights(runner)
+        if line is not None:
+            click.echo(line)
 
 
 def _stage_command(name: str, description: str) -> None:

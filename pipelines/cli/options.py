@@ -7,7 +7,7 @@ import io
 import os
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
@@ -18,6 +18,7 @@ from ctr_kd.training.distributed import ALONE, Processes
 from feature_store.config_types import parse_duration, parse_time
 from pipelines.config.run import RunConfig, load
 from pipelines.stages import PIPELINE
+from pipelines.training.parents import last_champion
 from pipelines.workspace.console import Console, LogFormat
 from pipelines.workspace.context import RunContext
 
@@ -43,6 +44,10 @@ class Options:
     def config(self) -> RunConfig:
         return load(self.conf, self.overrides)
 
+    def cold(self) -> Options:
+        """The same with everything trained from nothing."""
+        return replace(self, overrides=(*self.overrides, "training.start=cold"))
+
     def again(self, command: str, *changes: str) -> str:
         """A command line with the same configuration, log and workspace, and these keys changed."""
         words = ["ctr-kd", command, str(self.conf)]
@@ -55,9 +60,12 @@ class Options:
     def context(self, config: RunConfig, read_only: bool = False, processes: Processes = ALONE) -> RunContext:
         # Helpers have nothing to say that the first process does not say as well.
         console = Console(None if processes.leads else io.StringIO(), self.log_format)
-        return RunContext(
+        run = RunContext(
             config, self.workspace, self.data, self.as_of, options=self.more, read_only=read_only, console=console, processes=processes
         )
+        if config.training.start == "warm":
+            run.find_parent = last_champion
+        return run
 
 
 class Place(click.Path):

@@ -19,6 +19,7 @@ from pipelines.scoring.manifest import ScoresManifest
 from pipelines.scoring.partitions import failed_attempts, read_partition, scored_dates
 from pipelines.stages import PIPELINE
 from pipelines.tracking.client import ARTIFACTS, DATABASE, TrackingError
+from pipelines.training.parents import nights_that_learned_otherwise
 from pipelines.workspace.artifacts import ArtifactError, read_manifest
 from pipelines.workspace.context import RunContext
 from pipelines.workspace.lock import holder
@@ -36,6 +37,7 @@ def status(context: RunContext, uri: str) -> str:
             *_stages(context),
             *map(plain, _shipped(context)),
             *map(plain, _partitions(context)),
+            *map(plain, _corrected(context)),
             *map(plain, _scores(context, uri)),
             *map(plain, _aliases(context, uri)),
             *map(plain, _disk(context)),
@@ -111,6 +113,14 @@ def _partitions(context: RunContext) -> Iterator[str]:
     rows = sum(manifest.rows for manifest in manifests)
     quarantined = context.store.quarantined_rows()
     yield f"events: {rows:,} rows in {len(dates)} partitions, {dates[0]} to {dates[-1]}; {quarantined:,} rows in quarantine"
+
+
+def _corrected(context: RunContext) -> Iterator[str]:
+    """Dates that warm nights learned as they were before a correction."""
+    try:
+        yield from nights_that_learned_otherwise(context)
+    except (DataError, TrackingError):  # said where the store and the aliases are
+        return
 
 
 def _scores(context: RunContext, uri: str) -> Iterator[str]:

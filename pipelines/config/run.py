@@ -32,6 +32,7 @@ from pipelines.config.retention import RetentionConfig
 from pipelines.config.schedule import ScheduleConfig
 from pipelines.config.scoring import MonitorConfig, ScoreConfig
 from pipelines.config.tracking import TrackingConfig
+from pipelines.config.training import StartConfig, WarmConfig
 from pipelines.errors import ConfigError
 
 TaskName = Literal["clicks", "texts"]
@@ -62,6 +63,8 @@ class RunConfig(Config):
     next_item: NextItemConfig = Field(NextItemConfig(), description="ranking of the next item by the pretrained encoder")
     finetune: FinetuneConfig = Field(FinetuneConfig(), description="the teacher: each pretrained encoder with a click head")
     distill: DistillConfig = Field(DistillConfig(), description="the student")
+    training: StartConfig = Field(StartConfig(), description="how a night's training begins")
+    warm: WarmConfig = Field(WarmConfig(), description="nights that continue from the last champion")
     prove: ProveConfig = Field(ProveConfig(), description="student against student alone over several seeds")
     sweep: SweepConfig = Field(SweepConfig(), description="a grid of students: AUC against rows per second and bytes")
     evaluate: EvaluateConfig = Field(EvaluateConfig(), description="metrics, intervals and baselines")
@@ -130,6 +133,8 @@ class RunConfig(Config):
             yield f"statistics.listwise_context compares all candidates of a request, and {thinned}: remove one of them"
         if self.split is None:
             yield "split is missing; it is required (training, validation and test window), for all readers but text"
+        elif self.training.start == "warm" and (self.split.leave_one_out or self.split.fractions):
+            yield "training.start: warm continues from one window of time to the next: name split.train, validation and test, or their ends"
         of_texts = [name for name in TEXT_TEACHERS if name in self.distill.teachers]
         if of_texts:
             yield f"distill.teachers: {of_texts[0]} is a teacher of texts; clicks have bert and boosted_trees"
@@ -151,6 +156,8 @@ class RunConfig(Config):
             yield "split has no effect on texts, whose splits are files (source.train, validation, test): remove it"
         if self.register_.boosted_trees_gain_min is not None:
             yield "register.boosted_trees_gain_min is of clicks; texts have no boosted trees: remove it"
+        if self.training.start == "warm":
+            yield "training.start: warm continues with what is new, and texts have no times: remove it"
         if self.embeddings is not None:
             yield "embeddings are of items that users click, and texts have none: remove it"
         if self.statistics.auto:

@@ -64,6 +64,8 @@ class Lineage(JsonFile):
     student : StudentLineage
     split : SplitTimes, optional
         Windows of the rows that it learned from; None for texts, and for a student of release 0.2.
+    parent : dict, optional
+        The run that its training continued (:class:`pipelines.workspace.parent.Parent`); None where it began anew.
     statistics : dict, optional
         Settings of the statistics of these rows, what ``statistics.auto`` added among them; None likewise.
     """
@@ -81,6 +83,7 @@ class Lineage(JsonFile):
     code_revision: str | None = None
     student: StudentLineage = Field(default_factory=StudentLineage)
     split: SplitTimes | None = None
+    parent: dict[str, Any] | None = None
     statistics: dict[str, Any] | None = None
 
 

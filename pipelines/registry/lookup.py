@@ -35,6 +35,14 @@ def has_version(uri: str, name: str, version: str) -> bool:
         return any(str(one.version) == version for one in found)
 
 
+def version_tags(uri: str, name: str, version: str) -> dict[str, str]:
+    """Tags of a version."""
+    try:
+        return dict(_ask_sqlite(uri, "select key, value from model_version_tags where name = ? and version = ?", (name, int(version))))
+    except _NotAnswered:
+        return Registry(uri, name).tags_of(version)
+
+
 def champion_changes(uri: str, name: str) -> list[Change]:
     """Who replaced whom as champion, oldest first."""
     try:

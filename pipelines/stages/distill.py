@@ -8,6 +8,7 @@ from pipelines.tasks import task_of
 from pipelines.tasks.logits import SPLITS, write_predictions
 from pipelines.tasks.teachers import teaching_library
 from pipelines.training.bert import teacher_encoder
+from pipelines.training.continued import config_of, continues, earlier_model
 from pipelines.training.facts import DistillationFacts, StudentFacts
 from pipelines.training.students import TrainedStudent, keep_student, taught_rows, train_once
 from pipelines.training.teacher_logits import teacher_logits
@@ -20,7 +21,7 @@ def distill_student(context: StageContext) -> None:
 
     With a transfer set it writes ``transfer.parquet`` and each teacher's logits of its rows too.
     """
-    config = context.config
+    config = config_of(context)
     assembly = task_of(config).assembly(context.inputs["ingest"], "student")
     samples = {split: assembly.samples(split) for split in SPLITS}
     transfer = None
@@ -35,7 +36,8 @@ def distill_student(context: StageContext) -> None:
     kept: dict[str, StudentFacts] = {}
     for name, (learned, logits) in rows.items():
         seen = TrainingRows(signature=assembly.signature(), train=learned, validation=samples["validation"])
-        trained[name] = train_once(context, name, assembly, seen, teacher=logits, encoder=encoder)
+        earlier = earlier_model(context, "distill", f"{name}.pt")
+        trained[name] = train_once(context, name, assembly, seen, teacher=logits, encoder=encoder, settings=config.distill, earlier=earlier)
         kept[name] = keep_student(context, trained[name], assembly, samples)
     DistillationFacts(transfer, teachers, kept["student"], kept["student_alone"]).write(context.output)
     figures = {name: one.curve.kept_figure for name, one in trained.items()}
@@ -47,5 +49,5 @@ STAGE = Stage(
     distill_student,
     upstream=("ingest", "pretrain", "finetune"),
     keys=("seed", "history.max_length", "vocabulary.min_count", "pretrain", "finetune", *STUDENT_KEYS),
-    outside=teaching_library,
+    outside=lambda run: teaching_library(run) | continues("distill")(run),
 )

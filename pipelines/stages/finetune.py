@@ -12,7 +12,8 @@ from feature_store.tables.contracts import DataError
 from feature_store.tables.parquet_files import read_parquet
 from pipelines.tasks import task_of
 from pipelines.tasks.logits import SPLITS, precision_of, write_predictions
-from pipelines.training.bert import load_encoders, pretraining_until
+from pipelines.training.bert import TEACHER, load_encoders, pretraining_until
+from pipelines.training.continued import config_of, continues, earlier_model
 from pipelines.training.facts import BeforeAndAfter, FinetuningFacts, PairFacts, PretrainingFacts
 from pipelines.training.fine_tunings import STRATEGY
 from pipelines.training.jobs import job_of, record_curve
@@ -32,7 +33,7 @@ def finetune_teacher(context: StageContext) -> None:
     from ctr_kd.training.loop import predict
     from ctr_kd.training.pretrain import masked_item_accuracy, pretraining_sequences
 
-    config = context.config
+    config = config_of(context)
     assembly = task_of(config).assembly(context.inputs["ingest"], "teacher")
     encoders = load_encoders(context.inputs["pretrain"], assembly, config)
     if config.finetune.strategy == "next_segment":
@@ -51,11 +52,12 @@ def finetune_teacher(context: StageContext) -> None:
         job_of(context, processes=context.processes),
         pretraining_rate=config.pretrain.training.learning_rate,
         negatives=negatives,
+        earlier=earlier_model(context, "finetune", TEACHER),
     )
     if not context.processes.leads:
         return
     after = masked_item_accuracy(model.pretrained, held_out)
-    file = context.output / "teacher.pt"
+    file = context.output / TEACHER
     save_checkpoint(file, {"model": model.state_dict()}, context.fingerprint)
     model.to(choose_device(config.finetune.training))  # the logits of all rows are as much work as an epoch
     for split in SPLITS:
@@ -120,5 +122,6 @@ STAGE = Stage(
     finetune_teacher,
     upstream=("ingest", "pretrain"),
     keys=("seed", "history.max_length", "pretrain", "finetune"),
+    outside=continues("finetune"),
     shared=True,
 )

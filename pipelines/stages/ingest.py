@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from feature_store.config import SplitConfig
+from feature_store.features.summary import ClickSummary
 from feature_store.readers import READERS
 from feature_store.store.ingest import VALUES
 from feature_store.store.manifests import CONTRACT
@@ -51,7 +52,8 @@ class Ingested(JsonFile):
 
 
 def bring_store_up_to_date(run: RunContext) -> dict[str, str]:
-    """Bring the store up to date with the raw log; the digest of what it then holds, and the logical time where that matters.
+    """Bring the store up to date with the raw log; the digest of what it then holds, the logical time where that matters, and the run that
+    this one continues, where it continues one.
 
     Raises
     ------
@@ -60,7 +62,9 @@ def bring_store_up_to_date(run: RunContext) -> dict[str, str]:
     """
     _ingest_what_is_new(run)
     as_of = None if run.config.split is None else logical_time(run.as_of, run.store, run.config.split)
-    return {"store": run.store.digest(run.as_of)} | ({"as_of": as_of.isoformat()} if as_of else {})
+    parent = run.parent = run.find_parent(run)
+    continued = {} if parent is None else {**parent.input("ingest"), "warm": digest_of([parent.to_json(), run.config.warm.replay])}
+    return {"store": run.store.digest(run.as_of)} | ({"as_of": as_of.isoformat()} if as_of else {}) | continued
 
 
 def _ingest_what_is_new(run: RunContext) -> None:
@@ -174,8 +178,15 @@ def newest_known(store: Store) -> datetime:
 
 def assemble_rows(context: StageContext) -> None:
     """Assemble rows and vocabularies of what the store holds."""
-    config = context.config
-    if config.chooses_statistics:
+    config, parent = context.config, context.run.parent
+    if parent is not None:  # whose statistics its models read
+        made_with = ClickSummary.read(parent.folder(context.workspace, "ingest")).made_with
+        config = config.model_copy(update={"statistics": made_with})
+        context.report(f"continues {parent.name}, whose training ended {parent.since:%Y-%m-%d %H:%M}: warm night {parent.nights}")
+        for date in parent.late:
+            context.report(f"warning: {date} was corrected since {parent.name} learned it, and what was learned is not unlearned")
+        parent.write(context.output)
+    elif config.chooses_statistics:
         # Known to this stage alone, not to the task: an edit of the trees that try statistics is none of the code of other stages.
         from pipelines.tasks.statistics_trial import with_chosen_statistics
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,20 +13,22 @@ from ctr_kd.data.texts import TextAssembly
 from feature_store.features.event_log import microseconds
 from feature_store.tables.contracts import DataError
 from pipelines.tasks import task_of
-from pipelines.training.bert import pretrained_weights
+from pipelines.training.bert import pretrained_weights, pretraining_until
+from pipelines.training.continued import config_of, continues, earlier_model, parent_of_stage
 from pipelines.training.facts import EncoderFacts, PretrainingFacts
 from pipelines.training.jobs import job_of, record_curve
 from pipelines.workspace.context import Stage, StageContext
 
 if TYPE_CHECKING:
     from ctr_kd.models.bert import MaskedItemModel
+    from ctr_kd.training.pretrain import EarlierEncoder
 
 
 def pretrain_encoders(context: StageContext) -> None:
     """Train each encoder, or take over a checkpoint's; writes ``pretrained.pt``, those of further encoders, and ``training.json``."""
     from ctr_kd.training.pretrain import pretrain
 
-    config = context.config
+    config = config_of(context)
     if config.pretrain.checkpoint is not None:
         adopt(context, config.pretrain.checkpoint)
         return
@@ -39,12 +42,24 @@ def pretrain_encoders(context: StageContext) -> None:
         if config.pretrain.more_encoders:
             context.report(f"encoder {number}: {settings.encoder.layers} layers of {settings.encoder.width}")
         job = job_of(context, f"training_{number}", context.processes)
-        model, curve, facts = pretrain(assembly, settings, job, until=moment)
+        model, curve, facts = pretrain(assembly, settings, job, until=moment, earlier=earlier_encoder(context, number))
         if context.processes.leads:
             trained.append(keep_weights(context, model, facts, number).model_copy(update={"curve": curve}))
-            record_curve(context, "pretraining" if number == 0 else f"pretraining_{number}", curve)
+            if curve is not None:
+                record_curve(context, "pretraining" if number == 0 else f"pretraining_{number}", curve)
     if context.processes.leads:
         write_training(context, trained, {"until": until})
+
+
+def earlier_encoder(context: StageContext, number: int) -> EarlierEncoder | None:
+    """The encoder that a training continues with; None where the run began anew."""
+    from ctr_kd.training.pretrain import EarlierEncoder
+
+    parent, model = parent_of_stage(context), earlier_model(context, "pretrain", pretrained_weights(Path(), number).name)
+    if parent is None or model is None:
+        return None
+    since = pretraining_until(parent.folder(context.workspace, "pretrain")) or 0
+    return EarlierEncoder(model.weights, model.growth, since=since, replay=context.config.warm.replay)
 
 
 def before_labels(context: StageContext, assembly: Any, labels_begin: datetime | None) -> datetime | None:
@@ -115,4 +130,11 @@ def write_training(context: StageContext, trained: Sequence[EncoderFacts], more:
     context.record({**first.facts, "parameters": first.parameters})
 
 
-STAGE = Stage("pretrain", pretrain_encoders, upstream=("ingest",), keys=("seed", "history.max_length", "pretrain"), shared=True)
+STAGE = Stage(
+    "pretrain",
+    pretrain_encoders,
+    upstream=("ingest",),
+    keys=("seed", "history.max_length", "pretrain"),
+    outside=continues("pretrain"),
+    shared=True,
+)

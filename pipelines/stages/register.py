@@ -159,6 +159,7 @@ def lineage(context: StageContext, metrics: Metrics, rows: Rows) -> Lineage:
         versions=manifests["distill"].versions,
         code_revision=code_revision(),
         split=metrics.data.split,
+        parent=metrics.run.parent,
         statistics=rows.facts().get("made_with"),
     )
 

@@ -34,7 +34,7 @@ def make_student(context: StageContext) -> None:
     taught, target = taught_rows(samples, combined)
     encoder = teacher_encoder(context, assembly) if config.distill.needs_encoder else None
     rows = TrainingRows(signature=assembly.signature(), train=taught, validation=samples["validation"])
-    student = train_once(context, "student", assembly, rows, teacher=target, encoder=encoder)
+    student = train_once(context, "student", assembly, rows, teacher=target, encoder=encoder, settings=config.distill)
     keep_student(context, student, assembly, samples).model_copy(update=transfer).write(context.output)
     context.record(dict([student.curve.kept_figure]))
 

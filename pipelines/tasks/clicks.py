@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctr_kd.data.samples import Assembly
+from feature_store.features.continuation import Continuation
 from feature_store.features.training_set import assemble
 from feature_store.store.ingest import ingest
+from feature_store.tables.json_files import write_json
 from pipelines.tasks.click_rows import ClickRows
+from pipelines.workspace.parent import DATES
 
 if TYPE_CHECKING:
     from pipelines.config.run import RunConfig
@@ -36,17 +39,34 @@ class Clicks:
         ingest(self._config.source, run.data, run.store, failed, report)
 
     def assemble(self, context: StageContext) -> dict[str, Any]:
-        """Rows and vocabularies (:func:`feature_store.features.training_set.assemble`), vectors where they are configured, and the pool of
-        the clicks' tokens."""
+        """Rows and vocabularies (:func:`feature_store.features.training_set.assemble`), vectors where they are configured, the pool of
+        the clicks' tokens, and what a run that continues this one asks for: bins and the dates of the store.
 
-        config = self._config
-        summary = assemble(context.store, config.assembly, config.feature_store, context.as_of, context.output, report=context.report)
+        A run that continues another has its new rows and some of the older ones, its vocabularies grown, and its bins."""
+
+        config, parent = self._config, context.run.parent
+        earlier = None if parent is None else Assembly(parent.folder(context.workspace, "ingest"), config.history.max_length)
+        continues = None
+        if parent is not None and earlier is not None:
+            continues = Continuation(parent.since, config.warm.replay, config.candidates.seed, earlier.vocabulary)
+        summary = assemble(
+            context.store,
+            config.assembly,
+            config.feature_store,
+            context.as_of,
+            context.output,
+            continues=continues,
+            report=context.report,
+        )
         vectors = {}
         if config.embeddings is not None:
             from pipelines.tasks.embedding_facts import add_products
 
             vectors = add_products(context, config.assembly)
-        Assembly(context.output, config.history.max_length).write_pool()
+        made = Assembly(context.output, config.history.max_length)
+        made.write_pool()
+        made.write_bins(None if earlier is None else earlier.bins())
+        write_json(context.output / DATES, context.store.partition_digests(context.as_of))
         for line in thin_windows(summary.positives):
             context.report(line)
         return {"rows": summary.rows, "requests": summary.requests} | vectors

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ctr_kd.models.ensemble import Ensemble
     from pipelines.config.run import RunConfig
 
+TEACHER = "teacher.pt"  # in an artifact of ``finetune``
+
 
 def load_teacher(finetune: Path, assembly: AnyAssembly, config: RunConfig) -> Ensemble:
     """The fine-tuned BERTs with their heads, in eval mode, from an artifact of ``finetune``; the assembly is the teacher's."""
@@ -26,7 +28,7 @@ def load_teacher(finetune: Path, assembly: AnyAssembly, config: RunConfig) -> En
     from ctr_kd.training.checkpoint import load_weights
 
     model = build_teacher(untrained_encoders(assembly, config), assembly.signature(), config.finetune)
-    load_weights(model, finetune / "teacher.pt", finetune.name)
+    load_weights(model, finetune / TEACHER, finetune.name)
     return model.eval()
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ctr_kd.config import DistillConfig
 from ctr_kd.data.samples import Samples
 from ctr_kd.data.texts import AnyAssembly
 from ctr_kd.training.job import TrainingRows
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ctr_kd.models.bert import MaskedItemModel
+    from ctr_kd.training.warm_start import EarlierModel
 
 
 EXPORTS = {"student": "export", "student_alone": "export_alone"}
@@ -55,6 +57,8 @@ def train_once(
     *,
     teacher: np.ndarray | None,
     encoder: MaskedItemModel | None,
+    settings: DistillConfig,
+    earlier: EarlierModel | None = None,
 ) -> TrainedStudent:
     """Train the configured student, or take it as it is where a run of this stage that was killed had finished it.
 
@@ -64,14 +68,13 @@ def train_once(
         Of its checkpoint.
     assembly : Assembly or TextAssembly
         May hold vectors of the tokens, from which their embeddings begin.
-    rows, teacher, encoder
+    rows, teacher, encoder, settings, earlier
         See :func:`ctr_kd.training.distill.train_student`.
     """
     from ctr_kd.models.students import STUDENTS
     from ctr_kd.training.checkpoint import load_weights, save_checkpoint
     from ctr_kd.training.distill import train_student
 
-    settings = context.config.distill
     finished = context.checkpoint / f"{name}.done.pt"
     if finished.exists():
         model = STUDENTS[settings.student.kind](rows.signature, settings.student)
@@ -79,7 +82,7 @@ def train_once(
         return TrainedStudent(name, model.eval(), curve)
     context.report(f"{name.replace('_', ' ')} ({settings.student.kind})")
     job, vectors = job_of(context, name), assembly.token_vectors()
-    model, curve = train_student(rows, settings, job, teacher=teacher, encoder=encoder, vectors=vectors)
+    model, curve = train_student(rows, settings, job, teacher=teacher, encoder=encoder, vectors=vectors, earlier=earlier)
     save_checkpoint(finished, {"model": model.state_dict(), "curve": curve.to_dict()}, context.fingerprint)
     return TrainedStudent(name, model, curve)
 

@@ -15,6 +15,7 @@ from pipelines.config.run import RunConfig
 from pipelines.workspace.artifacts import CHECKPOINT, Artifact, DigestMemo
 from pipelines.workspace.console import Console
 from pipelines.workspace.manifest import MadeFrom
+from pipelines.workspace.parent import FindParent, Parent
 from pipelines.workspace.source_digest import source_of
 
 if TYPE_CHECKING:
@@ -80,6 +81,10 @@ class RunContext:
         Earlier stages of this run, by name; all of them up to date.
     processes : Processes
         Those that share the training.
+    find_parent : callable
+        Finds the run that this one continues, once the store is up to date; None where it begins anew.
+    parent : Parent or None
+        What it found.
     features : FeatureSource or None
         Held open by a command that scores many dates, so that each need not read the log anew.
     """
@@ -95,6 +100,8 @@ class RunContext:
     tracker: StageTracker | None = None
     artifacts: dict[str, Artifact] = field(default_factory=dict)
     processes: Processes = ALONE
+    find_parent: FindParent = lambda run: None
+    parent: Parent | None = None
     features: FeatureSource | None = None
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     _store: Store | None = None

@@ -36,7 +36,10 @@ def test_nights_one_after_the_other(tmp_path: Path, workspace: Workspace) -> Non
     ended = workspace.start("backtest", *data, *NIGHTS)
     assert ended.code == 0, ended.err
     first = result(workspace)
-    assert [night["moment"][:16] for night in first["nights"]] == ["2024-01-03T10:00", "2024-01-03T20:00"]
+    assert [night["train_until"][:16] for night in first["nights"]] == ["2024-01-03T00:00", "2024-01-03T10:00"]
+    assert [night["validate_until"][:16] for night in first["nights"]] == ["2024-01-03T10:00", "2024-01-03T20:00"]
+    assert set(first["mean"]) == set(first["nights"][0]["models"]) >= {"student", "student_alone", "teacher", "popularity"}
+    assert {"difference", "low", "high", "p_value"} <= set(first["nights"][0]["comparisons"]["student-student_alone"]["auc"])
     assert [night["rows"] for night in first["nights"]] == [200, 200]
     assert first["nights"][1]["gate"]["champion_before"] == first["nights"][0]["gate"]["champion_after"]
     assert any(check["name"] == "auc_against_champion_low" for check in first["nights"][1]["gate"]["checks"])
