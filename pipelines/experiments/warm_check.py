@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def check_warm_nights(runner: Runner) -> str | None:
         conclude=lambda context: publish_beside_run(context, (FILE,)),
     )
     Runner(run, [stage]).run()
-    return _judged(run)
+    return judged(read_json(run.artifacts["warm_check"].path / FILE) or {}, run.config.warm.difference_min)
 
 
 def _left_out(run: RunContext) -> Parent | None:
@@ -98,13 +99,32 @@ def compare(context: StageContext, distill: Path, ingest: Path, parent: Parent) 
     context.record({"warm_minus_cold": result["warm-cold"]["auc"].get("difference")})
 
 
-def _judged(run: RunContext) -> str:
-    from ctr_kd.report import Figure
+def judged(result: Mapping[str, Any], bound: float) -> str:
+    """What a comparison says, in a line.
 
-    result: dict[str, Any] = read_json(run.artifacts["warm_check"].path / FILE) or {}
+    Parameters
+    ----------
+    result : mapping
+        The content of ``warm.json``.
+    bound : float
+        Lowest difference that is no alarm.
+
+    Raises
+    ------
+    BoundBroken
+        When all of the interval lies below the bound.
+
+    Examples
+    --------
+    >>> auc = {"difference": -0.0004, "low": -0.0012, "high": 0.0003}
+    >>> print(judged({"nights": 7, "warm-cold": {"auc": auc}}, -0.002))
+    warm less cold after 7 nights: −0.0004 [−0.0012, +0.0003] AUC; the cold one goes on
+    """
+    from ctr_kd.report import Figure
+    from ctr_kd.report.findings import several
+
     figure = Figure.of(result["warm-cold"]["auc"], "difference")
-    line = f"warm less cold after {result['nights']} nights: {figure.signed()} AUC; the cold one goes on"
-    bound = run.config.warm.difference_min
+    line = f"warm less cold after {several(result['nights'], 'night')}: {figure.signed()} AUC; the cold one goes on"
     if figure.high is not None and figure.high < bound:
         raise BoundBroken(f"{line}; below warm.difference_min ({bound:g}): set warm.restart_every lower, or warm.learning_rate higher")
     return line

@@ -63,6 +63,29 @@ def test_nights_one_after_the_other(tmp_path: Path, workspace: Workspace) -> Non
     assert ended.err.count("finetune: up to date") == 1
 
 
+def test_warm_nights_beside_cold_ones(tmp_path: Path, workspace: Workspace) -> None:
+    # few rows are new in a night: too few for a transfer set, and vectors play no part here
+    plain = ("--data", str(tmp_path / "data"), *NIGHTS, "--set", "embeddings=null", "--set", "distill.transfer.amount=0")
+    cold = workspace.start("backtest", *plain)
+    assert cold.code == 0, cold.err
+    nights = result(workspace)["nights"]
+    warm = workspace.start("backtest", *plain, "--warm")
+    assert warm.code == 0, warm.err
+    found = result(workspace)
+    assert found["nights"][0]["models"] == nights[0]["models"] and "warm" not in found["nights"][0]  # nothing came before the first night
+    second = found["nights"][1]
+    assert second["warm"] == {"continues": "the night of 2024-01-03T10:00", "nights": 1}
+    assert second["cold"]["models"] == nights[1]["models"] and second["models"] != nights[1]["models"]
+    gap = second["models"]["student"]["auc"]["value"] - nights[1]["models"]["student"]["auc"]["value"]
+    assert found["warm-cold"]["auc"]["nights"] == [pytest.approx(gap)]
+    assert found["warm_cost"]["share"] == pytest.approx(second["seconds"] / nights[1]["seconds"])
+    assert "Warm less cold over 1 night: " in warm.out
+    page = (workspace.path / "reports" / "backtest" / "backtest.html").read_text()
+    assert "Warm less cold over 1 night: " in page and "Begun cold" in page
+    again = workspace.start("backtest", *plain, "--warm")
+    assert again.code == 0 and "begins (" not in again.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

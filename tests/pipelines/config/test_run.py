@@ -48,6 +48,18 @@ def test_an_error_names_file_key_and_what_is_allowed(yaml_file: YamlFile, text: 
     assert "\n" not in str(error.value)
 
 
+def test_warm_nights_need_windows_in_time(yaml_file: YamlFile) -> None:
+    with pytest.raises(ConfigError, match=r"training\.start: warm continues from one window of time to the next: name split\.train"):
+        load(yaml_file(), ["training.start=warm"])
+    windows = "split={train: 3d, validation: 1d, test: 1d}"
+    assert load(yaml_file(), [windows, "training.start=warm"]).warm.restart_every == 7
+
+
+def test_texts_have_no_nights() -> None:
+    with pytest.raises(ConfigError, match=r"training\.start: warm continues with what is new, and texts have no times"):
+        load(next(file for file in CONFIGURATIONS if file.name == "tnews.yaml"), ["training.start=warm"])
+
+
 def test_candidates_are_not_compared_where_some_are_missing(yaml_file: YamlFile) -> None:
     with pytest.raises(ConfigError, match=r"statistics\.listwise_context compares all candidates.*source\.negative_sampling_rate says"):
         load(yaml_file("statistics: {listwise_context: size}"), ["source.negative_sampling_rate=0.2"])
