@@ -133,6 +133,15 @@ class VectorsAsOf:
                 product[rows] = np.where(has_history[number], found, np.nan)
         return Products(product, age[requests.request])
 
+    def newest(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The newest vectors of all items in a history and as candidates, float32 (items, width), and the numbers of the encoder."""
+        with torch.inference_mode(), one_thread():
+            self._move(len(self._entries) - 1)
+            everything = np.arange(self._catalogue.count)
+            read, target = (self._sums(table, everything).numpy() for table in (self._tables.read, self._tables.target))
+            numbers = np.concatenate([one.detach().numpy().ravel() for one in self._encoder.parameters()])
+        return read, target, numbers
+
     @property
     def _begin(self) -> int:
         """Before this time nothing was known, microseconds UTC."""

@@ -134,6 +134,11 @@ class Catalogue:
         self._place = {(name, value): n for name, values in zip(self.features, self.values, strict=True) for n, value in enumerate(values)}
         self.forget()
 
+    @property
+    def count(self) -> int:
+        """Of the items."""
+        return len(self.codes[0])
+
     def forget(self) -> None:
         """No item and no attribute was ever met."""
         missing = [UNKNOWN, *(NOTHING for _ in self.features[1:])]

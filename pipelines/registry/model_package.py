@@ -10,6 +10,7 @@ from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
+from ctr_kd.export.newest_vectors import PRODUCT
 from ctr_kd.export.signature import RawColumns, TextSignature, read_signature
 from feature_store.tables.files import UnsafeFile, sha256_of
 from feature_store.tables.folders import regular_files
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CARD = "model_card.md"
-SCORER_MODULE, PYFUNC_MODULE = "student_scorer", "pyfunc_student"
+SCORER_MODULE, PYFUNC_MODULE, VECTORS_MODULE = "student_scorer", "pyfunc_student", "newest_vectors"
 DATA = "student"  # folder of the exported student inside the model
 REPAIR = "register the student again: `ctr-kd register CONF --force`"
 _REQUIREMENTS = ("numpy", "pandas", "pyarrow", "onnxruntime")
@@ -31,6 +32,7 @@ _PICKLES = {".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle", ".pt", ".pth"
 _PICKLED = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))  # how a pickle begins
 _ROOT = Path(__file__).resolve().parents[2]
 _PYFUNC = Path(__file__).with_name("pyfunc_model.py")
+_VECTORS = _ROOT / "ctr_kd" / "export" / "newest_vectors.py"
 
 
 def save_model(export: Path, destination: Path, lineage: Lineage, example: pd.DataFrame) -> str:
@@ -68,12 +70,13 @@ def save_model(export: Path, destination: Path, lineage: Lineage, example: pd.Da
             files[f"data/{DATA}/{path.name}"] = sha256_of(path)
     # MLflow imports it by name: those of two releases must not be taken for one another.
     loader = f"{PYFUNC_MODULE}_{sha256_of(_PYFUNC)[:16]}"
+    signature = read_signature(export)
     modules = {SCORER_MODULE: export / "scorer.py", loader: _PYFUNC}
+    modules |= {VECTORS_MODULE: _VECTORS} if PRODUCT in signature.columns.optional else {}
     for name, path in modules.items():
         shutil.copyfile(path, code / f"{name}.py")
         files[f"code/{name}.py"] = sha256_of(path)
     student = digest_of(files)
-    signature = read_signature(export)
     packages = signature.packages if isinstance(signature, TextSignature) else []
     lineage.model_copy(update={"student": StudentLineage(digest=student, files=files)}).write(data)
     pyfunc.save_model(
@@ -181,7 +184,7 @@ def is_pickle(file: Path) -> bool:
 def _check_code(path: Path) -> None:
     scorers, tokenizers = _ROOT / "ctr_kd" / "export", _ROOT / "feature_store" / "text" / "tokenizers"
     casting = _ROOT / "feature_store" / "tables" / "casting.py"
-    ours = (scorers / "click_scorer.py", scorers / "text_scorer.py", casting, *tokenizers.glob("*.py"), _PYFUNC)
+    ours = (scorers / "click_scorer.py", scorers / "text_scorer.py", casting, *tokenizers.glob("*.py"), _PYFUNC, _VECTORS)
     known = {sha256_of(file) for file in ours}
     for name in regular_files(path):
         if name.endswith(".py") and sha256_of(path / name) not in known:

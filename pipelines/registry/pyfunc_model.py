@@ -9,7 +9,9 @@ from __future__ import annotations
 import atexit
 import gc
 import importlib.util
+import json
 import logging
+import os
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+VECTORS = "CTR_KD_VECTORS"  # in the environment: folder `embeddings` of the workspace whose vectors requests are to read
 _HISTORY = ("history", "history_timestamps")  # lists that are no candidates
 _LONGEST_ANSWER = 1000  # characters
 _LOG = logging.getLogger("ctr_kd.student")
@@ -36,15 +39,14 @@ class PyfuncStudent:
 
     def __init__(self, data_path: str) -> None:
         # By its place: a process may load several models, and an import by name would give all of them the scorer of the first.
-        code = Path(data_path).parents[1] / "code" / "student_scorer.py"
-        spec = importlib.util.spec_from_file_location("student_scorer", code)
-        assert spec is not None and spec.loader is not None  # of a file that ends in .py  # noqa: S101
-        module: Any = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        code = Path(data_path).parents[1] / "code"
+        module = _module(code / "student_scorer.py")
         if not hasattr(module, "SCORER"):  # the names that the release before had, whose exported student may be registered now
             module.SCORER, module.ERROR = module.StudentScorer, module.ScoringError
         self.scorer: Any = module.SCORER(data_path)
         self._refusal: type[ValueError] = module.ERROR
+        place = os.environ.get(VECTORS)
+        self._vectors = None if place is None else _published_vectors(Path(place), code, Path(data_path), self.scorer)
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Scores of a frame.
@@ -68,6 +70,7 @@ class PyfuncStudent:
         """
         try:
             self._check_sizes(frame)
+            frame = frame if self._vectors is None else self._vectors.complete(frame)
             if "item_id" in frame.columns and len(frame) and all(map(_is_list, frame["item_id"])):
                 return self._predict_requests(frame)
             return self.scorer.predict(frame)
@@ -115,6 +118,25 @@ class PyfuncStudent:
                 has = f"{len(value)} values" if _is_list(value) else "no list"
                 raise self._refusal(f"column {name} has {has} for the {expected} candidates of a row")
         return list(chain.from_iterable(values))
+
+
+def _module(file: Path) -> Any:
+    """A file of the model as a module of its own."""
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None and spec.loader is not None  # of a file that ends in .py  # noqa: S101
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _published_vectors(root: Path, code: Path, data: Path, scorer: Any) -> Any:
+    """The newest item vectors of a workspace for a model that reads any; None for others."""
+    if "embedding_product" not in scorer.signature.get("dense", {}):
+        return None
+    keys = json.loads((data / "lineage.json").read_text(encoding="utf-8"))["configuration"]["keys"]["ingest"]
+    learned_by = {name: value for name, value in keys["embeddings"].items() if name not in ("refresh", "stale_rate")}
+    settings = {"embeddings": learned_by, "max_length": keys["history"]["max_length"]}
+    return _module(code / "newest_vectors.py").PublishedVectors(root, settings, scorer.casting)
 
 
 def _answer(text: str, code: str) -> Exception:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,8 +13,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ctr_kd.embeddings.as_of import Products, Requests, VectorsAsOf, joined_requests
-from ctr_kd.embeddings.facts import FactsFolder, FactsList
+from ctr_kd.embeddings.facts import FactsFolder, FactsList, since_all
+from ctr_kd.embeddings.vectors import ITEM
 from ctr_kd.embeddings.walk import Walk, block_length, windows
+from ctr_kd.export.newest_vectors import ENCODER, POINTER
 from feature_store.config import AssemblyConfig, EmbeddingsConfig
 from feature_store.config_types import duration_text, in_microseconds
 from feature_store.features.click_sequences import read_click_sequences
@@ -22,11 +25,13 @@ from feature_store.features.row_writer import ROW_GROUP
 from feature_store.features.statistics import AGE, PRODUCT
 from feature_store.features.summary import ClickSummary
 from feature_store.features.time_split import utc
+from feature_store.store.store import Store
 from feature_store.tables.casting import as_array, id_values
 from feature_store.tables.contracts import DataError
 from feature_store.tables.equal_rows import number_equal_rows
+from feature_store.tables.files import sha256_of
 from feature_store.tables.given_rows import text_ids
-from feature_store.tables.json_files import digest_of
+from feature_store.tables.json_files import digest_of, load_json, write_json
 from feature_store.tables.parquet_files import open_pieces, read_parquet
 from pipelines.workspace.context import RunContext, StageContext
 from pipelines.workspace.retention import VECTORS
@@ -51,8 +56,13 @@ class Learned(NamedTuple):
 
 def facts_folder(workspace: Path, embeddings: EmbeddingsConfig, max_length: int) -> FactsFolder:
     """The folder of a workspace for vectors that are learned by these settings; how old rows read them changes none of them."""
-    settings = digest_of([_FORMAT, embeddings.model_dump(mode="json", exclude={"refresh", "stale_rate"}), max_length])
+    settings = digest_of([_FORMAT, learned_by(embeddings), max_length])
     return FactsFolder(workspace / VECTORS / settings[:16], settings)
+
+
+def learned_by(embeddings: EmbeddingsConfig) -> dict[str, Any]:
+    """The settings by which vectors are learned: all but those of who reads them."""
+    return embeddings.model_dump(mode="json", exclude={"refresh", "stale_rate"})
 
 
 def learn_newest_clicks(run: RunContext, config: AssemblyConfig, needed_from: datetime | None = None) -> Learned:
@@ -90,7 +100,66 @@ def learn_newest_clicks(run: RunContext, config: AssemblyConfig, needed_from: da
     todo = walk.clicks_to_learn
     with run.console.progress("vectors", todo, "ingest") as progress:
         facts = walk.learn(progress.advance)
+    publish_newest(run.workspace, config)
     return Learned(facts, todo)
+
+
+def publish_newest(workspace: Path, config: AssemblyConfig) -> None:
+    """Write the newest vectors in a file that a registered model reads where it was loaded alone, and name it in ``newest.json``.
+
+    What is published already stays. A reader may hold the file before: the two newest are kept.
+    """
+    embeddings, length = _embeddings(config), config.history.max_length
+    folder = facts_folder(workspace, embeddings, length)
+    facts = folder.read()
+    if facts is None or not facts.entries:
+        return
+    said = {"embeddings": learned_by(embeddings), "max_length": length, "version": facts.entries[-1].sha256, "until": facts.until}
+    pointer = folder.path / POINTER
+    known = load_json(pointer) if pointer.is_file() else {}
+    if all(known.get(key) == value for key, value in said.items()):
+        return
+    pointer.parent.mkdir(exist_ok=True)
+    if embeddings.encoder != "pooled":  # what it says takes torch
+        write_json(pointer, said | {"file": None, "sha256": None})
+        return
+    items = known_items(folder, workspace)
+    nobody = pa.table({name: pa.array(["" if name == "item_id" else None], pa.string()) for name in items.column_names})
+    every = pa.concat_tables([items, nobody])
+    read, target, numbers = _open_vectors(workspace, config, every).newest()
+    columns = {"item_id": every["item_id"]} | {
+        name: pa.FixedSizeListArray.from_arrays(pa.array(vectors.astype(np.float16).ravel(), pa.float16()), vectors.shape[1])
+        for name, vectors in (("read", read), ("target", target))
+    }
+    temporary = pointer.with_name(".newest.tmp")
+    metadata = {ENCODER: base64.b64encode(numbers.astype("<f4").tobytes())}
+    pq.write_table(pa.table(columns).replace_schema_metadata(metadata), temporary, compression="zstd")
+    digest = sha256_of(temporary)
+    file = pointer.with_name(f"{digest[:12]}.parquet")
+    temporary.replace(file)
+    write_json(pointer, said | {"file": file.name, "sha256": digest})
+    for other in pointer.parent.glob("*.parquet"):
+        if other.name not in (file.name, known.get("file")):
+            other.unlink()
+
+
+def known_items(folder: FactsFolder, workspace: Path) -> pa.Table:
+    """Every item that has a vector or a description, with its attributes, all text."""
+    facts = folder.read()
+    entries = [] if facts is None else list(since_all(facts.entries, facts.entries[-1].until)) if facts.entries else []
+    met = {value for entry in entries for feature, value in folder.load(entry).rows.keys if feature == ITEM and value.strip("\0")}
+    try:
+        file = Store(workspace / "store").items_file()
+    except DataError:  # a server's workspace need not have the log
+        file = None
+    if file is None:
+        return pa.table({"item_id": pa.array(sorted(met), pa.string())})
+    described = read_parquet(file)
+    known = described["item_id"].cast(pa.string()).combine_chunks()
+    ids = pa.array(sorted(met | set(known.to_pylist())), pa.string())
+    place = pc.index_in(ids, value_set=known)
+    names = [name for name in described.column_names if name != "item_id"]
+    return pa.table({"item_id": ids} | {name: described[name].cast(pa.string()).take(place) for name in names})
 
 
 def add_products(context: StageContext, config: AssemblyConfig) -> dict[str, Any]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import mlflow
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -58,7 +60,7 @@ def workspace(tmp_path: Path, mlflow_database: Path) -> Workspace:
     return made
 
 
-def test_vectors_are_the_same_in_training_and_in_production(tmp_path: Path, workspace: Workspace) -> None:
+def test_vectors_are_the_same_in_training_and_in_production(tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     data = str(tmp_path / "data")
     workspace.run("run", "--data", data)
     (rows,) = workspace.path.glob("artifacts/ingest/*/rows.parquet")
@@ -85,6 +87,18 @@ def test_vectors_are_the_same_in_training_and_in_production(tmp_path: Path, work
     here = min(len(logits), scored.num_rows)
     assert np.allclose(scored["score"].to_numpy()[-here:], 1 / (1 + np.exp(-logits[-here:])), atol=1e-4)
 
+    # MLflow's own model, which knows no workspace, but what it published
+    (folder,) = workspace.path.glob("artifacts/register/*/model")
+    asked = {"history": ["0", "2", "4"], "item_id": ["0", "1"], "timestamp": "2024-01-04T08:00"}
+    monkeypatch.delenv("CTR_KD_VECTORS", raising=False)
+    blind = mlflow.pyfunc.load_model(str(folder)).predict(pd.DataFrame([asked]))["score"][0]
+    monkeypatch.setenv("CTR_KD_VECTORS", str(workspace.path / "embeddings"))
+    seeing = mlflow.pyfunc.load_model(str(folder)).predict(pd.DataFrame([asked]))["score"][0]
+    assert blind != seeing and seeing[0] > seeing[1]  # of the same taste
+    monkeypatch.setenv("CTR_KD_VECTORS", str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match="holds no published vectors of this model"):
+        mlflow.pyfunc.load_model(str(folder))
+
     # the same rows from a file, in parts of any size
     given, out = tmp_path / "rows.parquet", tmp_path / "out.parquet"
     pq.write_table(scored.drop_columns(["score", "model_version", "request_id"]), given)
@@ -101,9 +115,9 @@ def test_the_newest_clicks_are_learned_without_a_training(tmp_path: Path, worksp
     ended = workspace.start("refresh", "--data", data)
     assert "40 clicks learned, all until 2024-01-04 11:00:00 UTC" in ended.out  # the ten that were not complete, and thirty
     assert "0 clicks learned, all until 2024-01-04 11:00:00 UTC" in workspace.start("refresh").out
-    before = {file.name: file.read_bytes() for file in workspace.path.glob("embeddings/*/*")}
+    before = {file.name: file.read_bytes() for file in workspace.path.glob("embeddings/**/*") if file.is_file()}
     assert "0 clicks learned" in workspace.start("refresh", "--as-of", "2024-01-03").out
-    assert before == {file.name: file.read_bytes() for file in workspace.path.glob("embeddings/*/*")}
+    assert before == {file.name: file.read_bytes() for file in workspace.path.glob("embeddings/**/*") if file.is_file()}
     ended = workspace.start("refresh", "--set", "embeddings=null")
     assert ended.code == 2 and "neither the configuration nor the champion has `embeddings`" in ended.err
 

@@ -10,11 +10,14 @@ import pyarrow as pa
 import pytest
 
 from ctr_kd.embeddings.walk import Walk
+from ctr_kd.export.newest_vectors import PublishedVectors, VectorsError
 from feature_store.config import AssemblyConfig, EmbeddingsConfig
 from feature_store.features.statistics import AGE, PRODUCT
+from feature_store.tables import casting
 from feature_store.tables.contracts import DataError
 from pipelines.registry.fresh_vectors import FreshVectors
-from pipelines.tasks.embedding_facts import ProductLookup, facts_folder
+from pipelines.tasks.embedding_facts import ProductLookup, facts_folder, learned_by, publish_newest
+from pipelines.workspace.retention import VECTORS
 from tests.ctr_kd.embeddings.click_worlds import HOUR, START, random_events, sequences
 
 EMBEDDINGS = EmbeddingsConfig.model_validate({"block": "1h", "width": 8, "negatives": 8})
@@ -76,3 +79,75 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     learn(tmp_path, START + 40 * HOUR)
     with pytest.raises(DataError, match="column timestamp"):
         FreshVectors(tmp_path, CONFIG).complete(pd.DataFrame([{**REQUEST, "timestamp": "soon"}]))
+
+
+SETTINGS = {"embeddings": learned_by(EMBEDDINGS), "max_length": 4}
+
+
+def published(workspace: Path) -> PublishedVectors:
+    publish_newest(workspace, CONFIG)
+    return PublishedVectors(workspace / VECTORS, SETTINGS, casting)
+
+
+def test_a_model_that_was_loaded_alone_reads_what_a_server_reads(tmp_path: Path) -> None:
+    learn(tmp_path, START + 20 * HOUR)
+    alone, served = published(tmp_path), FreshVectors(tmp_path, CONFIG)
+    frame = pd.DataFrame(
+        [REQUEST, {**REQUEST, "history": ["i003", "i001", "new", "i002", "i005", "i004"], "item_id": ["i000"]}, {**REQUEST, "history": []}]
+    )
+    for until in (20, 40):
+        learn(tmp_path, START + until * HOUR)  # under the loaded model
+        publish_newest(tmp_path, CONFIG)
+        found, expected = alone.complete(frame), served.complete(frame)
+        for mine, theirs in zip(found[PRODUCT][:2], expected[PRODUCT][:2], strict=True):
+            assert mine == pytest.approx(theirs, rel=2e-3, abs=1e-5)  # sums of parts are rounded once more
+        assert found[PRODUCT][2] == expected[PRODUCT][2] == [None] * 3
+        assert found[AGE].tolist() == pytest.approx(expected[AGE].tolist())
+    assert len(list(tmp_path.glob("embeddings/*/newest/*.parquet"))) == 2  # the one before too, which somebody may be reading
+    assert not list(tmp_path.glob("embeddings/*/newest/.newest.tmp"))
+
+
+def test_what_is_published_already_is_not_written_again(tmp_path: Path) -> None:
+    learn(tmp_path, START + 20 * HOUR)
+    published(tmp_path)
+    (pointer,) = tmp_path.glob("embeddings/*/newest/newest.json")
+    before = pointer.stat().st_mtime_ns
+    publish_newest(tmp_path, CONFIG)
+    assert pointer.stat().st_mtime_ns == before
+
+
+def test_damaged_vectors_do_not_replace_good_ones(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    learn(tmp_path, START + 20 * HOUR)
+    alone = published(tmp_path)
+    first = alone.complete(pd.DataFrame([REQUEST]))[PRODUCT][0]
+    learn(tmp_path, START + 40 * HOUR)
+    publish_newest(tmp_path, CONFIG)
+    for file in tmp_path.glob("embeddings/*/newest/*.parquet"):
+        file.write_bytes(file.read_bytes()[:-1])
+    assert alone.complete(pd.DataFrame([REQUEST]))[PRODUCT][0] == first
+    assert "does not match its digest" in caplog.text
+    with pytest.raises(VectorsError, match=r"does not match its digest in newest/newest\.json"):
+        PublishedVectors(tmp_path / VECTORS, SETTINGS, casting)
+
+
+def test_vectors_of_other_settings_are_none_of_the_model(tmp_path: Path) -> None:
+    learn(tmp_path, START + 20 * HOUR)
+    published(tmp_path)
+    for other in ({**SETTINGS, "max_length": 5}, {**SETTINGS, "embeddings": {**learned_by(EMBEDDINGS), "width": 16}}):
+        with pytest.raises(VectorsError, match="holds no published vectors of this model"):
+            PublishedVectors(tmp_path / VECTORS, other, casting)
+
+
+def test_a_bert_is_read_by_a_workspace_alone(tmp_path: Path) -> None:
+    bert = EMBEDDINGS.model_copy(update={"encoder": "bert"})
+    config = CONFIG.model_copy(update={"embeddings": bert})
+    Walk(CLICKS, bert, 4, facts_folder(tmp_path, bert, 4), START + 10 * HOUR, START).learn()
+    publish_newest(tmp_path, config)
+    with pytest.raises(VectorsError, match="vectors of a BERT, which a model cannot read alone"):
+        PublishedVectors(tmp_path / VECTORS, {"embeddings": learned_by(bert), "max_length": 4}, casting)
+
+
+def test_a_frame_that_cannot_be_read_is_left_to_the_scorer(tmp_path: Path) -> None:
+    learn(tmp_path, START + 20 * HOUR)
+    frame = pd.DataFrame([{**REQUEST, "timestamp": "soon"}])
+    assert published(tmp_path).complete(frame) is frame
