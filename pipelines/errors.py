@@ -44,7 +44,7 @@ class GateRefused(Exception):
 
 
 class BoundBroken(Exception):
-    """A figure of monitoring lies beyond its bound."""
+    """A figure of monitoring, or what warm nights are worth less, lies beyond its bound."""
 
     code = 4
 

@@ -232,6 +232,7 @@ def train_student(
         loss=loss,
         validate=lambda: validation_figures(model, rows.validation),
         to_compile=model,
+        trained_before=earlier is not None,
     )
     return model, curve
 

@@ -200,6 +200,7 @@ def finetune(
         loss=loss,
         validate=lambda: validation_figures(model, rows.validation),
         groups=parameter_groups(model, config, pretraining_rate),
+        trained_before=earlier is not None,
     )
     if negatives is not None and job.processes.leads:
         logit = predict(model.to(choose_device(config.training)), rows.train)[:, 0]

@@ -35,6 +35,7 @@ def fit(
     validate: Callable[[], dict[str, float]],
     groups: Sequence[ParameterGroup] | None = None,
     to_compile: nn.Module | None = None,
+    trained_before: bool = False,
 ) -> LearningCurve:
     """Train a model and leave it, on the CPU, with the weights that validation preferred, or with the last (``config.keep``).
 
@@ -66,6 +67,8 @@ def fit(
         What is trained and how fast; by default all parameters of the model at the configured rate.
     to_compile : Module, optional
         The module whose forward ``config.compile`` compiles; by default the model.
+    trained_before : bool
+        Whether the model was trained already: then its weights as they are may be those that validation prefers.
 
     Returns
     -------
@@ -111,6 +114,11 @@ def fit(
         left = f"the last good checkpoint stays in {job.folder}" if job.checkpoint.exists() else "there was no checkpoint yet"
         raise TrainingError(f"the {what} is not finite at step {step:,} of {steps:,} ({shown}): lower training.learning_rate; {left}")
 
+    if trained_before and step == 0:
+        figures = processes.tell(_validated(model, validate) if processes.leads else None)
+        must_be_finite("validation", {"score": figures["score"]})
+        curve.points.append({"step": 0, **figures})
+        curve.kept_score = figures["score"]
     epoch, batches = 0, first_epoch
     started, saved = time.monotonic() - curve.seconds, time.monotonic()
     model.train()

@@ -11,6 +11,7 @@ from feature_store.features.event_log import microseconds
 from feature_store.features.time_split import Split
 
 _PRIME = 2**31 - 1
+FEWEST = 200  # requests that a training window is left with, where it has them
 
 
 @dataclass(frozen=True)
@@ -61,16 +62,19 @@ class Continuation:
     def condition(self, engine: Engine, split: Split) -> str:
         """SQL over ``requests``: true for those that get rows, which are all but older ones of the training window that chance leaves out.
 
-        Chance is a hash of the seed and the time of the request, which any engine with 64-bit integers computes.
+        Chance is a hash of the seed, the end of the earlier window, and time and user of the request, which any engine with 64-bit integers
+        computes: every night leaves out others. A night of few new requests learns again as many as make :data:`FEWEST`.
         """
         since = microseconds(self.since)
         begin = "" if split.train_from is None else f"and timestamp >= {split.train_from}"
         old, new = engine.rows(
-            f"""select coalesce(sum(case when timestamp < {since} then 1 else 0 end), 0),
-                coalesce(sum(case when timestamp >= {since} then 1 else 0 end), 0)
+            f"""select coalesce(max(case when timestamp < {since} then request end) - min(request) + 1, 0),
+                coalesce(max(request) - min(case when timestamp >= {since} then request end) + 1, 0)
             from requests where timestamp < {split.train_until} {begin}"""
         )[0]
-        share = min(1.0, self.replay * int(new) / max(int(old), 1))
-        first = f"(timestamp % {_PRIME} + {self.seed % _PRIME}) % {_PRIME} * 48271 % 2147483629"
+        again = max(self.replay * int(new), FEWEST - int(new))
+        share = min(1.0, again / max(int(old), 1))
+        night = (self.seed + since) % _PRIME
+        first = f"((timestamp + user_code * 69621) % {_PRIME} + {night}) % {_PRIME} * 48271 % 2147483629"
         second = f"({first}) * ({first} + 12345) % {_PRIME} * 48271 % 2147483629"
         return f"(timestamp >= {since} or ({second}) * ({second} + 12345) % {_PRIME} < {int(share * _PRIME)})"

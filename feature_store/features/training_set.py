@@ -41,7 +41,7 @@ def assemble(
     as_of: datetime | None,
     output: Path,
     *,
-    continues: Continuation | None = None,
+    continuation: Continuation | None = None,
     report: Callable[[str], object] = lambda line: None,
 ) -> ClickSummary:
     """Make the rows of a log.
@@ -58,7 +58,7 @@ def assemble(
         Logical time of the run: later events are left out. None takes all events.
     output : Path
         Folder for the files; made if needed.
-    continues : Continuation, optional
+    continuation : Continuation, optional
         What an earlier run left: older rows of the training window are thinned out, and its vocabularies grow.
     report : callable
         Takes lines of progress.
@@ -94,8 +94,8 @@ def assemble(
         split = resolve_split(config.split, engine, as_of)
         check_windows(split, engine)
         vocabulary = fit_vocabularies(engine, log, split, config.vocabulary)
-        if continues is not None:
-            vocabulary = continues.grown(vocabulary, config.vocabulary.max_size)
+        if continuation is not None:
+            vocabulary = continuation.grown(vocabulary, config.vocabulary.max_size)
         _write_entities(engine, log, output)
         known = item_in_vocabulary(engine, vocabulary["item"])
         newest = engine.rows("select max(timestamp) from log")[0][0]
@@ -104,7 +104,7 @@ def assemble(
         write_clicks(engine, output / "clicks.parquet")
         if config.statistics.co_clicks is None:
             engine.drop("positions")
-        wanted = None if continues is None else continues.condition(engine, split)
+        wanted = None if continuation is None else continuation.condition(engine, split)
         maker = RowMaker(engine, log, config, engine_config.chunk, wanted)
         for line in maker.timelines.said():
             report(line)

@@ -31,7 +31,7 @@ from pipelines.cli.session import ensure_model, say_what_was_done, session
 from pipelines.cli.status import first_damage, status
 from pipelines.cli.ui import ui_command
 from pipelines.config.run import describe
-from pipelines.errors import ConfigError, GateRefused
+from pipelines.errors import BoundBroken, ConfigError, GateRefused
 from pipelines.exit_codes import exit_code, explain
 from pipelines.metrics import Metrics
 from pipelines.scoring.files import score_file
@@ -73,7 +73,7 @@ def cli() -> None:
     \b
     Exit codes:
       0 done, or nothing to do      3 the data broke its contract                        5 another run holds the workspace
-      2 configuration or usage      4 the gate refused, or monitoring broke a bound      1 anything else
+      2 configuration or usage      4 the gate refused, or a bound is broken             1 anything else
     """
 
 
@@ -101,11 +101,19 @@ def run_command(options: Options) -> None:
     if options.more["warm"]:
         options = replace(options, overrides=(*options.overrides, "training.start=warm"))
     with _session("run", options) as runner:
-        _run_and_show(runner, options, options.first, options.last)
-        if options.last is None:
+        failed: GateRefused | BoundBroken | None = None
+        try:
+            _run_and_show(runner, options, options.first, options.last)
+        except GateRefused as refused:
+            failed = refused
+        try:
             _show_warm_check(runner)
-        if runner.context.config.retention.after_run:
+        except BoundBroken as broken:
+            failed = failed or broken
+        if runner.context.config.retention.after_run and not isinstance(failed, GateRefused):
             prune_after_run(runner.context)
+        if failed is not None:
+            raise failed
 
 
 def _show_warm_check(runner: Runner) -> None:

@@ -13,7 +13,7 @@ from pipelines.registry.champion import load_chosen_model
 from pipelines.registry.lookup import alias_version
 from pipelines.registry.registry import CHAMPION
 from pipelines.stages import PIPELINE
-from pipelines.stages.ingest import bring_store_up_to_date
+from pipelines.stages.ingest import ingest_new_rows
 from pipelines.tracking.client import tracking_uri
 from pipelines.workspace.context import RunContext
 
@@ -49,7 +49,7 @@ def refresh(run: RunContext) -> list[str]:
     wanted = _read_vectors(run)
     if not wanted:
         raise ConfigError("neither the configuration nor the champion has `embeddings`: there is nothing to refresh")
-    bring_store_up_to_date(run)
+    ingest_new_rows(run)
     from pipelines.tasks.embedding_facts import learn_newest_clicks
 
     lines = []

@@ -119,7 +119,7 @@ def _corrected(context: RunContext) -> Iterator[str]:
     """Dates that warm nights learned as they were before a correction."""
     try:
         yield from nights_that_learned_otherwise(context)
-    except (DataError, TrackingError):  # said where the store and the aliases are
+    except (DataError, TrackingError, OSError, ValueError):  # said where the store, the aliases and the stages are
         return
 
 

@@ -135,6 +135,8 @@ class RunConfig(Config):
             yield "split is missing; it is required (training, validation and test window), for all readers but text"
         elif self.training.start == "warm" and (self.split.leave_one_out or self.split.fractions):
             yield "training.start: warm continues from one window of time to the next: name split.train, validation and test, or their ends"
+        if self.training.start == "warm" and self.distill.weighting == "learned":
+            yield "distill.weighting: learned judges teachers that are trained anew, which no warm night does: let it be fixed"
         of_texts = [name for name in TEXT_TEACHERS if name in self.distill.teachers]
         if of_texts:
             yield f"distill.teachers: {of_texts[0]} is a teacher of texts; clicks have bert and boosted_trees"

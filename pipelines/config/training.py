@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from feature_store.config_types import Config
+from feature_store.config_types import Config, Duration, parse_duration
 
 
 class StartConfig(Config):
@@ -28,11 +28,10 @@ class WarmConfig(Config):
     replay: float = Field(
         0.5, ge=0, description="older rows of the training window (and older sequences) that are learned again, as a share of the new ones"
     )
-    restart_every: int = Field(
-        7,
-        ge=1,
-        description="nights from one cold start to the next. On such a night a warm model is trained beside the cold one, and what it is "
-        "worth less is reported; the cold one goes on",
+    restart_every: Duration = Field(
+        parse_duration("7d"),
+        description="time from one cold start to the next, by the ends of their training windows. On such a night a warm model is trained "
+        "beside the cold one, and what it is worth less is reported; the cold one goes on",
     )
     difference_min: float = Field(
         -0.002,

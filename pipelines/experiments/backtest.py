@@ -12,7 +12,7 @@ import numpy as np
 from ctr_kd.metrics.bootstrap import over_seeds, paired_difference, percentile_interval
 from feature_store.config_types import duration_text
 from feature_store.tables.json_files import write_json, write_text
-from pipelines.experiments.night_gate import Night, answers, passes
+from pipelines.experiments.night_gate import Night, answers, run_gate
 from pipelines.experiments.nights import at_night, nights_between
 from pipelines.metrics import ALONE, STUDENT, Metrics, metric_value
 from pipelines.training.parents import night_before
@@ -93,7 +93,7 @@ def _run_night(runner: Runner, moment: datetime, run: RunContext, champion: Nigh
     try:
         Runner(run, list(runner.stages.values())).run()
         night = Night(moment, run, Metrics.read(run.artifacts["evaluate"].path))
-        passes(night, champion)
+        run_gate(night, champion)
     except BaseException as error:
         if tracker is not None:
             tracker.finish(error)

@@ -46,7 +46,7 @@ class Night:
         return f"the night of {self.moment:%Y-%m-%dT%H:%M}"
 
 
-def passes(night: Night, champion: Night | None) -> bool:
+def run_gate(night: Night, champion: Night | None) -> bool:
     """Whether a night's student would have replaced the champion of then; what the gate asked is an artifact of the night's run."""
     digests = {} if champion is None else {f"distill/{champion.run.artifacts['distill'].path.name}": _digest(champion, "distill")}
     stage = Stage(

@@ -21,7 +21,7 @@ from pipelines.training.parents import NoParent, champion_parent, is_due
 from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.parent import Parent, parent_of
-from pipelines.workspace.reports import publish_beside_run
+from pipelines.workspace.reports import publish_in_report
 from pipelines.workspace.runner import Runner
 
 FILE = "warm.json"
@@ -61,15 +61,15 @@ def check_warm_nights(runner: Runner) -> str | None:
         upstream=("ingest", "distill"),
         keys=("evaluate.bootstrap", "evaluate.seed"),
         outside=lambda _: {f"distill/{artifact.path.name}": artifact.finished.digest},
-        conclude=lambda context: publish_beside_run(context, (FILE,)),
+        conclude=lambda context: publish_in_report(context, (FILE,)),
     )
     Runner(run, [stage]).run()
-    return judged(read_json(run.artifacts["warm_check"].path / FILE) or {}, run.config.warm.difference_min)
+    return verdict_of(read_json(run.artifacts["warm_check"].path / FILE) or {}, run.config.warm.difference_min)
 
 
 def _left_out(run: RunContext) -> Parent | None:
     """What a run that began cold would have continued, where only ``warm.restart_every`` kept it from that."""
-    if run.config.training.start != "warm" or parent_of(run.artifacts["ingest"].path) is not None:
+    if "distill" not in run.artifacts or parent_of(run.artifacts["ingest"].path) is not None:
         return None
     try:
         parent = champion_parent(run)
@@ -99,7 +99,7 @@ def compare(context: StageContext, distill: Path, ingest: Path, parent: Parent) 
     context.record({"warm_minus_cold": result["warm-cold"]["auc"].get("difference")})
 
 
-def judged(result: Mapping[str, Any], bound: float) -> str:
+def verdict_of(result: Mapping[str, Any], bound: float) -> str:
     """What a comparison says, in a line.
 
     Parameters
@@ -117,14 +117,13 @@ def judged(result: Mapping[str, Any], bound: float) -> str:
     Examples
     --------
     >>> auc = {"difference": -0.0004, "low": -0.0012, "high": 0.0003}
-    >>> print(judged({"nights": 7, "warm-cold": {"auc": auc}}, -0.002))
-    warm less cold after 7 nights: −0.0004 [−0.0012, +0.0003] AUC; the cold one goes on
+    >>> print(verdict_of({"nights": 7, "warm-cold": {"auc": auc}}, -0.002))
+    warm less cold on warm night 7: −0.0004 [−0.0012, +0.0003] AUC; the cold one goes on
     """
     from ctr_kd.report import Figure
-    from ctr_kd.report.findings import several
 
     figure = Figure.of(result["warm-cold"]["auc"], "difference")
-    line = f"warm less cold after {several(result['nights'], 'night')}: {figure.signed()} AUC; the cold one goes on"
+    line = f"warm less cold on warm night {result['nights']}: {figure.signed()} AUC; the cold one goes on"
     if figure.high is not None and figure.high < bound:
         raise BoundBroken(f"{line}; below warm.difference_min ({bound:g}): set warm.restart_every lower, or warm.learning_rate higher")
     return line

@@ -35,7 +35,7 @@ def has_version(uri: str, name: str, version: str) -> bool:
         return any(str(one.version) == version for one in found)
 
 
-def version_tags(uri: str, name: str, version: str) -> dict[str, str]:
+def tags_of_version(uri: str, name: str, version: str) -> dict[str, str]:
     """Tags of a version."""
     try:
         return dict(_ask_sqlite(uri, "select key, value from model_version_tags where name = ? and version = ?", (name, int(version))))

@@ -8,10 +8,8 @@ from pathlib import Path
 from pipelines.registry.alias_history import line_of_champions
 from pipelines.registry.lookup import alias_version, champion_changes, has_version
 from pipelines.registry.registration import Registration
-from pipelines.registry.registry import CHALLENGER, CHAMPION, Registry
+from pipelines.registry.registry import CHALLENGER, CHAMPION, MADE_OF, Registry
 from pipelines.workspace.artifacts import read_json_as
-
-_DIGEST = "digest."  # begins the tags of a version that name what it was made of
 
 
 def needed_artifacts(uri: str, name: str, workspace: Path) -> Iterator[tuple[str, str]]:
@@ -41,7 +39,7 @@ def needed_artifacts(uri: str, name: str, workspace: Path) -> Iterator[tuple[str
         versions = {one for one in used if one is not None and has_version(uri, model, one)}
         for version in sorted(versions):
             tags = Registry(uri, model).tags_of(version)
-            yield from ((tag.removeprefix(_DIGEST), value) for tag, value in tags.items() if tag.startswith(_DIGEST))
+            yield from ((tag.removeprefix(MADE_OF), value) for tag, value in tags.items() if tag.startswith(MADE_OF))
         for fingerprint, one in registered.items():
             if one.name == model and (one.version in versions or not has_version(uri, model, one.version)):
                 yield "register", fingerprint

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 GATE_TAG = "gate"
+MADE_OF = "digest."  # begins the tags of a version that name the artifacts that it was made of
 _SHOWN = 10
 _STUDENT, _SEAL = "student_digest", "model_digest"
 

@@ -8,7 +8,7 @@ from pipelines.tasks import task_of
 from pipelines.tasks.logits import SPLITS, write_predictions
 from pipelines.tasks.teachers import teaching_library
 from pipelines.training.bert import teacher_encoder
-from pipelines.training.continued import config_of, continues, earlier_model
+from pipelines.training.continued import config_of, earlier_model, from_parent
 from pipelines.training.facts import DistillationFacts, StudentFacts
 from pipelines.training.students import TrainedStudent, keep_student, taught_rows, train_once
 from pipelines.training.teacher_logits import teacher_logits
@@ -49,5 +49,5 @@ STAGE = Stage(
     distill_student,
     upstream=("ingest", "pretrain", "finetune"),
     keys=("seed", "history.max_length", "vocabulary.min_count", "pretrain", "finetune", *STUDENT_KEYS),
-    outside=lambda run: teaching_library(run) | continues("distill")(run),
+    outside=lambda run: teaching_library(run) | from_parent("distill")(run),
 )

@@ -67,8 +67,9 @@ def measure_models(context: StageContext) -> None:
     curve = PretrainingFacts.read(context.inputs["pretrain"]).curve
     steps = None if curve is None else curve.steps
     clicks = len(validation.label) if validation.classes else int(validation.label.sum())
+    run = RunFacts.of(context)
     metrics = Metrics(
-        run=RunFacts.of(context),
+        run=run,
         data=DataFacts.of(context, test),
         **measured,
         gate=None,
@@ -76,7 +77,8 @@ def measure_models(context: StageContext) -> None:
         shipping=shipping,
         transfer_ratio=transfer_ratio(measured["models"], shipping.metric),
         other_seeds=other_seeds(context.run, shipping.metric),
-        advice=advise(context.config, shipping, measured, pretraining_steps=steps, validation_clicks=clicks),
+        # A warm night is judged by nights: more of one would not mend it.
+        advice=None if run.parent else advise(context.config, shipping, measured, pretraining_steps=steps, validation_clicks=clicks),
         importance=input_importance(context, test, shipping.shipped),
         freshness=figures_by_refresh(context, test, shipping.shipped) if isinstance(test, ClickRows) else None,
     )

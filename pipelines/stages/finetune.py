@@ -13,7 +13,7 @@ from feature_store.tables.parquet_files import read_parquet
 from pipelines.tasks import task_of
 from pipelines.tasks.logits import SPLITS, precision_of, write_predictions
 from pipelines.training.bert import TEACHER, load_encoders, pretraining_until
-from pipelines.training.continued import config_of, continues, earlier_model
+from pipelines.training.continued import config_of, earlier_model, from_parent
 from pipelines.training.facts import BeforeAndAfter, FinetuningFacts, PairFacts, PretrainingFacts
 from pipelines.training.fine_tunings import STRATEGY
 from pipelines.training.jobs import job_of, record_curve
@@ -122,6 +122,6 @@ STAGE = Stage(
     finetune_teacher,
     upstream=("ingest", "pretrain"),
     keys=("seed", "history.max_length", "pretrain", "finetune"),
-    outside=continues("finetune"),
+    outside=from_parent("finetune"),
     shared=True,
 )

@@ -60,14 +60,15 @@ def bring_store_up_to_date(run: RunContext) -> dict[str, str]:
     DataError
         When the log broke its contract; the store is as it was.
     """
-    _ingest_what_is_new(run)
+    ingest_new_rows(run)
     as_of = None if run.config.split is None else logical_time(run.as_of, run.store, run.config.split)
     parent = run.parent = run.find_parent(run)
-    continued = {} if parent is None else {**parent.input("ingest"), "warm": digest_of([parent.to_json(), run.config.warm.replay])}
+    continued = {} if parent is None else {**parent.input("ingest"), "warm": digest_of([parent.decides, run.config.warm.replay])}
     return {"store": run.store.digest(run.as_of)} | ({"as_of": as_of.isoformat()} if as_of else {}) | continued
 
 
-def _ingest_what_is_new(run: RunContext) -> None:
+def ingest_new_rows(run: RunContext) -> None:
+    """Bring the store up to date with the raw log."""
     source = run.config.source
     folder = run.workspace / "artifacts" / "ingest"
     known = read_json_as(folder / Ingested.FILE, Ingested)

@@ -14,7 +14,7 @@ from feature_store.features.event_log import microseconds
 from feature_store.tables.contracts import DataError
 from pipelines.tasks import task_of
 from pipelines.training.bert import pretrained_weights, pretraining_until
-from pipelines.training.continued import config_of, continues, earlier_model, parent_of_stage
+from pipelines.training.continued import config_of, earlier_model, from_parent, parent_of_stage
 from pipelines.training.facts import EncoderFacts, PretrainingFacts
 from pipelines.training.jobs import job_of, record_curve
 from pipelines.workspace.context import Stage, StageContext
@@ -135,6 +135,6 @@ STAGE = Stage(
     pretrain_encoders,
     upstream=("ingest",),
     keys=("seed", "history.max_length", "pretrain"),
-    outside=continues("pretrain"),
+    outside=from_parent("pretrain"),
     shared=True,
 )

@@ -37,7 +37,7 @@ from pipelines.registry.promotion_gate import (
     window_checks,
 )
 from pipelines.registry.registration import GateAnswers, Registration
-from pipelines.registry.registry import CHAMPION, GATE_TAG, FilesUnreachable, Registry
+from pipelines.registry.registry import CHAMPION, GATE_TAG, MADE_OF, FilesUnreachable, Registry
 from pipelines.registry.slices import slice_checks
 from pipelines.tasks import Rows, task_of
 from pipelines.tasks.logits import stored_probabilities
@@ -245,7 +245,7 @@ def version_tags(context: StageContext, student: str, metrics: Metrics, checks: 
     }
     # A check may have the name of a column, and MLflow knows few characters.
     numbers |= {re.sub(r"[^\w.-]", "_", check.name)[:200]: check.value for check in checks if check.value is not None}
-    digests = {f"digest.{name}": path.name for name, path in context.inputs.items()}
+    digests = {f"{MADE_OF}{name}": path.name for name, path in context.inputs.items()}
     said = {"shipped": metrics.shipped} | ({} if metrics.verdict is None else {"verdict": metrics.verdict})
     return {"student_digest": student, **said, **digests, **{name: f"{value:.6g}" for name, value in numbers.items()}}
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctr_kd.data.samples import Assembly
+from ctr_kd.data.samples import BINS, Assembly
 from feature_store.features.continuation import Continuation
 from feature_store.features.training_set import assemble
 from feature_store.store.ingest import ingest
-from feature_store.tables.json_files import write_json
+from feature_store.tables.json_files import load_json, write_json
 from pipelines.tasks.click_rows import ClickRows
 from pipelines.workspace.parent import DATES
 
@@ -45,17 +45,18 @@ class Clicks:
         A run that continues another has its new rows and some of the older ones, its vocabularies grown, and its bins."""
 
         config, parent = self._config, context.run.parent
-        earlier = None if parent is None else Assembly(parent.folder(context.workspace, "ingest"), config.history.max_length)
-        continues = None
-        if parent is not None and earlier is not None:
-            continues = Continuation(parent.since, config.warm.replay, config.candidates.seed, earlier.vocabulary)
+        continuation, bins = None, None
+        if parent is not None:
+            earlier = parent.folder(context.workspace, "ingest")
+            vocabulary, bins = load_json(earlier / "vocabulary.json"), load_json(earlier / BINS)
+            continuation = Continuation(parent.since, config.warm.replay, config.candidates.seed, vocabulary)
         summary = assemble(
             context.store,
             config.assembly,
             config.feature_store,
             context.as_of,
             context.output,
-            continues=continues,
+            continuation=continuation,
             report=context.report,
         )
         vectors = {}
@@ -65,7 +66,7 @@ class Clicks:
             vectors = add_products(context, config.assembly)
         made = Assembly(context.output, config.history.max_length)
         made.write_pool()
-        made.write_bins(None if earlier is None else earlier.bins())
+        made.write_bins(bins)
         write_json(context.output / DATES, context.store.partition_digests(context.as_of))
         for line in thin_windows(summary.positives):
             context.report(line)

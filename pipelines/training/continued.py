@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 VOCABULARY = "vocabulary.json"
 
 
-def continues(stage: str) -> Callable[[RunContext], dict[str, str]]:
+def from_parent(stage: str) -> Callable[[RunContext], dict[str, str]]:
     """What a stage reads from outside where its run continues another: that one's artifact of the same stage, and how it is continued."""
 
     def outside(run: RunContext) -> dict[str, str]:

@@ -7,28 +7,42 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from feature_store.config import SourceConfig
+from feature_store.features.event_log import microseconds
 from feature_store.features.summary import ClickSummary
+from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import load_json
-from pipelines.config.run import RunConfig
+from pipelines.config.run import RunConfig, with_new_keys
 from pipelines.errors import ConfigError
 from pipelines.registry.alias_history import line_of_champions
-from pipelines.registry.lookup import alias_version, champion_changes, version_tags
-from pipelines.registry.registry import CHAMPION
+from pipelines.registry.lookup import alias_version, champion_changes, tags_of_version
+from pipelines.registry.registry import CHAMPION, MADE_OF
 from pipelines.tracking.client import tracking_uri
+from pipelines.training.bert import pretraining_until
 from pipelines.workspace.artifacts import Artifact, ArtifactError
 from pipelines.workspace.context import RunContext
 from pipelines.workspace.manifest import Manifest, StageInput
 from pipelines.workspace.parent import DATES, Parent, parent_of
 
 STAGES = ("ingest", "pretrain", "finetune", "distill")
-_DIGEST = "digest."  # begins the tags of a version that name what it was made of
+_READ = {  # what a run reads of its parent
+    "ingest": ("vocabulary.json", "bins.json", "summary.json", DATES, Parent.FILE),
+    "pretrain": ("training.json", "pretrained*.pt"),
+    "finetune": ("teacher.pt",),
+    "distill": ("student.pt", "student_alone.pt"),
+}
 _SHAPE = ("pretrain.encoder", "pretrain.more_encoders", *(f"finetune.{key}" for key in ("head_width", "cross_layers", "members")))
 _COLUMNS = ("history", "statistics", "embeddings")  # keys of stage ingest that decide which inputs a row has
 
 
 class NoParent(Exception):
     """An earlier run cannot be continued. The message is one line."""
+
+
+class NothingEarlier(NoParent):
+    """There is no earlier run."""
 
 
 def last_champion(run: RunContext) -> Parent | None:
@@ -43,7 +57,7 @@ def last_champion(run: RunContext) -> Parent | None:
 
 
 def night_before(run: RunContext, artifacts: Mapping[str, Artifact], name: str) -> Parent | None:
-    """What a warm night of a backtest continues: the night before it, by its artifacts; None for a cold start."""
+    """What a warm night of a backtest continues: an earlier night, by its artifacts; None for a cold start."""
     found = {stage: artifacts[stage].path.name for stage in STAGES}
     return _or_cold(run, lambda: parent_from(run, found, name))
 
@@ -58,26 +72,26 @@ def _or_cold(run: RunContext, find: Callable[[], Parent]) -> Parent | None:
     try:
         parent = find()
     except NoParent as why:
-        if settings.without_parent == "fail":
+        if settings.without_parent == "fail" and not isinstance(why, NothingEarlier):
             raise ConfigError(f"{why}; set warm.without_parent: cold, or training.start: cold") from None
         say(str(why))
         return None
     if parent.late and settings.late == "restart":
         say(f"{parent.name} learned {', '.join(parent.late)} as it was before a correction (warm.late: restart)")
         return None
-    if parent.nights >= settings.restart_every:
-        say(f"{parent.nights} nights since the last one (warm.restart_every)")
+    if is_due(run, parent):
+        say(f"the last one learned until {parent.cold_since:%Y-%m-%d %H:%M} (warm.restart_every)")
         return None
     return parent
 
 
 def is_due(run: RunContext, parent: Parent) -> bool:
     """Whether a run begins cold though it could continue: the night on which both are compared."""
-    return parent.nights >= run.config.warm.restart_every
+    return training_end(run) - parent.cold_since >= run.config.warm.restart_every
 
 
 def champion_parent(run: RunContext) -> Parent:
-    """The newest champion whose training window ended before that of this run.
+    """The newest champion that learned an earlier window, and knew nothing that this run may not know.
 
     Raises
     ------
@@ -87,24 +101,25 @@ def champion_parent(run: RunContext) -> Parent:
     name, uri = run.config.name, tracking_uri(run.config, run.workspace)
     champion = alias_version(uri, name, CHAMPION)
     for version in reversed(line_of_champions(champion_changes(uri, name), champion)):
-        made_of = {tag.removeprefix(_DIGEST): value for tag, value in version_tags(uri, name, version).items() if tag.startswith(_DIGEST)}
+        tags = tags_of_version(uri, name, version)
+        made_of = {tag.removeprefix(MADE_OF): value for tag, value in tags.items() if tag.startswith(MADE_OF)}
         if not {"ingest", "finetune", "distill"} <= made_of.keys():
             raise NoParent(f"version {version} does not say what it was made of")
-        if not _is_of_this_window(run, made_of["ingest"]):
+        if _is_earlier(run, made_of["ingest"]):
             made_of["pretrain"] = str(_finished(run, "finetune", made_of["finetune"]).inputs["pretrain"].fingerprint)
             return parent_from(run, made_of, f"version {version}")
-    raise NoParent("there is no champion yet" if champion is None else "no champion learned from an earlier window")
+    raise NothingEarlier("there is no champion yet" if champion is None else "no champion learned from an earlier window")
 
 
-def _is_of_this_window(run: RunContext, fingerprint: str) -> bool:
-    """Whether an artifact of ``ingest`` is of the window of this run, or of a later one."""
-    manifest = _finished(run, "ingest", fingerprint)
-    if ClickSummary.read(run.workspace / "artifacts" / "ingest" / fingerprint).split.train_until >= training_end(run):
-        return True
+def _is_earlier(run: RunContext, fingerprint: str) -> bool:
+    """Whether an artifact of ``ingest`` is of a window before that of this run, and was made by what was known then."""
+    manifest, summary = _finished(run, "ingest", fingerprint), _summary(run, fingerprint)
+    if summary.split.train_until >= training_end(run) or (run.as_of is not None and summary.as_of > run.as_of):
+        return False
     # A window that ends with the log has its exact end in rows that the manifests of the store do not tell.
     now = {"store": run.store.digest(run.as_of)} | ({} if run.as_of is None else {"as_of": run.as_of.isoformat()})
     before = {name: one.digest for name, one in manifest.inputs.items() if name in ("store", "as_of")}
-    return run.config.need_clicks().train is not None and before == now
+    return run.config.need_clicks().train is None or before != now
 
 
 def training_end(run: RunContext) -> datetime:
@@ -118,6 +133,14 @@ def training_end(run: RunContext) -> datetime:
         return run.as_of - split.test - split.validation
     newest = max((run.store.manifest(date).max_timestamp for date in run.store.dates()), default=datetime(1970, 1, 1, tzinfo=UTC))
     return newest - split.test - split.validation
+
+
+def training_begin(run: RunContext) -> datetime | None:
+    """Where the labels of a run begin; None where they begin with the log."""
+    split = run.config.need_clicks()
+    if split.train is not None:
+        return training_end(run) - split.train
+    return split.train_from if split.train_from is None or isinstance(split.train_from, datetime) else training_end(run) - split.train_from
 
 
 def parent_from(run: RunContext, made_of: Mapping[str, str], name: str) -> Parent:
@@ -135,19 +158,27 @@ def parent_from(run: RunContext, made_of: Mapping[str, str], name: str) -> Paren
     Raises
     ------
     NoParent
-        When an artifact is missing or damaged, or its models are of another log, other inputs or another size.
+        When an artifact is missing or damaged, or its models are of another log, other inputs or another size, or have seen what this run
+        holds back from them.
     """
     manifests = {stage: _finished(run, stage, made_of[stage]) for stage in STAGES}
-    artifacts = {stage: StageInput(fingerprint=made_of[stage], digest=manifest.digest) for stage, manifest in manifests.items()}
+    for stage, manifest in manifests.items():
+        _verify(run, stage, made_of[stage], manifest)
     for difference in _differences(run.config, manifests):
         raise NoParent(f"{name} {difference}")
     ingest = run.workspace / "artifacts" / "ingest" / made_of["ingest"]
-    for stage, manifest in manifests.items():
-        _verify(run, stage, made_of[stage], manifest)
-    before = parent_of(ingest)
-    since = ClickSummary.read(ingest).split.train_until
-    nights = 1 if before is None else before.nights + 1
-    return Parent(name=name, since=since, nights=nights, artifacts=artifacts, late=corrected_since(run, ingest))
+    before, since, begin = parent_of(ingest), _summary(run, made_of["ingest"]).split.train_until, training_begin(run)
+    learned = pretraining_until(run.workspace / "artifacts" / "pretrain" / made_of["pretrain"])
+    if run.config.pretrain.clicks == "before_labels" and begin is not None and learned is not None and learned > microseconds(begin):
+        raise NoParent(f"the encoder of {name} learned clicks that are labels now (pretrain.clicks: before_labels)")
+    return Parent(
+        name=name,
+        since=since,
+        cold_since=since if before is None else before.cold_since,
+        nights=1 if before is None else before.nights + 1,
+        artifacts={stage: StageInput(fingerprint=made_of[stage], digest=manifest.digest) for stage, manifest in manifests.items()},
+        late=corrected_since(run, ingest),
+    )
 
 
 def corrected_since(run: RunContext, ingest: Path) -> list[str]:
@@ -165,7 +196,7 @@ def nights_that_learned_otherwise(run: RunContext) -> Iterator[str]:
     champion = alias_version(uri, name, CHAMPION)
     if run.config.training.start != "warm" or champion is None:
         return
-    fingerprint = version_tags(uri, name, champion).get(f"{_DIGEST}ingest")
+    fingerprint = tags_of_version(uri, name, champion).get(f"{MADE_OF}ingest")
     title, folder = f"version {champion}", run.workspace / "artifacts" / "ingest" / str(fingerprint)
     nights: dict[str, list[str]] = {}
     while (folder / DATES).is_file():
@@ -181,24 +212,29 @@ def nights_that_learned_otherwise(run: RunContext) -> Iterator[str]:
 
 def _differences(config: RunConfig, manifests: Mapping[str, Manifest]) -> Iterator[str]:
     """Why models cannot be continued by a run of a configuration, the first reason first."""
-    ingest = manifests["ingest"].config
-    if SourceConfig.model_validate(ingest["source"]).log() != config.source.log():
+    before: dict[str, Any] = {}
+    for stage in STAGES:
+        before |= manifests[stage].config
+    before = {key: with_new_keys(key, value) for key, value in before.items()}
+    try:
+        same_log = SourceConfig.model_validate(before["source"]).log() == config.source.log()
+    except ValidationError:
+        same_log = False
+    if not same_log:
         yield "is of another log"
-    now = config.section(_COLUMNS)
+    now = config.section((*_COLUMNS, "distill.student", "pretrain", "finetune"))
     for key in _COLUMNS:
-        if ingest.get(key) != now[key]:
+        if before.get(key) != now[key]:
             yield f"has other inputs ({key} was changed)"
-    values: dict[str, Any] = {}
-    for stage in ("pretrain", "finetune", "distill"):
-        values |= manifests[stage].config
-    if values["distill.student"] != config.section(("distill.student",))["distill.student"]:
+    if before["distill.student"] != now["distill.student"]:
         yield "has another student (distill.student was changed)"
     for key in _SHAPE:
         block, _, part = key.partition(".")
-        if values[block][part] != config.section((key,))[key]:
+        if before[block].get(part) != now[block][part]:
             yield f"has a teacher of another shape ({key} was changed)"
-    if (values["finetune"]["strategy"] == "from_scratch") != (config.finetune.strategy == "from_scratch"):
-        yield "has another teacher (finetune.strategy was changed)"
+    for strategy in ("from_scratch", "next_segment"):  # what fine-tuning puts on the encoder, and takes from it
+        if (before["finetune"].get("strategy") == strategy) != (config.finetune.strategy == strategy):
+            yield "has another teacher (finetune.strategy was changed)"
 
 
 def _finished(run: RunContext, stage: str, fingerprint: str) -> Manifest:
@@ -212,16 +248,21 @@ def _finished(run: RunContext, stage: str, fingerprint: str) -> Manifest:
     return manifest
 
 
+def _summary(run: RunContext, fingerprint: str) -> ClickSummary:
+    folder = run.workspace / "artifacts" / "ingest" / fingerprint
+    try:
+        summary = ClickSummary.read(folder)
+    except (OSError, ValueError, DataError) as error:
+        raise NoParent(f"{folder / ClickSummary.FILE} cannot be read: {error}") from None
+    if summary.made_with is None or not (folder / DATES).is_file():
+        raise NoParent(f"{folder} was made by an earlier release")
+    return summary
+
+
 def _verify(run: RunContext, stage: str, fingerprint: str, manifest: Manifest) -> None:
     """Compare with their digests the files that are read of a parent; each once, as long as nobody touches it."""
     folder = run.workspace / "artifacts" / stage / fingerprint
-    read = {
-        "ingest": ("vocabulary.json", "bins.json", "summary.json", DATES, Parent.FILE),
-        "pretrain": ("training.json", "pretrained*.pt"),
-        "finetune": ("teacher.pt",),
-        "distill": ("student.pt", "student_alone.pt"),
-    }[stage]
-    names = [name for name in manifest.files if any((folder / name).match(pattern) for pattern in read)]
+    names = [name for name in manifest.files if any((folder / name).match(pattern) for pattern in _READ[stage])]
     lost = [name for name in names if not (folder / name).is_file()]
     if lost:
         raise NoParent(f"{folder / lost[0]} is missing")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -27,8 +27,10 @@ class Parent(JsonFile):
         A version of the registry, or a night of a backtest.
     since : datetime
         Where its training window ended: what is later is new to its models.
+    cold_since : datetime
+        Where the training window of the last night ended that began cold.
     nights : int
-        Warm nights since the last cold one, with the one that continues it.
+        Warm nights since, with the one that continues it.
     artifacts : dict of str to StageInput
         Of its stages ``ingest``, ``pretrain``, ``finetune`` and ``distill``.
     late : list of str
@@ -39,6 +41,7 @@ class Parent(JsonFile):
 
     name: str
     since: IsoTime
+    cold_since: IsoTime
     nights: int
     artifacts: dict[str, StageInput]
     late: list[str] = Field(default_factory=list)
@@ -46,6 +49,11 @@ class Parent(JsonFile):
     def folder(self, workspace: Path, stage: str) -> Path:
         """Artifact of one of its stages."""
         return workspace / "artifacts" / stage / str(self.artifacts[stage].fingerprint)
+
+    @property
+    def decides(self) -> dict[str, Any]:
+        """All of it that decides what a night makes: not what it is called."""
+        return {name: value for name, value in self.to_json().items() if name != "name"}
 
     def input(self, stage: str) -> dict[str, str]:
         """One of its artifacts as another artifact's input from outside."""

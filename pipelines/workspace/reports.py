@@ -86,6 +86,15 @@ def publish_beside_run(context: StageContext, names: tuple[str, ...]) -> None:
         _copy(context.output, folder, names)
 
 
+def publish_in_report(context: StageContext, names: tuple[str, ...]) -> None:
+    """Put files of the stage beside the report of this very run, which has one."""
+    folder = report_directory(context.run)
+    if folder is None:
+        _publish_alone(context, names)
+    else:
+        _copy(context.output, folder, names)
+
+
 def experiment_directory(run: RunContext, stage: str, name: str) -> Path:
     """Where :func:`publish_beside_run` put a file of a stage: under the name ``latest`` where that names the folder."""
     reports, digest = run.workspace / "reports", sha256_of(run.artifacts[stage].path / name)
@@ -104,8 +113,8 @@ def _report_of_run(context: StageContext) -> Path | None:
         if made is None or "ingest" not in made.inputs or made.inputs["ingest"].fingerprint != rows:
             continue
         if _agree((read_json(file) or {}).get("run", {}).get("configuration", {}), present):
-            found.append((made.started, folder))
-    return max(found)[1] if found else None
+            found.append((made.started, manifest is not None and manifest.stage == "register", folder))  # which comes after `evaluate`
+    return max(found)[-1] if found else None
 
 
 def _agree(read: Any, present: Any) -> bool:
