@@ -141,11 +141,11 @@ class PublishedVectors:
         seen = self._state()
         said = json.loads(self._pointer.read_text(encoding="utf-8"))
         if said["file"] is None:
-            raise VectorsError(f"{self._pointer.parent} holds vectors of a BERT, which a model cannot read alone: use `ctr-kd serve`")
+            raise VectorsError(f"{self._pointer.parent} holds vectors of a BERT, which a model cannot read alone: let its workspace serve it")
         file = self._pointer.with_name(str(said["file"]))
         content = file.read_bytes()
         if hashlib.sha256(content).hexdigest() != said["sha256"]:
-            raise VectorsError(f"{file} does not match its digest in {POINTER}; `ctr-kd refresh` publishes it again")
+            raise VectorsError(f"{file} does not match its digest in {POINTER}; the next refresh publishes it again")
         self._seen = seen
         return _Vectors.of(pq.ParquetFile(pa.BufferReader(content)).read(), int(said["until"]), int(said["max_length"]))
 
@@ -190,7 +190,7 @@ def _folder_of(root: Path, settings: Mapping[str, Any]) -> Path:
         if all(said.get(key) == value for key, value in settings.items()):
             return pointer.parents[1]
     shown = {key: settings["embeddings"].get(key) for key in SETTINGS}
-    raise VectorsError(f"{root} holds no published vectors of this model ({shown}): run `ctr-kd refresh`, or name another folder")
+    raise VectorsError(f"{root} holds no published vectors of this model ({shown}): refresh them, or name another folder")
 
 
 def _codes(vectors: _Vectors, ids: list[Any], meaning: Any) -> np.ndarray:

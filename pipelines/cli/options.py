@@ -18,7 +18,6 @@ from ctr_kd.training.distributed import ALONE, Processes
 from feature_store.config_types import parse_duration, parse_time
 from pipelines.config.run import RunConfig, load
 from pipelines.stages import PIPELINE
-from pipelines.training.parents import last_champion
 from pipelines.workspace.console import Console, LogFormat
 from pipelines.workspace.context import RunContext
 
@@ -64,6 +63,8 @@ class Options:
             config, self.workspace, self.data, self.as_of, options=self.more, read_only=read_only, console=console, processes=processes
         )
         if config.training.start == "warm":
+            from pipelines.training.parents import last_champion
+
             run.find_parent = last_champion
         return run
 

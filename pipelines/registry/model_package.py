@@ -10,8 +10,8 @@ from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
-from ctr_kd.export.newest_vectors import PRODUCT
 from ctr_kd.export.signature import RawColumns, TextSignature, read_signature
+from feature_store.features.statistics import PRODUCT
 from feature_store.tables.files import UnsafeFile, sha256_of
 from feature_store.tables.folders import regular_files
 from feature_store.tables.json_files import digest_of, write_text

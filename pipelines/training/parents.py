@@ -10,7 +10,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from feature_store.config import SourceConfig
-from feature_store.features.event_log import microseconds
 from feature_store.features.summary import ClickSummary
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import load_json
@@ -20,7 +19,7 @@ from pipelines.registry.alias_history import line_of_champions
 from pipelines.registry.lookup import alias_version, champion_changes, tags_of_version
 from pipelines.registry.registry import CHAMPION, MADE_OF
 from pipelines.tracking.client import tracking_uri
-from pipelines.training.bert import pretraining_until
+from pipelines.training.facts import PretrainingFacts
 from pipelines.workspace.artifacts import Artifact, ArtifactError
 from pipelines.workspace.context import RunContext
 from pipelines.workspace.manifest import Manifest, StageInput
@@ -168,8 +167,8 @@ def parent_from(run: RunContext, made_of: Mapping[str, str], name: str) -> Paren
         raise NoParent(f"{name} {difference}")
     ingest = run.workspace / "artifacts" / "ingest" / made_of["ingest"]
     before, since, begin = parent_of(ingest), _summary(run, made_of["ingest"]).split.train_until, training_begin(run)
-    learned = pretraining_until(run.workspace / "artifacts" / "pretrain" / made_of["pretrain"])
-    if run.config.pretrain.clicks == "before_labels" and begin is not None and learned is not None and learned > microseconds(begin):
+    learned = PretrainingFacts.read(run.workspace / "artifacts" / "pretrain" / made_of["pretrain"]).until
+    if run.config.pretrain.clicks == "before_labels" and begin is not None and learned is not None and learned > begin:
         raise NoParent(f"the encoder of {name} learned clicks that are labels now (pretrain.clicks: before_labels)")
     return Parent(
         name=name,
