@@ -17,8 +17,8 @@ from pipelines.experiments.nights import at_night, nights_between
 from pipelines.metrics import ALONE, STUDENT, Metrics, metric_value
 from pipelines.training.parents import night_before
 from pipelines.workspace.artifacts import read_json
-from pipelines.workspace.context import RunContext, Stage, StageContext, StageTracker
-from pipelines.workspace.parent import FindParent, Parent
+from pipelines.workspace.context import FindParent, RunContext, Stage, StageContext, StageTracker
+from pipelines.workspace.parent import Parent
 from pipelines.workspace.reports import publish_apart
 from pipelines.workspace.runner import Runner
 from pipelines.workspace.tables import text_table

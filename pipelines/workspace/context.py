@@ -15,13 +15,16 @@ from pipelines.config.run import RunConfig
 from pipelines.workspace.artifacts import CHECKPOINT, Artifact, DigestMemo
 from pipelines.workspace.console import Console
 from pipelines.workspace.manifest import MadeFrom
-from pipelines.workspace.parent import FindParent, Parent
+from pipelines.workspace.parent import Parent
 from pipelines.workspace.source_digest import source_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from feature_store.config import AssemblyConfig
+
+
+FindParent = Callable[["RunContext"], Parent | None]
 
 
 class StageTracker(Protocol):

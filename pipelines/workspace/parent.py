@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from feature_store.tables.json_models import IsoTime, JsonFile
 from pipelines.workspace.manifest import StageInput
-
-if TYPE_CHECKING:
-    from pipelines.workspace.context import RunContext
-
 
 DATES = "dates.json"  # in an artifact of ``ingest``: digest of each date of the store, as it was
 
@@ -59,9 +54,6 @@ class Parent(JsonFile):
         """One of its artifacts as another artifact's input from outside."""
         one = self.artifacts[stage]
         return {f"{stage}/{one.fingerprint}": str(one.digest)}
-
-
-FindParent = Callable[["RunContext"], Parent | None]
 
 
 def parent_of(ingest: Path) -> Parent | None:
