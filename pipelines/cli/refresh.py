@@ -9,13 +9,16 @@ from feature_store.features.time_split import utc
 from pipelines.cli.options import Options, common
 from pipelines.cli.session import session
 from pipelines.errors import ConfigError
-from pipelines.registry.champion import load_chosen_model
+from pipelines.registry.champion import ChosenModel, load_chosen_model
 from pipelines.registry.lookup import alias_version
-from pipelines.registry.registry import CHAMPION
+from pipelines.registry.registry import CHAMPION, Registry
 from pipelines.stages import PIPELINE
 from pipelines.stages.ingest import ingest_new_rows
 from pipelines.tracking.client import tracking_uri
 from pipelines.workspace.context import RunContext
+
+CHAMPIONS = "the champion"
+VECTORS_TAG = "vectors"  # of a version in the registry: which vectors it reads since the last refresh
 
 
 @click.command("refresh")
@@ -25,7 +28,7 @@ def refresh_command(options: Options) -> None:
 
     New rows of the raw log go into the store; each complete block of their clicks (`embeddings.block`) is learned, which takes seconds.
     The student stays as it is: vectors are facts, as counts are. Those that the champion reads are refreshed, and those of the
-    configuration where they are others.
+    configuration where they are others. The champion's version in the registry is tagged with the vectors that it reads now.
 
     \b
     Examples:
@@ -46,7 +49,8 @@ def refresh(run: RunContext) -> list[str]:
     ConfigError
         When neither the configuration nor the champion has any.
     """
-    wanted = _read_vectors(run)
+    champion = _champion(run)
+    wanted = _read_vectors(run, champion)
     if not wanted:
         raise ConfigError("neither the configuration nor the champion has `embeddings`: there is nothing to refresh")
     ingest_new_rows(run)
@@ -59,16 +63,24 @@ def refresh(run: RunContext) -> list[str]:
         if not entries:
             lines.append(f"vectors of {whose}: no block is complete yet")
             continue
-        done, version = f"{learned.clicks:,} clicks learned", entries[-1].sha256[:12]
-        lines.append(f"vectors of {whose}: {done}, all until {utc(entries[-1].until):%Y-%m-%d %H:%M:%S} UTC; version {version}")
+        done, version, until = f"{learned.clicks:,} clicks learned", entries[-1].sha256[:12], utc(entries[-1].until)
+        lines.append(f"vectors of {whose}: {done}, all until {until:%Y-%m-%d %H:%M:%S} UTC; version {version}")
+        if champion is not None and whose == CHAMPIONS:
+            registry = Registry(tracking_uri(run.config, run.workspace), run.config.name)
+            registry.add_tags(champion.version, {VECTORS_TAG: version, f"{VECTORS_TAG}_until": until.isoformat()})
     return lines
 
 
-def _read_vectors(run: RunContext) -> dict[str, AssemblyConfig]:
+def _champion(run: RunContext) -> ChosenModel | None:
+    known = alias_version(tracking_uri(run.config, run.workspace), run.config.name, CHAMPION) is not None
+    return load_chosen_model(run) if known else None
+
+
+def _read_vectors(run: RunContext, champion: ChosenModel | None) -> dict[str, AssemblyConfig]:
     """How the vectors of the champion, and those of the configuration where they are others, are learned."""
     config, found = run.config, {}
-    if alias_version(tracking_uri(config, run.workspace), config.name, CHAMPION) is not None:
-        found["the champion"] = load_chosen_model(run).loaded.assembly(config.assembly)
+    if champion is not None:
+        found[CHAMPIONS] = champion.loaded.assembly(config.assembly)
     found["the configuration"] = config.assembly
     kept: dict[str, AssemblyConfig] = {}
     for whose, one in found.items():

@@ -14,6 +14,7 @@ import pytest
 
 from feature_store.features.statistics import AGE, PRODUCT
 from feature_store.features.summary import ClickSummary
+from pipelines.registry.lookup import tags_of_version
 from tests.pipelines.tiny_workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -128,6 +129,8 @@ def test_the_vectors_of_a_champion_are_refreshed_whatever_the_configuration_says
     write_log(tmp_path / "data" / "events-1.parquet", range(800, 835))
     ended = workspace.start("refresh", "--data", data, "--set", "embeddings=null")
     assert "vectors of the champion: 40 clicks learned" in ended.out and "of the configuration" not in ended.out
+    tags = tags_of_version(f"sqlite:///{workspace.path / 'mlflow.db'}", "tiny", "1")
+    assert tags["vectors"] == ended.out.split("version ")[1].split()[0] and tags["vectors_until"] == "2024-01-04T11:00:00+00:00"
     ended = workspace.start("refresh", "--set", "embeddings={block: 2h, width: 16}")
     assert "vectors of the champion: 0 clicks learned" in ended.out and "vectors of the configuration: 820 clicks" in ended.out
 
