@@ -29,7 +29,8 @@ from feature_store.tables.json_files import load_json
 from feature_store.tables.json_models import JsonFile, JsonModel
 from feature_store.tables.parquet_files import read_parquet
 
-_PARAMETERS = b"encoder"  # key of a file's metadata
+PARAMETERS = b"encoder"  # key of a file's metadata
+NEWEST = "newest/newest.json"  # in a folder: which file beside it holds the newest vectors, for a model that was loaded alone
 
 
 class Entry(JsonModel):
@@ -163,7 +164,7 @@ class FactsFolder:
             }
         )
         parameters = base64.b64encode(facts.parameters.astype("<f4").tobytes())
-        table = table.replace_schema_metadata({_PARAMETERS: parameters})
+        table = table.replace_schema_metadata({PARAMETERS: parameters})
         self.path.mkdir(parents=True, exist_ok=True)
         temporary = self.path / f".{time_name(until)}-{kind}.tmp"
         pq.write_table(table, temporary, compression="zstd")
@@ -189,7 +190,7 @@ class FactsFolder:
         keys = list(zip(table["feature"].to_pylist(), table["value"].to_pylist(), strict=True))
         halves = (_halves(table[name]) for name in ("read", "target"))
         rows = VectorRows(keys, *halves, *(table[name].to_numpy().copy() for name in ("read_power", "target_power", "clicked")))
-        parameters = np.frombuffer(base64.b64decode((table.schema.metadata or {})[_PARAMETERS]), "<f4").copy()
+        parameters = np.frombuffer(base64.b64decode((table.schema.metadata or {})[PARAMETERS]), "<f4").copy()
         return Facts(rows, parameters)
 
     def _damaged(self, file: str, why: str) -> DataError:

@@ -17,10 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-POINTER = "newest/newest.json"  # in a folder of vectors: which file beside it holds the newest ones, and its digest
+POINTER = "newest/newest.json"  # in a folder of vectors: which file beside it holds the newest ones, and its digest; see facts.py
 PRODUCT, AGE = "embedding_product", "embedding_age"
 ENCODER = b"encoder"  # key of the file's metadata
 SETTINGS = ("encoder", "block", "width", "seed")  # by these and all others vectors are one model's; errors show them
@@ -98,62 +97,83 @@ class PublishedVectors:
     def __init__(self, root: Path, settings: Mapping[str, Any], casting: Any) -> None:
         self._casting, self._lock = casting, threading.Lock()
         self._pointer = _folder_of(root, settings) / POINTER
-        self._seen: tuple[int, int] | None = None
-        self._vectors = self._renewed()
+        self._seen = self._state()
+        self._vectors = self._read()
 
     def complete(self, frame: pd.DataFrame) -> pd.DataFrame:
         """See :func:`complete`; the vectors are the newest, whatever the times of the requests.
 
-        A frame that cannot be read is left to the scorer, which says what is wrong with it.
+        A row whose time cannot be read has neither product nor age, and an id that cannot be read is an unknown one: the scorer says what
+        it refuses.
         """
-        try:
-            return complete(frame, self._answer)
-        except (TypeError, ValueError):
-            return frame
+        return complete(frame, self._answer)
 
     def _answer(self, asked: Asked) -> tuple[list[float | None], list[float | None]]:
-        time, empty, bad = self._casting.to_times(pa.array(asked.timestamp))
-        if (empty | bad).any():
-            raise ValueError("timestamp")
-        with self._lock:
-            vectors = self._newest()
-        ids = self._casting.id_values
-        state = vectors.states([_codes(vectors, list(one)[-vectors.length :] if _is_list(one) else [], ids) for one in asked.history])
-        found = (state[asked.request] * vectors.target[_codes(vectors, asked.item, ids)]).sum(1)
-        known = np.array([_is_list(one) and len(one) > 0 for one in asked.history], bool)[asked.request]
-        product = [float(one) if has else None for one, has in zip(found, known, strict=True)]
-        age: list[float | None] = [max(0.0, (int(moment) - vectors.until) / 1e6) for moment in np.asarray(time)[asked.request]]
-        return product, age
+        vectors = self._newest()
+        histories = [list(one)[-vectors.length :] if _is_list(one) else [] for one in asked.history]
+        clicked = vectors.rows(self._ids([one for history in histories for one in history]))
+        ends = np.cumsum([len(history) for history in histories])
+        state = vectors.states([clicked[end - len(history) : end] for end, history in zip(ends, histories, strict=True)])
+        found = (state[asked.request] * vectors.target[vectors.rows(self._ids(asked.item))]).sum(1)
+        times = self._times(asked.timestamp)
+        age = [None if time is None else max(0.0, (time - vectors.until) / 1e6) for time in times]
+        known = [len(history) > 0 and time is not None for history, time in zip(histories, times, strict=True)]
+        request = asked.request.tolist()
+        return [float(one) if known[row] else None for one, row in zip(found, request, strict=True)], [age[row] for row in request]
+
+    def _ids(self, values: list[Any]) -> list[str | None]:
+        """Ids as text; None for one that cannot be read. Those of mixed types are read one by one."""
+
+        def read(some: list[Any]) -> list[str | None]:
+            found: list[str | None] = self._casting.id_values(pa.array(some))[0].cast(pa.string()).to_pylist()
+            return found
+
+        return _all_or_each(values, read)
+
+    def _times(self, values: list[Any]) -> list[int | None]:
+        """Microseconds UTC; None for a time that cannot be read."""
+
+        def read(some: list[Any]) -> list[int | None]:
+            time, empty, bad = self._casting.to_times(pa.array(some))
+            return [None if wrong else int(one) for one, wrong in zip(time, empty | bad, strict=True)]
+
+        return _all_or_each(values, read)
 
     def _newest(self) -> _Vectors:
-        try:
-            if self._state() != self._seen:
-                self._vectors = self._renewed()
-        except (OSError, VectorsError) as error:  # those that are there are better than none
-            _LOG.warning("item vectors are not renewed: %s", error)
+        """The newest vectors; those that are there where newer ones cannot be read, which are better than none."""
+        state = self._state()
+        if state is not None and state != self._seen and self._lock.acquire(blocking=False):  # one request renews, the others go on
+            try:
+                self._vectors = self._read()
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                _LOG.warning("item vectors are not renewed: %s", error)
+            finally:
+                self._seen = state  # what is damaged is not read again before it changes
+                self._lock.release()
         return self._vectors
 
-    def _state(self) -> tuple[int, int]:
-        status = self._pointer.stat()
+    def _state(self) -> tuple[int, int] | None:
+        try:
+            status = self._pointer.stat()
+        except OSError:
+            return None
         return status.st_mtime_ns, status.st_ino
 
-    def _renewed(self) -> _Vectors:
-        seen = self._state()
+    def _read(self) -> _Vectors:
         said = json.loads(self._pointer.read_text(encoding="utf-8"))
         if said["file"] is None:
-            raise VectorsError(f"{self._pointer.parent} holds vectors of a BERT, which a model cannot read alone: let its workspace serve it")
+            raise VectorsError(f"{self._pointer.parent} holds vectors of a BERT, which no model reads alone: let its workspace serve it")
         file = self._pointer.with_name(str(said["file"]))
         content = file.read_bytes()
         if hashlib.sha256(content).hexdigest() != said["sha256"]:
             raise VectorsError(f"{file} does not match its digest in {POINTER}; the next refresh publishes it again")
-        self._seen = seen
         return _Vectors.of(pq.ParquetFile(pa.BufferReader(content)).read(), int(said["until"]), int(said["max_length"]))
 
 
 class _Vectors(NamedTuple):
     """Vectors of items as sums of their parts, and what makes a state of a history; the last row is of an item that is unknown."""
 
-    ids: pa.Array
+    place: dict[str, int]
     read: np.ndarray
     target: np.ndarray
     recency: np.ndarray
@@ -168,7 +188,13 @@ class _Vectors(NamedTuple):
         numbers = np.frombuffer(base64.b64decode(table.schema.metadata[ENCODER]), "<f4")
         width = read.shape[1]
         recency, weight, bias = np.split(numbers[: length + width * width + width], [length, length + width * width])
-        return cls(table["item_id"].combine_chunks()[:-1], read, target, recency, weight.reshape(width, width), bias, until, length)
+        ids = table["item_id"].to_pylist()[:-1]
+        return cls({one: row for row, one in enumerate(ids)}, read, target, recency, weight.reshape(width, width), bias, until, length)
+
+    def rows(self, ids: Sequence[str | None]) -> np.ndarray:
+        """Rows of ids, int64 (ids,); the last row for an id that is unknown."""
+        unknown = len(self.read) - 1
+        return np.array([unknown if one is None else self.place.get(one, unknown) for one in ids], np.int64)
 
     def states(self, history: Sequence[np.ndarray]) -> np.ndarray:
         """State (requests, width) of each history of rows, oldest click first: see ``ctr_kd/embeddings/encoder.py``, ``PooledEncoder``."""
@@ -186,20 +212,29 @@ class _Vectors(NamedTuple):
 def _folder_of(root: Path, settings: Mapping[str, Any]) -> Path:
     """The folder whose vectors were learned by these settings."""
     for pointer in sorted(root.glob(f"*/{POINTER}")):
-        said = json.loads(pointer.read_text(encoding="utf-8"))
-        if all(said.get(key) == value for key, value in settings.items()):
+        try:
+            said = json.loads(pointer.read_text(encoding="utf-8"))
+            embeddings = {key: said["embeddings"].get(key) for key in settings["embeddings"]}  # a later release may know more keys
+        except (OSError, ValueError, KeyError, AttributeError):
+            continue
+        if embeddings == settings["embeddings"] and said.get("max_length") == settings["max_length"]:
             return pointer.parents[1]
     shown = {key: settings["embeddings"].get(key) for key in SETTINGS}
     raise VectorsError(f"{root} holds no published vectors of this model ({shown}): refresh them, or name another folder")
 
 
-def _codes(vectors: _Vectors, ids: list[Any], meaning: Any) -> np.ndarray:
-    """Rows of ids; the last row for an id that is unknown."""
-    if not ids:
-        return np.zeros(0, np.int64)
-    values, _ = meaning(pa.array(ids))
-    found = pc.index_in(values.cast(pa.string()), value_set=vectors.ids)
-    return found.fill_null(len(vectors.ids)).to_numpy(zero_copy_only=False).astype(np.int64)
+def _all_or_each(values: list[Any], read: Callable[[list[Any]], list[Any]]) -> list[Any]:
+    """What is read of values together, or where that fails of each by itself; None where it fails too."""
+    try:
+        return read(values)
+    except (TypeError, ValueError, OverflowError):
+        found = []
+        for value in values:
+            try:
+                found += read([value])
+            except (TypeError, ValueError, OverflowError):
+                found.append(None)
+        return found
 
 
 def _matrix(column: pa.ChunkedArray) -> np.ndarray:

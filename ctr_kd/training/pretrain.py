@@ -287,7 +287,6 @@ def pretrain(
             loss=loss,
             validate=lambda: masked_item_accuracy(model, validation),
             to_compile=model.bert,
-            trained_before=earlier is not None,
         )
     facts = {"sequences": float(len(length)), "tokens": float(length.sum()), **masked_item_accuracy(model, validation)}
     facts.pop("score")

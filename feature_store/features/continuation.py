@@ -63,7 +63,7 @@ class Continuation:
         """SQL over ``requests``: true for those that get rows, which are all but older ones of the training window that chance leaves out.
 
         Chance is a hash of the seed, the end of the earlier window, and time and user of the request, which any engine with 64-bit integers
-        computes: every night leaves out others. A night of few new requests learns again as many as make :data:`FEWEST`.
+        computes: every night leaves out others. A night of few new requests learns again as many as make :data:`FEWEST`, if any.
         """
         since = microseconds(self.since)
         begin = "" if split.train_from is None else f"and timestamp >= {split.train_from}"
@@ -72,7 +72,7 @@ class Continuation:
                 coalesce(max(request) - min(case when timestamp >= {since} then request end) + 1, 0)
             from requests where timestamp < {split.train_until} {begin}"""
         )[0]
-        again = max(self.replay * int(new), FEWEST - int(new))
+        again = max(self.replay * int(new), FEWEST - int(new)) if self.replay else 0
         share = min(1.0, again / max(int(old), 1))
         night = (self.seed + since) % _PRIME
         first = f"((timestamp + user_code * 69621) % {_PRIME} + {night}) % {_PRIME} * 48271 % 2147483629"

@@ -87,8 +87,7 @@ def run_command(options: Options) -> None:
     student ships.
 
     A warm run costs what is new: encoder, teacher and student continue from the last champion on the rows since its training ended, and on
-    some older ones (warm.replay), more slowly (warm.learning_rate). Without a champion, and every warm.restart_every nights, it begins
-    cold.
+    some older ones (warm.replay), more slowly (warm.learning_rate). Without a champion, and every warm.restart_every, it begins cold.
 
     \b
     Examples:
@@ -109,6 +108,8 @@ def run_command(options: Options) -> None:
         try:
             _show_warm_check(runner)
         except BoundBroken as broken:
+            if failed is not None:
+                click.echo(str(broken))
             failed = failed or broken
         if runner.context.config.retention.after_run and not isinstance(failed, GateRefused):
             prune_after_run(runner.context)

@@ -75,7 +75,8 @@ def _left_out(run: RunContext) -> Parent | None:
         parent = champion_parent(run)
     except NoParent:
         return None
-    return parent if is_due(run, parent) else None
+    late = bool(parent.late) and run.config.warm.late == "restart"  # it would not have been continued
+    return parent if is_due(run, parent) and not late else None
 
 
 def compare(context: StageContext, distill: Path, ingest: Path, parent: Parent) -> None:

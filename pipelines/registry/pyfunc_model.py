@@ -45,8 +45,31 @@ class PyfuncStudent:
             module.SCORER, module.ERROR = module.StudentScorer, module.ScoringError
         self.scorer: Any = module.SCORER(data_path)
         self._refusal: type[ValueError] = module.ERROR
-        place = os.environ.get(VECTORS)
-        self._vectors = None if place is None else _published_vectors(Path(place), code, Path(data_path), self.scorer)
+        self._code, self._data = code, Path(data_path)
+        self._vectors: Any = None
+
+    def read_vectors(self, root: Path) -> None:
+        """Give requests that lack them product and age, by the newest item vectors that a workspace published.
+
+        A model that reads no vectors, or is of a release before these were published, stays as it is.
+
+        Parameters
+        ----------
+        root : Path
+            Folder ``embeddings`` of the workspace.
+
+        Raises
+        ------
+        ValueError
+            When it holds no vectors of this model, in a line.
+        """
+        module, lineage = self._code / "newest_vectors.py", self._data / "lineage.json"
+        if "embedding_product" not in self.scorer.signature.get("dense", {}) or not module.is_file():
+            return
+        keys = json.loads(lineage.read_text(encoding="utf-8"))["configuration"]["keys"]["ingest"]
+        learned_by = {name: value for name, value in keys["embeddings"].items() if name not in ("refresh", "stale_rate")}
+        settings = {"embeddings": learned_by, "max_length": keys["history"]["max_length"]}
+        self._vectors = _module(module).PublishedVectors(root, settings, self.scorer.casting)
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Scores of a frame.
@@ -129,16 +152,6 @@ def _module(file: Path) -> Any:
     return module
 
 
-def _published_vectors(root: Path, code: Path, data: Path, scorer: Any) -> Any:
-    """The newest item vectors of a workspace for a model that reads any; None for others."""
-    if "embedding_product" not in scorer.signature.get("dense", {}):
-        return None
-    keys = json.loads((data / "lineage.json").read_text(encoding="utf-8"))["configuration"]["keys"]["ingest"]
-    learned_by = {name: value for name, value in keys["embeddings"].items() if name not in ("refresh", "stale_rate")}
-    settings = {"embeddings": learned_by, "max_length": keys["history"]["max_length"]}
-    return _module(code / "newest_vectors.py").PublishedVectors(root, settings, scorer.casting)
-
-
 def _answer(text: str, code: str) -> Exception:
     """What MLflow's server answers a request with: a line without control characters, which repeats little of the request."""
     from mlflow.exceptions import MlflowException
@@ -155,6 +168,8 @@ def _is_list(value: Any) -> bool:
 def _load_pyfunc(data_path: str) -> PyfuncStudent:
     """Entry point of MLflow's pyfunc flavour."""
     server = PyfuncStudent(data_path)
+    if os.environ.get(VECTORS):
+        server.read_vectors(Path(os.environ[VECTORS]))
     gc.freeze()  # what is loaded stays: the collector need not go through all of MLflow while a request waits
     atexit.register(gc.unfreeze)  # but for the last time: libraries that find their objects alive at the end complain on standard error
     return server

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,14 +103,28 @@ def register_student(context: StageContext) -> None:
     context.record({"version": version, "passed": gate.passed, "parity": parity})
 
 
+@contextmanager
+def _without(variable: str) -> Iterator[None]:
+    """Without a variable in the environment."""
+    value = os.environ.pop(variable, None)
+    try:
+        yield
+    finally:
+        if value is not None:
+            os.environ[variable] = value
+
+
 def smoke_test(model: Path, example: pd.DataFrame, poorest: pd.DataFrame, trained: np.ndarray) -> str | None:
     """Ask the model as production would, through MLflow and with as little as rows may hold; what went wrong, or None."""
     from mlflow import pyfunc
 
+    from pipelines.registry.pyfunc_model import VECTORS
+
     try:
         with tempfile.TemporaryDirectory(prefix="ctr_kd_") as plain:  # MLflow cuts a path at # and ?
             (Path(plain) / "models").symlink_to(model.parent.absolute())
-            loaded = pyfunc.load_model(str(Path(plain) / "models" / model.name))
+            with _without(VECTORS):  # those of whoever starts the command are of its champion
+                loaded = pyfunc.load_model(str(Path(plain) / "models" / model.name))
             score = loaded.predict(example)["score"].to_numpy()
             poor = loaded.predict(poorest)["score"].to_numpy()
     except Exception as error:  # whatever it is, the model must not become champion

@@ -13,10 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ctr_kd.embeddings.as_of import Products, Requests, VectorsAsOf, joined_requests
-from ctr_kd.embeddings.facts import FactsFolder, FactsList, since_all
+from ctr_kd.embeddings.facts import NEWEST, PARAMETERS, FactsFolder, FactsList, since_all
 from ctr_kd.embeddings.vectors import ITEM
 from ctr_kd.embeddings.walk import Walk, block_length, windows
-from ctr_kd.export.newest_vectors import ENCODER, POINTER
 from feature_store.config import AssemblyConfig, EmbeddingsConfig
 from feature_store.config_types import duration_text, in_microseconds
 from feature_store.features.click_sequences import read_click_sequences
@@ -29,7 +28,7 @@ from feature_store.store.store import Store
 from feature_store.tables.casting import as_array, id_values
 from feature_store.tables.contracts import DataError
 from feature_store.tables.equal_rows import number_equal_rows
-from feature_store.tables.files import sha256_of
+from feature_store.tables.files import sha256_of, sync
 from feature_store.tables.given_rows import text_ids
 from feature_store.tables.json_files import digest_of, load_json, write_json
 from feature_store.tables.parquet_files import open_pieces, read_parquet
@@ -100,7 +99,11 @@ def learn_newest_clicks(run: RunContext, config: AssemblyConfig, needed_from: da
     todo = walk.clicks_to_learn
     with run.console.progress("vectors", todo, "ingest") as progress:
         facts = walk.learn(progress.advance)
-    publish_newest(run.workspace, config)
+    if run.as_of is None:  # who asks for the past serves nobody
+        try:
+            publish_newest(run.workspace, config)
+        except OSError as error:  # nothing else of this workspace reads it
+            run.report(f"warning: the newest vectors are not published: {error}", "ingest")
     return Learned(facts, todo)
 
 
@@ -115,8 +118,8 @@ def publish_newest(workspace: Path, config: AssemblyConfig) -> None:
     if facts is None or not facts.entries:
         return
     said = {"embeddings": learned_by(embeddings), "max_length": length, "version": facts.entries[-1].sha256, "until": facts.until}
-    pointer = folder.path / POINTER
-    known = load_json(pointer) if pointer.is_file() else {}
+    pointer = folder.path / NEWEST
+    known = _published(pointer)
     if all(known.get(key) == value for key, value in said.items()):
         return
     pointer.parent.mkdir(exist_ok=True)
@@ -132,8 +135,9 @@ def publish_newest(workspace: Path, config: AssemblyConfig) -> None:
         for name, vectors in (("read", read), ("target", target))
     }
     temporary = pointer.with_name(".newest.tmp")
-    metadata = {ENCODER: base64.b64encode(numbers.astype("<f4").tobytes())}
+    metadata = {PARAMETERS: base64.b64encode(numbers.astype("<f4").tobytes())}
     pq.write_table(pa.table(columns).replace_schema_metadata(metadata), temporary, compression="zstd")
+    sync(temporary)
     digest = sha256_of(temporary)
     file = pointer.with_name(f"{digest[:12]}.parquet")
     temporary.replace(file)
@@ -141,6 +145,16 @@ def publish_newest(workspace: Path, config: AssemblyConfig) -> None:
     for other in pointer.parent.glob("*.parquet"):
         if other.name not in (file.name, known.get("file")):
             other.unlink()
+
+
+def _published(pointer: Path) -> dict[str, Any]:
+    """What is published; nothing where it is not there whole."""
+    try:
+        known: dict[str, Any] = load_json(pointer)
+        file = known["file"]
+        return known if file is None or sha256_of(pointer.with_name(file)) == known["sha256"] else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def known_items(folder: FactsFolder, workspace: Path) -> pa.Table:

@@ -24,7 +24,7 @@ NOT_COVERED = ("pipelines.workspace", "pipelines.tracking", "pipelines.errors", 
 # Folders of files that are not Python, by the module or the room that reads them.
 READ_BY = {"feature_store.engines.sql_template": "feature_store/sql", "ctr_kd.report": "ctr_kd/report"}
 # Modules that are copied as files, and the module that copies them.
-COPIED_BY = {"pipelines.registry.model_package": "pipelines.registry.pyfunc_model"}
+COPIED_BY = {"pipelines.registry.model_package": ("pipelines.registry.pyfunc_model", "ctr_kd.export.newest_vectors")}
 _SQL_COMMENT = re.compile(r"--.*")
 
 
@@ -57,7 +57,7 @@ def source_of(module: str, root: Path = ROOT) -> dict[str, str]:
         # What is imported is a module, or a name that a module or the head of a package defines.
         waiting += [one if _path_of(one, root) else one.rpartition(".")[0] for one in imported]
         if name in COPIED_BY:
-            waiting.append(COPIED_BY[name])
+            waiting.extend(COPIED_BY[name])
         for reader, folder in READ_BY.items():
             if folder not in found and (name == reader or name.startswith(f"{reader}.")):
                 found[folder] = _folder_digest(root / folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ def test_warm_nights_need_windows_in_time(yaml_file: YamlFile) -> None:
     with pytest.raises(ConfigError, match=r"training\.start: warm continues from one window of time to the next: name split\.train"):
         load(yaml_file(), ["training.start=warm"])
     windows = "split={train: 3d, validation: 1d, test: 1d}"
-    assert load(yaml_file(), [windows, "training.start=warm"]).warm.restart_every == 7
+    assert load(yaml_file(), [windows, "training.start=warm"]).warm.restart_every == timedelta(days=7)
 
 
 def test_texts_have_no_nights() -> None:

@@ -9,7 +9,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from ctr_kd.embeddings import facts
 from ctr_kd.embeddings.walk import Walk
+from ctr_kd.export import newest_vectors
 from ctr_kd.export.newest_vectors import PublishedVectors, VectorsError
 from feature_store.config import AssemblyConfig, EmbeddingsConfig
 from feature_store.features.statistics import AGE, PRODUCT
@@ -143,11 +145,51 @@ def test_a_bert_is_read_by_a_workspace_alone(tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"embeddings": bert})
     Walk(CLICKS, bert, 4, facts_folder(tmp_path, bert, 4), START + 10 * HOUR, START).learn()
     publish_newest(tmp_path, config)
-    with pytest.raises(VectorsError, match="vectors of a BERT, which a model cannot read alone"):
+    with pytest.raises(VectorsError, match="vectors of a BERT, which no model reads alone"):
         PublishedVectors(tmp_path / VECTORS, {"embeddings": learned_by(bert), "max_length": 4}, casting)
 
 
-def test_a_frame_that_cannot_be_read_is_left_to_the_scorer(tmp_path: Path) -> None:
+def test_a_row_that_cannot_be_read_takes_nothing_from_the_others(tmp_path: Path) -> None:
     learn(tmp_path, START + 20 * HOUR)
-    frame = pd.DataFrame([{**REQUEST, "timestamp": "soon"}])
-    assert published(tmp_path).complete(frame) is frame
+    alone = published(tmp_path)
+    odd = [
+        {**REQUEST, "timestamp": "soon"},
+        {**REQUEST, "timestamp": None},
+        {**REQUEST, "timestamp": 1_900_000_000},
+        {**REQUEST, "item_id": ["i004", 12, 2**70]},
+        {**REQUEST, "history": ["i000", 2, "i002", None]},
+    ]
+    expected = alone.complete(pd.DataFrame([REQUEST]))[PRODUCT][0]
+    found = alone.complete(pd.DataFrame([REQUEST, *odd]))[PRODUCT].tolist()
+    assert found[0] == pytest.approx(expected) and found[1] == found[2] == [None] * 3
+    assert found[3] == pytest.approx(expected)
+    assert found[4][0] == pytest.approx(expected[0]) and found[4][1] == found[4][2] == pytest.approx(expected[2])  # two of no item
+    assert None not in found[5]
+
+
+def test_what_was_damaged_is_published_again(tmp_path: Path) -> None:
+    learn(tmp_path, START + 20 * HOUR)
+    published(tmp_path)
+    (file,) = tmp_path.glob("embeddings/*/newest/*.parquet")
+    (pointer,) = tmp_path.glob("embeddings/*/newest/newest.json")
+    for harm in (lambda: file.write_bytes(b"no"), file.unlink, lambda: pointer.write_text("{"), lambda: pointer.write_text("{}")):
+        harm()
+        assert published(tmp_path).complete(pd.DataFrame([REQUEST]))[PRODUCT][0]
+
+
+def test_a_pointer_that_is_damaged_later_changes_nothing(tmp_path: Path) -> None:
+    learn(tmp_path, START + 20 * HOUR)
+    alone = published(tmp_path)
+    first = alone.complete(pd.DataFrame([REQUEST]))[PRODUCT][0]
+    (pointer,) = tmp_path.glob("embeddings/*/newest/newest.json")
+    for text in ("{", "{}", "[]"):
+        pointer.write_text(text)
+        assert alone.complete(pd.DataFrame([REQUEST]))[PRODUCT][0] == first
+    pointer.unlink()
+    assert alone.complete(pd.DataFrame([REQUEST]))[PRODUCT][0] == first
+
+
+def test_names_are_the_same_on_both_sides() -> None:
+    """The file that travels alone repeats them."""
+    assert (newest_vectors.POINTER, newest_vectors.ENCODER) == (facts.NEWEST, facts.PARAMETERS)
+    assert (newest_vectors.PRODUCT, newest_vectors.AGE) == (PRODUCT, AGE)
