@@ -164,6 +164,9 @@ def basis(data: Mapping[str, Any]) -> str:
         rows = f"{data['test_rows']:,} test rows, {data['train_rows']:,} to learn from"
         more = "users: they do not hold what another seed would change" if count == 1 else "users and seeds"
         return f"{_seeds(count)}, {rows}. Intervals are of 95 %, by bootstrap over {more}."
+    if "nights" in data:
+        count = f"{_number(len(data['nights']))} nights".capitalize()
+        return f"{count}, one seed. Intervals are of 95 % and resample nights, as blocks: they do not hold what another seed would change."
     if isinstance(data.get("seeds"), list):
         if len(data["seeds"]) == 1:
             units = data.get("units", "rows")
@@ -307,6 +310,22 @@ def teachers(data: Mapping[str, Any]) -> list[str]:
     rows = [[str(seed), share(teacher), share(student), signed(gain)] for seed, teacher, student, gain in columns]
     last = ["standard deviation", *(share(one["teachers_std"]) for one in (*ours, less))]
     return _grid(["teacher seed", "teacher", "its students", "less the student alone"], [*rows, last])
+
+
+def nights(data: Mapping[str, Any]) -> list[str]:
+    """Of a backtest: AUC of each night's models on the window after it, of warm nights the student's begun cold too, and their means."""
+    names = [name for name in ("student", "student_alone", "teacher", "boosted_trees") if name in data["mean"]]
+    warm = any("warm" in night for night in data["nights"])
+    rows = []
+    for night in data["nights"]:
+        cold = night.get("cold", {}).get("models", {}).get("student", {}).get("auc", {}).get("value")
+        cells = [night["validate_until"][:16].replace("T", " "), *(share(night["models"][name]["auc"]["value"]) for name in names)]
+        begins = f"warm, {night['warm']['nights']}" if "warm" in night else "cold"
+        rows.append([*cells, *([begins, share(cold)] if warm else []), f"{night['seconds']:.0f}"])
+    means = [f"{share(data['mean'][name]['auc']['value'])} [{between(data['mean'][name]['auc'])}]" for name in names]
+    last = ["mean over nights", *means, *(["", ""] if warm else []), ""]
+    more = ["begins", "begun cold, student"] if warm else []
+    return _grid(["night", *(NAMES.get(name, name) for name in names), *more, "seconds"], [*rows, last])
 
 
 def ablation(data: Mapping[str, Any]) -> list[str]:
@@ -517,7 +536,7 @@ def overview(names: Sequence[str]) -> list[str]:
 
 
 TABLES: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
-    **{one.__name__: one for one in (models, comparisons, seeds, teachers, ablation, amounts, sweep, peers, peer_differences, tuning)},
+    **{one.__name__: one for one in (models, comparisons, seeds, teachers, nights, ablation, amounts, sweep, peers, peer_differences, tuning)},
     **{one.__name__: one for one in (finetuning, stability, next_items, next_item_seeds, negatives, mixtures, runs, values)},
     **{one.__name__: one for one in (teachers_speed, requests)},
 }
