@@ -132,7 +132,7 @@ def overrides(configuration: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Keys, and values as YAML, in which a written configuration differs from its file in ``conf``; one that came later had its default."""
     present = dict(flat(load(ROOT / "conf" / f"{configuration['name']}.yaml").model_dump(mode="json", by_alias=True)))
     for key, value in flat(RunConfig.model_validate(configuration).model_dump(mode="json", by_alias=True)):
-        if present[key] != value:
+        if key not in present or present[key] != value:  # a block of keys that the other has not is null there
             yield key, scalar(_duration(value))
 
 

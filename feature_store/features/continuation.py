@@ -75,6 +75,6 @@ class Continuation:
         again = max(self.replay * int(new), FEWEST - int(new)) if self.replay else 0
         share = min(1.0, again / max(int(old), 1))
         night = (self.seed + since) % _PRIME
-        first = f"((timestamp + user_code * 69621) % {_PRIME} + {night}) % {_PRIME} * 48271 % 2147483629"
+        first = f"((timestamp + cast(user_code as bigint) * 69621) % {_PRIME} + {night}) % {_PRIME} * 48271 % 2147483629"
         second = f"({first}) * ({first} + 12345) % {_PRIME} * 48271 % 2147483629"
         return f"(timestamp >= {since} or ({second}) * ({second} + 12345) % {_PRIME} < {int(share * _PRIME)})"
