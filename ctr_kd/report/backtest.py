@@ -72,6 +72,9 @@ def warm_nights(backtest: Mapping[str, Any]) -> str | None:
     >>> cost = {"nights": 9, "seconds": {"warm": 900.0, "cold": 6000.0}, "share": 0.15}
     >>> print(warm_nights({"warm-cold": {"auc": auc}, "warm_cost": cost}))
     Warm less cold over 9 nights: −0.0004 AUC [−0.0008, +0.0001]; a warm night takes 100 s and a cold one 667 s, a share of 0.15.
+    >>> trees = {"warm-cold_boosted_trees": {"auc": {"difference": -0.0038}}}
+    >>> print(warm_nights({"warm-cold": {"auc": auc}, "warm_cost": cost, **trees}).partition("0.15. ")[2])
+    Against boosted trees on all rows of a cold night, the warm student has −0.0038 AUC.
     """
     found, cost = backtest.get("warm-cold"), backtest.get("warm_cost")
     if not found or not cost:
@@ -79,7 +82,12 @@ def warm_nights(backtest: Mapping[str, Any]) -> str | None:
     head, _, interval = Figure.of(found["auc"], "difference").signed().partition(" ")
     warm, cold = (f"{cost['seconds'][name] / cost['nights']:.0f} s" for name in ("warm", "cold"))
     over = f"Warm less cold over {findings.several(cost['nights'], 'night')}: {head} AUC {interval}".rstrip()
-    return f"{over}; a warm night takes {warm} and a cold one {cold}, a share of {cost['share']:.2f}."
+    said = f"{over}; a warm night takes {warm} and a cold one {cold}, a share of {cost['share']:.2f}."
+    trees = Figure.of(backtest.get("warm-cold_boosted_trees", {}).get("auc"), "difference")
+    if trees.value is None:
+        return said
+    head, _, interval = trees.signed().partition(" ")
+    return f"{said} Against boosted trees on all rows of a cold night, the warm student has {head} AUC {interval}".rstrip() + "."
 
 
 def _panel(name: str, backtest: Mapping[str, Any]) -> Panel | None:

@@ -197,10 +197,15 @@ def _against_cold(nights: Sequence[Mapping[str, Any]], seed: int) -> dict[str, A
     both = [night for night in nights if "cold" in night]
     if not both:
         return {}
-    compared = [{"models": {"warm": night["models"][STUDENT], "cold": night["cold"]["models"][STUDENT]}} for night in both]
+    trees = [night["cold"]["models"].get("boosted_trees", {}) for night in both]  # on all rows: those of a warm night see few
+    compared = [
+        {"models": {"warm": night["models"][STUDENT], "cold": night["cold"]["models"][STUDENT], "trees": of_night}}
+        for night, of_night in zip(both, trees, strict=True)
+    ]
     seconds = {"warm": sum(night["seconds"] for night in both), "cold": sum(night["cold"]["seconds"] for night in both)}
     return {
         "warm-cold": {metric: _mean_difference(compared, "warm", "cold", metric, seed) for metric in ("auc", "log_loss")},
+        "warm-cold_boosted_trees": {"auc": _mean_difference(compared, "warm", "trees", "auc", seed)},
         "warm_cost": {"nights": len(both), "seconds": seconds, "share": seconds["warm"] / seconds["cold"]},
     }
 
