@@ -11,7 +11,6 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from ctr_kd.export.signature import RawColumns, TextSignature, read_signature
-from feature_store.features.statistics import PRODUCT
 from feature_store.tables.files import UnsafeFile, sha256_of
 from feature_store.tables.folders import regular_files
 from feature_store.tables.json_files import digest_of, write_text
@@ -56,6 +55,8 @@ def save_model(export: Path, destination: Path, lineage: Lineage, example: pd.Da
     """
     quieten_mlflow()
     from mlflow import pyfunc
+
+    from feature_store.features.statistics import PRODUCT  # a worker that scores needs none of that
 
     data, code = destination.with_name(DATA), destination.with_name("code")
     for path in (destination, data, code):
