@@ -536,7 +536,10 @@ def overview(names: Sequence[str]) -> list[str]:
 
 
 TABLES: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
-    **{one.__name__: one for one in (models, comparisons, seeds, teachers, nights, ablation, amounts, sweep, peers, peer_differences, tuning)},
+    **{
+        one.__name__: one
+        for one in (models, comparisons, seeds, teachers, nights, ablation, amounts, sweep, peers, peer_differences, tuning)
+    },
     **{one.__name__: one for one in (finetuning, stability, next_items, next_item_seeds, negatives, mixtures, runs, values)},
     **{one.__name__: one for one in (teachers_speed, requests)},
 }
