@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import click
 
 from pipelines.cli.options import Length, Options, Time, common
@@ -43,7 +41,7 @@ def backtest_command(options: Options) -> None:
     if options.first or options.last or options.as_of:
         raise click.UsageError("backtest runs whole nights, as of each: leave out --from, --until and --as-of")
     options.config().need_clicks()
-    options = replace(options, overrides=(*options.overrides, f"training.start={'warm' if options.more['warm'] else 'cold'}"))
+    options = options.starting("warm" if options.more["warm"] else "cold")
     with session("backtest", options, [stage for stage in PIPELINE if stage.name not in ("register", "score")]) as runner:
         run, more = runner.context, options.more
 

@@ -29,7 +29,7 @@ def features_command(options: Options) -> None:
       ctr-kd features conf/globo.yaml --workspace work/globo --set "statistics.windows=[10m, 1h, 1d]"      tries other windows
     """
     options.config().need_clicks()
-    with session("features", options.cold(), [PIPELINE[0], features.STAGE]) as runner:
+    with session("features", options.starting("cold"), [PIPELINE[0], features.STAGE]) as runner:
         say_what_was_done(runner.run(options.first or "features", options.last or "features", options.force))
         if features.STAGE.name in runner.context.artifacts:
             click.echo(features.features_table(runner.context))
@@ -51,7 +51,7 @@ def next_item_command(options: Options) -> None:
     """
     options.config().need_clicks()
     pipeline = [*(stage for stage in PIPELINE if stage.name in next_item.STAGE.upstream), next_item.STAGE]
-    with session("next-item", options.cold(), pipeline) as runner:
+    with session("next-item", options.starting("cold"), pipeline) as runner:
         say_what_was_done(runner.run(options.first or "next-item", options.last or "next-item", options.force))
         if next_item.STAGE.name in runner.context.artifacts:
             click.echo(next_item.next_item_table(runner.context))
@@ -84,7 +84,7 @@ def prove_command(options: Options) -> None:
     counts = [f"prove.{name}={options.more[name]}" for name in ("seeds", "teachers") if options.more[name]]
     options = replace(options, overrides=(*options.overrides, *counts))
     _refuse_stage_range(options, "prove")
-    with session("prove", options.cold(), TO_TEACHER) as runner:
+    with session("prove", options.starting("cold"), TO_TEACHER) as runner:
         click.echo(prove.prove(runner, options.force))
 
 
@@ -106,7 +106,7 @@ def sweep_command(options: Options) -> None:
     from pipelines.experiments import sweep
 
     _refuse_stage_range(options, "sweep")
-    with session("sweep", options.cold(), TO_TEACHER) as runner:
+    with session("sweep", options.starting("cold"), TO_TEACHER) as runner:
         click.echo(sweep.sweep(runner, options.force))
 
 

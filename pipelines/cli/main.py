@@ -98,7 +98,7 @@ def run_command(options: Options) -> None:
       ctr-kd run conf/mine.yaml --workspace work/mine --warm                           every night, for what is new
     """
     if options.more["warm"]:
-        options = replace(options, overrides=(*options.overrides, "training.start=warm"))
+        options = options.starting("warm")
     with _session("run", options) as runner:
         failed: GateRefused | BoundBroken | None = None
         try:

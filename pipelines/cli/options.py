@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import click
 
@@ -43,9 +43,9 @@ class Options:
     def config(self) -> RunConfig:
         return load(self.conf, self.overrides)
 
-    def cold(self) -> Options:
-        """The same with everything trained from nothing."""
-        return replace(self, overrides=(*self.overrides, "training.start=cold"))
+    def starting(self, start: Literal["cold", "warm"]) -> Options:
+        """The same with another ``training.start``."""
+        return replace(self, overrides=(*self.overrides, f"training.start={start}"))
 
     def again(self, command: str, *changes: str) -> str:
         """A command line with the same configuration, log and workspace, and these keys changed."""

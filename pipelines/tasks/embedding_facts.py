@@ -127,8 +127,7 @@ def publish_newest(workspace: Path, config: AssemblyConfig) -> None:
         write_json(pointer, said | {"file": None, "sha256": None})
         return
     items = known_items(folder, workspace)
-    nobody = pa.table({name: pa.array(["" if name == "item_id" else None], pa.string()) for name in items.column_names})
-    every = pa.concat_tables([items, nobody])
+    every = _with_unknown(items)
     read, target, numbers = _open_vectors(workspace, config, every).newest()
     columns = {"item_id": every["item_id"]} | {
         name: pa.FixedSizeListArray.from_arrays(pa.array(vectors.astype(np.float16).ravel(), pa.float16()), vectors.shape[1])
@@ -336,10 +335,8 @@ class ProductLookup:
 
     def __init__(self, workspace: Path, config: AssemblyConfig, items: pa.Table, as_of: int | None = None) -> None:
         self._length, self._as_of = config.history.max_length, as_of
-        # one more item than there are: any that the store does not know
-        nobody = pa.table({name: pa.array(["" if name == "item_id" else None], pa.string()) for name in items.column_names})
         self._ids, self._none = items["item_id"].combine_chunks(), items.num_rows
-        self._vectors = _open_vectors(workspace, config, pa.concat_tables([items, nobody]))
+        self._vectors = _open_vectors(workspace, config, _with_unknown(items))
 
     def add(self, frame: pa.Table, moment: np.ndarray) -> pa.Table:
         """Rows with ``item_id`` and ``history``, at some moments (rows,) in microseconds UTC, with what they lack of product and age."""
@@ -367,6 +364,12 @@ class ProductLookup:
         values, _ = id_values(ids)
         found = pc.index_in(values.cast(pa.string()), value_set=self._ids).fill_null(self._none)
         return found.to_numpy(zero_copy_only=False).astype(np.int32)
+
+
+def _with_unknown(items: pa.Table) -> pa.Table:
+    """One more item than there are, the last one: any that the store does not know."""
+    nobody = pa.table({name: pa.array(["" if name == "item_id" else None], pa.string()) for name in items.column_names})
+    return pa.concat_tables([items, nobody])
 
 
 def _open_vectors(workspace: Path, config: AssemblyConfig, items: pa.Table) -> VectorsAsOf:

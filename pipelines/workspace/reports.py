@@ -79,20 +79,12 @@ def publish_beside_run(context: StageContext, names: tuple[str, ...]) -> None:
 
     ``latest`` goes on naming the newest report of a pipeline, where there is one.
     """
-    folder = _report_of_run(context)
-    if folder is None:
-        _publish_alone(context, names)
-    else:
-        _copy(context.output, folder, names)
+    _publish_into(context, _report_of_run(context), names)
 
 
 def publish_in_report(context: StageContext, names: tuple[str, ...]) -> None:
     """Put files of the stage beside the report of this very run, which has one."""
-    folder = report_directory(context.run)
-    if folder is None:
-        _publish_alone(context, names)
-    else:
-        _copy(context.output, folder, names)
+    _publish_into(context, report_directory(context.run), names)
 
 
 def experiment_directory(run: RunContext, stage: str, name: str) -> Path:
@@ -122,6 +114,13 @@ def _agree(read: Any, present: Any) -> bool:
     if isinstance(read, dict) and isinstance(present, dict):
         return all(key in present and _agree(value, present[key]) for key, value in read.items())
     return bool(read == present)
+
+
+def _publish_into(context: StageContext, folder: Path | None, names: tuple[str, ...]) -> None:
+    if folder is None:
+        _publish_alone(context, names)
+    else:
+        _copy(context.output, folder, names)
 
 
 def _publish_alone(context: StageContext, names: tuple[str, ...]) -> None:
