@@ -349,6 +349,10 @@ class EmbeddingsConfig(Config):
     )
     passes: int = Field(2, ge=1, le=100, description="times that the clicks of a block are learned")
     width: int = Field(64, ge=8, le=1024, description="numbers in a vector")
+    vectors: bool = Field(
+        False,
+        description="rows read the vectors of history and candidate too, a column for each number, not their product alone",
+    )
     negatives: int = Field(128, ge=1, le=65536, description="clicks of the last blocks whose items each step tells the clicked ones from")
     learning_rate: float = Field(0.2, gt=0, description="rate of row-wise Adagrad")
     unknown_rate: float = Field(0.05, ge=0, lt=1, description="share of items that are read as one never seen, which trains its vector")
@@ -364,6 +368,11 @@ class EmbeddingsConfig(Config):
         parse_duration("14d"), description="files of each block are kept for so long, and longer where the training window begins before"
     )
     seed: int = Field(13, ge=0, lt=2**32, description="seed of the first vectors, the order of clicks and the negatives")
+
+    @property
+    def width_read(self) -> int:
+        """Numbers of each vector that rows read; 0 where they read products alone."""
+        return self.width if self.vectors else 0
 
     @model_validator(mode="after")
     def _keys_have_an_effect(self) -> EmbeddingsConfig:

@@ -1,4 +1,4 @@
-"""What vectors say of rows as of their time: the product of the state of a history and a candidate, and how old they are."""
+"""What vectors say of rows as of their time: the product of the state of a history and a candidate, both of them, and their age."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ctr_kd.embeddings.vectors import Catalogue, VectorTables, distinct
 from ctr_kd.models.threads import one_thread
 from feature_store.config import EmbeddingsConfig
 from feature_store.config_types import in_microseconds
+from feature_store.features.statistics import vector_columns
 from feature_store.tables.contracts import DataError
 from feature_store.tables.ranges import ranges
 
@@ -58,7 +59,7 @@ def joined_requests(parts: Sequence[Requests]) -> Requests:
     return Requests(moment, as_of, history, request, item)
 
 
-class Products(NamedTuple):
+class FromVectors(NamedTuple):
     """What vectors say of rows.
 
     Attributes
@@ -67,10 +68,26 @@ class Products(NamedTuple):
         Of the state of the history and the vector of the item; NaN without a history, and where nothing was known yet.
     age : float32 array (rows,)
         Seconds since all that was known then had been learned; NaN where nothing was known yet.
+    state, item : float16 array (rows, width), or (rows, 0)
+        State of the history and vector of the item, where rows read them; NaN where the product is, but an item has its vector without a
+        history.
     """
 
     product: np.ndarray
     age: np.ndarray
+    state: np.ndarray
+    item: np.ndarray
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Each column by its name, as :func:`feature_store.features.statistics.vector_columns` lists them."""
+        names = vector_columns(self.state.shape[1])
+        return dict(zip(names, (self.product, self.age, *self.state.T, *self.item.T), strict=True))
+
+    @classmethod
+    def nothing(cls, rows: int, width: int) -> FromVectors:
+        """Of rows that know nothing, to be filled in."""
+        vectors = (np.full((rows, width), np.nan, np.float16) for _ in range(2))
+        return cls(np.full(rows, np.nan, np.float32), np.full(rows, np.nan, np.float32), *vectors)
 
 
 class VectorsAsOf:
@@ -95,6 +112,8 @@ class VectorsAsOf:
         From one refresh to the next, microseconds.
     until : int
         All that became known before (microseconds UTC) was learned.
+    width_read : int
+        Numbers of each vector that rows read; 0 where they read products alone.
 
     Raises
     ------
@@ -109,11 +128,12 @@ class VectorsAsOf:
             raise DataError(f"{folder.path}: no item vectors were learned there")
         self._entries, self.until, self.block = known.entries, known.until, known.block
         self.refresh = self.block if config.refresh is None else in_microseconds(config.refresh)
+        self.width_read = config.width_read
         self._restart()
 
-    def products(self, requests: Requests) -> Products:
+    def of(self, requests: Requests) -> FromVectors:
         """What the vectors of the last refresh before each request say of its rows."""
-        product = np.full(len(requests.item), np.nan, np.float32)
+        said = FromVectors.nothing(len(requests.item), self.width_read)
         by_request = np.argsort(requests.request, kind="stable")
         bounds = np.searchsorted(requests.request[by_request], np.arange(len(requests.moment) + 1))
         refreshed = np.minimum(requests.as_of // self.refresh * self.refresh // self.block * self.block, self.until)
@@ -130,8 +150,12 @@ class VectorsAsOf:
                 target = self._sums(self._tables.target, items)
                 found = (state[torch.from_numpy(number)] * target[place]).sum(1).numpy()
                 has_history = (requests.history[some] >= 0).any(1)
-                product[rows] = np.where(has_history[number], found, np.nan)
-        return Products(product, age[requests.request])
+                said.product[rows] = np.where(has_history[number], found, np.nan)
+                if self.width_read:
+                    said.state[rows] = np.where(has_history[:, None], state.numpy(), np.nan)[number]
+                    said.item[rows] = target.numpy()[place.numpy()]
+        said.age[:] = age[requests.request]
+        return said
 
     def newest(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The newest vectors of all items in a history and as candidates, float32 (items, width), and the numbers of the encoder."""

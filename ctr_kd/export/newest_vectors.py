@@ -9,8 +9,9 @@ import base64
 import hashlib
 import json
 import logging
+import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ import pyarrow.parquet as pq
 
 POINTER = "newest/newest.json"  # in a folder of vectors: which file beside it holds the newest ones, and its digest; see facts.py
 PRODUCT, AGE = "embedding_product", "embedding_age"
+STATE, VECTOR = "embedding_history", "embedding_item"  # with the place of a number behind it
 ENCODER = b"encoder"  # key of the file's metadata
 SETTINGS = ("encoder", "block", "width", "seed")  # by these and all others vectors are one model's; errors show them
 _LOG = logging.getLogger("ctr_kd.student")
@@ -49,31 +51,49 @@ class Asked(NamedTuple):
     timestamp: list[Any]
 
 
-def complete(frame: pd.DataFrame, answer: Callable[[Asked], tuple[Sequence[Any], Sequence[Any]]]) -> pd.DataFrame:
-    """A frame of requests with the columns ``embedding_product`` and ``embedding_age``, unless it carries both.
+def complete(frame: pd.DataFrame, columns: Sequence[str], answer: Callable[[Asked], Mapping[str, Sequence[Any]]]) -> pd.DataFrame:
+    """A frame of requests with the columns of vectors that a model reads, unless it carries them all.
 
     Parameters
     ----------
     frame : DataFrame
         ``item_id`` (an id, or a list of candidates), ``history`` and ``timestamp``.
+    columns : sequence of str
+        Those that the model reads: ``embedding_product`` and such.
     answer : callable
-        Product and age of each candidate; None where there is none.
+        Each of these columns, a value per candidate; None where there is none.
     """
-    if {PRODUCT, AGE} <= set(frame.columns) or not {"item_id", "timestamp"} <= set(frame.columns) or not len(frame):
+    if set(columns) <= set(frame.columns) or not {"item_id", "timestamp"} <= set(frame.columns) or not len(frame):
         return frame
     listed = [_is_list(value) for value in frame["item_id"]]
     count = np.array([len(value) if is_list else 1 for value, is_list in zip(frame["item_id"], listed, strict=True)])
     items = [one for value, is_list in zip(frame["item_id"], listed, strict=True) for one in (value if is_list else [value])]
     history = frame["history"].tolist() if "history" in frame.columns else [None] * len(frame)
-    product, age = answer(Asked(items, np.repeat(np.arange(len(frame)), count), history, frame["timestamp"].tolist()))
+    said = answer(Asked(items, np.repeat(np.arange(len(frame)), count), history, frame["timestamp"].tolist()))
     ends = np.cumsum(count)
-    parts = [list(product[end - some : end]) for end, some in zip(ends, count, strict=True)]
-    columns = {
-        PRODUCT: [part if is_list else part[0] for part, is_list in zip(parts, listed, strict=True)],
-        AGE: [age[end - some] if some else None for end, some in zip(ends, count, strict=True)],
-    }
-    lacking = {name: pd.Series(values, index=frame.index, dtype=object) for name, values in columns.items() if name not in frame.columns}
+    lacking = {}
+    for name in columns:
+        if name in frame.columns:
+            continue
+        values, of_request = said[name], name == AGE or name.startswith(f"{STATE}_")
+        parts = [list(values[end - some : end]) for end, some in zip(ends, count, strict=True)]
+        if of_request:
+            found = [part[0] if part else None for part in parts]
+        else:
+            found = [part if is_list else part[0] for part, is_list in zip(parts, listed, strict=True)]
+        lacking[name] = pd.Series(found, index=frame.index, dtype=object)
     return frame.assign(**lacking)
+
+
+def columns_of(names: Iterable[str]) -> list[str]:
+    """Those of a model's columns that vectors say.
+
+    Examples
+    --------
+    >>> columns_of(["item_age", "embedding_product", "embedding_item_0", "embedding_item_of_mine"])
+    ['embedding_product', 'embedding_item_0']
+    """
+    return [name for name in names if name in (PRODUCT, AGE) or re.fullmatch(rf"({STATE}|{VECTOR})_\d+", name)]
 
 
 class PublishedVectors:
@@ -87,6 +107,8 @@ class PublishedVectors:
         ``embeddings`` and ``max_length`` that the model was trained with.
     casting : module
         ``casting.py`` of the model: what a raw value means.
+    columns : sequence of str
+        Of vectors, that the model reads.
 
     Raises
     ------
@@ -94,8 +116,8 @@ class PublishedVectors:
         When none of these vectors are published there.
     """
 
-    def __init__(self, root: Path, settings: Mapping[str, Any], casting: Any) -> None:
-        self._casting, self._lock = casting, threading.Lock()
+    def __init__(self, root: Path, settings: Mapping[str, Any], casting: Any, columns: Sequence[str]) -> None:
+        self._casting, self._columns, self._lock = casting, columns, threading.Lock()
         self._pointer = _folder_of(root, settings) / POINTER
         self._seen = self._state()
         self._vectors = self._read()
@@ -103,23 +125,30 @@ class PublishedVectors:
     def complete(self, frame: pd.DataFrame) -> pd.DataFrame:
         """See :func:`complete`; the vectors are the newest, whatever the times of the requests.
 
-        A row whose time cannot be read has neither product nor age, and an id that cannot be read is an unknown one: the scorer says what
+        A row whose time cannot be read has none of the columns, and an id that cannot be read is an unknown one: the scorer says what
         it refuses.
         """
-        return complete(frame, self._answer)
+        return complete(frame, self._columns, self._answer)
 
-    def _answer(self, asked: Asked) -> tuple[list[float | None], list[float | None]]:
+    def _answer(self, asked: Asked) -> dict[str, list[float | None]]:
         vectors = self._newest()
         histories = [list(one)[-vectors.length :] if _is_list(one) else [] for one in asked.history]
         clicked = vectors.rows(self._ids([one for history in histories for one in history]))
         ends = np.cumsum([len(history) for history in histories])
         state = vectors.states([clicked[end - len(history) : end] for end, history in zip(ends, histories, strict=True)])
-        found = (state[asked.request] * vectors.target[vectors.rows(self._ids(asked.item))]).sum(1)
         times = self._times(asked.timestamp)
-        age = [None if time is None else max(0.0, (time - vectors.until) / 1e6) for time in times]
-        known = [len(history) > 0 and time is not None for history, time in zip(histories, times, strict=True)]
-        request = asked.request.tolist()
-        return [float(one) if known[row] else None for one, row in zip(found, request, strict=True)], [age[row] for row in request]
+        some = np.array([len(history) > 0 and time is not None for history, time in zip(histories, times, strict=True)])[asked.request]
+        any_time = np.array([time is not None for time in times])[asked.request]
+        age = np.array([0.0 if time is None else max(0.0, (time - vectors.until) / 1e6) for time in times])[asked.request]
+        state, target = state[asked.request], vectors.target[vectors.rows(self._ids(asked.item))]
+        said = {PRODUCT: ((state * target).sum(1), some), AGE: (age, any_time)}
+        for place in range(state.shape[1]) if f"{STATE}_0" in self._columns else ():
+            halves = (part[:, place].astype(np.float16).astype(float) for part in (state, target))  # as rows of training have them
+            said |= {f"{STATE}_{place}": (next(halves), some), f"{VECTOR}_{place}": (next(halves), any_time)}
+        return {
+            name: [one if there else None for one, there in zip(values.tolist(), known.tolist(), strict=True)]
+            for name, (values, known) in said.items()
+        }
 
     def _ids(self, values: list[Any]) -> list[str | None]:
         """Ids as text; None for one that cannot be read. Those of mixed types are read one by one."""

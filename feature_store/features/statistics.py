@@ -34,6 +34,7 @@ from feature_store.features.listwise_context import LISTWISE, listwise_statistic
 from feature_store.tables.contracts import DataError, nearest
 
 PRODUCT, AGE = "embedding_product", "embedding_age"  # of vectors that are learned with the clicks, where ``embeddings`` are configured
+STATE, VECTOR = "embedding_history", "embedding_item"  # with the place of a number behind it
 REQUEST_STATISTICS = ("user_clicks", "user_gap", "hour")  # the same for all rows of a request
 ITEM, USER = ("item",), ("user",)
 
@@ -109,11 +110,28 @@ def statistic_meanings(config: StatisticsConfig) -> dict[str, str]:
     """
     known = [*config.declared(), *_of_every_log(config, has_impressions=True)]
     columns = {column for one in known for column in one.key}
-    meanings = {one.name: one.meaning for one in (*known, *listwise_statistics(config.listwise_context, known, columns))}
-    return meanings | {
+    return {one.name: one.meaning for one in (*known, *listwise_statistics(config.listwise_context, known, columns))}
+
+
+def vector_columns(width: int) -> dict[str, str]:
+    """What vectors that are learned with the clicks say of rows: the columns in their order, and what each says, in words.
+
+    Parameters
+    ----------
+    width : int
+        Numbers of each vector that rows read; 0 where they read products alone.
+
+    Examples
+    --------
+    >>> list(vector_columns(2))
+    ['embedding_product', 'embedding_age', 'embedding_history_0', 'embedding_history_1', 'embedding_item_0', 'embedding_item_1']
+    """
+    columns = {
         PRODUCT: "product of the vectors of history and item, learned from the clicks before; null without a history",
         AGE: "seconds since the newest clicks were learned that these vectors know",
     }
+    columns |= {f"{STATE}_{place}": f"number {place} of the state of the history; null without one" for place in range(width)}
+    return columns | {f"{VECTOR}_{place}": f"number {place} of the vector of the item" for place in range(width)}
 
 
 def key_columns(log: Log) -> list[str]:

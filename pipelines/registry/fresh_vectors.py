@@ -12,12 +12,13 @@ from ctr_kd.embeddings.facts import FactsList
 from ctr_kd.export.newest_vectors import Asked, complete
 from feature_store.config import AssemblyConfig
 from feature_store.features.historical_features import moments_of
-from feature_store.features.statistics import AGE, PRODUCT
-from pipelines.tasks.embedding_facts import ProductLookup, facts_folder, known_items
+from feature_store.features.statistics import vector_columns
+from pipelines.tasks.embedding_facts import facts_folder, known_items
+from pipelines.tasks.vector_columns import VectorLookup
 
 
 class FreshVectors:
-    """Gives requests what they lack of product and age, by vectors that `ctr-kd refresh` may renew meanwhile.
+    """Gives requests what they lack of the columns of vectors, by vectors that `ctr-kd refresh` may renew meanwhile.
 
     Parameters
     ----------
@@ -31,9 +32,10 @@ class FreshVectors:
         assert config.embeddings is not None  # of a model that reads vectors  # noqa: S101
         self._workspace, self._config = workspace, config
         self._folder = facts_folder(workspace, config.embeddings, config.history.max_length)
+        self._columns = list(vector_columns(config.embeddings.width_read))
         self._lock = threading.Lock()
         self._seen: tuple[int, int] | None = None
-        self._lookup: ProductLookup | None = None
+        self._lookup: VectorLookup | None = None
 
     def check(self) -> None:
         """Open the vectors, which the first request would do.
@@ -47,7 +49,7 @@ class FreshVectors:
             self._newest()
 
     def complete(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """A frame of requests with the columns ``embedding_product`` and ``embedding_age``, unless it carries both.
+        """A frame of requests with the columns of vectors, unless it carries them all.
 
         Parameters
         ----------
@@ -60,18 +62,18 @@ class FreshVectors:
         DataError
             When a time or an id cannot be read, or no vectors were learned.
         """
-        return complete(frame, self._answer)
+        return complete(frame, self._columns, self._answer)
 
-    def _answer(self, asked: Asked) -> tuple[list[float | None], list[float | None]]:
+    def _answer(self, asked: Asked) -> dict[str, list[float | None]]:
         times = pa.table({"timestamp": pa.array(asked.timestamp)})
         table = pa.table({"item_id": pa.array(asked.item), "history": pa.array(asked.history).take(pa.array(asked.request))})
         with self._lock:  # vectors are moved to what is asked
             found = self._newest().add_newest(table, moments_of(times)[asked.request])
-        return found[PRODUCT].to_pylist(), found[AGE].to_pylist()
+        return {name: found[name].to_pylist() for name in self._columns}
 
-    def _newest(self) -> ProductLookup:
+    def _newest(self) -> VectorLookup:
         status = (self._folder.path / FactsList.FILE).stat() if (self._folder.path / FactsList.FILE).exists() else None
         seen = None if status is None else (status.st_mtime_ns, status.st_ino)
         if self._lookup is None or seen != self._seen:
-            self._lookup, self._seen = ProductLookup(self._workspace, self._config, known_items(self._folder, self._workspace)), seen
+            self._lookup, self._seen = VectorLookup(self._workspace, self._config, known_items(self._folder, self._workspace)), seen
         return self._lookup

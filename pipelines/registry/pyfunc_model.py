@@ -66,10 +66,12 @@ class PyfuncStudent:
         module, lineage = self._code / "newest_vectors.py", self._data / "lineage.json"
         if "embedding_product" not in self.scorer.signature.get("dense", {}) or not module.is_file():
             return
+        newest_vectors = _module(module)
         keys = json.loads(lineage.read_text(encoding="utf-8"))["configuration"]["keys"]["ingest"]
-        learned_by = {name: value for name, value in keys["embeddings"].items() if name not in ("refresh", "stale_rate")}
+        learned_by = {name: value for name, value in keys["embeddings"].items() if name not in ("refresh", "stale_rate", "vectors")}
         settings = {"embeddings": learned_by, "max_length": keys["history"]["max_length"]}
-        self._vectors = _module(module).PublishedVectors(root, settings, self.scorer.casting)
+        columns = newest_vectors.columns_of(self.scorer.signature["dense"])
+        self._vectors = newest_vectors.PublishedVectors(root, settings, self.scorer.casting, columns)
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Scores of a frame.

@@ -21,7 +21,7 @@ from pipelines.registry.loaded_model import LoadedModel, completed
 from pipelines.workspace.context import FeatureSource, RunContext
 
 if TYPE_CHECKING:
-    from pipelines.tasks.embedding_facts import ProductLookup
+    from pipelines.tasks.vector_columns import VectorLookup
 
 
 class StoreFeatures:
@@ -46,7 +46,7 @@ class StoreFeatures:
         self._run = run
         self._as_of = min((time for time in (run.as_of, until) if time is not None), default=None)
         self._lookup: FeatureLookup | None = None
-        self._products: ProductLookup | None = None
+        self._vectors: VectorLookup | None = None
         self._made_as: AssemblyConfig | None = None
         self._users: pa.Table | None = None
         self._open = ExitStack()
@@ -70,30 +70,31 @@ class StoreFeatures:
         return compared_columns(self._run.store, config)
 
     def of(self, table: pa.Table, config: AssemblyConfig) -> pa.Table:
-        """Add histories, statistics and products of vectors, made as the settings say, to rows with some of :meth:`columns`."""
+        """Add histories, statistics and columns of vectors, made as the settings say, to rows with some of :meth:`columns`."""
         try:
             if self._lookup is None or self._made_as != config:
                 self._open.close()  # another model came, which reads others
                 lookup = FeatureLookup(self._run.store, config, self._run.config.feature_store, self._as_of)
                 self._lookup, self._made_as = self._open.enter_context(lookup), config
-                self._products = self._product_lookup(config, lookup)
+                self._vectors = self._vector_lookup(config, lookup)
             found = self._lookup.of(table)
-            return found if self._products is None else self._products.add(found, moments_of(table))
+            return found if self._vectors is None else self._vectors.add(found, moments_of(table))
         except BaseException:
             self.broken = True
             raise
 
-    def _product_lookup(self, config: AssemblyConfig, lookup: FeatureLookup) -> ProductLookup | None:
-        """What knows the products of vectors; None where the model reads none."""
+    def _vector_lookup(self, config: AssemblyConfig, lookup: FeatureLookup) -> VectorLookup | None:
+        """What knows the columns of vectors; None where the model reads none."""
         if config.embeddings is None:
             return None
-        from pipelines.tasks.embedding_facts import ProductLookup, facts_folder, learn_newest_clicks
+        from pipelines.tasks.embedding_facts import facts_folder, learn_newest_clicks
+        from pipelines.tasks.vector_columns import VectorLookup
 
         known = facts_folder(self._run.workspace, config.embeddings, config.history.max_length).read()
         newest = self._run.store.known_until()
         if known is None or (newest is not None and known.until + known.block <= microseconds(newest)):
             learn_newest_clicks(self._run, config)  # of a champion with other settings than the configuration, whose rows are made already
-        return ProductLookup(self._run.workspace, config, lookup.items(), None if self._as_of is None else microseconds(self._as_of))
+        return VectorLookup(self._run.workspace, config, lookup.items(), None if self._as_of is None else microseconds(self._as_of))
 
     def user_attributes(self, user_id: pa.ChunkedArray, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
         """Those of the named columns that the store's users have, for a user id per row; null for a user it does not know."""

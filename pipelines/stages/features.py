@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ctr_kd.evaluation.univariate import Column, FeatureFigures, measure_feature
-from feature_store.features.statistics import statistic_meanings
+from feature_store.features.statistics import statistic_meanings, vector_columns
 from feature_store.features.summary import SplitTimes
 from feature_store.tables.json_files import write_json, write_text
 from pipelines.workspace.artifacts import read_json
@@ -72,7 +72,9 @@ def look_at_features(context: StageContext) -> None:
 
     rows = ClickRows(context.inputs["ingest"])
     summary = rows.summary
-    known = statistic_meanings(summary.assembly(context.config.assembly).statistics)
+    made_as = summary.assembly(context.config.assembly)
+    known = statistic_meanings(made_as.statistics)
+    known |= vector_columns(0 if made_as.embeddings is None else made_as.embeddings.width_read)
     meanings = {name: known[name] for name in summary.statistics}
     meanings |= dict.fromkeys(summary.context.dense, "dense context column of the log")
     clicked = {split: rows.column(split, "label") == 1 for split in ("train", "validation")}

@@ -61,9 +61,9 @@ class Clicks:
         )
         vectors = {}
         if config.embeddings is not None:
-            from pipelines.tasks.embedding_facts import add_products
+            from pipelines.tasks.vector_columns import add_vectors
 
-            vectors = add_products(context, config.assembly)
+            vectors = add_vectors(context, config.assembly)
         made = Assembly(context.output, config.history.max_length)
         made.write_pool()
         made.write_bins(bins)

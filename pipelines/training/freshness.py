@@ -30,17 +30,17 @@ def figures_by_refresh(context: StageContext, test: ClickRows, shipped: str) -> 
     if PRODUCT not in test.summary.statistics:
         return None
     from ctr_kd.export.exported_graph import ExportedGraph
-    from pipelines.tasks.embedding_facts import RowProducts, with_products
+    from pipelines.tasks.vector_columns import RowVectors, with_vectors
 
     assembly = task_of(context.config).assembly(context.inputs["ingest"], "student")
     graph = ExportedGraph(context.inputs["distill"] / EXPORTS[shipped] / "student.onnx")
     rows, scores = test.read("test"), {}
     ends = microseconds(test.summary.split.train_until)
-    products = RowProducts(context.workspace, context.inputs["ingest"], context.config.assembly)
-    asked = products.requests(rows)
-    for refresh in [*(timedelta(microseconds=times * products.refresh) for times in (1, *LONGER)), None]:
+    vectors = RowVectors(context.workspace, context.inputs["ingest"], context.config.assembly)
+    asked = vectors.requests(rows)
+    for refresh in [*(timedelta(microseconds=times * vectors.refresh) for times in (1, *LONGER)), None]:
         as_of = np.minimum(asked.moment, ends) if refresh is None else asked.moment // in_microseconds(refresh) * in_microseconds(refresh)
-        stale = with_products(rows, products.of(asked._replace(as_of=as_of)))
+        stale = with_vectors(rows, vectors.of(asked._replace(as_of=as_of)))
         score = probabilities(graph.logits(assembly.samples_of(stale)))
         scores["never" if refresh is None else duration_text(refresh)] = of_full_stream(score, test.negative_sampling_rate)
     context.report(f"item vectors refreshed every {', '.join(scores)}")

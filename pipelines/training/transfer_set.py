@@ -120,7 +120,7 @@ def write_unmet(
     except NoPairs as error:
         raise DataError(f"{error}, or set {draw.key}: 0") from None
     if config.embeddings is not None:
-        from pipelines.tasks.embedding_facts import add_columns
+        from pipelines.tasks.vector_columns import add_columns
 
         add_columns(context.workspace, assembly.directory, file, config.assembly)
     return PairFacts.from_json({**facts, "index": index.kind, "recall": index.recall})

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from feature_store.features.statistics import AGE, PRODUCT
+from feature_store.features.statistics import AGE, PRODUCT, vector_columns
 from feature_store.features.summary import ClickSummary
 from pipelines.registry.lookup import tags_of_version
 from tests.pipelines.tiny_workspace import Workspace
@@ -61,12 +61,16 @@ def workspace(tmp_path: Path, mlflow_database: Path) -> Workspace:
     return made
 
 
-def test_vectors_are_the_same_in_training_and_in_production(tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("vectors", [False, True])
+def test_vectors_are_the_same_in_training_and_in_production(
+    tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, vectors: bool
+) -> None:
     data = str(tmp_path / "data")
+    workspace.conf.write_text(CONF.replace("EMBEDDINGS", EMBEDDINGS.replace("}", f", vectors: {str(vectors).lower()}}}")))
     workspace.run("run", "--data", data)
     (rows,) = workspace.path.glob("artifacts/ingest/*/rows.parquet")
-    assert PRODUCT in ClickSummary.read(rows.parent).statistics
-    assembled = pq.read_table(rows)
+    assembled, columns = pq.read_table(rows), list(vector_columns(8 if vectors else 0))
+    assert ClickSummary.read(rows.parent).statistics[-len(columns) :] == assembled.column_names[-len(columns) :] == columns
     assert assembled[PRODUCT].null_count < assembled.num_rows / 4  # only the first clicks of each user have none before them
     age, split = assembled[AGE].to_numpy(), assembled["split"].to_numpy(zero_copy_only=False)
     assert 0 < np.mean(age[split == "train"] > HOUR) < 0.2  # as if refreshes had been missed

@@ -14,11 +14,12 @@ from ctr_kd.embeddings.walk import Walk
 from ctr_kd.export import newest_vectors
 from ctr_kd.export.newest_vectors import PublishedVectors, VectorsError
 from feature_store.config import AssemblyConfig, EmbeddingsConfig
-from feature_store.features.statistics import AGE, PRODUCT
+from feature_store.features.statistics import AGE, PRODUCT, vector_columns
 from feature_store.tables import casting
 from feature_store.tables.contracts import DataError
 from pipelines.registry.fresh_vectors import FreshVectors
-from pipelines.tasks.embedding_facts import ProductLookup, facts_folder, learned_by, publish_newest
+from pipelines.tasks.embedding_facts import facts_folder, learned_by, publish_newest
+from pipelines.tasks.vector_columns import VectorLookup
 from pipelines.workspace.retention import VECTORS
 from tests.ctr_kd.embeddings.click_worlds import HOUR, START, random_events, sequences
 
@@ -34,7 +35,7 @@ def learn(workspace: Path, until: int) -> None:
 
 def batch(workspace: Path, moment: int) -> list[float]:
     """What a batch reads at a time."""
-    lookup = ProductLookup(workspace, CONFIG, CLICKS.items)
+    lookup = VectorLookup(workspace, CONFIG, CLICKS.items)
     rows = pa.table({"item_id": REQUEST["item_id"], "history": pa.array([REQUEST["history"]] * 3)})
     return lookup.add(rows, np.full(3, moment))[PRODUCT].to_pylist()
 
@@ -84,11 +85,12 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
 
 
 SETTINGS = {"embeddings": learned_by(EMBEDDINGS), "max_length": 4}
+COLUMNS = list(vector_columns(0))
 
 
 def published(workspace: Path) -> PublishedVectors:
     publish_newest(workspace, CONFIG)
-    return PublishedVectors(workspace / VECTORS, SETTINGS, casting)
+    return PublishedVectors(workspace / VECTORS, SETTINGS, casting, COLUMNS)
 
 
 def test_a_model_that_was_loaded_alone_reads_what_a_server_reads(tmp_path: Path) -> None:
@@ -107,6 +109,24 @@ def test_a_model_that_was_loaded_alone_reads_what_a_server_reads(tmp_path: Path)
         assert found[AGE].tolist() == pytest.approx(expected[AGE].tolist())
     assert len(list(tmp_path.glob("embeddings/*/newest/*.parquet"))) == 2  # the one before too, which somebody may be reading
     assert not list(tmp_path.glob("embeddings/*/newest/.newest.tmp"))
+
+
+def test_a_model_that_reads_the_vectors_themselves_is_given_them(tmp_path: Path) -> None:
+    learn(tmp_path, START + 40 * HOUR)
+    publish_newest(tmp_path, CONFIG)
+    columns = list(vector_columns(8))
+    assert newest_vectors.columns_of([*columns, "item_age", "embedding_item_of_the_log"]) == columns
+    alone = PublishedVectors(tmp_path / VECTORS, SETTINGS, casting, columns)  # how they are read is no setting of how they were learned
+    served = FreshVectors(tmp_path, CONFIG.model_copy(update={"embeddings": EMBEDDINGS.model_copy(update={"vectors": True})}))
+    frame = pd.DataFrame([REQUEST, {**REQUEST, "history": []}, {**REQUEST, "embedding_item_3": [0.5, 0.25, None]}])
+    found, expected = alone.complete(frame), served.complete(frame)
+    assert set(columns) <= set(found.columns) == set(expected.columns)
+    for name in columns:
+        for mine, theirs in zip(found[name], expected[name], strict=True):
+            assert np.allclose(np.asarray(mine, float), np.asarray(theirs, float), rtol=2e-3, atol=1e-4, equal_nan=True), name
+    assert found["embedding_history_0"][0] != 0 and pd.isna(found["embedding_history_0"][1])  # one for all candidates
+    assert len(found["embedding_item_0"][1]) == 3 and None not in found["embedding_item_0"][1]
+    assert found["embedding_item_3"][2] == [0.5, 0.25, None]
 
 
 def test_what_is_published_already_is_not_written_again(tmp_path: Path) -> None:
@@ -129,7 +149,7 @@ def test_damaged_vectors_do_not_replace_good_ones(tmp_path: Path, caplog: pytest
     assert alone.complete(pd.DataFrame([REQUEST]))[PRODUCT][0] == first
     assert "does not match its digest" in caplog.text
     with pytest.raises(VectorsError, match=r"does not match its digest in newest/newest\.json"):
-        PublishedVectors(tmp_path / VECTORS, SETTINGS, casting)
+        PublishedVectors(tmp_path / VECTORS, SETTINGS, casting, COLUMNS)
 
 
 def test_vectors_of_other_settings_are_none_of_the_model(tmp_path: Path) -> None:
@@ -137,7 +157,7 @@ def test_vectors_of_other_settings_are_none_of_the_model(tmp_path: Path) -> None
     published(tmp_path)
     for other in ({**SETTINGS, "max_length": 5}, {**SETTINGS, "embeddings": {**learned_by(EMBEDDINGS), "width": 16}}):
         with pytest.raises(VectorsError, match="holds no published vectors of this model"):
-            PublishedVectors(tmp_path / VECTORS, other, casting)
+            PublishedVectors(tmp_path / VECTORS, other, casting, COLUMNS)
 
 
 def test_a_bert_is_read_by_a_workspace_alone(tmp_path: Path) -> None:
@@ -146,7 +166,7 @@ def test_a_bert_is_read_by_a_workspace_alone(tmp_path: Path) -> None:
     Walk(CLICKS, bert, 4, facts_folder(tmp_path, bert, 4), START + 10 * HOUR, START).learn()
     publish_newest(tmp_path, config)
     with pytest.raises(VectorsError, match="vectors of a BERT, which no model reads alone"):
-        PublishedVectors(tmp_path / VECTORS, {"embeddings": learned_by(bert), "max_length": 4}, casting)
+        PublishedVectors(tmp_path / VECTORS, {"embeddings": learned_by(bert), "max_length": 4}, casting, COLUMNS)
 
 
 def test_a_row_that_cannot_be_read_takes_nothing_from_the_others(tmp_path: Path) -> None:
