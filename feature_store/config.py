@@ -23,11 +23,31 @@ class EventColumns(Config):
     ingested: str | None = Field(None, description="column with the time at which the row became known; absent means its event time")
 
 
+DATED = (
+    "column with the time from which on a row holds: of several rows of one {0} a request reads the newest before it; absent means one row "
+    "for each {0}, which always held"
+)
+NUMBERS = "numeric columns; a dated table says what they were at the time of a request"
+
+
 class ItemColumns(Config):
-    path: str = Field(description="file of items below the data folder")
+    path: str = Field(description="files of items below the data folder, as a glob")
     item: str = Field(description="column with the item id")
-    categorical: list[str] = Field(default_factory=list, description="attributes that become token features")
+    categorical: list[str] = Field(
+        default_factory=list,
+        description="columns with few values; of candidates and clicked items alike, of a dated table of candidates alone",
+    )
+    dense: list[str] = Field(default_factory=list, description=NUMBERS)
+    time: str | None = Field(None, description=DATED.format("item"))
     text: str | None = Field(None, description="column with the item's title; kept in the store for people")
+
+
+class UserColumns(Config):
+    path: str = Field(description="files of users below the data folder, as a glob")
+    user: str = Field(description="column with the user id")
+    categorical: list[str] = Field(default_factory=list, description="columns with few values, such as an age group")
+    dense: list[str] = Field(default_factory=list, description=NUMBERS)
+    time: str | None = Field(None, description=DATED.format("user"))
 
 
 class ContextColumns(Config):
@@ -70,6 +90,7 @@ class SourceConfig(Config):
     reader: Literal["simulated", "globo", "mind", "movielens", "s3rec", "tabular", "text"] = Field(description="layout of the raw log")
     events: EventColumns | None = Field(None, description="tabular: where the columns of the log are")
     items: ItemColumns | None = Field(None, description="tabular: where the items and their attributes are")
+    users: UserColumns | None = Field(None, description="tabular: where the users and their attributes are")
     context: ContextColumns = Field(ContextColumns(), description="tabular: context columns of the log")
     simulator: SimulatorConfig = Field(SimulatorConfig(), description="simulated: size and seed of the click world")
     click_rating: float = Field(4.0, description="movielens: a rating from here on is a click")
@@ -115,7 +136,7 @@ class SourceConfig(Config):
         values = self.model_dump(
             mode="json",
             exclude_defaults=True,
-            exclude={"bad_rows_limit": True, "negative_sampling_rate": True, "events": {"path"}, "items": {"path"}},
+            exclude={"bad_rows_limit": True, "negative_sampling_rate": True, "events": {"path"}, "items": {"path"}, "users": {"path"}},
         )
         return dict(_flat(values))
 

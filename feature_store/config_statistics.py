@@ -78,7 +78,8 @@ class Statistic:
     kind : str
         ``count`` of ``counts[0]``; ``ratio``, ``counts[0]`` over ``counts[1]``, null where that is 0; ``rate``, clicks ``counts[0]`` over
         impressions ``counts[1]``, smoothed; ``age_of_first`` and ``age_of_last``, seconds since a click; ``size``, ``share`` and ``rank``,
-        of all candidates of a request (:mod:`feature_store.features.listwise_context`); ``own``, none of these.
+        of all candidates of a request (:mod:`feature_store.features.listwise_context`); ``fact``, what the table of items or users says;
+        ``own``, none of these.
     key : tuple of str
         Columns of the row that it depends on. Null where one of them is, the item excepted.
     counts : tuple of Count
@@ -88,7 +89,7 @@ class Statistic:
 
     name: str
     meaning: str
-    kind: Literal["count", "ratio", "rate", "age_of_first", "age_of_last", "size", "share", "rank", "own"]
+    kind: Literal["count", "ratio", "rate", "age_of_first", "age_of_last", "size", "share", "rank", "fact", "own"]
     key: tuple[str, ...]
     counts: tuple[Count, ...] = ()
     of: str = ""

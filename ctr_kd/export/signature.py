@@ -71,7 +71,7 @@ class ClickSignature(ExportedSignature):
     gap_buckets : int
         Of the time between two clicks.
     user_attributes : list of str
-        Those of the categorical columns that describe the user.
+        Those of the categorical columns that a feature store knows: of the user, and of item and user as of a time.
     negative_sampling_rate : float, optional
         Share of the rows without a click that the log kept, for which scores are corrected; None where it kept all.
     columns : RawColumns

@@ -22,8 +22,9 @@ def page(cli: click.Group) -> str:
     """
     context = click.Context(cli, info_name=PROGRAM)
     commands = [(name, command) for name in cli.list_commands(context) if (command := cli.get_command(context, name)) is not None]
-    shared = set.intersection(*({_key(parameter) for parameter in command.params} for _, command in commands))
-    options = [parameter for parameter in commands[0][1].params if _key(parameter) in shared]
+    of_runs = [command for _, command in commands if any(parameter.name == "conf" for parameter in command.params)]
+    shared = set.intersection(*({_key(parameter) for parameter in command.params} for command in of_runs)) if of_runs else set()
+    options = [parameter for parameter in of_runs[0].params if _key(parameter) in shared] if of_runs else []
     lines = [
         "# Command line",
         "",
@@ -41,7 +42,8 @@ def page(cli: click.Group) -> str:
         "",
         "## Options of every command",
         "",
-        "`CONF` is the YAML file that describes the run; [its keys](configuration.md) have a page of their own.",
+        "They are those of all commands with a `CONF`, which is the YAML file that describes the run; "
+        "[its keys](configuration.md) have a page of their own.",
         "",
         *_table(options, context),
         "",
@@ -55,11 +57,13 @@ def _command(name: str, command: click.Command, parent: click.Context, shared: s
     context = click.Context(command, info_name=name, parent=parent)
     own = [parameter for parameter in command.params if _key(parameter) not in shared]
     arguments = [parameter.make_metavar(context) for parameter in command.params if isinstance(parameter, click.Argument)]
+    of_run = shared <= {_key(parameter) for parameter in command.params}
     yield from (f"## {name}", "", "```text", " ".join([PROGRAM, name, *arguments, "[OPTIONS]"]), "```", "")
     yield from _help(command.help or "")
     options = [parameter for parameter in own if isinstance(parameter, click.Option)]
     if options:
-        yield from ("", "Beside the [options of every command](#options-of-every-command):", "", *_table(options, context))
+        beside = "Beside the [options of every command](#options-of-every-command):" if of_run else "Options:"
+        yield from ("", beside, "", *_table(options, context))
 
 
 def _help(text: str) -> Iterator[str]:

@@ -164,7 +164,19 @@ class EmbeddedEngine:
             nothing = "".join(f", cast(null as string) as attribute_{n}" for n in range(len(attributes)))
             self.view(name, f"select {key}{nothing} from events where false")
         else:
-            self.view(name, f"select {key}${{columns}} from ${{source}}", columns=columns, source=parquet_source([file]))
+            # of dated ones there are several rows each, and no attribute
+            distinct = "" if attributes else "distinct "
+            self.view(name, f"select {distinct}{key}${{columns}} from ${{source}}", columns=columns, source=parquet_source([file]))
+
+    def load_facts(self, name: str, key: str, file: Path | None, columns: Sequence[str], *, dated: bool) -> None:
+        """View of items or users of the store with an integer ``moment`` and columns ``fact_0``, ...; without rows if there is no file."""
+        moment = "epoch_us(timestamp)" if dated else "cast(0 as bigint)"
+        if file is None:
+            nothing = "".join(f", null as fact_{n}" for n in range(len(columns)))
+            self.view(name, f"select {key}, timestamp as moment{nothing} from events where false")
+        else:
+            facts = "".join(f", {quoted(column)} as fact_{n}" for n, column in enumerate(columns))
+            self.view(name, f"select {key}, {moment} as moment${{facts}} from ${{source}}", facts=facts, source=parquet_source([file]))
 
 
 @contextmanager

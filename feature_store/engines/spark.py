@@ -221,7 +221,19 @@ class SparkEngine:
         else:
             self.load_rows(f"{name}_file", file)
             columns = "".join(f", {_quoted(attribute)} as attribute_{n}" for n, attribute in enumerate(attributes))
-            self.view(name, f"select {key}${{columns}} from {name}_file", columns=columns)
+            # of dated ones there are several rows each, and no attribute
+            self.view(name, f"select {'' if attributes else 'distinct '}{key}${{columns}} from {name}_file", columns=columns)
+
+    def load_facts(self, name: str, key: str, file: Path | None, columns: Sequence[str], *, dated: bool) -> None:
+        """View of items or users of the store with an integer ``moment`` and columns ``fact_0``, ...; without rows if there is no file."""
+        moment = "unix_micros(timestamp)" if dated else "cast(0 as bigint)"
+        if file is None:
+            nothing = "".join(f", null as fact_{n}" for n in range(len(columns)))
+            self.view(name, f"select {key}, timestamp as moment{nothing} from events where false")
+        else:
+            self.load_rows(f"{name}_rows", file)
+            facts = "".join(f", {_quoted(column)} as fact_{n}" for n, column in enumerate(columns))
+            self.view(name, f"select {key}, {moment} as moment${{facts}} from {name}_rows", facts=facts)
 
 
 def _uri(path: Path) -> str:

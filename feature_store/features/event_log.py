@@ -31,6 +31,29 @@ def microseconds(time: datetime) -> int:
 
 
 @dataclass(frozen=True)
+class LogFacts:
+    """Columns of the items or the users of a log that rows look up as of their time; in the SQL ``fact_0``, ``fact_1``, ...
+
+    Attributes
+    ----------
+    kind : "item" or "user"
+    categorical, dense : tuple of str
+    dated : bool
+        Several rows of one item or user, each from its time on; else one, always.
+    """
+
+    kind: str
+    categorical: tuple[str, ...]
+    dense: tuple[str, ...]
+    dated: bool
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Name in the SQL -> name outside, the categorical ones first."""
+        return {f"fact_{n}": name for n, name in enumerate((*self.categorical, *self.dense))}
+
+
+@dataclass(frozen=True)
 class Log:
     """What a log offers, under the names that the SQL uses.
 
@@ -46,6 +69,8 @@ class Log:
     item_attributes, user_attributes : tuple of str
     oracle : bool
         The log holds the probability of each click.
+    facts : tuple of LogFacts
+        Of items and of users, where there are any.
     """
 
     has_impressions: bool
@@ -54,6 +79,7 @@ class Log:
     item_attributes: tuple[str, ...]
     user_attributes: tuple[str, ...]
     oracle: bool
+    facts: tuple[LogFacts, ...] = ()
 
     @property
     def context(self) -> dict[str, str]:
@@ -70,6 +96,11 @@ class Log:
         """Columns of an event besides those that every log has."""
         return (*self.context, "click_probability") if self.oracle else tuple(self.context)
 
+    @property
+    def categorical_facts(self) -> list[str]:
+        """Names of the categorical columns that rows look up."""
+        return [name for facts in self.facts for name in facts.categorical]
+
 
 FEW = 0.05  # share of the log's items or users: a catalogue that describes fewer is probably written otherwise
 
@@ -85,6 +116,19 @@ def undescribed(engine: Engine) -> Iterator[str]:
                 f"warning: {known:,} of the log's {count:,} {kind}s are described by the file of {kind}s, so their attributes say nothing; "
                 f"ids of the log look like {of_log!r}, those of the file like {of_file!r}"
             )
+
+
+def _load_facts(engine: Engine, facts: LogFacts, file: Path | None) -> None:
+    """Table ``item_facts`` or ``user_facts``: a code, a moment (of dated ones), and what is known from then on."""
+    kind, columns = facts.kind, facts.columns
+    engine.load_facts(f"{kind}_facts_file", f"{kind}_id", file, list(columns.values()), dated=facts.dated)
+    engine.table(
+        f"{kind}_facts",
+        "log/facts.sql",
+        kind=kind,
+        groups="".join(f", count(f.{name}) over (partition by f.{kind}_id order by f.moment) as said_{name}" for name in columns),
+        columns="".join(f", max({name}) over (partition by {kind}_code, said_{name}) as {name}" for name in columns),
+    )
 
 
 def _load_log_table(engine: Engine, log: Log) -> None:
@@ -129,6 +173,11 @@ def offered(contract: LogContract) -> Log:
         item_attributes=tuple(contract.item_attributes),
         user_attributes=tuple(contract.user_attributes),
         oracle=contract.oracle and contract.has_impressions,  # the probability of a sampled candidate is unknown
+        facts=tuple(
+            LogFacts(kind, tuple(of.categorical), tuple(of.dense), of.dated)
+            for kind, of in (("item", contract.item_facts), ("user", contract.user_facts))
+            if of is not None
+        ),
     )
 
 
@@ -194,6 +243,8 @@ def load_log(
     engine.load_entities("described_users", "user_id", store.users_file(), log.user_attributes)
     engine.table("items", "log/items.sql", attributes="".join(f", d.attribute_{n}" for n in range(len(log.item_attributes))))
     engine.table("users", "log/users.sql", attributes="".join(f", d.attribute_{n}" for n in range(len(log.user_attributes))))
+    for facts in log.facts:
+        _load_facts(engine, facts, store.items_file() if facts.kind == "item" else store.users_file())
     _load_log_table(engine, log)
     engine.table("clicks", "log/clicks.sql")
     return log

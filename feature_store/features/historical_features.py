@@ -100,6 +100,10 @@ class FeatureLookup:
             if "user" in one.key:  # 0 for a user who never clicked, but unknown without a user
                 column = pc.if_else(no_user, pa.scalar(None, pa.float32()), column)
             columns[one.name] = column
+        of_users = {name for facts in self._whole.facts if facts.kind == "user" for name in facts.categorical}
+        for name, inside in self._timelines.categorical.items():
+            column = as_array(found[inside]).cast(pa.string())
+            columns[name] = pc.if_else(no_user, pa.scalar(None, pa.string()), column) if name in of_users else column
         if compares_candidates(self.statistics):
             columns |= listwise_columns(self.statistics, columns, request_codes(frame))
         for name, column in columns.items():

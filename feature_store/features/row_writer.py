@@ -101,6 +101,8 @@ class RowWriter:
         columns |= known | (listwise if self.shown else {name: pa.nulls(len(label), pa.float32()) for name in listwise})
         for name, outside in self.log.context.items():
             columns[outside] = sources[name]
+        for name, inside in timelines.categorical.items():
+            columns[name] = statistics[inside].cast(pa.string()).dictionary_encode().combine_chunks()
         if self.log.oracle:
             columns["click_probability"] = sources["click_probability"]
         self._append(pa.table(columns))

@@ -79,12 +79,21 @@ def statistics_of(config: StatisticsConfig, log: Log) -> list[Statistic]:
             what = "rate" if declared.rate else "count: [impressions]"
             raise UndeclarableStatistic(f"{where}.{what} needs rows that were not clicked, and this log holds clicks only: remove it")
     found |= {one.name: one for one in config.declared() if one.name not in found}
+    found |= {one.name: one for one in facts_of(log)}
     if config.listwise_context and not log.has_impressions:
         what = "the candidates of a request are drawn by the sampler, and others are ranked in production"
         raise UndeclarableStatistic(f"statistics.listwise_context: this log holds clicks only, so {what}: remove it")
-    rows = [one for one in found.values() if one.name.lower() not in taken]
+    rows = [one for one in found.values() if one.kind == "fact" or one.name.lower() not in taken]
     listwise = listwise_statistics(config.listwise_context, rows, {"item", *log.item_attributes})
     return rows + [one for one in listwise if one.name not in found and one.name.lower() not in taken]
+
+
+def facts_of(log: Log) -> Iterator[Statistic]:
+    """Numbers that the tables of items and users say, as of a request."""
+    for facts in log.facts:
+        since = ", of the newest row before the request" if facts.dated else ""
+        for name in facts.dense:
+            yield Statistic(name, f"{name} in the table of {facts.kind}s{since}; null where it says nothing", "fact", (facts.kind,))
 
 
 def displaced(config: StatisticsConfig, log: Log) -> list[str]:
@@ -157,7 +166,8 @@ def _of_every_log(config: StatisticsConfig, has_impressions: bool) -> Iterator[S
 
 
 def _names_of_columns(log: Log) -> set[str]:
-    return {name.lower() for name in (*log.context.values(), *log.item_attributes, *log.user_attributes)}
+    facts = (name for facts in log.facts for name in facts.columns.values())
+    return {name.lower() for name in (*log.context.values(), *log.item_attributes, *log.user_attributes, *facts)}
 
 
 def context_of_keys(config: StatisticsConfig, log: Log) -> list[str]:

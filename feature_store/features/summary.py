@@ -88,6 +88,7 @@ class ClickSummary(JsonFile):
     statistics : list of str
         Columns of historical features.
     context : ContextNames
+        The categorical facts among them.
     item_attributes, user_attributes : list of str
     history : HistoryLimits
     has_impressions : bool
@@ -100,6 +101,8 @@ class ClickSummary(JsonFile):
         Share of the rows without a click that the log kept; None where it kept all.
     made_with : StatisticsConfig, optional
         Settings of the statistics, what ``statistics.auto`` added among them; None in an assembly of release 0.2.
+    categorical_facts : list of str
+        Categorical columns that rows looked up in dated tables of items and users.
     """
 
     FILE: ClassVar[str] = "summary.json"
@@ -123,6 +126,7 @@ class ClickSummary(JsonFile):
     oracle: bool
     as_of: IsoTime
     negative_sampling_rate: float | None = None
+    categorical_facts: list[str] = Field(default_factory=list)
     made_with: Annotated[StatisticsConfig, PlainSerializer(lambda config: config.model_dump(mode="json"))] | None = None
 
     def assembly(self, config: AssemblyConfig) -> AssemblyConfig:

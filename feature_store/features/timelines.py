@@ -11,7 +11,7 @@ from feature_store.config_types import duration_text, in_microseconds
 from feature_store.engines import Engine
 from feature_store.engines.sql_template import render_sql
 from feature_store.features.asof_lookup import BEGINNING, Lookup
-from feature_store.features.event_log import Log
+from feature_store.features.event_log import Log, LogFacts
 from feature_store.features.histories import HISTORIES
 from feature_store.features.keys import Keys
 from feature_store.features.listwise_context import LISTWISE
@@ -130,6 +130,36 @@ class _KeyLookups:
         return f"left join (\n{query}) k{self.number} on k{self.number}.{self.id} = r.{self.id}\n"
 
 
+@dataclass(frozen=True)
+class _FactLookup:
+    """What the table of items or users says of each row of the chunk."""
+
+    facts: LogFacts
+
+    @property
+    def lookup(self) -> Lookup | None:
+        """Of dated facts; one row of each holds always, and is joined as it is."""
+        kind = self.facts.kind
+        if not self.facts.dated:
+            return None
+        asked = "" if kind == "item" else "chunk_requests"
+        return Lookup(f"{kind}_facts", columns=tuple(self.facts.columns), keys=(f"{kind}_code",), asked=asked)
+
+    @property
+    def alias(self) -> str:
+        return f"{self.facts.kind}_said"
+
+    def joined(self) -> str:
+        """Join of the facts for each row ``r`` of the chunk."""
+        kind, names = self.facts.kind, "".join(f", f.{name}" for name in self.facts.columns)
+        asof, table, before = ("asof ", "facts_span", " and f.moment < r.timestamp") if self.facts.dated else ("", "facts", "")
+        query = render_sql(
+            "statistics/fact_lookups.sql",
+            {"code": f"{kind}_code", "columns": names, "asof": asof, "table": f"{kind}_{table}", "before": before},
+        )
+        return f"left join (\n{query}) {self.alias} on {self.alias}.row = r.row\n"
+
+
 @dataclass
 class Timelines:
     """Lookup tables of a log, moved to a span of time.
@@ -152,6 +182,8 @@ class Timelines:
     columns : dict of str to str
         Name in the SQL of each statistic that :meth:`row_statistics` gives, by its name. Of the others, some are the same for all rows of
         a request: :meth:`see_users` gives them, under their own names. Listwise ones are made of these all, once they are fetched.
+    categorical : dict of str to str
+        The same of categorical facts, text.
     """
 
     engine: Engine
@@ -161,6 +193,8 @@ class Timelines:
     pool_window: timedelta | None = None
     statistics: list[Statistic] = field(init=False)
     columns: dict[str, str] = field(init=False)
+    categorical: dict[str, str] = field(init=False)
+    _facts: list[_FactLookup] = field(init=False)
     _by_key: dict[Key, _KeyLookups] = field(init=False)
     _keys: Keys = field(init=False)
     _lookups: list[Lookup] = field(init=False)
@@ -174,6 +208,8 @@ class Timelines:
         # the SQL sees no name from outside, and a declared key has some in it
         of_rows = [one.name for one in self.statistics if one.name not in REQUEST_STATISTICS and one.kind not in LISTWISE]
         self.columns = {name: f"statistic_{n}" for n, name in enumerate(of_rows)}
+        self.categorical = {name: f"categorical_{n}" for n, name in enumerate(self.log.categorical_facts)}
+        self._facts = [_FactLookup(facts) for facts in self.log.facts]
         self._by_key = self._plan()
         self._keys = Keys(engine, self.log, list(self._by_key))
         self._transitions = transitions_of(self.config)
@@ -185,6 +221,7 @@ class Timelines:
             transitions.make(engine)
         engine.drop("transitions")
         self._lookups = [HISTORIES, *self._by_key[ITEM].lookups.values()]
+        self._lookups += [one.lookup for one in self._facts if one.lookup is not None]
         if self.log.has_impressions:
             engine.table("impression_counts", "statistics/total_counts.sql", moment="moment", source="shown")
             self._lookups.append(Lookup("impression_counts", keys=()))
@@ -235,6 +272,7 @@ class Timelines:
         """What to say of what is declared: names that are taken, windows beyond the log, keys of so many values that they cost room."""
         for name in displaced(self.config, self.log):
             yield f"statistics: {name} is a column of the log, which takes its place; rename the column to have both"
+        yield from self._said_of_facts()
         oldest, newest = self.engine.rows("select min(moment), max(moment) from key_0_clicks")[0]
         for window in sorted({window for declared in self.config.of for window in declared.windows}):
             if oldest is not None and in_microseconds(window) > newest - oldest:
@@ -248,6 +286,17 @@ class Timelines:
                 if values > MANY:
                     much = f"about {min(values, count):,} keys of {count:,} {event}"
                     yield f"statistics of {', '.join(key)}: {much}; time and scratch on disk grow with them"
+
+    def _said_of_facts(self) -> Iterator[str]:
+        """What to say of dated facts that begin after the log."""
+        for facts in (facts for facts in self.log.facts if facts.dated):
+            first = self.engine.rows(f"select min(moment) from {facts.kind}_facts")[0][0]
+            before, count = self.engine.rows(f"select count(*) filter (where timestamp <= {first or 0}), count(*) from requests")[0]
+            if first is not None and before > count / 2:
+                yield (
+                    f"warning: {before:,} of {count:,} rows of the log are before the first row of the table of {facts.kind}s, "
+                    "and know nothing of it"
+                )
 
     def _said_of_requests(self) -> Iterator[str]:
         """What to say of a log whose requests hold one row each, or a click apart from what was shown with it."""
@@ -321,7 +370,7 @@ class Timelines:
         return "statistics/row_statistics.sql", {
             "values": ",\n    ".join(self._values()),
             "pool_count": self._by_key[ITEM].count("clicks", self.pool_window) if self.pool_window else "0",
-            "keys": "".join(lookups.joined() for lookups in self._by_key.values()),
+            "keys": "".join([*(lookups.joined() for lookups in self._by_key.values()), *(one.joined() for one in self._facts)]),
             "transitions": "\n".join(transitions.joined() for transitions in self._transitions),
         }
 
@@ -361,6 +410,8 @@ class Timelines:
             counts = [self._count(count) for count in one.counts]
             if one.kind == "own":
                 value = own[one.name]
+            elif one.kind == "fact":
+                value = self._fact(one.name)
             elif one.kind == "count":
                 value = counts[0]
             elif one.kind == "ratio":
@@ -373,7 +424,12 @@ class Timelines:
                 time = "first_time" if one.kind == "age_of_first" else "last_time"
                 value = f"(r.timestamp - k{lookups.number}.{lookups.key}_clicks_{time}) / 1e6"
             values.append(f"cast({value} as float) as {self.columns[one.name]}")
-        return values
+        return values + [f"{self._fact(name)} as {inside}" for name, inside in self.categorical.items()]
+
+    def _fact(self, name: str) -> str:
+        """Expression of what the table of items or users says."""
+        places = {outside: f"{one.alias}.{inside}" for one in self._facts for inside, outside in one.facts.columns.items()}
+        return places[name]
 
     def _count(self, count: Count) -> str:
         lookups = self._by_key[count.key]

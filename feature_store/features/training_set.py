@@ -131,7 +131,7 @@ def assemble(
         excluded={**maker.excluded, "outside_split": requests - (last - first), "time_unknown": unknown_time},
         candidates=_describe_candidates(config, maker, writer) if sampled else CandidateSummary(sampled=False),
         statistics=names,
-        context=ContextNames(categorical=list(log.categorical), dense=list(log.dense)),
+        context=ContextNames(categorical=[*log.categorical, *log.categorical_facts], dense=list(log.dense)),
         item_attributes=list(log.item_attributes),
         user_attributes=list(log.user_attributes),
         history=HistoryLimits(max_length=config.history.max_length, min_length=config.history.min_length),
@@ -140,6 +140,7 @@ def assemble(
         as_of=utc(newest + 1) if as_of is None else as_of,
         negative_sampling_rate=None if sampled else config.negative_sampling_rate,
         made_with=config.statistics,
+        **({"categorical_facts": log.categorical_facts} if log.categorical_facts else {}),
     )
     write_json(output / "vocabulary.json", vocabulary)
     summary.write(output)

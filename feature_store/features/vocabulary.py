@@ -26,8 +26,9 @@ def fit_vocabularies(engine: Engine, log: Log, split: Split, config: VocabularyC
     Returns
     -------
     dict of list of str
-        Keys: ``item``, each item attribute, each categorical context column, each user attribute. A name that occurs twice
-        (a context column and an attribute) is refused when the log is described.
+        Keys: ``item``, each item attribute, each categorical context column, each user attribute, each categorical fact, of whose values
+        those count that the table of items or users had before the end of training. A name that occurs twice (a context column and an
+        attribute) is refused when the log is described.
     """
 
     def tokens(expression: str, counted: str) -> list[str]:
@@ -51,4 +52,9 @@ def fit_vocabularies(engine: Engine, log: Log, split: Split, config: VocabularyC
     vocabulary |= {name: tokens(f"i.attribute_{n}", clicked) for n, name in enumerate(log.item_attributes)}
     vocabulary |= {name: tokens(f"r.context_{n}", shown) for n, name in enumerate(log.categorical)}
     vocabulary |= {name: tokens(f"u.attribute_{n}", shown) for n, name in enumerate(log.user_attributes)}
+    for facts in log.facts:
+        events, code = (clicked, "i.item_code") if facts.kind == "item" else (shown, "u.user_code")
+        said = f"{facts.kind}_facts f on f.{facts.kind}_code = {code} and f.moment < {split.train_until}"
+        counted = events.replace(" where ", f" join {said} where ", 1)
+        vocabulary |= {name: tokens(f"f.fact_{n}", counted) for n, name in enumerate(facts.categorical)}
     return vocabulary

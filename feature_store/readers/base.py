@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_store.readers.delimited import CSV, TSV, read_delimited, require_columns
+from feature_store.readers.delimited import BROKEN, CSV, TSV, Layout, damaged, read_delimited, read_header, require_columns
 from feature_store.tables.contracts import DataError, DataFolderError, Kind, RawBatch
 from feature_store.tables.json_files import spaced_digest_of
 from feature_store.tables.parquet_files import open_pieces
@@ -18,6 +19,8 @@ from feature_store.tables.parquet_files import open_pieces
 PARQUET_ROWS = 200_000  # rows in a batch of a Parquet file, where they hold less than its bytes
 PARQUET_BYTES = 64 << 20
 _STEP = 1024  # rows that are unpacked at a time: packed, a row of megabytes may look small
+NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"  # the folder of rows without a value
+PARQUET_FAULTS = (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError)
 ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 
 
@@ -100,9 +103,63 @@ def read_table(path: Path, file: str, kind: Kind, columns: Mapping[str, str]) ->
     if path.suffix == ".parquet":
         yield from _read_parquet(path, file, kind, columns)
     elif path.name.removesuffix(".gz").endswith((".csv", ".tsv")):
-        yield from read_delimited(path, file, kind, columns, TSV if path.name.removesuffix(".gz").endswith(".tsv") else CSV)
+        yield from read_delimited(path, file, kind, columns, _layout(path))
     else:
         raise DataError(f"{file}: its ending says no known format; files end in {', '.join(ENDINGS)}")
+
+
+def partition_values(file: str) -> dict[str, str | None]:
+    """Values that the folders of a file's name say, as Hive and Spark write them.
+
+    Examples
+    --------
+    >>> partition_values("log/dt=2024-05-01/place=a%2Fb/part-0.parquet")
+    {'dt': '2024-05-01', 'place': 'a/b'}
+    """
+    said = [folder.partition("=") for folder in file.split("/")[:-1]]
+    return {key: None if value == NO_PARTITION else unquote(value) for key, equals, value in said if key and equals}
+
+
+def file_columns(path: Path, file: str) -> list[str]:
+    """Names of the columns of a file with a header.
+
+    Raises
+    ------
+    DataError
+        When the file is empty or damaged.
+    """
+    if path.suffix != ".parquet":
+        try:
+            return read_header(path, file, _layout(path))[0]
+        except BROKEN as error:
+            raise damaged(file, error) from None
+    if path.stat().st_size == 0:
+        raise DataError(f"{file}: is empty; remove it or fill it")
+    try:
+        with open_pieces(path) as parquet:
+            return list(parquet.schema_arrow.names)
+    except PARQUET_FAULTS as error:
+        raise damaged_parquet(file, error) from None
+
+
+def read_partitioned(path: Path, file: str, kind: Kind, columns: Mapping[str, str]) -> Iterator[RawBatch]:
+    """As :func:`read_table`; a column that the file lacks may be said by its folders, as in ``dt=2024-05-01/``.
+
+    Parameters
+    ----------
+    file : str
+        Name below the data folder: folders above it say nothing.
+    """
+    said = {name: raw for name, raw in columns.items() if raw in partition_values(file)}
+    if said:
+        own = file_columns(path, file)
+        said = {name: raw for name, raw in said.items() if raw not in own}
+    values = partition_values(file)
+    for batch in read_table(path, file, kind, {name: raw for name, raw in columns.items() if name not in said}):
+        table = batch.table
+        for name, raw in said.items():
+            table = table.append_column(name, pa.repeat(pa.scalar(values[raw], pa.string()), table.num_rows))
+        yield batch._replace(table=table)
 
 
 def _read_parquet(path: Path, file: str, kind: Kind, columns: Mapping[str, str]) -> Iterator[RawBatch]:
@@ -119,9 +176,19 @@ def _read_parquet(path: Path, file: str, kind: Kind, columns: Mapping[str, str])
                 lines = np.arange(done + 1, done + 1 + block.num_rows)
                 done += block.num_rows
                 yield RawBatch(kind, file, pa.table({name: block[raw] for name, raw in columns.items()}), lines, [])
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        reason = " ".join(str(error).split()).rstrip(".")[:200]
-        raise DataError(f"{file}: cannot be read as Parquet ({reason}); copy it again, it looks truncated or damaged") from None
+    except PARQUET_FAULTS as error:
+        raise damaged_parquet(file, error) from None
+
+
+def damaged_parquet(file: str, error: BaseException) -> DataError:
+    """What is said of a Parquet file whose reading ended in one of ``PARQUET_FAULTS``."""
+    reason = " ".join(str(error).split()).rstrip(".")[:200]
+    return DataError(f"{file}: cannot be read as Parquet ({reason}); copy it again, it looks truncated or damaged")
+
+
+def _layout(path: Path) -> Layout:
+    """Of a text file with a header, by its ending."""
+    return TSV if path.name.removesuffix(".gz").endswith(".tsv") else CSV
 
 
 def _blocks(parquet: pq.ParquetFile, columns: list[str]) -> Iterator[pa.Table]:

@@ -1,71 +1,137 @@
-"""A log of one's own: event files and an item file whose columns the configuration names."""
+"""A log of one's own: files of events, of items and of users, whose columns the configuration names."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from feature_store.config import SourceConfig
-from feature_store.readers.base import ENDINGS, data_files, data_folder, read_table, reader_fingerprint, relative
-from feature_store.tables.contracts import DataError, DataFolderError, LogContract, RawBatch, log_contract
+from feature_store.config import EventColumns, ItemColumns, SourceConfig, UserColumns
+from feature_store.readers.base import (
+    ENDINGS,
+    data_files,
+    data_folder,
+    file_columns,
+    partition_values,
+    read_partitioned,
+    reader_fingerprint,
+    relative,
+)
+from feature_store.tables.contracts import DataError, DataFolderError, EntityFacts, Kind, LogContract, RawBatch, log_contract, nearest
 
 
 class TabularReader:
-    """Reads CSV, TSV and Parquet files by the names in ``source.events``, ``source.items`` and ``source.context``."""
+    """Reads CSV, TSV and Parquet files by the names in ``source.events``, ``source.items``, ``source.users`` and ``source.context``."""
 
     def __init__(self, config: SourceConfig, data: Path | None) -> None:
         if config.events is None:
             raise DataError("reader tabular needs source.events with path, user, item and time")
         self._data = data_folder(data, "tabular")
-        self._events, self._items, self._context = config.events, config.items, config.context
+        self._events, self._items, self._users, self._context = config.events, config.items, config.users, config.context
 
     def files(self) -> list[Path]:
-        items = self._item_files()
-        found = [path for path in data_files(self._data, self._events.path) if path not in items]
+        described = self._described()
+        taken = [path for _, paths in described for path in paths]
+        if len(set(taken)) < len(taken):
+            twice = next(path for path in taken if taken.count(path) > 1)
+            raise DataFolderError(
+                f"{relative(twice, self._data)}: is matched by source.items.path and by source.users.path; correct one of them"
+            )
+        found = [path for path in data_files(self._data, self._events.path) if path not in taken]
         if not found:
             raise DataFolderError(f"{self._data}: no file matches source.events.path {self._events.path!r}; correct one of them")
-        for path in [*found, *items]:
+        for path in [*found, *taken]:
             if not path.name.endswith(ENDINGS):
                 raise DataError(f"{relative(path, self._data)}: its ending says no known format; files end in {', '.join(ENDINGS)}")
-        return sorted([*found, *items])
+        return sorted([*found, *taken])
 
-    def _item_files(self) -> list[Path]:
-        if self._items is None:
-            return []
-        found = data_files(self._data, self._items.path)
-        if not found:
-            raise DataFolderError(f"{self._data}: no file matches source.items.path {self._items.path!r}; correct one of them")
-        return found
+    def _described(self) -> list[tuple[Kind, list[Path]]]:
+        """The files of items and of users."""
+        described: list[tuple[Kind, list[Path]]] = []
+        blocks: tuple[tuple[Kind, ItemColumns | UserColumns | None], ...] = (("items", self._items), ("users", self._users))
+        for kind, block in blocks:
+            if block is None:
+                continue
+            found = data_files(self._data, block.path)
+            if not found:
+                raise DataFolderError(f"{self._data}: no file matches source.{kind}.path {block.path!r}; correct one of them")
+            described.append((kind, found))
+        return described
 
     def fingerprint(self) -> str:
-        blocks = {name: block and block.model_dump() for name, block in (("events", self._events), ("items", self._items))}
-        for block in blocks.values():
-            if block:
-                block.pop("path")  # which files there are is the ledger's business
-        return reader_fingerprint("tabular", context=self._context.model_dump(), **blocks)
+        blocks = {"events": self._events, "items": self._items, **({} if self._users is None else {"users": self._users})}
+        settings = {name: block and _settings(block) for name, block in blocks.items()}
+        return reader_fingerprint("tabular", context=self._context.model_dump(), **settings)
 
     def contract(self) -> LogContract:
+        items, users = (_Entity.of(block) for block in (self._items, self._users))
         return log_contract(
             has_impressions=self._events.clicked is not None,
             categorical=self._context.categorical,
             dense=self._context.dense,
-            item_attributes=self._items.categorical if self._items else (),
+            item_attributes=items.attributes,
+            user_attributes=users.attributes,
+            item_facts=items.facts,
+            user_facts=users.facts,
         )
 
+    def kinds(self) -> dict[Path, Kind]:
+        """What each file of items and users holds; all others hold events."""
+        return {path: kind for kind, paths in self._described() for path in paths}
+
+    def lacking(self, files: Sequence[Path]) -> Iterator[tuple[Path, list[str]]]:
+        """What files lack of the columns that are read, a line for each, or what is wrong with them."""
+        kinds = self.kinds()
+        for path in files:
+            file = relative(path, self._data)
+            try:
+                own = [*file_columns(path, file), *partition_values(file)]
+            except DataError as error:
+                yield path, [str(error)]
+                continue
+            columns = self._columns(kinds.get(path, "events"))
+            yield path, [f"{file}: column {raw!r} is missing; {nearest(raw, own)}" for raw in columns.values() if raw not in own]
+
     def read(self, files: Sequence[Path]) -> Iterator[RawBatch]:
-        events, items = self._events, self._items
+        kinds = self.kinds()
+        for path in files:
+            kind = kinds.get(path, "events")
+            yield from read_partitioned(path, relative(path, self._data), kind, self._columns(kind))
+
+    def _columns(self, kind: Kind) -> dict[str, str]:
+        """Columns of a file, by their names in the contract."""
+        events, block = self._events, {"items": self._items, "users": self._users}.get(kind)
+        if block is not None:
+            return _columns(block)
         optional = {"clicked": events.clicked, "request_id": events.request, "ingested_at": events.ingested}
         columns = {"user_id": events.user, "item_id": events.item, "timestamp": events.time}
         columns |= {name: raw for name, raw in optional.items() if raw is not None}
-        columns |= {name: name for name in [*self._context.categorical, *self._context.dense]}
-        attributes = {}
-        if items is not None:
-            attributes = {"item_id": items.item, **{name: name for name in items.categorical}}
-            attributes |= {"title": items.text} if items.text else {}
-        item_files = self._item_files()
-        for path in files:
-            file = relative(path, self._data)
-            if path in item_files:
-                yield from read_table(path, file, "items", attributes)
-            else:
-                yield from read_table(path, file, "events", columns)
+        return columns | {name: name for name in [*self._context.categorical, *self._context.dense]}
+
+
+class _Entity(NamedTuple):
+    """What a block of items or users brings."""
+
+    attributes: list[str]
+    facts: EntityFacts | None
+
+    @classmethod
+    def of(cls, block: ItemColumns | UserColumns | None) -> _Entity:
+        if block is None:
+            return cls([], None)
+        dated = block.time is not None
+        facts = EntityFacts(categorical=block.categorical if dated else [], dense=block.dense, dated=dated)
+        return cls([] if dated else block.categorical, facts if dated or block.dense else None)
+
+
+def _settings(block: EventColumns | ItemColumns | UserColumns) -> dict[str, Any]:
+    """What of a block is part of a log's identity: not which files there are, nor newer keys that say nothing."""
+    return {name: value for name, value in block.model_dump(exclude={"path"}).items() if value or name not in ("dense", "time")}
+
+
+def _columns(block: ItemColumns | UserColumns) -> dict[str, str]:
+    """Columns of a file of items or users, by their names in the contract."""
+    columns = {"item_id": block.item} if isinstance(block, ItemColumns) else {"user_id": block.user}
+    columns |= {} if block.time is None else {"timestamp": block.time}
+    columns |= {name: name for name in (*block.categorical, *block.dense)}
+    return columns | ({"title": block.text} if isinstance(block, ItemColumns) and block.text else {})

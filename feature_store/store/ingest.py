@@ -21,7 +21,7 @@ from feature_store.config import SourceConfig
 from feature_store.readers import LOG_READERS
 from feature_store.readers.base import relative
 from feature_store.store.manifests import CONTRACT, LEDGER, MANIFEST, InputFile, Ledger, StoredLogContract, TableManifest, read_sealed
-from feature_store.store.merge import KEYS, merge_part, sort_engine
+from feature_store.store.merge import key_of, merge_part, sort_engine
 from feature_store.store.quarantine import FILE, Rejects, files_behind, write_failed, write_quarantine
 from feature_store.store.staging import Part, Staging
 from feature_store.store.store import Store, Transaction, finish_commit, storage_errors
@@ -325,13 +325,14 @@ class _Run:
 
     def _on_duplicates(self, kind: Kind) -> Callable[[pa.Table, list[str]], None]:
         def quarantine(rows: pa.Table, stored: list[str]) -> None:
-            shown = rows.select(list(KEYS[kind])).to_pylist()
+            key = key_of(kind, rows.schema)
+            shown = rows.select(key).to_pylist()
             found = zip(rows["source"].to_pylist(), rows["line"].to_pylist(), shown, stored, strict=True)
             for file, line, row, other in found:
                 if kind == "events":
                     self._rejects.add(file, [Rejected(line, "duplicate row", row_text(row))], duplicate_of=other)
                 elif file == other:  # the same item in a later file is a newer catalogue, not an error
-                    self._rejects.add(file, [Rejected(line, f"duplicate {KEYS[kind][0]}", row_text(row))], duplicate_of=other)
+                    self._rejects.add(file, [Rejected(line, f"duplicate {' and '.join(key)}", row_text(row))], duplicate_of=other)
 
         return quarantine
 

@@ -28,11 +28,16 @@ ROW_GROUP = 131_072  # rows; fixed, so that the same rows make the same bytes
 # last by file and line: the order in which rows arrive must not show. The first two are the stored order.
 KEYS: dict[Kind, tuple[str, ...]] = {
     "events": ("user_id", "timestamp", "item_id", "request_id", "clicked"),
-    "items": ("item_id",),
-    "users": ("user_id",),
+    "items": ("item_id", "timestamp"),
+    "users": ("user_id", "timestamp"),
 }
 
 Duplicates = Callable[[pa.Table, list[str]], None]
+
+
+def key_of(kind: Kind, schema: pa.Schema) -> list[str]:
+    """What tells the rows of a table from each other; the time of items and users only where theirs are dated."""
+    return [name for name in KEYS[kind] if name in schema.names]
 
 
 def sort_engine(scratch: Path) -> duckdb.DuckDBPyConnection:
@@ -85,7 +90,7 @@ def sorted_rows(
 
 
 def _order(kind: Kind, schema: pa.Schema) -> list[str]:
-    key = KEYS[kind]
+    key = key_of(kind, schema)
     rest = [name for name in schema.names if name not in key]
     if kind != "events":  # of an item in several files the last file's row stays: catalogues are delivered again and again
         return [*map(quoted, key), "source DESC", "line", *(quoted(name) for name in rest if name not in ("source", "line"))]
@@ -141,11 +146,11 @@ def merge_part(
 
 def unique_rows(tables: Iterable[pa.Table], kind: Kind, on_duplicates: Duplicates) -> Iterator[pa.Table]:
     """The first row of each key, of sorted rows."""
-    key = KEYS[kind]
     kept: pa.Table | None = None  # the last row kept: a key may run on into the next table
     for table in tables:
         if table.num_rows == 0:
             continue
+        key = key_of(kind, table.schema)
         joined = table if kept is None else pa.concat_tables([kept, table]).combine_chunks()
         same = np.ones(joined.num_rows - 1, dtype=bool)
         for name in key:

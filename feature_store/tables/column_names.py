@@ -37,6 +37,8 @@ def check_names(contract: LogContract) -> None:
         "dense context": contract.context.dense,
         "attributes of items": contract.item_attributes,
         "attributes of users": contract.user_attributes,
+        "facts of items": (*contract.facts("items").categorical, *contract.facts("items").dense),
+        "facts of users": (*contract.facts("users").categorical, *contract.facts("users").dense),
     }
     seen: dict[str, tuple[str, str]] = {}
     for group, names in groups.items():

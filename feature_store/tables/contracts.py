@@ -118,6 +118,23 @@ class ContextNames(JsonModel):
     dense: list[str]
 
 
+class EntityFacts(JsonModel):
+    """Columns of items or users that rows look up as of their time.
+
+    Attributes
+    ----------
+    categorical : list of str
+        Only of a dated table: an undated one has attributes.
+    dense : list of str
+    dated : bool
+        Each row of the table says what holds from its time on, and there may be several of one item or user; else one row holds always.
+    """
+
+    categorical: list[str]
+    dense: list[str]
+    dated: bool
+
+
 class LogContract(JsonModel):
     """What a click log offers.
 
@@ -129,6 +146,8 @@ class LogContract(JsonModel):
     item_attributes, user_attributes : list of str
     oracle : bool
         The log holds the probability of each click.
+    item_facts, user_facts : EntityFacts, optional
+        None where there are none.
     """
 
     has_impressions: bool
@@ -136,6 +155,13 @@ class LogContract(JsonModel):
     item_attributes: list[str]
     user_attributes: list[str]
     oracle: bool
+    item_facts: EntityFacts | None = None
+    user_facts: EntityFacts | None = None
+
+    def facts(self, kind: Kind) -> EntityFacts:
+        """Those of a table."""
+        found = {"items": self.item_facts, "users": self.user_facts}.get(kind)
+        return EntityFacts(categorical=[], dense=[], dated=False) if found is None else found
 
 
 class LogReader(Reader, Protocol):
@@ -152,6 +178,8 @@ def log_contract(
     dense: Iterable[str] = (),
     item_attributes: Iterable[str] = (),
     user_attributes: Iterable[str] = (),
+    item_facts: EntityFacts | None = None,
+    user_facts: EntityFacts | None = None,
     oracle: bool = False,
 ) -> LogContract:
     """The part of ``_contract.json`` that a reader knows; ingestion adds the types of the ids.
@@ -161,7 +189,9 @@ def log_contract(
     >>> log_contract(has_impressions=False, categorical=["device"]).context
     ContextNames(categorical=['device'], dense=[])
     """
+    facts = {"item_facts": item_facts, "user_facts": user_facts}
     return LogContract(
+        **{name: found for name, found in facts.items() if found is not None},  # a log without any says nothing of them
         has_impressions=has_impressions,
         context=ContextNames(categorical=list(categorical), dense=list(dense)),
         item_attributes=list(item_attributes),
@@ -200,10 +230,13 @@ def schema(kind: Kind, contract: LogContract, ids: Mapping[str, pa.DataType]) ->
         fields += [(name, pa.string()) for name in contract.context.categorical]
         fields += [(name, pa.float64()) for name in contract.context.dense]
         fields += [("click_probability", pa.float64())] if contract.oracle else []
-    elif kind == "items":
-        fields = [("item_id", ids["item_id"])] + [(name, pa.string()) for name in contract.item_attributes] + [("title", pa.string())]
     else:
-        fields = [("user_id", ids["user_id"])] + [(name, pa.string()) for name in contract.user_attributes]
+        key, attributes = ("item_id", contract.item_attributes) if kind == "items" else ("user_id", contract.user_attributes)
+        facts = contract.facts(kind)
+        fields = [(key, ids[key])] + ([("timestamp", MICROSECOND)] if facts.dated else [])
+        fields += [(name, pa.string()) for name in (*attributes, *facts.categorical)]
+        fields += [(name, pa.float64()) for name in facts.dense]
+        fields += [("title", pa.string())] if kind == "items" else []
     return pa.schema([*fields, ("source", pa.string()), ("line", pa.int64())])
 
 
@@ -285,10 +318,15 @@ class ContractCheck:
         return table | self._categories(columns, self._contract.context.categorical) | {name: columns.numbers(name) for name in dense}
 
     def _entities(self, columns: _Columns, batch: RawBatch) -> dict[str, pa.Array]:
-        if batch.kind == "users":
-            return {"user_id": columns.ids("user_id")} | self._categories(columns, self._contract.user_attributes)
-        items = {"item_id": columns.ids("item_id")} | self._categories(columns, self._contract.item_attributes)
-        return items | {"title": columns.texts("title", to_text)}
+        key, attributes = (
+            ("item_id", self._contract.item_attributes) if batch.kind == "items" else ("user_id", self._contract.user_attributes)
+        )
+        facts = self._contract.facts(batch.kind)
+        table = {key: columns.ids(key)}
+        if facts.dated:
+            table["timestamp"] = pa.array(self._times(columns, "timestamp", batch.file)).cast(MICROSECOND)
+        table |= self._categories(columns, (*attributes, *facts.categorical)) | {name: columns.numbers(name) for name in facts.dense}
+        return table | ({"title": columns.texts("title", to_text)} if batch.kind == "items" else {})
 
     def _categories(self, columns: _Columns, names: Iterable[str]) -> dict[str, pa.Array]:
         return {name: columns.texts(name, to_categories) for name in names}

@@ -20,6 +20,7 @@ from ctr_kd.training.distributed import launched
 from feature_store.tables.plain_text import plain
 from pipelines.cli.backtest import backtest_command
 from pipelines.cli.experiments import features_command, next_item_command, prove_command, sweep_command
+from pipelines.cli.init import check_command, init_command
 from pipelines.cli.neighbours import neighbours_table
 from pipelines.cli.options import Date, Options, Place, common, set_debug
 from pipelines.cli.prune import prune_after_run, prune_command
@@ -75,6 +76,10 @@ def cli() -> None:
       0 done, or nothing to do      3 the data broke its contract                        5 another run holds the workspace
       2 configuration or usage      4 the gate refused, or a bound is broken             1 anything else
     """
+
+
+cli.add_command(init_command)
+cli.add_command(check_command)
 
 
 @cli.command("run")

@@ -131,6 +131,12 @@ def _shown(log: dict[str, Any], keys: Sequence[str]) -> str:
     return ", ".join(f"{key}: {scalar(log[key])}" if key in log else f"no {key}" for key in keys[:_SHOWN]) + more
 
 
+def remembered_folder(workspace: Path) -> Path | None:
+    """The data folder that an earlier command on a workspace named; None where it named none."""
+    known = read_json_as(workspace / "artifacts" / "ingest" / Ingested.FILE, Ingested)
+    return None if known is None or known.data is None else Path(known.data)
+
+
 def _remembered_folder(run: RunContext, known: Ingested | None) -> Path | None:
     """The data folder that an earlier command named; None, and a line that says so, where there is none any more."""
     if known is None:

@@ -19,7 +19,7 @@ from feature_store.config_statistics import Count, Statistic
 from feature_store.features.statistics import click_counts
 from feature_store.store.manifests import PartitionManifest, StoredLogContract, TableManifest, write_sealed
 from feature_store.store.store import Store
-from feature_store.tables.contracts import ContextNames
+from feature_store.tables.contracts import ContextNames, EntityFacts
 from feature_store.tables.files import sha256_of
 
 START = int(datetime(2024, 1, 1, 6, tzinfo=UTC).timestamp()) * 10**6  # microseconds
@@ -96,6 +96,8 @@ def write_store(
     users: pa.Table | None = None,
     ids: Any = int,
     dense: Sequence[str] = (),
+    item_facts: EntityFacts | None = None,
+    user_facts: EntityFacts | None = None,
 ) -> Store:
     """Event partitions as an ingestion leaves them, with the categorical context ``device``."""
     ids_type = pa.int64() if ids is int else pa.string()
@@ -138,14 +140,19 @@ def write_store(
             pq.write_table(table, root / name / f"{name}.parquet")
             manifest = TableManifest(rows=table.num_rows, columns="", inputs={}, sha256=digests(root / name))
             write_sealed(root / name / "_manifest.json", manifest)
+    facts = {name: of for name, of in (("item_facts", item_facts), ("user_facts", user_facts)) if of is not None}
+    looked_up = {"timestamp"} | {column for of in facts.values() for column in (*of.categorical, *of.dense)}
     contract = StoredLogContract(
+        **facts,
         user_id=str(ids_type),
         item_id=str(ids_type),
         request_id="int64",
         has_impressions=has_impressions,
         context=ContextNames(categorical=["device"], dense=list(dense)),
-        item_attributes=[] if items is None else [name for name in items.column_names if name not in ("item_id", "title")],
-        user_attributes=[] if users is None else [name for name in users.column_names if name != "user_id"],
+        item_attributes=[]
+        if items is None
+        else [name for name in items.column_names if name not in ("item_id", "title") and name not in looked_up],
+        user_attributes=[] if users is None else [name for name in users.column_names if name != "user_id" and name not in looked_up],
         oracle=False,
     )
     write_sealed(root / "_contract.json", contract)

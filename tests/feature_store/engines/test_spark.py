@@ -18,7 +18,7 @@ from feature_store.features.historical_features import features_for
 from feature_store.features.negative_sampling import CandidateConfig
 from feature_store.features.training_set import assemble
 from feature_store.store.store import Store
-from feature_store.tables.contracts import StorageError
+from feature_store.tables.contracts import EntityFacts, StorageError
 from tests.feature_store.logs import Event, at, write_store
 from tests.odd_names import ODD_COLUMNS, odd_folder
 from tests.sparks import local_spark
@@ -88,6 +88,27 @@ def test_a_log_of_impressions_with_attributes(spark: FeatureStoreConfig, tmp_pat
     statistics = declared(BY_DEVICE, of_attributes, {"by": ["user", "position"], "count": "impressions"})
     config = settings(history={"max_length": 4, "min_length": 1}, statistics=statistics)
     check_same_files(store, config, spark, tmp_path, as_of=at(800))
+
+
+def test_tables_of_items_and_users_as_of_a_request(spark: FeatureStoreConfig, tmp_path: Path) -> None:
+    times = pa.array([at(minute) for minute in (0, 300, 500, 100)], pa.timestamp("us", "UTC"))
+    items = pa.table({"item_id": [1, 1, 1, 2], "timestamp": times, "shelf": ["a", None, "b's", "a"], "price": [1.5, 2.0, None, None]})
+    users = pa.table({"user_id": [0, 1], "town": ["x", None], "age": [30.0, None]})
+    facts = {
+        "item_facts": EntityFacts(categorical=["shelf"], dense=["price"], dated=True),
+        "user_facts": EntityFacts(categorical=[], dense=["age"], dated=False),
+    }
+    store = write_store(tmp_path / "store", log_of(True), True, items=items, users=users, **facts)
+    check_same_files(store, settings(), spark, tmp_path)
+    frame = pa.table({"user_id": [0, 1, None], "item_id": [1, 2, 1], "timestamp": [at(301), at(70), at(600)]})
+    found = features_for(store, frame, settings(), spark)
+    assert found.equals(features_for(store, frame, settings(), EMBEDDED)) and found["price"].to_pylist() == [2.0, None, 2.0]
+    (tmp_path / "other").mkdir()
+    empty = write_store(tmp_path / "other", log_of(True), True, **facts)  # no file of items or users came yet
+    assert (
+        features_for(empty, frame, settings(), spark)["shelf"].null_count
+        == features_for(empty, frame, settings(), EMBEDDED)["price"].null_count
+    )
 
 
 def test_no_name_of_a_folder_or_a_column_means_anything(spark: FeatureStoreConfig, tmp_path: Path) -> None:

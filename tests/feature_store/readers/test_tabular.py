@@ -11,8 +11,9 @@ import pytest
 
 from feature_store.config import SourceConfig
 from feature_store.readers import base
+from feature_store.readers.base import reader_fingerprint
 from feature_store.readers.tabular import TabularReader
-from feature_store.tables.contracts import ContractCheck, DataError
+from feature_store.tables.contracts import ContractCheck, DataError, EntityFacts
 from tests.odd_names import ODD_COLUMNS
 
 EVENTS = {"path": "*.csv", "user": "u", "item": "i", "time": "t", "clicked": "c", "request": "r", "ingested": "k"}
@@ -63,6 +64,61 @@ def test_the_item_file_is_no_event_file(tmp_path: Path) -> None:
     assert rows(log)[0] == {"item_id": 5, "category": "x", "title": "T", "source": "items.parquet", "line": 1}
     contract = log.contract()
     assert contract.has_impressions is False and contract.item_attributes == ["category"]
+
+
+def test_folders_say_what_a_file_lacks(tmp_path: Path) -> None:
+    for folder, shop in (("dt=2024-05-01/shop=a%20b", "own"), ("dt=2024-05-02/shop=__HIVE_DEFAULT_PARTITION__", None)):
+        (tmp_path / "log" / folder).mkdir(parents=True)
+        pq.write_table(
+            pa.table({"u": [1, 2], "i": [5, 6], **({"shop": [shop] * 2} if shop else {})}), tmp_path / "log" / folder / "x.parquet"
+        )
+    (tmp_path / "log" / "dt=2024-05-03").mkdir()
+    (tmp_path / "log" / "dt=2024-05-03" / "x.csv").write_text("u,i,shop\n7,8,c\n")
+    events = {"path": "**/x.*", "user": "u", "item": "i", "time": "dt"}
+    found = rows(reader(tmp_path / "log", events=events, context={"categorical": ["shop"]}))
+    assert [(row["timestamp"].day, row["shop"]) for row in found] == [(1, "own"), (1, "own"), (2, None), (2, None), (3, "c")]
+    moved = tmp_path / "dt=1999-01-01"  # folders above the data folder say nothing
+    shutil.move(tmp_path / "log", moved)
+    assert rows(reader(moved, events=events, context={"categorical": ["shop"]})) == found
+    with pytest.raises(DataError, match="column 'place' is missing"):
+        rows(reader(moved, events=events, context={"categorical": ["place"]}))
+
+
+def test_users_and_numbers_and_dated_tables(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"u": [1], "i": [5], "t": [1717000000]}), tmp_path / "log.parquet")
+    (tmp_path / "items.csv").write_text("id,shelf,price,since\n5,a,1.5,2024-05-01\n5,b,,2024-06-01\n")
+    (tmp_path / "users.tsv").write_text("u\tgroup\tage\n1\tx\t41\n2\ty\told\n")
+    events = {"path": "*", "user": "u", "item": "i", "time": "t"}
+    items = {"path": "items.*", "item": "id", "categorical": ["shelf"], "dense": ["price"]}
+    users = {"path": "users.tsv", "user": "u", "categorical": ["group"], "dense": ["age"]}
+    log = reader(tmp_path, events=events, items={**items, "time": "since"}, users=users)
+    assert [path.name for path in log.files()] == ["items.csv", "log.parquet", "users.tsv"]
+    may, _, _, user = rows(log)  # the age of the other is no number
+    assert may == {
+        "item_id": 5,
+        "timestamp": datetime(2024, 5, 1, tzinfo=UTC),
+        "shelf": "a",
+        "price": 1.5,
+        "title": None,
+        "source": "items.csv",
+        "line": 2,
+    }
+    assert user == {"user_id": 1, "group": "x", "age": 41.0, "source": "users.tsv", "line": 2}
+    contract = log.contract()
+    assert contract.item_attributes == [] and contract.user_attributes == ["group"]
+    assert contract.item_facts == EntityFacts(categorical=["shelf"], dense=["price"], dated=True)
+    undated = reader(tmp_path, events=events, items=items).contract()
+    assert undated.item_attributes == ["shelf"] and undated.item_facts == EntityFacts(categorical=[], dense=["price"], dated=False)
+
+
+def test_a_log_without_them_keeps_its_identity(tmp_path: Path) -> None:
+    """Else a release that knows more keys would make every store anew, and raw logs are rotated."""
+    columns = {name: EVENTS[name] for name in ("user", "item", "time", "clicked", "request", "ingested")}
+    items = {"item": "id", "categorical": ["shelf"], "text": None}
+    log = reader(tmp_path, items={"path": "items.csv", **items})
+    context = {"categorical": [], "dense": []}
+    assert log.fingerprint() == reader_fingerprint("tabular", context=context, events=columns, items=items)
+    assert "facts" not in str(log.contract().to_json())
 
 
 def test_parquet_is_streamed_with_its_row_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

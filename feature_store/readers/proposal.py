@@ -1,0 +1,507 @@
+"""What the files of a folder seem to hold: which of them are events, items and users, what their columns are, which windows fit.
+
+Guesses are made of names and of the first rows of some files, and each says what it was made of: somebody who knows the log reads it over.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store.config_types import duration_text, parse_duration
+from feature_store.readers.base import ENDINGS, data_files, file_columns, partition_values, read_partitioned, relative
+from feature_store.tables.casting import EARLIEST, MICROSECOND, as_array, to_categories, to_clicked, to_ids, to_numbers, to_times
+from feature_store.tables.contracts import DataError, DataFolderError, RawBatch
+
+FILES_READ = 3  # of each group, whose first rows are looked at
+FEW = 200  # values of a number that make it a category
+TITLES = 20  # titles, where more of them are different; fewer are names of categories
+MANY = 2000  # values of a text that are too many for one
+WINDOWS = [parse_duration(text) for text in ("1h", "2h", "4h", "6h", "12h", "1d", "2d", "3d", "7d", "14d", "30d", "90d", "180d", "365d")]
+MINUTE = timedelta(minutes=1)
+STRAY = 0.001  # share of the clicks at either end of a log that may lie far from all others
+SHARES = {"fractions": "[0.8, 0.1, 0.1]"}
+CLICKS = 1000  # in validation and in test: an AUC is then uncertain by about .014
+TRAINED = 100_000  # clicks of training from which on a longer window mostly costs time
+USERS = r"^(user|uid|usr|customer|client|visitor|member|account|buyer|reader|person|cookie)(_?(id|hash|key|no))?$"
+ITEMS = (
+    r"^(item|iid|product|article|click_article|news|ad|advert|content|movie|video|doc|document|sku|asin|listing|song|track|offer)"
+    r"(_?(id|key|no))?$"
+)
+TIMES = r"^(timestamp|time|ts|event_?time|click_?time(stamp)?|click_timestamp|date_?time|created_?at|occurred_?at|logged_?at|date|day|dt)$"
+CLICKED = r"^(is_?)?(clicked|click|label|target|y|response|action)$"
+REQUESTS = r"^(request|req|impression|imp|search|query|list|page_?view|session)(_?(id|key|no))?$"
+INGESTED = r"^(ingested|ingest|received|arrived|loaded|processed)(_?(at|time|timestamp|on))?$"
+AFTER = r"dwell|duration|time_?spent|read_?time|revenue|purchas|convert|conversion|order|watch_?time|scroll|bounce|bought|paid"
+_EARLIEST = pa.scalar(EARLIEST, MICROSECOND).value
+LAYOUTS: dict[Literal["mind", "globo", "movielens"], str] = {  # a file that only one known layout has
+    "mind": r"(^|/)behaviors\.tsv$",
+    "globo": r"^clicks/clicks_hour_\d+\.csv(\.gz)?$",
+    "movielens": r"^(ratings\.dat|u\.data|[^/]+\.inter)$",
+}
+
+
+class Column(NamedTuple):
+    """A column that has a role, and why."""
+
+    name: str
+    why: str
+
+
+@dataclass
+class Table:
+    """Files with the same columns, and what was seen of them.
+
+    Attributes
+    ----------
+    pattern : str
+        Names them all below the data folder.
+    files : list of Path
+    rows : pa.Table
+        The first rows of some of them.
+    """
+
+    pattern: str
+    files: list[Path]
+    rows: pa.Table
+
+    def values(self, name: str) -> pa.Array:
+        """Ids of a column as text, null left out."""
+        try:
+            values, bad = to_ids(as_array(self.rows[name]))
+        except TypeError:
+            return pa.array([], pa.string())
+        return values.filter(pa.array(~bad)).drop_null().cast(pa.string())
+
+
+@dataclass
+class Described:
+    """A table of items or users.
+
+    Attributes
+    ----------
+    table : Table
+    key : Column
+    time : Column, optional
+        Where one id has several rows.
+    categorical, dense : list of Column
+    text : str, optional
+        Titles.
+    left : list of Column
+        Columns that are not used.
+    """
+
+    table: Table
+    key: Column
+    time: Column | None
+    categorical: list[Column] = field(default_factory=list)
+    dense: list[Column] = field(default_factory=list)
+    text: str | None = None
+    left: list[Column] = field(default_factory=list)
+
+
+@dataclass
+class Proposal:
+    """What a configuration may say of a folder.
+
+    Attributes
+    ----------
+    events : Table
+    roles : dict of str to Column
+        ``user``, ``item``, ``time``, and where they were found ``clicked``, ``request``, ``ingested``.
+    categorical, dense : list of Column
+        Of the context.
+    left : list of Column
+        Columns of the events that are not used.
+    items, users : Described, optional
+    split : dict of str to str
+        ``train``, ``validation`` and ``test``, or ``fractions``.
+    split_why : str
+    unknown : list of Table
+        Of which nothing is used.
+    """
+
+    events: Table
+    roles: dict[str, Column]
+    categorical: list[Column] = field(default_factory=list)
+    dense: list[Column] = field(default_factory=list)
+    left: list[Column] = field(default_factory=list)
+    items: Described | None = None
+    users: Described | None = None
+    split: dict[str, str] = field(default_factory=dict)
+    split_why: str = ""
+    unknown: list[Table] = field(default_factory=list)
+
+
+def known_layout(data: Path) -> Literal["mind", "globo", "movielens"] | None:
+    """The reader of a folder in one of the layouts that have a reader of their own."""
+    names = [relative(path, data) for path in data_files(data, "**/*")]
+    return next((reader for reader, pattern in LAYOUTS.items() if any(re.search(pattern, name) for name in names)), None)
+
+
+def propose(data: Path, report: Callable[[str], object] = lambda line: None) -> Proposal:
+    """Look at the files below a folder.
+
+    Parameters
+    ----------
+    data : Path
+    report : callable
+        Takes a line at a time of what is being looked at.
+
+    Raises
+    ------
+    DataError
+        When no table of events is found, in a line that says what is lacking.
+    """
+    tables = list(_tables(data, report))
+    if not tables:
+        raise DataFolderError(f"{data}: holds no file that ends in {', '.join(ENDINGS)}")
+    events, roles = _events(tables, data)
+    proposal = Proposal(events, roles)
+    taken = {column.name for column in roles.values()}
+    proposal.categorical, proposal.dense, _, proposal.left = _inputs(events.rows, taken, _clicked(events.rows, roles))
+    others = [table for table in tables if table is not events]
+    proposal.items, others = _described(others, events.values(roles["item"].name), "item")
+    proposal.users, others = _described(others, events.values(roles["user"].name), "user")
+    proposal.unknown = others
+    _without_twins(proposal)
+    report(f"counts the clicks of {len(events.files)} files by time")
+    columns = {"timestamp": roles["time"].name} | ({"clicked": roles["clicked"].name} if "clicked" in roles else {})
+    batches = (batch for path in events.files for batch in read_partitioned(path, relative(path, data), "events", columns))
+    proposal.split, proposal.split_why = propose_split(batches)
+    return proposal
+
+
+def _tables(data: Path, report: Callable[[str], object]) -> Iterator[Table]:
+    """Files below a folder by their columns, in the order of their names."""
+    groups: dict[frozenset[str], list[Path]] = {}
+    order: dict[frozenset[str], list[str]] = {}
+    for path in data_files(data, "**/*"):
+        if path.name.endswith(ENDINGS):
+            file = relative(path, data)
+            columns = list(dict.fromkeys((*file_columns(path, file), *partition_values(file))))
+            order.setdefault(frozenset(columns), columns)
+            groups.setdefault(frozenset(columns), []).append(path)
+    every = [path for paths in groups.values() for path in paths]
+    for key, paths in groups.items():
+        columns = order[key]
+        report(f"looks at {relative(paths[0], data)}" + (f" and {len(paths) - 1} more with its columns" if len(paths) > 1 else ""))
+        chosen = sorted({0, len(paths) // 2, len(paths) - 1})[:FILES_READ]
+        batches = [
+            next(read_partitioned(paths[n], relative(paths[n], data), "events", {name: name for name in columns}), None) for n in chosen
+        ]
+        tables = [pa.table({name: as_array(batch.table[name]) for name in columns}) for batch in batches if batch is not None]
+        rows = pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
+        yield Table(_pattern(paths, data, every), paths, rows)
+
+
+def _pattern(paths: Sequence[Path], data: Path, every: Sequence[Path]) -> str:
+    """A pattern below the data folder that names these files, and no other if one can be found."""
+    names = [relative(path, data) for path in paths]
+    if len(names) == 1:
+        return names[0]
+    ending = next(ending for ending in sorted(ENDINGS, key=len, reverse=True) if names[0].endswith(ending))
+    folders = {name.rpartition("/")[0] for name in names}
+    begin = next(iter(folders)) + "/" if len(folders) == 1 and "" not in folders else ""
+    if len(folders) > 1:
+        shared = [parts[0] for parts in zip(*(name.split("/")[:-1] for name in names), strict=False) if len(set(parts)) == 1]
+        begin = "".join(f"{part}/" for part in shared) + "**/"
+    stem = _common_beginning([name.rpartition("/")[2] for name in names])
+    patterns = [f"{begin}*{ending}", f"{begin}{stem}*{ending}", f"{begin}*", f"{begin}{stem}*"]
+    for pattern in patterns:
+        found = set(data_files(data, pattern))
+        if found.issuperset(paths) and not (found & set(every)) - set(paths):
+            return pattern
+    return next((pattern for pattern in patterns if set(data_files(data, pattern)).issuperset(paths)), patterns[-1])
+
+
+def _common_beginning(names: Sequence[str]) -> str:
+    first, last = min(names), max(names)
+    same = next((n for n, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), min(len(first), len(last)))
+    return first[:same]
+
+
+def _events(tables: Sequence[Table], data: Path) -> tuple[Table, dict[str, Column]]:
+    """The table with a user, an item and a time; of several the largest."""
+    found: list[tuple[int, Table, dict[str, Column]]] = []
+    lacking = []
+    for table in tables:
+        roles = _roles(table.rows)
+        missing = [role for role in ("user", "item", "time") if role not in roles]
+        if missing:
+            lacking.append(f"{table.pattern} has no {' and no '.join(missing)} ({', '.join(table.rows.column_names[:8])})")
+        else:
+            found.append((sum(path.stat().st_size for path in table.files), table, roles))
+    if not found:
+        raise DataError(
+            f"{data}: no table of events, which has a user, an item and a time, can be told by its names: {'; '.join(lacking[:4])}; "
+            "write source.events by hand (docs: your own log)"
+        )
+    _, table, roles = max(found, key=lambda one: one[0])
+    return table, roles
+
+
+def _roles(rows: pa.Table) -> dict[str, Column]:
+    """Columns of an event by their names, where what they hold agrees."""
+    checks: dict[str, tuple[str, Callable[[pa.Array], bool]]] = {
+        "time": (TIMES, _are_times),
+        "clicked": (CLICKED, _are_clicks),
+        "ingested": (INGESTED, _are_times),
+        "user": (USERS, _are_ids),
+        "item": (ITEMS, _are_ids),
+        "request": (REQUESTS, _are_ids),
+    }
+    roles: dict[str, Column] = {}
+    for role, (pattern, fits) in checks.items():
+        names = [name for name in rows.column_names if re.search(pattern, name.lower()) and name not in {c.name for c in roles.values()}]
+        fitting = [name for name in names if fits(as_array(rows[name]))]
+        if fitting:
+            order = pattern.strip("^$()?")
+            name = min(fitting, key=lambda name: (_place(order, name.lower()), len(name)))
+            roles[role] = Column(
+                name, "by its name" + (f"; {', '.join(n for n in fitting if n != name)} would do too" if fitting[1:] else "")
+            )
+    if "clicked" not in roles:
+        flags = [name for name in rows.column_names if name not in {c.name for c in roles.values()} and _are_clicks(as_array(rows[name]))]
+        if len(flags) == 1 and not re.search(AFTER, flags[0].lower()):
+            roles["clicked"] = Column(flags[0], "the only column of zeros and ones")
+    if "time" not in roles:
+        times = [name for name in rows.column_names if name not in {c.name for c in roles.values()} and _are_times(as_array(rows[name]))]
+        if len(times) == 1:
+            roles["time"] = Column(times[0], "the only column of times")
+    return {role: roles[role] for role in ("user", "item", "time", "clicked", "request", "ingested") if role in roles}
+
+
+def _place(order: str, name: str) -> int:
+    """Where a word of a pattern's alternatives occurs that a name begins with."""
+    words = re.findall(r"[a-z]+", order)
+    return min((n for n, word in enumerate(words) if name.startswith(word)), default=len(words))
+
+
+def _are_ids(column: pa.Array) -> bool:
+    try:
+        values, bad = to_ids(column)
+    except TypeError:
+        return False
+    return bool(len(column)) and not bad.any() and values.null_count < len(column) / 2
+
+
+def _are_times(column: pa.Array) -> bool:
+    try:
+        time, empty, bad = to_times(column)
+    except TypeError:
+        return False
+    wrong = empty | bad | (time < _EARLIEST)  # a number may be a price
+    return bool(len(column)) and bool(wrong.mean() < 0.01)
+
+
+def _are_clicks(column: pa.Array) -> bool:
+    """Zeros and ones, both."""
+    try:
+        clicked, bad = to_clicked(column)
+    except TypeError:
+        return False
+    return bool(len(column)) and not bad.any() and 0 < int(clicked.sum()) < len(clicked)
+
+
+def _clicked(rows: pa.Table, roles: Mapping[str, Column]) -> np.ndarray | None:
+    return to_clicked(as_array(rows[roles["clicked"].name]))[0] == 1 if "clicked" in roles else None
+
+
+def _inputs(
+    rows: pa.Table, taken: set[str], clicked: np.ndarray | None = None
+) -> tuple[list[Column], list[Column], str | None, list[Column]]:
+    """Categorical and dense columns, the one that holds titles, and those that are of no use, each with the reason."""
+    categorical: list[Column] = []
+    dense: list[Column] = []
+    left: list[Column] = []
+    title: str | None = None
+    for name in rows.column_names:
+        if name in taken:
+            continue
+        column, lower = as_array(rows[name]), name.lower()
+        kind = column.type
+        if pa.types.is_nested(kind):
+            left.append(
+                Column(name, f"holds {'lists' if pa.types.is_list(kind) or pa.types.is_large_list(kind) else kind}, which no model reads")
+            )
+            continue
+        if re.search(AFTER, lower):
+            left.append(
+                Column(name, "looks like something that is known after the click only; what is not known at a request must not be read")
+            )
+            continue
+        if clicked is not None and 0 < column.null_count < len(column) and np.array_equal(np.asarray(column.is_valid()), clicked):
+            left.append(Column(name, "is filled where a row was clicked and nowhere else: it knows the answer"))
+            continue
+        text, bad = to_categories(column)
+        values = text.filter(pa.array(~bad)).drop_null()
+        count = pc.count_distinct(values).as_py()
+        if count < 2:
+            left.append(Column(name, "has one value or none in the rows that were looked at"))
+        elif title is None and count > TITLES and re.search(r"title|name|headline", lower) and not _is_number(column):
+            title = name
+        elif _is_number(column) and (count > FEW or _has_fractions(column)):
+            (left if _is_unique(count, len(values)) and pa.types.is_integer(kind) else dense).append(
+                Column(name, f"numbers, {count:,} different ones in {rows.num_rows:,} rows")
+            )
+        elif count <= MANY and count <= max(2, len(values) / 2):
+            categorical.append(Column(name, f"{count:,} different values in {rows.num_rows:,} rows"))
+        elif _is_number(column) and not _is_unique(count, len(values)):
+            dense.append(Column(name, f"numbers, {count:,} different ones in {rows.num_rows:,} rows"))
+        else:
+            left.append(Column(name, f"{count:,} different values in {rows.num_rows:,} rows: too many to learn from, too few rows of each"))
+    return categorical, dense, title, left
+
+
+def _is_number(column: pa.Array) -> bool:
+    if pa.types.is_boolean(column.type) or pa.types.is_temporal(column.type):
+        return False
+    try:
+        _, bad = to_numbers(column)
+    except TypeError:
+        return False
+    return not bad.any()
+
+
+def _has_fractions(numbers: pa.Array) -> bool:
+    values = to_numbers(numbers)[0].drop_null().to_numpy(zero_copy_only=False)
+    return bool((values != np.floor(values)).any())
+
+
+def _is_unique(count: int, rows: int) -> bool:
+    return rows > 20 and count > 0.95 * rows
+
+
+def _described(tables: Sequence[Table], ids: pa.Array, kind: str) -> tuple[Described | None, list[Table]]:
+    """The table that describes most of some ids, and the others."""
+    known = pc.unique(ids)
+    best: tuple[float, Table, str] | None = None
+    for table in tables:
+        for name in table.rows.column_names:
+            values = pc.unique(table.values(name))
+            told = kind in name.lower() or name.lower() == "id"
+            share = pc.mean(pc.is_in(known, value_set=values).cast(pa.float64())).as_py() if len(known) and len(values) else 0.0
+            if share > 0.2 and len(values) > 1 and (best is None or (share + told) > best[0]):
+                best = share + told, table, name
+    if best is None:
+        return None, list(tables)
+    share, table, name = best[0] % 1 or 1.0, best[1], best[2]
+    values = table.values(name)
+    several = pc.count_distinct(values).as_py() < len(values)
+    time = (
+        next((one for one in table.rows.column_names if one != name and _are_times(as_array(table.rows[one]))), None) if several else None
+    )
+    dated = None if time is None else Column(time, f"one {kind} has several rows: each holds from this time on")
+    categorical, dense, title, left = _inputs(table.rows, {name} | ({time} if time else set()))
+    if several and time is None:
+        left.append(Column(name, f"warning: one {kind} has several rows and no column says from when on; the last one of each counts"))
+    described = Described(
+        table, Column(name, f"describes {share:.0%} of the {kind}s that were looked at"), dated, categorical, dense, title, left
+    )
+    return described, [one for one in tables if one is not table]
+
+
+def _without_twins(proposal: Proposal) -> None:
+    """Of columns that are called the same, of the log and of its tables, one stays: no two may have one name."""
+    seen = {column.name.lower() for column in (*proposal.categorical, *proposal.dense)}
+    for described in (proposal.items, proposal.users):
+        for columns in () if described is None else (described.categorical, described.dense):
+            for column in [column for column in columns if column.name.lower() in seen]:
+                columns.remove(column)
+                assert described is not None  # noqa: S101
+                described.left.append(Column(column.name, "is called as another column of the log; rename one of them to have both"))
+            seen |= {column.name.lower() for column in columns}
+
+
+def _clicks_by_minute(batches: Iterable[RawBatch]) -> Counter[int]:
+    """Clicks of a log by minutes since 1970."""
+    counts: Counter[int] = Counter()
+    for batch in batches:
+        names = batch.table.column_names
+        if batch.kind != "events":
+            continue
+        time, empty, bad = to_times(as_array(batch.table["timestamp"]))
+        known = ~(empty | bad)
+        if "clicked" in names:
+            clicked, wrong = to_clicked(as_array(batch.table["clicked"]))
+            known &= (clicked == 1) & ~wrong
+        if "time_known" in names:
+            known &= np.asarray(as_array(batch.table["time_known"]))
+        minutes, number = np.unique(time[known] // 60_000_000, return_counts=True)
+        counts.update(dict(zip(minutes.tolist(), number.tolist(), strict=True)))
+    return counts
+
+
+def propose_split(batches: Iterable[RawBatch]) -> tuple[dict[str, str], str]:
+    """Windows that end with a log and hold enough clicks to tell models apart, and why these.
+
+    Parameters
+    ----------
+    batches : iterable of RawBatch
+        The whole log; of its events the times and the clicks are read.
+    """
+    clicks = _clicks_by_minute(batches)
+    if not clicks:
+        return SHARES, "no click was found: shares of the requests, in order of time"
+    minute, count = (np.array(part) for part in zip(*sorted(clicks.items()), strict=True))
+    total = int(count.sum())
+    lengths = _windows(minute, count)
+    if lengths is not None:
+        names = dict(zip(("train", "validation", "test"), map(duration_text, lengths.windows), strict=True))
+        return names, f"windows that end with the log: {lengths.said(total)}"
+    middle = (count.cumsum() > STRAY * total) & (count.cumsum() <= (1 - STRAY) * total)  # a few events may be months from all others
+    lengths = _windows(minute[middle], count[middle]) if middle.any() else None
+    if lengths is None:
+        return SHARES, f"{total:,} clicks fit no windows of even length: shares of the requests, in order of time"
+    train, validation, test = lengths.windows
+    end = datetime.fromtimestamp(int(minute[middle][-1] + 1) // 60 * 3600, UTC)
+    times = {"train_until": end - test - validation, "validate_until": end - test, "test_until": end}
+    stated = {"train_from": duration_text(train)} | {name: f"{time:%Y-%m-%dT%H:%M}" for name, time in times.items()}
+    return stated, f"windows of the time in which all but a few events are: {lengths.said(total)}"
+
+
+class _Lengths(NamedTuple):
+    """Three windows, train, validation and test, the clicks in each, and how long the log is."""
+
+    windows: tuple[timedelta, timedelta, timedelta]
+    clicks: tuple[int, int, int]
+    span: timedelta
+
+    def said(self, total: int) -> str:
+        hours = self.span / timedelta(hours=1)
+        long = f"{hours / 24:.0f} days" if hours >= 72 else f"{hours:.0f} hours"
+        train, validation, test = self.clicks
+        return f"{train:,}, {validation:,} and {test:,} of its {total:,} clicks, over {long}"
+
+
+def _windows(minute: np.ndarray, count: np.ndarray) -> _Lengths | None:
+    """The shortest windows before the last of some minutes that hold enough clicks; None where none do."""
+    newest, total = int(minute[-1]), int(count.sum())
+    span = timedelta(minutes=newest - int(minute[0]) + 1)
+
+    def clicks_in(begin: timedelta, end: timedelta) -> int:
+        """Between two times before the end of the log, the later one excluded."""
+        ago = newest + 1 - minute
+        return int(count[(ago > begin / MINUTE) & (ago <= end / MINUTE)].sum())
+
+    least = min(CLICKS, total // 10)
+    for window in WINDOWS:
+        lengths = [one for one in WINDOWS if window <= one and one + 2 * window <= span * 1.02]
+        if not lengths:
+            return None
+        test, validation = clicks_in(timedelta(0), window), clicks_in(window, 2 * window)
+        if min(test, validation) >= least:
+            trained = {one: clicks_in(2 * window, 2 * window + one) for one in lengths}
+            train = next((one for one in lengths if trained[one] >= TRAINED), lengths[-1])
+            return _Lengths((train, window, window), (trained[train], validation, test), span)
+    return None

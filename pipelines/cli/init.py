@@ -1,0 +1,169 @@
+"""The commands before the first run: one writes a configuration for the files of a folder, one says what of a log does not fit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import click
+
+from pipelines.cli.options import Options, Place, common
+from pipelines.config.run import load
+from pipelines.errors import ConfigError
+
+EXAMPLE = """# A configuration. This one needs no data: it makes a click log of its own, and `ctr-kd run` takes minutes.
+source:
+  reader: simulated
+
+# Your own log: name its columns (ctr-kd init FOLDER does it for you), and remove the block above.
+# source:
+#   reader: tabular
+#   events: {path: "events/*.parquet", user: user_id, item: item_id, time: timestamp, clicked: clicked, request: request_id}
+#   items: {path: items.parquet, item: item_id, categorical: [category], dense: []}
+#   users: {path: users.parquet, user: user_id, categorical: [age_group]}
+#   context: {categorical: [device], dense: [position]}
+
+# Three windows in order of time, which end with the log.
+split: {train: 9d, validation: 2d, test: 2d}
+
+# All other keys have defaults; this prints them with their meanings:  ctr-kd config conf.yaml
+"""
+
+
+@click.command("init")
+@click.argument("data", type=Place(), required=False)
+@click.option(
+    "--output", type=Place(), default="conf.yaml", show_default=True, help="The file to write; one that is there is never replaced."
+)
+def init_command(data: Path | None, output: Path) -> None:
+    """Write a configuration to start from: for the files in DATA, or without DATA an example.
+
+    Looks at the first rows of the files below a folder, and at the times of all clicks: which files hold events, items and users, which
+    column is what, what is an input and what is not, and which windows hold enough clicks. What it guessed and why stands beside each line;
+    read it over, then run `ctr-kd check`.
+
+    \b
+    Examples:
+      ctr-kd init                                            an example, in conf.yaml
+      ctr-kd init data/shop --output conf/shop.yaml
+    """
+    if output.exists():
+        raise ConfigError(f"{output}: is there already and stays as it is; name another file with --output")
+    text = EXAMPLE if data is None else "\n".join(_lines(data)) + "\n"
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with open(output, "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise ConfigError(f"{output}: is there already and stays as it is; name another file with --output") from None
+    load(output, ())  # what is written can be read
+    click.echo(text, nl=False)
+    folder = "" if data is None else f" --data {data}"
+    click.echo(f"\nwritten to {output}; next: ctr-kd check {output}{folder}", err=True)
+
+
+def _lines(data: Path) -> Iterator[str]:
+    """A configuration for a folder, with what was guessed and why."""
+    from feature_store.config import SourceConfig
+    from feature_store.readers import LOG_READERS
+    from feature_store.readers.base import data_folder
+    from feature_store.readers.proposal import Column, Described, known_layout, propose, propose_split
+
+    reader = known_layout(data_folder(data, "tabular"))
+    if reader is not None:
+        yield f"# The files of {data.name} are laid out as those of {reader}, which has a reader of its own."
+        yield from ("source:", f"  reader: {reader}")
+        known = LOG_READERS[reader](SourceConfig(reader=reader), data)
+        yield from _split(*propose_split(known.read(known.files())))
+        return
+    found = propose(data, lambda line: click.echo(f"init: {line}", err=True))
+
+    def because(columns: Sequence[Column], indent: str) -> Iterator[str]:
+        yield from (f"{indent}#   {column.name}: {column.why}" for column in columns)
+
+    def described(kind: str, of: Described) -> Iterator[str]:
+        yield f"  {kind}s:"
+        yield f"    path: {_text(of.table.pattern)}"
+        yield f"    {kind}: {_text(of.key.name)}  # {of.key.why}"
+        for name, columns in (("categorical", of.categorical), ("dense", of.dense)):
+            if columns:
+                yield f"    {name}: {_list(columns)}"
+                yield from because(columns, "    ")
+        if of.time is not None:
+            yield f"    time: {_text(of.time.name)}  # {of.time.why}"
+        if of.text is not None and kind == "item":
+            yield f"    text: {_text(of.text)}  # titles"
+        if of.left:
+            yield "    # not used:"
+            yield from because(of.left, "    ")
+
+    yield f"# Guessed by ctr-kd init from the files of {data.name}: read each line over, then run ctr-kd check."
+    yield from ("source:", "  reader: tabular", "  events:")
+    yield f"    path: {_text(found.events.pattern)}  # {len(found.events.files)} files"
+    for role, column in found.roles.items():
+        yield f"    {role}: {_text(column.name)}  # {column.why}"
+    if "clicked" not in found.roles:
+        yield "    # no column of clicks was found: every row counts as a click, and what was shown beside it is sampled"
+    if "request" not in found.roles:
+        yield "    # no column names the request (impression) of a row: rows of one user and moment are taken for one"
+    if found.items is not None:
+        yield from described("item", found.items)
+    if found.users is not None:
+        yield from described("user", found.users)
+    if found.categorical or found.dense:
+        yield "  context:  # what is known when a request is made; leave out what is not"
+        for name, columns in (("categorical", found.categorical), ("dense", found.dense)):
+            if columns:
+                yield f"    {name}: {_list(columns)}"
+                yield from because(columns, "    ")
+    if found.left:
+        yield "  # not used:"
+        yield from because(found.left, "  ")
+    for table in found.unknown:
+        yield f"  # nothing is read of {table.pattern} ({', '.join(table.rows.column_names[:8])})"
+    yield from _split(found.split, found.split_why)
+
+
+def _split(windows: Mapping[str, str], why: str) -> Iterator[str]:
+    yield f"# {why}"
+    yield f"split: {{{', '.join(f'{name}: {value}' for name, value in windows.items())}}}"
+
+
+def _text(value: str) -> str:
+    """A text as YAML reads it back; quotes where it could be taken for something else."""
+    plain = value.replace("_", "").replace("-", "").replace("/", "").replace(".", "").isalnum() and value[0].isalpha()
+    return value if plain and value.lower() not in ("true", "false", "yes", "no", "on", "off", "null", "y", "n") else json.dumps(value)
+
+
+def _list(columns: Sequence[object]) -> str:
+    return f"[{', '.join(_text(column.name) for column in columns)}]"  # type: ignore[attr-defined]
+
+
+@click.command("check")
+@common
+def check_command(options: Options) -> None:
+    """Read the first rows of a log, and say all that will not fit, all at once. Nothing is stored.
+
+    Looks at the names of all files' columns and at the first rows of some files: columns that are missing, values that break the contract,
+    clicks that are all alike, a split beyond the log, items and users that nobody describes. Ends with 3 where something does not fit.
+
+    \b
+    Examples:
+      ctr-kd check conf/mine.yaml --data data/mine
+    """
+    from feature_store.readers.first_rows import check_log
+    from feature_store.tables.contracts import DataError
+    from pipelines.stages.ingest import remembered_folder
+
+    config = options.config()
+    found = check_log(config.source, config.need_clicks(), options.data or remembered_folder(options.workspace))
+    for line in found.seen:
+        click.echo(line)
+    for line in found.faults:
+        click.echo(f"does not fit: {line}")
+    for line in found.doubts:
+        click.echo(f"look at this: {line}")
+    if found.faults:
+        raise DataError(f"the log does not fit {options.conf} in {len(found.faults)} ways; the lines above say which")
+    click.echo(f"the first rows fit; next: ctr-kd run {options.conf}")

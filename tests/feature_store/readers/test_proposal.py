@@ -1,0 +1,145 @@
+"""What is guessed of a folder: roles by name and by content, tables by the ids that they describe, windows by the clicks they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from feature_store.config import SourceConfig, SplitConfig
+from feature_store.readers.proposal import known_layout, propose, propose_split
+from feature_store.tables.contracts import DataError, DataFolderError, RawBatch
+
+START = int(datetime(2024, 5, 1, tzinfo=UTC).timestamp())
+
+
+def events(rows: int, days: float = 20, seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {
+            "customer_id": rng.integers(0, 300, rows),
+            "sku": [f"p{n}" for n in rng.integers(0, 50, rows)],
+            "event_time": pd.to_datetime(START + np.sort(rng.integers(0, int(days * 86_400), rows)), unit="s"),
+            "clicked": (rng.random(rows) < 0.3).astype(int),
+            "impression_id": np.arange(rows) // 3,
+            "device": rng.choice(["phone", "desk"], rows),
+            "hour_of_day": rng.integers(0, 24, rows),
+            "position": rng.random(rows),
+            "dwell_seconds": rng.random(rows),
+            "tags": [["a", "b"]] * rows,
+            "country": "de",
+            "cookie": [f"c{n}" for n in range(rows)],
+        }
+    )
+
+
+def names(columns: Sequence[Any]) -> list[str]:
+    return [column.name for column in columns]
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    folder = tmp_path / "shop"
+    (folder / "log").mkdir(parents=True)
+    log = events(6000)
+    for n in range(3):
+        log.iloc[2000 * n : 2000 * (n + 1)].to_parquet(folder / "log" / f"part-{n}.parquet")
+    of_items = [(f"p{n}", since, f"Thing number {n}", "low" if n % 2 else "high", 1.5 * n + day) for n in range(60) for day, since in DAYS]
+    pd.DataFrame(of_items, columns=["product", "valid_from", "title", "shelf", "price"]).to_csv(folder / "prices.csv", index=False)
+    people = pd.DataFrame({"id": range(300), "group": ["a", "b", "c"] * 100, "years": np.arange(300) / 7})
+    people.to_csv(folder / "people.tsv", index=False, sep="\t")
+    (folder / "readme.txt").write_text("no data")
+    return folder
+
+
+DAYS = [(0, "2024-04-01"), (1, "2024-05-05")]
+
+
+def test_a_folder_is_taken_apart(shop: Path) -> None:
+    found = propose(shop)
+    roles = {role: column.name for role, column in found.roles.items()}
+    assert roles == {"user": "customer_id", "item": "sku", "time": "event_time", "clicked": "clicked", "request": "impression_id"}
+    assert found.events.pattern == "log/*.parquet" and len(found.events.files) == 3
+    assert names(found.categorical) == ["device", "hour_of_day"] and names(found.dense) == ["position"]
+    left = {column.name: column.why for column in found.left}
+    assert left["dwell_seconds"].startswith("looks like something that is known after the click")
+    assert "lists" in left["tags"] and "one value" in left["country"] and "too many" in left["cookie"]
+    assert found.items is not None and found.items.key.name == "product" and found.items.table.pattern == "prices.csv"
+    assert found.items.time is not None and found.items.time.name == "valid_from"
+    assert found.items.text == "title" and names(found.items.categorical) == ["shelf"] and names(found.items.dense) == ["price"]
+    assert found.users is not None and found.users.key.name == "id" and found.users.time is None
+    assert names(found.users.categorical) == ["group"] and names(found.users.dense) == ["years"]
+    assert found.split == {"train": "14d", "validation": "3d", "test": "3d"}
+    SplitConfig.model_validate(found.split)
+    source = {
+        "reader": "tabular",
+        "events": {"path": found.events.pattern, **roles},
+        "context": {"categorical": names(found.categorical), "dense": names(found.dense)},
+    }
+    SourceConfig.model_validate(source)
+
+
+def test_a_column_that_is_filled_where_a_row_was_clicked_is_left_out(tmp_path: Path) -> None:
+    log = events(500)
+    log["answer"] = np.where(log["clicked"] == 1, np.arange(500) % 7, np.nan)
+    log.to_csv(tmp_path / "log.csv", index=False)
+    left = {column.name: column.why for column in propose(tmp_path).left}
+    assert "it knows the answer" in left["answer"]
+
+
+def test_clicks_and_times_are_told_by_what_they_hold(tmp_path: Path) -> None:
+    log = events(500)[["customer_id", "sku"]].assign(was_it=[0, 1] * 250, moment=pd.date_range("2024-01-01", periods=500, freq="h"))
+    log.to_parquet(tmp_path / "log.parquet")
+    roles = propose(tmp_path).roles
+    assert (roles["clicked"].name, roles["time"].name) == ("was_it", "moment")
+    assert roles["clicked"].why == "the only column of zeros and ones"
+
+
+def test_folders_are_columns(tmp_path: Path) -> None:
+    log = events(400).drop(columns="event_time")
+    for day in range(1, 5):
+        (tmp_path / f"dt=2024-05-0{day}").mkdir()
+        log.iloc[100 * day - 100 : 100 * day].to_parquet(tmp_path / f"dt=2024-05-0{day}" / "x.parquet")
+    found = propose(tmp_path)
+    assert found.roles["time"].name == "dt" and found.events.pattern == "**/*.parquet"
+
+
+def test_what_cannot_be_told_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DataFolderError, match="holds no file that ends in"):
+        propose(tmp_path)
+    (tmp_path / "a.csv").write_text("x,y\n1,2\n")
+    with pytest.raises(DataError, match=r"no table of events.*a\.csv has no user and no item and no time"):
+        propose(tmp_path)
+    (tmp_path / "b.csv").write_text("")
+    with pytest.raises(DataError, match=r"b\.csv: is empty"):
+        propose(tmp_path)
+
+
+def batch(times: np.ndarray) -> RawBatch:
+    return RawBatch("events", "x", pa.table({"timestamp": times}), np.arange(len(times)), [])
+
+
+def test_windows_hold_enough_clicks_and_stray_events_move_none() -> None:
+    even = START + np.arange(0, 40 * 86_400, 60)  # a click a minute, for forty days
+    assert propose_split([batch(even)])[0] == {"train": "30d", "validation": "1d", "test": "1d"}
+    late = np.append(even, START + 400 * 86_400)
+    split, why = propose_split([batch(late[:30_000]), batch(late[30_000:])])
+    assert split["train_from"] == "30d" and split["test_until"] == "2024-06-09T23:00" and "all but a few" in why
+    SplitConfig.model_validate({**split, "train_from": "30d"})
+    assert propose_split([batch(even[:1])])[0] == {"fractions": "[0.8, 0.1, 0.1]"}
+    assert propose_split([])[0] == {"fractions": "[0.8, 0.1, 0.1]"}
+
+
+@pytest.mark.parametrize(
+    ("file", "reader"), [("behaviors.tsv", "mind"), ("u.data", "movielens"), ("clicks/clicks_hour_001.csv.gz", "globo"), ("log.csv", None)]
+)
+def test_known_layouts(tmp_path: Path, file: str, reader: str | None) -> None:
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).touch()
+    assert known_layout(tmp_path) == reader
