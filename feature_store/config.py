@@ -37,9 +37,19 @@ class ItemColumns(Config):
         default_factory=list,
         description="columns with few values; of candidates and clicked items alike, of a dated table of candidates alone",
     )
+    multi: list[str] = Field(
+        default_factory=list, description="columns that hold several values a row, such as genres: lists, or text with a separator"
+    )
+    separator: str = Field("|", min_length=1, max_length=5, description="what stands between the values of multi, where they are text")
     dense: list[str] = Field(default_factory=list, description=NUMBERS)
     time: str | None = Field(None, description=DATED.format("item"))
     text: str | None = Field(None, description="column with the item's title; kept in the store for people")
+
+    @model_validator(mode="after")
+    def _several_values_always_hold(self) -> ItemColumns:
+        if self.multi and self.time is not None:
+            raise ValueError("multi columns are attributes, which always hold: a dated table (`time`) has categorical and dense ones")
+        return self
 
 
 class UserColumns(Config):

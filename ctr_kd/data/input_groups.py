@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from feature_store.tables.multi_values import named_by
+
 HISTORY, ITEM = "history", "item_id"  # as rows name them; no column of a log may be called so
 
 
@@ -47,10 +49,13 @@ def input_groups(
     ['history', 'item_id', 'topic', 'device', 'item_age', 'item_ctr', 'hour', 'item statistics', 'all statistics']
     """
     groups = {HISTORY: InputGroup((HISTORY,), history=True)}
-    groups |= {name: InputGroup((name,), candidate=(column,)) for column, name in enumerate([ITEM, *tokens[1:]])}
+    places: dict[str, list[int]] = {}
+    for column, name in enumerate([ITEM, *tokens[1:]]):
+        places.setdefault(named_by(name), []).append(column)  # of several values one tells little without the others
+    groups |= {name: InputGroup((name,), candidate=tuple(columns)) for name, columns in places.items()}
     groups |= {name: InputGroup((name,), categorical=(column,)) for column, name in enumerate(categorical)}
     groups |= {name: InputGroup((name,), dense=(column,)) for column, name in enumerate(dense)}
-    together: dict[str, list[str]] = {"all item attributes": list(tokens[1:])}
+    together: dict[str, list[str]] = {"all item attributes": list(places)[1:]}
     for name in statistics:
         key = statistic_key(name, ["item", "user", *tokens[1:], *categorical])
         together.setdefault(f"{key} statistics" if key else name, []).append(name)

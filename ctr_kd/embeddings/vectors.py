@@ -10,6 +10,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from feature_store.tables.multi_values import named_by
+
 Key = tuple[str, str]  # a feature and its value; the feature of an item's own id is ITEM
 ITEM = ""
 UNKNOWN, NOTHING = 0, 1  # rows: of an item that was never met, and of an attribute that is null or was never met, which stays zero
@@ -116,11 +118,11 @@ class Catalogue:
     Parameters
     ----------
     items : pa.Table (items, 1 + attributes)
-        ``item_id`` and attributes, all text.
+        ``item_id`` and attributes, all text; the places of one attribute share its vectors.
     """
 
     def __init__(self, items: pa.Table) -> None:
-        self.features = [ITEM, *items.column_names[1:]]
+        self.features = [ITEM, *map(named_by, items.column_names[1:])]
         self.codes, self.values = [], []  # by feature: the value of each item, -1 without one; and the values
         for name, column in zip(self.features, items.columns, strict=True):
             one = column.combine_chunks()
@@ -131,7 +133,10 @@ class Catalogue:
             else:
                 self.codes.append(np.arange(len(one)))
             self.values.append(one.to_pylist())
-        self._place = {(name, value): n for name, values in zip(self.features, self.values, strict=True) for n, value in enumerate(values)}
+        self._place: dict[Key, list[tuple[int, int]]] = {}  # column and position of each value
+        for number, (name, values) in enumerate(zip(self.features, self.values, strict=True)):
+            for n, value in enumerate(values):
+                self._place.setdefault((name, value), []).append((number, n))
         self.forget()
 
     @property
@@ -147,10 +152,9 @@ class Catalogue:
 
     def locate(self, keys: Sequence[Key], rows: np.ndarray) -> None:
         """Note the rows of keys; those that no item here has are left out."""
-        number = {name: n for n, name in enumerate(self.features)}
         for key, row in zip(keys, rows.tolist(), strict=True):
-            if (place := self._place.get(key)) is not None:
-                self._row[number[key[0]]][place] = row
+            for number, place in self._place.get(key, ()):
+                self._row[number][place] = row
 
     def has(self, key: Key) -> bool:
         """Whether a key is of some item here, or of those of no item."""
@@ -158,11 +162,11 @@ class Catalogue:
 
     def keys(self, items: np.ndarray) -> list[Key]:
         """Keys of items and of all their attributes, each once, the items first and in their order."""
-        keys = []
+        keys: list[Key] = []
         for name, codes, values in zip(self.features, self.codes, self.values, strict=True):
             here = {values[code] for code in np.unique(codes[items]) if code >= 0}
             keys += [(name, value) for value in (sorted(here) if name != ITEM else [values[code] for code in np.unique(items)])]
-        return keys
+        return list(dict.fromkeys(keys))
 
     def rows(self, items: np.ndarray, hidden: np.ndarray | None = None) -> np.ndarray:
         """Rows of the tables whose sum is each item's vector, int64 (..., features).

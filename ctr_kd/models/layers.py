@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 from ctr_kd.data.samples import Signature, table_name
 from feature_store.special_tokens import PAD
+from feature_store.tables.multi_values import named_by
 
 
 class TokenEmbedding(nn.Module):
-    """Sum of the embeddings of a token's features: its id, attributes, time gap.
+    """Sum of the embeddings of a token's features: its id, attributes, time gap. The places of one attribute share a table.
 
     Parameters
     ----------
@@ -25,11 +26,14 @@ class TokenEmbedding(nn.Module):
     def __init__(self, sizes: dict[str, int], width: int, std: float | None = None) -> None:
         super().__init__()
         self.tables = nn.ModuleDict()
+        own: dict[str, str] = {}
         for place, (name, size) in enumerate(sizes.items()):
             # a name with a dot, or that of a method of Torch's modules, as "type" is, cannot be that of a table
             odd = "." in name or hasattr(self.tables, name) or name.startswith("feature ")
-            self.tables[table_name(place) if odd else name] = nn.Embedding(size, width, padding_idx=PAD)
-        for table in self.embeddings():
+            first = self.tables[own[named_by(name)]] if named_by(name) in own else None
+            own[name] = table_name(place) if odd or first is not None else name
+            self.tables[own[name]] = nn.Embedding(size, width, padding_idx=PAD) if first is None else first
+        for table in dict.fromkeys(self.embeddings()):
             nn.init.normal_(table.weight, std=std if std is not None else 0.02 if width >= 64 else 0.05)
         self.zero_padding()
 

@@ -16,6 +16,7 @@ from feature_store.engines import Engine, open_engine
 from feature_store.store.store import Store
 from feature_store.tables.column_names import check_names
 from feature_store.tables.contracts import LogContract, NotIngested
+from feature_store.tables.multi_values import spread
 
 
 def microseconds(time: datetime) -> int:
@@ -71,6 +72,8 @@ class Log:
         The log holds the probability of each click.
     facts : tuple of LogFacts
         Of items and of users, where there are any.
+    item_multi : tuple of str
+        Those of the item attributes that hold several values; see :mod:`feature_store.tables.multi_values`.
     """
 
     has_impressions: bool
@@ -80,6 +83,7 @@ class Log:
     user_attributes: tuple[str, ...]
     oracle: bool
     facts: tuple[LogFacts, ...] = ()
+    item_multi: tuple[str, ...] = ()
 
     @property
     def context(self) -> dict[str, str]:
@@ -178,6 +182,7 @@ def offered(contract: LogContract) -> Log:
             for kind, of in (("item", contract.item_facts), ("user", contract.user_facts))
             if of is not None
         ),
+        item_multi=tuple(contract.item_multi),
     )
 
 
@@ -193,7 +198,7 @@ def described_items(engine: Engine, log: Log) -> pa.Table:
     """``item_id`` and the attributes of all items, as text and in the order of their codes; see :func:`load_log`."""
     attributes = "".join(f", cast(attribute_{n} as string) as attribute_{n}" for n in range(len(log.item_attributes)))
     items = engine.fetch(f"select item_code, cast(item_id as string) as item_id{attributes} from items", by=["item_code"])
-    return items.drop_columns(["item_code"]).rename_columns(["item_id", *log.item_attributes])
+    return spread(items.drop_columns(["item_code"]).rename_columns(["item_id", *log.item_attributes]), log.item_multi)
 
 
 def load_log(

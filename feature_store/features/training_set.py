@@ -32,6 +32,7 @@ from feature_store.features.vocabulary import fit_vocabularies
 from feature_store.store.store import Store
 from feature_store.tables.contracts import ContextNames, DataError
 from feature_store.tables.json_files import write_json
+from feature_store.tables.multi_values import named_by, spread
 
 
 def assemble(
@@ -96,7 +97,8 @@ def assemble(
         vocabulary = fit_vocabularies(engine, log, split, config.vocabulary)
         if continuation is not None:
             vocabulary = continuation.grown(vocabulary, config.vocabulary.max_size)
-        _write_entities(engine, log, output)
+        item_attributes = _write_entities(engine, log, output)
+        vocabulary |= {name: vocabulary[named_by(name)] for name in item_attributes}  # all places of a column have its values
         known = item_in_vocabulary(engine, vocabulary["item"])
         newest = engine.rows("select max(timestamp) from log")[0][0]
         unknown_time = engine.rows("select count(*) from log where not time_known")[0][0]
@@ -132,7 +134,7 @@ def assemble(
         candidates=_describe_candidates(config, maker, writer) if sampled else CandidateSummary(sampled=False),
         statistics=names,
         context=ContextNames(categorical=[*log.categorical, *log.categorical_facts], dense=list(log.dense)),
-        item_attributes=list(log.item_attributes),
+        item_attributes=item_attributes,
         user_attributes=list(log.user_attributes),
         history=HistoryLimits(max_length=config.history.max_length, min_length=config.history.min_length),
         has_impressions=log.has_impressions,
@@ -158,7 +160,13 @@ def item_in_vocabulary(engine: Engine, tokens: list[str]) -> np.ndarray:
     return np.asarray(pc.is_in(ids["id"], pa.array(tokens, pa.string())))
 
 
-def _write_entities(engine: Engine, log: Log, output: Path) -> None:
+def _write_entities(engine: Engine, log: Log, output: Path) -> list[str]:
+    """Write items and users; the attributes of items, those of several values in columns of their own for each place."""
+    found: list[str] = []
     for kind, attributes in (("item", log.item_attributes), ("user", log.user_attributes)):
         table = engine.fetch(f"select * from {kind}s", by=[f"{kind}_code"]).rename_columns(["code", f"{kind}_id", *attributes])
+        if kind == "item":
+            table = spread(table, log.item_multi)
+            found = table.column_names[2:]
         pq.write_table(table, output / f"{kind}s.parquet", compression="zstd", store_schema=False)
+    return found

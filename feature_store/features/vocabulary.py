@@ -6,6 +6,7 @@ from feature_store.config import VocabularyConfig
 from feature_store.engines import Engine
 from feature_store.features.event_log import Log
 from feature_store.features.time_split import Split
+from feature_store.tables.multi_values import count_values
 
 
 def fit_vocabularies(engine: Engine, log: Log, split: Split, config: VocabularyConfig) -> dict[str, list[str]]:
@@ -31,6 +32,13 @@ def fit_vocabularies(engine: Engine, log: Log, split: Split, config: VocabularyC
         attribute) is refused when the log is described.
     """
 
+    def values(expression: str, counted: str) -> list[str]:
+        """Tokens of a column whose rows hold several values each."""
+        counts = engine.rows(
+            f"select cast({expression} as string) as cell, count(*) as n from {counted} and {expression} is not null group by {expression}"
+        )
+        return [value for value, count in count_values(counts) if count >= config.min_count][: config.max_size]
+
     def tokens(expression: str, counted: str) -> list[str]:
         return [
             token
@@ -49,7 +57,8 @@ def fit_vocabularies(engine: Engine, log: Log, split: Split, config: VocabularyC
     start = "" if split.train_from is None else f" and r.timestamp >= {split.train_from}"
     shown = f"requests r join users u on u.user_code = r.user_code where r.timestamp < {split.train_until}{start}"
     vocabulary = {"item": tokens("i.item_id", clicked)}
-    vocabulary |= {name: tokens(f"i.attribute_{n}", clicked) for n, name in enumerate(log.item_attributes)}
+    for n, name in enumerate(log.item_attributes):
+        vocabulary[name] = (values if name in log.item_multi else tokens)(f"i.attribute_{n}", clicked)
     vocabulary |= {name: tokens(f"r.context_{n}", shown) for n, name in enumerate(log.categorical)}
     vocabulary |= {name: tokens(f"u.attribute_{n}", shown) for n, name in enumerate(log.user_attributes)}
     for facts in log.facts:

@@ -86,6 +86,7 @@ class MovieLensReader:
         return log_contract(
             has_impressions=True,
             item_attributes=("release_year", "genre") if "items" in kinds else (),
+            item_multi=("genre",) if "items" in kinds else (),
             user_attributes=("age", "gender", "occupation") if "users" in kinds else (),
         )
 
@@ -120,7 +121,7 @@ def _as_text(table: pa.Table, name: str) -> pa.Array:
 
 
 def _item_columns(table: pa.Table) -> dict[str, Any]:
-    """Release year and first genre, from whichever columns the layout has."""
+    """Release year and genres, from whichever columns the layout has."""
     columns: dict[str, Any] = {"item_id": table["item_id"], "title": table["title"]}
     if "release_year" in table.column_names:
         columns["release_year"] = table["release_year"]
@@ -128,10 +129,10 @@ def _item_columns(table: pa.Table) -> dict[str, Any]:
         dated = _as_text(table, "released") if "released" in table.column_names else _as_text(table, "title")
         columns["release_year"] = pc.struct_field(pc.extract_regex(dated, r"(?P<year>\d{4})\)?\s*$"), "year")
     if "genres" in table.column_names:  # Animation|Children's, or Animation Children's
-        columns["genre"] = pc.struct_field(pc.extract_regex(_as_text(table, "genres"), r"^(?P<first>[^| ]+)"), "first")
+        columns["genre"] = pc.split_pattern_regex(_as_text(table, "genres"), r"[| ]+")
     else:
-        flags = [pc.equal(_as_text(table, name), "1") for name in GENRES]
-        columns["genre"] = pc.case_when(pc.make_struct(*flags, field_names=list(GENRES)), *[pa.scalar(name) for name in GENRES])
+        flags = [pc.fill_null(pc.equal(_as_text(table, name), "1"), False).to_pylist() for name in GENRES]
+        columns["genre"] = pa.array([[name for name, flag in zip(GENRES, row, strict=True) if flag] for row in zip(*flags, strict=True)])
     return columns
 
 

@@ -19,7 +19,18 @@ import pyarrow.compute as pc
 
 from feature_store.config_types import duration_text, parse_duration
 from feature_store.readers.base import ENDINGS, data_files, file_columns, partition_values, read_partitioned, relative
-from feature_store.tables.casting import EARLIEST, MICROSECOND, as_array, to_categories, to_clicked, to_ids, to_numbers, to_times
+from feature_store.tables.casting import (
+    EARLIEST,
+    MICROSECOND,
+    as_array,
+    is_text,
+    to_categories,
+    to_clicked,
+    to_ids,
+    to_numbers,
+    to_text,
+    to_times,
+)
 from feature_store.tables.contracts import DataError, DataFolderError, RawBatch
 
 FILES_READ = 3  # of each group, whose first rows are looked at
@@ -93,7 +104,7 @@ class Described:
     key : Column
     time : Column, optional
         Where one id has several rows.
-    categorical, dense : list of Column
+    categorical, multi, dense : list of Column
     text : str, optional
         Titles.
     left : list of Column
@@ -104,6 +115,7 @@ class Described:
     key: Column
     time: Column | None
     categorical: list[Column] = field(default_factory=list)
+    multi: list[Column] = field(default_factory=list)
     dense: list[Column] = field(default_factory=list)
     text: str | None = None
     left: list[Column] = field(default_factory=list)
@@ -168,7 +180,9 @@ def propose(data: Path, report: Callable[[str], object] = lambda line: None) -> 
     events, roles = _events(tables, data)
     proposal = Proposal(events, roles)
     taken = {column.name for column in roles.values()}
-    proposal.categorical, proposal.dense, _, proposal.left = _inputs(events.rows, taken, _clicked(events.rows, roles))
+    inputs = _inputs(events.rows, taken, _clicked(events.rows, roles))
+    proposal.categorical, proposal.dense = inputs.categorical, inputs.dense
+    proposal.left = [*inputs.left, *(Column(column.name, f"{column.why}: only tables of items may have such") for column in inputs.multi)]
     others = [table for table in tables if table is not events]
     proposal.items, others = _described(others, events.values(roles["item"].name), "item")
     proposal.users, others = _described(others, events.values(roles["user"].name), "user")
@@ -317,50 +331,59 @@ def _clicked(rows: pa.Table, roles: Mapping[str, Column]) -> np.ndarray | None:
     return to_clicked(as_array(rows[roles["clicked"].name]))[0] == 1 if "clicked" in roles else None
 
 
-def _inputs(
-    rows: pa.Table, taken: set[str], clicked: np.ndarray | None = None
-) -> tuple[list[Column], list[Column], str | None, list[Column]]:
-    """Categorical and dense columns, the one that holds titles, and those that are of no use, each with the reason."""
-    categorical: list[Column] = []
-    dense: list[Column] = []
-    left: list[Column] = []
-    title: str | None = None
+class _Inputs(NamedTuple):
+    """Columns by what they could be an input as, each with the reason; ``title`` holds one name at most."""
+
+    categorical: list[Column]
+    multi: list[Column]
+    dense: list[Column]
+    title: list[str]
+    left: list[Column]
+
+
+def _inputs(rows: pa.Table, taken: set[str], clicked: np.ndarray | None = None) -> _Inputs:
+    """What the columns of a table could be an input as; ``clicked`` (rows,) says what none of them may know."""
+    found = _Inputs([], [], [], [], [])
     for name in rows.column_names:
         if name in taken:
             continue
         column, lower = as_array(rows[name]), name.lower()
         kind = column.type
+        pieces = _pieces(column)
+        if pieces is not None and pieces <= MANY:
+            found.multi.append(Column(name, f"several values a row, {pieces:,} different ones in {rows.num_rows:,} rows"))
+            continue
         if pa.types.is_nested(kind):
-            left.append(
-                Column(name, f"holds {'lists' if pa.types.is_list(kind) or pa.types.is_large_list(kind) else kind}, which no model reads")
-            )
+            found.left.append(Column(name, f"holds {kind}, which no model reads"))
             continue
         if re.search(AFTER, lower):
-            left.append(
+            found.left.append(
                 Column(name, "looks like something that is known after the click only; what is not known at a request must not be read")
             )
             continue
         if clicked is not None and 0 < column.null_count < len(column) and np.array_equal(np.asarray(column.is_valid()), clicked):
-            left.append(Column(name, "is filled where a row was clicked and nowhere else: it knows the answer"))
+            found.left.append(Column(name, "is filled where a row was clicked and nowhere else: it knows the answer"))
             continue
         text, bad = to_categories(column)
         values = text.filter(pa.array(~bad)).drop_null()
         count = pc.count_distinct(values).as_py()
         if count < 2:
-            left.append(Column(name, "has one value or none in the rows that were looked at"))
-        elif title is None and count > TITLES and re.search(r"title|name|headline", lower) and not _is_number(column):
-            title = name
+            found.left.append(Column(name, "has one value or none in the rows that were looked at"))
+        elif not found.title and count > TITLES and re.search(r"title|name|headline", lower) and not _is_number(column):
+            found.title.append(name)
         elif _is_number(column) and (count > FEW or _has_fractions(column)):
-            (left if _is_unique(count, len(values)) and pa.types.is_integer(kind) else dense).append(
+            (found.left if _is_unique(count, len(values)) and pa.types.is_integer(kind) else found.dense).append(
                 Column(name, f"numbers, {count:,} different ones in {rows.num_rows:,} rows")
             )
         elif count <= MANY and count <= max(2, len(values) / 2):
-            categorical.append(Column(name, f"{count:,} different values in {rows.num_rows:,} rows"))
+            found.categorical.append(Column(name, f"{count:,} different values in {rows.num_rows:,} rows"))
         elif _is_number(column) and not _is_unique(count, len(values)):
-            dense.append(Column(name, f"numbers, {count:,} different ones in {rows.num_rows:,} rows"))
+            found.dense.append(Column(name, f"numbers, {count:,} different ones in {rows.num_rows:,} rows"))
         else:
-            left.append(Column(name, f"{count:,} different values in {rows.num_rows:,} rows: too many to learn from, too few rows of each"))
-    return categorical, dense, title, left
+            found.left.append(
+                Column(name, f"{count:,} different values in {rows.num_rows:,} rows: too many to learn from, too few rows of each")
+            )
+    return found
 
 
 def _is_number(column: pa.Array) -> bool:
@@ -371,6 +394,22 @@ def _is_number(column: pa.Array) -> bool:
     except TypeError:
         return False
     return not bad.any()
+
+
+def _pieces(column: pa.Array) -> int | None:
+    """How many different values the lists of a column, or its texts between bars, hold; None where it holds neither."""
+    kind = column.type
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        if not (is_text(kind.value_type) or pa.types.is_integer(kind.value_type)):
+            return None
+        return int(pc.count_distinct(pc.list_flatten(column)).as_py())
+    try:
+        text = to_text(column)[0].drop_null()
+    except TypeError:
+        return None
+    if not len(text) or pc.mean(pc.match_substring(text, "|").cast(pa.float64())).as_py() < 0.1:
+        return None
+    return int(pc.count_distinct(pc.list_flatten(pc.split_pattern(text, "|"))).as_py())
 
 
 def _has_fractions(numbers: pa.Array) -> bool:
@@ -402,12 +441,15 @@ def _described(tables: Sequence[Table], ids: pa.Array, kind: str) -> tuple[Descr
         next((one for one in table.rows.column_names if one != name and _are_times(as_array(table.rows[one]))), None) if several else None
     )
     dated = None if time is None else Column(time, f"one {kind} has several rows: each holds from this time on")
-    categorical, dense, title, left = _inputs(table.rows, {name} | ({time} if time else set()))
+    inputs = _inputs(table.rows, {name} | ({time} if time else set()))
+    categorical, multi, dense, title, left = inputs
+    if kind == "user" or time is not None:
+        left += [Column(column.name, f"{column.why}: only undated tables of items may have such") for column in multi]
+        multi = []
     if several and time is None:
         left.append(Column(name, f"warning: one {kind} has several rows and no column says from when on; the last one of each counts"))
-    described = Described(
-        table, Column(name, f"describes {share:.0%} of the {kind}s that were looked at"), dated, categorical, dense, title, left
-    )
+    key = Column(name, f"describes {share:.0%} of the {kind}s that were looked at")
+    described = Described(table, key, dated, categorical, multi, dense, title[0] if title else None, left)
     return described, [one for one in tables if one is not table]
 
 
@@ -415,7 +457,7 @@ def _without_twins(proposal: Proposal) -> None:
     """Of columns that are called the same, of the log and of its tables, one stays: no two may have one name."""
     seen = {column.name.lower() for column in (*proposal.categorical, *proposal.dense)}
     for described in (proposal.items, proposal.users):
-        for columns in () if described is None else (described.categorical, described.dense):
+        for columns in () if described is None else (described.categorical, described.multi, described.dense):
             for column in [column for column in columns if column.name.lower() in seen]:
                 columns.remove(column)
                 assert described is not None  # noqa: S101

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+
 from feature_store.config import EventColumns, ItemColumns, SourceConfig, UserColumns
 from feature_store.readers.base import (
     ENDINGS,
@@ -17,7 +19,9 @@ from feature_store.readers.base import (
     reader_fingerprint,
     relative,
 )
+from feature_store.tables.casting import as_array, to_text
 from feature_store.tables.contracts import DataError, DataFolderError, EntityFacts, Kind, LogContract, RawBatch, log_contract, nearest
+from feature_store.tables.multi_values import separated
 
 
 class TabularReader:
@@ -69,7 +73,8 @@ class TabularReader:
             has_impressions=self._events.clicked is not None,
             categorical=self._context.categorical,
             dense=self._context.dense,
-            item_attributes=items.attributes,
+            item_attributes=[*items.attributes, *([] if self._items is None else self._items.multi)],
+            item_multi=[] if self._items is None else self._items.multi,
             user_attributes=users.attributes,
             item_facts=items.facts,
             user_facts=users.facts,
@@ -96,7 +101,19 @@ class TabularReader:
         kinds = self.kinds()
         for path in files:
             kind = kinds.get(path, "events")
-            yield from read_partitioned(path, relative(path, self._data), kind, self._columns(kind))
+            for batch in read_partitioned(path, relative(path, self._data), kind, self._columns(kind)):
+                yield batch._replace(table=self._with_lists(batch.table)) if kind == "items" else batch
+
+    def _with_lists(self, items: pa.Table) -> pa.Table:
+        """Items whose columns of several values hold lists, also where they were text."""
+        if self._items is None:
+            return items
+        for name in self._items.multi:
+            column = as_array(items[name])
+            if not pa.types.is_nested(column.type):
+                text, _ = to_text(column)
+                items = items.set_column(items.column_names.index(name), name, separated(text, self._items.separator))
+        return items
 
     def _columns(self, kind: Kind) -> dict[str, str]:
         """Columns of a file, by their names in the contract."""
@@ -126,7 +143,10 @@ class _Entity(NamedTuple):
 
 def _settings(block: EventColumns | ItemColumns | UserColumns) -> dict[str, Any]:
     """What of a block is part of a log's identity: not which files there are, nor newer keys that say nothing."""
-    return {name: value for name, value in block.model_dump(exclude={"path"}).items() if value or name not in ("dense", "time")}
+    values = {name: value for name, value in block.model_dump(exclude={"path"}).items() if value or name not in ("dense", "time", "multi")}
+    if "multi" not in values:
+        values.pop("separator", None)
+    return values
 
 
 def _columns(block: ItemColumns | UserColumns) -> dict[str, str]:
@@ -134,4 +154,6 @@ def _columns(block: ItemColumns | UserColumns) -> dict[str, str]:
     columns = {"item_id": block.item} if isinstance(block, ItemColumns) else {"user_id": block.user}
     columns |= {} if block.time is None else {"timestamp": block.time}
     columns |= {name: name for name in (*block.categorical, *block.dense)}
-    return columns | ({"title": block.text} if isinstance(block, ItemColumns) and block.text else {})
+    if isinstance(block, ItemColumns):
+        columns |= {name: name for name in block.multi} | ({"title": block.text} if block.text else {})
+    return columns

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
+from pydantic import Field
 
 from feature_store.config import SourceConfig
 from feature_store.tables.casting import (
@@ -32,6 +33,7 @@ from feature_store.tables.casting import (
     to_times,
 )
 from feature_store.tables.json_models import JsonModel
+from feature_store.tables.multi_values import MOST, to_value_sets
 
 Kind = Literal["events", "items", "users", "texts"]
 
@@ -148,6 +150,8 @@ class LogContract(JsonModel):
         The log holds the probability of each click.
     item_facts, user_facts : EntityFacts, optional
         None where there are none.
+    item_multi : list of str
+        Those of the item attributes whose rows hold several values; see :mod:`feature_store.tables.multi_values`.
     """
 
     has_impressions: bool
@@ -157,6 +161,7 @@ class LogContract(JsonModel):
     oracle: bool
     item_facts: EntityFacts | None = None
     user_facts: EntityFacts | None = None
+    item_multi: list[str] = Field(default_factory=list)
 
     def facts(self, kind: Kind) -> EntityFacts:
         """Those of a table."""
@@ -180,6 +185,7 @@ def log_contract(
     user_attributes: Iterable[str] = (),
     item_facts: EntityFacts | None = None,
     user_facts: EntityFacts | None = None,
+    item_multi: Sequence[str] = (),
     oracle: bool = False,
 ) -> LogContract:
     """The part of ``_contract.json`` that a reader knows; ingestion adds the types of the ids.
@@ -189,9 +195,9 @@ def log_contract(
     >>> log_contract(has_impressions=False, categorical=["device"]).context
     ContextNames(categorical=['device'], dense=[])
     """
-    facts = {"item_facts": item_facts, "user_facts": user_facts}
+    rarer = {"item_facts": item_facts, "user_facts": user_facts, "item_multi": list(item_multi) or None}
     return LogContract(
-        **{name: found for name, found in facts.items() if found is not None},  # a log without any says nothing of them
+        **{name: found for name, found in rarer.items() if found is not None},  # a log without any says nothing of them
         has_impressions=has_impressions,
         context=ContextNames(categorical=list(categorical), dense=list(dense)),
         item_attributes=list(item_attributes),
@@ -325,7 +331,10 @@ class ContractCheck:
         table = {key: columns.ids(key)}
         if facts.dated:
             table["timestamp"] = pa.array(self._times(columns, "timestamp", batch.file)).cast(MICROSECOND)
-        table |= self._categories(columns, (*attributes, *facts.categorical)) | {name: columns.numbers(name) for name in facts.dense}
+        multi = self._contract.item_multi if batch.kind == "items" else []
+        single = [name for name in (*attributes, *facts.categorical) if name not in multi]
+        table |= self._categories(columns, single) | {name: columns.value_sets(name) for name in multi}
+        table |= {name: columns.numbers(name) for name in facts.dense}
         return table | ({"title": columns.texts("title", to_text)} if batch.kind == "items" else {})
 
     def _categories(self, columns: _Columns, names: Iterable[str]) -> dict[str, pa.Array]:
@@ -389,6 +398,13 @@ class _Columns:
             return pa.nulls(len(self.bad), pa.string())
         values, bad = self.cast(name, cast)
         self.reject(bad, f"{name} is not UTF-8")
+        return values
+
+    def value_sets(self, name: str) -> pa.Array:
+        if name not in self:
+            return pa.nulls(len(self.bad), pa.string())
+        values, bad = self.cast(name, to_value_sets)
+        self.reject(bad, f"{name} holds more than {MOST} values, or one that is not UTF-8")
         return values
 
     def numbers(self, name: str) -> pa.Array:

@@ -86,7 +86,7 @@ def _lines(data: Path) -> Iterator[str]:
         yield f"  {kind}s:"
         yield f"    path: {_text(of.table.pattern)}"
         yield f"    {kind}: {_text(of.key.name)}  # {of.key.why}"
-        for name, columns in (("categorical", of.categorical), ("dense", of.dense)):
+        for name, columns in (("categorical", of.categorical), ("multi", of.multi), ("dense", of.dense)):
             if columns:
                 yield f"    {name}: {_list(columns)}"
                 yield from because(columns, "    ")

@@ -24,6 +24,7 @@ from feature_store.store.store import Store
 from feature_store.tables.contracts import DataError
 from feature_store.tables.files import sha256_of, sync
 from feature_store.tables.json_files import digest_of, load_json, write_json
+from feature_store.tables.multi_values import spread
 from feature_store.tables.parquet_files import read_parquet
 from pipelines.workspace.context import RunContext
 from pipelines.workspace.retention import VECTORS
@@ -154,8 +155,9 @@ def known_items(folder: FactsFolder, workspace: Path) -> pa.Table:
     facts = folder.read()
     entries = [] if facts is None else list(since_all(facts.entries, facts.entries[-1].until)) if facts.entries else []
     met = {value for entry in entries for feature, value in folder.load(entry).rows.keys if feature == ITEM and value.strip("\0")}
+    store = Store(workspace / "store")
     try:
-        file = Store(workspace / "store").items_file()
+        file, multi = store.items_file(), store.log_contract.item_multi
     except DataError:  # a server's workspace need not have the log
         file = None
     if file is None:
@@ -165,7 +167,7 @@ def known_items(folder: FactsFolder, workspace: Path) -> pa.Table:
     ids = pa.array(sorted(met | set(known.to_pylist())), pa.string())
     place = pc.index_in(ids, value_set=known)
     names = [name for name in described.column_names if name != "item_id"]
-    return pa.table({"item_id": ids} | {name: described[name].cast(pa.string()).take(place) for name in names})
+    return spread(pa.table({"item_id": ids} | {name: described[name].cast(pa.string()).take(place) for name in names}), multi)
 
 
 def stale_time(block: int, refresh: int) -> int:

@@ -22,13 +22,14 @@ CONF = """
 source:
   reader: tabular
   events: {path: "*.parquet", user: user, item: item, time: time, clicked: clicked, request: request}
+  items: {path: items.csv, item: item, multi: [tags]}
 split: {fractions: [0.6, 0.2, 0.2]}
 history: {max_length: 6}
 EMBEDDINGS
 statistics: {auto: false}
 pretrain: {encoder: {width: 8, layers: 1}, training: {epochs: 1, batch_size: 64}}
 finetune: {training: {epochs: 2, batch_size: 64, learning_rate: 1.0e-2}}
-distill: {student: {width: 4, hidden: 8}, training: {epochs: 8, batch_size: 64, learning_rate: 1.0e-2}, transfer: {amount: 0.1}}
+distill: {student: {width: 4, hidden: 16}, training: {epochs: 8, batch_size: 64, learning_rate: 1.0e-2}, transfer: {amount: 0.1}}
 evaluate: {bootstrap: 20, boosted_trees: false, importance_rows: 0}
 register: {auc_min: 0, calibration_error_max: 1}
 """
@@ -58,6 +59,8 @@ def workspace(tmp_path: Path, mlflow_database: Path) -> Workspace:
     made.conf.write_text(CONF.replace("EMBEDDINGS", EMBEDDINGS))
     (tmp_path / "data").mkdir()
     write_log(tmp_path / "data" / "events-0.parquet", range(800))
+    tags = "".join(f"{item},{'even' if item % 2 == 0 else 'odd'}{'|few' * (item % 3)}\n" for item in range(16))
+    (tmp_path / "data" / "items.csv").write_text("item,tags\n" + tags.replace("|few|few", "|few|some"))
     return made
 
 
@@ -71,6 +74,9 @@ def test_vectors_are_the_same_in_training_and_in_production(
     (rows,) = workspace.path.glob("artifacts/ingest/*/rows.parquet")
     assembled, columns = pq.read_table(rows), list(vector_columns(8 if vectors else 0))
     assert ClickSummary.read(rows.parent).statistics[-len(columns) :] == assembled.column_names[-len(columns) :] == columns
+    items = pq.read_table(rows.with_name("items.parquet"))
+    assert items.column_names == ["code", "item_id", "tags", "tags[2]", "tags[3]"]
+    assert items.slice(5, 1).to_pylist() == [{"code": 5, "item_id": 5, "tags": "odd", "tags[2]": "few", "tags[3]": "some"}]
     assert assembled[PRODUCT].null_count < assembled.num_rows / 4  # only the first clicks of each user have none before them
     age, split = assembled[AGE].to_numpy(), assembled["split"].to_numpy(zero_copy_only=False)
     assert 0 < np.mean(age[split == "train"] > HOUR) < 0.2  # as if refreshes had been missed

@@ -39,7 +39,7 @@ def products(clicks: ClickSequences, folder: Path, moments: np.ndarray, config: 
     history = np.tile(np.array([0, 1, 2, -1, -1], np.int32), (len(moments), 1))
     request = np.repeat(np.arange(len(moments)), items)
     asked = Requests(moments, moments, history, request, np.tile(np.arange(items, dtype=np.int32), len(moments)))
-    return VectorsAsOf(FactsFolder(folder, "these"), config, LENGTH, clicks.items).products(asked).product.reshape(len(moments), items)
+    return VectorsAsOf(FactsFolder(folder, "these"), config, LENGTH, clicks.items).of(asked).product.reshape(len(moments), items)
 
 
 @settings(max_examples=10, deadline=None)
@@ -141,7 +141,7 @@ def test_a_coin_flip_cannot_be_foreseen(tmp_path: Path) -> None:
             np.repeat(np.arange(len(mine)), 2),
             np.tile(both, len(mine)),
         )
-        found = vectors.products(asked).product.reshape(-1, 2)
+        found = vectors.of(asked).product.reshape(-1, 2)
         clicked, other = (
             found[np.arange(len(mine)), side]
             for side in ((clicks.item[mine] == both[1]).astype(int), (clicks.item[mine] == both[0]).astype(int))
@@ -165,7 +165,7 @@ def test_what_users_like_is_learned(tmp_path: Path) -> None:
     even = np.tile(np.array([0, 2, 4, 6, 8], np.int32), (1, 1))
     moment = np.array([START + 49 * HOUR])
     asked = Requests(moment, moment, even, np.zeros(items, np.int64), np.arange(items, dtype=np.int32))
-    found = VectorsAsOf(FactsFolder(tmp_path, "these"), CONFIG, LENGTH, clicks.items).products(asked).product
+    found = VectorsAsOf(FactsFolder(tmp_path, "these"), CONFIG, LENGTH, clicks.items).of(asked).product
     assert found[::2].min() > found[1::2].max()
 
 
@@ -273,7 +273,7 @@ def test_an_unseen_item_is_known_by_its_attribute(tmp_path: Path) -> None:
     asked_items = np.array([names.index(name) for name in ("x_even", "x_none", "x_odd")], np.int32)
     history = np.array([[0, 2, 4, 6, 8]], np.int32)
     asked = Requests(np.array([new]), np.array([new]), history, np.zeros(3, np.int64), asked_items)
-    even, _, odd = VectorsAsOf(FactsFolder(tmp_path, "these"), CONFIG, LENGTH, clicks.items).products(asked).product
+    even, _, odd = VectorsAsOf(FactsFolder(tmp_path, "these"), CONFIG, LENGTH, clicks.items).of(asked).product
     assert even > odd
 
 
@@ -284,7 +284,7 @@ def test_without_history_or_before_the_first_block_nothing_is_said(tmp_path: Pat
     moment = np.array([START + 50 * HOUR, START - HOUR, START + 50 * HOUR])
     none, some = np.full(LENGTH, -1, np.int32), np.array([0, 1, -1, -1, -1], np.int32)
     asked = Requests(moment, moment, np.stack([none, some, some]), np.arange(3), np.zeros(3, np.int32))
-    found = vectors.products(asked)
+    found = vectors.of(asked)
     assert np.isnan(found.product).tolist() == [True, True, False]
     assert np.isnan(found.age).tolist() == [False, True, False]
 
@@ -306,7 +306,7 @@ def test_missed_refreshes_are_older_vectors_and_their_age(tmp_path: Path) -> Non
 
     def read(as_of: int) -> tuple[list[float], list[float]]:
         asked = Requests(moment, np.array([as_of]), history, np.zeros(4, np.int64), np.arange(4, dtype=np.int32))
-        return vectors.products(asked).product.tolist(), vectors.products(asked).age.tolist()
+        return vectors.of(asked).product.tolist(), vectors.products(asked).age.tolist()
 
     assert read(moment[0])[1] == [90.0] * 4
     assert read(moment[0] - 5 * HOUR)[1] == [5 * 3600 + 90.0] * 4
@@ -323,7 +323,7 @@ def test_going_back_in_time_begins_anew(tmp_path: Path) -> None:
     def at(hour: int) -> np.ndarray:
         history = np.array([[0, 1, 2, -1, -1]], np.int32)
         moment = np.array([START + hour * HOUR])
-        return vectors.products(Requests(moment, moment, history, np.zeros(4, np.int64), np.arange(4, dtype=np.int32))).product
+        return vectors.of(Requests(moment, moment, history, np.zeros(4, np.int64), np.arange(4, dtype=np.int32))).product
 
     early = at(20)
     at(60)

@@ -62,3 +62,18 @@ def test_token_features_may_have_any_name_and_usual_ones_stay_those_of_their_tab
     other.load_state_dict(table.state_dict())
     tokens = torch.tensor([[3, 2, 1, 4, 2, 5, 1, 20]])
     assert torch.equal(other(tokens), table(tokens))
+
+
+def test_the_places_of_one_attribute_share_a_table_whose_vectors_are_summed() -> None:
+    torch.manual_seed(0)
+    embedding = TokenEmbedding({"item": 9, "tag": 8, "tag[2]": 8, "tag[3]": 8, "a[2]": 8}, 4)
+    first, *places, other = embedding.embeddings()
+    assert places[0] is places[1] is places[2] is not first and other is not places[0]
+    assert len(list(embedding.parameters())) == 3  # each once
+    tokens = torch.tensor([[5, 6, 7, PAD, PAD], [5, 7, 6, PAD, PAD], [5, 6, PAD, PAD, PAD]])
+    found = embedding(tokens)
+    assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
+    assert torch.allclose(found[0], first.weight[5] + places[0].weight[6] + places[0].weight[7])
+    again = TokenEmbedding({"item": 9, "tag": 8, "tag[2]": 8, "tag[3]": 8, "a[2]": 8}, 4)
+    again.load_state_dict(embedding.state_dict())
+    assert torch.equal(again(tokens), found)
