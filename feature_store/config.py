@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -47,17 +47,32 @@ class ItemColumns(Config):
 
     @model_validator(mode="after")
     def _several_values_always_hold(self) -> ItemColumns:
-        if self.multi and self.time is not None:
-            raise ValueError("multi columns are attributes, which always hold: a dated table (`time`) has categorical and dense ones")
-        return self
+        return _several_values_always_hold(self)
 
 
 class UserColumns(Config):
     path: str = Field(description="files of users below the data folder, as a glob")
     user: str = Field(description="column with the user id")
     categorical: list[str] = Field(default_factory=list, description="columns with few values, such as an age group")
+    multi: list[str] = Field(
+        default_factory=list, description="columns that hold several values a row, such as interests: lists, or text with a separator"
+    )
+    separator: str = Field("|", min_length=1, max_length=5, description="what stands between the values of multi, where they are text")
     dense: list[str] = Field(default_factory=list, description=NUMBERS)
     time: str | None = Field(None, description=DATED.format("user"))
+
+    @model_validator(mode="after")
+    def _several_values_always_hold(self) -> UserColumns:
+        return _several_values_always_hold(self)
+
+
+Described = TypeVar("Described", ItemColumns, UserColumns)
+
+
+def _several_values_always_hold(block: Described) -> Described:
+    if block.multi and block.time is not None:
+        raise ValueError("multi columns are attributes, which always hold: a dated table (`time`) has categorical and dense ones")
+    return block
 
 
 class ContextColumns(Config):

@@ -53,7 +53,10 @@ def input_groups(
     for column, name in enumerate([ITEM, *tokens[1:]]):
         places.setdefault(named_by(name), []).append(column)  # of several values one tells little without the others
     groups |= {name: InputGroup((name,), candidate=tuple(columns)) for name, columns in places.items()}
-    groups |= {name: InputGroup((name,), categorical=(column,)) for column, name in enumerate(categorical)}
+    of_context: dict[str, list[int]] = {}
+    for column, name in enumerate(categorical):
+        of_context.setdefault(named_by(name), []).append(column)
+    groups |= {name: InputGroup((name,), categorical=tuple(columns)) for name, columns in of_context.items()}
     groups |= {name: InputGroup((name,), dense=(column,)) for column, name in enumerate(dense)}
     together: dict[str, list[str]] = {"all item attributes": list(places)[1:]}
     for name in statistics:

@@ -95,12 +95,17 @@ class PiecewiseLinear(nn.Module):
 class ContextEncoder(nn.Module):
     """Context and as-of statistics as one vector: embedded categories beside the encoded dense inputs.
 
-    A null category, or one whose column is absent, adds nothing: it embeds to zero and stays there.
+    A null category, or one whose column is absent, adds nothing: it embeds to zero and stays there. The places of one column share a table,
+    and their vectors are summed.
     """
 
     def __init__(self, signature: Signature, width: int) -> None:
         super().__init__()
-        tables = [nn.Embedding(size, width, padding_idx=PAD) for size in signature.categorical.values()]
+        places: dict[str, list[int]] = {}
+        for place, name in enumerate(signature.categorical):
+            places.setdefault(named_by(name), []).append(place)
+        self.places, sizes = list(places.values()), list(signature.categorical.values())
+        tables = [nn.Embedding(sizes[of_one[0]], width, padding_idx=PAD) for of_one in self.places]
         for table in tables:
             nn.init.normal_(table.weight, std=0.05)
             with torch.no_grad():
@@ -112,7 +117,12 @@ class ContextEncoder(nn.Module):
 
     def forward(self, categorical: Tensor, dense: Tensor) -> Tensor:
         """Encode (rows, features) and (rows, inputs) into (rows, size)."""
-        parts = [table(categorical[:, i]) for i, table in enumerate(self.tables)]
+        parts = []
+        for table, (first, *others) in zip(self.tables, self.places, strict=True):
+            part = table(categorical[:, first])
+            for place in others:
+                part = part + table(categorical[:, place])
+            parts.append(part)
         if self.has_dense:
             parts.append(self.dense(dense))
         return torch.cat(parts, dim=1) if parts else dense.new_zeros(dense.shape[0], 0)

@@ -14,6 +14,7 @@ from ctr_kd.data.samples import GAP, table_name
 from ctr_kd.export.signature import ClickSignature
 from ctr_kd.retrieval.item_index import ItemIndex
 from feature_store.special_tokens import UNKNOWN
+from feature_store.tables.multi_values import named_by
 
 
 class EmbeddingsMissing(ValueError):
@@ -41,16 +42,16 @@ class ItemEmbeddings:
         names = [name for name in ClickSignature.from_json(scorer.signature).tokens if name != GAP]
         endings = {f"token.tables.{name}.weight": name for name in names}
         endings |= {f"token.tables.{table_name(place)}.weight": name for place, name in enumerate(names)}
-        found = {
-            name: numpy_helper.to_array(tensor)
+        found = {  # the places of one attribute share a table
+            named_by(name): numpy_helper.to_array(tensor)
             for tensor in graph.initializer
             for ending, name in endings.items()
             if tensor.name == ending or tensor.name.endswith(f".{ending}")
         }
-        lacking = [name for name in names if name not in found]
+        lacking = [name for name in names if named_by(name) not in found]
         if lacking:
             raise EmbeddingsMissing(f"{directory / 'student.onnx'} holds no embeddings of {lacking[0]}, so it cannot retrieve")
-        self._tables = [found[name] for name in names]
+        self._tables = [found[named_by(name)] for name in names]
         self._scorer = scorer
 
     def of(self, ids: pa.Array) -> tuple[np.ndarray, np.ndarray]:

@@ -72,8 +72,8 @@ class Log:
         The log holds the probability of each click.
     facts : tuple of LogFacts
         Of items and of users, where there are any.
-    item_multi : tuple of str
-        Those of the item attributes that hold several values; see :mod:`feature_store.tables.multi_values`.
+    item_multi, user_multi : tuple of str
+        Those of the attributes that hold several values; see :mod:`feature_store.tables.multi_values`.
     """
 
     has_impressions: bool
@@ -84,6 +84,7 @@ class Log:
     oracle: bool
     facts: tuple[LogFacts, ...] = ()
     item_multi: tuple[str, ...] = ()
+    user_multi: tuple[str, ...] = ()
 
     @property
     def context(self) -> dict[str, str]:
@@ -183,6 +184,7 @@ def offered(contract: LogContract) -> Log:
             if of is not None
         ),
         item_multi=tuple(contract.item_multi),
+        user_multi=tuple(contract.user_multi),
     )
 
 

@@ -97,8 +97,9 @@ def assemble(
         vocabulary = fit_vocabularies(engine, log, split, config.vocabulary)
         if continuation is not None:
             vocabulary = continuation.grown(vocabulary, config.vocabulary.max_size)
-        item_attributes = _write_entities(engine, log, output)
-        vocabulary |= {name: vocabulary[named_by(name)] for name in item_attributes}  # all places of a column have its values
+        attributes = _write_entities(engine, log, output)
+        every = [name for names in attributes.values() for name in names]
+        vocabulary |= {name: vocabulary[named_by(name)] for name in every}  # all places of a column have its values
         known = item_in_vocabulary(engine, vocabulary["item"])
         newest = engine.rows("select max(timestamp) from log")[0][0]
         unknown_time = engine.rows("select count(*) from log where not time_known")[0][0]
@@ -134,8 +135,8 @@ def assemble(
         candidates=_describe_candidates(config, maker, writer) if sampled else CandidateSummary(sampled=False),
         statistics=names,
         context=ContextNames(categorical=[*log.categorical, *log.categorical_facts], dense=list(log.dense)),
-        item_attributes=item_attributes,
-        user_attributes=list(log.user_attributes),
+        item_attributes=attributes["item"],
+        user_attributes=attributes["user"],
         history=HistoryLimits(max_length=config.history.max_length, min_length=config.history.min_length),
         has_impressions=log.has_impressions,
         oracle=log.oracle,
@@ -160,13 +161,12 @@ def item_in_vocabulary(engine: Engine, tokens: list[str]) -> np.ndarray:
     return np.asarray(pc.is_in(ids["id"], pa.array(tokens, pa.string())))
 
 
-def _write_entities(engine: Engine, log: Log, output: Path) -> list[str]:
-    """Write items and users; the attributes of items, those of several values in columns of their own for each place."""
-    found: list[str] = []
-    for kind, attributes in (("item", log.item_attributes), ("user", log.user_attributes)):
+def _write_entities(engine: Engine, log: Log, output: Path) -> dict[str, list[str]]:
+    """Write items and users; the attributes of both, those of several values in columns of their own for each place."""
+    found: dict[str, list[str]] = {}
+    for kind, attributes, multi in (("item", log.item_attributes, log.item_multi), ("user", log.user_attributes, log.user_multi)):
         table = engine.fetch(f"select * from {kind}s", by=[f"{kind}_code"]).rename_columns(["code", f"{kind}_id", *attributes])
-        if kind == "item":
-            table = spread(table, log.item_multi)
-            found = table.column_names[2:]
+        table = spread(table, multi)
+        found[kind] = table.column_names[2:]
         pq.write_table(table, output / f"{kind}s.parquet", compression="zstd", store_schema=False)
     return found

@@ -60,7 +60,8 @@ def fit_vocabularies(engine: Engine, log: Log, split: Split, config: VocabularyC
     for n, name in enumerate(log.item_attributes):
         vocabulary[name] = (values if name in log.item_multi else tokens)(f"i.attribute_{n}", clicked)
     vocabulary |= {name: tokens(f"r.context_{n}", shown) for n, name in enumerate(log.categorical)}
-    vocabulary |= {name: tokens(f"u.attribute_{n}", shown) for n, name in enumerate(log.user_attributes)}
+    for n, name in enumerate(log.user_attributes):
+        vocabulary[name] = (values if name in log.user_multi else tokens)(f"u.attribute_{n}", shown)
     for facts in log.facts:
         events, code = (clicked, "i.item_code") if facts.kind == "item" else (shown, "u.user_code")
         said = f"{facts.kind}_facts f on f.{facts.kind}_code = {code} and f.moment < {split.train_until}"

@@ -182,7 +182,10 @@ def propose(data: Path, report: Callable[[str], object] = lambda line: None) -> 
     taken = {column.name for column in roles.values()}
     inputs = _inputs(events.rows, taken, _clicked(events.rows, roles))
     proposal.categorical, proposal.dense = inputs.categorical, inputs.dense
-    proposal.left = [*inputs.left, *(Column(column.name, f"{column.why}: only tables of items may have such") for column in inputs.multi)]
+    proposal.left = [
+        *inputs.left,
+        *(Column(column.name, f"{column.why}: tables of items and users may have such") for column in inputs.multi),
+    ]
     others = [table for table in tables if table is not events]
     proposal.items, others = _described(others, events.values(roles["item"].name), "item")
     proposal.users, others = _described(others, events.values(roles["user"].name), "user")
@@ -443,8 +446,8 @@ def _described(tables: Sequence[Table], ids: pa.Array, kind: str) -> tuple[Descr
     dated = None if time is None else Column(time, f"one {kind} has several rows: each holds from this time on")
     inputs = _inputs(table.rows, {name} | ({time} if time else set()))
     categorical, multi, dense, title, left = inputs
-    if kind == "user" or time is not None:
-        left += [Column(column.name, f"{column.why}: only undated tables of items may have such") for column in multi]
+    if time is not None:
+        left += [Column(column.name, f"{column.why}: only undated tables may have such") for column in multi]
         multi = []
     if several and time is None:
         left.append(Column(name, f"warning: one {kind} has several rows and no column says from when on; the last one of each counts"))

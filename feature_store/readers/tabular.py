@@ -73,9 +73,10 @@ class TabularReader:
             has_impressions=self._events.clicked is not None,
             categorical=self._context.categorical,
             dense=self._context.dense,
-            item_attributes=[*items.attributes, *([] if self._items is None else self._items.multi)],
-            item_multi=[] if self._items is None else self._items.multi,
+            item_attributes=items.attributes,
+            item_multi=items.multi,
             user_attributes=users.attributes,
+            user_multi=users.multi,
             item_facts=items.facts,
             user_facts=users.facts,
         )
@@ -102,22 +103,15 @@ class TabularReader:
         for path in files:
             kind = kinds.get(path, "events")
             for batch in read_partitioned(path, relative(path, self._data), kind, self._columns(kind)):
-                yield batch._replace(table=self._with_lists(batch.table)) if kind == "items" else batch
+                block = self._block(kind)
+                yield batch if block is None else batch._replace(table=_with_lists(batch.table, block))
 
-    def _with_lists(self, items: pa.Table) -> pa.Table:
-        """Items whose columns of several values hold lists, also where they were text."""
-        if self._items is None:
-            return items
-        for name in self._items.multi:
-            column = as_array(items[name])
-            if not pa.types.is_nested(column.type):
-                text, _ = to_text(column)
-                items = items.set_column(items.column_names.index(name), name, separated(text, self._items.separator))
-        return items
+    def _block(self, kind: Kind) -> ItemColumns | UserColumns | None:
+        return {"items": self._items, "users": self._users}.get(kind)
 
     def _columns(self, kind: Kind) -> dict[str, str]:
         """Columns of a file, by their names in the contract."""
-        events, block = self._events, {"items": self._items, "users": self._users}.get(kind)
+        events, block = self._events, self._block(kind)
         if block is not None:
             return _columns(block)
         optional = {"clicked": events.clicked, "request_id": events.request, "ingested_at": events.ingested}
@@ -130,15 +124,16 @@ class _Entity(NamedTuple):
     """What a block of items or users brings."""
 
     attributes: list[str]
+    multi: list[str]
     facts: EntityFacts | None
 
     @classmethod
     def of(cls, block: ItemColumns | UserColumns | None) -> _Entity:
         if block is None:
-            return cls([], None)
+            return cls([], [], None)
         dated = block.time is not None
         facts = EntityFacts(categorical=block.categorical if dated else [], dense=block.dense, dated=dated)
-        return cls([] if dated else block.categorical, facts if dated or block.dense else None)
+        return cls([] if dated else [*block.categorical, *block.multi], block.multi, facts if dated or block.dense else None)
 
 
 def _settings(block: EventColumns | ItemColumns | UserColumns) -> dict[str, Any]:
@@ -153,7 +148,15 @@ def _columns(block: ItemColumns | UserColumns) -> dict[str, str]:
     """Columns of a file of items or users, by their names in the contract."""
     columns = {"item_id": block.item} if isinstance(block, ItemColumns) else {"user_id": block.user}
     columns |= {} if block.time is None else {"timestamp": block.time}
-    columns |= {name: name for name in (*block.categorical, *block.dense)}
-    if isinstance(block, ItemColumns):
-        columns |= {name: name for name in block.multi} | ({"title": block.text} if block.text else {})
-    return columns
+    columns |= {name: name for name in (*block.categorical, *block.multi, *block.dense)}
+    return columns | ({"title": block.text} if isinstance(block, ItemColumns) and block.text else {})
+
+
+def _with_lists(rows: pa.Table, block: ItemColumns | UserColumns) -> pa.Table:
+    """Rows whose columns of several values hold lists, also where they were text."""
+    for name in block.multi:
+        column = as_array(rows[name])
+        if not pa.types.is_nested(column.type):
+            text, _ = to_text(column)
+            rows = rows.set_column(rows.column_names.index(name), name, separated(text, block.separator))
+    return rows

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from feature_store.tables.contracts import DataError, LogContract
+from feature_store.tables.multi_values import named_by
 
 _TAKEN = {
     "a column of the store": (
@@ -54,3 +55,6 @@ def check_names(contract: LogContract) -> None:
                 same = "named twice" if other == name else f"{other!r} in other letters, which engines do not tell apart"
                 raise DataError(f"{group}: column {name!r} is {same} (see {where}); {repair}")
             seen[lower] = name, group
+    for lower, (name, group) in seen.items():
+        if named_by(lower) != lower and named_by(lower) in seen:
+            raise DataError(f"{group}: column {name!r} is called as a place of several values of {named_by(name)!r}; rename it")

@@ -150,8 +150,8 @@ class LogContract(JsonModel):
         The log holds the probability of each click.
     item_facts, user_facts : EntityFacts, optional
         None where there are none.
-    item_multi : list of str
-        Those of the item attributes whose rows hold several values; see :mod:`feature_store.tables.multi_values`.
+    item_multi, user_multi : list of str
+        Those of the attributes whose rows hold several values; see :mod:`feature_store.tables.multi_values`.
     """
 
     has_impressions: bool
@@ -162,6 +162,7 @@ class LogContract(JsonModel):
     item_facts: EntityFacts | None = None
     user_facts: EntityFacts | None = None
     item_multi: list[str] = Field(default_factory=list)
+    user_multi: list[str] = Field(default_factory=list)
 
     def facts(self, kind: Kind) -> EntityFacts:
         """Those of a table."""
@@ -186,6 +187,7 @@ def log_contract(
     item_facts: EntityFacts | None = None,
     user_facts: EntityFacts | None = None,
     item_multi: Sequence[str] = (),
+    user_multi: Sequence[str] = (),
     oracle: bool = False,
 ) -> LogContract:
     """The part of ``_contract.json`` that a reader knows; ingestion adds the types of the ids.
@@ -196,6 +198,7 @@ def log_contract(
     ContextNames(categorical=['device'], dense=[])
     """
     rarer = {"item_facts": item_facts, "user_facts": user_facts, "item_multi": list(item_multi) or None}
+    rarer |= {"user_multi": list(user_multi) or None}
     return LogContract(
         **{name: found for name, found in rarer.items() if found is not None},  # a log without any says nothing of them
         has_impressions=has_impressions,
@@ -331,7 +334,7 @@ class ContractCheck:
         table = {key: columns.ids(key)}
         if facts.dated:
             table["timestamp"] = pa.array(self._times(columns, "timestamp", batch.file)).cast(MICROSECOND)
-        multi = self._contract.item_multi if batch.kind == "items" else []
+        multi = self._contract.item_multi if batch.kind == "items" else self._contract.user_multi
         single = [name for name in (*attributes, *facts.categorical) if name not in multi]
         table |= self._categories(columns, single) | {name: columns.value_sets(name) for name in multi}
         table |= {name: columns.numbers(name) for name in facts.dense}

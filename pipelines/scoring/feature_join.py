@@ -15,6 +15,7 @@ from feature_store.config import AssemblyConfig
 from feature_store.features.event_log import microseconds
 from feature_store.features.historical_features import FeatureLookup, columns_read, compared_columns, moments_of
 from feature_store.tables.casting import as_array, id_values
+from feature_store.tables.multi_values import spread
 from feature_store.tables.parquet_files import read_parquet
 from pipelines.config.run import RunConfig
 from pipelines.registry.loaded_model import LoadedModel, completed
@@ -103,7 +104,7 @@ class StoreFeatures:
             return {}
         if self._users is None:
             self._run.store.verify_files([file])
-            self._users = read_parquet(file)
+            self._users = spread(read_parquet(file), self._run.store.log_contract.user_multi)
         users = self._users
         known, _ = id_values(as_array(user_id))
         row = pc.index_in(known.cast(pa.string()), value_set=users["user_id"].cast(pa.string()).combine_chunks())

@@ -98,6 +98,9 @@ def test_vectors_are_the_same_in_training_and_in_production(
     here = min(len(logits), scored.num_rows)
     assert np.allclose(scored["score"].to_numpy()[-here:], 1 / (1 + np.exp(-logits[-here:])), atol=1e-4)
 
+    # items are found by the vectors of the exported student, whose tags share a table
+    workspace.run("score", "--date", "2024-01-04", "--set", "score.candidates=retrieve")
+
     # MLflow's own model, which knows no workspace, but what it published
     (folder,) = workspace.path.glob("artifacts/register/*/model")
     asked = {"history": ["0", "2", "4"], "item_id": ["0", "1"], "timestamp": "2024-01-04T08:00"}

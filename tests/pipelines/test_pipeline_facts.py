@@ -22,7 +22,7 @@ source:
   reader: tabular
   events: {path: "events*.parquet", user: user, item: item, time: time, clicked: clicked, request: request}
   items: {path: prices.csv, item: item, categorical: [shelf], dense: [price], time: since}
-  users: {path: users.csv, user: user, categorical: [segment], dense: [age]}
+  users: {path: users.csv, user: user, categorical: [segment], multi: [likes], separator: ",", dense: [age]}
 split: {fractions: [0.6, 0.2, 0.2]}
 history: {max_length: 6}
 statistics: {auto: false}
@@ -53,9 +53,8 @@ def write_data(folder: Path) -> None:
         ]
     )
     changes.to_csv(folder / "prices.csv", index=False)
-    pd.DataFrame({"user": range(30), "segment": ["new", "old"] * 15, "age": [20 + n for n in range(30)]}).to_csv(
-        folder / "users.csv", index=False
-    )
+    users = {"user": range(30), "segment": ["new", "old"] * 15, "age": [20 + n for n in range(30)], "likes": ["a,b", None, "b"] * 10}
+    pd.DataFrame(users).to_csv(folder / "users.csv", index=False)
     request = np.arange(REQUESTS)
     time = BEGIN + request * 5 * DAY // REQUESTS
     period = (time - BEGIN) // 43_200
@@ -80,9 +79,8 @@ def test_prices_of_the_moment_are_read_in_training_and_in_production(tmp_path: P
     workspace.run("run", "--data", str(tmp_path / "data"))
     (assembly,) = workspace.path.glob("artifacts/ingest/*/rows.parquet")
     summary = ClickSummary.read(assembly.parent)
-    assert (
-        {"price", "age"} <= set(summary.statistics) and summary.context.categorical == ["shelf"] and summary.user_attributes == ["segment"]
-    )
+    assert {"price", "age"} <= set(summary.statistics) and summary.context.categorical == ["shelf"]
+    assert summary.user_attributes == ["segment", "likes", "likes[2]"]
     metrics = json.loads((workspace.path / "reports" / "latest" / "metrics.json").read_text())
     assert metrics["models"]["boosted_trees"]["auc"]["value"] > 0.72  # who knows the price of the moment
     assert metrics["models"][metrics["shipped"]]["auc"]["value"] > 0.65
@@ -97,7 +95,8 @@ def test_prices_of_the_moment_are_read_in_training_and_in_production(tmp_path: P
 
     # the registered model is told the price, or is not
     (folder,) = workspace.path.glob("artifacts/register/*/model")
-    assert {"price", "age", "shelf", "segment"} <= set(load_json(next(folder.rglob("signature.json")))["columns"]["optional"])
+    columns = load_json(next(folder.rglob("signature.json")))["columns"]["optional"]
+    assert {"price", "age", "shelf", "segment", "likes", "likes[2]"} <= set(columns)
     asked = {"history": ["0"], "item_id": ["1", "2"], "timestamp": "2024-01-05", "price": [1.0, 9.0], "shelf": ["low", "high"]}
     model = mlflow.pyfunc.load_model(str(folder))
     cheap, dear = model.predict(pd.DataFrame([asked]))["score"][0]
@@ -111,9 +110,9 @@ def test_two_rows_of_one_user_are_said(tmp_path: Path, mlflow_database: Path) ->
     (tmp_path / "data").mkdir()
     write_data(tmp_path / "data")
     users = tmp_path / "data" / "users.csv"
-    users.write_text(users.read_text() + "".join(f"{n},late,99\n" for n in range(30)))
+    users.write_text(users.read_text() + "".join(f"{n},late,99,\n" for n in range(30)))
     ended = workspace.start("ingest", "--data", str(tmp_path / "data"))
     assert ended.code == 3 and "duplicate user_id" in ended.err
     workspace.conf.write_text(CONF.replace("users.csv", "'*s.csv'"))
     ended = workspace.start("ingest", "--data", str(tmp_path / "data"))
-    assert ended.code == 2 and "prices.csv: is matched by source.items.path and by source.users.path" in ended.err
+    assert ended.code == 3 and "prices.csv: is matched by source.items.path and by source.users.path" in ended.err

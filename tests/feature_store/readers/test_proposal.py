@@ -69,7 +69,7 @@ def test_a_folder_is_taken_apart(shop: Path) -> None:
     assert names(found.categorical) == ["device", "hour_of_day"] and names(found.dense) == ["position"]
     left = {column.name: column.why for column in found.left}
     assert left["dwell_seconds"].startswith("looks like something that is known after the click")
-    assert "lists" in left["tags"] and "one value" in left["country"] and "too many" in left["cookie"]
+    assert "several values" in left["tags"] and "one value" in left["country"] and "too many" in left["cookie"]
     assert found.items is not None and found.items.key.name == "product" and found.items.table.pattern == "prices.csv"
     assert found.items.time is not None and found.items.time.name == "valid_from"
     assert found.items.text == "title" and names(found.items.categorical) == ["shelf"] and names(found.items.dense) == ["price"]
