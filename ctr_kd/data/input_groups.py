@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from feature_store.tables.multi_values import named_by
 
+_OF_VECTOR = re.compile(r"(embedding_(?:history|item))_\d+")  # one number of a vector tells nothing without the others
 HISTORY, ITEM = "history", "item_id"  # as rows name them; no column of a log may be called so
 
 
@@ -57,12 +59,17 @@ def input_groups(
     for column, name in enumerate(categorical):
         of_context.setdefault(named_by(name), []).append(column)
     groups |= {name: InputGroup((name,), categorical=tuple(columns)) for name, columns in of_context.items()}
-    groups |= {name: InputGroup((name,), dense=(column,)) for column, name in enumerate(dense)}
+    numbers: dict[str, list[int]] = {}
+    for column, name in enumerate(dense):
+        found = _OF_VECTOR.fullmatch(name)
+        numbers.setdefault(name if found is None else found[1], []).append(column)
+    groups |= {name: InputGroup((name,), dense=tuple(columns)) for name, columns in numbers.items()}
     together: dict[str, list[str]] = {"all item attributes": list(places)[1:]}
-    for name in statistics:
+    for name in (name for name in statistics if name in groups):
         key = statistic_key(name, ["item", "user", *tokens[1:], *categorical])
         together.setdefault(f"{key} statistics" if key else name, []).append(name)
-    together["all statistics"] = list(statistics)
+    vectors = [name for name in numbers if name not in dense]
+    together["all statistics"] = [name for name in (*statistics, *vectors) if name in groups]
     return groups | {name: _joined([groups[one] for one in names]) for name, names in together.items() if len(names) > 1}
 
 

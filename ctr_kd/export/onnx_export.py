@@ -93,7 +93,8 @@ def wrap_clicks(signature: Signature, assembly: Assembly, directory: Path) -> Cl
         **INPUTS_AND_OUTPUT,
         **signature.to_dict(),
         gap_buckets=GAP_BUCKETS,
-        user_attributes=[*assembly.user_attributes, *assembly.summary.categorical_facts],
+        user_attributes=assembly.user_attributes,
+        **({"looked_up": assembly.summary.categorical_facts} if assembly.summary.categorical_facts else {}),
         negative_sampling_rate=assembly.summary.negative_sampling_rate,
         columns=RawColumns(required=["history", "item_id", "timestamp"], optional=optional, answer={"score": "double"}),
     )

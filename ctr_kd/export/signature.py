@@ -71,7 +71,9 @@ class ClickSignature(ExportedSignature):
     gap_buckets : int
         Of the time between two clicks.
     user_attributes : list of str
-        Those of the categorical columns that a feature store knows: of the user, and of item and user as of a time.
+        Those of the categorical columns that describe the user.
+    looked_up : list of str
+        Those that a feature store knows as of a time, of item and user.
     negative_sampling_rate : float, optional
         Share of the rows without a click that the log kept, for which scores are corrected; None where it kept all.
     columns : RawColumns
@@ -79,6 +81,7 @@ class ClickSignature(ExportedSignature):
 
     gap_buckets: int
     user_attributes: list[str] = Field(default_factory=list)
+    looked_up: list[str] = Field(default_factory=list)
     negative_sampling_rate: float | None = None
     columns: RawColumns
 

@@ -30,16 +30,19 @@ class TokenEmbedding(nn.Module):
         for place, (name, size) in enumerate(sizes.items()):
             # a name with a dot, or that of a method of Torch's modules, as "type" is, cannot be that of a table
             odd = "." in name or hasattr(self.tables, name) or name.startswith("feature ")
-            first = self.tables[own[named_by(name)]] if named_by(name) in own else None
-            own[name] = table_name(place) if odd or first is not None else name
-            self.tables[own[name]] = nn.Embedding(size, width, padding_idx=PAD) if first is None else first
+            if named_by(name) in own:  # so weights have the same names however many places there are
+                own[name] = own[named_by(name)]
+                continue
+            own[name] = table_name(place) if odd else name
+            self.tables[own[name]] = nn.Embedding(size, width, padding_idx=PAD)
+        self.names = list(own.values())
         for table in dict.fromkeys(self.embeddings()):
             nn.init.normal_(table.weight, std=std if std is not None else 0.02 if width >= 64 else 0.05)
         self.zero_padding()
 
     def embeddings(self) -> list[nn.Embedding]:
         """Tables in the order of the token features; the first is that of the token's own id."""
-        return [table for table in self.tables.values() if isinstance(table, nn.Embedding)]
+        return [table for name in self.names if isinstance(table := self.tables[name], nn.Embedding)]
 
     def step_by_rows(self) -> None:
         """Let the gradient of the ids' table hold the rows that were read and no others, so that the optimizer moves those alone."""

@@ -69,8 +69,11 @@ class Engine(Protocol):
     def load_entities(self, name: str, key: str, file: Path | None, attributes: Sequence[str]) -> None:
         """View of the items or users of the store with attribute columns ``attribute_0``, ...; without rows if there is no file."""
 
-    def load_facts(self, name: str, key: str, file: Path | None, columns: Sequence[str], *, dated: bool) -> None:
-        """View of items or users of the store with an integer ``moment`` and columns ``fact_0``, ...; without rows if there is no file."""
+    def load_facts(self, name: str, key: str, file: Path | None, columns: Sequence[str], *, dated: bool, as_of: int | None) -> None:
+        """View of items or users of the store with an integer ``moment`` and columns ``fact_0``, ...; without rows if there is no file.
+
+        Of dated ones only rows before ``as_of`` (microseconds; None keeps all).
+        """
 
 
 ENGINES: dict[str, type[EmbeddedEngine] | type[SparkEngine]] = {"embedded": EmbeddedEngine, "spark": SparkEngine}

@@ -168,7 +168,7 @@ class EmbeddedEngine:
             distinct = "" if attributes else "distinct "
             self.view(name, f"select {distinct}{key}${{columns}} from ${{source}}", columns=columns, source=parquet_source([file]))
 
-    def load_facts(self, name: str, key: str, file: Path | None, columns: Sequence[str], *, dated: bool) -> None:
+    def load_facts(self, name: str, key: str, file: Path | None, columns: Sequence[str], *, dated: bool, as_of: int | None) -> None:
         """View of items or users of the store with an integer ``moment`` and columns ``fact_0``, ...; without rows if there is no file."""
         moment = "epoch_us(timestamp)" if dated else "cast(0 as bigint)"
         if file is None:
@@ -176,7 +176,9 @@ class EmbeddedEngine:
             self.view(name, f"select {key}, timestamp as moment{nothing} from events where false")
         else:
             facts = "".join(f", {quoted(column)} as fact_{n}" for n, column in enumerate(columns))
-            self.view(name, f"select {key}, {moment} as moment${{facts}} from ${{source}}", facts=facts, source=parquet_source([file]))
+            cut = f"where {moment} < {as_of}" if dated and as_of is not None else ""
+            rows = parquet_source([file])
+            self.view(name, f"select {key}, {moment} as moment${{facts}} from ${{source}} {cut}", facts=facts, source=rows)
 
 
 @contextmanager

@@ -224,7 +224,7 @@ class SparkEngine:
             # of dated ones there are several rows each, and no attribute
             self.view(name, f"select {'' if attributes else 'distinct '}{key}${{columns}} from {name}_file", columns=columns)
 
-    def load_facts(self, name: str, key: str, file: Path | None, columns: Sequence[str], *, dated: bool) -> None:
+    def load_facts(self, name: str, key: str, file: Path | None, columns: Sequence[str], *, dated: bool, as_of: int | None) -> None:
         """View of items or users of the store with an integer ``moment`` and columns ``fact_0``, ...; without rows if there is no file."""
         moment = "unix_micros(timestamp)" if dated else "cast(0 as bigint)"
         if file is None:
@@ -233,7 +233,8 @@ class SparkEngine:
         else:
             self.load_rows(f"{name}_rows", file)
             facts = "".join(f", {_quoted(column)} as fact_{n}" for n, column in enumerate(columns))
-            self.view(name, f"select {key}, {moment} as moment${{facts}} from {name}_rows", facts=facts)
+            cut = f"where {moment} < {as_of}" if dated and as_of is not None else ""
+            self.view(name, f"select {key}, {moment} as moment${{facts}} from {name}_rows {cut}", facts=facts)
 
 
 def _uri(path: Path) -> str:

@@ -123,10 +123,10 @@ def undescribed(engine: Engine) -> Iterator[str]:
             )
 
 
-def _load_facts(engine: Engine, facts: LogFacts, file: Path | None) -> None:
-    """Table ``item_facts`` or ``user_facts``: a code, a moment (of dated ones), and what is known from then on."""
+def _load_facts(engine: Engine, facts: LogFacts, file: Path | None, as_of: int | None) -> None:
+    """Table ``item_facts`` or ``user_facts``: a code, a moment (of dated ones), and what is known from then on, before a logical time."""
     kind, columns = facts.kind, facts.columns
-    engine.load_facts(f"{kind}_facts_file", f"{kind}_id", file, list(columns.values()), dated=facts.dated)
+    engine.load_facts(f"{kind}_facts_file", f"{kind}_id", file, list(columns.values()), dated=facts.dated, as_of=as_of)
     engine.table(
         f"{kind}_facts",
         "log/facts.sql",
@@ -251,7 +251,8 @@ def load_log(
     engine.table("items", "log/items.sql", attributes="".join(f", d.attribute_{n}" for n in range(len(log.item_attributes))))
     engine.table("users", "log/users.sql", attributes="".join(f", d.attribute_{n}" for n in range(len(log.user_attributes))))
     for facts in log.facts:
-        _load_facts(engine, facts, store.items_file() if facts.kind == "item" else store.users_file())
+        file = store.items_file() if facts.kind == "item" else store.users_file()
+        _load_facts(engine, facts, file, None if as_of is None else microseconds(as_of))
     _load_log_table(engine, log)
     engine.table("clicks", "log/clicks.sql")
     return log

@@ -113,7 +113,7 @@ class FeatureLookup:
 
     def _chunks(self, rows: np.ndarray) -> Iterator[pa.Table]:
         """Statistics and history offsets of the frame's rows, chunk by chunk of the requests, which have so many ``rows`` each."""
-        of_request = [one.name for one in self.statistics if one.name in REQUEST_STATISTICS]
+        of_request = [one.name for one in self.statistics if one.name in REQUEST_STATISTICS and one.kind != "fact"]
         columns = ", ".join(f"r.{name}" for name in ("history_start", "history_end", *of_request))
         engine = self._engine
         # a chunk begins with the request that fills the one before; without rows, one chunk of none gives the types

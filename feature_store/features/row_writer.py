@@ -102,7 +102,7 @@ class RowWriter:
         for name, outside in self.log.context.items():
             columns[outside] = sources[name]
         for name, inside in timelines.categorical.items():
-            columns[name] = statistics[inside].cast(pa.string()).dictionary_encode().combine_chunks()
+            columns[name] = statistics[inside].cast(pa.string())
         if self.log.oracle:
             columns["click_probability"] = sources["click_probability"]
         self._append(pa.table(columns))
@@ -130,7 +130,7 @@ class RowWriter:
     def _append(self, table: pa.Table) -> None:
         """Write full row groups, whatever the chunks are, so that the file does not depend on them."""
         if self._writer is None:
-            text = [field.name for field in table.schema if pa.types.is_dictionary(field.type)]
+            text = [field.name for field in table.schema if pa.types.is_dictionary(field.type) or pa.types.is_string(field.type)]
             self._writer = pq.ParquetWriter(self.path, table.schema, compression="zstd", use_dictionary=text, store_schema=False)
         if self._rest is not None:
             missing = ROW_GROUP - self._rest.num_rows

@@ -206,7 +206,8 @@ class Timelines:
         engine = self.engine
         self.statistics = statistics_of(self.config, self.log)
         # the SQL sees no name from outside, and a declared key has some in it
-        of_rows = [one.name for one in self.statistics if one.name not in REQUEST_STATISTICS and one.kind not in LISTWISE]
+        of_request = {one.name for one in self.statistics if one.name in REQUEST_STATISTICS and one.kind != "fact"}
+        of_rows = [one.name for one in self.statistics if one.name not in of_request and one.kind not in LISTWISE]
         self.columns = {name: f"statistic_{n}" for n, name in enumerate(of_rows)}
         self.categorical = {name: f"categorical_{n}" for n, name in enumerate(self.log.categorical_facts)}
         self._facts = [_FactLookup(facts) for facts in self.log.facts]

@@ -52,6 +52,7 @@ TIMES = r"^(timestamp|time|ts|event_?time|click_?time(stamp)?|click_timestamp|da
 CLICKED = r"^(is_?)?(clicked|click|label|target|y|response|action)$"
 REQUESTS = r"^(request|req|impression|imp|search|query|list|page_?view|session)(_?(id|key|no))?$"
 INGESTED = r"^(ingested|ingest|received|arrived|loaded|processed)(_?(at|time|timestamp|on))?$"
+BEGINS, ENDS = r"from|since|start|begin|effective|updated|changed", r"(^|_)(to|until|end|ends|ended|expir)"
 AFTER = r"dwell|duration|time_?spent|read_?time|revenue|purchas|convert|conversion|order|watch_?time|scroll|bounce|bought|paid"
 _EARLIEST = pa.scalar(EARLIEST, MICROSECOND).value
 LAYOUTS: dict[Literal["mind", "globo", "movielens"], str] = {  # a file that only one known layout has
@@ -187,8 +188,8 @@ def propose(data: Path, report: Callable[[str], object] = lambda line: None) -> 
         *(Column(column.name, f"{column.why}: tables of items and users may have such") for column in inputs.multi),
     ]
     others = [table for table in tables if table is not events]
-    proposal.items, others = _described(others, events.values(roles["item"].name), "item")
-    proposal.users, others = _described(others, events.values(roles["user"].name), "user")
+    proposal.items, others = _described(others, events.values(roles["item"].name), "item", roles["item"].name)
+    proposal.users, others = _described(others, events.values(roles["user"].name), "user", roles["user"].name)
     proposal.unknown = others
     _without_twins(proposal)
     report(f"counts the clicks of {len(events.files)} files by time")
@@ -217,8 +218,20 @@ def _tables(data: Path, report: Callable[[str], object]) -> Iterator[Table]:
             next(read_partitioned(paths[n], relative(paths[n], data), "events", {name: name for name in columns}), None) for n in chosen
         ]
         tables = [pa.table({name: as_array(batch.table[name]) for name in columns}) for batch in batches if batch is not None]
-        rows = pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
+        rows = _joined(tables)
         yield Table(_pattern(paths, data, every), paths, rows)
+
+
+def _joined(tables: Sequence[pa.Table]) -> pa.Table:
+    """Rows of tables with the same columns, one after the other; where their types differ, as text."""
+    columns: dict[str, pa.ChunkedArray] = {}
+    for name in tables[0].column_names if tables else ():
+        parts = [as_array(table[name]) for table in tables]
+        if len({part.type for part in parts}) > 1 and not any(pa.types.is_nested(part.type) for part in parts):
+            parts = [to_text(part)[0] for part in parts]
+        if len({part.type for part in parts}) == 1:  # lists of different things cannot be looked at together
+            columns[name] = pa.chunked_array(parts)
+    return pa.table(columns)
 
 
 def _pattern(paths: Sequence[Path], data: Path, every: Sequence[Path]) -> str:
@@ -352,6 +365,12 @@ def _inputs(rows: pa.Table, taken: set[str], clicked: np.ndarray | None = None) 
             continue
         column, lower = as_array(rows[name]), name.lower()
         kind = column.type
+        if not name:
+            found.left.append(Column(name, "has no name"))
+            continue
+        if re.search(TIMES, lower) and _are_times(column):
+            found.left.append(Column(name, "is another time: what it holds never comes again"))
+            continue
         pieces = _pieces(column)
         if pieces is not None and pieces <= MANY:
             found.multi.append(Column(name, f"several values a row, {pieces:,} different ones in {rows.num_rows:,} rows"))
@@ -424,27 +443,37 @@ def _is_unique(count: int, rows: int) -> bool:
     return rows > 20 and count > 0.95 * rows
 
 
-def _described(tables: Sequence[Table], ids: pa.Array, kind: str) -> tuple[Described | None, list[Table]]:
-    """The table that describes most of some ids, and the others."""
+def _described(tables: Sequence[Table], ids: pa.Array, kind: str, column: str) -> tuple[Described | None, list[Table]]:
+    """The table that describes most of some ids, which the events have in a column, and the others."""
     known = pc.unique(ids)
-    best: tuple[float, Table, str] | None = None
-    for table in tables:
+    own, other = (ITEMS, USERS) if kind == "item" else (USERS, ITEMS)
+    found = []
+    for place, table in enumerate(tables):
         for name in table.rows.column_names:
-            values = pc.unique(table.values(name))
-            told = kind in name.lower() or name.lower() == "id"
-            share = pc.mean(pc.is_in(known, value_set=values).cast(pa.float64())).as_py() if len(known) and len(values) else 0.0
-            if share > 0.2 and len(values) > 1 and (best is None or (share + told) > best[0]):
-                best = share + told, table, name
-    if best is None:
+            values, lower = pc.unique(table.values(name)), name.lower()
+            if len(values) < 2 or not len(known) or (re.search(other, lower) and name != column):
+                continue  # small numbers are ids of anything: a name that says so decides
+            share = pc.mean(pc.is_in(known, value_set=values).cast(pa.float64())).as_py()
+            if share > 0.2:
+                found.append((name == column, bool(re.search(own, lower)), share, -place, name))
+    if not found:
         return None, list(tables)
-    share, table, name = best[0] % 1 or 1.0, best[1], best[2]
+    _, _, share, place, name = max(found)
+    table = tables[-place]
     values = table.values(name)
     several = pc.count_distinct(values).as_py() < len(values)
-    time = (
-        next((one for one in table.rows.column_names if one != name and _are_times(as_array(table.rows[one]))), None) if several else None
-    )
+    times = [
+        one for one in table.rows.column_names if one != name and not re.search(ENDS, one.lower()) and _are_times(as_array(table.rows[one]))
+    ]
+    begins = [one for one in times if re.search(BEGINS, one.lower())]
+    time = next(iter(begins or times), None) if several else None
     dated = None if time is None else Column(time, f"one {kind} has several rows: each holds from this time on")
     inputs = _inputs(table.rows, {name} | ({time} if time else set()))
+    if time is not None:  # when a row ends is known once the next one is there
+        for columns in (inputs.categorical, inputs.dense):
+            for one in [one for one in columns if _are_times(as_array(table.rows[one.name]))]:
+                columns.remove(one)
+                inputs.left.append(Column(one.name, "is another time of the row: an end is not known before it comes"))
     categorical, multi, dense, title, left = inputs
     if time is not None:
         left += [Column(column.name, f"{column.why}: only undated tables may have such") for column in multi]

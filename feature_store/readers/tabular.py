@@ -19,7 +19,7 @@ from feature_store.readers.base import (
     reader_fingerprint,
     relative,
 )
-from feature_store.tables.casting import as_array, to_text
+from feature_store.tables.casting import as_array
 from feature_store.tables.contracts import DataError, DataFolderError, EntityFacts, Kind, LogContract, RawBatch, log_contract, nearest
 from feature_store.tables.multi_values import separated
 
@@ -157,6 +157,5 @@ def _with_lists(rows: pa.Table, block: ItemColumns | UserColumns) -> pa.Table:
     for name in block.multi:
         column = as_array(rows[name])
         if not pa.types.is_nested(column.type):
-            text, _ = to_text(column)
-            rows = rows.set_column(rows.column_names.index(name), name, separated(text, block.separator))
+            rows = rows.set_column(rows.column_names.index(name), name, separated(column, block.separator))
     return rows

@@ -13,6 +13,7 @@ record, and the next ingestion finishes the renames. No store is read while ther
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import shutil
@@ -41,7 +42,7 @@ from feature_store.store.manifests import (
     read_sealed,
     write_sealed,
 )
-from feature_store.tables.contracts import DataError, NotIngested, StorageError
+from feature_store.tables.contracts import DataError, Kind, NotIngested, StorageError
 from feature_store.tables.files import UnsafeFile, sha256_of
 from feature_store.tables.folders import below, regular_file
 from feature_store.tables.json_files import spaced_digest_of
@@ -132,6 +133,19 @@ class Store:
     def users_digest(self) -> str | None:
         """sha256 of ``users.parquet`` as its manifest has it, or None for a log without users."""
         return None if self.users_file() is None else _listed(self.root / "users", "users.parquet")
+
+    def described_digest(self, kind: Kind, until: datetime) -> str | None:
+        """Digest of the items or users that rows before a time may read: of dated ones no later row; None where there are none."""
+        file = self._entity_file(kind)
+        if file is None:
+            return None
+        if not self.log_contract.facts(kind).dated:
+            return _listed(self.root / kind, file.name)
+        rows = read_parquet(file, filters=[("timestamp", "<", until)]).drop_columns(["source", "line"]).combine_chunks()
+        hashed = hashlib.sha256()
+        for name in rows.column_names:
+            hashed.update("\0".join(map(repr, rows[name].to_pylist())).encode())
+        return hashed.hexdigest()
 
     def items_file(self) -> Path | None:
         """``items.parquet``, or None for a log without items."""

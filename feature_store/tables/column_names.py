@@ -55,6 +55,5 @@ def check_names(contract: LogContract) -> None:
                 same = "named twice" if other == name else f"{other!r} in other letters, which engines do not tell apart"
                 raise DataError(f"{group}: column {name!r} is {same} (see {where}); {repair}")
             seen[lower] = name, group
-    for lower, (name, group) in seen.items():
-        if named_by(lower) != lower and named_by(lower) in seen:
-            raise DataError(f"{group}: column {name!r} is called as a place of several values of {named_by(name)!r}; rename it")
+            if named_by(name) != name:
+                raise DataError(f"{group}: column {name!r} is called as a place of several values of {named_by(name)!r}; {repair}")

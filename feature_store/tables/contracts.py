@@ -333,7 +333,7 @@ class ContractCheck:
         facts = self._contract.facts(batch.kind)
         table = {key: columns.ids(key)}
         if facts.dated:
-            table["timestamp"] = pa.array(self._times(columns, "timestamp", batch.file)).cast(MICROSECOND)
+            table["timestamp"] = pa.array(self._beginnings(columns)).cast(MICROSECOND)
         multi = self._contract.item_multi if batch.kind == "items" else self._contract.user_multi
         single = [name for name in (*attributes, *facts.categorical) if name not in multi]
         table |= self._categories(columns, single) | {name: columns.value_sets(name) for name in multi}
@@ -342,6 +342,13 @@ class ContractCheck:
 
     def _categories(self, columns: _Columns, names: Iterable[str]) -> dict[str, pa.Array]:
         return {name: columns.texts(name, to_categories) for name in names}
+
+    def _beginnings(self, columns: _Columns) -> np.ndarray:
+        """Times from which rows hold: any time to come, and whatever is before all logs has always held."""
+        micros, empty, bad = columns.cast("timestamp", to_times)
+        columns.reject(empty, "timestamp is null")
+        columns.reject(bad, "timestamp is not a time")
+        return np.maximum(micros, self._earliest)
 
     def _times(self, columns: _Columns, name: str, file: str, silent: np.ndarray | None = None) -> np.ndarray:
         micros, empty, bad = columns.cast(name, to_times)

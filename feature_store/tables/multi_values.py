@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.tables.casting import as_array, to_categories
+from feature_store.tables.casting import as_array, is_text, to_categories, to_text
 
 BETWEEN = "\x1f"  # the unit separator of ASCII
 MOST = 32  # values of one cell: each is a place in every token
@@ -50,30 +50,32 @@ def to_value_sets(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
         text, bad = to_categories(column)
         return text, bad
-    lists = column.cast(pa.large_list(kind.value_type))
+    # of a null, a list of a fixed size has values all the same
+    lists = pa.array(column.to_pylist(), pa.large_list(kind.value_type)) if pa.types.is_fixed_size_list(kind) else column
+    lists = lists.cast(pa.large_list(kind.value_type))
     parents, flat = pc.list_parent_indices(lists), as_array(pc.list_flatten(lists))
     values, wrong = to_categories(flat)
     bad = np.zeros(len(column), bool)
     bad[parents.to_numpy()[wrong]] = True
     cells: list[dict[str, None]] = [{} for _ in range(len(column))]
     for parent, value in zip(parents.to_pylist(), pc.replace_substring(values, BETWEEN, " ").to_pylist(), strict=True):
-        if value is not None:
-            cells[parent][value] = None
+        if value is not None and value.strip():
+            cells[parent][value.strip()] = None
     bad |= np.array([len(cell) > MOST for cell in cells], bool)
     texts = [BETWEEN.join(cell) if cell and not wrong else None for cell, wrong in zip(cells, bad, strict=True)]
     return pa.array(texts, pa.string()), bad
 
 
-def separated(text: pa.Array, separator: str) -> pa.Array:
-    """Cells of text as lists of what stands between a separator, without the spaces around it; empty parts are none.
+def separated(column: pa.Array, separator: str) -> pa.Array:
+    """Cells of text (or bytes, or whatever has a text) as lists of what stands between a separator.
 
     Examples
     --------
-    >>> separated(pa.array(["a| b", "", None, "c|"]), "|").to_pylist()
-    [['a', 'b'], [], None, ['c']]
+    >>> separated(pa.array(["a| b", None]), "|").to_pylist(), separated(pa.array([3]), "|").to_pylist()
+    ([[b'a', b' b'], None], [[b'3']])
     """
-    parts = [None if cell is None else [part.strip() for part in cell.split(separator) if part.strip()] for cell in text.to_pylist()]
-    return pa.array(parts, pa.list_(pa.string()))
+    text = column if is_text(column.type) or pa.types.is_binary(column.type) else to_text(column)[0]
+    return pc.split_pattern(text.cast(pa.binary()), separator.encode())
 
 
 def values_of(cell: str | None) -> list[str]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
-from pipelines.cli.options import Options, Place, common
+from feature_store.readers.remote import copy_of
+from pipelines.cli.options import Options, Place, Source, common
 from pipelines.config.run import load
 from pipelines.errors import ConfigError
 
@@ -32,11 +35,11 @@ split: {train: 9d, validation: 2d, test: 2d}
 
 
 @click.command("init")
-@click.argument("data", type=Place(), required=False)
+@click.argument("data", type=Source(), required=False)
 @click.option(
     "--output", type=Place(), default="conf.yaml", show_default=True, help="The file to write; one that is there is never replaced."
 )
-def init_command(data: Path | None, output: Path) -> None:
+def init_command(data: Path | str | None, output: Path) -> None:
     """Write a configuration to start from: for the files in DATA, or without DATA an example.
 
     Looks at the first rows of the files below a folder, and at the times of all clicks: which files hold events, items and users, which
@@ -50,7 +53,10 @@ def init_command(data: Path | None, output: Path) -> None:
     """
     if output.exists():
         raise ConfigError(f"{output}: is there already and stays as it is; name another file with --output")
-    text = EXAMPLE if data is None else "\n".join(_lines(data)) + "\n"
+    text = EXAMPLE
+    if data is not None:
+        with _folder(data) as folder:
+            text = "\n".join(_lines(folder)) + "\n"
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with open(output, "x", encoding="utf-8") as file:
@@ -59,8 +65,18 @@ def init_command(data: Path | None, output: Path) -> None:
         raise ConfigError(f"{output}: is there already and stays as it is; name another file with --output") from None
     load(output, ())  # what is written can be read
     click.echo(text, nl=False)
-    folder = "" if data is None else f" --data {data}"
-    click.echo(f"\nwritten to {output}; next: ctr-kd check {output}{folder}", err=True)
+    named = "" if data is None else f" --data {data}"
+    click.echo(f"\nwritten to {output}; next: ctr-kd check {output}{named}", err=True)
+
+
+@contextmanager
+def _folder(data: Path | str) -> Iterator[Path]:
+    """The folder itself, or for so long a copy of what is behind a URL."""
+    if isinstance(data, Path):
+        yield data
+        return
+    with TemporaryDirectory(prefix="ctr_kd_") as scratch:
+        yield copy_of(data, Path(scratch) / "raw", lambda line: click.echo(f"init: {line}", err=True))
 
 
 def _lines(data: Path) -> Iterator[str]:
@@ -157,7 +173,9 @@ def check_command(options: Options) -> None:
     from pipelines.stages.ingest import remembered_folder
 
     config = options.config()
-    found = check_log(config.source, config.need_clicks(), options.data or remembered_folder(options.workspace))
+    data = options.data or remembered_folder(options.workspace)
+    with nullcontext() if data is None else _folder(data) as folder:
+        found = check_log(config.source, config.need_clicks(), folder)
     for line in found.seen:
         click.echo(line)
     for line in found.faults:

@@ -16,6 +16,7 @@ import click
 
 from ctr_kd.training.distributed import ALONE, Processes
 from feature_store.config_types import parse_duration, parse_time
+from feature_store.readers.remote import is_url
 from pipelines.config.run import RunConfig, load
 from pipelines.stages import PIPELINE
 from pipelines.workspace.console import Console, LogFormat
@@ -30,7 +31,7 @@ class Options:
     """What every command takes."""
 
     conf: Path
-    data: Path | None = None
+    data: Path | str | None = None  # a text is a URL
     workspace: Path = Path("workspace")
     overrides: tuple[str, ...] = ()
     as_of: datetime | None = None
@@ -59,8 +60,17 @@ class Options:
     def context(self, config: RunConfig, read_only: bool = False, processes: Processes = ALONE) -> RunContext:
         # Helpers have nothing to say that the first process does not say as well.
         console = Console(None if processes.leads else io.StringIO(), self.log_format)
+        folder, url = (None, self.data) if isinstance(self.data, str) else (self.data, None)
         run = RunContext(
-            config, self.workspace, self.data, self.as_of, options=self.more, read_only=read_only, console=console, processes=processes
+            config,
+            self.workspace,
+            folder,
+            self.as_of,
+            options=self.more,
+            read_only=read_only,
+            console=console,
+            processes=processes,
+            url=url,
         )
         if config.training.start == "warm":
             from pipelines.training.parents import last_champion
@@ -83,6 +93,13 @@ class Place(click.Path):
             self.fail(f"{str(path)!r} is not UTF-8; rename it", param, ctx)
         first = path.parts[0] if path.parts else ""
         return path.absolute() if first.startswith("~") or ":" in first else path
+
+
+class Source(Place):
+    """A folder of this machine, or a URL, which is a text."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:  # type: ignore[override]
+        return value if isinstance(value, str) and is_url(value) else super().convert(value, param, ctx)
 
 
 class Time(click.ParamType[datetime]):
@@ -119,7 +136,11 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
     """The options of every command, gathered into one :class:`Options`; further ones land in ``more``."""
     decorators = (
         click.argument("conf", type=Place()),
-        click.option("--data", type=Place(), help="Folder of the raw log. Later commands on the same workspace may leave it out."),
+        click.option(
+            "--data",
+            type=Source(),
+            help="Folder of the raw log, or a URL such as s3://bucket/logs. Later commands on the same workspace may leave it out.",
+        ),
         click.option(
             "--workspace",
             type=Place(file_okay=False),

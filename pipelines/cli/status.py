@@ -18,6 +18,7 @@ from pipelines.scoring.backfill import why_stale
 from pipelines.scoring.manifest import ScoresManifest
 from pipelines.scoring.partitions import failed_attempts, read_partition, scored_dates
 from pipelines.stages import PIPELINE
+from pipelines.stages.ingest import COPY
 from pipelines.tracking.client import ARTIFACTS, DATABASE, TrackingError
 from pipelines.training.parents import nights_that_learned_otherwise
 from pipelines.workspace.artifacts import ArtifactError, read_manifest
@@ -184,7 +185,7 @@ def _disk(context: RunContext) -> Iterator[str]:
     """What takes the room of the workspace."""
     from ctr_kd.report.findings import size
 
-    parts = {name: size_of(context.workspace / name) for name in ("store", VECTORS, "artifacts", "scores", "reports")}
+    parts = {name: size_of(context.workspace / name) for name in ("store", COPY, VECTORS, "artifacts", "scores", "reports")}
     parts["MLflow"] = sum(size_of(context.workspace / name) for name in (DATABASE, ARTIFACTS))
     if any(parts.values()):
         taken = ", ".join(f"{name} {size(value)}" for name, value in parts.items() if value)

@@ -118,7 +118,8 @@ class RunConfig(Config):
         """Categorical columns of a click log; None for readers that know theirs once they have read it."""
         if self.source.reader != "tabular":
             return None
-        return [*self.source.context.categorical, *(self.source.items.categorical if self.source.items else [])]
+        described = [block for block in (self.source.items, self.source.users) if block is not None]
+        return [*self.source.context.categorical, *(name for block in described for name in (*block.categorical, *block.multi))]
 
     def _misfits_of_clicks(self) -> Iterator[str]:
         """Keys that have no meaning for a click log."""
@@ -127,7 +128,7 @@ class RunConfig(Config):
         elif self.tokens != TokensConfig():
             yield "tokens has no effect on a click log; remove it, or set source.reader: text"
         if self.statistics.auto and self._columns_of_few_values() == []:
-            yield "statistics.auto needs columns to cross items and users with: name source.context or source.items, or remove it"
+            yield "statistics.auto needs columns to cross items and users with: name source.context, items or users, or remove it"
         if self.statistics.listwise_context and self.source.negative_sampling_rate is not None:
             thinned = "source.negative_sampling_rate says that some are not in the log"
             yield f"statistics.listwise_context compares all candidates of a request, and {thinned}: remove one of them"

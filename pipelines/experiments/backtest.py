@@ -100,7 +100,7 @@ def _run_night(runner: Runner, moment: datetime, run: RunContext, champion: Nigh
         raise
     if tracker is not None:
         tracker.finish()
-    runner.context.data = run.data
+    runner.context.data, runner.context.url = run.data, run.url
     return night
 
 

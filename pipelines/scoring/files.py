@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from pipelines.workspace.context import RunContext
 from pipelines.workspace.lock import workspace_lock
 
 HASHED = 1 << 20  # rows at a time
+_EVER = datetime.max.replace(tzinfo=UTC)
 
 
 def score_file(run: RunContext, source: Path, target: Path) -> str:
@@ -136,6 +138,7 @@ def _joined(run: RunContext, joiner: Joiner, names: Sequence[str]) -> dict[str, 
         return {}
     store = run.store
     digests = {"events": store.partition_digests(), "users": store.users_digest(), "contract": store.contract.to_json()}
+    digests |= {} if store.log_contract.item_facts is None else {"items": store.described_digest("items", _EVER)}
     as_of = None if run.as_of is None else run.as_of.isoformat()
     return {
         "columns": lacking,

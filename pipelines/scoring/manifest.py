@@ -36,6 +36,8 @@ class PartitionSource(JsonModel):
         sha256 of every event partition up to the date, by date, since histories reach back.
     users : str or None
         Of the users, whose attributes a model may read; None for a log without users.
+    items : str or None
+        Of the items, where rows look something up in their table; else None.
     contract : str
         Digest of what the log offers.
     settings : dict
@@ -48,6 +50,7 @@ class PartitionSource(JsonModel):
 
     events: dict[str, str] = Field(default_factory=dict)
     users: str | None = None
+    items: str | None = None
     contract: str | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     as_of: str | None = None

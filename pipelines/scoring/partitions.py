@@ -74,9 +74,12 @@ def partition_source(store: Store, config: RunConfig, day: date, as_of: datetime
         midnight -= timedelta(days=1)
     known = store.known_until(midnight)
     hides = as_of is not None and known is not None and as_of <= known
+    contract = store.log_contract
+    items = {} if contract.item_facts is None else {"items": store.described_digest("items", midnight)}
     return PartitionSource(
         events=store.partition_digests(midnight),
-        users=store.users_digest(),
+        users=store.described_digest("users", midnight),
+        **items,
         contract=digest_of(store.contract.to_json()),
         settings=config.section(SETTINGS),
         as_of=as_of.isoformat() if hides and as_of is not None else None,
@@ -106,6 +109,7 @@ def differences(before: PartitionSource, now: PartitionSource) -> list[str]:
         if days:
             reasons.append(f"the events of {days[0]}{f' and {len(days) - 1} more dates' if len(days) > 1 else ''} {what}")
     reasons += ["the users changed"] if before.users != now.users else []
+    reasons += ["the items changed"] if before.items != now.items else []
     reasons += ["the columns of the log changed"] if before.contract != now.contract else []
     reasons += [f"{key} has another value" for key, value in now.settings.items() if with_new_keys(key, before.settings.get(key)) != value]
     if before.as_of != now.as_of:

@@ -75,7 +75,7 @@ def look_at_features(context: StageContext) -> None:
     made_as = summary.assembly(context.config.assembly)
     known = statistic_meanings(made_as.statistics)
     known |= vector_columns(0 if made_as.embeddings is None else made_as.embeddings.width_read)
-    meanings = {name: known[name] for name in summary.statistics}
+    meanings = {name: known.get(name, "number in the table of items or users, as of the request") for name in summary.statistics}
     meanings |= dict.fromkeys(summary.context.dense, "dense context column of the log")
     clicked = {split: rows.column(split, "label") == 1 for split in ("train", "validation")}
     features = []

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from feature_store.config import SplitConfig
 from feature_store.features.summary import ClickSummary
 from feature_store.readers import READERS
+from feature_store.readers.remote import copy_of, is_url
 from feature_store.store.ingest import VALUES
 from feature_store.store.manifests import CONTRACT
 from feature_store.store.store import Store
@@ -24,6 +25,7 @@ from pipelines.workspace.artifacts import Artifact, read_json_as
 from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.retention import VECTORS
 
+COPY = "raw"  # in a workspace: the files behind a URL
 _SHOWN = 3  # keys that a refusal names
 
 
@@ -39,7 +41,7 @@ class Ingested(JsonFile):
     log : dict, optional
         Settings that decide what the store holds; see :meth:`feature_store.config.SourceConfig.log`.
     data : str, optional
-        The data folder, absolute; None for a log without files.
+        The data folder, absolute, or a URL; None for a log without files.
     """
 
     FILE: ClassVar[str] = ".ingested.json"
@@ -80,6 +82,9 @@ def ingest_new_rows(run: RunContext) -> None:
     settings = digest_of([read, named] if named else read)
     needs_files = source.reader != "simulated"
     is_known = known is not None and known.source == settings and _whole(run.store)
+    url = run.url or (known.data if run.data is None and known is not None and known.data is not None and is_url(known.data) else None)
+    if url is not None and needs_files and not _copied(run, url, is_known):
+        return
     data = run.data or (_remembered_folder(run, known) if needs_files else None)
     if data is None and needs_files:
         # Later commands need not repeat --data as long as they mean the log that was ingested.
@@ -106,11 +111,28 @@ def ingest_new_rows(run: RunContext) -> None:
             run.report(f"new input in {data}, the data folder of an earlier command", "ingest")
         run.data = data
         task_of(run.config).ingest(run, resources, folder / "failed", lambda text: run.report(text, "ingest"))
-    place = str(data.absolute()) if data is not None and needs_files else None
+    place = (url or str(data.absolute())) if data is not None and needs_files else None
     now = Ingested(source=settings, inputs=inputs, name=run.config.name, log=source.log(), data=place)
     if not run.read_only and (known is None or known.to_json() != now.to_json()):
         folder.mkdir(parents=True, exist_ok=True)
         now.write(folder)
+
+
+def _copied(run: RunContext, url: str, is_known: bool) -> bool:
+    """Let the data folder be a copy of what is behind a URL, brought up to date; false where it cannot be reached and need not be."""
+    folder = run.workspace / COPY
+    if run.read_only:
+        run.data = folder if folder.is_dir() else None
+        return run.data is not None
+    try:
+        run.data = copy_of(url, folder, lambda text: run.report(text, "ingest"))
+    except DataError as error:
+        if run.url is not None or not is_known:
+            raise
+        run.report(f"warning: {error}; the store stays as it is", "ingest")
+        return False
+    run.url = url
+    return True
 
 
 def _refuse_another_log(run: RunContext, known: Ingested | None) -> None:
@@ -134,7 +156,7 @@ def _shown(log: dict[str, Any], keys: Sequence[str]) -> str:
 def remembered_folder(workspace: Path) -> Path | None:
     """The data folder that an earlier command on a workspace named; None where it named none."""
     known = read_json_as(workspace / "artifacts" / "ingest" / Ingested.FILE, Ingested)
-    return None if known is None or known.data is None else Path(known.data)
+    return None if known is None or known.data is None or is_url(known.data) else Path(known.data)
 
 
 def _remembered_folder(run: RunContext, known: Ingested | None) -> Path | None:

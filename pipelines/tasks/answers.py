@@ -83,7 +83,7 @@ class ClickAnswers:
         self._scorer, self._signature = scorer, ClickSignature.from_json(scorer.signature)
 
     def joined(self) -> list[str]:
-        return ["history", *self._signature.dense, *self._signature.user_attributes]
+        return ["history", *self._signature.dense, *self._signature.user_attributes, *self._signature.looked_up]
 
     def check_columns(self, names: Sequence[str], file: Path) -> None:
         for column in ("item_id", "timestamp"):

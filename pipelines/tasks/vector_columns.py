@@ -46,7 +46,8 @@ def add_vectors(context: StageContext, config: AssemblyConfig) -> dict[str, Any]
         When the log has a column of that name.
     """
     summary = ClickSummary.read(context.output)
-    taken = (*summary.context.categorical, *summary.context.dense, *summary.item_attributes, *summary.user_attributes)
+    of_log = (*summary.context.categorical, *summary.context.dense, *summary.item_attributes, *summary.user_attributes)
+    taken = (*of_log, *summary.statistics)
     columns = vector_columns(embeddings_of(config).width_read)
     for name in sorted(set(columns) & {name.lower() for name in taken}):
         raise DataError(f"column {name} of the log has the name of what `embeddings` adds; rename it in the log and in `source`")

@@ -71,7 +71,8 @@ class RunContext:
     config : RunConfig
     workspace : Path
     data : Path or None
-        Folder of the raw log; None where the command line names none. Stage ``ingest`` sets it to what an earlier command named.
+        Folder of the raw log; None where the command line names none. Stage ``ingest`` sets it to what an earlier command named, or to the
+        copy of the files behind ``url``.
     as_of : datetime or None
         Logical time: what happened or became known then or later exists for no stage. None: everything is visible.
     force : bool
@@ -90,6 +91,8 @@ class RunContext:
         What it found.
     features : FeatureSource or None
         Held open by a command that scores many dates, so that each need not read the log anew.
+    url : str or None
+        Where the raw log lies, if not in a folder of this machine.
     """
 
     config: RunConfig
@@ -106,6 +109,7 @@ class RunContext:
     find_parent: FindParent = lambda run: None
     parent: Parent | None = None
     features: FeatureSource | None = None
+    url: str | None = None
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     _store: Store | None = None
 

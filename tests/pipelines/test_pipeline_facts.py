@@ -85,6 +85,9 @@ def test_prices_of_the_moment_are_read_in_training_and_in_production(tmp_path: P
     assert metrics["models"]["boosted_trees"]["auc"]["value"] > 0.72  # who knows the price of the moment
     assert metrics["models"][metrics["shipped"]]["auc"]["value"] > 0.65
 
+    told, _ = workspace.run("features")
+    assert "number in the table of items or users" in told and "price" in told
+
     # the last date, joined from the store: the shipped student's own logits of the test rows, row by row
     (predictions,) = workspace.path.glob(f"artifacts/distill/*/predictions_{metrics['shipped']}_test.parquet")
     logits = pq.read_table(predictions).sort_by("row_id")["logit_0"].to_numpy().astype(np.float64)

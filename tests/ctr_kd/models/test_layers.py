@@ -75,5 +75,6 @@ def test_the_places_of_one_attribute_share_a_table_whose_vectors_are_summed() ->
     assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
     assert torch.allclose(found[0], first.weight[5] + places[0].weight[6] + places[0].weight[7])
     again = TokenEmbedding({"item": 9, "tag": 8, "tag[2]": 8, "tag[3]": 8, "a[2]": 8}, 4)
+    assert list(embedding.state_dict()) == ["tables.item.weight", "tables.tag.weight", "tables.a[2].weight"]  # whatever places there are
     again.load_state_dict(embedding.state_dict())
     assert torch.equal(again(tokens), found)

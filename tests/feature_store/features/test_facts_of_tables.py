@@ -17,8 +17,9 @@ from feature_store.config import AssemblyConfig, FeatureStoreConfig
 from feature_store.features.historical_features import features_for
 from feature_store.features.summary import ClickSummary
 from feature_store.features.training_set import assemble
+from feature_store.store.store import Store
 from feature_store.tables.contracts import DataError, EntityFacts
-from tests.feature_store.logs import FEW, MINUTE, START, Event, random_event, write_store
+from tests.feature_store.logs import FEW, MINUTE, START, Event, at, random_event, write_store
 
 ENGINE = FeatureStoreConfig(threads=1, memory="500MB")
 CONFIG = AssemblyConfig.model_validate(
@@ -73,6 +74,37 @@ def test_literal_rows(tmp_path: Path) -> None:
     assert found["price"].to_pylist() == [None, 5.0, 5.0, 4.0, 4.0, None, None]  # what begins at a moment is known after it
     assert found["shelf"].to_pylist() == [None, "a", "a", "a", "b", None, None]
     assert found["age"].to_pylist() == [41.0, None, 41.0, 41.0, 41.0, None, None]
+
+
+def test_what_begins_at_the_logical_time_or_later_is_not_known(tmp_path: Path) -> None:
+    items = items_of([(1, 10, "a", 5.0), (1, 300, "b", 4.0)])
+    store = write_store(tmp_path, [Event(7, 1, 1)], False, items, item_facts=ITEMS)
+    frame = pa.table({"user_id": [7], "item_id": [1], "timestamp": [at(500)]})
+    for minute, price in ((100, 5.0), (300, 5.0), (301, 4.0)):
+        assert features_for(store, frame, CONFIG, ENGINE, as_of=at(minute))["price"].to_pylist() == [price]
+
+
+def test_a_number_that_is_called_as_a_statistic_takes_its_place(tmp_path: Path) -> None:
+    users = pa.table({"user_id": [7], "user_clicks": [1000.0], "hour": [77.0]})
+    facts = EntityFacts(categorical=[], dense=["user_clicks", "hour"], dated=False)
+    store = write_store(tmp_path / "store", [Event(7, n % 3, 10 * n) for n in range(60)], False, users=users, user_facts=facts)
+    assemble(store, CONFIG, ENGINE, None, tmp_path / "out")
+    rows = pq.read_table(tmp_path / "out" / "rows.parquet")
+    assert set(rows["user_clicks"].to_pylist()) == {1000.0} and set(rows["hour"].to_pylist()) == {77.0}
+    frame = pa.table({"user_id": [7], "item_id": [1], "timestamp": [at(500)]})
+    assert features_for(store, frame, CONFIG, ENGINE)["user_clicks"].to_pylist() == [1000.0]
+
+
+def test_scores_of_a_date_depend_on_what_their_rows_could_read(tmp_path: Path) -> None:
+    digests = {}
+    facts = EntityFacts(categorical=["shelf", "source", "line"], dense=["price"], dated=True)
+    for name, rows in (("one", [(1, 10, "a", 5.0)]), ("later", [(1, 10, "a", 5.0), (1, 500, "b", 1.0)]), ("other", [(1, 10, "a", 6.0)])):
+        items = items_of(rows)
+        for column in ("source", "line"):
+            items = items.append_column(column, pa.nulls(len(rows), pa.string()))
+        store = write_store(tmp_path / name, [Event(7, 1, 1)], False, items, item_facts=facts)
+        digests[name] = store.described_digest("items", at(100))
+    assert digests["one"] == digests["later"] != digests["other"]
 
 
 @pytest.mark.slow
@@ -131,6 +163,9 @@ def test_a_price_of_tomorrow_moves_no_row_of_today_and_no_vocabulary(tmp_path: P
         made[name] = pq.read_table(tmp_path / name / "out" / "rows.parquet")
         assert json.loads((tmp_path / name / "out" / "vocabulary.json").read_text())["shelf"] == ["a"]  # training ends before
         assert ClickSummary.read(tmp_path / name / "out").split.train_until.timestamp() * 1e6 < START + 500 * MINUTE
+    store = Store(tmp_path / "with" / "store")
+    assemble(store, CONFIG, ENGINE.model_copy(update={"chunk": 7}), None, tmp_path / "chunks")  # files do not depend on the chunks
+    assert (tmp_path / "chunks" / "rows.parquet").read_bytes() == (tmp_path / "with" / "out" / "rows.parquet").read_bytes()
     early = [table.filter(pa.compute.less_equal(table["timestamp"], START + 500 * MINUTE)) for table in made.values()]
     assert early[0].num_rows and early[0].equals(early[1])
     assert pa.compute.sum(pa.compute.equal(made["with"]["price"], 9.0)).as_py()

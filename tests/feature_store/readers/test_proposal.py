@@ -101,13 +101,40 @@ def test_clicks_and_times_are_told_by_what_they_hold(tmp_path: Path) -> None:
     assert roles["clicked"].why == "the only column of zeros and ones"
 
 
+def test_small_numbers_are_ids_of_anything_so_names_decide(tmp_path: Path) -> None:
+    log = events(300).assign(user_id=lambda frame: frame["customer_id"] % 20, product_id=np.arange(300) % 20)
+    log[["user_id", "product_id", "event_time", "clicked"]].to_csv(tmp_path / "log.csv")  # with the number of the row, which has no name
+    pd.DataFrame({"user_id": range(20), "plan": ["a", "b"] * 10}).to_csv(tmp_path / "accounts.csv", index=False)
+    pd.DataFrame({"product_id": range(20), "category": ["x", "y"] * 10}).to_csv(tmp_path / "products.csv", index=False)
+    found = propose(tmp_path)
+    assert found.items is not None and found.users is not None
+    assert (found.items.table.pattern, found.users.table.pattern) == ("products.csv", "accounts.csv")
+    assert found.dense == [] and "has no name" in {column.why for column in found.left}
+
+
+def test_a_row_holds_from_its_beginning_and_its_end_is_no_input(tmp_path: Path) -> None:
+    events(300).to_parquet(tmp_path / "log.parquet")
+    prices = [(f"p{n}", f"2024-0{m + 1}-01", f"2024-0{m}-01", n + m) for n in range(50) for m in (3, 4)]
+    pd.DataFrame(prices, columns=["sku", "valid_to", "valid_from", "price"]).to_csv(tmp_path / "prices.csv", index=False)
+    items = propose(tmp_path).items
+    assert items is not None and items.time is not None and items.time.name == "valid_from"
+    assert "valid_to" in names(items.left) and names(items.categorical) in (["price"], [])
+
+
+def test_files_of_one_table_may_have_other_types(tmp_path: Path) -> None:
+    log = events(400)
+    log.iloc[:200].to_parquet(tmp_path / "a.parquet")
+    log.iloc[200:].assign(customer_id=lambda frame: "u" + frame["customer_id"].astype(str)).to_parquet(tmp_path / "b.parquet")
+    assert propose(tmp_path).roles["user"].name == "customer_id"
+
+
 def test_folders_are_columns(tmp_path: Path) -> None:
     log = events(400).drop(columns="event_time")
     for day in range(1, 5):
         (tmp_path / f"dt=2024-05-0{day}").mkdir()
         log.iloc[100 * day - 100 : 100 * day].to_parquet(tmp_path / f"dt=2024-05-0{day}" / "x.parquet")
     found = propose(tmp_path)
-    assert found.roles["time"].name == "dt" and found.events.pattern == "**/*.parquet"
+    assert found.roles["time"].name == "dt" and found.events.pattern == "**/*.parquet" and "dt" not in names(found.categorical)
 
 
 def test_what_cannot_be_told_is_said(tmp_path: Path) -> None:

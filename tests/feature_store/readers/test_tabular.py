@@ -111,6 +111,19 @@ def test_users_and_numbers_and_dated_tables(tmp_path: Path) -> None:
     assert undated.item_attributes == ["shelf"] and undated.item_facts == EntityFacts(categorical=[], dense=["price"], dated=False)
 
 
+def test_several_values_as_text_and_as_lists(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("u,i,t,c,r,k\n1,5,1717000000,1,1,\n")
+    (tmp_path / "items.csv").write_bytes(b"id,tags\n5,a| b|\n6,\n7,\xff|x\n8," + b"|".join(b"%d" % n for n in range(40)) + b"\n9,only\n")
+    log = reader(tmp_path, events={**EVENTS, "path": "log.csv"}, items={"path": "items.*", "item": "id", "multi": ["tags"]})
+    assert log.contract().item_attributes == log.contract().item_multi == ["tags"]
+    found = {row["item_id"]: row["tags"] for row in rows(log) if "tags" in row}
+    assert found == {5: "a\x1fb", 6: None, 9: "only"}  # one that is not UTF-8 and one of forty values are set apart
+    (tmp_path / "items.csv").unlink()
+    lists = pa.array([["a", "b"], None], pa.list_(pa.string()))
+    pq.write_table(pa.table({"id": [5, 6], "tags": lists}), tmp_path / "items.parquet")
+    assert [row["tags"] for row in rows(log) if "tags" in row] == ["a\x1fb", None]
+
+
 def test_a_log_without_them_keeps_its_identity(tmp_path: Path) -> None:
     """Else a release that knows more keys would make every store anew, and raw logs are rotated."""
     columns = {name: EVENTS[name] for name in ("user", "item", "time", "clicked", "request", "ingested")}

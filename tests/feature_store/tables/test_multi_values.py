@@ -17,6 +17,11 @@ def test_lists_of_any_kind_are_texts_of_the_store(kind: pa.DataType) -> None:
     assert [values_of(cell) for cell in text.to_pylist()] == [["2", "1"], [], [], ["3"]]
 
 
+def test_lists_of_a_fixed_size_may_be_null() -> None:
+    text, bad = to_value_sets(pa.array([["a", "b"], None, ["c", "c"]], pa.list_(pa.string(), 2)))
+    assert text.to_pylist() == [f"a{BETWEEN}b", None, "c"] and not bad.any()
+
+
 def test_single_values_and_bad_ones() -> None:
     assert to_value_sets(pa.array(["a", None]))[0].to_pylist() == ["a", None]
     text, bad = to_value_sets(pa.array([[str(n) for n in range(MOST + 1)], [str(n % 3) for n in range(10_000)], [f"a{BETWEEN}b"]]))

@@ -173,3 +173,23 @@ def test_a_logical_time_counts_only_as_far_as_it_hides_something(tabular: RunCon
     relative = type(tabular.split)(train=timedelta(days=1), validation=timedelta(hours=1), test=timedelta(hours=1))
     assert logical_time(later, run.store, relative) == later
     assert logical_time(None, run.store, relative) is None
+
+
+def test_a_url_is_copied_remembered_and_looked_behind_again(tabular: RunConfig, data: Path, tmp_path: Path, ingested: list[int]) -> None:
+    first = context(tabular, None, tmp_path, url=data.as_uri())
+    bring_store_up_to_date(first)
+    assert "copies 1 of 1 files" in said(first) and (tmp_path / "workspace" / "raw" / "a.csv").is_file() and len(ingested) == 1
+    (data / "b.csv").write_text("u,i,t\n2,10,2024-01-02T10:00\n")
+    night = context(tabular, None, tmp_path)  # says nothing of where the log lies
+    bring_store_up_to_date(night)
+    assert "copies 1 of 2 files" in said(night) and len(ingested) == 2 and night.url == data.as_uri()
+    for file in data.iterdir():
+        file.unlink()
+    gone = context(tabular, None, tmp_path)
+    bring_store_up_to_date(gone)
+    assert "warning:" in said(gone) and "holds no file; the store stays as it is" in said(gone) and len(ingested) == 2
+    with pytest.raises(DataError, match="holds no file"):
+        bring_store_up_to_date(context(tabular, None, tmp_path, url=data.as_uri()))
+    looking = context(tabular, None, tmp_path, url=data.as_uri(), read_only=True)
+    bring_store_up_to_date(looking)  # status copies nothing
+    assert said(looking) == ""

@@ -1,0 +1,157 @@
+"""Raw files behind a URL, as in an object store: a folder that holds a copy of them, brought up to date before they are read.
+
+What a file system of Arrow knows can be read: ``s3://``, ``gs://``, ``abfs://``, ``hdfs://`` and ``file://``, with what its URLs may say,
+as in ``s3://bucket/logs?region=eu-west-1``. Credentials come from the environment.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import fs
+
+from feature_store.tables.contracts import DataError, DataFolderError
+from feature_store.tables.json_files import load_json, write_json
+
+INDEX = ".files.json"  # beside the copies: of which URL they are, with size and time of each
+CHUNK = 8 << 20
+SILENCE = 10  # seconds without a word at most
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://")
+
+
+def is_url(text: str) -> bool:
+    """Whether a text names a folder behind a URL.
+
+    Examples
+    --------
+    >>> is_url("s3://bucket/logs"), is_url("C:/logs"), is_url("a folder")
+    (True, False, False)
+    """
+    return _URL.match(text) is not None
+
+
+def copy_of(url: str, folder: Path, report: Callable[[str], object] = lambda line: None) -> Path:
+    """Bring a folder up to date with the files below a URL.
+
+    Files that are new or have another size or time are copied, those that are gone are removed; the others stay as they are.
+
+    Parameters
+    ----------
+    url : str
+    folder : Path
+        Is created when absent; a copy of another URL is replaced.
+    report : callable
+        Takes a line at a time of what is copied.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    DataFolderError
+        When there is no file below the URL, it cannot be understood, or it holds credentials.
+    DataError
+        When the files cannot be listed or read. Those that were copied whole stay, and are not copied again.
+    """
+    with _said(url, "listed"):
+        system, root = file_system_of(_checked(url))
+        found = system.get_file_info(fs.FileSelector(root, recursive=True))
+    below = {PurePosixPath(info.path).relative_to(PurePosixPath(root)): info for info in found if info.type == fs.FileType.File}
+    wanted = {name.as_posix(): info for name, info in below.items() if not any(part.startswith(".") for part in name.parts)}
+    if not wanted:
+        raise DataFolderError(f"{url}: holds no file")
+    known = _known(folder, url)
+    for name in known.keys() - wanted.keys():
+        (folder / name).unlink(missing_ok=True)
+        del known[name]
+    todo = [name for name, info in sorted(wanted.items()) if known.get(name) != _state(info) or not (folder / name).is_file()]
+    if todo:
+        report(f"copies {len(todo):,} of {len(wanted):,} files, {sum(wanted[name].size or 0 for name in todo) / 1e6:,.1f} MB, from {url}")
+    try:
+        told = time.monotonic()
+        for number, name in enumerate(todo):
+            with _said(f"{url.partition('?')[0].rstrip('/')}/{name}", "read to its end"):
+                _copy(system, wanted[name], folder / name)
+            known[name] = _state(wanted[name])
+            if time.monotonic() - told > SILENCE:
+                told = time.monotonic()
+                report(f"copied {number + 1:,} of {len(todo):,} files")
+    finally:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / INDEX, {"url": url, "files": known})
+    return folder
+
+
+def file_system_of(url: str) -> tuple[fs.FileSystem, str]:
+    """The file system of a URL, and the place in it."""
+    system, place = fs.FileSystem.from_uri(url)
+    return system, place
+
+
+def _checked(url: str) -> str:
+    """Raises DataFolderError for a URL that holds a password: it would be in every log."""
+    if "@" in url.partition("://")[2].partition("/")[0]:
+        raise DataFolderError(f"{url.partition('://')[0]}://...: a URL must hold no credentials; give them in the environment")
+    return url
+
+
+@contextmanager
+def _said(what: str, done: str) -> Iterator[None]:
+    """Turn what a file system raises into one line."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataFolderError(f"{what}: does not exist") from None
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataFolderError(f"{what}: is no URL that can be read here ({_reason(error)})") from None
+    except OSError as error:
+        if error.filename is not None:  # of this machine's own disk
+            raise
+        advice = "check the URL, the credentials in the environment and the network, and run it again"
+        raise DataError(f"{what}: cannot be {done} ({_reason(error)}); {advice}") from None
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(str(error).split()).rstrip(".")[:300]
+
+
+def _known(folder: Path, url: str) -> dict[str, list[int]]:
+    """State of the files that were copied; none where they are of another URL, whose copies go."""
+    try:
+        index: Any = load_json(folder / INDEX)
+        if index["url"] == url:
+            return {str(name): [int(size), int(moment)] for name, (size, moment) in index["files"].items()}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass  # damaged: all is copied again
+    shutil.rmtree(folder)
+    return {}
+
+
+def _state(info: fs.FileInfo) -> list[int]:
+    return [info.size or 0, info.mtime_ns or 0]
+
+
+def _copy(system: fs.FileSystem, info: fs.FileInfo, file: Path) -> None:
+    """Copy one file, whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.part")
+    try:
+        with system.open_input_stream(info.path) as source, open(partial, "wb") as target:
+            while chunk := source.read(CHUNK):
+                target.write(chunk)
+        if info.size is not None and partial.stat().st_size != info.size:
+            raise DataError(f"{file.name}: changed while it was copied; run it again")
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)

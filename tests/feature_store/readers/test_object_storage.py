@@ -1,0 +1,87 @@
+"""A real S3 API on loopback, where moto is installed (make test-extras)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from feature_store.readers.remote import copy_of
+from feature_store.tables.contracts import DataError, DataFolderError
+
+moto_server = pytest.importorskip("moto.server", reason="moto is not installed: make test-extras installs it")
+CONF = """
+source:
+  reader: tabular
+  events: {path: "**/log.csv", user: u, item: i, time: dt, clicked: c}
+split: {fractions: [0.6, 0.2, 0.2]}
+"""
+
+
+@pytest.fixture
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Where it answers; the bucket ``logs`` is there."""
+    for name, value in (("AWS_ACCESS_KEY_ID", "testing"), ("AWS_SECRET_ACCESS_KEY", "testing"), ("AWS_EC2_METADATA_DISABLED", "true")):
+        monkeypatch.setenv(name, value)
+    server = moto_server.ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    place = f"{host}:{port}"
+    urllib.request.urlopen(urllib.request.Request(f"http://{place}/moto-api/reset", method="POST")).close()
+    put(place, "logs")
+    yield place
+    server.stop()
+
+
+def put(place: str, key: str, content: str = "") -> None:
+    headers = {"Content-Type": "text/csv"}  # else the server takes the content for a form
+    urllib.request.urlopen(urllib.request.Request(f"http://{place}/{key}", data=content.encode(), method="PUT", headers=headers)).close()
+
+
+def url(place: str, path: str = "logs/shop") -> str:
+    return f"s3://{path}?scheme=http&endpoint_override={place.replace(':', '%3A')}&region=us-east-1"
+
+
+def test_a_bucket_is_copied_and_followed(endpoint: str, tmp_path: Path) -> None:
+    put(endpoint, "logs/shop/dt=2024-05-01/log.csv", "u,i,c\n1,2,1\n")
+    put(endpoint, "logs/other/log.csv", "no")
+    copy = copy_of(url(endpoint), tmp_path / "copy")
+    assert [path.relative_to(copy).as_posix() for path in copy.rglob("*.csv")] == ["dt=2024-05-01/log.csv"]
+    put(endpoint, "logs/shop/dt=2024-05-02/log.csv", "u,i,c\n1,2,0\n")
+    copy_of(url(endpoint), copy)
+    assert (copy / "dt=2024-05-02" / "log.csv").read_text() == "u,i,c\n1,2,0\n"
+    assert sorted(json.loads((copy / ".files.json").read_text())["files"]) == ["dt=2024-05-01/log.csv", "dt=2024-05-02/log.csv"]
+
+
+def test_what_is_not_there_is_one_line(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in ("nowhere/shop", "logs/nothing"):
+        with pytest.raises((DataError, DataFolderError), match=r"does not exist|holds no file"):
+            copy_of(url(endpoint, path), tmp_path / "copy")
+    with pytest.raises(DataError, match="cannot be listed") as error:
+        copy_of(url("127.0.0.1:9"), tmp_path / "copy")  # nobody answers there
+    assert "\n" not in str(error.value) and "testing" not in str(error.value)
+
+
+def test_the_program_reads_a_bucket(endpoint: str, tmp_path: Path) -> None:
+    rows = "".join(f"{n % 7},{n % 5},{n % 2}\n" for n in range(60))
+    for day in range(1, 9):
+        put(endpoint, f"logs/shop/dt=2024-05-0{day}/log.csv", "u,i,c\n" + rows)
+    (tmp_path / "mine.yaml").write_text(CONF)
+    program = [sys.executable, "-m", "pipelines"]
+
+    def run(*arguments: str) -> str:
+        command = [*program, *arguments, "--workspace", str(tmp_path / "workspace")]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout + ended.stderr
+
+    said = run("ingest", str(tmp_path / "mine.yaml"), "--data", url(endpoint))
+    assert "copies 8 of 8 files" in said and "480 rows stored" in said
+    put(endpoint, "logs/shop/dt=2024-05-09/log.csv", "u,i,c\n" + rows)
+    said = run("ingest", str(tmp_path / "mine.yaml"))  # it remembers where the log lies
+    assert "copies 1 of 9 files" in said and "60 rows stored" in said
