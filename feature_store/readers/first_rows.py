@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
@@ -14,8 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.config import SourceConfig, SplitConfig
+from feature_store.config_types import duration_text
 from feature_store.readers import LOG_READERS
 from feature_store.readers.base import relative
+from feature_store.readers.proposal import TELLS, tells_click
 from feature_store.readers.tabular import TabularReader
 from feature_store.tables.casting import as_array
 from feature_store.tables.column_names import check_names
@@ -67,9 +69,16 @@ def check_log(source: SourceConfig, split: SplitConfig, data: Path | None, now: 
     found.seen.append(f"{len(files)} files" if files else "a log that needs no files")
     broken: set[Path] = set()
     if isinstance(reader, TabularReader):
-        for path, faults in reader.lacking(files):
-            found.faults += faults
-            broken |= {path} if faults else set()
+        told: Counter[str] = Counter()
+        for path, lacks in reader.lacking(files):
+            broken |= {path} if lacks else set()
+            for what in lacks:
+                told[what] += 1
+                if told[what] == 1:
+                    found.faults.append(f"{relative(path, data) if data else path}: {what}")
+        found.faults = [
+            f"{line} (so in {told[line.partition(': ')[2]]} files)" if told[line.partition(": ")[2]] > 1 else line for line in found.faults
+        ]
     rows = _first_rows(reader, [path for path in files if path not in broken], contract, source, found, now, data)
     if "events" in rows:
         _look_at_events(rows["events"], contract, split, found)
@@ -108,7 +117,8 @@ def _first_rows(
             continue
         told = " and ".join(f"{count:,} {kind}" for kind, count in counts.items())
         found.seen.append(f"{name}: {told} looked at")
-        found.faults += _rejected(name, counts.total(), rejected, source.bad_rows_limit)
+        few = len(rejected) <= source.bad_rows_limit * (counts.total() + len(rejected))
+        (found.doubts if few else found.faults).extend(_rejected(name, counts.total(), rejected, source.bad_rows_limit))
     return {kind: pa.concat_tables([_text_ids(table) for table in some]) for kind, some in tables.items()}
 
 
@@ -126,8 +136,6 @@ def _some(reader: LogReader, files: Sequence[Path]) -> list[Path]:
 def _rejected(file: str, good: int, rejected: Sequence[Rejected], limit: float) -> Iterator[str]:
     """What breaks the contract, reason by reason, where it is more than is allowed."""
     rows = good + len(rejected)
-    if len(rejected) <= limit * rows:
-        return
     reasons = Counter(one.reason for one in rejected)
     first = {reason: next(one for one in rejected if one.reason == reason) for reason in reasons}
     for reason, count in reasons.most_common():
@@ -153,6 +161,12 @@ def _look_at_events(events: pa.Table, contract: LogContract, split: SplitConfig,
         repair = "leave source.events.clicked out where the log holds clicks only" if clicked.min() else "is it the right column?"
         found.faults.append(f"events: {'every' if clicked.min() else 'no'} row that was looked at is clicked; {repair}")
     first, last = (pc.min_max(events["timestamp"]).as_py()[end] for end in ("min", "max"))
+    if not contract.has_impressions:
+        found.seen.append("a log of clicks only: every row counts as a click (source.events.clicked names a column that says otherwise)")
+    windows = [window for window in (split.train, split.validation, split.test) if window is not None]
+    if windows and sum(windows, timedelta(0)) > (last - first) + timedelta(days=1):
+        asked, there = duration_text(sum(windows, timedelta(0))), f"{(last - first).total_seconds() / 86_400:.1f} days"
+        found.doubts.append(f"the windows of `split` are {asked} together, and the rows that were looked at cover {there}")
     found.seen.append(f"times from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC, {int(clicked.sum()):,} clicks")
     if split.test_until is not None and split.test_until <= first:
         found.faults.append(f"split.test_until ({split.test_until:%Y-%m-%d %H:%M}) is before the first event ({first:%Y-%m-%d %H:%M})")
@@ -169,6 +183,8 @@ def _look_at_events(events: pa.Table, contract: LogContract, split: SplitConfig,
             found.doubts.append(f"context column {name} is null in all rows that were looked at")
         elif contract.has_impressions and column.null_count and np.array_equal(np.asarray(column.is_valid()), clicked == 1):
             found.faults.append(f"context column {name} is filled where a row was clicked and nowhere else: it knows the answer; remove it")
+        elif contract.has_impressions and tells_click(column, clicked == 1) > TELLS:
+            found.doubts.append(f"context column {name} tells clicked rows from the others all by itself: is it written after the click?")
 
 
 def _look_at_described(events: pa.Table, described: pa.Table, key: str, found: Findings) -> None:

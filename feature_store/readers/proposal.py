@@ -6,10 +6,8 @@ Guesses are made of names and of the first rows of some files, and each says wha
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -17,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.config_types import duration_text, parse_duration
 from feature_store.readers.base import ENDINGS, data_files, file_columns, partition_values, read_partitioned, relative
+from feature_store.readers.proposed_split import propose_split
 from feature_store.tables.casting import (
     EARLIEST,
     MICROSECOND,
@@ -31,18 +29,14 @@ from feature_store.tables.casting import (
     to_text,
     to_times,
 )
-from feature_store.tables.contracts import DataError, DataFolderError, RawBatch
+from feature_store.tables.contracts import DataError, DataFolderError
 
 FILES_READ = 3  # of each group, whose first rows are looked at
-FEW = 200  # values of a number that make it a category
+FEW = 200  # values that can be looked at one by one
+NUMBERS = 40  # whole numbers, where more of them are different; fewer are names of categories
+TELLS = 0.97  # AUC of one column above which it has probably seen the click
 TITLES = 20  # titles, where more of them are different; fewer are names of categories
 MANY = 2000  # values of a text that are too many for one
-WINDOWS = [parse_duration(text) for text in ("1h", "2h", "4h", "6h", "12h", "1d", "2d", "3d", "7d", "14d", "30d", "90d", "180d", "365d")]
-MINUTE = timedelta(minutes=1)
-STRAY = 0.001  # share of the clicks at either end of a log that may lie far from all others
-SHARES = {"fractions": "[0.8, 0.1, 0.1]"}
-CLICKS = 1000  # in validation and in test: an AUC is then uncertain by about .014
-TRAINED = 100_000  # clicks of training from which on a longer window mostly costs time
 USERS = r"^(user|uid|usr|customer|client|visitor|member|account|buyer|reader|person|cookie)(_?(id|hash|key|no))?$"
 ITEMS = (
     r"^(item|iid|product|article|click_article|news|ad|advert|content|movie|video|doc|document|sku|asin|listing|song|track|offer)"
@@ -139,8 +133,10 @@ class Proposal:
     split : dict of str to str
         ``train``, ``validation`` and ``test``, or ``fractions``.
     split_why : str
-    unknown : list of Table
-        Of which nothing is used.
+    unknown : list of Column
+        Patterns of files of which nothing is used, and why.
+    no_clicks : list of str
+        Columns that are called as clicks are and hold something else; with any, the log must not be taken for one of clicks only.
     """
 
     events: Table
@@ -152,7 +148,8 @@ class Proposal:
     users: Described | None = None
     split: dict[str, str] = field(default_factory=dict)
     split_why: str = ""
-    unknown: list[Table] = field(default_factory=list)
+    unknown: list[Column] = field(default_factory=list)
+    no_clicks: list[str] = field(default_factory=list)
 
 
 def known_layout(data: Path) -> Literal["mind", "globo", "movielens"] | None:
@@ -183,20 +180,46 @@ def propose(data: Path, report: Callable[[str], object] = lambda line: None) -> 
     taken = {column.name for column in roles.values()}
     inputs = _inputs(events.rows, taken, _clicked(events.rows, roles))
     proposal.categorical, proposal.dense = inputs.categorical, inputs.dense
-    proposal.left = [
+    if "clicked" not in roles:
+        for columns in (inputs.categorical, inputs.dense, inputs.left):
+            for column in [column for column in columns if re.search(CLICKED, _words(column.name)) or "click" in _words(column.name)]:
+                columns.remove(column)
+                proposal.no_clicks.append(column.name)
+        roles.pop("request", None)  # what was shown beside a click is not in the log
+    proposal.left += [
         *inputs.left,
         *(Column(column.name, f"{column.why}: tables of items and users may have such") for column in inputs.multi),
     ]
-    others = [table for table in tables if table is not events]
+    others: list[Table] = []
+    twins: list[Table] = []
+    for table in tables:
+        if table is not events:
+            (twins if {"user", "item", "time"} <= _roles(table.rows).keys() else others).append(table)
     proposal.items, others = _described(others, events.values(roles["item"].name), "item", roles["item"].name)
     proposal.users, others = _described(others, events.values(roles["user"].name), "user", roles["user"].name)
-    proposal.unknown = others
+    own = set(events.rows.column_names)
+    for table in twins:
+        names = set(table.rows.column_names)
+        lacks, more = (", ".join(sorted(found)) or "nothing" for found in (own - names, names - own))
+        why = f"looks like events with other columns (lacks {lacks}; has {more} more): give all files of events the same, or name it apart"
+        proposal.unknown.append(Column(table.pattern, why))
+    described = [one.table for one in (proposal.items, proposal.users) if one is not None]
+    for table in others:
+        proposal.unknown.append(Column(table.pattern, _why_unknown(table, described)))
     _without_twins(proposal)
     report(f"counts the clicks of {len(events.files)} files by time")
-    columns = {"timestamp": roles["time"].name} | ({"clicked": roles["clicked"].name} if "clicked" in roles else {})
-    batches = (batch for path in events.files for batch in read_partitioned(path, relative(path, data), "events", columns))
+    read = {"timestamp": roles["time"].name} | ({"clicked": roles["clicked"].name} if "clicked" in roles else {})
+    batches = (batch for path in events.files for batch in read_partitioned(path, relative(path, data), "events", read))
     proposal.split, proposal.split_why = propose_split(batches)
     return proposal
+
+
+def _why_unknown(table: Table, described: Sequence[Table]) -> str:
+    names = set(table.rows.column_names)
+    for other in described:
+        if shared := sorted(names & set(other.rows.column_names)):
+            return f"shares {shared[0]} with {other.pattern}, and only one table of each kind is read: join the two to have both"
+    return "its ids are none of those that were looked at"
 
 
 def _tables(data: Path, report: Callable[[str], object]) -> Iterator[Table]:
@@ -292,14 +315,12 @@ def _roles(rows: pa.Table) -> dict[str, Column]:
     }
     roles: dict[str, Column] = {}
     for role, (pattern, fits) in checks.items():
-        names = [name for name in rows.column_names if re.search(pattern, name.lower()) and name not in {c.name for c in roles.values()}]
+        names = [name for name in rows.column_names if re.search(pattern, _words(name)) and name not in {c.name for c in roles.values()}]
         fitting = [name for name in names if fits(as_array(rows[name]))]
         if fitting:
             order = pattern.strip("^$()?")
             name = min(fitting, key=lambda name: (_place(order, name.lower()), len(name)))
-            roles[role] = Column(
-                name, "by its name" + (f"; {', '.join(n for n in fitting if n != name)} would do too" if fitting[1:] else "")
-            )
+            roles[role] = Column(name, "by its name")
     if "clicked" not in roles:
         flags = [name for name in rows.column_names if name not in {c.name for c in roles.values()} and _are_clicks(as_array(rows[name]))]
         if len(flags) == 1 and not re.search(AFTER, flags[0].lower()):
@@ -309,6 +330,17 @@ def _roles(rows: pa.Table) -> dict[str, Column]:
         if len(times) == 1:
             roles["time"] = Column(times[0], "the only column of times")
     return {role: roles[role] for role in ("user", "item", "time", "clicked", "request", "ingested") if role in roles}
+
+
+def _words(name: str) -> str:
+    """A name in small letters, its words joined by one sign.
+
+    Examples
+    --------
+    >>> _words("Is Click?")
+    'is_click'
+    """
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
 def _place(order: str, name: str) -> int:
@@ -365,8 +397,8 @@ def _inputs(rows: pa.Table, taken: set[str], clicked: np.ndarray | None = None) 
             continue
         column, lower = as_array(rows[name]), name.lower()
         kind = column.type
-        if not name:
-            found.left.append(Column(name, "has no name"))
+        if re.fullmatch(r"|__index_level_\d+__|unnamed: ?\d+", lower):
+            found.left.append(Column(name or "a column without a name", "is the number of the row, as pandas writes it"))
             continue
         if re.search(TIMES, lower) and _are_times(column):
             found.left.append(Column(name, "is another time: what it holds never comes again"))
@@ -389,11 +421,14 @@ def _inputs(rows: pa.Table, taken: set[str], clicked: np.ndarray | None = None) 
         text, bad = to_categories(column)
         values = text.filter(pa.array(~bad)).drop_null()
         count = pc.count_distinct(values).as_py()
+        if clicked is not None and tells_click(column, clicked) > TELLS:
+            found.left.append(Column(name, "tells clicked rows from the others all by itself: is it written after the click?"))
+            continue
         if count < 2:
             found.left.append(Column(name, "has one value or none in the rows that were looked at"))
         elif not found.title and count > TITLES and re.search(r"title|name|headline", lower) and not _is_number(column):
             found.title.append(name)
-        elif _is_number(column) and (count > FEW or _has_fractions(column)):
+        elif _is_number(column) and (count > NUMBERS or _has_fractions(column)):
             (found.left if _is_unique(count, len(values)) and pa.types.is_integer(kind) else found.dense).append(
                 Column(name, f"numbers, {count:,} different ones in {rows.num_rows:,} rows")
             )
@@ -406,6 +441,33 @@ def _inputs(rows: pa.Table, taken: set[str], clicked: np.ndarray | None = None) 
                 Column(name, f"{count:,} different values in {rows.num_rows:,} rows: too many to learn from, too few rows of each")
             )
     return found
+
+
+def tells_click(column: pa.Array, clicked: np.ndarray) -> float:
+    """AUC of a column's values, by their numbers or by the share of clicked rows of each; .5 for a column of too many values.
+
+    Examples
+    --------
+    >>> tells_click(pa.array(["landed", "bounced", "landed"]), np.array([True, False, True]))
+    1.0
+    """
+    scores = [to_numbers(column)[0].fill_null(0).to_numpy(zero_copy_only=False)] if _is_number(column) else []
+    code = to_categories(column)[0].fill_null("").dictionary_encode().indices.to_numpy(zero_copy_only=False)
+    shown = np.bincount(code)
+    if len(shown) <= min(FEW, len(clicked) / 20 + 2):
+        scores.append((np.bincount(code, clicked) / shown)[code])
+    return max((_auc(score, clicked) for score in scores), default=0.5)
+
+
+def _auc(score: np.ndarray, clicked: np.ndarray) -> float:
+    """Of a score or its reverse (Mann-Whitney, ties by half); .5 where all rows are alike."""
+    positive = int(clicked.sum())
+    if not 0 < positive < len(clicked):
+        return 0.5
+    _, rank, ties = np.unique(score, return_inverse=True, return_counts=True)
+    middle = np.cumsum(ties) - (ties - 1) / 2
+    auc = (middle[rank][clicked].sum() - positive * (positive + 1) / 2) / (positive * (len(clicked) - positive))
+    return float(max(auc, 1 - auc))
 
 
 def _is_number(column: pa.Array) -> bool:
@@ -455,11 +517,14 @@ def _described(tables: Sequence[Table], ids: pa.Array, kind: str, column: str) -
                 continue  # small numbers are ids of anything: a name that says so decides
             share = pc.mean(pc.is_in(known, value_set=values).cast(pa.float64())).as_py()
             if share > 0.2:
-                found.append((name == column, bool(re.search(own, lower)), share, -place, name))
+                once = pc.count_distinct(table.values(name)).as_py() == len(table.values(name))
+                found.append((name == column, bool(re.search(own, lower)), once, share, -place, name))
     if not found:
         return None, list(tables)
-    _, _, share, place, name = max(found)
+    *_, share, place, name = max(found)
     table = tables[-place]
+    if not any(pa.types.is_nested(field.type) for field in table.rows.schema):
+        table.rows = table.rows.group_by(table.rows.column_names).aggregate([])  # a row that is there twice says nothing twice
     values = table.values(name)
     several = pc.count_distinct(values).as_py() < len(values)
     times = [
@@ -495,87 +560,3 @@ def _without_twins(proposal: Proposal) -> None:
                 assert described is not None  # noqa: S101
                 described.left.append(Column(column.name, "is called as another column of the log; rename one of them to have both"))
             seen |= {column.name.lower() for column in columns}
-
-
-def _clicks_by_minute(batches: Iterable[RawBatch]) -> Counter[int]:
-    """Clicks of a log by minutes since 1970."""
-    counts: Counter[int] = Counter()
-    for batch in batches:
-        names = batch.table.column_names
-        if batch.kind != "events":
-            continue
-        time, empty, bad = to_times(as_array(batch.table["timestamp"]))
-        known = ~(empty | bad)
-        if "clicked" in names:
-            clicked, wrong = to_clicked(as_array(batch.table["clicked"]))
-            known &= (clicked == 1) & ~wrong
-        if "time_known" in names:
-            known &= np.asarray(as_array(batch.table["time_known"]))
-        minutes, number = np.unique(time[known] // 60_000_000, return_counts=True)
-        counts.update(dict(zip(minutes.tolist(), number.tolist(), strict=True)))
-    return counts
-
-
-def propose_split(batches: Iterable[RawBatch]) -> tuple[dict[str, str], str]:
-    """Windows that end with a log and hold enough clicks to tell models apart, and why these.
-
-    Parameters
-    ----------
-    batches : iterable of RawBatch
-        The whole log; of its events the times and the clicks are read.
-    """
-    clicks = _clicks_by_minute(batches)
-    if not clicks:
-        return SHARES, "no click was found: shares of the requests, in order of time"
-    minute, count = (np.array(part) for part in zip(*sorted(clicks.items()), strict=True))
-    total = int(count.sum())
-    lengths = _windows(minute, count)
-    if lengths is not None:
-        names = dict(zip(("train", "validation", "test"), map(duration_text, lengths.windows), strict=True))
-        return names, f"windows that end with the log: {lengths.said(total)}"
-    middle = (count.cumsum() > STRAY * total) & (count.cumsum() <= (1 - STRAY) * total)  # a few events may be months from all others
-    lengths = _windows(minute[middle], count[middle]) if middle.any() else None
-    if lengths is None:
-        return SHARES, f"{total:,} clicks fit no windows of even length: shares of the requests, in order of time"
-    train, validation, test = lengths.windows
-    end = datetime.fromtimestamp(int(minute[middle][-1] + 1) // 60 * 3600, UTC)
-    times = {"train_until": end - test - validation, "validate_until": end - test, "test_until": end}
-    stated = {"train_from": duration_text(train)} | {name: f"{time:%Y-%m-%dT%H:%M}" for name, time in times.items()}
-    return stated, f"windows of the time in which all but a few events are: {lengths.said(total)}"
-
-
-class _Lengths(NamedTuple):
-    """Three windows, train, validation and test, the clicks in each, and how long the log is."""
-
-    windows: tuple[timedelta, timedelta, timedelta]
-    clicks: tuple[int, int, int]
-    span: timedelta
-
-    def said(self, total: int) -> str:
-        hours = self.span / timedelta(hours=1)
-        long = f"{hours / 24:.0f} days" if hours >= 72 else f"{hours:.0f} hours"
-        train, validation, test = self.clicks
-        return f"{train:,}, {validation:,} and {test:,} of its {total:,} clicks, over {long}"
-
-
-def _windows(minute: np.ndarray, count: np.ndarray) -> _Lengths | None:
-    """The shortest windows before the last of some minutes that hold enough clicks; None where none do."""
-    newest, total = int(minute[-1]), int(count.sum())
-    span = timedelta(minutes=newest - int(minute[0]) + 1)
-
-    def clicks_in(begin: timedelta, end: timedelta) -> int:
-        """Between two times before the end of the log, the later one excluded."""
-        ago = newest + 1 - minute
-        return int(count[(ago > begin / MINUTE) & (ago <= end / MINUTE)].sum())
-
-    least = min(CLICKS, total // 10)
-    for window in WINDOWS:
-        lengths = [one for one in WINDOWS if window <= one and one + 2 * window <= span * 1.02]
-        if not lengths:
-            return None
-        test, validation = clicks_in(timedelta(0), window), clicks_in(window, 2 * window)
-        if min(test, validation) >= least:
-            trained = {one: clicks_in(2 * window, 2 * window + one) for one in lengths}
-            train = next((one for one in lengths if trained[one] >= TRAINED), lengths[-1])
-            return _Lengths((train, window, window), (trained[train], validation, test), span)
-    return None

@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -62,6 +63,7 @@ def copy_of(url: str, folder: Path, report: Callable[[str], object] = lambda lin
     DataError
         When the files cannot be listed or read. Those that were copied whole stay, and are not copied again.
     """
+    report(f"looks behind {url}")
     with _said(url, "listed"):
         system, root = file_system_of(_checked(url))
         found = system.get_file_info(fs.FileSelector(root, recursive=True))
@@ -93,6 +95,8 @@ def copy_of(url: str, folder: Path, report: Callable[[str], object] = lambda lin
 
 def file_system_of(url: str) -> tuple[fs.FileSystem, str]:
     """The file system of a URL, and the place in it."""
+    if url.startswith("gs://") and "?" not in url:  # left alone, it asks for a quarter of an hour where nobody answers
+        return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=30)), url.removeprefix("gs://").strip("/")
     system, place = fs.FileSystem.from_uri(url)
     return system, place
 
@@ -112,7 +116,8 @@ def _said(what: str, done: str) -> Iterator[None]:
     except FileNotFoundError:
         raise DataFolderError(f"{what}: does not exist") from None
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DataFolderError(f"{what}: is no URL that can be read here ({_reason(error)})") from None
+        known = "s3://, gs://, abfs://, hdfs:// and file:// can be read"
+        raise DataFolderError(f"{what}: is no URL that can be read here ({_reason(error)}); {known}") from None
     except OSError as error:
         if error.filename is not None:  # of this machine's own disk
             raise

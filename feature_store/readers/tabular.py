@@ -93,10 +93,10 @@ class TabularReader:
             try:
                 own = [*file_columns(path, file), *partition_values(file)]
             except DataError as error:
-                yield path, [str(error)]
+                yield path, [str(error).removeprefix(f"{file}: ")]
                 continue
             columns = self._columns(kinds.get(path, "events"))
-            yield path, [f"{file}: column {raw!r} is missing; {nearest(raw, own)}" for raw in columns.values() if raw not in own]
+            yield path, [f"column {raw!r} is missing; {nearest(raw, own)}" for raw in columns.values() if raw not in own]
 
     def read(self, files: Sequence[Path]) -> Iterator[RawBatch]:
         kinds = self.kinds()

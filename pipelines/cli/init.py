@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -56,7 +57,7 @@ def init_command(data: Path | str | None, output: Path) -> None:
     text = EXAMPLE
     if data is not None:
         with _folder(data) as folder:
-            text = "\n".join(_lines(folder)) + "\n"
+            text = "\n".join(_lines(folder, data)) + "\n"
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with open(output, "x", encoding="utf-8") as file:
@@ -79,16 +80,17 @@ def _folder(data: Path | str) -> Iterator[Path]:
         yield copy_of(data, Path(scratch) / "raw", lambda line: click.echo(f"init: {line}", err=True))
 
 
-def _lines(data: Path) -> Iterator[str]:
+def _lines(data: Path, named: Path | str) -> Iterator[str]:
     """A configuration for a folder, with what was guessed and why."""
     from feature_store.config import SourceConfig
     from feature_store.readers import LOG_READERS
     from feature_store.readers.base import data_folder
-    from feature_store.readers.proposal import Column, Described, known_layout, propose, propose_split
+    from feature_store.readers.proposal import Column, Described, known_layout, propose
+    from feature_store.readers.proposed_split import propose_split
 
     reader = known_layout(data_folder(data, "tabular"))
     if reader is not None:
-        yield f"# The files of {data.name} are laid out as those of {reader}, which has a reader of its own."
+        yield f"# The files of {named} are laid out as those of {reader}, which has a reader of its own."
         yield from ("source:", f"  reader: {reader}")
         known = LOG_READERS[reader](SourceConfig(reader=reader), data)
         yield from _split(*propose_split(known.read(known.files())))
@@ -114,14 +116,17 @@ def _lines(data: Path) -> Iterator[str]:
             yield "    # not used:"
             yield from because(of.left, "    ")
 
-    yield f"# Guessed by ctr-kd init from the files of {data.name}: read each line over, then run ctr-kd check."
+    yield f"# Guessed by ctr-kd init from the files of {named}: read each line over, then run ctr-kd check."
     yield from ("source:", "  reader: tabular", "  events:")
-    yield f"    path: {_text(found.events.pattern)}  # {len(found.events.files)} files"
+    count = len(found.events.files)
+    yield f"    path: {_text(found.events.pattern)}  # {count} file{'s' if count > 1 else ''}"
     for role, column in found.roles.items():
         yield f"    {role}: {_text(column.name)}  # {column.why}"
+    for name in found.no_clicks:
+        yield f"    # clicked: {_text(name)}  # holds other values than 0 and 1: make it 0 or 1, or each row counts as a click"
     if "clicked" not in found.roles:
         yield "    # no column of clicks was found: every row counts as a click, and what was shown beside it is sampled"
-    if "request" not in found.roles:
+    elif "request" not in found.roles:
         yield "    # no column names the request (impression) of a row: rows of one user and moment are taken for one"
     if found.items is not None:
         yield from described("item", found.items)
@@ -137,7 +142,7 @@ def _lines(data: Path) -> Iterator[str]:
         yield "  # not used:"
         yield from because(found.left, "  ")
     for table in found.unknown:
-        yield f"  # nothing is read of {table.pattern} ({', '.join(table.rows.column_names[:8])})"
+        yield f"  # nothing is read of {table.name}: it {table.why}"
     yield from _split(found.split, found.split_why)
 
 
@@ -183,5 +188,6 @@ def check_command(options: Options) -> None:
     for line in found.doubts:
         click.echo(f"look at this: {line}")
     if found.faults:
-        raise DataError(f"the log does not fit {options.conf} in {len(found.faults)} ways; the lines above say which")
-    click.echo(f"the first rows fit; next: ctr-kd run {options.conf}")
+        raise DataError(f"the log does not fit {options.conf}; the lines above say why")
+    place = "" if options.data is None else f" --data {shlex.quote(str(options.data))}"
+    click.echo(f"the first rows fit; next: ctr-kd run {options.conf} --workspace {options.workspace}{place}")

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pytest
 
 from feature_store.config import SourceConfig, SplitConfig
-from feature_store.readers.proposal import known_layout, propose, propose_split
+from feature_store.readers.proposal import known_layout, propose
+from feature_store.readers.proposed_split import propose_split
 from feature_store.tables.contracts import DataError, DataFolderError, RawBatch
 
 START = int(datetime(2024, 5, 1, tzinfo=UTC).timestamp())
@@ -109,7 +110,7 @@ def test_small_numbers_are_ids_of_anything_so_names_decide(tmp_path: Path) -> No
     found = propose(tmp_path)
     assert found.items is not None and found.users is not None
     assert (found.items.table.pattern, found.users.table.pattern) == ("products.csv", "accounts.csv")
-    assert found.dense == [] and "has no name" in {column.why for column in found.left}
+    assert found.dense == [] and "a column without a name" in names(found.left)
 
 
 def test_a_row_holds_from_its_beginning_and_its_end_is_no_input(tmp_path: Path) -> None:
@@ -170,3 +171,45 @@ def test_known_layouts(tmp_path: Path, file: str, reader: str | None) -> None:
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).touch()
     assert known_layout(tmp_path) == reader
+
+
+def test_a_label_that_is_none_does_not_make_a_log_of_clicks(tmp_path: Path) -> None:
+    log = events(300).rename(columns={"clicked": "Is Click?"})
+    log["Is Click?"] = np.where(log["Is Click?"] == 1, "yes", "no")
+    log.to_csv(tmp_path / "log.csv", index=False)
+    found = propose(tmp_path)
+    assert found.no_clicks == ["Is Click?"] and "clicked" not in found.roles and "request" not in found.roles
+    assert "Is Click?" not in names(found.categorical)
+
+
+def test_files_of_events_with_other_columns_are_no_table_of_users(tmp_path: Path) -> None:
+    events(4000).drop(columns="tags").to_csv(tmp_path / "log_1.csv", index=False)
+    events(200, seed=1).drop(columns="tags").rename(columns={"device": "device_type"}).to_csv(tmp_path / "log_2.csv", index=False)
+    found = propose(tmp_path)
+    assert found.users is None and found.items is None and found.events.pattern == "log_1.csv"
+    assert "log_2.csv" in found.unknown[0].name and "lacks device; has device_type more" in found.unknown[0].why
+
+
+def test_a_column_that_tells_the_click_is_left_out(tmp_path: Path) -> None:
+    log = events(600)
+    log["state"], log["watch"] = np.where(log["clicked"] == 1, "landed", "bounced"), log["clicked"] * np.random.default_rng(0).random(600)
+    log.to_csv(tmp_path / "log.csv", index=False)
+    found = propose(tmp_path)
+    left = {column.name: column.why for column in found.left}
+    assert "all by itself" in left["state"] and "all by itself" in left["watch"]
+
+
+def test_a_catalogue_is_preferred_to_a_history_of_prices(tmp_path: Path) -> None:
+    events(600).to_parquet(tmp_path / "log.parquet")
+    pd.DataFrame({"sku": [f"p{n}" for n in range(50)], "brand": ["a", "b"] * 25}).to_csv(tmp_path / "z_products.csv", index=False)
+    prices = [(f"p{n}", f"2024-0{m}-01", n + m / 10) for n in range(50) for m in (3, 4)]
+    pd.DataFrame(prices, columns=["sku", "valid_from", "price"]).to_csv(tmp_path / "prices.csv", index=False)
+    found = propose(tmp_path)
+    assert found.items is not None and found.items.table.pattern == "z_products.csv" and names(found.items.categorical) == ["brand"]
+    assert "only one table of each kind is read" in found.unknown[0].why
+
+
+def test_rows_of_the_future_move_no_window() -> None:
+    even = START + np.arange(0, 40 * 86_400, 60)
+    ahead = int(datetime.now(UTC).timestamp()) + 10 * 365 * 86_400
+    assert propose_split([batch(np.append(even, ahead))])[0] == {"train": "30d", "validation": "1d", "test": "1d"}

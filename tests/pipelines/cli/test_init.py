@@ -34,7 +34,7 @@ def write_log(folder: Path, rows: int = 2000) -> None:
     rng = np.random.default_rng(0)
     columns = {
         "user_id": rng.integers(0, 50, rows),
-        "item: id": rng.integers(0, 20, rows),  # as odd as names get
+        "odd: one": rng.integers(0, 20, rows),  # as odd as names get
         "article_id": rng.integers(0, 20, rows),
         "ts": 1_717_000_000 + np.arange(rows) * 600,
         "label": rng.integers(0, 2, rows),
@@ -65,7 +65,7 @@ def test_a_configuration_for_a_log_of_ones_own(program: Program, tmp_path: Path)
     assert events is not None and items is not None
     assert (events.user, events.item, events.time, events.clicked) == ("user_id", "article_id", "ts", "label")
     assert (items.path, items.item, items.categorical) == ("articles.csv", "article_id", ["topic"])
-    assert config.source.context.categorical == ["item: id", "yes"] and config.split is not None and config.split.train is not None
+    assert config.source.context.categorical == ["odd: one", "yes"] and config.split is not None and config.split.train is not None
     assert "describes 100% of the items" in out and "different values in 2,000 rows" in out
     code, out, _ = program("check", place, "--data", tmp_path / "data")
     assert code == 0 and "the first rows fit; next: ctr-kd run" in out
