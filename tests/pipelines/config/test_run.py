@@ -400,7 +400,7 @@ def test_statistics_are_chosen_only_where_there_are_some(tmp_path: Path) -> None
     source = "{reader: tabular, events: {path: '*.csv', user: u, item: i, time: t}%s}"
     events = f"source: {source}\nsplit: {{leave_one_out: true}}\nstatistics: {{auto: true}}\n"
     path.write_text(events % "")
-    with pytest.raises(ConfigError, match=r"statistics\.auto needs columns .*: name source\.context or source\.items, or remove it"):
+    with pytest.raises(ConfigError, match=r"statistics\.auto needs columns .*: name source\.context, items or users, or remove it"):
         load(path)
     path.write_text(events % ", context: {categorical: [device]}")
     assert load(path).chooses_statistics
