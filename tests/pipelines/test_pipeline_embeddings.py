@@ -22,7 +22,6 @@ CONF = """
 source:
   reader: tabular
   events: {path: "*.parquet", user: user, item: item, time: time, clicked: clicked, request: request}
-  items: {path: items.csv, item: item, multi: [tags]}
 split: {fractions: [0.6, 0.2, 0.2]}
 history: {max_length: 6}
 EMBEDDINGS
@@ -33,6 +32,7 @@ distill: {student: {width: 4, hidden: 16}, training: {epochs: 8, batch_size: 64,
 evaluate: {bootstrap: 20, boosted_trees: false, importance_rows: 0}
 register: {auc_min: 0, calibration_error_max: 1}
 """
+ITEMS = "  items: {path: items.csv, item: item, multi: [tags]}\n"  # a key of source
 EMBEDDINGS = "embeddings: {block: 1h, width: 8, negatives: 16}"
 BEGIN, HOUR, DAY = 1_704_067_200, 3600, 86_400
 
@@ -59,8 +59,6 @@ def workspace(tmp_path: Path, mlflow_database: Path) -> Workspace:
     made.conf.write_text(CONF.replace("EMBEDDINGS", EMBEDDINGS))
     (tmp_path / "data").mkdir()
     write_log(tmp_path / "data" / "events-0.parquet", range(800))
-    tags = "".join(f"{item},{'even' if item % 2 == 0 else 'odd'}{'|few' * (item % 3)}\n" for item in range(16))
-    (tmp_path / "data" / "items.csv").write_text("item,tags\n" + tags.replace("|few|few", "|few|some"))
     return made
 
 
@@ -69,7 +67,10 @@ def test_vectors_are_the_same_in_training_and_in_production(
     tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, vectors: bool
 ) -> None:
     data = str(tmp_path / "data")
-    workspace.conf.write_text(CONF.replace("EMBEDDINGS", EMBEDDINGS.replace("}", f", vectors: {str(vectors).lower()}}}")))
+    conf = CONF.replace("EMBEDDINGS", EMBEDDINGS.replace("}", f", vectors: {str(vectors).lower()}}}"))
+    workspace.conf.write_text(conf.replace("split:", f"{ITEMS}split:"))
+    tags = "".join(f"{item},{'even' if item % 2 == 0 else 'odd'}{('', '|few', '|few|some')[item % 3]}\n" for item in range(16))
+    (tmp_path / "data" / "items.csv").write_text("item,tags\n" + tags)
     workspace.run("run", "--data", data)
     (rows,) = workspace.path.glob("artifacts/ingest/*/rows.parquet")
     assembled, columns = pq.read_table(rows), list(vector_columns(8 if vectors else 0))

@@ -306,7 +306,7 @@ def test_missed_refreshes_are_older_vectors_and_their_age(tmp_path: Path) -> Non
 
     def read(as_of: int) -> tuple[list[float], list[float]]:
         asked = Requests(moment, np.array([as_of]), history, np.zeros(4, np.int64), np.arange(4, dtype=np.int32))
-        return vectors.of(asked).product.tolist(), vectors.products(asked).age.tolist()
+        return vectors.of(asked).product.tolist(), vectors.of(asked).age.tolist()
 
     assert read(moment[0])[1] == [90.0] * 4
     assert read(moment[0] - 5 * HOUR)[1] == [5 * 3600 + 90.0] * 4
