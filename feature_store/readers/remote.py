@@ -63,9 +63,10 @@ def copy_of(url: str, folder: Path, report: Callable[[str], object] = lambda lin
     DataError
         When the files cannot be listed or read. Those that were copied whole stay, and are not copied again.
     """
+    _refuse_credentials(url)
     report(f"looks behind {url}")
     with _said(url, "listed"):
-        system, root = file_system_of(_checked(url))
+        system, root = file_system_of(url)
         found = system.get_file_info(fs.FileSelector(root, recursive=True))
     below = {PurePosixPath(info.path).relative_to(PurePosixPath(root)): info for info in found if info.type == fs.FileType.File}
     wanted = {name.as_posix(): info for name, info in below.items() if not any(part.startswith(".") for part in name.parts)}
@@ -101,11 +102,10 @@ def file_system_of(url: str) -> tuple[fs.FileSystem, str]:
     return system, place
 
 
-def _checked(url: str) -> str:
+def _refuse_credentials(url: str) -> None:
     """Raises DataFolderError for a URL that holds a password: it would be in every log."""
     if "@" in url.partition("://")[2].partition("/")[0]:
         raise DataFolderError(f"{url.partition('://')[0]}://...: a URL must hold no credentials; give them in the environment")
-    return url
 
 
 @contextmanager
