@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -23,56 +23,42 @@ class EventColumns(Config):
     ingested: str | None = Field(None, description="column with the time at which the row became known; absent means its event time")
 
 
-DATED = (
-    "column with the time from which on a row holds: of several rows of one {0} a request reads the newest before it; absent means one row "
-    "for each {0}, which always held"
-)
-NUMBERS = "numeric columns; a dated table says what they were at the time of a request"
+class EntityColumns(Config):
+    """What the tables of items and of users have in common."""
 
-
-class ItemColumns(Config):
-    path: str = Field(description="files of items below the data folder, as a glob")
-    item: str = Field(description="column with the item id")
+    path: str = Field(description="files below the data folder, as a glob")
     categorical: list[str] = Field(
         default_factory=list,
         description="columns with few values; of candidates and clicked items alike, of a dated table of candidates alone",
     )
     multi: list[str] = Field(
-        default_factory=list, description="columns that hold several values a row, such as genres: lists, or text with a separator"
+        default_factory=list,
+        description="columns that hold several values a row, such as genres or interests: lists, or text with a separator",
     )
     separator: str = Field("|", min_length=1, max_length=5, description="what stands between the values of multi, where they are text")
-    dense: list[str] = Field(default_factory=list, description=NUMBERS)
-    time: str | None = Field(None, description=DATED.format("item"))
+    dense: list[str] = Field(
+        default_factory=list, description="numeric columns; a dated table says what they were at the time of a request"
+    )
+    time: str | None = Field(
+        None,
+        description="column with the time from which on a row holds: of several rows of one item or user a request reads the newest before "
+        "it; absent means one row each, which always held",
+    )
+
+    @model_validator(mode="after")
+    def _several_values_always_hold(self) -> Self:
+        if self.multi and self.time is not None:
+            raise ValueError("multi columns are attributes, which always hold: a dated table (`time`) has categorical and dense ones")
+        return self
+
+
+class ItemColumns(EntityColumns):
+    item: str = Field(description="column with the item id")
     text: str | None = Field(None, description="column with the item's title; kept in the store for people")
 
-    @model_validator(mode="after")
-    def _several_values_always_hold(self) -> ItemColumns:
-        return _several_values_always_hold(self)
 
-
-class UserColumns(Config):
-    path: str = Field(description="files of users below the data folder, as a glob")
+class UserColumns(EntityColumns):
     user: str = Field(description="column with the user id")
-    categorical: list[str] = Field(default_factory=list, description="columns with few values, such as an age group")
-    multi: list[str] = Field(
-        default_factory=list, description="columns that hold several values a row, such as interests: lists, or text with a separator"
-    )
-    separator: str = Field("|", min_length=1, max_length=5, description="what stands between the values of multi, where they are text")
-    dense: list[str] = Field(default_factory=list, description=NUMBERS)
-    time: str | None = Field(None, description=DATED.format("user"))
-
-    @model_validator(mode="after")
-    def _several_values_always_hold(self) -> UserColumns:
-        return _several_values_always_hold(self)
-
-
-Described = TypeVar("Described", ItemColumns, UserColumns)
-
-
-def _several_values_always_hold(block: Described) -> Described:
-    if block.multi and block.time is not None:
-        raise ValueError("multi columns are attributes, which always hold: a dated table (`time`) has categorical and dense ones")
-    return block
 
 
 class ContextColumns(Config):

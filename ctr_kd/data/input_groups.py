@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from feature_store.tables.multi_values import named_by
 
-_OF_VECTOR = re.compile(r"(embedding_(?:history|item))_\d+")  # one number of a vector tells nothing without the others
+_OF_VECTOR = re.compile(r"(embedding_(?:history|item))_\d+")
 HISTORY, ITEM = "history", "item_id"  # as rows name them; no column of a log may be called so
 
 
@@ -51,26 +51,32 @@ def input_groups(
     ['history', 'item_id', 'topic', 'device', 'item_age', 'item_ctr', 'hour', 'item statistics', 'all statistics']
     """
     groups = {HISTORY: InputGroup((HISTORY,), history=True)}
-    places: dict[str, list[int]] = {}
-    for column, name in enumerate([ITEM, *tokens[1:]]):
-        places.setdefault(named_by(name), []).append(column)  # of several values one tells little without the others
-    groups |= {name: InputGroup((name,), candidate=tuple(columns)) for name, columns in places.items()}
-    of_context: dict[str, list[int]] = {}
-    for column, name in enumerate(categorical):
-        of_context.setdefault(named_by(name), []).append(column)
-    groups |= {name: InputGroup((name,), categorical=tuple(columns)) for name, columns in of_context.items()}
-    numbers: dict[str, list[int]] = {}
-    for column, name in enumerate(dense):
-        found = _OF_VECTOR.fullmatch(name)
-        numbers.setdefault(name if found is None else found[1], []).append(column)
-    groups |= {name: InputGroup((name,), dense=tuple(columns)) for name, columns in numbers.items()}
-    together: dict[str, list[str]] = {"all item attributes": list(places)[1:]}
+    of_token = _columns_by([ITEM, *tokens[1:]], named_by)
+    numbers = _columns_by(dense, _vector_of)
+    groups |= {name: InputGroup((name,), candidate=columns) for name, columns in of_token.items()}
+    groups |= {name: InputGroup((name,), categorical=columns) for name, columns in _columns_by(categorical, named_by).items()}
+    groups |= {name: InputGroup((name,), dense=columns) for name, columns in numbers.items()}
+    together: dict[str, list[str]] = {"all item attributes": list(of_token)[1:]}
     for name in (name for name in statistics if name in groups):
         key = statistic_key(name, ["item", "user", *tokens[1:], *categorical])
         together.setdefault(f"{key} statistics" if key else name, []).append(name)
     vectors = [name for name in numbers if name not in dense]
     together["all statistics"] = [name for name in (*statistics, *vectors) if name in groups]
     return groups | {name: _joined([groups[one] for one in names]) for name, names in together.items() if len(names) > 1}
+
+
+def _columns_by(names: Iterable[str], group_of: Callable[[str], str]) -> dict[str, tuple[int, ...]]:
+    """Places of the columns of each group: of several values, or the numbers of a vector, one tells little without the others."""
+    columns: dict[str, list[int]] = {}
+    for column, name in enumerate(names):
+        columns.setdefault(group_of(name), []).append(column)
+    return {name: tuple(places) for name, places in columns.items()}
+
+
+def _vector_of(name: str) -> str:
+    """The vector that a dense input is a number of; its own name where it is none of any."""
+    found = _OF_VECTOR.fullmatch(name)
+    return name if found is None else found[1]
 
 
 def statistic_key(name: str, columns: Iterable[str]) -> str:

@@ -402,6 +402,7 @@ class Timelines:
     def _values(self) -> list[str]:
         """Expressions of the statistics over rows ``r`` of the chunk with what was found by each key."""
         own = {"user_item_clicks": "coalesce(u.n, 0)"}
+        said = {outside: f"{one.alias}.{inside}" for one in self._facts for inside, outside in one.facts.columns.items()}
         for transitions in self._transitions:
             own |= transitions.values()
         values = []
@@ -412,7 +413,7 @@ class Timelines:
             if one.kind == "own":
                 value = own[one.name]
             elif one.kind == "fact":
-                value = self._fact(one.name)
+                value = said[one.name]
             elif one.kind == "count":
                 value = counts[0]
             elif one.kind == "ratio":
@@ -425,12 +426,7 @@ class Timelines:
                 time = "first_time" if one.kind == "age_of_first" else "last_time"
                 value = f"(r.timestamp - k{lookups.number}.{lookups.key}_clicks_{time}) / 1e6"
             values.append(f"cast({value} as float) as {self.columns[one.name]}")
-        return values + [f"{self._fact(name)} as {inside}" for name, inside in self.categorical.items()]
-
-    def _fact(self, name: str) -> str:
-        """Expression of what the table of items or users says."""
-        places = {outside: f"{one.alias}.{inside}" for one in self._facts for inside, outside in one.facts.columns.items()}
-        return places[name]
+        return values + [f"{said[name]} as {inside}" for name, inside in self.categorical.items()]
 
     def _count(self, count: Count) -> str:
         lookups = self._by_key[count.key]

@@ -17,7 +17,7 @@ from feature_store.config import SourceConfig, SplitConfig
 from feature_store.config_types import duration_text
 from feature_store.readers import LOG_READERS
 from feature_store.readers.base import relative
-from feature_store.readers.proposal import TELLS, tells_click
+from feature_store.readers.proposed_inputs import TELLS, tells_click
 from feature_store.readers.tabular import TabularReader
 from feature_store.tables.casting import as_array
 from feature_store.tables.column_names import check_names

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from feature_store.config import EventColumns, ItemColumns, SourceConfig, UserColumns
+from feature_store.config import EntityColumns, EventColumns, ItemColumns, SourceConfig, UserColumns
 from feature_store.readers.base import (
     ENDINGS,
     data_files,
@@ -52,8 +52,9 @@ class TabularReader:
     def _described(self) -> list[tuple[Kind, list[Path]]]:
         """The files of items and of users."""
         described: list[tuple[Kind, list[Path]]] = []
-        blocks: tuple[tuple[Kind, ItemColumns | UserColumns | None], ...] = (("items", self._items), ("users", self._users))
-        for kind, block in blocks:
+        kinds: tuple[Kind, ...] = ("items", "users")
+        for kind in kinds:
+            block = self._block(kind)
             if block is None:
                 continue
             found = data_files(self._data, block.path)
@@ -128,7 +129,7 @@ class _Entity(NamedTuple):
     facts: EntityFacts | None
 
     @classmethod
-    def of(cls, block: ItemColumns | UserColumns | None) -> _Entity:
+    def of(cls, block: EntityColumns | None) -> _Entity:
         if block is None:
             return cls([], [], None)
         dated = block.time is not None
@@ -136,7 +137,7 @@ class _Entity(NamedTuple):
         return cls([] if dated else [*block.categorical, *block.multi], block.multi, facts if dated or block.dense else None)
 
 
-def _settings(block: EventColumns | ItemColumns | UserColumns) -> dict[str, Any]:
+def _settings(block: EventColumns | EntityColumns) -> dict[str, Any]:
     """What of a block is part of a log's identity: not which files there are, nor newer keys that say nothing."""
     values = {name: value for name, value in block.model_dump(exclude={"path"}).items() if value or name not in ("dense", "time", "multi")}
     if "multi" not in values:
@@ -152,7 +153,7 @@ def _columns(block: ItemColumns | UserColumns) -> dict[str, str]:
     return columns | ({"title": block.text} if isinstance(block, ItemColumns) and block.text else {})
 
 
-def _with_lists(rows: pa.Table, block: ItemColumns | UserColumns) -> pa.Table:
+def _with_lists(rows: pa.Table, block: EntityColumns) -> pa.Table:
     """Rows whose columns of several values hold lists, also where they were text."""
     for name in block.multi:
         column = as_array(rows[name])

@@ -48,8 +48,7 @@ def to_value_sets(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
     """
     kind = column.type
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
-        text, bad = to_categories(column)
-        return text, bad
+        return to_categories(column)
     # of a null, a list of a fixed size has values all the same
     lists = pa.array(column.to_pylist(), pa.large_list(kind.value_type)) if pa.types.is_fixed_size_list(kind) else column
     lists = lists.cast(pa.large_list(kind.value_type))
@@ -134,6 +133,6 @@ def spread(table: pa.Table, names: Sequence[str]) -> pa.Table:
             columns[name] = table[name]
             continue
         cells = [values_of(cell) for cell in table[name].to_pylist()]
-        for place in range(1, max(1, *map(len, cells), 1) + 1):
+        for place in range(1, max([1, *map(len, cells)]) + 1):
             columns[place_name(name, place)] = pa.array([cell[place - 1] if len(cell) >= place else None for cell in cells], pa.string())
     return pa.table(columns)

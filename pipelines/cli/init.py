@@ -85,7 +85,8 @@ def _lines(data: Path, named: Path | str) -> Iterator[str]:
     from feature_store.config import SourceConfig
     from feature_store.readers import LOG_READERS
     from feature_store.readers.base import data_folder
-    from feature_store.readers.proposal import Column, Described, known_layout, propose
+    from feature_store.readers.proposal import Described, known_layout, propose
+    from feature_store.readers.proposed_inputs import Column
     from feature_store.readers.proposed_split import propose_split
 
     reader = known_layout(data_folder(data, "tabular"))
