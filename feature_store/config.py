@@ -39,6 +39,10 @@ class EntityColumns(Config):
     dense: list[str] = Field(
         default_factory=list, description="numeric columns; a dated table says what they were at the time of a request"
     )
+    vector: list[str] = Field(
+        default_factory=list,
+        description="columns that hold a vector a row, made elsewhere of a title, an image or a graph: lists of numbers, of one length",
+    )
     time: str | None = Field(
         None,
         description="column with the time from which on a row holds: of several rows of one item or user a request reads the newest before "
@@ -47,8 +51,9 @@ class EntityColumns(Config):
 
     @model_validator(mode="after")
     def _several_values_always_hold(self) -> Self:
-        if self.multi and self.time is not None:
-            raise ValueError("multi columns are attributes, which always hold: a dated table (`time`) has categorical and dense ones")
+        for name in ("multi", "vector"):
+            if getattr(self, name) and self.time is not None:
+                raise ValueError(f"{name} columns always hold: a dated table (`time`) has categorical and dense ones")
         return self
 
 
@@ -76,6 +81,14 @@ class SimulatorConfig(Config):
     item_life: Duration = Field(parse_duration("10d"), description="mean life of an item; shorter means more unseen items tomorrow")
     seed: int = Field(7, ge=0, description="seed of the simulated world")
     start: Time = Field(parse_time("2024-01-01"), description="first day of the log")
+    item_spread: float = Field(
+        0.3,
+        ge=0,
+        description="how far what an item is about lies from the centre of its subcategory, whose length is 1: no attribute tells it",
+    )
+    vectors: int = Field(
+        0, ge=0, le=4096, description="width of a vector of each item, a noisy picture of what it is about, as a title's would be; 0: none"
+    )
     clicks_only: bool = Field(False, description="drop the impressions without a click, as in a log that records clicks only")
 
     @model_validator(mode="after")

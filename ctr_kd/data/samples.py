@@ -8,7 +8,7 @@ length of its histories.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from feature_store.features.summary import ClickSummary
 from feature_store.special_tokens import PAD, SPECIALS, UNKNOWN
 from feature_store.tables.json_files import load_json, write_json
 from feature_store.tables.parquet_files import read_parquet
+from feature_store.tables.vectors import matrix_of
 
 GAP = "gap"  # token feature: time since the click before it, in logarithmic buckets
 GAP_BUCKETS = 24  # bucket b >= 1 holds gaps of [2**(b-1), 2**b) seconds; the last is open (over 48 days)
@@ -51,6 +52,8 @@ class Signature:
         Longest segment A that the model was trained on, in tokens.
     max_length_b : int
         Longest segment B: 1 for a candidate, 0 where there is none, more for a sequence such as a second sentence.
+    vectors : dict of str to float32 array (indices, width)
+        Token and categorical features whose vectors are given, and not learned: a vector for each index, zeros for the special tokens.
     """
 
     tokens: dict[str, int]
@@ -59,15 +62,13 @@ class Signature:
     outputs: int
     max_length: int
     max_length_b: int = 1
+    vectors: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields by name, as signature.json has them."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Signature:
-        """What :meth:`to_dict` gave."""
-        return cls(**values)
+        """The fields by name, as signature.json has them: of vectors the width."""
+        fields = asdict(replace(self, vectors={}))
+        del fields["vectors"]
+        return fields | ({"vectors": {name: table.shape[1] for name, table in self.vectors.items()}} if self.vectors else {})
 
 
 def table_name(place: int) -> str:
@@ -207,9 +208,17 @@ class Assembly:
         self.categorical_names = [*self.summary.context.categorical, *self.user_attributes]
         self.dense_names = [*self.summary.statistics, *self.summary.context.dense]
         raw = {"item": items["item_id"], **{name: items[name] for name in self.summary.item_attributes}}
-        # (items, features): the tokens of each item, gap excepted
-        self.item_tokens = np.stack([index_of(raw[name], self.vocabulary[name]) for name in self.token_names], axis=1)
+        # item_tokens (items, features): the tokens of each item, gap excepted
+        of_items = [index_of(raw[name], self.vocabulary[name]) for name in self.token_names]
         self.user_tokens = {name: index_of(users[name], self.vocabulary[name]) for name in self.user_attributes}
+        vectors = {name: given_vectors(directory / "item_vectors.parquet", name) for name in self.summary.item_vectors}
+        of_users = {name: given_vectors(directory / "user_vectors.parquet", name) for name in self.summary.user_vectors}
+        self.vectors = {name: table for name, (table, _) in (vectors | of_users).items()}
+        self.token_names += vectors
+        self.categorical_names += of_users
+        self.user_tokens |= {name: index for name, (_, index) in of_users.items()}
+        self.user_attributes = [*self.user_attributes, *of_users]
+        self.item_tokens = np.stack([*of_items, *(index for _, index in vectors.values())], axis=1)
 
     @cached_property
     def clicks(self) -> np.ndarray:
@@ -289,12 +298,16 @@ class Assembly:
         """Names and sizes of the inputs."""
         bins = self.bins()
         return Signature(
-            tokens={**{name: len(SPECIALS) + len(self.vocabulary[name]) for name in self.token_names}, GAP: GAP_BUCKETS},
-            categorical={name: len(SPECIALS) + len(self.vocabulary[name]) for name in self.categorical_names},
+            tokens={**{name: self._indices(name) for name in self.token_names}, GAP: GAP_BUCKETS},
+            categorical={name: self._indices(name) for name in self.categorical_names},
             dense={name: bins[name] for name in self.dense_names},
             outputs=1,
             max_length=self.max_length,
+            vectors=self.vectors,
         )
+
+    def _indices(self, name: str) -> int:
+        return len(self.vectors[name]) if name in self.vectors else len(SPECIALS) + len(self.vocabulary[name])
 
     def samples(self, split: str) -> Samples:
         """Rows of one split: ``train``, ``validation`` or ``test``."""
@@ -378,6 +391,21 @@ class Assembly:
         """User (sequences,) whose clicks each of :meth:`sequences` holds."""
         users: np.ndarray = read_parquet(self.directory / "clicks.parquet", columns=["user"])["user"].to_numpy()
         return users[sequences.start]
+
+
+def given_vectors(file: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """A column of vectors, and which of them each row has.
+
+    Returns
+    -------
+    vectors : float32 array (special tokens + rows, width)
+        Zeros for the special tokens, then a vector for each row.
+    index : int32 array (rows,)
+        Of a row without a vector that of the unknown token.
+    """
+    matrix, present = matrix_of(read_parquet(file, columns=[name])[name])
+    table = np.concatenate([np.zeros((len(SPECIALS), matrix.shape[1]), np.float32), matrix])
+    return table, np.where(present, len(SPECIALS) + np.arange(len(matrix)), UNKNOWN).astype(np.int32)
 
 
 def bin_edges(values: np.ndarray) -> list[float]:

@@ -40,10 +40,15 @@ class ClickScorer:
     Parameters
     ----------
     directory : path
-        Holds ``student.onnx``, ``signature.json``, ``casting.py``, ``vocabulary.parquet`` and, where items have attributes,
-        ``items.parquet``.
+        Holds ``student.onnx``, ``signature.json``, ``casting.py``, ``vocabulary.parquet`` and, where items have attributes or vectors,
+        ``items.parquet``, and where anything has vectors ``projections.parquet``.
     threads : int
         Threads of the runtime.
+
+    Attributes
+    ----------
+    described : list of str
+        Attributes and vectors of items that the student reads.
     """
 
     def __init__(self, directory: str | os.PathLike[str], threads: int = 1) -> None:
@@ -60,25 +65,92 @@ class ClickScorer:
         table = _read(root / "vocabulary.parquet")
         names = table["feature"].to_numpy(zero_copy_only=False)
         tokens = table["token"]
-        item, *self.attributes = [name for name in self.signature["tokens"] if name != "gap"]
+        self.projections = _projections(root / "projections.parquet") if self.signature.get("vectors") else {}
+        self._item, *self.described = [name for name in self.signature["tokens"] if name != "gap"]
+        self.attributes = [name for name in self.described if name not in self.projections]
+        categorical = [name for name in self.signature["categorical"] if name not in self.projections]
         self.lookups = {
             name: _Lookup(tokens.filter(pa.array(names == name)), specials, self.meaning(name), name)
-            for name in [item, *self.attributes, *self.signature["categorical"]]
+            for name in [self._item, *self.attributes, *categorical]
         }
         self.columns = ("history", "history_timestamps", "item_id", "timestamp", *self.signature["categorical"], *self.signature["dense"])
         self._earliest = self.casting.EARLIEST.timestamp() * 1e6
         self.has_gap = "gap" in self.signature["tokens"]
-        described = _read(root / "items.parquet") if self.attributes else pa.table({"item_id": pa.array([], pa.string())})
-        described_ids = described["item_id"].cast(pa.string()).combine_chunks()
-        ids = pc.unique(pa.concat_arrays([self.lookups[item].tokens, described_ids]))
+        self._describe([_read(root / "items.parquet")] if self.described else [])
+
+    def describe(self, items: pa.Table) -> None:
+        """Take in what is said of items that came after the export; those that the student describes itself stay as they are.
+
+        Parameters
+        ----------
+        items : pyarrow Table (items, columns)
+            ``item_id`` and, as far as they are known, the columns of :attr:`described`.
+
+        Raises
+        ------
+        ClickRowsError
+            When a column has the wrong type or a vector another width.
+        """
+        self._describe([*self._said[:1], items.filter(pa.array(~self.describes(items["item_id"])))])
+
+    def describes(self, ids: pa.ChunkedArray) -> np.ndarray:
+        """Whether the student itself says anything of items, (items,)."""
+        own = _column(self._said[0], "item_id").cast(pa.string()) if self._said else pa.array([], pa.string())
+        found: np.ndarray = pc.is_in(ids.cast(pa.string()), value_set=own).to_numpy(zero_copy_only=False)
+        return found
+
+    def _describe(self, said: list[pa.Table]) -> None:
+        """Make the tables of all items of the vocabulary and of those that are described."""
+        self._said = said
+        described = [_column(table, "item_id").cast(pa.string()) for table in said]
+        ids = pc.unique(pa.concat_arrays([self.lookups[self._item].tokens, *described]))
         self.items = _Lookup(ids, 2, self.casting.id_values, "item_id")
         # What each item's tokens are, without the gap, in an order of their own: of a null, of an unknown item, then of all the others.
-        self.item_tokens = np.full((2 + len(self.items.tokens), 1 + len(self.attributes)), PAD, np.int32)
+        self.item_tokens = np.full((2 + len(self.items.tokens), 1 + len(self.described)), PAD, np.int32)
         self.item_tokens[UNKNOWN, 0] = UNKNOWN
-        self.item_tokens[2:, 0] = self.lookups[item](self.items.tokens)
-        place = self.items(described_ids)
-        for column, name in enumerate(self.attributes, 1):
-            self.item_tokens[place, column] = self.lookups[name](described[name])
+        self.item_tokens[2:, 0] = self.lookups[self._item](self.items.tokens)
+        self.item_vectors: dict[str, np.ndarray] = {}
+        for column, name in enumerate(self.described, 1):
+            if name in self.projections:
+                self.item_tokens[UNKNOWN:, column] = UNKNOWN
+                self.item_vectors[name] = self._nothing(name, 2 + len(self.items.tokens))
+            for table, own in zip(said, described, strict=True):
+                if name not in table.column_names:
+                    continue
+                place = self.items(own)
+                if name not in self.projections:
+                    self.item_tokens[place, column] = self.lookups[name](table[name])
+                    continue
+                vectors, present = self._projected(name, _column(table, name))
+                self.item_vectors[name][place[present]] = vectors[present]
+                self.item_tokens[place[present], column] = place[present]
+
+    def _nothing(self, name: str, rows: int) -> np.ndarray:
+        """A table (rows, width) of projected vectors for the graph, which as yet holds that of what has none."""
+        none, _ = self.projections[name]
+        table = np.zeros((rows, len(none)), np.float32)
+        table[UNKNOWN] = none
+        return table
+
+    def _projected(self, name: str, column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+        """Vectors (rows, width of the student) of lists of numbers, and which rows have one."""
+        _, weight = self.projections[name]
+        present = np.zeros(len(column), bool)
+        if column.null_count == len(column):
+            return np.zeros((len(column), weight.shape[1]), np.float32), present
+        if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type) or pa.types.is_fixed_size_list(column.type)):
+            raise ClickRowsError(f"column {name} must hold lists of {len(weight)} numbers, not {column.type}")
+        width = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+        try:
+            numbers = pc.list_flatten(column).cast(pa.float32()).to_numpy(zero_copy_only=False)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            raise ClickRowsError(f"column {name} must hold lists of {len(weight)} numbers, not {column.type}") from None
+        present = width > 0
+        if (width[present] != len(weight)).any() or not np.isfinite(numbers).all():
+            raise ClickRowsError(f"column {name} must hold lists of {len(weight)} numbers, all of them there and finite")
+        found = np.zeros((len(column), weight.shape[1]), np.float32)
+        found[present] = numbers.reshape(-1, len(weight)) @ weight
+        return found, present
 
     def score(self, table: pa.Table) -> np.ndarray:
         """Click probabilities of rows.
@@ -139,6 +211,8 @@ class ClickScorer:
             return self._moments
         if name in self.signature["dense"]:
             return self.casting.number_values
+        if name in self.projections:
+            return _as_it_is
         is_category = name in (*self.attributes, *self.signature["categorical"])
         return self.casting.to_categories if is_category else self.casting.id_values
 
@@ -159,12 +233,14 @@ class ClickScorer:
 
     def _column(self, values: pd.Series | list[Any], name: str) -> pa.Array:
         """A column of Python objects; where they are of several types, each means what it means alone."""
-        lists = name in ("history", "history_timestamps")
+        lists = name in ("history", "history_timestamps") or name in self.projections
         if lists:
             values = [_list(value, name) for value in values]
         try:
             return pa.array(values, from_pandas=True)
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+            if name in self.projections:
+                raise ClickRowsError(f"column {name} must hold lists of {len(self.projections[name][1])} numbers") from None
             if lists:
                 return pa.array(
                     [None if row is None else [self._text(value, name) for value in row] for row in values], pa.list_(pa.string())
@@ -220,7 +296,14 @@ class ClickScorer:
         def of_rows(read: Callable[[pa.Table, str], np.ndarray], name: str) -> np.ndarray:
             return read(rows, name) if name in rows.column_names else read(requests, name)[request]
 
-        categorical = [of_rows(self._context, name) for name in self.signature["categorical"]]
+        tables = dict(self.item_vectors)
+        categorical = []
+        for name in self.signature["categorical"]:
+            if name not in self.projections:
+                categorical.append(of_rows(self._context, name))
+                continue
+            tables[name], index = self._row_vectors(name, rows if name in rows.column_names else requests)
+            categorical.append(index if name in rows.column_names else index[request])
         context = np.stack(categorical, axis=1) if categorical else np.zeros((rows.num_rows, 0), np.int32)
         dense = [of_rows(self._numbers, name) for name in self.signature["dense"]]
         numbers = np.stack(dense, axis=1) if dense else np.zeros((rows.num_rows, 0), np.float32)
@@ -229,6 +312,7 @@ class ClickScorer:
         if self.has_gap:
             candidate = np.concatenate([candidate, np.zeros((len(candidate), 1), np.int32)], axis=1)
             tokens = np.concatenate([tokens, elapsed[:, None]], axis=1)
+        given = {f"vectors_{n}": tables[name] for n, name in enumerate(self.projections)}
         history = _distinct_histories((clicked, elapsed), start, end)
         order = np.argsort((end - start)[request], kind="stable")  # neighbours of one length need no padding
         for begin in range(0, len(order), 2048):
@@ -251,6 +335,7 @@ class ClickScorer:
                 "segment_b": candidate[part][:, None, :],
                 "categorical": context[part],
                 "dense": numbers[part],
+                **given,
             }
             (logit,) = self.session.run(["logit"], {name: value for name, value in inputs.items() if name in self.fed})
             scores[part] = 1.0 / (1.0 + np.exp(-logit[:, 0].astype(np.float64)))
@@ -285,6 +370,15 @@ class ClickScorer:
             return np.full(table.num_rows, PAD, np.int32)
         return self.lookups[name](_column(table, name))
 
+    def _row_vectors(self, name: str, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+        """Vectors that rows bring themselves, as a table for the graph, and the index (rows,) of each."""
+        vectors = self._nothing(name, 2 + table.num_rows)
+        index = np.full(table.num_rows, UNKNOWN, np.int32)
+        if name in table.column_names:
+            vectors[2:], present = self._projected(name, _column(table, name))
+            index[present] = 2 + np.flatnonzero(present)
+        return vectors, index
+
     def _numbers(self, table: pa.Table, name: str) -> np.ndarray:
         if name not in table.column_names:
             return np.full(table.num_rows, np.nan, np.float32)
@@ -296,6 +390,22 @@ def _read(path: Path) -> pa.Table:
     """A file as it is: ``read_table`` would take a folder ``key=value`` above it for a column."""
     with pq.ParquetFile(path) as file:
         return file.read()
+
+
+def _projections(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """By vector: what stands for none (width,), and the weights (dimensions, width) that bring a vector to the width of the student."""
+    table = _read(path)
+    weights = np.array(table["weights"].to_pylist(), object)
+    names = table["vector"].to_numpy(zero_copy_only=False)
+    found = {}
+    for name in dict.fromkeys(names):
+        rows = np.array([np.asarray(row, np.float32) for row in weights[names == name]])
+        found[name] = rows[0], rows[1:]
+    return found
+
+
+def _as_it_is(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    return column, np.zeros(len(column), bool)
 
 
 class _Lookup:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import onnxruntime
 
 from ctr_kd.data.batching import batch_plan, make_batch
 from ctr_kd.data.samples import Samples
+from ctr_kd.export.projections import projected
 
 
 class ExportedGraph:
@@ -17,10 +19,13 @@ class ExportedGraph:
     Parameters
     ----------
     file : Path
-        Written by :func:`ctr_kd.export.onnx_export.export_graph`.
+        Written by :func:`ctr_kd.export.onnx_export.export_student`.
+    vectors : mapping of str to float32 array (indices, dimensions), optional
+        Those of the signature of the samples.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, vectors: Mapping[str, np.ndarray] | None = None) -> None:
+        self._given = {f"vectors_{n}": projected(file.parent, name, table) for n, (name, table) in enumerate((vectors or {}).items())}
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
@@ -45,7 +50,7 @@ class ExportedGraph:
         logits = []
         for rows in batches:
             inputs = {name: tensor.numpy() for name, tensor in make_batch(samples, rows)._asdict().items() if name in self._read}
-            (found,) = self._session.run(["logit"], inputs)
+            (found,) = self._session.run(["logit"], inputs | self._given)
             logits.append(found)
         restored: np.ndarray = np.concatenate(logits)[np.argsort(np.concatenate(batches))]
         return restored

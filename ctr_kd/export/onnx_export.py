@@ -14,17 +14,21 @@ from typing import Any
 import numpy as np
 import onnx
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ctr_kd.data.batching import Batch
 from ctr_kd.data.samples import GAP, GAP_BUCKETS, Assembly, Signature
 from ctr_kd.data.texts import AnyAssembly, TextAssembly
 from ctr_kd.export import click_scorer, text_scorer
+from ctr_kd.export.projections import write_projections
 from ctr_kd.export.signature import ClickSignature, RawColumns, TextSignature
-from feature_store.special_tokens import SPECIALS
+from ctr_kd.models.layers import GivenVectors
+from feature_store.special_tokens import PAD, SPECIALS, UNKNOWN
 from feature_store.tables import casting
+from feature_store.tables.casting import as_array
 from feature_store.tables.json_files import load_json
 from feature_store.tables.parquet_files import read_parquet
 
@@ -43,11 +47,13 @@ def export_student(model: nn.Module, signature: Signature, assembly: AnyAssembly
     assembly : Assembly or TextAssembly
         Source of the vocabularies, and of the items' attributes or the tokenizer.
     directory : Path
-        Receives ``student.onnx``, ``signature.json``, ``scorer.py`` and what it reads: ``vocabulary.parquet`` and ``items.parquet``,
-        or the tokenizer.
+        Receives ``student.onnx``, ``signature.json``, ``scorer.py`` and what it reads: ``vocabulary.parquet``, ``items.parquet`` and
+        ``projections.parquet``, or the tokenizer.
     """
     directory.mkdir(parents=True, exist_ok=True)
     export_graph(model, signature, directory / "student.onnx")
+    if signature.vectors:
+        write_projections(given_vectors(model, signature), directory)
     WRAPPERS[type(assembly)](signature, assembly, directory).write(directory)
 
 
@@ -75,7 +81,7 @@ def wrap_clicks(signature: Signature, assembly: Assembly, directory: Path) -> Cl
     directory : Path
         Receives ``vocabulary.parquet``, ``items.parquet`` where items have attributes, ``scorer.py`` and ``casting.py``.
     """
-    features = [name for name in [*signature.tokens, *signature.categorical] if name != GAP]
+    features = [name for name in [*signature.tokens, *signature.categorical] if name != GAP and name not in signature.vectors]
     pq.write_table(
         pa.table(
             {
@@ -89,8 +95,16 @@ def wrap_clicks(signature: Signature, assembly: Assembly, directory: Path) -> Cl
     shutil.copyfile(click_scorer.__file__, directory / "scorer.py")
     shutil.copyfile(casting.__file__, directory / "casting.py")
     optional = ["history_timestamps", *signature.categorical, *signature.dense]
-    return ClickSignature(
+    described = {
         **INPUTS_AND_OUTPUT,
+        "inputs": INPUTS_AND_OUTPUT["inputs"]
+        | {
+            f"vectors_{n}": f"float32 (indices, width): {name}, projected; 0 is padding, 1 what has none"
+            for n, name in enumerate(signature.vectors)
+        },
+    }
+    return ClickSignature(
+        **described,
         **signature.to_dict(),
         gap_buckets=GAP_BUCKETS,
         user_attributes=assembly.user_attributes,
@@ -180,7 +194,7 @@ def export_graph(model: nn.Module, signature: Signature, path: Path) -> None:
     """
     model.eval()
     features = len(signature.tokens)
-    example = Batch(
+    batch = Batch(
         torch.ones(2, 3, features, dtype=torch.int32),
         torch.tensor([3, 1]),
         torch.tensor([0, 0, 1]),
@@ -188,6 +202,8 @@ def export_graph(model: nn.Module, signature: Signature, path: Path) -> None:
         torch.ones(3, len(signature.categorical), dtype=torch.int32),
         torch.zeros(3, len(signature.dense)),
     )
+    given = given_vectors(model, signature)
+    tables = [torch.zeros(2, len(module.none)) for module in given]
     axes = {
         "segment_a": {0: "segments", 1: "length"},
         "segment_a_length": {0: "segments"},
@@ -196,17 +212,18 @@ def export_graph(model: nn.Module, signature: Signature, path: Path) -> None:
         "categorical": {0: "rows"},
         "dense": {0: "rows"},
         "logit": {0: "rows"},
+        **{f"vectors_{n}": {0: f"indices_{n}"} for n in range(len(tables))},
     }
     with warnings.catch_warnings():
         # The tracing exporter is deprecated in favour of one that needs onnxscript, and it warns of LSTMs whose initial
         # state would be constant; ours derives it from the batch. A test runs the graph at other sizes.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            model,
-            tuple(example),
+            _WithProjected(model, given) if given else model,
+            (*batch, *tables),
             str(path),
             dynamo=False,
-            input_names=list(INPUTS),
+            input_names=[*INPUTS, *(f"vectors_{n}" for n in range(len(tables)))],
             output_names=["logit"],
             dynamic_axes=axes,
             opset_version=OPSET,
@@ -216,10 +233,45 @@ def export_graph(model: nn.Module, signature: Signature, path: Path) -> None:
     onnx.checker.check_model(graph)
 
 
+class _WithProjected(nn.Module):
+    """A model that takes projected vectors as further inputs: production knows items that came after the export."""
+
+    def __init__(self, model: nn.Module, given: list[GivenVectors]) -> None:
+        super().__init__()
+        self.model, self._given = model, given
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        for module, table in zip(self._given, inputs[len(INPUTS) :], strict=True):
+            module.projected = table
+        logit: Tensor = self.model(*inputs[: len(INPUTS)])
+        for module in self._given:
+            module.projected = None
+        return logit
+
+
 def _write_items(assembly: Assembly, path: Path) -> None:
-    """Attributes of the items, so that a raw id becomes all its token features; a log without attributes has no such file."""
+    """Attributes and vectors of the items, so that a raw id becomes all its token features; a log without any has no such file."""
     names = assembly.token_names[1:]
-    if names:
-        items = read_parquet(assembly.directory / "items.parquet", columns=["item_id", *names])
-        known = np.flatnonzero((assembly.item_tokens[:, 1:] > 0).any(axis=1))
-        pq.write_table(items.take(pa.array(known)), path)
+    if not names:
+        return
+    attributes = [name for name in names if name not in assembly.vectors]
+    items = read_parquet(assembly.directory / "items.parquet", columns=["item_id", *attributes])
+    for name in (name for name in names if name in assembly.vectors):
+        items = items.append_column(name, narrow(read_parquet(assembly.directory / "item_vectors.parquet", columns=[name])[name]))
+    said = [assembly.item_tokens[:, place] > (UNKNOWN if name in assembly.vectors else PAD) for place, name in enumerate(names, 1)]
+    pq.write_table(items.take(pa.array(np.flatnonzero(np.any(said, axis=0)))), path)
+
+
+def narrow(vectors: pa.ChunkedArray) -> pa.Array:
+    """Vectors in half precision, or as they are where a number is too large for it."""
+    column = as_array(vectors)
+    numbers = as_array(pc.list_flatten(column)).to_numpy(zero_copy_only=False)
+    if np.abs(numbers).max(initial=0.0) > np.finfo(np.float16).max:
+        return column
+    return pa.ListArray.from_arrays(column.offsets, pa.array(numbers.astype(np.float16), pa.float16()), mask=column.is_null())
+
+
+def given_vectors(model: nn.Module, signature: Signature) -> list[GivenVectors]:
+    """What projects the given vectors of a student, in the order of the signature."""
+    found = {module.name: module for module in model.modules() if isinstance(module, GivenVectors)}
+    return [found[name] for name in signature.vectors]

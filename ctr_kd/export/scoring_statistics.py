@@ -101,7 +101,7 @@ def count_rows(
     """
     item = next(iter(signature.tokens))
     ids = {item: table["item_id"], "history": _flat(table, "history")}
-    ids |= {name: table[name] for name in signature.categorical if name in table.column_names}
+    ids |= {name: table[name] for name in signature.categorical if name in table.column_names and name not in signature.vectors}
     read = ("item_id", "timestamp", "history", "history_timestamps", *signature.categorical, *signature.dense)
     return ScoringCounts(
         table.num_rows,

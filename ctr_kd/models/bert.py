@@ -6,6 +6,9 @@ relative positions attention is biased by distance (ALiBi, Press et al. 2022, ar
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -92,12 +95,16 @@ class Bert(nn.Module):
     positions : int
         Longest sequence, special tokens included.
     config : EncoderConfig
+    vectors : mapping of str to float32 array (indices, dimensions), optional
+        Of the token features whose vectors are given.
     """
 
-    def __init__(self, tokens: dict[str, int], positions: int, config: EncoderConfig) -> None:
+    def __init__(
+        self, tokens: dict[str, int], positions: int, config: EncoderConfig, vectors: Mapping[str, np.ndarray] | None = None
+    ) -> None:
         super().__init__()
         self.config = config
-        self.token = TokenEmbedding(tokens, config.width)
+        self.token = TokenEmbedding(tokens, config.width, vectors=vectors)
         self.position = None if config.positions == "relative" else nn.Embedding(positions, config.width)
         self.segment = nn.Embedding(2, config.width)
         self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)

@@ -20,7 +20,7 @@ class BiLSTM(Comparing):
 
     def __init__(self, signature: Signature, config: StudentConfig) -> None:
         super().__init__(signature)
-        self.token = TokenEmbedding(signature.tokens, config.width)
+        self.token = TokenEmbedding(signature.tokens, config.width, vectors=signature.vectors)
         self.forward_lstm = nn.LSTM(config.width, config.width, batch_first=True)
         self.backward_lstm = nn.LSTM(config.width, config.width, batch_first=True)
         self.project = nn.Linear(2 * config.width, config.width)

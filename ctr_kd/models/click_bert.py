@@ -43,7 +43,7 @@ class ClickBert(OnPretrained):
         self.candidate_norm = nn.LayerNorm(width)
         self.scale = nn.Parameter(torch.full((4 * width,), INITIAL_SCALE))
         own = width // 2
-        self.token = TokenEmbedding(signature.tokens, own, std=config.embedding_std)
+        self.token = TokenEmbedding(signature.tokens, own, std=config.embedding_std, vectors=signature.vectors)
         self.head = Head(6 * width + 1 + self.context.size, config.head_width, signature.outputs, config.head_dropout)
         self.crosses: CrossNetwork | None = None
         if config.cross_layers:

@@ -38,7 +38,7 @@ class CrossEncoder(OnPretrained):
         self.compares = signature.max_length_b > 0
         self.context = ContextEncoder(signature, 8)
         self.scale = nn.Parameter(torch.full((compared_size(signature, width),), INITIAL_SCALE))
-        self.token = TokenEmbedding(signature.tokens, own, std=config.embedding_std)
+        self.token = TokenEmbedding(signature.tokens, own, std=config.embedding_std, vectors=signature.vectors)
         size = compared_size(signature, width) + compared_size(signature, own) + self.context.size
         self.head = Head(size, config.head_width, signature.outputs, config.head_dropout)
 

@@ -21,7 +21,7 @@ class DIN(nn.Module):
     def __init__(self, signature: Signature, config: StudentConfig) -> None:
         super().__init__()
         width = config.width
-        self.token = TokenEmbedding(signature.tokens, width)
+        self.token = TokenEmbedding(signature.tokens, width, vectors=signature.vectors)
         self.from_click = nn.Linear(width, width)
         self.from_candidate = nn.Linear(width, width, bias=False)
         self.from_product = nn.Linear(width, width, bias=False)

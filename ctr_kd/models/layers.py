@@ -2,12 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ctr_kd.data.samples import Signature, table_name
-from feature_store.special_tokens import PAD
+from feature_store.special_tokens import PAD, SPECIALS, UNKNOWN
 from feature_store.tables.multi_values import named_by
+
+GIVEN_WIDTH = 16  # of a given vector in the context: it says more than a category
+
+
+class GivenVectors(nn.Module):
+    """Vectors from elsewhere, brought to the width of a model by a projection that is trained; what has none gets a trained one.
+
+    Parameters
+    ----------
+    name : str
+        Of the feature.
+    values : float32 array (indices, dimensions)
+        Not trained, and no part of the weights: another night has other items.
+    width : int
+    std : float
+        Of the projected vectors at first.
+    """
+
+    values: Tensor
+    scale: Tensor
+
+    def __init__(self, name: str, values: np.ndarray, width: int, std: float) -> None:
+        super().__init__()
+        self.name = name
+        self.register_buffer("values", torch.from_numpy(values), persistent=False)
+        square = float(np.square(values[len(SPECIALS) :], dtype=np.float32).sum(1).mean()) if len(values) > len(SPECIALS) else 0.0
+        # vectors come in any length: their mean square becomes 1, by a factor that belongs to the weights of the projection
+        self.register_buffer("scale", torch.tensor(square**-0.5 if square > 0 else 1.0))
+        self.projection = nn.Parameter(torch.randn(width, values.shape[1]) * std)
+        self.none = nn.Parameter(torch.zeros(width))
+        self.projected: Tensor | None = None  # float (indices, width): what the exported graph is given in place of the vectors
+
+    def weights(self) -> tuple[Tensor, Tensor]:
+        """The projection with the scale in it (dimensions, width), and the vector of what has none (width,)."""
+        return (self.projection * self.scale).T.detach(), self.none.detach()
+
+    def forward(self, index: Tensor) -> Tensor:
+        """Vectors (..., width) of ``index`` (...)."""
+        if self.projected is not None:
+            return F.embedding(index, self.projected)
+        missing = (index == UNKNOWN).unsqueeze(-1)
+        return F.linear(F.embedding(index, self.values) * self.scale, self.projection) + self.none * missing
 
 
 class TokenEmbedding(nn.Module):
@@ -21,10 +67,15 @@ class TokenEmbedding(nn.Module):
         Embedding width.
     std : float, optional
         Of the initial embeddings; by default it falls with the width.
+    vectors : mapping of str to float32 array (indices, dimensions), optional
+        Of the features whose vectors are given; see :class:`GivenVectors`.
     """
 
-    def __init__(self, sizes: dict[str, int], width: int, std: float | None = None) -> None:
+    def __init__(
+        self, sizes: dict[str, int], width: int, std: float | None = None, vectors: Mapping[str, np.ndarray] | None = None
+    ) -> None:
         super().__init__()
+        std = std if std is not None else 0.02 if width >= 64 else 0.05
         self.tables = nn.ModuleDict()
         own: dict[str, str] = {}
         for place, (name, size) in enumerate(sizes.items()):
@@ -34,15 +85,20 @@ class TokenEmbedding(nn.Module):
                 own[name] = own[named_by(name)]
                 continue
             own[name] = table_name(place) if odd else name
-            self.tables[own[name]] = nn.Embedding(size, width, padding_idx=PAD)
+            given = None if vectors is None else vectors.get(name)
+            self.tables[own[name]] = nn.Embedding(size, width, padding_idx=PAD) if given is None else GivenVectors(name, given, width, std)
         self.names = list(own.values())
         for table in dict.fromkeys(self.embeddings()):
-            nn.init.normal_(table.weight, std=std if std is not None else 0.02 if width >= 64 else 0.05)
+            nn.init.normal_(table.weight, std=std)
         self.zero_padding()
 
     def embeddings(self) -> list[nn.Embedding]:
-        """Tables in the order of the token features; the first is that of the token's own id."""
+        """Trained tables in the order of their token features; the first is that of the token's own id."""
         return [table for name in self.names if isinstance(table := self.tables[name], nn.Embedding)]
+
+    def given(self) -> list[GivenVectors]:
+        """What projects given vectors, in the order of their token features."""
+        return [table for name in self.names if isinstance(table := self.tables[name], GivenVectors)]
 
     def step_by_rows(self) -> None:
         """Let the gradient of the ids' table hold the rows that were read and no others, so that the optimizer moves those alone."""
@@ -56,10 +112,10 @@ class TokenEmbedding(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Embed ``tokens`` (..., features) into vectors (..., width)."""
-        tables = self.embeddings()
-        vectors = tables[0](tokens[..., 0])
-        for i, table in enumerate(tables[1:], start=1):
-            vectors = vectors + table(tokens[..., i])
+        first, *others = self.names
+        vectors: Tensor = self.tables[first](tokens[..., 0])
+        for i, name in enumerate(others, start=1):
+            vectors = vectors + self.tables[name](tokens[..., i])
         return vectors
 
 
@@ -108,15 +164,21 @@ class ContextEncoder(nn.Module):
         for place, name in enumerate(signature.categorical):
             places.setdefault(named_by(name), []).append(place)
         self.places, sizes = list(places.values()), list(signature.categorical.values())
-        tables = [nn.Embedding(sizes[of_one[0]], width, padding_idx=PAD) for of_one in self.places]
-        for table in tables:
+        self.tables = nn.ModuleList()
+        for name, of_one in places.items():
+            given = signature.vectors.get(name)
+            if given is not None:
+                self.tables.append(GivenVectors(name, given, GIVEN_WIDTH, 0.05))
+                continue
+            table = nn.Embedding(sizes[of_one[0]], width, padding_idx=PAD)
             nn.init.normal_(table.weight, std=0.05)
             with torch.no_grad():
                 table.weight[PAD].zero_()
-        self.tables = nn.ModuleList(tables)
+            self.tables.append(table)
         self.dense = PiecewiseLinear(list(signature.dense.values()))
         self.has_dense = len(signature.dense) > 0
-        self.size = width * len(self.tables) + (self.dense.size if self.has_dense else 0)
+        of_tables = sum(GIVEN_WIDTH if isinstance(table, GivenVectors) else width for table in self.tables)
+        self.size = of_tables + (self.dense.size if self.has_dense else 0)
 
     def forward(self, categorical: Tensor, dense: Tensor) -> Tensor:
         """Encode (rows, features) and (rows, inputs) into (rows, size)."""

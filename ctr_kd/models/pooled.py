@@ -16,7 +16,7 @@ class Pooled(Comparing):
     def __init__(self, signature: Signature, config: StudentConfig) -> None:
         super().__init__(signature)
         self.combine = COMBINERS[config.combiner]
-        self.token = TokenEmbedding(signature.tokens, config.width)
+        self.token = TokenEmbedding(signature.tokens, config.width, vectors=signature.vectors)
         self.context = ContextEncoder(signature, 4)
         self.head = Head(compared_size(signature, config.width) + self.context.size, config.hidden, signature.outputs, config.dropout)
 

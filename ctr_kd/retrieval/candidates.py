@@ -48,6 +48,7 @@ class ItemEmbeddings:
             for ending, name in endings.items()
             if tensor.name == ending or tensor.name.endswith(f".{ending}")
         }
+        found |= getattr(scorer, "item_vectors", {})  # a student of an earlier release knows none
         lacking = [name for name in names if named_by(name) not in found]
         if lacking:
             raise EmbeddingsMissing(f"{directory / 'student.onnx'} holds no embeddings of {lacking[0]}, so it cannot retrieve")

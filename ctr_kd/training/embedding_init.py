@@ -68,6 +68,10 @@ def begin_with_teacher(student: TokenEmbedding, teacher: TokenEmbedding, vocabul
     directions = principal_directions(teacher(vocabulary[len(SPECIALS) :]), width)
     for own, other in zip(student.embeddings(), teacher.embeddings(), strict=True):
         own.weight.copy_(other.weight.double() @ directions)
+    for given, taught in zip(student.given(), teacher.given(), strict=True):
+        given.scale.copy_(taught.scale)
+        given.projection.copy_(directions.T @ taught.projection.double())
+        given.none.copy_(taught.none.double() @ directions)
 
 
 @torch.no_grad()

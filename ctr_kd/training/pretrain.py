@@ -49,7 +49,7 @@ def build_encoder(assembly: AnyAssembly, signature: Signature, config: EncoderCo
     config : EncoderConfig
     """
     most, second = signature.max_length, signature.max_length_b
-    bert = Bert(signature.tokens, most + second + 3 if config.framed else most + max(most, second), config)
+    bert = Bert(signature.tokens, most + second + 3 if config.framed else most + max(most, second), config, signature.vectors)
     return MaskedItemModel(bert, torch.from_numpy(assembly.vocabulary_tokens()))
 
 

@@ -74,6 +74,8 @@ class Log:
         Of items and of users, where there are any.
     item_multi, user_multi : tuple of str
         Those of the attributes that hold several values; see :mod:`feature_store.tables.multi_values`.
+    item_vectors, user_vectors : tuple of str
+        Columns that hold a vector each row, which no engine reads; see :mod:`feature_store.tables.vectors`.
     """
 
     has_impressions: bool
@@ -85,6 +87,8 @@ class Log:
     facts: tuple[LogFacts, ...] = ()
     item_multi: tuple[str, ...] = ()
     user_multi: tuple[str, ...] = ()
+    item_vectors: tuple[str, ...] = ()
+    user_vectors: tuple[str, ...] = ()
 
     @property
     def context(self) -> dict[str, str]:
@@ -185,6 +189,8 @@ def offered(contract: LogContract) -> Log:
         ),
         item_multi=tuple(contract.item_multi),
         user_multi=tuple(contract.user_multi),
+        item_vectors=tuple(contract.item_vectors),
+        user_vectors=tuple(contract.user_vectors),
     )
 
 

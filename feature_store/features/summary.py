@@ -103,6 +103,8 @@ class ClickSummary(JsonFile):
         Settings of the statistics, what ``statistics.auto`` added among them; None in an assembly of release 0.2.
     categorical_facts : list of str
         Categorical columns that rows looked up in dated tables of items and users.
+    item_vectors, user_vectors : dict of str to int
+        Columns of vectors, and how wide they are.
     """
 
     FILE: ClassVar[str] = "summary.json"
@@ -127,6 +129,8 @@ class ClickSummary(JsonFile):
     as_of: IsoTime
     negative_sampling_rate: float | None = None
     categorical_facts: list[str] = Field(default_factory=list)
+    item_vectors: dict[str, int] = Field(default_factory=dict)
+    user_vectors: dict[str, int] = Field(default_factory=dict)
     made_with: Annotated[StatisticsConfig, PlainSerializer(lambda config: config.model_dump(mode="json"))] | None = None
 
     def assembly(self, config: AssemblyConfig) -> AssemblyConfig:

@@ -3,6 +3,7 @@
 clicks.parquet   the click pool that histories point into (histories.py)
 rows.parquet     a row per (request, candidate), in order of (timestamp, request, row_id)
 items.parquet, users.parquet   ids and attributes; the row position is the code that the other files use
+item_vectors.parquet, user_vectors.parquet   where the log has vectors of them: a column each, rows as above
 vocabulary.json  tokens by feature, fitted on the training window
 summary.json     splits, counts, what was left out, the check of the sampler
 """
@@ -21,6 +22,7 @@ import pyarrow.parquet as pq
 from feature_store.config import AssemblyConfig, FeatureStoreConfig
 from feature_store.engines import Engine, open_engine
 from feature_store.features.continuation import Continuation
+from feature_store.features.entity_vectors import write_vectors
 from feature_store.features.event_log import Log, count_pairs, load_log, offered, undescribed
 from feature_store.features.histories import build_histories, write_clicks
 from feature_store.features.requests import RowMaker, number_requests, request_range
@@ -98,6 +100,10 @@ def assemble(
         if continuation is not None:
             vocabulary = continuation.grown(vocabulary, config.vocabulary.max_size)
         attributes = _write_entities(engine, log, output)
+        widths = {
+            "item": write_vectors(output / "item_vectors.parquet", store.items_file(), output / "items.parquet", log.item_vectors),
+            "user": write_vectors(output / "user_vectors.parquet", store.users_file(), output / "users.parquet", log.user_vectors),
+        }
         every = [name for names in attributes.values() for name in names]
         vocabulary |= {name: vocabulary[named_by(name)] for name in every}  # all places of a column have its values
         known = item_in_vocabulary(engine, vocabulary["item"])
@@ -144,6 +150,7 @@ def assemble(
         negative_sampling_rate=None if sampled else config.negative_sampling_rate,
         made_with=config.statistics,
         **({"categorical_facts": log.categorical_facts} if log.categorical_facts else {}),
+        **{f"{kind}_vectors": found for kind, found in widths.items() if found},
     )
     write_json(output / "vocabulary.json", vocabulary)
     summary.write(output)

@@ -32,7 +32,11 @@ class SimulatedReader:
         return []
 
     def fingerprint(self) -> str:
-        return reader_fingerprint(FILE, version=VERSION, **self._settings.model_dump(mode="json"))
+        settings = self._settings.model_dump(mode="json")
+        for name in ("item_spread", "vectors"):  # newer keys, which say nothing of the worlds before
+            if settings[name] == type(self._settings).model_fields[name].default:
+                del settings[name]
+        return reader_fingerprint(FILE, version=VERSION, **settings)
 
     def contract(self) -> LogContract:
         impressions = not self._settings.clicks_only
@@ -42,6 +46,7 @@ class SimulatedReader:
             dense=["position"] if impressions else [],
             item_attributes=["category", "subcategory"],
             user_attributes=["segment"],
+            item_vectors=["picture"] if self._settings.vectors else [],
             oracle=impressions,
         )
 
@@ -84,6 +89,7 @@ def _items(world: ClickWorld) -> pa.Table:
             "item_id": _ids("i{:05d}", world.config.items),
             "category": pa.array(categories).take(pa.array(world.category)),
             "subcategory": pa.array(subcategories).take(pa.array(world.category * SUBCATEGORIES + world.subcategory)),
+            **({"picture": pa.FixedSizeListArray.from_arrays(world.picture.ravel(), world.config.vectors)} if world.config.vectors else {}),
         }
     )
 

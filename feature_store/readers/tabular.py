@@ -80,6 +80,8 @@ class TabularReader:
             user_multi=users.multi,
             item_facts=items.facts,
             user_facts=users.facts,
+            item_vectors=[] if self._items is None else self._items.vector,
+            user_vectors=[] if self._users is None else self._users.vector,
         )
 
     def kinds(self) -> dict[Path, Kind]:
@@ -137,9 +139,12 @@ class _Entity(NamedTuple):
         return cls([] if dated else [*block.categorical, *block.multi], block.multi, facts if dated or block.dense else None)
 
 
+_NEWER = ("dense", "time", "multi", "vector")  # keys, which say nothing where they are empty
+
+
 def _settings(block: EventColumns | EntityColumns) -> dict[str, Any]:
     """What of a block is part of a log's identity: not which files there are, nor newer keys that say nothing."""
-    values = {name: value for name, value in block.model_dump(exclude={"path"}).items() if value or name not in ("dense", "time", "multi")}
+    values = {name: value for name, value in block.model_dump(exclude={"path"}).items() if value or name not in _NEWER}
     if "multi" not in values:
         values.pop("separator", None)
     return values
@@ -149,7 +154,7 @@ def _columns(block: ItemColumns | UserColumns) -> dict[str, str]:
     """Columns of a file of items or users, by their names in the contract."""
     columns = {"item_id": block.item} if isinstance(block, ItemColumns) else {"user_id": block.user}
     columns |= {} if block.time is None else {"timestamp": block.time}
-    columns |= {name: name for name in (*block.categorical, *block.multi, *block.dense)}
+    columns |= {name: name for name in (*block.categorical, *block.multi, *block.dense, *block.vector)}
     return columns | ({"title": block.text} if isinstance(block, ItemColumns) and block.text else {})
 
 

@@ -28,8 +28,10 @@ LIFE_STD, SHORTEST_LIFE = 0.5, 6.0  # of log life; hours
 QUALITY_STD = 0.9  # log-odds
 POPULARITY_STD, POPULARITY_OF_QUALITY = 0.8, 1.0  # log popularity: luck, and what a standard deviation of quality adds
 POPULARITY_DECAY = 2.5  # e-foldings over an item's life
-SUBCATEGORY_SPREAD, ITEM_SPREAD = 0.5, 0.3  # distance from the category's centre, and from the subcategory's
+SUBCATEGORY_SPREAD = 0.5  # distance from the category's centre
 CATEGORY_SKEW, SUBCATEGORY_SKEW = 0.5, 0.7  # exponents of the power laws of their sizes
+
+PICTURE_NOISE = 1.0  # standard deviation of each number of a vector around what the item is about
 
 # What pulls, and when and where things are read; log-odds.
 SIMILAR, COMPLEMENT = 1.6, 2.6
@@ -53,6 +55,9 @@ class ClickWorld:
         The subcategory counts from 0 within its category.
     vector : ndarray of float32, shape (items, LATENT)
         What an item is about, of length one.
+    picture : ndarray of float32, shape (items, vectors)
+        What somebody else made of it, such as a vector of its title: linear in what it is about and in its quality, with noise; only where
+        the settings ask for it.
     pull : ndarray of float32, shape (LATENT, LATENT)
         ``v_j @ pull @ v_i`` is the log-odds that a click on i just now adds to a click on j.
     quality_effect, log_popularity : ndarray of float32, shape (items,)
@@ -92,7 +97,7 @@ class ClickWorld:
         self.evergreen = np.flatnonzero(order < evergreen).astype(np.int32)
 
     def _make_topics(self, rng: np.random.Generator) -> None:
-        n, categories = self.config.items, self.config.categories
+        config, n, categories = self.config, self.config.items, self.config.categories
         quality = rng.standard_normal(n)
         self.quality_effect = (QUALITY_STD * quality).astype(np.float32)
         self.log_popularity = (POPULARITY_STD * rng.standard_normal(n) + POPULARITY_OF_QUALITY * quality).astype(np.float32)
@@ -101,9 +106,13 @@ class ClickWorld:
 
         center = _unit(rng.standard_normal((categories, LATENT)))
         topic = _unit(center[:, None] + SUBCATEGORY_SPREAD * _unit(rng.standard_normal((categories, SUBCATEGORIES, LATENT))))
-        vector = topic[self.category, self.subcategory] + ITEM_SPREAD * _unit(rng.standard_normal((n, LATENT)))
+        vector = topic[self.category, self.subcategory] + config.item_spread * _unit(rng.standard_normal((n, LATENT)))
         self.center = center.astype(np.float32)  # (categories, latent)
         self.vector = _unit(vector).astype(np.float32)
+        if config.vectors:  # of their own seed: the rest of the world is the same with them and without
+            seen = np.random.default_rng([config.seed, 1])
+            picture = np.concatenate([self.vector, quality[:, None]], axis=1) @ seen.standard_normal((LATENT + 1, config.vectors))
+            self.picture = (picture + PICTURE_NOISE * seen.standard_normal(picture.shape)).astype(np.float32)
         # Quarter turns in LATENT / 2 planes are skew-symmetric: no item complements itself, and if j complements i, i repels j.
         basis = np.linalg.qr(rng.standard_normal((LATENT, LATENT)))[0]
         turn = basis @ np.kron(np.eye(LATENT // 2), np.array([[0.0, -1.0], [1.0, 0.0]])) @ basis.T

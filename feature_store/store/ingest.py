@@ -41,6 +41,7 @@ from feature_store.tables.contracts import (
 )
 from feature_store.tables.files import sha256_of
 from feature_store.tables.json_files import spaced_digest_of
+from feature_store.tables.vectors import stored_widths
 
 FORMAT = 1  # of the store; another number makes every store be built anew
 VALUES = 2  # what raw values mean; another number makes every file that is still there be read again
@@ -130,7 +131,7 @@ def ingest(
             report(f"nothing new: {len(plan.digests) or 1} inputs are as they were")
             return IngestSummary(partitions_unchanged=len(store.dates()), seconds=time.monotonic() - started)
         with closing(_Run(plan, store, transaction, limit=source.bad_rows_limit, failed=Path(failed), report=report)) as run:
-            run.stage(reader, ContractCheck(plan.contract, now))
+            run.stage(reader, ContractCheck(plan.contract, now, _stored_widths(plan, store)))
             summary = run.merge()
         transaction.commit()
         shutil.rmtree(failed, ignore_errors=True)  # what an earlier failure left there is settled
@@ -356,6 +357,16 @@ def _stored_parts(store: Store) -> dict[Part, Path]:
         if file is not None:
             parts[kind, ""] = file.parent  # type: ignore[index]
     return parts
+
+
+def _stored_widths(plan: _Plan, store: Store) -> dict[str, int]:
+    """Of the columns of vectors that stay; where all files of a table are read again, vectors of another width may take their place."""
+    kept = {kind for entry in plan.kept.values() for kind in entry.kinds} if not plan.fresh else set()
+    widths: dict[str, int] = {}
+    for kind, file in (("items", store.items_file()), ("users", store.users_file())) if kept else ():
+        if file is not None and kind in kept:
+            widths |= stored_widths(file, plan.contract.vectors(kind))
+    return widths
 
 
 def _stored_quarantine(store: Store) -> Path | None:

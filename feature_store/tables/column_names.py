@@ -40,6 +40,8 @@ def check_names(contract: LogContract) -> None:
         "attributes of users": contract.user_attributes,
         "facts of items": (*contract.facts("items").categorical, *contract.facts("items").dense),
         "facts of users": (*contract.facts("users").categorical, *contract.facts("users").dense),
+        "vectors of items": contract.item_vectors,
+        "vectors of users": contract.user_vectors,
     }
     seen: dict[str, tuple[str, str]] = {}
     for group, names in groups.items():

@@ -34,6 +34,7 @@ from feature_store.tables.casting import (
 )
 from feature_store.tables.json_models import JsonModel
 from feature_store.tables.multi_values import MOST, to_value_sets
+from feature_store.tables.vectors import STORED, WIDEST, to_vectors, widths_of
 
 Kind = Literal["events", "items", "users", "texts"]
 
@@ -152,6 +153,8 @@ class LogContract(JsonModel):
         None where there are none.
     item_multi, user_multi : list of str
         Those of the attributes whose rows hold several values; see :mod:`feature_store.tables.multi_values`.
+    item_vectors, user_vectors : list of str
+        Columns that hold a vector each row; see :mod:`feature_store.tables.vectors`.
     """
 
     has_impressions: bool
@@ -163,6 +166,12 @@ class LogContract(JsonModel):
     user_facts: EntityFacts | None = None
     item_multi: list[str] = Field(default_factory=list)
     user_multi: list[str] = Field(default_factory=list)
+    item_vectors: list[str] = Field(default_factory=list)
+    user_vectors: list[str] = Field(default_factory=list)
+
+    def vectors(self, kind: Kind) -> list[str]:
+        """Those of a table."""
+        return {"items": self.item_vectors, "users": self.user_vectors}.get(kind, [])
 
     def facts(self, kind: Kind) -> EntityFacts:
         """Those of a table."""
@@ -188,6 +197,8 @@ def log_contract(
     user_facts: EntityFacts | None = None,
     item_multi: Sequence[str] = (),
     user_multi: Sequence[str] = (),
+    item_vectors: Sequence[str] = (),
+    user_vectors: Sequence[str] = (),
     oracle: bool = False,
 ) -> LogContract:
     """The part of ``_contract.json`` that a reader knows; ingestion adds the types of the ids.
@@ -199,6 +210,7 @@ def log_contract(
     """
     rarer = {"item_facts": item_facts, "user_facts": user_facts, "item_multi": list(item_multi) or None}
     rarer |= {"user_multi": list(user_multi) or None}
+    rarer |= {"item_vectors": list(item_vectors) or None, "user_vectors": list(user_vectors) or None}
     return LogContract(
         **{name: found for name, found in rarer.items() if found is not None},  # a log without any says nothing of them
         has_impressions=has_impressions,
@@ -245,6 +257,7 @@ def schema(kind: Kind, contract: LogContract, ids: Mapping[str, pa.DataType]) ->
         fields = [(key, ids[key])] + ([("timestamp", MICROSECOND)] if facts.dated else [])
         fields += [(name, pa.string()) for name in (*attributes, *facts.categorical)]
         fields += [(name, pa.float64()) for name in facts.dense]
+        fields += [(name, STORED) for name in contract.vectors(kind)]
         fields += [("title", pa.string())] if kind == "items" else []
     return pa.schema([*fields, ("source", pa.string()), ("line", pa.int64())])
 
@@ -263,6 +276,8 @@ class ContractCheck:
     contract : LogContract
     now : datetime, optional
         As in :func:`latest_time`. It decides, but is never stored.
+    widths : mapping of str to int, optional
+        Of the columns of vectors that the store holds; the first vector decides of the others.
 
     Attributes
     ----------
@@ -270,8 +285,9 @@ class ContractCheck:
         Earliest time of each file, microseconds, that lay in the future: from then on the file is worth another reading.
     """
 
-    def __init__(self, contract: LogContract, now: datetime | None = None) -> None:
+    def __init__(self, contract: LogContract, now: datetime | None = None, widths: Mapping[str, int] | None = None) -> None:
         self._contract = contract
+        self._widths = dict(widths or {})
         self.future: dict[str, int] = {}
         self._latest = latest_time(now)
         self._earliest = pa.scalar(EARLIEST, MICROSECOND).value
@@ -338,7 +354,15 @@ class ContractCheck:
         single = [name for name in (*attributes, *facts.categorical) if name not in multi]
         table |= self._categories(columns, single) | {name: columns.value_sets(name) for name in multi}
         table |= {name: columns.numbers(name) for name in facts.dense}
+        table |= {name: self._vectors(columns, name) for name in self._contract.vectors(batch.kind)}
         return table | ({"title": columns.texts("title", to_text)} if batch.kind == "items" else {})
+
+    def _vectors(self, columns: _Columns, name: str) -> pa.Array:
+        vectors = columns.vectors(name)
+        found = widths_of(vectors)
+        width = self._widths.setdefault(name, int(found[found > 0][0])) if found.any() else 0
+        columns.reject((found > 0) & (found != width), f"{name} has another width than the {width} of the first one")
+        return vectors
 
     def _categories(self, columns: _Columns, names: Iterable[str]) -> dict[str, pa.Array]:
         return {name: columns.texts(name, to_categories) for name in names}
@@ -422,6 +446,13 @@ class _Columns:
             return pa.nulls(len(self.bad), pa.float64())
         values, bad = self.cast(name, to_numbers)
         self.reject(bad, f"{name} is no number")
+        return values
+
+    def vectors(self, name: str) -> pa.Array:
+        if name not in self:
+            return pa.nulls(len(self.bad), STORED)
+        values, bad = self.cast(name, to_vectors)
+        self.reject(bad, f"{name} has a number that is missing or not finite, or more than {WIDEST:,} of them")
         return values
 
     def rejected(self) -> list[Rejected]:

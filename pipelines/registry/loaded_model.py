@@ -55,6 +55,19 @@ class LoadedModel:
     edges: NDArray[np.float64]
     split: SplitTimes | None = None
     read_in_training: Mapping[str, Any] = field(default_factory=dict)
+    _told: set[Path] = field(default_factory=set, compare=False, repr=False)
+
+    @property
+    def reads_item_vectors(self) -> bool:
+        """Whether it reads vectors of items, which an item has that is younger than the model."""
+        return bool(getattr(self.scorer, "item_vectors", None))
+
+    def tell(self, file: Path) -> None:
+        """Take in, once, what a file of Arrow says of items that are younger than the model; nothing where there is none."""
+        if file not in self._told and file.exists():
+            with pa.memory_map(str(file)) as stream:
+                self.scorer.describe(pa.ipc.open_file(stream).read_all())
+            self._told.add(file)
 
     @cached_property
     def answers(self) -> Answers:

@@ -18,6 +18,7 @@ from pipelines.scoring.executors import score_parts
 from pipelines.scoring.feature_join import Joiner, features_of
 from pipelines.scoring.files import keep_best_rows, scoring_report
 from pipelines.scoring.manifest import PartitionSource, ScoresManifest, SeenInTraining
+from pipelines.scoring.new_items import describe_new_items, known_items
 from pipelines.scoring.partitions import (
     SCORES,
     clear_attempt,
@@ -111,7 +112,8 @@ def score_date(context: StageContext, day: date, source: PartitionSource) -> Non
     clear_attempt(context.workspace, day)
     temporary.mkdir(parents=True)
     midnight = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
-    settled = {"fingerprint": context.fingerprint, "rows": settings.batch_rows, "model": model.digest}
+    items = describe_new_items(context.run, model)
+    settled = {"fingerprint": context.fingerprint, "rows": settings.batch_rows, "model": model.digest, **known_items(context.store, items)}
     folder = PartsFolder(parts_path(context.workspace, day), settled)
     try:
         with (
@@ -123,7 +125,14 @@ def score_date(context: StageContext, day: date, source: PartitionSource) -> Non
             parts = in_parts(tables, settings.batch_rows, whole_requests=joiner.compares_candidates())
             parts = (part if part.number in folder.finished else with_features(part, joiner) for part in parts)
             score_parts(
-                model=model, version=version, parts=parts, folder=folder, config=config, name=f"candidates of {day}", progress=progress
+                model=model,
+                version=version,
+                parts=parts,
+                folder=folder,
+                config=config,
+                name=f"candidates of {day}",
+                progress=progress,
+                items=items,
             )
         counts = folder.counts()
         folder.join(temporary / SCORES)

@@ -5,16 +5,27 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import pyarrow as pa
+
 from pipelines.config.run import RunConfig
 from pipelines.registry.loaded_model import LoadedModel
 from pipelines.scoring.local_executor import InProcess, WorkerPool
 from pipelines.scoring.parts import Part, PartsFolder
 from pipelines.scoring.spark_executor import SparkPool
+from pipelines.scoring.worker import write_items
 from pipelines.workspace.console import Progress
 
 
 def score_parts(
-    *, model: LoadedModel, version: str, parts: Iterator[Part], folder: PartsFolder, config: RunConfig, name: str, progress: Progress
+    *,
+    model: LoadedModel,
+    version: str,
+    parts: Iterator[Part],
+    folder: PartsFolder,
+    config: RunConfig,
+    name: str,
+    progress: Progress,
+    items: pa.Table | None = None,
 ) -> None:
     """Score all parts that are not finished yet.
 
@@ -31,6 +42,8 @@ def score_parts(
         What the rows are, for messages.
     progress : Progress
         Counts rows.
+    items : pyarrow Table, optional
+        What the model was told of items that are younger than it; other processes are told too.
 
     Raises
     ------
@@ -43,6 +56,8 @@ def score_parts(
     missing = (part for part in parts if part.number not in folder.finished)
     ahead = [part for part in (next(missing, None), next(missing, None)) if part is not None]
     count = config.score.workers or cores()
+    if items is not None:
+        write_items(items, folder.path)
     pool: SparkPool | WorkerPool | InProcess
     if config.score.engine == "spark" and ahead:
         pool = SparkPool(model, version, folder, config.feature_store, name)

@@ -27,6 +27,7 @@ from pipelines.registry.loaded_model import LoadedModel
 from pipelines.scoring.executors import score_parts
 from pipelines.scoring.feature_join import Joiner, features_of
 from pipelines.scoring.manifest import ScoringReport
+from pipelines.scoring.new_items import describe_new_items, known_items
 from pipelines.scoring.partitions import REPORT
 from pipelines.scoring.parts import Part, PartsFolder, in_parts
 from pipelines.workspace.context import RunContext
@@ -72,13 +73,22 @@ def score_file(run: RunContext, source: Path, target: Path) -> str:
         target.parent.mkdir(parents=True, exist_ok=True)
         place = target.with_name(f".{target.name}.parts")
         with workspace_lock(place, f"ctr-kd score --output {target}", "choose another --output"):
+            items = describe_new_items(run, model)
             settings = {"input": _identity(source, file), "rows": run.config.score.batch_rows, "model": model.digest, "version": version}
-            folder = PartsFolder(place, settings | {"joined": _joined(run, joiner, names)})
+            settings |= {"joined": _joined(run, joiner, names), **known_items(run.store, items)}
+            folder = PartsFolder(place, settings)
             try:
                 with run.console.progress("rows scored", file.metadata.num_rows, "score") as progress:
                     parts = file_parts(file, source, joiner, run.config.score.batch_rows, folder.finished.keys())
                     score_parts(
-                        model=model, version=version, parts=parts, folder=folder, config=run.config, name=str(source), progress=progress
+                        model=model,
+                        version=version,
+                        parts=parts,
+                        folder=folder,
+                        config=run.config,
+                        name=str(source),
+                        progress=progress,
+                        items=items,
                     )
                 counts = folder.counts()
                 run.report(

@@ -19,6 +19,7 @@ from ctr_kd.export.scoring_statistics import ScoringCounts
 from pipelines.registry.loaded_model import LoadedModel
 from pipelines.scoring.parts import FULL, Finished, Part, PartsFolder, stop, write_part
 
+ITEMS = "items.arrow"  # in a folder of parts, where a model is to be told of items that are younger than it
 Fault = Literal["data", "disk", "memory", "program"]
 
 
@@ -114,10 +115,18 @@ def handed_over(folder: Path, number: int) -> Path:
     return folder / f"asked-{number:09d}.arrow"
 
 
+def write_items(items: pa.Table, folder: Path) -> None:
+    """Lay what is said of new items where workers read it."""
+    with pa.OSFile(str(folder / ITEMS), "wb") as stream, pa.ipc.new_file(stream, items.schema) as writer:
+        writer.write_table(items)
+
+
 def score_part(load_model_folder: Callable[[], LoadedModel], version: str, part: Part, folder: Path) -> Answer:
     """Score a part into its file, with a model that is opened once per process."""
     try:
-        counts = write_part(load_model_folder(), version, part, folder)
+        model = load_model_folder()
+        model.tell(folder / ITEMS)
+        counts = write_part(model, version, part, folder)
     except Exception as error:
         fault, text = fault_of(error)
         return Answer(part.number, part.first, fault=fault, text=text, trace=traceback.format_exc())

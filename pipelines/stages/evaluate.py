@@ -163,7 +163,7 @@ def input_importance(context: StageContext, test: Rows, shipped: str) -> dict[st
 
     rows = test.read("validation")
     chosen = np.sort(np.random.default_rng(settings.seed).permutation(rows.num_rows)[: settings.importance_rows])
-    graph = ExportedGraph(context.inputs["distill"] / EXPORTS[shipped] / "student.onnx")
+    graph = ExportedGraph(context.inputs["distill"] / EXPORTS[shipped] / "student.onnx", assembly.signature().vectors)
     context.report(f"permuting {len(groups)} groups of inputs over {len(chosen):,} validation rows")
     found = permutation_importance(
         lambda samples: of_full_stream(probabilities(graph.logits(samples)), test.negative_sampling_rate),

@@ -19,6 +19,7 @@ from feature_store.tables.json_files import load_json
 from feature_store.tables.parquet_files import read_parquet
 from feature_store.tables.ranges import ranges
 from pipelines.errors import ConfigError
+from pipelines.tasks.tree_vectors import TreeVectors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,6 +92,7 @@ class ClickRows:
             "history_timestamps": pa.ListArray.from_arrays(offsets, self._click_time.take(pa.array(position))),
         }
         columns |= {name: self._users[name].take(user) for name in self.summary.user_attributes}
+        columns |= {name: vectors.take(user) for name, vectors in self._user_vectors.items()}
         context = self.summary.context
         columns |= {name: rows[name] for name in [*context.categorical, *context.dense, *self.summary.statistics]}
         return pa.table(columns)
@@ -102,8 +104,8 @@ class ClickRows:
 
     @property
     def numeric(self) -> list[str]:
-        """Columns of :meth:`described` that hold numbers: statistics, dense context, and the length of the history."""
-        names = [*self.summary.statistics, *self.summary.context.dense, "history_length"]
+        """Columns of :meth:`described` that hold numbers: statistics, dense context, the length of the history, and of vectors."""
+        names = [*self.summary.statistics, *self.summary.context.dense, "history_length", *self._vectors.columns]
         return [name for name in names if name not in self.categorical]
 
     def described(self, rows: pa.Table) -> pa.Table:
@@ -116,7 +118,19 @@ class ClickRows:
         columns["history_length"] = pa.array(history_lengths(rows))
         columns |= {name: attribute.take(item) for name, attribute in self._item_attributes.items()}
         columns |= {name: attribute.take(user) for name, attribute in self._user_attributes.items()}
+        columns |= self._vectors.of(rows)
         return pa.table(columns)
+
+    @cached_property
+    def _vectors(self) -> TreeVectors:
+        return TreeVectors(self._assembly, self.summary, self._click_item)
+
+    @cached_property
+    def _user_vectors(self) -> dict[str, pa.ChunkedArray]:
+        """Lists of numbers of each user, as a caller sends them."""
+        names = list(self.summary.user_vectors)
+        table = read_parquet(self._assembly / "user_vectors.parquet", columns=names) if names else pa.table({})
+        return {name: table[name] for name in names}
 
     @cached_property
     def _item_attributes(self) -> dict[str, pa.DictionaryArray]:

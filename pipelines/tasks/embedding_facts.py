@@ -157,12 +157,12 @@ def known_items(folder: FactsFolder, workspace: Path) -> pa.Table:
     met = {value for entry in entries for feature, value in folder.load(entry).rows.keys if feature == ITEM and value.strip("\0")}
     store = Store(workspace / "store")
     try:
-        file, multi = store.items_file(), store.log_contract.item_multi
+        file, multi, vectors = store.items_file(), store.log_contract.item_multi, store.log_contract.item_vectors
     except DataError:  # a server's workspace need not have the log
         file = None
     if file is None:
         return pa.table({"item_id": pa.array(sorted(met), pa.string())})
-    described = read_parquet(file)
+    described = read_parquet(file).drop_columns(vectors)
     known = described["item_id"].cast(pa.string()).combine_chunks()
     ids = pa.array(sorted(met | set(known.to_pylist())), pa.string())
     place = pc.index_in(ids, value_set=known)

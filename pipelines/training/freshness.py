@@ -33,7 +33,7 @@ def figures_by_refresh(context: StageContext, test: ClickRows, shipped: str) -> 
     from pipelines.tasks.vector_columns import RowVectors, with_vectors
 
     assembly = task_of(context.config).assembly(context.inputs["ingest"], "student")
-    graph = ExportedGraph(context.inputs["distill"] / EXPORTS[shipped] / "student.onnx")
+    graph = ExportedGraph(context.inputs["distill"] / EXPORTS[shipped] / "student.onnx", assembly.signature().vectors)
     rows, scores = test.read("test"), {}
     ends = microseconds(test.summary.split.train_until)
     vectors = RowVectors(context.workspace, context.inputs["ingest"], context.config.assembly)

@@ -38,7 +38,7 @@ def test_samples_follow_the_rows(assembly, signature):
     assert samples.dense.shape == (len(samples), len(signature.dense))
     assert np.isnan(samples.dense[:, 0]).any()
     assert samples.b.pool.shape == (len(samples), len(signature.tokens))
-    assert Signature.from_dict(signature.to_dict()) == signature
+    assert Signature(**signature.to_dict()) == signature
     for column, size in enumerate(signature.tokens.values()):
         assert samples.b.pool[:, column].max() < size
 

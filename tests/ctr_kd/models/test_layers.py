@@ -1,8 +1,9 @@
+import numpy as np
 import torch
 
 from ctr_kd.data.samples import Signature
-from ctr_kd.models.layers import ContextEncoder, Head, TokenEmbedding, mean_of, scaled_sum_of
-from feature_store.special_tokens import PAD
+from ctr_kd.models.layers import GIVEN_WIDTH, ContextEncoder, GivenVectors, Head, TokenEmbedding, mean_of, scaled_sum_of
+from feature_store.special_tokens import PAD, UNKNOWN
 
 
 def test_a_null_category_embeds_to_zero_and_stays_there():
@@ -78,3 +79,39 @@ def test_the_places_of_one_attribute_share_a_table_whose_vectors_are_summed() ->
     assert list(embedding.state_dict()) == ["tables.item.weight", "tables.tag.weight", "tables.a[2].weight"]  # whatever places there are
     again.load_state_dict(embedding.state_dict())
     assert torch.equal(again(tokens), found)
+
+
+VALUES = np.concatenate([np.zeros((5, 3)), [[2.0, 0, 0], [0, -4, 0]]]).astype(np.float32)  # a mean square of 10
+
+
+def test_given_vectors_are_projected_and_what_has_none_gets_a_trained_one() -> None:
+    given = GivenVectors("title", VALUES, 2, std=0.05)
+    with torch.no_grad():
+        given.projection.copy_(torch.tensor([[1.0, 0, 0], [0, 1, 0]]))
+        given.none.copy_(torch.tensor([7.0, 9.0]))
+    found = given(torch.tensor([[PAD, UNKNOWN], [5, 6]])) * 10**0.5
+    torch.testing.assert_close(found, torch.tensor([[[0.0, 0.0], [7 * 10**0.5, 9 * 10**0.5]], [[2.0, 0.0], [0.0, -4.0]]]))
+    weight, none = given.weights()
+    torch.testing.assert_close(torch.from_numpy(VALUES) @ weight, given(torch.tensor([0, 0, 0, 0, 0, 5, 6])))
+    assert none.tolist() == [7.0, 9.0]
+    assert sorted(given.state_dict()) == ["none", "projection", "scale"]  # vectors are no weights: another night has other items
+
+
+def test_a_projection_keeps_its_scale_when_the_vectors_are_others() -> None:
+    one, other = GivenVectors("title", VALUES, 2, 0.05), GivenVectors("title", np.concatenate([VALUES * 3, VALUES[5:]]), 2, 0.05)
+    other.load_state_dict(one.state_dict())
+    torch.testing.assert_close(other(torch.tensor([5])), 3 * one(torch.tensor([5])))
+    empty = GivenVectors("title", VALUES[:5], 2, 0.05)  # nobody has a vector
+    assert torch.isfinite(empty(torch.tensor([PAD, UNKNOWN]))).all()
+
+
+def test_tables_of_tokens_and_of_the_context_take_given_vectors() -> None:
+    table = TokenEmbedding({"item": 9, "title": 7, "gap": 24}, 2, vectors={"title": VALUES})
+    assert [len(one.weight) for one in table.embeddings()] == [9, 24] and [one.name for one in table.given()] == ["title"]
+    tokens = torch.tensor([[6, 5, 0], [6, UNKNOWN, 0]], dtype=torch.int32)
+    torch.testing.assert_close(table(tokens)[0] - table(tokens)[1], table.given()[0](torch.tensor(5)) - table.given()[0].none)
+    signature = Signature(tokens={"item": 7}, categorical={"a": 7, "face": 7}, dense={}, outputs=1, max_length=5, vectors={"face": VALUES})
+    encoder = ContextEncoder(signature, 4)
+    code = encoder(torch.tensor([[5, 6], [PAD, UNKNOWN]], dtype=torch.int32), torch.zeros(2, 0))
+    assert code.shape == (2, encoder.size) == (2, 4 + GIVEN_WIDTH) and not code[1].any()
+    assert signature.to_dict()["vectors"] == {"face": 3}

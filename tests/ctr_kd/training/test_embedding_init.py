@@ -83,3 +83,15 @@ def test_vectors_of_another_vocabulary_and_none_at_all():
     assert torch.equal(student.embeddings()[0].weight, before)
     with pytest.raises(ValueError, match="vectors of 9 tokens and the student has 7"):
         begin_with_vectors(student, torch.ones(9, 2))
+
+
+def test_given_vectors_begin_as_the_teacher_projects_them():
+    torch.manual_seed(0)
+    values = {"title": np.concatenate([np.zeros((5, 4)), np.random.default_rng(0).normal(size=(4, 4))]).astype(np.float32)}
+    student, teacher = (TokenEmbedding({"item": 9, "title": 9, "gap": 4}, 6, vectors=values) for _ in range(2))
+    vocabulary = torch.tensor([[i, i if i > 5 else 1, 0] for i in range(9)], dtype=torch.int32)
+    with torch.no_grad():
+        teacher.given()[0].none.normal_()
+    begin_with_teacher(student, teacher, vocabulary)
+    one, two = student(vocabulary), teacher(vocabulary)
+    torch.testing.assert_close(one @ one.T, two @ two.T)

@@ -329,7 +329,7 @@ def test_the_fingerprint_follows_every_setting() -> None:
         return SimulatedReader(SourceConfig(reader="simulated", simulator=SimulatorConfig(**settings)), None).fingerprint()
 
     changes: dict[str, Any] = {"start": "2023-01-01", "clicks_only": True, "item_life": "7d", "seed": 1}
-    changes |= {"users": 7, "items": 70, "categories": 7, "days": 7, "requests": 77, "candidates": 7}
+    changes |= {"users": 7, "items": 70, "categories": 7, "days": 7, "requests": 77, "candidates": 7, "vectors": 7, "item_spread": 0.7}
     assert changes.keys() == SimulatorConfig.model_fields.keys()
     found = [fingerprint(), *(fingerprint(**{name: value}) for name, value in changes.items())]
     assert len(set(found)) == len(found) and fingerprint() == found[0]
