@@ -57,9 +57,29 @@ class EntityColumns(Config):
         return self
 
 
+class TitleEncoder(Config):
+    """What makes a vector of each title."""
+
+    encoder: str = Field(description="folder of a Hugging Face BERT below the data folder, with config.json, vocab.txt and the weights")
+    max_length: int = Field(64, ge=1, le=512, description="tokens that are read of a title, its first ones")
+
+
+class EncodedTitle(TitleEncoder):
+    column: str = Field(description="column with the item's title")
+
+
 class ItemColumns(EntityColumns):
     item: str = Field(description="column with the item id")
-    text: str | None = Field(None, description="column with the item's title; kept in the store for people")
+    text: str | EncodedTitle | None = Field(
+        None,
+        description="column with the item's title, kept in the store for people; or {column, encoder}, so that models read a vector of it, "
+        "title_vector",
+    )
+
+    @property
+    def title(self) -> str | None:
+        """The column with the title."""
+        return self.text.column if isinstance(self.text, EncodedTitle) else self.text
 
 
 class UserColumns(EntityColumns):
@@ -117,6 +137,9 @@ class SourceConfig(Config):
     users: UserColumns | None = Field(None, description="tabular: where the users and their attributes are")
     context: ContextColumns = Field(ContextColumns(), description="tabular: context columns of the log")
     simulator: SimulatorConfig = Field(SimulatorConfig(), description="simulated: size and seed of the click world")
+    titles: TitleEncoder | None = Field(
+        None, description="mind: {encoder}, so that models read a vector of each title, title_vector; tabular has it in items.text"
+    )
     click_rating: float = Field(4.0, description="movielens: a rating from here on is a click")
     name: str | None = Field(None, pattern=r"^\w[\w.-]*$", description="s3rec: the set, such as Beauty for the file Beauty.txt")
     attribute_columns: int = Field(
@@ -145,6 +168,13 @@ class SourceConfig(Config):
         "them are then those of the full stream. null: all; not for a log of clicks only",
     )
     bad_rows_limit: float = Field(0.01, ge=0, le=1, description="share of rows that may break the contract before the stage fails")
+
+    @property
+    def title_encoder(self) -> TitleEncoder | None:
+        """What makes vectors of titles, where something does."""
+        if self.reader == "mind":
+            return self.titles
+        return self.items.text if self.items is not None and isinstance(self.items.text, EncodedTitle) else None
 
     def log(self) -> dict[str, Any]:
         """Settings that decide what a store holds, under dotted names, defaults left out.
@@ -179,6 +209,12 @@ class SourceConfig(Config):
         clicks_only = {"tabular": self.events is not None and self.events.clicked is None, "simulated": self.simulator.clicks_only}
         if clicks_only.get(self.reader, self.reader in ("globo", "s3rec")):
             raise ValueError("negative_sampling_rate is of a log that holds rows without a click; this one holds clicks only: remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _titles_are_those_of_mind(self) -> SourceConfig:
+        if self.titles is not None and self.reader != "mind":
+            raise ValueError("titles is of reader mind; of a tabular log write items.text: {column: ..., encoder: ...}")
         return self
 
     @model_validator(mode="after")

@@ -22,6 +22,7 @@ from feature_store.readers.base import data_folder, is_data_file, reader_fingerp
 from feature_store.readers.delimited import Layout, read_delimited
 from feature_store.tables.casting import EARLIEST, MICROSECOND, mask_of, to_times
 from feature_store.tables.contracts import DataFolderError, LogContract, RawBatch, Rejected, log_contract, row_text
+from feature_store.tables.vectors import TITLE_VECTOR
 
 BEHAVIORS, NEWS = "behaviors.tsv", "news.tsv"
 _BEHAVIORS = Layout("\t", quoted=False, names=("impression", "user", "time", "history", "candidates"))
@@ -36,6 +37,7 @@ class MindReader:
 
     def __init__(self, config: SourceConfig, data: Path | None) -> None:
         self._data = data_folder(data, "mind")
+        self._titles = config.titles
 
     def files(self) -> list[Path]:
         if not is_data_file(self._data / BEHAVIORS):
@@ -43,11 +45,16 @@ class MindReader:
         return [self._data / name for name in (BEHAVIORS, NEWS) if is_data_file(self._data / name)]
 
     def fingerprint(self) -> str:
-        return reader_fingerprint("mind", histories="of the earliest impression")
+        titles = {} if self._titles is None else {"titles": self._titles.model_dump()}
+        return reader_fingerprint("mind", histories="of the earliest impression", **titles)
 
     def contract(self) -> LogContract:
         has_news = is_data_file(self._data / NEWS)
-        return log_contract(has_impressions=True, item_attributes=("category", "subcategory") if has_news else ())
+        return log_contract(
+            has_impressions=True,
+            item_attributes=("category", "subcategory") if has_news else (),
+            item_vectors=[TITLE_VECTOR] if has_news and self._titles is not None else [],
+        )
 
     def read(self, files: Sequence[Path]) -> Iterator[RawBatch]:
         for path in files:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from feature_store.config import EntityColumns, EventColumns, ItemColumns, SourceConfig, UserColumns
+from feature_store.config import EncodedTitle, EntityColumns, EventColumns, ItemColumns, SourceConfig, UserColumns
 from feature_store.readers.base import (
     ENDINGS,
     data_files,
@@ -22,6 +22,7 @@ from feature_store.readers.base import (
 from feature_store.tables.casting import as_array
 from feature_store.tables.contracts import DataError, DataFolderError, EntityFacts, Kind, LogContract, RawBatch, log_contract, nearest
 from feature_store.tables.multi_values import separated
+from feature_store.tables.vectors import TITLE_VECTOR
 
 
 class TabularReader:
@@ -80,7 +81,7 @@ class TabularReader:
             user_multi=users.multi,
             item_facts=items.facts,
             user_facts=users.facts,
-            item_vectors=[] if self._items is None else self._items.vector,
+            item_vectors=[] if self._items is None else _item_vectors(self._items),
             user_vectors=[] if self._users is None else self._users.vector,
         )
 
@@ -155,7 +156,12 @@ def _columns(block: ItemColumns | UserColumns) -> dict[str, str]:
     columns = {"item_id": block.item} if isinstance(block, ItemColumns) else {"user_id": block.user}
     columns |= {} if block.time is None else {"timestamp": block.time}
     columns |= {name: name for name in (*block.categorical, *block.multi, *block.dense, *block.vector)}
-    return columns | ({"title": block.text} if isinstance(block, ItemColumns) and block.text else {})
+    return columns | ({"title": block.title} if isinstance(block, ItemColumns) and block.title else {})
+
+
+def _item_vectors(block: ItemColumns) -> list[str]:
+    """Those that files hold, and the one that is made of titles when they are stored."""
+    return [*block.vector, *([TITLE_VECTOR] if isinstance(block.text, EncodedTitle) else [])]
 
 
 def _with_lists(rows: pa.Table, block: EntityColumns) -> pa.Table:

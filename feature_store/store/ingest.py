@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -25,6 +26,7 @@ from feature_store.store.merge import key_of, merge_part, sort_engine
 from feature_store.store.quarantine import FILE, Rejects, files_behind, write_failed, write_quarantine
 from feature_store.store.staging import Part, Staging
 from feature_store.store.store import Store, Transaction, finish_commit, storage_errors
+from feature_store.tables.casting import as_array, to_text
 from feature_store.tables.column_names import check_names
 from feature_store.tables.contracts import (
     ID_COLUMNS,
@@ -34,6 +36,7 @@ from feature_store.tables.contracts import (
     Kind,
     LogContract,
     LogReader,
+    RawBatch,
     Rejected,
     latest_time,
     row_text,
@@ -41,7 +44,7 @@ from feature_store.tables.contracts import (
 )
 from feature_store.tables.files import sha256_of
 from feature_store.tables.json_files import spaced_digest_of
-from feature_store.tables.vectors import stored_widths
+from feature_store.tables.vectors import TITLE_VECTOR, stored_widths
 
 FORMAT = 1  # of the store; another number makes every store be built anew
 VALUES = 2  # what raw values mean; another number makes every file that is still there be read again
@@ -78,6 +81,21 @@ class IngestSummary:
     seconds: float = 0.0
 
 
+class TitleVectors(Protocol):
+    """What makes vectors of titles.
+
+    Attributes
+    ----------
+    digest : str
+        Of all that decides the vectors: with another one the files of items are read again.
+    """
+
+    digest: str
+
+    def of(self, titles: pa.Array) -> pa.Array:
+        """Lists of numbers, all of one length, of texts; null of null."""
+
+
 @dataclass(frozen=True)
 class _Plan:
     """What to read, and what the store has."""
@@ -89,10 +107,18 @@ class _Plan:
     reread: set[str]  # names of the read files whose rows may be in the store
     kept: dict[str, InputFile]  # ledger entries of the other files
     fresh: bool  # nothing of the present store is used
+    encoder: str | None  # digest of what makes vectors of titles
 
 
 def ingest(
-    source: SourceConfig, data: Path | None, store: Store, failed: Path, report: Report = lambda line: None, *, now: datetime | None = None
+    source: SourceConfig,
+    data: Path | None,
+    store: Store,
+    failed: Path,
+    report: Report = lambda line: None,
+    *,
+    now: datetime | None = None,
+    titles: TitleVectors | None = None,
 ) -> IngestSummary:
     """Bring the store up to date with the input files.
 
@@ -110,6 +136,8 @@ def ingest(
         Takes one line at a time of what is going on.
     now : datetime, optional
         Rows from a day later than this lie in the future; the wall clock by default.
+    titles : TitleVectors, optional
+        Makes the vectors of items' titles, where the settings ask for them.
 
     Raises
     ------
@@ -125,13 +153,13 @@ def ingest(
         reader = LOG_READERS[source.reader](source, data)
         paths = reader.files()
     with storage_errors(store.root), Transaction(store) as transaction:
-        plan = _plan(reader, paths, data, store, latest_time(now))
+        plan = _plan(reader, paths, data, store, latest_time(now), None if titles is None else titles.digest)
         _tell_changes(plan, store, report)
         if not plan.read and plan.kept:
             report(f"nothing new: {len(plan.digests) or 1} inputs are as they were")
             return IngestSummary(partitions_unchanged=len(store.dates()), seconds=time.monotonic() - started)
         with closing(_Run(plan, store, transaction, limit=source.bad_rows_limit, failed=Path(failed), report=report)) as run:
-            run.stage(reader, ContractCheck(plan.contract, now, _stored_widths(plan, store)))
+            run.stage(_with_title_vectors(reader.read(plan.read), titles), ContractCheck(plan.contract, now, _stored_widths(plan, store)))
             summary = run.merge()
         transaction.commit()
         shutil.rmtree(failed, ignore_errors=True)  # what an earlier failure left there is settled
@@ -152,7 +180,7 @@ def _tell_changes(plan: _Plan, store: Store, report: Report) -> None:
         report(f"{gone} files of earlier ingestions are not there any more; their rows stay")
 
 
-def _plan(reader: LogReader, paths: list[Path], data: Path | None, store: Store, latest: int) -> _Plan:
+def _plan(reader: LogReader, paths: list[Path], data: Path | None, store: Store, latest: int, encoder: str | None) -> _Plan:
     contract = reader.contract()
     check_names(contract)
     identity = spaced_digest_of([FORMAT, reader.fingerprint(), contract.to_json()])
@@ -163,6 +191,7 @@ def _plan(reader: LogReader, paths: list[Path], data: Path | None, store: Store,
     known = {} if ledger is None or fresh else ledger.files
     other_rules = ledger is not None and ledger.values != VALUES
     changed = {name for name, digest in digests.items() if name in known and (other_rules or known[name].sha256 != digest)}
+    changed |= {name for name in digests if name in known and "items" in known[name].kinds and known[name].encoder != encoder}
     # A row that a changed file's row kept out may have to come back: rows in quarantine, and rows of an older catalogue.
     behind = files_behind(_stored_quarantine(store), changed)
     kinds = {kind for name in changed for kind in known[name].kinds if kind != "events"}
@@ -171,7 +200,7 @@ def _plan(reader: LogReader, paths: list[Path], data: Path | None, store: Store,
     reread = changed | (behind & digests.keys())
     read = [path for name, path in names.items() if name not in known or name in reread]
     kept = {name: entry for name, entry in known.items() if name not in reread}
-    return _Plan(contract, identity, digests, read, reread, kept, fresh)
+    return _Plan(contract, identity, digests, read, reread, kept, fresh, encoder)
 
 
 @dataclass
@@ -179,6 +208,7 @@ class _FileFacts:
     """What one input file turned out to hold."""
 
     sha256: str
+    encoder: str | None = None
     kinds: set[Kind] = field(default_factory=set)
     text_ids: set[str] = field(default_factory=set)  # id columns with a value that is no canonical integer
     rows: int = 0
@@ -197,7 +227,8 @@ class _FileFacts:
     def entry(self) -> InputFile:
         """Of the ledger."""
         entry = InputFile(sha256=self.sha256, kinds=sorted(self.kinds), rows=self.rows, text_ids=sorted(self.text_ids))
-        return entry if self.future is None else entry.model_copy(update={"future": self.future})
+        rarer = {"future": self.future, "encoder": self.encoder if "items" in self.kinds else None}
+        return entry.model_copy(update={name: value for name, value in rarer.items() if value is not None})
 
 
 class _Run:
@@ -216,16 +247,16 @@ class _Run:
         """Let go of the engine's scratch files."""
         self._engine.close()
 
-    def stage(self, reader: LogReader, check: ContractCheck) -> None:
+    def stage(self, batches: Iterable[RawBatch], check: ContractCheck) -> None:
         """Read, type and stage the rows; refuse when too many are rejected, or a file holds no good one."""
         plan = self._plan
         self._report(f"reading {len(plan.read)} of {len(plan.digests)} input files" if plan.digests else "making the log")
         told = time.monotonic()
         files: dict[str, _FileFacts] = {}
-        for batch in reader.read(plan.read):
+        for batch in batches:
             rows, rejected = check.split(batch)
             if batch.file not in files:
-                files[batch.file] = _FileFacts(plan.digests.get(batch.file, plan.identity))
+                files[batch.file] = _FileFacts(plan.digests.get(batch.file, plan.identity), plan.encoder)
             files[batch.file].take(batch.kind, rows, rejected)
             self._rows_read += rows.num_rows + len(rejected)
             self._rejects.add(batch.file, rejected)
@@ -357,6 +388,15 @@ def _stored_parts(store: Store) -> dict[Part, Path]:
         if file is not None:
             parts[kind, ""] = file.parent  # type: ignore[index]
     return parts
+
+
+def _with_title_vectors(batches: Iterable[RawBatch], titles: TitleVectors | None) -> Iterator[RawBatch]:
+    """Batches of which those of items hold vectors of their titles, where something makes them."""
+    for batch in batches:
+        if titles is not None and batch.kind == "items" and "title" in batch.table.column_names:
+            vectors = titles.of(to_text(as_array(batch.table["title"]))[0])
+            batch = batch._replace(table=batch.table.append_column(TITLE_VECTOR, vectors))
+        yield batch
 
 
 def _stored_widths(plan: _Plan, store: Store) -> dict[str, int]:

@@ -121,6 +121,8 @@ class InputFile(JsonModel):
         Id columns with a value that is no canonical integer.
     future : int, optional
         Earliest of its times that lay in the future, in microseconds: from then on the file is worth another reading.
+    encoder : str, optional
+        Digest of what made vectors of its titles.
     """
 
     sha256: str
@@ -128,6 +130,7 @@ class InputFile(JsonModel):
     rows: int = 0
     text_ids: list[str] = Field(default_factory=list)
     future: int | None = None
+    encoder: str | None = None
 
 
 class Ledger(JsonModel):

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from feature_store.tables.casting import as_array
 
+TITLE_VECTOR = "title_vector"  # the column of vectors that are made of titles
 WIDEST = 4096  # numbers of a vector
 STORED = pa.list_(pa.float32())  # how the store has such a column
 

@@ -97,6 +97,10 @@ def ingest_new_rows(run: RunContext) -> None:
         files = reader.files()
         resources |= checkpoint_files(checkpoint, data) if checkpoint else set()
         files = [*files, *resource_files(data, resources).values()]
+        if source.title_encoder is not None:
+            from pipelines.tasks.title_vectors import encoder_files  # late: few logs have one
+
+            files = [*files, *encoder_files(source.title_encoder, data)]
     except DataFolderError as error:
         if run.data is not None or not is_known:
             raise
