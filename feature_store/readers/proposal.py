@@ -82,7 +82,7 @@ class Described:
     key : Column
     time : Column, optional
         Where one id has several rows.
-    categorical, multi, dense : list of Column
+    categorical, multi, dense, vector : list of Column
     text : str, optional
         Titles.
     left : list of Column
@@ -95,6 +95,7 @@ class Described:
     categorical: list[Column] = field(default_factory=list)
     multi: list[Column] = field(default_factory=list)
     dense: list[Column] = field(default_factory=list)
+    vector: list[Column] = field(default_factory=list)
     text: str | None = None
     left: list[Column] = field(default_factory=list)
 
@@ -172,7 +173,7 @@ def propose(data: Path, report: Callable[[str], object] = lambda line: None) -> 
         roles.pop("request", None)  # what was shown beside a click is not in the log
     proposal.left += [
         *inputs.left,
-        *(Column(column.name, f"{column.why}: tables of items and users may have such") for column in inputs.multi),
+        *(Column(column.name, f"{column.why}: tables of items and users may have such") for column in (*inputs.multi, *inputs.vector)),
     ]
     more_events = [table for table in tables if table is not events and not table.lacks]
     others = [table for table in tables if table.lacks]
@@ -370,14 +371,14 @@ def _described(tables: Sequence[Table], ids: pa.Array, kind: str, column: str) -
             for one in [one for one in columns if are_times(as_array(table.rows[one.name]))]:
                 columns.remove(one)
                 inputs.left.append(Column(one.name, "is another time of the row: an end is not known before it comes"))
-    categorical, multi, dense, title, left = inputs
+    categorical, multi, dense, vector, title, left = inputs
     if time is not None:
-        left += [Column(column.name, f"{column.why}: only undated tables may have such") for column in multi]
-        multi = []
+        left += [Column(column.name, f"{column.why}: only undated tables may have such") for column in (*multi, *vector)]
+        multi, vector = [], []
     if several and time is None:
         left.append(Column(name, f"warning: one {kind} has several rows and no column says from when on; the last one of each counts"))
     key = Column(name, f"describes {share:.0%} of the {kind}s that were looked at")
-    described = Described(table, key, dated, categorical, multi, dense, title[0] if title else None, left)
+    described = Described(table, key, dated, categorical, multi, dense, vector, title[0] if title else None, left)
     return described, [one for one in tables if one is not table]
 
 
@@ -385,7 +386,7 @@ def _without_twins(proposal: Proposal) -> None:
     """Of columns that are called the same, of the log and of its tables, one stays: no two may have one name."""
     seen = {column.name.lower() for column in (*proposal.categorical, *proposal.dense)}
     for described in (proposal.items, proposal.users):
-        for columns in () if described is None else (described.categorical, described.multi, described.dense):
+        for columns in () if described is None else (described.categorical, described.multi, described.dense, described.vector):
             for column in [column for column in columns if column.name.lower() in seen]:
                 columns.remove(column)
                 assert described is not None  # noqa: S101

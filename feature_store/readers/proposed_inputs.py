@@ -54,13 +54,14 @@ class Inputs(NamedTuple):
     categorical: list[Column]
     multi: list[Column]
     dense: list[Column]
+    vector: list[Column]
     title: list[str]
     left: list[Column]
 
 
 def inputs_of(rows: pa.Table, taken: set[str], clicked: np.ndarray | None = None) -> Inputs:
     """What the columns of a table could be an input as; ``clicked`` (rows,) says what none of them may know."""
-    found = Inputs([], [], [], [], [])
+    found = Inputs([], [], [], [], [], [])
     for name in rows.column_names:
         if name in taken:
             continue
@@ -71,6 +72,10 @@ def inputs_of(rows: pa.Table, taken: set[str], clicked: np.ndarray | None = None
             continue
         if re.search(TIMES, lower) and are_times(column):
             found.left.append(Column(name, "is another time: what it holds never comes again"))
+            continue
+        width = _width(column)
+        if width:
+            found.vector.append(Column(name, f"a vector of {width:,} numbers each row"))
             continue
         pieces = _pieces(column)
         if pieces is not None and pieces <= MANY:
@@ -147,6 +152,15 @@ def _is_number(column: pa.Array) -> bool:
     except TypeError:
         return False
     return not bad.any()
+
+
+def _width(column: pa.Array) -> int:
+    """Numbers of the vectors of a column: lists of fractions, or lists of a fixed size, which are all as long; 0 where it holds none."""
+    kind = column.type
+    fixed = pa.types.is_fixed_size_list(kind) and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type))
+    lists = (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and pa.types.is_floating(kind.value_type)
+    widths = pc.unique(pc.list_value_length(column).drop_null()).to_pylist() if fixed or lists else []
+    return widths[0] if len(widths) == 1 and widths[0] > 1 else 0
 
 
 def _pieces(column: pa.Array) -> int | None:

@@ -105,14 +105,14 @@ def _lines(data: Path, named: Path | str) -> Iterator[str]:
         yield f"  {kind}s:"
         yield f"    path: {_text(of.table.pattern)}"
         yield f"    {kind}: {_text(of.key.name)}  # {of.key.why}"
-        for name, columns in (("categorical", of.categorical), ("multi", of.multi), ("dense", of.dense)):
+        for name, columns in (("categorical", of.categorical), ("multi", of.multi), ("dense", of.dense), ("vector", of.vector)):
             if columns:
                 yield f"    {name}: {_list(columns)}"
                 yield from because(columns, "    ")
         if of.time is not None:
             yield f"    time: {_text(of.time.name)}  # {of.time.why}"
         if of.text is not None and kind == "item":
-            yield f"    text: {_text(of.text)}  # titles"
+            yield f"    text: {_text(of.text)}  # titles; with {{column: ..., encoder: FOLDER}} models read vectors of them"
         if of.left:
             yield "    # not used:"
             yield from because(of.left, "    ")
@@ -177,11 +177,17 @@ def check_command(options: Options) -> None:
     from feature_store.readers.first_rows import check_log
     from feature_store.tables.contracts import DataError
     from pipelines.stages.ingest import remembered_folder
+    from pipelines.tasks.title_vectors import encoder_files
 
     config = options.config()
     data = options.data or remembered_folder(options.workspace)
     with nullcontext() if data is None else _folder(data) as folder:
         found = check_log(config.source, config.need_clicks(), folder)
+        if config.source.title_encoder is not None:
+            try:
+                encoder_files(config.source.title_encoder, folder)
+            except DataError as error:
+                found.faults.append(str(error))
     for line in found.seen:
         click.echo(line)
     for line in found.faults:

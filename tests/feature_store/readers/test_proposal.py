@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from feature_store.config import SourceConfig, SplitConfig
@@ -213,3 +214,16 @@ def test_rows_of_the_future_move_no_window() -> None:
     even = START + np.arange(0, 40 * 86_400, 60)
     ahead = int(datetime.now(UTC).timestamp()) + 10 * 365 * 86_400
     assert propose_split([batch(np.append(even, ahead))])[0] == {"train": "30d", "validation": "1d", "test": "1d"}
+
+
+def test_lists_of_fractions_that_are_all_as_long_are_vectors(tmp_path: Path) -> None:
+    events(2000).to_parquet(tmp_path / "log.parquet")
+    rng = np.random.default_rng(0)
+    items = {"sku": [f"p{n}" for n in range(50)], "title": rng.random((50, 3)).tolist(), "ragged": [[0.5] * (1 + n % 3) for n in range(50)]}
+    codes = pa.FixedSizeListArray.from_arrays(pa.array(rng.integers(0, 9, 100)), 2)
+    pq.write_table(pa.table({**items, "codes": codes, "tags": [["a", "b"]] * 50}), tmp_path / "items.parquet")
+    found = propose(tmp_path)
+    assert found.items is not None
+    assert names(found.items.vector) == ["title", "codes"] and names(found.items.multi) == ["tags"]
+    assert found.items.vector[0].why == "a vector of 3 numbers each row"
+    assert "ragged" in names(found.items.left)

@@ -15,6 +15,7 @@ from feature_store.store.store import Store
 from feature_store.tables.contracts import DataError
 from pipelines.tasks.title_vectors import TitleVectors
 from tests.ctr_kd.huggingface.test_convert import write_folder
+from tests.programs import run_program
 
 SETTINGS = TitleEncoder(encoder="bert", max_length=8)
 
@@ -70,3 +71,24 @@ def test_files_of_items_are_read_again_by_another_encoder(bert: Path, tmp_path: 
     write_folder(bert, "BertModel", initializer_range=0.2)
     second = ingest(source, tmp_path, store, tmp_path / "failed", titles=made(tmp_path, []))
     assert second.files == 1 and second.partitions_written == [] and stored()[0] != before[0]
+
+
+def test_check_says_that_there_is_no_encoder(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"u": [1, 2], "i": [1, 2], "t": [1_700_000_000, 1_700_000_100]}), tmp_path / "events.parquet")
+    (tmp_path / "items.csv").write_text("i,name\n1,word1\n2,word2\n")
+    conf = tmp_path / "conf.yaml"
+    conf.write_text(
+        """
+source:
+  reader: tabular
+  events: {path: events.parquet, user: u, item: i, time: t}
+  items: {path: items.csv, item: i, text: {column: name, encoder: nowhere}}
+split: {fractions: [0.6, 0.2, 0.2]}
+"""
+    )
+    ended = run_program("check", str(conf), "--data", str(tmp_path))
+    assert (
+        ended.code == 3
+        and "does not fit: the encoder of titles: " in ended.out
+        and "nowhere is not a Hugging Face BERT folder" in ended.out
+    )
