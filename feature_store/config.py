@@ -21,6 +21,17 @@ class EventColumns(Config):
     clicked: str | None = Field(None, description="column with 0 or 1; absent means a log of clicks only, for which candidates are sampled")
     request: str | None = Field(None, description="column that names the request (impression) that a row belongs to")
     ingested: str | None = Field(None, description="column with the time at which the row became known; absent means its event time")
+    weight: str | None = Field(
+        None,
+        description="column with how much the row counts in losses, metrics and calibration: a number that is not negative; absent means "
+        "all alike",
+    )
+
+    @property
+    def weights(self) -> dict[str, str]:
+        """Columns that say how much rows count, by their names in a raw batch; of most logs none."""
+        columns = {"row_weight": self.weight}
+        return {name: raw for name, raw in columns.items() if raw is not None}
 
 
 class EntityColumns(Config):

@@ -103,6 +103,8 @@ class ClickSummary(JsonFile):
         Settings of the statistics, what ``statistics.auto`` added among them; None in an assembly of release 0.2.
     categorical_facts : list of str
         Categorical columns that rows looked up in dated tables of items and users.
+    weighted : bool
+        Rows have a column ``row_weight``: how much each counts in losses, metrics and calibration.
     """
 
     FILE: ClassVar[str] = "summary.json"
@@ -127,6 +129,7 @@ class ClickSummary(JsonFile):
     as_of: IsoTime
     negative_sampling_rate: float | None = None
     categorical_facts: list[str] = Field(default_factory=list)
+    weighted: bool = False
     made_with: Annotated[StatisticsConfig, PlainSerializer(lambda config: config.model_dump(mode="json"))] | None = None
 
     def assembly(self, config: AssemblyConfig) -> AssemblyConfig:

@@ -80,6 +80,7 @@ class TabularReader:
             user_multi=users.multi,
             item_facts=items.facts,
             user_facts=users.facts,
+            weighted=bool(self._events.weights),
         )
 
     def kinds(self) -> dict[Path, Kind]:
@@ -117,7 +118,7 @@ class TabularReader:
             return _columns(block)
         optional = {"clicked": events.clicked, "request_id": events.request, "ingested_at": events.ingested}
         columns = {"user_id": events.user, "item_id": events.item, "timestamp": events.time}
-        columns |= {name: raw for name, raw in optional.items() if raw is not None}
+        columns |= {name: raw for name, raw in optional.items() if raw is not None} | events.weights
         return columns | {name: name for name in [*self._context.categorical, *self._context.dense]}
 
 
@@ -139,7 +140,8 @@ class _Entity(NamedTuple):
 
 def _settings(block: EventColumns | EntityColumns) -> dict[str, Any]:
     """What of a block is part of a log's identity: not which files there are, nor newer keys that say nothing."""
-    values = {name: value for name, value in block.model_dump(exclude={"path"}).items() if value or name not in ("dense", "time", "multi")}
+    newer = ("dense", "time", "multi", "weight")
+    values = {name: value for name, value in block.model_dump(exclude={"path"}).items() if value or name not in newer}
     if "multi" not in values:
         values.pop("separator", None)
     return values

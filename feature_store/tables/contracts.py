@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
 from feature_store.config import SourceConfig
@@ -82,9 +83,9 @@ class RawBatch(NamedTuple):
     table : pa.Table
         Events need ``user_id``, ``item_id``, ``timestamp``; optional are ``clicked`` (absent: every row is a click),
         ``request_id``, ``ingested_at`` (absent or null: the event time), ``time_known`` (bool, absent: true), the context
-        columns and ``click_probability`` (only with ``oracle``). Items need ``item_id``, users ``user_id``; attributes and
-        ``title`` are optional. Texts have ``text`` and, where the file has them, ``text_b`` and ``label``. Values may be of any Arrow
-        type, text and bytes included. Further columns are ignored.
+        columns, ``click_probability`` (only with ``oracle``) and ``row_weight`` (only with ``weighted``). Items need
+        ``item_id``, users ``user_id``; attributes and ``title`` are optional. Texts have ``text`` and, where the file has them,
+        ``text_b`` and ``label``. Values may be of any Arrow type, text and bytes included. Further columns are ignored.
     lines : np.ndarray, shape (rows,)
         1-based line (text) or row (Parquet, simulated) of each row of the table.
     rejected : list of Rejected
@@ -152,6 +153,8 @@ class LogContract(JsonModel):
         None where there are none.
     item_multi, user_multi : list of str
         Those of the attributes whose rows hold several values; see :mod:`feature_store.tables.multi_values`.
+    weighted : bool
+        Rows have a column ``row_weight``: how much each counts in losses, metrics and calibration.
     """
 
     has_impressions: bool
@@ -163,6 +166,7 @@ class LogContract(JsonModel):
     user_facts: EntityFacts | None = None
     item_multi: list[str] = Field(default_factory=list)
     user_multi: list[str] = Field(default_factory=list)
+    weighted: bool = False
 
     def facts(self, kind: Kind) -> EntityFacts:
         """Those of a table."""
@@ -188,6 +192,7 @@ def log_contract(
     user_facts: EntityFacts | None = None,
     item_multi: Sequence[str] = (),
     user_multi: Sequence[str] = (),
+    weighted: bool = False,
     oracle: bool = False,
 ) -> LogContract:
     """The part of ``_contract.json`` that a reader knows; ingestion adds the types of the ids.
@@ -197,8 +202,8 @@ def log_contract(
     >>> log_contract(has_impressions=False, categorical=["device"]).context
     ContextNames(categorical=['device'], dense=[])
     """
-    rarer = {"item_facts": item_facts, "user_facts": user_facts, "item_multi": list(item_multi) or None}
-    rarer |= {"user_multi": list(user_multi) or None}
+    rarer: dict[str, Any] = {"item_facts": item_facts, "user_facts": user_facts, "item_multi": list(item_multi) or None}
+    rarer |= {"user_multi": list(user_multi) or None, "weighted": weighted or None}
     return LogContract(
         **{name: found for name, found in rarer.items() if found is not None},  # a log without any says nothing of them
         has_impressions=has_impressions,
@@ -239,6 +244,7 @@ def schema(kind: Kind, contract: LogContract, ids: Mapping[str, pa.DataType]) ->
         fields += [(name, pa.string()) for name in contract.context.categorical]
         fields += [(name, pa.float64()) for name in contract.context.dense]
         fields += [("click_probability", pa.float64())] if contract.oracle else []
+        fields += [("row_weight", pa.float64())] if contract.weighted else []
     else:
         key, attributes = ("item_id", contract.item_attributes) if kind == "items" else ("user_id", contract.user_attributes)
         facts = contract.facts(kind)
@@ -324,6 +330,7 @@ class ContractCheck:
         known = columns.raw("time_known").fill_null(True) if "time_known" in columns else pa.repeat(pa.scalar(True), rows)
         table["time_known"] = known
         dense = self._contract.context.dense + (["click_probability"] if self._contract.oracle else [])
+        table |= {"row_weight": columns.weights("row_weight")} if self._contract.weighted else {}
         return table | self._categories(columns, self._contract.context.categorical) | {name: columns.numbers(name) for name in dense}
 
     def _entities(self, columns: _Columns, batch: RawBatch) -> dict[str, pa.Array]:
@@ -422,6 +429,14 @@ class _Columns:
             return pa.nulls(len(self.bad), pa.float64())
         values, bad = self.cast(name, to_numbers)
         self.reject(bad, f"{name} is no number")
+        return values
+
+    def weights(self, name: str) -> pa.Array:
+        """How much each row counts: one without a number would count as nobody knows what."""
+        values, bad = self.cast(name, to_numbers)
+        self.reject(bad, f"{name} is no number")
+        self.reject(mask_of(values.is_null()), f"{name} is null")
+        self.reject(mask_of(pc.less(values, 0).fill_null(False)), f"{name} is negative")
         return values
 
     def rejected(self) -> list[Rejected]:

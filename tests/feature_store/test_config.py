@@ -61,3 +61,8 @@ def test_durations_in_json_are_read_back(seconds: float) -> None:
 def test_what_json_has_is_checked_as_what_people_write(text: str) -> None:
     with pytest.raises(ValueError, match="is not a duration"):
         parse_duration(text)
+
+
+def test_weights_are_part_of_what_a_store_holds() -> None:
+    plain, weighted = (SourceConfig(reader="tabular", events={**EVENTS, **more}) for more in ({}, {"weight": "w"}))
+    assert weighted.log() == {**plain.log(), "events.weight": "w"}

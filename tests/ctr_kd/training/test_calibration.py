@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ctr_kd.config import DistillConfig, StudentConfig, TrainingConfig
-from ctr_kd.data.samples import Assembly
+from ctr_kd.data.samples import Assembly, of_mean_one
 from ctr_kd.evaluation.rows import EvaluationRows
 from ctr_kd.export.click_scorer import ClickScorer
 from ctr_kd.export.onnx_export import export_student
@@ -178,3 +178,26 @@ def test_classes_are_scaled_alike(assembly):
     rate = (samples.label == 1).mean()
     assert got[0, 0] - got[0, 1] == pytest.approx(np.log((1 - rate) / rate), abs=1e-3)
     assert got[0, 0] - got[0, 2] == pytest.approx(11 * (got[0, 0] - got[0, 1]), rel=1e-5)
+
+
+@pytest.mark.parametrize("fit", [fit_temperature, fit_isotonic])
+def test_calibration_by_weighted_rows_is_that_of_repeated_ones(fit, rows):
+    logit, label = rows
+    times = 1 + (np.arange(len(logit)) % 3)
+    weighted, repeated = fit(logit, label, of_mean_one(times)), fit(np.repeat(logit, times), np.repeat(label, times))
+    plain, ones = fit(logit, label), fit(logit, label, np.ones(len(logit), np.float32))
+    at = torch.linspace(-4, 3, 50)[:, None]
+    torch.testing.assert_close(weighted(at), repeated(at), atol=0.25 if fit is fit_isotonic else 1e-3, rtol=0)  # bins are cut elsewhere
+    torch.testing.assert_close(ones(at), plain(at), atol=1e-4, rtol=0)
+
+
+def test_rows_that_weigh_nothing_calibrate_nothing(student, assembly):
+    validation = assembly.samples("validation")
+    label = (np.random.default_rng(0).random(len(validation)) < sigmoid(predict(student, validation)[:, 0])).astype(np.float32)
+    counted = np.arange(len(validation)) >= 3
+    said: list[str] = []
+    for how in WAYS:
+        whole = replace(validation, label=np.where(counted, label, 1 - label), weight=counted.astype(np.float32))
+        lie = replace(whole, label=label)
+        one, other = (calibrate(student, rows, how, said.append) for rows in (whole, lie))
+        assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))

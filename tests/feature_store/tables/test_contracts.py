@@ -135,3 +135,21 @@ def test_the_oracle_column_is_kept_only_where_it_is_promised() -> None:
     assert "click_probability" not in split(**columns)[0].column_names
     oracle = ContractCheck(log_contract(has_impressions=True, oracle=True), NOW)
     assert oracle.split(batch(**columns))[0]["click_probability"].to_pylist() == [0.25]
+
+
+def test_a_weight_is_a_number_that_is_not_negative() -> None:
+    weight = ["2", "0", "-0.5", None, "nan", "much", "inf", "1e300"]
+    rows = {"user_id": range(8), "item_id": range(8), "timestamp": [1717000000] * 8, "row_weight": weight}
+    assert "row_weight" not in split(**rows)[0].column_names and "weighted" not in CONTRACT.to_json()
+    good, rejected = ContractCheck(log_contract(has_impressions=True, weighted=True), NOW).split(batch(**rows))
+    assert good["row_weight"].to_pylist() == [2.0, 0.0]
+    assert [(row.line, row.reason) for row in rejected] == [
+        (4, "row_weight is negative"),
+        (5, "row_weight is null"),
+        (6, "row_weight is null"),
+        (7, "row_weight is no number"),
+        (8, "row_weight is no number"),
+        (9, "row_weight is no number"),
+    ]
+    with pytest.raises(DataError, match="column 'row_weight' is missing"):
+        ContractCheck(log_contract(has_impressions=True, weighted=True), NOW).split(batch(user_id=[1], item_id=[1], timestamp=[1717000000]))
