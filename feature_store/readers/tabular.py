@@ -140,7 +140,7 @@ class _Entity(NamedTuple):
 
 def _settings(block: EventColumns | EntityColumns) -> dict[str, Any]:
     """What of a block is part of a log's identity: not which files there are, nor newer keys that say nothing."""
-    newer = ("dense", "time", "multi", "weight")
+    newer = ("dense", "time", "multi", "weight", "negative_sampling_rate")
     values = {name: value for name, value in block.model_dump(exclude={"path"}).items() if value or name not in newer}
     if "multi" not in values:
         values.pop("separator", None)

@@ -15,17 +15,18 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import Field
 
 from feature_store.config import SourceConfig
 from feature_store.tables.casting import (
     EARLIEST,
+    LARGEST,
     MICROSECOND,
     as_array,
     is_text,
     mask_of,
     none_bad,
+    number_values,
     to_categories,
     to_clicked,
     to_ids,
@@ -83,9 +84,10 @@ class RawBatch(NamedTuple):
     table : pa.Table
         Events need ``user_id``, ``item_id``, ``timestamp``; optional are ``clicked`` (absent: every row is a click),
         ``request_id``, ``ingested_at`` (absent or null: the event time), ``time_known`` (bool, absent: true), the context
-        columns, ``click_probability`` (only with ``oracle``) and ``row_weight`` (only with ``weighted``). Items need
-        ``item_id``, users ``user_id``; attributes and ``title`` are optional. Texts have ``text`` and, where the file has them,
-        ``text_b`` and ``label``. Values may be of any Arrow type, text and bytes included. Further columns are ignored.
+        columns, ``click_probability`` (only with ``oracle``) and, only with ``weighted``, ``row_weight`` or
+        ``negative_sampling_rate`` or both. Items need ``item_id``, users ``user_id``; attributes and ``title`` are optional.
+        Texts have ``text`` and, where the file has them, ``text_b`` and ``label``. Values may be of any Arrow type, text and
+        bytes included. Further columns are ignored.
     lines : np.ndarray, shape (rows,)
         1-based line (text) or row (Parquet, simulated) of each row of the table.
     rejected : list of Rejected
@@ -330,7 +332,7 @@ class ContractCheck:
         known = columns.raw("time_known").fill_null(True) if "time_known" in columns else pa.repeat(pa.scalar(True), rows)
         table["time_known"] = known
         dense = self._contract.context.dense + (["click_probability"] if self._contract.oracle else [])
-        table |= {"row_weight": columns.weights("row_weight")} if self._contract.weighted else {}
+        table |= {"row_weight": columns.weights(clicked)} if self._contract.weighted else {}
         return table | self._categories(columns, self._contract.context.categorical) | {name: columns.numbers(name) for name in dense}
 
     def _entities(self, columns: _Columns, batch: RawBatch) -> dict[str, pa.Array]:
@@ -431,13 +433,31 @@ class _Columns:
         self.reject(bad, f"{name} is no number")
         return values
 
-    def weights(self, name: str) -> pa.Array:
-        """How much each row counts: one without a number would count as nobody knows what."""
-        values, bad = self.cast(name, to_numbers)
+    def weights(self, clicked: np.ndarray) -> pa.Array:
+        """How much each row counts: its weight, and without a click so many times as often as the log kept such rows.
+
+        Weighed by the inverse of the share that was kept, sums over the kept rows are those of the full stream in the mean (Horvitz and
+        Thompson 1952, doi:10.1080/01621459.1952.10483446). So models learn the full stream's rates, and need no correction by a rate that
+        nobody knows of a row that is to be scored.
+        """
+        weight = np.ones(len(self.bad))
+        if "row_weight" in self or "negative_sampling_rate" not in self:
+            weight = self._known_numbers("row_weight")
+            self.reject(weight < 0, "row_weight is negative")
+        if "negative_sampling_rate" in self:
+            rate = self._known_numbers("negative_sampling_rate")
+            self.reject((rate <= 0) | (rate > 1), "negative_sampling_rate is not above 0 and at most 1")
+            with np.errstate(over="ignore"):
+                weight = weight / np.where((clicked == 0) & (rate > 0), rate, 1.0)
+            self.reject(weight > LARGEST, "negative_sampling_rate is too small")
+        return pa.array(weight)
+
+    def _known_numbers(self, name: str) -> np.ndarray:
+        """Numbers, float64 (rows,); a row without one would count as nobody knows what, and is set apart."""
+        values, bad = self.cast(name, number_values)
         self.reject(bad, f"{name} is no number")
-        self.reject(mask_of(values.is_null()), f"{name} is null")
-        self.reject(mask_of(pc.less(values, 0).fill_null(False)), f"{name} is negative")
-        return values
+        self.reject(np.isnan(values), f"{name} is null")
+        return np.asarray(values, np.float64)
 
     def rejected(self) -> list[Rejected]:
         places = np.flatnonzero(self.bad)

@@ -152,7 +152,7 @@ def limits(metrics: Metrics, negative_sampling_rate: float | None) -> list[str]:
             "full stream."
         )
     if data.weighted:
-        found.append("Rows count by the weights of the log, in training and in all figures; AUC with all rows alike stands beside.")
+        found.append("Rows count by the weights of the log, or by the rates at which it was thinned, in training and in all figures.")
     lead = metrics.comparisons.get(f"{metrics.shipped}-boosted_trees", {}).get("auc", {})
     if lead.get("low") is not None and lead["low"] <= 0:
         found.append(

@@ -247,3 +247,13 @@ def test_weights_are_read_and_a_log_without_any_is_what_it_was(tmp_path: Path) -
     columns = {name: column for name, column in EVENTS.items() if name != "path"}
     assert plain.fingerprint() == reader_fingerprint("tabular", context={"categorical": [], "dense": []}, events=columns, items=None)
     assert weighted.fingerprint() != plain.fingerprint()
+
+
+def test_rates_of_a_thinned_log_are_read(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"u": [1, 2], "i": [1, 2], "t": [1717000000] * 2, "c": [1, 0], "r": [7, 7], "k": [1717000009] * 2})
+    frame.assign(kept=[0.25, 0.25], w=[3, 3]).to_csv(tmp_path / "log.csv", index=False)
+    thinned = {**EVENTS, "negative_sampling_rate": "kept"}
+    assert [row["row_weight"] for row in rows(reader(tmp_path, events=thinned))] == [1.0, 4.0]
+    assert [row["row_weight"] for row in rows(reader(tmp_path, events={**thinned, "weight": "w"}))] == [3.0, 12.0]
+    ((_, said),) = reader(tmp_path, events={**thinned, "weight": "x"}).lacking([tmp_path / "log.csv"])
+    assert said[0].startswith("column 'x' is missing")
