@@ -21,6 +21,22 @@ class EventColumns(Config):
     clicked: str | None = Field(None, description="column with 0 or 1; absent means a log of clicks only, for which candidates are sampled")
     request: str | None = Field(None, description="column that names the request (impression) that a row belongs to")
     ingested: str | None = Field(None, description="column with the time at which the row became known; absent means its event time")
+    weight: str | None = Field(
+        None,
+        description="column with how much the row counts in losses, metrics and calibration: a number that is not negative; absent means "
+        "all alike",
+    )
+    negative_sampling_rate: str | None = Field(
+        None,
+        description="column with the share of the rows without a click that the log kept of rows like this one, where it was thinned by "
+        "more than one rate: each then counts one over its rate; above 0 and at most 1, of a click without effect",
+    )
+
+    @property
+    def weights(self) -> dict[str, str]:
+        """Columns that say how much rows count, by their names in a raw batch; of most logs none."""
+        columns = {"row_weight": self.weight, "negative_sampling_rate": self.negative_sampling_rate}
+        return {name: raw for name, raw in columns.items() if raw is not None}
 
 
 class EntityColumns(Config):
@@ -215,6 +231,18 @@ class SourceConfig(Config):
     def _titles_are_those_of_mind(self) -> SourceConfig:
         if self.titles is not None and self.reader != "mind":
             raise ValueError("titles is of reader mind; of a tabular log write items.text: {column: ..., encoder: ...}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_rate_or_one_of_each_row(self) -> SourceConfig:
+        if self.events is None or self.events.negative_sampling_rate is None:
+            return self
+        if self.negative_sampling_rate is not None:
+            raise ValueError("negative_sampling_rate is said twice, as a number and as a column of events: remove one of them")
+        if self.events.clicked is None:
+            raise ValueError(
+                "events.negative_sampling_rate is of a log that holds rows without a click; this one holds clicks only: remove it"
+            )
         return self
 
     @model_validator(mode="after")

@@ -92,6 +92,8 @@ class DataFacts(JsonModel):
     candidates : CandidateSummary, optional
         As the summary of the assembly has them.
     negative_sampling_rate : float, optional
+    weighted : bool
+        Rows count by the weights of the log; absent where all count alike.
     quarantined_rows : int
     """
 
@@ -111,6 +113,7 @@ class DataFacts(JsonModel):
     excluded: dict[str, int] | None
     candidates: CandidateSummary | None
     negative_sampling_rate: float | None
+    weighted: bool = False
     quarantined_rows: int
 
     @classmethod

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ctr_kd.baselines.columns import Columns, categories, numbers
 from ctr_kd.baselines.tree_libraries import FITS, Inputs, LabelledRows, Library, Trees, TreeSettings, installed_library
+from ctr_kd.data.samples import of_mean_one
 from ctr_kd.metrics.checks import Floats, UndefinedMetric, check_rows, require_both_labels
 from feature_store.config_types import parse_duration
 
@@ -111,6 +112,8 @@ class BoostedTrees:
         *,
         numeric: Sequence[str],
         categorical: Sequence[str] = (),
+        weight: NDArray | None = None,
+        validation_weight: NDArray | None = None,
         library: Library | None = None,
         settings: TreeSettings | None = None,
         seed: int = 0,
@@ -124,6 +127,8 @@ class BoostedTrees:
         label, validation_label : arrays of 0 and 1, shape (rows,)
         numeric, categorical : sequences of str
             Names of the columns to use.
+        weight, validation_weight : float arrays (rows,), optional
+            How much each row counts; the number of rows in a leaf is one of rows all the same.
         library : str, optional
             ``lightgbm`` or ``scikit-learn``; by default the first where it is installed.
         settings : TreeSettings, optional
@@ -145,8 +150,10 @@ class BoostedTrees:
         read = TreeColumns.of(columns, numeric, categorical)
         # Nothing else holds the training rows, so that a library may let them go once it has put them into bins.
         trees = FITS[library](
-            LabelledRows(read.matrix(columns), clicked),
-            LabelledRows(read.matrix(validation), validation_clicked),
+            LabelledRows(read.matrix(columns), clicked, None if weight is None else of_mean_one(weight)),
+            LabelledRows(
+                read.matrix(validation), validation_clicked, None if validation_weight is None else of_mean_one(validation_weight)
+            ),
             read.is_categorical(),
             settings or TreeSettings.for_rows(len(clicked)),
             seed,

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from sklearn.isotonic import IsotonicRegression
 
 from ctr_kd.baselines.columns import Columns, numbers
-from ctr_kd.metrics.checks import Floats, UndefinedMetric, check_rows
+from ctr_kd.metrics.checks import Floats, UndefinedMetric, check_rows, check_weight
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Popularity:
     RAMP = 1e-4
 
     @classmethod
-    def fit(cls, columns: Columns, label: ArrayLike, counts: tuple[str, str]) -> Popularity:
+    def fit(cls, columns: Columns, label: ArrayLike, counts: tuple[str, str], weight: ArrayLike | None = None) -> Popularity:
         """Fit on training rows.
 
         Parameters
@@ -38,13 +38,18 @@ class Popularity:
         label : array of 0 and 1, shape (rows,)
         counts : (str, str)
             Columns with the recent clicks and the clicks of a longer window; null counts as 0.
+        weight : array, shape (rows,), optional
+            Of each row in the rates.
         """
         order = _popularity(columns, counts)
         clicked, order = check_rows(label, order)
         if not len(order):
             raise UndefinedMetric("popularity cannot be fitted: there are no training rows")
-        grid, inverse, rows = np.unique(order, return_inverse=True, return_counts=True)
-        rates = np.bincount(inverse, weights=clicked) / rows
+        counts_as = np.ones(len(order)) if weight is None else check_weight(weight, len(order), positive=True)
+        clicked, order, counts_as = clicked[counts_as > 0], order[counts_as > 0], counts_as[counts_as > 0]
+        grid, inverse = np.unique(order, return_inverse=True)
+        rows = np.bincount(inverse, weights=counts_as)
+        rates = np.bincount(inverse, weights=clicked * counts_as) / rows
         fitted = IsotonicRegression(y_min=0, y_max=1).fit(grid, rates, sample_weight=rows).predict(grid)
         if len(grid) > 10_000:
             kept = np.unique(np.linspace(0, len(grid) - 1, 10_000).astype(np.int64))

@@ -32,6 +32,7 @@ class LabelledRows(NamedTuple):
 
     inputs: Inputs
     clicked: NDArray[np.bool_]  # (rows,)
+    weight: NDArray[np.float32] | None = None  # (rows,), of mean 1
 
 
 @dataclass(frozen=True)
@@ -152,9 +153,11 @@ def fit_lightgbm(train: LabelledRows, validation: LabelledRows, is_categorical: 
         "verbose": -1,
     }
     categorical = np.flatnonzero(is_categorical).tolist()
-    binned = lightgbm.Dataset(train.inputs, train.clicked, categorical_feature=categorical, params=options).construct()
+    binned = lightgbm.Dataset(train.inputs, train.clicked, weight=train.weight, categorical_feature=categorical, params=options).construct()
     del train
-    stops = lightgbm.Dataset(validation.inputs, validation.clicked, binned, categorical_feature=categorical, params=options).construct()
+    stops = lightgbm.Dataset(
+        validation.inputs, validation.clicked, binned, weight=validation.weight, categorical_feature=categorical, params=options
+    ).construct()
     del validation
     found: dict[str, Any] = {}
     booster = lightgbm.train(
@@ -189,7 +192,14 @@ def fit_scikit_learn(
         n_iter_no_change=settings.patience,
         random_state=seed,
     )
-    model.fit(train.inputs, train.clicked, X_val=validation.inputs, y_val=validation.clicked)
+    model.fit(
+        train.inputs,
+        train.clicked,
+        train.weight,
+        X_val=validation.inputs,
+        y_val=validation.clicked,
+        sample_weight_val=validation.weight,
+    )
     losses = [-float(score) for score in model.validation_score_[1:]]  # the first is the average rate, before any tree
     count = 1 + int(np.argmin(losses))
     # The classifier keeps the trees grown while it waited for an improvement; its staged output stops before them.

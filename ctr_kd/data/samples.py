@@ -117,6 +117,8 @@ class Samples:
         NaN where the value is null.
     label : float32 array (rows,)
         Below zero where there is none.
+    weight : float32 array (rows,), optional
+        How much each row counts, see :func:`of_mean_one`; None where all count alike.
     """
 
     row_id: np.ndarray
@@ -127,9 +129,25 @@ class Samples:
     categorical: np.ndarray
     dense: np.ndarray
     label: np.ndarray
+    weight: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.row_id)
+
+
+def of_mean_one(weight: np.ndarray) -> np.ndarray:
+    """Weights of rows (rows,) in the unit in which losses take them: their mean is 1, as float32. All zeros stay so.
+
+    Only how rows compare counts then: whatever the unit of a log's weights, the learning rate, the share of the teacher, the smoothing of
+    rates and the weight of a row that has none of its own, which is 1, mean what they mean without weights.
+
+    Examples
+    --------
+    >>> of_mean_one(np.array([1.0, 3.0])).tolist()
+    [0.5, 1.5]
+    """
+    mean = weight.mean(dtype=np.float64) if len(weight) else 0.0
+    return (weight / (mean or 1.0)).astype(np.float32)
 
 
 def gap_bucket(timestamp: np.ndarray, known: np.ndarray, first: np.ndarray) -> np.ndarray:
@@ -331,7 +349,12 @@ class Assembly:
             categorical=np.stack(context, axis=1) if context else np.zeros((count, 0), np.int32),
             dense=np.stack(dense, axis=1) if dense else np.zeros((count, 0), np.float32),
             label=rows["label"].to_numpy().astype(np.float32),
+            weight=of_mean_one(rows["row_weight"].to_numpy()) if self._are_weighted(rows) else None,
         )
+
+    def _are_weighted(self, rows: pa.Table) -> bool:
+        """Rows that nobody was shown, such as those of a transfer set, have no weight of their own."""
+        return self.summary.weighted and "row_weight" in rows.column_names
 
     def training_window(self) -> tuple[datetime | None, datetime]:
         """When the labels of training begin (None: with the log) and end."""

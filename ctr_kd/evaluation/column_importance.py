@@ -22,6 +22,7 @@ def column_importance(
     user: ArrayLike,
     groups: Mapping[str, Sequence[str]],
     *,
+    weight: ArrayLike | None = None,
     replicates: int = 300,
     seed: int = 0,
 ) -> dict[str, Difference]:
@@ -36,6 +37,8 @@ def column_importance(
     user : array of integers, shape (rows,)
     groups : mapping of str to sequence of str
         Columns by the name of the group.
+    weight : array, shape (rows,), optional
+        Of each row in the AUC.
     replicates : int
         Resamples of users behind each interval.
     seed : int
@@ -74,6 +77,6 @@ def column_importance(
         for column in columns:
             permuted = permuted.set_column(permuted.column_names.index(column), column, rows[column].take(order))
         scores = score(permuted)
-        values[name], statistics[name] = auc_score(label, scores), AucStatistic(label, scores, bootstrap.unit)
+        values[name], statistics[name] = auc_score(label, scores, weight), AucStatistic(label, scores, bootstrap.unit, weight)
     resampled = bootstrap.values_of(statistics)
     return {name: paired_difference(values[_WHOLE], values[name], resampled[_WHOLE], resampled[name]) for name in groups}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -84,7 +85,8 @@ def evaluate_models(
     request = None if rows.request is None else group_codes(rows.request)[1]
     if request is not None and len(request) != len(label):
         raise ValueError(f"request has {len(request)} rows, label has {len(label)}")
-    bootstrap, weight = Bootstrap(rows.user, len(label), replicates=replicates, seed=seed, threads=threads), rows.weight
+    bootstrap = Bootstrap(rows.user, len(label), replicates=replicates, seed=seed, threads=threads)
+    measure = partial(measure_model, label, bootstrap=bootstrap, weight=rows.weight, row_weight=rows.row_weight)
 
     obstacles = {None: bootstrap.obstacle()} | {name: bootstrap.obstacle(mask) for name, mask in masks.items()}
     models: dict[str, ModelMetrics] = {}
@@ -93,9 +95,9 @@ def evaluate_models(
     for model, given in scores.items():
         score = np.asarray(given)
         try:
-            whole = measure_model(label, score, bootstrap, request=request, classes=rows.classes, weight=weight)
+            whole = measure(score, request=request, classes=rows.classes)
             tables: dict[str | None, dict[str, Measured]] = {None: whole}
-            tables |= {name: measure_model(label, score, bootstrap, rows=mask, weight=weight) for name, mask in masks.items()}
+            tables |= {name: measure(score, rows=mask) for name, mask in masks.items()}
         except ValueError as error:
             raise ValueError(f"scores of {model}: {error}") from error
         # One model at a time, since prepared statistics take some fifty bytes per row; the resamples are the same each time.
@@ -134,7 +136,13 @@ def _differences(first: Replicated, second: Replicated, obstacle: str | None) ->
 
 
 def click_curves(
-    label: ArrayLike, scores: Mapping[str, ArrayLike], *, points: int = 200, bins: int = 20, negative_sampling_rate: float | None = None
+    label: ArrayLike,
+    scores: Mapping[str, ArrayLike],
+    *,
+    points: int = 200,
+    bins: int = 20,
+    negative_sampling_rate: float | None = None,
+    row_weight: NDArray | None = None,
 ) -> ClickCurves:
     """What the report draws of each click model: its ROC curve and its reliability.
 
@@ -147,8 +155,9 @@ def click_curves(
         Click probabilities of shape (rows,); those of classes are passed over.
     points, bins : int
         Most points of a ROC curve, and bins of the reliability.
-    negative_sampling_rate : float, optional
-        Of the rows, as :class:`ctr_kd.evaluation.rows.EvaluationRows` has it.
+    negative_sampling_rate, row_weight : optional
+        Of the rows, as :class:`ctr_kd.evaluation.rows.EvaluationRows` has them. An interval is that of as many rows of equal weight as tell
+        as much: the square of the sum of the weights over the sum of their squares (Kish 1965, Survey Sampling, section 11.7).
 
     Examples
     --------
@@ -156,16 +165,20 @@ def click_curves(
     {'student': [(0.0, 0.0), (0.0, 1.0), (1.0, 1.0)]}
     """
     curves = ClickCurves({}, {})
-    rate, weight = negative_sampling_rate, EvaluationRows(np.asarray(label), negative_sampling_rate=negative_sampling_rate).weight
+    rate = negative_sampling_rate
+    weight = EvaluationRows(np.asarray(label), negative_sampling_rate=rate, row_weight=row_weight).weight
     for name, score in scores.items():
         if np.ndim(score) != 1:
             continue
         try:
-            curves.roc[name] = roc_points(label, score, points)
+            curves.roc[name] = roc_points(label, score, points, row_weight)
         except UndefinedMetric:
             continue  # metrics.json already says why for each metric
-        kept, found = reliability_bins(label, score, bins), reliability_bins(label, score, bins, weight)
-        low, high = (of_full_stream(end, rate) for end in wilson_interval(kept.observed, kept.rows))
+        kept, found = (reliability_bins(label, score, bins, one, row_weight) for one in (row_weight, weight))
+        rows: Floats | NDArray[np.int64] = kept.rows
+        if row_weight is not None:
+            rows = kept.weight**2 / reliability_bins(label, score, bins, row_weight**2, row_weight).weight
+        low, high = (of_full_stream(end, rate) for end in wilson_interval(kept.observed, rows))
         columns = zip(found.predicted, found.observed, low, high, found.rows, strict=True)
         curves.reliability[name] = [ReliabilityPoint(float(p), float(o), float(a), float(b), int(n)) for p, o, a, b, n in columns]
     return curves
@@ -186,13 +199,13 @@ def confusions(rows: EvaluationRows, scores: Mapping[str, ArrayLike]) -> Confusi
     return Confusions(rows.classes, matrices)
 
 
-def wilson_interval(rate: Floats, rows: NDArray[np.int64], z: float = 1.959964) -> tuple[Floats, Floats]:
+def wilson_interval(rate: Floats, rows: NDArray[np.int64] | Floats, z: float = 1.959964) -> tuple[Floats, Floats]:
     """Wilson score interval of a rate observed on independent rows (Wilson 1927): its ends, in the shape of the rates.
 
     Parameters
     ----------
     rate : float array
-    rows : int64 array
+    rows : array
         On how many rows each was observed.
     z : float
         Quantile of the normal distribution; 95 % by default.

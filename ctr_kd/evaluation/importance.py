@@ -104,7 +104,9 @@ def permutation_importance(
     """
     order = np.random.default_rng(seed).permutation(len(samples))
     scores = {_WHOLE: score(samples)} | {name: score(permuted(samples, group, order)) for name, group in groups.items()}
-    rows = EvaluationRows(samples.label.astype(np.int8), samples.user, negative_sampling_rate=negative_sampling_rate)
+    rows = EvaluationRows(
+        samples.label.astype(np.int8), samples.user, negative_sampling_rate=negative_sampling_rate, row_weight=samples.weight
+    )
     found = evaluate_models(rows, scores, replicates=replicates, seed=seed, pairs=tuple((_WHOLE, name) for name in groups))
     measured = {}
     for name, group in groups.items():

@@ -68,6 +68,7 @@ def measure_model(
     request: NDArray | None = None,
     classes: list[str] | None = None,
     weight: Floats | None = None,
+    row_weight: NDArray | None = None,
 ) -> dict[str, Measured]:
     """Measure one model on all rows, or the metrics that make sense of a part on the rows of a mask.
 
@@ -87,48 +88,58 @@ def measure_model(
         Names of the classes in the report.
     weight : float array, shape (rows,), optional
         Of click rows in all that is measured of probabilities; rankings are without.
+    row_weight : float array, shape (rows,), optional
+        Of click rows in rankings, and in the cuts of calibration bins; ``weight`` holds it too. ``auc_unweighted`` is there then.
     """
     if score.ndim not in (1, 2) or len(score) != len(label):
         raise ValueError(f"there are {len(label)} rows, but the scores have the shape {score.shape}")
     unit = bootstrap.unit
     if rows is not None:
         label, score, unit = label[rows], score[rows], unit[rows]
-        weight = None if weight is None else weight[rows]
+        weight, row_weight = (None if one is None else one[rows] for one in (weight, row_weight))
     if score.ndim == 2:
         return _classes(label, score, unit, bootstrap, classes, part=rows is not None)
-    result = _clicks(label, score, unit, bootstrap, weight)
+    result = _clicks(label, score, unit, bootstrap, weight, row_weight)
     if rows is None:
-        result |= _probabilities(label, score, weight) | _groups(label, score, bootstrap, request)
+        result |= _probabilities(label, score, weight, row_weight) | _groups(label, score, bootstrap, request, row_weight)
     return result
 
 
-def _clicks(label: NDArray, score: NDArray, unit: NDArray, bootstrap: Bootstrap, weight: Floats | None) -> dict[str, Measured]:
+def _clicks(
+    label: NDArray, score: NDArray, unit: NDArray, bootstrap: Bootstrap, weight: Floats | None, row_weight: NDArray | None
+) -> dict[str, Measured]:
     losses = probability.row_log_losses(label, score)
+    plain = {} if row_weight is None else {"auc_unweighted": _attempt(lambda: Measured(ranking.auc_score(label, score)))}
     return {
-        "auc": _attempt(lambda: Measured(ranking.auc_score(label, score), statistic=AucStatistic(label, score, unit))),
+        "auc": _attempt(
+            lambda: Measured(ranking.auc_score(label, score, row_weight), statistic=AucStatistic(label, score, unit, row_weight))
+        ),
+        **plain,
         "log_loss": _mean(losses, unit, bootstrap, weight),
     }
 
 
-def _probabilities(label: NDArray, score: NDArray, weight: Floats | None) -> dict[str, Measured]:
+def _probabilities(label: NDArray, score: NDArray, weight: Floats | None, row_weight: NDArray | None) -> dict[str, Measured]:
     return {
         "normalized_entropy": _attempt(lambda: Measured(probability.normalized_entropy(label, score, weight))),
-        "calibration_error": _attempt(lambda: Measured(probability.calibration_error(label, score, weight=weight))),
+        "calibration_error": _attempt(lambda: Measured(probability.calibration_error(label, score, weight=weight, size=row_weight))),
         "calibration_ratio": _attempt(lambda: Measured(probability.calibration_ratio(label, score, weight))),
     }
 
 
-def _groups(label: NDArray, score: NDArray, bootstrap: Bootstrap, request: NDArray | None) -> dict[str, Measured]:
+def _groups(
+    label: NDArray, score: NDArray, bootstrap: Bootstrap, request: NDArray | None, row_weight: NDArray | None
+) -> dict[str, Measured]:
     """GAUC in its three weightings, and the AUC inside a request averaged over requests."""
     result = {}
     if bootstrap.by_user:
-        users = ranking.grouped_auc(label, score, bootstrap.unit)
+        users = ranking.grouped_auc(label, score, bootstrap.unit, row_weight)
         counts = {"users": len(users.auc), "undefined_users": users.undefined}
         result["gauc"] = _average(users, "rows", users.group, bootstrap, counts)
         result["gauc_by_clicks"] = _average(users, "clicks", users.group, bootstrap, counts)
         result["gauc_mean"] = _average(users, "mean", users.group, bootstrap, counts)
     if request is not None:
-        requests = ranking.grouped_auc(label, score, request)
+        requests = ranking.grouped_auc(label, score, request, row_weight)
         unit_of = np.zeros(int(request.max(initial=-1)) + 1, np.int64)
         unit_of[request] = bootstrap.unit  # all rows of a request are of one user
         counts = {"requests": len(requests.auc), "undefined_requests": requests.undefined}
@@ -206,6 +217,8 @@ def _mean(values: Floats, unit: NDArray, bootstrap: Bootstrap, weight: Floats | 
     if not len(values):
         return Measured(reason="there are no rows")
     if weight is not None:
+        if not weight.any():
+            return Measured(reason="all weights are 0")
         weighted = RatioStatistic(bootstrap.sums(values * weight, unit), bootstrap.sums(weight, unit))
         return Measured(float(np.average(values, weights=weight)), statistic=weighted)
     statistic = RatioStatistic(bootstrap.sums(values, unit), bootstrap.sums(np.ones(len(values)), unit))

@@ -30,6 +30,8 @@ class EvaluationRows:
     negative_sampling_rate : float, optional
         Share of the rows without a click that the log kept. Scores are then those of the full stream, and so are the figures about
         probabilities, in which each such row stands for several; a ranking among clicks and others is the same in both.
+    row_weight : array, shape (rows,), optional
+        How much each row counts in every figure; None where all count alike.
     """
 
     label: NDArray
@@ -38,13 +40,18 @@ class EvaluationRows:
     slices: Mapping[str, Mask] = field(default_factory=dict)
     classes: list[str] | None = None
     negative_sampling_rate: float | None = None
+    row_weight: NDArray | None = None
 
     @property
     def weight(self) -> NDArray[np.float64] | None:
-        """For how many rows of the full stream each stands; None where each stands for itself."""
+        """How much each row counts in figures about probabilities: as many rows of the full stream as it stands for, times its own weight.
+
+        None where each stands for itself.
+        """
         if self.negative_sampling_rate is None:
-            return None
-        return np.where(np.asarray(self.label) == 1, 1.0, 1 / self.negative_sampling_rate)
+            return None if self.row_weight is None else np.asarray(self.row_weight, np.float64)
+        stands_for = np.where(np.asarray(self.label) == 1, 1.0, 1 / self.negative_sampling_rate)
+        return stands_for if self.row_weight is None else stands_for * self.row_weight
 
 
 def standard_slices(

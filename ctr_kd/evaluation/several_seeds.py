@@ -38,7 +38,11 @@ class Seeded:
 
 
 def measure_seeds(
-    label: NDArray, scores: Sequence[Sequence[NDArray]], bootstrap: Bootstrap, weight: Floats | None = None
+    label: NDArray,
+    scores: Sequence[Sequence[NDArray]],
+    bootstrap: Bootstrap,
+    weight: Floats | None = None,
+    row_weight: NDArray | None = None,
 ) -> dict[str, Seeded]:
     """AUC and log loss, and of classes accuracy, of a model that was trained with several seeds.
 
@@ -50,7 +54,7 @@ def measure_seeds(
         Probabilities by teacher seed, and within it by student seed; a single model is ``[[score]]``.
     bootstrap : Bootstrap
         Over the same rows.
-    weight : float array (rows,), optional
+    weight, row_weight : float arrays (rows,), optional
         Of clicks, see :func:`ctr_kd.evaluation.model_metrics.measure_model`.
 
     Raises
@@ -62,7 +66,7 @@ def measure_seeds(
     replicates: dict[str, list[Floats]] = {}
     everything = np.ones(len(label), bool)
     for score in chain.from_iterable(scores):  # one at a time: a prepared statistic takes some fifty bytes per row
-        measured = measure_model(label, score, bootstrap, rows=everything, weight=weight)
+        measured = measure_model(label, score, bootstrap, rows=everything, weight=weight, row_weight=row_weight)
         undefined = [one.reason for one in measured.values() if one.reason]
         if undefined:
             raise UndefinedMetric(undefined[0])

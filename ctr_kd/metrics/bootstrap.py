@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ctr_kd.metrics.checks import Floats, Integers, UndefinedMetric, check_rows, group_codes, require_both_labels
+from ctr_kd.metrics.checks import Floats, Integers, UndefinedMetric, check_rows, check_weight, group_codes, require_both_labels
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,13 @@ class AucStatistic:
     score : array, shape (rows,)
     unit : array of integers, shape (rows,)
         The user (unit of resampling) of each row, as a code.
+    weight : array, shape (rows,), optional
+        Of each row, as in `auc_score`.
 
     Raises
     ------
     UndefinedMetric
-        When only one label occurs.
+        When only one label occurs (with a weight above zero).
 
     Examples
     --------
@@ -55,8 +57,11 @@ class AucStatistic:
     0.3333333333333333
     """
 
-    def __init__(self, label: ArrayLike, score: ArrayLike, unit: NDArray) -> None:
+    def __init__(self, label: ArrayLike, score: ArrayLike, unit: NDArray, weight: ArrayLike | None = None) -> None:
         clicked, values = check_rows(label, score)
+        weights = None if weight is None else check_weight(weight, len(values))
+        if weights is not None:
+            clicked, values, unit, weights = clicked[weights > 0], values[weights > 0], unit[weights > 0], weights[weights > 0]
         require_both_labels(clicked)
         positives, negatives = values[clicked], values[~clicked]
         by_score, by_score_too = np.argsort(positives), np.argsort(negatives)
@@ -67,8 +72,11 @@ class AucStatistic:
         self.below = np.searchsorted(negatives, positives, "left")
         self.not_above = np.searchsorted(negatives, positives, "right")
         self.ties = bool((self.below != self.not_above).any())
+        self.weights = None if weights is None else (weights[clicked][by_score], weights[~clicked][by_score_too])
 
     def __call__(self, resample: Resample) -> float:
+        if self.weights is not None:
+            return self._of_weights(resample, *self.weights)
         cumulative = np.zeros(len(self.negative_unit) + 1, np.int32)
         drawn = np.take(resample.counts, self.negative_unit, mode="clip")
         np.cumsum(drawn, out=cumulative[1:])
@@ -78,6 +86,17 @@ class AucStatistic:
         drawn = np.take(resample.counts, self.positive_unit, mode="clip")
         pairs = int(drawn.sum(dtype=np.int64)) * int(cumulative[-1])
         return int(drawn @ worth) / (2 * pairs) if pairs else np.nan
+
+    def _of_weights(self, resample: Resample, of_clicks: Floats, of_others: Floats) -> float:
+        """The same of weighted rows, in floats: a row that is drawn twice counts twice its weight."""
+        drawn_others = of_others * np.take(resample.weights, self.negative_unit, mode="clip")
+        drawn_clicks = of_clicks * np.take(resample.weights, self.positive_unit, mode="clip")
+        cumulative = np.concatenate([[0.0], np.cumsum(drawn_others)])
+        worth = np.take(cumulative, self.below, mode="clip") + np.take(cumulative, self.not_above, mode="clip")
+        # einsum, unlike a BLAS, adds in an order that no number of threads changes.
+        clicks = float(np.einsum("i->", drawn_clicks))
+        area = float(np.einsum("i,i->", drawn_clicks, worth))
+        return min(area / (2 * clicks * float(cumulative[-1])), 1.0) if clicks > 0 and cumulative[-1] > 0 else np.nan
 
 
 class RatioStatistic:

@@ -128,7 +128,9 @@ class ReliabilityBins:
     weight: Floats | Integers
 
 
-def reliability_bins(label: ArrayLike, score: ArrayLike, bins: int = 20, weight: ArrayLike | None = None) -> ReliabilityBins:
+def reliability_bins(
+    label: ArrayLike, score: ArrayLike, bins: int = 20, weight: ArrayLike | None = None, size: ArrayLike | None = None
+) -> ReliabilityBins:
     """Cut the rows, sorted by prediction, into bins of equal size.
 
     Equal predictions always share a bin (the first that any of them falls into), so there may be fewer bins than asked for.
@@ -141,11 +143,13 @@ def reliability_bins(label: ArrayLike, score: ArrayLike, bins: int = 20, weight:
     bins : int
     weight : array, shape (rows,), optional
         Of each row in the averages; the cuts do not depend on it.
+    size : array, shape (rows,), optional
+        For how many rows each counts in the cuts, by default for one. A row of size 0 is left out.
 
     Raises
     ------
     UndefinedMetric
-        When there are no rows.
+        When there are no rows (of a size above zero).
 
     Examples
     --------
@@ -156,28 +160,48 @@ def reliability_bins(label: ArrayLike, score: ArrayLike, bins: int = 20, weight:
     clicked, values = check_rows(label, score, probability=True)
     if bins < 1:
         raise ValueError(f"bins must be at least 1, not {bins}")
+    weights = None if weight is None else check_weight(weight, len(values))
+    sizes = None if size is None else check_weight(size, len(values), positive=len(values) > 0)
+    if sizes is not None:
+        kept = sizes > 0
+        clicked, values, sizes, weights = clicked[kept], values[kept], sizes[kept], None if weights is None else weights[kept]
     if not len(values):
         raise UndefinedMetric("there are no rows")
     order = np.argsort(values)
     values = values[order].astype(np.float64)
-    even = np.arange(bins) * len(values) // bins
-    # A cut inside a run of equal predictions moves to the end of the run.
-    inside = np.r_[False, values[even[1:]] == values[np.maximum(even[1:] - 1, 0)]]
-    starts = np.unique(np.where(inside, np.searchsorted(values, values[even], "right"), even))
-    starts = starts[starts < len(values)]
+    starts = _starts_of_bins(values, bins) if sizes is None else _starts_by_size(values, bins, sizes[order])
     rows = np.diff(np.append(starts, len(values)))
-    if weight is None:
+    if weights is None:
         return ReliabilityBins(
             np.add.reduceat(values, starts) / rows, np.add.reduceat(clicked[order], starts, dtype=np.int64) / rows, rows, rows
         )
-    weights = check_weight(weight, len(values))[order]
+    weights = weights[order]
     sums = np.add.reduceat(weights, starts)
     return ReliabilityBins(
         np.add.reduceat(values * weights, starts) / sums, np.add.reduceat(clicked[order] * weights, starts) / sums, rows, sums
     )
 
 
-def calibration_error(label: ArrayLike, score: ArrayLike, bins: int = 20, weight: ArrayLike | None = None) -> float:
+def _starts_of_bins(values: Floats, bins: int) -> Integers:
+    """First row of each bin of as equal numbers of rows as ties allow, of rising predictions."""
+    even = np.arange(bins) * len(values) // bins
+    # A cut inside a run of equal predictions moves to the end of the run.
+    inside = np.r_[False, values[even[1:]] == values[np.maximum(even[1:] - 1, 0)]]
+    starts = np.unique(np.where(inside, np.searchsorted(values, values[even], "right"), even))
+    return starts[starts < len(values)]
+
+
+def _starts_by_size(values: Floats, bins: int, sizes: Floats) -> Integers:
+    """The same by the sizes (rows,) of the rows: a run of equal predictions lies in the bin in which it begins."""
+    run = np.flatnonzero(np.r_[True, values[1:] != values[:-1]])
+    before = np.cumsum(sizes) - sizes
+    bin_of_run = np.floor(before[run] * (bins / sizes.sum()) + 1e-9)  # a run that begins at a cut begins a bin, rounding aside
+    return run[np.r_[True, bin_of_run[1:] != bin_of_run[:-1]]]
+
+
+def calibration_error(
+    label: ArrayLike, score: ArrayLike, bins: int = 20, weight: ArrayLike | None = None, size: ArrayLike | None = None
+) -> float:
     """Expected calibration error over bins of equal mass: the mean distance of predicted from observed click rate.
 
     Bins of equal width, the older choice, put nearly all rows of a click log, whose rates are low, into the first one.
@@ -190,6 +214,8 @@ def calibration_error(label: ArrayLike, score: ArrayLike, bins: int = 20, weight
     bins : int
         Number of bins with as equal numbers of rows as ties allow, 20 by default.
     weight : array, shape (rows,), optional
+    size : array, shape (rows,), optional
+        See `reliability_bins`.
 
     References
     ----------
@@ -201,7 +227,7 @@ def calibration_error(label: ArrayLike, score: ArrayLike, bins: int = 20, weight
     >>> round(calibration_error([0, 1, 1, 1], [0.2, 0.2, 0.6, 1.0], bins=2), 3)
     0.25
     """
-    result = reliability_bins(label, score, bins, weight)
+    result = reliability_bins(label, score, bins, weight, size)
     return float(np.average(np.abs(result.predicted - result.observed), weights=result.weight))
 
 
@@ -230,5 +256,7 @@ def calibration_ratio(label: ArrayLike, score: ArrayLike, weight: ArrayLike | No
         raise UndefinedMetric(f"all {len(clicked)} labels are 0" if len(clicked) else "there are no rows")
     if weight is not None:
         weights = check_weight(weight, len(values))
+        if not weights[clicked].any():
+            raise UndefinedMetric("all clicks weigh 0")
         return float((values * weights).sum(dtype=np.float64) / weights[clicked].sum())
     return float(values.sum(dtype=np.float64) / clicked.sum())

@@ -71,14 +71,15 @@ class GroupedAuc:
     group : array, shape (defined groups,)
         Identifiers, ascending.
     auc, rows, clicks : arrays, shape (defined groups,)
+        Of weighted rows, ``rows`` and ``clicks`` are sums of weights.
     undefined : int
         Groups left out because all of their rows have the same label.
     """
 
     group: NDArray
     auc: Floats
-    rows: Integers
-    clicks: Integers
+    rows: Integers | Floats
+    clicks: Integers | Floats
     undefined: int
 
     def weights(self, weighting: Weighting = "rows") -> Floats:
@@ -95,7 +96,7 @@ class GroupedAuc:
         return float(np.average(self.auc, weights=self.weights(weighting)))
 
 
-def grouped_auc(label: ArrayLike, score: ArrayLike, group: ArrayLike) -> GroupedAuc:
+def grouped_auc(label: ArrayLike, score: ArrayLike, group: ArrayLike, weight: ArrayLike | None = None) -> GroupedAuc:
     """AUC inside each group, from one sort of all rows.
 
     Parameters
@@ -104,6 +105,8 @@ def grouped_auc(label: ArrayLike, score: ArrayLike, group: ArrayLike) -> Grouped
     score : array, shape (rows,)
     group : array of integers or strings, shape (rows,)
         User or request of each row.
+    weight : array, shape (rows,), optional
+        Of each row, also in the ``rows`` and ``clicks`` of its group; weight 2 is the same as the row twice, weight 0 as no row.
 
     Examples
     --------
@@ -115,6 +118,8 @@ def grouped_auc(label: ArrayLike, score: ArrayLike, group: ArrayLike) -> Grouped
     names, code = group_codes(group)
     if len(code) != len(values):
         raise ValueError(f"group has {len(code)} rows, score has {len(values)}")
+    if weight is not None:
+        return _weighed_groups(clicked, values, names, code, check_weight(weight, len(values)))
     if not len(values):
         return GroupedAuc(names, np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64), 0)
 
@@ -150,7 +155,9 @@ def grouped_auc(label: ArrayLike, score: ArrayLike, group: ArrayLike) -> Grouped
     )
 
 
-def gauc_score(label: ArrayLike, score: ArrayLike, user: ArrayLike, weighting: Weighting = "rows") -> float:
+def gauc_score(
+    label: ArrayLike, score: ArrayLike, user: ArrayLike, weighting: Weighting = "rows", weight: ArrayLike | None = None
+) -> float:
     """Group AUC: the AUC inside each user, averaged over users.
 
     Users whose rows all have one label have no AUC and are left out; `grouped_auc` says how many they are.
@@ -162,6 +169,8 @@ def gauc_score(label: ArrayLike, score: ArrayLike, user: ArrayLike, weighting: W
     user : array of integers or strings, shape (rows,)
     weighting : {'rows', 'clicks', 'mean'}
         Weight a user by its rows (impressions), by its clicks, or all users alike.
+    weight : array, shape (rows,), optional
+        Of each row, see `grouped_auc`.
 
     Raises
     ------
@@ -179,10 +188,10 @@ def gauc_score(label: ArrayLike, score: ArrayLike, user: ArrayLike, weighting: W
     >>> gauc_score([0, 1, 0, 0, 1], [0.1, 0.9, 0.1, 0.8, 0.3], user=[1, 1, 2, 2, 2], weighting="mean")
     0.75
     """
-    return grouped_auc(label, score, user).average(weighting)
+    return grouped_auc(label, score, user, weight).average(weighting)
 
 
-def roc_points(label: ArrayLike, score: ArrayLike, points: int = 200) -> list[tuple[float, float]]:
+def roc_points(label: ArrayLike, score: ArrayLike, points: int = 200, weight: ArrayLike | None = None) -> list[tuple[float, float]]:
     """ROC curve as at most `points` pairs (false positive rate, true positive rate), from (0, 0) to (1, 1).
 
     The points kept lie about evenly along the curve; tied scores give one straight piece.
@@ -192,11 +201,12 @@ def roc_points(label: ArrayLike, score: ArrayLike, points: int = 200) -> list[tu
     label : array of 0 and 1, shape (rows,)
     score : array, shape (rows,)
     points : int
+    weight : array, shape (rows,), optional
 
     Raises
     ------
     UndefinedMetric
-        When only one label occurs.
+        When only one label occurs (with a weight above zero).
 
     Examples
     --------
@@ -204,14 +214,47 @@ def roc_points(label: ArrayLike, score: ArrayLike, points: int = 200) -> list[tu
     [(0.0, 0.0), (0.0, 0.5), (0.5, 0.5), (0.5, 1.0), (1.0, 1.0)]
     """
     clicked, values = check_rows(label, score)
+    weights = None if weight is None else check_weight(weight, len(values))
+    if weights is not None:
+        clicked, values, weights = clicked[weights > 0], values[weights > 0], weights[weights > 0]
     require_both_labels(clicked)
     order = np.argsort(values)[::-1]
     values, clicked = values[order], clicked[order]
     ends = np.append(_starts(values)[1:], len(values)) - 1
-    true = np.append(0, np.cumsum(clicked)[ends]) / clicked.sum()
-    false = np.append(0, np.cumsum(~clicked)[ends]) / (~clicked).sum()
+
+    def share(of: NDArray[np.bool_]) -> Floats:
+        passed = np.cumsum(of if weights is None else of * weights[order])
+        return np.append(0, passed[ends]) / passed[-1]
+
+    true, false = share(clicked), share(~clicked)
     kept = np.unique(np.searchsorted(true + false, np.linspace(0, 2, points))) if len(true) > points else np.arange(len(true))
     return list(zip(false[kept].tolist(), true[kept].tolist(), strict=True))
+
+
+def _weighed_groups(clicked: NDArray[np.bool_], values: NDArray, names: NDArray, code: Integers, weights: Floats) -> GroupedAuc:
+    """:func:`grouped_auc` of weighted rows: the same sums, of weights in place of rows, hence in floats."""
+    kept = weights > 0
+    clicked, values, code, weights = clicked[kept], values[kept], code[kept], weights[kept]
+    if not len(values):
+        return GroupedAuc(names[:0], np.zeros(0), np.zeros(0), np.zeros(0), 0)
+    order = np.lexsort((values, code))
+    clicked, values, code, weights = clicked[order], values[order], code[order], weights[order]
+    new_tie = np.flatnonzero(np.r_[True, (code[1:] != code[:-1]) | (values[1:] != values[:-1])])
+    clicks, others = (np.add.reduceat(np.where(of, weights, 0.0), new_tie) for of in (clicked, ~clicked))
+    code = code[new_tie]
+    new_group = _starts(code)
+    group_clicks, group_others = np.add.reduceat(clicks, new_group), np.add.reduceat(others, new_group)
+    earlier_groups = np.repeat(np.cumsum(group_others) - group_others, np.diff(np.append(new_group, len(code))))
+    below = np.cumsum(others) - others - earlier_groups
+    twice_wins = np.add.reduceat(clicks * (2 * below + others), new_group)
+    defined = (group_clicks > 0) & (group_others > 0)
+    return GroupedAuc(
+        group=names[code[new_group][defined]],
+        auc=np.clip(twice_wins[defined] / (2 * group_clicks[defined] * group_others[defined]), 0.0, 1.0),
+        rows=(group_clicks + group_others)[defined],
+        clicks=group_clicks[defined],
+        undefined=int((~defined).sum()),
+    )
 
 
 def _dense_rank(values: NDArray) -> Integers:

@@ -7,8 +7,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def hard_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
+def hard_cross_entropy(logits: Tensor, label: Tensor, weight: Tensor | None = None) -> Tensor:
     """Mean cross entropy of the labels, in nats.
+
+    With weights it is the weighed sum over the number of labelled rows, not over the sum of the batch's own weights. Divided by that, a row
+    would count less in a batch of heavy rows than in another, and the mean gradient over the batches would not be that of all rows.
 
     Parameters
     ----------
@@ -16,6 +19,8 @@ def hard_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
         One output is a click logit under a sigmoid; several are classes under a softmax.
     label : float tensor (rows,)
         0 or 1 for a click, the class index otherwise; below zero for an unlabelled row, which has no hard term.
+    weight : float tensor (rows,), optional
+        How much each row counts, in units of the mean over all rows (:func:`ctr_kd.data.samples.of_mean_one`).
 
     Returns
     -------
@@ -28,7 +33,17 @@ def hard_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
         loss = F.binary_cross_entropy_with_logits(logits[:, 0], label.clamp(min=0), reduction="none")
     else:
         loss = F.cross_entropy(logits, label.clamp(min=0).long(), reduction="none")
-    return (loss * labelled).sum() / count
+    return weighed(loss * labelled, weight).sum() / count
+
+
+def weighed(by_row: Tensor, weight: Tensor | None) -> Tensor:
+    """Values of rows (rows,) times the rows' weights, as they are where there are none."""
+    return by_row if weight is None else by_row * weight
+
+
+def weighed_counts(column: Tensor, weight: Tensor | None, size: int) -> Tensor:
+    """How often each of 0, 1, ..., ``size`` - 1 occurs in a column (rows,), a row counting as much as it weighs; shape (size,)."""
+    return torch.bincount(column, minlength=size) if weight is None else torch.bincount(column, weights=weight, minlength=size)
 
 
 def labelled_share(part: Tensor, whole: Tensor) -> float:
@@ -42,16 +57,17 @@ def labelled_share(part: Tensor, whole: Tensor) -> float:
     return int((part >= 0).sum()) / max(int((whole >= 0).sum()), 1)
 
 
-def base_logits(label: Tensor, outputs: int) -> Tensor:
+def base_logits(label: Tensor, outputs: int, weight: Tensor | None = None) -> Tensor:
     """Logits (outputs,) of the labels' own shares: the best answer of a model that knows nothing of the rows.
 
-    Every class counts one row more than it has, so that all logits are finite.
+    Every class counts one row more than it has, so that all logits are finite. ``weight`` is that of :func:`hard_cross_entropy`.
 
     Examples
     --------
     >>> base_logits(torch.tensor([1.0, 0.0, 0.0, -1.0]), 1)  # log(2 / 3)
     tensor([-0.4055])
     """
-    rows = torch.bincount(label[label >= 0].long(), minlength=max(outputs, 2)) + 1
+    labelled = label >= 0
+    rows = weighed_counts(label[labelled].long(), None if weight is None else weight[labelled], max(outputs, 2)) + 1
     share = (rows / rows.sum()).log()
     return share[1:] - share[:1] if outputs == 1 else share

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ctr_kd.config import DistillConfig
+from ctr_kd.objectives.classification import weighed, weighed_counts
 
 
 def log_softened(logits: Tensor, temperature: float) -> Tensor:
@@ -181,8 +182,11 @@ def logits_loss(
     label: Tensor,
     request: Tensor,
     base: Tensor,
+    weight: Tensor | None = None,
 ) -> Tensor:
     """What the teacher's logits say: (1 - listwise) * soft, gated where configured, + listwise * ranking; means over rows and requests.
+
+    With weights a request counts as much as its rows do on average; its candidates are ranked as they are.
 
     Parameters
     ----------
@@ -196,6 +200,8 @@ def logits_loss(
         Read by ``listwise`` alone.
     base : float tensor (classes,)
         See :func:`label_gate`.
+    weight : float tensor (rows,), optional
+        See :func:`ctr_kd.objectives.classification.hard_cross_entropy`.
 
     Returns
     -------
@@ -209,23 +215,39 @@ def logits_loss(
             by_row = (soft_targets if config.soft == "soft_targets" else kl_divergence)(student, teacher, temperature)
         if config.gate == "label":
             by_row = by_row * label_gate(teacher, label, base)
-        value = value + (1 - config.listwise) * by_row.mean()
+        value = value + (1 - config.listwise) * weighed(by_row, weight).mean()
     if config.listwise:
-        value = value + config.listwise * listwise(student, teacher, request, temperature).mean()
+        by_request = listwise(student, teacher, request, temperature)
+        of_request = None if weight is None else mean_by(torch.unique_consecutive(request, return_inverse=True)[1], weight, len(by_request))
+        value = value + config.listwise * weighed(by_request, of_request).mean()
     return value
 
 
-def class_shares(label: Tensor, outputs: int) -> Tensor:
-    """Share of each class (classes,) among labelled rows, in the order of :func:`log_softened`.
+def mean_by(group: Tensor, values: Tensor, groups: int) -> Tensor:
+    """Mean of the values (rows,) of each group (groups,), which are numbered from 0; none may be empty.
+
+    Examples
+    --------
+    >>> mean_by(torch.tensor([0, 0, 1]), torch.tensor([1.0, 3.0, 5.0]), 2)
+    tensor([2., 5.])
+    """
+    sums = values.new_zeros(groups).index_add(0, group, values)
+    return sums / values.new_zeros(groups).index_add(0, group, torch.ones_like(values))
+
+
+def class_shares(label: Tensor, outputs: int, weight: Tensor | None = None) -> Tensor:
+    """Share of each class (classes,) among labelled rows, or of their weights, in the order of :func:`log_softened`.
 
     Examples
     --------
     >>> class_shares(torch.tensor([1.0, 0.0, 0.0, 0.0, -1.0]), 1)
     tensor([0.2500, 0.7500])
     """
-    labelled = label[label >= 0].long()
+    known = label >= 0
+    labelled = label[known].long()
     column = 1 - labelled if outputs == 1 else labelled
-    return torch.bincount(column, minlength=max(outputs, 2)) / max(len(labelled), 1)
+    counts = weighed_counts(column, None if weight is None else weight[known], max(outputs, 2))
+    return counts / max(len(labelled) if weight is None else float(counts.sum()), 1)
 
 
 def _same_shape(student: Tensor, teacher: Tensor) -> None:

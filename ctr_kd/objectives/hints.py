@@ -6,6 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ctr_kd.config import HintsConfig
+from ctr_kd.objectives.classification import weighed
+from ctr_kd.objectives.distillation import mean_by
 
 
 def hidden_hint(projected: Tensor, teacher: Tensor) -> Tensor:
@@ -60,8 +62,17 @@ def relation_hint(student: Tensor, teacher: Tensor) -> Tensor:
     return (_similarity(student) - _similarity(teacher.detach())).square().sum(1)
 
 
-def hints_loss(student: Tensor, teacher: Tensor, segment_of_row: Tensor, projection: nn.Module, config: HintsConfig) -> Tensor:
+def hints_loss(
+    student: Tensor,
+    teacher: Tensor,
+    segment_of_row: Tensor,
+    projection: nn.Module,
+    config: HintsConfig,
+    weight: Tensor | None = None,
+) -> Tensor:
     """The configured hints, weighed: a hidden hint counts a history once per row, as all terms of rows do.
+
+    In the other hint, which is one of histories, each counts as much as its rows do on average.
 
     Parameters
     ----------
@@ -72,6 +83,8 @@ def hints_loss(student: Tensor, teacher: Tensor, segment_of_row: Tensor, project
     projection : Module
         From the student's width to the teacher's.
     config : HintsConfig
+    weight : float tensor (rows,), optional
+        See :func:`ctr_kd.objectives.classification.hard_cross_entropy`.
 
     Returns
     -------
@@ -79,9 +92,10 @@ def hints_loss(student: Tensor, teacher: Tensor, segment_of_row: Tensor, project
     """
     value = student.new_zeros(())
     if config.hidden:
-        value = value + config.hidden * hidden_hint(projection(student), teacher).index_select(0, segment_of_row).mean()
+        value = value + config.hidden * weighed(hidden_hint(projection(student), teacher).index_select(0, segment_of_row), weight).mean()
     if config.relation:
-        value = value + config.relation * relation_hint(student, teacher).mean()
+        of_history = None if weight is None else mean_by(segment_of_row, weight, len(student))
+        value = value + config.relation * weighed(relation_hint(student, teacher), of_history).mean()
     return value
 
 

@@ -19,6 +19,7 @@ MODEL_TITLES = {
 }
 METRIC_TITLES = {
     "auc": "AUC",
+    "auc_unweighted": "AUC, rows alike",
     "gauc": "GAUC",
     "gauc_by_clicks": "GAUC by clicks",
     "gauc_mean": "GAUC, users alike",

@@ -11,7 +11,7 @@ from ctr_kd.report.charts import scale, spread, strip
 from ctr_kd.report.findings import METRIC_TITLES, Figure, ResultRow, model_title
 from ctr_kd.report.parts import Cell, Column, Row, Swatch, Table, color, difference_cell, figure_cell, legend, model_cell, numbers
 
-MAIN_METRICS = frozenset({"gauc", "accuracy", "macro_f1", "log_loss", "normalized_entropy", "calibration_error"})
+MAIN_METRICS = frozenset({"auc_unweighted", "gauc", "accuracy", "macro_f1", "log_loss", "normalized_entropy", "calibration_error"})
 SLICE_TITLES = {
     "history_length": ("Clicks in the history", "0 are cold users"),
     "item": ("Candidate item", "unseen items are missing from the vocabulary of the training window"),

@@ -65,7 +65,8 @@ def join_rows(labelled: Samples, unlabelled: Samples) -> Samples:
     Parameters
     ----------
     labelled, unlabelled : Samples
-        Over the same token features; a pool that both read, such as that of all clicks, is not copied.
+        Over the same token features; a pool that both read, such as that of all clicks, is not copied. Where only one of them has weights,
+        a row of the other weighs 1, the mean.
     """
     order = np.argsort(np.concatenate([labelled.group, unlabelled.group]), kind="stable")
 
@@ -92,4 +93,9 @@ def join_rows(labelled: Samples, unlabelled: Samples) -> Samples:
         categorical=joined(lambda rows: rows.categorical),
         dense=joined(lambda rows: rows.dense),
         label=joined(lambda rows: rows.label),
+        weight=None if labelled.weight is unlabelled.weight is None else joined(_weights),
     )
+
+
+def _weights(samples: Samples) -> np.ndarray:
+    return np.ones(len(samples), np.float32) if samples.weight is None else samples.weight

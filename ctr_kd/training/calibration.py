@@ -18,7 +18,7 @@ from sklearn.isotonic import IsotonicRegression
 from torch import Tensor, nn
 
 from ctr_kd.config import Calibration
-from ctr_kd.data.samples import Samples
+from ctr_kd.data.samples import Samples, of_mean_one
 from ctr_kd.training.loop import predict
 
 FEWEST_CLICKS = 20  # of each label; fewer say too little of a rate, and the logits stay as they are
@@ -113,21 +113,24 @@ def calibrate(model: nn.Module, validation: Samples, how: Calibration, report: C
             report(f"warning: not calibrated: {len(logit):,} validation rows, {FEWEST_ROWS} are needed")
             return model
         return Calibrated(model, Temperature(fit_class_scale(logit, validation.label.astype(np.int64)), 0.0))
-    calibration, label = None, validation.label
+    scores, label, weight = logit[:, 0], validation.label, validation.weight
+    if weight is not None:
+        counted = weight > 0  # the others are no evidence of anything
+        scores, label, weight = scores[counted], label[counted], of_mean_one(weight[counted])
     clicks = int((label == 1).sum())
     if min(clicks, len(label) - clicks) < FEWEST_CLICKS:
         report(
             f"warning: not calibrated: {clicks:,} of {len(label):,} validation rows are clicks, {FEWEST_CLICKS} of each label are needed"
         )
         return model
-    calibration = (fit_temperature if how == "temperature" else fit_isotonic)(logit[:, 0], label)
+    calibration = (fit_temperature if how == "temperature" else fit_isotonic)(scores, label, weight)
     if calibration is None:
         report("warning: not calibrated: on the validation rows a higher logit is not clicked more")
         return model
     return Calibrated(model, calibration)
 
 
-def fit_temperature(logit: np.ndarray, label: np.ndarray) -> Temperature | None:
+def fit_temperature(logit: np.ndarray, label: np.ndarray, weight: np.ndarray | None = None) -> Temperature | None:
     """Scale and bias of the least log loss, by Newton's method: the loss is convex in both.
 
     Platt 1999 (Probabilistic outputs for support vector machines, section 2); with the bias at 0 it is the temperature scaling of
@@ -137,6 +140,8 @@ def fit_temperature(logit: np.ndarray, label: np.ndarray) -> Temperature | None:
     ----------
     logit : float array (rows,)
     label : array of 0 and 1, shape (rows,)
+    weight : float array (rows,), optional
+        How much each row counts, of mean 1: weights add no evidence, so labels are smoothed as of so many rows.
 
     Returns
     -------
@@ -149,22 +154,23 @@ def fit_temperature(logit: np.ndarray, label: np.ndarray) -> Temperature | None:
     >>> round(float(fitted.scale), 3), abs(round(float(fitted.bias), 3))  # log(3) / 2, nearly
     (0.548, 0.0)
     """
-    clicks = label.sum()
+    count = np.ones(len(label)) if weight is None else weight.astype(np.float64)
+    clicks = label.sum() if weight is None else float(count @ label)
     target = np.where(label == 1, (clicks + 1) / (clicks + 2), 1 / (len(label) - clicks + 2))
     inputs = np.stack([logit.astype(np.float64), np.ones(len(logit))], axis=1)  # (rows, 2)
     parameters = np.array([1.0, 0.0])
 
     def loss(of: np.ndarray) -> float:
         z = inputs @ of
-        return float((np.logaddexp(0, z) - target * z).mean())
+        return float(((np.logaddexp(0, z) - target * z) * count).mean())
 
     for _ in range(NEWTON_STEPS):
         probability = 1 / (1 + np.exp(-(inputs @ parameters)))
-        gradient = inputs.T @ (probability - target) / len(target)
+        gradient = inputs.T @ ((probability - target) * count) / len(target)
         if np.abs(gradient).max() < 1e-9:
             break
-        weight = (probability * (1 - probability))[:, None]
-        curvature = inputs.T @ (inputs * weight) / len(target) + 1e-9 * np.eye(2)
+        steepness = (probability * (1 - probability) * count)[:, None]
+        curvature = inputs.T @ (inputs * steepness) / len(target) + 1e-9 * np.eye(2)
         step, size = np.linalg.solve(curvature, gradient), 1.0
         while loss(parameters - size * step) > loss(parameters) and size > 1e-6:
             size /= 2
@@ -199,7 +205,7 @@ def fit_class_scale(logit: np.ndarray, label: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(-3.0, 5.0), method="bounded").x))
 
 
-def fit_isotonic(logit: np.ndarray, label: np.ndarray) -> MonotoneLines | None:
+def fit_isotonic(logit: np.ndarray, label: np.ndarray, weight: np.ndarray | None = None) -> MonotoneLines | None:
     """An isotonic fit of the click rate, without its steps: lines between the centres of its blocks, in logits.
 
     A step function would tie all rows of a block and cost AUC (Zadrozny and Elkan 2002, doi:10.1145/775047.775151, have it so); lines
@@ -210,6 +216,8 @@ def fit_isotonic(logit: np.ndarray, label: np.ndarray) -> MonotoneLines | None:
     ----------
     logit : float array (rows,)
     label : array of 0 and 1, shape (rows,)
+    weight : float array (rows,), optional
+        How much each row counts, above 0 and of mean 1.
 
     Returns
     -------
@@ -221,10 +229,15 @@ def fit_isotonic(logit: np.ndarray, label: np.ndarray) -> MonotoneLines | None:
     centre = np.array([logit[rows].mean(dtype=np.float64) for rows in bins])
     size = np.array([len(rows) for rows in bins], np.float64)
     rate = np.array([(label[rows].sum() + label.mean()) / (len(rows) + 1) for rows in bins])
+    if weight is not None:
+        centre = np.array([np.average(logit[rows], weights=weight[rows]) for rows in bins])
+        size = np.array([weight[rows].sum(dtype=np.float64) for rows in bins])
+        clicks = np.array([weight[rows] @ label[rows] for rows in bins], np.float64)
+        rate = (clicks + np.average(label, weights=weight)) / (size + 1)
     fitted = IsotonicRegression().fit(np.arange(len(bins)), rate, sample_weight=size).predict(np.arange(len(bins)))
     block = np.unique(fitted, return_inverse=True)[1]
-    weight = np.bincount(block, size)
-    x, p = np.bincount(block, centre * size) / weight, np.bincount(block, fitted * size) / weight
+    of_block = np.bincount(block, size)
+    x, p = np.bincount(block, centre * size) / of_block, np.bincount(block, fitted * size) / of_block
     apart = np.concatenate([[True], np.diff(x.astype(np.float32)) > 0])  # bins of one and the same logit
     x, y = x[apart], np.log(p / (1 - p))[apart]
     return MonotoneLines(x, y) if len(x) > 1 else None

@@ -170,11 +170,11 @@ def train_student(
     if config.training.lazy_ids:
         model.token.step_by_rows()
     trained = nn.ModuleDict({"student": model})  # and what serves training alone
-    label = torch.from_numpy(train.label)
-    model.head.begin_at(base_logits(label, signature.outputs))
+    label, weight_of_row = torch.from_numpy(train.label), None if train.weight is None else torch.from_numpy(train.weight)
+    model.head.begin_at(base_logits(label, signature.outputs, weight_of_row))
     if earlier is not None:
         earlier.put_into(model)
-    base = class_shares(label, signature.outputs)
+    base = class_shares(label, signature.outputs, weight_of_row)
     rows_per_labelled = len(label) / max(int((label >= 0).sum()), 1)
     target = None if teacher is None else torch.from_numpy(teacher)
     hinted = target is not None and config.weights[1] > 0 and config.hints != HintsConfig()
@@ -205,7 +205,8 @@ def train_student(
             inputs, own = to_device(part_of(batch, part), device), labels[part].to(device)
             history = model.encode(inputs.segment_a, inputs.segment_a_length) if hinted else None
             logits = model(*inputs) if history is None else model.score(history, *inputs[2:])
-            value = weight.labels * hard_cross_entropy(logits, own) * labelled_share(labels[part], labels)
+            counts = None if weight_of_row is None else weight_of_row[chosen[part]].to(device)
+            value = weight.labels * hard_cross_entropy(logits, own, counts) * labelled_share(labels[part], labels)
             if target is None or not weight.teacher:
                 return value
             taught = logits_loss(
@@ -216,10 +217,11 @@ def train_student(
                 label=own,
                 request=torch.from_numpy(train.group[chosen[part]]).to(device),
                 base=base.to(device),
+                weight=counts,
             )
             if history is not None and encoder is not None:
                 state = _state(encoder, to_device(part_of(visible, part), device))
-                taught = taught + hints_loss(history, state, inputs.segment_of_row, trained["projection"], config.hints)
+                taught = taught + hints_loss(history, state, inputs.segment_of_row, trained["projection"], config.hints, counts)
             return value + weight.teacher * taught * ((part.stop - part.start) / len(chosen))
 
         return share_of

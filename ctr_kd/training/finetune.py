@@ -48,9 +48,10 @@ def validation_figures(model: torch.nn.Module, samples: Samples) -> dict[str, fl
         ``auc`` or ``accuracy``, ``log_loss``, and ``score``, which is higher for a better checkpoint.
     """
     logits = torch.from_numpy(predict(model, samples))
-    loss = hard_cross_entropy(logits, torch.from_numpy(samples.label)).item()
+    weight = None if samples.weight is None else torch.from_numpy(samples.weight)
+    loss = hard_cross_entropy(logits, torch.from_numpy(samples.label), weight).item()
     if logits.shape[1] == 1:
-        return {"auc": float(auc_score(samples.label, logits[:, 0].numpy())), "log_loss": loss, "score": -loss}
+        return {"auc": float(auc_score(samples.label, logits[:, 0].numpy(), samples.weight)), "log_loss": loss, "score": -loss}
     label = samples.label.astype(np.int64)
     scaled = logits * fit_class_scale(logits.numpy(), label)
     best = hard_cross_entropy(scaled, torch.from_numpy(samples.label)).item()
@@ -99,7 +100,7 @@ def _depth(name: str, layers: int) -> int:
     return layers - 1 - int(parts[2]) if parts[1] == "layers" else layers
 
 
-def rate_offset(logit: np.ndarray, label: np.ndarray) -> float:
+def rate_offset(logit: np.ndarray, label: np.ndarray, weight: np.ndarray | None = None) -> float:
     """What to add to the logits so that their mean probability is the rate of the labels.
 
     Parameters
@@ -107,6 +108,8 @@ def rate_offset(logit: np.ndarray, label: np.ndarray) -> float:
     logit : float array (rows,)
     label : array (rows,)
         0 or 1, both of them.
+    weight : float array (rows,), optional
+        Of each row in both means.
 
     Examples
     --------
@@ -114,10 +117,10 @@ def rate_offset(logit: np.ndarray, label: np.ndarray) -> float:
     -2.0
     """
     low, high = -50.0, 50.0
-    wide, rate = logit.astype(np.float64), float(np.mean(label))
+    wide, rate = logit.astype(np.float64), float(np.average(label, weights=weight))
     for _ in range(60):  # the mean rises with the offset
         middle = (low + high) / 2
-        low, high = (middle, high) if np.mean(1 / (1 + np.exp(-(wide + middle)))) < rate else (low, middle)
+        low, high = (middle, high) if np.average(1 / (1 + np.exp(-(wide + middle))), weights=weight) < rate else (low, middle)
     return (low + high) / 2
 
 
@@ -177,8 +180,8 @@ def finetune(
             token.step_by_rows()
     if negatives is not None:
         train = join_rows(train, replace(negatives, label=np.zeros(len(negatives), np.float32)))
-    label = torch.from_numpy(train.label)
-    model.head.begin_at(base_logits(label, signature.outputs))
+    label, weight = torch.from_numpy(train.label), None if train.weight is None else torch.from_numpy(train.weight)
+    model.head.begin_at(base_logits(label, signature.outputs, weight))
     if earlier is not None:  # what pretraining knows is of this night, unless nothing is taken from it
         earlier.put_into(model, keep=None if config.strategy == "from_scratch" else "pretrained.")
 
@@ -187,7 +190,8 @@ def finetune(
 
         def share_of(part: slice) -> torch.Tensor:
             device = device_of(model)
-            value = hard_cross_entropy(model(*to_device(part_of(batch, part), device)), labels[part].to(device))
+            counts = None if weight is None else weight[chosen[part]].to(device)
+            value = hard_cross_entropy(model(*to_device(part_of(batch, part), device)), labels[part].to(device), counts)
             return value * labelled_share(labels[part], labels)
 
         return share_of
@@ -205,7 +209,7 @@ def finetune(
     if negatives is not None and job.processes.leads:
         logit = predict(model.to(choose_device(config.training)), rows.train)[:, 0]
         with torch.no_grad():
-            model.cpu().head.layers[-1].get_parameter("bias").add_(rate_offset(logit, rows.train.label))
+            model.cpu().head.layers[-1].get_parameter("bias").add_(rate_offset(logit, rows.train.label, rows.train.weight))
     return model, curve
 
 

@@ -78,7 +78,12 @@ def row_context(samples: Samples, signature: Signature) -> np.ndarray:
 
 
 def fit_teacher_weights(
-    logits: Mapping[str, np.ndarray], context: np.ndarray, label: np.ndarray, fixed: Mapping[str, float], steps: int = 200
+    logits: Mapping[str, np.ndarray],
+    context: np.ndarray,
+    label: np.ndarray,
+    fixed: Mapping[str, float],
+    steps: int = 200,
+    row_weight: np.ndarray | None = None,
 ) -> TeacherWeights:
     """Fit the weights to labels by log loss, drawn towards the fixed ones by a normal prior of unit variance.
 
@@ -96,6 +101,8 @@ def fit_teacher_weights(
         Weight of each teacher before anything is learned.
     steps : int
         Most iterations of L-BFGS.
+    row_weight : float array (rows,), optional
+        How much each row counts, of mean 1.
 
     Raises
     ------
@@ -115,6 +122,7 @@ def fit_teacher_weights(
         raise ValueError(f"weights of teachers are learned for clicks, one logit a row; {len(label)} rows have logits of shape {wrong}")
     experts = torch.from_numpy(np.concatenate([logits[name] for name in names], axis=1).astype(np.float64))  # (rows, teachers)
     features, clicked = torch.from_numpy(context), torch.from_numpy(label.astype(np.float64))
+    counts = None if row_weight is None else torch.from_numpy(row_weight.astype(np.float64))
     prior = torch.tensor([fixed[name] for name in names], dtype=torch.float64).log()
     shift = torch.zeros(len(names), dtype=torch.float64, requires_grad=True)
     slope = torch.zeros(context.shape[1], len(names), dtype=torch.float64, requires_grad=True)
@@ -125,7 +133,7 @@ def fit_teacher_weights(
         optimizer.zero_grad()
         combined = (torch.softmax(features @ slope + prior + shift, dim=1) * experts).sum(1)
         penalty = (shift.square().sum() + slope.square().sum()) / (2 * len(clicked))
-        loss = F.binary_cross_entropy_with_logits(scale[0].exp() * combined + scale[1], clicked) + penalty
+        loss = F.binary_cross_entropy_with_logits(scale[0].exp() * combined + scale[1], clicked, counts) + penalty
         loss.backward()
         return loss
 

@@ -48,7 +48,9 @@ class Engine(Protocol):
     def stream(self, query: str, /, **parameters: object) -> Iterator[pa.RecordBatch]:
         """A result in the order of its own ``order by``, in batches of ``sql_template.BATCH`` rows, whose last one may be shorter."""
 
-    def load_events(self, files: Sequence[Path], categorical: Sequence[str], dense: Sequence[str], oracle: bool, as_of: int | None) -> None:
+    def load_events(
+        self, files: Sequence[Path], categorical: Sequence[str], dense: Sequence[str], others: Sequence[str], as_of: int | None
+    ) -> None:
         """View ``events``: the partitions with times as integer microseconds and context columns ``context_0``, ``context_1``, ...
 
         Parameters
@@ -57,8 +59,8 @@ class Engine(Protocol):
             Event partitions of the store.
         categorical, dense : sequence of str
             Context columns to load, in this order.
-        oracle : bool
-            Load ``click_probability`` as well.
+        others : sequence of str
+            Further columns of the store to load as they are, such as ``click_probability``.
         as_of : int, optional
             Microseconds since 1970 UTC; events with a time or an ``ingested_at`` at or after it are left out.
         """

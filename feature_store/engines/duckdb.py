@@ -121,7 +121,9 @@ class EmbeddedEngine:
         with self._room():
             yield from self._connection.sql(render_sql(query, parameters)).to_arrow_reader(BATCH)
 
-    def load_events(self, files: Sequence[Path], categorical: Sequence[str], dense: Sequence[str], oracle: bool, as_of: int | None) -> None:
+    def load_events(
+        self, files: Sequence[Path], categorical: Sequence[str], dense: Sequence[str], others: Sequence[str], as_of: int | None
+    ) -> None:
         """View ``events``; see :meth:`feature_store.engines.Engine.load_events`."""
         source = parquet_source(files, united=True)
         cut = "" if as_of is None else f"where epoch_us(timestamp) < {as_of} and epoch_us(ingested_at) < {as_of}"
@@ -133,7 +135,7 @@ class EmbeddedEngine:
                 self._run(f"create type context_{n}_values as enum ({values})")
                 columns[n] = f"cast({quoted(name)} as context_{n}_values) as context_{n}"
         columns += [f"cast({quoted(name)} as float) as context_{n}" for n, name in enumerate(dense, start=len(categorical))]
-        columns += ["click_probability"] if oracle else []
+        columns += others
         self.view(
             "events",
             """select user_id, item_id, epoch_us(timestamp) as timestamp, greatest(epoch_us(timestamp), epoch_us(ingested_at)) as known_at,

@@ -188,7 +188,9 @@ class SparkEngine:
         if len(rest):
             yield rest
 
-    def load_events(self, files: Sequence[Path], categorical: Sequence[str], dense: Sequence[str], oracle: bool, as_of: int | None) -> None:
+    def load_events(
+        self, files: Sequence[Path], categorical: Sequence[str], dense: Sequence[str], others: Sequence[str], as_of: int | None
+    ) -> None:
         """View ``events``; see :meth:`feature_store.engines.Engine.load_events`."""
         self._view_files("event_files", files, _spark_schema(files))
         for n, name in enumerate(categorical):
@@ -199,7 +201,7 @@ class SparkEngine:
         cut = "" if as_of is None else f"where unix_micros(timestamp) < {as_of} and unix_micros(ingested_at) < {as_of}"
         columns = [f"{_quoted(name)} as context_{n}" for n, name in enumerate(categorical)]
         columns += [f"cast({_quoted(name)} as float) as context_{n}" for n, name in enumerate(dense, start=len(categorical))]
-        columns += ["click_probability"] if oracle else []
+        columns += others
         self.view(
             "events",
             """select user_id, item_id, unix_micros(timestamp) as timestamp,

@@ -27,11 +27,14 @@ class Labelled(NamedTuple):
     score : float64 array (rows,)
     user : int64 array (rows,)
         Codes of the users.
+    weight : float64 array (rows,), optional
+        How much each row counts; None where all count alike.
     """
 
     label: np.ndarray
     score: np.ndarray
     user: np.ndarray
+    weight: np.ndarray | None = None
 
 
 def labels_of(
@@ -68,7 +71,7 @@ def labels_of(
     dates = [date for date in store.dates(until) if date >= first.date().isoformat()]
     if not dates:
         return Labelled(np.zeros(0, np.int8), np.zeros(0), np.zeros(0, np.int64))
-    shown = store.log_contract.has_impressions
+    shown, weighted = store.log_contract.has_impressions, store.log_contract.weighted
     if horizon is None:
         when = "e.timestamp = s.timestamp" + (" and e.request_id is not distinct from s.request_id" if shown else "")
     else:
@@ -76,9 +79,12 @@ def labels_of(
     with scratch_engine(engine_config) as engine:
         files = [store.root / "events" / f"date={date}" / "events.parquet" for date in dates]
         store.verify_files(files)
-        engine.load_events(files, (), (), False, None if as_of is None else microseconds(as_of))
+        engine.load_events(files, (), (), ("row_weight",) if weighted else (), None if as_of is None else microseconds(as_of))
         engine.load_scores("scored", scores)
-        found = engine.fetch("rows/labels_shown.sql" if shown else "rows/labels_clicks.sql", by=["row"], when=when)
+        clicked = "e.clicked = 1" if shown else "e.item_id = s.item_id"
+        weight = f", coalesce(max(case when {clicked} then e.row_weight end), max(e.row_weight)) as weight" if weighted else ""
+        found = engine.fetch("rows/labels_shown.sql" if shown else "rows/labels_clicks.sql", by=["row"], when=when, weight=weight)
     user = found["user_id"].combine_chunks().dictionary_encode()
     codes = (user.combine_chunks() if isinstance(user, pa.ChunkedArray) else user).indices
-    return Labelled(found["label"].to_numpy().astype(np.int8), found["score"].to_numpy(), codes.to_numpy().astype(np.int64))
+    label, score = found["label"].to_numpy().astype(np.int8), found["score"].to_numpy()
+    return Labelled(label, score, codes.to_numpy().astype(np.int64), found["weight"].to_numpy() if weighted else None)

@@ -76,6 +76,8 @@ class Log:
         Those of the attributes that hold several values; see :mod:`feature_store.tables.multi_values`.
     item_vectors, user_vectors : tuple of str
         Columns that hold a vector each row, which no engine reads; see :mod:`feature_store.tables.vectors`.
+    weighted : bool
+        The log says how much each row counts, in the column ``row_weight``.
     """
 
     has_impressions: bool
@@ -89,6 +91,7 @@ class Log:
     user_multi: tuple[str, ...] = ()
     item_vectors: tuple[str, ...] = ()
     user_vectors: tuple[str, ...] = ()
+    weighted: bool = False
 
     @property
     def context(self) -> dict[str, str]:
@@ -103,7 +106,16 @@ class Log:
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of an event besides those that every log has."""
-        return (*self.context, "click_probability") if self.oracle else tuple(self.context)
+        return (*self.context, *self.others)
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Those of them that no model reads."""
+        return (*(("click_probability",) if self.oracle else ()), *(("row_weight",) if self.weighted else ()))
+
+    def as_asked(self) -> Log:
+        """The log as of moments at which nothing was shown: nobody knows the probability of a click there, nor what it would weigh."""
+        return replace(self, oracle=False, weighted=False)
 
     @property
     def categorical_facts(self) -> list[str]:
@@ -149,8 +161,13 @@ def _load_log_table(engine: Engine, log: Log) -> None:
             events = "paired_events"
             engine.table("pair_rows", "log/pair_rows.sql", order="".join(f", e.{name} nulls last" for name in log.columns))
             of_pairs = "".join(
-                f", case when s.place is null or e.known_at < s.known_at then e.{name} else s.{name} end" for name in log.columns
+                f", case when s.place is null or e.known_at < s.known_at then e.{name} else s.{name} end"
+                for name in log.columns
+                if name != "row_weight"
             )
+            of_pairs += (
+                ", coalesce(e.row_weight, s.row_weight)" if log.weighted else ""
+            )  # it is a click, and counts as the click's row says
             engine.view(events, "log/paired_events.sql", columns=columns, paired_columns=of_pairs)
     shown_at = ", e.shown_at" if events == "paired_events" else ""
     engine.table("log", "log/log.sql", events=events, columns=shown_at + columns)
@@ -191,6 +208,7 @@ def offered(contract: LogContract) -> Log:
         user_multi=tuple(contract.user_multi),
         item_vectors=tuple(contract.item_vectors),
         user_vectors=tuple(contract.user_vectors),
+        weighted=contract.weighted,
     )
 
 
@@ -230,7 +248,7 @@ def load_log(
     as_of : datetime, optional
         Events with a time or an ``ingested_at`` at or after it are left out; None keeps all.
     context : collection of str, optional
-        The context columns to load; None loads all, and the click probability where there is one.
+        The context columns to load; None loads all, and what else is known of rows, such as their weight.
     until : datetime, optional
         Partitions of later dates are not read. Unlike ``as_of`` it keeps rows of earlier dates that became known later.
     since : datetime, optional
@@ -244,14 +262,14 @@ def load_log(
     log = offered(store.log_contract)
     if context is not None:
         categorical, dense = (tuple(name for name in names if name in context) for names in (log.categorical, log.dense))
-        log = replace(log, categorical=categorical, dense=dense, oracle=False)
+        log = replace(log, categorical=categorical, dense=dense).as_asked()
     before = None if as_of is None else as_of - timedelta(microseconds=1)  # at midnight the date that begins then is not read
     files = store.event_files(min((time for time in (before, until) if time is not None), default=None), since)
     files = files or store.event_files()[:1]  # one gives the types, even if none of its rows is old enough
     if not files:
         raise NotIngested(f"{store.root}: holds no event")
     store.verify_files([*files, *(file for file in (store.items_file(), store.users_file()) if file is not None)])
-    engine.load_events(files, log.categorical, log.dense, log.oracle, None if as_of is None else microseconds(as_of))
+    engine.load_events(files, log.categorical, log.dense, log.others, None if as_of is None else microseconds(as_of))
     engine.load_entities("described_items", "item_id", store.items_file(), log.item_attributes)
     engine.load_entities("described_users", "user_id", store.users_file(), log.user_attributes)
     engine.table("items", "log/items.sql", attributes="".join(f", d.attribute_{n}" for n in range(len(log.item_attributes))))

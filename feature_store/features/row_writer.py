@@ -51,6 +51,7 @@ class RowWriter:
         self.engine, self.log, self.split, self.path = engine, log, split, path
         self.known_item, self.first_row, self.shown = known_item, first_row, shown
         self.rows, self.positives, self.requests = (dict.fromkeys(SPLITS, 0) for _ in range(3))
+        self.weight_of_clicks, self.weight_of_others = (dict.fromkeys(SPLITS, 0.0) for _ in range(2))
         self.unseen = 0
         self.support = Support()
         self.written = 0
@@ -105,6 +106,9 @@ class RowWriter:
             columns[name] = statistics[inside].cast(pa.string())
         if self.log.oracle:
             columns["click_probability"] = sources["click_probability"]
+        weight = sources["row_weight"].to_numpy() if self.log.weighted else None
+        if weight is not None:
+            columns["row_weight"] = sources["row_weight"]
         self._append(pa.table(columns))
         self.written += len(label)
         new = np.flatnonzero(np.diff(request, prepend=-1))
@@ -113,12 +117,16 @@ class RowWriter:
             self.rows[name] += int(here.sum())
             self.positives[name] += int((label[here] == 1).sum())
             self.requests[name] += int(here[new].sum())
+            if weight is not None:
+                self.weight_of_clicks[name] += float(weight[here & (label == 1)].sum())
+                self.weight_of_others[name] += float(weight[here & (label != 1)].sum())
         self.unseen += int((~self.known_item[item[split == SPLITS.index("test")]]).sum())
         if timelines.pool_window:
             self.support.add(label == 1, statistics["pool_count"].to_numpy())
 
     def _sources(self, rows: pa.Table) -> pa.Table:
-        """The context columns of the log's row that each row comes from."""
+        """What else the log's row says that each row comes from: context, weight. Of a sampled candidate that is its click, so a click is
+        compared with as much as it weighs itself."""
         if not self.log.columns:
             return pa.table({})
         number = self.log.number

@@ -105,6 +105,8 @@ class ClickSummary(JsonFile):
         Categorical columns that rows looked up in dated tables of items and users.
     item_vectors, user_vectors : dict of str to int
         Columns of vectors, and how wide they are.
+    weighted : bool
+        Rows have a column ``row_weight``: how much each counts in losses, metrics and calibration.
     """
 
     FILE: ClassVar[str] = "summary.json"
@@ -131,6 +133,7 @@ class ClickSummary(JsonFile):
     categorical_facts: list[str] = Field(default_factory=list)
     item_vectors: dict[str, int] = Field(default_factory=dict)
     user_vectors: dict[str, int] = Field(default_factory=dict)
+    weighted: bool = False
     made_with: Annotated[StatisticsConfig, PlainSerializer(lambda config: config.model_dump(mode="json"))] | None = None
 
     def assembly(self, config: AssemblyConfig) -> AssemblyConfig:

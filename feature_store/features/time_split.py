@@ -152,3 +152,13 @@ def check_split(split: Split, rows: dict[str, int], positives: dict[str, int]) -
                 f"{split.describe(name)} has nothing but clicks in its {rows[name]} rows; widen it or check the column of clicks "
                 "(a log that never says what was not clicked has none: leave source.events.clicked out)"
             )
+
+
+def check_weights(split: Split, of_clicks: dict[str, float], of_others: dict[str, float]) -> None:
+    """Raise DataError, naming the split and its bounds, when all of its clicks, or all of its other rows, weigh nothing."""
+    for name in SPLITS:
+        if not of_clicks[name] or not of_others[name]:
+            what = "rows" if of_clicks[name] == of_others[name] else "clicks" if not of_clicks[name] else "rows without a click"
+            raise DataError(
+                f"{split.describe(name)}: all {what} weigh 0, which teaches nothing; correct the column of source.events.weight"
+            )

@@ -9,7 +9,7 @@ and a row with it would tell of the future. Histories and statistics are those o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -142,8 +142,9 @@ def write_unmet_rows(
             )
         vocabulary = load_json(assembly / "vocabulary.json")
         known = item_in_vocabulary(engine, vocabulary["item"])
-        shown = replace(log, oracle=False)  # the probability of what was not shown is unknown
-        with RowWriter(engine, shown, output, split=split, known_item=known, first_row=sum(summary.rows.values()), shown=False) as writer:
+        with RowWriter(
+            engine, log.as_asked(), output, split=split, known_item=known, first_row=sum(summary.rows.values()), shown=False
+        ) as writer:
             for _ in maker.chunks(first, last):
                 writer.write(maker.timelines)
         writer.support.check()

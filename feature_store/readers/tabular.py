@@ -83,6 +83,7 @@ class TabularReader:
             user_facts=users.facts,
             item_vectors=[] if self._items is None else _item_vectors(self._items),
             user_vectors=[] if self._users is None else self._users.vector,
+            weighted=bool(self._events.weights),
         )
 
     def kinds(self) -> dict[Path, Kind]:
@@ -120,7 +121,7 @@ class TabularReader:
             return _columns(block)
         optional = {"clicked": events.clicked, "request_id": events.request, "ingested_at": events.ingested}
         columns = {"user_id": events.user, "item_id": events.item, "timestamp": events.time}
-        columns |= {name: raw for name, raw in optional.items() if raw is not None}
+        columns |= {name: raw for name, raw in optional.items() if raw is not None} | events.weights
         return columns | {name: name for name in [*self._context.categorical, *self._context.dense]}
 
 
@@ -140,7 +141,7 @@ class _Entity(NamedTuple):
         return cls([] if dated else [*block.categorical, *block.multi], block.multi, facts if dated or block.dense else None)
 
 
-_NEWER = ("dense", "time", "multi", "vector")  # keys, which say nothing where they are empty
+_NEWER = ("dense", "time", "multi", "vector", "weight", "negative_sampling_rate")  # keys, which say nothing where they are empty
 
 
 def _settings(block: EventColumns | EntityColumns) -> dict[str, Any]:

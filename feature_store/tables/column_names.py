@@ -43,14 +43,15 @@ def check_names(contract: LogContract) -> None:
         "vectors of items": contract.item_vectors,
         "vectors of users": contract.user_vectors,
     }
+    reserved = RESERVED | ({"row_weight": "a column of the store"} if contract.weighted else {})
     seen: dict[str, tuple[str, str]] = {}
     for group, names in groups.items():
         for name in names:
             lower, repair = name.lower(), "rename it in the log and in `source`"
             if not name or "\0" in name:
                 raise DataError(f"{group}: {name!r} is no name of a column; {repair}")
-            if lower in RESERVED:
-                what = RESERVED[lower] if name == lower else f"{lower!r}, {RESERVED[lower]}: case makes no difference"
+            if lower in reserved:
+                what = reserved[lower] if name == lower else f"{lower!r}, {reserved[lower]}: case makes no difference"
                 raise DataError(f"{group}: the name of column {name!r} is taken ({what}); {repair}")
             if lower in seen:
                 other, where = seen[lower]

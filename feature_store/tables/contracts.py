@@ -20,11 +20,13 @@ from pydantic import Field
 from feature_store.config import SourceConfig
 from feature_store.tables.casting import (
     EARLIEST,
+    LARGEST,
     MICROSECOND,
     as_array,
     is_text,
     mask_of,
     none_bad,
+    number_values,
     to_categories,
     to_clicked,
     to_ids,
@@ -83,9 +85,10 @@ class RawBatch(NamedTuple):
     table : pa.Table
         Events need ``user_id``, ``item_id``, ``timestamp``; optional are ``clicked`` (absent: every row is a click),
         ``request_id``, ``ingested_at`` (absent or null: the event time), ``time_known`` (bool, absent: true), the context
-        columns and ``click_probability`` (only with ``oracle``). Items need ``item_id``, users ``user_id``; attributes and
-        ``title`` are optional. Texts have ``text`` and, where the file has them, ``text_b`` and ``label``. Values may be of any Arrow
-        type, text and bytes included. Further columns are ignored.
+        columns, ``click_probability`` (only with ``oracle``) and, only with ``weighted``, ``row_weight`` or
+        ``negative_sampling_rate`` or both. Items need ``item_id``, users ``user_id``; attributes and ``title`` are optional.
+        Texts have ``text`` and, where the file has them, ``text_b`` and ``label``. Values may be of any Arrow type, text and
+        bytes included. Further columns are ignored.
     lines : np.ndarray, shape (rows,)
         1-based line (text) or row (Parquet, simulated) of each row of the table.
     rejected : list of Rejected
@@ -155,6 +158,8 @@ class LogContract(JsonModel):
         Those of the attributes whose rows hold several values; see :mod:`feature_store.tables.multi_values`.
     item_vectors, user_vectors : list of str
         Columns that hold a vector each row; see :mod:`feature_store.tables.vectors`.
+    weighted : bool
+        Rows have a column ``row_weight``: how much each counts in losses, metrics and calibration.
     """
 
     has_impressions: bool
@@ -168,6 +173,7 @@ class LogContract(JsonModel):
     user_multi: list[str] = Field(default_factory=list)
     item_vectors: list[str] = Field(default_factory=list)
     user_vectors: list[str] = Field(default_factory=list)
+    weighted: bool = False
 
     def vectors(self, kind: Kind) -> list[str]:
         """Those of a table."""
@@ -199,6 +205,7 @@ def log_contract(
     user_multi: Sequence[str] = (),
     item_vectors: Sequence[str] = (),
     user_vectors: Sequence[str] = (),
+    weighted: bool = False,
     oracle: bool = False,
 ) -> LogContract:
     """The part of ``_contract.json`` that a reader knows; ingestion adds the types of the ids.
@@ -208,8 +215,8 @@ def log_contract(
     >>> log_contract(has_impressions=False, categorical=["device"]).context
     ContextNames(categorical=['device'], dense=[])
     """
-    rarer = {"item_facts": item_facts, "user_facts": user_facts, "item_multi": list(item_multi) or None}
-    rarer |= {"user_multi": list(user_multi) or None}
+    rarer: dict[str, Any] = {"item_facts": item_facts, "user_facts": user_facts, "item_multi": list(item_multi) or None}
+    rarer |= {"user_multi": list(user_multi) or None, "weighted": weighted or None}
     rarer |= {"item_vectors": list(item_vectors) or None, "user_vectors": list(user_vectors) or None}
     return LogContract(
         **{name: found for name, found in rarer.items() if found is not None},  # a log without any says nothing of them
@@ -251,6 +258,7 @@ def schema(kind: Kind, contract: LogContract, ids: Mapping[str, pa.DataType]) ->
         fields += [(name, pa.string()) for name in contract.context.categorical]
         fields += [(name, pa.float64()) for name in contract.context.dense]
         fields += [("click_probability", pa.float64())] if contract.oracle else []
+        fields += [("row_weight", pa.float64())] if contract.weighted else []
     else:
         key, attributes = ("item_id", contract.item_attributes) if kind == "items" else ("user_id", contract.user_attributes)
         facts = contract.facts(kind)
@@ -340,6 +348,7 @@ class ContractCheck:
         known = columns.raw("time_known").fill_null(True) if "time_known" in columns else pa.repeat(pa.scalar(True), rows)
         table["time_known"] = known
         dense = self._contract.context.dense + (["click_probability"] if self._contract.oracle else [])
+        table |= {"row_weight": columns.weights(clicked)} if self._contract.weighted else {}
         return table | self._categories(columns, self._contract.context.categorical) | {name: columns.numbers(name) for name in dense}
 
     def _entities(self, columns: _Columns, batch: RawBatch) -> dict[str, pa.Array]:
@@ -454,6 +463,32 @@ class _Columns:
         values, bad = self.cast(name, to_vectors)
         self.reject(bad, f"{name} has a number that is missing or not finite, or more than {WIDEST:,} of them")
         return values
+
+    def weights(self, clicked: np.ndarray) -> pa.Array:
+        """How much each row counts: its weight, and without a click so many times as often as the log kept such rows.
+
+        Weighed by the inverse of the share that was kept, sums over the kept rows are those of the full stream in the mean (Horvitz and
+        Thompson 1952, doi:10.1080/01621459.1952.10483446). So models learn the full stream's rates, and need no correction by a rate that
+        nobody knows of a row that is to be scored.
+        """
+        weight = np.ones(len(self.bad))
+        if "row_weight" in self or "negative_sampling_rate" not in self:
+            weight = self._known_numbers("row_weight")
+            self.reject(weight < 0, "row_weight is negative")
+        if "negative_sampling_rate" in self:
+            rate = self._known_numbers("negative_sampling_rate")
+            self.reject((rate <= 0) | (rate > 1), "negative_sampling_rate is not above 0 and at most 1")
+            with np.errstate(over="ignore"):
+                weight = weight / np.where((clicked == 0) & (rate > 0), rate, 1.0)
+            self.reject(weight > LARGEST, "negative_sampling_rate is too small")
+        return pa.array(weight)
+
+    def _known_numbers(self, name: str) -> np.ndarray:
+        """Numbers, float64 (rows,); a row without one would count as nobody knows what, and is set apart."""
+        values, bad = self.cast(name, number_values)
+        self.reject(bad, f"{name} is no number")
+        self.reject(np.isnan(values), f"{name} is null")
+        return np.asarray(values, np.float64)
 
     def rejected(self) -> list[Rejected]:
         places = np.flatnonzero(self.bad)

@@ -129,8 +129,10 @@ class RunConfig(Config):
             yield "tokens has no effect on a click log; remove it, or set source.reader: text"
         if self.statistics.auto and self._columns_of_few_values() == []:
             yield "statistics.auto needs columns to cross items and users with: name source.context, items or users, or remove it"
-        if self.statistics.listwise_context and self.source.negative_sampling_rate is not None:
-            thinned = "source.negative_sampling_rate says that some are not in the log"
+        events = self.source.events
+        by_row = events is not None and events.negative_sampling_rate is not None
+        if self.statistics.listwise_context and (by_row or self.source.negative_sampling_rate is not None):
+            thinned = f"source.{'events.' if by_row else ''}negative_sampling_rate says that some are not in the log"
             yield f"statistics.listwise_context compares all candidates of a request, and {thinned}: remove one of them"
         if self.split is None:
             yield "split is missing; it is required (training, validation and test window), for all readers but text"

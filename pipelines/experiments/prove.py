@@ -91,7 +91,7 @@ def compare_students(context: StageContext, taught: Sequence[Taught]) -> None:
     seeds, trained = student_seeds(config), taught[0].students
     beside, costs_beside = _beside(context, taught, test)
     measured = _measured(config, taught, test, rows, bootstrap)
-    measured |= {name: measure_seeds(rows.label, scores, bootstrap, rows.weight) for name, scores in beside.items()}
+    measured |= {name: measure_seeds(rows.label, scores, bootstrap, rows.weight, rows.row_weight) for name, scores in beside.items()}
     means = {name: seed_means(one, settings.seed) for name, one in measured.items()}
     models = {name: {metric: mean.to_json() for metric, mean in one.items()} for name, one in means.items()}
     main = quality({"models": models})
@@ -161,7 +161,7 @@ def _measured(
 
     def on(files: Sequence[Sequence[Path]]) -> dict[str, Seeded]:
         scores = [[stored_probabilities(file, test.negative_sampling_rate) for file in of_teacher] for of_teacher in files]
-        return measure_seeds(rows.label, scores, bootstrap, rows.weight)
+        return measure_seeds(rows.label, scores, bootstrap, rows.weight, rows.row_weight)
 
     seeds = student_seeds(config)
     measured = {"teacher": on([[one.teacher / "predictions_test.parquet"] for one in taught])}

@@ -133,7 +133,7 @@ def measure_students(context: StageContext, trained: Mapping[str, Path], points:
 
     def measured(file: Path) -> dict[str, Any]:
         score = stored_probabilities(file, test.negative_sampling_rate)
-        means = seed_means(measure_seeds(labelled.label, [[score]], bootstrap, labelled.weight), settings.seed)
+        means = seed_means(measure_seeds(labelled.label, [[score]], bootstrap, labelled.weight, labelled.row_weight), settings.seed)
         return {metric: mean.to_json() for metric, mean in means.items()}
 
     students: list[dict[str, Any]] = []

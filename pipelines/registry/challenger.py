@@ -81,7 +81,11 @@ def compare_with_champion(
     label, user = part["label"].to_numpy(), part["user"].to_numpy() if "user" in part.column_names else None
     evaluation = evaluate_models(
         EvaluationRows(
-            label, user, slices={name: mask for name, (*_, mask) in masks.items()}, negative_sampling_rate=test.negative_sampling_rate
+            label,
+            user,
+            slices={name: mask for name, (*_, mask) in masks.items()},
+            negative_sampling_rate=test.negative_sampling_rate,
+            row_weight=test.weight(part),
         ),
         scores,
         replicates=bounds.bootstrap,

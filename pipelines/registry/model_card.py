@@ -151,6 +151,8 @@ def limits(metrics: Metrics, negative_sampling_rate: float | None) -> list[str]:
             f"Negatives were down-sampled at {negative_sampling_rate:g}; scores are corrected for it, and rates and log loss are of the "
             "full stream."
         )
+    if data.weighted:
+        found.append("Rows count by the weights of the log, or by the rates at which it was thinned, in training and in all figures.")
     lead = metrics.comparisons.get(f"{metrics.shipped}-boosted_trees", {}).get("auc", {})
     if lead.get("low") is not None and lead["low"] <= 0:
         found.append(

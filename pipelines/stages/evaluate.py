@@ -83,11 +83,12 @@ def measure_models(context: StageContext) -> None:
         freshness=figures_by_refresh(context, test, shipping.shipped) if isinstance(test, ClickRows) else None,
     )
     metrics = metrics.model_copy(update={"verdict": verdict(metrics.to_json()).sentence})
-    plots = click_curves(rows.label, scores, negative_sampling_rate=rate).to_json()
+    curves = partial(click_curves, rows.label, negative_sampling_rate=rate, row_weight=rows.row_weight)
+    plots = curves(scores).to_json()
     confused = confusions(rows, scores)
     plots |= confused.to_json() if confused else {}
     plots |= {
-        "uncalibrated": click_curves(rows.label, uncalibrated, negative_sampling_rate=rate).to_json()["reliability"],
+        "uncalibrated": curves(uncalibrated).to_json()["reliability"],
         "learning": curves_of_trainings(context, bert, students),
     }
     write_report(context.output, metrics, plots)
@@ -131,8 +132,11 @@ def calibration_figures(rows: EvaluationRows, score: NDArray) -> ModelMetrics:
     measures: dict[str, Callable[[], float]]
     label = rows.label
     if score.ndim == 1:
-        names = ("log_loss", "calibration_error", "calibration_ratio")
-        measures = {name: partial(getattr(probability, name), label, score, weight=rows.weight) for name in names}
+        measures = {
+            "log_loss": partial(probability.log_loss, label, score, rows.weight),
+            "calibration_error": partial(probability.calibration_error, label, score, weight=rows.weight, size=rows.row_weight),
+            "calibration_ratio": partial(probability.calibration_ratio, label, score, rows.weight),
+        }
     else:
         right, sure = score.argmax(axis=1) == label, score.max(axis=1).clip(0, 1)
         measures = {

@@ -79,6 +79,9 @@ def ingest_new_rows(run: RunContext) -> None:
     resources = {name for view in views for name in (view.vocabulary, view.vectors) if name}
     named = sorted(resources | ({checkpoint} if checkpoint else set()))
     read = source.model_dump(mode="json", exclude={"negative_sampling_rate"})  # which changes no row of the store
+    if source.events is not None and not source.events.weights:
+        for newer in ("weight", "negative_sampling_rate"):  # a store of an earlier release is that of a log without weights
+            read["events"].pop(newer)
     settings = digest_of([read, named] if named else read)
     needs_files = source.reader != "simulated"
     is_known = known is not None and known.source == settings and _whole(run.store)

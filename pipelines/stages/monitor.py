@@ -101,7 +101,8 @@ def measure(context: StageContext, day: date) -> dict[str, Any]:
     if labelled is None or not len(labelled.label):
         reason = "its clicks are still to come" if labelled is None else "nothing of it was shown or clicked as far as is known"
         return facts | {"state": "waiting", "reason": reason}
-    rows = EvaluationRows(labelled.label, labelled.user, negative_sampling_rate=config.source.negative_sampling_rate)
+    rate = config.source.negative_sampling_rate
+    rows = EvaluationRows(labelled.label, labelled.user, negative_sampling_rate=rate, row_weight=labelled.weight)
     settings = config.evaluate
     evaluation = evaluate_models(rows, {"live": labelled.score}, replicates=settings.bootstrap, seed=settings.seed, pairs=())
     live = evaluation.models["live"]

@@ -42,6 +42,9 @@ class Rows(Protocol):
     def read(self, split: str) -> pa.Table:
         """Rows of a split as the assembly has them."""
 
+    def weight(self, rows: pa.Table) -> NDArray | None:
+        """How much each of some rows of :meth:`read` counts; None where all count alike."""
+
     def raw(self, rows: pa.Table) -> pa.Table:
         """Rows of :meth:`read`, in their order, as a caller sends them."""
 

@@ -29,7 +29,7 @@ def popularity(context: StageContext, rows: ClickRows) -> Measured | None:
     counts = click_counts(context.config.statistics)
     if not {counts[0], counts[-1]} <= {*rows.summary.statistics, *rows.summary.context.dense}:
         return None  # a categorical column of the log is called so
-    fitted = Popularity.fit(train, train["label"].to_numpy(), (counts[0], counts[-1]))
+    fitted = Popularity.fit(train, train["label"].to_numpy(), (counts[0], counts[-1]), rows.weight(train))
     return fitted.predict(test), {"rows_per_second": rate_of(fitted.predict, test)}
 
 

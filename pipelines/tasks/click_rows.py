@@ -60,6 +60,10 @@ class ClickRows:
         """One column of numbers of the rows of a split, read by itself, shape (rows,); null is NaN."""
         return read_parquet(self._assembly / "rows.parquet", columns=[name], filters=[("split", "=", split)])[name].to_numpy()
 
+    def weight(self, rows: pa.Table) -> np.ndarray | None:
+        """How much each of some rows of :meth:`read` counts, shape (rows,); None where all count alike."""
+        return rows["row_weight"].to_numpy() if self.summary.weighted else None
+
     def in_vocabulary(self, rows: pa.Table) -> np.ndarray:
         """Whether each row's candidate has an embedding of its own, shape (rows,)."""
         vocabulary = load_json(self._assembly / "vocabulary.json")
@@ -185,7 +189,9 @@ class ClickRows:
             cutoff=microseconds(self.summary.split.train_until),
         )
         label, user, request = (rows[name].to_numpy() for name in ("label", "user", "request"))
-        return EvaluationRows(label, user, request, slices, negative_sampling_rate=self.negative_sampling_rate)
+        return EvaluationRows(
+            label, user, request, slices, negative_sampling_rate=self.negative_sampling_rate, row_weight=self.weight(rows)
+        )
 
     def parts(self, rows: pa.Table, column: str) -> dict[str, np.ndarray]:
         """Which rows have each value of an attribute or a context column with few values, or are in each of the usual slices of a group.

@@ -106,7 +106,7 @@ def try_statistics(context: StageContext, proposal: Proposal, folder: Path) -> l
 
     def gains(declared: Sequence[DeclaredConfig]) -> list[Difference]:
         groups = {str(n): [name for name in names(one) if name in rows.numeric] for n, one in enumerate(declared)}
-        return list(column_importance(trees.predict, described, label, user, groups, seed=seed).values())
+        return list(column_importance(trees.predict, described, label, user, groups, weight=rows.weight(judged), seed=seed).values())
 
     by_key = dict(zip(proposal.declared, gains(proposal.declared), strict=True))
     telling = {declared: gain for declared, gain in by_key.items() if gain.low > 0}

@@ -102,6 +102,8 @@ def fit_boosted_trees(rows: ClickRows, train: pa.Table, validation: pa.Table, se
         validation["label"].to_numpy(),
         numeric=rows.numeric,
         categorical=rows.categorical,
+        weight=rows.weight(train),
+        validation_weight=rows.weight(validation),
         seed=seed,
         report=report,
     )

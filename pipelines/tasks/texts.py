@@ -48,6 +48,9 @@ class TextRows:
         """Rows of a split: ``row_id``, ``text``, ``text_b``, ``label`` (class index) and ``leaked``."""
         return read_parquet(self._assembly / TEXTS, filters=[("split", "=", split)])
 
+    def weight(self, rows: pa.Table) -> None:
+        """Texts count all alike."""
+
     def raw(self, rows: pa.Table) -> pa.Table:
         """Column ``text``, and ``text_b`` where rows are pairs."""
         return rows.select(["text", "text_b"] if self.is_pair else ["text"])

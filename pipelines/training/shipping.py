@@ -56,7 +56,13 @@ def validation_difference(
         return metric, MetricValue(reason=obstacle)
     try:
         student, alone = (
-            measure_seeds(validation.label, [[stored_probabilities(distill / f"predictions_{name}_validation.parquet")]], bootstrap)
+            measure_seeds(
+                validation.label,
+                [[stored_probabilities(distill / f"predictions_{name}_validation.parquet")]],
+                bootstrap,
+                validation.row_weight,
+                validation.row_weight,
+            )
             for name in (STUDENT, ALONE)
         )
         found = seed_differences(student, alone, settings.seed)[metric]

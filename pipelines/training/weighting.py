@@ -114,7 +114,7 @@ def learn_weights(
             trees = fit_boosted_trees(log, fold.older, validation, context.config.seed, context.report)
             logits[name] = trees.logits(log.described(fold.newer))
     signature = assembly.signature()
-    learned = fit_teacher_weights(logits, row_context(newer, signature), newer.label, settings.teachers)
+    learned = fit_teacher_weights(logits, row_context(newer, signature), newer.label, settings.teachers, row_weight=newer.weight)
     return _decide(context, learned, samples["validation"], teachers, rows=len(newer))
 
 
@@ -153,7 +153,10 @@ def _decide(
     figures = {}
     for name, weights in (("fixed", fixed), ("learned", by_row)):
         combined = combine_logits(said, weights)
-        figures[name] = FitFacts(auc=float(auc_score(label, combined[:, 0])), log_loss=float(log_loss(label, probabilities(combined))))
+        figures[name] = FitFacts(
+            auc=float(auc_score(label, combined[:, 0], validation.weight)),
+            log_loss=float(log_loss(label, probabilities(combined), validation.weight)),
+        )
     used = min(figures, key=lambda name: figures[name].log_loss)
     spread = {
         name: WeightFacts(fixed=fixed[name], mean=float(one.mean()), low=float(np.quantile(one, 0.05)), high=float(np.quantile(one, 0.95)))

@@ -40,6 +40,7 @@ class Event:
     request: int | None = None
     time_known: bool = True
     device: str | None = None
+    weight: float = 1.0
 
     @property
     def time(self) -> int:
@@ -98,8 +99,9 @@ def write_store(
     dense: Sequence[str] = (),
     item_facts: EntityFacts | None = None,
     user_facts: EntityFacts | None = None,
+    weighted: bool = False,
 ) -> Store:
-    """Event partitions as an ingestion leaves them, with the categorical context ``device``."""
+    """Event partitions as an ingestion leaves them, with the categorical context ``device`` and, where asked, weights."""
     ids_type = pa.int64() if ids is int else pa.string()
     stamp = pa.timestamp("us", "UTC")
     days: dict[str, list[Event]] = {}
@@ -118,6 +120,7 @@ def write_store(
             "time_known": pa.array([e.time_known for e in rows], pa.bool_()),
             "device": pa.array([e.device for e in rows], pa.string()),
             **{name: pa.array([float(e.minute) for e in rows], pa.float64()) for name in dense},
+            **({"row_weight": pa.array([e.weight for e in rows], pa.float64())} if weighted else {}),
         }
         pq.write_table(pa.table(columns), folder / "events.parquet")
         oldest, newest, known = (
@@ -144,6 +147,7 @@ def write_store(
     looked_up = {"timestamp"} | {column for of in facts.values() for column in (*of.categorical, *of.dense)}
     contract = StoredLogContract(
         **facts,
+        **({"weighted": True} if weighted else {}),
         user_id=str(ids_type),
         item_id=str(ids_type),
         request_id="int64",

@@ -61,3 +61,19 @@ def test_durations_in_json_are_read_back(seconds: float) -> None:
 def test_what_json_has_is_checked_as_what_people_write(text: str) -> None:
     with pytest.raises(ValueError, match="is not a duration"):
         parse_duration(text)
+
+
+def test_weights_are_part_of_what_a_store_holds() -> None:
+    plain, weighted = (SourceConfig(reader="tabular", events={**EVENTS, **more}) for more in ({}, {"weight": "w"}))
+    assert weighted.log() == {**plain.log(), "events.weight": "w"}
+
+
+def test_a_rate_is_a_number_or_a_column_and_never_of_clicks_alone():
+    thinned = {**EVENTS, "clicked": "c", "negative_sampling_rate": "kept"}
+    assert SourceConfig(reader="tabular", events=thinned).log()["events.negative_sampling_rate"] == "kept"
+    with pytest.raises(ValidationError, match="negative_sampling_rate is said twice, as a number and as a column of events: remove one"):
+        SourceConfig(reader="tabular", events=thinned, negative_sampling_rate=0.5)
+    with pytest.raises(
+        ValidationError, match=r"events\.negative_sampling_rate is of a log that holds rows without a click; this one holds"
+    ):
+        SourceConfig(reader="tabular", events={**thinned, "clicked": None})

@@ -56,6 +56,21 @@ class TestBoostedTrees:
         assert fitted.trees.count == 1 + int(np.argmin(losses)) <= len(losses)
         assert log_loss(label, fitted.predict(columns)) == pytest.approx(min(losses), rel=1e-6)
 
+    def test_learns_by_weights(self, fitted):
+        ones = {"weight": np.ones(6000), "validation_weight": np.full(2000, 3.0)}
+        again = BoostedTrees.fit(*TRAIN, *VALIDATION, **NAMES, **ones, library=fitted.library, settings=QUICK)
+        np.testing.assert_allclose(again.predict(VALIDATION[0]), fitted.predict(VALIDATION[0]), rtol=1e-5)
+        others, of_others = VALIDATION
+        weights = [np.where(label == 1, 1.0, 5.0) for label in (TRAIN[1], of_others)]  # as where a fifth of the other rows were kept
+        rare = BoostedTrees.fit(
+            *TRAIN, *VALIDATION, **NAMES, weight=weights[0], validation_weight=weights[1], library=fitted.library, settings=QUICK
+        )
+        expected = np.average(of_others, weights=weights[1])
+        assert np.average(rare.predict(others), weights=weights[1]) == pytest.approx(expected, rel=0.1)
+        assert fitted.predict(others).mean() > 2 * expected
+        losses = rare.trees.validation_losses
+        assert log_loss(of_others, rare.predict(others), weights[1]) == pytest.approx(min(losses), rel=1e-5)
+
     def test_stops_early_and_leaves_out_the_trees_after_the_best(self, fitted):
         hasty = dataclasses.replace(QUICK, learning_rate=0.9, trees=200, patience=5)
         model = BoostedTrees.fit(*TRAIN, *VALIDATION, numeric=["age", "clicks"], library=fitted.library, settings=hasty)

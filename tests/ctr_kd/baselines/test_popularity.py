@@ -66,3 +66,17 @@ class TestPopularity:
     def test_no_rows(self):
         with pytest.raises(UndefinedMetric, match="no training rows"):
             Popularity.fit(popularity_columns([], []), [], COUNTS)
+
+
+def test_a_weight_is_a_repetition():
+    columns, label, times = (
+        {"recent": np.array([0, 0, 3, 3, 5]), "older": np.array([0, 1, 5, 5, 9])},
+        np.array([0, 0, 0, 1, 1]),
+        [2, 1, 3, 1, 0],
+    )
+    weighted = Popularity.fit(columns, label, ("recent", "older"), times)
+    again = {name: np.repeat(values, times) for name, values in columns.items()}
+    repeated = Popularity.fit(again, np.repeat(label, times), ("recent", "older"))
+    np.testing.assert_allclose(weighted.predict(columns), repeated.predict(columns), rtol=1e-12)
+    with pytest.raises(UndefinedMetric, match="all weights are 0"):
+        Popularity.fit(columns, label, ("recent", "older"), np.zeros(5))

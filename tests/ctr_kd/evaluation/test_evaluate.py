@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -281,3 +282,71 @@ class TestCurves:
     def test_wilson_stays_inside(self):
         low, high = wilson_interval(np.array([0.0, 1.0]), np.array([5, 5]))
         assert low[0] == pytest.approx(0) and high[1] == pytest.approx(1) and high[0] == pytest.approx(0.4345, abs=1e-3)
+
+
+class TestWeights:
+    """Figures of weighted rows are those of rows that are there as often as they weigh."""
+
+    @pytest.fixture
+    def both(self, world):
+        rows, scores = world
+        weight = np.random.default_rng(1).integers(0, 4, len(rows.label))
+        weight[0] += -weight.sum() % 20  # so that no bin of the calibration cuts a row
+        again = np.repeat(np.arange(len(weight)), weight)
+        rows = dataclasses.replace(rows, request=rows.user * 4 + np.arange(len(weight)) % 4)  # of one user each
+        score = {name: scores[name] for name in ("student", "teacher")}
+        whole = EvaluationRows(
+            rows.label[again], rows.user[again], rows.request[again], {name: mask[again] for name, mask in rows.slices.items()}
+        )
+        weighted = dataclasses.replace(rows, row_weight=weight / 7)  # only how they compare counts
+        return evaluated(weighted, score, replicates=20), evaluated(whole, {n: s[again] for n, s in score.items()}, replicates=20)
+
+    def test_are_repetitions(self, both):
+        weighted, whole = both
+        for name, figures in whole["models"].items():
+            for metric, value in figures.items():
+                assert weighted["models"][name][metric] == pytest.approx(value), metric
+        for metric, difference in whole["comparisons"]["student-teacher"].items():
+            assert weighted["comparisons"]["student-teacher"][metric] == pytest.approx(difference), metric
+        for part, models in whole["slices"].items():
+            for metric in ("auc", "log_loss"):
+                assert weighted["slices"][part]["student"][metric] == pytest.approx(models["student"][metric]), (part, metric)
+
+    def test_the_plain_auc_stands_beside_it(self, both, result):
+        weighted, whole = (one["models"]["student"] for one in both)
+        assert weighted["auc_unweighted"] == result["models"]["student"]["auc"]["value"] != weighted["auc"]["value"]
+        assert "auc_unweighted" not in whole
+
+    def test_ones_are_no_weights(self, world, result):
+        rows, scores = world
+        ones = evaluated(dataclasses.replace(rows, row_weight=np.ones(len(rows.label))), scores, replicates=60, seed=3)
+        for name, figures in result["models"].items():
+            for metric, value in figures.items():
+                assert ones["models"][name][metric] == pytest.approx(value), metric
+
+    def test_with_a_thinned_log_too(self, world):
+        rows, scores = world
+        both = dataclasses.replace(rows, negative_sampling_rate=0.25, row_weight=np.where(rows.user < 100, 2.0, 1.0))
+        found = evaluated(both, {"student": scores["student"]}, replicates=2)["models"]["student"]
+        alone = evaluated(dataclasses.replace(both, negative_sampling_rate=None), {"student": scores["student"]}, replicates=2)
+        assert found["auc"] == alone["models"]["student"]["auc"]  # a ranking is the same in both
+        assert found["log_loss"]["value"] == pytest.approx(log_loss(rows.label, scores["student"], both.weight))
+
+    def test_curves(self, world):
+        rows, scores = world
+        weight = np.random.default_rng(1).integers(1, 4, len(rows.label))
+        again = np.repeat(np.arange(len(weight)), weight)
+        found = click_curves(rows.label, {"oracle": scores["oracle"]}, row_weight=weight)
+        whole = click_curves(rows.label[again], {"oracle": scores["oracle"][again]})
+        ours, theirs = (np.array(curves.roc["oracle"]) for curves in (found, whole))  # other points of the same curve
+        np.testing.assert_allclose(np.interp(theirs[:, 0], *ours.T), theirs[:, 1], atol=0.02)
+        for one in found.reliability["oracle"]:
+            assert one.low < one.observed < one.high
+        wide, narrow = (np.mean([one.high - one.low for one in curves.reliability["oracle"]]) for curves in (found, whole))
+        assert wide > 1.2 * narrow  # a row that weighs three is not three
+
+    def test_a_slice_that_weighs_nothing_is_undefined(self, world):
+        rows, scores = world
+        empty = dataclasses.replace(rows, row_weight=(~rows.slices["item/unseen"]).astype(float))
+        found = evaluated(empty, {"student": scores["student"]}, replicates=2)["slices"]["item/unseen"]["student"]
+        assert found["log_loss"] == {"value": None, "reason": "all weights are 0"} and found["auc"]["value"] is None

@@ -32,6 +32,16 @@ class TestAucStatistic:
         else:
             assert value == pytest.approx(auc_score(repeated, np.repeat(score, times)), abs=1e-12)
 
+    @given(ROWS, st.lists(st.integers(0, 3), min_size=5, max_size=5), st.integers(0, 999))
+    @settings(max_examples=100, deadline=None)
+    def test_a_weight_is_a_repetition(self, rows, counts, seed):
+        label, score, unit = (np.array(column) for column in zip(*rows, strict=True))
+        weight = np.random.default_rng(seed).integers(0, 4, len(label))
+        again = np.repeat(np.arange(len(label)), weight)
+        assume(0 < label[again].sum() < len(again))
+        value = AucStatistic(label, score, unit, weight)(resample(counts))
+        assert value == pytest.approx(AucStatistic(label[again], score[again], unit[again])(resample(counts)), abs=1e-12, nan_ok=True)
+
     def test_once_each_is_the_metric(self):
         rng = np.random.default_rng(0)
         label, score = rng.integers(0, 2, 1000), rng.random(1000)

@@ -320,3 +320,48 @@ class TestClasses:
             macro_f1_score([], [])
         with pytest.raises(ValueError, match="from 0 to 1"):
             one_vs_rest_auc_score([0, 2], [[0.5, 0.5], [0.2, 0.8]])
+
+
+WEIGHTED = st.lists(
+    st.tuples(st.integers(0, 1), st.integers(0, 4), st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=30
+)  # label, score, user, weight
+
+
+class TestWeights:
+    """A whole weight is so many equal rows."""
+
+    @given(WEIGHTED)
+    @settings(max_examples=100, deadline=None)
+    def test_auc_inside_users(self, rows):
+        label, score, user, weight = (np.array(column) for column in zip(*rows, strict=True))
+        found, repeated = grouped_auc(label, score, user, weight), grouped_auc(*(np.repeat(one, weight) for one in (label, score, user)))
+        assert found.group.tolist() == repeated.group.tolist() and found.undefined == repeated.undefined
+        for name in ("auc", "rows", "clicks"):
+            np.testing.assert_allclose(getattr(found, name), getattr(repeated, name), rtol=1e-12)
+        plain, ones = grouped_auc(label, score, user), grouped_auc(label, score, user, np.ones(len(label)))
+        np.testing.assert_allclose(ones.auc, plain.auc, rtol=1e-12)
+
+    @given(WEIGHTED, st.integers(1, 4))
+    @settings(max_examples=100, deadline=None)
+    def test_bins_where_they_cut_no_row(self, rows, bins):
+        label, score, _, weight = (np.array(column) for column in zip(*rows, strict=True))
+        assume(weight.sum() and weight.sum() % bins == 0)
+        found = reliability_bins(label, score / 4, bins, weight, weight)
+        repeated = reliability_bins(np.repeat(label, weight), np.repeat(score / 4, weight), bins)
+        for name in ("predicted", "observed", "weight"):
+            np.testing.assert_allclose(getattr(found, name), getattr(repeated, name), rtol=1e-12)
+        tenths = weight / 10  # the unit of the weights is no matter
+        np.testing.assert_array_equal(reliability_bins(label, score / 4, bins, tenths, tenths).rows, found.rows)
+
+    def test_roc(self):
+        label, score, weight = [0, 1, 0, 1], [0.1, 0.2, 0.3, 0.4], np.array([1, 2, 3, 0])
+        assert roc_points(label, score, weight=weight) == roc_points(np.repeat(label, weight), np.repeat(score, weight))
+        assert roc_points(label, score, weight=weight) == [(0.0, 0.0), (0.75, 0.0), (0.75, 1.0), (1.0, 1.0)]
+
+    def test_rows_that_weigh_nothing_are_none(self):
+        with pytest.raises(UndefinedMetric, match="all clicks weigh 0"):
+            calibration_ratio([0, 1], [0.5, 0.5], [1, 0])
+        with pytest.raises(UndefinedMetric, match="all weights are 0"):
+            calibration_error([0, 1], [0.5, 0.5], weight=[0, 0], size=[0, 0])
+        with pytest.raises(UndefinedMetric, match="all 1 labels are 0"):
+            roc_points([0, 1], [0.5, 0.5], weight=[1, 0])

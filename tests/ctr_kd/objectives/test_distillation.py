@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ctr_kd.config import DistillConfig
+from ctr_kd.data.samples import of_mean_one
 from ctr_kd.objectives.classification import hard_cross_entropy
 from ctr_kd.objectives.distillation import (
     class_shares,
@@ -203,3 +204,28 @@ def test_mistakes_are_named():
             soft_targets(torch.zeros(1, 1), torch.zeros(1, 1), temperature)
     with pytest.raises(ValueError, match="there are 3 outputs"):
         listwise(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2), 1.0)
+
+
+@pytest.mark.parametrize("soft", ["soft_targets", "kl", "logit_mse"])
+@pytest.mark.parametrize(("listwise", "gate"), [(0.0, "none"), (0.0, "label"), (0.4, "none"), (1.0, "none")])
+def test_a_weight_is_a_repetition(soft, listwise, gate):
+    """Of rows, and of requests, which count as much as their rows do on average."""
+    rng = np.random.default_rng(0)
+    student, teacher = (torch.tensor(rng.normal(size=(8, 1))) for _ in range(2))
+    label, base, request = torch.tensor(rng.integers(0, 2, 8).astype(float)), torch.tensor([0.3, 0.7]), torch.arange(8) // 2
+    config, times = DistillConfig(soft=soft, listwise=listwise, gate=gate), torch.tensor([3, 1, 2, 1]).repeat_interleave(2)
+
+    def loss(rows, of_request, weight=None):
+        named = {"label": label[rows], "request": of_request, "base": base, "weight": weight}
+        return logits_loss(student[rows], teacher[rows], config, temperature=2.0, **named)
+
+    again = torch.cat([torch.tensor([2 * n, 2 * n + 1]).repeat(int(times[2 * n])) for n in range(4)])
+    weight = torch.from_numpy(of_mean_one(times.numpy())).double()
+    torch.testing.assert_close(loss(torch.arange(8), request, weight), loss(again, torch.arange(len(again)) // 2))
+    torch.testing.assert_close(loss(torch.arange(8), request, torch.ones(8)), loss(torch.arange(8), request), rtol=1e-12, atol=0)
+
+
+def test_shares_of_weighted_classes():
+    label, weight = torch.tensor([1.0, 0.0, 0.0, -1.0]), torch.tensor([2.0, 1.0, 1.0, 9.0])
+    torch.testing.assert_close(class_shares(label, 1, weight), torch.tensor([0.5, 0.5]))
+    torch.testing.assert_close(class_shares(label, 1, torch.ones(4)), class_shares(label, 1))

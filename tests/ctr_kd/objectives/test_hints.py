@@ -56,3 +56,13 @@ def test_mistakes_are_named():
         hidden_hint(torch.zeros(2, 3), torch.zeros(2, 4))
     with pytest.raises(ValueError, match="number of histories: 2 and 3"):
         relation_hint(torch.zeros(2, 3), torch.zeros(3, 3))
+
+
+def test_a_weighted_history_counts_as_its_rows_do():
+    rng = np.random.default_rng(0)
+    student, teacher = (torch.tensor(rng.normal(size=(2, 3))) for _ in range(2))
+    segment, weight, projection = torch.tensor([0, 0, 1]), torch.tensor([0.25, 0.75, 2.0], dtype=torch.float64), nn.Identity()
+    hidden, relation = hidden_hint(student, teacher), relation_hint(student, teacher)
+    found = hints_loss(student, teacher, segment, projection, HintsConfig(hidden=1.0, relation=1.0), weight)
+    expected = (1.0 * hidden[0] + 2.0 * hidden[1]) / 3 + (0.5 * relation[0] + 2.0 * relation[1]) / 2
+    torch.testing.assert_close(found, expected)

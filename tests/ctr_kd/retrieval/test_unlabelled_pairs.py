@@ -109,3 +109,12 @@ def test_a_transfer_set_without_a_teacher_has_no_effect():
     config = DistillConfig(alpha=1, transfer={"amount": 0.5})
     assert not config.transfers and [line.split()[1] for line in without_effect(config)] == ["transfer"]
     assert DistillConfig(transfer={"amount": 0.5}).transfers and not DistillConfig().transfers
+
+
+def test_rows_without_a_weight_of_their_own_weigh_one(assembly, unlabelled):
+    train = assembly.samples("train")
+    assert join_rows(train, unlabelled).weight is None
+    weighted = dataclasses.replace(train, weight=np.full(len(train), 2.5, np.float32))
+    joined = join_rows(weighted, unlabelled)
+    assert joined.weight is not None and joined.weight.dtype == np.float32
+    np.testing.assert_array_equal(joined.weight, np.where(joined.label < 0, 1.0, 2.5))

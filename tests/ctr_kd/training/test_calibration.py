@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from ctr_kd.config import DistillConfig, StudentConfig, TrainingConfig
-from ctr_kd.data.samples import Assembly
+from ctr_kd.data.samples import Assembly, of_mean_one
 from ctr_kd.evaluation.rows import EvaluationRows
 from ctr_kd.export.click_scorer import ClickScorer
 from ctr_kd.export.onnx_export import export_student
-from ctr_kd.metrics import auc_score, calibration_ratio, of_full_stream
+from ctr_kd.metrics import auc_score, calibration_ratio, log_loss, of_full_stream
 from ctr_kd.models.students import STUDENTS
 from ctr_kd.training.calibration import Calibrated, MonotoneLines, Temperature, calibrate, fit_isotonic, fit_temperature
 from ctr_kd.training.distill import train_student
@@ -154,6 +154,39 @@ def test_a_student_of_a_thinned_log_knows_the_rates_of_the_full_stream(tmp_path)
     assert calibration_ratio(part.label, found, weighed.weight) == pytest.approx(calibration_ratio(full.label, score), abs=0.1)
 
 
+def test_a_student_of_a_log_that_was_thinned_by_several_rates_knows_them_all_without_a_correction(tmp_path):
+    """Of some devices a tenth of the rows without a click was kept, of others one half; no rate is known of a row that is scored."""
+    whole = write_assembly(tmp_path / "whole", requests=3000, users=200)
+    thinned = Path(shutil.copytree(whole, tmp_path / "thinned"))
+    rows = pq.read_table(whole / "rows.parquet")
+    device, clicked = rows["device"].fill_null("d0").to_numpy(zero_copy_only=False), rows["label"].to_numpy() == 1
+    rate = np.where(np.isin(device, ["d1", "d3"]), 0.1, 0.5)
+    kept = clicked | (np.random.default_rng(0).random(rows.num_rows) < rate)
+    rows = rows.append_column("row_weight", pa.array(np.where(clicked, 1.0, 1 / rate)))
+    pq.write_table(rows.filter(pa.array(kept)), thinned / "rows.parquet")
+    ClickSummary.read(thinned).model_copy(update={"weighted": True}).write(thinned)
+    assembly, full = Assembly(thinned, 5), Assembly(whole, 5).samples("test")
+    training = TrainingConfig(epochs=3, batch_size=128, learning_rate=1e-2)
+    config = DistillConfig(student=StudentConfig(kind="pooled", width=8, hidden=12), training=training, alpha=1.0)
+    model, _ = train_student(rows_of(assembly), config, job_at(tmp_path / "c.pt"), teacher=None, encoder=None)
+    model = calibrate(model, assembly.samples("validation"), "temperature")
+    export_student(model, assembly.signature(), assembly, tmp_path / "export")
+    scorer, part = ClickScorer(tmp_path / "export"), assembly.samples("test")
+    score = scorer.score(raw_frame(whole, "test"))
+    assert scorer.signature["negative_sampling_rate"] is None
+    assert calibration_ratio(full.label, score) == pytest.approx(1, abs=0.1)
+    by_device = pq.read_table(whole / "rows.parquet", filters=[("split", "=", "test")])["device"].fill_null("d0").to_pylist()
+    for names in (["d1", "d3"], ["d0", "d2"]):
+        here = np.isin(by_device, names)
+        assert calibration_ratio(full.label[here], score[here]) == pytest.approx(1, abs=0.15)
+    # The rows that were kept say the same of it, by their weights: its calibration, its loss, and its ranking.
+    found = sigmoid(predict(model, part)[:, 0])
+    assert calibration_ratio(part.label, found, part.weight) == pytest.approx(calibration_ratio(full.label, score), abs=0.1)
+    assert calibration_ratio(part.label, found) < 0.75  # of the rows that were kept, which is no question of anybody's
+    assert log_loss(part.label, found, part.weight) == pytest.approx(log_loss(full.label, score), abs=0.03)
+    assert auc_score(part.label, found, part.weight) == pytest.approx(auc_score(full.label, score), abs=0.03)
+
+
 class Classes(torch.nn.Module):
     """Three logits per row, drawn by its position in the batch plan: the first is three times too sure of class 0 or 1."""
 
@@ -178,3 +211,26 @@ def test_classes_are_scaled_alike(assembly):
     rate = (samples.label == 1).mean()
     assert got[0, 0] - got[0, 1] == pytest.approx(np.log((1 - rate) / rate), abs=1e-3)
     assert got[0, 0] - got[0, 2] == pytest.approx(11 * (got[0, 0] - got[0, 1]), rel=1e-5)
+
+
+@pytest.mark.parametrize("fit", [fit_temperature, fit_isotonic])
+def test_calibration_by_weighted_rows_is_that_of_repeated_ones(fit, rows):
+    logit, label = rows
+    times = 1 + (np.arange(len(logit)) % 3)
+    weighted, repeated = fit(logit, label, of_mean_one(times)), fit(np.repeat(logit, times), np.repeat(label, times))
+    plain, ones = fit(logit, label), fit(logit, label, np.ones(len(logit), np.float32))
+    at = torch.linspace(-4, 3, 50)[:, None]
+    torch.testing.assert_close(weighted(at), repeated(at), atol=0.25 if fit is fit_isotonic else 1e-3, rtol=0)  # bins are cut elsewhere
+    torch.testing.assert_close(ones(at), plain(at), atol=1e-4, rtol=0)
+
+
+def test_rows_that_weigh_nothing_calibrate_nothing(student, assembly):
+    validation = assembly.samples("validation")
+    label = (np.random.default_rng(0).random(len(validation)) < sigmoid(predict(student, validation)[:, 0])).astype(np.float32)
+    counted = np.arange(len(validation)) >= 3
+    said: list[str] = []
+    for how in WAYS:
+        whole = replace(validation, label=np.where(counted, label, 1 - label), weight=counted.astype(np.float32))
+        lie = replace(whole, label=label)
+        one, other = (calibrate(student, rows, how, said.append) for rows in (whole, lie))
+        assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))

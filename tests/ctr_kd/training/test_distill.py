@@ -3,12 +3,17 @@
 import copy
 import dataclasses
 import math
+import shutil
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from ctr_kd.config import DistillConfig, EncoderConfig, StudentConfig, TrainingConfig
+from ctr_kd.data.samples import Assembly
 from ctr_kd.export.click_scorer import ClickScorer
 from ctr_kd.export.onnx_export import export_student
 from ctr_kd.models.students import STUDENTS
@@ -17,6 +22,7 @@ from ctr_kd.training.distill import combine_logits, train_student, without_effec
 from ctr_kd.training.errors import TrainingError
 from ctr_kd.training.loop import predict
 from ctr_kd.training.pretrain import build_encoder
+from feature_store.features.summary import ClickSummary
 from tests.ctr_kd.trainings import job_at, rows_of
 from tests.ctr_kd.worlds import raw_frame
 
@@ -221,3 +227,49 @@ def test_both_students_begin_with_the_word_vectors_of_their_tokens(assembly, sig
     np.testing.assert_allclose(tables[0], tables[1], atol=1e-6)
     known, got = vectors[tokens // 2 :], tables[0][tokens // 2 :]
     np.testing.assert_allclose(np.corrcoef((known @ known.T).ravel(), (got @ got.T).ravel())[0, 1], 1, atol=1e-5)
+
+
+def weighted(assembly, weight, labels=None):
+    """The rows of an assembly with weights of those of training, and other labels of those."""
+    rows = rows_of(assembly)
+    label = rows.train.label if labels is None else labels
+    validation = dataclasses.replace(rows.validation, weight=None if weight is None else np.ones(len(rows.validation), np.float32))
+    return dataclasses.replace(rows, train=dataclasses.replace(rows.train, weight=weight, label=label), validation=validation)
+
+
+def test_weights_of_one_are_no_weights(assembly, teacher, encoder, tmp_path):
+    config, found = settings(kind="pooled", listwise=0.3, gate="label", hints=HINTS), []
+    for name, weight in (("none", None), ("ones", np.ones(len(teacher), np.float32))):
+        found.append(train_student(weighted(assembly, weight), config, job_at(tmp_path / f"{name}.pt"), teacher=teacher, encoder=encoder))
+    (plain, curve), (ones, other) = found
+    assert same(plain, ones)
+    assert [{**point, "auc": pytest.approx(point["auc"])} for point in other.points] == curve.points
+
+
+@pytest.mark.parametrize("alpha", [1.0, 0.3])
+def test_a_row_that_weighs_nothing_teaches_nothing(alpha, assembly, teacher, tmp_path):
+    rng = np.random.default_rng(0)
+    weight = np.where(rng.random(len(teacher)) < 0.5, 0.0, 2.0).astype(np.float32)
+    label = assembly.samples("train").label
+    found = []
+    for number, lie in enumerate((False, True)):
+        labels = np.where((weight == 0) & lie, 1 - label, label)
+        logits = np.where(((weight == 0) & lie)[:, None], teacher + 5, teacher).astype(np.float32)
+        job = job_at(tmp_path / f"{number}.pt")
+        found.append(train_student(weighted(assembly, weight, labels), settings(alpha=alpha), job, teacher=logits)[0])
+    assert same(*found)
+    job = job_at(tmp_path / "other.pt")
+    assert not same(found[0], train_student(weighted(assembly, None), settings(alpha=alpha), job, teacher=teacher)[0])
+
+
+def test_the_unit_of_weights_is_no_matter(assembly, directory, tmp_path):
+    """Assemblies that differ in it are one to a model."""
+    found = []
+    for factor in (1.0, 1000.0):
+        own = Path(shutil.copytree(directory, tmp_path / f"{factor:g}"))
+        rows = pq.read_table(own / "rows.parquet")
+        pq.write_table(rows.append_column("row_weight", pa.array((rows["item"].to_numpy() % 3) * factor)), own / "rows.parquet")
+        ClickSummary.read(own).model_copy(update={"weighted": True}).write(own)
+        found.append(Assembly(own, 5).samples("train").weight)
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
+    assert found[0].dtype == np.float32 and found[0].mean() == pytest.approx(1, abs=1e-6) and found[0].min() == 0

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from ctr_kd.config import EncoderConfig, FinetuneConfig, TrainingConfig
 from ctr_kd.models.teachers import build_teacher
 from ctr_kd.training import finetune as finetuning
-from ctr_kd.training.finetune import finetune, finetune_members, member_seed
+from ctr_kd.training.finetune import finetune, finetune_members, member_seed, rate_offset
 from ctr_kd.training.loop import predict
 from ctr_kd.training.pretrain import build_encoder
 from tests.ctr_kd.trainings import job_at, rows_of
@@ -128,3 +129,26 @@ def test_a_killed_run_repeats_no_finished_member(rows, assembly, encoder, tmp_pa
     assert seeds == [member_seed(4, number) for number in (0, 1, 2, 2)]
     assert np.array_equal(predict(resumed, assembly.samples("test")), predict(whole, assembly.samples("test")))
     assert [curve.points for curve in again] == [curve.points for curve in curves]
+
+
+def test_rows_teach_by_their_weights(rows, encoder, tmp_path):
+    """Ones are no weights, and what weighs nothing teaches nothing; the offset after hard negatives brings back the weighted rate."""
+    config, count = CONFIG.model_copy(update={"members": 1}), len(rows.train)
+    half = np.where(np.random.default_rng(0).random(count) < 0.5, 0.0, 2.0).astype(np.float32)
+    other = np.where(half == 0, 1 - rows.train.label, rows.train.label)
+    models = {}
+    for name, weight, label in (
+        ("none", None, rows.train.label),
+        ("ones", np.ones(count, np.float32), rows.train.label),
+        ("half", half, rows.train.label),
+        ("lie", half, other),
+    ):
+        given = replace(rows, train=replace(rows.train, weight=weight, label=label))
+        models[name], _ = finetune(copy.deepcopy(encoder), given, config, job_at(tmp_path / f"{name}.pt", seed=4), pretraining_rate=5e-3)
+    logits = {name: predict(model, rows.validation) for name, model in models.items()}
+    assert np.array_equal(logits["none"], logits["ones"]) and np.array_equal(logits["half"], logits["lie"])
+    assert not np.array_equal(logits["none"], logits["half"])
+    offset = rate_offset(logits["half"][:, 0], rows.validation.label, np.where(rows.validation.label == 1, 1.0, 5.0))
+    moved = 1 / (1 + np.exp(-(logits["half"][:, 0] + offset)))
+    weight = np.where(rows.validation.label == 1, 1.0, 5.0)
+    assert np.average(moved, weights=weight) == pytest.approx(np.average(rows.validation.label, weights=weight))

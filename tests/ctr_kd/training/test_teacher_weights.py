@@ -100,3 +100,16 @@ def test_the_context_of_a_row_is_finite_and_does_not_read_its_label(assembly, si
 def test_classes_are_refused():
     with pytest.raises(ValueError, match="learned for clicks, one logit a row"):
         fit_teacher_weights({"a": np.zeros((4, 3)), "b": np.zeros((4, 3))}, np.zeros((4, 1)), np.zeros(4), HALVES)
+
+
+def test_weights_of_teachers_follow_the_rows_that_count():
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 2, 2000).astype(np.float32)
+    right, noise = (label * 2 - 1)[:, None] * 2.0, rng.normal(size=(2000, 1))
+    first = np.arange(2000) < 1000  # there a is right, and elsewhere b
+    logits = {"a": np.where(first[:, None], right, noise), "b": np.where(first[:, None], noise, right)}
+    found = {}
+    for name, weight in (("none", None), ("ones", np.ones(2000)), ("first", np.where(first, 2.0, 0.0))):
+        learned = fit_teacher_weights(logits, np.ones((2000, 1)), label, {"a": 0.5, "b": 0.5}, row_weight=weight)
+        found[name] = float(learned.weights(np.ones((1, 1)))["a"][0, 0])
+    assert found["none"] == pytest.approx(found["ones"]) == pytest.approx(0.5, abs=0.05) and found["first"] > 0.55

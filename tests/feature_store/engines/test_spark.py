@@ -176,7 +176,7 @@ def test_a_query_that_fails_is_one_line(spark: FeatureStoreConfig, tmp_path: Pat
 def test_a_context_is_coded_by_its_values_and_nothing_else_is(spark: FeatureStoreConfig, tmp_path: Path) -> None:
     store = write_store(tmp_path / "store", [Event(0, 1, 0, device="b"), Event(0, 2, 1, device="a"), Event(0, 3, 2)], False)
     with open_engine(spark, tmp_path / "scratch") as engine:
-        engine.load_events(store.event_files(), ["device"], [], False, None)
+        engine.load_events(store.event_files(), ["device"], [], (), None)
         found = engine.fetch("select timestamp, context_0, 'text' as other from events", by=["timestamp"])
     assert found["context_0"].chunk(0).dictionary.to_pylist() == ["a", "b"] and found["context_0"].to_pylist() == ["b", "a", None]
     assert found["other"].type == pa.string()

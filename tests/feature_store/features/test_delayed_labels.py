@@ -123,3 +123,14 @@ def test_labels_after_scoring_are_those_of_a_plain_loop(
         if seen:
             expected[place] = max(e.clicked for e in seen)
     assert by_place(found) == expected
+
+
+@pytest.mark.parametrize("has_impressions", [True, False])
+def test_a_labelled_row_weighs_what_its_click_does(tmp_path: Path, has_impressions: bool) -> None:
+    log = [Event(1, 1, 0, clicked=1, weight=4.0), Event(2, 3, 0, clicked=1, weight=0.5)]
+    log += [Event(1, 1, 0, clicked=0, weight=2.0), Event(1, 2, 0, clicked=0, weight=3.0)] if has_impressions else []
+    file = scored(tmp_path, [(1, 1, 0, None), (1, 2, 0, None), (2, 3, 0, None)])
+    found = labels_of(write_store(tmp_path / "store", log, has_impressions, weighted=True), file, ENGINE)
+    assert found is not None and found.label.tolist() == [1, 0, 1] and found.weight is not None
+    assert found.weight.tolist() == [4.0, 3.0 if has_impressions else 4.0, 0.5]
+    assert labels_of(write_store(tmp_path / "plain", log, has_impressions), file, ENGINE).weight is None  # type: ignore[union-attr]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from feature_store.features.training_set import assemble
 from feature_store.store.store import Store
 from feature_store.tables.column_names import RESERVED
 from feature_store.tables.contracts import ContextNames, DataError
-from tests.feature_store.logs import Event, write_store
+from tests.feature_store.logs import MINUTE, START, Event, write_store
 from tests.odd_names import odd_folder
 
 FILES = ("rows.parquet", "clicks.parquet", "items.parquet", "users.parquet", "vocabulary.json", "summary.json")
@@ -208,3 +209,44 @@ def test_duplicate_events_are_kept_as_they_are(tmp_path: Path) -> None:
     assert summary.clicks == 600
     table = pq.read_table(tmp_path / "out" / "rows.parquet").to_pandas()
     assert (table[table.label == 1].groupby(["user", "item", "timestamp"]).request.nunique() >= 2).all()
+
+
+def weighted_log(has_impressions: bool, weigh: Callable[[Event], float]) -> list[Event]:
+    return [replace(event, weight=weigh(event)) for event in busy_log(has_impressions)]
+
+
+@pytest.mark.parametrize("has_impressions", [False, True])
+def test_weights_change_no_other_column(tmp_path: Path, has_impressions: bool) -> None:
+    plain = write_store(tmp_path / "plain", busy_log(has_impressions), has_impressions)
+    log = weighted_log(has_impressions, lambda event: event.minute / 100)
+    weighted = write_store(tmp_path / "weighted", log, has_impressions, weighted=True)
+    without, summary = (assemble(store, settings(), ENGINE, None, store.root / "out") for store in (plain, weighted))
+    assert summary.weighted and "weighted" not in without.to_json()
+    rows, other = (pq.read_table(store.root / "out" / "rows.parquet") for store in (weighted, plain))
+    assert rows.drop_columns(["row_weight"]).equals(other)
+    # Of its time alone, so a candidate that was sampled for a click weighs what the click does.
+    start = (rows["timestamp"].to_numpy() - START) / MINUTE
+    np.testing.assert_allclose(rows["row_weight"].to_numpy(), start / 100)
+
+
+def test_what_was_shown_and_clicked_in_two_rows_weighs_what_the_click_does(tmp_path: Path) -> None:
+    log = [Event(1, 1, minute, clicked, request=minute, weight=5.0 if clicked else 2.0) for minute in range(30) for clicked in (0, 1)]
+    log += [Event(1, 2, minute, 0, request=minute, weight=3.0) for minute in range(30)]
+    store = write_store(tmp_path / "store", log, True, weighted=True)
+    assemble(store, settings(), ENGINE, None, tmp_path / "out")
+    rows = pq.read_table(tmp_path / "out" / "rows.parquet").to_pandas()
+    assert rows.groupby(["item", "label"])["row_weight"].unique().map(list).to_dict() == {(0, 1): [5.0], (1, 0): [3.0]}
+
+
+@pytest.mark.parametrize(
+    ("weigh", "what"),
+    [
+        (lambda event: 0.0, "rows"),
+        (lambda event: float(event.clicked == 0), "clicks"),
+        (lambda event: float(event.clicked), "rows without a click"),
+    ],
+)
+def test_a_split_that_weighs_nothing_is_refused_in_one_line(tmp_path: Path, weigh: Callable[[Event], float], what: str) -> None:
+    store = write_store(tmp_path / "store", weighted_log(True, weigh), True, weighted=True)
+    with pytest.raises(DataError, match=rf"^the train split, .*: all {what} weigh 0.*source\.events\.weight$"):
+        assemble(store, settings(), ENGINE, None, tmp_path / "out")

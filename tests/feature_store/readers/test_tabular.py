@@ -236,3 +236,24 @@ def test_a_header_alone_is_a_batch_of_no_rows(tmp_path: Path) -> None:
     )
     log = reader(tmp_path, events={"path": "*.parquet", "user": "u", "item": "i", "time": "t"})
     assert [len(batch.table) for batch in log.read(log.files())] == [0]
+
+
+def test_weights_are_read_and_a_log_without_any_is_what_it_was(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"u": [1, 2], "i": [1, 2], "t": [1717000000] * 2, "c": [1, 0], "r": [7, 7], "k": [1717000009] * 2})
+    frame.assign(w=[0.5, 3]).to_csv(tmp_path / "log.csv", index=False)
+    plain, weighted = reader(tmp_path), reader(tmp_path, events={**EVENTS, "weight": "w"})
+    assert [row["row_weight"] for row in rows(weighted)] == [0.5, 3.0]
+    assert "row_weight" not in rows(plain)[0] and "weighted" not in plain.contract().to_json()
+    columns = {name: column for name, column in EVENTS.items() if name != "path"}
+    assert plain.fingerprint() == reader_fingerprint("tabular", context={"categorical": [], "dense": []}, events=columns, items=None)
+    assert weighted.fingerprint() != plain.fingerprint()
+
+
+def test_rates_of_a_thinned_log_are_read(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"u": [1, 2], "i": [1, 2], "t": [1717000000] * 2, "c": [1, 0], "r": [7, 7], "k": [1717000009] * 2})
+    frame.assign(kept=[0.25, 0.25], w=[3, 3]).to_csv(tmp_path / "log.csv", index=False)
+    thinned = {**EVENTS, "negative_sampling_rate": "kept"}
+    assert [row["row_weight"] for row in rows(reader(tmp_path, events=thinned))] == [1.0, 4.0]
+    assert [row["row_weight"] for row in rows(reader(tmp_path, events={**thinned, "weight": "w"}))] == [3.0, 12.0]
+    ((_, said),) = reader(tmp_path, events={**thinned, "weight": "x"}).lacking([tmp_path / "log.csv"])
+    assert said[0].startswith("column 'x' is missing")

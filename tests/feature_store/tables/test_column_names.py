@@ -40,3 +40,9 @@ def test_what_the_store_writes_is_taken_and_all_else_is_free() -> None:
     for name in ("", "a\0b"):
         with pytest.raises(DataError, match="is no name of a column"):
             check_names(log_contract(has_impressions=True, dense=[name]))
+
+
+def test_a_column_may_be_called_as_the_weight_of_a_row_is_where_rows_have_none() -> None:
+    check_names(log_contract(has_impressions=True, dense=["row_weight"]))
+    with pytest.raises(DataError, match=r"the name of column 'row_weight' is taken"):
+        check_names(log_contract(has_impressions=True, dense=["row_weight"], weighted=True))

@@ -135,3 +135,42 @@ def test_the_oracle_column_is_kept_only_where_it_is_promised() -> None:
     assert "click_probability" not in split(**columns)[0].column_names
     oracle = ContractCheck(log_contract(has_impressions=True, oracle=True), NOW)
     assert oracle.split(batch(**columns))[0]["click_probability"].to_pylist() == [0.25]
+
+
+def test_a_weight_is_a_number_that_is_not_negative() -> None:
+    weight = ["2", "0", "-0.5", None, "nan", "much", "inf", "1e300"]
+    rows = {"user_id": range(8), "item_id": range(8), "timestamp": [1717000000] * 8, "row_weight": weight}
+    assert "row_weight" not in split(**rows)[0].column_names and "weighted" not in CONTRACT.to_json()
+    good, rejected = ContractCheck(log_contract(has_impressions=True, weighted=True), NOW).split(batch(**rows))
+    assert good["row_weight"].to_pylist() == [2.0, 0.0]
+    assert [(row.line, row.reason) for row in rejected] == [
+        (4, "row_weight is negative"),
+        (5, "row_weight is null"),
+        (6, "row_weight is null"),
+        (7, "row_weight is no number"),
+        (8, "row_weight is no number"),
+        (9, "row_weight is no number"),
+    ]
+    with pytest.raises(DataError, match="column 'row_weight' is missing"):
+        ContractCheck(log_contract(has_impressions=True, weighted=True), NOW).split(batch(user_id=[1], item_id=[1], timestamp=[1717000000]))
+
+
+def test_a_row_without_a_click_counts_one_over_the_rate_at_which_such_rows_were_kept() -> None:
+    rate = ["0.5", "0.1", "0.1", "1", "0", "1.5", None, "nan", "-0.1", "some", "1e-300"]
+    clicked = [0, 0, 1, 0, 0, 1, 1, 0, 0, 0, 0]
+    rows = {"user_id": range(11), "item_id": range(11), "timestamp": [1717000000] * 11, "clicked": clicked, "negative_sampling_rate": rate}
+    check = ContractCheck(log_contract(has_impressions=True, weighted=True), NOW)
+    good, rejected = check.split(batch(**rows))
+    assert good["row_weight"].to_pylist() == [2.0, 10.0, 1.0, 1.0] and "negative_sampling_rate" not in good.column_names
+    out_of_range = "negative_sampling_rate is not above 0 and at most 1"
+    assert [(row.line, row.reason) for row in rejected] == [
+        (6, out_of_range),
+        (7, out_of_range),
+        (8, "negative_sampling_rate is null"),
+        (9, "negative_sampling_rate is null"),
+        (10, out_of_range),
+        (11, "negative_sampling_rate is no number"),
+        (12, "negative_sampling_rate is too small"),
+    ]
+    both, _ = check.split(batch(**rows, row_weight=[3] * 11))
+    assert both["row_weight"].to_pylist() == [6.0, 30.0, 3.0, 3.0]

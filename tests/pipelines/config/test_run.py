@@ -64,6 +64,10 @@ def test_texts_have_no_nights() -> None:
 def test_candidates_are_not_compared_where_some_are_missing(yaml_file: YamlFile) -> None:
     with pytest.raises(ConfigError, match=r"statistics\.listwise_context compares all candidates.*source\.negative_sampling_rate says"):
         load(yaml_file("statistics: {listwise_context: size}"), ["source.negative_sampling_rate=0.2"])
+    events = "{path: a.csv, user: u, item: i, time: t, clicked: c, negative_sampling_rate: kept}"
+    by_row = ["source.reader=tabular", f"source.events={events}"]
+    with pytest.raises(ConfigError, match=r"statistics\.listwise_context compares.*source\.events\.negative_sampling_rate says"):
+        load(yaml_file("statistics: {listwise_context: size}"), by_row)
 
 
 def test_a_union_names_what_each_branch_wants(yaml_file: YamlFile) -> None:

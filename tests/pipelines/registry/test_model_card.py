@@ -118,3 +118,5 @@ def test_limits_are_those_of_the_log() -> None:
     quiet = METRICS.model_copy(update={"data": data_facts(users=5000, test_rows=20_000), "slices": {}})
     assert len(limits(quiet, None)) == 2  # what holds for every model
     assert any("down-sampled at 0.1" in limit for limit in limits(quiet, 0.1))
+    weighted = quiet.model_copy(update={"data": data_facts(users=5000, test_rows=20_000, weighted=True)})
+    assert any(limit.startswith("Rows count by the weights of the log") for limit in limits(weighted, None))
