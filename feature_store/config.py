@@ -12,15 +12,50 @@ from pydantic import Field, field_validator, model_validator
 from feature_store.config_statistics import StatisticsConfig
 from feature_store.config_types import Config, Duration, Time, duration_text, parse_duration, parse_time
 
+_SECRET = re.compile(r"secret|password|token|credential|access-?_?key", re.IGNORECASE)
+_WITH_PASSWORD = re.compile(r"://[^/]*@")
+EVENT_PLACES = ("path", "delta", "version", "iceberg", "catalog", "snapshot", "as_of")
+"""Keys of the events that say where they are, and not what they are."""
+
 
 class EventColumns(Config):
-    path: str = Field(description="files of the click log below the data folder, as a glob; .csv, .csv.gz, .tsv or .parquet")
+    path: str | None = Field(
+        None, description="files of the click log below the data folder, as a glob; .csv, .csv.gz, .tsv or .parquet; or delta, or iceberg"
+    )
+    delta: str | None = Field(None, description="in place of path: folder of a Delta Lake table below the data folder; needs extra delta")
+    version: int | None = Field(None, ge=0, description="delta: version of the table that is read; null is the newest")
+    iceberg: str | None = Field(
+        None, description="in place of path: an Iceberg table of a catalogue, as namespace.table; needs extra iceberg"
+    )
+    catalog: dict[str, str] = Field(
+        default_factory=dict,
+        description="iceberg: what PyIceberg is told of the catalogue, such as name, type, uri and warehouse, but no credentials; empty "
+        "takes its own settings, of .pyiceberg.yaml or the environment",
+    )
+    snapshot: int | None = Field(None, ge=0, description="iceberg: id of the snapshot that is read; null is the current one")
+    as_of: Time | None = Field(None, description="delta and iceberg: the version or snapshot that was the newest at this time is read")
     user: str = Field(description="column with the user id")
     item: str = Field(description="column with the item id")
     time: str = Field(description="column with the event time: a timestamp, ISO text, or s, ms, us or ns since 1970 UTC")
     clicked: str | None = Field(None, description="column with 0 or 1; absent means a log of clicks only, for which candidates are sampled")
     request: str | None = Field(None, description="column that names the request (impression) that a row belongs to")
     ingested: str | None = Field(None, description="column with the time at which the row became known; absent means its event time")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if sum(place is not None for place in (self.path, self.delta, self.iceberg)) != 1:
+            raise ValueError("name where the events are in one way: path, or delta, or iceberg")
+        own = {"version": self.delta, "catalog": self.iceberg, "snapshot": self.iceberg, "as_of": self.delta or self.iceberg}
+        idle = next((key for key, table in own.items() if table is None and getattr(self, key) not in (None, {})), None)
+        if idle is not None:
+            raise ValueError(
+                f"{idle} has no effect on events of {'path' if self.path else 'delta' if self.delta else 'iceberg'}; remove it"
+            )
+        if self.as_of is not None and (self.version is not None or self.snapshot is not None):
+            raise ValueError(f"as_of and {'version' if self.delta else 'snapshot'} both say what is read; remove one of them")
+        if any(_SECRET.search(key) or _WITH_PASSWORD.search(value) for key, value in self.catalog.items()):
+            raise ValueError("catalog must hold no credentials; give them in the environment, as in PYICEBERG_CATALOG__NAME__KEY")
+        return self
 
 
 class EntityColumns(Config):
@@ -147,9 +182,22 @@ class SourceConfig(Config):
         values = self.model_dump(
             mode="json",
             exclude_defaults=True,
-            exclude={"bad_rows_limit": True, "negative_sampling_rate": True, "events": {"path"}, "items": {"path"}, "users": {"path"}},
+            exclude={
+                "bad_rows_limit": True,
+                "negative_sampling_rate": True,
+                "events": set(EVENT_PLACES),
+                "items": {"path"},
+                "users": {"path"},
+            },
         )
         return dict(_flat(values))
+
+    @property
+    def needs_folder(self) -> bool:
+        """Whether files below a data folder are read: none are of the simulated log, and of an Iceberg table alone."""
+        if self.events is not None and self.events.iceberg is not None:
+            return self.items is not None or self.users is not None
+        return self.reader != "simulated"
 
     @model_validator(mode="after")
     def _tabular_names_its_events(self) -> SourceConfig:

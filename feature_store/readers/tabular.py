@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from feature_store.config import EntityColumns, EventColumns, ItemColumns, SourceConfig, UserColumns
+from feature_store.config import EVENT_PLACES, EntityColumns, EventColumns, ItemColumns, SourceConfig, UserColumns
 from feature_store.readers.base import (
     ENDINGS,
     data_files,
@@ -19,19 +20,28 @@ from feature_store.readers.base import (
     reader_fingerprint,
     relative,
 )
+from feature_store.readers.lake_tables import TableVersion, table_version
 from feature_store.tables.casting import as_array
 from feature_store.tables.contracts import DataError, DataFolderError, EntityFacts, Kind, LogContract, RawBatch, log_contract, nearest
 from feature_store.tables.multi_values import separated
 
 
 class TabularReader:
-    """Reads CSV, TSV and Parquet files by the names in ``source.events``, ``source.items``, ``source.users`` and ``source.context``."""
+    """Reads CSV, TSV and Parquet files by the names in ``source.events``, ``source.items``, ``source.users`` and ``source.context``.
+
+    The events may be a version of a Delta Lake or Iceberg table, which is some Parquet files too.
+    """
 
     def __init__(self, config: SourceConfig, data: Path | None) -> None:
         if config.events is None:
             raise DataError("reader tabular needs source.events with path, user, item and time")
-        self._data = data_folder(data, "tabular")
+        self._data = data_folder(data, "tabular") if config.needs_folder else data
         self._events, self._items, self._users, self._context = config.events, config.items, config.users, config.context
+
+    @cached_property
+    def table(self) -> TableVersion | None:
+        """The version of a table that holds the events, looked up once; None where they are files of a folder."""
+        return table_version(self._events, self._data)
 
     def files(self) -> list[Path]:
         described = self._described()
@@ -41,7 +51,7 @@ class TabularReader:
             raise DataFolderError(
                 f"{relative(twice, self._data)}: is matched by source.items.path and by source.users.path; correct one of them"
             )
-        found = [path for path in data_files(self._data, self._events.path) if path not in taken]
+        found = [path for path in self._event_files() if path not in taken]
         if not found:
             raise DataFolderError(f"{self._data}: no file matches source.events.path {self._events.path!r}; correct one of them")
         for path in [*found, *taken]:
@@ -49,13 +59,18 @@ class TabularReader:
                 raise DataError(f"{relative(path, self._data)}: its ending says no known format; files end in {', '.join(ENDINGS)}")
         return sorted([*found, *taken])
 
+    def _event_files(self) -> list[Path]:
+        if self.table is not None:
+            return list(self.table.files)
+        return data_files(self._data, self._events.path) if self._data is not None and self._events.path is not None else []
+
     def _described(self) -> list[tuple[Kind, list[Path]]]:
         """The files of items and of users."""
         described: list[tuple[Kind, list[Path]]] = []
         kinds: tuple[Kind, ...] = ("items", "users")
         for kind in kinds:
             block = self._block(kind)
-            if block is None:
+            if block is None or self._data is None:
                 continue
             found = data_files(self._data, block.path)
             if not found:
@@ -92,7 +107,7 @@ class TabularReader:
         for path in files:
             file = relative(path, self._data)
             try:
-                own = [*file_columns(path, file), *partition_values(file)]
+                own = [*file_columns(path, file), *self._values(path, file)]
             except DataError as error:
                 yield path, [str(error).removeprefix(f"{file}: ")]
                 continue
@@ -103,9 +118,17 @@ class TabularReader:
         kinds = self.kinds()
         for path in files:
             kind = kinds.get(path, "events")
-            for batch in read_partitioned(path, relative(path, self._data), kind, self._columns(kind)):
+            file, columns = relative(path, self._data), self._columns(kind)
+            if kind == "events" and self.table is not None:
+                self.table.check_columns(path, file, list(columns.values()))
+            for batch in read_partitioned(path, file, kind, columns, self._values(path, file)):
                 block = self._block(kind)
                 yield batch if block is None else batch._replace(table=_with_lists(batch.table, block))
+
+    def _values(self, path: Path, file: str) -> Mapping[str, pa.Scalar]:
+        """What the columns hold that a file may lack."""
+        of_table = None if self.table is None else self.table.files.get(path)
+        return partition_values(file) if of_table is None else of_table
 
     def _block(self, kind: Kind) -> ItemColumns | UserColumns | None:
         return {"items": self._items, "users": self._users}.get(kind)
@@ -139,7 +162,8 @@ class _Entity(NamedTuple):
 
 def _settings(block: EventColumns | EntityColumns) -> dict[str, Any]:
     """What of a block is part of a log's identity: not which files there are, nor newer keys that say nothing."""
-    values = {name: value for name, value in block.model_dump(exclude={"path"}).items() if value or name not in ("dense", "time", "multi")}
+    places = set(EVENT_PLACES) if isinstance(block, EventColumns) else {"path"}
+    values = {name: value for name, value in block.model_dump(exclude=places).items() if value or name not in ("dense", "time", "multi")}
     if "multi" not in values:
         values.pop("separator", None)
     return values

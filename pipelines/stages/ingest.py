@@ -80,7 +80,7 @@ def ingest_new_rows(run: RunContext) -> None:
     named = sorted(resources | ({checkpoint} if checkpoint else set()))
     read = source.model_dump(mode="json", exclude={"negative_sampling_rate"})  # which changes no row of the store
     settings = digest_of([read, named] if named else read)
-    needs_files = source.reader != "simulated"
+    needs_files = source.needs_folder
     is_known = known is not None and known.source == settings and _whole(run.store)
     url = run.url or (known.data if run.data is None and known is not None and known.data is not None and is_url(known.data) else None)
     if url is not None and needs_files and not _copied(run, url, is_known):
@@ -221,7 +221,9 @@ def assemble_rows(context: StageContext) -> None:
 
         config = with_chosen_statistics(context)
     facts = task_of(config).assemble(context)
-    context.record(facts | {"quarantined_rows": context.store.quarantined_rows()})
+    ledger = context.store.ledger
+    version = {} if ledger is None or ledger.version is None else {"table_version": str(ledger.version)}  # a text: no figure to track
+    context.record(facts | {"quarantined_rows": context.store.quarantined_rows()} | version)
 
 
 def vectors_are_there(context: StageContext) -> bool:
