@@ -1,4 +1,5 @@
-"""Raw files behind a URL, as in an object store: a folder that holds a copy of them, brought up to date before they are read.
+"""Files behind a URL, as in an object store: a folder that holds a copy of raw ones, brought up to date before they are read; and one file,
+copied from there or written there whole.
 
 What a file system of Arrow knows can be read: ``s3://``, ``gs://``, ``abfs://``, ``hdfs://`` and ``file://``, with what its URLs may say,
 as in ``s3://bucket/logs?region=eu-west-1``. Credentials come from the environment.
@@ -6,11 +7,12 @@ as in ``s3://bucket/logs?region=eu-west-1``. Credentials come from the environme
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -25,6 +27,7 @@ INDEX = ".files.json"  # beside the copies: of which URL they are, with size and
 CHUNK = 8 << 20
 SILENCE = 10  # seconds without a word at most
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://")
+_SECRET = re.compile(r"[?&](?:sig|[^=&]*(?:secret|token|password|access_key)[^=&]*)=", re.IGNORECASE)  # sig: of a signature of Azure
 
 
 def is_url(text: str) -> bool:
@@ -94,6 +97,101 @@ def copy_of(url: str, folder: Path, report: Callable[[str], object] = lambda lin
     return folder
 
 
+def copy_file(url: str, folder: Path, report: Callable[[str], object] = lambda line: None) -> Path:
+    """Copy one file from behind a URL, unless the folder has it as it is there.
+
+    Returns
+    -------
+    Path
+        The file in the folder, as old as the one behind the URL.
+
+    Raises
+    ------
+    DataError
+        When it is not there, cannot be read, or the URL cannot be understood or holds credentials.
+    """
+    with _of_a_file(url, "read"):
+        system, place = file_system_of(url)
+        info = system.get_file_info(place)
+    if info.type != fs.FileType.File:
+        raise DataError(f"{url}: there is no such file")
+    file = folder / info.base_name
+    if file.is_file() and [file.stat().st_size, file.stat().st_mtime_ns] == _state(info):
+        return file
+    report(f"copies {(info.size or 0) / 1e6:,.1f} MB from {url}")
+    with _of_a_file(url, "read to its end"):
+        _copy(system, info, file)
+    os.utime(file, ns=(info.mtime_ns or 0, info.mtime_ns or 0))
+    return file
+
+
+def require_writable(url: str) -> None:
+    """Raise DataError where no file can be written to a URL, before long work that would be lost; an empty one comes and goes beside it."""
+    with _of_a_file(url, "written"):
+        system, place = _for_writing(url)
+        with system.open_output_stream(_hidden(place)):
+            pass
+        system.delete_file(_hidden(place))
+
+
+def write_file(file: Path, url: str) -> None:
+    """Let a file be what is behind a URL, whole or not at all.
+
+    It is written under a hidden name beside it first: what a file system makes of a stream that breaks off differs, and some keep its
+    beginning as if it were all.
+
+    Raises
+    ------
+    DataError
+        When it cannot be written; what was there before is as it was.
+    """
+    with _of_a_file(url, "written"):
+        system, place = _for_writing(url)
+        hidden = _hidden(place)
+        try:
+            with open(file, "rb") as source, system.open_output_stream(hidden) as target:
+                while chunk := source.read(CHUNK):
+                    target.write(chunk)
+            if system.get_file_info(hidden).size != file.stat().st_size:
+                raise DataError(f"{url}: what was written is not whole; run it again")
+            system.move(hidden, place)
+        except BaseException:
+            with suppress(OSError):
+                system.delete_file(hidden)
+            raise
+
+
+def file_name(url: str) -> str:
+    """Name of the file behind a URL. Raises DataError for a URL that names none."""
+    with _of_a_file(url, "understood"):
+        _, place = file_system_of(url)
+    if "/" not in place.strip("/") and not url.startswith("file:"):
+        raise DataError(f"{url}: names a bucket and no file in it")
+    return PurePosixPath(place).name
+
+
+def _for_writing(url: str) -> tuple[fs.FileSystem, str]:
+    system, place = file_system_of(url)
+    if system.type_name in ("local", "hdfs"):  # others have no folders but in names
+        system.create_dir(PurePosixPath(place).parent.as_posix(), recursive=True)
+    return system, place
+
+
+def _hidden(place: str) -> str:
+    return PurePosixPath(place).with_name(f".{PurePosixPath(place).name}.part").as_posix()
+
+
+@contextmanager
+def _of_a_file(url: str, done: str) -> Iterator[None]:
+    """As :func:`_said`, of one file: that no data folder is there would be the wrong complaint."""
+    try:
+        _refuse_credentials(url)
+        with _said(url, done):
+            yield
+    except DataFolderError as error:
+        raise DataError(str(error)) from None
+
+
 def file_system_of(url: str) -> tuple[fs.FileSystem, str]:
     """The file system of a URL, and the place in it."""
     if url.startswith("gs://") and "?" not in url:  # left alone, it asks for a quarter of an hour where nobody answers
@@ -104,7 +202,7 @@ def file_system_of(url: str) -> tuple[fs.FileSystem, str]:
 
 def _refuse_credentials(url: str) -> None:
     """Raises DataFolderError for a URL that holds a password: it would be in every log."""
-    if "@" in url.partition("://")[2].partition("/")[0]:
+    if "@" in url.partition("://")[2].partition("/")[0] or _SECRET.search(url):
         raise DataFolderError(f"{url.partition('://')[0]}://...: a URL must hold no credentials; give them in the environment")
 
 
