@@ -99,6 +99,16 @@ class UserColumns(EntityColumns):
 class ContextColumns(Config):
     categorical: list[str] = Field(default_factory=list, description="context columns of the events with few values, such as a device")
     dense: list[str] = Field(default_factory=list, description="numeric context columns of the events")
+    optional: list[str] = Field(
+        default_factory=list, description="those of them that a file may lack, such as columns that came later: they are null there"
+    )
+
+    @model_validator(mode="after")
+    def _optional_are_some_of_them(self) -> Self:
+        strange = next((name for name in self.optional if name not in (*self.categorical, *self.dense)), None)
+        if strange is not None:
+            raise ValueError(f"optional names {strange!r}, which is in neither categorical nor dense; add it to one of them")
+        return self
 
 
 class SimulatorConfig(Config):
@@ -171,8 +181,8 @@ class SourceConfig(Config):
     def log(self) -> dict[str, Any]:
         """Settings that decide what a store holds, under dotted names, defaults left out.
 
-        Where files lie, how many bad rows they may hold and how thinned they are is not among them: another pattern names more of the
-        same log.
+        Where files lie, what they may lack, how many bad rows they may hold and how thinned they are is not among them: another pattern
+        names more of the same log.
 
         Examples
         --------
@@ -185,6 +195,7 @@ class SourceConfig(Config):
             exclude={
                 "bad_rows_limit": True,
                 "negative_sampling_rate": True,
+                "context": {"optional"},
                 "events": set(EVENT_PLACES),
                 "items": {"path"},
                 "users": {"path"},

@@ -81,7 +81,7 @@ class TabularReader:
     def fingerprint(self) -> str:
         blocks = {"events": self._events, "items": self._items, **({} if self._users is None else {"users": self._users})}
         settings = {name: block and _settings(block) for name, block in blocks.items()}
-        return reader_fingerprint("tabular", context=self._context.model_dump(), **settings)
+        return reader_fingerprint("tabular", context=self._context.model_dump(exclude={"optional"}), **settings)
 
     def contract(self) -> LogContract:
         items, users = (_Entity.of(block) for block in (self._items, self._users))
@@ -107,7 +107,7 @@ class TabularReader:
         for path in files:
             file = relative(path, self._data)
             try:
-                own = [*file_columns(path, file), *self._values(path, file)]
+                own = [*file_columns(path, file), *self._values(path, file, kinds.get(path, "events"))]
             except DataError as error:
                 yield path, [str(error).removeprefix(f"{file}: ")]
                 continue
@@ -121,14 +121,15 @@ class TabularReader:
             file, columns = relative(path, self._data), self._columns(kind)
             if kind == "events" and self.table is not None:
                 self.table.check_columns(path, file, list(columns.values()))
-            for batch in read_partitioned(path, file, kind, columns, self._values(path, file)):
+            for batch in read_partitioned(path, file, kind, columns, self._values(path, file, kind)):
                 block = self._block(kind)
                 yield batch if block is None else batch._replace(table=_with_lists(batch.table, block))
 
-    def _values(self, path: Path, file: str) -> Mapping[str, pa.Scalar]:
+    def _values(self, path: Path, file: str, kind: Kind) -> Mapping[str, pa.Scalar]:
         """What the columns hold that a file may lack."""
-        of_table = None if self.table is None else self.table.files.get(path)
-        return partition_values(file) if of_table is None else of_table
+        table = self.table.files.get(path) if self.table is not None else None
+        said = partition_values(file) if table is None else table
+        return said if kind != "events" else dict.fromkeys(self._context.optional, pa.scalar(None, pa.null())) | said
 
     def _block(self, kind: Kind) -> ItemColumns | UserColumns | None:
         return {"items": self._items, "users": self._users}.get(kind)
