@@ -13,7 +13,7 @@ from feature_store.config_statistics import StatisticsConfig
 from feature_store.config_types import Config, Duration, Time, duration_text, parse_duration, parse_time
 
 _SECRET = re.compile(r"secret|password|token|credential|access-?_?key", re.IGNORECASE)
-_WITH_PASSWORD = re.compile(r"://[^/]*@")
+_WITH_PASSWORD = re.compile(r"://[^/]*:[^/]*@")
 EVENT_PLACES = ("path", "delta", "version", "iceberg", "catalog", "snapshot", "as_of")
 """Keys of the events that say where they are, and not what they are."""
 
@@ -22,7 +22,9 @@ class EventColumns(Config):
     path: str | None = Field(
         None, description="files of the click log below the data folder, as a glob; .csv, .csv.gz, .tsv or .parquet; or delta, or iceberg"
     )
-    delta: str | None = Field(None, description="in place of path: folder of a Delta Lake table below the data folder; needs extra delta")
+    delta: str | None = Field(
+        None, description="in place of path: folder of a Delta Lake table below the data folder, or its URL; needs extra delta"
+    )
     version: int | None = Field(None, ge=0, description="delta: version of the table that is read; null is the newest")
     iceberg: str | None = Field(
         None, description="in place of path: an Iceberg table of a catalogue, as namespace.table; needs extra iceberg"
@@ -53,6 +55,8 @@ class EventColumns(Config):
             )
         if self.as_of is not None and (self.version is not None or self.snapshot is not None):
             raise ValueError(f"as_of and {'version' if self.delta else 'snapshot'} both say what is read; remove one of them")
+        if self.delta is not None and _WITH_PASSWORD.search(self.delta):
+            raise ValueError("delta must be a URL without credentials; give them in the environment")
         if any(_SECRET.search(key) or _WITH_PASSWORD.search(value) for key, value in self.catalog.items()):
             raise ValueError("catalog must hold no credentials; give them in the environment, as in PYICEBERG_CATALOG__NAME__KEY")
         return self

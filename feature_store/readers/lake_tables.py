@@ -82,16 +82,24 @@ def table_version(events: EventColumns, data: Path | None) -> TableVersion | Non
         When its package is missing, or it cannot be read as a list of files.
     """
     if events.delta is not None and data is not None:
-        return _delta(events, events.delta, data)
-    return None if events.iceberg is None else _iceberg(events, events.iceberg)
+        return _whole(delta_version(events, data))
+    return None if events.iceberg is None else _whole(_iceberg(events, events.iceberg))
 
 
-def _delta(events: EventColumns, folder: str, data: Path) -> TableVersion:
-    place = data / folder
-    if is_url(folder) or Path(folder).is_absolute() or ".." in Path(folder).parts:
+def delta_version(events: EventColumns, data: Path) -> TableVersion:
+    """The version of a Delta Lake table that holds the events, by the table's log alone: its files may not be there.
+
+    Raises
+    ------
+    DataFolderError, DataError
+        As :func:`table_version`.
+    """
+    folder = events.delta or ""
+    if Path(folder).is_absolute() or ".." in Path(folder).parts:
         raise DataFolderError(
             f"source.events.delta {folder!r} is no folder below the data folder; let the data folder be one above the table"
         )
+    place = data if is_url(folder) else data / folder  # what is behind a URL was copied into the data folder
     try:
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError
@@ -125,7 +133,7 @@ def _delta(events: EventColumns, folder: str, data: Path) -> TableVersion:
     places = [_local(name, unquote(path), place) for path in added["path"].to_pylist()]
     values = [{column: added[f"partition.{column}"][row] for column in partitions} for row in range(added.num_rows)]
     files = {path: younger | said for path, said in zip(places, values, strict=True)}
-    return _whole(TableVersion(name, table.version(), files, {}))
+    return TableVersion(name, table.version(), files, {})
 
 
 def _iceberg(events: EventColumns, table_name: str) -> TableVersion:
@@ -169,7 +177,7 @@ def _iceberg(events: EventColumns, table_name: str) -> TableVersion:
         }
         values = {column: pa.scalar(value, types[column]) for column, value in said.items() if column in types}
         files[_local(name, task.file.file_path)] = younger | values
-    return _whole(TableVersion(name, snapshot.snapshot_id, files, {field.name: field.field_id for field in schema.fields}))
+    return TableVersion(name, snapshot.snapshot_id, files, {field.name: field.field_id for field in schema.fields})
 
 
 def _asked(name: str, ask: Callable[[], Any]) -> Any:

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
@@ -26,6 +26,7 @@ from feature_store.tables.json_files import load_json, write_json
 INDEX = ".files.json"  # beside the copies: of which URL they are, with size and time of each
 CHUNK = 8 << 20
 SILENCE = 10  # seconds without a word at most
+Needed = Callable[[Sequence[str]], Collection[str]]  # of the names below a URL those that are needed
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://")
 _SECRET = re.compile(r"[?&](?:sig|[^=&]*(?:secret|token|password|access_key)[^=&]*)=", re.IGNORECASE)  # sig: of a signature of Azure
 
@@ -41,10 +42,10 @@ def is_url(text: str) -> bool:
     return _URL.match(text) is not None
 
 
-def copy_of(url: str, folder: Path, report: Callable[[str], object] = lambda line: None) -> Path:
+def copy_of(url: str, folder: Path, report: Callable[[str], object] = lambda line: None, needed: Sequence[Needed] = (list,)) -> Path:
     """Bring a folder up to date with the files below a URL.
 
-    Files that are new or have another size or time are copied, those that are gone are removed; the others stay as they are.
+    Files that are new or have another size or time are copied, those that are gone or not needed are removed; the others stay as they are.
 
     Parameters
     ----------
@@ -53,6 +54,8 @@ def copy_of(url: str, folder: Path, report: Callable[[str], object] = lambda lin
         Is created when absent; a copy of another URL is replaced.
     report : callable
         Takes a line at a time of what is copied.
+    needed : sequence of callable
+        Each says which files are needed, once those of the one before are copied; by default all are.
 
     Returns
     -------
@@ -72,29 +75,59 @@ def copy_of(url: str, folder: Path, report: Callable[[str], object] = lambda lin
         system, root = file_system_of(url)
         found = system.get_file_info(fs.FileSelector(root, recursive=True))
     below = {PurePosixPath(info.path).relative_to(PurePosixPath(root)): info for info in found if info.type == fs.FileType.File}
-    wanted = {name.as_posix(): info for name, info in below.items() if not any(part.startswith(".") for part in name.parts)}
-    if not wanted:
+    there = {name.as_posix(): info for name, info in below.items() if not any(part.startswith(".") for part in name.parts)}
+    if not there:
         raise DataFolderError(f"{url}: holds no file")
-    known = _known(folder, url)
-    for name in known.keys() - wanted.keys():
-        (folder / name).unlink(missing_ok=True)
-        del known[name]
-    todo = [name for name, info in sorted(wanted.items()) if known.get(name) != _state(info) or not (folder / name).is_file()]
-    if todo:
-        report(f"copies {len(todo):,} of {len(wanted):,} files, {sum(wanted[name].size or 0 for name in todo) / 1e6:,.1f} MB, from {url}")
-    try:
-        told = time.monotonic()
-        for number, name in enumerate(todo):
-            with _said(f"{url.partition('?')[0].rstrip('/')}/{name}", "read to its end"):
-                _copy(system, wanted[name], folder / name)
-            known[name] = _state(wanted[name])
-            if time.monotonic() - told > SILENCE:
-                told = time.monotonic()
-                report(f"copied {number + 1:,} of {len(todo):,} files")
-    finally:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / INDEX, {"url": url, "files": known})
+    copies = _Copies(url, system, there, folder, report)
+    wanted: set[str] = set()
+    for choose in needed:
+        chosen = set(choose(sorted(there))) - wanted
+        copies.bring(chosen)
+        wanted |= chosen
+    if not wanted:
+        raise DataFolderError(f"{url}: holds no file that `source` names")
+    copies.drop(copies.known.keys() - wanted)
     return folder
+
+
+class _Copies:
+    """The copies in a folder, with an index of what they are copies of, which is true at any moment."""
+
+    def __init__(
+        self, url: str, system: fs.FileSystem, there: dict[str, fs.FileInfo], folder: Path, report: Callable[[str], object]
+    ) -> None:
+        self._url, self._system, self._there, self._folder, self._report = url, system, there, folder, report
+        self.known = _known(folder, url)
+
+    def bring(self, names: Collection[str]) -> None:
+        """Copy those that are new or changed."""
+        there, folder, url = self._there, self._folder, self._url
+        todo = [name for name in sorted(names) if self.known.get(name) != _state(there[name]) or not (folder / name).is_file()]
+        if todo:
+            size = sum(there[name].size or 0 for name in todo) / 1e6
+            self._report(f"copies {len(todo):,} of {len(names):,} files, {size:,.1f} MB, from {url}")
+        try:
+            told = time.monotonic()
+            for number, name in enumerate(todo):
+                with _said(f"{url.partition('?')[0].rstrip('/')}/{name}", "read to its end"):
+                    _copy(self._system, there[name], folder / name)
+                self.known[name] = _state(there[name])
+                if time.monotonic() - told > SILENCE:
+                    told = time.monotonic()
+                    self._report(f"copied {number + 1:,} of {len(todo):,} files")
+        finally:
+            self._write()
+
+    def drop(self, names: Collection[str]) -> None:
+        """Remove those that are gone, or not needed any more."""
+        for name in names:
+            (self._folder / name).unlink(missing_ok=True)
+        self.known = {name: state for name, state in self.known.items() if name not in names}
+        self._write()
+
+    def _write(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_json(self._folder / INDEX, {"url": self._url, "files": self.known})
 
 
 def copy_file(url: str, folder: Path, report: Callable[[str], object] = lambda line: None) -> Path:
@@ -202,7 +235,10 @@ def file_system_of(url: str) -> tuple[fs.FileSystem, str]:
 
 def _refuse_credentials(url: str) -> None:
     """Raises DataFolderError for a URL that holds a password: it would be in every log."""
-    if "@" in url.partition("://")[2].partition("/")[0] or _SECRET.search(url):
+    scheme, _, rest = url.partition("://")
+    before = rest.partition("/")[0].rpartition("@")[0]
+    is_name = scheme in ("abfs", "abfss", "hdfs") and ":" not in before  # of a container, or of a user
+    if (before and not is_name) or _SECRET.search(url):
         raise DataFolderError(f"{url.partition('://')[0]}://...: a URL must hold no credentials; give them in the environment")
 
 

@@ -142,7 +142,7 @@ def test_the_program_checks_a_delta_table(delta: tuple[Lake, Callable[..., Any]]
         ({"as_of": "2001-01-01"}, "has no version as of 2001-01-01 00:00:00 UTC"),
         ({"delta": "elsewhere"}, "is no Delta Lake table, it has no _delta_log"),
         ({"delta": "../log"}, "is no folder below the data folder"),
-        ({"delta": "s3://bucket/log"}, "is no folder below the data folder; let the data folder be one above the table"),
+        ({"delta": "/log"}, "is no folder below the data folder; let the data folder be one above the table"),
     ],
 )
 def test_a_delta_table_that_is_not_there_is_one_line(events: dict[str, Any], said: str, delta: tuple[Lake, Callable[..., Any]]) -> None:
@@ -267,6 +267,7 @@ def test_a_missing_package_is_one_line(key: str, package: str, tmp_path: Path, m
         ({"path": "*", "version": 1}, "version has no effect on events of path"),
         ({"delta": "log", "snapshot": 1}, "snapshot has no effect on events of delta"),
         ({"delta": "log", "version": 1, "as_of": "2024-01-01"}, "as_of and version both say what is read"),
+        ({"delta": "s3://key:hush@bucket/log"}, "delta must be a URL without credentials"),
         ({"iceberg": "a.b", "catalog": {"s3.secret-access-key": "hush"}}, "catalog must hold no credentials"),
         ({"iceberg": "a.b", "catalog": {"uri": "postgresql://me:hush@host/db"}}, "catalog must hold no credentials"),
     ],

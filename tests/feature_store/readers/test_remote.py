@@ -198,3 +198,10 @@ def test_an_upload_that_breaks_leaves_what_was_there(source: Path, tmp_path: Pat
     with pytest.raises(DataError, match=r"out.csv: cannot be written \(AWS Error NETWORK_CONNECTION.*run it again"):
         write_file(source / "items.csv", "s3://bucket/out.csv")
     assert target.read_text() == "before" and not (tmp_path / ".out.csv.part").exists()
+
+
+@pytest.mark.parametrize("url", ["abfs://box@account.dfs.core.windows.net/logs", "hdfs://me@host:9000/logs"])
+def test_a_name_before_the_host_is_no_password(url: str) -> None:
+    remote._refuse_credentials(url)
+    with pytest.raises(DataFolderError, match="a URL must hold no credentials"):
+        remote._refuse_credentials(url.replace("@", ":secret@"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -232,3 +233,24 @@ def test_an_iceberg_table_needs_no_data_folder(tmp_path: Path) -> None:
     away = context(config, None, tmp_path)
     bring_store_up_to_date(away)
     assert "there is no such catalogue; correct source.events.catalog; the store stays as it is" in said(away)
+
+
+def test_a_table_behind_a_url_is_the_data_folder(data: Path, tmp_path: Path) -> None:
+    deltalake = pytest.importorskip("deltalake", reason="deltalake is not installed: make test-extras installs it")
+    rows = pa.table({"u": [1, 1], "i": [10, 11], "t": [1717200000, 1717200600]})
+    deltalake.write_deltalake(tmp_path / "lake", rows)
+    events = {"delta": (tmp_path / "lake").as_uri(), "user": "u", "item": "i", "time": "t"}
+    config = RunConfig.model_validate({**TABULAR, "source": {"reader": "tabular", "events": events}})
+    first = bring_store_up_to_date(context(config, None, tmp_path))
+    deltalake.write_deltalake(tmp_path / "lake", rows.set_column(0, "u", pa.array([2, 2])), mode="append")
+    night = context(config, None, tmp_path)
+    assert bring_store_up_to_date(night) != first
+    assert "copies 1 of 2 files" in said(night) and "the events are version 1 of Delta Lake table file://" in said(night)
+    assert bring_store_up_to_date(night)  # a context that copied it already
+    for other in (context(config, data, tmp_path), context(config, None, tmp_path, url="s3://bucket/other")):
+        with pytest.raises(ConfigError, match=r"source.events.delta is a URL, and so is the log's place: leave --data out"):
+            bring_store_up_to_date(other)
+    shutil.rmtree(tmp_path / "lake")
+    away = context(config, None, tmp_path)
+    bring_store_up_to_date(away)
+    assert "does not exist; the store stays as it is" in said(away)
