@@ -57,7 +57,7 @@ test-extras: $(STAMP)
 		-e '.[spark,postgresql,system-metrics,object-storage-tests,delta,iceberg]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs tests/feature_store/engines tests/pipelines/scoring/test_spark_executor.py \
 		tests/pipelines/tracking tests/feature_store/readers/test_object_storage.py tests/feature_store/readers/test_lake_tables.py \
-		tests/pipelines/stages/test_ingest.py
+		tests/feature_store/readers/test_remote_log.py tests/pipelines/stages/test_ingest.py
 
 # The pages as a browser shows them; `make test` leaves this out, because it wants Debian's Chromium.
 test-browser: $(STAMP)

@@ -100,40 +100,49 @@ def delta_version(events: EventColumns, data: Path) -> TableVersion:
             f"source.events.delta {folder!r} is no folder below the data folder; let the data folder be one above the table"
         )
     place = data if is_url(folder) else data / folder  # what is behind a URL was copied into the data folder
+    shown = folder if is_url(folder) else str(place)
     try:
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError
     except ImportError:
         raise DataError("source.events.delta needs deltalake, which is not installed: pip install 'ctr-kd[delta]'") from None
     if not (place / "_delta_log").is_dir():
-        raise DataFolderError(f"{place}: is no Delta Lake table, it has no _delta_log; correct source.events.delta")
+        raise DataFolderError(f"{shown}: is no Delta Lake table, it has no _delta_log; correct source.events.delta")
     try:
         table = DeltaTable(place.absolute().as_posix(), version=events.version)
         if events.as_of is not None:
             table.load_as_version(events.as_of)
             began = next((entry["timestamp"] for entry in table.history() if entry["version"] == table.version()), 0)
             if began > events.as_of.timestamp() * _SECONDS:
-                raise DataFolderError(f"{place}: has no version as of {_said(events.as_of)}; its first one is later")
+                raise DataFolderError(f"{shown}: has no version as of {_said(events.as_of)}; its first one is later")
         mapping = table.metadata().configuration.get("delta.columnMapping.mode", "none")
-        features = table.protocol().reader_features or []
-        marked = "deletionVectors" in features and pa.table(table.deletion_vectors()).num_rows > 0
+        marked = "deletionVectors" in (table.protocol().reader_features or []) and _has_deletion_vectors(table)
         added = pa.table(table.get_add_actions(flatten=True))
         younger = {field.name: pa.scalar(None, field.type) for field in pa.schema(table.schema().to_arrow())}
         partitions = table.metadata().partition_columns
     except (DeltaError, OSError, ValueError) as error:
         wanted = "" if events.version is None else f" at version {events.version}"
-        raise DataFolderError(f"{place}: cannot be read as a Delta Lake table{wanted} ({_reason(error)}); correct source.events") from None
+        raise DataFolderError(f"{shown}: cannot be read as a Delta Lake table{wanted} ({_reason(error)}); correct source.events") from None
     name = f"version {table.version()} of Delta Lake table {folder}"
     if mapping != "none":
-        raise DataError(f"{place}: {name} maps its columns (delta.columnMapping.mode: {mapping}), which cannot be read; write it without")
+        raise DataError(f"{shown}: {name} maps its columns (delta.columnMapping.mode: {mapping}), which cannot be read; write it without")
     if marked:
         raise DataError(
-            f"{place}: {name} has deletion vectors, which cannot be read; rewrite its files first (REORG TABLE ... APPLY (PURGE))"
+            f"{shown}: {name} has deletion vectors, which cannot be read; rewrite its files first (REORG TABLE ... APPLY (PURGE))"
         )
     places = [_local(name, unquote(path), place) for path in added["path"].to_pylist()]
     values = [{column: added[f"partition.{column}"][row] for column in partitions} for row in range(added.num_rows)]
     files = {path: younger | said for path, said in zip(places, values, strict=True)}
     return TableVersion(name, table.version(), files, {})
+
+
+def _has_deletion_vectors(table: Any) -> bool:
+    from deltalake.exceptions import DeltaError
+
+    try:
+        return next(iter(table.deletion_vectors()), None) is not None
+    except DeltaError:  # they cannot be read, so they are there
+        return True
 
 
 def _iceberg(events: EventColumns, table_name: str) -> TableVersion:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from feature_store.readers.remote import copy_file, file_name, require_writable, write_file
@@ -30,10 +30,11 @@ def score_files(run: RunContext, source: Path | str, target: Path | str) -> str:
     """
     if isinstance(source, Path) and isinstance(target, Path):
         return score_file(run, source, target)
+    name = file_name(target) if isinstance(target, str) else target.name
     if isinstance(target, str):
         require_writable(target)
     with _meanwhile(run, source, target) as folder:
-        written = folder / "output" / file_name(target) if isinstance(target, str) else target
+        written = folder / "output" / name if isinstance(target, str) else target
         done = score_file(run, _copied(run, source, folder), written)
         if isinstance(target, str):
             report = written.with_name(f"{written.stem}.{REPORT}")
@@ -58,7 +59,12 @@ def _meanwhile(run: RunContext, *places: Path | str) -> Iterator[Path]:
     and is removed with other unfinished scorings."""
     folder = run.workspace / "scores" / f".{digest_of([str(place) for place in places])[:16]}.parts"
     folder.mkdir(parents=True, exist_ok=True)
-    yield folder
+    try:
+        yield folder
+    except BaseException:
+        with suppress(OSError):
+            folder.rmdir()  # where nothing was copied yet
+        raise
     shutil.rmtree(folder)
 
 

@@ -23,6 +23,7 @@ from feature_store.tables.contracts import DataError, DataFolderError
 from pipelines.config.run import RunConfig
 
 DAY = 1717200000  # 2024-06-01 00:00 UTC
+ROWS = "^Bg9^0rr910000000000iXQKl0rr91000f55c8Xg0@@D72lkbi5=-{L"  # six of the first thirty, as a deletion vector writes them
 COLUMNS = {"user": "u", "item": "i", "time": "t", "clicked": "c"}
 
 
@@ -161,24 +162,33 @@ def test_a_file_that_was_vacuumed_is_one_line(delta: tuple[Lake, Callable[..., A
         lake.files()
 
 
-def test_what_files_alone_do_not_say_is_refused(delta: tuple[Lake, Callable[..., Any]], monkeypatch: pytest.MonkeyPatch) -> None:
-    from deltalake import DeltaTable
-
-    lake, write = delta
-    write(log(1), configuration={"delta.enableDeletionVectors": "true"})
-    assert len(lake.files()) == 1  # it could have some, and has none
-    marks = pa.table({"filepath": ["part"], "selection_vector": [[False]]})
-    monkeypatch.setattr(DeltaTable, "deletion_vectors", lambda table: marks)
-    with pytest.raises(DataError, match="has deletion vectors, which cannot be read"):
-        lake.files()
-    write(log(1), mode="overwrite", configuration={"delta.columnMapping.mode": "name"})
-    commit = lake.root / "data" / "log" / "_delta_log" / "00000000000000000000.json"
-    lines = [json.loads(line) for line in commit.read_text().splitlines()]
+def edit(commit: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the lines of a commit of a table, as a writer of another kind would have written them."""
+    lines = [json.loads(line) for line in commit.read_text(encoding="utf-8").splitlines()]
     for line in lines:
-        line.get("metaData", {}).get("configuration", {})["delta.columnMapping.mode"] = "name"
-    commit.write_text("\n".join(map(json.dumps, lines)))
+        change(line)
+    commit.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+
+
+def test_deletion_vectors_are_refused(delta: tuple[Lake, Callable[..., Any]]) -> None:
+    lake, write = delta
+    write(log(*range(1, 31)), configuration={"delta.enableDeletionVectors": "true"})
+    assert len(lake.files()) == 1  # it could have some, and has none
+    for vector in (ROWS, ROWS[::-1]):  # and one that cannot be read itself
+        marks = {"storageType": "i", "pathOrInlineDv": vector, "sizeInBytes": 44, "cardinality": 6}
+        edit(
+            lake.root / "data" / "log" / "_delta_log" / "00000000000000000000.json",
+            lambda line, marks=marks: line["add"].update(deletionVector=marks) if "add" in line else None,  # type: ignore[misc]
+        )
+        with pytest.raises(DataError, match="has deletion vectors, which cannot be read; rewrite its files first"):
+            lake.files()
+
+
+def test_mapped_columns_are_refused(delta: tuple[Lake, Callable[..., Any]]) -> None:
+    lake, write = delta
+    write(log(1), configuration={"delta.columnMapping.mode": "name"})
     with pytest.raises(DataError, match=r"maps its columns \(delta.columnMapping.mode: name\)"):
-        lake.files(version=0)
+        lake.files()
 
 
 def test_an_iceberg_table_is_followed_by_its_snapshots(iceberg: tuple[Lake, Any]) -> None:

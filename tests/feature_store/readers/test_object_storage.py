@@ -9,10 +9,15 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
+import pyarrow as pa
 import pytest
 
+from feature_store.config import SourceConfig
 from feature_store.readers.remote import copy_file, copy_of, require_writable, write_file
+from feature_store.readers.remote_log import copy_of_log
+from feature_store.readers.tabular import TabularReader
 from feature_store.tables.contracts import DataError, DataFolderError
 
 moto_server = pytest.importorskip("moto.server", reason="moto is not installed: make test-extras installs it")
@@ -86,6 +91,23 @@ def test_the_program_reads_a_bucket(endpoint: str, tmp_path: Path) -> None:
     put(endpoint, "logs/shop/dt=2024-05-09/log.csv", "u,i,c\n" + rows)
     said = run("ingest", str(tmp_path / "mine.yaml"))  # it remembers where the log lies
     assert "copies 1 of 9 files" in said and "60 rows stored" in said
+
+
+def test_a_delta_table_in_a_bucket(endpoint: str, tmp_path: Path) -> None:
+    deltalake = pytest.importorskip("deltalake", reason="deltalake is not installed: make test-extras installs it")
+    table, place = tmp_path / "log", url(endpoint)
+    source = SourceConfig.model_validate({"reader": "tabular", "events": {"delta": place, "user": "u", "item": "i", "time": "t"}})
+    read = []
+    for user in (1, 2):
+        deltalake.write_deltalake(
+            table, pa.table({"u": [user], "i": [5], "t": [1717200000], "shop": ["a b/c"]}), partition_by=["shop"], mode="append"
+        )
+        for file in table.rglob("*"):
+            if file.is_file():
+                write_file(file, place.replace("/shop?", f"/shop/{quote(file.relative_to(table).as_posix())}?"))
+        reader = TabularReader(source, copy_of_log(source, place, tmp_path / "copy"))
+        read.append(sorted(batch.table["user_id"][0].as_py() for batch in reader.read(reader.files())))
+    assert read == [[1], [1, 2]]
 
 
 def test_one_file_comes_and_goes_whole(endpoint: str, tmp_path: Path) -> None:

@@ -76,3 +76,10 @@ def test_of_a_delta_table_its_version_is_copied(tmp_path: Path, below: bool) -> 
     first = source(events={"delta": "log" if below else url, "version": 0})
     copy_of_log(first, url, copy)
     assert [pq.ParquetFile(path).read()["u"].to_pylist() for path in TabularReader(first, copy).files()] == [[1]]
+
+
+def test_what_is_no_table_behind_a_url_is_said_of_the_url(bucket: Path, tmp_path: Path) -> None:
+    pytest.importorskip("deltalake", reason="deltalake is not installed: make test-extras installs it")
+    of_log = source(events={"delta": bucket.as_uri()})
+    with pytest.raises(DataFolderError, match=f"^{bucket.as_uri()}: is no Delta Lake table, it has no _delta_log"):
+        copy_of_log(of_log, bucket.as_uri(), tmp_path / "copy")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -63,6 +64,14 @@ def test_nothing_is_scored_for_a_target_that_takes_nothing(
         score_files(served.context(), rows, (tmp_path / "file" / "scored.parquet").as_uri())
 
 
+def test_what_is_no_file_is_one_line_and_leaves_nothing(served: Served, rows: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none.parquet: there is no such file"):
+        score_files(served.context(), (tmp_path / "none.parquet").as_uri(), tmp_path / "scored.parquet")
+    with pytest.raises(DataError, match=r"s3://bucket\?region=x: names a bucket and no file in it"):
+        score_files(served.context(), rows, "s3://bucket?region=x")
+    assert left(served) == []
+
+
 def test_an_upload_that_broke_is_done_again(served: Served, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "bucket" / "scored.parquet"
 
@@ -81,6 +90,7 @@ def test_an_upload_that_broke_is_done_again(served: Served, rows: Path, tmp_path
 def test_the_command_takes_urls(
     served: Served, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *arguments: None)
     seen: list[object] = []
     monkeypatch.setattr(main, "ensure_model", lambda *arguments: None)
     monkeypatch.setattr(main, "score_files", lambda run, source, target: seen.extend([source, target]) or "scored")
