@@ -51,11 +51,13 @@ test-airflow: $(STAMP) $(AIRFLOW)
 	.venv-airflow/bin/python -m pytest tests/airflow
 
 # What `make test` skips where an extra is absent: Spark, which wants a Java, tracking in PostgreSQL, which wants its programs,
-# and an object store on loopback.
+# an object store on loopback, and tables of Delta Lake and Iceberg.
 test-extras: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[spark,postgresql,system-metrics,object-storage-tests]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		-e '.[spark,postgresql,system-metrics,object-storage-tests,delta,iceberg]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs tests/feature_store/engines tests/pipelines/scoring/test_spark_executor.py \
-		tests/pipelines/tracking tests/feature_store/readers/test_object_storage.py
+		tests/pipelines/tracking tests/feature_store/readers/test_object_storage.py tests/feature_store/readers/test_lake_tables.py \
+		tests/feature_store/readers/test_remote_log.py tests/pipelines/stages/test_ingest.py
 
 # The pages as a browser shows them; `make test` leaves this out, because it wants Debian's Chromium.
 test-browser: $(STAMP)

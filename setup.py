@@ -59,6 +59,8 @@ setup(
         "spark": ["pyspark>=4.3"],
         "system-metrics": ["psutil>=6"],
         "postgresql": ["psycopg[binary]>=3.2"],
+        "delta": ["deltalake>=1.6"],
+        "iceberg": ["pyiceberg[sql-sqlite,pyarrow]>=0.12"],
         "object-storage-tests": ["moto[server]>=5.2"],
         "airflow": ["apache-airflow>=3.3", "apache-airflow-providers-standard>=1.21"],
         "peers": ["transformers>=5", "torch-rechub>=0.9,<0.10"],

@@ -12,9 +12,30 @@ from pydantic import Field, field_validator, model_validator
 from feature_store.config_statistics import StatisticsConfig
 from feature_store.config_types import Config, Duration, Time, duration_text, parse_duration, parse_time
 
+_SECRET = re.compile(r"secret|password|token|credential|access-?_?key", re.IGNORECASE)
+_WITH_PASSWORD = re.compile(r"://[^/]*:[^/]*@")
+EVENT_PLACES = ("path", "delta", "version", "iceberg", "catalog", "snapshot", "as_of")
+"""Keys of the events that say where they are, and not what they are."""
+
 
 class EventColumns(Config):
-    path: str = Field(description="files of the click log below the data folder, as a glob; .csv, .csv.gz, .tsv or .parquet")
+    path: str | None = Field(
+        None, description="files of the click log below the data folder, as a glob; .csv, .csv.gz, .tsv or .parquet; or delta, or iceberg"
+    )
+    delta: str | None = Field(
+        None, description="in place of path: folder of a Delta Lake table below the data folder, or its URL; needs extra delta"
+    )
+    version: int | None = Field(None, ge=0, description="delta: version of the table that is read; null is the newest")
+    iceberg: str | None = Field(
+        None, description="in place of path: an Iceberg table of a catalogue, as namespace.table; needs extra iceberg"
+    )
+    catalog: dict[str, str] = Field(
+        default_factory=dict,
+        description="iceberg: what PyIceberg is told of the catalogue, such as name, type, uri and warehouse, but no credentials; empty "
+        "takes its own settings, of .pyiceberg.yaml or the environment",
+    )
+    snapshot: int | None = Field(None, ge=0, description="iceberg: id of the snapshot that is read; null is the current one")
+    as_of: Time | None = Field(None, description="delta and iceberg: the version or snapshot that was the newest at this time is read")
     user: str = Field(description="column with the user id")
     item: str = Field(description="column with the item id")
     time: str = Field(description="column with the event time: a timestamp, ISO text, or s, ms, us or ns since 1970 UTC")
@@ -37,6 +58,24 @@ class EventColumns(Config):
         """Columns that say how much rows count, by their names in a raw batch; of most logs none."""
         columns = {"row_weight": self.weight, "negative_sampling_rate": self.negative_sampling_rate}
         return {name: raw for name, raw in columns.items() if raw is not None}
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if sum(place is not None for place in (self.path, self.delta, self.iceberg)) != 1:
+            raise ValueError("name where the events are in one way: path, or delta, or iceberg")
+        own = {"version": self.delta, "catalog": self.iceberg, "snapshot": self.iceberg, "as_of": self.delta or self.iceberg}
+        idle = next((key for key, table in own.items() if table is None and getattr(self, key) not in (None, {})), None)
+        if idle is not None:
+            raise ValueError(
+                f"{idle} has no effect on events of {'path' if self.path else 'delta' if self.delta else 'iceberg'}; remove it"
+            )
+        if self.as_of is not None and (self.version is not None or self.snapshot is not None):
+            raise ValueError(f"as_of and {'version' if self.delta else 'snapshot'} both say what is read; remove one of them")
+        if self.delta is not None and _WITH_PASSWORD.search(self.delta):
+            raise ValueError("delta must be a URL without credentials; give them in the environment")
+        if any(_SECRET.search(key) or _WITH_PASSWORD.search(value) for key, value in self.catalog.items()):
+            raise ValueError("catalog must hold no credentials; give them in the environment, as in PYICEBERG_CATALOG__NAME__KEY")
+        return self
 
 
 class EntityColumns(Config):
@@ -105,6 +144,16 @@ class UserColumns(EntityColumns):
 class ContextColumns(Config):
     categorical: list[str] = Field(default_factory=list, description="context columns of the events with few values, such as a device")
     dense: list[str] = Field(default_factory=list, description="numeric context columns of the events")
+    optional: list[str] = Field(
+        default_factory=list, description="those of them that a file may lack, such as columns that came later: they are null there"
+    )
+
+    @model_validator(mode="after")
+    def _optional_are_some_of_them(self) -> Self:
+        strange = next((name for name in self.optional if name not in (*self.categorical, *self.dense)), None)
+        if strange is not None:
+            raise ValueError(f"optional names {strange!r}, which is in neither categorical nor dense; add it to one of them")
+        return self
 
 
 class SimulatorConfig(Config):
@@ -195,8 +244,8 @@ class SourceConfig(Config):
     def log(self) -> dict[str, Any]:
         """Settings that decide what a store holds, under dotted names, defaults left out.
 
-        Where files lie, how many bad rows they may hold and how thinned they are is not among them: another pattern names more of the
-        same log.
+        Where files lie, what they may lack, how many bad rows they may hold and how thinned they are is not among them: another pattern
+        names more of the same log.
 
         Examples
         --------
@@ -206,9 +255,23 @@ class SourceConfig(Config):
         values = self.model_dump(
             mode="json",
             exclude_defaults=True,
-            exclude={"bad_rows_limit": True, "negative_sampling_rate": True, "events": {"path"}, "items": {"path"}, "users": {"path"}},
+            exclude={
+                "bad_rows_limit": True,
+                "negative_sampling_rate": True,
+                "context": {"optional"},
+                "events": set(EVENT_PLACES),
+                "items": {"path"},
+                "users": {"path"},
+            },
         )
         return dict(_flat(values))
+
+    @property
+    def needs_folder(self) -> bool:
+        """Whether files below a data folder are read: none are of the simulated log, and of an Iceberg table alone."""
+        if self.events is not None and self.events.iceberg is not None:
+            return self.items is not None or self.users is not None
+        return self.reader != "simulated"
 
     @model_validator(mode="after")
     def _tabular_names_its_events(self) -> SourceConfig:

@@ -78,9 +78,10 @@ def _linked_folders(folder: Path, seen: set[Path]) -> Iterator[Path]:
             yield from _linked_folders(path, seen)
 
 
-def relative(path: Path, data: Path) -> str:
-    """Name of a file below the data folder, the same on every system."""
-    return path.relative_to(data).as_posix()
+def relative(path: Path, data: Path | None) -> str:
+    """Name of a file below the data folder, the same on every system; of one that lies elsewhere, as a table's may, where that is."""
+    whole = path.absolute()
+    return (whole.relative_to(data.absolute()) if data is not None and whole.is_relative_to(data.absolute()) else whole).as_posix()
 
 
 def reader_fingerprint(reader: str, **settings: Any) -> str:
@@ -108,16 +109,17 @@ def read_table(path: Path, file: str, kind: Kind, columns: Mapping[str, str]) ->
         raise DataError(f"{file}: its ending says no known format; files end in {', '.join(ENDINGS)}")
 
 
-def partition_values(file: str) -> dict[str, str | None]:
+def partition_values(file: str) -> dict[str, pa.Scalar]:
     """Values that the folders of a file's name say, as Hive and Spark write them.
 
     Examples
     --------
-    >>> partition_values("log/dt=2024-05-01/place=a%2Fb/part-0.parquet")
+    >>> {key: value.as_py() for key, value in partition_values("log/dt=2024-05-01/place=a%2Fb/part-0.parquet").items()}
     {'dt': '2024-05-01', 'place': 'a/b'}
     """
     said = [folder.partition("=") for folder in file.split("/")[:-1]]
-    return {key: None if value == NO_PARTITION else unquote(value) for key, equals, value in said if key and equals}
+    values = {key: None if value == NO_PARTITION else unquote(value) for key, equals, value in said if key and equals}
+    return {key: pa.scalar(value, pa.string()) for key, value in values.items()}
 
 
 def file_columns(path: Path, file: str) -> list[str]:
@@ -142,23 +144,27 @@ def file_columns(path: Path, file: str) -> list[str]:
         raise damaged_parquet(file, error) from None
 
 
-def read_partitioned(path: Path, file: str, kind: Kind, columns: Mapping[str, str]) -> Iterator[RawBatch]:
-    """As :func:`read_table`; a column that the file lacks may be said by its folders, as in ``dt=2024-05-01/``.
+def read_partitioned(
+    path: Path, file: str, kind: Kind, columns: Mapping[str, str], values: Mapping[str, pa.Scalar] | None = None
+) -> Iterator[RawBatch]:
+    """As :func:`read_table`; a column that the file lacks may hold one value in all its rows, which stands elsewhere.
 
     Parameters
     ----------
     file : str
         Name below the data folder: folders above it say nothing.
+    values : mapping of the column's name to pa.Scalar, optional
+        Of the columns that the file may lack; by default what its folders say, as in ``dt=2024-05-01/``.
     """
-    said = {name: raw for name, raw in columns.items() if raw in partition_values(file)}
+    values = partition_values(file) if values is None else values
+    said = {name: raw for name, raw in columns.items() if raw in values}
     if said:
         own = file_columns(path, file)
         said = {name: raw for name, raw in said.items() if raw not in own}
-    values = partition_values(file)
     for batch in read_table(path, file, kind, {name: raw for name, raw in columns.items() if name not in said}):
         table = batch.table
         for name, raw in said.items():
-            table = table.append_column(name, pa.repeat(pa.scalar(values[raw], pa.string()), table.num_rows))
+            table = table.append_column(name, pa.repeat(values[raw], table.num_rows))
         yield batch._replace(table=table)
 
 

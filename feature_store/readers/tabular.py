@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from feature_store.config import EncodedTitle, EntityColumns, EventColumns, ItemColumns, SourceConfig, UserColumns
+from feature_store.config import EVENT_PLACES, EncodedTitle, EntityColumns, EventColumns, ItemColumns, SourceConfig, UserColumns
 from feature_store.readers.base import (
     ENDINGS,
     data_files,
@@ -19,6 +20,7 @@ from feature_store.readers.base import (
     reader_fingerprint,
     relative,
 )
+from feature_store.readers.lake_tables import TableVersion, table_version
 from feature_store.tables.casting import as_array
 from feature_store.tables.contracts import DataError, DataFolderError, EntityFacts, Kind, LogContract, RawBatch, log_contract, nearest
 from feature_store.tables.multi_values import separated
@@ -26,13 +28,21 @@ from feature_store.tables.vectors import TITLE_VECTOR
 
 
 class TabularReader:
-    """Reads CSV, TSV and Parquet files by the names in ``source.events``, ``source.items``, ``source.users`` and ``source.context``."""
+    """Reads CSV, TSV and Parquet files by the names in ``source.events``, ``source.items``, ``source.users`` and ``source.context``.
+
+    The events may be a version of a Delta Lake or Iceberg table, which is some Parquet files too.
+    """
 
     def __init__(self, config: SourceConfig, data: Path | None) -> None:
         if config.events is None:
             raise DataError("reader tabular needs source.events with path, user, item and time")
-        self._data = data_folder(data, "tabular")
+        self._data = data_folder(data, "tabular") if config.needs_folder else data
         self._events, self._items, self._users, self._context = config.events, config.items, config.users, config.context
+
+    @cached_property
+    def table(self) -> TableVersion | None:
+        """The version of a table that holds the events, looked up once; None where they are files of a folder."""
+        return table_version(self._events, self._data)
 
     def files(self) -> list[Path]:
         described = self._described()
@@ -42,7 +52,7 @@ class TabularReader:
             raise DataFolderError(
                 f"{relative(twice, self._data)}: is matched by source.items.path and by source.users.path; correct one of them"
             )
-        found = [path for path in data_files(self._data, self._events.path) if path not in taken]
+        found = [path for path in self._event_files() if path not in taken]
         if not found:
             raise DataFolderError(f"{self._data}: no file matches source.events.path {self._events.path!r}; correct one of them")
         for path in [*found, *taken]:
@@ -50,13 +60,18 @@ class TabularReader:
                 raise DataError(f"{relative(path, self._data)}: its ending says no known format; files end in {', '.join(ENDINGS)}")
         return sorted([*found, *taken])
 
+    def _event_files(self) -> list[Path]:
+        if self.table is not None:
+            return list(self.table.files)
+        return data_files(self._data, self._events.path) if self._data is not None and self._events.path is not None else []
+
     def _described(self) -> list[tuple[Kind, list[Path]]]:
         """The files of items and of users."""
         described: list[tuple[Kind, list[Path]]] = []
         kinds: tuple[Kind, ...] = ("items", "users")
         for kind in kinds:
             block = self._block(kind)
-            if block is None:
+            if block is None or self._data is None:
                 continue
             found = data_files(self._data, block.path)
             if not found:
@@ -67,7 +82,7 @@ class TabularReader:
     def fingerprint(self) -> str:
         blocks = {"events": self._events, "items": self._items, **({} if self._users is None else {"users": self._users})}
         settings = {name: block and _settings(block) for name, block in blocks.items()}
-        return reader_fingerprint("tabular", context=self._context.model_dump(), **settings)
+        return reader_fingerprint("tabular", context=self._context.model_dump(exclude={"optional"}), **settings)
 
     def contract(self) -> LogContract:
         items, users = (_Entity.of(block) for block in (self._items, self._users))
@@ -96,7 +111,7 @@ class TabularReader:
         for path in files:
             file = relative(path, self._data)
             try:
-                own = [*file_columns(path, file), *partition_values(file)]
+                own = [*file_columns(path, file), *self._values(path, file, kinds.get(path, "events"))]
             except DataError as error:
                 yield path, [str(error).removeprefix(f"{file}: ")]
                 continue
@@ -107,9 +122,18 @@ class TabularReader:
         kinds = self.kinds()
         for path in files:
             kind = kinds.get(path, "events")
-            for batch in read_partitioned(path, relative(path, self._data), kind, self._columns(kind)):
+            file, columns = relative(path, self._data), self._columns(kind)
+            if kind == "events" and self.table is not None:
+                self.table.check_columns(path, file, list(columns.values()))
+            for batch in read_partitioned(path, file, kind, columns, self._values(path, file, kind)):
                 block = self._block(kind)
                 yield batch if block is None else batch._replace(table=_with_lists(batch.table, block))
+
+    def _values(self, path: Path, file: str, kind: Kind) -> Mapping[str, pa.Scalar]:
+        """What the columns hold that a file may lack."""
+        table = self.table.files.get(path) if self.table is not None else None
+        said = partition_values(file) if table is None else table
+        return said if kind != "events" else dict.fromkeys(self._context.optional, pa.scalar(None, pa.null())) | said
 
     def _block(self, kind: Kind) -> ItemColumns | UserColumns | None:
         return {"items": self._items, "users": self._users}.get(kind)
@@ -146,7 +170,8 @@ _NEWER = ("dense", "time", "multi", "vector", "weight", "negative_sampling_rate"
 
 def _settings(block: EventColumns | EntityColumns) -> dict[str, Any]:
     """What of a block is part of a log's identity: not which files there are, nor newer keys that say nothing."""
-    values = {name: value for name, value in block.model_dump(exclude={"path"}).items() if value or name not in _NEWER}
+    places = set(EVENT_PLACES) if isinstance(block, EventColumns) else {"path"}
+    values = {name: value for name, value in block.model_dump(exclude=places).items() if value or name not in _NEWER}
     if "multi" not in values:
         values.pop("separator", None)
     return values

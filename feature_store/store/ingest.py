@@ -2,7 +2,8 @@
 
 A run reads the files that are new or changed, types their rows, stages them by date, merges each affected date with the
 partition that is stored, and commits everything at once. What results is a function of the input files alone: not of the
-order in which they arrived, nor of how often or when this ran. Files that vanished keep their rows: raw logs are rotated.
+order in which they arrived, nor of how often or when this ran. Files that vanished keep their rows: raw logs are rotated. Only a table
+of a lake is as its version says: where a later one has other files in place of some, their rows are replaced.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import pyarrow as pa
 from feature_store.config import SourceConfig
 from feature_store.readers import LOG_READERS
 from feature_store.readers.base import relative
+from feature_store.readers.lake_tables import TableVersion
+from feature_store.readers.tabular import TabularReader
 from feature_store.store.manifests import CONTRACT, LEDGER, MANIFEST, InputFile, Ledger, StoredLogContract, TableManifest, read_sealed
 from feature_store.store.merge import key_of, merge_part, sort_engine
 from feature_store.store.quarantine import FILE, Rejects, files_behind, write_failed, write_quarantine
@@ -104,10 +107,11 @@ class _Plan:
     identity: str  # of the reader, its settings and the contract: a store holds one log
     digests: dict[str, str]  # sha256 of every input
     read: list[Path]
-    reread: set[str]  # names of the read files whose rows may be in the store
+    reread: set[str]  # names of the files whose rows leave the store: those read again, and those that a table has no more
     kept: dict[str, InputFile]  # ledger entries of the other files
     fresh: bool  # nothing of the present store is used
     encoder: str | None  # digest of what makes vectors of titles
+    table: TableVersion | None  # of which the events are
 
 
 def ingest(
@@ -155,7 +159,7 @@ def ingest(
     with storage_errors(store.root), Transaction(store) as transaction:
         plan = _plan(reader, paths, data, store, latest_time(now), None if titles is None else titles.digest)
         _tell_changes(plan, store, report)
-        if not plan.read and plan.kept:
+        if not plan.read and not plan.reread and plan.kept:
             report(f"nothing new: {len(plan.digests) or 1} inputs are as they were")
             return IngestSummary(partitions_unchanged=len(store.dates()), seconds=time.monotonic() - started)
         with closing(_Run(plan, store, transaction, limit=source.bad_rows_limit, failed=Path(failed), report=report)) as run:
@@ -171,20 +175,25 @@ def ingest(
 
 def _tell_changes(plan: _Plan, store: Store, report: Report) -> None:
     ledger = store.ledger
-    gone = len(ledger.files.keys() - plan.digests.keys()) if plan.digests and ledger is not None else 0
+    gone = plan.kept.keys() - plan.digests.keys() if plan.digests else ()
+    replaced = plan.reread - plan.digests.keys()
+    if plan.table is not None:
+        report(f"the events are {plan.table.name}, {len(plan.table.files)} files")
     if plan.fresh and ledger is not None:
         report("the store was made by another reader, or of other columns or settings: it is replaced")
     elif ledger is not None and ledger.values != VALUES and plan.reread:
         report("values are read by other rules than in the release before (12.0 is 12, True is true): all files are read again")
+    if replaced:
+        report(f"{len(replaced)} files of earlier ingestions are not of this version; their rows go")
     if gone:
-        report(f"{gone} files of earlier ingestions are not there any more; their rows stay")
+        report(f"{len(gone)} files of earlier ingestions are not there any more; their rows stay")
 
 
 def _plan(reader: LogReader, paths: list[Path], data: Path | None, store: Store, latest: int, encoder: str | None) -> _Plan:
     contract = reader.contract()
     check_names(contract)
     identity = spaced_digest_of([FORMAT, reader.fingerprint(), contract.to_json()])
-    names = {relative(path, data): path for path in paths} if data is not None else {}
+    names = {relative(path, data): path for path in paths}
     digests = {name: sha256_of(path) for name, path in names.items()}
     ledger = store.ledger
     fresh = ledger is None or ledger.source != identity
@@ -192,6 +201,9 @@ def _plan(reader: LogReader, paths: list[Path], data: Path | None, store: Store,
     other_rules = ledger is not None and ledger.values != VALUES
     changed = {name for name, digest in digests.items() if name in known and (other_rules or known[name].sha256 != digest)}
     changed |= {name for name in digests if name in known and "items" in known[name].kinds and known[name].encoder != encoder}
+    table = reader.table if isinstance(reader, TabularReader) else None
+    if table is not None:
+        changed |= {name for name, entry in known.items() if "events" in entry.kinds and name not in names}
     # A row that a changed file's row kept out may have to come back: rows in quarantine, and rows of an older catalogue.
     behind = files_behind(_stored_quarantine(store), changed)
     kinds = {kind for name in changed for kind in known[name].kinds if kind != "events"}
@@ -200,7 +212,7 @@ def _plan(reader: LogReader, paths: list[Path], data: Path | None, store: Store,
     reread = changed | (behind & digests.keys())
     read = [path for name, path in names.items() if name not in known or name in reread]
     kept = {name: entry for name, entry in known.items() if name not in reread}
-    return _Plan(contract, identity, digests, read, reread, kept, fresh, encoder)
+    return _Plan(contract, identity, digests, read, reread, kept, fresh, encoder, table)
 
 
 @dataclass
@@ -341,7 +353,8 @@ class _Run:
         dates = {date for kind, date in {*stored, *staged} - set(removed) if kind == "events"}
         self._replace_quarantine()
         transaction.write(CONTRACT, contract)
-        transaction.write(LEDGER, Ledger(source=plan.identity, files=self._entries, values=VALUES))
+        version = {} if plan.table is None else {"version": plan.table.version}
+        transaction.write(LEDGER, Ledger(source=plan.identity, files=self._entries, values=VALUES, **version))
         return IngestSummary(
             files=len(self._entries) - len(plan.kept),
             rows_read=self._rows_read,

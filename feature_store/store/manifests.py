@@ -143,11 +143,14 @@ class Ledger(JsonModel):
     files : dict of str to InputFile
     values : int
         By which rules raw values were read; the first ones where it is absent.
+    version : int, optional
+        Of the Delta Lake table, or the snapshot of the Iceberg one, whose files the events are.
     """
 
     source: str
     files: dict[str, InputFile]
     values: int = 1
+    version: int | None = None
 
 
 class CommitRecord(JsonModel):

@@ -11,7 +11,9 @@ from tempfile import TemporaryDirectory
 
 import click
 
+from feature_store.config import SourceConfig
 from feature_store.readers.remote import copy_of
+from feature_store.readers.remote_log import copy_of_log, table_url
 from pipelines.cli.options import Options, Place, Source, common
 from pipelines.config.run import load
 from pipelines.errors import ConfigError
@@ -71,18 +73,22 @@ def init_command(data: Path | str | None, output: Path) -> None:
 
 
 @contextmanager
-def _folder(data: Path | str) -> Iterator[Path]:
-    """The folder itself, or for so long a copy of what is behind a URL."""
+def _folder(data: Path | str, source: SourceConfig | None = None) -> Iterator[Path]:
+    """The folder itself, or for so long a copy of what is behind a URL: all of it, or what a log needs."""
     if isinstance(data, Path):
         yield data
         return
+
+    def say(line: str) -> None:
+        click.echo(f"{'init' if source is None else 'check'}: {line}", err=True)
+
     with TemporaryDirectory(prefix="ctr_kd_") as scratch:
-        yield copy_of(data, Path(scratch) / "raw", lambda line: click.echo(f"init: {line}", err=True))
+        raw = Path(scratch) / "raw"
+        yield copy_of(data, raw, say) if source is None else copy_of_log(source, data, raw, say)
 
 
 def _lines(data: Path, named: Path | str) -> Iterator[str]:
     """A configuration for a folder, with what was guessed and why."""
-    from feature_store.config import SourceConfig
     from feature_store.readers import LOG_READERS
     from feature_store.readers.base import data_folder
     from feature_store.readers.proposal import Described, known_layout, propose
@@ -180,8 +186,8 @@ def check_command(options: Options) -> None:
     from pipelines.tasks.title_vectors import encoder_files
 
     config = options.config()
-    data = options.data or remembered_folder(options.workspace)
-    with nullcontext() if data is None else _folder(data) as folder:
+    data = options.data or table_url(config.source) or remembered_folder(options.workspace)
+    with nullcontext() if data is None else _folder(data, config.source) as folder:
         found = check_log(config.source, config.need_clicks(), folder)
         if config.source.title_encoder is not None:
             try:

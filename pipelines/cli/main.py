@@ -22,7 +22,7 @@ from pipelines.cli.backtest import backtest_command
 from pipelines.cli.experiments import features_command, next_item_command, prove_command, sweep_command
 from pipelines.cli.init import check_command, init_command
 from pipelines.cli.neighbours import neighbours_table
-from pipelines.cli.options import Date, Options, Place, common, set_debug
+from pipelines.cli.options import Date, Options, Source, common, set_debug
 from pipelines.cli.prune import prune_after_run, prune_command
 from pipelines.cli.refresh import refresh_command
 from pipelines.cli.registry import promote_command, rollback_command
@@ -35,8 +35,8 @@ from pipelines.config.run import describe
 from pipelines.errors import BoundBroken, ConfigError, GateRefused
 from pipelines.exit_codes import exit_code, explain
 from pipelines.metrics import Metrics
-from pipelines.scoring.files import score_file
 from pipelines.scoring.labelled_files import evaluate_file
+from pipelines.scoring.remote_files import local_file, score_files
 from pipelines.stages import PIPELINE, TO_EMBEDDINGS
 from pipelines.stages.score import scores_of
 from pipelines.tracking.client import tracking_uri
@@ -177,7 +177,9 @@ def neighbours_command(options: Options) -> None:
             click.echo(neighbours_table(runner.context, options.more["item"], options.more["k"]))
 
 
-_input = click.option("--input", "input", type=Place(exists=True, dir_okay=False), metavar="FILE.parquet", help="Rows of your own.")
+_input = click.option(
+    "--input", "input", type=Source(exists=True, dir_okay=False), metavar="FILE.parquet", help="Rows of your own; a file or a URL."
+)
 _model = click.option(
     "--model", metavar="URI", help="MLflow model [default: models:/NAME@champion, where NAME is the configuration's name]"
 )
@@ -199,7 +201,8 @@ def evaluate_command(options: Options) -> None:
     with _session("evaluate", options) as runner:
         if options.more["input"]:
             ensure_model(runner, options.more["model"])
-            click.echo(evaluate_file(runner.context, options.more["input"]))
+            with local_file(runner.context, options.more["input"]) as file:
+                click.echo(evaluate_file(runner.context, file))
         else:
             _run_and_show(runner, options, options.first or "evaluate", options.last or "evaluate")
 
@@ -211,7 +214,9 @@ _stage_command("register", "Register the student as challenger; it becomes champ
 @common
 @click.option("--date", type=Date(), metavar="YYYY-MM-DD", help="Date whose candidates are scored [default: last date of the test window]")
 @_input
-@click.option("--output", type=Place(dir_okay=False), metavar="FILE.parquet", help="Where the rows of --input go, with scores.")
+@click.option(
+    "--output", type=Source(dir_okay=False), metavar="FILE.parquet", help="Where the rows of --input go, with scores; a file or a URL."
+)
 @click.option("--top", type=click.IntRange(min=1), metavar="K", help="Keep the best K rows of each user [default: score.top, all]")
 @_model
 def score_command(options: Options) -> None:
@@ -224,6 +229,7 @@ def score_command(options: Options) -> None:
     Examples:
       ctr-kd score conf/simulated.yaml --date 2024-01-14
       ctr-kd score conf/simulated.yaml --input rows.parquet --output scored.parquet
+      ctr-kd score conf/simulated.yaml --input s3://bucket/rows.parquet --output s3://bucket/scored.parquet
       ctr-kd score conf/simulated.yaml --date 2024-01-14 --model models:/simulated/3
       ctr-kd score conf/simulated.yaml --date 2024-01-14 --set score.candidates=retrieve --top 10
     """
@@ -237,7 +243,7 @@ def score_command(options: Options) -> None:
     with _session("score", options) as runner:
         ensure_model(runner, options.more["model"])
         if source is not None:
-            click.echo(score_file(runner.context, source, target))
+            click.echo(score_files(runner.context, source, target))
         else:
             _run_and_show(runner, options, options.first or "score", options.last or "score")
             click.echo(f"scores: {scores_of(runner.context).place}")

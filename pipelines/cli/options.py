@@ -96,7 +96,7 @@ class Place(click.Path):
 
 
 class Source(Place):
-    """A folder of this machine, or a URL, which is a text."""
+    """A folder or a file of this machine, or a URL, which is a text."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:  # type: ignore[override]
         return value if isinstance(value, str) and is_url(value) else super().convert(value, param, ctx)

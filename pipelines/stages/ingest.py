@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 from feature_store.config import SplitConfig
 from feature_store.features.summary import ClickSummary
 from feature_store.readers import READERS
-from feature_store.readers.remote import copy_of, is_url
+from feature_store.readers.remote import is_url
+from feature_store.readers.remote_log import copy_of_log, table_url
 from feature_store.store.ingest import VALUES
 from feature_store.store.manifests import CONTRACT
 from feature_store.store.store import Store
@@ -83,9 +84,9 @@ def ingest_new_rows(run: RunContext) -> None:
         for newer in ("weight", "negative_sampling_rate"):  # a store of an earlier release is that of a log without weights
             read["events"].pop(newer)
     settings = digest_of([read, named] if named else read)
-    needs_files = source.reader != "simulated"
+    needs_files = source.needs_folder
     is_known = known is not None and known.source == settings and _whole(run.store)
-    url = run.url or (known.data if run.data is None and known is not None and known.data is not None and is_url(known.data) else None)
+    url = _url_of(run, known)
     if url is not None and needs_files and not _copied(run, url, is_known):
         return
     data = run.data or (_remembered_folder(run, known) if needs_files else None)
@@ -125,6 +126,20 @@ def ingest_new_rows(run: RunContext) -> None:
         now.write(folder)
 
 
+def _url_of(run: RunContext, known: Ingested | None) -> str | None:
+    """The URL below which the log lies: of the table that it is, of this command or of an earlier one; None for a folder."""
+    own = table_url(run.config.source)
+    if own is not None:
+        if run.url not in (None, own) or (run.data is not None and run.url is None):
+            raise ConfigError(
+                "source.events.delta is a URL, and so is the log's place: leave --data out, or name the table's folder below it"
+            )
+        return own
+    if run.url is not None or run.data is not None or known is None or known.data is None:
+        return run.url
+    return known.data if is_url(known.data) else None
+
+
 def _copied(run: RunContext, url: str, is_known: bool) -> bool:
     """Let the data folder be a copy of what is behind a URL, brought up to date; false where it cannot be reached and need not be."""
     folder = run.workspace / COPY
@@ -132,7 +147,7 @@ def _copied(run: RunContext, url: str, is_known: bool) -> bool:
         run.data = folder if folder.is_dir() else None
         return run.data is not None
     try:
-        run.data = copy_of(url, folder, lambda text: run.report(text, "ingest"))
+        run.data = copy_of_log(run.config.source, url, folder, lambda text: run.report(text, "ingest"))
     except DataError as error:
         if run.url is not None or not is_known:
             raise
@@ -228,7 +243,9 @@ def assemble_rows(context: StageContext) -> None:
 
         config = with_chosen_statistics(context)
     facts = task_of(config).assemble(context)
-    context.record(facts | {"quarantined_rows": context.store.quarantined_rows()})
+    ledger = context.store.ledger
+    version = {} if ledger is None or ledger.version is None else {"table_version": str(ledger.version)}  # a text: no figure to track
+    context.record(facts | {"quarantined_rows": context.store.quarantined_rows()} | version)
 
 
 def vectors_are_there(context: StageContext) -> bool:

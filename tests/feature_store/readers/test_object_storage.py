@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
+import pyarrow as pa
 import pytest
 
-from feature_store.readers.remote import copy_of
+from feature_store.config import SourceConfig
+from feature_store.readers.remote import copy_file, copy_of, require_writable, write_file
+from feature_store.readers.remote_log import copy_of_log
+from feature_store.readers.tabular import TabularReader
 from feature_store.tables.contracts import DataError, DataFolderError
 
 moto_server = pytest.importorskip("moto.server", reason="moto is not installed: make test-extras installs it")
@@ -85,3 +91,67 @@ def test_the_program_reads_a_bucket(endpoint: str, tmp_path: Path) -> None:
     put(endpoint, "logs/shop/dt=2024-05-09/log.csv", "u,i,c\n" + rows)
     said = run("ingest", str(tmp_path / "mine.yaml"))  # it remembers where the log lies
     assert "copies 1 of 9 files" in said and "60 rows stored" in said
+
+
+def test_a_delta_table_in_a_bucket(endpoint: str, tmp_path: Path) -> None:
+    deltalake = pytest.importorskip("deltalake", reason="deltalake is not installed: make test-extras installs it")
+    table, place = tmp_path / "log", url(endpoint)
+    source = SourceConfig.model_validate({"reader": "tabular", "events": {"delta": place, "user": "u", "item": "i", "time": "t"}})
+    read = []
+    for user in (1, 2):
+        deltalake.write_deltalake(
+            table, pa.table({"u": [user], "i": [5], "t": [1717200000], "shop": ["a b/c"]}), partition_by=["shop"], mode="append"
+        )
+        for file in table.rglob("*"):
+            if file.is_file():
+                write_file(file, place.replace("/shop?", f"/shop/{quote(file.relative_to(table).as_posix())}?"))
+        reader = TabularReader(source, copy_of_log(source, place, tmp_path / "copy"))
+        read.append(sorted(batch.table["user_id"][0].as_py() for batch in reader.read(reader.files())))
+    assert read == [[1], [1, 2]]
+
+
+def test_one_file_comes_and_goes_whole(endpoint: str, tmp_path: Path) -> None:
+    put(endpoint, "logs/in/rows.csv", "u,i\n1,2\n")
+    copy = copy_file(url(endpoint, "logs/in/rows.csv"), tmp_path)
+    said: list[str] = []
+    assert copy_file(url(endpoint, "logs/in/rows.csv"), tmp_path, said.append) == copy and said == []
+    large = tmp_path / "large.bin"
+    large.write_bytes(os.urandom(20 << 20))  # in several pieces
+    require_writable(url(endpoint, "logs/out/large.bin"))
+    for file in (copy, large):
+        write_file(file, url(endpoint, "logs/out/large.bin"))
+    back = copy_file(url(endpoint, "logs/out/large.bin"), tmp_path / "back")
+    assert back.read_bytes() == large.read_bytes()
+    listed = urllib.request.urlopen(f"http://{endpoint}/logs?list-type=2&prefix=out").read().decode()
+    assert "large.bin" in listed and ".part" not in listed
+
+
+def test_a_file_that_cannot_come_or_go_is_one_line(endpoint: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("u,i")
+    put(endpoint, "logs/in/rows.csv", "u,i")
+    cases = {
+        "nowhere/rows.csv.*: there is no such file": lambda: copy_file(url(endpoint, "nowhere/rows.csv"), tmp_path / "copy"),
+        "nowhere/rows.csv.*cannot be written .*NO_SUCH_BUCKET": lambda: require_writable(url(endpoint, "nowhere/rows.csv")),
+        "logs/rows.csv.*cannot be written .*check the URL": lambda: write_file(tmp_path / "rows.csv", url("127.0.0.1:9", "logs/rows.csv")),
+    }
+    for said, act in cases.items():
+        with pytest.raises(DataError, match=said) as error:
+            act()
+        assert "\n" not in str(error.value) and "testing" not in str(error.value)
+    ask_who_it_is(endpoint, True)
+    try:
+        for said, act in {
+            "cannot be read .*ACCESS_DENIED": lambda: copy_file(url(endpoint, "logs/in/rows.csv"), tmp_path / "copy"),
+            "cannot be written .*denied|cannot be written .*INVALID": lambda: require_writable(url(endpoint, "logs/rows.csv")),
+        }.items():
+            with pytest.raises(DataError, match=said) as error:
+                act()
+            assert "\n" not in str(error.value) and "testing" not in str(error.value)
+    finally:
+        ask_who_it_is(endpoint, False)
+
+
+def ask_who_it_is(place: str, strictly: bool) -> None:
+    """Whether the server refuses keys that it does not know."""
+    data, headers = (b"0" if strictly else b"inf"), {"Content-Type": "text/plain"}
+    urllib.request.urlopen(urllib.request.Request(f"http://{place}/moto-api/reset-auth", data=data, method="POST", headers=headers)).close()

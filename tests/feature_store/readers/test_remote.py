@@ -10,7 +10,7 @@ import pytest
 from pyarrow import fs
 
 from feature_store.readers import remote
-from feature_store.readers.remote import copy_of, is_url
+from feature_store.readers.remote import copy_file, copy_of, file_name, is_url, require_writable, write_file
 from feature_store.tables.contracts import DataError, DataFolderError
 
 
@@ -132,3 +132,76 @@ def test_a_file_that_changes_while_it_is_copied(source: Path, tmp_path: Path, mo
     with pytest.raises(DataError, match="changed while it was copied; run it again"):
         copy_of("s3://bucket/logs", tmp_path / "copy")
     assert files(tmp_path / "copy") == {}
+
+
+def test_one_file_is_copied_once_and_written_whole(source: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    url = (source / "items.csv").as_uri()
+    copy = copy_file(url, tmp_path / "copy", said.append)
+    assert copy == tmp_path / "copy" / "items.csv" and copy.read_text() == "id\n2\n" and said == [f"copies 0.0 MB from {url}"]
+    assert copy_file(url, tmp_path / "copy", said.append) == copy and len(said) == 1
+    os.utime(source / "items.csv", ns=(1, 1))
+    copy_file(url, tmp_path / "copy", said.append)
+    assert len(said) == 2 and copy.stat().st_mtime_ns == 1
+    target = tmp_path / "new" / "deep" / "out.csv"
+    require_writable(target.as_uri())
+    assert list(target.parent.iterdir()) == []
+    write_file(copy, target.as_uri())
+    write_file(source / "dt=2024-05-01" / "a b.csv", target.as_uri())  # in place of the one before
+    assert target.read_text() == "u,i\n1,2\n" and list(target.parent.iterdir()) == [target] and file_name(target.as_uri()) == "out.csv"
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("file:///no/such.parquet", "there is no such file"),
+        ("ftp://host/logs.parquet", "is no URL that can be read here"),
+        ("s3://key:secret@bucket/rows.parquet", "a URL must hold no credentials"),
+        ("abfs://box@account.dfs.core.windows.net/rows.parquet?sig=secret", "a URL must hold no credentials"),
+        ("s3://bucket/rows.parquet?aws_secret_access_key=secret", "a URL must hold no credentials"),
+    ],
+)
+def test_a_file_that_is_none_is_said(url: str, said: str, tmp_path: Path) -> None:
+    for act in (lambda: copy_file(url, tmp_path), *([] if "no such" in said else [lambda: require_writable(url), lambda: file_name(url)])):
+        with pytest.raises(DataError, match=said) as error:
+            act()
+        assert not isinstance(error.value, DataFolderError) and "secret" not in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_upload_that_breaks_leaves_what_was_there(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "out.csv"
+    target.write_text("before")
+
+    class Full(_Broken):
+        type_name = "s3"
+
+        def open_output_stream(self, path: str) -> Any:
+            stream = self._local.open_output_stream(path)
+
+            class Stream:
+                def __enter__(self) -> Any:
+                    return self
+
+                def __exit__(self, *error: object) -> None:
+                    stream.close()  # and so keeps the beginning
+
+                def write(self, chunk: bytes) -> None:
+                    stream.write(chunk[:2])
+                    raise OSError("AWS Error NETWORK_CONNECTION during UploadPart operation")
+
+            return Stream()
+
+        def delete_file(self, path: str) -> None:
+            self._local.delete_file(path)
+
+    monkeypatch.setattr(remote, "file_system_of", lambda url: (Full(""), str(target)))
+    with pytest.raises(DataError, match=r"out.csv: cannot be written \(AWS Error NETWORK_CONNECTION.*run it again"):
+        write_file(source / "items.csv", "s3://bucket/out.csv")
+    assert target.read_text() == "before" and not (tmp_path / ".out.csv.part").exists()
+
+
+@pytest.mark.parametrize("url", ["abfs://box@account.dfs.core.windows.net/logs", "hdfs://me@host:9000/logs"])
+def test_a_name_before_the_host_is_no_password(url: str) -> None:
+    remote._refuse_credentials(url)
+    with pytest.raises(DataFolderError, match="a URL must hold no credentials"):
+        remote._refuse_credentials(url.replace("@", ":secret@"))

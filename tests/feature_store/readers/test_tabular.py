@@ -257,3 +257,22 @@ def test_rates_of_a_thinned_log_are_read(tmp_path: Path) -> None:
     assert [row["row_weight"] for row in rows(reader(tmp_path, events={**thinned, "weight": "w"}))] == [3.0, 12.0]
     ((_, said),) = reader(tmp_path, events={**thinned, "weight": "x"}).lacking([tmp_path / "log.csv"])
     assert said[0].startswith("column 'x' is missing")
+
+
+def test_a_column_that_came_later_is_null_before(tmp_path: Path) -> None:
+    (tmp_path / "1.csv").write_text("u,i,t,c,r,k\n1,5,1717000000,1,1,\n")
+    pq.write_table(pa.table({"u": [1], "i": [6], "t": [1717000001], "c": [0], "r": [1], "k": [None]}), tmp_path / "2.parquet")
+    (tmp_path / "3.csv").write_text("u,i,t,c,r,k,device,price\n1,7,1717000002,1,1,,tv,2.5\n")
+    context = {"categorical": ["device"], "dense": ["price"]}
+    events = {**EVENTS, "path": "?.*"}
+    strict, lenient = (reader(tmp_path, events=events, context=one) for one in (context, {**context, "optional": ["device", "price"]}))
+    with pytest.raises(DataError, match=r"^1.csv: column 'device' is missing"):
+        rows(strict)
+    assert [(row["device"], row["price"]) for row in rows(lenient)] == [(None, None), (None, None), ("tv", 2.5)]
+    assert not any(lacks for _, lacks in lenient.lacking(lenient.files())) and all(lacks for _, lacks in strict.lacking(strict.files()[:2]))
+    assert strict.fingerprint() == lenient.fingerprint()  # what a file may lack changes no row of one that lacks nothing
+    (tmp_path / "4.csv").write_text("u,i,c,r,k\n1,5,1,1,\n")
+    with pytest.raises(DataError, match=r"^4.csv: column 't' is missing"):
+        rows(lenient)
+    with pytest.raises(ValueError, match="optional names 'place', which is in neither categorical nor dense"):
+        reader(tmp_path, context={**context, "optional": ["place"]})

@@ -3,7 +3,7 @@ import gzip
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -633,3 +633,57 @@ def test_a_row_from_the_future_comes_in_when_its_time_has_come(world: World) -> 
     assert [user for (user,) in world.rows("user_id")] == [1, 2]
     assert not (world.root / "quarantine").exists()
     assert ingest(world.source, world.data, world.store, world.failed, now=tomorrow).files == 0
+
+
+# --- columns change between days -------------------------------------------------------------------------------------
+
+KINDS = [  # of user, item, time, clicked, device, price: what days have called the same columns
+    (pa.int32(), pa.int16(), pa.int32(), pa.int8(), pa.int32(), pa.int32()),
+    (pa.int64(), pa.int64(), pa.int64(), pa.int64(), pa.int64(), pa.float32()),
+    (pa.float64(), pa.float64(), pa.float64(), pa.float64(), pa.float64(), pa.float64()),
+    (pa.uint64(), pa.uint8(), pa.timestamp("s"), pa.bool_(), pa.uint8(), pa.decimal128(25, 2)),
+    (pa.string(), pa.large_string(), pa.timestamp("ns", "UTC"), pa.string(), pa.string(), pa.large_string()),
+]
+
+
+def day_of(kinds: Sequence[pa.DataType], day: int = 0) -> pa.Table:
+    """One row, the same but for its day, in columns of these types."""
+    values = {"user": 1, "item": 5, "time": DAY + 86_400 * day, "clicked": 1, "device": 3, "price": 4}
+    columns = [pa.array([value]) for value in values.values()]
+    seconds = [
+        column.cast(pa.timestamp("s", kind.tz)) if pa.types.is_timestamp(kind) else column
+        for column, kind in zip(columns, kinds, strict=True)
+    ]
+    return pa.table([column.cast(kind) for column, kind in zip(seconds, kinds, strict=True)], list(values))
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["wider", "narrower"])
+def test_types_may_change_from_day_to_day(tmp_path: Path, order: int) -> None:
+    world = World(tmp_path, events={**EVENTS, "path": "*.parquet"}, context={"categorical": ["device"], "dense": ["price"]})
+    for day, kinds in enumerate(KINDS[::order]):
+        pq.write_table(day_of(kinds, day), world.data / f"{day}.parquet")
+        world.ingest()
+    assert set(world.rows("user_id", "item_id", "clicked", "device", "price")) == {(1, 5, 1, "3", 4.0)} and len(world.rows()) == len(KINDS)
+    assert world.store.quarantined_rows() == 0
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("device", {"a": 1}, "1.parquet: column 'device' has type struct<a: int64>; expected text or numbers"),
+        ("price", [1.0], "1.parquet: column 'price' has type list<element: double>; expected numbers"),
+        ("price", "dear", r"1.parquet: none of its 1 rows can be used \(price is no number at 1.parquet:1\)"),
+        ("user", 2.5, r"1.parquet: none of its 1 rows can be used \(user_id is no integer at 1.parquet:1\)"),
+        ("device", None, "1.parquet: column 'device' is missing"),
+    ],
+)
+def test_a_day_whose_columns_do_not_fit_is_one_line(tmp_path: Path, column: str, value: Any, said: str) -> None:
+    world = World(tmp_path, events={**EVENTS, "path": "*.parquet"}, context={"categorical": ["device"], "dense": ["price"]})
+    pq.write_table(day_of(KINDS[1]), world.data / "0.parquet")
+    world.ingest()
+    before, row = world.bytes(), day_of(KINDS[1], 1)
+    place = row.column_names.index(column)
+    pq.write_table(row.remove_column(place) if value is None else row.set_column(place, column, [[value]]), world.data / "1.parquet")
+    with pytest.raises(DataError, match=said) as error:
+        world.ingest()
+    assert "\n" not in str(error.value) and world.bytes() == before

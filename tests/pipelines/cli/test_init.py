@@ -78,3 +78,14 @@ def test_a_configuration_for_a_log_of_ones_own(program: Program, tmp_path: Path)
 def test_a_folder_that_is_not_there(program: Program, tmp_path: Path) -> None:
     code, _, err = program("init", tmp_path / "no", "--output", tmp_path / "x.yaml")
     assert code == 3 and "the data folder does not exist" in err and not (tmp_path / "x.yaml").exists()
+
+
+def test_check_copies_no_more_of_a_url_than_the_log_needs(program: Program, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    write_log(tmp_path / "data")
+    (tmp_path / "mine.yaml").write_text(
+        "source:\n  reader: tabular\n  events: {path: log.csv, user: user_id, item: article_id, time: ts, clicked: label}\n"
+        "split: {fractions: [0.8, 0.1, 0.1]}\n"
+    )
+    code, out, err = program("check", tmp_path / "mine.yaml", "--data", (tmp_path / "data").as_uri())
+    assert code == 0 and "check: copies 1 of 1 files" in err and out.startswith("1 files\nlog.csv: 2,000 events looked at")

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+import yaml
 
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import load_json, write_json
@@ -193,3 +198,59 @@ def test_a_url_is_copied_remembered_and_looked_behind_again(tabular: RunConfig, 
     looking = context(tabular, None, tmp_path, url=data.as_uri(), read_only=True)
     bring_store_up_to_date(looking)  # status copies nothing
     assert said(looking) == ""
+
+
+def test_a_table_says_which_version_was_read(data: Path, tmp_path: Path) -> None:
+    deltalake = pytest.importorskip("deltalake", reason="deltalake is not installed: make test-extras installs it")
+    rows = pa.table({"u": [n % 7 for n in range(90)], "i": [n % 5 for n in range(90)], "t": [1717200000 + 600 * n for n in range(90)]})
+    deltalake.write_deltalake(data / "log", rows.slice(0, 60))
+    deltalake.write_deltalake(data / "log", rows.slice(60), mode="append")
+    events = {"delta": "log", "user": "u", "item": "i", "time": "t"}
+    (tmp_path / "log.yaml").write_text(yaml.safe_dump({**TABULAR, "source": {"reader": "tabular", "events": events}}))
+    command = [sys.executable, "-m", "pipelines", "ingest", str(tmp_path / "log.yaml"), "--workspace", str(tmp_path / "workspace")]
+    done = subprocess.run([*command, "--data", str(data)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "the events are version 1 of Delta Lake table log, 2 files" in done.stderr
+    (manifest,) = (tmp_path / "workspace" / "artifacts" / "ingest").glob("*/_manifest.json")
+    assert load_json(manifest)["facts"]["table_version"] == "1"
+
+
+def test_an_iceberg_table_needs_no_data_folder(tmp_path: Path) -> None:
+    catalogs = pytest.importorskip("pyiceberg.catalog", reason="pyiceberg is not installed: make test-extras installs it")
+    settings = {"type": "sql", "uri": f"sqlite:///{tmp_path}/catalog.db", "warehouse": f"file://{tmp_path}/lake"}
+    catalog = catalogs.load_catalog("default", **settings)
+    catalog.create_namespace("shop")
+    rows = pa.table({"u": [1, 1], "i": [10, 11], "t": [1717200000, 1717200600]})
+    table = catalog.create_table("shop.log", schema=rows.schema)
+    table.append(rows)
+    events = {"iceberg": "shop.log", "catalog": settings, "user": "u", "item": "i", "time": "t"}
+    config = RunConfig.model_validate({**TABULAR, "source": {"reader": "tabular", "events": events}})
+    first = bring_store_up_to_date(context(config, None, tmp_path))
+    assert bring_store_up_to_date(context(config, None, tmp_path)) == first
+    table.append(rows.set_column(0, "u", pa.array([2, 2])))
+    assert bring_store_up_to_date(context(config, None, tmp_path)) != first
+    (tmp_path / "catalog.db").rename(tmp_path / "away.db")
+    away = context(config, None, tmp_path)
+    bring_store_up_to_date(away)
+    assert "there is no such catalogue; correct source.events.catalog; the store stays as it is" in said(away)
+
+
+def test_a_table_behind_a_url_is_the_data_folder(data: Path, tmp_path: Path) -> None:
+    deltalake = pytest.importorskip("deltalake", reason="deltalake is not installed: make test-extras installs it")
+    rows = pa.table({"u": [1, 1], "i": [10, 11], "t": [1717200000, 1717200600]})
+    deltalake.write_deltalake(tmp_path / "lake", rows)
+    events = {"delta": (tmp_path / "lake").as_uri(), "user": "u", "item": "i", "time": "t"}
+    config = RunConfig.model_validate({**TABULAR, "source": {"reader": "tabular", "events": events}})
+    first = bring_store_up_to_date(context(config, None, tmp_path))
+    deltalake.write_deltalake(tmp_path / "lake", rows.set_column(0, "u", pa.array([2, 2])), mode="append")
+    night = context(config, None, tmp_path)
+    assert bring_store_up_to_date(night) != first
+    assert "copies 1 of 2 files" in said(night) and "the events are version 1 of Delta Lake table file://" in said(night)
+    assert bring_store_up_to_date(night)  # a context that copied it already
+    for other in (context(config, data, tmp_path), context(config, None, tmp_path, url="s3://bucket/other")):
+        with pytest.raises(ConfigError, match=r"source.events.delta is a URL, and so is the log's place: leave --data out"):
+            bring_store_up_to_date(other)
+    shutil.rmtree(tmp_path / "lake")
+    away = context(config, None, tmp_path)
+    bring_store_up_to_date(away)
+    assert "does not exist; the store stays as it is" in said(away)
