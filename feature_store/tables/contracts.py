@@ -81,7 +81,7 @@ class RawBatch(NamedTuple):
     ----------
     kind : "events", "items", "users" or "texts"
     file : str
-        Input file relative to the data folder, with forward slashes; "simulated" for the simulated log.
+        Input file relative to the data folder, with forward slashes; in full where it lies elsewhere; "simulated" for the simulated log.
     table : pa.Table
         Events need ``user_id``, ``item_id``, ``timestamp``; optional are ``clicked`` (absent: every row is a click),
         ``request_id``, ``ingested_at`` (absent or null: the event time), ``time_known`` (bool, absent: true), the context
@@ -108,7 +108,10 @@ class Reader(Protocol):
     def __init__(self, config: SourceConfig, data: Path | None) -> None: ...
 
     def files(self) -> list[Path]:
-        """Inputs, sorted, each below the data folder; their sha256 form the ledger. Raises DataError when one is missing."""
+        """Inputs, sorted, each below the data folder unless a table of a lake has it elsewhere; their sha256 form the ledger.
+
+        Raises DataError when one is missing.
+        """
 
     def fingerprint(self) -> str:
         """Name and settings that shape the rows, as a digest. When it changes, everything is read again."""
