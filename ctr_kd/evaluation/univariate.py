@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctr_kd.evaluation.tables import MetricValue
-from ctr_kd.metrics.checks import UndefinedMetric, require_both_labels
+from ctr_kd.metrics.checks import UndefinedMetric
 from ctr_kd.metrics.drift import ScoreDistribution, count_by_bin, index_by_chance, population_stability_index
 from ctr_kd.metrics.ranking import auc_score
 
@@ -26,10 +26,13 @@ class Column(NamedTuple):
     value : float array (rows,)
         NaN is null, and so is what is infinite.
     clicked : bool array (rows,)
+    weight : float array (rows,), optional
+        Of each row in the AUC of the values; what is counted, nulls among it, is rows.
     """
 
     value: NDArray[np.floating]
     clicked: NDArray[np.bool_]
+    weight: NDArray[np.floating] | None = None
 
 
 @dataclass(frozen=True)
@@ -168,17 +171,17 @@ def _measure_window(column: Column) -> WindowFigures:
         # The text of a number of 32 bits is short; the same number in 64 bits has a tail of digits that means nothing.
         found = np.quantile(value, list(QUANTILES.values())).astype(value.dtype)
         quantiles = {name: float(str(number)) for name, number in zip(QUANTILES, found, strict=True)}
-    return WindowFigures(len(column.value), clicks, nulls, clicks - int(clicked.sum()), quantiles, _auc(clicked, value, nulls))
+    auc = _auc(clicked, value, nulls, None if column.weight is None else column.weight[known])
+    return WindowFigures(len(column.value), clicks, nulls, clicks - int(clicked.sum()), quantiles, auc)
 
 
-def _auc(clicked: NDArray[np.bool_], value: NDArray[np.floating], nulls: int) -> MetricValue:
+def _auc(clicked: NDArray[np.bool_], value: NDArray[np.floating], nulls: int, weight: NDArray[np.floating] | None) -> MetricValue:
     if nulls and not len(value):
         return _undefined(f"none of the {nulls} rows has a value")
     try:
-        require_both_labels(clicked)
+        return _value(auc_score(clicked, value, weight))
     except UndefinedMetric as undefined:
         return _undefined(f"{undefined.reason} where there is a value" if nulls else undefined.reason)
-    return _value(auc_score(clicked, value))
 
 
 def _drift(train: NDArray[np.floating], validation: NDArray[np.floating]) -> tuple[MetricValue, float | None]:

@@ -165,9 +165,8 @@ def _load_log_table(engine: Engine, log: Log) -> None:
                 for name in log.columns
                 if name != "row_weight"
             )
-            of_pairs += (
-                ", coalesce(e.row_weight, s.row_weight)" if log.weighted else ""
-            )  # it is a click, and counts as the click's row says
+            if log.weighted:  # it is a click, and counts as the click's row says
+                of_pairs += ", coalesce(e.row_weight, s.row_weight)"
             engine.view(events, "log/paired_events.sql", columns=columns, paired_columns=of_pairs)
     shown_at = ", e.shown_at" if events == "paired_events" else ""
     engine.table("log", "log/log.sql", events=events, columns=shown_at + columns)

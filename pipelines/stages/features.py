@@ -77,11 +77,13 @@ def look_at_features(context: StageContext) -> None:
     known |= vector_columns(0 if made_as.embeddings is None else made_as.embeddings.width_read)
     meanings = {name: known.get(name, "number in the table of items or users, as of the request") for name in summary.statistics}
     meanings |= dict.fromkeys(summary.context.dense, "dense context column of the log")
-    clicked = {split: rows.column(split, "label") == 1 for split in ("train", "validation")}
+    splits = ("train", "validation")
+    clicked = {split: rows.column(split, "label") == 1 for split in splits}
+    weight = {split: rows.column(split, "row_weight") if summary.weighted else None for split in splits}
     features = []
     with context.progress("columns", total=len(meanings)) as progress:
         for name, meaning in meanings.items():
-            figures = measure_feature(*(Column(rows.column(split, name), labels) for split, labels in clicked.items()))
+            figures = measure_feature(*(Column(rows.column(split, name), clicked[split], weight[split]) for split in splits))
             features.append(Feature(name, "statistic" if name in summary.statistics else "context", meaning, figures))
             progress.advance(1)
     features.sort(key=lambda feature: -feature.figures.strength)

@@ -67,6 +67,9 @@ def test_probabilities_are_those_of_the_full_stream_on_every_device(tmp_path: Pa
     page = (workspace.path / "reports" / "latest" / "report.html").read_text()
     assert "AUC, rows alike" in page
 
+    told, _ = workspace.run("features")
+    assert "item_clicks" in told
+
     # the exported student says so of all rows, those that the log left out among them, and corrects nothing
     (folder,) = workspace.path.glob("artifacts/register/*/model")
     assert load_json(next(folder.rglob("signature.json")))["negative_sampling_rate"] is None

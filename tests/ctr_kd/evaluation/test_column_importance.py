@@ -36,3 +36,15 @@ def test_one_label_or_one_user_tell_nothing() -> None:
     for label, user in (([1, 1], [0, 1]), ([0, 1], [0, 0])):
         with pytest.raises(UndefinedMetric):
             column_importance(lambda rows: rows["a"].to_numpy(), table, label, user, {"a": ["a"]})
+
+
+def test_weighted_rows_count_as_repeated_ones() -> None:
+    rng, rows = np.random.default_rng(0), 200
+    value, times = rng.normal(size=rows), rng.integers(0, 3, rows)
+    label, again, order = (value + rng.normal(size=rows) > 0).astype(int), np.repeat(np.arange(rows), times), np.random.default_rng(3)
+    table, permuted = pa.table({"a": value}), value[order.permutation(rows)]
+    found = column_importance(
+        lambda rows: rows["a"].to_numpy(), table, label, np.arange(rows) // 4, {"a": ["a"]}, weight=times, replicates=20, seed=3
+    )
+    expected = auc_score(label[again], value[again]) - auc_score(label[again], permuted[again])
+    assert found["a"].difference == pytest.approx(expected) and found["a"].low > 0

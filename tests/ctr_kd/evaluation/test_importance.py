@@ -114,6 +114,15 @@ def test_rates_of_a_thinned_log_are_those_of_the_full_stream(assembly, learnable
     assert found.model["auc"].value == pytest.approx(auc_score(samples.label, score(samples)))
 
 
+def test_weighted_rows_count_as_repeated_ones(assembly, learnable):
+    samples, score, groups = learnable("device"), score_of("device"), assembly.input_groups()
+    times = np.random.default_rng(0).integers(0, 3, len(samples))
+    again = np.repeat(np.arange(len(samples)), times)
+    found = permutation_importance(score, replace(samples, weight=times.astype(np.float32)), groups, replicates=20)
+    assert found.model["auc"].value == pytest.approx(auc_score(samples.label[again], score(samples)[again]))
+    assert found.model["log_loss"].value == pytest.approx(log_loss(samples.label[again], score(samples)[again]))
+
+
 def inputs_of(samples):
     """What a model reads of each row, by input."""
     history = np.stack([samples.a.start, samples.a.end], axis=1)

@@ -178,3 +178,13 @@ def test_users_and_seeds_add_up():
     rng = np.random.default_rng(1)
     users, seeds = rng.normal(0, 2.0, 100_000), np.array([-1.0, 0.0, 1.0])
     assert over_seeds(users + seeds[None, :, None]).var() == pytest.approx(4.0 + 1 / 3, rel=0.03)
+
+
+def test_weighted_rows_count_as_repeated_ones(rows):
+    label, bootstrap = rows
+    times = np.random.default_rng(0).integers(0, 3, len(label))
+    again, scored = np.repeat(np.arange(len(label)), times), scores(label, 1.0, 1.0, 1)
+    entry = seed_means(measure_seeds(label, [scored], bootstrap, times / 2, times / 2), 0)
+    assert set(entry) == {"auc", "log_loss"}
+    assert entry["auc"].by_seed.seeds == pytest.approx([auc_score(label[again], score[again]) for score in scored])
+    assert entry["log_loss"].by_seed.seeds == pytest.approx([log_loss(label[again], score[again]) for score in scored])

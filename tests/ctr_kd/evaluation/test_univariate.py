@@ -135,3 +135,13 @@ def test_a_file_of_it_has_every_key() -> None:
     assert isinstance(found, FeatureFigures)
     assert list(found.to_json()) == ["clicks_at", "leak", "psi", "psi_by_chance", "train", "validation"]
     assert list(found.to_json()["train"]) == ["rows", "clicks", "nulls", "null_clicks", "null_share", "quantiles", "auc", "null_auc"]
+
+
+def test_weighted_rows_count_as_repeated_ones_in_the_auc():
+    value, clicked, times = [1.0, 2.0, 3.0, math.nan, 0.0], [False, True, False, True, True], [3, 1, 2, 5, 0]
+    weighted = measure_feature(*[Column(*column(value, clicked)[:2], np.array(times, float))] * 2).train
+    repeated = measure_feature(*[column(np.repeat(value, times), np.repeat(clicked, times))] * 2).train
+    assert weighted.auc.value == pytest.approx(repeated.auc.value) == pytest.approx(3 / 5)
+    assert (weighted.rows, weighted.clicks, weighted.nulls) == (5, 3, 1)
+    nothing = measure_feature(*[Column(*column(value, clicked)[:2], np.zeros(5))] * 2).train
+    assert nothing.auc.value is None and nothing.auc.reason == "there are no rows where there is a value"
