@@ -44,6 +44,9 @@ def test_files_that_nobody_names_are_not_copied(bucket: Path, tmp_path: Path) ->
     assert files(copy) == ["dt=2024-04-30/x.csv", "dt=2024-05-01/deep/y.csv", "dt=2024-05-01/x.csv"] and "copies 2 of 3 files" in said[-1]
     with pytest.raises(DataFolderError, match="holds no file that `source` names"):
         copy_of_log(source(events={"path": "*.parquet"}), bucket.as_uri(), copy)
+    read_titles = {**items, "text": {"column": "title", "encoder": "pictures"}}
+    copy_of_log(source(events={"path": "users.csv"}, items=read_titles), bucket.as_uri(), copy, said.append)
+    assert files(copy) == ["items.csv", "pictures/1.png", "users.csv"]  # the encoder of titles is needed too
     copy_of_log(SourceConfig(reader="mind"), bucket.as_uri(), copy)
     assert len(files(copy)) == 6  # a reader that knows its files by their names
 

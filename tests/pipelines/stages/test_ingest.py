@@ -68,7 +68,7 @@ def said(run: RunContext) -> str:
 def ingested(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     calls: list[int] = []
     original = clicks.ingest
-    monkeypatch.setattr(clicks, "ingest", lambda *arguments: calls.append(1) or original(*arguments))
+    monkeypatch.setattr(clicks, "ingest", lambda *arguments, **named: calls.append(1) or original(*arguments, **named))
     return calls
 
 
