@@ -18,6 +18,46 @@ EVENT_PLACES = ("path", "delta", "version", "iceberg", "catalog", "snapshot", "a
 """Keys of the events that say where they are, and not what they are."""
 
 
+class EventTypes(Config):
+    """A log of several types of events, such as views, clicks, carts and purchases, told by a column or by their files."""
+
+    column: str | None = Field(None, description="column with the type of each event; or files")
+    files: dict[str, str] = Field(
+        default_factory=dict,
+        description="in place of column and of events.path: files below the data folder, as globs, with the type that each holds",
+    )
+    label: str = Field(description="the type that is a click: what models predict")
+    shown: str | None = Field(
+        None,
+        description="the type that was shown and not clicked; absent means a log of clicks only, for which candidates are sampled",
+    )
+    history: list[str] = Field(default_factory=list, description="types that make up the history of a user; empty is the label alone")
+    counted: list[str] = Field(default_factory=list, description="further types that statistics.of may count; all others are left out")
+
+    @property
+    def names(self) -> list[str]:
+        """What is kept besides what was shown, the label first."""
+        return list(dict.fromkeys([self.label, *self.history, *self.counted]))
+
+    @model_validator(mode="after")
+    def _types_are_told_in_one_way(self) -> Self:
+        if (self.column is None) == (not self.files):
+            raise ValueError("name what tells the types in one way: column, or files")
+        if self.shown in self.names:
+            raise ValueError(f"shown ({self.shown}) is what was not clicked: it is no label, no history and not counted")
+        strange = next((kind for kind in self.files.values() if kind != self.shown and kind not in self.names), None)
+        if strange is not None:
+            raise ValueError(
+                f"files holds {strange!r}, which is none of label, shown, history and counted: name it there, or remove the files"
+            )
+        lacking = next(
+            (kind for kind in [*self.names, self.shown] if self.files and kind is not None and kind not in self.files.values()), None
+        )
+        if lacking is not None:
+            raise ValueError(f"no files hold {lacking!r}: name some")
+        return self
+
+
 class EventColumns(Config):
     path: str | None = Field(
         None, description="files of the click log below the data folder, as a glob; .csv, .csv.gz, .tsv or .parquet; or delta, or iceberg"
@@ -40,6 +80,7 @@ class EventColumns(Config):
     item: str = Field(description="column with the item id")
     time: str = Field(description="column with the event time: a timestamp, ISO text, or s, ms, us or ns since 1970 UTC")
     clicked: str | None = Field(None, description="column with 0 or 1; absent means a log of clicks only, for which candidates are sampled")
+    type: EventTypes | None = Field(None, description="in place of clicked: what each row of a log of several types of events is")
     request: str | None = Field(None, description="column that names the request (impression) that a row belongs to")
     ingested: str | None = Field(None, description="column with the time at which the row became known; absent means its event time")
     weight: str | None = Field(
@@ -54,6 +95,11 @@ class EventColumns(Config):
     )
 
     @property
+    def clicks_only(self) -> bool:
+        """Whether nothing says what was shown and not clicked."""
+        return self.clicked is None and (self.type is None or self.type.shown is None)
+
+    @property
     def weights(self) -> dict[str, str]:
         """Columns that say how much rows count, by their names in a raw batch; of most logs none."""
         columns = {"row_weight": self.weight, "negative_sampling_rate": self.negative_sampling_rate}
@@ -61,8 +107,11 @@ class EventColumns(Config):
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
-        if sum(place is not None for place in (self.path, self.delta, self.iceberg)) != 1:
-            raise ValueError("name where the events are in one way: path, or delta, or iceberg")
+        files = None if self.type is None else self.type.files or None
+        if sum(place is not None for place in (self.path, self.delta, self.iceberg, files)) != 1:
+            raise ValueError("name where the events are in one way: path, or delta, or iceberg, or type.files")
+        if self.type is not None and self.clicked is not None:
+            raise ValueError("clicked and type both say what a click is; remove one of them")
         own = {"version": self.delta, "catalog": self.iceberg, "snapshot": self.iceberg, "as_of": self.delta or self.iceberg}
         idle = next((key for key, table in own.items() if table is None and getattr(self, key) not in (None, {})), None)
         if idle is not None:
@@ -259,7 +308,7 @@ class SourceConfig(Config):
                 "bad_rows_limit": True,
                 "negative_sampling_rate": True,
                 "context": {"optional"},
-                "events": set(EVENT_PLACES),
+                "events": {**dict.fromkeys(EVENT_PLACES, True), "type": {"files"}},
                 "items": {"path"},
                 "users": {"path"},
             },
@@ -285,7 +334,7 @@ class SourceConfig(Config):
             return self
         if self.reader == "text":
             raise ValueError("negative_sampling_rate has no effect on texts; remove it")
-        clicks_only = {"tabular": self.events is not None and self.events.clicked is None, "simulated": self.simulator.clicks_only}
+        clicks_only = {"tabular": self.events is not None and self.events.clicks_only, "simulated": self.simulator.clicks_only}
         if clicks_only.get(self.reader, self.reader in ("globo", "s3rec")):
             raise ValueError("negative_sampling_rate is of a log that holds rows without a click; this one holds clicks only: remove it")
         return self
@@ -302,7 +351,7 @@ class SourceConfig(Config):
             return self
         if self.negative_sampling_rate is not None:
             raise ValueError("negative_sampling_rate is said twice, as a number and as a column of events: remove one of them")
-        if self.events.clicked is None:
+        if self.events.clicks_only:
             raise ValueError(
                 "events.negative_sampling_rate is of a log that holds rows without a click; this one holds clicks only: remove it"
             )

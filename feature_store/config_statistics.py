@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from feature_store.config_types import Config, Duration, duration_text, parse_duration
 
-Event = Literal["clicks", "impressions"]
+EVENTS = ("clicks", "impressions")  # that every log may have; others are types of its events
 Listwise = Literal["size", "share", "rank"]
 
 
@@ -45,13 +45,14 @@ class Count:
     ----------
     key : tuple of str
         Columns, see :func:`canonical`.
-    event : "clicks" or "impressions"
+    event : str
+        ``clicks``, ``impressions``, or a further type of the log's events.
     window : timedelta, optional
         None: all that was known.
     """
 
     key: tuple[str, ...]
-    event: Event
+    event: str
     window: timedelta | None
 
     @property
@@ -99,8 +100,9 @@ class DeclaredConfig(Config):
     """Statistics of one key, such as the clicks on an item by people who came from the same referrer."""
 
     by: Key = Field(description="the key: user, item, attributes of either and context columns, alone or crossed")
-    count: Annotated[tuple[Event, ...], OneOrMore] = Field(
-        (), description="count these events of the key in each window: clicks, impressions"
+    count: Annotated[tuple[str, ...], OneOrMore] = Field(
+        (),
+        description="count these events of the key in each window: clicks, impressions, or further types that source.events.type names",
     )
     rate: bool = Field(False, description="clicks over impressions in each window, smoothed as item_ctr is; logs with impressions only")
     windows: Annotated[tuple[Duration, ...], OneOrMore] = Field((), description="windows before the request; none: all that was known")

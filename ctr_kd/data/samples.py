@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from ctr_kd.data.input_groups import InputGroup, input_groups
 from feature_store.features.summary import ClickSummary
 from feature_store.special_tokens import PAD, SPECIALS, UNKNOWN
+from feature_store.tables.column_names import HISTORY_TYPES
 from feature_store.tables.json_files import load_json, write_json
 from feature_store.tables.parquet_files import read_parquet
 from feature_store.tables.vectors import matrix_of
@@ -221,13 +222,16 @@ class Assembly:
         self.vocabulary: dict[str, list[str]] = load_json(directory / "vocabulary.json")
         items = read_parquet(directory / "items.parquet")
         users = read_parquet(directory / "users.parquet")
-        self.token_names = ["item", *self.summary.item_attributes]
+        self.types = self.summary.history_types
+        self.token_names = ["item", *self.summary.item_attributes, *([HISTORY_TYPES] if self.types else [])]
         self.user_attributes = self.summary.user_attributes
         self.categorical_names = [*self.summary.context.categorical, *self.user_attributes]
         self.dense_names = [*self.summary.statistics, *self.summary.context.dense]
         raw = {"item": items["item_id"], **{name: items[name] for name in self.summary.item_attributes}}
         # item_tokens (items, features): the tokens of each item, gap excepted
-        of_items = [index_of(raw[name], self.vocabulary[name]) for name in self.token_names]
+        # what an item is says not of which type an event with it is
+        nothing = np.zeros(items.num_rows, np.int32)
+        of_items = [index_of(raw[name], self.vocabulary[name]) if name in raw else nothing for name in self.token_names]
         self.user_tokens = {name: index_of(users[name], self.vocabulary[name]) for name in self.user_attributes}
         vectors = {name: given_vectors(directory / "item_vectors.parquet", name) for name in self.summary.item_vectors}
         of_users = {name: given_vectors(directory / "user_vectors.parquet", name) for name in self.summary.user_vectors}
@@ -257,14 +261,28 @@ class Assembly:
     def _token_chunks(self) -> Iterator[np.ndarray]:
         """Tokens (chunk, features) of the clicks, in their order."""
         user_before, time_before, known_before = -1, 0, False
-        for clicks in self._read_clicks("item", "timestamp", "time_known", "user"):
+        for clicks in self._read_clicks("item", "timestamp", "time_known", "user", *self.type_columns):
             # The click before the chunk is put in front of it: a gap may begin there.
             user = np.concatenate([[user_before], clicks["user"]])
             time = np.concatenate([[time_before], clicks["timestamp"]])
             known = np.concatenate([[known_before], clicks["time_known"]])
             gap = gap_bucket(time, known, np.diff(user, prepend=-1) != 0)[1:]
-            yield np.concatenate([self.item_tokens[clicks["item"]], gap[:, None]], axis=1)
+            yield np.concatenate([self.event_tokens(clicks), gap[:, None]], axis=1)
             user_before, time_before, known_before = user[-1], time[-1], known[-1]
+
+    @property
+    def type_columns(self) -> list[str]:
+        """Columns of the clicks that say of which type each is; none where all are alike."""
+        return ["type_code"] if self.types else []
+
+    def event_tokens(self, clicks: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Tokens (clicks, features), gap excepted, of events of histories, by their ``item`` and :attr:`type_columns`."""
+        tokens: np.ndarray = self.item_tokens[clicks["item"]]
+        if self.types:
+            index = np.zeros(max(self.types.values()) + 1, np.int32)
+            index[list(self.types.values())] = len(SPECIALS) + np.arange(len(self.types))
+            tokens[:, self.token_names.index(HISTORY_TYPES)] = index[clicks["type_code"]]
+        return tokens
 
     def _read_clicks(self, *columns: str) -> Iterator[dict[str, np.ndarray]]:
         """Columns of the clicks, a chunk at a time, in their order."""
@@ -293,7 +311,8 @@ class Assembly:
 
     def input_groups(self) -> dict[str, InputGroup]:
         """What a student reads, one by one and together; see :func:`ctr_kd.data.input_groups.input_groups`."""
-        return input_groups(self.token_names, self.categorical_names, self.dense_names, self.summary.statistics)
+        groups = input_groups(self.token_names, self.categorical_names, self.dense_names, self.summary.statistics)
+        return {name: group for name, group in groups.items() if not (self.types and name == HISTORY_TYPES)}  # they are of the history
 
     def write_bins(self, bins: Mapping[str, list[float]] | None = None) -> None:
         """Write the bin edges of dense inputs beside the assembly.
@@ -325,7 +344,9 @@ class Assembly:
         )
 
     def _indices(self, name: str) -> int:
-        return len(self.vectors[name]) if name in self.vectors else len(SPECIALS) + len(self.vocabulary[name])
+        if name in self.vectors:
+            return len(self.vectors[name])
+        return len(SPECIALS) + len(self.types if name == HISTORY_TYPES and self.types else self.vocabulary[name])
 
     def samples(self, split: str) -> Samples:
         """Rows of one split: ``train``, ``validation`` or ``test``."""

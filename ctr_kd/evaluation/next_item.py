@@ -64,7 +64,7 @@ def next_items(assembly: Assembly, start: int, end: int, longest: int) -> NextIt
     clicks = read_parquet(assembly.directory / "clicks.parquet", filters=[("canonical", "=", True)])  # each click once, in order
     user, time = clicks["user"].to_numpy(), clicks["timestamp"].to_numpy()
     known_at, time_known = clicks["known_at"].to_numpy(), clicks["time_known"].to_numpy()
-    token = assembly.item_tokens[clicks["item"].to_numpy()]  # (clicks, features without the gap)
+    token = assembly.event_tokens({name: clicks[name].to_numpy() for name in ("item", *assembly.type_columns)})
 
     target = np.flatnonzero(time_known & (time >= start) & (time < end))
     target = target[np.append(user[target[1:]] != user[target[:-1]], True)[: len(target)]]  # the last of each user

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+TYPES = "history_types"  # of the events of a history
 PAD, UNKNOWN = 0, 1  # of every vocabulary, as the project has them; this file imports nothing of it
 NO_TIME = np.iinfo(np.int64).min  # for an unknown time, among microseconds
 CHUNK = 16_384  # rows whose working set fits the cache
@@ -66,14 +67,17 @@ class ClickScorer:
         names = table["feature"].to_numpy(zero_copy_only=False)
         tokens = table["token"]
         self.projections = _projections(root / "projections.parquet") if self.signature.get("vectors") else {}
-        self._item, *self.described = [name for name in self.signature["tokens"] if name != "gap"]
+        self._item, *self._features = [name for name in self.signature["tokens"] if name != "gap"]
+        self.has_types = bool(self.signature.get("has_types"))
+        self.described = [name for name in self._features if not (self.has_types and name == TYPES)]
         self.attributes = [name for name in self.described if name not in self.projections]
         categorical = [name for name in self.signature["categorical"] if name not in self.projections]
         self.lookups = {
             name: _Lookup(tokens.filter(pa.array(names == name)), specials, self.meaning(name), name)
-            for name in [self._item, *self.attributes, *categorical]
+            for name in [self._item, *self.attributes, *categorical, *([TYPES] if self.has_types else [])]
         }
-        self.columns = ("history", "history_timestamps", "item_id", "timestamp", *self.signature["categorical"], *self.signature["dense"])
+        lists = ("history", "history_timestamps", *([TYPES] if self.has_types else []))
+        self.columns = (*lists, "item_id", "timestamp", *self.signature["categorical"], *self.signature["dense"])
         self._earliest = self.casting.EARLIEST.timestamp() * 1e6
         self.has_gap = "gap" in self.signature["tokens"]
         self._describe([_read(root / "items.parquet")] if self.described else [])
@@ -106,11 +110,12 @@ class ClickScorer:
         ids = pc.unique(pa.concat_arrays([self.lookups[self._item].tokens, *described]))
         self.items = _Lookup(ids, 2, self.casting.id_values, "item_id")
         # What each item's tokens are, without the gap, in an order of their own: of a null, of an unknown item, then of all the others.
-        self.item_tokens = np.full((2 + len(self.items.tokens), 1 + len(self.described)), PAD, np.int32)
+        self.item_tokens = np.full((2 + len(self.items.tokens), 1 + len(self._features)), PAD, np.int32)
         self.item_tokens[UNKNOWN, 0] = UNKNOWN
         self.item_tokens[2:, 0] = self.lookups[self._item](self.items.tokens)
         self.item_vectors: dict[str, np.ndarray] = {}
-        for column, name in enumerate(self.described, 1):
+        for name in self.described:
+            column = 1 + self._features.index(name)
             if name in self.projections:
                 self.item_tokens[UNKNOWN:, column] = UNKNOWN
                 self.item_vectors[name] = self._nothing(name, 2 + len(self.items.tokens))
@@ -213,7 +218,7 @@ class ClickScorer:
             return self.casting.number_values
         if name in self.projections:
             return _as_it_is
-        is_category = name in (*self.attributes, *self.signature["categorical"])
+        is_category = name in (*self.attributes, *self.signature["categorical"], *([TYPES] if self.has_types else []))
         return self.casting.to_categories if is_category else self.casting.id_values
 
     def _moments(self, column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
@@ -233,7 +238,7 @@ class ClickScorer:
 
     def _column(self, values: pd.Series | list[Any], name: str) -> pa.Array:
         """A column of Python objects; where they are of several types, each means what it means alone."""
-        lists = name in ("history", "history_timestamps") or name in self.projections
+        lists = name in ("history", "history_timestamps") or name in self.projections or (self.has_types and name == TYPES)
         if lists:
             values = [_list(value, name) for value in values]
         try:
@@ -279,7 +284,7 @@ class ClickScorer:
         for name in ("history", "item_id", "timestamp"):
             if name not in columns:
                 raise ClickRowsError(f"column {name} is missing: a row needs history, item_id and timestamp")
-        for name in ("history", "history_timestamps"):
+        for name in ("history", "history_timestamps", *([TYPES] if self.has_types else [])):
             if name in columns:
                 kind = columns[name].type
                 if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_null(kind)):
@@ -289,7 +294,7 @@ class ClickScorer:
         """Scores (rows,) of candidates; ``request`` (rows,), which grows, says whose each is. Where both are one, so are the tables."""
         rows, requests = rows.combine_chunks(), requests.combine_chunks()
         self._typed((rows if "timestamp" in rows.column_names else requests)["timestamp"], "timestamp")
-        flat, start, end, elapsed = self._histories(requests)
+        flat, start, end, elapsed, types = self._histories(requests)
         scores = np.empty(rows.num_rows)
         candidate = self.item_tokens[self.items(_column(rows, "item_id"))]
 
@@ -309,11 +314,13 @@ class ClickScorer:
         numbers = np.stack(dense, axis=1) if dense else np.zeros((rows.num_rows, 0), np.float32)
         clicked = self.items(flat, "history")
         tokens = self.item_tokens[clicked]
+        if self.has_types:
+            tokens[:, 1 + self._features.index(TYPES)] = types
         if self.has_gap:
             candidate = np.concatenate([candidate, np.zeros((len(candidate), 1), np.int32)], axis=1)
             tokens = np.concatenate([tokens, elapsed[:, None]], axis=1)
         given = {f"vectors_{n}": tables[name] for n, name in enumerate(self.projections)}
-        history = _distinct_histories((clicked, elapsed), start, end)
+        history = _distinct_histories((clicked, elapsed, types), start, end)
         order = np.argsort((end - start)[request], kind="stable")  # neighbours of one length need no padding
         for begin in range(0, len(order), 2048):
             part = order[begin : begin + 2048]
@@ -346,12 +353,12 @@ class ClickScorer:
         rate = self.signature.get("negative_sampling_rate")
         return score if not rate else score / (score + (1 - score) / rate)
 
-    def _histories(self, table: pa.Table) -> tuple[pa.Array, np.ndarray, np.ndarray, np.ndarray]:
-        """The newest clicks of every row, row after row, each row's range of them, and the gap bucket of every click."""
+    def _histories(self, table: pa.Table) -> tuple[pa.Array, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The newest clicks of every row, row after row, each row's range of them, and the gap bucket and the type of every click."""
         column = _column(table, "history")
         if pa.types.is_null(column.type):
             zero = np.zeros(len(column), np.int64)
-            return pa.array([], pa.string()), zero, zero, np.zeros(0, np.int32)
+            return pa.array([], pa.string()), zero, zero, np.zeros(0, np.int32), np.zeros(0, np.int32)
         last, length = _ends(column)
         kept = np.minimum(length, self.signature["max_length"])  # what is older is never looked at, however much there is
         end = np.cumsum(kept)
@@ -361,9 +368,14 @@ class ClickScorer:
         if self.has_gap and "history_timestamps" in table.column_names:
             times = _column(table, "history_timestamps")
             if not pa.types.is_null(times.type):
-                moments = self._typed(_click_times(times, length, kept), "history_timestamps")
+                moments = self._typed(_of_clicks(times, "history_timestamps", length, kept), "history_timestamps")
                 elapsed = _gap_buckets(moments, start[kept > 0], self.signature["gap_buckets"])
-        return clicks, start, end, elapsed
+        types = np.zeros(len(clicks), np.int32)
+        if self.has_types and TYPES in table.column_names:
+            told = _column(table, TYPES)
+            if not pa.types.is_null(told.type):
+                types = self.lookups[TYPES](_of_clicks(told, TYPES, length, kept))
+        return clicks, start, end, elapsed, types
 
     def _context(self, table: pa.Table, name: str) -> np.ndarray:
         if name not in table.column_names:
@@ -528,19 +540,20 @@ def _newest(column: pa.Array, last: np.ndarray, kept: np.ndarray, known: np.ndar
     return column.values.take(pa.array(shift + np.arange(len(shift)), mask=unknown))
 
 
-def _click_times(times: pa.Array, length: np.ndarray, kept: np.ndarray) -> pa.Array:
-    """The times of the ``kept`` (rows,) newest clicks of histories of some ``length``; null where the row lists no times at all.
+def _of_clicks(told: pa.Array, name: str, length: np.ndarray, kept: np.ndarray) -> pa.Array:
+    """What lists tell of the ``kept`` (rows,) newest clicks of histories of some ``length``; null where the row lists nothing at all.
 
     Raises
     ------
     ClickRowsError
-        When a row lists more or fewer times than clicks.
+        When a row lists more or fewer values than clicks.
     """
-    last, listed = _ends(times)
-    known = times.is_valid().to_numpy(zero_copy_only=False)
+    last, listed = _ends(told)
+    known = told.is_valid().to_numpy(zero_copy_only=False)
     if not np.array_equal(np.where(known, length, 0), listed):
-        raise ClickRowsError("column history_timestamps must have one time for every item of history")
-    return _newest(times, last, kept, None if known.all() else known)
+        what = "type" if name == TYPES else "time"
+        raise ClickRowsError(f"column {name} must have one {what} for every item of history")
+    return _newest(told, last, kept, None if known.all() else known)
 
 
 def _gap_buckets(moments: np.ndarray, first: np.ndarray, buckets: int) -> np.ndarray:

@@ -29,6 +29,7 @@ from ctr_kd.models.layers import GivenVectors
 from feature_store.special_tokens import PAD, SPECIALS, UNKNOWN
 from feature_store.tables import casting
 from feature_store.tables.casting import as_array
+from feature_store.tables.column_names import HISTORY_TYPES
 from feature_store.tables.json_files import load_json
 from feature_store.tables.parquet_files import read_parquet
 
@@ -82,11 +83,12 @@ def wrap_clicks(signature: Signature, assembly: Assembly, directory: Path) -> Cl
         Receives ``vocabulary.parquet``, ``items.parquet`` where items have attributes, ``scorer.py`` and ``casting.py``.
     """
     features = [name for name in [*signature.tokens, *signature.categorical] if name != GAP and name not in signature.vectors]
+    vocabulary = assembly.vocabulary | ({HISTORY_TYPES: list(assembly.types)} if assembly.types else {})
     pq.write_table(
         pa.table(
             {
-                "feature": pa.array([name for name in features for _ in assembly.vocabulary[name]], pa.string()),
-                "token": pa.array([token for name in features for token in assembly.vocabulary[name]], pa.string()),
+                "feature": pa.array([name for name in features for _ in vocabulary[name]], pa.string()),
+                "token": pa.array([token for name in features for token in vocabulary[name]], pa.string()),
             }
         ),
         directory / "vocabulary.parquet",
@@ -94,7 +96,7 @@ def wrap_clicks(signature: Signature, assembly: Assembly, directory: Path) -> Cl
     _write_items(assembly, directory / "items.parquet")
     shutil.copyfile(click_scorer.__file__, directory / "scorer.py")
     shutil.copyfile(casting.__file__, directory / "casting.py")
-    optional = ["history_timestamps", *signature.categorical, *signature.dense]
+    optional = ["history_timestamps", *([HISTORY_TYPES] if assembly.types else []), *signature.categorical, *signature.dense]
     described = {
         **INPUTS_AND_OUTPUT,
         "inputs": INPUTS_AND_OUTPUT["inputs"]
@@ -108,6 +110,7 @@ def wrap_clicks(signature: Signature, assembly: Assembly, directory: Path) -> Cl
         **signature.to_dict(),
         gap_buckets=GAP_BUCKETS,
         user_attributes=assembly.user_attributes,
+        **({"has_types": True} if assembly.types else {}),
         **({"looked_up": assembly.summary.categorical_facts} if assembly.summary.categorical_facts else {}),
         negative_sampling_rate=assembly.summary.negative_sampling_rate,
         columns=RawColumns(required=["history", "item_id", "timestamp"], optional=optional, answer={"score": "double"}),
@@ -251,14 +254,15 @@ class _WithProjected(nn.Module):
 
 def _write_items(assembly: Assembly, path: Path) -> None:
     """Attributes and vectors of the items, so that a raw id becomes all its token features; a log without any has no such file."""
-    names = assembly.token_names[1:]
+    names = [name for name in assembly.token_names[1:] if name not in (() if not assembly.types else (HISTORY_TYPES,))]
     if not names:
         return
     attributes = [name for name in names if name not in assembly.vectors]
     items = read_parquet(assembly.directory / "items.parquet", columns=["item_id", *attributes])
     for name in (name for name in names if name in assembly.vectors):
         items = items.append_column(name, narrow(read_parquet(assembly.directory / "item_vectors.parquet", columns=[name])[name]))
-    said = [assembly.item_tokens[:, place] > (UNKNOWN if name in assembly.vectors else PAD) for place, name in enumerate(names, 1)]
+    places = {name: assembly.token_names.index(name) for name in names}
+    said = [assembly.item_tokens[:, place] > (UNKNOWN if name in assembly.vectors else PAD) for name, place in places.items()]
     pq.write_table(items.take(pa.array(np.flatnonzero(np.any(said, axis=0)))), path)
 
 

@@ -76,6 +76,8 @@ class ClickSignature(ExportedSignature):
         Those that a feature store knows as of a time, of item and user.
     negative_sampling_rate : float, optional
         Share of the rows without a click that the log kept, for which scores are corrected; None where it kept all.
+    has_types : bool
+        Whether histories say of which type each of their events was, in the column ``history_types``.
     vectors : dict of str to int
         Width of those of the tokens and categorical columns that are vectors from elsewhere.
     columns : RawColumns
@@ -85,6 +87,7 @@ class ClickSignature(ExportedSignature):
     user_attributes: list[str] = Field(default_factory=list)
     looked_up: list[str] = Field(default_factory=list)
     negative_sampling_rate: float | None = None
+    has_types: bool = False
     vectors: dict[str, int] = Field(default_factory=dict)
     columns: RawColumns
 

@@ -15,7 +15,7 @@ from feature_store.config import FeatureStoreConfig
 from feature_store.engines import Engine, open_engine
 from feature_store.store.store import Store
 from feature_store.tables.column_names import check_names
-from feature_store.tables.contracts import LogContract, NotIngested
+from feature_store.tables.contracts import LogContract, NotIngested, StoredTypes
 from feature_store.tables.multi_values import spread
 
 
@@ -78,6 +78,8 @@ class Log:
         Columns that hold a vector each row, which no engine reads; see :mod:`feature_store.tables.vectors`.
     weighted : bool
         The log says how much each row counts, in the column ``row_weight``.
+    types : StoredTypes, optional
+        Of a log of several types of events, which has their codes in the column ``type_code``.
     """
 
     has_impressions: bool
@@ -92,6 +94,7 @@ class Log:
     item_vectors: tuple[str, ...] = ()
     user_vectors: tuple[str, ...] = ()
     weighted: bool = False
+    types: StoredTypes | None = None
 
     @property
     def context(self) -> dict[str, str]:
@@ -116,6 +119,24 @@ class Log:
     def as_asked(self) -> Log:
         """The log as of moments at which nothing was shown: nobody knows the probability of a click there, nor what it would weigh."""
         return replace(self, oracle=False, weighted=False)
+
+    @property
+    def typed(self) -> tuple[str, ...]:
+        """The column with the type of an event, where there are several."""
+        return () if self.types is None else ("type_code",)
+
+    @property
+    def history_types(self) -> list[str]:
+        """Types of the events of histories; nothing where all are alike."""
+        return self.types.history if self.types is not None and len(self.types.history) > 1 else []
+
+    def history_codes(self) -> dict[str, int]:
+        """Codes of the types of the events of histories, by name."""
+        return {} if self.types is None else {name: self.types.names.index(name) + 1 for name in self.types.history}
+
+    def event_codes(self) -> dict[str, int]:
+        """Codes of the types of events that are neither clicks nor what was shown, by name."""
+        return {} if self.types is None else {name: code for code, name in enumerate(self.types.names, 1) if code > 1}
 
     @property
     def categorical_facts(self) -> list[str]:
@@ -153,7 +174,7 @@ def _load_facts(engine: Engine, facts: LogFacts, file: Path | None, as_of: int |
 
 
 def _load_log_table(engine: Engine, log: Log) -> None:
-    columns = "".join(f", e.{name}" for name in log.columns)
+    columns = "".join(f", e.{name}" for name in (*log.columns, *log.typed))
     events = "events"
     if log.has_impressions:
         engine.table("pairs", "log/pairs.sql")
@@ -167,12 +188,13 @@ def _load_log_table(engine: Engine, log: Log) -> None:
             )
             if log.weighted:  # it is a click, and counts as the click's row says
                 of_pairs += ", coalesce(e.row_weight, s.row_weight)"
+            of_pairs += "".join(f", coalesce(e.{name}, s.{name})" for name in log.typed)
             engine.view(events, "log/paired_events.sql", columns=columns, paired_columns=of_pairs)
     shown_at = ", e.shown_at" if events == "paired_events" else ""
     engine.table("log", "log/log.sql", events=events, columns=shown_at + columns)
     if log.has_impressions:
         moment = "shown_at" if shown_at else "known_at"
-        engine.view("shown", f"select *, {moment} as moment from log where time_known")
+        engine.view("shown", f"select *, {moment} as moment from log where time_known and clicked is not null")
 
 
 def count_pairs(engine: Engine) -> int:
@@ -208,6 +230,7 @@ def offered(contract: LogContract) -> Log:
         item_vectors=tuple(contract.item_vectors),
         user_vectors=tuple(contract.user_vectors),
         weighted=contract.weighted,
+        types=contract.types,
     )
 
 
@@ -236,6 +259,8 @@ def load_log(
     since: datetime | None = None,
 ) -> Log:
     """Make the tables ``items`` and ``users`` (codes, ids, attributes), ``log`` (all events) and ``clicks``; of impressions also ``shown``.
+
+    Where events are of several types, ``clicks`` holds those that make up histories.
 
     ``shown`` has each impression with the moment from which on it counts. What was shown and clicked at one moment of one request in two
     rows is one event: clicked, and known when its click was.
@@ -268,7 +293,8 @@ def load_log(
     if not files:
         raise NotIngested(f"{store.root}: holds no event")
     store.verify_files([*files, *(file for file in (store.items_file(), store.users_file()) if file is not None)])
-    engine.load_events(files, log.categorical, log.dense, log.others, None if as_of is None else microseconds(as_of))
+    others = (*log.others, *log.typed)
+    engine.load_events(files, log.categorical, log.dense, others, None if as_of is None else microseconds(as_of))
     engine.load_entities("described_items", "item_id", store.items_file(), log.item_attributes)
     engine.load_entities("described_users", "user_id", store.users_file(), log.user_attributes)
     engine.table("items", "log/items.sql", attributes="".join(f", d.attribute_{n}" for n in range(len(log.item_attributes))))
@@ -277,5 +303,11 @@ def load_log(
         file = store.items_file() if facts.kind == "item" else store.users_file()
         _load_facts(engine, facts, file, None if as_of is None else microseconds(as_of))
     _load_log_table(engine, log)
-    engine.table("clicks", "log/clicks.sql")
+    codes = log.history_codes().values()
+    engine.table(
+        "clicks",
+        "log/clicks.sql",
+        of_history=f"type_code in ({', '.join(map(str, codes))})" if codes else "clicked = 1",
+        columns="".join(f", {name}" for name in log.typed),
+    )
     return log

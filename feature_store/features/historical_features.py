@@ -18,13 +18,14 @@ from feature_store.config_types import duration_text, in_microseconds
 from feature_store.engines import Engine
 from feature_store.engines.sql_template import render_sql
 from feature_store.features.event_log import Log, described_items, engine_of_store, load_log, microseconds, offered
-from feature_store.features.histories import build_histories, read_positions
+from feature_store.features.histories import build_histories, read_positions, type_names
 from feature_store.features.listwise_context import LISTWISE, listwise_columns, request_codes
 from feature_store.features.requests import RowMaker, number_requests, request_range
 from feature_store.features.statistics import REQUEST_STATISTICS, compares_candidates, context_of_keys, statistics_of
 from feature_store.features.timelines import Timelines
 from feature_store.store.store import Store
 from feature_store.tables.casting import MICROSECOND, as_array, to_categories, to_numbers, to_times
+from feature_store.tables.column_names import HISTORY_TYPES
 from feature_store.tables.contracts import DataError, NoEvents
 from feature_store.tables.equal_rows import number_equal_rows
 from feature_store.tables.given_rows import column_of, text_ids
@@ -60,10 +61,11 @@ class FeatureLookup:
             log = load_log(self._engine, self._store, self._as_of, context=context_of_keys(self._config.statistics, whole))
             self._context = log.context
             self._categorical = frozenset(log.categorical)
-            build_histories(self._engine, self._config.history.max_length)
+            typed = log.typed if log.history_types else ()
+            build_histories(self._engine, self._config.history.max_length, typed)
             self._timelines = Timelines(self._engine, self._config.statistics, log, source="request")
             self._engine.drop("log", "clicks", "runs")  # what is looked up from here on has tables of its own
-            self._positions = read_positions(self._engine)
+            self._positions = read_positions(self._engine, typed)
             self._item_ids = as_array(self._engine.fetch("select item_code, item_id from items", by=["item_code"])["item_id"])
             self._whole = whole
             self._open = stack.pop_all()
@@ -91,7 +93,7 @@ class FeatureLookup:
         self._engine.table("requests", "rows/frame_requests.sql", context="".join(f", f.{inside}" for inside in context))
         found = pa.concat_tables(self._chunks(rows))
         found = found.take(pa.array(np.argsort(found["row"].to_numpy())))
-        columns = dict(zip(("history", "history_timestamps"), self._histories(found), strict=True))
+        columns = self._histories(found)
         no_user = user.is_null()
         for one in self.statistics:
             if one.kind in LISTWISE:
@@ -126,8 +128,8 @@ class FeatureLookup:
             query, parameters = self._timelines.row_statistics()
             yield engine.fetch(f"select {columns}, s.* from chunk_rows r join ({render_sql(query, parameters)}) s on s.row = r.row")
 
-    def _histories(self, found: pa.Table) -> tuple[pa.Array, pa.Array]:
-        """Lists of raw item ids and of times from offsets into the click pool."""
+    def _histories(self, found: pa.Table) -> dict[str, pa.Array]:
+        """Lists of raw item ids and of times, and of types where these are several, from offsets into the click pool."""
         start, end = found["history_start"].to_numpy(), found["history_end"].to_numpy()
         index, offsets = ranges(start, end)
         clicks = self._positions.take(pa.array(index)).combine_chunks()
@@ -135,7 +137,10 @@ class FeatureLookup:
         unknown = pa.scalar(None, pa.int64())
         times = pc.if_else(as_array(clicks["time_known"]), as_array(clicks["timestamp"]), unknown).cast(MICROSECOND)
         bounds = pa.array(offsets, pa.int32())
-        return pa.ListArray.from_arrays(bounds, items), pa.ListArray.from_arrays(bounds, times)
+        lists = {"history": items, "history_timestamps": times}
+        if self._whole.history_types:
+            lists[HISTORY_TYPES] = type_names(as_array(clicks["type_code"]), self._whole.history_codes())
+        return {name: pa.ListArray.from_arrays(bounds, values) for name, values in lists.items()}
 
 
 def features_for(

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from feature_store.config_statistics import Count, Statistic, StatisticsConfig
+from feature_store.config_statistics import EVENTS, Count, Statistic, StatisticsConfig
 from feature_store.config_types import duration_text
 from feature_store.features.event_log import Log
 from feature_store.features.listwise_context import LISTWISE, listwise_statistics
@@ -75,6 +75,12 @@ def statistics_of(config: StatisticsConfig, log: Log) -> list[Statistic]:
         unknown = next((column for column in declared.by if column not in columns), None)
         if unknown is not None:
             raise UndeclarableStatistic(f"{where}.by: {unknown} is no column of the log; {nearest(unknown, columns)}")
+        events = [*EVENTS, *log.event_codes()]
+        strange = next((event for event in declared.count if event not in events), None)
+        if strange is not None:
+            raise UndeclarableStatistic(
+                f"{where}.count: {strange} is no type of event that source.events.type names; {nearest(strange, events)}"
+            )
         if not log.has_impressions and (declared.rate or "impressions" in declared.count):
             what = "rate" if declared.rate else "count: [impressions]"
             raise UndeclarableStatistic(f"{where}.{what} needs rows that were not clicked, and this log holds clicks only: remove it")

@@ -107,6 +107,8 @@ class ClickSummary(JsonFile):
         Columns of vectors, and how wide they are.
     weighted : bool
         Rows have a column ``row_weight``: how much each counts in losses, metrics and calibration.
+    history_types : dict of str to int
+        Codes of the types of events in histories, by name, where they are several: the click pool has them in ``type_code``.
     """
 
     FILE: ClassVar[str] = "summary.json"
@@ -134,6 +136,7 @@ class ClickSummary(JsonFile):
     item_vectors: dict[str, int] = Field(default_factory=dict)
     user_vectors: dict[str, int] = Field(default_factory=dict)
     weighted: bool = False
+    history_types: dict[str, int] = Field(default_factory=dict)
     made_with: Annotated[StatisticsConfig, PlainSerializer(lambda config: config.model_dump(mode="json"))] | None = None
 
     def assembly(self, config: AssemblyConfig) -> AssemblyConfig:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from feature_store.config_statistics import Count, Statistic, StatisticsConfig
@@ -21,7 +21,6 @@ from feature_store.features.transitions import Transitions, transitions_of
 Key = tuple[str, ...]
 CLICKS_ALONE = 0.9  # share of clicks among rows alone in their request: more is a log that has clicks apart from their impressions
 MANY = 1_000_000  # keys; fewer cost nothing worth a word
-SOURCES = {"clicks": "keyed_clicks", "impressions": "keyed_shown"}
 
 
 @dataclass
@@ -72,7 +71,7 @@ class _KeyLookups:
         Parameters
         ----------
         engine : Engine
-            Holds the tables of ``SOURCES`` that are asked for.
+            Holds ``keyed_EVENT`` for each event that is counted.
         delays : dict of str to int
             By event: the longest time until one became known, microseconds.
         """
@@ -97,7 +96,7 @@ class _KeyLookups:
 
     def _count(self, engine: Engine, table: str, event: str, moment: str, ages: bool = False) -> None:
         columns = ", min(timestamp) over so_far as first_time, max(timestamp) over so_far as last_time" if ages else ""
-        source = f"(select {self.key} as key, moment, timestamp from {SOURCES[event]} where {self.key} is not null)"
+        source = f"(select {self.key} as key, moment, timestamp from keyed_{event} where {self.key} is not null)"
         engine.table(table, "statistics/counts.sql", keys="key", moment=moment, source=source, columns=columns)
 
     def _lookup(self, name: str, columns: tuple[str, ...] = ("n",), table: str = "", later: int = 0) -> Lookup:
@@ -160,6 +159,17 @@ class _FactLookup:
         return f"left join (\n{query}) {self.alias} on {self.alias}.row = r.row\n"
 
 
+def _inside(code: int) -> str:
+    """The events of a type, as the SQL calls them."""
+    return f"type_{code}"
+
+
+def _by_codes(statistic: Statistic, codes: Mapping[str, int]) -> Statistic:
+    """A statistic whose counts call the types of events as the SQL does, which sees no name from outside."""
+    counts = (replace(one, event=_inside(codes[one.event])) if one.event in codes else one for one in statistic.counts)
+    return replace(statistic, counts=tuple(counts))
+
+
 @dataclass
 class Timelines:
     """Lookup tables of a log, moved to a span of time.
@@ -204,7 +214,8 @@ class Timelines:
 
     def __post_init__(self) -> None:
         engine = self.engine
-        self.statistics = statistics_of(self.config, self.log)
+        codes = self.log.event_codes()
+        self.statistics = [_by_codes(one, codes) for one in statistics_of(self.config, self.log)]
         # the SQL sees no name from outside, and a declared key has some in it
         of_request = {one.name for one in self.statistics if one.name in REQUEST_STATISTICS and one.kind != "fact"}
         of_rows = [one.name for one in self.statistics if one.name not in of_request and one.kind not in LISTWISE]
@@ -259,15 +270,19 @@ class Timelines:
             "clicks": "select *, known_at as moment from log where clicked = 1 and time_known",
             "impressions": "select * from shown",
         }
-        for event, source in SOURCES.items():
+        read |= {
+            _inside(code): f"select *, known_at as moment from log where type_code = {code} and time_known"
+            for code in self.log.event_codes().values()
+        }
+        for event, source in read.items():
             counted = [key for key, lookups in self._by_key.items() if event in lookups.windows]
             if counted:
                 numbers = "".join(f", {keys.number(key)} as {self._by_key[key].key}" for key in counted)
-                engine.table(source, "statistics/keyed_events.sql", source=read[event], keys=numbers, joins=keys.joins(counted))
-                delays[event] = engine.rows(f"select coalesce(max(moment - timestamp), 0) from {source}")[0][0]
+                engine.table(f"keyed_{event}", "statistics/keyed_events.sql", source=source, keys=numbers, joins=keys.joins(counted))
+                delays[event] = engine.rows(f"select coalesce(max(moment - timestamp), 0) from keyed_{event}")[0][0]
         for lookups in self._by_key.values():
             lookups.make(engine, delays)
-        engine.drop(*SOURCES.values())
+        engine.drop(*(f"keyed_{event}" for event in read))
 
     def said(self) -> Iterator[str]:
         """What to say of what is declared: names that are taken, windows beyond the log, keys of so many values that they cost room."""

@@ -109,8 +109,10 @@ def assemble(
         known = item_in_vocabulary(engine, vocabulary["item"])
         newest = engine.rows("select max(timestamp) from log")[0][0]
         unknown_time = engine.rows("select count(*) from log where not time_known")[0][0]
-        build_histories(engine, config.history.max_length)
-        write_clicks(engine, output / "clicks.parquet")
+        check_types(engine, log)
+        typed = log.typed if log.history_types else ()
+        build_histories(engine, config.history.max_length, typed)
+        write_clicks(engine, output / "clicks.parquet", typed)
         if config.statistics.co_clicks is None:
             engine.drop("positions")
         wanted = None if continuation is None else continuation.condition(engine, split)
@@ -154,10 +156,22 @@ def assemble(
         **({"categorical_facts": log.categorical_facts} if log.categorical_facts else {}),
         **{f"{kind}_vectors": found for kind, found in widths.items() if found},
         **({"weighted": True} if log.weighted else {}),
+        **({"history_types": log.history_codes()} if log.history_types else {}),
     )
     write_json(output / "vocabulary.json", vocabulary)
     summary.write(output)
     return summary
+
+
+def check_types(engine: Engine, log: Log) -> None:
+    """Raise DataError where the log has no event of a type that it should have."""
+    if log.types is None:
+        return
+    found = dict(engine.rows("select type_code, count(*) from log group by type_code"))
+    lacking = next((name for code, name in enumerate(log.types.names, 1) if not found.get(code)), None)
+    if lacking is not None:
+        known = ", ".join(name for code, name in enumerate(log.types.names, 1) if found.get(code)) or "none"
+        raise DataError(f"the log has no event of type {lacking!r} (it has {known}): correct source.events.type")
 
 
 def _describe_candidates(config: AssemblyConfig, maker: RowMaker, writer: RowWriter) -> CandidateSummary:

@@ -28,6 +28,7 @@ def _needed(source: SourceConfig, folder: Path) -> Sequence[Needed]:
     if source.reader != "tabular" or events is None:  # such a reader knows its files by their names, and they are few
         return (list,)
     patterns = [block.path for block in (events, source.items, source.users) if block is not None and block.path is not None]
+    patterns += [] if events.type is None else events.type.files
     if source.title_encoder is not None:
         patterns.append(f"{source.title_encoder.encoder}/*")
     if events.delta is None:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from feature_store.config import EVENT_PLACES, EncodedTitle, EntityColumns, EventColumns, ItemColumns, SourceConfig, UserColumns
+from feature_store.config import EVENT_PLACES, EncodedTitle, EntityColumns, EventColumns, EventTypes, ItemColumns, SourceConfig, UserColumns
 from feature_store.readers.base import (
     ENDINGS,
     data_files,
@@ -21,10 +22,22 @@ from feature_store.readers.base import (
     relative,
 )
 from feature_store.readers.lake_tables import TableVersion, table_version
-from feature_store.tables.casting import as_array
-from feature_store.tables.contracts import DataError, DataFolderError, EntityFacts, Kind, LogContract, RawBatch, log_contract, nearest
+from feature_store.tables.casting import as_array, to_categories
+from feature_store.tables.contracts import (
+    DataError,
+    DataFolderError,
+    EntityFacts,
+    Kind,
+    LogContract,
+    RawBatch,
+    StoredTypes,
+    log_contract,
+    nearest,
+)
 from feature_store.tables.multi_values import separated
 from feature_store.tables.vectors import TITLE_VECTOR
+
+TYPE_OF_FILE = "the type of the file"  # as a column of files that do not tell it
 
 
 class TabularReader:
@@ -63,7 +76,27 @@ class TabularReader:
     def _event_files(self) -> list[Path]:
         if self.table is not None:
             return list(self.table.files)
-        return data_files(self._data, self._events.path) if self._data is not None and self._events.path is not None else []
+        if self._data is None:
+            return []
+        if self._types_of_files:
+            return list(self._types_of_files)
+        return data_files(self._data, self._events.path) if self._events.path is not None else []
+
+    @cached_property
+    def _types_of_files(self) -> dict[Path, str]:
+        """The type that all events of a file have, where files tell it."""
+        told = {} if self._events.type is None else self._events.type.files
+        found: dict[Path, str] = {}
+        for pattern, kind in told.items():
+            files = data_files(self._data, pattern) if self._data is not None else []
+            if not files:
+                raise DataFolderError(f"{self._data}: no file matches {pattern!r} of source.events.type.files; correct one of them")
+            for path in files:
+                if found.setdefault(path, kind) != kind:
+                    raise DataFolderError(
+                        f"{relative(path, self._data)}: is of {found[path]!r} and of {kind!r} by source.events.type.files"
+                    )
+        return found
 
     def _described(self) -> list[tuple[Kind, list[Path]]]:
         """The files of items and of users."""
@@ -87,7 +120,7 @@ class TabularReader:
     def contract(self) -> LogContract:
         items, users = (_Entity.of(block) for block in (self._items, self._users))
         return log_contract(
-            has_impressions=self._events.clicked is not None,
+            has_impressions=not self._events.clicks_only,
             categorical=self._context.categorical,
             dense=self._context.dense,
             item_attributes=items.attributes,
@@ -99,6 +132,7 @@ class TabularReader:
             item_vectors=[] if self._items is None else _item_vectors(self._items),
             user_vectors=[] if self._users is None else self._users.vector,
             weighted=bool(self._events.weights),
+            types=None if self._events.type is None else _stored_types(self._events.type),
         )
 
     def kinds(self) -> dict[Path, Kind]:
@@ -127,13 +161,19 @@ class TabularReader:
                 self.table.check_columns(path, file, list(columns.values()))
             for batch in read_partitioned(path, file, kind, columns, self._values(path, file, kind)):
                 block = self._block(kind)
-                yield batch if block is None else batch._replace(table=_with_lists(batch.table, block))
+                if block is not None:
+                    batch = batch._replace(table=_with_lists(batch.table, block))
+                yield _of_types(batch, self._events.type) if kind == "events" and self._events.type is not None else batch
 
     def _values(self, path: Path, file: str, kind: Kind) -> Mapping[str, pa.Scalar]:
         """What the columns hold that a file may lack."""
         table = self.table.files.get(path) if self.table is not None else None
         said = partition_values(file) if table is None else table
-        return said if kind != "events" else dict.fromkeys(self._context.optional, pa.scalar(None, pa.null())) | said
+        if kind != "events":
+            return said
+        of_file = self._types_of_files.get(path)
+        types = {} if of_file is None else {TYPE_OF_FILE: pa.scalar(of_file)}
+        return dict.fromkeys(self._context.optional, pa.scalar(None, pa.null())) | said | types
 
     def _block(self, kind: Kind) -> ItemColumns | UserColumns | None:
         return {"items": self._items, "users": self._users}.get(kind)
@@ -146,6 +186,7 @@ class TabularReader:
         optional = {"clicked": events.clicked, "request_id": events.request, "ingested_at": events.ingested}
         columns = {"user_id": events.user, "item_id": events.item, "timestamp": events.time}
         columns |= {name: raw for name, raw in optional.items() if raw is not None} | events.weights
+        columns |= {} if events.type is None else {"event_type": events.type.column or TYPE_OF_FILE}
         return columns | {name: name for name in [*self._context.categorical, *self._context.dense]}
 
 
@@ -165,12 +206,12 @@ class _Entity(NamedTuple):
         return cls([] if dated else [*block.categorical, *block.multi], block.multi, facts if dated or block.dense else None)
 
 
-_NEWER = ("dense", "time", "multi", "vector", "weight", "negative_sampling_rate")  # keys, which say nothing where they are empty
+_NEWER = ("dense", "time", "multi", "vector", "weight", "negative_sampling_rate", "type")  # keys, which say nothing where they are empty
 
 
 def _settings(block: EventColumns | EntityColumns) -> dict[str, Any]:
     """What of a block is part of a log's identity: not which files there are, nor newer keys that say nothing."""
-    places = set(EVENT_PLACES) if isinstance(block, EventColumns) else {"path"}
+    places: Any = {**dict.fromkeys(EVENT_PLACES, True), "type": {"files"}} if isinstance(block, EventColumns) else {"path": True}
     values = {name: value for name, value in block.model_dump(exclude=places).items() if value or name not in _NEWER}
     if "multi" not in values:
         values.pop("separator", None)
@@ -188,6 +229,21 @@ def _columns(block: ItemColumns | UserColumns) -> dict[str, str]:
 def _item_vectors(block: ItemColumns) -> list[str]:
     """Those that files hold, and the one that is made of titles when they are stored."""
     return [*block.vector, *([TITLE_VECTOR] if isinstance(block.text, EncodedTitle) else [])]
+
+
+def _stored_types(block: EventTypes) -> StoredTypes:
+    return StoredTypes(names=block.names, shown=block.shown, history=block.history or [block.label])
+
+
+def _of_types(batch: RawBatch, types: EventTypes) -> RawBatch:
+    """Events without those whose type nobody asked for."""
+    kind = to_categories(as_array(batch.table["event_type"]))[0]
+    asked = [*types.names, *([] if types.shown is None else [types.shown])]
+    kept = pc.fill_null(pc.is_in(kind, value_set=pa.array(asked, pa.string())), True)
+    kept = pc.or_(kept, kind.is_null())  # which is a fault
+    if pc.all(kept).as_py() in (True, None):
+        return batch
+    return batch._replace(table=batch.table.filter(kept), lines=batch.lines[kept.to_numpy(zero_copy_only=False)])
 
 
 def _with_lists(rows: pa.Table, block: EntityColumns) -> pa.Table:

@@ -27,7 +27,7 @@ ROW_GROUP = 131_072  # rows; fixed, so that the same rows make the same bytes
 # Rows that agree in all of these are one row. Which one stays is decided by the other columns in their order, and at
 # last by file and line: the order in which rows arrive must not show. The first two are the stored order.
 KEYS: dict[Kind, tuple[str, ...]] = {
-    "events": ("user_id", "timestamp", "item_id", "request_id", "clicked"),
+    "events": ("user_id", "timestamp", "item_id", "request_id", "clicked", "type_code"),
     "items": ("item_id", "timestamp"),
     "users": ("user_id", "timestamp"),
 }

@@ -20,6 +20,7 @@ _TAKEN = {
     "an input of every model": ("history", "history_timestamps", "gap"),
     "a column of the scores": ("score", "model_version"),
 }
+HISTORY_TYPES = "history_types"  # as rows and models call the types of a history's events, where they are several
 RESERVED = {name: what for what, names in _TAKEN.items() for name in names}
 
 
@@ -44,6 +45,8 @@ def check_names(contract: LogContract) -> None:
         "vectors of users": contract.user_vectors,
     }
     reserved = RESERVED | ({"row_weight": "a column of the store"} if contract.weighted else {})
+    if contract.types is not None:
+        reserved |= {"type_code": "a column of the store", HISTORY_TYPES: "an input of models that read types of events"}
     seen: dict[str, tuple[str, str]] = {}
     for group, names in groups.items():
         for name in names:

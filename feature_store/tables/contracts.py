@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
 from feature_store.config import SourceConfig
@@ -85,8 +86,9 @@ class RawBatch(NamedTuple):
     table : pa.Table
         Events need ``user_id``, ``item_id``, ``timestamp``; optional are ``clicked`` (absent: every row is a click),
         ``request_id``, ``ingested_at`` (absent or null: the event time), ``time_known`` (bool, absent: true), the context
-        columns, ``click_probability`` (only with ``oracle``) and, only with ``weighted``, ``row_weight`` or
-        ``negative_sampling_rate`` or both. Items need ``item_id``, users ``user_id``; attributes and ``title`` are optional.
+        columns, ``event_type`` (only with ``types``), ``click_probability`` (only with ``oracle``) and, only with ``weighted``,
+        ``row_weight`` or ``negative_sampling_rate`` or both. Items need ``item_id``, users ``user_id``; attributes and ``title`` are
+        optional.
         Texts have ``text`` and, where the file has them, ``text_b`` and ``label``. Values may be of any Arrow type, text and
         bytes included. Further columns are ignored.
     lines : np.ndarray, shape (rows,)
@@ -144,6 +146,24 @@ class EntityFacts(JsonModel):
     dated: bool
 
 
+class StoredTypes(JsonModel):
+    """Types of the events of a log besides those that were shown and not clicked.
+
+    Attributes
+    ----------
+    names : list of str
+        In the order of their codes, which begin at 1; the first is that of clicks.
+    shown : str, optional
+        What rows with code 0 are, which were shown and not clicked; None for a log of clicks only.
+    history : list of str
+        Those of the names that make up a user's history.
+    """
+
+    names: list[str]
+    shown: str | None
+    history: list[str]
+
+
 class LogContract(JsonModel):
     """What a click log offers.
 
@@ -163,6 +183,9 @@ class LogContract(JsonModel):
         Columns that hold a vector each row; see :mod:`feature_store.tables.vectors`.
     weighted : bool
         Rows have a column ``row_weight``: how much each counts in losses, metrics and calibration.
+    types : StoredTypes, optional
+        Of a log of several types of events, whose rows have a column ``type_code``; ``clicked`` is null in those that are neither clicks
+        nor were shown without one.
     """
 
     has_impressions: bool
@@ -177,6 +200,7 @@ class LogContract(JsonModel):
     item_vectors: list[str] = Field(default_factory=list)
     user_vectors: list[str] = Field(default_factory=list)
     weighted: bool = False
+    types: StoredTypes | None = None
 
     def vectors(self, kind: Kind) -> list[str]:
         """Those of a table."""
@@ -209,6 +233,7 @@ def log_contract(
     item_vectors: Sequence[str] = (),
     user_vectors: Sequence[str] = (),
     weighted: bool = False,
+    types: StoredTypes | None = None,
     oracle: bool = False,
 ) -> LogContract:
     """The part of ``_contract.json`` that a reader knows; ingestion adds the types of the ids.
@@ -219,7 +244,7 @@ def log_contract(
     ContextNames(categorical=['device'], dense=[])
     """
     rarer: dict[str, Any] = {"item_facts": item_facts, "user_facts": user_facts, "item_multi": list(item_multi) or None}
-    rarer |= {"user_multi": list(user_multi) or None, "weighted": weighted or None}
+    rarer |= {"user_multi": list(user_multi) or None, "weighted": weighted or None, "types": types}
     rarer |= {"item_vectors": list(item_vectors) or None, "user_vectors": list(user_vectors) or None}
     return LogContract(
         **{name: found for name, found in rarer.items() if found is not None},  # a log without any says nothing of them
@@ -262,6 +287,7 @@ def schema(kind: Kind, contract: LogContract, ids: Mapping[str, pa.DataType]) ->
         fields += [(name, pa.float64()) for name in contract.context.dense]
         fields += [("click_probability", pa.float64())] if contract.oracle else []
         fields += [("row_weight", pa.float64())] if contract.weighted else []
+        fields += [("type_code", pa.int8())] if contract.types is not None else []
     else:
         key, attributes = ("item_id", contract.item_attributes) if kind == "items" else ("user_id", contract.user_attributes)
         facts = contract.facts(kind)
@@ -346,7 +372,12 @@ class ContractCheck:
         if "clicked" in columns:
             clicked, bad = columns.cast("clicked", to_clicked)
             columns.reject(bad, "clicked is not 0 or 1")
-        table["clicked"] = pa.array(clicked)
+        types = self._contract.types
+        if types is not None:
+            table["type_code"] = code = columns.type_codes(types)
+            clicked = np.where(code.fill_null(1).to_numpy() == 0, 0, 1).astype(np.int8)
+        others = np.zeros(rows, bool) if types is None else table["type_code"].fill_null(0).to_numpy() > 1
+        table["clicked"] = pa.array(clicked, mask=others)  # what is neither a click nor shown without one has no label
         table["request_id"] = columns.ids("request_id", required=False) if "request_id" in columns else pa.nulls(rows, pa.int64())
         known = columns.raw("time_known").fill_null(True) if "time_known" in columns else pa.repeat(pa.scalar(True), rows)
         table["time_known"] = known
@@ -466,6 +497,15 @@ class _Columns:
         values, bad = self.cast(name, to_vectors)
         self.reject(bad, f"{name} has a number that is missing or not finite, or more than {WIDEST:,} of them")
         return values
+
+    def type_codes(self, types: StoredTypes) -> pa.Array:
+        """Code of the type of each event, int8; rows of none of the types are set apart."""
+        text, bad = self.cast("event_type", to_categories)
+        self.reject(bad, "event_type is not UTF-8")
+        found = pc.index_in(text, value_set=pa.array([types.shown, *types.names], pa.string()), skip_nulls=True)
+        self.reject(mask_of(text.is_null()), "event_type is null")
+        self.reject(mask_of(found.is_null()), "event_type is none of those that are named")
+        return found.cast(pa.int8())
 
     def weights(self, clicked: np.ndarray) -> pa.Array:
         """How much each row counts: its weight, and without a click so many times as often as the log kept such rows.

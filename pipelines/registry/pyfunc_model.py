@@ -21,7 +21,7 @@ import pandas as pd
 import pyarrow as pa
 
 VECTORS = "CTR_KD_VECTORS"  # in the environment: folder `embeddings` of the workspace whose vectors requests are to read
-_HISTORY = ("history", "history_timestamps")  # lists that are no candidates
+_HISTORY = ("history", "history_timestamps", "history_types")  # lists that are no candidates
 _LONGEST_ANSWER = 1000  # characters
 _LOG = logging.getLogger("ctr_kd.student")
 MOST_CANDIDATES = 10_000  # of one request

@@ -18,6 +18,7 @@ from ctr_kd.export.scoring_statistics import ScoringCounts, count_rows, count_te
 from ctr_kd.export.signature import ClickSignature
 from feature_store.special_tokens import UNKNOWN
 from feature_store.tables.casting import as_array, to_categories, to_clicked
+from feature_store.tables.column_names import HISTORY_TYPES
 from feature_store.tables.contracts import DataError
 from pipelines.config.run import TaskName
 
@@ -83,7 +84,8 @@ class ClickAnswers:
         self._scorer, self._signature = scorer, ClickSignature.from_json(scorer.signature)
 
     def joined(self) -> list[str]:
-        return ["history", *self._signature.dense, *self._signature.user_attributes, *self._signature.looked_up]
+        types = [HISTORY_TYPES] if self._signature.has_types else []
+        return ["history", *types, *self._signature.dense, *self._signature.user_attributes, *self._signature.looked_up]
 
     def check_columns(self, names: Sequence[str], file: Path) -> None:
         for column in ("item_id", "timestamp"):

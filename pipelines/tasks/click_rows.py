@@ -13,7 +13,9 @@ import pyarrow.compute as pc
 
 from ctr_kd.evaluation.rows import EvaluationRows, standard_slices
 from feature_store.features.event_log import microseconds
+from feature_store.features.histories import type_names
 from feature_store.features.summary import ClickSummary
+from feature_store.tables.column_names import HISTORY_TYPES
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import load_json
 from feature_store.tables.parquet_files import read_parquet
@@ -40,7 +42,9 @@ class ClickRows:
     def __init__(self, assembly: Path) -> None:
         self._assembly = assembly
         self.summary = ClickSummary.read(assembly)
-        clicks = read_parquet(assembly / "clicks.parquet", columns=["item", "timestamp", "time_known"])
+        types = self.summary.history_types
+        clicks = read_parquet(assembly / "clicks.parquet", columns=["item", "timestamp", "time_known", *(["type_code"] if types else [])])
+        self._click_type = type_names(clicks["type_code"].combine_chunks(), types) if types else None
         self._click_item = clicks["item"].combine_chunks()
         known = clicks["time_known"].to_numpy()
         self._click_time = pa.array(clicks["timestamp"].to_numpy(), pa.int64(), mask=~known).cast(pa.timestamp("us", "UTC"))
@@ -95,6 +99,8 @@ class ClickRows:
             "history": pa.ListArray.from_arrays(offsets, self._items.take(clicked)),
             "history_timestamps": pa.ListArray.from_arrays(offsets, self._click_time.take(pa.array(position))),
         }
+        if self._click_type is not None:
+            columns[HISTORY_TYPES] = pa.ListArray.from_arrays(offsets, self._click_type.take(pa.array(position)))
         columns |= {name: self._users[name].take(user) for name in self.summary.user_attributes}
         columns |= {name: vectors.take(user) for name, vectors in self._user_vectors.items()}
         context = self.summary.context
@@ -162,7 +168,7 @@ class ClickRows:
         longest = int(np.argmax(history_lengths(newest)))
         table = self.raw(newest.take(pa.array(np.arange(candidates) % newest.num_rows)))
         one = self.raw(newest.slice(longest, 1)).take(pa.array(np.zeros(candidates, np.int64)))
-        for name in ("user_id", "history", "history_timestamps"):
+        for name in ("user_id", "history", "history_timestamps", *([HISTORY_TYPES] if self._click_type is not None else [])):
             table = table.set_column(table.column_names.index(name), name, one[name])
         return table
 

@@ -1,13 +1,13 @@
 -- The click pool: every run of every user, one after the other.
 -- 1. The last run holds all clicks of the user in order of time.
 select
-    r.start + c.place - 1 as position, c.user_code, c.item_code, c.timestamp, c.time_known, c.known_at, true as canonical
+    r.start + c.place - 1 as position, c.user_code, c.item_code, c.timestamp, c.time_known, c.known_at ${of_click}, true as canonical
 from clicks c
 join runs r on r.user_code = c.user_code and r.is_last
 union all
 -- 2. The clicks that were appended to an earlier run.
 select
-    r.start + r.copied + c.arrival - r.known_before - 1, c.user_code, c.item_code, c.timestamp, c.time_known, c.known_at, false
+    r.start + r.copied + c.arrival - r.known_before - 1, c.user_code, c.item_code, c.timestamp, c.time_known, c.known_at ${of_click}, false
 from clicks c
 join arrivals a on a.user_code = c.user_code and a.known_at = c.known_at
 join runs r on r.user_code = a.user_code and r.run = a.run
@@ -16,7 +16,7 @@ union all
 -- 3. The copies at the start of an earlier run. replaced_at is the number of known clicks from which on at least
 --    ${max_length} newer ones are known; it keeps the ranking small for users with many late clicks.
 select
-    start + copied - age, user_code, item_code, timestamp, time_known, known_at, false
+    start + copied - age, user_code, item_code, timestamp, time_known, known_at ${columns}, false
 from (
     select
         r.start, r.copied, c.*, row_number() over (partition by r.user_code, r.run order by c.place desc) as age

@@ -15,7 +15,8 @@ from (
         row_number() over in_time as place,
         lag(item_code) over in_time as previous_item,
         lag(time_known) over in_time as previous_time_known
+        ${columns}
     from log
-    where clicked = 1
-    window in_time as (partition by user_code order by timestamp, item_code, known_at, time_known)
+    where ${of_history}
+    window in_time as (partition by user_code order by timestamp, item_code, known_at, time_known ${columns})
 ) placed

@@ -7,4 +7,4 @@ select
 from events e
 join pairs p
     on p.user_id = e.user_id and p.item_id = e.item_id and p.timestamp = e.timestamp and p.request_id is not distinct from e.request_id
-where e.time_known
+where e.time_known and e.clicked is not null

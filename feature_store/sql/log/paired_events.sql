@@ -5,7 +5,7 @@ select e.user_id, e.item_id, e.timestamp, e.known_at, e.known_at as shown_at, e.
 from events e
 left join pairs p
     on p.user_id = e.user_id and p.item_id = e.item_id and p.timestamp = e.timestamp and p.request_id is not distinct from e.request_id
-where p.user_id is null or not e.time_known
+where p.user_id is null or not e.time_known or e.clicked is null
 union all
 select
     coalesce(e.user_id, s.user_id),

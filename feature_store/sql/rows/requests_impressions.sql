@@ -18,6 +18,6 @@ from (
             request_id
             ${columns}
         from log
-        where time_known
+        where time_known and clicked is not null
     ) numbered
 ) singled
