@@ -45,6 +45,9 @@ class EventTypes(Config):
             raise ValueError("name what tells the types in one way: column, or files")
         if self.shown in self.names:
             raise ValueError(f"shown ({self.shown}) is what was not clicked: it is no label, no history and not counted")
+        taken = next((kind for kind in self.names[1:] if kind in ("clicks", "impressions")), None)
+        if taken is not None:
+            raise ValueError(f"a type beside the label cannot be called {taken!r}, which statistics have for others: rename it")
         strange = next((kind for kind in self.files.values() if kind != self.shown and kind not in self.names), None)
         if strange is not None:
             raise ValueError(
@@ -313,7 +316,9 @@ class SourceConfig(Config):
                 "users": {"path"},
             },
         )
-        return dict(_flat(values))
+        made_of_titles = ("items.text.encoder", "items.text.max_length", "titles.encoder", "titles.max_length")  # the ledger tells of them
+        known = {name: value for name, value in _flat(values) if name not in made_of_titles}
+        return known | ({"titles": True} if self.titles is not None else {})
 
     @property
     def needs_folder(self) -> bool:

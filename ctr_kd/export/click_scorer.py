@@ -147,7 +147,7 @@ class ClickScorer:
             raise ClickRowsError(f"column {name} must hold lists of {len(weight)} numbers, not {column.type}")
         width = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
         try:
-            numbers = pc.list_flatten(column).cast(pa.float32()).to_numpy(zero_copy_only=False)
+            numbers = pc.list_flatten(column).cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             raise ClickRowsError(f"column {name} must hold lists of {len(weight)} numbers, not {column.type}") from None
         present = width > 0

@@ -111,6 +111,7 @@ def wrap_clicks(signature: Signature, assembly: Assembly, directory: Path) -> Cl
         gap_buckets=GAP_BUCKETS,
         user_attributes=assembly.user_attributes,
         **({"has_types": True} if assembly.types else {}),
+        **({} if assembly.summary.title_encoder is None else {"title_encoder": assembly.summary.title_encoder}),
         **({"looked_up": assembly.summary.categorical_facts} if assembly.summary.categorical_facts else {}),
         negative_sampling_rate=assembly.summary.negative_sampling_rate,
         columns=RawColumns(required=["history", "item_id", "timestamp"], optional=optional, answer={"score": "double"}),
@@ -267,10 +268,11 @@ def _write_items(assembly: Assembly, path: Path) -> None:
 
 
 def narrow(vectors: pa.ChunkedArray) -> pa.Array:
-    """Vectors in half precision, or as they are where a number is too large for it."""
+    """Vectors in half precision, or as they are where their numbers are too large or too small for it."""
     column = as_array(vectors)
     numbers = as_array(pc.list_flatten(column)).to_numpy(zero_copy_only=False)
-    if np.abs(numbers).max(initial=0.0) > np.finfo(np.float16).max:
+    size = np.sqrt(np.square(numbers, dtype=np.float64).mean()) if len(numbers) else 0.0
+    if np.abs(numbers).max(initial=0.0) > np.finfo(np.float16).max or not 1e-3 < size < 1e4:
         return column
     return pa.ListArray.from_arrays(column.offsets, pa.array(numbers.astype(np.float16), pa.float16()), mask=column.is_null())
 

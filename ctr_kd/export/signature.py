@@ -78,6 +78,8 @@ class ClickSignature(ExportedSignature):
         Share of the rows without a click that the log kept, for which scores are corrected; None where it kept all.
     has_types : bool
         Whether histories say of which type each of their events was, in the column ``history_types``.
+    title_encoder : str, optional
+        Digest of what made the vectors of titles.
     vectors : dict of str to int
         Width of those of the tokens and categorical columns that are vectors from elsewhere.
     columns : RawColumns
@@ -88,6 +90,7 @@ class ClickSignature(ExportedSignature):
     looked_up: list[str] = Field(default_factory=list)
     negative_sampling_rate: float | None = None
     has_types: bool = False
+    title_encoder: str | None = None
     vectors: dict[str, int] = Field(default_factory=dict)
     columns: RawColumns
 

@@ -37,7 +37,7 @@ class GivenVectors(nn.Module):
         super().__init__()
         self.name = name
         self.register_buffer("values", torch.from_numpy(values), persistent=False)
-        square = float(np.square(values[len(SPECIALS) :], dtype=np.float32).sum(1).mean()) if len(values) > len(SPECIALS) else 0.0
+        square = float(np.square(values[len(SPECIALS) :], dtype=np.float64).sum(1).mean()) if len(values) > len(SPECIALS) else 0.0
         # vectors come in any length: their mean square becomes 1, by a factor that belongs to the weights of the projection
         self.register_buffer("scale", torch.tensor(square**-0.5 if square > 0 else 1.0))
         self.projection = nn.Parameter(torch.randn(width, values.shape[1]) * std)

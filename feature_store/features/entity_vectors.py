@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from feature_store.tables.casting import as_array
 from feature_store.tables.contracts import DataError
 from feature_store.tables.parquet_files import read_parquet
-from feature_store.tables.vectors import widths_of
+from feature_store.tables.vectors import TITLE_VECTOR, widths_of
 
 
 def write_vectors(output: Path, stored: Path | None, described: Path, names: Sequence[str]) -> dict[str, int]:
@@ -48,6 +48,7 @@ def write_vectors(output: Path, stored: Path | None, described: Path, names: Seq
     widths = {name: int(widths_of(table[name]).max(initial=0)) for name in names}
     for name, width in widths.items():
         if not width:
-            raise DataError(f"column {name} of the {key.removesuffix('_id')}s holds no vector; fill it, or remove it from `vector`")
+            where = "no item has a title; remove its encoder" if name == TITLE_VECTOR else "fill it, or remove it from `vector`"
+            raise DataError(f"column {name} of the {key.removesuffix('_id')}s holds no vector: {where}")
     pq.write_table(table, output, compression="none", store_schema=False)
     return widths

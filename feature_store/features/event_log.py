@@ -134,6 +134,11 @@ class Log:
         """Codes of the types of the events of histories, by name."""
         return {} if self.types is None else {name: self.types.names.index(name) + 1 for name in self.types.history}
 
+    @property
+    def label_clicks(self) -> str:
+        """The table of the clicks that models predict: those of histories, unless these hold events of other types too."""
+        return "clicks" if self.types is None or self.types.history == self.types.names[:1] else "label_clicks"
+
     def event_codes(self) -> dict[str, int]:
         """Codes of the types of events that are neither clicks nor what was shown, by name."""
         return {} if self.types is None else {name: code for code, name in enumerate(self.types.names, 1) if code > 1}
@@ -310,4 +315,6 @@ def load_log(
         of_history=f"type_code in ({', '.join(map(str, codes))})" if codes else "clicked = 1",
         columns="".join(f", {name}" for name in log.typed),
     )
+    if log.label_clicks != "clicks":
+        engine.table(log.label_clicks, "select * from log where clicked = 1")
     return log

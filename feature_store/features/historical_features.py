@@ -64,7 +64,7 @@ class FeatureLookup:
             typed = log.typed if log.history_types else ()
             build_histories(self._engine, self._config.history.max_length, typed)
             self._timelines = Timelines(self._engine, self._config.statistics, log, source="request")
-            self._engine.drop("log", "clicks", "runs")  # what is looked up from here on has tables of its own
+            self._engine.drop("log", "clicks", "label_clicks", "runs")  # what is looked up from here on has tables of its own
             self._positions = read_positions(self._engine, typed)
             self._item_ids = as_array(self._engine.fetch("select item_code, item_id from items", by=["item_code"])["item_id"])
             self._whole = whole

@@ -45,7 +45,7 @@ class Sampler:
         self.window = in_microseconds(config.window)
         self.slot = max(1, self.window // 4)  # short against the window, so that most items that came up in it are still live
         self.requests_short = 0
-        engine.table("click_order", "candidates/click_order.sql")
+        engine.table("click_order", "candidates/click_order.sql", clicks=timelines.log.label_clicks)
         if config.by == "uniform":
             steps = self.window // self.slot + 2
             engine.table("pool_slots", "candidates/pool_slots.sql", slot=self.slot, window=self.window, steps=steps)

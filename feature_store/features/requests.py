@@ -63,7 +63,7 @@ class RowMaker:
             self._sampler = Sampler(self.engine, self.config.candidates, self.timelines)
             self.excluded["item_not_live"] = 0
             self._items = self.engine.rows("select count(*) from items")[0][0]
-        self.engine.drop("clicks", "runs")  # what is looked up from here on has tables of its own, in order of time
+        self.engine.drop("clicks", "label_clicks", "runs")  # what is looked up from here on has tables of its own, in order of time
 
     @property
     def requests_short(self) -> int:

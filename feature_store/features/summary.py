@@ -105,6 +105,8 @@ class ClickSummary(JsonFile):
         Categorical columns that rows looked up in dated tables of items and users.
     item_vectors, user_vectors : dict of str to int
         Columns of vectors, and how wide they are.
+    title_encoder : str, optional
+        Digest of what made vectors of titles.
     weighted : bool
         Rows have a column ``row_weight``: how much each counts in losses, metrics and calibration.
     history_types : dict of str to int
@@ -135,6 +137,7 @@ class ClickSummary(JsonFile):
     categorical_facts: list[str] = Field(default_factory=list)
     item_vectors: dict[str, int] = Field(default_factory=dict)
     user_vectors: dict[str, int] = Field(default_factory=dict)
+    title_encoder: str | None = None
     weighted: bool = False
     history_types: dict[str, int] = Field(default_factory=dict)
     made_with: Annotated[StatisticsConfig, PlainSerializer(lambda config: config.model_dump(mode="json"))] | None = None

@@ -227,7 +227,7 @@ class Timelines:
         self._transitions = transitions_of(self.config)
         self._count_by_key()
         by = "user_code, item_code"
-        engine.table("user_item_clicks", "statistics/counts.sql", keys=by, moment="known_at", source="clicks", columns="")
+        engine.table("user_item_clicks", "statistics/counts.sql", keys=by, moment="known_at", source=self.log.label_clicks, columns="")
         engine.table("transitions", "statistics/transitions.sql")
         for transitions in self._transitions:
             transitions.make(engine)
@@ -238,7 +238,7 @@ class Timelines:
             engine.table("impression_counts", "statistics/total_counts.sql", moment="moment", source="shown")
             self._lookups.append(Lookup("impression_counts", keys=()))
         if self.log.has_impressions or self.pool_window:
-            known = "(select * from clicks where time_known)"
+            known = f"(select * from {self.log.label_clicks} where time_known)"
             engine.table("click_counts", "statistics/total_counts.sql", moment="known_at", source=known)
             self._lookups.append(Lookup("click_counts", keys=()))
         if self.pool_window:

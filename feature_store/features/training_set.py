@@ -155,6 +155,7 @@ def assemble(
         made_with=config.statistics,
         **({"categorical_facts": log.categorical_facts} if log.categorical_facts else {}),
         **{f"{kind}_vectors": found for kind, found in widths.items() if found},
+        **({} if (encoder := store.title_encoder()) is None else {"title_encoder": encoder}),
         **({"weighted": True} if log.weighted else {}),
         **({"history_types": log.history_codes()} if log.history_types else {}),
     )

@@ -185,8 +185,8 @@ class UnmetRowMaker:
         window = self.config.candidates.window
         self.timelines = Timelines(self.engine, self.config.statistics, self.log, self.log.number, window)
         self._window = in_microseconds(window)
-        self.engine.table("click_order", "candidates/click_order.sql")
-        self.engine.drop("clicks", "runs")
+        self.engine.table("click_order", "candidates/click_order.sql", clicks=self.log.label_clicks)
+        self.engine.drop("clicks", "label_clicks", "runs")
         item, rank = np.nonzero(self.nearest >= 0)
         columns = {"item_code": item.astype(np.int32), "rank": rank, "neighbour": self.nearest[item, rank].astype(np.int32)}
         self.engine.upload("neighbours", pa.table(columns))

@@ -173,6 +173,8 @@ class TabularReader:
             return said
         of_file = self._types_of_files.get(path)
         types = {} if of_file is None else {TYPE_OF_FILE: pa.scalar(of_file)}
+        if self._events.type is not None and of_file not in (None, self._events.type.label, self._events.type.shown):
+            types |= dict.fromkeys(self._events.weights.values(), pa.scalar(None, pa.null()))  # no row of the file is learned from
         return dict.fromkeys(self._context.optional, pa.scalar(None, pa.null())) | said | types
 
     def _block(self, kind: Kind) -> ItemColumns | UserColumns | None:
@@ -213,6 +215,8 @@ def _settings(block: EventColumns | EntityColumns) -> dict[str, Any]:
     """What of a block is part of a log's identity: not which files there are, nor newer keys that say nothing."""
     places: Any = {**dict.fromkeys(EVENT_PLACES, True), "type": {"files"}} if isinstance(block, EventColumns) else {"path": True}
     values = {name: value for name, value in block.model_dump(exclude=places).items() if value or name not in _NEWER}
+    if isinstance(values.get("text"), dict):  # which encoder makes vectors of titles is told by the ledger
+        values["text"] = {"column": values["text"]["column"]}
     if "multi" not in values:
         values.pop("separator", None)
     return values

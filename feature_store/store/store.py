@@ -159,6 +159,12 @@ class Store:
         self._whole()
         return self.root / kind / f"{kind}.parquet" if (self.root / kind / MANIFEST).is_file() else None
 
+    def title_encoder(self) -> str | None:
+        """Digest of what made the vectors of the items' titles, of all of them where there are several; None where nothing did."""
+        ledger = self.ledger
+        found = sorted({entry.encoder for entry in ledger.files.values() if entry.encoder is not None}) if ledger is not None else []
+        return None if not found else found[0] if len(found) == 1 else spaced_digest_of(found)
+
     def text_file(self, split: str) -> Path | None:
         """``texts.parquet`` of a split, or None where the store holds none."""
         self._whole()

@@ -382,7 +382,7 @@ class ContractCheck:
         known = columns.raw("time_known").fill_null(True) if "time_known" in columns else pa.repeat(pa.scalar(True), rows)
         table["time_known"] = known
         dense = self._contract.context.dense + (["click_probability"] if self._contract.oracle else [])
-        table |= {"row_weight": columns.weights(clicked)} if self._contract.weighted else {}
+        table |= {"row_weight": columns.weights(clicked, others)} if self._contract.weighted else {}
         return table | self._categories(columns, self._contract.context.categorical) | {name: columns.numbers(name) for name in dense}
 
     def _entities(self, columns: _Columns, batch: RawBatch) -> dict[str, pa.Array]:
@@ -403,7 +403,8 @@ class ContractCheck:
     def _vectors(self, columns: _Columns, name: str) -> pa.Array:
         vectors = columns.vectors(name)
         found = widths_of(vectors)
-        width = self._widths.setdefault(name, int(found[found > 0][0])) if found.any() else 0
+        good = found[(found > 0) & ~columns.bad]
+        width = self._widths.setdefault(name, int(good[0])) if len(good) else self._widths.get(name, 0)
         columns.reject((found > 0) & (found != width), f"{name} has another width than the {width} of the first one")
         return vectors
 
@@ -507,7 +508,7 @@ class _Columns:
         self.reject(mask_of(found.is_null()), "event_type is none of those that are named")
         return found.cast(pa.int8())
 
-    def weights(self, clicked: np.ndarray) -> pa.Array:
+    def weights(self, clicked: np.ndarray, unlabelled: np.ndarray) -> pa.Array:
         """How much each row counts: its weight, and without a click so many times as often as the log kept such rows.
 
         Weighed by the inverse of the share that was kept, sums over the kept rows are those of the full stream in the mean (Horvitz and
@@ -516,22 +517,26 @@ class _Columns:
         """
         weight = np.ones(len(self.bad))
         if "row_weight" in self or "negative_sampling_rate" not in self:
-            weight = self._known_numbers("row_weight")
+            weight = self._known_numbers("row_weight", unlabelled)
             self.reject(weight < 0, "row_weight is negative")
         if "negative_sampling_rate" in self:
-            rate = self._known_numbers("negative_sampling_rate")
+            rate = self._known_numbers("negative_sampling_rate", unlabelled)
             self.reject((rate <= 0) | (rate > 1), "negative_sampling_rate is not above 0 and at most 1")
             with np.errstate(over="ignore"):
                 weight = weight / np.where((clicked == 0) & (rate > 0), rate, 1.0)
             self.reject(weight > LARGEST, "negative_sampling_rate is too small")
         return pa.array(weight)
 
-    def _known_numbers(self, name: str) -> np.ndarray:
-        """Numbers, float64 (rows,); a row without one would count as nobody knows what, and is set apart."""
+    def _known_numbers(self, name: str, unlabelled: np.ndarray) -> np.ndarray:
+        """Numbers, float64 (rows,); a row without one would count as nobody knows what, and is set apart.
+
+        One without a label counts nowhere: it has 1, whatever it says.
+        """
         values, bad = self.cast(name, number_values)
+        bad, values = bad & ~unlabelled, np.where(unlabelled, 1.0, np.asarray(values, np.float64))
         self.reject(bad, f"{name} is no number")
         self.reject(np.isnan(values), f"{name} is null")
-        return np.asarray(values, np.float64)
+        return values
 
     def rejected(self) -> list[Rejected]:
         places = np.flatnonzero(self.bad)

@@ -56,19 +56,28 @@ def compare_with_champion(
     Raises
     ------
     Mismatch
-        When the champion tells other classes.
+        When the champion tells other classes, or cannot read the rows.
     """
     first = test.newest(rows, bounds.champion_rows)
     part = rows.slice(first)
     models = {CHALLENGER: model} | ({CHAMPION: champion} if champion else {})
     scorers = {name: load_scorer(path) for name, path in models.items()}
+    items = test.described_items() if champion else None
+    if items is not None and getattr(scorers[CHAMPION], "item_vectors", None):
+        try:
+            scorers[CHAMPION].describe(items)  # as a scoring job tells it, of items that are younger than the champion
+        except ValueError as error:
+            raise Mismatch(f"it reads other vectors: {error}") from None
     scores, unseen = {CHALLENGER: trained[first:]}, dict.fromkeys(models, np.zeros(2, np.int64))
     answers: list[NDArray[np.float64]] = []
     for table in test.batches(part):
         for name, scorer in scorers.items():
             unseen[name] = unseen[name] + answers_of(scorer).unseen(table)
         if champion:
-            answers.append(scorers[CHAMPION].score(table))
+            try:
+                answers.append(scorers[CHAMPION].score(table))
+            except ValueError as error:  # of its own scorer: a vector of users may have another width now
+                raise Mismatch(f"it does not read these rows: {error}") from None
     if champion:
         scores[CHAMPION] = np.concatenate(answers)
         if scores[CHAMPION].shape != scores[CHALLENGER].shape:

@@ -12,6 +12,7 @@ import importlib.util
 import json
 import logging
 import os
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -116,11 +117,17 @@ class PyfuncStudent:
         # Lists by name: for a few rows pandas takes longer than the model.
         columns = dict(zip(frame.columns, frame.to_numpy(object).T.tolist(), strict=True))
         count = [len(candidates) for candidates in columns["item_id"]]
-        listed = [name for name in columns if name not in _HISTORY and any(map(_is_list, columns[name]))]
+        listed = [name for name in columns if name not in _HISTORY and any(map(self._lists_candidates(name), columns[name]))]
         candidates = self.scorer.to_table({name: self._joined(name, columns.pop(name), count) for name in listed})
         scores, ends = self._score(self.scorer.to_table(columns), candidates, count).tolist(), np.cumsum(count)
         lists = [scores[end - some : end] for end, some in zip(ends, count, strict=True)]
         return pd.DataFrame({"score": pd.Series(lists, index=frame.index, dtype=object)})
+
+    def _lists_candidates(self, name: str) -> Callable[[Any], bool]:
+        """What tells a value for each candidate from one of the request; a vector is a list by itself."""
+        if name in getattr(self.scorer, "projections", {}):
+            return lambda value: _is_list(value) and any(map(_is_list, value))
+        return _is_list
 
     def _score(self, requests: pa.Table, candidates: pa.Table, count: list[int]) -> np.ndarray:
         if hasattr(self.scorer, "score_requests"):

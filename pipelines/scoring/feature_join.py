@@ -131,16 +131,20 @@ class Joiner:
     features : FeatureSource
     made_as : AssemblyConfig, optional
         How histories and statistics are made; None where no column is named.
+    of_history : sequence of str
+        What is joined with ``history`` and never without it; see :meth:`pipelines.tasks.answers.Answers.of_history`.
     """
 
-    def __init__(self, columns: Sequence[str], features: FeatureSource, made_as: AssemblyConfig | None) -> None:
-        self._columns, self._features, self.made_as = columns, features, made_as
+    def __init__(
+        self, columns: Sequence[str], features: FeatureSource, made_as: AssemblyConfig | None, of_history: Sequence[str] = ()
+    ) -> None:
+        self._columns, self._features, self.made_as, self._of_history = columns, features, made_as, of_history
 
     @classmethod
     def of(cls, model: LoadedModel, features: FeatureSource, config: RunConfig) -> Self:
         """One that makes histories and statistics as those of the model's own training were made."""
         columns = model.answers.joined()
-        return cls(columns, features, model.assembly(config.assembly) if columns else None)
+        return cls(columns, features, model.assembly(config.assembly) if columns else None, model.answers.of_history())
 
     def compares_candidates(self, names: Sequence[str] = ()) -> bool:
         """Whether some of what rows with columns of these names lack compares the candidates of a request: they must come in one table."""
@@ -152,7 +156,7 @@ class Joiner:
     def lacking(self, names: Sequence[str]) -> list[str]:
         """What the model reads, could be joined, and is not among the columns of these names."""
         lacking = [name for name in self._columns if name not in names]
-        return [*lacking, "history_timestamps"] if "history" in lacking else lacking
+        return [*lacking, *self._of_history] if "history" in lacking else lacking
 
     def join(self, table: pa.Table) -> pa.Table:
         """The rows of a table (rows, columns) in their order, with the columns that it lacked."""

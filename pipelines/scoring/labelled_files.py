@@ -17,6 +17,7 @@ from feature_store.tables.contracts import DataError
 from feature_store.tables.equal_rows import request_of_rows
 from pipelines.registry.champion import load_chosen_model
 from pipelines.scoring.files import open_parquet, scored_batches
+from pipelines.scoring.new_items import describe_new_items
 from pipelines.workspace.context import RunContext
 
 LABELS = ("clicked", "label")  # names of the column of labels
@@ -32,6 +33,7 @@ def evaluate_file(run: RunContext, source: Path) -> str:
         When a required column is missing, there are no rows, or labels are other than 0 and 1, or other than the model's classes.
     """
     uri, version, model = load_chosen_model(run)
+    describe_new_items(run, model)
     answers = model.answers
     columns: dict[str, list[np.ndarray]] = {"label": [], "score": []}
     with open_parquet(source) as file:

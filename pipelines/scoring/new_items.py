@@ -33,6 +33,9 @@ def describe_new_items(run: RunContext, model: LoadedModel) -> pa.Table | None:
         return None
     if file is None:
         return None
+    if model.scorer.signature.get("title_encoder") != run.store.title_encoder():
+        run.report("warning: titles have another encoder than the model learned from: it is told of no newer items", "score")
+        return None
     run.store.verify_files([file])
     held = {*contract.item_attributes, *contract.item_vectors}
     items = spread(read_parquet(file, columns=["item_id", *sorted(held)]), [name for name in contract.item_multi if name in held])
@@ -40,7 +43,10 @@ def describe_new_items(run: RunContext, model: LoadedModel) -> pa.Table | None:
     new = items.select(["item_id", *wanted]).filter(pa.array(~np.asarray(model.scorer.describes(items["item_id"]))))
     if not new.num_rows:
         return None
-    model.scorer.describe(new)
+    try:
+        model.scorer.describe(new)
+    except ValueError as error:  # of the model's own scorer
+        raise DataError(f"{file}: {error}, as the model was made with; its vectors are others now: train a model on them") from None
     return new
 
 

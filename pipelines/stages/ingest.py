@@ -79,13 +79,12 @@ def ingest_new_rows(run: RunContext) -> None:
     views, checkpoint = (run.config.tokens.teacher, run.config.tokens.student), run.config.pretrain.checkpoint
     resources = {name for view in views for name in (view.vocabulary, view.vectors) if name}
     named = sorted(resources | ({checkpoint} if checkpoint else set()))
-    read = source.model_dump(mode="json", exclude={"negative_sampling_rate"})  # which changes no row of the store
-    if source.events is not None and not source.events.weights:
-        for newer in ("weight", "negative_sampling_rate"):  # a store of an earlier release is that of a log without weights
-            read["events"].pop(newer)
+    # without defaults, so that a key of a later release does not make of it another log; a number for a thinned log changes no row
+    read = source.model_dump(mode="json", exclude_defaults=True, exclude={"negative_sampling_rate"})
     settings = digest_of([read, named] if named else read)
     needs_files = source.needs_folder
-    is_known = known is not None and known.source == settings and _whole(run.store)
+    # by its log where an earlier release wrote the digest of the settings in another way
+    is_known = known is not None and (known.source == settings or known.log == source.log()) and _whole(run.store)
     url = _url_of(run, known)
     if url is not None and needs_files and not _copied(run, url, is_known):
         return

@@ -51,6 +51,9 @@ class Rows(Protocol):
     def batches(self, rows: pa.Table, size: int = 100_000) -> Iterator[pa.Table]:
         """:meth:`raw`, piece by piece."""
 
+    def described_items(self) -> pa.Table | None:
+        """``item_id``, attributes and vectors of all items, as a model is told of those that it lacks; None where no item has a vector."""
+
     def poorest(self, example: pd.DataFrame) -> pd.DataFrame:
         """The least that rows may hold, made of some of :meth:`raw`."""
 

@@ -44,6 +44,9 @@ class Answers(Protocol):
     def joined(self) -> list[str]:
         """Columns that the student reads and that the store knows where rows lack them."""
 
+    def of_history(self) -> list[str]:
+        """Columns that say more of the events of ``history``: rows that bring it bring these too, or nothing says it."""
+
     def check_columns(self, names: Sequence[str], file: Path) -> None:
         """Raise DataError unless a file has the columns that a row needs."""
 
@@ -84,8 +87,10 @@ class ClickAnswers:
         self._scorer, self._signature = scorer, ClickSignature.from_json(scorer.signature)
 
     def joined(self) -> list[str]:
-        types = [HISTORY_TYPES] if self._signature.has_types else []
-        return ["history", *types, *self._signature.dense, *self._signature.user_attributes, *self._signature.looked_up]
+        return ["history", *self._signature.dense, *self._signature.user_attributes, *self._signature.looked_up]
+
+    def of_history(self) -> list[str]:
+        return ["history_timestamps", *([HISTORY_TYPES] if self._signature.has_types else [])]
 
     def check_columns(self, names: Sequence[str], file: Path) -> None:
         for column in ("item_id", "timestamp"):
@@ -133,6 +138,9 @@ class TextAnswers:
 
     def joined(self) -> list[str]:
         return []  # a text carries all that a model reads of it
+
+    def of_history(self) -> list[str]:
+        return []
 
     def check_columns(self, names: Sequence[str], file: Path) -> None:
         return  # the scorer names the one column that it needs

@@ -156,6 +156,15 @@ class ClickRows:
         for begin in range(0, rows.num_rows, size):
             yield self.raw(rows.slice(begin, size))
 
+    def described_items(self) -> pa.Table | None:
+        """``item_id``, attributes and vectors of all items; None where the log has no vectors of items."""
+        names = list(self.summary.item_vectors)
+        if not names:
+            return None
+        items = read_parquet(self._assembly / "items.parquet", columns=["item_id", *self.summary.item_attributes])
+        vectors = read_parquet(self._assembly / "item_vectors.parquet", columns=names)
+        return pa.table({name: table[name] for table in (items, vectors) for name in table.column_names})
+
     def poorest(self, example: pd.DataFrame) -> pd.DataFrame:
         """The least that rows may hold, made of some of :meth:`raw`: empty histories, and no column that is not required."""
         bare = example[list(self.required)].copy()

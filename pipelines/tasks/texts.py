@@ -60,6 +60,9 @@ class TextRows:
         for begin in range(0, rows.num_rows, size):
             yield self.raw(rows.slice(begin, size))
 
+    def described_items(self) -> None:
+        return
+
     def poorest(self, example: pd.DataFrame) -> pd.DataFrame:
         """The least that rows may hold: empty texts, and no second ones."""
         return example[["text"]].assign(text="")

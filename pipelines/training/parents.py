@@ -166,7 +166,10 @@ def parent_from(run: RunContext, made_of: Mapping[str, str], name: str) -> Paren
     for difference in _differences(run.config, manifests):
         raise NoParent(f"{name} {difference}")
     ingest = run.workspace / "artifacts" / "ingest" / made_of["ingest"]
-    before, since, begin = parent_of(ingest), _summary(run, made_of["ingest"]).split.train_until, training_begin(run)
+    summary = _summary(run, made_of["ingest"])
+    if summary.title_encoder != run.store.title_encoder():
+        raise NoParent(f"{name} read vectors of titles that another encoder made")
+    before, since, begin = parent_of(ingest), summary.split.train_until, training_begin(run)
     learned = PretrainingFacts.read(run.workspace / "artifacts" / "pretrain" / made_of["pretrain"]).until
     if run.config.pretrain.clicks == "before_labels" and begin is not None and learned is not None and learned > begin:
         raise NoParent(f"the encoder of {name} learned clicks that are labels now (pretrain.clicks: before_labels)")

@@ -8,6 +8,8 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from feature_store.features.summary import ClickSummary
@@ -104,6 +106,12 @@ def test_types_are_read_in_training_and_in_production(tmp_path: Path, mlflow_dat
     told = [{"history_types": ["purchase"] * 3}, {"history_types": ["click"] * 3}, {}]
     bought, clicked, untold = (model.predict(pd.DataFrame([row | more]))["score"][0] for more in told)
     assert bought[0] > bought[1] + 0.2 and abs(bought[0] - clicked[0]) > 0.001 and untold not in (bought, clicked)
+    # a file that brings a history brings its types too, or nothing says them: those of the store are of other events
+    asked = scored.slice(0, 4).select(["user_id", "item_id", "timestamp"]).append_column("history", pa.array([["1", "3"]] * 4))
+    pq.write_table(asked, tmp_path / "asked.parquet")
+    files = ("--input", str(tmp_path / "asked.parquet"), "--output", str(tmp_path / "answered.parquet"))
+    workspace.run("score", *files)
+    assert read_parquet(tmp_path / "answered.parquet")["score"].null_count == 0
     with pytest.raises(mlflow.MlflowException, match="history_types must have one type for every item of history"):
         model.predict(pd.DataFrame([row | {"history_types": ["click"]}]))
 

@@ -4,5 +4,5 @@ select
     item_code,
     timestamp,
     known_at
-from clicks
+from ${clicks}
 where time_known

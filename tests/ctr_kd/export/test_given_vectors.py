@@ -15,7 +15,7 @@ from ctr_kd.config import EncoderConfig, FinetuneConfig, StudentConfig
 from ctr_kd.data.samples import Assembly
 from ctr_kd.export.click_scorer import ClickRowsError, ClickScorer
 from ctr_kd.export.exported_graph import ExportedGraph
-from ctr_kd.export.onnx_export import export_student
+from ctr_kd.export.onnx_export import export_student, narrow
 from ctr_kd.models.layers import GivenVectors
 from ctr_kd.models.students import STUDENTS
 from ctr_kd.models.teachers import build_teacher
@@ -122,3 +122,12 @@ def test_a_teacher_reads_them_and_its_weights_do_not_hold_them(assembly: Assembl
             if getattr(module, "name", None) == "title":
                 module.values = module.values * 2  # type: ignore[assignment, operator]
     assert not np.allclose(predict(teacher, samples), before)
+
+
+@pytest.mark.parametrize("size, half", [(1.0, True), (1e-7, False), (1e5, False)])
+def test_vectors_are_halved_where_that_loses_little(size: float, half: bool) -> None:
+    vectors = pa.array([[size, -size / 3], None, [size / 7, 0.0]], STORED)
+    kept = narrow(pa.chunked_array([vectors]))
+    assert (kept.type == pa.list_(pa.float16())) == half and kept.is_null().to_pylist() == [False, True, False]
+    for one, other in zip(kept.to_pylist(), vectors.to_pylist(), strict=True):
+        assert one is other is None or np.allclose(np.array(one, float), other, rtol=1e-3, atol=0)

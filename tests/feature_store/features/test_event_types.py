@@ -116,3 +116,47 @@ def test_rows_without_a_type_are_set_apart(tmp_path: Path) -> None:
     rows = [*shown_and_clicked(0), *((1, 1, minute, None, None) for minute in range(9))]
     with pytest.raises(DataError, match="event_type is null"):
         made(tmp_path / "log", rows, {"type": {"column": "kind", "label": "click", "shown": "view"}})
+
+
+def test_rates_and_counts_of_clicks_are_those_of_the_label(tmp_path: Path) -> None:
+    log = shown_and_clicked(1)
+    carts = [(user, item, time + minute, "cart", None) for user, item, time, _, _ in log for minute in (1, 2, 3)]
+    carts = list(dict.fromkeys(carts))
+    kinds = {"column": "kind", "label": "click", "shown": "view"}
+    counted = made(tmp_path / "counted", log + carts, {"type": kinds | {"counted": ["cart"]}})
+    history = made(tmp_path / "history", log + carts, {"type": kinds | {"history": ["click", "cart"]}})
+    one, other = (read_parquet(folder / "rows.parquet") for folder in (counted, history))
+    for name in ("item_ctr", "item_clicks_1h", "item_clicks_1d", "user_item_clicks", "label"):
+        assert one[name].equals(other[name]), name
+    assert (other["user_clicks"].to_numpy() >= one["user_clicks"].to_numpy()).all()  # of the history
+
+
+def test_candidates_of_a_log_of_clicks_only_are_drawn_from_the_label(tmp_path: Path) -> None:
+    rows = [row for row in shown_and_clicked(0) if row[3] == "click"]
+    carts = [(user, 9, time + 1, "cart", None) for user, _, time, _, _ in rows]
+    kinds = {"column": "kind", "label": "click", "history": ["cart"]}  # the label is no part of the history
+    folder = made(tmp_path / "log", rows + carts, {"type": kinds}, candidates={"per_click": 2, "window": "10h"})
+    items = read_parquet(folder / "items.parquet")["item_id"].to_pylist()
+    assert 9 not in {items[code] for code in read_parquet(folder / "rows.parquet")["item"].to_pylist()}
+    assert {items[code] for code in read_parquet(folder / "clicks.parquet")["item"].to_pylist()} == {9}
+
+
+def test_a_type_cannot_take_the_name_of_a_count() -> None:
+    events = {"path": "*", "user": "u", "item": "i", "time": "t"}
+    with pytest.raises(ValueError, match="a type beside the label cannot be called 'clicks'"):
+        SourceConfig.model_validate(
+            {"reader": "tabular", "events": events | {"type": {"column": "k", "label": "purchases", "counted": ["clicks"]}}}
+        )
+
+
+def test_what_is_not_learned_from_needs_no_weight(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    rows = [(1, item, BEGIN + item, kind, weight) for item, (kind, weight) in enumerate([("click", 2.0), ("view", 1.0), ("cart", None)])]
+    pd.DataFrame(rows, columns=["u", "i", "t", "k", "w"]).to_csv(tmp_path / "log" / "log.csv", index=False)
+    events = {"path": "log.csv", "user": "u", "item": "i", "time": "t", "weight": "w"}
+    source = SourceConfig.model_validate(
+        {"reader": "tabular", "events": events | {"type": {"column": "k", "label": "click", "shown": "view", "counted": ["cart"]}}}
+    )
+    store = Store(tmp_path / "store")
+    ingest(source, tmp_path / "log", store, tmp_path / "failed")
+    assert read_parquet(store.event_files()[0])["row_weight"].to_pylist() == [2.0, 1.0, 1.0]

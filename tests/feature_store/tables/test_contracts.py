@@ -174,3 +174,14 @@ def test_a_row_without_a_click_counts_one_over_the_rate_at_which_such_rows_were_
     ]
     both, _ = check.split(batch(**rows, row_weight=[3] * 11))
     assert both["row_weight"].to_pylist() == [6.0, 30.0, 3.0, 3.0]
+
+
+def test_the_first_good_vector_decides_how_wide_a_column_is() -> None:
+    contract = log_contract(has_impressions=False, item_vectors=["v"])
+    rows = pa.table({"item_id": [None, 1, 2, 3], "v": [[1.0, 2, 3], [1.0, 2], [3.0, 4], [1.0]]})
+    good, rejected = ContractCheck(contract).split(RawBatch("items", "f", rows, np.arange(1, 5), []))
+    assert good["item_id"].to_pylist() == [1, 2]
+    assert [one.reason for one in rejected] == ["item_id is null", "v has another width than the 2 of the first one"]
+    assert ContractCheck(contract, widths={"v": 1}).split(RawBatch("items", "f", rows, np.arange(1, 5), []))[0]["item_id"].to_pylist() == [
+        3
+    ]
