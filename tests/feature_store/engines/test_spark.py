@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
-from feature_store.config import AssemblyConfig, FeatureStoreConfig, SparkConfig
+from feature_store.config import AssemblyConfig, FeatureStoreConfig, SourceConfig, SparkConfig
 from feature_store.engines import open_engine
 from feature_store.engines.spark_session import EngineFailed
 from feature_store.features.historical_features import features_for
 from feature_store.features.negative_sampling import CandidateConfig
 from feature_store.features.training_set import assemble
+from feature_store.store.ingest import ingest
 from feature_store.store.store import Store
 from feature_store.tables.contracts import EntityFacts, StorageError
-from tests.feature_store.logs import Event, at, write_store
+from tests.feature_store.logs import START, Event, at, write_store
 from tests.odd_names import ODD_COLUMNS, odd_folder
 from tests.sparks import local_spark
 
@@ -109,6 +111,28 @@ def test_tables_of_items_and_users_as_of_a_request(spark: FeatureStoreConfig, tm
         features_for(empty, frame, settings(), spark)["shelf"].null_count
         == features_for(empty, frame, settings(), EMBEDDED)["price"].null_count
     )
+
+
+def test_a_log_of_several_types_with_weights(spark: FeatureStoreConfig, tmp_path: Path) -> None:
+    rng = np.random.default_rng(7)
+    rows = [
+        (
+            int(rng.integers(0, 12)),
+            int(rng.integers(0, 9)),
+            START // 10**6 + 600 * int(rng.integers(0, 90)),
+            kind,
+            round(float(rng.random()), 3),
+        )
+        for kind in rng.choice(["click", "view", "cart", "purchase"], 300)
+    ]
+    frame = pd.DataFrame(rows, columns=["user", "item", "time", "kind", "weight"]).drop_duplicates(["user", "item", "time", "kind"])
+    frame.to_csv(tmp_path / "log.csv", index=False)
+    kinds = {"column": "kind", "label": "click", "shown": "view", "history": ["click", "purchase"], "counted": ["cart"]}
+    events = {"path": "log.csv", "user": "user", "item": "item", "time": "time", "weight": "weight", "type": kinds}
+    store = Store(tmp_path / "store")
+    ingest(SourceConfig.model_validate({"reader": "tabular", "events": events}), tmp_path, store, tmp_path / "failed")
+    of = {"by": "item", "count": ["clicks", "purchase", "cart"], "windows": ["1h", "6h"]}
+    check_same_files(store, settings(statistics=declared(of)), spark, tmp_path)
 
 
 def test_no_name_of_a_folder_or_a_column_means_anything(spark: FeatureStoreConfig, tmp_path: Path) -> None:
