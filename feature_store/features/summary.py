@@ -107,6 +107,8 @@ class ClickSummary(JsonFile):
         Columns of vectors, and how wide they are.
     weighted : bool
         Rows have a column ``row_weight``: how much each counts in losses, metrics and calibration.
+    labels : list of str
+        Further labels beside the click: rows have a column ``label_NAME`` of each, null where it is not known.
     """
 
     FILE: ClassVar[str] = "summary.json"
@@ -134,6 +136,7 @@ class ClickSummary(JsonFile):
     item_vectors: dict[str, int] = Field(default_factory=dict)
     user_vectors: dict[str, int] = Field(default_factory=dict)
     weighted: bool = False
+    labels: list[str] = Field(default_factory=list)
     made_with: Annotated[StatisticsConfig, PlainSerializer(lambda config: config.model_dump(mode="json"))] | None = None
 
     def assembly(self, config: AssemblyConfig) -> AssemblyConfig:

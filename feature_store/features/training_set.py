@@ -29,7 +29,7 @@ from feature_store.features.requests import RowMaker, number_requests, request_r
 from feature_store.features.row_writer import RowWriter
 from feature_store.features.statistics import statistic_names
 from feature_store.features.summary import CandidateSummary, ClickSummary, HistoryLimits
-from feature_store.features.time_split import check_split, check_weights, check_windows, resolve_split, utc
+from feature_store.features.time_split import check_further_labels, check_split, check_weights, check_windows, resolve_split, utc
 from feature_store.features.vocabulary import fit_vocabularies
 from feature_store.store.store import Store
 from feature_store.tables.contracts import ContextNames, DataError
@@ -127,6 +127,7 @@ def assemble(
     check_split(split, writer.rows, writer.positives)
     if log.weighted:
         check_weights(split, writer.weight_of_clicks, writer.weight_of_others)
+    check_further_labels(split, writer.further_labels)
     sampled = not log.has_impressions
     if sampled:
         writer.support.check()
@@ -154,6 +155,7 @@ def assemble(
         **({"categorical_facts": log.categorical_facts} if log.categorical_facts else {}),
         **{f"{kind}_vectors": found for kind, found in widths.items() if found},
         **({"weighted": True} if log.weighted else {}),
+        **({"labels": list(log.labels)} if log.labels else {}),
     )
     write_json(output / "vocabulary.json", vocabulary)
     summary.write(output)

@@ -20,7 +20,17 @@ from feature_store.readers.base import (
     relative,
 )
 from feature_store.tables.casting import as_array
-from feature_store.tables.contracts import DataError, DataFolderError, EntityFacts, Kind, LogContract, RawBatch, log_contract, nearest
+from feature_store.tables.contracts import (
+    DataError,
+    DataFolderError,
+    EntityFacts,
+    Kind,
+    LogContract,
+    RawBatch,
+    label_column,
+    log_contract,
+    nearest,
+)
 from feature_store.tables.multi_values import separated
 from feature_store.tables.vectors import TITLE_VECTOR
 
@@ -84,6 +94,7 @@ class TabularReader:
             item_vectors=[] if self._items is None else _item_vectors(self._items),
             user_vectors=[] if self._users is None else self._users.vector,
             weighted=bool(self._events.weights),
+            labels=self._events.labels,
         )
 
     def kinds(self) -> dict[Path, Kind]:
@@ -122,6 +133,7 @@ class TabularReader:
         optional = {"clicked": events.clicked, "request_id": events.request, "ingested_at": events.ingested}
         columns = {"user_id": events.user, "item_id": events.item, "timestamp": events.time}
         columns |= {name: raw for name, raw in optional.items() if raw is not None} | events.weights
+        columns |= {label_column(name): raw for name, raw in events.labels.items()}
         return columns | {name: name for name in [*self._context.categorical, *self._context.dense]}
 
 
@@ -141,7 +153,7 @@ class _Entity(NamedTuple):
         return cls([] if dated else [*block.categorical, *block.multi], block.multi, facts if dated or block.dense else None)
 
 
-_NEWER = ("dense", "time", "multi", "vector", "weight", "negative_sampling_rate")  # keys, which say nothing where they are empty
+_NEWER = ("dense", "time", "multi", "vector", "weight", "negative_sampling_rate", "labels")  # keys, which say nothing where they are empty
 
 
 def _settings(block: EventColumns | EntityColumns) -> dict[str, Any]:

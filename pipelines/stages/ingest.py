@@ -82,6 +82,8 @@ def ingest_new_rows(run: RunContext) -> None:
     if source.events is not None and not source.events.weights:
         for newer in ("weight", "negative_sampling_rate"):  # a store of an earlier release is that of a log without weights
             read["events"].pop(newer)
+    if source.events is not None and not source.events.labels:
+        read["events"].pop("labels")
     settings = digest_of([read, named] if named else read)
     needs_files = source.reader != "simulated"
     is_known = known is not None and known.source == settings and _whole(run.store)

@@ -257,3 +257,15 @@ def test_rates_of_a_thinned_log_are_read(tmp_path: Path) -> None:
     assert [row["row_weight"] for row in rows(reader(tmp_path, events={**thinned, "weight": "w"}))] == [3.0, 12.0]
     ((_, said),) = reader(tmp_path, events={**thinned, "weight": "x"}).lacking([tmp_path / "log.csv"])
     assert said[0].startswith("column 'x' is missing")
+
+
+def test_further_labels_are_read_and_a_log_without_any_is_what_it_was(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"u": [1, 2], "i": [1, 2], "t": [1717000000] * 2, "c": [1, 0], "r": [7, 7], "k": [1717000009] * 2})
+    frame.assign(b=[1, None]).to_csv(tmp_path / "log.csv", index=False)
+    plain, several = reader(tmp_path), reader(tmp_path, events={**EVENTS, "labels": {"bought": "b"}})
+    assert [row["label_bought"] for row in rows(several)] == [1, None]
+    assert "label_bought" not in rows(plain)[0] and "labels" not in plain.contract().to_json()
+    assert several.contract().labels == ["bought"]
+    columns = {name: column for name, column in EVENTS.items() if name != "path"}
+    assert plain.fingerprint() == reader_fingerprint("tabular", context={"categorical": [], "dense": []}, events=columns, items=None)
+    assert several.fingerprint() != plain.fingerprint()
