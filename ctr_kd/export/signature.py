@@ -78,6 +78,8 @@ class ClickSignature(ExportedSignature):
         Share of the rows without a click that the log kept, for which scores are corrected; None where it kept all.
     vectors : dict of str to int
         Width of those of the tokens and categorical columns that are vectors from elsewhere.
+    labels : list of str
+        Further labels beside the click: the outputs after the first are their logits, and answers have a column ``score_NAME`` of each.
     columns : RawColumns
     """
 
@@ -86,7 +88,13 @@ class ClickSignature(ExportedSignature):
     looked_up: list[str] = Field(default_factory=list)
     negative_sampling_rate: float | None = None
     vectors: dict[str, int] = Field(default_factory=dict)
+    labels: list[str] = Field(default_factory=list)
     columns: RawColumns
+
+
+def score_column(label: str) -> str:
+    """The column of an answer that has the probability of a further label."""
+    return f"score_{label}"
 
 
 class TextSignature(ExportedSignature):

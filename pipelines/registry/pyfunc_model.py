@@ -85,7 +85,7 @@ class PyfuncStudent:
         Returns
         -------
         DataFrame
-            What the scorer answers; of requests ``score`` is a list per row.
+            What the scorer answers; of requests each of its columns, ``score`` and those of further labels, has a list per row.
 
         Raises
         ------
@@ -118,11 +118,20 @@ class PyfuncStudent:
         count = [len(candidates) for candidates in columns["item_id"]]
         listed = [name for name in columns if name not in _HISTORY and any(map(_is_list, columns[name]))]
         candidates = self.scorer.to_table({name: self._joined(name, columns.pop(name), count) for name in listed})
-        scores, ends = self._score(self.scorer.to_table(columns), candidates, count).tolist(), np.cumsum(count)
-        lists = [scores[end - some : end] for end, some in zip(ends, count, strict=True)]
-        return pd.DataFrame({"score": pd.Series(lists, index=frame.index, dtype=object)})
+        answer, ends = {}, np.cumsum(count)
+        for name, found in self._score(self.scorer.to_table(columns), candidates, count).items():
+            scores = found.tolist()
+            lists = [scores[end - some : end] for end, some in zip(ends, count, strict=True)]
+            answer[name] = pd.Series(lists, index=frame.index, dtype=object)
+        return pd.DataFrame(answer)
 
-    def _score(self, requests: pa.Table, candidates: pa.Table, count: list[int]) -> np.ndarray:
+    def _score(self, requests: pa.Table, candidates: pa.Table, count: list[int]) -> dict[str, np.ndarray]:
+        """Columns of the answer, each (candidates,)."""
+        if getattr(self.scorer, "labels", None):  # a release before knew none
+            return self.scorer.answer(self.scorer.score_labels_of_requests(requests, candidates, np.array(count)))
+        return {"score": self._score_clicks(requests, candidates, count)}
+
+    def _score_clicks(self, requests: pa.Table, candidates: pa.Table, count: list[int]) -> np.ndarray:
         if hasattr(self.scorer, "score_requests"):
             return self.scorer.score_requests(requests, candidates, np.array(count))
         # The scorer of a release before takes rows alone: what is repeated for each candidate is cut to what the model reads first.
