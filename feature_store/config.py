@@ -35,7 +35,7 @@ class EventColumns(Config):
     labels: dict[str, str] = Field(
         default_factory=dict,
         description="further labels beside clicked, such as purchased: columns of 0 and 1, null where it is not known; a list of columns, "
-        "or {NAME: COLUMN}. source.labels: {clicked: COLUMN, NAME: COLUMN} says clicked and labels at once",
+        "or {NAME: COLUMN}",
     )
 
     @field_validator("labels", mode="before")
@@ -171,6 +171,11 @@ class SourceConfig(Config):
     items: ItemColumns | None = Field(None, description="tabular: where the items and their attributes are")
     users: UserColumns | None = Field(None, description="tabular: where the users and their attributes are")
     context: ContextColumns = Field(ContextColumns(), description="tabular: context columns of the log")
+    labels: dict[str, str] | None = Field(
+        None,
+        description="tabular: the column of each label, {clicked: COLUMN, NAME: COLUMN}, where there are several: another way to write "
+        "events.clicked and events.labels, as which it is read",
+    )
     simulator: SimulatorConfig = Field(SimulatorConfig(), description="simulated: size and seed of the click world")
     titles: TitleEncoder | None = Field(
         None, description="mind: {encoder}, so that models read a vector of each title, title_vector; tabular has it in items.text"

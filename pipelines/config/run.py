@@ -265,6 +265,8 @@ class RunConfig(Config):
     def section(self, keys: Sequence[str]) -> dict[str, Any]:
         """Values under dotted keys, as plain JSON types: what a fingerprint is made of.
 
+        A run of one label says nothing of ``labels``.
+
         Raises
         ------
         KeyError
@@ -273,6 +275,8 @@ class RunConfig(Config):
         values = self.model_dump(mode="json", by_alias=True)
         section = {}
         for key in keys:
+            if key == "labels" and self.labels == LabelsConfig():
+                continue
             value: Any = values
             for part in key.split("."):
                 value = value[part]

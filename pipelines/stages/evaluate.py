@@ -68,7 +68,7 @@ def measure_models(context: StageContext) -> None:
     curve = PretrainingFacts.read(context.inputs["pretrain"]).curve
     steps = None if curve is None else curve.steps
     clicks = len(validation.label) if validation.classes else int(validation.label.sum())
-    of_labels = further_label_figures(context, test, scores.keys() - baselines.keys()) if isinstance(test, ClickRows) else {}
+    of_labels = further_label_figures(context, test, [name for name in scores if name not in baselines])
     run = RunFacts.of(context)
     metrics = Metrics(
         run=run,

@@ -120,7 +120,7 @@ def fit_boosted_trees(
         weight=rows.weight(train),
         validation_weight=rows.weight(validation),
         seed=seed,
-        report=report,
+        report=report if label is None else lambda text: report(f"{label}: {text}"),
     )
 
 

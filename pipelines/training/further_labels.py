@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from ctr_kd.evaluation.evaluate import evaluate_models
 from ctr_kd.evaluation.rows import EvaluationRows
 from feature_store.tables.contracts import label_column
+from pipelines.tasks import Rows
 from pipelines.tasks.click_rows import ClickRows
 from pipelines.tasks.logits import stored_probabilities
 from pipelines.tasks.teachers import fit_boosted_trees
@@ -19,14 +20,14 @@ from pipelines.workspace.context import StageContext
 TREES = "boosted_trees"
 
 
-def further_label_figures(context: StageContext, test: ClickRows, models: Iterable[str]) -> dict[str, Any]:
-    """Figures of each further label, as ``labels`` of metrics.json has them; empty where the click is the only label.
+def further_label_figures(context: StageContext, test: Rows, models: Iterable[str]) -> dict[str, Any]:
+    """Figures of each further label, as ``labels`` of metrics.json has them; empty where there is one label.
 
     Parameters
     ----------
     context : StageContext
         Of a stage whose input ``distill`` holds what the models said of the test rows.
-    test : ClickRows
+    test : Rows
     models : iterable of str
         Teachers and students.
 
@@ -35,6 +36,8 @@ def further_label_figures(context: StageContext, test: ClickRows, models: Iterab
     dict
         By label: ``rows`` that say it, ``positives`` among them, and ``models`` and ``comparisons`` as of the click.
     """
+    if not isinstance(test, ClickRows) or not test.summary.labels:
+        return {}
     settings, distill, found = context.config.evaluate, context.inputs["distill"], {}
     rows = test.read("test")
     for label in test.summary.labels:

@@ -479,3 +479,8 @@ def test_labels_are_read_as_the_contract_has_them(yaml_file: YamlFile) -> None:
 def test_keys_that_do_not_go_with_labels_are_named(yaml_file: YamlFile, keys: list[str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         load(yaml_file(""), keys)
+
+
+def test_a_run_of_one_label_says_nothing_of_labels(yaml_file: YamlFile) -> None:
+    assert load(yaml_file("")).section(("seed", "labels")) == {"seed": 0}
+    assert load(yaml_file(""), [*SEVERAL, "labels.chain=true"]).section(("labels",)) == {"labels": {"chain": True}}
