@@ -78,9 +78,8 @@ def ingest_new_rows(run: RunContext) -> None:
     views, checkpoint = (run.config.tokens.teacher, run.config.tokens.student), run.config.pretrain.checkpoint
     resources = {name for view in views for name in (view.vocabulary, view.vectors) if name}
     named = sorted(resources | ({checkpoint} if checkpoint else set()))
-    read = source.model_dump(
-        mode="json", exclude={"negative_sampling_rate", "labels"}
-    )  # no row depends on the one, and `events` has the other
+    # no row depends on the rate, and what `labels` says is in `events`
+    read = source.model_dump(mode="json", exclude={"negative_sampling_rate", "labels"})
     if source.events is not None and not source.events.weights:
         for newer in ("weight", "negative_sampling_rate"):  # a store of an earlier release is that of a log without weights
             read["events"].pop(newer)

@@ -45,10 +45,11 @@ def further_label_figures(context: StageContext, test: Rows, models: Iterable[st
         known = pc.is_valid(said).to_numpy()
         value, weight = said.drop_null().to_numpy(), test.weight(rows)
         files = {name: distill / f"predictions_{name.replace('/', '_')}_test.parquet" for name in models}
-        if TREES in context.config.distill.teachers:
+        taught = TREES in context.config.distill.teachers
+        if settings.boosted_trees and taught:
             files[TREES] = distill / f"predictions_teacher_{TREES}_test.parquet"
         scores = {name: stored_probabilities(file, label=label)[known] for name, file in files.items()}
-        if settings.boosted_trees and TREES not in scores:
+        if settings.boosted_trees and not taught:
             trees = fit_boosted_trees(test, test.read("train"), test.read("validation"), context.config.seed, context.report, label)
             scores[TREES] = np.asarray(trees.predict(test.described(rows)))[known]
         user, request = (rows[name].to_numpy()[known] for name in ("user", "request"))
