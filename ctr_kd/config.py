@@ -223,6 +223,16 @@ class HardNegativesConfig(Config):
     )
 
 
+class LabelsConfig(Config):
+    """How labels beside the click are modelled, where the log has any (``source.events.labels``)."""
+
+    chain: bool = Field(
+        False,
+        description="further labels follow a click: the probability of each is that of the click times its own given a click (ESMM, Ma et "
+        "al. 2018), learned from all impressions; false: each by itself",
+    )
+
+
 class FinetuneConfig(Config):
     """How the pretrained encoder becomes a teacher of clicks or classes."""
 

@@ -97,6 +97,25 @@ class EventColumns(Config):
         "more than one rate: each then counts one over its rate; above 0 and at most 1, of a click without effect",
     )
 
+    labels: dict[str, str] = Field(
+        default_factory=dict,
+        description="further labels beside clicked, such as purchased: columns of 0 and 1, null where it is not known; a list of columns, "
+        "or {NAME: COLUMN}",
+    )
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _a_list_names_columns_by_themselves(cls, value: Any) -> Any:
+        return {name: name for name in value} if isinstance(value, list) else value
+
+    @field_validator("labels")
+    @classmethod
+    def _columns_can_be_named_by_labels(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value:
+            if re.fullmatch(r"[A-Za-z0-9_]+", name) is None:
+                raise ValueError(f"{name!r} is no name of a label, which has letters, digits and _ alone: write {{NAME: {name!r}}}")
+        return value
+
     @property
     def clicks_only(self) -> bool:
         """Whether nothing says what was shown and not clicked."""
@@ -253,6 +272,11 @@ class SourceConfig(Config):
     items: ItemColumns | None = Field(None, description="tabular: where the items and their attributes are")
     users: UserColumns | None = Field(None, description="tabular: where the users and their attributes are")
     context: ContextColumns = Field(ContextColumns(), description="tabular: context columns of the log")
+    labels: dict[str, str] | None = Field(
+        None,
+        description="tabular: the column of each label, {clicked: COLUMN, NAME: COLUMN}, where there are several: another way to write "
+        "events.clicked and events.labels, as which it is read",
+    )
     simulator: SimulatorConfig = Field(SimulatorConfig(), description="simulated: size and seed of the click world")
     titles: TitleEncoder | None = Field(
         None, description="mind: {encoder}, so that models read a vector of each title, title_vector; tabular has it in items.text"
@@ -285,6 +309,23 @@ class SourceConfig(Config):
         "them are then those of the full stream. null: all; not for a log of clicks only",
     )
     bad_rows_limit: float = Field(0.01, ge=0, le=1, description="share of rows that may break the contract before the stage fails")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _labels_are_columns_of_events(cls, values: Any) -> Any:
+        """``labels: {clicked: COLUMN, NAME: COLUMN}`` stands for ``clicked`` and ``labels`` of ``events``."""
+        if not isinstance(values, dict) or values.get("labels") is None:
+            return values
+        labels, events = values["labels"], values.get("events")
+        if not isinstance(labels, dict) or "clicked" not in labels:
+            raise ValueError("labels names the column of each label, clicked among them: {clicked: COLUMN, NAME: COLUMN}")
+        if not isinstance(events, dict):
+            raise ValueError("labels are columns of `events` of reader tabular: name path, user, item and time there")
+        if events.get("clicked") is not None or events.get("labels"):
+            raise ValueError("labels stands for events.clicked and events.labels: remove these, or labels")
+        further = {name: column for name, column in labels.items() if name != "clicked"}
+        rest = {name: value for name, value in values.items() if name != "labels"}
+        return {**rest, "events": {**events, "clicked": labels["clicked"], "labels": further}}
 
     @property
     def title_encoder(self) -> TitleEncoder | None:
@@ -359,6 +400,27 @@ class SourceConfig(Config):
         if self.events.clicks_only:
             raise ValueError(
                 "events.negative_sampling_rate is of a log that holds rows without a click; this one holds clicks only: remove it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _further_labels_are_of_impressions(self) -> SourceConfig:
+        if self.events is None or not self.events.labels:
+            return self
+        if self.events.clicks_only:
+            raise ValueError(
+                "events.labels stand beside events.clicked, and this log holds clicks only: name the column of clicks, or remove"
+            )
+        if self.negative_sampling_rate is not None:
+            raise ValueError(
+                "negative_sampling_rate corrects the scores of clicks alone, and there are events.labels: name a column that has each "
+                "row's rate in events.negative_sampling_rate"
+            )
+        read = {*self.context.categorical, *self.context.dense}
+        leaked = next((name for name, column in self.events.labels.items() if column in read), None)
+        if leaked is not None:
+            raise ValueError(
+                f"events.labels: the column of {leaked} is a context column too, which tells models the label: remove it there"
             )
         return self
 

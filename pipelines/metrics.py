@@ -204,6 +204,8 @@ class Metrics(JsonFile):
         What each group of the shipped student's inputs is worth on validation rows; None where there are no groups, or none was asked for.
     freshness : list of dict, optional
         Figures of the shipped student by how often item vectors are refreshed; None where it reads none.
+    labels : dict of str to dict, optional
+        By label beside the click: ``rows`` that say it, ``positives``, ``models`` and ``comparisons``; absent where there are none.
     """
 
     FILE: ClassVar[str] = "metrics.json"
@@ -222,6 +224,7 @@ class Metrics(JsonFile):
     other_seeds: dict[str, Any] | None = None
     importance: dict[str, Any] | None = None
     freshness: list[dict[str, Any]] | None = None
+    labels: dict[str, dict[str, Any]] | None = None
 
     @property
     def shipped_model(self) -> dict[str, Any]:

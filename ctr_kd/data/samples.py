@@ -23,6 +23,7 @@ from ctr_kd.data.input_groups import InputGroup, input_groups
 from feature_store.features.summary import ClickSummary
 from feature_store.special_tokens import PAD, SPECIALS, UNKNOWN
 from feature_store.tables.column_names import HISTORY_TYPES
+from feature_store.tables.contracts import label_column
 from feature_store.tables.json_files import load_json, write_json
 from feature_store.tables.parquet_files import read_parquet
 from feature_store.tables.vectors import matrix_of
@@ -48,13 +49,19 @@ class Signature:
     dense : dict of str to list of float
         Dense inputs, each with the ascending bin edges of its piecewise linear encoding.
     outputs : int
-        1 for a click logit, otherwise the number of classes.
+        1 for a click logit, otherwise the number of classes, or with ``labels`` one more than these.
     max_length : int
         Longest segment A that the model was trained on, in tokens.
     max_length_b : int
         Longest segment B: 1 for a candidate, 0 where there is none, more for a sequence such as a second sentence.
     vectors : dict of str to float32 array (indices, width)
         Token and categorical features whose vectors are given, and not learned: a vector for each index, zeros for the special tokens.
+    labels : tuple of str
+        Further labels beside the click. Where there are any, each output is a logit under a sigmoid, that of the click first; without,
+        several outputs are classes under a softmax.
+    chain : bool
+        The further labels follow a click: their logits are those of products with its probability, see
+        :func:`ctr_kd.models.layers.chained`.
     """
 
     tokens: dict[str, int]
@@ -64,12 +71,16 @@ class Signature:
     max_length: int
     max_length_b: int = 1
     vectors: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False)
+    labels: tuple[str, ...] = ()
+    chain: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields by name, as signature.json has them: of vectors the width."""
+        """The fields by name, as signature.json has them: of vectors the width, and of further labels the names, where there are any."""
         fields = asdict(replace(self, vectors={}))
-        del fields["vectors"]
-        return fields | ({"vectors": {name: table.shape[1] for name, table in self.vectors.items()}} if self.vectors else {})
+        for name in ("vectors", "labels", "chain"):
+            del fields[name]
+        fields |= {"vectors": {name: table.shape[1] for name, table in self.vectors.items()}} if self.vectors else {}
+        return fields | ({"labels": list(self.labels)} if self.labels else {})
 
 
 def table_name(place: int) -> str:
@@ -120,6 +131,8 @@ class Samples:
         Below zero where there is none.
     weight : float32 array (rows,), optional
         How much each row counts, see :func:`of_mean_one`; None where all count alike.
+    further : float32 array (rows, further labels), optional
+        Labels beside the click, such as a purchase, below zero where unknown; None where there is one label.
     """
 
     row_id: np.ndarray
@@ -131,6 +144,12 @@ class Samples:
     dense: np.ndarray
     label: np.ndarray
     weight: np.ndarray | None = None
+    further: np.ndarray | None = None
+
+    @property
+    def labels(self) -> np.ndarray:
+        """What a model learns: ``label`` (rows,), or where there are further ones all of them (rows, labels), that of the click first."""
+        return self.label if self.further is None else np.column_stack([self.label, self.further])
 
     def __len__(self) -> int:
         return len(self.row_id)
@@ -213,11 +232,14 @@ class Assembly:
         An artifact of ``feature_store.features.training_set``.
     max_length : int
         Longest history, in clicks; the signature has it.
+    chain : bool
+        Of the signature, where the log has further labels.
     """
 
-    def __init__(self, directory: Path, max_length: int) -> None:
+    def __init__(self, directory: Path, max_length: int, chain: bool = False) -> None:
         self.directory = directory
         self.max_length = max_length
+        self.chain = chain
         self.summary = ClickSummary.read(directory)
         self.vocabulary: dict[str, list[str]] = load_json(directory / "vocabulary.json")
         items = read_parquet(directory / "items.parquet")
@@ -241,6 +263,11 @@ class Assembly:
         self.user_tokens |= {name: index for name, (_, index) in of_users.items()}
         self.user_attributes = [*self.user_attributes, *of_users]
         self.item_tokens = np.stack([*of_items, *(index for _, index in vectors.values())], axis=1)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Further labels beside the click."""
+        return tuple(self.summary.labels)
 
     @cached_property
     def clicks(self) -> np.ndarray:
@@ -338,9 +365,11 @@ class Assembly:
             tokens={**{name: self._indices(name) for name in self.token_names}, GAP: GAP_BUCKETS},
             categorical={name: self._indices(name) for name in self.categorical_names},
             dense={name: bins[name] for name in self.dense_names},
-            outputs=1,
+            outputs=1 + len(self.labels),
             max_length=self.max_length,
             vectors=self.vectors,
+            labels=self.labels,
+            chain=self.chain and bool(self.labels),
         )
 
     def _indices(self, name: str) -> int:
@@ -371,7 +400,16 @@ class Assembly:
             dense=np.stack(dense, axis=1) if dense else np.zeros((count, 0), np.float32),
             label=rows["label"].to_numpy().astype(np.float32),
             weight=of_mean_one(rows["row_weight"].to_numpy()) if self._are_weighted(rows) else None,
+            further=self._further_labels(rows) if self.labels else None,
         )
+
+    def _further_labels(self, rows: pa.Table) -> np.ndarray:
+        """Labels (rows, further labels) beside the click, below zero where unknown, as of rows that nobody was shown."""
+        labels = np.full((rows.num_rows, len(self.labels)), -1, np.float32)
+        for place, name in enumerate(map(label_column, self.labels)):
+            if name in rows.column_names:
+                labels[:, place] = rows[name].fill_null(-1).to_numpy()
+        return labels
 
     def _are_weighted(self, rows: pa.Table) -> bool:
         """Rows that nobody was shown, such as those of a transfer set, have no weight of their own."""

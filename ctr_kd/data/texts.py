@@ -36,6 +36,8 @@ class TextAssembly:
         Whose tokens: ``teacher`` or ``student``.
     """
 
+    labels: tuple[str, ...] = ()  # a text has one
+
     def __init__(self, directory: Path, view: str) -> None:
         self.directory = directory
         self.view = directory / view

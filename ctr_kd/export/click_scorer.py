@@ -50,12 +50,15 @@ class ClickScorer:
     ----------
     described : list of str
         Attributes and vectors of items that the student reads.
+    labels : list of str
+        Further labels beside the click, such as purchased, of which the student gives the probability too.
     """
 
     def __init__(self, directory: str | os.PathLike[str], threads: int = 1) -> None:
         root = Path(directory)
         self.casting = _load_casting(root)
         self.signature: dict[str, Any] = json.loads((root / "signature.json").read_text(encoding="utf-8"))
+        self.labels: list[str] = self.signature.get("labels", [])
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -176,10 +179,14 @@ class ClickScorer:
         ClickRowsError
             When a required column is missing or a column has the wrong type.
         """
+        return self.score_labels(table)[:, 0]
+
+    def score_labels(self, table: pa.Table) -> np.ndarray:
+        """Probabilities (rows, 1 + further labels) of the click and of each further label; else as :meth:`score`."""
         self._check(_named(table))
         chunks = (table.slice(begin, CHUNK) for begin in range(0, table.num_rows, CHUNK))
         scores = [self._score_chunk(chunk, chunk, np.arange(chunk.num_rows)) for chunk in chunks]
-        return np.concatenate(scores) if scores else np.zeros(0)
+        return np.concatenate(scores) if scores else np.zeros((0, 1 + len(self.labels)))
 
     def score_requests(self, requests: pa.Table, candidates: pa.Table, count: np.ndarray) -> np.ndarray:
         """Click probabilities of the candidates of requests: what a request says of itself is read once, however many candidates it has.
@@ -197,6 +204,10 @@ class ClickScorer:
         -------
         float64 array (rows,)
         """
+        return self.score_labels_of_requests(requests, candidates, count)[:, 0]
+
+    def score_labels_of_requests(self, requests: pa.Table, candidates: pa.Table, count: np.ndarray) -> np.ndarray:
+        """Probabilities (rows, 1 + further labels) of the click and of each further label; else as :meth:`score_requests`."""
         self._check(_named(requests) | _named(candidates))
         request = np.repeat(np.arange(requests.num_rows), count)
         scores = []
@@ -204,11 +215,15 @@ class ClickScorer:
             some = request[begin : begin + CHUNK]
             asked = requests.slice(some[0], some[-1] - some[0] + 1)
             scores.append(self._score_chunk(candidates.slice(begin, CHUNK), asked, some - some[0]))
-        return np.concatenate(scores) if scores else np.zeros(0)
+        return np.concatenate(scores) if scores else np.zeros((0, 1 + len(self.labels)))
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Scores of a pandas frame, as a frame with ``score`` and the same index."""
-        return pd.DataFrame({"score": self.score(self.to_table(frame))}, index=frame.index)
+        """Scores of a pandas frame, as a frame with ``score``, ``score_NAME`` of each further label, and the same index."""
+        return pd.DataFrame(self.answer(self.score_labels(self.to_table(frame))), index=frame.index)
+
+    def answer(self, scores: np.ndarray) -> dict[str, np.ndarray]:
+        """Probabilities (rows, 1 + further labels) as the columns of an answer, each (rows,)."""
+        return {name: scores[:, place] for place, name in enumerate(["score", *(f"score_{label}" for label in self.labels)])}
 
     def meaning(self, name: str) -> Meaning:
         """What decides what the values of a column, or of its lists, mean."""
@@ -291,11 +306,12 @@ class ClickScorer:
                     raise ClickRowsError(f"column {name} must hold lists, not {kind}")
 
     def _score_chunk(self, rows: pa.Table, requests: pa.Table, request: np.ndarray) -> np.ndarray:
-        """Scores (rows,) of candidates; ``request`` (rows,), which grows, says whose each is. Where both are one, so are the tables."""
+        """Scores (rows, 1 + further labels) of candidates; ``request`` (rows,), which grows, says whose each is. Where both are one, so are
+        the tables."""
         rows, requests = rows.combine_chunks(), requests.combine_chunks()
         self._typed((rows if "timestamp" in rows.column_names else requests)["timestamp"], "timestamp")
         flat, start, end, elapsed, types = self._histories(requests)
-        scores = np.empty(rows.num_rows)
+        scores = np.empty((rows.num_rows, 1 + len(self.labels)))
         candidate = self.item_tokens[self.items(_column(rows, "item_id"))]
 
         def of_rows(read: Callable[[pa.Table, str], np.ndarray], name: str) -> np.ndarray:
@@ -345,7 +361,7 @@ class ClickScorer:
                 **given,
             }
             (logit,) = self.session.run(["logit"], {name: value for name, value in inputs.items() if name in self.fed})
-            scores[part] = 1.0 / (1.0 + np.exp(-logit[:, 0].astype(np.float64)))
+            scores[part] = 1.0 / (1.0 + np.exp(-logit.astype(np.float64)))
         return self._correct(scores)
 
     def _correct(self, score: np.ndarray) -> np.ndarray:

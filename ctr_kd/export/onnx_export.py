@@ -24,7 +24,7 @@ from ctr_kd.data.samples import GAP, GAP_BUCKETS, Assembly, Signature
 from ctr_kd.data.texts import AnyAssembly, TextAssembly
 from ctr_kd.export import click_scorer, text_scorer
 from ctr_kd.export.projections import write_projections
-from ctr_kd.export.signature import ClickSignature, RawColumns, TextSignature
+from ctr_kd.export.signature import ClickSignature, RawColumns, TextSignature, score_column
 from ctr_kd.models.layers import GivenVectors
 from feature_store.special_tokens import PAD, SPECIALS, UNKNOWN
 from feature_store.tables import casting
@@ -97,8 +97,11 @@ def wrap_clicks(signature: Signature, assembly: Assembly, directory: Path) -> Cl
     shutil.copyfile(click_scorer.__file__, directory / "scorer.py")
     shutil.copyfile(casting.__file__, directory / "casting.py")
     optional = ["history_timestamps", *([HISTORY_TYPES] if assembly.types else []), *signature.categorical, *signature.dense]
+    answer = {"score": "double", **{score_column(label): "double" for label in signature.labels}}
+    several = {"output": "logit (rows, outputs): of the click, then of each further label; scores are their sigmoids"}
     described = {
         **INPUTS_AND_OUTPUT,
+        **(several if signature.labels else {}),
         "inputs": INPUTS_AND_OUTPUT["inputs"]
         | {
             f"vectors_{n}": f"float32 (indices, width): {name}, projected; 0 is padding, 1 what has none"
@@ -114,7 +117,7 @@ def wrap_clicks(signature: Signature, assembly: Assembly, directory: Path) -> Cl
         **({} if assembly.summary.title_encoder is None else {"title_encoder": assembly.summary.title_encoder}),
         **({"looked_up": assembly.summary.categorical_facts} if assembly.summary.categorical_facts else {}),
         negative_sampling_rate=assembly.summary.negative_sampling_rate,
-        columns=RawColumns(required=["history", "item_id", "timestamp"], optional=optional, answer={"score": "double"}),
+        columns=RawColumns(required=["history", "item_id", "timestamp"], optional=optional, answer=answer),
     )
 
 

@@ -82,6 +82,8 @@ class ClickSignature(ExportedSignature):
         Digest of what made the vectors of titles.
     vectors : dict of str to int
         Width of those of the tokens and categorical columns that are vectors from elsewhere.
+    labels : list of str
+        Further labels beside the click: the outputs after the first are their logits, and answers have a column ``score_NAME`` of each.
     columns : RawColumns
     """
 
@@ -92,7 +94,13 @@ class ClickSignature(ExportedSignature):
     has_types: bool = False
     title_encoder: str | None = None
     vectors: dict[str, int] = Field(default_factory=dict)
+    labels: list[str] = Field(default_factory=list)
     columns: RawColumns
+
+
+def score_column(label: str) -> str:
+    """The column of an answer that has the probability of a further label."""
+    return f"score_{label}"
 
 
 class TextSignature(ExportedSignature):

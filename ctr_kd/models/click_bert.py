@@ -9,7 +9,7 @@ from ctr_kd.config import FinetuneConfig
 from ctr_kd.data.samples import Signature
 from ctr_kd.models.bert import MaskedItemModel
 from ctr_kd.models.cross_network import CrossNetwork
-from ctr_kd.models.layers import ContextEncoder, Head, TokenEmbedding, mean_of, pair_features
+from ctr_kd.models.layers import ContextEncoder, Head, TokenEmbedding, chained, mean_of, pair_features
 from ctr_kd.models.pretrained_base import INITIAL_SCALE, OnPretrained
 
 
@@ -37,7 +37,7 @@ class ClickBert(OnPretrained):
     def __init__(self, pretrained: MaskedItemModel, signature: Signature, config: FinetuneConfig) -> None:
         super().__init__()
         width = pretrained.bert.norm.normalized_shape[0]
-        self.pretrained = pretrained
+        self.pretrained, self.chain = pretrained, signature.chain
         self.context = ContextEncoder(signature, 8)
         self.next_item = nn.Linear(1, 1)  # scale of the pretrained next-item logit
         self.candidate_norm = nn.LayerNorm(width)
@@ -64,6 +64,6 @@ class ClickBert(OnPretrained):
         known = self.scale * pair_features(summary, self.candidate_norm(candidate))  # (rows, 4 * width)
         features = [known, pair_features(pooled, own), next_item, context]
         logits = self.head(torch.cat(features, dim=-1))  # (rows, outputs)
-        if self.crosses is None:
-            return logits
-        return logits + self.crossed(self.crosses(torch.cat([pooled, own, context], dim=-1)))
+        if self.crosses is not None:
+            logits = logits + self.crossed(self.crosses(torch.cat([pooled, own, context], dim=-1)))
+        return chained(logits) if self.chain else logits

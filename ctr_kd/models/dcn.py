@@ -8,7 +8,7 @@ from torch import Tensor
 from ctr_kd.config import StudentConfig
 from ctr_kd.data.samples import Signature
 from ctr_kd.models.cross_network import CrossNetwork
-from ctr_kd.models.layers import Head
+from ctr_kd.models.layers import Head, chained
 from ctr_kd.models.pooled import Pooled
 
 CROSSES = 2  # products of up to three inputs
@@ -27,4 +27,5 @@ class DCN(Pooled):
         """Logits (rows, outputs) from encoded histories (segments, width)."""
         segments = [history.index_select(0, segment_of_row), *([self.candidate(segment_b)] if self.compares else [])]
         x = torch.cat([*segments, self.context(categorical, dense)], dim=-1)  # (rows, size)
-        return self.head(self.crosses(x))  # (rows, outputs)
+        logits = self.head(self.crosses(x))  # (rows, outputs)
+        return chained(logits) if self.chain else logits

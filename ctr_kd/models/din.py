@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ctr_kd.config import StudentConfig
 from ctr_kd.data.samples import Signature
-from ctr_kd.models.layers import ContextEncoder, Head, TokenEmbedding, pair_features
+from ctr_kd.models.layers import ContextEncoder, Head, TokenEmbedding, chained, pair_features
 
 
 class DIN(nn.Module):
@@ -21,6 +21,7 @@ class DIN(nn.Module):
     def __init__(self, signature: Signature, config: StudentConfig) -> None:
         super().__init__()
         width = config.width
+        self.chain = signature.chain
         self.token = TokenEmbedding(signature.tokens, width, vectors=signature.vectors)
         self.from_click = nn.Linear(width, width)
         self.from_candidate = nn.Linear(width, width, bias=False)
@@ -54,4 +55,5 @@ class DIN(nn.Module):
         """Logits (rows, outputs) of a :class:`ctr_kd.data.batching.Batch`."""
         candidate = self.token(segment_b).sum(1)  # (rows, width)
         history = self.attend(self.token(segment_a), segment_of_row, candidate)
-        return self.head(torch.cat([pair_features(history, candidate), self.context(categorical, dense)], dim=-1))  # (rows, outputs)
+        logits = self.head(torch.cat([pair_features(history, candidate), self.context(categorical, dense)], dim=-1))  # (rows, outputs)
+        return chained(logits) if self.chain else logits

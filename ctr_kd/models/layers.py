@@ -226,6 +226,32 @@ def padding_mask(length: Tensor, longest: int) -> Tensor:
     return torch.arange(longest, device=length.device).unsqueeze(0) < length.unsqueeze(1)
 
 
+def chained(logits: Tensor) -> Tensor:
+    """Logits of further labels that follow a click: of the product of each one's probability given a click with that of the click.
+
+    p(purchased) = p(clicked) * p(purchased | clicked), learned from all impressions (ESMM, Ma et al. 2018, arXiv:1804.07931, section 2.2).
+    With the odds exp(z) of the click and exp(w) of a label given it, the odds of their product are
+    1 / (exp(-z) + exp(-w) + exp(-z - w)).
+
+    Parameters
+    ----------
+    logits : float tensor (rows, labels)
+        Of the click, then of each further label given a click.
+
+    Returns
+    -------
+    float tensor (rows, labels)
+
+    Examples
+    --------
+    >>> chained(torch.tensor([[0.0, 0.0]])).sigmoid()
+    tensor([[0.5000, 0.2500]])
+    """
+    click, given = logits[:, :1], logits[:, 1:]
+    product = -torch.logsumexp(torch.stack([-click.expand_as(given), -given, -click - given]), dim=0)
+    return torch.cat([click, product], dim=1)
+
+
 class Head(nn.Module):
     """From the compared segments and the context to the logits: two hidden layers, or where their width is 0 one linear layer."""
 

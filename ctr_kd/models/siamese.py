@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ctr_kd.data.samples import Signature
-from ctr_kd.models.layers import ContextEncoder, Head, TokenEmbedding, length_of, mean_of, pair_features
+from ctr_kd.models.layers import ContextEncoder, Head, TokenEmbedding, chained, length_of, mean_of, pair_features
 
 
 class Comparing(nn.Module):
@@ -18,7 +18,7 @@ class Comparing(nn.Module):
 
     def __init__(self, signature: Signature) -> None:
         super().__init__()
-        self.compares = signature.max_length_b > 0
+        self.compares, self.chain = signature.max_length_b > 0, signature.chain
 
     def encode(self, tokens: Tensor, length: Tensor) -> Tensor:
         """Vectors (segments, width) of right-padded sequences."""
@@ -33,7 +33,8 @@ class Comparing(nn.Module):
         features = history.index_select(0, segment_of_row)  # (rows, width)
         if self.compares:
             features = pair_features(features, self.candidate(segment_b))  # (rows, 4 * width)
-        return self.head(torch.cat([features, self.context(categorical, dense)], dim=-1))  # (rows, outputs)
+        logits = self.head(torch.cat([features, self.context(categorical, dense)], dim=-1))  # (rows, outputs)
+        return chained(logits) if self.chain else logits
 
     def forward(
         self, segment_a: Tensor, segment_a_length: Tensor, segment_of_row: Tensor, segment_b: Tensor, categorical: Tensor, dense: Tensor

@@ -186,7 +186,8 @@ def logits_loss(
 ) -> Tensor:
     """What the teacher's logits say: (1 - listwise) * soft, gated where configured, + listwise * ranking; means over rows and requests.
 
-    With weights a request counts as much as its rows do on average; its candidates are ranked as they are.
+    With weights a request counts as much as its rows do on average; its candidates are ranked as they are. Of several labels it is the mean
+    over them, each with its own logit.
 
     Parameters
     ----------
@@ -194,11 +195,11 @@ def logits_loss(
     config : DistillConfig
     temperature : float
         In place of the configured one, which may change during training.
-    label : float tensor (rows,)
+    label : float tensor (rows,) or (rows, labels)
         Read by the gate alone.
     request : int64 tensor (rows,)
         Read by ``listwise`` alone.
-    base : float tensor (classes,)
+    base : float tensor (classes,) or (labels, classes)
         See :func:`label_gate`.
     weight : float tensor (rows,), optional
         See :func:`ctr_kd.objectives.classification.hard_cross_entropy`.
@@ -207,6 +208,22 @@ def logits_loss(
     -------
     float tensor ()
     """
+    if label.ndim == 2:
+        _same_shape(student, teacher)
+        of_each = [
+            logits_loss(
+                student[:, [i]],
+                teacher[:, [i]],
+                config,
+                temperature=temperature,
+                label=label[:, i],
+                request=request,
+                base=base[i],
+                weight=weight,
+            )
+            for i in range(label.shape[1])
+        ]
+        return torch.stack(of_each).mean()
     value = student.new_zeros(())
     if config.soft != "none" and config.listwise < 1:
         if config.soft == "logit_mse":
@@ -236,13 +253,15 @@ def mean_by(group: Tensor, values: Tensor, groups: int) -> Tensor:
 
 
 def class_shares(label: Tensor, outputs: int, weight: Tensor | None = None) -> Tensor:
-    """Share of each class (classes,) among labelled rows, or of their weights, in the order of :func:`log_softened`.
+    """Share of each class (classes,) among labelled rows, or of their weights, in the order of :func:`log_softened`; by label of several.
 
     Examples
     --------
     >>> class_shares(torch.tensor([1.0, 0.0, 0.0, 0.0, -1.0]), 1)
     tensor([0.2500, 0.7500])
     """
+    if label.ndim == 2:
+        return torch.stack([class_shares(one, 1, weight) for one in label.T])
     known = label >= 0
     labelled = label[known].long()
     column = 1 - labelled if outputs == 1 else labelled

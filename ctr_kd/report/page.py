@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ctr_kd.report import classes, conclusions, findings, forgetting, freshness, importance, rendering, results, run
+from ctr_kd.report import classes, conclusions, findings, forgetting, freshness, importance, labels, rendering, results, run
 from ctr_kd.report import curves as drawn
 
 
@@ -44,6 +44,7 @@ def render(metrics: Mapping[str, Any], curves: Mapping[str, Any] | None = None, 
         header=run.header(metrics, said),
         results=results.results(findings.result_rows(metrics), " ".join(teacher) or None, metrics.get("shipped", "student")),
         differences=results.differences(metrics),
+        labels=labels.labels(metrics),
         slices=results.slices(metrics),
         importance=importance.importance(metrics),
         freshness=freshness.freshness(metrics),

@@ -94,8 +94,16 @@ def join_rows(labelled: Samples, unlabelled: Samples) -> Samples:
         dense=joined(lambda rows: rows.dense),
         label=joined(lambda rows: rows.label),
         weight=None if labelled.weight is unlabelled.weight is None else joined(_weights),
+        further=None if labelled.further is None else joined(lambda rows: _further(rows, labelled.further)),
     )
 
 
 def _weights(samples: Samples) -> np.ndarray:
     return np.ones(len(samples), np.float32) if samples.weight is None else samples.weight
+
+
+def _further(samples: Samples, like: np.ndarray | None) -> np.ndarray:
+    """Further labels (rows, labels) of samples, unknown where they have none, as many as in ``like``."""
+    if samples.further is not None or like is None:
+        return np.asarray(samples.further)
+    return np.full((len(samples), like.shape[1]), -1, np.float32)

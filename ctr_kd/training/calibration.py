@@ -1,14 +1,14 @@
 """Calibration of a student's logits, fitted on validation rows and exported inside the student.
 
 Each way is a monotone function of the logit, so calibration changes no ranking: AUC stays, log loss and calibration error move. Of
-several classes all logits are scaled alike, so the likeliest class stays as well.
+several classes all logits are scaled alike, so the likeliest class stays as well. Of several labels each has a calibration of its own.
 A calibrated probability is that of a click among rows like the validation rows. Where negatives were down-sampled, those rows
 are too, so the correction for the sampling rate (:class:`ctr_kd.export.click_scorer.ClickScorer`) comes after it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -73,6 +73,18 @@ class MonotoneLines(nn.Module):
         return self.first + below + within + above  # (rows, 1)
 
 
+class EachLabel(nn.Module):
+    """Of several labels each by its own calibration; one that could not be fitted keeps its logits."""
+
+    def __init__(self, calibrations: Sequence[nn.Module | None]) -> None:
+        super().__init__()
+        self.calibrations = nn.ModuleList([nn.Identity() if one is None else one for one in calibrations])
+
+    def forward(self, logit: Tensor) -> Tensor:
+        """Calibrated logits of ``logit`` (rows, labels)."""
+        return torch.cat([one(logit[:, place : place + 1]) for place, one in enumerate(self.calibrations)], dim=1)
+
+
 class Calibrated(nn.Module):
     """A student and what makes its logits probabilities, as one model with one graph."""
 
@@ -106,6 +118,17 @@ def calibrate(model: nn.Module, validation: Samples, how: Calibration, report: C
     if how == "none":
         return model
     logit = predict(model, validation)
+    if validation.further is not None:
+
+        def of_label(place: int) -> nn.Module | None:
+            label = validation.labels[:, place]
+            known = label >= 0
+            weight = None if validation.weight is None else validation.weight[known]
+            which = f"(label {place + 1} of {logit.shape[1]})"
+            return _fit_label(logit[known, place], label[known], weight, how, lambda text: report(f"{text} {which}"))
+
+        fitted = [of_label(place) for place in range(logit.shape[1])]
+        return Calibrated(model, EachLabel(fitted)) if any(one is not None for one in fitted) else model
     if logit.shape[1] > 1:
         if how != "temperature":
             raise ValueError(f"isotonic calibration is of click logits, and the model has {logit.shape[1]} outputs; use temperature")
@@ -113,7 +136,14 @@ def calibrate(model: nn.Module, validation: Samples, how: Calibration, report: C
             report(f"warning: not calibrated: {len(logit):,} validation rows, {FEWEST_ROWS} are needed")
             return model
         return Calibrated(model, Temperature(fit_class_scale(logit, validation.label.astype(np.int64)), 0.0))
-    scores, label, weight = logit[:, 0], validation.label, validation.weight
+    calibration = _fit_label(logit[:, 0], validation.label, validation.weight, how, report)
+    return model if calibration is None else Calibrated(model, calibration)
+
+
+def _fit_label(
+    scores: np.ndarray, label: np.ndarray, weight: np.ndarray | None, how: Calibration, report: Callable[[str], None]
+) -> Temperature | MonotoneLines | None:
+    """The calibration of the logits (rows,) of one label; None where there is nothing to calibrate by, which is said."""
     if weight is not None:
         counted = weight > 0  # the others are no evidence of anything
         scores, label, weight = scores[counted], label[counted], of_mean_one(weight[counted])
@@ -122,12 +152,11 @@ def calibrate(model: nn.Module, validation: Samples, how: Calibration, report: C
         report(
             f"warning: not calibrated: {clicks:,} of {len(label):,} validation rows are clicks, {FEWEST_CLICKS} of each label are needed"
         )
-        return model
+        return None
     calibration = (fit_temperature if how == "temperature" else fit_isotonic)(scores, label, weight)
     if calibration is None:
         report("warning: not calibrated: on the validation rows a higher logit is not clicked more")
-        return model
-    return Calibrated(model, calibration)
+    return calibration
 
 
 def fit_temperature(logit: np.ndarray, label: np.ndarray, weight: np.ndarray | None = None) -> Temperature | None:

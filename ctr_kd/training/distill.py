@@ -14,7 +14,7 @@ from ctr_kd.data.batching import Batch, make_batch, part_of
 from ctr_kd.data.samples import Samples
 from ctr_kd.models.bert import MaskedItemModel
 from ctr_kd.models.students import STUDENTS
-from ctr_kd.objectives.classification import base_logits, hard_cross_entropy, labelled_share
+from ctr_kd.objectives.classification import base_logits, cross_entropy_share
 from ctr_kd.objectives.distillation import class_shares, logits_loss
 from ctr_kd.objectives.hints import hints_loss
 from ctr_kd.objectives.schedule import LABELS_ALONE, emphasis
@@ -170,12 +170,12 @@ def train_student(
     if config.training.lazy_ids:
         model.token.step_by_rows()
     trained = nn.ModuleDict({"student": model})  # and what serves training alone
-    label, weight_of_row = torch.from_numpy(train.label), None if train.weight is None else torch.from_numpy(train.weight)
-    model.head.begin_at(base_logits(label, signature.outputs, weight_of_row))
+    label, weight_of_row = torch.from_numpy(train.labels), None if train.weight is None else torch.from_numpy(train.weight)
+    model.head.begin_at(base_logits(label, signature.outputs, weight_of_row, chain=signature.chain))
     if earlier is not None:
         earlier.put_into(model)
     base = class_shares(label, signature.outputs, weight_of_row)
-    rows_per_labelled = len(label) / max(int((label >= 0).sum()), 1)
+    rows_per_labelled = len(label) / max(int((train.label >= 0).sum()), 1)
     target = None if teacher is None else torch.from_numpy(teacher)
     hinted = target is not None and config.weights[1] > 0 and config.hints != HintsConfig()
     if target is not None:
@@ -206,7 +206,7 @@ def train_student(
             history = model.encode(inputs.segment_a, inputs.segment_a_length) if hinted else None
             logits = model(*inputs) if history is None else model.score(history, *inputs[2:])
             counts = None if weight_of_row is None else weight_of_row[chosen[part]].to(device)
-            value = weight.labels * hard_cross_entropy(logits, own, counts) * labelled_share(labels[part], labels)
+            value = weight.labels * cross_entropy_share(logits, own, labels, counts)
             if target is None or not weight.teacher:
                 return value
             taught = logits_loss(

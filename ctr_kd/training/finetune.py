@@ -17,7 +17,7 @@ from ctr_kd.models.bert import MaskedItemModel
 from ctr_kd.models.ensemble import Ensemble
 from ctr_kd.models.next_segment import NextSegment
 from ctr_kd.models.teachers import Member, build_member
-from ctr_kd.objectives.classification import base_logits, hard_cross_entropy, labelled_share
+from ctr_kd.objectives.classification import base_logits, cross_entropy_share, hard_cross_entropy
 from ctr_kd.retrieval.unlabelled_pairs import join_rows
 from ctr_kd.training.calibration import fit_class_scale
 from ctr_kd.training.checkpoint import load_weights, save_checkpoint
@@ -33,6 +33,8 @@ from ctr_kd.training.warm_start import EarlierModel
 def validation_figures(model: torch.nn.Module, samples: Samples) -> dict[str, float]:
     """AUC (or accuracy, of several classes) and log loss of the validation rows; the checkpoint with the lowest log loss is kept.
 
+    Of several labels the AUC is that of the click, and the loss the mean over all of them.
+
     Of classes it is the loss at the best temperature: a model of texts grows too sure of itself long before its accuracy ends to rise, and
     calibration mends the one and not the other.
 
@@ -47,10 +49,10 @@ def validation_figures(model: torch.nn.Module, samples: Samples) -> dict[str, fl
     dict
         ``auc`` or ``accuracy``, ``log_loss``, and ``score``, which is higher for a better checkpoint.
     """
-    logits = torch.from_numpy(predict(model, samples))
+    logits, labels = torch.from_numpy(predict(model, samples)), torch.from_numpy(samples.labels)
     weight = None if samples.weight is None else torch.from_numpy(samples.weight)
-    loss = hard_cross_entropy(logits, torch.from_numpy(samples.label), weight).item()
-    if logits.shape[1] == 1:
+    loss = cross_entropy_share(logits, labels, labels, weight).item()
+    if logits.shape[1] == 1 or samples.further is not None:
         return {"auc": float(auc_score(samples.label, logits[:, 0].numpy(), samples.weight)), "log_loss": loss, "score": -loss}
     label = samples.label.astype(np.int64)
     scaled = logits * fit_class_scale(logits.numpy(), label)
@@ -179,9 +181,10 @@ def finetune(
         for token in (model.token, model.pretrained.bert.token):
             token.step_by_rows()
     if negatives is not None:
+        # further labels stay unknown there: they are learned from the log alone, and so their rates do not shift
         train = join_rows(train, replace(negatives, label=np.zeros(len(negatives), np.float32)))
-    label, weight = torch.from_numpy(train.label), None if train.weight is None else torch.from_numpy(train.weight)
-    model.head.begin_at(base_logits(label, signature.outputs, weight))
+    label, weight = torch.from_numpy(train.labels), None if train.weight is None else torch.from_numpy(train.weight)
+    model.head.begin_at(base_logits(label, signature.outputs, weight, chain=signature.chain))
     if earlier is not None:  # what pretraining knows is of this night, unless nothing is taken from it
         earlier.put_into(model, keep=None if config.strategy == "from_scratch" else "pretrained.")
 
@@ -191,8 +194,7 @@ def finetune(
         def share_of(part: slice) -> torch.Tensor:
             device = device_of(model)
             counts = None if weight is None else weight[chosen[part]].to(device)
-            value = hard_cross_entropy(model(*to_device(part_of(batch, part), device)), labels[part].to(device), counts)
-            return value * labelled_share(labels[part], labels)
+            return cross_entropy_share(model(*to_device(part_of(batch, part), device)), labels[part].to(device), labels, counts)
 
         return share_of
 
@@ -209,7 +211,7 @@ def finetune(
     if negatives is not None and job.processes.leads:
         logit = predict(model.to(choose_device(config.training)), rows.train)[:, 0]
         with torch.no_grad():
-            model.cpu().head.layers[-1].get_parameter("bias").add_(rate_offset(logit, rows.train.label, rows.train.weight))
+            model.cpu().head.layers[-1].get_parameter("bias")[0].add_(rate_offset(logit, rows.train.label, rows.train.weight))
     return model, curve
 
 

@@ -15,7 +15,7 @@ from feature_store.config import FeatureStoreConfig
 from feature_store.engines import Engine, open_engine
 from feature_store.store.store import Store
 from feature_store.tables.column_names import check_names
-from feature_store.tables.contracts import LogContract, NotIngested, StoredTypes
+from feature_store.tables.contracts import LogContract, NotIngested, StoredTypes, label_column
 from feature_store.tables.multi_values import spread
 
 
@@ -80,6 +80,8 @@ class Log:
         The log says how much each row counts, in the column ``row_weight``.
     types : StoredTypes, optional
         Of a log of several types of events, which has their codes in the column ``type_code``.
+    labels : tuple of str
+        Further labels beside the click; the log has a column ``label_NAME`` of each.
     """
 
     has_impressions: bool
@@ -95,6 +97,7 @@ class Log:
     user_vectors: tuple[str, ...] = ()
     weighted: bool = False
     types: StoredTypes | None = None
+    labels: tuple[str, ...] = ()
 
     @property
     def context(self) -> dict[str, str]:
@@ -114,11 +117,18 @@ class Log:
     @property
     def others(self) -> tuple[str, ...]:
         """Those of them that no model reads."""
-        return (*(("click_probability",) if self.oracle else ()), *(("row_weight",) if self.weighted else ()))
+        of_click = (*(("click_probability",) if self.oracle else ()), *(("row_weight",) if self.weighted else ()))
+        return (*of_click, *self.label_columns)
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """Columns of the further labels."""
+        return tuple(map(label_column, self.labels))
 
     def as_asked(self) -> Log:
-        """The log as of moments at which nothing was shown: nobody knows the probability of a click there, nor what it would weigh."""
-        return replace(self, oracle=False, weighted=False)
+        """The log as of moments at which nothing was shown: nobody knows the probability of a click there, what it would weigh, or what
+        would follow."""
+        return replace(self, oracle=False, weighted=False, labels=())
 
     @property
     def typed(self) -> tuple[str, ...]:
@@ -189,10 +199,11 @@ def _load_log_table(engine: Engine, log: Log) -> None:
             of_pairs = "".join(
                 f", case when s.place is null or e.known_at < s.known_at then e.{name} else s.{name} end"
                 for name in log.columns
-                if name != "row_weight"
+                if name != "row_weight" and name not in log.label_columns
             )
             if log.weighted:  # it is a click, and counts as the click's row says
                 of_pairs += ", coalesce(e.row_weight, s.row_weight)"
+            of_pairs += "".join(f", greatest(e.{name}, s.{name})" for name in log.label_columns)  # true where either row says so
             of_pairs += "".join(f", coalesce(e.{name}, s.{name})" for name in log.typed)
             engine.view(events, "log/paired_events.sql", columns=columns, paired_columns=of_pairs)
     shown_at = ", e.shown_at" if events == "paired_events" else ""
@@ -236,6 +247,7 @@ def offered(contract: LogContract) -> Log:
         user_vectors=tuple(contract.user_vectors),
         weighted=contract.weighted,
         types=contract.types,
+        labels=tuple(contract.labels),
     )
 
 

@@ -16,6 +16,7 @@ from feature_store.features.listwise_context import LISTWISE, listwise_columns
 from feature_store.features.negative_sampling import Support
 from feature_store.features.time_split import SPLITS, Split
 from feature_store.features.timelines import Timelines
+from feature_store.tables.contracts import label_column
 
 ROW_GROUP = 122_880
 
@@ -52,6 +53,8 @@ class RowWriter:
         self.known_item, self.first_row, self.shown = known_item, first_row, shown
         self.rows, self.positives, self.requests = (dict.fromkeys(SPLITS, 0) for _ in range(3))
         self.weight_of_clicks, self.weight_of_others = (dict.fromkeys(SPLITS, 0.0) for _ in range(2))
+        # of each further label by split: rows that are known to be 0, and to be 1
+        self.further_labels = {label: {name: np.zeros(2, np.int64) for name in SPLITS} for label in log.labels}
         self.unseen = 0
         self.support = Support()
         self.written = 0
@@ -109,6 +112,7 @@ class RowWriter:
         weight = sources["row_weight"].to_numpy() if self.log.weighted else None
         if weight is not None:
             columns["row_weight"] = sources["row_weight"]
+        columns |= {name: sources[name].cast(pa.int8()) for name in self.log.label_columns}
         self._append(pa.table(columns))
         self.written += len(label)
         new = np.flatnonzero(np.diff(request, prepend=-1))
@@ -120,6 +124,9 @@ class RowWriter:
             if weight is not None:
                 self.weight_of_clicks[name] += float(weight[here & (label == 1)].sum())
                 self.weight_of_others[name] += float(weight[here & (label != 1)].sum())
+            for further in self.log.labels:
+                said = columns[label_column(further)].fill_null(-1).to_numpy()[here]
+                self.further_labels[further][name] += [int((said == value).sum()) for value in (0, 1)]
         self.unseen += int((~self.known_item[item[split == SPLITS.index("test")]]).sum())
         if timelines.pool_window:
             self.support.add(label == 1, statistics["pool_count"].to_numpy())

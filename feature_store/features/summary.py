@@ -111,6 +111,8 @@ class ClickSummary(JsonFile):
         Rows have a column ``row_weight``: how much each counts in losses, metrics and calibration.
     history_types : dict of str to int
         Codes of the types of events in histories, by name, where they are several: the click pool has them in ``type_code``.
+    labels : list of str
+        Further labels beside the click: rows have a column ``label_NAME`` of each, null where it is not known.
     """
 
     FILE: ClassVar[str] = "summary.json"
@@ -140,6 +142,7 @@ class ClickSummary(JsonFile):
     title_encoder: str | None = None
     weighted: bool = False
     history_types: dict[str, int] = Field(default_factory=dict)
+    labels: list[str] = Field(default_factory=list)
     made_with: Annotated[StatisticsConfig, PlainSerializer(lambda config: config.model_dump(mode="json"))] | None = None
 
     def assembly(self, config: AssemblyConfig) -> AssemblyConfig:

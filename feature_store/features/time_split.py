@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import floor
@@ -162,3 +163,24 @@ def check_weights(split: Split, of_clicks: dict[str, float], of_others: dict[str
             raise DataError(
                 f"{split.describe(name)}: all {what} weigh 0, which teaches nothing; correct the column of source.events.weight"
             )
+
+
+def check_further_labels(split: Split, labels: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Raise DataError, naming the label and the split, when a label is null in all rows of a split, or the same in all that are known.
+
+    Parameters
+    ----------
+    split : Split
+    labels : mapping of str to mapping of str to int64 array (2,)
+        By label and split: rows that are known to be 0, and to be 1.
+    """
+    for label, counts in labels.items():
+        for name in SPLITS:
+            zeros, ones = counts[name].tolist()
+            if not zeros or not ones:
+                rows = zeros + ones
+                found = f"is {1 if ones else 0} in all {rows:,} rows that say it" if rows else "is null in all rows"
+                raise DataError(
+                    f"{split.describe(name)}: label {label} {found}, which teaches nothing; widen the split, or correct or remove the "
+                    "column of source.events.labels"
+                )

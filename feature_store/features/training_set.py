@@ -29,7 +29,7 @@ from feature_store.features.requests import RowMaker, number_requests, request_r
 from feature_store.features.row_writer import RowWriter
 from feature_store.features.statistics import statistic_names
 from feature_store.features.summary import CandidateSummary, ClickSummary, HistoryLimits
-from feature_store.features.time_split import check_split, check_weights, check_windows, resolve_split, utc
+from feature_store.features.time_split import check_further_labels, check_split, check_weights, check_windows, resolve_split, utc
 from feature_store.features.vocabulary import fit_vocabularies
 from feature_store.store.store import Store
 from feature_store.tables.contracts import ContextNames, DataError
@@ -129,6 +129,7 @@ def assemble(
     check_split(split, writer.rows, writer.positives)
     if log.weighted:
         check_weights(split, writer.weight_of_clicks, writer.weight_of_others)
+    check_further_labels(split, writer.further_labels)
     sampled = not log.has_impressions
     if sampled:
         writer.support.check()
@@ -158,6 +159,7 @@ def assemble(
         **({} if (encoder := store.title_encoder()) is None else {"title_encoder": encoder}),
         **({"weighted": True} if log.weighted else {}),
         **({"history_types": log.history_codes()} if log.history_types else {}),
+        **({"labels": list(log.labels)} if log.labels else {}),
     )
     write_json(output / "vocabulary.json", vocabulary)
     summary.write(output)

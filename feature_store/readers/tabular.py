@@ -31,6 +31,7 @@ from feature_store.tables.contracts import (
     LogContract,
     RawBatch,
     StoredTypes,
+    label_column,
     log_contract,
     nearest,
 )
@@ -133,6 +134,7 @@ class TabularReader:
             user_vectors=[] if self._users is None else self._users.vector,
             weighted=bool(self._events.weights),
             types=None if self._events.type is None else _stored_types(self._events.type),
+            labels=self._events.labels,
         )
 
     def kinds(self) -> dict[Path, Kind]:
@@ -189,6 +191,7 @@ class TabularReader:
         columns = {"user_id": events.user, "item_id": events.item, "timestamp": events.time}
         columns |= {name: raw for name, raw in optional.items() if raw is not None} | events.weights
         columns |= {} if events.type is None else {"event_type": events.type.column or TYPE_OF_FILE}
+        columns |= {label_column(name): raw for name, raw in events.labels.items()}
         return columns | {name: name for name in [*self._context.categorical, *self._context.dense]}
 
 
@@ -208,7 +211,8 @@ class _Entity(NamedTuple):
         return cls([] if dated else [*block.categorical, *block.multi], block.multi, facts if dated or block.dense else None)
 
 
-_NEWER = ("dense", "time", "multi", "vector", "weight", "negative_sampling_rate", "type")  # keys, which say nothing where they are empty
+# keys that say nothing where they are empty
+_NEWER = ("dense", "time", "multi", "vector", "weight", "negative_sampling_rate", "type", "labels")
 
 
 def _settings(block: EventColumns | EntityColumns) -> dict[str, Any]:

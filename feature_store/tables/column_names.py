@@ -43,10 +43,13 @@ def check_names(contract: LogContract) -> None:
         "facts of users": (*contract.facts("users").categorical, *contract.facts("users").dense),
         "vectors of items": contract.item_vectors,
         "vectors of users": contract.user_vectors,
+        "labels": contract.labels,
     }
     reserved = RESERVED | ({"row_weight": "a column of the store"} if contract.weighted else {})
     if contract.types is not None:
         reserved |= {"type_code": "a column of the store", HISTORY_TYPES: "an input of models that read types of events"}
+    for label in contract.labels:
+        reserved |= {f"label_{label.lower()}": "a column of the store", f"score_{label.lower()}": "a column of the scores"}
     seen: dict[str, tuple[str, str]] = {}
     for group, names in groups.items():
         for name in names:

@@ -87,10 +87,9 @@ class RawBatch(NamedTuple):
         Events need ``user_id``, ``item_id``, ``timestamp``; optional are ``clicked`` (absent: every row is a click),
         ``request_id``, ``ingested_at`` (absent or null: the event time), ``time_known`` (bool, absent: true), the context
         columns, ``event_type`` (only with ``types``), ``click_probability`` (only with ``oracle``) and, only with ``weighted``,
-        ``row_weight`` or ``negative_sampling_rate`` or both. Items need ``item_id``, users ``user_id``; attributes and ``title`` are
-        optional.
-        Texts have ``text`` and, where the file has them, ``text_b`` and ``label``. Values may be of any Arrow type, text and
-        bytes included. Further columns are ignored.
+        ``row_weight`` or ``negative_sampling_rate`` or both, and ``label_NAME`` of each further label. Items need ``item_id``, users
+        ``user_id``; attributes and ``title`` are optional. Texts have ``text`` and, where the file has them, ``text_b`` and ``label``.
+        Values may be of any Arrow type, text and bytes included. Further columns are ignored.
     lines : np.ndarray, shape (rows,)
         1-based line (text) or row (Parquet, simulated) of each row of the table.
     rejected : list of Rejected
@@ -186,6 +185,8 @@ class LogContract(JsonModel):
     types : StoredTypes, optional
         Of a log of several types of events, whose rows have a column ``type_code``; ``clicked`` is null in those that are neither clicks
         nor were shown without one.
+    labels : list of str
+        Further labels beside ``clicked``, such as purchased: rows have a column ``label_NAME`` of each, 0, 1 or null.
     """
 
     has_impressions: bool
@@ -201,6 +202,7 @@ class LogContract(JsonModel):
     user_vectors: list[str] = Field(default_factory=list)
     weighted: bool = False
     types: StoredTypes | None = None
+    labels: list[str] = Field(default_factory=list)
 
     def vectors(self, kind: Kind) -> list[str]:
         """Those of a table."""
@@ -234,6 +236,7 @@ def log_contract(
     user_vectors: Sequence[str] = (),
     weighted: bool = False,
     types: StoredTypes | None = None,
+    labels: Iterable[str] = (),
     oracle: bool = False,
 ) -> LogContract:
     """The part of ``_contract.json`` that a reader knows; ingestion adds the types of the ids.
@@ -245,7 +248,7 @@ def log_contract(
     """
     rarer: dict[str, Any] = {"item_facts": item_facts, "user_facts": user_facts, "item_multi": list(item_multi) or None}
     rarer |= {"user_multi": list(user_multi) or None, "weighted": weighted or None, "types": types}
-    rarer |= {"item_vectors": list(item_vectors) or None, "user_vectors": list(user_vectors) or None}
+    rarer |= {"item_vectors": list(item_vectors) or None, "user_vectors": list(user_vectors) or None, "labels": list(labels) or None}
     return LogContract(
         **{name: found for name, found in rarer.items() if found is not None},  # a log without any says nothing of them
         has_impressions=has_impressions,
@@ -254,6 +257,11 @@ def log_contract(
         user_attributes=list(user_attributes),
         oracle=oracle,
     )
+
+
+def label_column(name: str) -> str:
+    """The column of a further label, in the store and in training rows."""
+    return f"label_{name}"
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -287,6 +295,7 @@ def schema(kind: Kind, contract: LogContract, ids: Mapping[str, pa.DataType]) ->
         fields += [(name, pa.float64()) for name in contract.context.dense]
         fields += [("click_probability", pa.float64())] if contract.oracle else []
         fields += [("row_weight", pa.float64())] if contract.weighted else []
+        fields += [(label_column(name), pa.int8()) for name in contract.labels]
         fields += [("type_code", pa.int8())] if contract.types is not None else []
     else:
         key, attributes = ("item_id", contract.item_attributes) if kind == "items" else ("user_id", contract.user_attributes)
@@ -383,6 +392,7 @@ class ContractCheck:
         table["time_known"] = known
         dense = self._contract.context.dense + (["click_probability"] if self._contract.oracle else [])
         table |= {"row_weight": columns.weights(clicked, others)} if self._contract.weighted else {}
+        table |= {name: columns.further_label(name) for name in map(label_column, self._contract.labels)}
         return table | self._categories(columns, self._contract.context.categorical) | {name: columns.numbers(name) for name in dense}
 
     def _entities(self, columns: _Columns, batch: RawBatch) -> dict[str, pa.Array]:
@@ -507,6 +517,14 @@ class _Columns:
         self.reject(mask_of(text.is_null()), "event_type is null")
         self.reject(mask_of(found.is_null()), "event_type is none of those that are named")
         return found.cast(pa.int8())
+
+    def further_label(self, name: str) -> pa.Array:
+        """0, 1, or null where it is not known, int8."""
+        values, bad = self.cast(name, to_clicked)
+        text, broken = to_text(self.raw(name))  # in which an empty text and a number that is none are null
+        unknown = mask_of(text.is_null()) & ~broken
+        self.reject(bad & ~unknown, f"{name} is not 0, 1 or null")
+        return pa.array(values, mask=unknown)
 
     def weights(self, clicked: np.ndarray, unlabelled: np.ndarray) -> pa.Array:
         """How much each row counts: its weight, and without a click so many times as often as the log kept such rows.

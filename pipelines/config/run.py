@@ -11,7 +11,16 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from ctr_kd.config import TEXT_TEACHERS, DistillConfig, FinetuneConfig, NextItemConfig, PretrainConfig, ProveConfig, SweepConfig
+from ctr_kd.config import (
+    TEXT_TEACHERS,
+    DistillConfig,
+    FinetuneConfig,
+    LabelsConfig,
+    NextItemConfig,
+    PretrainConfig,
+    ProveConfig,
+    SweepConfig,
+)
 from feature_store.config import (
     AssemblyConfig,
     CandidateConfig,
@@ -59,6 +68,7 @@ class RunConfig(Config):
         None, description="item vectors that are learned in the order of time, as facts as of a time; absent: none"
     )
     feature_store: FeatureStoreConfig = Field(FeatureStoreConfig(), description="the engine that assembles rows")
+    labels: LabelsConfig = Field(LabelsConfig(), description="labels beside the click, such as a purchase: how they are modelled")
     pretrain: PretrainConfig = Field(PretrainConfig(), description="masked item prediction over click sequences")
     next_item: NextItemConfig = Field(NextItemConfig(), description="ranking of the next item by the pretrained encoder")
     finetune: FinetuneConfig = Field(FinetuneConfig(), description="the teacher: each pretrained encoder with a click head")
@@ -134,6 +144,7 @@ class RunConfig(Config):
         if self.statistics.listwise_context and (by_row or self.source.negative_sampling_rate is not None):
             thinned = f"source.{'events.' if by_row else ''}negative_sampling_rate says that some are not in the log"
             yield f"statistics.listwise_context compares all candidates of a request, and {thinned}: remove one of them"
+        yield from self._misfits_of_labels()
         if self.split is None:
             yield "split is missing; it is required (training, validation and test window), for all readers but text"
         elif self.training.start == "warm" and (self.split.leave_one_out or self.split.fractions):
@@ -150,6 +161,18 @@ class RunConfig(Config):
         if self.distill.transfer.augmentation.amount:
             yield "distill.transfer.augmentation makes texts, and there are none; transfer.amount is the transfer set of clicks"
 
+    def _misfits_of_labels(self) -> Iterator[str]:
+        """Keys that do not go with labels beside the click, or not without."""
+        events = self.source.events
+        if events is None or not events.labels:
+            if self.labels.chain:
+                yield "labels.chain is about labels beside the click, and source.events.labels names none: remove it"
+            return
+        if self.distill.weighting == "learned":
+            yield "distill.weighting: learned weighs teachers of one label, and there are source.events.labels: let it be fixed"
+        if self.labels.chain and self.finetune.hard_negatives.amount:
+            yield "labels.chain learns from what was shown, and finetune.hard_negatives were not: remove one of them"
+
     def _misfits_of_texts(self) -> Iterator[str]:
         """Keys that have no meaning for texts, or not for those that there are."""
         checkpoint, pair, distill = self.pretrain.checkpoint, self.source.text_b is not None, self.distill
@@ -163,6 +186,8 @@ class RunConfig(Config):
             yield "register.boosted_trees_gain_min is of clicks; texts have no boosted trees: remove it"
         if self.training.start == "warm":
             yield "training.start: warm continues with what is new, and texts have no times: remove it"
+        if self.labels.chain:
+            yield "labels.chain is about labels beside a click, and texts have none: remove it"
         if self.embeddings is not None:
             yield "embeddings are of items that users click, and texts have none: remove it"
         if self.statistics.auto:
@@ -240,6 +265,8 @@ class RunConfig(Config):
     def section(self, keys: Sequence[str]) -> dict[str, Any]:
         """Values under dotted keys, as plain JSON types: what a fingerprint is made of.
 
+        A run of one label says nothing of ``labels``.
+
         Raises
         ------
         KeyError
@@ -248,6 +275,8 @@ class RunConfig(Config):
         values = self.model_dump(mode="json", by_alias=True)
         section = {}
         for key in keys:
+            if key == "labels" and self.labels == LabelsConfig():
+                continue
             value: Any = values
             for part in key.split("."):
                 value = value[part]

@@ -110,7 +110,9 @@ class LoadedModel:
         pyarrow Table, ScoringCounts
             The rows in their order with what the model says of each and its version, and what was counted of them.
         """
-        scores, counts = self.score(rows if features is None else completed(rows, features))
+        complete = rows if features is None else completed(rows, features)
+        scores = self.answers.scores(complete)
+        counts = self.answers.count(complete, scores, self.edges)
         for name, column in {**self.answers.columns(scores), VERSION: pa.repeat(version, rows.num_rows)}.items():
             if name in rows.column_names:  # rows that were scored before are scored anew
                 rows = rows.set_column(rows.column_names.index(name), name, column)

@@ -153,6 +153,8 @@ def limits(metrics: Metrics, negative_sampling_rate: float | None) -> list[str]:
         )
     if data.weighted:
         found.append("Rows count by the weights of the log, or by the rates at which it was thinned, in training and in all figures.")
+    if metrics.labels:
+        found.append(f"The gate judges clicks. Of {', '.join(metrics.labels)} the figures are in the report, and no check asks for them.")
     lead = metrics.comparisons.get(f"{metrics.shipped}-boosted_trees", {}).get("auc", {})
     if lead.get("low") is not None and lead["low"] <= 0:
         found.append(

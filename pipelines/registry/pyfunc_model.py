@@ -86,7 +86,7 @@ class PyfuncStudent:
         Returns
         -------
         DataFrame
-            What the scorer answers; of requests ``score`` is a list per row.
+            What the scorer answers; of requests each of its columns, ``score`` and those of further labels, has a list per row.
 
         Raises
         ------
@@ -119,9 +119,12 @@ class PyfuncStudent:
         count = [len(candidates) for candidates in columns["item_id"]]
         listed = [name for name in columns if name not in _HISTORY and any(map(self._lists_candidates(name), columns[name]))]
         candidates = self.scorer.to_table({name: self._joined(name, columns.pop(name), count) for name in listed})
-        scores, ends = self._score(self.scorer.to_table(columns), candidates, count).tolist(), np.cumsum(count)
-        lists = [scores[end - some : end] for end, some in zip(ends, count, strict=True)]
-        return pd.DataFrame({"score": pd.Series(lists, index=frame.index, dtype=object)})
+        answer, ends = {}, np.cumsum(count)
+        for name, found in self._score(self.scorer.to_table(columns), candidates, count).items():
+            scores = found.tolist()
+            lists = [scores[end - some : end] for end, some in zip(ends, count, strict=True)]
+            answer[name] = pd.Series(lists, index=frame.index, dtype=object)
+        return pd.DataFrame(answer)
 
     def _lists_candidates(self, name: str) -> Callable[[Any], bool]:
         """What tells a value for each candidate from one of the request; a vector is a list by itself."""
@@ -129,7 +132,13 @@ class PyfuncStudent:
             return lambda value: _is_list(value) and any(map(_is_list, value))
         return _is_list
 
-    def _score(self, requests: pa.Table, candidates: pa.Table, count: list[int]) -> np.ndarray:
+    def _score(self, requests: pa.Table, candidates: pa.Table, count: list[int]) -> dict[str, np.ndarray]:
+        """Columns of the answer, each (candidates,)."""
+        if getattr(self.scorer, "labels", None):  # a release before knew none
+            return self.scorer.answer(self.scorer.score_labels_of_requests(requests, candidates, np.array(count)))
+        return {"score": self._score_clicks(requests, candidates, count)}
+
+    def _score_clicks(self, requests: pa.Table, candidates: pa.Table, count: list[int]) -> np.ndarray:
         if hasattr(self.scorer, "score_requests"):
             return self.scorer.score_requests(requests, candidates, np.array(count))
         # The scorer of a release before takes rows alone: what is repeated for each candidate is cut to what the model reads first.

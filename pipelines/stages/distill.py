@@ -30,7 +30,8 @@ def distill_student(context: StageContext) -> None:
     combined, teachers = teacher_logits(context, samples)
     taught, target = taught_rows(samples, combined)
     encoder = teacher_encoder(context, assembly) if config.distill.needs_encoder else None
-    write_predictions(context.output / "predictions_teacher_test.parquet", samples["test"].row_id, combined["test"], context.fingerprint)
+    together = context.output / "predictions_teacher_test.parquet"
+    write_predictions(together, samples["test"].row_id, combined["test"], context.fingerprint, assembly.labels)
     rows = {"student": (taught, target), "student_alone": (samples["train"], None)}
     trained: dict[str, TrainedStudent] = {}
     kept: dict[str, StudentFacts] = {}
@@ -48,6 +49,6 @@ STAGE = Stage(
     "distill",
     distill_student,
     upstream=("ingest", "pretrain", "finetune"),
-    keys=("seed", "history.max_length", "vocabulary.min_count", "pretrain", "finetune", *STUDENT_KEYS),
+    keys=("seed", "history.max_length", "vocabulary.min_count", "labels", "pretrain", "finetune", *STUDENT_KEYS),
     outside=lambda run: teaching_library(run) | from_parent("distill")(run),
 )

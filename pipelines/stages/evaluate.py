@@ -23,6 +23,7 @@ from pipelines.training.baselines import Costs, Scores, baseline_scores
 from pipelines.training.costs import costs_of, costs_together, student_rows_per_second, teacher_costs
 from pipelines.training.facts import DistillationFacts, FinetuningFacts, PretrainingFacts
 from pipelines.training.freshness import figures_by_refresh
+from pipelines.training.further_labels import further_label_figures
 from pipelines.training.proofs import other_seeds, proof_of, publish_with_proof
 from pipelines.training.shipping import advise, choose_student, transfer_ratio
 from pipelines.training.students import EXPORTS
@@ -67,6 +68,7 @@ def measure_models(context: StageContext) -> None:
     curve = PretrainingFacts.read(context.inputs["pretrain"]).curve
     steps = None if curve is None else curve.steps
     clicks = len(validation.label) if validation.classes else int(validation.label.sum())
+    of_labels = further_label_figures(context, test, [name for name in scores if name not in baselines])
     run = RunFacts.of(context)
     metrics = Metrics(
         run=run,
@@ -81,6 +83,7 @@ def measure_models(context: StageContext) -> None:
         advice=None if run.parent else advise(context.config, shipping, measured, pretraining_steps=steps, validation_clicks=clicks),
         importance=input_importance(context, test, shipping.shipped),
         freshness=figures_by_refresh(context, test, shipping.shipped) if isinstance(test, ClickRows) else None,
+        **({"labels": of_labels} if of_labels else {}),
     )
     metrics = metrics.model_copy(update={"verdict": verdict(metrics.to_json()).sentence})
     curves = partial(click_curves, rows.label, negative_sampling_rate=rate, row_weight=rows.row_weight)
@@ -170,7 +173,7 @@ def input_importance(context: StageContext, test: Rows, shipped: str) -> dict[st
     graph = ExportedGraph(context.inputs["distill"] / EXPORTS[shipped] / "student.onnx", assembly.signature().vectors)
     context.report(f"permuting {len(groups)} groups of inputs over {len(chosen):,} validation rows")
     found = permutation_importance(
-        lambda samples: of_full_stream(probabilities(graph.logits(samples)), test.negative_sampling_rate),
+        lambda samples: of_full_stream(probabilities(graph.logits(samples)[:, :1]), test.negative_sampling_rate),  # of clicks
         assembly.samples_of(rows.take(pa.array(chosen))),
         groups,
         replicates=settings.bootstrap,

@@ -62,7 +62,8 @@ def finetune_teacher(context: StageContext) -> None:
     model.to(choose_device(config.finetune.training))  # the logits of all rows are as much work as an epoch
     for split in SPLITS:
         logits = predict(model, samples[split]).astype(precision_of(split))
-        write_predictions(context.output / f"predictions_{split}.parquet", samples[split].row_id, logits, context.fingerprint)
+        stored = context.output / f"predictions_{split}.parquet"
+        write_predictions(stored, samples[split].row_id, logits, context.fingerprint, assembly.labels)
     model.cpu()
     figure = curves[0].kept_figure[0]
     value = validation_figures(model, samples["validation"])[figure]  # of one member that of its kept checkpoint
@@ -121,7 +122,7 @@ STAGE = Stage(
     "finetune",
     finetune_teacher,
     upstream=("ingest", "pretrain"),
-    keys=("seed", "history.max_length", "pretrain", "finetune"),
+    keys=("seed", "history.max_length", "labels", "pretrain", "finetune"),
     outside=from_parent("finetune"),
     shared=True,
 )

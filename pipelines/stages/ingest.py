@@ -79,8 +79,9 @@ def ingest_new_rows(run: RunContext) -> None:
     views, checkpoint = (run.config.tokens.teacher, run.config.tokens.student), run.config.pretrain.checkpoint
     resources = {name for view in views for name in (view.vocabulary, view.vectors) if name}
     named = sorted(resources | ({checkpoint} if checkpoint else set()))
-    # without defaults, so that a key of a later release does not make of it another log; a number for a thinned log changes no row
-    read = source.model_dump(mode="json", exclude_defaults=True, exclude={"negative_sampling_rate"})
+    # Without defaults, so that a key of a later release does not make of it another log. No row depends on the rate, and what `labels`
+    # says is in `events`.
+    read = source.model_dump(mode="json", exclude_defaults=True, exclude={"negative_sampling_rate", "labels"})
     settings = digest_of([read, named] if named else read)
     needs_files = source.needs_folder
     # by its log where an earlier release wrote the digest of the settings in another way

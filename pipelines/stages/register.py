@@ -209,7 +209,12 @@ def gate_answers(
     distill = context.inputs["distill"]
     trained = stored_probabilities(distill / f"predictions_{metrics.shipped}_test.parquet", test.negative_sampling_rate)
     newest = slice(max(0, rows.num_rows - bounds.parity_rows), rows.num_rows)
-    parity = float(np.abs(load_scorer(model).score(test.raw(rows.slice(newest.start))) - trained[newest]).max())
+    scorer, asked = load_scorer(model), test.raw(rows.slice(newest.start))
+    parity = float(np.abs(scorer.score(asked) - trained[newest]).max())
+    if metrics.labels:
+        file = distill / f"predictions_{metrics.shipped}_test.parquet"
+        further = np.stack([stored_probabilities(file, label=label)[newest] for label in metrics.labels], axis=1)
+        parity = max(parity, float(np.abs(scorer.score_labels(asked)[:, 1:] - further).max()))
     context.report(f"exported and trained student differ by at most {parity:.2e} on {newest.stop - newest.start:,} test rows")
     checks = export_checks(
         parity, smoke_test(model, example, test.poorest(example), trained), foreign_parameters(distill, metrics.shipped), bounds

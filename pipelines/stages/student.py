@@ -43,5 +43,5 @@ STAGE = Stage(
     "student",
     make_student,
     upstream=("ingest", "finetune", "teacher"),
-    keys=("seed", "history.max_length", "pretrain", "finetune", *STUDENT_KEYS),
+    keys=("seed", "history.max_length", "labels", "pretrain", "finetune", *STUDENT_KEYS),
 )

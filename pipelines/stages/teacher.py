@@ -18,7 +18,8 @@ def combine_teachers(context: StageContext) -> None:
     samples = {split: assembly.samples(split) for split in SPLITS}
     combined, facts = teacher_logits(context, samples)
     for split in SPLITS:
-        write_predictions(context.output / f"predictions_{split}.parquet", samples[split].row_id, combined[split], context.fingerprint)
+        file = context.output / f"predictions_{split}.parquet"
+        write_predictions(file, samples[split].row_id, combined[split], context.fingerprint, assembly.labels)
     facts.write(context.output)
 
 
@@ -27,7 +28,7 @@ STAGE = Stage(
     combine_teachers,
     upstream=("ingest", "pretrain", "finetune"),
     keys=(
-        *("seed", "history.max_length", "vocabulary.min_count", "pretrain", "finetune"),
+        *("seed", "history.max_length", "vocabulary.min_count", "labels", "pretrain", "finetune"),
         *("distill.teachers", "distill.weighting", "distill.held_out"),
     ),
     outside=teaching_library,

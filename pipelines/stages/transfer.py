@@ -19,7 +19,8 @@ def label_transfer_set(context: StageContext) -> None:
     assembly = task_of(context.config).assembly(context.inputs["ingest"], "student")
     rows, facts = transfer_rows(context, assembly)
     combined, _ = teacher_logits(context, {"transfer": rows})
-    write_predictions(context.output / "predictions_transfer.parquet", rows.row_id, combined["transfer"], context.fingerprint)
+    file = context.output / "predictions_transfer.parquet"
+    write_predictions(file, rows.row_id, combined["transfer"], context.fingerprint, assembly.labels)
     write_transfer_facts(context.output, facts)
 
 
@@ -27,6 +28,6 @@ STAGE = Stage(
     "transfer",
     label_transfer_set,
     upstream=("ingest", "finetune", "teacher"),
-    keys=("seed", "history.max_length", "distill.teachers", "distill.weighting", "distill.transfer"),
+    keys=("seed", "history.max_length", "labels", "distill.teachers", "distill.weighting", "distill.transfer"),
     outside=teaching_library,
 )

@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ctr_kd.export.scoring_statistics import ScoringCounts, count_rows, count_texts
-from ctr_kd.export.signature import ClickSignature
+from ctr_kd.export.signature import ClickSignature, score_column
 from feature_store.special_tokens import UNKNOWN
 from feature_store.tables.casting import as_array, to_categories, to_clicked
 from feature_store.tables.column_names import HISTORY_TYPES
@@ -50,8 +50,11 @@ class Answers(Protocol):
     def check_columns(self, names: Sequence[str], file: Path) -> None:
         """Raise DataError unless a file has the columns that a row needs."""
 
+    def scores(self, rows: pa.Table) -> NDArray[np.float64]:
+        """Probabilities of complete rows: (rows,) of clicks, with further labels (rows, labels), of texts (rows, classes)."""
+
     def columns(self, scores: NDArray[np.float64]) -> dict[str, pa.Array]:
-        """Scores, (rows,) or (rows, classes), as the columns of an answer."""
+        """What :meth:`scores` gave as the columns of an answer."""
 
     def count(self, rows: pa.Table, scores: NDArray[np.float64], edges: NDArray[np.float64]) -> ScoringCounts:
         """What a scoring report counts of rows and their scores; ``edges`` are those of the bins of the scores."""
@@ -99,11 +102,19 @@ class ClickAnswers:
         if "history" not in names and "user_id" not in names:
             raise DataError(f"{file}: column history is missing, and so is user_id by which it could be joined; a row needs one of them")
 
+    def scores(self, rows: pa.Table) -> NDArray[np.float64]:
+        labels = self._signature.labels
+        found: NDArray[np.float64] = self._scorer.score_labels(rows) if labels else self._scorer.score(rows)
+        return found
+
     def columns(self, scores: NDArray[np.float64]) -> dict[str, pa.Array]:
-        return {"score": pa.array(scores, pa.float64())}
+        names = ["score", *map(score_column, self._signature.labels)]
+        return {name: pa.array(column, pa.float64()) for name, column in zip(names, scores.reshape(len(scores), len(names)).T, strict=True)}
 
     def count(self, rows: pa.Table, scores: NDArray[np.float64], edges: NDArray[np.float64]) -> ScoringCounts:
-        return count_rows(rows, scores, edges, signature=self._signature, lookups=self._scorer.lookups)
+        return count_rows(
+            rows, scores[:, 0] if scores.ndim == 2 else scores, edges, signature=self._signature, lookups=self._scorer.lookups
+        )
 
     def unseen(self, rows: pa.Table) -> NDArray[np.int64]:
         item = next(iter(self._signature.tokens))
@@ -144,6 +155,10 @@ class TextAnswers:
 
     def check_columns(self, names: Sequence[str], file: Path) -> None:
         return  # the scorer names the one column that it needs
+
+    def scores(self, rows: pa.Table) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = self._scorer.score(rows)
+        return found
 
     def columns(self, scores: NDArray[np.float64]) -> dict[str, pa.Array]:
         best = scores.argmax(axis=1)

@@ -80,7 +80,7 @@ class Clicks:
     def assembly(self, artifact: Path, view: str) -> Assembly:
         """Clicks are the same for teacher and student."""
 
-        return Assembly(artifact, self._config.history.max_length)
+        return Assembly(artifact, self._config.history.max_length, self._config.labels.chain)
 
     def rows(self, artifact: Path) -> ClickRows:
         """Raw ids and times instead of codes and offsets."""

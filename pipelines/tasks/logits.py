@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +18,11 @@ SPLITS = ("train", "validation", "test")
 TAUGHT = ("train", "transfer")  # what a student learns from
 
 
-def write_predictions(path: Path, row_id: np.ndarray, logits: np.ndarray, model: str) -> None:
-    """Store logits (rows, outputs) by row id, with the fingerprint of the model that gave them."""
+def write_predictions(path: Path, row_id: np.ndarray, logits: np.ndarray, model: str, labels: Sequence[str] = ()) -> None:
+    """Store logits (rows, outputs) by row id, with the fingerprint of the model that gave them, and the names of further labels, if any."""
     columns = {"row_id": pa.array(row_id), **{f"logit_{i}": pa.array(logits[:, i]) for i in range(logits.shape[1])}}
-    pq.write_table(pa.table(columns).replace_schema_metadata({"model": model}), path)
+    said = {"model": model} | ({"labels": json.dumps(list(labels))} if labels else {})
+    pq.write_table(pa.table(columns).replace_schema_metadata(said), path)
 
 
 def precision_of(split: str) -> type[np.floating]:
@@ -51,12 +54,17 @@ def read_predictions(path: Path, model: str) -> tuple[np.ndarray, np.ndarray]:
     return table["row_id"].to_numpy(), np.stack([table[name].to_numpy() for name in names], axis=1)
 
 
-def stored_probabilities(file: Path, negative_sampling_rate: float | None = None) -> np.ndarray:
+def stored_probabilities(file: Path, negative_sampling_rate: float | None = None, label: str | None = None) -> np.ndarray:
     """Probabilities that a stage stored in its artifact as logits, in the order of the row ids: of clicks (rows,), or (rows, classes).
 
     Models learn from the rows that a log kept; with the rate at which it kept those without a click, probabilities are of the full stream.
+    Of several labels those of one: of the click, or of a further ``label``.
     """
     row_id, logit = read_predictions(file, file.parent.name)
+    labels = json.loads((pq.read_schema(file).metadata or {}).get(b"labels", b"[]"))
+    if labels:
+        place = 0 if label is None else 1 + labels.index(label)
+        logit = logit[:, place : place + 1]
     return of_full_stream(probabilities(logit[np.argsort(row_id)]), negative_sampling_rate)
 
 

@@ -8,8 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pyarrow.compute as pc
 
 from ctr_kd.config import TEXT_TEACHERS
+from feature_store.tables.contracts import label_column
 from pipelines.tasks.click_rows import ClickRows
 from pipelines.tasks.logits import SPLITS
 from pipelines.tasks.texts import TextRows
@@ -36,14 +38,20 @@ class Judgement(NamedTuple):
 
 
 def tree_logits(rows: ClickRows, seed: int, report: Callable[[str], None], more: Mapping[str, pa.Table] | None = None) -> Judgement:
-    """Row ids and logits by split of boosted trees; of ``more`` rows too, under their names."""
+    """Row ids and logits by split of boosted trees; of ``more`` rows too, under their names.
+
+    Each label has trees of its own; those of the click are timed and counted.
+    """
     tables = {split: rows.read(split) for split in SPLITS}
-    fitted = fit_boosted_trees(rows, tables["train"], tables["validation"], seed, report)
-    stored = {
-        split: (table["row_id"].to_numpy(), fitted.logits(rows.described(table))) for split, table in (tables | dict(more or {})).items()
-    }
-    speed = rate_of(lambda part: fitted.predict(rows.described(part)), tables["train"])
-    return Judgement(stored, speed, fitted.trees.count, fitted.library)
+    labels = (None, *rows.summary.labels)
+    fitted = [fit_boosted_trees(rows, tables["train"], tables["validation"], seed, report, label) for label in labels]
+    stored = {}
+    for split, table in (tables | dict(more or {})).items():
+        described = rows.described(table)
+        stored[split] = table["row_id"].to_numpy(), np.concatenate([one.logits(described) for one in fitted], axis=1)
+    first = fitted[0]
+    speed = rate_of(lambda part: first.predict(rows.described(part)), tables["train"])
+    return Judgement(stored, speed, first.trees.count, first.library)
 
 
 def linear_logits(
@@ -80,7 +88,9 @@ def fit_linear(rows: TextRows, seed: int, report: Callable[[str], None], kind: s
     return model
 
 
-def fit_boosted_trees(rows: ClickRows, train: pa.Table, validation: pa.Table, seed: int, report: Callable[[str], None]) -> BoostedTrees:
+def fit_boosted_trees(
+    rows: ClickRows, train: pa.Table, validation: pa.Table, seed: int, report: Callable[[str], None], label: str | None = None
+) -> BoostedTrees:
     """The trees that are a teacher in ``distill`` and a baseline in ``evaluate``: on all that is known of a row but its ids.
 
     Parameters
@@ -92,20 +102,25 @@ def fit_boosted_trees(rows: ClickRows, train: pa.Table, validation: pa.Table, se
     seed : int
     report : callable
         Takes one line of progress.
+    label : str, optional
+        A further label, learned from the rows that say it; by default the click.
     """
     from ctr_kd.baselines.boosted_trees import BoostedTrees
 
+    column = "label" if label is None else label_column(label)
+    if label is not None:
+        train, validation = (table.filter(pc.is_valid(table[column])) for table in (train, validation))
     return BoostedTrees.fit(
         rows.described(train),
-        train["label"].to_numpy(),
+        train[column].to_numpy(),
         rows.described(validation),
-        validation["label"].to_numpy(),
+        validation[column].to_numpy(),
         numeric=rows.numeric,
         categorical=rows.categorical,
         weight=rows.weight(train),
         validation_weight=rows.weight(validation),
         seed=seed,
-        report=report,
+        report=report if label is None else lambda text: report(f"{label}: {text}"),
     )
 
 

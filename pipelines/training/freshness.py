@@ -41,7 +41,7 @@ def figures_by_refresh(context: StageContext, test: ClickRows, shipped: str) -> 
     for refresh in [*(timedelta(microseconds=times * vectors.refresh) for times in (1, *LONGER)), None]:
         as_of = np.minimum(asked.moment, ends) if refresh is None else asked.moment // in_microseconds(refresh) * in_microseconds(refresh)
         stale = with_vectors(rows, vectors.of(asked._replace(as_of=as_of)))
-        score = probabilities(graph.logits(assembly.samples_of(stale)))
+        score = probabilities(graph.logits(assembly.samples_of(stale))[:, :1])
         scores["never" if refresh is None else duration_text(refresh)] = of_full_stream(score, test.negative_sampling_rate)
     context.report(f"item vectors refreshed every {', '.join(scores)}")
     settings = context.config.evaluate

@@ -228,6 +228,8 @@ def _differences(config: RunConfig, manifests: Mapping[str, Manifest]) -> Iterat
     for key in _COLUMNS:
         if before.get(key) != now[key]:
             yield f"has other inputs ({key} was changed)"
+    if (before.get("labels") or {}).get("chain", False) != config.labels.chain:
+        yield "has labels that are modelled otherwise (labels.chain was changed)"
     if before["distill.student"] != now["distill.student"]:
         yield "has another student (distill.student was changed)"
     for key in _SHAPE:

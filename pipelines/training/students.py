@@ -114,7 +114,7 @@ def keep_student(context: StageContext, student: TrainedStudent, assembly: AnyAs
         scored["uncalibrated_test"] = (model, "test")
     for ending, (scorer, split) in scored.items():
         file = context.output / f"predictions_{name}_{ending}.parquet"
-        write_predictions(file, samples[split].row_id, predict(scorer, samples[split]), context.fingerprint)
+        write_predictions(file, samples[split].row_id, predict(scorer, samples[split]), context.fingerprint, assembly.labels)
     export = context.output / EXPORTS[name]
     export_student(calibrated, assembly.signature(), assembly, export)
     record_curve(context, name, student.curve)

@@ -29,6 +29,7 @@ def teacher_logits(context: StageContext, samples: Mapping[str, Samples]) -> tup
     from ctr_kd.training.distill import align_logits, combine_logits
 
     settings, task = context.config.distill, task_of(context.config)
+    labels = task.assembly(context.inputs["ingest"], "student").labels
     teachers: dict[str, dict[str, np.ndarray]] = {}
     costs: dict[str, TeacherFacts] = {}
     weighting = None
@@ -51,7 +52,8 @@ def teacher_logits(context: StageContext, samples: Mapping[str, Samples]) -> tup
         teachers[name] = {split: align_logits(*stored[split], samples[split]) for split in samples}
         for split in (name for name in ("test", "transfer") if name in samples):
             row_id, logits = samples[split].row_id, teachers[name][split].astype(precision_of(split))
-            write_predictions(context.output / f"predictions_teacher_{name}_{split}.parquet", row_id, logits, context.fingerprint)
+            file = context.output / f"predictions_teacher_{name}_{split}.parquet"
+            write_predictions(file, row_id, logits, context.fingerprint, labels)
     if settings.weighting == "learned" and "validation" in samples:
         weighting = learn_weights(context, samples, teachers)
     weights = weights_of(context, samples)

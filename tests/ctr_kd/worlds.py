@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ctr_kd.data.samples import Assembly
+from feature_store.features.summary import ClickSummary
 from tests.summaries import click_summary
 
 STATISTICS = ["item_age", "item_clicks_1h", "user_gap"]
@@ -97,3 +99,13 @@ def raw_frame(directory: Path, split: str) -> pa.Table:
             **{name: rows[name] for name in STATISTICS},
         }
     )
+
+
+def with_label(directory: Path, target: Path, label: np.ndarray | None = None) -> Path:
+    """A copy of an assembly whose rows have a further label ``bought`` (rows,), below zero where unknown; by default that of the click."""
+    shutil.copytree(directory, target)
+    rows = pq.read_table(directory / "rows.parquet")
+    bought = (rows["label"].to_numpy() if label is None else label).astype(np.int8)
+    pq.write_table(rows.append_column("label_bought", pa.array(bought, mask=bought < 0)), target / "rows.parquet")
+    ClickSummary.read(target).model_copy(update={"labels": ["bought"]}).write(target)
+    return target

@@ -41,6 +41,7 @@ class Event:
     time_known: bool = True
     device: str | None = None
     weight: float = 1.0
+    bought: int | None = None
 
     @property
     def time(self) -> int:
@@ -100,8 +101,9 @@ def write_store(
     item_facts: EntityFacts | None = None,
     user_facts: EntityFacts | None = None,
     weighted: bool = False,
+    labelled: bool = False,
 ) -> Store:
-    """Event partitions as an ingestion leaves them, with the categorical context ``device`` and, where asked, weights."""
+    """Event partitions as an ingestion leaves them, with the categorical context ``device`` and, where asked, weights and a label."""
     ids_type = pa.int64() if ids is int else pa.string()
     stamp = pa.timestamp("us", "UTC")
     days: dict[str, list[Event]] = {}
@@ -121,6 +123,7 @@ def write_store(
             "device": pa.array([e.device for e in rows], pa.string()),
             **{name: pa.array([float(e.minute) for e in rows], pa.float64()) for name in dense},
             **({"row_weight": pa.array([e.weight for e in rows], pa.float64())} if weighted else {}),
+            **({"label_bought": pa.array([e.bought for e in rows], pa.int8())} if labelled else {}),
         }
         pq.write_table(pa.table(columns), folder / "events.parquet")
         oldest, newest, known = (
@@ -148,6 +151,7 @@ def write_store(
     contract = StoredLogContract(
         **facts,
         **({"weighted": True} if weighted else {}),
+        **({"labels": ["bought"]} if labelled else {}),
         user_id=str(ids_type),
         item_id=str(ids_type),
         request_id="int64",

@@ -77,3 +77,28 @@ def test_a_rate_is_a_number_or_a_column_and_never_of_clicks_alone():
         ValidationError, match=r"events\.negative_sampling_rate is of a log that holds rows without a click; this one holds"
     ):
         SourceConfig(reader="tabular", events={**thinned, "clicked": None})
+
+
+def test_further_labels_are_named_in_three_ways_that_say_the_same():
+    clicked = {**EVENTS, "clicked": "c"}
+    of_list, of_names = ({"reader": "tabular", "events": {**clicked, "labels": said}} for said in (["bought"], {"bought": "bought"}))
+    at_once = {"reader": "tabular", "events": EVENTS, "labels": {"clicked": "c", "bought": "bought"}}
+    read = [SourceConfig.model_validate(source) for source in (of_list, of_names, at_once)]
+    assert read[0] == read[1] == read[2]
+    assert read[0].log() == {**SourceConfig(reader="tabular", events=clicked).log(), "events.labels.bought": "bought"}
+
+
+@pytest.mark.parametrize(
+    ("events", "more", "said"),
+    [
+        ({"labels": ["bought"]}, {}, r"events.labels stand beside events.clicked, and this log holds clicks only"),
+        ({"clicked": "c", "labels": ["is bought"]}, {}, r"'is bought' is no name of a label.*write {NAME: 'is bought'}"),
+        ({"clicked": "c", "labels": ["b"]}, {"negative_sampling_rate": 0.5}, "name a column that has each row's rate in events.negative"),
+        ({"clicked": "c", "labels": {"bought": "b"}}, {"context": {"dense": ["b"]}}, "the column of bought is a context column too"),
+        ({"clicked": "c"}, {"labels": {"clicked": "c", "b": "b"}}, "labels stands for events.clicked and events.labels: remove"),
+        ({}, {"labels": {"b": "b"}}, "labels names the column of each label, clicked among them"),
+    ],
+)
+def test_labels_that_do_not_fit_are_said_in_a_line(events, more, said):
+    with pytest.raises(ValidationError, match=said):
+        SourceConfig.model_validate({"reader": "tabular", "events": {**EVENTS, **events}, **more})

@@ -8,7 +8,7 @@ import pytest
 from ctr_kd.data.batching import gather
 from ctr_kd.data.samples import GAP_BUCKETS, POOL, Assembly, Segment, Signature, bin_edges, gap_bucket, index_of
 from feature_store.special_tokens import PAD, UNKNOWN
-from tests.ctr_kd.worlds import write_assembly
+from tests.ctr_kd.worlds import with_label, write_assembly
 
 
 def test_ids_compare_by_their_text():
@@ -131,3 +131,20 @@ def pieces(run, stride):
         cut.append((run[max(end - 5, 0)], run[end - 1] + 1))
         end = end - stride if end > 5 else 0
     return [(start, end) for start, end in reversed(cut) if end - start >= 2]
+
+
+def test_further_labels_stand_beside_the_click_and_are_below_zero_where_unknown(directory, tmp_path):
+    plain = Assembly(directory, 5)
+    clicked = pq.read_table(directory / "rows.parquet")["label"].to_numpy()
+    bought = np.where(np.arange(len(clicked)) % 3 == 0, -1, clicked)
+    several = Assembly(with_label(directory, tmp_path / "several", bought), 5, chain=True)
+    part, other = several.samples("train"), plain.samples("train")
+    assert part.further.dtype == np.float32 and part.further.shape == (len(part), 1)
+    assert np.array_equal(part.label, other.label) and other.further is None and other.labels is other.label
+    assert np.array_equal(part.labels, np.stack([part.label, bought[: len(part)]], axis=1))
+    signature = several.signature()
+    assert (signature.labels, signature.outputs, signature.chain) == (("bought",), 2, True)
+    assert plain.signature() == Assembly(directory, 5, chain=True).signature()
+    assert signature.to_dict()["labels"] == ["bought"] and not {"labels", "chain"} & plain.signature().to_dict().keys()
+    unshown = several.samples_of(pq.read_table(directory / "rows.parquet"))  # rows that nobody was shown have no label_bought
+    assert (unshown.further == -1).all()

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from ctr_kd.data.samples import Signature
-from ctr_kd.models.layers import GIVEN_WIDTH, ContextEncoder, GivenVectors, Head, TokenEmbedding, mean_of, scaled_sum_of
+from ctr_kd.models.layers import GIVEN_WIDTH, ContextEncoder, GivenVectors, Head, TokenEmbedding, chained, mean_of, scaled_sum_of
 from feature_store.special_tokens import PAD, UNKNOWN
 
 
@@ -115,3 +115,14 @@ def test_tables_of_tokens_and_of_the_context_take_given_vectors() -> None:
     code = encoder(torch.tensor([[5, 6], [PAD, UNKNOWN]], dtype=torch.int32), torch.zeros(2, 0))
     assert code.shape == (2, encoder.size) == (2, 4 + GIVEN_WIDTH) and not code[1].any()
     assert signature.to_dict()["vectors"] == {"face": 3}
+
+
+def test_a_chain_is_the_product_of_probabilities_whatever_the_logits():
+    click, given = torch.meshgrid(torch.linspace(-12, 12, 25), torch.linspace(-12, 12, 25), indexing="ij")
+    logits = torch.stack([click.flatten(), given.flatten()], dim=1)
+    found = chained(logits.double())
+    torch.testing.assert_close(found[:, 1].sigmoid(), logits.double().sigmoid().prod(1))
+    assert torch.equal(found[:, 0], logits[:, 0].double())
+    extreme = torch.tensor([[200.0, 200.0], [-200.0, 200.0], [200.0, -200.0], [-200.0, -200.0]], requires_grad=True)
+    chained(extreme).sum().backward()
+    assert torch.isfinite(chained(extreme)).all() and torch.isfinite(extreme.grad).all()

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from ctr_kd.data.samples import of_mean_one
-from ctr_kd.objectives.classification import base_logits, hard_cross_entropy, labelled_share
+from ctr_kd.objectives.classification import base_logits, cross_entropy_share, hard_cross_entropy, labelled_share
 
 
 @pytest.mark.parametrize(("outputs", "label"), [(1, [1.0] + [0.0] * 29), (3, [0.0] * 20 + [1.0] * 8 + [2.0] * 2)])
@@ -40,3 +40,36 @@ def test_shares_of_parts_add_up_to_the_loss_of_weighted_rows():
     parts = [slice(0, 3), slice(3, 10)]
     shares = [hard_cross_entropy(logits[part], label[part], weight[part]) * labelled_share(label[part], label) for part in parts]
     torch.testing.assert_close(sum(shares), hard_cross_entropy(logits, label, weight))
+
+
+def test_labels_that_are_all_alike_are_one_label():
+    logits, label, weight = torch.randn(12, 1), (torch.arange(12) % 3 - 1.0).clamp(min=-1), torch.rand(12) * 2
+    alike, labels = logits.expand(-1, 3).clone().requires_grad_(), label[:, None].expand(-1, 3)
+    single = logits.clone().requires_grad_()
+    value, expected = cross_entropy_share(alike, labels, labels, weight), cross_entropy_share(single, label, label, weight)
+    torch.testing.assert_close(value, expected)
+    assert torch.equal(cross_entropy_share(single, label, label, weight), hard_cross_entropy(single, label, weight))
+    value.backward()
+    expected.backward()
+    torch.testing.assert_close(alike.grad, single.grad.expand(-1, 3) / 3)
+    torch.testing.assert_close(base_logits(labels, 3, weight), base_logits(label, 1, weight).expand(3))
+
+
+def test_a_label_is_learned_from_the_rows_that_say_it_and_shares_of_parts_add_up():
+    logits = torch.randn(10, 2)
+    labels = torch.stack([(torch.arange(10) % 2).float(), torch.tensor([1.0, 0.0, 1.0] + [-1.0] * 7)], dim=1)
+    whole = cross_entropy_share(logits, labels, labels)
+    each = [hard_cross_entropy(logits[:, :1], labels[:, 0]), hard_cross_entropy(logits[:3, 1:], labels[:3, 1])]
+    torch.testing.assert_close(whole, sum(each) / 2)
+    parts = [slice(0, 2), slice(2, 5), slice(5, 10)]
+    torch.testing.assert_close(sum(cross_entropy_share(logits[part], labels[part], labels) for part in parts), whole)
+    nobody_says = torch.stack([labels[:, 0], torch.full((10,), -1.0)], dim=1)
+    torch.testing.assert_close(cross_entropy_share(logits, nobody_says, nobody_says), each[0] / 2)
+
+
+def test_a_chain_begins_at_the_shares_given_a_click():
+    clicked = (torch.arange(1000) % 4 == 0).float()
+    bought = clicked * (torch.arange(1000) % 8 == 0)
+    share = base_logits(torch.stack([clicked, bought], dim=1), 2, chain=True).sigmoid()
+    torch.testing.assert_close(share, torch.tensor([0.25, 0.5]), atol=0.01, rtol=0)
+    assert torch.isfinite(base_logits(torch.stack([bought, clicked], dim=1), 2, chain=True)).all()  # more than clicks: no share of them

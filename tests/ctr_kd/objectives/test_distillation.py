@@ -229,3 +229,27 @@ def test_shares_of_weighted_classes():
     label, weight = torch.tensor([1.0, 0.0, 0.0, -1.0]), torch.tensor([2.0, 1.0, 1.0, 9.0])
     torch.testing.assert_close(class_shares(label, 1, weight), torch.tensor([0.5, 0.5]))
     torch.testing.assert_close(class_shares(label, 1, torch.ones(4)), class_shares(label, 1))
+
+
+@pytest.mark.parametrize("keys", [{}, {"soft": "logit_mse"}, {"listwise": 0.5}, {"gate": "label"}])
+def test_labels_that_are_all_alike_teach_as_one(keys):
+    config, label = DistillConfig(**keys), (torch.arange(12) % 3 - 1.0)
+    request, weight = torch.arange(12) // 3, torch.rand(12) * 2
+    student, teacher = torch.randn(12, 1), torch.randn(12, 1)
+    given = {"config": config, "temperature": 2.0, "request": request, "weight": weight}
+    single = logits_loss(student, teacher, label=label, base=class_shares(label, 1), **given)
+    labels = label[:, None].expand(-1, 2)
+    assert class_shares(labels, 2).shape == (2, 2)
+    alike = logits_loss(student.expand(-1, 2), teacher.expand(-1, 2), label=labels, base=class_shares(labels, 2), **given)
+    torch.testing.assert_close(alike, single)
+
+
+def test_each_label_has_its_own_teacher():
+    config, labels = DistillConfig(soft="kl"), torch.zeros(6, 2)
+    student, teacher = torch.randn(6, 2), torch.randn(6, 2)
+    given = {"config": config, "temperature": 1.0, "request": torch.arange(6)}
+    value = logits_loss(student, teacher, label=labels, base=class_shares(labels, 2), **given)
+    each = [kl_divergence(student[:, [i]], teacher[:, [i]], 1.0).mean() for i in range(2)]
+    torch.testing.assert_close(value, sum(each) / 2)
+    with pytest.raises(ValueError, match="differ in shape"):
+        logits_loss(student, teacher[:, :1], label=labels, base=class_shares(labels, 2), **given)

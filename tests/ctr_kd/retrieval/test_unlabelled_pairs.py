@@ -118,3 +118,13 @@ def test_rows_without_a_weight_of_their_own_weigh_one(assembly, unlabelled):
     joined = join_rows(weighted, unlabelled)
     assert joined.weight is not None and joined.weight.dtype == np.float32
     np.testing.assert_array_equal(joined.weight, np.where(joined.label < 0, 1.0, 2.5))
+
+
+def test_further_labels_of_unlabelled_rows_are_unknown(assembly):
+    rows = assembly.samples("train")
+    labelled = dataclasses.replace(rows, further=np.stack([rows.label, 1 - rows.label], axis=1))
+    joined = join_rows(labelled, dataclasses.replace(rows, label=np.full(len(rows), -1, np.float32)))
+    assert joined.further.shape == (2 * len(rows), 2)
+    assert np.array_equal(joined.further[joined.label >= 0, 0], joined.label[joined.label >= 0])
+    assert (joined.further[joined.label < 0] == -1).all()
+    assert join_rows(rows, rows).further is None

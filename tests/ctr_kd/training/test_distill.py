@@ -17,14 +17,17 @@ from ctr_kd.data.samples import Assembly
 from ctr_kd.export.click_scorer import ClickScorer
 from ctr_kd.export.onnx_export import export_student
 from ctr_kd.models.students import STUDENTS
+from ctr_kd.training.calibration import calibrate
 from ctr_kd.training.checkpoint import load_checkpoint
 from ctr_kd.training.distill import combine_logits, train_student, without_effect
 from ctr_kd.training.errors import TrainingError
 from ctr_kd.training.loop import predict
 from ctr_kd.training.pretrain import build_encoder
+from ctr_kd.training.warm_start import EarlierModel
 from feature_store.features.summary import ClickSummary
+from feature_store.tables.json_files import load_json
 from tests.ctr_kd.trainings import job_at, rows_of
-from tests.ctr_kd.worlds import raw_frame
+from tests.ctr_kd.worlds import raw_frame, with_label
 
 FAST = TrainingConfig(epochs=2, batch_size=32, learning_rate=5e-3, validations=2, checkpoint_seconds=1e-9)
 HINTS = {"hidden": 1.0, "relation": 1.0}
@@ -273,3 +276,51 @@ def test_the_unit_of_weights_is_no_matter(assembly, directory, tmp_path):
         found.append(Assembly(own, 5).samples("train").weight)
     np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
     assert found[0].dtype == np.float32 and found[0].mean() == pytest.approx(1, abs=1e-6) and found[0].min() == 0
+
+
+@pytest.mark.parametrize("kind", STUDENTS)
+@pytest.mark.parametrize("chain", [False, True])
+def test_a_student_of_several_labels_trains_and_scores_the_same_when_exported(kind, chain, directory, tmp_path):
+    clicked = pq.read_table(directory / "rows.parquet")["label"].to_numpy()
+    bought = np.where(np.arange(len(clicked)) % 5 == 0, -1, clicked * (np.arange(len(clicked)) % 2))
+    several = Assembly(with_label(directory, tmp_path / "several", bought), 5, chain=chain)
+    said = np.random.default_rng(0).normal(size=(len(several.samples("train")), 2)).astype(np.float32)
+    model, curve, _ = train(several, tmp_path / "c.pt", said, settings(kind, soft="logit_mse", alpha=0.5))
+    assert model.head.layers[-1].out_features == 2 and math.isfinite(curve.kept_score)
+    part = several.samples("test")
+    calibrated = calibrate(model, several.samples("validation"), "temperature")
+    export_student(calibrated, several.signature(), several, tmp_path / "export")
+    scorer, probability = ClickScorer(tmp_path / "export"), 1 / (1 + np.exp(-predict(calibrated, part).astype(np.float64)))
+    frame = raw_frame(tmp_path / "several", "test")
+    np.testing.assert_allclose(scorer.score_labels(frame), probability, atol=1e-6)
+    np.testing.assert_allclose(scorer.score(frame), probability[:, 0], atol=1e-6)
+    answer = scorer.predict(frame.to_pandas())
+    assert answer.columns.to_list() == ["score", "score_bought"]
+    np.testing.assert_allclose(answer["score_bought"], probability[:, 1], atol=1e-6)
+    if chain:
+        logit = predict(model, part)
+        assert (logit[:, 1] <= logit[:, 0]).all()
+
+
+def test_a_label_that_is_the_click_is_learned_as_the_click_is(directory, tmp_path):
+    """From equal weights of the last layer on, equal labels keep every pair of logits equal, through training and calibration."""
+    several = Assembly(with_label(directory, tmp_path / "several"), 5)
+    training = TrainingConfig(epochs=3, batch_size=32, learning_rate=1e-2)
+    model = STUDENTS["pooled"](several.signature(), StudentConfig(kind="pooled", width=8, hidden=8))
+    last = model.head.layers[-1]
+    with torch.no_grad():
+        last.weight[1], last.bias[1] = last.weight[0], last.bias[0]
+    start = EarlierModel(model.state_dict(), ())
+    trained, _ = train_student(rows_of(several), settings(training=training), job_at(tmp_path / "c.pt"), earlier=start)
+    logit = predict(trained, several.samples("test"))
+    np.testing.assert_allclose(logit[:, 0], logit[:, 1], atol=1e-5)
+    assert not np.allclose(logit, predict(model.eval(), several.samples("test")))
+    scaled = predict(calibrate(trained, several.samples("validation"), "temperature"), several.samples("test"))
+    np.testing.assert_allclose(scaled[:, 0], scaled[:, 1], atol=1e-4)
+
+
+def test_the_export_of_one_label_says_nothing_of_several(assembly, teacher, tmp_path):
+    model, *_ = train(assembly, tmp_path / "c.pt", teacher, settings())
+    export_student(model, assembly.signature(), assembly, tmp_path / "export")
+    said = load_json(tmp_path / "export" / "signature.json")
+    assert not {"labels", "chain"} & said.keys() and said["outputs"] == 1 and said["columns"]["answer"] == {"score": "double"}

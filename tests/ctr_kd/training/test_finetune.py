@@ -5,16 +5,19 @@ import itertools
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from ctr_kd.config import EncoderConfig, FinetuneConfig, TrainingConfig
+from ctr_kd.data.samples import Assembly
 from ctr_kd.models.teachers import build_teacher
 from ctr_kd.training import finetune as finetuning
 from ctr_kd.training.finetune import finetune, finetune_members, member_seed, rate_offset
 from ctr_kd.training.loop import predict
 from ctr_kd.training.pretrain import build_encoder
 from tests.ctr_kd.trainings import job_at, rows_of
+from tests.ctr_kd.worlds import with_label
 
 TRAINING = TrainingConfig(epochs=2, batch_size=64, learning_rate=5e-3, validations=2)
 CONFIG = FinetuneConfig(head_width=16, members=3, training=TRAINING)
@@ -152,3 +155,29 @@ def test_rows_teach_by_their_weights(rows, encoder, tmp_path):
     moved = 1 / (1 + np.exp(-(logits["half"][:, 0] + offset)))
     weight = np.where(rows.validation.label == 1, 1.0, 5.0)
     assert np.average(moved, weights=weight) == pytest.approx(np.average(rows.validation.label, weights=weight))
+
+
+@pytest.mark.parametrize("chain", [False, True])
+def test_a_teacher_has_a_logit_of_each_label(chain, directory, encoder, tmp_path):
+    clicked = pq.read_table(directory / "rows.parquet")["label"].to_numpy()
+    several = Assembly(with_label(directory, tmp_path / "several", clicked * (np.arange(len(clicked)) % 2)), 5, chain=chain)
+    config = CONFIG.model_copy(update={"cross_layers": 1, "members": 2})
+    rows = rows_of(several)
+    model, curves = tuned([encoder], rows, tmp_path / "run", config)
+    logit = predict(model, rows.validation)
+    assert logit.shape == (len(rows.validation), 2)
+    assert not chain or (logit[:, 1] <= logit[:, 0]).all()
+    assert {"auc", "log_loss", "score"} <= curves[0].points[0].keys()
+    rate = 1 / (1 + np.exp(-logit.astype(np.float64)))
+    assert rate[:, 1].mean() == pytest.approx(rate[:, 0].mean() / 2, abs=0.12)
+
+
+def test_hard_negatives_move_the_rate_of_clicks_alone(directory, encoder, tmp_path):
+    clicked = pq.read_table(directory / "rows.parquet")["label"].to_numpy()
+    rows = rows_of(Assembly(with_label(directory, tmp_path / "several", clicked * (np.arange(len(clicked)) % 2)), 5))
+    negatives = replace(rows.train, row_id=rows.train.row_id + 10**6, further=None)
+    config = CONFIG.model_copy(update={"members": 1})
+    model, _ = finetune(copy.deepcopy(encoder), rows, config, job_at(tmp_path / "c.pt", seed=4), pretraining_rate=5e-3, negatives=negatives)
+    rate = (1 / (1 + np.exp(-predict(model, rows.train).astype(np.float64)))).mean(0)
+    assert rate[0] == pytest.approx(rows.train.label.mean(), abs=1e-3)
+    assert rate[1] == pytest.approx(rows.train.further.mean(), abs=0.1)

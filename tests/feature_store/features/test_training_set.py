@@ -250,3 +250,50 @@ def test_a_split_that_weighs_nothing_is_refused_in_one_line(tmp_path: Path, weig
     store = write_store(tmp_path / "store", weighted_log(True, weigh), True, weighted=True)
     with pytest.raises(DataError, match=rf"^the train split, .*: all {what} weigh 0.*source\.events\.weight$"):
         assemble(store, settings(), ENGINE, None, tmp_path / "out")
+
+
+def bought_log(buys: Callable[[Event], int | None]) -> list[Event]:
+    return [replace(event, bought=buys(event)) for event in busy_log(True)]
+
+
+def test_a_further_label_changes_no_other_column(tmp_path: Path) -> None:
+    plain = write_store(tmp_path / "plain", busy_log(True), True)
+    log = bought_log(lambda event: None if event.minute % 7 == 0 else event.minute % 2)
+    labelled = write_store(tmp_path / "labelled", log, True, labelled=True)
+    without, summary = (assemble(store, settings(), ENGINE, None, store.root / "out") for store in (plain, labelled))
+    assert summary.labels == ["bought"] and "labels" not in without.to_json()
+    rows, other = (pq.read_table(store.root / "out" / "rows.parquet") for store in (labelled, plain))
+    assert rows.drop_columns(["label_bought"]).equals(other) and rows.schema.field("label_bought").type == pa.int8()
+    minute = (rows["timestamp"].to_numpy() - START) // MINUTE
+    assert rows["label_bought"].to_pylist() == [None if m % 7 == 0 else m % 2 for m in minute.tolist()]
+
+
+def test_what_was_shown_and_clicked_in_two_rows_is_bought_where_either_says_so(tmp_path: Path) -> None:
+    said = {(0, 0): (0, 1), (0, 1): (1, None), (1, 0): (None, 0)}  # by place: of the impression, of the click
+    log = []
+    for minute in range(60):
+        shown, clicked = said.get((minute % 2, minute // 2 % 2), (None, None))
+        log += [Event(1, 1, minute, 0, request=minute, bought=shown), Event(1, 1, minute, 1, request=minute, bought=clicked)]
+    log += [Event(1, 2, minute, 0, request=minute, bought=0) for minute in range(60)]
+    assemble(write_store(tmp_path / "store", log, True, labelled=True), settings(), ENGINE, None, tmp_path / "out")
+    rows = pq.read_table(tmp_path / "out" / "rows.parquet").to_pandas()
+    minute = (rows["timestamp"] - START) // MINUTE
+    found = rows[rows.label == 1].groupby([minute % 2, minute // 2 % 2])["label_bought"].unique()
+    assert {place: [None if np.isnan(one) else int(one) for one in values] for place, values in found.items()} == {
+        (0, 0): [1],
+        (0, 1): [1],
+        (1, 0): [0],
+        (1, 1): [None],
+    }
+
+
+@pytest.mark.parametrize(
+    ("buys", "what"),
+    [(lambda event: None, "is null in all rows"), (lambda event: 0, "is 0 in all .* rows that say it"), (lambda event: 1, "is 1 in all")],
+)
+def test_a_further_label_that_tells_no_rows_apart_is_refused_in_one_line(
+    tmp_path: Path, buys: Callable[[Event], int | None], what: str
+) -> None:
+    store = write_store(tmp_path / "store", bought_log(buys), True, labelled=True)
+    with pytest.raises(DataError, match=rf"^the train split, .*: label bought {what}.*source\.events\.labels$"):
+        assemble(store, settings(), ENGINE, None, tmp_path / "out")

@@ -276,3 +276,15 @@ def test_a_column_that_came_later_is_null_before(tmp_path: Path) -> None:
         rows(lenient)
     with pytest.raises(ValueError, match="optional names 'place', which is in neither categorical nor dense"):
         reader(tmp_path, context={**context, "optional": ["place"]})
+
+
+def test_further_labels_are_read_and_a_log_without_any_is_what_it_was(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"u": [1, 2], "i": [1, 2], "t": [1717000000] * 2, "c": [1, 0], "r": [7, 7], "k": [1717000009] * 2})
+    frame.assign(b=[1, None]).to_csv(tmp_path / "log.csv", index=False)
+    plain, several = reader(tmp_path), reader(tmp_path, events={**EVENTS, "labels": {"bought": "b"}})
+    assert [row["label_bought"] for row in rows(several)] == [1, None]
+    assert "label_bought" not in rows(plain)[0] and "labels" not in plain.contract().to_json()
+    assert several.contract().labels == ["bought"]
+    columns = {name: column for name, column in EVENTS.items() if name != "path"}
+    assert plain.fingerprint() == reader_fingerprint("tabular", context={"categorical": [], "dense": []}, events=columns, items=None)
+    assert several.fingerprint() != plain.fingerprint()

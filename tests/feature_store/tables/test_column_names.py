@@ -46,3 +46,15 @@ def test_a_column_may_be_called_as_the_weight_of_a_row_is_where_rows_have_none()
     check_names(log_contract(has_impressions=True, dense=["row_weight"]))
     with pytest.raises(DataError, match=r"the name of column 'row_weight' is taken"):
         check_names(log_contract(has_impressions=True, dense=["row_weight"], weighted=True))
+
+
+def test_a_label_takes_its_columns_and_clashes_with_no_other() -> None:
+    check_names(log_contract(has_impressions=True, dense=["label_bought", "score_bought"]))
+    check_names(log_contract(has_impressions=True, dense=["price"], labels=["bought", "kept"]))
+    for name, what in (("label_bought", "a column of the store"), ("score_bought", "a column of the scores")):
+        with pytest.raises(DataError, match=rf"dense context: the name of column '{name}' is taken \({what}\)"):
+            check_names(log_contract(has_impressions=True, dense=[name], labels=["Bought"]))
+    with pytest.raises(DataError, match="labels: column 'bought' is named twice"):
+        check_names(log_contract(has_impressions=True, categorical=["bought"], labels=["bought"]))
+    with pytest.raises(DataError, match="labels: the name of column 'clicked' is taken"):
+        check_names(log_contract(has_impressions=True, labels=["clicked"]))

@@ -185,3 +185,16 @@ def test_the_first_good_vector_decides_how_wide_a_column_is() -> None:
     assert ContractCheck(contract, widths={"v": 1}).split(RawBatch("items", "f", rows, np.arange(1, 5), []))[0]["item_id"].to_pylist() == [
         3
     ]
+
+
+def test_a_further_label_is_0_1_or_null_and_other_values_set_the_row_apart() -> None:
+    check = ContractCheck(log_contract(has_impressions=True, labels=["purchased"]), NOW)
+    rows = {"user_id": range(7), "item_id": range(7), "timestamp": [1717000000] * 7, "clicked": [1] * 7}
+    good, rejected = check.split(batch(**rows, label_purchased=["1", "0", "", None, "2", "maybe", "1.0"]))
+    assert good["label_purchased"].type == pa.int8() and good["label_purchased"].to_pylist() == [1, 0, None, None, 1]
+    assert [(row.line, row.reason) for row in rejected] == [(line, "label_purchased is not 0, 1 or null") for line in (6, 7)]
+    good, _ = check.split(batch(**rows, label_purchased=[1.0, 0.0, float("nan"), None, 1.0, 0.0, 1.0]))
+    assert good["label_purchased"].to_pylist() == [1, 0, None, None, 1, 0, 1]
+    with pytest.raises(DataError, match="column 'label_purchased' is missing"):
+        check.split(batch(**rows))
+    assert "labels" not in CONTRACT.to_json()

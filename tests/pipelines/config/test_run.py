@@ -446,3 +446,41 @@ def test_statistics_are_not_chosen_where_nothing_can_be_crossed_or_judged(tmp_pa
 def test_a_declared_statistic_is_printed_as_it_is_written() -> None:
     declared = DeclaredConfig(by=("referrer", "item"), count=("clicks",), windows=("10m", "1d"), share_of=("item",))
     assert scalar([declared]) == "[{by: [item, referrer], count: [clicks], windows: [10m, 1d], share_of: [[item]]}]"
+
+
+SEVERAL = ["source.reader=tabular", "source.events={path: a.csv, user: u, item: i, time: t, clicked: c, labels: [bought]}"]
+
+
+def test_labels_are_read_as_the_contract_has_them(yaml_file: YamlFile) -> None:
+    at_once = [
+        "source.reader=tabular",
+        "source.events={path: a.csv, user: u, item: i, time: t}",
+        "source.labels={clicked: c, bought: bought}",
+    ]
+    assert load(yaml_file(""), at_once).source == load(yaml_file(""), SEVERAL).source
+    with pytest.raises(ConfigError, match="labels names the column of each label, clicked among them"):
+        load(yaml_file(""), [*at_once[:2], "source.labels={bought: bought}"])
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        (["labels.chain=true"], "labels.chain is about labels beside the click, and source.events.labels names none"),
+        (
+            [*SEVERAL, "distill.weighting=learned", "distill.teachers={bert: 0.5, boosted_trees: 0.5}"],
+            "distill.weighting: learned weighs teachers of one label",
+        ),
+        (
+            [*SEVERAL, "labels.chain=true", "finetune.hard_negatives.amount=1"],
+            "labels.chain learns from what was shown, and finetune.hard_neg",
+        ),
+    ],
+)
+def test_keys_that_do_not_go_with_labels_are_named(yaml_file: YamlFile, keys: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load(yaml_file(""), keys)
+
+
+def test_a_run_of_one_label_says_nothing_of_labels(yaml_file: YamlFile) -> None:
+    assert load(yaml_file("")).section(("seed", "labels")) == {"seed": 0}
+    assert load(yaml_file(""), [*SEVERAL, "labels.chain=true"]).section(("labels",)) == {"labels": {"chain": True}}

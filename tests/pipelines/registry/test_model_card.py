@@ -120,3 +120,5 @@ def test_limits_are_those_of_the_log() -> None:
     assert any("down-sampled at 0.1" in limit for limit in limits(quiet, 0.1))
     weighted = quiet.model_copy(update={"data": data_facts(users=5000, test_rows=20_000, weighted=True)})
     assert any(limit.startswith("Rows count by the weights of the log") for limit in limits(weighted, None))
+    several = quiet.model_copy(update={"labels": {"bought": {}, "kept": {}}})
+    assert any(limit.startswith("The gate judges clicks. Of bought, kept the figures") for limit in limits(several, None))

@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from ctr_kd.baselines import boosted_trees, tree_libraries
 from ctr_kd.baselines.tree_libraries import Installed
+from feature_store.features.summary import ClickSummary
 from feature_store.tables.contracts import DataError
 from pipelines.config.run import STUDENT_KEYS, RunConfig
 from pipelines.stages import evaluate
 from pipelines.tasks import baselines
 from pipelines.tasks.click_rows import ClickRows
-from pipelines.tasks.logits import write_predictions
+from pipelines.tasks.logits import read_predictions, write_predictions
 from pipelines.training.students import EXPORTS
 from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext, Stage, StageContext
@@ -332,3 +334,36 @@ def _empty(pipeline: SmallPipeline, config: RunConfig) -> ClickRows:
     runner = pipeline.runner(config)
     runner.run(last="ingest")
     return ClickRows(runner.context.artifacts["ingest"].path)
+
+
+class TwoLabels(SmallPipeline):
+    """Its rows have a label ``bought``, which is the click, and its models say of it what they say of the click."""
+
+    def ingest(self, context: StageContext) -> None:
+        super().ingest(context)
+        file = context.output / "rows.parquet"
+        rows = pq.read_table(file)
+        pq.write_table(rows.append_column("label_bought", rows["label"]), file)
+        ClickSummary.read(context.output).model_copy(update={"labels": ["bought"]}).write(context.output)
+
+    def _predict(self, context: StageContext, file: str, noise: float) -> None:
+        super()._predict(context, file, noise)
+        row_id, logits = read_predictions(context.output / file, context.fingerprint)
+        write_predictions(context.output / file, row_id, logits[:, [0, 0]], context.fingerprint, ["bought"])
+
+
+def test_a_further_label_that_is_the_click_has_the_figures_of_the_click(
+    tmp_path: Path, make_assembly: Callable[[Path], None], make_export: Callable[[Path, list[float]], None], quick: RunConfig
+) -> None:
+    pipeline = TwoLabels(tmp_path / "workspace", make_assembly, make_export)
+    pipeline.runner(quick).run()
+    metrics = latest(pipeline)
+    of_label = metrics["labels"]["bought"]
+    assert set(metrics["labels"]) == {"bought"} and of_label["rows"] == metrics["data"]["test_rows"]
+    assert set(of_label["models"]) == {"teacher", "student", "student_alone", "boosted_trees"}
+    for name, figures in of_label["models"].items():
+        assert figures == {key: metrics["models"][name][key] for key in figures} and "gauc" in figures
+    same = {pair: metrics["comparisons"][pair] for pair in of_label["comparisons"]}
+    assert of_label["comparisons"] == same and {"student-student_alone", "student-boosted_trees"} <= same.keys()
+    page = (pipeline.workspace / "reports" / "latest" / "report.html").read_text()
+    assert "Label bought" in page and f"bought is 1 in {of_label['positives']:,} of the {of_label['rows']:,} test rows" in page
