@@ -99,14 +99,14 @@ def measure_model(
         weight, row_weight = (None if one is None else one[rows] for one in (weight, row_weight))
     if score.ndim == 2:
         return _classes(label, score, unit, bootstrap, classes, part=rows is not None)
-    result = _clicks(label, score, unit, bootstrap, weight, row_weight)
+    result = _clicks(label, score, unit, bootstrap, weight, row_weight=row_weight)
     if rows is None:
         result |= _probabilities(label, score, weight, row_weight) | _groups(label, score, bootstrap, request, row_weight)
     return result
 
 
 def _clicks(
-    label: NDArray, score: NDArray, unit: NDArray, bootstrap: Bootstrap, weight: Floats | None, row_weight: NDArray | None
+    label: NDArray, score: NDArray, unit: NDArray, bootstrap: Bootstrap, weight: Floats | None, *, row_weight: NDArray | None
 ) -> dict[str, Measured]:
     losses = probability.row_log_losses(label, score)
     plain = {} if row_weight is None else {"auc_unweighted": _attempt(lambda: Measured(ranking.auc_score(label, score)))}

@@ -68,6 +68,7 @@ def hints_loss(
     segment_of_row: Tensor,
     projection: nn.Module,
     config: HintsConfig,
+    *,
     weight: Tensor | None = None,
 ) -> Tensor:
     """The configured hints, weighed: a hidden hint counts a history once per row, as all terms of rows do.

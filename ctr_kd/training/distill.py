@@ -221,7 +221,7 @@ def train_student(
             )
             if history is not None and encoder is not None:
                 state = _state(encoder, to_device(part_of(visible, part), device))
-                taught = taught + hints_loss(history, state, inputs.segment_of_row, trained["projection"], config.hints, counts)
+                taught = taught + hints_loss(history, state, inputs.segment_of_row, trained["projection"], config.hints, weight=counts)
             return value + weight.teacher * taught * ((part.stop - part.start) / len(chosen))
 
         return share_of

@@ -83,6 +83,7 @@ def fit_teacher_weights(
     label: np.ndarray,
     fixed: Mapping[str, float],
     steps: int = 200,
+    *,
     row_weight: np.ndarray | None = None,
 ) -> TeacherWeights:
     """Fit the weights to labels by log loss, drawn towards the fixed ones by a normal prior of unit variance.

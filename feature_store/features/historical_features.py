@@ -465,4 +465,5 @@ def _live(engine: Engine, day: _LoadedDay, window: timedelta) -> Iterator[pa.Tab
 def _users_and_items(engine: Engine, day: _LoadedDay, window: timedelta) -> tuple[pa.Table, pa.Table]:
     limits = {"start": day.start, "end": day.end}
     users = engine.fetch("candidates/live_users.sql", by=["request_id"], columns=day.columns, order=day.order, **limits)
-    return users, engine.fetch("candidates/live_items.sql", by=["item_code"], moment=day.newest + 1, window=in_microseconds(window))
+    asked = {"clicks": day.log.label_clicks, "moment": day.newest + 1, "window": in_microseconds(window)}
+    return users, engine.fetch("candidates/live_items.sql", by=["item_code"], **asked)

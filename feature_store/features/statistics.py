@@ -77,8 +77,6 @@ def statistics_of(config: StatisticsConfig, log: Log) -> list[Statistic]:
             raise UndeclarableStatistic(f"{where}.by: {unknown} is no column of the log; {nearest(unknown, columns)}")
         events = [*EVENTS, *log.event_codes()]
         strange = next((event for event in declared.count if event not in events), None)
-        if log.types is not None and strange == log.types.names[0]:
-            raise UndeclarableStatistic(f"{where}.count: {strange} is the label, whose events are counted as clicks: write clicks")
         if strange is not None:
             raise UndeclarableStatistic(
                 f"{where}.count: {strange} is no type of event that source.events.type names; {nearest(strange, events)}"

@@ -32,7 +32,7 @@ from feature_store.config import (
     TokensConfig,
     VocabularyConfig,
 )
-from feature_store.config_statistics import StatisticsConfig
+from feature_store.config_statistics import EVENTS, StatisticsConfig
 from feature_store.config_types import Config, duration_text
 from pipelines.config.evaluate import EvaluateConfig
 from pipelines.config.problems import Document, Misfits, block_of, keys_of, problems_of, read_yaml
@@ -145,6 +145,7 @@ class RunConfig(Config):
             thinned = f"source.{'events.' if by_row else ''}negative_sampling_rate says that some are not in the log"
             yield f"statistics.listwise_context compares all candidates of a request, and {thinned}: remove one of them"
         yield from self._misfits_of_labels()
+        yield from self._misfits_of_counts()
         if self.split is None:
             yield "split is missing; it is required (training, validation and test window), for all readers but text"
         elif self.training.start == "warm" and (self.split.leave_one_out or self.split.fractions):
@@ -160,6 +161,17 @@ class RunConfig(Config):
             yield "register.boosted_trees_gain_min asks for what evaluate.boosted_trees: false leaves out; remove one of them"
         if self.distill.transfer.augmentation.amount:
             yield "distill.transfer.augmentation makes texts, and there are none; transfer.amount is the transfer set of clicks"
+
+    def _misfits_of_counts(self) -> Iterator[str]:
+        """Events that statistics count and the log has not, and the label by its own name."""
+        types = None if self.source.events is None else self.source.events.type
+        known = [*EVENTS, *(types.names[1:] if types is not None else ())]
+        for number, declared in enumerate(self.statistics.of):
+            for event in declared.count:
+                if types is not None and event == types.label:
+                    yield f"statistics.of[{number}].count: {event} is the label, whose events are counted as clicks: write clicks"
+                elif event not in known:
+                    yield f"statistics.of[{number}].count: there are no events {event!r}; count some of {', '.join(known)}"
 
     def _misfits_of_labels(self) -> Iterator[str]:
         """Keys that do not go with labels beside the click, or not without."""

@@ -63,6 +63,6 @@ def test_a_weighted_history_counts_as_its_rows_do():
     student, teacher = (torch.tensor(rng.normal(size=(2, 3))) for _ in range(2))
     segment, weight, projection = torch.tensor([0, 0, 1]), torch.tensor([0.25, 0.75, 2.0], dtype=torch.float64), nn.Identity()
     hidden, relation = hidden_hint(student, teacher), relation_hint(student, teacher)
-    found = hints_loss(student, teacher, segment, projection, HintsConfig(hidden=1.0, relation=1.0), weight)
+    found = hints_loss(student, teacher, segment, projection, HintsConfig(hidden=1.0, relation=1.0), weight=weight)
     expected = (1.0 * hidden[0] + 2.0 * hidden[1]) / 3 + (0.5 * relation[0] + 2.0 * relation[1]) / 2
     torch.testing.assert_close(found, expected)

@@ -70,6 +70,33 @@ def test_candidates_are_not_compared_where_some_are_missing(yaml_file: YamlFile)
         load(yaml_file("statistics: {listwise_context: size}"), by_row)
 
 
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        ("[views]", "statistics.of[0].count: there are no events 'views'; count some of clicks, impressions, cart"),
+        ("[buy]", "statistics.of[0].count: buy is the label, whose events are counted as clicks: write clicks"),
+        ("[clicks, cart]", None),
+    ],
+)
+def test_statistics_count_events_that_there_are(tmp_path: Path, count: str, said: str | None) -> None:
+    conf = tmp_path / "conf.yaml"
+    conf.write_text(
+        f"""
+source:
+  reader: tabular
+  events: {{path: "*", user: u, item: i, time: t, type: {{column: k, label: buy, shown: view, counted: [cart]}}}}
+split: {{fractions: [0.6, 0.2, 0.2]}}
+statistics: {{of: [{{by: item, count: {count}}}]}}
+"""
+    )
+    if said is None:
+        load(conf)
+        return
+    with pytest.raises(ConfigError) as error:
+        load(conf)
+    assert said in str(error.value)
+
+
 def test_a_union_names_what_each_branch_wants(yaml_file: YamlFile) -> None:
     with pytest.raises(ConfigError, match=r"split.train_from: '48q' is not a duration.*; or '48q' is not a time"):
         load(yaml_file(), ["split.train_from=48q"])

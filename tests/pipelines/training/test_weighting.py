@@ -61,7 +61,7 @@ def test_weights_are_fitted_on_rows_that_their_teachers_did_not_see(finetuned: R
     spy(monkeypatch, pretraining, "pretrain", lambda *_, until: seen.setdefault("pretrained until", until))
     spy(monkeypatch, finetuning, "finetune", lambda _, rows, *a, **named: seen.setdefault("fine-tuned on", rows.train.row_id))
     spy(monkeypatch, per_row, "fit_boosted_trees", lambda rows, train, *a: seen.setdefault("trees", train))
-    spy(monkeypatch, weighting, "fit_teacher_weights", lambda logits, context, label, fixed: seen.setdefault("labels", label))
+    spy(monkeypatch, weighting, "fit_teacher_weights", lambda logits, context, label, fixed, **_: seen.setdefault("labels", label))
     Runner(finetuned, PIPELINE).run(first="distill", last="distill", force=True)
     rows = pq.read_table(finetuned.artifacts["ingest"].path / "rows.parquet", columns=COLUMNS).to_pandas()
     train = rows[rows["split"] == "train"]
