@@ -99,3 +99,14 @@ def in_microseconds(value: timedelta) -> int:
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+
+
+def is_url(text: str) -> bool:
+    """Whether a text names a folder behind a URL.
+
+    Examples
+    --------
+    >>> is_url("s3://bucket/logs"), is_url("C:/logs"), is_url("a folder")
+    (True, False, False)
+    """
+    return re.match(r"[a-z][a-z0-9+.-]+://", text) is not None

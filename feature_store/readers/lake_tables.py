@@ -16,8 +16,8 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from feature_store.config import EventColumns
+from feature_store.config_types import is_url
 from feature_store.readers.base import PARQUET_FAULTS, damaged_parquet
-from feature_store.readers.remote import is_url
 from feature_store.tables.contracts import DataError, DataFolderError
 from feature_store.tables.parquet_files import open_pieces
 

@@ -27,19 +27,7 @@ INDEX = ".files.json"  # beside the copies: of which URL they are, with size and
 CHUNK = 8 << 20
 SILENCE = 10  # seconds without a word at most
 Needed = Callable[[Sequence[str]], Collection[str]]  # of the names below a URL those that are needed
-_URL = re.compile(r"[a-z][a-z0-9+.-]+://")
 _SECRET = re.compile(r"[?&](?:sig|[^=&]*(?:secret|token|password|access_key)[^=&]*)=", re.IGNORECASE)  # sig: of a signature of Azure
-
-
-def is_url(text: str) -> bool:
-    """Whether a text names a folder behind a URL.
-
-    Examples
-    --------
-    >>> is_url("s3://bucket/logs"), is_url("C:/logs"), is_url("a folder")
-    (True, False, False)
-    """
-    return _URL.match(text) is not None
 
 
 def copy_of(url: str, folder: Path, report: Callable[[str], object] = lambda line: None, needed: Sequence[Needed] = (list,)) -> Path:

@@ -7,9 +7,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from feature_store.config import SourceConfig
+from feature_store.config_types import is_url
 from feature_store.readers.base import relative
 from feature_store.readers.lake_tables import delta_version
-from feature_store.readers.remote import Needed, copy_of, is_url
+from feature_store.readers.remote import Needed, copy_of
 
 
 def table_url(source: SourceConfig) -> str | None:

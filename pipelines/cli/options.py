@@ -15,8 +15,7 @@ from typing import Any, Literal, get_args
 import click
 
 from ctr_kd.training.distributed import ALONE, Processes
-from feature_store.config_types import parse_duration, parse_time
-from feature_store.readers.remote import is_url
+from feature_store.config_types import is_url, parse_duration, parse_time
 from pipelines.config.run import RunConfig, load
 from pipelines.stages import PIPELINE
 from pipelines.workspace.console import Console, LogFormat

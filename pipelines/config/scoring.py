@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from feature_store.config_types import Config, Duration, parse_duration
+from feature_store.config_types import Config, Duration, is_url, parse_duration
 
 
 class ScoreConfig(Config):
@@ -31,12 +31,24 @@ class ScoreConfig(Config):
         ge=1,
         description="rows joined and scored at a time, a part: bounds the memory. A killed scoring takes over its finished parts",
     )
+    copy_to: str | None = Field(
+        None,
+        description="a URL, such as s3://bucket/scores, below which the folder of each scored date is put too; credentials come from "
+        "the environment",
+    )
     engine: Literal["local", "spark"] = Field(
         "local", description="who scores: local processes, or the executors of the Spark session that feature_store.spark describes"
     )
     workers: int | None = Field(
         None, ge=1, description="processes that score, beside the one that reads and joins; null: one per core; 1: that one does it all"
     )
+
+    @field_validator("copy_to")
+    @classmethod
+    def _is_a_url(cls, url: str | None) -> str | None:
+        if url is not None and not is_url(url):
+            raise ValueError(f"{url!r} is no URL; write one, such as s3://bucket/scores or file:///folder")
+        return url
 
 
 class MonitorConfig(Config):

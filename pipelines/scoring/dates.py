@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from feature_store.features.summary import ClickSummary, SplitTimes
+from feature_store.readers.remote import require_writable
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import digest_of, write_json
 from pipelines.exit_codes import exit_code, explain
@@ -34,6 +35,7 @@ from pipelines.scoring.partitions import (
     unfinished_path,
 )
 from pipelines.scoring.parts import Part, PartsFolder, in_parts
+from pipelines.scoring.remote_scores import copy_scores, is_copied, place_behind
 from pipelines.workspace.context import RunContext, StageContext
 
 SCORE_COLUMNS = ("request_id", "user_id", "item_id", "timestamp")
@@ -78,7 +80,8 @@ class DateScores:
     def are_up_to_date(self, context: StageContext) -> bool:
         """Whether the partition is there, whole, and was made by this very scoring."""
         manifest = scores_to_replace(self.place)
-        return manifest is not None and manifest.fingerprint == context.fingerprint and is_whole(self.place, manifest)
+        made = manifest is not None and manifest.fingerprint == context.fingerprint and is_whole(self.place, manifest)
+        return made and is_copied(self._run, self.day)
 
     def write(self, context: StageContext) -> None:
         """Score the date's candidates into one partition, which appears complete or not at all; a failure is remembered with its reason."""
@@ -92,8 +95,15 @@ class DateScores:
             )
             write_json(context.output / "summary.json", {"date": day.isoformat(), "kept": present.fingerprint})
             return
+        if present is not None and present.fingerprint == context.fingerprint and is_whole(self.place, present) and not context.run.force:
+            copy_scores(context.run, day)  # of an earlier run, which did not come so far
+            write_json(context.output / "summary.json", present.summary())
+            return
+        if context.config.score.copy_to is not None:
+            require_writable(place_behind(context.config.score.copy_to, day, SCORES))
         try:
             score_date(context, day, source)
+            copy_scores(context.run, day)
         except Exception as error:
             clear_attempt(context.workspace, day)
             record_failure(context.workspace, day, explain(error, context.workspace), exit_code(error))

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from feature_store.config import SplitConfig
+from feature_store.config_types import is_url
 from feature_store.features.summary import ClickSummary
 from feature_store.readers import READERS
-from feature_store.readers.remote import is_url
 from feature_store.readers.remote_log import copy_of_log, table_url
 from feature_store.store.ingest import VALUES
 from feature_store.store.manifests import CONTRACT

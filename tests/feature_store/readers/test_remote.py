@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from pyarrow import fs
 
+from feature_store.config_types import is_url
 from feature_store.readers import remote
-from feature_store.readers.remote import copy_file, copy_of, file_name, is_url, require_writable, write_file
+from feature_store.readers.remote import copy_file, copy_of, file_name, require_writable, write_file
 from feature_store.tables.contracts import DataError, DataFolderError
 
 
