@@ -24,6 +24,7 @@ from pipelines.scoring.partitions import (
     read_partition,
     record_failure,
 )
+from pipelines.scoring.remote_scores import copy_scores, is_copied
 from pipelines.workspace.context import RunContext
 from pipelines.workspace.runner import Runner
 from pipelines.workspace.tables import text_table
@@ -109,6 +110,8 @@ def backfill(runner: Runner, start: date, end: date, mode: Mode) -> list[Outcome
         try:
             why = reason_to_score(run, day, mode, failures)
             if why is None:
+                if mode == "missing" and not is_copied(run, day):  # a copy that broke off, or one that nobody asked for before
+                    copy_scores(run, day)
                 outcomes[day] = _outcome(run, day)
             else:
                 reasons[day] = why

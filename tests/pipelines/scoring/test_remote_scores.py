@@ -10,6 +10,7 @@ import pytest
 from feature_store.tables.contracts import DataError
 from pipelines.config.scoring import ScoreConfig
 from pipelines.scoring import remote_scores
+from pipelines.scoring.backfill import backfill
 from tests.pipelines.served import Served
 
 FILES = ["_manifest.json", "scores.parquet", "scoring.json"]
@@ -54,6 +55,15 @@ def test_what_could_not_be_copied_is_copied_by_the_next_run(served: Served, tmp_
     monkeypatch.setattr(remote_scores, "write_file", real)
     assert served.run()[0] == ("score",)
     assert files(copy) == files(path) and (path / "scores.parquet").stat().st_mtime_ns == scored
+
+
+def test_a_backfill_copies_what_stands_and_scores_nothing_again(served: Served, tmp_path: Path) -> None:
+    _, path = served.run()
+    served.change(score={"copy_to": (tmp_path / "bucket").as_uri()})
+    served.registry().promote("2")  # which is no reason to score the date again
+    runner = served.ingest()
+    (outcome,) = backfill(runner, date(2024, 1, 3), date(2024, 1, 3), "missing")
+    assert outcome.what == "up to date" and files(tmp_path / "bucket" / "date=2024-01-03") == files(path)
 
 
 def test_a_place_that_takes_nothing_is_said_before_anything_is_scored(served: Served, tmp_path: Path) -> None:
