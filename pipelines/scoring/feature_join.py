@@ -136,7 +136,11 @@ class Joiner:
     """
 
     def __init__(
-        self, columns: Sequence[str], features: FeatureSource, made_as: AssemblyConfig | None, of_history: Sequence[str] = ()
+        self,
+        columns: Sequence[str],
+        features: FeatureSource,
+        made_as: AssemblyConfig | None,
+        of_history: Sequence[str] = ("history_timestamps",),
     ) -> None:
         self._columns, self._features, self.made_as, self._of_history = columns, features, made_as, of_history
 
