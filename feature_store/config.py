@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from feature_store.config_statistics import StatisticsConfig
-from feature_store.config_types import Config, Duration, Time, duration_text, parse_duration, parse_time
+from feature_store.config_types import Config, Duration, Time, duration_text, is_url, parse_duration, parse_time
 
 _SECRET = re.compile(r"secret|password|token|credential|access-?_?key", re.IGNORECASE)
 _WITH_PASSWORD = re.compile(r"://[^/]*:[^/]*@")
@@ -152,7 +152,7 @@ class EventColumns(Config):
 class EntityColumns(Config):
     """What the tables of items and of users have in common."""
 
-    path: str = Field(description="files below the data folder, as a glob")
+    path: str = Field(description="files below the data folder, as a glob; or a URL of files, such as s3://bucket/catalogue/*.parquet")
     categorical: list[str] = Field(
         default_factory=list,
         description="columns with few values; of candidates and clicked items alike, of a dated table of candidates alone",
@@ -327,6 +327,11 @@ class SourceConfig(Config):
         rest = {name: value for name, value in values.items() if name != "labels"}
         return {**rest, "events": {**events, "clicked": labels["clicked"], "labels": further}}
 
+    def with_copies(self, copies: Mapping[str, str]) -> SourceConfig:
+        """The same with patterns of copies in place of the URLs of ``items`` and ``users``."""
+        blocks = {kind: getattr(self, kind).model_copy(update={"path": pattern}) for kind, pattern in copies.items()}
+        return self.model_copy(update=blocks)
+
     @property
     def title_encoder(self) -> TitleEncoder | None:
         """What makes vectors of titles, where something does."""
@@ -365,7 +370,7 @@ class SourceConfig(Config):
     def needs_folder(self) -> bool:
         """Whether files below a data folder are read: none are of the simulated log, and of an Iceberg table alone."""
         if self.events is not None and self.events.iceberg is not None:
-            return self.items is not None or self.users is not None
+            return any(block is not None and not is_url(block.path) for block in (self.items, self.users))
         return self.reader != "simulated"
 
     @model_validator(mode="after")

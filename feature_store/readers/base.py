@@ -66,6 +66,19 @@ def data_files(data: Path, pattern: str) -> list[Path]:
     return sorted(path for path in found if is_data_file(path))
 
 
+def folder_and_pattern(pattern: str) -> tuple[str, str]:
+    """The folder of a pattern, as far as it holds no sign of one, and the pattern of files below it.
+
+    Examples
+    --------
+    >>> folder_and_pattern("/shop/dt=*/items-*.parquet"), folder_and_pattern("/shop/items.csv")
+    (('/shop', 'dt=*/items-*.parquet'), ('/shop', 'items.csv'))
+    """
+    parts = pattern.split("/")
+    fixed = next((place for place, part in enumerate(parts) if set("*[") & set(part)), len(parts) - 1)
+    return "/".join(parts[:fixed]), "/".join(parts[fixed:])
+
+
 def _linked_folders(folder: Path, seen: set[Path]) -> Iterator[Path]:
     """Links to folders below a folder, in those that they lead to as well, but no folder twice: they may form a circle."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from feature_store.config import SourceConfig
 from feature_store.config_types import is_url
-from feature_store.readers.base import relative
+from feature_store.readers.base import folder_and_pattern, relative
 from feature_store.readers.lake_tables import delta_version
 from feature_store.readers.remote import Needed, copy_of
 
@@ -24,11 +24,40 @@ def copy_of_log(source: SourceConfig, url: str, folder: Path, report: Callable[[
     return copy_of(url, folder, report, _needed(source, folder))
 
 
+def copy_of_table(url: str, folder: Path, report: Callable[[str], object] = lambda line: None) -> Path:
+    """Bring copies of the files of items or users that a URL names up to date.
+
+    Returns
+    -------
+    Path
+        The pattern of the copies.
+    """
+    root, pattern = pattern_behind(url)
+    copy_of(root, folder, report, (lambda names: _matching(names, [pattern]),))
+    return folder.absolute() / pattern
+
+
+def pattern_behind(url: str) -> tuple[str, str]:
+    """The URL of a folder, and the pattern of the files below it that a URL names.
+
+    Examples
+    --------
+    >>> pattern_behind("s3://bucket/shop/dt=*/items-*.parquet?region=eu-west-1")
+    ('s3://bucket/shop?region=eu-west-1', 'dt=*/items-*.parquet')
+    >>> pattern_behind("file:///shop/items.csv")
+    ('file:///shop', 'items.csv')
+    """
+    path, question, settings = url.partition("?")
+    folder, pattern = folder_and_pattern(path)
+    return f"{folder}{question}{settings}", pattern
+
+
 def _needed(source: SourceConfig, folder: Path) -> Sequence[Needed]:
     events = source.events
     if source.reader != "tabular" or events is None:  # such a reader knows its files by their names, and they are few
         return (list,)
     patterns = [block.path for block in (events, source.items, source.users) if block is not None and block.path is not None]
+    patterns = [pattern for pattern in patterns if not is_url(pattern)]
     patterns += [] if events.type is None else events.type.files
     if source.title_encoder is not None:
         patterns.append(f"{source.title_encoder.encoder}/*")

@@ -11,11 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.config import EVENT_PLACES, EncodedTitle, EntityColumns, EventColumns, EventTypes, ItemColumns, SourceConfig, UserColumns
+from feature_store.config_types import is_url
 from feature_store.readers.base import (
     ENDINGS,
     data_files,
     data_folder,
     file_columns,
+    folder_and_pattern,
     partition_values,
     read_partitioned,
     reader_fingerprint,
@@ -105,9 +107,17 @@ class TabularReader:
         kinds: tuple[Kind, ...] = ("items", "users")
         for kind in kinds:
             block = self._block(kind)
-            if block is None or self._data is None:
+            if block is None:
                 continue
-            found = data_files(self._data, block.path)
+            if is_url(block.path):
+                raise DataFolderError(f"source.{kind}.path is a URL, and there is no copy yet of what is behind it; ingest the log")
+            folder, pattern = self._data, block.path
+            if Path(pattern).is_absolute():  # of a copy of what is behind a URL
+                root, pattern = folder_and_pattern(pattern)
+                folder = Path(root)
+            if folder is None:
+                continue
+            found = data_files(folder, pattern)
             if not found:
                 raise DataFolderError(f"{self._data}: no file matches source.{kind}.path {block.path!r}; correct one of them")
             described.append((kind, found))

@@ -12,8 +12,9 @@ from tempfile import TemporaryDirectory
 import click
 
 from feature_store.config import SourceConfig
+from feature_store.config_types import is_url
 from feature_store.readers.remote import copy_of
-from feature_store.readers.remote_log import copy_of_log, table_url
+from feature_store.readers.remote_log import copy_of_log, copy_of_table, table_url
 from pipelines.cli.options import Options, Place, Source, common
 from pipelines.config.run import load
 from pipelines.errors import ConfigError
@@ -85,6 +86,18 @@ def _folder(data: Path | str, source: SourceConfig | None = None) -> Iterator[Pa
     with TemporaryDirectory(prefix="ctr_kd_") as scratch:
         raw = Path(scratch) / "raw"
         yield copy_of(data, raw, say) if source is None else copy_of_log(source, data, raw, say)
+
+
+@contextmanager
+def _tables(source: SourceConfig) -> Iterator[dict[str, str]]:
+    """Patterns of copies, for so long, of items and users that are behind URLs of their own."""
+    blocks = {"items": source.items, "users": source.users}
+    with TemporaryDirectory(prefix="ctr_kd_") as scratch:
+        yield {
+            kind: str(copy_of_table(block.path, Path(scratch) / kind, lambda line: click.echo(f"check: {line}", err=True)))
+            for kind, block in blocks.items()
+            if block is not None and is_url(block.path)
+        }
 
 
 def _lines(data: Path, named: Path | str) -> Iterator[str]:
@@ -187,8 +200,8 @@ def check_command(options: Options) -> None:
 
     config = options.config()
     data = options.data or table_url(config.source) or remembered_folder(options.workspace)
-    with nullcontext() if data is None else _folder(data, config.source) as folder:
-        found = check_log(config.source, config.need_clicks(), folder)
+    with nullcontext() if data is None else _folder(data, config.source) as folder, _tables(config.source) as copies:
+        found = check_log(config.source.with_copies(copies), config.need_clicks(), folder)
         if config.source.title_encoder is not None:
             try:
                 encoder_files(config.source.title_encoder, folder)

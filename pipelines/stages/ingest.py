@@ -11,7 +11,7 @@ from feature_store.config import SplitConfig
 from feature_store.config_types import is_url
 from feature_store.features.summary import ClickSummary
 from feature_store.readers import READERS
-from feature_store.readers.remote_log import copy_of_log, table_url
+from feature_store.readers.remote_log import copy_of_log, copy_of_table, pattern_behind, table_url
 from feature_store.store.ingest import VALUES
 from feature_store.store.manifests import CONTRACT
 from feature_store.store.store import Store
@@ -96,7 +96,9 @@ def ingest_new_rows(run: RunContext) -> None:
             raise ConfigError(f"source.reader {source.reader} reads files: name their folder with --data DIR")
         return
 
-    reader = READERS[source.reader](source, data)
+    if not _tables_copied(run, is_known):
+        return
+    reader = READERS[source.reader](source.with_copies(run.copies), data)
     try:
         files = reader.files()
         resources |= checkpoint_files(checkpoint, data) if checkpoint else set()
@@ -154,6 +156,26 @@ def _copied(run: RunContext, url: str, is_known: bool) -> bool:
         run.report(f"warning: {error}; the store stays as it is", "ingest")
         return False
     run.url = url
+    return True
+
+
+def _tables_copied(run: RunContext, is_known: bool) -> bool:
+    """Bring copies of items and users that are behind URLs of their own up to date; false where one cannot be had and need not be."""
+    for kind in ("items", "users"):
+        block = getattr(run.config.source, kind)
+        if block is None or not is_url(block.path):
+            continue
+        folder = run.workspace / f"{COPY}_{kind}"
+        try:
+            if run.read_only:
+                run.copies[kind] = str(folder.absolute() / pattern_behind(block.path)[1])
+            else:
+                run.copies[kind] = str(copy_of_table(block.path, folder, lambda text: run.report(text, "ingest")))
+        except DataError as error:
+            if not is_known:
+                raise
+            run.report(f"warning: {error}; the store stays as it is", "ingest")
+            return False
     return True
 
 

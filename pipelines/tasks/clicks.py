@@ -36,12 +36,13 @@ class Clicks:
     def ingest(self, run: RunContext, resources: Set[str], failed: Path, report: Callable[[str], None]) -> None:
         """New rows of the raw log into the store; see :func:`feature_store.store.ingest.ingest`. There are no resources."""
 
-        encoder, titles = self._config.source.title_encoder, None
+        source, titles = self._config.source.with_copies(run.copies), None
+        encoder = source.title_encoder
         if encoder is not None and run.data is not None:
             from pipelines.tasks.title_vectors import TitleVectors
 
             titles = TitleVectors(encoder, run.data, run.workspace, report)
-        ingest(self._config.source, run.data, run.store, failed, report, titles=titles)
+        ingest(source, run.data, run.store, failed, report, titles=titles)
 
     def assemble(self, context: StageContext) -> dict[str, Any]:
         """Rows and vocabularies (:func:`feature_store.features.training_set.assemble`), vectors where they are configured, the pool of

@@ -85,6 +85,8 @@ class RunContext:
         Earlier stages of this run, by name; all of them up to date.
     processes : Processes
         Those that share the training.
+    copies : dict of str to str
+        Patterns of the copies of items and users whose files are behind a URL of their own, by ``items`` and ``users``.
     find_parent : callable
         Finds the run that this one continues, once the store is up to date; None where it begins anew.
     parent : Parent or None
@@ -110,6 +112,7 @@ class RunContext:
     parent: Parent | None = None
     features: FeatureSource | None = None
     url: str | None = None
+    copies: dict[str, str] = field(default_factory=dict)
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     _store: Store | None = None
 

@@ -16,6 +16,7 @@ import yaml
 
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import load_json, write_json
+from feature_store.tables.parquet_files import read_parquet
 from pipelines.config.run import RunConfig
 from pipelines.errors import ConfigError
 from pipelines.stages.ingest import Ingested, bring_store_up_to_date, logical_time
@@ -198,6 +199,30 @@ def test_a_url_is_copied_remembered_and_looked_behind_again(tabular: RunConfig, 
     looking = context(tabular, None, tmp_path, url=data.as_uri(), read_only=True)
     bring_store_up_to_date(looking)  # status copies nothing
     assert said(looking) == ""
+
+
+def test_items_may_lie_behind_a_url_of_their_own(tabular: RunConfig, data: Path, tmp_path: Path, ingested: list[int]) -> None:
+    bucket = tmp_path / "bucket" / "shop"
+    bucket.mkdir(parents=True)
+    (bucket / "items-1.csv").write_text("i,shelf\n10,a\n")
+    (bucket / "other.csv").write_text("x\n")
+    items = {"path": f"{bucket.as_uri()}/items-*.csv", "item": "i", "categorical": ["shelf"]}
+    config = RunConfig.model_validate(tabular.model_dump(by_alias=True) | {"source": tabular.source.model_dump() | {"items": items}})
+    first = context(config, data, tmp_path)
+    bring_store_up_to_date(first)
+    assert "copies 1 of 1 files" in said(first) and len(ingested) == 1
+    assert read_parquet(first.store.items_file() or Path())["shelf"].to_pylist() == ["a"]
+    (bucket / "items-2.csv").write_text("i,shelf\n11,b\n")
+    night = context(config, data, tmp_path)
+    bring_store_up_to_date(night)
+    assert read_parquet(night.store.items_file() or Path())["shelf"].to_pylist() == ["a", "b"] and len(ingested) == 2
+    for file in bucket.iterdir():
+        file.unlink()
+    gone = context(config, data, tmp_path)
+    bring_store_up_to_date(gone)
+    assert "warning:" in said(gone) and "holds no file; the store stays as it is" in said(gone) and len(ingested) == 2
+    with pytest.raises(DataError, match="holds no file"):
+        bring_store_up_to_date(context(config, data, tmp_path / "elsewhere"))
 
 
 def test_a_table_says_which_version_was_read(data: Path, tmp_path: Path) -> None:
