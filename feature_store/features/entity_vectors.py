@@ -21,7 +21,8 @@ def write_vectors(output: Path, stored: Path | None, described: Path, names: Seq
     Parameters
     ----------
     output : Path
-        A file with a column for each name, as :data:`feature_store.tables.vectors.STORED`, whose rows are those of ``described``; not written without names.
+        A file with a column for each name, as :data:`feature_store.tables.vectors.STORED`, whose rows are those of ``described``; not
+        written without names.
     stored : Path or None
         ``items.parquet`` or ``users.parquet`` of the store, whose first column is the id.
     described : Path
