@@ -14,7 +14,7 @@ from feature_store.config_types import Config, Duration, Time, duration_text, is
 
 _SECRET = re.compile(r"secret|password|token|credential|access-?_?key", re.IGNORECASE)
 _WITH_PASSWORD = re.compile(r"://[^/]*:[^/]*@")
-EVENT_PLACES = ("path", "delta", "version", "iceberg", "catalog", "snapshot", "as_of")
+EVENT_PLACES = ("path", "since", "delta", "version", "iceberg", "catalog", "snapshot", "as_of")
 """Keys of the events that say where they are, and not what they are."""
 
 
@@ -64,6 +64,10 @@ class EventTypes(Config):
 class EventColumns(Config):
     path: str | None = Field(
         None, description="files of the click log below the data folder, as a glob; .csv, .csv.gz, .tsv or .parquet; or delta, or iceberg"
+    )
+    since: Time | None = Field(
+        None,
+        description="path: folders that name an earlier date, as dt=2026-10-01, are not read; what was read before stays in the store",
     )
     delta: str | None = Field(
         None, description="in place of path: folder of a Delta Lake table below the data folder, or its URL; needs extra delta"
@@ -134,7 +138,13 @@ class EventColumns(Config):
             raise ValueError("name where the events are in one way: path, or delta, or iceberg, or type.files")
         if self.type is not None and self.clicked is not None:
             raise ValueError("clicked and type both say what a click is; remove one of them")
-        own = {"version": self.delta, "catalog": self.iceberg, "snapshot": self.iceberg, "as_of": self.delta or self.iceberg}
+        own = {
+            "since": self.path or files,
+            "version": self.delta,
+            "catalog": self.iceberg,
+            "snapshot": self.iceberg,
+            "as_of": self.delta or self.iceberg,
+        }
         idle = next((key for key, table in own.items() if table is None and getattr(self, key) not in (None, {})), None)
         if idle is not None:
             raise ValueError(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -133,6 +136,38 @@ def partition_values(file: str) -> dict[str, pa.Scalar]:
     said = [folder.partition("=") for folder in file.split("/")[:-1]]
     values = {key: None if value == NO_PARTITION else unquote(value) for key, equals, value in said if key and equals}
     return {key: pa.scalar(value, pa.string()) for key, value in values.items()}
+
+
+def not_before(names: Sequence[str], since: datetime | None) -> list[str]:
+    """Names of files without those whose folders name a date before a time.
+
+    Raises
+    ------
+    DataFolderError
+        When a time is given and no folder names a date.
+
+    Examples
+    --------
+    >>> not_before(["dt=2026-09-30/a.csv", "dt=2026-10-01/a.csv", "day=20261002/a.csv"], datetime(2026, 10, 1, 12, tzinfo=UTC))
+    ['dt=2026-10-01/a.csv', 'day=20261002/a.csv']
+    """
+    if since is None:
+        return list(names)
+    dates = {name: _date_of(name) for name in names}
+    if names and not any(dates.values()):
+        raise DataFolderError("source.events.since is told by folders that name dates, as dt=2026-10-01, and there are none: remove it")
+    begins = since.astimezone(UTC).date()
+    return [name for name, day in dates.items() if day is None or day >= begins]
+
+
+def _date_of(file: str) -> date | None:
+    """The date that the folders of a file name, by year, month and day in one of them."""
+    for value in partition_values(file).values():
+        found = re.match(r"(\d{4})-?(\d{2})-?(\d{2})(?!\d)", value.as_py() or "")
+        if found is not None:
+            with suppress(ValueError):
+                return date(*map(int, found.groups()))
+    return None
 
 
 def file_columns(path: Path, file: str) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from feature_store.config import SourceConfig
 from feature_store.config_types import is_url
-from feature_store.readers.base import folder_and_pattern, relative
+from feature_store.readers.base import folder_and_pattern, not_before, relative
 from feature_store.readers.lake_tables import delta_version
 from feature_store.readers.remote import Needed, copy_of
 
@@ -62,7 +62,14 @@ def _needed(source: SourceConfig, folder: Path) -> Sequence[Needed]:
     if source.title_encoder is not None:
         patterns.append(f"{source.title_encoder.encoder}/*")
     if events.delta is None:
-        return (lambda names: _matching(names, patterns),)
+        described = [block.path for block in (source.items, source.users) if block is not None]
+
+        def wanted(names: Sequence[str]) -> list[str]:
+            found = _matching(names, patterns)
+            others = set(_matching(found, described))
+            return [*others, *not_before([name for name in found if name not in others], events.since)]
+
+        return (wanted,)
     log = "_delta_log/**/*" if is_url(events.delta) else f"{events.delta}/_delta_log/**/*"
 
     def of_version(names: Sequence[str]) -> list[str]:

@@ -18,6 +18,7 @@ from feature_store.readers.base import (
     data_folder,
     file_columns,
     folder_and_pattern,
+    not_before,
     partition_values,
     read_partitioned,
     reader_fingerprint,
@@ -81,9 +82,10 @@ class TabularReader:
             return list(self.table.files)
         if self._data is None:
             return []
-        if self._types_of_files:
-            return list(self._types_of_files)
-        return data_files(self._data, self._events.path) if self._events.path is not None else []
+        found = list(self._types_of_files)
+        found += data_files(self._data, self._events.path) if self._events.path is not None else []
+        kept = set(not_before([relative(path, self._data) for path in found], self._events.since))
+        return [path for path in found if relative(path, self._data) in kept]
 
     @cached_property
     def _types_of_files(self) -> dict[Path, str]:

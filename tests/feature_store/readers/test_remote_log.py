@@ -42,6 +42,8 @@ def test_files_that_nobody_names_are_not_copied(bucket: Path, tmp_path: Path) ->
     assert files(copy) == ["dt=2024-05-01/x.csv", "items.csv"] and "copies 2 of 2 files" in said[1]
     copy_of_log(source(events={"path": "dt=*/**/*.csv"}), bucket.as_uri(), copy, said.append)
     assert files(copy) == ["dt=2024-04-30/x.csv", "dt=2024-05-01/deep/y.csv", "dt=2024-05-01/x.csv"] and "copies 2 of 3 files" in said[-1]
+    copy_of_log(source(events={"path": "dt=*/*.csv", "since": "2024-05-01"}, items=items), bucket.as_uri(), copy, said.append)
+    assert files(copy) == ["dt=2024-05-01/x.csv", "items.csv"]
     with pytest.raises(DataFolderError, match="holds no file that `source` names"):
         copy_of_log(source(events={"path": "*.parquet"}), bucket.as_uri(), copy)
     read_titles = {**items, "text": {"column": "title", "encoder": "pictures"}}

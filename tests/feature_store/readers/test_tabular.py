@@ -13,7 +13,7 @@ from feature_store.config import SourceConfig
 from feature_store.readers import base
 from feature_store.readers.base import reader_fingerprint
 from feature_store.readers.tabular import TabularReader
-from feature_store.tables.contracts import ContractCheck, DataError, EntityFacts
+from feature_store.tables.contracts import ContractCheck, DataError, DataFolderError, EntityFacts
 from tests.odd_names import ODD_COLUMNS
 
 EVENTS = {"path": "*.csv", "user": "u", "item": "i", "time": "t", "clicked": "c", "request": "r", "ingested": "k"}
@@ -288,3 +288,16 @@ def test_further_labels_are_read_and_a_log_without_any_is_what_it_was(tmp_path: 
     columns = {name: column for name, column in EVENTS.items() if name != "path"}
     assert plain.fingerprint() == reader_fingerprint("tabular", context={"categorical": [], "dense": []}, events=columns, items=None)
     assert several.fingerprint() != plain.fingerprint()
+
+
+def test_folders_of_earlier_dates_are_not_read(tmp_path: Path) -> None:
+    for day in ("2024-04-30", "2024-05-01", "2024-05-02"):
+        (tmp_path / f"dt={day}").mkdir()
+        (tmp_path / f"dt={day}" / "log.csv").write_text("u,i,t,c,r,k\n1,5,1714521600,1,1,\n")
+    everything = reader(tmp_path, events={**EVENTS, "path": "dt=*/log.csv"})
+    newer = reader(tmp_path, events={**EVENTS, "path": "dt=*/log.csv", "since": "2024-05-01T18:00"})
+    assert [path.parent.name for path in newer.files()] == ["dt=2024-05-01", "dt=2024-05-02"] and len(everything.files()) == 3
+    assert newer.fingerprint() == everything.fingerprint()  # it is the same log
+    (tmp_path / "log.csv").write_text("u,i,t,c,r,k\n1,5,1714521600,1,1,\n")
+    with pytest.raises(DataFolderError, match=r"source\.events\.since is told by folders that name dates"):
+        reader(tmp_path, events={**EVENTS, "path": "log.csv", "since": "2024-05-01"}).files()
