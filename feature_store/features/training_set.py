@@ -10,7 +10,7 @@ summary.json     splits, counts, what was left out, the check of the sampler
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -110,6 +110,8 @@ def assemble(
         newest = engine.rows("select max(timestamp) from log")[0][0]
         unknown_time = engine.rows("select count(*) from log where not time_known")[0][0]
         check_types(engine, log)
+        for line in clicks_apart(engine, log):
+            report(line)
         typed = log.typed if log.history_types else ()
         build_histories(engine, config.history.max_length, typed)
         write_clicks(engine, output / "clicks.parquet", typed)
@@ -171,10 +173,29 @@ def check_types(engine: Engine, log: Log) -> None:
     if log.types is None:
         return
     found = dict(engine.rows("select type_code, count(*) from log group by type_code"))
-    lacking = next((name for code, name in enumerate(log.types.names, 1) if not found.get(code)), None)
+    named = {code: name for code, name in enumerate([log.types.shown, *log.types.names]) if name is not None}
+    lacking = next((name for code, name in named.items() if not found.get(code)), None)
     if lacking is not None:
-        known = ", ".join(name for code, name in enumerate(log.types.names, 1) if found.get(code)) or "none"
-        raise DataError(f"the log has no event of type {lacking!r} (it has {known}): correct source.events.type")
+        known = ", ".join(name for code, name in named.items() if found.get(code)) or "none"
+        raise DataError(
+            f"the log has no event of type {lacking!r}; of the types that source.events.type names it has {known}: correct it there"
+        )
+
+
+def clicks_apart(engine: Engine, log: Log) -> Iterator[str]:
+    """What to say of clicks at another time than their impressions, as a log of several types of events may have them."""
+    if log.types is None or not log.has_impressions:
+        return
+    same = "s.user_code = c.user_code and s.item_code = c.item_code and s.request_id = c.request_id"
+    count = engine.rows(
+        f"select count(*) from log c where c.clicked = 1 and exists (select 1 from log s where {same} and s.clicked = 0 "
+        "and s.timestamp <> c.timestamp)"
+    )[0][0]
+    if count:
+        yield (
+            f"warning: {count:,} clicks have another time than their impressions of the same request and item: each is a request by "
+            "itself, and its impression counts as not clicked; give clicks the time of their impressions"
+        )
 
 
 def _describe_candidates(config: AssemblyConfig, maker: RowMaker, writer: RowWriter) -> CandidateSummary:

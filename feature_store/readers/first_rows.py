@@ -156,6 +156,17 @@ def _look_at_events(events: pa.Table, contract: LogContract, split: SplitConfig,
     events = (
         events.filter(events["time_known"]) if pc.any(events["time_known"]).as_py() else events
     )  # listed histories are clicks by nature
+    if contract.types is not None:
+        codes = set(events["type_code"].to_pylist())
+        named = {code: name for code, name in enumerate([contract.types.shown, *contract.types.names]) if name is not None}
+        found.doubts += [
+            f"no event of type {name!r} is among the rows that were looked at; is it called so in source.events.type?"
+            for code, name in named.items()
+            if code not in codes
+        ]
+        events = events.filter(events["clicked"].is_valid())  # the others have no label
+        if not events.num_rows:
+            return
     clicked = events["clicked"].to_numpy()
     if contract.has_impressions and clicked.min() == clicked.max():
         repair = "leave source.events.clicked out where the log holds clicks only" if clicked.min() else "is it the right column?"

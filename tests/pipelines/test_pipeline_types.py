@@ -76,6 +76,8 @@ def test_types_are_read_in_training_and_in_production(tmp_path: Path, mlflow_dat
     workspace.conf.write_text(CONF)
     (tmp_path / "data").mkdir()
     write_data(tmp_path / "data")
+    told, _ = workspace.run("check", "--data", str(tmp_path / "data"))
+    assert "the first rows fit" in told and "look at this" not in told
     workspace.run("run", "--data", str(tmp_path / "data"))
     (assembly,) = workspace.path.glob("artifacts/ingest/*/rows.parquet")
     summary = ClickSummary.read(assembly.parent)
@@ -135,7 +137,10 @@ def test_a_file_for_each_type_is_the_same_log(tmp_path: Path, mlflow_database: P
 @pytest.mark.parametrize(
     "change, said",
     [
-        ({"counted: [cart]": "counted: [cart, return]"}, "the log has no event of type 'return' (it has click, purchase, cart)"),
+        (
+            {"counted: [cart]": "counted: [cart, return]"},
+            "no event of type 'return'; of the types that source.events.type names it has view, click, purchase, cart",
+        ),
         (
             {"count: [clicks, purchase, cart]": "count: [return]"},
             "statistics.of[0].count: there are no events 'return'; count some of clicks, impressions, purchase",
@@ -155,3 +160,5 @@ def test_types_that_are_not_there_are_said(change: dict[str, str], said: str, tm
     write_data(tmp_path / "data")
     ended = workspace.start("ingest", "--data", str(tmp_path / "data"))
     assert ended.code in (2, 3) and said in ended.err
+    if "'return'" in said and "no event of" in said:
+        assert "look at this: no event of type 'return'" in workspace.start("check", "--data", str(tmp_path / "data")).out

@@ -160,3 +160,21 @@ def test_what_is_not_learned_from_needs_no_weight(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     ingest(source, tmp_path / "log", store, tmp_path / "failed")
     assert read_parquet(store.event_files()[0])["row_weight"].to_pylist() == [2.0, 1.0, 1.0]
+
+
+def test_clicks_apart_from_their_impressions_are_said(tmp_path: Path) -> None:
+    rows = shown_and_clicked(0)
+    rows += [(user, item, time + 1, "click", request) for user, item, time, kind, request in rows[:30] if kind == "view"]
+    (tmp_path / "log").mkdir()
+    frame = pd.DataFrame(rows, columns=["user", "item", "time", "kind", "request"])
+    frame.assign(time=BEGIN + 60 * frame["time"]).to_csv(tmp_path / "log" / "log.csv", index=False)
+    events = {"path": "log.csv", "user": "user", "item": "item", "time": "time", "request": "request"}
+    source = SourceConfig.model_validate(
+        {"reader": "tabular", "events": events | {"type": {"column": "kind", "label": "click", "shown": "view"}}}
+    )
+    store = Store(tmp_path / "store")
+    ingest(source, tmp_path / "log", store, tmp_path / "failed")
+    said: list[str] = []
+    config = AssemblyConfig.model_validate({"split": {"fractions": [0.5, 0.25, 0.25]}, "vocabulary": {"min_count": 1}})
+    assemble(store, config, FeatureStoreConfig(), None, tmp_path / "rows", report=said.append)
+    assert any(line.startswith("warning: ") and "clicks have another time than their impressions" in line for line in said), said
