@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from feature_store.config_statistics import StatisticsConfig
 from feature_store.config_types import Config, Duration, Time, duration_text, is_url, parse_duration, parse_time
@@ -120,6 +120,16 @@ class EventColumns(Config):
                 raise ValueError(f"{name!r} is no name of a label, which has letters, digits and _ alone: write {{NAME: {name!r}}}")
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _a_column_of_types_may_stand_alone(cls, values: Any) -> Any:
+        """``type: COLUMN`` with ``label``, ``shown``, ``history`` and ``counted`` beside it stands for ``type: {column: COLUMN, ...}``."""
+        if not isinstance(values, dict) or not isinstance(values.get("type"), str):
+            return values
+        said = {name: values[name] for name in ("label", "shown", "history", "counted") if name in values}
+        rest = {name: value for name, value in values.items() if name not in said}
+        return rest | {"type": {"column": values["type"], "label": "click", **said}}
+
     @property
     def clicks_only(self) -> bool:
         """Whether nothing says what was shown and not clicked."""
@@ -159,6 +169,11 @@ class EventColumns(Config):
         return self
 
 
+def _listed(value: Any) -> Any:
+    """One name stands for a list of it, and null for none."""
+    return [] if value is None else [value] if isinstance(value, str) else value
+
+
 class EntityColumns(Config):
     """What the tables of items and of users have in common."""
 
@@ -175,9 +190,9 @@ class EntityColumns(Config):
     dense: list[str] = Field(
         default_factory=list, description="numeric columns; a dated table says what they were at the time of a request"
     )
-    vector: list[str] = Field(
+    vector: Annotated[list[str], BeforeValidator(_listed)] = Field(
         default_factory=list,
-        description="columns that hold a vector a row, made elsewhere of a title, an image or a graph: lists of numbers, of one length",
+        description="columns, or one, that hold a vector a row, made elsewhere of a title or an image: lists of numbers, of one length",
     )
     time: str | None = Field(
         None,

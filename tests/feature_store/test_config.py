@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from feature_store.config import SourceConfig
+from feature_store.config import EventColumns, ItemColumns, SourceConfig
 from feature_store.config_statistics import StatisticsConfig
 from feature_store.config_types import duration_text, parse_duration
 
@@ -102,3 +102,18 @@ def test_further_labels_are_named_in_three_ways_that_say_the_same():
 def test_labels_that_do_not_fit_are_said_in_a_line(events, more, said):
     with pytest.raises(ValidationError, match=said):
         SourceConfig.model_validate({"reader": "tabular", "events": {**EVENTS, **events}, **more})
+
+
+def test_short_forms_of_vectors_and_types() -> None:
+    items = {"path": "i.parquet", "item": "i"}
+    assert [ItemColumns.model_validate(items | {"vector": value}).vector for value in ("image", None, ["a", "b"])] == [
+        ["image"],
+        [],
+        ["a", "b"],
+    ]
+    events = {"path": "*", "user": "u", "item": "i", "time": "t"}
+    short = EventColumns.model_validate(events | {"type": "action", "shown": "view", "history": ["click", "purchase"]})
+    long = {"column": "action", "label": "click", "shown": "view", "history": ["click", "purchase"]}
+    assert short == EventColumns.model_validate(events | {"type": long})
+    with pytest.raises(ValueError, match="label"):
+        EventColumns.model_validate(events | {"label": "click"})  # of no types
