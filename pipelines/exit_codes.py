@@ -11,6 +11,7 @@ import click
 from ctr_kd.training.errors import DeviceError, TrainingError
 from feature_store.engines.spark_session import EngineFailed, EngineMissing
 from feature_store.features.statistics import UndeclarableStatistic
+from feature_store.plugins import PluginError
 from feature_store.tables.contracts import DataError, DataFolderError, NoEvents, NotIngested, StorageError
 from feature_store.tables.files import UnsafeFile
 from feature_store.tables.plain_text import plain
@@ -19,6 +20,7 @@ _CODES_OF_OTHERS: tuple[tuple[type[Exception], int], ...] = (
     (click.UsageError, 2),
     (EngineMissing, 2),
     (UndeclarableStatistic, 2),
+    (PluginError, 2),
     (DataError, 3),
     (UnsafeFile, 3),
     (TrainingError, 2),
