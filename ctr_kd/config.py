@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SerializeAsAny, model_validator
 
 from feature_store.config import AugmentationConfig
 from feature_store.config_types import Config
+from feature_store.plugins import PluginError, load_class
 
 
 class TrainingConfig(Config):
@@ -284,13 +285,58 @@ class FinetuneConfig(Config):
         return self
 
 
-StudentKind = Literal["pooled", "bilstm", "bilstm_pair", "din", "dcn"]
+STUDENT_KINDS = ("pooled", "bilstm", "bilstm_pair", "din", "dcn")
+"""Students that come with the project; others are plug-ins."""
 COMBINING = ("pooled", "dcn")
 """Students that sum up a segment's embeddings."""
 
 
-class StudentConfig(Config):
-    """Kind and size of the student."""
+def student_plugin(kind: str) -> type[Any]:
+    """Class of a plug-in student.
+
+    Raises
+    ------
+    PluginError
+        When there is none of that name, or it is not what :class:`ctr_kd.models.students.Student` says.
+    """
+    plugin = load_class("ctr_kd.students", kind, ("forward",), STUDENT_KINDS)
+    settings = getattr(plugin, "Settings", StudentSettings)
+    if not (isinstance(settings, type) and issubclass(settings, StudentSettings)):
+        raise PluginError(
+            f"the student {kind!r} has settings that are no class on top of ctr_kd.models.StudentSettings: {settings!r}"[:300]
+        )
+    return plugin
+
+
+def _is_a_student(kind: str) -> str:
+    if kind not in STUDENT_KINDS:
+        student_plugin(kind)
+    return kind
+
+
+StudentKind = Annotated[str, AfterValidator(_is_a_student)]
+
+
+class StudentSettings(Config):
+    """What every student has; a plug-in adds keys of its own."""
+
+    kind: StudentKind = Field("pooled", description="name of the student")
+    width: int = Field(32, ge=2, description="embedding width, which `sweep` varies")
+
+    @classmethod
+    def reads(cls, values: Any) -> type[StudentSettings]:
+        """The class that reads a block of settings, by the kind in it; that of our own students where there is no such kind."""
+        kind = values.get("kind") if isinstance(values, dict) else None
+        if not isinstance(kind, str) or kind in STUDENT_KINDS:
+            return StudentConfig
+        try:
+            return getattr(student_plugin(kind), "Settings", StudentSettings)
+        except PluginError:  # the key ``kind`` says so
+            return StudentConfig
+
+
+class StudentConfig(StudentSettings):
+    """Kind and size of one of our own students."""
 
     kind: StudentKind = Field(
         "pooled",
@@ -326,6 +372,13 @@ class StudentConfig(Config):
         if self.combiner != "mean" and self.kind not in COMBINING:
             raise ValueError(f"combiner has no effect with kind: {self.kind}; remove it, or set kind: {' or '.join(COMBINING)}")
         return self
+
+
+def sums_up_histories(kind: str) -> bool:
+    """Whether a kind of student has one vector of a history, whatever the candidate: ``encode`` and ``score`` beside ``forward``."""
+    if kind in STUDENT_KINDS:
+        return kind != "din"
+    return all(callable(getattr(student_plugin(kind), method, None)) for method in ("encode", "score"))
 
 
 class HintsConfig(Config):
@@ -388,7 +441,10 @@ class DistillConfig(Config):
     held_out: float = Field(
         0.2, gt=0, lt=1, description="weighting: learned: newest share of the training rows, on which the weights are fitted"
     )
-    student: StudentConfig = Field(StudentConfig(), description="the light model that goes to production")
+    student: Annotated[
+        SerializeAsAny[StudentConfig | StudentSettings],
+        BeforeValidator(lambda values: values if isinstance(values, BaseModel) else StudentSettings.reads(values).model_validate(values)),
+    ] = Field(StudentConfig(), description="the light model that goes to production; a plug-in has keys of its own beside `kind`")
     training: TrainingConfig = Field(
         TrainingConfig(epochs=2, batch_size=1024, learning_rate=2e-3, unknown_rate=0.2),
         description="training loop of the student, and of the same student alone",
@@ -491,8 +547,8 @@ class DistillConfig(Config):
             raise ValueError("soft targets need a temperature above zero; alpha: 1 trains on the labels alone and ignores it")
         if self.gate != "none" and self.soft == "none":
             raise ValueError("gate weighs soft, which is none")
-        if self.hints != HintsConfig() and self.student.kind == "din":
-            raise ValueError("hints need a student that sums up a history by itself; din reads it anew for each candidate")
+        if self.hints != HintsConfig() and not sums_up_histories(self.student.kind):
+            raise ValueError(f"hints need a student that sums up a history by itself; {self.student.kind} reads it anew for each candidate")
         if (self.listwise or self.hints.relation) and self.training.accumulate > 1:
             raise ValueError("listwise and hints.relation compare the rows of a batch with each other, so training.accumulate must be 1")
         return self

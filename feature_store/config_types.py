@@ -15,6 +15,11 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @classmethod
+    def reads(cls, values: Any) -> type[Config]:
+        """The class that reads a block of these settings: this one, unless the values name another, as that of a plug-in."""
+        return cls
+
 
 def parse_time(value: Any) -> datetime:
     """Read a time of the configuration as UTC; a date alone means its midnight.

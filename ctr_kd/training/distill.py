@@ -13,7 +13,8 @@ from ctr_kd.config import DistillConfig, HintsConfig
 from ctr_kd.data.batching import Batch, make_batch, part_of
 from ctr_kd.data.samples import Samples
 from ctr_kd.models.bert import MaskedItemModel
-from ctr_kd.models.students import STUDENTS
+from ctr_kd.models.layers import Head, TokenEmbedding
+from ctr_kd.models.students import student_class
 from ctr_kd.objectives.classification import base_logits, cross_entropy_share
 from ctr_kd.objectives.distillation import class_shares, logits_loss
 from ctr_kd.objectives.hints import hints_loss
@@ -164,14 +165,15 @@ def train_student(
     """
     signature, train = rows.signature, rows.train
     torch.manual_seed(job.seed)
-    model: Any = STUDENTS[config.student.kind](signature, config.student)
+    model: Any = student_class(config.student.kind)(signature, config.student)
     if vectors is not None:
-        begin_with_vectors(model.token, torch.from_numpy(vectors))
+        begin_with_vectors(_token_of(model, "tokens.student.vectors"), torch.from_numpy(vectors))
     if config.training.lazy_ids:
-        model.token.step_by_rows()
+        _token_of(model, "distill.training.lazy_ids").step_by_rows()
     trained = nn.ModuleDict({"student": model})  # and what serves training alone
     label, weight_of_row = torch.from_numpy(train.labels), None if train.weight is None else torch.from_numpy(train.weight)
-    model.head.begin_at(base_logits(label, signature.outputs, weight_of_row, chain=signature.chain))
+    if isinstance(getattr(model, "head", None), Head):  # a plug-in may have none
+        model.head.begin_at(base_logits(label, signature.outputs, weight_of_row, chain=signature.chain))
     if earlier is not None:
         earlier.put_into(model)
     base = class_shares(label, signature.outputs, weight_of_row)
@@ -190,7 +192,7 @@ def train_student(
             raise ValueError("hints and embeddings: teacher need the teacher's encoder")
         encoder.requires_grad_(False).eval()
         if config.embeddings == "teacher" and earlier is None:
-            begin_with_teacher(model.token, encoder.bert.token, encoder.vocabulary)
+            begin_with_teacher(_token_of(model, "distill.embeddings: teacher"), encoder.bert.token, encoder.vocabulary)
         if hinted:
             trained["projection"] = nn.Linear(config.student.width, encoder.bert.config.width)
         encoder.to(choose_device(config.training))
@@ -237,6 +239,14 @@ def train_student(
         trained_before=earlier is not None,
     )
     return model, curve
+
+
+def _token_of(model: nn.Module, key: str) -> TokenEmbedding:
+    """The embeddings of a student, which a plug-in may have made in another way."""
+    token = getattr(model, "token", None)
+    if not isinstance(token, TokenEmbedding):
+        raise TrainingError(f"{key} needs a student whose embeddings are a TokenEmbedding called token, and this one has none")
+    return token
 
 
 @torch.no_grad()

@@ -12,6 +12,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from feature_store.config_types import Config
+
 _KEY = re.compile(r"[a-z_]+(?:\.[a-z_]+)*")
 _LAST = 1 << 30  # lines; what stands in no file comes after all that does
 
@@ -111,9 +113,9 @@ def problems_of(error: ValidationError | None, document: Document, overridden: S
         The configuration.
     """
     found = [(line, f"{document.path}:{line}: {text}") for line, text in document.repeated]
-    for keys, text in [] if error is None else _problems(error, model):
+    for keys, text in [] if error is None else _problems(error, model, document.values):
         said = ": ".join(part for part in (".".join(keys), text) if part).replace("\n", " ")
-        place = _place(keys, text, model)
+        place = _place(keys, text, model, document.values)
         if any(_is_below(".".join(one), name) for one in (keys, place) for name in overridden):
             found.append((_LAST, f"--set: {said}"))
         else:
@@ -127,19 +129,19 @@ def _is_below(key: str, other: str) -> bool:
     return key == other or key.startswith(f"{other}.")
 
 
-def _place(keys: Sequence[str], text: str, model: type[BaseModel]) -> Sequence[str]:
+def _place(keys: Sequence[str], text: str, model: type[BaseModel], values: Any) -> Sequence[str]:
     """The key that a text is about: the first that it names of the block where the problem was found, or else that block."""
-    known = keys_of(_block_at(keys, model))
+    known = keys_of(_block_at(keys, model, values))
     name: str | None = next((name for name in _KEY.findall(text) if name.partition(".")[0] in known), None)
     return keys if name is None else [*keys, *name.split(".")]
 
 
-def _problems(error: ValidationError, model: type[BaseModel]) -> list[tuple[Sequence[str], str]]:
+def _problems(error: ValidationError, model: type[BaseModel], values: Any) -> list[tuple[Sequence[str], str]]:
     """Key and text of each problem; what several branches of a union say of one key is one."""
     found: dict[tuple[str, ...], list[str]] = {}
     misfits: list[tuple[Sequence[str], str]] = []
     for problem in error.errors(include_url=False):
-        keys, block = _locate(problem["loc"], model)
+        keys, block = _locate(problem["loc"], model, values)
         reason = problem.get("ctx", {}).get("error")
         if isinstance(reason, Misfits):
             misfits += [(keys, text) for text in reason.problems]
@@ -153,14 +155,19 @@ def keys_of(model: type[BaseModel]) -> dict[str, Any]:
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
-def block_of(annotation: Any) -> type[BaseModel] | None:
-    """The configuration class inside an annotation such as ``EventColumns | None``."""
+def block_of(annotation: Any, values: Any = None) -> type[BaseModel] | None:
+    """The configuration class inside an annotation such as ``EventColumns | None``, which may depend on the values that it reads."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((block for part in typing.get_args(annotation) if (block := block_of(part))), None)
+        return annotation.reads(values) if issubclass(annotation, Config) else annotation
+    return next((block for part in typing.get_args(annotation) if (block := block_of(part, values))), None)
 
 
-def _locate(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[list[str], type[BaseModel] | None]:
+def _inside(values: Any, key: str) -> Any:
+    """What is given below a key; None where there is nothing, or a list."""
+    return values.get(key) if isinstance(values, dict) else None
+
+
+def _locate(location: tuple[int | str, ...], model: type[BaseModel], values: Any) -> tuple[list[str], type[BaseModel] | None]:
     """Keys down to an error, without the names that pydantic adds for the branches of a union, and the block it lies in."""
     keys: list[str] = []
     block: type[BaseModel] | None = model
@@ -169,7 +176,8 @@ def _locate(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[li
         if isinstance(part, int):
             keys.append(str(part))
         elif block is not None and part in keys_of(block):
-            parent, block = block, block_of(keys_of(block)[part].annotation)
+            values = _inside(values, part)
+            parent, block = block, block_of(keys_of(block)[part].annotation, values)
             keys.append(part)
         elif block is not None and position == len(location) - 1:
             parent = block
@@ -195,10 +203,11 @@ def _problem(problem: Any, keys: list[str], block: type[BaseModel], model: type[
     return f"{message.removeprefix('Input ')}, not {shown}"
 
 
-def _block_at(keys: Sequence[str], model: type[BaseModel]) -> type[BaseModel]:
+def _block_at(keys: Sequence[str], model: type[BaseModel], values: Any = None) -> type[BaseModel]:
     """The block that a key holds, or else the one that it lies in."""
     block = model
     for key in keys:
+        values = _inside(values, key)
         field = keys_of(block).get(key)  # none for a place in a list
-        block = (block_of(field.annotation) if field else None) or block
+        block = (block_of(field.annotation, values) if field else None) or block
     return block

@@ -394,7 +394,8 @@ def _keep_defaults_of_blocks(values: dict[str, Any], block: type[BaseModel]) -> 
     ``pretrain.training.epochs`` alone would silently change the batch size as well.
     """
     for key, field in keys_of(block).items():
-        inner, given = block_of(field.annotation), values.get(key)
+        given = values.get(key)
+        inner = block_of(field.annotation, given)
         if inner is None or not isinstance(given, dict):
             continue
         if isinstance(field.default, BaseModel):

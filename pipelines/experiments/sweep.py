@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from ctr_kd.config import COMBINING
+from ctr_kd.config import COMBINING, StudentSettings
 from ctr_kd.evaluation.pareto import on_frontier
 from ctr_kd.evaluation.several_seeds import measure_seeds, seed_means
 from feature_store.config_types import Config
@@ -104,12 +104,17 @@ def grid(config: RunConfig) -> tuple[dict[str, RunConfig], dict[str, str]]:
         for width in sorted(set(config.sweep.widths)):
             title = f"{kind} {width}"
             try:
-                combiner = config.distill.student.combiner if kind in COMBINING else "mean"
-                student = {"kind": kind, "width": width, "combiner": combiner}
-                students[title] = changed(config, {f"distill.student.{key}": value for key, value in student.items()})
+                students[title] = changed(config, {"distill.student": _student(config, kind) | {"width": width}})
             except ConfigError as error:
                 impossible[title] = str(error)
     return students, impossible
+
+
+def _student(config: RunConfig, kind: str) -> dict[str, Any]:
+    """The configured student's settings, as far as another kind has them too."""
+    configured = config.distill.student.model_dump()
+    shared = {key: configured[key] for key in StudentSettings.reads({"kind": kind}).model_fields if key in configured}
+    return shared | {"kind": kind} | ({} if kind in COMBINING or "combiner" not in shared else {"combiner": "mean"})
 
 
 def measure_students(context: StageContext, trained: Mapping[str, Path], points: Points | None = None) -> None:

@@ -10,6 +10,7 @@ from pipelines.tasks.teachers import teaching_library
 from pipelines.training.bert import teacher_encoder
 from pipelines.training.continued import config_of, earlier_model, from_parent
 from pipelines.training.facts import DistillationFacts, StudentFacts
+from pipelines.training.student_plugin import check_plugin, student_source
 from pipelines.training.students import TrainedStudent, keep_student, taught_rows, train_once
 from pipelines.training.teacher_logits import teacher_logits
 from pipelines.training.transfer_set import transfer_rows
@@ -24,6 +25,7 @@ def distill_student(context: StageContext) -> None:
     config = config_of(context)
     assembly = task_of(config).assembly(context.inputs["ingest"], "student")
     samples = {split: assembly.samples(split) for split in SPLITS}
+    check_plugin(context, assembly, samples["validation"])
     transfer = None
     if config.distill.transfers:
         samples["transfer"], transfer = transfer_rows(context, assembly)
@@ -50,5 +52,5 @@ STAGE = Stage(
     distill_student,
     upstream=("ingest", "pretrain", "finetune"),
     keys=("seed", "history.max_length", "vocabulary.min_count", "labels", "pretrain", "finetune", *STUDENT_KEYS),
-    outside=lambda run: teaching_library(run) | from_parent("distill")(run),
+    outside=lambda run: teaching_library(run) | from_parent("distill")(run) | student_source(run),
 )

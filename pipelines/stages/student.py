@@ -12,6 +12,7 @@ from pipelines.tasks import task_of
 from pipelines.tasks.logits import SPLITS, read_predictions
 from pipelines.training.bert import teacher_encoder
 from pipelines.training.facts import read_transfer_facts
+from pipelines.training.student_plugin import check_plugin, student_source
 from pipelines.training.students import keep_student, taught_rows, train_once
 from pipelines.training.transfer_set import TRANSFER_FILE
 from pipelines.workspace.context import Stage, StageContext
@@ -24,6 +25,7 @@ def make_student(context: StageContext) -> None:
     config, teacher = context.config, context.inputs["teacher"]
     assembly = task_of(config).assembly(context.inputs["ingest"], "student")
     samples = {split: assembly.samples(split) for split in SPLITS}
+    check_plugin(context, assembly, samples["validation"])
     combined = {"train": align_logits(*read_predictions(teacher / "predictions_train.parquet", teacher.name), samples["train"])}
     transfer = {}
     if config.distill.transfers:
@@ -44,4 +46,5 @@ STAGE = Stage(
     make_student,
     upstream=("ingest", "finetune", "teacher"),
     keys=("seed", "history.max_length", "labels", "pretrain", "finetune", *STUDENT_KEYS),
+    outside=student_source,
 )

@@ -20,6 +20,7 @@ from pipelines.registry.lookup import alias_version, champion_changes, tags_of_v
 from pipelines.registry.registry import CHAMPION, MADE_OF
 from pipelines.tracking.client import tracking_uri
 from pipelines.training.facts import PretrainingFacts
+from pipelines.training.student_plugin import STUDENT, student_digest
 from pipelines.workspace.artifacts import Artifact, ArtifactError
 from pipelines.workspace.context import RunContext
 from pipelines.workspace.manifest import Manifest, StageInput
@@ -232,6 +233,8 @@ def _differences(config: RunConfig, manifests: Mapping[str, Manifest]) -> Iterat
         yield "has labels that are modelled otherwise (labels.chain was changed)"
     if before["distill.student"] != now["distill.student"]:
         yield "has another student (distill.student was changed)"
+    elif student_digest(config) != {name: one.digest for name, one in manifests["distill"].inputs.items() if name.startswith(STUDENT)}:
+        yield "has another student (its plug-in was changed)"
     for key in _SHAPE:
         block, _, part = key.partition(".")
         if before[block].get(part) != now[block][part]:

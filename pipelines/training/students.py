@@ -71,13 +71,13 @@ def train_once(
     rows, teacher, encoder, settings, earlier
         See :func:`ctr_kd.training.distill.train_student`.
     """
-    from ctr_kd.models.students import STUDENTS
+    from ctr_kd.models.students import student_class
     from ctr_kd.training.checkpoint import load_weights, save_checkpoint
     from ctr_kd.training.distill import train_student
 
     finished = context.checkpoint / f"{name}.done.pt"
     if finished.exists():
-        model = STUDENTS[settings.student.kind](rows.signature, settings.student)
+        model = student_class(settings.student.kind)(rows.signature, settings.student)
         curve = LearningCurve.from_dict(load_weights(model, finished, context.fingerprint)["curve"])
         return TrainedStudent(name, model.eval(), curve)
     context.report(f"{name.replace('_', ' ')} ({settings.student.kind})")
