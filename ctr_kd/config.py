@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SerializeAsAny, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
 
 from feature_store.config import AugmentationConfig
 from feature_store.config_types import Config
@@ -325,14 +325,20 @@ class StudentSettings(Config):
 
     @classmethod
     def reads(cls, values: Any) -> type[StudentSettings]:
-        """The class that reads a block of settings, by the kind in it; that of our own students where there is no such kind."""
+        """The class that reads a block of settings, by the kind in it."""
         kind = values.get("kind") if isinstance(values, dict) else None
         if not isinstance(kind, str) or kind in STUDENT_KINDS:
             return StudentConfig
         try:
             return getattr(student_plugin(kind), "Settings", StudentSettings)
-        except PluginError:  # the key ``kind`` says so
-            return StudentConfig
+        except PluginError:
+            return UnknownStudent
+
+
+class UnknownStudent(StudentSettings):
+    """Settings of a kind that there is not: the kind alone is wrong, since what other keys it has nobody knows."""
+
+    model_config = ConfigDict(extra="allow")
 
 
 class StudentConfig(StudentSettings):

@@ -146,7 +146,7 @@ def _problems(error: ValidationError, model: type[BaseModel], values: Any) -> li
         if isinstance(reason, Misfits):
             misfits += [(keys, text) for text in reason.problems]
         else:
-            found.setdefault(tuple(keys), []).append(_problem(problem, keys, block or model, model))
+            found.setdefault(tuple(keys), []).append(_problem(problem, keys, block or model, _block_at(keys, model, values)))
     return [(keys, "; or ".join(dict.fromkeys(texts))) for keys, texts in found.items()] + misfits
 
 
@@ -185,7 +185,8 @@ def _locate(location: tuple[int | str, ...], model: type[BaseModel], values: Any
     return keys, parent
 
 
-def _problem(problem: Any, keys: list[str], block: type[BaseModel], model: type[BaseModel]) -> str:
+def _problem(problem: Any, keys: list[str], block: type[BaseModel], own: type[BaseModel]) -> str:
+    """What is wrong with a key of a block, whose own keys are those of another where it is a block itself."""
     kind, message = problem["type"], problem["msg"]
     if kind == "extra_forbidden":
         valid = list(keys_of(block))
@@ -197,13 +198,13 @@ def _problem(problem: Any, keys: list[str], block: type[BaseModel], model: type[
     if kind == "value_error":
         return str(message.removeprefix("Value error, "))
     if kind == "model_type":
-        return f"should be a block of keys ({', '.join(keys_of(_block_at(keys, model)))}), not {type(problem['input']).__name__}"
+        return f"should be a block of keys ({', '.join(keys_of(own))}), not {type(problem['input']).__name__}"
     value = problem["input"]
     shown = "a block of keys" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)[:80]
     return f"{message.removeprefix('Input ')}, not {shown}"
 
 
-def _block_at(keys: Sequence[str], model: type[BaseModel], values: Any = None) -> type[BaseModel]:
+def _block_at(keys: Sequence[str], model: type[BaseModel], values: Any) -> type[BaseModel]:
     """The block that a key holds, or else the one that it lies in."""
     block = model
     for key in keys:

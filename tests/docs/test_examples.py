@@ -70,7 +70,7 @@ def test_commands_are_the_program_s(page: Path, tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_configurations_can_be_read(page: Path, tmp_path: Path) -> None:
+def test_configurations_can_be_read(page: Path, tmp_path: Path, own_student: None) -> None:
     for block in blocks(page, "yaml"):
         # a page may show several ways to write one key, each in a line of its own
         ways = block.splitlines() if len(re.findall(r"^split:", block, re.MULTILINE)) > 1 else [block]

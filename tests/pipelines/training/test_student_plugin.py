@@ -1,0 +1,40 @@
+"""What a workspace knows of a student of another package: its source, in fingerprints and between two warm nights."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from feature_store import plugins
+from pipelines.config.run import RunConfig
+from pipelines.training import student_plugin
+from pipelines.training.parents import STAGES, _differences
+from pipelines.training.student_plugin import student_digest
+from pipelines.workspace.manifest import StageInput
+
+
+class Mine:
+    def forward(self) -> None: ...
+
+
+@pytest.fixture
+def mine(monkeypatch: pytest.MonkeyPatch) -> RunConfig:
+    monkeypatch.setattr(plugins, "_registered", {("ctr_kd.students", "mine"): Mine})
+    values = {"name": "demo", "source": {"reader": "simulated"}, "split": {"train": "2d", "validation": "1d", "test": "1d"}}
+    return RunConfig.model_validate({**values, "distill": {"student": {"kind": "mine"}}})
+
+
+def test_ours_are_known_by_the_source_of_this_project(config: RunConfig) -> None:
+    assert student_digest(config) == {}
+
+
+def test_a_warm_night_continues_no_student_of_another_source(mine: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    digests = {name: StageInput(digest=digest) for name, digest in student_digest(mine).items()}
+    assert list(digests) == ["student mine"]
+    manifest = SimpleNamespace(config=mine.model_dump(mode="json", by_alias=True), inputs={"trees": StageInput(digest="a"), **digests})
+    manifest.config["distill.student"] = manifest.config["distill"]["student"]
+    manifests = dict.fromkeys(STAGES, manifest)
+    assert list(_differences(mine, manifests)) == []
+    monkeypatch.setattr(student_plugin, "plugin_digest", lambda *name: "another")
+    assert list(_differences(mine, manifests)) == ["has another student (its plug-in was changed)"]
