@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, SerializeAsAny, model_validator
 
 from feature_store.config import AugmentationConfig
-from feature_store.config_types import Config
+from feature_store.config_types import Config, by_their_own
 from feature_store.plugins import PluginError, load_class
 
 
@@ -447,10 +447,9 @@ class DistillConfig(Config):
     held_out: float = Field(
         0.2, gt=0, lt=1, description="weighting: learned: newest share of the training rows, on which the weights are fitted"
     )
-    student: Annotated[
-        SerializeAsAny[StudentConfig | StudentSettings],
-        BeforeValidator(lambda values: values if isinstance(values, BaseModel) else StudentSettings.reads(values).model_validate(values)),
-    ] = Field(StudentConfig(), description="the light model that goes to production; a plug-in has keys of its own beside `kind`")
+    student: Annotated[SerializeAsAny[StudentConfig | StudentSettings], by_their_own(StudentSettings)] = Field(
+        StudentConfig(), description="the light model that goes to production; a plug-in has keys of its own beside `kind`"
+    )
     training: TrainingConfig = Field(
         TrainingConfig(epochs=2, batch_size=1024, learning_rate=2e-3, unknown_rate=0.2),
         description="training loop of the student, and of the same student alone",

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from feature_store.config_statistics import StatisticsConfig
 from feature_store.config_types import Config, Duration, Time, duration_text, is_url, parse_duration, parse_time
+from feature_store.plugins import PluginError, load_class, plugin_digest
 
 _SECRET = re.compile(r"secret|password|token|credential|access-?_?key", re.IGNORECASE)
 _WITH_PASSWORD = re.compile(r"://[^/]*:[^/]*@")
@@ -291,8 +292,35 @@ class TextColumns(Config):
     text_b: TextColumn | None = Field(None, description="column of the second text of a pair")
 
 
+READER_NAMES = ("simulated", "globo", "mind", "movielens", "s3rec", "tabular", "text")
+"""Readers that come with the project; others are plug-ins."""
+
+
+def reader_plugin(name: str) -> type[Any]:
+    """Class of a reader of another package.
+
+    Raises
+    ------
+    PluginError
+        When there is none of that name, or it is not what :class:`feature_store.tables.contracts.LogReader` says.
+    """
+    plugin = load_class("ctr_kd.readers", name, ("files", "contract", "read"), READER_NAMES)
+    settings = getattr(plugin, "Settings", SourceConfig)
+    if not (isinstance(settings, type) and issubclass(settings, SourceConfig)):
+        raise PluginError(f"the reader {name!r} has settings that are no class on top of SourceConfig: {settings!r}"[:300])
+    return plugin
+
+
+def _is_a_reader(name: str) -> str:
+    if name not in READER_NAMES:
+        reader_plugin(name)
+    return name
+
+
 class SourceConfig(Config):
-    reader: Literal["simulated", "globo", "mind", "movielens", "s3rec", "tabular", "text"] = Field(description="layout of the raw log")
+    reader: Annotated[str, AfterValidator(_is_a_reader)] = Field(
+        description="layout of the raw log: simulated, globo, mind, movielens, s3rec, tabular, text, or that of a plug-in"
+    )
     events: EventColumns | None = Field(None, description="tabular: where the columns of the log are")
     items: ItemColumns | None = Field(None, description="tabular: where the items and their attributes are")
     users: UserColumns | None = Field(None, description="tabular: where the users and their attributes are")
@@ -352,6 +380,17 @@ class SourceConfig(Config):
         rest = {name: value for name, value in values.items() if name != "labels"}
         return {**rest, "events": {**events, "clicked": labels["clicked"], "labels": further}}
 
+    @classmethod
+    def reads(cls, values: Any) -> type[SourceConfig]:
+        """The class that reads a block of settings, by the reader in it."""
+        name = values.get("reader") if isinstance(values, dict) else None
+        if not isinstance(name, str) or name in READER_NAMES:
+            return SourceConfig
+        try:
+            return getattr(reader_plugin(name), "Settings", SourceConfig)
+        except PluginError:
+            return UnknownSource
+
     def with_copies(self, copies: Mapping[str, str]) -> SourceConfig:
         """The same with patterns of copies in place of the URLs of ``items`` and ``users``."""
         blocks = {kind: getattr(self, kind).model_copy(update={"path": pattern}) for kind, pattern in copies.items()}
@@ -389,7 +428,9 @@ class SourceConfig(Config):
         )
         made_of_titles = ("items.text.encoder", "items.text.max_length", "titles.encoder", "titles.max_length")  # the ledger tells of them
         known = {name: value for name, value in _flat(values) if name not in made_of_titles}
-        return known | ({"titles": True} if self.titles is not None else {})
+        known |= {"titles": True} if self.titles is not None else {}
+        # Of another source it may read other rows, and only a person knows: what a store holds is not to be replaced without asking.
+        return known if self.reader in READER_NAMES else known | {"plugin": plugin_digest("ctr_kd.readers", self.reader)[:12]}
 
     @property
     def needs_folder(self) -> bool:
@@ -489,6 +530,12 @@ class SourceConfig(Config):
                 raise ValueError("unlabelled_columns must have a text_b where source has one, and none where it has none")
             _columns_fit({"unlabelled_columns.text": own.text, "unlabelled_columns.text_b": own.text_b})
         return self
+
+
+class UnknownSource(SourceConfig):
+    """Settings of a reader that there is not: its name alone is wrong, since what keys it has nobody knows."""
+
+    model_config = ConfigDict(extra="allow")
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -21,6 +21,11 @@ class Config(BaseModel):
         return cls
 
 
+def by_their_own(block: type[Config]) -> BeforeValidator:
+    """Lets values be read by the class that they name; see :meth:`Config.reads`."""
+    return BeforeValidator(lambda values: values if isinstance(values, BaseModel) else block.reads(values).model_validate(values))
+
+
 def parse_time(value: Any) -> datetime:
     """Read a time of the configuration as UTC; a date alone means its midnight.
 

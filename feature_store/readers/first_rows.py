@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from feature_store.config import SourceConfig, SplitConfig
 from feature_store.config_types import duration_text
-from feature_store.readers import LOG_READERS
+from feature_store.readers import log_reader
 from feature_store.readers.base import relative
 from feature_store.readers.proposed_inputs import TELLS, tells_click
 from feature_store.readers.tabular import TabularReader
@@ -60,7 +60,7 @@ def check_log(source: SourceConfig, split: SplitConfig, data: Path | None, now: 
     """
     found = Findings()
     try:
-        reader = LOG_READERS[source.reader](source, data)
+        reader = log_reader(source, data)
         files, contract = reader.files(), reader.contract()
         check_names(contract)
     except DataError as error:

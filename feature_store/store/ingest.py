@@ -20,7 +20,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from feature_store.config import SourceConfig
-from feature_store.readers import LOG_READERS
+from feature_store.readers import log_reader
 from feature_store.readers.base import relative
 from feature_store.readers.lake_tables import TableVersion
 from feature_store.readers.tabular import TabularReader
@@ -154,7 +154,7 @@ def ingest(
     with storage_errors(store.root):
         finish_commit(store.root)  # first of all: an interrupted store is whole again even if the input is not
         data = Path(data) if data is not None else None
-        reader = LOG_READERS[source.reader](source, data)
+        reader = log_reader(source, data)
         paths = reader.files()
     with storage_errors(store.root), Transaction(store) as transaction:
         plan = _plan(reader, paths, data, store, latest_time(now), None if titles is None else titles.digest)

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from feature_store.config_types import Config
+from feature_store.plugins import PluginError
 
 _KEY = re.compile(r"[a-z_]+(?:\.[a-z_]+)*")
 _LAST = 1 << 30  # lines; what stands in no file comes after all that does
@@ -148,6 +149,12 @@ def _problems(error: ValidationError, model: type[BaseModel], values: Any) -> li
         else:
             found.setdefault(tuple(keys), []).append(_problem(problem, keys, block or model, _block_at(keys, model, values)))
     return [(keys, "; or ".join(dict.fromkeys(texts))) for keys, texts in found.items()] + misfits
+
+
+def cause_of(error: ValidationError | None) -> Exception | None:
+    """The plug-in that cannot be loaded, whose traceback says where, if that is among what is wrong."""
+    found = [] if error is None else [problem.get("ctx", {}).get("error") for problem in error.errors(include_url=False)]
+    return next((one for one in found if isinstance(one, PluginError)), None)
 
 
 def keys_of(model: type[BaseModel]) -> dict[str, Any]:

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, model_validator
 
 from ctr_kd.config import (
     TEXT_TEACHERS,
@@ -33,9 +33,9 @@ from feature_store.config import (
     VocabularyConfig,
 )
 from feature_store.config_statistics import EVENTS, StatisticsConfig
-from feature_store.config_types import Config, duration_text
+from feature_store.config_types import Config, by_their_own, duration_text
 from pipelines.config.evaluate import EvaluateConfig
-from pipelines.config.problems import Document, Misfits, block_of, keys_of, problems_of, read_yaml
+from pipelines.config.problems import Document, Misfits, block_of, cause_of, keys_of, problems_of, read_yaml
 from pipelines.config.register import RegisterConfig
 from pipelines.config.retention import RetentionConfig
 from pipelines.config.schedule import ScheduleConfig
@@ -55,7 +55,7 @@ class RunConfig(Config):
 
     name: str = Field(max_length=200, pattern=r"^\w[\w.-]*$", description="registered model's name; default: the file's name without .yaml")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of initialisation, batches and dropout")
-    source: SourceConfig = Field(description="where the raw log comes from")
+    source: Annotated[SerializeAsAny[SourceConfig], by_their_own(SourceConfig)] = Field(description="where the raw log comes from")
     split: SplitConfig | None = Field(
         None, description="training, validation and test window; times are UTC and exclusive. Texts have none: their splits are files"
     )
@@ -304,7 +304,7 @@ def with_new_keys(key: str, value: Any) -> Any:
     >>> with_new_keys("history", {"max_length": 5})
     {'max_length': 5, 'min_length': 0}
     """
-    block = block_of(RunConfig.model_fields[key].annotation) if key in RunConfig.model_fields else None
+    block = block_of(RunConfig.model_fields[key].annotation, value) if key in RunConfig.model_fields else None
     try:
         return value if block is None else block.model_validate(value).model_dump(mode="json", by_alias=True)
     except ValidationError:  # it had a key that there is no more
@@ -339,7 +339,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         error = wrong
     problems = problems_of(error, document, overridden, RunConfig)
     if problems:
-        raise ConfigError(*problems)
+        raise ConfigError(*problems) from cause_of(error)
     return config
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from feature_store.config import SplitConfig
 from feature_store.config_types import is_url
 from feature_store.features.summary import ClickSummary
-from feature_store.readers import READERS
+from feature_store.readers import any_reader
 from feature_store.readers.remote_log import copy_of_log, copy_of_table, pattern_behind, table_url
 from feature_store.store.ingest import VALUES
 from feature_store.store.manifests import CONTRACT
@@ -98,7 +98,7 @@ def ingest_new_rows(run: RunContext) -> None:
 
     if not _tables_copied(run, is_known):
         return
-    reader = READERS[source.reader](source.with_copies(run.copies), data)
+    reader = any_reader(source.with_copies(run.copies), data)
     try:
         files = reader.files()
         resources |= checkpoint_files(checkpoint, data) if checkpoint else set()

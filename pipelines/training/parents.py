@@ -220,7 +220,7 @@ def _differences(config: RunConfig, manifests: Mapping[str, Manifest]) -> Iterat
         before |= manifests[stage].config
     before = {key: with_new_keys(key, value) for key, value in before.items()}
     try:
-        same_log = SourceConfig.model_validate(before["source"]).log() == config.source.log()
+        same_log = SourceConfig.reads(before["source"]).model_validate(before["source"]).log() == config.source.log()
     except ValidationError:
         same_log = False
     if not same_log:

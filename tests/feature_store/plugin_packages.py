@@ -29,3 +29,37 @@ def install(folder: Path, name: str, source: str, points: Mapping[str, str], ver
     module = folder / f"{name}.py"
     module.write_text(source, encoding="utf-8")
     return module
+
+
+SESSIONS = """
+from pydantic import Field
+from feature_store.config import SourceConfig
+from feature_store.readers.base import data_files, data_folder, read_table, relative
+from feature_store.tables.contracts import log_contract
+
+class Sessions:
+    class Settings(SourceConfig):
+        ending: str = Field("csv", description="ending of the files")
+
+    def __init__(self, config, data):
+        self.config, self.data = config, data_folder(data, config.reader)
+
+    def files(self):
+        return data_files(self.data, f"*.{self.config.ending}")
+
+    def contract(self):
+        return log_contract(has_impressions=False)
+
+    def read(self, files):
+        columns = {"user_id": "who", "item_id": "what", "timestamp": "when"}
+        for path in files:
+            yield from read_table(path, relative(path, self.data), "events", columns)
+"""
+"""Source of a reader of clicks, as a package of its own would have it."""
+
+
+def write_sessions(folder: Path) -> None:
+    """A log of 60 clicks that the reader of :data:`SESSIONS` reads, in a file ``one.tsv``."""
+    folder.mkdir()
+    rows = [f"u{n % 7}\ti{n % 5}\t{1_700_000_000 + 60 * n}" for n in range(60)]
+    (folder / "one.tsv").write_text("\n".join(["who\twhat\twhen", *rows]) + "\n", encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -89,6 +90,12 @@ def test_what_is_wrong_is_one_line(yaml_file: YamlFile, student: str, said: str)
     with pytest.raises(ConfigError) as error:
         load(yaml_file(f"distill: {{student: {student}}}"))
     assert said in str(error.value) and len(error.value.problems) == 1
+
+
+def test_the_traceback_of_a_broken_module_is_kept(yaml_file: YamlFile) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(yaml_file("distill: {student: {kind: ruins}}"))
+    assert "of_ruins.py" in "".join(traceback.format_exception(error.value))
 
 
 def test_a_sweep_takes_along_what_both_kinds_have(yaml_file: YamlFile) -> None:
