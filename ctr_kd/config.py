@@ -9,7 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field, SerializeAsAny, model_va
 
 from feature_store.config import AugmentationConfig
 from feature_store.config_types import Config, by_their_own
-from feature_store.plugins import PluginError, load_class
+from feature_store.plugins import PluginError, load_class, load_function
 
 
 class TrainingConfig(Config):
@@ -425,6 +425,16 @@ class EmphasisConfig(Config):
     share: float = Field(1.0, gt=0, le=1, description="share of the steps over which they move; they stay then")
 
 
+SOFT_TERMS = ("soft_targets", "kl", "logit_mse", "none")
+"""Terms of the teacher's logits that come with the project; others are plug-ins."""
+
+
+def _is_a_soft_term(name: str) -> str:
+    if name not in SOFT_TERMS:
+        load_function("ctr_kd.objectives", name, SOFT_TERMS)
+    return name
+
+
 PRESETS = {"tang": "logit_mse", "hinton": "soft_targets"}  # soft of each preset
 Calibration = Literal["none", "temperature", "isotonic"]
 TEXT_TEACHERS = ("linear", "linear_words", "naive_bayes")
@@ -461,10 +471,10 @@ class DistillConfig(Config):
     )
     alpha: float = Field(0.5, ge=0, le=1, description="weight of the labels; 1 - alpha weighs the teacher, so 1 means the labels alone")
     teacher_weight: float = Field(1.0, gt=0, description="preset hinton: weight of the teacher where the labels have weight 1")
-    soft: Literal["soft_targets", "kl", "logit_mse", "none"] = Field(
+    soft: Annotated[str, AfterValidator(_is_a_soft_term)] = Field(
         "soft_targets",
         description="soft_targets: cross entropy at a temperature with the T^2 factor (Hinton et al. 2015); kl: the same without the "
-        "teacher's entropy, equal in its gradient; logit_mse (Tang et al. 2019)",
+        "teacher's entropy, equal in its gradient; logit_mse (Tang et al. 2019); none; or a plug-in's",
     )
     temperature: float = Field(
         2.0, ge=0, le=1000, description="temperature of soft targets, kl and listwise; beyond a thousand float32 sees no differences"

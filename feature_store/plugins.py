@@ -117,6 +117,21 @@ def load_class(group: Group, name: str, methods: Sequence[str], built_in: Iterab
     return plugin
 
 
+def load_function(group: Group, name: str, built_in: Iterable[str] = ()) -> Callable[..., Any]:
+    """What :func:`load_plugin` gives, which must be a function.
+
+    Raises
+    ------
+    PluginError
+        As there; also when it is none.
+    """
+    plugin = load_plugin(group, name, built_in)
+    if isinstance(plugin, type) or not callable(plugin):
+        raise PluginError(f"the {_noun(group)} {name!r} is no function but {plugin!r}"[:300])
+    function: Callable[..., Any] = plugin
+    return function
+
+
 def plugin_digest(group: Group, name: str, built_in: Iterable[str] = ()) -> str:
     """Digest of a plug-in, by which what was made with it is known to be of another one.
 

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ctr_kd.config import DistillConfig
+from ctr_kd.config import SOFT_TERMS, DistillConfig
 from ctr_kd.objectives.classification import weighed, weighed_counts
+from feature_store.plugins import PluginError, load_function
 
 
 def log_softened(logits: Tensor, temperature: float) -> Tensor:
@@ -173,6 +174,39 @@ def label_gate(teacher: Tensor, label: Tensor, base: Tensor) -> Tensor:
     return right.clamp(max=1.0).where(label >= 0, 1.0)
 
 
+def term_of_plugin(name: str, student: Tensor, teacher: Tensor, label: Tensor) -> Tensor:
+    """A term of another package: a function of the logits of student and teacher, which has no gradient, and the label, to a loss per row.
+
+    Parameters
+    ----------
+    name : str
+        Among the entry points ``ctr_kd.objectives``.
+    student, teacher : float tensors (rows, outputs)
+        Logits.
+    label : float tensor (rows,)
+        Below zero for an unlabelled row.
+
+    Returns
+    -------
+    float tensor (rows,)
+
+    Raises
+    ------
+    PluginError
+        When it raises, or returns anything else.
+    """
+    function = load_function("ctr_kd.objectives", name, SOFT_TERMS)
+    try:
+        by_row = function(student, teacher.detach(), label)
+    except Exception as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise PluginError(f"distill.soft: the objective {name!r} raises {said}") from error
+    if not isinstance(by_row, Tensor) or by_row.shape != (len(student),):
+        what = tuple(by_row.shape) if isinstance(by_row, Tensor) else type(by_row).__name__
+        raise PluginError(f"distill.soft: the objective {name!r} returns {what} for {len(student)} rows, not a tensor of a loss per row")
+    return by_row
+
+
 def logits_loss(
     student: Tensor,
     teacher: Tensor,
@@ -196,7 +230,7 @@ def logits_loss(
     temperature : float
         In place of the configured one, which may change during training.
     label : float tensor (rows,) or (rows, labels)
-        Read by the gate alone.
+        Read by the gate, and by a term of another package.
     request : int64 tensor (rows,)
         Read by ``listwise`` alone.
     base : float tensor (classes,) or (labels, classes)
@@ -228,8 +262,10 @@ def logits_loss(
     if config.soft != "none" and config.listwise < 1:
         if config.soft == "logit_mse":
             by_row = logit_mse(student, teacher)
-        else:
+        elif config.soft in SOFT_TERMS:
             by_row = (soft_targets if config.soft == "soft_targets" else kl_divergence)(student, teacher, temperature)
+        else:
+            by_row = term_of_plugin(config.soft, student, teacher, label)
         if config.gate == "label":
             by_row = by_row * label_gate(teacher, label, base)
         value = value + (1 - config.listwise) * weighed(by_row, weight).mean()

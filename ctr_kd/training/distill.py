@@ -114,7 +114,7 @@ def without_effect(config: DistillConfig) -> list[str]:
             idle.append(({"schedule"}, "its weight and temperature are constant"))
         if config.listwise == 1:
             idle.append(({"soft", "gate"}, "listwise takes all of the weight of soft"))
-        elif config.soft in ("logit_mse", "none") and not config.listwise:
+        elif config.soft not in ("soft_targets", "kl") and not config.listwise:
             idle.append(({"temperature", "schedule.temperature"}, f"soft is {config.soft}, which has none"))
     if config.soft == "none":
         changed.discard("soft")

@@ -1,8 +1,8 @@
-"""A student that is a plug-in: the digest by which its artifacts know it, and what it must pass before it is trained."""
+"""A student, or a term of its loss, that is a plug-in: the digest by which artifacts know it, and its checks before a training."""
 
 from __future__ import annotations
 
-from ctr_kd.config import STUDENT_KINDS
+from ctr_kd.config import SOFT_TERMS, STUDENT_KINDS
 from ctr_kd.data.samples import Samples
 from ctr_kd.data.texts import AnyAssembly
 from ctr_kd.training.errors import TrainingError
@@ -21,8 +21,10 @@ def student_digest(config: RunConfig) -> dict[str, str]:
 
 
 def student_source(run: RunContext) -> dict[str, str]:
-    """:func:`student_digest`, as what a stage reads from outside."""
-    return student_digest(run.config)
+    """:func:`student_digest`, and that of the term of the teacher's logits, as what a stage reads from outside."""
+    soft = run.config.distill.soft
+    term = {} if soft in SOFT_TERMS else {f"objective {soft}": plugin_digest("ctr_kd.objectives", soft)}
+    return student_digest(run.config) | term
 
 
 def check_plugin(context: StageContext, assembly: AnyAssembly, validation: Samples) -> None:

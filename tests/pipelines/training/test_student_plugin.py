@@ -10,7 +10,7 @@ from feature_store import plugins
 from pipelines.config.run import RunConfig
 from pipelines.training import student_plugin
 from pipelines.training.parents import STAGES, _differences
-from pipelines.training.student_plugin import student_digest
+from pipelines.training.student_plugin import student_digest, student_source
 from pipelines.workspace.manifest import StageInput
 
 
@@ -38,3 +38,10 @@ def test_a_warm_night_continues_no_student_of_another_source(mine: RunConfig, mo
     assert list(_differences(mine, manifests)) == []
     monkeypatch.setattr(student_plugin, "plugin_digest", lambda *name: "another")
     assert list(_differences(mine, manifests)) == ["has another student (its plug-in was changed)"]
+
+
+def test_a_term_of_the_loss_is_known_by_its_source(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugins, "_registered", {("ctr_kd.objectives", "mine"): student_digest})
+    own = config.model_copy(update={"distill": config.distill.model_copy(update={"soft": "mine"})})
+    assert student_source(SimpleNamespace(config=config)) == {}
+    assert list(student_source(SimpleNamespace(config=own))) == ["objective mine"]
