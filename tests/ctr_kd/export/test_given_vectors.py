@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,10 @@ from ctr_kd.models.layers import GivenVectors
 from ctr_kd.models.students import STUDENTS
 from ctr_kd.models.teachers import build_teacher
 from ctr_kd.retrieval.candidates import ItemEmbeddings
+from ctr_kd.training.errors import TrainingError
 from ctr_kd.training.loop import predict
 from ctr_kd.training.pretrain import build_encoder
+from ctr_kd.training.student_checks import check_export
 from feature_store.features.summary import ClickSummary
 from feature_store.tables.vectors import STORED
 from tests.ctr_kd.worlds import raw_frame, write_assembly
@@ -131,3 +134,15 @@ def test_vectors_are_halved_where_that_loses_little(size: float, half: bool) -> 
     assert (kept.type == pa.list_(pa.float16())) == half and kept.is_null().to_pylist() == [False, True, False]
     for one, other in zip(kept.to_pylist(), vectors.to_pylist(), strict=True):
         assert one is other is None or np.allclose(np.array(one, float), other, rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("kind", STUDENTS)
+def test_the_checks_before_a_training_know_that_vectors_are_in_half_precision(kind: str, folder: Path, assembly: Assembly) -> None:
+    check_export(student_of(kind, assembly), assembly.signature(), assembly, assembly.samples("test"), raw_rows(folder, "test"))
+
+
+def test_a_student_that_does_not_read_the_vectors_is_told_how(assembly: Assembly) -> None:
+    signature = assembly.signature()
+    blind = STUDENTS["pooled"](replace(signature, vectors={}), StudentConfig(kind="pooled", width=8, hidden=12))
+    with pytest.raises(TrainingError, match=r"does not read the vectors taste: TokenEmbedding\(..., vectors=signature.vectors\)"):
+        check_export(blind.eval(), signature, assembly, assembly.samples("test"))
