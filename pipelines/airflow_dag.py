@@ -19,6 +19,7 @@ from airflow.sdk import DAG, BaseOperator, CronTriggerTimetable, chain
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from pipelines.config.run import load
+from pipelines.config.shipped import shipped_file
 from pipelines.scheduled_pipeline import FINAL_CODES, ScheduledPipeline
 
 
@@ -67,8 +68,9 @@ def pipeline_dag(conf: str | Path, workspace: str | Path, data: str | Path | Non
     """
     config = load(conf)
     schedule = config.schedule
+    file = shipped_file(Path(conf)) or Path(conf)
     pipeline = ScheduledPipeline(
-        config, Path(conf).absolute(), Path(workspace).absolute(), None if data is None else Path(data).absolute(), (program,)
+        config, file.absolute(), Path(workspace).absolute(), None if data is None else Path(data).absolute(), (program,)
     )
     dag = DAG(
         f"ctr_kd_{config.name}",

@@ -14,9 +14,10 @@ from typing import Any, Literal, get_args
 
 import click
 
-from ctr_kd.training.distributed import ALONE, Processes
+from ctr_kd.training.distributed import ALONE, Processes, launched
 from feature_store.config_types import is_url, parse_duration, parse_time
 from pipelines.config.run import RunConfig, load
+from pipelines.config.shipped import shipped_file
 from pipelines.stages import PIPELINE
 from pipelines.workspace.console import Console, LogFormat
 from pipelines.workspace.context import RunContext
@@ -94,6 +95,18 @@ class Place(click.Path):
         return path.absolute() if first.startswith("~") or ":" in first else path
 
 
+class Configuration(Place):
+    """A YAML file; a line says so where it is none of this place but one that comes with the project."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        conf = super().convert(value, param, ctx)
+        file = shipped_file(conf)
+        if file is not None and ctx is not None and launched()[0] == 0:
+            log_format = ctx.find_root().ensure_object(dict).get("log_format", "text")
+            Console(log_format=log_format).report(f"{conf} is no file here; read from {file}, which comes with the project")
+        return conf
+
+
 class Source(Place):
     """A folder or a file of this machine, or a URL, which is a text."""
 
@@ -134,7 +147,7 @@ class Date(click.ParamType[date]):
 def common(function: Callable[..., None]) -> Callable[..., None]:
     """The options of every command, gathered into one :class:`Options`; further ones land in ``more``."""
     decorators = (
-        click.argument("conf", type=Place()),
+        click.argument("conf", type=Configuration()),
         click.option(
             "--data",
             type=Source(),

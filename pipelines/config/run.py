@@ -40,6 +40,7 @@ from pipelines.config.register import RegisterConfig
 from pipelines.config.retention import RetentionConfig
 from pipelines.config.schedule import ScheduleConfig
 from pipelines.config.scoring import MonitorConfig, ScoreConfig
+from pipelines.config.shipped import shipped_file, shipped_names
 from pipelines.config.tracking import TrackingConfig
 from pipelines.config.training import StartConfig, WarmConfig
 from pipelines.errors import ConfigError
@@ -317,7 +318,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     Parameters
     ----------
     path : str or Path
-        YAML file.
+        YAML file; where there is none, the name of a configuration that comes with the project, see :func:`shipped_file`.
     overrides : sequence of str
         ``key.path=value``, as given with ``--set``; the value is read as YAML.
 
@@ -327,6 +328,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         All that is wrong with it, a line each: the file and the line in it (or ``--set``), the dotted key, and what is allowed there.
     """
     path = Path(path)
+    path = shipped_file(path) or path
     document = _read(path)
     values = document.values
     if "name" not in values:
@@ -347,7 +349,7 @@ def _read(path: Path) -> Document:
     try:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
-        raise ConfigError(f"{path}: no such file; conf/ holds the configurations that come with the project") from None
+        raise ConfigError(f"{path}: no such file; with the project come {', '.join(shipped_names())}") from None
     except IsADirectoryError:
         raise ConfigError(f"{path}: is a folder; name a YAML file in it") from None
     except UnicodeDecodeError:

@@ -116,6 +116,9 @@ def test_the_dag_is_the_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert all((task.retries, task.retry_delay) == (1, timedelta(seconds=1)) for task in dag.tasks)
     assert dag.timetable.expression == "30 2 * * *"
     assert (dag.dag_id, dag.catchup, dag.max_active_runs, dag.start_date.year) == ("ctr_kd_night", False, 1, 2024)
+    monkeypatch.chdir(tmp_path)
+    shipped = pipeline_dag("simulated", "workspace").tasks[0].pipeline.conf
+    assert shipped.is_absolute() and shipped.is_file()  # where a task runs, the name alone may mean another file
 
 
 def test_one_date_runs_from_the_raw_log_to_scores(airflow_home: Path, tmp_path: Path) -> None:
