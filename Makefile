@@ -8,22 +8,23 @@ WORKSPACE ?= $(if $(filter conf/simulated.yaml,$(CONF)),workspace,work/$(basenam
 GLOBO     ?=
 ML100K    ?=
 MIND      ?=
-PYTHON    ?= $(shell command -v python3.11 || command -v python3)
+PYTHON    ?= $(shell for name in python3.11 python3.12 python3.13 python3; do $$name -c '' 2>/dev/null && echo $$name && break; done)
+VENV      ?= .venv
 
-BIN   := .venv/bin
-STAMP := .venv/.installed
+BIN   := $(VENV)/bin
+STAMP := $(VENV)/.installed
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: setup run test test-airflow test-browser test-chaos test-extras test-serving check docs docs-serve results-pages format bench
-.PHONY: bench-quality clean
+.PHONY: setup run test test-airflow test-browser test-chaos test-extras test-pythons test-serving test-wheel check docs docs-serve
+.PHONY: results-pages format bench bench-quality clean
 .DEFAULT_GOAL := run
 
 setup: $(STAMP)
 
 # torch goes first and by its exact version: asked for without one, pip may take a CUDA build of several gigabytes.
-$(STAMP): setup.py constraints.txt
-	@echo "installing into .venv: some minutes, 2.5 GB"
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+$(STAMP): pyproject.toml setup.py constraints.txt
+	@echo "installing into $(VENV): some minutes, 2.5 GB"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(TORCH)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	touch $@
@@ -41,7 +42,7 @@ test: $(STAMP)
 # Airflow pins packages that MLflow wants in other versions, so it has an environment of its own, as it would have on a scheduler.
 AIRFLOW := .venv-airflow/.installed
 
-$(AIRFLOW): setup.py constraints-airflow.txt
+$(AIRFLOW): pyproject.toml setup.py constraints-airflow.txt
 	test -x .venv-airflow/bin/python || $(PYTHON) -m venv .venv-airflow
 	.venv-airflow/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-airflow.txt \
 		apache-airflow apache-airflow-providers-standard pytest
@@ -71,12 +72,31 @@ test-browser: $(STAMP)
 test-chaos: $(STAMP)
 	OMP_NUM_THREADS=1 CTR_KD_KILLS=$(or $(KILLS),100) $(BIN)/python -m pytest -v -s --durations=10 tests/chaos
 
+# The tests on every Python that is supported and installed here, each in an environment of its own. A version counts as installed where it
+# runs: pyenv puts all that it knows on the PATH, and asks by PYENV_VERSION which is meant.
+PYTHONS := 3.11 3.12 3.13
+
+test-pythons:
+	@tested= absent= failed=; \
+	for version in $(PYTHONS); do \
+		python="env PYENV_VERSION=$$version python$$version"; \
+		if ! $$python -c '' 2>/dev/null; then absent="$$absent $$version"; continue; fi; \
+		echo "== Python $$version, in .venv-$$version"; \
+		$(MAKE) test VENV=.venv-$$version PYTHON="$$python" && tested="$$tested $$version" || failed="$$failed $$version"; \
+	done; \
+	echo "passed:$${tested:- none}; failed:$${failed:- none}; not installed here:$${absent:- none}"; \
+	test -z "$$failed" -a -n "$$tested"
+
+# Installs the wheel into an environment of its own, and runs the pipeline there, with a configuration that the wheel brings along.
+test-wheel: $(STAMP)
+	CTR_KD_TEST_WHEEL=1 $(BIN)/python -m pytest tests/test_wheel.py
+
 # Installs the registered student's own requirements, and nothing else, into an environment of its own.
 test-serving: $(STAMP)
 	CTR_KD_TEST_SERVING=1 $(BIN)/python -m pytest tests/pipelines/registry/test_pyfunc_model.py
 
 # The documentation, in site/; strictly: a link, an anchor or a reference that leads nowhere fails, and so does what a page would fetch.
-DOCS := .venv/.installed-docs
+DOCS := $(VENV)/.installed-docs
 
 $(DOCS): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
@@ -112,4 +132,4 @@ bench-quality: $(STAMP)
 		$(if $(GLOBO),--globo $(GLOBO)) $(if $(ML100K),--ml100k $(ML100K)) $(if $(MIND),--mind $(MIND))
 
 clean:
-	rm -rf .venv .venv-airflow build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from feature_store import __version__ as __version__
+
 
 def __getattr__(name: str) -> Any:
     if name == "register_student":  # torch is loaded by who asks for it

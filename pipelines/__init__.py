@@ -1,0 +1,1 @@
+from feature_store import __version__ as __version__

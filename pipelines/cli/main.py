@@ -18,6 +18,7 @@ from rich.console import Console as Screen
 
 from ctr_kd.training.distributed import launched
 from feature_store.tables.plain_text import plain
+from pipelines import __version__
 from pipelines.cli.backtest import backtest_command
 from pipelines.cli.experiments import features_command, next_item_command, prove_command, sweep_command
 from pipelines.cli.init import check_command, init_command
@@ -54,7 +55,7 @@ class _InOrder(click.Group):
 
 
 @click.group(cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="ctr-kd", message="%(version)s")
+@click.version_option(__version__, message="%(version)s")
 @click.option("--debug", is_flag=True, expose_value=False, is_eager=True, help="Show a traceback on failure.", callback=set_debug)
 def cli() -> None:
     """Distil a BERT over click histories into a student that is light enough to serve, from raw log to scores.
