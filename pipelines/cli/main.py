@@ -63,6 +63,8 @@ def cli() -> None:
     One YAML file describes a run; one workspace holds all that it makes of one log. Stages, in order: ingest, pretrain, finetune,
     distill, evaluate, register, score. A second run does only what is missing, and a killed run continues.
 
+    The configurations of conf/ come with the program: where CONF is no file, simulated or conf/simulated.yaml reads the one of that name.
+
     \b
     Examples:
       ctr-kd run conf/simulated.yaml
