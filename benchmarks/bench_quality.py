@@ -31,6 +31,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.tree_teacher import tree_logits
 from ctr_kd.data.samples import Assembly, Samples, Signature
 from ctr_kd.evaluation.throughput import parameter_count, rows_per_second
 from ctr_kd.metrics import auc_score
@@ -44,7 +45,6 @@ from pipelines.config.run import RunConfig
 from pipelines.stages import PIPELINE
 from pipelines.tasks.click_rows import ClickRows
 from pipelines.tasks.logits import read_predictions
-from pipelines.tasks.teachers import tree_logits
 from pipelines.workspace.lock import workspace_lock
 from pipelines.workspace.runner import Runner
 
@@ -85,7 +85,7 @@ class Rows:
 @functools.cache
 def trees(ingest: Path, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Row ids and logits of the boosted trees by split: they are the same in all trials."""
-    return tree_logits(ClickRows(ingest), seed, say)[0]
+    return tree_logits(ClickRows(ingest), seed, say)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +123,7 @@ def teacher(options: Options, seed: int, trial: tuple[str, ...]) -> Ours:
     fitted = trees(ingest, config.seed)
     found.scores["bert"] = found.stored("finetune")
     found.scores["boosted_trees"] = {split: align_logits(*fitted[split], samples[split])[:, 0] for split in SPLITS}
-    weights = config.distill.teachers
+    weights = config.distill.teacher_weights
     found.scores["teacher"] = {split: combine_logits({name: found.scores[name][split] for name in weights}, weights) for split in SPLITS}
     return found
 
@@ -219,7 +219,7 @@ def measure(options: Options, seeds: int, trials: int) -> dict[str, Any]:
             scores.setdefault(name, []).append(logits)
     sizes = {f"{split}_rows": len(samples) for split, samples in rows.samples.items()}
     say(f"{config.name}: {sizes}")
-    if set(config.distill.teachers) == {"bert"}:
+    if set(config.distill.teacher_weights) == {"bert"}:
         del scores["bert"]  # it is the teacher
     folder, costs, settings = options.workspace / "peers", {}, trials_beside(config.distill.training)[:trials]
     for kind in PEERS:
@@ -241,7 +241,7 @@ def measure(options: Options, seeds: int, trials: int) -> dict[str, Any]:
         "overrides": list(options.overrides),
         **sizes,
         "seeds": seeds,
-        "teachers": config.distill.teachers,
+        "teachers": config.distill.teacher_weights,
         "student": config.distill.student.kind,
         "our_trials": [list(trial) for trial in OUR_TRIALS[:trials]],
         "trials": [trial.to_dict() for trial in settings],

@@ -33,6 +33,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.tree_teacher import tree_logits
 from ctr_kd.data.samples import Samples
 from ctr_kd.metrics import auc_score
 from ctr_kd.training import finetune as finetuning
@@ -44,7 +45,6 @@ from pipelines.config.run import RunConfig, load
 from pipelines.stages import PIPELINE
 from pipelines.tasks import task_of
 from pipelines.tasks.clicks import ClickRows
-from pipelines.tasks.teachers import tree_logits
 from pipelines.training.bert import load_encoders
 from pipelines.workspace.context import RunContext
 from pipelines.workspace.lock import workspace_lock
@@ -90,10 +90,10 @@ def measured_rows(ingest: Path, conf: str, overrides: tuple[str, ...], rows: int
     config = load(conf, overrides)
     assembly = task_of(config).assembly(ingest, "teacher")
     samples = {split: some_requests(assembly.samples(split), rows) for split in SPLITS}
-    weight = config.distill.teachers.get("bert", 1.0)
-    if "boosted_trees" not in config.distill.teachers:
+    weight = config.distill.teacher_weights.get("bert", 1.0)
+    if "boosted_trees" not in config.distill.teacher_weights:
         return Measured(samples, None, weight)
-    judged = tree_logits(ClickRows(ingest), config.seed, print).logits
+    judged = tree_logits(ClickRows(ingest), config.seed, print)
     trees = {}
     for split in SPLITS:
         row_id, logit = judged[split]

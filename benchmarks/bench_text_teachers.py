@@ -24,7 +24,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ctr_kd.baselines.texts import LinearModel, folds
-from ctr_kd.config import TEXT_TEACHERS
+from ctr_kd.config_teachers import TEXT_TEACHERS
 from ctr_kd.metrics.classification import class_log_losses
 from ctr_kd.training.distill import combine_logits
 from pipelines.config.run import load
@@ -86,7 +86,7 @@ def main() -> None:
         for kind in TEXT_TEACHERS:
             said[kind] = judge(rows, config.seed, kind)
             print(f"{kind} is done", flush=True)
-    found = measure(said, label, config.distill.teachers)
+    found = measure(said, label, config.distill.teacher_weights)
     print(f"\n{'':<42}" + "".join(f"{name.replace('_', ' ') + f' ({len(truth):,})':>24}" for name, truth in label.items()))
     for name, splits in found.items():
         print(f"{name:<42}" + "".join(f"{one['accuracy']:>14.4f} ({one['log_loss']:.4f}) " for one in splits.values()))

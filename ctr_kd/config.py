@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, SerializeAsAny, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SerializeAsAny, field_serializer, model_validator
 
+from ctr_kd.config_teachers import TeacherConfig, as_teachers, in_short
 from feature_store.config import AugmentationConfig
 from feature_store.config_types import Config, by_their_own
 from feature_store.plugins import PluginError, load_class, load_function
@@ -437,17 +439,17 @@ def _is_a_soft_term(name: str) -> str:
 
 PRESETS = {"tang": "logit_mse", "hinton": "soft_targets"}  # soft of each preset
 Calibration = Literal["none", "temperature", "isotonic"]
-TEXT_TEACHERS = ("linear", "linear_words", "naive_bayes")
-"""Teachers of texts that are no network."""
 
 
 class DistillConfig(Config):
     """alpha * labels + (1 - alpha) * ((1 - listwise) * soft + listwise * ranking + hints); without a label the second term alone."""
 
-    teachers: dict[str, float] = Field(
-        {"bert": 1.0},
-        description="weight of each teacher's logits: the BERT knows the sequence, boosted_trees the statistics, which age least, "
-        "linear the character n-grams of texts, linear_words their words beside them, naive_bayes what each class alone looks like",
+    teachers: Annotated[list[TeacherConfig], BeforeValidator(as_teachers)] = Field(
+        [TeacherConfig(name="bert")],
+        min_length=1,
+        description="who teaches, and how much each counts; {NAME: WEIGHT} is the short form. The BERT knows the sequence, boosted_trees "
+        "the statistics, which age least, linear the character n-grams of texts, linear_words their words beside them, naive_bayes what "
+        "each class alone looks like; others have scores, model or plugin",
     )
     weighting: Literal["fixed", "learned"] = Field(
         "fixed",
@@ -505,6 +507,17 @@ class DistillConfig(Config):
         "better beyond chance; student, alone: that one, whatever validation says",
     )
 
+    @field_serializer("teachers")
+    def _in_short(self, teachers: list[TeacherConfig]) -> Any:
+        """As ``{NAME: WEIGHT}`` where that says all."""
+        return in_short(teachers)
+
+    @property
+    def teacher_weights(self) -> dict[str, float]:
+        """Weight of each teacher by name; they add up to 1."""
+        whole = math.fsum(teacher.weight for teacher in self.teachers)
+        return {teacher.name: teacher.weight / whole for teacher in self.teachers}
+
     @property
     def weights(self) -> tuple[float, float]:
         """Weight of the labels' term and of the teacher's terms."""
@@ -535,14 +548,15 @@ class DistillConfig(Config):
 
     @model_validator(mode="after")
     def _weights_add_up(self) -> DistillConfig:
-        strange = sorted(set(self.teachers) - {"bert", "boosted_trees", *TEXT_TEACHERS})
-        if strange:
-            of_texts = ", ".join(TEXT_TEACHERS)
-            raise ValueError(f"there is no teacher {strange[0]!r}; the teachers are bert, boosted_trees (of clicks), {of_texts} (of texts)")
-        if not self.teachers or min(self.teachers.values()) <= 0 or abs(sum(self.teachers.values()) - 1) > 1e-6:
-            raise ValueError("the weights of the teachers must be above zero and add up to 1")
+        names = [teacher.name for teacher in self.teachers]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"teachers: two are called {twice!r}; give each a name of its own")
         if self.weighting == "learned" and len(self.teachers) < 2:
             raise ValueError("weighting: learned weighs teachers against each other, and there is one; name two in teachers")
+        given = next((one.name for one in self.teachers if one.kind != "own" or one.out_of_fold), None)
+        if self.weighting == "learned" and given is not None:
+            raise ValueError(f"weighting: learned trains every teacher once more, which {given} is not made for: let it be fixed")
         if self.alpha < 1 and self.soft == "none" and 0 < self.listwise < 1:
             raise ValueError(
                 f"soft: none leaves 1 - listwise ({1 - self.listwise:g}) of the teacher's weight without a loss; set listwise: 1"
@@ -554,7 +568,7 @@ class DistillConfig(Config):
     @model_validator(mode="after")
     def _terms_fit(self) -> DistillConfig:
         """Terms that ask for what is not there."""
-        if self.needs_encoder and "bert" not in self.teachers:
+        if self.needs_encoder and "bert" not in self.teacher_weights:
             raise ValueError("hints and embeddings: teacher come from the BERT, which is none of the teachers")
         if self.alpha == 1:
             return self

@@ -108,6 +108,13 @@ class EventColumns(Config):
         "or {NAME: COLUMN}",
     )
 
+    scores: dict[str, str | None] = Field(
+        default_factory=dict,
+        description="columns with what other models said of the rows, each with the column of the time at which that was known, or null; "
+        "no model reads them, but a teacher may repeat them. distill.teachers adds its own by itself; named here they stay in the store "
+        "when that teacher goes. Null where a file lacks them",
+    )
+
     @field_validator("labels", mode="before")
     @classmethod
     def _a_list_names_columns_by_themselves(cls, value: Any) -> Any:
@@ -119,6 +126,14 @@ class EventColumns(Config):
         for name in value:
             if re.fullmatch(r"[A-Za-z0-9_]+", name) is None:
                 raise ValueError(f"{name!r} is no name of a label, which has letters, digits and _ alone: write {{NAME: {name!r}}}")
+        return value
+
+    @field_validator("scores")
+    @classmethod
+    def _columns_can_be_named_by_scores(cls, value: dict[str, str | None]) -> dict[str, str | None]:
+        strange = next((name for name in value if re.fullmatch(r"[A-Za-z0-9_]+", name) is None), None)
+        if strange is not None:
+            raise ValueError(f"a column of scores has a name of letters, digits and _ alone: rename {strange!r} in the log")
         return value
 
     @model_validator(mode="before")
@@ -406,8 +421,8 @@ class SourceConfig(Config):
     def log(self) -> dict[str, Any]:
         """Settings that decide what a store holds, under dotted names, defaults left out.
 
-        Where files lie, what they may lack, how many bad rows they may hold and how thinned they are is not among them: another pattern
-        names more of the same log.
+        Where files lie, what they may lack, how many bad rows they may hold, how thinned they are and which scores of other models are kept
+        is not among them: another pattern names more of the same log.
 
         Examples
         --------
@@ -421,7 +436,7 @@ class SourceConfig(Config):
                 "bad_rows_limit": True,
                 "negative_sampling_rate": True,
                 "context": {"optional"},
-                "events": {**dict.fromkeys(EVENT_PLACES, True), "type": {"files"}},
+                "events": {**dict.fromkeys((*EVENT_PLACES, "scores"), True), "type": {"files"}},
                 "items": {"path"},
                 "users": {"path"},
             },
@@ -492,6 +507,22 @@ class SourceConfig(Config):
         if leaked is not None:
             raise ValueError(
                 f"events.labels: the column of {leaked} is a context column too, which tells models the label: remove it there"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _scores_are_of_impressions(self) -> SourceConfig:
+        if self.events is None or not self.events.scores:
+            return self
+        if self.events.clicks_only:
+            raise ValueError(
+                "events.scores are of rows that were shown, and this log holds clicks only: give the scores of its candidates in files"
+            )
+        read = {*self.context.categorical, *self.context.dense}
+        twice = next((name for name in self.events.scores if name in read), None)
+        if twice is not None:
+            raise ValueError(
+                f"events.scores: {twice} is a context column too, which every model reads: remove it there, or let no teacher repeat it"
             )
         return self
 

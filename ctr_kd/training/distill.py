@@ -29,7 +29,7 @@ from ctr_kd.training.loop import fit, row_plan, training_batch
 from ctr_kd.training.warm_start import EarlierModel
 
 
-def align_logits(row_id: np.ndarray, logit: np.ndarray, samples: Samples) -> np.ndarray:
+def align_logits(row_id: np.ndarray, logit: np.ndarray, samples: Samples, *, partial: bool = False) -> np.ndarray:
     """Teacher logits in the order of the samples, joined by row id, never by position.
 
     Parameters
@@ -37,6 +37,8 @@ def align_logits(row_id: np.ndarray, logit: np.ndarray, samples: Samples) -> np.
     row_id : int64 array (stored,)
     logit : float array (stored, outputs)
     samples : Samples
+    partial : bool
+        NaN is allowed, of a row of which the teacher says nothing.
 
     Returns
     -------
@@ -56,7 +58,7 @@ def align_logits(row_id: np.ndarray, logit: np.ndarray, samples: Samples) -> np.
             "they belong to another row set; run finetune again"
         )
     aligned = logit[order][at].astype(np.float32)
-    broken = ~np.isfinite(aligned).all(axis=1)
+    broken = ~(np.isfinite(aligned) | (np.isnan(aligned) if partial else False)).all(axis=1)
     if broken.any():
         raise TrainingError(
             f"the teacher's logit of row {samples.row_id[broken][0]} is not finite ({broken.sum():,} such rows): retrain the teacher"
@@ -67,9 +69,12 @@ def align_logits(row_id: np.ndarray, logit: np.ndarray, samples: Samples) -> np.
 def combine_logits(teachers: Mapping[str, np.ndarray], weights: Mapping[str, float | np.ndarray]) -> np.ndarray:
     """Weighted mean of several teachers' logits: the geometric mean of their odds.
 
+    Of a row it is the mean of those that say something of it, by their own weights; NaN where none does.
+
     Parameters
     ----------
     teachers : mapping of str to float32 array (rows, outputs)
+        NaN where a teacher says nothing.
     weights : mapping of str to float or float array (rows, 1)
         One for each teacher, or one for each of its rows; they add up to 1.
 
@@ -86,7 +91,12 @@ def combine_logits(teachers: Mapping[str, np.ndarray], weights: Mapping[str, flo
     shapes = {name: logits.shape for name, logits in teachers.items()}
     if len(set(shapes.values())) > 1:
         raise TrainingError(f"the teachers differ in the shape of their logits: {shapes}")
-    return np.asarray(sum(weights[name] * logits for name, logits in teachers.items()), np.float32)
+    if not any(np.isnan(logits).any() for logits in teachers.values()):
+        return np.asarray(sum(weights[name] * logits for name, logits in teachers.items()), np.float32)
+    said = {name: ~np.isnan(logits) for name, logits in teachers.items()}
+    total = np.asarray(sum(weights[name] * np.nan_to_num(logits) for name, logits in teachers.items()))
+    whole = np.asarray(sum(weights[name] * known for name, known in said.items()))
+    return np.where(whole > 0, total / np.where(whole > 0, whole, 1), np.nan).astype(np.float32)
 
 
 def without_effect(config: DistillConfig) -> list[str]:
@@ -141,7 +151,7 @@ def train_student(
     config : DistillConfig
     job : TrainingJob
     teacher : float32 array (rows, outputs), optional
-        The teacher's logits of the training rows, in their order.
+        The teacher's logits of the training rows, in their order. A row with NaN learns from its label alone, as much as any other row.
     encoder : MaskedItemModel, optional
         The teacher's BERT, for hints and embeddings; it is frozen, in eval mode, and computes a batch's states when they are asked
         for: an epoch of it is cheaper than one of fine-tuning, and states of all histories may not fit the memory.
@@ -179,6 +189,7 @@ def train_student(
     base = class_shares(label, signature.outputs, weight_of_row)
     rows_per_labelled = len(label) / max(int((train.label >= 0).sum()), 1)
     target = None if teacher is None else torch.from_numpy(teacher)
+    taught_row = None if target is None or bool(target.isfinite().all()) else target.isfinite().all(dim=1)  # None: all are
     hinted = target is not None and config.weights[1] > 0 and config.hints != HintsConfig()
     if target is not None:
         if target.shape[1] != signature.outputs:
@@ -207,23 +218,33 @@ def train_student(
             inputs, own = to_device(part_of(batch, part), device), labels[part].to(device)
             history = model.encode(inputs.segment_a, inputs.segment_a_length) if hinted else None
             logits = model(*inputs) if history is None else model.score(history, *inputs[2:])
-            counts = None if weight_of_row is None else weight_of_row[chosen[part]].to(device)
+            counts = of_all = None if weight_of_row is None else weight_of_row[chosen[part]].to(device)
             value = weight.labels * cross_entropy_share(logits, own, labels, counts)
             if target is None or not weight.teacher:
                 return value
-            taught = logits_loss(
-                logits,
-                target[chosen[part]].to(device),
-                config,
-                temperature=weight.temperature,
-                label=own,
-                request=torch.from_numpy(train.group[chosen[part]]).to(device),
-                base=base.to(device),
-                weight=counts,
-            )
+            said, request = target[chosen[part]].to(device), torch.from_numpy(train.group[chosen[part]]).to(device)
+            if taught_row is not None:
+                known = taught_row[chosen[part]].to(device)
+                rest = (~known).to(logits.dtype) if counts is None else counts * ~known
+                value = value + max(0.0, LABELS_ALONE.labels - weight.labels) * cross_entropy_share(logits, own, labels, rest)
+                logits, said, own, request = logits[known], said[known], own[known], request[known]
+                counts = None if counts is None else counts[known]
+            taught = logits.new_zeros(())
+            if len(said):
+                taught = logits_loss(
+                    logits,
+                    said,
+                    config,
+                    temperature=weight.temperature,
+                    label=own,
+                    request=request,
+                    base=base.to(device),
+                    weight=counts,
+                )
+                taught = taught * (len(said) / (part.stop - part.start))
             if history is not None and encoder is not None:
                 state = _state(encoder, to_device(part_of(visible, part), device))
-                taught = taught + hints_loss(history, state, inputs.segment_of_row, trained["projection"], config.hints, weight=counts)
+                taught = taught + hints_loss(history, state, inputs.segment_of_row, trained["projection"], config.hints, weight=of_all)
             return value + weight.teacher * taught * ((part.stop - part.start) / len(chosen))
 
         return share_of

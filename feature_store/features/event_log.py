@@ -15,7 +15,7 @@ from feature_store.config import FeatureStoreConfig
 from feature_store.engines import Engine, open_engine
 from feature_store.store.store import Store
 from feature_store.tables.column_names import check_names
-from feature_store.tables.contracts import LogContract, NotIngested, StoredTypes, label_column
+from feature_store.tables.contracts import LogContract, LoggedScore, NotIngested, StoredTypes, label_column
 from feature_store.tables.multi_values import spread
 
 
@@ -82,6 +82,8 @@ class Log:
         Of a log of several types of events, which has their codes in the column ``type_code``.
     labels : tuple of str
         Further labels beside the click; the log has a column ``label_NAME`` of each.
+    scores : tuple of LoggedScore
+        What other models said of the rows.
     """
 
     has_impressions: bool
@@ -98,6 +100,7 @@ class Log:
     weighted: bool = False
     types: StoredTypes | None = None
     labels: tuple[str, ...] = ()
+    scores: tuple[LoggedScore, ...] = ()
 
     @property
     def context(self) -> dict[str, str]:
@@ -118,17 +121,22 @@ class Log:
     def others(self) -> tuple[str, ...]:
         """Those of them that no model reads."""
         of_click = (*(("click_probability",) if self.oracle else ()), *(("row_weight",) if self.weighted else ()))
-        return (*of_click, *self.label_columns)
+        return (*of_click, *self.label_columns, *self.score_columns)
 
     @property
     def label_columns(self) -> tuple[str, ...]:
         """Columns of the further labels."""
         return tuple(map(label_column, self.labels))
 
+    @property
+    def score_columns(self) -> tuple[str, ...]:
+        """Columns of what other models said."""
+        return tuple(column for score in self.scores for column in score.columns)
+
     def as_asked(self) -> Log:
-        """The log as of moments at which nothing was shown: nobody knows the probability of a click there, what it would weigh, or what
-        would follow."""
-        return replace(self, oracle=False, weighted=False, labels=())
+        """The log as of moments at which nothing was shown: nobody knows the probability of a click there, what it would weigh, what
+        would follow, or what another model said."""
+        return replace(self, oracle=False, weighted=False, labels=(), scores=())
 
     @property
     def typed(self) -> tuple[str, ...]:
@@ -199,11 +207,12 @@ def _load_log_table(engine: Engine, log: Log) -> None:
             of_pairs = "".join(
                 f", case when s.place is null or e.known_at < s.known_at then e.{name} else s.{name} end"
                 for name in log.columns
-                if name != "row_weight" and name not in log.label_columns
+                if name != "row_weight" and name not in (*log.label_columns, *log.score_columns)
             )
             if log.weighted:  # it is a click, and counts as the click's row says
                 of_pairs += ", coalesce(e.row_weight, s.row_weight)"
             of_pairs += "".join(f", greatest(e.{name}, s.{name})" for name in log.label_columns)  # true where either row says so
+            of_pairs += "".join(f", coalesce(s.{name}, e.{name})" for name in log.score_columns)  # said when it was shown
             of_pairs += "".join(f", coalesce(e.{name}, s.{name})" for name in log.typed)
             engine.view(events, "log/paired_events.sql", columns=columns, paired_columns=of_pairs)
     shown_at = ", e.shown_at" if events == "paired_events" else ""
@@ -248,6 +257,7 @@ def offered(contract: LogContract) -> Log:
         weighted=contract.weighted,
         types=contract.types,
         labels=tuple(contract.labels),
+        scores=tuple(contract.scores),
     )
 
 

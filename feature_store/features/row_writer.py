@@ -113,6 +113,7 @@ class RowWriter:
         if weight is not None:
             columns["row_weight"] = sources["row_weight"]
         columns |= {name: sources[name].cast(pa.int8()) for name in self.log.label_columns}
+        columns |= {name: sources[name] for name in self.log.score_columns}
         self._append(pa.table(columns))
         self.written += len(label)
         new = np.flatnonzero(np.diff(request, prepend=-1))

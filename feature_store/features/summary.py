@@ -8,7 +8,7 @@ from pydantic import Field, PlainSerializer
 
 from feature_store.config import AssemblyConfig
 from feature_store.config_statistics import StatisticsConfig
-from feature_store.tables.contracts import ContextNames
+from feature_store.tables.contracts import ContextNames, LoggedScore
 from feature_store.tables.json_models import IsoTime, JsonFile, JsonModel
 
 
@@ -113,6 +113,8 @@ class ClickSummary(JsonFile):
         Codes of the types of events in histories, by name, where they are several: the click pool has them in ``type_code``.
     labels : list of str
         Further labels beside the click: rows have a column ``label_NAME`` of each, null where it is not known.
+    scores : list of LoggedScore
+        What other models said of the rows.
     """
 
     FILE: ClassVar[str] = "summary.json"
@@ -143,6 +145,7 @@ class ClickSummary(JsonFile):
     weighted: bool = False
     history_types: dict[str, int] = Field(default_factory=dict)
     labels: list[str] = Field(default_factory=list)
+    scores: list[LoggedScore] = Field(default_factory=list)
     made_with: Annotated[StatisticsConfig, PlainSerializer(lambda config: config.model_dump(mode="json"))] | None = None
 
     def assembly(self, config: AssemblyConfig) -> AssemblyConfig:

@@ -162,6 +162,7 @@ def assemble(
         **({"weighted": True} if log.weighted else {}),
         **({"history_types": log.history_codes()} if log.history_types else {}),
         **({"labels": list(log.labels)} if log.labels else {}),
+        **({"scores": list(log.scores)} if log.scores else {}),
     )
     write_json(output / "vocabulary.json", vocabulary)
     summary.write(output)

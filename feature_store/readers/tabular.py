@@ -32,11 +32,14 @@ from feature_store.tables.contracts import (
     EntityFacts,
     Kind,
     LogContract,
+    LoggedScore,
     RawBatch,
     StoredTypes,
     label_column,
     log_contract,
     nearest,
+    score_column,
+    score_known_column,
 )
 from feature_store.tables.multi_values import separated
 from feature_store.tables.vectors import TITLE_VECTOR
@@ -147,6 +150,7 @@ class TabularReader:
             weighted=bool(self._events.weights),
             types=None if self._events.type is None else _stored_types(self._events.type),
             labels=self._events.labels,
+            scores=[LoggedScore(name=name, has_time=known is not None) for name, known in self._events.scores.items()],
         )
 
     def kinds(self) -> dict[Path, Kind]:
@@ -189,7 +193,8 @@ class TabularReader:
         types = {} if of_file is None else {TYPE_OF_FILE: pa.scalar(of_file)}
         if self._events.type is not None and of_file not in (None, self._events.type.label, self._events.type.shown):
             types |= dict.fromkeys(self._events.weights.values(), pa.scalar(None, pa.null()))  # no row of the file is learned from
-        return dict.fromkeys(self._context.optional, pa.scalar(None, pa.null())) | said | types
+        later = (*self._context.optional, *self._events.scores, *filter(None, self._events.scores.values()))
+        return dict.fromkeys(later, pa.scalar(None, pa.null())) | said | types
 
     def _block(self, kind: Kind) -> ItemColumns | UserColumns | None:
         return {"items": self._items, "users": self._users}.get(kind)
@@ -204,6 +209,8 @@ class TabularReader:
         columns |= {name: raw for name, raw in optional.items() if raw is not None} | events.weights
         columns |= {} if events.type is None else {"event_type": events.type.column or TYPE_OF_FILE}
         columns |= {label_column(name): raw for name, raw in events.labels.items()}
+        columns |= {score_column(name): name for name in events.scores}
+        columns |= {score_known_column(name): known for name, known in events.scores.items() if known is not None}
         return columns | {name: name for name in [*self._context.categorical, *self._context.dense]}
 
 
@@ -224,7 +231,7 @@ class _Entity(NamedTuple):
 
 
 # keys that say nothing where they are empty
-_NEWER = ("dense", "time", "multi", "vector", "weight", "negative_sampling_rate", "type", "labels")
+_NEWER = ("dense", "time", "multi", "vector", "weight", "negative_sampling_rate", "type", "labels", "scores")
 
 
 def _settings(block: EventColumns | EntityColumns) -> dict[str, Any]:

@@ -50,6 +50,8 @@ def check_names(contract: LogContract) -> None:
         reserved |= {"type_code": "a column of the store", HISTORY_TYPES: "an input of models that read types of events"}
     for label in contract.labels:
         reserved |= {f"label_{label.lower()}": "a column of the store", f"score_{label.lower()}": "a column of the scores"}
+    for score in contract.scores:
+        reserved |= {column.lower(): "a column of the store" for column in score.columns}
     seen: dict[str, tuple[str, str]] = {}
     for group, names in groups.items():
         for name in names:

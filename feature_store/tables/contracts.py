@@ -87,7 +87,8 @@ class RawBatch(NamedTuple):
         Events need ``user_id``, ``item_id``, ``timestamp``; optional are ``clicked`` (absent: every row is a click),
         ``request_id``, ``ingested_at`` (absent or null: the event time), ``time_known`` (bool, absent: true), the context
         columns, ``event_type`` (only with ``types``), ``click_probability`` (only with ``oracle``) and, only with ``weighted``,
-        ``row_weight`` or ``negative_sampling_rate`` or both, and ``label_NAME`` of each further label. Items need ``item_id``, users
+        ``row_weight`` or ``negative_sampling_rate`` or both, ``label_NAME`` of each further label, and ``model_score_NAME`` and
+        ``model_score_known_NAME`` of each model whose scores the log holds. Items need ``item_id``, users
         ``user_id``; attributes and ``title`` are optional. Texts have ``text`` and, where the file has them, ``text_b`` and ``label``.
         Values may be of any Arrow type, text and bytes included. Further columns are ignored.
     lines : np.ndarray, shape (rows,)
@@ -119,6 +120,26 @@ class Reader(Protocol):
 
     def read(self, files: Sequence[Path]) -> Iterator[RawBatch]:
         """Rows of these files (a subset of :meth:`files`; all batches of a file follow each other), in bounded memory."""
+
+
+class LoggedScore(JsonModel):
+    """What another model said of the rows when they were shown, in a column of the log.
+
+    Attributes
+    ----------
+    name : str
+        Of the column; it is stored as :func:`score_column`.
+    has_time : bool
+        The log says when each score was known; it is stored as :func:`score_known_column`.
+    """
+
+    name: str
+    has_time: bool
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns of the store and of training rows."""
+        return [score_column(self.name), *([score_known_column(self.name)] if self.has_time else [])]
 
 
 class ContextNames(JsonModel):
@@ -187,6 +208,8 @@ class LogContract(JsonModel):
         nor were shown without one.
     labels : list of str
         Further labels beside ``clicked``, such as purchased: rows have a column ``label_NAME`` of each, 0, 1 or null.
+    scores : list of LoggedScore
+        What other models said of the rows, which a teacher may repeat; no model reads it.
     """
 
     has_impressions: bool
@@ -203,6 +226,7 @@ class LogContract(JsonModel):
     weighted: bool = False
     types: StoredTypes | None = None
     labels: list[str] = Field(default_factory=list)
+    scores: list[LoggedScore] = Field(default_factory=list)
 
     def vectors(self, kind: Kind) -> list[str]:
         """Those of a table."""
@@ -237,6 +261,7 @@ def log_contract(
     weighted: bool = False,
     types: StoredTypes | None = None,
     labels: Iterable[str] = (),
+    scores: Sequence[LoggedScore] = (),
     oracle: bool = False,
 ) -> LogContract:
     """The part of ``_contract.json`` that a reader knows; ingestion adds the types of the ids.
@@ -249,6 +274,7 @@ def log_contract(
     rarer: dict[str, Any] = {"item_facts": item_facts, "user_facts": user_facts, "item_multi": list(item_multi) or None}
     rarer |= {"user_multi": list(user_multi) or None, "weighted": weighted or None, "types": types}
     rarer |= {"item_vectors": list(item_vectors) or None, "user_vectors": list(user_vectors) or None, "labels": list(labels) or None}
+    rarer |= {"scores": list(scores) or None}
     return LogContract(
         **{name: found for name, found in rarer.items() if found is not None},  # a log without any says nothing of them
         has_impressions=has_impressions,
@@ -262,6 +288,16 @@ def log_contract(
 def label_column(name: str) -> str:
     """The column of a further label, in the store and in training rows."""
     return f"label_{name}"
+
+
+def score_column(name: str) -> str:
+    """The column of what another model said of a row, in the store and in training rows."""
+    return f"model_score_{name}"
+
+
+def score_known_column(name: str) -> str:
+    """The column of the time at which that was known."""
+    return f"model_score_known_{name}"
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -296,6 +332,8 @@ def schema(kind: Kind, contract: LogContract, ids: Mapping[str, pa.DataType]) ->
         fields += [("click_probability", pa.float64())] if contract.oracle else []
         fields += [("row_weight", pa.float64())] if contract.weighted else []
         fields += [(label_column(name), pa.int8()) for name in contract.labels]
+        fields += [(score_column(one.name), pa.float64()) for one in contract.scores]
+        fields += [(score_known_column(one.name), MICROSECOND) for one in contract.scores if one.has_time]
         fields += [("type_code", pa.int8())] if contract.types is not None else []
     else:
         key, attributes = ("item_id", contract.item_attributes) if kind == "items" else ("user_id", contract.user_attributes)
@@ -393,6 +431,9 @@ class ContractCheck:
         dense = self._contract.context.dense + (["click_probability"] if self._contract.oracle else [])
         table |= {"row_weight": columns.weights(clicked, others)} if self._contract.weighted else {}
         table |= {name: columns.further_label(name) for name in map(label_column, self._contract.labels)}
+        table |= {score_column(one.name): columns.numbers(score_column(one.name)) for one in self._contract.scores}
+        for name in (score_known_column(one.name) for one in self._contract.scores if one.has_time):
+            table[name] = pa.array(self._times(columns, name, batch.file, silent=times)).cast(MICROSECOND)
         return table | self._categories(columns, self._contract.context.categorical) | {name: columns.numbers(name) for name in dense}
 
     def _entities(self, columns: _Columns, batch: RawBatch) -> dict[str, pa.Array]:

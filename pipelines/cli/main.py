@@ -31,6 +31,7 @@ from pipelines.cli.schedule import backfill_command, monitor_command
 from pipelines.cli.serving import serve_command
 from pipelines.cli.session import ensure_model, say_what_was_done, session
 from pipelines.cli.status import first_damage, status
+from pipelines.cli.teachers import teachers_command
 from pipelines.cli.ui import ui_command
 from pipelines.config.run import describe
 from pipelines.errors import BoundBroken, ConfigError, GateRefused
@@ -156,6 +157,7 @@ for _name, _description in (
 
 cli.add_command(features_command)
 cli.add_command(next_item_command)
+cli.add_command(teachers_command)
 cli.add_command(prove_command)
 cli.add_command(sweep_command)
 cli.add_command(backtest_command)

@@ -12,7 +12,6 @@ import yaml
 from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, model_validator
 
 from ctr_kd.config import (
-    TEXT_TEACHERS,
     DistillConfig,
     FinetuneConfig,
     LabelsConfig,
@@ -21,6 +20,7 @@ from ctr_kd.config import (
     ProveConfig,
     SweepConfig,
 )
+from ctr_kd.config_teachers import TEXT_TEACHERS
 from feature_store.config import (
     AssemblyConfig,
     CandidateConfig,
@@ -98,6 +98,21 @@ class RunConfig(Config):
             teacher = {"kind": "wordpiece", **teacher, "vocabulary": f"{checkpoint}/vocab.txt"}
         return {**values, "tokens": {**tokens, "teacher": teacher}}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _teachers_bring_their_columns(cls, values: Any) -> Any:
+        """A column of the log that a teacher repeats is kept in the store, where ``source.events.scores`` does not name it already."""
+        distill, source = (values.get(key) for key in ("distill", "source"))
+        teachers = distill.get("teachers") if isinstance(distill, dict) else None
+        events = source.get("events") if isinstance(source, dict) else None
+        if not isinstance(teachers, list) or not isinstance(events, dict) or not isinstance(events.get("scores") or {}, dict):
+            return values
+        said = [teacher["scores"] for teacher in teachers if isinstance(teacher, dict) and isinstance(teacher.get("scores"), dict)]
+        columns = {scores["column"]: scores.get("known") for scores in said if isinstance(scores.get("column"), str)}
+        if not columns:
+            return values
+        return {**values, "source": {**source, "events": {**events, "scores": {**columns, **(events.get("scores") or {})}}}}
+
     @model_validator(mode="after")
     def _keys_fit_the_rows(self) -> RunConfig:
         misfits = [*(self._misfits_of_texts() if self.task == "texts" else self._misfits_of_clicks()), *self._misfits_of_both()]
@@ -107,6 +122,7 @@ class RunConfig(Config):
 
     def _misfits_of_both(self) -> Iterator[str]:
         """Keys that fit no rows as they are."""
+        yield from self._misfits_of_teachers()
         if self.finetune.strategy == "next_segment" and self.pretrain.checkpoint is None and not self.pretrain.next_segment:
             yield "finetune.strategy: next_segment asks the head that pretrain.next_segment trains: set its weight above 0"
         own, other = self.distill.student.width, self.pretrain.encoder.width
@@ -132,6 +148,23 @@ class RunConfig(Config):
         described = [block for block in (self.source.items, self.source.users) if block is not None]
         return [*self.source.context.categorical, *(name for block in described for name in (*block.categorical, *block.multi))]
 
+    def _misfits_of_teachers(self) -> Iterator[str]:
+        """Teachers that cannot judge such rows."""
+        teachers = self.distill.teachers
+        events, of_clicks = self.source.events, self.task == "clicks"
+        for teacher in teachers:
+            if teacher.scores is not None and not of_clicks:
+                yield f"distill.teachers: {teacher.name} has scores of clicks, and texts have none: use model or plugin"
+            elif teacher.scores is not None and teacher.scores.column is not None and events is None:
+                yield f"distill.teachers: {teacher.name} names a column, which reader tabular alone reads: give its scores in files"
+            if teacher.kind in ("scores", "model") and events is not None and events.labels:
+                yield f"distill.teachers: {teacher.name} speaks of clicks alone, and there are source.events.labels: use a plugin"
+            if teacher.out_of_fold and (not of_clicks or self.training.start == "warm"):
+                why = "a warm night trains no teacher anew" if of_clicks else "texts have no times"
+                yield f"distill.teachers: {teacher.name} is to be out of fold, and {why}: remove it"
+        if self.distill.transfers and all(teacher.scores is not None for teacher in teachers):
+            yield "distill.transfer makes rows that nobody scored: name a teacher that can be asked, or set its amount to 0"
+
     def _misfits_of_clicks(self) -> Iterator[str]:
         """Keys that have no meaning for a click log."""
         if self.pretrain.checkpoint is not None:
@@ -153,7 +186,7 @@ class RunConfig(Config):
             yield "training.start: warm continues from one window of time to the next: name split.train, validation and test, or their ends"
         if self.training.start == "warm" and self.distill.weighting == "learned":
             yield "distill.weighting: learned judges teachers that are trained anew, which no warm night does: let it be fixed"
-        of_texts = [name for name in TEXT_TEACHERS if name in self.distill.teachers]
+        of_texts = [name for name in TEXT_TEACHERS if name in self.distill.teacher_weights]
         if of_texts:
             yield f"distill.teachers: {of_texts[0]} is a teacher of texts; clicks have bert and boosted_trees"
         if self.evaluate.text_gcn:
@@ -205,7 +238,7 @@ class RunConfig(Config):
             yield "embeddings are of items that users click, and texts have none: remove it"
         if self.statistics.auto:
             yield "statistics.auto has no effect on texts, which have no statistics: remove it"
-        if "boosted_trees" in distill.teachers:
+        if "boosted_trees" in distill.teacher_weights:
             yield f"distill.teachers: boosted_trees is a teacher of clicks; texts have bert, {', '.join(TEXT_TEACHERS)}"
         if distill.calibration == "isotonic":
             yield "distill.calibration: isotonic is for clicks; of classes use temperature or none"

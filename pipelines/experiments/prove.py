@@ -175,14 +175,14 @@ def _measured(
 
 def _beside(context: StageContext, taught: Sequence[Taught], test: Rows) -> tuple[dict[str, list[list[NDArray]]], Costs]:
     """What the boosted trees say of the test rows, by teacher seed where they teach, and what they cost; of rows that have such."""
-    seeds = taught if "boosted_trees" in context.config.distill.teachers else taught[:1]
+    seeds = taught if "boosted_trees" in context.config.distill.teacher_weights else taught[:1]
     found = [baseline_scores(context, test, ("boosted_trees",), one.teacher, TeachersFacts.read(one.teacher)) for one in seeds]
     return {name: [[scores[name]] for scores, _ in found] for name in found[0][0]}, found[0][1]
 
 
 def _members(config: RunConfig) -> list[str]:
     """Names of the teachers, where there are several that speak together."""
-    return list(config.distill.teachers) if len(config.distill.teachers) > 1 else []
+    return list(config.distill.teacher_weights) if len(config.distill.teacher_weights) > 1 else []
 
 
 def _transfer_rows(artifact: Path) -> int:

@@ -222,6 +222,19 @@ class Registry:
         ArtifactError
             When the model's files are lost or damaged.
         """
+        path, expected = self.fetch(uri)
+        verify_model(path, expected)
+        if copy is None:
+            return path
+        shutil.copytree(path, copy, symlinks=True)
+        verify_model(copy, expected)
+        return copy
+
+    def fetch(self, uri: str) -> tuple[Path, str | None]:
+        """Local directory of a model of whoever made it, unchecked, and the digest of its files where the registry knows one.
+
+        Parameters and errors are those of :meth:`download`.
+        """
         from mlflow.artifacts import download_artifacts
 
         place, expected, advice = uri, None, "check --model"
@@ -240,12 +253,7 @@ class Registry:
                 raise ConfigError(f"{uri}: the Python package {error.name} that reads such a place is not installed") from error
             kind = FilesUnreachable if is_elsewhere(place) and not place.startswith("runs:") else ArtifactError
             raise kind(f"the files of {uri} cannot be read ({reason_of(error)}); {advice}") from error
-        verify_model(path, expected)
-        if copy is None:
-            return path
-        shutil.copytree(path, copy, symlinks=True)
-        verify_model(copy, expected)
-        return copy
+        return path, expected
 
     def _place_of(self, uri: str) -> tuple[str, str | None]:
         """Where the files of ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` lie, and their digest when they were registered."""

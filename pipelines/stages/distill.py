@@ -6,13 +6,13 @@ from ctr_kd.training.job import TrainingRows
 from pipelines.config.run import STUDENT_KEYS
 from pipelines.tasks import task_of
 from pipelines.tasks.logits import SPLITS, write_predictions
-from pipelines.tasks.teachers import teaching_library
 from pipelines.training.bert import teacher_encoder
 from pipelines.training.continued import config_of, earlier_model, from_parent
 from pipelines.training.facts import DistillationFacts, StudentFacts
 from pipelines.training.student_plugin import check_plugin, student_source
 from pipelines.training.students import TrainedStudent, keep_student, taught_rows, train_once
 from pipelines.training.teacher_logits import teacher_logits
+from pipelines.training.teachers.choice import outside_of_teachers
 from pipelines.training.transfer_set import transfer_rows
 from pipelines.workspace.context import Stage, StageContext
 
@@ -52,5 +52,5 @@ STAGE = Stage(
     distill_student,
     upstream=("ingest", "pretrain", "finetune"),
     keys=("seed", "history.max_length", "vocabulary.min_count", "labels", "pretrain", "finetune", *STUDENT_KEYS),
-    outside=lambda run: teaching_library(run) | from_parent("distill")(run) | student_source(run),
+    outside=lambda run: outside_of_teachers(run) | from_parent("distill")(run) | student_source(run),
 )

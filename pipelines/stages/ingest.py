@@ -121,6 +121,7 @@ def ingest_new_rows(run: RunContext) -> None:
             run.report(f"new input in {data}, the data folder of an earlier command", "ingest")
         run.data = data
         task_of(run.config).ingest(run, resources, folder / "failed", lambda text: run.report(text, "ingest"))
+    run.data = data  # later stages may read files beside the log
     place = (url or str(data.absolute())) if data is not None and needs_files else None
     now = Ingested(source=settings, inputs=inputs, name=run.config.name, log=source.log(), data=place)
     if not run.read_only and (known is None or known.to_json() != now.to_json()):

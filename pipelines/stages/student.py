@@ -26,12 +26,16 @@ def make_student(context: StageContext) -> None:
     assembly = task_of(config).assembly(context.inputs["ingest"], "student")
     samples = {split: assembly.samples(split) for split in SPLITS}
     check_plugin(context, assembly, samples["validation"])
-    combined = {"train": align_logits(*read_predictions(teacher / "predictions_train.parquet", teacher.name), samples["train"])}
+    combined = {
+        "train": align_logits(*read_predictions(teacher / "predictions_train.parquet", teacher.name), samples["train"], partial=True)
+    }
     transfer = {}
     if config.distill.transfers:
         made = context.inputs["transfer"]
         samples["transfer"] = assembly.samples_of(read_parquet(made / TRANSFER_FILE))
-        combined["transfer"] = align_logits(*read_predictions(made / "predictions_transfer.parquet", made.name), samples["transfer"])
+        combined["transfer"] = align_logits(
+            *read_predictions(made / "predictions_transfer.parquet", made.name), samples["transfer"], partial=True
+        )
         transfer = {"transfer": read_transfer_facts(made)}
     taught, target = taught_rows(samples, combined)
     encoder = teacher_encoder(context, assembly) if config.distill.needs_encoder else None

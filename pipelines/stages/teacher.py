@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pipelines.tasks import task_of
 from pipelines.tasks.logits import SPLITS, write_predictions
-from pipelines.tasks.teachers import teaching_library
 from pipelines.training.teacher_logits import teacher_logits
+from pipelines.training.teachers.choice import outside_of_teachers
 from pipelines.workspace.context import Stage, StageContext
 
 
@@ -31,5 +31,5 @@ STAGE = Stage(
         *("seed", "history.max_length", "vocabulary.min_count", "labels", "pretrain", "finetune"),
         *("distill.teachers", "distill.weighting", "distill.held_out"),
     ),
-    outside=teaching_library,
+    outside=outside_of_teachers,
 )

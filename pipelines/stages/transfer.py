@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pipelines.tasks import task_of
 from pipelines.tasks.logits import write_predictions
-from pipelines.tasks.teachers import teaching_library
 from pipelines.training.facts import write_transfer_facts
 from pipelines.training.teacher_logits import teacher_logits
+from pipelines.training.teachers.choice import outside_of_teachers
 from pipelines.training.transfer_set import transfer_rows
 from pipelines.workspace.context import Stage, StageContext
 
@@ -29,5 +29,5 @@ STAGE = Stage(
     label_transfer_set,
     upstream=("ingest", "finetune", "teacher"),
     keys=("seed", "history.max_length", "labels", "distill.teachers", "distill.weighting", "distill.transfer"),
-    outside=teaching_library,
+    outside=outside_of_teachers,
 )

@@ -48,6 +48,9 @@ class Rows(Protocol):
     def raw(self, rows: pa.Table) -> pa.Table:
         """Rows of :meth:`read`, in their order, as a caller sends them."""
 
+    def asked(self, rows: pa.Table) -> pa.Table:
+        """Rows of :meth:`read`, in their order, with all that is known of them by the log's own names, as other models are asked."""
+
     def batches(self, rows: pa.Table, size: int = 100_000) -> Iterator[pa.Table]:
         """:meth:`raw`, piece by piece."""
 

@@ -107,6 +107,12 @@ class ClickRows:
         columns |= {name: rows[name] for name in [*context.categorical, *context.dense, *self.summary.statistics]}
         return pa.table(columns)
 
+    def asked(self, rows: pa.Table) -> pa.Table:
+        """:meth:`raw` rows with the attributes of their items, as a model of somebody else is asked about them."""
+        item, known = rows["item"].combine_chunks(), self.raw(rows)
+        more = {name: attribute.take(item) for name, attribute in self._item_attributes.items() if name not in known.column_names}
+        return pa.table({**{name: known[name] for name in known.column_names}, **more})
+
     @property
     def categorical(self) -> list[str]:
         """Columns of :meth:`described` that hold categories: of the context, and attributes of items and users."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from feature_store.tables.parquet_files import read_parquet
 
 SPLITS = ("train", "validation", "test")
 TAUGHT = ("train", "transfer")  # what a student learns from
+_CERTAIN = 1e-6  # no row is more certain than that
 
 
 def write_predictions(path: Path, row_id: np.ndarray, logits: np.ndarray, model: str, labels: Sequence[str] = ()) -> None:
@@ -36,6 +38,21 @@ def precision_of(split: str) -> type[np.floating]:
     ('float16', 'float32')
     """
     return np.float16 if split in TAUGHT else np.float32
+
+
+def logits_of(score: np.ndarray, scale: Literal["probability", "logit"]) -> np.ndarray:
+    """Click logits (rows,) of what a model says of rows, on its scale; probabilities are kept 1e-6 away from 0 and 1.
+
+    Examples
+    --------
+    >>> logits_of(np.array([0.5, np.nan, 1.0]), "probability").round(2).tolist()
+    [0.0, nan, 13.82]
+    """
+    score = score.astype(np.float64)
+    if scale == "logit":
+        return score
+    kept = score.clip(_CERTAIN, 1 - _CERTAIN)
+    return np.log(kept / (1 - kept))
 
 
 def read_predictions(path: Path, model: str) -> tuple[np.ndarray, np.ndarray]:

@@ -1,79 +1,23 @@
-"""Teachers that are no network, by name: boosted trees for clicks, linear models for texts. Some of them are baselines too."""
+"""Models that are no network, teachers in ``distill`` and baselines in ``evaluate``: boosted trees of clicks, linear ones of texts."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.compute as pc
 
-from ctr_kd.config import TEXT_TEACHERS
 from feature_store.tables.contracts import label_column
 from pipelines.tasks.click_rows import ClickRows
-from pipelines.tasks.logits import SPLITS
 from pipelines.tasks.texts import TextRows
-from pipelines.tasks.timing import rate_of
 from pipelines.workspace.context import RunContext
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from numpy.typing import NDArray
 
     from ctr_kd.baselines.boosted_trees import BoostedTrees
     from ctr_kd.baselines.texts import LinearModel
-
-Logits = dict[str, tuple["NDArray", "NDArray"]]  # row ids and logits by split
-
-
-class Judgement(NamedTuple):
-    """What a teacher says of rows, how fast, and of boosted trees how many they are and which library grew them."""
-
-    logits: Logits
-    rows_per_second: float | None
-    trees: int | None = None
-    library: str | None = None
-
-
-def tree_logits(rows: ClickRows, seed: int, report: Callable[[str], None], more: Mapping[str, pa.Table] | None = None) -> Judgement:
-    """Row ids and logits by split of boosted trees; of ``more`` rows too, under their names.
-
-    Each label has trees of its own; those of the click are timed and counted.
-    """
-    tables = {split: rows.read(split) for split in SPLITS}
-    labels = (None, *rows.summary.labels)
-    fitted = [fit_boosted_trees(rows, tables["train"], tables["validation"], seed, report, label) for label in labels]
-    stored = {}
-    for split, table in (tables | dict(more or {})).items():
-        described = rows.described(table)
-        stored[split] = table["row_id"].to_numpy(), np.concatenate([one.logits(described) for one in fitted], axis=1)
-    first = fitted[0]
-    speed = rate_of(lambda part: first.predict(rows.described(part)), tables["train"])
-    return Judgement(stored, speed, first.trees.count, first.library)
-
-
-def linear_logits(
-    rows: TextRows, seed: int, report: Callable[[str], None], more: Mapping[str, pa.Table] | None = None, kind: str = "linear"
-) -> Judgement:
-    """Row ids and logits by split of a linear model; of ``more`` rows too, under their names.
-
-    Training rows are judged by the machine that learned them. Machines that did not (out of fold) are wrong where a label is right, and
-    a student believes them: on the five classes it lost two points of accuracy by it.
-    """
-    model = fit_linear(rows, seed, report, kind)
-    stored, began = {}, time.perf_counter()
-    for split, table in ({split: rows.read(split) for split in SPLITS} | dict(more or {})).items():
-        stored[split] = table["row_id"].to_numpy(), model.predict(*rows.text_lists(table))
-    count = sum(len(row_id) for row_id, _ in stored.values())
-    return Judgement(stored, count / (time.perf_counter() - began))
-
-
-TEACHERS: dict[str, Callable[..., Judgement]] = {
-    "boosted_trees": tree_logits,
-    **{kind: partial(linear_logits, kind=kind) for kind in TEXT_TEACHERS},
-}
 
 
 def fit_linear(rows: TextRows, seed: int, report: Callable[[str], None], kind: str = "linear") -> LinearModel:
@@ -128,4 +72,4 @@ def teaching_library(run: RunContext) -> dict[str, str]:
     """Which library grows trees here, where trees teach: those of another library are another teacher, and none is mixed with it."""
     from ctr_kd.baselines.tree_libraries import installed_library
 
-    return {"boosted_trees": installed_library().name} if "boosted_trees" in run.config.distill.teachers else {}
+    return {"boosted_trees": installed_library().name} if "boosted_trees" in run.config.distill.teacher_weights else {}

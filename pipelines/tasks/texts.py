@@ -55,6 +55,10 @@ class TextRows:
         """Column ``text``, and ``text_b`` where rows are pairs."""
         return rows.select(["text", "text_b"] if self.is_pair else ["text"])
 
+    def asked(self, rows: pa.Table) -> pa.Table:
+        """:meth:`raw`: there is no more to be known of a text."""
+        return self.raw(rows)
+
     def batches(self, rows: pa.Table, size: int = 100_000) -> Iterator[pa.Table]:
         """:meth:`raw`, piece by piece."""
         for begin in range(0, rows.num_rows, size):

@@ -39,7 +39,7 @@ def baseline_scores(context: StageContext, test: Rows, names: Iterable[str], tau
     for name in names:
         if name not in test.baselines or not is_asked_for(name, context.config.evaluate):
             continue
-        if name in context.config.distill.teachers:
+        if name in context.config.distill.teacher_weights:
             scores[name] = stored_probabilities(taught / f"predictions_teacher_{name}_test.parquet", rate)
             costs[name] = costs_of(teachers.teachers[name])
         elif (measured := BASELINES[name](context, test)) is not None:

@@ -25,20 +25,20 @@ def costs_of(facts: JsonModel) -> dict[str, Any]:
 
 
 def costs_together(teachers: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Rows per second of several teachers together, which cost what each of them costs.
+    """Rows per second of several teachers together, which cost what each of them costs; logged scores cost nothing.
 
     Examples
     --------
     >>> costs_together([{"rows_per_second": 20.0, "rows_per_second_alone": 5.0}, {"rows_per_second": 20.0}])
     {'rows_per_second': 10.0, 'rows_per_second_alone': 4.0}
     """
-    return {key: 1 / sum(1 / one.get(key, one["rows_per_second"]) for one in teachers) for key in SHOWN[:2]}
+    asked = [one for one in teachers if one.get("rows_per_second")]
+    return {key: 1 / sum(1 / one.get(key, one["rows_per_second"]) for one in asked) for key in SHOWN[:2]} if asked else {}
 
 
 def teacher_costs(config: RunConfig, bert: FinetuningFacts, others: TeachersFacts) -> dict[str, dict[str, Any]]:
     """Costs of each configured teacher, by name."""
-    known = {"bert": costs_of(bert), **{name: costs_of(one) for name, one in others.teachers.items()}}
-    return {name: known[name] for name in config.distill.teachers}
+    return {name: costs_of(bert) if name == "bert" else costs_of(others.teachers[name]) for name in config.distill.teacher_weights}
 
 
 def student_rows_per_second(export: Path, test: Rows) -> float | None:

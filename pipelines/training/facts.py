@@ -233,26 +233,84 @@ class StudentFacts(JsonFile):
     transfer: TransferFacts | None = None
 
 
-class TeacherFacts(JsonModel):
-    """A teacher that is no network.
+class FitOnRows(JsonModel):
+    """What a teacher is worth on some rows.
 
     Attributes
     ----------
-    rows_per_second : float
+    rows : int
+        That it has logits of.
+    auc, accuracy : float, optional
+        The one that the task has; None where it is undefined.
+    calibration_ratio : float, optional
+        Predicted clicks over clicks; None of classes.
+    """
+
+    rows: int
+    auc: float | None = None
+    accuracy: float | None = None
+    calibration_ratio: float | None = None
+
+
+class LeakFacts(JsonModel):
+    """A teacher on rows that it teaches, and on rows that it cannot have learned from.
+
+    Attributes
+    ----------
+    training : FitOnRows
+        Of the newest training rows, as many as there are in validation.
+    validation : FitOnRows
+    difference, low, high : float, optional
+        Of the metric, training minus validation, with its 95 % interval.
+    """
+
+    training: FitOnRows
+    validation: FitOnRows
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def beyond_chance(self) -> bool:
+        """Whether it is better on the rows that it teaches than chance explains."""
+        return self.low is not None and self.low > 0
+
+
+class TeacherFacts(JsonModel):
+    """A teacher.
+
+    Attributes
+    ----------
+    kind : str
+        ``own``, ``scores``, ``model`` or ``plugin``.
+    digest : str
+        Of all that its logits depend on besides the rows.
+    until : datetime, optional
+        Before which what it learned from happened; None where nobody knows.
+    rows_per_second : float, optional
+        None of logged scores, which are asked of nobody.
     trees : int
         Of boosted trees; absent otherwise.
     library : str
         Which grew them; absent likewise.
+    coverage : dict of str to float
+        Share of the rows of each split that have a logit.
+    leak : LeakFacts, optional
     """
 
-    rows_per_second: float
+    kind: str = "own"
+    digest: str = ""
+    until: IsoTime | None = None
+    rows_per_second: float | None = None
     trees: int | None = None
     library: str | None = None
+    coverage: dict[str, float] = Field(default_factory=dict)
+    leak: LeakFacts | None = None
 
 
 @dataclass(frozen=True)
 class TeachersFacts:
-    """Of stage ``teacher``: the teachers that are no network, by name, and how weights were learned, where they were."""
+    """Of stage ``teacher``: the teachers by name, and how weights were learned, where they were."""
 
     teachers: Mapping[str, TeacherFacts] = field(default_factory=dict)
     weighting: WeightingFacts | None = None

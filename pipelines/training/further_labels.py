@@ -45,7 +45,7 @@ def further_label_figures(context: StageContext, test: Rows, models: Iterable[st
         known = pc.is_valid(said).to_numpy()
         value, weight = said.drop_null().to_numpy(), test.weight(rows)
         files = {name: distill / f"predictions_{name.replace('/', '_')}_test.parquet" for name in models}
-        taught = TREES in context.config.distill.teachers
+        taught = TREES in context.config.distill.teacher_weights
         if settings.boosted_trees and taught:
             files[TREES] = distill / f"predictions_teacher_{TREES}_test.parquet"
         scores = {name: stored_probabilities(file, label=label)[known] for name, file in files.items()}

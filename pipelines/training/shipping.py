@@ -141,7 +141,7 @@ def _better_use(config: RunConfig) -> str | None:
 
 def _better_teacher(config: RunConfig, models: Mapping[str, Mapping[str, Any]], metric: str, steps: int | None) -> str | None:
     """A change by which the teacher may become better than the student alone."""
-    teachers, epochs = config.distill.teachers, config.pretrain.training.epochs
+    teachers, epochs = config.distill.teacher_weights, config.pretrain.training.epochs
     if "bert" in teachers and steps is not None and steps < _FEW_STEPS:
         times = min(20, max(3, round(_FEW_STEPS / max(steps, 1))))
         return f"pretrain.training.epochs={times * epochs:g}"

@@ -46,7 +46,7 @@ def taught_rows(samples: Mapping[str, Samples], combined: Mapping[str, np.ndarra
     parts = [split for split in TAUGHT if split in samples]
     rows = join_rows(*(samples[split] for split in parts)) if len(parts) > 1 else samples["train"]
     row_id = np.concatenate([samples[split].row_id for split in parts])
-    return rows, align_logits(row_id, np.concatenate([combined[split] for split in parts]), rows)
+    return rows, align_logits(row_id, np.concatenate([combined[split] for split in parts]), rows, partial=True)
 
 
 def train_once(

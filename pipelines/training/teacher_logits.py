@@ -9,10 +9,9 @@ import numpy as np
 from ctr_kd.data.samples import Samples
 from feature_store.tables.parquet_files import read_parquet
 from pipelines.tasks import task_of
-from pipelines.tasks.logits import SPLITS, precision_of, read_predictions, write_predictions
-from pipelines.tasks.teachers import TEACHERS
-from pipelines.training.bert import bert_logits
+from pipelines.tasks.logits import SPLITS, TAUGHT, precision_of, write_predictions
 from pipelines.training.facts import TeacherFacts, TeachersFacts
+from pipelines.training.teachers.judgement import judge
 from pipelines.training.transfer_set import TRANSFER_FILE
 from pipelines.training.weighting import learn_weights, weights_of
 from pipelines.workspace.context import StageContext
@@ -22,6 +21,7 @@ def teacher_logits(context: StageContext, samples: Mapping[str, Samples]) -> tup
     """Combined logits (rows, outputs) of the configured teachers by split, in the order of the samples, and what the report says of each.
 
     They have the precision in which logits are stored, so that a student learns the same from these and from what ``prove`` reads back.
+    A training row of which no teacher says anything has NaN.
 
     Writes each teacher's logits of the test rows and of a transfer set. Weights per row are learned where the validation rows are
     among the samples.
@@ -30,32 +30,36 @@ def teacher_logits(context: StageContext, samples: Mapping[str, Samples]) -> tup
 
     settings, task = context.config.distill, task_of(context.config)
     labels = task.assembly(context.inputs["ingest"], "student").labels
+    rows = task.rows(context.inputs["ingest"])
+    tables = {split: rows.read(split) if split in SPLITS else read_parquet(context.output / TRANSFER_FILE) for split in samples}
     teachers: dict[str, dict[str, np.ndarray]] = {}
-    costs: dict[str, TeacherFacts] = {}
-    weighting = None
-    transfer = {"transfer": read_parquet(context.output / TRANSFER_FILE)} if "transfer" in samples else {}
-    for name in settings.teachers:
-        if name == "bert":
-            finetune = context.inputs["finetune"]
-            stored = {
-                split: read_predictions(finetune / f"predictions_{split}.parquet", finetune.name) for split in samples if split in SPLITS
-            }
-            for split, table in transfer.items():
-                own = task.assembly(context.inputs["ingest"], "teacher")
-                stored[split] = table["row_id"].to_numpy(), bert_logits(finetune, own, context.config, own.samples_of(table))
-        else:
-            rows = task.rows(context.inputs["ingest"])
-            said = TEACHERS[name](rows, context.config.seed, context.report, transfer)
-            stored = said.logits
-            of_trees = {} if said.trees is None else {"trees": said.trees, "library": said.library}
-            costs[name] = TeacherFacts(rows_per_second=said.rows_per_second, **of_trees)
-        teachers[name] = {split: align_logits(*stored[split], samples[split]) for split in samples}
+    facts: dict[str, TeacherFacts] = {}
+    for teacher in settings.teachers:
+        said = judge(context, teacher, tables)
+        facts[teacher.name] = said.facts
+        own = teachers[teacher.name] = {
+            split: align_logits(tables[split]["row_id"].to_numpy(), said.logits[split], samples[split], partial=True) for split in samples
+        }
         for split in (name for name in ("test", "transfer") if name in samples):
-            row_id, logits = samples[split].row_id, teachers[name][split].astype(precision_of(split))
-            file = context.output / f"predictions_teacher_{name}_{split}.parquet"
-            write_predictions(file, row_id, logits, context.fingerprint, labels)
+            logits = own[split] if split in TAUGHT else without_gaps(own[split], own)
+            file = context.output / f"predictions_teacher_{teacher.name}_{split}.parquet"
+            write_predictions(file, samples[split].row_id, logits.astype(precision_of(split)), context.fingerprint, labels)
+    weighting = None
     if settings.weighting == "learned" and "validation" in samples:
         weighting = learn_weights(context, samples, teachers)
     weights = weights_of(context, samples)
     combined = {split: combine_logits({name: logits[split] for name, logits in teachers.items()}, weights[split]) for split in samples}
-    return {split: logits.astype(precision_of(split)) for split, logits in combined.items()}, TeachersFacts(costs, weighting)
+    combined = {split: logits if split in TAUGHT else without_gaps(logits, combined) for split, logits in combined.items()}
+    return {split: logits.astype(precision_of(split)) for split, logits in combined.items()}, TeachersFacts(facts, weighting)
+
+
+def without_gaps(logits: np.ndarray, by_split: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Logits (rows, outputs) that are measured: a row of which nothing is said has the mean of what is said of training rows.
+
+    That is all that such a teacher knows of the row. Left out, it would be measured on other rows than the models beside it.
+    """
+    missing = np.isnan(logits)
+    if not missing.any():
+        return logits
+    said = by_split.get("train", logits)
+    return np.where(missing, np.nanmean(said, axis=0), logits)

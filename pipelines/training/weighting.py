@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -12,17 +12,13 @@ import pyarrow.compute as pc
 
 from ctr_kd.data.samples import Assembly, Samples
 from ctr_kd.metrics import auc_score, log_loss
-from ctr_kd.training.job import TrainingRows
-from feature_store.special_tokens import SPECIALS, UNKNOWN
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import write_json
 from feature_store.tables.parquet_files import read_parquet
-from pipelines.tasks.click_rows import ClickRows
 from pipelines.tasks.logits import probabilities
-from pipelines.tasks.teachers import fit_boosted_trees
-from pipelines.training.bert import load_encoders, pretraining_until
 from pipelines.training.facts import FitFacts, WeightFacts, WeightingFacts
-from pipelines.training.jobs import job_of
+from pipelines.training.teachers.bert import new_items, without_items
+from pipelines.training.teachers.choice import make_teacher
 from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.context import StageContext
 
@@ -104,17 +100,14 @@ def learn_weights(
     context.report(
         f"weights per row: the teachers learn {fold.older.num_rows:,} older rows, to be weighed on {fold.newer.num_rows:,} newer"
     )
-    newer = _without(assembly.samples_of(fold.newer), _new_items(context, assembly, fold.cutoff))
+    newer = without_items(assembly.samples_of(fold.newer), new_items(context, assembly, fold.cutoff))
     logits = {}
-    for name in settings.teachers:
-        if name == "bert":
-            logits[name] = _earlier_bert(context, assembly, fold, samples["validation"], newer)
-        else:
-            log = ClickRows(assembly.directory)
-            trees = fit_boosted_trees(log, fold.older, validation, context.config.seed, context.report)
-            logits[name] = trees.logits(log.described(fold.newer))
+    for config in settings.teachers:
+        teacher = make_teacher(config, context)
+        teacher.fit(fold.older, validation, fold.cutoff)
+        logits[config.name] = teacher.logits(fold.newer)
     signature = assembly.signature()
-    learned = fit_teacher_weights(logits, row_context(newer, signature), newer.label, settings.teachers, row_weight=newer.weight)
+    learned = fit_teacher_weights(logits, row_context(newer, signature), newer.label, settings.teacher_weights, row_weight=newer.weight)
     return _decide(context, learned, samples["validation"], teachers, rows=len(newer))
 
 
@@ -125,7 +118,7 @@ def weights_of(context: StageContext, samples: Mapping[str, Samples]) -> dict[st
     """
     from ctr_kd.training.teacher_weights import TeacherWeights, row_context
 
-    fixed: dict[str, Mapping[str, float | np.ndarray]] = dict.fromkeys(samples, context.config.distill.teachers)
+    fixed: dict[str, Mapping[str, float | np.ndarray]] = dict.fromkeys(samples, context.config.distill.teacher_weights)
     if context.config.distill.weighting == "fixed":
         return fixed
     kept = read_json((context.output if (context.output / FILE).exists() else context.inputs["teacher"]) / FILE) or {}
@@ -148,7 +141,7 @@ def _decide(
     from ctr_kd.training.teacher_weights import row_context
 
     label, features = validation.label, row_context(validation, _assembly(context).signature())
-    fixed, by_row = context.config.distill.teachers, learned.weights(features)
+    fixed, by_row = context.config.distill.teacher_weights, learned.weights(features)
     said = {name: logits["validation"] for name, logits in teachers.items()}
     figures = {}
     for name, weights in (("fixed", fixed), ("learned", by_row)):
@@ -169,55 +162,3 @@ def _decide(
         f"log loss {figures['learned'].log_loss:.4f} and {figures['fixed'].log_loss:.4f}: {used} weights are used"
     )
     return WeightingFacts(rows=rows, teachers=spread, validation=figures, used=used)
-
-
-def _earlier_bert(context: StageContext, assembly: Assembly, fold: Fold, validation: Samples, newer: Samples) -> np.ndarray:
-    """Logits (rows, 1) of the newer rows by a BERT of what came before the cutoff.
-
-    It has no hard negatives: those of the fine-tuning know what was clicked until training ended, by not being it.
-    """
-    import torch
-
-    from ctr_kd.training.devices import choose_device
-    from ctr_kd.training.finetune import finetune_members
-    from ctr_kd.training.loop import predict
-    from ctr_kd.training.pretrain import pretrain
-
-    config = context.config
-    encoders = load_encoders(context.inputs["pretrain"], assembly, config)
-    until = pretraining_until(context.inputs["pretrain"])
-    if config.finetune.strategy != "from_scratch" and (until is None or until > fold.cutoff):  # it saw what is newer: once more, without
-        for number, settings in enumerate(config.pretrain.of_each_encoder):
-            earlier, _, _ = pretrain(assembly, settings, job_of(context, f"earlier_pretraining_{number}"), until=fold.cutoff)
-            encoders[number].load_state_dict(earlier.state_dict())  # whose tables step as fine-tuning says, not as pretraining did
-    model, _ = finetune_members(
-        encoders,
-        TrainingRows(signature=assembly.signature(), train=assembly.samples_of(fold.older), validation=validation),
-        config.finetune,
-        replace(job_of(context), folder=context.checkpoint / "earlier_finetuning"),
-        pretraining_rate=config.pretrain.training.learning_rate,
-    )
-    new = torch.from_numpy(_new_items(context, assembly, fold.cutoff).astype(np.int64))
-    with torch.no_grad():  # in histories too: what the vocabulary of that time lacked reads as any unknown item
-        members: Any = model.members
-        for member in members:
-            for token in (member.pretrained.bert.token, member.token):
-                table = token.embeddings()[0].weight
-                table[new] = table[UNKNOWN].clone()
-    return predict(model.to(choose_device(config.finetune.training)), newer)
-
-
-def _new_items(context: StageContext, assembly: Assembly, cutoff: int) -> np.ndarray:
-    """Indices of vocabulary items that a vocabulary fitted at the cutoff would not hold."""
-
-    index = assembly.item_tokens[:, 0]
-    few = assembly.click_counts(cutoff) < context.config.vocabulary.min_count
-    return index[few & (index >= len(SPECIALS))]
-
-
-def _without(samples: Samples, items: np.ndarray) -> Samples:
-    """Samples in which some candidates are unknown."""
-
-    pool = samples.b.pool.copy()
-    pool[np.isin(pool[:, 0], items), 0] = UNKNOWN
-    return replace(samples, b=replace(samples.b, pool=pool))

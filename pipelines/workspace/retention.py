@@ -21,7 +21,8 @@ from pipelines.workspace.manifest import MANIFEST, Manifest, ReportManifest
 
 Key = tuple[str, str]  # stage and fingerprint
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
-Kind = Literal["artifact", "unfinished artifact", "report", "unfinished scoring", "folder of vectors"]
+Kind = Literal["artifact", "unfinished artifact", "report", "unfinished scoring", "folder of vectors", "scores of a teacher"]
+TEACHERS = "teachers"  # in a workspace: a folder by teacher, touched whenever it is read
 VECTORS = "embeddings"  # in a workspace, and of an artifact's facts the one that names the folder there that its rows read
 
 
@@ -83,7 +84,9 @@ def removals(workspace: Path, alive: Collection[Key], keep: int, before: datetim
     goes += [Removal("unfinished scoring", path, size_of(path)) for path in scorings if _touched(path) < before]
     read = {finished[key].facts.get(VECTORS) for key in stays}
     vectors = [path for path in _folders(workspace / VECTORS) if path.name not in read]
-    return goes + [Removal("folder of vectors", path, size_of(path)) for path in vectors if _touched(path) < before]
+    goes += [Removal("folder of vectors", path, size_of(path)) for path in vectors if _touched(path) < before]
+    scores = [path for path in _folders(workspace / TEACHERS) if _touched(path) < before]
+    return goes + [Removal("scores of a teacher", path, size_of(path)) for path in scores]
 
 
 def size_of(path: Path) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.bench_text_teachers import measure, mixtures
-from ctr_kd.config import TEXT_TEACHERS
+from ctr_kd.config_teachers import TEXT_TEACHERS
 
 
 def test_every_set_of_teachers_and_the_configured_one_without_the_bert() -> None:

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import log_softmax
 
 from ctr_kd.baselines.texts import LinearModel
-from ctr_kd.config import TEXT_TEACHERS
+from ctr_kd.config_teachers import TEXT_TEACHERS
 from tests.ctr_kd.text_worlds import make_texts
 
 

@@ -17,6 +17,9 @@ from ctr_kd.data.samples import Assembly
 from ctr_kd.export.click_scorer import ClickScorer
 from ctr_kd.export.onnx_export import export_student
 from ctr_kd.models.students import STUDENTS
+from ctr_kd.objectives.classification import hard_cross_entropy
+from ctr_kd.objectives.distillation import soft_targets
+from ctr_kd.training import distill as distilling
 from ctr_kd.training.calibration import calibrate
 from ctr_kd.training.checkpoint import load_checkpoint
 from ctr_kd.training.distill import combine_logits, train_student, without_effect
@@ -324,3 +327,48 @@ def test_the_export_of_one_label_says_nothing_of_several(assembly, teacher, tmp_
     export_student(model, assembly.signature(), assembly, tmp_path / "export")
     said = load_json(tmp_path / "export" / "signature.json")
     assert not {"labels", "chain"} & said.keys() and said["outputs"] == 1 and said["columns"]["answer"] == {"score": "double"}
+
+
+@pytest.mark.parametrize("keys", [{}, {"soft": "logit_mse", "alpha": 0.1}, {"listwise": 0.4}, {"preset": "hinton"}])
+def test_a_teacher_that_says_nothing_of_any_row_leaves_the_labels_alone(keys, assembly, teacher, tmp_path):
+    """Each row then counts as much as it does for the student alone, whatever the weight of the labels where somebody teaches."""
+    silent, _, _ = train(assembly, tmp_path / "silent", np.full_like(teacher, np.nan), settings(**keys))
+    alone, _, _ = train(assembly, tmp_path / "alone", None, settings(**keys))
+    for one, two in zip(silent.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(one, two, atol=1e-6, rtol=1e-5)
+
+
+def test_what_a_teacher_says_counts_where_it_says_something_and_nowhere_else(assembly, teacher, tmp_path):
+    """The loss of a batch is the sum over its rows: label and teacher where there is a logit, the label in full where there is none."""
+    known = np.arange(len(teacher)) % 3 > 0
+    partial = np.where(known[:, None], teacher, np.nan).astype(np.float32)
+    config = settings(alpha=0.3, temperature=2.0, training=FAST.model_copy(update={"epochs": 1, "validations": 1}))
+    losses = []
+
+    def spied(model, training, job, *, plan, loss, **more):
+        chosen = np.arange(len(teacher))
+        model.eval()
+        with torch.no_grad():
+            value = loss(chosen, np.random.default_rng(0), 0.0)(slice(0, len(chosen)))
+        logits = torch.from_numpy(predict(model["student"], assembly.samples("train")))
+        losses.append((float(value), logits))
+        raise KeyboardInterrupt
+
+    no_drop = {"unknown_rate": 0.0, "attribute_rate": 0.0, "statistics_rate": 0.0}
+    config = config.model_copy(update={"training": config.training.model_copy(update=no_drop)})
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(distilling, "fit", spied)
+        train(assembly, tmp_path / "loss", partial, config)
+    ((value, logits),) = losses
+    label = torch.from_numpy(assembly.samples("train").label)
+    by_row = torch.stack([hard_cross_entropy(one[None], own[None]) for one, own in zip(logits, label, strict=True)])
+    soft = soft_targets(logits, torch.from_numpy(np.nan_to_num(partial)), 2.0)
+    there = torch.from_numpy(known)
+    expected = torch.where(there, 0.3 * by_row + 0.7 * soft, by_row).mean()
+    assert value == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_teachers_are_weighed_among_those_that_say_something_of_a_row():
+    first, second = np.array([[1.0], [np.nan], [np.nan]], np.float32), np.array([[4.0], [2.0], [np.nan]], np.float32)
+    combined = combine_logits({"a": first, "b": second}, {"a": 0.75, "b": 0.25})
+    np.testing.assert_allclose(combined, [[1.75], [2.0], [np.nan]])

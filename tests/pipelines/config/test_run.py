@@ -114,6 +114,18 @@ def test_a_union_names_what_each_branch_wants(yaml_file: YamlFile) -> None:
         ("listwise: 1.5", "distill.listwise: should be less than or equal to 1"),
         ("alpha: 1.5", "distill.alpha: should be less than or equal to 1"),
         ("{teachers: {bert: 0.5, boosted_trees: 0.4}}", "the weights of the teachers must be above zero and add up to 1"),
+        ("{teachers: [{name: bert}, {name: bert}]}", "teachers: two are called 'bert'"),
+        ("{teachers: [{name: production}]}", "or one with scores, model or plugin"),
+        ("{teachers: [{name: bert, scores: {column: a}}]}", "bert is the name of a teacher that is trained here"),
+        ("{teachers: [{name: a, scores: {column: a, path: b}}]}", "name where the scores are in one way: column, or path"),
+        ("{teachers: [{name: a, scores: {column: a, item: b}}]}", "item is a column of files"),
+        ("{teachers: [{name: a, model: m, plugin: p:C}]}", "model and plugin both say where the logits of a come from"),
+        ("{teachers: [{name: a, model: 'models:/a@b'}]}", "runs code of whoever made it; set trust: true"),
+        ("{teachers: [{name: bert, trust: true}]}", "trust is of a teacher that is a model"),
+        ("{teachers: [{name: a, model: m, trust: true, out_of_fold: true}]}", "a was trained elsewhere"),
+        ("{teachers: [{name: bert, folds: 3}]}", "folds has no effect without out_of_fold"),
+        ("{teachers: [{name: bert, weigth: 3}]}", "did you mean 'weight'"),
+        ("{teachers: [{name: bert, weight: 0}]}", "distill.teachers.0.weight: should be greater than 0"),
         ("{teachers: {gbdt: 1}}", "there is no teacher 'gbdt'"),
         ("{preset: tang, soft: kl}", "preset tang has soft: logit_mse, not kl"),
         ("{preset: hinton, soft: logit_mse}", "preset hinton has soft: soft_targets, not logit_mse"),
@@ -192,7 +204,8 @@ pretrain:
         f"{path}:5: history.max_length: should be greater than or equal to 1, not 0",
         f"{path}:6: history.min_lenght: unknown key; did you mean 'min_length'?",
         f"{path}:8: the key 'seed' is given twice, first in line 7",
-        f"{path}:10: distill: the weights of the teachers must be above zero and add up to 1",
+        f"{path}:10: distill.teachers: the weights of the teachers must be above zero and add up to 1; a list of teachers divides "
+        "them by their sum",
         f"{path}:14: pretrain.more_encoders.1: heads (3) must divide the width (10)",
         "--set: vocabulary.min_count: should be greater than or equal to 1, not 0",
     )
@@ -511,3 +524,47 @@ def test_keys_that_do_not_go_with_labels_are_named(yaml_file: YamlFile, keys: li
 def test_a_run_of_one_label_says_nothing_of_labels(yaml_file: YamlFile) -> None:
     assert load(yaml_file("")).section(("seed", "labels")) == {"seed": 0}
     assert load(yaml_file(""), [*SEVERAL, "labels.chain=true"]).section(("labels",)) == {"labels": {"chain": True}}
+
+
+SCORED = "source: {reader: tabular, events: {path: a, user: u, item: i, time: t, clicked: c}}\nsplit: {fractions: [0.8, 0.1, 0.1]}\n"
+
+
+def test_a_column_that_a_teacher_repeats_is_kept_in_the_store_and_is_no_part_of_the_logs_identity(tmp_path: Path) -> None:
+    path = tmp_path / "demo.yaml"
+    path.write_text(SCORED + "distill: {teachers: [{name: bert}, {name: production, scores: {column: p, known: k}}]}")
+    config, plain = load(path), load(path, ["distill.teachers={bert: 1}"])
+    assert config.source.events is not None and config.source.events.scores == {"p": "k"}
+    assert plain.source.events is not None and plain.source.events.scores == {}
+    assert config.source.log() == plain.source.log()
+    assert config.distill.teacher_weights == {"bert": 0.5, "production": 0.5}
+    assert load(write(tmp_path / "again.yaml", describe(config))) == config
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{teachers: [{name: p, scores: {column: p}}], transfer: {amount: 1}}", "makes rows that nobody scored"),
+        ("{teachers: [{name: p, scores: {column: 'a b'}}]}", "a column of scores has a name of letters, digits and _ alone"),
+    ],
+)
+def test_scores_that_cannot_teach_are_one_line(tmp_path: Path, text: str, expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected):
+        load(write(tmp_path / "demo.yaml", SCORED + f"distill: {text}"))
+
+
+def test_a_column_of_scores_is_of_the_reader_tabular(yaml_file: YamlFile) -> None:
+    with pytest.raises(ConfigError, match="give its scores in files"):
+        load(yaml_file("distill: {teachers: [{name: p, scores: {column: p}}]}"))
+
+
+def test_nothing_is_out_of_fold_on_a_warm_night(yaml_file: YamlFile) -> None:
+    with pytest.raises(ConfigError, match="bert is to be out of fold, and a warm night trains no teacher anew"):
+        load(
+            yaml_file("distill: {teachers: [{name: bert, out_of_fold: true}]}\ntraining: {start: warm}"),
+            ["split={train: 2d, validation: 1d, test: 1d}"],
+        )

@@ -56,7 +56,7 @@ class SmallPipeline:
         for name, noise in self.noise.items():
             for split in ("validation", "test"):
                 self._predict(context, f"predictions_{name}_{split}.parquet", noise)
-        for name in context.config.distill.teachers:
+        for name in context.config.distill.teacher_weights:
             self._predict(context, f"predictions_teacher_{name}_test.parquet", 0.3)
         if context.config.distill.calibration == "isotonic":
             self._predict(context, "predictions_student_uncalibrated_test.parquet", 2.0)

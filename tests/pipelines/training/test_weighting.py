@@ -22,6 +22,7 @@ from pipelines.experiments.comparison import train_all
 from pipelines.stages import PIPELINE, TO_TEACHER
 from pipelines.tasks.logits import read_predictions
 from pipelines.training import weighting as per_row
+from pipelines.training.teachers import fitted
 from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext
 from pipelines.workspace.runner import Runner
@@ -60,7 +61,7 @@ def test_weights_are_fitted_on_rows_that_their_teachers_did_not_see(finetuned: R
     seen: dict[str, Any] = {}
     spy(monkeypatch, pretraining, "pretrain", lambda *_, until: seen.setdefault("pretrained until", until))
     spy(monkeypatch, finetuning, "finetune", lambda _, rows, *a, **named: seen.setdefault("fine-tuned on", rows.train.row_id))
-    spy(monkeypatch, per_row, "fit_boosted_trees", lambda rows, train, *a: seen.setdefault("trees", train))
+    spy(monkeypatch, fitted, "fit_boosted_trees", lambda rows, train, *a: seen.setdefault("trees", []).append(train))
     spy(monkeypatch, weighting, "fit_teacher_weights", lambda logits, context, label, fixed, **_: seen.setdefault("labels", label))
     Runner(finetuned, PIPELINE).run(first="distill", last="distill", force=True)
     rows = pq.read_table(finetuned.artifacts["ingest"].path / "rows.parquet", columns=COLUMNS).to_pandas()
@@ -69,7 +70,7 @@ def test_weights_are_fitted_on_rows_that_their_teachers_did_not_see(finetuned: R
     older, newer = train[train["timestamp"] < cutoff], train[train["timestamp"] >= cutoff]
     assert len(older) + len(newer) == len(train) and 0.2 < len(newer) / len(train) < 0.3
     assert set(seen["fine-tuned on"]) == set(older["row_id"])
-    assert seen["trees"]["row_id"].to_pylist() == older["row_id"].tolist()
+    assert seen["trees"][-1]["row_id"].to_pylist() == older["row_id"].tolist()
     assert np.array_equal(seen["labels"], newer["label"].to_numpy(np.float32))
 
     artifact = finetuned.artifacts["distill"].path

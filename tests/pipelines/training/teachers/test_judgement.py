@@ -1,0 +1,124 @@
+"""Teachers of every kind asked about the rows of a run: once each, and out of fold where that is asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from feature_store.plugins import PluginError
+from feature_store.tables.contracts import DataError
+from pipelines.stages import TO_TEACHER
+from pipelines.tasks.logits import read_predictions
+from pipelines.training.facts import DistillationFacts, TeachersFacts
+from pipelines.training.teachers import fitted
+from pipelines.workspace.context import RunContext
+from pipelines.workspace.runner import Runner
+from tests.pipelines.training.teachers.my_teachers import ByPrice
+from tests.pipelines.training.teachers.shop import Shop
+
+PLACE = "tests.pipelines.training.teachers.my_teachers"
+MINE = {"name": "mine", "plugin": f"{PLACE}:ByPrice"}
+
+
+def teacher_stage(shop: Shop, *teachers: dict) -> RunContext:
+    context = RunContext(shop.config(list(teachers)), shop.workspace, shop.data)
+    Runner(context, TO_TEACHER).run()
+    return context
+
+
+def combined(context: RunContext, split: str) -> pd.Series:
+    folder = context.artifacts["teacher"].path
+    row_id, logits = read_predictions(folder / f"predictions_{split}.parquet", folder.name)
+    return pd.Series(logits[:, 0].astype(float), row_id)
+
+
+def test_a_plug_in_is_fitted_once_for_all_students_and_stages(shop: Shop) -> None:
+    ByPrice.fitted.clear()
+    shop.run([MINE])
+    shop.run([MINE], student={"kind": "dcn"})
+    context = teacher_stage(shop, MINE)
+    assert len(ByPrice.fitted) == 1
+    train = ByPrice.fitted[0]
+    again = ByPrice()
+    again.fit(train, train)
+    rows = pq.read_table(context.artifacts["ingest"].path / "rows.parquet").to_pandas()
+    test = rows[rows["split"] == "test"]
+    np.testing.assert_allclose(combined(context, "test").loc[test["row_id"]], again.logits(test[["price"]]), atol=1e-5)
+    assert len(train) == (rows["split"] == "train").sum()
+
+
+def test_trees_are_grown_once_for_all_students(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    grown, fit = [], fitted.fit_boosted_trees
+    monkeypatch.setattr(fitted, "fit_boosted_trees", lambda *a: (grown.append(1), fit(*a))[1])
+    one = shop.run({"boosted_trees": 1})
+    other = shop.run({"boosted_trees": 1}, student={"kind": "dcn"})
+    assert grown == [1]
+    first, second = (pq.read_table(run.artifacts["distill"].path / "predictions_teacher_test.parquet") for run in (one, other))
+    assert first.equals(second)
+    facts = DistillationFacts.read(other.artifacts["distill"].path).teachers.teachers["boosted_trees"]
+    assert facts.trees and facts.rows_per_second and facts.coverage == {"train": 1.0, "validation": 1.0, "test": 1.0}
+
+
+def test_out_of_fold_no_row_is_judged_by_a_teacher_that_saw_it_or_anything_later(shop: Shop) -> None:
+    ByPrice.fitted.clear()
+    context = teacher_stage(shop, MINE | {"out_of_fold": True, "folds": 3})
+    rows = pq.read_table(context.artifacts["ingest"].path / "rows.parquet").to_pandas()
+    train, whole = rows[rows["split"] == "train"], combined(context, "train")
+    last = ByPrice.fitted[0]  # of all training rows: it judges validation and test
+    assert len(last) == len(train) and len(ByPrice.fitted) == 3
+    unjudged = whole[whole.isna()].index
+    times = train.set_index("row_id")["timestamp"]
+    assert 0.3 < len(unjudged) / len(train) < 0.37 and times[unjudged].max() < times[whole.dropna().index].min()
+    for one in ByPrice.fitted[1:]:
+        newest = int(pd.Timestamp(one["timestamp"].max()).timestamp() * 1e6)
+        model = ByPrice()
+        ByPrice.fitted, kept = [], ByPrice.fitted
+        model.fit(one, one)
+        ByPrice.fitted = kept
+        judged = train[train["timestamp"] > newest]
+        said = model.logits(judged[["price"]])
+        agree = np.isclose(said, whole.loc[judged["row_id"]], atol=2e-3)
+        assert 0.3 < agree.mean() <= 1  # those of its own fold, all of which are later than what it learned
+    assert TeachersFacts.read(context.artifacts["teacher"].path).teachers["mine"].coverage["validation"] == 1
+
+
+def test_a_teacher_that_repeats_labels_is_found_and_one_that_does_not_is_not(shop: Shop) -> None:
+    log = shop.log.assign(p_click=np.where(shop.log["clicked"] == 1, 0.9, 0.1))
+    newest = log["time"] >= log["time"].quantile(0.7)  # what it could not see, it does not know
+    log["p_click"] = np.where(newest, np.random.default_rng(0).random(len(log)), log["p_click"])
+    log.to_csv(shop.data / "scores.csv", index=False)
+    seer = {"name": "seer", "scores": {"path": "scores.csv", "score": "p_click", "user": "user", "item": "item", "time": "time"}}
+    context = shop.run([seer, MINE])
+    teachers = DistillationFacts.read(context.artifacts["distill"].path).teachers.teachers
+    seen, own = teachers["seer"].leak, teachers["mine"].leak
+    assert seen is not None and own is not None
+    assert seen.beyond_chance and seen.training.auc == 1 and seen.validation.auc < 0.7
+    assert not own.beyond_chance and own.training.rows == own.validation.rows
+    assert "warning: seer has AUC 1.0000 on the newest training rows" in shop.said.getvalue()
+    assert "warning: mine" not in shop.said.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("SaysNan", "answers no finite number for"),
+        ("SaysFew", r"answers an array of shape \(3,\) for"),
+        ("SaysWords", "answers a ndarray that is no array of numbers"),
+        ("Raises", "cannot be fitted: RuntimeError: no GPU here"),
+    ],
+)
+def test_a_plug_in_that_cannot_teach_is_one_line(shop: Shop, name: str, line: str) -> None:
+    with pytest.raises(DataError, match=line) as error:
+        shop.run([{"name": "mine", "plugin": f"{PLACE}:{name}"}])
+    assert "\n" not in str(error.value) and str(error.value).startswith(f"teacher mine ({PLACE}:{name})")
+
+
+@pytest.mark.parametrize(
+    ("place", "line"),
+    [(f"{PLACE}:HasNoFit", "has no method 'fit'"), (f"{PLACE}:Nobody", "cannot be imported"), ("known", "there is no teacher")],
+)
+def test_a_plug_in_that_is_none_is_one_line(shop: Shop, place: str, line: str) -> None:
+    with pytest.raises(PluginError, match=line):
+        shop.run([{"name": "mine", "plugin": place}])
