@@ -196,6 +196,9 @@ class Metrics(JsonFile):
         What distillation gave and which student ships, in a sentence.
     transfer_ratio : float, optional
         Share of the teacher's lead over the student alone that the student has; None where the teacher has none.
+    transfer_ratio_interval : dict, optional
+        The same with ``low`` and ``high``; its ``value`` is None, with a ``reason``, where the teacher's lead is not above chance. None in
+        a file of an earlier release.
     advice : Advice, optional
         What to do where distillation did not pay.
     other_seeds : dict, optional
@@ -220,6 +223,7 @@ class Metrics(JsonFile):
     shipping: Shipping | None = None
     verdict: str | None = None
     transfer_ratio: float | None = None
+    transfer_ratio_interval: dict[str, Any] | None = None
     advice: Advice | None = None
     other_seeds: dict[str, Any] | None = None
     importance: dict[str, Any] | None = None

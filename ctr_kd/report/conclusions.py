@@ -31,11 +31,12 @@ def verdict(metrics: Mapping[str, Any]) -> Verdict:
     word = WORDS[quality(metrics)]
     effect, headline = _effect(difference(metrics, "student-student_alone"), word)
     rows = {row.name: row for row in result_rows(metrics)}
-    kept, ships, worth = _kept(metrics, rows), _ships(metrics), _worth(metrics, rows)
+    kept, ships, worth, reached = _kept(metrics, rows), _ships(metrics), _worth(metrics, rows), transferred(metrics)
     covers = metrics.get("interval_covers")  # of a proof alone
     remarks = [
         ships,
         kept,
+        reached,
         worth,
         _seeds(metrics),
         coverage(covers) if covers else None,
@@ -46,7 +47,7 @@ def verdict(metrics: Mapping[str, Any]) -> Verdict:
     ]
     end = ships or kept
     sentence = f"{headline.removesuffix('.')}; {end[0].lower()}{end[1:]}" if end else headline
-    sentence += f" {worth}" if worth else ""
+    sentence = " ".join([sentence, *(said for said in (reached, worth) if said)])
     return Verdict(effect, headline, [remark for remark in remarks if remark], sentence)
 
 
@@ -97,6 +98,22 @@ def _kept(metrics: Mapping[str, Any], rows: Mapping[str, ResultRow]) -> str | No
         return f"The student is no better than chance ({word} {student:.4f})."
     above = " above chance" if chance else ""
     return f"The student keeps {100 * (student - chance) / (teacher - chance):.1f} % of the teacher's {word}{above}{cost}."
+
+
+def transferred(metrics: Mapping[str, Any]) -> str | None:
+    """How much of the teacher's lead over the student alone reached the student; None where that was not measured.
+
+    Examples
+    --------
+    >>> transferred({"transfer_ratio_interval": {"value": 0.62, "low": 0.41, "high": 0.85}})
+    "62 % [41 %, 85 %] of the teacher's lead over the student alone reached the student."
+    """
+    if metrics.get("transfer_ratio_interval") is None:
+        return None
+    found = Figure.of(metrics["transfer_ratio_interval"])
+    if found.value is None:
+        return f"How much of the teacher's lead reached the student is undefined: {found.reason}."
+    return f"{found.percent()} of the teacher's lead over the student alone reached the student."
 
 
 def _seeds(metrics: Mapping[str, Any]) -> str | None:

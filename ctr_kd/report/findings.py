@@ -81,6 +81,17 @@ class Figure:
         interval = f" [{signed(self.low)}, {signed(self.high)}]" if self.low is not None and self.high is not None else ""
         return signed(self.value) + interval
 
+    def percent(self) -> str:
+        """As a share.
+
+        >>> Figure(0.62, 0.414, 1.05).percent(), Figure(-0.2).percent()
+        ('62 % [41 %, 105 %]', '−20 %')
+        """
+        if self.value is None:
+            return "–"
+        interval = f" [{_percent(self.low)}, {_percent(self.high)}]" if self.low is not None and self.high is not None else ""
+        return _percent(self.value) + interval
+
     @property
     def sign(self) -> int:
         """1 or -1 when the interval lies on one side of zero, else 0."""
@@ -156,6 +167,11 @@ def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return value
+
+
+def _percent(share: float) -> str:
+    text = f"{100 * abs(share):.0f} %"
+    return text if share >= 0 or text == "0 %" else MINUS + text
 
 
 def signed(value: float) -> str:

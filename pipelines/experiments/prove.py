@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ctr_kd.evaluation.rows import EvaluationRows
 from ctr_kd.evaluation.several_seeds import Seeded, measure_seeds, seed_differences, seed_means
+from ctr_kd.evaluation.transfer_ratio import transfer_ratio as ratio_with_interval
 from ctr_kd.metrics.bootstrap import Bootstrap
 from feature_store.tables.json_files import write_json, write_text
 from pipelines.config.run import RunConfig
@@ -24,6 +25,7 @@ from pipelines.training.baselines import Costs, baseline_scores
 from pipelines.training.costs import combined_costs, student_costs
 from pipelines.training.facts import StudentFacts, TeachersFacts
 from pipelines.training.proofs import FILE, PAGE
+from pipelines.training.shipping import transfer_ratio
 from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.context import RunContext, StageContext
 from pipelines.workspace.reports import experiment_directory
@@ -102,6 +104,8 @@ def compare_students(context: StageContext, taught: Sequence[Taught]) -> None:
         """By metric: one model minus another."""
         return {metric: found.to_json() for metric, found in seed_differences(one, other, settings.seed).items()}
 
+    teacher, student, without = (measured[name][main] for name in ("teacher", "student", "student_alone"))
+    reached = ratio_with_interval(teacher, student, without, settings.seed)
     named = ("teacher", *(f"teacher/{name}" for name in _members(config)), "student", "student_alone", *beside)
     costs = student_costs(trained[f"student/{seeds[0]}"], test)
     of_model = {"teacher": combined_costs(context), "student": costs, "student_alone": costs}  # the same graph with other numbers
@@ -129,6 +133,8 @@ def compare_students(context: StageContext, taught: Sequence[Taught]) -> None:
         "data": {"test_rows": len(rows.label), "users": bootstrap.units},
         "models": {name: models[name] | of_model.get(name, {}) for name in named},
         "comparisons": {f"{one}-{other}": against(measured[one], measured[other]) for one, other in pairs},
+        "transfer_ratio": transfer_ratio(models, main),
+        "transfer_ratio_interval": reached.to_json(),
         "under_first_teacher": figures["student"],
         "ablation": [{"name": name, **figures[name]} for name in variants],
         "amounts": {

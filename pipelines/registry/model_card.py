@@ -105,6 +105,8 @@ def _data(data: DataFacts) -> Iterator[str]:
 
 
 def _metrics(metrics: Metrics) -> Iterator[str]:
+    from ctr_kd.report.conclusions import transferred
+
     models = {name: metrics.models[name] for name in ("student", "student_alone", "teacher", "boosted_trees") if name in metrics.models}
     names = [name for name in _METRICS if any(name in model for model in models.values())]
     ships = f" This model is the {'student alone' if metrics.shipped == ALONE else 'student'}."
@@ -117,6 +119,10 @@ def _metrics(metrics: Metrics) -> Iterator[str]:
             entry = found[first]
             yield ""
             yield f"{pair.replace('-', ' - ')}: {first} {entry['difference']:+.4f} [{entry['low']:+.4f}, {entry['high']:+.4f}]."
+    reached = transferred({"transfer_ratio_interval": metrics.transfer_ratio_interval})
+    if reached:
+        yield ""
+        yield reached
 
 
 def _inputs(metrics: Metrics) -> list[str]:

@@ -25,7 +25,7 @@ from pipelines.training.facts import DistillationFacts, FinetuningFacts, Pretrai
 from pipelines.training.freshness import figures_by_refresh
 from pipelines.training.further_labels import further_label_figures
 from pipelines.training.proofs import other_seeds, proof_of, publish_with_proof
-from pipelines.training.shipping import advise, choose_student, transfer_ratio
+from pipelines.training.shipping import advise, choose_student, transfer_interval, transfer_ratio
 from pipelines.training.students import EXPORTS
 from pipelines.workspace.context import RunContext, Stage, StageContext
 
@@ -78,6 +78,7 @@ def measure_models(context: StageContext) -> None:
         shipped=shipping.shipped,
         shipping=shipping,
         transfer_ratio=transfer_ratio(measured["models"], shipping.metric),
+        transfer_ratio_interval=transfer_interval(rows, scores, shipping.metric, settings).to_json(),
         other_seeds=other_seeds(context.run, shipping.metric),
         # A warm night is judged by nights: more of one would not mend it.
         advice=None if run.parent else advise(context.config, shipping, measured, pretraining_steps=steps, validation_clicks=clicks),

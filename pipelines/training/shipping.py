@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from ctr_kd.evaluation.rows import EvaluationRows
 from ctr_kd.evaluation.several_seeds import measure_seeds, seed_differences
 from ctr_kd.evaluation.tables import MetricDifference, MetricValue
+from ctr_kd.evaluation.transfer_ratio import transfer_ratio as ratio_with_interval
 from ctr_kd.metrics import UndefinedMetric
 from ctr_kd.metrics.bootstrap import Bootstrap
 from pipelines.config.evaluate import EvaluateConfig
@@ -98,6 +101,32 @@ def transfer_ratio(models: Mapping[str, Mapping[str, Any]], metric: str) -> floa
     if teacher is None or student is None or alone is None or teacher <= alone:
         return None
     return (student - alone) / (teacher - alone)
+
+
+def transfer_interval(rows: EvaluationRows, scores: Mapping[str, NDArray], metric: str, settings: EvaluateConfig) -> MetricValue:
+    """The same share with its interval; undefined, with the reason, where the teacher's lead is not above chance.
+
+    Parameters
+    ----------
+    rows : EvaluationRows
+    scores : mapping of str to float array (rows,) or (rows, classes)
+        Probabilities of ``teacher``, ``student`` and ``student_alone``.
+    metric : str
+    settings : EvaluateConfig
+        The bootstrap.
+    """
+    bootstrap = Bootstrap(rows.user, len(rows.label), replicates=settings.bootstrap, seed=settings.seed)
+    obstacle = bootstrap.obstacle()
+    if obstacle:
+        return MetricValue(reason=obstacle)
+    try:
+        teacher, student, alone = (
+            measure_seeds(rows.label, [[scores[name]]], bootstrap, rows.weight, rows.row_weight)[metric]
+            for name in ("teacher", STUDENT, ALONE)
+        )
+    except UndefinedMetric as undefined:
+        return MetricValue(reason=undefined.reason)
+    return ratio_with_interval(teacher, student, alone, settings.seed)
 
 
 def advise(

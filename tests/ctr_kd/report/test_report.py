@@ -260,6 +260,16 @@ class TestVerdict:
             "(1/2,308 of it where the teacher scores row by row)."
         )
 
+    def test_how_much_of_the_lead_reached_the_student_is_said_once_it_is_measured(self, metrics):
+        before = verdict(metrics)
+        said = verdict(metrics | {"transfer_ratio_interval": {"value": 0.707, "low": 0.55, "high": 1.02}})
+        phrase = "71 % [55 %, 102 %] of the teacher's lead over the student alone reached the student."
+        assert said.remarks[1] == phrase and phrase in said.sentence and said.headline == before.headline
+        undefined = {"value": None, "reason": "the teacher's lead over the student alone, +0.0002 [-0.0010, +0.0014], is not above chance"}
+        said = verdict(metrics | {"transfer_ratio_interval": undefined})
+        assert f"How much of the teacher's lead reached the student is undefined: {undefined['reason']}." in said.remarks
+        assert verdict(metrics | {"transfer_ratio_interval": None}) == before  # a file of an earlier release
+
     def test_loss(self, metrics):
         said = self.said(metrics, -0.0158, -0.02, -0.01)
         assert said.effect == "loss"

@@ -76,6 +76,12 @@ def test_the_card_has_what_a_stranger_needs() -> None:
     assert "item/seen" not in text
 
 
+def test_the_card_says_how_much_of_the_teachers_lead_reached_the_student() -> None:
+    reached = METRICS.model_copy(update={"transfer_ratio_interval": {"value": 0.62, "low": 0.41, "high": 0.85}})
+    assert "\n62 % [41 %, 85 %] of the teacher's lead over the student alone reached the student.\n" in card(reached)
+    assert "reached the student" not in card()
+
+
 def test_the_card_names_the_inputs_that_are_worth_most() -> None:
     assert "## Inputs" not in card()
     groups = {"his|tory": {"inputs": ["his|tory"], "auc": {"difference": 0.03, "low": 0.02, "high": 0.04}}}

@@ -103,7 +103,8 @@ def test_metrics_are_as_the_contract_has_them(pipeline: SmallPipeline, quick: Ru
     runner.run()
     metrics = latest(pipeline)
     tables = {"run", "data", "models", "comparisons", "slices", "gate"}
-    assert set(metrics) == tables | {"shipped", "shipping", "verdict", "transfer_ratio", "advice", "other_seeds", "importance", "freshness"}
+    decided = {"shipped", "shipping", "verdict", "transfer_ratio", "transfer_ratio_interval", "advice"}
+    assert set(metrics) == tables | decided | {"other_seeds", "importance", "freshness"}
     assert metrics["gate"] is None
     assert set(metrics["models"]) == {"teacher", "student", "student_alone", "popularity", "boosted_trees", "oracle"}
     student, teacher = metrics["models"]["student"], metrics["models"]["teacher"]
@@ -141,10 +142,15 @@ def test_what_ships_is_decided_on_validation_and_trains_nothing_anew(pipeline: S
     metrics = latest(pipeline)
     assert metrics["shipped"] == "student" and metrics["shipping"]["validation"]["low"] > 0
     assert metrics["verdict"].startswith("Distillation gave +")
-    assert "AUC on validation, a gain beyond chance. The student beats boosted trees (" in metrics["verdict"]
+    assert "AUC on validation, a gain beyond chance. " in metrics["verdict"] and "The student beats boosted trees (" in metrics["verdict"]
     auc = {name: metrics["models"][name]["auc"]["value"] for name in ("teacher", "student", "student_alone")}
     expected = (auc["student"] - auc["student_alone"]) / (auc["teacher"] - auc["student_alone"])
     assert metrics["transfer_ratio"] == pytest.approx(expected)
+    reached = metrics["transfer_ratio_interval"]
+    assert reached["value"] == pytest.approx(expected) and reached["low"] < expected < reached["high"]
+    phrase = "of the teacher's lead over the student alone reached the student."
+    page = (pipeline.workspace / "reports" / "latest" / "report.html").read_text().partition("</header>")[0].replace("&#39;", "'")
+    assert phrase in metrics["verdict"] and phrase in page
     assert metrics["advice"] is None
     forced = RunConfig.model_validate(quick.model_dump(by_alias=True) | {"distill": {"ship": "alone"}})
     assert pipeline.runner(forced).run().made == ("evaluate",)
@@ -160,6 +166,9 @@ def test_a_student_that_is_worse_on_validation_does_not_ship(pipeline: SmallPipe
     assert metrics["verdict"].startswith("Distillation cost 0.")
     assert "the student alone ships: student minus student alone is" in metrics["verdict"]
     assert metrics["transfer_ratio"] is None  # the teacher has no lead that could be taken over
+    reached = metrics["transfer_ratio_interval"]
+    assert reached["value"] is None and reached["reason"].endswith("is not above chance")
+    assert "How much of the teacher's lead reached the student is undefined: the teacher's lead over" in metrics["verdict"]
     assert metrics["advice"]["cause"].startswith("teacher minus student alone is −0.")
     assert metrics["advice"]["cause"].endswith("AUC; pretraining took 1 steps; validation holds 125 clicks")
     assert metrics["advice"]["change"] == "pretrain.training.epochs=40"
