@@ -596,6 +596,17 @@ class NextItemConfig(Config):
 Component = Literal["soft", "listwise", "hints", "gate", "schedule", "embeddings", "transfer"]
 
 
+class ArmConfig(Config):
+    """An arm of a proof: the run with other values under some of its keys."""
+
+    name: str = Field(min_length=1, max_length=60, pattern=r"^\S(.*\S)?$", description="what tables call it")
+    set_: dict[str, Any] = Field(
+        alias="set",
+        min_length=1,
+        description="dotted keys of the run with the arm's values, such as {statistics.of: []}; none that says which rows are tested",
+    )
+
+
 class ProveConfig(Config):
     """Which students `prove` compares."""
 
@@ -616,6 +627,18 @@ class ProveConfig(Config):
         description="amounts of the transfer set that part transfer of the ablation compares, beside none and the configured one; "
         "of texts with augmentation those of augmentation",
     )
+    arms: list[ArmConfig] = Field(
+        [],
+        description="the run with other keys, from its rows to its student, beside the configured one: the same seeds, the same test rows",
+    )
+
+    @model_validator(mode="after")
+    def _names_are_the_arms_own(self) -> ProveConfig:
+        names = [arm.name for arm in self.arms]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"arms: there are two called {twice!r}; give each a name of its own")
+        return self
 
 
 class SweepConfig(Config):

@@ -236,6 +236,13 @@ class Metrics(JsonFile):
         return self.models[self.shipped]
 
 
+def mark_privileged(models: Mapping[str, dict[str, Any]]) -> None:
+    """Mark the teachers among some models as ones that read what cannot be served; every table then says so."""
+    for name, model in models.items():
+        if name.partition("/")[0] == "teacher":
+            model["privileged"] = True
+
+
 def write_report(folder: Path, metrics: Metrics, plots: Mapping[str, Any]) -> None:
     """Write the figures, what the plots show, and the page that shows both."""
     from ctr_kd.report import render

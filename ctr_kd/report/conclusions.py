@@ -40,6 +40,9 @@ def verdict(metrics: Mapping[str, Any]) -> Verdict:
         worth,
         _seeds(metrics),
         coverage(covers) if covers else None,
+        "The teacher reads what cannot be served: it is measured to judge its students, and is no choice beside them."
+        if _is_privileged(metrics)
+        else None,
         *_weak_teacher(metrics),
         *_baselines(metrics, rows),
         _oracle(rows),
@@ -86,7 +89,7 @@ def _kept(metrics: Mapping[str, Any], rows: Mapping[str, ResultRow]) -> str | No
     teacher, student = (_value(rows, model, name) for model in ("teacher", "student"))
     if teacher is None or student is None:
         return None
-    cost = _cost(rows["teacher"], rows["student"])
+    cost = "" if _is_privileged(metrics) else _cost(rows["teacher"], rows["student"])
     if teacher <= chance:
         return f"The teacher is no better than chance ({word} {teacher:.4f}), so the student could learn nothing from it."
     gap = difference(metrics, "student-teacher")
@@ -98,6 +101,11 @@ def _kept(metrics: Mapping[str, Any], rows: Mapping[str, ResultRow]) -> str | No
         return f"The student is no better than chance ({word} {student:.4f})."
     above = " above chance" if chance else ""
     return f"The student keeps {100 * (student - chance) / (teacher - chance):.1f} % of the teacher's {word}{above}{cost}."
+
+
+def _is_privileged(metrics: Mapping[str, Any]) -> bool:
+    """Whether the teacher reads what cannot be served."""
+    return bool(((metrics.get("models") or {}).get("teacher") or {}).get("privileged"))
 
 
 def transferred(metrics: Mapping[str, Any]) -> str | None:

@@ -119,7 +119,7 @@ def result_rows(metrics: Mapping[str, Any]) -> list[ResultRow]:
     return [
         ResultRow(
             name,
-            model_title(name, models[name].get("library")),
+            model_title(name, models[name].get("library")) + privileged_mark(models[name]),
             {metric: Figure.of(models[name][metric]) for metric in METRIC_TITLES if metric in models[name]},
             *(_number(models[name].get(key)) for key in ("rows_per_second", "rows_per_second_alone", "parameters", "bytes")),
         )
@@ -146,6 +146,15 @@ def model_title(name: str, library: str | None = None) -> str:
     """
     base, _, part = name.partition("/")
     return f"{MODEL_TITLES.get(base, base)} {part}".strip() + (f" ({library})" if library else "")
+
+
+def privileged_mark(model: Mapping[str, Any]) -> str:
+    """What stands behind the title of a model that reads what cannot be served.
+
+    >>> privileged_mark({"auc": 0.7, "privileged": True})
+    ' (not servable)'
+    """
+    return " (not servable)" if model.get("privileged") else ""
 
 
 def quality(metrics: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ctr_kd.report import conclusions, findings, rendering, results, run
+from ctr_kd.report import arms, conclusions, findings, rendering, results, run
 from ctr_kd.report.charts import Axis, Series, line_chart, padded, scale, spread, strip
 from ctr_kd.report.findings import METRIC_TITLES, Figure
 from ctr_kd.report.parts import Cell, Column, Panel, Row, Swatch, Table, difference_cell, figure_cell, legend, numbers
@@ -71,6 +71,7 @@ def render_proof(proof: Mapping[str, Any]) -> str:
         "proof.html",
         title=said.headline,
         header=run.header(proof, said, "Proof of distillation"),
+        arms=arms.arms(proof),
         seeds=seeds(proof),
         teachers=teachers(proof),
         results=results.results(findings.result_rows(proof)),

@@ -115,7 +115,8 @@ def differences(metrics: Mapping[str, Any]) -> Table | None:
     body = []
     for pair, figure in main.items():
         first, _, second = pair.partition("-")
-        title = f"{model_title(first)} {findings.MINUS} {model_title(second).lower()}"
+        marks = {name: findings.privileged_mark((metrics.get("models") or {}).get(name) or {}) for name in (first, second)}
+        title = f"{model_title(first)}{marks[first]} {findings.MINUS} {model_title(second).lower()}{marks[second]}"
         drawn = strip([(title, EFFECTS[figure.sign], figure)], domain, label=f"{title}, {METRIC_TITLES[quality]}", reference=0.0)
         p_value = Figure.of((pairs[pair].get(quality) or {}).get("p_value")).text(3)
         cells = [Cell(title), Cell(chart=drawn), difference_cell(figure), Cell(p_value, number=True)]

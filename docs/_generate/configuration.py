@@ -13,9 +13,19 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from pipelines.config.problems import keys_of
 from pipelines.config.run import RunConfig, scalar
 
-NAMES = {str: "text", int: "whole number", float: "number", bool: "true or false", datetime: "time", timedelta: "duration", Path: "path"}
+NAMES = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    datetime: "time",
+    timedelta: "duration",
+    Path: "path",
+    Any: "value",
+}
 SIGNS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}", "max_length": "at most {} long", "min_length": "at least {}"}
 
 
@@ -178,7 +188,7 @@ def _words(annotation: Any) -> tuple[str, bool]:
     if origin is dict:
         return f"{_words(parts[0])[0]} to {_words(parts[1])[0]}", False
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return f"blocks of {', '.join(f'`{name}`' for name in annotation.model_fields)}", False
+        return f"blocks of {', '.join(f'`{name}`' for name in keys_of(annotation))}", False
     return NAMES[annotation], False
 
 

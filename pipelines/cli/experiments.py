@@ -64,6 +64,8 @@ def next_item_command(options: Options) -> None:
 def prove_command(options: Options) -> None:
     """Prove what distillation gives: student and student alone with several seeds, under one teacher or several, and an ablation.
 
+    Beside them stand the arms of prove.arms: the run with other keys, from its rows to its student, on the same test rows.
+
     Differences are paired; their intervals resample users, and as blocks the seeds of students and of teachers. With one teacher they
     leave out what another would give; --teachers 3 makes three, each from pretraining on, and trains the students under each of them.
     The ablation stays under the first. Every teacher and student is an artifact of its own: a proof that was stopped goes on where it
@@ -78,6 +80,7 @@ def prove_command(options: Options) -> None:
       ctr-kd prove conf/globo.yaml --workspace work/globo --seeds 3 --set prove.ablation=[]             the verdict alone
       ctr-kd prove conf/globo.yaml --workspace work/globo --set "prove.ablation=[soft, hints]"          these parts switched on and off
       ctr-kd prove conf/globo.yaml --workspace work/globo --set "prove.amounts=[0.5, 1, 3]"             the transfer set by its amount
+      ctr-kd prove conf/globo.yaml --workspace work/globo --set "prove.arms=[{name: long, set: {history.max_length: 200}}]"   an arm
     """
     from pipelines.experiments import prove
 

@@ -378,6 +378,38 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     return config
 
 
+def with_changes(config: RunConfig, changes: Mapping[str, Any], where: str) -> RunConfig:
+    """The configuration with other values under some dotted keys, checked as a file is.
+
+    Parameters
+    ----------
+    config : RunConfig
+    changes : mapping of str to value
+    where : str
+        What says them: the beginning of what is said of a mistake.
+
+    Raises
+    ------
+    ConfigError
+        All that is wrong with them, a line each.
+    """
+    values = config.model_dump(by_alias=True, exclude_unset=True)
+    for key, value in changes.items():
+        if not all(key.split(".")):
+            raise ConfigError(f"{where}: {key!r} is no dotted key; write one, such as distill.student.kind")
+        _set(values, key, value, where)
+    _keep_defaults_of_blocks(values, RunConfig)
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(*problems_of(error, Document(where, values), (), RunConfig)) from None
+
+
+def privileged(config: RunConfig) -> bool:
+    """Whether the teacher may read what the student cannot have when it is served: no figure of it is one of what could be served."""
+    return bool(getattr(config, "teacher_only", None))
+
+
 def _read(path: Path) -> Document:
     try:
         text = path.read_text(encoding="utf-8")
@@ -410,6 +442,12 @@ def _override(values: dict[str, Any], override: str) -> str:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise ConfigError(f"--set {override}: the value is not valid YAML") from None
+    _set(values, key, value, f"--set {override}")
+    return key
+
+
+def _set(values: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Set what is under a dotted key in place."""
     *parents, last = key.split(".")
     block = values
     for depth, part in enumerate(parents, start=1):
@@ -417,9 +455,8 @@ def _override(values: dict[str, Any], override: str) -> str:
             block[part] = {}
         block = block[part]
         if not isinstance(block, dict):
-            raise ConfigError(f"--set {override}: {'.'.join(parents[:depth])} is a single value and has no keys below it")
+            raise ConfigError(f"{where}: {'.'.join(parents[:depth])} is a single value and has no keys below it")
     block[last] = value
-    return key
 
 
 def _keep_defaults_of_blocks(values: dict[str, Any], block: type[BaseModel]) -> None:

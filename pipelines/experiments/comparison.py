@@ -33,6 +33,11 @@ class Taught:
     teacher: Path
     students: Mapping[str, Path]
 
+    @property
+    def paths(self) -> list[Path]:
+        """All these artifacts."""
+        return [self.teacher, *self.students.values()]
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -71,15 +76,45 @@ def bring_up_to_date(runner: Runner, comparison: Comparison, force: bool = False
         Train the students again even where they are up to date; the teachers and their transfer sets stay.
     """
     runner.run()
-    taught, digests = [], dict(comparison.read)
-    for number, (seed, students) in enumerate(comparison.students.items(), start=1):
-        if len(comparison.students) > 1:
-            runner.context.report(f"teacher {number} of {len(comparison.students)}: seed {seed}")
+    compare(runner, comparison, teach(runner, comparison.students, force))
+
+
+def teach(runner: Runner, students: Mapping[int, Mapping[str, RunConfig]], force: bool = False) -> list[Taught]:
+    """Bring the teachers of some seeds and the students under each up to date.
+
+    Parameters
+    ----------
+    runner : Runner
+        Of :data:`pipelines.stages.TO_TEACHER`, or of those after ``ingest``, which was run.
+    students : mapping of int to mapping of str to RunConfig
+        As in :class:`Comparison`.
+    force : bool
+        Train the students again even where they are up to date.
+    """
+    taught = []
+    for number, (seed, wanted) in enumerate(students.items(), start=1):
+        if len(students) > 1:
+            runner.context.report(f"teacher {number} of {len(students)}: seed {seed}")
         run = teacher_of_seed(runner, seed)
-        trained = train_all(run, students, force)
+        trained = train_all(run, wanted, force)
         taught.append(Taught(run.artifacts["teacher"].path, {title: artifact.path for title, artifact in trained.items()}))
-        for artifact in (run.artifacts["teacher"], *trained.values()):
-            digests[f"{artifact.path.parent.name}/{artifact.path.name}"] = artifact.finished.digest
+    return taught
+
+
+def compare(runner: Runner, comparison: Comparison, taught: Sequence[Taught]) -> None:
+    """Bring the comparison of what was trained up to date.
+
+    Parameters
+    ----------
+    runner : Runner
+        Of :data:`pipelines.stages.TO_TEACHER`, which was run.
+    comparison : Comparison
+    taught : sequence of Taught
+        What :func:`teach` made of its students.
+    """
+    digests = dict(comparison.read)
+    for path in (path for one in taught for path in one.paths):
+        digests[f"{path.parent.name}/{path.name}"] = Artifact(path).finished.digest
     stage = Stage(
         comparison.name,
         lambda context: comparison.compare(context, taught),

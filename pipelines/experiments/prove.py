@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctr_kd.evaluation.rows import EvaluationRows
 from ctr_kd.evaluation.several_seeds import Seeded, measure_seeds, seed_differences, seed_means
 from ctr_kd.evaluation.transfer_ratio import transfer_ratio as ratio_with_interval
-from ctr_kd.metrics.bootstrap import Bootstrap
 from feature_store.tables.json_files import write_json, write_text
-from pipelines.config.run import RunConfig
+from pipelines.config.run import RunConfig, privileged
 from pipelines.experiments.ablations import ablation_variants, alone, amount_key, by_amount
-from pipelines.experiments.comparison import Comparison, Taught, bring_up_to_date, compared_rows
-from pipelines.metrics import RunFacts
+from pipelines.experiments.arms import Measure, TrainedArm, arm_figures, arms_of, train_arms
+from pipelines.experiments.comparison import Comparison, Taught, compare, compared_rows, teach
+from pipelines.metrics import RunFacts, mark_privileged
 from pipelines.tasks import Rows
 from pipelines.tasks.baselines import fitted_library
 from pipelines.tasks.logits import stored_probabilities
@@ -44,8 +43,18 @@ def prove(runner: Runner, force: bool = False) -> str:
     force : bool
         Train the students again even where they are up to date; the teachers and their transfer sets stay.
     """
-    wanted, library = students(runner.context.config), fitted_library(runner.context)
-    bring_up_to_date(runner, Comparison("prove", wanted, compare_students, (FILE, PAGE), library), force)
+    wanted, arms = students(runner.context.config), arms_of(runner.context.config)  # before anything is trained
+    read = fitted_library(runner.context)
+    runner.run()
+    taught = teach(runner, wanted, force)
+    trained = train_arms(runner, arms, taught, force)
+    for one in trained:
+        read |= one.made_from
+
+    def measure(context: StageContext, taught: Sequence[Taught]) -> None:
+        compare_students(context, taught, trained)
+
+    compare(runner, Comparison("prove", wanted, measure, (FILE, PAGE), read), taught)
     return proof_table(runner.context)
 
 
@@ -83,7 +92,7 @@ def amount_titles(config: RunConfig) -> dict[float, str]:
     }
 
 
-def compare_students(context: StageContext, taught: Sequence[Taught]) -> None:
+def compare_students(context: StageContext, taught: Sequence[Taught], arms: Sequence[TrainedArm] = ()) -> None:
     """Compare all students on the test rows; writes ``prove.json`` and ``prove.html``."""
     from ctr_kd.report import WORDS, quality, render_proof, verdict
 
@@ -92,7 +101,13 @@ def compare_students(context: StageContext, taught: Sequence[Taught]) -> None:
 
     seeds, trained = student_seeds(config), taught[0].students
     beside, costs_beside = _beside(context, taught, test)
-    measured = _measured(config, taught, test, rows, bootstrap)
+
+    def measure(files: Sequence[Sequence[Path]]) -> dict[str, Seeded]:
+        """By metric, what each teacher seed and each student seed has on the test rows."""
+        scores = [[stored_probabilities(file, test.negative_sampling_rate) for file in of_teacher] for of_teacher in files]
+        return measure_seeds(rows.label, scores, bootstrap, rows.weight, rows.row_weight)
+
+    measured = _measured(config, taught, measure)
     measured |= {name: measure_seeds(rows.label, scores, bootstrap, rows.weight, rows.row_weight) for name, scores in beside.items()}
     means = {name: seed_means(one, settings.seed) for name, one in measured.items()}
     models = {name: {metric: mean.to_json() for metric, mean in one.items()} for name, one in means.items()}
@@ -104,6 +119,7 @@ def compare_students(context: StageContext, taught: Sequence[Taught]) -> None:
         """By metric: one model minus another."""
         return {metric: found.to_json() for metric, found in seed_differences(one, other, settings.seed).items()}
 
+    under_arms = [one for arm in arms for one in arm.taught]
     teacher, student, without = (measured[name][main] for name in ("teacher", "student", "student_alone"))
     reached = ratio_with_interval(teacher, student, without, settings.seed)
     named = ("teacher", *(f"teacher/{name}" for name in _members(config)), "student", "student_alone", *beside)
@@ -122,7 +138,7 @@ def compare_students(context: StageContext, taught: Sequence[Taught]) -> None:
         for name in {"student", *variants, *amounts.values()}
     }
     proof: dict[str, Any] = {
-        "run": RunFacts.of(context).to_json() | {"seed": config.seed, "trained": sum(len(one.students) for one in taught)},
+        "run": RunFacts.of(context).to_json() | {"seed": config.seed, "trained": sum(len(one.students) for one in (*taught, *under_arms))},
         "seeds": seeds,
         "teacher_seeds": teacher_seeds(config),
         "interval_covers": [
@@ -131,6 +147,7 @@ def compare_students(context: StageContext, taught: Sequence[Taught]) -> None:
             *(["teacher seeds"] if len(taught) > 1 else []),
         ],
         "data": {"test_rows": len(rows.label), "users": bootstrap.units},
+        "privileged": privileged(config),
         "models": {name: models[name] | of_model.get(name, {}) for name in named},
         "comparisons": {f"{one}-{other}": against(measured[one], measured[other]) for one, other in pairs},
         "transfer_ratio": transfer_ratio(models, main),
@@ -151,7 +168,10 @@ def compare_students(context: StageContext, taught: Sequence[Taught]) -> None:
             ],
         },
         "not_possible": impossible,
+        "arms": [arm_figures(one, measure, measured["student"], main, settings.seed) for one in arms],
     }
+    if privileged(config):
+        mark_privileged(proof["models"])
     said = verdict(proof)
     proof["verdict"] = {"effect": said.effect, "sentence": said.sentence}
     write_json(context.output / FILE, proof)
@@ -160,22 +180,15 @@ def compare_students(context: StageContext, taught: Sequence[Taught]) -> None:
     context.record({"gain": gain["difference"], "gain_low": gain["low"], "gain_high": gain["high"]})
 
 
-def _measured(
-    config: RunConfig, taught: Sequence[Taught], test: Rows, rows: EvaluationRows, bootstrap: Bootstrap
-) -> dict[str, dict[str, Seeded]]:
+def _measured(config: RunConfig, taught: Sequence[Taught], measure: Measure) -> dict[str, dict[str, Seeded]]:
     """By model and metric, what each teacher seed and each student seed has on the test rows."""
-
-    def on(files: Sequence[Sequence[Path]]) -> dict[str, Seeded]:
-        scores = [[stored_probabilities(file, test.negative_sampling_rate) for file in of_teacher] for of_teacher in files]
-        return measure_seeds(rows.label, scores, bootstrap, rows.weight, rows.row_weight)
-
     seeds = student_seeds(config)
-    measured = {"teacher": on([[one.teacher / "predictions_test.parquet"] for one in taught])}
+    measured = {"teacher": measure([[one.teacher / "predictions_test.parquet"] for one in taught])}
     for name in _members(config):
-        measured[f"teacher/{name}"] = on([[one.teacher / f"predictions_teacher_{name}_test.parquet"] for one in taught])
+        measured[f"teacher/{name}"] = measure([[one.teacher / f"predictions_teacher_{name}_test.parquet"] for one in taught])
     for name in dict.fromkeys(title.rpartition("/")[0] for title in taught[0].students):
         under = taught if name == "student" else taught[:1]
-        measured[name] = on([[one.students[f"{name}/{seed}"] / "predictions_student_test.parquet" for seed in seeds] for one in under])
+        measured[name] = measure([[one.students[f"{name}/{seed}"] / "predictions_student_test.parquet" for seed in seeds] for one in under])
     return measured
 
 
@@ -222,6 +235,7 @@ def proof_table(run: RunContext) -> str:
     for seed, one, two, gain in zip(proof["seeds"], student, other, pair["seeds"], strict=True):
         lines.append(f"{seed:<28}{one:>9.4f}{two:>9.4f}{gain:>+12.4f}")
     lines.append(f"{'mean':<28}{np.mean(student):>9.4f}{np.mean(other):>9.4f}{pair['difference']:>+12.4f}")
+    lines += _arm_lines(proof, main)
     lines += _teacher_lines(proof, main)
     lines += ["", f"{'beside':<28}{WORDS[main]:>9}{'the student against it':>33}"]
     beside = {name.removeprefix("teacher/"): name for name in proof["models"] if name.split("/")[0] in ("teacher", "boosted_trees")}
@@ -244,6 +258,25 @@ def proof_table(run: RunContext) -> str:
     return "\n".join([*lines, f"report: {experiment_directory(run, 'prove', PAGE) / PAGE}"])
 
 
+def _arm_lines(proof: Mapping[str, Any], main: str) -> Iterator[str]:
+    """Every arm after the configured run: its models, what it gave, and what its student costs."""
+    from ctr_kd.report import Figure
+    from ctr_kd.report.arms import PRIVILEGED, lines_of
+
+    if not proof["arms"]:
+        return
+    heads = f"{'teacher':>9}{'student':>9}{'alone':>9}{'over alone':>29}{'over configured':>29}{'of the lead':>24}{'rows/s':>12}{'kB':>8}"
+    yield from ("", f"{'arm':<28}{heads}")
+    for one in lines_of(proof):
+        values = (f"{one['models'][name][main]['value']:>9.4f}" for name in ("teacher", "student", "student_alone"))
+        pairs = (one["comparisons"].get(pair) for pair in ("student-student_alone", "student-configured"))
+        differences = (f"{'–' if pair is None else _interval(pair[main]):>29}" for pair in pairs)
+        student, reached = one["models"]["student"], Figure.of(one["transfer_ratio_interval"]).percent()
+        speed = f"{student['rows_per_second']:,.0f}" if student["rows_per_second"] else "–"
+        costs = f"{reached:>24}{speed:>12}{student['bytes'] / 1000:>8,.0f}"
+        yield f"{one['name']:<28}{''.join(values)}{''.join(differences)}{costs}{f'  {PRIVILEGED}' if one['privileged'] else ''}"
+
+
 def _teacher_lines(proof: Mapping[str, Any], main: str) -> Iterator[str]:
     """Of several teachers what each is worth, and what its students are."""
     names = ("teacher", "student")
@@ -258,5 +291,8 @@ def _teacher_lines(proof: Mapping[str, Any], main: str) -> Iterator[str]:
 
 
 def _line(name: str, figure: Mapping[str, Any], difference: Mapping[str, Any]) -> str:
-    interval = f"{difference['difference']:+.4f} [{difference['low']:+.4f}, {difference['high']:+.4f}]"
-    return f"{name:<28}{figure['value']:>9.4f}{interval:>33}"
+    return f"{name:<28}{figure['value']:>9.4f}{_interval(difference):>33}"
+
+
+def _interval(difference: Mapping[str, Any]) -> str:
+    return f"{difference['difference']:+.4f} [{difference['low']:+.4f}, {difference['high']:+.4f}]"

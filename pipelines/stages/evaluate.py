@@ -13,7 +13,8 @@ from ctr_kd.evaluation.evaluate import click_curves, confusions, evaluate_models
 from ctr_kd.evaluation.rows import EvaluationRows
 from ctr_kd.evaluation.tables import MetricValue, ModelMetrics, metrics_json
 from ctr_kd.metrics import UndefinedMetric, classification, of_full_stream, probability
-from pipelines.metrics import ALONE, STUDENT, DataFacts, Metrics, RunFacts, write_report
+from pipelines.config.run import privileged
+from pipelines.metrics import ALONE, STUDENT, DataFacts, Metrics, RunFacts, mark_privileged, write_report
 from pipelines.tasks import Rows, task_of
 from pipelines.tasks.baselines import fitted_library
 from pipelines.tasks.click_rows import ClickRows
@@ -63,6 +64,8 @@ def measure_models(context: StageContext) -> None:
     uncalibrated = uncalibrated_scores(context, rate)
     for name, score in uncalibrated.items():
         measured["models"][name]["uncalibrated"] = metrics_json(calibration_figures(rows, score))
+    if privileged(context.config):
+        mark_privileged(measured["models"])
     validation = test.evaluation_rows("validation")
     shipping = choose_student(context.config, context.inputs["distill"], validation)
     curve = PretrainingFacts.read(context.inputs["pretrain"]).curve

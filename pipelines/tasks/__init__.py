@@ -45,6 +45,9 @@ class Rows(Protocol):
     def weight(self, rows: pa.Table) -> NDArray | None:
         """How much each of some rows of :meth:`read` counts; None where all count alike."""
 
+    def identities(self, split: str) -> pa.Table:
+        """What tells the rows of a split apart, by ``row_id``, and their labels: equal tables are of the same rows."""
+
     def raw(self, rows: pa.Table) -> pa.Table:
         """Rows of :meth:`read`, in their order, as a caller sends them."""
 

@@ -60,6 +60,13 @@ class ClickRows:
         """Rows of a split with the codes that the assembly gave them."""
         return read_parquet(self._assembly / "rows.parquet", filters=[("split", "=", split)])
 
+    def identities(self, split: str) -> pa.Table:
+        """Columns ``row_id``, ``user_id``, ``item_id``, ``timestamp`` and ``label`` of the rows of a split."""
+        names = ["row_id", "user", "item", "timestamp", "label"]
+        rows = read_parquet(self._assembly / "rows.parquet", columns=names, filters=[("split", "=", split)])
+        user_id, item_id = self._users["user_id"].take(rows["user"]), self._items.take(rows["item"].combine_chunks())
+        return rows.drop_columns(["user", "item"]).append_column("user_id", user_id).append_column("item_id", item_id)
+
     def column(self, split: str, name: str) -> np.ndarray:
         """One column of numbers of the rows of a split, read by itself, shape (rows,); null is NaN."""
         return read_parquet(self._assembly / "rows.parquet", columns=[name], filters=[("split", "=", split)])[name].to_numpy()

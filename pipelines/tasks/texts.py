@@ -48,6 +48,10 @@ class TextRows:
         """Rows of a split: ``row_id``, ``text``, ``text_b``, ``label`` (class index) and ``leaked``."""
         return read_parquet(self._assembly / TEXTS, filters=[("split", "=", split)])
 
+    def identities(self, split: str) -> pa.Table:
+        """Columns ``row_id``, ``text``, ``label``, and ``text_b`` of pairs, of the rows of a split."""
+        return self.read(split).select(["row_id", "text", *(["text_b"] if self.is_pair else []), "label"])
+
     def weight(self, rows: pa.Table) -> None:
         """Texts count all alike."""
 

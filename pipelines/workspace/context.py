@@ -216,9 +216,10 @@ class StageContext:
             self.run.tracker.metric(name, value, step)
 
     def announce(self) -> None:
-        """Have the other processes run this stage as well, with the same inputs and the same seed."""
+        """Have the other processes run this stage as well, with the same inputs and the same configuration."""
         inputs = {name: str(path) for name, path in self.inputs.items()}
-        self.processes.tell({"stage": self.stage, "seed": self.config.seed, "inputs": inputs, "output": str(self.output)})
+        config = self.config.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        self.processes.tell({"stage": self.stage, "config": config, "inputs": inputs, "output": str(self.output)})
 
     def record(self, facts: Mapping[str, Any]) -> None:
         """Add facts (rows, metrics) to the artifact's manifest; numbers go to MLflow as well."""

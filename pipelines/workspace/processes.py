@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ctr_kd.training.distributed import ALONE, Processes, ProcessLost, join_processes
+from pipelines.config.run import RunConfig
 from pipelines.errors import FailedElsewhere
 from pipelines.exit_codes import exit_code, explain
 from pipelines.workspace.context import RunContext, Stage, StageContext
@@ -52,5 +53,5 @@ def run_shared_stages(run: RunContext, pipeline: Sequence[Stage]) -> None:
     while (task := run.processes.tell()) is not None:
         stage = stages[task["stage"]]
         inputs = {name: Path(path) for name, path in task["inputs"].items()}
-        own = replace(run, config=run.config.model_copy(update={"seed": task["seed"]}))  # a proof trains teachers of several seeds
+        own = replace(run, config=RunConfig.model_validate(task["config"]))  # a proof trains teachers of several seeds and arms
         stage.run(StageContext(own, stage.name, stage.keys, inputs, Path(task["output"])))

@@ -527,6 +527,31 @@ class TestProof:
         written = render_proof(proof | {"amounts": {"key": HOSTILE, "points": [{**one, "validation_auc": None} for one in points]}})
         assert "<script>" not in written and "AUC on test by amount" in written and "AUC on validation by amount" not in written
 
+    def test_the_page_has_a_line_for_each_arm_after_the_configured_run(self, proof):
+        assert "Arm by arm" not in render_proof(proof)
+        found = figures.whole_proof()
+        found["arms"][0] |= {"name": HOSTILE, "set": {"distill.student.kind": HOSTILE}}
+        written = render_proof(found)
+        assert "<script>" not in written
+        lines = Page(written).text.split("Arm by arm")[1].split("Seed by seed")[0]
+        configured, first, second = (lines.index(name) for name in ("as configured", "distill.student.kind", "distill.alpha: 0.1"))
+        assert configured < first < second
+        for shown in ("+0.0061", "71 %", "[52 %, 93 %]"):
+            assert shown in lines[configured:first]
+        for shown in ("0.7330", "+0.0013", "\N{MINUS SIGN}0.0092", "250,000", "1.6 MB"):
+            assert shown in lines[first:second]
+        assert "its teacher cannot be served" in lines[second:] and "63 %" in lines[second:] and "63 %" not in lines[:second]
+        assert "its teacher cannot be served" not in lines[:second] and "A teacher that reads what cannot be served is marked" in lines
+
+    def test_a_privileged_teacher_is_marked_wherever_it_stands(self, proof):
+        plain = render_proof(proof)
+        assert "not servable" not in plain and "what cannot be served" not in plain
+        proof["models"]["teacher"]["privileged"] = True
+        page = Page(render_proof(proof)).text
+        assert "Student \N{MINUS SIGN} teacher (not servable)" in page and "Teacher (not servable)" in page
+        said = verdict(proof)
+        assert "its cost" not in said.sentence and any("reads what cannot be served" in remark for remark in said.remarks)
+
 
 class TestSweep:
     @pytest.fixture

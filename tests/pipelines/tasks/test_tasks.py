@@ -62,6 +62,11 @@ def test_the_reader_decides_what_a_run_is_about(config: RunConfig, tmp_path: Pat
     assert isinstance(texts.rows(folder), TextRows)
 
 
+def test_texts_are_the_same_rows_when_text_and_label_are(tmp_path: Path) -> None:
+    rows = TextRows(write_texts(tmp_path / "texts")).identities("test")
+    assert rows.column_names[0] == "row_id" and {"text", "label"} <= set(rows.column_names) and rows.num_rows
+
+
 def test_rows_say_where_their_window_ends_and_which_baselines_they_have(tmp_path: Path, make_assembly: Callable[[Path], None]) -> None:
     make_assembly(tmp_path)
     clicks, texts = ClickRows(tmp_path), TextRows(write_texts(tmp_path / "texts"))

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import pytest
 
 from ctr_kd.training.distributed import Processes
-from pipelines.config.run import RunConfig
+from pipelines.config.run import RunConfig, with_changes
 from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.processes import run_shared_stages
 from tests.programs import HANGS, ROOT, run_program, run_together
@@ -103,13 +103,14 @@ class Broadcast(Processes):
         return value
 
 
-def test_a_helper_takes_the_seed_of_the_stage_that_is_announced(config: RunConfig, tmp_path: Path) -> None:
-    """A proof trains teachers of several seeds, of which the helpers' own configuration knows the first."""
-    seeds: list[int] = []
-    stage = Stage("finetune", lambda context: seeds.append(context.config.seed), keys=("seed",))
+def test_a_helper_takes_the_configuration_of_the_stage_that_is_announced(config: RunConfig, tmp_path: Path) -> None:
+    """A proof trains teachers of several seeds and arms, of which the helpers' own configuration knows the first."""
+    seen: list[RunConfig] = []
+    stage = Stage("finetune", lambda context: seen.append(context.config), keys=("seed", "finetune"))
     helping = RunContext(config, tmp_path, processes=Broadcast())
-    for seed in (config.seed, config.seed + 2):
-        leading = replace(helping, config=config.model_copy(update={"seed": seed}))
-        StageContext(leading, stage.name, stage.keys, {}, tmp_path / "output").announce()
+    other = config.model_copy(update={"seed": config.seed + 2})
+    arm = with_changes(config, {"finetune.training.epochs": 7, "embeddings.refresh": "2h"}, "arm")
+    for leading in (config, other, arm):
+        StageContext(replace(helping, config=leading), stage.name, stage.keys, {}, tmp_path / "output").announce()
     run_shared_stages(helping, [stage])
-    assert seeds == [config.seed, config.seed + 2] and helping.config is config
+    assert seen == [config, other, arm] and seen[2].finetune.training.epochs == 7 and helping.config is config
