@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from ctr_kd.report import findings, rendering
+from ctr_kd.report import findings, fresh, rendering
 from ctr_kd.report.charts import Axis, Series, line_chart, padded
 from ctr_kd.report.findings import METRIC_TITLES, Figure
 from ctr_kd.report.parts import Cell, Column, Header, Headline, Panel, Row, Table, figure_cell, numbers
@@ -41,6 +41,7 @@ def render_monitoring(monitor: Mapping[str, Any]) -> str:
         title=title,
         header=Header(about, "loss" if broken else "even", Headline(title)),
         panels=_panels(measured, monitor.get("bounds") or {}),
+        fresh=fresh.fresh(monitor),
         dates=_table(monitor["dates"]),
     )
 

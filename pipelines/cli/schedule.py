@@ -54,7 +54,9 @@ def monitor_command(options: Options) -> None:
     """Measure every scored date whose clicks have arrived: AUC, log loss, calibration, and drift of the scores; exit code 4 is an alarm.
 
     Labels are the impressions that were scored, or for live and retrieved candidates what was shown and clicked after scoring, as far
-    as it is known at --as-of. The bounds are under `monitor` in the configuration. Writes reports/monitor/monitor.json and monitor.html.
+    as it is known at --as-of. On the newest one the champion's own teacher and the student alone are measured too, and how much of the
+    teacher's lead reaches the student there. The bounds are under `monitor` in the configuration. Writes reports/monitor/monitor.json and
+    monitor.html.
 
     \b
     Examples:

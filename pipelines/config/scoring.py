@@ -66,6 +66,15 @@ class MonitorConfig(Config):
         description="no new event for so long is an alarm, whatever the scores are worth; counted back from --as-of, without it from the "
         "clock's time",
     )
+    teacher_rows: int = Field(
+        20_000,
+        ge=0,
+        description="rows of the newest date whose clicks have arrived, in whole requests drawn at random, on which the champion's own "
+        "teacher, student and student alone are compared; 0: none",
+    )
+    transfer_ratio_min: float | None = Field(
+        None, description="smallest share of the teacher's lead that has reached the student on these rows; undefined breaks it too"
+    )
     auc_min: float | None = Field(0.5, ge=0, le=1, description="smallest AUC")
     log_loss_max: float | None = Field(None, gt=0, description="largest log loss")
     calibration_ratio_min: float | None = Field(0.5, ge=0, description="smallest ratio of predicted to observed clicks")

@@ -13,12 +13,16 @@ from feature_store.features.delayed_labels import labels_of
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import digest_of, write_json, write_text
 from pipelines.config.scoring import MonitorConfig
-from pipelines.errors import BoundBroken
+from pipelines.errors import BoundBroken, ConfigError
 from pipelines.metrics import metric_value
+from pipelines.registry.champion import load_chosen_model, model_version
+from pipelines.registry.model_package import lineage_of
 from pipelines.registry.promotion_gate import Check, at_least, at_most
+from pipelines.scoring.dates import seen_in_training
 from pipelines.scoring.manifest import ScoresManifest
 from pipelines.scoring.partitions import SCORES, is_whole, partition_path, read_partition, scored_dates
-from pipelines.workspace.artifacts import read_json
+from pipelines.tracking.client import TrackingError
+from pipelines.workspace.artifacts import ArtifactError, read_json
 from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.manifest import MANIFEST
 from pipelines.workspace.reports import publish_apart
@@ -47,7 +51,18 @@ def scores_and_labels(run: RunContext) -> dict[str, str]:
     newest = run.store.known_until()
     cut = run.as_of if run.as_of is not None and newest is not None and run.as_of <= newest else None
     known = {"scores": digest_of(digests), "known_until": str(newest)}
+    known |= champion_version(run)
     return known | ({"as_of": cut.isoformat()} if cut else {}) | ({"stale_since": since} if (since := stale_since(run)) else {})
+
+
+def champion_version(run: RunContext) -> dict[str, str]:
+    """The version whose teacher is asked about fresh clicks; empty where none is asked, or there is no champion."""
+    if not run.config.monitor.teacher_rows:
+        return {}
+    try:
+        return {"champion": model_version(run)}
+    except TrackingError:
+        return {}
 
 
 def stale_since(run: RunContext) -> str | None:
@@ -68,8 +83,10 @@ def watch_scores(context: StageContext) -> None:
     bounds = context.config.monitor
     dates = [measure(context, day) for day in scored_dates(context.workspace)]
     judge(dates, bounds)
+    fresh = fresh_figures(context, dates)
     broken = [one["date"] for one in dates if any(not check["passed"] for check in one["checks"])]
     result: dict[str, Any] = {"name": context.config.name, "bounds": bounds.model_dump(mode="json"), "dates": dates, "broken": broken}
+    result["fresh"] = fresh
     result["stale_since"] = stale_since(context.run)
     for one in dates:
         step = date.fromisoformat(one["date"]).toordinal() - date(1970, 1, 1).toordinal()  # days, so that curves have dates for steps
@@ -114,6 +131,35 @@ def measure(context: StageContext, day: date) -> dict[str, Any]:
         figures |= {"psi": drift.psi, "psi_by_chance": index_by_chance(drift.validation_rows, drift.rows)}
     context.report(f"{day}: {len(labelled.label):,} labelled rows")
     return facts | {"state": "measured", "rows": len(labelled.label), "clicks": int(labelled.label.sum()), **figures}
+
+
+def fresh_figures(context: StageContext, dates: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The champion's teacher, student and student alone on the newest measured date, or why they are not there; None where none is asked.
+
+    Puts the check of the transfer ratio beside those of the date.
+    """
+    version = context.outside.get("champion")
+    measured = [one for one in dates if one["state"] == "measured" and not one.get("seen_in_training")]
+    if version is None or not measured:
+        return None
+    from pipelines.training.fresh_clicks import measure_fresh_clicks
+
+    newest, bounds = measured[-1], context.config.monitor
+    fresh: dict[str, Any] = {"date": newest["date"], "model_version": version}
+    day = date.fromisoformat(newest["date"])
+    try:
+        lineage = lineage_of(load_chosen_model(context.run, version).loaded.path)
+        seen = seen_in_training(lineage.split, day)
+        if seen is not None and seen.mostly:
+            raise DataError(f"the date is in the {seen.window} window of version {version}")
+        fresh |= measure_fresh_clicks(context, lineage, day)
+    except (ArtifactError, ConfigError, DataError, TrackingError) as error:  # the dates are measured, and that must not be lost
+        fresh["reason"] = str(error)
+        context.report(f"warning: the champion's teacher is not measured on {day}: {error}")
+    if bounds.transfer_ratio_min is not None and newest["checks"]:  # a date that is judged
+        value, reason = metric_value(fresh, "transfer_ratio_interval")
+        newest["checks"].append(at_least("transfer_ratio", value, bounds.transfer_ratio_min, fresh.get("reason") or reason).to_json())
+    return fresh
 
 
 def judge(dates: Sequence[dict[str, Any]], bounds: MonitorConfig) -> None:
@@ -177,13 +223,15 @@ def monitor_table(run: RunContext) -> str:
         numbers = [f"{one[name]:,}" if name in one else "-" for name in ("rows", "clicks")]
         figures = ["-" if metric_value(one, name)[0] is None else f"{metric_value(one, name)[0]:.4f}" for name in FIGURES]
         rows.append((one["date"], str(one.get("model_version", "-")), *numbers, *figures, said))
-    return "\n".join([text_table(rows), f"report: {place / PAGE}"])
+    from ctr_kd.report.fresh import fresh_sentences
+
+    return "\n".join([text_table(rows), *fresh_sentences(result), f"report: {place / PAGE}"])
 
 
 STAGE = Stage(
     "monitor",
     watch_scores,
-    keys=("name", "source.negative_sampling_rate", "monitor", "evaluate.bootstrap", "evaluate.seed"),
+    keys=("name", "source.negative_sampling_rate", "monitor", "evaluate.bootstrap", "evaluate.seed"),  # the rest is the champion's own
     outside=scores_and_labels,
     conclude=publish_and_alarm,
     after=("ingest",),

@@ -598,6 +598,29 @@ class TestMonitoring:
     def test_nothing_is_measured_yet(self):
         assert "No scored date has labels yet." in Page(render_monitoring({"dates": []})).text
 
+    def test_the_teacher_on_fresh_clicks_stands_beside_what_it_was_at_registration(self):
+        assert "fresh clicks" not in render_monitoring(figures.monitor())
+        text = Page(render_monitoring(figures.monitor() | {"fresh": figures.fresh()})).text
+        for shown in (
+            "AUC on 19,998 rows of 2024-01-07, version 4: teacher 0.7311 [0.7291, 0.7331], student 0.7262",
+            "The teacher's AUC has moved by −0.0126 since its registration.",
+            "54 % [33 %, 79 %] of the teacher's lead over the student alone reaches the student there (at registration 71 %).",
+            "0.7437",
+            "−0.0147",
+        ):
+            assert shown in text
+        undefined = {
+            "transfer_ratio_interval": {"value": None, "reason": "the lead is nothing"},
+            "at_registration": None,
+            "privileged": True,
+        }
+        text = Page(render_monitoring(figures.monitor() | {"fresh": figures.fresh() | undefined | {"teacher": "bert"}})).text
+        assert "reaches the student there is undefined: the lead is nothing." in text and "has moved" not in text
+        assert "Teacher bert (not servable)" in text
+        gone = {"date": "2024-01-07", "model_version": "4", "reason": HOSTILE}
+        written = render_monitoring(figures.monitor() | {"fresh": gone})
+        assert "<script>" not in written and "The teacher of version 4 is not measured on 2024-01-07" in written
+
 
 class TestFeatures:
     def test_the_page_says_what_every_column_tells_and_which_has_seen_the_click(self):
