@@ -99,7 +99,7 @@ def _as_the_champion(config: RunConfig, lineage: Lineage, day: date) -> RunConfi
     """The configuration by which a champion's rows and its BERT were made, with a day as test window."""
     keys = lineage.configuration.keys
     changes = {name: value for stage in ("ingest", "pretrain", "finetune") for name, value in keys.get(stage, {}).items()}
-    del changes["source"]  # where the log lies, and what the store holds, is as it is
+    changes.pop("source", None)  # where the log lies, and what the store holds, is as it is
     if lineage.statistics is not None:
         changes["statistics"] = lineage.statistics
     midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
