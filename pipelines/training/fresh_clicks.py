@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ctr_kd.config_teachers import as_teachers
 from ctr_kd.data.samples import BINS, Assembly
 from ctr_kd.evaluation.evaluate import evaluate_models
 from ctr_kd.evaluation.rows import EvaluationRows
@@ -66,9 +67,10 @@ def measure_fresh_clicks(context: StageContext, lineage: Lineage, day: date) -> 
         When an artifact is damaged.
     """
     champion = _artifacts(context.workspace, lineage)
-    teachers = lineage.configuration.keys.get("distill", {}).get("distill.teachers", {"bert": 1.0})
+    configured = lineage.configuration.keys.get("distill", {}).get("distill.teachers", {"bert": 1.0})
+    teachers = [teacher["name"] for teacher in as_teachers(configured)]
     if "bert" not in teachers:
-        raise DataError(f"its teacher is {', '.join(teachers)}, which is not kept as it was fitted: there is no BERT to ask")
+        raise DataError(f"its teacher is {', '.join(teachers)}, none of which is kept as it was fitted: there is no BERT to ask")
     config = _as_the_champion(context.config, lineage, day)
     folder = context.checkpoint / "fresh"
     shutil.rmtree(folder, ignore_errors=True)

@@ -167,7 +167,11 @@ def _parted(rows: pa.Table, cut: int) -> tuple[NDArray, NDArray]:
 def _check_coverage(config: TeacherConfig, coverage: Mapping[str, float]) -> None:
     if config.scores is None or "train" not in coverage or coverage["train"] >= config.scores.min_coverage:
         return
-    place = f"column {config.scores.column!r}" if config.scores.column is not None else f"files {config.scores.path!r}"
+    place = (
+        f"column {config.scores.column!r}, which the store has from source.events.scores"
+        if config.scores.column is not None
+        else f"files {config.scores.path!r}"
+    )
     raise DataError(
         f"teacher {config.name}: {coverage['train']:.1%} of the training rows have a score that was known in time ({place}), and "
         f"min_coverage is {config.scores.min_coverage:g}: correct the columns that find the rows, or lower min_coverage"
