@@ -103,14 +103,13 @@ def check_export(model: nn.Module, signature: Signature, assembly: AnyAssembly, 
     samples : Samples
         Rows of a split.
     raw : pyarrow Table, optional
-        The same rows, all of them, as a caller of the student sends them.
+        The rows of :func:`rows_to_check` as a caller of the student sends them.
 
     Raises
     ------
     TrainingError
         When it cannot be exported, or an answer differs.
     """
-    rows = rows_to_check(samples)
     samples = some_rows(samples)
     logits = predict(model, samples)
     unread = set(signature.vectors) - {module.name for module in model.modules() if isinstance(module, GivenVectors)}
@@ -129,11 +128,10 @@ def check_export(model: nn.Module, signature: Signature, assembly: AnyAssembly, 
         _same(torch.from_numpy(logits), torch.from_numpy(exported), "the exported graph answers as the model does", rounding)
         if raw is None:
             return
-        table = raw.take(pa.array(rows))
         if isinstance(assembly, TextAssembly):
-            scored, expected = TextScorer(folder).score(table), torch.softmax(torch.from_numpy(logits).double(), dim=1)
+            scored, expected = TextScorer(folder).score(raw), torch.softmax(torch.from_numpy(logits).double(), dim=1)
         else:
-            scored = ClickScorer(folder).score_labels(table)
+            scored = ClickScorer(folder).score_labels(raw)
             rate = assembly.summary.negative_sampling_rate
             expected = torch.from_numpy(of_full_stream(torch.sigmoid(torch.from_numpy(logits).double()).numpy(), rate))
         _same(expected, torch.from_numpy(scored), "the scorer of raw rows answers as the model does", rounding)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+
 from ctr_kd.config import SOFT_TERMS, STUDENT_KINDS
 from ctr_kd.data.samples import Samples
 from ctr_kd.data.texts import AnyAssembly
@@ -39,7 +41,7 @@ def check_plugin(context: StageContext, assembly: AnyAssembly, validation: Sampl
     if settings.kind in STUDENT_KINDS:
         return
     from ctr_kd.models.students import student_class
-    from ctr_kd.training.student_checks import check_export, check_student
+    from ctr_kd.training.student_checks import check_export, check_student, rows_to_check
 
     signature, rows = assembly.signature(), task_of(context.config).rows(context.inputs["ingest"])
     maker = student_class(settings.kind)
@@ -49,7 +51,8 @@ def check_plugin(context: StageContext, assembly: AnyAssembly, validation: Sampl
         except Exception as error:
             raise TrainingError(f"the student cannot be made: {type(error).__name__}: {error}") from error
         tried = check_student(model, signature, validation)
-        check_export(tried, signature, assembly, validation, rows.raw(rows.read("validation")))
+        asked = rows.read("validation").take(pa.array(rows_to_check(validation)))
+        check_export(tried, signature, assembly, validation, rows.raw(asked))
     except TrainingError as error:
         raise TrainingError(f"distill.student.kind {settings.kind}: {error}") from error
     context.report(f"student {settings.kind} passes the checks")

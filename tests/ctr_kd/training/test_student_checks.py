@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from ctr_kd.models.layers import TokenEmbedding
 from ctr_kd.models.pooled import Pooled
 from ctr_kd.models.students import STUDENTS
 from ctr_kd.training.errors import TrainingError
-from ctr_kd.training.student_checks import check_export, check_student, some_rows
+from ctr_kd.training.student_checks import check_export, check_student, rows_to_check, some_rows
 from tests.ctr_kd.worlds import raw_frame
 
 SETTINGS = StudentConfig(width=8, hidden=12)
@@ -129,10 +130,14 @@ def test_a_student_stays_as_it_is(assembly: Assembly, signature: Signature) -> N
     assert any(not torch.equal(value, before[name]) for name, value in tried.state_dict().items())
 
 
+def asked(assembly: Assembly, directory: Path) -> pa.Table:
+    return raw_frame(directory, "test").take(pa.array(rows_to_check(assembly.samples("test"))))
+
+
 @pytest.mark.parametrize("kind", STUDENTS)
 def test_our_own_export_as_they_are(assembly: Assembly, directory: Path, signature: Signature, kind: str) -> None:
     model = STUDENTS[kind](signature, StudentConfig(kind=kind, width=8, hidden=12)).eval()
-    check_export(model, signature, assembly, assembly.samples("test"), raw_frame(directory, "test"))
+    check_export(model, signature, assembly, assembly.samples("test"), asked(assembly, directory))
 
 
 class ExportsAnother(Broken):
@@ -162,7 +167,7 @@ def test_an_export_that_differs_is_found(assembly: Assembly, signature: Signatur
 
 def test_raw_rows_that_are_others_are_found(assembly: Assembly, directory: Path, signature: Signature) -> None:
     """The scorer is asked, and not only the graph."""
-    frame = raw_frame(directory, "test")
+    frame = asked(assembly, directory)
     other = frame.take(list(range(frame.num_rows - 1, -1, -1)))
     with pytest.raises(TrainingError, match="the scorer of raw rows answers as the model does"):
         check_export(Pooled(signature, SETTINGS).eval(), signature, assembly, assembly.samples("test"), other)
