@@ -157,6 +157,9 @@ def plugin_digest(group: Group, name: str, built_in: Iterable[str] = ()) -> str:
         module = point.module
         digest.update(_package(point).encode())
     files = _files_of(module.partition(".")[0])
+    if not files and plugin is None:
+        top = module.partition(".")[0]
+        raise PluginError(f"the {_noun(group)} {name!r}: there is no package {top!r}; install it, or add its folder to PYTHONPATH")
     if not files:
         digest.update(_own_source(plugin, group, name).encode())
     for place, path in files:

@@ -142,3 +142,8 @@ def test_what_a_prompt_defines_has_no_source_and_is_refused() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "the teacher 'mine' has no source that can be read" in done.stdout
+
+
+def test_a_package_that_is_not_there_is_named() -> None:
+    with pytest.raises(PluginError, match="there is no package 'nomodule'; install it, or add its folder to PYTHONPATH"):
+        plugin_digest(GROUP, "nomodule.teachers:Mine")
