@@ -65,7 +65,7 @@ class TeacherConfig(Config):
         description="a model that MLflow loads (pyfunc), as models:/NAME@ALIAS or a folder, asked with the raw columns of its signature",
     )
     trust: bool = Field(False, description="model: loading it runs code of whoever made it; true says that this is wanted")
-    registry: str | None = Field(None, description="model: MLflow registry that holds it; null is that of tracking.uri")
+    registry: str | None = Field(None, description="model: MLflow registry that holds it; null is the one of the run")
     output: str | None = Field(
         None, description="model: column of its answer that is the score; null where it has one, or one called score"
     )

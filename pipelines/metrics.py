@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -181,7 +181,8 @@ class Metrics(JsonFile):
     run : RunFacts
     data : DataFacts
     models : dict of str to dict
-        Figures and costs by model.
+        Figures and costs by model. A teacher that reads columns of ``teacher_only`` has them in ``privileged``: its figures are with
+        inputs that are not there when a student is served.
     comparisons : dict of str to dict
         Differences of two models, by ``FIRST-SECOND`` and figure.
     slices : dict of str to dict
@@ -195,7 +196,8 @@ class Metrics(JsonFile):
     verdict : str, optional
         What distillation gave and which student ships, in a sentence.
     transfer_ratio : float, optional
-        Share of the teacher's lead over the student alone that the student has; None where the teacher has none.
+        Share of the teacher's lead over the student alone that the student has; None where the teacher has none. Of a privileged teacher
+        part of that lead comes from inputs that the student lacks, and no student could have all of it.
     transfer_ratio_interval : dict, optional
         The same with ``low`` and ``high``; its ``value`` is None, with a ``reason``, where the teacher's lead is not above chance. None in
         a file of an earlier release.
@@ -236,13 +238,6 @@ class Metrics(JsonFile):
         return self.models[self.shipped]
 
 
-def mark_privileged(models: Mapping[str, dict[str, Any]]) -> None:
-    """Mark the teachers among some models as ones that read what cannot be served; every table then says so."""
-    for name, model in models.items():
-        if name.partition("/")[0] == "teacher":
-            model["privileged"] = True
-
-
 def write_report(folder: Path, metrics: Metrics, plots: Mapping[str, Any]) -> None:
     """Write the figures, what the plots show, and the page that shows both."""
     from ctr_kd.report import render
@@ -256,6 +251,21 @@ def read_plots(folder: Path) -> dict[str, Any]:
     """What the plots of a report show."""
     plots: dict[str, Any] = load_json(folder / PLOTS)
     return plots
+
+
+def mark_privileged(models: Mapping[str, dict[str, Any]], columns: Sequence[str]) -> None:
+    """Say of each teacher which columns it reads that no student can, in place; nothing where there are none.
+
+    Examples
+    --------
+    >>> models = {"teacher": {"auc": 0.8}, "student": {"auc": 0.7}}
+    >>> mark_privileged(models, ["dwell"])
+    >>> models
+    {'teacher': {'auc': 0.8, 'privileged': ['dwell']}, 'student': {'auc': 0.7}}
+    """
+    for name, figures in models.items():
+        if columns and name.partition("/")[0] == "teacher":
+            figures["privileged"] = list(columns)
 
 
 def metric_value(student: Mapping[str, Any], name: str) -> tuple[float | None, str | None]:

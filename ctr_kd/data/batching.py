@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ctr_kd.data.later_clicks import HIDDEN, put_behind
 from ctr_kd.data.samples import Samples, Segment
 from feature_store.special_tokens import PAD, SPECIALS, UNKNOWN
 
@@ -139,7 +140,8 @@ def make_batch(
     rows : int64 array (rows,)
         Positions in ``samples``.
     rng : numpy Generator, optional
-        Draws what to hide; needed when a rate is above zero.
+        Draws what to hide; needed when a rate is above zero. Of rows with later clicks it hides all of these for a random half of the
+        histories; without it they are all there.
     unknown_rate : float
         Share of known ids replaced by the unknown token.
     hidden_rate : float
@@ -151,7 +153,15 @@ def make_batch(
     # Neighbouring rows share a history, so comparing with the row before finds the distinct ones without a sort.
     distinct = np.ones(len(rows), bool)
     distinct[1:] = (start[1:] != start[:-1]) | (end[1:] != end[:-1])
+    later = samples.later
+    if later is not None:  # requests with one history may be followed by other clicks
+        distinct[1:] |= (later.start[rows[1:]] != later.start[rows[:-1]]) | (later.end[rows[1:]] != later.end[rows[:-1]])
     tokens, length = gather(samples.a, start[distinct], end[distinct])
+    if later is not None:
+        behind, count = gather(later, later.start[rows[distinct]], later.end[rows[distinct]])
+        if rng is not None:
+            count = np.where(rng.random(len(count)) < HIDDEN, 0, count)
+        tokens, length = put_behind(tokens, length, behind, count)
     candidates, _ = gather(samples.b, samples.b.start[rows], samples.b.end[rows])
     dense = samples.dense[rows]
     categorical = samples.categorical[rows]

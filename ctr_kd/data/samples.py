@@ -7,7 +7,7 @@ length of its histories.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -20,6 +20,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ctr_kd.data.input_groups import InputGroup, input_groups
+from ctr_kd.data.later_clicks import later_positions
+from feature_store.features.event_log import microseconds
 from feature_store.features.summary import ClickSummary
 from feature_store.special_tokens import PAD, SPECIALS, UNKNOWN
 from feature_store.tables.column_names import HISTORY_TYPES
@@ -62,6 +64,8 @@ class Signature:
     chain : bool
         The further labels follow a click: their logits are those of products with its probability, see
         :func:`ctr_kd.models.layers.chained`.
+    later : int
+        Clicks after the request that training rows may have behind their history (:mod:`ctr_kd.data.later_clicks`), a teacher's alone.
     """
 
     tokens: dict[str, int]
@@ -73,11 +77,12 @@ class Signature:
     vectors: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False)
     labels: tuple[str, ...] = ()
     chain: bool = False
+    later: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name, as signature.json has them: of vectors the width, and of further labels the names, where there are any."""
         fields = asdict(replace(self, vectors={}))
-        for name in ("vectors", "labels", "chain"):
+        for name in ("vectors", "labels", "chain", "later"):
             del fields[name]
         fields |= {"vectors": {name: table.shape[1] for name, table in self.vectors.items()}} if self.vectors else {}
         return fields | ({"labels": list(self.labels)} if self.labels else {})
@@ -133,6 +138,9 @@ class Samples:
         How much each row counts, see :func:`of_mean_one`; None where all count alike.
     further : float32 array (rows, further labels), optional
         Labels beside the click, such as a purchase, below zero where unknown; None where there is one label.
+    later : Segment, optional
+        Clicks that came after each request (:mod:`ctr_kd.data.later_clicks`), the same for all rows of a group; None where none may be
+        seen.
     """
 
     row_id: np.ndarray
@@ -145,6 +153,7 @@ class Samples:
     label: np.ndarray
     weight: np.ndarray | None = None
     further: np.ndarray | None = None
+    later: Segment | None = None
 
     @property
     def labels(self) -> np.ndarray:
@@ -234,13 +243,22 @@ class Assembly:
         Longest history, in clicks; the signature has it.
     chain : bool
         Of the signature, where the log has further labels.
+    without : collection of str
+        Columns that are not read, as students read none that are the teachers' alone.
+    later_clicks : int
+        Clicks after the request that the training rows have, at most; see :attr:`Samples.later`.
     """
 
-    def __init__(self, directory: Path, max_length: int, chain: bool = False) -> None:
+    def __init__(
+        self, directory: Path, max_length: int, chain: bool = False, *, without: Collection[str] = (), later_clicks: int = 0
+    ) -> None:
         self.directory = directory
         self.max_length = max_length
         self.chain = chain
-        self.summary = ClickSummary.read(directory)
+        self.later_clicks = later_clicks
+        whole = ClickSummary.read(directory)
+        self.summary = whole.without(without)
+        self._pool_columns = _places(self.summary, whole)
         self.vocabulary: dict[str, list[str]] = load_json(directory / "vocabulary.json")
         items = read_parquet(directory / "items.parquet")
         users = read_parquet(directory / "users.parquet")
@@ -274,7 +292,8 @@ class Assembly:
         """Tokens of all clicks, int32 (clicks, features): a file whose pages are read when they are touched, see :meth:`write_pool`."""
         file = self.directory / POOL
         if file.exists():
-            return np.load(file, mmap_mode="r")
+            pool = np.load(file, mmap_mode="r")
+            return pool if self._pool_columns is None else pool[:, self._pool_columns]  # a copy: the file has all columns
         return np.concatenate([np.zeros((0, len(self.token_names) + 1), np.int32), *self._token_chunks()])
 
     def write_pool(self) -> None:
@@ -370,6 +389,7 @@ class Assembly:
             vectors=self.vectors,
             labels=self.labels,
             chain=self.chain and bool(self.labels),
+            later=self.later_clicks,
         )
 
     def _indices(self, name: str) -> int:
@@ -379,7 +399,25 @@ class Assembly:
 
     def samples(self, split: str) -> Samples:
         """Rows of one split: ``train``, ``validation`` or ``test``."""
-        return self.samples_of(read_parquet(self.directory / "rows.parquet", filters=[("split", "=", split)]))
+        rows = read_parquet(self.directory / "rows.parquet", filters=[("split", "=", split)])
+        samples = self.samples_of(rows)
+        return replace(samples, later=self._later(rows)) if self.later_clicks and split == "train" else samples
+
+    def _later(self, rows: pa.Table) -> Segment:
+        """Clicks after the requests of some training rows."""
+        names = ["item", "timestamp", "time_known", "known_at", "user", "canonical"]
+        table = read_parquet(self.directory / "clicks.parquet", columns=names)
+        clicks = {name: table[name].to_numpy() for name in names}
+        asked = {name: rows[name].to_numpy() for name in ("request", "user", "timestamp", "item")}
+        until = microseconds(self.summary.split.train_until)
+        position, (start, end) = later_positions(clicks, **asked, until=until, most=self.later_clicks)
+        pool = np.array(self.clicks[position])
+        first = np.zeros(len(position), bool)
+        first[start[start < end]] = True
+        pool[:, -1] = gap_bucket(
+            clicks["timestamp"][position], np.ones(len(position), bool), first
+        )  # to what is seen, not to what is left out
+        return Segment(pool, start, end, gap_column=-1)
 
     def samples_of(self, rows: pa.Table) -> Samples:
         """Rows in the layout of ``rows.parquet``."""
@@ -473,6 +511,15 @@ class Assembly:
         """User (sequences,) whose clicks each of :meth:`sequences` holds."""
         users: np.ndarray = read_parquet(self.directory / "clicks.parquet", columns=["user"])["user"].to_numpy()
         return users[sequences.start]
+
+
+def _places(part: ClickSummary, whole: ClickSummary) -> list[int] | None:
+    """Which columns of the pool of all clicks are read where some attributes are not; None where all are."""
+    pooled, read = (
+        ["item", *summary.item_attributes, *([HISTORY_TYPES] if summary.history_types else []), *summary.item_vectors, GAP]
+        for summary in (whole, part)
+    )
+    return None if read == pooled else [place for place, name in enumerate(pooled) if name in read]
 
 
 def given_vectors(file: Path, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -113,7 +113,14 @@ class Bert(nn.Module):
         self.apply(_initialise)
         self.token.zero_padding()
 
-    def forward(self, tokens: Tensor, length: Tensor, segment: Tensor | None = None, wanted: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        length: Tensor,
+        segment: Tensor | None = None,
+        wanted: Tensor | None = None,
+        end: Tensor | None = None,
+    ) -> Tensor:
         """Encode right-padded sequences.
 
         Parameters
@@ -124,6 +131,8 @@ class Bert(nn.Module):
             0 for segment A (the default), 1 for segment B.
         wanted : int64 tensor (wanted,), optional
             Positions of the flattened (batch * length) whose states are asked for; the last layer computes no others.
+        end : int64 tensor (batch,), optional
+            Place from which ``positions: from_end`` counts, both ways; by default the last token.
 
         Returns
         -------
@@ -136,7 +145,11 @@ class Bert(nn.Module):
             position = torch.arange(longest, device=tokens.device).unsqueeze(0)  # (1, length)
             if self.config.positions == "from_end":
                 # Positions count from the newest token back, so that recency keeps its meaning whatever the history's length.
-                position = (length.unsqueeze(1) - 1 - position).clamp(min=0)  # (batch, length)
+                last = length - 1 if end is None else end
+                position = last.unsqueeze(1) - position  # (batch, length)
+                position = position.clamp(min=0) if end is None else position.abs()
+            if end is not None:  # padding, and what follows a full history, may lie farther than any position that was learned
+                position = position.clamp(max=self.position.num_embeddings - 1)
             x = x + self.position(position)
         x = self.dropout(self.norm(x))
         mask = self._mask(length, longest)
@@ -234,6 +247,18 @@ def prepend_cls(tokens: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([cls, tokens[:, 1:]], dim=1), length + 1
 
 
+def past_length(tokens: Tensor, length: Tensor) -> Tensor:
+    """Clicks of each history (batch,) that lie before its request: all, or those before a [MASK] that stands for it.
+
+    Examples
+    --------
+    >>> past_length(torch.tensor([[[7], [8], [0]], [[7], [MASK], [9]]]), torch.tensor([2, 3])).tolist()
+    [2, 1]
+    """
+    request = tokens[:, :, 0] == MASK  # (batch, length)
+    return torch.where(request.any(1), request.int().argmax(1), length)
+
+
 def last_position(tokens: Tensor, length: Tensor) -> Tensor:
     """Place of the last token of each sequence in the flattened (batch * length), int64 (batch,)."""
     return torch.arange(len(length), device=length.device) * tokens.shape[1] + length - 1
@@ -278,6 +303,24 @@ class MaskedItemModel(nn.Module):
         tokens, length = self.bert.first(tokens, length)
         behind = int(self.bert.config.framed)  # the [SEP]
         return self.states(tokens, length, last_position(tokens, length) - behind)
+
+    def state_between(self, tokens: Tensor, length: Tensor) -> Tensor:
+        """:meth:`history_state`, (batch, width), of histories behind which a [MASK] and clicks that came later may stand.
+
+        The state is that of the [MASK], as pretraining hid items in the middle of sequences. Later clicks carry the embedding of segment B,
+        and both sides count their positions from the request: what is past has the positions that it has without a future. For
+        bidirectional attention alone.
+        """
+        at = past_length(tokens, length)
+        followed = length > at + 1
+        tokens, _ = append_token(tokens, at, MASK)  # it is there already where clicks follow
+        tokens, length = self.bert.first(tokens, torch.maximum(length, at + 1))
+        framed = int(self.bert.config.framed)
+        at = at + framed  # behind the [CLS]
+        place = torch.arange(tokens.shape[1], device=tokens.device)
+        later = (place > at.unsqueeze(1)) & followed.unsqueeze(1)
+        wanted = last_position(tokens, at + 1)
+        return self.transform(self.bert(tokens, length, later.long(), wanted=wanted, end=at + framed))
 
     def all_items(self, state: Tensor) -> Tensor:
         """Logits (states, vocabulary) of every item."""

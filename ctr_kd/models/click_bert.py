@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 from ctr_kd.config import FinetuneConfig
 from ctr_kd.data.samples import Signature
-from ctr_kd.models.bert import MaskedItemModel
+from ctr_kd.models.bert import MaskedItemModel, past_length
 from ctr_kd.models.cross_network import CrossNetwork
-from ctr_kd.models.layers import ContextEncoder, Head, TokenEmbedding, chained, mean_of, pair_features
+from ctr_kd.models.layers import ContextEncoder, Head, TokenEmbedding, chained, mean_of, padding_mask, pair_features
 from ctr_kd.models.pretrained_base import INITIAL_SCALE, OnPretrained
+from feature_store.special_tokens import PAD
 
 
 class ClickBert(OnPretrained):
@@ -25,6 +26,9 @@ class ClickBert(OnPretrained):
     multiplies own embeddings, context and statistics with each other, and its logit joins the head's: it finds within a few hundred
     steps what the hidden layers take many more for.
 
+    Of rows with clicks that came after the request (:mod:`ctr_kd.data.later_clicks`) the encoder reads both sides, the embeddings of its
+    own the past alone.
+
     Parameters
     ----------
     pretrained : MaskedItemModel
@@ -37,7 +41,7 @@ class ClickBert(OnPretrained):
     def __init__(self, pretrained: MaskedItemModel, signature: Signature, config: FinetuneConfig) -> None:
         super().__init__()
         width = pretrained.bert.norm.normalized_shape[0]
-        self.pretrained, self.chain = pretrained, signature.chain
+        self.pretrained, self.chain, self.reads_later = pretrained, signature.chain, signature.later > 0
         self.context = ContextEncoder(signature, 8)
         self.next_item = nn.Linear(1, 1)  # scale of the pretrained next-item logit
         self.candidate_norm = nn.LayerNorm(width)
@@ -55,7 +59,11 @@ class ClickBert(OnPretrained):
         self, segment_a: Tensor, segment_a_length: Tensor, segment_of_row: Tensor, segment_b: Tensor, categorical: Tensor, dense: Tensor
     ) -> Tensor:
         """Logits (rows, outputs) of a :class:`ctr_kd.data.batching.Batch`."""
-        summary = self.pretrained.history_state(segment_a, segment_a_length).index_select(0, segment_of_row)  # (rows, width)
+        state = self.pretrained.state_between if self.reads_later else self.pretrained.history_state
+        summary = state(segment_a, segment_a_length).index_select(0, segment_of_row)  # (rows, width)
+        if self.reads_later:
+            segment_a_length = past_length(segment_a, segment_a_length)
+            segment_a = torch.where(padding_mask(segment_a_length, segment_a.shape[1]).unsqueeze(2), segment_a, PAD)
         candidate = self.pretrained.bert.token(segment_b).sum(1)  # (rows, width)
         next_item = self.next_item((summary * candidate).sum(-1, keepdim=True))  # (rows, 1)
         pooled = mean_of(self.token(segment_a), segment_a_length)  # (segments, width / 2)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ctr_kd.report.findings import INSTEAD, WORDS, Figure, ResultRow, difference, quality, result_rows, several, signed
+from ctr_kd.report.findings import INSTEAD, WORDS, Figure, ResultRow, difference, privileged, quality, result_rows, several, signed
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,6 @@ def verdict(metrics: Mapping[str, Any]) -> Verdict:
         worth,
         _seeds(metrics),
         coverage(covers) if covers else None,
-        "The teacher reads what cannot be served: it is measured to judge its students, and is no choice beside them."
-        if _is_privileged(metrics)
-        else None,
         *_weak_teacher(metrics),
         *_baselines(metrics, rows),
         _oracle(rows),
@@ -89,7 +86,13 @@ def _kept(metrics: Mapping[str, Any], rows: Mapping[str, ResultRow]) -> str | No
     teacher, student = (_value(rows, model, name) for model in ("teacher", "student"))
     if teacher is None or student is None:
         return None
-    cost = "" if _is_privileged(metrics) else _cost(rows["teacher"], rows["student"])
+    cost = _cost(rows["teacher"], rows["student"])
+    more = privileged(metrics)
+    if more:
+        return (
+            f"The teacher read {listed(more)}, which are not there when a student is served: its {word} of {teacher:.4f} is no measure for "
+            f"the student's, {student:.4f}{cost}."
+        )
     if teacher <= chance:
         return f"The teacher is no better than chance ({word} {teacher:.4f}), so the student could learn nothing from it."
     gap = difference(metrics, "student-teacher")
@@ -103,20 +106,16 @@ def _kept(metrics: Mapping[str, Any], rows: Mapping[str, ResultRow]) -> str | No
     return f"The student keeps {100 * (student - chance) / (teacher - chance):.1f} % of the teacher's {word}{above}{cost}."
 
 
-def _is_privileged(metrics: Mapping[str, Any]) -> bool:
-    """Whether the teacher reads what cannot be served."""
-    return bool(((metrics.get("models") or {}).get("teacher") or {}).get("privileged"))
-
-
 def transferred(metrics: Mapping[str, Any]) -> str | None:
-    """How much of the teacher's lead over the student alone reached the student; None where that was not measured.
+    """How much of the teacher's lead over the student alone reached the student; None where that was not measured, or where a part of that
+    lead is from inputs that no student has.
 
     Examples
     --------
     >>> transferred({"transfer_ratio_interval": {"value": 0.62, "low": 0.41, "high": 0.85}})
     "62 % [41 %, 85 %] of the teacher's lead over the student alone reached the student."
     """
-    if metrics.get("transfer_ratio_interval") is None:
+    if metrics.get("transfer_ratio_interval") is None or privileged(metrics):
         return None
     found = Figure.of(metrics["transfer_ratio_interval"])
     if found.value is None:
@@ -159,10 +158,10 @@ def coverage(covers: Sequence[str]) -> str:
     """
     left_out = [what for name, what in LEFT_OUT.items() if name not in covers]
     end = f"; they leave out what {' or '.join(left_out)} would give" if left_out else ""
-    return f"The 95 % intervals cover {_listed(covers)}{end}."
+    return f"The 95 % intervals cover {listed(covers)}{end}."
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
@@ -201,7 +200,9 @@ def _weak_teacher(metrics: Mapping[str, Any]) -> list[str]:
     lead = difference(metrics, "teacher-student_alone")
     if lead is None or lead.value is None or lead.sign >= 0:
         return []
-    return [f"The teacher is weaker than the student trained alone ({lead.signed()} {WORDS[quality(metrics)]}): look there first."]
+    more = privileged(metrics)
+    also = f", though it read {listed(more)} too" if more else ""
+    return [f"The teacher is weaker than the student trained alone{also} ({lead.signed()} {WORDS[quality(metrics)]}): look there first."]
 
 
 def weighting(metrics: Mapping[str, Any]) -> str | None:

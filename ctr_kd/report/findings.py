@@ -119,7 +119,7 @@ def result_rows(metrics: Mapping[str, Any]) -> list[ResultRow]:
     return [
         ResultRow(
             name,
-            model_title(name, models[name].get("library")) + privileged_mark(models[name]),
+            title_in(metrics, name),
             {metric: Figure.of(models[name][metric]) for metric in METRIC_TITLES if metric in models[name]},
             *(_number(models[name].get(key)) for key in ("rows_per_second", "rows_per_second_alone", "parameters", "bytes")),
         )
@@ -148,13 +148,19 @@ def model_title(name: str, library: str | None = None) -> str:
     return f"{MODEL_TITLES.get(base, base)} {part}".strip() + (f" ({library})" if library else "")
 
 
-def privileged_mark(model: Mapping[str, Any]) -> str:
-    """What stands behind the title of a model that reads what cannot be served.
+def title_in(metrics: Mapping[str, Any], name: str) -> str:
+    """A model's title in a table of figures: with its library, and of a teacher that reads what cannot be served that it does.
 
-    >>> privileged_mark({"auc": 0.7, "privileged": True})
-    ' (not servable)'
+    >>> title_in({"models": {"teacher": {"privileged": ["dwell"]}}}, "teacher"), title_in({}, "student")
+    ('Teacher (privileged)', 'Student')
     """
-    return " (not servable)" if model.get("privileged") else ""
+    model = (metrics.get("models") or {}).get(name) or {}
+    return model_title(name, model.get("library")) + (" (privileged)" if model.get("privileged") else "")
+
+
+def privileged(metrics: Mapping[str, Any]) -> list[str]:
+    """Columns that the teacher reads and no student can."""
+    return list(((metrics.get("models") or {}).get("teacher") or {}).get("privileged") or [])
 
 
 def quality(metrics: Mapping[str, Any]) -> str:

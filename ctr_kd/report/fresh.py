@@ -81,4 +81,4 @@ def _figure(entry: Any) -> str:
 def _title(found: Mapping[str, Any], name: str) -> str:
     """A model's name; of several teachers that which was asked."""
     asked = f"teacher/{found['teacher']}" if name == "teacher" and found.get("teacher") else name
-    return findings.model_title(asked) + (findings.privileged_mark(found) if name == "teacher" else "")
+    return findings.model_title(asked) + (" (privileged)" if name == "teacher" and found.get("privileged") else "")

@@ -97,7 +97,7 @@ def seeds(proof: Mapping[str, Any]) -> Seeds | None:
     body = []
     for position, seed in enumerate(proof["seeds"]):
         figures = {name: Figure(values[position]) for name, values in by_name.items()} | {"teacher": Figure(teacher.value)}
-        dots = [(findings.model_title(name), name, figure) for name, figure in figures.items()]
+        dots = [(findings.title_in(proof, name), name, figure) for name, figure in figures.items()]
         chart = strip(dots, domain, label=f"{METRIC_TITLES[quality]} with seed {seed}", width=SEED_WIDTH)
         cells = [Cell(str(seed)), Cell(chart=chart), *(figure_cell(figures[name]) for name in names), difference_cell(gains[position])]
         body.append(Row(cells))
@@ -114,11 +114,12 @@ def teachers(proof: Mapping[str, Any]) -> Teachers | None:
     gain = proof["comparisons"]["student-student_alone"][quality]
     domain = spread([Figure(value) for one in models.values() for value in one["teachers"]])
     columns = [Column("Teacher's seed"), Column(scale=scale(domain, width=SEED_WIDTH))]
-    columns += numbers([f"{METRIC_TITLES[quality]} of the teacher", "Its students", "Less student alone"])
+    of_teacher = f"{METRIC_TITLES[quality]} of the {findings.title_in(proof, 'teacher').lower()}"
+    columns += numbers([of_teacher, "Its students", "Less student alone"])
     body = []
     for position, seed in enumerate(numbered):
         figures = {name: Figure(one["teachers"][position]) for name, one in models.items()}
-        dots = [(findings.model_title(name), name, figure) for name, figure in figures.items()]
+        dots = [(findings.title_in(proof, name), name, figure) for name, figure in figures.items()]
         chart = strip(dots, domain, label=f"{METRIC_TITLES[quality]} with teacher seed {seed}", width=SEED_WIDTH)
         of_students, gains = models["student"]["by_teacher"][position], gain["by_teacher"][position]
         cells = [Cell(str(seed)), Cell(chart=chart), figure_cell(figures["teacher"])]

@@ -8,7 +8,7 @@ from typing import Any
 
 from ctr_kd.report import findings
 from ctr_kd.report.charts import scale, spread, strip
-from ctr_kd.report.findings import METRIC_TITLES, Figure, ResultRow, model_title
+from ctr_kd.report.findings import METRIC_TITLES, Figure, ResultRow, model_title, title_in
 from ctr_kd.report.parts import Cell, Column, Row, Swatch, Table, color, difference_cell, figure_cell, legend, model_cell, numbers
 
 MAIN_METRICS = frozenset({"auc_unweighted", "gauc", "accuracy", "macro_f1", "log_loss", "normalized_entropy", "calibration_error"})
@@ -115,8 +115,8 @@ def differences(metrics: Mapping[str, Any]) -> Table | None:
     body = []
     for pair, figure in main.items():
         first, _, second = pair.partition("-")
-        marks = {name: findings.privileged_mark((metrics.get("models") or {}).get(name) or {}) for name in (first, second)}
-        title = f"{model_title(first)}{marks[first]} {findings.MINUS} {model_title(second).lower()}{marks[second]}"
+        one, other = (title_in(metrics, name) if name.startswith("teacher") else model_title(name) for name in (first, second))
+        title = f"{one} {findings.MINUS} {other.lower()}"
         drawn = strip([(title, EFFECTS[figure.sign], figure)], domain, label=f"{title}, {METRIC_TITLES[quality]}", reference=0.0)
         p_value = Figure.of((pairs[pair].get(quality) or {}).get("p_value")).text(3)
         cells = [Cell(title), Cell(chart=drawn), difference_cell(figure), Cell(p_value, number=True)]
@@ -139,11 +139,11 @@ def slices(metrics: Mapping[str, Any]) -> Slices | None:
     for group, parts in groups.items():
         figures = {part: {name: Figure.of((models.get(name) or {}).get(quality)) for name in shown} for part, models in parts.items()}
         domain = spread([figure for models in figures.values() for name, figure in models.items() if name in near])
-        columns = [Column("Part"), *numbers(["Rows"]), Column(scale=scale(domain)), *numbers(model_title(name) for name in shown)]
+        columns = [Column("Part"), *numbers(["Rows"]), Column(scale=scale(domain)), *numbers(title_in(metrics, name) for name in shown)]
         body = []
         for part, by_model in figures.items():
             size = next((models.get("rows") for models in parts[part].values() if isinstance(models, Mapping)), None)
-            dots = [(model_title(name), color(name), figure) for name, figure in by_model.items()]
+            dots = [(title_in(metrics, name), color(name), figure) for name, figure in by_model.items()]
             drawn = strip(dots, domain, label=f"{METRIC_TITLES[quality]} in {part}")
             cells = [Cell(part), Cell(findings.count(Figure.of(size).value), number=True), Cell(chart=drawn)]
             body.append(Row([*cells, *(figure_cell(figure) for figure in by_model.values())]))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from collections.abc import Collection, Iterable
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, PlainSerializer
 
@@ -10,6 +11,7 @@ from feature_store.config import AssemblyConfig
 from feature_store.config_statistics import StatisticsConfig
 from feature_store.tables.contracts import ContextNames, LoggedScore
 from feature_store.tables.json_models import IsoTime, JsonFile, JsonModel
+from feature_store.tables.multi_values import named_by
 
 
 class SplitTimes(JsonModel):
@@ -147,6 +149,21 @@ class ClickSummary(JsonFile):
     labels: list[str] = Field(default_factory=list)
     scores: list[LoggedScore] = Field(default_factory=list)
     made_with: Annotated[StatisticsConfig, PlainSerializer(lambda config: config.model_dump(mode="json"))] | None = None
+
+    def without(self, columns: Collection[str]) -> Self:
+        """What is left for a reader that does not see some columns: their names are in no list; of several values all places go."""
+        if not columns:
+            return self
+
+        def kept(names: Iterable[str]) -> list[str]:
+            return [name for name in names if named_by(name) not in columns and name not in columns]
+
+        lists = ("statistics", "item_attributes", "user_attributes", "categorical_facts")
+        context = ContextNames(categorical=kept(self.context.categorical), dense=kept(self.context.dense))
+        widths = {
+            kind: {name: getattr(self, kind)[name] for name in kept(getattr(self, kind))} for kind in ("item_vectors", "user_vectors")
+        }
+        return self.model_copy(update={"context": context, **{name: kept(getattr(self, name)) for name in lists}, **widths})
 
     def assembly(self, config: AssemblyConfig) -> AssemblyConfig:
         """Settings of further rows like these: of the statistics those of the assembly, where ``statistics.auto`` may have added some."""

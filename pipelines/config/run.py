@@ -41,6 +41,7 @@ from pipelines.config.retention import RetentionConfig
 from pipelines.config.schedule import ScheduleConfig
 from pipelines.config.scoring import MonitorConfig, ScoreConfig
 from pipelines.config.shipped import shipped_file, shipped_names
+from pipelines.config.teacher_only import TeacherOnlyConfig
 from pipelines.config.tracking import TrackingConfig
 from pipelines.config.training import StartConfig, WarmConfig
 from pipelines.errors import ConfigError
@@ -74,6 +75,9 @@ class RunConfig(Config):
     next_item: NextItemConfig = Field(NextItemConfig(), description="ranking of the next item by the pretrained encoder")
     finetune: FinetuneConfig = Field(FinetuneConfig(), description="the teacher: each pretrained encoder with a click head")
     distill: DistillConfig = Field(DistillConfig(), description="the student")
+    teacher_only: TeacherOnlyConfig = Field(
+        TeacherOnlyConfig(), description="inputs of the teachers alone: known after the fact, or too costly to serve"
+    )
     training: StartConfig = Field(StartConfig(), description="how a night's training begins")
     warm: WarmConfig = Field(WarmConfig(), description="nights that continue from the last champion")
     prove: ProveConfig = Field(ProveConfig(), description="student against student alone over several seeds")
@@ -162,6 +166,8 @@ class RunConfig(Config):
             if teacher.out_of_fold and (not of_clicks or self.training.start == "warm"):
                 why = "a warm night trains no teacher anew" if of_clicks else "texts have no times"
                 yield f"distill.teachers: {teacher.name} is to be out of fold, and {why}: remove it"
+            if teacher.out_of_fold and teacher.name == "bert" and self.teacher_only.future_clicks:
+                yield "distill.teachers: bert is to be out of fold, and teacher_only.future_clicks shows it what came later: remove one"
         if self.distill.transfers and all(teacher.scores is not None for teacher in teachers):
             yield "distill.transfer makes rows that nobody scored: name a teacher that can be asked, or set its amount to 0"
 
@@ -180,6 +186,9 @@ class RunConfig(Config):
             yield f"statistics.listwise_context compares all candidates of a request, and {thinned}: remove one of them"
         yield from self._misfits_of_labels()
         yield from self._misfits_of_counts()
+        yield from self.teacher_only.misfits(
+            self.source, self.split, self.history, pretrain=self.pretrain, finetune=self.finetune, distill=self.distill
+        )
         if self.split is None:
             yield "split is missing; it is required (training, validation and test window), for all readers but text"
         elif self.training.start == "warm" and (self.split.leave_one_out or self.split.fractions):
@@ -236,6 +245,8 @@ class RunConfig(Config):
             yield "labels.chain is about labels beside a click, and texts have none: remove it"
         if self.embeddings is not None:
             yield "embeddings are of items that users click, and texts have none: remove it"
+        if self.teacher_only != TeacherOnlyConfig():
+            yield "teacher_only names columns of clicks, and texts have none: remove it; tokens says what teacher and student read"
         if self.statistics.auto:
             yield "statistics.auto has no effect on texts, which have no statistics: remove it"
         if "boosted_trees" in distill.teacher_weights:
@@ -311,7 +322,7 @@ class RunConfig(Config):
     def section(self, keys: Sequence[str]) -> dict[str, Any]:
         """Values under dotted keys, as plain JSON types: what a fingerprint is made of.
 
-        A run of one label says nothing of ``labels``.
+        A run of one label says nothing of ``labels``, and one whose teachers read what the student reads nothing of ``teacher_only``.
 
         Raises
         ------
@@ -322,6 +333,10 @@ class RunConfig(Config):
         section = {}
         for key in keys:
             if key == "labels" and self.labels == LabelsConfig():
+                continue
+            if key == "teacher_only" and self.teacher_only == TeacherOnlyConfig():
+                continue
+            if key == "teacher_only.future_clicks" and not self.teacher_only.future_clicks:
                 continue
             value: Any = values
             for part in key.split("."):
@@ -406,8 +421,11 @@ def with_changes(config: RunConfig, changes: Mapping[str, Any], where: str) -> R
 
 
 def privileged(config: RunConfig) -> bool:
-    """Whether the teacher may read what the student cannot have when it is served: no figure of it is one of what could be served."""
-    return bool(getattr(config, "teacher_only", None))
+    """Whether the teacher reads columns that the student cannot have when it is served: no figure of it is one of what could be served.
+
+    Later clicks are none: it reads them of training rows alone.
+    """
+    return bool(config.teacher_only.named)
 
 
 def _read(path: Path) -> Document:

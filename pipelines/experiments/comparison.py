@@ -120,7 +120,16 @@ def compare(runner: Runner, comparison: Comparison, taught: Sequence[Taught]) ->
         lambda context: comparison.compare(context, taught),
         source=comparison.compare.__module__,
         upstream=("ingest", "finetune", "teacher"),
-        keys=("name", "seed", *STUDENT_KEYS, "evaluate.bootstrap", "evaluate.seed", "evaluate.boosted_trees", comparison.name),
+        keys=(
+            "name",
+            "seed",
+            *STUDENT_KEYS,
+            "teacher_only",
+            "evaluate.bootstrap",
+            "evaluate.seed",
+            "evaluate.boosted_trees",
+            comparison.name,
+        ),
         outside=lambda _: digests,
         conclude=lambda context: publish_beside_run(context, comparison.files),
     )

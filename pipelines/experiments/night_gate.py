@@ -54,7 +54,7 @@ def run_gate(night: Night, champion: Night | None) -> bool:
         lambda context: judge(context, night, champion),
         source=judge.__module__,
         upstream=("ingest", "distill", "evaluate"),
-        keys=("register",),
+        keys=("register", "teacher_only"),
         outside=lambda _: digests,
     )
     Runner(night.run, [stage]).run()

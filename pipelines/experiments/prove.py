@@ -17,7 +17,7 @@ from pipelines.experiments.ablations import ablation_variants, alone, amount_key
 from pipelines.experiments.arms import Measure, TrainedArm, arm_figures, arms_of, train_arms
 from pipelines.experiments.comparison import Comparison, Taught, compare, compared_rows, teach
 from pipelines.metrics import RunFacts, mark_privileged
-from pipelines.tasks import Rows
+from pipelines.tasks import Rows, task_of
 from pipelines.tasks.baselines import fitted_library
 from pipelines.tasks.logits import stored_probabilities
 from pipelines.training.baselines import Costs, baseline_scores
@@ -111,6 +111,7 @@ def compare_students(context: StageContext, taught: Sequence[Taught], arms: Sequ
     measured |= {name: measure_seeds(rows.label, scores, bootstrap, rows.weight, rows.row_weight) for name, scores in beside.items()}
     means = {name: seed_means(one, settings.seed) for name, one in measured.items()}
     models = {name: {metric: mean.to_json() for metric, mean in one.items()} for name, one in means.items()}
+    mark_privileged(models, task_of(config).privileged(context.inputs["ingest"]))
     main = quality({"models": models})
     for name, one in means.items():
         context.report(f"{name}: {WORDS[main]} {one[main].value:.4f} over {measured[name][main].value.size} trainings")
@@ -170,8 +171,6 @@ def compare_students(context: StageContext, taught: Sequence[Taught], arms: Sequ
         "not_possible": impossible,
         "arms": [arm_figures(one, measure, measured["student"], main, settings.seed) for one in arms],
     }
-    if privileged(config):
-        mark_privileged(proof["models"])
     said = verdict(proof)
     proof["verdict"] = {"effect": said.effect, "sentence": said.sentence}
     write_json(context.output / FILE, proof)
@@ -194,7 +193,8 @@ def _measured(config: RunConfig, taught: Sequence[Taught], measure: Measure) -> 
 
 def _beside(context: StageContext, taught: Sequence[Taught], test: Rows) -> tuple[dict[str, list[list[NDArray]]], Costs]:
     """What the boosted trees say of the test rows, by teacher seed where they teach, and what they cost; of rows that have such."""
-    seeds = taught if "boosted_trees" in context.config.distill.teacher_weights else taught[:1]
+    alike = not task_of(context.config).privileged(context.inputs["ingest"])
+    seeds = taught if alike and "boosted_trees" in context.config.distill.teacher_weights else taught[:1]
     found = [baseline_scores(context, test, ("boosted_trees",), one.teacher, TeachersFacts.read(one.teacher)) for one in seeds]
     return {name: [[scores[name]] for scores, _ in found] for name in found[0][0]}, found[0][1]
 
@@ -238,8 +238,11 @@ def proof_table(run: RunContext) -> str:
     lines += _arm_lines(proof, main)
     lines += _teacher_lines(proof, main)
     lines += ["", f"{'beside':<28}{WORDS[main]:>9}{'the student against it':>33}"]
-    beside = {name.removeprefix("teacher/"): name for name in proof["models"] if name.split("/")[0] in ("teacher", "boosted_trees")}
-    for name, model in beside.items():  # trees that teach too have one line
+    beside = {}
+    for name in (name for name in proof["models"] if name.split("/")[0] in ("teacher", "boosted_trees")):
+        more = " (privileged)" if proof["models"][name].get("privileged") else ""
+        beside[name.removeprefix("teacher/") + more] = name
+    for name, model in beside.items():  # trees that teach too have one line, unless they read more as teachers
         lines.append(_line(name, proof["models"][model][main], proof["comparisons"][f"student-{model}"][main]))
     if proof["ablation"]:
         lines += ["", f"{'changed':<28}{WORDS[main]:>9}{'against the student':>33}{under}"]

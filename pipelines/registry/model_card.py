@@ -112,7 +112,11 @@ def _metrics(metrics: Metrics) -> Iterator[str]:
     ships = f" This model is the {'student alone' if metrics.shipped == ALONE else 'student'}."
     yield f"On the test rows, with 95 % bootstrap intervals where there are any; users are resampled, the seed is not.{ships}"
     yield ""
-    yield from markdown_table([("metric", *models), *((name, *(interval(model.get(name)) for model in models.values())) for name in names)])
+    titles = [f"{name} (privileged)" if models[name].get("privileged") else name for name in models]
+    yield from markdown_table([("metric", *titles), *((name, *(interval(model.get(name)) for model in models.values())) for name in names)])
+    if more := models.get("teacher", {}).get("privileged"):
+        yield ""
+        yield f"The teacher read {_listed(more)}, which this model does not: its figures are with inputs that are not there in production."
     for pair, found in metrics.comparisons.items():
         first = next((name for name in ("auc", "accuracy") if found.get(name, {}).get("low") is not None), None)
         if pair.startswith("student-") and first:

@@ -51,6 +51,6 @@ STAGE = Stage(
     "distill",
     distill_student,
     upstream=("ingest", "pretrain", "finetune"),
-    keys=("seed", "history.max_length", "vocabulary.min_count", "labels", "pretrain", "finetune", *STUDENT_KEYS),
+    keys=("seed", "history.max_length", "vocabulary.min_count", "labels", "pretrain", "finetune", "teacher_only", *STUDENT_KEYS),
     outside=lambda run: outside_of_teachers(run) | from_parent("distill")(run) | student_source(run),
 )

@@ -13,7 +13,6 @@ from ctr_kd.evaluation.evaluate import click_curves, confusions, evaluate_models
 from ctr_kd.evaluation.rows import EvaluationRows
 from ctr_kd.evaluation.tables import MetricValue, ModelMetrics, metrics_json
 from ctr_kd.metrics import UndefinedMetric, classification, of_full_stream, probability
-from pipelines.config.run import privileged
 from pipelines.metrics import ALONE, STUDENT, DataFacts, Metrics, RunFacts, mark_privileged, write_report
 from pipelines.tasks import Rows, task_of
 from pipelines.tasks.baselines import fitted_library
@@ -61,11 +60,10 @@ def measure_models(context: StageContext) -> None:
     measured = evaluation.to_json()
     for name, entries in measured["models"].items():
         entries |= {"rows_per_second": None, "parameters": None, "bytes": None} | costs.get(name, {})
+    mark_privileged(measured["models"], task_of(context.config).privileged(context.inputs["ingest"]))
     uncalibrated = uncalibrated_scores(context, rate)
     for name, score in uncalibrated.items():
         measured["models"][name]["uncalibrated"] = metrics_json(calibration_figures(rows, score))
-    if privileged(context.config):
-        mark_privileged(measured["models"])
     validation = test.evaluation_rows("validation")
     shipping = choose_student(context.config, context.inputs["distill"], validation)
     curve = PretrainingFacts.read(context.inputs["pretrain"]).curve
@@ -210,7 +208,7 @@ STAGE = Stage(
     "evaluate",
     measure_models,
     upstream=("ingest", "pretrain", "finetune", "distill"),
-    keys=("name", "seed", "history.max_length", "embeddings", "evaluate", "distill.ship"),
+    keys=("name", "seed", "history.max_length", "embeddings", "evaluate", "distill.ship", "teacher_only"),
     outside=compared_with,
     conclude=publish_with_proof,
 )

@@ -27,16 +27,20 @@ class Feature:
     kind : str
         ``context`` for a dense column of the log.
     figures : FeatureFigures
+    teacher_only : bool
+        Students do not read it.
     """
 
     name: str
     kind: Literal["statistic", "context"]
     meaning: str
     figures: FeatureFigures
+    teacher_only: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Name, kind and meaning, and the figures beside them."""
-        return {"name": self.name, "kind": self.kind, "meaning": self.meaning, **self.figures.to_json()}
+        """Name, kind and meaning, and the figures beside them; and whether it is of the teachers alone, where it is."""
+        alone = {"teacher_only": True} if self.teacher_only else {}
+        return {"name": self.name, "kind": self.kind, "meaning": self.meaning, **alone, **self.figures.to_json()}
 
 
 @dataclass(frozen=True)
@@ -69,9 +73,11 @@ def look_at_features(context: StageContext) -> None:
     """Measure every statistic and dense context column, one after the other; writes ``features.json`` and ``features.html``."""
     from ctr_kd.report import render_features
     from pipelines.tasks.click_rows import ClickRows
+    from pipelines.tasks.privileged import privileged_columns
 
     rows = ClickRows(context.inputs["ingest"])
     summary = rows.summary
+    hidden = privileged_columns(context.config.teacher_only, summary)
     made_as = summary.assembly(context.config.assembly)
     known = statistic_meanings(made_as.statistics)
     known |= vector_columns(0 if made_as.embeddings is None else made_as.embeddings.width_read)
@@ -84,7 +90,9 @@ def look_at_features(context: StageContext) -> None:
     with context.progress("columns", total=len(meanings)) as progress:
         for name, meaning in meanings.items():
             figures = measure_feature(*(Column(rows.column(split, name), clicked[split], weight[split]) for split in splits))
-            features.append(Feature(name, "statistic" if name in summary.statistics else "context", meaning, figures))
+            kind: Literal["statistic", "context"] = "statistic" if name in summary.statistics else "context"
+            said = f"{meaning} (teacher only)" if name in hidden else meaning
+            features.append(Feature(name, kind, said, figures, teacher_only=name in hidden))
             progress.advance(1)
     features.sort(key=lambda feature: -feature.figures.strength)
     result = FeaturesFile(context.config.name, context.fingerprint, summary.split, features).to_json()
@@ -111,6 +119,6 @@ STAGE = Stage(
     "features",
     look_at_features,
     upstream=("ingest",),
-    keys=("name", "statistics"),
+    keys=("name", "statistics", "teacher_only"),
     conclude=lambda context: publish_apart(context, "features", (FILE, PAGE)),
 )

@@ -122,7 +122,7 @@ STAGE = Stage(
     "finetune",
     finetune_teacher,
     upstream=("ingest", "pretrain"),
-    keys=("seed", "history.max_length", "labels", "pretrain", "finetune"),
+    keys=("seed", "history.max_length", "labels", "pretrain", "finetune", "teacher_only.future_clicks"),
     outside=from_parent("finetune"),
     shared=True,
 )

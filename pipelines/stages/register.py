@@ -317,7 +317,7 @@ STAGE = Stage(
     "register",
     register_student,
     upstream=("ingest", "finetune", "distill", "evaluate"),
-    keys=("name", "register", "tracking.uri"),
+    keys=("name", "register", "tracking.uri", "teacher_only"),
     up_to_date=still_registered,
     conclude=publish_and_judge,
 )

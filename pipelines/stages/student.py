@@ -49,6 +49,6 @@ STAGE = Stage(
     "student",
     make_student,
     upstream=("ingest", "finetune", "teacher"),
-    keys=("seed", "history.max_length", "labels", "pretrain", "finetune", *STUDENT_KEYS),
+    keys=("seed", "history.max_length", "labels", "pretrain", "finetune", "teacher_only", *STUDENT_KEYS),
     outside=student_source,
 )

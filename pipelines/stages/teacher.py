@@ -28,7 +28,7 @@ STAGE = Stage(
     combine_teachers,
     upstream=("ingest", "pretrain", "finetune"),
     keys=(
-        *("seed", "history.max_length", "vocabulary.min_count", "labels", "pretrain", "finetune"),
+        *("seed", "history.max_length", "vocabulary.min_count", "labels", "pretrain", "finetune", "teacher_only"),
         *("distill.teachers", "distill.weighting", "distill.held_out"),
     ),
     outside=outside_of_teachers,

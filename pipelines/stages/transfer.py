@@ -28,6 +28,6 @@ STAGE = Stage(
     "transfer",
     label_transfer_set,
     upstream=("ingest", "finetune", "teacher"),
-    keys=("seed", "history.max_length", "labels", "distill.teachers", "distill.weighting", "distill.transfer"),
+    keys=("seed", "history.max_length", "labels", "distill.teachers", "distill.weighting", "distill.transfer", "teacher_only"),
     outside=outside_of_teachers,
 )

@@ -125,11 +125,20 @@ class Task(Protocol):
         ----------
         artifact : Path
         view : str
-            ``teacher`` or ``student``: who reads. Of texts they may have tokens of their own; clicks are the same for both.
+            ``teacher`` or ``student``: who reads. Of texts they may have tokens of their own; of clicks teachers may read more
+            (``teacher_only``).
+
+        Raises
+        ------
+        ConfigError
+            When ``teacher_only`` names a column that the rows have not.
         """
 
-    def rows(self, artifact: Path) -> Rows:
-        """Rows of an artifact of stage ``ingest`` as a caller of the registered student sends them."""
+    def rows(self, artifact: Path, view: str = "student") -> Rows:
+        """Rows of an artifact of stage ``ingest`` as a caller of the registered student sends them; for a ``teacher`` with all columns."""
+
+    def privileged(self, artifact: Path) -> list[str]:
+        """Columns of an artifact of stage ``ingest`` that teachers read and students do not."""
 
 
 def task_of(config: RunConfig) -> Task:

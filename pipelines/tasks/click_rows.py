@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,14 +34,16 @@ class ClickRows:
     ----------
     assembly : Path
         Artifact of ``feature_store.features.training_set``.
+    without : collection of str
+        Columns that are not shown: those of the teachers alone, which no caller sends.
     """
 
     baselines = ("popularity", "boosted_trees", "oracle")
     required = ("history", "item_id", "timestamp")
 
-    def __init__(self, assembly: Path) -> None:
+    def __init__(self, assembly: Path, without: Collection[str] = ()) -> None:
         self._assembly = assembly
-        self.summary = ClickSummary.read(assembly)
+        self.summary = ClickSummary.read(assembly).without(without)
         types = self.summary.history_types
         clicks = read_parquet(assembly / "clicks.parquet", columns=["item", "timestamp", "time_known", *(["type_code"] if types else [])])
         self._click_type = type_names(clicks["type_code"].combine_chunks(), types) if types else None

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from ctr_kd.data.samples import BINS, Assembly
 from feature_store.features.continuation import Continuation
+from feature_store.features.summary import ClickSummary
 from feature_store.features.training_set import assemble
 from feature_store.store.ingest import ingest
 from feature_store.tables.json_files import load_json, write_json
 from pipelines.tasks.click_rows import ClickRows
+from pipelines.tasks.privileged import privileged_columns
 from pipelines.workspace.parent import DATES
 
 if TYPE_CHECKING:
@@ -79,13 +81,25 @@ class Clicks:
         return {"rows": summary.rows, "requests": summary.requests} | vectors
 
     def assembly(self, artifact: Path, view: str) -> Assembly:
-        """Clicks are the same for teacher and student."""
+        """Teachers read all columns, and of training rows the later clicks that they may see; students what ``teacher_only`` leaves."""
+        settings, hidden = self._config, self.privileged(artifact)
+        teaches = view == "teacher"
+        return Assembly(
+            artifact,
+            settings.history.max_length,
+            settings.labels.chain,
+            without=() if teaches else hidden,
+            later_clicks=settings.teacher_only.future_clicks if teaches else 0,
+        )
 
-        return Assembly(artifact, self._config.history.max_length, self._config.labels.chain)
-
-    def rows(self, artifact: Path) -> ClickRows:
+    def rows(self, artifact: Path, view: str = "student") -> ClickRows:
         """Raw ids and times instead of codes and offsets."""
-        return ClickRows(artifact)
+        hidden = self.privileged(artifact)
+        return ClickRows(artifact, () if view == "teacher" else hidden)
+
+    def privileged(self, artifact: Path) -> list[str]:
+        """Columns of ``teacher_only``, and statistics that are counted by them."""
+        return privileged_columns(self._config.teacher_only, ClickSummary.read(artifact))
 
 
 def thin_windows(clicks: Mapping[str, int]) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctr_kd.metrics import of_full_stream
-from pipelines.tasks import Rows
+from pipelines.tasks import Rows, task_of
 from pipelines.tasks.baselines import BASELINES, is_asked_for
 from pipelines.tasks.logits import stored_probabilities
 from pipelines.training.costs import costs_of
@@ -36,10 +36,11 @@ def baseline_scores(context: StageContext, test: Rows, names: Iterable[str], tau
         Of that artifact.
     """
     scores, costs, rate = {}, {}, test.negative_sampling_rate
+    alike = not task_of(context.config).privileged(context.inputs["ingest"])  # a teacher that reads more than can be served is no baseline
     for name in names:
         if name not in test.baselines or not is_asked_for(name, context.config.evaluate):
             continue
-        if name in context.config.distill.teacher_weights:
+        if alike and name in context.config.distill.teacher_weights:
             scores[name] = stored_probabilities(taught / f"predictions_teacher_{name}_test.parquet", rate)
             costs[name] = costs_of(teachers.teachers[name])
         elif (measured := BASELINES[name](context, test)) is not None:

@@ -82,11 +82,17 @@ def teacher_encoder(context: StageContext, student: AnyAssembly) -> MaskedItemMo
     Raises
     ------
     TrainingError
-        When teacher and student have tokens of their own, so that neither can read what the other reads.
+        When teacher and student have tokens of their own, or tokens with other features, so that neither can read what the other reads.
     """
     from ctr_kd.training.errors import TrainingError
 
     own = task_of(context.config).assembly(context.inputs["ingest"], "teacher")
     if own.vocabulary != student.vocabulary:
         raise TrainingError("hints and embeddings: teacher need one tokenizer for both: let tokens.student be as tokens.teacher")
+    more = [name for name in own.signature().tokens if name not in student.signature().tokens]
+    if more:
+        raise TrainingError(
+            f"hints and embeddings: teacher need tokens of the same features for both, and {more[0]} is the teacher's alone: "
+            "leave it out of teacher_only, or do without them"
+        )
     return load_teacher(context.inputs["finetune"], own, context.config).pretrained

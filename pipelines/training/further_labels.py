@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from ctr_kd.evaluation.evaluate import evaluate_models
 from ctr_kd.evaluation.rows import EvaluationRows
 from feature_store.tables.contracts import label_column
-from pipelines.tasks import Rows
+from pipelines.metrics import mark_privileged
+from pipelines.tasks import Rows, task_of
 from pipelines.tasks.click_rows import ClickRows
 from pipelines.tasks.logits import stored_probabilities
 from pipelines.tasks.teachers import fit_boosted_trees
@@ -39,13 +40,13 @@ def further_label_figures(context: StageContext, test: Rows, models: Iterable[st
     if not isinstance(test, ClickRows) or not test.summary.labels:
         return {}
     settings, distill, found = context.config.evaluate, context.inputs["distill"], {}
-    rows = test.read("test")
+    rows, hidden = test.read("test"), task_of(context.config).privileged(context.inputs["ingest"])
     for label in test.summary.labels:
         said = rows[label_column(label)]
         known = pc.is_valid(said).to_numpy()
         value, weight = said.drop_null().to_numpy(), test.weight(rows)
         files = {name: distill / f"predictions_{name.replace('/', '_')}_test.parquet" for name in models}
-        taught = TREES in context.config.distill.teacher_weights
+        taught = TREES in context.config.distill.teacher_weights and not hidden
         if settings.boosted_trees and taught:
             files[TREES] = distill / f"predictions_teacher_{TREES}_test.parquet"
         scores = {name: stored_probabilities(file, label=label)[known] for name, file in files.items()}
@@ -56,5 +57,6 @@ def further_label_figures(context: StageContext, test: Rows, models: Iterable[st
         measured_on = EvaluationRows(value, user, request, row_weight=None if weight is None else weight[known])
         measured = evaluate_models(measured_on, scores, replicates=settings.bootstrap, seed=settings.seed).to_json()
         counts = {"rows": len(value), "positives": int(value.sum())}
+        mark_privileged(measured["models"], hidden)
         found[label] = counts | {name: measured[name] for name in ("models", "comparisons")}
     return found

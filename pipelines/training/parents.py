@@ -231,6 +231,8 @@ def _differences(config: RunConfig, manifests: Mapping[str, Manifest]) -> Iterat
             yield f"has other inputs ({key} was changed)"
     if (before.get("labels") or {}).get("chain", False) != config.labels.chain:
         yield "has labels that are modelled otherwise (labels.chain was changed)"
+    if before.get("teacher_only") != config.section(("teacher_only",)).get("teacher_only"):
+        yield "has other inputs (teacher_only was changed)"
     if before["distill.student"] != now["distill.student"]:
         yield "has another student (distill.student was changed)"
     elif student_digest(config) != {name: one.digest for name, one in manifests["distill"].inputs.items() if name.startswith(STUDENT)}:

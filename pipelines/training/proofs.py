@@ -15,10 +15,11 @@ FILE, PAGE = "prove.json", "prove.html"
 def proof_of(run: RunContext) -> Artifact | None:
     """The newest proof with the run's teacher and settings of the student, over more than one seed or teacher; None where there is none."""
     folder = run.workspace / "artifacts" / "prove"
-    settings, found = run.config.section(("seed", *STUDENT_KEYS)), []
+    keys = ("seed", "teacher_only", *STUDENT_KEYS)
+    settings, found = run.config.section(keys), []
     for artifact in map(Artifact, folder.iterdir() if folder.is_dir() else ()):
         manifest = artifact.manifest
-        if manifest is None or any(manifest.config.get(key) != value for key, value in settings.items()):
+        if manifest is None or any(manifest.config.get(key) != settings.get(key) for key in keys):
             continue
         made_from = {name: manifest.inputs[name].digest for name in ("ingest", "finetune") if name in manifest.inputs}
         if made_from != {name: run.artifacts[name].finished.digest for name in ("ingest", "finetune")}:

@@ -153,7 +153,8 @@ def advise(
         return None
     pretrained = "the BERT is a released one" if pretraining_steps is None else f"pretraining took {pretraining_steps:,} steps"
     held = f"validation holds {validation_clicks:,} {'clicks' if config.task == 'clicks' else 'texts'}"
-    cause = f"teacher minus student alone is {lead.signed()} {WORDS[metric]}; {pretrained}; {held}"
+    who = "teacher (privileged)" if tables["models"].get("teacher", {}).get("privileged") else "teacher"
+    cause = f"{who} minus student alone is {lead.signed()} {WORDS[metric]}; {pretrained}; {held}"
     change = _better_use(config) if lead.sign > 0 else _better_teacher(config, tables["models"], metric, pretraining_steps)
     return Advice(cause=cause, change=change)
 

@@ -16,6 +16,7 @@ from feature_store.features.unlabelled_pairs import HARD_NEGATIVES, TRANSFER_SET
 from feature_store.tables.contracts import DataError
 from feature_store.tables.parquet_files import read_parquet
 from pipelines.config.run import TaskName
+from pipelines.tasks import task_of
 from pipelines.training.bert import load_teacher
 from pipelines.training.facts import MadeTextFacts, PairFacts, TransferFacts
 from pipelines.workspace.context import StageContext
@@ -72,7 +73,8 @@ def write_pairs(context: StageContext, assembly: Assembly, file: Path) -> PairFa
     """Write users and items that never met; what is near to an item is asked of the fine-tuned encoder. See :func:`write_unmet`."""
 
     settings = context.config.distill.transfer
-    encoder = load_teacher(context.inputs["finetune"], assembly, context.config).pretrained
+    own = task_of(context.config).assembly(context.inputs["ingest"], "teacher")
+    encoder = load_teacher(context.inputs["finetune"], own, context.config).pretrained
     draw = Draw("distill.transfer.amount", settings.amount, settings.neighbours, settings.seed)
     return write_unmet(TRANSFER_SET, context, assembly, encoder, draw, file=file)
 

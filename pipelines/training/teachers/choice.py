@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from ctr_kd.config_teachers import TeacherConfig
 from feature_store.plugins import plugin_digest
+from pipelines.tasks import task_of
+from pipelines.tasks.click_rows import ClickRows
 from pipelines.tasks.teachers import teaching_library
+from pipelines.tasks.texts import TextRows
 from pipelines.training.teachers.bert import BertTeacher
 from pipelines.training.teachers.fitted import LinearTeacher, TreesTeacher
 from pipelines.training.teachers.logged_scores import LoggedScores, scores_digest
@@ -15,16 +20,21 @@ from pipelines.workspace.context import RunContext, StageContext
 
 
 def make_teacher(config: TeacherConfig, context: StageContext) -> Teacher:
-    """A configured teacher, not yet fitted."""
+    """A configured teacher, not yet fitted; it reads the columns that teachers alone read too."""
     if config.scores is not None:
         return LoggedScores(config.name, config.scores, context)
-    if config.model is not None:
-        return ModelTeacher(config, context)
-    if config.plugin is not None:
-        return PluginTeacher(config.name, config.plugin, context)
     if config.name == "bert":
         return BertTeacher(config.name, context)
-    return (TreesTeacher if config.name == "boosted_trees" else LinearTeacher)(config.name, context)
+    rows = task_of(context.config).rows(context.inputs["ingest"], "teacher")
+    if config.model is not None:
+        return ModelTeacher(config, context, rows)
+    if config.plugin is not None:
+        return PluginTeacher(config.name, config.plugin, context, rows)
+    return (
+        TreesTeacher(config.name, context, rows)
+        if isinstance(rows, ClickRows)
+        else LinearTeacher(config.name, context, cast(TextRows, rows))
+    )
 
 
 def outside_of_teachers(run: RunContext) -> dict[str, str]:

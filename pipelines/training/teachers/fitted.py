@@ -34,10 +34,9 @@ class TreesTeacher:
     Each label has trees of its own; those of the click are timed and counted.
     """
 
-    def __init__(self, name: str, context: StageContext) -> None:
-        self.name, self._context = name, context
+    def __init__(self, name: str, context: StageContext, rows: ClickRows) -> None:
+        self.name, self._context, self._rows = name, context, rows
         self.digest = fitted_digest(context, name, installed_library().name)
-        self._rows = ClickRows(context.inputs["ingest"])
         self._fitted: list[BoostedTrees] = []
         self._speed: float | None = None
 
@@ -76,10 +75,9 @@ class LinearTeacher:
     a student believes them: on the five classes it lost two points of accuracy by it.
     """
 
-    def __init__(self, name: str, context: StageContext) -> None:
-        self.name, self._context = name, context
+    def __init__(self, name: str, context: StageContext, rows: TextRows) -> None:
+        self.name, self._context, self._rows = name, context, rows
         self.digest = fitted_digest(context, name)
-        self._rows = TextRows(context.inputs["ingest"])
         self._model: LinearModel | None = None
         self._asked, self._seconds = 0, 0.0
 
@@ -108,7 +106,8 @@ class LinearTeacher:
 
 
 def fitted_digest(context: StageContext, name: str, *more: str) -> str:
-    """Digest of a teacher that is fitted on the rows of a run: of these rows, the seed, and the code that fits it."""
+    """Digest of a teacher that is fitted on the rows of a run: of these rows, what teachers alone read of them, the seed, and the code."""
     rows: Path = context.inputs["ingest"]
     code = digest_of(source_of(__name__))
-    return digest_of([name, Artifact(rows).finished.digest, context.config.seed, code, *more])[:32]
+    alone = context.config.teacher_only.model_dump(mode="json", exclude_defaults=True)
+    return digest_of([name, Artifact(rows).finished.digest, context.config.seed, code, alone, *more])[:32]

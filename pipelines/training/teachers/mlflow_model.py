@@ -17,7 +17,7 @@ from feature_store.tables.folders import regular_files
 from feature_store.tables.json_files import digest_of
 from pipelines.errors import ConfigError
 from pipelines.registry.registry import Registry
-from pipelines.tasks import task_of
+from pipelines.tasks import Rows
 from pipelines.tasks.logits import logits_of
 from pipelines.tracking.client import quieten_mlflow, reason_of, tracking_uri
 from pipelines.training.facts import TeacherFacts
@@ -42,6 +42,8 @@ class ModelTeacher:
     ----------
     config : TeacherConfig
     context : StageContext
+    rows : Rows
+        As teachers see them.
 
     Raises
     ------
@@ -52,10 +54,9 @@ class ModelTeacher:
         probability of each row.
     """
 
-    def __init__(self, config: TeacherConfig, context: StageContext) -> None:
-        self.name, self._config = config.name, config
+    def __init__(self, config: TeacherConfig, context: StageContext, rows: Rows) -> None:
+        self.name, self._config, self._rows = config.name, config, rows
         self._folder = model_folder(config, context.run)
-        self._rows = task_of(context.config).rows(context.inputs["ingest"])
         self.digest = digest_of([digest_of_model(self._folder), config.output, config.scale])[:32]
         self._model: Any = None
         self._asked, self._seconds = 0, 0.0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from feature_store.plugins import load_class, plugin_digest
 from feature_store.tables.contracts import DataError
-from pipelines.tasks import task_of
+from pipelines.tasks import Rows, task_of
 from pipelines.training.facts import TeacherFacts
 from pipelines.training.teachers.answers import checked_answer
 from pipelines.training.teachers.fitted import fitted_digest
@@ -47,11 +47,10 @@ class PluginTeacher:
         When it raises, or what it says are no logits of the rows.
     """
 
-    def __init__(self, name: str, place: str, context: StageContext) -> None:
-        self.name, self._place, self._context = name, place, context
+    def __init__(self, name: str, place: str, context: StageContext, rows: Rows) -> None:
+        self.name, self._place, self._context, self._rows = name, place, context, rows
         self.digest = fitted_digest(context, name, plugin_digest("ctr_kd.teachers", place))
         self._class = load_class("ctr_kd.teachers", place, ("fit", "logits"))
-        self._rows = task_of(context.config).rows(context.inputs["ingest"])
         self._model: TeacherPlugin | None = None
         self._asked, self._seconds = 0, 0.0
 

@@ -545,12 +545,15 @@ class TestProof:
 
     def test_a_privileged_teacher_is_marked_wherever_it_stands(self, proof):
         plain = render_proof(proof)
-        assert "not servable" not in plain and "what cannot be served" not in plain
-        proof["models"]["teacher"]["privileged"] = True
+        assert "(privileged)" not in plain and "what cannot be served" not in plain
+        proof["models"]["teacher"]["privileged"] = ["dwell"]
         page = Page(render_proof(proof)).text
-        assert "Student \N{MINUS SIGN} teacher (not servable)" in page and "Teacher (not servable)" in page
+        assert "Student \N{MINUS SIGN} teacher (privileged)" in page and "Teacher (privileged)" in page
         said = verdict(proof)
-        assert "its cost" not in said.sentence and any("reads what cannot be served" in remark for remark in said.remarks)
+        assert any(
+            "The teacher read dwell, which are not there when a student is served" in remark for remark in (said.sentence, *said.remarks)
+        )
+        assert "of the teacher's lead over the student alone reached" not in " ".join((said.sentence, *said.remarks))
 
 
 class TestSweep:
@@ -616,7 +619,7 @@ class TestMonitoring:
         }
         text = Page(render_monitoring(figures.monitor() | {"fresh": figures.fresh() | undefined | {"teacher": "bert"}})).text
         assert "reaches the student there is undefined: the lead is nothing." in text and "has moved" not in text
-        assert "Teacher bert (not servable)" in text
+        assert "Teacher bert (privileged)" in text
         gone = {"date": "2024-01-07", "model_version": "4", "reason": HOSTILE}
         written = render_monitoring(figures.monitor() | {"fresh": gone})
         assert "<script>" not in written and "The teacher of version 4 is not measured on 2024-01-07" in written

@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -15,7 +14,6 @@ from feature_store.config import TokenizerConfig
 from feature_store.config_statistics import DeclaredConfig
 from pipelines.config.run import RunConfig, describe, load, privileged, scalar
 from pipelines.errors import ConfigError
-from pipelines.metrics import mark_privileged
 
 YamlFile = Callable[..., Path]
 CONFIGURATIONS = sorted((Path(__file__).resolve().parents[3] / "conf").glob("*.yaml"))
@@ -572,11 +570,8 @@ def test_nothing_is_out_of_fold_on_a_warm_night(yaml_file: YamlFile) -> None:
         )
 
 
-def test_a_teacher_is_privileged_where_the_configuration_has_inputs_of_the_teacher_alone(config: RunConfig) -> None:
+def test_a_teacher_is_privileged_where_it_reads_columns_that_students_do_not(config: RunConfig) -> None:
     assert not privileged(config)
-    given = RunConfig.model_construct(**dict(config))
-    object.__setattr__(given, "teacher_only", {"context": ["position"]})
-    assert privileged(given)
-    models: dict[str, dict[str, Any]] = {"teacher": {}, "teacher/bert": {}, "student": {}, "boosted_trees": {}}
-    mark_privileged(models)
-    assert [name for name, model in models.items() if model] == ["teacher", "teacher/bert"]
+    for alone, expected in (({"context": ["device"]}, True), ({"future_clicks": 3}, False)):
+        given = RunConfig.model_validate(config.model_dump(by_alias=True) | {"teacher_only": alone})
+        assert privileged(given) == expected

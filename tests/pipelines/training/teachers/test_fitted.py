@@ -43,7 +43,7 @@ def test_all_rows_training_rows_too_are_judged_by_the_machine_that_learned_them_
     train, test = rows.read("train"), rows.read("test")
     label = train["label"].to_numpy().astype(np.int64)
     model = LinearModel.fit(*rows.text_lists(train), label, 3, kind)
-    teacher = LinearTeacher(kind, context_of(tmp_path / "texts", 3, []))
+    teacher = LinearTeacher(kind, context_of(tmp_path / "texts", 3, []), rows)
     teacher.fit(train, test)
     for table in (train, test, train.slice(0, 10)):
         np.testing.assert_allclose(teacher.logits(table), model.predict(*rows.text_lists(table)), atol=1e-5)
@@ -59,7 +59,7 @@ def test_boosted_trees_have_a_fit_of_their_own_for_each_label(
 
     def judged() -> dict[str, np.ndarray]:
         log = ClickRows(tmp_path)
-        teacher = TreesTeacher("boosted_trees", context_of(tmp_path, 0, lines))
+        teacher = TreesTeacher("boosted_trees", context_of(tmp_path, 0, lines), log)
         teacher.fit(log.read("train"), log.read("validation"))
         return {split: teacher.logits(log.read(split)) for split in SPLITS}
 
