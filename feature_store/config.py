@@ -111,8 +111,8 @@ class EventColumns(Config):
     scores: dict[str, str | None] = Field(
         default_factory=dict,
         description="columns with what other models said of the rows, each with the column of the time at which that was known, or null; "
-        "no model reads them, but a teacher may repeat them. Those that a teacher names are kept by themselves; named here they stay in the "
-        "store when that teacher goes. Null where a file lacks them",
+        "no model reads them, but a teacher may repeat them. Those that a teacher names are kept by themselves; those named here stay in "
+        "the store when that teacher goes. Null where a file lacks them",
     )
 
     @field_validator("labels", mode="before")
