@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import typing
+from collections.abc import Mapping
 from contextlib import suppress
+from copy import deepcopy
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -109,6 +112,7 @@ def in_microseconds(value: timedelta) -> int:
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Block = TypeVar("Block", bound=Config)
 
 
 def is_url(text: str) -> bool:
@@ -120,3 +124,78 @@ def is_url(text: str) -> bool:
     (True, False, False)
     """
     return re.match(r"[a-z][a-z0-9+.-]+://", text) is not None
+
+
+def keys_of(model: type[BaseModel]) -> dict[str, Any]:
+    """Keys of a block as the YAML file spells them, with their fields."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def block_of(annotation: Any, values: Any = None) -> type[BaseModel] | None:
+    """The configuration class inside an annotation such as ``EventColumns | None``, which may depend on the values that it reads."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation.reads(values) if issubclass(annotation, Config) else annotation
+    return next((block for part in typing.get_args(annotation) if (block := block_of(part, values))), None)
+
+
+def keep_defaults_of_blocks(values: dict[str, Any], block: type[BaseModel]) -> None:
+    """Let a block that sets one key keep what its parent's default says about the others.
+
+    The default of a training loop in a stage is not that of its bare class: without this, setting its epochs alone would silently change
+    its batch size as well.
+    """
+    for key, field in keys_of(block).items():
+        given = values.get(key)
+        inner = block_of(field.annotation, given)
+        if inner is None or not isinstance(given, dict):
+            continue
+        if isinstance(field.default, BaseModel):
+            _merge(given, field.default.model_dump(exclude_unset=True, by_alias=True))
+        keep_defaults_of_blocks(given, inner)
+
+
+def _merge(values: dict[str, Any], defaults: dict[str, Any]) -> None:
+    for key, default in defaults.items():
+        if key not in values:
+            values[key] = default
+        elif isinstance(default, dict) and isinstance(values[key], dict):
+            _merge(values[key], default)
+
+
+def settings_of(kind: type[Block], given: Block | Mapping[str, Any] | None, name: str = "") -> Block:
+    """A block of settings from what Python code gives: such a block, its keys by name, or None for the defaults.
+
+    Parameters
+    ----------
+    kind : type
+        Of the block.
+    given : block, mapping or None
+    name : str
+        Key of the block, for messages.
+
+    Raises
+    ------
+    ValueError
+        When a key is unknown or its value wrong. The message is one line: which key, and what is wrong.
+
+    Examples
+    --------
+    >>> class Shape(Config):
+    ...     width: int = 2
+    >>> settings_of(Shape, {"width": 3}).width, settings_of(Shape, None).width
+    (3, 2)
+    >>> settings_of(Shape, {"width": "x"}, "shape")
+    Traceback (most recent call last):
+    ValueError: shape.width: input should be a valid integer, unable to parse string as an integer
+    """
+    if isinstance(given, kind):
+        return given
+    values: Any = {} if given is None else deepcopy(dict(given)) if isinstance(given, Mapping) else given
+    if isinstance(values, dict):
+        keep_defaults_of_blocks(values, kind)
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key, message = ".".join(map(str, ([name] if name else []) + list(first["loc"]))), first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{key}: {message[:1].lower()}{message[1:]}" if key else message) from None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date
+from typing import Any
 
 
 class ConfigError(Exception):
@@ -34,9 +35,12 @@ class GateRefused(Exception):
         Every check with its value and its bound.
     failed : tuple of str
         Names of the checks that failed.
+    result : Result or None
+        All that the run made, where :func:`pipelines.run` began it: a refusal is a result.
     """
 
     code = 4
+    result: Any = None
 
     def __init__(self, text: str, table: str, failed: tuple[str, ...]) -> None:
         super().__init__(text)

@@ -52,12 +52,12 @@ class LoadedBert:
     untrained: tuple[str, ...]
 
 
-def load_bert(folder: Path) -> LoadedBert:
+def load_bert(folder: str | Path) -> LoadedBert:
     """Read a BertModel, BertForMaskedLM or BertForPreTraining that ``transformers`` wrote.
 
     Parameters
     ----------
-    folder : Path
+    folder : path
         Holds config.json, model.safetensors or pytorch_model.bin, and optionally vocab.txt. Nothing of it is executed.
 
     Raises
@@ -65,6 +65,7 @@ def load_bert(folder: Path) -> LoadedBert:
     InterchangeError
         When the folder is no BERT, needs what our encoder does not compute, or its files do not belong together.
     """
+    folder = Path(folder)
     config = read_config(folder / "config.json")
     vocabulary = read_vocabulary(folder / "vocab.txt", config.vocab_size)
     path, weights = read_weights(folder)
@@ -139,14 +140,14 @@ def _check_shape(model: MaskedItemModel, config: FolderConfig, folder: Path) -> 
         )
 
 
-def export_bert(model: MaskedItemModel, folder: Path, tokens: Sequence[str] | None = None) -> None:
+def export_bert(model: MaskedItemModel, folder: str | Path, tokens: Sequence[str] | None = None) -> None:
     """Write an encoder as a BertForPreTraining that ``transformers`` reads; the folder is there whole or not at all.
 
     Parameters
     ----------
     model : MaskedItemModel
         With one token feature, positions from the start, and the whole embedding as its vocabulary.
-    folder : Path
+    folder : path
         Must not exist, or be empty.
     tokens : sequence of str, optional
         Word of every index, which become vocab.txt.
@@ -166,7 +167,7 @@ def export_bert(model: MaskedItemModel, folder: Path, tokens: Sequence[str] | No
         "tie_word_embeddings": True,
     }
     weights = {name if name.startswith("cls.") else f"bert.{name}": value for name, value in _to_hugging_face(model).items()}
-    write_folder(folder, values, tokens, weights)
+    write_folder(Path(folder), values, tokens, weights)
 
 
 def _fresh_model(config: FolderConfig) -> MaskedItemModel:

@@ -6,7 +6,7 @@ from ctr_kd.report.features import render_features
 from ctr_kd.report.findings import WORDS, Figure, quality
 from ctr_kd.report.frontier import render_sweep
 from ctr_kd.report.monitoring import render_monitoring
-from ctr_kd.report.page import render
+from ctr_kd.report.page import render, render_charts
 from ctr_kd.report.proof import render_proof
 from ctr_kd.report.terminal import summary_table
 
@@ -18,6 +18,7 @@ __all__ = [
     "quality",
     "render",
     "render_backtest",
+    "render_charts",
     "render_features",
     "render_monitoring",
     "render_proof",

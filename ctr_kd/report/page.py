@@ -62,3 +62,14 @@ def render(metrics: Mapping[str, Any], curves: Mapping[str, Any] | None = None, 
     if output is not None:
         output.write_text(page, "utf-8")
     return page
+
+
+def render_charts(curves: Mapping[str, Any]) -> str:
+    """A page with nothing but the charts of a run: ROC, calibration and learning curves, as :func:`render` takes them.
+
+    Examples
+    --------
+    >>> "<svg" in render_charts({"roc": {"student": [[0.0, 0.0], [0.2, 0.8], [1.0, 1.0]]}})
+    True
+    """
+    return rendering.page("charts.html", title="Charts", scores=drawn.curves_of_scores(curves), learning=drawn.learning_curves(curves))

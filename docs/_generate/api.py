@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,8 +73,30 @@ def page(room: Room) -> str:
     return "\n".join(lines)
 
 
+def public_names(package: str, root: Path = ROOT) -> dict[str, str]:
+    """The names that a package offers, and the module that defines each."""
+    tree = ast.parse((root / package / "__init__.py").read_text(encoding="utf-8"))
+    tables = [node.value for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_PLACES"]
+    return {name: module for table in tables for name, module in ast.literal_eval(table).items()}
+
+
+def summary(module: str, name: str) -> str:
+    """First paragraph of the docstring of a function or class."""
+    body = ast.parse(file_of(module).read_text(encoding="utf-8")).body
+    found = next(node for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == name)
+    text = " ".join((ast.get_docstring(found) or "").partition("\n\n")[0].split())
+    return re.sub(r":\w+:`~?(?:\w+\.)*(\w+)`", r"`\1`", text)  # a role of a docstring is a name here
+
+
 def index() -> Iterator[str]:
-    """A table of all modules, by room, for the API's first page."""
+    """What the packages offer, then a table of all modules, by room, for the API's first page."""
+    page_of = {module: room.page.removeprefix("reference/") for room in rooms() for module in room.modules}
+    yield from ("## Public names", "", "| name | what it is |", "| --- | --- |")
+    for package in PACKAGES:
+        for name, module in public_names(package).items():
+            link = f"{page_of[module]}#{module}.{name}"
+            yield f"| [`{package}.{name}`]({link}) | {_cell(summary(module, name))} |"
+    yield ""
     for package in PACKAGES:
         yield from (f"## {package}", "", "| module | what it holds |", "| --- | --- |")
         for room in rooms():

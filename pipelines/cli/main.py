@@ -17,14 +17,14 @@ import click
 from rich.console import Console as Screen
 
 from ctr_kd.training.distributed import launched
+from feature_store import __version__
 from feature_store.tables.plain_text import plain
-from pipelines import __version__
 from pipelines.cli.backtest import backtest_command
 from pipelines.cli.experiments import features_command, next_item_command, prove_command, sweep_command
 from pipelines.cli.init import check_command, init_command
 from pipelines.cli.neighbours import neighbours_table
 from pipelines.cli.options import Date, Options, Source, common, set_debug
-from pipelines.cli.prune import prune_after_run, prune_command
+from pipelines.cli.prune import prune_command
 from pipelines.cli.refresh import refresh_command
 from pipelines.cli.registry import promote_command, rollback_command
 from pipelines.cli.schedule import backfill_command, monitor_command
@@ -37,6 +37,7 @@ from pipelines.config.run import describe
 from pipelines.errors import BoundBroken, ConfigError, GateRefused
 from pipelines.exit_codes import exit_code, explain
 from pipelines.metrics import Metrics
+from pipelines.pruning import prune_after_run
 from pipelines.scoring.labelled_files import evaluate_file
 from pipelines.scoring.remote_files import local_file, score_files
 from pipelines.stages import PIPELINE, TO_EMBEDDINGS

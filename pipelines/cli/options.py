@@ -18,6 +18,7 @@ from ctr_kd.training.distributed import ALONE, Processes, launched
 from feature_store.config_types import is_url, parse_duration, parse_time
 from pipelines.config.run import RunConfig, load
 from pipelines.config.shipped import shipped_file
+from pipelines.session import run_context
 from pipelines.stages import PIPELINE
 from pipelines.workspace.console import Console, LogFormat
 from pipelines.workspace.context import RunContext
@@ -60,23 +61,9 @@ class Options:
     def context(self, config: RunConfig, read_only: bool = False, processes: Processes = ALONE) -> RunContext:
         # Helpers have nothing to say that the first process does not say as well.
         console = Console(None if processes.leads else io.StringIO(), self.log_format)
-        folder, url = (None, self.data) if isinstance(self.data, str) else (self.data, None)
-        run = RunContext(
-            config,
-            self.workspace,
-            folder,
-            self.as_of,
-            options=self.more,
-            read_only=read_only,
-            console=console,
-            processes=processes,
-            url=url,
+        return run_context(
+            config, self.workspace, self.data, self.as_of, console, options=self.more, read_only=read_only, processes=processes
         )
-        if config.training.start == "warm":
-            from pipelines.training.parents import last_champion
-
-            run.find_parent = last_champion
-        return run
 
 
 class Place(click.Path):

@@ -1,4 +1,4 @@
-"""What every command that works on a workspace begins and ends with: the lock, the tracker, and the helping processes."""
+"""What every command that works on a workspace begins and ends with: the locked workspace, and the helping processes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ from contextlib import contextmanager
 import click
 
 from pipelines.cli.options import Options
-from pipelines.errors import BoundBroken, GateRefused
 from pipelines.registry.lookup import alias_version
 from pipelines.registry.registry import CHAMPION
+from pipelines.session import locked_workspace
 from pipelines.tracking.client import tracking_uri
-from pipelines.tracking.relocate import follow_workspace
-from pipelines.tracking.tracker import Tracker
-from pipelines.workspace.artifacts import recover
-from pipelines.workspace.context import RunContext, Stage
-from pipelines.workspace.lock import workspace_lock
+from pipelines.workspace.context import Stage
 from pipelines.workspace.processes import connected_processes, release_helpers, run_shared_stages
 from pipelines.workspace.runner import Runner, RunSummary
 
@@ -29,30 +25,13 @@ def session(command: str, options: Options, pipeline: Sequence[Stage]) -> Iterat
     with connected_processes(options.workspace) as processes:
         context = options.context(config, processes=processes)
         if processes.leads:
-            with _tracked(command, options, context, pipeline) as runner:
+            with locked_workspace(context, pipeline, f"ctr-kd {command} {options.conf}") as runner:
                 yield runner
             release_helpers(processes)
         else:
             run_shared_stages(context, pipeline)
     if not processes.leads:
         raise click.exceptions.Exit(0)  # the command's own work is that of the first process
-
-
-@contextmanager
-def _tracked(command: str, options: Options, context: RunContext, pipeline: Sequence[Stage]) -> Iterator[Runner]:
-    with workspace_lock(options.workspace, f"ctr-kd {command} {options.conf}"):
-        if context.config.tracking.uri is None:
-            follow_workspace(options.workspace)
-        for published in ("reports", "scores"):
-            recover(options.workspace / published)
-        tracker = context.tracker = Tracker(tracking_uri(context.config, options.workspace), options.workspace, context.report)
-        try:
-            yield Runner(context, pipeline)
-        except BaseException as error:
-            # A refusal or an alarm is a result: the pipeline was gone to its end.
-            tracker.finish(None if isinstance(error, (GateRefused, BoundBroken)) else error)
-            raise
-        tracker.finish()
 
 
 def say_what_was_done(summary: RunSummary) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import typing
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from feature_store.config_types import Config
+from feature_store.config_types import block_of, keys_of
 from feature_store.plugins import PluginError
 
 _KEY = re.compile(r"[a-z_]+(?:\.[a-z_]+)*")
@@ -155,18 +154,6 @@ def cause_of(error: ValidationError | None) -> Exception | None:
     """The plug-in that cannot be loaded, whose traceback says where, if that is among what is wrong."""
     found = [] if error is None else [problem.get("ctx", {}).get("error") for problem in error.errors(include_url=False)]
     return next((one for one in found if isinstance(one, PluginError)), None)
-
-
-def keys_of(model: type[BaseModel]) -> dict[str, Any]:
-    """Keys of a block as the YAML file spells them, with their fields."""
-    return {field.alias or name: field for name, field in model.model_fields.items()}
-
-
-def block_of(annotation: Any, values: Any = None) -> type[BaseModel] | None:
-    """The configuration class inside an annotation such as ``EventColumns | None``, which may depend on the values that it reads."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation.reads(values) if issubclass(annotation, Config) else annotation
-    return next((block for part in typing.get_args(annotation) if (block := block_of(part, values))), None)
 
 
 def _inside(values: Any, key: str) -> Any:

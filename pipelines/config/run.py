@@ -33,9 +33,9 @@ from feature_store.config import (
     VocabularyConfig,
 )
 from feature_store.config_statistics import EVENTS, StatisticsConfig
-from feature_store.config_types import Config, by_their_own, duration_text
+from feature_store.config_types import Config, block_of, by_their_own, duration_text, keep_defaults_of_blocks, keys_of
 from pipelines.config.evaluate import EvaluateConfig
-from pipelines.config.problems import Document, Misfits, block_of, cause_of, keys_of, problems_of, read_yaml
+from pipelines.config.problems import Document, Misfits, cause_of, problems_of, read_yaml
 from pipelines.config.register import RegisterConfig
 from pipelines.config.retention import RetentionConfig
 from pipelines.config.schedule import ScheduleConfig
@@ -382,7 +382,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     if "name" not in values:
         values["name"] = re.sub(r"[^\w.-]+", "-", path.stem).lstrip(".-") or "run"
     overridden = [_override(values, override) for override in overrides]
-    _keep_defaults_of_blocks(values, RunConfig)
+    keep_defaults_of_blocks(values, RunConfig)
     try:
         config, error = RunConfig.model_validate(values), None
     except ValidationError as wrong:
@@ -413,7 +413,7 @@ def with_changes(config: RunConfig, changes: Mapping[str, Any], where: str) -> R
         if not all(key.split(".")):
             raise ConfigError(f"{where}: {key!r} is no dotted key; write one, such as distill.student.kind")
         _set(values, key, value, where)
-    _keep_defaults_of_blocks(values, RunConfig)
+    keep_defaults_of_blocks(values, RunConfig)
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
@@ -475,30 +475,6 @@ def _set(values: dict[str, Any], key: str, value: Any, where: str) -> None:
         if not isinstance(block, dict):
             raise ConfigError(f"{where}: {'.'.join(parents[:depth])} is a single value and has no keys below it")
     block[last] = value
-
-
-def _keep_defaults_of_blocks(values: dict[str, Any], block: type[BaseModel]) -> None:
-    """Let a block that sets one key keep what its parent's default says about the others.
-
-    The default of ``pretrain.training`` is not that of a bare ``TrainingConfig``: without this, setting
-    ``pretrain.training.epochs`` alone would silently change the batch size as well.
-    """
-    for key, field in keys_of(block).items():
-        given = values.get(key)
-        inner = block_of(field.annotation, given)
-        if inner is None or not isinstance(given, dict):
-            continue
-        if isinstance(field.default, BaseModel):
-            _merge(given, field.default.model_dump(exclude_unset=True, by_alias=True))
-        _keep_defaults_of_blocks(given, inner)
-
-
-def _merge(values: dict[str, Any], defaults: dict[str, Any]) -> None:
-    for key, default in defaults.items():
-        if key not in values:
-            values[key] = default
-        elif isinstance(default, dict) and isinstance(values[key], dict):
-            _merge(values[key], default)
 
 
 # --- printing it back ------------------------------------------------------------------------------------------------

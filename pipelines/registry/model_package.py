@@ -10,6 +10,7 @@ from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
+from ctr_kd.export.release_code import foreign_code
 from ctr_kd.export.signature import RawColumns, TextSignature, read_signature
 from feature_store.tables.files import UnsafeFile, sha256_of
 from feature_store.tables.folders import regular_files
@@ -183,16 +184,12 @@ def is_pickle(file: Path) -> bool:
 
 
 def _check_code(path: Path) -> None:
-    scorers, tokenizers = _ROOT / "ctr_kd" / "export", _ROOT / "feature_store" / "text" / "tokenizers"
-    casting = _ROOT / "feature_store" / "tables" / "casting.py"
-    ours = (scorers / "click_scorer.py", scorers / "text_scorer.py", casting, *tokenizers.glob("*.py"), _PYFUNC, _VECTORS)
-    known = {sha256_of(file) for file in ours}
-    for name in regular_files(path):
-        if name.endswith(".py") and sha256_of(path / name) not in known:
-            raise ArtifactError(
-                f"{path / name} is not the code of this release, and no registry vouches for it: it is not run; "
-                "name models:/NAME/VERSION instead"
-            )
+    foreign = foreign_code(path, (_PYFUNC, _VECTORS))
+    if foreign is not None:
+        raise ArtifactError(
+            f"{path / foreign} is not the code of this release, and no registry vouches for it: it is not run; "
+            "name models:/NAME/VERSION instead"
+        )
 
 
 def _forget_bytecode(model: Path) -> None:

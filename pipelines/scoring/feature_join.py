@@ -9,14 +9,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from feature_store.config import AssemblyConfig
 from feature_store.features.event_log import microseconds
 from feature_store.features.historical_features import FeatureLookup, columns_read, compared_columns, moments_of
-from feature_store.tables.casting import as_array, id_values
-from feature_store.tables.multi_values import spread
-from feature_store.tables.parquet_files import read_parquet
+from feature_store.features.user_attributes import UserAttributes
 from pipelines.config.run import RunConfig
 from pipelines.registry.loaded_model import LoadedModel, completed
 from pipelines.workspace.context import FeatureSource, RunContext
@@ -49,7 +46,7 @@ class StoreFeatures:
         self._lookup: FeatureLookup | None = None
         self._vectors: VectorLookup | None = None
         self._made_as: AssemblyConfig | None = None
-        self._users: pa.Table | None = None
+        self._users: UserAttributes | None = None
         self._open = ExitStack()
         self.broken = False
 
@@ -99,16 +96,9 @@ class StoreFeatures:
 
     def user_attributes(self, user_id: pa.ChunkedArray, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
         """Those of the named columns that the store's users have, for a user id per row; null for a user it does not know."""
-        file = self._run.store.users_file()
-        if file is None or not names:
-            return {}
         if self._users is None:
-            self._run.store.verify_files([file])
-            self._users = spread(read_parquet(file), self._run.store.log_contract.user_multi)
-        users = self._users
-        known, _ = id_values(as_array(user_id))
-        row = pc.index_in(known.cast(pa.string()), value_set=users["user_id"].cast(pa.string()).combine_chunks())
-        return {name: users[name].take(row) for name in names if name in users.column_names}
+            self._users = UserAttributes(self._run.store)
+        return self._users.of(user_id, names)
 
 
 @contextmanager

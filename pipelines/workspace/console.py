@@ -18,12 +18,9 @@ from rich.progress import Progress as Bars
 from feature_store.tables.plain_text import plain
 
 LogFormat = Literal["text", "json"]
-LOGGER = "ctr_kd"  # who embeds this project adds handlers of their own to the logger of this name
+LOGGER = "ctr_kd"  # the logger of the whole project: who embeds it adds handlers of their own to the logger of this name
 WARNING = "warning: "  # marks the text of a warning, whoever wrote it: what learns knows no log
 _SECONDS_BETWEEN_LINES = 10.0
-
-# A library that configures the root logger, as MLflow's migrations of its database do, would repeat every line.
-logging.getLogger(LOGGER).propagate = False
 
 
 class _Text(logging.Formatter):
@@ -59,6 +56,15 @@ class _Json(logging.Formatter):
             "fields": record.fields,  # type: ignore[attr-defined]
         }
         return json.dumps(line, ensure_ascii=False, default=str)
+
+
+class _Embedders(logging.Handler):
+    """Passes lines that are printed on to the handlers of the project's logger, and to none above it: those of the root logger, which a
+    library may configure, as MLflow's migrations of its database do, would repeat every line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        for handler in logging.getLogger(LOGGER).handlers:
+            handler.handle(record)
 
 
 class _Terminal(logging.Handler):
@@ -107,6 +113,7 @@ class Console:
 
     def __init__(self, stream: TextIO | None = None, log_format: LogFormat = "text") -> None:
         stream = stream or sys.stderr
+        self._names_stage = False  # its formatters do
         self._rich: Screen | None = None
         handler: logging.Handler = logging.StreamHandler(stream)
         if log_format == "json":
@@ -117,10 +124,25 @@ class Console:
             handler.setFormatter(_Text(with_time=False))
         else:
             handler.setFormatter(_Text(with_time=True))
-        # Not the logger of that name itself but one below it: two runs in one process may write to two places.
+        # Not the logger of that name itself but one beside it: two runs in one process may write to two places.
         self._logger = logging.Logger(LOGGER, logging.INFO)
-        self._logger.parent = logging.getLogger(LOGGER)
         self._logger.addHandler(handler)
+        self._logger.addHandler(_Embedders())
+
+    @classmethod
+    def logging(cls) -> Console:
+        """One that prints nothing: its lines go to ``logging.getLogger("ctr_kd")``, where the program that embeds this project decides of
+        them. A line has its stage before it, and ``stage`` and ``fields`` as attributes of its record.
+
+        Examples
+        --------
+        >>> logging.getLogger(LOGGER).isEnabledFor(logging.INFO)  # as for any library, until somebody configures logging
+        False
+        >>> Console.logging().report("begins", "distill")
+        """
+        console = cls.__new__(cls)
+        console._rich, console._logger, console._names_stage = None, logging.getLogger(LOGGER), True
+        return console
 
     def report(self, text: str, stage: str | None = None, **fields: Any) -> None:
         """Write one log line.
@@ -135,7 +157,7 @@ class Console:
             Values for machines; those that a person wants to know are in the text too.
         """
         level = logging.WARNING if WARNING in text else logging.INFO
-        self._logger.log(level, "%s", text, extra={"stage": stage, "fields": fields})
+        self._logger.log(level, "%s", _named(text, stage) if self._names_stage else text, extra={"stage": stage, "fields": fields})
 
     def fail(self, text: str, **fields: Any) -> None:
         """Write the line that a failure ends in."""

@@ -44,11 +44,17 @@ class Runner:
     context : RunContext
     stages : sequence of Stage
         In the order in which they run; a stage names only earlier ones as upstream.
+
+    Attributes
+    ----------
+    made : list of str
+        Stages that it made so far, and did not find up to date.
     """
 
     def __init__(self, context: RunContext, stages: Sequence[Stage]) -> None:
         self.context = context
         self.stages = {stage.name: stage for stage in stages}
+        self.made: list[str] = []
         self._verifier = Verifier()
 
     def run(self, first: str | None = None, last: str | None = None, force: bool = False) -> RunSummary:
@@ -232,6 +238,7 @@ class Runner:
             facts=context.recorded,
         )
         artifact.publish(manifest)
+        self.made.append(stage.name)
         if tracker:
             tracker.end(context, None)
         context.report(f"done in {manifest.seconds:.1f} s", seconds=manifest.seconds, fingerprint=name, facts=context.recorded)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -101,3 +102,12 @@ def test_every_module_is_on_one_page() -> None:
 def test_links_to_other_servers_are_no_parts_of_a_page() -> None:
     html = '<a href="https://a.org">a</a><img src="here.png"><script src="//b.org/x.js"></script><pre class="mermaid"></pre>'
     assert list(fetched(html)) == ["//b.org/x.js", "mermaid"]
+
+
+def test_the_first_page_of_the_api_begins_with_the_public_names() -> None:
+    lines = list(api.index())
+    assert lines[0] == "## Public names"
+    table = "\n".join(lines[: lines.index("## feature_store")])
+    for package in api.PACKAGES:
+        for name in set(importlib.import_module(package).__all__) - {"__version__"}:
+            assert re.search(rf"^\| \[`{package}\.{name}`\]\(api/[\w/]+\.md#[\w.]+\.{name}\) \| \S", table, re.MULTILINE), name

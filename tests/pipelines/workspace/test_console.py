@@ -88,3 +88,25 @@ def test_what_comes_from_outside_stays_in_its_line(log_format: Any) -> None:
     assert len(stream.getvalue().splitlines()) == 2 and "\x1b" not in stream.getvalue() and "[bold red]x[/]" in stream.getvalue()
     assert explain(DataError(hostile)) == "item \\x1b[2J error: all is lost [bold red]x[/]"
     assert "\x1b" not in text_table([("name",), (hostile,)]) and len(text_table([("name",), (hostile,)]).splitlines()) == 2
+
+
+def test_a_console_that_logs_prints_nothing_and_is_heard_as_any_library(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_SECONDS_BETWEEN_LINES", 0.0)
+    console = Console.logging()
+    console.report("unheard", "distill")
+    with caplog.at_level(logging.INFO, LOGGER):
+        console.report("begins", "distill", fingerprint="ab")
+        console.report("warning: not calibrated", "distill")
+        with console.progress("training", 20, "distill") as progress:
+            progress.advance(3, loss=0.5)
+        console.fail("all is lost")
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("INFO", "distill: begins"),
+        ("WARNING", "distill: warning: not calibrated"),
+        ("INFO", "distill: training 3/20 loss 0.5"),
+        ("ERROR", "all is lost"),
+    ]
+    assert caplog.records[0].__dict__["stage"] == "distill" and caplog.records[0].__dict__["fields"] == {"fingerprint": "ab"}
+    assert capfd.readouterr() == ("", "")
