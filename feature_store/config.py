@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from feature_store.config_statistics import StatisticsConfig
+from feature_store.config_teacher_state import TeacherStateConfig
 from feature_store.config_types import Config, Duration, Time, duration_text, is_url, parse_duration, parse_time
 from feature_store.plugins import PluginError, load_class, plugin_digest
 
@@ -797,4 +798,5 @@ class AssemblyConfig(Config):
     statistics: StatisticsConfig = StatisticsConfig()
     vocabulary: VocabularyConfig = VocabularyConfig()
     embeddings: EmbeddingsConfig | None = None
+    teacher_state: TeacherStateConfig | None = None
     negative_sampling_rate: float | None = None

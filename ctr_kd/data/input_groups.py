@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from feature_store.tables.multi_values import named_by
 
-_OF_VECTOR = re.compile(r"(embedding_(?:history|item))_\d+")
+_OF_VECTOR = re.compile(r"(embedding_(?:history|item)|teacher_state)_\d+")
 HISTORY, ITEM = "history", "item_id"  # as rows name them; no column of a log may be called so
 
 

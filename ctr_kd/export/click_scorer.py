@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 TYPES = "history_types"  # of the events of a history
+STATE = "teacher_state"  # its numbers as one list, in place of a column for each
 PAD, UNKNOWN = 0, 1  # of every vocabulary, as the project has them; this file imports nothing of it
 NO_TIME = np.iinfo(np.int64).min  # for an unknown time, among microseconds
 CHUNK = 16_384  # rows whose working set fits the cache
@@ -80,7 +81,9 @@ class ClickScorer:
             for name in [self._item, *self.attributes, *categorical, *([TYPES] if self.has_types else [])]
         }
         lists = ("history", "history_timestamps", *([TYPES] if self.has_types else []))
-        self.columns = (*lists, "item_id", "timestamp", *self.signature["categorical"], *self.signature["dense"])
+        self.state = [name for name in self.signature["dense"] if re.fullmatch(rf"{STATE}_\d+", name)]
+        numbers = (*self.signature["dense"], *([STATE] if self.state else []))
+        self.columns = (*lists, "item_id", "timestamp", *self.signature["categorical"], *numbers)
         self._earliest = self.casting.EARLIEST.timestamp() * 1e6
         self.has_gap = "gap" in self.signature["tokens"]
         self._describe([_read(root / "items.parquet")] if self.described else [])
@@ -143,22 +146,22 @@ class ClickScorer:
     def _projected(self, name: str, column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         """Vectors (rows, width of the student) of lists of numbers, and which rows have one."""
         _, weight = self.projections[name]
-        present = np.zeros(len(column), bool)
-        if column.null_count == len(column):
-            return np.zeros((len(column), weight.shape[1]), np.float32), present
-        if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type) or pa.types.is_fixed_size_list(column.type)):
-            raise ClickRowsError(f"column {name} must hold lists of {len(weight)} numbers, not {column.type}")
-        width = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
-        try:
-            numbers = pc.list_flatten(column).cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            raise ClickRowsError(f"column {name} must hold lists of {len(weight)} numbers, not {column.type}") from None
-        present = width > 0
-        if (width[present] != len(weight)).any() or not np.isfinite(numbers).all():
-            raise ClickRowsError(f"column {name} must hold lists of {len(weight)} numbers, all of them there and finite")
+        numbers, present = _vectors(column, len(weight), name)
         found = np.zeros((len(column), weight.shape[1]), np.float32)
-        found[present] = numbers.reshape(-1, len(weight)) @ weight
+        found[present] = numbers @ weight
         return found, present
+
+    def _with_state(self, table: pa.Table) -> pa.Table:
+        """Rows whose teacher's state comes as one list, with a column for each of its numbers that they lack."""
+        if not self.state or STATE not in table.column_names:
+            return table
+        numbers, present = _vectors(_column(table, STATE), len(self.state), STATE)
+        found = np.full((table.num_rows, len(self.state)), np.nan, np.float32)
+        found[present] = numbers
+        for place, name in enumerate(self.state):
+            if name not in table.column_names:
+                table = table.append_column(name, pa.array(found[:, place], from_pandas=True))
+        return table
 
     def score(self, table: pa.Table) -> np.ndarray:
         """Click probabilities of rows.
@@ -183,6 +186,7 @@ class ClickScorer:
 
     def score_labels(self, table: pa.Table) -> np.ndarray:
         """Probabilities (rows, 1 + further labels) of the click and of each further label; else as :meth:`score`."""
+        table = self._with_state(table)
         self._check(_named(table))
         chunks = (table.slice(begin, CHUNK) for begin in range(0, table.num_rows, CHUNK))
         scores = [self._score_chunk(chunk, chunk, np.arange(chunk.num_rows)) for chunk in chunks]
@@ -208,6 +212,7 @@ class ClickScorer:
 
     def score_labels_of_requests(self, requests: pa.Table, candidates: pa.Table, count: np.ndarray) -> np.ndarray:
         """Probabilities (rows, 1 + further labels) of the click and of each further label; else as :meth:`score_requests`."""
+        requests, candidates = self._with_state(requests), self._with_state(candidates)
         self._check(_named(requests) | _named(candidates))
         request = np.repeat(np.arange(requests.num_rows), count)
         scores = []
@@ -253,14 +258,15 @@ class ClickScorer:
 
     def _column(self, values: pd.Series | list[Any], name: str) -> pa.Array:
         """A column of Python objects; where they are of several types, each means what it means alone."""
-        lists = name in ("history", "history_timestamps") or name in self.projections or (self.has_types and name == TYPES)
+        vectors = {name: len(weight) for name, (_, weight) in self.projections.items()} | ({STATE: len(self.state)} if self.state else {})
+        lists = name in ("history", "history_timestamps") or name in vectors or (self.has_types and name == TYPES)
         if lists:
             values = [_list(value, name) for value in values]
         try:
             return pa.array(values, from_pandas=True)
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
-            if name in self.projections:
-                raise ClickRowsError(f"column {name} must hold lists of {len(self.projections[name][1])} numbers") from None
+            if name in vectors:
+                raise ClickRowsError(f"column {name} must hold lists of {vectors[name]} numbers") from None
             if lists:
                 return pa.array(
                     [None if row is None else [self._text(value, name) for value in row] for row in values], pa.list_(pa.string())
@@ -418,6 +424,24 @@ def _read(path: Path) -> pa.Table:
     """A file as it is: ``read_table`` would take a folder ``key=value`` above it for a column."""
     with pq.ParquetFile(path) as file:
         return file.read()
+
+
+def _vectors(column: pa.Array, width: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers (rows with a vector, width) of lists, and which rows have one (rows,); raises ClickRowsError where one is none."""
+    present = np.zeros(len(column), bool)
+    if column.null_count == len(column):
+        return np.zeros((0, width), np.float32), present
+    if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type) or pa.types.is_fixed_size_list(column.type)):
+        raise ClickRowsError(f"column {name} must hold lists of {width} numbers, not {column.type}")
+    length = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+    try:
+        numbers = pc.list_flatten(column).cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise ClickRowsError(f"column {name} must hold lists of {width} numbers, not {column.type}") from None
+    present = length > 0
+    if (length[present] != width).any() or not np.isfinite(numbers).all():
+        raise ClickRowsError(f"column {name} must hold lists of {width} numbers, all of them there and finite")
+    return numbers.reshape(-1, width), present
 
 
 def _projections(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:

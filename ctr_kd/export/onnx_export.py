@@ -26,6 +26,7 @@ from ctr_kd.export import click_scorer, text_scorer
 from ctr_kd.export.projections import write_projections
 from ctr_kd.export.signature import ClickSignature, RawColumns, TextSignature, score_column
 from ctr_kd.models.layers import GivenVectors
+from feature_store.features.statistics import TEACHER_STATE
 from feature_store.special_tokens import PAD, SPECIALS, UNKNOWN
 from feature_store.tables import casting
 from feature_store.tables.casting import as_array
@@ -97,6 +98,7 @@ def wrap_clicks(signature: Signature, assembly: Assembly, directory: Path) -> Cl
     shutil.copyfile(click_scorer.__file__, directory / "scorer.py")
     shutil.copyfile(casting.__file__, directory / "casting.py")
     optional = ["history_timestamps", *([HISTORY_TYPES] if assembly.types else []), *signature.categorical, *signature.dense]
+    optional += [] if assembly.summary.teacher_state is None else [TEACHER_STATE]  # its numbers in one list
     answer = {"score": "double", **{score_column(label): "double" for label in signature.labels}}
     several = {"output": "logit (rows, outputs): of the click, then of each further label; scores are their sigmoids"}
     described = {

@@ -9,6 +9,7 @@ from ctr_kd.config import StudentConfig
 from ctr_kd.data.samples import Signature
 from ctr_kd.models.layers import ContextEncoder, Head, TokenEmbedding, compared_size, length_of, padding_mask
 from ctr_kd.models.siamese import Comparing
+from ctr_kd.models.user_state import UserState
 
 
 class BiLSTM(Comparing):
@@ -25,6 +26,7 @@ class BiLSTM(Comparing):
         self.backward_lstm = nn.LSTM(config.width, config.width, batch_first=True)
         self.project = nn.Linear(2 * config.width, config.width)
         self.context = ContextEncoder(signature, 4)
+        self.user_state = UserState(signature, config.width)
         size = compared_size(signature, config.width) + self.context.size
         self.head = Head(size, config.hidden, signature.outputs, config.dropout)
 

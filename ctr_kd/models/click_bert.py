@@ -11,6 +11,7 @@ from ctr_kd.models.bert import MaskedItemModel, past_length
 from ctr_kd.models.cross_network import CrossNetwork
 from ctr_kd.models.layers import ContextEncoder, Head, TokenEmbedding, chained, mean_of, padding_mask, pair_features
 from ctr_kd.models.pretrained_base import INITIAL_SCALE, OnPretrained
+from ctr_kd.models.user_state import UserState
 from feature_store.special_tokens import PAD
 
 
@@ -48,6 +49,7 @@ class ClickBert(OnPretrained):
         self.scale = nn.Parameter(torch.full((4 * width,), INITIAL_SCALE))
         own = width // 2
         self.token = TokenEmbedding(signature.tokens, own, std=config.embedding_std, vectors=signature.vectors)
+        self.user_state = UserState(signature, own)
         self.head = Head(6 * width + 1 + self.context.size, config.head_width, signature.outputs, config.head_dropout)
         self.crosses: CrossNetwork | None = None
         if config.cross_layers:
@@ -67,7 +69,8 @@ class ClickBert(OnPretrained):
         candidate = self.pretrained.bert.token(segment_b).sum(1)  # (rows, width)
         next_item = self.next_item((summary * candidate).sum(-1, keepdim=True))  # (rows, 1)
         pooled = mean_of(self.token(segment_a), segment_a_length)  # (segments, width / 2)
-        pooled, own = pooled.index_select(0, segment_of_row), self.token(segment_b).sum(1)  # (rows, width / 2)
+        pooled = self.user_state(pooled.index_select(0, segment_of_row), dense)
+        own = self.token(segment_b).sum(1)  # (rows, width / 2)
         context = self.context(categorical, dense)
         known = self.scale * pair_features(summary, self.candidate_norm(candidate))  # (rows, 4 * width)
         features = [known, pair_features(pooled, own), next_item, context]

@@ -25,7 +25,8 @@ class DCN(Pooled):
 
     def score(self, history: Tensor, segment_of_row: Tensor, segment_b: Tensor, categorical: Tensor, dense: Tensor) -> Tensor:
         """Logits (rows, outputs) from encoded histories (segments, width)."""
-        segments = [history.index_select(0, segment_of_row), *([self.candidate(segment_b)] if self.compares else [])]
+        seen = self.user_state(history.index_select(0, segment_of_row), dense)
+        segments = [seen, *([self.candidate(segment_b)] if self.compares else [])]
         x = torch.cat([*segments, self.context(categorical, dense)], dim=-1)  # (rows, size)
         logits = self.head(self.crosses(x))  # (rows, outputs)
         return chained(logits) if self.chain else logits

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ctr_kd.config import StudentConfig
 from ctr_kd.data.samples import Signature
 from ctr_kd.models.layers import ContextEncoder, Head, TokenEmbedding, chained, pair_features
+from ctr_kd.models.user_state import UserState
 
 
 class DIN(nn.Module):
@@ -28,6 +29,7 @@ class DIN(nn.Module):
         self.from_product = nn.Linear(width, width, bias=False)
         self.weight = nn.Sequential(nn.PReLU(), nn.Linear(width, 1))
         self.context = ContextEncoder(signature, 4)
+        self.user_state = UserState(signature, width)
         self.head = Head(4 * width + self.context.size, config.hidden, signature.outputs, config.dropout)
 
     def attend(self, clicks: Tensor, segment_of_row: Tensor, candidate: Tensor) -> Tensor:
@@ -54,6 +56,6 @@ class DIN(nn.Module):
     ) -> Tensor:
         """Logits (rows, outputs) of a :class:`ctr_kd.data.batching.Batch`."""
         candidate = self.token(segment_b).sum(1)  # (rows, width)
-        history = self.attend(self.token(segment_a), segment_of_row, candidate)
+        history = self.user_state(self.attend(self.token(segment_a), segment_of_row, candidate), dense)
         logits = self.head(torch.cat([pair_features(history, candidate), self.context(categorical, dense)], dim=-1))  # (rows, outputs)
         return chained(logits) if self.chain else logits

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ctr_kd.data.samples import Signature, table_name
+from ctr_kd.models.user_state import state_numbers, state_places
 from feature_store.special_tokens import PAD, SPECIALS, UNKNOWN
 from feature_store.tables.multi_values import named_by
 
@@ -155,8 +156,11 @@ class ContextEncoder(nn.Module):
     """Context and as-of statistics as one vector: embedded categories beside the encoded dense inputs.
 
     A null category, or one whose column is absent, adds nothing: it embeds to zero and stays there. The places of one column share a table,
-    and their vectors are summed.
+    and their vectors are summed. The numbers of a teacher's state, and whether there is one, are there as they are.
     """
+
+    states: Tensor
+    others: Tensor
 
     def __init__(self, signature: Signature, width: int) -> None:
         super().__init__()
@@ -175,10 +179,15 @@ class ContextEncoder(nn.Module):
             with torch.no_grad():
                 table.weight[PAD].zero_()
             self.tables.append(table)
-        self.dense = PiecewiseLinear(list(signature.dense.values()))
-        self.has_dense = len(signature.dense) > 0
+        states = state_places(signature.dense)
+        others = [place for place in range(len(signature.dense)) if place not in states]
+        edges = list(signature.dense.values())
+        self.dense = PiecewiseLinear([edges[place] for place in others])
+        self.has_dense, self.has_states = len(others) > 0, len(states) > 0
+        self.register_buffer("states", torch.tensor(states, dtype=torch.int64), persistent=False)
+        self.register_buffer("others", torch.tensor(others, dtype=torch.int64), persistent=False)
         of_tables = sum(GIVEN_WIDTH if isinstance(table, GivenVectors) else width for table in self.tables)
-        self.size = of_tables + (self.dense.size if self.has_dense else 0)
+        self.size = of_tables + (self.dense.size if self.has_dense else 0) + (len(states) + 1 if states else 0)
 
     def forward(self, categorical: Tensor, dense: Tensor) -> Tensor:
         """Encode (rows, features) and (rows, inputs) into (rows, size)."""
@@ -189,7 +198,9 @@ class ContextEncoder(nn.Module):
                 part = part + table(categorical[:, place])
             parts.append(part)
         if self.has_dense:
-            parts.append(self.dense(dense))
+            parts.append(self.dense(dense.index_select(1, self.others) if self.has_states else dense))
+        if self.has_states:
+            parts.append(state_numbers(dense, self.states))
         return torch.cat(parts, dim=1) if parts else dense.new_zeros(dense.shape[0], 0)
 
 

@@ -8,6 +8,7 @@ from ctr_kd.config import StudentConfig
 from ctr_kd.data.samples import Signature
 from ctr_kd.models.layers import COMBINERS, ContextEncoder, Head, TokenEmbedding, compared_size, length_of
 from ctr_kd.models.siamese import Comparing
+from ctr_kd.models.user_state import UserState
 
 
 class Pooled(Comparing):
@@ -18,6 +19,7 @@ class Pooled(Comparing):
         self.combine = COMBINERS[config.combiner]
         self.token = TokenEmbedding(signature.tokens, config.width, vectors=signature.vectors)
         self.context = ContextEncoder(signature, 4)
+        self.user_state = UserState(signature, config.width)
         self.head = Head(compared_size(signature, config.width) + self.context.size, config.hidden, signature.outputs, config.dropout)
 
     def encode(self, tokens: Tensor, length: Tensor) -> Tensor:

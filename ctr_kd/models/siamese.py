@@ -7,14 +7,19 @@ from torch import Tensor, nn
 
 from ctr_kd.data.samples import Signature
 from ctr_kd.models.layers import ContextEncoder, Head, TokenEmbedding, chained, length_of, mean_of, pair_features
+from ctr_kd.models.user_state import UserState
 
 
 class Comparing(nn.Module):
-    """A student that says how it encodes a segment; the rest, from the vectors to the logits, is here."""
+    """A student that says how it encodes a segment; the rest, from the vectors to the logits, is here.
+
+    One without ``user_state`` reads a teacher's state of the user among its dense inputs alone.
+    """
 
     token: TokenEmbedding
     context: ContextEncoder
     head: Head
+    user_state: UserState
 
     def __init__(self, signature: Signature) -> None:
         super().__init__()
@@ -31,6 +36,8 @@ class Comparing(nn.Module):
     def score(self, history: Tensor, segment_of_row: Tensor, segment_b: Tensor, categorical: Tensor, dense: Tensor) -> Tensor:
         """Logits (rows, outputs) from encoded histories (segments, width)."""
         features = history.index_select(0, segment_of_row)  # (rows, width)
+        if "user_state" in self._modules:
+            features = self.user_state(features, dense)
         if self.compares:
             features = pair_features(features, self.candidate(segment_b))  # (rows, 4 * width)
         logits = self.head(torch.cat([features, self.context(categorical, dense)], dim=-1))  # (rows, outputs)

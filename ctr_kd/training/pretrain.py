@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ctr_kd.config import EncoderConfig, PretrainConfig
 from ctr_kd.data.batching import batch_plan, gather, hide_known, leave_out
 from ctr_kd.data.samples import Assembly, Segment, Signature
-from ctr_kd.data.texts import AnyAssembly
+from ctr_kd.data.sequences import TokenSequences
 from ctr_kd.models.bert import Bert, MaskedItemModel
 from ctr_kd.objectives.masked_item import mask_items, masked_part, predict_next
 from ctr_kd.objectives.next_segment import make_pairs, next_segment_loss, pairs_part
@@ -37,12 +37,12 @@ VALIDATION_SEQUENCES = 4096  # enough for masked-item accuracy to two decimals
 COUNTED_SEQUENCES = 10_000  # at a time: the pool of tokens may be larger than the memory
 
 
-def build_encoder(assembly: AnyAssembly, signature: Signature, config: EncoderConfig) -> MaskedItemModel:
+def build_encoder(assembly: TokenSequences, signature: Signature, config: EncoderConfig) -> MaskedItemModel:
     """An encoder that holds two of the longest segments, as next-segment prediction joins pieces of two; or a framed pair with a [MASK].
 
     Parameters
     ----------
-    assembly : Assembly or TextAssembly
+    assembly : TokenSequences
         Source of the vocabulary.
     signature : Signature
         Of the assembly.
@@ -103,12 +103,12 @@ def split_sequences(sequences: Segment, user: np.ndarray, share: float, seed: in
     return first, second
 
 
-def pretraining_sequences(assembly: AnyAssembly, config: PretrainConfig, until: int | None, seed: int) -> tuple[Segment, Segment]:
+def pretraining_sequences(assembly: TokenSequences, config: PretrainConfig, until: int | None, seed: int) -> tuple[Segment, Segment]:
     """Sequences that pretraining learns from, and those of other users that measure what it learned.
 
     Parameters
     ----------
-    assembly : Assembly or TextAssembly
+    assembly : TokenSequences
     config : PretrainConfig
     until : int or None
         Clicks known from this time on (microseconds UTC) are in neither.
@@ -190,13 +190,13 @@ def newer_sequences(assembly: Assembly, sequences: Segment, earlier: EarlierEnco
 
 
 def pretrain(
-    assembly: AnyAssembly, config: PretrainConfig, job: TrainingJob, *, until: int | None = None, earlier: EarlierEncoder | None = None
+    assembly: TokenSequences, config: PretrainConfig, job: TrainingJob, *, until: int | None = None, earlier: EarlierEncoder | None = None
 ) -> tuple[MaskedItemModel, LearningCurve | None, dict[str, float]]:
     """Train the encoder by masked item prediction, and next-segment prediction where configured.
 
     Parameters
     ----------
-    assembly : Assembly or TextAssembly
+    assembly : TokenSequences
     config : PretrainConfig
     job : TrainingJob
     until : int, optional

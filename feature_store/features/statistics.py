@@ -35,6 +35,7 @@ from feature_store.tables.contracts import DataError, nearest
 
 PRODUCT, AGE = "embedding_product", "embedding_age"  # of vectors that are learned with the clicks, where ``embeddings`` are configured
 STATE, VECTOR = "embedding_history", "embedding_item"  # with the place of a number behind it
+TEACHER_STATE = "teacher_state"  # likewise, where ``teacher_state`` is configured
 REQUEST_STATISTICS = ("user_clicks", "user_gap", "hour")  # the same for all rows of a request
 ITEM, USER = ("item",), ("user",)
 
@@ -147,6 +148,23 @@ def vector_columns(width: int) -> dict[str, str]:
     }
     columns |= {f"{STATE}_{place}": f"number {place} of the state of the history; null without one" for place in range(width)}
     return columns | {f"{VECTOR}_{place}": f"number {place} of the vector of the item" for place in range(width)}
+
+
+def state_columns(width: int) -> dict[str, str]:
+    """The numbers of a teacher's state: the columns in their order, and what each says, in words.
+
+    Parameters
+    ----------
+    width : int
+        Numbers of a state.
+
+    Examples
+    --------
+    >>> list(state_columns(2))
+    ['teacher_state_0', 'teacher_state_1']
+    """
+    meaning = "number {} of what the teacher's encoder made of the user's history; null for users without one"
+    return {f"{TEACHER_STATE}_{place}": meaning.format(place) for place in range(width)}
 
 
 def key_columns(log: Log) -> list[str]:

@@ -9,9 +9,12 @@ from pydantic import Field, PlainSerializer
 
 from feature_store.config import AssemblyConfig
 from feature_store.config_statistics import StatisticsConfig
+from feature_store.config_teacher_state import TeacherStateConfig
 from feature_store.tables.contracts import ContextNames, LoggedScore
 from feature_store.tables.json_models import IsoTime, JsonFile, JsonModel
 from feature_store.tables.multi_values import named_by
+
+_PLAIN = PlainSerializer(lambda config: config.model_dump(mode="json"))  # of settings inside a file
 
 
 class SplitTimes(JsonModel):
@@ -117,6 +120,8 @@ class ClickSummary(JsonFile):
         Further labels beside the click: rows have a column ``label_NAME`` of each, null where it is not known.
     scores : list of LoggedScore
         What other models said of the rows.
+    teacher_state : TeacherStateConfig, optional
+        Settings of the teacher's states that rows read, with the name of the encoder; None where they read none.
     """
 
     FILE: ClassVar[str] = "summary.json"
@@ -148,7 +153,8 @@ class ClickSummary(JsonFile):
     history_types: dict[str, int] = Field(default_factory=dict)
     labels: list[str] = Field(default_factory=list)
     scores: list[LoggedScore] = Field(default_factory=list)
-    made_with: Annotated[StatisticsConfig, PlainSerializer(lambda config: config.model_dump(mode="json"))] | None = None
+    made_with: Annotated[StatisticsConfig, _PLAIN] | None = None
+    teacher_state: Annotated[TeacherStateConfig, _PLAIN] | None = None
 
     def without(self, columns: Collection[str]) -> Self:
         """What is left for a reader that does not see some columns: their names are in no list; of several values all places go."""
@@ -166,5 +172,7 @@ class ClickSummary(JsonFile):
         return self.model_copy(update={"context": context, **{name: kept(getattr(self, name)) for name in lists}, **widths})
 
     def assembly(self, config: AssemblyConfig) -> AssemblyConfig:
-        """Settings of further rows like these: of the statistics those of the assembly, where ``statistics.auto`` may have added some."""
-        return config if self.made_with is None else config.model_copy(update={"statistics": self.made_with})
+        """Settings of further rows like these: of the statistics those of the assembly, where ``statistics.auto`` may have added some, and
+        states of the same encoder."""
+        config = config if self.made_with is None else config.model_copy(update={"statistics": self.made_with})
+        return config if config.teacher_state is None else config.model_copy(update={"teacher_state": self.teacher_state})

@@ -1,4 +1,4 @@
-"""The command that learns the newest clicks without training a model."""
+"""The command that brings what students read up to the newest clicks without training a model: item vectors and teacher states."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from pipelines.workspace.context import RunContext
 
 CHAMPIONS = "the champion"
 VECTORS_TAG = "vectors"  # of a version in the registry: which vectors it reads since the last refresh
+STATES_TAG = "teacher_states"  # likewise: the encoder of the states that it reads
 
 
 @click.command("refresh")
@@ -29,6 +30,8 @@ def refresh_command(options: Options) -> None:
     New rows of the raw log go into the store; each complete block of their clicks (`embeddings.block`) is learned, which takes seconds.
     The student stays as it is: vectors are facts, as counts are. Those that the champion reads are refreshed, and those of the
     configuration where they are others. The champion's version in the registry is tagged with the vectors that it reads now.
+
+    Teacher states (`teacher_state`) are made for every night that is complete, by the encoder whose states the champion reads.
 
     \b
     Examples:
@@ -42,7 +45,7 @@ def refresh_command(options: Options) -> None:
 
 
 def refresh(run: RunContext) -> list[str]:
-    """Bring the store and the vectors up to date; what was done, a line for each setting of vectors.
+    """Bring the store, the vectors and the champion's states up to date; what was done, a line for each setting of vectors and for states.
 
     Raises
     ------
@@ -51,7 +54,11 @@ def refresh(run: RunContext) -> list[str]:
     """
     champion = _champion(run)
     wanted = _read_vectors(run, champion)
-    if not wanted:
+    states = None if champion is None else champion.loaded.assembly(run.config.assembly)
+    states = states if states is not None and states.teacher_state is not None else None
+    if not wanted and states is None:
+        if run.config.teacher_state is not None:
+            raise ConfigError("no champion reads teacher states yet: there is nothing to refresh; `ctr-kd run` trains one")
         raise ConfigError("neither the configuration nor the champion has `embeddings`: there is nothing to refresh")
     ingest_new_rows(run)
     from pipelines.tasks.embedding_facts import learn_newest_clicks
@@ -68,7 +75,18 @@ def refresh(run: RunContext) -> list[str]:
         if champion is not None and whose == CHAMPIONS:
             registry = Registry(tracking_uri(run.config, run.workspace), run.config.name)
             registry.add_tags(champion.version, {VECTORS_TAG: version, f"{VECTORS_TAG}_until": until.isoformat()})
-    return lines
+    return [*lines, *([] if champion is None or states is None else [_refresh_states(run, champion, states)])]
+
+
+def _refresh_states(run: RunContext, champion: ChosenModel, config: AssemblyConfig) -> str:
+    """Make the states of the nights that are complete, by the encoder of the champion; what was done, in a line."""
+    from pipelines.tasks.teacher_states import bring_up_to_date, states_of
+
+    known, made = bring_up_to_date(run, config, "refresh")
+    encoder, until = str(states_of(config).encoder), utc(known.until)
+    registry = Registry(tracking_uri(run.config, run.workspace), run.config.name)
+    registry.add_tags(champion.version, {STATES_TAG: encoder, f"{STATES_TAG}_until": until.isoformat()})
+    return f"teacher states of {CHAMPIONS}: {made:,} made, the newest of {until:%Y-%m-%d %H:%M:%S} UTC, by {encoder}"
 
 
 def _champion(run: RunContext) -> ChosenModel | None:

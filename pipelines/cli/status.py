@@ -25,7 +25,7 @@ from pipelines.workspace.artifacts import ArtifactError, read_manifest
 from pipelines.workspace.context import RunContext
 from pipelines.workspace.lock import holder
 from pipelines.workspace.manifest import MANIFEST, Manifest
-from pipelines.workspace.retention import VECTORS, size_of
+from pipelines.workspace.retention import TEACHER_STATES, VECTORS, size_of
 from pipelines.workspace.runner import Runner
 from pipelines.workspace.tables import text_table
 
@@ -185,7 +185,7 @@ def _disk(context: RunContext) -> Iterator[str]:
     """What takes the room of the workspace."""
     from ctr_kd.report.findings import size
 
-    parts = {name: size_of(context.workspace / name) for name in ("store", COPY, VECTORS, "artifacts", "scores", "reports")}
+    parts = {name: size_of(context.workspace / name) for name in ("store", COPY, VECTORS, TEACHER_STATES, "artifacts", "scores", "reports")}
     parts["MLflow"] = sum(size_of(context.workspace / name) for name in (DATABASE, ARTIFACTS))
     if any(parts.values()):
         taken = ", ".join(f"{name} {size(value)}" for name, value in parts.items() if value)

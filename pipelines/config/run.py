@@ -33,6 +33,7 @@ from feature_store.config import (
     VocabularyConfig,
 )
 from feature_store.config_statistics import EVENTS, StatisticsConfig
+from feature_store.config_teacher_state import TeacherStateConfig
 from feature_store.config_types import Config, block_of, by_their_own, duration_text, keep_defaults_of_blocks, keys_of
 from pipelines.config.evaluate import EvaluateConfig
 from pipelines.config.problems import Document, Misfits, cause_of, problems_of, read_yaml
@@ -68,6 +69,10 @@ class RunConfig(Config):
     vocabulary: VocabularyConfig = Field(VocabularyConfig(), description="ids that get an embedding of their own")
     embeddings: EmbeddingsConfig | None = Field(
         None, description="item vectors that are learned in the order of time, as facts as of a time; absent: none"
+    )
+    teacher_state: TeacherStateConfig | None = Field(
+        None,
+        description="a vector of each user's whole history, which the teacher's encoder makes once a night, as a feature; absent: none",
     )
     feature_store: FeatureStoreConfig = Field(FeatureStoreConfig(), description="the engine that assembles rows")
     labels: LabelsConfig = Field(LabelsConfig(), description="labels beside the click, such as a purchase: how they are modelled")
@@ -191,6 +196,8 @@ class RunConfig(Config):
         )
         if self.split is None:
             yield "split is missing; it is required (training, validation and test window), for all readers but text"
+        elif self.teacher_state is not None and self.split.leave_one_out:
+            yield "teacher_state needs times, night by night, and split.leave_one_out is of logs that need none: remove one of them"
         elif self.training.start == "warm" and (self.split.leave_one_out or self.split.fractions):
             yield "training.start: warm continues from one window of time to the next: name split.train, validation and test, or their ends"
         if self.training.start == "warm" and self.distill.weighting == "learned":
@@ -247,6 +254,8 @@ class RunConfig(Config):
             yield "embeddings are of items that users click, and texts have none: remove it"
         if self.teacher_only != TeacherOnlyConfig():
             yield "teacher_only names columns of clicks, and texts have none: remove it; tokens says what teacher and student read"
+        if self.teacher_state is not None:
+            yield "teacher_state is of users and what they click, and texts have none: remove it"
         if self.statistics.auto:
             yield "statistics.auto has no effect on texts, which have no statistics: remove it"
         if "boosted_trees" in distill.teacher_weights:
@@ -308,6 +317,7 @@ class RunConfig(Config):
             statistics=self.statistics,
             vocabulary=self.vocabulary,
             embeddings=self.embeddings,
+            teacher_state=self.teacher_state,
             negative_sampling_rate=self.source.negative_sampling_rate,
         )
 
@@ -322,7 +332,8 @@ class RunConfig(Config):
     def section(self, keys: Sequence[str]) -> dict[str, Any]:
         """Values under dotted keys, as plain JSON types: what a fingerprint is made of.
 
-        A run of one label says nothing of ``labels``, and one whose teachers read what the student reads nothing of ``teacher_only``.
+        A run of one label says nothing of ``labels``, one whose teachers read what the student reads nothing of ``teacher_only``, and one
+        without teacher states nothing of these.
 
         Raises
         ------
@@ -332,7 +343,7 @@ class RunConfig(Config):
         values = self.model_dump(mode="json", by_alias=True)
         section = {}
         for key in keys:
-            if key == "labels" and self.labels == LabelsConfig():
+            if (key == "labels" and self.labels == LabelsConfig()) or (key == "teacher_state" and self.teacher_state is None):
                 continue
             if key == "teacher_only" and self.teacher_only == TeacherOnlyConfig():
                 continue

@@ -68,6 +68,8 @@ class Lineage(JsonFile):
         The run that its training continued (:class:`pipelines.workspace.parent.Parent`); None where it began anew.
     statistics : dict, optional
         Settings of the statistics of these rows, what ``statistics.auto`` added among them; None likewise.
+    teacher_state : dict, optional
+        Settings of the teacher's states of these rows, with the name of the encoder that makes them; absent where they read none.
     """
 
     FILE: ClassVar[str] = "lineage.json"
@@ -85,6 +87,7 @@ class Lineage(JsonFile):
     split: SplitTimes | None = None
     parent: dict[str, Any] | None = None
     statistics: dict[str, Any] | None = None
+    teacher_state: dict[str, Any] | None = None
 
 
 class Contents(JsonFile):

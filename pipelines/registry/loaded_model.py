@@ -77,9 +77,9 @@ class LoadedModel:
     def assembly(self, config: AssemblyConfig) -> AssemblyConfig:
         """How its rows were made: histories and statistics by the settings of its own training, whatever the configuration says today."""
         known = self.read_in_training
-        own = {name: known[name] for name in ("history", "statistics", "embeddings") if name in known}
-        if known:  # those of a release that knew no vectors read none
-            own.setdefault("embeddings", None)
+        own = {name: known[name] for name in ("history", "statistics", "embeddings", "teacher_state") if name in known}
+        if known:  # those of a release that knew no vectors and no states read none
+            own = {"embeddings": None, "teacher_state": None} | own
         return AssemblyConfig.model_validate(config.model_dump() | own)
 
     @property
@@ -140,4 +140,6 @@ def load_model_folder(path: Path) -> LoadedModel:
     read = dict(lineage.configuration.keys.get("ingest", {}))
     if lineage.statistics is not None:
         read["statistics"] = lineage.statistics
+    if lineage.teacher_state is not None:
+        read["teacher_state"] = lineage.teacher_state
     return LoadedModel(path, path / "data" / DATA, load_scorer(path), reference, edges, lineage.split, read)

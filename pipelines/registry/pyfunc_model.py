@@ -128,7 +128,7 @@ class PyfuncStudent:
 
     def _lists_candidates(self, name: str) -> Callable[[Any], bool]:
         """What tells a value for each candidate from one of the request; a vector is a list by itself."""
-        if name in getattr(self.scorer, "projections", {}):
+        if name in getattr(self.scorer, "projections", {}) or (name == "teacher_state" and getattr(self.scorer, "state", [])):
             return lambda value: _is_list(value) and any(map(_is_list, value))
         return _is_list
 

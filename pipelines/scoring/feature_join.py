@@ -19,6 +19,7 @@ from pipelines.registry.loaded_model import LoadedModel, completed
 from pipelines.workspace.context import FeatureSource, RunContext
 
 if TYPE_CHECKING:
+    from pipelines.tasks.teacher_states import StateLookup
     from pipelines.tasks.vector_columns import VectorLookup
 
 
@@ -45,6 +46,7 @@ class StoreFeatures:
         self._as_of = min((time for time in (run.as_of, until) if time is not None), default=None)
         self._lookup: FeatureLookup | None = None
         self._vectors: VectorLookup | None = None
+        self._states: StateLookup | None = None
         self._made_as: AssemblyConfig | None = None
         self._users: UserAttributes | None = None
         self._open = ExitStack()
@@ -68,15 +70,17 @@ class StoreFeatures:
         return compared_columns(self._run.store, config)
 
     def of(self, table: pa.Table, config: AssemblyConfig) -> pa.Table:
-        """Add histories, statistics and columns of vectors, made as the settings say, to rows with some of :meth:`columns`."""
+        """Add histories, statistics, columns of vectors and states, made as the settings say, to rows with some of :meth:`columns`."""
         try:
             if self._lookup is None or self._made_as != config:
                 self._open.close()  # another model came, which reads others
                 lookup = FeatureLookup(self._run.store, config, self._run.config.feature_store, self._as_of)
                 self._lookup, self._made_as = self._open.enter_context(lookup), config
-                self._vectors = self._vector_lookup(config, lookup)
+                self._vectors, self._states = self._vector_lookup(config, lookup), self._state_lookup(config)
             found = self._lookup.of(table)
-            return found if self._vectors is None else self._vectors.add(found, moments_of(table))
+            for further in (self._vectors, self._states):
+                found = found if further is None else further.add(found, moments_of(table))
+            return found
         except BaseException:
             self.broken = True
             raise
@@ -93,6 +97,16 @@ class StoreFeatures:
         if known is None or (newest is not None and known.until + known.block <= microseconds(newest)):
             learn_newest_clicks(self._run, config)  # of a champion with other settings than the configuration, whose rows are made already
         return VectorLookup(self._run.workspace, config, lookup.items(), None if self._as_of is None else microseconds(self._as_of))
+
+    def _state_lookup(self, config: AssemblyConfig) -> StateLookup | None:
+        """What knows the teacher's states, those of the store's newest clicks too; None where the model reads none."""
+        if config.teacher_state is None:
+            return None
+        from pipelines.tasks.teacher_states import StateLookup, are_up_to_date, bring_up_to_date
+
+        if not are_up_to_date(self._run, config):
+            bring_up_to_date(self._run, config, "score")
+        return StateLookup(self._run.workspace, config, None if self._as_of is None else microseconds(self._as_of))
 
     def user_attributes(self, user_id: pa.ChunkedArray, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
         """Those of the named columns that the store's users have, for a user id per row; null for a user it does not know."""

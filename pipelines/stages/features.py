@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ctr_kd.evaluation.univariate import Column, FeatureFigures, measure_feature
-from feature_store.features.statistics import statistic_meanings, vector_columns
+from feature_store.features.statistics import state_columns, statistic_meanings, vector_columns
 from feature_store.features.summary import SplitTimes
 from feature_store.tables.json_files import write_json, write_text
 from pipelines.workspace.artifacts import read_json
@@ -81,6 +81,7 @@ def look_at_features(context: StageContext) -> None:
     made_as = summary.assembly(context.config.assembly)
     known = statistic_meanings(made_as.statistics)
     known |= vector_columns(0 if made_as.embeddings is None else made_as.embeddings.width_read)
+    known |= {} if made_as.teacher_state is None else state_columns(made_as.teacher_state.width)
     meanings = {name: known.get(name, "number in the table of items or users, as of the request") for name in summary.statistics}
     meanings |= dict.fromkeys(summary.context.dense, "dense context column of the log")
     splits = ("train", "validation")

@@ -24,7 +24,7 @@ from pipelines.errors import ConfigError
 from pipelines.tasks import task_of
 from pipelines.workspace.artifacts import Artifact, read_json_as
 from pipelines.workspace.context import RunContext, Stage, StageContext
-from pipelines.workspace.retention import VECTORS
+from pipelines.workspace.retention import TEACHER_STATES, VECTORS
 
 COPY = "raw"  # in a workspace: the files behind a URL
 _SHOWN = 3  # keys that a refusal names
@@ -253,9 +253,9 @@ def newest_known(store: Store) -> datetime:
 def assemble_rows(context: StageContext) -> None:
     """Assemble rows and vocabularies of what the store holds."""
     config, parent = context.config, context.run.parent
-    if parent is not None:  # whose statistics its models read
-        made_with = ClickSummary.read(parent.folder(context.workspace, "ingest")).made_with
-        config = config.model_copy(update={"statistics": made_with})
+    if parent is not None:  # whose statistics its models read, and states of the same encoder
+        earlier = ClickSummary.read(parent.folder(context.workspace, "ingest"))
+        config = config.model_copy(update={"statistics": earlier.made_with, "teacher_state": earlier.teacher_state})
         context.report(f"continues {parent.name}, whose training ended {parent.since:%Y-%m-%d %H:%M}: warm night {parent.nights}")
         for date in parent.late:
             context.report(f"warning: {date} was corrected since {parent.name} learned it, and what was learned is not unlearned")
@@ -272,9 +272,10 @@ def assemble_rows(context: StageContext) -> None:
 
 
 def vectors_are_there(context: StageContext) -> bool:
-    """Whether the item vectors that the rows read, and that later stages read too, are still where they were learned."""
-    folder = Artifact(context.output).finished.facts.get(VECTORS)
-    return folder is None or (context.workspace / VECTORS / folder / "facts.json").is_file()
+    """Whether the item vectors and teacher states that the rows read, and that later stages read too, are still where they were made."""
+    facts = Artifact(context.output).finished.facts
+    needed = [(VECTORS, "facts.json"), (TEACHER_STATES, "encoder.json")]
+    return all(facts.get(name) is None or (context.workspace / name / facts[name] / file).is_file() for name, file in needed)
 
 
 STAGE = Stage(
@@ -282,6 +283,6 @@ STAGE = Stage(
     assemble_rows,
     up_to_date=vectors_are_there,
     # The engine's memory and threads are no keys: they change how fast rows are assembled, not the rows.
-    keys=("source", "split", "candidates", "history", "statistics", "vocabulary", "embeddings", "tokens"),
+    keys=("source", "split", "candidates", "history", "statistics", "vocabulary", "embeddings", "teacher_state", "tokens"),
     outside=bring_store_up_to_date,
 )

@@ -177,6 +177,7 @@ def lineage(context: StageContext, metrics: Metrics, rows: Rows) -> Lineage:
         split=metrics.data.split,
         parent=metrics.run.parent,
         statistics=rows.facts().get("made_with"),
+        **({} if (states := rows.facts().get("teacher_state")) is None else {"teacher_state": states}),
     )
 
 

@@ -47,8 +47,8 @@ class Clicks:
         ingest(source, run.data, run.store, failed, report, titles=titles)
 
     def assemble(self, context: StageContext) -> dict[str, Any]:
-        """Rows and vocabularies (:func:`feature_store.features.training_set.assemble`), vectors where they are configured, the pool of
-        the clicks' tokens, and what a run that continues this one asks for: bins and the dates of the store.
+        """Rows and vocabularies (:func:`feature_store.features.training_set.assemble`), item vectors and teacher states where they are
+        configured, the pool of the clicks' tokens, and what a run that continues this one asks for: bins and the dates of the store.
 
         A run that continues another has its new rows and some of the older ones, its vocabularies grown, and its bins."""
 
@@ -72,6 +72,10 @@ class Clicks:
             from pipelines.tasks.vector_columns import add_vectors
 
             vectors = add_vectors(context, config.assembly)
+        if config.teacher_state is not None:
+            from pipelines.tasks.teacher_states import add_states
+
+            vectors |= add_states(context, config.assembly)
         made = Assembly(context.output, config.history.max_length)
         made.write_pool()
         made.write_bins(bins)

@@ -34,7 +34,7 @@ _READ = {  # what a run reads of its parent
     "distill": ("student.pt", "student_alone.pt"),
 }
 _SHAPE = ("pretrain.encoder", "pretrain.more_encoders", *(f"finetune.{key}" for key in ("head_width", "cross_layers", "members")))
-_COLUMNS = ("history", "statistics", "embeddings")  # keys of stage ingest that decide which inputs a row has
+_COLUMNS = ("history", "statistics", "embeddings", "teacher_state")  # keys of stage ingest that decide which inputs a row has
 
 
 class NoParent(Exception):
@@ -227,7 +227,7 @@ def _differences(config: RunConfig, manifests: Mapping[str, Manifest]) -> Iterat
         yield "is of another log"
     now = config.section((*_COLUMNS, "distill.student", "pretrain", "finetune"))
     for key in _COLUMNS:
-        if before.get(key) != now[key]:
+        if before.get(key) != now.get(key):
             yield f"has other inputs ({key} was changed)"
     if (before.get("labels") or {}).get("chain", False) != config.labels.chain:
         yield "has labels that are modelled otherwise (labels.chain was changed)"

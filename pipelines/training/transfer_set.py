@@ -125,4 +125,8 @@ def write_unmet(
         from pipelines.tasks.vector_columns import add_columns
 
         add_columns(context.workspace, assembly.directory, file, config.assembly)
+    if assembly.summary.teacher_state is not None:
+        from pipelines.tasks import teacher_states
+
+        teacher_states.add_columns(context.workspace, assembly.directory, file, assembly.summary.teacher_state)
     return PairFacts.from_json({**facts, "index": index.kind, "recall": index.recall})

@@ -21,9 +21,18 @@ from pipelines.workspace.manifest import MANIFEST, Manifest, ReportManifest
 
 Key = tuple[str, str]  # stage and fingerprint
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
-Kind = Literal["artifact", "unfinished artifact", "report", "unfinished scoring", "folder of vectors", "scores of a teacher"]
+Kind = Literal[
+    "artifact",
+    "unfinished artifact",
+    "report",
+    "unfinished scoring",
+    "folder of vectors",
+    "folder of teacher states",
+    "scores of a teacher",
+]
 TEACHERS = "teachers"  # in a workspace: a folder by teacher, touched whenever it is read
 VECTORS = "embeddings"  # in a workspace, and of an artifact's facts the one that names the folder there that its rows read
+TEACHER_STATES = "teacher_states"  # likewise
 
 
 @dataclass(frozen=True)
@@ -82,9 +91,11 @@ def removals(workspace: Path, alive: Collection[Key], keep: int, before: datetim
     goes += [Removal("report", path, size_of(path)) for path in _reports(workspace) if path.name not in kept and _touched(path) < before]
     scorings = [path for path in _folders(workspace / "scores") if path.name.startswith(".") and path.name.endswith(".parts")]
     goes += [Removal("unfinished scoring", path, size_of(path)) for path in scorings if _touched(path) < before]
-    read = {finished[key].facts.get(VECTORS) for key in stays}
-    vectors = [path for path in _folders(workspace / VECTORS) if path.name not in read]
-    goes += [Removal("folder of vectors", path, size_of(path)) for path in vectors if _touched(path) < before]
+    kinds: dict[str, Kind] = {VECTORS: "folder of vectors", TEACHER_STATES: "folder of teacher states"}
+    for name, kind in kinds.items():
+        read = {finished[key].facts.get(name) for key in stays}
+        unread = [path for path in _folders(workspace / name) if path.name not in read]
+        goes += [Removal(kind, path, size_of(path)) for path in unread if _touched(path) < before]
     scores = [path for path in _folders(workspace / TEACHERS) if _touched(path) < before]
     return goes + [Removal("scores of a teacher", path, size_of(path)) for path in scores]
 

@@ -488,6 +488,21 @@ def test_a_declared_statistic_is_printed_as_it_is_written() -> None:
     assert scalar([declared]) == "[{by: [item, referrer], count: [clicks], windows: [10m, 1d], share_of: [[item]]}]"
 
 
+def test_a_run_without_teacher_states_says_nothing_of_them(yaml_file: YamlFile) -> None:
+    assert "teacher_state" not in load(yaml_file("")).section(["split", "teacher_state"])
+    section = load(yaml_file("teacher_state: {width: 16}")).section(["teacher_state"])
+    assert section["teacher_state"]["width"] == 16 and section["teacher_state"]["encoder"] is None
+
+
+def test_teacher_states_need_times_and_users(yaml_file: YamlFile, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="teacher_state needs times, night by night"):
+        load(yaml_file("teacher_state: {}"), ["split={leave_one_out: true}"])
+    texts = tmp_path / "texts.yaml"
+    texts.write_text("source: {reader: text, train: a.tsv, test: b.tsv, text: 0, label: 1}\nteacher_state: {}\n")
+    with pytest.raises(ConfigError, match="teacher_state is of users and what they click, and texts have none"):
+        load(texts)
+
+
 SEVERAL = ["source.reader=tabular", "source.events={path: a.csv, user: u, item: i, time: t, clicked: c, labels: [bought]}"]
 
 

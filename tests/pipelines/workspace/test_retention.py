@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +19,7 @@ from feature_store.tables.json_files import write_json
 from feature_store.tables.seal import sealed
 from pipelines.workspace.artifacts import CHECKPOINT, STARTED, Artifact
 from pipelines.workspace.manifest import MANIFEST, Manifest, ReportManifest, StageInput
-from pipelines.workspace.retention import VECTORS, removals, size_of
+from pipelines.workspace.retention import TEACHER_STATES, VECTORS, removals, size_of
 
 NOW = datetime(2026, 3, 31, tzinfo=UTC)
 STAGES = ("ingest", "finetune", "evaluate")
@@ -194,16 +195,17 @@ def _with_inputs(names: set[str], inputs: Mapping[str, Sequence[str]]) -> set[st
     return found
 
 
-def test_vectors_that_no_kept_artifact_reads_go(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("root", "kind"), [(VECTORS, "folder of vectors"), (TEACHER_STATES, "folder of teacher states")])
+def test_vectors_and_states_that_no_kept_artifact_reads_go(tmp_path: Path, root: str, kind: str) -> None:
     for name, days in (("new", 1), ("old", 50)):
         path = make(tmp_path, "ingest", name, days)
-        made = Manifest.model_validate(json.loads((path / MANIFEST).read_text())).model_copy(update={"facts": {VECTORS: f"of {name}"}})
+        made = Manifest.model_validate(json.loads((path / MANIFEST).read_text())).model_copy(update={"facts": {root: f"of {name}"}})
         write_json(path / MANIFEST, sealed({key: value for key, value in made.to_json().items() if key != "seal"}))
         for folder in (f"of {name}", f"tried and {name}"):
-            (tmp_path / VECTORS / folder).mkdir(parents=True)
-            age(tmp_path / VECTORS / folder, days)
-    assert goes(tmp_path) == ["artifact: ingest/old", f"folder of vectors: {VECTORS}/of old", f"folder of vectors: {VECTORS}/tried and old"]
-    assert goes(tmp_path, [("ingest", "old")]) == [f"folder of vectors: {VECTORS}/tried and old"]
+            (tmp_path / root / folder).mkdir(parents=True)
+            age(tmp_path / root / folder, days)
+    assert goes(tmp_path) == ["artifact: ingest/old", f"{kind}: {root}/of old", f"{kind}: {root}/tried and old"]
+    assert goes(tmp_path, [("ingest", "old")]) == [f"{kind}: {root}/tried and old"]
     for one in removals(tmp_path, (), 1, NOW - timedelta(days=10)):
         one.carry_out()
-    assert sorted(path.name for path in (tmp_path / VECTORS).iterdir()) == ["of new", "tried and new"]
+    assert sorted(path.name for path in (tmp_path / root).iterdir()) == ["of new", "tried and new"]
