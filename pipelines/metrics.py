@@ -203,6 +203,9 @@ class Metrics(JsonFile):
         a file of an earlier release.
     advice : Advice, optional
         What to do where distillation did not pay.
+    teachers : dict of str to dict, optional
+        By configured teacher: ``kind``, ``coverage`` by split, and ``leak``, what it is worth where it teaches and on validation. None in a
+        file of an earlier release.
     other_seeds : dict, optional
         Student minus student alone over several seeds, from the proof of the same configuration, where there is one.
     importance : dict, optional
@@ -227,6 +230,7 @@ class Metrics(JsonFile):
     transfer_ratio: float | None = None
     transfer_ratio_interval: dict[str, Any] | None = None
     advice: Advice | None = None
+    teachers: dict[str, dict[str, Any]] | None = None
     other_seeds: dict[str, Any] | None = None
     importance: dict[str, Any] | None = None
     freshness: list[dict[str, Any]] | None = None

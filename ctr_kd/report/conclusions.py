@@ -41,6 +41,7 @@ def verdict(metrics: Mapping[str, Any]) -> Verdict:
         _seeds(metrics),
         coverage(covers) if covers else None,
         *_weak_teacher(metrics),
+        *_teachers_on_rows(metrics),
         *_baselines(metrics, rows),
         _oracle(rows),
         _advice(metrics),
@@ -203,6 +204,21 @@ def _weak_teacher(metrics: Mapping[str, Any]) -> list[str]:
     more = privileged(metrics)
     also = f", though it read {listed(more)} too" if more else ""
     return [f"The teacher is weaker than the student trained alone{also} ({lead.signed()} {WORDS[quality(metrics)]}): look there first."]
+
+
+def _teachers_on_rows(metrics: Mapping[str, Any]) -> list[str]:
+    """Of teachers that say nothing of some rows, or that are better where they teach than chance explains."""
+    lines = []
+    for name, one in (metrics.get("teachers") or {}).items():
+        share, leak = (one.get("coverage") or {}).get("train", 1.0), one.get("leak") or {}
+        if share < 1:
+            lines.append(f"Of the training rows {share:.1%} were taught by {name}; the others by other teachers, or by their labels alone.")
+        if (leak.get("low") or 0) > 0:
+            gap = Figure.of(leak, "difference")
+            lines.append(
+                f"Where it teaches, {name} is better than on validation ({gap.signed()} {WORDS[quality(metrics)]}): it knows those labels."
+            )
+    return lines
 
 
 def weighting(metrics: Mapping[str, Any]) -> str | None:

@@ -80,6 +80,7 @@ def measure_models(context: StageContext) -> None:
         shipping=shipping,
         transfer_ratio=transfer_ratio(measured["models"], shipping.metric),
         transfer_ratio_interval=transfer_interval(rows, scores, shipping.metric, settings).to_json(),
+        teachers={name: one.on_rows() for name, one in students.teachers.teachers.items()},
         other_seeds=other_seeds(context.run, shipping.metric),
         # A warm night is judged by nights: more of one would not mend it.
         advice=None if run.parent else advise(context.config, shipping, measured, pretraining_steps=steps, validation_clicks=clicks),

@@ -307,6 +307,10 @@ class TeacherFacts(JsonModel):
     coverage: dict[str, float] = Field(default_factory=dict)
     leak: LeakFacts | None = None
 
+    def on_rows(self) -> dict[str, Any]:
+        """What is known of it and the rows of a run, as metrics.json has it."""
+        return {"kind": self.kind, "coverage": self.coverage, "leak": None if self.leak is None else self.leak.to_json()}
+
 
 @dataclass(frozen=True)
 class TeachersFacts:

@@ -39,3 +39,18 @@ def test_tables_mark_a_privileged_teacher_and_no_sentence_measures_by_it() -> No
     assert "the teacher read position and dwell, which are not there when a student is served: its AUC of 0.9000 is no measure" in said
     titles = list(summary_table(more).columns[0].cells)
     assert [str(title) for title in titles[:3]] == ["Teacher (privileged)", "Teacher bert (privileged)", "Student"]
+
+
+def test_a_page_says_which_rows_a_teacher_knows_and_whether_it_knows_their_labels() -> None:
+    leak = {"training": {"rows": 9, "auc": 0.8}, "validation": {"rows": 9, "auc": 0.7}, "difference": 0.1, "low": 0.05, "high": 0.15}
+    fair = leak | {"difference": 0.01, "low": -0.02, "high": 0.03}
+    found = metrics(privileged=False)
+    found["teachers"] = {
+        "production": {"kind": "scores", "coverage": {"train": 0.75, "test": 1.0}, "leak": leak},
+        "bert": {"kind": "own", "coverage": {"train": 1.0, "test": 1.0}, "leak": fair},
+        "mine": {"kind": "plugin", "coverage": {"train": 1.0}, "leak": None},
+    }
+    said = " ".join(verdict(found).remarks)
+    assert "Of the training rows 75.0% were taught by production" in said
+    assert "Where it teaches, production is better than on validation (+0.1000 [+0.0500, +0.1500] AUC)" in said
+    assert "bert is better" not in said and "by bert" not in said and "mine" not in said

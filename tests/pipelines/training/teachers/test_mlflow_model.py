@@ -19,6 +19,7 @@ from pipelines.tasks.logits import read_predictions
 from pipelines.tracking.client import connect, sqlite_uri
 from pipelines.tracking.tracker import Tracker
 from pipelines.training.facts import DistillationFacts
+from pipelines.training.teachers.mlflow_model import ModelTeacher
 from pipelines.workspace.context import RunContext
 from pipelines.workspace.runner import Runner
 from tests.pipelines.training.teachers.shop import Shop
@@ -103,6 +104,23 @@ def test_a_lightgbm_ranker_out_of_the_registry_teaches(shop: Shop, tmp_path: Pat
     ledger = sorted((shop.workspace / "teachers").rglob("*.parquet"))
     shop.run(teacher("models:/ranker@champion"), student={"kind": "dcn"})
     assert sorted((shop.workspace / "teachers").rglob("*.parquet")) == ledger
+
+
+def test_what_a_model_said_of_a_row_holds_for_other_nights_too(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another night has other windows, other row ids and another assembly; most of its rows were in the one before."""
+    boosted(shop, tmp_path / "model")
+    asked: list[int] = []
+    logits = ModelTeacher.logits
+    monkeypatch.setattr(ModelTeacher, "logits", lambda self, rows: (asked.append(rows.num_rows), logits(self, rows))[1])
+    shop.run(teacher(tmp_path / "model"))
+    first = sum(asked)
+    config = shop.config(teacher(tmp_path / "model"))
+    later = type(config).model_validate(config.model_dump(by_alias=True) | {"split": {"fractions": [0.5, 0.25, 0.25]}})
+    context = RunContext(later, shop.workspace, shop.data)
+    Runner(context, PIPELINE).run(last="distill")
+    assert 0 < first <= len(shop.log) and sum(asked) == first  # rows that say the same to the model are one
+    rows, said_again = said(context)
+    assert len(rows) > 0.2 * len(shop.log) and np.isfinite(said_again).all()
 
 
 def test_probabilities_of_two_classes_are_those_of_a_click_and_logits_are_taken_as_they_are(shop: Shop, tmp_path: Path) -> None:
