@@ -159,7 +159,7 @@ class Log:
 
     def event_codes(self) -> dict[str, int]:
         """Codes of the types of events that are neither clicks nor what was shown, by name."""
-        return {} if self.types is None else {name: code for code, name in enumerate(self.types.names, 1) if code > 1}
+        return {} if self.types is None else {name: code for code, name in self.types.by_code.items() if code > 1}
 
     @property
     def categorical_facts(self) -> list[str]:

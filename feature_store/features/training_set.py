@@ -174,7 +174,7 @@ def check_types(engine: Engine, log: Log) -> None:
     if log.types is None:
         return
     found = dict(engine.rows("select type_code, count(*) from log group by type_code"))
-    named = {code: name for code, name in enumerate([log.types.shown, *log.types.names]) if name is not None}
+    named = log.types.by_code
     lacking = next((name for code, name in named.items() if not found.get(code)), None)
     if lacking is not None:
         known = ", ".join(name for code, name in named.items() if found.get(code)) or "none"

@@ -158,7 +158,7 @@ def _look_at_events(events: pa.Table, contract: LogContract, split: SplitConfig,
     )  # listed histories are clicks by nature
     if contract.types is not None:
         codes = set(events["type_code"].to_pylist())
-        named = {code: name for code, name in enumerate([contract.types.shown, *contract.types.names]) if name is not None}
+        named = contract.types.by_code
         found.doubts += [
             f"no event of type {name!r} is among the rows that were looked at; is it called so in source.events.type?"
             for code, name in named.items()

@@ -183,6 +183,11 @@ class StoredTypes(JsonModel):
     shown: str | None
     history: list[str]
 
+    @property
+    def by_code(self) -> dict[int, str]:
+        """Names by the code under which events are stored, that of what was shown first, where there is such."""
+        return {code: name for code, name in enumerate([self.shown, *self.names]) if name is not None}
+
 
 class LogContract(JsonModel):
     """What a click log offers.
