@@ -513,6 +513,11 @@ class DistillConfig(Config):
         return in_short(teachers)
 
     @property
+    def partly_taught(self) -> bool:
+        """Whether there may be rows of which no teacher says anything."""
+        return all(teacher.partial for teacher in self.teachers)
+
+    @property
     def teacher_weights(self) -> dict[str, float]:
         """Weight of each teacher by name; they add up to 1."""
         whole = math.fsum(teacher.weight for teacher in self.teachers)

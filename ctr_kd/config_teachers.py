@@ -86,6 +86,11 @@ class TeacherConfig(Config):
         kinds: tuple[Kind, ...] = ("scores", "model", "plugin")
         return next((kind for kind in kinds if getattr(self, kind) is not None), "own")
 
+    @property
+    def partial(self) -> bool:
+        """Whether it may say nothing of some rows."""
+        return self.scores is not None or self.out_of_fold
+
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
         kinds = [kind for kind in ("scores", "model", "plugin") if getattr(self, kind) is not None]

@@ -422,8 +422,8 @@ class SourceConfig(Config):
     def log(self) -> dict[str, Any]:
         """Settings that decide what a store holds, under dotted names, defaults left out.
 
-        Where files lie, what they may lack, how many bad rows they may hold, how thinned they are and which scores of other models are kept
-        is not among them: another pattern names more of the same log.
+        Where files lie, what they may lack, how many bad rows they may hold, how thinned they are is not among them: another pattern names
+        more of the same log.
 
         Examples
         --------
@@ -437,7 +437,7 @@ class SourceConfig(Config):
                 "bad_rows_limit": True,
                 "negative_sampling_rate": True,
                 "context": {"optional"},
-                "events": {**dict.fromkeys((*EVENT_PLACES, "scores"), True), "type": {"files"}},
+                "events": {**dict.fromkeys(EVENT_PLACES, True), "type": {"files"}},
                 "items": {"path"},
                 "users": {"path"},
             },
@@ -519,6 +519,11 @@ class SourceConfig(Config):
             raise ValueError(
                 "events.scores are of rows that were shown, and this log holds clicks only: give the scores of its candidates in files"
             )
+        told = {self.events.clicked, *self.events.labels.values(), *self.events.weights.values()}
+        told |= set() if self.events.type is None else {self.events.type.column}
+        label = next((name for name in self.events.scores if name in told), None)
+        if label is not None:
+            raise ValueError(f"events.scores: {label} says what happened, and not what a model expected: name another column")
         read = {*self.context.categorical, *self.context.dense}
         twice = next((name for name in self.events.scores if name in read), None)
         if twice is not None:

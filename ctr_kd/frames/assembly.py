@@ -114,7 +114,7 @@ def assemble_frames(
     pq.write_table(pa.table({"code": np.arange(users), "user_id": pa.array(map(str, range(users)), pa.string())}), folder / "users.parquet")
     _write_rows(rows, ids, columns, folder)
     write_json(folder / "vocabulary.json", tokens)
-    _summary(rows, columns, [name for name in catalogue if name != "item_id"], len(ids), users, history).write(folder)
+    _summary(rows, columns, [name for name in catalogue if name != "item_id"], items=len(ids), users=users, history=history).write(folder)
     assembly = Assembly(folder, history.max_length)
     assembly.write_pool()
     assembly.write_bins()
@@ -305,7 +305,7 @@ def _write_rows(rows: dict[str, _Rows], ids: pa.Array, columns: FrameColumns, fo
 
 
 def _summary(
-    rows: dict[str, _Rows], columns: FrameColumns, attributes: list[str], items: int, users: int, history: HistoryConfig
+    rows: dict[str, _Rows], columns: FrameColumns, attributes: list[str], *, items: int, users: int, history: HistoryConfig
 ) -> ClickSummary:
     def after(one: _Rows) -> datetime:
         return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(one.time.max()) + 1)

@@ -219,18 +219,18 @@ def distill(
     if config.student.kind not in STUDENT_KINDS:  # a plug-in; ours are tried by the tests
         student = student_class(config.student.kind)(rows.signature, config.student)
         check_student(student, rows.signature, rows.validation)
-    model, curve = _trained(STUDENT, rows, config, seed, root, logits)
+    model, curve = _trained(STUDENT, rows, config, seed=seed, root=root, teacher=logits)
     export_student(model, rows.signature, assembly, root / STUDENT)
     of_labels = None
     if alone:
-        without, _ = _trained(ALONE, rows, config, seed, root, None)
+        without, _ = _trained(ALONE, rows, config, seed=seed, root=root, teacher=None)
         export_student(without, rows.signature, assembly, root / ALONE)
         of_labels = load_student(root / ALONE)
     return DistilledStudent(model, curve, load_student(root / STUDENT), of_labels, columns, scale, folder)
 
 
 def _trained(
-    name: str, rows: TrainingRows, config: DistillConfig, seed: int, root: Path, teacher: np.ndarray | None
+    name: str, rows: TrainingRows, config: DistillConfig, *, seed: int, root: Path, teacher: np.ndarray | None
 ) -> tuple[nn.Module, LearningCurve]:
     """A student that is trained and calibrated on the validation rows."""
 

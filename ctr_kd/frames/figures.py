@@ -88,7 +88,8 @@ def compare(
 
     Examples
     --------
-    >>> compare([0, 1, 0, 1], [0.1, 0.8, 0.3, 0.6], [0.5, 0.4, 0.3, 0.6], user=[1, 1, 2, 2], replicates=50)["difference"].round(3).to_dict()
+    >>> found = compare([0, 1, 0, 1], [0.1, 0.8, 0.3, 0.6], [0.5, 0.4, 0.3, 0.6], user=[1, 1, 2, 2], replicates=50)
+    >>> float(found.loc["auc", "difference"])
     0.25
     """
     scores = _arrays({"first": first, "second": second})

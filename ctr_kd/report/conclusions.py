@@ -213,7 +213,7 @@ def _teachers_on_rows(metrics: Mapping[str, Any]) -> list[str]:
         share, leak = (one.get("coverage") or {}).get("train", 1.0), one.get("leak") or {}
         if share < 1:
             lines.append(f"Of the training rows {share:.1%} were taught by {name}; the others by other teachers, or by their labels alone.")
-        if (leak.get("low") or 0) > 0:
+        if (leak.get("low") or 0) > 0 and not leak.get("foresees"):
             gap = Figure.of(leak, "difference")
             lines.append(
                 f"Where it teaches, {name} is better than on validation ({gap.signed()} {WORDS[quality(metrics)]}): it knows those labels."

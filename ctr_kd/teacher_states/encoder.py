@@ -107,7 +107,9 @@ def learned_by(config: TeacherStateConfig) -> dict[str, Any]:
     return config.model_dump(mode="json", exclude={"every", "delay", "share", "encoder"})
 
 
-def train_encoder(config: TeacherStateConfig, clicks: ClickSequences, until: int, name: str, job: TrainingJob, folder: Path) -> EncoderFile:
+def train_encoder(
+    config: TeacherStateConfig, clicks: ClickSequences, until: int, name: str, *, job: TrainingJob, folder: Path
+) -> EncoderFile:
     """Train an encoder on the clicks known before a time by masked item prediction, and write it.
 
     Vocabulary, weights and components are all of these clicks; of a label it sees none.

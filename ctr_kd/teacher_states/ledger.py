@@ -144,6 +144,7 @@ def make_states(
     folder: StatesFolder,
     encoder: StateEncoder,
     clicks: ClickSequences,
+    *,
     every: int,
     since: int,
     now: int,
@@ -180,6 +181,8 @@ def make_states(
     if known is not None:
         entries = _standing(known.entries, PrefixDigest(clicks, order), times, last)
     intact = known is not None and len(entries) == len(known.entries)
+    if known is not None and known.until <= last:  # clicks may have become known late, of times that had none
+        intact &= int(np.searchsorted(times, known.until)) == (entries[-1].clicks if entries else 0)
     begin = known.until + every if known is not None and intact else entries[-1].until + every if entries else first
     until = known.until if known is not None and intact else begin - every
     digest = PrefixDigest(clicks, order)

@@ -169,7 +169,9 @@ class ClickSummary(JsonFile):
         widths = {
             kind: {name: getattr(self, kind)[name] for name in kept(getattr(self, kind))} for kind in ("item_vectors", "user_vectors")
         }
-        return self.model_copy(update={"context": context, **{name: kept(getattr(self, name)) for name in lists}, **widths})
+        hidden = any(name.startswith("teacher_state_") for name in columns)
+        narrowed = {"context": context, **{name: kept(getattr(self, name)) for name in lists}, **widths}
+        return self.model_copy(update=narrowed | ({"teacher_state": None} if hidden else {}))
 
     def assembly(self, config: AssemblyConfig) -> AssemblyConfig:
         """Settings of further rows like these: of the statistics those of the assembly, where ``statistics.auto`` may have added some, and

@@ -19,9 +19,11 @@ def table_url(source: SourceConfig) -> str | None:
     return delta if delta is not None and is_url(delta) else None
 
 
-def copy_of_log(source: SourceConfig, url: str, folder: Path, report: Callable[[str], object] = lambda line: None) -> Path:
-    """As :func:`feature_store.readers.remote.copy_of`, of the files alone that a log needs."""
-    return copy_of(url, folder, report, _needed(source, folder))
+def copy_of_log(
+    source: SourceConfig, url: str, folder: Path, report: Callable[[str], object] = lambda line: None, beside: Sequence[str] = ()
+) -> Path:
+    """As :func:`feature_store.readers.remote.copy_of`, of the files alone that a log needs, and of what the patterns ``beside`` name."""
+    return copy_of(url, folder, report, _needed(source, folder, beside))
 
 
 def copy_of_table(url: str, folder: Path, report: Callable[[str], object] = lambda line: None) -> Path:
@@ -52,12 +54,12 @@ def pattern_behind(url: str) -> tuple[str, str]:
     return f"{folder}{question}{settings}", pattern
 
 
-def _needed(source: SourceConfig, folder: Path) -> Sequence[Needed]:
+def _needed(source: SourceConfig, folder: Path, beside: Sequence[str]) -> Sequence[Needed]:
     events = source.events
     if source.reader != "tabular" or events is None:  # such a reader knows its files by their names, and they are few
         return (list,)
     patterns = [block.path for block in (events, source.items, source.users) if block is not None and block.path is not None]
-    patterns = [pattern for pattern in patterns if not is_url(pattern)]
+    patterns = [*(pattern for pattern in patterns if not is_url(pattern)), *beside]
     patterns += [] if events.type is None else events.type.files
     if source.title_encoder is not None:
         patterns.append(f"{source.title_encoder.encoder}/*")

@@ -117,10 +117,11 @@ class RunConfig(Config):
         if not isinstance(teachers, list) or not isinstance(events, dict) or not isinstance(events.get("scores") or {}, dict):
             return values
         said = [teacher["scores"] for teacher in teachers if isinstance(teacher, dict) and isinstance(teacher.get("scores"), dict)]
-        columns = {scores["column"]: scores.get("known") for scores in said if isinstance(scores.get("column"), str)}
-        if not columns:
-            return values
-        return {**values, "source": {**source, "events": {**events, "scores": {**columns, **(events.get("scores") or {})}}}}
+        own: dict[str, Any] = {**(events.get("scores") or {})}
+        for scores in said:
+            if isinstance(scores.get("column"), str) and own.get(scores["column"]) is None:
+                own[scores["column"]] = scores.get("known")
+        return {**values, "source": {**source, "events": {**events, "scores": own}}} if own else values
 
     @model_validator(mode="after")
     def _keys_fit_the_rows(self) -> RunConfig:
@@ -166,8 +167,17 @@ class RunConfig(Config):
                 yield f"distill.teachers: {teacher.name} has scores of clicks, and texts have none: use model or plugin"
             elif teacher.scores is not None and teacher.scores.column is not None and events is None:
                 yield f"distill.teachers: {teacher.name} names a column, which reader tabular alone reads: give its scores in files"
+            if teacher.scores is not None and events is not None and teacher.scores.column is not None:
+                kept = events.scores.get(teacher.scores.column)
+                if teacher.scores.known not in (None, kept):
+                    yield (
+                        f"distill.teachers: {teacher.name} has its times in {teacher.scores.known}, and source.events.scores or another "
+                        f"teacher in {kept}: name one of them"
+                    )
             if teacher.kind in ("scores", "model") and events is not None and events.labels:
                 yield f"distill.teachers: {teacher.name} speaks of clicks alone, and there are source.events.labels: use a plugin"
+            if teacher.model is not None and teacher.model.startswith(f"models:/{self.name}@"):
+                yield f"distill.teachers: {teacher.name} is {teacher.model}, which every promotion of this run moves: name a version"
             if teacher.out_of_fold and (not of_clicks or self.training.start == "warm"):
                 why = "a warm night trains no teacher anew" if of_clicks else "texts have no times"
                 yield f"distill.teachers: {teacher.name} is to be out of fold, and {why}: remove it"

@@ -9,7 +9,6 @@ from pydantic import Field
 from ctr_kd.config import DistillConfig, FinetuneConfig, PretrainConfig
 from feature_store.config import HistoryConfig, SourceConfig, SplitConfig
 from feature_store.config_types import Config
-from feature_store.tables.contracts import nearest
 
 
 class TeacherOnlyConfig(Config):
@@ -86,6 +85,8 @@ class TeacherOnlyConfig(Config):
 
     def _unknown(self, source: SourceConfig) -> Iterator[str]:
         """Names that no column of a tabular log has; of statistics and vectors it is known once the rows are made."""
+        from feature_store.tables.contracts import nearest  # a scheduler's environment has no pyarrow
+
         described = [block for block in (source.items, source.users) if block is not None]
         known = {"context": [*source.context.categorical, *source.context.dense]}
         known |= {key: [name for block in described for name in getattr(block, key)] for key in ("categorical", "multi")}

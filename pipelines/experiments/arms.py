@@ -29,7 +29,7 @@ from pipelines.workspace.runner import Runner
 
 _KEYS = tuple(dict.fromkeys(key for stage in (*TO_TEACHER, TRANSFER, STUDENT) for key in stage.keys))
 _DECIDE_ROWS = ("source", "split", "candidates")
-_OF_ALONE = ("history.max_length", "labels", "distill")  # beside its rows and its seed; the rest of `distill` is that of no teacher
+_OF_ALONE = ("history.max_length", "labels", "distill")  # beside its rows, what it does not see of them, and its seed
 
 Measure = Callable[[Sequence[Sequence[Path]]], dict[str, Seeded]]
 
@@ -100,6 +100,10 @@ def _changed(config: RunConfig, said: ArmConfig) -> RunConfig:
         if block in keys_of(RunConfig) and block not in learned:
             raise ConfigError(f"{where}: no student learns from {key}; an arm may change {', '.join(sorted(learned))}")
     changed = with_changes(config, said.set_, where)
+    if changed.source != config.source:
+        raise ConfigError(
+            f"{where}: a teacher of it repeats a column that the run's rows lack: name that in the run's source.events.scores"
+        )
     if changed.section(_KEYS) == config.section(_KEYS):
         raise ConfigError(f"{where} is the run as it is configured: no student learns from what it changes")
     return changed
@@ -168,7 +172,7 @@ def _refuse_other_rows(own: RunContext, run: RunContext, arm: Arm) -> None:
 
 def _alone_of(run: RunContext, config: RunConfig) -> tuple[str, str]:
     """What a student alone depends on beside its seed: its rows, and its own settings; no teacher."""
-    return run.artifacts[INGEST.name].path.name, digest_of(alone(config).section(_OF_ALONE))
+    return run.artifacts[INGEST.name].path.name, digest_of([alone(config).section(_OF_ALONE), config.teacher_only.named])
 
 
 def arm_figures(trained: TrainedArm, measure: Measure, configured: Mapping[str, Seeded], metric: str, seed: int) -> dict[str, Any]:

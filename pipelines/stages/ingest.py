@@ -150,7 +150,8 @@ def _copied(run: RunContext, url: str, is_known: bool) -> bool:
         run.data = folder if folder.is_dir() else None
         return run.data is not None
     try:
-        run.data = copy_of_log(run.config.source, url, folder, lambda text: run.report(text, "ingest"))
+        scores = [teacher.scores.path for teacher in run.config.distill.teachers if teacher.scores is not None and teacher.scores.path]
+        run.data = copy_of_log(run.config.source, url, folder, lambda text: run.report(text, "ingest"), scores)
     except DataError as error:
         if run.url is not None or not is_known:
             raise
@@ -274,8 +275,8 @@ def assemble_rows(context: StageContext) -> None:
 def vectors_are_there(context: StageContext) -> bool:
     """Whether the item vectors and teacher states that the rows read, and that later stages read too, are still where they were made."""
     facts = Artifact(context.output).finished.facts
-    needed = [(VECTORS, "facts.json"), (TEACHER_STATES, "encoder.json")]
-    return all(facts.get(name) is None or (context.workspace / name / facts[name] / file).is_file() for name, file in needed)
+    needed = [(VECTORS, "facts.json"), (TEACHER_STATES, "encoder.json"), (TEACHER_STATES, "every-*/states.json")]
+    return all(facts.get(name) is None or any((context.workspace / name / facts[name]).glob(file)) for name, file in needed)
 
 
 STAGE = Stage(

@@ -27,14 +27,16 @@ def make_student(context: StageContext) -> None:
     samples = {split: assembly.samples(split) for split in SPLITS}
     check_plugin(context, assembly, samples["validation"])
     combined = {
-        "train": align_logits(*read_predictions(teacher / "predictions_train.parquet", teacher.name), samples["train"], partial=True)
+        "train": align_logits(
+            *read_predictions(teacher / "predictions_train.parquet", teacher.name), samples["train"], partial=config.distill.partly_taught
+        )
     }
     transfer = {}
     if config.distill.transfers:
         made = context.inputs["transfer"]
         samples["transfer"] = assembly.samples_of(read_parquet(made / TRANSFER_FILE))
         combined["transfer"] = align_logits(
-            *read_predictions(made / "predictions_transfer.parquet", made.name), samples["transfer"], partial=True
+            *read_predictions(made / "predictions_transfer.parquet", made.name), samples["transfer"], partial=config.distill.partly_taught
         )
         transfer = {"transfer": read_transfer_facts(made)}
     taught, target = taught_rows(samples, combined)

@@ -17,7 +17,8 @@ from feature_store.tables.parquet_files import read_parquet
 
 SPLITS = ("train", "validation", "test")
 TAUGHT = ("train", "transfer")  # what a student learns from
-_CERTAIN = 1e-6  # no row is more certain than that
+CERTAIN = 1e-6  # no row is more certain than that
+_SUREST = 30.0  # of a logit: what is beyond would overflow where a loss squares it, or half precision stores it
 
 
 def write_predictions(path: Path, row_id: np.ndarray, logits: np.ndarray, model: str, labels: Sequence[str] = ()) -> None:
@@ -50,8 +51,8 @@ def logits_of(score: np.ndarray, scale: Literal["probability", "logit"]) -> np.n
     """
     score = score.astype(np.float64)
     if scale == "logit":
-        return score
-    kept = score.clip(_CERTAIN, 1 - _CERTAIN)
+        return score.clip(-_SUREST, _SUREST)
+    kept = score.clip(CERTAIN, 1 - CERTAIN)
     return np.log(kept / (1 - kept))
 
 

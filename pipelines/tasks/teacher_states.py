@@ -85,7 +85,7 @@ def _encoder(context: StageContext, config: TeacherStateConfig, clicks: ClickSeq
         return made
     context.report(f"teacher states: training their encoder on the clicks known before {utc(until):%Y-%m-%d %H:%M}")
     job = TrainingJob(seed=config.seed, fingerprint=name, folder=context.checkpoint, name="teacher_state_encoder", report=context.report)
-    return train_encoder(config, clicks, until, name, job, folder)
+    return train_encoder(config, clicks, until, name, job=job, folder=folder)
 
 
 def training_ends(clicks: ClickSequences, split: SplitTimes, share: float) -> int:
@@ -124,7 +124,8 @@ def _make(run: RunContext, settings: TeacherStateConfig, clicks: ClickSequences,
     now = run.as_of or run.store.known_until()
     newest = made.until if now is None else microseconds(now)
     with run.console.progress("teacher states", None, stage) as progress:
-        return make_states(states_folder(run.workspace, settings), encoder, clicks, every, made.until, newest, progress.advance)
+        states = states_folder(run.workspace, settings)
+        return make_states(states, encoder, clicks, every=every, since=made.until, now=newest, advance=progress.advance)
 
 
 def add_columns(workspace: Path, assembly: Path, file: Path, settings: TeacherStateConfig) -> float:

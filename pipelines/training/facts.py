@@ -262,6 +262,8 @@ class LeakFacts(JsonModel):
     validation : FitOnRows
     difference, low, high : float, optional
         Of the metric, training minus validation, with its 95 % interval.
+    foresees : bool
+        It is meant to be better there: of training rows it may read what came later. Absent otherwise.
     """
 
     training: FitOnRows
@@ -269,11 +271,12 @@ class LeakFacts(JsonModel):
     difference: float | None = None
     low: float | None = None
     high: float | None = None
+    foresees: bool = False
 
     @property
     def beyond_chance(self) -> bool:
-        """Whether it is better on the rows that it teaches than chance explains."""
-        return self.low is not None and self.low > 0
+        """Whether it is better on the rows that it teaches than chance explains, and than it is meant to be."""
+        return self.low is not None and self.low > 0 and not self.foresees
 
 
 class TeacherFacts(JsonModel):

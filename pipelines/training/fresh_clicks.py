@@ -102,8 +102,13 @@ def _as_the_champion(config: RunConfig, lineage: Lineage, day: date) -> RunConfi
     keys = lineage.configuration.keys
     changes = {name: value for stage in ("ingest", "pretrain", "finetune") for name, value in keys.get(stage, {}).items()}
     changes.pop("source", None)  # where the log lies, and what the store holds, is as it is
+    # A champion without some block says nothing of it, and one with states names their encoder.
+    changes = {"teacher_only": {}, "teacher_state": None, "embeddings": None, "labels": {}} | changes
+    changes |= {key: value for key, value in keys.get("distill", {}).items() if key == "teacher_only"}
     if lineage.statistics is not None:
         changes["statistics"] = lineage.statistics
+    if lineage.teacher_state is not None:
+        changes["teacher_state"] = lineage.teacher_state
     midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
     # Both windows before the day are there because a split has three: nothing is fitted on them.
     ends = {"train_from": midnight - 2 * _DAY, "train_until": midnight - _DAY, "validate_until": midnight, "test_until": midnight + _DAY}
@@ -122,11 +127,11 @@ def _measured(context: StageContext, config: RunConfig, lineage: Lineage, champi
         raise DataError("the log has other columns by now than the champion was trained on")
     assembly.write_pool()
     rows = _some_requests(ClickRows(folder).read("test"), context.config.monitor.teacher_rows, context.config.evaluate.seed)
-    labelled, raw = ClickRows(folder), assembly.samples_of(rows)
-    rate = labelled.negative_sampling_rate
-    logits = {"teacher": bert_logits(champion["finetune"], assembly, config, raw)}
+    labelled, students = ClickRows(folder), task_of(config).assembly(folder, "student")
+    raw, rate = students.samples_of(rows), labelled.negative_sampling_rate
+    logits = {"teacher": bert_logits(champion["finetune"], assembly, config, assembly.samples_of(rows))}
     for name, export in EXPORTS.items():
-        logits[name] = ExportedGraph(champion["distill"] / export / "student.onnx", assembly.signature().vectors).logits(raw)
+        logits[name] = ExportedGraph(champion["distill"] / export / "student.onnx", students.signature().vectors).logits(raw)
     scores: dict[str, NDArray] = {name: of_full_stream(probabilities(found[:, :1]), rate) for name, found in logits.items()}
     label, user = rows["label"].to_numpy(), rows["user"].to_numpy()
     measured_on = EvaluationRows(label, user, negative_sampling_rate=rate, row_weight=labelled.weight(rows))

@@ -38,7 +38,8 @@ def teacher_logits(context: StageContext, samples: Mapping[str, Samples]) -> tup
         said = judge(context, teacher, tables)
         facts[teacher.name] = said.facts
         own = teachers[teacher.name] = {
-            split: align_logits(tables[split]["row_id"].to_numpy(), said.logits[split], samples[split], partial=True) for split in samples
+            split: align_logits(tables[split]["row_id"].to_numpy(), said.logits[split], samples[split], partial=teacher.partial)
+            for split in samples
         }
         for split in (name for name in ("test", "transfer") if name in samples):
             logits = own[split] if split in TAUGHT else without_gaps(own[split], own)

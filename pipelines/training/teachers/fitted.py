@@ -106,8 +106,7 @@ class LinearTeacher:
 
 
 def fitted_digest(context: StageContext, name: str, *more: str) -> str:
-    """Digest of a teacher that is fitted on the rows of a run: of these rows, what teachers alone read of them, the seed, and the code."""
+    """Digest of a teacher that is fitted on the rows of a run: of these rows, the seed, and the code that fits it."""
     rows: Path = context.inputs["ingest"]
     code = digest_of(source_of(__name__))
-    alone = context.config.teacher_only.model_dump(mode="json", exclude_defaults=True)
-    return digest_of([name, Artifact(rows).finished.digest, context.config.seed, code, alone, *more])[:32]
+    return digest_of([name, Artifact(rows).finished.digest, context.config.seed, code, *more])[:32]

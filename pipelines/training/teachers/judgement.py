@@ -53,17 +53,36 @@ def judge(context: StageContext, config: TeacherConfig, tables: Mapping[str, pa.
     logits = {split: asked.about(table) for split, table in tables.items() if not (config.out_of_fold and split == "train")}
     if config.out_of_fold and "train" in tables:
         logits["train"] = _out_of_fold(context, config, tables["train"], rows)
+    if config.kind in ("scores", "model"):
+        logits = {split: of_kept_rows(found, rows.negative_sampling_rate) for split, found in logits.items()}
     said = {split: np.isfinite(logits[split]).all(axis=1) for split in tables}
     coverage = {split: float(known.mean()) if len(known) else 1.0 for split, known in said.items()}
     _check_coverage(config, coverage)
+    if "train" in said:
+        _refuse_nothing(config, logits["train"][said["train"]])
     facts = asked.facts().model_copy(update={"coverage": coverage})
     if {"train", "validation"} <= set(logits):
         leak = check_for_leak(rows.evaluation_rows("train"), logits["train"], rows.evaluation_rows("validation"), logits["validation"])
-        facts = facts.model_copy(update={"leak": leak})
-    foresees = config.name == "bert" and context.config.teacher_only.future_clicks > 0  # of training rows alone, by its configuration
-    for line in _remarks(config, facts, foresees):
+        foresees = config.name == "bert" and context.config.teacher_only.future_clicks > 0
+        facts = facts.model_copy(update={"leak": leak.model_copy(update={"foresees": True}) if foresees else leak})
+    for line in _remarks(config, facts):
         context.report(line)
     return Judgement(logits, facts)
+
+
+def of_kept_rows(logits: NDArray, negative_sampling_rate: float | None) -> NDArray:
+    """Click logits of the rows that a thinned log kept, which labels and all other teachers speak of, from those of the full stream.
+
+    A model from elsewhere speaks of the full stream. Among the kept rows the odds of a click are higher, by what non-clicks are rarer.
+
+    Examples
+    --------
+    >>> of_kept_rows(np.array([[0.0]]), 0.5).round(4).tolist()
+    [[0.6931]]
+    """
+    if negative_sampling_rate is None or logits.shape[1] > 1:
+        return logits
+    return np.asarray(logits - np.log(negative_sampling_rate))
 
 
 class _Asked:
@@ -96,7 +115,7 @@ class _Asked:
 
     def about(self, table: pa.Table) -> NDArray:
         """Logits (rows, outputs) of rows."""
-        stored = self._teacher.stored(table)
+        stored = None if self._until is not None else self._teacher.stored(table)  # what is stored is of all training rows
         if stored is not None:
             return stored
         read = self._teacher.reads(table)
@@ -165,6 +184,14 @@ def _parted(rows: pa.Table, cut: int) -> tuple[NDArray, NDArray]:
     return older, ~older
 
 
+def _refuse_nothing(config: TeacherConfig, logits: NDArray) -> None:
+    """Raise DataError for a teacher that says nothing, or the same of all training rows."""
+    if not len(logits):
+        raise DataError(f"teacher {config.name} says nothing of any training row: correct what finds its scores, or leave it out")
+    if len(logits) > 1 and (logits == logits[0]).all():
+        raise DataError(f"teacher {config.name} says the same of all {len(logits):,} training rows, which teaches nothing: name another")
+
+
 def _check_coverage(config: TeacherConfig, coverage: Mapping[str, float]) -> None:
     if config.scores is None or "train" not in coverage or coverage["train"] >= config.scores.min_coverage:
         return
@@ -179,14 +206,16 @@ def _check_coverage(config: TeacherConfig, coverage: Mapping[str, float]) -> Non
     )
 
 
-def _remarks(config: TeacherConfig, facts: TeacherFacts, foresees: bool) -> list[str]:
-    """Lines about coverage, and about a teacher that looks better where it teaches, unless that is what it is meant to be."""
+def _remarks(config: TeacherConfig, facts: TeacherFacts) -> list[str]:
+    """Lines about coverage, and about a teacher that looks better where it teaches."""
     lines = []
     if min(facts.coverage.values(), default=1.0) < 1:
         shown = ", ".join(f"{share:.1%} of {split}" for split, share in facts.coverage.items())
         lines.append(f"{config.name}: has logits of {shown}; rows without one learn from the labels and the other teachers")
     leak = facts.leak
-    if leak is not None and leak.beyond_chance and not foresees:
+    if leak is not None and leak.validation.auc == 1:
+        lines.append(f"warning: {config.name} ranks all validation rows without a mistake: what it says is the label, or was made of it")
+    if leak is not None and leak.beyond_chance:
         name = "AUC" if leak.training.auc is not None else "accuracy"
         on_train, on_validation = ((one.auc if one.auc is not None else one.accuracy) or 0.0 for one in (leak.training, leak.validation))
         repair = (

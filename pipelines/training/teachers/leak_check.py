@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ctr_kd.evaluation.rows import EvaluationRows
 from ctr_kd.evaluation.several_seeds import Seeded, measure_seeds
-from ctr_kd.metrics import UndefinedMetric, calibration_ratio
+from ctr_kd.metrics import UndefinedMetric, calibration_ratio, of_full_stream
 from ctr_kd.metrics.bootstrap import Bootstrap, percentile_interval
 from pipelines.tasks.logits import probabilities
 from pipelines.training.facts import FitOnRows, LeakFacts
@@ -44,10 +44,12 @@ def check_for_leak(train: EvaluationRows, train_logits: NDArray, validation: Eva
 
 def _measured(rows: EvaluationRows, logits: NDArray, wanted: NDArray, seed: int) -> tuple[FitOnRows, Seeded | None]:
     """What the logits are worth on some rows, and by resample; the latter None where that is undefined."""
+    logits = logits[:, :1] if rows.classes is None else logits  # of several labels that of the click
     known = wanted & np.isfinite(logits).all(axis=1)
     count = int(known.sum())
     label, user = rows.label[known], None if rows.user is None else rows.user[known]
-    score, weight = probabilities(logits[known]), None if rows.weight is None else rows.weight[known]
+    score = of_full_stream(probabilities(logits[known]), rows.negative_sampling_rate)
+    weight = None if rows.weight is None else rows.weight[known]
     metric = "auc" if rows.classes is None else "accuracy"
     bootstrap = Bootstrap(user, count, replicates=_REPLICATES, seed=seed)
     if bootstrap.obstacle():

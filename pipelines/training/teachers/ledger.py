@@ -62,7 +62,13 @@ class Ledger:
     @property
     def manifest(self) -> LedgerManifest | None:
         """Of the teacher; None where nothing of it is kept."""
-        return LedgerManifest.read(self.folder) if (self.folder / LedgerManifest.FILE).is_file() else None
+        file = self.folder / LedgerManifest.FILE
+        try:
+            return LedgerManifest.read(self.folder) if file.is_file() else None
+        except ValueError:  # no JSON, or of another release
+            self._report(f"warning: {file} is damaged and is removed; its rows are labelled again")
+            file.unlink(missing_ok=True)
+            return None
 
     def look_up(self, read: pa.Table) -> NDArray | None:
         """Logits (rows, outputs) of rows, NaN where the teacher never saw the like; None where it saw nothing.

@@ -22,7 +22,8 @@ from pipelines.training.facts import TeacherFacts
 from pipelines.workspace.artifacts import Artifact
 from pipelines.workspace.context import RunContext, StageContext
 
-_BEFORE_ALL = int(np.iinfo(np.int64).min)  # when what has no time was known
+_BEFORE_ALL = int(np.iinfo(np.int64).min)  # when a score was known of a log that says no times
+_NEVER = int(np.iinfo(np.int64).max)  # when one was known whose time is missing, of a log that says them
 
 
 class Scores(NamedTuple):
@@ -59,7 +60,7 @@ class LoggedScores:
     Raises
     ------
     DataError
-        From :meth:`stored`: for what is no score, for two different scores of one row, or where all are equal.
+        From :meth:`stored`: for what is no score, or for two different scores of one row.
     """
 
     def __init__(self, name: str, config: LoggedScoresConfig, context: StageContext) -> None:
@@ -68,6 +69,7 @@ class LoggedScores:
         self.digest = digest_of([config.model_dump(mode="json"), read])[:32]
         self._ids = {kind: read_parquet(context.inputs["ingest"] / f"{kind}s.parquet", columns=[f"{kind}_id"]) for kind in ("user", "item")}
         self._files: Scores | None = None
+        self._met: NDArray[np.bool_] = np.zeros(0, bool)  # scores of the files that are of some row
 
     def fit(self, train: pa.Table, validation: pa.Table, until: int | None = None) -> None:
         """Nothing: the model was trained elsewhere."""
@@ -82,6 +84,10 @@ class LoggedScores:
 
     def facts(self) -> TeacherFacts:
         """See :class:`~pipelines.training.teachers.teacher.Teacher`."""
+        if not self._met.all():
+            self._context.report(
+                f"{self.name}: {(~self._met).sum():,} of {len(self._met):,} scores are of no row of training, validation and test"
+            )
         return TeacherFacts(kind="scores", digest=self.digest)
 
     def stored(self, rows: pa.Table) -> NDArray:
@@ -89,7 +95,9 @@ class LoggedScores:
         score, known = self._of_column(rows) if self._config.column is not None else self._of_files(rows)
         late = ~np.isnan(score) & (known > rows["timestamp"].cast(pa.int64()).to_numpy())
         if late.any():
-            self._context.report(f"{self.name}: {late.sum():,} scores were known after their request and are left out")
+            self._context.report(
+                f"{self.name}: {late.sum():,} scores were known after their request, or nobody knows when, and are left out"
+            )
         return logits_of(np.where(late, np.nan, score), self._config.scale)[:, None]
 
     def _of_column(self, rows: pa.Table) -> tuple[NDArray, NDArray]:
@@ -98,18 +106,18 @@ class LoggedScores:
         if score_column(name) not in rows.column_names:  # nobody was shown them, as those of a transfer set
             return score, known
         score = rows[score_column(name)].to_numpy()
-        if self._config.known is not None:
-            known = rows[score_known_column(name)].cast(pa.int64()).fill_null(_BEFORE_ALL).to_numpy()
+        if score_known_column(name) in rows.column_names:
+            known = rows[score_known_column(name)].cast(pa.int64()).fill_null(_NEVER).to_numpy()
         place = self._first_strange(score)
         if place is not None:
             item = self._ids["item"]["item_id"][rows["item"][place].as_py()].as_py()
             raise self._no_score(score[place], f"column {name!r} of the log, item {item!r}")
-        self._refuse_equal(score)
         return score, known
 
     def _of_files(self, rows: pa.Table) -> tuple[NDArray, NDArray]:
         if self._files is None:
             self._files = self._without_repeats(self._read())
+            self._met = np.zeros(len(self._files.time), bool)
         found = self._files
         user = as_text(self._ids["user"]["user_id"].take(rows["user"]))
         item = as_text(self._ids["item"]["item_id"].take(rows["item"]))
@@ -120,6 +128,7 @@ class LoggedScores:
         place = np.full(number.max(initial=-1) + 1, -1)
         place[number[: len(found.time)]] = np.arange(len(found.time))
         place = place[number[len(found.time) :]]
+        self._met[place[place >= 0]] = True
         known = np.append(found.known, _BEFORE_ALL)[place]
         return np.append(found.score, np.nan)[place], known
 
@@ -131,7 +140,6 @@ class LoggedScores:
             file = relative(path, data)
             parts += [self._typed(batch) for batch in read_partitioned(path, file, "events", _columns(config))]
         score = np.concatenate([part.score for part in parts])
-        self._refuse_equal(score)
         joined = Scores(
             *(pa.concat_arrays([part[place] for part in parts]) for place in (0, 1)),
             *(np.concatenate([part[place] for part in parts]) for place in (2, 3, 4)),
@@ -166,13 +174,13 @@ class LoggedScores:
                 bad = bad | (empty if name == "time" else False)
                 if bad.any():
                     raise DataError(f"teacher {self.name}: {place(bad)}: column {_columns(self._config)[name]!r} holds no time")
-                times[name] = np.where(empty, _BEFORE_ALL, times[name])
+                times[name] = np.where(empty, _NEVER, times[name])
         return Scores(as_text(ids["user"]), as_text(ids["item"]), times["time"], score, times["known"])
 
     def _without_repeats(self, scores: Scores) -> Scores:
         """Each row's score once. Raises DataError where a row has two that differ."""
         number = number_equal_rows([scores.time, scores.user, scores.item])
-        order = np.argsort(number, kind="stable")
+        order = np.lexsort([scores.known, number])  # of equal ones the one that was known first stays
         again = np.flatnonzero(np.diff(number[order]) == 0)
         differ = again[scores.score[order[again]] != scores.score[order[again + 1]]]
         if len(differ):
@@ -194,11 +202,6 @@ class LoggedScores:
     def _no_score(self, value: float, place: str) -> DataError:
         repair = "correct it, or set scale: logit" if self._config.scale == "probability" else "correct it"
         return DataError(f"teacher {self.name}: {place}: {value:g} is no {self._config.scale}; {repair}")
-
-    def _refuse_equal(self, score: NDArray) -> None:
-        known = score[~np.isnan(score)]
-        if len(known) > 1 and known.min() == known.max():
-            raise DataError(f"teacher {self.name}: all {len(known):,} scores are {known[0]:g}, which teaches nothing; name another column")
 
 
 def scores_digest(config: LoggedScoresConfig, run: RunContext) -> str:

@@ -18,7 +18,7 @@ from feature_store.tables.json_files import digest_of
 from pipelines.errors import ConfigError
 from pipelines.registry.registry import Registry
 from pipelines.tasks import Rows
-from pipelines.tasks.logits import logits_of
+from pipelines.tasks.logits import CERTAIN, logits_of
 from pipelines.tracking.client import quieten_mlflow, reason_of, tracking_uri
 from pipelines.training.facts import TeacherFacts
 from pipelines.training.teachers.answers import checked_answer
@@ -58,6 +58,7 @@ class ModelTeacher:
         self.name, self._config, self._rows = config.name, config, rows
         self._folder = model_folder(config, context.run)
         self.digest = digest_of([digest_of_model(self._folder), config.output, config.scale])[:32]
+        self._of_clicks = context.config.task == "clicks"
         self._model: Any = None
         self._asked, self._seconds = 0, 0.0
 
@@ -85,12 +86,11 @@ class ModelTeacher:
         began, parts = time.perf_counter(), []
         for begin in range(0, rows.num_rows, _BATCH):
             read = self.reads(rows.slice(begin, _BATCH))
-            frame = _typed(read, self._model)
             try:
-                answer = self._model.predict(frame)
-            except Exception as error:  # of the model's own code
+                answer = self._model.predict(_typed(read, self._model))
+            except Exception as error:  # of the model's own code, or of a column that is not what its signature says
                 raise DataError(f"{self._said} cannot be asked: {reason_of(error)}") from error
-            score = checked_answer(_column(answer, self._config, self._said), read.num_rows, self._said)
+            score = checked_answer(_column(answer, self._config, self._said), read.num_rows, self._said, clicks=self._of_clicks)
             parts.append(self._on_its_scale(score))
         self._asked, self._seconds = self._asked + rows.num_rows, self._seconds + time.perf_counter() - began
         return np.concatenate(parts)
@@ -110,7 +110,7 @@ class ModelTeacher:
                 raise DataError(f"{self._said} says {strange[0]:g}, which is no probability: set scale: logit if these are logits")
         if score.shape[1] == 1:
             return logits_of(score, self._config.scale)
-        return np.log(score.clip(1e-6)) if self._config.scale == "probability" else score
+        return np.log(score.clip(CERTAIN)) if self._config.scale == "probability" else score
 
 
 def model_folder(config: TeacherConfig, run: RunContext) -> Path:
@@ -149,7 +149,10 @@ def _inputs(folder: Path, said: str) -> dict[str, bool]:
     """Names of the columns that a model reads, and whether each is required."""
     from mlflow.models import Model
 
-    signature = Model.load(str(folder)).signature
+    try:
+        signature = Model.load(str(folder)).signature
+    except Exception as error:  # of a file that is none, or of another release
+        raise ArtifactError(f"{said} cannot be read ({reason_of(error)})") from error
     if signature is None or signature.inputs is None or not signature.inputs.has_input_names():
         raise DataError(f"{said} has no signature with names of columns: log it with one (mlflow.models.infer_signature)")
     return {column.name: column.required for column in signature.inputs.inputs}

@@ -73,7 +73,7 @@ class PluginTeacher:
         frame, began = self._rows.asked(rows).to_pandas(), time.perf_counter()
         answer = self._call("asked", self._model.logits, frame)
         self._asked, self._seconds = self._asked + rows.num_rows, self._seconds + time.perf_counter() - began
-        return checked_answer(answer, rows.num_rows, self._said)
+        return checked_answer(answer, rows.num_rows, self._said, clicks=False)
 
     def facts(self) -> TeacherFacts:
         """See :class:`~pipelines.training.teachers.teacher.Teacher`."""

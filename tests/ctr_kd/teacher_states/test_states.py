@@ -42,7 +42,7 @@ def untrained(clicks: ClickSequences) -> StateEncoder:
 def made(folder: Path, events: list[Event], now: int) -> dict[tuple[str, int], list[float]]:
     """States by user and time, of the events as they are now."""
     clicks = sequences(events, CATEGORIES)
-    states, _ = make_states(StatesFolder(folder), untrained(clicks), clicks, EVERY, UNTIL, now)
+    states, _ = make_states(StatesFolder(folder), untrained(clicks), clicks, every=EVERY, since=UNTIL, now=now)
     found = {}
     for entry in states.entries:
         users, vectors = StatesFolder(folder).load(entry)
@@ -159,7 +159,7 @@ def test_an_encoder_learns_what_was_known_before_and_nothing_else(tmp_path: Path
     learned = []
     for name, log in (("with", [*events, *later]), ("without", [one for one in events if one[3] < UNTIL])):
         clicks = sequences(log, CATEGORIES)
-        train_encoder(SMALL, clicks, UNTIL, "encoder-0", job(tmp_path / name), tmp_path / name / "encoder")
+        train_encoder(SMALL, clicks, UNTIL, "encoder-0", job=job(tmp_path / name), folder=tmp_path / name / "encoder")
         learned.append(load_encoder(tmp_path / name / "encoder", clicks))
     with_later, without = learned
     assert with_later.vocabulary == without.vocabulary and "i777" not in with_later.vocabulary["item_id"]
@@ -204,7 +204,7 @@ def test_damage_is_said(tmp_path: Path) -> None:
         states.of(pa.array(["u3"]), np.array([START + 70 * HOUR]))
     with pytest.raises(DataError, match="no teacher states were made there"):
         StatesAsOf(StatesFolder(tmp_path / "nowhere"), 4, 0)
-    train_encoder(SMALL, clicks, UNTIL, "encoder-0", job(tmp_path), tmp_path / "encoder")
+    train_encoder(SMALL, clicks, UNTIL, "encoder-0", job=job(tmp_path), folder=tmp_path / "encoder")
     with pytest.raises(DataError, match=r"learned items by item_id, category, and they have others now"):
         load_encoder(tmp_path / "encoder", sequences(events))
     (tmp_path / "encoder" / "vocabulary.json").write_text("{}")
@@ -217,4 +217,4 @@ def test_damage_is_said(tmp_path: Path) -> None:
 def test_too_few_clicks_are_said(tmp_path: Path) -> None:
     clicks = sequences([("u0", "i000", START, START), ("u1", "i000", START, START)], CATEGORIES)
     with pytest.raises(DataError, match="teacher_state: its encoder has too little to learn from before the states begin"):
-        train_encoder(SMALL, clicks, UNTIL, "encoder-0", job(tmp_path), tmp_path / "encoder")
+        train_encoder(SMALL, clicks, UNTIL, "encoder-0", job=job(tmp_path), folder=tmp_path / "encoder")

@@ -544,13 +544,14 @@ def test_a_run_of_one_label_says_nothing_of_labels(yaml_file: YamlFile) -> None:
 SCORED = "source: {reader: tabular, events: {path: a, user: u, item: i, time: t, clicked: c}}\nsplit: {fractions: [0.8, 0.1, 0.1]}\n"
 
 
-def test_a_column_that_a_teacher_repeats_is_kept_in_the_store_and_is_no_part_of_the_logs_identity(tmp_path: Path) -> None:
+def test_a_column_that_a_teacher_repeats_is_kept_in_the_store_which_is_another_without_it(tmp_path: Path) -> None:
     path = tmp_path / "demo.yaml"
     path.write_text(SCORED + "distill: {teachers: [{name: bert}, {name: production, scores: {column: p, known: k}}]}")
     config, plain = load(path), load(path, ["distill.teachers={bert: 1}"])
     assert config.source.events is not None and config.source.events.scores == {"p": "k"}
     assert plain.source.events is not None and plain.source.events.scores == {}
-    assert config.source.log() == plain.source.log()
+    named = load(path, ["distill.teachers={bert: 1}", "source.events.scores={p: k}"])
+    assert config.source.log() == named.source.log() != plain.source.log()
     assert config.distill.teacher_weights == {"bert": 0.5, "production": 0.5}
     assert load(write(tmp_path / "again.yaml", describe(config))) == config
 

@@ -6,13 +6,17 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 
+from ctr_kd.training import finetune as finetuning
+from ctr_kd.training.errors import TrainingError
 from feature_store.plugins import PluginError
 from feature_store.tables.contracts import DataError
 from pipelines.stages import TO_TEACHER
 from pipelines.tasks.logits import read_predictions
 from pipelines.training.facts import DistillationFacts, TeachersFacts
 from pipelines.training.teachers import fitted
+from pipelines.training.teachers.bert import BertTeacher
 from pipelines.workspace.context import RunContext
 from pipelines.workspace.runner import Runner
 from tests.pipelines.training.teachers.my_teachers import ByPrice
@@ -122,3 +126,33 @@ def test_a_plug_in_that_cannot_teach_is_one_line(shop: Shop, name: str, line: st
 def test_a_plug_in_that_is_none_is_one_line(shop: Shop, place: str, line: str) -> None:
     with pytest.raises(PluginError, match=line):
         shop.run([{"name": "mine", "plugin": place}])
+
+
+def test_out_of_fold_the_bert_is_trained_anew_for_every_fold(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its own stage stored is of a BERT that saw all training rows."""
+    learned, finetune = [], finetuning.finetune_members
+    monkeypatch.setattr(
+        finetuning, "finetune_members", lambda e, rows, *a, **n: (learned.append(rows.train), finetune(e, rows, *a, **n))[1]
+    )
+    context = teacher_stage(shop, {"name": "bert", "out_of_fold": True, "folds": 3})
+    assert len(learned) == 2 and len(learned[0]) < len(learned[1])
+    own = context.artifacts["finetune"].path
+    row_id, stored = read_predictions(own / "predictions_train.parquet", own.name)
+    found = combined(context, "train").loc[row_id]
+    judged = found.notna()
+    assert 0.6 < judged.mean() < 0.7 and not np.isclose(found[judged], stored[judged, 0], atol=1e-4).any()
+
+
+def test_a_teacher_that_diverged_is_no_teacher_that_says_nothing(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = BertTeacher.stored
+    monkeypatch.setattr(
+        BertTeacher, "stored", lambda self, rows: np.where(np.arange(rows.num_rows) == 3, np.nan, stored(self, rows)[:, 0])[:, None]
+    )
+    with pytest.raises(TrainingError, match="is not finite"):
+        shop.run({"bert": 1})
+
+
+@pytest.mark.parametrize("column", ["clicked", "price"])
+def test_a_column_that_tells_the_click_or_that_models_read_is_no_score(shop: Shop, column: str) -> None:
+    with pytest.raises(ValidationError, match=r"says what happened|is a context column too"):
+        shop.config([{"name": "oracle", "scores": {"column": column}}])

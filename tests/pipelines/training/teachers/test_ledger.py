@@ -43,8 +43,9 @@ def test_a_damaged_file_is_said_and_removed_and_what_a_kill_left_is_never_read(t
     found = ledger.look_up(ROWS)
     assert found is not None and np.isnan(found[:, 0]).tolist() == [False, True, True]
     assert len(lines) == 1 and "1.parquet is damaged" in lines[0] and not file.exists()
-    (ledger.folder / LedgerManifest.FILE).unlink()
-    assert ledger.look_up(ROWS) is None  # a kill before the manifest
+    (ledger.folder / LedgerManifest.FILE).write_text("half", encoding="utf-8")
+    assert ledger.look_up(ROWS) is None and "_manifest.json is damaged" in lines[-1]
+    assert ledger.look_up(ROWS) is None  # as after a kill before the manifest
 
 
 def test_scores_that_nobody_asked_for_lately_may_go(tmp_path: Path) -> None:

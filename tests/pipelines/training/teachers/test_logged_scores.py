@@ -11,9 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store.tables.contracts import DataError
+from pipelines.stages import PIPELINE
 from pipelines.tasks.logits import read_predictions
 from pipelines.training.facts import DistillationFacts
+from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext
+from pipelines.workspace.runner import Runner
 from tests.pipelines.training.teachers.shop import Shop
 
 COLUMN = {"column": "p_click", "known": "scored_at"}
@@ -67,7 +70,7 @@ def test_a_score_that_was_known_after_its_request_teaches_nothing(shop: Shop) ->
     context = shop.run(logged(**BY_TIME, known="known"))
     (facts,) = DistillationFacts.read(context.artifacts["distill"].path).teachers.teachers.values()
     assert facts.coverage["train"] == pytest.approx(0.75, abs=0.01)
-    assert "scores were known after their request and are left out" in shop.said.getvalue()
+    assert "scores were known after their request, or nobody knows when, and are left out" in shop.said.getvalue()
     assert "rows without one learn from the labels and the other teachers" in shop.said.getvalue()
     whole = said(context)
     missing = ~np.isclose(whole, expected(context, shop.log).loc[whole.index], atol=1e-6)
@@ -89,7 +92,7 @@ def test_scores_of_other_rows_are_passed_over(shop: Shop) -> None:
         ({"user": "nobody"}, BY_TIME | {"min_coverage": 0.1}, "0.0% of the training rows have a score"),
         ({"time": "soon"}, BY_TIME, "scores.csv, row 2: column 'time' holds no time"),
         ({"item": None}, BY_TIME, "scores.csv, row 2: column 'item' holds no id"),
-        ({"p_click": 0.25}, BY_TIME, "scores are 0.25, which teaches nothing"),
+        ({"p_click": 0.25}, BY_TIME, "says the same of all"),
         ({"p_click": 0.25}, BY_TIME | {"score": "click"}, "column 'click' is missing"),
         ({}, BY_TIME | {"path": "*.nothing"}, "no file matches '*.nothing'"),
         ({"request": "other"}, BY_REQUEST | {"path": "scores.csv"}, "no score is of a request and item of the log: request 'other'"),
@@ -133,3 +136,43 @@ def test_no_model_reads_the_scores(shop: Shop) -> None:
     context = shop.run(logged(**COLUMN))
     export = context.artifacts["distill"].path / "export"
     assert not any("p_click" in file.read_text() or "model_score" in file.read_text() for file in export.glob("*.json"))
+
+
+def test_a_score_of_which_nobody_knows_when_it_was_known_teaches_nothing(shop: Shop) -> None:
+    """Files that were filled in later lack the time as often as not."""
+    half = shop.log.assign(known=[time if place % 2 else None for place, time in enumerate(shop.log["time"])])
+    half[["user", "item", "time", "p_click", "known"]].to_csv(shop.data / "scores.csv", index=False)
+    context = shop.run(logged(**BY_TIME, known="known", min_coverage=0.4))
+    (facts,) = DistillationFacts.read(context.artifacts["distill"].path).teachers.teachers.values()
+    assert facts.coverage["train"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_the_time_that_the_log_names_holds_where_the_teacher_names_none(tmp_path: Path) -> None:
+    shop = Shop(tmp_path / "shop")
+    shop.log.assign(scored_at=shop.log["time"] + 3600).to_parquet(shop.data / "events.parquet")
+    with pytest.raises(DataError, match=r"0\.0% of the training rows have a score that was known in time"):
+        shop.run(logged(column="p_click"))
+
+
+def test_of_two_equal_scores_the_one_that_was_known_first_holds(shop: Shop) -> None:
+    both = pd.concat([shop.log.assign(known=shop.log["time"] + 9), shop.log.assign(known=shop.log["time"] - 9)])
+    both.to_csv(shop.data / "scores.csv", index=False)
+    context = shop.run(logged(**BY_TIME, known="known"))
+    (facts,) = DistillationFacts.read(context.artifacts["distill"].path).teachers.teachers.values()
+    assert facts.coverage["train"] == 1
+
+
+def test_a_model_of_the_full_stream_teaches_the_rows_that_a_thinned_log_kept_on_their_own_scale(shop: Shop) -> None:
+    """The student's labels are of the kept rows; what is measured is put back to the full stream, the teacher's figures too."""
+    shop.log.to_csv(shop.data / "scores.csv", index=False)
+    config = shop.config(logged(**BY_TIME))
+    rate = 0.25
+    source = config.source.model_dump(by_alias=True, exclude_unset=True) | {"negative_sampling_rate": rate}
+    thinned = type(config).model_validate(config.model_dump(by_alias=True, exclude_unset=True) | {"source": source})
+    context = RunContext(thinned, shop.workspace, shop.data, console=Console(shop.said))
+    Runner(context, PIPELINE).run(last="distill")
+    own = said(context)
+    full = 1 / (1 + (1 - own) / own / rate)
+    np.testing.assert_allclose(full, expected(context, shop.log).loc[own.index], atol=1e-5)
+    with pytest.raises(AssertionError):
+        np.testing.assert_allclose(own, expected(context, shop.log).loc[own.index], atol=1e-2)

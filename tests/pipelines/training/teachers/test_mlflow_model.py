@@ -146,7 +146,7 @@ def test_an_earlier_champion_of_our_own_teaches(shop: Shop, mlflow_database: Pat
     Runner(context, PIPELINE).run(last="register")
     student = context.artifacts["distill"].path
     shipped = Metrics.read(context.artifacts["evaluate"].path).shipped
-    again = shop.run(teacher("models:/shop@champion"))
+    again = shop.run(teacher("models:/shop/1"))
     _, logits = said(again)
     _, before = read_predictions(student / f"predictions_{shipped}_test.parquet", student.name)
     np.testing.assert_allclose(logits, before[:, 0], atol=1e-4)
