@@ -87,7 +87,10 @@ class DistilledStudent:
         """
         scores = self._scores(frame)
         if teacher is not None:
-            scores[TEACHER] = 1 / (1 + np.exp(-_teacher_logits(teacher, frame, self._scale)[:, 0].astype(np.float64)))
+            logits = _teacher_logits(teacher, frame, self._scale)[:, 0].astype(np.float64)
+            if np.isnan(logits).any():
+                raise DataError(f"the teacher says nothing of {np.isnan(logits).sum():,} rows: measure on those that it knows")
+            scores[TEACHER] = 1 / (1 + np.exp(-logits))
         return evaluate(self._label(frame), scores, user=self._of(frame, self._columns.user), replicates=replicates, seed=seed)
 
     def gain(self, frame: pd.DataFrame, *, replicates: int = 300, seed: int = 0) -> pd.DataFrame:
@@ -200,6 +203,9 @@ def distill(
     if config.needs_encoder or config.transfers:
         raise ValueError("distill: hints, embeddings: teacher and transfer need the BERT of a pipeline; an array has logits alone")
     logits = _teacher_logits(teacher, train, scale)
+    said = logits[~np.isnan(logits)]
+    if not len(said) or (len(said) > 1 and said.min() == said.max()):
+        raise DataError(f"the teacher says {'the same of all rows' if len(said) else 'nothing of any row'}, which teaches nothing")
     columns = FrameColumns(label, tuple(categorical), tuple(dense))
     folder = tempfile.TemporaryDirectory(prefix="ctr_kd_distill_")
     root = Path(folder.name)
@@ -244,6 +250,8 @@ def _trained(
 
 def _teacher_logits(teacher: str | ArrayLike, frame: pd.DataFrame, scale: Scale) -> np.ndarray:
     """What a teacher says of the rows of a frame, as logits, float32 (rows, 1); NaN where it says nothing."""
+    if isinstance(teacher, pd.Series) and not teacher.index.equals(frame.index):
+        raise DataError("the teacher is a Series of another index than the rows: give it theirs, or an array in their order")
     if isinstance(teacher, str):
         if teacher not in frame:
             raise DataError(f"column {teacher} of the teacher is missing")

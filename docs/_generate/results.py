@@ -312,6 +312,19 @@ def teachers(data: Mapping[str, Any]) -> list[str]:
     return _grid(["teacher seed", "teacher", "its students", "less the student alone"], [*rows, last])
 
 
+def arms(data: Mapping[str, Any]) -> list[str]:
+    """Of a proof with arms: what each is worth, over its own student alone and over the configured student."""
+    metric = "accuracy" if "accuracy" in data["models"]["student"] else "auc"
+    told = [{"name": "as configured", "models": data["models"], "comparisons": data["comparisons"]}, *data["arms"]]
+    rows = []
+    for arm in told:
+        values = [share(arm["models"][name][metric]["value"]) for name in ("teacher", "student", "student_alone")]
+        over = arm["comparisons"].get("student-configured")
+        gains = [difference(arm["comparisons"]["student-student_alone"][metric]), "-" if over is None else difference(over[metric])]
+        rows.append([arm["name"], *values, *gains])
+    return _grid(["arm", "teacher", "student", "student alone", "student less its student alone", "less the configured student"], rows)
+
+
 def nights(data: Mapping[str, Any]) -> list[str]:
     """Of a backtest: AUC of each night's models on the window after it, of warm nights the student's begun cold too, and their means."""
     names = [name for name in ("student", "student_alone", "teacher", "boosted_trees") if name in data["mean"]]
@@ -538,7 +551,7 @@ def overview(names: Sequence[str]) -> list[str]:
 TABLES: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     **{
         one.__name__: one
-        for one in (models, comparisons, seeds, teachers, nights, ablation, amounts, sweep, peers, peer_differences, tuning)
+        for one in (models, comparisons, seeds, teachers, arms, nights, ablation, amounts, sweep, peers, peer_differences, tuning)
     },
     **{one.__name__: one for one in (finetuning, stability, next_items, next_item_seeds, negatives, mixtures, runs, values)},
     **{one.__name__: one for one in (teachers_speed, requests)},

@@ -12,22 +12,22 @@ from feature_store.tables.contracts import DataError
 _FEW = 100  # rows of which none can say that there are but two answers
 
 
-def checked_answer(answer: Any, rows: int, who: str, *, clicks: bool) -> NDArray[np.float64]:
-    """Scores (rows, outputs), float64, of what a model answered: an array (rows,), (rows, 1) or (rows, classes).
+def checked_answer(answer: Any, rows: int, who: str, outputs: int, *, of_classes: bool = False) -> NDArray[np.float64]:
+    """Scores (rows, outputs), float64, of what a model answered: an array (rows,) or (rows, outputs).
 
-    Of ``clicks`` probabilities of two classes, as ``predict_proba`` has them, are those of no click and of a click: the second is kept.
+    With ``of_classes`` the two columns of ``predict_proba`` are probabilities of no click and of a click: the second is kept.
 
     Raises
     ------
     DataError
-        One line that begins with ``who``: for what is no array of numbers, another number of rows, what is not finite, or classes in place
-        of scores.
+        One line that begins with ``who``: for what is no array of numbers, another number of rows or outputs, what is not finite, or
+        classes in place of scores.
 
     Examples
     --------
-    >>> checked_answer([0.25, 0.5], 2, "teacher mine", clicks=True).tolist()
+    >>> checked_answer([0.25, 0.5], 2, "teacher mine", 1).tolist()
     [[0.25], [0.5]]
-    >>> checked_answer([[0.9, 0.1]], 1, "teacher mine", clicks=True).tolist()
+    >>> checked_answer([[0.9, 0.1]], 1, "teacher mine", 1, of_classes=True).tolist()
     [[0.1]]
     """
     try:
@@ -37,13 +37,16 @@ def checked_answer(answer: Any, rows: int, who: str, *, clicks: bool) -> NDArray
     if score.ndim not in (1, 2) or len(score) != rows:
         raise DataError(f"{who} answers an array of shape {score.shape} for {rows:,} rows: let it say one score, or one a class, for each")
     score = score.reshape(rows, -1)
-    if clicks and score.shape[1] == 2 and rows and np.allclose(score.sum(axis=1), 1) and (score >= 0).all():
-        score = score[:, 1:]
     broken = ~np.isfinite(score).all(axis=1)
     if broken.any():
         raise DataError(f"{who} answers no finite number for {broken.sum():,} of {rows:,} rows (first: row {np.flatnonzero(broken)[0]})")
-    if rows > _FEW and score.shape[1] == 1 and set(np.unique(score).tolist()) == {0.0, 1.0}:
+    if of_classes and outputs == 1 and score.shape[1] == 2 and np.allclose(score.sum(axis=1), 1) and (score >= 0).all():
+        score = score[:, 1:]
+    if score.shape[1] != outputs:
+        raise DataError(f"{who} answers {score.shape[1]} columns, and there {'is 1 output' if outputs == 1 else f'are {outputs} outputs'}")
+    if rows > _FEW and outputs == 1 and set(np.unique(score).tolist()) == {0.0, 1.0}:
         raise DataError(
-            f"{who} says classes (0 or 1) and no probabilities: log a model of scikit-learn with pyfunc_predict_fn='predict_proba'"
+            f"{who} says classes (0 or 1) and no probabilities: log the Booster of LightGBM or XGBoost, or one with mlflow.sklearn "
+            "and pyfunc_predict_fn='predict_proba'"
         )
     return score

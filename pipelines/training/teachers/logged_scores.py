@@ -93,6 +93,8 @@ class LoggedScores:
     def stored(self, rows: pa.Table) -> NDArray:
         """Logits (rows, 1) of the scores, NaN where a row has none that was known in time."""
         score, known = self._of_column(rows) if self._config.column is not None else self._of_files(rows)
+        if self._config.scale == "probability" and set(np.unique(score[~np.isnan(score)]).tolist()) == {0.0, 1.0}:
+            raise DataError(f"teacher {self.name}: all scores are 0 or 1, which are classes and no probabilities: name another column")
         late = ~np.isnan(score) & (known > rows["timestamp"].cast(pa.int64()).to_numpy())
         if late.any():
             self._context.report(

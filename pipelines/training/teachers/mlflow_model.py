@@ -17,7 +17,7 @@ from feature_store.tables.folders import regular_files
 from feature_store.tables.json_files import digest_of
 from pipelines.errors import ConfigError
 from pipelines.registry.registry import Registry
-from pipelines.tasks import Rows
+from pipelines.tasks import Rows, task_of
 from pipelines.tasks.logits import CERTAIN, logits_of
 from pipelines.tracking.client import quieten_mlflow, reason_of, tracking_uri
 from pipelines.training.facts import TeacherFacts
@@ -58,7 +58,7 @@ class ModelTeacher:
         self.name, self._config, self._rows = config.name, config, rows
         self._folder = model_folder(config, context.run)
         self.digest = digest_of([digest_of_model(self._folder), config.output, config.scale])[:32]
-        self._of_clicks = context.config.task == "clicks"
+        self._outputs = task_of(context.config).assembly(context.inputs["ingest"], "teacher").signature().outputs
         self._model: Any = None
         self._asked, self._seconds = 0, 0.0
 
@@ -90,7 +90,7 @@ class ModelTeacher:
                 answer = self._model.predict(_typed(read, self._model))
             except Exception as error:  # of the model's own code, or of a column that is not what its signature says
                 raise DataError(f"{self._said} cannot be asked: {reason_of(error)}") from error
-            score = checked_answer(_column(answer, self._config, self._said), read.num_rows, self._said, clicks=self._of_clicks)
+            score = checked_answer(_column(answer, self._config, self._said), read.num_rows, self._said, self._outputs, of_classes=True)
             parts.append(self._on_its_scale(score))
         self._asked, self._seconds = self._asked + rows.num_rows, self._seconds + time.perf_counter() - began
         return np.concatenate(parts)

@@ -49,8 +49,9 @@ class PluginTeacher:
 
     def __init__(self, name: str, place: str, context: StageContext, rows: Rows) -> None:
         self.name, self._place, self._context, self._rows = name, place, context, rows
-        self.digest = fitted_digest(context, name, plugin_digest("ctr_kd.teachers", place))
+        self.digest = fitted_digest(context, name, place, plugin_digest("ctr_kd.teachers", place))
         self._class = load_class("ctr_kd.teachers", place, ("fit", "logits"))
+        self._outputs = task_of(context.config).assembly(context.inputs["ingest"], "teacher").signature().outputs
         self._model: TeacherPlugin | None = None
         self._asked, self._seconds = 0, 0.0
 
@@ -73,7 +74,12 @@ class PluginTeacher:
         frame, began = self._rows.asked(rows).to_pandas(), time.perf_counter()
         answer = self._call("asked", self._model.logits, frame)
         self._asked, self._seconds = self._asked + rows.num_rows, self._seconds + time.perf_counter() - began
-        return checked_answer(answer, rows.num_rows, self._said, clicks=False)
+        found = checked_answer(answer, rows.num_rows, self._said, self._outputs)
+        if self._outputs == 1 and len(found) > 1 and found.min() >= 0 and found.max() <= 1:
+            self._context.report(
+                f"warning: {self._said}: all logits lie between 0 and 1; are they probabilities? log(p / (1 - p)) is wanted"
+            )
+        return found
 
     def facts(self) -> TeacherFacts:
         """See :class:`~pipelines.training.teachers.teacher.Teacher`."""

@@ -75,7 +75,7 @@ def test_the_rest_of_a_block_keeps_its_defaults(caplog: pytest.LogCaptureFixture
 
 
 def test_strange_teachers_and_rows_are_said(caplog: pytest.LogCaptureFixture) -> None:
-    distill(TRAIN, np.full(len(TRAIN), 0.5), TRAIN, alone=False, settings=FEW)
+    distill(TRAIN, np.linspace(0, 1, len(TRAIN)), TRAIN, alone=False, settings=FEW)
     assert "if they are probabilities, say scale='probability'" in caplog.text and "validation ends before training does" in caplog.text
 
 
@@ -85,6 +85,9 @@ def test_strange_teachers_and_rows_are_said(caplog: pytest.LogCaptureFixture) ->
         ({"teacher": "nothing"}, DataError, "column nothing of the teacher is missing"),
         ({"teacher": np.zeros(7)}, DataError, "one number of each of the 3,000 rows; its array has the shape (7,)"),
         ({"teacher": np.full(3000, np.inf)}, DataError, "the teacher's number of row 1 is not finite"),
+        ({"teacher": np.full(3000, 0.5)}, DataError, "the teacher says the same of all rows, which teaches nothing"),
+        ({"teacher": np.full(3000, np.nan)}, DataError, "the teacher says nothing of any row, which teaches nothing"),
+        ({"teacher": TRAIN["logit"].rename(lambda row: row + 1)}, DataError, "a Series of another index than the rows"),
         ({"scale": "probability"}, DataError, "which is no probability; say scale='logit'"),
         ({"settings": {"alfa": 1}}, ValueError, "distill.alfa: extra inputs are not permitted"),
         ({"settings": {"embeddings": "teacher"}}, ValueError, "an array has logits alone"),
@@ -100,3 +103,13 @@ def test_figures_need_labels(made: DistilledStudent) -> None:
     with pytest.raises(DataError, match="column label is missing"):
         made.evaluate(TEST.drop(columns="label"))
     assert isinstance(made.predict(TEST.drop(columns=["label", "device"])), pd.DataFrame)
+
+
+def test_a_row_of_which_the_teacher_says_nothing_learns_from_its_label(made: DistilledStudent) -> None:
+    partial = TRAIN["logit"].where(np.arange(len(TRAIN)) % 3 > 0)
+    student = distill(TRAIN, partial, VALIDATION, alone=False, settings=FEW)
+    whole = distill(TRAIN, "logit", VALIDATION, alone=False, settings=FEW)
+    found, other = (one.predict(TEST)["score"] for one in (student, whole))
+    assert np.isfinite(found).all() and not np.allclose(found, other, atol=1e-4)
+    with pytest.raises(DataError, match="the teacher says nothing of 1 rows"):
+        made.evaluate(TEST, teacher=np.where(np.arange(len(TEST)) == 0, np.nan, 0.25 * np.arange(len(TEST))))

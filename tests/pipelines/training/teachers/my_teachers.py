@@ -29,6 +29,16 @@ class SaysNan(ByPrice):
         return np.full(len(rows), np.nan)
 
 
+class SaysTheOpposite(ByPrice):
+    def logits(self, rows: pd.DataFrame) -> NDArray:
+        return -super().logits(rows)
+
+
+class SaysBoth(ByPrice):
+    def logits(self, rows: pd.DataFrame) -> NDArray:
+        return self.model.predict_proba(rows[["price"]])
+
+
 class SaysFew(ByPrice):
     def logits(self, rows: pd.DataFrame) -> NDArray:
         return np.zeros(3)

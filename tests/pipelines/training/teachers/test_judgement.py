@@ -110,6 +110,7 @@ def test_a_teacher_that_repeats_labels_is_found_and_one_that_does_not_is_not(sho
         ("SaysNan", "answers no finite number for"),
         ("SaysFew", r"answers an array of shape \(3,\) for"),
         ("SaysWords", "answers a ndarray that is no array of numbers"),
+        ("SaysBoth", "answers 2 columns, and there is 1 output"),
         ("Raises", "cannot be fitted: RuntimeError: no GPU here"),
     ],
 )
@@ -156,3 +157,8 @@ def test_a_teacher_that_diverged_is_no_teacher_that_says_nothing(shop: Shop, mon
 def test_a_column_that_tells_the_click_or_that_models_read_is_no_score(shop: Shop, column: str) -> None:
     with pytest.raises(ValidationError, match=r"says what happened|is a context column too"):
         shop.config([{"name": "oracle", "scores": {"column": column}}])
+
+
+def test_two_classes_of_one_module_are_two_teachers(shop: Shop) -> None:
+    one, other = (teacher_stage(shop, {"name": "mine", "plugin": f"{PLACE}:{name}"}) for name in ("ByPrice", "SaysTheOpposite"))
+    np.testing.assert_allclose(combined(one, "test"), -combined(other, "test"), atol=1e-5)

@@ -93,6 +93,7 @@ def test_scores_of_other_rows_are_passed_over(shop: Shop) -> None:
         ({"time": "soon"}, BY_TIME, "scores.csv, row 2: column 'time' holds no time"),
         ({"item": None}, BY_TIME, "scores.csv, row 2: column 'item' holds no id"),
         ({"p_click": 0.25}, BY_TIME, "says the same of all"),
+        ({"p_click": [0, 1] * 750}, BY_TIME, "all scores are 0 or 1, which are classes"),
         ({"p_click": 0.25}, BY_TIME | {"score": "click"}, "column 'click' is missing"),
         ({}, BY_TIME | {"path": "*.nothing"}, "no file matches '*.nothing'"),
         ({"request": "other"}, BY_REQUEST | {"path": "scores.csv"}, "no score is of a request and item of the log: request 'other'"),
