@@ -112,6 +112,16 @@ def test_what_follows_a_click_that_was_not_said_to_be_late_is_made_anew(tmp_path
     assert {key: one for key, one in after.items() if key[1] <= moment} == {key: one for key, one in before.items() if key[1] <= moment}
 
 
+def test_clicks_that_come_in_for_times_that_had_none_are_read_too(tmp_path: Path) -> None:
+    """A scheduled run looks ahead of its log: of the hours that it had no clicks of yet, some come in with the next one."""
+    events = random_events(9)
+    moment = START + 31 * HOUR
+    early = [one for one in events if one[3] < moment]
+    made(tmp_path / "ahead", early, START + 60 * HOUR)
+    assert made(tmp_path / "ahead", events, START + 60 * HOUR) == made(tmp_path / "anew", events, START + 60 * HOUR)
+    assert made(tmp_path / "ahead", early, START + 60 * HOUR) != made(tmp_path / "anew", events, START + 60 * HOUR)
+
+
 @pytest.mark.parametrize("delay", [0, HOUR, 7 * HOUR])
 def test_a_row_reads_the_newest_state_that_was_there(tmp_path: Path, delay: int) -> None:
     events = random_events(7)

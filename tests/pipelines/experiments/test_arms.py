@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from ctr_kd.metrics import auc_score
 from pipelines.config.run import RunConfig, load
 from pipelines.errors import ConfigError
+from pipelines.experiments import arms as module
 from pipelines.experiments.arms import arms_of
 from pipelines.stages import student
 from pipelines.tasks.click_rows import ClickRows
@@ -220,3 +222,34 @@ def test_an_arm_sets_one_key_of_a_block_and_keeps_the_others(yaml_file: Callable
     (arm,) = arms_of(configured(yaml_file, "{name: longer, set: {pretrain.training.epochs: 9}}"))
     expected = plain.pretrain.training.model_copy(update={"epochs": 9})
     assert arm.config.pretrain.training == expected and arm.config.distill == plain.distill
+
+
+SHOP = """
+source:
+  reader: tabular
+  events: {path: "*.csv", user: u, item: i, time: t, clicked: c}
+  context: {dense: [position]}
+split: {fractions: [0.8, 0.1, 0.1]}
+"""
+
+
+def test_an_arm_whose_student_sees_less_has_a_student_alone_of_its_own(tmp_path: Path) -> None:
+    """The rows are the same; the student alone of the run reads a column that those of the arm do not."""
+    conf = tmp_path / "shop.yaml"
+    conf.write_text(SHOP)
+    run: Any = SimpleNamespace(artifacts={"ingest": SimpleNamespace(path=Path("rows"))})
+    own = load(conf)
+    hidden, later, weight = (
+        load(conf, [one]) for one in ("teacher_only.context=[position]", "teacher_only.future_clicks=3", "distill.alpha=0.3")
+    )
+    alone = module._alone_of(run, own)
+    assert module._alone_of(run, hidden) != alone
+    assert module._alone_of(run, later) == module._alone_of(run, weight) == alone  # which students do not see
+
+
+def test_a_teacher_whose_column_the_rows_lack_is_no_arm(tmp_path: Path) -> None:
+    conf = tmp_path / "shop.yaml"
+    conf.write_text(SHOP + "prove: {arms: [{name: production, set: {distill.teachers: [{name: production, scores: {column: p}}]}}]}")
+    with pytest.raises(ConfigError, match=r"arm 'production': .* name that in the run's source\.events\.scores"):
+        arms_of(load(conf))
+    arms_of(load(conf, ["source.events.scores={p: null}"]))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -122,3 +124,19 @@ def test_a_bound_on_the_share_alarms_and_what_was_pruned_is_said(registered: Wor
     assert found["fresh"]["reason"].startswith(f"{finetune} is not in this workspace (any more)")
     page = (registered.path / "reports" / "monitor" / "monitor.html").read_text()
     assert "The teacher of version 1 is not measured on" in page
+
+
+def test_a_champion_is_asked_as_it_was_made_whatever_the_configuration_says_today(tmp_path: Path) -> None:
+    """A block that it had not is absent from its lineage, and states are those of its own encoder."""
+    conf = tmp_path / "shop.yaml"
+    conf.write_text("source: {reader: simulated}\nsplit: {fractions: [0.8, 0.1, 0.1]}")
+    today = load(conf, ["teacher_only.context=[device]", "teacher_state.width=16", "embeddings.block=10m"])
+    keys = {"ingest": {"history": {"max_length": 7}}, "distill": {"distill.alpha": 0.5}}
+    lineage: Any = SimpleNamespace(configuration=SimpleNamespace(keys=keys), statistics=None, teacher_state=None)
+    plain = fresh_clicks._as_the_champion(today, lineage, date(2024, 1, 9))
+    assert plain.history.max_length == 7 and not plain.teacher_only.named and plain.teacher_state is None and plain.embeddings is None
+    keys["distill"]["teacher_only"] = {"context": ["segment"]}
+    lineage.teacher_state = {"width": 8, "encoder": "encoder-0123456789ab"}
+    more = fresh_clicks._as_the_champion(today, lineage, date(2024, 1, 9))
+    assert more.teacher_only.named == {"context": ["segment"]}
+    assert more.teacher_state is not None and more.teacher_state.encoder == "encoder-0123456789ab"
