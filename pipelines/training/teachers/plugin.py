@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-LABEL = "label"
+LABEL, WEIGHT = "label", "row_weight"
 
 
 class TeacherPlugin(Protocol):
@@ -30,7 +30,9 @@ class TeacherPlugin(Protocol):
     """
 
     def fit(self, train: pd.DataFrame, validation: pd.DataFrame) -> None:
-        """Learn. Both frames have the column ``label`` too: 0 or 1 for a click, or the number of the class."""
+        """Learn. Both frames have the column ``label`` too: 0 or 1 for a click, or the number of the class. Where the log weighs its rows
+        they have ``row_weight``.
+        """
 
     def logits(self, rows: pd.DataFrame) -> NDArray:
         """Logits (rows,) or (rows, outputs); a click's is log(p / (1 - p))."""
@@ -94,7 +96,8 @@ class PluginTeacher:
     def _labelled(self, rows: pa.Table) -> pd.DataFrame:
         frame = self._rows.asked(rows).to_pandas()
         frame[LABEL] = rows["label"].to_numpy()
-        return frame
+        weight = self._rows.weight(rows)
+        return frame if weight is None else frame.assign(**{WEIGHT: weight})
 
     def _call(self, what: str, function: Any, *arguments: Any) -> Any:
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
@@ -12,6 +14,7 @@ from ctr_kd.training import finetune as finetuning
 from ctr_kd.training.errors import TrainingError
 from feature_store.plugins import PluginError
 from feature_store.tables.contracts import DataError
+from pipelines.config.run import RunConfig
 from pipelines.stages import TO_TEACHER
 from pipelines.tasks.logits import read_predictions
 from pipelines.training.facts import DistillationFacts, TeachersFacts
@@ -162,3 +165,14 @@ def test_a_column_that_tells_the_click_or_that_models_read_is_no_score(shop: Sho
 def test_two_classes_of_one_module_are_two_teachers(shop: Shop) -> None:
     one, other = (teacher_stage(shop, {"name": "mine", "plugin": f"{PLACE}:{name}"}) for name in ("ByPrice", "SaysTheOpposite"))
     np.testing.assert_allclose(combined(one, "test"), -combined(other, "test"), atol=1e-5)
+
+
+def test_a_plug_in_is_told_how_much_rows_weigh(tmp_path: Path) -> None:
+    ByPrice.fitted.clear()
+    shop = Shop(tmp_path / "shop")
+    shop.log.assign(worth=1 + np.arange(len(shop.log)) % 5).to_parquet(shop.data / "events.parquet")
+    config = shop.config([MINE]).model_dump(by_alias=True, exclude_unset=True)
+    config["source"]["events"]["weight"] = "worth"
+    context = RunContext(RunConfig.model_validate(config), shop.workspace, shop.data)
+    Runner(context, TO_TEACHER).run()
+    assert set(ByPrice.fitted[0]["row_weight"]) == {1, 2, 3, 4, 5}
