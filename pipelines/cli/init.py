@@ -187,7 +187,8 @@ def check_command(options: Options) -> None:
     """Read the first rows of a log, and say all that will not fit, all at once. Nothing is stored.
 
     Looks at the names of all files' columns and at the first rows of some files: columns that are missing, values that break the contract,
-    clicks that are all alike, a split beyond the log, items and users that nobody describes. Ends with 3 where something does not fit.
+    clicks that are all alike, a split beyond the log, items and users that nobody describes; and at teachers from elsewhere: files of
+    scores, models and their signatures, plug-ins. Ends with 3 where something does not fit.
 
     \b
     Examples:
@@ -207,6 +208,10 @@ def check_command(options: Options) -> None:
                 encoder_files(config.source.title_encoder, folder)
             except DataError as error:
                 found.faults.append(str(error))
+        if any(teacher.kind != "own" for teacher in config.distill.teachers):
+            from pipelines.training.teachers.first_look import teacher_faults
+
+            found.faults.extend(teacher_faults(options.context(config, read_only=True), folder))
     for line in found.seen:
         click.echo(line)
     for line in found.faults:

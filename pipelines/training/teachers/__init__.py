@@ -8,5 +8,6 @@ plugin          a class of somebody's own
 choice          from the configuration to teachers
 ledger          what teachers said of rows, so that none is asked twice
 judgement       all of them asked about the rows of a run
+first_look      what is wrong with them, before anything is trained
 leak_check      whether a teacher looks better on rows that it teaches than on others
 """

@@ -110,10 +110,10 @@ class LoggedScores:
         score = rows[score_column(name)].to_numpy()
         if score_known_column(name) in rows.column_names:
             known = rows[score_known_column(name)].cast(pa.int64()).fill_null(_NEVER).to_numpy()
-        place = self._first_strange(score)
+        place = first_strange(score, self._config)
         if place is not None:
             item = self._ids["item"]["item_id"][rows["item"][place].as_py()].as_py()
-            raise self._no_score(score[place], f"column {name!r} of the log, item {item!r}")
+            raise no_score(self.name, self._config, score[place], f"column {name!r} of the log, item {item!r}")
         return score, known
 
     def _of_files(self, rows: pa.Table) -> tuple[NDArray, NDArray]:
@@ -140,7 +140,7 @@ class LoggedScores:
         files, parts = score_files(config, data), []
         for path in files:
             file = relative(path, data)
-            parts += [self._typed(batch) for batch in read_partitioned(path, file, "events", _columns(config))]
+            parts += [typed_scores(self.name, config, batch) for batch in read_partitioned(path, file, "events", score_columns(config))]
         score = np.concatenate([part.score for part in parts])
         joined = Scores(
             *(pa.concat_arrays([part[place] for part in parts]) for place in (0, 1)),
@@ -148,36 +148,6 @@ class LoggedScores:
         )
         self._context.report(f"{self.name}: {len(score):,} scores in {len(files):,} files")
         return joined if config.request is None else _of_requests(joined, self._context.store)
-
-    def _typed(self, batch: RawBatch) -> Scores:
-        """Rows of a file, typed; of files by request ``user`` holds the request, and there is no time."""
-        columns = {name: as_array(batch.table[name]) for name in batch.table.column_names}
-
-        def place(bad: NDArray) -> str:
-            return f"{batch.file}, row {batch.lines[int(np.flatnonzero(bad)[0])]}"
-
-        score, bad = number_values(columns["score"])
-        if bad.any():
-            raise DataError(f"teacher {self.name}: {place(bad)}: the score is no number")
-        strange = self._first_strange(score)
-        if strange is not None:
-            raise self._no_score(score[strange], f"{batch.file}, row {batch.lines[strange]}")
-        ids = {}
-        for name in ("user", "item"):
-            ids[name], bad = id_values(columns[name])
-            bad = bad | ids[name].is_null().to_numpy(zero_copy_only=False)
-            if bad.any():
-                raise DataError(f"teacher {self.name}: {place(bad)}: column {_columns(self._config)[name]!r} holds no id")
-        times = {}
-        for name in ("time", "known"):
-            times[name] = np.full(len(score), _BEFORE_ALL)
-            if name in columns:
-                times[name], empty, bad = to_times(columns[name])
-                bad = bad | (empty if name == "time" else False)
-                if bad.any():
-                    raise DataError(f"teacher {self.name}: {place(bad)}: column {_columns(self._config)[name]!r} holds no time")
-                times[name] = np.where(empty, _NEVER, times[name])
-        return Scores(as_text(ids["user"]), as_text(ids["item"]), times["time"], score, times["known"])
 
     def _without_repeats(self, scores: Scores) -> Scores:
         """Each row's score once. Raises DataError where a row has two that differ."""
@@ -195,16 +165,6 @@ class LoggedScores:
         index = pa.array(kept)
         return Scores(scores.user.take(index), scores.item.take(index), scores.time[kept], scores.score[kept], scores.known[kept])
 
-    def _first_strange(self, score: NDArray) -> int | None:
-        """Place of the first score that is none on its scale."""
-        with np.errstate(invalid="ignore"):
-            bad = (score < 0) | (score > 1) if self._config.scale == "probability" else np.isinf(score)
-        return int(np.flatnonzero(bad)[0]) if bad.any() else None
-
-    def _no_score(self, value: float, place: str) -> DataError:
-        repair = "correct it, or set scale: logit" if self._config.scale == "probability" else "correct it"
-        return DataError(f"teacher {self.name}: {place}: {value:g} is no {self._config.scale}; {repair}")
-
 
 def scores_digest(config: LoggedScoresConfig, run: RunContext) -> str:
     """Digest of the files of scores."""
@@ -220,12 +180,62 @@ def score_files(config: LoggedScoresConfig, data: Path) -> list[Path]:
     return found
 
 
+def typed_scores(name: str, config: LoggedScoresConfig, batch: RawBatch) -> Scores:
+    """Rows of a file of a teacher's scores, typed; of files by request ``user`` holds the request, and there is no time.
+
+    Raises
+    ------
+    DataError
+        For what is no score, id or time.
+    """
+    columns = {column: as_array(batch.table[column]) for column in batch.table.column_names}
+
+    def place(bad: NDArray) -> str:
+        return f"{batch.file}, row {batch.lines[int(np.flatnonzero(bad)[0])]}"
+
+    score, bad = number_values(columns["score"])
+    if bad.any():
+        raise DataError(f"teacher {name}: {place(bad)}: the score is no number")
+    strange = first_strange(score, config)
+    if strange is not None:
+        raise no_score(name, config, score[strange], f"{batch.file}, row {batch.lines[strange]}")
+    ids = {}
+    for what in ("user", "item"):
+        ids[what], bad = id_values(columns[what])
+        bad = bad | ids[what].is_null().to_numpy(zero_copy_only=False)
+        if bad.any():
+            raise DataError(f"teacher {name}: {place(bad)}: column {score_columns(config)[what]!r} holds no id")
+    times = {}
+    for what in ("time", "known"):
+        times[what] = np.full(len(score), _BEFORE_ALL)
+        if what in columns:
+            times[what], empty, bad = to_times(columns[what])
+            bad = bad | (empty if what == "time" else False)
+            if bad.any():
+                raise DataError(f"teacher {name}: {place(bad)}: column {score_columns(config)[what]!r} holds no time")
+            times[what] = np.where(empty, _NEVER, times[what])
+    return Scores(as_text(ids["user"]), as_text(ids["item"]), times["time"], score, times["known"])
+
+
+def first_strange(score: NDArray, config: LoggedScoresConfig) -> int | None:
+    """Place of the first score that is none on its scale."""
+    with np.errstate(invalid="ignore"):
+        bad = (score < 0) | (score > 1) if config.scale == "probability" else np.isinf(score)
+    return int(np.flatnonzero(bad)[0]) if bad.any() else None
+
+
+def no_score(name: str, config: LoggedScoresConfig, value: float, place: str) -> DataError:
+    """What to say of a score that is none."""
+    repair = "correct it, or set scale: logit" if config.scale == "probability" else "correct it"
+    return DataError(f"teacher {name}: {place}: {value:g} is no {config.scale}; {repair}")
+
+
 def as_text(ids: pa.Array | pa.ChunkedArray) -> pa.Array:
     """Ids compare by their text."""
     return as_array(ids).cast(pa.string())
 
 
-def _columns(config: LoggedScoresConfig) -> dict[str, str]:
+def score_columns(config: LoggedScoresConfig) -> dict[str, str]:
     """Columns of a file by what they hold; ``user`` is the request where that finds the row."""
     columns = {"user": config.user, "time": config.time} if config.request is None else {"user": config.request}
     columns |= {"item": config.item, "score": config.score}

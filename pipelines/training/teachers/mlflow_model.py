@@ -73,7 +73,7 @@ class ModelTeacher:
         """The columns that its signature names."""
         known = self._rows.asked(rows)
         columns = {}
-        for name, required in _inputs(self._folder, self._said).items():
+        for name, required in inputs_of(self._folder, self._said).items():
             if name in known.column_names:
                 columns[name] = known[name]
             elif required:
@@ -123,8 +123,12 @@ def model_folder(config: TeacherConfig, run: RunContext) -> Path:
     """
     uri = str(config.model)
     quieten_mlflow()
-    registry = Registry(config.registry or tracking_uri(run.config, run.workspace), "")
-    folder, _ = registry.fetch(uri)
+    if ":/" in uri:
+        folder, _ = Registry(config.registry or tracking_uri(run.config, run.workspace), "").fetch(uri)
+    elif not Path(uri).is_dir():
+        raise ConfigError(f"distill.teachers: {config.name}: {uri}: no such folder; a registered model is models:/NAME@ALIAS")
+    else:
+        folder = Path(uri)
     if not (folder / "MLmodel").is_file():
         raise ConfigError(f"distill.teachers: {config.name}: {uri} is no MLflow model: it has no file MLmodel")
     return folder
@@ -145,7 +149,7 @@ def _load(folder: Path, said: str) -> Any:
         raise ArtifactError(f"{said} cannot be loaded ({reason_of(error)}){missing}") from error
 
 
-def _inputs(folder: Path, said: str) -> dict[str, bool]:
+def inputs_of(folder: Path, said: str) -> dict[str, bool]:
     """Names of the columns that a model reads, and whether each is required."""
     from mlflow.models import Model
 
