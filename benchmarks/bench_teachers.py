@@ -113,7 +113,7 @@ def main() -> None:
 
     state = {"debug": True, "workspace": None, "log_format": "text"}
     cli.main(args=command[1:], prog_name="ctr-kd", standalone_mode=False, obj=state)
-    proof = options.workspace / "reports" / "prove" / "prove.json"
+    proof = options.workspace / "reports" / "latest" / "prove.json"
     RESULTS.mkdir(exist_ok=True)
     shutil.copyfile(proof, RESULTS / f"teachers_{config.name}.json")
     print(f"results: {RESULTS / f'teachers_{config.name}.json'}")
