@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from pipelines.tasks.click_rows import ClickRows
+from pipelines.tasks.fitting import fit_boosted_trees
 from pipelines.tasks.logits import SPLITS
-from pipelines.tasks.teachers import fit_boosted_trees
 
 
 def tree_logits(rows: ClickRows, seed: int, report: Callable[[str], None]) -> dict[str, tuple[np.ndarray, np.ndarray]]:

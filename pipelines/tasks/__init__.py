@@ -2,7 +2,7 @@
 
 clicks, texts       the tasks; in click_rows and texts their rows as a caller of the registered student sends them
 statistics_trial    which statistics a log of clicks is worth, before its rows are made
-baselines, teachers models that are no network, by name
+baselines, fitting  models that are no network, by name, and how they are fitted
 logits              what models say of rows, on disk
 answers             what a registered student answers, whatever the run beside it is about
 

@@ -10,8 +10,8 @@ import numpy as np
 from feature_store.features.statistics import click_counts
 from pipelines.config.evaluate import EvaluateConfig
 from pipelines.tasks.click_rows import ClickRows
+from pipelines.tasks.fitting import fit_boosted_trees, fit_linear
 from pipelines.tasks.logits import SPLITS, probabilities
-from pipelines.tasks.teachers import fit_boosted_trees, fit_linear
 from pipelines.tasks.texts import TextRows
 from pipelines.tasks.timing import rate_of
 from pipelines.workspace.context import RunContext, StageContext

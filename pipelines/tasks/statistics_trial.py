@@ -23,7 +23,7 @@ from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import write_text
 from pipelines.config.run import RunConfig, scalar
 from pipelines.tasks.click_rows import ClickRows
-from pipelines.tasks.teachers import fit_boosted_trees
+from pipelines.tasks.fitting import fit_boosted_trees
 from pipelines.workspace.context import StageContext
 
 FILE = "statistics.yaml"

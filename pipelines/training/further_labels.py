@@ -14,8 +14,8 @@ from feature_store.tables.contracts import label_column
 from pipelines.metrics import mark_privileged
 from pipelines.tasks import Rows, task_of
 from pipelines.tasks.click_rows import ClickRows
+from pipelines.tasks.fitting import fit_boosted_trees
 from pipelines.tasks.logits import stored_probabilities
-from pipelines.tasks.teachers import fit_boosted_trees
 from pipelines.workspace.context import StageContext
 
 TREES = "boosted_trees"

@@ -8,7 +8,7 @@ from ctr_kd.config_teachers import TeacherConfig
 from feature_store.plugins import plugin_digest
 from pipelines.tasks import task_of
 from pipelines.tasks.click_rows import ClickRows
-from pipelines.tasks.teachers import teaching_library
+from pipelines.tasks.fitting import teaching_library
 from pipelines.tasks.texts import TextRows
 from pipelines.training.teachers.bert import BertTeacher
 from pipelines.training.teachers.fitted import LinearTeacher, TreesTeacher

@@ -11,7 +11,7 @@ import numpy as np
 from ctr_kd.baselines.tree_libraries import installed_library
 from feature_store.tables.json_files import digest_of
 from pipelines.tasks.click_rows import ClickRows
-from pipelines.tasks.teachers import fit_boosted_trees, fit_linear
+from pipelines.tasks.fitting import fit_boosted_trees, fit_linear
 from pipelines.tasks.texts import TextRows
 from pipelines.tasks.timing import rate_of
 from pipelines.training.facts import TeacherFacts
