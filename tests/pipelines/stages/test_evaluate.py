@@ -104,7 +104,7 @@ def test_metrics_are_as_the_contract_has_them(pipeline: SmallPipeline, quick: Ru
     metrics = latest(pipeline)
     tables = {"run", "data", "models", "comparisons", "slices", "gate"}
     decided = {"shipped", "shipping", "verdict", "transfer_ratio", "transfer_ratio_interval", "advice"}
-    assert set(metrics) == tables | decided | {"other_seeds", "importance", "freshness"}
+    assert set(metrics) == tables | decided | {"teachers", "other_seeds", "importance", "freshness"}
     assert metrics["gate"] is None
     assert set(metrics["models"]) == {"teacher", "student", "student_alone", "popularity", "boosted_trees", "oracle"}
     student, teacher = metrics["models"]["student"], metrics["models"]["teacher"]
