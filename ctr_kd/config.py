@@ -10,16 +10,25 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Seriali
 
 from ctr_kd.config_teachers import TeacherConfig, as_teachers, in_short
 from feature_store.config import AugmentationConfig
-from feature_store.config_types import Config, by_their_own
+from feature_store.config_types import AUTO, OR_AUTO, Config, by_their_own, is_auto
 from feature_store.plugins import PluginError, load_class, load_function
 
 
 class TrainingConfig(Config):
-    """One training loop. Nothing is fitted on validation but the choice of the weights that are kept, where there is one."""
+    """One training loop. Nothing is fitted on validation but when it ends, and the choice of the weights that are kept, where there is one.
 
-    epochs: float = Field(2.0, gt=0, description="passes over the training rows; a fraction is allowed")
-    batch_size: int = Field(2048, ge=1, description="rows (or sequences, in pretraining) per step")
-    learning_rate: float = Field(1e-3, gt=0, description="peak rate of AdamW for newly initialised parameters")
+    What is ``auto`` the log decides: see :mod:`ctr_kd.budgets`.
+    """
+
+    epochs: Annotated[float, Field(gt=0), *OR_AUTO] = Field(
+        2.0, description="passes over the training rows; a fraction is allowed. auto: until validation stops improving, see patience"
+    )
+    batch_size: Annotated[int, Field(ge=1), *OR_AUTO] = Field(
+        2048, description="rows (or sequences, in pretraining) per step; auto: by the number of them"
+    )
+    learning_rate: Annotated[float, Field(gt=0), *OR_AUTO] = Field(
+        1e-3, description="peak rate of AdamW for newly initialised parameters; auto: by the batch"
+    )
     warmup: float = Field(
         0.05, ge=0, lt=1, description="share of the steps over which the rate rises linearly; it then falls to zero along a cosine"
     )
@@ -30,8 +39,8 @@ class TrainingConfig(Config):
         description="an id's embedding moves only in steps that read it (lazy Adam), attributes and categories as ever; otherwise momentum "
         "carries a rare id on for some ten steps after each, and it is learned by heart; of pretraining the loss decides",
     )
-    unknown_rate: float = Field(
-        0.1, ge=0, lt=1, description="share of item tokens replaced by the unknown token, which trains its embedding"
+    unknown_rate: Annotated[float, Field(ge=0, lt=1), *OR_AUTO] = Field(
+        0.1, description="share of item tokens replaced by the unknown token, which trains its embedding"
     )
     attribute_rate: float = Field(
         0.05,
@@ -44,7 +53,15 @@ class TrainingConfig(Config):
         0.02, ge=0, lt=1, description="share of rows whose dense inputs are all hidden, so that null statistics can be scored"
     )
     clip: float = Field(1.0, gt=0, description="largest norm of a step's gradient")
-    validations: int = Field(4, ge=1, description="how often per training validation is measured")
+    validations: Annotated[int, Field(ge=1), *OR_AUTO] = Field(
+        4, description="how often per training validation is measured; auto: every epoch or so"
+    )
+    patience: Annotated[Annotated[int, Field(ge=1)] | None, *OR_AUTO] = Field(
+        None,
+        description="so many validations without a better one end the training: until then the rate is constant after its warm-up, and "
+        "from the best weights it falls to zero over half as many steps again; epochs is the most. null: epochs as they are, along a "
+        "cosine; auto: null where epochs are given",
+    )
     keep: Literal["best", "last"] = Field(
         "best",
         description="weights that are kept: best: those that validation prefers; last: those of the last step, for trainings whose "
@@ -56,6 +73,9 @@ class TrainingConfig(Config):
         le=1,
         description="share of the steps over which weights are averaged (an exponential mean with that memory), as validation measures and "
         "a model keeps them: what single steps at a high rate do by chance cancels out; 0 takes the weights as they are",
+    )
+    minutes: float | None = Field(
+        None, gt=0, description="the training has no more steps than fit into so many minutes, measured in its first steps; null: as many"
     )
     checkpoint_seconds: float = Field(60.0, gt=0, description="seconds between checkpoints from which a killed run continues")
     accumulate: int = Field(
@@ -72,6 +92,15 @@ class TrainingConfig(Config):
         if self.lazy_ids and self.embedding_decay:
             raise ValueError("embedding_decay is there to regularise ids and does not reach those of lazy_ids: set one of the two")
         return self
+
+    @model_validator(mode="after")
+    def _patience_asks_validation(self) -> TrainingConfig:
+        if self.keep == "last" and self.patience is not None and not is_auto(self.patience):
+            raise ValueError("patience ends a training by its validation, and keep: last does not heed it: set one of the two")
+        return self
+
+
+_AUTO_TRAINING = TrainingConfig(epochs=AUTO, batch_size=AUTO, learning_rate=AUTO, unknown_rate=AUTO, validations=AUTO, patience=AUTO)
 
 
 class EncoderConfig(Config):
@@ -123,9 +152,7 @@ class PretrainConfig(Config):
         description="encoders of other sizes that learn the same sequences beside it; each is fine-tuned by the same settings, and the "
         "mean logit of all is the teacher's. Embeddings, hidden states and next items are asked of encoder alone",
     )
-    training: TrainingConfig = Field(
-        TrainingConfig(epochs=2, batch_size=256, learning_rate=1e-3, unknown_rate=0.02), description="training loop of pretraining"
-    )
+    training: TrainingConfig = Field(_AUTO_TRAINING, description="training loop of pretraining")
     clicks: Literal["before_labels", "all"] = Field(
         "before_labels",
         description="sequences end before the fine-tuning labels begin (they stay unseen targets), or run to the end of training; "
@@ -245,8 +272,10 @@ class FinetuneConfig(Config):
         "from_scratch: an encoder that was not pretrained, all at the full rate, which shows what pretraining gives; next_segment: nothing "
         "trains, the pretrained next-segment head says whether a pair matches (B continues A)",
     )
-    rate_ratio: float = Field(
-        0.01, gt=0, description="rate of pretrained parameters over the pretraining rate (new layers train at training.learning_rate)"
+    rate_ratio: Annotated[float, Field(gt=0), *OR_AUTO] = Field(
+        AUTO,
+        description="rate of pretrained parameters over the pretraining rate (new layers train at training.learning_rate); auto: a "
+        "hundredth after ten million clicks of pretraining, and up to .3 after fewer",
     )
     layer_decay: float = Field(
         1.0, gt=0, le=1, description="rate of a layer over that of the layer above it, embeddings lowest; 1 trains all layers alike"
@@ -274,9 +303,7 @@ class FinetuneConfig(Config):
     hard_negatives: HardNegativesConfig = Field(
         HardNegativesConfig(), description="rows beside the training rows that look like clicks and are taken for none"
     )
-    training: TrainingConfig = Field(
-        TrainingConfig(epochs=2, batch_size=1024, learning_rate=2e-3, unknown_rate=0.2), description="training loop of fine-tuning"
-    )
+    training: TrainingConfig = Field(_AUTO_TRAINING, description="training loop of fine-tuning")
 
     @model_validator(mode="after")
     def _near_by_what(self) -> FinetuneConfig:
@@ -451,9 +478,10 @@ class DistillConfig(Config):
         "the statistics, which age least, linear the character n-grams of texts, linear_words their words beside them, naive_bayes what "
         "each class alone looks like; others have scores, model or plugin",
     )
-    weighting: Literal["fixed", "learned"] = Field(
+    weighting: Literal["fixed", "validation", "learned"] = Field(
         "fixed",
-        description="learned: weights of the teachers that depend on a row's statistics and history, where validation prefers them to the "
+        description="fixed: the weights of teachers, as they are; validation: those, or others in quarters of the whole, by their loss on "
+        "validation; learned: weights of the teachers that depend on a row's statistics and history, where validation prefers them to the "
         "fixed ones; every teacher is trained once more for it, without the newest training rows",
     )
     held_out: float = Field(
@@ -463,7 +491,7 @@ class DistillConfig(Config):
         StudentConfig(), description="the light model that goes to production; a plug-in has keys of its own beside `kind`"
     )
     training: TrainingConfig = Field(
-        TrainingConfig(epochs=2, batch_size=1024, learning_rate=2e-3, unknown_rate=0.2),
+        _AUTO_TRAINING,
         description="training loop of the student, and of the same student alone",
     )
     preset: Literal["tang", "hinton"] | None = Field(

@@ -10,7 +10,7 @@ from copy import deepcopy
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, WrapSerializer, WrapValidator
 
 
 class Config(BaseModel):
@@ -27,6 +27,22 @@ class Config(BaseModel):
 def by_their_own(block: type[Config]) -> BeforeValidator:
     """Lets values be read by the class that they name; see :meth:`Config.reads`."""
     return BeforeValidator(lambda values: values if isinstance(values, BaseModel) else block.reads(values).model_validate(values))
+
+
+AUTO: Any = "auto"
+
+
+def is_auto(value: object) -> bool:
+    """Whether a value is left for the log to decide."""
+    return isinstance(value, str) and value == AUTO
+
+
+OR_AUTO = (
+    WrapValidator(lambda value, read: value if is_auto(value) else read(value)),
+    WrapSerializer(lambda value, write: value if is_auto(value) else write(value)),
+)
+"""Lets a key of a number say ``auto`` as well: the log decides it (:mod:`ctr_kd.budgets`) before anything computes with it, so that its
+type is that of the number."""
 
 
 def parse_time(value: Any) -> datetime:

@@ -206,6 +206,9 @@ class Metrics(JsonFile):
     teachers : dict of str to dict, optional
         By configured teacher: ``kind``, ``coverage`` by split, and ``leak``, what it is worth where it teaches and on validation. None in a
         file of an earlier release.
+    pretraining : dict of str to float, optional
+        What the first encoder knows of held-out sequences, beside what popularity and the last click do; None of a released BERT, and in a
+        file of an earlier release.
     other_seeds : dict, optional
         Student minus student alone over several seeds, from the proof of the same configuration, where there is one.
     importance : dict, optional
@@ -231,6 +234,7 @@ class Metrics(JsonFile):
     transfer_ratio_interval: dict[str, Any] | None = None
     advice: Advice | None = None
     teachers: dict[str, dict[str, Any]] | None = None
+    pretraining: dict[str, float] | None = None
     other_seeds: dict[str, Any] | None = None
     importance: dict[str, Any] | None = None
     freshness: list[dict[str, Any]] | None = None

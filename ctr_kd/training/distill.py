@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ctr_kd.budgets import settled_distillation
 from ctr_kd.config import DistillConfig, HintsConfig
 from ctr_kd.data.batching import Batch, make_batch, part_of
 from ctr_kd.data.samples import Samples
@@ -174,6 +175,7 @@ def train_student(
         When the configuration asks for an encoder and there is none.
     """
     signature, train = rows.signature, rows.train
+    config = settled_distillation(config, int((train.label >= 0).sum()))
     torch.manual_seed(job.seed)
     model: Any = student_class(config.student.kind)(signature, config.student)
     if vectors is not None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from ctr_kd.budgets import settled_finetuning
 from ctr_kd.config import FinetuneConfig
 from ctr_kd.data.batching import part_of
 from ctr_kd.data.samples import Samples
@@ -49,7 +50,12 @@ def validation_figures(model: torch.nn.Module, samples: Samples) -> dict[str, fl
     dict
         ``auc`` or ``accuracy``, ``log_loss``, and ``score``, which is higher for a better checkpoint.
     """
-    logits, labels = torch.from_numpy(predict(model, samples)), torch.from_numpy(samples.labels)
+    return figures_of(predict(model, samples), samples)
+
+
+def figures_of(said: np.ndarray, samples: Samples) -> dict[str, float]:
+    """What :func:`validation_figures` says of a model by its logits (rows, outputs) of the rows."""
+    logits, labels = torch.from_numpy(said), torch.from_numpy(samples.labels)
     weight = None if samples.weight is None else torch.from_numpy(samples.weight)
     loss = cross_entropy_share(logits, labels, labels, weight).item()
     if logits.shape[1] == 1 or samples.further is not None:
@@ -169,6 +175,7 @@ def finetune(
     """
     torch.manual_seed(job.seed)
     signature, train = rows.signature, rows.train
+    config = settled_finetuning(config, len(train), tokens=len(train))
     model = build_member(pretrained, signature, config)
     if isinstance(model, NextSegment):  # nothing of it is new
         if signature.outputs > 2 or not signature.max_length_b:

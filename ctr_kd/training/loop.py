@@ -22,6 +22,7 @@ from ctr_kd.training.errors import TrainingError
 from ctr_kd.training.job import TrainingJob
 from ctr_kd.training.learning_curve import LearningCurve
 from ctr_kd.training.optimizer import Optimizer, ParameterGroup, clip_gradients
+from ctr_kd.training.rate_schedule import StepClock, schedule_of
 from ctr_kd.training.weight_average import WeightAverage
 
 
@@ -93,7 +94,7 @@ def fit(
     groups = [ParameterGroup(list(model.parameters()))] if groups is None else groups
     optimizer = Optimizer(model, groups, config)
     average = WeightAverage(model, config.average * steps) if config.average else None
-    validate_at = {math.ceil(steps * (i + 1) / config.validations) for i in range(config.validations)}
+    schedule = schedule_of(config, steps)
     curve, kept = LearningCurve(steps=steps), _weights(model)
     step, running, window = 0, 0.0, 0
     if job.checkpoint.exists():
@@ -101,9 +102,10 @@ def fit(
         optimizer.load_state_dict(state["optimizer"])
         if average:
             average.load_state_dict(state["average"])
+        schedule.load_state_dict(state["schedule"])
         curve, kept, step = LearningCurve.from_dict(state["curve"]), state["kept"], state["step"]
         running, window = state["running"], state["window"]
-        job.report(f"continuing at step {step:,} of {steps:,}")
+        job.report(f"continuing at step {step:,} of {schedule.shown_end}")
 
     def must_be_finite(what: str, figures: dict[str, float]) -> None:
         """Stop a training that has lost its way, and leave the model with the weights kept so far."""
@@ -112,7 +114,9 @@ def fit(
         model.load_state_dict(kept)
         shown = ", ".join(f"{name} {figure}" for name, figure in figures.items())
         left = f"the last good checkpoint stays in {job.folder}" if job.checkpoint.exists() else "there was no checkpoint yet"
-        raise TrainingError(f"the {what} is not finite at step {step:,} of {steps:,} ({shown}): lower training.learning_rate; {left}")
+        raise TrainingError(
+            f"the {what} is not finite at step {step:,} of {schedule.shown_end} ({shown}): lower training.learning_rate; {left}"
+        )
 
     if trained_before and step == 0:
         figures = processes.tell(_validated(model, validate) if processes.leads else None)
@@ -120,16 +124,17 @@ def fit(
         curve.points.append({"step": 0, **figures})
         curve.kept_score = figures["score"]
     epoch, batches = 0, first_epoch
+    clock = StepClock(config.minutes, step)
     started, saved = time.monotonic() - curve.seconds, time.monotonic()
     model.train()
     with compiled(to_compile or model, config):
-        while step < steps:
+        while step < schedule.end:
             if step // len(first_epoch) != epoch:
                 epoch = step // len(first_epoch)
                 batches = plan(np.random.default_rng([job.seed, epoch]))
             rng = np.random.default_rng([job.seed, step, 1])
             dropout_seed = int(rng.integers(2**62))
-            optimizer.set_rates(step, steps)
+            optimizer.set_rates(step, schedule)
             optimizer.zero_grad()
             # An epoch's plan may differ by a batch from the first one's; the modulus keeps every step inside it.
             rows = batches[step % len(first_epoch) % len(batches)]
@@ -140,9 +145,11 @@ def fit(
             must_be_finite("loss", {"loss": value, "gradient norm": norm})
             optimizer.step()
             step, running, window = step + 1, running + value, window + 1
+            if config.minutes is not None and (most := processes.tell(clock.fitting(step))) is not None and most < schedule.end:
+                schedule.limit(most)
             if average:
                 average.update(step)
-            if step in validate_at:
+            if schedule.validates(step):
                 with average.in_place() if average else nullcontext():
                     figures = processes.tell(_validated(model, validate) if processes.leads else None)
                     measured = _weights(model)
@@ -154,23 +161,29 @@ def fit(
                 shown = ", ".join(
                     f"{name.replace('_', ' ')} {figure:.4f}" for name, figure in curve.points[-1].items() if name not in ("step", "score")
                 )
-                job.report(f"step {step:,} of {steps:,}: {shown}")
+                job.report(f"step {step:,} of {schedule.shown_end}: {shown}")
                 if (best := curve.fallen_from) is not None:
                     job.report(
                         f"warning: AUC fell from {best:.4f} to chance, as after steps that are too large: lower training.learning_rate"
                     )
-            if processes.leads and (time.monotonic() - saved > config.checkpoint_seconds or (step in validate_at and step < steps)):
+                if schedule.begins_to_fall(curve):
+                    model.load_state_dict(kept)
+                    job.report(f"validation was best at step {curve.kept_step:,}: the rate falls from there, to step {schedule.end:,}")
+            if processes.leads and (
+                time.monotonic() - saved > config.checkpoint_seconds or (schedule.validates(step) and step < schedule.end)
+            ):
                 # Weights that a step has just broken show in the next step's loss; they must not replace the last good checkpoint.
                 # Python's max passes over what is not a number; torch's does not.
                 largest = torch.stack([parameter.detach().abs().max() for parameter in model.parameters()]).max().item()
                 must_be_finite("model", {"largest weight": largest})
                 curve.seconds = time.monotonic() - started
                 state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "kept": kept, "curve": curve.to_dict()}
+                state["schedule"] = schedule.state_dict()
                 if average:
                     state["average"] = average.state_dict()
                 save_checkpoint(job.checkpoint, {**state, "step": step, "running": running, "window": window}, job.fingerprint)
                 saved = time.monotonic()
-    curve.seconds = time.monotonic() - started
+    curve.seconds, curve.steps = time.monotonic() - started, step
     model.load_state_dict(kept)
     model.cpu().eval()
     return curve

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ctr_kd.config import TrainingConfig
+from ctr_kd.training.rate_schedule import CosineSchedule, PlateauSchedule
 
 
 @dataclass
@@ -65,23 +65,15 @@ class Optimizer:
         self._parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(dense, lr=config.learning_rate, fused=True)] if dense else []
         self._parts += [torch.optim.SparseAdam(sparse, lr=config.learning_rate)] if sparse else []
 
-    def set_rates(self, step: int, steps: int) -> None:
-        """Linear warm-up, then a cosine to zero; a group that starts later follows the same schedule over its own steps, frozen before."""
+    def set_rates(self, step: int, schedule: CosineSchedule | PlateauSchedule) -> None:
+        """Take a step's learning rates from the schedule; a group that starts later is frozen before."""
         for part in self._parts:
             for group in part.param_groups:
-                begin = group["starts_at"] * steps
-                done, total = step + 1 - begin, max(steps - begin, 1)
-                warmup = max(1.0, self.config.warmup * total)
-                if done <= 0:
-                    factor = 0.0
-                elif done < warmup:
-                    factor = done / warmup
-                else:
-                    factor = 0.5 * (1 + math.cos(math.pi * (done - warmup) / max(total - warmup, 1)))
-                group["lr"] = self.config.learning_rate * group["rate"] * factor
-                if begin:
+                starts_at = group["starts_at"]
+                group["lr"] = self.config.learning_rate * group["rate"] * schedule.factor(step, starts_at)
+                if starts_at:
                     for parameter in group["params"]:
-                        parameter.requires_grad_(done > 0)
+                        parameter.requires_grad_(step + 1 > starts_at * schedule.end)
 
     def zero_grad(self) -> None:
         """Forget all gradients."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from ctr_kd.budgets import settled_pretraining
 from ctr_kd.config import EncoderConfig, PretrainConfig
 from ctr_kd.data.batching import batch_plan, gather, hide_known, leave_out
 from ctr_kd.data.samples import Assembly, Segment, Signature
@@ -34,6 +37,7 @@ from feature_store.special_tokens import SPECIALS
 from feature_store.tables.contracts import DataError
 
 VALIDATION_SEQUENCES = 4096  # enough for masked-item accuracy to two decimals
+LEARN_MORE = "let it train longer (pretrain.training.epochs) or faster (pretrain.training.learning_rate), or on more (pretrain.clicks: all)"
 COUNTED_SEQUENCES = 10_000  # at a time: the pool of tokens may be larger than the memory
 
 
@@ -119,11 +123,58 @@ def pretraining_sequences(assembly: TokenSequences, config: PretrainConfig, unti
     return split_sequences(sequences, assembly.users_of(sequences), config.validation_share, seed)
 
 
-@torch.no_grad()
-def masked_item_accuracy(model: MaskedItemModel, sequences: Segment, batch_size: int = 512) -> dict[str, float]:
-    """Loss (nats) and accuracy of predicting the last item of every sequence from those before it, over all items.
+class LastItems(NamedTuple):
+    """What was predicted of the last items of some sequences.
 
-    Items outside the vocabulary are not asked for.
+    Attributes
+    ----------
+    target : int64 array (sequences,)
+        The last items.
+    before : int64 array (sequences,)
+        Those clicked just before.
+    loss : float64 array (sequences,)
+        Nats.
+    right : bool array (sequences,)
+    """
+
+    target: NDArray
+    before: NDArray
+    loss: NDArray
+    right: NDArray
+
+
+@torch.no_grad()
+def predict_last_items(model: MaskedItemModel, sequences: Segment, batch_size: int = 512) -> LastItems:
+    """Predict the last item of every sequence from those before it, over all items; those outside the vocabulary are not asked for.
+
+    Parameters
+    ----------
+    model : MaskedItemModel
+    sequences : Segment
+    batch_size : int
+    """
+    was_training = model.training
+    model.eval()
+    device = device_of(model)
+    parts: list[tuple[NDArray, ...]] = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, bool))]
+    length = sequences.end - sequences.start
+    for rows in batch_plan(length, np.arange(len(length)), batch_size, None):
+        rows = rows[sequences.pool[sequences.end[rows] - 1, 0] >= len(SPECIALS)]
+        if not len(rows):
+            continue
+        items = sequences.pool[sequences.end[rows] - 1, 0].astype(np.int64)
+        target = torch.from_numpy(items).to(device)
+        tokens, lengths = gather(sequences, sequences.start[rows], sequences.end[rows] - 1)
+        logits = model.all_items(model.history_state(torch.from_numpy(tokens).to(device), torch.from_numpy(lengths).to(device)))
+        loss = F.cross_entropy(logits, target, reduction="none").double().cpu().numpy()
+        before = tokens[np.arange(len(rows)), lengths - 1, 0].astype(np.int64)
+        parts.append((items, before, loss, (logits.argmax(1) == target).cpu().numpy()))
+    model.train(was_training)
+    return LastItems(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+def masked_item_accuracy(model: MaskedItemModel, sequences: Segment, batch_size: int = 512) -> dict[str, float]:
+    """Loss (nats) and accuracy of :func:`predict_last_items`.
 
     Parameters
     ----------
@@ -136,23 +187,42 @@ def masked_item_accuracy(model: MaskedItemModel, sequences: Segment, batch_size:
     dict
         ``masked_item_loss``, ``masked_item_accuracy``; ``score`` is the negative loss.
     """
-    was_training = model.training
-    model.eval()
-    device = device_of(model)
-    total, right, count = 0.0, 0, 0
-    length = sequences.end - sequences.start
-    for rows in batch_plan(length, np.arange(len(length)), batch_size, None):
-        rows = rows[sequences.pool[sequences.end[rows] - 1, 0] >= len(SPECIALS)]
-        if not len(rows):
-            continue
-        target = torch.from_numpy(sequences.pool[sequences.end[rows] - 1, 0].astype(np.int64)).to(device)
-        tokens, lengths = gather(sequences, sequences.start[rows], sequences.end[rows] - 1)
-        logits = model.all_items(model.history_state(torch.from_numpy(tokens).to(device), torch.from_numpy(lengths).to(device)))
-        total += F.cross_entropy(logits, target, reduction="sum").item()
-        right, count = right + int((logits.argmax(1) == target).sum()), count + len(rows)
-    model.train(was_training)
-    count = max(count, 1)
-    return {"masked_item_loss": total / count, "masked_item_accuracy": right / count, "score": -total / count}
+    found = predict_last_items(model, sequences, batch_size)
+    count = max(len(found.target), 1)
+    loss = float(found.loss.sum()) / count
+    return {"masked_item_loss": loss, "masked_item_accuracy": int(found.right.sum()) / count, "score": -loss}
+
+
+def beside_the_obvious(found: LastItems, counts: NDArray) -> dict[str, float]:
+    """What an encoder knows beside what one knows without any: which items are popular, and which was clicked last.
+
+    Parameters
+    ----------
+    found : LastItems
+    counts : int array (indices,)
+        How often each item occurs in the training sequences, special tokens in front.
+
+    Returns
+    -------
+    dict
+        ``popularity_loss`` (nats, of counts plus one), ``popularity_accuracy`` (of the most frequent item), ``last_click_accuracy`` (of the
+        same item again); and by how much the encoder's loss is lower than that of popularity, ``gain``, with its 95 % interval over
+        sequences, ``gain_low`` and ``gain_high``. Empty without sequences.
+    """
+    if not len(found.target):
+        return {}
+    known = counts[len(SPECIALS) :] + 1.0
+    loss = -np.log(known / known.sum())[found.target - len(SPECIALS)]
+    gain = loss - found.loss
+    half = 1.96 * float(gain.std()) / math.sqrt(len(gain))
+    return {
+        "popularity_loss": float(loss.mean()),
+        "popularity_accuracy": float((found.target == len(SPECIALS) + int(known.argmax())).mean()),
+        "last_click_accuracy": float((found.target == found.before).mean()),
+        "gain": float(gain.mean()),
+        "gain_low": float(gain.mean()) - half,
+        "gain_high": float(gain.mean()) + half,
+    }
 
 
 @dataclass(frozen=True)
@@ -211,7 +281,7 @@ def pretrain(
     curve : LearningCurve or None
         None where nothing is new since the earlier encoder.
     facts : dict
-        Number of sequences and tokens, masked-item accuracy and loss.
+        Number of sequences and tokens, masked-item accuracy and loss, and :func:`beside_the_obvious`.
 
     Raises
     ------
@@ -230,8 +300,10 @@ def pretrain(
     if kind != "softmax":  # which reads every item in every step
         model.bert.token.step_by_rows()
     training, validation = pretraining_sequences(assembly, config, until, job.seed)
+    config = settled_pretraining(config, len(training.start))
     own, *attributes = training.vocabulary_columns
     sampler = None if kind == "softmax" else NegativeSampler(item_counts(training, len(model.vocabulary)), config.negatives)
+    everything = training
     if earlier is not None:
         earlier.put_into(model)
         known, training = len(training.start), newer_sequences(cast("Assembly", assembly), training, earlier, job.seed)
@@ -290,4 +362,11 @@ def pretrain(
         )
     facts = {"sequences": float(len(length)), "tokens": float(length.sum()), **masked_item_accuracy(model, validation)}
     facts.pop("score")
-    return model, curve, facts
+    obvious = beside_the_obvious(predict_last_items(model, validation), item_counts(everything, items))
+    if obvious and obvious["gain_low"] <= 0:
+        job.report(
+            f"warning: the encoder predicts no better than popularity does: a loss of {facts['masked_item_loss']:.3f} beside "
+            f"{obvious['popularity_loss']:.3f}, and {facts['masked_item_accuracy']:.4f} of the items right beside "
+            f"{obvious['popularity_accuracy']:.4f} (the last click again: {obvious['last_click_accuracy']:.4f}); {LEARN_MORE}"
+        )
+    return model, curve, facts | obvious

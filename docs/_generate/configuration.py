@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from feature_store.config_types import OR_AUTO
 from pipelines.config.problems import keys_of
 from pipelines.config.run import RunConfig, scalar
 
@@ -169,7 +170,8 @@ def kind(field: FieldInfo) -> str:
         for name, text in SIGNS.items()
         if (value := getattr(found, name, None)) is not None
     ]
-    return ", ".join([words, *bounds]) + ("; or null" if nullable else "")
+    auto = "; or `auto`" if OR_AUTO[0] in field.metadata else ""
+    return ", ".join([words, *bounds]) + ("; or null" if nullable else "") + auto
 
 
 def _words(annotation: Any) -> tuple[str, bool]:

@@ -270,11 +270,19 @@ cli.add_command(serve_command)
 def config_command(options: Options) -> None:
     """Print the resolved configuration as YAML, every key with its meaning.
 
+    What is auto the log decides, once `ingest` has made rows of it in this workspace; its number is then told beside it.
+
     \b
     Example:
       ctr-kd config conf/globo.yaml --set history.max_length=50 > conf/longer.yaml
     """
-    click.echo(describe(options.config()), nl=False)
+    config = options.config()
+    settled = None
+    if (options.workspace / "artifacts" / "ingest").is_dir():
+        runner = Runner(options.context(config, read_only=True), PIPELINE[:1])
+        runner.states()
+        settled = runner.context.config
+    click.echo(describe(config, settled), nl=False)
 
 
 @cli.command("status")

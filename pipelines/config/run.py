@@ -34,7 +34,7 @@ from feature_store.config import (
 )
 from feature_store.config_statistics import EVENTS, StatisticsConfig
 from feature_store.config_teacher_state import TeacherStateConfig
-from feature_store.config_types import Config, block_of, by_their_own, duration_text, keep_defaults_of_blocks, keys_of
+from feature_store.config_types import Config, Duration, block_of, by_their_own, duration_text, is_auto, keep_defaults_of_blocks, keys_of
 from pipelines.config.evaluate import EvaluateConfig
 from pipelines.config.problems import Document, Misfits, cause_of, problems_of, read_yaml
 from pipelines.config.register import RegisterConfig
@@ -58,6 +58,11 @@ class RunConfig(Config):
 
     name: str = Field(max_length=200, pattern=r"^\w[\w.-]*$", description="registered model's name; default: the file's name without .yaml")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of initialisation, batches and dropout")
+    budget: Duration | None = Field(
+        None,
+        description="time that the run is to take, such as 20m, of which each training has a share (its `minutes`); what it does in that "
+        "time depends on the machine. null: as long as the log asks for",
+    )
     source: Annotated[SerializeAsAny[SourceConfig], by_their_own(SourceConfig)] = Field(description="where the raw log comes from")
     split: SplitConfig | None = Field(
         None, description="training, validation and test window; times are UTC and exclusive. Texts have none: their splits are files"
@@ -122,6 +127,20 @@ class RunConfig(Config):
             if isinstance(scores.get("column"), str) and own.get(scores["column"]) is None:
                 own[scores["column"]] = scores.get("known")
         return {**values, "source": {**source, "events": {**events, "scores": own}}} if own else values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _somebody_teaches(cls, values: Any) -> Any:
+        """Where nobody is named, the BERT teaches, which knows the sequence, and beside it what knows the rest; validation weighs them."""
+        distill, source = (values.get(key) or {} for key in ("distill", "source"))
+        if not isinstance(distill, dict) or not isinstance(source, dict) or "teachers" in distill:
+            return values
+        other = "boosted_trees"
+        if source.get("reader") == "text":
+            other = "linear"
+        elif source.get("labels") or (isinstance(events := source.get("events"), dict) and events.get("labels")):
+            return values  # trees are of one label
+        return {**values, "distill": {"weighting": "validation", **distill, "teachers": {"bert": 0.5, other: 0.5}}}
 
     @model_validator(mode="after")
     def _keys_fit_the_rows(self) -> RunConfig:
@@ -501,8 +520,14 @@ def _set(values: dict[str, Any], key: str, value: Any, where: str) -> None:
 # --- printing it back ------------------------------------------------------------------------------------------------
 
 
-def describe(config: RunConfig) -> str:
+def describe(config: RunConfig, settled: RunConfig | None = None) -> str:
     """The resolved configuration as YAML, each key under a comment that says what it means; it loads to the same values.
+
+    Parameters
+    ----------
+    config : RunConfig
+    settled : RunConfig, optional
+        The same with numbers in place of ``auto``, which are then told beside it.
 
     Examples
     --------
@@ -510,10 +535,10 @@ def describe(config: RunConfig) -> str:
     >>> print(describe(config).splitlines()[1])
     name: demo
     """
-    return "\n".join(_lines(config, 0)) + "\n"
+    return "\n".join(_lines(config, config if settled is None else settled, 0)) + "\n"
 
 
-def _lines(block: BaseModel, depth: int) -> Iterator[str]:
+def _lines(block: BaseModel, settled: BaseModel, depth: int) -> Iterator[str]:
     indent = "  " * depth
     for (key, field), name in zip(keys_of(type(block)).items(), type(block).model_fields, strict=True):
         value = getattr(block, name)
@@ -522,9 +547,10 @@ def _lines(block: BaseModel, depth: int) -> Iterator[str]:
         yield f"{indent}# {field.description}" if field.description else f"{indent}# (no description)"
         if isinstance(value, BaseModel):
             yield f"{indent}{key}:"
-            yield from _lines(value, depth + 1)
+            yield from _lines(value, getattr(settled, name), depth + 1)
         else:
-            yield f"{indent}{key}: {scalar(value)}"
+            number = getattr(settled, name)
+            yield f"{indent}{key}: {scalar(value)}{f'  # here {scalar(number)}' if is_auto(value) and number != value else ''}"
             of_values = block_of(field.annotation)  # a block that is absent, or each of a list
             for inner, inner_field in keys_of(of_values).items() if of_values else ():
                 yield f"{indent}#   {inner}: {inner_field.description}"

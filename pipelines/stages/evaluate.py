@@ -66,8 +66,8 @@ def measure_models(context: StageContext) -> None:
         measured["models"][name]["uncalibrated"] = metrics_json(calibration_figures(rows, score))
     validation = test.evaluation_rows("validation")
     shipping = choose_student(context.config, context.inputs["distill"], validation)
-    curve = PretrainingFacts.read(context.inputs["pretrain"]).curve
-    steps = None if curve is None else curve.steps
+    pretrained = PretrainingFacts.read(context.inputs["pretrain"])
+    steps = None if pretrained.curve is None else pretrained.curve.steps
     clicks = len(validation.label) if validation.classes else int(validation.label.sum())
     of_labels = further_label_figures(context, test, [name for name in scores if name not in baselines])
     run = RunFacts.of(context)
@@ -81,6 +81,7 @@ def measure_models(context: StageContext) -> None:
         transfer_ratio=transfer_ratio(measured["models"], shipping.metric),
         transfer_ratio_interval=transfer_interval(rows, scores, shipping.metric, settings).to_json(),
         teachers={name: one.on_rows() for name, one in students.teachers.teachers.items()},
+        pretraining=None if pretrained.curve is None else pretrained.facts,
         other_seeds=other_seeds(context.run, shipping.metric),
         # A warm night is judged by nights: more of one would not mend it.
         advice=None if run.parent else advise(context.config, shipping, measured, pretraining_steps=steps, validation_clicks=clicks),

@@ -22,6 +22,7 @@ from feature_store.text.ingest import resource_files
 from pipelines.config.run import scalar
 from pipelines.errors import ConfigError
 from pipelines.tasks import task_of
+from pipelines.training.budgets import settled
 from pipelines.workspace.artifacts import Artifact, read_json_as
 from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.retention import TEACHER_STATES, VECTORS
@@ -286,4 +287,5 @@ STAGE = Stage(
     # The engine's memory and threads are no keys: they change how fast rows are assembled, not the rows.
     keys=("source", "split", "candidates", "history", "statistics", "vocabulary", "embeddings", "teacher_state", "tokens"),
     outside=bring_store_up_to_date,
+    settle=settled,
 )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ctr_kd.data.texts import AnyAssembly
     from ctr_kd.evaluation.rows import EvaluationRows
     from pipelines.config.run import RunConfig
+    from pipelines.tasks.log_size import LogSize
     from pipelines.workspace.context import RunContext, StageContext
 
 
@@ -117,6 +118,9 @@ class Task(Protocol):
 
     def assemble(self, context: StageContext) -> dict[str, Any]:
         """Make the store's events into rows to learn from, in the stage's artifact; returns what its manifest says of them."""
+
+    def size(self, artifact: Path) -> LogSize:
+        """How much an artifact of stage ``ingest`` holds to learn from."""
 
     def assembly(self, artifact: Path, view: str) -> AnyAssembly:
         """Rows of an artifact of stage ``ingest`` as models learn from them.

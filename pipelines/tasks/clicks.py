@@ -13,6 +13,7 @@ from feature_store.features.training_set import assemble
 from feature_store.store.ingest import ingest
 from feature_store.tables.json_files import load_json, write_json
 from pipelines.tasks.click_rows import ClickRows
+from pipelines.tasks.log_size import LogSize
 from pipelines.tasks.privileged import privileged_columns
 from pipelines.workspace.parent import DATES
 
@@ -83,6 +84,11 @@ class Clicks:
         for line in thin_windows(summary.positives):
             context.report(line)
         return {"rows": summary.rows, "requests": summary.requests} | vectors
+
+    def size(self, artifact: Path) -> LogSize:
+        """Training rows, and the pieces of at most ``history.max_length`` clicks into which the users' clicks fall."""
+        summary = ClickSummary.read(artifact)
+        return LogSize(summary.rows["train"], summary.users + summary.clicks // summary.history.max_length, summary.clicks)
 
     def assembly(self, artifact: Path, view: str) -> Assembly:
         """Teachers read all columns, and of training rows the later clicks that they may see; students what ``teacher_only`` leaves."""

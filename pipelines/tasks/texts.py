@@ -18,6 +18,7 @@ from feature_store.text.dataset import assemble_texts
 from feature_store.text.ingest import ingest_texts
 from feature_store.text.summary import TextSummary
 from pipelines.errors import ConfigError
+from pipelines.tasks.log_size import LogSize
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -150,6 +151,12 @@ class Texts:
 
         summary = assemble_texts(context.store, self._config.tokens, context.output, context.report)
         return {"rows": summary.rows, "leaked": summary.leaked}
+
+    def size(self, artifact: Path) -> LogSize:
+        """Training rows, and their texts."""
+        summary = TextSummary.read(artifact)
+        texts = summary.rows["train"] * (2 if summary.pair else 1)
+        return LogSize(summary.rows["train"], texts, round(texts * summary.views["teacher"].mean_length))
 
     def assembly(self, artifact: Path, view: str) -> TextAssembly:
         """Texts as the tokenizer of ``view`` reads them."""

@@ -182,14 +182,15 @@ class WeightFacts(JsonModel):
 
 
 class FitFacts(JsonModel):
-    """What combined teachers are worth on the validation rows."""
+    """What combined teachers are worth on the validation rows: ``auc``, or of classes ``accuracy``."""
 
-    auc: float
+    auc: float | None = None
+    accuracy: float | None = None
     log_loss: float
 
 
 class WeightingFacts(JsonModel):
-    """How the teachers' weights were learned.
+    """How the teachers' weights were chosen or learned.
 
     Attributes
     ----------
@@ -197,7 +198,7 @@ class WeightingFacts(JsonModel):
         On which they were fitted.
     teachers : dict of str to WeightFacts
     validation : dict of str to FitFacts
-        With ``fixed`` and with ``learned`` weights.
+        With ``fixed`` and with ``chosen`` or ``learned`` weights.
     used : str
         Which of them validation preferred.
     """

@@ -13,7 +13,7 @@ from pipelines.tasks.logits import SPLITS, TAUGHT, precision_of, write_predictio
 from pipelines.training.facts import TeacherFacts, TeachersFacts
 from pipelines.training.teachers.judgement import judge
 from pipelines.training.transfer_set import TRANSFER_FILE
-from pipelines.training.weighting import learn_weights, weights_of
+from pipelines.training.weighting import choose_weights, learn_weights, weights_of
 from pipelines.workspace.context import StageContext
 
 
@@ -46,8 +46,9 @@ def teacher_logits(context: StageContext, samples: Mapping[str, Samples]) -> tup
             file = context.output / f"predictions_teacher_{teacher.name}_{split}.parquet"
             write_predictions(file, samples[split].row_id, logits.astype(precision_of(split)), context.fingerprint, labels)
     weighting = None
-    if settings.weighting == "learned" and "validation" in samples:
-        weighting = learn_weights(context, samples, teachers)
+    if "validation" in samples and settings.weighting != "fixed":
+        find_weights = learn_weights if settings.weighting == "learned" else choose_weights
+        weighting = find_weights(context, samples, teachers)
     weights = weights_of(context, samples)
     combined = {split: combine_logits({name: logits[split] for name, logits in teachers.items()}, weights[split]) for split in samples}
     combined = {split: logits if split in TAUGHT else without_gaps(logits, combined) for split, logits in combined.items()}

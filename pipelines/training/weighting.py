@@ -1,7 +1,8 @@
-"""Weights of the teachers that are learned per row: fitted on the newest training rows, by teachers that were trained without them."""
+"""Weights of the teachers: chosen by validation, or learned per row on the newest training rows, by teachers that did not see them."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -111,6 +112,68 @@ def learn_weights(
     return _decide(context, learned, samples["validation"], teachers, rows=len(newer))
 
 
+def choose_weights(
+    context: StageContext, samples: Mapping[str, Samples], teachers: Mapping[str, Mapping[str, np.ndarray]]
+) -> WeightingFacts:
+    """Let the validation rows choose among the configured weights and those on a grid of quarters, and write ``weighting.json``.
+
+    As a checkpoint is chosen: by log loss, of classes at the best temperature, and the configured weights stay where nothing is better.
+    So a teacher that does not fit a log has no say in it. The test rows are not read.
+
+    Parameters
+    ----------
+    context : StageContext
+    samples : mapping of str to Samples
+        ``validation`` is read.
+    teachers : mapping of str to mapping of str to float32 array (rows, outputs)
+        Logits by teacher and split; of rows of which a teacher says nothing it has the mean of the others.
+    """
+    from ctr_kd.training.distill import combine_logits
+    from ctr_kd.training.finetune import figures_of
+
+    fixed, validation = context.config.distill.teacher_weights, samples["validation"]
+    said = {name: filled(logits["validation"]) for name, logits in teachers.items()}
+    choices = [fixed, *(dict(zip(fixed, weights, strict=True)) for weights in quarters(len(fixed)))]
+    figures = [figures_of(combine_logits(said, weights), validation) for weights in choices]
+    best = max(range(len(choices)), key=lambda number: figures[number]["score"])
+    chosen = choices[best]
+    write_json(context.output / FILE, {"used": "chosen", "chosen": chosen})
+    shown = ", ".join(f"{name} {weight:g}" for name, weight in chosen.items())
+    name = "auc" if "auc" in figures[0] else "accuracy"
+    context.report(
+        f"weights of the teachers by validation: {shown}; {name} {figures[best][name]:.4f}, as configured {figures[0][name]:.4f}"
+    )
+    return WeightingFacts(
+        rows=len(validation),
+        teachers={one: WeightFacts(fixed=fixed[one], mean=weight, low=weight, high=weight) for one, weight in chosen.items()},
+        validation={
+            which: FitFacts(**{name: figures[number][name]}, log_loss=figures[number]["log_loss"])
+            for which, number in (("fixed", 0), ("chosen", best))
+        },
+        used="chosen" if best else "fixed",
+    )
+
+
+def quarters(teachers: int) -> list[tuple[float, ...]]:
+    """All weights of so many teachers that are quarters and add up to one.
+
+    Examples
+    --------
+    >>> quarters(2)
+    [(0.0, 1.0), (0.25, 0.75), (0.5, 0.5), (0.75, 0.25), (1.0, 0.0)]
+    """
+    return [tuple(count / 4 for count in counts) for counts in itertools.product(range(5), repeat=teachers) if sum(counts) == 4]
+
+
+def filled(logits: np.ndarray) -> np.ndarray:
+    """Logits (rows, outputs) in which a row of which nothing is said has the mean of the others.
+
+    >>> filled(np.array([[1.0], [np.nan], [3.0]], np.float32)).tolist()
+    [[1.0], [2.0], [3.0]]
+    """
+    return np.where(np.isnan(logits), np.nanmean(logits, axis=0), logits)
+
+
 def weights_of(context: StageContext, samples: Mapping[str, Samples]) -> dict[str, Mapping[str, float | np.ndarray]]:
     """The weights that validation preferred, by split: one number for each teacher, or one per row (rows, 1).
 
@@ -122,6 +185,8 @@ def weights_of(context: StageContext, samples: Mapping[str, Samples]) -> dict[st
     if context.config.distill.weighting == "fixed":
         return fixed
     kept = read_json((context.output if (context.output / FILE).exists() else context.inputs["teacher"]) / FILE) or {}
+    if kept["used"] == "chosen":
+        return dict.fromkeys(samples, kept["chosen"])
     if kept["used"] == "fixed":
         return fixed
     learned, signature = TeacherWeights.from_dict(kept["learned"]), _assembly(context).signature()

@@ -249,6 +249,8 @@ class Stage:
         Called after the stage, also when it was skipped: publishes a report, or raises what a refused gate raises.
     shared : bool
         Whether all processes run it, because it trains with them. Only the one that leads may write.
+    settle : callable, optional
+        The configuration as it is once the artifact is there: what the log decides (``auto``) are numbers for the stages behind it.
     after : tuple of str
         Stages that must have run before it in the same command, though nothing of theirs is part of its fingerprint.
     """
@@ -262,6 +264,7 @@ class Stage:
     up_to_date: Callable[[StageContext], bool] | None = None
     conclude: Callable[[StageContext], None] | None = None
     shared: bool = False
+    settle: Callable[[RunConfig, Path], RunConfig] | None = None
     after: tuple[str, ...] = ()
 
     @property

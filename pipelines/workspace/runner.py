@@ -104,7 +104,7 @@ class Runner:
         artifact, _ = self._locate(stage)
         manifest = artifact.manifest
         if self._is_up_to_date(stage, artifact):
-            self.context.artifacts[stage.name] = artifact
+            self._keep(stage, artifact)
             return StageState(stage.name, artifact.path.name, "up to date", manifest)
         return StageState(
             stage.name, artifact.path.name, "out of date" if manifest else "unfinished" if artifact.path.exists() else "missing", manifest
@@ -199,11 +199,16 @@ class Runner:
         else:
             artifact.tidy()
             context.report(f"up to date ({artifact.path.name})", fingerprint=artifact.path.name)
-        self.context.artifacts[stage.name] = artifact
+        self._keep(stage, artifact)
         if stage.conclude:
             self._verifier.verify(artifact)
             stage.conclude(context)
         return work
+
+    def _keep(self, stage: Stage, artifact: Artifact) -> None:
+        self.context.artifacts[stage.name] = artifact
+        if stage.settle:
+            self.context.config = stage.settle(self.context.config, artifact.path)
 
     def _make(self, stage: Stage, context: StageContext, artifact: Artifact, made_from: MadeFrom, force: bool) -> None:
         for name in stage.upstream:

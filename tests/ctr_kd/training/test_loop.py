@@ -46,7 +46,7 @@ def student_run(assembly, path, kill_at=None, seed=3, **training):
     return train_student(rows, config, job_at(path, seed, report=report), teacher=teacher)
 
 
-@pytest.mark.parametrize("training", [{}, {"average": 0.5, "lazy_ids": True}])
+@pytest.mark.parametrize("training", [{}, {"average": 0.5, "lazy_ids": True}, {"patience": 1, "validations": 8}])
 def test_a_killed_and_resumed_run_equals_the_uninterrupted_one(training, assembly, tmp_path):
     whole, whole_curve = student_run(assembly, tmp_path / "whole.pt", **training)
     second_validation = whole_curve.points[1]["step"]

@@ -6,6 +6,7 @@ from torch import nn
 
 from ctr_kd.config import TrainingConfig
 from ctr_kd.training.optimizer import Optimizer, ParameterGroup, clip_gradients
+from ctr_kd.training.rate_schedule import CosineSchedule
 
 CONFIG = TrainingConfig(weight_decay=0.0, learning_rate=0.01)
 
@@ -24,7 +25,7 @@ class Model(nn.Module):
 def trained(model: Model, steps: list[list[int]], config: TrainingConfig = CONFIG) -> Model:
     optimizer = Optimizer(model, [ParameterGroup(list(model.parameters()))], config)
     for number, rows in enumerate(steps):
-        optimizer.set_rates(number, len(steps))
+        optimizer.set_rates(number, CosineSchedule(config, len(steps)))
         optimizer.zero_grad()
         model.loss(rows).backward()
         clip_gradients(model.parameters(), config.clip)
@@ -95,7 +96,7 @@ def test_a_group_that_has_not_started_has_no_part_in_the_norm_nor_in_the_moments
     groups = [ParameterGroup(list(model.layer.parameters())), ParameterGroup([model.items.weight], starts_at=0.5)]
     optimizer, norms = Optimizer(model, groups, CONFIG), []
     for step in range(4):
-        optimizer.set_rates(step, 4)
+        optimizer.set_rates(step, CosineSchedule(CONFIG, 4))
         optimizer.zero_grad()
         (1000 * model.loss([0, 1])).backward()
         own = torch.cat([parameter.grad.flatten() for parameter in model.layer.parameters()]).norm()

@@ -24,7 +24,7 @@ CONFIGURATIONS = sorted((Path(__file__).resolve().parents[3] / "conf").glob("*.y
     [
         ("history: {max_lenght: 5}", "history.max_lenght: unknown key; did you mean 'max_length'?"),
         ("histroy: {max_length: 5}", "histroy: unknown key; did you mean 'history'?"),
-        ("qqq: 1", "qqq: unknown key; valid here: name, seed, source"),
+        ("qqq: 1", "qqq: unknown key; valid here: name, seed, budget, source"),
         ("distill: {student: {kind: lstm}}", "student.kind: there is no student 'lstm'; there are pooled, bilstm, bilstm_pair, din, dcn; "),
         ("history: {max_length: 0}", "history.max_length: should be greater than or equal to 1, not 0"),
         ("history: {max_length: twenty}", "history.max_length: should be a valid integer"),

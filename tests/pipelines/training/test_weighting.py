@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ from feature_store.tables.contracts import DataError
 from pipelines.config.run import RunConfig
 from pipelines.experiments.comparison import train_all
 from pipelines.stages import PIPELINE, TO_TEACHER
+from pipelines.tasks import task_of
 from pipelines.tasks.logits import read_predictions
 from pipelines.training import weighting as per_row
 from pipelines.training.teachers import fitted
 from pipelines.workspace.console import Console
-from pipelines.workspace.context import RunContext
+from pipelines.workspace.context import RunContext, StageContext
 from pipelines.workspace.runner import Runner
 from tests.pipelines.training.test_transfer_set import TINY
 
@@ -167,3 +169,21 @@ def test_the_folder_of_the_teacher_is_where_a_transfer_set_finds_the_weights(fin
     (transfer,) = (finetuned.workspace / "artifacts" / "transfer").iterdir()
     assert (context.artifacts["teacher"].path / per_row.FILE).exists() and not (transfer / per_row.FILE).exists()
     assert (transfer / "predictions_teacher_bert_transfer.parquet").exists()
+
+
+def test_validation_chooses_among_quarters_and_the_configured_weights(finetuned: RunContext) -> None:
+    """The second teacher knows the labels of validation and the first is noise, so that the second has all the weight; both alike stay."""
+    assembly = task_of(finetuned.config).assembly(finetuned.artifacts["ingest"].path, "student")
+    samples = {"validation": assembly.samples("validation")}
+    label = samples["validation"].label[:, None]
+    noise = np.random.default_rng(0).normal(size=label.shape).astype(np.float32)
+    noise[3] = np.nan  # it says nothing of a row
+    settings = RunConfig.model_validate(TINY | {"distill": DISTILL | {"weighting": "validation"}})
+    stage = StageContext(replace(finetuned, config=settings), "distill", (), {}, finetuned.workspace)
+    found = per_row.choose_weights(stage, samples, {"bert": {"validation": noise}, "boosted_trees": {"validation": 8 * label - 4}})
+    assert {name: one.mean for name, one in found.teachers.items()} == {"bert": 0.0, "boosted_trees": 1.0} and found.used == "chosen"
+    assert found.validation["chosen"].log_loss < found.validation["fixed"].log_loss
+    assert per_row.weights_of(stage, {"transfer": samples["validation"]})["transfer"] == {"bert": 0.0, "boosted_trees": 1.0}
+    alike = {"validation": 8 * label - 4}
+    assert per_row.choose_weights(stage, samples, {"bert": alike, "boosted_trees": alike}).used == "fixed"
+    assert per_row.weights_of(stage, samples)["validation"] == {"bert": 0.5, "boosted_trees": 0.5}

@@ -1,0 +1,178 @@
+"""Budgets that fit the log: what ``auto`` comes to, from how much there is to learn from. Nothing here looks at a label or a test row."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from ctr_kd.config import DistillConfig, FinetuneConfig, PretrainConfig, TrainingConfig
+from feature_store.config_types import is_auto
+
+PATIENCE = 3  # validations
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How a kind of training grows with what it learns from.
+
+    Attributes
+    ----------
+    batches : tuple of int
+        Smallest and largest batch; between them it grows so that an epoch has about ``epoch_steps`` steps.
+    epoch_steps : int
+    rate : float
+        Learning rate of a batch of ``rate_batch``. With Adam it goes with the root of the batch (Malladi et al. 2022, arXiv:2205.10287),
+        but never above this: rates that a large batch would bear are not needed where there are many steps.
+    rate_batch : int
+    epochs : tuple of float
+        Fewest and most; validation ends a training earlier.
+    steps : int
+        No more than so many, once the fewest epochs are done.
+    validate_every : float
+        Epochs between two validations.
+    least_interval : int
+        Fewest steps between two validations.
+    unknown_rate : float
+    """
+
+    batches: tuple[int, int]
+    epoch_steps: int
+    rate: float
+    rate_batch: int
+    epochs: tuple[float, float]
+    steps: int
+    validate_every: float
+    least_interval: int
+    unknown_rate: float
+
+
+PRETRAINING = Budget(
+    batches=(32, 256),
+    epoch_steps=48,
+    rate=2e-3,
+    rate_batch=128,
+    epochs=(2, 60),
+    steps=3000,
+    validate_every=1,
+    least_interval=50,
+    unknown_rate=0.1,
+)
+CLICKS = Budget(
+    batches=(256, 1024),
+    epoch_steps=200,
+    rate=1.4e-3,
+    rate_batch=1024,
+    epochs=(2, 12),
+    steps=4000,
+    validate_every=0.5,
+    least_interval=25,
+    unknown_rate=0.2,
+)
+"""Of teacher and student: they learn from the same rows."""
+
+SHARES = {"pretrain": 0.25, "finetune": 0.4, "distill": 0.2}
+"""Of a run's time. The rest is for rows, trees, evaluation and export."""
+
+
+def settled_training(training: TrainingConfig, budget: Budget, examples: int) -> TrainingConfig:
+    """A training loop whose ``auto`` are numbers; what was given stays.
+
+    Parameters
+    ----------
+    training : TrainingConfig
+    budget : Budget
+    examples : int
+        Rows or sequences that it learns from.
+
+    Examples
+    --------
+    >>> training = settled_training(TrainingConfig(epochs="auto", batch_size="auto", learning_rate=1e-3, patience="auto"), CLICKS, 73_000)
+    >>> training.batch_size, training.epochs, training.patience, training.learning_rate
+    (512, 12.0, 3, 0.001)
+    """
+    found: dict[str, Any] = {}
+    if is_auto(training.batch_size):
+        found["batch_size"] = _power_of_two(examples / budget.epoch_steps, *budget.batches)
+    batch = found.get("batch_size", training.batch_size)
+    epoch = max(1, math.ceil(examples / batch))
+    if is_auto(training.learning_rate):
+        found["learning_rate"] = budget.rate * min(1.0, math.sqrt(batch / budget.rate_batch))
+    if is_auto(training.epochs):
+        few, most = budget.epochs
+        found["epochs"] = float(max(few, min(most, budget.steps / epoch)))
+    if is_auto(training.patience):
+        found["patience"] = PATIENCE if is_auto(training.epochs) and training.keep == "best" else None
+    if is_auto(training.validations):
+        steps = found.get("epochs", training.epochs) * epoch
+        every = max(budget.least_interval, budget.validate_every * epoch)
+        plateau = found.get("patience", training.patience) is not None
+        found["validations"] = max(4, round(steps / every)) if plateau else 4
+    if is_auto(training.unknown_rate):
+        found["unknown_rate"] = budget.unknown_rate
+    return training.model_copy(update=found) if found else training
+
+
+def settled_pretraining(config: PretrainConfig, sequences: int, budget: Budget = PRETRAINING) -> PretrainConfig:
+    """Pretraining whose ``auto`` are numbers, for so many sequences."""
+    return config.model_copy(update={"training": settled_training(config.training, budget, sequences)})
+
+
+def rate_ratio(tokens: int) -> float:
+    """How fast a pretrained encoder moves while it is fine-tuned, over its pretraining rate.
+
+    A hundredth lets what it learned survive, which is right where it learned from many clicks. From few it learned little that labels do
+    not say better.
+
+    Parameters
+    ----------
+    tokens : int
+        Clicks, or words, that it was pretrained on.
+
+    Examples
+    --------
+    >>> rate_ratio(50_000), rate_ratio(1_000_000), rate_ratio(100_000_000)
+    (0.3, 0.1, 0.01)
+    """
+    return min(0.3, max(0.01, 1e5 / max(tokens, 1)))
+
+
+def settled_finetuning(config: FinetuneConfig, rows: int, tokens: int, budget: Budget = CLICKS) -> FinetuneConfig:
+    """Fine-tuning whose ``auto`` are numbers, for so many rows with a label, of an encoder that learned from so many tokens.
+
+    A strategy that changes course at a share of the steps has to know its end: it takes the epochs as they are.
+    """
+    training = config.training
+    if config.strategy == "freeze_then_unfreeze" and is_auto(training.patience):
+        training = training.model_copy(update={"patience": None})
+    ratio = {"rate_ratio": rate_ratio(tokens)} if is_auto(config.rate_ratio) else {}
+    return config.model_copy(update={"training": settled_training(training, budget, rows), **ratio})
+
+
+def settled_distillation(config: DistillConfig, rows: int, budget: Budget = CLICKS) -> DistillConfig:
+    """Distillation whose ``auto`` are numbers, for so many rows with a label; a schedule of weights has to know its end, as above."""
+    training = config.training
+    if (config.schedule.weight, config.schedule.temperature) != ("constant", "constant") and is_auto(training.patience):
+        training = training.model_copy(update={"patience": None})
+    return config.model_copy(update={"training": settled_training(training, budget, rows)})
+
+
+def minutes_of(budget: timedelta, stage: str, trainings: int) -> float:
+    """Minutes of each of so many trainings of a stage, where a run has a budget of time.
+
+    Examples
+    --------
+    >>> minutes_of(timedelta(minutes=20), "distill", 2)
+    2.0
+    """
+    return SHARES[stage] * budget.total_seconds() / 60 / trainings
+
+
+def _power_of_two(wanted: float, least: int, most: int) -> int:
+    """The nearest power of two within bounds.
+
+    >>> _power_of_two(40, 32, 256), _power_of_two(3, 32, 256), _power_of_two(150, 32, 256)
+    (32, 32, 128)
+    """
+    return int(min(most, max(least, 2 ** round(math.log2(max(wanted, 1))))))

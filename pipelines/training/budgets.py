@@ -1,0 +1,39 @@
+"""What the log decides of a configuration (``auto``), once its rows are there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ctr_kd.budgets import minutes_of, settled_distillation, settled_finetuning, settled_pretraining
+from ctr_kd.config import TrainingConfig
+from pipelines.config.run import RunConfig
+from pipelines.tasks import task_of
+
+
+def settled(config: RunConfig, ingest: Path) -> RunConfig:
+    """The configuration with numbers in place of every ``auto``, and a share of ``budget`` for each training.
+
+    Of what is given nothing changes, so that it comes to the same however often it is settled. Stages behind ``ingest`` read numbers
+    alone, and those are in their fingerprints.
+
+    Parameters
+    ----------
+    config : RunConfig
+    ingest : Path
+        Artifact of stage ``ingest``.
+    """
+    size = task_of(config).size(ingest)
+    pretrain = settled_pretraining(config.pretrain, size.sequences)
+    finetune, distill = settled_finetuning(config.finetune, size.rows, size.tokens), settled_distillation(config.distill, size.rows)
+    if config.budget is not None:
+        encoders = 1 + len(config.pretrain.more_encoders)
+        trainings = {"pretrain": encoders, "finetune": encoders * finetune.members, "distill": 2}
+        minutes = {name: minutes_of(config.budget, name, count) for name, count in trainings.items()}
+        pretrain = pretrain.model_copy(update={"training": _within(pretrain.training, minutes["pretrain"])})
+        finetune = finetune.model_copy(update={"training": _within(finetune.training, minutes["finetune"])})
+        distill = distill.model_copy(update={"training": _within(distill.training, minutes["distill"])})
+    return config.model_copy(update={"pretrain": pretrain, "finetune": finetune, "distill": distill})
+
+
+def _within(training: TrainingConfig, minutes: float) -> TrainingConfig:
+    return training if training.minutes is not None else training.model_copy(update={"minutes": minutes})

@@ -1,0 +1,58 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctr_kd.budgets import CLICKS, PRETRAINING, settled_distillation, settled_finetuning, settled_pretraining, settled_training
+from ctr_kd.config import DistillConfig, FinetuneConfig, PretrainConfig, TrainingConfig
+from feature_store.config_types import AUTO, is_auto, settings_of
+
+EVERYTHING = TrainingConfig(epochs=AUTO, batch_size=AUTO, learning_rate=AUTO, unknown_rate=AUTO, validations=AUTO, patience=AUTO)
+
+
+def test_what_is_given_stays_and_numbers_are_not_settled_again() -> None:
+    given = TrainingConfig(epochs=7, batch_size=33, learning_rate=0.5, unknown_rate=0.3, validations=9)
+    assert settled_training(given, CLICKS, 1000) is given
+    mixed = settled_training(EVERYTHING.model_copy(update={"epochs": 7.0}), CLICKS, 1000)
+    assert (mixed.epochs, mixed.patience, mixed.validations) == (7.0, None, 4)  # epochs as they are, along a cosine
+    assert settled_training(mixed, CLICKS, 10**6) == mixed
+
+
+@given(examples=st.integers(1, 10**9), budget=st.sampled_from([PRETRAINING, CLICKS]))
+def test_budgets_have_a_floor_and_a_ceiling_whatever_the_log(examples: int, budget) -> None:
+    training = settled_training(EVERYTHING, budget, examples)
+    assert not any(is_auto(value) for value in training.model_dump(exclude={"device"}).values())
+    least, most = budget.batches
+    assert least <= training.batch_size <= most and training.batch_size & (training.batch_size - 1) == 0
+    few, many = budget.epochs
+    steps = training.epochs * max(1, -(-examples // training.batch_size))
+    assert few <= training.epochs <= many and (steps <= budget.steps * 1.001 or training.epochs == few)
+    assert 0 < training.learning_rate <= budget.rate and training.validations >= 4 and training.patience
+    TrainingConfig.model_validate(training.model_dump())
+
+
+def test_more_to_learn_from_is_a_larger_batch_a_higher_rate_and_fewer_epochs() -> None:
+    small, large = (settled_training(EVERYTHING, CLICKS, rows) for rows in (20_000, 20_000_000))
+    assert (small.batch_size, large.batch_size) == (256, 1024) and large.learning_rate == pytest.approx(2 * small.learning_rate)
+    assert (small.epochs, large.epochs) == (12, 2)
+    assert small.validations == 24 and large.validations == 4  # every half epoch
+
+
+def test_the_last_weights_are_kept_without_patience() -> None:
+    last = settings_of(PretrainConfig, {"training": {"keep": "last"}})
+    assert settled_pretraining(last, 10_000).training.patience is None
+
+
+def test_what_changes_course_at_a_share_of_the_steps_has_to_know_its_end() -> None:
+    thawed = settled_finetuning(settings_of(FinetuneConfig, {"strategy": "freeze_then_unfreeze"}), 1000, 1000)
+    warmed = settled_distillation(settings_of(DistillConfig, {"schedule": {"weight": "warmup"}}), 1000)
+    assert thawed.training.patience is warmed.training.patience is None
+    plain = settled_finetuning(FinetuneConfig(), 1000, 10**6)
+    assert plain.training.patience and plain.rate_ratio == 0.1
+
+
+def test_auto_is_read_and_written_as_a_number_is() -> None:
+    config = TrainingConfig.model_validate({"epochs": "auto", "patience": "auto", "batch_size": 8})
+    assert TrainingConfig.model_validate(config.model_dump(mode="json")) == config
+    for key, value in {"epochs": 0, "batch_size": 0, "patience": 0, "unknown_rate": 1, "learning_rate": "fast"}.items():
+        with pytest.raises(ValueError, match=key):
+            TrainingConfig.model_validate({key: value})

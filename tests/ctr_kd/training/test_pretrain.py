@@ -1,0 +1,45 @@
+import math
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ctr_kd.config import EncoderConfig, PretrainConfig, TrainingConfig
+from ctr_kd.data.samples import Assembly
+from ctr_kd.training.pretrain import LastItems, beside_the_obvious, pretrain
+from feature_store.special_tokens import SPECIALS
+from tests.ctr_kd.trainings import job_at
+from tests.ctr_kd.worlds import write_assembly
+
+FIRST = len(SPECIALS)
+
+
+def test_popularity_and_the_last_click_need_no_encoder() -> None:
+    counts = np.array([9] * FIRST + [5, 1, 0])  # of the special tokens too, which nobody asks for
+    target, before = np.array([FIRST, FIRST, FIRST + 2, FIRST + 1]), np.array([FIRST, FIRST + 1, FIRST + 2, FIRST])
+    found = LastItems(target, before, loss=np.full(4, 0.5), right=np.zeros(4, bool))
+    known = beside_the_obvious(found, counts)
+    losses = [-math.log(share) for share in (6 / 9, 6 / 9, 1 / 9, 2 / 9)]
+    assert known["popularity_loss"] == pytest.approx(np.mean(losses))
+    assert (known["popularity_accuracy"], known["last_click_accuracy"]) == (0.5, 0.5)
+    half = 1.96 * np.std(losses) / 2
+    assert [known[name] for name in ("gain", "gain_low", "gain_high")] == pytest.approx(
+        [np.mean(losses) - 0.5, np.mean(losses) - 0.5 - half, np.mean(losses) - 0.5 + half]
+    )
+    assert beside_the_obvious(LastItems(target[:0], before[:0], np.zeros(0), np.zeros(0, bool)), counts) == {}
+
+
+@pytest.mark.parametrize(("epochs", "warns"), [(0.01, True), (60, False)])
+def test_an_encoder_that_learned_nothing_says_so(epochs, warns, tmp_path) -> None:
+    folder = write_assembly(tmp_path / "assembly", users=90, items=12)
+    clicks = pq.read_table(folder / "clicks.parquet")
+    one_after_the_other = pa.array((np.arange(len(clicks)) % 8).astype(np.int32))  # what comes next is certain
+    pq.write_table(clicks.set_column(clicks.schema.get_field_index("item"), "item", one_after_the_other), folder / "clicks.parquet")
+    assembly = Assembly(folder, 5)
+    said: list[str] = []
+    training = TrainingConfig(epochs=epochs, batch_size=32, learning_rate=5e-3, unknown_rate=0.0)
+    config = PretrainConfig(encoder=EncoderConfig(width=16, layers=1, heads=1, dropout=0.0), training=training, validation_share=0.3)
+    _, _, facts = pretrain(assembly, config, job_at(tmp_path / "c.pt", report=said.append))
+    assert (facts["gain_low"] <= 0) == warns == any("predicts no better than popularity does" in line for line in said)
+    assert facts["masked_item_loss"] == pytest.approx(facts["popularity_loss"] - facts["gain"])

@@ -1,0 +1,45 @@
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from feature_store.config_types import is_auto, keep_defaults_of_blocks
+from pipelines.config.run import RunConfig, describe
+from pipelines.training.budgets import settled
+from tests.summaries import click_summary
+
+
+def config(**keys) -> RunConfig:
+    values = {"name": "demo", "source": {"reader": "simulated"}, "split": {"fractions": [0.8, 0.1, 0.1]}, **keys}
+    keep_defaults_of_blocks(values, RunConfig)
+    return RunConfig.model_validate(values)
+
+
+@pytest.fixture
+def ingest(tmp_path: Path) -> Path:
+    click_summary(rows={"train": 80_000, "validation": 1, "test": 1}, users=2000, clicks=12_000).write(tmp_path)
+    return tmp_path
+
+
+def test_the_log_decides_every_auto_and_nothing_else(ingest: Path) -> None:
+    given = config(distill={"training": {"epochs": 3, "batch_size": 64}}, finetune={"rate_ratio": 0.5})
+    found = settled(given, ingest)
+    for block in (found.pretrain, found.finetune, found.distill):
+        assert not any(is_auto(value) for value in block.training.model_dump(exclude={"device"}).values())
+    assert (found.distill.training.epochs, found.distill.training.batch_size, found.finetune.rate_ratio) == (3, 64, 0.5)
+    assert settled(found, ingest) == found  # however often
+    assert found.model_dump(exclude={"pretrain", "finetune", "distill"}) == given.model_dump(exclude={"pretrain", "finetune", "distill"})
+
+
+def test_a_budget_is_shared_among_the_trainings(ingest: Path) -> None:
+    found = settled(config(budget="20m", finetune={"members": 2}, distill={"training": {"minutes": 7}}), ingest)
+    assert found.budget == timedelta(minutes=20)
+    assert [block.training.minutes for block in (found.pretrain, found.finetune, found.distill)] == [5.0, 4.0, 7.0]
+    assert settled(config(), ingest).pretrain.training.minutes is None
+
+
+def test_what_auto_came_to_is_told_beside_it(ingest: Path) -> None:
+    given = config(distill={"training": {"epochs": 3}})
+    lines = describe(given, settled(given, ingest)).splitlines()
+    assert "    batch_size: auto  # here 512" in lines and "    patience: auto  # here null" in lines and "    epochs: 3.0" in lines
+    assert "  # here" not in describe(given)
