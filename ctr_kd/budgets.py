@@ -72,6 +72,9 @@ CLICKS = Budget(
 )
 """Of teacher and student: they learn from the same rows."""
 
+RELEASED_RATE, RELEASED_RATIO = 1e-3, 0.03
+"""Of a BERT that others pretrained: 3e-5 together, as BERTs of words are fine-tuned (Devlin et al. 2019, arXiv:1810.04805, A.3)."""
+
 SHARES = {"pretrain": 0.25, "finetune": 0.4, "distill": 0.2}
 """Of a run's time. The rest is for rows, trees, evaluation and export."""
 
@@ -116,10 +119,12 @@ def settled_training(training: TrainingConfig, budget: Budget, examples: int) ->
 
 def settled_pretraining(config: PretrainConfig, sequences: int, budget: Budget = PRETRAINING) -> PretrainConfig:
     """Pretraining whose ``auto`` are numbers, for so many sequences."""
+    if config.checkpoint is not None and is_auto(config.training.learning_rate):  # of the training, that alone is read
+        config = config.model_copy(update={"training": config.training.model_copy(update={"learning_rate": RELEASED_RATE})})
     return config.model_copy(update={"training": settled_training(config.training, budget, sequences)})
 
 
-def rate_ratio(tokens: int) -> float:
+def rate_ratio(tokens: int | None) -> float:
     """How fast a pretrained encoder moves while it is fine-tuned, over its pretraining rate.
 
     A hundredth lets what it learned survive, which is right where it learned from many clicks. From few it learned little that labels do
@@ -127,18 +132,18 @@ def rate_ratio(tokens: int) -> float:
 
     Parameters
     ----------
-    tokens : int
-        Clicks, or words, that it was pretrained on.
+    tokens : int or None
+        Clicks, or words, that it was pretrained on; None of a BERT that others pretrained.
 
     Examples
     --------
     >>> rate_ratio(50_000), rate_ratio(1_000_000), rate_ratio(100_000_000)
     (0.3, 0.1, 0.01)
     """
-    return min(0.3, max(0.01, 1e5 / max(tokens, 1)))
+    return RELEASED_RATIO if tokens is None else min(0.3, max(0.01, 1e5 / max(tokens, 1)))
 
 
-def settled_finetuning(config: FinetuneConfig, rows: int, tokens: int, budget: Budget = CLICKS) -> FinetuneConfig:
+def settled_finetuning(config: FinetuneConfig, rows: int, tokens: int | None, budget: Budget = CLICKS) -> FinetuneConfig:
     """Fine-tuning whose ``auto`` are numbers, for so many rows with a label, of an encoder that learned from so many tokens.
 
     A strategy that changes course at a share of the steps has to know its end: it takes the epochs as they are.

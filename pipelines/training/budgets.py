@@ -23,8 +23,9 @@ def settled(config: RunConfig, ingest: Path) -> RunConfig:
         Artifact of stage ``ingest``.
     """
     size = task_of(config).size(ingest)
+    tokens = size.tokens if config.pretrain.checkpoint is None else None
     pretrain = settled_pretraining(config.pretrain, size.sequences)
-    finetune, distill = settled_finetuning(config.finetune, size.rows, size.tokens), settled_distillation(config.distill, size.rows)
+    finetune, distill = settled_finetuning(config.finetune, size.rows, tokens), settled_distillation(config.distill, size.rows)
     if config.budget is not None:
         encoders = 1 + len(config.pretrain.more_encoders)
         trainings = {"pretrain": encoders, "finetune": encoders * finetune.members, "distill": 2}

@@ -50,6 +50,12 @@ def test_what_changes_course_at_a_share_of_the_steps_has_to_know_its_end() -> No
     assert plain.training.patience and plain.rate_ratio == 0.1
 
 
+def test_a_released_bert_moves_as_slowly_as_berts_do() -> None:
+    pretrain = settled_pretraining(settings_of(PretrainConfig, {"checkpoint": "bert"}), 1000)
+    finetune = settled_finetuning(FinetuneConfig(), 1000, None)
+    assert pretrain.training.learning_rate * finetune.rate_ratio == pytest.approx(3e-5)
+
+
 def test_auto_is_read_and_written_as_a_number_is() -> None:
     config = TrainingConfig.model_validate({"epochs": "auto", "patience": "auto", "batch_size": 8})
     assert TrainingConfig.model_validate(config.model_dump(mode="json")) == config
