@@ -243,8 +243,9 @@ class Place:
         with open(said, "w", encoding="utf-8") as stream:
             ended = subprocess.run(words, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT)
         if ended.returncode:
-            lines = said.read_text(encoding="utf-8").strip().splitlines()
-            raise RuntimeError(f"exit code {ended.returncode}: {lines[-1] if lines else 'nothing was said'}")
+            lines = said.read_text(encoding="utf-8").strip().splitlines() or ["nothing was said"]
+            last = lines[-1].replace(str(self.workspace), "WORKSPACE").replace(str(self.data), "DATA")
+            raise RuntimeError(f"exit code {ended.returncode}: {last}")
         return workspace
 
 
@@ -344,13 +345,15 @@ def against_tuned(log: Log, place: Place, defaults: Mapping[str, Path], ships: s
     }
 
 
-def summary(logs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def summary(logs: Mapping[str, Mapping[str, Any]], failed: int = 0) -> dict[str, Any]:
     """What the logs say together; they are resampled as blocks.
 
     Parameters
     ----------
     logs : mapping of str to mapping
         By name, as :func:`measure` says.
+    failed : int
+        Logs that a run by defaults does not finish.
 
     Returns
     -------
@@ -366,11 +369,11 @@ def summary(logs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     >>> found = summary({"one": log(.02, .03, .02, .01), "two": log(.04, -.01, 0., -.005)})
     >>> round(found["student-student_alone"]["mean"], 3), found["teacher-student_alone"]["above"], found["shipped-instead"]["below"]
     (0.03, 1, ['two'])
-    >>> found["reached"]
-    {'shipped-student_alone': True, 'student-student_alone': True, 'teacher-student_alone': False, 'shipped-instead': False}
+    >>> [target for target, reached in found["reached"].items() if not reached]
+    ['teacher-student_alone', 'shipped-instead']
     """
     if not logs:
-        return {"reached": {}}
+        return {"reached": {"every log": failed == 0}}
     found: dict[str, Any] = {}
     for pair in ("student-student_alone", "teacher-student_alone", "shipped-student_alone", "shipped-instead"):
         entries = {name: log["differences"][pair] for name, log in logs.items()}
@@ -391,6 +394,7 @@ def summary(logs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         }
     most = SHARE_OF_LOGS * len(logs)
     found["reached"] = {
+        "every log": failed == 0,
         "shipped-student_alone": not found["shipped-student_alone"]["below"],
         "student-student_alone": found["student-student_alone"]["low"] > 0,
         "teacher-student_alone": found["teacher-student_alone"]["above"] >= most,
@@ -483,7 +487,9 @@ def main() -> None:
     data, workspace, out = (None if path is None else path.resolve() for path in (arguments.data, arguments.workspace, arguments.out))
     assert workspace is not None and out is not None
     place = Place(data, workspace, (*arguments.overrides, f"seed={arguments.seed}"))
-    logs: dict[str, dict[str, Any]] = load_json(out)["logs"] if out.exists() else {}
+    before = load_json(out) if out.exists() else {"logs": {}, "failed": {}}
+    logs: dict[str, dict[str, Any]] = before["logs"]
+    failed: dict[str, str] = before["failed"]
     for log in chosen(arguments.logs):
         digest = made_of(log, arguments.overrides, arguments.seed)
         tuned, known = arguments.tuned and log.make is write_shop_log, logs.get(log.name, {})
@@ -499,11 +505,14 @@ def main() -> None:
         except RuntimeError as error:
             print(f"{log.name}: failed, {error}", flush=True)
             logs.pop(log.name, None)
-            continue
-        print(*table({log.name: logs[log.name]})[1:], sep="\n", flush=True)
-        write_result(out, logs, arguments)
-    write_result(out, logs, arguments)
-    print(*table(in_order(logs)), "", *told(summary(logs)), sep="\n")
+            failed[log.name] = str(error)
+        else:
+            failed.pop(log.name, None)
+            print(*table({log.name: logs[log.name]})[1:], sep="\n", flush=True)
+        write_result(out, logs, failed, arguments)
+    result = write_result(out, logs, failed, arguments)
+    print(*table(result["logs"]), "", *told(result["summary"]), sep="\n")
+    print(*(f"failed: {name}, {why}" for name, why in failed.items()), f"not measured: {', '.join(result['absent']) or 'none'}", sep="\n")
 
 
 def in_order(logs: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -511,21 +520,21 @@ def in_order(logs: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {log.name: logs[log.name] for log in LOGS if log.name in logs}
 
 
-def write_result(out: Path, logs: Mapping[str, dict[str, Any]], arguments: argparse.Namespace) -> None:
-    """Write what is known so far, with the command that makes it again and the logs that are missing."""
+def write_result(out: Path, logs: Mapping[str, dict[str, Any]], failed: Mapping[str, str], arguments: argparse.Namespace) -> dict[str, Any]:
+    """Write what is known so far, with the command that makes it again, the logs that failed and those that were not measured."""
     more = [f"--set {one}" for one in arguments.overrides] + [f"--seed {arguments.seed}"] * (arguments.seed != 0)
     out.parent.mkdir(parents=True, exist_ok=True)
     measured = in_order(logs)
-    write_json(
-        out,
-        {
-            "command": " ".join(["python benchmarks/bench_defaults.py --data FOLDER --tuned", *more]),
-            "seed": arguments.seed,
-            "logs": measured,
-            "absent": [log.name for log in LOGS if log.name not in measured],
-            "summary": rounded(summary(measured)),
-        },
-    )
+    result = {
+        "command": " ".join(["python benchmarks/bench_defaults.py --data FOLDER --tuned", *more]),
+        "seed": arguments.seed,
+        "logs": measured,
+        "failed": dict(failed),
+        "absent": [log.name for log in LOGS if log.name not in measured and log.name not in failed],
+        "summary": rounded(summary(measured, len(failed))),
+    }
+    write_json(out, result)
+    return result
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def test_the_mean_over_logs_has_an_interval_and_every_target_its_answer() -> Non
     assert found["student-student_alone"]["mean"] == pytest.approx(0.02)
     assert 0.01 < found["student-student_alone"]["low"] < 0.02 < found["student-student_alone"]["high"] < 0.03
     assert found["teacher-student_alone"]["above"] == 3 and found["shipped-instead"]["above"] == 3
-    assert found["reached"] == dict.fromkeys(("shipped-student_alone", *PAIRS[:2], "shipped-instead"), True)
+    assert found["reached"] == dict.fromkeys(("every log", "shipped-student_alone", *PAIRS[:2], "shipped-instead"), True)
 
 
 @pytest.mark.parametrize(
@@ -72,13 +72,25 @@ def test_one_log_is_enough_to_miss_a_target(gains: tuple[float, ...], missed: st
     assert f"NOT reached: {missed}" in told(found)
 
 
+def test_a_log_that_the_defaults_do_not_finish_is_a_target_missed() -> None:
+    assert summary({"a": log_of(0.01, 0.02, 0.01, 0.03)}, failed=1)["reached"]["every log"] is False
+    assert summary({}, failed=1) == {"reached": {"every log": False}}
+
+
+def test_a_run_that_fails_says_why_without_folders_of_this_machine(tmp_path: Path) -> None:
+    (tmp_path / "mind_sample").mkdir()
+    with pytest.raises(RuntimeError, match="exit code 3: ctr-kd: ") as error:
+        Place(tmp_path, tmp_path / "work").run(chosen(["mind"])[0], "ingest")
+    assert str(tmp_path) not in str(error.value)
+
+
 def test_below_zero_is_told_by_the_interval_and_not_by_the_value() -> None:
     found = summary({"a": log_of(0.01, 0.02, -0.002, 0.03, wide=0.01)})
     assert found["shipped-student_alone"]["below"] == [] and found["reached"]["shipped-student_alone"]
 
 
 def test_no_log_reaches_nothing_and_a_tuned_one_is_judged() -> None:
-    assert summary({}) == {"reached": {}}
+    assert summary({}) == {"reached": {"every log": True}}
     tuned = log_of(0.01, 0.02, 0.01, 0.03) | {"tuned": {"defaults-tuned": {"difference": -0.004}}}
     assert summary({"shop": tuned})["reached"]["defaults-tuned"] is False
 
