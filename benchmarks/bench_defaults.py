@@ -278,6 +278,7 @@ def figures(log: Log, metrics: Mapping[str, Any]) -> dict[str, Any]:
         "instead": log.instead,
         "split": {name: metrics["data"]["split"][name] for name in ("validate_until", "test_until")} if metrics["data"]["split"] else None,
         "seconds": metrics["run"]["seconds"],
+        "minutes": sum(metrics["run"]["seconds"].values()) / 60,
     }
 
 
@@ -291,12 +292,11 @@ def measure(log: Log, place: Place, tuned: bool) -> dict[str, Any]:
     RuntimeError
         When the run fails.
     """
-    began = time.monotonic()
     workspace = place.run(log)
     folders = artifacts(workspace)
     found = figures(log, load_json(workspace / "reports" / "latest" / "metrics.json"))
     curve = load_json(folders["pretrain"] / "training.json").get("curve")
-    found |= {"pretraining_steps": curve["points"][-1]["step"] if curve else None, "minutes": (time.monotonic() - began) / 60}
+    found["pretraining_steps"] = curve["points"][-1]["step"] if curve else None
     if log.make is write_shop_log:
         found["models"]["oracle"] = best_auc(place.data_of(log), found["split"])
         if tuned:
