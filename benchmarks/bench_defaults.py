@@ -52,11 +52,14 @@ SHARE_OF_LOGS = 0.75  # in which the teacher leads, and in which what ships lead
 LEAST_AGAINST_INSTEAD = -0.002  # on every log
 LEAST_AGAINST_TUNED = -0.003  # of the shop
 
-# Of the shop, found by hand: by the AUC of what ships on VALIDATION, of one seed, over a handful of settings; test figures chose nothing.
+# Of the shop, found by hand: the best AUC of what ships on VALIDATION rows (.7051; by default .6892), of one seed, among four settings. The
+# others were a rate ratio of .3 (.7048 with the BERT alone as teacher, .7034 with six epochs of the student) and a bilstm student (.7013).
 HAND_TUNED: dict[str, Any] = {
     "pretrain.training.epochs": 60,
-    "finetune.rate_ratio": 0.3,
+    "finetune.rate_ratio": 1.0,
     "finetune.training.epochs": 4,
+    "finetune.training.learning_rate": 0.002,
+    "finetune.cross_layers": 2,
     "distill.teachers": {"bert": 0.5, "boosted_trees": 0.5},
     "distill.training.epochs": 8,
 }
@@ -432,7 +435,7 @@ def told(found: Mapping[str, Any]) -> list[str]:
     for pair, entry in found.items():
         if pair != "reached":
             mean = f"{entry['mean']:+.4f} [{entry['low']:+.4f}, {entry['high']:+.4f}]"
-            below = f"; below the bound: {', '.join(entry['below'])}" if entry["below"] else ""
+            below = f"; below the bound: {'; '.join(entry['below'])}" if entry["below"] else ""
             lines.append(f"{pair}: mean over {entry['logs']} logs {mean}, above zero on {entry['above']}{below}")
     return [*lines, *(f"{'reached' if reached else 'NOT reached'}: {pair}" for pair, reached in found["reached"].items())]
 
@@ -512,7 +515,7 @@ def main() -> None:
         write_result(out, logs, failed, arguments)
     result = write_result(out, logs, failed, arguments)
     print(*table(result["logs"]), "", *told(result["summary"]), sep="\n")
-    print(*(f"failed: {name}, {why}" for name, why in failed.items()), f"not measured: {', '.join(result['absent']) or 'none'}", sep="\n")
+    print(*(f"failed: {name}, {why}" for name, why in failed.items()), f"not measured: {'; '.join(result['absent']) or 'none'}", sep="\n")
 
 
 def in_order(logs: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

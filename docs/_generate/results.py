@@ -159,7 +159,7 @@ def basis(data: Mapping[str, Any]) -> str:
         return f"{_seeds(len(data['seeds']))}, {of}, {_rows(data)}. {coverage(covers)}"
     if "absent" in data:
         absent = "".join(f" Failed: {name}, {why}." for name, why in data["failed"].items())
-        absent += f" Not measured: {', '.join(data['absent'])}." if data["absent"] else ""
+        absent += f" Not measured: {'; '.join(data['absent'])}." if data["absent"] else ""
         return (
             f"One seed, {len(data['logs'])} logs. Intervals of a log are of 95 %, by bootstrap over users (of texts: rows): they do not "
             f"hold what another seed would change. Means over logs resample logs, as blocks.{absent}"
