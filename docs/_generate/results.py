@@ -157,6 +157,13 @@ def basis(data: Mapping[str, Any]) -> str:
         teachers = len(data.get("teacher_seeds", [0]))
         of = "one teacher" if teachers == 1 else f"{_number(teachers)} teachers with students of each seed"
         return f"{_seeds(len(data['seeds']))}, {of}, {_rows(data)}. {coverage(covers)}"
+    if "absent" in data:
+        absent = "".join(f" Failed: {name}, {why}." for name, why in data["failed"].items())
+        absent += f" Not measured: {'; '.join(data['absent'])}." if data["absent"] else ""
+        return (
+            f"One seed, {len(data['logs'])} logs. Intervals of a log are of 95 %, by bootstrap over users (of texts: rows): they do not "
+            f"hold what another seed would change. Means over logs resample logs, as blocks.{absent}"
+        )
     if "students" in data:
         return f"One seed, {_rows(data)}. Intervals are of 95 %, by bootstrap over users: they do not hold what another seed would change."
     if "trials" in data:
@@ -490,6 +497,42 @@ def mixtures(data: Mapping[str, Any]) -> list[str]:
     return _grid(["teachers", "accuracy out of fold", "log loss", "accuracy on validation", "log loss"], rows)
 
 
+def defaults(data: Mapping[str, Any]) -> list[str]:
+    """Of the benchmark of the defaults: every log with its models, and what distillation and what ships are worth."""
+    names = ("teacher", "student", "student_alone", "shipped", "instead")
+    rows = []
+    for name, one in data["logs"].items():
+        ends = [f"{one['rows'][split]:,}" for split in ("train", "test")]
+        values = [share(one["models"][model]["value"]) for model in names]
+        gains = [difference(one["differences"][pair]) for pair in ("student-student_alone", "shipped-instead")]
+        rows.append([name, *ends, "AUC" if one["metric"] == "auc" else one["metric"], *values, *gains, f"{one['minutes']:.1f}"])
+    header = ["log", "training rows", "test rows", "metric", "teacher", "student", "student alone", "ships", "instead"]
+    return _grid([*header, "student less student alone", "what ships less instead", "minutes"], rows)
+
+
+def defaults_summary(data: Mapping[str, Any]) -> list[str]:
+    """Of the benchmark of the defaults: means over the logs, and on how many a difference is above zero or below its bound."""
+    rows = []
+    for pair, one in data["summary"].items():
+        if pair == "reached":
+            continue
+        first, second = pair.split("-")
+        mean = f"{signed(one['mean'])} [{signed(one['low'])}, {signed(one['high'])}]"
+        reached = plain(data["summary"]["reached"][pair])
+        rows.append([f"{_words(first)} less {_words(second)}", mean, f"{one['above']} of {one['logs']}", plain(one["below"]), reached])
+    return _grid(["", "mean over the logs", "above zero", "below the bound", "target reached"], rows)
+
+
+def defaults_tuned(data: Mapping[str, Any]) -> list[str]:
+    """Of the benchmark of the defaults: logs that were tuned by hand as well."""
+    rows = [
+        [name, share(one["models"]["shipped"]["value"]), share(one["tuned"]["value"]), difference(one["tuned"]["defaults-tuned"])]
+        for name, one in data["logs"].items()
+        if "tuned" in one
+    ]
+    return _grid(["log", "ships by default", "ships after tuning by hand", "default less tuned"], rows or [["none", "-", "-", "-"]])
+
+
 def runs(data: Mapping[str, Any]) -> list[str]:
     """A list of runs: what they share is the header."""
     listed: list[dict[str, Any]] = data["runs"]
@@ -554,7 +597,7 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
         for one in (models, comparisons, seeds, teachers, arms, nights, ablation, amounts, sweep, peers, peer_differences, tuning)
     },
     **{one.__name__: one for one in (finetuning, stability, next_items, next_item_seeds, negatives, mixtures, runs, values)},
-    **{one.__name__: one for one in (teachers_speed, requests)},
+    **{one.__name__: one for one in (teachers_speed, requests, defaults, defaults_summary, defaults_tuned)},
 }
 
 
