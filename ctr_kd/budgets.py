@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -34,7 +34,6 @@ class Budget:
         Epochs between two validations.
     least_interval : int
         Fewest steps between two validations.
-    unknown_rate : float
     """
 
     batches: tuple[int, int]
@@ -45,7 +44,6 @@ class Budget:
     steps: int
     validate_every: float
     least_interval: int
-    unknown_rate: float
 
 
 PRETRAINING = Budget(
@@ -57,7 +55,6 @@ PRETRAINING = Budget(
     steps=3000,
     validate_every=1,
     least_interval=50,
-    unknown_rate=0.1,
 )
 CLICKS = Budget(
     batches=(256, 1024),
@@ -68,9 +65,12 @@ CLICKS = Budget(
     steps=4000,
     validate_every=0.5,
     least_interval=25,
-    unknown_rate=0.2,
 )
 """Of teacher and student: they learn from the same rows."""
+
+TEXTS = replace(CLICKS, batches=(32, 256), rate=2e-3, rate_batch=128, epochs=(3, 16))
+"""The same of texts: each has a sequence of its own, and there are fewer of them than of clicks."""
+
 
 RELEASED_RATE, RELEASED_RATIO = 1e-3, 0.03
 """Of a BERT that others pretrained: 3e-5 together, as BERTs of words are fine-tuned (Devlin et al. 2019, arXiv:1810.04805, A.3)."""
@@ -112,8 +112,6 @@ def settled_training(training: TrainingConfig, budget: Budget, examples: int) ->
         every = max(budget.least_interval, budget.validate_every * epoch)
         plateau = found.get("patience", training.patience) is not None
         found["validations"] = max(4, round(steps / every)) if plateau else 4
-    if is_auto(training.unknown_rate):
-        found["unknown_rate"] = budget.unknown_rate
     return training.model_copy(update=found) if found else training
 
 

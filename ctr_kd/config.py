@@ -39,8 +39,8 @@ class TrainingConfig(Config):
         description="an id's embedding moves only in steps that read it (lazy Adam), attributes and categories as ever; otherwise momentum "
         "carries a rare id on for some ten steps after each, and it is learned by heart; of pretraining the loss decides",
     )
-    unknown_rate: Annotated[float, Field(ge=0, lt=1), *OR_AUTO] = Field(
-        0.1, description="share of item tokens replaced by the unknown token, which trains its embedding"
+    unknown_rate: float = Field(
+        0.1, ge=0, lt=1, description="share of item tokens replaced by the unknown token, which trains its embedding"
     )
     attribute_rate: float = Field(
         0.05,
@@ -100,7 +100,10 @@ class TrainingConfig(Config):
         return self
 
 
-_AUTO_TRAINING = TrainingConfig(epochs=AUTO, batch_size=AUTO, learning_rate=AUTO, unknown_rate=AUTO, validations=AUTO, patience=AUTO)
+def _auto_training(unknown_rate: float) -> TrainingConfig:
+    """A training loop as long as the log asks for."""
+    auto: dict[str, Any] = dict.fromkeys(("epochs", "batch_size", "learning_rate", "validations", "patience"), AUTO)
+    return TrainingConfig(**auto, unknown_rate=unknown_rate)
 
 
 class EncoderConfig(Config):
@@ -152,7 +155,7 @@ class PretrainConfig(Config):
         description="encoders of other sizes that learn the same sequences beside it; each is fine-tuned by the same settings, and the "
         "mean logit of all is the teacher's. Embeddings, hidden states and next items are asked of encoder alone",
     )
-    training: TrainingConfig = Field(_AUTO_TRAINING, description="training loop of pretraining")
+    training: TrainingConfig = Field(_auto_training(0.1), description="training loop of pretraining")
     clicks: Literal["before_labels", "all"] = Field(
         "before_labels",
         description="sequences end before the fine-tuning labels begin (they stay unseen targets), or run to the end of training; "
@@ -303,7 +306,7 @@ class FinetuneConfig(Config):
     hard_negatives: HardNegativesConfig = Field(
         HardNegativesConfig(), description="rows beside the training rows that look like clicks and are taken for none"
     )
-    training: TrainingConfig = Field(_AUTO_TRAINING, description="training loop of fine-tuning")
+    training: TrainingConfig = Field(_auto_training(0.2), description="training loop of fine-tuning")
 
     @model_validator(mode="after")
     def _near_by_what(self) -> FinetuneConfig:
@@ -491,7 +494,7 @@ class DistillConfig(Config):
         StudentConfig(), description="the light model that goes to production; a plug-in has keys of its own beside `kind`"
     )
     training: TrainingConfig = Field(
-        _AUTO_TRAINING,
+        _auto_training(0.2),
         description="training loop of the student, and of the same student alone",
     )
     preset: Literal["tang", "hinton"] | None = Field(

@@ -22,6 +22,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from ctr_kd.report import coverage
+from feature_store.config_types import is_auto
 from pipelines.config.run import RunConfig, load, scalar
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -132,7 +133,8 @@ def overrides(configuration: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Keys, and values as YAML, in which a written configuration differs from its file in ``conf``; one that came later had its default."""
     present = dict(flat(load(ROOT / "conf" / f"{configuration['name']}.yaml").model_dump(mode="json", by_alias=True)))
     for key, value in flat(RunConfig.model_validate(configuration).model_dump(mode="json", by_alias=True)):
-        if key not in present or present[key] != value:  # a block of keys that the other has not is null there
+        follows = key.endswith((".validations", ".patience")) and is_auto(present.get(key))  # from epochs, which are given or another key
+        if not follows and (key not in present or present[key] != value):  # a block of keys that the other has not is null there
             yield key, scalar(_duration(value))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ctr_kd.budgets import minutes_of, settled_distillation, settled_finetuning, settled_pretraining
+from ctr_kd.budgets import CLICKS, TEXTS, minutes_of, settled_distillation, settled_finetuning, settled_pretraining
 from ctr_kd.config import TrainingConfig
 from pipelines.config.run import RunConfig
 from pipelines.tasks import task_of
@@ -25,7 +25,9 @@ def settled(config: RunConfig, ingest: Path) -> RunConfig:
     size = task_of(config).size(ingest)
     tokens = size.tokens if config.pretrain.checkpoint is None else None
     pretrain = settled_pretraining(config.pretrain, size.sequences)
-    finetune, distill = settled_finetuning(config.finetune, size.rows, tokens), settled_distillation(config.distill, size.rows)
+    budget = TEXTS if config.task == "texts" else CLICKS
+    finetune = settled_finetuning(config.finetune, size.rows, tokens, budget)
+    distill = settled_distillation(config.distill, size.rows, budget)
     if config.budget is not None:
         encoders = 1 + len(config.pretrain.more_encoders)
         trainings = {"pretrain": encoders, "finetune": encoders * finetune.members, "distill": 2}

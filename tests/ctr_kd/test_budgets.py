@@ -2,11 +2,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctr_kd.budgets import CLICKS, PRETRAINING, settled_distillation, settled_finetuning, settled_pretraining, settled_training
+from ctr_kd.budgets import CLICKS, PRETRAINING, TEXTS, settled_distillation, settled_finetuning, settled_pretraining, settled_training
 from ctr_kd.config import DistillConfig, FinetuneConfig, PretrainConfig, TrainingConfig
 from feature_store.config_types import AUTO, is_auto, settings_of
 
-EVERYTHING = TrainingConfig(epochs=AUTO, batch_size=AUTO, learning_rate=AUTO, unknown_rate=AUTO, validations=AUTO, patience=AUTO)
+EVERYTHING = TrainingConfig(epochs=AUTO, batch_size=AUTO, learning_rate=AUTO, validations=AUTO, patience=AUTO)
 
 
 def test_what_is_given_stays_and_numbers_are_not_settled_again() -> None:
@@ -17,7 +17,7 @@ def test_what_is_given_stays_and_numbers_are_not_settled_again() -> None:
     assert settled_training(mixed, CLICKS, 10**6) == mixed
 
 
-@given(examples=st.integers(1, 10**9), budget=st.sampled_from([PRETRAINING, CLICKS]))
+@given(examples=st.integers(1, 10**9), budget=st.sampled_from([PRETRAINING, CLICKS, TEXTS]))
 def test_budgets_have_a_floor_and_a_ceiling_whatever_the_log(examples: int, budget) -> None:
     training = settled_training(EVERYTHING, budget, examples)
     assert not any(is_auto(value) for value in training.model_dump(exclude={"device"}).values())
