@@ -100,10 +100,10 @@ class TrainingConfig(Config):
         return self
 
 
-def _auto_training(unknown_rate: float) -> TrainingConfig:
-    """A training loop as long as the log asks for."""
+def auto_training(**given: float) -> TrainingConfig:
+    """A training loop as long as the log asks for, but for what is given."""
     auto: dict[str, Any] = dict.fromkeys(("epochs", "batch_size", "learning_rate", "validations", "patience"), AUTO)
-    return TrainingConfig(**auto, unknown_rate=unknown_rate)
+    return TrainingConfig(**(auto | given))
 
 
 class EncoderConfig(Config):
@@ -155,7 +155,7 @@ class PretrainConfig(Config):
         description="encoders of other sizes that learn the same sequences beside it; each is fine-tuned by the same settings, and the "
         "mean logit of all is the teacher's. Embeddings, hidden states and next items are asked of encoder alone",
     )
-    training: TrainingConfig = Field(_auto_training(0.1), description="training loop of pretraining")
+    training: TrainingConfig = Field(auto_training(unknown_rate=0.1), description="training loop of pretraining")
     clicks: Literal["before_labels", "all"] = Field(
         "before_labels",
         description="sequences end before the fine-tuning labels begin (they stay unseen targets), or run to the end of training; "
@@ -306,7 +306,7 @@ class FinetuneConfig(Config):
     hard_negatives: HardNegativesConfig = Field(
         HardNegativesConfig(), description="rows beside the training rows that look like clicks and are taken for none"
     )
-    training: TrainingConfig = Field(_auto_training(0.2), description="training loop of fine-tuning")
+    training: TrainingConfig = Field(auto_training(unknown_rate=0.2), description="training loop of fine-tuning")
 
     @model_validator(mode="after")
     def _near_by_what(self) -> FinetuneConfig:
@@ -494,7 +494,7 @@ class DistillConfig(Config):
         StudentConfig(), description="the light model that goes to production; a plug-in has keys of its own beside `kind`"
     )
     training: TrainingConfig = Field(
-        _auto_training(0.2),
+        auto_training(unknown_rate=0.2),
         description="training loop of the student, and of the same student alone",
     )
     preset: Literal["tang", "hinton"] | None = Field(

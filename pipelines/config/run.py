@@ -19,6 +19,7 @@ from ctr_kd.config import (
     PretrainConfig,
     ProveConfig,
     SweepConfig,
+    auto_training,
 )
 from ctr_kd.config_teachers import TEXT_TEACHERS
 from feature_store.config import (
@@ -51,6 +52,11 @@ TaskName = Literal["clicks", "texts"]
 
 STUDENT_KEYS = tuple(f"distill.{name}" for name in DistillConfig.model_fields if name != "ship")
 """What students are trained by: which of two ships is decided later, and trains none anew."""
+
+
+NGRAMS = {"kind": "ngrams", "max_length": 192, "min_count": 1}
+LINEAR_TRAINING = auto_training(learning_rate=1e-2, unknown_rate=0.05)
+"""How the default student of single texts reads and learns: found on TNEWS, whose student is linear in n-grams as the best teachers are."""
 
 
 class RunConfig(Config):
@@ -141,6 +147,21 @@ class RunConfig(Config):
         elif source.get("labels") or (isinstance(events := source.get("events"), dict) and events.get("labels")):
             return values  # trees are of one label
         return {**values, "distill": {"weighting": "validation", **distill, "teachers": {"bert": 0.5, other: 0.5}}}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_student_of_texts(cls, values: Any) -> Any:
+        """Where texts are single and nothing is said of the student, it is linear in n-grams, at a rate that such a student bears."""
+        tokens, distill, source = (values.get(key) or {} for key in ("tokens", "distill", "source"))
+        if not all(isinstance(block, dict) for block in (tokens, distill, source)) or source.get("reader") != "text":
+            return values
+        if source.get("text_b") is not None or "student" in tokens or "student" in distill:
+            return values
+        training = {**LINEAR_TRAINING.model_dump(exclude_unset=True), **(distill.get("training") or {})}
+        if is_auto(training["learning_rate"]):
+            training["learning_rate"] = LINEAR_TRAINING.learning_rate
+        student = {"kind": "pooled", "combiner": "sqrtn", "width": 16, "hidden": 0}
+        return {**values, "tokens": {**tokens, "student": NGRAMS}, "distill": {**distill, "student": student, "training": training}}
 
     @model_validator(mode="after")
     def _keys_fit_the_rows(self) -> RunConfig:

@@ -12,6 +12,7 @@ import yaml
 
 from feature_store.config import TokenizerConfig
 from feature_store.config_statistics import DeclaredConfig
+from feature_store.config_types import is_auto
 from pipelines.config.run import RunConfig, describe, load, privileged, scalar
 from pipelines.errors import ConfigError
 
@@ -591,3 +592,36 @@ def test_a_teacher_is_privileged_where_it_reads_columns_that_students_do_not(con
     for alone, expected in (({"context": ["device"]}, True), ({"future_clicks": 3}, False)):
         given = RunConfig.model_validate(config.model_dump(by_alias=True) | {"teacher_only": alone})
         assert privileged(given) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "teachers", "weighting"),
+    [
+        ("", {"bert": 0.5, "boosted_trees": 0.5}, "validation"),
+        ("distill: {weighting: fixed}", {"bert": 0.5, "boosted_trees": 0.5}, "fixed"),
+        ("distill: {teachers: {bert: 1}}", {"bert": 1.0}, "fixed"),
+    ],
+)
+def test_where_nobody_is_named_trees_teach_beside_the_bert(
+    yaml_file: YamlFile, text: str, teachers: dict[str, float], weighting: str
+) -> None:
+    distill = load(yaml_file(text)).distill
+    assert distill.teacher_weights == teachers and distill.weighting == weighting
+
+
+def test_the_student_of_single_texts_is_linear_in_ngrams_unless_something_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "demo.yaml"
+    path.write_text("source: {reader: text, train: a.tsv, test: b.tsv, text: 0, label: 1}\n")
+    plain = load(path)
+    assert (plain.tokens.student.kind, plain.distill.student.hidden, plain.distill.training.learning_rate) == ("ngrams", 0, 0.01)
+    assert (
+        plain.distill.teacher_weights == {"bert": 0.5, "linear": 0.5}
+        and load(path, ["distill.training.epochs=3"]).distill.training.epochs == 3
+    )
+    assert load(path, ["distill.training.learning_rate=0.1"]).distill.training.learning_rate == 0.1
+    for said in ("tokens.student={kind: words}", "distill.student={kind: bilstm}", "source.text_b=2"):
+        other = load(path, [said])
+        assert is_auto(other.distill.training.learning_rate) and other.tokens.student.kind == "words"
+    again = tmp_path / "again.yaml"
+    again.write_text(describe(plain))
+    assert load(again) == plain
