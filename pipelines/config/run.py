@@ -136,6 +136,16 @@ class RunConfig(Config):
 
     @model_validator(mode="before")
     @classmethod
+    def _positions_are_days(cls, values: Any) -> Any:
+        """Sequences without times have a position a day, in which an hour is nothing: windows of theirs are weeks where nothing is said."""
+        source, candidates, statistics = (values.get(key) or {} for key in ("source", "candidates", "statistics"))
+        if not all(isinstance(block, dict) for block in (source, candidates, statistics)) or source.get("reader") != "s3rec":
+            return values
+        weeks = {"candidates": {"window": "60d"} | candidates, "statistics": {"windows": ["7d", "60d"]} | statistics}
+        return {**values, **weeks}
+
+    @model_validator(mode="before")
+    @classmethod
     def _somebody_teaches(cls, values: Any) -> Any:
         """Where nobody is named, the BERT teaches, which knows the sequence, and beside it what knows the rest; validation weighs them."""
         distill, source = (values.get(key) or {} for key in ("distill", "source"))

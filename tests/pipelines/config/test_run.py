@@ -609,6 +609,13 @@ def test_where_nobody_is_named_trees_teach_beside_the_bert(
     assert distill.teacher_weights == teachers and distill.weighting == weighting
 
 
+def test_windows_of_sequences_without_times_are_weeks(tmp_path: Path) -> None:
+    path = tmp_path / "demo.yaml"
+    path.write_text("source: {reader: s3rec, name: Beauty}\nsplit: {leave_one_out: true}\n")
+    assert (load(path).candidates.window.days, [window.days for window in load(path).statistics.windows]) == (60, [7, 60])
+    assert load(path, ["candidates.window=3d"]).candidates.window.days == 3
+
+
 def test_the_student_of_single_texts_is_linear_in_ngrams_unless_something_is_said(tmp_path: Path) -> None:
     path = tmp_path / "demo.yaml"
     path.write_text("source: {reader: text, train: a.tsv, test: b.tsv, text: 0, label: 1}\n")
