@@ -263,7 +263,7 @@ source: {reader: simulated, simulator: {users: 40, items: 30, requests: 300, day
 split: {fractions: [0.6, 0.2, 0.2]}
 pretrain: {encoder: {width: 8, layers: 1}, training: {epochs: 1, batch_size: 16}}
 finetune: {training: {epochs: 1, batch_size: 128}}
-distill: {student: {width: 4, hidden: 8}, training: {epochs: 1, batch_size: 128}}
+distill: {teachers: {bert: 1}, student: {width: 4, hidden: 8}, training: {epochs: 1, batch_size: 128}}
 evaluate: {bootstrap: 20}
 prove: {seeds: 2, ablation: [listwise]}
 sweep: {kinds: [pooled, din], widths: [4, 8]}

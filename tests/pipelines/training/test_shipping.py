@@ -101,7 +101,9 @@ def tables(gain: float, lead: float, trees: float = 0.6) -> dict[str, Any]:
 def test_what_to_try_next_follows_from_the_figures_and_is_a_key(
     tmp_path: Path, config: RunConfig, found: dict[str, Any], settings: dict[str, Any], steps: int | None, change: str | None
 ) -> None:
-    own = RunConfig.model_validate(config.model_dump(by_alias=True) | settings)
+    epochs = {stage: {"training": {"epochs": 2}} for stage in ("pretrain", "finetune")}
+    taught = {"training": {"epochs": 2}, "teachers": {"bert": 1}} | settings.get("distill", {})
+    own = RunConfig.model_validate(config.model_dump(by_alias=True) | epochs | {"distill": taught})
     shipping = Shipping(ship="better", shipped="student", metric="auc", validation={}, sentence="")
     advice = advise(own, shipping, found, pretraining_steps=steps, validation_clicks=1234)
     assert advice is not None and advice.change == change
@@ -116,6 +118,7 @@ def test_nothing_is_advised_where_distillation_paid_or_is_not_wanted(config: Run
     paid = {"pretraining_steps": 900, "validation_clicks": 1}
     assert advise(config, shipping, tables(0.01, 0.01), **paid) is None
     other = shipping.model_copy(update={"shipped": "student_alone"})
-    assert advise(config, other, tables(0.01, 0.01), **paid) is not None  # test and validation disagree
+    given = RunConfig.model_validate(config.model_dump(by_alias=True) | {"distill": {"training": {"epochs": 2}}})
+    assert advise(given, other, tables(0.01, 0.01), **paid) is not None  # test and validation disagree
     alone = RunConfig.model_validate(config.model_dump(by_alias=True) | {"distill": {"ship": "alone"}})
     assert advise(alone, other, tables(-0.01, 0.01), **paid) is None
