@@ -159,6 +159,7 @@ def fit(
                     job.report(
                         f"warning: AUC fell from {best:.4f} to chance, as after steps that are too large: lower training.learning_rate"
                     )
+                job.measured(step / steps, curve.points[-1])
             if processes.leads and (time.monotonic() - saved > config.checkpoint_seconds or (step in validate_at and step < steps)):
                 # Weights that a step has just broken show in the next step's loss; they must not replace the last good checkpoint.
                 # Python's max passes over what is not a number; torch's does not.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 FindParent = Callable[["RunContext"], Parent | None]
+Watch = Callable[[str, float, Mapping[str, float]], None]
 
 
 class StageTracker(Protocol):
@@ -87,6 +88,10 @@ class RunContext:
         Those that share the training.
     copies : dict of str to str
         Patterns of the copies of items and users whose files are behind a URL of their own, by ``items`` and ``users``.
+    watch : callable
+        Takes a stage that trains, the share of its steps that are done, and what validation measured then; what it raises ends the run.
+    making : Path or None
+        Folder of locks by artifact, where several processes of one command make artifacts at once; None: this one makes them alone.
     find_parent : callable
         Finds the run that this one continues, once the store is up to date; None where it begins anew.
     parent : Parent or None
@@ -108,6 +113,8 @@ class RunContext:
     tracker: StageTracker | None = None
     artifacts: dict[str, Artifact] = field(default_factory=dict)
     processes: Processes = ALONE
+    watch: Watch = lambda stage, share, figures: None
+    making: Path | None = None
     find_parent: FindParent = lambda run: None
     parent: Parent | None = None
     features: FeatureSource | None = None
