@@ -28,6 +28,34 @@ FindParent = Callable[["RunContext"], Parent | None]
 Watch = Callable[[str, float, Mapping[str, float]], None]
 
 
+@dataclass(frozen=True)
+class TrialFacts:
+    """What experiment tracking is told of a trial.
+
+    Attributes
+    ----------
+    name : str
+    parameters : mapping
+        Values by dotted key.
+    metrics : mapping of str to float
+    points : mapping of int to float
+        What validation measured, by step.
+    tags : mapping of str to str
+    began, ended : datetime
+    worked : bool
+        Whether it gave a student.
+    """
+
+    name: str
+    parameters: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    points: Mapping[int, float]
+    tags: Mapping[str, str]
+    began: datetime
+    ended: datetime
+    worked: bool
+
+
 class StageTracker(Protocol):
     """What a run asks of experiment tracking; :class:`pipelines.tracking.tracker.Tracker` is it."""
 
@@ -43,6 +71,9 @@ class StageTracker(Protocol):
 
     def end(self, context: StageContext, error: BaseException | None) -> None:
         """Close the run of a stage."""
+
+    def trial(self, run: RunContext, trial: TrialFacts) -> None:
+        """Note a trial of a search, which has ended."""
 
 
 class FeatureSource(Protocol):
