@@ -82,8 +82,10 @@ def _of_finalist(one: Judged) -> dict[str, Any]:
 
 def comments_of(result: Mapping[str, Any]) -> list[str]:
     """The head of the tuned file: what was found, on which rows, and what mattered."""
+    counts = {state: sum(one["state"] == state for one in result["trials"]) for state in ("trained", "stopped", "failed")}
     lines = [
-        f"Written by `ctr-kd tune {result['configuration_file']}`, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. Once edited it is never replaced.",
+        f"Written by `ctr-kd tune {result['configuration_file']}`, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.",
+        "tune replaces this file as long as nobody edits it.",
         "",
         result["verdict"],
         "Validation only: no test row was read. `ctr-kd run` says what it is worth on them, once.",
@@ -94,8 +96,8 @@ def comments_of(result: Mapping[str, Any]) -> list[str]:
         lines += ["", *text_table(rows).splitlines()]
     if result["importance"]:
         shares = [(key, f"{share:.2f}") for key, share in result["importance"].items()]
-        lines += ["", *text_table([("what mattered", "share of what validation varied by"), *shares]).splitlines()]
-    counts = {state: sum(one["state"] == state for one in result["trials"]) for state in ("trained", "stopped", "failed")}
+        varied = f"share of what validation varied by over {counts['trained']} trials"
+        lines += ["", *text_table([("what mattered", varied), *shares]).splitlines()]
     lines += [
         "",
         f"{len(result['trials'])} trials ({counts['trained']} trained, {counts['stopped']} stopped early, {counts['failed']} failed) in "

@@ -83,9 +83,9 @@ class Search:
                     self._ended(event)
             self.study.keep_seconds(self.clock.used)
             if self.clock.left <= 0:
-                for order in self.pool.under_way:
+                for order in self.pool.under_way:  # a larger budget goes on with it, as after a kill
                     self.pool.give_up(order)
-                    self._ended(Ended(order, "failed", reason="the budget was spent before it ended"))
+                    self.run.report(f"{order.title} did not end within the budget", "tune")
         self._refuse_nothing_searched(exhausted)
 
     def _another_fits(self) -> bool:
@@ -118,19 +118,17 @@ class Search:
 
     def _refuse_nothing_searched(self, exhausted: bool) -> None:
         tried = self.study.tried()
-        if len(tried) >= _ALL_FAIL and not best_first(tried):
-            raise ConfigError(f"no trial of {len(tried)} gave a student; the last one: {tried[-1].reason}")
-        searched, most = [one for one in tried if one.changes], self.run.config.tune.trials
-        if searched or exhausted or most == 1:
+        budget = f"--budget {time_text(self.clock.budget)} is too small"
+        if not tried:
+            raise ConfigError(f"{budget} for one trial, the configuration as it is; a larger one goes on with what it made so far")
+        if not best_first(tried):
+            many = f"none of {len(tried)} trials" if len(tried) > 1 else "the one trial"
+            raise ConfigError(f"no student came of {many}; the last one failed: {tried[-1].reason or 'stopped early'}")
+        configured = tried[0]
+        if exhausted or any(one.changes for one in tried) or self.run.config.tune.trials == 1:
             return
-        configured, budget = tried[0] if tried else None, f"--budget {time_text(self.clock.budget)} is too small"
-        if configured is None or configured.trained is None:
-            why = configured.reason if configured is not None else "it did not begin"
-            raise ConfigError(
-                f"{budget} for one trial: the configuration as it is gave no student ({why}); a larger one goes on with what it made"
-            )
-        whole = configured.whole
-        needed = self.clock.before + configured.seconds + max((whole + 1) / (1 - FINALS), 3 * whole + 1) * 1.1
+        whole, used = configured.whole, self.clock.used
+        needed = 1.1 * max((used + whole) / (1 - FINALS), used + 3 * whole)
         raise ConfigError(
             f"{budget}: one trial, the configuration as it is, takes {time_text(whole)}, and a search needs another one and "
             f"two with another seed; give {time_text(needed)} or more, which goes on from here"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +81,8 @@ def write_tuned(path: Path, conf: Path, overrides: Sequence[str], changes: Mappi
     if "name" not in named:
         values = {"name": wanted.name, **values}
     body = _edited(text, values)
-    if not _loads_to(body, wanted):
-        merged = deepcopy(named)
+    if body is None or not _loads_to(body, wanted):
+        merged = _apart(named)
         for key, value in values.items():
             _set(merged, key, value)
         body = yaml.safe_dump(merged, allow_unicode=True, sort_keys=False, width=120)
@@ -108,20 +107,24 @@ def _loads_to(text: str, wanted: RunConfig) -> bool:
             return False
 
 
-def _edited(text: str, values: Mapping[str, Any]) -> str:
-    """A YAML text with other values under dotted keys; all else of it, comments too, stays as it is.
+def _edited(text: str, values: Mapping[str, Any]) -> str | None:
+    """A YAML text with other values under dotted keys; all else of it, comments too, stays as it is. None where that gives no YAML.
 
     Examples
     --------
-    >>> print(_edited("a: {x: 1}  # why\\nb:\\n  c: 2  # so\\n", {"a.x": 3, "a.y": [1, 2], "b.c": 4, "b.d": 5, "e.f": 6}), end="")
+    >>> print(_edited("a: {x: 1}  # why\\nb:\\n  c: 2  # so\\ng:\\n", {"a.x": 3, "a.y": [1, 2], "b.c": 4, "b.d": 5, "e.f": 6, "g.h": 7}), end="")
     a: {y: [1, 2], x: 3}  # why
     b:
       d: 5
       c: 4  # so
+    g: {h: 7}
     e: {f: 6}
     """
-    for key, value in values.items():
-        text = _with_value(text, key.split("."), value)
+    try:
+        for key, value in values.items():
+            text = _with_value(text, key.split("."), value)
+    except yaml.YAMLError:  # a text with an end of its own, for instance
+        return None
     return text
 
 
@@ -159,6 +162,13 @@ def _space_before(text: str, at: int) -> str:
 def _nested(keys: Sequence[str], value: Any) -> dict[str, Any]:
     """A value under keys, each inside the one before."""
     return {keys[0]: value if len(keys) == 1 else _nested(keys[1:], value)}
+
+
+def _apart(value: Any) -> Any:
+    """A copy in which nothing is there twice, as what an anchor names is in several places."""
+    if isinstance(value, dict):
+        return {key: _apart(inner) for key, inner in value.items()}
+    return [_apart(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _set(values: dict[str, Any], key: str, value: Any) -> None:
