@@ -19,6 +19,8 @@ from pipelines.workspace.artifacts import ArtifactError
 from pipelines.workspace.context import RunContext
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import optuna
 
 DATABASE = "studies.db"  # in the folder of the workspace
@@ -146,9 +148,8 @@ class Study:
         folder.mkdir(parents=True, exist_ok=True)
         self._trials: dict[int, optuna.trial.Trial] = {}
         self._states = optuna.trial.TrialState
-        url = f"sqlite:///{(folder / DATABASE).absolute()}"
         try:
-            storage = optuna.storages.RDBStorage(url)
+            storage = _storage(folder / DATABASE)
             if anew and self.name in (one.study_name for one in storage.get_all_studies()):
                 optuna.delete_study(study_name=self.name, storage=storage)
             self._study = optuna.create_study(
@@ -319,6 +320,12 @@ class Study:
             return dict(optuna.importance.get_param_importances(self._study, evaluator=evaluator, params=varied, target=_value_alone))
         except (ValueError, RuntimeError):  # no tree finds anything that varies
             return {}
+
+
+def _storage(database: Path) -> optuna.storages.BaseStorage:
+    import optuna
+
+    return optuna.storages.RDBStorage(f"sqlite:///{database.absolute()}")
 
 
 def _value_alone(trial: optuna.trial.FrozenTrial) -> float:

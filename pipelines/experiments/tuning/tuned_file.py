@@ -77,12 +77,12 @@ def write_tuned(path: Path, conf: Path, overrides: Sequence[str], changes: Mappi
         key, _, value = override.partition("=")
         values[key.strip()] = yaml.safe_load(value)
     values |= changes
-    named = yaml.safe_load(text) or {}
+    named = read_yaml(text, str(conf)).values or {}
     if "name" not in named:
         values = {"name": wanted.name, **values}
     body = _edited(text, values)
     if body is None or not _loads_to(body, wanted):
-        merged = _apart(named)
+        merged = named
         for key, value in values.items():
             _set(merged, key, value)
         body = yaml.safe_dump(merged, allow_unicode=True, sort_keys=False, width=120)
@@ -112,7 +112,8 @@ def _edited(text: str, values: Mapping[str, Any]) -> str | None:
 
     Examples
     --------
-    >>> print(_edited("a: {x: 1}  # why\\nb:\\n  c: 2  # so\\ng:\\n", {"a.x": 3, "a.y": [1, 2], "b.c": 4, "b.d": 5, "e.f": 6, "g.h": 7}), end="")
+    >>> text = "a: {x: 1}  # why\\nb:\\n  c: 2  # so\\ng:\\n"
+    >>> print(_edited(text, {"a.x": 3, "a.y": [1, 2], "b.c": 4, "b.d": 5, "e.f": 6, "g.h": 7}), end="")
     a: {y: [1, 2], x: 3}  # why
     b:
       d: 5
@@ -162,13 +163,6 @@ def _space_before(text: str, at: int) -> str:
 def _nested(keys: Sequence[str], value: Any) -> dict[str, Any]:
     """A value under keys, each inside the one before."""
     return {keys[0]: value if len(keys) == 1 else _nested(keys[1:], value)}
-
-
-def _apart(value: Any) -> Any:
-    """A copy in which nothing is there twice, as what an anchor names is in several places."""
-    if isinstance(value, dict):
-        return {key: _apart(inner) for key, inner in value.items()}
-    return [_apart(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _set(values: dict[str, Any], key: str, value: Any) -> None:

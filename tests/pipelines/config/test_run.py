@@ -591,3 +591,10 @@ def test_a_teacher_is_privileged_where_it_reads_columns_that_students_do_not(con
     for alone, expected in (({"context": ["device"]}, True), ({"future_clicks": 3}, False)):
         given = RunConfig.model_validate(config.model_dump(by_alias=True) | {"teacher_only": alone})
         assert privileged(given) == expected
+
+
+def test_a_block_that_stands_in_two_places_is_changed_in_one(yaml_file: Callable[[str], Path]) -> None:
+    path = yaml_file("finetune: {training: &loop {epochs: 3}}\ndistill: {training: *loop}\n")
+    config = load(path, ["distill.training.epochs=5"])
+    assert (config.finetune.training.epochs, config.distill.training.epochs) == (3, 5)
+    assert config.distill.training.batch_size == 1024, "each keeps its own defaults"

@@ -47,7 +47,7 @@ def in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a disk, for tests of what is drawn."""
     import optuna
 
-    monkeypatch.setattr("optuna.storages.RDBStorage", lambda url: optuna.storages.InMemoryStorage())
+    monkeypatch.setattr(room, "_storage", lambda database: optuna.storages.InMemoryStorage())
 
 
 def worth(order: Order) -> float:

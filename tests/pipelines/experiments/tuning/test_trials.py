@@ -38,7 +38,7 @@ def write_log(folder: Path, flipped: bool) -> Path:
     folder.mkdir()
     rng, requests = np.random.default_rng(0), 300
     request = np.repeat(np.arange(requests), 4)
-    item = rng.integers(0, 20, len(request))
+    item = np.concatenate([rng.permutation(20)[:4] for _ in range(requests)])
     clicked = rng.random(len(request)) < np.where(item < 7, 0.5, 0.1)
     clicked = np.where(flipped & (request >= 0.8 * requests), ~clicked, clicked)
     table = {
