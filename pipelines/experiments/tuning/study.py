@@ -168,7 +168,7 @@ class Study:
 
         seed += self._config.seed
         if self._settings.sampler == "cmaes":
-            return optuna.samplers.CmaEsSampler(seed=seed, n_startup_trials=5, warn_independent_sampling=False)
+            return _cmaes(seed)
         return optuna.samplers.TPESampler(seed=seed, n_startup_trials=min(10, 3 + len(self._space)), constant_liar=True)
 
     def _pruner(self) -> optuna.pruners.BasePruner:
@@ -320,6 +320,29 @@ class Study:
             return dict(optuna.importance.get_param_importances(self._study, evaluator=evaluator, params=varied, target=_value_alone))
         except (ValueError, RuntimeError):  # no tree finds anything that varies
             return {}
+
+
+def _cmaes(seed: int) -> optuna.samplers.BaseSampler:
+    """CMA-ES whose state stays in this process: Optuna would pickle it into the database, and unpickle what it finds there.
+
+    A command that goes on after a kill learns it anew from the trials, a generation with each draw.
+    """
+    import optuna
+
+    class InThisProcess(optuna.samplers.CmaEsSampler):
+        _optimizer: Any = None
+
+        def _init_optimizer(self, *arguments: Any) -> Any:
+            self._optimizer = super()._init_optimizer(*arguments)
+            return self._optimizer
+
+        def _restore_optimizer(self, completed_trials: Any) -> Any:
+            return self._optimizer
+
+        def _split_optimizer_str(self, optimizer_str: str) -> dict[str, str]:
+            return {}
+
+    return InThisProcess(seed=seed, n_startup_trials=5, warn_independent_sampling=False)
 
 
 def _storage(database: Path) -> optuna.storages.BaseStorage:

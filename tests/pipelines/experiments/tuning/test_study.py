@@ -82,6 +82,17 @@ def test_the_configuration_comes_first_and_good_values_are_found(config: RunConf
     assert kept > 15, "most trials take the teacher of another"
 
 
+@pytest.mark.usefixtures("in_memory")
+def test_the_state_of_cmaes_is_not_pickled_into_the_database(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever can write the database could let code run where it is unpickled."""
+    monkeypatch.setattr("pickle.loads", lambda *arguments: pytest.fail("something was unpickled"))
+    study = study_of(run_of(config, tmp_path, sampler="cmaes"))
+    search(study, 25)
+    attributes = {name for trial in study._study.get_trials() for name in trial.system_attrs}
+    assert {"cma:generation"} <= attributes and not any("optimizer" in name for name in attributes)
+    assert max(trial.system_attrs.get("cma:generation", 0) for trial in study._study.get_trials()) > 0
+
+
 def test_another_process_finds_what_was_tried_and_goes_on_with_what_was_left(config: RunConfig, tmp_path: Path) -> None:
     run = run_of(config, tmp_path)
     study = study_of(run)
