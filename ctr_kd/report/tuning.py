@@ -50,6 +50,8 @@ def verdict(result: Mapping[str, Any]) -> str:
         return f"Trial {won['number']} replaces the configuration, which gave no student: its own has {word} {value} {over}."
     gain = Figure.of(won["difference"], "difference")
     judged = {1: ", a gain beyond chance", 0: ", no more than chance makes", -1: ", a loss beyond chance"}[gain.sign]
+    if gain.has_interval and gain.sign and len(won["mean"]["seeds"]) == 1:
+        judged = ", beyond what other users would change; what other seeds would, a single one cannot say"
     judged = "" if not gain.has_interval else judged
     keeps = ", and keeps the bounds of cost, which that breaks" if configured is not None and not configured["within_bounds"] else ""
     return f"Trial {won['number']} replaces the configuration: its student has {gain.signed()} {word} {over}{judged}{keeps}."

@@ -91,7 +91,7 @@ class Search:
     def _another_fits(self) -> bool:
         most, tried = self.run.config.tune.trials, self.study.tried()
         known = len(tried) + len(self.pool.under_way)
-        if most is not None and known >= most:
+        if self.clock.left <= 0 or (most is not None and known >= most):
             return False
         if not tried:
             # Before anything is known of what a trial takes, one at a time: with it others share what it makes.

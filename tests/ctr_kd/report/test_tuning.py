@@ -35,8 +35,8 @@ def trial(number: int, value: float | None, state: str = "trained", reason: str 
     }
 
 
-def finalist(number: int, value: float, difference: dict[str, float] | None, within: bool = True) -> dict[str, Any]:
-    mean = {"value": value, "low": value - 0.01, "high": value + 0.01, "seeds": [value, value]}
+def finalist(number: int, value: float, difference: dict[str, float] | None, within: bool = True, seeds: int = 2) -> dict[str, Any]:
+    mean = {"value": value, "low": value - 0.01, "high": value + 0.01, "seeds": [value] * seeds}
     shared = {"number": number, "configured": number == 0, "searched": value, "bytes": 1000, "changes": {}}
     return {**shared, "mean": mean, "difference": difference, "within_bounds": within}
 
@@ -99,6 +99,11 @@ def test_a_search_of_which_little_is_known_has_a_page() -> None:
             "keeps the bounds of cost, which that breaks",
         ),
         ([finalist(0, 0.7, None), finalist(1, 0.7, {"difference": 0.001, "low": -0.1, "high": 0.1})], 1, "no more than chance makes"),
+        (
+            [finalist(0, 0.7, None), finalist(1, 0.7, {"difference": 0.02, "low": 0.01, "high": 0.03}, seeds=1)],
+            1,
+            "over 1 other seed, beyond what other users would change; what other seeds would, a single one cannot say.",
+        ),
     ],
 )
 def test_what_is_said_first(finalists: list[dict[str, Any]], winner: int | None, expected: str) -> None:
