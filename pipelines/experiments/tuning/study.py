@@ -15,6 +15,7 @@ from pipelines.experiments.tuning.space import Space, choice_names, configured_p
 from pipelines.experiments.tuning.trials import Order, Trained
 from pipelines.experiments.tuning.workers import FOLDER
 from pipelines.stages.student import STAGE as STUDENT
+from pipelines.tracking.client import sqlite_uri
 from pipelines.workspace.artifacts import ArtifactError
 from pipelines.workspace.context import RunContext
 
@@ -232,8 +233,8 @@ class Study:
                 return None
         else:
             changes = {key: self._suggest(trial, key, dimension) for key, dimension in self._space.items()}
-            earlier = self._study.get_trials(deepcopy=False, states=(self._states.COMPLETE, self._states.PRUNED, self._states.RUNNING))
-            if any(one.number != trial.number and one.user_attrs.get("changes") == changes for one in earlier):
+            others = [one for one in self._study.get_trials(deepcopy=False) if one.number != trial.number and "changes" in one.user_attrs]
+            if any(one.params == trial.params and not _was_left(one) for one in others):
                 self._study.tell(trial, state=self._states.FAIL)
                 return None
         trial.set_user_attr("changes", changes)
@@ -348,7 +349,7 @@ def _cmaes(seed: int) -> optuna.samplers.BaseSampler:
 def _storage(database: Path) -> optuna.storages.BaseStorage:
     import optuna
 
-    return optuna.storages.RDBStorage(f"sqlite:///{database.absolute()}")
+    return optuna.storages.RDBStorage(sqlite_uri(database))
 
 
 def _value_alone(trial: optuna.trial.FrozenTrial) -> float:
