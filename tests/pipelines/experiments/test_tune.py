@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from pipelines.tasks.click_rows import ClickRows
 from pipelines.training.facts import DistillationFacts
 from pipelines.workspace.lock import workspace_lock
 from tests.pipelines.experiments.tuning.processes import work_badly
+from tests.pipelines.experiments.tuning.world import LOG, write_log
 from tests.programs import Program, read_or_empty, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_processes")]
@@ -47,13 +49,18 @@ def found(tmp_path: Path) -> dict[str, Any]:
 
 def test_what_wins_is_written_with_what_mattered_and_gives_the_same_again(experiment: Run, tmp_path: Path) -> None:
     conf, tuned = tmp_path / "tiny.yaml", tmp_path / "tiny.tuned.yaml"
-    conf.write_text("# mine\n" + conf.read_text())
-    arguments = ("tune", "--budget", "20m", *SLOW, *SMALL, "--set", "tune.trials=6")
+    shutil.rmtree(tmp_path / "workspace")
+    data = ("--data", str(write_log(tmp_path / "log", flipped=False)))
+    conf.write_text("# mine" + LOG)
+    long = ("distill.training.epochs=10", "tune.trials=6")
+    arguments = ("tune", "--budget", "20m", *data, *SLOW, *SMALL, "--set", long[0], "--set", long[1])
     code, out, err = experiment(*arguments)
     assert code == 0, err
     result = found(tmp_path)
     assert [one["configured"] for one in result["trials"]] == [True, False, False, False, False, False]
-    assert result["trials"][0]["made"] == ["student"] and len(list((tmp_path / "workspace/artifacts/finetune").iterdir())) == 2
+    assert result["trials"][0]["made"] == ["pretrain", "finetune", "teacher", "student"]
+    assert all(one["made"] == ["student"] for one in result["trials"][1:] if one["state"] == "trained")
+    assert len(list((tmp_path / "workspace" / "artifacts" / "finetune").iterdir())) == 2  # of the search, and of the finals
     assert result["winner"] and out.startswith(f"Trial {result['winner']} replaces the configuration: its student has +")
     assert set(result["importance"]) == {RATE, "distill.alpha"} and sum(result["importance"].values()) == pytest.approx(1)
     page = (tmp_path / "workspace" / "reports" / "tune" / "tune.html").read_text()
@@ -63,7 +70,7 @@ def test_what_wins_is_written_with_what_mattered_and_gives_the_same_again(experi
     text = tuned.read_text()
     assert "# mine\n" in text and "Validation only: no test row was read" in text
     assert re.search(rf"^# {RATE} +{result['importance'][RATE]:.2f}$", text, re.MULTILINE) and result["verdict"] in text
-    own = load(conf, (*SLOW[1::2], *SMALL[1::2], "tune.trials=6"))
+    own = load(conf, (*SLOW[1::2], *SMALL[1::2], *long))
     won = next(one for one in result["trials"] if one["number"] == result["winner"])
     assert load(tuned) == with_changes(own, won["changes"], "test") and load(tuned).name == "tiny"
 
@@ -79,7 +86,7 @@ def test_what_wins_is_written_with_what_mattered_and_gives_the_same_again(experi
 
     # The pipeline of the tuned file has the very student of the trial.
     conf.write_text(again)
-    code, _, err = experiment("distill")
+    code, _, err = experiment("distill", *data)
     assert code == 0, err
     (distilled,) = (tmp_path / "workspace" / "artifacts" / "distill").iterdir()
     assert DistillationFacts.read(distilled).student.curve.kept_figure[1] == pytest.approx(won["value"], abs=1e-6)
