@@ -29,7 +29,10 @@ DISTRIBUTIONS = {
     "yaml": "pyyaml",
 }
 # Declared and imported by no line of ours: who imports it, and when.
-IMPORTED_BY_OTHERS = {"psycopg": "SQLAlchemy, where tracking.uri names PostgreSQL"}
+IMPORTED_BY_OTHERS = {
+    "cmaes": "Optuna, where tune.sampler is cmaes",
+    "psycopg": "SQLAlchemy, where tracking.uri names PostgreSQL",
+}
 # Its own process, in Airflow's environment, is the only one that imports it.
 AIRFLOW_MODULE = "pipelines/airflow_dag.py"
 

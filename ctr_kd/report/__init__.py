@@ -9,6 +9,7 @@ from ctr_kd.report.monitoring import render_monitoring
 from ctr_kd.report.page import render, render_charts
 from ctr_kd.report.proof import render_proof
 from ctr_kd.report.terminal import summary_table
+from ctr_kd.report.tuning import render_tune
 
 __all__ = [
     "WORDS",
@@ -23,6 +24,7 @@ __all__ = [
     "render_monitoring",
     "render_proof",
     "render_sweep",
+    "render_tune",
     "summary_table",
     "verdict",
 ]

@@ -36,6 +36,8 @@ class Series:
         x of the point that is circled.
     labels : sequence of str, optional
         Written beside each point.
+    joined : bool
+        Whether a line joins the points; without it they are seen by their dots.
     """
 
     title: str
@@ -45,6 +47,7 @@ class Series:
     bounds: Sequence[Point] | None = None
     ring: float | None = None
     labels: Sequence[str] | None = None
+    joined: bool = True
 
     @property
     def heights(self) -> list[float]:
@@ -192,7 +195,7 @@ def _line(line: Series, to_x: Callable[[float], float], to_y: Callable[[float], 
     return Line(
         line.title,
         line.color,
-        " ".join(f"{a:.1f},{b:.1f}" for a, b in drawn),
+        " ".join(f"{a:.1f},{b:.1f}" for a, b in drawn) if line.joined else "",
         drawn if line.marks else [],
         [(a, to_y(low), to_y(high)) for (a, _), (low, high) in bounds],
         [place for place, (a, _) in zip(drawn, line.points, strict=True) if line.ring is not None and a == line.ring],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,8 @@ class TrainingJob:
         Of its own checkpoint in that folder.
     report : callable
         Takes one line per validation, and each warning.
+    measured : callable
+        Takes the share of the steps that are done and what validation measured then; what it raises ends the training.
     processes : Processes
         Those that share the work; all of them train with equal arguments.
     """
@@ -34,6 +36,7 @@ class TrainingJob:
     folder: Path
     name: str = "training"
     report: Callable[[str], None] = lambda text: None
+    measured: Callable[[float, Mapping[str, float]], None] = lambda share, figures: None
     processes: Processes = ALONE
 
     @property

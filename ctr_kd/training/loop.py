@@ -169,6 +169,7 @@ def fit(
                 if schedule.begins_to_fall(curve):
                     model.load_state_dict(kept)
                     job.report(f"validation was best at step {curve.kept_step:,}: the rate falls from there, to step {schedule.end:,}")
+                job.measured(step / schedule.end, curve.points[-1])
             if processes.leads and (
                 time.monotonic() - saved > config.checkpoint_seconds or (schedule.validates(step) and step < schedule.end)
             ):

@@ -1,4 +1,4 @@
-"""Commands beside the pipeline: what statistics and the encoder tell, what distillation gives, and which student to choose."""
+"""Commands beside the pipeline: what statistics and the encoder tell, what distillation gives, which student and values to choose."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import click
 
-from pipelines.cli.options import Options, common
+from ctr_kd.training.distributed import launched
+from pipelines.cli.options import Length, Options, Place, common
 from pipelines.cli.session import say_what_was_done, session
 from pipelines.stages import PIPELINE, TO_TEACHER, features, next_item
 
@@ -111,6 +112,56 @@ def sweep_command(options: Options) -> None:
     _refuse_stage_range(options, "sweep")
     with session("sweep", options.starting("cold"), TO_TEACHER) as runner:
         click.echo(sweep.sweep(runner, options.force))
+
+
+@click.command("tune")
+@common
+@click.option(
+    "--budget", type=Length(), required=True, help="Time for the whole search, such as 20m or 2h; what an earlier one used counts."
+)
+@click.option("--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="Trials at once, each in a process of its own.")
+@click.option("--output", type=Place(dir_okay=False), help="The tuned configuration [default: CONF's name with .tuned.yaml]")
+def tune_command(options: Options) -> None:
+    """Search for better values of the configuration's own keys on validation, within a time, and write CONF.tuned.yaml with what won.
+
+    The first trial is the configuration as it is. Each further one changes keys of pretraining, fine-tuning, distillation and student
+    (those of tune.space, or some that matter most), and makes only the stages that these keys shape: two in three keep the teacher of a
+    good trial and train a student alone. Trainings that say less than others did are stopped early (tune.pruner). The last 30 % of the
+    time are for the finals: the best trials (tune.finalists) and the configuration as it is are trained anew with seeds that the search
+    did not see (tune.seeds). What wins replaces the configuration only if it is better there in the mean; the file says by how much, and
+    whether that is beyond chance. No test row is read: run the tuned file once to see what it is worth on them.
+
+    A search that was stopped goes on with the same command, and one with a larger budget goes on from where it was; --force begins it
+    anew, on the same artifacts. A trial that diverges, is killed or runs out of memory is recorded, and the search goes on. A file that was
+    edited since tune wrote it is not replaced. Writes reports/tune/tune.json and tune.html; MLflow has a run per trial.
+
+    \b
+    Examples:
+      ctr-kd tune conf/simulated.yaml --budget 20m
+      ctr-kd tune conf/globo.yaml --workspace work/globo --budget 8h --processes 4
+      ctr-kd tune conf/mine.yaml --budget 2h --set tune.bytes_max=200000 --set tune.rows_per_second_min=50000      at a bound of cost
+      ctr-kd tune conf/mine.yaml --budget 1h --set "tune.space={distill.alpha: {low: 0.1, high: 0.9}}"             these keys alone
+      ctr-kd run conf/mine.tuned.yaml                                                                              what it gives on test
+    """
+    from pipelines.experiments.tune import tune
+    from pipelines.experiments.tuning.search import Asked
+    from pipelines.experiments.tuning.tuned_file import tuned_path
+
+    _refuse_stage_range(options, "tune")
+    if launched()[1] > 1:
+        raise click.UsageError("tune starts its own processes: leave out torchrun, and name --processes")
+    more = options.more
+    asked = Asked(
+        conf=options.conf,
+        output=more["output"] or tuned_path(options.conf),
+        overrides=options.overrides,
+        budget=more["budget"],
+        processes=more["processes"],
+        anew=options.force,
+        log_format=options.log_format,
+    )
+    with session("tune", options.starting("cold"), PIPELINE[:1]) as runner:
+        click.echo(tune(runner, asked))
 
 
 def _refuse_stage_range(options: Options, command: str) -> None:

@@ -20,7 +20,7 @@ from ctr_kd.training.distributed import launched
 from feature_store import __version__
 from feature_store.tables.plain_text import plain
 from pipelines.cli.backtest import backtest_command
-from pipelines.cli.experiments import features_command, next_item_command, prove_command, sweep_command
+from pipelines.cli.experiments import features_command, next_item_command, prove_command, sweep_command, tune_command
 from pipelines.cli.init import check_command, init_command
 from pipelines.cli.neighbours import neighbours_table
 from pipelines.cli.options import Date, Options, Source, common, set_debug
@@ -161,6 +161,7 @@ cli.add_command(next_item_command)
 cli.add_command(teachers_command)
 cli.add_command(prove_command)
 cli.add_command(sweep_command)
+cli.add_command(tune_command)
 cli.add_command(backtest_command)
 
 

@@ -93,10 +93,17 @@ def read_yaml(text: str, path: str) -> Document:
     loader = _Loader(text)
     try:
         node = loader.get_single_node()
-        values = None if node is None else loader.construct_document(node)
+        values = None if node is None else _apart(loader.construct_document(node))
     finally:
         loader.dispose()
     return Document(path, values, node, tuple(loader.repeated))
+
+
+def _apart(value: Any) -> Any:
+    """Values of which none is another: a block that stands in two places, by an anchor, is to be changed in one of them alone."""
+    if isinstance(value, dict):
+        return {key: _apart(inner) for key, inner in value.items()}
+    return [_apart(inner) for inner in value] if isinstance(value, list) else value
 
 
 def problems_of(error: ValidationError | None, document: Document, overridden: Sequence[str], model: type[BaseModel]) -> list[str]:

@@ -46,6 +46,7 @@ from pipelines.config.shipped import shipped_file, shipped_names
 from pipelines.config.teacher_only import TeacherOnlyConfig
 from pipelines.config.tracking import TrackingConfig
 from pipelines.config.training import StartConfig, WarmConfig
+from pipelines.config.tune import TuneConfig
 from pipelines.errors import ConfigError
 
 TaskName = Literal["clicks", "texts"]
@@ -98,6 +99,7 @@ class RunConfig(Config):
     warm: WarmConfig = Field(WarmConfig(), description="nights that continue from the last champion")
     prove: ProveConfig = Field(ProveConfig(), description="student against student alone over several seeds")
     sweep: SweepConfig = Field(SweepConfig(), description="a grid of students: AUC against rows per second and bytes")
+    tune: TuneConfig = Field(TuneConfig(), description="a search for better values of the keys above, on validation")
     evaluate: EvaluateConfig = Field(EvaluateConfig(), description="metrics, intervals and baselines")
     register_: RegisterConfig = Field(RegisterConfig(), alias="register", description="the gate between challenger and champion")
     score: ScoreConfig = Field(ScoreConfig(), description="scoring of one date's candidates")

@@ -11,24 +11,18 @@ from ctr_kd.config import ArmConfig
 from ctr_kd.evaluation.several_seeds import Seeded, seed_differences, seed_means
 from ctr_kd.evaluation.transfer_ratio import transfer_ratio as ratio_with_interval
 from feature_store.tables.json_files import digest_of
-from pipelines.config.problems import keys_of
-from pipelines.config.run import RunConfig, privileged, with_changes
+from pipelines.config.run import RunConfig, privileged
 from pipelines.errors import ConfigError
 from pipelines.experiments.ablations import alone
-from pipelines.experiments.comparison import Taught, teach
-from pipelines.stages import TO_TEACHER
+from pipelines.experiments.comparison import LEARNED_KEYS, Taught, ingest_of_the_same_store, learned_changes, teach
 from pipelines.stages.ingest import STAGE as INGEST
-from pipelines.stages.student import STAGE as STUDENT
-from pipelines.stages.transfer import STAGE as TRANSFER
 from pipelines.tasks import task_of
 from pipelines.training.costs import student_costs
 from pipelines.training.shipping import transfer_ratio
 from pipelines.workspace.artifacts import Artifact
-from pipelines.workspace.context import RunContext, Stage
+from pipelines.workspace.context import RunContext
 from pipelines.workspace.runner import Runner
 
-_KEYS = tuple(dict.fromkeys(key for stage in (*TO_TEACHER, TRANSFER, STUDENT) for key in stage.keys))
-_DECIDE_ROWS = ("source", "split", "candidates")
 _OF_ALONE = ("history.max_length", "labels", "distill")  # beside its rows, what it does not see of them, and its seed
 
 Measure = Callable[[Sequence[Sequence[Path]]], dict[str, Seeded]]
@@ -90,21 +84,12 @@ def arms_of(config: RunConfig) -> list[Arm]:
 
 def _changed(config: RunConfig, said: ArmConfig) -> RunConfig:
     where = f"prove.arms: arm {said.name!r}"
-    learned = {key.partition(".")[0] for key in _KEYS} - {"seed", *_DECIDE_ROWS}
-    for key in said.set_:
-        block = key.partition(".")[0]
-        if block in _DECIDE_ROWS:
-            raise ConfigError(
-                f"{where}: {key} decides which rows are tested, and arms are compared row by row: change it in the run itself"
-            )
-        if block in keys_of(RunConfig) and block not in learned:
-            raise ConfigError(f"{where}: no student learns from {key}; an arm may change {', '.join(sorted(learned))}")
-    changed = with_changes(config, said.set_, where)
+    changed = learned_changes(config, said.set_, where)
     if changed.source != config.source:
         raise ConfigError(
             f"{where}: a teacher of it repeats a column that the run's rows lack: name that in the run's source.events.scores"
         )
-    if changed.section(_KEYS) == config.section(_KEYS):
+    if changed.section(LEARNED_KEYS) == config.section(LEARNED_KEYS):
         raise ConfigError(f"{where} is the run as it is configured: no student learns from what it changes")
     return changed
 
@@ -134,7 +119,7 @@ def train_arms(runner: Runner, arms: Sequence[Arm], taught: Sequence[Taught], fo
     for number, arm in enumerate(arms, start=1):
         own.report(f"arm {number} of {len(arms)}: {arm.said.name}")
         run = replace(own, config=arm.config, artifacts={})
-        Runner(run, [_of_the_same_store(own)]).run()
+        Runner(run, [ingest_of_the_same_store(own)]).run()
         _refuse_other_rows(own, run, arm)
         to_teacher = Runner(run, [stage for stage in runner.stages.values() if stage.name != INGEST.name])
         to_teacher.run()
@@ -148,13 +133,6 @@ def train_arms(runner: Runner, arms: Sequence[Arm], taught: Sequence[Taught], fo
             kept[which] = {seed: found[0].students[f"student_alone/{seed}"] for seed in seeds}
         trained.append(TrainedArm(arm, run.artifacts[INGEST.name].path, found, kept[which]))
     return trained
-
-
-def _of_the_same_store(own: RunContext) -> Stage:
-    """Stage ``ingest`` without a look at the log: what came since the run's own rows were made is in no arm's."""
-    inputs = own.artifacts[INGEST.name].finished.inputs
-    known = {name: one.digest for name, one in inputs.items() if one.digest is not None}
-    return replace(INGEST, outside=lambda _: known)
 
 
 def _refuse_other_rows(own: RunContext, run: RunContext, arm: Arm) -> None:

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from ctr_kd.evaluation.rows import EvaluationRows
 from ctr_kd.metrics.bootstrap import Bootstrap
-from pipelines.config.run import STUDENT_KEYS, RunConfig
+from pipelines.config.problems import keys_of
+from pipelines.config.run import STUDENT_KEYS, RunConfig, with_changes
+from pipelines.errors import ConfigError
+from pipelines.stages import TO_TEACHER
+from pipelines.stages.ingest import STAGE as INGEST
 from pipelines.stages.student import STAGE as STUDENT
 from pipelines.stages.transfer import STAGE as TRANSFER
 from pipelines.tasks import Rows, task_of
@@ -16,6 +21,43 @@ from pipelines.workspace.artifacts import Artifact
 from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.reports import publish_beside_run
 from pipelines.workspace.runner import Runner
+
+LEARNED_KEYS = tuple(dict.fromkeys(key for stage in (*TO_TEACHER, TRANSFER, STUDENT) for key in stage.keys))
+"""Keys on which a student depends, from its rows to itself."""
+
+_DECIDE_ROWS = ("source", "split", "candidates")
+
+
+def learned_changes(config: RunConfig, changes: Mapping[str, Any], where: str) -> RunConfig:
+    """The configuration with other values under some dotted keys, of which students learn and which leave their rows comparable.
+
+    Parameters
+    ----------
+    config : RunConfig
+    changes : mapping of str to value
+    where : str
+        What says them: the beginning of what is said of a mistake.
+
+    Raises
+    ------
+    ConfigError
+        When a key is none, has no such value, decides which rows there are, or is learned from by no student.
+    """
+    learned = {key.partition(".")[0] for key in LEARNED_KEYS} - {"seed", *_DECIDE_ROWS}
+    for key in changes:
+        block = key.partition(".")[0]
+        if block in _DECIDE_ROWS:
+            raise ConfigError(f"{where}: {key} decides which rows are tested, and all are compared row by row: change it in the run itself")
+        if block in keys_of(RunConfig) and block not in learned:
+            raise ConfigError(f"{where}: no student learns from {key}; what may change is {', '.join(sorted(learned))}")
+    return with_changes(config, changes, where)
+
+
+def ingest_of_the_same_store(own: RunContext) -> Stage:
+    """Stage ``ingest`` without a look at the log: what came since a run's own rows were made is in no rows beside them."""
+    inputs = own.artifacts[INGEST.name].finished.inputs
+    known = {name: one.digest for name, one in inputs.items() if one.digest is not None}
+    return replace(INGEST, outside=lambda _: known)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ CONFIGURATION = "configuration.yaml"  # the one text of a run
 # The files of an artifact that are shown at a run. A call names them below the workspace, and nothing else there is ever sent.
 LOGGED_FILES = (
     *("report.html", "metrics.json", "training.json", "summary.json", "registration.json", "next_item.json"),
-    *("prove.html", "prove.json", "sweep.html", "sweep.json", "monitor.html", "monitor.json"),
+    *("prove.html", "prove.json", "sweep.html", "sweep.json", "monitor.html", "monitor.json", "tune.html", "tune.json"),
 )
 _LOGGED = re.compile(rf"artifacts/[\w-]+/[\w-]+/({'|'.join(map(re.escape, LOGGED_FILES))})")
 _MOST_METRICS, _MOST_PARAMETERS, _LONGEST = 1000, 100, 500  # limits of one request

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 from uuid import uuid4
@@ -36,7 +37,7 @@ from pipelines.tracking.system_metrics import SystemMetrics
 from pipelines.workspace.manifest import MadeFrom
 
 if TYPE_CHECKING:
-    from pipelines.workspace.context import RunContext, StageContext
+    from pipelines.workspace.context import RunContext, StageContext, TrialFacts
 
 _REPORT = ("report.html", "metrics.json")  # shown at the pipeline's run too
 _MOST_METRICS = 1000  # kept before they are sent
@@ -147,6 +148,18 @@ class Tracker:
                 self._send(LogMetrics(**pipeline._asdict(), metrics=numbers))
         self._send(EndRun(**stage._asdict(), status=_status(error), time=_now()))
 
+    def trial(self, run: RunContext, trial: TrialFacts) -> None:
+        """Note a trial of a search, which has ended, below the pipeline's run."""
+        pipeline = self._pipeline_run = self._pipeline_run or self._open_pipeline_run(run)
+        key, began, ended = RunKey(pipeline.experiment, uuid4().hex)._asdict(), _milliseconds(trial.began), _milliseconds(trial.ended)
+        parameters = flatten(trial.parameters)
+        self._send(OpenRun(**key, name=trial.name, time=began, parent=pipeline.key, tags=dict(trial.tags), parameters=parameters))
+        numbers = [(name, float(value), ended, 0) for name, value in trial.metrics.items()]
+        numbers += [("validation", value, ended, step) for step, value in trial.points.items()]
+        if numbers:
+            self._send(LogMetrics(**key, metrics=numbers))
+        self._send(EndRun(**key, status="FINISHED" if trial.worked else "FAILED", time=ended))
+
     def finish(self, error: BaseException | None = None) -> None:
         """Close the pipeline's run, or where this command had nothing to do the one that a kill left open; send what still waits."""
         left = self._left_open()
@@ -215,6 +228,10 @@ def _datasets(run: RunContext, made_from: MadeFrom) -> list[DatasetFacts]:
 def _now() -> int:
     """Milliseconds since 1970, as MLflow counts."""
     return int(time.time() * 1000)
+
+
+def _milliseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
 
 
 def _status(error: BaseException | None) -> str:

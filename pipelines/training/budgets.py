@@ -8,6 +8,7 @@ from ctr_kd.budgets import CLICKS, TEXTS, minutes_of, settled_distillation, sett
 from ctr_kd.config import TrainingConfig
 from pipelines.config.run import RunConfig
 from pipelines.tasks import task_of
+from pipelines.tasks.log_size import LogSize
 
 
 def settled(config: RunConfig, ingest: Path) -> RunConfig:
@@ -22,7 +23,11 @@ def settled(config: RunConfig, ingest: Path) -> RunConfig:
     ingest : Path
         Artifact of stage ``ingest``.
     """
-    size = task_of(config).size(ingest)
+    return with_numbers(config, task_of(config).size(ingest))
+
+
+def with_numbers(config: RunConfig, size: LogSize) -> RunConfig:
+    """The same, by how much there is to learn from."""
     tokens = size.tokens if config.pretrain.checkpoint is None else None
     pretrain = settled_pretraining(config.pretrain, size.sequences)
     budget = TEXTS if config.task == "texts" else CLICKS

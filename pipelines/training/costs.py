@@ -41,10 +41,10 @@ def teacher_costs(config: RunConfig, bert: FinetuningFacts, others: TeachersFact
     return {name: costs_of(bert) if name == "bert" else costs_of(others.teachers[name]) for name in config.distill.teacher_weights}
 
 
-def student_rows_per_second(export: Path, test: Rows) -> float | None:
+def student_rows_per_second(export: Path, rows: Rows, split: str = "test") -> float | None:
     """Rows that an exported student scores per second on one thread, from raw ids or texts in memory to probabilities."""
-    rows = test.read("test")
-    table = test.raw(rows.slice(max(0, rows.num_rows - TIMED_ROWS)))
+    timed = rows.read(split)
+    table = rows.raw(timed.slice(max(0, timed.num_rows - TIMED_ROWS)))
     scorer = scorer_in(export / "scorer.py", export)
     return rate_of(scorer.score, table)
 

@@ -16,6 +16,7 @@ def job_of(context: StageContext, name: str = "training", processes: Processes =
         folder=context.checkpoint,
         name=name,
         report=context.report,
+        measured=lambda share, figures: context.run.watch(context.stage, share, figures),
         processes=processes,
     )
 

@@ -25,6 +25,35 @@ if TYPE_CHECKING:
 
 
 FindParent = Callable[["RunContext"], Parent | None]
+Watch = Callable[[str, float, Mapping[str, float]], None]
+
+
+@dataclass(frozen=True)
+class TrialFacts:
+    """What experiment tracking is told of a trial.
+
+    Attributes
+    ----------
+    name : str
+    parameters : mapping
+        Values by dotted key.
+    metrics : mapping of str to float
+    points : mapping of int to float
+        What validation measured, by step.
+    tags : mapping of str to str
+    began, ended : datetime
+    worked : bool
+        Whether it gave a student.
+    """
+
+    name: str
+    parameters: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    points: Mapping[int, float]
+    tags: Mapping[str, str]
+    began: datetime
+    ended: datetime
+    worked: bool
 
 
 class StageTracker(Protocol):
@@ -42,6 +71,9 @@ class StageTracker(Protocol):
 
     def end(self, context: StageContext, error: BaseException | None) -> None:
         """Close the run of a stage."""
+
+    def trial(self, run: RunContext, trial: TrialFacts) -> None:
+        """Note a trial of a search, which has ended."""
 
 
 class FeatureSource(Protocol):
@@ -87,6 +119,10 @@ class RunContext:
         Those that share the training.
     copies : dict of str to str
         Patterns of the copies of items and users whose files are behind a URL of their own, by ``items`` and ``users``.
+    watch : callable
+        Takes a stage that trains, the share of its steps that are done, and what validation measured then; what it raises ends the run.
+    making : Path or None
+        Folder of locks by artifact, where several processes of one command make artifacts at once; None: this one makes them alone.
     find_parent : callable
         Finds the run that this one continues, once the store is up to date; None where it begins anew.
     parent : Parent or None
@@ -108,6 +144,8 @@ class RunContext:
     tracker: StageTracker | None = None
     artifacts: dict[str, Artifact] = field(default_factory=dict)
     processes: Processes = ALONE
+    watch: Watch = lambda stage, share, figures: None
+    making: Path | None = None
     find_parent: FindParent = lambda run: None
     parent: Parent | None = None
     features: FeatureSource | None = None

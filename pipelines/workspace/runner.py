@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from feature_store.tables.json_files import digest_of
 from pipelines.errors import ConfigError
 from pipelines.workspace.artifacts import Artifact, ArtifactError, Verifier, fingerprint
 from pipelines.workspace.context import RunContext, Stage, StageContext
+from pipelines.workspace.lock import held_file
 from pipelines.workspace.manifest import MadeFrom, Manifest, StageInput
 from pipelines.workspace.resources import peak_memory_bytes, reset_peak_memory, versions
 from pipelines.workspace.source_digest import changed_modules
@@ -193,12 +195,13 @@ class Runner:
         artifact, made_from = self._locate(stage)
         outside = {name: one.digest for name, one in made_from.inputs.items() if name not in stage.upstream and one.digest is not None}
         context = replace(self._stage_context(stage, artifact), outside=outside, began=began)
-        work = force or not self._is_up_to_date(stage, artifact)
-        if work:
-            self._make(stage, context, artifact, made_from, force)
-        else:
-            artifact.tidy()
-            context.report(f"up to date ({artifact.path.name})", fingerprint=artifact.path.name)
+        with self._alone_with(stage, artifact):
+            work = force or not self._is_up_to_date(stage, artifact)
+            if work:
+                self._make(stage, context, artifact, made_from, force)
+            else:
+                artifact.tidy()
+                context.report(f"up to date ({artifact.path.name})", fingerprint=artifact.path.name)
         self._keep(stage, artifact)
         if stage.conclude:
             self._verifier.verify(artifact)
@@ -209,6 +212,17 @@ class Runner:
         self.context.artifacts[stage.name] = artifact
         if stage.settle:
             self.context.config = stage.settle(self.context.config, artifact.path)
+
+    @contextmanager
+    def _alone_with(self, stage: Stage, artifact: Artifact) -> Iterator[None]:
+        """Let other processes of the same command wait until the artifact is made; of the stage that fills the store, until any is."""
+        folder = self.context.making
+        if folder is None:
+            yield
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        with held_file(folder / (stage.name if not stage.upstream else f"{stage.name}-{artifact.path.name}")):
+            yield
 
     def _make(self, stage: Stage, context: StageContext, artifact: Artifact, made_from: MadeFrom, force: bool) -> None:
         for name in stage.upstream:

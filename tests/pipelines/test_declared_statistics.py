@@ -31,7 +31,8 @@ statistics:
     - {by: [user, position], count: impressions, age_of_last: true}
 pretrain: {encoder: {width: 8, layers: 1}, training: {epochs: 1, batch_size: 16}}
 finetune: {training: {epochs: 1, batch_size: 128}}
-distill: {teachers: {bert: 1}, student: {width: 4, hidden: 8}, training: {epochs: 4, batch_size: 64}, transfer: {amount: 0.2}}
+distill: {teachers: {bert: 1},
+  student: {width: 4, hidden: 8}, training: {epochs: 4, batch_size: 64}, transfer: {amount: 0.2}}
 evaluate: {bootstrap: 20, boosted_trees: false}
 register: {auc_min: 0, calibration_error_max: 1}
 """

@@ -24,7 +24,8 @@ split: {fractions: [0.6, 0.2, 0.2]}
 statistics: {auto: true}
 pretrain: {encoder: {width: 8, layers: 1}, training: {epochs: 1, batch_size: 64}}
 finetune: {training: {epochs: 1, batch_size: 512}}
-distill: {teachers: {bert: 1}, student: {width: 4, hidden: 8}, training: {epochs: 1, batch_size: 512}, transfer: {amount: 0.1}}
+distill: {teachers: {bert: 1},
+  student: {width: 4, hidden: 8}, training: {epochs: 1, batch_size: 512}, transfer: {amount: 0.1}}
 evaluate: {bootstrap: 20, boosted_trees: false, importance_rows: 0}
 register: {auc_min: 0, calibration_error_max: 1}
 """

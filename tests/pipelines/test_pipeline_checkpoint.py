@@ -20,7 +20,8 @@ source: {reader: text, train: train.tsv, test: test.tsv, text: 0, text_b: 1, lab
 tokens: {teacher: {max_length: 16}, student: {kind: ngrams, min_count: 1, max_length: 48}}
 pretrain: {checkpoint: models/bert, encoder: {width: 16, layers: 2, heads: 2}}
 finetune: {rate_ratio: 1, training: {epochs: 1, batch_size: 32}}
-distill: {teachers: {bert: 1}, student: {kind: bilstm_pair, width: 8}, training: {epochs: 1, batch_size: 32}}
+distill: {teachers: {bert: 1},
+  student: {kind: bilstm_pair, width: 8}, training: {epochs: 1, batch_size: 32}}
 evaluate: {bootstrap: 20}
 register: {auc_min: 0, calibration_error_max: 1}
 """

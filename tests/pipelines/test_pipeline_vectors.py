@@ -29,7 +29,8 @@ statistics: {auto: false}
 vocabulary: {min_count: 2}
 pretrain: {encoder: {width: 8, layers: 1}, training: {epochs: 1, batch_size: 64}}
 finetune: {training: {epochs: 3, batch_size: 64, learning_rate: 2.0e-2}}
-distill: {teachers: {bert: 1}, student: {width: 8, hidden: 16}, training: {epochs: 12, batch_size: 64, learning_rate: 2.0e-2}, transfer: {amount: 0.1}}
+distill: {teachers: {bert: 1},
+  student: {width: 8, hidden: 16}, training: {epochs: 12, batch_size: 64, learning_rate: 2.0e-2}, transfer: {amount: 0.1}}
 evaluate: {bootstrap: 20, boosted_trees: true, importance_rows: 100}
 register: {auc_min: 0, calibration_error_max: 1, unseen_share_max: 1}
 """

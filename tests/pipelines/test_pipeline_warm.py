@@ -28,7 +28,8 @@ statistics: {auto: false}
 training: {start: warm}
 pretrain: {encoder: {width: 8, layers: 1}, training: {epochs: 1, batch_size: 16}}
 finetune: {training: {epochs: 2, batch_size: 64, learning_rate: 1.0e-2, checkpoint_seconds: 0.01}}
-distill: {teachers: {bert: 1}, student: {width: 4, hidden: 8}, training: {epochs: 4, batch_size: 64, learning_rate: 1.0e-2, checkpoint_seconds: 0.01}}
+distill: {teachers: {bert: 1},
+  student: {width: 4, hidden: 8}, training: {epochs: 4, batch_size: 64, learning_rate: 1.0e-2, checkpoint_seconds: 0.01}}
 evaluate: {bootstrap: 20, boosted_trees: false, importance_rows: 0}
 register: {auc_min: 0, calibration_error_max: 1, champion_margin: 1, log_loss_margin: 9}
 """

@@ -177,6 +177,28 @@ def test_a_model_that_falls_to_chance_is_said_to_have(tmp_path):
     assert [line for line in said if "warning" in line] == [warned] and said[-2] == warned
 
 
+def test_who_is_told_what_validation_measured_may_end_the_training(tmp_path):
+    model, told = torch.nn.Linear(1, 1), []
+
+    def measured(share, figures):
+        told.append((share, figures["score"]))
+        if len(told) == 3:
+            raise Killed
+
+    job = dataclasses.replace(job_at(tmp_path / "c.pt"), measured=measured)
+    scores = iter([0.1, 0.3, 0.2, 0.4])
+    with pytest.raises(Killed):
+        fit(
+            model,
+            TrainingConfig(epochs=4, validations=4),
+            job,
+            plan=lambda rng: [[0]],
+            loss=lambda batch, rng, progress: lambda part: model(torch.ones(1, 1)).sum(),
+            validate=lambda: {"score": next(scores)},
+        )
+    assert told == [(0.25, 0.1), (0.5, 0.3), (0.75, 0.2)]
+
+
 def test_the_average_of_the_weights_is_measured_and_kept_and_moves_no_step(tmp_path):
     """Of a gradient that is always 1, plain steps go down by the rate; a memory of half of the six steps is three."""
 

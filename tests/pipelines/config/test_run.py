@@ -632,3 +632,10 @@ def test_the_student_of_single_texts_is_linear_in_ngrams_unless_something_is_sai
     again = tmp_path / "again.yaml"
     again.write_text(describe(plain))
     assert load(again) == plain
+
+
+def test_a_block_that_stands_in_two_places_is_changed_in_one(yaml_file: Callable[[str], Path]) -> None:
+    path = yaml_file("finetune: {training: &loop {epochs: 3}}\ndistill: {training: *loop}\n")
+    config = load(path, ["distill.training.epochs=5"])
+    assert (config.finetune.training.epochs, config.distill.training.epochs) == (3, 5)
+    assert config.distill.training.unknown_rate == 0.2, "each keeps its own defaults"

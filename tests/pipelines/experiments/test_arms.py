@@ -187,7 +187,7 @@ def configured(yaml_file: Callable[[str], Path], *listed: str) -> RunConfig:
         ("{name: x, set: {split.fractions: [0.5, 0.2, 0.3]}}", "arm 'x': split.fractions decides which rows are tested"),
         ("{name: x, set: {candidates: {}}}", "arm 'x': candidates decides which rows are tested"),
         ("{name: x, set: {source.simulator.users: 9}}", "arm 'x': source.simulator.users decides which rows are tested"),
-        ("{name: x, set: {seed: 3}}", "arm 'x': no student learns from seed; an arm may change distill, embeddings, finetune, "),
+        ("{name: x, set: {seed: 3}}", "arm 'x': no student learns from seed; what may change is distill, embeddings, finetune, "),
         ("{name: x, set: {prove.seeds: 3}}", "arm 'x': no student learns from prove.seeds"),
         ("{name: x, set: {distill.ship: alone}}", "arm 'x' is the run as it is configured"),
         ("{name: x, set: {distill.alpha: 0.5}}", "arm 'x' is the run as it is configured"),

@@ -8,6 +8,7 @@ import os
 import sqlite3
 import time
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from pipelines.tracking.client import artifact_location, connect, tracking_uri
 from pipelines.tracking.offline_queue import SPOOL, OfflineQueue
 from pipelines.tracking.tracker import OpenPipelineRun, Tracker
 from pipelines.workspace.console import Console
-from pipelines.workspace.context import RunContext, Stage, StageContext
+from pipelines.workspace.context import RunContext, Stage, StageContext, TrialFacts
 from pipelines.workspace.runner import Runner
 
 
@@ -88,6 +89,24 @@ def test_a_pipeline_is_a_run_with_a_nested_run_per_stage(config: RunConfig, work
     tracker.finish()
     assert len(runs(config, workspace)) == 3  # skipped stages are not logged again, and MLflow was not even imported for them
     assert tracker._queue._client is None
+
+
+def test_a_trial_is_a_nested_run_with_its_values(config: RunConfig, workspace: Path) -> None:
+    runner, tracker, _ = go(config, workspace, pipeline())
+    began, ended = (datetime(2024, 1, 1, 12, minute, tzinfo=UTC) for minute in (0, 5))
+    parameters = {"seed": 0, "distill.alpha": 0.3, "distill.hints": {"hidden": 0.5}}
+    for name, worked in (("trial 1", True), ("trial 2", False)):
+        metrics = {"validation_auc": 0.71} if worked else {}
+        facts = TrialFacts(name, parameters, metrics, {125: 0.6, 200: 0.7}, {"trial": "trained"}, began, ended, worked)
+        tracker.trial(runner.context, facts)
+    tracker.finish()
+    found = {run.info.run_name: run for run in runs(config, workspace)}
+    parent = next(run for name, run in found.items() if not name.startswith("trial"))
+    one, other = found["trial 1"], found["trial 2"]
+    assert one.data.tags["mlflow.parentRunId"] == parent.info.run_id and one.data.tags["trial"] == "trained"
+    assert one.data.params == {"seed": "0", "distill.alpha": "0.3", "distill.hints.hidden": "0.5"}
+    assert one.data.metrics == {"validation_auc": 0.71, "validation": 0.7} and one.info.end_time - one.info.start_time == 300_000
+    assert [run.info.status for run in (one, other, parent)] == ["FINISHED", "FAILED", "FINISHED"]
 
 
 def test_a_failure_is_logged_as_one(config: RunConfig, workspace: Path) -> None:

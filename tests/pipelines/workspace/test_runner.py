@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -227,3 +229,16 @@ def test_a_killed_run_ends_with_the_same_bytes_as_an_uninterrupted_one(tmp_path:
     assert whole[0] == "steps 6"
     assert resumed[0] == "steps 2"
     assert resumed[1] == whole[1]
+
+
+def test_several_that_make_one_artifact_wait_for_the_first(toy: Any, config: RunConfig, tmp_path: Path) -> None:
+    """Locks are by open file, so threads stand for the processes of one command."""
+    work = toy._run
+    toy._run = lambda context: (time.sleep(0.2), work(context))
+    runners = [toy.runner(config) for _ in range(3)]
+    for runner in runners:
+        runner.context.making = tmp_path / "making"
+    with ThreadPoolExecutor() as pool:
+        made = [summary.made for summary in pool.map(lambda runner: runner.run(last="b"), runners)]
+    assert toy.ran == ["a", "b"] and sorted(name for names in made for name in names) == ["a", "b"]
+    assert sorted(path.name.partition("-")[0] for path in (tmp_path / "making").iterdir()) == ["a", "b"]
