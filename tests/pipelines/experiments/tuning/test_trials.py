@@ -5,13 +5,18 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from ctr_kd.training.errors import TrainingError
-from pipelines.config.run import load
+from feature_store.tables.contracts import DataError
+from pipelines.config.run import RunConfig, load
 from pipelines.errors import ConfigError
-from pipelines.experiments.tuning.trials import Order, Trained, TrialStopped, Watcher, student_artifact, train_trial
+from pipelines.experiments.tuning import trials
+from pipelines.experiments.tuning.trials import Order, Trained, TrialStopped, Watcher, need_two_classes, student_artifact, train_trial
 from pipelines.stages.ingest import STAGE as INGEST
 from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext
@@ -65,3 +70,12 @@ def test_a_trial_makes_what_its_keys_shape_and_no_test_row_shapes_it(tmp_path: P
 def test_what_a_trial_gave_reads_back() -> None:
     trained = Trained(metric="auc", value=0.7, artifact="a", seconds={"student": 1.0}, made=[], bytes=1, parameters=2)
     assert Trained.from_json(trained.to_json()) == trained
+
+
+def test_labels_that_are_all_alike_tell_no_trials_apart(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of clicks `ingest` says so where there is none; this is of texts, and of logs of clicks alone."""
+    run = RunContext(config, Path("none"), artifacts=cast("Any", {"ingest": SimpleNamespace(path=Path("none"))}))
+    rows = SimpleNamespace(rows=lambda path: SimpleNamespace(evaluation_rows=lambda split: SimpleNamespace(label=np.ones(7, np.int64))))
+    monkeypatch.setattr(trials, "task_of", lambda config: rows)
+    with pytest.raises(DataError, match="all 7 validation rows have label 1, so no trial can be told from another"):
+        need_two_classes(run)

@@ -18,14 +18,15 @@ distill: {teachers: {bert: 1}, student: {width: 4, hidden: 8}, training: {epochs
 """
 
 
-def write_log(folder: Path, flipped: bool) -> Path:
-    """A log of 300 requests; the clicks of the last fifth are the others where they are flipped."""
+def write_log(folder: Path, flipped: bool = False, quiet: bool = False) -> Path:
+    """A log of 300 requests; the last fifth has the other clicks where it is flipped, and the one before has none in a quiet log."""
     folder.mkdir()
     rng, requests = np.random.default_rng(0), 300
     request = np.repeat(np.arange(requests), 4)
     item = np.concatenate([rng.permutation(20)[:4] for _ in range(requests)])
     clicked = rng.random(len(request)) < np.where(item < 7, 0.5, 0.1)
     clicked = np.where(flipped & (request >= 0.8 * requests), ~clicked, clicked)
+    clicked &= ~(quiet & (request >= 0.55 * requests) & (request < 0.85 * requests))
     table = {
         "user": request % 25,
         "item": item,
