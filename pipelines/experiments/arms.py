@@ -123,7 +123,7 @@ def train_arms(runner: Runner, arms: Sequence[Arm], taught: Sequence[Taught], fo
         _refuse_other_rows(own, run, arm)
         to_teacher = Runner(run, [stage for stage in runner.stages.values() if stage.name != INGEST.name])
         to_teacher.run()
-        which = _alone_of(run, arm.config)
+        which = _alone_of(run, run.config)
         wanted = {"student": arm.config} | ({} if which in kept else {"student_alone": alone(arm.config)})
         students = {f"{name}/{seed}": one.model_copy(update={"seed": seed}) for name, one in wanted.items() for seed in seeds}
         only = {title: one for title, one in students.items() if title.startswith("student/")}
@@ -149,7 +149,7 @@ def _refuse_other_rows(own: RunContext, run: RunContext, arm: Arm) -> None:
 
 
 def _alone_of(run: RunContext, config: RunConfig) -> tuple[str, str]:
-    """What a student alone depends on beside its seed: its rows, and its own settings; no teacher."""
+    """What a student alone depends on beside its seed: its rows, and its own settings, as the log decided them; no teacher."""
     return run.artifacts[INGEST.name].path.name, digest_of([alone(config).section(_OF_ALONE), config.teacher_only.named])
 
 

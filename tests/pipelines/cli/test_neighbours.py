@@ -21,8 +21,8 @@ CONF = """
 source: {reader: simulated, simulator: {users: 60, items: 40, requests: 400, days: 3, candidates: 4}}
 split: {fractions: [0.7, 0.15, 0.15]}
 vocabulary: {min_count: 3}
-pretrain: {encoder: {width: 8, layers: 1}, training: {epochs: 1, batch_size: 16}}
-finetune: {training: {epochs: 1, batch_size: 128}}
+pretrain: {encoder: {width: 8, layers: 1}, training: {epochs: 1, batch_size: 16, learning_rate: 1.0e-3, unknown_rate: 0.02}}
+finetune: {rate_ratio: 0.01, training: {epochs: 1, batch_size: 128}}
 """
 Run = Callable[..., tuple[int, str, str]]
 
