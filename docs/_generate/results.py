@@ -176,6 +176,8 @@ def basis(data: Mapping[str, Any]) -> str:
     if "nights" in data:
         count = f"{_number(len(data['nights']))} nights".capitalize()
         return f"{count}, one seed. Intervals are of 95 % and resample nights, as blocks: they do not hold what another seed would change."
+    if "column" in data:
+        return f"{_seeds(data['seeds'])}, one teacher, {data['rows']:,} test rows. The 95 % intervals cover users and student seeds."
     if isinstance(data.get("seeds"), list):
         if len(data["seeds"]) == 1:
             units = data.get("units", "rows")
@@ -593,10 +595,33 @@ def overview(names: Sequence[str]) -> list[str]:
     return _grid([*header, "student less student alone", "student less boosted trees"], rows)
 
 
+def privileged(data: Mapping[str, Any]) -> list[str]:
+    """What a column gives that the teacher alone reads."""
+    rows = []
+    for name, models in data["auc"].items():
+        student, alone = (share(models[one]["value"]) for one in ("student", "student_alone"))
+        rows.append([f"`{data['column']}`: {name}", student, alone, difference(data["gain"]) if name == "teacher reads it" else "-"])
+    return _grid(["", "student", "student alone", "less the student of a teacher that does not"], rows)
+
+
 TABLES: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     **{
         one.__name__: one
-        for one in (models, comparisons, seeds, teachers, arms, nights, ablation, amounts, sweep, peers, peer_differences, tuning)
+        for one in (
+            models,
+            comparisons,
+            seeds,
+            teachers,
+            arms,
+            privileged,
+            nights,
+            ablation,
+            amounts,
+            sweep,
+            peers,
+            peer_differences,
+            tuning,
+        )
     },
     **{one.__name__: one for one in (finetuning, stability, next_items, next_item_seeds, negatives, mixtures, runs, values)},
     **{one.__name__: one for one in (teachers_speed, requests, defaults, defaults_summary, defaults_tuned)},
