@@ -95,7 +95,8 @@ def test_what_wins_is_written_with_what_mattered_and_gives_the_same_again(experi
 @pytest.mark.usefixtures("no_test_rows")
 def test_a_trial_that_diverges_is_recorded_and_the_search_goes_on(experiment: Run, tmp_path: Path) -> None:
     space = f"tune.space={{{RATE}: {{choices: [2.0e-3, 1.0e+20]}}, distill.alpha: {{choices: [0.5, 0.3]}}}}"
-    code, _, err = experiment("tune", "--budget", "20m", *SMALL, "--set", space, "--set", "tune.pruner=none")
+    configured = ("--set", f"{RATE}=2.0e-3")  # in the space, so that the first trial is one of the four
+    code, _, err = experiment("tune", "--budget", "20m", *SMALL, *configured, "--set", space, "--set", "tune.pruner=none")
     assert code == 0, err
     trials = found(tmp_path)["trials"]
     diverged = [one for one in trials if one["changes"].get(RATE) == 1e20]
