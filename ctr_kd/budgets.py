@@ -11,6 +11,7 @@ from ctr_kd.config import DistillConfig, FinetuneConfig, PretrainConfig, Trainin
 from feature_store.config_types import is_auto
 
 PATIENCE = 3  # validations
+RATE_WIDTH = 64  # of an encoder, for which the rates of pretraining below are
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ SHARES = {"pretrain": 0.25, "finetune": 0.4, "distill": 0.2}
 """Of a run's time. The rest is for rows, trees, evaluation and export."""
 
 
-def settled_training(training: TrainingConfig, budget: Budget, examples: int) -> TrainingConfig:
+def settled_training(training: TrainingConfig, budget: Budget, examples: int, width: int = RATE_WIDTH) -> TrainingConfig:
     """A training loop whose ``auto`` are numbers; what was given stays.
 
     Parameters
@@ -88,6 +89,8 @@ def settled_training(training: TrainingConfig, budget: Budget, examples: int) ->
     budget : Budget
     examples : int
         Rows or sequences that it learns from.
+    width : int
+        Of a network of many layers, whose rate falls with it as Adam's should (Yang et al. 2022, arXiv:2203.03466, table 3).
 
     Examples
     --------
@@ -101,7 +104,7 @@ def settled_training(training: TrainingConfig, budget: Budget, examples: int) ->
     batch = found.get("batch_size", training.batch_size)
     epoch = max(1, math.ceil(examples / batch))
     if is_auto(training.learning_rate):
-        found["learning_rate"] = budget.rate * min(1.0, math.sqrt(batch / budget.rate_batch))
+        found["learning_rate"] = budget.rate * min(1.0, math.sqrt(batch / budget.rate_batch)) * min(1.0, RATE_WIDTH / width)
     if is_auto(training.epochs):
         few, most = budget.epochs
         found["epochs"] = float(max(few, min(most, budget.steps / epoch)))
@@ -119,7 +122,8 @@ def settled_pretraining(config: PretrainConfig, sequences: int, budget: Budget =
     """Pretraining whose ``auto`` are numbers, for so many sequences."""
     if config.checkpoint is not None and is_auto(config.training.learning_rate):  # of the training, that alone is read
         config = config.model_copy(update={"training": config.training.model_copy(update={"learning_rate": RELEASED_RATE})})
-    return config.model_copy(update={"training": settled_training(config.training, budget, sequences)})
+    width = max(one.width for one in (config.encoder, *config.more_encoders))
+    return config.model_copy(update={"training": settled_training(config.training, budget, sequences, width)})
 
 
 def rate_ratio(tokens: int | None) -> float:

@@ -37,6 +37,16 @@ def test_more_to_learn_from_is_a_larger_batch_a_higher_rate_and_fewer_epochs() -
     assert small.validations == 24 and large.validations == 4  # every half epoch
 
 
+def test_a_wider_encoder_has_a_lower_rate() -> None:
+    rates = [
+        settled_pretraining(settings_of(PretrainConfig, {"encoder": {"width": width}}), 10_000).training.learning_rate
+        for width in (32, 64, 128)
+    ]
+    assert rates == [pytest.approx(2e-3), pytest.approx(2e-3), pytest.approx(1e-3)]
+    two = settings_of(PretrainConfig, {"more_encoders": [{"width": 256}]})
+    assert settled_pretraining(two, 10_000).training.learning_rate == pytest.approx(5e-4)
+
+
 def test_the_last_weights_are_kept_without_patience() -> None:
     last = settings_of(PretrainConfig, {"training": {"keep": "last"}})
     assert settled_pretraining(last, 10_000).training.patience is None
