@@ -109,7 +109,8 @@ def settled_training(training: TrainingConfig, budget: Budget, examples: int, wi
         few, most = budget.epochs
         found["epochs"] = float(max(few, min(most, budget.steps / epoch)))
     if is_auto(training.patience):
-        found["patience"] = PATIENCE if is_auto(training.epochs) and training.keep == "best" else None
+        heeded = training.keep == "best" and not training.average  # a mean of weights takes the place of a fall
+        found["patience"] = PATIENCE if is_auto(training.epochs) and heeded else None
     if is_auto(training.validations):
         steps = found.get("epochs", training.epochs) * epoch
         every = max(budget.least_interval, budget.validate_every * epoch)
@@ -159,10 +160,13 @@ def settled_finetuning(config: FinetuneConfig, rows: int, tokens: int | None, bu
 
 def settled_distillation(config: DistillConfig, rows: int, budget: Budget = CLICKS) -> DistillConfig:
     """Distillation whose ``auto`` are numbers, for so many rows with a label; a schedule of weights has to know its end, as above."""
+    return config.model_copy(update={"training": settled_training(with_an_end(config), budget, rows)})
+
+
+def with_an_end(config: DistillConfig) -> TrainingConfig:
+    """The training loop of the student, and of the student alone beside it: with a known end where a schedule asks for one."""
     training = config.training
-    if (config.schedule.weight, config.schedule.temperature) != ("constant", "constant") and is_auto(training.patience):
-        training = training.model_copy(update={"patience": None})
-    return config.model_copy(update={"training": settled_training(training, budget, rows)})
+    return training.model_copy(update={"patience": None}) if config.changes_course and is_auto(training.patience) else training
 
 
 def minutes_of(budget: timedelta, stage: str, trainings: int) -> float:

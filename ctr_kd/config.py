@@ -95,9 +95,15 @@ class TrainingConfig(Config):
 
     @model_validator(mode="after")
     def _patience_asks_validation(self) -> TrainingConfig:
-        if self.keep == "last" and self.patience is not None and not is_auto(self.patience):
-            raise ValueError("patience ends a training by its validation, and keep: last does not heed it: set one of the two")
+        other = "keep: last does not heed it" if self.keep == "last" else "average takes the place of its fall" if self.average else None
+        if other is not None and self.has_patience:
+            raise ValueError(f"patience ends a training by its validation, and {other}: set one of the two")
         return self
+
+    @property
+    def has_patience(self) -> bool:
+        """Whether validation is to end the training, whatever the log is like."""
+        return self.patience is not None and not is_auto(self.patience)
 
 
 def auto_training(**given: float) -> TrainingConfig:
@@ -312,6 +318,8 @@ class FinetuneConfig(Config):
     def _near_by_what(self) -> FinetuneConfig:
         if self.hard_negatives.amount and self.strategy == "from_scratch":
             raise ValueError("hard_negatives are near by the pretrained encoder, and strategy: from_scratch has none")
+        if self.strategy == "freeze_then_unfreeze" and self.training.has_patience:
+            raise ValueError("training.patience ends a training early, and strategy: freeze_then_unfreeze has to know its end: remove it")
         if self.strategy == "next_segment" and (self.members > 1 or self.hard_negatives.amount):
             raise ValueError("members and hard_negatives have no effect with strategy: next_segment, which trains nothing; remove them")
         return self
@@ -562,6 +570,11 @@ class DistillConfig(Config):
         return (1.0, self.teacher_weight) if self.preset == "hinton" else (self.alpha, 1 - self.alpha)
 
     @property
+    def changes_course(self) -> bool:
+        """Whether weights or temperature move with the share of the steps that are done."""
+        return (self.schedule.weight, self.schedule.temperature) != ("constant", "constant")
+
+    @property
     def transfers(self) -> bool:
         """Whether the student learns from rows without labels too."""
         return (self.transfer.amount > 0 or self.transfer.augmentation.amount > 0) and self.weights[1] > 0
@@ -588,6 +601,8 @@ class DistillConfig(Config):
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise ValueError(f"teachers: two are called {twice!r}; give each a name of its own")
+        if self.changes_course and self.training.has_patience:
+            raise ValueError("training.patience ends a training early, and schedule has to know its end: remove one of the two")
         if self.weighting == "learned" and len(self.teachers) < 2:
             raise ValueError("weighting: learned weighs teachers against each other, and there is one; name two in teachers")
         given = next((one.name for one in self.teachers if one.kind != "own" or one.out_of_fold), None)

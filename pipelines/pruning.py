@@ -78,7 +78,7 @@ def old(run: RunContext, keep: int, age: timedelta) -> list[Removal]:
     lost = lost_champion(workspace, config)
     if lost is not None:
         raise registry_lost(workspace, config, lost)
-    looked_at = replace(run, read_only=True, artifacts={})
+    looked_at = replace(run, config=run.as_given, read_only=True, artifacts={})
     for state in Runner(looked_at, PIPELINE).states():
         if state.name == PIPELINE[0].name and state.state.startswith("unknown"):
             raise ArtifactError(f"what is up to date is {state.state}")

@@ -216,15 +216,17 @@ def _weak_teacher(metrics: Mapping[str, Any]) -> list[str]:
 
 def _learned_nothing(metrics: Mapping[str, Any]) -> str | None:
     """That the encoder, of a BERT that teaches, knows no more than popularity does of what comes next."""
-    known = metrics.get("pretraining") or {}
-    if "gain_low" not in known or known["gain_low"] > 0:
+    known, teacher = metrics.get("pretraining") or {}, (metrics.get("models") or {}).get("teacher") or {}
+    weights = (teacher.get("weighting") or {}).get("teachers") or {}
+    teaches = "bert" in (metrics.get("teachers") or {"bert": None}) and (weights.get("bert") or {"mean": 1.0})["mean"] > 0
+    if "gain_low" not in known or known["gain_low"] > 0 or not teaches:
         return None
     losses = [Figure.of(known[name]).text(3) for name in ("masked_item_loss", "popularity_loss")]
     right = [Figure.of(known[name]).text() for name in ("masked_item_accuracy", "popularity_accuracy", "last_click_accuracy")]
     return (
         f"Pretraining learned no more than which items are popular: a loss of {losses[0]} beside {losses[1]}, and {right[0]} of the last "
-        f"items right beside {right[1]} (the last click again: {right[2]}). Let it train longer or faster (pretrain.training), or on more "
-        "clicks (pretrain.clicks: all)."
+        f"items right beside {right[1]} (the last one again: {right[2]}). Let it train longer or faster (pretrain.training), or on more "
+        "(of clicks: pretrain.clicks)."
     )
 
 

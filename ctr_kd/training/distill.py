@@ -111,8 +111,8 @@ def without_effect(config: DistillConfig) -> list[str]:
     changed = {name for name, field in DistillConfig.model_fields.items() if getattr(config, name) != field.default}
     changed |= {"schedule.temperature"} if config.schedule.temperature != "constant" else set()
     idle: list[tuple[set[str], str]] = []
-    if config.weighting == "fixed":
-        idle.append(({"held_out"}, "weighting is fixed"))
+    if config.weighting != "learned":
+        idle.append(({"held_out"}, f"weighting is {config.weighting}"))
     if config.alpha == 1:
         terms = {"preset", "teacher_weight", "soft", "temperature", "listwise", "hints", "gate", "schedule", "transfer"}
         idle.append((terms, "alpha is 1, so the student learns from the labels alone"))

@@ -96,13 +96,14 @@ def fit(
     average = WeightAverage(model, config.average * steps) if config.average else None
     schedule = schedule_of(config, steps)
     curve, kept = LearningCurve(steps=steps), _weights(model)
-    step, running, window = 0, 0.0, 0
+    step, running, window, measured = 0, 0.0, 0, False
     if job.checkpoint.exists():
         state = load_weights(model, job.checkpoint, job.fingerprint)
         optimizer.load_state_dict(state["optimizer"])
         if average:
             average.load_state_dict(state["average"])
         schedule.load_state_dict(state["schedule"])
+        measured = state["measured"]
         curve, kept, step = LearningCurve.from_dict(state["curve"]), state["kept"], state["step"]
         running, window = state["running"], state["window"]
         job.report(f"continuing at step {step:,} of {schedule.shown_end}")
@@ -124,7 +125,7 @@ def fit(
         curve.points.append({"step": 0, **figures})
         curve.kept_score = figures["score"]
     epoch, batches = 0, first_epoch
-    clock = StepClock(config.minutes, step)
+    clock = StepClock(config.minutes, step, measured)
     started, saved = time.monotonic() - curve.seconds, time.monotonic()
     model.train()
     with compiled(to_compile or model, config):
@@ -138,7 +139,7 @@ def fit(
             optimizer.zero_grad()
             # An epoch's plan may differ by a batch from the first one's; the modulus keeps every step inside it.
             rows = batches[step % len(first_epoch) % len(batches)]
-            share_of = loss(rows, rng, step / steps)
+            share_of = loss(rows, rng, step / schedule.end)
             value = _gradients(model, len(rows), share_of, config=config, processes=processes, dropout_seed=dropout_seed)
             norm = clip_gradients(model.parameters(), config.clip)
             value, norm = torch.stack([value, norm]).tolist()
@@ -152,12 +153,12 @@ def fit(
             if schedule.validates(step):
                 with average.in_place() if average else nullcontext():
                     figures = processes.tell(_validated(model, validate) if processes.leads else None)
-                    measured = _weights(model)
+                    weights = _weights(model)
                 must_be_finite("validation", {"score": figures["score"]})
                 curve.points.append({"step": step, "train_loss": running / window, **figures})
                 running, window = 0.0, 0
                 if config.keep == "last" or figures["score"] > curve.kept_score:
-                    curve.kept_score, curve.kept_step, kept = figures["score"], step, measured
+                    curve.kept_score, curve.kept_step, kept = figures["score"], step, weights
                 shown = ", ".join(
                     f"{name.replace('_', ' ')} {figure:.4f}" for name, figure in curve.points[-1].items() if name not in ("step", "score")
                 )
@@ -179,7 +180,7 @@ def fit(
                 must_be_finite("model", {"largest weight": largest})
                 curve.seconds = time.monotonic() - started
                 state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "kept": kept, "curve": curve.to_dict()}
-                state["schedule"] = schedule.state_dict()
+                state |= {"schedule": schedule.state_dict(), "measured": clock.measured}
                 if average:
                     state["average"] = average.state_dict()
                 save_checkpoint(job.checkpoint, {**state, "step": step, "running": running, "window": window}, job.fingerprint)

@@ -37,7 +37,9 @@ from feature_store.special_tokens import SPECIALS
 from feature_store.tables.contracts import DataError
 
 VALIDATION_SEQUENCES = 4096  # enough for masked-item accuracy to two decimals
-LEARN_MORE = "let it train longer (pretrain.training.epochs) or faster (pretrain.training.learning_rate), or on more (pretrain.clicks: all)"
+LEARN_MORE = (
+    "let it train longer (pretrain.training.epochs) or faster (pretrain.training.learning_rate), or, of clicks, on all (pretrain.clicks)"
+)
 COUNTED_SEQUENCES = 10_000  # at a time: the pool of tokens may be larger than the memory
 
 

@@ -129,8 +129,8 @@ class PlateauSchedule:
         if since < self._patience and step < self._latest:
             return False
         self._falls_from = step
-        self.end = step + max(self._interval, round(FALL * curve.kept_step))
-        return True
+        self.end = min(max(self._most, step), step + max(self._interval, round(FALL * curve.kept_step)))
+        return self.end > step
 
     def state_dict(self) -> dict[str, Any]:
         """Where the fall began and where it ends, as a checkpoint has it."""
@@ -155,15 +155,17 @@ class StepClock:
     minutes : float, optional
         None: as many as there are.
     done : int
-        Steps that a checkpoint brought, whose number was found before.
+        Steps that a checkpoint brought.
+    measured : bool
+        Whether it was measured before that checkpoint.
     now : callable
         Seconds.
     """
 
     SKIPPED, MEASURED = 3, 10  # steps: the first ones allocate memory, and compile
 
-    def __init__(self, minutes: float | None, done: int, now: Callable[[], float] = time.monotonic) -> None:
-        self._minutes = minutes if done < self.SKIPPED + self.MEASURED else None
+    def __init__(self, minutes: float | None, done: int, measured: bool = False, now: Callable[[], float] = time.monotonic) -> None:
+        self._minutes, self.measured = minutes, measured
         self._first, self._since, self._now = done, 0.0, now
 
     def fitting(self, step: int) -> int | None:
@@ -174,13 +176,13 @@ class StepClock:
         TrainingError
             When they are over.
         """
-        if self._minutes is None:
+        if self._minutes is None or self.measured:
             return None
         if step == self._first + self.SKIPPED:
             self._since = self._now()
         if step != self._first + self.SKIPPED + self.MEASURED:
             return None
-        seconds = (self._now() - self._since) / self.MEASURED
+        seconds, self.measured = (self._now() - self._since) / self.MEASURED, True
         most = int(60 * self._minutes / seconds)
         if most <= step:
             raise TrainingError(

@@ -138,42 +138,8 @@ class RunConfig(Config):
 
     @model_validator(mode="before")
     @classmethod
-    def _positions_are_days(cls, values: Any) -> Any:
-        """Sequences without times have a position a day, in which an hour is nothing: windows of theirs are weeks where nothing is said."""
-        source, candidates, statistics = (values.get(key) or {} for key in ("source", "candidates", "statistics"))
-        if not all(isinstance(block, dict) for block in (source, candidates, statistics)) or source.get("reader") != "s3rec":
-            return values
-        weeks = {"candidates": {"window": "60d"} | candidates, "statistics": {"windows": ["7d", "60d"]} | statistics}
-        return {**values, **weeks}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _somebody_teaches(cls, values: Any) -> Any:
-        """Where nobody is named, the BERT teaches, which knows the sequence, and beside it what knows the rest; validation weighs them."""
-        distill, source = (values.get(key) or {} for key in ("distill", "source"))
-        if not isinstance(distill, dict) or not isinstance(source, dict) or "teachers" in distill:
-            return values
-        other = "boosted_trees"
-        if source.get("reader") == "text":
-            other = "linear"
-        elif source.get("labels") or (isinstance(events := source.get("events"), dict) and events.get("labels")):
-            return values  # trees are of one label
-        return {**values, "distill": {"weighting": "validation", **distill, "teachers": {"bert": 0.5, other: 0.5}}}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _a_student_of_texts(cls, values: Any) -> Any:
-        """Where texts are single and nothing is said of the student, it is linear in n-grams, at a rate that such a student bears."""
-        tokens, distill, source = (values.get(key) or {} for key in ("tokens", "distill", "source"))
-        if not all(isinstance(block, dict) for block in (tokens, distill, source)) or source.get("reader") != "text":
-            return values
-        if source.get("text_b") is not None or "student" in tokens or "student" in distill:
-            return values
-        training = {**LINEAR_TRAINING.model_dump(exclude_unset=True), **(distill.get("training") or {})}
-        if is_auto(training["learning_rate"]):
-            training["learning_rate"] = LINEAR_TRAINING.learning_rate
-        student = {"kind": "pooled", "combiner": "sqrtn", "width": 16, "hidden": 0}
-        return {**values, "tokens": {**tokens, "student": NGRAMS}, "distill": {**distill, "student": student, "training": training}}
+    def _defaults_of_the_task(cls, values: Any) -> Any:
+        return with_defaults_of_the_task(values)
 
     @model_validator(mode="after")
     def _keys_fit_the_rows(self) -> RunConfig:
@@ -418,6 +384,42 @@ class RunConfig(Config):
         return section
 
 
+def with_defaults_of_the_task(values: Any) -> Any:
+    """Keys of a configuration as it is written, and beside them those whose default depends on what the rows are.
+
+    Sequences without times have a position a day, in which an hour is nothing: their windows are weeks. Where nobody is named, the BERT
+    teaches, which knows the sequence, and beside it what knows the rest; validation weighs them. Where texts are single and nothing is said
+    of the student, it is linear in n-grams, at a rate that such a student bears.
+
+    Parameters
+    ----------
+    values : dict
+        Anything else is given back: it is refused elsewhere.
+    """
+    if not isinstance(values, dict):
+        return values
+    names = ("source", "candidates", "statistics", "tokens", "distill")
+    source, candidates, statistics, tokens, distill = (values.get(name) or {} for name in names)
+    training: Any = distill.get("training", {}) if isinstance(distill, dict) else None
+    if not all(isinstance(block, dict) for block in (source, candidates, statistics, tokens, distill, training)):
+        return values
+    reader, found = source.get("reader"), dict(values)
+    if reader == "s3rec":
+        found |= {"candidates": {"window": "60d"} | candidates, "statistics": {"windows": ["7d", "60d"]} | statistics}
+    single = reader == "text" and source.get("text_b") is None
+    asks_encoder = "hints" in distill or "embeddings" in distill  # which both must read alike
+    if single and not asks_encoder and "student" not in tokens and "student" not in distill:
+        student = {"kind": "pooled", "combiner": "sqrtn", "width": 16, "hidden": 0}
+        distill = {**distill, "student": student, "training": LINEAR_TRAINING.model_dump(exclude_unset=True) | training}
+        found |= {"tokens": {**tokens, "student": NGRAMS}, "distill": distill}
+    events = source.get("events")
+    several = bool(source.get("labels") or (isinstance(events, dict) and events.get("labels")))  # trees are of one label
+    if "teachers" not in distill and not several:
+        other = "linear" if reader == "text" else "boosted_trees"
+        found["distill"] = {"weighting": "validation", **distill, "teachers": {"bert": 0.5, other: 0.5}}
+    return found
+
+
 def with_new_keys(key: str, value: Any) -> Any:
     """What :meth:`RunConfig.section` gave in an earlier release for a block, with the keys that the block has had since, at their defaults.
 
@@ -455,6 +457,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     if "name" not in values:
         values["name"] = re.sub(r"[^\w.-]+", "-", path.stem).lstrip(".-") or "run"
     overridden = [_override(values, override) for override in overrides]
+    values = with_defaults_of_the_task(values)
     keep_defaults_of_blocks(values, RunConfig)
     try:
         config, error = RunConfig.model_validate(values), None

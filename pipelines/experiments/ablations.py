@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ctr_kd.budgets import with_an_end
 from ctr_kd.config import Component, DistillConfig
 from ctr_kd.training.distill import without_effect
 from pipelines.config.run import RunConfig
@@ -69,7 +70,7 @@ def changed(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
 def alone(config: RunConfig) -> RunConfig:
     """The same student on the labels alone: nothing of the teacher, the same training and calibration."""
     own = config.distill
-    distill = DistillConfig(student=own.student, training=own.training, calibration=own.calibration, alpha=1.0)
+    distill = DistillConfig(student=own.student, training=with_an_end(own), calibration=own.calibration, alpha=1.0)
     return config.model_copy(update={"distill": distill})
 
 

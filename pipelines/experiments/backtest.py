@@ -108,7 +108,7 @@ def _standing_cold(runner: Runner, night: Night) -> Night | None:
     """The same night as one that begins cold, where the workspace has it; None too where it did begin cold."""
     if night.metrics.run.parent is None:
         return None
-    run = replace(night.run, artifacts={}, find_parent=_nothing, read_only=True, tracker=None)
+    run = replace(night.run, config=night.run.as_given, artifacts={}, find_parent=_nothing, read_only=True, tracker=None)
     Runner(run, list(runner.stages.values())).states()
     evaluated = run.artifacts.get("evaluate")
     return None if evaluated is None else Night(night.moment, run, Metrics.read(evaluated.path))

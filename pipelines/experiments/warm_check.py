@@ -51,7 +51,7 @@ def check_warm_nights(runner: Runner) -> str | None:
     if parent is None:
         return None
     run.report(f"a warm model beside the cold one, from {parent.name}", "warm_check")
-    warm = replace(run, artifacts={}, find_parent=lambda _: parent)
+    warm = replace(run, config=run.as_given, artifacts={}, find_parent=lambda _: parent)
     Runner(warm, [runner.stages[name] for name in ("ingest", "pretrain", "finetune", "distill")]).run()
     artifact = warm.artifacts["distill"]
     stage = Stage(

@@ -6,12 +6,16 @@ from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ctr_kd.data.samples import BINS, Assembly
 from feature_store.features.continuation import Continuation
+from feature_store.features.event_log import microseconds
 from feature_store.features.summary import ClickSummary
 from feature_store.features.training_set import assemble
 from feature_store.store.ingest import ingest
 from feature_store.tables.json_files import load_json, write_json
+from feature_store.tables.parquet_files import read_parquet
 from pipelines.tasks.click_rows import ClickRows
 from pipelines.tasks.log_size import LogSize
 from pipelines.tasks.privileged import privileged_columns
@@ -86,9 +90,14 @@ class Clicks:
         return {"rows": summary.rows, "requests": summary.requests} | vectors
 
     def size(self, artifact: Path) -> LogSize:
-        """Training rows, and the pieces of at most ``history.max_length`` clicks into which the users' clicks fall."""
+        """Training rows, and what pretraining reads: clicks of the training window, before the labels begin where it stops there, and the
+        pieces of at most ``history.max_length`` of them into which the users' clicks fall."""
         summary = ClickSummary.read(artifact)
-        return LogSize(summary.rows["train"], summary.users + summary.clicks // summary.history.max_length, summary.clicks)
+        labels_begin = summary.split.train_from if self._config.pretrain.clicks == "before_labels" else None
+        clicks = read_parquet(artifact / "clicks.parquet", columns=["user", "timestamp"])
+        until = microseconds(summary.split.train_until if labels_begin is None else labels_begin)
+        known = clicks["user"].to_numpy()[clicks["timestamp"].to_numpy().astype("int64") < until]
+        return LogSize(summary.rows["train"], len(np.unique(known)) + len(known) // summary.history.max_length, len(known))
 
     def assembly(self, artifact: Path, view: str) -> Assembly:
         """Teachers read all columns, and of training rows the later clicks that they may see; students what ``teacher_only`` leaves."""

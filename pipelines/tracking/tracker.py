@@ -188,7 +188,7 @@ class Tracker:
 
     def _open_pipeline_run(self, run: RunContext) -> RunKey:
         """Open the run of this pipeline, or go on under the one that a killed run of the same pipeline left."""
-        resolved = run.config.model_dump(mode="json", by_alias=True)
+        resolved = run.as_given.model_dump(mode="json", by_alias=True)
         pipeline = digest_of([resolved, run.as_of.isoformat() if run.as_of else None])
         known = self._left_open()
         opened = RunKey(

@@ -162,7 +162,9 @@ def advise(
 def _better_use(config: RunConfig) -> str | None:
     """A change by which a student may take over more of a teacher that is better than it."""
     distill = config.distill
-    if distill.training.epochs < _FEW_EPOCHS:  # labels are learned by heart in two; what a teacher says takes longer
+    if (
+        distill.training.patience is None and distill.training.epochs < _FEW_EPOCHS
+    ):  # labels are learned by heart in two; what a teacher says takes longer
         return f"distill.training.epochs={_FEW_EPOCHS}"
     if distill.preset is None and distill.alpha > _TAUGHT_ALPHA:
         return f"distill.alpha={_TAUGHT_ALPHA}"
@@ -172,7 +174,7 @@ def _better_use(config: RunConfig) -> str | None:
 def _better_teacher(config: RunConfig, models: Mapping[str, Mapping[str, Any]], metric: str, steps: int | None) -> str | None:
     """A change by which the teacher may become better than the student alone."""
     teachers, epochs = config.distill.teacher_weights, config.pretrain.training.epochs
-    if "bert" in teachers and steps is not None and steps < _FEW_STEPS:
+    if "bert" in teachers and steps is not None and steps < _FEW_STEPS and config.pretrain.training.patience is None:
         times = min(20, max(3, round(_FEW_STEPS / max(steps, 1))))
         return f"pretrain.training.epochs={times * epochs:g}"
     alone = metric_value(models[ALONE], metric)[0]
@@ -183,6 +185,6 @@ def _better_teacher(config: RunConfig, models: Mapping[str, Mapping[str, Any]], 
             return "distill.teachers={" + ", ".join(f"{one}: {weight:g}" for one, weight in weights.items()) + "}"
     if "bert" not in teachers:
         return None
-    if steps is None:
+    if steps is None and config.finetune.training.patience is None:
         return f"finetune.training.epochs={2 * config.finetune.training.epochs:g}"
     return f"pretrain.encoder.width={2 * config.pretrain.encoder.width}"

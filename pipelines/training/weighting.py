@@ -126,15 +126,23 @@ def choose_weights(
     samples : mapping of str to Samples
         ``validation`` is read.
     teachers : mapping of str to mapping of str to float32 array (rows, outputs)
-        Logits by teacher and split; of rows of which a teacher says nothing it has the mean of the others.
+        Logits by teacher and split; NaN where a teacher says nothing.
     """
     from ctr_kd.training.distill import combine_logits
     from ctr_kd.training.finetune import figures_of
 
     fixed, validation = context.config.distill.teacher_weights, samples["validation"]
-    said = {name: filled(logits["validation"]) for name, logits in teachers.items()}
-    choices = [fixed, *(dict(zip(fixed, weights, strict=True)) for weights in quarters(len(fixed)))]
-    figures = [figures_of(combine_logits(said, weights), validation) for weights in choices]
+
+    def combined(split: str, weights: Mapping[str, float]) -> np.ndarray:
+        return combine_logits({name: logits[split] for name, logits in teachers.items()}, weights)
+
+    def silent(weights: Mapping[str, float]) -> dict[str, np.ndarray]:
+        return {split: np.isnan(combined(split, weights)) for split in ("train", "validation") if split in samples}
+
+    grid = (dict(zip(fixed, weights, strict=True)) for weights in quarters(len(fixed)))
+    taught = silent(fixed)  # no choice may leave a row without a word that has one
+    choices = [fixed, *(one for one in grid if all((rows == taught[split]).all() for split, rows in silent(one).items()))]
+    figures = [figures_of(filled(combined("validation", weights)), validation) for weights in choices]
     best = max(range(len(choices)), key=lambda number: figures[number]["score"])
     chosen = choices[best]
     write_json(context.output / FILE, {"used": "chosen", "chosen": chosen})
@@ -166,12 +174,13 @@ def quarters(teachers: int) -> list[tuple[float, ...]]:
 
 
 def filled(logits: np.ndarray) -> np.ndarray:
-    """Logits (rows, outputs) in which a row of which nothing is said has the mean of the others.
+    """Logits (rows, outputs) in which a row of which nothing is said has the mean of the others, or zero where nothing is said of any.
 
     >>> filled(np.array([[1.0], [np.nan], [3.0]], np.float32)).tolist()
     [[1.0], [2.0], [3.0]]
     """
-    return np.where(np.isnan(logits), np.nanmean(logits, axis=0), logits)
+    missing = np.isnan(logits)
+    return np.where(missing, 0.0 if missing.all() else np.nanmean(logits, axis=0), logits)
 
 
 def weights_of(context: StageContext, samples: Mapping[str, Samples]) -> dict[str, Mapping[str, float | np.ndarray]]:

@@ -117,6 +117,8 @@ class RunContext:
         Earlier stages of this run, by name; all of them up to date.
     processes : Processes
         Those that share the training.
+    given : RunConfig or None
+        The configuration as it was before the log decided what is ``auto``; None where nothing was decided. A copy of the context has none.
     copies : dict of str to str
         Patterns of the copies of items and users whose files are behind a URL of their own, by ``items`` and ``users``.
     watch : callable
@@ -152,7 +154,13 @@ class RunContext:
     url: str | None = None
     copies: dict[str, str] = field(default_factory=dict)
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    given: RunConfig | None = field(default=None, init=False)
     _store: Store | None = None
+
+    @property
+    def as_given(self) -> RunConfig:
+        """The configuration for other rows: what is ``auto`` in it those decide."""
+        return self.given or self.config
 
     @property
     def store(self) -> Store:

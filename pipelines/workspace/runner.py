@@ -211,7 +211,9 @@ class Runner:
     def _keep(self, stage: Stage, artifact: Artifact) -> None:
         self.context.artifacts[stage.name] = artifact
         if stage.settle:
-            self.context.config = stage.settle(self.context.config, artifact.path)
+            settled = stage.settle(self.context.config, artifact.path)
+            if settled != self.context.config:
+                self.context.given, self.context.config = self.context.config, settled
 
     @contextmanager
     def _alone_with(self, stage: Stage, artifact: Artifact) -> Iterator[None]:

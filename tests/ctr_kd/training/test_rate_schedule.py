@@ -88,7 +88,7 @@ def test_patience_and_the_last_weights_exclude_each_other() -> None:
 def test_the_clock_finds_out_once_how_many_steps_fit() -> None:
     def fitting(minutes, done=0):
         now = [0.0]
-        clock = StepClock(minutes, done, lambda: now[0])
+        clock = StepClock(minutes, done, done > 0, lambda: now[0])
         found = {}
         for step in range(done + 1, done + 40):
             now[0] += 5.0 if step <= done + StepClock.SKIPPED else 0.1

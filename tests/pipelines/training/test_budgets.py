@@ -1,10 +1,16 @@
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from feature_store.config_types import is_auto, keep_defaults_of_blocks
+from feature_store.features.summary import ClickSummary
 from pipelines.config.run import RunConfig, describe
+from pipelines.tasks import task_of
+from pipelines.tasks.log_size import LogSize
 from pipelines.training.budgets import settled
 from tests.summaries import click_summary
 
@@ -17,8 +23,17 @@ def config(**keys) -> RunConfig:
 
 @pytest.fixture
 def ingest(tmp_path: Path) -> Path:
-    click_summary(rows={"train": 80_000, "validation": 1, "test": 1}, users=2000, clicks=12_000).write(tmp_path)
+    summary = click_summary(rows={"train": 80_000, "validation": 1, "test": 1}, users=2000, clicks=24_000)
+    summary.write(tmp_path)
+    until = int(summary.split.train_until.timestamp() * 1e6)
+    clicks = {"user": np.arange(24_000) % 2000, "timestamp": np.repeat([until - 1, until], 12_000)}  # half of them later
+    pq.write_table(pa.table(clicks), tmp_path / "clicks.parquet")
     return tmp_path
+
+
+def test_what_comes_after_training_decides_nothing(ingest: Path) -> None:
+    pieces = 2000 + 12_000 // ClickSummary.read(ingest).history.max_length
+    assert task_of(config()).size(ingest) == LogSize(rows=80_000, sequences=pieces, tokens=12_000)
 
 
 def test_the_log_decides_every_auto_and_nothing_else(ingest: Path) -> None:

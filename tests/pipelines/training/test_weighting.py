@@ -157,7 +157,7 @@ def test_rows_of_one_moment_stay_together_and_one_label_is_refused() -> None:
 
 def test_one_teacher_has_nothing_to_be_weighed_against() -> None:
     with pytest.raises(ValueError, match="name two in teachers"):
-        RunConfig.model_validate(TINY | {"distill": {"weighting": "learned"}})
+        RunConfig.model_validate(TINY | {"distill": {"weighting": "learned", "teachers": {"bert": 1}}})
 
 
 def test_the_folder_of_the_teacher_is_where_a_transfer_set_finds_the_weights(finetuned: RunContext) -> None:
@@ -184,6 +184,15 @@ def test_validation_chooses_among_quarters_and_the_configured_weights(finetuned:
     assert {name: one.mean for name, one in found.teachers.items()} == {"bert": 0.0, "boosted_trees": 1.0} and found.used == "chosen"
     assert found.validation["chosen"].log_loss < found.validation["fixed"].log_loss
     assert per_row.weights_of(stage, {"transfer": samples["validation"]})["transfer"] == {"bert": 0.0, "boosted_trees": 1.0}
+    partial = np.where(np.arange(len(label))[:, None] == 3, np.nan, 8 * label - 4).astype(np.float32)
+    found = per_row.choose_weights(stage, samples, {"bert": {"validation": partial}, "boosted_trees": {"validation": np.nan_to_num(noise)}})
+    assert {name: one.mean for name, one in found.teachers.items()} == {
+        "bert": 0.75,
+        "boosted_trees": 0.25,
+    }  # who knows of the row keeps a say
+    silent = np.full_like(partial, np.nan)  # a teacher that knows training rows alone
+    found = per_row.choose_weights(stage, samples, {"bert": {"validation": silent}, "boosted_trees": {"validation": 8 * label - 4}})
+    assert found.validation["chosen"].auc == 1.0 and found.teachers["boosted_trees"].mean > 0
     alike = {"validation": 8 * label - 4}
     assert per_row.choose_weights(stage, samples, {"bert": alike, "boosted_trees": alike}).used == "fixed"
     assert per_row.weights_of(stage, samples)["validation"] == {"bert": 0.5, "boosted_trees": 0.5}
