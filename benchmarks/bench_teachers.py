@@ -1,6 +1,6 @@
 """What teachers from outside give a student: the scores that a model in production logged, and a ranker of an MLflow registry.
 
-    python benchmarks/bench_teachers.py conf/simulated.yaml --workspace DIR [--data DIR] [--seeds 3]
+    python benchmarks/bench_teachers.py conf/simulated.yaml --workspace DIR [--data DIR] [--seeds 3] [--set KEY=VALUE]...
 
 Both are LightGBM rankers of the log's raw numeric columns, as a team has them, trained on the older half of the training rows, so that
 neither saw a label of the newer half that it teaches beside it. The one has scored every row (scores/production.parquet below the data
@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from feature_store.tables.json_files import load_json, write_json
 from pipelines.config.run import load
 from pipelines.stages import PIPELINE
 from pipelines.tasks.click_rows import ClickRows
@@ -93,8 +94,9 @@ def main() -> None:
     parser.add_argument("--workspace", type=Path, required=True)
     parser.add_argument("--data", type=Path, help="folder of the log, beside whose files the scores are written; by default one of its own")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the configuration, in all arms")
     options = parser.parse_args()
-    config, data = load(options.configuration), options.data or options.workspace / "data"
+    config, data = load(options.configuration, options.set), options.data or options.workspace / "data"
     data.mkdir(parents=True, exist_ok=True)
     context = RunContext(config, options.workspace, data, console=Console(io.StringIO()))
     Runner(context, PIPELINE).run(last="ingest")
@@ -104,18 +106,23 @@ def main() -> None:
     example = rows.asked(rows.read("train").slice(0, 100)).select(numeric[1::2]).to_pandas().astype(np.float64)
     register(ranker, example, options.workspace)
     arms = [{"name": name, "set": {"distill.teachers": teachers}} for name, teachers in ARMS.items()]
-    command = [
+    words = [
         *("ctr-kd", "prove", str(options.configuration), "--workspace", str(options.workspace), "--data", str(data)),
         *("--seeds", str(options.seeds), "--set", "prove.ablation=[]", "--set", "distill.transfer.amount=0"),
         *("--set", "distill.teachers={bert: 1}", "--set", f"prove.arms={json.dumps(arms)}"),
+        *(word for one in options.set for word in ("--set", one)),
     ]
     from pipelines.cli.main import cli
 
     state = {"debug": True, "workspace": None, "log_format": "text"}
-    cli.main(args=command[1:], prog_name="ctr-kd", standalone_mode=False, obj=state)
+    cli.main(args=words[1:], prog_name="ctr-kd", standalone_mode=False, obj=state)
     proof = options.workspace / "reports" / "latest" / "prove.json"
     RESULTS.mkdir(exist_ok=True)
-    shutil.copyfile(proof, RESULTS / f"teachers_{config.name}.json")
+    said = "".join(f" --set {one}" for one in options.set)
+    command = f"python benchmarks/bench_teachers.py conf/{config.name}.yaml --data FOLDER --workspace FOLDER --seeds {options.seeds}{said}"
+    found = load_json(proof)
+    del found["run"]["configuration"]  # the command says it: with files of scores that it made
+    write_json(RESULTS / f"teachers_{config.name}.json", {"command": command, **found})
     print(f"results: {RESULTS / f'teachers_{config.name}.json'}")
 
 
