@@ -178,10 +178,8 @@ def _one_run(metrics: Mapping[str, Any], gain: Figure) -> str | None:
     only = "The interval of the gain covers the choice of test rows alone"
     others = metrics.get("other_seeds")
     if not others:
-        moves = SEEDS_MOVE[quality(metrics)]
-        return (
-            f"{only}. Another seed may move it by {moves:g} {WORDS[quality(metrics)]}, as on other logs; `ctr-kd prove` measures it here."
-        )
+        moves = f"{SEEDS_MOVE[quality(metrics)]:g} {WORDS[quality(metrics)]}"
+        return f"{only}. Another seed may move it by {moves}, as on other logs; a proof over several seeds measures it."
     moved, word, by_teacher = Figure.of(others, "difference"), WORDS[quality(metrics)], gains_by_teacher(others)
     gains, students = [gain for gains in by_teacher for gain in gains], several(len(by_teacher[0]), "student seed")
     over = f"{students} under this teacher" if len(by_teacher) == 1 else f"{len(by_teacher)} teachers with {students} each"

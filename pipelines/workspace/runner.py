@@ -211,7 +211,11 @@ class Runner:
     def _keep(self, stage: Stage, artifact: Artifact) -> None:
         self.context.artifacts[stage.name] = artifact
         if stage.settle:
-            settled = stage.settle(self.context.config, artifact.path)
+            try:
+                settled = stage.settle(self.context.config, artifact.path)
+            except Exception:  # what cannot be read may be damaged, which is then what is said
+                self._verifier.verify(artifact)
+                raise
             if settled != self.context.config:
                 self.context.given, self.context.config = self.context.config, settled
 

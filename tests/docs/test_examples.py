@@ -45,6 +45,9 @@ def configuration(name: str, folder: Path) -> Path:
     """A configuration of the project, or the one that a page writes under this name."""
     if (ROOT / name).is_file():
         return ROOT / name
+    name = name.replace(".tuned.yaml", ".yaml")  # which `tune` writes, of the same keys
+    if (ROOT / name).is_file():
+        return ROOT / name
     written = [block for page in PAGES for block in blocks(page, "yaml") if block.startswith(f"# {name}\n")]
     assert written, f"{name} is no configuration of the project, and no page writes it"
     path = folder / Path(name).name

@@ -75,8 +75,9 @@ def test_every_key_has_a_meaning() -> None:
     ("key", "row"),
     [
         ("split.train", "duration; or null | `null` | "),
-        ("pretrain.training.batch_size", "whole number, ≥ 1 | `256` | "),  # its block's default, not that of a training
-        ("finetune.training.batch_size", "whole number, ≥ 1 | `1024` | "),
+        ("pretrain.training.batch_size", "whole number, ≥ 1; or `auto` | `auto` | "),  # its block's default, not that of a training
+        ("pretrain.training.unknown_rate", "number, ≥ 0, &lt; 1 | `0.1` | "),
+        ("finetune.training.unknown_rate", "number, ≥ 0, &lt; 1 | `0.2` | "),
         ("register.auc_min", "number, ≥ 0, ≤ 1 | `0.5` | "),
         ("source.reader", " | required | "),
     ],

@@ -68,10 +68,10 @@ def test_it_repeats_bit_for_bit_and_the_form_of_the_teacher_does_not_matter() ->
 
 
 def test_the_rest_of_a_block_keeps_its_defaults(caplog: pytest.LogCaptureFixture) -> None:
-    """``training: {epochs: 1}`` leaves the student's batch size: that of a bare training loop is another."""
+    """``training: {epochs: 1}`` leaves the student's batch size to the log: that of a bare training loop is another."""
     with caplog.at_level(logging.INFO, "ctr_kd"):
         distill(TRAIN, "logit", VALIDATION, alone=False, settings=FEW)
-    assert "of 3: " in caplog.text  # 3,000 rows in batches of 1,024
+    assert "of 12: " in caplog.text  # 3,000 rows in batches of 256
 
 
 def test_strange_teachers_and_rows_are_said(caplog: pytest.LogCaptureFixture) -> None:

@@ -91,7 +91,8 @@ def pipeline(
 
 @pytest.fixture
 def quick(config: RunConfig) -> RunConfig:
-    return RunConfig.model_validate(config.model_dump(by_alias=True) | {"evaluate": {"bootstrap": 20}})
+    given = {"evaluate": {"bootstrap": 20}, "distill": {"teachers": {"bert": 1}}, "pretrain": {"training": {"epochs": 2}}}
+    return RunConfig.model_validate(config.model_dump(by_alias=True) | given)
 
 
 def latest(pipeline: SmallPipeline) -> dict[str, Any]:
@@ -104,7 +105,7 @@ def test_metrics_are_as_the_contract_has_them(pipeline: SmallPipeline, quick: Ru
     metrics = latest(pipeline)
     tables = {"run", "data", "models", "comparisons", "slices", "gate"}
     decided = {"shipped", "shipping", "verdict", "transfer_ratio", "transfer_ratio_interval", "advice"}
-    assert set(metrics) == tables | decided | {"teachers", "other_seeds", "importance", "freshness"}
+    assert set(metrics) == tables | decided | {"teachers", "pretraining", "other_seeds", "importance", "freshness"}
     assert metrics["gate"] is None
     assert set(metrics["models"]) == {"teacher", "student", "student_alone", "popularity", "boosted_trees", "oracle"}
     student, teacher = metrics["models"]["student"], metrics["models"]["teacher"]
@@ -152,7 +153,7 @@ def test_what_ships_is_decided_on_validation_and_trains_nothing_anew(pipeline: S
     page = (pipeline.workspace / "reports" / "latest" / "report.html").read_text().partition("</header>")[0].replace("&#39;", "'")
     assert phrase in metrics["verdict"] and phrase in page
     assert metrics["advice"] is None
-    forced = RunConfig.model_validate(quick.model_dump(by_alias=True) | {"distill": {"ship": "alone"}})
+    forced = RunConfig.model_validate(quick.model_dump(by_alias=True) | {"distill": {"teachers": {"bert": 1}, "ship": "alone"}})
     assert pipeline.runner(forced).run().made == ("evaluate",)
     assert latest(pipeline)["shipped"] == "student_alone"
     assert "the student alone ships, since distill.ship is alone" in latest(pipeline)["verdict"]
@@ -187,7 +188,7 @@ def test_what_the_inputs_are_worth_is_measured_on_the_graph_that_ships(pipeline:
     assert all(one[metric]["difference"] == one[metric]["low"] == 0 for one in others for metric in ("auc", "log_loss"))
     page = (pipeline.workspace / "reports" / "latest" / "report.html").read_text()
     assert "Permuting item_id costs the student most, " in page
-    forced = {"distill": {"ship": "alone"}, "evaluate": {"bootstrap": 20, "importance_rows": 200}}
+    forced = {"distill": {"teachers": {"bert": 1}, "ship": "alone"}, "evaluate": {"bootstrap": 20, "importance_rows": 200}}
     pipeline.runner(RunConfig.model_validate(quick.model_dump(by_alias=True) | forced)).run()
     assert (latest(pipeline)["importance"]["model"], latest(pipeline)["importance"]["rows"]) == ("student_alone", 200)
     pipeline.runner(RunConfig.model_validate(quick.model_dump(by_alias=True) | {"evaluate": {"importance_rows": 0}})).run()
@@ -250,7 +251,9 @@ def test_the_report_is_one_page_with_its_curves(pipeline: SmallPipeline, quick: 
 def test_figures_before_calibration_stand_beside_those_after_it(pipeline: SmallPipeline, quick: RunConfig) -> None:
     pipeline.runner(quick).run()
     assert "uncalibrated" not in latest(pipeline)["models"]["student"]
-    pipeline.runner(RunConfig.model_validate(quick.model_dump(by_alias=True) | {"distill": {"calibration": "isotonic"}})).run()
+    pipeline.runner(
+        RunConfig.model_validate(quick.model_dump(by_alias=True) | {"distill": {"teachers": {"bert": 1}, "calibration": "isotonic"}})
+    ).run()
     models = latest(pipeline)["models"]
     before = models["student"]["uncalibrated"]
     assert set(before) == {"log_loss", "calibration_error", "calibration_ratio"}
@@ -318,12 +321,16 @@ def test_what_other_seeds_move_stands_beside_the_gain(pipeline: SmallPipeline, q
     page = pipeline.workspace / "reports" / "latest" / "report.html"
     assert latest(pipeline)["other_seeds"] is None
     assert "covers the choice of test rows alone. Another seed may move it by 0.002 AUC, as on other logs;" in page.read_text()
-    for change in ({"seed": 1}, {"distill": {"alpha": 0.1}}):  # proofs of something else
+    for change in ({"seed": 1}, {"distill": {"teachers": {"bert": 1}, "alpha": 0.1}}):  # proofs of something else
         prove(pipeline, RunConfig.model_validate(quick.model_dump(by_alias=True) | change), [0.1, 0.2])
     prove(pipeline, quick, [0.1])  # one seed tells nothing of others
     pipeline.runner(quick).run()
     assert latest(pipeline)["other_seeds"] is None
-    prove(pipeline, RunConfig.model_validate(quick.model_dump(by_alias=True) | {"distill": {"ship": "alone"}}), [0.002, 0.007])
+    prove(
+        pipeline,
+        RunConfig.model_validate(quick.model_dump(by_alias=True) | {"distill": {"teachers": {"bert": 1}, "ship": "alone"}}),
+        [0.002, 0.007],
+    )
     assert pipeline.runner(quick).run().made == ("evaluate",)
     assert latest(pipeline)["other_seeds"]["seeds"] == [0.002, 0.007]
     assert page.with_name("prove.html").read_text() == "<html>" and page.with_name("prove.json").exists()
