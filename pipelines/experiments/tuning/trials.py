@@ -137,7 +137,7 @@ def train_trial(own: RunContext, order: Order) -> Trained:
     began = datetime.now(UTC).isoformat(timespec="seconds")
     Runner(run, [ingest_of_the_same_store(own)]).run()
     _refuse_other_rows(own, run)
-    run.config = config.model_copy(update={"seed": order.seed})
+    run.config = run.config.model_copy(update={"seed": order.seed})  # with what the log decided
     Runner(run, [stage for stage in TO_TEACHER if stage.name != INGEST.name]).run()
     student = train_all(run, {order.title: run.config})[order.title]
     facts, bounds = StudentFacts.read(student.path), own.config.tune
