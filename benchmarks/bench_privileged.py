@@ -26,7 +26,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ctr_kd.evaluation.several_seeds import Seeded, measure_seeds, seed_differences, seed_means
 from ctr_kd.metrics.bootstrap import Bootstrap
-from feature_store.config import SimulatorConfig
 from feature_store.readers import any_reader
 from feature_store.tables.json_files import load_json, write_json
 from pipelines.config.run import load
@@ -38,12 +37,10 @@ COLUMN = "position"
 TAUGHT, ALONE = "student", "student_alone"
 
 
-def write_log(folder: Path, simulator: SimulatorConfig | None = None) -> None:
+def write_log(folder: Path) -> None:
     """The simulated log as files, without what only its maker knows."""
-    source = load(ROOT / "conf" / "simulated.yaml").source
-    source = source if simulator is None else source.model_copy(update={"simulator": simulator})
     tables: dict[str, list[pa.Table]] = {}
-    for batch in any_reader(source, None).read([]):
+    for batch in any_reader(load(ROOT / "conf" / "simulated.yaml").source, None).read([]):
         tables.setdefault(batch.kind, []).append(batch.table)
     folder.mkdir(parents=True, exist_ok=True)
     for kind, parts in tables.items():
