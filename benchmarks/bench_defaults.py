@@ -106,14 +106,7 @@ class Log:
 LAST_TENTHS = {"fractions": [0.8, 0.1, 0.1]}
 SHOP = {
     "reader": "tabular",
-    "events": {
-        "path": "events.parquet",
-        "user": "user_id",
-        "item": "item_id",
-        "time": "timestamp",
-        "clicked": "clicked",
-        "request": "request_id",
-    },
+    "events": click_worlds.EVENTS,
     "items": {"path": "items.parquet", "item": "item_id", "categorical": ["category", "brand"], "dense": ["price"]},
     "context": {"categorical": ["device"]},
     "negative_sampling_rate": 0.2,

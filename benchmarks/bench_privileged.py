@@ -24,6 +24,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.click_worlds import EVENTS
 from ctr_kd.evaluation.several_seeds import Seeded, measure_seeds, seed_differences, seed_means
 from ctr_kd.metrics.bootstrap import Bootstrap
 from feature_store.readers import any_reader
@@ -54,14 +55,7 @@ def configuration(read: bool) -> dict[str, Any]:
     settings: dict[str, Any] = yaml.safe_load((ROOT / "conf" / "simulated.yaml").read_text(encoding="utf-8"))
     settings["source"] = {
         "reader": "tabular",
-        "events": {
-            "path": "events.parquet",
-            "user": "user_id",
-            "item": "item_id",
-            "time": "timestamp",
-            "clicked": "clicked",
-            "request": "request_id",
-        },
+        "events": EVENTS,
         "items": {"path": "items.parquet", "item": "item_id", "categorical": ["category", "subcategory"]},
         "users": {"path": "users.parquet", "user": "user_id", "categorical": ["segment"]},
         "context": {"categorical": ["device"], "dense": [COLUMN] if read else []},

@@ -22,15 +22,25 @@ ITEM_ATTRIBUTES, USER_ATTRIBUTES, LEVELS = 12, 6, 8  # of a world of many attrib
 RARER = 3.5  # log-odds by which the clicks of 15 % become such of 1 %
 
 
+EVENTS = {
+    "path": "events.parquet",
+    "user": "user_id",
+    "item": "item_id",
+    "time": "timestamp",
+    "clicked": "clicked",
+    "request": "request_id",
+}
+"""The block ``source.events`` of every log that a benchmark writes."""
+
+
 def source(change: Change) -> dict[str, Any]:
     """The block ``source`` of a configuration that reads such a log."""
     many = change == "many_attributes"
     items = ["category", "subcategory", *([f"trait_{number:02d}" for number in range(ITEM_ATTRIBUTES)] if many else [])]
     users = ["segment", *([f"habit_{number:02d}" for number in range(USER_ATTRIBUTES)] if many else [])]
-    named = {"user": "user_id", "item": "item_id", "time": "timestamp", "clicked": "clicked", "request": "request_id"}
     return {
         "reader": "tabular",
-        "events": {"path": "events.parquet", **named},
+        "events": EVENTS,
         "items": {"path": "items.parquet", "item": "item_id", "categorical": items},
         "users": {"path": "users.parquet", "user": "user_id", "categorical": users},
         "context": {"categorical": ["device"], "dense": ["position"]},
