@@ -302,6 +302,11 @@ class FinetuneConfig(Config):
     embedding_std: float = Field(
         0.05, gt=0, description="of the head's own embeddings at the start; a small one lets an id weigh what its labels make of it"
     )
+    recency: bool = Field(
+        True,
+        description="of clicks: beside the mean of a history's embeddings of its own the head reads a layer of the newest ones; "
+        "false: the mean alone",
+    )
     members: int = Field(
         1,
         ge=1,
@@ -329,6 +334,8 @@ STUDENT_KINDS = ("pooled", "bilstm", "bilstm_pair", "din", "dcn")
 """Students that come with the project; others are plug-ins."""
 COMBINING = ("pooled", "dcn")
 """Students that sum up a segment's embeddings."""
+COMBINES_BY = ("combiner", "recency")
+"""How they do it."""
 
 
 def student_plugin(kind: str) -> type[Any]:
@@ -405,6 +412,12 @@ class StudentConfig(StudentSettings):
         "then a few telling tokens among many count for more, which texts of n-grams want",
     )
 
+    recency: bool = Field(
+        True,
+        description="pooled and dcn, of clicks: a layer of the newest ones is added to the mean of a history, so that their order counts; "
+        "false: the mean alone, which knows no order",
+    )
+
     @model_validator(mode="after")
     def _head_has_layers(self) -> StudentConfig:
         if self.hidden == 0 and self.dropout != type(self).model_fields["dropout"].default:
@@ -415,8 +428,10 @@ class StudentConfig(StudentSettings):
 
     @model_validator(mode="after")
     def _combines(self) -> StudentConfig:
-        if self.combiner != "mean" and self.kind not in COMBINING:
-            raise ValueError(f"combiner has no effect with kind: {self.kind}; remove it, or set kind: {' or '.join(COMBINING)}")
+        for key in COMBINES_BY:
+            default = type(self).model_fields[key].default
+            if self.kind not in COMBINING and getattr(self, key) != default:
+                raise ValueError(f"{key} has no effect with kind: {self.kind}; remove it, or set kind: {' or '.join(COMBINING)}")
         return self
 
 

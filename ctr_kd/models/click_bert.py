@@ -11,6 +11,7 @@ from ctr_kd.models.bert import MaskedItemModel, past_length
 from ctr_kd.models.cross_network import CrossNetwork
 from ctr_kd.models.layers import ContextEncoder, Head, TokenEmbedding, chained, mean_of, padding_mask, pair_features
 from ctr_kd.models.pretrained_base import INITIAL_SCALE, OnPretrained
+from ctr_kd.models.recency import recency_of
 from ctr_kd.models.user_state import UserState
 from feature_store.special_tokens import PAD
 
@@ -23,7 +24,8 @@ class ClickBert(OnPretrained):
     pretraining gave the candidate as the next item. So the head starts from what the encoder already knows. Beside it are
     embeddings of its own, which train at the full rate: what makes an item clicked today changes faster than a slowly trained
     encoder may follow. They begin near zero, while normalised states have unit variance, and would drown: so these are scaled per
-    feature, from a small scale that is learned (LayerScale, Touvron et al. 2021, arXiv:2103.17239). Where configured, a cross network
+    feature, from a small scale that is learned (LayerScale, Touvron et al. 2021, arXiv:2103.17239). They know the order of the newest
+    clicks, too (:mod:`ctr_kd.models.recency`), which an encoder that few clicks taught does not. Where configured, a cross network
     multiplies own embeddings, context and statistics with each other, and its logit joins the head's: it finds within a few hundred
     steps what the hidden layers take many more for.
 
@@ -36,7 +38,7 @@ class ClickBert(OnPretrained):
         Encoder and masked-item transform, whose parameters are the pretrained ones.
     signature : Signature
     config : FinetuneConfig
-        Of the click head: ``head_width``, ``head_dropout``, ``cross_layers``, ``embedding_std``.
+        Of the click head: ``head_width``, ``head_dropout``, ``cross_layers``, ``embedding_std``, ``recency``.
     """
 
     def __init__(self, pretrained: MaskedItemModel, signature: Signature, config: FinetuneConfig) -> None:
@@ -49,6 +51,7 @@ class ClickBert(OnPretrained):
         self.scale = nn.Parameter(torch.full((4 * width,), INITIAL_SCALE))
         own = width // 2
         self.token = TokenEmbedding(signature.tokens, own, std=config.embedding_std, vectors=signature.vectors)
+        self.recency = recency_of(signature, own, config.recency)
         self.user_state = UserState(signature, own)
         self.head = Head(6 * width + 1 + self.context.size, config.head_width, signature.outputs, config.head_dropout)
         self.crosses: CrossNetwork | None = None
@@ -68,7 +71,10 @@ class ClickBert(OnPretrained):
             segment_a = torch.where(padding_mask(segment_a_length, segment_a.shape[1]).unsqueeze(2), segment_a, PAD)
         candidate = self.pretrained.bert.token(segment_b).sum(1)  # (rows, width)
         next_item = self.next_item((summary * candidate).sum(-1, keepdim=True))  # (rows, 1)
-        pooled = mean_of(self.token(segment_a), segment_a_length)  # (segments, width / 2)
+        clicks = self.token(segment_a)
+        pooled = mean_of(clicks, segment_a_length)  # (segments, width / 2)
+        if self.recency is not None:
+            pooled = pooled + self.recency(clicks, segment_a_length)
         pooled = self.user_state(pooled.index_select(0, segment_of_row), dense)
         own = self.token(segment_b).sum(1)  # (rows, width / 2)
         context = self.context(categorical, dense)

@@ -13,7 +13,7 @@ from pipelines.tasks.logits import SPLITS, TAUGHT, precision_of, write_predictio
 from pipelines.training.facts import TeacherFacts, TeachersFacts
 from pipelines.training.teachers.judgement import judge
 from pipelines.training.transfer_set import TRANSFER_FILE
-from pipelines.training.weighting import choose_weights, learn_weights, weights_of
+from pipelines.training.weighting import choose_weights, learn_weights, weights_of, without_gaps
 from pipelines.workspace.context import StageContext
 
 
@@ -42,7 +42,7 @@ def teacher_logits(context: StageContext, samples: Mapping[str, Samples]) -> tup
             for split in samples
         }
         for split in (name for name in ("test", "transfer") if name in samples):
-            logits = own[split] if split in TAUGHT else without_gaps(own[split], own)
+            logits = own[split] if split in TAUGHT else without_gaps(own[split], own.get("train"))
             file = context.output / f"predictions_teacher_{teacher.name}_{split}.parquet"
             write_predictions(file, samples[split].row_id, logits.astype(precision_of(split)), context.fingerprint, labels)
     weighting = None
@@ -51,17 +51,5 @@ def teacher_logits(context: StageContext, samples: Mapping[str, Samples]) -> tup
         weighting = find_weights(context, samples, teachers)
     weights = weights_of(context, samples)
     combined = {split: combine_logits({name: logits[split] for name, logits in teachers.items()}, weights[split]) for split in samples}
-    combined = {split: logits if split in TAUGHT else without_gaps(logits, combined) for split, logits in combined.items()}
+    combined = {split: logits if split in TAUGHT else without_gaps(logits, combined.get("train")) for split, logits in combined.items()}
     return {split: logits.astype(precision_of(split)) for split, logits in combined.items()}, TeachersFacts(facts, weighting)
-
-
-def without_gaps(logits: np.ndarray, by_split: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Logits (rows, outputs) that are measured: a row of which nothing is said has the mean of what is said of training rows.
-
-    That is all that such a teacher knows of the row. Left out, it would be measured on other rows than the models beside it.
-    """
-    missing = np.isnan(logits)
-    if not missing.any():
-        return logits
-    said = by_split.get("train", logits)
-    return np.where(missing, np.nanmean(said, axis=0), logits)

@@ -139,10 +139,13 @@ def choose_weights(
     def silent(weights: Mapping[str, float]) -> dict[str, np.ndarray]:
         return {split: np.isnan(combined(split, weights)) for split in ("train", "validation") if split in samples}
 
+    def measured(weights: Mapping[str, float]) -> np.ndarray:
+        return without_gaps(combined("validation", weights), combined("train", weights) if "train" in samples else None)
+
     grid = (dict(zip(fixed, weights, strict=True)) for weights in quarters(len(fixed)))
     taught = silent(fixed)  # no choice may leave a row without a word that has one
     choices = [fixed, *(one for one in grid if all((rows == taught[split]).all() for split, rows in silent(one).items()))]
-    figures = [figures_of(filled(combined("validation", weights)), validation) for weights in choices]
+    figures = [figures_of(measured(weights), validation) for weights in choices]
     best = max(range(len(choices)), key=lambda number: figures[number]["score"])
     chosen = choices[best]
     write_json(context.output / FILE, {"used": "chosen", "chosen": chosen})
@@ -173,14 +176,26 @@ def quarters(teachers: int) -> list[tuple[float, ...]]:
     return [tuple(count / 4 for count in counts) for counts in itertools.product(range(5), repeat=teachers) if sum(counts) == 4]
 
 
-def filled(logits: np.ndarray) -> np.ndarray:
-    """Logits (rows, outputs) in which a row of which nothing is said has the mean of the others, or zero where nothing is said of any.
+def without_gaps(logits: np.ndarray, trained: np.ndarray | None = None) -> np.ndarray:
+    """Logits (rows, outputs) that are measured: a row of which nothing is said has the mean of what is said of training rows.
 
-    >>> filled(np.array([[1.0], [np.nan], [3.0]], np.float32)).tolist()
+    That is all that such a teacher knows of the row. Left out, it would be measured on other rows than the models beside it.
+
+    Parameters
+    ----------
+    logits : float array (rows, outputs)
+    trained : float array (rows, outputs), optional
+        The same teacher's of the training rows; by default the mean is that of ``logits``.
+
+    Examples
+    --------
+    >>> without_gaps(np.array([[1.0], [np.nan], [3.0]], np.float32)).tolist()
     [[1.0], [2.0], [3.0]]
     """
-    missing = np.isnan(logits)
-    return np.where(missing, 0.0 if missing.all() else np.nanmean(logits, axis=0), logits)
+    missing, said = np.isnan(logits), logits if trained is None else trained
+    if not missing.any():
+        return logits
+    return np.where(missing, 0.0 if np.isnan(said).all() else np.nanmean(said, axis=0), logits)
 
 
 def weights_of(context: StageContext, samples: Mapping[str, Samples]) -> dict[str, Mapping[str, float | np.ndarray]]:

@@ -12,12 +12,13 @@ from ctr_kd.export.exported_graph import ExportedGraph
 from ctr_kd.export.onnx_export import export_graph
 from ctr_kd.models.students import STUDENTS
 from ctr_kd.training.loop import predict
+from tests.ctr_kd.drawn_weights import where_order_counts
 
 
 @pytest.mark.parametrize("kind", ["bilstm", "dcn"])
 def test_logits_are_those_of_the_trained_student(kind, assembly, signature, tmp_path):
     torch.manual_seed(2)
-    model = STUDENTS[kind](signature, StudentConfig(kind=kind, width=8, hidden=12)).eval()
+    model = where_order_counts(STUDENTS[kind](signature, StudentConfig(kind=kind, width=8, hidden=12))).eval()
     export_graph(model, signature, tmp_path / "student.onnx")
     graph, samples = ExportedGraph(tmp_path / "student.onnx"), assembly.samples("train")
     expected = predict(model, samples)

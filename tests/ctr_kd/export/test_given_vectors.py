@@ -27,6 +27,7 @@ from ctr_kd.training.pretrain import build_encoder
 from ctr_kd.training.student_checks import check_export, rows_to_check
 from feature_store.features.summary import ClickSummary
 from feature_store.tables.vectors import STORED
+from tests.ctr_kd.drawn_weights import where_order_counts
 from tests.ctr_kd.worlds import raw_frame, write_assembly
 
 ITEMS, USERS, WIDTH = 30, 40, 3
@@ -52,7 +53,7 @@ def assembly(folder: Path) -> Assembly:
 
 def student_of(kind: str, assembly: Assembly) -> torch.nn.Module:
     torch.manual_seed(2)
-    model = STUDENTS[kind](assembly.signature(), StudentConfig(kind=kind, width=8, hidden=12)).eval()
+    model = where_order_counts(STUDENTS[kind](assembly.signature(), StudentConfig(kind=kind, width=8, hidden=12))).eval()
     for given in (module for module in model.modules() if isinstance(module, GivenVectors)):
         for parameter in given.parameters():
             torch.nn.init.normal_(parameter)  # much of what it says

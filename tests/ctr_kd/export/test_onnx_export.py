@@ -21,6 +21,7 @@ from ctr_kd.training.loop import predict
 from feature_store.features.summary import ClickSummary
 from feature_store.special_tokens import UNKNOWN
 from feature_store.tables.contracts import ContextNames
+from tests.ctr_kd.drawn_weights import where_order_counts
 from tests.ctr_kd.worlds import raw_frame
 from tests.signatures import CLICKS
 
@@ -29,7 +30,7 @@ from tests.signatures import CLICKS
 def exported(request, assembly, signature, tmp_path_factory):
     torch.manual_seed(2)
     kind, _, linear = request.param.partition(" ")
-    model = STUDENTS[kind](signature, StudentConfig(kind=kind, width=8, hidden=0 if linear else 12)).eval()
+    model = where_order_counts(STUDENTS[kind](signature, StudentConfig(kind=kind, width=8, hidden=0 if linear else 12))).eval()
     directory = tmp_path_factory.mktemp(request.param)
     export_student(model, signature, assembly, directory)
     return model, ClickScorer(directory), directory

@@ -135,6 +135,7 @@ def test_a_union_names_what_each_branch_wants(yaml_file: YamlFile) -> None:
         ("{preset: hinton, teacher_weight: 0}", "distill.teacher_weight: should be greater than 0"),
         ("{soft: none, listwise: 1, gate: label}", "gate weighs soft, which is none"),
         ("{student: {kind: din, combiner: sqrtn}}", "combiner has no effect with kind: din; remove it, or set kind: pooled or dcn"),
+        ("{student: {kind: din, recency: false}}", "recency has no effect with kind: din; remove it, or set kind: pooled or dcn"),
         ("{student: {hidden: 0, dropout: 0.5}}", "dropout has no effect with hidden: 0"),
         ("{student: {hidden: 1}}", "hidden: 1 leaves nothing for the second hidden layer; set 2 or more, or 0 for a linear head"),
         ("{student: {kind: din}, hints: {hidden: 1}}", "din reads it anew for each candidate"),

@@ -83,7 +83,7 @@ def test_they_are_read_printed_and_read_again(yaml_file: YamlFile, tmp_path: Pat
             "distill.student.kind: the student 'ruins' (of_ruins:Mine of of_ruins 1.0) cannot be imported: ModuleNotFoundError",
         ),
         ("{kind: 3}", "distill.student.kind: should be a valid string, not 3"),
-        ("mine", "distill.student: should be a block of keys (kind, width, hidden, dropout, combiner), not str"),
+        ("mine", "distill.student: should be a block of keys (kind, width, hidden, dropout, combiner, recency), not str"),
     ],
 )
 def test_what_is_wrong_is_one_line(yaml_file: YamlFile, student: str, said: str) -> None:
@@ -103,7 +103,7 @@ def test_a_sweep_takes_along_what_both_kinds_have(yaml_file: YamlFile) -> None:
     students, impossible = grid(load(yaml_file(text)))
     found = {name: config.distill.student.model_dump() for name, config in students.items()}
     assert found["mine 4"] == {"kind": "mine", "width": 4, "depth": 3, "hidden": 16, "inner": {"rate": 0.5}}
-    assert found["dcn 2"] == {"kind": "dcn", "width": 2, "hidden": 16, "dropout": 0.1, "combiner": "mean"}
+    assert found["dcn 2"] == {"kind": "dcn", "width": 2, "hidden": 16, "dropout": 0.1, "combiner": "mean", "recency": True}
     assert impossible == {"mine 2": "depth is more than the width"}
     with pytest.raises(ConfigError, match=r"sweep.kinds.0: there is no student 'nine'"):
         load(yaml_file("sweep: {kinds: [nine]}"))

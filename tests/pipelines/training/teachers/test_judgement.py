@@ -144,7 +144,8 @@ def test_out_of_fold_the_bert_is_trained_anew_for_every_fold(shop: Shop, monkeyp
     row_id, stored = read_predictions(own / "predictions_train.parquet", own.name)
     found = combined(context, "train").loc[row_id]
     judged = found.notna()
-    assert 0.6 < judged.mean() < 0.7 and not np.isclose(found[judged], stored[judged, 0], atol=1e-4).any()
+    equal = np.isclose(found[judged], stored[judged, 0], atol=1e-4)  # a few may be by chance, in the precision that is stored
+    assert 0.6 < judged.mean() < 0.7 and equal.mean() < 0.02
 
 
 def test_a_teacher_that_diverged_is_no_teacher_that_says_nothing(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
