@@ -11,6 +11,7 @@ from ctr_kd.config import DistillConfig, FinetuneConfig, PretrainConfig, Trainin
 from feature_store.config_types import is_auto
 
 PATIENCE = 3  # validations
+MOST_MEMBERS = 3
 RATE_WIDTH = 64  # of an encoder, for which the rates of pretraining below are
 
 
@@ -35,6 +36,9 @@ class Budget:
         Epochs between two validations.
     least_interval : int
         Fewest steps between two validations.
+    member_rows : int
+        So many rows are shared among the members of a teacher, :data:`MOST_MEMBERS` at most: where there are few, what a seed moves is
+        large, and another member costs little.
     """
 
     batches: tuple[int, int]
@@ -45,6 +49,7 @@ class Budget:
     steps: int
     validate_every: float
     least_interval: int
+    member_rows: int = 0
 
 
 PRETRAINING = Budget(
@@ -66,10 +71,11 @@ CLICKS = Budget(
     steps=4000,
     validate_every=0.5,
     least_interval=25,
+    member_rows=300_000,
 )
 """Of teacher and student: they learn from the same rows."""
 
-TEXTS = replace(CLICKS, batches=(32, 256), rate=2e-3, rate_batch=128, epochs=(3, 16))
+TEXTS = replace(CLICKS, batches=(32, 256), rate=2e-3, rate_batch=128, epochs=(3, 16), member_rows=0)
 """The same of texts: each has a sequence of its own, and there are fewer of them than of clicks."""
 
 
@@ -146,6 +152,17 @@ def rate_ratio(tokens: int | None) -> float:
     return RELEASED_RATIO if tokens is None else min(0.3, max(0.01, 1e5 / max(tokens, 1)))
 
 
+def members(rows: int, budget: Budget = CLICKS) -> int:
+    """How many fine-tunings of an encoder are a teacher.
+
+    Examples
+    --------
+    >>> members(60_000), members(140_000), members(1_000_000), members(5_000, TEXTS)
+    (3, 2, 1, 1)
+    """
+    return min(MOST_MEMBERS, max(1, budget.member_rows // max(rows, 1)))
+
+
 def settled_finetuning(config: FinetuneConfig, rows: int, tokens: int | None, budget: Budget = CLICKS) -> FinetuneConfig:
     """Fine-tuning whose ``auto`` are numbers, for so many rows with a label, of an encoder that learned from so many tokens.
 
@@ -154,8 +171,13 @@ def settled_finetuning(config: FinetuneConfig, rows: int, tokens: int | None, bu
     training = config.training
     if config.strategy == "freeze_then_unfreeze" and is_auto(training.patience):
         training = training.model_copy(update={"patience": None})
-    ratio = {"rate_ratio": rate_ratio(tokens)} if is_auto(config.rate_ratio) else {}
-    return config.model_copy(update={"training": settled_training(training, budget, rows), **ratio})
+    found: dict[str, Any] = {"training": settled_training(training, budget, rows)}
+    if is_auto(config.rate_ratio):
+        found["rate_ratio"] = rate_ratio(tokens)
+    if is_auto(config.members):
+        by_the_log = is_auto(config.training.epochs) and config.strategy != "next_segment"  # whoever says how long says how many
+        found["members"] = members(rows, budget) if by_the_log else 1
+    return config.model_copy(update=found)
 
 
 def settled_distillation(config: DistillConfig, rows: int, budget: Budget = CLICKS) -> DistillConfig:

@@ -307,12 +307,11 @@ class FinetuneConfig(Config):
         description="of clicks: beside the mean of a history's embeddings of its own the head reads a layer of the newest ones; "
         "false: the mean alone",
     )
-    members: int = Field(
-        1,
-        ge=1,
-        le=32,
+    members: Annotated[int, Field(ge=1, le=32), *OR_AUTO] = Field(
+        AUTO,
         description="fine-tunings of each pretrained encoder, each with a seed of its own, whose mean logit is the teacher's: what one "
-        "seed moves by chance the others do not; costs so many times as much",
+        "seed moves by chance the others do not; costs so many times as much; auto: 3 on small logs of clicks, "
+        "1 on large ones and where epochs are given",
     )
     hard_negatives: HardNegativesConfig = Field(
         HardNegativesConfig(), description="rows beside the training rows that look like clicks and are taken for none"
@@ -325,7 +324,7 @@ class FinetuneConfig(Config):
             raise ValueError("hard_negatives are near by the pretrained encoder, and strategy: from_scratch has none")
         if self.strategy == "freeze_then_unfreeze" and self.training.has_patience:
             raise ValueError("training.patience ends a training early, and strategy: freeze_then_unfreeze has to know its end: remove it")
-        if self.strategy == "next_segment" and (self.members > 1 or self.hard_negatives.amount):
+        if self.strategy == "next_segment" and (self.members not in (1, AUTO) or self.hard_negatives.amount):
             raise ValueError("members and hard_negatives have no effect with strategy: next_segment, which trains nothing; remove them")
         return self
 

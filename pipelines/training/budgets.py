@@ -6,9 +6,11 @@ from pathlib import Path
 
 from ctr_kd.budgets import CLICKS, TEXTS, minutes_of, settled_distillation, settled_finetuning, settled_pretraining
 from ctr_kd.config import TrainingConfig
+from feature_store.config_types import is_auto
 from pipelines.config.run import RunConfig
 from pipelines.tasks import task_of
 from pipelines.tasks.log_size import LogSize
+from pipelines.workspace.parent import parent_of
 
 
 def settled(config: RunConfig, ingest: Path) -> RunConfig:
@@ -23,6 +25,9 @@ def settled(config: RunConfig, ingest: Path) -> RunConfig:
     ingest : Path
         Artifact of stage ``ingest``.
     """
+    parent = parent_of(ingest)
+    if parent is not None and is_auto(config.finetune.members):  # a teacher is continued in its shape
+        config = config.model_copy(update={"finetune": config.finetune.model_copy(update={"members": parent.members})})
     return with_numbers(config, task_of(config).size(ingest))
 
 

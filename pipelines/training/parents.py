@@ -9,7 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ctr_kd.config import COMBINING
 from feature_store.config import SourceConfig
+from feature_store.config_types import is_auto
 from feature_store.features.summary import ClickSummary
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import load_json
@@ -33,7 +35,11 @@ _READ = {  # what a run reads of its parent
     "finetune": ("teacher.pt",),
     "distill": ("student.pt", "student_alone.pt"),
 }
-_SHAPE = ("pretrain.encoder", "pretrain.more_encoders", *(f"finetune.{key}" for key in ("head_width", "cross_layers", "members")))
+_SHAPE = (
+    "pretrain.encoder",
+    "pretrain.more_encoders",
+    *(f"finetune.{key}" for key in ("head_width", "cross_layers", "recency", "members")),
+)
 _COLUMNS = ("history", "statistics", "embeddings", "teacher_state")  # keys of stage ingest that decide which inputs a row has
 
 
@@ -181,6 +187,7 @@ def parent_from(run: RunContext, made_of: Mapping[str, str], name: str) -> Paren
         nights=1 if before is None else before.nights + 1,
         artifacts={stage: StageInput(fingerprint=made_of[stage], digest=manifest.digest) for stage, manifest in manifests.items()},
         late=corrected_since(run, ingest),
+        members=manifests["finetune"].config["finetune"].get("members", 1),
     )
 
 
@@ -218,6 +225,10 @@ def _differences(config: RunConfig, manifests: Mapping[str, Manifest]) -> Iterat
     before: dict[str, Any] = {}
     for stage in STAGES:
         before |= manifests[stage].config
+    now = config.section((*_COLUMNS, "distill.student", "pretrain", "finetune"))
+    for key in ("finetune", "distill.student"):
+        if "recency" in now[key]:  # before there was the key there was no such layer
+            before[key] = {"recency": before[key].get("kind", "pooled") not in COMBINING, **before[key]}
     before = {key: with_new_keys(key, value) for key, value in before.items()}
     try:
         same_log = SourceConfig.reads(before["source"]).model_validate(before["source"]).log() == config.source.log()
@@ -225,7 +236,6 @@ def _differences(config: RunConfig, manifests: Mapping[str, Manifest]) -> Iterat
         same_log = False
     if not same_log:
         yield "is of another log"
-    now = config.section((*_COLUMNS, "distill.student", "pretrain", "finetune"))
     for key in _COLUMNS:
         if before.get(key) != now.get(key):
             yield f"has other inputs ({key} was changed)"
@@ -239,7 +249,7 @@ def _differences(config: RunConfig, manifests: Mapping[str, Manifest]) -> Iterat
         yield "has another student (its plug-in was changed)"
     for key in _SHAPE:
         block, _, part = key.partition(".")
-        if before[block].get(part) != now[block][part]:
+        if before[block].get(part) != now[block][part] and not is_auto(now[block][part]):  # auto follows the parent
             yield f"has a teacher of another shape ({key} was changed)"
     for strategy in ("from_scratch", "next_segment"):  # what fine-tuning puts on the encoder, and takes from it
         if (before["finetune"].get("strategy") == strategy) != (config.finetune.strategy == strategy):

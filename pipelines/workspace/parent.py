@@ -30,6 +30,8 @@ class Parent(JsonFile):
         Of its stages ``ingest``, ``pretrain``, ``finetune`` and ``distill``.
     late : list of str
         Dates that it learned and that were corrected since.
+    members : int
+        Fine-tunings of each encoder that are its teacher.
     """
 
     FILE: ClassVar[str] = "parent.json"
@@ -40,6 +42,7 @@ class Parent(JsonFile):
     nights: int
     artifacts: dict[str, StageInput]
     late: list[str] = Field(default_factory=list)
+    members: int = 1
 
     def folder(self, workspace: Path, stage: str) -> Path:
         """Artifact of one of its stages."""

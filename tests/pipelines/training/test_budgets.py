@@ -1,4 +1,4 @@
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from pipelines.config.run import RunConfig, describe
 from pipelines.tasks import task_of
 from pipelines.tasks.log_size import LogSize
 from pipelines.training.budgets import settled
+from pipelines.workspace.parent import Parent
 from tests.summaries import click_summary
 
 
@@ -58,3 +59,11 @@ def test_what_auto_came_to_is_told_beside_it(ingest: Path) -> None:
     lines = describe(given, settled(given, ingest)).splitlines()
     assert "    batch_size: auto  # here 512" in lines and "    patience: auto  # here null" in lines and "    epochs: 3.0" in lines
     assert "  # here" not in describe(given)
+
+
+def test_a_small_log_has_several_fine_tunings_and_a_warm_night_as_many_as_its_parent(ingest: Path) -> None:
+    assert settled(config(), ingest).finetune.members == 3
+    assert settled(config(finetune={"members": 2}), ingest).finetune.members == 2
+    time = datetime(2024, 1, 1, tzinfo=UTC)
+    Parent(name="version 1", since=time, cold_since=time, nights=1, artifacts={}, members=5).write(ingest)
+    assert settled(config(), ingest).finetune.members == 5
