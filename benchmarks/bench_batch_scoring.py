@@ -38,7 +38,7 @@ CONF = """
 source: {reader: simulated, simulator: {requests: 20000, users: 2000, items: 9000}}
 split: {fractions: [0.8, 0.1, 0.1]}
 pretrain: {training: {epochs: 1}}
-finetune: {training: {epochs: 1}}
+finetune: {members: 1, training: {epochs: 1}}
 distill: {student: {kind: pooled}, training: {epochs: 1}}
 evaluate: {bootstrap: 20}
 """

@@ -175,8 +175,7 @@ def settled_finetuning(config: FinetuneConfig, rows: int, tokens: int | None, bu
     if is_auto(config.rate_ratio):
         found["rate_ratio"] = rate_ratio(tokens)
     if is_auto(config.members):
-        by_the_log = is_auto(config.training.epochs) and config.strategy != "next_segment"  # whoever says how long says how many
-        found["members"] = members(rows, budget) if by_the_log else 1
+        found["members"] = 1 if config.strategy == "next_segment" else members(rows, budget)
     return config.model_copy(update=found)
 
 

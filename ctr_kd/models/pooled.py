@@ -22,7 +22,8 @@ class Pooled(Comparing):
         super().__init__(signature)
         self.combine = COMBINERS[config.combiner]
         self.token = TokenEmbedding(signature.tokens, config.width, vectors=signature.vectors)
-        self.recency = recency_of(signature, config.width, config.recency)
+        reads_means = type(self).encode is Pooled.encode  # a class on top that encodes otherwise has no use for it
+        self.recency = recency_of(signature, config.width, reads_means and config.recency)
         self.context = ContextEncoder(signature, 4)
         self.user_state = UserState(signature, config.width)
         self.head = Head(compared_size(signature, config.width) + self.context.size, config.hidden, signature.outputs, config.dropout)

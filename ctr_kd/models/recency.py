@@ -45,7 +45,9 @@ class Recency(nn.Module):
         """
         histories, longest, _ = clicks.shape
         age = length.unsqueeze(1) - 1 - torch.arange(longest, device=clicks.device)  # (histories, longest)
-        weight = self.weight[age.clamp(0, len(self.weight) - 1)]  # (histories, longest, spans)
+        place = age.clamp(0, len(self.weight) - 1).flatten()
+        # index_select, since the gradient of square brackets adds up in the order of threads: no training would repeat
+        weight = self.weight.index_select(0, place).view(histories, longest, -1)
         weight = weight.masked_fill(~padding_mask(length, longest).unsqueeze(2), -1e9).softmax(1)
         return self.layer((weight.transpose(1, 2) @ clicks).reshape(histories, -1))
 

@@ -10,6 +10,7 @@ from ctr_kd.models.click_bert import ClickBert
 from ctr_kd.models.cross_encoder import CrossEncoder
 from ctr_kd.models.ensemble import Ensemble
 from ctr_kd.models.next_segment import NextSegment
+from feature_store.config_types import is_auto
 
 Member = ClickBert | CrossEncoder | NextSegment
 
@@ -23,4 +24,9 @@ def build_member(pretrained: MaskedItemModel, signature: Signature, config: Fine
 
 def build_teacher(encoders: Sequence[MaskedItemModel], signature: Signature, config: FinetuneConfig) -> Ensemble:
     """``config.members`` over each of the encoders, each with one of its own that begins as the given one."""
-    return Ensemble([build_member(copy.deepcopy(one), signature, config) for one in encoders for _ in range(config.members)])
+    return Ensemble([build_member(copy.deepcopy(one), signature, config) for one in encoders for _ in range(members_of(config))])
+
+
+def members_of(config: FinetuneConfig) -> int:
+    """Fine-tunings of each encoder; one where no log has decided."""
+    return 1 if is_auto(config.members) else config.members

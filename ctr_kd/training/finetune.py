@@ -17,7 +17,7 @@ from ctr_kd.metrics import accuracy_score, auc_score
 from ctr_kd.models.bert import MaskedItemModel
 from ctr_kd.models.ensemble import Ensemble
 from ctr_kd.models.next_segment import NextSegment
-from ctr_kd.models.teachers import Member, build_member
+from ctr_kd.models.teachers import Member, build_member, members_of
 from ctr_kd.objectives.classification import base_logits, cross_entropy_share, hard_cross_entropy
 from ctr_kd.retrieval.unlabelled_pairs import join_rows
 from ctr_kd.training.calibration import fit_class_scale
@@ -245,6 +245,8 @@ def finetune_members(
 ) -> tuple[Ensemble, list[LearningCurve]]:
     """Fine-tune ``config.members`` copies of each encoder (:func:`finetune`), with a seed each; the encoders stay as they are.
 
+    What is ``auto`` in the trainings these rows decide; ``members: auto`` is one.
+
     Parameters
     ----------
     encoders : sequence of MaskedItemModel
@@ -264,7 +266,7 @@ def finetune_members(
     curves : list of LearningCurve
     """
     members, curves = [], []
-    begin_as = [encoder for encoder in encoders for _ in range(config.members)]
+    begin_as = [encoder for encoder in encoders for _ in range(members_of(config))]
     for number, pretrained in enumerate(begin_as):
         finished = job.folder / f"member_{number}.pt"
         if len(begin_as) > 1:

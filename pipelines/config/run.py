@@ -435,6 +435,11 @@ def with_new_keys(key: str, value: Any) -> Any:
         return value
 
 
+def without_recency(block: dict[str, Any]) -> dict[str, Any]:
+    """What an artifact remembers of ``finetune`` or ``distill.student``: before they had the key there was no such layer."""
+    return {"recency": False, **block}
+
+
 def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a configuration and check every key of it.
 

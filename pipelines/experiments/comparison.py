@@ -17,7 +17,7 @@ from pipelines.stages.ingest import STAGE as INGEST
 from pipelines.stages.student import STAGE as STUDENT
 from pipelines.stages.transfer import STAGE as TRANSFER
 from pipelines.tasks import Rows, task_of
-from pipelines.training.budgets import with_numbers
+from pipelines.training.budgets import settled
 from pipelines.workspace.artifacts import Artifact
 from pipelines.workspace.context import RunContext, Stage, StageContext
 from pipelines.workspace.reports import publish_beside_run
@@ -211,10 +211,10 @@ def train_all(run: RunContext, wanted: Mapping[str, RunConfig], force: bool = Fa
     force : bool
         Train them again even where they are up to date; a transfer set stays.
     """
-    trained, size = {}, task_of(run.config).size(run.artifacts["ingest"].path)
+    trained = {}
     for number, (title, config) in enumerate(wanted.items(), start=1):
         run.report(f"student {number} of {len(wanted)}: {title}")
-        config = with_numbers(config, size)
+        config = settled(config, run.artifacts["ingest"].path)
         own = replace(run, config=config, artifacts={name: run.artifacts[name] for name in STUDENT.upstream})
         stage = STUDENT
         if config.distill.transfers:  # labelled by the teacher of the run, whatever the student's seed

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from ctr_kd.config import COMBINES_BY, COMBINING, StudentSettings
+from ctr_kd.config import COMBINING, StudentSettings
 from ctr_kd.evaluation.pareto import on_frontier
 from ctr_kd.evaluation.several_seeds import measure_seeds, seed_means
 from feature_store.config_types import Config
@@ -114,9 +114,7 @@ def _student(config: RunConfig, kind: str) -> dict[str, Any]:
     """The configured student's settings, as far as another kind has them too."""
     configured = config.distill.student.model_dump()
     shared = {key: configured[key] for key in StudentSettings.reads({"kind": kind}).model_fields if key in configured}
-    for key in () if kind in COMBINING else COMBINES_BY:
-        shared.pop(key, None)
-    return shared | {"kind": kind}
+    return shared | {"kind": kind} | ({} if kind in COMBINING or "combiner" not in shared else {"combiner": "mean"})
 
 
 def measure_students(context: StageContext, trained: Mapping[str, Path], points: Points | None = None) -> None:

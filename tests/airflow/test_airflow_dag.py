@@ -22,7 +22,7 @@ CONF = """
 source: {reader: simulated, simulator: {users: 40, items: 30, requests: 300, days: 4, candidates: 4}}
 split: {fractions: [0.6, 0.2, 0.2]}
 pretrain: {encoder: {width: 8, layers: 1}, training: {epochs: 1, batch_size: 16}}
-finetune: {training: {epochs: 1, batch_size: 128}}
+finetune: {members: 1, training: {epochs: 1, batch_size: 128}}
 distill: {student: {width: 4, hidden: 8}, training: {epochs: 1, batch_size: 128}}
 evaluate: {bootstrap: 20}
 register: {auc_min: 0.0, calibration_error_max: 1.0}

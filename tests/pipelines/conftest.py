@@ -262,7 +262,7 @@ EXPERIMENT = """
 source: {reader: simulated, simulator: {users: 40, items: 30, requests: 300, days: 4, candidates: 4}}
 split: {fractions: [0.6, 0.2, 0.2]}
 pretrain: {encoder: {width: 8, layers: 1}, training: {epochs: 1, batch_size: 16, learning_rate: 1.0e-3, unknown_rate: 0.02}}
-finetune: {rate_ratio: 0.01, training: {epochs: 1, batch_size: 128}}
+finetune: {members: 1, rate_ratio: 0.01, training: {epochs: 1, batch_size: 128}}
 distill: {teachers: {bert: 1}, student: {width: 4, hidden: 8}, training: {epochs: 1, batch_size: 128}}
 evaluate: {bootstrap: 20}
 prove: {seeds: 2, ablation: [listwise]}

@@ -30,7 +30,7 @@ statistics:
     - {by: [segment, category], rate: true}
     - {by: [user, position], count: impressions, age_of_last: true}
 pretrain: {encoder: {width: 8, layers: 1}, training: {epochs: 1, batch_size: 16, learning_rate: 1.0e-3, unknown_rate: 0.02}}
-finetune: {rate_ratio: 0.01, training: {epochs: 1, batch_size: 128}}
+finetune: {members: 1, rate_ratio: 0.01, training: {epochs: 1, batch_size: 128}}
 distill: {teachers: {bert: 1},
   student: {width: 4, hidden: 8}, training: {epochs: 4, batch_size: 64}, transfer: {amount: 0.2}}
 evaluate: {bootstrap: 20, boosted_trees: false}

@@ -27,7 +27,7 @@ history: {max_length: 6}
 EMBEDDINGS
 statistics: {auto: false}
 pretrain: {encoder: {width: 8, layers: 1}, training: {epochs: 1, batch_size: 64, learning_rate: 1.0e-3, unknown_rate: 0.02}}
-finetune: {rate_ratio: 0.01, training: {epochs: 2, batch_size: 64, learning_rate: 1.0e-2}}
+finetune: {members: 1, rate_ratio: 0.01, training: {epochs: 2, batch_size: 64, learning_rate: 1.0e-2}}
 distill: {teachers: {bert: 1},
   student: {width: 4, hidden: 16}, training: {epochs: 8, batch_size: 64, learning_rate: 1.0e-2}, transfer: {amount: 0.1}}
 evaluate: {bootstrap: 20, boosted_trees: false, importance_rows: 0}

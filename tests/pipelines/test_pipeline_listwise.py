@@ -23,7 +23,7 @@ source:
 split: {fractions: [0.6, 0.2, 0.2]}
 statistics: {listwise_context: [size, share, rank]}
 pretrain: {encoder: {width: 8, layers: 1}, training: {epochs: 1, batch_size: 64, learning_rate: 1.0e-3, unknown_rate: 0.02}}
-finetune: {rate_ratio: 0.01, training: {epochs: 2, batch_size: 64, learning_rate: 1.0e-2}}
+finetune: {members: 1, rate_ratio: 0.01, training: {epochs: 2, batch_size: 64, learning_rate: 1.0e-2}}
 distill: {teachers: {bert: 1},
   student: {width: 4, hidden: 8}, training: {epochs: 8, batch_size: 64, learning_rate: 1.0e-2}, transfer: {amount: 0.1}}
 evaluate: {bootstrap: 20, boosted_trees: false, importance_rows: 0}

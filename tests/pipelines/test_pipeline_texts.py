@@ -20,7 +20,7 @@ TINY = """
 source: {{reader: text, train: train.tsv, test: test.tsv, text: 0, text_b: {text_b}, label: {label}}}
 tokens: {{teacher: {{kind: characters, max_length: 16}}, student: {{kind: ngrams, min_count: 1, max_length: 48}}}}
 pretrain: {{encoder: {{width: 16, layers: 1}}, training: {{epochs: 1, batch_size: 64}}}}
-finetune: {{training: {{epochs: 2, batch_size: 32}}}}
+finetune: {{members: 1, training: {{epochs: 2, batch_size: 32}}}}
 distill:
   teachers: {{bert: 0.2, linear: 0.4, linear_words: 0.3, naive_bayes: 0.1}}
   transfer: {{augmentation: {{amount: 0.5, mask_rate: 0.2, replace_rate: 0.5}}}}

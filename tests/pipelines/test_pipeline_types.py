@@ -33,7 +33,7 @@ history: {max_length: 8}
 statistics: {of: [{by: item, count: [clicks, purchase, cart], windows: [1d]}]}
 vocabulary: {min_count: 1}
 pretrain: {encoder: {width: 16, layers: 1}, training: {epochs: 3, batch_size: 64}}
-finetune: {rate_ratio: 1.0, training: {epochs: 3, batch_size: 64, learning_rate: 1.0e-2}}
+finetune: {members: 1, rate_ratio: 1.0, training: {epochs: 3, batch_size: 64, learning_rate: 1.0e-2}}
 distill: {teachers: {bert: 1},
   student: {width: 16, hidden: 16}, training: {epochs: 10, batch_size: 64, learning_rate: 1.0e-2}, transfer: {amount: 0}}
 evaluate: {bootstrap: 20, boosted_trees: true, importance_rows: 100}

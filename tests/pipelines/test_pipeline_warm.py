@@ -27,7 +27,7 @@ vocabulary: {min_count: 1}
 statistics: {auto: false}
 training: {start: warm}
 pretrain: {encoder: {width: 8, layers: 1}, training: {epochs: 1, batch_size: 16, learning_rate: 1.0e-3, unknown_rate: 0.02}}
-finetune: {rate_ratio: 0.01, training: {epochs: 2, batch_size: 64, learning_rate: 1.0e-2, checkpoint_seconds: 0.01}}
+finetune: {members: 1, rate_ratio: 0.01, training: {epochs: 2, batch_size: 64, learning_rate: 1.0e-2, checkpoint_seconds: 0.01}}
 distill: {teachers: {bert: 1},
   student: {width: 4, hidden: 8}, training: {epochs: 4, batch_size: 64, learning_rate: 1.0e-2, checkpoint_seconds: 0.01}}
 evaluate: {bootstrap: 20, boosted_trees: false, importance_rows: 0}

@@ -15,7 +15,7 @@ TINY = """
 source: {reader: simulated, simulator: {users: 80, items: 60, requests: 900, days: 4, candidates: 4}}
 split: {fractions: [0.7, 0.15, 0.15]}
 pretrain: {encoder: {width: 16, layers: 1}, training: {epochs: 2, batch_size: 16, checkpoint_seconds: 0.01}}
-finetune: {rate_ratio: 0.01, training: {epochs: 2, batch_size: 256, checkpoint_seconds: 0.01}}
+finetune: {members: 1, rate_ratio: 0.01, training: {epochs: 2, batch_size: 256, checkpoint_seconds: 0.01}}
 distill: {teachers: {bert: 1}, training: {epochs: 1, batch_size: 256, checkpoint_seconds: 0.01}}
 evaluate: {bootstrap: 20, boosted_trees: false}
 register: {auc_min: 0, calibration_error_max: 1, champion_margin: 1}

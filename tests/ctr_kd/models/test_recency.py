@@ -7,6 +7,8 @@ import torch
 from ctr_kd.config import FinetuneConfig, StudentConfig
 from ctr_kd.data.batching import make_batch
 from ctr_kd.data.texts import TextAssembly
+from ctr_kd.models.dcn import DCN
+from ctr_kd.models.pooled import Pooled
 from ctr_kd.models.recency import SPANS, Recency
 from ctr_kd.models.students import STUDENTS
 from tests.ctr_kd.drawn_weights import where_order_counts
@@ -71,3 +73,24 @@ def test_texts_and_whoever_wants_none_have_none(tmp_path, assembly, signature):
     assert STUDENTS["pooled"](signature, StudentConfig(recency=False)).recency is None
     assert build("teacher", assembly, signature).recency is not None
     assert FinetuneConfig().recency
+
+
+def test_a_class_on_top_that_encodes_otherwise_has_none(signature):
+    class Last(Pooled):
+        def encode(self, tokens, length):
+            return self.token(tokens)[:, 0]
+
+    assert Last(signature, StudentConfig()).recency is None
+    assert DCN(signature, StudentConfig(kind="dcn")).recency is not None
+
+
+def test_its_gradient_is_the_same_whatever_the_threads_do():
+    """The gradient of square brackets is not, of so many places."""
+    recency, length = where_order_counts(Recency(length=50, width=8)), torch.full((1024,), 50)
+    clicks, threads = torch.randn(1024, 50, 8), torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        gradients = [torch.autograd.grad(recency(clicks, length).square().sum(), recency.weight)[0] for _ in range(8)]
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(gradients[0], one) for one in gradients)

@@ -22,7 +22,7 @@ source: {reader: simulated, simulator: {users: 60, items: 40, requests: 400, day
 split: {fractions: [0.7, 0.15, 0.15]}
 vocabulary: {min_count: 3}
 pretrain: {encoder: {width: 8, layers: 1}, training: {epochs: 1, batch_size: 16, learning_rate: 1.0e-3, unknown_rate: 0.02}}
-finetune: {rate_ratio: 0.01, training: {epochs: 1, batch_size: 128}}
+finetune: {members: 1, rate_ratio: 0.01, training: {epochs: 1, batch_size: 128}}
 """
 Run = Callable[..., tuple[int, str, str]]
 

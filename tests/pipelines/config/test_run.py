@@ -135,7 +135,6 @@ def test_a_union_names_what_each_branch_wants(yaml_file: YamlFile) -> None:
         ("{preset: hinton, teacher_weight: 0}", "distill.teacher_weight: should be greater than 0"),
         ("{soft: none, listwise: 1, gate: label}", "gate weighs soft, which is none"),
         ("{student: {kind: din, combiner: sqrtn}}", "combiner has no effect with kind: din; remove it, or set kind: pooled or dcn"),
-        ("{student: {kind: din, recency: false}}", "recency has no effect with kind: din; remove it, or set kind: pooled or dcn"),
         ("{student: {hidden: 0, dropout: 0.5}}", "dropout has no effect with hidden: 0"),
         ("{student: {hidden: 1}}", "hidden: 1 leaves nothing for the second hidden layer; set 2 or more, or 0 for a linear head"),
         ("{student: {kind: din}, hints: {hidden: 1}}", "din reads it anew for each candidate"),
@@ -636,7 +635,7 @@ def test_the_student_of_single_texts_is_linear_in_ngrams_unless_something_is_sai
 
 
 def test_a_block_that_stands_in_two_places_is_changed_in_one(yaml_file: Callable[[str], Path]) -> None:
-    path = yaml_file("finetune: {training: &loop {epochs: 3}}\ndistill: {training: *loop}\n")
+    path = yaml_file("finetune: {members: 1, training: &loop {epochs: 3}}\ndistill: {training: *loop}\n")
     config = load(path, ["distill.training.epochs=5"])
     assert (config.finetune.training.epochs, config.distill.training.epochs) == (3, 5)
     assert config.distill.training.unknown_rate == 0.2, "each keeps its own defaults"

@@ -36,7 +36,7 @@ from tests.ctr_kd.worlds import write_assembly
 TINY = {
     "history": {"max_length": 5},
     "pretrain": {"encoder": {"width": 8, "heads": 2, "layers": 1}, "training": {"epochs": 1, "validations": 1}},
-    "finetune": {"training": {"epochs": 3, "validations": 3, "batch_size": 64}},
+    "finetune": {"members": 1, "training": {"epochs": 3, "validations": 3, "batch_size": 64}},
     "distill": {"teachers": {"bert": 1}, "training": {"epochs": 3, "validations": 3, "batch_size": 64}},
 }
 

@@ -32,7 +32,7 @@ TINY: dict[str, Any] = {
     "split": {"fractions": [0.7, 0.15, 0.15]},
     "vocabulary": {"min_count": 2},
     "pretrain": {"encoder": {"width": 8, "layers": 1}, "training": {"epochs": 1, "batch_size": 32}},
-    "finetune": {"training": {"epochs": 1, "batch_size": 128}},
+    "finetune": {"members": 1, "training": {"epochs": 1, "batch_size": 128}},
 }
 DISTILL = {"training": {"epochs": 1, "batch_size": 128}, "teachers": {"bert": 0.5, "boosted_trees": 0.5}, "listwise": 0.3}
 Distil = Callable[..., Path]

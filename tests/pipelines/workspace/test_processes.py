@@ -25,7 +25,7 @@ TINY = """
 source: {reader: simulated, simulator: {users: 60, items: 40, requests: 500, days: 4, candidates: 4}}
 split: {fractions: [0.7, 0.15, 0.15]}
 pretrain: {encoder: {width: 16, layers: 1, dropout: 0}, training: {epochs: 2, batch_size: 16, checkpoint_seconds: 0.01}}
-finetune: {head_dropout: 0, hard_negatives: {amount: 0.3}, training: {epochs: 1, batch_size: 64}}
+finetune: {members: 1, head_dropout: 0, hard_negatives: {amount: 0.3}, training: {epochs: 1, batch_size: 64}}
 """
 
 

@@ -27,7 +27,7 @@ distill:
     "short": "source: {reader: simulated}\nsplit: {fractions: [0.8, 0.1, 0.1]}",
     "with anchors": """source: {reader: simulated}
 split: {fractions: [0.8, 0.1, 0.1]}
-finetune: {training: &loop {epochs: 3}}
+finetune: {members: 1, training: &loop {epochs: 3}}
 distill: {training: *loop}
 """,
     "with an end": "---\nsource: {reader: simulated}\nsplit: {fractions: [0.8, 0.1, 0.1]}\n...\n",

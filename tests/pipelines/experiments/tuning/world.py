@@ -13,7 +13,7 @@ source: {reader: tabular, events: {path: log.parquet, user: user, item: item, ti
 split: {fractions: [0.6, 0.2, 0.2]}
 statistics: {auto: false}
 pretrain: {encoder: {width: 8, layers: 1}, training: {epochs: 1, batch_size: 16, learning_rate: 1.0e-3, unknown_rate: 0.02}}
-finetune: {rate_ratio: 0.01, training: {epochs: 1, batch_size: 128}}
+finetune: {members: 1, rate_ratio: 0.01, training: {epochs: 1, batch_size: 128}}
 distill: {teachers: {bert: 1}, student: {width: 4, hidden: 8}, training: {epochs: 1, batch_size: 128}}
 """
 

@@ -35,7 +35,7 @@ SMALL = {
     "history": {"max_length": 5},
     "statistics": {"auto": False},
     "pretrain": {"encoder": {"width": 8, "layers": 1}, "training": {"epochs": 1, "batch_size": 64}},
-    "finetune": {"training": {"epochs": 1, "batch_size": 256}},
+    "finetune": {"members": 1, "training": {"epochs": 1, "batch_size": 256}},
     "evaluate": {"bootstrap": 20, "boosted_trees": False},
 }
 TRAINING = {"epochs": 1, "batch_size": 256}
