@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ctr_kd.budgets import CLICKS, TEXTS, minutes_of, settled_distillation, settled_finetuning, settled_pretraining
-from ctr_kd.config import TrainingConfig
+from ctr_kd.config import DistillConfig, TrainingConfig
 from feature_store.config_types import is_auto
 from pipelines.config.run import RunConfig
 from pipelines.tasks import task_of
@@ -39,13 +39,19 @@ def with_numbers(config: RunConfig, size: LogSize) -> RunConfig:
     finetune = settled_finetuning(config.finetune, size.rows, tokens, budget)
     distill = settled_distillation(config.distill, size.rows, budget)
     if config.budget is not None:
-        encoders = 1 + len(config.pretrain.more_encoders)
+        encoders = (1 + len(config.pretrain.more_encoders)) * _times(config.distill)
         trainings = {"pretrain": encoders, "finetune": encoders * finetune.members, "distill": 2}
         minutes = {name: minutes_of(config.budget, name, count) for name, count in trainings.items()}
         pretrain = pretrain.model_copy(update={"training": _within(pretrain.training, minutes["pretrain"])})
         finetune = finetune.model_copy(update={"training": _within(finetune.training, minutes["finetune"])})
         distill = distill.model_copy(update={"training": _within(distill.training, minutes["distill"])})
     return config.model_copy(update={"pretrain": pretrain, "finetune": finetune, "distill": distill})
+
+
+def _times(distill: DistillConfig) -> int:
+    """How often the BERT is made: once more for each fold that others judge, and for weights that are learned from what it did not see."""
+    folds = sum(teacher.folds - 1 for teacher in distill.teachers if teacher.name == "bert" and teacher.out_of_fold)
+    return 1 + folds + (distill.weighting == "learned")
 
 
 def _within(training: TrainingConfig, minutes: float) -> TrainingConfig:

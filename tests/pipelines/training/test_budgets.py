@@ -52,6 +52,11 @@ def test_a_budget_is_shared_among_the_trainings(ingest: Path) -> None:
     assert found.budget == timedelta(minutes=20)
     assert [block.training.minutes for block in (found.pretrain, found.finetune, found.distill)] == [5.0, 4.0, 7.0]
     assert settled(config(), ingest).pretrain.training.minutes is None
+    folds = {"teachers": [{"name": "bert", "out_of_fold": True, "folds": 5}]}  # four of which are judged by BERTs of their own
+    found = settled(config(budget="20m", finetune={"members": 1}, distill=folds), ingest)
+    assert [block.training.minutes for block in (found.pretrain, found.finetune, found.distill)] == [1.0, 1.6, 2.0]
+    learned = {"teachers": {"bert": 0.5, "boosted_trees": 0.5}, "weighting": "learned"}
+    assert settled(config(budget="20m", finetune={"members": 1}, distill=learned), ingest).finetune.training.minutes == 4.0
 
 
 def test_what_auto_came_to_is_told_beside_it(ingest: Path) -> None:
