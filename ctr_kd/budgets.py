@@ -172,7 +172,7 @@ def settled_finetuning(config: FinetuneConfig, rows: int, tokens: int | None, bu
     if config.strategy == "freeze_then_unfreeze" and is_auto(training.patience):
         training = training.model_copy(update={"patience": None})
     found: dict[str, Any] = {"training": settled_training(training, budget, rows)}
-    if is_auto(config.rate_ratio):
+    if is_auto(config.rate_ratio) and config.encoder_learning_rate is None:
         found["rate_ratio"] = rate_ratio(tokens)
     if is_auto(config.members):
         found["members"] = 1 if config.strategy == "next_segment" else members(rows, budget)

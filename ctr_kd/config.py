@@ -286,6 +286,11 @@ class FinetuneConfig(Config):
         description="rate of pretrained parameters over the pretraining rate (new layers train at training.learning_rate); auto: a "
         "hundredth after ten million clicks of pretraining, and up to .3 after fewer",
     )
+    encoder_learning_rate: float | None = Field(
+        None,
+        gt=0,
+        description="rate of pretrained parameters as it is, in place of rate_ratio: 2.0e-5 to 5.0e-5 for released BERTs; null: by ratio",
+    )
     layer_decay: float = Field(
         1.0, gt=0, le=1, description="rate of a layer over that of the layer above it, embeddings lowest; 1 trains all layers alike"
     )
@@ -320,6 +325,8 @@ class FinetuneConfig(Config):
 
     @model_validator(mode="after")
     def _near_by_what(self) -> FinetuneConfig:
+        if self.encoder_learning_rate is not None and not is_auto(self.rate_ratio):
+            raise ValueError("encoder_learning_rate and rate_ratio both say how fast the encoder moves: remove one of them")
         if self.hard_negatives.amount and self.strategy == "from_scratch":
             raise ValueError("hard_negatives are near by the pretrained encoder, and strategy: from_scratch has none")
         if self.strategy == "freeze_then_unfreeze" and self.training.has_patience:

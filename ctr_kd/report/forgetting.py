@@ -29,13 +29,16 @@ def strategy_title(settings: Mapping[str, Any]) -> str:
     --------
     >>> strategy_title({"strategy": "low_lr", "rate_ratio": 0.01, "layer_decay": 0.5})
     'low_lr, ratio 0.01, layer decay 0.5'
+    >>> strategy_title({"strategy": "low_lr", "rate_ratio": "auto", "encoder_learning_rate": 3e-5})
+    'low_lr, encoder at 3e-05'
     >>> strategy_title({"strategy": "freeze", "rate_ratio": 0.01, "different": {"training.epochs": 4}})
     'freeze, training.epochs 4'
     """
     strategy = settings.get("strategy")
     said = [str(strategy)] if strategy else []
     if strategy not in ("freeze", "from_scratch", "next_segment"):
-        said += [f"ratio {settings['rate_ratio']}"] if "rate_ratio" in settings else []
+        rate = settings.get("encoder_learning_rate")
+        said += [f"encoder at {rate:g}"] if rate else [f"ratio {settings['rate_ratio']}"] if "rate_ratio" in settings else []
         said += [f"layer decay {settings['layer_decay']}"] if settings.get("layer_decay", 1.0) != 1.0 else []
     if strategy == "freeze_then_unfreeze" and "frozen_share" in settings:
         said.append(f"frozen for {settings['frozen_share']}")

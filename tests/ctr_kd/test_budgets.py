@@ -66,6 +66,13 @@ def test_a_released_bert_moves_as_slowly_as_berts_do() -> None:
     assert pretrain.training.learning_rate * finetune.rate_ratio == pytest.approx(3e-5)
 
 
+def test_a_rate_of_the_encoder_that_is_given_stays() -> None:
+    found = settled_finetuning(FinetuneConfig(encoder_learning_rate=2e-5), 1000, None)
+    assert found.encoder_learning_rate == 2e-5 and is_auto(found.rate_ratio)
+    with pytest.raises(ValueError, match="encoder_learning_rate and rate_ratio both say how fast the encoder moves: remove one"):
+        FinetuneConfig(encoder_learning_rate=2e-5, rate_ratio=0.1)
+
+
 def test_the_members_of_a_teacher_share_the_rows_and_what_trains_nothing_has_one() -> None:
     assert settled_finetuning(FinetuneConfig(), 60_000, 1000).members == 3
     assert settled_finetuning(FinetuneConfig(members=7), 60_000, 1000).members == 7

@@ -74,7 +74,9 @@ def _of_teacher(config: RunConfig) -> Iterator[tuple[str, Dimension]]:
             yield "pretrain.mask_rate", Dimension(low=0.1, high=0.5)
     if finetune.strategy == "next_segment":
         return
-    if finetune.strategy != "from_scratch":
+    if finetune.strategy != "from_scratch" and finetune.encoder_learning_rate is not None:
+        yield "finetune.encoder_learning_rate", _about(finetune.encoder_learning_rate, 3)
+    elif finetune.strategy != "from_scratch":
         yield "finetune.rate_ratio", Dimension(low=finetune.rate_ratio / 10, high=min(1.0, finetune.rate_ratio * 10), log=True)
     yield from _epochs("finetune", finetune.training, 2)
     yield "finetune.training.learning_rate", _about(finetune.training.learning_rate, 3)

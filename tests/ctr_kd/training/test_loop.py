@@ -326,11 +326,12 @@ def test_strategies_move_what_they_should(strategy, pretrained, assembly, tmp_pa
     assert (last["head.layers.0.weight"].abs().sum()) > 0
 
 
+@pytest.mark.parametrize("said", [{"rate_ratio": 0.01}, {"encoder_learning_rate": 1e-5}], ids=str)
 @pytest.mark.parametrize("layer_decay", [1.0, 0.5])
-def test_low_rate_is_relative_to_pretraining_and_falls_with_depth(pretrained, signature, layer_decay):
+def test_low_rate_is_relative_to_pretraining_or_as_it_is_given_and_falls_with_depth(pretrained, signature, layer_decay, said):
     _, model, *_ = pretrained
     teacher = ClickBert(copy.deepcopy(model), signature, FinetuneConfig(head_width=16, head_dropout=0))
-    config = FinetuneConfig(rate_ratio=0.01, layer_decay=layer_decay, training=TrainingConfig(learning_rate=2e-3))
+    config = FinetuneConfig(**said, layer_decay=layer_decay, training=TrainingConfig(learning_rate=2e-3))
     new, *old = parameter_groups(teacher, config, pretraining_rate=1e-3)
     assert new.rate == 1.0
     rate = {id(p): group.rate * 2e-3 for group in old for p in group.parameters}

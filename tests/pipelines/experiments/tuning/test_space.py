@@ -28,6 +28,8 @@ def test_the_default_holds_the_configured_values_and_what_has_an_effect(config: 
     space = default_space(config)
     assert configured_point(config, space).keys() == space.keys()
     assert {"pretrain.encoder.width", "finetune.rate_ratio", "distill.alpha", "distill.student.kind"} <= space.keys()
+    by_rate = with_changes(config, {"finetune.rate_ratio": "auto", "finetune.encoder_learning_rate": 3e-5}, "test")
+    assert default_space(by_rate).keys() == space.keys() - {"finetune.rate_ratio"} | {"finetune.encoder_learning_rate"}
     trees = default_space(with_changes(config, {"distill.teachers": {"boosted_trees": 1}}, "test"))
     assert all(is_cheap(key) for key in trees) and trees
     tang = default_space(with_changes(config, {"distill.preset": "tang"}, "test"))
