@@ -19,7 +19,7 @@ CONFIGURATION = """
 source: {reader: text, train: train.tsv, test: test.tsv, text: 0, text_b: 1, label: 2}
 tokens: {teacher: {max_length: 16}, student: {kind: ngrams, min_count: 1, max_length: 48}}
 pretrain: {checkpoint: models/bert, encoder: {width: 16, layers: 2, heads: 2}}
-finetune: {members: 1, rate_ratio: 1, training: {epochs: 1, batch_size: 32}}
+finetune: {members: 1, encoder_learning_rate: 1.0e-3, training: {epochs: 1, batch_size: 32}}
 distill: {teachers: {bert: 1},
   student: {kind: bilstm_pair, width: 8}, training: {epochs: 1, batch_size: 32}}
 evaluate: {bootstrap: 20}
