@@ -34,6 +34,7 @@ PAIRS = (
     ("student_alone", "boosted_trees"),
     ("student", "popularity"),
     ("student", "linear"),
+    ("student_alone", "linear"),
     ("student", "text_gcn"),
     ("student", "oracle"),
 )
