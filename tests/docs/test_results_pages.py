@@ -37,8 +37,15 @@ def test_a_command_of_the_program_gives_the_configuration_of_the_file(name: str)
     given = [f"{key}={value}" for key, value in results.overrides(written)]
     now = dict(results.flat(load(results.ROOT / "conf" / f"{written['name']}.yaml", given).model_dump(mode="json", by_alias=True)))
     left = {key: value for key, value in results.flat(written) if now[key] != value}
-    assert {key: now[key] for key in left} == {key: "auto" for key in left if key.endswith((".validations", ".patience"))}
-    assert {*left.values()} <= {4, None}  # what they come to where epochs are given
+    assert {key: now[key] for key in left} == {key: "auto" for key in left if key.endswith((".validations", ".patience", ".members"))}
+    assert {*left.values()} <= {4, None, 1}  # what they come to where epochs are given, and rows are many
+
+
+def test_models_before_recency_had_none_whatever_the_default_is() -> None:
+    written = load(results.ROOT / "conf" / "mind.yaml").model_dump(mode="json", by_alias=True)
+    for block in (written["finetune"], written["distill"]["student"]):
+        assert block.pop("recency") is False
+    assert list(results.overrides(written)) == []
 
 
 def test_a_key_that_a_written_configuration_does_not_know_yet_had_its_default() -> None:
