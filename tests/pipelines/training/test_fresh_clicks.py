@@ -131,10 +131,13 @@ def test_a_champion_is_asked_as_it_was_made_whatever_the_configuration_says_toda
     conf = tmp_path / "shop.yaml"
     conf.write_text("source: {reader: simulated}\nsplit: {fractions: [0.8, 0.1, 0.1]}")
     today = load(conf, ["teacher_only.context=[device]", "teacher_state.width=16", "embeddings.block=10m"])
-    keys = {"ingest": {"history": {"max_length": 7}}, "distill": {"distill.alpha": 0.5}}
+    keys: dict[str, dict[str, Any]] = {"ingest": {"history": {"max_length": 7}}, "distill": {"distill.alpha": 0.5}}
     lineage: Any = SimpleNamespace(configuration=SimpleNamespace(keys=keys), statistics=None, teacher_state=None)
     plain = fresh_clicks._as_the_champion(today, lineage, date(2024, 1, 9))
     assert plain.history.max_length == 7 and not plain.teacher_only.named and plain.teacher_state is None and plain.embeddings is None
+    keys["finetune"] = {"finetune": {"head_width": 32}}  # of a release that had no layer of the newest clicks
+    older = fresh_clicks._as_the_champion(today, lineage, date(2024, 1, 9))
+    assert (older.finetune.head_width, older.finetune.recency, plain.finetune.recency) == (32, False, True)
     keys["distill"]["teacher_only"] = {"context": ["segment"]}
     lineage.teacher_state = {"width": 8, "encoder": "encoder-0123456789ab"}
     more = fresh_clicks._as_the_champion(today, lineage, date(2024, 1, 9))
