@@ -79,6 +79,9 @@ TEXTS = replace(CLICKS, batches=(32, 256), rate=2e-3, rate_batch=128, epochs=(3,
 """The same of texts: each has a sequence of its own, and there are fewer of them than of clicks."""
 
 
+LINEAR_RATE = 1e-2
+"""Of a student of texts whose head is linear, in place of the rate above: its rare n-grams are read in few steps."""
+
 RELEASED_RATE, RELEASED_RATIO = 1e-3, 0.03
 """Of a BERT that others pretrained: 3e-5 together, as BERTs of words are fine-tuned (Devlin et al. 2019, arXiv:1810.04805, A.3)."""
 
@@ -181,6 +184,8 @@ def settled_finetuning(config: FinetuneConfig, rows: int, tokens: int | None, bu
 
 def settled_distillation(config: DistillConfig, rows: int, budget: Budget = CLICKS) -> DistillConfig:
     """Distillation whose ``auto`` are numbers, for so many rows with a label; a schedule of weights has to know its end, as above."""
+    if budget is TEXTS and getattr(config.student, "hidden", None) == 0:
+        budget = replace(TEXTS, rate=LINEAR_RATE)
     return config.model_copy(update={"training": settled_training(with_an_end(config), budget, rows)})
 
 

@@ -56,7 +56,7 @@ STUDENT_KEYS = tuple(f"distill.{name}" for name in DistillConfig.model_fields if
 
 
 NGRAMS = {"kind": "ngrams", "max_length": 192, "min_count": 1}
-LINEAR_TRAINING = auto_training(learning_rate=1e-2, unknown_rate=0.05)
+LINEAR_TRAINING = auto_training(unknown_rate=0.05)
 """How the default student of single texts reads and learns: found on TNEWS, whose student is linear in n-grams as the best teachers are."""
 
 

@@ -73,6 +73,13 @@ def test_a_rate_of_the_encoder_that_is_given_stays() -> None:
         FinetuneConfig(encoder_learning_rate=2e-5, rate_ratio=0.1)
 
 
+def test_a_linear_student_of_texts_learns_faster_and_slower_in_small_batches() -> None:
+    linear, deep = (settings_of(DistillConfig, {"student": {"hidden": hidden}}) for hidden in (0, 64))
+    rates = [settled_distillation(one, rows, TEXTS).training.learning_rate for rows in (2700, 50_000) for one in (linear, deep)]
+    assert rates == pytest.approx([0.005, 0.001, 0.01, 0.002])
+    assert settled_distillation(linear, 50_000).training.learning_rate < 0.002  # of clicks as any
+
+
 def test_the_members_of_a_teacher_share_the_rows_and_what_trains_nothing_has_one() -> None:
     assert settled_finetuning(FinetuneConfig(), 60_000, 1000).members == 3
     assert settled_finetuning(FinetuneConfig(members=7), 60_000, 1000).members == 7

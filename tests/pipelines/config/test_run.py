@@ -620,7 +620,7 @@ def test_the_student_of_single_texts_is_linear_in_ngrams_unless_something_is_sai
     path = tmp_path / "demo.yaml"
     path.write_text("source: {reader: text, train: a.tsv, test: b.tsv, text: 0, label: 1}\n")
     plain = load(path)
-    assert (plain.tokens.student.kind, plain.distill.student.hidden, plain.distill.training.learning_rate) == ("ngrams", 0, 0.01)
+    assert (plain.tokens.student.kind, plain.distill.student.hidden, plain.distill.training.unknown_rate) == ("ngrams", 0, 0.05)
     assert (
         plain.distill.teacher_weights == {"bert": 0.5, "linear": 0.5}
         and load(path, ["distill.training.epochs=3"]).distill.training.epochs == 3
