@@ -389,7 +389,7 @@ def with_defaults_of_the_task(values: Any) -> Any:
 
     Sequences without times have a position a day, in which an hour is nothing: their windows are weeks. Where nobody is named, the BERT
     teaches, which knows the sequence, and beside it what knows the rest; validation weighs them. Where texts are single and nothing is said
-    of the student, it is linear in n-grams, at a rate that such a student bears.
+    of the student, it is linear in n-grams.
 
     Parameters
     ----------
