@@ -37,7 +37,7 @@ distill:
   student: {width: 4, hidden: 8}
   training: {epochs: 2, batch_size: 64, learning_rate: 1.0e-2}
 evaluate: {bootstrap: 20, importance_rows: 100}
-register: {auc_min: 0, calibration_error_max: 1}
+register: {auc_min: 0, calibration_error_max: 1, champion_margin: 0.1}  # which of two students is better is chance here
 """
 TEACHER_ONLY = "teacher_only: {context: [place, dwell], statistics: [user_item_clicks], categorical: [grade], multi: [tags]}\n"
 HIDDEN = ["place", "dwell", "user_item_clicks", "grade", "tags", "item_place_clicks"]
