@@ -25,9 +25,9 @@ split: {fractions: [0.6, 0.2, 0.2]}
 history: {max_length: 6}
 statistics: {auto: false}
 pretrain: {encoder: {width: 8, layers: 1}, training: {epochs: 1, batch_size: 64, learning_rate: 1.0e-3, unknown_rate: 0.02}}
-finetune: {members: 1, rate_ratio: 0.01, training: {epochs: 2, batch_size: 64, learning_rate: 1.0e-2}}
+finetune: {members: 1, recency: false, rate_ratio: 0.01, training: {epochs: 2, batch_size: 64, learning_rate: 1.0e-2}}
 distill: {teachers: {bert: 1},
-  student: {width: 4, hidden: 8}, training: {epochs: 6, batch_size: 64, learning_rate: 1.0e-2}, transfer: {amount: 0.1}}
+  student: {width: 4, hidden: 8, recency: false}, training: {epochs: 6, batch_size: 64, learning_rate: 1.0e-2}, transfer: {amount: 0.1}}
 evaluate: {bootstrap: 20, boosted_trees: true, importance_rows: 100}
 register: {auc_min: 0, calibration_error_max: 1}
 """
