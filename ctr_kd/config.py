@@ -315,8 +315,7 @@ class FinetuneConfig(Config):
     members: Annotated[int, Field(ge=1, le=32), *OR_AUTO] = Field(
         AUTO,
         description="fine-tunings of each pretrained encoder, each with a seed of its own, whose mean logit is the teacher's: what one "
-        "seed moves by chance the others do not; costs so many times as much; auto: 3 on small logs of clicks, "
-        "1 on large ones",
+        "seed moves by chance the others do not; costs so many times as much; auto: 3 on small logs of clicks, 1 on large ones",
     )
     hard_negatives: HardNegativesConfig = Field(
         HardNegativesConfig(), description="rows beside the training rows that look like clicks and are taken for none"

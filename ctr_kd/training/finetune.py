@@ -86,7 +86,7 @@ def parameter_groups(model: Member, config: FinetuneConfig, pretraining_rate: fl
         for parameter in model.pretrained.parameters():
             parameter.requires_grad_(False)
         return [new]
-    ratio = encoder_rate(config, pretraining_rate) / config.training.learning_rate
+    ratio = encoder_ratio(config, pretraining_rate) * pretraining_rate / config.training.learning_rate
     starts_at = config.frozen_share if config.strategy == "freeze_then_unfreeze" else 0.0
     groups: dict[int, list[torch.nn.Parameter]] = {}
     for name, parameter in model.pretrained.named_parameters():
@@ -94,9 +94,9 @@ def parameter_groups(model: Member, config: FinetuneConfig, pretraining_rate: fl
     return [new, *(ParameterGroup(groups[depth], ratio * config.layer_decay**depth, starts_at) for depth in sorted(groups))]
 
 
-def encoder_rate(config: FinetuneConfig, pretraining_rate: float) -> float:
-    """Learning rate of the pretrained parameters, which is given as it is or as a ratio of the pretraining rate."""
-    return config.rate_ratio * pretraining_rate if config.encoder_learning_rate is None else config.encoder_learning_rate
+def encoder_ratio(config: FinetuneConfig, pretraining_rate: float) -> float:
+    """Rate of the pretrained parameters over that of the pretraining; the configuration has the ratio, or the rate."""
+    return config.rate_ratio if config.encoder_learning_rate is None else config.encoder_learning_rate / pretraining_rate
 
 
 def _depth(name: str, layers: int) -> int:

@@ -21,10 +21,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from ctr_kd.config import COMBINING
 from ctr_kd.report import coverage
 from feature_store.config_types import is_auto
-from pipelines.config.run import RunConfig, load, scalar, without_recency
+from pipelines.config.run import RunConfig, as_it_was, load, scalar
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -132,23 +131,19 @@ def program_command(command: str, configuration: Mapping[str, Any]) -> list[str]
 
 def overrides(configuration: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Keys, and values as YAML, in which a written configuration differs from its file in ``conf``; one that came later had its default."""
-    present = dict(flat(load(ROOT / "conf" / f"{configuration['name']}.yaml").model_dump(mode="json", by_alias=True)))
-    configuration = {**configuration, "finetune": _as_it_was(configuration["finetune"], configuration)}
-    configuration["distill"] = {**configuration["distill"], "student": _as_it_was(configuration["distill"]["student"], configuration)}
+    file = load(ROOT / "conf" / f"{configuration['name']}.yaml").model_dump(mode="json", by_alias=True)
+    present, distill = dict(flat(file)), configuration["distill"]
+    if configuration["source"]["reader"] != "text":
+        finetune, student = (
+            as_it_was(configuration["finetune"], file["finetune"]),
+            as_it_was(distill["student"], file["distill"]["student"]),
+        )
+        configuration = {**configuration, "finetune": finetune, "distill": {**distill, "student": student}}
     for key, value in flat(RunConfig.model_validate(configuration).model_dump(mode="json", by_alias=True)):
         # validations and patience follow from epochs, which are given or another key; a log of many rows has one member
         follows = is_auto(present.get(key)) and (key.endswith((".validations", ".patience")) or (key, value) == ("finetune.members", 1))
-        reads_no_means = key == "distill.student.recency" and configuration["distill"]["student"]["kind"] not in COMBINING
-        if not (follows or reads_no_means) and (
-            key not in present or present[key] != value
-        ):  # a block of keys that the other has not is null there
+        if not follows and (key not in present or present[key] != value):  # a block of keys that the other has not is null there
             yield key, scalar(_duration(value))
-
-
-def _as_it_was(block: Mapping[str, Any], configuration: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The teacher's or the student's block: before there was ``recency``, no model read the order of a history by such a layer."""
-    reads_histories = configuration["source"]["reader"] != "text" and block.get("kind", COMBINING[0]) in COMBINING
-    return without_recency(dict(block)) if reads_histories else block
 
 
 def flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

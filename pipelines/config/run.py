@@ -12,6 +12,8 @@ import yaml
 from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, model_validator
 
 from ctr_kd.config import (
+    COMBINING,
+    STUDENT_KINDS,
     DistillConfig,
     FinetuneConfig,
     LabelsConfig,
@@ -435,9 +437,13 @@ def with_new_keys(key: str, value: Any) -> Any:
         return value
 
 
-def without_recency(block: dict[str, Any]) -> dict[str, Any]:
-    """What an artifact remembers of ``finetune`` or ``distill.student``: before they had the key there was no such layer."""
-    return {"recency": False, **block}
+def as_it_was(block: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """What is remembered of ``finetune`` or ``distill.student`` of clicks: before they had ``recency`` there was no such layer.
+
+    A student of a kind without it says of the key what the block of today says, which means nothing there.
+    """
+    never = block.get("kind") in set(STUDENT_KINDS) - set(COMBINING)
+    return {**block, "recency": now["recency"]} if never else {"recency": False, **block}
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:

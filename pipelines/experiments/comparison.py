@@ -17,9 +17,10 @@ from pipelines.stages.ingest import STAGE as INGEST
 from pipelines.stages.student import STAGE as STUDENT
 from pipelines.stages.transfer import STAGE as TRANSFER
 from pipelines.tasks import Rows, task_of
-from pipelines.training.budgets import settled
+from pipelines.training.budgets import with_numbers
 from pipelines.workspace.artifacts import Artifact
 from pipelines.workspace.context import RunContext, Stage, StageContext
+from pipelines.workspace.parent import parent_of
 from pipelines.workspace.reports import publish_beside_run
 from pipelines.workspace.runner import Runner
 
@@ -211,10 +212,11 @@ def train_all(run: RunContext, wanted: Mapping[str, RunConfig], force: bool = Fa
     force : bool
         Train them again even where they are up to date; a transfer set stays.
     """
-    trained = {}
+    ingest = run.artifacts["ingest"].path
+    trained, size, parent = {}, task_of(run.config).size(ingest), parent_of(ingest)
     for number, (title, config) in enumerate(wanted.items(), start=1):
         run.report(f"student {number} of {len(wanted)}: {title}")
-        config = settled(config, run.artifacts["ingest"].path)
+        config = with_numbers(config, size, parent)
         own = replace(run, config=config, artifacts={name: run.artifacts[name] for name in STUDENT.upstream})
         stage = STUDENT
         if config.distill.transfers:  # labelled by the teacher of the run, whatever the student's seed

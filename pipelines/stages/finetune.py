@@ -29,7 +29,7 @@ def finetune_teacher(context: StageContext) -> None:
     from ctr_kd.evaluation.throughput import parameter_count, rows_per_second
     from ctr_kd.training.checkpoint import save_checkpoint
     from ctr_kd.training.devices import choose_device
-    from ctr_kd.training.finetune import encoder_rate, finetune_members, validation_figures
+    from ctr_kd.training.finetune import encoder_ratio, finetune_members, validation_figures
     from ctr_kd.training.loop import predict
     from ctr_kd.training.pretrain import masked_item_accuracy, pretraining_sequences
 
@@ -79,7 +79,7 @@ def finetune_teacher(context: StageContext) -> None:
             "held_out_sequences": len(held_out.start),
             **change,
             **{key: getattr(config.finetune, key) for key in STRATEGY},
-            "rate_ratio": encoder_rate(config.finetune, config.pretrain.training.learning_rate) / config.pretrain.training.learning_rate,
+            "rate_ratio": encoder_ratio(config.finetune, config.pretrain.training.learning_rate),
             **({} if drawn is None else {"hard_negatives": drawn}),
             "parameters": parameter_count(model),
             "bytes": file.stat().st_size,

@@ -10,7 +10,7 @@ from feature_store.config_types import is_auto
 from pipelines.config.run import RunConfig
 from pipelines.tasks import task_of
 from pipelines.tasks.log_size import LogSize
-from pipelines.workspace.parent import parent_of
+from pipelines.workspace.parent import Parent, parent_of
 
 
 def settled(config: RunConfig, ingest: Path) -> RunConfig:
@@ -25,14 +25,13 @@ def settled(config: RunConfig, ingest: Path) -> RunConfig:
     ingest : Path
         Artifact of stage ``ingest``.
     """
-    parent = parent_of(ingest)
+    return with_numbers(config, task_of(config).size(ingest), parent_of(ingest))
+
+
+def with_numbers(config: RunConfig, size: LogSize, parent: Parent | None = None) -> RunConfig:
+    """The same, by how much there is to learn from, and by the run that is continued."""
     if parent is not None and is_auto(config.finetune.members):  # a teacher is continued in its shape
         config = config.model_copy(update={"finetune": config.finetune.model_copy(update={"members": parent.members})})
-    return with_numbers(config, task_of(config).size(ingest))
-
-
-def with_numbers(config: RunConfig, size: LogSize) -> RunConfig:
-    """The same, by how much there is to learn from."""
     tokens = size.tokens if config.pretrain.checkpoint is None else None
     pretrain = settled_pretraining(config.pretrain, size.sequences)
     budget = TEXTS if config.task == "texts" else CLICKS

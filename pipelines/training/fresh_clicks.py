@@ -25,7 +25,7 @@ from ctr_kd.evaluation.rows import EvaluationRows
 from ctr_kd.metrics import of_full_stream
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import load_json, write_json
-from pipelines.config.run import RunConfig, privileged, with_changes, without_recency
+from pipelines.config.run import RunConfig, as_it_was, privileged, with_changes
 from pipelines.metrics import ALONE, STUDENT, metric_value
 from pipelines.registry.lineage import Lineage
 from pipelines.tasks import task_of
@@ -102,7 +102,7 @@ def _as_the_champion(config: RunConfig, lineage: Lineage, day: date) -> RunConfi
     keys = lineage.configuration.keys
     changes = {name: value for stage in ("ingest", "pretrain", "finetune") for name, value in keys.get(stage, {}).items()}
     if "finetune" in changes:
-        changes["finetune"] = without_recency(changes["finetune"])
+        changes["finetune"] = as_it_was(changes["finetune"], {})
     changes.pop("source", None)  # where the log lies, and what the store holds, is as it is
     # A champion without some block says nothing of it, and one with states names their encoder.
     changes = {"teacher_only": {}, "teacher_state": None, "embeddings": None, "labels": {}} | changes

@@ -9,13 +9,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ctr_kd.config import COMBINING, STUDENT_KINDS
 from feature_store.config import SourceConfig
 from feature_store.config_types import is_auto
 from feature_store.features.summary import ClickSummary
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import load_json
-from pipelines.config.run import RunConfig, with_new_keys, without_recency
+from pipelines.config.run import RunConfig, as_it_was, with_new_keys
 from pipelines.errors import ConfigError
 from pipelines.registry.alias_history import line_of_champions
 from pipelines.registry.lookup import alias_version, champion_changes, tags_of_version
@@ -228,9 +227,7 @@ def _differences(config: RunConfig, manifests: Mapping[str, Manifest]) -> Iterat
     now = config.section((*_COLUMNS, "distill.student", "pretrain", "finetune"))
     for key in ("finetune", "distill.student"):
         if "recency" in now[key]:
-            before[key] = without_recency(before[key])
-            if now[key].get("kind") in set(STUDENT_KINDS) - set(COMBINING):  # which have no such layer, whatever the key says
-                before[key]["recency"] = now[key]["recency"]
+            before[key] = as_it_was(before[key], now[key])
     before = {key: with_new_keys(key, value) for key, value in before.items()}
     try:
         same_log = SourceConfig.reads(before["source"]).model_validate(before["source"]).log() == config.source.log()

@@ -133,19 +133,17 @@ def choose_weights(
 
     fixed, validation = context.config.distill.teacher_weights, samples["validation"]
 
-    def combined(split: str, weights: Mapping[str, float]) -> np.ndarray:
-        return combine_logits({name: logits[split] for name, logits in teachers.items()}, weights)
-
-    def silent(weights: Mapping[str, float]) -> dict[str, np.ndarray]:
-        return {split: np.isnan(combined(split, weights)) for split in ("train", "validation") if split in samples}
-
-    def measured(weights: Mapping[str, float]) -> np.ndarray:
-        return without_gaps(combined("validation", weights), combined("train", weights) if "train" in samples else None)
-
-    grid = (dict(zip(fixed, weights, strict=True)) for weights in quarters(len(fixed)))
-    taught = silent(fixed)  # no choice may leave a row without a word that has one
-    choices = [fixed, *(one for one in grid if all((rows == taught[split]).all() for split, rows in silent(one).items()))]
-    figures = [figures_of(measured(weights), validation) for weights in choices]
+    splits = [split for split in ("train", "validation") if split in samples]
+    choices: list[dict[str, float]] = []
+    figures: list[dict[str, float]] = []
+    taught: dict[str, np.ndarray] = {}
+    for weights in (fixed, *(dict(zip(fixed, shares, strict=True)) for shares in quarters(len(fixed)))):
+        said = {split: combine_logits({name: logits[split] for name, logits in teachers.items()}, weights) for split in splits}
+        silent = {split: np.isnan(logits) for split, logits in said.items()}
+        taught = taught or silent
+        if all(np.array_equal(silent[split], taught[split]) for split in splits):  # none may leave a row without a word that has one
+            choices.append(weights)
+            figures.append(figures_of(without_gaps(said["validation"], said.get("train")), validation))
     best = max(range(len(choices)), key=lambda number: figures[number]["score"])
     chosen = choices[best]
     write_json(context.output / FILE, {"used": "chosen", "chosen": chosen})
