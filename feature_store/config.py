@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_v
 
 from feature_store.config_statistics import StatisticsConfig
 from feature_store.config_teacher_state import TeacherStateConfig
-from feature_store.config_types import Config, Duration, Time, duration_text, is_url, parse_duration, parse_time
+from feature_store.config_types import AUTO, OR_AUTO, Config, Duration, Time, duration_text, is_url, parse_duration, parse_time
 from feature_store.plugins import PluginError, load_class, plugin_digest
 
 _SECRET = re.compile(r"secret|password|token|credential|access-?_?key", re.IGNORECASE)
@@ -649,13 +649,18 @@ class VocabularyConfig(Config):
 
 
 class TokenizerConfig(Config):
-    kind: Literal["wordpiece", "characters", "words", "ngrams"] = Field(
-        description="how a text is cut into tokens; words are those of jieba"
+    kind: Literal["wordpiece", "characters", "words", "ngrams", "auto"] = Field(
+        description="how a text is cut into tokens; words are those of jieba; auto: words where the training texts set them apart by "
+        "spaces, ngrams where their script does not, such as Chinese"
     )
     vocabulary: str | None = Field(None, description="wordpiece: a vocab.txt below the data folder; null fits one on the training texts")
     min_count: int = Field(2, ge=1, description="tokens seen less often in the training texts share the unknown token")
     max_size: int = Field(1_000_000, ge=10, description="most frequent tokens kept")
-    max_length: int = Field(128, ge=1, le=4096, description="tokens kept of a text, its first ones")
+    max_length: Annotated[int, Field(ge=1, le=4096), *OR_AUTO] = Field(
+        AUTO,
+        description="tokens kept of a text, its first ones; auto: as many as 99 % of the training texts have, of the teacher's, whose "
+        "attention is dear, at most 250, of the student's 2,048",
+    )
     lowercase: bool = Field(True, description="whether upper and lower case are the same; wordpiece: also letters with and without accents")
     lengths: tuple[int, int] = Field((1, 3), description="ngrams: characters of the shortest and of the longest, up to 3")
     buckets: int | None = Field(None, ge=2, le=1 << 24, description="ngrams: hash them into this many tokens; null counts them")

@@ -23,18 +23,25 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_store.config import TokenizerConfig, TokensConfig
+from feature_store.config_types import is_auto
 from feature_store.readers.text import SPLITS
 from feature_store.special_tokens import SPECIALS, UNKNOWN
 from feature_store.store.store import Store
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import load_json, write_json
 from feature_store.text.audit import audit_texts
+from feature_store.text.scripts import has_spaced_words
 from feature_store.text.summary import TextSummary, VectorCounts, ViewSummary
 from feature_store.text.tokenizers import TOKENIZERS, Tokenizer, fit_tokenizer
 from feature_store.text.tokenizers.wordpiece import WordPiece
 from feature_store.text.word_vectors import read_vectors
 
-VIEWS = ("teacher", "student")
+MOST_TOKENS = {"teacher": 250, "student": 2048}
+"""Tokens kept of a text where its length is ``auto``. A released BERT has 512 positions, which hold a pair of 250 and what frames it."""
+
+ENOUGH = 0.99  # share of the training texts that `auto` keeps whole
+
+VIEWS = tuple(MOST_TOKENS)
 TEXTS = pa.schema(
     [
         ("row_id", pa.int64()),
@@ -82,10 +89,11 @@ def assemble_texts(store: Store, tokens: TokensConfig, output: Path, report: Cal
     pq.write_table(rows, output / "texts.parquet", compression="zstd", store_schema=False)
     views: dict[str, ViewSummary] = {}
     for view in VIEWS:
-        config: TokenizerConfig = getattr(tokens, view)
-        tokenizer = _tokenizer(store, config, texts)
+        config = _with_kind(getattr(tokens, view), texts)
+        tokenizer = _tokenizer(store, config, texts, MOST_TOKENS[view])
         seen = write_view(rows, tokenizer, output / view)
-        report(f"{view}: {config.kind}, {len(tokenizer.tokens):,} tokens, {seen.mean_length:.1f} of them in a text")
+        length = f"{seen.mean_length:.1f} of them in a text, {seen.max_length:,} at most"
+        report(f"{view}: {config.kind}, {len(tokenizer.tokens):,} tokens, {length}")
         if config.vectors is not None:
             vectors = _write_vectors(store.resource(config.vectors), tokenizer, output / view, report)
             seen = seen.model_copy(update={"vectors": vectors})
@@ -159,7 +167,22 @@ def _rows(stored: pa.Table, classes: Sequence[str], leaked: np.ndarray) -> tuple
     return pa.table([rows[field.name] for field in TEXTS], schema=TEXTS), pc.sum(forbidden).as_py()
 
 
-def _tokenizer(store: Store, config: TokenizerConfig, texts: Sequence[str]) -> Tokenizer:
+def _with_kind(config: TokenizerConfig, texts: Sequence[str]) -> TokenizerConfig:
+    """A tokenizer whose kind is named: what ``auto`` comes to on the training texts."""
+    return config if config.kind != "auto" else config.model_copy(update={"kind": "words" if has_spaced_words(texts) else "ngrams"})
+
+
+def _tokenizer(store: Store, config: TokenizerConfig, texts: Sequence[str], most: int) -> Tokenizer:
+    """A tokenizer as configured; of ``max_length: auto`` with the length that fits the training texts, at most ``most``."""
+    if not is_auto(config.max_length):
+        return _tokenizer_of_length(store, config, texts)
+    widest = _tokenizer_of_length(store, config.model_copy(update={"max_length": most}), texts)
+    lengths = np.diff(widest.encode(texts)[1])
+    fitting = int(np.quantile(lengths, ENOUGH, method="inverted_cdf")) if len(lengths) else 1
+    return TOKENIZERS[config.kind].from_dict({**widest.to_dict(), "max_length": max(1, fitting)}, widest.tokens)
+
+
+def _tokenizer_of_length(store: Store, config: TokenizerConfig, texts: Sequence[str]) -> Tokenizer:
     if config.vocabulary is None:
         return fit_tokenizer(config, texts)
     path = store.resource(config.vocabulary)

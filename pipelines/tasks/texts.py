@@ -14,7 +14,7 @@ from ctr_kd.evaluation.rows import EvaluationRows
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import load_json
 from feature_store.tables.parquet_files import read_parquet
-from feature_store.text.dataset import assemble_texts
+from feature_store.text.dataset import VIEWS, assemble_texts
 from feature_store.text.ingest import ingest_texts
 from feature_store.text.summary import TextSummary
 from pipelines.errors import ConfigError
@@ -170,3 +170,10 @@ class Texts:
     def privileged(self, artifact: Path) -> list[str]:
         """Texts have no columns."""
         return []
+
+
+def with_lengths(config: RunConfig, artifact: Path) -> RunConfig:
+    """The configuration with the lengths that its tokenizers came to in place of ``auto``, to be shown: no stage reads them from it."""
+    longest = {view: load_json(artifact / view / "tokenizer.json")["max_length"] for view in VIEWS}
+    views = {view: getattr(config.tokens, view).model_copy(update={"max_length": length}) for view, length in longest.items()}
+    return config.model_copy(update={"tokens": config.tokens.model_copy(update=views)})

@@ -46,7 +46,7 @@ TOKENIZERS: dict[str, type[Tokenizer]] = {**wordpiece.KINDS, **ngrams.KINDS, **w
 
 
 def fit_tokenizer(config: TokenizerConfig, texts: Sequence[str]) -> Tokenizer:
-    """Fit the vocabulary of the configured tokenizer on texts, which must be those of training alone."""
+    """Fit the vocabulary of the configured tokenizer, whose ``max_length`` is a number, on texts, which must be those of training alone."""
     options: dict[str, Any] = {"min_count": config.min_count, "max_size": config.max_size, "max_length": config.max_length}
     options["lowercase"] = config.lowercase
     if config.kind == "ngrams":

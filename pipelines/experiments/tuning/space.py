@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ctr_kd.config import StudentConfig, TrainingConfig
+from ctr_kd.config_teachers import in_short
 from pipelines.config.run import RunConfig, scalar
 from pipelines.config.tune import Dimension
 from pipelines.errors import ConfigError
@@ -15,6 +16,8 @@ Space = Mapping[str, Dimension]
 
 WHERE = "tune.space"
 _KINDS = ("pooled", "dcn", "din", "bilstm")
+_MIX = {"bert": 0.5, "boosted_trees": 0.5}
+_YES_NO = Dimension(choices=[False, True])
 
 
 def space_of(config: RunConfig) -> Space:
@@ -59,6 +62,8 @@ def default_space(config: RunConfig) -> Space:
     found = dict(_of_distillation(config))
     if "bert" in config.distill.teacher_weights or config.distill.needs_encoder:
         found = {**dict(_of_teacher(config)), **found}
+    if "bert" in config.distill.teacher_weights and config.distill.teacher_weights.keys() <= _MIX.keys() and config.task == "clicks":
+        found["distill.teachers"] = _teachers(in_short(config.distill.teachers))
     return {key: dimension for key, dimension in found.items() if _fits(config, key, dimension)}
 
 
@@ -81,6 +86,14 @@ def _of_teacher(config: RunConfig) -> Iterator[tuple[str, Dimension]]:
     yield from _epochs("finetune", finetune.training, 2)
     yield "finetune.training.learning_rate", _about(finetune.training.learning_rate, 3)
     yield "finetune.training.unknown_rate", Dimension(low=0.0, high=0.5)
+    if config.task == "clicks":
+        yield "finetune.recency", _YES_NO
+
+
+def _teachers(configured: Any) -> Dimension:
+    """The BERT alone, with trees as much as itself, with a few trees, and whatever is configured."""
+    mixes = [configured, {"bert": 1.0}, _MIX, {"bert": 0.75, "boosted_trees": 0.25}]
+    return Dimension(choices=[mix for number, mix in enumerate(mixes) if mix not in mixes[:number]])
 
 
 def _of_distillation(config: RunConfig) -> Iterator[tuple[str, Dimension]]:
@@ -97,6 +110,8 @@ def _of_distillation(config: RunConfig) -> Iterator[tuple[str, Dimension]]:
             yield "distill.student.kind", Dimension(choices=kinds)
         width = distill.student.width
         yield "distill.student.width", Dimension(choices=[max(1, width // 2), width, width * 2])
+        if config.task == "clicks":
+            yield "distill.student.recency", _YES_NO
     yield from _epochs("distill", distill.training, 3)
     yield "distill.training.learning_rate", _about(distill.training.learning_rate, 3)
     yield "distill.training.unknown_rate", Dimension(low=0.0, high=0.5)

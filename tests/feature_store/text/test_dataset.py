@@ -10,7 +10,7 @@ import pytest
 from feature_store.config import TokensConfig
 from feature_store.store.store import Store
 from feature_store.tables.contracts import DataError
-from feature_store.text.dataset import assemble_texts, load_tokenizer
+from feature_store.text.dataset import MOST_TOKENS, assemble_texts, load_tokenizer
 from feature_store.text.summary import TextSummary
 from tests.feature_store.logs import Event, write_store
 from tests.feature_store.text.test_ingest import World
@@ -101,6 +101,37 @@ def test_nothing_but_training_texts_shapes_a_vocabulary(tmp_path: Path) -> None:
             assemble(world, output, student={"kind": kind, "min_count": 1})
             seen.append((kind, (output / "student" / "vocabulary.json").read_bytes()))
     assert seen[:4] == seen[4:]
+
+
+def test_a_length_of_auto_holds_99_of_100_training_texts_whole(tmp_path: Path) -> None:
+    world, output = World(tmp_path), tmp_path / "rows"
+    world.write("train.tsv", [*[(f"{n:03d}" + "ab" * 40, "xy"[n % 2]) for n in range(198)], ("c" * 9000, "x"), ("d" * 9000, "y")])
+    world.write("validation.tsv", [("f" * 8000, "x")])
+    world.write("test.tsv", [("e" * 8000, "y"), ("ab", "x")])
+    summary = assemble(world, output, student={"kind": "ngrams", "lengths": [1, 3]})
+    assert {view: load_tokenizer(output / view).to_dict()["max_length"] for view in MOST_TOKENS} == {"teacher": 83, "student": 3 * 83 - 3}
+    assert (summary.views["teacher"].max_length, summary.views["student"].max_length) == (83, 246)  # no test text is longer
+
+
+@pytest.mark.parametrize(("text", "kind", "tokens"), [("red shoe", "words", ["red", "shoe"]), ("红鞋", "ngrams", ["红", "红鞋", "鞋"])])
+def test_a_kind_of_auto_follows_the_script_of_the_training_texts(tmp_path: Path, text: str, kind: str, tokens: list[str]) -> None:
+    world, output = World(tmp_path), tmp_path / "rows"
+    world.write("train.tsv", [(text, "x"), (text, "y")])
+    for split in ("validation", "test"):
+        world.write(f"{split}.tsv", [("другой 文" * 9, "x")])
+    assemble(world, output, student={"kind": "auto", "min_count": 1})
+    tokenizer = load_tokenizer(output / "student")
+    assert tokenizer.to_dict()["kind"] == kind
+    assert sorted(tokenizer.tokens) == sorted(tokens)
+
+
+def test_a_length_of_auto_has_a_ceiling(tmp_path: Path) -> None:
+    world, output = World(tmp_path), tmp_path / "rows"
+    world.write("train.tsv", [("长" * 6000, "x"), ("文" * 5000, "y")])
+    world.write("validation.tsv", [("文", "x")])
+    world.write("test.tsv", [("长", "x")])
+    summary = assemble(world, output)
+    assert {name: view.max_length for name, view in summary.views.items()} == MOST_TOKENS
 
 
 def test_unlabelled_texts_that_are_tested_are_left_out(tmp_path: Path) -> None:

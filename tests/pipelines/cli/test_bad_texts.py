@@ -41,6 +41,14 @@ class Program:
         said = self.capsys.readouterr()
         return int(end.value.code or 0), (said.err.strip() or said.out.strip()).splitlines()[-1]
 
+    def config(self, *settings: str) -> str:
+        """What ``ctr-kd config`` prints."""
+        self.capsys.readouterr()
+        arguments = [part for setting in settings for part in ("--set", setting)]
+        with pytest.raises(SystemExit):
+            cli.main(["config", str(self.conf), "--workspace", str(self.workspace), *arguments])
+        return self.capsys.readouterr().out
+
     def store(self) -> dict[str, bytes]:
         root = self.workspace / "store"
         return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
@@ -134,3 +142,11 @@ def test_word_vectors_reach_the_student_through_the_store(program: Program) -> N
     vectors = assembly.token_vectors()
     assert vectors is not None and vectors[assembly.words().index("title")].tolist() == [3, 4]
     assert np.isnan(vectors).all(1).sum() == len(vectors) - 2
+
+
+def test_config_tells_the_length_that_auto_came_to(program: Program) -> None:
+    auto = ("tokens.teacher.max_length=auto", "tokens.student.max_length=auto")
+    assert "# here" not in program.config(*auto)
+    assert program(*auto)[0] == 0
+    told = [line.strip() for line in program.config(*auto).splitlines() if "max_length: auto" in line]
+    assert told == ["max_length: auto  # here 9", "max_length: auto  # here 3"]  # 标题 10 title; as words 标题, 10 and title

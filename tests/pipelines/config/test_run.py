@@ -616,15 +616,13 @@ def test_windows_of_sequences_without_times_are_weeks(tmp_path: Path) -> None:
     assert load(path, ["candidates.window=3d"]).candidates.window.days == 3
 
 
-def test_the_student_of_single_texts_is_linear_in_ngrams_unless_something_is_said(tmp_path: Path) -> None:
+def test_the_student_of_single_texts_is_linear_unless_something_is_said(tmp_path: Path) -> None:
     path = tmp_path / "demo.yaml"
     path.write_text("source: {reader: text, train: a.tsv, test: b.tsv, text: 0, label: 1}\n")
     plain = load(path)
-    assert (plain.tokens.student.kind, plain.distill.student.hidden, plain.distill.training.unknown_rate) == ("ngrams", 0, 0.05)
-    assert (
-        plain.distill.teacher_weights == {"bert": 0.5, "linear": 0.5}
-        and load(path, ["distill.training.epochs=3"]).distill.training.epochs == 3
-    )
+    assert (plain.tokens.student.kind, plain.distill.student.hidden, plain.distill.training.unknown_rate) == ("auto", 0, 0.05)
+    assert plain.distill.teacher_weights == {"bert": 0.25, "linear": 0.25, "linear_words": 0.25, "naive_bayes": 0.25}
+    assert load(path, ["distill.training.epochs=3"]).distill.training.epochs == 3
     assert load(path, ["distill.training.learning_rate=0.1"]).distill.training.learning_rate == 0.1
     for said in ("tokens.student={kind: words}", "distill.student={kind: bilstm}", "source.text_b=2"):
         other = load(path, [said])

@@ -38,6 +38,22 @@ def test_the_default_holds_the_configured_values_and_what_has_an_effect(config: 
     assert "distill.alpha" not in hinton and "distill.teacher_weight" in hinton
 
 
+def test_who_teaches_and_whether_order_counts_are_tried_of_clicks(config: RunConfig) -> None:
+    space = default_space(config)
+    assert space["distill.teachers"].choices == [{"bert": 1.0}, {"bert": 0.5, "boosted_trees": 0.5}, {"bert": 0.75, "boosted_trees": 0.25}]
+    assert space["finetune.recency"].choices == space["distill.student.recency"].choices == [False, True]
+    own = with_changes(config, {"distill.teachers": {"bert": 0.9, "boosted_trees": 0.1}}, "test")
+    choices = default_space(own)["distill.teachers"].choices or []
+    assert choices[0] == {"bert": 0.9, "boosted_trees": 0.1} and len(choices) == 4
+    texts = load_texts()
+    assert not {"distill.teachers", "finetune.recency", "distill.student.recency"} & default_space(texts).keys()
+
+
+def load_texts() -> RunConfig:
+    source = {"reader": "text", "train": "a.tsv", "test": "b.tsv", "text": 0, "label": 1}
+    return with_numbers(RunConfig.model_validate({"name": "titles", "source": source}), SIZE)
+
+
 def test_epochs_are_tried_where_validation_does_not_end_a_training(config: RunConfig) -> None:
     assert "distill.training.epochs" not in default_space(config)
     given = with_numbers(with_changes(config, {"distill.training.epochs": 4, "distill.training.patience": None}, "test"), SIZE)
