@@ -661,6 +661,11 @@ class TokenizerConfig(Config):
         description="tokens kept of a text, its first ones; auto: as many as 99 % of the training texts have, of the teacher's, whose "
         "attention is dear, at most 250, of the student's 2,048",
     )
+    keep_unknown: bool = Field(
+        True,
+        description="words, ngrams: a token that the vocabulary lacks is [UNK]; false: it is left out, as of TF-IDF, which suits a student "
+        "that adds up what it reads",
+    )
     lowercase: bool = Field(True, description="whether upper and lower case are the same; wordpiece: also letters with and without accents")
     lengths: tuple[int, int] = Field((1, 3), description="ngrams: characters of the shortest and of the longest, up to 3")
     buckets: int | None = Field(None, ge=2, le=1 << 24, description="ngrams: hash them into this many tokens; null counts them")
@@ -678,6 +683,8 @@ class TokenizerConfig(Config):
             raise ValueError("min_count and max_size have no effect where no vocabulary is fitted; remove them")
         if not 1 <= self.lengths[0] <= self.lengths[1] <= 3:
             raise ValueError("lengths must be two numbers from 1 to 3, the shorter first")
+        if not self.keep_unknown and (self.kind not in ("words", "ngrams", "auto") or self.buckets):
+            raise ValueError("keep_unknown: false is of kinds words and ngrams with a vocabulary; remove it")
         if self.vectors is not None and self.buckets is not None:
             raise ValueError("a bucket has no word vector; remove vectors or buckets")
         return self

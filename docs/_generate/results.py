@@ -138,7 +138,7 @@ def overrides(configuration: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             as_it_was(configuration["finetune"], file["finetune"]),
             as_it_was(distill["student"], file["distill"]["student"]),
         )
-        configuration = {**configuration, "finetune": finetune, "distill": {**distill, "student": student}}
+        configuration = {**configuration, "finetune": finetune, "distill": {**distill, "student": student}, "tokens": file["tokens"]}
     for key, value in flat(RunConfig.model_validate(configuration).model_dump(mode="json", by_alias=True)):
         # validations and patience follow from epochs, which are given or another key; a log of many rows has one member
         follows = is_auto(present.get(key)) and (key.endswith((".validations", ".patience")) or (key, value) == ("finetune.members", 1))

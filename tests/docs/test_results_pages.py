@@ -36,7 +36,8 @@ def test_a_command_of_the_program_gives_the_configuration_of_the_file(name: str)
     written = results.load_result(name)["run"]["configuration"]
     given = [f"{key}={value}" for key, value in results.overrides(written)]
     now = dict(results.flat(load(results.ROOT / "conf" / f"{written['name']}.yaml", given).model_dump(mode="json", by_alias=True)))
-    left = {key: value for key, value in results.flat(written) if now[key] != value}
+    clicks = written["source"]["reader"] != "text"  # which have no tokens, whatever is written of them
+    left = {key: value for key, value in results.flat(written) if now[key] != value and not (clicks and key.startswith("tokens."))}
     assert {key: now[key] for key in left} == {key: "auto" for key in left if key.endswith((".validations", ".patience", ".members"))}
     assert {*left.values()} <= {4, None, 1}  # what they come to where epochs are given, and rows are many
 

@@ -51,4 +51,6 @@ def fit_tokenizer(config: TokenizerConfig, texts: Sequence[str]) -> Tokenizer:
     options["lowercase"] = config.lowercase
     if config.kind == "ngrams":
         options |= {"shortest": config.lengths[0], "longest": config.lengths[1], "buckets": config.buckets}
+    if not config.keep_unknown:
+        options["keep_unknown"] = False
     return TOKENIZERS[config.kind].fit(texts, **options)

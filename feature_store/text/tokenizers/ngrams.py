@@ -35,6 +35,8 @@ class NGrams:
     max_length : int
         Tokens that are kept of a text, its first ones.
     lowercase : bool
+    keep_unknown : bool
+        Whether an n-gram that the vocabulary lacks is [UNK]; else it is left out.
     """
 
     kind: ClassVar[str] = "ngrams"
@@ -49,12 +51,13 @@ class NGrams:
         longest: int = LONGEST,
         buckets: int | None = None,
         lowercase: bool = True,
+        keep_unknown: bool = True,
     ) -> None:
         if not 1 <= shortest <= longest <= LONGEST:
             raise ValueError(f"an n-gram has 1 to {LONGEST} characters, not {shortest} to {longest}")
         self.tokens = [f"bucket {number}" for number in range(buckets)] if buckets else list(tokens)
         self._shortest, self._longest, self._buckets = shortest, longest, buckets
-        self._max_length, self._lowercase = max_length, lowercase
+        self._max_length, self._lowercase, self._keep_unknown = max_length, lowercase, keep_unknown
         codes = np.array([] if buckets else [_code(token) for token in self.tokens], np.int64)
         self._order = np.argsort(codes).astype(np.int32)
         self._codes = codes[self._order]
@@ -78,7 +81,12 @@ class NGrams:
         """Indices int32 (tokens,) and offsets int64 (texts + 1,)."""
         indices, lengths = [np.zeros(0, np.int32)], [np.zeros(1, np.int64)]
         for codes, length in self._batches(texts):
-            indices.append(self._index(codes))
+            index = self._index(codes)
+            if not self._keep_unknown:
+                known = index != UNKNOWN
+                length = np.bincount(np.repeat(np.arange(len(length)), length)[known], minlength=len(length))
+                index = index[known]
+            indices.append(index)
             lengths.append(length)
         return np.concatenate(indices), np.cumsum(np.concatenate(lengths))
 
@@ -86,7 +94,8 @@ class NGrams:
         return {"kind": self.kind, "max_length": self._max_length, "lowercase": self._lowercase, **self._own_options()}
 
     def _own_options(self) -> dict[str, Any]:
-        return {"shortest": self._shortest, "longest": self._longest, "buckets": self._buckets}
+        own = {"shortest": self._shortest, "longest": self._longest, "buckets": self._buckets}
+        return own if self._keep_unknown else {**own, "keep_unknown": False}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], tokens: Sequence[str]) -> Self:

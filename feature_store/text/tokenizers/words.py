@@ -38,13 +38,15 @@ class Words:
     max_length : int
         Tokens that are kept of a text, its first ones.
     lowercase : bool
+    keep_unknown : bool
+        Whether a word that the vocabulary lacks is [UNK]; else it is left out.
     """
 
     kind: ClassVar[str] = "words"
 
-    def __init__(self, tokens: Sequence[str], *, max_length: int, lowercase: bool = True) -> None:
+    def __init__(self, tokens: Sequence[str], *, max_length: int, lowercase: bool = True, keep_unknown: bool = True) -> None:
         self.tokens = list(tokens)
-        self._max_length, self._lowercase = max_length, lowercase
+        self._max_length, self._lowercase, self._keep_unknown = max_length, lowercase, keep_unknown
         self._index = {token: FIRST + place for place, token in enumerate(self.tokens)}
 
     @classmethod
@@ -72,12 +74,14 @@ class Words:
         indices: list[int] = []
         offsets = [0]
         for text in texts:
-            indices += [self._index.get(word, UNKNOWN) for word in self.cut(text)]
+            found = [self._index.get(word, UNKNOWN) for word in self.cut(text)]
+            indices += found if self._keep_unknown else [index for index in found if index != UNKNOWN]
             offsets.append(len(indices))
         return np.array(indices, np.int32), np.array(offsets, np.int64)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"kind": self.kind, "max_length": self._max_length, "lowercase": self._lowercase}
+        own = {"kind": self.kind, "max_length": self._max_length, "lowercase": self._lowercase}
+        return own if self._keep_unknown else {**own, "keep_unknown": False}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], tokens: Sequence[str]) -> Self:

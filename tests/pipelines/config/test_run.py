@@ -620,7 +620,7 @@ def test_the_student_of_single_texts_is_linear_unless_something_is_said(tmp_path
     path = tmp_path / "demo.yaml"
     path.write_text("source: {reader: text, train: a.tsv, test: b.tsv, text: 0, label: 1}\n")
     plain = load(path)
-    assert (plain.tokens.student.kind, plain.distill.student.hidden, plain.distill.training.unknown_rate) == ("auto", 0, 0.05)
+    assert (plain.tokens.student.kind, plain.distill.student.hidden, plain.distill.training.unknown_rate) == ("auto", 0, 0.0)
     assert plain.distill.teacher_weights == {"bert": 0.25, "linear": 0.25, "linear_words": 0.25, "naive_bayes": 0.25}
     assert load(path, ["distill.training.epochs=3"]).distill.training.epochs == 3
     assert load(path, ["distill.training.learning_rate=0.1"]).distill.training.learning_rate == 0.1

@@ -1,11 +1,14 @@
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
+import numpy as np
 import pytest
 
 from feature_store.config import TokenizerConfig
+from feature_store.special_tokens import UNKNOWN
 from feature_store.text.tokenizers import TOKENIZERS, fit_tokenizer
 from tests.programs import HANGS
 
@@ -13,7 +16,7 @@ FILES = sorted(Path(sys.modules["feature_store.text.tokenizers"].__file__ or "")
 
 
 def test_every_tokenizer_that_a_configuration_may_name_exists() -> None:
-    assert set(TOKENIZERS) == set(get_args(TokenizerConfig.model_fields["kind"].annotation))
+    assert {*TOKENIZERS, "auto"} == set(get_args(TokenizerConfig.model_fields["kind"].annotation))
     assert all(tokenizer.kind == kind for kind, tokenizer in TOKENIZERS.items())  # type: ignore[attr-defined]
 
 
@@ -62,3 +65,22 @@ def test_the_options_of_the_configuration_arrive() -> None:
 def test_what_contradicts_itself_is_refused(keys: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TokenizerConfig.model_validate(keys)
+
+
+@pytest.mark.parametrize("kind", ["words", "ngrams"])
+def test_unknown_tokens_can_be_left_out(kind: str) -> None:
+    texts, asked = ["中国新闻 news", "国际新闻"], ["中国 x 新闻", "中x国", "", "zzz", "新闻"]
+    config = TokenizerConfig(kind=kind, min_count=1, max_length=20)
+    kept, left_out = fit_tokenizer(config, texts), fit_tokenizer(config.model_copy(update={"keep_unknown": False}), texts)
+    assert "keep_unknown" not in kept.to_dict()  # as earlier releases wrote it
+    again = TOKENIZERS[kind].from_dict(left_out.to_dict(), left_out.tokens)
+    known = [[index for index in kept.encode([text])[0].tolist() if index != UNKNOWN] for text in asked]
+    tokens, offsets = again.encode(asked)
+    assert [tokens[start:end].tolist() for start, end in pairwise(offsets)] == known
+    assert known[3] == [] and known[4] and (tokens.dtype, offsets.dtype) == (np.int32, np.int64)
+
+
+@pytest.mark.parametrize("changes", [{"kind": "characters"}, {"kind": "wordpiece"}, {"kind": "ngrams", "buckets": 8}])
+def test_where_nothing_is_unknown_or_order_counts_unknown_tokens_stay(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="keep_unknown: false is of kinds words and ngrams with a vocabulary"):
+        TokenizerConfig(**changes, keep_unknown=False)
