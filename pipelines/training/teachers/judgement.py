@@ -215,7 +215,8 @@ def _remarks(config: TeacherConfig, facts: TeacherFacts) -> list[str]:
     leak = facts.leak
     if leak is not None and leak.validation.auc == 1:
         lines.append(f"warning: {config.name} ranks all validation rows without a mistake: what it says is the label, or was made of it")
-    if leak is not None and leak.beyond_chance:
+    learned_texts = config.kind in ("own", "plugin") and leak is not None and leak.training.auc is None  # of which out_of_fold is refused
+    if leak is not None and leak.beyond_chance and not learned_texts:
         name = "AUC" if leak.training.auc is not None else "accuracy"
         on_train, on_validation = ((one.auc if one.auc is not None else one.accuracy) or 0.0 for one in (leak.training, leak.validation))
         repair = (

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
+from ctr_kd.config_teachers import TeacherConfig
 from ctr_kd.training import finetune as finetuning
 from ctr_kd.training.errors import TrainingError
 from feature_store.plugins import PluginError
@@ -17,9 +18,10 @@ from feature_store.tables.contracts import DataError
 from pipelines.config.run import RunConfig
 from pipelines.stages import TO_TEACHER
 from pipelines.tasks.logits import read_predictions
-from pipelines.training.facts import DistillationFacts, TeachersFacts
+from pipelines.training.facts import DistillationFacts, FitOnRows, LeakFacts, TeacherFacts, TeachersFacts
 from pipelines.training.teachers import fitted
 from pipelines.training.teachers.bert import BertTeacher
+from pipelines.training.teachers.judgement import _remarks
 from pipelines.workspace.context import RunContext
 from pipelines.workspace.runner import Runner
 from tests.pipelines.training.teachers.my_teachers import ByPrice
@@ -105,6 +107,15 @@ def test_a_teacher_that_repeats_labels_is_found_and_one_that_does_not_is_not(sho
     assert not own.beyond_chance and own.training.rows == own.validation.rows
     assert "warning: seer has AUC 1.0000 on the newest training rows" in shop.said.getvalue()
     assert "warning: mine" not in shop.said.getvalue()
+
+
+def test_that_a_teacher_of_texts_learned_its_labels_here_is_no_news() -> None:
+    """out_of_fold is refused of texts, and would make the student worse: nothing is to be done."""
+    leak = LeakFacts(training=FitOnRows(rows=9, accuracy=1.0), validation=FitOnRows(rows=9, accuracy=0.5), difference=0.5, low=0.1, high=0.7)
+    assert _remarks(TeacherConfig(name="linear"), TeacherFacts(digest="", leak=leak)) == []
+    elsewhere = TeacherConfig(name="other", model="models:/other/1", trust=True)
+    (line,) = _remarks(elsewhere, TeacherFacts(digest="", leak=leak))
+    assert "other has accuracy 1.0000" in line and "out_of_fold" not in line
 
 
 @pytest.mark.parametrize(
