@@ -43,6 +43,11 @@ class EvaluationRows:
     row_weight: NDArray | None = None
 
     @property
+    def metric(self) -> str:
+        """The figure by which one model is better than another: ``accuracy`` of classes, else ``auc``."""
+        return "auc" if self.classes is None else "accuracy"
+
+    @property
     def weight(self) -> NDArray[np.float64] | None:
         """How much each row counts in figures about probabilities: as many rows of the full stream as it stands for, times its own weight.
 

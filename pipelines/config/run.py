@@ -501,7 +501,7 @@ def with_changes(config: RunConfig, changes: Mapping[str, Any], where: str) -> R
     for key, value in changes.items():
         if not all(key.split(".")):
             raise ConfigError(f"{where}: {key!r} is no dotted key; write one, such as distill.student.kind")
-        _set(values, key, value, where)
+        set_key(values, key, value, where)
     keep_defaults_of_blocks(values, RunConfig)
     try:
         return RunConfig.model_validate(values)
@@ -549,12 +549,12 @@ def _override(values: dict[str, Any], override: str) -> str:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise ConfigError(f"--set {override}: the value is not valid YAML") from None
-    _set(values, key, value, f"--set {override}")
+    set_key(values, key, value, f"--set {override}")
     return key
 
 
-def _set(values: dict[str, Any], key: str, value: Any, where: str) -> None:
-    """Set what is under a dotted key in place."""
+def set_key(values: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Set what is under a dotted key in place; raises ConfigError, which ``where`` begins, where a single value stands above it."""
     *parents, last = key.split(".")
     block = values
     for depth, part in enumerate(parents, start=1):

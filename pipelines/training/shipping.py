@@ -52,7 +52,7 @@ def validation_difference(
     distill: Path, validation: EvaluationRows, settings: EvaluateConfig
 ) -> tuple[str, MetricDifference | MetricValue]:
     """The metric that decides, and student minus student alone in it; without an interval it is undefined, and says why."""
-    metric = "auc" if validation.classes is None else "accuracy"
+    metric = validation.metric
     bootstrap = Bootstrap(validation.user, len(validation.label), replicates=settings.bootstrap, seed=settings.seed)
     obstacle = bootstrap.obstacle()
     if obstacle:

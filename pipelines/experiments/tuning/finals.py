@@ -88,7 +88,7 @@ def judge(run: RunContext, finalists: Sequence[Finalist]) -> list[Judged]:
         return []
     rows = task_of(run.config).rows(run.artifacts["ingest"].path).evaluation_rows("validation")
     settings = run.config.evaluate
-    metric = "auc" if rows.classes is None else "accuracy"
+    metric = rows.metric
     bootstrap = Bootstrap(rows.user, len(rows.label), replicates=settings.bootstrap, seed=settings.seed)
     obstacle = bootstrap.obstacle()
     measured = {}

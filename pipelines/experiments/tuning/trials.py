@@ -167,7 +167,7 @@ def validation_value(config: RunConfig, ingest: Path, student: Path) -> tuple[st
     from ctr_kd.evaluation.model_metrics import measure_model
 
     validation = task_of(config).rows(ingest).evaluation_rows("validation")
-    metric = "auc" if validation.classes is None else "accuracy"
+    metric = validation.metric
     score = stored_probabilities(student / VALIDATION)
     weight = validation.row_weight
     bootstrap = Bootstrap(validation.user, len(validation.label), replicates=1, seed=config.evaluate.seed)

@@ -12,7 +12,7 @@ import yaml
 
 from feature_store.tables.json_files import write_text
 from pipelines.config.problems import read_yaml
-from pipelines.config.run import RunConfig, load, scalar
+from pipelines.config.run import RunConfig, load, scalar, set_key
 from pipelines.config.shipped import shipped_file
 from pipelines.errors import ConfigError
 
@@ -84,7 +84,7 @@ def write_tuned(path: Path, conf: Path, overrides: Sequence[str], changes: Mappi
     if body is None or not _loads_to(body, wanted):
         merged = named
         for key, value in values.items():
-            _set(merged, key, value)
+            set_key(merged, key, value, str(conf))
         body = yaml.safe_dump(merged, allow_unicode=True, sort_keys=False, width=120)
     head = "".join(f"#{' ' if line else ''}{line}\n" for line in comments)
     rest = f"{head}\n{body}"
@@ -163,12 +163,3 @@ def _space_before(text: str, at: int) -> str:
 def _nested(keys: Sequence[str], value: Any) -> dict[str, Any]:
     """A value under keys, each inside the one before."""
     return {keys[0]: value if len(keys) == 1 else _nested(keys[1:], value)}
-
-
-def _set(values: dict[str, Any], key: str, value: Any) -> None:
-    *above, last = key.split(".")
-    for part in above:
-        if not isinstance(values.get(part), dict):
-            values[part] = {}
-        values = values[part]
-    values[last] = value

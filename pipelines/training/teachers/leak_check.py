@@ -50,7 +50,7 @@ def _measured(rows: EvaluationRows, logits: NDArray, wanted: NDArray, seed: int)
     label, user = rows.label[known], None if rows.user is None else rows.user[known]
     score = of_full_stream(probabilities(logits[known]), rows.negative_sampling_rate)
     weight = None if rows.weight is None else rows.weight[known]
-    metric = "auc" if rows.classes is None else "accuracy"
+    metric = rows.metric
     bootstrap = Bootstrap(user, count, replicates=_REPLICATES, seed=seed)
     if bootstrap.obstacle():
         return FitOnRows(rows=count), None

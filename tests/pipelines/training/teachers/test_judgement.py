@@ -111,7 +111,9 @@ def test_a_teacher_that_repeats_labels_is_found_and_one_that_does_not_is_not(sho
 
 def test_that_a_teacher_of_texts_learned_its_labels_here_is_no_news() -> None:
     """out_of_fold is refused of texts, and would make the student worse: nothing is to be done."""
-    leak = LeakFacts(training=FitOnRows(rows=9, accuracy=1.0), validation=FitOnRows(rows=9, accuracy=0.5), difference=0.5, low=0.1, high=0.7)
+    leak = LeakFacts(
+        training=FitOnRows(rows=9, accuracy=1.0), validation=FitOnRows(rows=9, accuracy=0.5), difference=0.5, low=0.1, high=0.7
+    )
     assert _remarks(TeacherConfig(name="linear"), TeacherFacts(digest="", leak=leak)) == []
     elsewhere = TeacherConfig(name="other", model="models:/other/1", trust=True)
     (line,) = _remarks(elsewhere, TeacherFacts(digest="", leak=leak))
