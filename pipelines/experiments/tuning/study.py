@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     import optuna
 
 DATABASE = "studies.db"  # in the folder of the workspace
-_KEEP_TEACHER = 2 / 3  # share of the trials that take the teacher of an earlier one
-_TEACHERS = 3  # of the best so far
+_GOOD = 3  # best trials so far, near one of which the next one is
+_FEW, _MOST_OF_FEW = 3 / 4, 4  # share of the trials that draw a few keys, and the most that these draw
+_KEEP_TEACHER = 2 / 3  # share of the trials that take the teacher of a good one
 _REPEATED = 20  # draws that were tried before, one after the other, until there is nothing new
 
 State = Literal["trained", "stopped", "failed"]
@@ -209,8 +210,8 @@ class Study:
     def ask(self) -> Order | None:
         """The next trial: first the configuration as it is, then what a stopped command left, then what the sampler draws.
 
-        Two in three take the teacher of one of the best so far and draw only what students learn by, which trains no teacher. None where
-        there is nothing left that was not tried.
+        Most keep what one of the best so far has and draw a few keys anew, two in three of them keys by which students learn alone, which
+        trains no teacher. None where there is nothing left that was not tried.
         """
         point = configured_point(self._config, self._space)
         known = [trial for trial in self._study.get_trials(deepcopy=False) if trial.user_attrs.get("configured") == point]
@@ -218,7 +219,7 @@ class Study:
             self._study.enqueue_trial(point, {"configured": point})
         for _ in range(_REPEATED):
             if not self._study.get_trials(deepcopy=False, states=(self._states.WAITING,)):
-                self._keep_a_teacher()
+                self._stay_near_a_good_one()
             order = self._drawn()
             if order is not None:
                 return order
@@ -256,18 +257,21 @@ class Study:
         value = trial.suggest_float(key, float(low), float(high), step=step, log=dimension.log)
         return float(f"{value:.3g}" if step is None else f"{value:.6g}")
 
-    def _keep_a_teacher(self) -> None:
+    def _stay_near_a_good_one(self) -> None:
+        """Let the next trial keep what one of the best so far has, but for a few keys; now and then but for all, or all of the student.
+
+        Draws of all keys at once are mostly worse than a configuration that somebody has thought about, and say little about each key.
+        """
         done = self._study.get_trials(deepcopy=False, states=(self._states.COMPLETE,))
-        costly = [key for key in self._space if not is_cheap(key)]
-        draw = random.Random(f"{self._config.seed}/{len(self._study.get_trials(deepcopy=False))}")  # noqa: S311
-        if not done or len(costly) in (0, len(self._space)) or draw.random() > _KEEP_TEACHER:
+        if not done:
             return
-        best = sorted(done, key=lambda trial: -(trial.value or 0.0))
-        teachers = list(
-            {str(kept): kept for trial in best if (kept := {key: trial.params[key] for key in costly if key in trial.params})}.values()
-        )
-        if teachers:
-            self._study.enqueue_trial(draw.choice(teachers[:_TEACHERS]))
+        draw = random.Random(f"{self._config.seed}/{len(self._study.get_trials(deepcopy=False))}")  # noqa: S311
+        good = draw.choice(sorted(done, key=lambda trial: -(trial.value or 0.0))[:_GOOD]).params
+        cheap = [key for key in self._space if is_cheap(key)]
+        drawn = cheap if cheap and draw.random() < _KEEP_TEACHER else list(self._space)
+        if draw.random() < _FEW:
+            drawn = draw.sample(drawn, min(len(drawn), draw.randint(1, _MOST_OF_FEW)))
+        self._study.enqueue_trial({key: good[key] for key in self._space if key in good and key not in drawn})
 
     def goes_on(self, number: int, step: int, value: float) -> bool:
         """Note what validation measured during a trial; returns whether it is worth going on."""

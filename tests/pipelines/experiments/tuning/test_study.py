@@ -13,7 +13,7 @@ from pipelines.config.run import RunConfig, with_changes
 from pipelines.experiments.tuning import study as room
 from pipelines.experiments.tuning.clock import Clock
 from pipelines.experiments.tuning.finals import Finalist, Judged, finalists_of, winner_of
-from pipelines.experiments.tuning.space import space_of
+from pipelines.experiments.tuning.space import configured_point, space_of
 from pipelines.experiments.tuning.study import Study, Tried, study_name
 from pipelines.experiments.tuning.trials import Order, Trained
 from pipelines.workspace.artifacts import ArtifactError
@@ -80,6 +80,18 @@ def test_the_configuration_comes_first_and_good_values_are_found(config: RunConf
     values = [order.changes for order in others]
     kept = sum(values[n]["finetune.training.epochs"] in {one["finetune.training.epochs"] for one in values[:n]} for n in range(1, 29))
     assert kept > 15, "most trials take the teacher of another"
+
+
+@pytest.mark.usefixtures("in_memory")
+def test_most_trials_are_near_a_good_one(config: RunConfig, tmp_path: Path) -> None:
+    space = {f"distill.training.{key}": {"low": 0.0, "high": 0.5} for key in ("unknown_rate", "attribute_rate", "statistics_rate", "warmup")}
+    space |= {f"finetune.training.{key}": {"low": 0.0, "high": 0.5} for key in ("unknown_rate", "attribute_rate", "warmup", "average")}
+    run = run_of(config, tmp_path, space=space)
+    orders = search(study_of(run), 40)
+    point = configured_point(run.config, space_of(run.config))
+    values = [{**point, **order.changes} for order in orders]
+    distance = [min(sum(one[key] != other[key] for key in space) for other in values[:n]) for n, one in enumerate(values) if n]
+    assert sorted(distance)[len(distance) // 2] <= 3 and max(distance) >= 4, "others draw all keys of the student, or all"
 
 
 @pytest.mark.usefixtures("in_memory")
