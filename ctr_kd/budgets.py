@@ -36,6 +36,8 @@ class Budget:
         Epochs between two validations.
     least_interval : int
         Fewest steps between two validations.
+    unknown_rates : tuple of float
+        Smallest and largest rate at which ids are hidden.
     member_rows : int
         So many rows are shared among the members of a teacher, :data:`MOST_MEMBERS` at most: where there are few, what a seed moves is
         large, and another member costs little.
@@ -49,6 +51,7 @@ class Budget:
     steps: int
     validate_every: float
     least_interval: int
+    unknown_rates: tuple[float, float]
     member_rows: int = 0
 
 
@@ -61,6 +64,7 @@ PRETRAINING = Budget(
     steps=3000,
     validate_every=1,
     least_interval=50,
+    unknown_rates=(0.1, 0.1),
 )
 CLICKS = Budget(
     batches=(256, 1024),
@@ -71,11 +75,12 @@ CLICKS = Budget(
     steps=4000,
     validate_every=0.5,
     least_interval=25,
+    unknown_rates=(0.1, 0.5),
     member_rows=300_000,
 )
 """Of teacher and student: they learn from the same rows."""
 
-TEXTS = replace(CLICKS, batches=(32, 256), rate=2e-3, rate_batch=128, epochs=(3, 16), member_rows=0)
+TEXTS = replace(CLICKS, batches=(32, 256), rate=2e-3, rate_batch=128, epochs=(3, 16), unknown_rates=(0.2, 0.2), member_rows=0)
 """The same of texts: each has a sequence of its own, and there are fewer of them than of clicks."""
 
 
@@ -89,7 +94,9 @@ SHARES = {"pretrain": 0.25, "finetune": 0.4, "distill": 0.2}
 """Of a run's time. The rest is for rows, trees, evaluation and export."""
 
 
-def settled_training(training: TrainingConfig, budget: Budget, examples: int, width: int = RATE_WIDTH) -> TrainingConfig:
+def settled_training(
+    training: TrainingConfig, budget: Budget, examples: int, width: int = RATE_WIDTH, new_items: float = 0.0
+) -> TrainingConfig:
     """A training loop whose ``auto`` are numbers; what was given stays.
 
     Parameters
@@ -100,6 +107,9 @@ def settled_training(training: TrainingConfig, budget: Budget, examples: int, wi
         Rows or sequences that it learns from.
     width : int
         Of a network of many layers, whose rate falls with it as Adam's should (Yang et al. 2022, arXiv:2203.03466, table 3).
+    new_items : float
+        Share of the validation rows whose item has no id. As many are hidden in training, so that it learns from what it will meet, but
+        never most: histories hold ids, too.
 
     Examples
     --------
@@ -114,6 +124,9 @@ def settled_training(training: TrainingConfig, budget: Budget, examples: int, wi
     epoch = max(1, math.ceil(examples / batch))
     if is_auto(training.learning_rate):
         found["learning_rate"] = budget.rate * min(1.0, math.sqrt(batch / budget.rate_batch)) * min(1.0, RATE_WIDTH / width)
+    if is_auto(training.unknown_rate):
+        least, largest = budget.unknown_rates
+        found["unknown_rate"] = round(min(largest, max(least, new_items)), 2)
     if is_auto(training.epochs):
         few, most = budget.epochs
         found["epochs"] = float(max(few, min(most, budget.steps / epoch)))
@@ -166,7 +179,9 @@ def members(rows: int, budget: Budget = CLICKS) -> int:
     return min(MOST_MEMBERS, max(1, budget.member_rows // max(rows, 1)))
 
 
-def settled_finetuning(config: FinetuneConfig, rows: int, tokens: int | None, budget: Budget = CLICKS) -> FinetuneConfig:
+def settled_finetuning(
+    config: FinetuneConfig, rows: int, tokens: int | None, budget: Budget = CLICKS, new_items: float = 0.0
+) -> FinetuneConfig:
     """Fine-tuning whose ``auto`` are numbers, for so many rows with a label, of an encoder that learned from so many tokens.
 
     A strategy that changes course at a share of the steps has to know its end: it takes the epochs as they are.
@@ -174,7 +189,7 @@ def settled_finetuning(config: FinetuneConfig, rows: int, tokens: int | None, bu
     training = config.training
     if config.strategy == "freeze_then_unfreeze" and is_auto(training.patience):
         training = training.model_copy(update={"patience": None})
-    found: dict[str, Any] = {"training": settled_training(training, budget, rows)}
+    found: dict[str, Any] = {"training": settled_training(training, budget, rows, new_items=new_items)}
     if is_auto(config.rate_ratio) and config.encoder_learning_rate is None:
         found["rate_ratio"] = rate_ratio(tokens)
     if is_auto(config.members):
@@ -182,11 +197,11 @@ def settled_finetuning(config: FinetuneConfig, rows: int, tokens: int | None, bu
     return config.model_copy(update=found)
 
 
-def settled_distillation(config: DistillConfig, rows: int, budget: Budget = CLICKS) -> DistillConfig:
+def settled_distillation(config: DistillConfig, rows: int, budget: Budget = CLICKS, new_items: float = 0.0) -> DistillConfig:
     """Distillation whose ``auto`` are numbers, for so many rows with a label; a schedule of weights has to know its end, as above."""
     if budget is TEXTS and getattr(config.student, "hidden", None) == 0:
         budget = replace(TEXTS, rate=LINEAR_RATE)
-    return config.model_copy(update={"training": settled_training(with_an_end(config), budget, rows)})
+    return config.model_copy(update={"training": settled_training(with_an_end(config), budget, rows, new_items=new_items)})
 
 
 def with_an_end(config: DistillConfig) -> TrainingConfig:

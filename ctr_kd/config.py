@@ -39,8 +39,10 @@ class TrainingConfig(Config):
         description="an id's embedding moves only in steps that read it (lazy Adam), attributes and categories as ever; otherwise momentum "
         "carries a rare id on for some ten steps after each, and it is learned by heart; of pretraining the loss decides",
     )
-    unknown_rate: float = Field(
-        0.1, ge=0, lt=1, description="share of item tokens replaced by the unknown token, which trains its embedding"
+    unknown_rate: Annotated[float, Field(ge=0, lt=1), *OR_AUTO] = Field(
+        0.1,
+        description="share of item tokens replaced by the unknown token, which trains its embedding; auto: by how many items are new after "
+        "the training window, so that what a model meets often it has learned",
     )
     attribute_rate: float = Field(
         0.05,
@@ -108,7 +110,7 @@ class TrainingConfig(Config):
 
 def auto_training(**given: float) -> TrainingConfig:
     """A training loop as long as the log asks for, but for what is given."""
-    auto: dict[str, Any] = dict.fromkeys(("epochs", "batch_size", "learning_rate", "validations", "patience"), AUTO)
+    auto: dict[str, Any] = dict.fromkeys(("epochs", "batch_size", "learning_rate", "unknown_rate", "validations", "patience"), AUTO)
     return TrainingConfig(**(auto | given))
 
 
@@ -320,7 +322,7 @@ class FinetuneConfig(Config):
     hard_negatives: HardNegativesConfig = Field(
         HardNegativesConfig(), description="rows beside the training rows that look like clicks and are taken for none"
     )
-    training: TrainingConfig = Field(auto_training(unknown_rate=0.2), description="training loop of fine-tuning")
+    training: TrainingConfig = Field(auto_training(), description="training loop of fine-tuning")
 
     @model_validator(mode="after")
     def _near_by_what(self) -> FinetuneConfig:
@@ -518,7 +520,7 @@ class DistillConfig(Config):
         StudentConfig(), description="the light model that goes to production; a plug-in has keys of its own beside `kind`"
     )
     training: TrainingConfig = Field(
-        auto_training(unknown_rate=0.2),
+        auto_training(),
         description="training loop of the student, and of the same student alone",
     )
     preset: Literal["tang", "hinton"] | None = Field(

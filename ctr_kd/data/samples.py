@@ -160,6 +160,13 @@ class Samples:
         """What a model learns: ``label`` (rows,), or where there are further ones all of them (rows, labels), that of the click first."""
         return self.label if self.further is None else np.column_stack([self.label, self.further])
 
+    @property
+    def new_item_share(self) -> float:
+        """Share of the rows whose candidate training has no id of; 0 where there are no candidates, as of texts."""
+        if not len(self) or not (self.b.end - self.b.start == 1).all():
+            return 0.0
+        return float((self.b.pool[self.b.start, self.b.vocabulary_columns[0]] == UNKNOWN).mean())
+
     def __len__(self) -> int:
         return len(self.row_id)
 

@@ -175,7 +175,7 @@ def train_student(
         When the configuration asks for an encoder and there is none.
     """
     signature, train = rows.signature, rows.train
-    config = settled_distillation(config, int((train.label >= 0).sum()))
+    config = settled_distillation(config, int((train.label >= 0).sum()), new_items=rows.validation.new_item_share)
     torch.manual_seed(job.seed)
     model: Any = student_class(config.student.kind)(signature, config.student)
     if vectors is not None:

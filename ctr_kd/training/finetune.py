@@ -180,7 +180,7 @@ def finetune(
     """
     torch.manual_seed(job.seed)
     signature, train = rows.signature, rows.train
-    config = settled_finetuning(config, len(train), tokens=len(train))
+    config = settled_finetuning(config, len(train), tokens=len(train), new_items=rows.validation.new_item_share)
     model = build_member(pretrained, signature, config)
     if isinstance(model, NextSegment):  # nothing of it is new
         if signature.outputs > 2 or not signature.max_length_b:

@@ -55,7 +55,7 @@ class RowWriter:
         self.weight_of_clicks, self.weight_of_others = (dict.fromkeys(SPLITS, 0.0) for _ in range(2))
         # of each further label by split: rows that are known to be 0, and to be 1
         self.further_labels = {label: {name: np.zeros(2, np.int64) for name in SPLITS} for label in log.labels}
-        self.unseen = 0
+        self.unseen = dict.fromkeys(SPLITS, 0)  # rows whose item has no token
         self.support = Support()
         self.written = 0
         self._writer: pq.ParquetWriter | None = None
@@ -122,13 +122,13 @@ class RowWriter:
             self.rows[name] += int(here.sum())
             self.positives[name] += int((label[here] == 1).sum())
             self.requests[name] += int(here[new].sum())
+            self.unseen[name] += int((~self.known_item[item[here]]).sum())
             if weight is not None:
                 self.weight_of_clicks[name] += float(weight[here & (label == 1)].sum())
                 self.weight_of_others[name] += float(weight[here & (label != 1)].sum())
             for further in self.log.labels:
                 said = columns[label_column(further)].fill_null(-1).to_numpy()[here]
                 self.further_labels[further][name] += [int((said == value).sum()) for value in (0, 1)]
-        self.unseen += int((~self.known_item[item[split == SPLITS.index("test")]]).sum())
         if timelines.pool_window:
             self.support.add(label == 1, statistics["pool_count"].to_numpy())
 

@@ -87,6 +87,8 @@ class ClickSummary(JsonFile):
     users, items, clicks : int
     unseen_item_share : float
         Share of the test rows whose item has no token.
+    new_item_share : float
+        The same of the validation rows; 0 in an assembly of an earlier release, which did not count them.
     excluded : dict of str to int
         Requests that have no rows, by reason.
     candidates : CandidateSummary
@@ -155,6 +157,7 @@ class ClickSummary(JsonFile):
     scores: list[LoggedScore] = Field(default_factory=list)
     made_with: Annotated[StatisticsConfig, _PLAIN] | None = None
     teacher_state: Annotated[TeacherStateConfig, _PLAIN] | None = None
+    new_item_share: float = 0.0
 
     def without(self, columns: Collection[str]) -> Self:
         """What is left for a reader that does not see some columns: their names are in no list; of several values all places go."""

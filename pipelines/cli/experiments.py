@@ -125,11 +125,12 @@ def tune_command(options: Options) -> None:
     """Search for better values of the configuration's own keys on validation, within a time, and write CONF.tuned.yaml with what won.
 
     The first trial is the configuration as it is. Each further one changes keys of pretraining, fine-tuning, distillation and student
-    (those of tune.space, or some that matter most), and makes only the stages that these keys shape: two in three keep the teacher of a
-    good trial and train a student alone. Trainings that say less than others did are stopped early (tune.pruner). The last 30 % of the
-    time are for the finals: the best trials (tune.finalists) and the configuration as it is are trained anew with seeds that the search
-    did not see (tune.seeds). What wins replaces the configuration only if it is better there in the mean; the file says by how much, and
-    whether that is beyond chance. No test row is read: run the tuned file once to see what it is worth on them.
+    (those of tune.space, or some that matter most), and makes only the stages that these keys shape: most change a few keys of a good
+    trial, and two in three keep its teacher and train a student alone. Trainings that say less than others did are stopped early
+    (tune.pruner). The last 30 % of the time are for the finals: the best trials (tune.finalists) and the configuration as it is are
+    trained anew with seeds that the search did not see (tune.seeds). What wins replaces the configuration only if it is better there in
+    the mean; the file says by how much, and whether that is beyond chance. No test row is read: run the tuned file once to see what it
+    is worth on them.
 
     A search that was stopped goes on with the same command, and one with a larger budget goes on from where it was; --force begins it
     anew, on the same artifacts. A trial that diverges, is killed or runs out of memory is recorded, and the search goes on. A file that was

@@ -91,13 +91,14 @@ class Clicks:
 
     def size(self, artifact: Path) -> LogSize:
         """Training rows, and what pretraining reads: clicks of the training window, before the labels begin where it stops there, and the
-        pieces of at most ``history.max_length`` of them into which the users' clicks fall."""
+        pieces of at most ``history.max_length`` of them into which the users' clicks fall; and how many items are new after it."""
         summary = ClickSummary.read(artifact)
         labels_begin = summary.split.train_from if self._config.pretrain.clicks == "before_labels" else None
         clicks = read_parquet(artifact / "clicks.parquet", columns=["user", "timestamp"])
         until = microseconds(summary.split.train_until if labels_begin is None else labels_begin)
         known = clicks["user"].to_numpy()[clicks["timestamp"].to_numpy().astype("int64") < until]
-        return LogSize(summary.rows["train"], len(np.unique(known)) + len(known) // summary.history.max_length, len(known))
+        sequences = len(np.unique(known)) + len(known) // summary.history.max_length
+        return LogSize(summary.rows["train"], sequences, len(known), summary.new_item_share)
 
     def assembly(self, artifact: Path, view: str) -> Assembly:
         """Teachers read all columns, and of training rows the later clicks that they may see; students what ``teacher_only`` leaves."""

@@ -6,8 +6,16 @@ from typing import NamedTuple
 
 
 class LogSize(NamedTuple):
-    """Training rows with a label, and sequences to pretrain on and their tokens; about, which is what a budget asks."""
+    """Training rows with a label, and sequences to pretrain on and their tokens; about, which is what a budget asks.
+
+    Attributes
+    ----------
+    rows, sequences, tokens : int
+    new_items : float
+        Share of the validation rows whose item training has no id of: how often a model will meet what it does not know.
+    """
 
     rows: int
     sequences: int
     tokens: int
+    new_items: float = 0.0

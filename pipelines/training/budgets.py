@@ -35,8 +35,8 @@ def with_numbers(config: RunConfig, size: LogSize, parent: Parent | None = None)
     tokens = size.tokens if config.pretrain.checkpoint is None else None
     pretrain = settled_pretraining(config.pretrain, size.sequences)
     budget = TEXTS if config.task == "texts" else CLICKS
-    finetune = settled_finetuning(config.finetune, size.rows, tokens, budget)
-    distill = settled_distillation(config.distill, size.rows, budget)
+    finetune = settled_finetuning(config.finetune, size.rows, tokens, budget, size.new_items)
+    distill = settled_distillation(config.distill, size.rows, budget, size.new_items)
     if config.budget is not None:
         encoders = (1 + len(config.pretrain.more_encoders)) * _times(config.distill)
         trainings = {"pretrain": encoders, "finetune": encoders * finetune.members, "distill": 2}

@@ -6,7 +6,7 @@ from ctr_kd.budgets import CLICKS, PRETRAINING, TEXTS, settled_distillation, set
 from ctr_kd.config import DistillConfig, FinetuneConfig, PretrainConfig, TrainingConfig
 from feature_store.config_types import AUTO, is_auto, settings_of
 
-EVERYTHING = TrainingConfig(epochs=AUTO, batch_size=AUTO, learning_rate=AUTO, validations=AUTO, patience=AUTO)
+EVERYTHING = TrainingConfig(epochs=AUTO, batch_size=AUTO, learning_rate=AUTO, unknown_rate=AUTO, validations=AUTO, patience=AUTO)
 
 
 def test_what_is_given_stays_and_numbers_are_not_settled_again() -> None:
@@ -35,6 +35,16 @@ def test_more_to_learn_from_is_a_larger_batch_a_higher_rate_and_fewer_epochs() -
     assert (small.batch_size, large.batch_size) == (256, 1024) and large.learning_rate == pytest.approx(2 * small.learning_rate)
     assert (small.epochs, large.epochs) == (12, 2)
     assert small.validations == 24 and large.validations == 4  # every half epoch
+
+
+@pytest.mark.parametrize(("new_items", "rate"), [(0.0, 0.1), (0.236, 0.24), (0.62, 0.5), (1.0, 0.5)])
+def test_ids_are_hidden_as_often_as_items_are_new(new_items: float, rate: float) -> None:
+    finetune = settled_finetuning(FinetuneConfig(), 1000, 1000, new_items=new_items)
+    distill = settled_distillation(DistillConfig(), 1000, new_items=new_items)
+    assert finetune.training.unknown_rate == distill.training.unknown_rate == rate
+    given = settings_of(DistillConfig, {"training": {"unknown_rate": 0.0}})
+    assert settled_distillation(given, 1000, new_items=new_items).training.unknown_rate == 0
+    assert settled_distillation(DistillConfig(), 1000, TEXTS, new_items).training.unknown_rate == 0.2
 
 
 def test_a_wider_encoder_has_a_lower_rate() -> None:

@@ -76,8 +76,8 @@ def test_every_key_has_a_meaning() -> None:
     [
         ("split.train", "duration; or null | `null` | "),
         ("pretrain.training.batch_size", "whole number, ≥ 1; or `auto` | `auto` | "),  # its block's default, not that of a training
-        ("pretrain.training.unknown_rate", "number, ≥ 0, &lt; 1 | `0.1` | "),
-        ("finetune.training.unknown_rate", "number, ≥ 0, &lt; 1 | `0.2` | "),
+        ("pretrain.training.unknown_rate", "number, ≥ 0, &lt; 1; or `auto` | `0.1` | "),
+        ("finetune.training.unknown_rate", "number, ≥ 0, &lt; 1; or `auto` | `auto` | "),
         ("register.auc_min", "number, ≥ 0, ≤ 1 | `0.5` | "),
         ("source.reader", " | required | "),
     ],

@@ -43,6 +43,11 @@ def test_samples_follow_the_rows(assembly, signature):
         assert samples.b.pool[:, column].max() < size
 
 
+def test_items_are_new_where_training_has_no_id_of_them(assembly):
+    shares = [assembly.samples(split).new_item_share for split in ("train", "validation", "test")]
+    assert shares[0] < shares[1] == pytest.approx(2 / 9) and 0 <= shares[2] <= 1
+
+
 def test_sequences_hold_every_click_once_and_cut_at_a_time(assembly):
     whole = assembly.sequences(None)
     assert ((whole.end - whole.start) >= 2).all() and ((whole.end - whole.start) <= 5).all()

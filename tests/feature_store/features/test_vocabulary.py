@@ -44,6 +44,7 @@ def test_tokens_are_those_of_the_training_window_most_frequent_first(tmp_path: P
         "age": ["20", "30"],
     }
     assert summary.unseen_item_share == 1.0
+    assert summary.new_item_share == 1.0
 
 
 def test_max_size_keeps_the_most_frequent(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def config(**keys) -> RunConfig:
 
 @pytest.fixture
 def ingest(tmp_path: Path) -> Path:
-    summary = click_summary(rows={"train": 80_000, "validation": 1, "test": 1}, users=2000, clicks=24_000)
+    summary = click_summary(rows={"train": 80_000, "validation": 1, "test": 1}, users=2000, clicks=24_000, new_item_share=0.3)
     summary.write(tmp_path)
     until = int(summary.split.train_until.timestamp() * 1e6)
     clicks = {"user": np.arange(24_000) % 2000, "timestamp": np.repeat([until - 1, until], 12_000)}  # half of them later
@@ -32,9 +32,10 @@ def ingest(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_comes_after_training_decides_nothing(ingest: Path) -> None:
+def test_clicks_after_training_decide_nothing_and_new_items_how_often_ids_are_hidden(ingest: Path) -> None:
     pieces = 2000 + 12_000 // ClickSummary.read(ingest).history.max_length
-    assert task_of(config()).size(ingest) == LogSize(rows=80_000, sequences=pieces, tokens=12_000)
+    assert task_of(config()).size(ingest) == LogSize(rows=80_000, sequences=pieces, tokens=12_000, new_items=0.3)
+    assert settled(config(), ingest).finetune.training.unknown_rate == 0.3
 
 
 def test_the_log_decides_every_auto_and_nothing_else(ingest: Path) -> None:

@@ -84,7 +84,9 @@ def test_the_configuration_comes_first_and_good_values_are_found(config: RunConf
 
 @pytest.mark.usefixtures("in_memory")
 def test_most_trials_are_near_a_good_one(config: RunConfig, tmp_path: Path) -> None:
-    space = {f"distill.training.{key}": {"low": 0.0, "high": 0.5} for key in ("unknown_rate", "attribute_rate", "statistics_rate", "warmup")}
+    space = {
+        f"distill.training.{key}": {"low": 0.0, "high": 0.5} for key in ("unknown_rate", "attribute_rate", "statistics_rate", "warmup")
+    }
     space |= {f"finetune.training.{key}": {"low": 0.0, "high": 0.5} for key in ("unknown_rate", "attribute_rate", "warmup", "average")}
     run = run_of(config, tmp_path, space=space)
     orders = search(study_of(run), 40)
