@@ -75,7 +75,7 @@ CLICKS = Budget(
     steps=4000,
     validate_every=0.5,
     least_interval=25,
-    unknown_rates=(0.1, 0.5),
+    unknown_rates=(0.2, 0.5),
     member_rows=300_000,
 )
 """Of teacher and student: they learn from the same rows."""

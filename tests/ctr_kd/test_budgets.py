@@ -37,7 +37,7 @@ def test_more_to_learn_from_is_a_larger_batch_a_higher_rate_and_fewer_epochs() -
     assert small.validations == 24 and large.validations == 4  # every half epoch
 
 
-@pytest.mark.parametrize(("new_items", "rate"), [(0.0, 0.1), (0.236, 0.24), (0.62, 0.5), (1.0, 0.5)])
+@pytest.mark.parametrize(("new_items", "rate"), [(0.0, 0.2), (0.236, 0.24), (0.62, 0.5), (1.0, 0.5)])
 def test_ids_are_hidden_as_often_as_items_are_new(new_items: float, rate: float) -> None:
     finetune = settled_finetuning(FinetuneConfig(), 1000, 1000, new_items=new_items)
     distill = settled_distillation(DistillConfig(), 1000, new_items=new_items)

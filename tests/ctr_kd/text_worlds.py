@@ -17,8 +17,8 @@ from tests.summaries import text_summary
 CLASSES = ["car", "culture", "edu"]
 LETTERS = "abcdefghijklmnopqrst"
 VIEWS = {
-    "teacher": TokenizerConfig(kind="characters", min_count=1),
-    "student": TokenizerConfig(kind="ngrams", lengths=(1, 2), min_count=1),
+    "teacher": TokenizerConfig(kind="characters", min_count=1, max_length=128),
+    "student": TokenizerConfig(kind="ngrams", lengths=(1, 2), min_count=1, max_length=128),
 }
 
 
