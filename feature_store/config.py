@@ -650,8 +650,8 @@ class VocabularyConfig(Config):
 
 class TokenizerConfig(Config):
     kind: Literal["wordpiece", "characters", "words", "ngrams", "auto"] = Field(
-        description="how a text is cut into tokens; words are those of jieba; auto: words where the training texts set them apart by "
-        "spaces, ngrams where their script does not, such as Chinese"
+        description="how a text is cut into tokens; words are those of jieba; auto: words where most letters of the training texts "
+        "are ASCII, as of English, else ngrams"
     )
     vocabulary: str | None = Field(None, description="wordpiece: a vocab.txt below the data folder; null fits one on the training texts")
     min_count: int = Field(2, ge=1, description="tokens seen less often in the training texts share the unknown token")
@@ -684,7 +684,7 @@ class TokenizerConfig(Config):
         if not 1 <= self.lengths[0] <= self.lengths[1] <= 3:
             raise ValueError("lengths must be two numbers from 1 to 3, the shorter first")
         if not self.keep_unknown and (self.kind not in ("words", "ngrams", "auto") or self.buckets):
-            raise ValueError("keep_unknown: false is of kinds words and ngrams with a vocabulary; remove it")
+            raise ValueError("keep_unknown: false is of kinds words and ngrams with a vocabulary; set keep_unknown: true")
         if self.vectors is not None and self.buckets is not None:
             raise ValueError("a bucket has no word vector; remove vectors or buckets")
         return self

@@ -18,11 +18,11 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ctr_kd.baselines.texts import LONGEST
 from feature_store.text.tokenizers.words import Words
 
 WINDOW = 20  # words; two words are neighbours where they share more windows than chance would have them
 HIDDEN = 200
+_LONGEST = 128  # words read of a text
 RATE, DROPOUT, EPOCHS, PATIENCE = 0.02, 0.5, 200, 10  # as published
 
 
@@ -56,7 +56,7 @@ def build_graph(texts: Sequence[str], cut: Callable[[str], list[str]] | None = N
     ValueError
         When no word is in two texts.
     """
-    words = [(cut or Words([], max_length=LONGEST).cut)(text) for text in texts]
+    words = [(cut or Words([], max_length=_LONGEST).cut)(text) for text in texts]
     try:
         counts = CountVectorizer(analyzer=list, min_df=2).fit(words)
     except ValueError:

@@ -26,7 +26,7 @@ from feature_store.text.tokenizers.words import Words
 
 NGRAMS = (1, 3)  # characters
 FOLDS = 5
-LONGEST = 1000  # words read of a text
+LONGEST = 1000  # words that a vectorizer reads of a text
 
 
 @dataclass(frozen=True)

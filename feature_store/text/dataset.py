@@ -30,7 +30,7 @@ from feature_store.store.store import Store
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import load_json, write_json
 from feature_store.text.audit import audit_texts
-from feature_store.text.scripts import has_spaced_words
+from feature_store.text.scripts import has_ascii_words
 from feature_store.text.summary import TextSummary, VectorCounts, ViewSummary
 from feature_store.text.tokenizers import TOKENIZERS, Tokenizer, fit_tokenizer
 from feature_store.text.tokenizers.wordpiece import WordPiece
@@ -90,7 +90,8 @@ def assemble_texts(store: Store, tokens: TokensConfig, output: Path, report: Cal
     views: dict[str, ViewSummary] = {}
     for view in VIEWS:
         config = _with_kind(getattr(tokens, view), texts)
-        tokenizer = _tokenizer(store, config, texts, MOST_TOKENS[view])
+        alike = tokens.teacher == tokens.student  # then both have one vocabulary
+        tokenizer = _tokenizer(store, config, texts, min(MOST_TOKENS.values()) if alike else MOST_TOKENS[view])
         seen = write_view(rows, tokenizer, output / view)
         length = f"{seen.mean_length:.1f} of them in a text, {seen.max_length:,} at most"
         report(f"{view}: {config.kind}, {len(tokenizer.tokens):,} tokens, {length}")
@@ -146,15 +147,16 @@ def write_view(rows: pa.Table, tokenizer: Tokenizer, output: Path) -> ViewSummar
     pq.write_table(ranges, output / "ranges.parquet", compression="zstd", store_schema=False)
     write_json(output / "vocabulary.json", {"token": tokenizer.tokens})
     write_json(output / "tokenizer.json", tokenizer.to_dict())
-    is_test = np.asarray(pc.equal(rows["split"], "test"))
     length_a, length_b = np.diff(offsets_a), np.diff(offsets_b)
-    tested = np.concatenate([np.repeat(is_test, length_a), np.repeat(is_test, length_b)])
+    test = rows.filter(pc.equal(rows["split"], "test"))
+    asked = [text for name in ("text", "text_b") for text in pc.fill_null(test[name], "").to_pylist()]
+    tested, _ = _with_unknown(tokenizer).encode(asked)
     return ViewSummary(
         tokens=len(tokenizer.tokens),
         mean_length=float(length_a.mean()),
         max_length=int(max(length_a.max(), length_b.max())),
         empty=int((length_a == 0).sum()),
-        unseen_token_share=float((pool[tested] == UNKNOWN).mean()) if tested.any() else 0.0,
+        unseen_token_share=float((tested == UNKNOWN).mean()) if len(tested) else 0.0,
     )
 
 
@@ -169,7 +171,7 @@ def _rows(stored: pa.Table, classes: Sequence[str], leaked: np.ndarray) -> tuple
 
 def _with_kind(config: TokenizerConfig, texts: Sequence[str]) -> TokenizerConfig:
     """A tokenizer whose kind is named: what ``auto`` comes to on the training texts."""
-    return config if config.kind != "auto" else config.model_copy(update={"kind": "words" if has_spaced_words(texts) else "ngrams"})
+    return config if config.kind != "auto" else config.model_copy(update={"kind": "words" if has_ascii_words(texts) else "ngrams"})
 
 
 def _tokenizer(store: Store, config: TokenizerConfig, texts: Sequence[str], most: int) -> Tokenizer:
@@ -177,9 +179,15 @@ def _tokenizer(store: Store, config: TokenizerConfig, texts: Sequence[str], most
     if not is_auto(config.max_length):
         return _tokenizer_of_length(store, config, texts)
     widest = _tokenizer_of_length(store, config.model_copy(update={"max_length": most}), texts)
-    lengths = np.diff(widest.encode(texts)[1])
+    lengths = np.diff(_with_unknown(widest).encode(texts)[1])
     fitting = int(np.quantile(lengths, ENOUGH, method="inverted_cdf")) if len(lengths) else 1
     return TOKENIZERS[config.kind].from_dict({**widest.to_dict(), "max_length": max(1, fitting)}, widest.tokens)
+
+
+def _with_unknown(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer with [UNK] for each token that it leaves out."""
+    said = tokenizer.to_dict()
+    return tokenizer if said.pop("keep_unknown", True) else TOKENIZERS[said["kind"]].from_dict(said, tokenizer.tokens)
 
 
 def _tokenizer_of_length(store: Store, config: TokenizerConfig, texts: Sequence[str]) -> Tokenizer:

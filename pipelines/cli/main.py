@@ -42,7 +42,7 @@ from pipelines.scoring.labelled_files import evaluate_file
 from pipelines.scoring.remote_files import local_file, score_files
 from pipelines.stages import PIPELINE, TO_EMBEDDINGS
 from pipelines.stages.score import scores_of
-from pipelines.tasks.texts import with_lengths
+from pipelines.tasks.texts import with_tokenizers
 from pipelines.tracking.client import tracking_uri
 from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext, Stage
@@ -285,7 +285,7 @@ def config_command(options: Options) -> None:
         runner.states()
         settled = runner.context.config
         if config.task == "texts" and "ingest" in runner.context.artifacts:
-            settled = with_lengths(settled, runner.context.artifacts["ingest"].path)
+            settled = with_tokenizers(settled, runner.context.artifacts["ingest"].path)
     click.echo(describe(config, settled), nl=False)
 
 

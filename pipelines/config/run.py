@@ -64,6 +64,12 @@ rows held out, of titles, questions and reviews, it is best in n-grams of Chines
 Unknown n-grams are left out: of a new title they are two in five, and all count in the length by which the sum is divided."""
 
 
+_TOKENS_OF_BEFORE = TokensConfig.model_validate(
+    {"teacher": {"kind": "wordpiece", "max_length": 128}, "student": {"kind": "words", "max_length": 128}}
+)
+"""What `ctr-kd config` of an earlier release printed of a click log, which has no tokens."""
+
+
 class RunConfig(Config):
     """All that a run depends on besides its data. ``source`` and ``split`` suffice, for texts ``source`` alone."""
 
@@ -212,7 +218,7 @@ class RunConfig(Config):
         """Keys that have no meaning for a click log."""
         if self.pretrain.checkpoint is not None:
             yield "pretrain.checkpoint is a BERT of words, and a click log has items of its own; remove it"
-        elif self.tokens != TokensConfig():
+        elif self.tokens not in (TokensConfig(), _TOKENS_OF_BEFORE):
             yield "tokens has no effect on a click log; remove it, or set source.reader: text"
         if self.statistics.auto and self._columns_of_few_values() == []:
             yield "statistics.auto needs columns to cross items and users with: name source.context, items or users, or remove it"
@@ -393,7 +399,7 @@ def with_defaults_of_the_task(values: Any) -> Any:
 
     Sequences without times have a position a day, in which an hour is nothing: their windows are weeks. Where nobody is named, the BERT
     teaches, which knows the sequence, and beside it what knows the rest; validation weighs them. Where texts are single and nothing is said
-    of the student, it is linear in n-grams.
+    of the student, it is linear in words or n-grams.
 
     Parameters
     ----------

@@ -172,8 +172,9 @@ class Texts:
         return []
 
 
-def with_lengths(config: RunConfig, artifact: Path) -> RunConfig:
-    """The configuration with the lengths that its tokenizers came to in place of ``auto``, to be shown: no stage reads them from it."""
-    longest = {view: load_json(artifact / view / "tokenizer.json")["max_length"] for view in VIEWS}
-    views = {view: getattr(config.tokens, view).model_copy(update={"max_length": length}) for view, length in longest.items()}
+def with_tokenizers(config: RunConfig, artifact: Path) -> RunConfig:
+    """The configuration with the kinds and lengths that its tokenizers came to, to be shown: no stage reads them from it."""
+    found = {view: load_json(artifact / view / "tokenizer.json") for view in VIEWS}
+    decided = {view: {key: said[key] for key in ("kind", "max_length")} for view, said in found.items()}
+    views = {view: getattr(config.tokens, view).model_copy(update=values) for view, values in decided.items()}
     return config.model_copy(update={"tokens": config.tokens.model_copy(update=views)})

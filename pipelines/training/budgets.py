@@ -36,7 +36,10 @@ def with_numbers(config: RunConfig, size: LogSize, parent: Parent | None = None)
     pretrain = settled_pretraining(config.pretrain, size.sequences)
     budget = TEXTS if config.task == "texts" else CLICKS
     finetune = settled_finetuning(config.finetune, size.rows, tokens, budget, size.new_items)
-    distill = settled_distillation(config.distill, size.rows, budget, size.new_items)
+    student = config.distill
+    if config.task == "texts" and not config.tokens.student.keep_unknown and is_auto(student.training.unknown_rate):
+        student = student.model_copy(update={"training": student.training.model_copy(update={"unknown_rate": 0.0})})  # it meets none
+    distill = settled_distillation(student, size.rows, budget, size.new_items)
     if config.budget is not None:
         encoders = (1 + len(config.pretrain.more_encoders)) * _times(config.distill)
         trainings = {"pretrain": encoders, "finetune": encoders * finetune.members, "distill": 2}

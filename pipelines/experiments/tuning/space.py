@@ -63,7 +63,7 @@ def default_space(config: RunConfig) -> Space:
     if "bert" in config.distill.teacher_weights or config.distill.needs_encoder:
         found = {**dict(_of_teacher(config)), **found}
     if "bert" in config.distill.teacher_weights and config.distill.teacher_weights.keys() <= _MIX.keys() and config.task == "clicks":
-        found["distill.teachers"] = _teachers(in_short(config.distill.teachers))
+        found["distill.teachers"] = _teachers(in_short(config.distill.teachers), config.distill.weighting == "validation")
     return {key: dimension for key, dimension in found.items() if _fits(config, key, dimension)}
 
 
@@ -90,9 +90,9 @@ def _of_teacher(config: RunConfig) -> Iterator[tuple[str, Dimension]]:
         yield "finetune.recency", _YES_NO
 
 
-def _teachers(configured: Any) -> Dimension:
-    """The BERT alone, with trees as much as itself, with a few trees, and whatever is configured."""
-    mixes = [configured, {"bert": 1.0}, _MIX, {"bert": 0.75, "boosted_trees": 0.25}]
+def _teachers(configured: Any, weighed: bool) -> Dimension:
+    """Whatever is configured, the BERT alone and with trees: as many as itself, and few where validation does not weigh them anyway."""
+    mixes = [configured, {"bert": 1.0}, _MIX, *([] if weighed else [{"bert": 0.75, "boosted_trees": 0.25}])]
     return Dimension(choices=[mix for number, mix in enumerate(mixes) if mix not in mixes[:number]])
 
 
@@ -114,7 +114,8 @@ def _of_distillation(config: RunConfig) -> Iterator[tuple[str, Dimension]]:
             yield "distill.student.recency", _YES_NO
     yield from _epochs("distill", distill.training, 3)
     yield "distill.training.learning_rate", _about(distill.training.learning_rate, 3)
-    yield "distill.training.unknown_rate", Dimension(low=0.0, high=0.5)
+    if config.task == "clicks" or config.tokens.student.keep_unknown:
+        yield "distill.training.unknown_rate", Dimension(low=0.0, high=0.5)
 
 
 def _epochs(stage: str, training: TrainingConfig, times: float) -> Iterator[tuple[str, Dimension]]:

@@ -125,6 +125,25 @@ def test_a_kind_of_auto_follows_the_script_of_the_training_texts(tmp_path: Path,
     assert sorted(tokenizer.tokens) == sorted(tokens)
 
 
+def test_a_length_counts_unknown_tokens_and_they_are_counted_where_they_are_left_out(tmp_path: Path) -> None:
+    world, output = World(tmp_path), tmp_path / "rows"
+    world.write("train.tsv", [(f"{' '.join(f'w{n}x{k}' for k in range(9))} last", "xy"[n % 2]) for n in range(8)])
+    world.write("validation.tsv", [("last", "x")])
+    world.write("test.tsv", [("new last", "x")])
+    summary = assemble(world, output, student={"kind": "words", "min_count": 2, "keep_unknown": False})
+    assert words_of(output, "student") == [("last", "")] * 10
+    assert summary.unseen_token_share == 0.5
+
+
+def test_readers_that_are_alike_have_one_vocabulary(tmp_path: Path) -> None:
+    world, output = World(tmp_path), tmp_path / "rows"
+    world.write("train.tsv", [("".join(chr(0x4E00 + n) for n in range(3000)), "x"), ("一", "y")])
+    for split in ("validation", "test"):
+        world.write(f"{split}.tsv", [("二", "x")])
+    assemble(world, output, student=TOKENS["teacher"])
+    assert load_tokenizer(output / "student").tokens == load_tokenizer(output / "teacher").tokens
+
+
 def test_a_length_of_auto_has_a_ceiling(tmp_path: Path) -> None:
     world, output = World(tmp_path), tmp_path / "rows"
     world.write("train.tsv", [("长" * 6000, "x"), ("文" * 5000, "y")])

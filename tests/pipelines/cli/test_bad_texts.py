@@ -150,3 +150,5 @@ def test_config_tells_the_length_that_auto_came_to(program: Program) -> None:
     assert program(*auto)[0] == 0
     told = [line.strip() for line in program.config(*auto).splitlines() if "max_length: auto" in line]
     assert told == ["max_length: auto  # here 9", "max_length: auto  # here 3"]  # 标题 10 title; as words 标题, 10 and title
+    assert program(*auto, "tokens.student.kind=auto")[0] == 0
+    assert "kind: auto  # here words" in program.config(*auto, "tokens.student.kind=auto")

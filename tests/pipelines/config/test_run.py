@@ -609,6 +609,11 @@ def test_where_nobody_is_named_trees_teach_beside_the_bert(
     assert distill.teacher_weights == teachers and distill.weighting == weighting
 
 
+def test_what_an_earlier_release_printed_of_a_click_log_is_read(yaml_file: YamlFile) -> None:
+    before = "tokens: {teacher: {kind: wordpiece, max_length: 128}, student: {kind: words, max_length: 128}}"
+    assert load(yaml_file(before)).section(("tokens",)) == {}
+
+
 def test_windows_of_sequences_without_times_are_weeks(tmp_path: Path) -> None:
     path = tmp_path / "demo.yaml"
     path.write_text("source: {reader: s3rec, name: Beauty}\nsplit: {leave_one_out: true}\n")

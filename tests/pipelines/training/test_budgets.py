@@ -11,7 +11,7 @@ from feature_store.features.summary import ClickSummary
 from pipelines.config.run import RunConfig, describe
 from pipelines.tasks import task_of
 from pipelines.tasks.log_size import LogSize
-from pipelines.training.budgets import settled
+from pipelines.training.budgets import settled, with_numbers
 from pipelines.workspace.parent import Parent
 from tests.summaries import click_summary
 
@@ -46,6 +46,16 @@ def test_the_log_decides_every_auto_and_nothing_else(ingest: Path) -> None:
     assert (found.distill.training.epochs, found.distill.training.batch_size, found.finetune.rate_ratio) == (3, 64, 0.5)
     assert settled(found, ingest) == found  # however often
     assert found.model_dump(exclude={"pretrain", "finetune", "distill"}) == given.model_dump(exclude={"pretrain", "finetune", "distill"})
+
+
+def test_a_student_that_leaves_out_what_is_unknown_has_nothing_hidden(tmp_path: Path) -> None:
+    source = {"reader": "text", "train": "a.tsv", "test": "b.tsv", "text": 0, "label": 1}
+    for keep, rate in ((True, 0.2), (False, 0.0)):
+        student = {"kind": "words", "keep_unknown": keep}
+        values = {"name": "demo", "source": source, "tokens": {"student": student}, "distill": {"student": {"kind": "bilstm"}}}
+        keep_defaults_of_blocks(values, RunConfig)
+        found = with_numbers(RunConfig.model_validate(values), LogSize(rows=1000, sequences=1000, tokens=9000))
+        assert found.distill.training.unknown_rate == rate
 
 
 def test_a_budget_is_shared_among_the_trainings(ingest: Path) -> None:

@@ -39,14 +39,18 @@ def test_the_default_holds_the_configured_values_and_what_has_an_effect(config: 
 
 
 def test_who_teaches_and_whether_order_counts_are_tried_of_clicks(config: RunConfig) -> None:
+    config = with_changes(config, {"distill.weighting": "fixed"}, "test")
     space = default_space(config)
     assert space["distill.teachers"].choices == [{"bert": 1.0}, {"bert": 0.5, "boosted_trees": 0.5}, {"bert": 0.75, "boosted_trees": 0.25}]
     assert space["finetune.recency"].choices == space["distill.student.recency"].choices == [False, True]
     own = with_changes(config, {"distill.teachers": {"bert": 0.9, "boosted_trees": 0.1}}, "test")
     choices = default_space(own)["distill.teachers"].choices or []
     assert choices[0] == {"bert": 0.9, "boosted_trees": 0.1} and len(choices) == 4
+    weighed = with_changes(config, {"distill.weighting": "validation", "distill.teachers": {"bert": 0.5, "boosted_trees": 0.5}}, "test")
+    assert default_space(weighed)["distill.teachers"].choices == [{"bert": 0.5, "boosted_trees": 0.5}, {"bert": 1.0}]
     texts = load_texts()
     assert not {"distill.teachers", "finetune.recency", "distill.student.recency"} & default_space(texts).keys()
+    assert "distill.training.unknown_rate" not in default_space(texts), "its student leaves out what is unknown"
 
 
 def load_texts() -> RunConfig:
