@@ -88,6 +88,7 @@ def test_most_trials_are_near_a_good_one(config: RunConfig, tmp_path: Path) -> N
         f"distill.training.{key}": {"low": 0.0, "high": 0.5} for key in ("unknown_rate", "attribute_rate", "statistics_rate", "warmup")
     }
     space |= {f"finetune.training.{key}": {"low": 0.0, "high": 0.5} for key in ("unknown_rate", "attribute_rate", "warmup", "average")}
+    config = with_changes(config, {f"{block}.training.unknown_rate": 0.2 for block in ("finetune", "distill")}, "test")
     run = run_of(config, tmp_path, space=space)
     orders = search(study_of(run), 40)
     point = configured_point(run.config, space_of(run.config))
