@@ -41,6 +41,8 @@ class Budget:
     member_rows : int
         So many rows are shared among the members of a teacher, :data:`MOST_MEMBERS` at most: where there are few, what a seed moves is
         large, and another member costs little.
+    linear_rate : float, optional
+        In place of ``rate`` for a student whose head is linear: its rare n-grams are read in few steps.
     """
 
     batches: tuple[int, int]
@@ -53,6 +55,7 @@ class Budget:
     least_interval: int
     unknown_rates: tuple[float, float]
     member_rows: int = 0
+    linear_rate: float | None = None
 
 
 PRETRAINING = Budget(
@@ -80,12 +83,17 @@ CLICKS = Budget(
 )
 """Of teacher and student: they learn from the same rows."""
 
-TEXTS = replace(CLICKS, batches=(32, 256), rate=2e-3, rate_batch=128, epochs=(3, 16), unknown_rates=(0.2, 0.2), member_rows=0)
+TEXTS = replace(
+    CLICKS,
+    batches=(32, 256),
+    rate=2e-3,
+    rate_batch=128,
+    epochs=(3, 16),
+    unknown_rates=(0.2, 0.2),
+    member_rows=0,
+    linear_rate=1e-2,
+)
 """The same of texts: each has a sequence of its own, and there are fewer of them than of clicks."""
-
-
-LINEAR_RATE = 1e-2
-"""Of a student of texts whose head is linear, in place of the rate above: its rare n-grams are read in few steps."""
 
 RELEASED_RATE, RELEASED_RATIO = 1e-3, 0.03
 """Of a BERT that others pretrained: 3e-5 together, as BERTs of words are fine-tuned (Devlin et al. 2019, arXiv:1810.04805, A.3)."""
@@ -199,8 +207,8 @@ def settled_finetuning(
 
 def settled_distillation(config: DistillConfig, rows: int, budget: Budget = CLICKS, new_items: float = 0.0) -> DistillConfig:
     """Distillation whose ``auto`` are numbers, for so many rows with a label; a schedule of weights has to know its end, as above."""
-    if budget is TEXTS and getattr(config.student, "hidden", None) == 0:
-        budget = replace(TEXTS, rate=LINEAR_RATE)
+    if budget.linear_rate is not None and getattr(config.student, "hidden", None) == 0:
+        budget = replace(budget, rate=budget.linear_rate)
     return config.model_copy(update={"training": settled_training(with_an_end(config), budget, rows, new_items=new_items)})
 
 

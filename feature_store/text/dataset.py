@@ -88,10 +88,10 @@ def assemble_texts(store: Store, tokens: TokensConfig, output: Path, report: Cal
     texts = [text for name in ("text", "text_b") for text in training[name].to_pylist() if text is not None]
     pq.write_table(rows, output / "texts.parquet", compression="zstd", store_schema=False)
     views: dict[str, ViewSummary] = {}
+    most = dict.fromkeys(VIEWS, MOST_TOKENS["teacher"]) if tokens.teacher == tokens.student else MOST_TOKENS  # alike: one vocabulary
     for view in VIEWS:
         config = _with_kind(getattr(tokens, view), texts)
-        alike = tokens.teacher == tokens.student  # then both have one vocabulary
-        tokenizer = _tokenizer(store, config, texts, min(MOST_TOKENS.values()) if alike else MOST_TOKENS[view])
+        tokenizer = _tokenizer(store, config, texts, most[view])
         seen = write_view(rows, tokenizer, output / view)
         length = f"{seen.mean_length:.1f} of them in a text, {seen.max_length:,} at most"
         report(f"{view}: {config.kind}, {len(tokenizer.tokens):,} tokens, {length}")
@@ -147,10 +147,14 @@ def write_view(rows: pa.Table, tokenizer: Tokenizer, output: Path) -> ViewSummar
     pq.write_table(ranges, output / "ranges.parquet", compression="zstd", store_schema=False)
     write_json(output / "vocabulary.json", {"token": tokenizer.tokens})
     write_json(output / "tokenizer.json", tokenizer.to_dict())
+    is_test = np.asarray(pc.equal(rows["split"], "test"))
     length_a, length_b = np.diff(offsets_a), np.diff(offsets_b)
-    test = rows.filter(pc.equal(rows["split"], "test"))
-    asked = [text for name in ("text", "text_b") for text in pc.fill_null(test[name], "").to_pylist()]
-    tested, _ = _with_unknown(tokenizer).encode(asked)
+    whole = _with_unknown(tokenizer)
+    if whole is tokenizer:
+        tested = pool[np.concatenate([np.repeat(is_test, length_a), np.repeat(is_test, length_b)])]
+    else:
+        test = rows.filter(is_test)
+        tested, _ = whole.encode([*test["text"].to_pylist(), *pc.fill_null(test["text_b"], "").to_pylist()])
     return ViewSummary(
         tokens=len(tokenizer.tokens),
         mean_length=float(length_a.mean()),

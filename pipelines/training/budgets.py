@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ctr_kd.budgets import CLICKS, TEXTS, minutes_of, settled_distillation, settled_finetuning, settled_pretraining
@@ -36,10 +37,9 @@ def with_numbers(config: RunConfig, size: LogSize, parent: Parent | None = None)
     pretrain = settled_pretraining(config.pretrain, size.sequences)
     budget = TEXTS if config.task == "texts" else CLICKS
     finetune = settled_finetuning(config.finetune, size.rows, tokens, budget, size.new_items)
-    student = config.distill
-    if config.task == "texts" and not config.tokens.student.keep_unknown and is_auto(student.training.unknown_rate):
-        student = student.model_copy(update={"training": student.training.model_copy(update={"unknown_rate": 0.0})})  # it meets none
-    distill = settled_distillation(student, size.rows, budget, size.new_items)
+    if config.task == "texts" and not config.tokens.student.keep_unknown:
+        budget = replace(budget, unknown_rates=(0.0, 0.0))  # such a student meets nothing unknown
+    distill = settled_distillation(config.distill, size.rows, budget, size.new_items)
     if config.budget is not None:
         encoders = (1 + len(config.pretrain.more_encoders)) * _times(config.distill)
         trainings = {"pretrain": encoders, "finetune": encoders * finetune.members, "distill": 2}

@@ -104,7 +104,6 @@ def _as_the_champion(config: RunConfig, lineage: Lineage, day: date) -> RunConfi
     if "finetune" in changes:
         changes["finetune"] = as_it_was(changes["finetune"], {})
     changes.pop("source", None)  # where the log lies, and what the store holds, is as it is
-    changes.pop("tokens", None)  # of texts: earlier releases remembered their defaults of clicks, too
     # A champion without some block says nothing of it, and one with states names their encoder.
     changes = {"teacher_only": {}, "teacher_state": None, "embeddings": None, "labels": {}} | changes
     changes |= {key: value for key, value in keys.get("distill", {}).items() if key == "teacher_only"}

@@ -213,15 +213,15 @@ def _remarks(config: TeacherConfig, facts: TeacherFacts) -> list[str]:
         shown = ", ".join(f"{share:.1%} of {split}" for split, share in facts.coverage.items())
         lines.append(f"{config.name}: has logits of {shown}; rows without one learn from the labels and the other teachers")
     leak = facts.leak
-    if leak is not None and leak.validation.auc == 1:
+    if leak is None:
+        return lines
+    if leak.validation.auc == 1:
         lines.append(f"warning: {config.name} ranks all validation rows without a mistake: what it says is the label, or was made of it")
-    learned_texts = config.kind in ("own", "plugin") and leak is not None and leak.training.auc is None  # of which out_of_fold is refused
-    if leak is not None and leak.beyond_chance and not learned_texts:
-        name = "AUC" if leak.training.auc is not None else "accuracy"
+    learned_here, of_texts = config.kind in ("own", "plugin"), leak.training.auc is None
+    if leak.beyond_chance and not (learned_here and of_texts):  # of texts out_of_fold is refused, and nothing can be done
+        name = "accuracy" if of_texts else "AUC"
         on_train, on_validation = ((one.auc if one.auc is not None else one.accuracy) or 0.0 for one in (leak.training, leak.validation))
-        repair = (
-            "" if config.kind in ("scores", "model") or config.out_of_fold else "; out_of_fold: true lets an earlier one judge each row"
-        )
+        repair = "; out_of_fold: true lets an earlier one judge each row" if learned_here and not config.out_of_fold else ""
         lines.append(
             f"warning: {config.name} has {name} {on_train:.4f} on the newest training rows and {on_validation:.4f} on validation "
             f"({leak.difference:+.4f} [{leak.low:+.4f}, {leak.high:+.4f}]): it has seen the labels of what it teaches{repair}"
