@@ -5,7 +5,8 @@
     python benchmarks/bench_defaults.py --set pretrain.training.epochs=8 --out /tmp/longer.json        something else than the defaults
 
 DATA holds ml-100k, globo, mind_sample, s3rec and text, as `LOGS` says; a log whose folder is not there is left out, with a line. The
-simulated worlds and the shop are made here. Each log is run until `evaluate` in a process of its own. Kept of it are the test figures of
+simulated worlds and the shop are made here. Each log is run until `evaluate` in a process of its own, small sets of texts by three seeds,
+whose figures and ends of intervals are averaged: what an interval says of the test rows. Kept of it are the test figures of
 teacher, student, student alone, the one that ships, and what somebody would use instead (boosted trees on the same columns, of texts a
 linear model), and the paired differences of metrics.json with their intervals: AUC of clicks, accuracy of texts.
 
@@ -21,9 +22,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,10 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import click_worlds
+from benchmarks.default_logs import LOGS, Log, chosen
 from benchmarks.shop_log import write_shop_log
 from ctr_kd.metrics import auc_score
 from ctr_kd.metrics.bootstrap import AucStatistic, Bootstrap, paired_difference
-from feature_store.config import SimulatorConfig
 from feature_store.tables.json_files import digest_of, load_json, write_json
 from pipelines.tasks.click_rows import ClickRows
 from pipelines.tasks.logits import read_predictions
@@ -66,134 +65,13 @@ HAND_TUNED: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Log:
-    """A log with its configuration.
-
-    Attributes
-    ----------
-    name : str
-    source, split : mapping
-        All of the configuration; texts name their parts in ``source``, so that their split is empty.
-    folder : str, optional
-        Below the folder of data; None where the log is made.
-    make : callable, optional
-        Writes the log into a folder; None where files are read, or none are needed.
-    store : str, optional
-        Of logs that read the same source: they share a workspace, so that it is ingested once.
-    """
-
-    name: str
-    source: Mapping[str, Any]
-    split: Mapping[str, Any]
-    folder: str | None = None
-    make: Callable[[Path], Any] | None = None
-    store: str | None = None
-
-    @property
-    def configuration(self) -> dict[str, Any]:
-        return {"source": dict(self.source)} | ({"split": dict(self.split)} if self.split else {})
-
-    @property
-    def of_texts(self) -> bool:
-        return self.source["reader"] == "text"
-
-    @property
-    def instead(self) -> str:
-        """The model that somebody would use instead, as metrics.json calls it."""
-        return "linear" if self.of_texts else "boosted_trees"
-
-
-LAST_TENTHS = {"fractions": [0.8, 0.1, 0.1]}
-SHOP = {
-    "reader": "tabular",
-    "events": click_worlds.EVENTS,
-    "items": {"path": "items.parquet", "item": "item_id", "categorical": ["category", "brand"], "dense": ["price"]},
-    "context": {"categorical": ["device"]},
-    "negative_sampling_rate": 0.2,
-}
-
-
-def _until(*times: str, train_from: str | None = None) -> dict[str, Any]:
-    split = dict(zip(("train_until", "validate_until", "test_until"), times, strict=True))
-    return split if train_from is None else {"train_from": train_from, **split}
-
-
-def _movies() -> Iterator[Log]:
-    """Three cut-offs, at which 50, 70 and 80 % of the ratings are known; a click is a rating of 4 or 5, or of 5 alone."""
-    cuts = {
-        "winter": _until("1997-12-23", "1998-01-13", "1998-02-09"),
-        "february": _until("1998-02-09", "1998-03-07", "1998-03-31"),
-        "march": _until("1998-03-07", "1998-03-31", "1998-04-23"),
-    }
-    for rating in (4, 5):
-        for cut, split in cuts.items():
-            source = {"reader": "movielens", "click_rating": rating}
-            yield Log(f"movielens {rating} stars, {cut}", source, split, "ml-100k", store=f"movielens {rating}")
-
-
-def _afternoons() -> Iterator[Log]:
-    """A Thursday, a Monday and a Wednesday: twelve hours to learn from, tested in the evening."""
-    for day in ("05", "09", "11"):
-        split = _until(*(f"2017-10-{day}T{hour}:00" for hour in (14, 16, 20)), train_from="12h")
-        yield Log(f"globo, {day} October", {"reader": "globo"}, split, "globo", store="globo")
-
-
-def _worlds() -> Iterator[Log]:
-    """Simulated logs of about a hundred thousand rows; see :mod:`benchmarks.click_worlds` for those that are written as files."""
-    settings = {
-        "few users": {"users": 300, "items": 800, "requests": 12_000},
-        "many users": {"users": 20_000, "items": 2000, "requests": 18_000},
-        "short item life": {"item_life": "1d", "items": 4000, "requests": 18_000},
-        "long item life, clicks only": {"item_life": "60d", "clicks_only": True, "requests": 24_000},
-    }
-    for name, simulator in settings.items():
-        yield Log(f"world: {name}", {"reader": "simulated", "simulator": simulator}, LAST_TENTHS)
-    changes: dict[click_worlds.Change, tuple[str, SimulatorConfig]] = {
-        "rare_clicks": ("rare clicks", SimulatorConfig(requests=24_000)),
-        "many_attributes": ("many attributes", SimulatorConfig(requests=16_000)),
-        "no_order": ("no order", SimulatorConfig(requests=18_000)),
-    }
-    for change, (name, config) in changes.items():
-        write = partial(click_worlds.write_world, change=change, config=config)
-        yield Log(f"world: {name}", click_worlds.source(change), LAST_TENTHS, make=write)
-
-
-def _texts() -> Iterator[Log]:
-    columns = {"text": 0, "label": 1}
-    files = {
-        "tnews": ("text/tnews", {"train": "train.tsv", "test": "dev.tsv", **columns}),
-        "tnews5": (
-            "text/seed_tnews5",
-            {"train": "train.json", "test": "test.json", "text": "text", "label": "label", "class_names": "class_multi1.txt"},
-        ),
-        "afqmc": ("text/afqmc", {"train": "train.txt", "test": "dev.txt", "text": 0, "text_b": 1, "label": 2}),
-        "trec": ("text/en/trec", {"train": "train.tsv", "test": "test.tsv", **columns}),
-        "cr": ("text/en/cr", {"train": "train.tsv", "test": "test.tsv", **columns}),
-    }
-    for name, (folder, source) in files.items():
-        yield Log(name, {"reader": "text", **source}, {}, folder)
-
-
-LOGS = (
-    Log("shop", SHOP, LAST_TENTHS, make=write_shop_log),
-    *_worlds(),
-    *_movies(),
-    Log("mind", {"reader": "mind"}, _until("2019-11-12T12:00", "2019-11-13", "2019-11-14"), "mind_sample"),
-    # A position is a day. Beauty's last day holds a tenth of the clicks; LastFM's last tenths are several days.
-    Log("s3rec Beauty", {"reader": "s3rec", "name": "Beauty"}, {"leave_one_out": True}, "s3rec"),
-    Log("s3rec LastFM", {"reader": "s3rec", "name": "LastFM"}, LAST_TENTHS, "s3rec"),
-    *_texts(),
-    *_afternoons(),
-)
-
-
-@dataclass(frozen=True)
 class Place:
     """Where the logs lie, where they are run, and what is set besides the defaults."""
 
     data: Path | None
     workspace: Path
     overrides: tuple[str, ...] = ()
+    seed: int = 0
 
     def data_of(self, log: Log) -> Path | None:
         """The folder of a log, made if it has to be; None where no files are read.
@@ -234,7 +112,7 @@ class Place:
         conf.write_text(yaml.safe_dump(log.configuration, sort_keys=False), encoding="utf-8")
         words = [sys.executable, "-m", "pipelines", command, str(conf), "--workspace", str(workspace)]
         words += [] if data is None else ["--data", str(data)]
-        words += [word for one in (*self.overrides, *more) for word in ("--set", one)]
+        words += [word for one in (*self.overrides, f"seed={self.seed}", *more) for word in ("--set", one)]
         said = self.workspace / f"{plain}.log"
         with open(said, "w", encoding="utf-8") as stream:
             ended = subprocess.run(words, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT)
@@ -279,6 +157,34 @@ def figures(log: Log, metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def measure(log: Log, place: Place, tuned: bool) -> dict[str, Any]:
+    """Run a log by each of its seeds and say what came of it, on average and, where there are several, by seed.
+
+    Raises
+    ------
+    FileNotFoundError
+        When its data are not there.
+    RuntimeError
+        When a run fails.
+    """
+    found = [measure_once(log, replace(place, seed=place.seed + seed), tuned) for seed in range(log.seeds)]
+    return found[0] if log.seeds == 1 else mean_of(found) | {"by_seed": found}
+
+
+def mean_of(found: Sequence[Any]) -> Any:
+    """Means of the figures that several runs have at the same place; of anything else what the first says.
+
+    Examples
+    --------
+    >>> mean_of([{"models": {"student": 0.5}, "ships": "student"}, {"models": {"student": 0.7}, "ships": "student_alone"}])
+    {'models': {'student': 0.6}, 'ships': 'student'}
+    """
+    first = found[0]
+    if isinstance(first, dict):
+        return {key: mean_of([one[key] for one in found]) for key in first}
+    return float(np.mean(found)) if isinstance(first, float) else first
+
+
+def measure_once(log: Log, place: Place, tuned: bool) -> dict[str, Any]:
     """Run a log and say what came of it.
 
     Raises
@@ -437,6 +343,8 @@ def rounded(value: Any) -> Any:
     """The same figures with five decimals."""
     if isinstance(value, dict):
         return {key: rounded(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [rounded(one) for one in value]
     return round(value, 5) if isinstance(value, float) else value
 
 
@@ -444,26 +352,7 @@ def made_of(log: Log, overrides: Iterable[str], seed: int) -> str:
     """Digest of what decides a log's figures: configuration, code, and of made logs what makes them."""
     code = source_of("pipelines.stages")
     makers = [(Path(__file__).parent / name).read_text(encoding="utf-8") for name in MADE_BY] if log.make else []
-    return digest_of([log.configuration, sorted(overrides), seed, code, makers])[:16]
-
-
-def chosen(names: Sequence[str]) -> list[Log]:
-    """Logs by name, or by how their names begin; all of them where none is named.
-
-    Raises
-    ------
-    SystemExit
-        When a name is of no log.
-
-    Examples
-    --------
-    >>> [log.name for log in chosen(["shop", "s3rec"])]
-    ['shop', 's3rec Beauty', 's3rec LastFM']
-    """
-    strange = next((name for name in names if not any(log.name.startswith(name) for log in LOGS)), None)
-    if strange is not None:
-        raise SystemExit(f"--logs: no log is called {strange!r}; there are {', '.join(log.name for log in LOGS)}")
-    return [log for log in LOGS if not names or log.name in names or log.name.startswith(tuple(names))]
+    return digest_of([log.configuration, sorted(overrides), seed, log.seeds, code, makers])[:16]
 
 
 def main() -> None:
@@ -475,14 +364,14 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY.PATH=VALUE", help="may be repeated")
-    parser.add_argument("--seed", type=int, default=0, help="of the trainings; the made logs are the same by every seed")
+    parser.add_argument("--seed", type=int, default=0, help="of the trainings, the first of several; the made logs are the same by each")
     parser.add_argument("--tuned", action="store_true", help="run the shop with what was found by hand, too")
     parser.add_argument("--force", action="store_true", help="measure again what the file of results holds")
     arguments = parser.parse_args()
     # Runs start in the folder of the project.
     data, workspace, out = (None if path is None else path.resolve() for path in (arguments.data, arguments.workspace, arguments.out))
     assert workspace is not None and out is not None
-    place = Place(data, workspace, (*arguments.overrides, f"seed={arguments.seed}"))
+    place = Place(data, workspace, tuple(arguments.overrides), arguments.seed)
     before = load_json(out) if out.exists() else {"logs": {}, "failed": {}}
     logs: dict[str, dict[str, Any]] = before["logs"]
     failed: dict[str, str] = before["failed"]

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from benchmarks.bench_defaults import HAND_TUNED, LOGS, Place, chosen, figures, made_of, summary, table, told
+from benchmarks.bench_defaults import HAND_TUNED, Place, figures, made_of, mean_of, summary, table, told
 from benchmarks.click_worlds import ITEM_ATTRIBUTES, source, write_world
+from benchmarks.default_logs import LOGS, chosen
 from feature_store.config import SimulatorConfig
 from pipelines.config.run import RunConfig, load
 
@@ -126,6 +127,16 @@ def test_another_configuration_or_setting_is_another_measurement() -> None:
     shop, mind = chosen(["shop"])[0], chosen(["mind"])[0]
     assert made_of(shop, [], 0) == made_of(shop, [], 0)
     assert len({made_of(shop, [], 0), made_of(mind, [], 0), made_of(shop, ["distill.alpha=0.3"], 0), made_of(shop, [], 1)}) == 4
+
+
+def test_several_seeds_are_averaged_wherever_they_say_a_figure() -> None:
+    first = log_of(0.01, 0.02, 0.0, 0.03) | {"rows": {"test": 746}, "ships": "student", "models": {"student": {"value": 0.75}}}
+    second = log_of(0.03, 0.02, 0.0, -0.01) | {"rows": {"test": 746}, "ships": "student_alone", "models": {"student": {"value": 0.79}}}
+    found = mean_of([first, second])
+    assert found["models"]["student"]["value"] == pytest.approx(0.77) and found["rows"] == {"test": 746} and found["ships"] == "student"
+    assert found["differences"]["student-student_alone"] == pytest.approx({"difference": 0.02, "low": 0.019, "high": 0.021})
+    assert found["differences"]["shipped-instead"]["difference"] == pytest.approx(0.01)
+    assert {log.name for log in LOGS if log.seeds > 1} == {"trec", "cr"}
 
 
 def test_a_log_whose_folder_is_not_there_says_so(tmp_path: Path) -> None:
