@@ -25,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from bench_pretraining import BATCH, MASK_RATE, ours, sequences_of
 
-from ctr_kd.config import NextItemConfig, PretrainConfig, TrainingConfig
+from ctr_kd.config import NextItemConfig, PretrainConfig
+from ctr_kd.config_training import TrainingConfig
 from ctr_kd.data.batching import batch_plan, gather
 from ctr_kd.data.samples import Segment
 from ctr_kd.evaluation.next_item import NextItems, hit_rate_score, ndcg_score, next_item_score, target_ranks

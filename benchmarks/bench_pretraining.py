@@ -28,7 +28,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ctr_kd.config import EncoderConfig, PretrainConfig, TrainingConfig
+from ctr_kd.config import EncoderConfig, PretrainConfig
+from ctr_kd.config_training import TrainingConfig
 from ctr_kd.data.batching import batch_plan, gather
 from ctr_kd.data.samples import Assembly, Segment
 from ctr_kd.huggingface.convert import export_bert

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.bench_scoring import CONTEXT, STATISTICS, raw_rows, write_log
 from benchmarks.summaries import columns_alone
-from ctr_kd.config import StudentConfig
+from ctr_kd.config_students import StudentConfig
 from ctr_kd.data.samples import Assembly
 from ctr_kd.export.click_scorer import ClickScorer
 from ctr_kd.export.onnx_export import export_student

@@ -26,7 +26,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.summaries import columns_alone
-from ctr_kd.config import EncoderConfig, FinetuneConfig, StudentConfig
+from ctr_kd.config import EncoderConfig, FinetuneConfig
+from ctr_kd.config_students import StudentConfig
 from ctr_kd.data.samples import Assembly
 from ctr_kd.evaluation.throughput import rows_per_second
 from ctr_kd.export.click_scorer import ClickScorer

@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from bench_scoring import raw_rows, write_log
 
-from ctr_kd.config import StudentConfig
+from ctr_kd.config_students import StudentConfig
 from ctr_kd.export.onnx_export import export_student
 from ctr_kd.models.students import STUDENTS
 from pipelines.registry.lineage import Lineage

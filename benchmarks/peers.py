@@ -28,7 +28,7 @@ from torch_rechub.basic.features import DenseFeature, SequenceFeature, SparseFea
 from torch_rechub.basic.initializers import RandomNormal
 from torch_rechub.models.ranking import DIN, DCNv2, DeepFM
 
-from ctr_kd.config import TrainingConfig
+from ctr_kd.config_training import TrainingConfig
 from ctr_kd.data.batching import Batch, part_of
 from ctr_kd.data.samples import Signature
 from ctr_kd.models.layers import PiecewiseLinear
@@ -60,7 +60,7 @@ class Trial:
     embedding_std : float
         Of the initial embeddings; the library's default is 1e-4.
     epochs, batch_size, learning_rate, weight_decay, embedding_decay, unknown_rate
-        Of :class:`ctr_kd.config.TrainingConfig`.
+        Of :class:`ctr_kd.config_training.TrainingConfig`.
     """
 
     width: int = 16

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from ctr_kd.config import DistillConfig, FinetuneConfig, PretrainConfig, TrainingConfig
+from ctr_kd.config import DistillConfig, FinetuneConfig, PretrainConfig
+from ctr_kd.config_training import TrainingConfig
 from feature_store.config_types import is_auto
 
 PATIENCE = 3  # validations

@@ -1,4 +1,4 @@
-"""Typed settings of learning: the teacher's shape, the students, the objectives and the training loop."""
+"""Typed settings of learning: the teacher's shape, its training, the objectives, and how students are compared."""
 
 from __future__ import annotations
 
@@ -6,112 +6,14 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SerializeAsAny, field_serializer, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, field_serializer, model_validator
 
+from ctr_kd.config_students import StudentConfig, StudentKind, StudentSettings, sums_up_histories
 from ctr_kd.config_teachers import TeacherConfig, as_teachers, in_short
+from ctr_kd.config_training import TrainingConfig, auto_training
 from feature_store.config import AugmentationConfig
 from feature_store.config_types import AUTO, OR_AUTO, Config, by_their_own, is_auto
-from feature_store.plugins import PluginError, load_class, load_function
-
-
-class TrainingConfig(Config):
-    """One training loop. Nothing is fitted on validation but when it ends, and the choice of the weights that are kept, where there is one.
-
-    What is ``auto`` the log decides: see :mod:`ctr_kd.budgets`.
-    """
-
-    epochs: Annotated[float, Field(gt=0), *OR_AUTO] = Field(
-        2.0, description="passes over the training rows; a fraction is allowed. auto: until validation stops improving, see patience"
-    )
-    batch_size: Annotated[int, Field(ge=1), *OR_AUTO] = Field(
-        2048, description="rows (or sequences, in pretraining) per step; auto: by the number of them"
-    )
-    learning_rate: Annotated[float, Field(gt=0), *OR_AUTO] = Field(
-        1e-3, description="peak rate of AdamW for newly initialised parameters; auto: by the batch"
-    )
-    warmup: float = Field(
-        0.05, ge=0, lt=1, description="share of the steps over which the rate rises linearly; it then falls to zero along a cosine"
-    )
-    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay of matrices outside the embeddings")
-    embedding_decay: float = Field(0.0, ge=0, description="decoupled weight decay of embedding tables: regularises ids")
-    lazy_ids: bool = Field(
-        False,
-        description="an id's embedding moves only in steps that read it (lazy Adam), attributes and categories as ever; otherwise momentum "
-        "carries a rare id on for some ten steps after each, and it is learned by heart; of pretraining the loss decides",
-    )
-    unknown_rate: Annotated[float, Field(ge=0, lt=1), *OR_AUTO] = Field(
-        0.1,
-        description="share of item tokens replaced by the unknown token, which trains its embedding; auto: by how many items are new after "
-        "the training window, so that what a model meets often it has learned",
-    )
-    attribute_rate: float = Field(
-        0.05,
-        ge=0,
-        lt=1,
-        description="share of token attributes and of categories replaced by their feature's unknown token; a new one is rarer than a "
-        "new item, and known ones are what a new item is judged by, so it is lower than unknown_rate",
-    )
-    statistics_rate: float = Field(
-        0.02, ge=0, lt=1, description="share of rows whose dense inputs are all hidden, so that null statistics can be scored"
-    )
-    clip: float = Field(1.0, gt=0, description="largest norm of a step's gradient")
-    validations: Annotated[int, Field(ge=1), *OR_AUTO] = Field(
-        4, description="how often per training validation is measured; auto: every epoch or so"
-    )
-    patience: Annotated[Annotated[int, Field(ge=1)] | None, *OR_AUTO] = Field(
-        None,
-        description="so many validations without a better one end the training: until then the rate is constant after its warm-up, and "
-        "from the best weights it falls to zero over half as many steps again; epochs is the most. null: epochs as they are, along a "
-        "cosine; auto: null where epochs are given",
-    )
-    keep: Literal["best", "last"] = Field(
-        "best",
-        description="weights that are kept: best: those that validation prefers; last: those of the last step, for trainings whose "
-        "validation is small or measures another thing than what is wanted",
-    )
-    average: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="share of the steps over which weights are averaged (an exponential mean with that memory), as validation measures and "
-        "a model keeps them: what single steps at a high rate do by chance cancels out; 0 takes the weights as they are",
-    )
-    minutes: float | None = Field(
-        None, gt=0, description="the training has no more steps than fit into so many minutes, measured in its first steps; null: as many"
-    )
-    checkpoint_seconds: float = Field(60.0, gt=0, description="seconds between checkpoints from which a killed run continues")
-    accumulate: int = Field(
-        1, ge=1, description="parts into which a step's batch is split to save memory; several processes split it among themselves as well"
-    )
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="of the forward and backward pass; parameters and optimizer stay float32"
-    )
-    compile: bool = Field(False, description="compile the model (torch.compile): minutes at the start, faster steps")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU where there is one")
-
-    @model_validator(mode="after")
-    def _decay_reaches_the_ids(self) -> TrainingConfig:
-        if self.lazy_ids and self.embedding_decay:
-            raise ValueError("embedding_decay is there to regularise ids and does not reach those of lazy_ids: set one of the two")
-        return self
-
-    @model_validator(mode="after")
-    def _patience_asks_validation(self) -> TrainingConfig:
-        other = "keep: last does not heed it" if self.keep == "last" else "average takes the place of its fall" if self.average else None
-        if other is not None and self.has_patience:
-            raise ValueError(f"patience ends a training by its validation, and {other}: set one of the two")
-        return self
-
-    @property
-    def has_patience(self) -> bool:
-        """Whether validation is to end the training, whatever the log is like."""
-        return self.patience is not None and not is_auto(self.patience)
-
-
-def auto_training(**given: float) -> TrainingConfig:
-    """A training loop as long as the log asks for, but for what is given."""
-    auto: dict[str, Any] = dict.fromkeys(("epochs", "batch_size", "learning_rate", "unknown_rate", "validations", "patience"), AUTO)
-    return TrainingConfig(**(auto | given))
+from feature_store.plugins import load_function
 
 
 class EncoderConfig(Config):
@@ -335,114 +237,6 @@ class FinetuneConfig(Config):
         if self.strategy == "next_segment" and (self.members not in (1, AUTO) or self.hard_negatives.amount):
             raise ValueError("members and hard_negatives have no effect with strategy: next_segment, which trains nothing; remove them")
         return self
-
-
-STUDENT_KINDS = ("pooled", "bilstm", "bilstm_pair", "din", "dcn")
-"""Students that come with the project; others are plug-ins."""
-COMBINING = ("pooled", "dcn")
-"""Students that sum up a segment's embeddings."""
-
-
-def student_plugin(kind: str) -> type[Any]:
-    """Class of a plug-in student.
-
-    Raises
-    ------
-    PluginError
-        When there is none of that name, or it is not what :class:`ctr_kd.models.students.Student` says.
-    """
-    plugin = load_class("ctr_kd.students", kind, ("forward",), STUDENT_KINDS)
-    settings = getattr(plugin, "Settings", StudentSettings)
-    if not (isinstance(settings, type) and issubclass(settings, StudentSettings)):
-        raise PluginError(
-            f"the student {kind!r} has settings that are no class on top of ctr_kd.models.StudentSettings: {settings!r}"[:300]
-        )
-    return plugin
-
-
-def _is_a_student(kind: str) -> str:
-    if kind not in STUDENT_KINDS:
-        student_plugin(kind)
-    return kind
-
-
-StudentKind = Annotated[str, AfterValidator(_is_a_student)]
-
-
-class StudentSettings(Config):
-    """What every student has; a plug-in adds keys of its own."""
-
-    kind: StudentKind = Field("pooled", description="name of the student")
-    width: int = Field(32, ge=2, description="embedding width, which `sweep` varies")
-
-    @classmethod
-    def reads(cls, values: Any) -> type[StudentSettings]:
-        """The class that reads a block of settings, by the kind in it."""
-        kind = values.get("kind") if isinstance(values, dict) else None
-        if not isinstance(kind, str) or kind in STUDENT_KINDS:
-            return StudentConfig
-        try:
-            return getattr(student_plugin(kind), "Settings", StudentSettings)
-        except PluginError:
-            return UnknownStudent
-
-
-class UnknownStudent(StudentSettings):
-    """Settings of a kind that there is not: the kind alone is wrong, since what other keys it has nobody knows."""
-
-    model_config = ConfigDict(extra="allow")
-
-
-class StudentConfig(StudentSettings):
-    """Kind and size of one of our own students."""
-
-    kind: StudentKind = Field(
-        "pooled",
-        description="pooled: summed embeddings; bilstm: one bidirectional LSTM over the history; bilstm_pair: the same LSTM over both "
-        "segments; din: attention of the candidate to each click; dcn: cross network over summed embeddings and context",
-    )
-    width: int = Field(
-        32, ge=2, description="embedding width; so wide are an LSTM's state per direction, din's attention, and the rank of dcn's crosses"
-    )
-    hidden: int = Field(
-        64,
-        ge=0,
-        description="width of the head's first hidden layer, the second has half of it; 0: none, logits are linear in what the segments "
-        "and the context come to, as in fastText (Joulin et al. 2017)",
-    )
-    dropout: float = Field(0.1, ge=0, lt=1, description="dropout of the head's first hidden layer")
-    combiner: Literal["mean", "sqrtn"] = Field(
-        "mean",
-        description="pooled and dcn: a segment's embeddings are summed and divided by their number, or by its root, as TF-IDF's norm does; "
-        "then a few telling tokens among many count for more, which texts of n-grams want",
-    )
-
-    recency: bool = Field(
-        True,
-        description="pooled and dcn, of clicks: a layer of the newest ones is added to the mean of a history, so that their order counts; "
-        "false: the mean alone, which knows no order",
-    )
-
-    @model_validator(mode="after")
-    def _head_has_layers(self) -> StudentConfig:
-        if self.hidden == 0 and self.dropout != type(self).model_fields["dropout"].default:
-            raise ValueError("dropout has no effect with hidden: 0, which has no hidden layer; remove it")
-        if self.hidden == 1:
-            raise ValueError("hidden: 1 leaves nothing for the second hidden layer; set 2 or more, or 0 for a linear head")
-        return self
-
-    @model_validator(mode="after")
-    def _combines(self) -> StudentConfig:
-        if self.combiner != "mean" and self.kind not in COMBINING:
-            raise ValueError(f"combiner has no effect with kind: {self.kind}; remove it, or set kind: {' or '.join(COMBINING)}")
-        return self
-
-
-def sums_up_histories(kind: str) -> bool:
-    """Whether a kind of student has one vector of a history, whatever the candidate: ``encode`` and ``score`` beside ``forward``."""
-    if kind in STUDENT_KINDS:
-        return kind != "din"
-    return all(callable(getattr(student_plugin(kind), method, None)) for method in ("encode", "score"))
 
 
 class HintsConfig(Config):

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from ctr_kd.config import STUDENT_KINDS, DistillConfig
+from ctr_kd.config import DistillConfig
+from ctr_kd.config_students import STUDENT_KINDS
 from ctr_kd.export.onnx_export import export_student
 from ctr_kd.frames.assembly import FrameColumns, assemble_frames
 from ctr_kd.frames.figures import compare, evaluate

@@ -3,7 +3,7 @@
 What a student of another package is made of is named here, and stays.
 """
 
-from ctr_kd.config import StudentSettings
+from ctr_kd.config_students import StudentSettings
 from ctr_kd.data.samples import Signature
 from ctr_kd.models.layers import (
     ContextEncoder,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ctr_kd.config import StudentConfig
+from ctr_kd.config_students import StudentConfig
 from ctr_kd.data.samples import Signature
 from ctr_kd.models.layers import ContextEncoder, Head, TokenEmbedding, compared_size, length_of, padding_mask
 from ctr_kd.models.siamese import Comparing

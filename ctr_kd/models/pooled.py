@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ctr_kd.config import StudentConfig
+from ctr_kd.config_students import StudentConfig
 from ctr_kd.data.samples import Signature
 from ctr_kd.models.layers import COMBINERS, ContextEncoder, Head, TokenEmbedding, compared_size, length_of
 from ctr_kd.models.recency import recency_of

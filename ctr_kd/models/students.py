@@ -7,7 +7,7 @@ from typing import ClassVar, Protocol, TypeVar
 
 from torch import Tensor, nn
 
-from ctr_kd.config import STUDENT_KINDS, StudentSettings, student_plugin
+from ctr_kd.config_students import STUDENT_KINDS, StudentSettings, student_plugin
 from ctr_kd.data.samples import Signature
 from ctr_kd.models.bilstm import BiLSTM, BiLSTMPair
 from ctr_kd.models.dcn import DCN

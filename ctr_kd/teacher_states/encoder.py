@@ -8,7 +8,8 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 
-from ctr_kd.config import EncoderConfig, PretrainConfig, TrainingConfig
+from ctr_kd.config import EncoderConfig, PretrainConfig
+from ctr_kd.config_training import TrainingConfig
 from ctr_kd.data.batching import batch_plan, gather
 from ctr_kd.models.bert import MaskedItemModel
 from ctr_kd.models.layers import padding_mask

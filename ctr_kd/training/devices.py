@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from ctr_kd.config import TrainingConfig
+from ctr_kd.config_training import TrainingConfig
 from ctr_kd.training.errors import DeviceError
 
 Tensors = TypeVar("Tensors", bound=tuple[torch.Tensor, ...])

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ctr_kd.config import TrainingConfig
+from ctr_kd.config_training import TrainingConfig
 from ctr_kd.data.batching import Batch, batch_plan, make_batch
 from ctr_kd.data.samples import Samples
 from ctr_kd.training.checkpoint import load_weights, save_checkpoint

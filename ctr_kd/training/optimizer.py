@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ctr_kd.config import TrainingConfig
+from ctr_kd.config_training import TrainingConfig
 from ctr_kd.training.rate_schedule import CosineSchedule, PlateauSchedule
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ctr_kd.config import TrainingConfig
+from ctr_kd.config_training import TrainingConfig
 from ctr_kd.training.errors import TrainingError
 from ctr_kd.training.learning_curve import LearningCurve
 

@@ -11,19 +11,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, model_validator
 
-from ctr_kd.config import (
-    COMBINING,
-    STUDENT_KINDS,
-    DistillConfig,
-    FinetuneConfig,
-    LabelsConfig,
-    NextItemConfig,
-    PretrainConfig,
-    ProveConfig,
-    SweepConfig,
-    auto_training,
-)
+from ctr_kd.config import DistillConfig, FinetuneConfig, LabelsConfig, NextItemConfig, PretrainConfig, ProveConfig, SweepConfig
+from ctr_kd.config_students import COMBINING, STUDENT_KINDS
 from ctr_kd.config_teachers import TEXT_TEACHERS
+from ctr_kd.config_training import auto_training
 from feature_store.config import (
     AssemblyConfig,
     CandidateConfig,

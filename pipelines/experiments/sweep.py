@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from ctr_kd.config import COMBINING, StudentSettings
+from ctr_kd.config_students import COMBINING, StudentSettings
 from ctr_kd.evaluation.pareto import on_frontier
 from ctr_kd.evaluation.several_seeds import measure_seeds, seed_means
 from feature_store.config_types import Config

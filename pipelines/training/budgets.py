@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ctr_kd.budgets import CLICKS, TEXTS, minutes_of, settled_distillation, settled_finetuning, settled_pretraining
-from ctr_kd.config import DistillConfig, TrainingConfig
+from ctr_kd.config import DistillConfig
+from ctr_kd.config_training import TrainingConfig
 from feature_store.config_types import is_auto
 from pipelines.config.run import RunConfig
 from pipelines.tasks import task_of

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from ctr_kd.config import SOFT_TERMS, STUDENT_KINDS
+from ctr_kd.config import SOFT_TERMS
+from ctr_kd.config_students import STUDENT_KINDS
 from ctr_kd.data.samples import Samples
 from ctr_kd.data.texts import AnyAssembly
 from ctr_kd.training.errors import TrainingError

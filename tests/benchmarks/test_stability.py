@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from benchmarks.bench_stability import AVERAGES, VALIDATIONS, Measured, kept, measuring
-from ctr_kd.config import EncoderConfig, FinetuneConfig, TrainingConfig
+from ctr_kd.config import EncoderConfig, FinetuneConfig
+from ctr_kd.config_training import TrainingConfig
 from ctr_kd.data.samples import Assembly
 from ctr_kd.metrics import auc_score
 from ctr_kd.training import finetune as finetuning

@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctr_kd.budgets import CLICKS, PRETRAINING, TEXTS, settled_distillation, settled_finetuning, settled_pretraining, settled_training
-from ctr_kd.config import DistillConfig, FinetuneConfig, PretrainConfig, TrainingConfig
+from ctr_kd.config import DistillConfig, FinetuneConfig, PretrainConfig
+from ctr_kd.config_training import TrainingConfig
 from feature_store.config_types import AUTO, is_auto, settings_of
 
 EVERYTHING = TrainingConfig(epochs=AUTO, batch_size=AUTO, learning_rate=AUTO, unknown_rate=AUTO, validations=AUTO, patience=AUTO)

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
-from ctr_kd.config import DistillConfig, TrainingConfig
+from ctr_kd.config import DistillConfig
+from ctr_kd.config_training import TrainingConfig
 from ctr_kd.data.samples import Assembly
 from ctr_kd.models.students import student_class
 from ctr_kd.training.distill import train_student

@@ -60,7 +60,7 @@ def test_the_example_is_installed_trained_registered_and_scores_without_its_pack
 
 STUDENT = """
 import torch
-from ctr_kd.config import StudentConfig
+from ctr_kd.config_students import StudentConfig
 from ctr_kd.models.pooled import Pooled
 
 class Mine(Pooled):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ctr_kd.config import StudentConfig, TrainingConfig
+from ctr_kd.config_students import StudentConfig
 from ctr_kd.config_teachers import in_short
+from ctr_kd.config_training import TrainingConfig
 from pipelines.config.run import RunConfig, scalar
 from pipelines.config.tune import Dimension
 from pipelines.errors import ConfigError

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ctr_kd.config import StudentConfig
+from ctr_kd.config_students import StudentConfig
 from ctr_kd.evaluation.importance import permuted
 from ctr_kd.export.exported_graph import ExportedGraph
 from ctr_kd.export.onnx_export import export_graph

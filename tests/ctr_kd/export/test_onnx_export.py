@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from ctr_kd.config import StudentConfig
+from ctr_kd.config_students import StudentConfig
 from ctr_kd.data.samples import Assembly
 from ctr_kd.export.click_scorer import ClickRowsError, ClickScorer
 from ctr_kd.export.onnx_export import export_student

@@ -16,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctr_kd.config import StudentConfig
+from ctr_kd.config_students import StudentConfig
 from ctr_kd.data.samples import Assembly, Signature
 from ctr_kd.export.click_scorer import NO_TIME, PAD, ClickRowsError, ClickScorer, _Lookup
 from ctr_kd.export.onnx_export import export_student, packages_of

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from ctr_kd.config import StudentConfig
+from ctr_kd.config_students import StudentConfig
 from ctr_kd.data.texts import TextAssembly
 from ctr_kd.export.onnx_export import export_student, packages_of
 from ctr_kd.export.text_scorer import TextRowsError, TextScorer

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from ctr_kd.config import EncoderConfig, FinetuneConfig, StudentConfig
+from ctr_kd.config import EncoderConfig, FinetuneConfig
+from ctr_kd.config_students import StudentConfig
 from ctr_kd.data.batching import make_batch
 from ctr_kd.data.texts import TextAssembly
 from ctr_kd.models.click_bert import ClickBert

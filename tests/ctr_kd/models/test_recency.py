@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ctr_kd.config import FinetuneConfig, StudentConfig
+from ctr_kd.config import FinetuneConfig
+from ctr_kd.config_students import StudentConfig
 from ctr_kd.data.batching import make_batch
 from ctr_kd.data.texts import TextAssembly
 from ctr_kd.models.dcn import DCN

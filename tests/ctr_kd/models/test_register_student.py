@@ -10,7 +10,8 @@ from torch import nn
 
 import ctr_kd
 import ctr_kd.models
-from ctr_kd.config import DistillConfig, StudentConfig, StudentSettings
+from ctr_kd.config import DistillConfig
+from ctr_kd.config_students import StudentConfig, StudentSettings
 from ctr_kd.models.students import register_student, student_class
 from feature_store import plugins
 from feature_store.plugins import PluginError

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ctr_kd.config import StudentConfig
+from ctr_kd.config_students import StudentConfig
 from ctr_kd.data.samples import Signature
 from ctr_kd.models.layers import ContextEncoder, PiecewiseLinear
 from ctr_kd.models.students import STUDENTS

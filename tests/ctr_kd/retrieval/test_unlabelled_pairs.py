@@ -10,7 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from ctr_kd.config import DistillConfig, EncoderConfig, StudentConfig, TrainingConfig
+from ctr_kd.config import DistillConfig, EncoderConfig
+from ctr_kd.config_students import StudentConfig
+from ctr_kd.config_training import TrainingConfig
 from ctr_kd.data.batching import make_batch
 from ctr_kd.data.samples import Samples
 from ctr_kd.retrieval.item_index import ItemIndex

@@ -10,7 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from ctr_kd.config import DistillConfig, StudentConfig, TrainingConfig
+from ctr_kd.config import DistillConfig
+from ctr_kd.config_students import StudentConfig
+from ctr_kd.config_training import TrainingConfig
 from ctr_kd.data.samples import Assembly, of_mean_one
 from ctr_kd.evaluation.rows import EvaluationRows
 from ctr_kd.export.click_scorer import ClickScorer

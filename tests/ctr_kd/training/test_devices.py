@@ -1,7 +1,9 @@
 import pytest
 import torch
 
-from ctr_kd.config import DistillConfig, EncoderConfig, FinetuneConfig, PretrainConfig, StudentConfig, TrainingConfig
+from ctr_kd.config import DistillConfig, EncoderConfig, FinetuneConfig, PretrainConfig
+from ctr_kd.config_students import StudentConfig
+from ctr_kd.config_training import TrainingConfig
 from ctr_kd.models.students import STUDENTS
 from ctr_kd.training import devices
 from ctr_kd.training.devices import autocast, choose_device, compiled, device_of, report_what_has_no_effect, to_device

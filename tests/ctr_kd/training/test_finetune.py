@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from ctr_kd.config import EncoderConfig, FinetuneConfig, TrainingConfig
+from ctr_kd.config import EncoderConfig, FinetuneConfig
+from ctr_kd.config_training import TrainingConfig
 from ctr_kd.data.samples import Assembly
 from ctr_kd.models.teachers import build_teacher
 from ctr_kd.training import finetune as finetuning

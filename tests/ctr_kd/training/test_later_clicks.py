@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ctr_kd.config import EncoderConfig, FinetuneConfig, PretrainConfig, TrainingConfig
+from ctr_kd.config import EncoderConfig, FinetuneConfig, PretrainConfig
+from ctr_kd.config_training import TrainingConfig
 from ctr_kd.data.samples import Assembly
 from ctr_kd.metrics import auc_score
 from ctr_kd.training.finetune import finetune_members

@@ -8,7 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctr_kd.config import DistillConfig, EncoderConfig, FinetuneConfig, PretrainConfig, StudentConfig, TrainingConfig
+from ctr_kd.config import DistillConfig, EncoderConfig, FinetuneConfig, PretrainConfig
+from ctr_kd.config_students import StudentConfig
+from ctr_kd.config_training import TrainingConfig
 from ctr_kd.data.batching import make_batch
 from ctr_kd.data.samples import Assembly, Segment
 from ctr_kd.models.click_bert import ClickBert

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ctr_kd.config import TrainingConfig
+from ctr_kd.config_training import TrainingConfig
 from ctr_kd.training.optimizer import Optimizer, ParameterGroup, clip_gradients
 from ctr_kd.training.rate_schedule import CosineSchedule
 

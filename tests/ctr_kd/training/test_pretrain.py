@@ -5,7 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ctr_kd.config import EncoderConfig, PretrainConfig, TrainingConfig
+from ctr_kd.config import EncoderConfig, PretrainConfig
+from ctr_kd.config_training import TrainingConfig
 from ctr_kd.data.samples import Assembly
 from ctr_kd.training.pretrain import LastItems, beside_the_obvious, pretrain
 from feature_store.special_tokens import SPECIALS

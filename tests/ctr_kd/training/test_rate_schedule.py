@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ctr_kd.config import TrainingConfig
+from ctr_kd.config_training import TrainingConfig
 from ctr_kd.training.errors import TrainingError
 from ctr_kd.training.learning_curve import LearningCurve
 from ctr_kd.training.loop import fit

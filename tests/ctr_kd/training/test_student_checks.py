@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ctr_kd.config import StudentConfig
+from ctr_kd.config_students import StudentConfig
 from ctr_kd.data.samples import Assembly, Signature
 from ctr_kd.models.layers import TokenEmbedding
 from ctr_kd.models.pooled import Pooled

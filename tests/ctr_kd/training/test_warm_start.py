@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from ctr_kd.config import EncoderConfig, FinetuneConfig, StudentConfig
+from ctr_kd.config import EncoderConfig, FinetuneConfig
+from ctr_kd.config_students import StudentConfig
 from ctr_kd.data.samples import Signature
 from ctr_kd.models.bert import Bert, MaskedItemModel
 from ctr_kd.models.students import STUDENTS

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from ctr_kd.config import EncoderConfig, PretrainConfig, TrainingConfig
+from ctr_kd.config import EncoderConfig, PretrainConfig
+from ctr_kd.config_training import TrainingConfig
 from ctr_kd.data.samples import Assembly
 from ctr_kd.training.distributed import Processes, join_processes
 from ctr_kd.training.pretrain import pretrain

@@ -17,7 +17,7 @@ from tests.feature_store.plugin_packages import install
 
 SOURCE = """
 from pydantic import BaseModel, Field, model_validator
-from ctr_kd.config import StudentSettings
+from ctr_kd.config_students import StudentSettings
 from feature_store.config_types import Config
 
 class Inner(Config):

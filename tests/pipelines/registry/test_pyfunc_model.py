@@ -21,7 +21,7 @@ import requests
 import torch
 from mlflow.exceptions import MlflowException
 
-from ctr_kd.config import StudentConfig
+from ctr_kd.config_students import StudentConfig
 from ctr_kd.data.samples import Assembly
 from ctr_kd.export.onnx_export import export_student
 from ctr_kd.models.students import STUDENTS
