@@ -5,7 +5,6 @@ So sentence encoders are trained to be read (Reimers and Gurevych 2019, arXiv:19
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from ctr_kd.huggingface.convert import load_bert
-from ctr_kd.huggingface.folder import InterchangeError
+from ctr_kd.huggingface.folder import InterchangeError, lowercases
 from ctr_kd.models.layers import padding_mask
 from feature_store.special_tokens import SPECIALS
 from feature_store.text.tokenizers.wordpiece import WordPiece
@@ -46,7 +45,7 @@ class TextEncoder:
         positions = loaded.model.bert.position
         longest = max_length if positions is None else min(max_length, positions.num_embeddings - 2)
         self._bert = loaded.model.bert
-        self._words = WordPiece.from_lines(words, max_length=longest, lowercase=_lowercase(folder))
+        self._words = WordPiece.from_lines(words, max_length=longest, lowercase=lowercases(folder) is not False)
         place = {word: index for index, word in enumerate(words)}
         self._index = np.array([*(specials[name] for name in SPECIALS), *(place[word] for word in self._words.tokens)], np.int32)
         self._first, self._last = specials["[CLS]"], specials["[SEP]"]
@@ -89,14 +88,3 @@ class TextEncoder:
             found[part] = F.normalize(states.sum(1) / lengths.unsqueeze(1), dim=1).numpy()
             report(begin + len(part))
         return found
-
-
-def _lowercase(folder: Path) -> bool:
-    """Whether upper and lower case are the same to a folder's BERT: unless its tokenizer_config.json says otherwise they are."""
-    try:
-        said = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-        return bool(said.get("do_lower_case", True))
-    except FileNotFoundError:
-        return True
-    except (AttributeError, ValueError) as error:
-        raise InterchangeError(f"{folder / 'tokenizer_config.json'} is no JSON object ({error})") from None

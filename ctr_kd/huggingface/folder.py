@@ -99,7 +99,11 @@ def folder_files(folder: Path) -> list[str]:
     """
     read_config(folder / "config.json", follow=True)
     if not _is_there(folder / "vocab.txt", follow=True):
-        raise InterchangeError(f"{folder} has no vocab.txt: without its words the meaning of its embeddings is unknown")
+        other = folder / "tokenizer.json"
+        instead = f"; {other.name} holds them: write the keys of its model.vocab to vocab.txt, a line each, in the order of their numbers"
+        raise InterchangeError(
+            f"{folder} has no vocab.txt: without its words the meaning of its embeddings is unknown{instead if other.exists() else ''}"
+        )
     return ["config.json", "vocab.txt", weights_file(folder, follow=True).name]
 
 
@@ -138,7 +142,21 @@ def _reason(error: ValidationError) -> str:
         return "it is not a JSON object"
     if first["type"] == "missing":
         return f"{key} is missing, so it does not describe a BERT"
+    if key == "model_type":
+        return f"it describes a {first['input']!r}, and BERT alone is computed here: use a folder of model_type bert"
     return f"{key} {first['input']!r} is not supported ({message})" if key else message
+
+
+def lowercases(folder: Path) -> bool | None:
+    """Whether upper and lower case are the same to a folder's BERT, by its tokenizer_config.json; None where that does not say."""
+    path = folder / "tokenizer_config.json"
+    try:
+        said = json.loads(path.read_text(encoding="utf-8")).get("do_lower_case")
+    except FileNotFoundError:
+        return None
+    except (AttributeError, ValueError) as error:
+        raise InterchangeError(f"{path} is no JSON object ({error})") from None
+    return None if said is None else bool(said)
 
 
 def read_vocabulary(path: Path, size: int) -> TextVocabulary | None:
@@ -178,6 +196,9 @@ def weights_file(folder: Path, follow: bool = False) -> Path:
     """The file that holds the weights."""
     path = next((folder / name for name in WEIGHT_FILES if _is_there(folder / name, follow)), None)
     if path is None:
+        index = next((folder / f"{name}.index.json" for name in WEIGHT_FILES if (folder / f"{name}.index.json").exists()), None)
+        if index is not None:
+            raise InterchangeError(f"{folder} holds its weights in parts ({index.name}): save them again in one file, {WEIGHT_FILES[0]}")
         raise InterchangeError(f"{folder} holds no weights: it has neither {' nor '.join(WEIGHT_FILES)}")
     return path
 

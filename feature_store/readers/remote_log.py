@@ -11,6 +11,7 @@ from feature_store.config_types import is_url
 from feature_store.readers.base import folder_and_pattern, not_before, relative
 from feature_store.readers.lake_tables import delta_version
 from feature_store.readers.remote import Needed, copy_of
+from feature_store.tables.named_files import PACKAGE
 
 
 def table_url(source: SourceConfig) -> str | None:
@@ -61,7 +62,7 @@ def _needed(source: SourceConfig, folder: Path, beside: Sequence[str]) -> Sequen
     patterns = [block.path for block in (events, source.items, source.users) if block is not None and block.path is not None]
     patterns = [*(pattern for pattern in patterns if not is_url(pattern)), *beside]
     patterns += [] if events.type is None else events.type.files
-    if source.title_encoder is not None:
+    if source.title_encoder is not None and not source.title_encoder.encoder.startswith(PACKAGE):
         patterns.append(f"{source.title_encoder.encoder}/*")
     if events.delta is None:
         described = [block.path for block in (source.items, source.users) if block is not None]

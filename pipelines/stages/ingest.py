@@ -18,6 +18,7 @@ from feature_store.store.store import Store
 from feature_store.tables.contracts import DataError, DataFolderError
 from feature_store.tables.json_files import digest_of
 from feature_store.tables.json_models import JsonFile
+from feature_store.tables.named_files import named_path
 from feature_store.text.ingest import resource_files
 from pipelines.config.run import scalar
 from pipelines.errors import ConfigError
@@ -102,7 +103,7 @@ def ingest_new_rows(run: RunContext) -> None:
     reader = any_reader(source.with_copies(run.copies), data)
     try:
         files = reader.files()
-        resources |= checkpoint_files(checkpoint, data) if checkpoint else set()
+        resources |= checkpoint_files(checkpoint, data, run.config.tokens.teacher.lowercase) if checkpoint else set()
         files = [*files, *resource_files(data, resources).values()]
         if source.title_encoder is not None:
             from pipelines.tasks.title_vectors import encoder_files  # late: few logs have one
@@ -217,20 +218,25 @@ def _remembered_folder(run: RunContext, known: Ingested | None) -> Path | None:
     return None
 
 
-def checkpoint_files(name: str, data: Path | None) -> set[str]:
-    """Files of the BERT that ``pretrain.checkpoint`` names, relative to the data folder.
+def checkpoint_files(name: str, data: Path | None, lowercase: bool) -> set[str]:
+    """Files of the BERT that ``pretrain.checkpoint`` names, as :func:`feature_store.tables.named_files.named_path` reads them.
 
     Raises
     ------
     DataError
-        When no folder of that name holds one.
+        When no folder of that name holds one, or its words are read in another way than they were learned.
     """
-    from ctr_kd.huggingface.folder import InterchangeError, folder_files
+    from ctr_kd.huggingface.folder import InterchangeError, folder_files, lowercases
 
+    folder = named_path(name, data)
     try:
-        return {f"{name}/{file}" for file in folder_files(Path(data or "") / name)}
+        files, learned = folder_files(folder), lowercases(folder)
     except InterchangeError as error:
         raise DataError(f"pretrain.checkpoint: {error}") from None
+    if learned not in (None, lowercase):
+        words = "small letters alone" if learned else "capital letters, too"
+        raise DataError(f"pretrain.checkpoint: {folder} has learned {words}: write tokens.teacher.lowercase: {str(learned).lower()}")
+    return {f"{name}/{file}" for file in files}
 
 
 def _whole(store: Store) -> bool:

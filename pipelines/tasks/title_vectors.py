@@ -15,6 +15,7 @@ from feature_store.config import TitleEncoder
 from feature_store.tables.contracts import DataError
 from feature_store.tables.files import sha256_of, sync
 from feature_store.tables.json_files import digest_of
+from feature_store.tables.named_files import named_path
 from feature_store.tables.parquet_files import read_parquet
 from feature_store.tables.vectors import STORED
 
@@ -42,7 +43,7 @@ class TitleVectors:
     """
 
     def __init__(self, settings: TitleEncoder, data: Path, workspace: Path, report: Callable[[str], object]) -> None:
-        self._settings, self._encoder, self._report = settings, data / settings.encoder, report
+        self._settings, self._encoder, self._report = settings, named_path(settings.encoder, data), report
         files = {file.name: sha256_of(file) for file in encoder_files(settings, data)}
         self.digest = digest_of([files, settings.max_length])
         self._folder = workspace / FOLDER / self.digest[:16]
@@ -107,7 +108,7 @@ def encoder_files(settings: TitleEncoder, data: Path | None) -> list[Path]:
     """
     from ctr_kd.huggingface.folder import InterchangeError, folder_files
 
-    folder = Path(data or "") / settings.encoder
+    folder = named_path(settings.encoder, data)
     try:
         names = folder_files(folder)
     except InterchangeError as error:

@@ -91,20 +91,56 @@ def test_the_whole_pipeline_and_the_shortcut(pipeline: SmallPipeline) -> None:
     ("damage", "expected"),
     [
         (lambda bert: shutil.rmtree(bert), "is not a Hugging Face BERT folder: it has no config.json"),
-        (lambda bert: (bert / "config.json").write_text('{"model_type": "gpt2"}'), "model_type 'gpt2' is not supported"),
+        (
+            lambda bert: (bert / "config.json").write_text('{"model_type": "gpt2"}'),
+            "it describes a 'gpt2', and BERT alone is computed here",
+        ),
         (lambda bert: (bert / "vocab.txt").unlink(), "has no vocab.txt"),
         (lambda bert: (bert / "model.safetensors").unlink(), "holds no weights"),
         (lambda bert: (bert / "model.safetensors").write_bytes(b"no"), "model.safetensors cannot be read"),
         (lambda bert: (bert / "vocab.txt").write_text("[PAD]\n[UNK]\n"), "2 tokens, but the embedding has 28 rows"),
         (lambda bert: write_checkpoint(bert, num_hidden_layers=1), "write pretrain.encoder: {width: 16, layers: 1, heads: 2}"),
+        (
+            lambda bert: (bert / "tokenizer_config.json").write_text('{"do_lower_case": false}'),
+            "has learned capital letters, too: write tokens.teacher.lowercase: false",
+        ),
+        (lambda bert: write_checkpoint(bert, WORDS, positions=4), "4 positions, and the longest texts take"),
     ],
-    ids=["no folder", "no BERT", "no vocabulary", "no weights", "damaged weights", "another vocabulary", "another shape"],
+    ids=[
+        "no folder",
+        "no BERT",
+        "no vocabulary",
+        "no weights",
+        "damaged weights",
+        "another vocabulary",
+        "another shape",
+        "capital letters",
+        "few positions",
+    ],
 )
 def test_what_is_no_bert_is_one_line(pipeline: SmallPipeline, damage, expected: str) -> None:
     damage(pipeline.bert)
     code, said = pipeline("pretrain", "--data", str(pipeline.data))
     last = said.splitlines()[-1]
     assert code == 3 and last.startswith("ctr-kd: pretrain.checkpoint: ") and expected in last, said
+
+
+def test_a_checkpoint_may_lie_in_an_installed_package(pipeline: SmallPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "installed" / "some_released_bert"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    shutil.move(pipeline.bert, package / "model")
+    named = ("--set", "pretrain.checkpoint=package:some_released_bert/model", "--data", str(pipeline.data))
+    code, said = pipeline("pretrain", *named)
+    assert code == 3 and "some_released_bert, which is not installed here: install it with pip" in said.splitlines()[-1]
+    monkeypatch.syspath_prepend(tmp_path / "installed")
+    code, said = pipeline("pretrain", *named)
+    assert code == 0, said
+    assert set(json.loads((pipeline.artifact("pretrain") / "training.json").read_text())["checkpoint"]) == {
+        "config.json",
+        "vocab.txt",
+        "model.safetensors",
+    }
 
 
 def test_a_checkpoint_without_a_next_segment_head_cannot_be_asked(pipeline: SmallPipeline) -> None:

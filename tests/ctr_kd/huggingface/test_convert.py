@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from ctr_kd.config import EncoderConfig
 from ctr_kd.huggingface.convert import InterchangeError, TextVocabulary, export_bert, load_bert
-from ctr_kd.huggingface.folder import folder_files
+from ctr_kd.huggingface.folder import folder_files, lowercases
 from ctr_kd.models.bert import Bert, MaskedItemModel
 from ctr_kd.training.pretrain import build_encoder
 
@@ -215,7 +215,8 @@ def test_padding_changes_no_output_when_positions_count_from_the_start(folder):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"model_type": "roberta"}, r"model_type 'roberta' is not supported \(Input should be 'bert'\)"),
+        ({"model_type": "roberta"}, "it describes a 'roberta', and BERT alone is computed here"),
+        ({"model_type": "distilbert"}, "it describes a 'distilbert'"),
         ({"hidden_act": "relu"}, "hidden_act 'relu' is not supported"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type 'relative_key' is not supported"),
         ({"is_decoder": True}, "is_decoder True is not supported"),
@@ -246,6 +247,27 @@ def test_a_folder_without_weights(folder):
     (folder / "model.safetensors").unlink()
     with pytest.raises(InterchangeError, match=r"holds no weights: it has neither model\.safetensors nor pytorch_model\.bin"):
         load_bert(folder)
+    (folder / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(
+        InterchangeError, match=r"holds its weights in parts \(model\.safetensors\.index\.json\): save them again in one file"
+    ):
+        load_bert(folder)
+
+
+def test_words_in_a_tokenizer_json_alone_are_pointed_at(folder):
+    (folder / "vocab.txt").unlink()
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(InterchangeError, match=r"has no vocab\.txt: .* write the keys of its model\.vocab to vocab\.txt"):
+        folder_files(folder)
+
+
+@pytest.mark.parametrize(
+    ("said", "found"), [(None, None), ("{}", None), ('{"do_lower_case": true}', True), ('{"do_lower_case": false}', False)]
+)
+def test_whether_case_counts_is_what_the_folder_says(folder, said, found):
+    if said is not None:
+        (folder / "tokenizer_config.json").write_text(said)
+    assert lowercases(folder) is found
 
 
 def test_a_checkpoint_of_another_shape_or_vocabulary(folder):
