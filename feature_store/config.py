@@ -229,8 +229,8 @@ class TitleEncoder(Config):
     """What makes a vector of each title."""
 
     encoder: str = Field(
-        description="folder of a Hugging Face BERT below the data folder, with config.json, vocab.txt and the weights; package:NAME/PATH is "
-        "one in an installed Python package"
+        description="folder of a Hugging Face BERT below the data folder, with config.json, vocab.txt and the weights; package:NAME/PATH "
+        "is one in an installed Python package"
     )
     max_length: int = Field(64, ge=1, le=512, description="tokens that are read of a title, its first ones")
 
