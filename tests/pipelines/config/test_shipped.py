@@ -41,6 +41,6 @@ def test_a_file_of_that_name_goes_first(elsewhere: Path) -> None:
     "conf", ["mine/globo.yaml", "/globo.yaml", "conf/globo", "globo.yml", "Globo", "../conf/globo.yaml", "conf/globo.yaml/x"]
 )
 def test_a_file_that_is_missing_is_not_replaced_by_another(conf: str) -> None:
-    line = f"{conf}: no such file; with the project come afqmc, globo, mind, ml100k, s3rec, simulated, tnews, tnews5"
+    line = f"{conf}: no such file; with the project come afqmc, globo, mind, ml100k, reviews, s3rec, simulated, tnews, tnews5, trec"
     with pytest.raises(ConfigError, match=re.escape(line)):
         load(conf)
