@@ -39,6 +39,8 @@ class Budget:
         Fewest steps between two validations.
     unknown_rates : tuple of float
         Smallest and largest rate at which ids are hidden.
+    embedding_decay : float
+        Of ids, which a log has few rows of: what little it says of one is weighed against nothing at all.
     member_rows : int
         So many rows are shared among the members of a teacher, :data:`MOST_MEMBERS` at most: where there are few, what a seed moves is
         large, and another member costs little.
@@ -55,6 +57,7 @@ class Budget:
     validate_every: float
     least_interval: int
     unknown_rates: tuple[float, float]
+    embedding_decay: float = 0.0
     member_rows: int = 0
     linear_rate: float | None = None
 
@@ -80,6 +83,7 @@ CLICKS = Budget(
     validate_every=0.5,
     least_interval=25,
     unknown_rates=(0.2, 0.5),
+    embedding_decay=1.0,
     member_rows=300_000,
 )
 """Of teacher and student: they learn from the same rows."""
@@ -91,6 +95,7 @@ TEXTS = replace(
     rate_batch=128,
     epochs=(3, 16),
     unknown_rates=(0.2, 0.2),
+    embedding_decay=0.0,
     member_rows=0,
     linear_rate=1e-2,
 )
@@ -133,6 +138,8 @@ def settled_training(
     epoch = max(1, math.ceil(examples / batch))
     if is_auto(training.learning_rate):
         found["learning_rate"] = budget.rate * min(1.0, math.sqrt(batch / budget.rate_batch)) * min(1.0, RATE_WIDTH / width)
+    if is_auto(training.embedding_decay):
+        found["embedding_decay"] = 0.0 if training.lazy_ids else budget.embedding_decay
     if is_auto(training.unknown_rate):
         least, largest = budget.unknown_rates
         found["unknown_rate"] = round(min(largest, max(least, new_items)), 2)

@@ -66,7 +66,7 @@ class PretrainConfig(Config):
         description="encoders of other sizes that learn the same sequences beside it; each is fine-tuned by the same settings, and the "
         "mean logit of all is the teacher's. Embeddings, hidden states and next items are asked of encoder alone",
     )
-    training: TrainingConfig = Field(auto_training(unknown_rate=0.1), description="training loop of pretraining")
+    training: TrainingConfig = Field(auto_training(unknown_rate=0.1, embedding_decay=0.0), description="training loop of pretraining")
     clicks: Literal["before_labels", "all"] = Field(
         "before_labels",
         description="sequences end before the fine-tuning labels begin (they stay unseen targets), or run to the end of training; "

@@ -28,7 +28,9 @@ class TrainingConfig(Config):
         0.05, ge=0, lt=1, description="share of the steps over which the rate rises linearly; it then falls to zero along a cosine"
     )
     weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay of matrices outside the embeddings")
-    embedding_decay: float = Field(0.0, ge=0, description="decoupled weight decay of embedding tables: regularises ids")
+    embedding_decay: Annotated[float, Field(ge=0), *OR_AUTO] = Field(
+        0.0, description="decoupled weight decay of embedding tables: regularises ids; auto: 1 of clicks, 0 of texts and of lazy_ids"
+    )
     lazy_ids: bool = Field(
         False,
         description="an id's embedding moves only in steps that read it (lazy Adam), attributes and categories as ever; otherwise momentum "
@@ -86,7 +88,7 @@ class TrainingConfig(Config):
 
     @model_validator(mode="after")
     def _decay_reaches_the_ids(self) -> TrainingConfig:
-        if self.lazy_ids and self.embedding_decay:
+        if self.lazy_ids and self.embedding_decay and not is_auto(self.embedding_decay):
             raise ValueError("embedding_decay is there to regularise ids and does not reach those of lazy_ids: set one of the two")
         return self
 
@@ -105,5 +107,5 @@ class TrainingConfig(Config):
 
 def auto_training(**given: float) -> TrainingConfig:
     """A training loop as long as the log asks for, but for what is given."""
-    auto: dict[str, Any] = dict.fromkeys(("epochs", "batch_size", "learning_rate", "unknown_rate", "validations", "patience"), AUTO)
-    return TrainingConfig(**(auto | given))
+    names = ("epochs", "batch_size", "learning_rate", "embedding_decay", "unknown_rate", "validations", "patience")
+    return TrainingConfig(**(dict.fromkeys(names, AUTO) | given))

@@ -48,6 +48,16 @@ def test_ids_are_hidden_as_often_as_items_are_new(new_items: float, rate: float)
     assert settled_distillation(DistillConfig(), 1000, TEXTS, new_items).training.unknown_rate == 0.2
 
 
+def test_ids_of_clicks_decay_unless_they_are_lazy_or_said_not_to() -> None:
+    assert settled_finetuning(FinetuneConfig(), 1000, 1000).training.embedding_decay == 1
+    assert settled_distillation(DistillConfig(), 1000, TEXTS).training.embedding_decay == 0
+    assert settled_pretraining(PretrainConfig(), 1000).training.embedding_decay == 0
+    for given in ({"lazy_ids": True}, {"embedding_decay": 0.0}):
+        assert settled_distillation(settings_of(DistillConfig, {"training": given}), 1000).training.embedding_decay == 0
+    with pytest.raises(ValueError, match="set one of the two"):
+        settings_of(DistillConfig, {"training": {"lazy_ids": True, "embedding_decay": 1.0}})
+
+
 def test_a_wider_encoder_has_a_lower_rate() -> None:
     rates = [
         settled_pretraining(settings_of(PretrainConfig, {"encoder": {"width": width}}), 10_000).training.learning_rate
