@@ -52,8 +52,8 @@ def test_ids_of_clicks_decay_unless_they_are_lazy_or_said_not_to() -> None:
     assert settled_finetuning(FinetuneConfig(), 1000, 1000).training.embedding_decay == 1
     assert settled_distillation(DistillConfig(), 1000, TEXTS).training.embedding_decay == 0
     assert settled_pretraining(PretrainConfig(), 1000).training.embedding_decay == 0
-    for given in ({"lazy_ids": True}, {"embedding_decay": 0.0}):
-        assert settled_distillation(settings_of(DistillConfig, {"training": given}), 1000).training.embedding_decay == 0
+    for said in ({"lazy_ids": True}, {"embedding_decay": 0.0}):
+        assert settled_distillation(settings_of(DistillConfig, {"training": said}), 1000).training.embedding_decay == 0
     with pytest.raises(ValueError, match="set one of the two"):
         settings_of(DistillConfig, {"training": {"lazy_ids": True, "embedding_decay": 1.0}})
 
