@@ -44,6 +44,8 @@ class Budget:
     member_rows : int
         So many rows are shared among the members of a teacher, :data:`MOST_MEMBERS` at most: where there are few, what a seed moves is
         large, and another member costs little.
+    patience : int, optional
+        Validations without a better one that end a training; None: it ends after its epochs, along a cosine.
     linear_rate : float, optional
         In place of ``rate`` for a student whose head is linear: its rare n-grams are read in few steps.
     """
@@ -59,6 +61,7 @@ class Budget:
     unknown_rates: tuple[float, float]
     embedding_decay: float = 0.0
     member_rows: int = 0
+    patience: int | None = PATIENCE
     linear_rate: float | None = None
 
 
@@ -101,8 +104,12 @@ TEXTS = replace(
 )
 """The same of texts: each has a sequence of its own, and there are fewer of them than of clicks."""
 
+RELEASED = replace(TEXTS, batches=(16, 32), epochs=(3, 8), steps=600, unknown_rates=(0.0, 0.0), patience=None)
+"""Of a BERT that others pretrained, as the field fine-tunes them: three epochs or a few more of few rows (Mosbach et al. 2021,
+arXiv:2006.04884), and all that it reads is in its vocabulary."""
+
 RELEASED_RATE, RELEASED_RATIO = 1e-3, 0.03
-"""Of a BERT that others pretrained: 3e-5 together, as BERTs of words are fine-tuned (Devlin et al. 2019, arXiv:1810.04805, A.3)."""
+"""Its rate: 3e-5 together, as BERTs of words are fine-tuned (Devlin et al. 2019, arXiv:1810.04805, A.3)."""
 
 SHARES = {"pretrain": 0.25, "finetune": 0.4, "distill": 0.2}
 """Of a run's time. The rest is for rows, trees, evaluation and export."""
@@ -148,7 +155,7 @@ def settled_training(
         found["epochs"] = float(max(few, min(most, budget.steps / epoch)))
     if is_auto(training.patience):
         heeded = training.keep == "best" and not training.average  # a mean of weights takes the place of a fall
-        found["patience"] = PATIENCE if is_auto(training.epochs) and heeded else None
+        found["patience"] = budget.patience if is_auto(training.epochs) and heeded else None
     if is_auto(training.validations):
         steps = found.get("epochs", training.epochs) * epoch
         every = max(budget.least_interval, budget.validate_every * epoch)
@@ -200,9 +207,11 @@ def settled_finetuning(
 ) -> FinetuneConfig:
     """Fine-tuning whose ``auto`` are numbers, for so many rows with a label, of an encoder that learned from so many tokens.
 
-    A strategy that changes course at a share of the steps has to know its end: it takes the epochs as they are.
+    A strategy that changes course at a share of the steps has to know its end: it takes the epochs as they are. One that others pretrained
+    (``tokens`` is None) has a budget of its own, :data:`RELEASED`.
     """
     training = config.training
+    budget = RELEASED if tokens is None else budget
     if config.strategy == "freeze_then_unfreeze" and is_auto(training.patience):
         training = training.model_copy(update={"patience": None})
     found: dict[str, Any] = {"training": settled_training(training, budget, rows, new_items=new_items)}

@@ -48,6 +48,13 @@ def test_ids_are_hidden_as_often_as_items_are_new(new_items: float, rate: float)
     assert settled_distillation(DistillConfig(), 1000, TEXTS, new_items).training.unknown_rate == 0.2
 
 
+@pytest.mark.parametrize(("rows", "epochs"), [(1000, 8), (4944, 600 / 155), (100_000, 3)])
+def test_a_released_bert_is_read_a_few_times_along_a_cosine_with_nothing_hidden(rows: int, epochs: float) -> None:
+    training = settled_finetuning(FinetuneConfig(), rows, None, TEXTS, new_items=0.4).training
+    assert training.epochs == pytest.approx(epochs) and training.batch_size in (16, 32)
+    assert (training.patience, training.unknown_rate, training.validations) == (None, 0.0, 4)
+
+
 def test_ids_of_clicks_decay_unless_they_are_lazy_or_said_not_to() -> None:
     assert settled_finetuning(FinetuneConfig(), 1000, 1000).training.embedding_decay == 1
     assert settled_distillation(DistillConfig(), 1000, TEXTS).training.embedding_decay == 0
