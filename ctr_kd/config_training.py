@@ -81,7 +81,8 @@ class TrainingConfig(Config):
         1, ge=1, description="parts into which a step's batch is split to save memory; several processes split it among themselves as well"
     )
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="of the forward and backward pass; parameters and optimizer stay float32"
+        "float32",
+        description="of the forward and backward pass, and of what a teacher says of a transfer set; parameters and optimizer stay float32",
     )
     compile: bool = Field(False, description="compile the model (torch.compile): minutes at the start, faster steps")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU where there is one")

@@ -68,15 +68,16 @@ class BertTeacher:
         return without_places(rows)
 
     def logits(self, rows: pa.Table) -> NDArray:
-        """See :class:`~pipelines.training.teachers.teacher.Teacher`."""
-        samples = self._assembly.samples_of(rows)
-        if self._earlier is None:
-            return bert_logits(self._finetune, self._assembly, self._context.config, samples)
-        from ctr_kd.training.devices import choose_device
+        """See :class:`~pipelines.training.teachers.teacher.Teacher`. In the precision of its training: a transfer set may be long."""
+        from ctr_kd.training.devices import autocast, choose_device
         from ctr_kd.training.loop import predict
 
-        device = choose_device(self._context.config.finetune.training)
-        return predict(self._earlier.to(device), without_items(samples, self._new_items))
+        samples, training = self._assembly.samples_of(rows), self._context.config.finetune.training
+        device = choose_device(training)
+        with autocast(training, device):
+            if self._earlier is None:
+                return bert_logits(self._finetune, self._assembly, self._context.config, samples)
+            return predict(self._earlier.to(device), without_items(samples, self._new_items))
 
     def facts(self) -> TeacherFacts:
         """See :class:`~pipelines.training.teachers.teacher.Teacher`."""

@@ -13,15 +13,18 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from ctr_kd.data.samples import Assembly
 from ctr_kd.training.checkpoint import load_checkpoint
+from ctr_kd.training.devices import autocast
 from ctr_kd.training.loop import predict
 from pipelines.config.run import RunConfig
 from pipelines.stages import PIPELINE
 from pipelines.tasks.logits import read_predictions
 from pipelines.training import students
 from pipelines.training.bert import load_teacher
+from pipelines.training.teachers import bert
 from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext
 from pipelines.workspace.runner import Runner
@@ -144,3 +147,19 @@ def test_a_teacher_with_hard_negatives_sees_no_pair_that_met_and_no_other_label(
 def test_hard_negatives_need_an_encoder_that_knows_what_is_near() -> None:
     with pytest.raises(ValueError, match="from_scratch has none"):
         RunConfig.model_validate(TINY | {"finetune": {"strategy": "from_scratch", "hard_negatives": {"amount": 0.5}}})
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_rows_without_a_label_are_judged_in_the_precision_of_the_training(
+    precision: str, finetuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there: list[bool] = []
+    judge = bert.bert_logits
+    monkeypatch.setattr(bert, "bert_logits", lambda *given: (there.append(torch.is_autocast_enabled("cpu")), judge(*given))[1])
+    workspace = Path(shutil.copytree(finetuned, tmp_path / "workspace"))
+    finetune = TINY["finetune"] | {"training": {"epochs": 1, "batch_size": 128, "precision": precision}}
+    config = RunConfig.model_validate(TINY | {"finetune": finetune, "distill": DISTILL | {"transfer": {"amount": 0.5}}})
+    Runner(RunContext(config, workspace, console=Console(io.StringIO())), PIPELINE).run(first="finetune", last="distill")
+    with autocast(config.finetune.training, torch.device("cpu")):  # no processor has to have it
+        expected = torch.is_autocast_enabled("cpu")
+    assert there == [expected] and (precision == "bfloat16" or not expected)
