@@ -40,7 +40,7 @@ class Budget:
     unknown_rates : tuple of float
         Smallest and largest rate at which ids are hidden.
     embedding_decay : float
-        Of ids, which a log has few rows of: what little it says of one is weighed against nothing at all.
+        Of embedding tables, at the ``rate`` above: ids have few rows each, and what little those say is weighed against nothing at all.
     member_rows : int
         So many rows are shared among the members of a teacher, :data:`MOST_MEMBERS` at most: where there are few, what a seed moves is
         large, and another member costs little.
@@ -143,10 +143,12 @@ def settled_training(
         found["batch_size"] = _power_of_two(examples / budget.epoch_steps, *budget.batches)
     batch = found.get("batch_size", training.batch_size)
     epoch = max(1, math.ceil(examples / batch))
+    own_rate = budget.rate * min(1.0, math.sqrt(batch / budget.rate_batch)) * min(1.0, RATE_WIDTH / width)
     if is_auto(training.learning_rate):
-        found["learning_rate"] = budget.rate * min(1.0, math.sqrt(batch / budget.rate_batch)) * min(1.0, RATE_WIDTH / width)
-    if is_auto(training.embedding_decay):
-        found["embedding_decay"] = 0.0 if training.lazy_ids else budget.embedding_decay
+        found["learning_rate"] = own_rate
+    if is_auto(training.embedding_decay):  # a step shrinks by the rate times the decay: no more at a higher rate that is given
+        decay = 0.0 if training.lazy_ids else budget.embedding_decay
+        found["embedding_decay"] = decay * min(1.0, own_rate / found.get("learning_rate", training.learning_rate))
     if is_auto(training.unknown_rate):
         least, largest = budget.unknown_rates
         found["unknown_rate"] = round(min(largest, max(least, new_items)), 2)
@@ -211,7 +213,7 @@ def settled_finetuning(
     (``tokens`` is None) has a budget of its own, :data:`RELEASED`.
     """
     training = config.training
-    budget = RELEASED if tokens is None else budget
+    budget = RELEASED if tokens is None and config.strategy != "from_scratch" else budget
     if config.strategy == "freeze_then_unfreeze" and is_auto(training.patience):
         training = training.model_copy(update={"patience": None})
     found: dict[str, Any] = {"training": settled_training(training, budget, rows, new_items=new_items)}

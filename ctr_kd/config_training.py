@@ -29,7 +29,9 @@ class TrainingConfig(Config):
     )
     weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay of matrices outside the embeddings")
     embedding_decay: Annotated[float, Field(ge=0), *OR_AUTO] = Field(
-        0.0, description="decoupled weight decay of embedding tables: regularises ids; auto: 1 of clicks, 0 of texts and of lazy_ids"
+        0.0,
+        description="decoupled weight decay of embedding tables: regularises ids; auto: 1 of clicks, less where a high rate is given, "
+        "0 of texts and of lazy_ids",
     )
     lazy_ids: bool = Field(
         False,

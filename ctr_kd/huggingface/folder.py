@@ -154,6 +154,8 @@ def lowercases(folder: Path) -> bool | None:
         said = json.loads(path.read_text(encoding="utf-8")).get("do_lower_case")
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise InterchangeError(f"{path} cannot be read ({error.strerror})") from None
     except (AttributeError, ValueError) as error:
         raise InterchangeError(f"{path} is no JSON object ({error})") from None
     return None if said is None else bool(said)

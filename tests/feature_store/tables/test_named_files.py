@@ -33,6 +33,7 @@ def test_a_package_is_found_and_not_imported(tmp_path: Path, monkeypatch: pytest
         ("package:", "no path inside a package"),
         ("package:feature_store/../secrets", "no path inside a package"),
         ("package:feature_store.sql/x", "no path inside a package"),
+        ("package:__main__/model", "__main__, which is not installed here"),
         ("package:this/model", "this, which is not installed here"),  # a module, which holds no files
     ],
 )
