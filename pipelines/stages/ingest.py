@@ -226,17 +226,15 @@ def checkpoint_files(name: str, data: Path | None, lowercase: bool) -> set[str]:
     DataError
         When no folder of that name holds one, or its words are read in another way than they were learned.
     """
-    from ctr_kd.huggingface.folder import InterchangeError, folder_files, lowercases
+    from ctr_kd.huggingface.folder import InterchangeError, folder_files, has_capitals, lowercases
 
     folder = named_path(name, data)
     try:
         files, learned = folder_files(folder), lowercases(folder)
-        words = (folder / "vocab.txt").read_text(encoding="utf-8", errors="replace").splitlines()
     except InterchangeError as error:
         raise DataError(f"pretrain.checkpoint: {error}") from None
-    # Its words have the last word: that of bert-base-chinese, which has small letters alone, says `do_lower_case: false`.
-    capitals = any(word != word.lower() for word in words if not word.startswith("["))
-    if learned not in (None, lowercase) and capitals != learned:
+    # Its words have the last word: bert-base-chinese, which has small letters alone, says `do_lower_case: false`.
+    if learned not in (None, lowercase) and has_capitals(folder) != learned:
         known = "small letters alone" if learned else "capital letters, too"
         raise DataError(f"pretrain.checkpoint: {folder} has learned {known}: write tokens.teacher.lowercase: {str(learned).lower()}")
     return {f"{name}/{file}" for file in files}
