@@ -57,7 +57,7 @@ class PretrainConfig(Config):
     checkpoint: str | None = Field(
         None,
         description="texts: folder of a Hugging Face BERT below the data folder in place of a training here; package:NAME/PATH is one in "
-        "an installed Python package. encoder then says its width, layers and heads, and its vocab.txt is the teacher's vocabulary. Of "
+        "an installed Python package. encoder has its shape, and its vocab.txt is the teacher's vocabulary. Of "
         "training, learning_rate alone is read: by finetune.rate_ratio",
     )
     encoder: EncoderConfig = Field(EncoderConfig(), description="the teacher's encoder")

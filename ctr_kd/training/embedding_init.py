@@ -29,13 +29,11 @@ def principal_directions(vectors: Tensor, width: int) -> Tensor:
 
     Raises
     ------
-    ValueError
-        When the width is above the teacher's.
     TrainingError
-        When a vector is not finite.
+        When the width is above the teacher's, or a vector is not finite.
     """
     if width > vectors.shape[1]:
-        raise ValueError(f"a student of width {width} cannot begin with embeddings of width {vectors.shape[1]}")
+        raise TrainingError(f"a student of width {width} cannot begin with embeddings of width {vectors.shape[1]}: lower its width")
     if not torch.isfinite(vectors).all():
         raise TrainingError("the teacher's embeddings are not finite: retrain the teacher")
     vectors = vectors.double()
@@ -59,10 +57,8 @@ def begin_with_teacher(student: TokenEmbedding, teacher: TokenEmbedding, vocabul
 
     Raises
     ------
-    ValueError
-        When the student is wider than the teacher.
     TrainingError
-        When the teacher's embeddings are not finite.
+        When the student is wider than the teacher, or the teacher's embeddings are not finite.
     """
     width = student.embeddings()[0].embedding_dim
     directions = principal_directions(teacher(vocabulary[len(SPECIALS) :]), width)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class LogSize(NamedTuple):
@@ -13,9 +13,12 @@ class LogSize(NamedTuple):
     rows, sequences, tokens : int
     new_items : float
         Share of the validation rows whose item training has no id of: how often a model will meet what it does not know.
+    encoder : dict, optional
+        Shape of the BERT that ``pretrain.checkpoint`` names, by the keys of ``pretrain.encoder``.
     """
 
     rows: int
     sequences: int
     tokens: int
     new_items: float = 0.0
+    encoder: dict[str, Any] | None = None

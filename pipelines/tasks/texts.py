@@ -12,7 +12,7 @@ import pyarrow as pa
 from ctr_kd.data.texts import TEXTS, TextAssembly
 from ctr_kd.evaluation.rows import EvaluationRows
 from feature_store.tables.contracts import DataError
-from feature_store.tables.json_files import load_json
+from feature_store.tables.json_files import load_json, write_json
 from feature_store.tables.parquet_files import read_parquet
 from feature_store.text.dataset import VIEWS, assemble_texts
 from feature_store.text.ingest import ingest_texts
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from pipelines.config.run import RunConfig
     from pipelines.workspace.context import RunContext, StageContext
+
+ENCODER = "encoder.json"
+"""Shape of the BERT that ``pretrain.checkpoint`` names, by the keys of ``pretrain.encoder``."""
 
 
 class TextRows:
@@ -147,16 +150,23 @@ class Texts:
         ingest_texts(self._config.source, run.data, run.store, failed, report, resources=resources)
 
     def assemble(self, context: StageContext) -> dict[str, Any]:
-        """Rows as both tokenizers read them; see :func:`feature_store.text.dataset.assemble_texts`."""
+        """Rows as both tokenizers read them, and the shape of a released BERT; see :func:`feature_store.text.dataset.assemble_texts`."""
 
         summary = assemble_texts(context.store, self._config.tokens, context.output, context.report)
+        checkpoint = self._config.pretrain.checkpoint
+        if checkpoint is not None:
+            from ctr_kd.huggingface.folder import read_config  # late: it loads torch
+
+            shape = read_config(context.store.resource(f"{checkpoint}/config.json")).encoder().model_dump(exclude_unset=True)
+            write_json(context.output / ENCODER, shape)
         return {"rows": summary.rows, "leaked": summary.leaked}
 
     def size(self, artifact: Path) -> LogSize:
-        """Training rows, and their texts."""
-        summary = TextSummary.read(artifact)
+        """Training rows, and their texts; and the shape of a released BERT, where there is one."""
+        summary, shape = TextSummary.read(artifact), artifact / ENCODER
         texts = summary.rows["train"] * (2 if summary.pair else 1)
-        return LogSize(summary.rows["train"], texts, round(texts * summary.views["teacher"].mean_length))
+        words = round(texts * summary.views["teacher"].mean_length)
+        return LogSize(summary.rows["train"], texts, words, encoder=load_json(shape) if shape.exists() else None)
 
     def assembly(self, artifact: Path, view: str) -> TextAssembly:
         """Texts as the tokenizer of ``view`` reads them."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ctr_kd.budgets import CLICKS, TEXTS, minutes_of, settled_distillation, settled_finetuning, settled_pretraining
-from ctr_kd.config import DistillConfig
+from ctr_kd.config import DistillConfig, PretrainConfig
 from ctr_kd.config_training import TrainingConfig
 from feature_store.config_types import is_auto
 from pipelines.config.run import RunConfig
@@ -35,7 +37,7 @@ def with_numbers(config: RunConfig, size: LogSize, parent: Parent | None = None)
     if parent is not None and is_auto(config.finetune.members):  # a teacher is continued in its shape
         config = config.model_copy(update={"finetune": config.finetune.model_copy(update={"members": parent.members})})
     tokens = size.tokens if config.pretrain.checkpoint is None else None
-    pretrain = settled_pretraining(config.pretrain, size.sequences)
+    pretrain = settled_pretraining(in_shape(config.pretrain, size.encoder), size.sequences)
     budget = TEXTS if config.task == "texts" else CLICKS
     finetune = settled_finetuning(config.finetune, size.rows, tokens, budget, size.new_items)
     if config.task == "texts" and not config.tokens.student.keep_unknown:
@@ -49,6 +51,14 @@ def with_numbers(config: RunConfig, size: LogSize, parent: Parent | None = None)
         finetune = finetune.model_copy(update={"training": _within(finetune.training, minutes["finetune"])})
         distill = distill.model_copy(update={"training": _within(distill.training, minutes["distill"])})
     return config.model_copy(update={"pretrain": pretrain, "finetune": finetune, "distill": distill})
+
+
+def in_shape(config: PretrainConfig, shape: Mapping[str, Any] | None) -> PretrainConfig:
+    """The settings with the shape of a released BERT where none is written; one that is written stays, and is refused if it is another."""
+    if shape is None:
+        return config
+    found = {key: value for key, value in shape.items() if key not in config.encoder.model_fields_set}
+    return config.model_copy(update={"encoder": config.encoder.model_copy(update=found)})
 
 
 def _times(distill: DistillConfig) -> int:

@@ -18,7 +18,7 @@ from tests.ctr_kd.text_worlds import make_texts
 CONFIGURATION = """
 source: {reader: text, train: train.tsv, test: test.tsv, text: 0, text_b: 1, label: 2}
 tokens: {teacher: {max_length: 16}, student: {kind: ngrams, min_count: 1, max_length: 48}}
-pretrain: {checkpoint: models/bert, encoder: {width: 16, layers: 2, heads: 2}}
+pretrain: {checkpoint: models/bert}
 finetune: {members: 1, encoder_learning_rate: 1.0e-3, training: {epochs: 1, batch_size: 32}}
 distill: {teachers: {bert: 1},
   student: {kind: bilstm_pair, width: 8}, training: {epochs: 1, batch_size: 32}}
@@ -99,7 +99,6 @@ def test_the_whole_pipeline_and_the_shortcut(pipeline: SmallPipeline) -> None:
         (lambda bert: (bert / "model.safetensors").unlink(), "holds no weights"),
         (lambda bert: (bert / "model.safetensors").write_bytes(b"no"), "model.safetensors cannot be read"),
         (lambda bert: (bert / "vocab.txt").write_text("[PAD]\n[UNK]\n"), "2 tokens, but the embedding has 28 rows"),
-        (lambda bert: write_checkpoint(bert, num_hidden_layers=1), "write pretrain.encoder: {width: 16, layers: 1, heads: 2}"),
         (
             lambda bert: (
                 (bert / "tokenizer_config.json").write_text('{"do_lower_case": false}'),
@@ -116,7 +115,6 @@ def test_the_whole_pipeline_and_the_shortcut(pipeline: SmallPipeline) -> None:
         "no weights",
         "damaged weights",
         "another vocabulary",
-        "another shape",
         "capital letters",
         "few positions",
     ],
@@ -126,6 +124,21 @@ def test_what_is_no_bert_is_one_line(pipeline: SmallPipeline, damage, expected: 
     code, said = pipeline("pretrain", "--data", str(pipeline.data))
     last = said.splitlines()[-1]
     assert code == 3 and last.startswith("ctr-kd: pretrain.checkpoint: ") and expected in last, said
+
+
+def test_another_shape_than_the_folder_has_is_refused(pipeline: SmallPipeline) -> None:
+    write_checkpoint(pipeline.bert, WORDS, num_hidden_layers=1)
+    code, said = pipeline("pretrain", "--data", str(pipeline.data), "--set", "pretrain.encoder.layers=2")
+    assert code == 3 and "another shape: write pretrain.encoder: {width: 16, layers: 1, heads: 2}" in said.splitlines()[-1]
+    code, said = pipeline("pretrain", "--data", str(pipeline.data))
+    assert code == 0, said
+
+
+def test_a_student_wider_than_the_bert_cannot_begin_with_its_embeddings(pipeline: SmallPipeline) -> None:
+    reads = "tokens.student={kind: wordpiece, vocabulary: models/bert/vocab.txt, max_length: 16}"
+    changes = ("distill.embeddings=teacher", "distill.student.width=17", reads)
+    code, said = pipeline("distill", "--data", str(pipeline.data), *(part for change in changes for part in ("--set", change)))
+    assert code == 2 and "a student of width 17 cannot begin with embeddings of width 16: lower its width" in said.splitlines()[-1]
 
 
 def test_a_checkpoint_may_lie_in_an_installed_package(pipeline: SmallPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ def test_a_student_of_full_width_keeps_all_products_and_sums():
 
 
 def test_mistakes_are_named():
-    with pytest.raises(ValueError, match="width 3 cannot begin with embeddings of width 2"):
+    with pytest.raises(TrainingError, match="width 3 cannot begin with embeddings of width 2"):
         principal_directions(torch.ones(4, 2), 3)
     with pytest.raises(TrainingError, match="not finite"):
         principal_directions(torch.tensor([[1.0, torch.nan]]), 1)
