@@ -34,6 +34,12 @@ class EncoderConfig(Config):
         description="from_end: position 0 is the newest token, so recency keeps its meaning; from_start: the first, as in texts; "
         "relative: no position has a vector, attention falls with the distance (ALiBi), the same at every place of a sequence",
     )
+    local: int = Field(
+        0,
+        ge=0,
+        description="tokens, itself and those before it, over which a filter of each dimension reaches that every layer has beside "
+        "attention: what was clicked last then counts by its place alone (BSARec, causal); 0 leaves it out",
+    )
     framed: bool = Field(
         False,
         description="[CLS] is put before segment A and [SEP] behind each segment, as released BERTs were trained; false: neither",
@@ -47,7 +53,7 @@ class EncoderConfig(Config):
         return self
 
 
-CHECKPOINT_LAYOUT: dict[str, Any] = {"attention": "bidirectional", "positions": "from_start", "framed": True}
+CHECKPOINT_LAYOUT: dict[str, Any] = {"attention": "bidirectional", "positions": "from_start", "local": 0, "framed": True}
 """How every released BERT reads, whatever its shape."""
 
 
@@ -96,6 +102,13 @@ class PretrainConfig(Config):
         description="loss over the items: softmax over all; sampled: softmax over shared negatives with the log-Q correction; gbce: "
         "calibrated binary cross entropy over them; auto: softmax up to 20,000 items, else sampled",
     )
+    label_smoothing: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="softmax over all items: share of a target's probability that is spread over all of them, so that rare items are not "
+        "ruled out by what few clicks happen to say",
+    )
     negatives: int = Field(8192, ge=1, description="negatives that a batch shares, of sampled and gbce; fewer are faster and rank worse")
     gbce_calibration: float = Field(
         0.75, ge=0, le=1, description="gbce: t of Petrov and Macdonald (2023); 0 is plain binary cross entropy, 1 predicts probabilities"
@@ -129,6 +142,8 @@ class PretrainConfig(Config):
 
     @model_validator(mode="after")
     def _items_choose_their_steps(self) -> PretrainConfig:
+        if self.label_smoothing and self.items in ("sampled", "gbce"):
+            raise ValueError(f"label_smoothing is of the softmax over all items, and items is {self.items}: remove one of the two")
         if self.training.lazy_ids:
             raise ValueError("training.lazy_ids has no effect in pretraining, where the loss over the items decides: remove it")
         return self
@@ -447,6 +462,22 @@ class DistillConfig(Config):
         return self
 
 
+class NextItemStudentConfig(Config):
+    """A light student of the pretrained encoder, which says what comes next by one vector of a history and one of each item."""
+
+    width: int | None = Field(None, ge=8, description="of a history's vector and an item's; null is the encoder's, which is the most")
+    hidden: int = Field(256, ge=8, description="units of the feed-forward layer behind the sum of a history's clicks")
+    dropout: float = Field(0.2, ge=0, lt=1, description="dropout of clicks and of that layer")
+    alpha: float = Field(0.1, ge=0, le=1, description="share of the clicks themselves in the loss; the rest is what the encoder says")
+    temperature: float = Field(1.0, gt=0, description="at which the encoder's and the student's probabilities are compared")
+    negatives: int = Field(
+        8192, ge=1, description="items that a batch is compared on where the vocabulary is above 20,000: its own, and so many drawn ones"
+    )
+    training: TrainingConfig = Field(
+        TrainingConfig(epochs=20, batch_size=128, learning_rate=3e-3, unknown_rate=0.0, keep="last"), description="its training loop"
+    )
+
+
 class NextItemConfig(Config):
     """How the pretrained encoder is asked for the next item."""
 
@@ -455,6 +486,9 @@ class NextItemConfig(Config):
         description="items that the user clicked before are not ranked, as in the protocol of S3-Rec; false where people click again",
     )
     batch_size: int = Field(1024, ge=1, description="users scored at a time; fewer where the item vocabulary is large")
+    student: NextItemStudentConfig = Field(
+        NextItemStudentConfig(), description="a light student of the encoder, as it is asked for the next item"
+    )
 
 
 Component = Literal["soft", "listwise", "hints", "gate", "schedule", "embeddings", "transfer"]

@@ -3,6 +3,7 @@ ranking among sampled items orders models differently (Krichene & Rendle 2020, d
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from ctr_kd.data.batching import batch_plan, gather
 from ctr_kd.data.samples import Assembly, Segment, gap_bucket
 from ctr_kd.metrics import UndefinedMetric
 from ctr_kd.models.bert import MaskedItemModel
+from ctr_kd.models.threads import one_thread
 from feature_store.special_tokens import SPECIALS
 from feature_store.tables.parquet_files import read_parquet
 
@@ -131,6 +133,35 @@ def target_ranks(score: Score, items: NextItems, vocabulary: int, config: NextIt
         place = (scores >= own).sum(1).double()
         rank[rows] = place.masked_fill(own.squeeze(1) == -torch.inf, torch.inf).numpy()
     return rank
+
+
+@torch.no_grad()
+def histories_per_second(encode: Callable[[Tensor, Tensor], object], items: NextItems, batch: int = 256, seconds: float = 2.0) -> float:
+    """How many histories become vectors, on one thread; their dot products with the items cost every model the same and are left out.
+
+    Parameters
+    ----------
+    encode : callable
+        Of tokens (batch, longest, features), padded on the right, and their length (batch,).
+    items : NextItems
+        Whose histories are read, again and again.
+    batch : int
+    seconds : float
+        How long to measure, after a first batch.
+    """
+    start, end = items.history.start, items.history.end
+    plan = batch_plan(end - start, np.arange(len(start)), batch, None)
+    read = [tuple(map(torch.from_numpy, gather(items.history, start[rows], end[rows]))) for rows in plan[:: max(1, len(plan) // 16)]]
+    if not read:
+        return 0.0
+    with one_thread():
+        encode(*read[0])
+        done, began = 0, time.perf_counter()
+        while time.perf_counter() - began < seconds:
+            for tokens, length in read:
+                encode(tokens, length)
+                done += len(length)
+        return done / (time.perf_counter() - began)
 
 
 def _clicked(items: NextItems, rows: np.ndarray) -> tuple[Tensor, Tensor]:

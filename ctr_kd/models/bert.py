@@ -17,6 +17,8 @@ from ctr_kd.config import EncoderConfig
 from ctr_kd.models.layers import TokenEmbedding, padding_mask
 from feature_store.special_tokens import CLS, MASK, SEP
 
+LOCAL_SHARE = 0.7  # of the local filter where there is one; the rest is attention's
+
 
 class Attention(nn.Module):
     """Self-attention of several heads over right-padded sequences."""
@@ -50,13 +52,40 @@ class Attention(nn.Module):
         return y.transpose(1, 2).reshape(batch, length, width)
 
 
+class LocalFilter(nn.Module):
+    """What the newest tokens say by their place alone: a causal filter of each dimension, with a residual connection, normalised behind it.
+
+    Slow parts of a sequence pass, quick ones by a weight that is trained, as BSARec's frequency rescaler has it (Shin et al. 2024,
+    arXiv:2312.10325, section 4.2). Its Fourier transform over the whole window lets every token see those behind it; a convolution over a
+    token and those before it does not.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        newest = torch.softmax(0.5 * torch.arange(config.local), 0)  # a mean that begins with the newest tokens weighed most
+        self.weight = nn.Parameter(newest + 0.02 * torch.randn(config.width, 1, config.local))
+        self.quick = nn.Parameter(torch.randn(config.width))
+        self.dropout = nn.Dropout(config.dropout)
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Each token's filtered state (batch, length, width), of right-padded states of that shape."""
+        before = F.pad(x.transpose(1, 2), (self.weight.shape[2] - 1, 0))
+        slow = F.conv1d(before, self.weight, groups=len(self.weight)).transpose(1, 2)
+        return self.norm(x + self.dropout(slow + self.quick.square() * (x - slow)))
+
+
 class Layer(nn.Module):
-    """Attention and a feed-forward network, each with a residual connection and normalised behind it (post-norm)."""
+    """Attention and a feed-forward network, each with a residual connection and normalised behind it (post-norm).
+
+    Where configured, a local filter stands beside attention, and what goes on is a weighted mean of both.
+    """
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         inner = config.feed_forward or 4 * config.width
         self.attention = Attention(config)
+        self.local = LocalFilter(config) if config.local else None
         self.attention_norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
         self.expand = nn.Linear(config.width, inner)
         self.contract = nn.Linear(inner, config.width)
@@ -78,10 +107,15 @@ class Layer(nn.Module):
         -------
         float tensor (batch, length, width), or (wanted, width)
         """
-        y = self.attention(x, mask)  # (batch, length, width)
+        seen = [x, self.attention(x, mask)]  # (batch, length, width)
+        if self.local is not None:
+            seen.append(self.local(x))
         if wanted is not None:  # three quarters of a layer's work come after the tokens have seen each other
-            x, y = x.flatten(0, 1).index_select(0, wanted), y.flatten(0, 1).index_select(0, wanted)  # (wanted, width)
+            seen = [state.flatten(0, 1).index_select(0, wanted) for state in seen]  # (wanted, width)
+        x, y, *local = seen
         x = self.attention_norm(x + self.dropout(self.attention.output(y)))
+        for state in local:
+            x = LOCAL_SHARE * state + (1 - LOCAL_SHARE) * x
         return self.output_norm(x + self.dropout(self.contract(F.gelu(self.expand(x)))))  # as x
 
 

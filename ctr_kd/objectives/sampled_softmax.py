@@ -72,7 +72,7 @@ def item_loss_kind(config: PretrainConfig, vocabulary: int) -> str:
     return "softmax" if vocabulary <= FULL_SOFTMAX_ITEMS else "sampled"
 
 
-def softmax_loss(model: MaskedItemModel, state: Tensor, target: Tensor) -> Tensor:
+def softmax_loss(model: MaskedItemModel, state: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
     """Mean cross entropy over all items, in nats.
 
     Parameters
@@ -80,8 +80,10 @@ def softmax_loss(model: MaskedItemModel, state: Tensor, target: Tensor) -> Tenso
     model : MaskedItemModel
     state : float tensor (rows, width)
     target : int64 tensor (rows,)
+    smoothing : float
+        Share of each target's probability that is spread evenly over all items (Szegedy et al. 2016, arXiv:1512.00567, section 7).
     """
-    return F.cross_entropy(model.all_items(state), target)
+    return F.cross_entropy(model.all_items(state), target, label_smoothing=smoothing)
 
 
 def sampled_softmax_loss(model: MaskedItemModel, state: Tensor, target: Tensor, negatives: Negatives) -> Tensor:

@@ -18,6 +18,7 @@ from ctr_kd.data.batching import batch_plan, gather, hide_known, leave_out
 from ctr_kd.data.samples import Assembly, Segment, Signature
 from ctr_kd.data.sequences import TokenSequences
 from ctr_kd.models.bert import Bert, MaskedItemModel
+from ctr_kd.models.next_item import NextItemStudent
 from ctr_kd.objectives.masked_item import mask_items, masked_part, predict_next
 from ctr_kd.objectives.next_segment import make_pairs, next_segment_loss, pairs_part
 from ctr_kd.objectives.sampled_softmax import (
@@ -146,12 +147,12 @@ class LastItems(NamedTuple):
 
 
 @torch.no_grad()
-def predict_last_items(model: MaskedItemModel, sequences: Segment, batch_size: int = 512) -> LastItems:
+def predict_last_items(model: MaskedItemModel | NextItemStudent, sequences: Segment, batch_size: int = 512) -> LastItems:
     """Predict the last item of every sequence from those before it, over all items; those outside the vocabulary are not asked for.
 
     Parameters
     ----------
-    model : MaskedItemModel
+    model : MaskedItemModel or NextItemStudent
     sequences : Segment
     batch_size : int
     """
@@ -175,12 +176,12 @@ def predict_last_items(model: MaskedItemModel, sequences: Segment, batch_size: i
     return LastItems(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-def masked_item_accuracy(model: MaskedItemModel, sequences: Segment, batch_size: int = 512) -> dict[str, float]:
+def masked_item_accuracy(model: MaskedItemModel | NextItemStudent, sequences: Segment, batch_size: int = 512) -> dict[str, float]:
     """Loss (nats) and accuracy of :func:`predict_last_items`.
 
     Parameters
     ----------
-    model : MaskedItemModel
+    model : MaskedItemModel or NextItemStudent
     sequences : Segment
     batch_size : int
 
@@ -301,6 +302,10 @@ def pretrain(
     model = build_encoder(assembly, signature, config.encoder)
     if kind != "softmax":  # which reads every item in every step
         model.bert.token.step_by_rows()
+        if config.label_smoothing:
+            job.report(
+                f"warning: pretrain.label_smoothing has no effect on {items:,} items: it is of the softmax over all (pretrain.items)"
+            )
     training, validation = pretraining_sequences(assembly, config, until, job.seed)
     config = settled_pretraining(config, len(training.start))
     own, *attributes = training.vocabulary_columns
@@ -336,7 +341,7 @@ def pretrain(
             if not len(shown.target):
                 value = state.sum() * 0.0
             elif negatives is None:
-                value = softmax_loss(model, state, shown.target)
+                value = softmax_loss(model, state, shown.target, config.label_smoothing)
             elif kind == "sampled":
                 value = sampled_softmax_loss(model, state, shown.target, to_device(negatives, device))
             else:

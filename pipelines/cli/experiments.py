@@ -38,6 +38,7 @@ def features_command(options: Options) -> None:
 
 @click.command("next-item")
 @common
+@click.option("--student", is_flag=True, help="Distil the encoder into a light student, too, and rank by that; see next_item.student.")
 def next_item_command(options: Options) -> None:
     """Rank what users clicked next among all items by the pretrained encoder: HR@k, NDCG@k and MRR.
 
@@ -49,13 +50,18 @@ def next_item_command(options: Options) -> None:
       ctr-kd next-item conf/s3rec.yaml --data data/s3rec --workspace work/beauty
       ctr-kd next-item conf/s3rec.yaml --data data/s3rec --set source.name=LastFM --workspace work/lastfm
       ctr-kd next-item conf/globo.yaml --workspace work/globo --set next_item.exclude_history=false
+      ctr-kd next-item conf/s3rec.yaml --workspace work/beauty --student      and by a light student, whose files need no torch
     """
     options.config().need_clicks()
     pipeline = [*(stage for stage in PIPELINE if stage.name in next_item.STAGE.upstream), next_item.STAGE]
+    pipeline += [next_item.STUDENT_STAGE] if options.more["student"] else []
+    newest = pipeline[-1].name
     with session("next-item", options.starting("cold"), pipeline) as runner:
-        say_what_was_done(runner.run(options.first or "next-item", options.last or "next-item", options.force))
+        say_what_was_done(runner.run(options.first or newest, options.last or newest, options.force))
         if next_item.STAGE.name in runner.context.artifacts:
             click.echo(next_item.next_item_table(runner.context))
+        if next_item.STUDENT_STAGE.name in runner.context.artifacts:
+            click.echo(next_item.next_item_student_table(runner.context))
 
 
 @click.command("prove")

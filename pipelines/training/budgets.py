@@ -7,7 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ctr_kd.budgets import CLICKS, TEXTS, minutes_of, settled_distillation, settled_finetuning, settled_pretraining
+from ctr_kd.budgets import (
+    CLICKS,
+    PRETRAINING,
+    TEXTS,
+    minutes_of,
+    settled_distillation,
+    settled_finetuning,
+    settled_pretraining,
+    settled_training,
+)
 from ctr_kd.config import DistillConfig, PretrainConfig
 from ctr_kd.config_training import TrainingConfig
 from feature_store.config_types import is_auto
@@ -43,6 +52,9 @@ def with_numbers(config: RunConfig, size: LogSize, parent: Parent | None = None)
     if config.task == "texts" and not config.tokens.student.keep_unknown:
         budget = replace(budget, unknown_rates=(0.0, 0.0))  # such a student meets nothing unknown
     distill = settled_distillation(config.distill, size.rows, budget, size.new_items)
+    light = config.next_item.student
+    light = light.model_copy(update={"training": settled_training(light.training, PRETRAINING, size.sequences)})
+    config = config.model_copy(update={"next_item": config.next_item.model_copy(update={"student": light})})
     if config.budget is not None:
         encoders = (1 + len(config.pretrain.more_encoders)) * _times(config.distill)
         trainings = {"pretrain": encoders, "finetune": encoders * finetune.members, "distill": 2}

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ctr_kd.config import EncoderConfig
-from ctr_kd.models.bert import Attention, Bert, distance_bias
+from ctr_kd.models.bert import Attention, Bert, LocalFilter, distance_bias
 
 LENGTH = 6
 
@@ -26,10 +26,11 @@ def test_positions_count_from_either_end():
     assert (one[1, : LENGTH - 2] - two[1, : LENGTH - 2]).abs().max() > 0.01
 
 
+@pytest.mark.parametrize("local", [0, 3])
 @pytest.mark.parametrize("positions", ["relative", "from_start"])
-def test_a_causal_encoder_sees_of_a_prefix_what_it_sees_of_it_alone(positions):
+def test_a_causal_encoder_sees_of_a_prefix_what_it_sees_of_it_alone(positions, local):
     torch.manual_seed(0)
-    bert = Bert({"item": 20}, LENGTH, EncoderConfig(width=16, attention="causal", positions=positions)).eval()
+    bert = Bert({"item": 20}, LENGTH, EncoderConfig(width=16, attention="causal", positions=positions, local=local)).eval()
     tokens = torch.randint(5, 20, (3, LENGTH, 1), dtype=torch.int32)
     with torch.no_grad():
         whole = bert(tokens, torch.full((3,), LENGTH))
@@ -37,15 +38,40 @@ def test_a_causal_encoder_sees_of_a_prefix_what_it_sees_of_it_alone(positions):
             torch.testing.assert_close(bert(tokens[:, :length], torch.full((3,), length)), whole[:, :length])
 
 
-def test_relative_positions_are_the_same_wherever_a_sequence_is_padded():
+@pytest.mark.parametrize("local", [0, 3])
+def test_relative_positions_are_the_same_wherever_a_sequence_is_padded(local):
     torch.manual_seed(0)
-    bert = Bert({"item": 20}, LENGTH, EncoderConfig(width=16, positions="relative")).eval()
+    bert = Bert({"item": 20}, LENGTH, EncoderConfig(width=16, positions="relative", local=local)).eval()
     tokens = torch.randint(5, 20, (1, LENGTH - 2, 1), dtype=torch.int32)
     padded = torch.cat([tokens, torch.randint(5, 20, (1, 2, 1), dtype=torch.int32)], dim=1)
     with torch.no_grad():
         alone, in_a_batch = bert(tokens, torch.tensor([LENGTH - 2])), bert(padded, torch.tensor([LENGTH - 2]))
     torch.testing.assert_close(alone, in_a_batch[:, : LENGTH - 2])
     assert bert.position is None
+
+
+def test_a_local_filter_by_hand():
+    """The newest three tokens of each dimension, weighed; the rest of a token by the square of a weight; all of it normalised."""
+    torch.manual_seed(0)
+    local = LocalFilter(EncoderConfig(width=8, local=3)).eval()
+    x = torch.randn(2, 5, 8)
+    with torch.no_grad():
+        found = local(x).numpy()
+    inputs, weight, quick = (one.detach().double().numpy() for one in (x, local.weight, local.quick))
+    for row in range(2):
+        for at in range(5):
+            slow = sum(weight[:, 0, 2 - back] * inputs[row, at - back] for back in range(3) if at >= back)
+            value = inputs[row, at] + slow + quick**2 * (inputs[row, at] - slow)
+            np.testing.assert_allclose(found[row, at], (value - value.mean()) / value.std(), atol=1e-5)
+
+
+def test_asked_positions_alone_are_what_they_are_among_all():
+    torch.manual_seed(0)
+    bert = Bert({"item": 20}, LENGTH, EncoderConfig(width=16, local=4)).eval()
+    tokens, wanted = torch.randint(5, 20, (2, LENGTH, 1), dtype=torch.int32), torch.tensor([1, LENGTH + 2])
+    with torch.no_grad():
+        whole = bert(tokens, torch.full((2,), LENGTH))
+        torch.testing.assert_close(bert(tokens, torch.full((2,), LENGTH), wanted=wanted), whole.flatten(0, 1)[wanted])
 
 
 @pytest.mark.parametrize("causal", [True, False])

@@ -43,6 +43,16 @@ def test_every_item_as_negative_is_the_full_softmax(model, state):
     torch.testing.assert_close(sampled_softmax_loss(model, state, target, negatives), softmax_loss(model, state, target))
 
 
+def test_smoothing_by_hand(model, state):
+    target = targets(model)
+    with torch.no_grad():
+        model.bias.normal_()
+        nats = -model.all_items(state).double().log_softmax(1).numpy()
+        found = softmax_loss(model, state, target, smoothing=0.2)
+    expected = torch.from_numpy(0.8 * nats[np.arange(len(target)), target.numpy()] + 0.2 * nats.mean(1)).float()
+    torch.testing.assert_close(found, expected.mean())
+
+
 def test_the_correction_makes_many_draws_the_full_softmax(model, state):
     """With log-Q the sampled loss tends to the full one whatever the sampling; without it, it does not."""
     count = np.random.default_rng(0).integers(1, 1000, len(model.vocabulary))

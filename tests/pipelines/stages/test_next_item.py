@@ -9,8 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
+from ctr_kd.retrieval.next_items import NextItemRetriever
 from pipelines.cli import main as cli
 from pipelines.tracking.tracker import Tracker
 from pipelines.workspace.artifacts import point
@@ -106,3 +108,27 @@ def test_what_is_wrong_is_said_in_one_line(run: Run, tmp_path: Path, arguments: 
     assert found == code
     assert expected in err.strip().splitlines()[-1]
     assert "Traceback" not in err
+
+
+def test_a_light_student_is_made_beside_it_and_ranks_by_its_own_files(run: Run, tmp_path: Path) -> None:
+    settings = ("--set", "next_item.student={hidden: 8, training: {epochs: 2, batch_size: 16}}")
+    code, out, err = run("next-item", "--student", "--data", str(tmp_path / "data"), *settings)
+    assert code == 0, err
+    assert out.startswith("made ingest, pretrain, next-item, next-item-student in")
+    teacher = latest(tmp_path)
+    student = json.loads((tmp_path / "workspace" / "reports" / "latest" / "next_item_student.json").read_text())
+    assert (student["users"], student["items"], student["teacher_hr@10"]) == (40, teacher["items"], teacher["hr@10"])
+    assert student["unknown_targets"] == teacher["unknown_targets"] and student["validation"]["users"] == 40
+    assert student["histories_per_second"]["student"] > student["histories_per_second"]["teacher"] > 0
+    assert f"student: HR@10 {student['hr@10']:.4f}" in out and "of the encoder's HR@10" in out
+    # 14 items, of which what is known and was not clicked before is among the first 20
+    missed = student["unknown_targets"] + student["excluded_targets"]
+    assert student["hr@20"] == pytest.approx(1 - missed / 40)
+
+    (folder,) = (tmp_path / "workspace" / "artifacts" / "next-item-student").glob("*/student")
+    found = NextItemRetriever(folder).find(pa.array([["3", "5"], []], pa.list_(pa.string())), 4)
+    assert [len(items) for items in found.item.to_pylist()] == [4, 4] and not {"3", "5"} & set(found.item.to_pylist()[0])
+
+    assert run("next-item", "--student", *settings)[1].startswith("nothing to do: ingest, pretrain, next-item, next-item-student are")
+    again = run("next-item", "--student", "--set", "next_item.student={hidden: 9, training: {epochs: 1, batch_size: 16}}")[1]
+    assert again.startswith("made next-item-student in")

@@ -1,0 +1,113 @@
+"""The student of next items as files that run without torch.
+
+student.onnx     histories (indices of items, the newest first) and their length to a vector of each; it holds a row per item
+items.parquet    item_id and vector, in the order of the indices behind the special ones; the last number of a vector is the item's bias
+signature.json   inputs, output, longest history, and the sha256 of the two files above
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import onnx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor, nn
+
+from ctr_kd.export.onnx_export import OPSET
+from ctr_kd.models.next_item import NextItemStudent
+from feature_store.special_tokens import SPECIALS
+from feature_store.tables.files import sha256_of
+from feature_store.tables.json_models import JsonFile
+
+GRAPH, ITEMS = "student.onnx", "items.parquet"
+
+
+class NextItemSignature(JsonFile):
+    """What an exported student of next items says of itself.
+
+    Attributes
+    ----------
+    inputs, outputs : dict of str to str
+        Type, shape and meaning.
+    special_tokens : list of str
+        Indices before those of the items; 0 is padding, 1 an item that is not known.
+    max_length : int
+        Clicks of a history that count: the newest.
+    width : int
+        Numbers of a vector, the bias included.
+    sha256 : dict of str to str
+        Of the files beside it.
+    """
+
+    FILE: ClassVar[str] = "signature.json"
+
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    special_tokens: list[str]
+    max_length: int
+    width: int
+    sha256: dict[str, str]
+
+
+class _Serving(nn.Module):
+    """The student with the vectors of its items folded into one table, and a 1 behind a history's vector that meets an item's bias."""
+
+    def __init__(self, student: NextItemStudent, vectors: Tensor) -> None:
+        super().__init__()
+        self.student = student
+        self.register_buffer("vectors", vectors)
+
+    def forward(self, items: Tensor, length: Tensor) -> Tensor:
+        state = self.student(items, length, self.get_buffer("vectors"))
+        return torch.cat([state, torch.ones_like(state[:, :1])], dim=1)
+
+
+def export_next_item(student: NextItemStudent, ids: list[str], max_length: int, directory: Path) -> None:
+    """Write what production needs to say what comes next.
+
+    Parameters
+    ----------
+    student : NextItemStudent
+    ids : list of str
+        Raw ids of the items, in the order of their indices behind the special ones.
+    max_length : int
+        Clicks of a history that the student was trained on: one less than its longest sequences have.
+    directory : Path
+        Receives the three files.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    student = student.eval().cpu()
+    with torch.no_grad():
+        vectors = student.item_vectors()
+        whole = torch.cat([vectors, student.bias[:, None]], dim=1)[len(SPECIALS) :].numpy().astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracing exporter is deprecated in favour of one that needs onnxscript
+        torch.onnx.export(
+            _Serving(student, vectors).eval(),  # the exporter leaves a model in the mode that it was in
+            (torch.tensor([[6, 5, 7], [6, 0, 0]]) % len(vectors), torch.tensor([3, 1])),
+            str(directory / GRAPH),
+            dynamo=False,
+            input_names=["items", "length"],
+            output_names=["vector"],
+            dynamic_axes={"items": {0: "histories", 1: "length"}, "length": {0: "histories"}, "vector": {0: "histories"}},
+            opset_version=OPSET,
+        )
+    onnx.checker.check_model(str(directory / GRAPH))
+    rows = pa.FixedSizeListArray.from_arrays(pa.array(whole.ravel()), whole.shape[1])
+    pq.write_table(pa.table({"item_id": pa.array(ids, pa.string()), "vector": rows}), directory / ITEMS)
+    NextItemSignature(
+        inputs={
+            "items": "int64 (histories, length): indices of the items, the newest first, padded with 0 on the right",
+            "length": "int64 (histories): clicks of each",
+        },
+        outputs={"vector": "float32 (histories, width): its product with an item's vector orders the items"},
+        special_tokens=list(SPECIALS),
+        max_length=max_length,
+        width=whole.shape[1],
+        sha256={name: sha256_of(directory / name) for name in (GRAPH, ITEMS)},
+    ).write(directory)
