@@ -656,7 +656,10 @@ class TokenizerConfig(Config):
         description="how a text is cut into tokens; words are those of jieba; auto: words where most letters of the training texts "
         "are ASCII, as of English, else ngrams"
     )
-    vocabulary: str | None = Field(None, description="wordpiece: a vocab.txt below the data folder; null fits one on the training texts")
+    vocabulary: str | None = Field(
+        None,
+        description="wordpiece: a vocab.txt below the data folder, or package:NAME/PATH; null fits one on the training texts",
+    )
     min_count: int = Field(2, ge=1, description="tokens seen less often in the training texts share the unknown token")
     max_size: int = Field(1_000_000, ge=10, description="most frequent tokens kept")
     max_length: Annotated[int, Field(ge=1, le=4096), *OR_AUTO] = Field(
@@ -672,7 +675,9 @@ class TokenizerConfig(Config):
     lowercase: bool = Field(True, description="whether upper and lower case are the same; wordpiece: also letters with and without accents")
     lengths: tuple[int, int] = Field((1, 3), description="ngrams: characters of the shortest and of the longest, up to 3")
     buckets: int | None = Field(None, ge=2, le=1 << 24, description="ngrams: hash them into this many tokens; null counts them")
-    vectors: str | None = Field(None, description="file below the data folder from which embeddings begin: word2vec, text or binary (.bin)")
+    vectors: str | None = Field(
+        None, description="file below the data folder, or package:NAME/PATH, from which embeddings begin: word2vec, text or binary (.bin)"
+    )
 
     @model_validator(mode="after")
     def _keys_have_an_effect(self) -> TokenizerConfig:

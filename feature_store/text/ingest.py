@@ -45,7 +45,7 @@ from feature_store.tables.casting import canonical_integers, to_categories, to_t
 from feature_store.tables.contracts import DataError, DataFolderError, RawBatch, Rejected, row_text
 from feature_store.tables.files import sha256_of
 from feature_store.tables.json_files import spaced_digest_of
-from feature_store.tables.named_files import named_path
+from feature_store.tables.named_files import PACKAGE, named_path
 from feature_store.text.audit import text_keys
 
 FORMAT = 1  # of a store of texts; another number makes it be built anew
@@ -151,7 +151,8 @@ def resource_files(data: Path | None, names: Iterable[str]) -> dict[str, Path]:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or path.name == MANIFEST:
             raise DataFolderError(f"tokens: {name!r} is no file below the data folder; write its path relative to it")
         if not is_data_file(path):
-            raise DataFolderError(f"{data}: {name} does not exist; correct `tokens` or the data folder")
+            elsewhere = "" if name.startswith(PACKAGE) else " or the data folder"
+            raise DataFolderError(f"{path} does not exist; correct `tokens`{elsewhere}")
         found[name] = path
     return found
 
