@@ -40,6 +40,11 @@ class EncoderConfig(Config):
         description="tokens, itself and those before it, over which a filter of each dimension reaches that every layer has beside "
         "attention: what was clicked last then counts by its place alone (BSARec, causal); 0 leaves it out",
     )
+    prediction: Literal["transformed", "direct"] = Field(
+        "transformed",
+        description="transformed: a hidden layer stands between a state and the item embeddings that it is compared with, as in BERT; "
+        "direct: states lie among the items themselves (SASRec), which ranks next items far better where clicks are few",
+    )
     framed: bool = Field(
         False,
         description="[CLS] is put before segment A and [SEP] behind each segment, as released BERTs were trained; false: neither",
@@ -53,7 +58,13 @@ class EncoderConfig(Config):
         return self
 
 
-CHECKPOINT_LAYOUT: dict[str, Any] = {"attention": "bidirectional", "positions": "from_start", "local": 0, "framed": True}
+CHECKPOINT_LAYOUT: dict[str, Any] = {
+    "attention": "bidirectional",
+    "positions": "from_start",
+    "local": 0,
+    "prediction": "transformed",
+    "framed": True,
+}
 """How every released BERT reads, whatever its shape."""
 
 

@@ -315,7 +315,8 @@ class MaskedItemModel(nn.Module):
         super().__init__()
         width = bert.norm.normalized_shape[0]
         self.bert = bert
-        self.transform = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width, eps=bert.norm.eps))
+        hidden = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width, eps=bert.norm.eps))
+        self.transform = hidden if bert.config.prediction == "transformed" else nn.Identity()
         self.register_buffer("vocabulary", vocabulary, persistent=False)
         self.bias = nn.Parameter(torch.zeros(len(vocabulary)))
         self.next_segment = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1))

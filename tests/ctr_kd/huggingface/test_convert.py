@@ -407,6 +407,12 @@ def test_what_a_hugging_face_bert_cannot_express_is_not_exported(assembly, signa
     whole = torch.arange(9, dtype=torch.int32)[:, None]
     with pytest.raises(InterchangeError, match=r"encoder.positions is 'from_end'.* train with 'from_start'"):
         export_bert(MaskedItemModel(Bert({"item": 9}, 4, EncoderConfig(width=16)), whole), tmp_path / "out")
+    direct = EncoderConfig(width=16, positions="from_start", prediction="direct")
+    with pytest.raises(InterchangeError, match=r"encoder.prediction is 'direct'.* train with 'transformed'"):
+        export_bert(MaskedItemModel(Bert({"item": 9}, 4, direct), whole), tmp_path / "out")
+    local = EncoderConfig(width=16, positions="from_start", local=3)
+    with pytest.raises(InterchangeError, match=r"holds bert.layers.0.local.*, which a Hugging Face BERT has no place for"):
+        export_bert(MaskedItemModel(Bert({"item": 9}, 4, local), whole), tmp_path / "out")
     bert = Bert({"item": 9}, 4, EncoderConfig(width=16, positions="from_start"))
     with pytest.raises(InterchangeError, match="predicts 7 tokens of an embedding of 9"):
         export_bert(MaskedItemModel(bert, whole[2:]), tmp_path / "out")

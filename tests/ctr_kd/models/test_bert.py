@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ctr_kd.config import EncoderConfig
-from ctr_kd.models.bert import Attention, Bert, LocalFilter, distance_bias
+from ctr_kd.models.bert import Attention, Bert, LocalFilter, MaskedItemModel, distance_bias, prepend_cls
 
 LENGTH = 6
 
@@ -72,6 +72,22 @@ def test_asked_positions_alone_are_what_they_are_among_all():
     with torch.no_grad():
         whole = bert(tokens, torch.full((2,), LENGTH))
         torch.testing.assert_close(bert(tokens, torch.full((2,), LENGTH), wanted=wanted), whole.flatten(0, 1)[wanted])
+
+
+def test_states_that_predict_directly_lie_among_the_items():
+    """Without a hidden layer in between, a logit is the product of a state and an item's embedding, and the bias."""
+    torch.manual_seed(0)
+    vocabulary = torch.arange(20, dtype=torch.int32).unsqueeze(1)
+    model = MaskedItemModel(Bert({"item": 20}, LENGTH, EncoderConfig(width=16, attention="causal", prediction="direct")), vocabulary).eval()
+    tokens, length = torch.randint(5, 20, (2, 3, 1), dtype=torch.int32), torch.tensor([3, 2])
+    with torch.no_grad():
+        model.bias.normal_()
+        state = model.history_state(tokens, length)
+        shown, shown_length = prepend_cls(tokens, length)
+        expected = model.bert(shown, shown_length)[torch.arange(2), length]
+        torch.testing.assert_close(state, expected)
+        items = model.bert.token.embeddings()[0].weight
+        torch.testing.assert_close(model.all_items(state), expected @ items.T + model.bias)
 
 
 @pytest.mark.parametrize("causal", [True, False])
