@@ -19,7 +19,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,7 +54,6 @@ def measure(name: str, data: Path, seeds: int, workspace: Path, options: list[st
     for seed in range(seeds):
         command = [sys.executable, "-m", "pipelines", "next-item", "conf/s3rec.yaml", "--data", str(data), "--workspace", str(workspace)]
         command += ["--student", "--set", f"source.name={name}", "--set", f"seed={seed}"]
-        began = time.perf_counter()
         subprocess.run(
             [*command, *(part for option in options for part in ("--set", option))], check=True, cwd=ROOT, stdout=subprocess.DEVNULL
         )
@@ -66,8 +64,12 @@ def measure(name: str, data: Path, seeds: int, workspace: Path, options: list[st
             {
                 "seed": seed,
                 **of_one(found),
-                "student": {**of_one(student), "times_as_many_histories": round(speed["student"] / speed["teacher"], 1)},
-                "seconds": round(time.perf_counter() - began, 1),
+                "student": {
+                    **of_one(student),
+                    "times_as_many_histories": round(speed["student"] / speed["teacher"], 1),
+                    "seconds": round(student["training_seconds"], 1),
+                },
+                "seconds": round(found["training_seconds"], 1),
             }
         )
         print(json.dumps({"set": name, **runs[-1]}), flush=True)
@@ -112,7 +114,8 @@ def main() -> None:
     if arguments.folder is None:
         print("skipped: name the folder that holds Beauty.txt and LastFM.txt")
         return
-    results: dict[str, dict[str, Any]] = {}
+    earlier = json.loads(arguments.output.read_text(encoding="utf-8"))["sets"] if arguments.output.exists() else []
+    results: dict[str, dict[str, Any]] = {one["set"]: one for one in earlier}  # a set that is not measured keeps what is known of it
     with tempfile.TemporaryDirectory() as temporary:
         for name in arguments.sets:
             place = (arguments.workspace or Path(temporary)).resolve() / name

@@ -34,7 +34,7 @@ class EncoderConfig(Config):
         description="from_end: position 0 is the newest token, so recency keeps its meaning; from_start: the first, as in texts; "
         "relative: no position has a vector, attention falls with the distance (ALiBi), the same at every place of a sequence",
     )
-    local: int = Field(
+    local_filter: int = Field(
         0,
         ge=0,
         description="tokens, itself and those before it, over which a filter of each dimension reaches that every layer has beside "
@@ -43,7 +43,7 @@ class EncoderConfig(Config):
     prediction: Literal["transformed", "direct"] = Field(
         "transformed",
         description="transformed: a hidden layer stands between a state and the item embeddings that it is compared with, as in BERT; "
-        "direct: states lie among the items themselves (SASRec), which ranks next items far better where clicks are few",
+        "direct: states lie among the items themselves (SASRec), so that what was clicked weighs on what comes",
     )
     framed: bool = Field(
         False,
@@ -61,7 +61,7 @@ class EncoderConfig(Config):
 CHECKPOINT_LAYOUT: dict[str, Any] = {
     "attention": "bidirectional",
     "positions": "from_start",
-    "local": 0,
+    "local_filter": 0,
     "prediction": "transformed",
     "framed": True,
 }
@@ -153,8 +153,6 @@ class PretrainConfig(Config):
 
     @model_validator(mode="after")
     def _items_choose_their_steps(self) -> PretrainConfig:
-        if self.label_smoothing and self.items in ("sampled", "gbce"):
-            raise ValueError(f"label_smoothing is of the softmax over all items, and items is {self.items}: remove one of the two")
         if self.training.lazy_ids:
             raise ValueError("training.lazy_ids has no effect in pretraining, where the loss over the items decides: remove it")
         return self

@@ -89,7 +89,7 @@ def export_next_item(student: NextItemStudent, ids: list[str], max_length: int, 
         warnings.simplefilter("ignore")  # the tracing exporter is deprecated in favour of one that needs onnxscript
         torch.onnx.export(
             _Serving(student, vectors).eval(),  # the exporter leaves a model in the mode that it was in
-            (torch.tensor([[6, 5, 7], [6, 0, 0]]) % len(vectors), torch.tensor([3, 1])),
+            (torch.zeros(2, max_length, dtype=torch.int64), torch.tensor([max_length, 0])),
             str(directory / GRAPH),
             dynamo=False,
             input_names=["items", "length"],

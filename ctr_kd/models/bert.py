@@ -62,8 +62,8 @@ class LocalFilter(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        newest = torch.softmax(0.5 * torch.arange(config.local), 0)  # a mean that begins with the newest tokens weighed most
-        self.weight = nn.Parameter(newest + 0.02 * torch.randn(config.width, 1, config.local))
+        newest = torch.softmax(0.5 * torch.arange(config.local_filter), 0)  # a mean that begins with the newest tokens weighed most
+        self.weight = nn.Parameter(newest + 0.02 * torch.randn(config.width, 1, config.local_filter))
         self.quick = nn.Parameter(torch.randn(config.width))
         self.dropout = nn.Dropout(config.dropout)
         self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
@@ -85,7 +85,7 @@ class Layer(nn.Module):
         super().__init__()
         inner = config.feed_forward or 4 * config.width
         self.attention = Attention(config)
-        self.local = LocalFilter(config) if config.local else None
+        self.local = LocalFilter(config) if config.local_filter else None
         self.attention_norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
         self.expand = nn.Linear(config.width, inner)
         self.contract = nn.Linear(inner, config.width)

@@ -45,9 +45,9 @@ class NextItemStudent(nn.Module):
         self.output_norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(config.dropout)
 
-    def item_vectors(self) -> Tensor:
-        """Vectors (items, width) of the item vocabulary."""
-        return self.token(self.vocabulary)
+    def item_vectors(self, items: Tensor | None = None) -> Tensor:
+        """Vectors (items, width) of the item vocabulary, or of some indices (items,) of it."""
+        return self.token(self.vocabulary if items is None else self.vocabulary.index_select(0, items))
 
     def prefixes(self, items: Tensor, vectors: Tensor) -> Tensor:
         """Vector of every prefix of some sequences, the empty one first.

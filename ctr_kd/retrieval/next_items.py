@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+import faiss
 import numpy as np
 import onnxruntime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ctr_kd.retrieval.item_index import ItemIndex
 from feature_store.special_tokens import UNKNOWN
 from feature_store.tables.casting import as_array
 from feature_store.tables.contracts import DataError
@@ -18,10 +18,12 @@ from feature_store.tables.files import sha256_of
 from feature_store.tables.json_files import load_json
 from feature_store.tables.parquet_files import read_parquet
 
+GRAPH, ITEMS = FILES = ("student.onnx", "items.parquet")
 HISTORIES = 4096  # at a time
+_NOTHING = np.zeros(0, np.int64)
 
 
-class NextItems(NamedTuple):
+class FoundItems(NamedTuple):
     """What was found for each history, the likeliest first.
 
     Attributes
@@ -37,10 +39,7 @@ class NextItems(NamedTuple):
 
 
 class NextItemRetriever:
-    """Ranks all items of an exported student for histories of raw ids.
-
-    A dot product is searched as a cosine: one more number makes all items equally long, and is 0 in a history's vector (Bachrach et al.
-    2014, doi:10.1145/2645710.2645741, section 3). Few items are compared one and all, many by inverted lists; see :class:`ItemIndex`.
+    """Ranks all items of an exported student for histories of raw ids, by an exact search for the largest dot products.
 
     Parameters
     ----------
@@ -56,19 +55,24 @@ class NextItemRetriever:
     """
 
     def __init__(self, directory: Path, threads: int = 1) -> None:
-        signature = load_json(directory / "signature.json")
-        for name, digest in signature["sha256"].items():
+        try:
+            signature = load_json(directory / "signature.json")
+            digests, width = {name: signature["sha256"][name] for name in FILES}, signature["width"]
+            self.max_length: int = signature["max_length"]
+            self._specials = len(signature["special_tokens"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{directory / 'signature.json'}: is not that of a student of next items ({error!r})") from None
+        for name, digest in digests.items():
             if not (directory / name).is_file() or sha256_of(directory / name) != digest:
                 raise DataError(f"{directory / name}: is missing, or not what signature.json says (sha256); export the student again")
-        self.max_length: int = signature["max_length"]
-        self._specials = len(signature["special_tokens"])
-        items = read_parquet(directory / "items.parquet")
+        items = read_parquet(directory / ITEMS)
         self.ids = as_array(items["item_id"])
-        self.vectors = as_array(items["vector"]).flatten().to_numpy().reshape(len(self.ids), signature["width"])
+        self.vectors = as_array(items["vector"]).flatten().to_numpy().reshape(len(self.ids), width)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = threads, 3
-        self._session = onnxruntime.InferenceSession(str(directory / "student.onnx"), options, providers=["CPUExecutionProvider"])
-        self._index: ItemIndex | None = None
+        self._session = onnxruntime.InferenceSession(str(directory / GRAPH), options, providers=["CPUExecutionProvider"])
+        self._index = faiss.IndexFlatIP(width)
+        self._index.add(self.vectors)
 
     def _encode(self, items: np.ndarray, length: np.ndarray) -> np.ndarray:
         """Vectors, float32 (histories, width), of histories as the graph reads them; see ``signature.json``."""
@@ -92,7 +96,7 @@ class NextItemRetriever:
         newest = np.where(at >= 0, np.take_along_axis(items, np.maximum(at, 0), axis=1), 0).astype(np.int64)
         return self._encode(newest, np.minimum(length, self.max_length))
 
-    def find(self, histories: pa.ListArray, k: int, exclude: bool = True) -> NextItems:
+    def find(self, histories: pa.ListArray, k: int, exclude: bool = True) -> FoundItems:
         """The likeliest next items of each history.
 
         Parameters
@@ -104,24 +108,24 @@ class NextItemRetriever:
         exclude : bool
             Leave out what is in the history.
         """
-        if self._index is None:
-            square = np.square(self.vectors, dtype=np.float64).sum(1)
-            self._index = ItemIndex(np.concatenate([self.vectors, np.sqrt(square.max() - square)[:, None]], axis=1))
+        if k < 1:
+            raise ValueError(f"one item at least must be asked for, not {k}")
         place, offsets = self._places(histories)
-        items, scores = [], []
-        for first in range(0, len(histories), HISTORIES):
-            stop = min(first + HISTORIES, len(histories))
-            vector = self._encode(*self._newest_first(place, offsets[first : stop + 1]))
-            longest = int(np.diff(offsets[first : stop + 1]).max()) if exclude else 0
-            found = self._index.search(np.pad(vector, ((0, 0), (0, 1))), k + longest).item
-            for row, chosen in enumerate(found):
-                seen = place[offsets[first + row] : offsets[first + row + 1]] if exclude else ()
-                own = chosen[(chosen >= 0) & ~np.isin(chosen, seen)][:k]
-                items.append(own)
-                scores.append(self.vectors[own] @ vector[row])
+        row = np.repeat(np.arange(len(histories)), np.diff(offsets))
+        known = np.unique(np.stack([row, place], axis=1)[place >= 0], axis=0) if exclude else np.zeros((0, 2), np.int64)
+        seen = np.bincount(known[:, 0], minlength=len(histories))  # different items that each history keeps from being found
+        begin = np.concatenate([[0], np.cumsum(seen)])
+        items, scores = [_NOTHING] * len(histories), [np.zeros(0, np.float32)] * len(histories)
+        order = np.argsort(seen, kind="stable")  # so a long history makes few others ask for as many
+        for rows in np.array_split(order, range(HISTORIES, len(order), HISTORIES)):
+            vector = self._encode(*self._newest_first(place, offsets, rows))
+            score, found = self._index.search(vector, min(k + int(seen[rows].max(initial=0)), len(self.ids)))
+            for one, its_items, its_scores in zip(rows, found, score, strict=True):
+                wanted = ~np.isin(its_items, known[begin[one] : begin[one + 1], 1])
+                items[one], scores[one] = its_items[wanted][:k], its_scores[wanted][:k]
         ends = np.cumsum([0, *map(len, items)])
-        ids = self.ids.take(pa.array(np.concatenate([np.zeros(0, np.int64), *items])))
-        return NextItems(pa.ListArray.from_arrays(pa.array(ends, pa.int32()), ids), scores)
+        ids = self.ids.take(pa.array(np.concatenate([_NOTHING, *items])))
+        return FoundItems(pa.ListArray.from_arrays(pa.array(ends, pa.int32()), ids), scores)
 
     def _places(self, histories: pa.ListArray) -> tuple[np.ndarray, np.ndarray]:
         """Row of every click among the items, -1 where it is none of them, and where each history begins and the last ends."""
@@ -130,11 +134,11 @@ class NextItemRetriever:
         found = pc.fill_null(pc.index_in(values, value_set=self.ids), -1)
         return found.to_numpy(zero_copy_only=False).astype(np.int64), np.concatenate([[0], np.cumsum(length, dtype=np.int64)])
 
-    def _newest_first(self, place: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _newest_first(self, place: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The newest clicks of some histories as the graph reads them."""
-        length = np.minimum(np.diff(offsets), self.max_length)
+        end = offsets[1:][rows]
+        length = np.minimum(end - offsets[rows], self.max_length)
         age = np.arange(max(int(length.max(initial=0)), 1))
         inside = age < length[:, None]
-        at = np.where(inside, offsets[1:, None] - 1 - age, 0)
         index = np.where(place < 0, UNKNOWN, place + self._specials) if len(place) else np.zeros(1, np.int64)
-        return np.where(inside, index[at], 0), length
+        return np.where(inside, index[np.where(inside, end[:, None] - 1 - age, 0)], 0), length

@@ -18,7 +18,7 @@ from ctr_kd.models.bert import MaskedItemModel, prepend_cls
 from ctr_kd.models.next_item import NextItemStudent
 from ctr_kd.objectives.distillation import soft_targets
 from ctr_kd.objectives.sampled_softmax import FULL_SOFTMAX_ITEMS, NegativeSampler
-from ctr_kd.training.devices import device_of
+from ctr_kd.training.devices import choose_device, device_of
 from ctr_kd.training.embedding_init import begin_with_teacher
 from ctr_kd.training.job import TrainingJob
 from ctr_kd.training.learning_curve import LearningCurve
@@ -99,7 +99,7 @@ def distil_next_items(
     ----------
     assembly : TokenSequences
     teacher : MaskedItemModel
-        The pretrained encoder; it is not changed.
+        The pretrained encoder; its weights are not changed, and it is on the CPU in the end, as the student is.
     pretraining : PretrainConfig
         That of the encoder: the same users are held out.
     config : NextItemStudentConfig
@@ -117,11 +117,14 @@ def distil_next_items(
     student = NextItemStudent(assembly.signature(), teacher.vocabulary.clone(), width, config)
     begin_with_teacher(student.token, teacher.bert.token, teacher.vocabulary)
     training, validation = pretraining_sequences(assembly, pretraining, until, job.seed)
-    sampler = None if items <= FULL_SOFTMAX_ITEMS else NegativeSampler(item_counts(training, items), config.negatives)
-    length = training.end - training.start
-    teacher = teacher.eval().requires_grad_(False)
+    counts = item_counts(training, items)
+    sampler = None if items <= FULL_SOFTMAX_ITEMS else NegativeSampler(counts, config.negatives)
+    length, whole = training.end - training.start, np.arange(items)
+    share = counts / max(int(counts.sum()), 1)
     every_prefix = teacher.bert.config.attention == "causal"
-    taught = teacher.bert.token(teacher.vocabulary)  # (items, width)
+    teacher.eval().to(choose_device(config.training, job.processes.local_rank))
+    with torch.no_grad():
+        taught = teacher.bert.token(teacher.vocabulary)  # (items, width)
 
     def loss(rows: np.ndarray, rng: np.random.Generator, progress: float) -> Callable[[slice], Tensor]:
         tokens, lengths = gather(training, training.start[rows], training.end[rows])
@@ -129,28 +132,29 @@ def distil_next_items(
         read = tokens[:, :, 0].astype(np.int64)
         if config.training.unknown_rate:
             hide_known(read, config.training.unknown_rate, rng)
-        among = np.arange(len(SPECIALS), items)
-        if sampler is not None:
-            among = np.union1d(asked.target, sampler.draw(rng).item.numpy())
+        negatives = None if sampler is None else sampler.draw(rng)
+        among = whole[len(SPECIALS) :] if negatives is None else np.union1d(asked.target, negatives.item.numpy())
+        log_included = None if negatives is None else log_inclusion(negatives.log_expected.numpy(), share * len(asked.target))
+        embedded = whole if negatives is None else np.union1d(among, read)  # the items that this step needs
 
         def share_of(part: slice) -> Tensor:
             device = device_of(student)
+            put = lambda array: torch.from_numpy(array).to(device)  # noqa: E731
             inside = (asked.sequence >= part.start) & (asked.sequence < part.stop)
             own = Asked(asked.sequence[inside] - part.start, asked.length[inside], asked.target[inside])
-            vectors = student.item_vectors()
-            states = student.prefixes(torch.from_numpy(read[part]).to(device), vectors)
-            place = torch.from_numpy(own.sequence * states.shape[1] + own.length).to(device)
-            state = states.flatten(0, 1).index_select(0, place)  # (prefixes, width)
+            vectors = student.item_vectors(put(embedded))
+            states = student.prefixes(put(np.searchsorted(embedded, read[part])), vectors)
+            state = states.flatten(0, 1).index_select(0, put(own.sequence * states.shape[1] + own.length))  # (prefixes, width)
             if not len(own.target):
                 return state.sum() * 0.0
-            known = teacher.to(device)
-            said = teacher_states(known, torch.from_numpy(tokens[part]).to(device), torch.from_numpy(lengths[part]).to(device), own)
-            chosen = torch.from_numpy(among).to(device)
-            logits = F.linear(state, vectors.index_select(0, chosen), student.bias.index_select(0, chosen))
-            target = torch.from_numpy(np.searchsorted(among, own.target)).to(device)
-            value = config.alpha * F.cross_entropy(logits, target)
+            compared, target = put(among), put(np.searchsorted(among, own.target))
+            logits = F.linear(state, vectors.index_select(0, put(np.searchsorted(embedded, among))), student.bias.index_select(0, compared))
+            clicked = logits if log_included is None else corrected(logits, target, put(log_included[among]))
+            value = config.alpha * F.cross_entropy(clicked, target)
             if config.alpha < 1:
-                soft = F.linear(said, taught.to(device).index_select(0, chosen), known.bias.index_select(0, chosen))
+                with torch.no_grad():
+                    said = teacher_states(teacher, put(tokens[part]), put(lengths[part]), own)
+                    soft = F.linear(said, taught.index_select(0, compared), teacher.bias.index_select(0, compared))
                 value = value + (1 - config.alpha) * soft_targets(logits, soft, config.temperature).mean()
             return value * (len(own.target) / max(len(asked.target), 1))
 
@@ -164,4 +168,29 @@ def distil_next_items(
         loss=loss,
         validate=lambda: masked_item_accuracy(student, validation),
     )
+    teacher.cpu()
     return student, curve
+
+
+def log_inclusion(log_drawn: np.ndarray, clicked: np.ndarray) -> np.ndarray:
+    """Logarithm of how probable it is that a step compares each item, float32 (items,): it is drawn, or clicked by somebody in the batch.
+
+    Parameters
+    ----------
+    log_drawn : float array (items,)
+        Logarithm of how often each is expected among the draws.
+    clicked : float array (items,)
+        How often each is expected among the batch's targets.
+    """
+    expected = np.exp(log_drawn.astype(np.float64)) + clicked
+    return np.log(-np.expm1(-np.maximum(expected, 1e-12))).astype(np.float32)
+
+
+def corrected(logits: Tensor, target: Tensor, log_included: Tensor) -> Tensor:
+    """Logits (rows, items) of a sample, so that the sum of their exponentials estimates that over all items without bias.
+
+    Each item counts by one over the probability that it is in the sample (Horvitz and Thompson 1952, doi:10.1080/01621459.1952.10483446),
+    but for a row's own, which is there for certain.
+    """
+    own = F.one_hot(target, logits.shape[1]).bool()
+    return torch.where(own, logits, logits - log_included)

@@ -304,7 +304,7 @@ def pretrain(
         model.bert.token.step_by_rows()
         if config.label_smoothing:
             job.report(
-                f"warning: pretrain.label_smoothing has no effect on {items:,} items: it is of the softmax over all (pretrain.items)"
+                f"warning: pretrain.label_smoothing has no effect: it is of the softmax over all items (pretrain.items), and this is {kind}"
             )
     training, validation = pretraining_sequences(assembly, config, until, job.seed)
     config = settled_pretraining(config, len(training.start))

@@ -156,6 +156,9 @@ class RunConfig(Config):
             yield "finetune.strategy: next_segment asks the head that pretrain.next_segment trains: set its weight above 0"
         own, other = self.distill.student.width, self.pretrain.encoder.width
         written = self.pretrain.checkpoint is None or "width" in self.pretrain.encoder.model_fields_set  # else its folder says it
+        light = self.next_item.student.width
+        if light is not None and light > other:
+            yield f"next_item.student.width ({light}) is above pretrain.encoder.width ({other}), whose embeddings it begins with: lower it"
         if self.distill.embeddings == "teacher" and written and own > other:
             yield f"distill.embeddings: teacher needs a distill.student.width ({own}) up to pretrain.encoder.width ({other})"
 

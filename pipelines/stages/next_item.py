@@ -13,6 +13,7 @@ from ctr_kd.data.samples import Assembly
 from feature_store.features.event_log import microseconds
 from feature_store.tables.json_files import write_json
 from pipelines.training.bert import pretrained_weights, pretraining_until
+from pipelines.training.facts import PretrainingFacts
 from pipelines.training.jobs import job_of, record_curve
 from pipelines.workspace.artifacts import read_json
 from pipelines.workspace.context import RunContext, Stage, StageContext
@@ -34,8 +35,10 @@ def rank_next_items(context: StageContext) -> None:
     config = context.config
     assembly = Assembly(context.inputs["ingest"], config.history.max_length)
     model = _encoder(context, assembly)
-    figures = _figures(context, next_item_score(model), assembly, len(model.vocabulary), "")
+    figures = _figures(context, next_item_score(model), _windows(context, assembly), len(model.vocabulary), "")
+    curve = PretrainingFacts.read(context.inputs["pretrain"]).curve
     facts = {"split": assembly.summary.split.to_json(), **config.next_item.model_dump(include={"exclude_history"})}
+    facts |= {"training_seconds": None if curve is None else curve.seconds}
     write_json(context.output / FILE, facts | figures)
 
 
@@ -57,14 +60,16 @@ def make_next_item_student(context: StageContext) -> None:
     export_next_item(student, assembly.vocabulary["item"], config.history.max_length - 1, folder)
 
     exported = NextItemRetriever(folder)
-    figures = _figures(context, _score(exported), assembly, len(student.vocabulary), "student, ")
-    items = _windows(context, assembly)["test"]
+    windows = _windows(context, assembly)
+    figures = _figures(context, _score(exported), windows, len(student.vocabulary), "student, ")
+    vectors = lambda tokens, length: exported.vectors_of(tokens[:, :, 0].numpy(), length.numpy())  # noqa: E731
     cost = {
         "teacher_hr@10": (read_json(context.inputs["next-item"] / FILE) or {})["hr@10"],
         "histories_per_second": {
-            "teacher": histories_per_second(teacher.history_state, items),
-            "student": histories_per_second(lambda tokens, length: exported.vectors_of(tokens[:, :, 0].numpy(), length.numpy()), items),
+            "teacher": histories_per_second(teacher.history_state, windows["test"]),
+            "student": histories_per_second(vectors, windows["test"]),
         },
+        "training_seconds": curve.seconds,
         "teacher_parameters": parameter_count(teacher),
         "student_bytes": sum(file.stat().st_size for file in folder.iterdir()),
     }
@@ -92,12 +97,12 @@ def _windows(context: StageContext, assembly: Assembly) -> dict[str, NextItems]:
     return {window: next_items(assembly, *times, longest) for window, times in windows.items()}
 
 
-def _figures(context: StageContext, score: Score, assembly: Assembly, vocabulary: int, who: str) -> dict[str, Any]:
+def _figures(context: StageContext, score: Score, windows: Mapping[str, NextItems], vocabulary: int, who: str) -> dict[str, Any]:
     """Figures of the test window, and under ``validation`` of that, as a file has them; the first go to the tracking server."""
     from ctr_kd.evaluation.next_item import evaluate_next_items
 
-    config, found = context.config, {}
-    for window, items in _windows(context, assembly).items():
+    config, found = context.config, dict[str, Any]()
+    for window, items in windows.items():
         found[window] = evaluate_next_items(score, items, vocabulary, config.next_item)
         context.report(f"{who}{window}: {found[window]['users']:,} users, HR@10 {found[window]['hr@10']:.4f}")
     context.record({name.replace("@", "_at_"): value for name, value in found["test"].items()})

@@ -27,7 +27,7 @@ KEY_PATTERN = r"^[\w.-]{1,64}$"  # it stands in queries
 CONFIGURATION = "configuration.yaml"  # the one text of a run
 # The files of an artifact that are shown at a run. A call names them below the workspace, and nothing else there is ever sent.
 LOGGED_FILES = (
-    *("report.html", "metrics.json", "training.json", "summary.json", "registration.json", "next_item.json"),
+    *("report.html", "metrics.json", "training.json", "summary.json", "registration.json", "next_item.json", "next_item_student.json"),
     *("prove.html", "prove.json", "sweep.html", "sweep.json", "monitor.html", "monitor.json", "tune.html", "tune.json"),
 )
 _LOGGED = re.compile(rf"artifacts/[\w-]+/[\w-]+/({'|'.join(map(re.escape, LOGGED_FILES))})")

@@ -22,7 +22,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         reports = Path(command[command.index("--workspace") + 1]) / "reports" / "latest"
         reports.mkdir(parents=True, exist_ok=True)
         validation = {"hr@10": hit + 0.2, "ndcg@10": hit}
-        figures = {"hr@10": hit, "ndcg@10": hit / 2, "users": 10, "items": 7, "validation": validation}
+        figures = {"hr@10": hit, "ndcg@10": hit / 2, "users": 10, "items": 7, "training_seconds": 5.0, "validation": validation}
         (reports / "next_item.json").write_text(json.dumps(figures))
         speed = {"teacher": 3.0, "student": 600.0}
         student = {**figures, "hr@10": hit - 0.05, "histories_per_second": speed}
@@ -39,6 +39,7 @@ def test_means_over_seeds_beside_published_figures(runs: list[list[str]], tmp_pa
     assert second["published"]["WEARec (AAAI 2026)"] == {"hr@10": 0.0899, "ndcg@10": 0.0465}
     assert [run["student"]["times_as_many_histories"] for run in second["seeds"]] == [200.0, 200.0]
     assert second["seeds"][1]["validation_hr@10"] == 0.4
+    assert [(run["seconds"], run["student"]["seconds"]) for run in second["seeds"]] == [(5.0, 5.0)] * 2
     assert "pretrain.overlap=0" in runs[0] and "seed=1" in runs[1] and "--student" in runs[1]
     said = bench_next_item.table(second)
     assert "ctr_kd (mean of 2)" in said and "its light student (mean of 2)" in said

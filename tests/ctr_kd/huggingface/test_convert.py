@@ -410,7 +410,7 @@ def test_what_a_hugging_face_bert_cannot_express_is_not_exported(assembly, signa
     direct = EncoderConfig(width=16, positions="from_start", prediction="direct")
     with pytest.raises(InterchangeError, match=r"encoder.prediction is 'direct'.* train with 'transformed'"):
         export_bert(MaskedItemModel(Bert({"item": 9}, 4, direct), whole), tmp_path / "out")
-    local = EncoderConfig(width=16, positions="from_start", local=3)
+    local = EncoderConfig(width=16, positions="from_start", local_filter=3)
     with pytest.raises(InterchangeError, match=r"holds bert.layers.0.local.*, which a Hugging Face BERT has no place for"):
         export_bert(MaskedItemModel(Bert({"item": 9}, 4, local), whole), tmp_path / "out")
     bert = Bert({"item": 9}, 4, EncoderConfig(width=16, positions="from_start"))

@@ -30,7 +30,7 @@ def test_positions_count_from_either_end():
 @pytest.mark.parametrize("positions", ["relative", "from_start"])
 def test_a_causal_encoder_sees_of_a_prefix_what_it_sees_of_it_alone(positions, local):
     torch.manual_seed(0)
-    bert = Bert({"item": 20}, LENGTH, EncoderConfig(width=16, attention="causal", positions=positions, local=local)).eval()
+    bert = Bert({"item": 20}, LENGTH, EncoderConfig(width=16, attention="causal", positions=positions, local_filter=local)).eval()
     tokens = torch.randint(5, 20, (3, LENGTH, 1), dtype=torch.int32)
     with torch.no_grad():
         whole = bert(tokens, torch.full((3,), LENGTH))
@@ -41,7 +41,7 @@ def test_a_causal_encoder_sees_of_a_prefix_what_it_sees_of_it_alone(positions, l
 @pytest.mark.parametrize("local", [0, 3])
 def test_relative_positions_are_the_same_wherever_a_sequence_is_padded(local):
     torch.manual_seed(0)
-    bert = Bert({"item": 20}, LENGTH, EncoderConfig(width=16, positions="relative", local=local)).eval()
+    bert = Bert({"item": 20}, LENGTH, EncoderConfig(width=16, positions="relative", local_filter=local)).eval()
     tokens = torch.randint(5, 20, (1, LENGTH - 2, 1), dtype=torch.int32)
     padded = torch.cat([tokens, torch.randint(5, 20, (1, 2, 1), dtype=torch.int32)], dim=1)
     with torch.no_grad():
@@ -53,7 +53,7 @@ def test_relative_positions_are_the_same_wherever_a_sequence_is_padded(local):
 def test_a_local_filter_by_hand():
     """The newest three tokens of each dimension, weighed; the rest of a token by the square of a weight; all of it normalised."""
     torch.manual_seed(0)
-    local = LocalFilter(EncoderConfig(width=8, local=3)).eval()
+    local = LocalFilter(EncoderConfig(width=8, local_filter=3)).eval()
     x = torch.randn(2, 5, 8)
     with torch.no_grad():
         found = local(x).numpy()
@@ -67,7 +67,7 @@ def test_a_local_filter_by_hand():
 
 def test_asked_positions_alone_are_what_they_are_among_all():
     torch.manual_seed(0)
-    bert = Bert({"item": 20}, LENGTH, EncoderConfig(width=16, local=4)).eval()
+    bert = Bert({"item": 20}, LENGTH, EncoderConfig(width=16, local_filter=4)).eval()
     tokens, wanted = torch.randint(5, 20, (2, LENGTH, 1), dtype=torch.int32), torch.tensor([1, LENGTH + 2])
     with torch.no_grad():
         whole = bert(tokens, torch.full((2,), LENGTH))

@@ -1,5 +1,9 @@
 """The exported student of next items against the trained one, and its search against all products."""
 
+import subprocess
+import sys
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -66,6 +70,55 @@ def test_ids_of_another_type_are_found_as_text(student, exported, assembly):
         retriever = NextItemRetriever(exported)
         one = retriever.find(pa.array([[int(n) for n in numbers]], pa.list_(pa.int64())), 3).item.to_pylist()
         assert one == retriever.find(pa.array([numbers], pa.list_(pa.string())), 3).item.to_pylist()
+
+
+@pytest.mark.parametrize("longest", [1, 2, 3])
+def test_histories_may_be_as_short_as_a_log_says(assembly, signature, tmp_path, longest):
+    torch.manual_seed(0)
+    short = replace(signature, max_length=longest + 1)
+    model = NextItemStudent(short, torch.from_numpy(assembly.vocabulary_tokens()), 16, NextItemStudentConfig(hidden=24)).eval()
+    export_next_item(model, assembly.vocabulary["item"], longest, tmp_path)
+    items, length = np.array([[7] * longest, [0] * longest]), np.array([longest, 0])
+    with torch.no_grad():
+        expected = model(torch.from_numpy(items), torch.from_numpy(length), model.item_vectors()).numpy()
+    np.testing.assert_allclose(NextItemRetriever(tmp_path).vectors_of(items, length)[:, :-1], expected, atol=1e-5)
+
+
+def arrow(histories):
+    return pa.array(histories, pa.list_(pa.string()))
+
+
+def test_a_long_history_does_not_change_what_its_neighbours_find(exported, assembly, monkeypatch):
+    ids = assembly.vocabulary["item"]
+    histories = [[ids[0]], [ids[i % 9] for i in range(500)], [ids[3], "nobody sells it"] * 40, [ids[1]]]
+    retriever = NextItemRetriever(exported)
+    together = retriever.find(arrow(histories), 4).item.to_pylist()
+    assert together == [retriever.find(arrow([one]), 4).item.to_pylist()[0] for one in histories]
+    monkeypatch.setattr("ctr_kd.retrieval.next_items.HISTORIES", 1)
+    assert together == retriever.find(arrow(histories), 4).item.to_pylist()
+    assert retriever.find(arrow([]), 4).item.to_pylist() == []
+    everything = retriever.find(arrow(histories[:1]), 10_000).item.to_pylist()[0]
+    assert sorted(everything) == sorted(set(ids) - {ids[0]})
+    with pytest.raises(ValueError, match="one item at least must be asked for, not -1"):
+        retriever.find(arrow(histories), -1)
+
+
+def test_production_needs_no_torch(exported):
+    code = (
+        "import sys; sys.modules['torch'] = None; from pathlib import Path; import pyarrow as pa; "
+        "from ctr_kd.retrieval.next_items import NextItemRetriever; "
+        "print(len(NextItemRetriever(Path(sys.argv[1])).find(pa.array([[], ['x']], pa.list_(pa.string())), 3).item.to_pylist()[1]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(exported)], capture_output=True, text=True, encoding="utf-8", check=False)
+    assert done.stdout.strip() == "3", done.stderr
+
+
+@pytest.mark.parametrize("content", ["{}", "no JSON", '{"sha256": {}, "width": 3, "max_length": 2, "special_tokens": []}', None])
+def test_a_signature_that_is_none_is_one_line(exported, content):
+    path = exported / "signature.json"
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(DataError, match=r"signature\.json: is not that of a student of next items"):
+        NextItemRetriever(exported)
 
 
 @pytest.mark.parametrize("name", ["student.onnx", "items.parquet"])

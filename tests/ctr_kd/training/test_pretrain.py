@@ -44,3 +44,25 @@ def test_an_encoder_that_learned_nothing_says_so(epochs, warns, tmp_path) -> Non
     _, _, facts = pretrain(assembly, config, job_at(tmp_path / "c.pt", report=said.append))
     assert (facts["gain_low"] <= 0) == warns == any("predicts no better than popularity does" in line for line in said)
     assert facts["masked_item_loss"] == pytest.approx(facts["popularity_loss"] - facts["gain"])
+
+
+def test_smoothing_is_of_the_softmax_over_all_items(tmp_path) -> None:
+    """It changes what is learned there, and elsewhere it says that it does not."""
+    assembly = Assembly(write_assembly(tmp_path / "assembly", users=60, items=12), 5)
+    training = TrainingConfig(epochs=1, batch_size=32, learning_rate=5e-3, unknown_rate=0.0)
+
+    def train(**settings: object) -> tuple[float, list[str]]:
+        said: list[str] = []
+        config = PretrainConfig(encoder=EncoderConfig(width=16, layers=1, heads=1), training=training, **settings)
+        name = "-".join(map(str, settings.values()))
+        _, curve, _ = pretrain(assembly, config, job_at(tmp_path / f"{name}.pt", report=said.append))
+        assert curve is not None
+        return curve.points[-1]["train_loss"], [line for line in said if "label_smoothing" in line]
+
+    plain, smooth = train(items="softmax"), train(items="softmax", label_smoothing=0.3)
+    assert plain[0] != pytest.approx(smooth[0], rel=1e-3) and not plain[1] and not smooth[1]
+    sampled, told = train(items="sampled"), train(items="sampled", label_smoothing=0.3)
+    assert sampled[0] == told[0] and not sampled[1]
+    assert told[1] == [
+        "warning: pretrain.label_smoothing has no effect: it is of the softmax over all items (pretrain.items), and this is sampled"
+    ]

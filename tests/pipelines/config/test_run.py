@@ -156,6 +156,12 @@ def test_a_distillation_that_cannot_be_is_one_clear_error(yaml_file: YamlFile, t
     assert "\n" not in str(error.value)
 
 
+def test_a_student_of_next_items_is_no_wider_than_the_encoder(yaml_file: YamlFile) -> None:
+    with pytest.raises(ConfigError, match=r"next_item.student.width \(65\) is above pretrain.encoder.width \(64\).*: lower it"):
+        load(yaml_file("next_item: {student: {width: 65}}"))
+    assert load(yaml_file("next_item: {student: {width: 64}}")).next_item.student.width == 64
+
+
 @pytest.mark.parametrize(
     "text",
     [
