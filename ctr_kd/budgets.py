@@ -170,7 +170,7 @@ def settled_pretraining(config: PretrainConfig, sequences: int, budget: Budget =
     """Pretraining whose ``auto`` are numbers, for so many sequences."""
     if config.checkpoint is not None and is_auto(config.training.learning_rate):  # of the training, that alone is read
         config = config.model_copy(update={"training": config.training.model_copy(update={"learning_rate": RELEASED_RATE})})
-    width = max(one.width for one in (config.encoder, *config.more_encoders))
+    width = max((one.width for one in (config.encoder, *config.more_encoders) if not is_auto(one.width)), default=RATE_WIDTH)
     return config.model_copy(update={"training": settled_training(config.training, budget, sequences, width)})
 
 

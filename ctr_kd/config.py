@@ -19,11 +19,13 @@ from feature_store.plugins import load_function
 class EncoderConfig(Config):
     """Shape of the BERT encoder (names as in Hugging Face's BertConfig, in the field's short form)."""
 
-    width: int = Field(64, ge=8, description="hidden size")
-    layers: int = Field(2, ge=1, description="transformer layers")
-    heads: int = Field(2, ge=1, description="attention heads; must divide the width")
-    feed_forward: int | None = Field(None, ge=8, description="width of the feed-forward layer; null is four times the width")
-    dropout: float = Field(0.1, ge=0, lt=1, description="dropout of embeddings, attention and hidden states")
+    width: Annotated[int, Field(ge=8), *OR_AUTO] = Field(64, description="hidden size; of a checkpoint auto, and so are the next four")
+    layers: Annotated[int, Field(ge=1), *OR_AUTO] = Field(2, description="transformer layers")
+    heads: Annotated[int, Field(ge=1), *OR_AUTO] = Field(2, description="attention heads; must divide the width")
+    feed_forward: Annotated[Annotated[int, Field(ge=8)] | None, *OR_AUTO] = Field(
+        None, description="width of the feed-forward layer; null is four times the width"
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1), *OR_AUTO] = Field(0.1, description="dropout of embeddings, attention and hidden states")
     attention: Literal["bidirectional", "causal"] = Field(
         "bidirectional",
         description="bidirectional: hidden items are predicted from both sides (BERT4Rec); "
@@ -49,11 +51,13 @@ class EncoderConfig(Config):
         False,
         description="[CLS] is put before segment A and [SEP] behind each segment, as released BERTs were trained; false: neither",
     )
-    norm_epsilon: float = Field(1e-12, gt=0, description="added to the variance in layer normalisation")
+    norm_epsilon: Annotated[float, Field(gt=0), *OR_AUTO] = Field(
+        1e-12, description="added to the variance in layer normalisation; of a checkpoint auto"
+    )
 
     @model_validator(mode="after")
     def _heads_divide(self) -> EncoderConfig:
-        if self.width % self.heads:
+        if not (is_auto(self.width) or is_auto(self.heads)) and self.width % self.heads:
             raise ValueError(f"heads ({self.heads}) must divide the width ({self.width})")
         return self
 
@@ -66,6 +70,9 @@ CHECKPOINT_LAYOUT: dict[str, Any] = {
     "framed": True,
 }
 """How every released BERT reads, whatever its shape."""
+
+CHECKPOINT_SHAPE = ("width", "layers", "heads", "feed_forward", "dropout", "norm_epsilon")
+"""What the folder of a released BERT says itself."""
 
 
 class PretrainConfig(Config):
@@ -141,7 +148,7 @@ class PretrainConfig(Config):
     @classmethod
     def _checkpoint_has_a_layout(cls, values: Any) -> Any:
         if isinstance(values, dict) and values.get("checkpoint") and isinstance(values.get("encoder", {}), dict):
-            values = {**values, "encoder": {**CHECKPOINT_LAYOUT, **values.get("encoder", {})}}
+            values = {**values, "encoder": {**CHECKPOINT_LAYOUT, **dict.fromkeys(CHECKPOINT_SHAPE, AUTO), **values.get("encoder", {})}}
         return values
 
     @model_validator(mode="after")
@@ -160,8 +167,12 @@ class PretrainConfig(Config):
     @model_validator(mode="after")
     def _trained_here_or_elsewhere(self) -> PretrainConfig:
         if self.checkpoint is None:
-            if any(one.framed for one in (self.encoder, *self.more_encoders)):
+            encoders = (self.encoder, *self.more_encoders)
+            if any(one.framed for one in encoders):
                 raise ValueError("encoder.framed is the layout of a checkpoint, and pretraining here does without it: remove it")
+            decided = [key for one in encoders for key in CHECKPOINT_SHAPE if is_auto(getattr(one, key))]
+            if decided:
+                raise ValueError(f"encoder.{decided[0]}: auto is that of a checkpoint, and there is none: write a number")
             return self
         strange = [key for key, value in CHECKPOINT_LAYOUT.items() if getattr(self.encoder, key) != value]
         if strange:

@@ -155,11 +155,10 @@ class RunConfig(Config):
         if self.finetune.strategy == "next_segment" and self.pretrain.checkpoint is None and not self.pretrain.next_segment:
             yield "finetune.strategy: next_segment asks the head that pretrain.next_segment trains: set its weight above 0"
         own, other = self.distill.student.width, self.pretrain.encoder.width
-        written = self.pretrain.checkpoint is None or "width" in self.pretrain.encoder.model_fields_set  # else its folder says it
         light = self.next_item.student.width
-        if light is not None and light > other:
+        if light is not None and not is_auto(other) and light > other:
             yield f"next_item.student.width ({light}) is above pretrain.encoder.width ({other}), whose embeddings it begins with: lower it"
-        if self.distill.embeddings == "teacher" and written and own > other:
+        if self.distill.embeddings == "teacher" and not is_auto(other) and own > other:
             yield f"distill.embeddings: teacher needs a distill.student.width ({own}) up to pretrain.encoder.width ({other})"
 
         known = self._columns_of_slices()

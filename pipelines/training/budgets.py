@@ -69,7 +69,7 @@ def in_shape(config: PretrainConfig, shape: Mapping[str, Any] | None) -> Pretrai
     """The settings with the shape of a released BERT where none is written; one that is written stays, and is refused if it is another."""
     if shape is None:
         return config
-    found = {key: value for key, value in shape.items() if key not in config.encoder.model_fields_set}
+    found = {key: value for key, value in shape.items() if is_auto(getattr(config.encoder, key))}
     return config.model_copy(update={"encoder": config.encoder.model_copy(update=found)})
 
 

@@ -156,6 +156,19 @@ def test_a_distillation_that_cannot_be_is_one_clear_error(yaml_file: YamlFile, t
     assert "\n" not in str(error.value)
 
 
+def test_the_shape_of_a_released_bert_is_left_to_its_folder(tmp_path: Path) -> None:
+    source, path = "source: {reader: text, train: a.tsv, test: b.tsv, text: 0, label: 1}\n", tmp_path / "demo.yaml"
+    path.write_text(source + "pretrain: {checkpoint: bert, encoder: {heads: 12}}")
+    config = load(path)
+    shape = config.pretrain.encoder.model_dump(include={"width", "layers", "heads", "feed_forward", "dropout", "norm_epsilon"})
+    assert shape.pop("heads") == 12 and set(shape.values()) == {"auto"}
+    path.write_text(describe(config))
+    assert "    width: auto\n" in path.read_text() and load(path) == config
+    path.write_text(source + "pretrain: {encoder: {layers: auto}}")
+    with pytest.raises(ConfigError, match=r"encoder.layers: auto is that of a checkpoint, and there is none: write a number"):
+        load(path)
+
+
 def test_a_student_of_next_items_is_no_wider_than_the_encoder(yaml_file: YamlFile) -> None:
     with pytest.raises(ConfigError, match=r"next_item.student.width \(65\) is above pretrain.encoder.width \(64\).*: lower it"):
         load(yaml_file("next_item: {student: {width: 65}}"))
