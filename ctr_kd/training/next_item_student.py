@@ -88,6 +88,7 @@ def distil_next_items(
     pretraining: PretrainConfig,
     config: NextItemStudentConfig,
     job: TrainingJob,
+    *,
     until: int | None = None,
 ) -> tuple[NextItemStudent, LearningCurve]:
     """Train the student on the sequences that the encoder was pretrained on; nothing later is seen.

@@ -54,7 +54,8 @@ def make_next_item_student(context: StageContext) -> None:
     assembly = Assembly(context.inputs["ingest"], config.history.max_length)
     teacher = _encoder(context, assembly)
     settings = config.next_item.student
-    student, curve = distil_next_items(assembly, teacher, config.pretrain, settings, job_of(context), pretraining_until(pretrained))
+    until = pretraining_until(pretrained)
+    student, curve = distil_next_items(assembly, teacher, config.pretrain, settings, job_of(context), until=until)
     record_curve(context, "next_item_student", curve)
     folder = context.output / STUDENT_FOLDER
     export_next_item(student, assembly.vocabulary["item"], config.history.max_length - 1, folder)

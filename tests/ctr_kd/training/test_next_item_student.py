@@ -60,7 +60,7 @@ def taught(assembly, tmp_path, attention="causal", epochs=40, until=None, **sett
     training = TrainingConfig(epochs=epochs, batch_size=16, learning_rate=1e-2, unknown_rate=0.0, keep="last", validations=2)
     config = NextItemStudentConfig(hidden=64, dropout=0.0, training=training, **settings)
     job = TrainingJob(seed=0, fingerprint="f", folder=tmp_path, name="student")
-    student, curve = distil_next_items(assembly, teacher, pretraining, config, job, until)
+    student, curve = distil_next_items(assembly, teacher, pretraining, config, job, until=until)
     assert all(torch.equal(before[name], value) for name, value in teacher.state_dict().items())
     return teacher, student.eval(), curve
 
