@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import onnx
@@ -18,40 +17,11 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 
+from ctr_kd.export.next_item_signature import FILES, GRAPH, ITEMS, NextItemSignature
 from ctr_kd.export.onnx_export import OPSET
 from ctr_kd.models.next_item import NextItemStudent
 from feature_store.special_tokens import SPECIALS
 from feature_store.tables.files import sha256_of
-from feature_store.tables.json_models import JsonFile
-
-GRAPH, ITEMS = "student.onnx", "items.parquet"
-
-
-class NextItemSignature(JsonFile):
-    """What an exported student of next items says of itself.
-
-    Attributes
-    ----------
-    inputs, outputs : dict of str to str
-        Type, shape and meaning.
-    special_tokens : list of str
-        Indices before those of the items; 0 is padding, 1 an item that is not known.
-    max_length : int
-        Clicks of a history that count: the newest.
-    width : int
-        Numbers of a vector, the bias included.
-    sha256 : dict of str to str
-        Of the files beside it.
-    """
-
-    FILE: ClassVar[str] = "signature.json"
-
-    inputs: dict[str, str]
-    outputs: dict[str, str]
-    special_tokens: list[str]
-    max_length: int
-    width: int
-    sha256: dict[str, str]
 
 
 class _Serving(nn.Module):
@@ -109,5 +79,5 @@ def export_next_item(student: NextItemStudent, ids: list[str], max_length: int, 
         special_tokens=list(SPECIALS),
         max_length=max_length,
         width=whole.shape[1],
-        sha256={name: sha256_of(directory / name) for name in (GRAPH, ITEMS)},
+        sha256={name: sha256_of(directory / name) for name in FILES},
     ).write(directory)

@@ -11,6 +11,7 @@ import onnxruntime
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ctr_kd.export.next_item_signature import FILES, GRAPH, ITEMS, NextItemSignature
 from feature_store.special_tokens import UNKNOWN
 from feature_store.tables.casting import as_array
 from feature_store.tables.contracts import DataError
@@ -18,7 +19,6 @@ from feature_store.tables.files import sha256_of
 from feature_store.tables.json_files import load_json
 from feature_store.tables.parquet_files import read_parquet
 
-GRAPH, ITEMS = FILES = ("student.onnx", "items.parquet")
 HISTORIES = 4096  # at a time
 _NOTHING = np.zeros(0, np.int64)
 
@@ -56,7 +56,7 @@ class NextItemRetriever:
 
     def __init__(self, directory: Path, threads: int = 1) -> None:
         try:
-            signature = load_json(directory / "signature.json")
+            signature = load_json(directory / NextItemSignature.FILE)
             digests, width = {name: signature["sha256"][name] for name in FILES}, signature["width"]
             self.max_length: int = signature["max_length"]
             self._specials = len(signature["special_tokens"])
