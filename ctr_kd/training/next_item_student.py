@@ -118,8 +118,8 @@ def distil_next_items(
     student = NextItemStudent(assembly.signature(), teacher.vocabulary.clone(), width, config)
     begin_with_teacher(student.token, teacher.bert.token, teacher.vocabulary)
     training, validation = pretraining_sequences(assembly, pretraining, until, job.seed)
-    counts = item_counts(training, items)
-    sampler = None if items <= FULL_SOFTMAX_ITEMS else NegativeSampler(counts, config.negatives)
+    counts = item_counts(training, items) if items > FULL_SOFTMAX_ITEMS else np.zeros(items, np.int64)  # a pass over all sequences
+    sampler = NegativeSampler(counts, config.negatives) if items > FULL_SOFTMAX_ITEMS else None
     length, whole = training.end - training.start, np.arange(items)
     share = counts / max(int(counts.sum()), 1)
     every_prefix = teacher.bert.config.attention == "causal"
