@@ -48,39 +48,37 @@ PUBLISHED = {
 }
 
 
-def measure(name: str, data: Path, seeds: int, workspace: Path, options: list[str]) -> Iterator[dict[str, Any]]:
+def measure(name: str, data: Path, seeds: int, students: int, workspace: Path, options: list[str]) -> Iterator[dict[str, Any]]:
     """One set after each of its seeds: encoder and student, their means, and the standard error of a mean over the set's users."""
-    runs = []
+    runs: list[dict[str, Any]] = []
     for seed in range(seeds):
         command = [sys.executable, "-m", "pipelines", "next-item", "conf/s3rec.yaml", "--data", str(data), "--workspace", str(workspace)]
-        command += ["--student", "--set", f"source.name={name}", "--set", f"seed={seed}"]
+        command += ["--set", f"source.name={name}", "--set", f"seed={seed}", *(["--student"] if seed < students else [])]
         subprocess.run(
             [*command, *(part for option in options for part in ("--set", option))], check=True, cwd=ROOT, stdout=subprocess.DEVNULL
         )
         reports = workspace / "reports" / "latest"
-        found, student = (json.loads((reports / file).read_text(encoding="utf-8")) for file in ("next_item.json", "next_item_student.json"))
-        speed = student["histories_per_second"]
-        runs.append(
-            {
-                "seed": seed,
-                **of_one(found),
-                "student": {
-                    **of_one(student),
-                    "times_as_many_histories": round(speed["student"] / speed["teacher"], 1),
-                    "seconds": round(student["training_seconds"], 1),
-                },
-                "seconds": round(found["training_seconds"], 1),
+        found = json.loads((reports / "next_item.json").read_text(encoding="utf-8"))
+        runs.append({"seed": seed, **of_one(found), "seconds": round(found["training_seconds"], 1)})
+        if seed < students:
+            student = json.loads((reports / "next_item_student.json").read_text(encoding="utf-8"))
+            speed = student["histories_per_second"]
+            runs[-1]["student"] = {
+                **of_one(student),
+                "times_as_many_histories": round(speed["student"] / speed["teacher"], 1),
+                "seconds": round(student["training_seconds"], 1),
             }
-        )
         print(json.dumps({"set": name, **runs[-1]}), flush=True)
         mean = {figure: round(statistics.mean(run[figure] for run in runs), 5) for figure in FIGURES}
-        hit = mean["hr@10"]
+        hit, taught = mean["hr@10"], [run for run in runs if "student" in run]
         yield {
             "set": name,
             "users": found["users"],
             "items": found["items"],
             "mean": mean,
-            "student": {figure: round(statistics.mean(run["student"][figure] for run in runs), 5) for figure in FIGURES},
+            "student": {figure: round(statistics.mean(run["student"][figure] for run in taught), 5) for figure in FIGURES}
+            if taught
+            else {},
             # Seeds share the users, so their spread says nothing of this.
             "standard_error_of_hr@10_over_users": round(math.sqrt(hit * (1 - hit) / found["users"]), 4),
             "published": {model: dict(zip(FIGURES, values, strict=True)) for model, values in PUBLISHED.get(name, {}).items()},
@@ -97,8 +95,10 @@ def of_one(found: dict[str, Any]) -> dict[str, float]:
 def table(result: dict[str, Any]) -> str:
     """Ours and the published figures of one set."""
     lines = [f"{result['set']}: {result['users']:,} users, {result['items']:,} items" + " " * 10 + "HR@10    NDCG@10"]
-    seeds = len(result["seeds"])
-    rows = {f"ctr_kd (mean of {seeds})": result["mean"], f"its light student (mean of {seeds})": result["student"], **result["published"]}
+    taught = sum("student" in run for run in result["seeds"])
+    rows = {f"ctr_kd (mean of {len(result['seeds'])})": result["mean"]}
+    rows |= {f"its light student (mean of {taught})": result["student"]} if taught else {}
+    rows |= result["published"]
     return "\n".join([*lines, *(f"  {model:<40}{values['hr@10']:>8.4f}{values['ndcg@10']:>10.4f}" for model, values in rows.items())])
 
 
@@ -107,6 +107,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", help="holds NAME.txt and NAME_item2attributes.json")
     parser.add_argument("--sets", nargs="+", default=["LastFM", "Beauty"])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--students", type=int, metavar="SEEDS", help="train the light student under the first seeds alone [default: all]")
     parser.add_argument("--set", dest="options", action="append", default=[], metavar="key.path=value", help="as of `ctr-kd next-item`")
     parser.add_argument("--workspace", type=Path, help="folder in which all runs lie [default: one that is removed]")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("results") / "next_item.json")
@@ -119,7 +120,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         for name in arguments.sets:
             place = (arguments.workspace or Path(temporary)).resolve() / name
-            for result in measure(name, arguments.folder.resolve(), arguments.seeds, place, arguments.options):
+            students = arguments.seeds if arguments.students is None else arguments.students
+            for result in measure(name, arguments.folder.resolve(), arguments.seeds, students, place, arguments.options):
                 results[name] = result
                 write(results, arguments.output)
             print(table(results[name]), flush=True)

@@ -5,15 +5,18 @@ So sentence encoders are trained to be read (Reimers and Gurevych 2019, arXiv:19
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from ctr_kd.huggingface.convert import load_bert
 from ctr_kd.huggingface.folder import InterchangeError, lowercases
+from ctr_kd.models.bert import Bert
 from ctr_kd.models.layers import padding_mask
 from feature_store.special_tokens import SPECIALS
 from feature_store.text.tokenizers.wordpiece import WordPiece
@@ -31,6 +34,10 @@ class TextEncoder:
     max_length : int
         Tokens that are read of a text, its first ones.
 
+    Attributes
+    ----------
+    bert : Bert
+
     Raises
     ------
     InterchangeError
@@ -44,7 +51,7 @@ class TextEncoder:
         words, specials = loaded.vocabulary.tokens, loaded.vocabulary.specials
         positions = loaded.model.bert.position
         longest = max_length if positions is None else min(max_length, positions.num_embeddings - 2)
-        self._bert = loaded.model.bert
+        self.bert = loaded.model.bert
         self._words = WordPiece.from_lines(words, max_length=longest, lowercase=lowercases(folder) is not False)
         place = {word: index for index, word in enumerate(words)}
         self._index = np.array([*(specials[name] for name in SPECIALS), *(place[word] for word in self._words.tokens)], np.int32)
@@ -53,7 +60,7 @@ class TextEncoder:
     @property
     def width(self) -> int:
         """Numbers of a vector."""
-        return self._bert.config.width
+        return self.bert.config.width
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], report: Callable[[int], object] = lambda done: None) -> np.ndarray:
@@ -70,21 +77,35 @@ class TextEncoder:
         float32 array (texts, width)
             The same for a text whatever the texts around it, up to rounding.
         """
-        indices, offsets = self._words.encode(texts)
-        length = np.diff(offsets) + 2  # between [CLS] and [SEP]
-        found = np.zeros((len(texts), self.width), np.float32)
-        order = np.argsort(length, kind="stable")  # neighbours of one length need no padding
-        for begin in range(0, len(order), _BATCH):
-            part = order[begin : begin + _BATCH]
-            tokens = np.zeros((len(part), int(length[part].max())), np.int32)
-            tokens[:, 0] = self._first
-            for row, text in enumerate(part):
-                own = indices[offsets[text] : offsets[text + 1]]
-                tokens[row, 1 : 1 + len(own)] = self._index[own]
-                tokens[row, 1 + len(own)] = self._last
-            lengths = torch.from_numpy(length[part])
-            states = self._bert(torch.from_numpy(tokens).unsqueeze(-1), lengths)  # (texts, longest, width)
-            states = states * padding_mask(lengths, tokens.shape[1]).unsqueeze(-1)
-            found[part] = F.normalize(states.sum(1) / lengths.unsqueeze(1), dim=1).numpy()
-            report(begin + len(part))
+        found, done = np.zeros((len(texts), self.width), np.float32), 0
+        for rows, tokens, length in batches_of(self, texts):
+            found[rows] = mean_state(self.bert, torch.from_numpy(tokens).unsqueeze(-1), torch.from_numpy(length)).numpy()
+            done += len(rows)
+            report(done)
         return found
+
+    def tokens_of(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The tokens of each text between [CLS] and [SEP], by the folder's own indices."""
+        indices, offsets = self._words.encode(texts)
+        first, last = (np.array([index], np.int32) for index in (self._first, self._last))
+        return [np.concatenate([first, self._index[indices[begin:end]], last]) for begin, end in pairwise(offsets.tolist())]
+
+
+def batches_of(encoder: TextEncoder, texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Batches of texts of like length, which need hardly any padding: their places, tokens (texts, longest), and lengths."""
+    tokens = encoder.tokens_of(texts)
+    length = np.array([len(own) for own in tokens])
+    order = np.argsort(length, kind="stable")
+    for begin in range(0, len(order), _BATCH):
+        part = order[begin : begin + _BATCH]
+        padded = np.zeros((len(part), int(length[part].max())), np.int32)
+        for row, text in enumerate(part):
+            padded[row, : length[text]] = tokens[text]
+        yield part, padded, length[part]
+
+
+def mean_state(bert: Bert, tokens: Tensor, length: Tensor) -> Tensor:
+    """Means of the states of padded texts, of length one, float (texts, width)."""
+    states = bert(tokens, length)  # (texts, longest, width)
+    states = states * padding_mask(length, tokens.shape[1]).unsqueeze(-1)
+    return F.normalize(states.sum(1) / length.unsqueeze(1), dim=1)

@@ -33,7 +33,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 def test_means_over_seeds_beside_published_figures(runs: list[list[str]], tmp_path: Path) -> None:
-    first, second = bench_next_item.measure("LastFM", tmp_path, 2, tmp_path / "work", ["pretrain.overlap=0"])
+    first, second = bench_next_item.measure("LastFM", tmp_path, 2, 2, tmp_path / "work", ["pretrain.overlap=0"])
     assert (first["mean"], second["mean"]) == ({"hr@10": 0.1, "ndcg@10": 0.05}, {"hr@10": 0.15, "ndcg@10": 0.075})
     assert second["student"]["hr@10"] == 0.1 and second["standard_error_of_hr@10_over_users"] == 0.1129
     assert second["published"]["WEARec (AAAI 2026)"] == {"hr@10": 0.0899, "ndcg@10": 0.0465}
@@ -43,6 +43,15 @@ def test_means_over_seeds_beside_published_figures(runs: list[list[str]], tmp_pa
     assert "pretrain.overlap=0" in runs[0] and "seed=1" in runs[1] and "--student" in runs[1]
     said = bench_next_item.table(second)
     assert "ctr_kd (mean of 2)" in said and "its light student (mean of 2)" in said
+
+
+def test_students_of_the_first_seeds_alone(runs: list[list[str]], tmp_path: Path) -> None:
+    *_, last = bench_next_item.measure("LastFM", tmp_path, 2, 1, tmp_path / "work", [])
+    assert ["--student" in command for command in runs] == [True, False]
+    assert last["student"] == {"hr@10": 0.05, "ndcg@10": 0.05} and "student" not in last["seeds"][1]
+    assert "ctr_kd (mean of 2)" in bench_next_item.table(last) and "its light student (mean of 1)" in bench_next_item.table(last)
+    *_, without = bench_next_item.measure("LastFM", tmp_path, 1, 0, tmp_path / "work", [])
+    assert without["student"] == {} and "light student" not in bench_next_item.table(without)
 
 
 def test_what_is_known_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
