@@ -477,7 +477,9 @@ def next_items(data: Mapping[str, Any]) -> list[str]:
         rows.append([one["set"], f"{one['users']:,}", "ctr_kd", error, share(one["mean"]["ndcg@10"])])
         if one.get("student"):
             taught = sum("student" in run for run in one["seeds"])
-            label = "its light student" + ("" if taught == len(one["seeds"]) else " (of the first seed)" if taught == 1 else f" ({taught} seeds)")
+            label = "its light student" + (
+                "" if taught == len(one["seeds"]) else " (of the first seed)" if taught == 1 else f" ({taught} seeds)"
+            )
             rows.append([one["set"], "", label, share(one["student"]["hr@10"]), share(one["student"]["ndcg@10"])])
         rows += [[one["set"], "", name, share(found["hr@10"]), share(found["ndcg@10"])] for name, found in one["published"].items()]
     return _grid(["set", "users", "model", "HR@10", "NDCG@10"], rows)
