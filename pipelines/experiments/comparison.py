@@ -212,19 +212,24 @@ def train_all(run: RunContext, wanted: Mapping[str, RunConfig], force: bool = Fa
     force : bool
         Train them again even where they are up to date; a transfer set stays.
     """
-    ingest = run.artifacts["ingest"].path
-    trained, size, parent = {}, task_of(run.config).size(ingest), parent_of(ingest)
+    trained = {}
     for number, (title, config) in enumerate(wanted.items(), start=1):
         run.report(f"student {number} of {len(wanted)}: {title}")
-        config = with_numbers(config, size, parent)
-        own = replace(run, config=config, artifacts={name: run.artifacts[name] for name in STUDENT.upstream})
-        stage = STUDENT
-        if config.distill.transfers:  # labelled by the teacher of the run, whatever the student's seed
-            Runner(replace(own, config=config.model_copy(update={"seed": run.config.seed})), [TRANSFER]).run()  # joins own.artifacts
-            stage = replace(STUDENT, upstream=(*STUDENT.upstream, TRANSFER.name))
-        Runner(own, [stage]).run(force=force)
-        trained[title] = own.artifacts[STUDENT.name]
+        trained[title], _ = train_one(run, config, force)
     return trained
+
+
+def train_one(run: RunContext, config: RunConfig, force: bool = False) -> tuple[Artifact, bool]:
+    """One of the students of :func:`train_all`, and whether it was made now, or was up to date in the workspace."""
+    ingest = run.artifacts["ingest"].path
+    config = with_numbers(config, task_of(run.config).size(ingest), parent_of(ingest))
+    own = replace(run, config=config, artifacts={name: run.artifacts[name] for name in STUDENT.upstream})
+    stage = STUDENT
+    if config.distill.transfers:  # labelled by the teacher of the run, whatever the student's seed
+        Runner(replace(own, config=config.model_copy(update={"seed": run.config.seed})), [TRANSFER]).run()  # joins own.artifacts
+        stage = replace(STUDENT, upstream=(*STUDENT.upstream, TRANSFER.name))
+    summary = Runner(own, [stage]).run(force=force)
+    return own.artifacts[STUDENT.name], bool(summary.made)
 
 
 def compared_rows(context: StageContext) -> tuple[Rows, EvaluationRows, Bootstrap]:

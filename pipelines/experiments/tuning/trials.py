@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from feature_store.tables.contracts import DataError
 from feature_store.tables.json_models import JsonModel
 from pipelines.config.run import RunConfig
 from pipelines.errors import ConfigError
-from pipelines.experiments.comparison import ingest_of_the_same_store, learned_changes, train_all
+from pipelines.experiments.comparison import ingest_of_the_same_store, learned_changes, train_one
 from pipelines.stages import TO_TEACHER
 from pipelines.stages.finetune import STAGE as FINETUNE
 from pipelines.stages.ingest import STAGE as INGEST
@@ -134,12 +133,11 @@ def train_trial(own: RunContext, order: Order) -> Trained:
     """
     config = trial_config(own.config, order)
     run = replace(own, config=config, artifacts={})
-    began = datetime.now(UTC).isoformat(timespec="seconds")
     Runner(run, [ingest_of_the_same_store(own)]).run()
     _refuse_other_rows(own, run)
     run.config = run.config.model_copy(update={"seed": order.seed})  # with what the log decided
-    Runner(run, [stage for stage in TO_TEACHER if stage.name != INGEST.name]).run()
-    student = train_all(run, {order.title: run.config})[order.title]
+    made = list(Runner(run, [stage for stage in TO_TEACHER if stage.name != INGEST.name]).run().made)
+    student, is_new = train_one(run, run.config)
     facts, bounds = StudentFacts.read(student.path), own.config.tune
     rows = task_of(config).rows(run.artifacts[INGEST.name].path)
     metric, value = validation_value(config, run.artifacts[INGEST.name].path, student.path)
@@ -149,7 +147,7 @@ def train_trial(own: RunContext, order: Order) -> Trained:
         value=value,
         artifact=student.path.name,
         seconds={name: artifact.finished.seconds for name, artifact in stages.items()},
-        made=[name for name, artifact in stages.items() if artifact.finished.started >= began],
+        made=[*made, *([STUDENT.name] if is_new else [])],
         bytes=facts.bytes,
         parameters=facts.parameters,
         rows_per_second=student_rows_per_second(student.path / "export", rows, "validation") if bounds.rows_per_second_min else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -179,11 +180,15 @@ def test_a_row_that_cannot_be_read_takes_nothing_from_the_others(tmp_path: Path)
         {**REQUEST, "item_id": ["i004", 12, 2**70]},
         {**REQUEST, "history": ["i000", 2, "i002", None]},
     ]
+
+    def near(values: Any) -> Any:  # sums of one row and of many are ordered otherwise
+        return pytest.approx(values, abs=1e-6)
+
     expected = alone.complete(pd.DataFrame([REQUEST]))[PRODUCT][0]
     found = alone.complete(pd.DataFrame([REQUEST, *odd]))[PRODUCT].tolist()
-    assert found[0] == pytest.approx(expected) and found[1] == found[2] == [None] * 3
-    assert found[3] == pytest.approx(expected)
-    assert found[4][0] == pytest.approx(expected[0]) and found[4][1] == found[4][2] == pytest.approx(expected[2])  # two of no item
+    assert found[0] == near(expected) and found[1] == found[2] == [None] * 3
+    assert found[3] == near(expected)
+    assert found[4][0] == near(expected[0]) and found[4][1] == found[4][2] == near(expected[2])  # two of no item
     assert None not in found[5]
 
 
