@@ -268,7 +268,7 @@ def training_batch(samples: Samples, rows: np.ndarray, rng: np.random.Generator,
 
 
 @torch.no_grad()
-def predict(model: nn.Module, samples: Samples, batch_size: int = 4096) -> np.ndarray:
+def predict(model: nn.Module, samples: Samples, batch_size: int = 4096, report: Callable[[int], object] = lambda done: None) -> np.ndarray:
     """Logits of all rows, in their order, computed where the model lies.
 
     Parameters
@@ -277,6 +277,8 @@ def predict(model: nn.Module, samples: Samples, batch_size: int = 4096) -> np.nd
         It is in the mode that it was in when this returns.
     samples : Samples
     batch_size : int
+    report : callable
+        Takes how many rows are done, after every batch.
 
     Returns
     -------
@@ -286,10 +288,13 @@ def predict(model: nn.Module, samples: Samples, batch_size: int = 4096) -> np.nd
     was_training, device = model.training, device_of(model)
     model.eval()
     logits: np.ndarray | None = None
+    done = 0
     for rows in batch_plan(samples.a.end - samples.a.start, samples.group, batch_size, None):
         out = model(*to_device(make_batch(samples, rows), device)).float().cpu().numpy()
         if logits is None:
             logits = np.empty((len(samples), out.shape[1]), np.float32)
         logits[rows] = out
+        done += len(rows)
+        report(done)
     model.train(was_training)
     return logits if logits is not None else np.zeros((0, 1), np.float32)

@@ -18,9 +18,9 @@ from feature_store.tables.json_files import digest_of
 from feature_store.tables.named_files import named_path
 from feature_store.tables.parquet_files import read_parquet
 from feature_store.tables.vectors import STORED
+from pipelines.workspace.progress import Progress
 
 FOLDER = "title_vectors"  # in a workspace
-_EVERY = 5.0  # seconds between two lines of progress
 _AT_A_TIME = 20_000  # titles that are encoded before they are written down
 
 
@@ -67,14 +67,8 @@ class TitleVectors:
         from ctr_kd.huggingface.encode import TextEncoder  # late: where all titles are known, torch is not needed
         from ctr_kd.huggingface.folder import InterchangeError
 
-        began = told = time.monotonic()
-
-        def progress(done: int) -> None:
-            nonlocal told
-            if time.monotonic() - told > _EVERY:
-                told = time.monotonic()
-                self._report(f"{done:,} of {len(titles):,} titles encoded")
-
+        began = time.monotonic()
+        progress = Progress(self._report, len(titles), "titles encoded")
         try:
             vectors = TextEncoder(self._encoder, self._settings.max_length).encode(titles.to_pylist(), progress)
         except InterchangeError as error:

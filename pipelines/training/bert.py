@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,12 +69,14 @@ def pretraining_until(pretrain: Path) -> int | None:
     return None if until is None else microseconds(until)
 
 
-def bert_logits(finetune: Path, assembly: AnyAssembly, config: RunConfig, rows: Samples) -> np.ndarray:
-    """Logits (rows, outputs) of the fine-tuned BERT for rows that its own stage did not see."""
+def bert_logits(
+    finetune: Path, assembly: AnyAssembly, config: RunConfig, rows: Samples, report: Callable[[int], object] = lambda done: None
+) -> np.ndarray:
+    """Logits (rows, outputs) of the fine-tuned BERT for rows that its own stage did not see; ``report`` takes how many are done."""
     from ctr_kd.training.devices import choose_device
     from ctr_kd.training.loop import predict
 
-    return predict(load_teacher(finetune, assembly, config).to(choose_device(config.finetune.training)), rows)
+    return predict(load_teacher(finetune, assembly, config).to(choose_device(config.finetune.training)), rows, report=report)
 
 
 def teacher_encoder(context: StageContext, student: AnyAssembly) -> MaskedItemModel:

@@ -19,6 +19,7 @@ from pipelines.training.facts import FinetuningFacts, TeacherFacts
 from pipelines.training.jobs import job_of
 from pipelines.training.teachers.teacher import without_places
 from pipelines.workspace.context import StageContext
+from pipelines.workspace.progress import Progress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,10 +75,11 @@ class BertTeacher:
 
         samples, training = self._assembly.samples_of(rows), self._context.config.finetune.training
         device = choose_device(training)
+        progress = Progress(self._context.report, len(samples), "rows labelled by the BERT")
         with autocast(training, device):
             if self._earlier is None:
-                return bert_logits(self._finetune, self._assembly, self._context.config, samples)
-            return predict(self._earlier.to(device), without_items(samples, self._new_items))
+                return bert_logits(self._finetune, self._assembly, self._context.config, samples, progress)
+            return predict(self._earlier.to(device), without_items(samples, self._new_items), report=progress)
 
     def facts(self) -> TeacherFacts:
         """See :class:`~pipelines.training.teachers.teacher.Teacher`."""

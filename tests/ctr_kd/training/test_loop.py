@@ -416,7 +416,9 @@ def test_hard_negatives_are_learnt_from_and_leave_the_rate_as_it_is(pretrained, 
         negatives = dataclasses.replace(own, label=np.full(len(own), label, np.float32))
         config, job = FinetuneConfig(training=FAST, head_width=16), job_at(tmp_path / f"{label}.pt")
         taught, curve = finetune(copy.deepcopy(model), rows, config, job, pretraining_rate=5e-3, negatives=negatives)
-        logits.append(predict(taught, train)[:, 0])
+        done: list[int] = []
+        logits.append(predict(taught, train, 64, done.append)[:, 0])
+        assert done == sorted(done) and done[-1] == len(train) and len(done) > 1
         assert curve.steps > 6 * len(train) / 32  # more rows, more steps
     assert np.array_equal(*logits)
     assert abs((1 / (1 + np.exp(-logits[0].astype(np.float64)))).mean() - train.label.mean()) < 1e-5
