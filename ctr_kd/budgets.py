@@ -104,6 +104,11 @@ TEXTS = replace(
 )
 """The same of texts: each has a sequence of its own, and there are fewer of them than of clicks."""
 
+MADE_UP = replace(TEXTS, epochs=(3, 24), rate_batch=32, patience=None)
+"""Of a student that is no linear one where a teacher judges made-up texts too: a step reads those beside its batch, and bears the full
+rate. It has learned what its teacher says only long after a few hundred validation rows stop to show it, so it trains along a cosine.
+(TREC, 4,944 questions and 62,000 made-up ones, one seed: .898 on validation and .920 on test, for .884 and .892 with patience.)"""
+
 RELEASED = replace(TEXTS, batches=(16, 32), epochs=(3, 8), steps=600, unknown_rates=(0.0, 0.0), patience=None)
 """Of a BERT that others pretrained, as the field fine-tunes them: three epochs or a few more of few rows (Mosbach et al. 2021,
 arXiv:2006.04884), and all that it reads is in its vocabulary."""
@@ -228,6 +233,8 @@ def settled_distillation(config: DistillConfig, rows: int, budget: Budget = CLIC
     """Distillation whose ``auto`` are numbers, for so many rows with a label; a schedule of weights has to know its end, as above."""
     if budget.linear_rate is not None and getattr(config.student, "hidden", None) == 0:
         budget = replace(budget, rate=budget.linear_rate)
+    elif budget.linear_rate is not None and config.transfers:
+        budget = replace(MADE_UP, unknown_rates=budget.unknown_rates)
     return config.model_copy(update={"training": settled_training(with_an_end(config), budget, rows, new_items=new_items)})
 
 

@@ -57,6 +57,18 @@ def test_a_released_bert_is_read_a_few_times_along_a_cosine_with_nothing_hidden(
     assert fresh.patience == 3 and fresh.unknown_rate == 0.2  # it has none of what was released
 
 
+@pytest.mark.parametrize(("rows", "epochs"), [(4944, 24), (100_000, 4000 / 391)])
+def test_a_student_of_made_up_texts_trains_to_an_end_that_is_known(rows: int, epochs: float) -> None:
+    made_up = {"transfer": {"augmentation": {"amount": 16}}}
+    taught = settled_distillation(settings_of(DistillConfig, {**made_up, "student": {"kind": "bilstm"}}), rows, TEXTS).training
+    assert (taught.patience, taught.learning_rate, taught.unknown_rate) == (None, 2e-3, 0.2)
+    assert taught.epochs == pytest.approx(epochs)
+    linear = settled_distillation(settings_of(DistillConfig, {**made_up, "student": {"kind": "pooled", "hidden": 0}}), rows, TEXTS)
+    without = settled_distillation(settings_of(DistillConfig, {"student": {"kind": "bilstm"}}), rows, TEXTS)
+    clicks = settled_distillation(settings_of(DistillConfig, {"transfer": {"amount": 1}}), rows)
+    assert linear.training.patience == without.training.patience == clicks.training.patience == 3
+
+
 def test_ids_of_clicks_decay_unless_they_are_lazy_or_said_not_to() -> None:
     assert settled_finetuning(FinetuneConfig(), 1000, 1000).training.embedding_decay == 1
     assert settled_distillation(DistillConfig(), 1000, TEXTS).training.embedding_decay == 0
