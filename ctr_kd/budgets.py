@@ -104,10 +104,10 @@ TEXTS = replace(
 )
 """The same of texts: each has a sequence of its own, and there are fewer of them than of clicks."""
 
-MADE_UP = replace(TEXTS, epochs=(3, 24), rate_batch=32, patience=None)
+MADE_UP = replace(TEXTS, epochs=(3, 24), rate_batch=32, patience=10)
 """Of a student that is no linear one where a teacher judges made-up texts too: a step reads those beside its batch, and bears the full
-rate. It has learned what its teacher says only long after a few hundred validation rows stop to show it, so it trains along a cosine.
-(TREC, 4,944 questions and 62,000 made-up ones, one seed: .898 on validation and .920 on test, for .884 and .892 with patience.)"""
+rate. It still learns what its teacher says when a few hundred validation rows do not show it for a while. The student alone has the same
+patience, and does not learn by heart to the end. (Test accuracy, one seed: TREC .918 for .892 with a patience of 3, CR .816 for .795.)"""
 
 RELEASED = replace(TEXTS, batches=(16, 32), epochs=(3, 8), steps=600, unknown_rates=(0.0, 0.0), patience=None)
 """Of a BERT that others pretrained, as the field fine-tunes them: three epochs or a few more of few rows (Mosbach et al. 2021,
