@@ -1,7 +1,10 @@
 """Raw ids in, probabilities out: the thin wrapper around ``student.onnx``.
 
 This file travels inside the exported student, with ``casting.py`` beside it, which says what a raw value means. It needs numpy, pandas,
-pyarrow and onnxruntime, and no other file of ours.
+pyarrow, scipy and onnxruntime, and no other file of ours.
+
+What a student looks up is summed here where ``tables.parquet`` has its rows, and ``scoring.onnx`` takes the sums; ``student.onnx``, which
+takes indices, says the same in more time.
 """
 
 from __future__ import annotations
@@ -10,7 +13,8 @@ import importlib.util
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from functools import reduce
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import CodeType
@@ -22,12 +26,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from scipy.sparse import csr_array
 
 TYPES = "history_types"  # of the events of a history
 STATE = "teacher_state"  # its numbers as one list, in place of a column for each
 PAD, UNKNOWN = 0, 1  # of every vocabulary, as the project has them; this file imports nothing of it
 NO_TIME = np.iinfo(np.int64).min  # for an unknown time, among microseconds
-CHUNK = 16_384  # rows whose working set fits the cache
+CHUNK = 16_384  # rows that are looked up together
+BATCH = 2048  # rows whose working set in the graph fits the cache
 Meaning = Callable[[pa.Array], tuple[Any, np.ndarray]]  # typed values, and which of them do not fit: a function of casting.py
 _CANONICAL_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
@@ -43,7 +49,8 @@ class ClickScorer:
     ----------
     directory : path
         Holds ``student.onnx``, ``signature.json``, ``casting.py``, ``vocabulary.parquet`` and, where items have attributes or vectors,
-        ``items.parquet``, and where anything has vectors ``projections.parquet``.
+        ``items.parquet``, where anything has vectors ``projections.parquet``, and for a student of ours ``scoring.onnx`` and
+        ``tables.parquet``.
     threads : int
         Threads of the runtime.
 
@@ -64,7 +71,9 @@ class ClickScorer:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        self.session = onnxruntime.InferenceSession(str(root / "student.onnx"), options, providers=["CPUExecutionProvider"])
+        self.tables = _tables(root / "tables.parquet")
+        graph = root / ("scoring.onnx" if self.tables else "student.onnx")
+        self.session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
         self.fed = {argument.name for argument in self.session.get_inputs()}
         specials = len(self.signature["special_tokens"])
         table = _read(root / "vocabulary.parquet")
@@ -72,6 +81,7 @@ class ClickScorer:
         tokens = table["token"]
         self.projections = _projections(root / "projections.parquet") if self.signature.get("vectors") else {}
         self._item, *self._features = [name for name in self.signature["tokens"] if name != "gap"]
+        self._of_item = [self._item, *self._features]
         self.has_types = bool(self.signature.get("has_types"))
         self.described = [name for name in self._features if not (self.has_types and name == TYPES)]
         self.attributes = [name for name in self.described if name not in self.projections]
@@ -86,6 +96,8 @@ class ClickScorer:
         self.columns = (*lists, "item_id", "timestamp", *self.signature["categorical"], *numbers)
         self._earliest = self.casting.EARLIEST.timestamp() * 1e6
         self.has_gap = "gap" in self.signature["tokens"]
+        self._ways = list(self.tables.get("way", {}).values())
+        self._context_sums = _ContextSums(self.tables, self.signature["dense"])
         self._describe([_read(root / "items.parquet")] if self.described else [])
 
     def describe(self, items: pa.Table) -> None:
@@ -135,6 +147,10 @@ class ClickScorer:
                 vectors, present = self._projected(name, _column(table, name))
                 self.item_vectors[name][place[present]] = vectors[present]
                 self.item_tokens[place[present], column] = place[present]
+        if self.tables:  # an item, its attributes and its vectors are one row
+            known = self.tables["token"] | self.item_vectors
+            summed = (known[name][self.item_tokens[:, place]] for place, name in enumerate(self._of_item))
+            self._item_rows: np.ndarray = reduce(np.add, summed)
 
     def _nothing(self, name: str, rows: int) -> np.ndarray:
         """A table (rows, width) of projected vectors for the graph, which as yet holds that of what has none."""
@@ -184,12 +200,16 @@ class ClickScorer:
         """
         return self.score_labels(table)[:, 0]
 
-    def score_labels(self, table: pa.Table) -> np.ndarray:
-        """Probabilities (rows, 1 + further labels) of the click and of each further label; else as :meth:`score`."""
+    def score_labels(self, table: pa.Table, seen: dict[str, tuple[int, int]] | None = None) -> np.ndarray:
+        """Probabilities (rows, 1 + further labels) of the click and of each further label; else as :meth:`score`.
+
+        To ``seen`` is added, by feature and for ``history``, how many ids were given and how many of them the student does not know; of
+        a history, of the clicks that it reads.
+        """
         table = self._with_state(table)
         self._check(_named(table))
         chunks = (table.slice(begin, CHUNK) for begin in range(0, table.num_rows, CHUNK))
-        scores = [self._score_chunk(chunk, chunk, np.arange(chunk.num_rows)) for chunk in chunks]
+        scores = [self._score_chunk(chunk, chunk, np.arange(chunk.num_rows), seen) for chunk in chunks]
         return np.concatenate(scores) if scores else np.zeros((0, 1 + len(self.labels)))
 
     def score_requests(self, requests: pa.Table, candidates: pa.Table, count: np.ndarray) -> np.ndarray:
@@ -311,93 +331,135 @@ class ClickScorer:
                 if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_null(kind)):
                     raise ClickRowsError(f"column {name} must hold lists, not {kind}")
 
-    def _score_chunk(self, rows: pa.Table, requests: pa.Table, request: np.ndarray) -> np.ndarray:
+    def _score_chunk(
+        self, rows: pa.Table, requests: pa.Table, request: np.ndarray, seen: dict[str, tuple[int, int]] | None = None
+    ) -> np.ndarray:
         """Scores (rows, 1 + further labels) of candidates; ``request`` (rows,), which grows, says whose each is. Where both are one, so are
         the tables."""
         rows, requests = rows.combine_chunks(), requests.combine_chunks()
         self._typed((rows if "timestamp" in rows.column_names else requests)["timestamp"], "timestamp")
-        flat, start, end, elapsed, types = self._histories(requests)
-        scores = np.empty((rows.num_rows, 1 + len(self.labels)))
-        candidate = self.item_tokens[self.items(_column(rows, "item_id"))]
+        histories, history = self._histories(requests, seen)
+        history = history[request]
+        items = self.items(_column(rows, "item_id"))
+        _add_ids(seen, self._item, self.item_tokens[items, 0])
 
         def of_rows(read: Callable[[pa.Table, str], np.ndarray], name: str) -> np.ndarray:
             return read(rows, name) if name in rows.column_names else read(requests, name)[request]
 
-        tables = dict(self.item_vectors)
-        categorical = []
-        for name in self.signature["categorical"]:
+        vectors = dict(self.item_vectors)
+        categorical = np.empty((len(self.signature["categorical"]), rows.num_rows), np.int32)
+        for place, name in enumerate(self.signature["categorical"]):
             if name not in self.projections:
-                categorical.append(of_rows(self._context, name))
+                categorical[place] = of_rows(self._context, name)
+                if name in rows.column_names:
+                    _add_ids(seen, name, categorical[place])
                 continue
-            tables[name], index = self._row_vectors(name, rows if name in rows.column_names else requests)
-            categorical.append(index if name in rows.column_names else index[request])
-        context = np.stack(categorical, axis=1) if categorical else np.zeros((rows.num_rows, 0), np.int32)
-        dense = [of_rows(self._numbers, name) for name in self.signature["dense"]]
-        numbers = np.stack(dense, axis=1) if dense else np.zeros((rows.num_rows, 0), np.float32)
-        clicked = self.items(flat, "history")
-        tokens = self.item_tokens[clicked]
+            vectors[name], index = self._row_vectors(name, rows if name in rows.column_names else requests)
+            categorical[place] = index if name in rows.column_names else index[request]
+        dense = np.empty((len(self.signature["dense"]), rows.num_rows), np.float32)
+        for place, name in enumerate(self.signature["dense"]):
+            dense[place] = of_rows(self._numbers, name)
+        inputs = {}
+        if "context" in self.fed:
+            inputs["context"] = self._context_sums(categorical, dense)
+        if "categorical" in self.fed:
+            inputs["categorical"] = categorical.T
+        if "dense" in self.fed:
+            inputs["dense"] = dense.T
+        if self.tables:
+            inputs["candidate"] = self._item_rows[items]
+            logits = self._logits_of_sums(histories, history, inputs) if self._ways else self._logits_of_clicks(histories, history, inputs)
+        else:
+            given = {f"vectors_{n}": vectors[name] for n, name in enumerate(self.projections)}
+            logits = self._logits_of_tokens(histories, history, items, inputs, given)
+        return self._correct(1.0 / (1.0 + np.exp(-logits.astype(np.float64))))
+
+    def _logits_of_sums(self, histories: _Histories, history: np.ndarray, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        """Logits of rows, of which each reads the sums of the clicks of ``history`` (rows,); ``inputs`` (rows, ...) are of all rows."""
+        length, parts = histories.length, self._parts(histories)
+        # which weight each click has in a way, whose rows are by the length of a history
+        place = np.arange(len(histories.items)) + np.repeat(length * self.signature["max_length"] - histories.start, length)
+        ways = (reduce(np.add, (_sums(*part, way.ravel()[place], length) for part in parts)) for way in self._ways)
+        sums = np.concatenate(list(ways), axis=1)
+        logits = []
+        for begin in range(0, len(history), BATCH):
+            part = slice(begin, begin + BATCH)
+            asked, segment_of_row = _renumbered(history[part])
+            told = {name: values[part] for name, values in inputs.items()}
+            logits.append(self._run({"history": sums[asked], "segment_a_length": length[asked], "segment_of_row": segment_of_row, **told}))
+        return np.concatenate(logits)
+
+    def _logits_of_clicks(self, histories: _Histories, history: np.ndarray, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        """Logits of rows, of which each reads the vectors of the clicks of ``history`` (rows,); ``inputs`` (rows, ...) are of all rows."""
+        logits = np.empty((len(history), 1 + len(self.labels)), np.float32)
+        for part, asked, segment_of_row in histories.batches(history):
+            clicks = reduce(np.add, (rows[histories.padded(index, asked)] for rows, index in self._parts(histories)))
+            told = {name: values[part] for name, values in inputs.items()}
+            told |= {"clicks": clicks, "segment_a_length": histories.length[asked], "segment_of_row": segment_of_row}
+            logits[part] = self._run(told)
+        return logits
+
+    def _logits_of_tokens(
+        self, histories: _Histories, history: np.ndarray, items: np.ndarray, inputs: dict[str, np.ndarray], given: dict[str, np.ndarray]
+    ) -> np.ndarray:
+        """Logits of rows, of which each reads the indices of the clicks of ``history`` (rows,); ``inputs`` (rows, ...) are of all rows."""
+        tokens, candidate = self.item_tokens[histories.items], self.item_tokens[items]
         if self.has_types:
-            tokens[:, 1 + self._features.index(TYPES)] = types
+            tokens[:, 1 + self._features.index(TYPES)] = histories.types
         if self.has_gap:
+            tokens = np.concatenate([tokens, histories.gaps[:, None]], axis=1)
             candidate = np.concatenate([candidate, np.zeros((len(candidate), 1), np.int32)], axis=1)
-            tokens = np.concatenate([tokens, elapsed[:, None]], axis=1)
-        given = {f"vectors_{n}": tables[name] for n, name in enumerate(self.projections)}
-        history = _distinct_histories((clicked, elapsed, types), start, end)
-        order = np.argsort((end - start)[request], kind="stable")  # neighbours of one length need no padding
-        for begin in range(0, len(order), 2048):
-            part = order[begin : begin + 2048]
-            asked = request[part]
-            distinct = np.ones(len(part), bool)
-            distinct[1:] = history[asked[1:]] != history[asked[:-1]]
-            first = asked[distinct]
-            length = end[first] - start[first]
-            offset = np.arange(max(int(length.max(initial=0)), 1))
-            inside = offset < length[:, None]  # (segments, longest)
-            segments = tokens[np.where(inside, start[first][:, None] + offset, 0)] if len(tokens) else None
-            if segments is None:
-                segments = np.zeros((*inside.shape, candidate.shape[1]), np.int32)
-            segments[~inside] = PAD
-            inputs = {
-                "segment_a": segments,
-                "segment_a_length": length,
-                "segment_of_row": np.cumsum(distinct) - 1,
-                "segment_b": candidate[part][:, None, :],
-                "categorical": context[part],
-                "dense": numbers[part],
-                **given,
-            }
-            (logit,) = self.session.run(["logit"], {name: value for name, value in inputs.items() if name in self.fed})
-            scores[part] = 1.0 / (1.0 + np.exp(-logit.astype(np.float64)))
-        return self._correct(scores)
+        logits = np.empty((len(history), 1 + len(self.labels)), np.float32)
+        for part, asked, segment_of_row in histories.batches(history):
+            told = {name: values[part] for name, values in inputs.items()} | given
+            told |= {"segment_a": histories.padded(tokens, asked), "segment_a_length": histories.length[asked]}
+            logits[part] = self._run(told | {"segment_of_row": segment_of_row, "segment_b": candidate[part][:, None, :]})
+        return logits
+
+    def _run(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        """Logits (rows, 1 + further labels) of what the graph reads of some inputs."""
+        (logits,) = self.session.run(["logit"], {name: value for name, value in inputs.items() if name in self.fed})
+        return logits
+
+    def _parts(self, histories: _Histories) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Tables of which each click is the sum of a row, and the row of each (clicks,); that of padding is zero."""
+        known = self.tables["token"]
+        parts = [(self._item_rows, histories.items)]
+        parts += [(known["gap"], histories.gaps)] if self.has_gap else []
+        return parts + ([(known[TYPES], histories.types)] if self.has_types else [])
 
     def _correct(self, score: np.ndarray) -> np.ndarray:
         """Undo the down-sampling of negatives in training: p / (p + (1 - p) / rate) (He et al. 2014, section 6.3)."""
         rate = self.signature.get("negative_sampling_rate")
         return score if not rate else score / (score + (1 - score) / rate)
 
-    def _histories(self, table: pa.Table) -> tuple[pa.Array, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """The newest clicks of every row, row after row, each row's range of them, and the gap bucket and the type of every click."""
+    def _histories(self, table: pa.Table, seen: dict[str, tuple[int, int]] | None) -> tuple[_Histories, np.ndarray]:
+        """The distinct ones among the histories of rows, and whose each row has (rows,): the candidates of a request repeat one."""
         column = _column(table, "history")
         if pa.types.is_null(column.type):
-            zero = np.zeros(len(column), np.int64)
-            return pa.array([], pa.string()), zero, zero, np.zeros(0, np.int32), np.zeros(0, np.int32)
+            _add_ids(seen, "history", np.zeros(0, np.int32))
+            none = np.zeros(0, np.int32)
+            return _Histories(none, none, none, np.zeros(1, np.int64)), np.zeros(len(column), np.int64)
         last, length = _ends(column)
         kept = np.minimum(length, self.signature["max_length"])  # what is older is never looked at, however much there is
-        end = np.cumsum(kept)
-        start = end - kept
-        clicks = _newest(column, last, kept)
-        elapsed = np.zeros(len(clicks), np.int32)
+        items = self.items(_newest(column, last, kept), "history")
+        _add_ids(seen, "history", self.item_tokens[items, 0])
+        moments, types = np.full(len(items), NO_TIME), np.zeros(len(items), np.int32)
         if self.has_gap and "history_timestamps" in table.column_names:
             times = _column(table, "history_timestamps")
             if not pa.types.is_null(times.type):
                 moments = self._typed(_of_clicks(times, "history_timestamps", length, kept), "history_timestamps")
-                elapsed = _gap_buckets(moments, start[kept > 0], self.signature["gap_buckets"])
-        types = np.zeros(len(clicks), np.int32)
         if self.has_types and TYPES in table.column_names:
             told = _column(table, TYPES)
             if not pa.types.is_null(told.type):
                 types = self.lookups[TYPES](_of_clicks(told, TYPES, length, kept))
-        return clicks, start, end, elapsed, types
+        own = _first_of_equal([items, moments, types], kept)
+        if not own.all():
+            here, kept = np.repeat(own, kept), kept[own]
+            items, moments, types = items[here], moments[here], types[here]
+        start = np.cumsum(kept) - kept
+        gaps = _gap_buckets(moments, start[kept > 0], self.signature["gap_buckets"])
+        return _Histories(items, gaps, types, kept), np.cumsum(own) - 1
 
     def _context(self, table: pa.Table, name: str) -> np.ndarray:
         if name not in table.column_names:
@@ -416,14 +478,34 @@ class ClickScorer:
     def _numbers(self, table: pa.Table, name: str) -> np.ndarray:
         if name not in table.column_names:
             return np.full(table.num_rows, np.nan, np.float32)
-        numbers: np.ndarray = self._typed(_column(table, name), name).astype(np.float32)
-        return numbers
+        column = _column(table, name)
+        if pa.types.is_float32(column.type) or pa.types.is_float64(column.type):
+            with np.errstate(over="ignore"):
+                numbers: np.ndarray = column.to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+            if not np.isinf(numbers).any():
+                return numbers
+        typed: np.ndarray = self._typed(column, name)
+        return typed.astype(np.float32)
 
 
 def _read(path: Path) -> pa.Table:
     """A file as it is: ``read_table`` would take a folder ``key=value`` above it for a column."""
     with pq.ParquetFile(path) as file:
         return file.read()
+
+
+def _tables(path: Path) -> dict[str, dict[str, np.ndarray]]:
+    """By kind and name, the tables of a student behind its look-ups, each (rows, width); none without the file."""
+    if not path.exists():
+        return {}
+    table = _read(path)
+    found: dict[str, dict[str, np.ndarray]] = {"token": {}}
+    kind, name = (table[column].to_numpy(zero_copy_only=False) for column in ("kind", "name"))
+    begins = np.flatnonzero(np.append(True, (kind[1:] != kind[:-1]) | (name[1:] != name[:-1])))
+    for begin, end in zip(begins, [*begins[1:], len(kind)], strict=True):
+        rows = _column(table.slice(begin, end - begin), "vector")
+        found.setdefault(kind[begin], {})[name[begin]] = rows.flatten().to_numpy().reshape(len(rows), -1)
+    return found
 
 
 def _vectors(column: pa.Array, width: int, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -475,6 +557,13 @@ class _Lookup:
         found = self._as_written(values)
         if found is not None:
             return found
+        values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+        if pa.types.is_dictionary(values.type):
+            found = self._of_dictionary(values, name or self.name)
+            if found is not None:
+                return found
+        if pa.types.is_string(values.type) and len(values) >= max(4096, len(self.tokens)):
+            return self._of_many(values, name or self.name)
         values = _typed(self.meaning, values, name or self.name, "text or integer ids")
         if values.null_count == len(values):
             return np.full(len(values), PAD, np.int32)
@@ -484,11 +573,31 @@ class _Lookup:
             coded = values.dictionary_encode()
             known = np.append(self._each(coded.dictionary), np.int32(PAD))
             return known[coded.indices.fill_null(len(known) - 1).to_numpy(zero_copy_only=False)]
-        found = pc.index_in(values, value_set=self.integers if pa.types.is_int64(values.type) else self.tokens, skip_nulls=True)
+        return self._within(values, self.integers if pa.types.is_int64(values.type) else self.tokens)
+
+    def _of_dictionary(self, values: pa.DictionaryArray, name: str) -> np.ndarray | None:
+        """Indices of values that are given by their number in a dictionary; None where that holds something bad, which none may have."""
+        try:
+            known = np.append(self(values.dictionary, name), np.int32(PAD))
+        except ClickRowsError:
+            return None
+        return known[values.indices.fill_null(len(known) - 1).to_numpy(zero_copy_only=False)]
+
+    def _of_many(self, values: pa.Array, name: str) -> np.ndarray:
+        """Indices of texts: what one means that is no token as it stands is found out for those alone."""
+        index = self._within(values, self.tokens)
+        other = np.flatnonzero(index == UNKNOWN)
+        if len(other):
+            typed = _typed(self.meaning, values.take(pa.array(other)), name, "text or integer ids")
+            index[other] = self._within(typed, self.tokens) if pa.types.is_string(typed.type) else self._each(typed)
+        return index
+
+    def _within(self, values: pa.Array, tokens: pa.Array) -> np.ndarray:
+        found = pc.index_in(values, value_set=tokens, skip_nulls=True)
         index = pc.fill_null(found, UNKNOWN - self.first).to_numpy(zero_copy_only=False) + np.int32(self.first)
         if values.null_count:
             index[values.is_null().to_numpy(zero_copy_only=False)] = PAD
-        return index.astype(np.int32)
+        return index.astype(np.int32, copy=False)
 
     def _as_written(self, values: pa.Array | pa.ChunkedArray) -> np.ndarray | None:
         """Indices of a few texts that are all tokens as they stand, which takes a tenth of the time; else None."""
@@ -547,21 +656,113 @@ def _column(table: pa.Table, name: str) -> pa.Array:
     )
 
 
-def _distinct_histories(clicks: tuple[np.ndarray, ...], start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Number the histories (rows,): a row whose clicks equal those of the row before, in each of their features, shares its number.
+class _Histories:
+    """Distinct histories: item, gap and type of every click (clicks,), one history after the other, and the clicks of each."""
 
-    The candidates of a request repeat one history, which then is encoded once.
-    """
-    length = end - start
-    same = np.zeros(len(length), bool)
-    same[1:] = length[1:] == length[:-1]
-    row = np.repeat(np.flatnonzero(same), length[same])
+    def __init__(self, items: np.ndarray, gaps: np.ndarray, types: np.ndarray, length: np.ndarray) -> None:
+        self.items, self.gaps, self.types, self.length = items, gaps, types, length
+        self.start: np.ndarray = np.cumsum(length) - length  # where the clicks of each begin
+
+    def batches(self, history: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Rows whose ``history`` (rows,) are about as long, those histories, and which of them each row has."""
+        order = np.argsort(self.length[history], kind="stable")  # neighbours of one length need no padding
+        for begin in range(0, len(order), BATCH):
+            part = order[begin : begin + BATCH]
+            yield part, *_renumbered(history[part])
+
+    def padded(self, clicks: np.ndarray, asked: np.ndarray) -> np.ndarray:
+        """What is said of the clicks, (clicks, ...), of the histories that are ``asked`` for: (asked, longest, ...), with zeros behind."""
+        length = self.length[asked]
+        offset = np.arange(max(int(length.max(initial=0)), 1))
+        inside = offset < length[:, None]
+        if not len(clicks):
+            return np.zeros((*inside.shape, *clicks.shape[1:]), clicks.dtype)
+        padded: np.ndarray = clicks[np.where(inside, self.start[asked][:, None] + offset, 0)]
+        padded[~inside] = PAD
+        return padded
+
+
+def _add_ids(seen: dict[str, tuple[int, int]] | None, name: str, index: np.ndarray) -> None:
+    """Add to the ids that were seen of a feature those of these indices."""
+    if seen is not None:
+        given, unknown = seen.get(name, (0, 0))
+        seen[name] = given + int(np.count_nonzero(index != PAD)), unknown + int(np.count_nonzero(index == UNKNOWN))
+
+
+def _renumbered(history: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which histories stand there, each run of one once, and of which run each row (rows,) is."""
+    begins = np.ones(len(history), bool)
+    begins[1:] = history[1:] != history[:-1]
+    return history[begins], np.cumsum(begins) - 1
+
+
+def _first_of_equal(clicks: list[np.ndarray], length: np.ndarray) -> np.ndarray:
+    """Which histories (rows,) differ from that of the row before, in what is said of any click, each (clicks,)."""
+    differs = np.ones(len(length), bool)
+    differs[1:] = length[1:] != length[:-1]
+    alike = np.flatnonzero(~differs)
+    row = np.repeat(alike, length[alike])
     if len(row):
-        within = np.arange(len(row)) - np.repeat(np.cumsum(length[same]) - length[same], length[same])
-        here, before = start[row] + within, start[row - 1] + within
-        for feature in clicks:
-            same[row[feature[here] != feature[before]]] = False
-    return np.cumsum(~same)
+        here = np.flatnonzero(np.repeat(~differs, length))
+        before = here - length[row]
+        for part in clicks:
+            differs[row[part[here] != part[before]]] = True
+    return differs
+
+
+def _sums(rows: np.ndarray, index: np.ndarray, weight: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """Weighted sums (sums, width) of rows (rows, width): of the first ``length`` of ``index`` (entries,), of the next, and so on."""
+    ends = np.zeros(len(length) + 1, np.int32)
+    np.cumsum(length, out=ends[1:])
+    summed: np.ndarray = csr_array((weight, index, ends), shape=(len(length), len(rows))) @ rows
+    return summed
+
+
+class _ContextSums:
+    """What categories and numbers add to the first layer of a head: sums of rows.
+
+    A number has a row for each of its knots, between which what it adds is a straight line, and behind them one for null.
+    """
+
+    def __init__(self, tables: dict[str, dict[str, np.ndarray]], knots: dict[str, list[float]]) -> None:
+        categorical, dense = tables.get("categorical", {}), tables.get("dense", {})
+        added = [*categorical.values(), *dense.values()]
+        self._rows = np.concatenate(added) if added else np.zeros((0, 0), np.float32)
+        begins = np.cumsum([0, *map(len, added)])[:-1].astype(np.int32)
+        self._category_begins, self._number_begins = begins[: len(categorical)], begins[len(categorical) :, None]
+        self._places = [place for place, name in enumerate(knots) if name in dense]
+        exact = [np.array(knots[name], np.float64) for name in dense]
+        self._low = [one[:-1].astype(np.float32) for one in exact]
+        self._last = np.array([[len(one) - 1] for one in exact], np.int32)
+        lows = [one if len(one) else np.zeros(1, np.float32) for one in self._low]  # a number of one knot has a row for it, and no line
+        self._all_low = np.concatenate([*lows, np.zeros(0, np.float32)])
+        scales = [np.float32(1) / np.diff(one).astype(np.float32) if len(one) > 1 else np.zeros(1, np.float32) for one in exact]
+        self._all_scale = np.concatenate([*scales, np.zeros(0, np.float32)])
+        self._line_begins = np.cumsum([0, *map(len, lows)])[:-1].astype(np.int32)[:, None]
+
+    def __call__(self, categorical: np.ndarray, dense: np.ndarray) -> np.ndarray:
+        """Sums (rows, width) of categories (features, rows) and numbers (inputs, rows)."""
+        parts = [slice(begin, begin + BATCH) for begin in range(0, dense.shape[1], BATCH)]  # whose entries fit the cache
+        return np.concatenate([self._of_some(categorical[:, part], dense[self._places, part]) for part in parts])
+
+    def _of_some(self, categorical: np.ndarray, dense: np.ndarray) -> np.ndarray:
+        below = np.empty(dense.shape, np.int32)
+        for one, low, numbers in zip(below, self._low, dense, strict=True):
+            one[:] = np.searchsorted(low[1:], numbers, side="right")
+        line = below + self._line_begins
+        share = (dense - self._all_low[line]) * self._all_scale[line]
+        np.minimum(np.maximum(share, 0, out=share), 1, out=share)
+        null = np.isnan(share)
+        if null.any():
+            below, share = np.where(null, self._last, below), np.where(null, np.float32(1), share)
+        below += self._number_begins
+        features, rows = categorical.shape
+        index = np.empty((rows, features + 2 * len(dense)), np.int32)
+        weight = np.ones(index.shape, np.float32)
+        index[:, :features] = (categorical + self._category_begins[:, None]).T
+        index[:, features::2], index[:, features + 1 :: 2] = below.T, below.T + np.int32(1)
+        weight[:, features::2], weight[:, features + 1 :: 2] = 1 - share.T, share.T
+        return _sums(self._rows, index.ravel(), weight.ravel(), np.full(rows, index.shape[1]))
 
 
 def _ends(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
@@ -603,7 +804,7 @@ def _gap_buckets(moments: np.ndarray, first: np.ndarray, buckets: int) -> np.nda
     if not len(time):
         return np.zeros(0, np.int32)
     seconds = np.maximum(np.diff(time, prepend=time[:1]), 0) / 1e6
-    bucket = np.minimum(1 + np.floor(np.log2(1 + seconds)), buckets - 1)
+    bucket = np.minimum(np.frexp(1 + seconds)[1], buckets - 1)  # 1 + floor(log2(1 + seconds))
     bucket[~(known & np.concatenate([known[:1], known[:-1]]))] = 0
     bucket[first] = 0
     return bucket.astype(np.int32)

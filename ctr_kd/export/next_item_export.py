@@ -7,18 +7,16 @@ signature.json   inputs, output, longest history, and the sha256 of the two file
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 
 from ctr_kd.export.next_item_signature import FILES, GRAPH, ITEMS, NextItemSignature
-from ctr_kd.export.onnx_export import OPSET
+from ctr_kd.export.onnx_graph import write_graph
 from ctr_kd.models.next_item import NextItemStudent
 from feature_store.special_tokens import SPECIALS
 from feature_store.tables.files import sha256_of
@@ -55,19 +53,13 @@ def export_next_item(student: NextItemStudent, ids: list[str], max_length: int, 
     with torch.no_grad():
         vectors = student.item_vectors()
         whole = torch.cat([vectors, student.bias[:, None]], dim=1)[len(SPECIALS) :].numpy().astype(np.float32)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracing exporter is deprecated in favour of one that needs onnxscript
-        torch.onnx.export(
-            _Serving(student, vectors).eval(),  # the exporter leaves a model in the mode that it was in
-            (torch.zeros(2, max_length, dtype=torch.int64), torch.tensor([max_length, 0])),
-            str(directory / GRAPH),
-            dynamo=False,
-            input_names=["items", "length"],
-            output_names=["vector"],
-            dynamic_axes={"items": {0: "histories", 1: "length"}, "length": {0: "histories"}, "vector": {0: "histories"}},
-            opset_version=OPSET,
-        )
-    onnx.checker.check_model(str(directory / GRAPH))
+    write_graph(
+        _Serving(student, vectors).eval(),  # the exporter leaves a model in the mode that it was in
+        {"items": torch.zeros(2, max_length, dtype=torch.int64), "length": torch.tensor([max_length, 0])},
+        {"items": {0: "histories", 1: "length"}, "length": {0: "histories"}, "vector": {0: "histories"}},
+        directory / GRAPH,
+        output="vector",
+    )
     rows = pa.FixedSizeListArray.from_arrays(pa.array(whole.ravel()), whole.shape[1])
     pq.write_table(pa.table({"item_id": pa.array(ids, pa.string()), "vector": rows}), directory / ITEMS)
     NextItemSignature(

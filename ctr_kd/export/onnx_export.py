@@ -6,13 +6,11 @@ import ast
 import inspect
 import shutil
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -23,7 +21,9 @@ from ctr_kd.data.batching import Batch
 from ctr_kd.data.samples import GAP, GAP_BUCKETS, Assembly, Signature
 from ctr_kd.data.texts import AnyAssembly, TextAssembly
 from ctr_kd.export import click_scorer, text_scorer
+from ctr_kd.export.onnx_graph import write_graph
 from ctr_kd.export.projections import write_projections
+from ctr_kd.export.scoring_graph import export_scoring_graph
 from ctr_kd.export.signature import ClickSignature, RawColumns, TextSignature, score_column
 from ctr_kd.models.layers import GivenVectors
 from feature_store.features.statistics import TEACHER_STATE
@@ -34,7 +34,6 @@ from feature_store.tables.column_names import HISTORY_TYPES
 from feature_store.tables.json_files import load_json
 from feature_store.tables.parquet_files import read_parquet
 
-OPSET = 17
 INPUTS = Batch._fields
 
 
@@ -49,13 +48,15 @@ def export_student(model: nn.Module, signature: Signature, assembly: AnyAssembly
     assembly : Assembly or TextAssembly
         Source of the vocabularies, and of the items' attributes or the tokenizer.
     directory : Path
-        Receives ``student.onnx``, ``signature.json``, ``scorer.py`` and what it reads: ``vocabulary.parquet``, ``items.parquet`` and
-        ``projections.parquet``, or the tokenizer.
+        Receives ``student.onnx``, ``signature.json``, ``scorer.py`` and what it reads: ``vocabulary.parquet``, ``items.parquet``,
+        ``projections.parquet``, ``scoring.onnx`` and ``tables.parquet``, or the tokenizer.
     """
     directory.mkdir(parents=True, exist_ok=True)
     export_graph(model, signature, directory / "student.onnx")
     if signature.vectors:
         write_projections(given_vectors(model, signature), directory)
+    if isinstance(assembly, Assembly):
+        export_scoring_graph(model, signature, directory)
     WRAPPERS[type(assembly)](signature, assembly, directory).write(directory)
 
 
@@ -223,23 +224,8 @@ def export_graph(model: nn.Module, signature: Signature, path: Path) -> None:
         "logit": {0: "rows"},
         **{f"vectors_{n}": {0: f"indices_{n}"} for n in range(len(tables))},
     }
-    with warnings.catch_warnings():
-        # The tracing exporter is deprecated in favour of one that needs onnxscript, and it warns of LSTMs whose initial
-        # state would be constant; ours derives it from the batch. A test runs the graph at other sizes.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            _WithProjected(model, given) if given else model,
-            (*batch, *tables),
-            str(path),
-            dynamo=False,
-            input_names=[*INPUTS, *(f"vectors_{n}" for n in range(len(tables)))],
-            output_names=["logit"],
-            dynamic_axes=axes,
-            opset_version=OPSET,
-        )
-    graph = onnx.load(str(path))
-    # An input that the model does not read (no categorical context, say) is pruned by the exporter; the scorer feeds what is listed.
-    onnx.checker.check_model(graph)
+    inputs = {**dict(zip(INPUTS, batch, strict=True)), **{f"vectors_{n}": table for n, table in enumerate(tables)}}
+    write_graph(_WithProjected(model, given) if given else model, inputs, axes, path)
 
 
 class _WithProjected(nn.Module):

@@ -78,12 +78,7 @@ class ScoringCounts:
 
 
 def count_rows(
-    table: pa.Table,
-    score: np.ndarray,
-    edges: np.ndarray,
-    *,
-    signature: ClickSignature,
-    lookups: Mapping[str, Callable[[pa.ChunkedArray], np.ndarray]],
+    table: pa.Table, score: np.ndarray, edges: np.ndarray, *, signature: ClickSignature, seen: Mapping[str, tuple[int, int]]
 ) -> ScoringCounts:
     """Count rows as the model read them.
 
@@ -96,20 +91,36 @@ def count_rows(
         Of the bins of the scores.
     signature : ClickSignature
         Which columns the model reads.
+    seen : mapping of str to (int, int)
+        By feature: ids that were given, and those of them that the model does not know.
+    """
+    read = ("item_id", "timestamp", "history", "history_timestamps", *signature.categorical, *signature.dense)
+    return ScoringCounts(
+        table.num_rows,
+        {name: given for name, (given, _) in seen.items()},
+        {name: unseen for name, (_, unseen) in seen.items()},
+        {name: _missing(table, name) for name in read},
+        **_distribution(score, edges),
+    )
+
+
+def looked_up(
+    table: pa.Table, signature: ClickSignature, lookups: Mapping[str, Callable[[pa.ChunkedArray], np.ndarray]]
+) -> dict[str, tuple[int, int]]:
+    """Ids that were given and those of them that a model does not know, by feature, for one whose scorer does not say.
+
+    Parameters
+    ----------
+    table : pa.Table, shape (rows, columns)
+    signature : ClickSignature
     lookups : mapping of str to callable
-        Index of every id of a feature, by the feature's name: which ids the model knows.
+        Index of every id of a feature, by the feature's name.
     """
     item = next(iter(signature.tokens))
     ids = {item: table["item_id"], "history": _flat(table, "history")}
     ids |= {name: table[name] for name in signature.categorical if name in table.column_names and name not in signature.vectors}
-    read = ("item_id", "timestamp", "history", "history_timestamps", *signature.categorical, *signature.dense)
-    return ScoringCounts(
-        table.num_rows,
-        {name: len(values) - values.null_count for name, values in ids.items()},
-        {name: _unseen(lookups[item if name == "history" else name], values) for name, values in ids.items()},
-        {name: _missing(table, name) for name in read},
-        **_distribution(score, edges),
-    )
+    unseen = {name: _unseen(lookups[item if name == "history" else name], values) for name, values in ids.items()}
+    return {name: (len(values) - values.null_count, unseen[name]) for name, values in ids.items()}
 
 
 def count_texts(table: pa.Table, score: np.ndarray, edges: np.ndarray) -> ScoringCounts:

@@ -32,7 +32,10 @@ class BiLSTM(Comparing):
 
     def encode(self, tokens: Tensor, length: Tensor) -> Tensor:
         """Vectors (segments, width) of right-padded sequences; an empty one is the zero state."""
-        x = self.token(tokens)  # (segments, length, width)
+        return self.read(self.token(tokens), length)
+
+    def read(self, x: Tensor, length: Tensor) -> Tensor:
+        """Vectors (segments, width) of embedded sequences (segments, longest, width)."""
         longest, width = x.shape[1], x.shape[2]
         position = torch.arange(longest, device=x.device).unsqueeze(0)  # (1, length)
         reversed_position = torch.where(padding_mask(length, longest), length.unsqueeze(1) - 1 - position, position)

@@ -23,10 +23,8 @@ class DCN(Pooled):
         self.crosses = CrossNetwork(size, config.width, CROSSES)
         self.head = Head(size, config.hidden, signature.outputs, config.dropout)
 
-    def score(self, history: Tensor, segment_of_row: Tensor, segment_b: Tensor, categorical: Tensor, dense: Tensor) -> Tensor:
-        """Logits (rows, outputs) from encoded histories (segments, width)."""
-        seen = self.user_state(history.index_select(0, segment_of_row), dense)
-        segments = [seen, *([self.candidate(segment_b)] if self.compares else [])]
-        x = torch.cat([*segments, self.context(categorical, dense)], dim=-1)  # (rows, size)
-        logits = self.head(self.crosses(x))  # (rows, outputs)
+    def answer(self, history: Tensor, candidate: Tensor | None, context: Tensor) -> Tensor:
+        """Logits (rows, outputs) from vectors of each row: of its history and its candidate (rows, width), and of its context."""
+        segments = [history] if candidate is None else [history, candidate]
+        logits = self.head(self.crosses(torch.cat([*segments, context], dim=-1)))  # (rows, outputs)
         return chained(logits) if self.chain else logits

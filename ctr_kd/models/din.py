@@ -57,5 +57,9 @@ class DIN(nn.Module):
         """Logits (rows, outputs) of a :class:`ctr_kd.data.batching.Batch`."""
         candidate = self.token(segment_b).sum(1)  # (rows, width)
         history = self.user_state(self.attend(self.token(segment_a), segment_of_row, candidate), dense)
-        logits = self.head(torch.cat([pair_features(history, candidate), self.context(categorical, dense)], dim=-1))  # (rows, outputs)
+        return self.answer(history, candidate, self.context(categorical, dense))
+
+    def answer(self, history: Tensor, candidate: Tensor, context: Tensor) -> Tensor:
+        """Logits (rows, outputs) from vectors of each row: of its history and its candidate (rows, width), and of its context."""
+        logits = self.head(torch.cat([pair_features(history, candidate), context], dim=-1))  # (rows, outputs)
         return chained(logits) if self.chain else logits

@@ -77,6 +77,7 @@ class TokenEmbedding(nn.Module):
     ) -> None:
         super().__init__()
         std = std if std is not None else 0.02 if width >= 64 else 0.05
+        self.width = width
         self.tables = nn.ModuleDict()
         own: dict[str, str] = {}
         for place, (name, size) in enumerate(sizes.items()):
@@ -133,6 +134,7 @@ class PiecewiseLinear(nn.Module):
 
     def __init__(self, edges: list[list[float]]) -> None:
         super().__init__()
+        self.edges = edges
         bins = max((len(e) - 1 for e in edges), default=1)
         low = torch.full((len(edges), bins), 3e38)  # a bin that no value reaches
         scale = torch.ones(len(edges), bins)

@@ -43,13 +43,16 @@ class Recency(nn.Module):
             Embedded, oldest first, zero at padding.
         length : int64 tensor (histories,)
         """
-        histories, longest, _ = clicks.shape
-        age = length.unsqueeze(1) - 1 - torch.arange(longest, device=clicks.device)  # (histories, longest)
+        weight = self.weights(length, clicks.shape[1])
+        return self.layer((weight.transpose(1, 2) @ clicks).reshape(clicks.shape[0], -1))
+
+    def weights(self, length: Tensor, longest: int) -> Tensor:
+        """What each click of histories of some ``length`` (histories,) weighs, oldest first: (histories, longest, spans)."""
+        age = length.unsqueeze(1) - 1 - torch.arange(longest, device=length.device)  # (histories, longest)
         place = age.clamp(0, len(self.weight) - 1).flatten()
         # index_select, since the gradient of square brackets adds up in the order of threads: no training would repeat
-        weight = self.weight.index_select(0, place).view(histories, longest, -1)
-        weight = weight.masked_fill(~padding_mask(length, longest).unsqueeze(2), -1e9).softmax(1)
-        return self.layer((weight.transpose(1, 2) @ clicks).reshape(histories, -1))
+        weight = self.weight.index_select(0, place).view(length.shape[0], longest, -1)
+        return weight.masked_fill(~padding_mask(length, longest).unsqueeze(2), -1e9).softmax(1)
 
 
 def recency_of(signature: Signature, width: int, wanted: bool) -> Recency | None:

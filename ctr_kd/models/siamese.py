@@ -38,9 +38,12 @@ class Comparing(nn.Module):
         features = history.index_select(0, segment_of_row)  # (rows, width)
         if "user_state" in self._modules:
             features = self.user_state(features, dense)
-        if self.compares:
-            features = pair_features(features, self.candidate(segment_b))  # (rows, 4 * width)
-        logits = self.head(torch.cat([features, self.context(categorical, dense)], dim=-1))  # (rows, outputs)
+        return self.answer(features, self.candidate(segment_b) if self.compares else None, self.context(categorical, dense))
+
+    def answer(self, history: Tensor, candidate: Tensor | None, context: Tensor) -> Tensor:
+        """Logits (rows, outputs) from vectors of each row: of its history and its candidate (rows, width), and of its context."""
+        features = history if candidate is None else pair_features(history, candidate)  # (rows, 4 * width)
+        logits = self.head(torch.cat([features, context], dim=-1))  # (rows, outputs)
         return chained(logits) if self.chain else logits
 
     def forward(

@@ -88,10 +88,10 @@ class LoadedModel:
         code = sorted(self.path.glob("code/*.py"))
         return digest_of([*((name, sha256_of(self.directory / name)) for name in files_of(self.directory)), *map(sha256_of, code)])
 
-    def score(self, rows: pa.Table) -> tuple[np.ndarray, ScoringCounts]:
-        """Scores of complete rows, (rows,) or (rows, classes), and what a scoring report counts of them."""
-        scores = self.scorer.score(rows)
-        return scores, self.answers.count(rows, scores, self.edges)
+    def score(self, rows: pa.Table) -> np.ndarray:
+        """Scores of complete rows: (rows,), of texts (rows, classes)."""
+        scores: np.ndarray = self.scorer.score(rows)
+        return scores
 
     def with_scores(self, rows: pa.Table, features: pa.Table | None, version: str) -> tuple[pa.Table, ScoringCounts]:
         """What a scoring gives for some rows.
@@ -111,8 +111,7 @@ class LoadedModel:
             The rows in their order with what the model says of each and its version, and what was counted of them.
         """
         complete = rows if features is None else completed(rows, features)
-        scores = self.answers.scores(complete)
-        counts = self.answers.count(complete, scores, self.edges)
+        scores, counts = self.answers.scored(complete, self.edges)
         for name, column in {**self.answers.columns(scores), VERSION: pa.repeat(version, rows.num_rows)}.items():
             if name in rows.column_names:  # rows that were scored before are scored anew
                 rows = rows.set_column(rows.column_names.index(name), name, column)

@@ -27,6 +27,7 @@ SCORER_MODULE, PYFUNC_MODULE, VECTORS_MODULE = "student_scorer", "pyfunc_student
 DATA = "student"  # folder of the exported student inside the model
 REPAIR = "register the student again: `ctr-kd register CONF --force`"
 _REQUIREMENTS = ("numpy", "pandas", "pyarrow", "onnxruntime")
+_OF_CLICKS = ("scipy",)  # whose sparse matrices sum what a student of clicks looks up
 _ADDED = (Contents.FILE, "registered_model_meta")  # the second by MLflow's own download
 _PICKLES = {".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle", ".pt", ".pth", ".ckpt"}
 _PICKLED = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))  # how a pickle begins
@@ -79,7 +80,7 @@ def save_model(export: Path, destination: Path, lineage: Lineage, example: pd.Da
         shutil.copyfile(path, code / f"{name}.py")
         files[f"code/{name}.py"] = sha256_of(path)
     student = digest_of(files)
-    packages = signature.packages if isinstance(signature, TextSignature) else []
+    packages = signature.packages if isinstance(signature, TextSignature) else _OF_CLICKS
     lineage.model_copy(update={"student": StudentLineage(digest=student, files=files)}).write(data)
     pyfunc.save_model(
         destination,

@@ -225,7 +225,7 @@ def scored_batches(run: RunContext, model: LoadedModel, file: pq.ParquetFile, na
             if not part.rows.num_rows:
                 return
             try:
-                scores, _ = model.score(part.complete)
+                scores = model.score(part.complete)
             except ValueError as error:  # of the model's own scorer, which cannot know our exceptions
                 raise DataError(f"{name}, rows from {part.first + 1:,} on: {error}") from None
             yield part.rows, scores

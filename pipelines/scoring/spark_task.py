@@ -1,6 +1,7 @@
 """What an executor of Spark does: opens the student that was shipped to it, once per process, and scores parts into their files.
 
-It imports little, and of the project only what is shipped with it: an executor needs numpy, pandas, pyarrow, onnxruntime, pydantic, pyyaml.
+It imports little, and of the project only what is shipped with it: an executor needs numpy, pandas, pyarrow, scipy, onnxruntime, pydantic,
+pyyaml.
 """
 
 from __future__ import annotations

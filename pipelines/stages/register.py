@@ -138,11 +138,15 @@ def smoke_test(model: Path, example: pd.DataFrame, poorest: pd.DataFrame, traine
 
 
 def foreign_parameters(distill: Path, shipped: str) -> list[str]:
-    """What the exported graph holds that is not the student's: parameters beyond its own number, or the teacher's by name."""
+    """What the exported graphs hold that is not the student's: parameters beyond its own number, or the teacher's by name."""
+    student = DistillationFacts.read(distill).of(shipped).parameters
+    return [found for file in sorted((distill / EXPORTS[shipped]).glob("*.onnx")) for found in _foreign_to(student, file)]
+
+
+def _foreign_to(student: int, file: Path) -> list[str]:
     import onnx
 
-    graph = onnx.load(str(distill / EXPORTS[shipped] / "student.onnx"), load_external_data=False).graph
-    student = DistillationFacts.read(distill).of(shipped).parameters
+    graph = onnx.load(str(file), load_external_data=False).graph
     sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in graph.initializer}
     sizes |= {
         node.output[0]: int(np.prod(a.t.dims))

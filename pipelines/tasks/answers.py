@@ -7,6 +7,7 @@ hence it needs little besides Arrow.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -14,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ctr_kd.export.scoring_statistics import ScoringCounts, count_rows, count_texts
+from ctr_kd.export.scoring_statistics import ScoringCounts, count_rows, count_texts, looked_up
 from ctr_kd.export.signature import ClickSignature, score_column
 from feature_store.special_tokens import UNKNOWN
 from feature_store.tables.casting import as_array, to_categories, to_clicked
@@ -50,14 +51,23 @@ class Answers(Protocol):
     def check_columns(self, names: Sequence[str], file: Path) -> None:
         """Raise DataError unless a file has the columns that a row needs."""
 
-    def scores(self, rows: pa.Table) -> NDArray[np.float64]:
-        """Probabilities of complete rows: (rows,) of clicks, with further labels (rows, labels), of texts (rows, classes)."""
+    def scored(self, rows: pa.Table, edges: NDArray[np.float64]) -> tuple[NDArray[np.float64], ScoringCounts]:
+        """Probabilities of complete rows, and what a scoring report counts of them.
+
+        Parameters
+        ----------
+        rows : pa.Table (rows, columns)
+        edges : float array
+            Of the bins of the scores.
+
+        Returns
+        -------
+        float array, ScoringCounts
+            Probabilities (rows,) of clicks, with further labels (rows, labels), of texts (rows, classes).
+        """
 
     def columns(self, scores: NDArray[np.float64]) -> dict[str, pa.Array]:
-        """What :meth:`scores` gave as the columns of an answer."""
-
-    def count(self, rows: pa.Table, scores: NDArray[np.float64], edges: NDArray[np.float64]) -> ScoringCounts:
-        """What a scoring report counts of rows and their scores; ``edges`` are those of the bins of the scores."""
+        """Probabilities as the columns of an answer."""
 
     def unseen(self, rows: pa.Table) -> NDArray[np.int64]:
         """How many candidate items (of texts: tokens) the student does not know, and how many there are."""
@@ -102,19 +112,23 @@ class ClickAnswers:
         if "history" not in names and "user_id" not in names:
             raise DataError(f"{file}: column history is missing, and so is user_id by which it could be joined; a row needs one of them")
 
-    def scores(self, rows: pa.Table) -> NDArray[np.float64]:
-        labels = self._signature.labels
-        found: NDArray[np.float64] = self._scorer.score_labels(rows) if labels else self._scorer.score(rows)
-        return found
+    def scored(self, rows: pa.Table, edges: NDArray[np.float64]) -> tuple[NDArray[np.float64], ScoringCounts]:
+        scores, seen = self._scores_and_ids(rows)
+        counts = count_rows(rows, scores[:, 0], edges, signature=self._signature, seen=seen)
+        return (scores if self._signature.labels else scores[:, 0]), counts
+
+    def _scores_and_ids(self, rows: pa.Table) -> tuple[NDArray[np.float64], dict[str, tuple[int, int]]]:
+        """Probabilities (rows, labels), and by feature how many ids were given and how many of them the student does not know."""
+        score = self._scorer.score_labels if self._signature.labels else getattr(self._scorer, "score_labels", self._scorer.score)
+        if "seen" in signature(score).parameters:
+            seen: dict[str, tuple[int, int]] = {}
+            return score(rows, seen), seen
+        scores: NDArray[np.float64] = score(rows)  # of an earlier release
+        return scores.reshape(len(scores), -1), looked_up(rows, self._signature, self._scorer.lookups)
 
     def columns(self, scores: NDArray[np.float64]) -> dict[str, pa.Array]:
         names = ["score", *map(score_column, self._signature.labels)]
         return {name: pa.array(column, pa.float64()) for name, column in zip(names, scores.reshape(len(scores), len(names)).T, strict=True)}
-
-    def count(self, rows: pa.Table, scores: NDArray[np.float64], edges: NDArray[np.float64]) -> ScoringCounts:
-        return count_rows(
-            rows, scores[:, 0] if scores.ndim == 2 else scores, edges, signature=self._signature, lookups=self._scorer.lookups
-        )
 
     def unseen(self, rows: pa.Table) -> NDArray[np.int64]:
         item = next(iter(self._signature.tokens))
@@ -156,18 +170,15 @@ class TextAnswers:
     def check_columns(self, names: Sequence[str], file: Path) -> None:
         return  # the scorer names the one column that it needs
 
-    def scores(self, rows: pa.Table) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = self._scorer.score(rows)
-        return found
+    def scored(self, rows: pa.Table, edges: NDArray[np.float64]) -> tuple[NDArray[np.float64], ScoringCounts]:
+        scores: NDArray[np.float64] = self._scorer.score(rows)
+        return scores, count_texts(rows, scores.max(axis=1, initial=0.0), edges)
 
     def columns(self, scores: NDArray[np.float64]) -> dict[str, pa.Array]:
         best = scores.argmax(axis=1)
         columns = {"label": pa.array(self._scorer.classes, pa.string()).take(pa.array(best))}
         columns["score"] = pa.array(scores[np.arange(len(best)), best], pa.float64())
         return columns | {name: pa.array(scores[:, i], pa.float64()) for i, name in enumerate(self._scorer.columns)}
-
-    def count(self, rows: pa.Table, scores: NDArray[np.float64], edges: NDArray[np.float64]) -> ScoringCounts:
-        return count_texts(rows, scores.max(axis=1, initial=0.0), edges)
 
     def unseen(self, rows: pa.Table) -> NDArray[np.int64]:
         texts = [text or "" for name in ("text", "text_b") if name in rows.column_names for text in rows[name].to_pylist()]

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ctr_kd.export.scoring_statistics import EVEN_EDGES, ScoringCounts, ScoringSummary, count_rows
+from ctr_kd.export.scoring_statistics import EVEN_EDGES, ScoringCounts, ScoringSummary, count_rows, looked_up
 from ctr_kd.metrics.drift import ScoreDistribution, population_stability_index
 from tests.signatures import click_signature
 
@@ -23,7 +23,8 @@ def lookup(known: set[str]) -> Callable[[Any], np.ndarray]:
 def counted(table: pa.Table, score: np.ndarray, edges: np.ndarray) -> ScoringCounts:
     """By a model that knows the items 10 and 11 and the device phone."""
     known = {"item": lookup({"10", "11"}), "device": lookup({"phone"})}
-    return count_rows(table, score, edges, signature=click_signature(dense=EDGES), lookups=known)
+    signature = click_signature(dense=EDGES)
+    return count_rows(table, score, edges, signature=signature, seen=looked_up(table, signature, known))
 
 
 def rows() -> pa.Table:

@@ -40,7 +40,16 @@ def test_the_export_scores_as_what_was_trained_and_as_what_is_loaded(made: Disti
     scores = made.predict(TEST)["score"]
     assert load_student(folder).predict(TEST)["score"].equals(scores)  # bit for bit
     files = {path.name for path in folder.iterdir()}
-    assert files == {"student.onnx", "signature.json", "scorer.py", "casting.py", "vocabulary.parquet", "items.parquet"}
+    assert files == {
+        "student.onnx",
+        "signature.json",
+        "scorer.py",
+        "casting.py",
+        "vocabulary.parquet",
+        "items.parquet",
+        "scoring.onnx",
+        "tables.parquet",
+    }
     with pytest.raises(DataError, match="exists and is not an empty folder"):
         made.export(folder)
 

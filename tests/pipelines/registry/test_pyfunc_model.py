@@ -180,7 +180,7 @@ def test_one_history_with_a_hundred_candidates_is_encoded_once(world: World) -> 
     scorer.session = counted = Counted(scorer.session)
     np.testing.assert_allclose(scorer.predict(request.to_pandas())["score"], expected, atol=1e-6)
     assert len(counted.fed) == 1
-    assert len(counted.fed[0]["segment_a"]) == 1
+    assert len(counted.fed[0].get("history", counted.fed[0].get("clicks"))) == 1
     assert counted.fed[0]["segment_of_row"].tolist() == [0] * 100
 
 

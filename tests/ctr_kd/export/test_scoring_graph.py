@@ -1,0 +1,104 @@
+"""Look-ups and sums outside the graph say what the whole graph says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctr_kd.config_students import StudentConfig
+from ctr_kd.data.samples import Assembly, Signature
+from ctr_kd.export.click_scorer import ClickScorer, _ContextSums
+from ctr_kd.export.onnx_export import export_student
+from ctr_kd.export.scoring_graph import GRAPH, TABLES, export_scoring_graph
+from ctr_kd.models.layers import PiecewiseLinear
+from ctr_kd.models.pooled import Pooled
+from ctr_kd.models.students import STUDENTS
+from ctr_kd.training.calibration import Calibrated, Temperature
+from tests.ctr_kd.drawn_weights import where_order_counts
+from tests.ctr_kd.worlds import raw_frame
+
+KINDS = [
+    ("pooled", {}),
+    ("pooled", {"hidden": 0}),
+    ("pooled", {"combiner": "sqrtn", "recency": False}),
+    ("pooled", {"combiner": "sqrtn"}),
+    ("dcn", {}),
+    ("bilstm", {}),
+    ("din", {}),
+]
+
+
+def student(kind: str, settings: dict[str, Any], signature: Signature) -> torch.nn.Module:
+    torch.manual_seed(4)
+    model = where_order_counts(STUDENTS[kind](signature, StudentConfig(**{"kind": kind, "width": 8, "hidden": 12, **settings})))
+    return Calibrated(model, Temperature(1.5, -0.25))
+
+
+@pytest.mark.parametrize("kind, settings", KINDS)
+def test_sums_say_what_the_whole_graph_says(
+    kind: str, settings: dict[str, Any], assembly: Assembly, signature: Signature, directory: Path, tmp_path: Path
+) -> None:
+    export_student(student(kind, settings, signature), signature, assembly, tmp_path)
+    rows = raw_frame(directory, "train")
+    of_sums = ClickScorer(tmp_path)
+    assert of_sums.tables
+    (tmp_path / TABLES).unlink()
+    whole = ClickScorer(tmp_path)
+    assert not whole.tables and "segment_a" in whole.fed
+    expected = whole.score(rows)
+    assert expected.std() > 1e-3
+    np.testing.assert_allclose(of_sums.score(rows), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(of_sums.score(rows.slice(3, 1)), expected[3:4], rtol=1e-5, atol=1e-6)
+
+
+def test_a_class_on_top_of_a_student_keeps_its_whole_graph(assembly: Assembly, signature: Signature, tmp_path: Path) -> None:
+    class Mine(Pooled):
+        def candidate(self, segment_b: torch.Tensor) -> torch.Tensor:
+            return 2 * super().candidate(segment_b)
+
+    export_scoring_graph(Mine(signature, StudentConfig(kind="pooled", width=8)).eval(), signature, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_student_of_ours_has_both_files(assembly: Assembly, signature: Signature, tmp_path: Path) -> None:
+    export_student(student("pooled", {}, signature), signature, assembly, tmp_path)
+    assert (tmp_path / GRAPH).exists() and (tmp_path / TABLES).exists()
+    assert not {"segment_a", "segment_b", "dense", "categorical"} & ClickScorer(tmp_path).fed
+
+
+rising = st.lists(st.integers(-8000, 8000).map(lambda eighths: eighths / 8), min_size=1, max_size=6, unique=True).map(sorted)
+numbers = st.one_of(st.floats(-1e7, 1e7, width=32), st.just(float("nan")))
+
+
+@given(st.lists(rising, min_size=1, max_size=3), st.data())
+def test_rows_of_knots_are_the_code_times_the_weights(knots: list[list[float]], data: st.DataObject) -> None:
+    """Against the code that the student learned with, at knots, between them, beyond them, and for nulls."""
+    rows = data.draw(st.integers(1, 5))
+    dense = np.array([data.draw(st.lists(st.one_of(numbers, st.sampled_from(k)), min_size=rows, max_size=rows)) for k in knots], np.float32)
+    code = PiecewiseLinear(knots)
+    weight = np.random.default_rng(0).standard_normal((code.size, 3))
+    expected = code(torch.from_numpy(dense.T.copy())).double().numpy() @ weight
+    bins = code.size // len(knots) - 1
+    tables = {}
+    for n, own in enumerate(knots):
+        full = np.cumsum(weight[n * bins : n * bins + len(own) - 1], axis=0)
+        tables[str(n)] = np.concatenate([np.zeros((1, 3)), full, weight[len(knots) * bins + n][None]]).astype(np.float32)
+    sums = _ContextSums({"dense": tables}, {str(n): own for n, own in enumerate(knots)})
+    found = sums(np.zeros((0, rows), np.int32), dense)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_a_literal_sum() -> None:
+    tables = {
+        "categorical": {"device": np.array([[0.0], [1.0], [10.0]], np.float32)},
+        "dense": {"age": np.array([[0.0], [4.0], [6.0], [100.0]], np.float32)},  # at 0, at 2, at 10, and of a null
+    }
+    sums = _ContextSums(tables, {"age": [0.0, 2.0, 10.0]})
+    found = sums(np.array([[0, 2, 1, 0, 0]], np.int32), np.array([[1.0, 6.0, np.nan, -5.0, 50.0]], np.float32))
+    assert found[:, 0].tolist() == [2.0, 15.0, 101.0, 0.0, 6.0]
