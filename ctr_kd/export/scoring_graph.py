@@ -27,12 +27,12 @@ from torch.nn import functional as F
 from ctr_kd.data.samples import Signature
 from ctr_kd.export.onnx_graph import write_graph
 from ctr_kd.models.bilstm import BiLSTM
+from ctr_kd.models.calibrated import Calibrated
 from ctr_kd.models.dcn import DCN
 from ctr_kd.models.din import DIN
 from ctr_kd.models.layers import chained, pair_features
 from ctr_kd.models.pooled import Pooled
 from ctr_kd.models.user_state import state_numbers
-from ctr_kd.training.calibration import Calibrated
 
 GRAPH, TABLES = "scoring.onnx", "tables.parquet"
 Table = tuple[str, str, Tensor]  # its kind, what it is of, and its rows

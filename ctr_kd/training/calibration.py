@@ -8,94 +8,22 @@ are too, so the correction for the sampling rate (:class:`ctr_kd.export.click_sc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
-import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from sklearn.isotonic import IsotonicRegression
-from torch import Tensor, nn
+from torch import nn
 
 from ctr_kd.config import Calibration
 from ctr_kd.data.samples import Samples, of_mean_one
+from ctr_kd.models.calibrated import Calibrated, EachLabel, MonotoneLines, Temperature
 from ctr_kd.training.loop import predict
 
 FEWEST_CLICKS = 20  # of each label; fewer say too little of a rate, and the logits stay as they are
 MOST_BINS, FEWEST_ROWS = 50, 100  # of the isotonic fit: bins, and rows in each
 NEWTON_STEPS = 50
-
-
-class Temperature(nn.Module):
-    """``logit * scale + bias``: a temperature 1 / scale, and a bias because click rates move as a whole (Platt 1999)."""
-
-    scale: Tensor
-    bias: Tensor
-
-    def __init__(self, scale: float, bias: float) -> None:
-        super().__init__()
-        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
-        self.register_buffer("bias", torch.tensor(bias, dtype=torch.float32))
-
-    def forward(self, logit: Tensor) -> Tensor:
-        """Calibrated logits, in the shape of ``logit``."""
-        return logit * self.scale + self.bias
-
-
-class MonotoneLines(nn.Module):
-    """Straight lines between rising knots, with the slope 1 beyond the outermost two.
-
-    Every term rises with the logit, in float arithmetic too, so the order of two rows is kept and at most becomes a tie.
-
-    Parameters
-    ----------
-    x, y : float arrays (knots,)
-        Both strictly rising.
-    """
-
-    x: Tensor
-    step: Tensor
-    slope: Tensor
-    first: Tensor
-
-    def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
-        super().__init__()
-        self.register_buffer("x", torch.tensor(x, dtype=torch.float32))
-        self.register_buffer("step", self.x.diff())
-        self.register_buffer("slope", torch.tensor(np.diff(y) / np.diff(x), dtype=torch.float32))
-        self.register_buffer("first", torch.tensor(y[0], dtype=torch.float32))
-
-    def forward(self, logit: Tensor) -> Tensor:
-        """Calibrated logits of ``logit`` (rows, 1)."""
-        from_knot = logit.unsqueeze(-1) - self.x  # (rows, 1, knots)
-        below, above = from_knot[..., 0].clamp(max=0), from_knot[..., -1].clamp(min=0)
-        within = (torch.minimum(from_knot[..., :-1].clamp(min=0), self.step) * self.slope).sum(-1)
-        return self.first + below + within + above  # (rows, 1)
-
-
-class EachLabel(nn.Module):
-    """Of several labels each by its own calibration; one that could not be fitted keeps its logits."""
-
-    def __init__(self, calibrations: Sequence[nn.Module | None]) -> None:
-        super().__init__()
-        self.calibrations = nn.ModuleList([nn.Identity() if one is None else one for one in calibrations])
-
-    def forward(self, logit: Tensor) -> Tensor:
-        """Calibrated logits of ``logit`` (rows, labels)."""
-        return torch.cat([one(logit[:, place : place + 1]) for place, one in enumerate(self.calibrations)], dim=1)
-
-
-class Calibrated(nn.Module):
-    """A student and what makes its logits probabilities, as one model with one graph."""
-
-    def __init__(self, student: nn.Module, calibration: nn.Module) -> None:
-        super().__init__()
-        self.student, self.calibration = student, calibration
-        self.eval()
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """Calibrated logits (rows, outputs) of a :class:`ctr_kd.data.batching.Batch`."""
-        return self.calibration(self.student(*inputs))
 
 
 def calibrate(model: nn.Module, validation: Samples, how: Calibration, report: Callable[[str], None] = lambda text: None) -> nn.Module:

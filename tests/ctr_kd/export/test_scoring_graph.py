@@ -16,10 +16,10 @@ from ctr_kd.data.samples import Assembly, Signature
 from ctr_kd.export.click_scorer import ClickScorer, _ContextSums
 from ctr_kd.export.onnx_export import export_student
 from ctr_kd.export.scoring_graph import GRAPH, TABLES, export_scoring_graph
+from ctr_kd.models.calibrated import Calibrated, Temperature
 from ctr_kd.models.layers import PiecewiseLinear
 from ctr_kd.models.pooled import Pooled
 from ctr_kd.models.students import STUDENTS
-from ctr_kd.training.calibration import Calibrated, Temperature
 from tests.ctr_kd.drawn_weights import where_order_counts
 from tests.ctr_kd.worlds import raw_frame
 

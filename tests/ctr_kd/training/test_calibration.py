@@ -18,8 +18,9 @@ from ctr_kd.evaluation.rows import EvaluationRows
 from ctr_kd.export.click_scorer import ClickScorer
 from ctr_kd.export.onnx_export import export_student
 from ctr_kd.metrics import auc_score, calibration_ratio, log_loss, of_full_stream
+from ctr_kd.models.calibrated import Calibrated, MonotoneLines, Temperature
 from ctr_kd.models.students import STUDENTS
-from ctr_kd.training.calibration import Calibrated, MonotoneLines, Temperature, calibrate, fit_isotonic, fit_temperature
+from ctr_kd.training.calibration import calibrate, fit_isotonic, fit_temperature
 from ctr_kd.training.distill import train_student
 from ctr_kd.training.loop import predict
 from feature_store.features.summary import ClickSummary

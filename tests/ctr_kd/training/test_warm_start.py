@@ -13,9 +13,9 @@ from ctr_kd.config import EncoderConfig, FinetuneConfig
 from ctr_kd.config_students import StudentConfig
 from ctr_kd.data.samples import Signature
 from ctr_kd.models.bert import Bert, MaskedItemModel
+from ctr_kd.models.calibrated import Calibrated, Temperature
 from ctr_kd.models.students import STUDENTS
 from ctr_kd.models.teachers import build_teacher
-from ctr_kd.training.calibration import Calibrated, Temperature
 from ctr_kd.training.checkpoint import CheckpointError, save_checkpoint
 from ctr_kd.training.warm_start import AnotherShape, EarlierModel, earlier_weights
 from feature_store.special_tokens import UNKNOWN
