@@ -1,31 +1,31 @@
 """Parquet files of one schema become one file, row group by row group, without decoding a value.
 
 Encoding a table costs about as much as scoring it, and one file is written by one process. So each process encodes its own part, and what
-is left to do here is to copy bytes and to write one footer: the row groups of all parts, with the offsets that they have now. The footer
-is a structure of Thrift's compact protocol (https://github.com/apache/parquet-format); what is not an offset is copied as it was read.
+is left to do here is to copy bytes and to write one footer: the row groups of all parts, with the offsets that they have now.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from feature_store.tables.contracts import DataError
-
-MAGIC = b"PAR1"
-_COPIED = 1 << 22  # bytes at a time
-
-# Types of Thrift's compact protocol.
-_TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _STRUCT = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12
-
-# Fields of the footer and of what it holds.
-_SCHEMA, _ROWS, _GROUPS = 2, 3, 4
-_COLUMNS, _GROUP_OFFSET, _ORDINAL = 1, 5, 7
-_CHUNK_OFFSET, _CHUNK_META, _INDEX_OFFSETS = 2, 3, (4, 6)
-_PAGE_OFFSETS = (9, 10, 11, 14)  # data, index, dictionary, bloom filter
-
-Struct = dict[int, tuple[int, Any]]  # field -> (type, value); a list is a pair of the elements' type and the elements
+from feature_store.tables.parquet_footer import (
+    GROUPS,
+    I64,
+    LIST,
+    MAGIC,
+    ROWS,
+    SCHEMA,
+    STRUCT,
+    Struct,
+    copy_bytes,
+    encoded,
+    list_header,
+    move_group,
+    read_footer,
+    write_footer,
+)
 
 
 def concatenate(sources: Sequence[Path], target: Path) -> int:
@@ -54,169 +54,20 @@ def concatenate(sources: Sequence[Path], target: Path) -> int:
     with open(target, "wb") as out:
         out.write(MAGIC)
         for path in sources:
-            footer, end = _footer(path)
+            footer, end = read_footer(path)
             if first is None:
                 first = footer
-            if footer[_SCHEMA] != first[_SCHEMA]:
+            if footer[SCHEMA] != first[SCHEMA]:
                 raise DataError(f"{path} has other columns than {sources[0]}; only files of one schema become one")
             shift = out.tell() - len(MAGIC)
-            for group in footer[_GROUPS][1][1]:
-                _move(group, shift)
-                groups.append(_encoded(group))
-            rows += footer[_ROWS][1]
+            for group in footer[GROUPS][1][1]:
+                move_group(group, shift)
+                groups.append(encoded(group))
+            rows += footer[ROWS][1]
             with open(path, "rb") as file:
                 file.seek(len(MAGIC))
-                _copy(file, out, end - len(MAGIC))
+                copy_bytes(file, out, end - len(MAGIC))
         if first is None:
             raise DataError(f"{target}: there is no file to make it of")
-        footer = first | {_ROWS: (_I64, rows), _GROUPS: (_LIST, _list_header(_STRUCT, len(groups)) + b"".join(groups))}
-        written = _encoded(dict(sorted(footer.items())))
-        out.write(written)
-        out.write(len(written).to_bytes(4, "little") + MAGIC)
+        write_footer(first | {ROWS: (I64, rows), GROUPS: (LIST, list_header(STRUCT, len(groups)) + b"".join(groups))}, out)
     return rows
-
-
-def _copy(source: Any, target: Any, count: int) -> None:
-    while count:
-        block = source.read(min(_COPIED, count))
-        if not block:
-            raise DataError(f"{source.name} ends before its footer; write it again")
-        target.write(block)
-        count -= len(block)
-
-
-def _footer(path: Path) -> tuple[Struct, int]:
-    """The footer of a file, and where it begins."""
-    with open(path, "rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(0, size - 8))
-        tail = file.read()
-        length = int.from_bytes(tail[:4], "little")
-        if tail[4:] != MAGIC or length > size - 12:
-            raise DataError(f"{path}: is no complete Parquet file; write it again")
-        file.seek(size - 8 - length)
-        return _Reader(file.read(length)).struct(), size - 8 - length
-
-
-def _move(group: Struct, shift: int) -> None:
-    """Let the offsets of a row group be those of bytes that lie further back; 0 means none, and its number in the file is new."""
-    group.pop(_ORDINAL, None)
-    _add(group, (_GROUP_OFFSET,), shift)
-    for chunk in group[_COLUMNS][1][1]:
-        _add(chunk, (_CHUNK_OFFSET, *_INDEX_OFFSETS), shift)
-        _add(chunk[_CHUNK_META][1], _PAGE_OFFSETS, shift)
-
-
-def _add(struct: Struct, fields: Sequence[int], shift: int) -> None:
-    for field in fields:
-        kind, value = struct.get(field, (_I64, 0))
-        if value:
-            struct[field] = (kind, value + shift)
-
-
-class _Reader:
-    """Reads structures of Thrift's compact protocol."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data, self._at = data, 0
-
-    def struct(self) -> Struct:
-        found: Struct = {}
-        field = 0
-        while head := self._byte():
-            delta, kind = head >> 4, head & 15
-            field = field + delta if delta else _from_zigzag(self._varint())
-            found[field] = (kind, self._value(kind))
-        return found
-
-    def _byte(self) -> int:
-        self._at += 1
-        return self._data[self._at - 1]
-
-    def _varint(self) -> int:
-        value = shift = 0
-        while True:
-            byte = self._byte()
-            value |= (byte & 127) << shift
-            if byte < 128:
-                return value
-            shift += 7
-
-    def _bytes(self, count: int) -> bytes:
-        self._at += count
-        return self._data[self._at - count : self._at]
-
-    def _value(self, kind: int) -> Any:
-        if kind in (_TRUE, _FALSE):
-            return kind == _TRUE
-        if kind == _BYTE:
-            return self._byte()
-        if kind in (_I16, _I32, _I64):
-            return _from_zigzag(self._varint())
-        if kind == _DOUBLE:
-            return self._bytes(8)
-        if kind == _BINARY:
-            return self._bytes(self._varint())
-        if kind in (_LIST, _SET):
-            return self._list()
-        if kind == _STRUCT:
-            return self.struct()
-        raise DataError(f"a Parquet footer holds a value of Thrift's type {kind}, which no footer has; write the file again")
-
-    def _list(self) -> tuple[int, list[Any]]:
-        head = self._byte()
-        kind, count = head & 15, head >> 4
-        count = self._varint() if count == 15 else count
-        # Truth values are a byte each here, and no byte at all as fields.
-        return kind, [self._byte() if kind in (_TRUE, _FALSE) else self._value(kind) for _ in range(count)]
-
-
-def _from_zigzag(value: int) -> int:
-    return (value >> 1) ^ -(value & 1)
-
-
-def _varint(value: int) -> bytes:
-    found = bytearray()
-    while value > 127:
-        found.append(value & 127 | 128)
-        value >>= 7
-    found.append(value)
-    return bytes(found)
-
-
-def _encoded(struct: Struct) -> bytes:
-    return b"".join(_fields(struct)) + b"\0"
-
-
-def _fields(struct: Struct) -> Iterator[bytes]:
-    before = 0
-    for field, (kind, value) in struct.items():
-        kind = (_TRUE if value else _FALSE) if kind in (_TRUE, _FALSE) else kind
-        delta = field - before
-        yield bytes([delta << 4 | kind]) if 0 < delta < 16 else bytes([kind]) + _varint(field << 1)
-        if kind not in (_TRUE, _FALSE):
-            yield _encoded_value(kind, value)
-        before = field
-
-
-def _encoded_value(kind: int, value: Any) -> bytes:
-    if kind in (_LIST, _SET):
-        if isinstance(value, bytes):  # encoded already
-            return value
-        of, elements = value
-        return _list_header(of, len(elements)) + b"".join(
-            bytes([element]) if of in (_TRUE, _FALSE) else _encoded_value(of, element) for element in elements
-        )
-    if kind == _STRUCT:
-        return _encoded(value)
-    if kind == _BINARY:
-        return _varint(len(value)) + value
-    if kind == _DOUBLE:
-        return bytes(value)
-    if kind == _BYTE:
-        return bytes([value])
-    return _varint(value << 1 if value >= 0 else (-value << 1) - 1)
-
-
-def _list_header(kind: int, count: int) -> bytes:
-    return bytes([count << 4 | kind]) if count < 15 else bytes([0xF0 | kind]) + _varint(count)

@@ -93,38 +93,31 @@ class LoadedModel:
         scores: np.ndarray = self.scorer.score(rows)
         return scores
 
-    def with_scores(self, rows: pa.Table, features: pa.Table | None, version: str) -> tuple[pa.Table, ScoringCounts]:
+    def answers_to(self, rows: pa.Table, version: str) -> tuple[pa.Table, ScoringCounts]:
         """What a scoring gives for some rows.
 
         Parameters
         ----------
         rows : pyarrow Table (rows, columns)
-            Raw ids and whatever else is to be kept.
-        features : pyarrow Table (rows, further columns), optional
-            What the model reads and the rows lack; it is not kept. See :class:`pipelines.scoring.feature_join.Joiner`.
+            Raw ids and whatever else the model reads.
         version : str
             Of the model, for the column ``model_version``.
 
         Returns
         -------
         pyarrow Table, ScoringCounts
-            The rows in their order with what the model says of each and its version, and what was counted of them.
+            What the model says of each row and its version, and what was counted of the rows.
         """
-        complete = rows if features is None else completed(rows, features)
-        scores, counts = self.answers.scored(complete, self.edges)
-        for name, column in {**self.answers.columns(scores), VERSION: pa.repeat(version, rows.num_rows)}.items():
-            if name in rows.column_names:  # rows that were scored before are scored anew
-                rows = rows.set_column(rows.column_names.index(name), name, column)
-            else:
-                rows = rows.append_column(name, column)
-        return rows, counts
+        scores, counts = self.answers.scored(rows, self.edges)
+        return pa.table({**self.answers.columns(scores), VERSION: pa.repeat(version, rows.num_rows)}), counts
 
 
-def completed(rows: pa.Table, features: pa.Table) -> pa.Table:
-    """Rows with further columns; one that both have is that of the features."""
-    kept = [(name, column) for name, column in zip(rows.column_names, rows.columns, strict=True) if name not in features.column_names]
-    named = [*kept, *zip(features.column_names, features.columns, strict=True)]
-    return pa.table([column for _, column in named], names=[name for name, _ in named])
+def completed(rows: pa.Table, further: pa.Table) -> pa.Table:
+    """Rows with further columns; one that both have is the further one, in the old place."""
+    for name, column in zip(further.column_names, further.columns, strict=True):
+        place = rows.schema.get_field_index(name)
+        rows = rows.append_column(name, column) if place < 0 else rows.set_column(place, name, column)
+    return rows
 
 
 def load_model_folder(path: Path) -> LoadedModel:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Collection, Iterator, Sequence, Set
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +34,7 @@ from pipelines.workspace.context import RunContext
 from pipelines.workspace.lock import workspace_lock
 
 HASHED = 1 << 20  # rows at a time
+LARGEST_GROUP = 1 << 25  # rows of a row group whose answers are held at once
 _EVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -74,12 +75,21 @@ def score_file(run: RunContext, source: Path, target: Path) -> str:
         place = target.with_name(f".{target.name}.parts")
         with workspace_lock(place, f"ctr-kd score --output {target}", "choose another --output"):
             items = describe_new_items(run, model)
-            settings = {"input": _identity(source, file), "rows": run.config.score.batch_rows, "model": model.digest, "version": version}
+            identity = _identity(source, file)
+            settings = {"input": identity, "rows": run.config.score.batch_rows, "model": model.digest, "version": version}
             settings |= {"joined": _joined(run, joiner, names), **known_items(run.store, items)}
+            sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+            answers_alone = max(sizes, default=0) <= LARGEST_GROUP
             folder = PartsFolder(place, settings)
             try:
-                with run.console.progress("rows scored", file.metadata.num_rows, "score") as progress:
-                    parts = file_parts(file, source, joiner, run.config.score.batch_rows, folder.finished.keys())
+                # what joins features would rather have texts as they are
+                numbered = model.answers.looked_up() if answers_alone and not joiner.lacking(names) else []
+                with (
+                    open_parquet(source, numbered) as rows,
+                    run.console.progress("rows scored", file.metadata.num_rows, "score") as progress,
+                ):
+                    parts = file_parts(rows, source, joiner, run.config.score.batch_rows, folder.finished.keys())
+                    parts = (replace(part, answers_alone=answers_alone) for part in parts)
                     score_parts(
                         model=model,
                         version=version,
@@ -98,7 +108,11 @@ def score_file(run: RunContext, source: Path, target: Path) -> str:
                     resumed_rows=folder.resumed,
                 )
                 whole = folder.path / target.name
-                folder.join(whole)
+                if answers_alone:
+                    require_unchanged(source, identity)
+                    folder.join_beside(source, sizes, whole)
+                else:
+                    folder.join(whole)
                 keep_best_rows(run, whole)
                 sync(whole)
                 report = scoring_report(model, counts, began, folder.resumed)
@@ -122,10 +136,10 @@ def keep_best_rows(run: RunContext, file: Path) -> int | None:
     return kept
 
 
-def open_parquet(path: Path) -> pq.ParquetFile:
-    """Open a Parquet file that somebody gave us; DataError when it is none, or two of its columns have one name."""
+def open_parquet(path: Path, numbered: Collection[str] = ()) -> pq.ParquetFile:
+    """As :func:`open_pieces`, a Parquet file that somebody gave us; DataError when it is none, or two of its columns have one name."""
     try:
-        file = open_pieces(path)
+        file = open_pieces(path, numbered)
     except (pa.ArrowInvalid, OSError) as error:
         repair = "write it again; of other formats make one (`pandas.read_csv(...).to_parquet(...)`)"
         raise DataError(f"{path}: is no complete Parquet file ({str(error).splitlines()[0]}); {repair}") from None
@@ -139,6 +153,13 @@ def _identity(path: Path, file: pq.ParquetFile) -> dict[str, Any]:
     status = path.stat()
     footer = hashlib.sha256(repr(file.metadata.to_dict()).encode()).hexdigest()
     return {"path": str(path.absolute()), "bytes": status.st_size, "modified": status.st_mtime_ns, "footer": footer}
+
+
+def require_unchanged(path: Path, identity: dict[str, Any]) -> None:
+    """Raise DataError where a file is another one than when its rows were read."""
+    with open_parquet(path) as file:
+        if _identity(path, file) != identity:
+            raise DataError(f"{path} changed while it was scored; give the same command again")
 
 
 def _joined(run: RunContext, joiner: Joiner, names: Sequence[str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,13 +21,14 @@ from feature_store.tables.files import sha256_of, sync
 from feature_store.tables.folders import regular_file
 from feature_store.tables.json_files import digest_of, load_json, write_json
 from feature_store.tables.json_models import JsonModel
+from feature_store.tables.parquet_columns import add_columns
 from feature_store.tables.parquet_concat import concatenate
 from feature_store.tables.seal import sealed, unsealed
 from pipelines.registry.loaded_model import LoadedModel, completed
 from pipelines.workspace.artifacts import ArtifactError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota or a limit that takes no more
-_LAYOUT = 1  # raised when parts begin to be written in another way
+_LAYOUT = 2  # raised when parts begin to be written in another way
 
 Finished = tuple[int, ScoringCounts]  # number of a part, and what was counted of it
 
@@ -50,12 +51,15 @@ class Part:
         What is kept.
     features : pa.Table (rows, further columns) or None
         What the model reads besides.
+    answers_alone : bool
+        The file of the part holds what the model says of the rows, and not the rows, which lie in a file already.
     """
 
     number: int
     first: int
     rows: pa.Table
     features: pa.Table | None = None
+    answers_alone: bool = False
 
     @property
     def complete(self) -> pa.Table:
@@ -72,7 +76,8 @@ class PartFacts(JsonModel):
 
 def write_part(model: LoadedModel, version: str, part: Part, folder: Path) -> ScoringCounts:
     """Score a part into a file of its own, which appears complete or not at all; what was counted of it is written last."""
-    scored, counts = model.with_scores(part.rows, part.features, version)
+    answers, counts = model.answers_to(part.complete, version)
+    scored = answers if part.answers_alone else completed(part.rows, answers)
     path = folder / _name(part.number)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -156,6 +161,22 @@ class PartsFolder:
                 raise self.full(str(error)) from None
             raise
 
+    def join_beside(self, source: Path, sizes: Sequence[int], target: Path) -> None:
+        """As :meth:`join`, with the rows of a file, whose row groups have these ``sizes``, before the answers of the parts."""
+        answers, grouped = (target.with_name(f".{target.name}.{name}") for name in ("answers", "grouped"))
+        self.join(answers)
+        try:
+            regroup(answers, sizes, grouped)
+            add_columns(source, grouped, target)
+        except OSError as error:
+            target.unlink(missing_ok=True)
+            if error.errno in FULL:
+                raise self.full(str(error)) from None
+            raise
+        finally:
+            answers.unlink(missing_ok=True)
+            grouped.unlink(missing_ok=True)
+
     def what_is_kept(self) -> str:
         """For messages: what a scoring that stopped has left, and that it goes on from there."""
         kept = f"{len(self.finished):,} finished parts stay in {self.path}" if self.finished else "no part was finished yet"
@@ -176,6 +197,17 @@ class PartsFolder:
         for path in self.path.glob("*"):
             if not path.name.startswith("part-"):
                 path.unlink()
+
+
+def regroup(source: Path, sizes: Sequence[int], target: Path) -> None:
+    """Write the rows of a file in row groups of these sizes, which add up to all of them; those of one group are held at a time."""
+    with pq.ParquetFile(source, pre_buffer=False) as file, pq.ParquetWriter(target, file.schema_arrow) as writer:
+        batches, held = file.iter_batches(), file.schema_arrow.empty_table()
+        for size in sizes:
+            while held.num_rows < size:
+                held = pa.concat_tables([held, pa.Table.from_batches([next(batches)])])
+            writer.write_table(held.slice(0, size), row_group_size=max(size, 1))
+            held = held.slice(size)
 
 
 def in_parts(tables: Iterator[pa.Table], size: int, number: int = 0, whole_requests: bool = False) -> Iterator[Part]:

@@ -88,7 +88,7 @@ def hand_over(part: Part, folder: PartsFolder) -> None:
     ScoringStopped
         When the disk is full.
     """
-    asked = {"number": part.number, "first": part.first, "features": part.features is not None}
+    asked = {"number": part.number, "first": part.first, "features": part.features is not None, "answers_alone": part.answers_alone}
     try:
         with open(handed_over(folder.path, part.number), "wb") as stream:
             stream.write(json.dumps(asked).encode() + b"\n")
@@ -107,7 +107,8 @@ def receive(file: Path) -> Part:
     with open(file, "rb") as stream:
         asked = json.loads(stream.readline())
         rows = pa.ipc.open_stream(stream).read_all()
-        return Part(asked["number"], asked["first"], rows, pa.ipc.open_stream(stream).read_all() if asked["features"] else None)
+        features = pa.ipc.open_stream(stream).read_all() if asked["features"] else None
+        return Part(asked["number"], asked["first"], rows, features, asked["answers_alone"])
 
 
 def handed_over(folder: Path, number: int) -> Path:

@@ -69,6 +69,9 @@ class Answers(Protocol):
     def columns(self, scores: NDArray[np.float64]) -> dict[str, pa.Array]:
         """Probabilities as the columns of an answer."""
 
+    def looked_up(self) -> list[str]:
+        """Columns of ids, or of lists of them, of which a few distinct ones are looked up for many rows."""
+
     def unseen(self, rows: pa.Table) -> NDArray[np.int64]:
         """How many candidate items (of texts: tokens) the student does not know, and how many there are."""
 
@@ -130,6 +133,10 @@ class ClickAnswers:
         names = ["score", *map(score_column, self._signature.labels)]
         return {name: pa.array(column, pa.float64()) for name, column in zip(names, scores.reshape(len(scores), len(names)).T, strict=True)}
 
+    def looked_up(self) -> list[str]:
+        types = [HISTORY_TYPES] if self._signature.has_types else []
+        return ["item_id", "history", *types, *(name for name in self._signature.categorical if name not in self._signature.vectors)]
+
     def unseen(self, rows: pa.Table) -> NDArray[np.int64]:
         item = next(iter(self._signature.tokens))
         return _unknown(self._scorer.lookups[item](rows["item_id"]))
@@ -179,6 +186,9 @@ class TextAnswers:
         columns = {"label": pa.array(self._scorer.classes, pa.string()).take(pa.array(best))}
         columns["score"] = pa.array(scores[np.arange(len(best)), best], pa.float64())
         return columns | {name: pa.array(scores[:, i], pa.float64()) for i, name in enumerate(self._scorer.columns)}
+
+    def looked_up(self) -> list[str]:
+        return []
 
     def unseen(self, rows: pa.Table) -> NDArray[np.int64]:
         texts = [text or "" for name in ("text", "text_b") if name in rows.column_names for text in rows[name].to_pylist()]
