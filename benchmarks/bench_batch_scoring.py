@@ -1,11 +1,14 @@
-"""`ctr-kd score --input`, Parquet to Parquet: rows per second per core, memory, and what one request costs in process.
+"""`ctr-kd score --input`, Parquet to Parquet: rows per second and core, memory, and what one request costs in process.
 
-    python benchmarks/bench_batch_scoring.py [--rows 1000000 ...] [--workers 1 2]
+    python benchmarks/bench_batch_scoring.py [--rows 2000000] [--workers 1 2] [--kinds pooled dcn din bilstm] [--against CHECKOUT]
 
-A small real run on a simulated log registers `pooled`. Its rows, as raw ids with histories, times and statistics, are repeated into a
-file, which the command scores, all columns kept. Seconds are those of the scoring; from the processor's, what a run on one row
-takes (start-up, model, lock) is subtracted. Memory is the largest sum of what all processes hold at one moment; what they share
-counts for each. Writes results/batch_scoring.json.
+A small real run on a simulated log registers a student of each kind. Its rows, as raw ids, times and statistics, are repeated into two
+files: `own`, in which each row has a history of its own, 14.5 clicks on average, half of them on items that the student does not know; and
+`shared`, in which requests of 20 candidates share one. The command scores them, all columns kept, `CHECKOUT` (another release, run by the
+same Python) by turns with this one. Seconds are those of the scoring; from the processor's, what a run on one row takes (start-up, model,
+lock) is subtracted. Memory is the largest sum of what all processes hold at one moment; what they share counts for each.
+
+Writes results/batch_scoring.json.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -39,17 +44,22 @@ source: {reader: simulated, simulator: {requests: 20000, users: 2000, items: 900
 split: {fractions: [0.8, 0.1, 0.1]}
 pretrain: {training: {epochs: 1}}
 finetune: {members: 1, training: {epochs: 1}}
-distill: {student: {kind: pooled}, training: {epochs: 1}}
+distill: {student: {kind: KIND}, training: {epochs: 1}}
 evaluate: {bootstrap: 20}
 """
 REQUESTS, CANDIDATES = 3000, 100
 GROUP = 200_000  # rows of a row group of the input
+CLICKS, UNKNOWN_ITEMS = 14.5, 200_000
+TURNS = 3
 
 
-def command(*arguments: str) -> dict[str, float]:
-    """Run `ctr-kd`; its seconds, its processors' seconds, and its peak of memory in bytes."""
+def command(tree: Path, *arguments: str) -> dict[str, float]:
+    """Run `ctr-kd` of a checkout; its seconds, its processors' seconds, and its peak of memory in bytes."""
     before, began, peak = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter(), 0
-    process = subprocess.Popen([sys.executable, "-m", "pipelines", *arguments], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    asked = [sys.executable, "-m", "pipelines", *arguments]
+    process = subprocess.Popen(
+        asked, cwd=tree, env=os.environ | {"PYTHONPATH": str(tree)}, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
     while process.poll() is None:
         peak = max(peak, memory(process.pid))
         time.sleep(0.05)
@@ -70,13 +80,27 @@ def memory(pid: int) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE") + sum(memory(int(child)) for child in children)
 
 
-def write_rows(table: Any, rows: int, path: Path) -> None:
-    """So many rows of a table, over and over."""
-    with pq.ParquetWriter(path, table.schema) as writer:
-        while rows > 0:
-            part = table.slice(0, rows)
-            writer.write_table(part)
-            rows -= part.num_rows
+def log_of(table: pa.Table, rows: int, candidates: int) -> pa.Table:
+    """So many rows of a table, with histories that ``candidates`` neighbours share."""
+    rng = np.random.default_rng(0)
+    requests = -(-rows // candidates)
+    length = rng.poisson(CLICKS, requests)
+    known = pc.unique(table["item_id"]).to_pylist()
+    unknown = [f"not-in-the-log-{number:06d}" for number in range(UNKNOWN_ITEMS)]
+    clicks = int(length.sum())
+    picked = np.where(rng.random(clicks) < 0.5, rng.integers(0, len(known), clicks), len(known) + rng.integers(0, len(unknown), clicks))
+    newest = int(pc.min(table["timestamp"]).cast(pa.int64()).as_py())
+    gaps = rng.exponential(3600e6, clicks).astype(np.int64)
+    ends = np.concatenate([[0], np.cumsum(length)]).astype(np.int32)
+    before = np.concatenate([[0], np.cumsum(gaps)])
+    moments = newest - (np.repeat(before[ends[1:]], length) - before[:-1])
+    history = pa.ListArray.from_arrays(pa.array(ends), pa.array([*known, *unknown], pa.string()).take(pa.array(picked)))
+    times = pa.ListArray.from_arrays(pa.array(ends), pa.array(moments).cast(table["timestamp"].type))
+    found = table.take(pa.array(rng.integers(0, table.num_rows, rows)))
+    of_row = pa.array(np.repeat(np.arange(requests), candidates)[:rows])
+    for name, lists in (("history", history), ("history_timestamps", times)):
+        found = found.set_column(found.column_names.index(name), name, lists.take(of_row))
+    return found
 
 
 def request_latency(model: Path, table: Any) -> dict[str, float]:
@@ -96,30 +120,37 @@ def request_latency(model: Path, table: Any) -> dict[str, float]:
     return {name: round(float(np.percentile(values, share)), 3) for name, (values, share) in named.items()}
 
 
-def measure(root: Path, table: Any, sizes: list[int], workers: list[int]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    spent: dict[int, float] = {}
-    for rows in (1, *sizes):
-        write_rows(table, rows, root / "in.parquet")
-        for count in workers:
-            paths = ["--input", str(root / "in.parquet"), "--output", str(root / "out.parquet")]
-            used = command("score", str(root / "bench.yaml"), *paths, "--workspace", str(root / "w"), "--set", f"score.workers={count}")
-            report = json.loads((root / "out.scoring.json").read_text(encoding="utf-8"))
-            assert pq.read_metadata(root / "out.parquet").num_rows == rows
-            if rows == 1:
-                spent[count] = used["processor_seconds"]
-                continue
-            working = used["processor_seconds"] - spent[count]
+def scored(tree: Path, folder: Path, source: Path, workers: int) -> dict[str, float]:
+    """Score a file by the champion of a folder."""
+    paths = ["--input", str(source), "--output", str(folder / "out.parquet"), "--workspace", str(folder / "w")]
+    used = command(tree, "score", str(folder / "bench.yaml"), *paths, "--set", f"score.workers={workers}")
+    report = json.loads((folder / "out.scoring.json").read_text(encoding="utf-8"))
+    assert pq.read_metadata(folder / "out.parquet").num_rows == pq.read_metadata(source).num_rows
+    return used | {"scoring_seconds": report["seconds"]}
+
+
+def measure(trees: dict[str, Path], root: Path, kind: str, logs: dict[str, Path], rows: int, workers: list[int]) -> list[dict[str, Any]]:
+    """Each log by each tree in turns, three times, of which the fastest counts."""
+    found = []
+    for log, count in ((log, count) for log in logs if log != "one" for count in workers):
+        runs: dict[str, list[dict[str, float]]] = {tree: [] for tree in trees}
+        spent = {tree: scored(path, root / tree / kind, logs["one"], count)["processor_seconds"] for tree, path in trees.items()}
+        for tree, path in [*trees.items()] * TURNS:
+            runs[tree].append(scored(path, root / tree / kind, logs[log], count))
+        for tree, own in runs.items():
+            working = min(run["processor_seconds"] for run in own) - spent[tree]
+            seconds = min(run["scoring_seconds"] for run in own)
             found.append(
                 {
+                    "release": tree,
+                    "kind": kind,
+                    "log": log,
                     "rows": rows,
                     "workers": count,
-                    "seconds": round(report["seconds"], 1),
-                    "rows_per_second": round(rows / report["seconds"]),
-                    "rows_per_second_per_core": round(rows / report["seconds"] / count),
+                    "seconds": round(seconds, 1),
+                    "rows_per_second_per_core": round(rows / seconds / count),
                     "rows_per_processor_second": round(rows / working),
-                    "command_seconds": round(used["seconds"], 1),
-                    "peak_memory_bytes": used["peak_memory_bytes"],
+                    "peak_memory_bytes": max(run["peak_memory_bytes"] for run in own),
                 }
             )
             print(found[-1], flush=True)
@@ -128,29 +159,44 @@ def measure(root: Path, table: Any, sizes: list[int], workers: list[int]) -> lis
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000])
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rows", type=int, default=2_000_000)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1])
+    parser.add_argument("--kinds", nargs="+", default=["pooled", "dcn", "din", "bilstm"])
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another release")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results") / "batch_scoring.json")
     options = parser.parse_args()
+    trees = {"this": ROOT} | ({} if options.against is None else {"other": options.against.absolute()})
+    result: dict[str, Any] = {
+        "command": f"python benchmarks/bench_batch_scoring.py --rows {options.rows} --kinds {' '.join(options.kinds)}"
+        + ("" if options.against is None else " --against CHECKOUT"),
+        "machine": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "load_before": round(os.getloadavg()[0], 1),
+        "requests": {},
+        "runs": [],
+    }
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        (root / "bench.yaml").write_text(CONF, encoding="utf-8")
-        command("promote", str(root / "bench.yaml"), "--workspace", str(root / "w"))
-        raw = ClickRows(next((root / "w" / "artifacts" / "ingest").glob("*/_manifest.json")).parent)
-        table = raw.raw(pq.read_table(next((root / "w" / "artifacts" / "ingest").glob("*/rows.parquet"))).slice(0, GROUP)).combine_chunks()
-        config = load(root / "bench.yaml", ())
-        model = Registry(tracking_uri(config, root / "w"), config.name).download(f"models:/{config.name}@champion")
-        result = {
-            "command": f"python benchmarks/bench_batch_scoring.py --rows {' '.join(map(str, options.rows))}",
-            "machine": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "load_before": round(os.getloadavg()[0], 1),
-            "columns": table.num_columns,
-            "clicks_per_history": round(float(np.diff(table["history"].chunk(0).offsets.to_numpy()).mean()), 1),
-            "request": {"candidates": CANDIDATES, **request_latency(model, table)},
-            "runs": measure(root, table, options.rows, options.workers),
-        }
+        root, logs = Path(folder), {}
+        for kind in options.kinds:
+            for tree, path in trees.items():
+                own = root / tree / kind
+                own.mkdir(parents=True)
+                (own / "bench.yaml").write_text(CONF.replace("KIND", kind), encoding="utf-8")
+                command(path, "promote", str(own / "bench.yaml"), "--workspace", str(own / "w"))
+            place = root / "this" / kind / "w"
+            if not logs:
+                raw = ClickRows(next((place / "artifacts" / "ingest").glob("*/_manifest.json")).parent)
+                table = raw.raw(pq.read_table(next((place / "artifacts" / "ingest").glob("*/rows.parquet")))).combine_chunks()
+                result["columns"] = table.num_columns
+                logs = {name: root / f"{name}.parquet" for name in ("own", "shared", "one")}
+                for name, rows, candidates in (("own", options.rows, 1), ("shared", options.rows, 20), ("one", 1, 1)):
+                    pq.write_table(log_of(table, rows, candidates), logs[name], row_group_size=GROUP)
+            result["runs"] += measure(trees, root, kind, logs, options.rows, options.workers)
+            config = load(root / "this" / kind / "bench.yaml", ())
+            model = Registry(tracking_uri(config, place), config.name).download(f"models:/{config.name}@champion")
+            result["requests"][kind] = {"candidates": CANDIDATES, **request_latency(model, table.slice(0, GROUP))}
+            options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1))
-    Path(__file__).with_name("results").joinpath("batch_scoring.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

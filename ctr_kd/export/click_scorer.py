@@ -552,6 +552,7 @@ class _Lookup:
         text = self.tokens.to_pylist()
         self.index = {token: first + i for i, token in enumerate(text)}
         self.integers = pa.array([_canonical_integer(token) for token in text], pa.int64())
+        self._numbered = pa.array([], pa.string()), np.zeros(1, np.int32)
 
     def __call__(self, values: pa.Array | pa.ChunkedArray, name: str | None = None) -> np.ndarray:
         found = self._as_written(values)
@@ -577,10 +578,13 @@ class _Lookup:
 
     def _of_dictionary(self, values: pa.DictionaryArray, name: str) -> np.ndarray | None:
         """Indices of values that are given by their number in a dictionary; None where that holds something bad, which none may have."""
-        try:
-            known = np.append(self(values.dictionary, name), np.int32(PAD))
-        except ClickRowsError:
-            return None
+        told, known = self._numbered
+        if not values.dictionary.equals(told):  # the chunks of one reading share it
+            try:
+                known = np.append(self(values.dictionary, name), np.int32(PAD))
+            except ClickRowsError:
+                return None
+            self._numbered = values.dictionary, known
         return known[values.indices.fill_null(len(known) - 1).to_numpy(zero_copy_only=False)]
 
     def _of_many(self, values: pa.Array, name: str) -> np.ndarray:

@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow.fs import LocalFileSystem
 
+from feature_store.tables.parquet_footer import numbered_throughout
+
 _BUFFER = 1 << 20  # bytes
 
 
@@ -17,15 +19,16 @@ def open_pieces(path: Path, numbered: Collection[str] = ()) -> pq.ParquetFile:
     """A file to be read in pieces, of whose columns little is held at a time: a row group may be larger than memory, and fetching ahead
     would keep all of it.
 
-    Of the columns that are ``numbered``, and of lists there, texts are read as numbers of distinct ones, which saves telling them apart.
+    Of the columns that are ``numbered``, and of lists there, texts that the file holds as numbers of distinct ones are read so.
     """
     file = pq.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=_BUFFER)
-    leaves = [file.schema.column(place) for place in range(len(file.schema)) if numbered]
-    texts = [leaf.path for leaf in leaves if leaf.path.split(".")[0] in numbered and leaf.logical_type.type == "STRING"]
-    if not texts:
+    texts = {leaf.path for leaf in map(file.schema.column, range(len(file.schema))) if leaf.logical_type.type == "STRING"}
+    chosen = [leaf for leaf in texts if numbered and leaf.split(".")[0] in numbered]
+    chosen = sorted(numbered_throughout(path).intersection(chosen)) if chosen else []
+    if not chosen:
         return file
     file.close()
-    return pq.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=_BUFFER, read_dictionary=texts)
+    return pq.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=_BUFFER, read_dictionary=chosen)
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None, filters: Sequence[tuple[str, str, Any]] | None = None) -> pa.Table:

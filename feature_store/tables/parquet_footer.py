@@ -21,6 +21,9 @@ _TRUE, _FALSE, _BYTE, _I16, I32, I64, _DOUBLE, BINARY, LIST, _SET, STRUCT = 1, 2
 SCHEMA, ROWS, GROUPS = 2, 3, 4
 COLUMNS, _GROUP_OFFSET, _ORDINAL = 1, 5, 7
 _CHUNK_OFFSET, CHUNK_META, _INDEX_OFFSETS = 2, 3, (4, 6)
+_CHUNK_PATH, _CHUNK_PAGES = 3, 13
+_PAGE_KIND, _PAGE_ENCODING = 1, 2
+_DATA_PAGES, _NUMBERS = (0, 3), (2, 8)  # kinds of pages, and encodings that are numbers of a dictionary's values
 _PAGE_OFFSETS = (9, 10, 11, 14)  # data, index, dictionary, bloom filter
 
 Struct = dict[int, tuple[int, Any]]  # field -> (type, value); a list is a pair of the elements' type and the elements
@@ -47,6 +50,21 @@ def read_footer(path: Path) -> tuple[Struct, int]:
             raise DataError(f"{path}: is no complete Parquet file; write it again")
         file.seek(size - 8 - length)
         return _Reader(file.read(length)).struct(), size - 8 - length
+
+
+def numbered_throughout(path: Path) -> set[str]:
+    """Paths of the columns, such as ``history.list.element``, of which every page holds numbers of a dictionary's values.
+
+    A writer gives a dictionary up that becomes too large, and a file of many distinct values has one for its first pages alone.
+    """
+    groups = read_footer(path)[0][GROUPS][1][1]
+    found: dict[str, bool] = {}
+    for chunk in (chunk[CHUNK_META][1] for group in groups for chunk in group[COLUMNS][1][1]):
+        name = b".".join(chunk[_CHUNK_PATH][1][1]).decode()
+        pages = chunk.get(_CHUNK_PAGES, (LIST, (STRUCT, [])))[1][1]
+        data = [page[_PAGE_ENCODING][1] for page in pages if page[_PAGE_KIND][1] in _DATA_PAGES]
+        found[name] = found.get(name, True) and bool(data) and all(encoding in _NUMBERS for encoding in data)
+    return {name for name, is_numbered in found.items() if is_numbered}
 
 
 def write_footer(footer: Struct, target: BinaryIO) -> None:
