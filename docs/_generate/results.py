@@ -191,6 +191,9 @@ def basis(data: Mapping[str, Any]) -> str:
             units = data.get("units", "rows")
             return f"One seed. Intervals on test are of 95 %, by bootstrap over {units}: they do not hold what another seed would change."
         return f"{_seeds(len(data['seeds']))}; figures are means. The means have no interval."
+    if isinstance(data.get("sets"), Mapping):
+        count = len(next(iter(data["sets"].values()))["seeds"])
+        return f"{_seeds(count)}: accuracies are means, the speed is the median. The means have no interval."
     if "sets" in data:
         return f"{_seeds(len(data['sets'][0]['seeds']))}. No bootstrap interval; the standard error over users stands in the table."
     if "mixtures" in data:
@@ -496,6 +499,18 @@ def next_item_seeds(data: Mapping[str, Any]) -> list[str]:
     return _grid(["set", "seed", "HR@10 on validation", "NDCG@10", "HR@10 on test", "NDCG@10", "seconds"], rows)
 
 
+def released_teachers(data: Mapping[str, Any]) -> list[str]:
+    """Of the benchmark of a released teacher: here, by transformers, and the ratio of their speeds."""
+    rows = []
+    for name, one in data["sets"].items():
+        for who in ("here", "transformers"):
+            ratio = f"{one['speed_ratio']:.2f}" if who == "here" else "1"
+            rows.append([name, who, share(one[who]["validation"]), share(one[who]["test"]), ratio])
+        less = one["here_less_transformers"]
+        rows.append([name, "difference", signed(less["validation"]), signed(less["test"]), ""])
+    return _grid(["set", "fine-tuned", "validation", "test", "steps a second, ratio"], rows)
+
+
 def negatives(data: Mapping[str, Any]) -> list[str]:
     """Of the benchmark of negatives: ranks by the loss over the items."""
     rows = []
@@ -637,7 +652,10 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
             tuning,
         )
     },
-    **{one.__name__: one for one in (finetuning, stability, next_items, next_item_seeds, negatives, mixtures, runs, values)},
+    **{
+        one.__name__: one
+        for one in (finetuning, stability, next_items, next_item_seeds, released_teachers, negatives, mixtures, runs, values)
+    },
     **{one.__name__: one for one in (teachers_speed, requests, defaults, defaults_summary, defaults_tuned)},
 }
 
