@@ -208,6 +208,9 @@ class ClickScorer:
         """
         table = self._with_state(table)
         self._check(_named(table))
+        if seen is not None:
+            ids = [self._item, "history", *(name for name in self.signature["categorical"] if name not in self.projections)]
+            seen |= {name: (0, 0) for name in ids if name not in seen and (name in (self._item, "history") or name in table.column_names)}
         chunks = (table.slice(begin, CHUNK) for begin in range(0, table.num_rows, CHUNK))
         scores = [self._score_chunk(chunk, chunk, np.arange(chunk.num_rows), seen) for chunk in chunks]
         return np.concatenate(scores) if scores else np.zeros((0, 1 + len(self.labels)))
@@ -585,7 +588,7 @@ class _Lookup:
             except ClickRowsError:
                 return None
             self._numbered = values.dictionary, known
-        return known[values.indices.fill_null(len(known) - 1).to_numpy(zero_copy_only=False)]
+        return known[values.indices.cast(pa.int64()).fill_null(len(known) - 1).to_numpy(zero_copy_only=False)]
 
     def _of_many(self, values: pa.Array, name: str) -> np.ndarray:
         """Indices of texts: what one means that is no token as it stands is found out for those alone."""

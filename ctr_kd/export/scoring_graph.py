@@ -51,7 +51,7 @@ def export_scoring_graph(model: nn.Module, signature: Signature, directory: Path
     student: Any = model.student if isinstance(model, Calibrated) else model
     calibration = model.calibration if isinstance(model, Calibrated) else nn.Identity()
     kind = {Pooled: _Sums, DCN: _CrossedSums, BiLSTM: _Sequence, DIN: _Attention}.get(type(student))  # a subclass may do anything else
-    if kind is None or not signature.vectors.keys().isdisjoint(signature.categorical):
+    if kind is None or not signature.vectors.keys().isdisjoint(signature.categorical) or not all(map(_are_apart, signature.dense.values())):
         return
     behind = kind(student, calibration).eval()
     rows, width = 3, student.token.width
@@ -67,6 +67,12 @@ def export_scoring_graph(model: nn.Module, signature: Signature, directory: Path
     axes |= {"clicks": {0: "segments", 1: "length"}} if "clicks" in inputs else {}
     write_graph(behind, inputs, axes, directory / GRAPH)
     pq.write_table(pa.concat_tables(map(_stored, behind.tables(signature))), directory / TABLES)
+
+
+def _are_apart(knots: list[float]) -> bool:
+    """Whether single precision, in which a student reads numbers, tells knots as far apart as they are: seconds since 1970 are not."""
+    exact = np.array(knots, np.float64)
+    return np.allclose(np.diff(exact.astype(np.float32).astype(np.float64)), np.diff(exact), rtol=1e-2, atol=0)
 
 
 class _Behind(nn.Module):
@@ -87,16 +93,9 @@ class _Behind(nn.Module):
         """Vectors (rows, width) of histories as the rows see them."""
         raise NotImplementedError
 
-    def forward(
-        self,
-        history: Tensor,
-        length: Tensor,
-        segment_of_row: Tensor,
-        candidate: Tensor,
-        context: Tensor,
-        categorical: Tensor,
-        dense: Tensor,
-    ) -> Tensor:
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Calibrated logits (rows, outputs) of the inputs of the graph, in their order."""
+        history, length, segment_of_row, candidate, context, categorical, dense = inputs
         of_row = self.student.user_state(self.history_of_row(history, length, segment_of_row, candidate), dense)
         logits: Tensor = self.calibration(self.answer(of_row, candidate, context, categorical, dense))
         return logits

@@ -79,7 +79,8 @@ def score_file(run: RunContext, source: Path, target: Path) -> str:
             settings = {"input": identity, "rows": run.config.score.batch_rows, "model": model.digest, "version": version}
             settings |= {"joined": _joined(run, joiner, names), **known_items(run.store, items)}
             sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-            answers_alone = max(sizes, default=0) <= LARGEST_GROUP
+            # columns of an earlier scoring would stay in the file as bytes that nobody reads
+            answers_alone = max(sizes, default=0) <= LARGEST_GROUP and not {"score", "model_version"} & set(names)
             folder = PartsFolder(place, settings)
             try:
                 # what joins features would rather have texts as they are
@@ -231,9 +232,11 @@ def _tables(file: pq.ParquetFile, name: Path, first: int, size: int, columns: Se
         group += 1
     yield file.schema_arrow.empty_table()
     try:
-        for batch in file.iter_batches(size, row_groups=range(group, file.num_row_groups), columns=columns):
-            yield pa.Table.from_batches([batch.slice(min(max(0, first - begin), batch.num_rows))])
-            begin += batch.num_rows
+        # one after the other: a batch of two would need one dictionary of the texts in lists, which Arrow does not make
+        for one in range(group, file.num_row_groups):
+            for batch in file.iter_batches(size, row_groups=[one], columns=columns):
+                yield pa.Table.from_batches([batch.slice(min(max(0, first - begin), batch.num_rows))])
+                begin += batch.num_rows
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{name}: cannot be read from row {begin + 1:,} on ({str(error).splitlines()[0]}); write it again") from None
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given
@@ -102,3 +104,25 @@ def test_a_literal_sum() -> None:
     sums = _ContextSums(tables, {"age": [0.0, 2.0, 10.0]})
     found = sums(np.array([[0, 2, 1, 0, 0]], np.int32), np.array([[1.0, 6.0, np.nan, -5.0, 50.0]], np.float32))
     assert found[:, 0].tolist() == [2.0, 15.0, 101.0, 0.0, 6.0]
+
+
+def test_knots_that_single_precision_does_not_tell_apart_leave_the_whole_graph(signature: Signature, tmp_path: Path) -> None:
+    """Seconds since 1970: a code of one of them is no straight line between two knots."""
+    close = replace(signature, dense={**signature.dense, next(iter(signature.dense)): [1.7e9, 1.7e9 + 1, 1.7e9 + 2]})
+    export_scoring_graph(student("pooled", {}, close).eval(), close, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("index, values", [(pa.int8(), 128), (pa.uint8(), 256), (pa.int32(), 5)])
+def test_ids_by_numbers_of_any_width(
+    index: pa.DataType, values: int, assembly: Assembly, signature: Signature, directory: Path, tmp_path: Path
+) -> None:
+    export_student(student("pooled", {}, signature), signature, assembly, tmp_path)
+    lookup = ClickScorer(tmp_path).lookups["item"]
+    ids = [*lookup.tokens.to_pylist()[:3], *(f"none-{n}" for n in range(values - 3))]
+    coded = pa.DictionaryArray.from_arrays(pa.array([0, 2, None, values - 1, 1] * 60, index), pa.array(ids))
+    assert (
+        lookup(coded).tolist()
+        == lookup(coded.dictionary_decode()).tolist()
+        == [lookup.first, lookup.first + 2, 0, 1, lookup.first + 1] * 60
+    )

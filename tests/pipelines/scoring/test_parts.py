@@ -32,7 +32,7 @@ from pipelines.exit_codes import exit_code, explain
 from pipelines.registry.champion import load_chosen_model
 from pipelines.scoring import files, local_executor
 from pipelines.scoring import parts as parts_module
-from pipelines.scoring.files import check_requests_stand_together, file_parts, score_file
+from pipelines.scoring.files import _tables, check_requests_stand_together, file_parts, open_parquet, score_file
 from pipelines.scoring.partitions import failed_attempts, parts_path
 from pipelines.scoring.parts import Part, PartsFolder, ScoringStopped, in_parts
 from pipelines.scoring.worker import Answer, hand_over, handed_over, receive
@@ -553,3 +553,16 @@ def test_a_file_whose_requests_cannot_be_read_is_named(tmp_path: Path) -> None:
     path.write_bytes(damaged)
     with pq.ParquetFile(path) as file, pytest.raises(DataError, match=r"rows\.parquet: cannot be read from row 1 on"):
         check_requests_stand_together(file, path)
+
+
+def test_parts_of_numbered_texts_cross_row_groups_of_other_dictionaries(tmp_path: Path) -> None:
+    histories = [[f"i{(n * k) % (7 + n // 500)}" for k in range(n % 4)] for n in range(3000)]
+    table = pa.table({"history": histories, "item_id": [f"i{n % 9}" for n in range(3000)]})
+    pq.write_table(table, tmp_path / "rows.parquet", row_group_size=500)
+    with open_parquet(tmp_path / "rows.parquet", ["history", "item_id"]) as file:
+        assert pa.types.is_dictionary(file.schema_arrow.field("history").type.value_type)
+        parts = list(in_parts(_tables(file, tmp_path / "rows.parquet", 0, 800), 800))
+        later = list(in_parts(_tables(file, tmp_path / "rows.parquet", 1600, 800), 800, 2))
+    assert [part.rows.num_rows for part in parts] == [800, 800, 800, 600]
+    assert [row for part in parts for row in part.rows.combine_chunks().to_pylist()] == table.to_pylist()
+    assert [row for part in later for row in part.rows.to_pylist()] == table.slice(1600).to_pylist()
