@@ -440,7 +440,6 @@ class ClickScorer:
         """The distinct ones among the histories of rows, and whose each row has (rows,): the candidates of a request repeat one."""
         column = _column(table, "history")
         if pa.types.is_null(column.type):
-            _add_ids(seen, "history", np.zeros(0, np.int32))
             none = np.zeros(0, np.int32)
             return _Histories(none, none, none, np.zeros(1, np.int64)), np.zeros(len(column), np.int64)
         last, length = _ends(column)

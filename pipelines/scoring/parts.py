@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -153,29 +154,31 @@ class PartsFolder:
         """
         if sorted(self.finished) != list(range(len(self.finished))):
             raise ArtifactError(f"{self.path}: parts are missing; delete it and run again")
-        try:
+        with self._complete_or_not(target):
             concatenate([self.path / _name(number) for number in range(len(self.finished))], target)
-        except OSError as error:
-            target.unlink(missing_ok=True)
-            if error.errno in FULL:
-                raise self.full(str(error)) from None
-            raise
 
     def join_beside(self, source: Path, sizes: Sequence[int], target: Path) -> None:
         """As :meth:`join`, with the rows of a file, whose row groups have these ``sizes``, before the answers of the parts."""
         answers, grouped = (target.with_name(f".{target.name}.{name}") for name in ("answers", "grouped"))
         self.join(answers)
         try:
-            regroup(answers, sizes, grouped)
-            add_columns(source, grouped, target)
+            with self._complete_or_not(target):
+                regroup(answers, sizes, grouped)
+                add_columns(source, grouped, target)
+        finally:
+            answers.unlink(missing_ok=True)
+            grouped.unlink(missing_ok=True)
+
+    @contextmanager
+    def _complete_or_not(self, target: Path) -> Iterator[None]:
+        """Leave nothing of a file that could not be written to its end, and say so where the disk is full."""
+        try:
+            yield
         except OSError as error:
             target.unlink(missing_ok=True)
             if error.errno in FULL:
                 raise self.full(str(error)) from None
             raise
-        finally:
-            answers.unlink(missing_ok=True)
-            grouped.unlink(missing_ok=True)
 
     def what_is_kept(self) -> str:
         """For messages: what a scoring that stopped has left, and that it goes on from there."""
