@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ctr_kd.data.disk_arrays import disk_array, let_go
 from ctr_kd.data.input_groups import InputGroup, input_groups
 from ctr_kd.data.later_clicks import later_positions
 from feature_store.features.event_log import microseconds
@@ -27,7 +28,7 @@ from feature_store.special_tokens import PAD, SPECIALS, UNKNOWN
 from feature_store.tables.column_names import HISTORY_TYPES
 from feature_store.tables.contracts import label_column
 from feature_store.tables.json_files import load_json, write_json
-from feature_store.tables.parquet_files import read_parquet
+from feature_store.tables.parquet_files import open_pieces, read_parquet
 from feature_store.tables.vectors import matrix_of
 
 GAP = "gap"  # token feature: time since the click before it, in logarithmic buckets
@@ -36,6 +37,8 @@ DENSE_BINS = 24  # quantile bins of the piecewise linear encoding
 POOL = "tokens.npy"  # beside an assembly: the tokens of all clicks, read through the page cache
 BINS = "bins.json"  # beside an assembly: the bin edges of dense inputs
 CLICK_CHUNK = 1 << 20  # clicks in memory while the pool is written or sequences are cut
+MOST_IN_MEMORY = 1 << 23  # rows of a log; of a larger one, arrays lie on disk
+PIECE = 1 << 20  # rows of a larger log that are read at a time
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,12 @@ class Samples:
     weight: np.ndarray | None = None
     further: np.ndarray | None = None
     later: Segment | None = None
+
+    @property
+    def by_row(self) -> list[np.ndarray]:
+        """The arrays that have an entry for each row, in memory or on disk."""
+        arrays = [self.row_id, self.group, self.user, self.a.start, self.a.end, self.b.start, self.b.end, self.categorical, self.dense]
+        return [*arrays, self.label, *(one for one in (self.weight, self.further) if one is not None)]
 
     @property
     def labels(self) -> np.ndarray:
@@ -381,8 +390,12 @@ class Assembly:
         """Ascending bin edges of each dense input: those of :meth:`write_bins`, or quantiles of the training rows."""
         if (self.directory / BINS).is_file():
             return load_json(self.directory / BINS)
-        rows = read_parquet(self.directory / "rows.parquet", columns=[*self.dense_names], filters=[("split", "=", "train")])
-        return {name: bin_edges(rows[name].to_numpy().astype(np.float32)) for name in self.dense_names}
+        return {name: bin_edges(self._training_column(name)) for name in self.dense_names}
+
+    def _training_column(self, name: str) -> np.ndarray:
+        """A dense input of the training rows, float32 (rows,), read by itself: all of them together may not fit the memory."""
+        rows = read_parquet(self.directory / "rows.parquet", columns=[name], filters=[("split", "=", "train")])
+        return rows[name].to_numpy().astype(np.float32)
 
     def signature(self) -> Signature:
         """Names and sizes of the inputs."""
@@ -405,10 +418,36 @@ class Assembly:
         return len(SPECIALS) + len(self.types if name == HISTORY_TYPES and self.types else self.vocabulary[name])
 
     def samples(self, split: str) -> Samples:
-        """Rows of one split: ``train``, ``validation`` or ``test``."""
-        rows = read_parquet(self.directory / "rows.parquet", filters=[("split", "=", split)])
-        samples = self.samples_of(rows)
-        return replace(samples, later=self._later(rows)) if self.later_clicks and split == "train" else samples
+        """Rows of one split: ``train``, ``validation`` or ``test``.
+
+        Of a log of more than :data:`MOST_IN_MEMORY` rows their arrays lie on disk (:mod:`ctr_kd.data.disk_arrays`), and later clicks, which
+        few teachers see, in memory.
+        """
+        file = self.directory / "rows.parquet"
+        if pq.read_metadata(file).num_rows > MOST_IN_MEMORY:
+            samples = self._on_disk(file, split)
+        else:
+            samples = self.samples_of(read_parquet(file, filters=[("split", "=", split)]))
+        if not (self.later_clicks and split == "train"):
+            return samples
+        asked = ["request", "user", "timestamp", "item"]
+        return replace(samples, later=self._later(read_parquet(file, columns=asked, filters=[("split", "=", split)])))
+
+    def _on_disk(self, file: Path, split: str) -> Samples:
+        """Rows of one split, whose arrays lie on the disk of the assembly, a piece at a time."""
+        with open_pieces(file) as rows:
+            count = sum(pc.sum(pc.equal(piece["split"], split)).as_py() or 0 for piece in rows.iter_batches(PIECE, columns=["split"]))
+            arrays: dict[str, np.ndarray] = {}
+            done = 0
+            for piece in rows.iter_batches(PIECE):
+                table = pa.Table.from_batches([piece]).filter(pc.equal(piece["split"], split))
+                for name, part in self._row_arrays(table).items():
+                    if name not in arrays:
+                        arrays[name] = disk_array((count, *part.shape[1:]), part.dtype, self.directory)
+                    arrays[name][done : done + len(part)] = part
+                done += table.num_rows
+                let_go(arrays.values())
+        return self._of_arrays(arrays)
 
     def _later(self, rows: pa.Table) -> Segment:
         """Clicks after the requests of some training rows."""
@@ -428,25 +467,51 @@ class Assembly:
 
     def samples_of(self, rows: pa.Table) -> Samples:
         """Rows in the layout of ``rows.parquet``."""
+        return self._of_arrays(self._row_arrays(rows))
+
+    def _row_arrays(self, rows: pa.Table) -> dict[str, np.ndarray]:
+        """What rows have each by itself: arrays (rows, ...) by name."""
         count = rows.num_rows
-        item = rows["item"].to_numpy()
-        user = rows["user"].to_numpy()
-        candidate = np.concatenate([self.item_tokens[item], np.zeros((count, 1), np.int32)], axis=1)  # a candidate has no gap
+        user, item = rows["user"].to_numpy(), rows["item"].to_numpy().astype(np.int64)
         context = [index_of(rows[name], self.vocabulary[name]) for name in self.summary.context.categorical]
         context += [self.user_tokens[name][user] for name in self.user_attributes]
         dense = [rows[name].to_numpy().astype(np.float32) for name in self.dense_names]
+        arrays = {
+            "row_id": rows["row_id"].to_numpy(),
+            "group": rows["request"].to_numpy(),
+            "user": user.astype(np.int64),
+            "start": rows["history_start"].to_numpy(),
+            "end": rows["history_end"].to_numpy(),
+            "item": item,
+            "item_end": item + 1,
+            "categorical": np.stack(context, axis=1) if context else np.zeros((count, 0), np.int32),
+            "dense": np.stack(dense, axis=1) if dense else np.zeros((count, 0), np.float32),
+            "label": rows["label"].to_numpy().astype(np.float32),
+        }
+        if self._are_weighted(rows):
+            arrays["weight"] = rows["row_weight"].to_numpy()
+        if self.labels:
+            arrays["further"] = self._further_labels(rows)
+        return arrays
+
+    def _of_arrays(self, arrays: Mapping[str, np.ndarray]) -> Samples:
         return Samples(
-            row_id=rows["row_id"].to_numpy(),
-            group=rows["request"].to_numpy(),
-            user=user.astype(np.int64),
-            a=Segment(self.clicks, rows["history_start"].to_numpy(), rows["history_end"].to_numpy(), gap_column=-1),
-            b=Segment(candidate, np.arange(count), np.arange(1, count + 1)),
-            categorical=np.stack(context, axis=1) if context else np.zeros((count, 0), np.int32),
-            dense=np.stack(dense, axis=1) if dense else np.zeros((count, 0), np.float32),
-            label=rows["label"].to_numpy().astype(np.float32),
-            weight=of_mean_one(rows["row_weight"].to_numpy()) if self._are_weighted(rows) else None,
-            further=self._further_labels(rows) if self.labels else None,
+            row_id=arrays["row_id"],
+            group=arrays["group"],
+            user=arrays["user"],
+            a=Segment(self.clicks, arrays["start"], arrays["end"], gap_column=-1),
+            b=Segment(self._candidates, arrays["item"], arrays["item_end"]),
+            categorical=arrays["categorical"],
+            dense=arrays["dense"],
+            label=arrays["label"],
+            weight=of_mean_one(arrays["weight"]) if "weight" in arrays else None,
+            further=arrays.get("further"),
         )
+
+    @cached_property
+    def _candidates(self) -> np.ndarray:
+        """Tokens (items, features) of candidates: they have no gap."""
+        return np.concatenate([self.item_tokens, np.zeros((len(self.item_tokens), 1), np.int32)], axis=1)
 
     def _further_labels(self, rows: pa.Table) -> np.ndarray:
         """Labels (rows, further labels) beside the click, below zero where unknown, as of rows that nobody was shown."""

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from ctr_kd.data.batching import batch_plan, make_batch
+from ctr_kd.data.batching import make_batch
+from ctr_kd.data.row_batches import row_batches
 from ctr_kd.data.samples import Samples
 from ctr_kd.export.projections import projected
 
@@ -46,11 +47,11 @@ class ExportedGraph:
         float32 array (rows, outputs)
             Those of the trained student up to rounding.
         """
-        batches = batch_plan(samples.a.end - samples.a.start, samples.group, batch_size, None)
-        logits = []
-        for rows in batches:
+        restored: np.ndarray | None = None
+        for rows in row_batches(samples, batch_size, None):
             inputs = {name: tensor.numpy() for name, tensor in make_batch(samples, rows)._asdict().items() if name in self._read}
             (found,) = self._session.run(["logit"], inputs | self._given)
-            logits.append(found)
-        restored: np.ndarray = np.concatenate(logits)[np.argsort(np.concatenate(batches))]
-        return restored
+            if restored is None:
+                restored = np.empty((len(samples), found.shape[1]), found.dtype)
+            restored[rows] = found
+        return restored  # type: ignore[return-value]  # there was a row

@@ -50,15 +50,18 @@ def align_logits(row_id: np.ndarray, logit: np.ndarray, samples: Samples, *, par
     TrainingError
         When a row has no logit, or a logit is not finite.
     """
-    order = np.argsort(row_id, kind="stable")
-    at = np.searchsorted(row_id[order], samples.row_id).clip(max=max(len(row_id) - 1, 0))
-    missing = samples.row_id[row_id[order][at] != samples.row_id] if len(row_id) else samples.row_id
-    if len(missing):
-        raise TrainingError(
-            f"the teacher's stored logits miss {len(missing):,} of {len(samples):,} rows (first: row {missing[0]}): "
-            "they belong to another row set; run finetune again"
-        )
-    aligned = logit[order][at].astype(np.float32)
+    if np.array_equal(row_id, samples.row_id):  # without an order, which of a large log takes more memory than all else
+        aligned = logit.astype(np.float32)
+    else:
+        order = np.argsort(row_id, kind="stable")
+        at = np.searchsorted(row_id[order], samples.row_id).clip(max=max(len(row_id) - 1, 0))
+        missing = samples.row_id[row_id[order][at] != samples.row_id] if len(row_id) else samples.row_id
+        if len(missing):
+            raise TrainingError(
+                f"the teacher's stored logits miss {len(missing):,} of {len(samples):,} rows (first: row {missing[0]}): "
+                "they belong to another row set; run finetune again"
+            )
+        aligned = logit[order][at].astype(np.float32)
     broken = ~(np.isfinite(aligned) | (np.isnan(aligned) if partial else False)).all(axis=1)
     if broken.any():
         raise TrainingError(

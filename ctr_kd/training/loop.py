@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ctr_kd.config_training import TrainingConfig
-from ctr_kd.data.batching import Batch, batch_plan, make_batch
+from ctr_kd.data.batching import Batch, make_batch
+from ctr_kd.data.row_batches import row_batches
 from ctr_kd.data.samples import Samples
 from ctr_kd.training.checkpoint import load_weights, save_checkpoint
 from ctr_kd.training.devices import autocast, choose_device, compiled, device_of, report_what_has_no_effect, to_device
@@ -31,7 +32,7 @@ def fit(
     config: TrainingConfig,
     job: TrainingJob,
     *,
-    plan: Callable[[np.random.Generator], list[Any]],
+    plan: Callable[[np.random.Generator], Sequence[Any]],
     loss: Callable[[Any, np.random.Generator, float], Callable[[slice], Tensor]],
     validate: Callable[[], dict[str, float]],
     groups: Sequence[ParameterGroup] | None = None,
@@ -229,7 +230,7 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
-def row_plan(samples: Samples, batch_size: int) -> Callable[[np.random.Generator], list[np.ndarray]]:
+def row_plan(samples: Samples, batch_size: int) -> Callable[[np.random.Generator], Sequence[np.ndarray]]:
     """Plan of an epoch over rows: whole requests, shuffled, of similar history length per batch.
 
     Parameters
@@ -242,8 +243,7 @@ def row_plan(samples: Samples, batch_size: int) -> Callable[[np.random.Generator
     callable
         From the generator of an epoch to its batches, int64 arrays (rows,) of positions in the samples.
     """
-    length = samples.a.end - samples.a.start
-    return lambda rng: batch_plan(length, samples.group, batch_size, rng)
+    return lambda rng: row_batches(samples, batch_size, rng)
 
 
 def training_batch(samples: Samples, rows: np.ndarray, rng: np.random.Generator, config: TrainingConfig) -> Batch:
@@ -289,7 +289,7 @@ def predict(model: nn.Module, samples: Samples, batch_size: int = 4096, report: 
     model.eval()
     logits: np.ndarray | None = None
     done = 0
-    for rows in batch_plan(samples.a.end - samples.a.start, samples.group, batch_size, None):
+    for rows in row_batches(samples, batch_size, None):
         out = model(*to_device(make_batch(samples, rows), device)).float().cpu().numpy()
         if logits is None:
             logits = np.empty((len(samples), out.shape[1]), np.float32)

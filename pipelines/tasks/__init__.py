@@ -12,7 +12,7 @@ of processes that score.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -40,8 +40,8 @@ class Rows(Protocol):
     def negative_sampling_rate(self) -> float | None:
         """Share of the rows without a click that the log kept; None where it kept all."""
 
-    def read(self, split: str) -> pa.Table:
-        """Rows of a split as the assembly has them."""
+    def read(self, split: str, columns: Sequence[str] | None = None, newest: int | None = None) -> pa.Table:
+        """Rows of a split as the assembly has them, or some columns of them, or that many of the newest rows where there are more."""
 
     def weight(self, rows: pa.Table) -> NDArray | None:
         """How much each of some rows of :meth:`read` counts; None where all count alike."""
@@ -70,7 +70,7 @@ class Rows(Protocol):
     def newest(self, rows: pa.Table, most: int) -> int:
         """First of the newest rows that are at most so many and can be measured by themselves."""
 
-    def evaluation_rows(self, split: str = "test") -> EvaluationRows:
+    def evaluation_rows(self, split: str = "test", newest: int | None = None) -> EvaluationRows:
         """What the rows of a split are measured with: their labels, users, requests and slices.
 
         Raises

@@ -10,7 +10,7 @@ import numpy as np
 from feature_store.features.statistics import click_counts
 from pipelines.config.evaluate import EvaluateConfig
 from pipelines.tasks.click_rows import ClickRows
-from pipelines.tasks.fitting import fit_boosted_trees, fit_linear
+from pipelines.tasks.fitting import MOST_FITTED, fit_boosted_trees, fit_linear
 from pipelines.tasks.logits import SPLITS, probabilities
 from pipelines.tasks.texts import TextRows
 from pipelines.tasks.timing import rate_of
@@ -25,17 +25,20 @@ Measured = tuple["NDArray", dict[str, Any]]  # test probabilities, and what they
 def popularity(context: StageContext, rows: ClickRows) -> Measured | None:
     from ctr_kd.baselines.popularity import Popularity
 
-    train, test = rows.read("train"), rows.read("test")
+    test = rows.read("test")
     counts = click_counts(context.config.statistics)
     if not {counts[0], counts[-1]} <= {*rows.summary.statistics, *rows.summary.context.dense}:
         return None  # a categorical column of the log is called so
+    names = {counts[0], counts[-1], "label", *(["row_weight"] if rows.summary.weighted else [])}
+    train = rows.read("train", sorted(names), newest=MOST_FITTED)
     fitted = Popularity.fit(train, train["label"].to_numpy(), (counts[0], counts[-1]), rows.weight(train))
     return fitted.predict(test), {"rows_per_second": rate_of(fitted.predict, test)}
 
 
 def boosted_trees(context: StageContext, rows: ClickRows) -> Measured:
     """Trees on all that is known of a row but its ids: what somebody would use who distils nothing."""
-    fitted = fit_boosted_trees(rows, rows.read("train"), rows.read("validation"), context.config.seed, context.report)
+    train = rows.read("train", newest=MOST_FITTED)
+    fitted = fit_boosted_trees(rows, train, rows.read("validation"), context.config.seed, context.report)
     test = rows.read("test")
     speed = rate_of(lambda part: fitted.predict(rows.described(part)), test)
     return fitted.predict(rows.described(test)), {"rows_per_second": speed, "library": fitted.library, "trees": fitted.trees.count}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from ctr_kd.evaluation.rows import EvaluationRows, standard_slices
 from feature_store.features.event_log import microseconds
@@ -25,6 +26,8 @@ from pipelines.tasks.tree_vectors import TreeVectors
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_MEASURED = ["label", "user", "request", "timestamp", "item", "history_start", "history_end"]  # what rows are measured by
 
 
 class ClickRows:
@@ -58,9 +61,19 @@ class ClickRows:
         """Share of the rows without a click that the log kept; None where it kept all."""
         return self.summary.negative_sampling_rate
 
-    def read(self, split: str) -> pa.Table:
-        """Rows of a split with the codes that the assembly gave them."""
-        return read_parquet(self._assembly / "rows.parquet", filters=[("split", "=", split)])
+    def read(self, split: str, columns: Sequence[str] | None = None, newest: int | None = None) -> pa.Table:
+        """Rows of a split with the codes that the assembly gave them.
+
+        Parameters
+        ----------
+        split : str
+        columns : sequence of str, optional
+            Those to read; None reads all.
+        newest : int, optional
+            Of that many of the newest rows, where the split has more.
+        """
+        file = self._assembly / "rows.parquet"
+        return read_parquet(file, columns, [("split", "=", split)]) if newest is None else _newest(file, split, newest, columns)
 
     def identities(self, split: str) -> pa.Table:
         """Columns ``row_id``, ``user_id``, ``item_id``, ``timestamp`` and ``label`` of the rows of a split."""
@@ -200,8 +213,8 @@ class ClickRows:
         """First of the newest rows that are at most so many and cut no request in two."""
         return newest_requests(rows["request"].to_numpy(), most)
 
-    def evaluation_rows(self, split: str = "test") -> EvaluationRows:
-        """Labels, users, requests and slices of the rows of a split, in the order of their ids.
+    def evaluation_rows(self, split: str = "test", newest: int | None = None) -> EvaluationRows:
+        """Labels, users, requests and slices of the rows of a split, or of that many of the newest of them, in the order of their ids.
 
         Raises
         ------
@@ -209,7 +222,7 @@ class ClickRows:
             When there are none.
         """
 
-        rows = self.read(split)
+        rows = self.read(split, _MEASURED + (["row_weight"] if self.summary.weighted else []), newest)
         if not rows.num_rows:
             raise DataError(f"the {split} window holds no rows; check `split` and --as-of")
         slices = standard_slices(
@@ -276,6 +289,24 @@ def parts_by_value(column: pa.ChunkedArray) -> dict[str, np.ndarray]:
     counts = np.bincount(codes + 1, minlength=len(names) + 1)
     order = sorted(np.flatnonzero(counts), key=lambda code: -counts[code])
     return {names[code - 1] if code else "null": codes == code - 1 for code in order}
+
+
+def _newest(file: Path, split: str, most: int, columns: Sequence[str] | None) -> pa.Table:
+    """The last rows of a split, read from the end of the file."""
+    found: list[pa.Table] = []
+    missing = most
+    with pq.ParquetFile(file) as rows:
+        names = rows.schema_arrow.names if columns is None else list(columns)
+        for group in reversed(range(rows.num_row_groups)):
+            wanted = pc.equal(rows.read_row_group(group, columns=["split"])["split"], split)
+            if not pc.any(wanted).as_py():
+                continue
+            part = rows.read_row_group(group, columns=names).select(names).filter(wanted)
+            found.insert(0, part.slice(max(0, part.num_rows - missing)))
+            missing -= part.num_rows
+            if missing <= 0:
+                break
+        return pa.concat_tables(found) if found else rows.schema_arrow.empty_table().select(names)
 
 
 def newest_requests(request: np.ndarray, most: int) -> int:

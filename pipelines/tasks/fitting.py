@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from ctr_kd.baselines.texts import LinearModel
 
 
+MOST_FITTED = 1 << 23
+"""Training rows, the newest, that a model learns from which holds all that it learns from in memory."""
+
+
 def fit_linear(rows: TextRows, seed: int, report: Callable[[str], None], kind: str = "linear") -> LinearModel:
     """A linear model that is a teacher in ``distill``; ``linear`` is a baseline in ``evaluate`` too."""
     from ctr_kd.baselines.texts import LinearModel

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,9 +48,13 @@ class TextRows:
         self.classes: list[str] = load_json(assembly / "classes.json")
         self.is_pair = self.summary.pair
 
-    def read(self, split: str) -> pa.Table:
-        """Rows of a split: ``row_id``, ``text``, ``text_b``, ``label`` (class index) and ``leaked``."""
-        return read_parquet(self._assembly / TEXTS, filters=[("split", "=", split)])
+    def read(self, split: str, columns: Sequence[str] | None = None, newest: int | None = None) -> pa.Table:
+        """Rows of a split: ``row_id``, ``text``, ``text_b``, ``label`` (class index) and ``leaked``.
+
+        Or some columns of them, or that many of the last rows where there are more.
+        """
+        rows = read_parquet(self._assembly / TEXTS, columns, [("split", "=", split)])
+        return rows if newest is None else rows.slice(max(0, rows.num_rows - newest))
 
     def identities(self, split: str) -> pa.Table:
         """Columns ``row_id``, ``text``, ``label``, and ``text_b`` of pairs, of the rows of a split."""
@@ -91,8 +95,8 @@ class TextRows:
         """First and, of pairs, second texts (rows,)."""
         return rows["text"].to_pylist(), rows["text_b"].to_pylist() if self.is_pair else None
 
-    def evaluation_rows(self, split: str = "test") -> EvaluationRows:
-        """Labels of the rows of a split, in the order of their ids, and which of them are in the training rows too.
+    def evaluation_rows(self, split: str = "test", newest: int | None = None) -> EvaluationRows:
+        """Labels of the rows of a split, or of that many of the last of them, in the order of their ids; and which are in training too.
 
         Raises
         ------
@@ -100,7 +104,7 @@ class TextRows:
             When there are none.
         """
 
-        rows = self.read(split)
+        rows = self.read(split, newest=newest)
         if not rows.num_rows:
             raise DataError(f"the {split} file holds no rows; check `source.{split}`")
         leaked = rows["leaked"].to_numpy(zero_copy_only=False)

@@ -14,7 +14,7 @@ from feature_store.tables.contracts import label_column
 from pipelines.metrics import mark_privileged
 from pipelines.tasks import Rows, task_of
 from pipelines.tasks.click_rows import ClickRows
-from pipelines.tasks.fitting import fit_boosted_trees
+from pipelines.tasks.fitting import MOST_FITTED, fit_boosted_trees
 from pipelines.tasks.logits import stored_probabilities
 from pipelines.workspace.context import StageContext
 
@@ -51,7 +51,8 @@ def further_label_figures(context: StageContext, test: Rows, models: Iterable[st
             files[TREES] = distill / f"predictions_teacher_{TREES}_test.parquet"
         scores = {name: stored_probabilities(file, label=label)[known] for name, file in files.items()}
         if settings.boosted_trees and not taught:
-            trees = fit_boosted_trees(test, test.read("train"), test.read("validation"), context.config.seed, context.report, label)
+            train = test.read("train", newest=MOST_FITTED)
+            trees = fit_boosted_trees(test, train, test.read("validation"), context.config.seed, context.report, label)
             scores[TREES] = np.asarray(trees.predict(test.described(rows)))[known]
         user, request = (rows[name].to_numpy()[known] for name in ("user", "request"))
         measured_on = EvaluationRows(value, user, request, row_weight=None if weight is None else weight[known])

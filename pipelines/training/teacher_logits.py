@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import numpy as np
+import pyarrow as pa
 
 from ctr_kd.data.samples import Samples
 from feature_store.tables.parquet_files import read_parquet
 from pipelines.tasks import task_of
 from pipelines.tasks.logits import SPLITS, TAUGHT, precision_of, write_predictions
 from pipelines.training.facts import TeacherFacts, TeachersFacts
+from pipelines.training.teachers.choice import columns_of
 from pipelines.training.teachers.judgement import judge
 from pipelines.training.transfer_set import TRANSFER_FILE
 from pipelines.training.weighting import choose_weights, learn_weights, weights_of, without_gaps
@@ -31,10 +34,15 @@ def teacher_logits(context: StageContext, samples: Mapping[str, Samples]) -> tup
     settings, task = context.config.distill, task_of(context.config)
     labels = task.assembly(context.inputs["ingest"], "student").labels
     rows = task.rows(context.inputs["ingest"])
-    tables = {split: rows.read(split) if split in SPLITS else read_parquet(context.output / TRANSFER_FILE) for split in samples}
     teachers: dict[str, dict[str, np.ndarray]] = {}
     facts: dict[str, TeacherFacts] = {}
+
+    @functools.cache
+    def rows_of(columns: tuple[str, ...] | None) -> dict[str, pa.Table]:
+        return {split: rows.read(split, columns) if split in SPLITS else read_parquet(context.output / TRANSFER_FILE) for split in samples}
+
     for teacher in settings.teachers:
+        tables = rows_of(columns_of(teacher))
         said = judge(context, teacher, tables)
         facts[teacher.name] = said.facts
         own = teachers[teacher.name] = {

@@ -60,7 +60,10 @@ class BertTeacher:
             return None
         parts = [read_predictions(self._finetune / f"predictions_{split}.parquet", self._finetune.name) for split in splits]
         row_id, logits = (np.concatenate([part[place] for part in parts]) for place in (0, 1))
-        order, wanted = np.argsort(row_id, kind="stable"), rows["row_id"].to_numpy()
+        wanted = rows["row_id"].to_numpy()
+        if np.array_equal(row_id, wanted):  # without an order, which of a large log takes more memory than all else
+            return logits
+        order = np.argsort(row_id, kind="stable")
         found = order[np.searchsorted(row_id[order], wanted).clip(max=max(len(row_id) - 1, 0))]
         return logits[found] if np.array_equal(row_id[found], wanted) else None  # others are those of a transfer set
 

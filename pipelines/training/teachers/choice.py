@@ -37,6 +37,14 @@ def make_teacher(config: TeacherConfig, context: StageContext) -> Teacher:
     )
 
 
+def columns_of(config: TeacherConfig) -> tuple[str, ...] | None:
+    """Columns of the splits' rows that a teacher needs; None where it may read any of them.
+
+    What the BERT says of them its own stage has stored, by their numbers: of a large log all columns would fill the memory.
+    """
+    return ("row_id", "split") if config.name == "bert" and not config.out_of_fold else None
+
+
 def outside_of_teachers(run: RunContext) -> dict[str, str]:
     """Digests of what teachers are made of that is in no artifact: the library of the trees, files of scores, models, plug-ins."""
     found = teaching_library(run)

@@ -62,7 +62,9 @@ def judge(context: StageContext, config: TeacherConfig, tables: Mapping[str, pa.
         _refuse_nothing(config, logits["train"][said["train"]])
     facts = asked.facts().model_copy(update={"coverage": coverage})
     if {"train", "validation"} <= set(logits):
-        leak = check_for_leak(rows.evaluation_rows("train"), logits["train"], rows.evaluation_rows("validation"), logits["validation"])
+        on_validation = rows.evaluation_rows("validation")
+        newest = rows.evaluation_rows("train", newest=len(on_validation.label))  # they lie nearest to validation
+        leak = check_for_leak(newest, logits["train"][-len(newest.label) :], on_validation, logits["validation"])
         foresees = config.name == "bert" and context.config.teacher_only.future_clicks > 0
         facts = facts.model_copy(update={"leak": leak.model_copy(update={"foresees": True}) if foresees else leak})
     for line in _remarks(config, facts):

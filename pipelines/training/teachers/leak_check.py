@@ -21,19 +21,18 @@ def check_for_leak(train: EvaluationRows, train_logits: NDArray, validation: Eva
     """Compare a teacher on the newest training rows with itself on validation rows, which follow them in time.
 
     A teacher that saw the labels of the rows that it teaches repeats them there, surer than it is of any other row, and a student learns
-    what it will not find in production. The newest training rows are taken, as many as validation has, so that little else than the
-    training lies between the two.
+    what it will not find in production. Of the training rows the newest are compared, so that little else than the training lies between
+    the two.
 
     Parameters
     ----------
     train, validation : EvaluationRows
+        As many of both, where training has as many.
     train_logits, validation_logits : float arrays (rows, outputs)
         NaN where it said nothing; such rows are left out.
     """
-    newest = np.zeros(len(train.label), bool)
-    newest[max(0, len(train.label) - len(validation.label)) :] = True
-    on_train, of_train = _measured(train, train_logits, newest, seed=0)
-    on_validation, of_validation = _measured(validation, validation_logits, np.ones(len(validation.label), bool), seed=1)
+    on_train, of_train = _measured(train, train_logits, seed=0)
+    on_validation, of_validation = _measured(validation, validation_logits, seed=1)
     if of_train is None or of_validation is None:
         return LeakFacts(training=on_train, validation=on_validation)
     difference = percentile_interval(
@@ -42,10 +41,10 @@ def check_for_leak(train: EvaluationRows, train_logits: NDArray, validation: Eva
     return LeakFacts(training=on_train, validation=on_validation, difference=difference.value, low=difference.low, high=difference.high)
 
 
-def _measured(rows: EvaluationRows, logits: NDArray, wanted: NDArray, seed: int) -> tuple[FitOnRows, Seeded | None]:
-    """What the logits are worth on some rows, and by resample; the latter None where that is undefined."""
+def _measured(rows: EvaluationRows, logits: NDArray, seed: int) -> tuple[FitOnRows, Seeded | None]:
+    """What the logits are worth on the rows, and by resample; the latter None where that is undefined."""
     logits = logits[:, :1] if rows.classes is None else logits  # of several labels that of the click
-    known = wanted & np.isfinite(logits).all(axis=1)
+    known = np.isfinite(logits).all(axis=1)
     count = int(known.sum())
     label, user = rows.label[known], None if rows.user is None else rows.user[known]
     score = of_full_stream(probabilities(logits[known]), rows.negative_sampling_rate)

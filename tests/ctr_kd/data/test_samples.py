@@ -5,6 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ctr_kd.data import samples as samples_module
 from ctr_kd.data.batching import gather
 from ctr_kd.data.samples import GAP_BUCKETS, POOL, Assembly, Segment, Signature, bin_edges, gap_bucket, index_of
 from feature_store.special_tokens import PAD, UNKNOWN
@@ -37,10 +38,24 @@ def test_samples_follow_the_rows(assembly, signature):
     assert len(samples) > 0 and (samples.a.end - samples.a.start).max() <= 5
     assert samples.dense.shape == (len(samples), len(signature.dense))
     assert np.isnan(samples.dense[:, 0]).any()
-    assert samples.b.pool.shape == (len(samples), len(signature.tokens))
+    assert samples.b.pool.shape == (len(assembly.item_tokens), len(signature.tokens))
+    assert (samples.b.end - samples.b.start == 1).all() and not samples.b.pool[:, -1].any()
     assert Signature(**signature.to_dict()) == signature
     for column, size in enumerate(signature.tokens.values()):
         assert samples.b.pool[:, column].max() < size
+
+
+@pytest.mark.parametrize("piece", [7, 1000])
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_samples_of_a_log_that_is_too_large_lie_on_disk_and_are_the_same(assembly, split, piece, monkeypatch):
+    in_memory = assembly.samples(split)
+    monkeypatch.setattr(samples_module, "MOST_IN_MEMORY", 5)
+    monkeypatch.setattr(samples_module, "PIECE", piece)
+    on_disk = assembly.samples(split)
+    assert isinstance(on_disk.label, np.memmap) and not isinstance(in_memory.label, np.memmap)
+    for kept, expected in zip(on_disk.by_row, in_memory.by_row, strict=True):
+        assert kept.dtype == expected.dtype and np.array_equal(kept, expected, equal_nan=kept.dtype.kind == "f")
+    assert not [path for path in assembly.directory.iterdir() if path.name.startswith("tmp")]
 
 
 def test_items_are_new_where_training_has_no_id_of_them(assembly):

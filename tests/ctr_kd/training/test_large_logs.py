@@ -1,0 +1,96 @@
+"""Training on a log that memory does not hold: the same rows from disk, and an order of sections that continues exactly."""
+
+import numpy as np
+import pytest
+import torch
+
+from ctr_kd.config import DistillConfig, EncoderConfig, FinetuneConfig
+from ctr_kd.config_students import StudentConfig
+from ctr_kd.config_training import TrainingConfig
+from ctr_kd.data import row_batches, samples
+from ctr_kd.data.row_batches import SectionBatches
+from ctr_kd.training.distill import align_logits, train_student
+from ctr_kd.training.finetune import finetune
+from ctr_kd.training.loop import predict
+from ctr_kd.training.pretrain import build_encoder
+from tests.ctr_kd.trainings import job_at, rows_of
+
+FAST = TrainingConfig(epochs=2, batch_size=32, learning_rate=5e-3, validations=2, checkpoint_seconds=1e-9)
+
+
+@pytest.fixture
+def on_disk(monkeypatch):
+    monkeypatch.setattr(samples, "MOST_IN_MEMORY", 10)
+    monkeypatch.setattr(samples, "PIECE", 50)
+
+
+@pytest.fixture
+def in_sections(on_disk, monkeypatch):
+    monkeypatch.setattr(row_batches, "MOST_SHUFFLED", 80)
+    monkeypatch.setattr(row_batches, "BLOCK", 10)
+
+
+def teacher_of(assembly):
+    return np.random.default_rng(0).normal(size=(len(assembly.samples("train")), 1)).astype(np.float32)
+
+
+def student(assembly, file, report=lambda text: None):
+    config = DistillConfig(training=FAST, student=StudentConfig(kind="pooled", width=8, hidden=8))
+    return train_student(rows_of(assembly), config, job_at(file, report=report), teacher=teacher_of(assembly))
+
+
+def bert(assembly, signature, file):
+    torch.manual_seed(5)
+    encoder = build_encoder(assembly, signature, EncoderConfig(width=16, heads=2, layers=1, dropout=0.1))
+    config = FinetuneConfig(training=FAST)
+    return finetune(encoder, rows_of(assembly), config, job_at(file), pretraining_rate=1e-3)
+
+
+def same(one, two):
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
+
+
+def test_rows_on_disk_train_the_same_student_and_the_same_bert(assembly, signature, tmp_path, monkeypatch):
+    models = {}
+    for where in ("memory", "disk"):
+        if where == "disk":
+            monkeypatch.setattr(samples, "MOST_IN_MEMORY", 10)
+            assert isinstance(assembly.samples("train").dense, np.memmap)
+        models[where] = [student(assembly, tmp_path / f"{where}.pt"), bert(assembly, signature, tmp_path / f"{where}_bert.pt")]
+    for (one, curve), (two, other) in zip(models["memory"], models["disk"], strict=True):
+        assert same(one, two) and curve.points == other.points
+
+
+def test_sections_train_as_well_and_are_scored_alike(assembly, tmp_path, in_sections):
+    train = assembly.samples("train")
+    assert isinstance(row_batches.row_batches(train, 32, None), SectionBatches)
+    model, curve = student(assembly, tmp_path / "c.pt")
+    assert curve.points[-1]["train_loss"] < curve.points[0]["train_loss"]
+    found = predict(model, train)
+    row_batches.MOST_SHUFFLED = 1 << 22  # the fixture puts it back
+    np.testing.assert_allclose(predict(model, train), found, atol=1e-6)
+
+
+def test_a_killed_training_in_sections_continues_exactly(assembly, tmp_path, in_sections):
+    whole, curve = student(assembly, tmp_path / "whole.pt")
+
+    class Killed(BaseException):
+        pass
+
+    def report(text):
+        if text.startswith(f"step {curve.points[1]['step']} "):
+            raise Killed
+
+    with pytest.raises(Killed):
+        student(assembly, tmp_path / "killed.pt", report)
+    resumed, again = student(assembly, tmp_path / "killed.pt")
+    assert again.points == curve.points and same(whole, resumed)
+
+
+def test_logits_in_the_order_of_the_rows_are_taken_without_one(assembly, on_disk, monkeypatch):
+    train, logit = assembly.samples("train"), teacher_of(assembly)
+    order = np.random.default_rng(1).permutation(len(train))
+    shuffled = align_logits(train.row_id[order], logit[order], train)
+    monkeypatch.setattr(np, "argsort", None)
+    assert np.array_equal(align_logits(np.array(train.row_id), logit.astype(np.float16), train), logit.astype(np.float16))
+    assert np.array_equal(shuffled, logit)
