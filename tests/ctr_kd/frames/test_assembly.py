@@ -73,7 +73,7 @@ def test_validation_rows_change_nothing_that_is_fitted(tmp_path: Path) -> None:
     one, two = assembled(tmp_path / "one", train, rows(50, 1)), assembled(tmp_path / "two", train, strange)
     assert one.vocabulary == two.vocabulary and one.bins() == two.bins()
     samples = two.samples("validation")
-    assert (samples.b.pool[:, 0] == UNKNOWN).all() and (samples.categorical == UNKNOWN).all()
+    assert (samples.b.pool[samples.b.start, 0] == UNKNOWN).all() and (samples.categorical == UNKNOWN).all()
 
 
 def test_vocabularies_count_and_are_cut(tmp_path: Path) -> None:
