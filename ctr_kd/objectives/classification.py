@@ -78,15 +78,17 @@ def weighed_counts(column: Tensor, weight: Tensor | None, size: int) -> Tensor:
     return torch.bincount(column, minlength=size) if weight is None else torch.bincount(column, weights=weight, minlength=size)
 
 
-def labelled_share(part: Tensor, whole: Tensor) -> float:
-    """Share of a batch's labelled rows that lie in a part of it, given the labels (rows,) of both.
+def labelled_share(part: Tensor, whole: Tensor) -> Tensor:
+    """Share of a batch's labelled rows that lie in a part of it, given the labels (rows,) of both: float32 (), where the part lies.
+
+    It is not read from there: to read it would wait for all that a GPU was given before, and leave it idle until the backward pass.
 
     Examples
     --------
     >>> labelled_share(torch.tensor([1.0]), torch.tensor([1.0, -1.0, 0.0]))
-    0.5
+    tensor(0.5000)
     """
-    return int((part >= 0).sum()) / max(int((whole >= 0).sum()), 1)
+    return (part >= 0).sum() / max(int((whole >= 0).sum()), 1)
 
 
 def base_logits(label: Tensor, outputs: int, weight: Tensor | None = None, *, chain: bool = False) -> Tensor:

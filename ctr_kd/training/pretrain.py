@@ -29,7 +29,7 @@ from ctr_kd.objectives.sampled_softmax import (
     sampled_softmax_loss,
     softmax_loss,
 )
-from ctr_kd.training.devices import device_of, to_device
+from ctr_kd.training.devices import choose_device, device_of, to_device
 from ctr_kd.training.job import TrainingJob
 from ctr_kd.training.learning_curve import LearningCurve
 from ctr_kd.training.loop import fit
@@ -190,7 +190,11 @@ def masked_item_accuracy(model: MaskedItemModel | NextItemStudent, sequences: Se
     dict
         ``masked_item_loss``, ``masked_item_accuracy``; ``score`` is the negative loss.
     """
-    found = predict_last_items(model, sequences, batch_size)
+    return figures_of(predict_last_items(model, sequences, batch_size))
+
+
+def figures_of(found: LastItems) -> dict[str, float]:
+    """What :func:`masked_item_accuracy` says, of predictions that were made already."""
     count = max(len(found.target), 1)
     loss = float(found.loss.sum()) / count
     return {"masked_item_loss": loss, "masked_item_accuracy": int(found.right.sum()) / count, "score": -loss}
@@ -367,9 +371,12 @@ def pretrain(
             validate=lambda: masked_item_accuracy(model, validation),
             to_compile=model.bert,
         )
-    facts = {"sequences": float(len(length)), "tokens": float(length.sum()), **masked_item_accuracy(model, validation)}
+    # A training leaves its model on the CPU, on which thousands of sequences take minutes of a large encoder.
+    found = predict_last_items(model.to(choose_device(config.training, job.processes.local_rank)), validation)
+    model.cpu()
+    facts = {"sequences": float(len(length)), "tokens": float(length.sum()), **figures_of(found)}
     facts.pop("score")
-    obvious = beside_the_obvious(predict_last_items(model, validation), item_counts(everything, items))
+    obvious = beside_the_obvious(found, item_counts(everything, items))
     if obvious and obvious["gain_low"] <= 0:
         job.report(
             f"warning: the encoder predicts no better than popularity does: a loss of {facts['masked_item_loss']:.3f} beside "

@@ -43,7 +43,9 @@ def finetune_teacher(context: StageContext) -> None:
     # What fine-tuning destroyed, of the first encoder: masked-item accuracy of the same held-out sequences before and after.
     until = pretraining_until(context.inputs["pretrain"])
     _, held_out = pretraining_sequences(assembly, config.pretrain, until, config.seed)
-    before = masked_item_accuracy(encoders[0], held_out)
+    device = choose_device(config.finetune.training, context.processes.local_rank)
+    before = masked_item_accuracy(encoders[0].to(device), held_out)
+    encoders[0].cpu()
     negatives, drawn = _hard_negatives(context, assembly, encoders[0])
     model, curves = finetune_members(
         encoders,
@@ -56,17 +58,17 @@ def finetune_teacher(context: StageContext) -> None:
     )
     if not context.processes.leads:
         return
-    after = masked_item_accuracy(model.pretrained, held_out)
     file = context.output / TEACHER
     save_checkpoint(file, {"model": model.state_dict()}, context.fingerprint)
-    model.to(choose_device(config.finetune.training))  # the logits of all rows are as much work as an epoch
+    model.to(device)  # the logits of all rows are as much work as an epoch
+    after = masked_item_accuracy(model.pretrained, held_out)
     for split in SPLITS:
         logits = predict(model, samples[split]).astype(precision_of(split))
         stored = context.output / f"predictions_{split}.parquet"
         write_predictions(stored, samples[split].row_id, logits, context.fingerprint, assembly.labels)
-    model.cpu()
     figure = curves[0].kept_figure[0]
     value = validation_figures(model, samples["validation"])[figure]  # of one member that of its kept checkpoint
+    model.cpu()
     change = {name: BeforeAndAfter(before=before[name], after=after[name]) for name in ("masked_item_accuracy", "masked_item_loss")}
     training = FinetuningFacts.from_json(
         {

@@ -42,6 +42,15 @@ def test_shares_of_parts_add_up_to_the_loss_of_weighted_rows():
     torch.testing.assert_close(sum(shares), hard_cross_entropy(logits, label, weight))
 
 
+def test_a_share_is_that_of_whole_numbers_and_is_not_read_from_where_the_part_lies():
+    loss = torch.tensor(0.7310586)
+    for rows in (1, 3, 7, 1000, 2**20 + 1):
+        whole = torch.ones(rows)
+        for labelled in {0, 1, rows // 3, rows - 1, rows}:
+            assert torch.equal(loss * labelled_share(whole[:labelled], whole), loss * (labelled / rows))
+    assert labelled_share(torch.ones(2, device="meta"), torch.ones(3)).device.type == "meta"  # which holds nothing to read
+
+
 def test_labels_that_are_all_alike_are_one_label():
     logits, label, weight = torch.randn(12, 1), (torch.arange(12) % 3 - 1.0).clamp(min=-1), torch.rand(12) * 2
     alike, labels = logits.expand(-1, 3).clone().requires_grad_(), label[:, None].expand(-1, 3)

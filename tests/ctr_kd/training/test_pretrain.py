@@ -4,10 +4,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from ctr_kd.config import EncoderConfig, PretrainConfig
 from ctr_kd.config_training import TrainingConfig
 from ctr_kd.data.samples import Assembly
+from ctr_kd.models.bert import MaskedItemModel
+from ctr_kd.training import pretrain as pretraining
+from ctr_kd.training.devices import device_of
 from ctr_kd.training.pretrain import LastItems, beside_the_obvious, pretrain
 from feature_store.special_tokens import SPECIALS
 from tests.ctr_kd.trainings import job_at
@@ -66,3 +70,19 @@ def test_smoothing_is_of_the_softmax_over_all_items(tmp_path) -> None:
     assert told[1] == [
         "warning: pretrain.label_smoothing has no effect: it is of the softmax over all items (pretrain.items), and this is sampled"
     ]
+
+
+def test_what_was_learned_is_measured_once_and_where_the_training_computed(tmp_path, monkeypatch) -> None:
+    """A training leaves its encoder on the processor, on which a large one takes minutes for thousands of sequences."""
+    assembly = Assembly(write_assembly(tmp_path / "assembly", users=60, items=12), 5)
+    moved, measured = [], []
+    to, predict = MaskedItemModel.to, pretraining.predict_last_items
+    monkeypatch.setattr(MaskedItemModel, "to", lambda model, *where: moved.append(where) or to(model, *where))
+    monkeypatch.setattr(pretraining, "predict_last_items", lambda *given: measured.append(len(moved)) or predict(*given))
+    config = PretrainConfig(
+        encoder=EncoderConfig(width=16, layers=1, heads=1), training=TrainingConfig(epochs=1, batch_size=32, validations=1)
+    )
+    model, curve, facts = pretrain(assembly, config, job_at(tmp_path / "c.pt"))
+    assert curve is not None and len(curve.points) == 1
+    assert measured == [1, 2] and moved == [(torch.device("cpu"),)] * 2 and device_of(model).type == "cpu"
+    assert facts["masked_item_loss"] == curve.points[0]["masked_item_loss"]
