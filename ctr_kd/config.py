@@ -405,6 +405,11 @@ class DistillConfig(Config):
         return all(teacher.partial for teacher in self.teachers)
 
     @property
+    def compares_rows(self) -> bool:
+        """Whether a loss compares the rows of a batch with each other, which then cannot be parted."""
+        return bool(self.listwise or self.hints.relation)
+
+    @property
     def teacher_weights(self) -> dict[str, float]:
         """Weight of each teacher by name; they add up to 1."""
         whole = math.fsum(teacher.weight for teacher in self.teachers)
@@ -477,7 +482,7 @@ class DistillConfig(Config):
             raise ValueError("gate weighs soft, which is none")
         if self.hints != HintsConfig() and not sums_up_histories(self.student.kind):
             raise ValueError(f"hints need a student that sums up a history by itself; {self.student.kind} reads it anew for each candidate")
-        if (self.listwise or self.hints.relation) and self.training.accumulate > 1:
+        if self.compares_rows and self.training.accumulate > 1:
             raise ValueError("listwise and hints.relation compare the rows of a batch with each other, so training.accumulate must be 1")
         return self
 

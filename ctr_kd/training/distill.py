@@ -211,7 +211,7 @@ def train_student(
             begin_with_teacher(_token_of(model, "distill.embeddings: teacher"), encoder.bert.token, encoder.vocabulary)
         if hinted:
             trained["projection"] = nn.Linear(config.student.width, encoder.bert.config.width)
-        encoder.to(choose_device(config.training))
+        encoder.to(choose_device(config.training, job.processes.local_rank))
 
     def loss(chosen: np.ndarray, rng: np.random.Generator, progress: float) -> Callable[[slice], Tensor]:
         batch, labels = training_batch(train, chosen, rng, config.training), label[chosen]

@@ -11,6 +11,7 @@ from pipelines.cli.options import Options
 from pipelines.registry.lookup import alias_version
 from pipelines.registry.registry import CHAMPION
 from pipelines.session import locked_workspace
+from pipelines.stages import SHARED
 from pipelines.tracking.client import tracking_uri
 from pipelines.workspace.context import Stage
 from pipelines.workspace.processes import connected_processes, release_helpers, run_shared_stages
@@ -29,7 +30,7 @@ def session(command: str, options: Options, pipeline: Sequence[Stage]) -> Iterat
                 yield runner
             release_helpers(processes)
         else:
-            run_shared_stages(context, pipeline)
+            run_shared_stages(context, SHARED)
     if not processes.leads:
         raise click.exceptions.Exit(0)  # the command's own work is that of the first process
 

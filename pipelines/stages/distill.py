@@ -2,49 +2,76 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
+
+from ctr_kd.data.samples import Samples
+from ctr_kd.data.texts import AnyAssembly
 from ctr_kd.training.job import TrainingRows
+from feature_store.tables.parquet_files import read_parquet
 from pipelines.config.run import STUDENT_KEYS
 from pipelines.tasks import task_of
 from pipelines.tasks.logits import SPLITS, write_predictions
 from pipelines.training.bert import teacher_encoder
 from pipelines.training.continued import config_of, earlier_model, from_parent
-from pipelines.training.facts import DistillationFacts, StudentFacts
+from pipelines.training.facts import DistillationFacts, StudentFacts, TeachersFacts, TransferFacts
 from pipelines.training.student_plugin import check_plugin, student_source
-from pipelines.training.students import TrainedStudent, keep_student, taught_rows, train_once
+from pipelines.training.students import TrainedStudent, keep_student, taught_logits, taught_rows, train_once
 from pipelines.training.teacher_logits import teacher_logits
 from pipelines.training.teachers.choice import outside_of_teachers
-from pipelines.training.transfer_set import transfer_rows
+from pipelines.training.transfer_set import TRANSFER_FILE, transfer_rows
 from pipelines.workspace.context import Stage, StageContext
+
+TARGET = "teachers.npy"  # while the students train: what the teachers say of the rows that one of them learns from
 
 
 def distill_student(context: StageContext) -> None:
     """Train both students; writes their weights, logits, exports (:data:`pipelines.training.students.EXPORTS`) and ``training.json``.
 
-    With a transfer set it writes ``transfer.parquet`` and each teacher's logits of its rows too.
+    With a transfer set it writes ``transfer.parquet`` and each teacher's logits of its rows too. The first of several processes asks the
+    teachers and writes; all train.
     """
-    config = config_of(context)
+    config, leads = config_of(context), context.processes.leads
     assembly = task_of(config).assembly(context.inputs["ingest"], "student")
     samples = {split: assembly.samples(split) for split in SPLITS}
-    check_plugin(context, assembly, samples["validation"])
-    transfer = None
+    if leads:
+        check_plugin(context, assembly, samples["validation"])
+        transfer, teachers = _ask_teachers(context, assembly, samples)
+    context.processes.tell()  # and wait until that is written
     if config.distill.transfers:
-        samples["transfer"], transfer = transfer_rows(context, assembly)
-    combined, teachers = teacher_logits(context, samples)
-    taught, target = taught_rows(samples, combined)
+        samples["transfer"] = assembly.samples_of(read_parquet(context.output / TRANSFER_FILE))
+    target = np.load(context.output / TARGET, mmap_mode="c")  # of a large log as much as memory need not hold
     encoder = teacher_encoder(context, assembly) if config.distill.needs_encoder else None
-    together = context.output / "predictions_teacher_test.parquet"
-    write_predictions(together, samples["test"].row_id, combined["test"], context.fingerprint, assembly.labels)
-    rows = {"student": (taught, target), "student_alone": (samples["train"], None)}
+    rows = {"student": (taught_rows(samples), target), "student_alone": (samples["train"], None)}
     trained: dict[str, TrainedStudent] = {}
     kept: dict[str, StudentFacts] = {}
     for name, (learned, logits) in rows.items():
         seen = TrainingRows(signature=assembly.signature(), train=learned, validation=samples["validation"])
         earlier = earlier_model(context, "distill", f"{name}.pt")
         trained[name] = train_once(context, name, assembly, seen, teacher=logits, encoder=encoder, settings=config.distill, earlier=earlier)
-        kept[name] = keep_student(context, trained[name], assembly, samples)
+        if leads:
+            kept[name] = keep_student(context, trained[name], assembly, samples)
+    if not leads:
+        return
+    (context.output / TARGET).unlink()
     DistillationFacts(transfer, teachers, kept["student"], kept["student_alone"]).write(context.output)
     figures = {name: one.curve.kept_figure for name, one in trained.items()}
     context.record({f"{name}_{figure}": value for name, (figure, value) in figures.items()})
+
+
+def _ask_teachers(
+    context: StageContext, assembly: AnyAssembly, samples: Mapping[str, Samples]
+) -> tuple[TransferFacts | None, TeachersFacts]:
+    """Write the transfer set, where there is one, what the teachers say of the test rows, and for the training what of its rows."""
+    asked, transfer = dict(samples), None
+    if context.config.distill.transfers:
+        asked["transfer"], transfer = transfer_rows(context, assembly)
+    combined, teachers = teacher_logits(context, asked)
+    together = context.output / "predictions_teacher_test.parquet"
+    write_predictions(together, samples["test"].row_id, combined["test"], context.fingerprint, assembly.labels)
+    np.save(context.output / TARGET, taught_logits(asked, combined, taught_rows(asked)))
+    return transfer, teachers
 
 
 STAGE = Stage(
@@ -53,4 +80,5 @@ STAGE = Stage(
     upstream=("ingest", "pretrain", "finetune"),
     keys=("seed", "history.max_length", "vocabulary.min_count", "labels", "pretrain", "finetune", "teacher_only", *STUDENT_KEYS),
     outside=lambda run: outside_of_teachers(run) | from_parent("distill")(run) | student_source(run),
+    shared=True,
 )

@@ -13,7 +13,7 @@ from pipelines.tasks.logits import SPLITS, read_predictions
 from pipelines.training.bert import teacher_encoder
 from pipelines.training.facts import read_transfer_facts
 from pipelines.training.student_plugin import check_plugin, student_source
-from pipelines.training.students import keep_student, taught_rows, train_once
+from pipelines.training.students import keep_student, taught_logits, taught_rows, train_once
 from pipelines.training.transfer_set import TRANSFER_FILE
 from pipelines.workspace.context import Stage, StageContext
 
@@ -25,7 +25,8 @@ def make_student(context: StageContext) -> None:
     config, teacher = context.config, context.inputs["teacher"]
     assembly = task_of(config).assembly(context.inputs["ingest"], "student")
     samples = {split: assembly.samples(split) for split in SPLITS}
-    check_plugin(context, assembly, samples["validation"])
+    if context.processes.leads:
+        check_plugin(context, assembly, samples["validation"])
     combined = {
         "train": align_logits(
             *read_predictions(teacher / "predictions_train.parquet", teacher.name), samples["train"], partial=config.distill.partly_taught
@@ -39,10 +40,13 @@ def make_student(context: StageContext) -> None:
             *read_predictions(made / "predictions_transfer.parquet", made.name), samples["transfer"], partial=config.distill.partly_taught
         )
         transfer = {"transfer": read_transfer_facts(made)}
-    taught, target = taught_rows(samples, combined)
+    taught = taught_rows(samples)
+    target = taught_logits(samples, combined, taught)
     encoder = teacher_encoder(context, assembly) if config.distill.needs_encoder else None
     rows = TrainingRows(signature=assembly.signature(), train=taught, validation=samples["validation"])
     student = train_once(context, "student", assembly, rows, teacher=target, encoder=encoder, settings=config.distill)
+    if not context.processes.leads:
+        return
     keep_student(context, student, assembly, samples).model_copy(update=transfer).write(context.output)
     context.record(dict([student.curve.kept_figure]))
 
@@ -53,4 +57,5 @@ STAGE = Stage(
     upstream=("ingest", "finetune", "teacher"),
     keys=("seed", "history.max_length", "labels", "pretrain", "finetune", "teacher_only", *STUDENT_KEYS),
     outside=student_source,
+    shared=True,
 )

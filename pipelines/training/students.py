@@ -11,6 +11,7 @@ import numpy as np
 from ctr_kd.config import DistillConfig
 from ctr_kd.data.samples import Samples
 from ctr_kd.data.texts import AnyAssembly
+from ctr_kd.training.distributed import ALONE
 from ctr_kd.training.job import TrainingRows
 from ctr_kd.training.learning_curve import LearningCurve
 from pipelines.tasks.logits import SPLITS, TAUGHT, write_predictions
@@ -38,15 +39,21 @@ class TrainedStudent:
     curve: LearningCurve
 
 
-def taught_rows(samples: Mapping[str, Samples], combined: Mapping[str, np.ndarray]) -> tuple[Samples, np.ndarray]:
-    """Rows that the student learns from, those of a transfer set among them, and what the teachers say of each."""
+def taught_rows(samples: Mapping[str, Samples]) -> Samples:
+    """Rows that the student learns from, those of a transfer set among them."""
     from ctr_kd.retrieval.unlabelled_pairs import join_rows
+
+    parts = [samples[split] for split in TAUGHT if split in samples]
+    return join_rows(*parts) if len(parts) > 1 else samples["train"]
+
+
+def taught_logits(samples: Mapping[str, Samples], combined: Mapping[str, np.ndarray], taught: Samples) -> np.ndarray:
+    """What the teachers say (rows, outputs) of each of :func:`taught_rows`, by what they say of each split."""
     from ctr_kd.training.distill import align_logits
 
     parts = [split for split in TAUGHT if split in samples]
-    rows = join_rows(*(samples[split] for split in parts)) if len(parts) > 1 else samples["train"]
     row_id = np.concatenate([samples[split].row_id for split in parts])
-    return rows, align_logits(row_id, np.concatenate([combined[split] for split in parts]), rows, partial=True)
+    return align_logits(row_id, np.concatenate([combined[split] for split in parts]), taught, partial=True)
 
 
 def train_once(
@@ -62,6 +69,9 @@ def train_once(
 ) -> TrainedStudent:
     """Train the configured student, or take it as it is where a run of this stage that was killed had finished it.
 
+    The processes of the run share the training, but where a loss compares the rows of a batch: then the first one trains alone, and what
+    the others return is not trained.
+
     Parameters
     ----------
     name : str
@@ -76,14 +86,18 @@ def train_once(
     from ctr_kd.training.distill import train_student
 
     finished = context.checkpoint / f"{name}.done.pt"
-    if finished.exists():
+    together = ALONE if settings.compares_rows else context.processes
+    if context.processes.tell(finished.exists()):
         model = student_class(settings.student.kind)(rows.signature, settings.student)
         curve = LearningCurve.from_dict(load_weights(model, finished, context.fingerprint)["curve"])
         return TrainedStudent(name, model.eval(), curve)
+    if not context.processes.leads and together is ALONE:
+        return TrainedStudent(name, student_class(settings.student.kind)(rows.signature, settings.student), LearningCurve())
     context.report(f"{name.replace('_', ' ')} ({settings.student.kind})")
-    job, vectors = job_of(context, name), assembly.token_vectors()
+    job, vectors = job_of(context, name, together), assembly.token_vectors()
     model, curve = train_student(rows, settings, job, teacher=teacher, encoder=encoder, vectors=vectors, earlier=earlier)
-    save_checkpoint(finished, {"model": model.state_dict(), "curve": curve.to_dict()}, context.fingerprint)
+    if context.processes.leads:
+        save_checkpoint(finished, {"model": model.state_dict(), "curve": curve.to_dict()}, context.fingerprint)
     return TrainedStudent(name, model, curve)
 
 

@@ -26,7 +26,13 @@ source: {reader: simulated, simulator: {users: 60, items: 40, requests: 500, day
 split: {fractions: [0.7, 0.15, 0.15]}
 pretrain: {encoder: {width: 16, layers: 1, dropout: 0}, training: {epochs: 2, batch_size: 16, checkpoint_seconds: 0.01}}
 finetune: {members: 1, head_dropout: 0, hard_negatives: {amount: 0.3}, training: {epochs: 1, batch_size: 64}}
+distill:
+  teachers: [{name: bert}]
+  transfer: {amount: 0.5}
+  student: {width: 8, hidden: 8, dropout: 0}
+  training: {epochs: 1, batch_size: 64, checkpoint_seconds: 0.01}
 """
+STAGES = ("pretrain", "finetune", "distill")
 
 
 class Workspace:
@@ -38,12 +44,13 @@ class Workspace:
 
     @property
     def command(self) -> tuple[str, ...]:
-        return "finetune", str(self.conf), "--workspace", str(self.path)
+        return "distill", str(self.conf), "--workspace", str(self.path)
 
     def curves(self) -> list[dict[str, float]]:
-        """What pretraining and fine-tuning measured."""
-        files = [next(self.path.glob(f"artifacts/{stage}/*/training.json")) for stage in ("pretrain", "finetune")]
-        return [point for file in files for point in json.loads(file.read_text())["curve"]["points"]]
+        """What the trainings of encoder, teacher, student and student alone measured."""
+        facts = {stage: json.loads(next(self.path.glob(f"artifacts/{stage}/*/training.json")).read_text()) for stage in STAGES}
+        trained = [facts["pretrain"], facts["finetune"], facts["distill"]["student"], facts["distill"]["student_alone"]]
+        return [point for one in trained for point in one["curve"]["points"]]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +66,7 @@ def ingested(alone: Workspace, tmp_path: Path, mlflow_database: Path) -> Workspa
     """A workspace in which only the trainings are missing."""
     workspace = Workspace(tmp_path, mlflow_database)
     shutil.copytree(alone.path, workspace.path, dirs_exist_ok=True)
-    for stage in ("pretrain", "finetune"):
+    for stage in STAGES:
         shutil.rmtree(workspace.path / "artifacts" / stage)
     return workspace
 
@@ -72,13 +79,13 @@ def test_two_processes_make_what_one_makes_and_find_it_standing(alone: Workspace
         [*torchrun, *ingested.command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=HANGS
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("made pretrain, finetune in") == 1
+    assert done.stdout.count("made pretrain, finetune, distill in") == 1
     assert done.stderr.count("pretrain: begins") == 1, "the others are silent"
     for one, two in zip(alone.curves(), ingested.curves(), strict=True):
         assert two == pytest.approx(one, rel=1e-5)
     first, second = run_together(2, *ingested.command)
     assert (first.code, second.code) == (0, 0), first.err
-    assert first.out.startswith("nothing to do: ingest, pretrain, finetune are up to date")
+    assert first.out.startswith("nothing to do: ingest, pretrain, finetune, distill are up to date")
     assert second.out == ""
 
 
@@ -114,3 +121,16 @@ def test_a_helper_takes_the_configuration_of_the_stage_that_is_announced(config:
         StageContext(replace(helping, config=leading), stage.name, stage.keys, {}, tmp_path / "output").announce()
     run_shared_stages(helping, [stage])
     assert seen == [config, other, arm] and seen[2].finetune.training.epochs == 7 and helping.config is config
+
+
+def test_a_student_that_compares_the_rows_of_a_batch_is_trained_by_the_first_process(alone: Workspace, ingested: Workspace) -> None:
+    ended = run_together(2, *ingested.command, "--set", "distill.listwise=0.5", "--set", "distill.transfer.amount=0")
+    assert [one.code for one in ended] == [0, 0], ended[0].err
+    facts = json.loads(next(ingested.path.glob("artifacts/distill/*/training.json")).read_text())
+    assert facts["student"]["curve"]["points"] and not list(ingested.path.glob("artifacts/distill/*/teachers.npy"))
+
+
+def test_the_students_of_a_proof_are_trained_together(ingested: Workspace) -> None:
+    ended = run_together(2, "prove", *ingested.command[1:], "--seeds", "2", "--set", "prove.ablation=[]", "--set", "prove.amounts=[]")
+    assert [one.code for one in ended] == [0, 0], ended[0].err
+    assert len(list(ingested.path.glob("artifacts/student/*/_manifest.json"))) >= 2
