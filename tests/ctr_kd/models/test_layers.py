@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 from ctr_kd.data.samples import Signature
@@ -35,6 +36,29 @@ def test_a_head_begins_where_it_is_told():
     shift = torch.tensor([-3.0, 1.0]) - head.layers[-1].bias.detach()
     head.begin_at(torch.tensor([-3.0, 1.0]))
     torch.testing.assert_close(head(features), before + shift)
+
+
+@pytest.mark.parametrize("hidden", [0, 8])
+def test_a_head_reads_features_in_two_pieces_as_joined(hidden):
+    torch.manual_seed(0)
+    head = Head(6, hidden, 2, 0.0).double()
+    features, more = torch.randn(5, 4, dtype=torch.float64, requires_grad=True), torch.randn(5, 2, dtype=torch.float64)
+    of = [features, *head.parameters()]
+    logits = head(features, more), head(torch.cat([features, more], dim=1))
+    torch.testing.assert_close(*logits)
+    torch.testing.assert_close(*(torch.autograd.grad(one.sin().sum(), of) for one in logits))
+
+
+def test_a_context_in_two_pieces_learns_in_the_first_alone():
+    torch.manual_seed(0)
+    dense = {"age": [0.0, 1.0, 3.0], "teacher_state_0": [0.0, 1.0], "count": [0.0, 2.0]}
+    encoder = ContextEncoder(Signature(tokens={"item": 7}, categorical={"device": 7}, dense=dense, outputs=1, max_length=5), 4)
+    categorical, numbers = torch.tensor([[5], [6]], dtype=torch.int32), torch.tensor([[0.5, 0.3, 1.0], [2.0, float("nan"), float("nan")]])
+    learned, given = encoder.learned_and_given(categorical, numbers)
+    assert torch.equal(torch.cat([learned, given], dim=1), encoder(categorical, numbers))
+    assert learned.shape == (2, 4) and learned.requires_grad and not given.requires_grad
+    nothing = ContextEncoder(Signature(tokens={"item": 7}, categorical={}, dense={}, outputs=1, max_length=5), 4)
+    assert nothing(categorical[:, :0], numbers[:, :0]).shape == (2, 0)
 
 
 def test_combiners_divide_by_the_number_of_tokens_or_by_its_root():
