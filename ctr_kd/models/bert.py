@@ -47,9 +47,33 @@ class Attention(nn.Module):
         """
         batch, length, width = x.shape
         q, k, v = self.query_key_value(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        rate = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=rate, is_causal=self.causal)
+        y = self._attended(q, k, v, mask, self.causal)
         return y.transpose(1, 2).reshape(batch, length, width)
+
+    def of_one(self, x: Tensor, mask: Tensor | None, wanted: Tensor) -> Tensor:
+        """What one token of each sequence gathers, (batch, width), of :meth:`forward`: others only answer, and ask nothing.
+
+        Parameters
+        ----------
+        x, mask
+            As there.
+        wanted : int64 tensor (batch,)
+            Positions of the flattened (batch * length), one of each sequence in turn.
+        """
+        batch, length, width = x.shape
+        (of_query, of_others), (bias, bias_of_others) = (p.split([width, 2 * width]) for p in self.query_key_value.parameters())
+        q = F.linear(x.flatten(0, 1).index_select(0, wanted), of_query, bias).view(batch, self.heads, 1, -1)
+        k, v = F.linear(x, of_others, bias_of_others).view(batch, length, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        place = (wanted % length).view(-1, 1, 1, 1)
+        if self.causal:
+            mask = torch.arange(length, device=x.device) <= place  # (batch, 1, 1, length)
+        elif mask is not None and mask.shape[-2] > 1:  # by query
+            mask = mask.expand(batch, -1, -1, -1).take_along_dim(place, 2)  # (batch, heads, 1, length)
+        return self._attended(q, k, v, mask, causal=False).reshape(batch, width)
+
+    def _attended(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+        """Weighted means of ``v``, (batch, heads, queries, width of a head)."""
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0, is_causal=causal)
 
 
 class LocalFilter(nn.Module):
@@ -92,7 +116,7 @@ class Layer(nn.Module):
         self.output_norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None, wanted: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None, wanted: Tensor | None = None, of_each: bool = False) -> Tensor:
         """States of the next layer.
 
         Parameters
@@ -102,16 +126,20 @@ class Layer(nn.Module):
             As :class:`Attention` takes it.
         wanted : int64 tensor (wanted,), optional
             Positions of the flattened (batch * length) whose states are asked for.
+        of_each : bool
+            They are one of each sequence, in turn.
 
         Returns
         -------
         float tensor (batch, length, width), or (wanted, width)
         """
-        seen = [x, self.attention(x, mask)]  # (batch, length, width)
-        if self.local is not None:
-            seen.append(self.local(x))
+        seen = [x] if self.local is None else [x, self.local(x)]  # (batch, length, width)
+        if wanted is None or not of_each:
+            seen.insert(1, self.attention(x, mask))
         if wanted is not None:  # three quarters of a layer's work come after the tokens have seen each other
             seen = [state.flatten(0, 1).index_select(0, wanted) for state in seen]  # (wanted, width)
+            if of_each:
+                seen.insert(1, self.attention.of_one(x, mask, wanted))
         x, y, *local = seen
         x = self.attention_norm(x + self.dropout(self.attention.output(y)))
         for state in local:
@@ -154,6 +182,7 @@ class Bert(nn.Module):
         segment: Tensor | None = None,
         wanted: Tensor | None = None,
         end: Tensor | None = None,
+        of_each: bool = False,
     ) -> Tensor:
         """Encode right-padded sequences.
 
@@ -167,6 +196,8 @@ class Bert(nn.Module):
             Positions of the flattened (batch * length) whose states are asked for; the last layer computes no others.
         end : int64 tensor (batch,), optional
             Place from which ``positions: from_end`` counts, both ways; by default the last token.
+        of_each : bool
+            ``wanted`` is one position of each sequence, in turn: the last layer's other tokens need not look at any.
 
         Returns
         -------
@@ -189,7 +220,7 @@ class Bert(nn.Module):
         mask = self._mask(length, longest)
         for layer in self.layers[:-1]:
             x = layer(x, mask)
-        return self.layers[-1](x, mask, wanted)
+        return self.layers[-1](x, mask, wanted, of_each)
 
     def first(self, tokens: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """Segment A as this encoder's sequences have it: bare, or between [CLS] and [SEP]."""
@@ -323,9 +354,9 @@ class MaskedItemModel(nn.Module):
         self.transform.apply(_initialise)
         self.next_segment.apply(_initialise)
 
-    def states(self, tokens: Tensor, length: Tensor, position: Tensor) -> Tensor:
-        """What predicts an item, (chosen, width), at some positions of the flattened (batch * length) alone."""
-        return self.transform(self.bert(tokens, length, wanted=position))
+    def states(self, tokens: Tensor, length: Tensor, position: Tensor, of_each: bool = False) -> Tensor:
+        """What predicts an item, (chosen, width), at some positions of the flattened (batch * length) alone; see :meth:`Bert.forward`."""
+        return self.transform(self.bert(tokens, length, wanted=position, of_each=of_each))
 
     def history_state(self, tokens: Tensor, length: Tensor) -> Tensor:
         """What predicts the item that follows each history, (batch, width): the summary of a history, empty ones included.
@@ -337,7 +368,7 @@ class MaskedItemModel(nn.Module):
         tokens, length = prepend_cls(tokens, length) if causal else append_token(tokens, length, MASK)
         tokens, length = self.bert.first(tokens, length)
         behind = int(self.bert.config.framed)  # the [SEP]
-        return self.states(tokens, length, last_position(tokens, length) - behind)
+        return self.states(tokens, length, last_position(tokens, length) - behind, of_each=True)
 
     def state_between(self, tokens: Tensor, length: Tensor) -> Tensor:
         """:meth:`history_state`, (batch, width), of histories behind which a [MASK] and clicks that came later may stand.
@@ -355,7 +386,7 @@ class MaskedItemModel(nn.Module):
         place = torch.arange(tokens.shape[1], device=tokens.device)
         later = (place > at.unsqueeze(1)) & followed.unsqueeze(1)
         wanted = last_position(tokens, at + 1)
-        return self.transform(self.bert(tokens, length, later.long(), wanted=wanted, end=at + framed))
+        return self.transform(self.bert(tokens, length, later.long(), wanted=wanted, end=at + framed, of_each=True))
 
     def all_items(self, state: Tensor) -> Tensor:
         """Logits (states, vocabulary) of every item."""
