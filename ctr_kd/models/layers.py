@@ -280,6 +280,22 @@ def linear_of_two(weight: Tensor, bias: Tensor | None, first: Tensor, second: Te
     return F.linear(first, of_first, bias) + F.linear(second, of_second)
 
 
+class Dropout(nn.Dropout):
+    """Dropout whose mask costs a quarter on a processor, where torch draws the numbers of its own one by one as doubles.
+
+    Here a draw of 64 bits decides for four, 16 bits each, so a rate is one of 65,536.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As torch has it."""
+        if not self.training or not self.p or x.device.type != "cpu":
+            return super().forward(x)
+        below = round(self.p * 2**16)
+        draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)  # all integers of 64 bits
+        kept = draws.view(torch.int16)[: x.numel()].view(x.shape) >= below - 2**15
+        return x * (kept.to(x.dtype) * (2**16 / (2**16 - below)))
+
+
 class Head(nn.Module):
     """From the compared segments and the context to the logits: two hidden layers, or where their width is 0 one linear layer."""
 

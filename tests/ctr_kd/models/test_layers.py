@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from ctr_kd.data.samples import Signature
-from ctr_kd.models.layers import GIVEN_WIDTH, ContextEncoder, GivenVectors, Head, TokenEmbedding, chained, mean_of, scaled_sum_of
+from ctr_kd.models.layers import GIVEN_WIDTH, ContextEncoder, Dropout, GivenVectors, Head, TokenEmbedding, chained, mean_of, scaled_sum_of
 from feature_store.special_tokens import PAD, UNKNOWN
 
 
@@ -59,6 +59,33 @@ def test_a_context_in_two_pieces_learns_in_the_first_alone():
     assert learned.shape == (2, 4) and learned.requires_grad and not given.requires_grad
     nothing = ContextEncoder(Signature(tokens={"item": 7}, categorical={}, dense={}, outputs=1, max_length=5), 4)
     assert nothing(categorical[:, :0], numbers[:, :0]).shape == (2, 0)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_dropout_hides_its_share_and_keeps_the_mean(rate):
+    torch.manual_seed(0)
+    dropout, x = Dropout(rate), torch.ones(1001, 333, requires_grad=True)
+    y = dropout(x)
+    hidden = (y == 0).double()
+    deviation = (rate * (1 - rate) / x.numel()) ** 0.5
+    assert abs(hidden.mean().item() - rate) < 5 * deviation
+    for neighbours in (1, 2, 3, 4):  # numbers of one draw are no more alike than others
+        both = (hidden.flatten()[neighbours:] * hidden.flatten()[:-neighbours]).mean().item()
+        assert abs(both - rate**2) < 5 * (rate**2 * (1 - rate**2) / x.numel()) ** 0.5
+    torch.testing.assert_close(y[y != 0].double(), torch.full_like(y[y != 0], 1 / (1 - rate)).double(), rtol=1e-4, atol=0)
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach())  # what is hidden learns nothing
+    torch.manual_seed(0)
+    assert torch.equal(dropout(x), y)
+    assert torch.equal(dropout.eval()(x), x)
+
+
+def test_dropout_of_nothing_and_of_half_precision():
+    dropout = Dropout(0.25)
+    assert dropout(torch.zeros(0, 3)).shape == (0, 3)
+    assert dropout(torch.ones(5, dtype=torch.bfloat16)).dtype == torch.bfloat16
+    x = torch.ones(3)
+    assert torch.equal(Dropout(0.0)(x), x)
 
 
 def test_combiners_divide_by_the_number_of_tokens_or_by_its_root():
