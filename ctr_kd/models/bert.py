@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ctr_kd.config import EncoderConfig
-from ctr_kd.models.layers import TokenEmbedding, padding_mask
+from ctr_kd.models.layers import Dropout, TokenEmbedding, padding_mask
 from feature_store.special_tokens import CLS, MASK, SEP
 
 LOCAL_SHARE = 0.7  # of the local filter where there is one; the rest is attention's
@@ -26,7 +26,7 @@ class Attention(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.heads = config.heads
-        self.dropout = config.dropout
+        self.dropout = Dropout(config.dropout)
         # A mask that holds distances holds the future too; without one the kernel leaves it out by itself, which is faster.
         self.causal = config.attention == "causal" and config.positions != "relative"
         self.query_key_value = nn.Linear(config.width, 3 * config.width)
@@ -47,9 +47,43 @@ class Attention(nn.Module):
         """
         batch, length, width = x.shape
         q, k, v = self.query_key_value(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        rate = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=rate, is_causal=self.causal)
+        y = self._attended(q, k, v, mask, self.causal)
         return y.transpose(1, 2).reshape(batch, length, width)
+
+    def of_one(self, x: Tensor, mask: Tensor | None, wanted: Tensor) -> Tensor:
+        """What one token of each sequence gathers, (batch, width), of :meth:`forward`: others only answer, and ask nothing.
+
+        Parameters
+        ----------
+        x, mask
+            As there.
+        wanted : int64 tensor (batch,)
+            Positions of the flattened (batch * length), one of each sequence in turn.
+        """
+        batch, length, width = x.shape
+        (of_query, of_others), (bias, bias_of_others) = (p.split([width, 2 * width]) for p in self.query_key_value.parameters())
+        q = F.linear(x.flatten(0, 1).index_select(0, wanted), of_query, bias).view(batch, self.heads, 1, -1)
+        k, v = F.linear(x, of_others, bias_of_others).view(batch, length, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        place = (wanted % length).view(-1, 1, 1, 1)
+        if self.causal:
+            mask = torch.arange(length, device=x.device) <= place  # (batch, 1, 1, length)
+        elif mask is not None and mask.shape[-2] > 1:  # by query
+            mask = mask.expand(batch, -1, -1, -1).take_along_dim(place, 2)  # (batch, heads, 1, length)
+        return self._attended(q, k, v, mask, causal=False).reshape(batch, width)
+
+    def _attended(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+        """Weighted means of ``v``, (batch, heads, queries, width of a head)."""
+        rate = self.dropout.p if self.training else 0.0
+        if not rate or q.device.type != "cpu":
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=rate, is_causal=causal)
+        # torch has no kernel with dropout for a processor, and what it does instead takes half as long again as this
+        score = (q * q.shape[3] ** -0.5) @ k.transpose(2, 3)  # (batch, heads, queries, length)
+        if causal:
+            later = torch.ones(score.shape[2:], dtype=torch.bool).triu(1)
+            score = score.masked_fill(later, -torch.inf)
+        elif mask is not None:
+            score = score.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else score + mask
+        return self.dropout(score.softmax(3)) @ v
 
 
 class LocalFilter(nn.Module):
@@ -65,7 +99,7 @@ class LocalFilter(nn.Module):
         newest = torch.softmax(0.5 * torch.arange(config.local_filter), 0)  # a mean that begins with the newest tokens weighed most
         self.weight = nn.Parameter(newest + 0.02 * torch.randn(config.width, 1, config.local_filter))
         self.quick = nn.Parameter(torch.randn(config.width))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -90,9 +124,9 @@ class Layer(nn.Module):
         self.expand = nn.Linear(config.width, inner)
         self.contract = nn.Linear(inner, config.width)
         self.output_norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None, wanted: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None, wanted: Tensor | None = None, of_each: bool = False) -> Tensor:
         """States of the next layer.
 
         Parameters
@@ -102,16 +136,20 @@ class Layer(nn.Module):
             As :class:`Attention` takes it.
         wanted : int64 tensor (wanted,), optional
             Positions of the flattened (batch * length) whose states are asked for.
+        of_each : bool
+            They are one of each sequence, in turn.
 
         Returns
         -------
         float tensor (batch, length, width), or (wanted, width)
         """
-        seen = [x, self.attention(x, mask)]  # (batch, length, width)
-        if self.local is not None:
-            seen.append(self.local(x))
+        seen = [x] if self.local is None else [x, self.local(x)]  # (batch, length, width)
+        if wanted is None or not of_each:
+            seen.insert(1, self.attention(x, mask))
         if wanted is not None:  # three quarters of a layer's work come after the tokens have seen each other
             seen = [state.flatten(0, 1).index_select(0, wanted) for state in seen]  # (wanted, width)
+            if of_each:
+                seen.insert(1, self.attention.of_one(x, mask, wanted))
         x, y, *local = seen
         x = self.attention_norm(x + self.dropout(self.attention.output(y)))
         for state in local:
@@ -142,7 +180,7 @@ class Bert(nn.Module):
         self.position = None if config.positions == "relative" else nn.Embedding(positions, config.width)
         self.segment = nn.Embedding(2, config.width)
         self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList([Layer(config) for _ in range(config.layers)])
         self.apply(_initialise)
         self.token.zero_padding()
@@ -154,6 +192,7 @@ class Bert(nn.Module):
         segment: Tensor | None = None,
         wanted: Tensor | None = None,
         end: Tensor | None = None,
+        of_each: bool = False,
     ) -> Tensor:
         """Encode right-padded sequences.
 
@@ -167,6 +206,8 @@ class Bert(nn.Module):
             Positions of the flattened (batch * length) whose states are asked for; the last layer computes no others.
         end : int64 tensor (batch,), optional
             Place from which ``positions: from_end`` counts, both ways; by default the last token.
+        of_each : bool
+            ``wanted`` is one position of each sequence, in turn: the last layer's other tokens need not look at any.
 
         Returns
         -------
@@ -189,7 +230,7 @@ class Bert(nn.Module):
         mask = self._mask(length, longest)
         for layer in self.layers[:-1]:
             x = layer(x, mask)
-        return self.layers[-1](x, mask, wanted)
+        return self.layers[-1](x, mask, wanted, of_each)
 
     def first(self, tokens: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """Segment A as this encoder's sequences have it: bare, or between [CLS] and [SEP]."""
@@ -323,9 +364,9 @@ class MaskedItemModel(nn.Module):
         self.transform.apply(_initialise)
         self.next_segment.apply(_initialise)
 
-    def states(self, tokens: Tensor, length: Tensor, position: Tensor) -> Tensor:
-        """What predicts an item, (chosen, width), at some positions of the flattened (batch * length) alone."""
-        return self.transform(self.bert(tokens, length, wanted=position))
+    def states(self, tokens: Tensor, length: Tensor, position: Tensor, of_each: bool = False) -> Tensor:
+        """What predicts an item, (chosen, width), at some positions of the flattened (batch * length) alone; see :meth:`Bert.forward`."""
+        return self.transform(self.bert(tokens, length, wanted=position, of_each=of_each))
 
     def history_state(self, tokens: Tensor, length: Tensor) -> Tensor:
         """What predicts the item that follows each history, (batch, width): the summary of a history, empty ones included.
@@ -337,7 +378,7 @@ class MaskedItemModel(nn.Module):
         tokens, length = prepend_cls(tokens, length) if causal else append_token(tokens, length, MASK)
         tokens, length = self.bert.first(tokens, length)
         behind = int(self.bert.config.framed)  # the [SEP]
-        return self.states(tokens, length, last_position(tokens, length) - behind)
+        return self.states(tokens, length, last_position(tokens, length) - behind, of_each=True)
 
     def state_between(self, tokens: Tensor, length: Tensor) -> Tensor:
         """:meth:`history_state`, (batch, width), of histories behind which a [MASK] and clicks that came later may stand.
@@ -355,7 +396,7 @@ class MaskedItemModel(nn.Module):
         place = torch.arange(tokens.shape[1], device=tokens.device)
         later = (place > at.unsqueeze(1)) & followed.unsqueeze(1)
         wanted = last_position(tokens, at + 1)
-        return self.transform(self.bert(tokens, length, later.long(), wanted=wanted, end=at + framed))
+        return self.transform(self.bert(tokens, length, later.long(), wanted=wanted, end=at + framed, of_each=True))
 
     def all_items(self, state: Tensor) -> Tensor:
         """Logits (states, vocabulary) of every item."""

@@ -77,10 +77,10 @@ class ClickBert(OnPretrained):
             pooled = pooled + self.recency(clicks, segment_a_length)
         pooled = self.user_state(pooled.index_select(0, segment_of_row), dense)
         own = self.token(segment_b).sum(1)  # (rows, width / 2)
-        context = self.context(categorical, dense)
+        context, given = self.context.learned_and_given(categorical, dense)
         known = self.scale * pair_features(summary, self.candidate_norm(candidate))  # (rows, 4 * width)
         features = [known, pair_features(pooled, own), next_item, context]
-        logits = self.head(torch.cat(features, dim=-1))  # (rows, outputs)
+        logits = self.head(torch.cat(features, dim=-1), given)  # (rows, outputs)
         if self.crosses is not None:
-            logits = logits + self.crossed(self.crosses(torch.cat([pooled, own, context], dim=-1)))
+            logits = logits + self.crosses.into(self.crossed, torch.cat([pooled, own, context], dim=-1), given)
         return chained(logits) if self.chain else logits

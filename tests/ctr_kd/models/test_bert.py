@@ -8,6 +8,7 @@ import torch
 
 from ctr_kd.config import EncoderConfig
 from ctr_kd.models.bert import Attention, Bert, LocalFilter, MaskedItemModel, distance_bias, prepend_cls
+from ctr_kd.models.layers import Dropout
 
 LENGTH = 6
 
@@ -72,6 +73,37 @@ def test_asked_positions_alone_are_what_they_are_among_all():
     with torch.no_grad():
         whole = bert(tokens, torch.full((2,), LENGTH))
         torch.testing.assert_close(bert(tokens, torch.full((2,), LENGTH), wanted=wanted), whole.flatten(0, 1)[wanted])
+
+
+@pytest.mark.parametrize("local", [0, 3])
+@pytest.mark.parametrize("positions", ["from_end", "from_start", "relative"])
+@pytest.mark.parametrize("attention", ["causal", "bidirectional"])
+def test_one_position_of_each_sequence_is_what_it_is_among_all_and_so_is_its_gradient(attention, positions, local):
+    torch.manual_seed(0)
+    config = EncoderConfig(width=16, heads=2, attention=attention, positions=positions, local_filter=local, dropout=0)
+    bert = Bert({"item": 20}, LENGTH, config).double()
+    tokens, length = torch.randint(5, 20, (3, 6, 1), dtype=torch.int32), torch.tensor([6, 1, 4])
+    wanted = 6 * torch.arange(3) + torch.tensor([5, 0, 1])
+    found = []
+    for of_each in (False, True):
+        bert.zero_grad()
+        state = bert(tokens, length, wanted=wanted, of_each=of_each)
+        state.sin().sum().backward()
+        found.append([state.detach(), *(parameter.grad for parameter in bert.parameters() if parameter.grad is not None)])
+    torch.testing.assert_close(found[1], found[0], atol=1e-12, rtol=1e-9)
+
+
+@pytest.mark.parametrize("attention", ["causal", "bidirectional"])
+@pytest.mark.parametrize("positions", ["from_end", "relative"])
+def test_attention_with_dropout_is_that_without_where_nothing_is_dropped(attention, positions, monkeypatch):
+    """On a processor it is computed step by step, where torch has a kernel for the rest."""
+    torch.manual_seed(0)
+    bert = Bert({"item": 20}, LENGTH, EncoderConfig(width=16, heads=2, attention=attention, positions=positions)).double()
+    tokens, length = torch.randint(5, 20, (3, 6, 1), dtype=torch.int32), torch.tensor([6, 1, 4])
+    inside = torch.arange(6) < length.unsqueeze(1)
+    expected = bert.eval()(tokens, length)[inside]
+    monkeypatch.setattr(Dropout, "forward", lambda self, x: x)
+    torch.testing.assert_close(bert.train()(tokens, length)[inside], expected, atol=1e-12, rtol=1e-9)
 
 
 def test_states_that_predict_directly_lie_among_the_items():

@@ -1,8 +1,9 @@
 import numpy as np
+import pytest
 import torch
 
 from ctr_kd.data.samples import Signature
-from ctr_kd.models.layers import GIVEN_WIDTH, ContextEncoder, GivenVectors, Head, TokenEmbedding, chained, mean_of, scaled_sum_of
+from ctr_kd.models.layers import GIVEN_WIDTH, ContextEncoder, Dropout, GivenVectors, Head, TokenEmbedding, chained, mean_of, scaled_sum_of
 from feature_store.special_tokens import PAD, UNKNOWN
 
 
@@ -35,6 +36,56 @@ def test_a_head_begins_where_it_is_told():
     shift = torch.tensor([-3.0, 1.0]) - head.layers[-1].bias.detach()
     head.begin_at(torch.tensor([-3.0, 1.0]))
     torch.testing.assert_close(head(features), before + shift)
+
+
+@pytest.mark.parametrize("hidden", [0, 8])
+def test_a_head_reads_features_in_two_pieces_as_joined(hidden):
+    torch.manual_seed(0)
+    head = Head(6, hidden, 2, 0.0).double()
+    features, more = torch.randn(5, 4, dtype=torch.float64, requires_grad=True), torch.randn(5, 2, dtype=torch.float64)
+    of = [features, *head.parameters()]
+    logits = head(features, more), head(torch.cat([features, more], dim=1))
+    torch.testing.assert_close(*logits)
+    torch.testing.assert_close(*(torch.autograd.grad(one.sin().sum(), of) for one in logits))
+
+
+def test_a_context_in_two_pieces_learns_in_the_first_alone():
+    torch.manual_seed(0)
+    dense = {"age": [0.0, 1.0, 3.0], "teacher_state_0": [0.0, 1.0], "count": [0.0, 2.0]}
+    encoder = ContextEncoder(Signature(tokens={"item": 7}, categorical={"device": 7}, dense=dense, outputs=1, max_length=5), 4)
+    categorical, numbers = torch.tensor([[5], [6]], dtype=torch.int32), torch.tensor([[0.5, 0.3, 1.0], [2.0, float("nan"), float("nan")]])
+    learned, given = encoder.learned_and_given(categorical, numbers)
+    assert torch.equal(torch.cat([learned, given], dim=1), encoder(categorical, numbers))
+    assert learned.shape == (2, 4) and learned.requires_grad and not given.requires_grad
+    nothing = ContextEncoder(Signature(tokens={"item": 7}, categorical={}, dense={}, outputs=1, max_length=5), 4)
+    assert nothing(categorical[:, :0], numbers[:, :0]).shape == (2, 0)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_dropout_hides_its_share_and_keeps_the_mean(rate):
+    torch.manual_seed(0)
+    dropout, x = Dropout(rate), torch.ones(1001, 333, requires_grad=True)
+    y = dropout(x)
+    hidden = (y == 0).double()
+    deviation = (rate * (1 - rate) / x.numel()) ** 0.5
+    assert abs(hidden.mean().item() - rate) < 5 * deviation
+    for neighbours in (1, 2, 3, 4):  # numbers of one draw are no more alike than others
+        both = (hidden.flatten()[neighbours:] * hidden.flatten()[:-neighbours]).mean().item()
+        assert abs(both - rate**2) < 5 * (rate**2 * (1 - rate**2) / x.numel()) ** 0.5
+    torch.testing.assert_close(y[y != 0].double(), torch.full_like(y[y != 0], 1 / (1 - rate)).double(), rtol=1e-4, atol=0)
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach())  # what is hidden learns nothing
+    torch.manual_seed(0)
+    assert torch.equal(dropout(x), y)
+    assert torch.equal(dropout.eval()(x), x)
+
+
+def test_dropout_of_nothing_and_of_half_precision():
+    dropout = Dropout(0.25)
+    assert dropout(torch.zeros(0, 3)).shape == (0, 3)
+    assert dropout(torch.ones(5, dtype=torch.bfloat16)).dtype == torch.bfloat16
+    x = torch.ones(3)
+    assert torch.equal(Dropout(0.0)(x), x)
 
 
 def test_combiners_divide_by_the_number_of_tokens_or_by_its_root():
