@@ -64,6 +64,23 @@ def test_described_rows_have_attributes_and_the_length_of_their_history(assembly
     assert log.described(rows.slice(0, 0)).num_rows == 0
 
 
+@pytest.mark.parametrize("rows_of_a_group", [7, 64, 10_000])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_the_newest_rows_are_the_last_ones_however_the_file_is_cut(
+    assembly: Path, split: str, rows_of_a_group: int, tmp_path: Path
+) -> None:
+    own = Path(shutil.copytree(assembly, tmp_path / "own"))
+    pq.write_table(pq.read_table(own / "rows.parquet"), own / "rows.parquet", row_group_size=rows_of_a_group)
+    raw = ClickRows(own)
+    everything = raw.read(split)
+    for most in (1, 10, everything.num_rows - 1, everything.num_rows, everything.num_rows + 5):
+        newest = everything.slice(max(0, everything.num_rows - most))
+        assert raw.read(split, newest=most).equals(newest)
+        assert raw.read(split, ["label", "item"], most).equals(newest.select(["label", "item"]))
+        assert raw.evaluation_rows(split, most).label.tolist() == newest["label"].to_pylist()
+    assert raw.read("no such split", ["label"], 3).num_rows == 0
+
+
 def test_pieces_are_the_whole(assembly: Path) -> None:
     raw = ClickRows(assembly)
     rows = raw.read("train")
