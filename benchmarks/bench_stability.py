@@ -21,7 +21,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -79,9 +78,7 @@ def some_requests(samples: Samples, rows: int) -> Samples:
     requests = np.unique(samples.group)
     drawn = np.random.default_rng(0).permutation(requests)[: max(1, int(len(requests) * min(1.0, rows / len(samples))))]
     kept = np.flatnonzero(np.isin(samples.group, drawn))
-    a, b = (replace(segment, start=segment.start[kept], end=segment.end[kept]) for segment in (samples.a, samples.b))
-    columns = {name: getattr(samples, name)[kept] for name in ("row_id", "group", "user", "categorical", "dense", "label")}
-    return replace(samples, a=a, b=b, **columns)
+    return samples.take(kept)
 
 
 @cache

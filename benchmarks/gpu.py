@@ -50,7 +50,7 @@ from torch._dynamo.utils import counters
 from ctr_kd.config import DistillConfig, EncoderConfig, FinetuneConfig, PretrainConfig
 from ctr_kd.config_students import StudentConfig
 from ctr_kd.config_training import TrainingConfig
-from ctr_kd.data.batching import batch_plan
+from ctr_kd.data.row_batches import row_batches
 from ctr_kd.data.samples import DENSE_BINS, GAP, GAP_BUCKETS, Samples, Segment, Signature
 from ctr_kd.models.bert import MaskedItemModel
 from ctr_kd.models.layers import Head
@@ -239,24 +239,13 @@ class MadeClicks:
             label=label,
         )
         cut = self.sizes.requests * candidates
-        return TrainingRows(signature=self.signature(), train=part_of(whole, 0, cut), validation=part_of(whole, cut, len(whole)))
-
-
-def part_of(samples: Samples, first: int, last: int) -> Samples:
-    """Rows ``first`` to ``last`` of samples without weights, further labels and later clicks."""
-    own: dict[str, Any] = {
-        name: getattr(samples, name)[first:last] for name in ("row_id", "group", "user", "categorical", "dense", "label")
-    }
-    for name in ("a", "b"):
-        segment = getattr(samples, name)
-        own[name] = replace(segment, start=segment.start[first:last], end=segment.end[first:last])
-    return replace(samples, **own)
+        return TrainingRows(signature=self.signature(), train=whole.take(slice(0, cut)), validation=whole.take(slice(cut, None)))
 
 
 # --- the work of a model -----------------------------------------------------------------------------------------------
 
 
-def encoder_flops(config: EncoderConfig, length: np.ndarray, wanted: float) -> float:
+def encoder_flops(config: EncoderConfig, length: np.ndarray, wanted: float, of_each: bool = False) -> float:
     """Operations of an encoder's matrix products, forward.
 
     Parameters
@@ -266,6 +255,8 @@ def encoder_flops(config: EncoderConfig, length: np.ndarray, wanted: float) -> f
         Positions of each sequence.
     wanted : float
         Positions whose states are asked of the last layer.
+    of_each : bool
+        They are one of each sequence, and in the last layer no others look at any (:meth:`ctr_kd.models.bert.Attention.of_one`).
 
     Examples
     --------
@@ -276,9 +267,14 @@ def encoder_flops(config: EncoderConfig, length: np.ndarray, wanted: float) -> f
     """
     width, inner = config.width, config.feed_forward or 4 * config.width
     tokens, pairs = float(length.sum()), float(np.square(length, dtype=np.float64).sum())
-    seeing = 2 * tokens * 3 * width * width + 2 * 2 * pairs * width  # queries, keys and values; scores, and what they weigh
+
+    def seeing(queries: float, pairs: float) -> float:
+        """Queries, keys and values; scores, and what they weigh."""
+        return 2 * (queries + 2 * tokens) * width * width + 2 * 2 * pairs * width
+
+    last = seeing(wanted, tokens) if of_each else seeing(tokens, pairs)
     following = 2 * (width * width + 2 * width * inner)  # per position
-    return config.layers * seeing + ((config.layers - 1) * tokens + wanted) * following
+    return (config.layers - 1) * seeing(tokens, pairs) + last + ((config.layers - 1) * tokens + wanted) * following
 
 
 def item_head_flops(config: EncoderConfig, vocabulary: int, predicted: float) -> float:
@@ -655,14 +651,14 @@ class Benchmark:
     def _label(self, one: Measurement, teacher: nn.Module, watch: Watch) -> np.ndarray:
         """The teacher's logits of all rows, again and again; then some of them on the processor."""
         train, batch = self.rows.train, self.sizes.shapes[one.encoder].rows * 4  # without gradients there is room for more
-        few = part_of(train, 0, self.sizes.checked * self.sizes.candidates)
+        few = train.take(slice(0, self.sizes.checked * self.sizes.candidates))
 
         def labelled(mode: str, rows: Samples, report: Callable[[int], object] = lambda done: None) -> np.ndarray:
             with autocast(self.training(mode, batch), self.device):  # as a transfer set is labelled
                 return predict(teacher, rows, batch, report)
 
         teacher.to(self.device)
-        plan = batch_plan(train.a.end - train.a.start, train.group, batch, None)  # as it predicts
+        plan = list(row_batches(train, batch, None))  # as it predicts
         labels = labelled(one.mode, train)  # the first pass is left out, as the first steps are
         watch.rows += [plan[0]] * self.sizes.warm
         watch.began += [time.perf_counter()] * (self.sizes.warm + 1)
@@ -698,7 +694,7 @@ class Benchmark:
             settings = self._pretraining(one)
             hidden = predicted_items(settings, length)
             return 3 * (encoder_flops(config, length, hidden) + item_head_flops(config, self.log.items, hidden))
-        forward = encoder_flops(config, length, len(length)) + item_head_flops(config, 0, len(length))
+        forward = encoder_flops(config, length, len(length), of_each=True) + item_head_flops(config, 0, len(length))
         if teacher is not None:
             forward += sum(head_flops(head, rows) for head in teacher.modules() if isinstance(head, Head))
         return forward if one.stage == "label" else 3 * forward

@@ -179,6 +179,27 @@ class Samples:
     def __len__(self) -> int:
         return len(self.row_id)
 
+    def take(self, rows: np.ndarray | slice) -> Samples:
+        """Some rows, by their positions, over the same pools."""
+
+        def of(segment: Segment) -> Segment:
+            return replace(segment, start=segment.start[rows], end=segment.end[rows])
+
+        return replace(
+            self,
+            row_id=self.row_id[rows],
+            group=self.group[rows],
+            user=self.user[rows],
+            a=of(self.a),
+            b=of(self.b),
+            categorical=self.categorical[rows],
+            dense=self.dense[rows],
+            label=self.label[rows],
+            weight=None if self.weight is None else self.weight[rows],
+            further=None if self.further is None else self.further[rows],
+            later=None if self.later is None else of(self.later),
+        )
+
 
 def of_mean_one(weight: np.ndarray) -> np.ndarray:
     """Weights of rows (rows,) in the unit in which losses take them: their mean is 1, as float32. All zeros stay so.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -148,20 +147,7 @@ def rows_to_check(samples: Samples) -> np.ndarray:
 
 def some_rows(samples: Samples) -> Samples:
     """The rows of :func:`rows_to_check`."""
-    rows = rows_to_check(samples)
-    return replace(
-        samples,
-        row_id=samples.row_id[rows],
-        group=samples.group[rows],
-        user=samples.user[rows],
-        a=replace(samples.a, start=samples.a.start[rows], end=samples.a.end[rows]),
-        b=replace(samples.b, start=samples.b.start[rows], end=samples.b.end[rows]),
-        categorical=samples.categorical[rows],
-        dense=samples.dense[rows],
-        label=samples.label[rows],
-        weight=None if samples.weight is None else samples.weight[rows],
-        further=None if samples.further is None else samples.further[rows],
-    )
+    return samples.take(rows_to_check(samples))
 
 
 def _logits(model: nn.Module, batch: Batch, signature: Signature, of: str = "") -> Tensor:

@@ -40,10 +40,10 @@ def found(tmp_path_factory: pytest.TempPathFactory, read_by_encoder: list[tuple[
     """The results of a run from beginning to end."""
     states = MaskedItemModel.states
 
-    def noted(model: MaskedItemModel, tokens: torch.Tensor, length: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+    def noted(model: MaskedItemModel, tokens: torch.Tensor, length: torch.Tensor, *asked: Any, **how: Any) -> torch.Tensor:
         if model.training and torch.is_grad_enabled():
             read_by_encoder.append((len(length), tokens.shape[0] * tokens.shape[1], int(length.sum())))
-        return states(model, tokens, length, position)
+        return states(model, tokens, length, *asked, **how)
 
     file = tmp_path_factory.mktemp("gpu") / "found.json"
     with pytest.MonkeyPatch.context() as patch:
@@ -111,7 +111,7 @@ def test_tokens_of_two_requests_by_hand(stage: str, tokens: int, positions: int)
     """Histories of 3 clicks and of 1, two candidates each, in 2 seconds; a teacher reads a [MASK] behind each, and padding."""
     benchmark = gpu.Benchmark(gpu.SMALL, "cpu", ["float32"], ["default"])
     train = replace(
-        gpu.part_of(benchmark.rows.train, 0, 4),
+        benchmark.rows.train.take(slice(0, 4)),
         group=np.array([0, 0, 1, 1]),
         a=Segment(benchmark.log.clicks.pool, np.array([0, 0, 3, 3]), np.array([3, 3, 4, 4]), 1),
     )
@@ -145,7 +145,7 @@ def test_the_work_of_labelling_is_nearly_what_torch_counts() -> None:
         model(*batch)
     length = np.full(len(batch.segment_a), batch.segment_a.shape[1] + 1)
     heads = sum(gpu.head_flops(head, 32) for head in model.modules() if isinstance(head, Head))
-    expected = gpu.encoder_flops(config, length, len(length)) + gpu.item_head_flops(config, 0, len(length)) + heads
+    expected = gpu.encoder_flops(config, length, len(length), of_each=True) + gpu.item_head_flops(config, 0, len(length)) + heads
     assert expected == pytest.approx(counter.get_total_flops(), rel=0.02)  # the layer of the newest clicks is not worth a formula
 
 
