@@ -19,7 +19,6 @@ import argparse
 import importlib.util
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -34,6 +33,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.bench_scale import REQUESTS_PER_USER, command, overrides
+from pipelines.workspace.resources import peak_memory_bytes
 
 ROOT = Path(__file__).resolve().parent.parent
 CANDIDATES, ITEMS = 6, 20_000
@@ -42,12 +42,6 @@ BATCH = 4096
 WIDTH, HIDDEN = 16, (64, 32)  # of the students beside torch-rechub; the second hidden layer of ours has half of the first
 STEP_BATCH, STEPS, TURNS = 1024, 150, 5
 PEERS = {"dcn": "DCNv2", "din": "DIN"}
-
-
-def peak_memory_gb() -> float:
-    """What this process has had in memory at most."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
-    return round(int(found[1]) / 2**20, 2) if found else float("nan")
 
 
 def rows_of(ingest: Path, validated: int) -> Any:
@@ -81,7 +75,7 @@ def measure(ingest: Path, minutes: float) -> dict[str, Any]:
         encoder = build_encoder(assembly, rows.signature, EncoderConfig(width=64, layers=2, heads=2))
         _, curve = finetune(encoder, rows, FinetuneConfig(training=training), replace(job, name="bert"), pretraining_rate=1e-3)
         found["finetune_rows_per_second"] = round(curve.steps * BATCH / curve.seconds)
-        found["finetune_peak_memory_gb"] = peak_memory_gb()
+        found["finetune_peak_memory_gb"] = round(peak_memory_bytes() / 2**30, 2)
         del encoder
         teacher = np.random.default_rng(0).standard_normal((len(rows.train), 1), np.float32)
         for kind in ("pooled", "dcn"):
@@ -89,7 +83,7 @@ def measure(ingest: Path, minutes: float) -> dict[str, Any]:
             _, curve = train_student(rows, config, replace(job, name=kind), teacher=teacher)
             found[f"{kind}_rows_per_second"] = round(curve.steps * BATCH / curve.seconds)
             found[f"{kind}_share_of_epoch"] = round(curve.steps * BATCH / len(rows.train), 3)
-    return found | {"peak_memory_gb": peak_memory_gb()}
+    return found | {"peak_memory_gb": round(peak_memory_bytes() / 2**30, 2)}
 
 
 def of_size(millions: float, minutes: float, folder: Path) -> tuple[dict[str, Any], Path]:

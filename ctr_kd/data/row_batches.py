@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from ctr_kd.data.batching import batch_plan
+from ctr_kd.data.batching import Batch, batch_plan, make_batch
 from ctr_kd.data.disk_arrays import let_go, read_ahead
 from ctr_kd.data.samples import Samples
 
@@ -33,6 +33,32 @@ def row_batches(samples: Samples, batch_size: int, rng: np.random.Generator | No
     if len(samples) <= MOST_SHUFFLED:
         return batch_plan(samples.a.end - samples.a.start, samples.group, batch_size, rng)
     return SectionBatches(samples, batch_size, rng)
+
+
+def answers_of(
+    samples: Samples, batch_size: int, answer: Callable[[Batch], np.ndarray], report: Callable[[int], object] = lambda done: None
+) -> np.ndarray:
+    """What a model says of all rows, in their order, asked in batches; where there are none, one output of none.
+
+    Parameters
+    ----------
+    samples : Samples
+    batch_size : int
+    answer : callable
+        From a batch to an array (rows of the batch, outputs).
+    report : callable
+        Takes how many rows are done, after every batch.
+    """
+    answers: np.ndarray | None = None
+    done = 0
+    for rows in row_batches(samples, batch_size, None):
+        of_batch = answer(make_batch(samples, rows))
+        if answers is None:
+            answers = np.empty((len(samples), of_batch.shape[1]), of_batch.dtype)
+        answers[rows] = of_batch
+        done += len(rows)
+        report(done)
+    return np.zeros((0, 1), np.float32) if answers is None else answers
 
 
 class SectionBatches(Sequence[np.ndarray]):

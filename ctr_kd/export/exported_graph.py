@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from ctr_kd.data.batching import make_batch
-from ctr_kd.data.row_batches import row_batches
+from ctr_kd.data.batching import Batch
+from ctr_kd.data.row_batches import answers_of
 from ctr_kd.data.samples import Samples
 from ctr_kd.export.projections import projected
 
@@ -47,11 +47,10 @@ class ExportedGraph:
         float32 array (rows, outputs)
             Those of the trained student up to rounding.
         """
-        restored: np.ndarray | None = None
-        for rows in row_batches(samples, batch_size, None):
-            inputs = {name: tensor.numpy() for name, tensor in make_batch(samples, rows)._asdict().items() if name in self._read}
-            (found,) = self._session.run(["logit"], inputs | self._given)
-            if restored is None:
-                restored = np.empty((len(samples), found.shape[1]), found.dtype)
-            restored[rows] = found
-        return restored  # type: ignore[return-value]  # there was a row
+
+        def answer(batch: Batch) -> np.ndarray:
+            inputs = {name: tensor.numpy() for name, tensor in batch._asdict().items() if name in self._read}
+            found: np.ndarray = self._session.run(["logit"], inputs | self._given)[0]
+            return found
+
+        return answers_of(samples, batch_size, answer)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ctr_kd.budgets import settled_distillation
 from ctr_kd.config import DistillConfig, HintsConfig
 from ctr_kd.data.batching import Batch, make_batch, part_of
+from ctr_kd.data.row_ids import places_of
 from ctr_kd.data.samples import Samples
 from ctr_kd.models.bert import MaskedItemModel
 from ctr_kd.models.layers import Head, TokenEmbedding
@@ -50,18 +51,13 @@ def align_logits(row_id: np.ndarray, logit: np.ndarray, samples: Samples, *, par
     TrainingError
         When a row has no logit, or a logit is not finite.
     """
-    if np.array_equal(row_id, samples.row_id):  # without an order, which of a large log takes more memory than all else
-        aligned = logit.astype(np.float32)
-    else:
-        order = np.argsort(row_id, kind="stable")
-        at = np.searchsorted(row_id[order], samples.row_id).clip(max=max(len(row_id) - 1, 0))
-        missing = samples.row_id[row_id[order][at] != samples.row_id] if len(row_id) else samples.row_id
-        if len(missing):
-            raise TrainingError(
-                f"the teacher's stored logits miss {len(missing):,} of {len(samples):,} rows (first: row {missing[0]}): "
-                "they belong to another row set; run finetune again"
-            )
-        aligned = logit[order][at].astype(np.float32)
+    places, missing = places_of(samples.row_id, row_id)
+    if len(missing):
+        raise TrainingError(
+            f"the teacher's stored logits miss {len(missing):,} of {len(samples):,} rows (first: row {missing[0]}): "
+            "they belong to another row set; run finetune again"
+        )
+    aligned = logit[places].astype(np.float32)
     broken = ~(np.isfinite(aligned) | (np.isnan(aligned) if partial else False)).all(axis=1)
     if broken.any():
         raise TrainingError(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ctr_kd.config_training import TrainingConfig
 from ctr_kd.data.batching import Batch, make_batch
-from ctr_kd.data.row_batches import row_batches
+from ctr_kd.data.row_batches import answers_of, row_batches
 from ctr_kd.data.samples import Samples
 from ctr_kd.training.checkpoint import load_weights, save_checkpoint
 from ctr_kd.training.devices import autocast, choose_device, compiled, device_of, report_what_has_no_effect, to_device
@@ -287,14 +287,6 @@ def predict(model: nn.Module, samples: Samples, batch_size: int = 4096, report: 
     """
     was_training, device = model.training, device_of(model)
     model.eval()
-    logits: np.ndarray | None = None
-    done = 0
-    for rows in row_batches(samples, batch_size, None):
-        out = model(*to_device(make_batch(samples, rows), device)).float().cpu().numpy()
-        if logits is None:
-            logits = np.empty((len(samples), out.shape[1]), np.float32)
-        logits[rows] = out
-        done += len(rows)
-        report(done)
+    logits = answers_of(samples, batch_size, lambda batch: model(*to_device(batch, device)).float().cpu().numpy(), report)
     model.train(was_training)
-    return logits if logits is not None else np.zeros((0, 1), np.float32)
+    return logits

@@ -37,13 +37,15 @@ def distill_student(context: StageContext) -> None:
     samples = {split: assembly.samples(split) for split in SPLITS}
     if leads:
         check_plugin(context, assembly, samples["validation"])
-        transfer, teachers = _ask_teachers(context, assembly, samples)
-    context.processes.tell()  # and wait until that is written
-    if config.distill.transfers:
-        samples["transfer"] = assembly.samples_of(read_parquet(context.output / TRANSFER_FILE))
+        transfer, teachers, taught = _ask_teachers(context, assembly, samples)
+        context.processes.tell()
+    else:
+        context.processes.tell()  # once that is written
+        more = {"transfer": assembly.samples_of(read_parquet(context.output / TRANSFER_FILE))} if config.distill.transfers else {}
+        taught = taught_rows(samples | more)
     target = np.load(context.output / TARGET, mmap_mode="c")  # of a large log as much as memory need not hold
     encoder = teacher_encoder(context, assembly) if config.distill.needs_encoder else None
-    rows = {"student": (taught_rows(samples), target), "student_alone": (samples["train"], None)}
+    rows = {"student": (taught, target), "student_alone": (samples["train"], None)}
     trained: dict[str, TrainedStudent] = {}
     kept: dict[str, StudentFacts] = {}
     for name, (learned, logits) in rows.items():
@@ -62,16 +64,20 @@ def distill_student(context: StageContext) -> None:
 
 def _ask_teachers(
     context: StageContext, assembly: AnyAssembly, samples: Mapping[str, Samples]
-) -> tuple[TransferFacts | None, TeachersFacts]:
-    """Write the transfer set, where there is one, what the teachers say of the test rows, and for the training what of its rows."""
+) -> tuple[TransferFacts | None, TeachersFacts, Samples]:
+    """Write the transfer set, where there is one, what the teachers say of the test rows, and for the training what of its rows.
+
+    Returns what the report says of both, and the rows of the training.
+    """
     asked, transfer = dict(samples), None
     if context.config.distill.transfers:
         asked["transfer"], transfer = transfer_rows(context, assembly)
     combined, teachers = teacher_logits(context, asked)
     together = context.output / "predictions_teacher_test.parquet"
     write_predictions(together, samples["test"].row_id, combined["test"], context.fingerprint, assembly.labels)
-    np.save(context.output / TARGET, taught_logits(asked, combined, taught_rows(asked)))
-    return transfer, teachers
+    taught = taught_rows(asked)
+    np.save(context.output / TARGET, taught_logits(asked, combined, taught))
+    return transfer, teachers, taught
 
 
 STAGE = Stage(

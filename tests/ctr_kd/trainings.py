@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,3 +18,17 @@ def job_at(checkpoint: Path, seed: int = 0, **named: Any) -> TrainingJob:
 def rows_of(assembly: AnyAssembly) -> TrainingRows:
     """Training and validation rows of an assembly, read anew."""
     return TrainingRows(signature=assembly.signature(), train=assembly.samples("train"), validation=assembly.samples("validation"))
+
+
+class Killed(BaseException):
+    """Ends a training as nothing that it expects would."""
+
+
+def killed_at(step: int | None) -> Callable[[str], None]:
+    """A job's report that ends the training when it says that a step was validated; of None never."""
+
+    def report(text: str) -> None:
+        if step is not None and text.startswith(f"step {step} "):
+            raise Killed
+
+    return report

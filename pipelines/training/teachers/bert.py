@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ctr_kd.data.row_ids import places_of
 from ctr_kd.data.samples import Assembly, Samples
 from ctr_kd.training.job import TrainingRows
 from feature_store.special_tokens import SPECIALS, UNKNOWN
@@ -60,12 +61,8 @@ class BertTeacher:
             return None
         parts = [read_predictions(self._finetune / f"predictions_{split}.parquet", self._finetune.name) for split in splits]
         row_id, logits = (np.concatenate([part[place] for part in parts]) for place in (0, 1))
-        wanted = rows["row_id"].to_numpy()
-        if np.array_equal(row_id, wanted):  # without an order, which of a large log takes more memory than all else
-            return logits
-        order = np.argsort(row_id, kind="stable")
-        found = order[np.searchsorted(row_id[order], wanted).clip(max=max(len(row_id) - 1, 0))]
-        return logits[found] if np.array_equal(row_id[found], wanted) else None  # others are those of a transfer set
+        places, missing = places_of(rows["row_id"].to_numpy(), row_id)
+        return None if len(missing) else logits[places]  # others are those of a transfer set
 
     def reads(self, rows: pa.Table) -> pa.Table:
         """See :class:`~pipelines.training.teachers.teacher.Teacher`."""

@@ -31,7 +31,7 @@ from ctr_kd.training.pretrain import build_encoder
 from ctr_kd.training.warm_start import EarlierModel
 from feature_store.features.summary import ClickSummary
 from feature_store.tables.json_files import load_json
-from tests.ctr_kd.trainings import job_at, rows_of
+from tests.ctr_kd.trainings import Killed, job_at, killed_at, rows_of
 from tests.ctr_kd.worlds import raw_frame, with_label
 
 FAST = TrainingConfig(epochs=2, batch_size=32, learning_rate=5e-3, validations=2, checkpoint_seconds=1e-9)
@@ -111,15 +111,9 @@ def test_a_killed_run_with_hints_and_a_schedule_continues_exactly(assembly, teac
     config = settings(hints=HINTS, schedule={"weight": "annealed", "temperature": "annealed"}, embeddings="teacher")
     whole, curve, _ = train(assembly, tmp_path / "whole.pt", teacher, config, encoder)
 
-    class Killed(BaseException):
-        pass
-
-    def report(text):
-        if text.startswith(f"step {curve.points[0]['step']} "):
-            raise Killed
-
+    killed = job_at(tmp_path / "killed.pt", report=killed_at(curve.points[0]["step"]))
     with pytest.raises(Killed):
-        train_student(rows_of(assembly), config, job_at(tmp_path / "killed.pt", report=report), teacher=teacher, encoder=encoder)
+        train_student(rows_of(assembly), config, killed, teacher=teacher, encoder=encoder)
     # Of a kill between a validation and its checkpoint: the run begins anew, or where the last checkpoint was.
     resumed, again, _ = train(assembly, tmp_path / "killed.pt", teacher, config, encoder)
     assert again.points == curve.points and same(whole, resumed)

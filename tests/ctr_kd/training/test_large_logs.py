@@ -13,7 +13,7 @@ from ctr_kd.training.distill import align_logits, train_student
 from ctr_kd.training.finetune import finetune
 from ctr_kd.training.loop import predict
 from ctr_kd.training.pretrain import build_encoder
-from tests.ctr_kd.trainings import job_at, rows_of
+from tests.ctr_kd.trainings import Killed, job_at, killed_at, rows_of
 
 FAST = TrainingConfig(epochs=2, batch_size=32, learning_rate=5e-3, validations=2, checkpoint_seconds=1e-9)
 
@@ -74,15 +74,8 @@ def test_sections_train_as_well_and_are_scored_alike(assembly, tmp_path, in_sect
 def test_a_killed_training_in_sections_continues_exactly(assembly, tmp_path, in_sections):
     whole, curve = student(assembly, tmp_path / "whole.pt")
 
-    class Killed(BaseException):
-        pass
-
-    def report(text):
-        if text.startswith(f"step {curve.points[1]['step']} "):
-            raise Killed
-
     with pytest.raises(Killed):
-        student(assembly, tmp_path / "killed.pt", report)
+        student(assembly, tmp_path / "killed.pt", killed_at(curve.points[1]["step"]))
     resumed, again = student(assembly, tmp_path / "killed.pt")
     assert again.points == curve.points and same(whole, resumed)
 

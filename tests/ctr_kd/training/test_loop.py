@@ -21,7 +21,7 @@ from ctr_kd.training.finetune import finetune, parameter_groups, rate_offset
 from ctr_kd.training.loop import fit, predict
 from ctr_kd.training.pretrain import masked_item_accuracy, pretrain, split_sequences
 from feature_store.tables.contracts import DataError
-from tests.ctr_kd.trainings import job_at, rows_of
+from tests.ctr_kd.trainings import Killed, job_at, killed_at, rows_of
 from tests.ctr_kd.worlds import write_assembly
 
 pytestmark = pytest.mark.slow
@@ -31,21 +31,13 @@ FAST = TrainingConfig(
 )
 
 
-class Killed(BaseException):
-    pass
-
-
 def student_run(assembly, path, kill_at=None, seed=3, **training):
     """Train a student; optionally stop it dead right after the checkpoint of a step."""
     rows = rows_of(assembly)
     config = DistillConfig(student=StudentConfig(width=8, hidden=8), training=FAST.model_copy(update=training))
     teacher = np.random.default_rng(0).normal(size=(len(rows.train), 1)).astype(np.float32)
 
-    def report(text):
-        if kill_at is not None and text.startswith(f"step {kill_at} "):
-            raise Killed
-
-    return train_student(rows, config, job_at(path, seed, report=report), teacher=teacher)
+    return train_student(rows, config, job_at(path, seed, report=killed_at(kill_at)), teacher=teacher)
 
 
 @pytest.mark.parametrize("training", [{}, {"average": 0.5, "lazy_ids": True}, {"patience": 1, "validations": 8}])
