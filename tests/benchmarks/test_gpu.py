@@ -16,7 +16,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import gpu
+from benchmarks import gpu, model_flops
 from ctr_kd.config import EncoderConfig, FinetuneConfig
 from ctr_kd.data.batching import make_batch
 from ctr_kd.data.samples import Segment
@@ -132,7 +132,7 @@ def test_the_work_of_a_training_step_is_what_torch_counts() -> None:
     position, target = torch.tensor([0, 5, 11, 12, 30]), torch.tensor([7, 7, 8, 30, 39])
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         softmax_loss(model, model.states(tokens, length, position), target).backward()
-    expected = gpu.encoder_flops(config, np.full(4, 9), 5) + gpu.item_head_flops(config, 40, 5)
+    expected = model_flops.encoder_flops(config, np.full(4, 9), 5) + model_flops.item_head_flops(config, 40, 5)
     assert counter.get_total_flops() == 3 * expected
 
 
@@ -144,8 +144,10 @@ def test_the_work_of_labelling_is_nearly_what_torch_counts() -> None:
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(*batch)
     length = np.full(len(batch.segment_a), batch.segment_a.shape[1] + 1)
-    heads = sum(gpu.head_flops(head, 32) for head in model.modules() if isinstance(head, Head))
-    expected = gpu.encoder_flops(config, length, len(length), of_each=True) + gpu.item_head_flops(config, 0, len(length)) + heads
+    heads = sum(model_flops.head_flops(head, 32) for head in model.modules() if isinstance(head, Head))
+    expected = (
+        model_flops.encoder_flops(config, length, len(length), of_each=True) + model_flops.item_head_flops(config, 0, len(length)) + heads
+    )
     assert expected == pytest.approx(counter.get_total_flops(), rel=0.02)  # the layer of the newest clicks is not worth a formula
 
 
@@ -209,6 +211,6 @@ def test_the_clock_ends_what_hangs() -> None:
     assert signal.getsignal(signal.SIGALRM) is before
 
 
-def test_its_examples() -> None:
-    examples = doctest.testmod(gpu)
+def test_the_examples() -> None:
+    examples = doctest.testmod(model_flops)
     assert examples.attempted and not examples.failed
