@@ -192,6 +192,7 @@ class Bert(nn.Module):
         segment: Tensor | None = None,
         wanted: Tensor | None = None,
         end: Tensor | None = None,
+        *,
         of_each: bool = False,
     ) -> Tensor:
         """Encode right-padded sequences.

@@ -31,7 +31,7 @@ distill: {teachers: {bert: 1},
 evaluate: {bootstrap: 20, boosted_trees: true, importance_rows: 100}
 register: {auc_min: 0, calibration_error_max: 1}
 """
-BEGIN, DAY, ITEMS, REQUESTS, SHOWN = 1_704_067_200, 86_400, 8, 4000, 4
+BEGIN, DAY, ITEMS, REQUESTS, SHOWN = 1_704_067_200, 86_400, 8, 10_000, 4
 KEPT = {"phone": 0.15, "desk": 0.6}
 
 

@@ -138,6 +138,8 @@ def test_a_student_that_learns_from_the_encoder_itself_is_exported_without_it(pi
 
 
 def test_fine_tunings_of_one_encoder_are_compared(pipeline: SmallPipeline) -> None:
+    learns = {"pretrain": {**TINY["pretrain"], "training": {"epochs": 8, "validations": 1}}}  # enough to be told from no pretraining
+    pipeline.config = RunConfig.model_validate(pipeline.config.model_dump(by_alias=True) | learns)
     pipeline.run(pretrain.STAGE, finetune.STAGE)
     knew = pipeline.manifest("pretrain")["facts"]["masked_item_loss"]
     shorter = {"rate_ratio": 1.0, "training": {"epochs": 1, "validations": 1}}
