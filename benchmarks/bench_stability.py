@@ -36,6 +36,7 @@ from benchmarks.tree_teacher import tree_logits
 from ctr_kd.data.samples import Samples
 from ctr_kd.metrics import auc_score
 from ctr_kd.training import finetune as finetuning
+from ctr_kd.training.distill import align_logits
 from ctr_kd.training.job import TrainingJob, TrainingRows
 from ctr_kd.training.loop import predict
 from ctr_kd.training.weight_average import WeightAverage
@@ -91,11 +92,7 @@ def measured_rows(ingest: Path, conf: str, overrides: tuple[str, ...], rows: int
     if "boosted_trees" not in config.distill.teacher_weights:
         return Measured(samples, None, weight)
     judged = tree_logits(ClickRows(ingest), config.seed, print)
-    trees = {}
-    for split in SPLITS:
-        row_id, logit = judged[split]
-        order = np.argsort(row_id)
-        trees[split] = logit.reshape(-1)[order][np.searchsorted(row_id[order], samples[split].row_id)]
+    trees = {split: align_logits(*judged[split], samples[split])[:, 0] for split in SPLITS}
     return Measured(samples, trees, weight)
 
 

@@ -36,6 +36,7 @@ from ctr_kd.training.finetune import validation_figures
 from ctr_kd.training.job import TrainingJob, TrainingRows
 from ctr_kd.training.learning_curve import LearningCurve
 from ctr_kd.training.loop import fit, training_batch
+from feature_store.config_types import is_auto
 from feature_store.special_tokens import PAD
 
 PEERS = ("DIN", "DeepFM", "DCNv2")
@@ -100,6 +101,8 @@ TRIALS = (
 def trials_beside(student: TrainingConfig) -> tuple[Trial, ...]:
     """Settings to try where our student trains so: first with its epochs, batches, rate and unknown ids, then ``TRIALS``.
 
+    What is ``auto`` for our student follows its own rules, which say nothing of a peer; there the usual setting stays.
+
     Examples
     --------
     >>> own, usual = trials_beside(TrainingConfig(epochs=4, batch_size=1024, learning_rate=1e-2, unknown_rate=0.2))[:2]
@@ -107,7 +110,8 @@ def trials_beside(student: TrainingConfig) -> tuple[Trial, ...]:
     (4.0, 0.01, True)
     """
     own = {name: getattr(student, name) for name in ("epochs", "batch_size", "learning_rate", "unknown_rate")}
-    return tuple(dict.fromkeys((replace(TRIALS[0], **own), *TRIALS)))
+    given = {name: value for name, value in own.items() if not is_auto(value)}
+    return tuple(dict.fromkeys((replace(TRIALS[0], **given), *TRIALS)))
 
 
 class Peer(nn.Module):
