@@ -37,7 +37,9 @@ def verdict(metrics: Mapping[str, Any]) -> Verdict:
     rows = {row.name: row for row in result_rows(metrics)}
     kept, ships, worth, reached = _kept(metrics, rows), _ships(metrics), _worth(metrics, rows), transferred(metrics)
     covers = metrics.get("interval_covers")  # of a proof alone
+    blunt = _blunt(metrics)
     remarks = [
+        blunt,
         ships,
         kept,
         reached,
@@ -53,7 +55,7 @@ def verdict(metrics: Mapping[str, Any]) -> Verdict:
     ]
     end = ships or kept
     sentence = f"{headline.removesuffix('.')}; {end[0].lower()}{end[1:]}" if end else headline
-    sentence = " ".join([sentence, *(said for said in (reached, worth) if said)])
+    sentence = " ".join([sentence, *(said for said in (blunt, reached, worth) if said)])
     return Verdict(effect, headline, [remark for remark in remarks if remark], sentence)
 
 
@@ -68,6 +70,21 @@ def _effect(gain: Figure | None, word: str) -> tuple[Literal["gain", "loss", "ev
     if gain.sign < 0:
         return "loss", f"Distillation cost {abs(gain.value):.4f} {word}{interval}: the same student is better trained alone."
     return "even", f"Distillation made no difference that is clearly different from zero: {signed(gain.value)} {word}{interval}."
+
+
+def _blunt(metrics: Mapping[str, Any]) -> str | None:
+    """That accuracy tells nothing, where neither student is above the answer that is always the same, and what log loss tells."""
+    student, alone = ((metrics.get("models") or {}).get(name) or {} for name in ("student", "student_alone"))
+    support = [one["support"] for one in (student.get("report") or {}).values()]
+    lows = [Figure.of(model.get("accuracy")).low for model in (student, alone)]
+    if quality(metrics) != "accuracy" or not support or None in lows:
+        return None
+    share = max(support) / sum(support)
+    if any(low > share for low in lows if low is not None):
+        return None
+    loss = difference(metrics, "student-student_alone", "log_loss")
+    moved = f" By log loss, of which less is better, the student is {loss.signed()} from the student alone." if loss else ""
+    return f"Accuracy tells little here: {share:.4f} of the rows are of the most frequent class, and neither student is above that.{moved}"
 
 
 def _ships(metrics: Mapping[str, Any]) -> str | None:

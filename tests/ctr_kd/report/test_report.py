@@ -275,6 +275,24 @@ class TestVerdict:
         assert said.effect == "loss"
         assert said.headline == "Distillation cost 0.0158 AUC [−0.0200, −0.0100]: the same student is better trained alone."
 
+    def test_accuracy_of_no_more_than_the_most_frequent_class_is_called_so(self):
+        """A student that tells classes apart better may be right less often than one that always answers the same."""
+        report = {"no": {"support": 69}, "yes": {"support": 31}}
+        models = {
+            "student": {"accuracy": interval(0.68), "report": report},
+            "student_alone": {"accuracy": interval(0.69), "report": report},
+        }
+        pair = {"accuracy": gap(-0.01, width=0.001), "log_loss": gap(-0.005, width=0.003)}
+        blunt = verdict({"models": models, "comparisons": {"student-student_alone": pair}})
+        assert blunt.effect == "loss"
+        assert blunt.remarks[0] == (
+            "Accuracy tells little here: 0.6900 of the rows are of the most frequent class, and neither student is above that. "
+            "By log loss, of which less is better, the student is −0.0050 [−0.0080, −0.0020] from the student alone."
+        )
+        assert blunt.remarks[0] in blunt.sentence
+        models["student_alone"]["accuracy"] = {"value": 0.75, "low": 0.7, "high": 0.8}
+        assert "tells little" not in verdict({"models": models, "comparisons": {"student-student_alone": pair}}).sentence
+
     def test_no_difference_is_called_none(self, metrics):
         said = self.said(metrics, 0.0021, -0.0004, 0.0046)
         assert said.effect == "even"
