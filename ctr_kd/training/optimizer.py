@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ctr_kd.config_training import TrainingConfig
+from ctr_kd.training.lazy_adam import LazyAdam, merged
 from ctr_kd.training.rate_schedule import CosineSchedule, PlateauSchedule
 
 
@@ -34,8 +35,8 @@ class ParameterGroup:
 class Optimizer:
     """Steps all parameters of a training; embeddings with sparse gradients by rows.
 
-    A row that a step does not touch keeps its moments and does not move (lazy Adam): at 100,000 items a step touches one in
-    fifty. Weight decay does not reach such tables.
+    A row that a step does not touch keeps its moments and does not move (:class:`ctr_kd.training.lazy_adam.LazyAdam`): at 100,000 items
+    a step touches one in fifty. Weight decay does not reach such tables.
 
     Parameters
     ----------
@@ -63,7 +64,7 @@ class Optimizer:
                 kinds.setdefault(decay, []).append(parameter)
             dense += [{"params": parameters, "weight_decay": decay, **schedule} for decay, parameters in kinds.items()]
         self._parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(dense, lr=config.learning_rate, fused=True)] if dense else []
-        self._parts += [torch.optim.SparseAdam(sparse, lr=config.learning_rate)] if sparse else []
+        self._parts += [LazyAdam(sparse, lr=config.learning_rate)] if sparse else []
 
     def set_rates(self, step: int, schedule: CosineSchedule | PlateauSchedule) -> None:
         """Take a step's learning rates from the schedule; a group that starts later is frozen before."""
@@ -102,7 +103,7 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> Tensor
         if parameter.grad is None:
             continue
         if parameter.grad.is_sparse:
-            parameter.grad = parameter.grad.coalesce()  # rows that were read twice have one gradient, whose norm counts
+            parameter.grad = merged(parameter.grad)  # rows that were read twice have one gradient, whose norm counts
             gradients.append(parameter.grad.values())
         else:
             gradients.append(parameter.grad)
