@@ -35,6 +35,7 @@ NO_TIME = np.iinfo(np.int64).min  # for an unknown time, among microseconds
 CHUNK = 16_384  # rows that are looked up together
 BATCH = 2048  # rows whose working set in the graph fits the cache
 Meaning = Callable[[pa.Array], tuple[Any, np.ndarray]]  # typed values, and which of them do not fit: a function of casting.py
+Lap = Callable[..., None]
 _CANONICAL_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 
@@ -60,9 +61,13 @@ class ClickScorer:
         Attributes and vectors of items that the student reads.
     labels : list of str
         Further labels beside the click, such as purchased, of which the student gives the probability too.
+    lap : callable
+        Called where a part of the work ends, with its name (mapping, gathering, head) and what it took and gave: arrays, tables, or
+        numbers of bytes. Whoever wants to know what parts cost sets it.
     """
 
     def __init__(self, directory: str | os.PathLike[str], threads: int = 1) -> None:
+        self.lap: Lap = _untold
         root = Path(directory)
         self.casting = _load_casting(root)
         self.signature: dict[str, Any] = json.loads((root / "signature.json").read_text(encoding="utf-8"))
@@ -362,9 +367,11 @@ class ClickScorer:
         dense = np.empty((len(self.signature["dense"]), rows.num_rows), np.float32)
         for place, name in enumerate(self.signature["dense"]):
             dense[place] = of_rows(self._numbers, name)
+        self.lap("mapping", rows, histories.items, histories.gaps, items, categorical, dense)
         inputs = {}
         if "context" in self.fed:
             inputs["context"] = self._context_sums(categorical, dense)
+            self.lap("gathering", categorical, dense, inputs["context"].nbytes * self._context_sums.entries)
         if "categorical" in self.fed:
             inputs["categorical"] = categorical.T
         if "dense" in self.fed:
@@ -375,7 +382,9 @@ class ClickScorer:
         else:
             given = {f"vectors_{n}": vectors[name] for n, name in enumerate(self.projections)}
             logits = self._logits_of_tokens(histories, history, items, inputs, given)
-        return self._correct(1.0 / (1.0 + np.exp(-logits.astype(np.float64))))
+        scores = self._correct(1.0 / (1.0 + np.exp(-logits.astype(np.float64))))
+        self.lap("head", scores)
+        return scores
 
     def _logits_of_sums(self, histories: _Histories, history: np.ndarray, inputs: dict[str, np.ndarray]) -> np.ndarray:
         """Logits of rows, of which each reads the sums of the clicks of ``history`` (rows,); ``inputs`` (rows, ...) are of all rows."""
@@ -384,6 +393,7 @@ class ClickScorer:
         place = np.arange(len(histories.items)) + np.repeat(length * self.signature["max_length"] - histories.start, length)
         ways = (reduce(np.add, (_sums(*part, way.ravel()[place], length) for part in parts)) for way in self._ways)
         sums = np.concatenate(list(ways), axis=1)
+        self.lap("gathering", sums, sum(index.nbytes + index.size * rows[0].nbytes for rows, index in parts) * len(self._ways))
         logits = []
         for begin in range(0, len(history), BATCH):
             part = slice(begin, begin + BATCH)
@@ -421,7 +431,10 @@ class ClickScorer:
 
     def _run(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         """Logits (rows, 1 + further labels) of what the graph reads of some inputs."""
-        (logits,) = self.session.run(["logit"], {name: value for name, value in inputs.items() if name in self.fed})
+        told = {name: value for name, value in inputs.items() if name in self.fed}
+        self.lap("gathering", *told.values())
+        (logits,) = self.session.run(["logit"], told)
+        self.lap("head", *told.values(), logits)
         return logits
 
     def _parts(self, histories: _Histories) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -736,6 +749,7 @@ class _ContextSums:
         self._rows = np.concatenate(added) if added else np.zeros((0, 0), np.float32)
         begins = np.cumsum([0, *map(len, added)])[:-1].astype(np.int32)
         self._category_begins, self._number_begins = begins[: len(categorical)], begins[len(categorical) :, None]
+        self.entries = len(categorical) + 2 * len(dense)  # rows of each sum
         self._places = [place for place, name in enumerate(knots) if name in dense]
         exact = [np.array(knots[name], np.float64) for name in dense]
         self._low = [one[:-1].astype(np.float32) for one in exact]
@@ -763,7 +777,7 @@ class _ContextSums:
             below, share = np.where(null, self._last, below), np.where(null, np.float32(1), share)
         below += self._number_begins
         features, rows = categorical.shape
-        index = np.empty((rows, features + 2 * len(dense)), np.int32)
+        index = np.empty((rows, self.entries), np.int32)
         weight = np.ones(index.shape, np.float32)
         index[:, :features] = (categorical + self._category_begins[:, None]).T
         index[:, features::2], index[:, features + 1 :: 2] = below.T, below.T + np.int32(1)
@@ -828,6 +842,10 @@ def _list(value: Any, name: str) -> list[Any] | np.ndarray | None:
 
 def _is_null(value: Any) -> bool:
     return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, (float, np.floating)) and bool(np.isnan(value)))
+
+
+def _untold(part: str, *moved: np.ndarray | pa.Table | int) -> None:
+    """Nobody wants to know what the parts of the work cost."""
 
 
 class _Source(SourceFileLoader):
