@@ -102,7 +102,6 @@ class ClickScorer:
         self._earliest = self.casting.EARLIEST.timestamp() * 1e6
         self.has_gap = "gap" in self.signature["tokens"]
         self._ways = list(self.tables.get("way", {}).values())
-        self._context_sums = _ContextSums(self.tables, self.signature["dense"])
         self._describe([_read(root / "items.parquet")] if self.described else [])
 
     def describe(self, items: pa.Table) -> None:
@@ -368,14 +367,7 @@ class ClickScorer:
         for place, name in enumerate(self.signature["dense"]):
             dense[place] = of_rows(self._numbers, name)
         self.lap("mapping", rows, histories.items, histories.gaps, items, categorical, dense)
-        inputs = {}
-        if "context" in self.fed:
-            inputs["context"] = self._context_sums(categorical, dense)
-            self.lap("gathering", categorical, dense, inputs["context"].nbytes * self._context_sums.entries)
-        if "categorical" in self.fed:
-            inputs["categorical"] = categorical.T
-        if "dense" in self.fed:
-            inputs["dense"] = dense.T
+        inputs = {"categorical": categorical.T, "dense": dense.T}
         if self.tables:
             inputs["candidate"] = self._item_rows[items]
             logits = self._logits_of_sums(histories, history, inputs) if self._ways else self._logits_of_clicks(histories, history, inputs)
@@ -735,54 +727,6 @@ def _sums(rows: np.ndarray, index: np.ndarray, weight: np.ndarray, length: np.nd
     np.cumsum(length, out=ends[1:])
     summed: np.ndarray = csr_array((weight, index, ends), shape=(len(length), len(rows))) @ rows
     return summed
-
-
-class _ContextSums:
-    """What categories and numbers add to the first layer of a head: sums of rows.
-
-    A number has a row for each of its knots, between which what it adds is a straight line, and behind them one for null.
-    """
-
-    def __init__(self, tables: dict[str, dict[str, np.ndarray]], knots: dict[str, list[float]]) -> None:
-        categorical, dense = tables.get("categorical", {}), tables.get("dense", {})
-        added = [*categorical.values(), *dense.values()]
-        self._rows = np.concatenate(added) if added else np.zeros((0, 0), np.float32)
-        begins = np.cumsum([0, *map(len, added)])[:-1].astype(np.int32)
-        self._category_begins, self._number_begins = begins[: len(categorical)], begins[len(categorical) :, None]
-        self.entries = len(categorical) + 2 * len(dense)  # rows of each sum
-        self._places = [place for place, name in enumerate(knots) if name in dense]
-        exact = [np.array(knots[name], np.float64) for name in dense]
-        self._low = [one[:-1].astype(np.float32) for one in exact]
-        self._last = np.array([[len(one) - 1] for one in exact], np.int32)
-        lows = [one if len(one) else np.zeros(1, np.float32) for one in self._low]  # a number of one knot has a row for it, and no line
-        self._all_low = np.concatenate([*lows, np.zeros(0, np.float32)])
-        scales = [np.float32(1) / np.diff(one).astype(np.float32) if len(one) > 1 else np.zeros(1, np.float32) for one in exact]
-        self._all_scale = np.concatenate([*scales, np.zeros(0, np.float32)])
-        self._line_begins = np.cumsum([0, *map(len, lows)])[:-1].astype(np.int32)[:, None]
-
-    def __call__(self, categorical: np.ndarray, dense: np.ndarray) -> np.ndarray:
-        """Sums (rows, width) of categories (features, rows) and numbers (inputs, rows)."""
-        parts = [slice(begin, begin + BATCH) for begin in range(0, dense.shape[1], BATCH)]  # whose entries fit the cache
-        return np.concatenate([self._of_some(categorical[:, part], dense[self._places, part]) for part in parts])
-
-    def _of_some(self, categorical: np.ndarray, dense: np.ndarray) -> np.ndarray:
-        below = np.empty(dense.shape, np.int32)
-        for one, low, numbers in zip(below, self._low, dense, strict=True):
-            one[:] = np.searchsorted(low[1:], numbers, side="right")
-        line = below + self._line_begins
-        share = (dense - self._all_low[line]) * self._all_scale[line]
-        np.minimum(np.maximum(share, 0, out=share), 1, out=share)
-        null = np.isnan(share)
-        if null.any():
-            below, share = np.where(null, self._last, below), np.where(null, np.float32(1), share)
-        below += self._number_begins
-        features, rows = categorical.shape
-        index = np.empty((rows, self.entries), np.int32)
-        weight = np.ones(index.shape, np.float32)
-        index[:, :features] = (categorical + self._category_begins[:, None]).T
-        index[:, features::2], index[:, features + 1 :: 2] = below.T, below.T + np.int32(1)
-        weight[:, features::2], weight[:, features + 1 :: 2] = 1 - share.T, share.T
-        return _sums(self._rows, index.ravel(), weight.ravel(), np.full(rows, index.shape[1]))
 
 
 def _ends(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
