@@ -35,6 +35,7 @@ NO_TIME = np.iinfo(np.int64).min  # for an unknown time, among microseconds
 CHUNK = 16_384  # rows that are looked up together
 BATCH = 2048  # rows whose working set in the graph fits the cache
 Meaning = Callable[[pa.Array], tuple[Any, np.ndarray]]  # typed values, and which of them do not fit: a function of casting.py
+Lap = Callable[..., None]
 _CANONICAL_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 
@@ -60,9 +61,13 @@ class ClickScorer:
         Attributes and vectors of items that the student reads.
     labels : list of str
         Further labels beside the click, such as purchased, of which the student gives the probability too.
+    lap : callable
+        Called where a part of the work ends, with its name (mapping, gathering, head) and what it took and gave: arrays, tables, or
+        numbers of bytes. Whoever wants to know what parts cost sets it.
     """
 
     def __init__(self, directory: str | os.PathLike[str], threads: int = 1) -> None:
+        self.lap: Lap = _untold
         root = Path(directory)
         self.casting = _load_casting(root)
         self.signature: dict[str, Any] = json.loads((root / "signature.json").read_text(encoding="utf-8"))
@@ -97,7 +102,6 @@ class ClickScorer:
         self._earliest = self.casting.EARLIEST.timestamp() * 1e6
         self.has_gap = "gap" in self.signature["tokens"]
         self._ways = list(self.tables.get("way", {}).values())
-        self._context_sums = _ContextSums(self.tables, self.signature["dense"])
         self._describe([_read(root / "items.parquet")] if self.described else [])
 
     def describe(self, items: pa.Table) -> None:
@@ -362,20 +366,17 @@ class ClickScorer:
         dense = np.empty((len(self.signature["dense"]), rows.num_rows), np.float32)
         for place, name in enumerate(self.signature["dense"]):
             dense[place] = of_rows(self._numbers, name)
-        inputs = {}
-        if "context" in self.fed:
-            inputs["context"] = self._context_sums(categorical, dense)
-        if "categorical" in self.fed:
-            inputs["categorical"] = categorical.T
-        if "dense" in self.fed:
-            inputs["dense"] = dense.T
+        self.lap("mapping", rows, histories.items, histories.gaps, items, categorical, dense)
+        inputs = {"categorical": categorical.T, "dense": dense.T}
         if self.tables:
             inputs["candidate"] = self._item_rows[items]
             logits = self._logits_of_sums(histories, history, inputs) if self._ways else self._logits_of_clicks(histories, history, inputs)
         else:
             given = {f"vectors_{n}": vectors[name] for n, name in enumerate(self.projections)}
             logits = self._logits_of_tokens(histories, history, items, inputs, given)
-        return self._correct(1.0 / (1.0 + np.exp(-logits.astype(np.float64))))
+        scores = self._correct(1.0 / (1.0 + np.exp(-logits.astype(np.float64))))
+        self.lap("head", scores)
+        return scores
 
     def _logits_of_sums(self, histories: _Histories, history: np.ndarray, inputs: dict[str, np.ndarray]) -> np.ndarray:
         """Logits of rows, of which each reads the sums of the clicks of ``history`` (rows,); ``inputs`` (rows, ...) are of all rows."""
@@ -384,6 +385,7 @@ class ClickScorer:
         place = np.arange(len(histories.items)) + np.repeat(length * self.signature["max_length"] - histories.start, length)
         ways = (reduce(np.add, (_sums(*part, way.ravel()[place], length) for part in parts)) for way in self._ways)
         sums = np.concatenate(list(ways), axis=1)
+        self.lap("gathering", sums, sum(index.nbytes + index.size * rows[0].nbytes for rows, index in parts) * len(self._ways))
         logits = []
         for begin in range(0, len(history), BATCH):
             part = slice(begin, begin + BATCH)
@@ -421,7 +423,10 @@ class ClickScorer:
 
     def _run(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         """Logits (rows, 1 + further labels) of what the graph reads of some inputs."""
-        (logits,) = self.session.run(["logit"], {name: value for name, value in inputs.items() if name in self.fed})
+        told = {name: value for name, value in inputs.items() if name in self.fed}
+        self.lap("gathering", *told.values())
+        (logits,) = self.session.run(["logit"], told)
+        self.lap("head", *told.values(), logits)
         return logits
 
     def _parts(self, histories: _Histories) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -724,53 +729,6 @@ def _sums(rows: np.ndarray, index: np.ndarray, weight: np.ndarray, length: np.nd
     return summed
 
 
-class _ContextSums:
-    """What categories and numbers add to the first layer of a head: sums of rows.
-
-    A number has a row for each of its knots, between which what it adds is a straight line, and behind them one for null.
-    """
-
-    def __init__(self, tables: dict[str, dict[str, np.ndarray]], knots: dict[str, list[float]]) -> None:
-        categorical, dense = tables.get("categorical", {}), tables.get("dense", {})
-        added = [*categorical.values(), *dense.values()]
-        self._rows = np.concatenate(added) if added else np.zeros((0, 0), np.float32)
-        begins = np.cumsum([0, *map(len, added)])[:-1].astype(np.int32)
-        self._category_begins, self._number_begins = begins[: len(categorical)], begins[len(categorical) :, None]
-        self._places = [place for place, name in enumerate(knots) if name in dense]
-        exact = [np.array(knots[name], np.float64) for name in dense]
-        self._low = [one[:-1].astype(np.float32) for one in exact]
-        self._last = np.array([[len(one) - 1] for one in exact], np.int32)
-        lows = [one if len(one) else np.zeros(1, np.float32) for one in self._low]  # a number of one knot has a row for it, and no line
-        self._all_low = np.concatenate([*lows, np.zeros(0, np.float32)])
-        scales = [np.float32(1) / np.diff(one).astype(np.float32) if len(one) > 1 else np.zeros(1, np.float32) for one in exact]
-        self._all_scale = np.concatenate([*scales, np.zeros(0, np.float32)])
-        self._line_begins = np.cumsum([0, *map(len, lows)])[:-1].astype(np.int32)[:, None]
-
-    def __call__(self, categorical: np.ndarray, dense: np.ndarray) -> np.ndarray:
-        """Sums (rows, width) of categories (features, rows) and numbers (inputs, rows)."""
-        parts = [slice(begin, begin + BATCH) for begin in range(0, dense.shape[1], BATCH)]  # whose entries fit the cache
-        return np.concatenate([self._of_some(categorical[:, part], dense[self._places, part]) for part in parts])
-
-    def _of_some(self, categorical: np.ndarray, dense: np.ndarray) -> np.ndarray:
-        below = np.empty(dense.shape, np.int32)
-        for one, low, numbers in zip(below, self._low, dense, strict=True):
-            one[:] = np.searchsorted(low[1:], numbers, side="right")
-        line = below + self._line_begins
-        share = (dense - self._all_low[line]) * self._all_scale[line]
-        np.minimum(np.maximum(share, 0, out=share), 1, out=share)
-        null = np.isnan(share)
-        if null.any():
-            below, share = np.where(null, self._last, below), np.where(null, np.float32(1), share)
-        below += self._number_begins
-        features, rows = categorical.shape
-        index = np.empty((rows, features + 2 * len(dense)), np.int32)
-        weight = np.ones(index.shape, np.float32)
-        index[:, :features] = (categorical + self._category_begins[:, None]).T
-        index[:, features::2], index[:, features + 1 :: 2] = below.T, below.T + np.int32(1)
-        weight[:, features::2], weight[:, features + 1 :: 2] = 1 - share.T, share.T
-        return _sums(self._rows, index.ravel(), weight.ravel(), np.full(rows, index.shape[1]))
-
-
 def _ends(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """Where each row's list ends among the values of a column of lists, and its length; a null is an empty list."""
     offsets = column.offsets.to_numpy().astype(np.int64)
@@ -828,6 +786,10 @@ def _list(value: Any, name: str) -> list[Any] | np.ndarray | None:
 
 def _is_null(value: Any) -> bool:
     return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, (float, np.floating)) and bool(np.isnan(value)))
+
+
+def _untold(part: str, *moved: np.ndarray | pa.Table | int) -> None:
+    """Nobody wants to know what the parts of the work cost."""
 
 
 class _Source(SourceFileLoader):

@@ -4,8 +4,7 @@ Most of what a small student does with a row is to look vectors up and to add th
 
 - The embeddings of an item and of its attributes become one row of one table.
 - A mean of a history's clicks, whatever a click's age weighs, is a sum of such rows by weights that depend on the number of clicks alone.
-- What the context adds to the head's first layer is a sum of rows, too: one for each category; and since the code of a number is
-  piecewise linear (:class:`ctr_kd.models.layers.PiecewiseLinear`), two for each number, those of the knots on both sides of it.
+- The code of a number (:class:`ctr_kd.models.layers.PiecewiseLinear`) has its own bins and no others.
 
 The scorer sums rows, by products of sparse matrices with tables, and the graph goes on from there. A test holds both to what the trained
 student says.
@@ -13,6 +12,7 @@ student says.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,8 @@ from ctr_kd.models.bilstm import BiLSTM
 from ctr_kd.models.calibrated import Calibrated
 from ctr_kd.models.dcn import DCN
 from ctr_kd.models.din import DIN
-from ctr_kd.models.layers import chained, pair_features
+from ctr_kd.models.layers import BEYOND, PiecewiseLinear
 from ctr_kd.models.pooled import Pooled
-from ctr_kd.models.user_state import state_numbers
 
 GRAPH, TABLES = "scoring.onnx", "tables.parquet"
 Table = tuple[str, str, Tensor]  # its kind, what it is of, and its rows
@@ -50,8 +49,8 @@ def export_scoring_graph(model: nn.Module, signature: Signature, directory: Path
     """
     student: Any = model.student if isinstance(model, Calibrated) else model
     calibration = model.calibration if isinstance(model, Calibrated) else nn.Identity()
-    kind = {Pooled: _Sums, DCN: _CrossedSums, BiLSTM: _Sequence, DIN: _Attention}.get(type(student))  # a subclass may do anything else
-    if kind is None or not signature.vectors.keys().isdisjoint(signature.categorical) or not all(map(_are_apart, signature.dense.values())):
+    kind = {Pooled: _Sums, DCN: _Sums, BiLSTM: _Sequence, DIN: _Attention}.get(type(student))  # a subclass may do anything else
+    if kind is None or not signature.vectors.keys().isdisjoint(signature.categorical):
         return
     behind = kind(student, calibration).eval()
     rows, width = 3, student.token.width
@@ -59,7 +58,6 @@ def export_scoring_graph(model: nn.Module, signature: Signature, directory: Path
         **behind.histories(width),
         "segment_of_row": torch.tensor([0, 0, 1]),
         "candidate": torch.zeros(rows, width),
-        "context": torch.zeros(rows, student.head.layers[0].out_features),
         "categorical": torch.ones(rows, len(signature.categorical), dtype=torch.int32),
         "dense": torch.zeros(rows, len(signature.dense)),
     }
@@ -67,12 +65,6 @@ def export_scoring_graph(model: nn.Module, signature: Signature, directory: Path
     axes |= {"clicks": {0: "segments", 1: "length"}} if "clicks" in inputs else {}
     write_graph(behind, inputs, axes, directory / GRAPH)
     pq.write_table(pa.concat_tables(map(_stored, behind.tables(signature))), directory / TABLES)
-
-
-def _are_apart(knots: list[float]) -> bool:
-    """Whether single precision, in which a student reads numbers, tells knots as far apart as they are: seconds since 1970 are not."""
-    exact = np.array(knots, np.float64)
-    return np.allclose(np.diff(exact.astype(np.float32).astype(np.float64)), np.diff(exact), rtol=1e-2, atol=0)
 
 
 class _Behind(nn.Module):
@@ -83,7 +75,7 @@ class _Behind(nn.Module):
 
     def __init__(self, student: nn.Module, calibration: nn.Module) -> None:
         super().__init__()
-        self.student, self.calibration = student, calibration
+        self.student, self.calibration = _without_empty_bins(student), calibration
 
     def histories(self, width: int) -> dict[str, Tensor]:
         """Examples of the inputs that say what two histories are."""
@@ -95,48 +87,61 @@ class _Behind(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Calibrated logits (rows, outputs) of the inputs of the graph, in their order."""
-        history, length, segment_of_row, candidate, context, categorical, dense = inputs
+        history, length, segment_of_row, candidate, categorical, dense = inputs
         of_row = self.student.user_state(self.history_of_row(history, length, segment_of_row, candidate), dense)
-        logits: Tensor = self.calibration(self.answer(of_row, candidate, context, categorical, dense))
+        logits: Tensor = self.calibration(self.student.answer(of_row, candidate, self.student.context(categorical, dense)))
         return logits
-
-    def answer(self, history: Tensor, candidate: Tensor, context: Tensor, categorical: Tensor, dense: Tensor) -> Tensor:
-        """Logits (rows, outputs); ``context`` (rows, hidden) is what the categories and the numbers add to the first layer of the head."""
-        first, *others = self.student.head.layers
-        features = pair_features(history, candidate)
-        hidden = F.linear(features, first.weight[:, : features.shape[1]], first.bias)
-        if len(self.student.context.tables) or self.student.context.has_dense:
-            hidden = hidden + context
-        if self.student.context.has_states:
-            numbers = state_numbers(dense, self.student.context.states)
-            hidden = hidden + F.linear(numbers, first.weight[:, first.in_features - numbers.shape[1] :])
-        logits: Tensor = nn.Sequential(*others)(hidden)
-        return chained(logits) if self.student.chain else logits
 
     def tables(self, signature: Signature) -> Iterator[Table]:
         """What the scorer looks up."""
         for name, own in zip(signature.tokens, self.student.token.names, strict=True):
             if name not in signature.vectors:  # of which the scorer makes the rows
                 yield "token", name, self.student.token.tables[own].weight
-        yield from self.of_context(signature)
 
-    def of_context(self, signature: Signature) -> Iterator[Table]:
-        """What each category, and each knot of each number, adds to the first layer of the head; a number's last row is that of a null."""
-        context, weight = self.student.context, self.student.head.layers[0].weight.double()
-        at = weight.shape[1] - context.size
-        for table, places in zip(context.tables, context.places, strict=True):
-            rows = table.weight.double() @ weight[:, at : at + table.embedding_dim].T
-            at += table.embedding_dim
-            yield from (("categorical", list(signature.categorical)[place], rows) for place in places)
-        if not context.has_dense:
-            return
-        names = [list(signature.dense)[place] for place in context.others.tolist()]
-        bins = context.dense.low.shape[1]
-        filled = weight[:, at : at + len(names) * bins].unflatten(1, (len(names), bins))  # (hidden, numbers, bins), from below
-        null = weight[:, at + len(names) * bins :]  # (hidden, numbers and states)
-        for n, name in enumerate(names):
-            knots = filled[:, n, : len(signature.dense[name]) - 1].cumsum(1)
-            yield "dense", name, torch.cat([torch.zeros_like(null[:, :1]), knots, null[:, n : n + 1]], dim=1).T
+
+def _without_empty_bins(student: Any) -> Any:
+    """A copy of a student that encodes numbers with their own bins alone.
+
+    The code of a number has as many bins as the longest one's. Those that a number lacks are zero, and stay so in every cross: of the
+    default log they are half of all inputs.
+    """
+    student = copy.deepcopy(student)
+    context, first = student.context, student.head.layers[0]
+    if not context.has_dense:
+        return student
+    code = context.dense
+    begin = first.in_features - (len(context.states) + 1 if context.has_states else 0) - code.size  # of the code, among all inputs
+    kept = torch.ones(first.in_features, dtype=torch.bool)
+    kept[begin : begin + code.low.numel()] = (code.low < BEYOND).flatten()
+    context.dense = _OwnBins(code)
+    first.weight = nn.Parameter(first.weight[:, kept])
+    for cross in getattr(student, "crosses", ()):
+        cross.narrow.weight = nn.Parameter(cross.narrow.weight[:, kept])
+        cross.widen.weight, cross.widen.bias = nn.Parameter(cross.widen.weight[kept]), nn.Parameter(cross.widen.bias[kept])
+    return student
+
+
+class _OwnBins(nn.Module):
+    """The code of :class:`ctr_kd.models.layers.PiecewiseLinear` without the bins that no value reaches."""
+
+    of_number: Tensor
+    low: Tensor
+    scale: Tensor
+
+    def __init__(self, code: PiecewiseLinear) -> None:
+        super().__init__()
+        reached = code.low < BEYOND
+        number = reached.nonzero()[:, 0]  # whose bin each is
+        # ONNX Runtime multiplies in a tenth of the time that it takes to pick columns, and one times a number is the number
+        self.register_buffer("of_number", F.one_hot(number, len(code.low)).T.float())  # (inputs, bins of all)
+        self.register_buffer("low", code.low[reached])
+        self.register_buffer("scale", code.scale[reached])
+
+    def forward(self, dense: Tensor) -> Tensor:
+        """Encode ``dense`` (rows, inputs) into (rows, bins of all + inputs)."""
+        null = torch.isnan(dense)  # (rows, inputs)
+        value = torch.where(null, torch.full_like(dense, -BEYOND), dense) @ self.of_number  # (rows, bins of all)
+        return torch.cat([((value - self.low) * self.scale).clamp(0.0, 1.0), null.to(dense.dtype)], dim=1)
 
 
 class _Sums(_Behind):
@@ -165,17 +170,6 @@ class _Sums(_Behind):
     def tables(self, signature: Signature) -> Iterator[Table]:
         yield from super().tables(signature)
         yield from (("way", str(number), way) for number, way in enumerate(self.ways(signature.max_length)))
-
-
-class _CrossedSums(_Sums):
-    """Of a cross network, whose context is multiplied by everything else: it is encoded in the graph."""
-
-    def answer(self, history: Tensor, candidate: Tensor, context: Tensor, categorical: Tensor, dense: Tensor) -> Tensor:
-        logits: Tensor = self.student.answer(history, candidate, self.student.context(categorical, dense))
-        return logits
-
-    def of_context(self, signature: Signature) -> Iterator[Table]:
-        return iter(())
 
 
 class _Sequence(_Behind):

@@ -14,6 +14,7 @@ from ctr_kd.models.user_state import state_numbers, state_places
 from feature_store.special_tokens import PAD, SPECIALS, UNKNOWN
 from feature_store.tables.multi_values import named_by
 
+BEYOND = 3e38  # above every number that a bin begins at
 GIVEN_WIDTH = 16  # of a given vector in the context: it says more than a category
 
 
@@ -136,7 +137,7 @@ class PiecewiseLinear(nn.Module):
         super().__init__()
         self.edges = edges
         bins = max((len(e) - 1 for e in edges), default=1)
-        low = torch.full((len(edges), bins), 3e38)  # a bin that no value reaches
+        low = torch.full((len(edges), bins), BEYOND)  # a bin that no value reaches
         scale = torch.ones(len(edges), bins)
         for i, e in enumerate(edges):
             values = torch.tensor(e, dtype=torch.float64)
@@ -149,7 +150,7 @@ class PiecewiseLinear(nn.Module):
     def forward(self, dense: Tensor) -> Tensor:
         """Encode ``dense`` (rows, inputs) into (rows, inputs * (bins + 1))."""
         null = torch.isnan(dense)  # (rows, inputs)
-        value = torch.where(null, torch.full_like(dense, -3e38), dense)
+        value = torch.where(null, torch.full_like(dense, -BEYOND), dense)
         code = ((value.unsqueeze(-1) - self.low) * self.scale).clamp(0.0, 1.0)  # (rows, inputs, bins)
         return torch.cat([code.flatten(1), null.to(dense.dtype)], dim=1)
 

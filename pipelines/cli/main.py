@@ -24,6 +24,7 @@ from pipelines.cli.experiments import features_command, next_item_command, prove
 from pipelines.cli.init import check_command, init_command
 from pipelines.cli.neighbours import neighbours_table
 from pipelines.cli.options import Date, Options, Source, common, set_debug
+from pipelines.cli.profile import profile_table
 from pipelines.cli.prune import prune_command
 from pipelines.cli.refresh import refresh_command
 from pipelines.cli.registry import promote_command, rollback_command
@@ -48,6 +49,7 @@ from pipelines.workspace.console import Console
 from pipelines.workspace.context import RunContext, Stage
 from pipelines.workspace.reports import report_directory
 from pipelines.workspace.runner import Runner
+from pipelines.workspace.stopwatch import Stopwatch
 
 
 class _InOrder(click.Group):
@@ -227,6 +229,9 @@ _stage_command("register", "Register the student as challenger; it becomes champ
 )
 @click.option("--top", type=click.IntRange(min=1), metavar="K", help="Keep the best K rows of each user [default: score.top, all]")
 @_model
+@click.option(
+    "--profile", is_flag=True, help="Print what reading, mapping ids, gathering, the graph, writing and waiting cost, by row and core."
+)
 def score_command(options: Options) -> None:
     """Score one date's candidates into the workspace, or the rows of a file into another: --input needs --output.
 
@@ -240,6 +245,7 @@ def score_command(options: Options) -> None:
       ctr-kd score conf/simulated.yaml --input s3://bucket/rows.parquet --output s3://bucket/scored.parquet
       ctr-kd score conf/simulated.yaml --date 2024-01-14 --model models:/simulated/3
       ctr-kd score conf/simulated.yaml --date 2024-01-14 --set score.candidates=retrieve --top 10
+      ctr-kd score conf/simulated.yaml --input rows.parquet --output scored.parquet --profile
     """
     if options.more["top"] is not None:
         options = replace(options, overrides=(*options.overrides, f"score.top={options.more['top']}"))
@@ -250,11 +256,14 @@ def score_command(options: Options) -> None:
         raise click.UsageError("--date scores the store's candidates, --input the rows of a file: name one of them")
     with _session("score", options) as runner:
         ensure_model(runner, options.more["model"])
+        runner.context.stopwatch = Stopwatch(wanted=options.more["profile"])
         if source is not None:
             click.echo(score_files(runner.context, source, target))
         else:
             _run_and_show(runner, options, options.first or "score", options.last or "score")
             click.echo(f"scores: {scores_of(runner.context).place}")
+        if options.more["profile"]:
+            click.echo(profile_table(runner.context.stopwatch))
 
 
 cli.add_command(backfill_command)

@@ -142,6 +142,7 @@ def score_date(context: StageContext, day: date, source: PartitionSource) -> Non
                 config=config,
                 name=f"candidates of {day}",
                 progress=progress,
+                stopwatch=context.run.stopwatch,
                 items=items,
             )
         counts = folder.counts()
@@ -164,6 +165,7 @@ def score_date(context: StageContext, day: date, source: PartitionSource) -> Non
         report=report,
     )
     publish_scores(temporary, partition_path(context.workspace, day), manifest)
+    context.run.stopwatch.lap("writing")
     folder.remove()
     write_json(context.output / "summary.json", manifest.summary())
     psi = report.scores.psi

@@ -71,6 +71,7 @@ class StoreFeatures:
 
     def of(self, table: pa.Table, config: AssemblyConfig) -> pa.Table:
         """Add histories, statistics, columns of vectors and states, made as the settings say, to rows with some of :meth:`columns`."""
+        self._run.stopwatch.lap("reading")
         try:
             if self._lookup is None or self._made_as != config:
                 self._open.close()  # another model came, which reads others
@@ -80,6 +81,7 @@ class StoreFeatures:
             found = self._lookup.of(table)
             for further in (self._vectors, self._states):
                 found = found if further is None else further.add(found, moments_of(table))
+            self._run.stopwatch.lap("joining", table, found)
             return found
         except BaseException:
             self.broken = True

@@ -99,6 +99,7 @@ def score_file(run: RunContext, source: Path, target: Path) -> str:
                         config=run.config,
                         name=str(source),
                         progress=progress,
+                        stopwatch=run.stopwatch,
                         items=items,
                     )
                 counts = folder.counts()
@@ -120,6 +121,7 @@ def score_file(run: RunContext, source: Path, target: Path) -> str:
                 write_json(target.with_name(f"{target.stem}.{REPORT}"), {"model_uri": uri, "model_version": version} | report.to_json())
                 whole.replace(target)
                 sync(target.parent)
+                run.stopwatch.lap("writing", 2 * target.stat().st_size)
             except BaseException:
                 folder.leave()
                 raise

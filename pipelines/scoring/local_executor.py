@@ -22,13 +22,14 @@ import pyarrow as pa
 from pipelines.registry.loaded_model import LoadedModel, load_model_folder
 from pipelines.scoring.parts import Finished, Part, PartsFolder, ScoringStopped, stop, write_part
 from pipelines.scoring.worker import Answer, fault_of, hand_over, handed_over, receive, score_part
+from pipelines.workspace.stopwatch import Stopwatch
 
 
 class InProcess:
     """Scores in this process."""
 
-    def __init__(self, model: LoadedModel, version: str, folder: PartsFolder, name: str) -> None:
-        self._model, self._version, self._folder, self._name = model, version, folder, name
+    def __init__(self, model: LoadedModel, version: str, folder: PartsFolder, name: str, *, stopwatch: Stopwatch) -> None:
+        self._model, self._version, self._folder, self._name, self._stopwatch = model, version, folder, name, stopwatch
 
     def __enter__(self) -> Self:
         return self
@@ -40,7 +41,7 @@ class InProcess:
         """Number and counts of each part, as soon as its file is written."""
         for part in parts:
             try:
-                counts = write_part(self._model, self._version, part, self._folder.path)
+                counts = write_part(self._model, self._version, part, self._folder.path, self._stopwatch)
             except Exception as error:
                 fault, text = fault_of(error)
                 if fault == "program":
@@ -52,9 +53,10 @@ class InProcess:
 class WorkerPool:
     """Scores in worker processes, of which each has a part and one more part waits; use as a context manager."""
 
-    def __init__(self, model: LoadedModel, version: str, folder: PartsFolder, workers: int, name: str) -> None:
+    def __init__(self, model: LoadedModel, version: str, folder: PartsFolder, workers: int, name: str, *, stopwatch: Stopwatch) -> None:
         self._task = (model.path, version, folder.path)
-        self._folder, self._count, self._name = folder, workers, name
+        self._folder, self._count, self._name, self._stopwatch = folder, workers, name, stopwatch
+        stopwatch.cores = workers
         self._asked: set[Future[Answer]] = set()
         self._workers: set[BaseProcess] = set()
 
@@ -84,16 +86,19 @@ class WorkerPool:
 
     def _ask(self, part: Part) -> None:
         hand_over(part, self._folder)
+        self._stopwatch.lap("reading", part.rows)
         others = set(multiprocessing.active_children())
         with _as_workers_begin():
-            self._asked.add(self._pool.submit(work, *self._task, part.number))
+            self._asked.add(self._pool.submit(work, *self._task, part.number, self._stopwatch.wanted))
         self._workers |= set(multiprocessing.active_children()) - others
 
     def _finished(self) -> Iterator[Finished]:
         """Wait for a part, at least, and give what is finished."""
         done, self._asked = wait(self._asked, return_when=FIRST_COMPLETED)
         for one in sorted(done, key=lambda one: one.exception() is not None):  # what is finished counts, whatever became of the others
-            yield one.result().finished("in a scoring worker", self._name, self._folder)
+            answer = one.result()
+            self._stopwatch.add(answer.costs)
+            yield answer.finished("in a scoring worker", self._name, self._folder)
 
     def _lost(self) -> NoReturn:
         self._pool.shutdown()  # which waits for all workers: the first one that died is why the others were stopped
@@ -147,12 +152,15 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def work(model: Path, version: str, folder: Path, number: int) -> Answer:
-    """Score a part that was handed over."""
+def work(model: Path, version: str, folder: Path, number: int, profiled: bool = False) -> Answer:
+    """Score a part that was handed over, and tell where that is wanted what it cost."""
+    stopwatch = Stopwatch(profiled)
+    stopwatch.start()
     file = handed_over(folder, number)
     part = receive(file)
     file.unlink()
-    return score_part(partial(_opened, model), version, part, folder)
+    stopwatch.lap("reading", part.rows)
+    return score_part(partial(_opened, model), version, part, folder, stopwatch)
 
 
 @cache

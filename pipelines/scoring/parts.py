@@ -27,6 +27,7 @@ from feature_store.tables.parquet_concat import concatenate
 from feature_store.tables.seal import sealed, unsealed
 from pipelines.registry.loaded_model import LoadedModel, completed
 from pipelines.workspace.artifacts import ArtifactError
+from pipelines.workspace.stopwatch import Stopwatch
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota or a limit that takes no more
 _LAYOUT = 2  # raised when parts begin to be written in another way
@@ -75,9 +76,11 @@ class PartFacts(JsonModel):
     counts: ScoringCounts
 
 
-def write_part(model: LoadedModel, version: str, part: Part, folder: Path) -> ScoringCounts:
+def write_part(model: LoadedModel, version: str, part: Part, folder: Path, stopwatch: Stopwatch) -> ScoringCounts:
     """Score a part into a file of its own, which appears complete or not at all; what was counted of it is written last."""
+    tells_parts = model.time_by(stopwatch)
     answers, counts = model.answers_to(part.complete, version)
+    stopwatch.lap("counting" if tells_parts else "scoring", answers)
     scored = answers if part.answers_alone else completed(part.rows, answers)
     path = folder / _name(part.number)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -89,6 +92,7 @@ def write_part(model: LoadedModel, version: str, part: Part, folder: Path) -> Sc
     finally:
         temporary.unlink(missing_ok=True)
     write_json(path.with_suffix(".json"), sealed(PartFacts(sha256=digest, counts=counts).to_json()))
+    stopwatch.lap("writing", scored)
     return counts
 
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 from pipelines.registry.loaded_model import LoadedModel, load_model_folder
 from pipelines.scoring.worker import Answer, handed_over, receive, score_part
 from pipelines.workspace.artifacts import ArtifactError
+from pipelines.workspace.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class ScoringTask:
 
     def _score(self, number: int) -> Answer:
         part = receive(handed_over(Path(self.folder), number))
-        return score_part(partial(_unpacked, self.archive, self.digest), self.version, part, Path(self.folder))
+        return score_part(partial(_unpacked, self.archive, self.digest), self.version, part, Path(self.folder), Stopwatch())
 
 
 @cache

@@ -70,6 +70,7 @@ def score_split(context: StageContext, final: Path) -> None:
                 config=context.config,
                 name=f"texts of split {SPLIT}",
                 progress=progress,
+                stopwatch=context.run.stopwatch,
             )
         counts = folder.counts()
         folder.join(temporary / SCORES)
@@ -89,6 +90,7 @@ def score_split(context: StageContext, final: Path) -> None:
         report=report,
     )
     publish_scores(temporary, final, manifest)
+    context.run.stopwatch.lap("writing")
     folder.remove()
     write_json(context.output / "summary.json", manifest.summary())
     context.record({"rows": counts.rows, "rows_per_second": report.rows_per_second})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal, Self
 
@@ -18,6 +18,7 @@ import pyarrow as pa
 from ctr_kd.export.scoring_statistics import ScoringCounts
 from pipelines.registry.loaded_model import LoadedModel
 from pipelines.scoring.parts import FULL, Finished, Part, PartsFolder, stop, write_part
+from pipelines.workspace.stopwatch import Costs, Stopwatch
 
 ITEMS = "items.arrow"  # in a folder of parts, where a model is to be told of items that are younger than it
 Fault = Literal["data", "disk", "memory", "program"]
@@ -37,6 +38,8 @@ class Answer:
         Whose fault it is, see :func:`fault_of`.
     text, trace : str
         What the fault says, and where it was raised.
+    costs : mapping of str to (float, int)
+        See :class:`pipelines.workspace.stopwatch.Stopwatch`; empty where nobody wants to know.
     """
 
     number: int
@@ -45,6 +48,7 @@ class Answer:
     fault: Fault | None = None
     text: str = ""
     trace: str = ""
+    costs: Costs = field(default_factory=dict)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -122,16 +126,17 @@ def write_items(items: pa.Table, folder: Path) -> None:
         writer.write_table(items)
 
 
-def score_part(load_model_folder: Callable[[], LoadedModel], version: str, part: Part, folder: Path) -> Answer:
+def score_part(load_model_folder: Callable[[], LoadedModel], version: str, part: Part, folder: Path, stopwatch: Stopwatch) -> Answer:
     """Score a part into its file, with a model that is opened once per process."""
     try:
         model = load_model_folder()
         model.tell(folder / ITEMS)
-        counts = write_part(model, version, part, folder)
+        stopwatch.start()  # again: to open a model is no part of the work
+        counts = write_part(model, version, part, folder, stopwatch)
     except Exception as error:
         fault, text = fault_of(error)
         return Answer(part.number, part.first, fault=fault, text=text, trace=traceback.format_exc())
-    return Answer(part.number, part.first, counts.to_dict())
+    return Answer(part.number, part.first, counts.to_dict(), costs=stopwatch.costs)
 
 
 def fault_of(error: BaseException) -> tuple[Fault, str]:

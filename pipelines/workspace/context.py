@@ -17,6 +17,7 @@ from pipelines.workspace.console import Console
 from pipelines.workspace.manifest import MadeFrom
 from pipelines.workspace.parent import Parent
 from pipelines.workspace.source_digest import source_of
+from pipelines.workspace.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -133,6 +134,8 @@ class RunContext:
         Held open by a command that scores many dates, so that each need not read the log anew.
     url : str or None
         Where the raw log lies, if not in a folder of this machine.
+    stopwatch : Stopwatch
+        Of what the parts of a scoring cost; started where the command line wants it.
     """
 
     config: RunConfig
@@ -153,6 +156,7 @@ class RunContext:
     features: FeatureSource | None = None
     url: str | None = None
     copies: dict[str, str] = field(default_factory=dict)
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     given: RunConfig | None = field(default=None, init=False)
     _store: Store | None = None

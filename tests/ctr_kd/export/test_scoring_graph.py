@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,9 @@ from hypothesis import strategies as st
 
 from ctr_kd.config_students import StudentConfig
 from ctr_kd.data.samples import Assembly, Signature
-from ctr_kd.export.click_scorer import ClickScorer, _ContextSums
+from ctr_kd.export.click_scorer import ClickScorer
 from ctr_kd.export.onnx_export import export_student
-from ctr_kd.export.scoring_graph import GRAPH, TABLES, export_scoring_graph
+from ctr_kd.export.scoring_graph import GRAPH, TABLES, _OwnBins, export_scoring_graph
 from ctr_kd.models.calibrated import Calibrated, Temperature
 from ctr_kd.models.layers import PiecewiseLinear
 from ctr_kd.models.pooled import Pooled
@@ -71,7 +70,7 @@ def test_a_class_on_top_of_a_student_keeps_its_whole_graph(assembly: Assembly, s
 def test_a_student_of_ours_has_both_files(assembly: Assembly, signature: Signature, tmp_path: Path) -> None:
     export_student(student("pooled", {}, signature), signature, assembly, tmp_path)
     assert (tmp_path / GRAPH).exists() and (tmp_path / TABLES).exists()
-    assert not {"segment_a", "segment_b", "dense", "categorical"} & ClickScorer(tmp_path).fed
+    assert not {"segment_a", "segment_b"} & ClickScorer(tmp_path).fed
 
 
 rising = st.lists(st.integers(-8000, 8000).map(lambda eighths: eighths / 8), min_size=1, max_size=6, unique=True).map(sorted)
@@ -79,38 +78,23 @@ numbers = st.one_of(st.floats(-1e7, 1e7, width=32), st.just(float("nan")))
 
 
 @given(st.lists(rising, min_size=1, max_size=3), st.data())
-def test_rows_of_knots_are_the_code_times_the_weights(knots: list[list[float]], data: st.DataObject) -> None:
-    """Against the code that the student learned with, at knots, between them, beyond them, and for nulls."""
+def test_own_bins_are_those_of_the_whole_code(knots: list[list[float]], data: st.DataObject) -> None:
+    """Bit for bit, at knots, between them, beyond them, and for nulls; what is left out is zero."""
     rows = data.draw(st.integers(1, 5))
     dense = np.array([data.draw(st.lists(st.one_of(numbers, st.sampled_from(k)), min_size=rows, max_size=rows)) for k in knots], np.float32)
     code = PiecewiseLinear(knots)
-    weight = np.random.default_rng(0).standard_normal((code.size, 3))
-    expected = code(torch.from_numpy(dense.T.copy())).double().numpy() @ weight
-    bins = code.size // len(knots) - 1
-    tables = {}
-    for n, own in enumerate(knots):
-        full = np.cumsum(weight[n * bins : n * bins + len(own) - 1], axis=0)
-        tables[str(n)] = np.concatenate([np.zeros((1, 3)), full, weight[len(knots) * bins + n][None]]).astype(np.float32)
-    sums = _ContextSums({"dense": tables}, {str(n): own for n, own in enumerate(knots)})
-    found = sums(np.zeros((0, rows), np.int32), dense)
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    whole = code(torch.from_numpy(dense.T.copy()))
+    bins = code.low.shape[1]
+    kept = [n * bins + b for n, own in enumerate(knots) for b in range(len(own) - 1)]
+    nulls = [len(knots) * bins + n for n in range(len(knots))]
+    assert torch.equal(_OwnBins(code)(torch.from_numpy(dense.T.copy())), whole[:, kept + nulls])
+    assert whole.sum() == whole[:, kept + nulls].sum()
 
 
-def test_a_literal_sum() -> None:
-    tables = {
-        "categorical": {"device": np.array([[0.0], [1.0], [10.0]], np.float32)},
-        "dense": {"age": np.array([[0.0], [4.0], [6.0], [100.0]], np.float32)},  # at 0, at 2, at 10, and of a null
-    }
-    sums = _ContextSums(tables, {"age": [0.0, 2.0, 10.0]})
-    found = sums(np.array([[0, 2, 1, 0, 0]], np.int32), np.array([[1.0, 6.0, np.nan, -5.0, 50.0]], np.float32))
-    assert found[:, 0].tolist() == [2.0, 15.0, 101.0, 0.0, 6.0]
-
-
-def test_knots_that_single_precision_does_not_tell_apart_leave_the_whole_graph(signature: Signature, tmp_path: Path) -> None:
-    """Seconds since 1970: a code of one of them is no straight line between two knots."""
-    close = replace(signature, dense={**signature.dense, next(iter(signature.dense)): [1.7e9, 1.7e9 + 1, 1.7e9 + 2]})
-    export_scoring_graph(student("pooled", {}, close).eval(), close, tmp_path)
-    assert not list(tmp_path.iterdir())
+def test_a_literal_code() -> None:
+    code = _OwnBins(PiecewiseLinear([[0.0, 2.0, 10.0], [5.0], [0.0, 1.0]]))
+    found = code(torch.tensor([[6.0, 7.0, 0.25], [float("nan"), 1.0, float("nan")]]))
+    assert found.tolist() == [[1.0, 0.5, 0.25, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0, 0.0, 1.0]]
 
 
 @pytest.mark.parametrize("index, values", [(pa.int8(), 128), (pa.uint8(), 256), (pa.int32(), 5)])

@@ -27,7 +27,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from feature_store.tables.contracts import DataError
-from pipelines.errors import WorkspaceLocked
+from pipelines.errors import ConfigError, WorkspaceLocked
 from pipelines.exit_codes import exit_code, explain
 from pipelines.registry.champion import load_chosen_model
 from pipelines.scoring import files, local_executor
@@ -37,6 +37,7 @@ from pipelines.scoring.partitions import failed_attempts, parts_path
 from pipelines.scoring.parts import Part, PartsFolder, ScoringStopped, in_parts
 from pipelines.scoring.worker import Answer, hand_over, handed_over, receive
 from pipelines.workspace.lock import workspace_lock
+from pipelines.workspace.stopwatch import Stopwatch
 from tests.pipelines.served import IN_PARTS, ITEMS, Served, probability
 from tests.programs import HANGS, Program, wait_until
 
@@ -237,14 +238,41 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     assert leftovers(tmp_path) == []
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_profile_tells_what_each_part_cost(served: Served, whole_rows: Path, tmp_path: Path, workers: int) -> None:
+    plain = score(served, whole_rows, tmp_path / "plain.parquet", batch_rows=20, workers=workers)
+    run = served.context()
+    run.stopwatch = Stopwatch(wanted=True)
+    score_file(run, whole_rows, tmp_path / "out.parquet")
+    assert pq.read_table(tmp_path / "out.parquet").equals(plain)
+    assert run.stopwatch.rows == 103 and run.stopwatch.cores == workers
+    assert {"reading", "mapping", "gathering", "head", "counting", "writing"} == run.stopwatch.costs.keys()
+
+
+def test_what_is_joined_is_told_apart(served: Served, rows_to_join: Path, tmp_path: Path) -> None:
+    run = served.context()
+    run.stopwatch = Stopwatch(wanted=True)
+    score_file(run, rows_to_join, tmp_path / "out.parquet")
+    assert run.stopwatch.costs["joining"][1] > 0
+
+
+def test_a_profile_on_spark_is_refused(served: Served, whole_rows: Path, tmp_path: Path) -> None:
+    served.change(score={"engine": "spark"})
+    run = served.context()
+    run.stopwatch = Stopwatch(wanted=True)
+    with pytest.raises(ConfigError, match="--profile tells of processes of this machine"):
+        score_file(run, whole_rows, tmp_path / "out.parquet")
+    assert leftovers(tmp_path) == []
+
+
 def count_parts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Rows of each part that is scored from now on."""
     written: list[int] = []
     write = parts_module.write_part
 
-    def counted(model: Any, version: str, part: Part, folder: Path) -> Any:
+    def counted(model: Any, version: str, part: Part, folder: Path, stopwatch: Stopwatch) -> Any:
         written.append(part.rows.num_rows)
-        return write(model, version, part, folder)
+        return write(model, version, part, folder, stopwatch)
 
     monkeypatch.setattr(local_executor, "write_part", counted)
     return written
@@ -450,6 +478,7 @@ from pipelines.registry.champion import load_chosen_model
 from pipelines.scoring import files, local_executor
 from pipelines.scoring.files import score_file
 from pipelines.scoring.parts import PartsFolder
+from pipelines.workspace.stopwatch import Stopwatch
 from tests.pipelines.served import Served, configuration
 print("script")
 workspace = Path({str(served.workspace)!r})
@@ -457,7 +486,7 @@ served = Served(workspace, workspace, configuration())
 served.change(score={{"workers": 2, "batch_rows": 10}})
 model = load_chosen_model(served.context()).loaded
 folder = PartsFolder(Path({str(tmp_path / "parts")!r}), {{}})
-with local_executor.WorkerPool(model, "1", folder, 1, "") as pool, local_executor._as_workers_begin():
+with local_executor.WorkerPool(model, "1", folder, 1, "", stopwatch=Stopwatch()) as pool, local_executor._as_workers_begin():
     opened = pool._pool.submit(local_executor._opened, model.path)
     print(pool._pool.submit(eval, "sorted(name for name in __import__('sys').modules if '.' not in name)").result())
     opened.exception()
