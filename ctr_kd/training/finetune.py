@@ -270,28 +270,57 @@ def finetune_members(
         In eval mode.
     curves : list of LearningCurve
     """
-    members, curves = [], []
-    begin_as = [encoder for encoder in encoders for _ in range(members_of(config))]
-    for number, pretrained in enumerate(begin_as):
-        finished = job.folder / f"member_{number}.pt"
-        if len(begin_as) > 1:
-            job.report(f"fine-tuning {number + 1} of {len(begin_as)}")
-        if finished.exists():
-            model = build_member(copy.deepcopy(pretrained), rows.signature, config)
-            curve = LearningCurve.from_dict(load_weights(model, finished, job.fingerprint)["curve"])
-        else:
-            own = replace(job, seed=member_seed(job.seed, number), name=f"{job.name}_{number}")
-            model, curve = finetune(
-                copy.deepcopy(pretrained),
-                rows,
-                config,
-                own,
-                pretraining_rate=pretraining_rate,
-                negatives=negatives,
-                earlier=None if earlier is None else earlier.member(number),
-            )
-            if job.processes.leads and number + 1 < len(begin_as):
-                save_checkpoint(finished, {"model": model.state_dict(), "curve": curve.to_dict()}, job.fingerprint)
-        members.append(model.cpu())
-        curves.append(curve)
-    return Ensemble(members).eval(), curves
+    trained = [
+        finetune_member(encoders, number, rows, config, job, pretraining_rate=pretraining_rate, negatives=negatives, earlier=earlier)
+        for number in range(member_count(encoders, config))
+    ]
+    return Ensemble([model for model, _ in trained]).eval(), [curve for _, curve in trained]
+
+
+def member_count(encoders: Sequence[MaskedItemModel], config: FinetuneConfig) -> int:
+    """Members of the teacher that fine-tuning makes of these encoders."""
+    return len(encoders) * members_of(config)
+
+
+def finetune_member(
+    encoders: Sequence[MaskedItemModel],
+    number: int,
+    rows: TrainingRows,
+    config: FinetuneConfig,
+    job: TrainingJob,
+    *,
+    pretraining_rate: float,
+    negatives: Samples | None = None,
+    earlier: EarlierModel | None = None,
+) -> tuple[Member, LearningCurve]:
+    """Fine-tune one member of :func:`finetune_members`, or read it where it is finished; none waits for another.
+
+    Parameters
+    ----------
+    number : int
+        Of the member, from 0 to :func:`member_count`.
+    encoders, rows, config, job, pretraining_rate, negatives, earlier
+        As for all members together.
+
+    Returns
+    -------
+    model : ClickBert, CrossEncoder or NextSegment
+        On the CPU.
+    curve : LearningCurve
+    """
+    count = member_count(encoders, config)
+    pretrained = copy.deepcopy(encoders[number // members_of(config)])
+    finished = job.folder / f"member_{number}.pt"
+    if finished.exists():
+        model = build_member(pretrained, rows.signature, config)
+        return model, LearningCurve.from_dict(load_weights(model, finished, job.fingerprint)["curve"])
+    own = replace(job, seed=member_seed(job.seed, number), name=f"{job.name}_{number}")
+    if count > 1:
+        title = f"fine-tuning {number + 1} of {count}"
+        job.report(title)
+        own = replace(own, report=lambda line: job.report(f"{title}: {line}"))
+    begun = None if earlier is None else earlier.member(number)
+    model, curve = finetune(pretrained, rows, config, own, pretraining_rate=pretraining_rate, negatives=negatives, earlier=begun)
+    if job.processes.leads and count > 1:
+        save_checkpoint(finished, {"model": model.state_dict(), "curve": curve.to_dict()}, job.fingerprint)
+    return model.cpu(), curve

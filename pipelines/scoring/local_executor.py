@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
-import sys
-import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from functools import cache, partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import NoReturn, Self
 
 import pyarrow as pa
@@ -22,6 +18,7 @@ import pyarrow as pa
 from pipelines.registry.loaded_model import LoadedModel, load_model_folder
 from pipelines.scoring.parts import Finished, Part, PartsFolder, ScoringStopped, stop, write_part
 from pipelines.scoring.worker import Answer, fault_of, hand_over, handed_over, receive, score_part
+from pipelines.workspace.child_processes import SPAWN, as_children_begin, begin_child, how_it_ended
 from pipelines.workspace.stopwatch import Stopwatch
 
 
@@ -61,8 +58,7 @@ class WorkerPool:
         self._workers: set[BaseProcess] = set()
 
     def __enter__(self) -> Self:
-        # Spawned, not forked: a copy of this process, whose libraries have threads, may hang.
-        self._pool = ProcessPoolExecutor(self._count, multiprocessing.get_context("spawn"), initializer=begin_work)
+        self._pool = ProcessPoolExecutor(self._count, SPAWN, initializer=begin_work)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -88,7 +84,7 @@ class WorkerPool:
         hand_over(part, self._folder)
         self._stopwatch.lap("reading", part.rows)
         others = set(multiprocessing.active_children())
-        with _as_workers_begin():
+        with as_children_begin(threads=1):
             self._asked.add(self._pool.submit(work, *self._task, part.number, self._stopwatch.wanted))
         self._workers |= set(multiprocessing.active_children()) - others
 
@@ -103,35 +99,10 @@ class WorkerPool:
     def _lost(self) -> NoReturn:
         self._pool.shutdown()  # which waits for all workers: the first one that died is why the others were stopped
         worker = min(self._workers, key=lambda one: one.exitcode == -signal.SIGTERM)
-        code = worker.exitcode or 0
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended by itself with code {code}"
-        hint = (
-            ", as systems do that run out of memory; fewer score.workers or a smaller score.batch_rows need less"
-            if code == -signal.SIGKILL
-            else ""
-        )
-        raise ScoringStopped(f"a scoring worker (process {worker.pid}) {how}{hint}; {self._folder.what_is_kept()}") from None
-
-
-@contextmanager
-def _as_workers_begin() -> Iterator[None]:
-    """What a worker that is spawned in the body of a ``with`` statement inherits.
-
-    It has one thread for linear algebra. It is deaf to Ctrl-C, which reaches all processes: the main one ends its workers. And it has no
-    main module, since it would run the script that asks for the scoring once more.
-    """
-    main, threads = sys.modules["__main__"], os.environ.get("OMP_NUM_THREADS")
-    heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    sys.modules["__main__"], os.environ["OMP_NUM_THREADS"] = ModuleType("__main__"), "1"
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-        if threads is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = threads
-        signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+        how = how_it_ended(worker)
+        if worker.exitcode == -signal.SIGKILL:
+            how += "; fewer score.workers or a smaller score.batch_rows need less"
+        raise ScoringStopped(f"a scoring worker (process {worker.pid}) {how}; {self._folder.what_is_kept()}") from None
 
 
 # --- in a worker -----------------------------------------------------------------------------------------------------
@@ -140,16 +111,7 @@ def _as_workers_begin() -> Iterator[None]:
 def begin_work() -> None:
     """Called once in every worker, before its first part."""
     pa.set_cpu_count(1)
-    os.dup2(2, 1)  # whatever a library prints is no result of the command
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Nobody waits for another part when the process that asks is gone, however it went."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None  # noqa: S101
-    parent.join()
-    os._exit(1)
+    begin_child()
 
 
 def work(model: Path, version: str, folder: Path, number: int, profiled: bool = False) -> Answer:

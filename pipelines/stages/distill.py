@@ -11,11 +11,13 @@ from ctr_kd.data.texts import AnyAssembly
 from ctr_kd.training.job import TrainingRows
 from feature_store.tables.parquet_files import read_parquet
 from pipelines.config.run import STUDENT_KEYS
+from pipelines.metrics import ALONE, STUDENT
 from pipelines.tasks import task_of
 from pipelines.tasks.logits import SPLITS, write_predictions
 from pipelines.training.bert import teacher_encoder
 from pipelines.training.continued import config_of, earlier_model, from_parent
-from pipelines.training.facts import DistillationFacts, StudentFacts, TeachersFacts, TransferFacts
+from pipelines.training.facts import DistillationFacts, TeachersFacts, TransferFacts
+from pipelines.training.side_by_side import train_side_by_side
 from pipelines.training.student_plugin import check_plugin, student_source
 from pipelines.training.students import TrainedStudent, keep_student, taught_logits, taught_rows, train_once
 from pipelines.training.teacher_logits import teacher_logits
@@ -45,21 +47,35 @@ def distill_student(context: StageContext) -> None:
         taught = taught_rows(samples | more)
     target = np.load(context.output / TARGET, mmap_mode="c")  # of a large log as much as memory need not hold
     encoder = teacher_encoder(context, assembly) if config.distill.needs_encoder else None
-    rows = {"student": (taught, target), "student_alone": (samples["train"], None)}
-    trained: dict[str, TrainedStudent] = {}
-    kept: dict[str, StudentFacts] = {}
-    for name, (learned, logits) in rows.items():
-        seen = TrainingRows(signature=assembly.signature(), train=learned, validation=samples["validation"])
+
+    def train(name: str) -> TrainedStudent:
+        if name == ALONE:
+            return _train_alone(context, assembly, samples)
+        rows = TrainingRows(signature=assembly.signature(), train=taught, validation=samples["validation"])
         earlier = earlier_model(context, "distill", f"{name}.pt")
-        trained[name] = train_once(context, name, assembly, seen, teacher=logits, encoder=encoder, settings=config.distill, earlier=earlier)
-        if leads:
-            kept[name] = keep_student(context, trained[name], assembly, samples)
+        return train_once(context, name, assembly, rows, teacher=target, encoder=encoder, settings=config.distill, earlier=earlier)
+
+    settings, rows = config.distill.training, len(samples["train"])
+    trained = train_side_by_side(context, (STUDENT, ALONE), train, train_alone, settings=settings, rows=rows)
     if not leads:
         return
     (context.output / TARGET).unlink()
-    DistillationFacts(transfer, teachers, kept["student"], kept["student_alone"]).write(context.output)
+    kept = {name: keep_student(context, one, assembly, samples) for name, one in trained.items()}
+    DistillationFacts(transfer, teachers, kept[STUDENT], kept[ALONE]).write(context.output)
     figures = {name: one.curve.kept_figure for name, one in trained.items()}
     context.record({f"{name}_{figure}": value for name, (figure, value) in figures.items()})
+
+
+def train_alone(context: StageContext, name: str = ALONE) -> None:
+    """Train the student alone in a process of its own; it is left in the checkpoint folder."""
+    assembly = task_of(context.config).assembly(context.inputs["ingest"], "student")
+    _train_alone(context, assembly, {split: assembly.samples(split) for split in ("train", "validation")})
+
+
+def _train_alone(context: StageContext, assembly: AnyAssembly, samples: Mapping[str, Samples]) -> TrainedStudent:
+    rows = TrainingRows(signature=assembly.signature(), train=samples["train"], validation=samples["validation"])
+    earlier, settings = earlier_model(context, "distill", f"{ALONE}.pt"), config_of(context).distill
+    return train_once(context, ALONE, assembly, rows, teacher=None, encoder=None, settings=settings, earlier=earlier)
 
 
 def _ask_teachers(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -17,19 +18,23 @@ from pipelines.training.continued import config_of, earlier_model, from_parent
 from pipelines.training.facts import BeforeAndAfter, FinetuningFacts, PairFacts, PretrainingFacts
 from pipelines.training.fine_tunings import STRATEGY
 from pipelines.training.jobs import job_of, record_curve
+from pipelines.training.side_by_side import train_side_by_side
 from pipelines.training.transfer_set import NEGATIVES_FILE, write_hard_negatives
 from pipelines.workspace.context import Stage, StageContext
 
 if TYPE_CHECKING:
     from ctr_kd.models.bert import MaskedItemModel
+    from ctr_kd.models.teachers import Member
+    from ctr_kd.training.learning_curve import LearningCurve
 
 
 def finetune_teacher(context: StageContext) -> None:
     """Train the teacher; writes ``teacher.pt``, ``training.json`` and ``predictions_{train,validation,test}.parquet``."""
     from ctr_kd.evaluation.throughput import parameter_count, rows_per_second
+    from ctr_kd.models.ensemble import Ensemble
     from ctr_kd.training.checkpoint import save_checkpoint
     from ctr_kd.training.devices import choose_device
-    from ctr_kd.training.finetune import encoder_ratio, finetune_members, validation_figures
+    from ctr_kd.training.finetune import encoder_ratio, member_count, validation_figures
     from ctr_kd.training.loop import predict
     from ctr_kd.training.pretrain import masked_item_accuracy, pretraining_sequences
 
@@ -47,15 +52,16 @@ def finetune_teacher(context: StageContext) -> None:
     before = masked_item_accuracy(encoders[0].to(device), held_out)
     encoders[0].cpu()
     negatives, drawn = _hard_negatives(context, assembly, encoders[0])
-    model, curves = finetune_members(
-        encoders,
-        TrainingRows(signature=assembly.signature(), train=samples["train"], validation=samples["validation"]),
-        config.finetune,
-        job_of(context, processes=context.processes),
-        pretraining_rate=config.pretrain.training.learning_rate,
-        negatives=negatives,
-        earlier=earlier_model(context, "finetune", TEACHER),
+    members = train_side_by_side(
+        context,
+        [str(number) for number in range(member_count(encoders, config.finetune))],
+        lambda number: _finetune_member(context, number, assembly, encoders, samples, negatives=negatives),
+        finetune_elsewhere,
+        settings=config.finetune.training,
+        rows=len(samples["train"]),
+        large_steps=config.pretrain.checkpoint is not None,  # a released BERT
     )
+    model, curves = Ensemble([member for member, _ in members.values()]).eval(), [curve for _, curve in members.values()]
     if not context.processes.leads:
         return
     file = context.output / TEACHER
@@ -99,6 +105,40 @@ def finetune_teacher(context: StageContext) -> None:
             "masked_item_accuracy_after": after["masked_item_accuracy"],
             "parameters": training.parameters,
         }
+    )
+
+
+def finetune_elsewhere(context: StageContext, number: str) -> None:
+    """Fine-tune one member in a process of its own; it is left in the checkpoint folder."""
+    config = config_of(context)
+    assembly = task_of(config).assembly(context.inputs["ingest"], "teacher")
+    encoders = load_encoders(context.inputs["pretrain"], assembly, config)
+    samples = {split: assembly.samples(split) for split in ("train", "validation")}
+    negatives = assembly.samples_of(read_parquet(context.output / NEGATIVES_FILE)) if config.finetune.hard_negatives.amount else None
+    _finetune_member(context, number, assembly, encoders, samples, negatives=negatives)
+
+
+def _finetune_member(
+    context: StageContext,
+    number: str,
+    assembly: AnyAssembly,
+    encoders: Sequence[MaskedItemModel],
+    samples: Mapping[str, Samples],
+    *,
+    negatives: Samples | None,
+) -> tuple[Member, LearningCurve]:
+    from ctr_kd.training.finetune import finetune_member
+
+    config = config_of(context)
+    return finetune_member(
+        encoders,
+        int(number),
+        TrainingRows(signature=assembly.signature(), train=samples["train"], validation=samples["validation"]),
+        config.finetune,
+        job_of(context, processes=context.processes),
+        pretraining_rate=config.pretrain.training.learning_rate,
+        negatives=negatives,
+        earlier=earlier_model(context, "finetune", TEACHER),
     )
 
 

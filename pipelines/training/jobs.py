@@ -8,14 +8,18 @@ from ctr_kd.training.learning_curve import LearningCurve
 from pipelines.workspace.context import StageContext
 
 
-def job_of(context: StageContext, name: str = "training", processes: Processes = ALONE) -> TrainingJob:
-    """A training of a stage, by the name of its checkpoint; the processes of the run share it where they are given."""
+def job_of(context: StageContext, name: str = "training", processes: Processes = ALONE, title: str = "") -> TrainingJob:
+    """A training of a stage, by the name of its checkpoint; the processes of the run share it where they are given.
+
+    Of a stage that may have several trainings at once, each has a title before its lines.
+    """
+    before = f"{title}: " if title else ""
     return TrainingJob(
         seed=context.config.seed,
         fingerprint=context.fingerprint,
         folder=context.checkpoint,
         name=name,
-        report=context.report,
+        report=lambda line: context.report(f"{before}{line}"),
         measured=lambda share, figures: context.run.watch(context.stage, share, figures),
         processes=processes,
     )

@@ -93,8 +93,9 @@ def train_once(
         return TrainedStudent(name, model.eval(), curve)
     if not context.processes.leads and together is ALONE:
         return TrainedStudent(name, student_class(settings.student.kind)(rows.signature, settings.student), LearningCurve())
-    context.report(f"{name.replace('_', ' ')} ({settings.student.kind})")
-    job, vectors = job_of(context, name, together), assembly.token_vectors()
+    title = name.replace("_", " ")
+    context.report(f"{title} ({settings.student.kind})")
+    job, vectors = job_of(context, name, together, title), assembly.token_vectors()
     model, curve = train_student(rows, settings, job, teacher=teacher, encoder=encoder, vectors=vectors, earlier=earlier)
     if context.processes.leads:
         save_checkpoint(finished, {"model": model.state_dict(), "curve": curve.to_dict()}, context.fingerprint)

@@ -6,32 +6,25 @@ A process has one trial after the other, since loading torch takes seconds. Orde
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-import signal
-import sys
-import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal, Self
 
 from pipelines.config.run import RunConfig
 from pipelines.exit_codes import explain
 from pipelines.experiments.tuning.trials import Order, Trained, TrialStopped, Watcher, train_trial
 from pipelines.workspace.artifacts import Artifact
+from pipelines.workspace.child_processes import SPAWN, as_children_begin, begin_child, how_it_ended
 from pipelines.workspace.console import Console, LogFormat
 from pipelines.workspace.context import RunContext
 
 FOLDER = "tune"  # in a workspace
 _LOCKS = ".making"
-_SPAWN = multiprocessing.get_context("spawn")  # not forked: a copy of this process, whose libraries have threads, may hang
 
 
 @dataclass(frozen=True)
@@ -164,7 +157,7 @@ class Pool:
             said = json.loads(worker.pipe.recv_bytes())
         except (EOFError, OSError):
             worker.process.join()
-            reason = _how_it_ended(worker.process)
+            reason = f"its process {how_it_ended(worker.process)}"
             self._remove(worker)
             return Ended(order, "failed", reason=reason)
         if said["state"] == "point":
@@ -180,41 +173,13 @@ class Pool:
         self._workers.remove(worker)
 
     def _start(self) -> _Worker:
-        ours, theirs = _SPAWN.Pipe()
-        process = _SPAWN.Process(target=work, args=(theirs, self.plan), daemon=True)
-        with _as_processes_begin(self.count):
+        ours, theirs = SPAWN.Pipe()
+        process = SPAWN.Process(target=work, args=(theirs, self.plan), daemon=True)
+        share = max(1, (os.cpu_count() or 1) // self.count) if self.count > 1 else None
+        with as_children_begin(None if "OMP_NUM_THREADS" in os.environ else share):
             process.start()
         theirs.close()  # or nobody would notice that the process is gone
         return _Worker(process, ours)
-
-
-def _how_it_ended(process: BaseProcess) -> str:
-    code = process.exitcode or 0
-    if code >= 0:
-        return f"its process ended by itself with code {code}"
-    hint = ", as systems do with what runs out of memory" if -code == signal.SIGKILL else ""
-    return f"its process was killed by {signal.Signals(-code).name}{hint}"
-
-
-@contextmanager
-def _as_processes_begin(count: int) -> Iterator[None]:
-    """What a process that is spawned in the body of a ``with`` statement inherits.
-
-    Several share the cores. All are deaf to Ctrl-C, which reaches every process: the main one ends them. And they have no main module,
-    since they would run the script that asks for the search once more.
-    """
-    main, threads = sys.modules["__main__"], os.environ.get("OMP_NUM_THREADS")
-    heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    sys.modules["__main__"] = ModuleType("__main__")
-    if threads is None and count > 1:
-        os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // count))
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-        if threads is None:
-            os.environ.pop("OMP_NUM_THREADS", None)
-        signal.pthread_sigmask(signal.SIG_SETMASK, heard)
 
 
 # --- in such a process -----------------------------------------------------------------------------------------------
@@ -234,8 +199,7 @@ class _TrialConsole(Console):
 
 def work(pipe: Connection, plan: Plan) -> None:
     """Train one trial after the other, until nobody asks any more."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.dup2(2, 1)  # whatever a library prints is no result of the command
+    begin_child()
     warnings.simplefilter("ignore")
 
     def goes_on(step: int, value: float) -> bool:
@@ -262,11 +226,3 @@ def work(pipe: Connection, plan: Plan) -> None:
 
 def _say(pipe: Connection, **said: Any) -> None:
     pipe.send_bytes(json.dumps(said).encode())
-
-
-def _end_with_parent() -> None:
-    """Nobody waits for a trial when the process that asks is gone, however it went."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None  # noqa: S101
-    parent.join()
-    os._exit(1)

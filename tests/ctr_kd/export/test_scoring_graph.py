@@ -88,7 +88,7 @@ def test_own_bins_are_those_of_the_whole_code(knots: list[list[float]], data: st
     kept = [n * bins + b for n, own in enumerate(knots) for b in range(len(own) - 1)]
     nulls = [len(knots) * bins + n for n in range(len(knots))]
     assert torch.equal(_OwnBins(code)(torch.from_numpy(dense.T.copy())), whole[:, kept + nulls])
-    assert whole.sum() == whole[:, kept + nulls].sum()
+    assert whole.count_nonzero() == whole[:, kept + nulls].count_nonzero()
 
 
 def test_a_literal_code() -> None:

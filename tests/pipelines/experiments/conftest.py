@@ -11,5 +11,5 @@ from tests.programs import FORKS
 
 @pytest.fixture
 def quick_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "_SPAWN", FORKS)
+    monkeypatch.setattr(workers, "SPAWN", FORKS)
     monkeypatch.setattr(workers, "work", work_quickly)

@@ -391,7 +391,7 @@ def test_a_worker_that_is_killed_says_so_and_finished_parts_stay(
         with pytest.raises(ScoringStopped) as error:
             score_file(served.context(), whole_rows, tmp_path / "out.parquet")
     text = explain(error.value)
-    assert f"(process {workers[0].pid}) was killed by SIGKILL, as systems do that run out of memory; fewer score.workers" in text
+    assert f"(process {workers[0].pid}) was killed by SIGKILL, as systems do with what runs out of memory; fewer score.workers" in text
     assert "finished parts stay in" in text
     assert "give the same command again to go on" in text
     assert len(workers) == 2 and all(worker.exitcode is not None for worker in workers)
@@ -478,6 +478,7 @@ from pipelines.registry.champion import load_chosen_model
 from pipelines.scoring import files, local_executor
 from pipelines.scoring.files import score_file
 from pipelines.scoring.parts import PartsFolder
+from pipelines.workspace.child_processes import as_children_begin
 from pipelines.workspace.stopwatch import Stopwatch
 from tests.pipelines.served import Served, configuration
 print("script")
@@ -486,7 +487,7 @@ served = Served(workspace, workspace, configuration())
 served.change(score={{"workers": 2, "batch_rows": 10}})
 model = load_chosen_model(served.context()).loaded
 folder = PartsFolder(Path({str(tmp_path / "parts")!r}), {{}})
-with local_executor.WorkerPool(model, "1", folder, 1, "", stopwatch=Stopwatch()) as pool, local_executor._as_workers_begin():
+with local_executor.WorkerPool(model, "1", folder, 1, "", stopwatch=Stopwatch()) as pool, as_children_begin(1):
     opened = pool._pool.submit(local_executor._opened, model.path)
     print(pool._pool.submit(eval, "sorted(name for name in __import__('sys').modules if '.' not in name)").result())
     opened.exception()
