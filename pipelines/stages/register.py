@@ -55,6 +55,7 @@ from pipelines.workspace.resources import code_revision
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+    from onnx import TensorProto
 
 _EXAMPLE_ROWS = 3
 MODEL = "model"
@@ -143,17 +144,22 @@ def foreign_parameters(distill: Path, shipped: str) -> list[str]:
     return [found for file in sorted((distill / EXPORTS[shipped]).glob("*.onnx")) for found in _foreign_to(student, file)]
 
 
+def _numbers(tensor: TensorProto) -> int:
+    """Numbers that a tensor holds, zeros aside: matrices that only pick columns are nothing else. Of one that lies in another file all."""
+    from onnx import numpy_helper
+
+    if tensor.data_location == tensor.EXTERNAL:
+        return int(np.prod(tensor.dims))
+    return int(np.count_nonzero(numpy_helper.to_array(tensor)))
+
+
 def _foreign_to(student: int, file: Path) -> list[str]:
     import onnx
 
     graph = onnx.load(str(file), load_external_data=False).graph
-    sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in graph.initializer}
+    sizes = {tensor.name: _numbers(tensor) for tensor in graph.initializer}
     sizes |= {
-        node.output[0]: int(np.prod(a.t.dims))
-        for node in graph.node
-        if node.op_type == "Constant"
-        for a in node.attribute
-        if a.name == "value"
+        node.output[0]: _numbers(a.t) for node in graph.node if node.op_type == "Constant" for a in node.attribute if a.name == "value"
     }
     found = sorted(name for name in sizes if "teacher" in name or "pretrained" in name)
     # Constants such as bin edges and shapes are a few numbers; an encoder would be many times the student.

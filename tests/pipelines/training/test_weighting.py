@@ -142,9 +142,9 @@ def test_earlier_encoders_of_every_size_step_as_fine_tuning_says(tmp_path: Path,
     def note(encoders: Any, *rest: Any, **named: Any) -> None:
         begun.append([(one.bert.config.width, one.bert.token.embeddings()[0].sparse) for one in encoders])
 
-    spy(monkeypatch, finetuning, "finetune_members", note)
+    spy(monkeypatch, finetuning, "finetune_member", note)
     Runner(RunContext(config, tmp_path / "workspace", console=Console(io.StringIO())), TO_TEACHER).run()
-    assert begun == [[(config.pretrain.encoder.width, False), (12, False)]] * 2
+    assert begun == [[(config.pretrain.encoder.width, False), (12, False)]] * 4  # of each size one, in the stage and once more
 
 
 def test_rows_of_one_moment_stay_together_and_one_label_is_refused() -> None:
