@@ -36,6 +36,7 @@ CHUNK = 16_384  # rows that are looked up together
 BATCH = 2048  # rows whose working set in the graph fits the cache
 Meaning = Callable[[pa.Array], tuple[Any, np.ndarray]]  # typed values, and which of them do not fit: a function of casting.py
 Lap = Callable[..., None]
+Columns = dict[str, pa.Array]  # by name, of rows or of requests
 _CANONICAL_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 
@@ -62,8 +63,8 @@ class ClickScorer:
     labels : list of str
         Further labels beside the click, such as purchased, of which the student gives the probability too.
     lap : callable
-        Called where a part of the work ends, with its name (mapping, gathering, head) and what it took and gave: arrays, tables, or
-        numbers of bytes. Whoever wants to know what parts cost sets it.
+        Called where a part of the work ends, with its name (mapping, gathering, head) and what it took and gave: arrays, or numbers
+        of bytes. Whoever wants to know what parts cost sets it.
     """
 
     def __init__(self, directory: str | os.PathLike[str], threads: int = 1) -> None:
@@ -102,6 +103,7 @@ class ClickScorer:
         self._earliest = self.casting.EARLIEST.timestamp() * 1e6
         self.has_gap = "gap" in self.signature["tokens"]
         self._ways = list(self.tables.get("way", {}).values())
+        self._beside = [*(["gap"] if self.has_gap else []), *([TYPES] if self.has_types else [])]  # what a click has besides its item
         self._describe([_read(root / "items.parquet")] if self.described else [])
 
     def describe(self, items: pa.Table) -> None:
@@ -154,7 +156,7 @@ class ClickScorer:
         if self.tables:  # an item, its attributes and its vectors are one row
             known = self.tables["token"] | self.item_vectors
             summed = (known[name][self.item_tokens[:, place]] for place, name in enumerate(self._of_item))
-            self._item_rows: np.ndarray = reduce(np.add, summed)
+            self._rows: np.ndarray = np.concatenate([reduce(np.add, summed), *(known[name] for name in self._beside)])
 
     def _nothing(self, name: str, rows: int) -> np.ndarray:
         """A table (rows, width) of projected vectors for the graph, which as yet holds that of what has none."""
@@ -211,12 +213,12 @@ class ClickScorer:
         a history, of the clicks that it reads.
         """
         table = self._with_state(table)
-        self._check(_named(table))
+        self._check(table.schema)
         if seen is not None:
             ids = [self._item, "history", *(name for name in self.signature["categorical"] if name not in self.projections)]
             seen |= {name: (0, 0) for name in ids if name not in seen and (name in (self._item, "history") or name in table.column_names)}
-        chunks = (table.slice(begin, CHUNK) for begin in range(0, table.num_rows, CHUNK))
-        scores = [self._score_chunk(chunk, chunk, np.arange(chunk.num_rows), seen) for chunk in chunks]
+        chunks = (_columns(table.slice(begin, CHUNK)) for begin in range(0, table.num_rows, CHUNK))
+        scores = [self._score_chunk(chunk, chunk, np.arange(len(chunk["item_id"])), seen) for chunk in chunks]
         return np.concatenate(scores) if scores else np.zeros((0, 1 + len(self.labels)))
 
     def score_requests(self, requests: pa.Table, candidates: pa.Table, count: np.ndarray) -> np.ndarray:
@@ -240,13 +242,13 @@ class ClickScorer:
     def score_labels_of_requests(self, requests: pa.Table, candidates: pa.Table, count: np.ndarray) -> np.ndarray:
         """Probabilities (rows, 1 + further labels) of the click and of each further label; else as :meth:`score_requests`."""
         requests, candidates = self._with_state(requests), self._with_state(candidates)
-        self._check(_named(requests) | _named(candidates))
+        self._check(requests.schema, candidates.schema)
         request = np.repeat(np.arange(requests.num_rows), count)
         scores = []
         for begin in range(0, candidates.num_rows, CHUNK):
             some = request[begin : begin + CHUNK]
             asked = requests.slice(some[0], some[-1] - some[0] + 1)
-            scores.append(self._score_chunk(candidates.slice(begin, CHUNK), asked, some - some[0]))
+            scores.append(self._score_chunk(_columns(candidates.slice(begin, CHUNK)), _columns(asked), some - some[0]))
         return np.concatenate(scores) if scores else np.zeros((0, 1 + len(self.labels)))
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -328,48 +330,46 @@ class ClickScorer:
         """
         return _typed(self.meaning(name), column, name, self._kind(name))
 
-    def _check(self, columns: Mapping[str, pa.ChunkedArray]) -> None:
+    def _check(self, *schemas: pa.Schema) -> None:
+        columns = {field.name: field.type for schema in schemas for field in schema}
         for name in ("history", "item_id", "timestamp"):
             if name not in columns:
                 raise ClickRowsError(f"column {name} is missing: a row needs history, item_id and timestamp")
         for name in ("history", "history_timestamps", *([TYPES] if self.has_types else [])):
             if name in columns:
-                kind = columns[name].type
+                kind = columns[name]
                 if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_null(kind)):
                     raise ClickRowsError(f"column {name} must hold lists, not {kind}")
 
     def _score_chunk(
-        self, rows: pa.Table, requests: pa.Table, request: np.ndarray, seen: dict[str, tuple[int, int]] | None = None
+        self, rows: Columns, requests: Columns, request: np.ndarray, seen: dict[str, tuple[int, int]] | None = None
     ) -> np.ndarray:
         """Scores (rows, 1 + further labels) of candidates; ``request`` (rows,), which grows, says whose each is. Where both are one, so are
-        the tables."""
-        rows, requests = rows.combine_chunks(), requests.combine_chunks()
-        self._typed((rows if "timestamp" in rows.column_names else requests)["timestamp"], "timestamp")
+        the columns."""
+        self._typed((rows if "timestamp" in rows else requests)["timestamp"], "timestamp")
         histories, history = self._histories(requests, seen)
         history = history[request]
-        items = self.items(_column(rows, "item_id"))
-        _add_ids(seen, self._item, self.item_tokens[items, 0])
-
-        def of_rows(read: Callable[[pa.Table, str], np.ndarray], name: str) -> np.ndarray:
-            return read(rows, name) if name in rows.column_names else read(requests, name)[request]
-
+        items = self.items(rows["item_id"])
+        if seen is not None:
+            _add_ids(seen, self._item, self.item_tokens[items, 0])
         vectors = dict(self.item_vectors)
-        categorical = np.empty((len(self.signature["categorical"]), rows.num_rows), np.int32)
+        categorical = np.full((len(self.signature["categorical"]), len(items)), PAD, np.int32)
         for place, name in enumerate(self.signature["categorical"]):
-            if name not in self.projections:
-                categorical[place] = of_rows(self._context, name)
-                if name in rows.column_names:
-                    _add_ids(seen, name, categorical[place])
+            given = rows if name in rows else requests
+            if name in self.projections:
+                vectors[name], index = self._row_vectors(name, given)
+            elif name in given:
+                index = self.lookups[name](given[name])
+            else:
                 continue
-            vectors[name], index = self._row_vectors(name, rows if name in rows.column_names else requests)
-            categorical[place] = index if name in rows.column_names else index[request]
-        dense = np.empty((len(self.signature["dense"]), rows.num_rows), np.float32)
-        for place, name in enumerate(self.signature["dense"]):
-            dense[place] = of_rows(self._numbers, name)
-        self.lap("mapping", rows, histories.items, histories.gaps, items, categorical, dense)
+            categorical[place] = index if given is rows else index[request]
+            if seen is not None and name in rows and name not in self.projections:
+                _add_ids(seen, name, index)
+        dense = self._numbers(rows, requests, request)
+        self.lap("mapping", *rows.values(), histories.items, histories.gaps, items, categorical, dense)
         inputs = {"categorical": categorical.T, "dense": dense.T}
         if self.tables:
-            inputs["candidate"] = self._item_rows[items]
+            inputs["candidate"] = self._rows[items]
             logits = self._logits_of_sums(histories, history, inputs) if self._ways else self._logits_of_clicks(histories, history, inputs)
         else:
             given = {f"vectors_{n}": vectors[name] for n, name in enumerate(self.projections)}
@@ -380,12 +380,12 @@ class ClickScorer:
 
     def _logits_of_sums(self, histories: _Histories, history: np.ndarray, inputs: dict[str, np.ndarray]) -> np.ndarray:
         """Logits of rows, of which each reads the sums of the clicks of ``history`` (rows,); ``inputs`` (rows, ...) are of all rows."""
-        length, parts = histories.length, self._parts(histories)
+        length, index = histories.length, self._rows_of_clicks(histories)
         # which weight each click has in a way, whose rows are by the length of a history
         place = np.arange(len(histories.items)) + np.repeat(length * self.signature["max_length"] - histories.start, length)
-        ways = (reduce(np.add, (_sums(*part, way.ravel()[place], length) for part in parts)) for way in self._ways)
-        sums = np.concatenate(list(ways), axis=1)
-        self.lap("gathering", sums, sum(index.nbytes + index.size * rows[0].nbytes for rows, index in parts) * len(self._ways))
+        place, entries = np.repeat(place, index.shape[1]), length * index.shape[1]
+        sums = np.concatenate([_sums(self._rows, index.ravel(), way.ravel()[place], entries) for way in self._ways], axis=1)
+        self.lap("gathering", sums, index, index.size * self._rows[0].nbytes * len(self._ways))
         logits = []
         for begin in range(0, len(history), BATCH):
             part = slice(begin, begin + BATCH)
@@ -397,8 +397,9 @@ class ClickScorer:
     def _logits_of_clicks(self, histories: _Histories, history: np.ndarray, inputs: dict[str, np.ndarray]) -> np.ndarray:
         """Logits of rows, of which each reads the vectors of the clicks of ``history`` (rows,); ``inputs`` (rows, ...) are of all rows."""
         logits = np.empty((len(history), 1 + len(self.labels)), np.float32)
+        index = self._rows_of_clicks(histories)
         for part, asked, segment_of_row in histories.batches(history):
-            clicks = reduce(np.add, (rows[histories.padded(index, asked)] for rows, index in self._parts(histories)))
+            clicks = reduce(np.add, (self._rows[histories.padded(rows, asked)] for rows in index.T))
             told = {name: values[part] for name, values in inputs.items()}
             told |= {"clicks": clicks, "segment_a_length": histories.length[asked], "segment_of_row": segment_of_row}
             logits[part] = self._run(told)
@@ -429,70 +430,74 @@ class ClickScorer:
         self.lap("head", *told.values(), logits)
         return logits
 
-    def _parts(self, histories: _Histories) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Tables of which each click is the sum of a row, and the row of each (clicks,); that of padding is zero."""
-        known = self.tables["token"]
-        parts = [(self._item_rows, histories.items)]
-        parts += [(known["gap"], histories.gaps)] if self.has_gap else []
-        return parts + ([(known[TYPES], histories.types)] if self.has_types else [])
+    def _rows_of_clicks(self, histories: _Histories) -> np.ndarray:
+        """Rows (clicks, item and what is beside it) of the table, whose sum is a click's vector; row 0, of padding, is zero."""
+        index = np.empty((len(histories.items), 1 + len(self._beside)), np.int32)
+        index[:, 0] = histories.items
+        begin = len(self.item_tokens)
+        for place, name in enumerate(self._beside, 1):
+            index[:, place] = (histories.gaps if name == "gap" else histories.types) + begin
+            begin += len(self.tables["token"][name])
+        return index
 
     def _correct(self, score: np.ndarray) -> np.ndarray:
         """Undo the down-sampling of negatives in training: p / (p + (1 - p) / rate) (He et al. 2014, section 6.3)."""
         rate = self.signature.get("negative_sampling_rate")
         return score if not rate else score / (score + (1 - score) / rate)
 
-    def _histories(self, table: pa.Table, seen: dict[str, tuple[int, int]] | None) -> tuple[_Histories, np.ndarray]:
+    def _histories(self, columns: Columns, seen: dict[str, tuple[int, int]] | None) -> tuple[_Histories, np.ndarray]:
         """The distinct ones among the histories of rows, and whose each row has (rows,): the candidates of a request repeat one."""
-        column = _column(table, "history")
-        if pa.types.is_null(column.type):
+        rows = len(columns["history"])
+        told = [name for name, wanted in (("history_timestamps", self.has_gap), (TYPES, self.has_types)) if wanted and name in columns]
+        lists = {name: columns[name] for name in ("history", *told) if not pa.types.is_null(columns[name].type)}
+        if "history" not in lists:
             none = np.zeros(0, np.int32)
-            return _Histories(none, none, none, np.zeros(1, np.int64)), np.zeros(len(column), np.int64)
-        last, length = _ends(column)
-        kept = np.minimum(length, self.signature["max_length"])  # what is older is never looked at, however much there is
-        items = self.items(_newest(column, last, kept), "history")
-        _add_ids(seen, "history", self.item_tokens[items, 0])
-        moments, types = np.full(len(items), NO_TIME), np.zeros(len(items), np.int32)
-        if self.has_gap and "history_timestamps" in table.column_names:
-            times = _column(table, "history_timestamps")
-            if not pa.types.is_null(times.type):
-                moments = self._typed(_of_clicks(times, "history_timestamps", length, kept), "history_timestamps")
-        if self.has_types and TYPES in table.column_names:
-            told = _column(table, TYPES)
-            if not pa.types.is_null(told.type):
-                types = self.lookups[TYPES](_of_clicks(told, TYPES, length, kept))
-        own = _first_of_equal([items, moments, types], kept)
+            return _Histories(none, none, none, np.zeros(1, np.int64)), np.zeros(rows, np.int64)
+        own = _differs_from_last(list(lists.values()))
+        history = np.cumsum(own) - 1
         if not own.all():
-            here, kept = np.repeat(own, kept), kept[own]
-            items, moments, types = items[here], moments[here], types[here]
+            lists = {name: column.filter(pa.array(own)) for name, column in lists.items()}
+        last, length = _ends(lists["history"])
+        kept = np.minimum(length, self.signature["max_length"])  # what is older is never looked at, however much there is
+        items = self.items(_newest(lists["history"], last, kept), "history")
+        if seen is not None:
+            _add_ids(seen, "history", self.item_tokens[items, 0], np.repeat(np.bincount(history, minlength=len(kept)), kept))
+        moments, types = np.full(len(items), NO_TIME), np.zeros(len(items), np.int32)
+        if "history_timestamps" in lists:
+            times = _of_clicks(lists["history_timestamps"], "history_timestamps", length, kept)
+            moments = self._typed(times, "history_timestamps")
+        if TYPES in lists:
+            types = self.lookups[TYPES](_of_clicks(lists[TYPES], TYPES, length, kept))
         start = np.cumsum(kept) - kept
         gaps = _gap_buckets(moments, start[kept > 0], self.signature["gap_buckets"])
-        return _Histories(items, gaps, types, kept), np.cumsum(own) - 1
+        return _Histories(items, gaps, types, kept), history
 
-    def _context(self, table: pa.Table, name: str) -> np.ndarray:
-        if name not in table.column_names:
-            return np.full(table.num_rows, PAD, np.int32)
-        return self.lookups[name](_column(table, name))
-
-    def _row_vectors(self, name: str, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    def _row_vectors(self, name: str, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
         """Vectors that rows bring themselves, as a table for the graph, and the index (rows,) of each."""
-        vectors = self._nothing(name, 2 + table.num_rows)
-        index = np.full(table.num_rows, UNKNOWN, np.int32)
-        if name in table.column_names:
-            vectors[2:], present = self._projected(name, _column(table, name))
+        rows = len(next(iter(columns.values())))
+        vectors = self._nothing(name, 2 + rows)
+        index = np.full(rows, UNKNOWN, np.int32)
+        if name in columns:
+            vectors[2:], present = self._projected(name, columns[name])
             index[present] = 2 + np.flatnonzero(present)
         return vectors, index
 
-    def _numbers(self, table: pa.Table, name: str) -> np.ndarray:
-        if name not in table.column_names:
-            return np.full(table.num_rows, np.nan, np.float32)
-        column = _column(table, name)
-        if pa.types.is_float32(column.type) or pa.types.is_float64(column.type):
-            with np.errstate(over="ignore"):
-                numbers: np.ndarray = column.to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
-            if not np.isinf(numbers).any():
-                return numbers
-        typed: np.ndarray = self._typed(column, name)
-        return typed.astype(np.float32)
+    def _numbers(self, rows: Columns, requests: Columns, request: np.ndarray) -> np.ndarray:
+        """The numbers (inputs, rows) that the graph reads; NaN for null."""
+        dense = np.full((len(self.signature["dense"]), len(request)), np.nan, np.float32)
+        with np.errstate(over="ignore"):
+            for place, name in enumerate(self.signature["dense"]):
+                given = rows if name in rows else requests
+                if name not in given:
+                    continue
+                column = given[name]
+                is_float = pa.types.is_float32(column.type) or pa.types.is_float64(column.type)
+                numbers = column.to_numpy(zero_copy_only=False) if is_float else self._typed(column, name)
+                dense[place] = numbers if given is rows else numbers[request]
+        for infinite in np.flatnonzero(np.isinf(dense).any(axis=1)):
+            name = list(self.signature["dense"])[infinite]
+            self._typed((rows if name in rows else requests)[name], name)  # which says what is wrong
+        return dense
 
 
 def _read(path: Path) -> pa.Table:
@@ -630,8 +635,13 @@ def _canonical_integer(text: str) -> int | None:
     return number if number is not None and -(2**63) <= number < 2**63 else None
 
 
-def _named(table: pa.Table) -> dict[str, pa.ChunkedArray]:
-    return dict(zip(table.column_names, table.columns, strict=True))
+def _columns(table: pa.Table) -> Columns:
+    """By name, every column as one array."""
+    columns = table.columns
+    if any(column.num_chunks > 1 for column in columns):
+        columns = table.combine_chunks().columns  # of dictionaries one
+    one = (column.chunk(0) if column.num_chunks else pa.array([], column.type) for column in columns)
+    return dict(zip(table.column_names, one, strict=True))
 
 
 def _typed(meaning: Meaning, values: pa.Array | pa.ChunkedArray, name: str, kind: str) -> Any:
@@ -693,11 +703,10 @@ class _Histories:
         return padded
 
 
-def _add_ids(seen: dict[str, tuple[int, int]] | None, name: str, index: np.ndarray) -> None:
-    """Add to the ids that were seen of a feature those of these indices."""
-    if seen is not None:
-        given, unknown = seen.get(name, (0, 0))
-        seen[name] = given + int(np.count_nonzero(index != PAD)), unknown + int(np.count_nonzero(index == UNKNOWN))
+def _add_ids(seen: dict[str, tuple[int, int]], name: str, index: np.ndarray, times: np.ndarray | int = 1) -> None:
+    """Add to the ids that were seen of a feature those of these indices, each so many times."""
+    given, unknown = seen.get(name, (0, 0))
+    seen[name] = given + int(((index != PAD) * times).sum()), unknown + int(((index == UNKNOWN) * times).sum())
 
 
 def _renumbered(history: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -707,17 +716,30 @@ def _renumbered(history: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return history[begins], np.cumsum(begins) - 1
 
 
-def _first_of_equal(clicks: list[np.ndarray], length: np.ndarray) -> np.ndarray:
-    """Which histories (rows,) differ from that of the row before, in what is said of any click, each (clicks,)."""
+def _differs_from_last(lists: list[pa.Array]) -> np.ndarray:
+    """Which rows (rows,) list anything else than the row before, in any of some columns of lists, of which the first decides most.
+
+    Whoever has as many values and the same newest one as its neighbours is compared with them: all that stand together at once, and one by
+    one where that tells a difference.
+    """
+    lists = [type(one).from_arrays(one.offsets, one.values.indices) if pa.types.is_dictionary(one.values.type) else one for one in lists]
+    last, length = _ends(lists[0])
     differs = np.ones(len(length), bool)
-    differs[1:] = length[1:] != length[:-1]
-    alike = np.flatnonzero(~differs)
-    row = np.repeat(alike, length[alike])
-    if len(row):
-        here = np.flatnonzero(np.repeat(~differs, length))
-        before = here - length[row]
-        for part in clicks:
-            differs[row[part[here] != part[before]]] = True
+    if len(length) < 2 or not len(lists[0].values):
+        differs[1:] = False  # all of them are empty
+        return differs
+    newest = lists[0].values.take(pa.array(np.maximum(last - 1, 0)))
+    same = pc.fill_null(pc.equal(newest.slice(1), newest.slice(0, len(newest) - 1)), True).to_numpy(zero_copy_only=False)
+    differs[1:] = (length[1:] != length[:-1]) | ~(same | (length[1:] == 0))
+
+    def repeat(begin: int, rows: int) -> bool:
+        return all(one.slice(begin, rows - 1).equals(one.slice(begin + 1, rows - 1)) for one in lists)
+
+    begins = np.flatnonzero(differs)
+    count = np.diff(begins, append=len(differs))
+    for begin, rows in zip(begins[count > 1].tolist(), count[count > 1].tolist(), strict=True):
+        if not repeat(begin, rows):
+            differs[begin + 1 : begin + rows] = [not repeat(row, 2) for row in range(begin, begin + rows - 1)]
     return differs
 
 
@@ -788,7 +810,7 @@ def _is_null(value: Any) -> bool:
     return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, (float, np.floating)) and bool(np.isnan(value)))
 
 
-def _untold(part: str, *moved: np.ndarray | pa.Table | int) -> None:
+def _untold(part: str, *moved: np.ndarray | pa.Array | int) -> None:
     """Nobody wants to know what the parts of the work cost."""
 
 

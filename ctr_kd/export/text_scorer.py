@@ -162,7 +162,7 @@ def _text_column(values: pd.Series, name: str) -> pa.Array:
     return pa.array(texts, pa.string())
 
 
-def _untold(part: str, *moved: np.ndarray | pa.Table) -> None:
+def _untold(part: str, *moved: np.ndarray) -> None:
     """Nobody wants to know what the parts of the work cost."""
 
 

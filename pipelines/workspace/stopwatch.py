@@ -57,14 +57,14 @@ class Stopwatch:
             self.cores = cores
             self._began, self._last = time.perf_counter(), time.process_time()
 
-    def lap(self, part: str, *moved: np.ndarray | pa.Table | int) -> None:
+    def lap(self, part: str, *moved: np.ndarray | pa.Table | pa.Array | int) -> None:
         """End a part of the work, which began where the last one ended.
 
         Parameters
         ----------
         part : str
             Its name, such as those of :data:`pipelines.cli.profile.PARTS`.
-        *moved : array, table or int
+        *moved : array, table, Arrow array or int
             What it took and gave, or numbers of bytes.
         """
         if self._last is not None:
@@ -78,7 +78,7 @@ class Stopwatch:
             self.costs[part] = before + seconds, moved_before + moved
 
 
-def bytes_of(value: np.ndarray | pa.Table | int) -> int:
+def bytes_of(value: np.ndarray | pa.Table | pa.Array | int) -> int:
     """Bytes of an array, or of the columns of a table; a dictionary, which many tables share, is left out.
 
     Examples
@@ -88,6 +88,8 @@ def bytes_of(value: np.ndarray | pa.Table | int) -> int:
     """
     if isinstance(value, pa.Table):
         return sum(_bytes_of_array(chunk) for column in value.columns for chunk in column.chunks)
+    if isinstance(value, pa.Array):
+        return _bytes_of_array(value)
     return value if isinstance(value, int) else value.nbytes
 
 

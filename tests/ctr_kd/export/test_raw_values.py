@@ -134,7 +134,8 @@ def test_ids_and_categories(scorer: ClickScorer, raw: pa.Array) -> None:
 @given(raw=COLUMNS)
 def test_numbers(scorer: ClickScorer, raw: pa.Array) -> None:
     def read(values: pa.Array) -> float:
-        return float(scorer._numbers(pa.table({"item_age": values}), "item_age")[0])
+        numbers = scorer._numbers({"item_age": values}, {}, np.zeros(len(values), int))
+        return float(numbers[list(scorer.signature["dense"]).index("item_age"), 0])
 
     def same(stored: float | None, read: float) -> bool:
         return bool(np.isnan(read)) if stored is None else np.float32(stored) == read
