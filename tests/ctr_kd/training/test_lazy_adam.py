@@ -102,5 +102,7 @@ def test_a_merged_gradient_is_torchs_coalesced_one(rows, seed):
     found, expected = merged(gradient), gradient.coalesce()
     assert found.is_coalesced() and found.shape == expected.shape
     assert torch.equal(found.indices(), expected.indices())
-    assert torch.equal(found.values(), expected.values())
+    # Of more than sixteen entries torch's sort keeps no order, so it adds a row's up in another one.
+    torch.testing.assert_close(found.values(), expected.values(), rtol=1e-5, atol=1e-6)
+    assert torch.equal(merged(gradient).values(), found.values())
     assert merged(found) is found
