@@ -77,10 +77,10 @@ def _blunt(metrics: Mapping[str, Any]) -> str | None:
     student, alone = ((metrics.get("models") or {}).get(name) or {} for name in ("student", "student_alone"))
     support = [one["support"] for one in (student.get("report") or {}).values()]
     lows = [Figure.of(model.get("accuracy")).low for model in (student, alone)]
-    if quality(metrics) != "accuracy" or not support or None in lows:
+    if quality(metrics) != "accuracy" or not support:
         return None
     share = max(support) / sum(support)
-    if any(low > share for low in lows if low is not None):
+    if any(low is None or low > share for low in lows):
         return None
     loss = difference(metrics, "student-student_alone", "log_loss")
     moved = f" By log loss, of which less is better, the student is {loss.signed()} from the student alone." if loss else ""

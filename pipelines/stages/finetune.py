@@ -114,7 +114,7 @@ def finetune_elsewhere(context: StageContext, number: str) -> None:
     assembly = task_of(config).assembly(context.inputs["ingest"], "teacher")
     encoders = load_encoders(context.inputs["pretrain"], assembly, config)
     samples = {split: assembly.samples(split) for split in ("train", "validation")}
-    negatives = assembly.samples_of(read_parquet(context.output / NEGATIVES_FILE)) if config.finetune.hard_negatives.amount else None
+    negatives = _written_negatives(context, assembly) if config.finetune.hard_negatives.amount else None
     _finetune_member(context, number, assembly, encoders, samples, negatives=negatives)
 
 
@@ -158,7 +158,11 @@ def _hard_negatives(context: StageContext, assembly: AnyAssembly, encoder: Maske
     clicks = cast("Assembly", assembly)  # the configuration knows them of clicks alone
     facts = write_hard_negatives(context, clicks, encoder).to_json() if context.processes.leads else {}
     facts = context.processes.tell(facts)  # and wait until they are written
-    return assembly.samples_of(read_parquet(context.output / NEGATIVES_FILE)), PairFacts.from_json(facts)
+    return _written_negatives(context, assembly), PairFacts.from_json(facts)
+
+
+def _written_negatives(context: StageContext, assembly: AnyAssembly) -> Samples:
+    return assembly.samples_of(read_parquet(context.output / NEGATIVES_FILE))
 
 
 STAGE = Stage(

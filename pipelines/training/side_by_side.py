@@ -25,7 +25,7 @@ from ctr_kd.data.samples import MOST_IN_MEMORY
 from pipelines.config.run import RunConfig
 from pipelines.errors import FailedElsewhere
 from pipelines.exit_codes import exit_code, explain
-from pipelines.workspace.child_processes import SPAWN, as_children_begin, begin_child, how_it_ended
+from pipelines.workspace.child_processes import SPAWN, as_children_begin, begin_child, how_it_ended, say
 from pipelines.workspace.console import WARNING, Console
 from pipelines.workspace.context import RunContext, StageContext
 
@@ -90,11 +90,10 @@ def train_side_by_side(
     torch.set_num_threads(max(1, threads // len(names)))
     try:
         with _begun(context, elsewhere, [names[number::processes] for number in range(1, processes)]) as children:
-            for name in names[::processes]:
-                here(name)
+            trained = {name: here(name) for name in names[::processes]}
             for child in children:
                 child.wait()
-        return {name: here(name) for name in names}
+        return {name: trained[name] if name in trained else here(name) for name in names}
     finally:
         torch.set_num_threads(threads)
 
@@ -205,7 +204,7 @@ class _Told(Console):
         self._pipe, self._rich = pipe, None
 
     def report(self, text: str, stage: str | None = None, **fields: Any) -> None:
-        _say(self._pipe, line=text)
+        say(self._pipe, line=text)
 
 
 def train_in_child(pipe: Connection, train: Train, order: _Order) -> None:
@@ -221,10 +220,6 @@ def train_in_child(pipe: Connection, train: Train, order: _Order) -> None:
     except MemoryError:
         return  # without a word: the process that asked tries again when there is room for one
     except Exception as error:  # the process that asked says it, and ends as if it had failed itself
-        _say(pipe, failure=explain(error, order.workspace), code=exit_code(error))
+        say(pipe, failure=explain(error, order.workspace), code=exit_code(error))
     else:
-        _say(pipe, finished=True)
-
-
-def _say(pipe: Connection, **said: Any) -> None:
-    pipe.send_bytes(json.dumps(said).encode())
+        say(pipe, finished=True)

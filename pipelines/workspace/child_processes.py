@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -9,8 +10,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from types import ModuleType
+from typing import Any
 
 SPAWN = multiprocessing.get_context("spawn")  # not forked: a copy of this process, whose libraries have threads, may hang
 
@@ -59,6 +62,11 @@ def begin_child() -> None:
     """Called first in every child: it ends with the process that began it, however that one went."""
     os.dup2(2, 1)  # whatever a library prints is no result of the command
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def say(pipe: Connection, **said: Any) -> None:
+    """Tell the process that began this one something, as JSON."""
+    pipe.send_bytes(json.dumps(said).encode())
 
 
 def _end_with_parent() -> None:

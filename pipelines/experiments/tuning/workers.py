@@ -19,7 +19,7 @@ from pipelines.config.run import RunConfig
 from pipelines.exit_codes import explain
 from pipelines.experiments.tuning.trials import Order, Trained, TrialStopped, Watcher, train_trial
 from pipelines.workspace.artifacts import Artifact
-from pipelines.workspace.child_processes import SPAWN, as_children_begin, begin_child, how_it_ended
+from pipelines.workspace.child_processes import SPAWN, as_children_begin, begin_child, how_it_ended, say
 from pipelines.workspace.console import Console, LogFormat
 from pipelines.workspace.context import RunContext
 
@@ -203,7 +203,7 @@ def work(pipe: Connection, plan: Plan) -> None:
     warnings.simplefilter("ignore")
 
     def goes_on(step: int, value: float) -> bool:
-        _say(pipe, state="point", step=step, value=value)
+        say(pipe, state="point", step=step, value=value)
         return pipe.recv_bytes() == b"on"
 
     while True:
@@ -217,12 +217,8 @@ def work(pipe: Connection, plan: Plan) -> None:
         try:
             trained = train_trial(own, order)
         except TrialStopped:
-            _say(pipe, state="stopped")
+            say(pipe, state="stopped")
         except Exception as error:  # it diverged, ran out of memory or cannot be: the others go on
-            _say(pipe, state="failed", reason=explain(error, plan.workspace))
+            say(pipe, state="failed", reason=explain(error, plan.workspace))
         else:
-            _say(pipe, state="trained", trained=trained.to_json())
-
-
-def _say(pipe: Connection, **said: Any) -> None:
-    pipe.send_bytes(json.dumps(said).encode())
+            say(pipe, state="trained", trained=trained.to_json())
