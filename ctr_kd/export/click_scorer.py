@@ -34,6 +34,7 @@ PAD, UNKNOWN = 0, 1  # of every vocabulary, as the project has them; this file i
 NO_TIME = np.iinfo(np.int64).min  # for an unknown time, among microseconds
 CHUNK = 16_384  # rows that are looked up together
 BATCH = 2048  # rows whose working set in the graph fits the cache
+HISTORIES = 512  # the same of histories whose clicks the graph reads one by one
 Meaning = Callable[[pa.Array], tuple[Any, np.ndarray]]  # typed values, and which of them do not fit: a function of casting.py
 Lap = Callable[..., None]
 Columns = dict[str, pa.Array]  # by name, of rows or of requests
@@ -604,8 +605,10 @@ class _Lookup:
         index = self._within(values, self.tokens)
         other = np.flatnonzero(index == UNKNOWN)
         if len(other):
-            typed = _typed(self.meaning, values.take(pa.array(other)), name, "text or integer ids")
-            index[other] = self._within(typed, self.tokens) if pa.types.is_string(typed.type) else self._each(typed)
+            written = values.take(pa.array(other))
+            typed = _typed(self.meaning, written, name, "text or integer ids")
+            if not typed.equals(written):
+                index[other] = self._within(typed, self.tokens) if pa.types.is_string(typed.type) else self._each(typed)
         return index
 
     def _within(self, values: pa.Array, tokens: pa.Array) -> np.ndarray:
@@ -687,9 +690,13 @@ class _Histories:
     def batches(self, history: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Rows whose ``history`` (rows,) are about as long, those histories, and which of them each row has."""
         order = np.argsort(self.length[history], kind="stable")  # neighbours of one length need no padding
-        for begin in range(0, len(order), BATCH):
-            part = order[begin : begin + BATCH]
-            yield part, *_renumbered(history[part])
+        ordered = history[order]
+        run = np.cumsum(ordered != np.roll(ordered, 1))  # grows where a history ends
+        begin = 0
+        while begin < len(order):
+            end = min(begin + BATCH, int(np.searchsorted(run, run[begin] + HISTORIES)))
+            yield order[begin:end], *_renumbered(ordered[begin:end])
+            begin = end
 
     def padded(self, clicks: np.ndarray, asked: np.ndarray) -> np.ndarray:
         """What is said of the clicks, (clicks, ...), of the histories that are ``asked`` for: (asked, longest, ...), with zeros behind."""

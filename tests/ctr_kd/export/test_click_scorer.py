@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ctr_kd.export import text_scorer
+from ctr_kd.export import click_scorer, text_scorer
 from ctr_kd.export.click_scorer import PAD, UNKNOWN, _Lookup
 from feature_store import special_tokens
 from feature_store.tables.casting import id_values
@@ -40,3 +40,16 @@ def test_scorers_repeat_the_special_tokens_of_the_project() -> None:
     """Their files import nothing of it."""
     assert (PAD, UNKNOWN) == (special_tokens.PAD, special_tokens.UNKNOWN)
     assert text_scorer.PAD == special_tokens.PAD
+
+
+def test_a_batch_holds_few_rows_and_few_histories(monkeypatch):
+    monkeypatch.setattr(click_scorer, "BATCH", 4)
+    monkeypatch.setattr(click_scorer, "HISTORIES", 2)
+    none = np.zeros(0, np.int32)
+    histories = click_scorer._Histories(none, none, none, np.array([1, 1, 1, 2]))
+    found = [tuple(part.tolist() for part in batch) for batch in histories.batches(np.array([3, 3, 3, 3, 3, 0, 1, 2, 2]))]
+    assert found == [
+        ([5, 6], [0, 1], [0, 1]),
+        ([7, 8, 0, 1], [2, 3], [0, 0, 1, 1]),
+        ([2, 3, 4], [3], [0, 0, 0]),
+    ]
