@@ -6,7 +6,7 @@
 
 Growth: the real `ingest` makes the rows of a simulated log, with the statistics that every log has; then a process of each size reads
 them, fine-tunes a BERT, and distils students under logits of noise, for so many minutes each, in the order of a whole epoch. Memory is the
-most that was resident, mapped pages of files among it. From a size on (`ctr_kd.data.samples.MOST_IN_MEMORY`) rows lie on disk.
+most that was resident, mapped pages of files among it. From a size on (`ctr_kd.data.disk_arrays.MOST_IN_MEMORY`) rows lie on disk.
 
 Steps: our students dcn and din, and DCNv2 and DIN of torch-rechub (`benchmarks/peers.py`), on the same rows of the smallest log, with equal
 batches, widths and hidden layers, in the same loop, by turns; a ratio for each turn. Beside it, where a step of ours goes. The peers need

@@ -83,7 +83,7 @@ class SectionBatches(Sequence[np.ndarray]):
 
     def __init__(self, samples: Samples, batch_size: int, rng: np.random.Generator | None) -> None:
         self._samples, self._batch_size, self._shuffles = samples, batch_size, rng is not None
-        edges = _block_edges(samples.group, BLOCK)
+        edges = block_edges(samples.group, BLOCK)
         order = np.arange(len(edges) - 1) if rng is None else rng.permutation(len(edges) - 1)
         blocks = MOST_SHUFFLED // BLOCK
         self._sections = [np.sort(order[begin : begin + blocks]) for begin in range(0, len(order), blocks)]
@@ -111,10 +111,10 @@ class SectionBatches(Sequence[np.ndarray]):
 
     def _of_section(self, number: int) -> list[np.ndarray]:
         samples = self._samples
-        let_go([*samples.by_row, samples.a.pool])
+        let_go([*samples.by_row.values(), samples.a.pool])
         if number + 1 < len(self._sections):
             for block in self._sections[number + 1]:
-                for array in samples.by_row:
+                for array in samples.by_row.values():
                     read_ahead(array, int(self._begin[block]), int(self._end[block]))
         ranges = [slice(int(self._begin[block]), int(self._end[block])) for block in self._sections[number]]
         length = np.concatenate([samples.a.end[one] - samples.a.start[one] for one in ranges])
@@ -124,12 +124,12 @@ class SectionBatches(Sequence[np.ndarray]):
         return [position[rows] for rows in batch_plan(length, group, self._batch_size, rng)]
 
 
-def _block_edges(group: np.ndarray, block: int) -> np.ndarray:
+def block_edges(group: np.ndarray, block: int) -> np.ndarray:
     """Where blocks of about so many rows begin, and where the last one ends: none of them begins within a group.
 
     Examples
     --------
-    >>> _block_edges(np.array([0, 0, 1, 1, 1, 1, 2]), 3).tolist()
+    >>> block_edges(np.array([0, 0, 1, 1, 1, 1, 2]), 3).tolist()
     [0, 6, 7]
     """
     edges = [0]

@@ -10,7 +10,6 @@ from ctr_kd.data.samples import Assembly, Samples
 from ctr_kd.data.texts import AnyAssembly
 from ctr_kd.training.job import TrainingRows
 from feature_store.tables.contracts import DataError
-from feature_store.tables.parquet_files import read_parquet
 from pipelines.tasks import task_of
 from pipelines.tasks.logits import SPLITS, precision_of, write_predictions
 from pipelines.training.bert import TEACHER, load_encoders, pretraining_until
@@ -162,7 +161,7 @@ def _hard_negatives(context: StageContext, assembly: AnyAssembly, encoder: Maske
 
 
 def _written_negatives(context: StageContext, assembly: AnyAssembly) -> Samples:
-    return assembly.samples_of(read_parquet(context.output / NEGATIVES_FILE))
+    return assembly.samples_of_file(context.output / NEGATIVES_FILE)
 
 
 STAGE = Stage(

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ctr_kd.data import samples as samples_module
+from ctr_kd.data import disk_arrays
 from ctr_kd.data.batching import gather
 from ctr_kd.data.samples import GAP_BUCKETS, POOL, Assembly, Segment, Signature, bin_edges, gap_bucket, index_of
 from feature_store.special_tokens import PAD, UNKNOWN
@@ -49,11 +49,11 @@ def test_samples_follow_the_rows(assembly, signature):
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_samples_of_a_log_that_is_too_large_lie_on_disk_and_are_the_same(assembly, split, piece, monkeypatch):
     in_memory = assembly.samples(split)
-    monkeypatch.setattr(samples_module, "MOST_IN_MEMORY", 5)
-    monkeypatch.setattr(samples_module, "PIECE", piece)
+    monkeypatch.setattr(disk_arrays, "MOST_IN_MEMORY", 5)
+    monkeypatch.setattr(disk_arrays, "PIECE", piece)
     on_disk = assembly.samples(split)
     assert isinstance(on_disk.label, np.memmap) and not isinstance(in_memory.label, np.memmap)
-    for kept, expected in zip(on_disk.by_row, in_memory.by_row, strict=True):
+    for kept, expected in zip(on_disk.by_row.values(), in_memory.by_row.values(), strict=True):
         assert kept.dtype == expected.dtype and np.array_equal(kept, expected, equal_nan=kept.dtype.kind == "f")
     assert not [path for path in assembly.directory.iterdir() if path.name.startswith("tmp")]
 

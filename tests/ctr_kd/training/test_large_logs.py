@@ -7,7 +7,7 @@ import torch
 from ctr_kd.config import DistillConfig, EncoderConfig, FinetuneConfig
 from ctr_kd.config_students import StudentConfig
 from ctr_kd.config_training import TrainingConfig
-from ctr_kd.data import row_batches, samples
+from ctr_kd.data import disk_arrays, row_batches
 from ctr_kd.data.row_batches import SectionBatches
 from ctr_kd.training.distill import align_logits, train_student
 from ctr_kd.training.finetune import finetune
@@ -20,8 +20,8 @@ FAST = TrainingConfig(epochs=2, batch_size=32, learning_rate=5e-3, validations=2
 
 @pytest.fixture
 def on_disk(monkeypatch):
-    monkeypatch.setattr(samples, "MOST_IN_MEMORY", 10)
-    monkeypatch.setattr(samples, "PIECE", 50)
+    monkeypatch.setattr(disk_arrays, "MOST_IN_MEMORY", 10)
+    monkeypatch.setattr(disk_arrays, "PIECE", 50)
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_rows_on_disk_train_the_same_student_and_the_same_bert(assembly, signatu
     models = {}
     for where in ("memory", "disk"):
         if where == "disk":
-            monkeypatch.setattr(samples, "MOST_IN_MEMORY", 10)
+            monkeypatch.setattr(disk_arrays, "MOST_IN_MEMORY", 10)
             assert isinstance(assembly.samples("train").dense, np.memmap)
         models[where] = [student(assembly, tmp_path / f"{where}.pt"), bert(assembly, signature, tmp_path / f"{where}_bert.pt")]
     for (one, curve), (two, other) in zip(models["memory"], models["disk"], strict=True):
