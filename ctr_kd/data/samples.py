@@ -176,7 +176,7 @@ class Samples:
 
         later = None if self.later is None else of("later", self.later)
         plain = {name: arrays[name] for name in ("row_id", "group", "user", "categorical", "dense", "label")}
-        more = {name: arrays.get(name) for name in ("weight", "further")}
+        more: dict[str, Any] = {name: arrays.get(name) for name in ("weight", "further")}
         return replace(self, a=of("a", self.a), b=of("b", self.b), later=later, **plain, **more)
 
     @property
