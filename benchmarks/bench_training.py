@@ -16,7 +16,7 @@ pages of files among it.
 
 Steps: our students dcn and din, and DCNv2 and DIN of torch-rechub (`benchmarks/peers.py`), on the same rows of the smallest log, with equal
 batches, widths and hidden layers, in the same loop, by turns; a ratio for each turn. Beside it, where a step of ours goes. The peers need
-`pip install -e '.[peers]'`. Writes results/training.json.
+`pip install -e '.[peers]'`. Writes results/training.json, with `--taught` results/taught_rows.json.
 """
 
 from __future__ import annotations
@@ -173,7 +173,8 @@ def measure_taught(workspace: Path, settings: list[str]) -> dict[str, Any]:
         "on_disk": isinstance(taught.label, np.memmap),
         "drawing_seconds": drawn["seconds"],
         "seconds": round(seconds - drawn["seconds"], 1),
-        "own_memory_gb": {"drawn": round(drawn["before"]["own"], 2), "most": round(peak.most["own"], 2)},
+        "own_memory_before_gb": round(drawn["before"]["own"], 2),
+        "own_memory_gb": round(peak.most["own"], 2),
         "resident_memory_gb": round(peak.most["resident"], 2),
     }
 
@@ -194,10 +195,10 @@ def taught_of_size(millions: float, folder: Path) -> dict[str, Any]:
 
 
 def taught(sizes: list[float], folder: Path) -> dict[str, Any]:
-    """Figures of the taught rows of logs of so many million impressions, and what memory of its own a further row takes."""
+    """Figures of the taught rows of logs of so many million impressions, and what memory of its own a further row takes after the last but one."""
     runs = [taught_of_size(millions, folder) for millions in sizes]
-    rows, memory = ([run["taught_rows"] for run in runs], [run["own_memory_gb"]["most"] for run in runs])
-    growth = (memory[-1] - memory[0]) * 2**30 / (rows[-1] - rows[0]) if len(runs) > 1 else None
+    rows, memory = ([run["taught_rows"] for run in runs], [run["own_memory_gb"] for run in runs])
+    growth = (memory[-1] - memory[-2]) * 2**30 / (rows[-1] - rows[-2]) if len(runs) > 1 else None
     asked = " ".join(f"{millions:g}" for millions in sizes)
     report = {"command": f"python benchmarks/bench_training.py --millions {asked} --taught"}
     return report | {"bytes_per_further_row": None if growth is None else round(growth, 1), "runs": runs}
@@ -302,8 +303,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
         if arguments.taught:
-            report["taught"] = taught(arguments.millions, folder)
-            file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            found = json.dumps(taught(arguments.millions, folder), indent=1)
+            file.with_name("taught_rows.json").write_text(found + "\n", encoding="utf-8")
             return
         sizes = [of_size(millions, arguments.minutes, folder) for millions in arguments.millions]
         if sizes:

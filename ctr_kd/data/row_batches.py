@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from ctr_kd.data.batching import Batch, batch_plan, make_batch
-from ctr_kd.data.disk_arrays import let_go, read_ahead
+from ctr_kd.data.disk_arrays import let_go, read_ahead, rows_array
 from ctr_kd.data.samples import Samples
 
 MOST_SHUFFLED = 1 << 22  # rows that are put in order together
@@ -36,7 +37,11 @@ def row_batches(samples: Samples, batch_size: int, rng: np.random.Generator | No
 
 
 def answers_of(
-    samples: Samples, batch_size: int, answer: Callable[[Batch], np.ndarray], report: Callable[[int], object] = lambda done: None
+    samples: Samples,
+    batch_size: int,
+    answer: Callable[[Batch], np.ndarray],
+    report: Callable[[int], object] = lambda done: None,
+    folder: Path | None = None,
 ) -> np.ndarray:
     """What a model says of all rows, in their order, asked in batches; where there are none, one output of none.
 
@@ -48,13 +53,16 @@ def answers_of(
         From a batch to an array (rows of the batch, outputs).
     report : callable
         Takes how many rows are done, after every batch.
+    folder : Path, optional
+        On its disk the answers lie where they are many; None: in memory.
     """
     answers: np.ndarray | None = None
     done = 0
     for rows in row_batches(samples, batch_size, None):
         of_batch = answer(make_batch(samples, rows))
         if answers is None:
-            answers = np.empty((len(samples), of_batch.shape[1]), of_batch.dtype)
+            shape = len(samples), of_batch.shape[1]
+            answers = np.empty(shape, of_batch.dtype) if folder is None else rows_array(shape, of_batch.dtype, folder)
         answers[rows] = of_batch
         done += len(rows)
         report(done)

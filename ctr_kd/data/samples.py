@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ctr_kd.data.disk_arrays import too_many, written_on_disk
+from ctr_kd.data.disk_arrays import joined, pieces_of, too_many, written_on_disk
 from ctr_kd.data.input_groups import InputGroup, input_groups
 from ctr_kd.data.later_clicks import later_positions
 from ctr_kd.data.row_pieces import RowPieces
@@ -204,11 +204,12 @@ class Samples:
         return self.with_rows({name: array[rows] for name, array in self.by_row.items()})
 
 
-def of_mean_one(weight: np.ndarray) -> np.ndarray:
+def of_mean_one(weight: np.ndarray, folder: Path | None = None) -> np.ndarray:
     """Weights of rows (rows,) in the unit in which losses take them: their mean is 1, as float32. All zeros stay so.
 
     Only how rows compare counts then: whatever the unit of a log's weights, the learning rate, the share of the teacher, the smoothing of
-    rates and the weight of a row that has none of its own, which is 1, mean what they mean without weights.
+    rates and the weight of a row that has none of its own, which is 1, mean what they mean without weights. Many lie on the disk of the
+    folder, where one is named.
 
     Examples
     --------
@@ -216,7 +217,8 @@ def of_mean_one(weight: np.ndarray) -> np.ndarray:
     [0.5, 1.5]
     """
     mean = weight.mean(dtype=np.float64) if len(weight) else 0.0
-    return (weight / (mean or 1.0)).astype(np.float32)
+    pieces = [slice(0, len(weight))] if folder is None else pieces_of(len(weight))
+    return joined(((weight[here] / (mean or 1.0)).astype(np.float32) for here in pieces), len(weight), folder or Path())
 
 
 def gap_bucket(timestamp: np.ndarray, known: np.ndarray, first: np.ndarray) -> np.ndarray:
@@ -517,7 +519,7 @@ class Assembly:
             categorical=arrays["categorical"],
             dense=arrays["dense"],
             label=arrays["label"],
-            weight=of_mean_one(arrays["weight"]) if "weight" in arrays else None,
+            weight=of_mean_one(arrays["weight"], self.directory) if "weight" in arrays else None,
             further=arrays.get("further"),
         )
 

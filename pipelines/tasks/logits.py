@@ -53,6 +53,11 @@ def precision_of(split: str) -> type[np.floating]:
     return np.float16 if split in TAUGHT else np.float32
 
 
+def in_precision(logits: np.ndarray, split: str, folder: Path) -> np.ndarray:
+    """Logits (rows, outputs) of a split in the :func:`precision_of` it; of many rows on the disk of the folder."""
+    return joined((logits[here].astype(precision_of(split)) for here in pieces_of(len(logits))), len(logits), folder)
+
+
 def logits_of(score: np.ndarray, scale: Literal["probability", "logit"]) -> np.ndarray:
     """Click logits (rows,) of what a model says of rows, on its scale; probabilities are kept 1e-6 away from 0 and 1.
 

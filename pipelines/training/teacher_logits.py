@@ -12,7 +12,7 @@ from ctr_kd.data.disk_arrays import joined, let_go, pieces_of
 from ctr_kd.data.row_pieces import RowPieces
 from ctr_kd.data.samples import Samples
 from pipelines.tasks import task_of
-from pipelines.tasks.logits import SPLITS, TAUGHT, precision_of, write_predictions
+from pipelines.tasks.logits import SPLITS, TAUGHT, in_precision, write_predictions
 from pipelines.training.facts import TeacherFacts, TeachersFacts
 from pipelines.training.teachers.choice import columns_of
 from pipelines.training.teachers.judgement import judge
@@ -55,7 +55,7 @@ def teacher_logits(context: StageContext, samples: Mapping[str, Samples]) -> tup
         for split in (name for name in ("test", "transfer") if name in samples):
             logits = own[split] if split in TAUGHT else without_gaps(own[split], own.get("train"))
             file = context.output / f"predictions_teacher_{teacher.name}_{split}.parquet"
-            write_predictions(file, samples[split].row_id, _rounded(logits, split, context.output), context.fingerprint, labels)
+            write_predictions(file, samples[split].row_id, in_precision(logits, split, context.output), context.fingerprint, labels)
     weighting = None
     if "validation" in samples and settings.weighting != "fixed":
         find_weights = learn_weights if settings.weighting == "learned" else choose_weights
@@ -65,7 +65,7 @@ def teacher_logits(context: StageContext, samples: Mapping[str, Samples]) -> tup
         split: _combined({name: logits[split] for name, logits in teachers.items()}, weights[split], context.output) for split in samples
     }
     combined = {split: logits if split in TAUGHT else without_gaps(logits, combined.get("train")) for split, logits in combined.items()}
-    return {split: _rounded(logits, split, context.output) for split, logits in combined.items()}, TeachersFacts(facts, weighting)
+    return {split: in_precision(logits, split, context.output) for split, logits in combined.items()}, TeachersFacts(facts, weighting)
 
 
 def _aligned(asked: RowPieces, logits: np.ndarray, samples: Samples, folder: Path, *, partial: bool) -> np.ndarray:
@@ -94,8 +94,3 @@ def _combined(teachers: Mapping[str, np.ndarray], weights: Mapping[str, float | 
 
     rows = len(next(iter(teachers.values())))
     return joined(map(piece, pieces_of(rows)), rows, folder)
-
-
-def _rounded(logits: np.ndarray, split: str, folder: Path) -> np.ndarray:
-    """Logits (rows, outputs) in the precision in which they are stored."""
-    return joined((logits[here].astype(precision_of(split)) for here in pieces_of(len(logits))), len(logits), folder)

@@ -41,6 +41,8 @@ class BertTeacher:
         With artifacts of ``ingest`` and ``finetune``, and where it is to be fitted until an earlier time, of ``pretrain``.
     """
 
+    trained = True
+
     def __init__(self, name: str, context: StageContext) -> None:
         self.name, self._context = name, context
         self.digest = context.inputs["finetune"].name

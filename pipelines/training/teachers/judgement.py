@@ -17,6 +17,7 @@ from ctr_kd.data.row_pieces import RowPieces
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import digest_of
 from pipelines.tasks import Rows, task_of
+from pipelines.tasks.fitting import MOST_FITTED
 from pipelines.training.facts import TeacherFacts
 from pipelines.training.teachers.choice import make_teacher
 from pipelines.training.teachers.leak_check import check_for_leak
@@ -151,12 +152,14 @@ class _Asked:
 
     def _fit(self) -> None:
         if not self._fitted:
-            train, validation = (own if own is not None else self._rows.read(split) for own, split in self._learned_from())
+            train, validation = map(self._learned_from, self._learned, ("train", "validation"))
             self._teacher.fit(train, validation, self._until)
             self._fitted = True
 
-    def _learned_from(self) -> tuple[tuple[pa.Table | None, str], tuple[pa.Table | None, str]]:
-        return (self._learned[0], "train"), (self._learned[1], "validation")
+    def _learned_from(self, own: pa.Table | None, split: str) -> pa.Table:
+        if own is None:  # of a large log all rows would fill the memory, for nothing
+            return pa.table({}) if self._teacher.trained else self._rows.read(split, newest=MOST_FITTED)
+        return own
 
 
 def _out_of_fold(context: StageContext, config: TeacherConfig, train: pa.Table, rows: Rows) -> NDArray:

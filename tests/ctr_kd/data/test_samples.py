@@ -7,7 +7,7 @@ import pytest
 
 from ctr_kd.data import disk_arrays
 from ctr_kd.data.batching import gather
-from ctr_kd.data.samples import GAP_BUCKETS, POOL, Assembly, Segment, Signature, bin_edges, gap_bucket, index_of
+from ctr_kd.data.samples import GAP_BUCKETS, POOL, Assembly, Segment, Signature, bin_edges, gap_bucket, index_of, of_mean_one
 from feature_store.special_tokens import PAD, UNKNOWN
 from tests.ctr_kd.worlds import with_label, write_assembly
 
@@ -168,3 +168,13 @@ def test_further_labels_stand_beside_the_click_and_are_below_zero_where_unknown(
     assert signature.to_dict()["labels"] == ["bought"] and not {"labels", "chain"} & plain.signature().to_dict().keys()
     unshown = several.samples_of(pq.read_table(directory / "rows.parquet"))  # rows that nobody was shown have no label_bought
     assert (unshown.further == -1).all()
+
+
+def test_weights_of_many_rows_lie_on_disk_and_are_the_same(tmp_path, monkeypatch):
+    weight = np.random.default_rng(0).random(50)
+    expected = of_mean_one(weight, tmp_path)
+    monkeypatch.setattr(disk_arrays, "MOST_IN_MEMORY", 10)
+    monkeypatch.setattr(disk_arrays, "PIECE", 7)
+    found = of_mean_one(weight, tmp_path)
+    assert isinstance(found, np.memmap) and found.dtype == np.float32 and np.array_equal(found, expected)
+    assert np.array_equal(of_mean_one(weight), expected) and not list(tmp_path.iterdir())

@@ -24,6 +24,7 @@ from ctr_kd.training.devices import autocast
 from ctr_kd.training.loop import predict
 from pipelines.config.run import RunConfig
 from pipelines.stages import PIPELINE, TO_TEACHER, student, transfer
+from pipelines.tasks.click_rows import ClickRows
 from pipelines.tasks.logits import read_predictions
 from pipelines.training import students
 from pipelines.training.bert import load_teacher
@@ -161,6 +162,19 @@ def test_a_student_under_stored_logits_learns_the_same_from_the_disk(
     monkeypatch.setattr(disk_arrays, "MOST_IN_MEMORY", 100)
     monkeypatch.setattr(disk_arrays, "PIECE", rows)
     assert made() == in_memory and len(in_memory["student"]) > 1
+
+
+def test_a_teacher_that_was_trained_before_is_given_no_training_rows(distil: Distil, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, whole = ClickRows.read, list[str]()
+
+    def noted(rows: ClickRows, split: str, columns: Any = None, newest: int | None = None) -> Any:
+        whole.extend([split] if columns is None else [])
+        return read(rows, split, columns, newest)
+
+    monkeypatch.setattr(ClickRows, "read", noted)
+    assert (distil(0.5, teachers={"bert": 1}) / "transfer.parquet").exists() and not whole
+    distil(0.5)
+    assert whole == ["train", "validation"]  # of the trees
 
 
 def test_the_transfer_set_is_judged_in_pieces_and_all_of_them_are_kept(distil: Distil, monkeypatch: pytest.MonkeyPatch) -> None:
