@@ -195,7 +195,7 @@ def taught_of_size(millions: float, folder: Path) -> dict[str, Any]:
 
 
 def taught(sizes: list[float], folder: Path) -> dict[str, Any]:
-    """Figures of the taught rows of logs of so many million impressions, and what memory of its own a further row takes after the last but one."""
+    """Figures of the taught rows of logs of so many million impressions, and the memory that a row takes which the last has more."""
     runs = [taught_of_size(millions, folder) for millions in sizes]
     rows, memory = ([run["taught_rows"] for run in runs], [run["own_memory_gb"] for run in runs])
     growth = (memory[-1] - memory[-2]) * 2**30 / (rows[-1] - rows[-2]) if len(runs) > 1 else None

@@ -65,6 +65,14 @@ def disk_array(shape: tuple[int, ...], dtype: DTypeLike, folder: Path) -> np.nda
         return np.memmap(file, dtype, "r+", shape=shape)
 
 
+def npy_array(file: Path, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
+    """An array of zeros in a .npy file of that name, which :func:`numpy.load` maps; like :func:`disk_array` where the disk has no room."""
+    array: np.ndarray = np.lib.format.open_memmap(file, "w+", dtype, shape)
+    with file.open("r+b") as written:
+        os.posix_fallocate(written.fileno(), 0, file.stat().st_size)
+    return array
+
+
 def rows_array(shape: tuple[int, ...], dtype: DTypeLike, folder: Path) -> np.ndarray:
     """An array of zeros for so many rows, the first of the shape: of :func:`too_many` a :func:`disk_array`, else in memory."""
     return disk_array(shape, dtype, folder) if too_many(shape[0]) else np.zeros(shape, dtype)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ctr_kd.data.disk_arrays import npy_array
 from ctr_kd.data.samples import Samples
 from ctr_kd.data.texts import AnyAssembly
 from ctr_kd.training.job import TrainingRows
@@ -91,10 +92,8 @@ def _ask_teachers(
     together = context.output / "predictions_teacher_test.parquet"
     write_predictions(together, samples["test"].row_id, combined["test"], context.fingerprint, assembly.labels)
     taught = taught_rows(asked, context.output)
-    shape = len(taught), combined["train"].shape[1]
-    target = np.lib.format.open_memmap(context.output / TARGET, "w+", np.float32, shape)
+    target = npy_array(context.output / TARGET, (len(taught), combined["train"].shape[1]), np.float32)
     fill_taught_logits(target, asked, combined, taught)
-    target.flush()
     return transfer, teachers, taught
 
 

@@ -48,15 +48,13 @@ def taught_rows(samples: Mapping[str, Samples], folder: Path) -> Samples:
     return join_rows(samples["train"], samples["transfer"], folder) if "transfer" in samples else samples["train"]
 
 
-def fill_taught_logits(
-    target: np.ndarray, samples: Mapping[str, Samples], combined: Mapping[str, np.ndarray], taught: Samples
-) -> np.ndarray:
-    """What the teachers say (rows, outputs) of each of :func:`taught_rows`, by what they say of each split, a piece at a time.
+def fill_taught_logits(target: np.ndarray, samples: Mapping[str, Samples], combined: Mapping[str, np.ndarray], taught: Samples) -> None:
+    """Write what the teachers say of each of :func:`taught_rows`, by what they say of each split, a piece at a time.
 
     Parameters
     ----------
     target : float32 array (rows, outputs)
-        Which is filled, and returned.
+        Which is filled.
     samples, combined, taught
         By split the rows and what is said of them; and the rows that the student learns from.
     """
@@ -73,7 +71,6 @@ def fill_taught_logits(
         target[here] = align_logits(row_id, said, taught.take(here), partial=True)
         done = here.stop
         let_go([target, *taught.by_row.values(), *combined.values()])
-    return target
 
 
 def train_once(

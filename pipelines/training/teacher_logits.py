@@ -49,8 +49,7 @@ def teacher_logits(context: StageContext, samples: Mapping[str, Samples]) -> tup
         said = judge(context, teacher, asked)
         facts[teacher.name] = said.facts
         own = teachers[teacher.name] = {
-            split: _aligned(asked[split], said.logits[split], rows, context.output, partial=teacher.partial)
-            for split, rows in samples.items()
+            split: _aligned(asked[split], said.logits[split], samples[split], context.output, partial=teacher.partial) for split in samples
         }
         for split in (name for name in ("test", "transfer") if name in samples):
             logits = own[split] if split in TAUGHT else without_gaps(own[split], own.get("train"))

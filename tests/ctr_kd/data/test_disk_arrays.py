@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from ctr_kd.data import disk_arrays
-from ctr_kd.data.disk_arrays import disk_array, joined, let_go, pieces_of, read_ahead, rows_array, written_on_disk
+from ctr_kd.data.disk_arrays import disk_array, joined, let_go, npy_array, pieces_of, read_ahead, rows_array, written_on_disk
 from tests.memory import peak_memory
 
 
@@ -27,6 +27,14 @@ def test_the_file_has_no_name_and_nothing_is_left_of_it(tmp_path):
     assert not list(tmp_path.iterdir()) and kept.sum() == 0
     kept[3] = 7
     assert kept[3] == 7 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (0, 1)])
+def test_a_file_with_a_name_holds_what_numpy_would_have_saved(shape, tmp_path):
+    values = np.arange(shape[0] * shape[1], dtype=np.float32).reshape(shape)
+    npy_array(tmp_path / "a.npy", shape, np.float32)[:] = values
+    np.save(tmp_path / "b.npy", values)
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
 
 
 def test_nothing_needs_no_file(tmp_path):
@@ -51,6 +59,8 @@ def test_a_full_disk_is_an_error_before_anything_is_written(tmp_path, monkeypatc
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(OSError, match="No space left"):
         disk_array((10,), np.float32, tmp_path)
+    with pytest.raises(OSError, match="No space left"):
+        npy_array(tmp_path / "a.npy", (10,), np.float32)
 
 
 def test_arrays_in_memory_are_left_alone():
