@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ctr_kd.data.disk_arrays import joined, let_go, pieces_of
+from ctr_kd.data.disk_arrays import joined, let_go
 from ctr_kd.data.row_pieces import RowPieces
 from ctr_kd.data.samples import Samples
 from pipelines.tasks import task_of
@@ -17,7 +17,7 @@ from pipelines.training.facts import TeacherFacts, TeachersFacts
 from pipelines.training.teachers.choice import columns_of
 from pipelines.training.teachers.judgement import judge
 from pipelines.training.transfer_set import TRANSFER_FILE
-from pipelines.training.weighting import choose_weights, learn_weights, weights_of, without_gaps
+from pipelines.training.weighting import choose_weights, combined_logits, learn_weights, weights_of, without_gaps
 from pipelines.workspace.context import StageContext
 
 
@@ -61,7 +61,8 @@ def teacher_logits(context: StageContext, samples: Mapping[str, Samples]) -> tup
         weighting = find_weights(context, samples, teachers)
     weights = weights_of(context, samples)
     combined = {
-        split: _combined({name: logits[split] for name, logits in teachers.items()}, weights[split], context.output) for split in samples
+        split: combined_logits({name: logits[split] for name, logits in teachers.items()}, weights[split], context.output)
+        for split in samples
     }
     combined = {split: logits if split in TAUGHT else without_gaps(logits, combined.get("train")) for split, logits in combined.items()}
     return {split: in_precision(logits, split, context.output) for split, logits in combined.items()}, TeachersFacts(facts, weighting)
@@ -80,16 +81,3 @@ def _aligned(asked: RowPieces, logits: np.ndarray, samples: Samples, folder: Pat
             let_go([logits, samples.row_id])
 
     return joined(pieces(), len(samples), folder)
-
-
-def _combined(teachers: Mapping[str, np.ndarray], weights: Mapping[str, float | np.ndarray], folder: Path) -> np.ndarray:
-    """What the teachers say together (rows, outputs), a piece at a time; see :func:`ctr_kd.training.distill.combine_logits`."""
-    from ctr_kd.training.distill import combine_logits
-
-    def piece(here: slice) -> np.ndarray:
-        let_go(teachers.values())
-        own = {name: weight[here] if isinstance(weight, np.ndarray) else weight for name, weight in weights.items()}
-        return combine_logits({name: logits[here] for name, logits in teachers.items()}, own)
-
-    rows = len(next(iter(teachers.values())))
-    return joined(map(piece, pieces_of(rows)), rows, folder)
