@@ -3,14 +3,20 @@
     python benchmarks/bench_training.py                          1 and 10 million impressions, then steps beside torch-rechub
     python benchmarks/bench_training.py --millions 1 10 100      other sizes (100 million impressions need 40 GB of disk)
     python benchmarks/bench_training.py --millions               steps alone
+    python benchmarks/bench_training.py --millions 1 10 --taught rows that a student is taught by alone
 
 Growth: the real `ingest` makes the rows of a simulated log, with the statistics that every log has; then a process of each size reads
 them, fine-tunes a BERT, and distils students under logits of noise, for so many minutes each, in the order of a whole epoch. Memory is the
-most that was resident, mapped pages of files among it. From a size on (`ctr_kd.data.samples.MOST_IN_MEMORY`) rows lie on disk.
+most that was resident, mapped pages of files among it. From a size on (`ctr_kd.data.disk_arrays.MOST_IN_MEMORY`) rows lie on disk.
+
+Taught rows: with `--taught` the real program goes on to a small fine-tuned BERT. Then a process of each size does what `distill` does
+before its students train: a transfer set of a quarter of the training rows is drawn, the BERT says what it thinks of all rows, and rows and
+logits are brought together. Memory is what the process holds of its own from the drawing on, and beside it all that was resident, mapped
+pages of files among it.
 
 Steps: our students dcn and din, and DCNv2 and DIN of torch-rechub (`benchmarks/peers.py`), on the same rows of the smallest log, with equal
 batches, widths and hidden layers, in the same loop, by turns; a ratio for each turn. Beside it, where a step of ours goes. The peers need
-`pip install -e '.[peers]'`. Writes results/training.json.
+`pip install -e '.[peers]'`. Writes results/training.json, with `--taught` results/taught_rows.json.
 """
 
 from __future__ import annotations
@@ -23,6 +29,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +49,11 @@ BATCH = 4096
 WIDTH, HIDDEN = 16, (64, 32)  # of the students beside torch-rechub; the second hidden layer of ours has half of the first
 STEP_BATCH, STEPS, TURNS = 1024, 150, 5
 PEERS = {"dcn": "DCNv2", "din": "DIN"}
+SMALL_BERT = (
+    *("statistics.auto=false", "finetune.members=1", "distill.transfer.amount=0.25", "feature_store.memory=512MB"),
+    *("pretrain.encoder.width=16", "pretrain.encoder.layers=1", "pretrain.training.minutes=0.1", "pretrain.training.epochs=1"),
+    *("finetune.training.minutes=0.1", "finetune.training.epochs=1", "finetune.training.validations=1"),
+)
 
 
 def rows_of(ingest: Path, validated: int) -> Any:
@@ -100,6 +112,96 @@ def of_size(millions: float, minutes: float, folder: Path) -> tuple[dict[str, An
     found = {"impressions": requests * CANDIDATES, **json.loads(ended.stdout), "load_average": round(os.getloadavg()[0], 1)}
     print(json.dumps(found), flush=True)
     return found, ingest
+
+
+def memory_now() -> dict[str, float]:
+    """Resident memory of this process in GB: all of it, and what is its own and not a page of a file."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    held = {line.split(":")[0]: int(line.split()[1]) / 2**20 for line in status if line.startswith(("VmRSS", "RssAnon"))}
+    return {"resident": held["VmRSS"], "own": held["RssAnon"]}
+
+
+class PeakMemory:
+    """The most of :func:`memory_now` while it is open, looked at a hundred times a second."""
+
+    def __enter__(self) -> PeakMemory:
+        self.most, self._ended = memory_now(), threading.Event()
+        self._watch = threading.Thread(target=self._look)
+        self._watch.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._watch.join()
+
+    def _look(self) -> None:
+        while not self._ended.wait(0.01):
+            self.most = {name: max(held, self.most[name]) for name, held in memory_now().items()}
+
+
+def measure_taught(workspace: Path, settings: list[str]) -> dict[str, Any]:
+    """What `distill` does in a workspace that is fine-tuned until its students train, in a process of its own, whose memory is measured."""
+    from pipelines.config.run import load
+    from pipelines.stages import distill
+    from pipelines.tasks import task_of
+    from pipelines.tasks.logits import SPLITS
+    from pipelines.training import transfer_set
+    from pipelines.workspace.context import RunContext, StageContext
+
+    inputs = {stage: next((workspace / "artifacts" / stage).glob("*/_manifest.json")).parent for stage in distill.STAGE.upstream}
+    run = RunContext(load(ROOT / "conf" / "simulated.yaml", settings), workspace)
+    drawn: dict[str, Any] = {}
+
+    def draw(*asked: Any) -> Any:
+        began = time.perf_counter()
+        facts = transfer_set.write_pairs(*asked)
+        drawn["seconds"], drawn["before"] = round(time.perf_counter() - began, 1), memory_now()
+        peak.most = dict(drawn["before"])  # the engine that draws has a limit of its own
+        return facts
+
+    with tempfile.TemporaryDirectory(dir=workspace) as folder, PeakMemory() as peak:
+        began = time.perf_counter()
+        context = StageContext(run, "distill", distill.STAGE.keys, inputs, Path(folder))
+        transfer_set.WRITERS = {"clicks": draw}
+        assembly = task_of(run.config).assembly(inputs["ingest"], "student")
+        samples = {split: assembly.samples(split) for split in SPLITS}
+        _, _, taught = distill._ask_teachers(context, assembly, samples)
+        seconds = time.perf_counter() - began
+    return {
+        "train_rows": len(samples["train"]),
+        "taught_rows": len(taught),
+        "on_disk": isinstance(taught.label, np.memmap),
+        "drawing_seconds": drawn["seconds"],
+        "seconds": round(seconds - drawn["seconds"], 1),
+        "own_memory_before_gb": round(drawn["before"]["own"], 2),
+        "own_memory_gb": round(peak.most["own"], 2),
+        "resident_memory_gb": round(peak.most["resident"], 2),
+    }
+
+
+def taught_of_size(millions: float, folder: Path) -> dict[str, Any]:
+    """Figures of the taught rows of a log of so many million impressions."""
+    requests = int(millions * 1e6 / CANDIDATES)
+    world = {"requests": requests, "users": requests // REQUESTS_PER_USER, "items": ITEMS, "candidates": CANDIDATES}
+    settings = [*(f"source.simulator.{key}={value}" for key, value in world.items()), *SMALL_BERT]
+    workspace = folder / f"taught_{millions:g}"
+    if not list(workspace.glob("artifacts/finetune/*/_manifest.json")):
+        command("run", workspace, *overrides(*settings), "--until", "finetune")
+    asked = [sys.executable, __file__, "--measure-taught", str(workspace), *settings]
+    ended = subprocess.run(asked, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    found = {"impressions": requests * CANDIDATES, **json.loads(ended.stdout), "load_average": round(os.getloadavg()[0], 1)}
+    print(json.dumps(found), flush=True)
+    return found
+
+
+def taught(sizes: list[float], folder: Path) -> dict[str, Any]:
+    """Figures of the taught rows of logs of so many million impressions, and the memory that a row takes which the last has more."""
+    runs = [taught_of_size(millions, folder) for millions in sizes]
+    rows, memory = ([run["taught_rows"] for run in runs], [run["own_memory_gb"] for run in runs])
+    growth = (memory[-1] - memory[-2]) * 2**30 / (rows[-1] - rows[-2]) if len(runs) > 1 else None
+    asked = " ".join(f"{millions:g}" for millions in sizes)
+    report = {"command": f"python benchmarks/bench_training.py --millions {asked} --taught"}
+    return report | {"bytes_per_further_row": None if growth is None else round(growth, 1), "runs": runs}
 
 
 def steps_beside(ingest: Path, threads: int) -> dict[str, Any]:
@@ -185,8 +287,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=2, help="of each training of a log [default: 2]")
     parser.add_argument("--threads", type=int, default=1, help="of the steps beside torch-rechub [default: 1]")
     parser.add_argument("--folder", type=Path, help="where the workspaces lie, and stay [default: a temporary folder]")
+    parser.add_argument("--taught", action="store_true", help="measure how taught rows are brought together, and nothing else")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--measure-taught", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.measure_taught:
+        workspace, *settings = arguments.measure_taught
+        print(json.dumps(measure_taught(Path(workspace), settings)))
+        return
     if arguments.measure:
         print(json.dumps(measure(arguments.measure, arguments.minutes)))
         return
@@ -194,6 +302,10 @@ def main() -> None:
     report: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
+        if arguments.taught:
+            found = json.dumps(taught(arguments.millions, folder), indent=1)
+            file.with_name("taught_rows.json").write_text(found + "\n", encoding="utf-8")
+            return
         sizes = [of_size(millions, arguments.minutes, folder) for millions in arguments.millions]
         if sizes:
             runs = [found for found, _ in sizes]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from ctr_kd.data.batching import Batch, batch_plan, make_batch
-from ctr_kd.data.disk_arrays import let_go, read_ahead
+from ctr_kd.data.disk_arrays import let_go, read_ahead, rows_array
 from ctr_kd.data.samples import Samples
 
 MOST_SHUFFLED = 1 << 22  # rows that are put in order together
@@ -36,7 +37,11 @@ def row_batches(samples: Samples, batch_size: int, rng: np.random.Generator | No
 
 
 def answers_of(
-    samples: Samples, batch_size: int, answer: Callable[[Batch], np.ndarray], report: Callable[[int], object] = lambda done: None
+    samples: Samples,
+    batch_size: int,
+    answer: Callable[[Batch], np.ndarray],
+    report: Callable[[int], object] = lambda done: None,
+    folder: Path | None = None,
 ) -> np.ndarray:
     """What a model says of all rows, in their order, asked in batches; where there are none, one output of none.
 
@@ -48,13 +53,16 @@ def answers_of(
         From a batch to an array (rows of the batch, outputs).
     report : callable
         Takes how many rows are done, after every batch.
+    folder : Path, optional
+        On its disk the answers lie where they are many; None: in memory.
     """
     answers: np.ndarray | None = None
     done = 0
     for rows in row_batches(samples, batch_size, None):
         of_batch = answer(make_batch(samples, rows))
         if answers is None:
-            answers = np.empty((len(samples), of_batch.shape[1]), of_batch.dtype)
+            shape = len(samples), of_batch.shape[1]
+            answers = np.empty(shape, of_batch.dtype) if folder is None else rows_array(shape, of_batch.dtype, folder)
         answers[rows] = of_batch
         done += len(rows)
         report(done)
@@ -83,7 +91,7 @@ class SectionBatches(Sequence[np.ndarray]):
 
     def __init__(self, samples: Samples, batch_size: int, rng: np.random.Generator | None) -> None:
         self._samples, self._batch_size, self._shuffles = samples, batch_size, rng is not None
-        edges = _block_edges(samples.group, BLOCK)
+        edges = block_edges(samples.group, BLOCK)
         order = np.arange(len(edges) - 1) if rng is None else rng.permutation(len(edges) - 1)
         blocks = MOST_SHUFFLED // BLOCK
         self._sections = [np.sort(order[begin : begin + blocks]) for begin in range(0, len(order), blocks)]
@@ -111,10 +119,10 @@ class SectionBatches(Sequence[np.ndarray]):
 
     def _of_section(self, number: int) -> list[np.ndarray]:
         samples = self._samples
-        let_go([*samples.by_row, samples.a.pool])
+        let_go([*samples.by_row.values(), samples.a.pool])
         if number + 1 < len(self._sections):
             for block in self._sections[number + 1]:
-                for array in samples.by_row:
+                for array in samples.by_row.values():
                     read_ahead(array, int(self._begin[block]), int(self._end[block]))
         ranges = [slice(int(self._begin[block]), int(self._end[block])) for block in self._sections[number]]
         length = np.concatenate([samples.a.end[one] - samples.a.start[one] for one in ranges])
@@ -124,12 +132,12 @@ class SectionBatches(Sequence[np.ndarray]):
         return [position[rows] for rows in batch_plan(length, group, self._batch_size, rng)]
 
 
-def _block_edges(group: np.ndarray, block: int) -> np.ndarray:
+def block_edges(group: np.ndarray, block: int) -> np.ndarray:
     """Where blocks of about so many rows begin, and where the last one ends: none of them begins within a group.
 
     Examples
     --------
-    >>> _block_edges(np.array([0, 0, 1, 1, 1, 1, 2]), 3).tolist()
+    >>> block_edges(np.array([0, 0, 1, 1, 1, 1, 2]), 3).tolist()
     [0, 6, 7]
     """
     edges = [0]

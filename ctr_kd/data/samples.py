@@ -19,16 +19,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ctr_kd.data.disk_arrays import disk_array, let_go
+from ctr_kd.data.disk_arrays import joined, pieces_of, too_many, written_on_disk
 from ctr_kd.data.input_groups import InputGroup, input_groups
 from ctr_kd.data.later_clicks import later_positions
+from ctr_kd.data.row_pieces import RowPieces
 from feature_store.features.event_log import microseconds
 from feature_store.features.summary import ClickSummary
 from feature_store.special_tokens import PAD, SPECIALS, UNKNOWN
 from feature_store.tables.column_names import HISTORY_TYPES
 from feature_store.tables.contracts import label_column
 from feature_store.tables.json_files import load_json, write_json
-from feature_store.tables.parquet_files import open_pieces, read_parquet
+from feature_store.tables.parquet_files import read_parquet
 from feature_store.tables.vectors import matrix_of
 
 GAP = "gap"  # token feature: time since the click before it, in logarithmic buckets
@@ -37,8 +38,6 @@ DENSE_BINS = 24  # quantile bins of the piecewise linear encoding
 POOL = "tokens.npy"  # beside an assembly: the tokens of all clicks, read through the page cache
 BINS = "bins.json"  # beside an assembly: the bin edges of dense inputs
 CLICK_CHUNK = 1 << 20  # clicks in memory while the pool is written or sequences are cut
-MOST_IN_MEMORY = 1 << 23  # rows of a log; of a larger one, arrays lie on disk
-PIECE = 1 << 20  # rows of a larger log that are read at a time
 
 
 @dataclass(frozen=True)
@@ -159,10 +158,31 @@ class Samples:
     later: Segment | None = None
 
     @property
-    def by_row(self) -> list[np.ndarray]:
-        """The arrays that have an entry for each row, in memory or on disk."""
-        arrays = [self.row_id, self.group, self.user, self.a.start, self.a.end, self.b.start, self.b.end, self.categorical, self.dense]
-        return [*arrays, self.label, *(one for one in (self.weight, self.further) if one is not None)]
+    def by_row(self) -> dict[str, np.ndarray]:
+        """The arrays that have an entry for each row, in memory or on disk, by name."""
+        segments = {"a": self.a, "b": self.b} | ({} if self.later is None else {"later": self.later})
+        arrays = {"row_id": self.row_id, "group": self.group, "user": self.user}
+        for name, segment in segments.items():
+            arrays |= {f"{name}_start": segment.start, f"{name}_end": segment.end}
+        arrays |= {"categorical": self.categorical, "dense": self.dense, "label": self.label}
+        more = {"weight": self.weight, "further": self.further}
+        return arrays | {name: array for name, array in more.items() if array is not None}
+
+    def with_rows(self, arrays: Mapping[str, np.ndarray]) -> Samples:
+        """Other rows over the same pools: their arrays by the names of :attr:`by_row`."""
+
+        def of(name: str, segment: Segment) -> Segment:
+            return replace(segment, start=arrays[f"{name}_start"], end=arrays[f"{name}_end"])
+
+        later = None if self.later is None else of("later", self.later)
+        plain = {name: arrays[name] for name in ("row_id", "group", "user", "categorical", "dense", "label")}
+        more: dict[str, Any] = {name: arrays.get(name) for name in ("weight", "further")}
+        return replace(self, a=of("a", self.a), b=of("b", self.b), later=later, **plain, **more)
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether the arrays lie on disk, and not in memory."""
+        return isinstance(self.label, np.memmap)
 
     @property
     def labels(self) -> np.ndarray:
@@ -181,31 +201,15 @@ class Samples:
 
     def take(self, rows: np.ndarray | slice) -> Samples:
         """Some rows, by their positions, over the same pools."""
-
-        def of(segment: Segment) -> Segment:
-            return replace(segment, start=segment.start[rows], end=segment.end[rows])
-
-        return replace(
-            self,
-            row_id=self.row_id[rows],
-            group=self.group[rows],
-            user=self.user[rows],
-            a=of(self.a),
-            b=of(self.b),
-            categorical=self.categorical[rows],
-            dense=self.dense[rows],
-            label=self.label[rows],
-            weight=None if self.weight is None else self.weight[rows],
-            further=None if self.further is None else self.further[rows],
-            later=None if self.later is None else of(self.later),
-        )
+        return self.with_rows({name: array[rows] for name, array in self.by_row.items()})
 
 
-def of_mean_one(weight: np.ndarray) -> np.ndarray:
+def of_mean_one(weight: np.ndarray, folder: Path | None = None) -> np.ndarray:
     """Weights of rows (rows,) in the unit in which losses take them: their mean is 1, as float32. All zeros stay so.
 
     Only how rows compare counts then: whatever the unit of a log's weights, the learning rate, the share of the teacher, the smoothing of
-    rates and the weight of a row that has none of its own, which is 1, mean what they mean without weights.
+    rates and the weight of a row that has none of its own, which is 1, mean what they mean without weights. Many lie on the disk of the
+    folder, where one is named.
 
     Examples
     --------
@@ -213,7 +217,8 @@ def of_mean_one(weight: np.ndarray) -> np.ndarray:
     [0.5, 1.5]
     """
     mean = weight.mean(dtype=np.float64) if len(weight) else 0.0
-    return (weight / (mean or 1.0)).astype(np.float32)
+    pieces = [slice(0, len(weight))] if folder is None else pieces_of(len(weight))
+    return joined(((weight[here] / (mean or 1.0)).astype(np.float32) for here in pieces), len(weight), folder or Path())
 
 
 def gap_bucket(timestamp: np.ndarray, known: np.ndarray, first: np.ndarray) -> np.ndarray:
@@ -441,34 +446,23 @@ class Assembly:
     def samples(self, split: str) -> Samples:
         """Rows of one split: ``train``, ``validation`` or ``test``.
 
-        Of a log of more than :data:`MOST_IN_MEMORY` rows their arrays lie on disk (:mod:`ctr_kd.data.disk_arrays`), and later clicks, which
-        few teachers see, in memory.
+        Of a log of more than :data:`ctr_kd.data.disk_arrays.MOST_IN_MEMORY` rows their arrays lie on disk, and later clicks, which few
+        teachers see, in memory.
         """
         file = self.directory / "rows.parquet"
-        if pq.read_metadata(file).num_rows > MOST_IN_MEMORY:
-            samples = self._on_disk(file, split)
-        else:
-            samples = self.samples_of(read_parquet(file, filters=[("split", "=", split)]))
+        samples = self.samples_of_file(file, split)
         if not (self.later_clicks and split == "train"):
             return samples
         asked = ["request", "user", "timestamp", "item"]
         return replace(samples, later=self._later(read_parquet(file, columns=asked, filters=[("split", "=", split)])))
 
-    def _on_disk(self, file: Path, split: str) -> Samples:
-        """Rows of one split, whose arrays lie on the disk of the assembly, a piece at a time."""
-        with open_pieces(file) as rows:
-            count = sum(pc.sum(pc.equal(piece["split"], split)).as_py() or 0 for piece in rows.iter_batches(PIECE, columns=["split"]))
-            arrays: dict[str, np.ndarray] = {}
-            done = 0
-            for piece in rows.iter_batches(PIECE):
-                table = pa.Table.from_batches([piece]).filter(pc.equal(piece["split"], split))
-                for name, part in self._row_arrays(table).items():
-                    if name not in arrays:
-                        arrays[name] = disk_array((count, *part.shape[1:]), part.dtype, self.directory)
-                    arrays[name][done : done + len(part)] = part
-                done += table.num_rows
-                let_go(arrays.values())
-        return self._of_arrays(arrays)
+    def samples_of_file(self, file: Path, split: str | None = None) -> Samples:
+        """Rows of a file in the layout of ``rows.parquet``, of one split or all; on disk where the log or the file has too many."""
+        log = self.directory / "rows.parquet"
+        rows = RowPieces(file, split, in_pieces=too_many(max(pq.read_metadata(one).num_rows for one in (log, file))))
+        if not rows.in_pieces:
+            return self.samples_of(rows.whole)
+        return self._of_arrays(written_on_disk(map(self._row_arrays, rows), rows.count, file.parent))
 
     def _later(self, rows: pa.Table) -> Segment:
         """Clicks after the requests of some training rows."""
@@ -501,10 +495,10 @@ class Assembly:
             "row_id": rows["row_id"].to_numpy(),
             "group": rows["request"].to_numpy(),
             "user": user.astype(np.int64),
-            "start": rows["history_start"].to_numpy(),
-            "end": rows["history_end"].to_numpy(),
-            "item": item,
-            "item_end": item + 1,
+            "a_start": rows["history_start"].to_numpy(),
+            "a_end": rows["history_end"].to_numpy(),
+            "b_start": item,
+            "b_end": item + 1,
             "categorical": np.stack(context, axis=1) if context else np.zeros((count, 0), np.int32),
             "dense": np.stack(dense, axis=1) if dense else np.zeros((count, 0), np.float32),
             "label": rows["label"].to_numpy().astype(np.float32),
@@ -520,12 +514,12 @@ class Assembly:
             row_id=arrays["row_id"],
             group=arrays["group"],
             user=arrays["user"],
-            a=Segment(self.clicks, arrays["start"], arrays["end"], gap_column=-1),
-            b=Segment(self._candidates, arrays["item"], arrays["item_end"]),
+            a=Segment(self.clicks, arrays["a_start"], arrays["a_end"], gap_column=-1),
+            b=Segment(self._candidates, arrays["b_start"], arrays["b_end"]),
             categorical=arrays["categorical"],
             dense=arrays["dense"],
             label=arrays["label"],
-            weight=of_mean_one(arrays["weight"]) if "weight" in arrays else None,
+            weight=of_mean_one(arrays["weight"], self.directory) if "weight" in arrays else None,
             further=arrays.get("further"),
         )
 

@@ -96,6 +96,10 @@ class TextAssembly:
         a, b = segment("text", longest.max_length), segment("text_b", longest.max_length_b)
         return _as_samples(rows["row_id"].to_numpy(), a, b, rows["label"].to_numpy())
 
+    def samples_of_file(self, file: Path) -> Samples:
+        """The rows of a file, see :meth:`samples_of`."""
+        return self.samples_of(read_parquet(file))
+
     def augmented(self, config: AugmentationConfig, seed: int) -> pa.Table:
         """New texts made of the training texts (:mod:`feature_store.text.augmentation`); none equals a validation or test text.
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from ctr_kd.data import disk_arrays
+from ctr_kd.data.disk_arrays import written_on_disk
+from ctr_kd.data.row_batches import block_edges
 from ctr_kd.data.samples import Assembly, Samples, Segment
 from ctr_kd.models.bert import MaskedItemModel
 from ctr_kd.retrieval.item_index import ItemIndex
@@ -59,7 +63,7 @@ def nearest_codes(assembly: Assembly, index: ItemIndex, k: int) -> np.ndarray:
     return nearest
 
 
-def join_rows(labelled: Samples, unlabelled: Samples) -> Samples:
+def join_rows(labelled: Samples, unlabelled: Samples, folder: Path) -> Samples:
     """Rows of two sets in the order of their requests: those of one request are adjacent, so they share its history.
 
     Parameters
@@ -67,43 +71,68 @@ def join_rows(labelled: Samples, unlabelled: Samples) -> Samples:
     labelled, unlabelled : Samples
         Over the same token features; a pool that both read, such as that of all clicks, is not copied. Where only one of them has weights,
         a row of the other weighs 1, the mean.
+    folder : Path
+        On its disk the rows lie where one of the sets lies on disk, or both are too many to be held.
     """
+    labelled, unlabelled = _over_one_pool(labelled, unlabelled)
+    pieces = (_arrays_of(labelled.take(some), unlabelled.take(more)) for some, more in joined_pieces(labelled, unlabelled))
+    if _are_many(labelled, unlabelled):
+        return labelled.with_rows(written_on_disk(pieces, len(labelled) + len(unlabelled), folder))
+    return labelled.with_rows(next(pieces))
+
+
+def joined_pieces(labelled: Samples, unlabelled: Samples) -> Iterator[tuple[slice, slice]]:
+    """Which rows of two sets :func:`join_rows` brings together at a time: all at once, or of many rows those of some requests.
+
+    Raises
+    ------
+    ValueError
+        When many rows do not lie in the order of their requests.
+    """
+    if not _are_many(labelled, unlabelled):
+        yield slice(0, len(labelled)), slice(0, len(unlabelled))
+        return
+    begin, first = 0, 0
+    for end in block_edges(labelled.group, disk_arrays.PIECE)[1:].tolist():
+        next_request = labelled.group[end] if end < len(labelled) else None
+        last = len(unlabelled) if next_request is None else int(np.searchsorted(unlabelled.group, next_request))
+        if any((np.diff(group) < 0).any() for group in (labelled.group[begin : end + 1], unlabelled.group[first : last + 1])):
+            raise ValueError("rows that are joined a piece at a time must lie in the order of their requests")
+        yield slice(begin, end), slice(first, last)
+        begin, first = end, last
+
+
+def _are_many(labelled: Samples, unlabelled: Samples) -> bool:
+    return labelled.on_disk or unlabelled.on_disk or disk_arrays.too_many(len(labelled) + len(unlabelled))
+
+
+def _over_one_pool(one: Samples, two: Samples) -> tuple[Samples, Samples]:
+    """Both sets over the same pools: where theirs differ, the tokens of the second come behind those of the first."""
+
+    def shared(first: Segment, second: Segment) -> tuple[Segment, Segment]:
+        if first.pool is second.pool:
+            return first, second
+        pool, behind = np.concatenate([first.pool, second.pool]), len(first.pool)
+        return replace(first, pool=pool), replace(second, pool=pool, start=second.start + behind, end=second.end + behind)
+
+    (one_a, two_a), (one_b, two_b) = shared(one.a, two.a), shared(one.b, two.b)
+    return replace(one, a=one_a, b=one_b, later=None), replace(two, a=two_a, b=two_b, later=None)
+
+
+def _arrays_of(labelled: Samples, unlabelled: Samples) -> dict[str, np.ndarray]:
+    """The arrays of two sets over the same pools, by the names of :attr:`Samples.by_row`, in the order of their requests."""
+    if labelled.weight is not None or unlabelled.weight is not None:
+        labelled, unlabelled = (replace(rows, weight=_weights(rows)) for rows in (labelled, unlabelled))
+    unlabelled = replace(unlabelled, further=None if labelled.further is None else _further(unlabelled, labelled.further))
     order = np.argsort(np.concatenate([labelled.group, unlabelled.group]), kind="stable")
-
-    def joined(read: Callable[[Samples], np.ndarray]) -> np.ndarray:
-        return np.concatenate([read(labelled), read(unlabelled)])[order]
-
-    def segment(read: Callable[[Samples], Segment]) -> Segment:
-        one, two = read(labelled), read(unlabelled)
-        shared = one.pool is two.pool
-        behind = np.where(order < len(labelled), 0, 0 if shared else len(one.pool))  # tokens of the second set come behind the first's
-        return replace(
-            one,
-            pool=one.pool if shared else np.concatenate([one.pool, two.pool]),
-            start=joined(lambda rows: read(rows).start) + behind,
-            end=joined(lambda rows: read(rows).end) + behind,
-        )
-
-    return Samples(
-        row_id=joined(lambda rows: rows.row_id),
-        group=joined(lambda rows: rows.group),
-        user=joined(lambda rows: rows.user),
-        a=segment(lambda rows: rows.a),
-        b=segment(lambda rows: rows.b),
-        categorical=joined(lambda rows: rows.categorical),
-        dense=joined(lambda rows: rows.dense),
-        label=joined(lambda rows: rows.label),
-        weight=None if labelled.weight is unlabelled.weight is None else joined(_weights),
-        further=None if labelled.further is None else joined(lambda rows: _further(rows, labelled.further)),
-    )
+    more = unlabelled.by_row
+    return {name: np.concatenate([array, more[name]])[order] for name, array in labelled.by_row.items()}
 
 
 def _weights(samples: Samples) -> np.ndarray:
     return np.ones(len(samples), np.float32) if samples.weight is None else samples.weight
 
 
-def _further(samples: Samples, like: np.ndarray | None) -> np.ndarray:
+def _further(samples: Samples, like: np.ndarray) -> np.ndarray:
     """Further labels (rows, labels) of samples, unknown where they have none, as many as in ``like``."""
-    if samples.further is not None or like is None:
-        return np.asarray(samples.further)
-    return np.full((len(samples), like.shape[1]), -1, np.float32)
+    return np.full((len(samples), like.shape[1]), -1, np.float32) if samples.further is None else samples.further

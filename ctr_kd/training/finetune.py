@@ -12,6 +12,7 @@ import torch
 from ctr_kd.budgets import settled_finetuning
 from ctr_kd.config import FinetuneConfig
 from ctr_kd.data.batching import part_of
+from ctr_kd.data.disk_arrays import pieces_of
 from ctr_kd.data.samples import Samples
 from ctr_kd.metrics import accuracy_score, auc_score
 from ctr_kd.models.bert import MaskedItemModel
@@ -129,11 +130,19 @@ def rate_offset(logit: np.ndarray, label: np.ndarray, weight: np.ndarray | None 
     >>> round(rate_offset(np.array([2.0, 2.0]), np.array([0, 1])), 6)
     -2.0
     """
-    low, high = -50.0, 50.0
-    wide, rate = logit.astype(np.float64), float(np.average(label, weights=weight))
+    low, high, rate = -50.0, 50.0, float(np.average(label, weights=weight))
+    weight_of_all = len(logit) if weight is None else weight.sum(dtype=np.float64)
+
+    def mean_with(offset: float) -> float:
+        total = 0.0
+        for here in pieces_of(len(logit)):
+            probability = 1 / (1 + np.exp(-(logit[here].astype(np.float64) + offset)))
+            total += (probability if weight is None else probability * weight[here]).sum()
+        return total / weight_of_all
+
     for _ in range(60):  # the mean rises with the offset
         middle = (low + high) / 2
-        low, high = (middle, high) if np.average(1 / (1 + np.exp(-(wide + middle))), weights=weight) < rate else (low, middle)
+        low, high = (middle, high) if mean_with(middle) < rate else (low, middle)
     return (low + high) / 2
 
 
@@ -194,7 +203,7 @@ def finetune(
             token.step_by_rows()
     if negatives is not None:
         # further labels stay unknown there: they are learned from the log alone, and so their rates do not shift
-        train = join_rows(train, replace(negatives, label=np.zeros(len(negatives), np.float32)))
+        train = join_rows(train, replace(negatives, label=np.zeros(len(negatives), np.float32)), job.folder)
     label, weight = torch.from_numpy(train.labels), None if train.weight is None else torch.from_numpy(train.weight)
     model.head.begin_at(base_logits(label, signature.outputs, weight, chain=signature.chain))
     if earlier is not None:  # what pretraining knows is of this night, unless nothing is taken from it
@@ -221,7 +230,7 @@ def finetune(
         trained_before=earlier is not None,
     )
     if negatives is not None and job.processes.leads:
-        logit = predict(model.to(choose_device(config.training)), rows.train)[:, 0]
+        logit = predict(model.to(choose_device(config.training)), rows.train, folder=job.folder)[:, 0]
         with torch.no_grad():
             model.cpu().head.layers[-1].get_parameter("bias")[0].add_(rate_offset(logit, rows.train.label, rows.train.weight))
     return model, curve

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -268,7 +269,13 @@ def training_batch(samples: Samples, rows: np.ndarray, rng: np.random.Generator,
 
 
 @torch.no_grad()
-def predict(model: nn.Module, samples: Samples, batch_size: int = 4096, report: Callable[[int], object] = lambda done: None) -> np.ndarray:
+def predict(
+    model: nn.Module,
+    samples: Samples,
+    batch_size: int = 4096,
+    report: Callable[[int], object] = lambda done: None,
+    folder: Path | None = None,
+) -> np.ndarray:
     """Logits of all rows, in their order, computed where the model lies.
 
     Parameters
@@ -279,6 +286,8 @@ def predict(model: nn.Module, samples: Samples, batch_size: int = 4096, report: 
     batch_size : int
     report : callable
         Takes how many rows are done, after every batch.
+    folder : Path, optional
+        On its disk the logits lie where they are many; None: in memory.
 
     Returns
     -------
@@ -287,6 +296,6 @@ def predict(model: nn.Module, samples: Samples, batch_size: int = 4096, report: 
     """
     was_training, device = model.training, device_of(model)
     model.eval()
-    logits = answers_of(samples, batch_size, lambda batch: model(*to_device(batch, device)).float().cpu().numpy(), report)
+    logits = answers_of(samples, batch_size, lambda batch: model(*to_device(batch, device)).float().cpu().numpy(), report, folder)
     model.train(was_training)
     return logits

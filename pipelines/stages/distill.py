@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ctr_kd.data.disk_arrays import npy_array
 from ctr_kd.data.samples import Samples
 from ctr_kd.data.texts import AnyAssembly
 from ctr_kd.training.job import TrainingRows
-from feature_store.tables.parquet_files import read_parquet
 from pipelines.config.run import STUDENT_KEYS
 from pipelines.metrics import ALONE, STUDENT
 from pipelines.tasks import task_of
@@ -19,7 +19,7 @@ from pipelines.training.continued import config_of, earlier_model, from_parent
 from pipelines.training.facts import DistillationFacts, TeachersFacts, TransferFacts
 from pipelines.training.side_by_side import train_side_by_side
 from pipelines.training.student_plugin import check_plugin, student_source
-from pipelines.training.students import TrainedStudent, keep_student, taught_logits, taught_rows, train_once
+from pipelines.training.students import TrainedStudent, fill_taught_logits, keep_student, taught_rows, train_once
 from pipelines.training.teacher_logits import teacher_logits
 from pipelines.training.teachers.choice import outside_of_teachers
 from pipelines.training.transfer_set import TRANSFER_FILE, transfer_rows
@@ -43,8 +43,8 @@ def distill_student(context: StageContext) -> None:
         context.processes.tell()
     else:
         context.processes.tell()  # once that is written
-        more = {"transfer": assembly.samples_of(read_parquet(context.output / TRANSFER_FILE))} if config.distill.transfers else {}
-        taught = taught_rows(samples | more)
+        more = {"transfer": assembly.samples_of_file(context.output / TRANSFER_FILE)} if config.distill.transfers else {}
+        taught = taught_rows(samples | more, context.output)
     target = np.load(context.output / TARGET, mmap_mode="c")  # of a large log as much as memory need not hold
     encoder = teacher_encoder(context, assembly) if config.distill.needs_encoder else None
 
@@ -91,8 +91,9 @@ def _ask_teachers(
     combined, teachers = teacher_logits(context, asked)
     together = context.output / "predictions_teacher_test.parquet"
     write_predictions(together, samples["test"].row_id, combined["test"], context.fingerprint, assembly.labels)
-    taught = taught_rows(asked)
-    np.save(context.output / TARGET, taught_logits(asked, combined, taught))
+    taught = taught_rows(asked, context.output)
+    target = npy_array(context.output / TARGET, (len(taught), combined["train"].shape[1]), np.float32)
+    fill_taught_logits(target, asked, combined, taught)
     return transfer, teachers, taught
 
 

@@ -10,9 +10,8 @@ from ctr_kd.data.samples import Assembly, Samples
 from ctr_kd.data.texts import AnyAssembly
 from ctr_kd.training.job import TrainingRows
 from feature_store.tables.contracts import DataError
-from feature_store.tables.parquet_files import read_parquet
 from pipelines.tasks import task_of
-from pipelines.tasks.logits import SPLITS, precision_of, write_predictions
+from pipelines.tasks.logits import SPLITS, in_precision, write_predictions
 from pipelines.training.bert import TEACHER, load_encoders, pretraining_until
 from pipelines.training.continued import config_of, earlier_model, from_parent
 from pipelines.training.facts import BeforeAndAfter, FinetuningFacts, PairFacts, PretrainingFacts
@@ -69,7 +68,7 @@ def finetune_teacher(context: StageContext) -> None:
     model.to(device)  # the logits of all rows are as much work as an epoch
     after = masked_item_accuracy(model.pretrained, held_out)
     for split in SPLITS:
-        logits = predict(model, samples[split]).astype(precision_of(split))
+        logits = in_precision(predict(model, samples[split], folder=context.output), split, context.output)
         stored = context.output / f"predictions_{split}.parquet"
         write_predictions(stored, samples[split].row_id, logits, context.fingerprint, assembly.labels)
     figure = curves[0].kept_figure[0]
@@ -162,7 +161,7 @@ def _hard_negatives(context: StageContext, assembly: AnyAssembly, encoder: Maske
 
 
 def _written_negatives(context: StageContext, assembly: AnyAssembly) -> Samples:
-    return assembly.samples_of(read_parquet(context.output / NEGATIVES_FILE))
+    return assembly.samples_of_file(context.output / NEGATIVES_FILE)
 
 
 STAGE = Stage(

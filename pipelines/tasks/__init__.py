@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from ctr_kd.data.row_pieces import RowPieces
     from ctr_kd.data.texts import AnyAssembly
     from ctr_kd.evaluation.rows import EvaluationRows
     from pipelines.config.run import RunConfig
@@ -42,6 +43,9 @@ class Rows(Protocol):
 
     def read(self, split: str, columns: Sequence[str] | None = None, newest: int | None = None) -> pa.Table:
         """Rows of a split as the assembly has them, or some columns of them, or that many of the newest rows where there are more."""
+
+    def pieces(self, split: str, columns: Sequence[str] | None = None) -> RowPieces:
+        """:meth:`read`, of a log of many rows a piece at a time."""
 
     def weight(self, rows: pa.Table) -> NDArray | None:
         """How much each of some rows of :meth:`read` counts; None where all count alike."""

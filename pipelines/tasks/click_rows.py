@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ctr_kd.data.disk_arrays import too_many
+from ctr_kd.data.row_pieces import RowPieces
 from ctr_kd.evaluation.rows import EvaluationRows, standard_slices
 from feature_store.features.event_log import microseconds
 from feature_store.features.histories import type_names
@@ -74,6 +76,12 @@ class ClickRows:
         """
         file = self._assembly / "rows.parquet"
         return read_parquet(file, columns, [("split", "=", split)]) if newest is None else _newest(file, split, newest, columns)
+
+    def pieces(self, split: str, columns: Sequence[str] | None = None) -> RowPieces:
+        """:meth:`read`, of a log of many rows a piece at a time."""
+        file = self._assembly / "rows.parquet"
+        chosen = None if columns is None else tuple(columns)
+        return RowPieces(file, split, chosen, in_pieces=too_many(pq.read_metadata(file).num_rows))
 
     def identities(self, split: str) -> pa.Table:
         """Columns ``row_id``, ``user_id``, ``item_id``, ``timestamp`` and ``label`` of the rows of a split."""

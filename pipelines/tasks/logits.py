@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ctr_kd.data.disk_arrays import joined, let_go, pieces_of
+from ctr_kd.data.samples import Samples
 from ctr_kd.metrics import of_full_stream
 from feature_store.tables.contracts import DataError
 from feature_store.tables.parquet_files import read_parquet
@@ -22,10 +24,20 @@ _SUREST = 30.0  # of a logit: what is beyond would overflow where a loss squares
 
 
 def write_predictions(path: Path, row_id: np.ndarray, logits: np.ndarray, model: str, labels: Sequence[str] = ()) -> None:
-    """Store logits (rows, outputs) by row id, with the fingerprint of the model that gave them, and the names of further labels, if any."""
-    columns = {"row_id": pa.array(row_id), **{f"logit_{i}": pa.array(logits[:, i]) for i in range(logits.shape[1])}}
+    """Store logits (rows, outputs) by row id, with the fingerprint of the model that gave them, and the names of further labels, if any.
+
+    In the precision that they have; memory has a piece of those that lie on disk.
+    """
     said = {"model": model} | ({"labels": json.dumps(list(labels))} if labels else {})
-    pq.write_table(pa.table(columns).replace_schema_metadata(said), path)
+
+    def table(here: slice) -> pa.Table:
+        columns = {"row_id": pa.array(row_id[here]), **{f"logit_{i}": pa.array(logits[here, i]) for i in range(logits.shape[1])}}
+        return pa.table(columns).replace_schema_metadata(said)
+
+    with pq.ParquetWriter(path, table(slice(0)).schema) as writer:
+        for here in pieces_of(len(row_id)):
+            writer.write_table(table(here))
+            let_go([row_id, logits])
 
 
 def precision_of(split: str) -> type[np.floating]:
@@ -39,6 +51,11 @@ def precision_of(split: str) -> type[np.floating]:
     ('float16', 'float32')
     """
     return np.float16 if split in TAUGHT else np.float32
+
+
+def in_precision(logits: np.ndarray, split: str, folder: Path) -> np.ndarray:
+    """Logits (rows, outputs) of a split in the :func:`precision_of` it; of many rows on the disk of the folder."""
+    return joined((logits[here].astype(precision_of(split)) for here in pieces_of(len(logits))), len(logits), folder)
 
 
 def logits_of(score: np.ndarray, scale: Literal["probability", "logit"]) -> np.ndarray:
@@ -56,20 +73,48 @@ def logits_of(score: np.ndarray, scale: Literal["probability", "logit"]) -> np.n
     return np.log(kept / (1 - kept))
 
 
-def read_predictions(path: Path, model: str) -> tuple[np.ndarray, np.ndarray]:
+def read_predictions(path: Path, model: str, among: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Read what :func:`write_predictions` stored: row ids (rows,) and logits (rows, outputs).
+
+    Parameters
+    ----------
+    path : Path
+    model : str
+        Its fingerprint.
+    among : int64 array, optional
+        Row ids, one at least, from whose smallest to whose largest is read; None: all.
 
     Raises
     ------
     DataError
         When the logits come from another model: stale logits are refused.
     """
-    table = read_parquet(path)
-    found = (table.schema.metadata or {}).get(b"model", b"").decode()
+    found = (pq.read_schema(path).metadata or {}).get(b"model", b"").decode()
     if found != model:
         raise DataError(f"{path} holds logits of model {found or '(unknown)'}, not of {model}: run with --from finetune --force")
+    table = read_parquet(path, filters=None if among is None else [("row_id", ">=", among.min()), ("row_id", "<=", among.max())])
     names = [name for name in table.column_names if name.startswith("logit_")]
     return table["row_id"].to_numpy(), np.stack([table[name].to_numpy() for name in names], axis=1)
+
+
+def stored_logits(path: Path, model: str, samples: Samples, *, partial: bool = False) -> np.ndarray:
+    """Logits (rows, outputs) that :func:`write_predictions` stored, float32, in the order of the samples; of many rows on disk.
+
+    Parameters
+    ----------
+    path, model
+        See :func:`read_predictions`.
+    samples : Samples
+    partial : bool
+        NaN is allowed, of a row of which nothing is said.
+    """
+    from ctr_kd.training.distill import align_logits
+
+    def piece(here: slice) -> np.ndarray:
+        rows = samples.take(here)
+        return align_logits(*read_predictions(path, model, rows.row_id if len(rows) < len(samples) else None), rows, partial=partial)
+
+    return joined(map(piece, pieces_of(len(samples))), len(samples), path.parent)
 
 
 def stored_probabilities(file: Path, negative_sampling_rate: float | None = None, label: str | None = None) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from ctr_kd.data.row_pieces import RowPieces
 from ctr_kd.data.texts import TEXTS, TextAssembly
 from ctr_kd.evaluation.rows import EvaluationRows
 from feature_store.tables.contracts import DataError
@@ -55,6 +56,10 @@ class TextRows:
         """
         rows = read_parquet(self._assembly / TEXTS, columns, [("split", "=", split)])
         return rows if newest is None else rows.slice(max(0, rows.num_rows - newest))
+
+    def pieces(self, split: str, columns: Sequence[str] | None = None) -> RowPieces:
+        """:meth:`read`, in one piece: the texts of an assembly are held."""
+        return RowPieces(self._assembly / TEXTS, split, None if columns is None else tuple(columns))
 
     def identities(self, split: str) -> pa.Table:
         """Columns ``row_id``, ``text``, ``label``, and ``text_b`` of pairs, of the rows of a split."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from ctr_kd.config_training import TrainingConfig
-from ctr_kd.data.samples import MOST_IN_MEMORY
+from ctr_kd.data.disk_arrays import too_many
 from pipelines.config.run import RunConfig
 from pipelines.errors import FailedElsewhere
 from pipelines.exit_codes import exit_code, explain
@@ -82,7 +82,7 @@ def train_side_by_side(
     from ctr_kd.training.devices import choose_device
 
     shared = context.processes.count > 1 or choose_device(settings).type != "cpu"
-    worth_it = rows * settings.epochs >= LEAST_WORK and rows * len(names) <= MOST_IN_MEMORY
+    worth_it = rows * settings.epochs >= LEAST_WORK and not too_many(rows * len(names))
     if len(names) == 1 or shared or large_steps or not worth_it:
         return {name: here(name) for name in names}
     threads = torch.get_num_threads()

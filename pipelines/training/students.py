@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ctr_kd.config import DistillConfig
+from ctr_kd.data.disk_arrays import let_go, pieces_of
 from ctr_kd.data.samples import Samples
 from ctr_kd.data.texts import AnyAssembly
 from ctr_kd.training.distributed import ALONE
@@ -39,21 +41,36 @@ class TrainedStudent:
     curve: LearningCurve
 
 
-def taught_rows(samples: Mapping[str, Samples]) -> Samples:
-    """Rows that the student learns from, those of a transfer set among them."""
+def taught_rows(samples: Mapping[str, Samples], folder: Path) -> Samples:
+    """Rows that the student learns from, those of a transfer set among them; joined ones that are many lie on the disk of the folder."""
     from ctr_kd.retrieval.unlabelled_pairs import join_rows
 
-    parts = [samples[split] for split in TAUGHT if split in samples]
-    return join_rows(*parts) if len(parts) > 1 else samples["train"]
+    return join_rows(samples["train"], samples["transfer"], folder) if "transfer" in samples else samples["train"]
 
 
-def taught_logits(samples: Mapping[str, Samples], combined: Mapping[str, np.ndarray], taught: Samples) -> np.ndarray:
-    """What the teachers say (rows, outputs) of each of :func:`taught_rows`, by what they say of each split."""
+def fill_taught_logits(target: np.ndarray, samples: Mapping[str, Samples], combined: Mapping[str, np.ndarray], taught: Samples) -> None:
+    """Write what the teachers say of each of :func:`taught_rows`, by what they say of each split, a piece at a time.
+
+    Parameters
+    ----------
+    target : float32 array (rows, outputs)
+        Which is filled.
+    samples, combined, taught
+        By split the rows and what is said of them; and the rows that the student learns from.
+    """
+    from ctr_kd.retrieval.unlabelled_pairs import joined_pieces
     from ctr_kd.training.distill import align_logits
 
     parts = [split for split in TAUGHT if split in samples]
-    row_id = np.concatenate([samples[split].row_id for split in parts])
-    return align_logits(row_id, np.concatenate([combined[split] for split in parts]), taught, partial=True)
+    places = joined_pieces(samples["train"], samples["transfer"]) if "transfer" in samples else ((one,) for one in pieces_of(len(taught)))
+    done = 0
+    for place in places:
+        row_id = np.concatenate([samples[split].row_id[some] for split, some in zip(parts, place, strict=True)])
+        said = np.concatenate([combined[split][some] for split, some in zip(parts, place, strict=True)])
+        here = slice(done, done + len(row_id))
+        target[here] = align_logits(row_id, said, taught.take(here), partial=True)
+        done = here.stop
+        let_go([target, *taught.by_row.values(), *combined.values()])
 
 
 def train_once(

@@ -14,7 +14,6 @@ from ctr_kd.data.samples import Assembly, Samples
 from ctr_kd.data.texts import AnyAssembly, TextAssembly
 from feature_store.features.unlabelled_pairs import HARD_NEGATIVES, TRANSFER_SET, NoPairs, Purpose, write_unmet_rows
 from feature_store.tables.contracts import DataError
-from feature_store.tables.parquet_files import read_parquet
 from pipelines.config.run import TaskName
 from pipelines.tasks import task_of
 from pipelines.training.bert import load_teacher
@@ -53,7 +52,7 @@ def transfer_rows(context: StageContext, assembly: AnyAssembly) -> tuple[Samples
     """The configured transfer set, written beside what is made of it, and what the report says of it."""
     file = context.output / TRANSFER_FILE
     facts = WRITERS[context.config.task](context, assembly, file)
-    return assembly.samples_of(read_parquet(file)), facts
+    return assembly.samples_of_file(file), facts
 
 
 def write_texts(context: StageContext, assembly: TextAssembly, file: Path) -> MadeTextFacts:

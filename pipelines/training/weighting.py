@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ctr_kd.data.disk_arrays import joined, let_go, pieces_of
 from ctr_kd.data.samples import Assembly, Samples
 from ctr_kd.metrics import auc_score, log_loss
 from feature_store.tables.contracts import DataError
@@ -128,7 +130,6 @@ def choose_weights(
     teachers : mapping of str to mapping of str to float32 array (rows, outputs)
         Logits by teacher and split; NaN where a teacher says nothing.
     """
-    from ctr_kd.training.distill import combine_logits
     from ctr_kd.training.finetune import figures_of
 
     fixed, validation = context.config.distill.teacher_weights, samples["validation"]
@@ -138,7 +139,9 @@ def choose_weights(
     figures: list[dict[str, float]] = []
     taught: dict[str, np.ndarray] = {}
     for weights in (fixed, *(dict(zip(fixed, shares, strict=True)) for shares in quarters(len(fixed)))):
-        said = {split: combine_logits({name: logits[split] for name, logits in teachers.items()}, weights) for split in splits}
+        said = {
+            split: combined_logits({name: logits[split] for name, logits in teachers.items()}, weights, context.output) for split in splits
+        }
         silent = {split: np.isnan(logits) for split, logits in said.items()}
         taught = taught or silent
         if all(np.array_equal(silent[split], taught[split]) for split in splits):  # none may leave a row without a word that has one
@@ -194,6 +197,19 @@ def without_gaps(logits: np.ndarray, trained: np.ndarray | None = None) -> np.nd
     if not missing.any():
         return logits
     return np.where(missing, 0.0 if np.isnan(said).all() else np.nanmean(said, axis=0), logits)
+
+
+def combined_logits(teachers: Mapping[str, np.ndarray], weights: Mapping[str, float | np.ndarray], folder: Path) -> np.ndarray:
+    """What the teachers say together (rows, outputs), a piece at a time; see :func:`ctr_kd.training.distill.combine_logits`."""
+    from ctr_kd.training.distill import combine_logits
+
+    def piece(here: slice) -> np.ndarray:
+        let_go(teachers.values())
+        own = {name: weight[here] if isinstance(weight, np.ndarray) else weight for name, weight in weights.items()}
+        return combine_logits({name: logits[here] for name, logits in teachers.items()}, own)
+
+    rows = len(next(iter(teachers.values())))
+    return joined(map(piece, pieces_of(rows)), rows, folder)
 
 
 def weights_of(context: StageContext, samples: Mapping[str, Samples]) -> dict[str, Mapping[str, float | np.ndarray]]:

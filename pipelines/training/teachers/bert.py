@@ -41,6 +41,8 @@ class BertTeacher:
         With artifacts of ``ingest`` and ``finetune``, and where it is to be fitted until an earlier time, of ``pretrain``.
     """
 
+    trained = True
+
     def __init__(self, name: str, context: StageContext) -> None:
         self.name, self._context = name, context
         self.digest = context.inputs["finetune"].name
@@ -59,9 +61,11 @@ class BertTeacher:
         splits = pc.unique(rows["split"]).to_pylist() if "split" in rows.column_names else []
         if self._earlier is not None or not splits or not set(splits) <= set(SPLITS):
             return None
-        parts = [read_predictions(self._finetune / f"predictions_{split}.parquet", self._finetune.name) for split in splits]
+        row_ids = rows["row_id"].to_numpy()
+        files = [self._finetune / f"predictions_{split}.parquet" for split in splits]
+        parts = [read_predictions(file, self._finetune.name, row_ids) for file in files]
         row_id, logits = (np.concatenate([part[place] for part in parts]) for place in (0, 1))
-        places, missing = places_of(rows["row_id"].to_numpy(), row_id)
+        places, missing = places_of(row_ids, row_id)
         return None if len(missing) else logits[places]  # others are those of a transfer set
 
     def reads(self, rows: pa.Table) -> pa.Table:

@@ -34,6 +34,8 @@ class TreesTeacher:
     Each label has trees of its own; those of the click are timed and counted.
     """
 
+    trained = False
+
     def __init__(self, name: str, context: StageContext, rows: ClickRows) -> None:
         self.name, self._context, self._rows = name, context, rows
         self.digest = fitted_digest(context, name, installed_library().name)
@@ -74,6 +76,8 @@ class LinearTeacher:
     Training rows are judged by the machine that learned them. Machines that did not (out of fold) are wrong where a label is right, and
     a student believes them: on the five classes it lost two points of accuracy by it.
     """
+
+    trained = False
 
     def __init__(self, name: str, context: StageContext, rows: TextRows) -> None:
         self.name, self._context, self._rows = name, context, rows

@@ -12,9 +12,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ctr_kd.config_teachers import TeacherConfig
+from ctr_kd.data.disk_arrays import joined, pieces_of
+from ctr_kd.data.row_pieces import RowPieces
 from feature_store.tables.contracts import DataError
 from feature_store.tables.json_files import digest_of
 from pipelines.tasks import Rows, task_of
+from pipelines.tasks.fitting import MOST_FITTED
 from pipelines.training.facts import TeacherFacts
 from pipelines.training.teachers.choice import make_teacher
 from pipelines.training.teachers.leak_check import check_for_leak
@@ -32,7 +35,7 @@ class Judgement(NamedTuple):
     facts: TeacherFacts
 
 
-def judge(context: StageContext, config: TeacherConfig, tables: Mapping[str, pa.Table]) -> Judgement:
+def judge(context: StageContext, config: TeacherConfig, asked: Mapping[str, RowPieces]) -> Judgement:
     """Ask a teacher about rows; it is fitted only where the ledger lacks some of them.
 
     Parameters
@@ -40,8 +43,9 @@ def judge(context: StageContext, config: TeacherConfig, tables: Mapping[str, pa.
     context : StageContext
         With artifacts of ``ingest`` and ``finetune``.
     config : TeacherConfig
-    tables : mapping of str to Table
-        Rows by split, in the layout of the assembly; ``transfer`` may be among them.
+    asked : mapping of str to RowPieces
+        Rows by split, in the layout of the assembly; ``transfer`` may be among them. A piece of them is held at a time, but for what a
+        teacher learns from itself, and out of fold.
 
     Raises
     ------
@@ -49,18 +53,25 @@ def judge(context: StageContext, config: TeacherConfig, tables: Mapping[str, pa.
         When too few of the training rows have a logged score, or a teacher cannot be asked.
     """
     rows = task_of(context.config).rows(context.inputs["ingest"])
-    asked = _Asked(context, make_teacher(config, context), rows)
-    logits = {split: asked.about(table) for split, table in tables.items() if not (config.out_of_fold and split == "train")}
-    if config.out_of_fold and "train" in tables:
-        logits["train"] = _out_of_fold(context, config, tables["train"], rows)
-    if config.kind in ("scores", "model"):
-        logits = {split: of_kept_rows(found, rows.negative_sampling_rate) for split, found in logits.items()}
-    said = {split: np.isfinite(logits[split]).all(axis=1) for split in tables}
-    coverage = {split: float(known.mean()) if len(known) else 1.0 for split, known in said.items()}
+    teacher = _Asked(context, make_teacher(config, context), rows)
+    of_full_stream = config.kind in ("scores", "model")
+
+    def about(table: pa.Table) -> NDArray:
+        found = teacher.about(table)
+        return of_kept_rows(found, rows.negative_sampling_rate) if of_full_stream else found
+
+    logits = {
+        split: joined(map(about, pieces), pieces.count, context.output)
+        for split, pieces in asked.items()
+        if not (config.out_of_fold and split == "train")
+    }
+    if config.out_of_fold and "train" in asked:
+        logits["train"] = _out_of_fold(context, config, asked["train"].whole, rows)
+    coverage = {split: _coverage(logits[split]) for split in asked}
     _check_coverage(config, coverage)
-    if "train" in said:
-        _refuse_nothing(config, logits["train"][said["train"]])
-    facts = asked.facts().model_copy(update={"coverage": coverage})
+    if "train" in logits:
+        _refuse_nothing(config, logits["train"])
+    facts = teacher.facts().model_copy(update={"coverage": coverage})
     if {"train", "validation"} <= set(logits):
         on_validation = rows.evaluation_rows("validation")
         newest = rows.evaluation_rows("train", newest=len(on_validation.label))  # they lie nearest to validation
@@ -141,12 +152,14 @@ class _Asked:
 
     def _fit(self) -> None:
         if not self._fitted:
-            train, validation = (own if own is not None else self._rows.read(split) for own, split in self._learned_from())
+            train, validation = map(self._learned_from, self._learned, ("train", "validation"))
             self._teacher.fit(train, validation, self._until)
             self._fitted = True
 
-    def _learned_from(self) -> tuple[tuple[pa.Table | None, str], tuple[pa.Table | None, str]]:
-        return (self._learned[0], "train"), (self._learned[1], "validation")
+    def _learned_from(self, own: pa.Table | None, split: str) -> pa.Table:
+        if own is None:  # of a large log all rows would fill the memory, for nothing
+            return pa.table({}) if self._teacher.trained else self._rows.read(split, newest=MOST_FITTED)
+        return own
 
 
 def _out_of_fold(context: StageContext, config: TeacherConfig, train: pa.Table, rows: Rows) -> NDArray:
@@ -186,12 +199,24 @@ def _parted(rows: pa.Table, cut: int) -> tuple[NDArray, NDArray]:
     return older, ~older
 
 
+def _coverage(logits: NDArray) -> float:
+    """Share of the rows of which a teacher says something."""
+    said = sum(int(np.isfinite(logits[here]).all(axis=1).sum()) for here in pieces_of(len(logits)))
+    return said / len(logits) if len(logits) else 1.0
+
+
 def _refuse_nothing(config: TeacherConfig, logits: NDArray) -> None:
     """Raise DataError for a teacher that says nothing, or the same of all training rows."""
-    if not len(logits):
+    said, first, same = 0, None, True
+    for here in pieces_of(len(logits)):
+        known = logits[here][np.isfinite(logits[here]).all(axis=1)]
+        if len(known):
+            first = known[0] if first is None else first
+            said, same = said + len(known), same and bool((known == first).all())
+    if not said:
         raise DataError(f"teacher {config.name} says nothing of any training row: correct what finds its scores, or leave it out")
-    if len(logits) > 1 and (logits == logits[0]).all():
-        raise DataError(f"teacher {config.name} says the same of all {len(logits):,} training rows, which teaches nothing: name another")
+    if said > 1 and same:
+        raise DataError(f"teacher {config.name} says the same of all {said:,} training rows, which teaches nothing: name another")
 
 
 def _check_coverage(config: TeacherConfig, coverage: Mapping[str, float]) -> None:

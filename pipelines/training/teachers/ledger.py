@@ -7,7 +7,7 @@ teachers/DIGEST/NUMBER.parquet   a digest of each row in two halves, and its log
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -78,15 +78,19 @@ class Ledger:
         read : Table
             What of the rows the teacher reads.
         """
-        known = self._known()
-        if known is None:
+        if self.manifest is None:
             return None
-        os.utime(self.folder)  # what is read is not old, see `pipelines.workspace.retention`
-        rows, logits = known
-        asked, order = row_digests(read), np.argsort(rows[:, 0])
-        place = np.searchsorted(rows[order, 0], asked[:, 0]).clip(max=len(rows) - 1)
-        found = order[place]
-        return np.where((rows[found] == asked).all(axis=1)[:, None], logits[found], np.nan)
+        asked = row_digests(read)
+        found: NDArray | None = None
+        for rows, logits in self._known():
+            order = np.argsort(rows[:, 0])
+            place = order[np.searchsorted(rows[order, 0], asked[:, 0]).clip(max=len(rows) - 1)]
+            found = np.full((len(asked), logits.shape[1]), np.nan, logits.dtype) if found is None else found
+            new = (rows[place] == asked).all(axis=1) & np.isnan(found).any(axis=1)
+            found[new] = logits[place[new]]
+        if found is not None:
+            os.utime(self.folder)  # what is read is not old, see `pipelines.workspace.retention`
+        return found
 
     def add(self, read: pa.Table, logits: NDArray, manifest: LedgerManifest) -> None:
         """Keep logits (rows, outputs) of rows that the teacher was asked about.
@@ -108,20 +112,17 @@ class Ledger:
         if self.manifest is None:
             manifest.write(self.folder)
 
-    def _known(self) -> tuple[Digests, NDArray] | None:
-        if self.manifest is None:
-            return None
-        tables = []
+    def _known(self) -> Iterator[tuple[Digests, NDArray]]:
+        """Digests and logits of every file that has any, one file at a time: all of them may be more than memory holds."""
         for file in sorted(self.folder.glob("*.parquet")):
             try:
-                tables.append(read_parquet(file))
+                table = read_parquet(file)
             except (pa.ArrowException, OSError) as error:
                 reason = " ".join(str(error).split())[:120]
                 self._report(f"warning: {file} is damaged ({reason}) and is removed; its rows are labelled again")
                 file.unlink(missing_ok=True)
-        if not tables:
-            return None
-        table = pa.concat_tables(tables)
-        names = [name for name in table.column_names if name.startswith("logit_")]
-        digests, logits = (np.stack([table[name].to_numpy() for name in own], axis=1) for own in (HALVES, names))
-        return digests, logits
+                continue
+            names = [name for name in table.column_names if name.startswith("logit_")]
+            if table.num_rows:
+                digests, logits = (np.stack([table[name].to_numpy() for name in own], axis=1) for own in (HALVES, names))
+                yield digests, logits

@@ -63,6 +63,8 @@ class LoggedScores:
         From :meth:`stored`: for what is no score, or for two different scores of one row.
     """
 
+    trained = True
+
     def __init__(self, name: str, config: LoggedScoresConfig, context: StageContext) -> None:
         self.name, self._config, self._context = name, config, context
         read = scores_digest(config, context.run) if config.path is not None else Artifact(context.inputs["ingest"]).finished.digest

@@ -54,6 +54,8 @@ class ModelTeacher:
         probability of each row.
     """
 
+    trained = True
+
     def __init__(self, config: TeacherConfig, context: StageContext, rows: Rows) -> None:
         self.name, self._config, self._rows = config.name, config, rows
         self._folder = model_folder(config, context.run)

@@ -49,6 +49,8 @@ class PluginTeacher:
         When it raises, or what it says are no logits of the rows.
     """
 
+    trained = False
+
     def __init__(self, name: str, place: str, context: StageContext, rows: Rows) -> None:
         self.name, self._place, self._context, self._rows = name, place, context, rows
         self.digest = fitted_digest(context, name, place, plugin_digest("ctr_kd.teachers", place))

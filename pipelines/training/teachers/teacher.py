@@ -20,10 +20,13 @@ class Teacher(Protocol):
         As configured.
     digest : str
         Of all that its logits depend on besides the row: known before it is fitted, so that what it said once need not be asked again.
+    trained : bool
+        Whether it was trained elsewhere, or by a stage of its own: then :meth:`fit` until the end of the training window is given no rows.
     """
 
     name: str
     digest: str
+    trained: bool
 
     def fit(self, train: pa.Table, validation: pa.Table, until: int | None = None) -> None:
         """Learn from training rows, and stop by validation rows; a teacher that was trained elsewhere does nothing.

@@ -95,6 +95,6 @@ def test_few_rows_have_few_batches(rows):
 
 def test_blocks_begin_with_a_request(small_sections):
     group = np.repeat([0, 1, 2], [20, 3, 1])
-    assert module._block_edges(group, 8).tolist() == [0, 20, 24]
+    assert module.block_edges(group, 8).tolist() == [0, 20, 24]
     same = replace(samples_of([24], [1]), group=np.zeros(24, np.int64))
-    assert module._block_edges(same.group, 8).tolist() == [0, 24]
+    assert module.block_edges(same.group, 8).tolist() == [0, 24]

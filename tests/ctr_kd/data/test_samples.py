@@ -5,9 +5,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ctr_kd.data import samples as samples_module
+from ctr_kd.data import disk_arrays
 from ctr_kd.data.batching import gather
-from ctr_kd.data.samples import GAP_BUCKETS, POOL, Assembly, Segment, Signature, bin_edges, gap_bucket, index_of
+from ctr_kd.data.samples import GAP_BUCKETS, POOL, Assembly, Segment, Signature, bin_edges, gap_bucket, index_of, of_mean_one
 from feature_store.special_tokens import PAD, UNKNOWN
 from tests.ctr_kd.worlds import with_label, write_assembly
 
@@ -49,11 +49,11 @@ def test_samples_follow_the_rows(assembly, signature):
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_samples_of_a_log_that_is_too_large_lie_on_disk_and_are_the_same(assembly, split, piece, monkeypatch):
     in_memory = assembly.samples(split)
-    monkeypatch.setattr(samples_module, "MOST_IN_MEMORY", 5)
-    monkeypatch.setattr(samples_module, "PIECE", piece)
+    monkeypatch.setattr(disk_arrays, "MOST_IN_MEMORY", 5)
+    monkeypatch.setattr(disk_arrays, "PIECE", piece)
     on_disk = assembly.samples(split)
     assert isinstance(on_disk.label, np.memmap) and not isinstance(in_memory.label, np.memmap)
-    for kept, expected in zip(on_disk.by_row, in_memory.by_row, strict=True):
+    for kept, expected in zip(on_disk.by_row.values(), in_memory.by_row.values(), strict=True):
         assert kept.dtype == expected.dtype and np.array_equal(kept, expected, equal_nan=kept.dtype.kind == "f")
     assert not [path for path in assembly.directory.iterdir() if path.name.startswith("tmp")]
 
@@ -168,3 +168,13 @@ def test_further_labels_stand_beside_the_click_and_are_below_zero_where_unknown(
     assert signature.to_dict()["labels"] == ["bought"] and not {"labels", "chain"} & plain.signature().to_dict().keys()
     unshown = several.samples_of(pq.read_table(directory / "rows.parquet"))  # rows that nobody was shown have no label_bought
     assert (unshown.further == -1).all()
+
+
+def test_weights_of_many_rows_lie_on_disk_and_are_the_same(tmp_path, monkeypatch):
+    weight = np.random.default_rng(0).random(50)
+    expected = of_mean_one(weight, tmp_path)
+    monkeypatch.setattr(disk_arrays, "MOST_IN_MEMORY", 10)
+    monkeypatch.setattr(disk_arrays, "PIECE", 7)
+    found = of_mean_one(weight, tmp_path)
+    assert isinstance(found, np.memmap) and found.dtype == np.float32 and np.array_equal(found, expected)
+    assert np.array_equal(of_mean_one(weight), expected) and not list(tmp_path.iterdir())

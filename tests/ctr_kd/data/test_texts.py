@@ -98,11 +98,11 @@ def test_augmented_rows_are_new_texts_that_both_readers_can_read(texts):
     assert views["student"].augmented(AugmentationConfig(), 0).num_rows == 0
 
 
-def test_new_rows_join_those_of_the_assembly(texts):
+def test_new_rows_join_those_of_the_assembly(texts, tmp_path):
     assembly = TextAssembly(texts, "teacher")
     train, rows = assembly.samples("train"), assembly.augmented(AugmentationConfig(amount=0.2, mask_rate=0.5), 1)
     made = assembly.samples_of(rows)
-    joined = join_rows(train, made)
+    joined = join_rows(train, made, tmp_path)
     assert joined.row_id.tolist() == [*train.row_id.tolist(), *made.row_id.tolist()]
     for side in ("a", "b"):
         for samples, begin in ((train, 0), (made, len(train))):

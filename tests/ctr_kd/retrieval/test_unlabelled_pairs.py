@@ -9,14 +9,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ctr_kd.config import DistillConfig, EncoderConfig
 from ctr_kd.config_students import StudentConfig
 from ctr_kd.config_training import TrainingConfig
+from ctr_kd.data import disk_arrays
 from ctr_kd.data.batching import make_batch
 from ctr_kd.data.samples import Samples
 from ctr_kd.retrieval.item_index import ItemIndex
-from ctr_kd.retrieval.unlabelled_pairs import item_codes, item_vectors, join_rows, nearest_codes
+from ctr_kd.retrieval.unlabelled_pairs import item_codes, item_vectors, join_rows, joined_pieces, nearest_codes
 from ctr_kd.training.distill import train_student, without_effect
 from ctr_kd.training.job import TrainingRows
 from ctr_kd.training.pretrain import build_encoder
@@ -46,14 +49,60 @@ def content(samples: Samples) -> dict[int, tuple]:
     }  # fmt: skip
 
 
-def test_joined_rows_are_all_rows_in_the_order_of_their_requests(assembly, unlabelled):
+def test_joined_rows_are_all_rows_in_the_order_of_their_requests(assembly, unlabelled, tmp_path):
     train = assembly.samples("train")
-    joined = join_rows(train, unlabelled)
+    joined = join_rows(train, unlabelled, tmp_path)
     assert content(joined) == content(train) | content(unlabelled)
     assert (np.diff(joined.group) >= 0).all()
     assert joined.row_id[joined.label >= 0].tolist() == train.row_id.tolist()
     batch = make_batch(joined, np.arange(len(joined)))
     assert len(batch.segment_a) <= len(np.unique(joined.group))  # rows without labels bring no history of their own
+
+
+@pytest.mark.parametrize("piece", [1, 7, 1000])
+@pytest.mark.parametrize("more", ["", "weights", "further", "both on disk"])
+def test_rows_joined_on_disk_are_those_joined_in_memory(assembly, unlabelled, tmp_path, monkeypatch, piece, more):
+    train = assembly.samples("train")
+    if more == "weights":
+        train = dataclasses.replace(train, weight=np.arange(len(train), dtype=np.float32))
+    if more == "further":
+        train = dataclasses.replace(train, further=np.stack([train.label, 1 - train.label], axis=1))
+    in_memory = join_rows(train, unlabelled, tmp_path)
+    monkeypatch.setattr(disk_arrays, "MOST_IN_MEMORY", 5)
+    monkeypatch.setattr(disk_arrays, "PIECE", piece)
+    train = assembly.samples("train") if more == "both on disk" else train
+    on_disk = join_rows(train, unlabelled, tmp_path)
+    assert on_disk.on_disk and not in_memory.on_disk and len(list(joined_pieces(train, unlabelled))) >= min(3, 200 // piece)
+    assert on_disk.a.pool is in_memory.a.pool and not list(tmp_path.iterdir())
+    for name, array in in_memory.by_row.items():
+        assert on_disk.by_row[name].dtype == array.dtype
+        np.testing.assert_array_equal(on_disk.by_row[name], array)
+
+
+@settings(max_examples=60, deadline=None)
+@given(groups=st.tuples(*[st.lists(st.integers(0, 8), max_size=12).map(sorted)] * 2), piece=st.integers(1, 6))
+def test_no_request_is_cut_and_no_row_lost_whatever_the_requests(assembly, tmp_path_factory, groups, piece):
+    rows = assembly.samples("train").take(np.arange(12))
+    one, two = (dataclasses.replace(rows.take(slice(0, len(group))), group=np.array(group, np.int64)) for group in groups)
+    two = dataclasses.replace(two, row_id=two.row_id + 1000)
+    folder = tmp_path_factory.getbasetemp()
+    expected = join_rows(one, two, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(disk_arrays, "MOST_IN_MEMORY", -1)
+        patch.setattr(disk_arrays, "PIECE", piece)
+        joined, pieces = join_rows(one, two, folder), list(joined_pieces(one, two))
+    assert joined.row_id.tolist() == expected.row_id.tolist() and joined.group.tolist() == expected.group.tolist()
+    seen = [{*one.group[some].tolist(), *two.group[more].tolist()} for some, more in pieces]
+    assert sum(map(len, seen)) == len(set().union(*seen))
+
+
+def test_many_rows_out_of_the_order_of_their_requests_are_refused(assembly, unlabelled, tmp_path, monkeypatch):
+    train = assembly.samples("train")
+    backwards = train.take(np.arange(len(train))[::-1])
+    assert len(join_rows(backwards, unlabelled, tmp_path)) == len(train) + len(unlabelled)
+    monkeypatch.setattr(disk_arrays, "MOST_IN_MEMORY", 5)
+    with pytest.raises(ValueError, match="must lie in the order of their requests"):
+        join_rows(backwards, unlabelled, tmp_path)
 
 
 def students(assembly, signature, rows, teacher, tmp_path, **keys):
@@ -64,7 +113,7 @@ def students(assembly, signature, rows, teacher, tmp_path, **keys):
 
 def test_rows_without_labels_add_no_step_and_teach(assembly, signature, unlabelled, tmp_path):
     train = assembly.samples("train")
-    joined = join_rows(train, unlabelled)
+    joined = join_rows(train, unlabelled, tmp_path)
     logit = dict(zip(joined.row_id, np.random.default_rng(0).normal(size=(len(joined), 1)), strict=True))
 
     def teacher(rows: Samples) -> np.ndarray:
@@ -82,7 +131,7 @@ def test_the_label_of_an_unlabelled_row_is_never_read(assembly, signature, unlab
     train = assembly.samples("train")
     found = []
     for value in (-1, -7):
-        rows = join_rows(train, dataclasses.replace(unlabelled, label=np.full(len(unlabelled), value, np.float32)))
+        rows = join_rows(train, dataclasses.replace(unlabelled, label=np.full(len(unlabelled), value, np.float32)), tmp_path)
         teacher = np.random.default_rng(0).normal(size=(len(rows), 1)).astype(np.float32)
         model, _ = students(assembly, signature, rows, teacher, tmp_path, gate="label", listwise=0.3)
         (tmp_path / "c.pt").unlink()
@@ -113,20 +162,20 @@ def test_a_transfer_set_without_a_teacher_has_no_effect():
     assert DistillConfig(transfer={"amount": 0.5}).transfers and not DistillConfig().transfers
 
 
-def test_rows_without_a_weight_of_their_own_weigh_one(assembly, unlabelled):
+def test_rows_without_a_weight_of_their_own_weigh_one(assembly, unlabelled, tmp_path):
     train = assembly.samples("train")
-    assert join_rows(train, unlabelled).weight is None
+    assert join_rows(train, unlabelled, tmp_path).weight is None
     weighted = dataclasses.replace(train, weight=np.full(len(train), 2.5, np.float32))
-    joined = join_rows(weighted, unlabelled)
+    joined = join_rows(weighted, unlabelled, tmp_path)
     assert joined.weight is not None and joined.weight.dtype == np.float32
     np.testing.assert_array_equal(joined.weight, np.where(joined.label < 0, 1.0, 2.5))
 
 
-def test_further_labels_of_unlabelled_rows_are_unknown(assembly):
+def test_further_labels_of_unlabelled_rows_are_unknown(assembly, tmp_path):
     rows = assembly.samples("train")
     labelled = dataclasses.replace(rows, further=np.stack([rows.label, 1 - rows.label], axis=1))
-    joined = join_rows(labelled, dataclasses.replace(rows, label=np.full(len(rows), -1, np.float32)))
+    joined = join_rows(labelled, dataclasses.replace(rows, label=np.full(len(rows), -1, np.float32)), tmp_path)
     assert joined.further.shape == (2 * len(rows), 2)
     assert np.array_equal(joined.further[joined.label >= 0, 0], joined.label[joined.label >= 0])
     assert (joined.further[joined.label < 0] == -1).all()
-    assert join_rows(rows, rows).further is None
+    assert join_rows(rows, rows, tmp_path).further is None

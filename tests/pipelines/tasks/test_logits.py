@@ -8,7 +8,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.tasks.logits import read_predictions, stored_probabilities, write_predictions
+from ctr_kd.data import disk_arrays
+from ctr_kd.data.samples import Assembly, Samples
+from ctr_kd.training.errors import TrainingError
+from feature_store.tables.contracts import DataError
+from pipelines.tasks.logits import read_predictions, stored_logits, stored_probabilities, write_predictions
+from tests.ctr_kd.worlds import write_assembly
 
 
 def test_several_labels_are_read_one_by_one_and_classes_together(tmp_path: Path) -> None:
@@ -25,3 +30,29 @@ def test_several_labels_are_read_one_by_one_and_classes_together(tmp_path: Path)
     write_predictions(file, row_id, logits, "model")
     np.testing.assert_allclose(stored_probabilities(file).sum(axis=1), 1)  # classes under a softmax
     assert pq.read_schema(file).metadata == {b"model": b"model"}
+
+
+def test_many_logits_are_written_and_read_a_piece_at_a_time_and_are_the_same(
+    tmp_path: Path, samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits = np.random.default_rng(0).normal(size=(len(samples), 2)).astype(np.float16)
+    whole, pieces = tmp_path / "whole.parquet", tmp_path / "pieces.parquet"
+    write_predictions(whole, samples.row_id, logits, "model")
+    expected = stored_logits(whole, "model", samples)
+    monkeypatch.setattr(disk_arrays, "MOST_IN_MEMORY", 10)
+    monkeypatch.setattr(disk_arrays, "PIECE", 7)
+    write_predictions(pieces, samples.row_id, logits, "model")
+    assert pq.read_table(pieces).equals(pq.read_table(whole)) and pq.read_schema(pieces).metadata == {b"model": b"model"}
+    found = stored_logits(pieces, "model", samples)
+    assert isinstance(found, np.memmap) and not isinstance(expected, np.memmap)
+    assert found.dtype == np.float32 and np.array_equal(found, expected) and np.array_equal(found, logits.astype(np.float32))
+    with pytest.raises(DataError, match="holds logits of model model, not of other"):
+        stored_logits(pieces, "other", samples)
+    write_predictions(pieces, samples.row_id[1:], logits[1:], "model")
+    with pytest.raises(TrainingError, match=f"miss 1 of .* rows .first: row {samples.row_id[0]}."):
+        stored_logits(pieces, "model", samples)
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> Samples:
+    return Assembly(write_assembly(tmp_path / "assembly"), 5).samples("train")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -15,12 +16,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from ctr_kd.data.samples import Assembly
+from ctr_kd.data import disk_arrays
+from ctr_kd.data.samples import Assembly, Samples
+from ctr_kd.retrieval import unlabelled_pairs
 from ctr_kd.training.checkpoint import load_checkpoint
 from ctr_kd.training.devices import autocast
 from ctr_kd.training.loop import predict
 from pipelines.config.run import RunConfig
-from pipelines.stages import PIPELINE
+from pipelines.stages import PIPELINE, TO_TEACHER, student, transfer
+from pipelines.tasks.click_rows import ClickRows
 from pipelines.tasks.logits import read_predictions
 from pipelines.training import students
 from pipelines.training.bert import load_teacher
@@ -66,6 +70,14 @@ def distil(finetuned: Path, tmp_path: Path) -> Distil:
 def digests(artifact: Path) -> dict[str, str]:
     files = [*artifact.glob("*.parquet"), *artifact.glob("export/student.onnx")]
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def contents(artifact: Path) -> dict[str, str]:
+    """:func:`digests`, whatever the row groups are in which a table was written."""
+    tables = {
+        file.name: hashlib.sha256(pq.read_table(file).to_pandas().to_csv().encode()).hexdigest() for file in artifact.glob("*.parquet")
+    }
+    return digests(artifact) | tables
 
 
 def test_every_teacher_labels_every_row_without_a_label_by_its_id(distil: Distil) -> None:
@@ -114,6 +126,70 @@ def test_a_killed_run_ends_as_one_that_was_not(distil: Distil, monkeypatch: pyte
         with pytest.raises(KeyboardInterrupt):
             distil(0.5, force=True)
     assert digests(distil(0.5)) == whole
+
+
+def test_what_is_joined_on_disk_teaches_the_same_student_bit_for_bit(distil: Distil, monkeypatch: pytest.MonkeyPatch) -> None:
+    artifact = distil(0.5)
+    in_memory, rows = contents(artifact), pq.read_metadata(artifact / "transfer.parquet").num_rows
+    joined: list[Samples] = []
+
+    def kept(*given: Any) -> Samples:
+        joined.append(unlabelled_pairs_join(*given))
+        return joined[-1]
+
+    unlabelled_pairs_join = unlabelled_pairs.join_rows
+    monkeypatch.setattr(unlabelled_pairs, "join_rows", kept)
+    monkeypatch.setattr(disk_arrays, "MOST_IN_MEMORY", 100)
+    monkeypatch.setattr(disk_arrays, "PIECE", rows)  # training rows in two pieces; other batches of the BERT would differ by rounding
+    assert contents(distil(0.5, force=True)) == in_memory
+    assert joined[0].on_disk and len(joined[0]) > 2 * rows and not list(artifact.glob("tmp*"))
+
+
+def test_a_student_under_stored_logits_learns_the_same_from_the_disk(
+    finetuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Path(shutil.copytree(finetuned, tmp_path / "workspace"))
+    config = RunConfig.model_validate(TINY | {"distill": DISTILL | {"transfer": {"amount": 0.5}}})
+    stages = (*TO_TEACHER, transfer.STAGE, dataclasses.replace(student.STAGE, upstream=(*student.STAGE.upstream, "transfer")))
+
+    def made() -> dict[str, str]:
+        context = RunContext(config, workspace, console=Console(io.StringIO()))
+        Runner(context, stages).run(first="teacher", last="student", force=True)
+        return {stage: contents(context.artifacts[stage].path) for stage in ("teacher", "transfer", "student")}
+
+    in_memory = made()
+    rows = pq.read_metadata(next((workspace / "artifacts" / "transfer").glob("*/transfer.parquet"))).num_rows
+    monkeypatch.setattr(disk_arrays, "MOST_IN_MEMORY", 100)
+    monkeypatch.setattr(disk_arrays, "PIECE", rows)
+    assert made() == in_memory and len(in_memory["student"]) > 1
+
+
+def test_a_teacher_that_was_trained_before_is_given_no_training_rows(distil: Distil, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, whole = ClickRows.read, list[str]()
+
+    def noted(rows: ClickRows, split: str, columns: Any = None, newest: int | None = None) -> Any:
+        whole.extend([split] if columns is None else [])
+        return read(rows, split, columns, newest)
+
+    monkeypatch.setattr(ClickRows, "read", noted)
+    assert (distil(0.5, teachers={"bert": 1}) / "transfer.parquet").exists() and not whole
+    distil(0.5)
+    assert whole == ["train", "validation"]  # of the trees
+
+
+def test_the_transfer_set_is_judged_in_pieces_and_all_of_them_are_kept(distil: Distil, monkeypatch: pytest.MonkeyPatch) -> None:
+    artifact = distil(0.5)
+    ids, expected = read_predictions(artifact / "predictions_teacher_bert_transfer.parquet", artifact.name)
+    shutil.rmtree(artifact.parents[2] / "teachers")
+    monkeypatch.setattr(disk_arrays, "MOST_IN_MEMORY", 100)
+    monkeypatch.setattr(disk_arrays, "PIECE", 300)
+    for _ in range(2):  # asked, then found again
+        assert distil(0.5, force=True) == artifact
+        row_id, logits = read_predictions(artifact / "predictions_teacher_bert_transfer.parquet", artifact.name)
+        assert np.array_equal(row_id, ids)
+        np.testing.assert_allclose(logits, expected, rtol=2**-9, atol=1e-5)
+        of_bert, of_trees = sorted(len(list(folder.glob("*.parquet"))) for folder in (artifact.parents[2] / "teachers").iterdir())
+        assert of_bert == -(-len(ids) // 300) < of_trees  # which says what it thinks of all rows, not of the transfer set alone
 
 
 def test_labels_alone_make_no_transfer_set(distil: Distil) -> None:
