@@ -104,9 +104,12 @@ def try_statistics(context: StageContext, proposal: Proposal, folder: Path) -> l
         rows, rows.read("train"), rows.read("validation"), seed, lambda line: context.report(f"statistics.auto: {line}")
     )
 
+    scores, weight = trees.predict(described), rows.weight(judged)
+
     def gains(declared: Sequence[DeclaredConfig]) -> list[Difference]:
         groups = {str(n): [name for name in names(one) if name in rows.numeric] for n, one in enumerate(declared)}
-        return list(column_importance(trees.predict, described, label, user, groups, weight=rows.weight(judged), seed=seed).values())
+        found = column_importance(trees.predict, described, label, user, groups, scores=scores, weight=weight, seed=seed)
+        return list(found.values())
 
     by_key = dict(zip(proposal.declared, gains(proposal.declared), strict=True))
     telling = {declared: gain for declared, gain in by_key.items() if gain.low > 0}

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
-TIMED_ROWS, TIMED_SECONDS = 50_000, 2.0
+TIMED_ROWS, TIMED_SECONDS = 20_000, 1.0
 
 
 def rate_of(score: Callable[[Any], Any], rows: pa.Table) -> float | None:
