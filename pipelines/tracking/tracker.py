@@ -1,6 +1,7 @@
 """MLflow tracking: one parent run per pipeline, a nested run per stage that did work.
 
-Importing MLflow takes seconds and its first connection migrates a database, so both wait until a stage has work to do.
+Importing MLflow takes seconds and its first connection migrates a database, so both wait until a stage has work to do, and happen beside
+that work.
 """
 
 from __future__ import annotations
@@ -93,6 +94,7 @@ class Tracker:
 
     def begin(self, run: RunContext, stage: str, made_from: MadeFrom, fingerprint: str) -> None:
         """Open the run of a stage, and the pipeline's before the first of them."""
+        self._queue.prepare()
         pipeline = self._pipeline_run or self._open_pipeline_run(run)
         datasets = _datasets(run, made_from)
         tags = {"stage": stage, "fingerprint": fingerprint}
