@@ -6,12 +6,14 @@ No row of the test window is looked at: the trees learn from the newest part of 
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from ctr_kd.baselines.tree_libraries import import_library
 from ctr_kd.evaluation.column_importance import column_importance
 from ctr_kd.metrics.bootstrap import Difference
 from ctr_kd.metrics.checks import UndefinedMetric
@@ -95,6 +97,7 @@ def try_statistics(context: StageContext, proposal: Proposal, folder: Path) -> l
     windows = ", ".join(map(duration_text, proposal.declared[0].windows))
     context.report(f"statistics.auto: trying {keys} in windows of {windows}")
     seed, engine = proposal.trial.candidates.seed, context.config.feature_store
+    threading.Thread(target=import_library, daemon=True).start()  # while the engine assembles the rows
     summary = assemble(context.store, proposal.trial, engine, context.as_of, folder)
     context.report(f"statistics.auto: a trial of {sum(summary.rows.values()):,} rows with {len(summary.statistics):,} statistics")
     rows = ClickRows(folder)
