@@ -14,7 +14,7 @@ _WARMED_UP = 10  # on one in so many of the rows
 
 
 def rate_of(score: Callable[[Any], Any], rows: pa.Table) -> float | None:
-    """Rows per second of a function over rows on one thread, warmed up on a few; what scores with ONNX Runtime sees to its threads itself."""
+    """Rows per second of a function over rows on one thread, after a few; what scores with ONNX Runtime sees to its threads itself."""
     count = min(rows.num_rows, TIMED_ROWS)
     if not count:
         return None
