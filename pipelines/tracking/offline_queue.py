@@ -57,7 +57,7 @@ class OfflineQueue:
 
     def prepare(self) -> None:
         """Let a thread do what takes seconds before the first call; the calls that are made meanwhile are sent by it."""
-        if self._client is None and self._preparing is None and not is_prepared(self._uri):
+        if self._client is None and self._preparing is None and not self._silent and not is_prepared(self._uri):
             self._preparing = threading.Thread(target=self._prepare, daemon=True)
             self._preparing.start()
 

@@ -94,7 +94,6 @@ class Tracker:
 
     def begin(self, run: RunContext, stage: str, made_from: MadeFrom, fingerprint: str) -> None:
         """Open the run of a stage, and the pipeline's before the first of them."""
-        self._queue.prepare()
         pipeline = self._pipeline_run or self._open_pipeline_run(run)
         datasets = _datasets(run, made_from)
         tags = {"stage": stage, "fingerprint": fingerprint}
@@ -186,6 +185,7 @@ class Tracker:
             self._send(LogMetrics(**self._stage._asdict(), metrics=metrics))
 
     def _send(self, call: Call) -> None:
+        self._queue.prepare()
         self._queue.send(call)
 
     def _open_pipeline_run(self, run: RunContext) -> RunKey:
