@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -112,6 +113,12 @@ def installed_library() -> Installed:
             trouble = f"lightgbm is installed but does not load ({error}), so scikit-learn grows the trees"
             return Installed("scikit-learn", trouble)
     return Installed("lightgbm")
+
+
+def import_library() -> None:
+    """Import what grows trees in this process: a second of Python, which a thread may do beside work that is none."""
+    with suppress(Exception):  # whoever grows trees says what is wrong
+        importlib.import_module("lightgbm" if installed_library().name == "lightgbm" else "sklearn.ensemble")
 
 
 def _load(binary: Path) -> None:

@@ -117,12 +117,13 @@ def evaluate_models(
     there = [(first, second) for first, second in pairs if {first, second} <= set(measured)]
 
     def compared(part: str | None) -> dict[str, dict[str, MetricDifference]]:
-        return {f"{one}-{two}": _differences(measured[one][part], measured[two][part], obstacles[part]) for one, two in there}
+        return {f"{one}-{two}": differences_of(measured[one][part], measured[two][part], obstacles[part]) for one, two in there}
 
     return Evaluation(models, compared(None), slices, {name: compared(name) for name in masks})
 
 
-def _differences(first: Replicated, second: Replicated, obstacle: str | None) -> dict[str, MetricDifference]:
+def differences_of(first: Replicated, second: Replicated, obstacle: str | None) -> dict[str, MetricDifference]:
+    """First model minus second by metric, of those that both have, each with its interval, or with the reason why there is none."""
     result: dict[str, MetricDifference] = {}
     for metric in first.keys() & second.keys():
         (one, one_replicates), (two, two_replicates) = first[metric], second[metric]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,11 @@ from numpy.typing import NDArray
 
 from ctr_kd.data.input_groups import InputGroup
 from ctr_kd.data.samples import Samples
-from ctr_kd.evaluation.evaluate import evaluate_models
+from ctr_kd.evaluation.evaluate import differences_of
+from ctr_kd.evaluation.model_metrics import measure_model
 from ctr_kd.evaluation.rows import EvaluationRows
 from ctr_kd.evaluation.tables import MetricDifference, ModelMetrics, metrics_json
+from ctr_kd.metrics.bootstrap import Bootstrap
 
 METRICS = ("auc", "log_loss")
 _WHOLE = ""  # the model with all its inputs, among those of which a group is permuted
@@ -75,13 +79,14 @@ def permutation_importance(
     replicates: int = 300,
     seed: int = 0,
     negative_sampling_rate: float | None = None,
+    threads: int = 2,
 ) -> Importance:
     """Drop in AUC and log loss when a group of inputs is permuted over the rows, all its inputs by one permutation.
 
     Parameters
     ----------
     score : callable
-        Click probabilities (rows,) of samples.
+        Click probabilities (rows,) of samples; several threads call it at once.
     samples : Samples
         Labelled rows with one candidate token each.
     groups : mapping of str to InputGroup
@@ -92,6 +97,8 @@ def permutation_importance(
         Of the permutation, which is the same for every group, and of the resamples.
     negative_sampling_rate : float, optional
         Of the rows, as :class:`ctr_kd.evaluation.rows.EvaluationRows` has it.
+    threads : int
+        Groups that are scored at once, and those of the bootstrap. The figures do not depend on it.
 
     Returns
     -------
@@ -103,17 +110,30 @@ def permutation_importance(
     arXiv:1801.01489, section 3: here as the difference of the two losses, not their ratio.
     """
     order = np.random.default_rng(seed).permutation(len(samples))
-    scores = {_WHOLE: score(samples)} | {name: score(permuted(samples, group, order)) for name, group in groups.items()}
+    with ThreadPoolExecutor(threads) as pool:
+        whole = pool.submit(score, samples)
+        scored = pool.map(lambda group: score(permuted(samples, group, order)), groups.values())
+        scores = {_WHOLE: whole.result(), **dict(zip(groups, scored, strict=True))}
     rows = EvaluationRows(
         samples.label.astype(np.int8), samples.user, negative_sampling_rate=negative_sampling_rate, row_weight=samples.weight
     )
-    found = evaluate_models(rows, scores, replicates=replicates, seed=seed, pairs=tuple((_WHOLE, name) for name in groups))
-    measured = {}
-    for name, group in groups.items():
-        differences = found.comparisons[f"{_WHOLE}-{name}"]
-        measured[name] = GroupImportance(group.inputs, {metric: differences[metric] for metric in METRICS if metric in differences})
-    by_drop = sorted(measured.items(), key=lambda item: -item[1].drop)
-    return Importance(len(samples), {metric: found.models[_WHOLE][metric] for metric in METRICS}, dict(by_drop))
+    bootstrap = Bootstrap(rows.user, len(rows.label), replicates=replicates, seed=seed, threads=threads)
+    every = np.ones(len(rows.label), bool)  # of a part of the rows no more than METRICS are measured
+    measure = partial(measure_model, rows.label, bootstrap=bootstrap, rows=every, weight=rows.weight, row_weight=rows.row_weight)
+    tables = {name: measure(score) for name, score in scores.items()}
+    # Each resample is drawn once for all groups.
+    resampled = bootstrap.values_of(
+        {(name, key): one.statistic for name, table in tables.items() for key, one in table.items() if one.statistic}
+    )
+    measured = {
+        name: {key: (one.value, resampled[name, key]) for key, one in table.items() if one.statistic} for name, table in tables.items()
+    }
+    obstacle = bootstrap.obstacle()
+    model = {key: tables[_WHOLE][key].with_interval(resampled.get((_WHOLE, key)), obstacle) for key in METRICS}
+    found = {
+        name: GroupImportance(group.inputs, differences_of(measured[_WHOLE], measured[name], obstacle)) for name, group in groups.items()
+    }
+    return Importance(len(samples), model, dict(sorted(found.items(), key=lambda item: -item[1].drop)))
 
 
 def permuted(samples: Samples, group: InputGroup, order: NDArray[np.int64]) -> Samples:

@@ -12,7 +12,7 @@ from ctr_kd.data.batching import make_batch
 from ctr_kd.data.samples import Samples
 from ctr_kd.models.threads import one_thread
 
-TIMED_SECONDS = 2.0  # of a measurement, where the caller names no other
+TIMED_SECONDS = 1.0  # of a measurement, where the caller names no other
 
 
 @torch.no_grad()

@@ -6,12 +6,14 @@ No row of the test window is looked at: the trees learn from the newest part of 
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from ctr_kd.baselines.tree_libraries import import_library
 from ctr_kd.evaluation.column_importance import column_importance
 from ctr_kd.metrics.bootstrap import Difference
 from ctr_kd.metrics.checks import UndefinedMetric
@@ -95,6 +97,7 @@ def try_statistics(context: StageContext, proposal: Proposal, folder: Path) -> l
     windows = ", ".join(map(duration_text, proposal.declared[0].windows))
     context.report(f"statistics.auto: trying {keys} in windows of {windows}")
     seed, engine = proposal.trial.candidates.seed, context.config.feature_store
+    threading.Thread(target=import_library, daemon=True).start()  # while the engine assembles the rows
     summary = assemble(context.store, proposal.trial, engine, context.as_of, folder)
     context.report(f"statistics.auto: a trial of {sum(summary.rows.values()):,} rows with {len(summary.statistics):,} statistics")
     rows = ClickRows(folder)
@@ -104,9 +107,12 @@ def try_statistics(context: StageContext, proposal: Proposal, folder: Path) -> l
         rows, rows.read("train"), rows.read("validation"), seed, lambda line: context.report(f"statistics.auto: {line}")
     )
 
+    scores, weight = trees.predict(described), rows.weight(judged)
+
     def gains(declared: Sequence[DeclaredConfig]) -> list[Difference]:
         groups = {str(n): [name for name in names(one) if name in rows.numeric] for n, one in enumerate(declared)}
-        return list(column_importance(trees.predict, described, label, user, groups, weight=rows.weight(judged), seed=seed).values())
+        found = column_importance(trees.predict, described, label, user, groups, scores=scores, weight=weight, seed=seed)
+        return list(found.values())
 
     by_key = dict(zip(proposal.declared, gains(proposal.declared), strict=True))
     telling = {declared: gain for declared, gain in by_key.items() if gain.low > 0}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
@@ -113,6 +114,20 @@ def quieten_mlflow() -> None:
         os.environ.setdefault(name, value)
 
 
+def is_prepared(uri: str) -> bool:
+    """Whether :func:`prepare` has nothing to do."""
+    file = sqlite_file(uri)
+    return "mlflow.tracking" in sys.modules and (file is None or file.exists())
+
+
+def prepare(uri: str) -> None:
+    """What takes seconds before the first connection, and no server: importing MLflow, and making a database that is a file."""
+    quieten_mlflow()
+    import mlflow.tracking  # noqa: F401
+
+    _create_database(uri)
+
+
 def connect(uri: str) -> MlflowClient:
     """Open a tracking server and registry, and make sure that it answers.
 
@@ -121,11 +136,10 @@ def connect(uri: str) -> MlflowClient:
     TrackingError
         One line that names the server, when it does not.
     """
-    quieten_mlflow()
     try:
+        prepare(uri)
         from mlflow.tracking import MlflowClient
 
-        _create_database(uri)
         _reach_database(uri)
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_experiments(max_results=1)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from feature_store.tables.files import open_regular
 from feature_store.tables.json_files import write_text
 from pipelines.tracking.calls import Call, Caller, NotSent, RunKey, UnknownRun, read_call, write_call
-from pipelines.tracking.client import TrackingError, connect, reason_of, unreachable, without_password
+from pipelines.tracking.client import TrackingError, connect, is_prepared, prepare, reason_of, unreachable, without_password
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -46,21 +48,45 @@ class OfflineQueue:
         self._waiting: deque[Call] = deque(self._left())
         self._silent, self._warned = False, False
         self._pause, self._next_try = _FIRST_PAUSE, 0.0
+        self._lock = threading.Lock()  # of all that is said here of calls and server
+        self._preparing: threading.Thread | None = None
 
     def __len__(self) -> int:
         """Calls that wait."""
         return len(self._waiting)
 
+    def prepare(self) -> None:
+        """Let a thread do what takes seconds before the first call; the calls that are made meanwhile are sent by it."""
+        if self._client is None and self._preparing is None and not self._silent and not is_prepared(self._uri):
+            self._preparing = threading.Thread(target=self._prepare, daemon=True)
+            self._preparing.start()
+
     def send(self, call: Call) -> None:
         """Make a call after those that wait."""
-        self._waiting.append(call)
-        if self._silent:
-            with open(self._file, "a", encoding="utf-8") as file:
-                file.write(write_call(call))
-        self.deliver()
+        with self._lock:
+            self._waiting.append(call)
+            if self._silent:
+                with open(self._file, "a", encoding="utf-8") as file:
+                    file.write(write_call(call))
+            if self._preparing is None:
+                self._deliver()
 
     def deliver(self, now: bool = False) -> None:
         """Send what waits, if it is time to try again; with ``now`` it is."""
+        if now and (preparing := self._preparing) is not None:
+            preparing.join()
+        with self._lock:
+            if self._preparing is None:
+                self._deliver(now)
+
+    def _prepare(self) -> None:
+        with suppress(Exception):  # whoever connects says what is wrong
+            prepare(self._uri)
+        with self._lock:
+            self._preparing = None
+            self._deliver()
+
+    def _deliver(self, now: bool = False) -> None:
         if not self._waiting or (self._silent and not now and time.monotonic() < self._next_try):
             return
         before = len(self._waiting)

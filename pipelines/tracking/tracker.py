@@ -1,6 +1,7 @@
 """MLflow tracking: one parent run per pipeline, a nested run per stage that did work.
 
-Importing MLflow takes seconds and its first connection migrates a database, so both wait until a stage has work to do.
+Importing MLflow takes seconds and its first connection migrates a database, so both wait until a stage has work to do, and happen beside
+that work.
 """
 
 from __future__ import annotations
@@ -184,6 +185,7 @@ class Tracker:
             self._send(LogMetrics(**self._stage._asdict(), metrics=metrics))
 
     def _send(self, call: Call) -> None:
+        self._queue.prepare()
         self._queue.send(call)
 
     def _open_pipeline_run(self, run: RunContext) -> RunKey:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ctr_kd.baselines.boosted_trees import BoostedTrees
-from ctr_kd.baselines.tree_libraries import TreeSettings, installed_library
+from ctr_kd.baselines.tree_libraries import TreeSettings, import_library, installed_library
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +53,18 @@ def test_that_is_said_once_in_one_line(broken: None):
     model = BoostedTrees.fit(columns, label, columns, label, numeric=["clicks"], report=said.append)
     assert model.library == "scikit-learn"
     assert [line.split(" (")[0] for line in said] == ["lightgbm is installed but does not load", "boosted trees"]
+
+
+def test_what_grows_trees_is_imported_beforehand(broken: None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delitem(sys.modules, "sklearn.ensemble", raising=False)
+    import_library()
+    assert "sklearn.ensemble" in sys.modules and "lightgbm" not in sys.modules
+
+
+def test_what_cannot_be_imported_beforehand_is_said_by_whoever_needs_it(monkeypatch: pytest.MonkeyPatch):
+    for name in ("lightgbm", "sklearn.ensemble"):
+        monkeypatch.setitem(sys.modules, name, None)
+    import_library()
 
 
 def test_small_logs_get_small_trees():

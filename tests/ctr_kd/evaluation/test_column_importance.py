@@ -31,6 +31,29 @@ def test_what_is_read_is_worth_something_and_the_rest_exactly_nothing() -> None:
     assert found["both"].difference == pytest.approx(auc_score(label, one + two) - auc_score(label, (one + two)[order]))
 
 
+def test_rows_that_a_permutation_leaves_as_they_are_are_not_scored_again() -> None:
+    rng, rows = np.random.default_rng(0), 2000
+    often_zero = np.where(rng.random(rows) < 0.9, 0.0, rng.normal(size=rows))
+    often_zero[rng.random(rows) < 0.2] = np.nan
+    other = rng.normal(size=rows)
+    label = (np.nan_to_num(often_zero) + other + rng.normal(size=rows) > 0).astype(int)
+    table, user, asked = pa.table({"often_zero": often_zero, "other": other}), np.arange(rows) // 4, []
+
+    def score(rows: pa.Table) -> np.ndarray:
+        asked.append(rows.num_rows)
+        return np.nan_to_num(rows["often_zero"].to_numpy()) + rows["other"].to_numpy()
+
+    order = np.random.default_rng(3).permutation(rows)
+    whole = score(table)
+    expected = auc_score(label, whole) - auc_score(label, np.nan_to_num(often_zero)[order] + other)
+    found = column_importance(score, table, label, user, {"a": ["often_zero"]}, scores=whole, replicates=20, seed=3)
+    both = np.stack([often_zero, often_zero[order]])
+    moved = int((~((both[0] == both[1]) | np.isnan(both).all(axis=0))).sum())
+    assert asked == [rows, moved] and moved < 0.6 * rows
+    assert found["a"].difference == expected
+    assert found == column_importance(score, table, label, user, {"a": ["often_zero"]}, replicates=20, seed=3)
+
+
 def test_one_label_or_one_user_tell_nothing() -> None:
     table = pa.table({"a": [0.1, 0.2]})
     for label, user in (([1, 1], [0, 1]), ([0, 1], [0, 0])):

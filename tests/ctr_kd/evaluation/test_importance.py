@@ -8,7 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ctr_kd.evaluation.importance import permutation_importance, permuted
+from ctr_kd.evaluation.evaluate import evaluate_models
+from ctr_kd.evaluation.importance import METRICS, permutation_importance, permuted
+from ctr_kd.evaluation.rows import EvaluationRows
 from ctr_kd.metrics import auc_score, log_loss
 
 READERS = {  # what a model that reads one input knows of each row
@@ -86,6 +88,21 @@ def test_a_figure_does_not_depend_on_which_other_groups_there_are(assembly, lear
     groups = assembly.input_groups()
     alone = permutation_importance(score_of("device"), learnable("device"), {"device": groups["device"]}, replicates=20)
     assert alone.groups["device"] == permutation_importance(score_of("device"), learnable("device"), groups, replicates=20).groups["device"]
+
+
+def test_figures_are_those_of_an_evaluation_and_depend_on_no_threads(assembly, learnable):
+    samples, score, groups = learnable("item_age"), score_of("item_age"), assembly.input_groups()
+    found = permutation_importance(score, samples, groups, replicates=20, seed=3, threads=1)
+    assert list(found.groups.items()) == list(
+        permutation_importance(score, samples, groups, replicates=20, seed=3, threads=4).groups.items()
+    )
+    order = np.random.default_rng(3).permutation(len(samples))
+    scores = {"whole": score(samples)} | {name: score(permuted(samples, group, order)) for name, group in groups.items()}
+    rows = EvaluationRows(samples.label.astype(np.int8), samples.user)
+    expected = evaluate_models(rows, scores, replicates=20, seed=3, pairs=tuple(("whole", name) for name in groups))
+    for name, group in found.groups.items():
+        assert group.differences == {metric: expected.comparisons[f"whole-{name}"][metric] for metric in METRICS}
+    assert found.model == {metric: expected.models["whole"][metric] for metric in METRICS}
 
 
 @pytest.mark.parametrize("label", [0, 1])

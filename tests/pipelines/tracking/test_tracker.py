@@ -6,6 +6,7 @@ import io
 import json
 import os
 import sqlite3
+import threading
 import time
 from contextlib import closing
 from datetime import UTC, datetime
@@ -16,8 +17,8 @@ import pytest
 
 from feature_store.tables.files import UnsafeFile
 from pipelines.config.run import RunConfig
-from pipelines.tracking.calls import LogMetrics, OpenRun, flatten
-from pipelines.tracking.client import artifact_location, connect, tracking_uri
+from pipelines.tracking.calls import LogMetrics, OpenRun, RunKey, flatten
+from pipelines.tracking.client import artifact_location, connect, prepare, tracking_uri
 from pipelines.tracking.offline_queue import SPOOL, OfflineQueue
 from pipelines.tracking.tracker import OpenPipelineRun, Tracker
 from pipelines.workspace.console import Console
@@ -194,6 +195,46 @@ def test_a_call_that_the_server_will_never_take_holds_up_no_other(config: RunCon
     assert len(lines) == 2
     assert all(line.startswith("warning: MLflow at sqlite:///") for line in lines)
     assert [run.data.metrics for run in runs(config, workspace)] == [{"loss": 0.5}]
+
+
+def test_what_is_sent_while_mlflow_is_prepared_arrives_in_its_order(
+    config: RunConfig, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared, uri = threading.Event(), tracking_uri(config, workspace)
+
+    def slowly(uri: str) -> None:
+        prepared.wait(60)
+        prepare(uri)
+
+    monkeypatch.setattr("pipelines.tracking.offline_queue.is_prepared", lambda uri: False)
+    monkeypatch.setattr("pipelines.tracking.offline_queue.prepare", slowly)
+    queue, known = OfflineQueue(uri, workspace, lambda line: pytest.fail(line)), {"experiment": "demo", "key": "k"}
+    queue.prepare()
+    queue.send(OpenRun(**known, name="run", time=1))
+    queue.send(LogMetrics(**known, metrics=[("loss", 0.5, 1, 0)]))
+    queue.deliver()
+    assert len(queue) == 2  # nobody waited
+    prepared.set()
+    assert queue.id_of(RunKey("demo", "k")) is not None
+    queue.send(LogMetrics(**known, metrics=[("loss", 0.25, 2, 1)]))
+    assert len(queue) == 0
+    assert [run.data.metrics for run in runs(config, workspace)] == [{"loss": 0.25}]
+
+
+def test_what_keeps_mlflow_from_being_prepared_is_said_once(config: RunConfig, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(uri: str) -> None:
+        raise PermissionError("no folder for a database")
+
+    monkeypatch.setattr("pipelines.tracking.offline_queue.is_prepared", lambda uri: False)
+    for module in ("offline_queue", "client"):
+        monkeypatch.setattr(f"pipelines.tracking.{module}.prepare", fail)
+    runner, tracker, lines = go(config, workspace, pipeline())
+    assert runner.run().made == ("ingest", "distill")
+    tracker.finish()
+    assert len(lines) == 1 and "no folder for a database" in lines[0] and str(workspace / SPOOL) in lines[0]
+    monkeypatch.undo()
+    OfflineQueue(tracking_uri(config, workspace), workspace, lines.append).deliver()
+    assert [run.info.status for run in runs(config, workspace)] == ["FINISHED"] * 3
 
 
 def test_what_an_earlier_run_left_is_sent_as_far_as_it_can_be_read(config: RunConfig, workspace: Path) -> None:
