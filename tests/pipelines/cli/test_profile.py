@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from pipelines.cli import main as cli
 from pipelines.cli.profile import PARTS, memory_bandwidth, profile_table
+from pipelines.config.run import describe
+from pipelines.tracking.tracker import Tracker
 from pipelines.workspace.stopwatch import Stopwatch
+from tests.pipelines.scoring.test_parts import rows
+from tests.pipelines.served import Served
 
 
 def test_the_table_names_each_part_and_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,3 +44,27 @@ def test_a_core_moves_some_bytes_a_second() -> None:
 
 def test_every_part_is_explained() -> None:
     assert {"reading", "mapping", "gathering", "head", "writing", "waiting"} <= PARTS.keys()
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_command_prints_it_where_it_is_wanted(
+    wanted: bool, served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tracker, "_send", lambda self, work: None)
+    (tmp_path / "demo.yaml").write_text(describe(served.config))
+    pq.write_table(rows(103).append_column("item_age", pa.array(np.arange(103.0))), tmp_path / "in.parquet")
+    files = (
+        "--input",
+        tmp_path / "in.parquet",
+        "--output",
+        tmp_path / "out.parquet",
+        "--workspace",
+        served.workspace,
+        "--data",
+        served.data,
+    )
+    with pytest.raises(SystemExit) as end:
+        cli.main(["score", str(tmp_path / "demo.yaml"), *map(str, files), *(["--profile"] if wanted else [])])
+    assert not end.value.code
+    parts = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.split()[0] in PARTS]
+    assert parts == (["reading", "mapping", "gathering", "head", "counting", "writing", "waiting"] if wanted else [])
