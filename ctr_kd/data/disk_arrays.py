@@ -68,8 +68,12 @@ def disk_array(shape: tuple[int, ...], dtype: DTypeLike, folder: Path) -> np.nda
 def npy_array(file: Path, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
     """An array of zeros in a .npy file of that name, which :func:`numpy.load` maps; like :func:`disk_array` where the disk has no room."""
     array: np.ndarray = np.lib.format.open_memmap(file, "w+", dtype, shape)
-    with file.open("r+b") as written:
-        os.posix_fallocate(written.fileno(), 0, file.stat().st_size)
+    try:
+        with file.open("r+b") as written:
+            os.posix_fallocate(written.fileno(), 0, file.stat().st_size)
+    except OSError:
+        file.unlink()  # or it would read as zeros
+        raise
     return array
 
 

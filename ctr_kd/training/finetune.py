@@ -203,6 +203,7 @@ def finetune(
             token.step_by_rows()
     if negatives is not None:
         # further labels stay unknown there: they are learned from the log alone, and so their rates do not shift
+        job.folder.mkdir(parents=True, exist_ok=True)  # many rows lie there, before there is a checkpoint
         train = join_rows(train, replace(negatives, label=np.zeros(len(negatives), np.float32)), job.folder)
     label, weight = torch.from_numpy(train.labels), None if train.weight is None else torch.from_numpy(train.weight)
     model.head.begin_at(base_logits(label, signature.outputs, weight, chain=signature.chain))

@@ -28,12 +28,16 @@ def make_student(context: StageContext) -> None:
     if context.processes.leads:
         check_plugin(context, assembly, samples["validation"])
     partial = config.distill.partly_taught
-    combined = {"train": stored_logits(teacher / "predictions_train.parquet", teacher.name, samples["train"], partial=partial)}
+    combined = {
+        "train": stored_logits(teacher / "predictions_train.parquet", teacher.name, samples["train"], context.output, partial=partial)
+    }
     transfer = {}
     if config.distill.transfers:
         made = context.inputs["transfer"]
         samples["transfer"] = assembly.samples_of_file(made / TRANSFER_FILE)
-        combined["transfer"] = stored_logits(made / "predictions_transfer.parquet", made.name, samples["transfer"], partial=partial)
+        combined["transfer"] = stored_logits(
+            made / "predictions_transfer.parquet", made.name, samples["transfer"], context.output, partial=partial
+        )
         transfer = {"transfer": read_transfer_facts(made)}
     taught = taught_rows(samples, context.output)
     target = rows_array((len(taught), combined["train"].shape[1]), np.float32, context.output)

@@ -97,7 +97,7 @@ def read_predictions(path: Path, model: str, among: np.ndarray | None = None) ->
     return table["row_id"].to_numpy(), np.stack([table[name].to_numpy() for name in names], axis=1)
 
 
-def stored_logits(path: Path, model: str, samples: Samples, *, partial: bool = False) -> np.ndarray:
+def stored_logits(path: Path, model: str, samples: Samples, folder: Path, *, partial: bool = False) -> np.ndarray:
     """Logits (rows, outputs) that :func:`write_predictions` stored, float32, in the order of the samples; of many rows on disk.
 
     Parameters
@@ -105,6 +105,8 @@ def stored_logits(path: Path, model: str, samples: Samples, *, partial: bool = F
     path, model
         See :func:`read_predictions`.
     samples : Samples
+    folder : Path
+        On its disk many rows lie.
     partial : bool
         NaN is allowed, of a row of which nothing is said.
     """
@@ -114,7 +116,7 @@ def stored_logits(path: Path, model: str, samples: Samples, *, partial: bool = F
         rows = samples.take(here)
         return align_logits(*read_predictions(path, model, rows.row_id if len(rows) < len(samples) else None), rows, partial=partial)
 
-    return joined(map(piece, pieces_of(len(samples))), len(samples), path.parent)
+    return joined(map(piece, pieces_of(len(samples))), len(samples), folder)
 
 
 def stored_probabilities(file: Path, negative_sampling_rate: float | None = None, label: str | None = None) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,9 +73,11 @@ def _aligned(asked: RowPieces, logits: np.ndarray, samples: Samples, folder: Pat
     """Logits (rows, outputs) of the rows that were asked about, in the order of the samples, by row id a piece at a time."""
     from ctr_kd.training.distill import align_logits
 
+    ids = replace(asked, columns=("row_id",)) if asked.in_pieces else asked  # one table is read already
+
     def pieces() -> Iterator[np.ndarray]:
         done = 0
-        for table in asked:
+        for table in ids:
             here = slice(done, done + table.num_rows)
             yield align_logits(table["row_id"].to_numpy(), logits[here], samples.take(here), partial=partial)
             done = here.stop

@@ -72,6 +72,7 @@ class LoggedScores:
         self._ids = {kind: read_parquet(context.inputs["ingest"] / f"{kind}s.parquet", columns=[f"{kind}_id"]) for kind in ("user", "item")}
         self._files: Scores | None = None
         self._met: NDArray[np.bool_] = np.zeros(0, bool)  # scores of the files that are of some row
+        self._late, self._values = 0, set[float]()  # of all rows that were asked about: late scores, and the first three values
 
     def fit(self, train: pa.Table, validation: pa.Table, until: int | None = None) -> None:
         """Nothing: the model was trained elsewhere."""
@@ -85,7 +86,19 @@ class LoggedScores:
         return np.full((rows.num_rows, 1), np.nan)
 
     def facts(self) -> TeacherFacts:
-        """See :class:`~pipelines.training.teachers.teacher.Teacher`."""
+        """See :class:`~pipelines.training.teachers.teacher.Teacher`.
+
+        Raises
+        ------
+        DataError
+            When all scores are classes.
+        """
+        if self._config.scale == "probability" and self._values == {0.0, 1.0}:
+            raise DataError(f"teacher {self.name}: all scores are 0 or 1, which are classes and no probabilities: name another column")
+        if self._late:
+            self._context.report(
+                f"{self.name}: {self._late:,} scores were known after their request, or nobody knows when, and are left out"
+            )
         if not self._met.all():
             self._context.report(
                 f"{self.name}: {(~self._met).sum():,} of {len(self._met):,} scores are of no row of training, validation and test"
@@ -95,13 +108,10 @@ class LoggedScores:
     def stored(self, rows: pa.Table) -> NDArray:
         """Logits (rows, 1) of the scores, NaN where a row has none that was known in time."""
         score, known = self._of_column(rows) if self._config.column is not None else self._of_files(rows)
-        if self._config.scale == "probability" and set(np.unique(score[~np.isnan(score)]).tolist()) == {0.0, 1.0}:
-            raise DataError(f"teacher {self.name}: all scores are 0 or 1, which are classes and no probabilities: name another column")
+        if len(self._values) < 3:
+            self._values |= set(np.unique(score[~np.isnan(score)])[:3].tolist())
         late = ~np.isnan(score) & (known > rows["timestamp"].cast(pa.int64()).to_numpy())
-        if late.any():
-            self._context.report(
-                f"{self.name}: {late.sum():,} scores were known after their request, or nobody knows when, and are left out"
-            )
+        self._late += int(late.sum())
         return logits_of(np.where(late, np.nan, score), self._config.scale)[:, None]
 
     def _of_column(self, rows: pa.Table) -> tuple[NDArray, NDArray]:
@@ -126,12 +136,19 @@ class LoggedScores:
         user = as_text(self._ids["user"]["user_id"].take(rows["user"]))
         item = as_text(self._ids["item"]["item_id"].take(rows["item"]))
         time = rows["timestamp"].cast(pa.int64()).to_numpy()
+        # of many rows a piece is asked about at a time, and most scores are of other times
+        near = np.flatnonzero((found.time >= time.min(initial=_NEVER)) & (found.time <= time.max(initial=_BEFORE_ALL)))
+        index = pa.array(near)
         number = number_equal_rows(
-            [np.concatenate([found.time, time]), pa.concat_arrays([found.user, user]), pa.concat_arrays([found.item, item])]
+            [
+                np.concatenate([found.time[near], time]),
+                pa.concat_arrays([found.user.take(index), user]),
+                pa.concat_arrays([found.item.take(index), item]),
+            ]
         )
         place = np.full(number.max(initial=-1) + 1, -1)
-        place[number[: len(found.time)]] = np.arange(len(found.time))
-        place = place[number[len(found.time) :]]
+        place[number[: len(near)]] = near
+        place = place[number[len(near) :]]
         self._met[place[place >= 0]] = True
         known = np.append(found.known, _BEFORE_ALL)[place]
         return np.append(found.score, np.nan)[place], known

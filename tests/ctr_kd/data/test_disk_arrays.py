@@ -61,6 +61,7 @@ def test_a_full_disk_is_an_error_before_anything_is_written(tmp_path, monkeypatc
         disk_array((10,), np.float32, tmp_path)
     with pytest.raises(OSError, match="No space left"):
         npy_array(tmp_path / "a.npy", (10,), np.float32)
+    assert list(tmp_path.iterdir()) == []  # a file that is left would read as zeros
 
 
 def test_arrays_in_memory_are_left_alone():

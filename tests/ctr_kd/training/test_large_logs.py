@@ -68,7 +68,7 @@ def test_hard_negatives_join_the_rows_on_disk_and_the_bert_is_the_same(assembly,
     negatives = replace(train.take(slice(0, None, 3)), row_id=train.row_id[::3] + 100_000)
     in_memory, _ = bert(assembly, signature, tmp_path / "memory.pt", negatives)
     monkeypatch.setattr(disk_arrays, "MOST_IN_MEMORY", 10)
-    on_disk, _ = bert(assembly, signature, tmp_path / "disk.pt", negatives)
+    on_disk, _ = bert(assembly, signature, tmp_path / "folder that nobody made" / "disk.pt", negatives)
     assert same(in_memory, on_disk)
 
 

@@ -38,19 +38,19 @@ def test_many_logits_are_written_and_read_a_piece_at_a_time_and_are_the_same(
     logits = np.random.default_rng(0).normal(size=(len(samples), 2)).astype(np.float16)
     whole, pieces = tmp_path / "whole.parquet", tmp_path / "pieces.parquet"
     write_predictions(whole, samples.row_id, logits, "model")
-    expected = stored_logits(whole, "model", samples)
+    expected = stored_logits(whole, "model", samples, tmp_path)
     monkeypatch.setattr(disk_arrays, "MOST_IN_MEMORY", 10)
     monkeypatch.setattr(disk_arrays, "PIECE", 7)
     write_predictions(pieces, samples.row_id, logits, "model")
     assert pq.read_table(pieces).equals(pq.read_table(whole)) and pq.read_schema(pieces).metadata == {b"model": b"model"}
-    found = stored_logits(pieces, "model", samples)
+    found = stored_logits(pieces, "model", samples, tmp_path)
     assert isinstance(found, np.memmap) and not isinstance(expected, np.memmap)
     assert found.dtype == np.float32 and np.array_equal(found, expected) and np.array_equal(found, logits.astype(np.float32))
     with pytest.raises(DataError, match="holds logits of model model, not of other"):
-        stored_logits(pieces, "other", samples)
+        stored_logits(pieces, "other", samples, tmp_path)
     write_predictions(pieces, samples.row_id[1:], logits[1:], "model")
     with pytest.raises(TrainingError, match=f"miss 1 of .* rows .first: row {samples.row_id[0]}."):
-        stored_logits(pieces, "model", samples)
+        stored_logits(pieces, "model", samples, tmp_path)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from feature_store.tables.parquet_files import read_parquet
 from pipelines.training.facts import TeacherFacts
 from pipelines.training.teachers.ledger import Ledger, LedgerManifest
 from pipelines.workspace.retention import removals
@@ -30,6 +31,24 @@ def test_rows_are_found_by_what_they_hold_whatever_their_order(tmp_path: Path) -
     assert found is not None and found[0, 0] == 0.5 and np.isnan(found[1, 0])
     assert Ledger(tmp_path, "e" * 32).look_up(ROWS) is None
     assert ledger.manifest == MANIFEST
+
+
+def test_rows_that_are_asked_about_in_their_old_order_read_each_file_once_or_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, logits = pa.table({"item": list(range(12))}), np.arange(12.0)[:, None]
+    for begin in range(12):  # "10.parquet" comes behind "9.parquet"
+        Ledger(tmp_path, "d" * 32).add(rows.slice(begin, 1), logits[begin : begin + 1], MANIFEST)
+    read: list[str] = []
+
+    def counted(file: Path) -> pa.Table:
+        read.append(file.stem)
+        return read_parquet(file)
+
+    monkeypatch.setattr("pipelines.training.teachers.ledger.read_parquet", counted)
+    ledger = Ledger(tmp_path, "d" * 32)
+    for begin in range(12):
+        np.testing.assert_array_equal(ledger.look_up(rows.slice(begin, 1)), logits[begin : begin + 1])
+    assert read == ["0", *(str(number) for begin in range(1, 12) for number in (begin - 1, begin))]
+    np.testing.assert_array_equal(ledger.look_up(rows), logits)  # wherever the reading begins
 
 
 def test_a_damaged_file_is_said_and_removed_and_what_a_kill_left_is_never_read(tmp_path: Path) -> None:
