@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from ctr_kd.data.input_groups import InputGroup
 from ctr_kd.data.samples import Samples
-from ctr_kd.evaluation.evaluate import differences_of
+from ctr_kd.evaluation.evaluate import Replicated, differences_of
 from ctr_kd.evaluation.model_metrics import measure_model
 from ctr_kd.evaluation.rows import EvaluationRows
 from ctr_kd.evaluation.tables import MetricDifference, ModelMetrics, metrics_json
 from ctr_kd.metrics.bootstrap import Bootstrap
 
 METRICS = ("auc", "log_loss")
+MOST_PREPARED = 1 << 24  # rows of all groups whose statistics are held at once, some fifty bytes each
 _WHOLE = ""  # the model with all its inputs, among those of which a group is permuted
 
 
@@ -120,16 +121,20 @@ def permutation_importance(
     bootstrap = Bootstrap(rows.user, len(rows.label), replicates=replicates, seed=seed, threads=threads)
     every = np.ones(len(rows.label), bool)  # of a part of the rows no more than METRICS are measured
     measure = partial(measure_model, rows.label, bootstrap=bootstrap, rows=every, weight=rows.weight, row_weight=rows.row_weight)
-    tables = {name: measure(score) for name, score in scores.items()}
-    # Each resample is drawn once for all groups.
-    resampled = bootstrap.values_of(
-        {(name, key): one.statistic for name, table in tables.items() for key, one in table.items() if one.statistic}
-    )
-    measured = {
-        name: {key: (one.value, resampled[name, key]) for key, one in table.items() if one.statistic} for name, table in tables.items()
-    }
     obstacle = bootstrap.obstacle()
-    model = {key: tables[_WHOLE][key].with_interval(resampled.get((_WHOLE, key)), obstacle) for key in METRICS}
+    model: ModelMetrics = {}
+    measured: dict[str, Replicated] = {}
+    names, at_once = list(scores), max(1, MOST_PREPARED // max(len(samples), 1))
+    for begin in range(0, len(names), at_once):
+        tables = {name: measure(scores[name]) for name in names[begin : begin + at_once]}
+        # Each resample is drawn once for all groups that are at hand.
+        resampled = bootstrap.values_of(
+            {(name, key): one.statistic for name, table in tables.items() for key, one in table.items() if one.statistic}
+        )
+        for name, table in tables.items():
+            measured[name] = {key: (one.value, resampled[name, key]) for key, one in table.items() if one.statistic}
+        if begin == 0:
+            model = {key: tables[_WHOLE][key].with_interval(resampled.get((_WHOLE, key)), obstacle) for key in METRICS}
     found = {
         name: GroupImportance(group.inputs, differences_of(measured[_WHOLE], measured[name], obstacle)) for name, group in groups.items()
     }

@@ -181,3 +181,12 @@ class TestPermuted:
         groups = assembly.input_groups()
         assert len(np.unique(permuted(samples, groups["history"], order).group)) == len(samples)
         np.testing.assert_array_equal(permuted(samples, groups["device"], order).group, samples.group)
+
+
+def test_figures_are_the_same_however_many_groups_are_held_at_once(assembly, learnable, monkeypatch):
+    def measured():
+        return permutation_importance(score_of("device"), learnable("device"), assembly.input_groups(), replicates=20, seed=3)
+
+    at_once = measured()
+    monkeypatch.setattr("ctr_kd.evaluation.importance.MOST_PREPARED", 1)
+    assert measured() == at_once
