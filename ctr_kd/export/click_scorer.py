@@ -385,7 +385,7 @@ class ClickScorer:
         # which weight each click has in a way, whose rows are by the length of a history
         place = np.arange(len(histories.items)) + np.repeat(length * self.signature["max_length"] - histories.start, length)
         place, entries = np.repeat(place, index.shape[1]), length * index.shape[1]
-        sums = np.concatenate([_sums(self._rows, index.ravel(), way.ravel()[place], entries) for way in self._ways], axis=1)
+        sums = _sums(self._rows, index.ravel(), (way.ravel()[place] for way in self._ways), entries)
         self.lap("gathering", sums, index, index.size * self._rows[0].nbytes * len(self._ways))
         logits = []
         for begin in range(0, len(history), BATCH):
@@ -750,12 +750,17 @@ def _differs_from_last(lists: list[pa.Array]) -> np.ndarray:
     return differs
 
 
-def _sums(rows: np.ndarray, index: np.ndarray, weight: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """Weighted sums (sums, width) of rows (rows, width): of the first ``length`` of ``index`` (entries,), of the next, and so on."""
+def _sums(rows: np.ndarray, index: np.ndarray, ways: Iterable[np.ndarray], length: np.ndarray) -> np.ndarray:
+    """Sums (sums, ways * width) of rows (rows, width): of the first ``length`` of ``index`` (entries,), of the next, and so on; for each
+    way to weigh the entries, (entries,), one beside the other."""
     ends = np.zeros(len(length) + 1, np.int32)
     np.cumsum(length, out=ends[1:])
-    summed: np.ndarray = csr_array((weight, index, ends), shape=(len(length), len(rows))) @ rows
-    return summed
+    picked = csr_array((np.ones(len(index), rows.dtype), index, ends), shape=(len(length), len(rows)))
+    sums = []
+    for weight in ways:
+        picked.data = weight  # a matrix of its own would be checked anew
+        sums.append(picked @ rows)
+    return np.concatenate(sums, axis=1)
 
 
 def _ends(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
