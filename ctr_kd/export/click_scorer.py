@@ -730,18 +730,18 @@ def _differs_from_last(lists: list[pa.Array]) -> np.ndarray:
     one where that tells a difference.
     """
     lists = [type(one).from_arrays(one.offsets, one.values.indices) if pa.types.is_dictionary(one.values.type) else one for one in lists]
-    last, length = _ends(lists[0])
-    differs = np.ones(len(length), bool)
-    if len(length) < 2 or not len(lists[0].values):
-        differs[1:] = False  # all of them are empty
-        return differs
-    newest = lists[0].values.take(pa.array(np.maximum(last - 1, 0)))
-    same = pc.fill_null(pc.equal(newest.slice(1), newest.slice(0, len(newest) - 1)), True).to_numpy(zero_copy_only=False)
-    differs[1:] = (length[1:] != length[:-1]) | ~(same | (length[1:] == 0))
 
     def repeat(begin: int, rows: int) -> bool:
         return all(one.slice(begin, rows - 1).equals(one.slice(begin + 1, rows - 1)) for one in lists)
 
+    last, length = _ends(lists[0])
+    differs = np.ones(len(length), bool)
+    if len(length) < 2 or not len(lists[0].values) or repeat(0, len(length)):
+        differs[1:] = False  # all of them are empty, or of one request
+        return differs
+    newest = lists[0].values.take(pa.array(np.maximum(last - 1, 0)))
+    same = pc.fill_null(pc.equal(newest.slice(1), newest.slice(0, len(newest) - 1)), True).to_numpy(zero_copy_only=False)
+    differs[1:] = (length[1:] != length[:-1]) | ~(same | (length[1:] == 0))
     begins = np.flatnonzero(differs)
     count = np.diff(begins, append=len(differs))
     for begin, rows in zip(begins[count > 1].tolist(), count[count > 1].tolist(), strict=True):
