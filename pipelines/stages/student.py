@@ -11,11 +11,11 @@ from ctr_kd.data.disk_arrays import rows_array
 from ctr_kd.training.job import TrainingRows
 from pipelines.config.run import STUDENT_KEYS
 from pipelines.tasks import task_of
-from pipelines.tasks.logits import SPLITS, stored_logits
+from pipelines.tasks.logits import SPLITS
 from pipelines.training.bert import teacher_encoder
 from pipelines.training.facts import read_transfer_facts
 from pipelines.training.student_plugin import check_plugin, student_source
-from pipelines.training.students import fill_taught_logits, keep_student, taught_rows, train_once
+from pipelines.training.students import fill_taught_logits, keep_student, stored_logits, taught_rows, train_once
 from pipelines.training.transfer_set import TRANSFER_FILE
 from pipelines.workspace.context import Stage, StageContext
 

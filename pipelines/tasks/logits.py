@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ctr_kd.data.disk_arrays import joined, let_go, pieces_of
-from ctr_kd.data.samples import Samples
 from ctr_kd.metrics import of_full_stream
 from feature_store.tables.contracts import DataError
 from feature_store.tables.parquet_files import read_parquet
@@ -95,28 +94,6 @@ def read_predictions(path: Path, model: str, among: np.ndarray | None = None) ->
     table = read_parquet(path, filters=None if among is None else [("row_id", ">=", among.min()), ("row_id", "<=", among.max())])
     names = [name for name in table.column_names if name.startswith("logit_")]
     return table["row_id"].to_numpy(), np.stack([table[name].to_numpy() for name in names], axis=1)
-
-
-def stored_logits(path: Path, model: str, samples: Samples, folder: Path, *, partial: bool = False) -> np.ndarray:
-    """Logits (rows, outputs) that :func:`write_predictions` stored, float32, in the order of the samples; of many rows on disk.
-
-    Parameters
-    ----------
-    path, model
-        See :func:`read_predictions`.
-    samples : Samples
-    folder : Path
-        On its disk many rows lie.
-    partial : bool
-        NaN is allowed, of a row of which nothing is said.
-    """
-    from ctr_kd.training.distill import align_logits
-
-    def piece(here: slice) -> np.ndarray:
-        rows = samples.take(here)
-        return align_logits(*read_predictions(path, model, rows.row_id if len(rows) < len(samples) else None), rows, partial=partial)
-
-    return joined(map(piece, pieces_of(len(samples))), len(samples), folder)
 
 
 def stored_probabilities(file: Path, negative_sampling_rate: float | None = None, label: str | None = None) -> np.ndarray:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ctr_kd.config import DistillConfig
-from ctr_kd.data.disk_arrays import let_go, pieces_of
+from ctr_kd.data.disk_arrays import joined, let_go, pieces_of
 from ctr_kd.data.samples import Samples
 from ctr_kd.data.texts import AnyAssembly
 from ctr_kd.training.distributed import ALONE
 from ctr_kd.training.job import TrainingRows
 from ctr_kd.training.learning_curve import LearningCurve
-from pipelines.tasks.logits import SPLITS, TAUGHT, write_predictions
+from pipelines.tasks.logits import SPLITS, TAUGHT, read_predictions, write_predictions
 from pipelines.training.facts import StudentFacts
 from pipelines.training.jobs import job_of, record_curve
 from pipelines.workspace.context import StageContext
@@ -157,3 +157,25 @@ def keep_student(context: StageContext, student: TrainedStudent, assembly: AnyAs
         calibration=settings.calibration,
         bytes=(export / "student.onnx").stat().st_size,
     )
+
+
+def stored_logits(path: Path, model: str, samples: Samples, folder: Path, *, partial: bool = False) -> np.ndarray:
+    """Logits (rows, outputs) that :func:`pipelines.tasks.logits.write_predictions` stored, float32, in the order of the samples.
+
+    Parameters
+    ----------
+    path, model
+        See :func:`pipelines.tasks.logits.read_predictions`.
+    samples : Samples
+    folder : Path
+        On its disk many rows lie.
+    partial : bool
+        NaN is allowed, of a row of which nothing is said.
+    """
+    from ctr_kd.training.distill import align_logits
+
+    def piece(here: slice) -> np.ndarray:
+        rows = samples.take(here)
+        return align_logits(*read_predictions(path, model, rows.row_id if len(rows) < len(samples) else None), rows, partial=partial)
+
+    return joined(map(piece, pieces_of(len(samples))), len(samples), folder)

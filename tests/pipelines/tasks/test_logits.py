@@ -12,7 +12,8 @@ from ctr_kd.data import disk_arrays
 from ctr_kd.data.samples import Assembly, Samples
 from ctr_kd.training.errors import TrainingError
 from feature_store.tables.contracts import DataError
-from pipelines.tasks.logits import read_predictions, stored_logits, stored_probabilities, write_predictions
+from pipelines.tasks.logits import read_predictions, stored_probabilities, write_predictions
+from pipelines.training.students import stored_logits
 from tests.ctr_kd.worlds import write_assembly
 
 
