@@ -147,11 +147,11 @@ class LoggedScores:
             ]
         )
         place = np.full(number.max(initial=-1) + 1, -1)
-        place[number[: len(near)]] = near
+        place[number[: len(near)]] = np.arange(len(near))
         place = place[number[len(near) :]]
-        self._met[place[place >= 0]] = True
-        known = np.append(found.known, _BEFORE_ALL)[place]
-        return np.append(found.score, np.nan)[place], known
+        self._met[near[place[place >= 0]]] = True
+        known = np.append(found.known[near], _BEFORE_ALL)[place]
+        return np.append(found.score[near], np.nan)[place], known
 
     def _read(self) -> Scores:
         """All scores of the files."""
