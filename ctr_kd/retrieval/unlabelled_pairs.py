@@ -70,7 +70,8 @@ def join_rows(labelled: Samples, unlabelled: Samples, folder: Path) -> Samples:
     ----------
     labelled, unlabelled : Samples
         Over the same token features; a pool that both read, such as that of all clicks, is not copied. Where only one of them has weights,
-        a row of the other weighs 1, the mean.
+        a row of the other weighs 1, the mean. Later clicks are those of a request: where labelled rows have them, an unlabelled row has
+        those of the labelled rows of its request, and none where there are no such rows.
     folder : Path
         On its disk the rows lie where one of the sets lies on disk, or both are too many to be held.
     """
@@ -116,14 +117,16 @@ def _over_one_pool(one: Samples, two: Samples) -> tuple[Samples, Samples]:
         return replace(first, pool=pool), replace(second, pool=pool, start=second.start + behind, end=second.end + behind)
 
     (one_a, two_a), (one_b, two_b) = shared(one.a, two.a), shared(one.b, two.b)
-    return replace(one, a=one_a, b=one_b, later=None), replace(two, a=two_a, b=two_b, later=None)
+    return replace(one, a=one_a, b=one_b), replace(two, a=two_a, b=two_b)
 
 
 def _arrays_of(labelled: Samples, unlabelled: Samples) -> dict[str, np.ndarray]:
     """The arrays of two sets over the same pools, by the names of :attr:`Samples.by_row`, in the order of their requests."""
     if labelled.weight is not None or unlabelled.weight is not None:
         labelled, unlabelled = (replace(rows, weight=_weights(rows)) for rows in (labelled, unlabelled))
-    unlabelled = replace(unlabelled, further=None if labelled.further is None else _further(unlabelled, labelled.further))
+    further = None if labelled.further is None else _further(unlabelled, labelled.further)
+    later = None if labelled.later is None else _later(unlabelled.group, labelled.group, labelled.later)
+    unlabelled = replace(unlabelled, further=further, later=later)
     order = np.argsort(np.concatenate([labelled.group, unlabelled.group]), kind="stable")
     more = unlabelled.by_row
     return {name: np.concatenate([array, more[name]])[order] for name, array in labelled.by_row.items()}
@@ -136,3 +139,23 @@ def _weights(samples: Samples) -> np.ndarray:
 def _further(samples: Samples, like: np.ndarray) -> np.ndarray:
     """Further labels (rows, labels) of samples, unknown where they have none, as many as in ``like``."""
     return np.full((len(samples), like.shape[1]), -1, np.float32) if samples.further is None else samples.further
+
+
+def _later(group: np.ndarray, labelled: np.ndarray, later: Segment) -> Segment:
+    """Later clicks of unlabelled rows: those of the labelled rows of their request, all of which have the same; none where there are none.
+
+    They are not looked up anew. The clicks on candidates of a request are left out, and must be for all of its rows alike: else what
+    is seen would tell which of them was clicked.
+
+    Examples
+    --------
+    >>> later = Segment(np.zeros((9, 1), np.int32), np.array([4, 4, 6]), np.array([6, 6, 9]))
+    >>> found = _later(np.array([3, 5, 8, 9]), np.array([5, 5, 8]), later)
+    >>> found.start.tolist(), found.end.tolist()
+    ([0, 4, 6, 0], [0, 6, 9, 0])
+    """
+    request, first = np.unique(labelled, return_index=True)
+    place = np.searchsorted(request, group)
+    row = np.where(np.append(request, -1)[place] == group, np.append(first, -1)[place], -1)  # -1: none
+    start, end = (np.append(bound, 0)[row] for bound in (later.start, later.end))
+    return replace(later, start=start, end=end)

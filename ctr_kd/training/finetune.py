@@ -158,9 +158,9 @@ def finetune(
 ) -> tuple[Member, LearningCurve]:
     """Train the head and, by strategy, the encoder under it.
 
-    Hard negatives join the training rows with a label of 0. They shift the rate of clicks, so at the end the last bias is moved until the
-    mean probability of the training rows without them is their rate again; validation has no part in it. Where the negatives lie, near to
-    what users click, the teacher stays lower than it would be.
+    Hard negatives join the training rows with a label of 0, and with the later clicks of their requests where those have any. They shift
+    the rate of clicks, so at the end the last bias is moved until the mean probability of the training rows without them is their rate
+    again; validation has no part in it. Where the negatives lie, near to what users click, the teacher stays lower than it would be.
 
     Parameters
     ----------

@@ -29,7 +29,8 @@ class TeacherOnlyConfig(Config):
         ge=0,
         le=512,
         description="clicks after the request, up to the end of training, that the BERT may read of training rows, in fine-tuning (where "
-        "they are hidden half of the time) and when it labels them for the student; of validation and test rows it reads none; 0: none",
+        "they are hidden half of the time, and hard negatives have them too) and when it labels them for the student; of validation and "
+        "test rows it reads none; 0: none",
     )
 
     @property
@@ -67,8 +68,6 @@ class TeacherOnlyConfig(Config):
             yield "teacher_only.future_clicks needs a BERT that reads both ways: let pretrain.encoder.attention be bidirectional"
         if "bert" not in distill.teacher_weights:
             yield "teacher_only.future_clicks is of the BERT, and distill.teachers names none: remove one of them"
-        if finetune.hard_negatives.amount:
-            yield "teacher_only.future_clicks are those of requests, and finetune.hard_negatives have none: remove one of them"
         if self.future_clicks > history.max_length:
             yield f"teacher_only.future_clicks ({self.future_clicks}) is above history.max_length ({history.max_length}): lower it"
         if split is not None and split.leave_one_out:

@@ -17,7 +17,7 @@ from ctr_kd.config_students import StudentConfig
 from ctr_kd.config_training import TrainingConfig
 from ctr_kd.data import disk_arrays
 from ctr_kd.data.batching import make_batch
-from ctr_kd.data.samples import Samples
+from ctr_kd.data.samples import Assembly, Samples, Segment
 from ctr_kd.retrieval.item_index import ItemIndex
 from ctr_kd.retrieval.unlabelled_pairs import item_codes, item_vectors, join_rows, joined_pieces, nearest_codes
 from ctr_kd.training.distill import train_student, without_effect
@@ -29,13 +29,20 @@ FAST = TrainingConfig(epochs=2, batch_size=32, learning_rate=5e-3, validations=2
 
 
 @pytest.fixture(scope="module")
-def unlabelled(assembly, directory):
+def unlabelled_file(directory, tmp_path_factory):
     """Every third training row once more, on another item and without its label."""
     rows = pq.read_table(directory / "rows.parquet", filters=[("split", "=", "train")]).to_pandas()[::3].copy()
     rows["row_id"] += 100_000
     rows["item"] = (rows["item"] + 1) % 30
     rows["label"] = np.int8(-1)
-    return assembly.samples_of(pa.Table.from_pandas(rows, preserve_index=False))
+    file = tmp_path_factory.mktemp("unlabelled") / "rows.parquet"
+    pq.write_table(pa.Table.from_pandas(rows, preserve_index=False), file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def unlabelled(assembly, unlabelled_file):
+    return assembly.samples_of_file(unlabelled_file)
 
 
 def content(samples: Samples) -> dict[int, tuple]:
@@ -49,6 +56,10 @@ def content(samples: Samples) -> dict[int, tuple]:
     }  # fmt: skip
 
 
+def clicks_of(segment: Segment) -> list[list]:
+    return [segment.pool[start:end].tolist() for start, end in zip(segment.start, segment.end, strict=True)]
+
+
 def test_joined_rows_are_all_rows_in_the_order_of_their_requests(assembly, unlabelled, tmp_path):
     train = assembly.samples("train")
     joined = join_rows(train, unlabelled, tmp_path)
@@ -60,9 +71,10 @@ def test_joined_rows_are_all_rows_in_the_order_of_their_requests(assembly, unlab
 
 
 @pytest.mark.parametrize("piece", [1, 7, 1000])
-@pytest.mark.parametrize("more", ["", "weights", "further", "both on disk"])
-def test_rows_joined_on_disk_are_those_joined_in_memory(assembly, unlabelled, tmp_path, monkeypatch, piece, more):
-    train = assembly.samples("train")
+@pytest.mark.parametrize("more", ["", "weights", "further", "later clicks", "both on disk"])
+def test_rows_joined_on_disk_are_those_joined_in_memory(directory, unlabelled_file, tmp_path, monkeypatch, piece, more):
+    assembly = Assembly(directory, 5, later_clicks=3 if more == "later clicks" else 0)
+    train, unlabelled = assembly.samples("train"), assembly.samples_of_file(unlabelled_file)
     if more == "weights":
         train = dataclasses.replace(train, weight=np.arange(len(train), dtype=np.float32))
     if more == "further":
@@ -70,13 +82,30 @@ def test_rows_joined_on_disk_are_those_joined_in_memory(assembly, unlabelled, tm
     in_memory = join_rows(train, unlabelled, tmp_path)
     monkeypatch.setattr(disk_arrays, "MOST_IN_MEMORY", 5)
     monkeypatch.setattr(disk_arrays, "PIECE", piece)
-    train = assembly.samples("train") if more == "both on disk" else train
+    if more == "both on disk":
+        train, unlabelled = assembly.samples("train"), assembly.samples_of_file(unlabelled_file)
+        assert train.on_disk and unlabelled.on_disk
     on_disk = join_rows(train, unlabelled, tmp_path)
     assert on_disk.on_disk and not in_memory.on_disk and len(list(joined_pieces(train, unlabelled))) >= min(3, 200 // piece)
     assert on_disk.a.pool is in_memory.a.pool and not list(tmp_path.iterdir())
     for name, array in in_memory.by_row.items():
         assert on_disk.by_row[name].dtype == array.dtype
         np.testing.assert_array_equal(on_disk.by_row[name], array)
+
+
+def test_an_unlabelled_row_has_the_later_clicks_of_its_request_and_a_student_has_none(directory, unlabelled_file, tmp_path):
+    assembly = Assembly(directory, 5, later_clicks=3)
+    train, unlabelled = assembly.samples("train"), assembly.samples_of_file(unlabelled_file)
+    given = dict(zip(train.group.tolist(), clicks_of(train.later), strict=True))
+    other = dataclasses.replace(unlabelled, group=np.where(unlabelled.group == unlabelled.group[-1], 10**6, unlabelled.group))
+    joined = join_rows(train, other, tmp_path)
+    assert joined.later is not None
+    seen = clicks_of(joined.later)
+    assert seen == [given.get(int(group), []) for group in joined.group]
+    assert any(clicks for clicks, label in zip(seen, joined.label, strict=True) if label < 0) and joined.group[-1] == 10**6
+    batch = make_batch(joined, np.arange(len(joined)))
+    assert len(batch.segment_a) <= len(np.unique(joined.group))
+    assert join_rows(dataclasses.replace(train, later=None), unlabelled, tmp_path).later is None
 
 
 @settings(max_examples=60, deadline=None)

@@ -20,7 +20,6 @@ BOTH = {"teachers": {"bert": 0.5, "boosted_trees": 0.5}, "weighting": "learned"}
         ({"pretrain": CAUSAL}, "teacher_only.future_clicks needs a BERT that reads both ways"),
         ({"pretrain": {"more_encoders": [{"attention": "causal"}]}}, "teacher_only.future_clicks needs a BERT that reads both ways"),
         ({"distill": {"teachers": {"boosted_trees": 1}}}, "teacher_only.future_clicks is of the BERT, and distill.teachers names none"),
-        ({"finetune": {"hard_negatives": {"amount": 0.5}}}, "finetune.hard_negatives have none: remove one of them"),
         ({"history": {"max_length": 2}}, "teacher_only.future_clicks (3) is above history.max_length (2): lower it"),
         ({"split": {"leave_one_out": True}}, "with split.leave_one_out what comes later is what is tested"),
         ({"distill": BOTH}, "distill.weighting: learned weighs teachers by what students read"),
@@ -35,6 +34,11 @@ def test_clicks_of_the_future_need_a_bert_that_reads_both_ways_and_windows_of_ti
             assert expected in str(error.value)
         else:
             RunConfig.model_validate(values)
+
+
+def test_hard_negatives_are_of_requests_and_so_have_later_clicks() -> None:
+    config = RunConfig.model_validate({**MINIMAL, "finetune": {"hard_negatives": {"amount": 0.5}}, "teacher_only": {"future_clicks": 3}})
+    assert config.teacher_only.future_clicks == 3 and config.finetune.hard_negatives.amount == 0.5
 
 
 @pytest.mark.parametrize("key", ["distill.transfer", "finetune.hard_negatives"])

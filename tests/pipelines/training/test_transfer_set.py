@@ -22,6 +22,7 @@ from ctr_kd.retrieval import unlabelled_pairs
 from ctr_kd.training.checkpoint import load_checkpoint
 from ctr_kd.training.devices import autocast
 from ctr_kd.training.loop import predict
+from feature_store.special_tokens import SPECIALS
 from pipelines.config.run import RunConfig
 from pipelines.stages import PIPELINE, TO_TEACHER, student, transfer
 from pipelines.tasks.click_rows import ClickRows
@@ -218,6 +219,30 @@ def test_a_teacher_with_hard_negatives_sees_no_pair_that_met_and_no_other_label(
     assert (first_click.loc[drawn["item"]].to_numpy() < drawn["timestamp"].to_numpy()).all()
     row_id, _ = read_predictions(artifact / "predictions_train.parquet", artifact.name)
     assert row_id.tolist() == train["row_id"].tolist()  # students learn from the rows that were shown, and no others
+
+
+def test_a_teacher_that_sees_what_came_after_sees_it_of_hard_negatives_too(
+    finetuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same of all rows of a request, and no click on any of its candidates, whether shown or drawn."""
+    learned: list[Samples] = []
+    monkeypatch.setattr(
+        "ctr_kd.training.finetune.join_rows", lambda *given: (learned.append(unlabelled_pairs.join_rows(*given)), learned[-1])[1]
+    )
+    workspace = Path(shutil.copytree(finetuned, tmp_path / "workspace"))
+    more = {"finetune": TINY["finetune"] | {"hard_negatives": {"amount": 0.5}}, "teacher_only": {"future_clicks": 3}}
+    context = RunContext(RunConfig.model_validate(TINY | more), workspace, console=Console(io.StringIO()))
+    Runner(context, PIPELINE).run(last="finetune")
+    (rows,) = learned
+    drawn = rows.row_id >= pq.read_metadata(context.artifacts["ingest"].path / "rows.parquet").num_rows
+    later = rows.later
+    assert later is not None and drawn.sum() > 100 and (later.end > later.start)[drawn].mean() > 0.5
+    begins = np.flatnonzero(np.diff(rows.group, prepend=-1))
+    for request in np.split(np.arange(len(rows)), begins[1:]):
+        assert len({(later.start[row], later.end[row]) for row in request}) == 1
+        seen = later.pool[later.start[request[0]] : later.end[request[0]], 0]
+        candidates = rows.b.pool[rows.b.start[request], 0]
+        assert not np.isin(seen[seen >= len(SPECIALS)], candidates).any()
 
 
 def test_hard_negatives_need_an_encoder_that_knows_what_is_near() -> None:
