@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from ctr_kd.data.input_groups import InputGroup
 from ctr_kd.data.samples import Samples
 from ctr_kd.evaluation.evaluate import Replicated, differences_of
-from ctr_kd.evaluation.model_metrics import measure_model
+from ctr_kd.evaluation.model_metrics import Measured, measure_model
 from ctr_kd.evaluation.rows import EvaluationRows
 from ctr_kd.evaluation.tables import MetricDifference, ModelMetrics, metrics_json
 from ctr_kd.metrics.bootstrap import Bootstrap
+from ctr_kd.metrics.checks import Floats
 
 METRICS = ("auc", "log_loss")
 MOST_PREPARED = 1 << 24  # rows of all groups whose statistics are held at once, some fifty bytes each
@@ -122,21 +123,23 @@ def permutation_importance(
     every = np.ones(len(rows.label), bool)  # of a part of the rows no more than METRICS are measured
     measure = partial(measure_model, rows.label, bootstrap=bootstrap, rows=every, weight=rows.weight, row_weight=rows.row_weight)
     obstacle = bootstrap.obstacle()
-    model: ModelMetrics = {}
-    measured: dict[str, Replicated] = {}
+    measured: dict[tuple[str, str], Measured] = {}  # by scores and metric, without its statistic, which takes the memory
+    resampled: dict[tuple[str, str], Floats] = {}
     names, at_once = list(scores), max(1, MOST_PREPARED // max(len(samples), 1))
     for begin in range(0, len(names), at_once):
-        tables = {name: measure(scores[name]) for name in names[begin : begin + at_once]}
+        prepared = {(name, key): one for name in names[begin : begin + at_once] for key, one in measure(scores[name]).items()}
+        measured |= {which: replace(one, statistic=None) for which, one in prepared.items()}
         # Each resample is drawn once for all groups that are at hand.
-        resampled = bootstrap.values_of(
-            {(name, key): one.statistic for name, table in tables.items() for key, one in table.items() if one.statistic}
-        )
-        for name, table in tables.items():
-            measured[name] = {key: (one.value, resampled[name, key]) for key, one in table.items() if one.statistic}
-        if begin == 0:
-            model = {key: tables[_WHOLE][key].with_interval(resampled.get((_WHOLE, key)), obstacle) for key in METRICS}
+        resampled |= bootstrap.values_of({which: one.statistic for which, one in prepared.items() if one.statistic})
+        del prepared  # before the next are
+
+    def replicated(name: str) -> Replicated:
+        return {key: (measured[name, key].value, resampled[name, key]) for key in METRICS if (name, key) in resampled}
+
+    model = {key: measured[_WHOLE, key].with_interval(resampled.get((_WHOLE, key)), obstacle) for key in METRICS}
     found = {
-        name: GroupImportance(group.inputs, differences_of(measured[_WHOLE], measured[name], obstacle)) for name, group in groups.items()
+        name: GroupImportance(group.inputs, differences_of(replicated(_WHOLE), replicated(name), obstacle))
+        for name, group in groups.items()
     }
     return Importance(len(samples), model, dict(sorted(found.items(), key=lambda item: -item[1].drop)))
 
