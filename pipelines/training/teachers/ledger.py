@@ -7,7 +7,9 @@ teachers/DIGEST/NUMBER.parquet   a digest of each row in two halves, and its log
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -58,7 +60,6 @@ class Ledger:
 
     def __init__(self, workspace: Path, digest: str, report: Callable[[str], None] = lambda text: None) -> None:
         self.folder, self._report = workspace / TEACHERS / digest, report
-        self._files: list[Path] | None = None  # that were there at the first look, in the order in which they are read
 
     @property
     def manifest(self) -> LedgerManifest | None:
@@ -83,15 +84,20 @@ class Ledger:
             return None
         asked = row_digests(read)
         found: NDArray | None = None
-        for file, rows, logits in self._known():
+        for file in list(self._ring):
+            known = self._read(file)
+            if known is None:
+                self._ring.remove(file)
+                continue
+            rows, logits = known
             order = np.argsort(rows[:, 0])
             place = order[np.searchsorted(rows[order, 0], asked[:, 0]).clip(max=len(rows) - 1)]
             found = np.full((len(asked), logits.shape[1]), np.nan, logits.dtype) if found is None else found
             new = (rows[place] == asked).all(axis=1) & np.isnan(found).any(axis=1)
             found[new] = logits[place[new]]
             if not np.isnan(found).any():
-                self._read_first(file)  # rows are asked about in one order every night, and the next ones lie there or behind it
-                break
+                break  # rows are asked about in one order every night: the next ones lie in this file, or behind it
+            self._ring.rotate(-1)
         if found is not None:
             os.utime(self.folder)  # what is read is not old, see `pipelines.workspace.retention`
         return found
@@ -116,25 +122,23 @@ class Ledger:
         if self.manifest is None:
             manifest.write(self.folder)
 
-    def _read_first(self, file: Path) -> None:
-        files = self._files or []
-        place = files.index(file)
-        self._files = files[place:] + files[:place]
+    @cached_property
+    def _ring(self) -> deque[Path]:
+        """The files that were there at the first look, in their order, in a ring that is turned as they are read: the next one is first."""
+        files = (file for file in self.folder.glob("*.parquet") if file.stem.isdecimal())
+        return deque(sorted(files, key=lambda file: int(file.stem)))
 
-    def _known(self) -> Iterator[tuple[Path, Digests, NDArray]]:
-        """Every file that has any digests, they and their logits, one file at a time: all of them may be more than memory holds."""
-        if self._files is None:
-            self._files = sorted((file for file in self.folder.glob("*.parquet") if file.stem.isdecimal()), key=lambda file: int(file.stem))
-        for file in list(self._files):
-            try:
-                table = read_parquet(file)
-            except (pa.ArrowException, OSError) as error:
-                reason = " ".join(str(error).split())[:120]
-                self._report(f"warning: {file} is damaged ({reason}) and is removed; its rows are labelled again")
-                file.unlink(missing_ok=True)
-                self._files.remove(file)
-                continue
-            names = [name for name in table.column_names if name.startswith("logit_")]
-            if table.num_rows:
-                digests, logits = (np.stack([table[name].to_numpy() for name in own], axis=1) for own in (HALVES, names))
-                yield file, digests, logits
+    def _read(self, file: Path) -> tuple[Digests, NDArray] | None:
+        """Digests and logits of a file; None where it has none, or is damaged, and so removed. All files may be more than memory holds."""
+        try:
+            table = read_parquet(file)
+        except (pa.ArrowException, OSError) as error:
+            reason = " ".join(str(error).split())[:120]
+            self._report(f"warning: {file} is damaged ({reason}) and is removed; its rows are labelled again")
+            file.unlink(missing_ok=True)
+            return None
+        if not table.num_rows:
+            return None
+        names = [name for name in table.column_names if name.startswith("logit_")]
+        digests, logits = (np.stack([table[name].to_numpy() for name in own], axis=1) for own in (HALVES, names))
+        return digests, logits
