@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -51,19 +51,42 @@ def align_logits(row_id: np.ndarray, logit: np.ndarray, samples: Samples, *, par
     TrainingError
         When a row has no logit, or a logit is not finite.
     """
-    places, missing = places_of(samples.row_id, row_id)
+    (aligned,) = align_pieces([(row_id, logit, samples)], partial=partial)
+    return aligned
+
+
+def align_pieces(pieces: Iterable[tuple[np.ndarray, np.ndarray, Samples]], *, partial: bool = False) -> Iterator[np.ndarray]:
+    """:func:`align_logits` of many rows, a piece at a time; what is wrong is counted over all pieces, and said behind the last one.
+
+    Parameters
+    ----------
+    pieces : iterable of (row_id, logit, samples)
+    partial : bool
+
+    Yields
+    ------
+    float32 array (rows of the piece, outputs)
+        Of no piece that follows one with a fault.
+    """
+    rows, missing, broken = 0, np.zeros(0, np.int64), np.zeros(0, np.int64)  # the latter two are row ids
+    for row_id, logit, samples in pieces:
+        rows += len(samples)
+        places, absent = places_of(samples.row_id, row_id)
+        missing = np.append(missing, absent)
+        if len(missing):
+            continue
+        aligned = logit[places].astype(np.float32)
+        finite = (np.isfinite(aligned) | (np.isnan(aligned) if partial else False)).all(axis=1)
+        broken = np.append(broken, samples.row_id[~finite])
+        if not len(broken):
+            yield aligned
     if len(missing):
         raise TrainingError(
-            f"the teacher's stored logits miss {len(missing):,} of {len(samples):,} rows (first: row {missing[0]}): "
+            f"the teacher's stored logits miss {len(missing):,} of {rows:,} rows (first: row {missing[0]}): "
             "they belong to another row set; run finetune again"
         )
-    aligned = logit[places].astype(np.float32)
-    broken = ~(np.isfinite(aligned) | (np.isnan(aligned) if partial else False)).all(axis=1)
-    if broken.any():
-        raise TrainingError(
-            f"the teacher's logit of row {samples.row_id[broken][0]} is not finite ({broken.sum():,} such rows): retrain the teacher"
-        )
-    return aligned
+    if len(broken):
+        raise TrainingError(f"the teacher's logit of row {broken[0]} is not finite ({len(broken):,} such rows): retrain the teacher")
 
 
 def combine_logits(teachers: Mapping[str, np.ndarray], weights: Mapping[str, float | np.ndarray]) -> np.ndarray:

@@ -172,10 +172,10 @@ def stored_logits(path: Path, model: str, samples: Samples, folder: Path, *, par
     partial : bool
         NaN is allowed, of a row of which nothing is said.
     """
-    from ctr_kd.training.distill import align_logits
+    from ctr_kd.training.distill import align_pieces
 
-    def piece(here: slice) -> np.ndarray:
+    def piece(here: slice) -> tuple[np.ndarray, np.ndarray, Samples]:
         rows = samples.take(here)
-        return align_logits(*read_predictions(path, model, rows.row_id if len(rows) < len(samples) else None), rows, partial=partial)
+        return *read_predictions(path, model, rows.row_id if len(rows) < len(samples) else None), rows
 
-    return joined(map(piece, pieces_of(len(samples))), len(samples), folder)
+    return joined(align_pieces(map(piece, pieces_of(len(samples))), partial=partial), len(samples), folder)

@@ -71,16 +71,16 @@ def teacher_logits(context: StageContext, samples: Mapping[str, Samples]) -> tup
 
 def _aligned(asked: RowPieces, logits: np.ndarray, samples: Samples, folder: Path, *, partial: bool) -> np.ndarray:
     """Logits (rows, outputs) of the rows that were asked about, in the order of the samples, by row id a piece at a time."""
-    from ctr_kd.training.distill import align_logits
+    from ctr_kd.training.distill import align_pieces
 
     ids = replace(asked, columns=("row_id",)) if asked.in_pieces else asked  # one table is read already
 
-    def pieces() -> Iterator[np.ndarray]:
+    def pieces() -> Iterator[tuple[np.ndarray, np.ndarray, Samples]]:
         done = 0
         for table in ids:
             here = slice(done, done + table.num_rows)
-            yield align_logits(table["row_id"].to_numpy(), logits[here], samples.take(here), partial=partial)
+            yield table["row_id"].to_numpy(), logits[here], samples.take(here)
             done = here.stop
             let_go([logits, samples.row_id])
 
-    return joined(pieces(), len(samples), folder)
+    return joined(align_pieces(pieces(), partial=partial), len(samples), folder)

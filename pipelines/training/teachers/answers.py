@@ -12,8 +12,8 @@ from feature_store.tables.contracts import DataError
 _FEW = 100  # rows of which none can say that there are but two answers
 
 
-def checked_answer(answer: Any, rows: int, who: str, outputs: int, *, of_classes: bool = False) -> NDArray[np.float64]:
-    """Scores (rows, outputs), float64, of what a model answered: an array (rows,) or (rows, outputs).
+def checked_answer(answer: Any, row_id: NDArray, who: str, outputs: int, *, of_classes: bool = False) -> NDArray[np.float64]:
+    """Scores (rows, outputs), float64, of what a model answered of rows, by their ids: an array (rows,) or (rows, outputs).
 
     With ``of_classes`` the two columns of ``predict_proba`` are probabilities of no click and of a click: the second is kept.
 
@@ -25,11 +25,12 @@ def checked_answer(answer: Any, rows: int, who: str, outputs: int, *, of_classes
 
     Examples
     --------
-    >>> checked_answer([0.25, 0.5], 2, "teacher mine", 1).tolist()
+    >>> checked_answer([0.25, 0.5], np.array([7, 8]), "teacher mine", 1).tolist()
     [[0.25], [0.5]]
-    >>> checked_answer([[0.9, 0.1]], 1, "teacher mine", 1, of_classes=True).tolist()
+    >>> checked_answer([[0.9, 0.1]], np.array([7]), "teacher mine", 1, of_classes=True).tolist()
     [[0.1]]
     """
+    rows = len(row_id)
     try:
         score = np.asarray(answer, np.float64)
     except (TypeError, ValueError):
@@ -39,7 +40,10 @@ def checked_answer(answer: Any, rows: int, who: str, outputs: int, *, of_classes
     score = score.reshape(rows, -1)
     broken = ~np.isfinite(score).all(axis=1)
     if broken.any():
-        raise DataError(f"{who} answers no finite number for {broken.sum():,} of {rows:,} rows (first: row {np.flatnonzero(broken)[0]})")
+        raise DataError(  # at once, and not when all rows of a split are asked about: only these are counted
+            f"{who} answers no finite number for {broken.sum():,} of {rows:,} rows that it was asked about at once "
+            f"(first: row {row_id[broken][0]})"
+        )
     if of_classes and outputs == 1 and score.shape[1] == 2 and np.allclose(score.sum(axis=1), 1) and (score >= 0).all():
         score = score[:, 1:]
     if score.shape[1] != outputs:

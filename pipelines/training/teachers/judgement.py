@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -78,7 +78,7 @@ def judge(context: StageContext, config: TeacherConfig, asked: Mapping[str, RowP
         leak = check_for_leak(newest, logits["train"][-len(newest.label) :], on_validation, logits["validation"])
         foresees = config.name == "bert" and context.config.teacher_only.future_clicks > 0
         facts = facts.model_copy(update={"leak": leak.model_copy(update={"foresees": True}) if foresees else leak})
-    for line in _remarks(config, facts):
+    for line in (*_doubts(config, logits), *_remarks(config, facts)):
         context.report(line)
     return Judgement(logits, facts)
 
@@ -217,6 +217,18 @@ def _refuse_nothing(config: TeacherConfig, logits: NDArray) -> None:
         raise DataError(f"teacher {config.name} says nothing of any training row: correct what finds its scores, or leave it out")
     if said > 1 and same:
         raise DataError(f"teacher {config.name} says the same of all {said:,} training rows, which teaches nothing: name another")
+
+
+def _doubts(config: TeacherConfig, logits: Mapping[str, NDArray]) -> Iterator[str]:
+    """A line where a plug-in says probabilities, as it seems by all splits together."""
+    pieces = [said[here] for said in logits.values() for here in pieces_of(len(said))]
+    if config.kind != "plugin" or any(piece.shape[1] > 1 for piece in pieces):
+        return
+    if not any(((piece < 0) | (piece > 1)).any() for piece in pieces):
+        yield (
+            f"warning: teacher {config.name} ({config.plugin}): all logits lie between 0 and 1; are they probabilities? "
+            "log(p / (1 - p)) is wanted"
+        )
 
 
 def _check_coverage(config: TeacherConfig, coverage: Mapping[str, float]) -> None:

@@ -87,12 +87,13 @@ class ModelTeacher:
         """See :class:`~pipelines.training.teachers.teacher.Teacher`."""
         began, parts = time.perf_counter(), []
         for begin in range(0, rows.num_rows, _BATCH):
-            read = self.reads(rows.slice(begin, _BATCH))
+            batch = rows.slice(begin, _BATCH)
+            read, row_id = self.reads(batch), batch["row_id"].to_numpy()
             try:
                 answer = self._model.predict(_typed(read, self._model))
             except Exception as error:  # of the model's own code, or of a column that is not what its signature says
                 raise DataError(f"{self._said} cannot be asked: {reason_of(error)}") from error
-            score = checked_answer(_column(answer, self._config, self._said), read.num_rows, self._said, self._outputs, of_classes=True)
+            score = checked_answer(_column(answer, self._config, self._said), row_id, self._said, self._outputs, of_classes=True)
             parts.append(self._on_its_scale(score))
         self._asked, self._seconds = self._asked + rows.num_rows, self._seconds + time.perf_counter() - began
         return np.concatenate(parts)

@@ -78,12 +78,7 @@ class PluginTeacher:
         frame, began = self._rows.asked(rows).to_pandas(), time.perf_counter()
         answer = self._call("asked", self._model.logits, frame)
         self._asked, self._seconds = self._asked + rows.num_rows, self._seconds + time.perf_counter() - began
-        found = checked_answer(answer, rows.num_rows, self._said, self._outputs)
-        if self._outputs == 1 and len(found) > 1 and found.min() >= 0 and found.max() <= 1:
-            self._context.report(
-                f"warning: {self._said}: all logits lie between 0 and 1; are they probabilities? log(p / (1 - p)) is wanted"
-            )
-        return found
+        return checked_answer(answer, rows["row_id"].to_numpy(), self._said, self._outputs)
 
     def facts(self) -> TeacherFacts:
         """See :class:`~pipelines.training.teachers.teacher.Teacher`."""

@@ -49,9 +49,23 @@ def test_many_logits_are_written_and_read_a_piece_at_a_time_and_are_the_same(
     assert found.dtype == np.float32 and np.array_equal(found, expected) and np.array_equal(found, logits.astype(np.float32))
     with pytest.raises(DataError, match="holds logits of model model, not of other"):
         stored_logits(pieces, "other", samples, tmp_path)
-    write_predictions(pieces, samples.row_id[1:], logits[1:], "model")
-    with pytest.raises(TrainingError, match=f"miss 1 of .* rows .first: row {samples.row_id[0]}."):
-        stored_logits(pieces, "model", samples, tmp_path)
+
+
+def test_what_is_missing_or_not_finite_is_counted_over_all_pieces(
+    tmp_path: Path, samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk_arrays, "MOST_IN_MEMORY", 10)
+    monkeypatch.setattr(disk_arrays, "PIECE", 7)
+    file, logits = tmp_path / "pieces.parquet", np.zeros((len(samples), 1), np.float32)
+    write_predictions(file, np.delete(samples.row_id, [3, 4, 20, 100]), np.delete(logits, [3, 4, 20, 100], axis=0), "model")
+    with pytest.raises(TrainingError, match=f"miss 4 of {len(samples)} rows .first: row {samples.row_id[3]}."):
+        stored_logits(file, "model", samples, tmp_path)
+    logits[[8, 30, 31]] = [[np.nan], [np.inf], [np.nan]]
+    write_predictions(file, samples.row_id, logits, "model")
+    with pytest.raises(TrainingError, match=f"row {samples.row_id[8]} is not finite .3 such rows."):
+        stored_logits(file, "model", samples, tmp_path)
+    with pytest.raises(TrainingError, match=f"row {samples.row_id[30]} is not finite .1 such rows."):
+        stored_logits(file, "model", samples, tmp_path, partial=True)
 
 
 @pytest.fixture

@@ -29,6 +29,30 @@ class SaysNan(ByPrice):
         return np.full(len(rows), np.nan)
 
 
+class FailsOnce(ByPrice):
+    asked = 0
+
+    def logits(self, rows: pd.DataFrame) -> NDArray:
+        said = super().logits(rows)
+        if FailsOnce.asked <= 500 < FailsOnce.asked + len(rows):
+            said[500 - FailsOnce.asked] = np.nan
+        FailsOnce.asked += len(rows)
+        return said
+
+
+class SaysProbabilities(ByPrice):
+    def logits(self, rows: pd.DataFrame) -> NDArray:
+        return self.model.predict_proba(rows[["price"]])[:, 1]
+
+
+class SaysMoreLater(SaysProbabilities):
+    asked = 0
+
+    def logits(self, rows: pd.DataFrame) -> NDArray:
+        SaysMoreLater.asked += 1
+        return super().logits(rows) + (SaysMoreLater.asked == 3)
+
+
 class SaysTheOpposite(ByPrice):
     def logits(self, rows: pd.DataFrame) -> NDArray:
         return -super().logits(rows)

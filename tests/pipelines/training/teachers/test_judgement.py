@@ -11,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from ctr_kd.config_teachers import TeacherConfig
+from ctr_kd.data import disk_arrays
 from ctr_kd.training import finetune as finetuning
 from ctr_kd.training.errors import TrainingError
 from feature_store.plugins import PluginError
@@ -161,13 +162,31 @@ def test_out_of_fold_the_bert_is_trained_anew_for_every_fold(shop: Shop, monkeyp
     assert 0.6 < judged.mean() < 0.7 and equal.mean() < 0.02
 
 
+@pytest.fixture
+def in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The 1,050 training rows of the shop are three pieces."""
+    monkeypatch.setattr(disk_arrays, "MOST_IN_MEMORY", 10)
+    monkeypatch.setattr(disk_arrays, "PIECE", 400)
+
+
+@pytest.mark.usefixtures("in_pieces")
 def test_a_teacher_that_diverged_is_no_teacher_that_says_nothing(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     stored = BertTeacher.stored
     monkeypatch.setattr(
         BertTeacher, "stored", lambda self, rows: np.where(np.arange(rows.num_rows) == 3, np.nan, stored(self, rows)[:, 0])[:, None]
     )
-    with pytest.raises(TrainingError, match="is not finite"):
+    with pytest.raises(TrainingError, match=r"is not finite \(3 such rows\)"):  # one in each piece
         shop.run({"bert": 1})
+
+
+@pytest.mark.usefixtures("in_pieces")
+def test_what_a_plug_in_says_is_judged_over_all_pieces(shop: Shop) -> None:
+    with pytest.raises(DataError, match=r"for 1 of \d+ rows that it was asked about at once \(first: row 500\)"):
+        shop.run([{"name": "mine", "plugin": f"{PLACE}:FailsOnce"}])
+    shop.run([{"name": "mine", "plugin": f"{PLACE}:SaysMoreLater"}])
+    assert "are they probabilities?" not in shop.said.getvalue()  # of the first piece they might be
+    shop.run([{"name": "mine", "plugin": f"{PLACE}:SaysProbabilities"}])
+    assert shop.said.getvalue().count("are they probabilities?") == 1
 
 
 @pytest.mark.parametrize("column", ["clicked", "price"])
