@@ -196,7 +196,10 @@ def without_gaps(logits: np.ndarray, trained: np.ndarray | None = None) -> np.nd
     missing, said = np.isnan(logits), logits if trained is None else trained
     if not missing.any():
         return logits
-    return np.where(missing, 0.0 if np.isnan(said).all() else np.nanmean(said, axis=0), logits)
+    if np.isnan(said).all():
+        return np.where(missing, 0.0, logits)
+    mean = np.nanmean(said, axis=0, dtype=np.float64)  # single precision would not add up millions of rows
+    return np.where(missing, mean.astype(logits.dtype), logits)
 
 
 def combined_logits(teachers: Mapping[str, np.ndarray], weights: Mapping[str, float | np.ndarray], folder: Path) -> np.ndarray:

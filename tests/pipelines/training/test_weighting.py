@@ -196,3 +196,10 @@ def test_validation_chooses_among_quarters_and_the_configured_weights(finetuned:
     alike = {"validation": 8 * label - 4}
     assert per_row.choose_weights(stage, samples, {"bert": alike, "boosted_trees": alike}).used == "fixed"
     assert per_row.weights_of(stage, samples)["validation"] == {"bert": 0.5, "boosted_trees": 0.5}
+
+
+def test_a_gap_has_the_mean_of_millions_of_rows_as_double_precision_adds_them_up() -> None:
+    said = np.full((1 << 22, 2), 0.1, np.float32)
+    filled = per_row.without_gaps(np.array([[np.nan, 5.0]], np.float32), said)
+    assert filled.dtype == np.float32
+    np.testing.assert_allclose(filled, [[0.1, 5.0]], rtol=1e-6)
