@@ -74,8 +74,13 @@ def weighed(by_row: Tensor, weight: Tensor | None) -> Tensor:
 
 
 def weighed_counts(column: Tensor, weight: Tensor | None, size: int) -> Tensor:
-    """How often each of 0, 1, ..., ``size`` - 1 occurs in a column (rows,), a row counting as much as it weighs; shape (size,)."""
-    return torch.bincount(column, minlength=size) if weight is None else torch.bincount(column, weights=weight, minlength=size)
+    """How often each of 0, 1, ..., ``size`` - 1 occurs in a column (rows,), a row counting as much as it weighs; shape (size,).
+
+    Weights are added up in double precision: in single, the sum of those of many millions of rows would grow no more.
+    """
+    if weight is None:
+        return torch.bincount(column, minlength=size)
+    return torch.bincount(column, weights=weight.double(), minlength=size).to(weight.dtype)
 
 
 def labelled_share(part: Tensor, whole: Tensor) -> Tensor:

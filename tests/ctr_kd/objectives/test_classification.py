@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from ctr_kd.data.samples import of_mean_one
-from ctr_kd.objectives.classification import base_logits, cross_entropy_share, hard_cross_entropy, labelled_share
+from ctr_kd.objectives.classification import base_logits, cross_entropy_share, hard_cross_entropy, labelled_share, weighed_counts
 
 
 @pytest.mark.parametrize(("outputs", "label"), [(1, [1.0] + [0.0] * 29), (3, [0.0] * 20 + [1.0] * 8 + [2.0] * 2)])
@@ -82,3 +82,9 @@ def test_a_chain_begins_at_the_shares_given_a_click():
     share = base_logits(torch.stack([clicked, bought], dim=1), 2, chain=True).sigmoid()
     torch.testing.assert_close(share, torch.tensor([0.25, 0.5]), atol=0.01, rtol=0)
     assert torch.isfinite(base_logits(torch.stack([bought, clicked], dim=1), 2, chain=True)).all()  # more than clicks: no share of them
+
+
+def test_weights_of_millions_of_rows_add_up():
+    rows = 1 << 22
+    counts = weighed_counts(torch.ones(rows, dtype=torch.long), torch.full((rows,), 0.3), 2)
+    torch.testing.assert_close(counts, torch.tensor([0.0, 0.3 * rows]))
