@@ -368,6 +368,9 @@ def compare_losses(watch: Watch, model: nn.Module, to_compile: nn.Module, loss: 
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
         return value.item(), nn.utils.get_total_norm(gradients).item()
 
+    for head in model.modules():
+        if isinstance(head, Head):
+            head.training = True  # in the precision of the training; what drops out are layers of it, which stay as they are
     model.cpu()
     expected = computed(CPU, "float32")
     for mode in watch.checks:

@@ -86,7 +86,8 @@ class TrainingConfig(Config):
     )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32",
-        description="of the forward and backward pass, and of what a teacher says of a transfer set; parameters and optimizer stay float32",
+        description="of the forward and backward pass, and of what a teacher says of rows, but for its head; parameters and optimizer stay "
+        "float32",
     )
     compile: bool = Field(False, description="compile the model (torch.compile): minutes at the start, faster steps")
     device: Device = Field("auto", description="auto: the GPU where there is one")
