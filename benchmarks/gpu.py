@@ -268,9 +268,9 @@ class Watch:
     checks : tuple of str
         Modes in which the loss is compared with the processor's.
     began : list of float
-        When each step began, and the last one ended.
+        When the making of each step's batch began, and that of one more.
     prepared : list of float
-        Seconds in which the processor made each step's batch; the device waits for it.
+        Seconds in which the processor made each step's batch; a GPU computes the step before meanwhile.
     rows : list of int64 array
         Of each step.
     differences : dict of str to dict of str to float
@@ -297,7 +297,7 @@ class Watch:
         return np.diff(self.began)[self.sizes.warm :].tolist()
 
     def begin_step(self, rows: np.ndarray) -> None:
-        """Note that a step begins. The loop has read the loss of the step before, so the device has computed that."""
+        """Note that the batch of a step is about to be made: the device still computes the step before, and has done all earlier ones."""
         self.began.append(time.perf_counter())
         steps = self.steps
         if len(steps) >= self.sizes.steps or sum(steps) >= self.sizes.seconds:
@@ -368,6 +368,9 @@ def compare_losses(watch: Watch, model: nn.Module, to_compile: nn.Module, loss: 
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
         return value.item(), nn.utils.get_total_norm(gradients).item()
 
+    for head in model.modules():
+        if isinstance(head, Head):
+            head.training = True  # in the precision of the training; what drops out are layers of it, which stay as they are
     model.cpu()
     expected = computed(CPU, "float32")
     for mode in watch.checks:

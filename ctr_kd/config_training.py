@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from feature_store.config_types import AUTO, OR_AUTO, Config, is_auto
 
+Device = Literal["auto", "cpu", "cuda"]
+
 
 class TrainingConfig(Config):
     """One training loop. Nothing is fitted on validation but when it ends, and the choice of the weights that are kept, where there is one.
@@ -84,10 +86,11 @@ class TrainingConfig(Config):
     )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32",
-        description="of the forward and backward pass, and of what a teacher says of a transfer set; parameters and optimizer stay float32",
+        description="of the forward and backward pass, and of what a teacher says of rows, but for its head; parameters and optimizer stay "
+        "float32",
     )
     compile: bool = Field(False, description="compile the model (torch.compile): minutes at the start, faster steps")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU where there is one")
+    device: Device = Field("auto", description="auto: the GPU where there is one")
 
     @model_validator(mode="after")
     def _decay_reaches_the_ids(self) -> TrainingConfig:

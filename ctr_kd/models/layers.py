@@ -318,7 +318,18 @@ class Head(nn.Module):
             self.layers[-1].get_parameter("bias").copy_(logits)
 
     def forward(self, features: Tensor, more: Tensor | None = None) -> Tensor:
-        """Logits (rows, outputs) of ``features`` (rows, inputs), the last of which may come as ``more``, see :func:`linear_of_two`."""
+        """Logits (rows, outputs) of ``features`` (rows, inputs), the last of which may come as ``more``, see :func:`linear_of_two`.
+
+        But for training they are computed in single precision, whatever is around: of bfloat16 there are some hundred different logits,
+        and among candidates ties would count.
+        """
+        device = features.device.type
+        if self.training or not torch.is_autocast_enabled(device):
+            return self._logits(features, more)
+        with torch.autocast(device, enabled=False):
+            return self._logits(features.float(), None if more is None else more.float())
+
+    def _logits(self, features: Tensor, more: Tensor | None) -> Tensor:
         if more is None:
             return self.layers(features)
         x = linear_of_two(self.layers[0].get_parameter("weight"), self.layers[0].get_parameter("bias"), features, more)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ctr_kd.config import EncoderConfig, PretrainConfig
-from ctr_kd.config_training import TrainingConfig
+from ctr_kd.config_training import Device, TrainingConfig
 from ctr_kd.data.batching import batch_plan, gather
 from ctr_kd.models.bert import MaskedItemModel
 from ctr_kd.models.layers import padding_mask
@@ -109,7 +109,14 @@ def learned_by(config: TeacherStateConfig) -> dict[str, Any]:
 
 
 def train_encoder(
-    config: TeacherStateConfig, clicks: ClickSequences, until: int, name: str, *, job: TrainingJob, folder: Path
+    config: TeacherStateConfig,
+    clicks: ClickSequences,
+    until: int,
+    name: str,
+    *,
+    job: TrainingJob,
+    folder: Path,
+    device: Device = "auto",
 ) -> EncoderFile:
     """Train an encoder on the clicks known before a time by masked item prediction, and write it.
 
@@ -125,20 +132,24 @@ def train_encoder(
     job : TrainingJob
     folder : Path
         Where it goes.
+    device : {"auto", "cpu", "cuda"}
+        As ``training.device`` has it.
 
     Raises
     ------
     DataError
         When the clicks are too few to learn from.
+    DeviceError
+        When there is no such device.
     """
     known = np.flatnonzero(clicks.known_at < until)
     vocabulary = vocabulary_of(clicks, known, config.min_count, config.max_size)
-    tokens = ClickTokens(clicks, known, vocabulary, config.max_length)
+    tokens, settings = ClickTokens(clicks, known, vocabulary, config.max_length), _pretraining(config, device)
     try:
-        model, _, facts = pretrain(tokens, _pretraining(config), job)
+        model, _, facts = pretrain(tokens, settings, job)
     except DataError as error:
         raise DataError(f"teacher_state: its encoder has too little to learn from before the states begin ({error})") from None
-    _, said = what_it_says(model, tokens)
+    _, said = what_it_says(model.to(choose_device(settings.training)), tokens)  # a training leaves its model on the CPU
     mean, components, explained = principal_components(said, config.width)
     folder.mkdir(parents=True, exist_ok=True)
     numbers = {"mean": torch.from_numpy(mean), "components": torch.from_numpy(components)}
@@ -173,7 +184,7 @@ def read_encoder_file(folder: Path) -> EncoderFile | None:
         raise _damaged(folder, EncoderFile.FILE, str(error)) from None
 
 
-def load_encoder(folder: Path, clicks: ClickSequences) -> StateEncoder:
+def load_encoder(folder: Path, clicks: ClickSequences, device: Device = "auto") -> StateEncoder:
     """Read the encoder of a folder.
 
     Parameters
@@ -181,11 +192,15 @@ def load_encoder(folder: Path, clicks: ClickSequences) -> StateEncoder:
     folder : Path
     clicks : ClickSequences
         Whose items it is to read.
+    device : {"auto", "cpu", "cuda"}
+        Where it reads them, as ``training.device`` has it.
 
     Raises
     ------
     DataError
         When it is not there or damaged, or items have other attributes than it learned.
+    DeviceError
+        When there is no such device.
     """
     made = read_encoder_file(folder)
     if made is None:
@@ -197,9 +212,10 @@ def load_encoder(folder: Path, clicks: ClickSequences) -> StateEncoder:
     if list(vocabulary) != list(dict.fromkeys(map(named_by, clicks.items.column_names))):
         raise DataError(f"{folder}: the encoder of teacher states learned items by {', '.join(vocabulary)}, and they have others now")
     nothing = ClickTokens(clicks, np.zeros(0, np.int64), vocabulary, config.max_length)
-    model = build_encoder(nothing, nothing.signature(), _pretraining(config).encoder)
+    settings = _pretraining(config, device)
+    model = build_encoder(nothing, nothing.signature(), settings.encoder)
     rest = load_weights(model, folder / WEIGHTS, made.name)
-    model.to(choose_device(TrainingConfig())).eval()
+    model.to(choose_device(settings.training)).eval()
     return StateEncoder(model, vocabulary, rest["mean"].numpy(), rest["components"].numpy(), config.max_length)
 
 
@@ -272,10 +288,14 @@ def principal_components(said: np.ndarray, width: int) -> tuple[np.ndarray, np.n
     return mean.astype(np.float32), scaled.astype(np.float32), float(variance[order].sum()) / total if total else 0.0
 
 
-def _pretraining(config: TeacherStateConfig) -> PretrainConfig:
+def _pretraining(config: TeacherStateConfig, device: Device = "auto") -> PretrainConfig:
     """The pretraining of the encoder, by the settings of states."""
     training = TrainingConfig(
-        epochs=config.epochs, batch_size=config.batch_size, learning_rate=config.learning_rate, unknown_rate=config.unknown_rate
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        unknown_rate=config.unknown_rate,
+        device=device,
     )
     return PretrainConfig(
         encoder=EncoderConfig(width=config.hidden, layers=config.layers, heads=config.heads),

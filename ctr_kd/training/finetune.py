@@ -23,7 +23,7 @@ from ctr_kd.objectives.classification import base_logits, cross_entropy_share, h
 from ctr_kd.retrieval.unlabelled_pairs import join_rows
 from ctr_kd.training.calibration import fit_class_scale
 from ctr_kd.training.checkpoint import load_weights, save_checkpoint
-from ctr_kd.training.devices import choose_device, device_of, to_device
+from ctr_kd.training.devices import autocast, choose_device, device_of, to_device
 from ctr_kd.training.errors import TrainingError
 from ctr_kd.training.job import TrainingJob, TrainingRows
 from ctr_kd.training.learning_curve import LearningCurve
@@ -231,7 +231,9 @@ def finetune(
         trained_before=earlier is not None,
     )
     if negatives is not None and job.processes.leads:
-        logit = predict(model.to(choose_device(config.training)), rows.train, folder=job.folder)[:, 0]
+        device = choose_device(config.training)
+        with autocast(config.training, device):
+            logit = predict(model.to(device), rows.train, folder=job.folder)[:, 0]
         with torch.no_grad():
             model.cpu().head.layers[-1].get_parameter("bias")[0].add_(rate_offset(logit, rows.train.label, rows.train.weight))
     return model, curve

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +85,14 @@ def fit(
         When the loss is not finite, or the checkpoint belongs to another training.
     """
     processes = job.processes
-    first_epoch = plan(np.random.default_rng([job.seed, 0]))
-    steps = max(1, round(config.epochs * len(first_epoch)))
-    if not first_epoch:
+
+    @lru_cache(1)
+    def batches_of(epoch: int) -> Sequence[Any]:
+        return plan(np.random.default_rng([job.seed, epoch]))
+
+    steps_per_epoch = len(batches_of(0))
+    steps = max(1, round(config.epochs * steps_per_epoch))
+    if not steps_per_epoch:
         raise TrainingError("there is nothing to train on: the training split has no rows")
     device = choose_device(config, processes.local_rank)
     report_what_has_no_effect(config, device, job.report)
@@ -121,28 +127,33 @@ def fit(
             f"the {what} is not finite at step {step:,} of {schedule.shown_end} ({shown}): lower training.learning_rate; {left}"
         )
 
+    @lru_cache(1)  # it is made ahead of its step, and once more only where the end of the training moves in between
+    def batch_of(step: int, end: int) -> tuple[int, int, Callable[[slice], Tensor]]:
+        """How many rows a step has, the seed of its dropout, and what gives a part of its loss; whenever it is made, the same."""
+        epoch, place = divmod(step, steps_per_epoch)
+        batches, rng = batches_of(epoch), np.random.default_rng([job.seed, step, 1])
+        dropout_seed = int(rng.integers(2**62))
+        # An epoch's plan may differ by a batch from the first one's; the modulus keeps every step inside it.
+        rows = batches[place % len(batches)]
+        return len(rows), dropout_seed, loss(rows, rng, step / end)
+
     if trained_before and step == 0:
         figures = processes.tell(_validated(model, validate) if processes.leads else None)
         must_be_finite("validation", {"score": figures["score"]})
         curve.points.append({"step": 0, **figures})
         curve.kept_score = figures["score"]
-    epoch, batches = 0, first_epoch
     clock = StepClock(config.minutes, step, measured)
     started, saved = time.monotonic() - curve.seconds, time.monotonic()
     model.train()
     with compiled(to_compile or model, config):
         while step < schedule.end:
-            if step // len(first_epoch) != epoch:
-                epoch = step // len(first_epoch)
-                batches = plan(np.random.default_rng([job.seed, epoch]))
-            rng = np.random.default_rng([job.seed, step, 1])
-            dropout_seed = int(rng.integers(2**62))
             optimizer.set_rates(step, schedule)
             optimizer.zero_grad()
-            # An epoch's plan may differ by a batch from the first one's; the modulus keeps every step inside it.
-            rows = batches[step % len(first_epoch) % len(batches)]
-            share_of = loss(rows, rng, step / schedule.end)
-            value = _gradients(model, len(rows), share_of, config=config, processes=processes, dropout_seed=dropout_seed)
+            rows, dropout_seed, share_of = batch_of(step, schedule.end)
+            value = _gradients(model, rows, share_of, config=config, processes=processes, dropout_seed=dropout_seed)
+            if step + 1 < schedule.end:  # while a GPU still computes this one: all that follows waits for it
+                batch_of(step + 1, schedule.end)
+            value = processes.add_gradients(model.parameters(), value)
             norm = clip_gradients(model.parameters(), config.clip)
             value, norm = torch.stack([value, norm]).tolist()
             must_be_finite("loss", {"loss": value, "gradient norm": norm})
@@ -202,7 +213,10 @@ def _gradients(
     processes: Processes,
     dropout_seed: int,
 ) -> Tensor:
-    """Leave the gradient of one batch in the parameters, computed part by part; returns its loss, a tensor without a graph."""
+    """Leave the gradient of one batch in the parameters, computed part by part; returns its loss, a tensor without a graph.
+
+    Of several processes it is this one's share of either.
+    """
     device = device_of(model)
     parts = max(config.accumulate, processes.count)
     cuts = np.linspace(0, rows, parts + 1).round().astype(int).tolist()
@@ -215,7 +229,7 @@ def _gradients(
             value = share_of(slice(cuts[i], cuts[i + 1])).float()
         value.backward()
         total += value.detach()
-    return processes.add_gradients(model.parameters(), total)
+    return total
 
 
 @torch.no_grad()

@@ -340,7 +340,7 @@ def pretrain(
 
         def share_of(part: slice) -> torch.Tensor:
             device, shown = device_of(model), masked_part(masked, part)
-            shown = to_device(shown, device)
+            shown = to_device(shown, device)._replace(length=shown.length)  # the encoder looks at it before it moves it
             state = model.states(shown.tokens, shown.length, shown.position)  # (predicted, width)
             if not len(shown.target):
                 value = state.sum() * 0.0

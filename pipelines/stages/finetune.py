@@ -32,8 +32,8 @@ def finetune_teacher(context: StageContext) -> None:
     from ctr_kd.evaluation.throughput import parameter_count, rows_per_second
     from ctr_kd.models.ensemble import Ensemble
     from ctr_kd.training.checkpoint import save_checkpoint
-    from ctr_kd.training.devices import choose_device
-    from ctr_kd.training.finetune import encoder_ratio, member_count, validation_figures
+    from ctr_kd.training.devices import autocast, choose_device
+    from ctr_kd.training.finetune import encoder_ratio, figures_of, member_count
     from ctr_kd.training.loop import predict
     from ctr_kd.training.pretrain import masked_item_accuracy, pretraining_sequences
 
@@ -67,13 +67,19 @@ def finetune_teacher(context: StageContext) -> None:
     save_checkpoint(file, {"model": model.state_dict()}, context.fingerprint)
     model.to(device)  # the logits of all rows are as much work as an epoch
     after = masked_item_accuracy(model.pretrained, held_out)
+    figures: dict[str, float] = {}
     for split in SPLITS:
-        logits = in_precision(predict(model, samples[split], folder=context.output), split, context.output)
+        # In the precision of its training, as a transfer set is labelled: nearly all of the work is the encoder's, which a GPU does several
+        # times faster in bfloat16, as does a processor that has it; on another autocast is off. Heads stay single, so ties stay as rare.
+        with autocast(config.finetune.training, device):
+            said = predict(model, samples[split], folder=context.output)
+        if split == "validation":
+            figures = figures_of(said, samples[split])  # of one member those of its kept checkpoint, but for the precision
         stored = context.output / f"predictions_{split}.parquet"
-        write_predictions(stored, samples[split].row_id, logits, context.fingerprint, assembly.labels)
-    figure = curves[0].kept_figure[0]
-    value = validation_figures(model, samples["validation"])[figure]  # of one member that of its kept checkpoint
+        write_predictions(stored, samples[split].row_id, in_precision(said, split, context.output), context.fingerprint, assembly.labels)
     model.cpu()
+    figure = curves[0].kept_figure[0]
+    value = figures[figure]
     change = {name: BeforeAndAfter(before=before[name], after=after[name]) for name in ("masked_item_accuracy", "masked_item_loss")}
     training = FinetuningFacts.from_json(
         {

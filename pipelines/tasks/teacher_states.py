@@ -85,7 +85,7 @@ def _encoder(context: StageContext, config: TeacherStateConfig, clicks: ClickSeq
         return made
     context.report(f"teacher states: training their encoder on the clicks known before {utc(until):%Y-%m-%d %H:%M}")
     job = TrainingJob(seed=config.seed, fingerprint=name, folder=context.checkpoint, name="teacher_state_encoder", report=context.report)
-    return train_encoder(config, clicks, until, name, job=job, folder=folder)
+    return train_encoder(config, clicks, until, name, job=job, folder=folder, device=context.config.pretrain.training.device)
 
 
 def training_ends(clicks: ClickSequences, split: SplitTimes, share: float) -> int:
@@ -119,7 +119,7 @@ def bring_up_to_date(run: RunContext, config: AssemblyConfig, stage: str) -> tup
 
 def _make(run: RunContext, settings: TeacherStateConfig, clicks: ClickSequences, stage: str) -> tuple[StatesList, int]:
     folder, every = _folder(run.workspace, settings.encoder), in_microseconds(settings.every)
-    encoder, made = load_encoder(folder, clicks), read_encoder_file(folder)
+    encoder, made = load_encoder(folder, clicks, run.config.pretrain.training.device), read_encoder_file(folder)
     assert made is not None  # it was loaded  # noqa: S101
     now = run.as_of or run.store.known_until()
     newest = made.until if now is None else microseconds(now)

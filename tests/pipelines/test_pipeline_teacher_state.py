@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from ctr_kd.teacher_states.ledger import StatesFolder
 from feature_store.features.statistics import state_columns
@@ -160,10 +161,16 @@ def test_a_warm_night_goes_on_with_the_states_of_its_parent(tmp_path: Path, work
 
 def test_an_encoder_may_be_held(tmp_path: Path, workspace: Workspace) -> None:
     data = str(tmp_path / "data")
+    there_is_none = "torch finds no GPU here"  # the device of pretraining is that of this encoder
+    on_gpu = ("--set", "pretrain.training.device=cuda")
+    ended = workspace.start("ingest", "--data", data, *on_gpu)
+    assert torch.cuda.is_available() or (ended.code == 2 and there_is_none in ended.err)
     workspace.run("ingest", "--data", data)
     (encoder,) = (path.name for path in workspace.path.glob("teacher_states/*"))
     _, said = workspace.run("ingest", "--set", f"teacher_state.encoder={encoder}", "--set", "split={fractions: [0.5, 0.25, 0.25]}")
     assert f"teacher states: {encoder} of" in said and "training their encoder" not in said
+    ended = workspace.start("ingest", "--set", f"teacher_state.encoder={encoder}", "--set", "split={fractions: [0.6, 0.2, 0.2]}", *on_gpu)
+    assert torch.cuda.is_available() or (ended.code == 2 and there_is_none in ended.err)
     ended = workspace.start("ingest", "--set", f"teacher_state.encoder=encoder-{'0' * 12}")
     assert ended.code == 3 and "has no encoder-000000000000; null trains one" in ended.err
     ended = workspace.start("ingest", "--set", f"teacher_state.encoder={encoder}", "--set", "teacher_state.width=8")

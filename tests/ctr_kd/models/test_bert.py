@@ -106,6 +106,45 @@ def test_attention_with_dropout_is_that_without_where_nothing_is_dropped(attenti
     torch.testing.assert_close(bert.train()(tokens, length)[inside], expected, atol=1e-12, rtol=1e-9)
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+@pytest.mark.parametrize("positions", ["from_end", "relative"])
+@pytest.mark.parametrize("of_each", [False, True])
+def test_a_batch_without_padding_has_the_same_states_and_gradients_without_a_mask(of_each, positions, dropout, monkeypatch):
+    torch.manual_seed(0)
+    bert = Bert({"item": 20}, LENGTH, EncoderConfig(width=16, positions=positions, dropout=dropout))
+    tokens, length = torch.randint(5, 20, (4, LENGTH, 1), dtype=torch.int32), torch.full((4,), LENGTH)
+    wanted = torch.arange(4) * LENGTH + 2 if of_each else None
+    found = []
+    for with_mask in (False, True):
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda compiling=with_mask: compiling)
+        torch.manual_seed(1)
+        bert.zero_grad()
+        states = bert(tokens, length, wanted=wanted, of_each=of_each)
+        states.square().sum().backward()
+        assert (bert._mask(length, LENGTH, padded=with_mask) is None) == (not with_mask and positions != "relative")
+        found.append([states, *(parameter.grad.clone() for parameter in bert.parameters() if parameter.grad is not None)])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_attention_gets_a_mask_where_something_is_padded_or_nobody_knows(device, monkeypatch):
+    """Lengths that lie beside the tokens on another device would have to be waited for."""
+    bert, masks = Bert({"item": 20}, LENGTH, EncoderConfig(width=16, layers=1)).eval().to(device), []
+    attend = torch.nn.functional.scaled_dot_product_attention
+
+    def spied(*inputs, attn_mask, **how):
+        masks.append(attn_mask)
+        return attend(*inputs, attn_mask=attn_mask, **how)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spied)
+    tokens, full = torch.zeros(2, LENGTH, 1, dtype=torch.int32, device=device), torch.full((2,), LENGTH)
+    for length in (full, torch.tensor([LENGTH, LENGTH - 1]), full.to(device)):
+        bert(tokens, length)
+    assert [mask is None for mask in masks] == [True, False, device == "cpu"]
+    bert(tokens[:, :1], torch.tensor([0, 1]))  # an empty sequence is padded
+    assert masks[-1] is not None
+
+
 def test_states_that_predict_directly_lie_among_the_items():
     """Without a hidden layer in between, a logit is the product of a state and an item's embedding, and the bias."""
     torch.manual_seed(0)

@@ -29,6 +29,23 @@ def test_the_initial_embeddings_have_the_deviation_that_is_asked_for():
     assert not table[PAD].any()
 
 
+@pytest.mark.parametrize("hidden", [8, 0])
+def test_a_head_answers_in_single_precision_but_for_training(hidden):
+    torch.manual_seed(0)
+    head = Head(6, hidden, 1, 0.0).eval()
+    head.begin_at(torch.tensor([-4.0]))  # half precision has 32 numbers from there to -3
+    features, more = torch.randn(500, 4), torch.randn(500, 2)
+    joined = torch.cat([features, more], dim=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        in_eval = [head(joined), head(features, more), head(joined.bfloat16())]
+        in_training = [head.train()(joined), head(features, more)]
+    head.eval()
+    expected = [head(joined), head(features, more), head(joined.bfloat16().float())]
+    assert all(torch.equal(one, other) for one, other in zip(in_eval, expected, strict=True))
+    assert [logits.dtype for logits in in_training] == [torch.bfloat16] * 2
+    assert len(in_training[0].unique()) < 150 and len(in_eval[0].unique()) > 490
+
+
 def test_a_head_begins_where_it_is_told():
     torch.manual_seed(0)
     head, features = Head(6, 8, 2, 0.0), torch.randn(50, 6)

@@ -10,10 +10,12 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
+from ctr_kd.teacher_states import encoder as encoders
 from ctr_kd.teacher_states.as_of import StatesAsOf
 from ctr_kd.teacher_states.click_tokens import ClickTokens, vocabulary_of
 from ctr_kd.teacher_states.encoder import StateEncoder, _pretraining, load_encoder, principal_components, train_encoder, what_it_says
 from ctr_kd.teacher_states.ledger import StatesFolder, make_states
+from ctr_kd.training.errors import DeviceError
 from ctr_kd.training.job import TrainingJob
 from ctr_kd.training.pretrain import build_encoder
 from feature_store.config_teacher_state import TeacherStateConfig
@@ -181,6 +183,20 @@ def test_an_encoder_learns_what_was_known_before_and_nothing_else(tmp_path: Path
     assert np.allclose(state.astype(float).mean(axis=0), 0, atol=0.02)
     spread = state.astype(float).std(axis=0)
     assert spread[0] == pytest.approx(1, abs=0.02) and (np.diff(spread) <= 0).all() and spread[-1] > 0
+
+
+def test_an_encoder_is_trained_and_read_where_the_configuration_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    chosen: list[str] = []
+    choose = encoders.choose_device
+    monkeypatch.setattr(encoders, "choose_device", lambda training: (chosen.append(training.device), choose(training))[1])
+    clicks = sequences(random_events(8), CATEGORIES)
+    with pytest.raises(DeviceError, match="torch finds no GPU here"):
+        train_encoder(SMALL, clicks, UNTIL, "encoder-0", job=job(tmp_path), folder=tmp_path / "encoder", device="cuda")
+    train_encoder(SMALL, clicks, UNTIL, "encoder-0", job=job(tmp_path), folder=tmp_path / "encoder", device="cpu")
+    assert chosen == ["cpu"]  # what it says of users is computed there too
+    with pytest.raises(DeviceError, match="torch finds no GPU here"):
+        load_encoder(tmp_path / "encoder", clicks, "cuda")
 
 
 def test_a_vocabulary_counts_the_clicks_that_are_known() -> None:

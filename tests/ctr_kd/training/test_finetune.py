@@ -13,6 +13,7 @@ from ctr_kd.config import EncoderConfig, FinetuneConfig
 from ctr_kd.config_training import TrainingConfig
 from ctr_kd.data.samples import Assembly
 from ctr_kd.models.teachers import build_teacher
+from ctr_kd.training import devices
 from ctr_kd.training import finetune as finetuning
 from ctr_kd.training.finetune import finetune, finetune_members, member_seed, rate_offset
 from ctr_kd.training.loop import predict
@@ -171,6 +172,17 @@ def test_a_teacher_has_a_logit_of_each_label(chain, directory, encoder, tmp_path
     assert {"auc", "log_loss", "score"} <= curves[0].points[0].keys()
     rate = 1 / (1 + np.exp(-logit.astype(np.float64)))
     assert rate[:, 1].mean() == pytest.approx(rate[:, 0].mean() / 2, abs=0.12)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_rate_is_moved_by_logits_in_the_precision_of_the_training(precision, encoder, rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "_cpu_computes_bfloat16", lambda: True)
+    half = []
+    monkeypatch.setattr(finetuning, "predict", lambda *a, **k: (half.append(torch.is_autocast_enabled("cpu")), predict(*a, **k))[1])
+    config = CONFIG.model_copy(update={"training": TRAINING.model_copy(update={"precision": precision})})
+    negatives = replace(rows.train, row_id=rows.train.row_id + 10**6, further=None)
+    finetune(encoder, rows, config, job_at(tmp_path / "c.pt"), pretraining_rate=5e-3, negatives=negatives)
+    assert half == [False, False, precision == "bfloat16"]  # validations come first
 
 
 def test_hard_negatives_move_the_rate_of_clicks_alone(directory, encoder, tmp_path):

@@ -16,6 +16,7 @@ from ctr_kd.data.samples import Assembly, Segment
 from ctr_kd.models.click_bert import ClickBert
 from ctr_kd.training.checkpoint import CheckpointError, load_checkpoint, load_weights, save_checkpoint
 from ctr_kd.training.distill import align_logits, train_student
+from ctr_kd.training.distributed import Processes
 from ctr_kd.training.errors import TrainingError
 from ctr_kd.training.finetune import finetune, parameter_groups, rate_offset
 from ctr_kd.training.loop import fit, predict
@@ -137,6 +138,47 @@ def test_weights_that_a_step_broke_replace_no_checkpoint(broken, value, tmp_path
         fit(model, config, job_at(tmp_path / "other.pt"), **course)
 
 
+def test_the_next_batch_is_made_before_a_loss_is_waited_for_and_is_what_it_would_be_after(tmp_path):
+    """Where validation moves the last step, what depends on the share of the steps that are done is made anew."""
+    events, model = [], torch.nn.Linear(1, 1)
+    scores = iter([1.0, 3.0, 2.0, 2.0, 1.0])
+
+    class Waits(Processes):
+        def add_gradients(self, parameters, loss):
+            events.append(("waited", None))
+            return super().add_gradients(parameters, loss)
+
+    def plan(rng):
+        return [[int(rng.integers(1000))], [1000]]
+
+    def loss(batch, rng, progress):
+        what = (*batch, progress, rng.random())
+        events.append(("made", what))
+
+        def share_of(part):
+            events.append(("computed", what))
+            return model(torch.ones(1, 1)).sum()
+
+        return share_of
+
+    config = TrainingConfig(epochs=10, validations=10, patience=2, learning_rate=0.1)
+    job = job_at(tmp_path / "c.pt", processes=Waits())
+    curve = fit(model, config, job, plan=plan, loss=loss, validate=lambda: {"score": next(scores)})
+    assert curve.steps == 10 and curve.kept_step == 4
+
+    def step_of(step, end):
+        epoch, rng = np.random.default_rng([job.seed, step // 2]), np.random.default_rng([job.seed, step, 1])
+        rng.integers(2**62)  # the seed of the dropout
+        return 1000 if step % 2 else epoch.integers(1000), step / end, rng.random()
+
+    steps = [step_of(step, 20 if step < 8 else 10) for step in range(10)]
+    assert [what for kind, what in events if kind == "computed"] == steps
+    ahead = [*steps[:8], step_of(8, 20), *steps[8:]]  # one is made for an end that then moves
+    assert [what for kind, what in events if kind == "made"] == ahead
+    kinds = "".join(kind[0] for kind, _ in events)
+    assert kinds == "m" + "cmw" * 8 + "m" + "cmw" + "cw"
+
+
 @pytest.mark.parametrize(("keep", "point"), [("best", 1), ("last", 2)])
 def test_the_weights_that_validation_prefers_are_kept_or_the_last(keep, point, tmp_path):
     model = torch.nn.Linear(1, 1, bias=False)
@@ -201,8 +243,11 @@ def test_the_average_of_the_weights_is_measured_and_kept_and_moves_no_step(tmp_p
         model.weight.data.fill_(1.0)
 
         def loss(batch, rng, progress):
-            stepped.append(model.weight.item())
-            return lambda part: model(torch.ones(1, 1)).sum()
+            def share_of(part):
+                stepped.append(model.weight.item())
+                return model(torch.ones(1, 1)).sum()
+
+            return share_of
 
         def validate():
             measured.append(model.weight.item())

@@ -9,7 +9,7 @@ import torch
 from ctr_kd.config import EncoderConfig, PretrainConfig
 from ctr_kd.config_training import TrainingConfig
 from ctr_kd.data.samples import Assembly
-from ctr_kd.models.bert import MaskedItemModel
+from ctr_kd.models.bert import Bert, MaskedItemModel
 from ctr_kd.training import pretrain as pretraining
 from ctr_kd.training.devices import device_of
 from ctr_kd.training.pretrain import LastItems, beside_the_obvious, pretrain
@@ -48,6 +48,30 @@ def test_an_encoder_that_learned_nothing_says_so(epochs, warns, tmp_path) -> Non
     _, _, facts = pretrain(assembly, config, job_at(tmp_path / "c.pt", report=said.append))
     assert (facts["gain_low"] <= 0) == warns == any("predicts no better than popularity does" in line for line in said)
     assert facts["masked_item_loss"] == pytest.approx(facts["popularity_loss"] - facts["gain"])
+
+
+def test_the_encoder_is_given_lengths_that_it_need_not_wait_for(tmp_path, monkeypatch) -> None:
+    """So it sees where no sequence is padded; everything else lies where the model does."""
+    assembly, padded = Assembly(write_assembly(tmp_path / "assembly"), 5), []
+    make_mask = Bert._mask
+
+    def spied(bert, length, longest, known):
+        padded.append(known)
+        return make_mask(bert, length, longest, known)
+
+    monkeypatch.setattr(Bert, "_mask", spied)
+
+    def fit_elsewhere(model, config, job, *, plan, loss, **how):
+        model.to("meta")
+        for rows in plan(np.random.default_rng(0)):
+            loss(rows, np.random.default_rng(0), 0.0)(slice(0, len(rows)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pretraining, "fit", fit_elsewhere)
+    config = PretrainConfig(encoder=EncoderConfig(width=16, layers=1, heads=1), training=TrainingConfig(batch_size=4), validation_share=0.3)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(assembly, config, job_at(tmp_path / "c.pt"))
+    assert set(padded) == {True, False}
 
 
 def test_smoothing_is_of_the_softmax_over_all_items(tmp_path) -> None:

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from ctr_kd.data.samples import Assembly, Segment
 from ctr_kd.metrics import auc_score
 from ctr_kd.models.bert import MaskedItemModel
+from ctr_kd.training import devices
 from ctr_kd.training import distill as distilling
 from ctr_kd.training import finetune as finetuning
 from ctr_kd.training import pretrain as pretraining
@@ -103,6 +105,31 @@ def test_logits_that_teach_are_stored_in_half_precision_and_measured_ones_as_com
         assert np.array_equal(row_id, samples.row_id) and logits.dtype == precision
         np.testing.assert_allclose(logits, computed, rtol=2**-11 if precision == np.float16 else 1e-6, atol=1e-6)
         assert len(np.unique(logits)) > 10
+
+
+def test_a_teacher_says_of_its_rows_what_it_says_in_the_precision_of_its_training(
+    pipeline: SmallPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half precision throughout would leave some tens of different logits."""
+    monkeypatch.setattr(devices, "_cpu_computes_bfloat16", lambda: True)
+    settings = {**TINY["finetune"], "training": {**TINY["finetune"]["training"], "precision": "bfloat16"}}
+    pipeline.config = RunConfig.model_validate(pipeline.config.model_dump(by_alias=True) | {"finetune": settings})
+    context = pipeline.run(pretrain.STAGE, finetune.STAGE)
+    folder = context.artifacts["finetune"].path
+    assembly = Assembly(context.artifacts["ingest"].path, 5)
+    teacher = load_teacher(folder, assembly, pipeline.config)
+    for split in ("train", "validation", "test"):
+        _, logits = read_predictions(folder / f"predictions_{split}.parquet", folder.name)
+        samples = assembly.samples(split)
+        single = predict(teacher, samples)
+        with devices.autocast(pipeline.config.finetune.training, torch.device("cpu")):
+            computed = predict(teacher, samples)
+        assert not np.array_equal(computed, single)
+        np.testing.assert_allclose(computed, single, atol=0.02)
+        np.testing.assert_array_equal(logits, computed.astype(logits.dtype))
+        assert len(np.unique(computed)) > 0.9 * len(np.unique(single))
+        if split == "validation":
+            assert pipeline.manifest("finetune")["facts"]["auc"] == auc_score(samples.label, logits[:, 0])
 
 
 @pytest.mark.parametrize(
