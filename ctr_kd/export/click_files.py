@@ -84,15 +84,6 @@ def column_of(table: pa.Table, name: str) -> pa.Array:
     )
 
 
-def columns_of(table: pa.Table) -> dict[str, pa.Array]:
-    """By name, every column as one array."""
-    columns = table.columns
-    if any(column.num_chunks > 1 for column in columns):
-        columns = table.combine_chunks().columns  # of dictionaries one
-    one = (column.chunk(0) if column.num_chunks else pa.array([], column.type) for column in columns)
-    return dict(zip(table.column_names, one, strict=True))
-
-
 def read_sums(path: Path) -> dict[str, dict[str, np.ndarray]]:
     """By kind and name, the tables of a student behind its look-ups, each (rows, width); none without the file."""
     if not path.exists():

@@ -57,7 +57,8 @@ def sums_of(rows: np.ndarray, index: np.ndarray, ways: Iterable[np.ndarray], len
     way to weigh the entries, (entries,), one beside the other."""
     ends = np.zeros(len(length) + 1, np.int32)
     np.cumsum(length, out=ends[1:])
-    picked = csr_array((np.ones(len(index), rows.dtype), index, ends), shape=(len(length), len(rows)))
+    picked = csr_array((len(length), len(rows)), dtype=rows.dtype)
+    picked.indices, picked.indptr = index, ends  # what is given to csr_array is checked, which takes longer than to sum a few
     sums = []
     for weight in ways:
         picked.data = weight  # a matrix of its own would be checked anew
@@ -76,11 +77,11 @@ def differs_from_last(lists: list[pa.Array]) -> np.ndarray:
     def repeat(begin: int, rows: int) -> bool:
         return all(one.slice(begin, rows - 1).equals(one.slice(begin + 1, rows - 1)) for one in lists)
 
-    last, length = ends_of(lists[0])
-    differs = np.ones(len(length), bool)
-    if len(length) < 2 or not len(lists[0].values) or repeat(0, len(length)):
+    differs = np.ones(len(lists[0]), bool)
+    if len(differs) < 2 or not len(lists[0].values) or repeat(0, len(differs)):
         differs[1:] = False  # all of them are empty, or of one request
         return differs
+    last, length = ends_of(lists[0])
     newest = lists[0].values.take(pa.array(np.maximum(last - 1, 0)))
     same = pc.fill_null(pc.equal(newest.slice(1), newest.slice(0, len(newest) - 1)), True).to_numpy(zero_copy_only=False)
     differs[1:] = (length[1:] != length[:-1]) | ~(same | (length[1:] == 0))
@@ -117,11 +118,11 @@ def of_clicks(told: pa.Array, name: str, length: np.ndarray, kept: np.ndarray) -
         When a row lists more or fewer values than clicks.
     """
     last, listed = ends_of(told)
-    known = told.is_valid().to_numpy(zero_copy_only=False)
-    if not np.array_equal(np.where(known, length, 0), listed):
+    known = told.is_valid().to_numpy(zero_copy_only=False) if told.null_count else None
+    if not np.array_equal(length if known is None else np.where(known, length, 0), listed):
         what = "type" if name == TYPES else "time"
         raise ClickRowsError(f"column {name} must have one {what} for every item of history")
-    return newest_values(told, last, kept, None if known.all() else known)
+    return newest_values(told, last, kept, known)
 
 
 def gap_buckets(moments: np.ndarray, first: np.ndarray, buckets: int) -> np.ndarray:

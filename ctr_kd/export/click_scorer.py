@@ -24,7 +24,6 @@ import pyarrow.compute as pc
 from ctr_kd.export.click_files import (
     StudentSignature,
     column_of,
-    columns_of,
     load_casting,
     load_graph,
     read_projections,
@@ -42,10 +41,9 @@ from ctr_kd.export.click_histories import (
     renumbered,
     sums_of,
 )
-from ctr_kd.export.click_values import NO_TIME, PAD, TYPES, UNKNOWN, ClickColumns, ClickRowsError, Lookup, Meaning, vectors_of
+from ctr_kd.export.click_values import NO_TIME, PAD, TYPES, UNKNOWN, ClickColumns, ClickRowsError, Lookup, Meaning, Rows, vectors_of
 
 CHUNK = 16_384  # rows that are looked up together
-Columns = dict[str, pa.Array]  # by name, of rows or of requests
 Lap = Callable[..., None]
 
 
@@ -198,8 +196,8 @@ class ClickScorer:
         if seen is not None:
             ids = [self._item, "history", *self.raw.categorical]
             seen |= {name: (0, 0) for name in ids if name not in seen and (name in (self._item, "history") or name in table.column_names)}
-        chunks = (columns_of(table.slice(begin, CHUNK)) for begin in range(0, table.num_rows, CHUNK))
-        scores = [self._score_chunk(chunk, chunk, np.arange(len(chunk["item_id"])), seen) for chunk in chunks]
+        chunks = (Rows(table.slice(begin, CHUNK)) for begin in range(0, table.num_rows, CHUNK))
+        scores = [self._score_chunk(chunk, chunk, np.arange(len(chunk)), seen) for chunk in chunks]
         return np.concatenate(scores) if scores else np.zeros((0, 1 + len(self.labels)))
 
     def score_requests(self, requests: pa.Table, candidates: pa.Table, count: np.ndarray) -> np.ndarray:
@@ -229,7 +227,7 @@ class ClickScorer:
         for begin in range(0, candidates.num_rows, CHUNK):
             some = request[begin : begin + CHUNK]
             asked = requests.slice(some[0], some[-1] - some[0] + 1)
-            scores.append(self._score_chunk(columns_of(candidates.slice(begin, CHUNK)), columns_of(asked), some - some[0]))
+            scores.append(self._score_chunk(Rows(candidates.slice(begin, CHUNK)), Rows(asked), some - some[0]))
         return np.concatenate(scores) if scores else np.zeros((0, 1 + len(self.labels)))
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -248,9 +246,7 @@ class ClickScorer:
         """Probabilities (rows, 1 + further labels) as the columns of an answer, each (rows,)."""
         return {name: scores[:, place] for place, name in enumerate(["score", *(f"score_{label}" for label in self.labels)])}
 
-    def _score_chunk(
-        self, rows: Columns, requests: Columns, request: np.ndarray, seen: dict[str, tuple[int, int]] | None = None
-    ) -> np.ndarray:
+    def _score_chunk(self, rows: Rows, requests: Rows, request: np.ndarray, seen: dict[str, tuple[int, int]] | None = None) -> np.ndarray:
         """Scores (rows, 1 + further labels) of candidates; ``request`` (rows,), which grows, says whose each is. Where both are one, so are
         the columns."""
         self.raw.typed((rows if "timestamp" in rows else requests)["timestamp"], "timestamp")
@@ -273,14 +269,14 @@ class ClickScorer:
             if seen is not None and name in rows and name not in self.projections:
                 _add_ids(seen, name, index)
         dense = self._numbers(rows, requests, request)
-        self.lap("mapping", *rows.values(), histories.items, histories.gaps, items, categorical, dense)
-        inputs = {"categorical": categorical.T, "dense": dense.T}
+        self.lap("mapping", rows.batch, histories.items, histories.gaps, items, categorical, dense)
+        inputs = {"categorical": categorical.T, "dense": dense}
         if self.tables:
             inputs["candidate"] = self._rows[items]
             logits = self._logits_of_sums(histories, history, inputs) if self._ways else self._logits_of_clicks(histories, history, inputs)
         else:
-            given = {f"vectors_{n}": vectors[name] for n, name in enumerate(self.projections)}
-            logits = self._logits_of_tokens(histories, history, items, inputs, given)
+            tables = {f"vectors_{n}": vectors[name] for n, name in enumerate(self.projections)}
+            logits = self._logits_of_tokens(histories, history, items, inputs, tables)
         scores = self._correct(1.0 / (1.0 + np.exp(-logits.astype(np.float64))))
         self.lap("head", scores)
         return scores
@@ -352,17 +348,18 @@ class ClickScorer:
         rate = self.signature.get("negative_sampling_rate")
         return score if not rate else score / (score + (1 - score) / rate)
 
-    def _histories(self, columns: Columns, seen: dict[str, tuple[int, int]] | None) -> tuple[Histories, np.ndarray]:
+    def _histories(self, columns: Rows, seen: dict[str, tuple[int, int]] | None) -> tuple[Histories, np.ndarray]:
         """The distinct ones among the histories of rows, and whose each row has (rows,): the candidates of a request repeat one."""
-        rows = len(columns["history"])
         told = [name for name, wanted in (("history_timestamps", self.has_gap), (TYPES, self.has_types)) if wanted and name in columns]
         lists = {name: columns[name] for name in ("history", *told) if not pa.types.is_null(columns[name].type)}
         if "history" not in lists:
             none = np.zeros(0, np.int32)
-            return Histories(none, none, none, np.zeros(1, np.int64)), np.zeros(rows, np.int64)
+            return Histories(none, none, none, np.zeros(1, np.int64)), np.zeros(len(columns), np.int64)
         own = differs_from_last(list(lists.values()))
         history = np.cumsum(own) - 1
-        if not own.all():
+        if not history[-1]:  # as in a request
+            lists = {name: column.slice(0, 1) for name, column in lists.items()}
+        elif not own.all():
             lists = {name: column.filter(pa.array(own)) for name, column in lists.items()}
         last, length = ends_of(lists["history"])
         kept = np.minimum(length, self.signature["max_length"])  # what is older is never looked at, however much there is
@@ -379,9 +376,9 @@ class ClickScorer:
         gaps = gap_buckets(moments, start[kept > 0], self.signature["gap_buckets"])
         return Histories(items, gaps, types, kept), history
 
-    def _row_vectors(self, name: str, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
+    def _row_vectors(self, name: str, columns: Rows) -> tuple[np.ndarray, np.ndarray]:
         """Vectors that rows bring themselves, as a table for the graph, and the index (rows,) of each."""
-        rows = len(next(iter(columns.values())))
+        rows = len(columns)
         vectors = self._nothing(name, 2 + rows)
         index = np.full(rows, UNKNOWN, np.int32)
         if name in columns:
@@ -389,21 +386,17 @@ class ClickScorer:
             index[present] = 2 + np.flatnonzero(present)
         return vectors, index
 
-    def _numbers(self, rows: Columns, requests: Columns, request: np.ndarray) -> np.ndarray:
-        """The numbers (inputs, rows) that the graph reads; NaN for null."""
-        dense = np.full((len(self.signature["dense"]), len(request)), np.nan, np.float32)
-        with np.errstate(over="ignore"):
-            for place, name in enumerate(self.signature["dense"]):
-                given = rows if name in rows else requests
-                if name not in given:
-                    continue
-                column = given[name]
-                is_float = pa.types.is_float32(column.type) or pa.types.is_float64(column.type)
-                numbers = column.to_numpy(zero_copy_only=False) if is_float else self.raw.typed(column, name)
-                dense[place] = numbers if given is rows else numbers[request]
-        for infinite in np.flatnonzero(np.isinf(dense).any(axis=1)):
-            name = list(self.signature["dense"])[infinite]
-            self.raw.typed((rows if name in rows else requests)[name], name)  # which says what is wrong
+    def _numbers(self, rows: Rows, requests: Rows, request: np.ndarray) -> np.ndarray:
+        """The numbers (rows, inputs) that the graph reads; NaN for null."""
+        of_rows = {place: name for place, name in enumerate(self.raw.dense) if name in rows}
+        if len(of_rows) == len(self.raw.dense) > 0:
+            return self.raw.numbers(rows, self.raw.dense)
+        dense = np.full((len(request), len(self.raw.dense)), np.nan, np.float32, order="F")
+        of_requests = {place: name for place, name in enumerate(self.raw.dense) if name in requests and place not in of_rows}
+        if of_rows:
+            dense[:, list(of_rows)] = self.raw.numbers(rows, list(of_rows.values()))
+        if of_requests:
+            dense[:, list(of_requests)] = self.raw.numbers(requests, list(of_requests.values()))[request]
         return dense
 
 

@@ -6,7 +6,7 @@ What a value means says ``casting.py``, by which the log was read. What has no m
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import TypeVar
 
 import numpy as np
@@ -32,6 +32,45 @@ class ClickRowsError(ValueError):
     """Rows of histories and candidates that cannot be scored; the message names the column."""
 
 
+class Rows:
+    """Rows, or requests, by column: what is asked for is taken out as one array, since many columns of a few rows cost more than the rows.
+
+    Parameters
+    ----------
+    table : pyarrow Table (rows, columns)
+        At least one row.
+
+    Attributes
+    ----------
+    batch : RecordBatch
+        All of them.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        batches = table.to_batches()
+        self.batch = batches[0] if len(batches) == 1 else table.combine_chunks().to_batches()[0]  # of dictionaries one
+        self._place = {name: place for place, name in enumerate(table.column_names)}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._place
+
+    def __getitem__(self, name: str) -> pa.Array:
+        return self.batch.column(self._place[name])
+
+    def __len__(self) -> int:
+        rows: int = self.batch.num_rows
+        return rows
+
+    def numbers(self, names: list[str]) -> np.ndarray | None:
+        """Some columns as (rows, names) with NaN for null; None where one holds anything but numbers."""
+        try:
+            tensor = self.batch.select([self._place[name] for name in names]).to_tensor(null_to_nan=True, row_major=False)
+        except pa.ArrowException:
+            return None
+        numbers: np.ndarray = tensor.to_numpy()
+        return numbers
+
+
 class ClickColumns:
     """The raw columns that a student reads, and what is meant by them.
 
@@ -53,6 +92,8 @@ class ClickColumns:
         Attributes and vectors of items.
     attributes : list of str
         Those of them that have a vocabulary.
+    dense : list of str
+        Numbers, by their place among those that the graph reads.
     state : list of str
         Columns of the teacher's state.
     """
@@ -66,7 +107,7 @@ class ClickColumns:
         self.categorical = [name for name in signature["categorical"] if name not in widths]
         self.state = [name for name in signature["dense"] if re.fullmatch(rf"{STATE}_\d+", name)]
         self._categories = {*self.attributes, *signature["categorical"], *([TYPES] if self.has_types else [])}
-        self._numbers: Collection[str] = signature["dense"]
+        self.dense = list(signature["dense"])
         self._lists = ["history", "history_timestamps", *([TYPES] if self.has_types else [])]
         self._widths = {**widths, **({STATE: len(self.state)} if self.state else {})}
         numbers = [*signature["dense"], *([STATE] if self.state else [])]
@@ -80,13 +121,14 @@ class ClickColumns:
         ------
         ClickRowsError
         """
-        columns = {field.name: field.type for schema in schemas for field in schema}
+        found = {name: (schema, place) for schema in schemas for place, name in enumerate(schema.names)}
         for name in ("history", "item_id", "timestamp"):
-            if name not in columns:
+            if name not in found:
                 raise ClickRowsError(f"column {name} is missing: a row needs history, item_id and timestamp")
         for name in self._lists:
-            if name in columns:
-                kind = columns[name]
+            if name in found:
+                schema, place = found[name]
+                kind = schema.field(place).type
                 if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_null(kind)):
                     raise ClickRowsError(f"column {name} must hold lists, not {kind}")
 
@@ -150,21 +192,39 @@ class ClickColumns:
         """
         return _typed(self.meaning(name), column, name, self._kind(name))
 
+    def numbers(self, rows: Rows, names: list[str]) -> np.ndarray:
+        """Columns of numbers, float32 (rows, names), with NaN for null; raises ClickRowsError where one is none, or too large."""
+        numbers = rows.numbers(names)
+        if numbers is None:
+            numbers = np.array([self._as_numbers(rows[name], name) for name in names]).T
+        if numbers.dtype != np.float32:
+            with np.errstate(over="ignore"):
+                numbers = numbers.astype(np.float32)
+        infinite = np.isinf(numbers)
+        if infinite.any():
+            name = names[int(infinite.any(axis=0).argmax())]
+            self.typed(rows[name], name)  # which says what is wrong
+        return numbers
+
     def meaning(self, name: str) -> Meaning[pa.Array] | Meaning[np.ndarray]:
         """What decides what the values of a column, or of its lists, mean."""
         if name in _TIMES:
             return self._moments
-        if name in self._numbers:
+        if name in self.dense:
             return self.casting.number_values
         if name in self._widths:
             return _as_it_is
         return self.casting.to_categories if name in self._categories else self.casting.id_values
 
+    def _as_numbers(self, column: pa.Array, name: str) -> np.ndarray:
+        is_float = pa.types.is_float32(column.type) or pa.types.is_float64(column.type)
+        return column.to_numpy(zero_copy_only=False) if is_float else self.typed(column, name)
+
     def _kind(self, name: str) -> str:
         """What a column must hold, for messages."""
         if name in _TIMES:
             return "times since 1990"
-        return "numbers" if name in self._numbers else "text or integer ids"
+        return "numbers" if name in self.dense else "text or integer ids"
 
     def _moments(self, column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         """Microseconds since 1970; a number that lies before any log is no time, it was meant otherwise."""

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from ctr_kd.config_students import StudentConfig
 from ctr_kd.data.samples import Assembly, Signature
 from ctr_kd.export.click_scorer import ClickScorer
-from ctr_kd.export.click_values import NO_TIME, PAD, ClickRowsError, Lookup
+from ctr_kd.export.click_values import NO_TIME, PAD, ClickRowsError, Lookup, Rows
 from ctr_kd.export.onnx_export import export_student, packages_of
 from ctr_kd.models.students import STUDENTS
 from feature_store.tables import casting
@@ -135,8 +135,8 @@ def test_ids_and_categories(scorer: ClickScorer, raw: pa.Array) -> None:
 @given(raw=COLUMNS)
 def test_numbers(scorer: ClickScorer, raw: pa.Array) -> None:
     def read(values: pa.Array) -> float:
-        numbers = scorer._numbers({"item_age": values}, {}, np.zeros(len(values), int))
-        return float(numbers[list(scorer.signature["dense"]).index("item_age"), 0])
+        numbers = scorer.raw.numbers(Rows(pa.table({"item_age": values})), ["item_age"])
+        return float(numbers[0, 0])
 
     def same(stored: float | None, read: float) -> bool:
         return bool(np.isnan(read)) if stored is None else np.float32(stored) == read
