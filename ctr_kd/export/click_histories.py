@@ -57,8 +57,7 @@ def sums_of(rows: np.ndarray, index: np.ndarray, ways: Iterable[np.ndarray], len
     way to weigh the entries, (entries,), one beside the other."""
     ends = np.zeros(len(length) + 1, np.int32)
     np.cumsum(length, out=ends[1:])
-    picked = csr_array((len(length), len(rows)), dtype=rows.dtype)
-    picked.indices, picked.indptr = index, ends  # what is given to csr_array is checked, which takes longer than to sum a few
+    picked = csr_array((np.ones(len(index), rows.dtype), index, ends), shape=(len(length), len(rows)))
     sums = []
     for weight in ways:
         picked.data = weight  # a matrix of its own would be checked anew
