@@ -114,7 +114,7 @@ def main() -> None:
                 "in process, Arrow table": milliseconds(lambda: scorer.score(request), arguments.requests),  # noqa: B023
                 "in process, pandas frame": milliseconds(lambda: scorer.predict(frame), arguments.requests),  # noqa: B023
             }
-            server = scoring_server(model, root)
+            server = scoring_server(model)
             server.start()
             try:
                 client = http.client.HTTPConnection("127.0.0.1", server.port)
