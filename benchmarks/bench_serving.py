@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,8 @@ def one_request(rows: pa.Table) -> pa.Table:
 
 
 def bodies(request: pa.Table) -> dict[str, bytes]:
-    """The request as JSON: its history with every candidate, and once."""
-    rows = json.loads(json.dumps(request.to_pylist(), default=lambda value: value.isoformat()))
+    """The request as JSON, in the year 2024 since a text before 1990 is no time: its history with every candidate, and once."""
+    rows = json.loads(json.dumps(request.to_pylist(), default=lambda value: (value + timedelta(days=20_000)).isoformat()))
     columns = list(rows[0])
     split = {"columns": columns, "data": [[row[name] for name in columns] for row in rows]}
     shared = ("history", "history_timestamps", "timestamp")
@@ -114,7 +115,7 @@ def main() -> None:
                 "in process, Arrow table": milliseconds(lambda: scorer.score(request), arguments.requests),  # noqa: B023
                 "in process, pandas frame": milliseconds(lambda: scorer.predict(frame), arguments.requests),  # noqa: B023
             }
-            server = scoring_server(model, root)
+            server = scoring_server(model)
             server.start()
             try:
                 client = http.client.HTTPConnection("127.0.0.1", server.port)

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from ctr_kd.data.batching import Batch
 from ctr_kd.data.samples import GAP, GAP_BUCKETS, Assembly, Signature
 from ctr_kd.data.texts import AnyAssembly, TextAssembly
-from ctr_kd.export import click_scorer, text_scorer
+from ctr_kd.export import text_scorer
 from ctr_kd.export.onnx_graph import write_graph
 from ctr_kd.export.projections import write_projections
+from ctr_kd.export.release_code import click_scorer_code
 from ctr_kd.export.scoring_graph import export_scoring_graph
 from ctr_kd.export.signature import ClickSignature, RawColumns, TextSignature, score_column
 from ctr_kd.models.layers import GivenVectors
@@ -96,7 +97,7 @@ def wrap_clicks(signature: Signature, assembly: Assembly, directory: Path) -> Cl
         directory / "vocabulary.parquet",
     )
     _write_items(assembly, directory / "items.parquet")
-    shutil.copyfile(click_scorer.__file__, directory / "scorer.py")
+    (directory / "scorer.py").write_bytes(click_scorer_code())
     shutil.copyfile(casting.__file__, directory / "casting.py")
     optional = ["history_timestamps", *([HISTORY_TYPES] if assembly.types else []), *signature.categorical, *signature.dense]
     optional += [] if assembly.summary.teacher_state is None else [TEACHER_STATE]  # its numbers in one list

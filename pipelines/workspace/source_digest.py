@@ -24,7 +24,10 @@ NOT_COVERED = ("pipelines.workspace", "pipelines.tracking", "pipelines.errors", 
 # Folders of files that are not Python, by the module or the room that reads them.
 READ_BY = {"feature_store.engines.sql_template": "feature_store/sql", "ctr_kd.report": "ctr_kd/report"}
 # Modules that are copied as files, and the module that copies them.
-COPIED_BY = {"pipelines.registry.model_package": ("pipelines.registry.pyfunc_model", "ctr_kd.export.newest_vectors")}
+COPIED_BY = {
+    "pipelines.registry.model_package": ("pipelines.registry.pyfunc_model", "ctr_kd.export.newest_vectors"),
+    "ctr_kd.export.onnx_export": ("ctr_kd.export.click_scorer",),
+}
 _SQL_COMMENT = re.compile(r"--.*")
 
 

@@ -158,7 +158,7 @@ def make_export() -> Callable[[Path, list[float]], None]:
     import pyarrow.parquet as pq
     from onnx import TensorProto, helper, numpy_helper
 
-    from ctr_kd.export import click_scorer
+    from ctr_kd.export.release_code import click_scorer_code
     from feature_store.tables import casting
 
     def make(directory: Path, logits: list[float]) -> None:
@@ -184,7 +184,7 @@ def make_export() -> Callable[[Path, list[float]], None]:
         vocabulary = {"feature": ["item"] * 4 + ["device"] * 2, "token": ITEMS + DEVICES}
         pq.write_table(pa.table(vocabulary), directory / "vocabulary.parquet")
         click_signature().write(directory)
-        shutil.copyfile(click_scorer.__file__, directory / "scorer.py")
+        (directory / "scorer.py").write_bytes(click_scorer_code())
         shutil.copyfile(casting.__file__, directory / "casting.py")
 
     return make

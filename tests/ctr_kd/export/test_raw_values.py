@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from ctr_kd.config_students import StudentConfig
 from ctr_kd.data.samples import Assembly, Signature
-from ctr_kd.export.click_scorer import NO_TIME, PAD, ClickRowsError, ClickScorer, _Lookup
+from ctr_kd.export.click_scorer import ClickScorer
+from ctr_kd.export.click_values import NO_TIME, PAD, ClickRowsError, Lookup, Rows
 from ctr_kd.export.onnx_export import export_student, packages_of
 from ctr_kd.models.students import STUDENTS
 from feature_store.tables import casting
@@ -115,11 +116,11 @@ def test_ids_and_categories(scorer: ClickScorer, raw: pa.Array) -> None:
     for name, asked in (("item_id", "item_id"), ("device", "device")):
         for stored, alone in zip(ingested(name, raw), (raw.slice(row, 1) for row in range(len(raw))), strict=True):
             token = "nothing" if stored is None or isinstance(stored, DataError) else str(stored)
-            lookup = _Lookup(pa.array([token]), FIRST, scorer.meaning(asked), asked)
+            lookup = Lookup(pa.array([token]), FIRST, scorer.meaning(asked), asked)
             expected = PAD if stored is None else FIRST
             ways: list[Callable[[pa.Array], Any]] = [lookup, lambda values, lookup=lookup: lookup(pa.chunked_array([values] * 300))[:1]]
             if raw.type not in (pa.binary(), pa.float32(), pa.float16()):  # of which Python makes other values
-                ways.append(lambda values, lookup=lookup, name=name: lookup(scorer._column(values.to_pylist(), name)))
+                ways.append(lambda values, lookup=lookup, name=name: lookup(scorer.raw.column(values.to_pylist(), name)))
             for way in ways:
                 (read,) = each(alone, way)
                 assert agree(alone[0], stored, read, lambda stored, read, expected=expected: read.tolist() == [expected]), (
@@ -134,8 +135,8 @@ def test_ids_and_categories(scorer: ClickScorer, raw: pa.Array) -> None:
 @given(raw=COLUMNS)
 def test_numbers(scorer: ClickScorer, raw: pa.Array) -> None:
     def read(values: pa.Array) -> float:
-        numbers = scorer._numbers({"item_age": values}, {}, np.zeros(len(values), int))
-        return float(numbers[list(scorer.signature["dense"]).index("item_age"), 0])
+        numbers = scorer.raw.numbers(Rows(pa.table({"item_age": values})), ["item_age"])
+        return float(numbers[0, 0])
 
     def same(stored: float | None, read: float) -> bool:
         return bool(np.isnan(read)) if stored is None else np.float32(stored) == read
@@ -148,7 +149,7 @@ def test_numbers(scorer: ClickScorer, raw: pa.Array) -> None:
 @given(raw=COLUMNS)
 def test_times(scorer: ClickScorer, raw: pa.Array) -> None:
     def read(values: pa.Array) -> int | None:
-        moment = int(scorer._typed(values, "history_timestamps")[0])
+        moment = int(scorer.raw.typed(values, "history_timestamps")[0])
         return None if moment == NO_TIME else moment
 
     def same(stored: datetime, read: int) -> bool:
