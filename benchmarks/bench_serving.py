@@ -1,4 +1,4 @@
-"""A request of one history and 100 candidates: milliseconds in process and through `mlflow models serve` on loopback.
+"""A request of one history and 100 candidates: milliseconds in process, and on loopback by `ctr-kd serve` and `mlflow models serve`.
 
     python benchmarks/bench_serving.py --requests 1000
 
@@ -12,12 +12,15 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import multiprocessing
 import os
 import platform
+import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -35,8 +38,10 @@ from bench_scoring import raw_rows, write_log
 from ctr_kd.config_students import StudentConfig
 from ctr_kd.export.onnx_export import export_student
 from ctr_kd.models.students import STUDENTS
+from pipelines.registry.http_server import application, listen, serve
 from pipelines.registry.lineage import Lineage
-from pipelines.registry.model_package import load_scorer, save_model
+from pipelines.registry.model_package import DATA, load_scorer, save_model
+from pipelines.registry.pyfunc_model import PyfuncStudent
 from tests.servers import scoring_server
 
 CANDIDATES, WARM_UP = 100, 50
@@ -73,6 +78,35 @@ def bodies(request: pa.Table) -> dict[str, bytes]:
     whole = {name: rows[0][name] if name in shared else [row[name] for row in rows] for name in columns}
     layouts = {"a row per candidate": {"dataframe_split": split}, "a row per request": {"dataframe_records": [whole]}}
     return {name: json.dumps(body).encode() for name, body in layouts.items()}
+
+
+@contextmanager
+def own_server(model: Path) -> Iterator[int]:
+    """The port of a process that answers as `ctr-kd serve` does."""
+    with listen("127.0.0.1", 0) as listening:
+        process = multiprocessing.get_context("spawn").Process(target=serve_model, args=(model, listening))
+        process.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            process.kill()
+            process.join()
+
+
+def serve_model(model: Path, listening: socket.socket) -> None:
+    """Answer requests about a saved model."""
+    serve(application(PyfuncStudent(str(model / "data" / DATA))), listening)
+
+
+@contextmanager
+def mlflow_server(model: Path) -> Iterator[int]:
+    """The port of `mlflow models serve`."""
+    server = scoring_server(model)
+    server.start()
+    try:
+        yield server.port
+    finally:
+        server.kill()
 
 
 def posted(client: http.client.HTTPConnection, body: bytes) -> bytes:
@@ -115,19 +149,16 @@ def main() -> None:
                 "in process, Arrow table": milliseconds(lambda: scorer.score(request), arguments.requests),  # noqa: B023
                 "in process, pandas frame": milliseconds(lambda: scorer.predict(frame), arguments.requests),  # noqa: B023
             }
-            server = scoring_server(model)
-            server.start()
-            try:
-                client = http.client.HTTPConnection("127.0.0.1", server.port)
-                for layout, body in bodies(request).items():
-                    ask = lambda: posted(client, body)  # noqa: B023, E731
-                    answer = np.concatenate([np.atleast_1d(row["score"]) for row in json.loads(ask())["predictions"]])
-                    np.testing.assert_allclose(answer, expected, atol=1e-6)
-                    figures = milliseconds(ask, arguments.requests)
-                    found[f"loopback HTTP, {layout}"] = {name: value for name, value in figures.items() if "processor" not in name}
-                client.close()
-            finally:
-                server.kill()
+            for name, serving in (("ctr-kd serve", own_server), ("mlflow models serve", mlflow_server)):
+                with serving(model) as port:
+                    client = http.client.HTTPConnection("127.0.0.1", port)
+                    for layout, body in bodies(request).items():
+                        ask = lambda: posted(client, body)  # noqa: B023, E731
+                        answer = np.concatenate([np.atleast_1d(row["score"]) for row in json.loads(ask())["predictions"]])
+                        np.testing.assert_allclose(answer, expected, atol=1e-6)
+                        figures = milliseconds(ask, arguments.requests)
+                        found[f"{name}, {layout}"] = {key: value for key, value in figures.items() if "processor" not in key}
+                    client.close()
             result[kind] = found
             for name, figures in found.items():
                 print(f"{kind:8} {name:28} " + "  ".join(f"{quantile} {value:8.3f} ms" for quantile, value in figures.items()), flush=True)

@@ -150,6 +150,13 @@ def test_a_port_that_is_taken_is_one_line() -> None:
         listen("nowhere.invalid", 0)
 
 
+def test_its_connections_send_at_once() -> None:
+    with listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY), "answers on a kept connection wait for acknowledgements"
+
+
 def test_the_command_serves_until_it_is_told_to_end_and_refuses_what_is_damaged(served: Served, tmp_path: Path) -> None:
     (tmp_path / "demo.yaml").write_text(describe(served.config))
     held = listen("127.0.0.1", 0)  # its number is free again in a moment
