@@ -180,7 +180,8 @@ def _frame(content: Any, known: frozenset[str]) -> pd.DataFrame:
     cells = np.empty((rows, len(columns)), object)  # at once: of a series for each column the making takes longer than the scoring
     for place, values in enumerate(columns.values()):
         cells[:, place] = np.fromiter(values, object, rows)
-    return pd.DataFrame(cells, columns=list(columns), copy=False)
+    # Objects as they are: pandas would look for texts, in more time, and fail at one with half of a surrogate pair.
+    return pd.DataFrame(cells, columns=list(columns), dtype=object, copy=False)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ import requests
 
 from pipelines.config.run import describe
 from pipelines.errors import ConfigError
-from pipelines.registry.http_server import MOST_BYTES, application, checked_student, listen, serve
+from pipelines.registry.http_server import MOST_BYTES, answer_to, application, checked_student, listen, serve
 from pipelines.registry.pyfunc_model import PyfuncStudent
 from pipelines.workspace.artifacts import ArtifactError
 from tests.memory import peak_memory
@@ -26,6 +26,7 @@ from tests.pipelines.served import Served, copied, probability
 from tests.programs import Program
 
 ROW = {"history": [10], "item_id": 11, "timestamp": "2024-01-01T00:00:00"}
+HALF = "half \ud83d"  # of a surrogate pair, as a cut emoji has it: JSON may hold it, UTF-8 may not
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,13 @@ def test_it_answers_as_mlflows_server_does(uri: str) -> None:
         ({"dataframe_records": [{"item_id": 1}]}, "application/json", 400, "column history is missing"),
         ({"dataframe_records": [ROW | {"item_id": [1] * 10_001}]}, "application/json", 400, "at most 10,000 are taken"),
         ({"dataframe_records": [ROW | {"item_id": {"\x1b[2J": 1}}]}, "application/json", 400, "item_id"),
+        (
+            {"dataframe_records": [ROW | {"device": HALF}]},
+            "application/json",
+            400,
+            "device must hold text or integer ids, not 'half \\ud83d'",
+        ),
+        ({"dataframe_records": [ROW | {"history": [10, HALF]}]}, "application/json", 400, "history must hold text or integer ids"),
         ("{}", "application/x-parquet", 415, "content type"),
         (b" " * (MOST_BYTES + 1), "application/json", 413, "at most 8 MiB"),
     ],
@@ -84,6 +92,21 @@ def test_what_is_refused_says_why_in_a_line_without_a_trace(uri: str, body: Any,
     message = answer.json()["message"]
     assert reason in message and message.isprintable() and "/" not in message.replace("application/json", "")
     assert set(answer.json()) == {"error_code", "message"} and "Traceback" not in answer.text
+
+
+@pytest.mark.parametrize("layout", ["dataframe_records", "dataframe_split"])
+def test_a_student_is_asked_about_the_objects_of_the_body_as_they_are(layout: str) -> None:
+    """A student of texts knows what half of a surrogate pair means."""
+    rows = [{"text": HALF, "text_b": None}, {"text": "whole", "text_b": "b"}]
+    split = {"columns": list(rows[0]), "data": [list(row.values()) for row in rows]}
+
+    class Echo:
+        def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
+            assert set(frame.dtypes) == {np.dtype(object)}
+            return frame
+
+    body = json.dumps({layout: rows if layout == "dataframe_records" else split}).encode()
+    assert json.loads(answer_to(cast(Any, Echo()), frozenset(rows[0]), body)) == {"predictions": rows}
 
 
 def test_a_body_of_unknown_length_is_cut_off(uri: str) -> None:
