@@ -23,8 +23,8 @@ STATE = "teacher_state"  # its numbers as one list, in place of a column for eac
 PAD, UNKNOWN = 0, 1  # of every vocabulary, as the project has them; this file imports nothing of it
 NO_TIME = np.iinfo(np.int64).min  # for an unknown time, among microseconds
 _TIMES = ("timestamp", "history_timestamps")
-# Arrow's refusals of Python objects: where they are of several types, or of one that it lacks.
-_SEVERAL_TYPES = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError)
+# Refusals of Python objects: where they are of several types, or of one that Arrow lacks, or a text holds half of a surrogate pair.
+_REFUSALS = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, UnicodeEncodeError)
 _CANONICAL_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 
@@ -148,13 +148,13 @@ class ClickColumns:
             return pa.array(values.to_numpy(), from_pandas=True)  # which takes a third of the time of a series
         try:
             return pa.array(values, from_pandas=True)
-        except _SEVERAL_TYPES:
+        except _REFUSALS:
             return pa.array([self._text(value, name) for value in values], pa.string())
 
     def _column_of_lists(self, rows: list[list[object] | np.ndarray | None], name: str) -> pa.Array:
         try:
             return pa.array(rows, from_pandas=True)
-        except _SEVERAL_TYPES:
+        except _REFUSALS:
             if name in self._widths:
                 raise ClickRowsError(f"column {name} must hold lists of {self._widths[name]} numbers") from None
             texts = [None if row is None else [self._text(value, name) for value in row] for row in rows]
@@ -166,8 +166,9 @@ class ClickColumns:
             return None
         try:
             column = pa.array([value if not isinstance(value, int) or -(2**63) <= value < 2**63 else str(value)])
-        except _SEVERAL_TYPES:
-            raise ClickRowsError(f"column {name} must hold {self._kind(name)}, not {type(value).__name__}") from None
+        except _REFUSALS:
+            found = repr(value)[:80] if isinstance(value, str) else type(value).__name__
+            raise ClickRowsError(f"column {name} must hold {self._kind(name)}, not {found}") from None
         self.typed(column, name)
         text: str | None = self.casting.to_text(column)[0][0].as_py()
         return text
