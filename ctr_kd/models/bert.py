@@ -218,8 +218,9 @@ class Bert(nn.Module):
             Hidden states; those of padded positions mean nothing.
         """
         longest = tokens.shape[1]
-        # Compiled, either case would be a graph of its own.
-        padded = torch.compiler.is_compiling() or length.device.type != "cpu" or bool((length < longest).any())
+        # Compiled, either case would be a graph of its own; traced, as for ONNX, that of the example would stand for both.
+        one_graph = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        padded = one_graph or length.device.type != "cpu" or bool((length < longest).any())
         length = length.to(tokens.device, non_blocking=True)
         x = self.token(tokens) + (self.segment.weight[0] if segment is None else self.segment(segment))
         if self.position is not None:

@@ -145,6 +145,17 @@ def test_attention_gets_a_mask_where_something_is_padded_or_nobody_knows(device,
     assert masks[-1] is not None
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_an_encoder_that_was_traced_without_padding_still_hides_it():
+    """A student of a plug-in may have one, and is exported by tracing."""
+    torch.manual_seed(0)
+    bert = Bert({"item": 20}, LENGTH, EncoderConfig(width=16)).eval()
+    tokens, length = torch.randint(5, 20, (3, LENGTH, 1), dtype=torch.int32), torch.tensor([LENGTH, 2, 1])
+    with torch.no_grad():
+        traced = torch.jit.trace(bert, (tokens, torch.full((3,), LENGTH)), check_trace=False)
+        torch.testing.assert_close(traced(tokens, length), bert(tokens, length))
+
+
 def test_states_that_predict_directly_lie_among_the_items():
     """Without a hidden layer in between, a logit is the product of a state and an item's embedding, and the bias."""
     torch.manual_seed(0)
