@@ -51,5 +51,7 @@ class NextSegment(OnPretrained):
             tokens, length = append_token(tokens, length, CLS)
             tokens, second = tokens[:, :most], F.pad(second, (0, 1))[:, :most]
             at = last_position(tokens, length)
-        logit = self.pretrained.next_segment(bert(tokens, length, second.long(), wanted=at))  # (rows, 1)
+        state = bert(tokens, length, second.long(), wanted=at)  # (rows, width)
+        with torch.autocast(state.device.type, enabled=False):  # as any head answers, see :class:`ctr_kd.models.layers.Head`
+            logit = self.pretrained.next_segment(state.float())  # (rows, 1)
         return F.pad(logit, (self.outputs - 1, 0))  # (rows, outputs)
