@@ -69,4 +69,9 @@ def test_the_joined_file_imports_nothing_of_ours_and_gives_each_name_one_meaning
     targets = [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
     names += [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
     assert {"ClickScorer", "Histories", "BATCH", "SCORER"} <= set(names)
-    assert len(names) == len(set(names))
+    origins: dict[str, set[str]] = {name: {"here"} for name in names}
+    for node in imports:
+        for alias in node.names:
+            origin = f"{node.module}.{alias.name}" if isinstance(node, ast.ImportFrom) else alias.name
+            origins.setdefault(alias.asname or alias.name, set()).add(origin)
+    assert len(names) == len(set(names)) and all(len(found) == 1 for found in origins.values())
