@@ -175,7 +175,8 @@ def _frame(content: Any, known: frozenset[str]) -> pd.DataFrame:
             raise BadRequest("dataframe_split has columns (names, each once) and data (a list of rows)")
         if not all(isinstance(row, list) and len(row) == len(named) for row in data):
             raise BadRequest(f"a row of dataframe_split has as many values as there are columns, which are {len(named):,}")
-        columns = {name: [row[place] for row in data] for place, name in enumerate(named) if name in known}
+        read = {place: name for place, name in enumerate(named) if isinstance(name, str) and name in known}  # a list has no hash
+        columns = {name: [row[place] for row in data] for place, name in read.items()}
         rows = len(data)
     cells = np.empty((rows, len(columns)), object)  # at once: of a series for each column the making takes longer than the scoring
     for place, values in enumerate(columns.values()):

@@ -161,6 +161,11 @@ def test_times(scorer: ClickScorer, raw: pa.Array) -> None:
         assert agree(value, stored, found, same), (value, stored, found)
 
 
+def test_floats_that_arrow_lacks_are_refused_by_the_name_of_their_column(scorer: ClickScorer) -> None:
+    with pytest.raises(ClickRowsError, match="column item_age must hold numbers, not longdouble"):
+        scorer.to_table(pd.DataFrame({"item_age": np.array([1, 2], np.longdouble)}))
+
+
 def test_what_says_the_meaning_of_values_needs_nothing_of_this_project() -> None:
     assert packages_of(Path(casting.__file__)) == ["pyarrow"]
 

@@ -71,6 +71,7 @@ def test_it_answers_as_mlflows_server_does(uri: str) -> None:
         ({"dataframe_records": {"a": 1}}, "application/json", 400, "a list of objects"),
         ({"dataframe_split": {"columns": ["item_id", "item_id"], "data": []}}, "application/json", 400, "each once"),
         ({"dataframe_split": {"columns": ["item_id"], "data": [[1, 2]]}}, "application/json", 400, "as many values as there are columns"),
+        ({"dataframe_split": {"columns": [["item_id"], {}], "data": [[1, 2]]}}, "application/json", 400, "column history is missing"),
         ({"dataframe_records": [{"item_id": 1}]}, "application/json", 400, "column history is missing"),
         ({"dataframe_records": [ROW | {"item_id": [1] * 10_001}]}, "application/json", 400, "at most 10,000 are taken"),
         ({"dataframe_records": [ROW | {"item_id": {"\x1b[2J": 1}}]}, "application/json", 400, "item_id"),
